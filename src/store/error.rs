@@ -1,0 +1,118 @@
+//! Errors of an object store.
+
+use std::fmt;
+
+use super::Key;
+
+/// What a request's failure means, whatever server sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoreErrorKind {
+    NotFound,
+    NoSuchBucket,
+    /// If-Match or If-None-Match did not hold.
+    PreconditionFailed,
+    /// The range starts at or after the end of the object.
+    InvalidRange,
+    AccessDenied,
+    /// No credentials were found, or they have expired or are wrong.
+    Credentials,
+    /// The clock of this machine differs too much from the server's.
+    ClockSkew,
+    /// The bucket is in another region or behind another endpoint.
+    WrongRegion,
+    /// The object is in an archive class and must be restored first.
+    Archived,
+    TooLarge,
+    /// The bytes do not match their checksum.
+    Corrupt,
+    /// The server does not know this request (501).
+    Unsupported,
+    /// The server asks to slow down (503 SlowDown, 429).
+    Throttled,
+    /// The server failed (5xx).
+    Server,
+    /// No answer within the deadline.
+    TimedOut,
+    /// No connection: name, route, port or TLS.
+    Unreachable,
+    /// The server refused the request for a reason of its own (other 4xx).
+    Rejected,
+}
+
+impl StoreErrorKind {
+    /// Whether the same request may succeed a moment later.
+    pub fn is_transient(self) -> bool {
+        matches!(
+            self,
+            Self::Throttled | Self::Server | Self::TimedOut | Self::Unreachable
+        )
+    }
+}
+
+/// The request that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoreOp {
+    Head,
+    Get,
+    Put,
+    Copy,
+    Delete,
+    DeleteMany,
+    List,
+    CreateMultipart,
+    UploadPart,
+    UploadPartCopy,
+    CompleteMultipart,
+    AbortMultipart,
+}
+
+impl StoreOp {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Head => "HeadObject",
+            Self::Get => "GetObject",
+            Self::Put => "PutObject",
+            Self::Copy => "CopyObject",
+            Self::Delete => "DeleteObject",
+            Self::DeleteMany => "DeleteObjects",
+            Self::List => "ListObjectsV2",
+            Self::CreateMultipart => "CreateMultipartUpload",
+            Self::UploadPart => "UploadPart",
+            Self::UploadPartCopy => "UploadPartCopy",
+            Self::CompleteMultipart => "CompleteMultipartUpload",
+            Self::AbortMultipart => "AbortMultipartUpload",
+        }
+    }
+}
+
+impl fmt::Display for StoreOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A failed request: its meaning, which request, on which key (a prefix for
+/// listings), and the server's or client's own words.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{op} {key}: {detail}")]
+pub struct StoreError {
+    pub kind: StoreErrorKind,
+    pub op: StoreOp,
+    pub key: Key,
+    /// Server's code and message, or the client's reason. Never holds a secret.
+    pub detail: String,
+    /// An earlier attempt may have been applied though no answer came.
+    pub maybe_applied: bool,
+}
+
+impl StoreError {
+    pub fn new(kind: StoreErrorKind, op: StoreOp, key: Key, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            op,
+            key,
+            detail: detail.into(),
+            maybe_applied: false,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Object stores: one trait, one production implementation, decorators around it.
+//!
+//! Owns: keys, ETags, the requests that mediafs sends and what their answers mean.
+//! Must not know: files, inodes, paths, FUSE. Only `s3` knows the AWS SDK.
+//! Production stack: `Metered(Retry(S3))`; tests put `Faulty` innermost.
+//! Locks: none is held across a request.
+
+mod error;
+mod etag;
+mod key;
+mod request;
+
+pub use error::{StoreError, StoreErrorKind, StoreOp};
+pub use etag::ETag;
+pub use key::Key;
+pub use request::*;
+
+use async_trait::async_trait;
+
+/// A bucket.
+///
+/// Every method sends one logical request and is safe to send again: a
+/// conditional one reports `PreconditionFailed` when its condition no longer holds.
+#[async_trait]
+pub trait ObjectStore: Send + Sync + std::fmt::Debug {
+    /// Attributes of one object.
+    ///
+    /// Errors: `NotFound`. Source: S3 API `HeadObject`.
+    async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError>;
+
+    /// Bytes of one object, whole or a range.
+    ///
+    /// The body is exactly the part of the range that lies in the object.
+    /// Errors: `NotFound`; `PreconditionFailed` when `if_match` no longer holds;
+    /// `InvalidRange` when the range starts at or after the end. Source: `GetObject`.
+    async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError>;
+
+    /// Stores one object from memory, replacing what is there.
+    ///
+    /// Errors: `PreconditionFailed`, `TooLarge`. Source: `PutObject`.
+    async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError>;
+
+    /// Copies inside the bucket, at most 5 GiB.
+    ///
+    /// Errors: `NotFound`, `PreconditionFailed` when the source changed. A 200
+    /// answer that carries an error body is that error. Source: `CopyObject`.
+    async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError>;
+
+    /// Deletes one object; succeeds when there is none. Source: `DeleteObject`.
+    async fn delete(&self, key: Key) -> Result<(), StoreError>;
+
+    /// Deletes up to `DELETE_MANY_LIMIT` objects; returns those that failed.
+    ///
+    /// Source: `DeleteObjects`.
+    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError>;
+
+    /// One page of keys in ascending UTF-8 byte order. Source: `ListObjectsV2`.
+    async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError>;
+
+    /// Begins a multipart upload. Source: `CreateMultipartUpload`.
+    async fn create_multipart(
+        &self,
+        request: CreateMultipartRequest,
+    ) -> Result<UploadId, StoreError>;
+
+    /// Uploads one part. Source: `UploadPart`.
+    async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError>;
+
+    /// Makes one part out of a range of an existing object. Source: `UploadPartCopy`.
+    async fn upload_part_copy(
+        &self,
+        request: UploadPartCopyRequest,
+    ) -> Result<CompletedPart, StoreError>;
+
+    /// Joins the parts into the object. A 200 answer that carries an error body
+    /// is that error. Source: `CompleteMultipartUpload`.
+    async fn complete_multipart(
+        &self,
+        request: CompleteMultipartRequest,
+    ) -> Result<PutAnswer, StoreError>;
+
+    /// Drops a multipart upload and its parts; succeeds when there is none.
+    ///
+    /// Source: `AbortMultipartUpload`.
+    async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError>;
+}

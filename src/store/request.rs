@@ -1,0 +1,197 @@
+//! Requests to an object store and their answers: plain data.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::{ETag, Key};
+
+/// Most keys in one `delete_many`. Source: S3 API `DeleteObjects`.
+pub const DELETE_MANY_LIMIT: usize = 1000;
+/// Most keys and prefixes in one page of `list`. Source: S3 API `ListObjectsV2`.
+pub const LIST_PAGE_LIMIT: u16 = 1000;
+/// Smallest part but the last, in bytes. Source: S3 User Guide, "Multipart upload limits".
+pub const PART_MIN_BYTES: u64 = 5 << 20;
+/// Largest object that one `copy` takes, in bytes. Source: S3 API `CopyObject`.
+pub const COPY_LIMIT_BYTES: u64 = 5 << 30;
+/// Most parts of one upload. Source: S3 User Guide, "Multipart upload limits".
+pub const PART_COUNT_LIMIT: u16 = 10_000;
+
+/// User metadata (`x-amz-meta-*`), names in lower case without the prefix.
+pub type UserMetadata = BTreeMap<String, String>;
+
+#[derive(Debug, Clone)]
+pub struct HeadRequest {
+    pub key: Key,
+}
+
+/// Attributes of one object version.
+#[derive(Debug, Clone)]
+pub struct ObjectMeta {
+    pub etag: ETag,
+    pub size_bytes: u64,
+    /// Whole seconds: listings carry more digits than HEAD, so they are cut to agree.
+    pub last_modified: SystemTime,
+    pub content_type: Option<String>,
+    pub user_metadata: UserMetadata,
+}
+
+#[derive(Debug, Clone)]
+pub struct GetRequest {
+    pub key: Key,
+    /// Byte range; the whole object when absent.
+    pub range: Option<Range<u64>>,
+    pub if_match: Option<ETag>,
+}
+
+#[derive(Debug, Clone)]
+pub struct GetAnswer {
+    pub meta: ObjectMeta,
+    pub body: Bytes,
+}
+
+/// When a write may take effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum WriteCondition {
+    #[default]
+    Always,
+    /// `If-None-Match: *`
+    IfAbsent,
+    /// `If-Match: <etag>`
+    IfMatch(ETag),
+}
+
+/// What is stored with an object besides its bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObjectHeaders {
+    pub content_type: Option<String>,
+    pub user_metadata: UserMetadata,
+}
+
+#[derive(Debug, Clone)]
+pub struct PutRequest {
+    pub key: Key,
+    pub body: Bytes,
+    pub headers: ObjectHeaders,
+    pub condition: WriteCondition,
+}
+
+/// The version that a write made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutAnswer {
+    pub etag: ETag,
+}
+
+#[derive(Debug, Clone)]
+pub struct CopyRequest {
+    pub source: Key,
+    /// The copy fails when the source is no longer this version.
+    pub source_if_match: Option<ETag>,
+    pub target: Key,
+    /// Headers of the target; those of the source when absent.
+    pub replace_headers: Option<ObjectHeaders>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ListRequest {
+    /// Every key begins with it.
+    pub prefix: String,
+    /// Fold what follows the next `/` into common prefixes.
+    pub fold_directories: FoldDirectories,
+    pub token: Option<ListToken>,
+    /// At most `LIST_PAGE_LIMIT`.
+    pub max_keys: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoldDirectories {
+    Yes,
+    No,
+}
+
+/// Where the next page starts; opaque.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListToken(pub String);
+
+#[derive(Debug, Clone)]
+pub struct ListedObject {
+    pub key: Key,
+    pub etag: ETag,
+    pub size_bytes: u64,
+    /// Whole seconds, as in `ObjectMeta`.
+    pub last_modified: SystemTime,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ListAnswer {
+    pub objects: Vec<ListedObject>,
+    /// Common prefixes, each ending in `/`.
+    pub prefixes: Vec<String>,
+    /// Absent on the last page.
+    pub next: Option<ListToken>,
+}
+
+#[derive(Debug, Clone)]
+pub struct CreateMultipartRequest {
+    pub key: Key,
+    pub headers: ObjectHeaders,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadId(pub String);
+
+/// 1 to `PART_COUNT_LIMIT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartNumber(NonZeroU16);
+
+impl PartNumber {
+    pub fn new(number: u16) -> Option<Self> {
+        if number > PART_COUNT_LIMIT {
+            return None;
+        }
+        NonZeroU16::new(number).map(Self)
+    }
+
+    pub fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct UploadPartRequest {
+    pub key: Key,
+    pub upload: UploadId,
+    pub number: PartNumber,
+    pub body: Bytes,
+}
+
+#[derive(Debug, Clone)]
+pub struct UploadPartCopyRequest {
+    pub source: Key,
+    pub source_if_match: ETag,
+    pub range: Range<u64>,
+    pub target: Key,
+    pub upload: UploadId,
+    pub number: PartNumber,
+}
+
+/// A part that the store has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompletedPart {
+    pub number: PartNumber,
+    pub etag: ETag,
+    /// Base64 of the part's CRC-64/NVME where the store gave one.
+    pub crc64nvme: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct CompleteMultipartRequest {
+    pub key: Key,
+    pub upload: UploadId,
+    /// In ascending order of number.
+    pub parts: Vec<CompletedPart>,
+    pub condition: WriteCondition,
+}
