@@ -12,7 +12,9 @@ use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{FoldDirectories, ListRequest, ObjectHeaders, PutRequest, WriteCondition};
+use crate::store::{
+    ETag, FoldDirectories, Key, ListRequest, ObjectHeaders, PutRequest, WriteCondition,
+};
 
 /// When directory markers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +150,15 @@ impl Namespace {
     async fn put_marker(&self, dir: &Pin) -> Result<(), FsError> {
         let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
         dir.state().dir.marker = Marker::Present;
+        if let Err(error) = self.put_marker_object(key).await {
+            dir.state().dir.marker = Marker::Unknown;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Writes the object that makes a directory persist.
+    pub async fn put_marker_object(&self, key: Key) -> Result<ETag, FsError> {
         let request = PutRequest {
             key,
             body: bytes::Bytes::new(),
@@ -157,11 +168,7 @@ impl Namespace {
             },
             condition: WriteCondition::Always,
         };
-        if let Err(error) = self.store.put(request).await {
-            dir.state().dir.marker = Marker::Unknown;
-            return Err(error.into());
-        }
-        Ok(())
+        Ok(self.store.put(request).await?.etag)
     }
 
     /// Errors: `NotEmpty` when anything but its marker lies under the directory,

@@ -108,16 +108,27 @@ impl Ops {
                 if target.is_too_long() {
                     return Err(FsError::NameTooLong);
                 }
-                let version = ObjectVersion::from(&object);
-                // The extensions stay, and with them the content types.
-                let version = self
-                    .copy_version(&object.key, &target, None, version)
-                    .await?;
+                let version = self.copy_one(&object, &target).await?;
                 Ok((object.key, version))
             })
             .buffer_unordered(COPIES_AT_ONCE)
             .try_collect()
             .await
+    }
+
+    async fn copy_one(
+        &self,
+        object: &ListedObject,
+        target: &Key,
+    ) -> Result<ObjectVersion, FsError> {
+        let version = ObjectVersion::from(object);
+        // Stores that keep directories of their own do not copy markers.
+        if target.as_str().ends_with('/') && version.size_bytes == 0 {
+            let etag = self.namespace.put_marker_object(target.clone()).await?;
+            return Ok(ObjectVersion { etag, ..version });
+        }
+        // The extension stays, and with it the content type.
+        self.copy_version(&object.key, target, None, version).await
     }
 
     async fn delete_all(&self, objects: &[ListedObject]) -> Result<(), FsError> {
