@@ -20,6 +20,8 @@ use crate::config::Config;
 const CHILD_VARIABLE: &str = "_MEDIAFS_CHILD";
 const READY: &str = "ready\n";
 const LOG_NAME: &str = "mediafs.log";
+/// A log longer than this is moved aside at the next start; one is kept.
+const LOG_LIMIT_BYTES: u64 = 10 << 20;
 /// Lines of the log shown when the child says nothing.
 const LOG_TAIL_LINES: usize = 10;
 
@@ -102,7 +104,8 @@ fn open_log(config: &Config) -> anyhow::Result<(PathBuf, File)> {
                 .create(dir);
             made.with_context(|| format!("state directory {}", dir.display()))?;
             let path = dir.join(LOG_NAME);
-            if path.exists() {
+            // Not at each start: a command that is refused must not take a running daemon's log away.
+            if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_LIMIT_BYTES) {
                 fs::rename(&path, path.with_extension("log.1"))
                     .context("cannot keep the previous log")?;
             }

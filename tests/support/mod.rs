@@ -2,6 +2,7 @@
 //! own to look into buckets, and real mounts.
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing
