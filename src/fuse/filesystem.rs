@@ -5,21 +5,16 @@ use std::io;
 use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
+    AccessFlags, BsdFileFlags, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags,
     KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::{Adapter, convert, negotiate, refuse};
+use super::{Adapter, convert, negotiate, refuse, reply};
 use crate::error::FsError;
-use crate::namespace::{Ino, Name};
-use crate::ops::{Entry, Exclusive, HandleId, RenameMode, Taken};
-
-/// Inode numbers are never given out twice in the life of a mount.
-const GENERATION: Generation = Generation(0);
-/// Shown by a plain listing for files that were not looked up. Source: fs/fuse/fuse_i.h, `FUSE_UNKNOWN_INO`.
-const UNKNOWN_INO: INodeNo = INodeNo(0xffff_ffff);
+use crate::namespace::Name;
+use crate::ops::{DirEntryPlus, Exclusive, HandleId, RenameMode};
 
 /// The rest of the method with a decoded name, or the answer that the name cannot be.
 macro_rules! name_or_refuse {
@@ -42,12 +37,8 @@ impl Filesystem for Adapter {
         let ops = self.ops.clone();
         self.answer(async move {
             match ops.lookup(convert::ino(parent), &name).await {
-                Ok(entry) => give_entry(reply, &entry),
-                Err(FsError::NotFound) => {
-                    let (validity, attr) = convert::negative(ops.negative_validity().0);
-                    reply.entry(&validity, &attr, GENERATION);
-                }
-                Err(error) => reply.error(refuse("lookup", parent.0, &error)),
+                Err(FsError::NotFound) => reply::give_absence(reply, ops.negative_validity()),
+                outcome => reply::give_entry(reply, "lookup", parent, outcome),
             }
         });
     }
@@ -59,10 +50,7 @@ impl Filesystem for Adapter {
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let ops = self.ops.clone();
         self.answer(async move {
-            match ops.getattr(convert::ino(ino)).await {
-                Ok((attr, validity)) => reply.attr(&validity.0, &convert::file_attr(&attr)),
-                Err(error) => reply.error(refuse("getattr", ino.0, &error)),
-            }
+            reply::give_attr(reply, "getattr", ino, ops.getattr(convert::ino(ino)).await);
         });
     }
 
@@ -87,10 +75,8 @@ impl Filesystem for Adapter {
         let ops = self.ops.clone();
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         self.answer(async move {
-            match ops.setattr(convert::ino(ino), fh.map(handle), change).await {
-                Ok((attr, validity)) => reply.attr(&validity.0, &convert::file_attr(&attr)),
-                Err(error) => reply.error(refuse("setattr", ino.0, &error)),
-            }
+            let outcome = ops.setattr(convert::ino(ino), fh.map(handle), change).await;
+            reply::give_attr(reply, "setattr", ino, outcome);
         });
     }
 
@@ -106,10 +92,12 @@ impl Filesystem for Adapter {
         let name = name_or_refuse!("mkdir", parent, name, reply);
         let ops = self.ops.clone();
         self.answer(async move {
-            match ops.mkdir(convert::ino(parent), &name).await {
-                Ok(entry) => give_entry(reply, &entry),
-                Err(error) => reply.error(refuse("mkdir", parent.0, &error)),
-            }
+            reply::give_entry(
+                reply,
+                "mkdir",
+                parent,
+                ops.mkdir(convert::ino(parent), &name).await,
+            );
         });
     }
 
@@ -117,7 +105,7 @@ impl Filesystem for Adapter {
         let name = name_or_refuse!("unlink", parent, name, reply);
         let ops = self.ops.clone();
         self.answer(async move {
-            done(
+            reply::done(
                 reply,
                 "unlink",
                 parent,
@@ -130,7 +118,7 @@ impl Filesystem for Adapter {
         let name = name_or_refuse!("rmdir", parent, name, reply);
         let ops = self.ops.clone();
         self.answer(async move {
-            done(
+            reply::done(
                 reply,
                 "rmdir",
                 parent,
@@ -159,7 +147,7 @@ impl Filesystem for Adapter {
         let ops = self.ops.clone();
         self.answer(async move {
             let (from, to) = (convert::ino(parent), convert::ino(newparent));
-            done(
+            reply::done(
                 reply,
                 "rename",
                 parent,
@@ -204,19 +192,10 @@ impl Filesystem for Adapter {
         let ops = self.ops.clone();
         self.answer(async move {
             let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
-            match ops
+            let outcome = ops
                 .create(convert::ino(parent), &name, mode, exclusive, truncate)
-                .await
-            {
-                Ok(created) => reply.created(
-                    &created.entry.validity.0,
-                    &convert::file_attr(&created.entry.attr),
-                    GENERATION,
-                    FileHandle(created.opened.handle.0),
-                    convert::fopen_flags(created.opened.pages),
-                ),
-                Err(error) => reply.error(refuse("create", parent.0, &error)),
-            }
+                .await;
+            reply::give_created(reply, parent, outcome);
         });
     }
 
@@ -270,7 +249,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(async move { done(reply, "flush", ino, ops.flush(handle(fh)).await) });
+        self.answer(async move { reply::done(reply, "flush", ino, ops.flush(handle(fh)).await) });
     }
 
     fn fsync(
@@ -282,7 +261,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(async move { done(reply, "fsync", ino, ops.fsync(handle(fh)).await) });
+        self.answer(async move { reply::done(reply, "fsync", ino, ops.fsync(handle(fh)).await) });
     }
 
     fn release(
@@ -296,7 +275,9 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(async move { done(reply, "release", ino, ops.release(handle(fh)).await) });
+        self.answer(
+            async move { reply::done(reply, "release", ino, ops.release(handle(fh)).await) },
+        );
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -312,21 +293,12 @@ impl Filesystem for Adapter {
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
         let ops = self.ops.clone();
         self.answer(async move {
             match ops.readdir(handle(fh), offset).await {
-                Ok(entries) => {
-                    for entry in entries {
-                        let number = entry.ino.map_or(UNKNOWN_INO, |ino| INodeNo(ino.0));
-                        let kind = convert::file_type(entry.kind);
-                        if reply.add(number, entry.next_offset, kind, &entry.name) {
-                            break;
-                        }
-                    }
-                    reply.ok();
-                }
+                Ok(entries) => reply::give_listing(reply, &entries),
                 Err(error) => reply.error(refuse("readdir", ino.0, &error)),
             }
         });
@@ -342,20 +314,8 @@ impl Filesystem for Adapter {
     ) {
         let ops = self.ops.clone();
         self.answer(async move {
-            let outcome = ops
-                .readdirplus(handle(fh), offset, |listed| {
-                    let (validity, attr) = match listed.entry {
-                        Some(entry) => (entry.validity.0, convert::file_attr(&entry.attr)),
-                        None => convert::dot(listed.plain.ino.unwrap_or(Ino(ino.0))),
-                    };
-                    let (offset, name) = (listed.plain.next_offset, &listed.plain.name);
-                    if reply.add(attr.ino, offset, name, &validity, &attr, GENERATION) {
-                        Taken::Full
-                    } else {
-                        Taken::Yes
-                    }
-                })
-                .await;
+            let add = |listed: DirEntryPlus| reply::add_listed(&mut reply, ino, &listed);
+            let outcome = ops.readdirplus(handle(fh), offset, add).await;
             match outcome {
                 Ok(()) => reply.ok(),
                 Err(error) => reply.error(refuse("readdirplus", ino.0, &error)),
@@ -383,7 +343,7 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        done(reply, "fsyncdir", ino, self.ops.fsyncdir(handle(fh)));
+        reply::done(reply, "fsyncdir", ino, self.ops.fsyncdir(handle(fh)));
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -402,7 +362,7 @@ impl Filesystem for Adapter {
     }
 
     fn access(&self, _req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        done(reply, "access", ino, self.ops.access(convert::ino(ino)));
+        reply::done(reply, "access", ino, self.ops.access(convert::ino(ino)));
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
@@ -427,19 +387,4 @@ impl Filesystem for Adapter {
 
 fn handle(fh: FileHandle) -> HandleId {
     HandleId(fh.0)
-}
-
-fn give_entry(reply: ReplyEntry, entry: &Entry) {
-    reply.entry(
-        &entry.validity.0,
-        &convert::file_attr(&entry.attr),
-        GENERATION,
-    );
-}
-
-fn done(reply: ReplyEmpty, operation: &'static str, ino: INodeNo, outcome: Result<(), FsError>) {
-    match outcome {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(refuse(operation, ino.0, &error)),
-    }
 }

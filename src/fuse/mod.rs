@@ -13,6 +13,7 @@ mod errno;
 mod filesystem;
 mod negotiate;
 mod notify;
+mod reply;
 
 pub use notify::pass_on;
 

@@ -77,10 +77,10 @@ impl Namespace {
             Position::Start => {
                 let mut entries = self.local_entries(&stream.dir);
                 stream.given = entries.iter().map(|entry| entry.name.clone()).collect();
-                entries.extend(self.from_start(stream).await?);
+                entries.extend(self.first_entries(stream).await?);
                 Ok(Some(entries))
             }
-            Position::Next(token) => Ok(Some(self.from_token(stream, token).await?)),
+            Position::Next(token) => Ok(Some(self.entries_after(stream, token).await?)),
             Position::End => Ok(None),
         }
     }
@@ -100,7 +100,7 @@ impl Namespace {
             .collect()
     }
 
-    async fn from_start(&self, stream: &mut DirStream) -> Result<Vec<StreamedEntry>, FsError> {
+    async fn first_entries(&self, stream: &mut DirStream) -> Result<Vec<StreamedEntry>, FsError> {
         let began = Instant::now();
         let dir = &stream.dir;
         if let Some(entries) = self.young_listing(dir, None) {
@@ -131,7 +131,7 @@ impl Namespace {
         })
     }
 
-    async fn from_token(
+    async fn entries_after(
         &self,
         stream: &mut DirStream,
         token: ListToken,

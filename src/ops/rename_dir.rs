@@ -50,10 +50,11 @@ impl Ops {
             self.delete_all(&objects).await?;
             self.namespace.record(from.dir.ino, from.name, None);
         }
-        if let Some(target) = target {
-            if !moved.contains_key(&Key::new(old_prefix.as_str())) {
-                self.namespace.remove_marker(target).await?;
-            }
+        // The source's own marker, if it had one, stands in the place of the target's.
+        if let Some(target) = target
+            && !moved.contains_key(&Key::new(old_prefix.as_str()))
+        {
+            self.namespace.remove_marker(target).await?;
         }
         self.namespace
             .table()

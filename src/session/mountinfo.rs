@@ -26,7 +26,7 @@ pub fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
     Ok(lines
         .filter_map(parse)
         .filter(|entry| entry.mountpoint == path)
-        .last())
+        .next_back())
 }
 
 fn parse(line: &[u8]) -> Option<MountEntry> {

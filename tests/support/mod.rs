@@ -11,6 +11,7 @@
 pub mod bucket;
 pub mod mount;
 pub mod random;
+pub mod refusal;
 pub mod server;
 
 use std::time::{Duration, Instant};

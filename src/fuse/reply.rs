@@ -1,0 +1,102 @@
+//! Outcomes of operations as replies of the protocol.
+
+use fuser::{
+    FileHandle, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry,
+};
+
+use super::{convert, refuse};
+use crate::error::FsError;
+use crate::ops::{Attr, AttrValidity, Created, DirEntry, DirEntryPlus, Entry, Taken};
+
+/// Inode numbers are never given out twice in the life of a mount.
+const GENERATION: Generation = Generation(0);
+/// Shown by a plain listing for files that were not looked up. Source: fs/fuse/fuse_i.h, `FUSE_UNKNOWN_INO`.
+const UNKNOWN_INO: INodeNo = INodeNo(0xffff_ffff);
+
+pub fn done(
+    reply: ReplyEmpty,
+    operation: &'static str,
+    ino: INodeNo,
+    outcome: Result<(), FsError>,
+) {
+    match outcome {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(refuse(operation, ino.0, &error)),
+    }
+}
+
+pub fn give_entry(
+    reply: ReplyEntry,
+    operation: &'static str,
+    parent: INodeNo,
+    outcome: Result<Entry, FsError>,
+) {
+    match outcome {
+        Ok(Entry { attr, validity }) => {
+            reply.entry(&validity.0, &convert::file_attr(&attr), GENERATION);
+        }
+        Err(error) => reply.error(refuse(operation, parent.0, &error)),
+    }
+}
+
+/// There is no such name, and the kernel may remember it.
+pub fn give_absence(reply: ReplyEntry, validity: AttrValidity) {
+    let (validity, attr) = convert::negative(validity.0);
+    reply.entry(&validity, &attr, GENERATION);
+}
+
+pub fn give_attr(
+    reply: ReplyAttr,
+    operation: &'static str,
+    ino: INodeNo,
+    outcome: Result<(Attr, AttrValidity), FsError>,
+) {
+    match outcome {
+        Ok((attr, validity)) => reply.attr(&validity.0, &convert::file_attr(&attr)),
+        Err(error) => reply.error(refuse(operation, ino.0, &error)),
+    }
+}
+
+pub fn give_created(reply: ReplyCreate, parent: INodeNo, outcome: Result<Created, FsError>) {
+    match outcome {
+        Ok(Created { entry, opened }) => reply.created(
+            &entry.validity.0,
+            &convert::file_attr(&entry.attr),
+            GENERATION,
+            FileHandle(opened.handle.0),
+            convert::fopen_flags(opened.pages),
+        ),
+        Err(error) => reply.error(refuse("create", parent.0, &error)),
+    }
+}
+
+/// As many entries as fit; the kernel asks on from the last one's offset.
+pub fn give_listing(mut reply: ReplyDirectory, entries: &[DirEntry]) {
+    for entry in entries {
+        let number = entry.ino.map_or(UNKNOWN_INO, |ino| INodeNo(ino.0));
+        if reply.add(
+            number,
+            entry.next_offset,
+            convert::file_type(entry.kind),
+            &entry.name,
+        ) {
+            break;
+        }
+    }
+    reply.ok();
+}
+
+/// Adds an entry with its attributes, if it fits.
+pub fn add_listed(reply: &mut ReplyDirectoryPlus, dir: INodeNo, listed: &DirEntryPlus) -> Taken {
+    let (validity, attr) = match &listed.entry {
+        Some(entry) => (entry.validity.0, convert::file_attr(&entry.attr)),
+        None => convert::dot(listed.plain.ino.unwrap_or(convert::ino(dir))),
+    };
+    let (offset, name) = (listed.plain.next_offset, &listed.plain.name);
+    if reply.add(attr.ino, offset, name, &validity, &attr, GENERATION) {
+        Taken::Full
+    } else {
+        Taken::Yes
+    }
+}
