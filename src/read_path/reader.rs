@@ -288,3 +288,128 @@ async fn get_run(core: &Core, object: &ObjectId, run: &Range<u64>) -> RunOutcome
         blocks: blocks.into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{Key, ObjectHeaders, PutRequest, StoreOp, WriteCondition};
+
+    const BLOCK: u64 = 4096;
+
+    async fn object(len: usize) -> (Arc<Faulty>, Arc<ObjectId>, Vec<u8>) {
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 7 % 251) as u8).collect();
+        let etag = replace(&faulty, bytes.clone()).await;
+        let size_bytes = len as u64;
+        (
+            faulty,
+            Arc::new(ObjectId {
+                key: Key::new("k"),
+                etag,
+                size_bytes,
+            }),
+            bytes,
+        )
+    }
+
+    async fn replace(store: &Arc<Faulty>, bytes: Vec<u8>) -> crate::store::ETag {
+        let (headers, condition) = (ObjectHeaders::default(), WriteCondition::Always);
+        let request = PutRequest {
+            key: Key::new("k"),
+            body: bytes.into(),
+            headers,
+            condition,
+        };
+        store.put(request).await.unwrap().etag
+    }
+
+    fn reader(store: &Arc<Faulty>, memory_limit_bytes: u64) -> Reader {
+        let block_size = BlockSize::new(BLOCK as usize).unwrap();
+        Reader::new(
+            store.clone(),
+            ReadSettings {
+                block_size,
+                memory_limit_bytes,
+            },
+        )
+    }
+
+    #[tokio::test]
+    async fn any_range_has_its_bytes() {
+        let (store, object, bytes) = object(50_001).await;
+        let reader = reader(&store, 16 * BLOCK);
+        for range in [
+            0..1,
+            0..50_001,
+            4095..4097,
+            8192..12_288,
+            50_000..60_000,
+            50_001..50_002,
+        ] {
+            let read = reader.read(&object, range.clone()).await.unwrap().concat();
+            let end = (range.end as usize).min(bytes.len());
+            assert_eq!(read, bytes[range.start as usize..end], "{range:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_block_is_fetched_once_however_many_ask() {
+        let (store, object, _) = object(4000).await;
+        let reader = reader(&store, 1 << 20);
+        let reads = (0..20).map(|_| reader.read(&object, 0..4000));
+        futures::future::try_join_all(reads).await.unwrap();
+        reader.read(&object, 100..200).await.unwrap();
+        assert_eq!(store.seen(StoreOp::Get), 1);
+    }
+
+    #[tokio::test]
+    async fn a_sequential_reader_costs_few_long_requests() {
+        let (store, object, bytes) = object(40 * BLOCK as usize).await;
+        let reader = reader(&store, 1 << 20);
+        let cursor = Mutex::new(Cursor::default());
+        let mut read = Vec::new();
+        while read.len() < bytes.len() {
+            let range = read.len() as u64..read.len() as u64 + 1000;
+            reader.read_ahead(&object, &cursor, &range);
+            read.extend(reader.read(&object, range).await.unwrap().concat());
+        }
+        assert_eq!(read, bytes);
+        assert!(
+            store.seen(StoreOp::Get) <= 4,
+            "{}",
+            store.seen(StoreOp::Get)
+        );
+    }
+
+    #[tokio::test]
+    async fn an_object_that_changed_is_stale_but_cached_blocks_stay_readable() {
+        let (store, object, bytes) = object(3 * BLOCK as usize).await;
+        let reader = reader(&store, 1 << 20);
+        reader.read(&object, 0..BLOCK).await.unwrap();
+        replace(&store, vec![0; 3 * BLOCK as usize]).await;
+        let stale = reader.read(&object, 0..2 * BLOCK).await;
+        assert!(
+            matches!(stale, Err(FsError::Stale)),
+            "never a mix of two versions"
+        );
+        assert_eq!(
+            reader.read(&object, 10..20).await.unwrap().concat(),
+            bytes[10..20]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_failed_request_is_not_remembered() {
+        let (store, object, bytes) = object(100).await;
+        let reader = reader(&store, 1 << 20);
+        store.plan(
+            StoreOp::Get,
+            1,
+            Fault::Before(crate::store::StoreErrorKind::Server),
+        );
+        assert!(reader.read(&object, 0..100).await.is_err());
+        assert_eq!(reader.read(&object, 0..100).await.unwrap().concat(), bytes);
+    }
+}

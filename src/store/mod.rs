@@ -7,7 +7,11 @@
 
 mod error;
 mod etag;
+#[cfg(test)]
+pub mod faulty;
 mod key;
+#[cfg(test)]
+pub mod memory;
 mod metered;
 mod request;
 mod retry;

@@ -202,3 +202,86 @@ impl ObjectStore for Retry {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{ETag, ObjectHeaders, WriteCondition};
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn stack() -> (Arc<Faulty>, Retry) {
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        (faulty.clone(), Retry::new(faulty, LIMIT))
+    }
+
+    fn put(condition: WriteCondition) -> PutRequest {
+        let body = bytes::Bytes::from_static(b"x");
+        PutRequest {
+            key: Key::new("k"),
+            body,
+            headers: ObjectHeaders::default(),
+            condition,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_for_a_passing_reason_is_tried_again() {
+        let (faulty, store) = stack();
+        let passing = [
+            StoreErrorKind::Throttled,
+            StoreErrorKind::Server,
+            StoreErrorKind::Unreachable,
+        ];
+        for (nth, kind) in (1..).zip(passing) {
+            faulty.plan(StoreOp::Put, nth, Fault::Before(kind));
+        }
+        assert!(store.put(put(WriteCondition::Always)).await.is_ok());
+        assert_eq!(faulty.seen(StoreOp::Put), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_will_not_pass_is_not_tried_again() {
+        let (faulty, store) = stack();
+        faulty.plan(StoreOp::Put, 1, Fault::Before(StoreErrorKind::AccessDenied));
+        let error = store.put(put(WriteCondition::Always)).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::AccessDenied);
+        assert!(!error.maybe_applied);
+        assert_eq!(faulty.seen(StoreOp::Put), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_request_outlives_its_deadline() {
+        let (faulty, store) = stack();
+        for nth in 1..100 {
+            faulty.plan(StoreOp::Head, nth, Fault::Stall);
+        }
+        let began = Instant::now();
+        let error = store
+            .head(HeadRequest { key: Key::new("k") })
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::TimedOut);
+        assert!(began.elapsed() <= LIMIT, "{:?}", began.elapsed());
+        assert!(
+            faulty.seen(StoreOp::Head) >= 3,
+            "a stall leaves time for another attempt"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_condition_that_our_own_lost_attempt_broke_is_told_as_such() {
+        let (faulty, store) = stack();
+        faulty.plan(StoreOp::Put, 1, Fault::After(StoreErrorKind::Server));
+        let error = store.put(put(WriteCondition::IfAbsent)).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::PreconditionFailed);
+        assert!(error.maybe_applied);
+        let foreign = store
+            .put(put(WriteCondition::IfMatch(ETag::new("other"))))
+            .await
+            .unwrap_err();
+        assert!(!foreign.maybe_applied);
+    }
+}

@@ -1,0 +1,155 @@
+//! A store that fails where a unit test says so.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::*;
+
+/// What happens to one request.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// It fails, and nothing was done.
+    Before(StoreErrorKind),
+    /// It was done, but its answer is lost.
+    After(StoreErrorKind),
+    /// No answer ever comes.
+    Stall,
+}
+
+/// Passes requests on, but for those that a fault is planned for.
+#[derive(Debug)]
+pub struct Faulty {
+    store: Arc<dyn ObjectStore>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    faults: HashMap<(StoreOp, u64), Fault>,
+    seen: HashMap<StoreOp, u64>,
+}
+
+impl Faulty {
+    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            store,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Plans a fault for the `nth` request of a kind, counted from 1.
+    pub fn plan(&self, op: StoreOp, nth: u64, fault: Fault) {
+        self.state.lock().faults.insert((op, nth), fault);
+    }
+
+    /// Requests of a kind that came this far.
+    pub fn seen(&self, op: StoreOp) -> u64 {
+        self.state.lock().seen.get(&op).copied().unwrap_or(0)
+    }
+
+    async fn run<T>(
+        &self,
+        op: StoreOp,
+        request: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let fault = {
+            let mut state = self.state.lock();
+            let seen = state.seen.entry(op).or_default();
+            *seen += 1;
+            let nth = *seen;
+            state.faults.get(&(op, nth)).copied()
+        };
+        let fail = |kind| StoreError::new(kind, op, Key::new("planned"), "planned fault");
+        match fault {
+            None => request.await,
+            Some(Fault::Before(kind)) => Err(fail(kind)),
+            Some(Fault::After(kind)) => {
+                request.await?;
+                Err(fail(kind))
+            }
+            Some(Fault::Stall) => pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
+        self.run(StoreOp::Head, self.store.head(request)).await
+    }
+
+    async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
+        self.run(StoreOp::Get, self.store.get(request)).await
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
+        self.run(StoreOp::Put, self.store.put(request)).await
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+        self.run(StoreOp::Copy, self.store.copy(request)).await
+    }
+
+    async fn delete(&self, key: Key) -> Result<(), StoreError> {
+        self.run(StoreOp::Delete, self.store.delete(key)).await
+    }
+
+    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        self.run(StoreOp::DeleteMany, self.store.delete_many(keys))
+            .await
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
+        self.run(StoreOp::List, self.store.list(request)).await
+    }
+
+    async fn create_multipart(
+        &self,
+        request: CreateMultipartRequest,
+    ) -> Result<UploadId, StoreError> {
+        self.run(
+            StoreOp::CreateMultipart,
+            self.store.create_multipart(request),
+        )
+        .await
+    }
+
+    async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
+        self.run(StoreOp::UploadPart, self.store.upload_part(request))
+            .await
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: UploadPartCopyRequest,
+    ) -> Result<CompletedPart, StoreError> {
+        self.run(
+            StoreOp::UploadPartCopy,
+            self.store.upload_part_copy(request),
+        )
+        .await
+    }
+
+    async fn complete_multipart(
+        &self,
+        request: CompleteMultipartRequest,
+    ) -> Result<PutAnswer, StoreError> {
+        self.run(
+            StoreOp::CompleteMultipart,
+            self.store.complete_multipart(request),
+        )
+        .await
+    }
+
+    async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
+        self.run(
+            StoreOp::AbortMultipart,
+            self.store.abort_multipart(key, upload),
+        )
+        .await
+    }
+}

@@ -1,0 +1,298 @@
+//! A bucket in memory, for unit tests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+
+use super::*;
+
+/// Keeps S3's rules on order, conditions, pages and parts.
+#[derive(Debug, Default)]
+pub struct Memory {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<String, Object>,
+    uploads: HashMap<String, Upload>,
+    versions: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Object {
+    bytes: Bytes,
+    headers: ObjectHeaders,
+    version: u64,
+}
+
+#[derive(Debug)]
+struct Upload {
+    headers: ObjectHeaders,
+    parts: BTreeMap<PartNumber, Bytes>,
+}
+
+impl Object {
+    fn etag(&self) -> ETag {
+        ETag::new(&format!("v{}", self.version))
+    }
+
+    fn meta(&self) -> ObjectMeta {
+        ObjectMeta {
+            etag: self.etag(),
+            size_bytes: self.bytes.len() as u64,
+            last_modified: UNIX_EPOCH + Duration::from_secs(self.version),
+            content_type: self.headers.content_type.clone(),
+            user_metadata: self.headers.user_metadata.clone(),
+        }
+    }
+}
+
+impl State {
+    fn object(&self, op: StoreOp, key: &Key) -> Result<&Object, StoreError> {
+        let missing = || StoreError::new(StoreErrorKind::NotFound, op, key.clone(), "no such key");
+        self.objects.get(key.as_str()).ok_or_else(missing)
+    }
+
+    fn store(
+        &mut self,
+        op: StoreOp,
+        key: &Key,
+        bytes: Bytes,
+        headers: ObjectHeaders,
+        condition: &WriteCondition,
+    ) -> Result<PutAnswer, StoreError> {
+        let current = self.objects.get(key.as_str()).map(Object::etag);
+        let holds = match condition {
+            WriteCondition::Always => true,
+            WriteCondition::IfAbsent => current.is_none(),
+            WriteCondition::IfMatch(etag) => current.as_ref() == Some(etag),
+        };
+        if !holds {
+            return Err(StoreError::new(
+                StoreErrorKind::PreconditionFailed,
+                op,
+                key.clone(),
+                "condition",
+            ));
+        }
+        self.versions += 1;
+        let object = Object {
+            bytes,
+            headers,
+            version: self.versions,
+        };
+        let etag = object.etag();
+        self.objects.insert(key.as_str().to_owned(), object);
+        Ok(PutAnswer { etag })
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Memory {
+    async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
+        Ok(self
+            .state
+            .lock()
+            .object(StoreOp::Head, &request.key)?
+            .meta())
+    }
+
+    async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
+        let state = self.state.lock();
+        let object = state.object(StoreOp::Get, &request.key)?;
+        let fail = |kind| StoreError::new(kind, StoreOp::Get, request.key.clone(), "refused");
+        if request.if_match.is_some_and(|etag| etag != object.etag()) {
+            return Err(fail(StoreErrorKind::PreconditionFailed));
+        }
+        let len = object.bytes.len();
+        let range = request.range.map_or(0..len, |range| {
+            range.start as usize..(range.end as usize).min(len)
+        });
+        if range.start >= len && len > 0 {
+            return Err(fail(StoreErrorKind::InvalidRange));
+        }
+        Ok(GetAnswer {
+            meta: object.meta(),
+            body: object.bytes.slice(range),
+        })
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
+        let PutRequest {
+            key,
+            body,
+            headers,
+            condition,
+        } = request;
+        self.state
+            .lock()
+            .store(StoreOp::Put, &key, body, headers, &condition)
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+        let mut state = self.state.lock();
+        let source = state.object(StoreOp::Copy, &request.source)?.clone();
+        if request
+            .source_if_match
+            .is_some_and(|etag| etag != source.etag())
+        {
+            let kind = StoreErrorKind::PreconditionFailed;
+            return Err(StoreError::new(
+                kind,
+                StoreOp::Copy,
+                request.target,
+                "source changed",
+            ));
+        }
+        let headers = request.replace_headers.unwrap_or(source.headers);
+        state.store(
+            StoreOp::Copy,
+            &request.target,
+            source.bytes,
+            headers,
+            &WriteCondition::Always,
+        )
+    }
+
+    async fn delete(&self, key: Key) -> Result<(), StoreError> {
+        self.state.lock().objects.remove(key.as_str());
+        Ok(())
+    }
+
+    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        for key in keys {
+            self.delete(key).await?;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
+        let state = self.state.lock();
+        let after = request.token.map_or(String::new(), |token| token.0);
+        let mut answer = ListAnswer::default();
+        let mut last = String::new();
+        let found = state.objects.range(request.prefix.clone()..);
+        for (key, object) in found.take_while(|(key, _)| key.starts_with(&request.prefix)) {
+            let rest = &key[request.prefix.len()..];
+            let fold = request.fold_directories == FoldDirectories::Yes;
+            let folded = rest
+                .find('/')
+                .filter(|_| fold)
+                .map(|at| &key[..=request.prefix.len() + at]);
+            let shown = folded.unwrap_or(key).to_owned();
+            if shown <= after || shown == last {
+                continue;
+            }
+            if answer.objects.len() + answer.prefixes.len() == usize::from(request.max_keys) {
+                answer.next = Some(ListToken(last));
+                break;
+            }
+            last.clone_from(&shown);
+            if folded.is_some() {
+                answer.prefixes.push(shown);
+            } else {
+                let ObjectMeta {
+                    etag,
+                    size_bytes,
+                    last_modified,
+                    ..
+                } = object.meta();
+                answer.objects.push(ListedObject {
+                    key: Key::new(shown),
+                    etag,
+                    size_bytes,
+                    last_modified,
+                });
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn create_multipart(
+        &self,
+        request: CreateMultipartRequest,
+    ) -> Result<UploadId, StoreError> {
+        let mut state = self.state.lock();
+        state.versions += 1;
+        let id = format!("upload-{}", state.versions);
+        state.uploads.insert(
+            id.clone(),
+            Upload {
+                headers: request.headers,
+                parts: BTreeMap::new(),
+            },
+        );
+        Ok(UploadId(id))
+    }
+
+    async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
+        let mut state = self.state.lock();
+        let fail = || {
+            StoreError::new(
+                StoreErrorKind::NotFound,
+                StoreOp::UploadPart,
+                request.key.clone(),
+                "upload",
+            )
+        };
+        let upload = state.uploads.get_mut(&request.upload.0).ok_or_else(fail)?;
+        upload.parts.insert(request.number, request.body);
+        Ok(CompletedPart {
+            number: request.number,
+            etag: ETag::new("part"),
+            crc64nvme: None,
+        })
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: UploadPartCopyRequest,
+    ) -> Result<CompletedPart, StoreError> {
+        let get = GetRequest {
+            key: request.source,
+            range: Some(request.range),
+            if_match: Some(request.source_if_match),
+        };
+        let body = self.get(get).await?.body;
+        let UploadPartCopyRequest {
+            target: key,
+            upload,
+            number,
+            ..
+        } = request;
+        self.upload_part(UploadPartRequest {
+            key,
+            upload,
+            number,
+            body,
+        })
+        .await
+    }
+
+    async fn complete_multipart(
+        &self,
+        request: CompleteMultipartRequest,
+    ) -> Result<PutAnswer, StoreError> {
+        let op = StoreOp::CompleteMultipart;
+        let mut state = self.state.lock();
+        let fail = || StoreError::new(StoreErrorKind::NotFound, op, request.key.clone(), "upload");
+        let upload = state.uploads.remove(&request.upload.0).ok_or_else(fail)?;
+        let bytes: BytesMut = upload.parts.into_values().flatten().collect();
+        state.store(
+            op,
+            &request.key,
+            bytes.freeze(),
+            upload.headers,
+            &request.condition,
+        )
+    }
+
+    async fn abort_multipart(&self, _key: Key, upload: UploadId) -> Result<(), StoreError> {
+        self.state.lock().uploads.remove(&upload.0);
+        Ok(())
+    }
+}
