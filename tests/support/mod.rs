@@ -1,0 +1,31 @@
+//! What the integration tests stand on: real S3 servers, a client of them that
+//! shares no code with the daemon, and the daemon's binary mounted for real.
+//!
+//! A test file starts with `mod support;` and usually says
+//! `let mount = Mount::fresh();`: a bucket of its own on this binary's server,
+//! mounted on a folder of its own, unmounted when the value is dropped.
+//! No call here blocks for ever: waits have a deadline, and a watchdog kills a
+//! daemon that outlives its test's time, which wakes whatever is stuck in it.
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing
+)]
+
+pub mod client;
+pub mod data;
+pub mod garage;
+pub mod mount;
+pub mod plan;
+pub mod programs;
+pub mod servers;
+pub mod sys;
+
+pub use client::Client;
+pub use data::{pattern, sha256};
+pub use mount::Mount;
+pub use plan::MountBuilder;
+pub use programs::{python, run_python, wait_until};
+pub use servers::Server;
