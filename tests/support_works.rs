@@ -1,5 +1,7 @@
 //! The tests' own footing: servers, client and waits do what they promise.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 mod support;
 
 use std::time::Duration;
