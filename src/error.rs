@@ -3,10 +3,13 @@
 //! `FsError` says what a failure *means*. Which errno an application sees is
 //! decided in `fuse::errno` alone.
 
-use crate::store::StoreError;
+use std::io;
+use std::sync::Arc;
+
+use crate::store::{StoreError, StoreErrorKind, StoreOp};
 
 /// Outcome of a file system operation that did not succeed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum FsError {
     #[error("no such file or directory")]
     NotFound,
@@ -66,5 +69,45 @@ pub enum FsError {
     Store(#[source] StoreError),
     /// The local disk failed.
     #[error("spool: {0}")]
-    Spool(#[source] std::io::Error),
+    Spool(#[source] Arc<io::Error>),
+}
+
+impl From<StoreError> for FsError {
+    fn from(error: StoreError) -> Self {
+        match error.kind {
+            StoreErrorKind::NotFound => Self::NotFound,
+            StoreErrorKind::PreconditionFailed => Self::Stale,
+            StoreErrorKind::AccessDenied => Self::AccessDenied,
+            StoreErrorKind::Archived => Self::Archived,
+            StoreErrorKind::TooLarge => Self::TooLarge,
+            StoreErrorKind::Corrupt => Self::Corrupt,
+            // A question without an answer: no bytes were at stake.
+            StoreErrorKind::TimedOut | StoreErrorKind::Unreachable
+                if matches!(error.op, StoreOp::Head | StoreOp::List) =>
+            {
+                Self::TimedOut
+            }
+            StoreErrorKind::NoSuchBucket
+            | StoreErrorKind::InvalidRange
+            | StoreErrorKind::Credentials
+            | StoreErrorKind::ClockSkew
+            | StoreErrorKind::WrongRegion
+            | StoreErrorKind::Unsupported
+            | StoreErrorKind::Throttled
+            | StoreErrorKind::Server
+            | StoreErrorKind::TimedOut
+            | StoreErrorKind::Unreachable
+            | StoreErrorKind::Rejected => Self::Store(error),
+        }
+    }
+}
+
+impl From<io::Error> for FsError {
+    /// An error of the local disk.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::Spool(Arc::new(error)),
+        }
+    }
 }

@@ -8,12 +8,17 @@
 mod error;
 mod etag;
 mod key;
+mod metered;
 mod request;
+mod retry;
+pub mod s3;
 
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use key::Key;
+pub use metered::{Metered, RequestCounters};
 pub use request::*;
+pub use retry::Retry;
 
 use async_trait::async_trait;
 

@@ -1,0 +1,126 @@
+//! A mount in the background: the command starts itself again as a child and
+//! waits for its word.
+//!
+//! The child's standard output is a pipe to the command: one line `ready`, or
+//! why there will be no mount. Its standard error is the log file.
+
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::config::Config;
+
+/// Tells the child that it is one. Not a setting: the prefix differs.
+const CHILD_VARIABLE: &str = "_MEDIAFS_CHILD";
+const READY: &str = "ready\n";
+const LOG_NAME: &str = "mediafs.log";
+/// Lines of the log shown when the child says nothing.
+const LOG_TAIL_LINES: usize = 10;
+
+/// The command that started this process and waits for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Parent;
+
+/// The waiting command, if this process is a child.
+pub fn parent() -> Option<Parent> {
+    env::var_os(CHILD_VARIABLE).map(|_| Parent)
+}
+
+impl Parent {
+    /// Says that the mount serves.
+    pub fn when_ready(self) -> Box<dyn FnOnce() + Send> {
+        Box::new(move || self.tell(READY))
+    }
+
+    pub fn tell_failure(self, error: &anyhow::Error) {
+        self.tell(&format!("{error:#}"));
+    }
+
+    /// A parent that is gone, or has its answer, does not mind.
+    fn tell(self, message: &str) {
+        let mut pipe = io::stdout();
+        if pipe
+            .write_all(message.as_bytes())
+            .and_then(|()| pipe.flush())
+            .is_err()
+        {
+            tracing::debug!("nobody waits for this mount any more");
+        }
+        // The pipe ends here, so that whoever reads it sees its end.
+        if let Err(error) = rustix::stdio::dup2_stdout(rustix::stdio::stderr()) {
+            tracing::debug!(%error, "standard output stays open");
+        }
+    }
+}
+
+/// Starts the daemon and returns once its mount serves.
+pub fn start(config: &Config) -> anyhow::Result<()> {
+    let (log_path, log) = open_log(config)?;
+    let mut command = Command::new(env::current_exe().context("cannot find the mediafs binary")?);
+    command
+        .args(env::args_os().skip(1))
+        .env(CHILD_VARIABLE, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        // Signals of the terminal are not for the daemon.
+        .process_group(0);
+    let mut child = command.spawn().context("cannot start the daemon")?;
+    let mut word = String::new();
+    if let Some(mut pipe) = child.stdout.take() {
+        pipe.read_to_string(&mut word)
+            .context("no word from the daemon")?;
+    }
+    if word == READY {
+        return Ok(());
+    }
+    let status = child.wait().context("the daemon is lost")?;
+    if !word.is_empty() {
+        bail!("{word}");
+    }
+    let tail = tail(&log_path);
+    Err(anyhow!(
+        "the daemon ended without a word ({status}); {} ends with:\n{tail}",
+        log_path.display()
+    ))
+}
+
+fn open_log(config: &Config) -> anyhow::Result<(PathBuf, File)> {
+    let path = match &config.log_file {
+        Some(path) => path.clone(),
+        None => {
+            let dir = config.state_dir();
+            let made = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir);
+            made.with_context(|| format!("state directory {}", dir.display()))?;
+            let path = dir.join(LOG_NAME);
+            if path.exists() {
+                fs::rename(&path, path.with_extension("log.1"))
+                    .context("cannot keep the previous log")?;
+            }
+            path
+        }
+    };
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&path);
+    let file = file.with_context(|| format!("log file {}", path.display()))?;
+    Ok((path, file))
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(LOG_TAIL_LINES);
+    lines.get(from..).unwrap_or_default().join("\n")
+}

@@ -1,0 +1,220 @@
+//! Configuration: default < TOML file < `MEDIAFS_*` environment < flag.
+//!
+//! Owns: the settings' names, defaults and checks. A value remembers which
+//! layer it came from, and errors name it. No secret is ever a setting:
+//! credentials come from the AWS chain.
+
+mod options;
+mod target;
+mod units;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::{Figment, error::Kind};
+
+pub use options::{DirMarkersConfig, Options};
+pub use target::Target;
+pub use units::{ByteSize, FileMode, Period};
+
+const ENV_PREFIX: &str = "MEDIAFS_";
+/// Where the file of a named mount is.
+pub const CONFIG_DIR: &str = "/etc/mediafs";
+/// An unknown key this similar to a known one is taken for a slip (Jaro-Winkler, 0 to 1).
+const SUGGEST_FROM: f64 = 0.8;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub bucket: String,
+    /// Empty, or ends in `/`.
+    pub prefix: String,
+    /// Absolute.
+    pub mountpoint: PathBuf,
+    pub s3: S3Config,
+    pub attributes: AttributesConfig,
+    pub allow_other: bool,
+    pub read_only: bool,
+    pub allow_non_empty: bool,
+    pub ttl: Duration,
+    pub negative_ttl: Duration,
+    pub dir_markers: DirMarkersConfig,
+    pub max_rename_objects: u64,
+    pub block_size_bytes: u64,
+    pub memory_cache_bytes: u64,
+    pub spool_dir: PathBuf,
+    pub part_size_bytes: u64,
+    pub upload_concurrency: usize,
+    pub foreground: bool,
+    pub log: String,
+    pub log_file: Option<PathBuf>,
+    pub fuse_threads: usize,
+    pub drain_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct S3Config {
+    pub endpoint_url: Option<String>,
+    pub region: Option<String>,
+    pub profile: Option<String>,
+    pub force_path_style: bool,
+    pub request_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct AttributesConfig {
+    pub uid: u32,
+    pub gid: u32,
+    pub file_mode: u16,
+    pub dir_mode: u16,
+}
+
+impl Config {
+    /// Merges the layers and checks the outcome.
+    pub fn load(target: Target, file: Option<&Path>, flags: Options) -> Result<Self, ConfigError> {
+        let mut figment = Figment::new();
+        let file = target.config_file().or_else(|| file.map(Path::to_owned));
+        if let Some(file) = file {
+            if !file.is_file() {
+                let file = file.display();
+                return Err(ConfigError(format!(
+                    "configuration file {file} does not exist: create it, or name another with --config"
+                )));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let env = Env::prefixed(ENV_PREFIX)
+            .map(|name| name.as_str().replace('_', "-").to_lowercase().into());
+        let flags = target.apply(flags)?;
+        let merged = figment.merge(env).merge(Serialized::defaults(flags));
+        let options: Options = merged
+            .extract()
+            .map_err(|errors| explain(errors.into_iter().next()))?;
+        resolve(options).map_err(|(key, why)| {
+            let origin = merged.find_metadata(key).map(origin).unwrap_or_default();
+            ConfigError(format!("{key}{origin}: {why}"))
+        })
+    }
+
+    /// Directory of this mount's own files: the spool's parent.
+    pub fn state_dir(&self) -> &Path {
+        self.spool_dir.parent().unwrap_or(&self.spool_dir)
+    }
+}
+
+fn origin(metadata: &figment::Metadata) -> String {
+    match &metadata.source {
+        Some(source) => format!(" (from {source})"),
+        None if metadata.name.contains("environment") => {
+            format!(" (from a {ENV_PREFIX}* variable)")
+        }
+        None => " (from the command line)".to_owned(),
+    }
+}
+
+fn explain(error: Option<figment::Error>) -> ConfigError {
+    let Some(error) = error else {
+        return ConfigError("unreadable configuration".to_owned());
+    };
+    let origin = error.metadata.as_ref().map(origin).unwrap_or_default();
+    if let Kind::UnknownField(key, known) = &error.kind {
+        let nearest = known
+            .iter()
+            .map(|known| (strsim::jaro_winkler(key, known), known))
+            .filter(|(likeness, _)| *likeness >= SUGGEST_FROM)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = nearest.map_or_else(String::new, |(_, known)| {
+            format!(": did you mean {known:?}?")
+        });
+        return ConfigError(format!("unknown setting {key:?}{origin}{hint}"));
+    }
+    let key = error.path.join(".");
+    ConfigError(format!("{key}{origin}: {}", error.kind))
+}
+
+/// A setting that is wrong, and why.
+type Wrong = (&'static str, String);
+
+fn resolve(options: Options) -> Result<Config, Wrong> {
+    let missing = |key: &'static str| (key, "not given: see 'mediafs mount --help'".to_owned());
+    let bucket = options.bucket.ok_or_else(|| missing("bucket"))?;
+    target::check_bucket(&bucket).map_err(|why| ("bucket", why))?;
+    let prefix =
+        target::clean_prefix(&options.prefix.unwrap_or_default()).map_err(|why| ("prefix", why))?;
+    let mountpoint = options.mountpoint.ok_or_else(|| missing("mountpoint"))?;
+    let mountpoint =
+        std::path::absolute(&mountpoint).map_err(|error| ("mountpoint", error.to_string()))?;
+    if let Some(url) = &options.endpoint_url {
+        target::check_endpoint(url).map_err(|why| ("endpoint-url", why))?;
+    }
+    let spool_dir = match options.spool {
+        Some(dir) => std::path::absolute(dir).map_err(|error| ("spool", error.to_string()))?,
+        None => {
+            target::default_spool(&bucket, &prefix, &mountpoint).map_err(|why| ("spool", why))?
+        }
+    };
+    Ok(Config {
+        s3: S3Config {
+            endpoint_url: options.endpoint_url,
+            region: options.region,
+            profile: options.profile,
+            force_path_style: options.force_path_style.unwrap_or(false),
+            request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
+        },
+        attributes: AttributesConfig {
+            uid: options.uid.unwrap_or(1000),
+            gid: options.gid.unwrap_or(1000),
+            file_mode: options.file_mode.map_or(0o644, |mode| mode.0),
+            dir_mode: options.dir_mode.map_or(0o755, |mode| mode.0),
+        },
+        allow_other: options.allow_other.unwrap_or(false),
+        read_only: options.read_only.unwrap_or(false),
+        allow_non_empty: options.allow_non_empty.unwrap_or(false),
+        ttl: options.ttl.map_or(Duration::from_secs(60), |ttl| ttl.0),
+        negative_ttl: options
+            .negative_ttl
+            .map_or(Duration::from_secs(1), |ttl| ttl.0),
+        dir_markers: options.dir_markers.unwrap_or(DirMarkersConfig::Auto),
+        max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
+        block_size_bytes: options.block_size.map_or(1 << 20, |size| size.0),
+        memory_cache_bytes: options.memory_cache.map_or(256 << 20, |size| size.0),
+        part_size_bytes: options.part_size.map_or(8 << 20, |size| size.0),
+        upload_concurrency: positive("upload-concurrency", options.upload_concurrency, 8)?,
+        foreground: options.foreground.unwrap_or(false),
+        log: options.log.unwrap_or_else(|| "info".to_owned()),
+        log_file: options.log_file,
+        fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?,
+        drain_timeout: options
+            .drain_timeout
+            .map_or(Duration::from_secs(30), |limit| limit.0),
+        bucket,
+        prefix,
+        mountpoint,
+        spool_dir,
+    })
+}
+
+fn at_least_a_second(key: &'static str, period: Option<Period>) -> Result<Duration, Wrong> {
+    let period = period.map_or(Duration::from_secs(30), |period| period.0);
+    if period < Duration::from_secs(1) {
+        Err((key, "must be at least 1s".to_owned()))
+    } else {
+        Ok(period)
+    }
+}
+
+fn positive(key: &'static str, count: Option<u16>, default: usize) -> Result<usize, Wrong> {
+    match count {
+        Some(0) => Err((key, "must be at least 1".to_owned())),
+        count => Ok(count.map_or(default, usize::from)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

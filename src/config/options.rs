@@ -1,0 +1,147 @@
+//! Every setting, defined once: flag, TOML key and `MEDIAFS_*` variable have one name.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteSize, FileMode, Period};
+
+/// Settings as they are written; what is absent comes from the layer below.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Options {
+    /// Bucket to mount (in a file; on the command line it is the first argument)
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
+    /// Key prefix to mount (in a file; on the command line it follows the bucket)
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Directory to mount on (in a file; on the command line it is the second argument)
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mountpoint: Option<PathBuf>,
+
+    /// URL of an S3 service other than AWS
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_url: Option<String>,
+    /// AWS region of the bucket [default: from the AWS configuration]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Profile of the AWS configuration
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Put the bucket in the path, not in the host name
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub force_path_style: Option<bool>,
+    /// Longest wait for S3 before a call fails [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_timeout: Option<Period>,
+
+    /// Owner of every file and directory [default: 1000]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Group of every file and directory [default: 1000]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Permissions of files, octal [default: 0644]
+    #[arg(long, value_name = "MODE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_mode: Option<FileMode>,
+    /// Permissions of directories, octal [default: 0755]
+    #[arg(long, value_name = "MODE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir_mode: Option<FileMode>,
+    /// Let other users use the mount; file permissions are checked
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_other: Option<bool>,
+    /// Refuse every change
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+    /// Mount over a directory that is not empty
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_non_empty: Option<bool>,
+
+    /// How long what S3 said of a file counts as true; 0 asks at each open [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Period>,
+    /// How long a name counts as absent [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub negative_ttl: Option<Period>,
+    /// When directories get a marker object [default: auto]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir_markers: Option<DirMarkersConfig>,
+    /// Most objects that one directory rename moves [default: 100000]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rename_objects: Option<u64>,
+
+    /// Unit of reading and caching, a power of two [default: 1MiB]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<ByteSize>,
+    /// Memory for cached blocks and reads under way [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_cache: Option<ByteSize>,
+    /// Directory for bytes that are not yet in S3 [default: below /var/lib/mediafs or ~/.local/state/mediafs]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool: Option<PathBuf>,
+    /// Size of the parts of long uploads [default: 8MiB]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part_size: Option<ByteSize>,
+    /// Parts uploaded at once [default: 8]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_concurrency: Option<u16>,
+
+    /// Stay in the foreground
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreground: Option<bool>,
+    /// What to log: error, warn, info, debug, trace, or a filter such as mediafs::requests=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// Where to log [default: standard error; in the background mediafs.log beside the spool]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_file: Option<PathBuf>,
+    /// Threads that take requests from the kernel [default: 4]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuse_threads: Option<u16>,
+    /// Longest wait for open files and uploads when told to stop [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_timeout: Option<Period>,
+}
+
+/// When directories get a marker object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DirMarkersConfig {
+    /// While nothing else is in the directory
+    Auto,
+    /// From mkdir to rmdir
+    Always,
+    /// Never: an empty directory lasts as long as the mount
+    Never,
+}

@@ -1,0 +1,131 @@
+//! What to mount where: arguments, and the checks of their parts.
+
+use std::path::{Path, PathBuf};
+
+use super::options::Options;
+use super::{CONFIG_DIR, ConfigError};
+
+/// The arguments of `mediafs mount`.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// `BUCKET[/PREFIX] MOUNTPOINT`
+    Place { bucket: String, mountpoint: PathBuf },
+    /// `NAME`: everything stands in `/etc/mediafs/NAME.toml`.
+    Named(String),
+    /// Everything stands in the file of `--config`.
+    FromFile,
+}
+
+impl Target {
+    /// Sorts positional arguments.
+    pub fn new(first: Option<String>, second: Option<PathBuf>) -> Self {
+        match (first, second) {
+            (Some(bucket), Some(mountpoint)) => Self::Place { bucket, mountpoint },
+            (Some(name), None) => Self::Named(name),
+            (None, _) => Self::FromFile,
+        }
+    }
+
+    /// The file that a named mount reads.
+    pub(super) fn config_file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Named(name) => Some(Path::new(CONFIG_DIR).join(format!("{name}.toml"))),
+            Self::Place { .. } | Self::FromFile => None,
+        }
+    }
+
+    /// The settings that the arguments stand for, besides the flags.
+    pub(super) fn apply(self, mut flags: Options) -> Result<Options, ConfigError> {
+        match self {
+            Self::Place { bucket, mountpoint } => {
+                let place = bucket.strip_prefix("s3://").unwrap_or(&bucket);
+                let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+                flags.bucket = Some(bucket.to_owned());
+                flags.prefix = Some(prefix.to_owned());
+                flags.mountpoint = Some(mountpoint);
+            }
+            Self::Named(name) if name.contains('/') || name.starts_with("s3:") => {
+                return Err(ConfigError(format!(
+                    "no mountpoint given: 'mediafs mount {name} MOUNTPOINT'"
+                )));
+            }
+            Self::Named(_) | Self::FromFile => {}
+        }
+        Ok(flags)
+    }
+}
+
+/// Source: S3 User Guide, "Bucket naming rules", without what other services allow beyond them.
+pub fn check_bucket(bucket: &str) -> Result<(), String> {
+    let fits = (1..=255).contains(&bucket.len())
+        && bucket
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':'));
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("{bucket:?} is no bucket name"))
+    }
+}
+
+/// A prefix that ends in `/` and that no path can escape from.
+pub fn clean_prefix(prefix: &str) -> Result<String, String> {
+    let trimmed = prefix.trim_matches('/');
+    if trimmed.is_empty() {
+        return Ok(String::new());
+    }
+    if trimmed
+        .split('/')
+        .any(|segment| matches!(segment, "" | "." | "..") || segment.contains('\0'))
+    {
+        return Err(format!(
+            "{prefix:?} has an empty, '.' or '..' segment: no file could have such a key"
+        ));
+    }
+    Ok(format!("{trimmed}/"))
+}
+
+/// Refuses what is no URL, and credentials in one, without repeating them.
+pub fn check_endpoint(url: &str) -> Result<(), String> {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let authority = rest
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or_default();
+    if authority.contains('@') {
+        return Err(
+            "must not hold credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned(),
+        );
+    }
+    if authority.is_empty() {
+        return Err("must begin with http:// or https:// and a host".to_owned());
+    }
+    Ok(())
+}
+
+/// `/var/lib/mediafs/...` for root, else below the user's state directory; one for each mount.
+pub fn default_spool(bucket: &str, prefix: &str, mountpoint: &Path) -> Result<PathBuf, String> {
+    let base = if rustix::process::geteuid().is_root() {
+        PathBuf::from("/var/lib/mediafs")
+    } else {
+        let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
+        let found = state.filter(|dir| dir.is_absolute()).or_else(home);
+        found
+            .ok_or("neither XDG_STATE_HOME nor HOME is set: pass --spool DIR")?
+            .join("mediafs")
+    };
+    let mut hash = crc32fast::Hasher::new();
+    for part in [
+        bucket.as_bytes(),
+        prefix.as_bytes(),
+        mountpoint.as_os_str().as_encoded_bytes(),
+    ] {
+        hash.update(part);
+        hash.update(b"\0");
+    }
+    Ok(base
+        .join(format!("{bucket}-{:08x}", hash.finalize()))
+        .join("spool"))
+}

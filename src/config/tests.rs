@@ -1,0 +1,113 @@
+use std::fs;
+
+use super::*;
+
+fn place() -> Target {
+    Target::new(
+        Some("s3://bucket/media/".to_owned()),
+        Some("/srv/media".into()),
+    )
+}
+
+fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.toml");
+    fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+fn error(text: &str) -> String {
+    let (_dir, path) = file(text);
+    Config::load(place(), Some(&path), Options::default())
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn arguments_name_bucket_prefix_and_mountpoint() {
+    let config = Config::load(place(), None, Options::default()).unwrap();
+    assert_eq!(
+        (config.bucket.as_str(), config.prefix.as_str()),
+        ("bucket", "media/")
+    );
+    assert_eq!(config.mountpoint, Path::new("/srv/media"));
+    assert_eq!(config.ttl, Duration::from_secs(60));
+}
+
+#[test]
+fn a_flag_beats_the_file_which_beats_the_default() {
+    let (_dir, path) =
+        file("ttl = \"5s\"\nnegative-ttl = 0\nfile-mode = \"0600\"\nblock-size = \"2MiB\"\n");
+    let flags = Options {
+        ttl: Some(Period(Duration::from_secs(7))),
+        ..Options::default()
+    };
+    let config = Config::load(place(), Some(&path), flags).unwrap();
+    assert_eq!(config.ttl, Duration::from_secs(7));
+    assert_eq!(config.negative_ttl, Duration::ZERO);
+    assert_eq!(config.attributes.file_mode, 0o600);
+    assert_eq!(config.block_size_bytes, 2 << 20);
+    assert_eq!(config.part_size_bytes, 8 << 20);
+}
+
+#[test]
+fn everything_can_stand_in_a_file() {
+    let (_dir, path) =
+        file("bucket = \"b\"\nprefix = \"p\"\nmountpoint = \"/m\"\nallow-other = true\n");
+    let config = Config::load(Target::new(None, None), Some(&path), Options::default()).unwrap();
+    assert_eq!(
+        (config.bucket.as_str(), config.prefix.as_str()),
+        ("b", "p/")
+    );
+    assert!(config.allow_other);
+}
+
+#[test]
+fn an_unknown_key_is_an_error_with_a_suggestion() {
+    let told = error("negativ-ttl = 3\n");
+    assert!(
+        told.contains("negativ-ttl") && told.contains("did you mean \"negative-ttl\""),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_bad_value_names_its_key_and_its_file() {
+    let told = error("ttl = \"soon\"\n");
+    assert!(
+        told.contains("ttl") && told.contains("m.toml") && told.contains("soon"),
+        "{told}"
+    );
+    let told = error("request-timeout = \"1ms\"\n");
+    assert!(
+        told.contains("request-timeout") && told.contains("m.toml"),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_endpoint_with_a_password_is_refused_and_not_repeated() {
+    let told = error("endpoint-url = \"https://user:geheim@host\"\n");
+    assert!(
+        told.contains("endpoint-url") && !told.contains("geheim"),
+        "{told}"
+    );
+}
+
+#[test]
+fn prefixes_that_could_escape_are_refused() {
+    for bad in ["a//b", "../x", "a/./b"] {
+        assert!(target::clean_prefix(bad).is_err(), "{bad}");
+    }
+    assert_eq!(target::clean_prefix("/a/b").unwrap(), "a/b/");
+    assert_eq!(target::clean_prefix("").unwrap(), "");
+}
+
+#[test]
+fn a_named_mount_reads_its_file_and_says_where_it_looked() {
+    let target = Target::new(Some("nosuchmount".to_owned()), None);
+    let told = Config::load(target, None, Options::default())
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("/etc/mediafs/nosuchmount.toml"), "{told}");
+}

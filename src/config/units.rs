@@ -1,0 +1,137 @@
+//! Sizes, durations and modes as people write them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{Deserializer, Error as _, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A number of bytes: `8MiB`, `256M`, `1048576`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+/// A time span: `60s`, `1m 30s`, `500ms`, or plain seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period(pub Duration);
+
+/// Permission bits, written in octal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMode(pub u16);
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.parse::<bytesize::ByteSize>();
+        parsed
+            .map(|size| Self(size.as_u64()))
+            .map_err(|_| format!("{text:?} is no size: write it like 8MiB"))
+    }
+}
+
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(seconds) = text.parse() {
+            return Ok(Self(Duration::from_secs(seconds)));
+        }
+        let parsed = humantime::parse_duration(text);
+        parsed
+            .map(Self)
+            .map_err(|_| format!("{text:?} is no duration: write it like 60s or 5m"))
+    }
+}
+
+impl FromStr for FileMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_start_matches("0o");
+        let mode = u16::from_str_radix(digits, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o7777);
+        mode.map(Self)
+            .ok_or_else(|| format!("{text:?} is no mode: write it in octal, like 0644"))
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", humantime::format_duration(self.0))
+    }
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+/// Takes text, and whole numbers in the unit's base.
+struct Text<T>(std::marker::PhantomData<T>);
+
+impl<T: FromStr<Err = String>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value such as \"8MiB\", \"60s\" or \"0644\"")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<T, E> {
+        number.to_string().parse().map_err(E::custom)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
+        number.to_string().parse().map_err(E::custom)
+    }
+}
+
+macro_rules! as_text {
+    ($type:ty) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_any(Text(std::marker::PhantomData))
+                    .map_err(D::Error::custom)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+    };
+}
+
+as_text!(ByteSize);
+as_text!(Period);
+as_text!(FileMode);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn human_units_are_read() {
+        assert_eq!("8MiB".parse(), Ok(ByteSize(8 << 20)));
+        assert_eq!("1048576".parse(), Ok(ByteSize(1 << 20)));
+        assert_eq!("0".parse(), Ok(Period(Duration::ZERO)));
+        assert_eq!("1m 30s".parse(), Ok(Period(Duration::from_secs(90))));
+        assert_eq!("0644".parse(), Ok(FileMode(0o644)));
+        assert!("0999".parse::<FileMode>().is_err());
+        assert!("8 bananas".parse::<ByteSize>().is_err());
+        assert!("soon".parse::<Period>().is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! The FUSE adapter: decode, call an operation, encode.
+//!
+//! Owns: the protocol's types, errno, what is agreed with the kernel.
+//! Must not know: S3, the spool, how names map to keys.
+//! Locks: none.
+//!
+//! A request is polled once on the thread that read it, so what is known
+//! locally is answered at once; what has to wait goes on as a task that owns
+//! the reply. No FUSE thread waits for S3.
+
+mod convert;
+mod errno;
+mod filesystem;
+mod negotiate;
+mod notify;
+
+pub use notify::pass_on;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use crate::error::FsError;
+use crate::ops::Ops;
+
+/// Answers the kernel's requests with operations.
+#[derive(Debug)]
+pub struct Adapter {
+    ops: Arc<Ops>,
+    runtime: Handle,
+    /// Owns the requests that wait; shutdown waits for them.
+    tasks: TaskTracker,
+}
+
+impl Adapter {
+    pub fn new(ops: Arc<Ops>, runtime: Handle, tasks: TaskTracker) -> Self {
+        Self {
+            ops,
+            runtime,
+            tasks,
+        }
+    }
+
+    /// Runs a request to its end, here as far as it need not wait.
+    fn answer(&self, request: impl Future<Output = ()> + Send + 'static) {
+        let _runtime = self.runtime.enter();
+        // A reply dropped by a panic answers EIO: the request ends, the mount goes on.
+        let guarded = AssertUnwindSafe(request).catch_unwind().map(|outcome| {
+            if outcome.is_err() {
+                tracing::error!("a request panicked; answered with EIO");
+            }
+        });
+        let mut guarded = Box::pin(guarded);
+        if guarded.as_mut().now_or_never().is_none() {
+            self.tasks.spawn(guarded);
+        }
+    }
+}
+
+/// Errno of a failed request, logged here and nowhere else.
+fn refuse(operation: &'static str, ino: u64, error: &FsError) -> fuser::Errno {
+    match error {
+        FsError::Store(_)
+        | FsError::Spool(_)
+        | FsError::Corrupt
+        | FsError::Archived
+        | FsError::TimedOut => {
+            tracing::error!(operation, ino, %error, "failed");
+        }
+        _ => tracing::debug!(operation, ino, %error, "refused"),
+    }
+    errno::errno(error)
+}

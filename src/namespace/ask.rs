@@ -1,0 +1,283 @@
+//! Looking names up: remembered answers first, then the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::dir::{ChangeSeq, Entry, Listing, Marker};
+use super::inode::{Kind, LocalState, ObjectVersion};
+use super::name::Name;
+use super::page::Page;
+use super::table::Pin;
+use super::{Namespace, ROOT};
+use crate::error::FsError;
+use crate::store::{FoldDirectories, HeadRequest, LIST_PAGE_LIMIT, ListRequest, StoreErrorKind};
+
+/// Below this ttl a name is asked for by itself: a listing would not live to answer a second one.
+const LIST_FROM_TTL: Duration = Duration::from_secs(1);
+/// Times that an answer overtaken by local changes is asked for again.
+const ASK_AGAIN_LIMIT: usize = 8;
+
+/// What the store said of one name.
+struct Answer {
+    entry: Option<Entry>,
+    asked_at: Instant,
+    seq: ChangeSeq,
+}
+
+impl Namespace {
+    /// The inode behind a name. Errors: `NotFound`, `NameTooLong`, and the store's.
+    pub async fn lookup(&self, parent: &Pin, name: &Name) -> Result<Pin, FsError> {
+        if let Some(child) = self.fresh_child(parent, name) {
+            return Ok(child);
+        }
+        self.child_key(parent.ino, name)?;
+        for _ in 0..ASK_AGAIN_LIMIT {
+            let answer = self.ask(parent, name).await?;
+            if !parent.state().dir.changed_since(answer.seq, name) {
+                return self.reconcile(parent, name, answer.entry.as_ref(), answer.asked_at);
+            }
+            if let Some(child) = self.fresh_child(parent, name) {
+                return Ok(child);
+            }
+        }
+        self.table.child(parent.ino, name).ok_or(FsError::NotFound)
+    }
+
+    /// Asks the store again if what is known of the inode is older than the ttl.
+    ///
+    /// Returns false when the inode does not stand for its name any more: it
+    /// was removed or replaced by another client.
+    pub async fn revalidate(&self, inode: &Pin) -> Result<bool, FsError> {
+        if inode.ino == ROOT || self.remaining_ttl(inode) > Duration::ZERO {
+            return Ok(true);
+        }
+        let Some((parent, name)) = self.table.place(inode.ino) else {
+            return Ok(true);
+        };
+        let parent = self.table.get(parent)?;
+        match self.lookup(&parent, &name).await {
+            Ok(found) => Ok(found.ino == inode.ino),
+            Err(FsError::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fresh_child(&self, parent: &Pin, name: &Name) -> Option<Pin> {
+        let child = self.table.child(parent.ino, name)?;
+        (self.remaining_ttl(&child) > Duration::ZERO).then_some(child)
+    }
+
+    async fn ask(&self, parent: &Pin, name: &Name) -> Result<Answer, FsError> {
+        let began = Instant::now();
+        if let Some(answer) = self.remembered(parent, name, None) {
+            return Ok(answer);
+        }
+        if parent.state().dir.large || self.coherence.ttl < LIST_FROM_TTL {
+            return self.ask_by_name(parent, name).await;
+        }
+        let turn = parent.listing_turn.lock().await;
+        if let Some(answer) = self.remembered(parent, name, Some(began)) {
+            return Ok(answer);
+        }
+        let (page, asked_at, seq) = self.first_page(parent).await?;
+        drop(turn);
+        let prefix = self.keys.dir_prefix(&self.table.dir_path(parent.ino)?);
+        if page.settles(&prefix, name) {
+            return Ok(Answer {
+                entry: page.entries.get(name).cloned(),
+                asked_at,
+                seq,
+            });
+        }
+        self.ask_by_name(parent, name).await
+    }
+
+    /// The answer of the remembered listing, if it is young enough or was asked for since `began`.
+    fn remembered(&self, parent: &Pin, name: &Name, began: Option<Instant>) -> Option<Answer> {
+        let state = parent.state();
+        let listing = state.dir.listing()?;
+        let entry = listing.entries.get(name).cloned();
+        let ttl = if entry.is_some() {
+            self.coherence.ttl
+        } else {
+            self.coherence.negative_ttl
+        };
+        let young = listing.asked_at.elapsed() < ttl;
+        let since = began.is_some_and(|began| listing.asked_at >= began);
+        (young || since).then(|| Answer {
+            entry,
+            asked_at: listing.asked_at,
+            seq: state.dir.now(),
+        })
+    }
+
+    /// First page of a directory's listing; remembered when it is the only one.
+    pub(super) async fn first_page(
+        &self,
+        dir: &Pin,
+    ) -> Result<(Page, Instant, ChangeSeq), FsError> {
+        let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
+        let (asked_at, seq) = (Instant::now(), dir.state().dir.now());
+        let request = ListRequest {
+            prefix: prefix.clone(),
+            fold_directories: FoldDirectories::Yes,
+            token: None,
+            max_keys: LIST_PAGE_LIMIT,
+        };
+        let page = Page::new(&prefix, self.store.list(request).await?);
+        log_hidden(&page);
+        let mut state = dir.state();
+        if seq == state.dir.now() {
+            state.dir.marker = if page.has_marker {
+                Marker::Present
+            } else {
+                Marker::Absent
+            };
+        }
+        if page.next.is_none() {
+            let entries = Arc::new(page.entries.clone());
+            state.dir.remember(Listing { asked_at, entries }, seq);
+        } else {
+            state.dir.large = true;
+            state.dir.forget_listing();
+        }
+        drop(state);
+        Ok((page, asked_at, seq))
+    }
+
+    async fn ask_by_name(&self, parent: &Pin, name: &Name) -> Result<Answer, FsError> {
+        let (asked_at, seq) = (Instant::now(), parent.state().dir.now());
+        let known = self.table.child(parent.ino, name).map(|child| child.kind);
+        let entry = match known {
+            Some(Kind::File) => match self.head(parent, name).await? {
+                Some(file) => Some(file),
+                None => self.as_directory(parent, name).await?,
+            },
+            Some(Kind::Directory) => match self.as_directory(parent, name).await? {
+                Some(directory) => Some(directory),
+                None => self.head(parent, name).await?,
+            },
+            None => {
+                let (file, directory) =
+                    tokio::try_join!(self.head(parent, name), self.as_directory(parent, name))?;
+                directory.or(file)
+            }
+        };
+        Ok(Answer {
+            entry,
+            asked_at,
+            seq,
+        })
+    }
+
+    async fn head(&self, parent: &Pin, name: &Name) -> Result<Option<Entry>, FsError> {
+        let key = self.child_key(parent.ino, name)?;
+        match self.store.head(HeadRequest { key }).await {
+            Ok(meta) => Ok(Some(Entry::File(ObjectVersion {
+                etag: meta.etag,
+                size_bytes: meta.size_bytes,
+                last_modified: meta.last_modified,
+            }))),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn as_directory(&self, parent: &Pin, name: &Name) -> Result<Option<Entry>, FsError> {
+        let request = ListRequest {
+            prefix: format!("{}/", self.child_key(parent.ino, name)?.as_str()),
+            fold_directories: FoldDirectories::No,
+            token: None,
+            max_keys: 1,
+        };
+        let answer = self.store.list(request).await?;
+        Ok((!answer.objects.is_empty()).then_some(Entry::Directory))
+    }
+
+    /// Makes the table agree with what the store said of a name.
+    ///
+    /// An inode in use whose object was replaced loses its name and keeps its
+    /// version, as after a rename over it: no reader ever mixes two versions.
+    pub(super) fn reconcile(
+        &self,
+        parent: &Pin,
+        name: &Name,
+        entry: Option<&Entry>,
+        asked_at: Instant,
+    ) -> Result<Pin, FsError> {
+        if let Some(child) = self.table.child(parent.ino, name) {
+            if child.state().local.is_some() {
+                return Ok(child);
+            }
+            if !self.still_stands(&child, entry) {
+                tracing::debug!(
+                    ino = child.ino.0,
+                    ?name,
+                    "removed or replaced by another client"
+                );
+                self.vanish(&child);
+            }
+        }
+        let entry = entry.ok_or(FsError::NotFound)?;
+        let child = self.table.child_or_new(parent.ino, name, entry.kind())?;
+        let mut state = child.state();
+        match entry {
+            Entry::File(version) if state.local.is_none() => state.adopt(version, asked_at),
+            Entry::File(_) => {}
+            Entry::Directory => state.checked_at = Some(asked_at),
+        }
+        drop(state);
+        Ok(child)
+    }
+
+    /// Whether the inode may go on standing for its name, given what the store has there.
+    fn still_stands(&self, child: &Pin, entry: Option<&Entry>) -> bool {
+        match entry {
+            None => child.kind == Kind::Directory && self.has_local_children(child),
+            Some(Entry::Directory) => child.kind == Kind::Directory,
+            Some(Entry::File(version)) => {
+                let same = child
+                    .state()
+                    .remote
+                    .as_ref()
+                    .is_some_and(|known| known.etag == version.etag);
+                child.kind == Kind::File && (same || !self.table.is_pinned_elsewhere(child.ino))
+            }
+        }
+    }
+
+    /// Whether something below the directory exists here only.
+    pub fn has_local_children(&self, dir: &Pin) -> bool {
+        self.table.children(dir.ino).into_iter().any(|(_, child)| {
+            child.state().local.is_some()
+                || (child.kind == Kind::Directory && self.has_local_children(&child))
+        })
+    }
+
+    /// Registers a name that exists here only until it is uploaded.
+    ///
+    /// Errors: `Exists`, `NameTooLong`.
+    pub fn create_local(
+        &self,
+        parent: &Pin,
+        name: &Name,
+        local: LocalState,
+    ) -> Result<Pin, FsError> {
+        self.child_key(parent.ino, name)?;
+        let kind = match local {
+            LocalState::Staged { .. } => Kind::File,
+            LocalState::BareDirectory => Kind::Directory,
+        };
+        let pin = self.table.child_or_new(parent.ino, name, kind)?;
+        pin.state().local = Some(local);
+        Ok(pin)
+    }
+}
+
+fn log_hidden(page: &Page) {
+    for key in &page.hidden {
+        tracing::warn!(%key, "hidden: this key cannot be a file name");
+    }
+}

@@ -1,0 +1,171 @@
+//! What is known of a directory's entries.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use super::inode::{Kind, ObjectVersion};
+use super::name::Name;
+
+/// Most entries that a remembered listing may have; larger directories are asked name by name.
+pub const REMEMBERED_ENTRIES_LIMIT: usize = 1000;
+/// Most local changes that a directory remembers for comparison with listings under way.
+const CHANGE_LOG_LIMIT: usize = 256;
+
+/// One entry of a directory in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    File(ObjectVersion),
+    Directory,
+}
+
+impl Entry {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::File(_) => Kind::File,
+            Self::Directory => Kind::Directory,
+        }
+    }
+}
+
+/// Whether the zero-byte object `dir/` is in the bucket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Marker {
+    #[default]
+    Unknown,
+    Present,
+    Absent,
+}
+
+/// Every entry of a directory, as one listing found it and local changes left it.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// When the listing was asked for: what changed later is not in it.
+    pub asked_at: Instant,
+    pub entries: Arc<BTreeMap<Name, Entry>>,
+}
+
+/// Position in a directory's log of local changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChangeSeq(u64);
+
+#[derive(Debug, Default)]
+pub struct DirState {
+    pub marker: Marker,
+    /// More entries than fit one page: not worth remembering whole.
+    pub large: bool,
+    /// Keys that local operations brought into the directory.
+    pub arrivals: u64,
+    /// When an entry last came or went by our own doing.
+    pub changed_at: Option<SystemTime>,
+    listing: Option<Listing>,
+    next_seq: u64,
+    changes: VecDeque<(u64, Name)>,
+}
+
+impl DirState {
+    pub fn listing(&self) -> Option<&Listing> {
+        self.listing.as_ref()
+    }
+
+    pub fn forget_listing(&mut self) {
+        self.listing = None;
+    }
+
+    /// Where the log stands; taken before the store is asked.
+    pub fn now(&self) -> ChangeSeq {
+        ChangeSeq(self.next_seq)
+    }
+
+    /// A local change of `name` is in the store: `entry` is there now, or nothing.
+    pub fn record(&mut self, name: &Name, entry: Option<Entry>) {
+        if self.changes.len() == CHANGE_LOG_LIMIT {
+            self.changes.pop_front();
+        }
+        self.changes.push_back((self.next_seq, name.clone()));
+        self.next_seq += 1;
+        self.arrivals += u64::from(entry.is_some());
+        self.changed_at = Some(SystemTime::now());
+        let Some(listing) = &mut self.listing else {
+            return;
+        };
+        let entries = Arc::make_mut(&mut listing.entries);
+        match entry {
+            Some(entry) => entries.insert(name.clone(), entry),
+            None => entries.remove(name),
+        };
+        if entries.len() > REMEMBERED_ENTRIES_LIMIT {
+            self.listing = None;
+            self.large = true;
+        }
+    }
+
+    /// Whether `name` may have changed locally since `seq`: an answer of the
+    /// store that was asked for at `seq` says nothing about it then.
+    pub fn changed_since(&self, seq: ChangeSeq, name: &Name) -> bool {
+        let forgotten = self.next_seq - self.changes.len() as u64;
+        seq.0 < forgotten
+            || self
+                .changes
+                .iter()
+                .any(|(at, changed)| *at >= seq.0 && changed == name)
+    }
+
+    /// Remembers a complete listing that was asked for at `seq`, unless local
+    /// changes overtook it.
+    pub fn remember(&mut self, listing: Listing, seq: ChangeSeq) {
+        if seq == self.now() && listing.entries.len() <= REMEMBERED_ENTRIES_LIMIT {
+            self.large = false;
+            self.listing = Some(listing);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_segment(text).unwrap()
+    }
+
+    fn empty_listing() -> Listing {
+        Listing {
+            asked_at: Instant::now(),
+            entries: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_listing_overtaken_by_a_local_change_is_not_remembered() {
+        let mut dir = DirState::default();
+        let asked = dir.now();
+        dir.record(&name("a"), Some(Entry::Directory));
+        dir.remember(empty_listing(), asked);
+        assert!(dir.listing().is_none());
+        assert!(dir.changed_since(asked, &name("a")));
+        assert!(!dir.changed_since(asked, &name("b")));
+    }
+
+    #[test]
+    fn local_changes_show_in_a_remembered_listing() {
+        let mut dir = DirState::default();
+        dir.remember(empty_listing(), dir.now());
+        dir.record(&name("a"), Some(Entry::Directory));
+        assert!(dir.listing().unwrap().entries.contains_key(&name("a")));
+        dir.record(&name("a"), None);
+        assert!(dir.listing().unwrap().entries.is_empty());
+    }
+
+    #[test]
+    fn a_log_that_forgot_the_asking_counts_every_name_as_changed() {
+        let mut dir = DirState::default();
+        let asked = dir.now();
+        for _ in 0..=CHANGE_LOG_LIMIT {
+            dir.record(&name("a"), None);
+        }
+        assert!(dir.changed_since(asked, &name("never touched")));
+    }
+}

@@ -1,0 +1,208 @@
+//! Directory markers: zero-byte objects `dir/` that make empty directories persist.
+//!
+//! With `Auto` a marker stands only while nothing else is in the directory: an
+//! application's own S3 backend lists every key as a file.
+
+use tokio::time::Instant;
+
+use super::Namespace;
+use super::dir::{Entry, Marker};
+use super::inode::{LocalState, ROOT};
+use super::name::Name;
+use super::page::Page;
+use super::table::Pin;
+use crate::error::FsError;
+use crate::store::{FoldDirectories, ListRequest, ObjectHeaders, PutRequest, WriteCondition};
+
+/// When directory markers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirMarkers {
+    /// While the directory has no other key.
+    Auto,
+    /// From mkdir to rmdir.
+    Always,
+    /// Never: an empty directory is this mount's own and goes with it.
+    Never,
+}
+
+impl Namespace {
+    /// Makes a new directory, so far local, exist in the store, as far as markers are wanted.
+    ///
+    /// Errors: the store's, when the marker could not be written.
+    pub async fn persist_directory(
+        &self,
+        parent: &Pin,
+        name: &Name,
+        dir: &Pin,
+    ) -> Result<(), FsError> {
+        if self.markers == DirMarkers::Never {
+            return Ok(());
+        }
+        self.put_marker(dir).await?;
+        {
+            let mut state = dir.state();
+            state.local = None;
+            state.checked_at = Some(Instant::now());
+        }
+        self.record(parent.ino, name, Some(Entry::Directory));
+        if let Err(error) = self.child_arrived(parent).await {
+            tracing::warn!(%error, "the directory's marker stays beside its first entry");
+        }
+        Ok(())
+    }
+
+    /// A key came to be in the directory: a marker is not needed any more.
+    pub async fn child_arrived(&self, dir: &Pin) -> Result<(), FsError> {
+        dir.state().local = None;
+        self.confirm_existence(dir);
+        self.drop_needless_marker(dir).await
+    }
+
+    /// The directory and those above it exist in the store: something lies under them.
+    fn confirm_existence(&self, dir: &Pin) {
+        let mut at = dir.ino;
+        while let Some((parent, name)) = self.table.place(at) {
+            if let Ok(inode) = self.table.get(at) {
+                let mut state = inode.state();
+                state.local = None;
+                state.checked_at = Some(Instant::now());
+            }
+            let known = self.table.get(parent).is_ok_and(|parent| {
+                let state = parent.state();
+                state
+                    .dir
+                    .listing()
+                    .is_some_and(|listing| listing.entries.contains_key(&name))
+            });
+            if !known {
+                self.record(parent, &name, Some(Entry::Directory));
+            }
+            at = parent;
+        }
+    }
+
+    async fn drop_needless_marker(&self, dir: &Pin) -> Result<(), FsError> {
+        let stands = dir.state().dir.marker != Marker::Absent;
+        if self.markers != DirMarkers::Auto || dir.ino == ROOT || !stands {
+            return Ok(());
+        }
+        let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
+        dir.state().dir.marker = Marker::Absent;
+        if let Err(error) = self.store.delete(key).await {
+            dir.state().dir.marker = Marker::Unknown;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Before the key of `name` goes: if it is the directory's last, a marker takes its place first,
+    /// so that the directory exists at every moment.
+    pub async fn child_leaves(&self, dir: &Pin, name: &Name) -> Result<(), FsError> {
+        if dir.ino == ROOT || self.has_other_keys(dir, name).await? {
+            return Ok(());
+        }
+        if self.markers == DirMarkers::Never {
+            dir.state().local = Some(LocalState::BareDirectory);
+            return Ok(());
+        }
+        let arrivals = dir.state().dir.arrivals;
+        if dir.state().dir.marker != Marker::Present {
+            self.put_marker(dir).await?;
+        }
+        // An upload that ended meanwhile saw no marker to remove.
+        if dir.state().dir.arrivals != arrivals {
+            self.drop_needless_marker(dir).await?;
+        }
+        Ok(())
+    }
+
+    async fn has_other_keys(&self, dir: &Pin, name: &Name) -> Result<bool, FsError> {
+        {
+            let state = dir.state();
+            let young = state
+                .dir
+                .listing()
+                .filter(|at| at.asked_at.elapsed() < self.coherence.ttl);
+            if let Some(listing) = young {
+                return Ok(listing.entries.keys().any(|other| other != name));
+            }
+        }
+        let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
+        let request = ListRequest {
+            prefix: prefix.clone(),
+            fold_directories: FoldDirectories::Yes,
+            token: None,
+            // The marker, the name itself as file and as directory, and one more.
+            max_keys: 4,
+        };
+        let page = Page::new(&prefix, self.store.list(request).await?);
+        let hidden = !page.hidden.is_empty();
+        dir.state().dir.marker = if page.has_marker {
+            Marker::Present
+        } else {
+            Marker::Absent
+        };
+        Ok(hidden || page.entries.keys().any(|other| other != name))
+    }
+
+    async fn put_marker(&self, dir: &Pin) -> Result<(), FsError> {
+        let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
+        dir.state().dir.marker = Marker::Present;
+        let request = PutRequest {
+            key,
+            body: bytes::Bytes::new(),
+            headers: ObjectHeaders {
+                content_type: Some("application/x-directory".to_owned()),
+                ..ObjectHeaders::default()
+            },
+            condition: WriteCondition::Always,
+        };
+        if let Err(error) = self.store.put(request).await {
+            dir.state().dir.marker = Marker::Unknown;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Errors: `NotEmpty` when anything but its marker lies under the directory,
+    /// here or in the store, whoever put it there; the store's.
+    pub async fn check_empty(&self, dir: &Pin) -> Result<(), FsError> {
+        if self
+            .table
+            .children(dir.ino)
+            .iter()
+            .any(|(_, child)| child.state().local.is_some())
+        {
+            return Err(FsError::NotEmpty);
+        }
+        let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
+        let request = ListRequest {
+            prefix: prefix.clone(),
+            fold_directories: FoldDirectories::No,
+            token: None,
+            max_keys: 2,
+        };
+        let found = self.store.list(request).await?.objects;
+        if found.iter().any(|object| object.key.as_str() != prefix) {
+            return Err(FsError::NotEmpty);
+        }
+        dir.state().dir.marker = if found.is_empty() {
+            Marker::Absent
+        } else {
+            Marker::Present
+        };
+        Ok(())
+    }
+
+    /// Removes a directory's marker because the directory itself goes.
+    pub async fn remove_marker(&self, dir: &Pin) -> Result<(), FsError> {
+        if dir.state().dir.marker == Marker::Absent {
+            return Ok(());
+        }
+        self.store
+            .delete(self.keys.marker_key(&self.table.dir_path(dir.ino)?)?)
+            .await?;
+        dir.state().dir.marker = Marker::Absent;
+        Ok(())
+    }
+}

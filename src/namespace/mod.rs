@@ -1,0 +1,165 @@
+//! Names: inodes on one side, keys on the other.
+//!
+//! Owns: the inode table, what the store is known to hold and since when,
+//! looking names up, listing directories, directory markers.
+//! Must not know: bytes of files, handles, FUSE.
+//! Lock order: table, then one inode's state. `listing_turn` is the only lock
+//! held across a request; nothing else is taken while waiting for it.
+
+mod ask;
+mod dir;
+mod inode;
+mod invalidation;
+mod keyspace;
+mod marker;
+mod name;
+mod page;
+mod stream;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use dir::{Entry, Marker};
+pub use inode::{Ino, Inode, InodeState, Kind, LocalState, ObjectVersion, Overrides, ROOT};
+pub use invalidation::{Invalidation, Invalidations};
+pub use keyspace::{DirPath, KeySpace};
+pub use marker::DirMarkers;
+pub use name::{NAME_LIMIT_BYTES, Name};
+pub use stream::{DirStream, StreamedEntry};
+pub use table::{InodeTable, Pin};
+
+use tokio::time::Instant;
+
+use crate::error::FsError;
+use crate::store::{Key, ObjectStore};
+
+/// How long what the store said counts as true.
+#[derive(Debug, Clone, Copy)]
+pub struct Coherence {
+    /// Of an object or a directory that is there.
+    pub ttl: Duration,
+    /// Of a name that is not there.
+    pub negative_ttl: Duration,
+}
+
+/// The mounted part of a bucket as a tree of names.
+#[derive(Debug)]
+pub struct Namespace {
+    store: Arc<dyn ObjectStore>,
+    keys: KeySpace,
+    coherence: Coherence,
+    markers: DirMarkers,
+    table: Arc<InodeTable>,
+    invalidations: Invalidations,
+}
+
+impl Namespace {
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        keys: KeySpace,
+        coherence: Coherence,
+        markers: DirMarkers,
+        invalidations: Invalidations,
+    ) -> Self {
+        Self {
+            store,
+            keys,
+            coherence,
+            markers,
+            table: Arc::default(),
+            invalidations,
+        }
+    }
+
+    pub fn table(&self) -> &Arc<InodeTable> {
+        &self.table
+    }
+
+    pub fn keys(&self) -> &KeySpace {
+        &self.keys
+    }
+
+    pub fn coherence(&self) -> Coherence {
+        self.coherence
+    }
+
+    /// Errors: `Stale` when the number refers to nothing.
+    pub fn inode(&self, ino: Ino) -> Result<Pin, FsError> {
+        self.table.get(ino)
+    }
+
+    /// A directory by number. Errors: `Stale`, `NotADirectory`.
+    pub fn directory(&self, ino: Ino) -> Result<Pin, FsError> {
+        let pin = self.table.get(ino)?;
+        if pin.kind == Kind::Directory {
+            Ok(pin)
+        } else {
+            Err(FsError::NotADirectory)
+        }
+    }
+
+    /// Key of the object behind a file. Errors: `NotFound` when it has no name any more.
+    pub fn file_key(&self, file: Ino) -> Result<Key, FsError> {
+        let (parent, name) = self.table.place(file).ok_or(FsError::NotFound)?;
+        self.child_key(parent, &name)
+    }
+
+    /// Key of the object `name` in a directory. Errors: `NotFound`, `NameTooLong`.
+    pub fn child_key(&self, dir: Ino, name: &Name) -> Result<Key, FsError> {
+        self.keys.file_key(&self.table.dir_path(dir)?, name)
+    }
+
+    /// How much longer an inode's attributes count as true; zero when they must be asked for.
+    pub fn remaining_ttl(&self, inode: &Inode) -> Duration {
+        if inode.ino == ROOT {
+            return self.coherence.ttl;
+        }
+        let state = inode.state();
+        if state.local.is_some() {
+            return self.coherence.ttl;
+        }
+        let Some(checked_at) = state.checked_at else {
+            return Duration::ZERO;
+        };
+        self.coherence.ttl.saturating_sub(checked_at.elapsed())
+    }
+
+    /// The store holds `version` under the file's name now, by our own doing.
+    pub fn record_uploaded(&self, file: &Inode, version: ObjectVersion) {
+        {
+            let mut state = file.state();
+            state.remote = Some(version.clone());
+            state.checked_at = Some(Instant::now());
+        }
+        if let Some((parent, name)) = self.table.place(file.ino) {
+            self.record(parent, &name, Some(Entry::File(version)));
+        }
+    }
+
+    /// A local change of `name` in `dir` is in the store.
+    pub fn record(&self, dir: Ino, name: &Name, entry: Option<Entry>) {
+        if let Ok(dir) = self.table.get(dir) {
+            dir.state().dir.record(name, entry);
+        }
+    }
+
+    /// Nothing known of the inode counts as true any more: the store contradicted it.
+    pub fn distrust(&self, inode: &Inode) {
+        inode.state().checked_at = None;
+        if let Some((parent, name)) = self.table.place(inode.ino) {
+            if let Ok(dir) = self.table.get(parent) {
+                dir.state().dir.forget_listing();
+            }
+            self.invalidations.entry(parent, &name);
+        }
+    }
+
+    /// The inode has no name any more, whoever took it.
+    pub fn vanish(&self, inode: &Inode) {
+        if let Some((parent, name)) = self.table.place(inode.ino) {
+            self.invalidations.entry(parent, &name);
+        }
+        self.table.detach(inode.ino);
+    }
+}

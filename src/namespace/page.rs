@@ -1,0 +1,177 @@
+//! From a page of a listing to directory entries.
+
+use std::collections::BTreeMap;
+
+use super::dir::Entry;
+use super::inode::ObjectVersion;
+use super::name::Name;
+use crate::store::{Key, ListAnswer, ListToken, ListedObject};
+
+/// Entries of one page of a directory's listing.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// A directory stands for itself and for an object of the same name.
+    pub entries: BTreeMap<Name, Entry>,
+    /// The directory's own marker was in the page.
+    pub has_marker: bool,
+    /// Keys that cannot be shown as files.
+    pub hidden: Vec<Key>,
+    pub next: Option<ListToken>,
+    /// The page reaches up to here; absent on an empty page.
+    pub last: Option<String>,
+}
+
+impl From<&ListedObject> for ObjectVersion {
+    fn from(object: &ListedObject) -> Self {
+        Self {
+            etag: object.etag.clone(),
+            size_bytes: object.size_bytes,
+            last_modified: object.last_modified,
+        }
+    }
+}
+
+impl Page {
+    /// Sorts the answer to a listing of `prefix` (folded at `/`) into entries.
+    pub fn new(prefix: &str, answer: ListAnswer) -> Self {
+        let mut page = Self {
+            next: answer.next,
+            ..Self::default()
+        };
+        for object in &answer.objects {
+            page.extend_to(object.key.as_str());
+            page.add_object(prefix, object);
+        }
+        for folded in &answer.prefixes {
+            page.extend_to(folded);
+            page.add_directory(prefix, folded);
+        }
+        page
+    }
+
+    fn extend_to(&mut self, key: &str) {
+        if self.last.as_deref().is_none_or(|last| last < key) {
+            self.last = Some(key.to_owned());
+        }
+    }
+
+    fn add_object(&mut self, prefix: &str, object: &ListedObject) {
+        match object.key.as_str().strip_prefix(prefix) {
+            Some("") => self.has_marker = true,
+            Some(segment) => match Name::from_segment(segment) {
+                Some(name) => {
+                    let version = ObjectVersion::from(object);
+                    self.entries.entry(name).or_insert(Entry::File(version));
+                }
+                None => self.hidden.push(object.key.clone()),
+            },
+            None => self.hidden.push(object.key.clone()),
+        }
+    }
+
+    fn add_directory(&mut self, prefix: &str, folded: &str) {
+        let segment = folded
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_suffix('/'));
+        match segment.and_then(Name::from_segment) {
+            Some(name) => {
+                self.entries.insert(name, Entry::Directory);
+            }
+            None => self.hidden.push(Key::new(folded)),
+        }
+    }
+
+    /// Whether this page, the first of its listing, tells all about `name`:
+    /// both `name` and `name/` would lie within it.
+    pub fn settles(&self, prefix: &str, name: &Name) -> bool {
+        let as_directory = format!("{prefix}{}/", name.as_str());
+        self.next.is_none()
+            || self
+                .last
+                .as_deref()
+                .is_some_and(|last| as_directory.as_str() <= last)
+    }
+
+    /// Files of this page whose directory twin may still come on a later page.
+    pub fn take_unsettled(&mut self, prefix: &str) -> Vec<(Name, Entry)> {
+        let unsettled: Vec<Name> = self
+            .entries
+            .iter()
+            .filter(|(name, entry)| matches!(entry, Entry::File(_)) && !self.settles(prefix, name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        unsettled
+            .into_iter()
+            .filter_map(|name| self.entries.remove_entry(&name))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::store::ETag;
+
+    fn object(key: &str) -> ListedObject {
+        ListedObject {
+            key: Key::new(key),
+            etag: ETag::new("e"),
+            size_bytes: 1,
+            last_modified: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    fn answer(objects: &[&str], prefixes: &[&str], next: Option<&str>) -> ListAnswer {
+        ListAnswer {
+            objects: objects.iter().map(|key| object(key)).collect(),
+            prefixes: prefixes.iter().map(|&prefix| prefix.to_owned()).collect(),
+            next: next.map(|token| ListToken(token.to_owned())),
+        }
+    }
+
+    #[test]
+    fn a_directory_wins_over_an_object_of_its_name() {
+        let page = Page::new("p/", answer(&["p/a", "p/b"], &["p/a/"], None));
+        let kinds: Vec<_> = page
+            .entries
+            .iter()
+            .map(|(n, e)| (n.as_str(), e.kind()))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                ("a", super::super::Kind::Directory),
+                ("b", super::super::Kind::File)
+            ]
+        );
+    }
+
+    #[test]
+    fn keys_that_cannot_be_file_names_are_hidden_not_errors() {
+        let long = format!("p/{}", "x".repeat(300));
+        let page = Page::new(
+            "p/",
+            answer(&["p/", &long, "p/.."], &["p//", "p/./", "other/"], None),
+        );
+        assert!(page.has_marker);
+        assert!(page.entries.is_empty());
+        assert_eq!(page.hidden.len(), 5);
+    }
+
+    #[test]
+    fn a_file_is_unsettled_while_its_directory_twin_may_follow() {
+        let mut page = Page::new("", answer(&["a", "a-1", "a.x"], &[], Some("t")));
+        let unsettled: Vec<_> = page
+            .take_unsettled("")
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(
+            unsettled.iter().map(Name::as_str).collect::<Vec<_>>(),
+            ["a", "a.x"]
+        );
+        assert!(page.settles("", &Name::from_segment("a-1").unwrap()));
+    }
+}

@@ -1,0 +1,222 @@
+//! Listing a directory page by page.
+
+use std::collections::HashSet;
+
+use tokio::time::Instant;
+
+use super::Namespace;
+use super::dir::{ChangeSeq, Entry, Listing};
+use super::inode::{Kind, LocalState};
+use super::name::Name;
+use super::page::Page;
+use super::table::Pin;
+use crate::error::FsError;
+use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ListToken};
+
+/// One entry as a listing gives it.
+#[derive(Debug, Clone)]
+pub struct StreamedEntry {
+    pub name: Name,
+    pub kind: Kind,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// In the table, not in the store.
+    Local,
+    Store {
+        entry: Entry,
+        asked_at: Instant,
+        seq: ChangeSeq,
+    },
+}
+
+/// A listing under way.
+#[derive(Debug)]
+pub struct DirStream {
+    dir: Pin,
+    at: Position,
+    /// Files of the page before whose directory twin may follow.
+    unsettled: Vec<StreamedEntry>,
+    /// Names given out that the store may list again.
+    given: HashSet<Name>,
+}
+
+#[derive(Debug)]
+enum Position {
+    Start,
+    Next(ListToken),
+    End,
+}
+
+impl DirStream {
+    pub fn new(dir: Pin) -> Self {
+        Self {
+            dir,
+            at: Position::Start,
+            unsettled: Vec::new(),
+            given: HashSet::new(),
+        }
+    }
+
+    pub fn dir(&self) -> &Pin {
+        &self.dir
+    }
+}
+
+impl Namespace {
+    /// The next entries of a directory, each name once; none at the end.
+    ///
+    /// Never more than a page and the local entries at a time.
+    pub async fn next_entries(
+        &self,
+        stream: &mut DirStream,
+    ) -> Result<Option<Vec<StreamedEntry>>, FsError> {
+        match std::mem::replace(&mut stream.at, Position::End) {
+            Position::Start => {
+                let mut entries = self.local_entries(&stream.dir);
+                stream.given = entries.iter().map(|entry| entry.name.clone()).collect();
+                entries.extend(self.from_start(stream).await?);
+                Ok(Some(entries))
+            }
+            Position::Next(token) => Ok(Some(self.from_token(stream, token).await?)),
+            Position::End => Ok(None),
+        }
+    }
+
+    fn local_entries(&self, dir: &Pin) -> Vec<StreamedEntry> {
+        let children = self.table.children(dir.ino).into_iter();
+        children
+            .filter(|(_, child)| match child.state().local {
+                Some(LocalState::Staged { .. } | LocalState::BareDirectory) => true,
+                None => child.kind == Kind::Directory && self.has_local_children(child),
+            })
+            .map(|(name, child)| StreamedEntry {
+                name,
+                kind: child.kind,
+                source: Source::Local,
+            })
+            .collect()
+    }
+
+    async fn from_start(&self, stream: &mut DirStream) -> Result<Vec<StreamedEntry>, FsError> {
+        let began = Instant::now();
+        let dir = &stream.dir;
+        if let Some(entries) = self.young_listing(dir, None) {
+            return Ok(stream_unseen(stream, entries));
+        }
+        let turn = dir.listing_turn.lock().await;
+        if let Some(entries) = self.young_listing(dir, Some(began)) {
+            drop(turn);
+            return Ok(stream_unseen(stream, entries));
+        }
+        let (page, asked_at, seq) = self.first_page(dir).await?;
+        drop(turn);
+        let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
+        Ok(stream_page(stream, &prefix, page, asked_at, seq))
+    }
+
+    fn young_listing(&self, dir: &Pin, began: Option<Instant>) -> Option<Vec<StreamedEntry>> {
+        let state = dir.state();
+        let Listing { asked_at, entries } = state.dir.listing()?;
+        let young = asked_at.elapsed() < self.coherence.negative_ttl.min(self.coherence.ttl)
+            || began.is_some_and(|began| *asked_at >= began);
+        let seq = state.dir.now();
+        young.then(|| {
+            let entries = entries.iter();
+            entries
+                .map(|(name, entry)| streamed(name.clone(), entry.clone(), *asked_at, seq))
+                .collect()
+        })
+    }
+
+    async fn from_token(
+        &self,
+        stream: &mut DirStream,
+        token: ListToken,
+    ) -> Result<Vec<StreamedEntry>, FsError> {
+        let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
+        let (asked_at, seq) = (Instant::now(), stream.dir.state().dir.now());
+        let request = ListRequest {
+            prefix: prefix.clone(),
+            fold_directories: FoldDirectories::Yes,
+            token: Some(token.clone()),
+            max_keys: LIST_PAGE_LIMIT,
+        };
+        let answer = self
+            .store
+            .list(request)
+            .await
+            .inspect_err(|_| stream.at = Position::Next(token))?;
+        Ok(stream_page(
+            stream,
+            &prefix,
+            Page::new(&prefix, answer),
+            asked_at,
+            seq,
+        ))
+    }
+
+    /// The inode behind a listed entry; none when it went meanwhile.
+    pub fn admit(&self, dir: &Pin, listed: &StreamedEntry) -> Option<Pin> {
+        let Source::Store {
+            entry,
+            asked_at,
+            seq,
+        } = &listed.source
+        else {
+            return self.table.child(dir.ino, &listed.name);
+        };
+        if dir.state().dir.changed_since(*seq, &listed.name) {
+            return self.table.child(dir.ino, &listed.name);
+        }
+        self.reconcile(dir, &listed.name, Some(entry), *asked_at)
+            .ok()
+    }
+}
+
+fn streamed(name: Name, entry: Entry, asked_at: Instant, seq: ChangeSeq) -> StreamedEntry {
+    StreamedEntry {
+        name,
+        kind: entry.kind(),
+        source: Source::Store {
+            entry,
+            asked_at,
+            seq,
+        },
+    }
+}
+
+fn stream_unseen(stream: &DirStream, entries: Vec<StreamedEntry>) -> Vec<StreamedEntry> {
+    entries
+        .into_iter()
+        .filter(|entry| !stream.given.contains(&entry.name))
+        .collect()
+}
+
+/// Takes a page into the stream: what is settled is given out, the rest waits for the next page.
+fn stream_page(
+    stream: &mut DirStream,
+    prefix: &str,
+    mut page: Page,
+    asked_at: Instant,
+    seq: ChangeSeq,
+) -> Vec<StreamedEntry> {
+    let mut waiting = std::mem::take(&mut stream.unsettled);
+    waiting.retain(|file| !page.entries.contains_key(&file.name));
+    let settles = |entry: &StreamedEntry| page.settles(prefix, &entry.name);
+    let (mut given, still): (Vec<_>, Vec<_>) = waiting.into_iter().partition(settles);
+    stream.unsettled = still;
+    let unsettled = page.take_unsettled(prefix).into_iter();
+    stream
+        .unsettled
+        .extend(unsettled.map(|(name, entry)| streamed(name, entry, asked_at, seq)));
+    given.extend(
+        page.entries
+            .into_iter()
+            .map(|(name, entry)| streamed(name, entry, asked_at, seq)),
+    );
+    stream.at = page.next.map_or(Position::End, Position::Next);
+    stream_unseen(stream, given)
+}

@@ -1,0 +1,120 @@
+//! A file's content: what is staged over what the store has.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::FsError;
+use crate::read_path::{ObjectId, Reader};
+use crate::store::WriteCondition;
+use crate::write_path::{ByteSource, Segment, Stage, StageFile};
+
+/// What shows where a stage has no bytes of its own.
+#[derive(Debug, Clone)]
+pub enum Base {
+    Empty,
+    Object(Arc<ObjectId>),
+    /// A stage that is being uploaded.
+    Sealed(Arc<Sealed>),
+}
+
+/// A stage that does not change any more, over what it is based on.
+#[derive(Debug)]
+pub struct Sealed {
+    pub stage: Stage,
+    pub base: Base,
+    pub condition: WriteCondition,
+}
+
+/// How the next upload may replace what the store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// The name must still be free.
+    Exclusive,
+    /// The last close wins.
+    Replace,
+    /// The object must still be the version that was changed.
+    Edit,
+}
+
+/// One contiguous piece of a planned read.
+#[derive(Debug)]
+pub enum Piece {
+    Local(Arc<StageFile>, Range<u64>),
+    Object(Arc<ObjectId>, Range<u64>),
+    Zero(u64),
+}
+
+impl Base {
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Object(object) => object.size_bytes,
+            Self::Sealed(sealed) => sealed.stage.len(),
+        }
+    }
+
+    pub fn plan(&self, range: Range<u64>, pieces: &mut Vec<Piece>) {
+        let range = range.start..range.end.min(self.len());
+        if range.is_empty() {
+            return;
+        }
+        match self {
+            Self::Empty => {}
+            Self::Object(object) => pieces.push(Piece::Object(object.clone(), range)),
+            Self::Sealed(sealed) => plan_staged(&sealed.stage, &sealed.base, range, pieces),
+        }
+    }
+}
+
+/// Where the bytes of a range of a staged file come from.
+pub fn plan_staged(stage: &Stage, base: &Base, range: Range<u64>, pieces: &mut Vec<Piece>) {
+    for segment in stage.segments(range) {
+        match segment {
+            Segment::Local(range) => pieces.push(Piece::Local(stage.file().clone(), range)),
+            Segment::Base(range) => base.plan(range, pieces),
+            Segment::Zero(range) => pieces.push(Piece::Zero(range.end - range.start)),
+        }
+    }
+}
+
+/// Fetches planned pieces and joins them.
+pub async fn fetch(reader: &Reader, pieces: Vec<Piece>) -> Result<Bytes, FsError> {
+    let mut parts: Vec<Bytes> = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Local(file, range) => parts.push(file.read(range)?.into()),
+            Piece::Object(object, range) => parts.extend(reader.read(&object, range).await?),
+            Piece::Zero(len) => parts.push(vec![0; len as usize].into()),
+        }
+    }
+    if parts.len() == 1 {
+        return Ok(parts.remove(0));
+    }
+    Ok(parts.concat().into())
+}
+
+/// A sealed file as the uploader reads it.
+#[derive(Debug)]
+pub struct SealedSource<'a> {
+    pub sealed: &'a Sealed,
+    pub reader: &'a Reader,
+}
+
+#[async_trait]
+impl ByteSource for SealedSource<'_> {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
+        let wanted = range.end - range.start;
+        let mut pieces = Vec::new();
+        plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
+        let bytes = fetch(self.reader, pieces).await?;
+        // A base shorter than it was would shift every byte behind it.
+        if bytes.len() as u64 == wanted {
+            Ok(bytes)
+        } else {
+            Err(FsError::Corrupt)
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! fsync and fsyncdir: returns once S3 has the bytes.
+
+use super::Ops;
+use super::handles::HandleId;
+use crate::error::FsError;
+
+impl Ops {
+    /// Errors: `BadHandle`, the upload's.
+    pub async fn fsync(&self, handle: HandleId) -> Result<(), FsError> {
+        let handle = self.handles.file(handle)?;
+        if !handle.file.needs_upload() {
+            return Ok(());
+        }
+        self.upload(&handle.file).await
+    }
+
+    /// Names are in the store when the call that made them returns: nothing is left to do.
+    ///
+    /// Errors: `BadHandle`.
+    pub fn fsyncdir(&self, handle: HandleId) -> Result<(), FsError> {
+        self.handles.dir(handle).map(drop)
+    }
+}

@@ -1,0 +1,127 @@
+//! Operations: one file a system call; the only place where names, reads and writes meet.
+//!
+//! Owns: open files, handles, the order in which the parts are called.
+//! Must not know: the FUSE protocol, errno, how the mount came to be.
+//! Lock order: `tree` (shared by whatever changes one name, alone for a
+//! directory rename), then one file's `remote_turn` (two only in rename, lower
+//! inode first), then `OpenFiles`, then one file's content, then the
+//! namespace's locks. Only `tree` and `remote_turn` are held across a request.
+
+mod access;
+mod attr;
+mod content;
+mod create;
+mod flush;
+mod fsync;
+mod getattr;
+mod handles;
+mod lookup;
+mod mkdir;
+mod open;
+mod open_file;
+mod opendir;
+mod read;
+mod readdir;
+mod release;
+mod rename;
+mod rename_dir;
+mod rename_file;
+mod rmdir;
+mod setattr;
+mod shutdown;
+mod statfs;
+mod unlink;
+mod upload;
+mod write;
+
+use std::sync::Arc;
+
+pub use attr::{Attr, AttrValidity, FixedAttributes};
+pub use create::{Created, Exclusive};
+pub use handles::HandleId;
+pub use lookup::Entry;
+pub use open::{CachedPages, OpenMode, Opened, Truncate};
+pub use readdir::{DirEntry, DirEntryPlus, Taken};
+pub use rename::RenameMode;
+pub use setattr::{AttrChange, TimeChange};
+pub use statfs::FsStats;
+
+use crate::error::FsError;
+use crate::namespace::Namespace;
+use crate::read_path::Reader;
+use crate::store::ObjectStore;
+use crate::write_path::{Spool, Uploader};
+
+use handles::Handles;
+use open_file::OpenFiles;
+
+/// Whether the mount takes changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    ReadWrite,
+    ReadOnly,
+}
+
+/// What the operations need to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct OpsSettings {
+    pub attributes: FixedAttributes,
+    pub access: Access,
+    /// A directory rename of more objects is refused with `CrossDevice`.
+    pub max_rename_objects: u64,
+}
+
+/// Everything below the FUSE adapter, composed.
+#[derive(Debug)]
+pub struct Parts {
+    pub store: Arc<dyn ObjectStore>,
+    pub namespace: Namespace,
+    pub reader: Reader,
+    pub spool: Spool,
+    pub uploader: Uploader,
+}
+
+/// The file system's operations.
+#[derive(Debug)]
+pub struct Ops {
+    store: Arc<dyn ObjectStore>,
+    namespace: Namespace,
+    reader: Reader,
+    spool: Spool,
+    uploader: Uploader,
+    settings: OpsSettings,
+    mounted_at: std::time::SystemTime,
+    files: OpenFiles,
+    handles: Handles,
+    /// Held alone while a directory moves: no key under it changes meanwhile.
+    tree: tokio::sync::RwLock<()>,
+}
+
+impl Ops {
+    pub fn new(parts: Parts, settings: OpsSettings) -> Self {
+        Self {
+            store: parts.store,
+            namespace: parts.namespace,
+            reader: parts.reader,
+            spool: parts.spool,
+            uploader: parts.uploader,
+            settings,
+            mounted_at: std::time::SystemTime::now(),
+            files: OpenFiles::default(),
+            handles: Handles::default(),
+            tree: tokio::sync::RwLock::new(()),
+        }
+    }
+
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Errors: `ReadOnly` on a read-only mount.
+    fn check_writable(&self) -> Result<(), FsError> {
+        match self.settings.access {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly => Err(FsError::ReadOnly),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! open: a handle on a file.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Ops;
+use super::content::{Base, Intent};
+use super::handles::{FileHandle, HandleId};
+use super::open_file::OpenFile;
+use crate::error::FsError;
+use crate::namespace::{Ino, Kind, Pin};
+use crate::read_path::{Cursor, ObjectId};
+
+/// What a handle may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    Read,
+    Write,
+    ReadWrite,
+}
+
+impl OpenMode {
+    pub fn reads(self) -> bool {
+        self != Self::Write
+    }
+
+    pub fn writes(self) -> bool {
+        self != Self::Read
+    }
+}
+
+/// Whether opening empties the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truncate {
+    Yes,
+    No,
+}
+
+/// A handle, and whether the kernel's cached pages of the file are still good.
+#[derive(Debug, Clone, Copy)]
+pub struct Opened {
+    pub handle: HandleId,
+    pub pages: CachedPages,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CachedPages {
+    Keep,
+    Drop,
+}
+
+impl Ops {
+    /// Errors: `Stale` when another client removed or replaced the file: look it
+    /// up again; `IsADirectory`, `ReadOnly`, the store's.
+    pub async fn open(
+        &self,
+        ino: Ino,
+        mode: OpenMode,
+        truncate: Truncate,
+    ) -> Result<Opened, FsError> {
+        let inode = self.namespace.inode(ino)?;
+        if inode.kind == Kind::Directory {
+            return Err(FsError::IsADirectory);
+        }
+        if mode.writes() {
+            self.check_writable()?;
+        }
+        if !self.namespace.revalidate(&inode).await? {
+            return Err(FsError::Stale);
+        }
+        let file = self.open_inode(inode, mode);
+        if truncate == Truncate::Yes
+            && let Err(error) = file.start_over(&self.spool, Intent::Replace)
+        {
+            self.close(&file, mode);
+            return Err(error);
+        }
+        Ok(self.give_handle(file, mode))
+    }
+
+    pub(super) fn open_inode(&self, inode: Pin, mode: OpenMode) -> Arc<OpenFile> {
+        self.files.open(inode, mode, |inode| self.base_of(inode))
+    }
+
+    /// What the store has of a file that is not open.
+    fn base_of(&self, inode: &Pin) -> Base {
+        let version = inode.state().remote.clone();
+        match (version, self.namespace.file_key(inode.ino)) {
+            (Some(version), Ok(key)) => Base::Object(Arc::new(ObjectId {
+                key,
+                etag: version.etag,
+                size_bytes: version.size_bytes,
+            })),
+            _ => Base::Empty,
+        }
+    }
+
+    pub(super) fn give_handle(&self, file: Arc<OpenFile>, mode: OpenMode) -> Opened {
+        let pages = {
+            let mut state = file.inode.state();
+            let current = state.kernel_generation == Some(state.content_generation);
+            state.kernel_generation = Some(state.content_generation);
+            if current {
+                CachedPages::Keep
+            } else {
+                CachedPages::Drop
+            }
+        };
+        let handle = self.handles.add_file(FileHandle {
+            file,
+            mode,
+            cursor: Mutex::new(Cursor::default()),
+        });
+        Opened { handle, pages }
+    }
+}

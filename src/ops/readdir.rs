@@ -1,0 +1,177 @@
+//! readdir and readdirplus: entries by offset.
+
+use std::sync::Arc;
+
+use super::Ops;
+use super::handles::HandleId;
+use super::lookup::Entry;
+use super::opendir::{DirHandle, Snapshot};
+use crate::error::FsError;
+use crate::namespace::{Ino, Kind, StreamedEntry};
+
+/// Most entries looked at for one answer: what fits the kernel's buffer is less.
+const BATCH_LIMIT: usize = 1024;
+/// `.` and `..` come first.
+const DOTS: u64 = 2;
+
+/// An entry as readdir(3) tells it.
+#[derive(Debug, Clone)]
+pub struct DirEntry {
+    /// Absent where the file has not been looked up.
+    pub ino: Option<Ino>,
+    pub kind: Kind,
+    pub name: String,
+    /// Where reading goes on after this entry.
+    pub next_offset: u64,
+}
+
+/// An entry together with the attributes, for `.` and `..` without.
+#[derive(Debug, Clone)]
+pub struct DirEntryPlus {
+    pub plain: DirEntry,
+    pub entry: Option<Entry>,
+}
+
+impl Ops {
+    /// Entries from an offset on; none at the end. Errors: `BadHandle`, the store's.
+    pub async fn readdir(&self, id: HandleId, offset: u64) -> Result<Vec<DirEntry>, FsError> {
+        let handle = self.handles.dir(id)?;
+        let mut entries = self.dots(&handle, offset);
+        let first = offset.saturating_sub(DOTS);
+        let batch = self
+            .listed_from(&handle, Restart::at(offset), first)
+            .await?;
+        for (listed, index) in batch.into_iter().zip(first..) {
+            let child = self.namespace.table().child(handle.dir.ino, &listed.name);
+            entries.push(plain(&listed, index, child.map(|child| child.ino)));
+        }
+        Ok(entries)
+    }
+
+    /// Hands entries from an offset on to `take` until it returns false; each
+    /// one taken counts as a reference of the kernel.
+    ///
+    /// Errors: `BadHandle`, the store's.
+    pub async fn readdirplus(
+        &self,
+        id: HandleId,
+        offset: u64,
+        mut take: impl FnMut(DirEntryPlus) -> Taken,
+    ) -> Result<(), FsError> {
+        let handle = self.handles.dir(id)?;
+        for plain in self.dots(&handle, offset) {
+            if take(DirEntryPlus { plain, entry: None }) == Taken::Full {
+                return Ok(());
+            }
+        }
+        let mut taken = 0;
+        let mut at = offset.saturating_sub(DOTS);
+        let mut restart = Restart::at(offset);
+        loop {
+            let batch = self.listed_from(&handle, restart, at).await?;
+            restart = Restart::GoOn;
+            let last_batch = batch.is_empty();
+            for (listed, index) in batch.into_iter().zip(at..) {
+                at = index + 1;
+                let Some(inode) = self.namespace.admit(&handle.dir, &listed) else {
+                    continue;
+                };
+                let (attr, validity) = self.attr(&inode);
+                let plain = plain(&listed, index, Some(inode.ino));
+                if take(DirEntryPlus {
+                    plain,
+                    entry: Some(Entry { attr, validity }),
+                }) == Taken::Full
+                {
+                    return Ok(());
+                }
+                self.namespace.table().add_lookup(inode.ino);
+                taken += 1;
+            }
+            // An empty answer means the end: a batch that went meanwhile must not look like it.
+            if taken > 0 || last_batch {
+                return Ok(());
+            }
+        }
+    }
+
+    fn dots(&self, handle: &Arc<DirHandle>, offset: u64) -> Vec<DirEntry> {
+        let ino = handle.dir.ino;
+        let parent = self
+            .namespace
+            .table()
+            .place(ino)
+            .map_or(ino, |(parent, _)| parent);
+        [(ino, "."), (parent, "..")]
+            .into_iter()
+            .zip(1..)
+            .filter(|(_, next_offset)| *next_offset > offset)
+            .map(|((ino, name), next_offset)| DirEntry {
+                ino: Some(ino),
+                kind: Kind::Directory,
+                name: name.to_owned(),
+                next_offset,
+            })
+            .collect()
+    }
+
+    /// Listed entries from an index on, listing further as needed.
+    async fn listed_from(
+        &self,
+        handle: &DirHandle,
+        restart: Restart,
+        first: u64,
+    ) -> Result<Vec<StreamedEntry>, FsError> {
+        let first = usize::try_from(first).map_err(|_| FsError::InvalidArgument)?;
+        let mut snapshot = handle.snapshot.lock().await;
+        if restart == Restart::Anew && !snapshot.listed.is_empty() {
+            *snapshot = self.new_snapshot(handle.dir.ino)?;
+        }
+        let Snapshot {
+            listed,
+            stream,
+            end,
+        } = &mut *snapshot;
+        while listed.len() <= first && !*end {
+            match self.namespace.next_entries(stream).await? {
+                Some(entries) => listed.extend(entries),
+                None => *end = true,
+            }
+        }
+        Ok(listed
+            .iter()
+            .skip(first)
+            .take(BATCH_LIMIT)
+            .cloned()
+            .collect())
+    }
+}
+
+/// Whether the directory is listed anew: rewinddir(3) does, and shows what came since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Restart {
+    Anew,
+    GoOn,
+}
+
+impl Restart {
+    fn at(offset: u64) -> Self {
+        if offset == 0 { Self::Anew } else { Self::GoOn }
+    }
+}
+
+/// Whether an entry fitted the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    Yes,
+    Full,
+}
+
+fn plain(listed: &StreamedEntry, index: u64, ino: Option<Ino>) -> DirEntry {
+    DirEntry {
+        ino,
+        kind: listed.kind,
+        name: listed.name.as_str().to_owned(),
+        next_offset: index + DOTS + 1,
+    }
+}

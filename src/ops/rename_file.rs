@@ -1,0 +1,133 @@
+//! Renaming a file: copy, then delete; nothing moves that was not uploaded yet.
+
+use std::sync::Arc;
+
+use super::Ops;
+use super::open_file::OpenFile;
+use super::rename::Place;
+use super::upload::renamed_content_type;
+use crate::error::FsError;
+use crate::namespace::{Entry, ObjectVersion, Pin};
+use crate::read_path::ObjectId;
+use crate::store::{COPY_LIMIT_BYTES, CopyRequest, HeadRequest, Key, ObjectHeaders};
+
+impl Ops {
+    pub(super) async fn rename_file(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        target: Option<&Pin>,
+    ) -> Result<(), FsError> {
+        let _tree = self.tree.read().await;
+        let source_file = self.files.get(source.ino);
+        let target_file = target.and_then(|target| self.files.get(target.ino));
+        let mut in_order: Vec<&Arc<OpenFile>> = source_file.iter().chain(&target_file).collect();
+        in_order.sort_by_key(|file| file.inode.ino);
+        let mut turns = Vec::new();
+        for file in in_order {
+            turns.push(file.remote_turn.lock().await);
+        }
+        if let Some(file) = target_file.as_ref().filter(|file| file.has_handles()) {
+            self.hydrate(file).await?;
+        }
+        let stored = source.state().remote.clone();
+        if let Some(version) = stored {
+            self.move_object(from, to, source, source_file.as_deref(), version)
+                .await?;
+        }
+        if let Some(file) = &target_file {
+            file.orphan();
+        }
+        if let Some(file) = &source_file {
+            file.renamed();
+        }
+        self.namespace
+            .table()
+            .rename(source.ino, to.dir.ino, to.name)?;
+        Ok(())
+    }
+
+    async fn move_object(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        file: Option<&OpenFile>,
+        version: ObjectVersion,
+    ) -> Result<(), FsError> {
+        if version.size_bytes > COPY_LIMIT_BYTES {
+            return Err(FsError::CrossDevice);
+        }
+        let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
+        let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
+        let content_type = renamed_content_type(from.name, to.name);
+        let moved = self
+            .copy_version(&old_key, &new_key, content_type, version)
+            .await?;
+        self.namespace
+            .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
+        if let Err(error) = self.namespace.child_arrived(&to.dir).await {
+            tracing::warn!(%error, "the directory's marker stays beside its first file");
+        }
+        // Readers go to the copy before the original goes.
+        if let Some(file) = file {
+            let ObjectVersion {
+                etag, size_bytes, ..
+            } = moved.clone();
+            file.rebase(Arc::new(ObjectId {
+                key: new_key,
+                etag,
+                size_bytes,
+            }));
+        }
+        self.namespace.child_leaves(&from.dir, from.name).await?;
+        self.store.delete(old_key).await?;
+        self.namespace.record(from.dir.ino, from.name, None);
+        let mut state = source.state();
+        state.checked_at = Some(tokio::time::Instant::now());
+        // Bytes and times of the file are what they were.
+        if let Some(old) = state.remote.replace(moved) {
+            let mtime = state.overrides.mtime.unwrap_or(old.last_modified);
+            state.overrides.mtime = Some(mtime);
+        }
+        Ok(())
+    }
+
+    /// Copies exactly this version. Errors: `Stale` when the source changed.
+    pub(super) async fn copy_version(
+        &self,
+        source: &Key,
+        target: &Key,
+        new_content_type: Option<String>,
+        version: ObjectVersion,
+    ) -> Result<ObjectVersion, FsError> {
+        let replace_headers = match new_content_type {
+            None => None,
+            // Replacing one header replaces all of them.
+            content_type => {
+                let meta = self
+                    .store
+                    .head(HeadRequest {
+                        key: source.clone(),
+                    })
+                    .await?;
+                Some(ObjectHeaders {
+                    content_type,
+                    user_metadata: meta.user_metadata,
+                })
+            }
+        };
+        let request = CopyRequest {
+            source: source.clone(),
+            source_if_match: Some(version.etag.clone()),
+            target: target.clone(),
+            replace_headers,
+        };
+        let answer = self.store.copy(request).await?;
+        Ok(ObjectVersion {
+            etag: answer.etag,
+            ..version
+        })
+    }
+}

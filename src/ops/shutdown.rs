@@ -1,0 +1,19 @@
+//! The end of the mount: nothing that applications wrote is dropped.
+
+use super::Ops;
+use crate::write_path::LostReason;
+
+impl Ops {
+    /// To be called once no request comes any more and none is under way.
+    ///
+    /// Files that are still open with bytes that S3 does not have go to
+    /// lost+found: half a file never goes to the bucket.
+    pub async fn shutdown(&self) {
+        for (file, stage) in self.files.abandon() {
+            let key = self.namespace.file_key(file.inode.ino).ok();
+            self.spool
+                .keep(&stage, key.as_ref(), &LostReason::DaemonEnded);
+        }
+        self.reader.drain().await;
+    }
+}

@@ -1,0 +1,43 @@
+//! unlink: a name and its object go; open handles keep the bytes.
+
+use super::Ops;
+use crate::error::FsError;
+use crate::namespace::{Ino, Kind, Name, Pin};
+
+impl Ops {
+    /// Errors: `NotFound`, `IsADirectory`, `ReadOnly`, the store's; nothing is removed then.
+    pub async fn unlink(&self, parent: Ino, name: &Name) -> Result<(), FsError> {
+        self.check_writable()?;
+        let parent = self.namespace.directory(parent)?;
+        let _tree = self.tree.read().await;
+        let inode = self.namespace.lookup(&parent, name).await?;
+        if inode.kind == Kind::Directory {
+            return Err(FsError::IsADirectory);
+        }
+        self.remove_file(&parent, name, &inode).await
+    }
+
+    /// Deletes the object, if there is one, and takes the name away.
+    async fn remove_file(&self, parent: &Pin, name: &Name, inode: &Pin) -> Result<(), FsError> {
+        let open = self.files.get(inode.ino);
+        let _turn = match &open {
+            Some(file) => Some(file.remote_turn.lock().await),
+            None => None,
+        };
+        if let Some(file) = open.as_ref().filter(|file| file.has_handles()) {
+            self.hydrate(file).await?;
+        }
+        if inode.state().remote.is_some() {
+            self.namespace.child_leaves(parent, name).await?;
+            self.store
+                .delete(self.namespace.child_key(parent.ino, name)?)
+                .await?;
+            self.namespace.record(parent.ino, name, None);
+        }
+        if let Some(file) = &open {
+            file.orphan();
+        }
+        self.namespace.table().detach(inode.ino);
+        Ok(())
+    }
+}

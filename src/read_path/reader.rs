@@ -1,0 +1,290 @@
+//! Reading objects through the block cache, one GET for a block however many ask.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::block::{BlockId, BlockSize, MemoryTier, ObjectId};
+use super::cursor::Cursor;
+use crate::error::FsError;
+use crate::store::{GetRequest, ObjectStore, StoreError, StoreErrorKind};
+
+/// Most bytes of one GET.
+const RUN_LIMIT_BYTES: u64 = 8 << 20;
+/// Most read-ahead of one handle.
+const WINDOW_LIMIT_BYTES: u64 = 64 << 20;
+
+/// Sizes and budgets of the read path.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadSettings {
+    pub block_size: BlockSize,
+    /// Cached blocks and requests under way together stay below it.
+    pub memory_limit_bytes: u64,
+}
+
+/// Reads ranges of object versions.
+#[derive(Debug)]
+pub struct Reader {
+    core: Arc<Core>,
+    /// Owns the requests under way; they end by themselves, within the store's deadline.
+    tasks: TaskTracker,
+    window_limit_bytes: u64,
+}
+
+struct Core {
+    store: Arc<dyn ObjectStore>,
+    block_size: BlockSize,
+    memory: Mutex<MemoryTier>,
+    inflight: Mutex<Inflight>,
+    /// One permit a block that is being fetched.
+    budget: Arc<Semaphore>,
+    budget_blocks: u64,
+}
+
+type RunOutcome = Result<Run, StoreError>;
+
+/// Consecutive blocks of one object, fetched with one GET.
+#[derive(Clone)]
+struct Run {
+    first: u64,
+    blocks: Arc<[Bytes]>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "read path over {:?}", self.store)
+    }
+}
+
+impl Reader {
+    pub fn new(store: Arc<dyn ObjectStore>, settings: ReadSettings) -> Self {
+        let inflight_bytes = settings.memory_limit_bytes / 4;
+        let budget_blocks = (inflight_bytes / settings.block_size.bytes()).max(1);
+        let core = Core {
+            store,
+            block_size: settings.block_size,
+            memory: Mutex::new(MemoryTier::new(
+                settings.memory_limit_bytes - inflight_bytes,
+            )),
+            inflight: Mutex::default(),
+            budget: Arc::new(Semaphore::new(
+                usize::try_from(budget_blocks).unwrap_or(usize::MAX >> 4),
+            )),
+            budget_blocks,
+        };
+        Self {
+            core: Arc::new(core),
+            tasks: TaskTracker::new(),
+            window_limit_bytes: (inflight_bytes / 2).min(WINDOW_LIMIT_BYTES),
+        }
+    }
+
+    /// The bytes of a range, in order, cut at the end of the object.
+    ///
+    /// Errors: `Stale` when the object is no longer this version and the bytes
+    /// are not cached; the store's.
+    pub async fn read(
+        &self,
+        object: &Arc<ObjectId>,
+        range: Range<u64>,
+    ) -> Result<Vec<Bytes>, FsError> {
+        let range = range.start..range.end.min(object.size_bytes);
+        let size = self.core.block_size;
+        let mut pieces = Vec::new();
+        for piece in self.demand(object, size.blocks(&range)) {
+            let (index, block) = match piece {
+                Piece::Cached(index, block) => (index, block),
+                Piece::Coming(index, run) => (index, run.await.map_err(changed)?.block(index)?),
+            };
+            let start = index * size.bytes();
+            let from = range.start.saturating_sub(start) as usize;
+            let to = block.len().min((range.end - start) as usize);
+            pieces.push(block.slice(from.min(to)..to));
+        }
+        Ok(pieces)
+    }
+
+    /// Notes a handle's read and fetches ahead of it as far as memory allows.
+    pub fn read_ahead(&self, object: &Arc<ObjectId>, cursor: &Mutex<Cursor>, read: &Range<u64>) {
+        let ahead = cursor.lock().advance(read, self.window_limit_bytes);
+        let ahead = ahead.start..ahead.end.min(object.size_bytes);
+        if ahead.is_empty() {
+            return;
+        }
+        // Ends before the budget does: what is asked for comes before what may be.
+        let wanted = self.core.block_size.blocks(&ahead);
+        let free = self.core.budget.available_permits() as u64;
+        let end = wanted.end.min(wanted.start + free);
+        if end < wanted.end {
+            cursor.lock().fell_short(end * self.core.block_size.bytes());
+        }
+        let mut inflight = self.core.inflight.lock();
+        for run in self.missing_runs(&inflight, object, wanted.start..end) {
+            drop(self.start(&mut inflight, object, run));
+        }
+    }
+
+    /// Waits until no request is under way.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The blocks in order: what is neither cached nor coming is asked for now.
+    fn demand(&self, object: &Arc<ObjectId>, blocks: Range<u64>) -> Vec<Piece> {
+        let mut inflight = self.core.inflight.lock();
+        let mut pieces = Vec::new();
+        for index in blocks.clone() {
+            let id = BlockId {
+                object: object.clone(),
+                index,
+            };
+            if let Some(coming) = inflight.get(&id) {
+                pieces.push(Piece::Coming(index, coming.clone()));
+            } else if let Some(block) = self.core.memory.lock().get(&id) {
+                pieces.push(Piece::Cached(index, block));
+            } else {
+                let runs = self.missing_runs(&inflight, object, index..blocks.end);
+                let run = runs.into_iter().next().unwrap_or(index..index + 1);
+                pieces.push(Piece::Coming(index, self.start(&mut inflight, object, run)));
+            }
+        }
+        pieces
+    }
+
+    /// Runs of blocks that are neither cached nor coming, each at most one GET long.
+    fn missing_runs(
+        &self,
+        inflight: &Inflight,
+        object: &Arc<ObjectId>,
+        blocks: Range<u64>,
+    ) -> Vec<Range<u64>> {
+        let limit =
+            (RUN_LIMIT_BYTES / self.core.block_size.bytes()).clamp(1, self.core.budget_blocks);
+        let memory = self.core.memory.lock();
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for index in blocks {
+            let id = BlockId {
+                object: object.clone(),
+                index,
+            };
+            if inflight.contains_key(&id) || memory.contains(&id) {
+                continue;
+            }
+            match runs.last_mut() {
+                Some(run) if run.end == index && run.end - run.start < limit => run.end += 1,
+                _ => runs.push(index..index + 1),
+            }
+        }
+        runs
+    }
+
+    fn start(&self, inflight: &mut Inflight, object: &Arc<ObjectId>, run: Range<u64>) -> SharedRun {
+        let future = fetch(self.core.clone(), object.clone(), run.clone())
+            .boxed()
+            .shared();
+        for index in run {
+            inflight.insert(
+                BlockId {
+                    object: object.clone(),
+                    index,
+                },
+                future.clone(),
+            );
+        }
+        self.tasks.spawn(future.clone().map(drop));
+        future
+    }
+}
+
+type SharedRun = Shared<BoxFuture<'static, RunOutcome>>;
+type Inflight = HashMap<BlockId, SharedRun>;
+
+enum Piece {
+    Cached(u64, Bytes),
+    Coming(u64, SharedRun),
+}
+
+/// An object version that is gone has changed under its reader.
+fn changed(error: StoreError) -> FsError {
+    match error.kind {
+        StoreErrorKind::NotFound | StoreErrorKind::InvalidRange => FsError::Stale,
+        _ => error.into(),
+    }
+}
+
+impl Run {
+    /// Errors: `Corrupt` when the store sent fewer bytes than the object has.
+    fn block(&self, index: u64) -> Result<Bytes, FsError> {
+        let at = index
+            .checked_sub(self.first)
+            .and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.blocks.get(at))
+            .cloned()
+            .ok_or(FsError::Corrupt)
+    }
+}
+
+async fn fetch(core: Arc<Core>, object: Arc<ObjectId>, run: Range<u64>) -> RunOutcome {
+    let permits = u32::try_from(run.end - run.start).unwrap_or(u32::MAX);
+    let permit = core.budget.clone().acquire_many_owned(permits).await;
+    let outcome = get_run(&core, &object, &run).await;
+    // Cached before it stops counting as under way: nobody asks twice.
+    let mut inflight = core.inflight.lock();
+    if let Ok(fetched) = &outcome {
+        let mut memory = core.memory.lock();
+        for (index, block) in run.clone().zip(fetched.blocks.iter()) {
+            memory.insert(
+                BlockId {
+                    object: object.clone(),
+                    index,
+                },
+                block.clone(),
+            );
+        }
+    }
+    for index in run {
+        inflight.remove(&BlockId {
+            object: object.clone(),
+            index,
+        });
+    }
+    drop(permit);
+    outcome
+}
+
+async fn get_run(core: &Core, object: &ObjectId, run: &Range<u64>) -> RunOutcome {
+    let bytes = core.block_size.byte_range(run, object.size_bytes);
+    let whole = bytes == (0..object.size_bytes);
+    let answer = core
+        .store
+        .get(GetRequest {
+            key: object.key.clone(),
+            range: (!whole).then_some(bytes.clone()),
+            if_match: Some(object.etag.clone()),
+        })
+        .await?;
+    let block_bytes = core.block_size.bytes() as usize;
+    let blocks: Vec<Bytes> = if run.end - run.start == 1 {
+        vec![answer.body]
+    } else {
+        // Copied, so that one cached block does not keep the whole run in memory.
+        answer
+            .body
+            .chunks(block_bytes)
+            .map(Bytes::copy_from_slice)
+            .collect()
+    };
+    Ok(Run {
+        first: run.start,
+        blocks: blocks.into(),
+    })
+}

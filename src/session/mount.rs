@@ -1,0 +1,251 @@
+//! mount(2) and umount(2), or fusermount3 for users other than root.
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::fusermount;
+use super::mountinfo::mount_at;
+
+const DEVICE: &str = "/dev/fuse";
+/// Type shown by mount(8): its part behind the dot is ours.
+const FS_TYPE: &str = "fuse.mediafs";
+/// Read-ahead of the mount; the kernel's default of 128 KiB keeps S3 idle between requests.
+const READ_AHEAD_KIB: u32 = 16 << 10;
+
+/// What the kernel is told about the mount.
+#[derive(Debug, Clone)]
+pub struct MountSettings {
+    /// Shown as the mount's source.
+    pub source: String,
+    pub sharing: Sharing,
+    pub access: crate::ops::Access,
+}
+
+/// Who may use the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    OwnerOnly,
+    AllUsers,
+}
+
+/// Why mounting failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    #[error(
+        "{DEVICE} is missing: load it with 'modprobe fuse'; in a container, start it with '--device /dev/fuse'"
+    )]
+    NoDevice,
+    #[error(
+        "{DEVICE} cannot be opened ({0}): check its permissions and the container's device rules"
+    )]
+    DeviceRefused(io::Error),
+    #[error("{0} is busy: something else is being mounted there")]
+    Busy(PathBuf),
+    #[error("mount on {path} refused ({source}): root in a container needs CAP_SYS_ADMIN")]
+    Refused { path: PathBuf, source: io::Error },
+    #[error(
+        "fusermount3 is not installed, and only root can mount without it: run 'apt-get install fuse3'"
+    )]
+    NoFusermount,
+    #[error("fusermount3 failed: {0}")]
+    Fusermount(String),
+    #[error(
+        "--allow-other needs the line 'user_allow_other' in /etc/fuse.conf when not run as root"
+    )]
+    AllowOtherNotPermitted,
+}
+
+/// How hard to unmount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnmountMode {
+    /// Fails while files are open.
+    Plain,
+    /// Takes the name away now; the file system goes when the last file is closed.
+    Lazy,
+}
+
+/// What came of unmounting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmounted {
+    Done,
+    Busy,
+}
+
+/// A mount of ours.
+#[derive(Debug)]
+pub struct Mounted {
+    mountpoint: PathBuf,
+    /// Of the mount itself: another file system at the same path has another one.
+    mount_id: Option<u64>,
+}
+
+/// Whether the process may mount by itself.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Mounts on a checked mountpoint and returns the descriptor that the kernel's requests come from.
+pub fn mount(
+    mountpoint: &Path,
+    settings: &MountSettings,
+) -> Result<(OwnedFd, Mounted), MountError> {
+    if !Path::new(DEVICE).exists() {
+        return Err(MountError::NoDevice);
+    }
+    let device = if is_root() {
+        mount_as_root(mountpoint, settings)?
+    } else {
+        fusermount::mount(mountpoint, settings)?
+    };
+    let entry = mount_at(mountpoint).ok().flatten();
+    let mounted = Mounted {
+        mountpoint: mountpoint.to_owned(),
+        mount_id: entry.as_ref().map(|entry| entry.id),
+    };
+    if let Some(entry) = entry.filter(|_| is_root()) {
+        raise_read_ahead(&entry.device);
+    }
+    Ok((device, mounted))
+}
+
+fn mount_as_root(mountpoint: &Path, settings: &MountSettings) -> Result<OwnedFd, MountError> {
+    let device = OpenOptions::new().read(true).write(true).open(DEVICE);
+    let device = device.map_err(MountError::DeviceRefused)?;
+    let refused = |source: io::Error| MountError::Refused {
+        path: mountpoint.to_owned(),
+        source,
+    };
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    if settings.access == crate::ops::Access::ReadOnly {
+        flags |= MountFlags::RDONLY;
+    }
+    let data = CString::new(mount_data(&device, settings))
+        .map_err(|_| refused(io::ErrorKind::InvalidInput.into()))?;
+    match rustix::mount::mount(
+        settings.source.as_str(),
+        mountpoint,
+        FS_TYPE,
+        flags,
+        data.as_c_str(),
+    ) {
+        Ok(()) => Ok(device.into()),
+        Err(Errno::BUSY) => Err(MountError::Busy(mountpoint.to_owned())),
+        Err(error) => Err(refused(error.into())),
+    }
+}
+
+/// Options of the fuse file system type. Source: Documentation/filesystems/fuse.rst.
+fn mount_data(device: &File, settings: &MountSettings) -> String {
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={uid},group_id={gid},default_permissions",
+        device.as_raw_fd()
+    );
+    if settings.sharing == Sharing::AllUsers {
+        data.push_str(",allow_other");
+    }
+    data
+}
+
+/// Best effort: where it cannot be set, reads are only slower.
+fn raise_read_ahead(device: &str) {
+    let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
+    match fs::write(&path, READ_AHEAD_KIB.to_string()) {
+        Ok(()) => tracing::info!(read_ahead_kib = READ_AHEAD_KIB, "read-ahead raised"),
+        Err(error) => tracing::debug!(path, %error, "read-ahead not raised"),
+    }
+}
+
+impl Mounted {
+    /// Unmounts, unless something else is mounted at the path by now.
+    pub fn unmount(&self, mode: UnmountMode) -> io::Result<Unmounted> {
+        let current = mount_at(&self.mountpoint)?.map(|entry| entry.id);
+        if current.is_none() || current != self.mount_id {
+            return Ok(Unmounted::Done);
+        }
+        if !is_root() {
+            return self.unmount_as_user(mode);
+        }
+        let mut flags = UnmountFlags::NOFOLLOW;
+        if mode == UnmountMode::Lazy {
+            flags |= UnmountFlags::DETACH;
+        }
+        match rustix::mount::unmount(&self.mountpoint, flags) {
+            Ok(()) => Ok(Unmounted::Done),
+            Err(Errno::BUSY) => Ok(Unmounted::Busy),
+            // Gone between the look and the call.
+            Err(Errno::INVAL) => Ok(Unmounted::Done),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn unmount_as_user(&self, mode: UnmountMode) -> io::Result<Unmounted> {
+        let flag = if mode == UnmountMode::Lazy {
+            "-uz"
+        } else {
+            "-u"
+        };
+        let status = Command::new("fusermount3")
+            .args([flag, "--"])
+            .arg(&self.mountpoint)
+            .stderr(Stdio::null())
+            .status()?;
+        Ok(if status.success() {
+            Unmounted::Done
+        } else {
+            Unmounted::Busy
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.mountpoint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_with_odd_names_appears_and_goes_and_a_stranger_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mountpoint = dir.path().canonicalize().unwrap().join("a, b\nü");
+        fs::create_dir(&mountpoint).unwrap();
+        let settings = MountSettings {
+            source: "mediafs:bucket/with, comma".to_owned(),
+            sharing: Sharing::AllUsers,
+            access: crate::ops::Access::ReadOnly,
+        };
+        let (device, mounted) = mount(&mountpoint, &settings).unwrap();
+        let entry = mount_at(&mountpoint).unwrap().unwrap();
+        assert_eq!(
+            (entry.fs_type.as_str(), entry.source.as_str()),
+            (FS_TYPE, settings.source.as_str())
+        );
+        let stranger = Mounted {
+            mountpoint: mountpoint.clone(),
+            mount_id: Some(entry.id + 1_000_000),
+        };
+        assert_eq!(
+            stranger.unmount(UnmountMode::Lazy).unwrap(),
+            Unmounted::Done
+        );
+        assert!(
+            mount_at(&mountpoint).unwrap().is_some(),
+            "another mount at the path is not ours to take"
+        );
+        assert_eq!(mounted.unmount(UnmountMode::Lazy).unwrap(), Unmounted::Done);
+        assert!(mount_at(&mountpoint).unwrap().is_none());
+        drop(device);
+    }
+}

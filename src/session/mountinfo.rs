@@ -1,0 +1,87 @@
+//! What is mounted where, read from the kernel without touching a file system that may not answer.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// One line of mountinfo. Source: proc_pid_mountinfo(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountEntry {
+    pub id: u64,
+    /// `major:minor`.
+    pub device: String,
+    pub mountpoint: PathBuf,
+    pub fs_type: String,
+    pub source: String,
+}
+
+/// The topmost mount at exactly this path, if any.
+pub fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
+    let text = fs::read(MOUNTINFO)?;
+    let lines = text.split(|byte| *byte == b'\n');
+    Ok(lines
+        .filter_map(parse)
+        .filter(|entry| entry.mountpoint == path)
+        .last())
+}
+
+fn parse(line: &[u8]) -> Option<MountEntry> {
+    let line = OsString::from_vec(line.to_vec());
+    let fields: Vec<&[u8]> = line.as_bytes().split(|byte| *byte == b' ').collect();
+    let separator = fields.iter().position(|field| *field == b"-")?;
+    let text = |at: usize| Some(String::from_utf8_lossy(&unescape(fields.get(at)?)).into_owned());
+    Some(MountEntry {
+        id: text(0)?.parse().ok()?,
+        device: text(2)?,
+        mountpoint: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
+        fs_type: text(separator + 1)?,
+        source: text(separator + 2)?,
+    })
+}
+
+/// Space, tab, newline and backslash are written as `\` and three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).filter(|_| first == b'\\');
+        let code =
+            octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match code {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_with_escapes_and_optional_fields_are_read() {
+        let line = br"36 35 0:52 / /srv/a\040b\134c rw,nosuid shared:7 master:1 - fuse.mediafs mediafs:b rw";
+        let entry = parse(line).unwrap();
+        assert_eq!(entry.id, 36);
+        assert_eq!(entry.device, "0:52");
+        assert_eq!(entry.mountpoint, Path::new(r"/srv/a b\c"));
+        assert_eq!(entry.fs_type, "fuse.mediafs");
+        assert_eq!(entry.source, "mediafs:b");
+    }
+
+    #[test]
+    fn the_root_is_a_mount() {
+        assert!(mount_at(Path::new("/")).unwrap().is_some());
+    }
+}

@@ -1,0 +1,148 @@
+//! From configuration to parts, and what to say when the bucket cannot be used.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+
+use crate::config::{Config, DirMarkersConfig};
+use crate::namespace::{Coherence, DirMarkers, Invalidations, KeySpace, Namespace};
+use crate::ops::{Access, FixedAttributes, Ops, OpsSettings, Parts};
+use crate::read_path::{BlockSize, ReadSettings, Reader};
+use crate::store::s3::{Addressing, S3Settings, S3Store};
+use crate::store::{
+    FoldDirectories, ListRequest, Metered, ObjectStore, RequestCounters, Retry, StoreError,
+    StoreErrorKind,
+};
+use crate::write_path::{PartSize, Spool, Uploader};
+
+/// A store for the configured bucket, checked with one request.
+pub async fn connect(
+    config: &Config,
+    counters: Arc<RequestCounters>,
+) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    let s3 = S3Store::connect(S3Settings {
+        bucket: config.bucket.clone(),
+        endpoint_url: config.s3.endpoint_url.clone(),
+        region: config.s3.region.clone(),
+        profile: config.s3.profile.clone(),
+        addressing: if config.s3.force_path_style {
+            Addressing::Path
+        } else {
+            Addressing::VirtualHost
+        },
+    });
+    let metered = Metered::new(Arc::new(s3.await), counters);
+    let store = Arc::new(Retry::new(Arc::new(metered), config.s3.request_timeout));
+    let probe = ListRequest {
+        prefix: config.prefix.clone(),
+        fold_directories: FoldDirectories::Yes,
+        token: None,
+        max_keys: 1,
+    };
+    store
+        .list(probe)
+        .await
+        .map_err(|error| explain(&error, config))?;
+    Ok(store)
+}
+
+/// What failed, why, and what to do next.
+fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
+    let bucket = &config.bucket;
+    let endpoint = config
+        .s3
+        .endpoint_url
+        .as_deref()
+        .unwrap_or("the AWS endpoint of the region");
+    let advice = match error.kind {
+        StoreErrorKind::NoSuchBucket | StoreErrorKind::NotFound => {
+            format!("there is no bucket {bucket:?} at {endpoint}: create it, or check its name and --endpoint-url")
+        }
+        StoreErrorKind::AccessDenied => format!(
+            "access to bucket {bucket:?} is denied: the credentials need s3:ListBucket on it, and s3:GetObject, s3:PutObject and s3:DeleteObject on its objects"
+        ),
+        StoreErrorKind::Credentials => {
+            "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile"
+                .to_owned()
+        }
+        StoreErrorKind::ClockSkew => {
+            "this machine's clock differs too much from the server's: set it (for example 'timedatectl set-ntp true')"
+                .to_owned()
+        }
+        StoreErrorKind::WrongRegion => {
+            format!("bucket {bucket:?} is in another region: name it with --region")
+        }
+        StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => {
+            format!("{endpoint} cannot be reached: check --endpoint-url, the network and DNS")
+        }
+        StoreErrorKind::PreconditionFailed
+        | StoreErrorKind::InvalidRange
+        | StoreErrorKind::Archived
+        | StoreErrorKind::TooLarge
+        | StoreErrorKind::Corrupt
+        | StoreErrorKind::Unsupported
+        | StoreErrorKind::Throttled
+        | StoreErrorKind::Server
+        | StoreErrorKind::Rejected => format!("bucket {bucket:?} cannot be listed"),
+    };
+    anyhow!("{}", error.detail).context(advice)
+}
+
+/// The file system over a checked store.
+pub fn compose(
+    config: &Config,
+    store: Arc<dyn ObjectStore>,
+    invalidations: Invalidations,
+) -> anyhow::Result<Ops> {
+    let block_size = usize::try_from(config.block_size_bytes)
+        .ok()
+        .and_then(BlockSize::new);
+    let block_size =
+        block_size.context("--block-size must be a power of two from 4KiB to 16MiB")?;
+    let part_size = PartSize::new(config.part_size_bytes);
+    let part_size = part_size.context("--part-size must be from 5MiB to 512MiB")?;
+    let namespace = Namespace::new(
+        store.clone(),
+        KeySpace::new(config.prefix.clone()),
+        Coherence {
+            ttl: config.ttl,
+            negative_ttl: config.negative_ttl,
+        },
+        match config.dir_markers {
+            DirMarkersConfig::Auto => DirMarkers::Auto,
+            DirMarkersConfig::Always => DirMarkers::Always,
+            DirMarkersConfig::Never => DirMarkers::Never,
+        },
+        invalidations,
+    );
+    let reading = ReadSettings {
+        block_size,
+        memory_limit_bytes: config.memory_cache_bytes,
+    };
+    let parts = Parts {
+        namespace,
+        reader: Reader::new(store.clone(), reading),
+        spool: Spool::open(&config.spool_dir)?,
+        uploader: Uploader::new(store.clone(), part_size, config.upload_concurrency),
+        store,
+    };
+    let settings = OpsSettings {
+        attributes: FixedAttributes {
+            uid: config.attributes.uid,
+            gid: config.attributes.gid,
+            file_mode: config.attributes.file_mode,
+            dir_mode: config.attributes.dir_mode,
+        },
+        access: access(config),
+        max_rename_objects: config.max_rename_objects,
+    };
+    Ok(Ops::new(parts, settings))
+}
+
+pub fn access(config: &Config) -> Access {
+    if config.read_only {
+        Access::ReadOnly
+    } else {
+        Access::ReadWrite
+    }
+}

@@ -1,0 +1,200 @@
+//! Counts requests: what S3 bills, and what tests compare.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::request::{
+    CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, GetAnswer,
+    GetRequest, HeadRequest, ListAnswer, ListRequest, ObjectMeta, PutAnswer, PutRequest, UploadId,
+    UploadPartCopyRequest, UploadPartRequest,
+};
+use super::{Key, ObjectStore, StoreError, StoreOp};
+
+const OPS: [StoreOp; 12] = [
+    StoreOp::Head,
+    StoreOp::Get,
+    StoreOp::Put,
+    StoreOp::Copy,
+    StoreOp::Delete,
+    StoreOp::DeleteMany,
+    StoreOp::List,
+    StoreOp::CreateMultipart,
+    StoreOp::UploadPart,
+    StoreOp::UploadPartCopy,
+    StoreOp::CompleteMultipart,
+    StoreOp::AbortMultipart,
+];
+
+/// Requests sent since the mount began, by kind; shared by whoever shows them.
+#[derive(Debug, Default)]
+pub struct RequestCounters {
+    sent: [AtomicU64; OPS.len()],
+    failed: AtomicU64,
+}
+
+impl RequestCounters {
+    pub fn sent(&self, op: StoreOp) -> u64 {
+        self.sent
+            .get(op as usize)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, op: StoreOp) {
+        if let Some(count) = self.sent.get(op as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Display for RequestCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for op in OPS.into_iter().filter(|op| self.sent(*op) > 0) {
+            write!(f, "{op}={} ", self.sent(op))?;
+        }
+        write!(f, "failed={}", self.failed.load(Ordering::Relaxed))
+    }
+}
+
+/// Counts and logs each request of a store.
+#[derive(Debug)]
+pub struct Metered {
+    store: Arc<dyn ObjectStore>,
+    counters: Arc<RequestCounters>,
+}
+
+impl Metered {
+    pub fn new(store: Arc<dyn ObjectStore>, counters: Arc<RequestCounters>) -> Self {
+        Self { store, counters }
+    }
+
+    async fn run<T>(
+        &self,
+        op: StoreOp,
+        key: &str,
+        request: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.counters.count(op);
+        let began = Instant::now();
+        let outcome = request.await;
+        let ms = began.elapsed().as_millis() as u64;
+        match &outcome {
+            Ok(_) => tracing::debug!(target: "mediafs::requests", %op, key, ms),
+            Err(error) => {
+                self.counters.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(target: "mediafs::requests", %op, key, ms, kind = ?error.kind);
+            }
+        }
+        outcome
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Metered {
+    async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
+        let key = request.key.clone();
+        self.run(StoreOp::Head, key.as_str(), self.store.head(request))
+            .await
+    }
+
+    async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
+        let key = request.key.clone();
+        self.run(StoreOp::Get, key.as_str(), self.store.get(request))
+            .await
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
+        let key = request.key.clone();
+        self.run(StoreOp::Put, key.as_str(), self.store.put(request))
+            .await
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+        let key = request.target.clone();
+        self.run(StoreOp::Copy, key.as_str(), self.store.copy(request))
+            .await
+    }
+
+    async fn delete(&self, key: Key) -> Result<(), StoreError> {
+        self.run(
+            StoreOp::Delete,
+            key.clone().as_str(),
+            self.store.delete(key),
+        )
+        .await
+    }
+
+    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        let first = keys.first().cloned();
+        let first = first.as_ref().map_or("", Key::as_str);
+        self.run(StoreOp::DeleteMany, first, self.store.delete_many(keys))
+            .await
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
+        let prefix = request.prefix.clone();
+        self.run(StoreOp::List, &prefix, self.store.list(request))
+            .await
+    }
+
+    async fn create_multipart(
+        &self,
+        request: CreateMultipartRequest,
+    ) -> Result<UploadId, StoreError> {
+        let key = request.key.clone();
+        self.run(
+            StoreOp::CreateMultipart,
+            key.as_str(),
+            self.store.create_multipart(request),
+        )
+        .await
+    }
+
+    async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
+        let key = request.key.clone();
+        self.run(
+            StoreOp::UploadPart,
+            key.as_str(),
+            self.store.upload_part(request),
+        )
+        .await
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: UploadPartCopyRequest,
+    ) -> Result<CompletedPart, StoreError> {
+        let key = request.target.clone();
+        self.run(
+            StoreOp::UploadPartCopy,
+            key.as_str(),
+            self.store.upload_part_copy(request),
+        )
+        .await
+    }
+
+    async fn complete_multipart(
+        &self,
+        request: CompleteMultipartRequest,
+    ) -> Result<PutAnswer, StoreError> {
+        let key = request.key.clone();
+        self.run(
+            StoreOp::CompleteMultipart,
+            key.as_str(),
+            self.store.complete_multipart(request),
+        )
+        .await
+    }
+
+    async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
+        self.run(
+            StoreOp::AbortMultipart,
+            key.clone().as_str(),
+            self.store.abort_multipart(key, upload),
+        )
+        .await
+    }
+}

@@ -1,0 +1,166 @@
+//! What a failure of the SDK means.
+
+use std::error::Error;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId;
+
+use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
+
+/// Translates an SDK error. What it tells never holds a secret: S3 echoes the
+/// access key's name in some messages, never the key.
+pub fn translate<E>(op: StoreOp, key: &Key, error: SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + RequestId + Error + Send + Sync + 'static,
+{
+    let (kind, detail) = match &error {
+        SdkError::ServiceError(answer) => {
+            let status = answer.raw().status().as_u16();
+            let code = answer.err().code();
+            (
+                kind_of(status, code),
+                service_detail(status, answer.err(), answer.raw()),
+            )
+        }
+        SdkError::TimeoutError(_) => (StoreErrorKind::TimedOut, "no answer in time".to_owned()),
+        SdkError::DispatchFailure(_) if without_credentials(&error) => credentials(&error),
+        SdkError::ConstructionFailure(_) if without_credentials(&error) => credentials(&error),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            (StoreErrorKind::TimedOut, chain(&error))
+        }
+        SdkError::DispatchFailure(_) => (StoreErrorKind::Unreachable, chain(&error)),
+        SdkError::ResponseError(answer) => {
+            (kind_of(answer.raw().status().as_u16(), None), chain(&error))
+        }
+        _ => (StoreErrorKind::Rejected, chain(&error)),
+    };
+    StoreError::new(kind, op, key.clone(), detail)
+}
+
+fn credentials(error: &(dyn Error + 'static)) -> (StoreErrorKind, String) {
+    (StoreErrorKind::Credentials, chain(error))
+}
+
+/// Whether some cause of the error is that no credentials could be had.
+fn without_credentials(error: &(dyn Error + 'static)) -> bool {
+    let mut at = Some(error);
+    while let Some(cause) = at {
+        if cause.is::<CredentialsError>() {
+            return true;
+        }
+        at = cause.source();
+    }
+    false
+}
+
+/// The error and its causes, each said once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut at = Some(error);
+    while let Some(cause) = at {
+        let text = cause.to_string();
+        if parts.last() != Some(&text) {
+            parts.push(text);
+        }
+        at = cause.source();
+    }
+    parts.join(": ")
+}
+
+fn service_detail<E>(status: u16, error: &E, raw: &HttpResponse) -> String
+where
+    E: ProvideErrorMetadata + RequestId + Error,
+{
+    let mut detail = match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => format!("HTTP {status}"),
+    };
+    if let Some(region) = raw.headers().get("x-amz-bucket-region") {
+        detail.push_str(&format!(" (the bucket is in region {region})"));
+    }
+    if let Some(id) = error.request_id() {
+        detail.push_str(&format!(" (request {id})"));
+    }
+    detail
+}
+
+/// Meaning of an answer by its code, else by its HTTP status.
+///
+/// Source: S3 API, "Error responses".
+fn kind_of(status: u16, code: Option<&str>) -> StoreErrorKind {
+    use StoreErrorKind as Kind;
+    match code.unwrap_or_default() {
+        "NoSuchKey" | "NotFound" | "NoSuchUpload" => Kind::NotFound,
+        "NoSuchBucket" => Kind::NoSuchBucket,
+        // Two conditional writes of one key at once: the other one is there.
+        "PreconditionFailed" | "ConditionalRequestConflict" => Kind::PreconditionFailed,
+        "InvalidRange" => Kind::InvalidRange,
+        "AccessDenied" | "AllAccessDisabled" => Kind::AccessDenied,
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "InvalidToken"
+        | "TokenRefreshRequired" => Kind::Credentials,
+        "RequestTimeTooSkewed" => Kind::ClockSkew,
+        "PermanentRedirect"
+        | "AuthorizationHeaderMalformed"
+        | "IllegalLocationConstraintException" => Kind::WrongRegion,
+        "InvalidObjectState" => Kind::Archived,
+        "EntityTooLarge" => Kind::TooLarge,
+        "BadDigest"
+        | "InvalidDigest"
+        | "XAmzContentChecksumMismatch"
+        | "XAmzContentSHA256Mismatch" => Kind::Corrupt,
+        "NotImplemented" => Kind::Unsupported,
+        "SlowDown" | "TooManyRequests" | "RequestLimitExceeded" => Kind::Throttled,
+        "RequestTimeout" => Kind::TimedOut,
+        "InternalError" | "ServiceUnavailable" => Kind::Server,
+        _ => kind_of_status(status),
+    }
+}
+
+fn kind_of_status(status: u16) -> StoreErrorKind {
+    use StoreErrorKind as Kind;
+    match status {
+        301 | 307 => Kind::WrongRegion,
+        401 | 403 => Kind::AccessDenied,
+        404 => Kind::NotFound,
+        408 => Kind::TimedOut,
+        409 | 412 => Kind::PreconditionFailed,
+        413 => Kind::TooLarge,
+        416 => Kind::InvalidRange,
+        429 => Kind::Throttled,
+        501 => Kind::Unsupported,
+        // A 200 whose body is an error that no code explains.
+        200..=299 | 500..=599 => Kind::Server,
+        _ => Kind::Rejected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_decides_before_the_status() {
+        assert_eq!(
+            kind_of(403, Some("RequestTimeTooSkewed")),
+            StoreErrorKind::ClockSkew
+        );
+        assert_eq!(
+            kind_of(403, Some("SignatureDoesNotMatch")),
+            StoreErrorKind::Credentials
+        );
+        assert_eq!(
+            kind_of(404, Some("NoSuchBucket")),
+            StoreErrorKind::NoSuchBucket
+        );
+        assert_eq!(kind_of(404, None), StoreErrorKind::NotFound);
+        assert_eq!(kind_of(503, Some("SlowDown")), StoreErrorKind::Throttled);
+        assert_eq!(kind_of(200, Some("InternalError")), StoreErrorKind::Server);
+        assert_eq!(kind_of(400, Some("MadeUp")), StoreErrorKind::Rejected);
+    }
+}

@@ -1,0 +1,154 @@
+//! Multipart uploads.
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload};
+
+use super::S3Store;
+use super::encoding::copy_source;
+use super::error::translate;
+use super::object::{conditions, etag};
+use crate::store::{
+    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, Key, PutAnswer, StoreError,
+    StoreErrorKind, StoreOp, UploadId, UploadPartCopyRequest, UploadPartRequest,
+};
+
+impl S3Store {
+    pub(super) async fn create_upload(
+        &self,
+        request: CreateMultipartRequest,
+    ) -> Result<UploadId, StoreError> {
+        let key = request.key;
+        let answer = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+            .checksum_type(ChecksumType::FullObject)
+            .set_content_type(request.headers.content_type)
+            .set_metadata(Some(request.headers.user_metadata.into_iter().collect()))
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::CreateMultipart, &key, error))?;
+        let id = answer.upload_id().ok_or_else(|| {
+            let detail = "answer without an upload id";
+            StoreError::new(
+                StoreErrorKind::Server,
+                StoreOp::CreateMultipart,
+                key.clone(),
+                detail,
+            )
+        })?;
+        Ok(UploadId(id.to_owned()))
+    }
+
+    pub(super) async fn send_part(
+        &self,
+        request: UploadPartRequest,
+    ) -> Result<CompletedPart, StoreError> {
+        let key = request.key;
+        let answer = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .upload_id(request.upload.0)
+            .part_number(i32::from(request.number.get()))
+            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+            .body(ByteStream::from(request.body))
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::UploadPart, &key, error))?;
+        Ok(CompletedPart {
+            number: request.number,
+            etag: etag(StoreOp::UploadPart, &key, answer.e_tag())?,
+            crc64nvme: answer.checksum_crc64_nvme().map(str::to_owned),
+        })
+    }
+
+    pub(super) async fn copy_part(
+        &self,
+        request: UploadPartCopyRequest,
+    ) -> Result<CompletedPart, StoreError> {
+        let key = request.target;
+        let range = format!(
+            "bytes={}-{}",
+            request.range.start,
+            request.range.end.saturating_sub(1)
+        );
+        let answer = self
+            .client
+            .upload_part_copy()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .upload_id(request.upload.0)
+            .part_number(i32::from(request.number.get()))
+            .copy_source(copy_source(&self.bucket, request.source.as_str()))
+            .copy_source_range(range)
+            .copy_source_if_match(request.source_if_match.quoted())
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::UploadPartCopy, &key, error))?;
+        let made = answer.copy_part_result();
+        Ok(CompletedPart {
+            number: request.number,
+            etag: etag(
+                StoreOp::UploadPartCopy,
+                &key,
+                made.and_then(|part| part.e_tag()),
+            )?,
+            crc64nvme: made
+                .and_then(|part| part.checksum_crc64_nvme())
+                .map(str::to_owned),
+        })
+    }
+
+    pub(super) async fn complete_upload(
+        &self,
+        request: CompleteMultipartRequest,
+    ) -> Result<PutAnswer, StoreError> {
+        let key = request.key;
+        let (if_match, if_none_match) = conditions(&request.condition);
+        let parts = request.parts.iter().map(|part| {
+            aws_sdk_s3::types::CompletedPart::builder()
+                .part_number(i32::from(part.number.get()))
+                .e_tag(part.etag.quoted())
+                .set_checksum_crc64_nvme(part.crc64nvme.clone())
+                .build()
+        });
+        let parts = CompletedMultipartUpload::builder()
+            .set_parts(Some(parts.collect()))
+            .build();
+        let answer = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .upload_id(request.upload.0)
+            .multipart_upload(parts)
+            .checksum_type(ChecksumType::FullObject)
+            .set_if_match(if_match)
+            .set_if_none_match(if_none_match)
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::CompleteMultipart, &key, error))?;
+        Ok(PutAnswer {
+            etag: etag(StoreOp::CompleteMultipart, &key, answer.e_tag())?,
+        })
+    }
+
+    pub(super) async fn abort_upload(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
+        let answer = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .upload_id(upload.0)
+            .send()
+            .await;
+        match answer.map_err(|error| translate(StoreOp::AbortMultipart, &key, error)) {
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Requests on whole objects, and listings.
+
+use std::ops::Range;
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, Delete, EncodingType, MetadataDirective, ObjectIdentifier,
+};
+use bytes::{Bytes, BytesMut};
+
+use super::S3Store;
+use super::encoding::{copy_source, decode, whole_seconds};
+use super::error::translate;
+use crate::store::{
+    CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key, ListAnswer,
+    ListRequest, ListToken, ListedObject, ObjectMeta, PutAnswer, PutRequest, StoreError,
+    StoreErrorKind, StoreOp, UserMetadata, WriteCondition,
+};
+
+/// Most bytes taken of one answer whose length was not asked for.
+const WHOLE_BODY_LIMIT_BYTES: u64 = 64 << 20;
+
+impl S3Store {
+    pub(super) async fn head_object(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
+        let key = request.key;
+        let answer = self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .send()
+            .await;
+        let answer = answer.map_err(|error| translate(StoreOp::Head, &key, error))?;
+        Ok(ObjectMeta {
+            etag: etag(StoreOp::Head, &key, answer.e_tag())?,
+            size_bytes: length(answer.content_length()),
+            last_modified: whole_seconds(answer.last_modified()),
+            content_type: answer.content_type().map(str::to_owned),
+            user_metadata: metadata(answer.metadata()),
+        })
+    }
+
+    pub(super) async fn get_object(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
+        let key = request.key;
+        if request.range.as_ref().is_some_and(Range::is_empty) {
+            let detail = "an empty range was asked for";
+            return Err(StoreError::new(
+                StoreErrorKind::InvalidRange,
+                StoreOp::Get,
+                key,
+                detail,
+            ));
+        }
+        let range = request
+            .range
+            .as_ref()
+            .map(|range| format!("bytes={}-{}", range.start, range.end - 1));
+        let answer = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .set_range(range)
+            .set_if_match(request.if_match.as_ref().map(ETag::quoted))
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::Get, &key, error))?;
+        let total = answer
+            .content_range()
+            .and_then(|range| range.rsplit('/').next()?.parse().ok());
+        let meta = ObjectMeta {
+            etag: etag(StoreOp::Get, &key, answer.e_tag())?,
+            size_bytes: total.unwrap_or_else(|| length(answer.content_length())),
+            last_modified: whole_seconds(answer.last_modified()),
+            content_type: answer.content_type().map(str::to_owned),
+            user_metadata: metadata(answer.metadata()),
+        };
+        let limit = request
+            .range
+            .map_or(WHOLE_BODY_LIMIT_BYTES, |range| range.end - range.start);
+        let body = collect(&key, answer.body, limit).await?;
+        Ok(GetAnswer { meta, body })
+    }
+
+    pub(super) async fn put_object(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
+        let key = request.key;
+        let (if_match, if_none_match) = conditions(&request.condition);
+        let answer = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+            .set_content_type(request.headers.content_type)
+            .set_metadata(Some(request.headers.user_metadata.into_iter().collect()))
+            .set_if_match(if_match)
+            .set_if_none_match(if_none_match)
+            .body(ByteStream::from(request.body))
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::Put, &key, error))?;
+        Ok(PutAnswer {
+            etag: etag(StoreOp::Put, &key, answer.e_tag())?,
+        })
+    }
+
+    pub(super) async fn copy_object(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+        let key = request.target;
+        let mut copy = self
+            .client
+            .copy_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .copy_source(copy_source(&self.bucket, request.source.as_str()))
+            .set_copy_source_if_match(request.source_if_match.as_ref().map(ETag::quoted));
+        if let Some(headers) = request.replace_headers {
+            copy = copy
+                .metadata_directive(MetadataDirective::Replace)
+                .set_content_type(headers.content_type)
+                .set_metadata(Some(headers.user_metadata.into_iter().collect()));
+        }
+        let answer = copy
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::Copy, &key, error))?;
+        let made = answer
+            .copy_object_result()
+            .and_then(|result| result.e_tag());
+        Ok(PutAnswer {
+            etag: etag(StoreOp::Copy, &key, made)?,
+        })
+    }
+
+    pub(super) async fn delete_object(&self, key: Key) -> Result<(), StoreError> {
+        let answer = self
+            .client
+            .delete_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .send()
+            .await;
+        match answer.map_err(|error| translate(StoreOp::Delete, &key, error)) {
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    pub(super) async fn delete_objects(
+        &self,
+        keys: Vec<Key>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        // XML 1.0 has no way to write most control characters: those keys go one by one.
+        let (single, together): (Vec<Key>, Vec<Key>) = keys
+            .into_iter()
+            .partition(|key| key.as_str().chars().any(char::is_control));
+        let mut failed = self.delete_together(together).await?;
+        for key in single {
+            if let Err(error) = self.delete_object(key.clone()).await {
+                failed.push((key, error));
+            }
+        }
+        Ok(failed)
+    }
+
+    async fn delete_together(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        let Some(first) = keys.first().cloned() else {
+            return Ok(Vec::new());
+        };
+        let broken = |error: &dyn std::fmt::Display| {
+            StoreError::new(
+                StoreErrorKind::Rejected,
+                StoreOp::DeleteMany,
+                first.clone(),
+                error.to_string(),
+            )
+        };
+        let mut objects = Vec::with_capacity(keys.len());
+        for key in &keys {
+            let object = ObjectIdentifier::builder().key(key.as_str()).build();
+            objects.push(object.map_err(|error| broken(&error))?);
+        }
+        let delete = Delete::builder()
+            .set_objects(Some(objects))
+            .quiet(true)
+            .build();
+        let delete = delete.map_err(|error| broken(&error))?;
+        let answer = self
+            .client
+            .delete_objects()
+            .bucket(&self.bucket)
+            .delete(delete)
+            .send()
+            .await;
+        let answer = answer.map_err(|error| translate(StoreOp::DeleteMany, &first, error))?;
+        let failed = answer
+            .errors()
+            .iter()
+            .filter(|error| error.code() != Some("NoSuchKey"));
+        Ok(failed
+            .map(|error| {
+                let key = Key::new(error.key().unwrap_or_default());
+                let detail = format!("{:?}: {:?}", error.code(), error.message());
+                let kind = match error.code() {
+                    Some("AccessDenied") => StoreErrorKind::AccessDenied,
+                    _ => StoreErrorKind::Server,
+                };
+                (
+                    key.clone(),
+                    StoreError::new(kind, StoreOp::DeleteMany, key, detail),
+                )
+            })
+            .collect())
+    }
+
+    pub(super) async fn list_objects(
+        &self,
+        request: ListRequest,
+    ) -> Result<ListAnswer, StoreError> {
+        let shown = Key::new(request.prefix.as_str());
+        let delimiter = (request.fold_directories == FoldDirectories::Yes).then(|| "/".to_owned());
+        let answer = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(&request.prefix)
+            .set_delimiter(delimiter)
+            .set_continuation_token(request.token.map(|token| token.0))
+            .max_keys(i32::from(request.max_keys))
+            .encoding_type(EncodingType::Url)
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::List, &shown, error))?;
+        let encoded = answer.encoding_type() == Some(&EncodingType::Url);
+        let plain = |listed: &str| {
+            if encoded {
+                decode(listed)
+            } else {
+                Some(listed.to_owned())
+            }
+        };
+        let objects = answer.contents().iter().filter_map(|object| {
+            Some(ListedObject {
+                key: Key::new(plain(object.key()?)?),
+                etag: ETag::new(object.e_tag()?),
+                size_bytes: length(object.size()),
+                last_modified: whole_seconds(object.last_modified()),
+            })
+        });
+        let prefixes = answer
+            .common_prefixes()
+            .iter()
+            .filter_map(|folded| plain(folded.prefix()?));
+        let next = answer
+            .next_continuation_token()
+            .filter(|_| answer.is_truncated() == Some(true));
+        Ok(ListAnswer {
+            objects: objects.collect(),
+            prefixes: prefixes.collect(),
+            next: next.map(|token| ListToken(token.to_owned())),
+        })
+    }
+}
+
+/// `If-Match` and `If-None-Match` of a write.
+pub(super) fn conditions(condition: &WriteCondition) -> (Option<String>, Option<String>) {
+    match condition {
+        WriteCondition::Always => (None, None),
+        WriteCondition::IfAbsent => (None, Some("*".to_owned())),
+        WriteCondition::IfMatch(etag) => (Some(etag.quoted()), None),
+    }
+}
+
+/// Errors: `Server` when the answer names no version.
+pub(super) fn etag(op: StoreOp, key: &Key, header: Option<&str>) -> Result<ETag, StoreError> {
+    let missing = || {
+        StoreError::new(
+            StoreErrorKind::Server,
+            op,
+            key.clone(),
+            "answer without an ETag",
+        )
+    };
+    header.map(ETag::new).ok_or_else(missing)
+}
+
+fn length(header: Option<i64>) -> u64 {
+    header
+        .and_then(|length| u64::try_from(length).ok())
+        .unwrap_or(0)
+}
+
+fn metadata(headers: Option<&std::collections::HashMap<String, String>>) -> UserMetadata {
+    headers
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.to_lowercase(), value.clone()))
+        .collect()
+}
+
+/// Reads a body to its end, but never more than was asked for, whatever the server sends.
+async fn collect(key: &Key, mut body: ByteStream, limit: u64) -> Result<Bytes, StoreError> {
+    let mut bytes = BytesMut::new();
+    let broken = |kind, detail: String| StoreError::new(kind, StoreOp::Get, key.clone(), detail);
+    loop {
+        match body.next().await {
+            None => return Ok(bytes.freeze()),
+            Some(Ok(chunk)) if (bytes.len() + chunk.len()) as u64 <= limit => {
+                bytes.extend_from_slice(&chunk)
+            }
+            Some(Ok(_)) => {
+                let detail = format!("the server sent more than the {limit} bytes asked for");
+                return Err(broken(StoreErrorKind::Corrupt, detail));
+            }
+            Some(Err(error)) => {
+                let text = format!("body broke off after {} bytes: {error}", bytes.len());
+                return Err(broken(StoreErrorKind::Unreachable, text));
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What the daemon tells about itself.
+
+mod logs;
+
+pub use logs::start_logs;

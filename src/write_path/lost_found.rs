@@ -1,0 +1,101 @@
+//! lost+found: staged bytes that never reached S3, each with a sidecar that says why.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::spool::make_private_dir;
+use crate::error::FsError;
+use crate::store::Key;
+
+/// Why bytes are in lost+found.
+#[derive(Debug, Clone)]
+pub enum LostReason {
+    /// The upload failed for good.
+    UploadFailed(FsError),
+    /// The daemon ended while the file was open.
+    DaemonEnded,
+}
+
+impl fmt::Display for LostReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UploadFailed(error) => write!(f, "upload failed: {error}"),
+            Self::DaemonEnded => f.write_str("mediafs ended before the file was closed"),
+        }
+    }
+}
+
+/// What stands beside kept bytes, as JSON.
+#[derive(Debug, Serialize)]
+struct Sidecar<'a> {
+    key: Option<&'a str>,
+    reason: String,
+    size_bytes: u64,
+    kept_at_unix_seconds: u64,
+}
+
+#[derive(Debug)]
+pub struct LostFound {
+    dir: PathBuf,
+}
+
+impl LostFound {
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        make_private_dir(dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+        })
+    }
+
+    /// Moves a stage file here; the sidecar is written first, so that no kept bytes lack one.
+    pub fn take(
+        &self,
+        stage: &Path,
+        key: Option<&Key>,
+        reason: &LostReason,
+    ) -> io::Result<PathBuf> {
+        let id = stage.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let kept = self.dir.join(id);
+        let sidecar = Sidecar {
+            key: key.map(Key::as_str),
+            reason: reason.to_string(),
+            size_bytes: fs::metadata(stage)?.len(),
+            kept_at_unix_seconds: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |at| at.as_secs()),
+        };
+        fs::write(
+            kept.with_extension("json"),
+            serde_json::to_vec_pretty(&sidecar)?,
+        )?;
+        fs::rename(stage, &kept)?;
+        Ok(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_bytes_have_a_sidecar_with_key_and_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let lost = LostFound::open(&dir.path().join("lost+found")).unwrap();
+        let stage = dir.path().join("0001");
+        fs::write(&stage, b"bytes").unwrap();
+        let key = Key::new("media/a.png");
+        let reason = LostReason::UploadFailed(FsError::AccessDenied);
+        let kept = lost.take(&stage, Some(&key), &reason).unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), b"bytes");
+        let sidecar = fs::read_to_string(kept.with_extension("json")).unwrap();
+        assert!(
+            sidecar.contains("media/a.png") && sidecar.contains("access denied"),
+            "{sidecar}"
+        );
+    }
+}

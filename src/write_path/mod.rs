@@ -1,0 +1,15 @@
+//! From written bytes to objects.
+//!
+//! Owns: the spool and its stages, uploads.
+//! Must not know: inodes, handles, the block cache, FUSE.
+//! Locks: none of its own.
+
+mod lost_found;
+mod spool;
+mod stage;
+mod uploader;
+
+pub use lost_found::LostReason;
+pub use spool::{Spool, SpoolError, StageFile};
+pub use stage::{Segment, Stage};
+pub use uploader::{ByteSource, PartSize, UploadTarget, Uploader};

@@ -1,0 +1,289 @@
+//! Stages: bytes that are local and not yet in S3.
+
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rangemap::RangeSet;
+
+use super::spool::StageFile;
+use crate::error::FsError;
+
+/// Largest file. Source: S3 User Guide, "Multipart upload limits" (48.8 TiB = 10,000 parts of 5 GiB).
+pub const FILE_LIMIT_BYTES: u64 = 10_000 * (5 << 30);
+
+/// A file's content as changed locally: a sparse local file over a base.
+///
+/// Bytes are local where an extent says so, the base's where it is still
+/// visible (below `base_len`), zero elsewhere.
+#[derive(Debug)]
+pub struct Stage {
+    file: Arc<StageFile>,
+    len: u64,
+    base_len: u64,
+    extents: RangeSet<u64>,
+}
+
+/// Where a range of a staged file comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    Local(Range<u64>),
+    Base(Range<u64>),
+    Zero(Range<u64>),
+}
+
+impl Stage {
+    /// A stage that shows its base unchanged.
+    pub fn new(file: Arc<StageFile>, base_len: u64) -> Self {
+        Self {
+            file,
+            len: base_len,
+            base_len,
+            extents: RangeSet::new(),
+        }
+    }
+
+    pub fn file(&self) -> &Arc<StageFile> {
+        &self.file
+    }
+
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether any byte of the base still shows, or its absence matters.
+    pub fn depends_on_base(&self) -> bool {
+        self.gaps(0..self.base_len).next().is_some()
+    }
+
+    /// Errors: `TooLarge`, `NoSpace`, `Spool`.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), FsError> {
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|end| *end <= FILE_LIMIT_BYTES);
+        let end = end.ok_or(FsError::TooLarge)?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.file.handle().write_all_at(data, offset)?;
+        self.extents.insert(offset..end);
+        self.len = self.len.max(end);
+        Ok(())
+    }
+
+    /// Takes bytes of the base over, where nothing newer is.
+    pub fn fill(&mut self, offset: u64, data: &[u8]) -> Result<(), FsError> {
+        let end = (offset + data.len() as u64).min(self.base_len);
+        let gaps: Vec<_> = self.gaps(offset..end).collect();
+        for gap in gaps {
+            let from = (gap.start - offset) as usize;
+            let bytes = data
+                .get(from..(gap.end - offset) as usize)
+                .ok_or(FsError::InvalidArgument)?;
+            self.file.handle().write_all_at(bytes, gap.start)?;
+            self.extents.insert(gap);
+        }
+        Ok(())
+    }
+
+    /// Errors: `TooLarge`, `NoSpace`, `Spool`.
+    pub fn truncate(&mut self, len: u64) -> Result<(), FsError> {
+        if len > FILE_LIMIT_BYTES {
+            return Err(FsError::TooLarge);
+        }
+        // Bytes above the new end are gone for good, also when the file grows again.
+        if len < self.len {
+            self.file.handle().set_len(len)?;
+            self.extents.remove(len..u64::MAX);
+        }
+        self.base_len = self.base_len.min(len);
+        self.len = len;
+        Ok(())
+    }
+
+    /// Where the bytes of a range come from, in order, cut at the end of the file.
+    pub fn segments(&self, range: Range<u64>) -> Vec<Segment> {
+        let range = range.start..range.end.min(self.len);
+        let mut segments = Vec::new();
+        if range.is_empty() {
+            return segments;
+        }
+        let mut at = range.start;
+        for extent in self.extents.overlapping(&range) {
+            self.push_gap(&mut segments, at..extent.start.max(range.start));
+            let local = extent.start.max(range.start)..extent.end.min(range.end);
+            at = local.end;
+            segments.push(Segment::Local(local));
+        }
+        self.push_gap(&mut segments, at..range.end);
+        segments
+    }
+
+    fn push_gap(&self, segments: &mut Vec<Segment>, gap: Range<u64>) {
+        let base = gap.start..gap.end.min(self.base_len);
+        let zero = gap.start.max(self.base_len)..gap.end;
+        if !base.is_empty() {
+            segments.push(Segment::Base(base));
+        }
+        if !zero.is_empty() {
+            segments.push(Segment::Zero(zero));
+        }
+    }
+
+    /// Ranges of the base that still show.
+    pub fn gaps(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let range = range.start..range.end.min(self.base_len);
+        self.segments(range)
+            .into_iter()
+            .filter_map(|segment| match segment {
+                Segment::Base(gap) => Some(gap),
+                Segment::Local(_) | Segment::Zero(_) => None,
+            })
+    }
+
+    /// Writes over this stage what a later stage, based on it, changed.
+    pub fn absorb(&mut self, later: &Stage) -> Result<(), FsError> {
+        self.truncate(later.base_len.min(self.len))?;
+        for segment in later.segments(0..later.len) {
+            if let Segment::Local(range) = segment {
+                self.copy_from(later, range)?;
+            }
+        }
+        self.truncate(later.len)
+    }
+
+    fn copy_from(&mut self, other: &Stage, range: Range<u64>) -> Result<(), FsError> {
+        const CHUNK_BYTES: u64 = 1 << 20;
+        let mut at = range.start;
+        while at < range.end {
+            let bytes = other.file.read(at..range.end.min(at + CHUNK_BYTES))?;
+            self.write(at, &bytes)?;
+            at += bytes.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl StageFile {
+    /// Bytes of a range; what was never written reads as zeros.
+    pub fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; (range.end - range.start) as usize];
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.handle().read_at(rest, range.start + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::write_path::Spool;
+
+    struct Scratch {
+        spool: Spool,
+        _dir: tempfile::TempDir,
+    }
+
+    fn scratch() -> Scratch {
+        let dir = tempfile::tempdir().unwrap();
+        Scratch {
+            spool: Spool::open(dir.path()).unwrap(),
+            _dir: dir,
+        }
+    }
+
+    impl Scratch {
+        fn stage(&self, base_len: u64) -> Stage {
+            Stage::new(self.spool.create().unwrap(), base_len)
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_local_the_rest_comes_from_the_base() {
+        let scratch = scratch();
+        let mut stage = scratch.stage(100);
+        stage.write(10, b"0123456789").unwrap();
+        stage.write(150, b"x").unwrap();
+        assert_eq!(
+            stage.segments(0..1000),
+            [
+                Segment::Base(0..10),
+                Segment::Local(10..20),
+                Segment::Base(20..100),
+                Segment::Zero(100..150),
+                Segment::Local(150..151)
+            ]
+        );
+        assert_eq!(stage.segments(15..18), [Segment::Local(15..18)]);
+        assert_eq!(stage.len(), 151);
+    }
+
+    #[test]
+    fn bytes_cut_off_stay_gone_when_the_file_grows_again() {
+        let scratch = scratch();
+        let mut stage = scratch.stage(100);
+        stage.write(40, b"abcdefghij").unwrap();
+        stage.truncate(45).unwrap();
+        stage.truncate(60).unwrap();
+        assert_eq!(
+            stage.segments(0..60),
+            [
+                Segment::Base(0..40),
+                Segment::Local(40..45),
+                Segment::Zero(45..60)
+            ]
+        );
+        assert_eq!(stage.file().read(40..50).unwrap(), b"abcde\0\0\0\0\0");
+    }
+
+    #[test]
+    fn filling_takes_nothing_over_newer_bytes() {
+        let scratch = scratch();
+        let mut stage = scratch.stage(10);
+        stage.write(3, b"NEW").unwrap();
+        stage.fill(0, b"basebaseba").unwrap();
+        assert_eq!(stage.file().read(0..10).unwrap(), b"basNEWseba");
+        assert!(!stage.depends_on_base());
+    }
+
+    #[test]
+    fn a_later_stage_is_absorbed_with_its_truncations() {
+        let scratch = scratch();
+        let mut sealed = scratch.stage(0);
+        sealed.write(0, b"first version").unwrap();
+        let mut later = scratch.stage(sealed.len());
+        later.truncate(5).unwrap();
+        later.write(8, b"end").unwrap();
+        sealed.absorb(&later).unwrap();
+        assert_eq!(
+            sealed.file().read(0..sealed.len()).unwrap(),
+            b"first\0\0\0end"
+        );
+    }
+
+    #[test]
+    fn a_file_over_the_limit_of_s3_is_too_large() {
+        let scratch = scratch();
+        let mut stage = scratch.stage(0);
+        assert!(matches!(
+            stage.write(FILE_LIMIT_BYTES, b"x"),
+            Err(FsError::TooLarge)
+        ));
+        assert!(matches!(
+            stage.truncate(FILE_LIMIT_BYTES + 1),
+            Err(FsError::TooLarge)
+        ));
+    }
+}

@@ -1,0 +1,232 @@
+//! Uploads: one PUT for small files, parts in parallel for longer ones.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::Semaphore;
+
+use crate::error::FsError;
+use crate::store::{
+    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, Key, ObjectHeaders,
+    ObjectStore, PART_COUNT_LIMIT, PART_MIN_BYTES, PartNumber, PutRequest, StoreErrorKind,
+    UploadId, UploadPartRequest, WriteCondition,
+};
+
+/// Largest part that is sent from memory; with 10,000 parts it bounds the object.
+const PART_MAX_BYTES: u64 = 512 << 20;
+
+/// Size of the parts of an upload, but for very long files, whose parts grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartSize(u64);
+
+impl PartSize {
+    /// Takes 5 MiB, the least that S3 allows, to 512 MiB.
+    pub fn new(bytes: u64) -> Option<Self> {
+        (PART_MIN_BYTES..=PART_MAX_BYTES)
+            .contains(&bytes)
+            .then_some(Self(bytes))
+    }
+
+    /// Part size with which `PART_COUNT_LIMIT` parts hold the file. Errors: `TooLarge`.
+    fn for_len(self, len: u64) -> Result<u64, FsError> {
+        let least = len
+            .div_ceil(u64::from(PART_COUNT_LIMIT))
+            .next_multiple_of(1 << 20);
+        let part = self.0.max(least);
+        if part > PART_MAX_BYTES {
+            Err(FsError::TooLarge)
+        } else {
+            Ok(part)
+        }
+    }
+}
+
+/// Bytes to upload.
+#[async_trait]
+pub trait ByteSource: Send + Sync {
+    /// Exactly the bytes of a range.
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError>;
+}
+
+/// What an upload makes.
+#[derive(Debug, Clone)]
+pub struct UploadTarget {
+    pub key: Key,
+    pub headers: ObjectHeaders,
+    pub condition: WriteCondition,
+    pub len: u64,
+}
+
+/// Sends files to the store, with a bound on the memory of all uploads together.
+#[derive(Debug)]
+pub struct Uploader {
+    store: Arc<dyn ObjectStore>,
+    part_size: PartSize,
+    concurrency: usize,
+    /// One permit a MiB of parts in memory.
+    memory: Semaphore,
+    memory_mib: u32,
+}
+
+impl Uploader {
+    /// At most `concurrency` parts of `part_size` are in memory at once.
+    pub fn new(store: Arc<dyn ObjectStore>, part_size: PartSize, concurrency: usize) -> Self {
+        let memory_mib =
+            u32::try_from(mib(part_size.0) * concurrency as u64).unwrap_or(u32::MAX >> 4);
+        Self {
+            store,
+            part_size,
+            concurrency,
+            memory: Semaphore::new(memory_mib as usize),
+            memory_mib,
+        }
+    }
+
+    /// Stores the bytes as one object and returns its version.
+    ///
+    /// A store that does not know conditional writes gets an unconditional one.
+    /// Errors: `Exists` when the target had to be absent and is not, `Stale`
+    /// when it changed, `TooLarge`, the source's and the store's.
+    pub async fn upload(
+        &self,
+        target: &UploadTarget,
+        source: &dyn ByteSource,
+    ) -> Result<ETag, FsError> {
+        match self.upload_once(target, source).await {
+            Err(FsError::Store(error))
+                if error.kind == StoreErrorKind::Unsupported
+                    && target.condition != WriteCondition::Always =>
+            {
+                tracing::warn!(key = %target.key, "this store has no conditional writes: written without");
+                let target = UploadTarget {
+                    condition: WriteCondition::Always,
+                    ..target.clone()
+                };
+                self.upload_once(&target, source).await
+            }
+            Err(FsError::Stale) if target.condition == WriteCondition::IfAbsent => {
+                Err(FsError::Exists)
+            }
+            // The object that was to be changed is gone.
+            Err(FsError::NotFound) => Err(FsError::Stale),
+            outcome => outcome,
+        }
+    }
+
+    async fn upload_once(
+        &self,
+        target: &UploadTarget,
+        source: &dyn ByteSource,
+    ) -> Result<ETag, FsError> {
+        if target.len <= self.part_size.0 {
+            let _memory = self.reserve(target.len).await;
+            let request = PutRequest {
+                key: target.key.clone(),
+                body: source.read(0..target.len).await?,
+                headers: target.headers.clone(),
+                condition: target.condition.clone(),
+            };
+            return Ok(self.store.put(request).await?.etag);
+        }
+        let part_bytes = self.part_size.for_len(target.len)?;
+        let create = CreateMultipartRequest {
+            key: target.key.clone(),
+            headers: target.headers.clone(),
+        };
+        let upload = self.store.create_multipart(create).await?;
+        let outcome = self.upload_parts(target, source, &upload, part_bytes).await;
+        if outcome.is_err()
+            && let Err(error) = self.store.abort_multipart(target.key.clone(), upload).await
+        {
+            tracing::warn!(%error, "multipart upload not aborted");
+        }
+        outcome
+    }
+
+    async fn upload_parts(
+        &self,
+        target: &UploadTarget,
+        source: &dyn ByteSource,
+        upload: &UploadId,
+        part_bytes: u64,
+    ) -> Result<ETag, FsError> {
+        let count = target.len.div_ceil(part_bytes);
+        let parts: Vec<CompletedPart> = stream::iter(0..count)
+            .map(|index| {
+                let start = index * part_bytes;
+                self.upload_part(
+                    target,
+                    source,
+                    upload,
+                    index,
+                    start..target.len.min(start + part_bytes),
+                )
+            })
+            .buffered(self.concurrency)
+            .try_collect()
+            .await?;
+        let request = CompleteMultipartRequest {
+            key: target.key.clone(),
+            upload: upload.clone(),
+            parts,
+            condition: target.condition.clone(),
+        };
+        Ok(self.store.complete_multipart(request).await?.etag)
+    }
+
+    async fn upload_part(
+        &self,
+        target: &UploadTarget,
+        source: &dyn ByteSource,
+        upload: &UploadId,
+        index: u64,
+        range: Range<u64>,
+    ) -> Result<CompletedPart, FsError> {
+        let number = u16::try_from(index + 1)
+            .ok()
+            .and_then(PartNumber::new)
+            .ok_or(FsError::TooLarge)?;
+        let _memory = self.reserve(range.end - range.start).await;
+        let body = source.read(range).await?;
+        let request = UploadPartRequest {
+            key: target.key.clone(),
+            upload: upload.clone(),
+            number,
+            body,
+        };
+        Ok(self.store.upload_part(request).await?)
+    }
+
+    async fn reserve(&self, bytes: u64) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        let permits = u32::try_from(mib(bytes))
+            .unwrap_or(u32::MAX)
+            .min(self.memory_mib);
+        self.memory.acquire_many(permits).await.ok()
+    }
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_grow_so_that_ten_thousand_hold_the_file() {
+        let size = PartSize::new(8 << 20).unwrap();
+        assert_eq!(size.for_len(100 << 20).unwrap(), 8 << 20);
+        let len = 1 << 40;
+        let part = size.for_len(len).unwrap();
+        assert!(len.div_ceil(part) <= u64::from(PART_COUNT_LIMIT));
+        assert!(matches!(
+            size.for_len(u64::MAX >> 8),
+            Err(FsError::TooLarge)
+        ));
+        assert!(PartSize::new(PART_MIN_BYTES - 1).is_none());
+    }
+}
