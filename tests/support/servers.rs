@@ -238,7 +238,8 @@ fn seaweedfs_command(dir: &Path) -> (Command, u16) {
     let mut command = dies_with_parent("KILL", venv().join("bin/weed"));
     command
         .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
-        .args(["-master.volumeSizeLimitMB=1024", "-volume.max=0"])
+        // Each bucket takes seven volumes, and each test a bucket.
+        .args(["-master.volumeSizeLimitMB=128", "-volume.max=2000"])
         .args(["-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
         .arg("-master.telemetry=false")
         .arg(format!("-dir={}", dir.join("data").display()))
