@@ -1,306 +1,246 @@
-//! Directories, through a real mount against a real S3 server.
+//! Directories and the keys that make them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirEntry, File};
+use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use support::mount::{output, shell};
-use support::{Bucket, Mount, Server, mounted, mounted_with, random_bytes, wait_until};
+use support::sys::DirStream;
+use support::{Mount, run_python, sys};
 
-fn names(dir: &Path) -> Vec<String> {
-    let name = |entry: std::io::Result<DirEntry>| entry.unwrap().file_name().into_string().unwrap();
-    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(name).collect();
+/// The names in a directory, each counted.
+fn names(path: &Path) -> Vec<String> {
+    let mut names = DirStream::open(path).unwrap().rest();
     names.sort();
     names
 }
 
 #[test]
-fn an_empty_directory_persists_and_leaves_no_stray_key_once_it_has_a_file() {
-    let mut mount = mounted();
-    fs::create_dir_all(mount.path("media/public/icons")).unwrap();
-    assert_eq!(
-        mount.bucket.keys(),
-        ["media/public/icons/"],
-        "one marker for the only empty directory"
-    );
-    mount.remount();
-    assert!(mount.path("media/public/icons").is_dir());
-    fs::write(mount.path("media/public/icons/x.png"), b"x").unwrap();
-    assert_eq!(mount.bucket.keys(), ["media/public/icons/x.png"]);
-    fs::remove_file(mount.path("media/public/icons/x.png")).unwrap();
-    assert_eq!(
-        mount.bucket.keys(),
-        ["media/public/icons/"],
-        "the directory was not removed"
-    );
-    mount.remount();
-    assert_eq!(names(&mount.dir), ["media"]);
-    fs::remove_dir(mount.path("media/public/icons")).unwrap();
-    fs::remove_dir(mount.path("media/public")).unwrap();
-    fs::remove_dir(mount.path("media")).unwrap();
-    assert_eq!(mount.bucket.keys(), [""; 0]);
-}
-
-#[test]
-fn markers_always_or_never_follow_the_option() {
-    let always = mounted_with(&["--dir-markers", "always"]);
-    shell(&always.dir, "mkdir -p a/b && echo x > a/b/f && rm a/b/f");
-    assert_eq!(always.bucket.keys(), ["a/", "a/b/"]);
-    shell(&always.dir, "rmdir a/b a");
-    // SeaweedFS keeps an emptied directory for a while, whether there is a marker or not.
-    let mut never = Mount::new(
-        &Bucket::new(Server::shared_moto()),
-        &["--dir-markers", "never"],
-    );
-    shell(
-        &never.dir,
-        "mkdir -p a/b && echo x > a/b/f && rm a/b/f && test -d a/b",
-    );
-    assert_eq!(never.bucket.keys(), [""; 0]);
-    never.remount();
-    assert_eq!(names(&never.dir), [""; 0]);
-}
-
-#[test]
-fn a_directory_that_is_not_empty_is_not_removed_whoever_filled_it() {
-    let mount = mounted();
-    shell(&mount.dir, "mkdir -p full empty && echo x > full/f");
-    let refused = fs::remove_dir(mount.path("full")).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(libc::ENOTEMPTY));
-    mount.bucket.put("empty/theirs", b"x");
-    let refused = fs::remove_dir(mount.path("empty")).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(libc::ENOTEMPTY));
-    let refused = fs::remove_dir(mount.path("full/f")).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(libc::ENOTDIR));
-    let refused = fs::remove_file(mount.path("full")).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(libc::EISDIR));
-}
-
-#[test]
-fn listings_tell_types_and_attributes() {
-    let mount = mounted();
-    mount.bucket.put("dir/file", b"12345");
-    mount.bucket.put("file", b"123");
-    wait_until("both are listed", || names(&mount.dir).len() == 2);
-    for entry in fs::read_dir(&mount.dir).unwrap() {
-        let entry = entry.unwrap();
-        let is_dir = entry.file_name() == "dir";
-        assert_eq!(entry.file_type().unwrap().is_dir(), is_dir);
-        assert_eq!(entry.metadata().unwrap().len(), if is_dir { 0 } else { 3 });
-    }
-    let listing = shell(&mount.dir, "ls -ln file");
-    assert!(
-        listing.starts_with("-rw-r--r-- 1 1000 1000 3 "),
-        "{listing}"
-    );
-}
-
-#[test]
-fn a_listing_of_many_pages_has_each_entry_once() {
-    let mount = mounted();
-    let expected: BTreeSet<String> = (0..2500).map(|i| format!("file-{i:05}.txt")).collect();
-    std::thread::scope(|scope| {
-        let all: Vec<_> = expected.iter().collect();
-        for chunk in all.chunks(320) {
-            let bucket = &mount.bucket;
-            let chunk = chunk.to_vec();
-            scope.spawn(move || {
-                chunk
-                    .iter()
-                    .for_each(|name| bucket.put(&format!("many/{name}"), b"x"))
-            });
+fn entries_have_their_kind_and_the_inode_that_stat_gives() {
+    use std::os::unix::fs::MetadataExt;
+    let mount = Mount::fresh();
+    mount.put_object("dir/below", b"x");
+    mount.put_object("file", b"x");
+    mount.wait_for("file", "the file", |path| path.exists());
+    let mut stream = DirStream::open(&mount.root).unwrap();
+    let mut seen = BTreeSet::new();
+    while let Some(entry) = stream.next() {
+        let name = entry.name.to_str().unwrap();
+        let kind = if name == "file" {
+            libc::DT_REG
+        } else {
+            libc::DT_DIR
+        };
+        assert_eq!(entry.kind, kind, "{name}");
+        if name != "." && name != ".." {
+            assert_eq!(
+                entry.ino,
+                fs::metadata(mount.path(name)).unwrap().ino(),
+                "{name}"
+            );
         }
-    });
-    let lists = mount.requests("ListObjectsV2");
-    let listed = names(&mount.path("many"));
-    assert_eq!(listed.len(), 2500);
-    assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), expected);
-    // Looking the directory up, then its three pages.
-    assert!(
-        mount.requests("ListObjectsV2") - lists <= 5,
-        "{}",
-        mount.log()
-    );
-    assert_eq!(mount.requests("HeadObject"), 0);
+        assert!(seen.insert(name.to_owned()), "{name} twice");
+    }
+    assert_eq!(Vec::from_iter(&seen), [".", "..", "dir", "file"]);
 }
 
 #[test]
-fn offsets_of_a_listing_stay_good_while_the_directory_changes() {
-    let mount = mounted();
-    for i in 0..300 {
-        mount.bucket.put(&format!("d/f{i:03}"), b"x");
+fn positions_of_a_directory_stream_lead_back_to_the_same_entries() {
+    let mount = Mount::fresh();
+    let objects = (0..300).map(|i| (format!("d/f{i:03}"), b"x".to_vec()));
+    mount.client().put_many(mount.bucket(), objects);
+    mount.wait_for("d/f299", "the files", |path| path.exists());
+    let mut stream = DirStream::open(&mount.path("d")).unwrap();
+    let mut order = Vec::new();
+    loop {
+        let position = stream.tell();
+        let Some(entry) = stream.next() else { break };
+        order.push((position, entry));
     }
-    let program = r#"
-import ctypes, os
-libc = ctypes.CDLL(None, use_errno=True)
-class Dirent(ctypes.Structure):
-    _fields_ = [("ino", ctypes.c_uint64), ("off", ctypes.c_int64), ("reclen", ctypes.c_uint16),
-                ("type", ctypes.c_uint8), ("name", ctypes.c_char * 256)]
-libc.opendir.restype = ctypes.c_void_p
-libc.readdir.restype = ctypes.POINTER(Dirent)
-libc.telldir.restype = ctypes.c_long
-for f in (libc.readdir, libc.telldir, libc.rewinddir, libc.closedir): f.argtypes = [ctypes.c_void_p]
-libc.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
-d = libc.opendir(b"d")
-def rest():
-    names = []
-    while True:
-        e = libc.readdir(d)
-        if not e: return names
-        names.append(e.contents.name.decode())
-first = [libc.readdir(d).contents.name.decode() for _ in range(100)]
-at = libc.telldir(d)
-tail = rest()
-assert len(first + tail) == 302, len(first + tail)
-assert sorted(first + tail)[2:] == ["f%03d" % i for i in range(300)]
-os.unlink("d/f000"); os.unlink("d/f150"); open("d/new", "w").close()
-libc.seekdir(d, at)
-again = rest()
-gone = {"f000", "f150"}
-assert [n for n in again if n not in gone | {"new"}] == [n for n in tail if n not in gone], "an offset moved"
-libc.rewinddir(d)
-fresh = rest()
-assert sorted(fresh) == sorted([".", "..", "new"] + ["f%03d" % i for i in range(300) if i not in (0, 150)])
-libc.closedir(d)
-"#;
-    let mut python = Command::new("python3");
-    let (status, text) = output(python.args(["-c", program]).current_dir(&mount.dir));
-    assert!(status.success(), "{text}");
+    assert_eq!(order.len(), 302);
+    for index in [301, 0, 150, 2, 299, 1, 77] {
+        let (position, entry) = &order[index];
+        stream.seek(*position);
+        assert_eq!(&stream.next().unwrap(), entry, "at {index}");
+        let next = order.get(index + 1).map(|(_, entry)| entry);
+        assert_eq!(stream.next().as_ref(), next, "after {index}");
+    }
+    stream.rewind();
+    let again: Vec<_> = std::iter::from_fn(|| stream.next()).collect();
+    let first: Vec<_> = order.into_iter().map(|(_, entry)| entry).collect();
+    assert_eq!(again, first);
 }
 
 #[test]
-fn two_thousand_small_files_compare_equal_in_and_out_and_after_a_remount() {
-    let mut mount = mounted();
-    let source = mount.scratch.path().join("source");
-    for i in 0..2000 {
-        let dir = source.join(format!("d{}/e{}/f{}", i % 4, i % 10, i % 20));
-        fs::create_dir_all(&dir).unwrap();
-        fs::write(
-            dir.join(format!("{i}.bin")),
-            random_bytes(i, 100 + (i as usize * 37) % 9000),
-        )
-        .unwrap();
+fn a_rewound_stream_shows_what_was_made_and_removed_meanwhile() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("stays"), b"x").unwrap();
+    fs::write(mount.path("goes"), b"x").unwrap();
+    let mut stream = DirStream::open(&mount.root).unwrap();
+    assert_eq!(stream.rest().len(), 2);
+    fs::remove_file(mount.path("goes")).unwrap();
+    fs::write(mount.path("comes"), b"x").unwrap();
+    stream.rewind();
+    let mut seen = stream.rest();
+    seen.sort();
+    assert_eq!(seen, ["comes", "stays"]);
+}
+
+#[test]
+fn removing_entries_while_reading_skips_and_repeats_none() {
+    let mount = Mount::fresh();
+    let objects = (0..400).map(|i| (format!("d/f{i:03}"), b"x".to_vec()));
+    mount.client().put_many(mount.bucket(), objects);
+    mount.wait_for("d/f399", "the files", |path| path.exists());
+    let mut stream = DirStream::open(&mount.path("d")).unwrap();
+    let mut seen = BTreeSet::new();
+    let mut made = 0;
+    while let Some(entry) = stream.next() {
+        let name = entry.name.into_string().unwrap();
+        if !name.starts_with('f') {
+            continue;
+        }
+        assert!(seen.insert(name.clone()), "{name} twice");
+        fs::remove_file(mount.path("d").join(&name)).unwrap();
+        if made < 20 {
+            fs::write(mount.path(format!("d/new{made}")), b"x").unwrap();
+            made += 1;
+        }
     }
-    shell(
-        mount.scratch.path(),
-        "cp -r source mnt/copy && diff -r source mnt/copy && cp -r mnt/copy out && diff -r source out",
-    );
-    assert_eq!(
-        mount.bucket.keys().len(),
-        2000,
-        "one object a file and no marker"
-    );
+    assert_eq!(seen.len(), 400, "every file that was there all along");
+    assert_eq!(names(&mount.path("d")).len(), 20);
+}
+
+#[test]
+fn rm_r_and_mv_of_a_tree_work_with_the_usual_tools() {
+    let mount = Mount::fresh();
+    let script = "cd \"$1\"; mkdir -p a/b/c; for i in 1 2 3 4 5; do echo $i > a/b/$i; echo $i > a/b/c/$i; done; \
+                  mv a/b/c a/moved; rm -r a/b; ls a; cat a/moved/3";
+    let said = support::programs::run_shell(script, &[&mount.root]);
+    assert_eq!(said, "moved\n3\n");
+    let want: Vec<_> = (1..=5).map(|i| format!("a/moved/{i}")).collect();
+    assert_eq!(mount.keys(), want);
+}
+
+#[test]
+fn nested_directories_are_made_in_an_empty_bucket_and_survive_a_remount() {
+    let mut mount = Mount::fresh();
+    fs::create_dir_all(mount.path("media/public/application-icons")).unwrap();
+    assert_eq!(names(&mount.root), ["media"]);
+    assert_eq!(names(&mount.path("media/public")), ["application-icons"]);
     mount.remount();
-    shell(mount.scratch.path(), "diff -r source mnt/copy");
-    let key = "copy/d3/e7/f7/1987.bin";
+    assert_eq!(names(&mount.path("media/public")), ["application-icons"]);
     assert_eq!(
-        mount.bucket.get(key),
-        fs::read(source.join("d3/e7/f7/1987.bin")).unwrap()
+        names(&mount.path("media/public/application-icons")),
+        [""; 0]
     );
+    assert!(mount.path("media/public/application-icons").is_dir());
 }
 
 #[test]
-fn two_shells_write_while_a_third_lists() {
-    let mount = mounted();
-    let script = |name: &str| {
-        format!(
-            "mkdir -p {name}; for i in $(seq 60); do echo {name}-$i > {name}/$i; cat {name}/$i > /dev/null; done"
-        )
-    };
-    std::thread::scope(|scope| {
-        let writers = ["one", "two"].map(|name| {
-            scope.spawn({
-                let dir = &mount.dir;
-                move || shell(dir, &script(name))
-            })
-        });
-        let lister = scope.spawn(|| {
-            shell(
-                &mount.dir,
-                "for i in $(seq 30); do ls -lR . > /dev/null; done",
-            )
-        });
-        writers
-            .into_iter()
-            .for_each(|writer| drop(writer.join().unwrap()));
-        lister.join().unwrap();
-    });
-    assert_eq!(mount.bucket.keys().len(), 120);
-    assert_eq!(mount.bucket.get("two/60"), b"two-60\n");
+fn the_bucket_holds_no_key_but_the_files_once_a_directory_has_one() {
+    let mount = Mount::fresh();
+    fs::create_dir_all(mount.path("a/b")).unwrap();
+    fs::write(mount.path("a/b/file"), b"x").unwrap();
+    mount.wait_for("a/b", "no marker", |_| mount.keys() == ["a/b/file"]);
 }
 
 #[test]
-fn a_prefix_shows_only_its_part() {
-    let bucket = Bucket::new(Server::shared());
-    bucket.put("media/public/a", b"a");
-    bucket.put("other/b", b"b");
-    let mount = Mount::with_prefix(&bucket, "media", &[]);
-    assert_eq!(names(&mount.dir), ["public"]);
-    fs::write(mount.path("c"), b"c").unwrap();
-    assert_eq!(bucket.keys(), ["media/c", "media/public/a", "other/b"]);
+fn a_directory_that_loses_its_last_file_stays() {
+    let mut mount = Mount::fresh();
+    mount.put_object("by-others/file", b"x");
+    fs::create_dir(mount.path("own")).unwrap();
+    fs::write(mount.path("own/file"), b"x").unwrap();
+    mount.wait_for("by-others/file", "the file", |path| path.exists());
+    fs::remove_file(mount.path("own/file")).unwrap();
+    fs::remove_file(mount.path("by-others/file")).unwrap();
+    assert_eq!(names(&mount.root), ["by-others", "own"]);
+    mount.remount();
+    assert_eq!(names(&mount.root), ["by-others", "own"]);
+    assert_eq!(names(&mount.path("own")), [""; 0]);
+    assert_eq!(mount.keys(), ["by-others/", "own/"]);
 }
 
 #[test]
-fn a_directory_wins_over_an_object_of_its_name_and_hidden_keys_harm_nothing() {
-    // SeaweedFS refuses such keys.
-    let mount = Mount::new(&Bucket::new(Server::shared_moto()), &[]);
-    for key in ["a", "a/b", "x//y", "/z", "d/../e", "d/./f", "d/g"] {
-        mount.bucket.put(key, b"bytes");
+fn rmdir_takes_an_empty_directory_only() {
+    let mut mount = Mount::fresh();
+    fs::create_dir_all(mount.path("full/inner")).unwrap();
+    fs::write(mount.path("full/inner/file"), b"x").unwrap();
+    for path in ["full", "full/inner"] {
+        let refused = sys::errno(fs::remove_dir(mount.path(path)));
+        assert_eq!(refused, libc::ENOTEMPTY, "{path}");
     }
-    wait_until("all are listed", || names(&mount.dir).len() == 3);
-    assert_eq!(names(&mount.dir), ["a", "d", "x"]);
-    assert!(mount.path("a").is_dir());
-    assert_eq!(names(&mount.path("d")), ["g"]);
-    assert_eq!(names(&mount.path("x")), [""; 0]);
+    let refused = sys::errno(fs::remove_dir(mount.path("full/inner/file")));
+    assert_eq!(refused, libc::ENOTDIR);
+    fs::remove_file(mount.path("full/inner/file")).unwrap();
+    fs::remove_dir(mount.path("full/inner")).unwrap();
+    fs::remove_dir(mount.path("full")).unwrap();
+    assert_eq!(sys::errno(fs::remove_dir(mount.path("full"))), libc::ENOENT);
+    assert_eq!(names(&mount.root), [""; 0]);
+    mount.remount();
+    assert_eq!(names(&mount.root), [""; 0]);
+    assert_eq!(mount.keys(), Vec::<String>::new());
 }
 
 #[test]
-fn renaming_moves_files_and_whole_directories() {
-    let mount = mounted();
-    shell(
-        &mount.dir,
-        "mkdir -p old/sub old/empty to && echo 1 > old/a.txt && echo 2 > old/sub/b.png && echo 3 > c",
-    );
-    let reader = File::open(mount.path("old/sub/b.png")).unwrap();
-    shell(
-        &mount.dir,
-        "mv old new && mv new/a.txt to/a.html && mv c new/sub/b.png && ls -R",
-    );
-    assert_eq!(
-        mount.bucket.keys(),
-        ["new/empty/", "new/sub/b.png", "to/a.html"]
-    );
-    assert_eq!(mount.bucket.content_type("to/a.html"), "text/html");
-    assert_eq!(mount.bucket.get("new/sub/b.png"), b"3\n");
-    assert_eq!(
-        std::io::read_to_string(reader).unwrap(),
-        "2\n",
-        "the replaced file's reader keeps its bytes"
-    );
-    let refused = fs::rename(mount.path("new"), mount.path("new/sub/deeper")).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
-    let refused = fs::rename(mount.path("to"), mount.path("new")).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(libc::ENOTEMPTY));
+fn rmdir_sees_what_another_client_has_put_there() {
+    let mount = Mount::fresh();
+    fs::create_dir(mount.path("d")).unwrap();
+    mount.put_object("d/theirs", b"x");
+    assert_eq!(sys::errno(fs::remove_dir(mount.path("d"))), libc::ENOTEMPTY);
+    assert_eq!(mount.object("d/theirs").unwrap(), b"x");
 }
 
 #[test]
-fn a_rename_before_the_close_takes_the_pending_bytes_along() {
-    use std::io::Write;
-    let mount = mounted();
-    mount.bucket.put("final", b"old");
-    let mut file = File::create_new(mount.path("tmp")).unwrap();
-    file.write_all(b"new bytes").unwrap();
-    fs::rename(mount.path("tmp"), mount.path("final")).unwrap();
+fn making_what_exists_and_entering_a_file_fail_as_posix_says() {
+    let mount = Mount::fresh();
+    fs::create_dir(mount.path("d")).unwrap();
+    fs::write(mount.path("f"), b"x").unwrap();
+    assert_eq!(sys::errno(fs::create_dir(mount.path("d"))), libc::EEXIST);
+    assert_eq!(sys::errno(fs::create_dir(mount.path("f"))), libc::EEXIST);
     assert_eq!(
-        mount.requests("CopyObject"),
-        0,
-        "nothing was uploaded, so nothing is copied"
+        sys::errno(fs::create_dir(mount.path("none/d"))),
+        libc::ENOENT
     );
-    drop(file);
-    assert_eq!(mount.bucket.keys(), ["final"]);
-    assert_eq!(mount.bucket.get("final"), b"new bytes");
+    assert_eq!(sys::errno(fs::create_dir(mount.path("f/d"))), libc::ENOTDIR);
+    assert_eq!(sys::errno(fs::write(mount.path("d"), b"x")), libc::EISDIR);
+    assert_eq!(sys::errno(fs::remove_file(mount.path("d"))), libc::EISDIR);
+    assert_eq!(sys::errno(fs::read_dir(mount.path("f"))), libc::ENOTDIR);
+}
+
+#[test]
+fn a_marker_of_another_client_is_an_empty_directory() {
+    let mount = Mount::fresh();
+    mount.put_object("console/", b"");
+    mount.wait_for("console", "the directory", |path| path.is_dir());
+    assert_eq!(names(&mount.root), ["console"]);
+    assert_eq!(names(&mount.path("console")), [""; 0]);
+}
+
+#[test]
+fn a_directory_whose_keys_another_client_removes_goes_away() {
+    let mount = Mount::fresh();
+    mount.put_object("d/f", b"x");
+    mount.wait_for("d/f", "the file", |path| path.exists());
+    mount.client().delete(mount.bucket(), "d/f");
+    mount.wait_for("d", "its end", |path| !path.exists());
+    assert_eq!(names(&mount.root), [""; 0]);
+}
+
+#[test]
+fn os_walk_finds_every_file_below() {
+    let mount = Mount::fresh();
+    for key in ["a/1", "a/b/2", "a/b/c/3", "z/4"] {
+        mount.put_object(key, b"x");
+    }
+    mount.wait_for("z/4", "the files", |path| path.exists());
+    let program = "import os, sys\n\
+                   root = sys.argv[1]\n\
+                   for top, dirs, files in sorted(os.walk(root)):\n    \
+                       print(os.path.relpath(top, root), sorted(dirs), sorted(files))";
+    let printed = run_python(program, &[&mount.root]);
+    let want = ". ['a', 'z'] []\na ['b'] ['1']\na/b ['c'] ['2']\na/b/c [] ['3']\nz [] ['4']\n";
+    assert_eq!(printed, want);
 }

@@ -1,369 +1,360 @@
-//! Bytes of files, through a real mount against a real S3 server.
+//! Files and the objects they are.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod support;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
-use support::mount::shell;
-use support::{Bucket, Mount, Server, mounted, mounted_with, random_bytes, wait_until};
+use libc::{O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
+use support::data::{MIB, assert_same_bytes};
+use support::{Mount, pattern, sys};
+
+/// Offsets and lengths around the borders of pages, blocks and parts, not in order.
+const ODD_PIECES: [(usize, usize); 12] = [
+    (0, 1),
+    (4095, 2),
+    (MIB - 1, 2),
+    (8 * MIB - 3, 7),
+    (MIB - 100, 200),
+    (3 * MIB + 17, 2 * MIB + 1),
+    (1, 4097),
+    (8 * MIB + 1, MIB),
+    (5 * MIB, 131_073),
+    (2 * MIB - 1, 1),
+    (9 * MIB - 10, 11),
+    (12_345, 77_777),
+];
 
 #[test]
-fn a_written_file_is_one_object_with_its_bytes_and_content_type() {
-    let mount = mounted();
-    fs::write(mount.path("x.png"), b"picture").unwrap();
-    fs::write(mount.path("page.html"), b"<p>").unwrap();
-    fs::write(mount.path("noextension"), b"?").unwrap();
-    assert_eq!(mount.bucket.keys(), ["noextension", "page.html", "x.png"]);
-    assert_eq!(mount.bucket.get("x.png"), b"picture");
-    assert_eq!(mount.bucket.content_type("x.png"), "image/png");
-    assert_eq!(mount.bucket.content_type("page.html"), "text/html");
-}
-
-#[test]
-fn an_object_put_by_another_client_appears_with_its_exact_size() {
-    let mount = mounted();
-    let bytes = random_bytes(1, 3_000_001);
-    mount.bucket.put("media/public/a b+c%.bin", &bytes);
-    let path = mount.path("media/public/a b+c%.bin");
-    wait_until("the object is seen", || path.exists());
-    assert_eq!(fs::metadata(&path).unwrap().len(), 3_000_001);
-    assert_eq!(fs::read(&path).unwrap(), bytes);
-}
-
-#[test]
-fn files_of_any_size_compare_equal_before_and_after_close_and_remount() {
-    let mut mount = mounted();
-    let mib = 1 << 20;
-    let sizes = [
-        0,
-        1,
-        4095,
-        4096,
-        mib - 1,
-        mib,
-        mib + 1,
-        8 * mib,
-        8 * mib + 1,
-        25 * mib,
+fn a_file_written_is_one_object_with_its_bytes_and_its_content_type() {
+    let mount = Mount::fresh();
+    let kinds = [
+        ("icon.png", "image/png"),
+        ("flow.svg", "image/svg+xml"),
+        ("theme.css", "text/css"),
+        ("PHOTO.JPG", "image/jpeg"),
+        ("report.csv", "text/csv"),
+        ("data.json", "application/json"),
+        ("no-extension", "application/octet-stream"),
     ];
-    for (seed, size) in sizes.into_iter().enumerate() {
-        let bytes = random_bytes(seed as u64, size);
-        let path = mount.path(&format!("f{size}"));
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path);
-        let file = file.as_mut().unwrap();
-        file.write_all(&bytes).unwrap();
-        let mut back = vec![0; size];
-        file.read_exact_at(&mut back, 0).unwrap();
-        assert!(back == bytes, "{size} before close");
-        assert_eq!(file.metadata().unwrap().len(), size as u64);
+    for (seed, (name, kind)) in (1..).zip(kinds) {
+        let body = pattern(1000 + seed as usize, seed);
+        fs::write(mount.path(name), &body).unwrap();
+        assert_eq!(mount.object(name).unwrap(), body, "{name}");
+        let head = mount.client().head(mount.bucket(), name).unwrap();
+        let found = head.content_type.unwrap_or_default();
+        assert!(found.starts_with(kind), "{name}: {found} is not {kind}");
     }
-    for round in ["after close", "after remount"] {
-        for (seed, size) in sizes.into_iter().enumerate() {
-            let bytes = random_bytes(seed as u64, size);
-            assert!(
-                fs::read(mount.path(&format!("f{size}"))).unwrap() == bytes,
-                "{size} {round}"
-            );
-            assert!(
-                mount.bucket.get(&format!("f{size}")) == bytes,
-                "{size} in the bucket"
-            );
-        }
-        mount.remount();
+    let mut names: Vec<_> = kinds.iter().map(|(name, _)| name.to_string()).collect();
+    names.sort();
+    assert_eq!(mount.keys(), names);
+}
+
+#[test]
+fn files_of_every_size_around_the_borders_read_back_the_same() {
+    let mount = Mount::fresh();
+    let around = [4096, 131_072, MIB, 8 * MIB];
+    let sizes = around.iter().flat_map(|size| [size - 1, *size, size + 1]);
+    for size in sizes.chain([0, 1, 2, 511]) {
+        let body = pattern(size, size as u64);
+        let name = format!("f{size}");
+        fs::write(mount.path(&name), &body).unwrap();
+        assert_eq!(fs::metadata(mount.path(&name)).unwrap().len(), size as u64);
+        assert_same_bytes(&fs::read(mount.path(&name)).unwrap(), &body, &name);
+        assert_same_bytes(&mount.object(&name).unwrap(), &body, &name);
     }
 }
 
 #[test]
-fn reads_at_any_offset_return_those_bytes() {
-    let mount = mounted();
-    let bytes = random_bytes(7, 20_000_003);
-    mount.bucket.put("f", &bytes);
-    let file = File::open(mount.path("f")).unwrap();
-    let offsets = [
-        0,
-        1,
-        4095,
-        (1 << 20) - 1,
-        1 << 20,
-        8_388_607,
-        15_000_000,
-        19_999_999,
-        20_000_002,
-    ];
-    for offset in offsets {
-        for len in [1, 511, 4096, 100_001, 3_000_000] {
-            let end = (offset + len).min(bytes.len());
-            let mut back = vec![0; end - offset];
-            file.read_exact_at(&mut back, offset as u64).unwrap();
-            assert!(back == bytes[offset..end], "{len} at {offset}");
-        }
-    }
-    assert_eq!(file.read_at(&mut [0; 10], 20_000_003).unwrap(), 0);
+fn an_empty_file_is_an_empty_object() {
+    let mount = Mount::fresh();
+    File::create(mount.path("empty.txt")).unwrap();
+    mount.wait_for("empty.txt", "the object", |_| {
+        mount.object("empty.txt").is_some()
+    });
+    assert_eq!(mount.object("empty.txt").unwrap(), b"");
+    assert_eq!(fs::read(mount.path("empty.txt")).unwrap(), b"");
 }
 
 #[test]
-fn writes_at_any_offset_change_those_bytes_of_an_existing_object() {
-    let mount = mounted();
-    let mut bytes = random_bytes(8, 18 << 20);
-    mount.bucket.put("f", &bytes);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(mount.path("f"))
-        .unwrap();
-    for (seed, offset) in [0, 4095, (1 << 20) - 7, 8 << 20, (18 << 20) - 3]
-        .into_iter()
-        .enumerate()
-    {
-        let patch = random_bytes(seed as u64 + 50, 5000);
-        file.write_all_at(&patch, offset as u64).unwrap();
-        bytes.resize(bytes.len().max(offset + patch.len()), 0);
-        bytes[offset..offset + patch.len()].copy_from_slice(&patch);
-        let mut back = vec![0; bytes.len()];
-        file.read_exact_at(&mut back, 0).unwrap();
-        assert!(
-            back == bytes,
-            "read before close, after the write at {offset}"
-        );
+fn an_object_put_by_another_client_is_a_file_of_exactly_its_bytes() {
+    let mount = Mount::fresh();
+    for key in [
+        "direct.bin",
+        "deep/er/than/known.bin",
+        "spaces and ü +%.bin",
+    ] {
+        assert!(!mount.path(key).exists());
+        let body = pattern(123_457, key.len() as u64);
+        mount.put_object(key, &body);
+        mount.wait_for(key, "a file for the object", |path| path.exists());
+        assert_eq!(fs::metadata(mount.path(key)).unwrap().len(), 123_457);
+        assert_same_bytes(&fs::read(mount.path(key)).unwrap(), &body, key);
     }
-    drop(file);
-    assert!(mount.bucket.get("f") == bytes);
-    assert!(fs::read(mount.path("f")).unwrap() == bytes);
 }
 
 #[test]
-fn truncating_down_and_up_leaves_zeros_behind_the_cut() {
-    let mount = mounted();
-    mount.bucket.put("f", b"0123456789");
-    let file = OpenOptions::new()
-        .write(true)
-        .open(mount.path("f"))
-        .unwrap();
-    file.set_len(4).unwrap();
-    file.set_len(7).unwrap();
-    assert_eq!(fs::read(mount.path("f")).unwrap(), b"0123\0\0\0");
-    drop(file);
-    assert_eq!(mount.bucket.get("f"), b"0123\0\0\0");
-    shell(
-        &mount.dir,
-        "truncate -s 2 f && truncate -s 5 f && truncate -s 0 new",
-    );
-    assert_eq!(
-        mount.bucket.get("f"),
-        b"01\0\0\0",
-        "truncate(2) of a file that nobody has open"
-    );
-    assert_eq!(mount.bucket.get("new"), b"");
+fn a_change_and_a_removal_by_another_client_are_seen() {
+    let mount = Mount::fresh();
+    mount.put_object("a", b"first");
+    mount.wait_for("a", "the file", |path| path.exists());
+    assert_eq!(fs::read(mount.path("a")).unwrap(), b"first");
+    mount.put_object("a", b"second, longer");
+    mount.wait_for("a", "the new bytes", |path| {
+        let seen = fs::read(path).unwrap();
+        assert!(seen == b"first" || seen == b"second, longer", "{seen:?}");
+        seen == b"second, longer"
+    });
+    mount.client().delete(mount.bucket(), "a");
+    mount.wait_for("a", "its end", |path| !path.exists());
+}
+
+#[test]
+fn reads_at_any_offset_give_the_bytes_of_the_object() {
+    let mount = Mount::fresh();
+    let body = pattern(10 * MIB + 123, 4);
+    mount.put_object("big", &body);
+    mount.wait_for("big", "the file", |path| path.exists());
+    let file = File::open(mount.path("big")).unwrap();
+    for (at, len) in ODD_PIECES {
+        let mut got = vec![0; len];
+        file.read_exact_at(&mut got, at as u64).unwrap();
+        assert_same_bytes(&got, &body[at..at + len], &format!("{len} at {at}"));
+    }
+    let mut tail = vec![0; 4096];
+    let near_end = body.len() - 23;
+    assert_eq!(file.read_at(&mut tail, near_end as u64).unwrap(), 23);
+    assert_eq!(&tail[..23], &body[near_end..]);
+    assert_eq!(file.read_at(&mut tail, body.len() as u64).unwrap(), 0);
+    assert_eq!(file.read_at(&mut tail, 1 << 40).unwrap(), 0);
+}
+
+#[test]
+fn writes_at_any_offset_are_read_back_before_and_after_close() {
+    let mount = Mount::fresh();
+    let file = sys::open(mount.path("f"), O_RDWR | O_CREAT).unwrap();
+    let other = File::open(mount.path("f")).unwrap();
+    let mut want = Vec::new();
+    for (seed, (at, len)) in (1..).zip(ODD_PIECES) {
+        let piece = pattern(len, seed);
+        file.write_all_at(&piece, at as u64).unwrap();
+        want.resize(want.len().max(at + len), 0);
+        want[at..at + len].copy_from_slice(&piece);
+        let from = at.saturating_sub(5);
+        let mut got = vec![1; (at + len).min(want.len()) - from];
+        file.read_exact_at(&mut got, from as u64).unwrap();
+        assert_same_bytes(&got, &want[from..at + len], "own handle");
+        other.read_exact_at(&mut got, from as u64).unwrap();
+        assert_same_bytes(&got, &want[from..at + len], "other handle");
+    }
+    assert_eq!(file.metadata().unwrap().len(), want.len() as u64);
+    assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &want, "before close");
+    sys::close(file).unwrap();
+    assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &want, "after close");
+    assert_same_bytes(&mount.object("f").unwrap(), &want, "the object");
+}
+
+#[test]
+fn writes_into_an_existing_object_keep_the_rest_of_it() {
+    let mut mount = Mount::fresh();
+    let mut want = pattern(9 * MIB + 5, 8);
+    mount.put_object("f", &want);
+    mount.wait_for("f", "the file", |path| path.exists());
+    let file = sys::open(mount.path("f"), O_RDWR).unwrap();
+    for (at, len) in [(MIB - 2, 5), (8 * MIB - 50, 100), (0, 1), (9 * MIB + 4, 3)] {
+        let piece = pattern(len, at as u64 + 99);
+        file.write_all_at(&piece, at as u64).unwrap();
+        want.resize(want.len().max(at + len), 0);
+        want[at..at + len].copy_from_slice(&piece);
+    }
+    sys::close(file).unwrap();
+    assert_same_bytes(&mount.object("f").unwrap(), &want, "the object");
+    mount.remount();
+    assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &want, "after remount");
 }
 
 #[test]
 fn holes_read_as_zeros() {
-    let mount = mounted();
-    let file = File::create(mount.path("f")).unwrap();
-    file.write_all_at(b"end", 9_000_000).unwrap();
-    drop(file);
-    let bytes = fs::read(mount.path("f")).unwrap();
-    assert_eq!(bytes.len(), 9_000_003);
-    assert!(bytes[..9_000_000].iter().all(|byte| *byte == 0));
-    assert!(mount.bucket.get("f") == bytes);
+    let mount = Mount::fresh();
+    let file = sys::open(mount.path("sparse"), O_RDWR | O_CREAT).unwrap();
+    file.write_all_at(b"end", 9 * MIB as u64 + 1).unwrap();
+    let mut want = vec![0; 9 * MIB + 1];
+    want.extend_from_slice(b"end");
+    assert_same_bytes(
+        &fs::read(mount.path("sparse")).unwrap(),
+        &want,
+        "before close",
+    );
+    sys::close(file).unwrap();
+    assert_same_bytes(&mount.object("sparse").unwrap(), &want, "the object");
 }
 
 #[test]
-fn appends_of_two_handles_all_arrive() {
-    let mount = mounted();
-    mount.bucket.put("log", b"start\n");
-    let open = || {
-        OpenOptions::new()
-            .append(true)
-            .open(mount.path("log"))
-            .unwrap()
-    };
-    let (mut first, mut second) = (open(), open());
-    for _ in 0..3 {
-        first.write_all(b"one\n").unwrap();
-        second.write_all(b"two\n").unwrap();
+fn truncate_shortens_and_lengthens_open_and_closed_files() {
+    let mount = Mount::fresh();
+    let body = pattern(3 * MIB, 5);
+    for (name, size) in [
+        ("a", 0),
+        ("b", 1),
+        ("c", MIB + 1),
+        ("d", 3 * MIB),
+        ("e", 4 * MIB + 9),
+    ] {
+        fs::write(mount.path(name), &body).unwrap();
+        let mut want = body.clone();
+        want.resize(size, 0);
+
+        let path = std::ffi::CString::new(mount.path(name).to_str().unwrap()).unwrap();
+        // SAFETY: the path is a C string that outlives the call.
+        let result = unsafe { libc::truncate(path.as_ptr(), size as i64) };
+        assert_eq!(
+            result,
+            0,
+            "truncate(2): {}",
+            std::io::Error::last_os_error()
+        );
+        assert_eq!(fs::metadata(mount.path(name)).unwrap().len(), size as u64);
+        assert_same_bytes(&fs::read(mount.path(name)).unwrap(), &want, "truncate(2)");
+        mount.wait_for(name, "truncate(2) in S3", |_| {
+            mount.object(name).unwrap() == want
+        });
+
+        let file = sys::open(mount.path(name), O_RDWR).unwrap();
+        file.write_all_at(&body, 0).unwrap();
+        file.set_len(size as u64).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), size as u64);
+        sys::close(file).unwrap();
+        assert_same_bytes(&mount.object(name).unwrap(), &want, "ftruncate(2)");
     }
-    drop((first, second));
+}
+
+#[test]
+fn bytes_cut_off_do_not_come_back_when_the_file_grows_again() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("f"), pattern(2 * MIB, 6)).unwrap();
+    let file = sys::open(mount.path("f"), O_RDWR).unwrap();
+    file.set_len(10).unwrap();
+    file.set_len(2 * MIB as u64).unwrap();
+    let mut want = pattern(10, 6);
+    want.resize(2 * MIB, 0);
+    assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &want, "before close");
+    sys::close(file).unwrap();
+    assert_same_bytes(&mount.object("f").unwrap(), &want, "the object");
+}
+
+#[test]
+fn appends_go_to_the_end_whatever_happened_before() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("log"), b"one\n").unwrap();
+    for line in ["two\n", "three\n"] {
+        let mut file = sys::open(mount.path("log"), O_WRONLY | O_APPEND).unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+        sys::close(file).unwrap();
+    }
+    assert_eq!(mount.object("log").unwrap(), b"one\ntwo\nthree\n");
+    let mut first = sys::open(mount.path("log"), O_WRONLY | O_APPEND).unwrap();
+    let mut second = sys::open(mount.path("log"), O_WRONLY | O_APPEND).unwrap();
+    first.write_all(b"four\n").unwrap();
+    second.write_all(b"five\n").unwrap();
+    first.write_all(b"six\n").unwrap();
+    sys::close(first).unwrap();
+    sys::close(second).unwrap();
     assert_eq!(
-        mount.bucket.get("log"),
-        b"start\none\ntwo\none\ntwo\none\ntwo\n"
+        mount.object("log").unwrap(),
+        b"one\ntwo\nthree\nfour\nfive\nsix\n"
     );
 }
 
 #[test]
 fn the_old_object_stays_whole_until_the_close_that_replaces_it() {
-    let mount = mounted();
-    mount.bucket.put("f", b"old bytes");
-    let mut file = File::create(mount.path("f")).unwrap();
-    file.write_all(&random_bytes(3, 20 << 20)).unwrap();
-    assert_eq!(mount.bucket.get("f"), b"old bytes");
-    drop(file);
-    assert!(mount.bucket.get("f") == random_bytes(3, 20 << 20));
-}
-
-#[test]
-fn fsync_returns_after_s3_has_the_bytes() {
-    let mount = mounted();
-    let mut file = File::create(mount.path("f")).unwrap();
-    file.write_all(b"first").unwrap();
-    file.sync_all().unwrap();
-    assert_eq!(mount.bucket.get("f"), b"first");
-    file.write_all(b" second").unwrap();
-    file.sync_data().unwrap();
-    assert_eq!(mount.bucket.get("f"), b"first second");
-}
-
-#[test]
-fn closing_without_a_change_sends_nothing() {
-    let mount = mounted();
-    fs::write(mount.path("f"), b"bytes").unwrap();
-    let puts = mount.requests("PutObject");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(mount.path("f"))
-        .unwrap();
-    let copy = file.try_clone().unwrap();
-    drop((file, copy));
-    File::open(mount.path("f"))
-        .unwrap()
-        .read_to_end(&mut Vec::new())
-        .unwrap();
-    assert_eq!(mount.requests("PutObject"), puts);
-}
-
-#[test]
-fn an_upload_that_fails_is_told_by_close_and_its_bytes_are_kept() {
-    let mut server = Server::start_seaweedfs();
-    let mount = Mount::new(&Bucket::new(&server), &["--request-timeout", "2s"]);
-    let mut file = File::create(mount.path("f")).unwrap();
-    file.write_all(b"precious").unwrap();
-    server.kill();
-    let error = close(file).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc::EIO));
-    wait_until("the bytes are in lost+found", || {
-        mount.lost_and_found().len() == 1
-    });
-    assert_eq!(fs::read(&mount.lost_and_found()[0]).unwrap(), b"precious");
-}
-
-#[test]
-fn a_shared_mapping_reads_and_writes_the_file() {
-    let mount = mounted();
-    fs::write(mount.path("f"), random_bytes(4, 10_000)).unwrap();
-    let script = "import mmap,sys\nf=open('f','r+b')\nm=mmap.mmap(f.fileno(),0)\nm[5000:5003]=b'new'\nm.flush()\nf.close()\nm[0:3]=b'old'\nm.close()";
-    shell(&mount.dir, &format!("python3 -c \"{script}\""));
-    let mut expected = random_bytes(4, 10_000);
-    expected[5000..5003].copy_from_slice(b"new");
-    expected[0..3].copy_from_slice(b"old");
-    wait_until("the mapping's last bytes are in the bucket", || {
-        mount.bucket.get("f") == expected
-    });
-}
-
-#[test]
-fn a_name_that_cannot_be_a_key_is_refused_with_its_errno() {
-    let mount = mounted();
-    let long = fs::write(mount.path(&"x".repeat(256)), b"").unwrap_err();
-    assert_eq!(long.raw_os_error(), Some(libc::ENAMETOOLONG));
-    let deep = format!("{}/{}", vec!["d".repeat(250); 4].join("/"), "y".repeat(30));
-    fs::create_dir_all(mount.path(&deep).parent().unwrap()).unwrap();
-    let error = fs::write(mount.path(&deep), b"").unwrap_err();
+    let mount = Mount::fresh();
+    let old = pattern(2 * MIB, 7);
+    let new = pattern(9 * MIB, 8);
+    fs::write(mount.path("f"), &old).unwrap();
+    let mut file = sys::open(mount.path("f"), O_WRONLY | O_TRUNC).unwrap();
     assert_eq!(
-        error.raw_os_error(),
-        Some(libc::ENAMETOOLONG),
-        "a key over 1,024 bytes"
+        fs::metadata(mount.path("f")).unwrap().len(),
+        0,
+        "the mount sees it cut"
     );
-    use std::os::unix::ffi::OsStrExt;
-    let raw = mount.dir.join(std::ffi::OsStr::from_bytes(b"\xff\xfe"));
-    assert_eq!(
-        fs::write(raw, b"").unwrap_err().raw_os_error(),
-        Some(libc::EILSEQ)
-    );
+    assert_same_bytes(&mount.object("f").unwrap(), &old, "after the open");
+    file.write_all(&new).unwrap();
+    assert_same_bytes(&mount.object("f").unwrap(), &old, "after the writes");
+    sys::close(file).unwrap();
+    assert_same_bytes(&mount.object("f").unwrap(), &new, "after the close");
+    fs::write(mount.path("f"), b"short").unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"short");
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"short");
 }
 
 #[test]
-fn keys_with_odd_characters_keep_their_bytes_both_ways() {
-    let mount = mounted_with(&["--ttl", "0"]);
-    let names = [
-        "a b",
-        "a+b",
-        "100%",
-        "q?x=1&y#z",
-        "new\nline",
-        "tab\t",
-        "emoji 🎈",
-        "nfc é",
-        "nfd e\u{301}",
-        "\\back",
-    ];
-    for name in names {
-        fs::write(mount.path(name), name).unwrap();
-        mount.bucket.put(&format!("theirs/{name}"), name.as_bytes());
+fn an_opened_and_cut_file_that_gets_no_bytes_is_empty_after_close() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("f"), b"old").unwrap();
+    sys::close(sys::open(mount.path("f"), O_WRONLY | O_TRUNC).unwrap()).unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"");
+}
+
+#[test]
+fn fsync_returns_when_s3_has_the_bytes() {
+    let mount = Mount::fresh();
+    for len in [10, 9 * MIB] {
+        let mut file = File::create(mount.path("f")).unwrap();
+        let body = pattern(len, len as u64);
+        file.write_all(&body).unwrap();
+        file.sync_all().unwrap();
+        assert_same_bytes(&mount.object("f").unwrap(), &body, "fsync");
+        file.write_all(b"more").unwrap();
+        file.sync_data().unwrap();
+        let want = [&body[..], b"more"].concat();
+        assert_same_bytes(&mount.object("f").unwrap(), &want, "fdatasync");
+        file.write_all(b"!").unwrap();
+        sys::close(file).unwrap();
+        let want = [&want[..], b"!"].concat();
+        assert_same_bytes(&mount.object("f").unwrap(), &want, "close");
     }
-    for name in names {
-        assert_eq!(mount.bucket.get(name), name.as_bytes(), "{name:?}");
-        assert_eq!(
-            fs::read(mount.path(&format!("theirs/{name}"))).unwrap(),
-            name.as_bytes(),
-            "{name:?}"
-        );
-    }
+}
+
+#[test]
+fn a_close_of_a_duplicated_descriptor_stores_what_was_written() {
+    let mount = Mount::fresh();
+    let mut file = File::create(mount.path("f")).unwrap();
+    file.write_all(b"one").unwrap();
+    sys::close(file.try_clone().unwrap()).unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"one");
+    file.write_all(b" two").unwrap();
+    sys::close(file).unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"one two");
+}
+
+#[test]
+fn a_removed_file_leaves_no_object() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("f"), b"x").unwrap();
+    fs::remove_file(mount.path("f")).unwrap();
+    assert!(!mount.path("f").exists());
+    assert_eq!(mount.keys(), Vec::<String>::new());
+    assert_eq!(sys::errno(fs::remove_file(mount.path("f"))), libc::ENOENT);
     assert_eq!(
-        fs::read_dir(mount.path("theirs")).unwrap().count(),
-        names.len()
+        sys::errno(sys::open(mount.path("f"), O_RDONLY)),
+        libc::ENOENT
     );
 }
 
 #[test]
-fn moto_serves_files_too() {
-    let mount = Mount::new(&Bucket::new(Server::shared_moto()), &[]);
-    let bytes = random_bytes(9, 20 << 20);
-    fs::create_dir_all(mount.path("media/public")).unwrap();
-    fs::write(mount.path("media/public/big.bin"), &bytes).unwrap();
-    fs::write(mount.path("media/public/a+b c.txt"), b"small").unwrap();
-    fs::rename(
-        mount.path("media/public/a+b c.txt"),
-        mount.path("media/b.png"),
-    )
-    .unwrap();
-    assert!(mount.bucket.get("media/public/big.bin") == bytes);
-    assert!(fs::read(mount.path("media/public/big.bin")).unwrap() == bytes);
-    assert_eq!(mount.bucket.keys(), ["media/b.png", "media/public/big.bin"]);
-    assert_eq!(mount.bucket.content_type("media/b.png"), "image/png");
-    let file = OpenOptions::new()
-        .write(true)
-        .open(mount.path("media/public/big.bin"))
-        .unwrap();
-    file.write_all_at(b"patch", 9_000_000).unwrap();
-    drop(file);
-    assert_eq!(
-        mount.bucket.get("media/public/big.bin")[9_000_000..9_000_005],
-        *b"patch"
-    );
-    assert_eq!(
-        fs::metadata(mount.path("nothing")).unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
-}
-
-/// close(2), whose error `drop` would not tell.
-fn close(file: File) -> std::io::Result<()> {
-    use std::os::fd::IntoRawFd;
-    let descriptor = file.into_raw_fd();
-    // SAFETY: the descriptor was owned by `file` alone and is used no more.
-    let outcome = unsafe { libc::close(descriptor) };
-    if outcome == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::last_os_error())
-    }
+fn a_file_removed_while_open_is_usable_and_does_not_come_back() {
+    let mut mount = Mount::fresh();
+    fs::write(mount.path("f"), b"before").unwrap();
+    let mut file = sys::open(mount.path("f"), O_RDWR).unwrap();
+    fs::remove_file(mount.path("f")).unwrap();
+    let mut seen = String::new();
+    file.read_to_string(&mut seen).unwrap();
+    assert_eq!(seen, "before");
+    file.write_all(b" after").unwrap();
+    sys::close(file).unwrap();
+    mount.unmount();
+    assert_eq!(mount.keys(), Vec::<String>::new());
 }

@@ -1,296 +1,292 @@
-//! Mounting and unmounting: what a mount is like, and how it ends.
+//! Mounting, options, and the ways to end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod support;
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::mount::{BINARY, is_mounted, output, shell};
-use support::refusal::{command, prepared, refused};
-use support::{Bucket, Mount, Server, mounted, mounted_with, wait_until};
+use rustix::process::Signal;
+use support::data::MIB;
+use support::mount::{daemons_of, is_mounted};
+use support::programs::{run_within, said, succeeds};
+use support::{Mount, Server, pattern, run_python, sys, wait_until};
 
-const NOBODY: &str = "65534";
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
+
+fn umount(root: &Path) {
+    let mut command = Command::new("umount");
+    let output = run_within(ENDED_WITHIN, command.arg(root));
+    assert!(output.status.success(), "umount: {}", said(&output));
+}
 
 #[test]
-fn in_the_background_the_command_returns_when_the_mount_serves() {
-    let (bucket, scratch) = prepared();
-    bucket.put("f", b"bytes");
-    let (status, text) = output(&mut command(&bucket, scratch.path()));
-    assert!(status.success(), "{text}");
-    let mounted = scratch.path().join("mnt");
-    assert!(is_mounted(&mounted));
-    assert_eq!(fs::read(mounted.join("f")).unwrap(), b"bytes");
-    refused_again(&bucket, scratch.path());
-    shell(scratch.path(), "umount mnt");
-    let log = scratch.path().join("state/mediafs.log");
-    wait_until("the daemon ends", || {
-        fs::read_to_string(&log).unwrap().contains("stopped")
+fn a_mount_in_the_background_returns_0_when_it_serves() {
+    let plan = Mount::builder();
+    plan.client.put(&plan.bucket, "there", b"already");
+    let output = plan.run();
+    assert!(output.status.success(), "{}", said(&output));
+    let mount = plan.adopt();
+    assert!(is_mounted(&mount.root));
+    assert_eq!(fs::read(mount.path("there")).unwrap(), b"already");
+    fs::write(mount.path("new"), b"bytes").unwrap();
+    assert_eq!(daemons_of(&mount.root).len(), 1);
+    umount(&mount.root);
+    wait_until(ENDED_WITHIN, "the daemon's end", || {
+        daemons_of(&mount.root).is_empty()
     });
+    assert_eq!(mount.object("new").unwrap(), b"bytes");
 }
 
-/// Mounting on a mount says so and leaves it alone.
-fn refused_again(bucket: &Bucket, scratch: &Path) {
-    let (status, text) = output(&mut command(bucket, scratch));
-    assert_eq!(status.code(), Some(1));
+#[test]
+fn a_mount_in_the_background_lets_go_of_terminal_and_folder() {
+    let plan = Mount::builder();
+    let folder = plan.scratch().join("started-here");
+    fs::create_dir(&folder).unwrap();
+    // A pipe that the daemon kept open would keep `cat`, hence the shell, waiting.
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "\"$@\" 2>&1 | cat", "sh"])
+        .arg(plan.program());
+    let mut command = plan.command_after(shell);
+    run_within(Duration::from_secs(60), command.current_dir(&folder));
+    let mount = plan.adopt();
+    assert!(is_mounted(&mount.root));
+    let pid = daemons_of(&mount.root)[0].as_raw_nonzero();
+    let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    assert_ne!(cwd, folder);
+}
+
+#[test]
+fn sigterm_and_sigint_unmount_and_end_with_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut mount = Mount::fresh();
+        fs::write(mount.path("f"), b"bytes").unwrap();
+        mount.signal(signal);
+        let status = mount.wait_for_exit();
+        assert!(status.success(), "{signal:?}: {status}\n{}", mount.log());
+        assert!(!is_mounted(&mount.root));
+        assert_eq!(mount.object("f").unwrap(), b"bytes");
+    }
+}
+
+#[test]
+fn umount_ends_the_daemon_with_0() {
+    let mut mount = Mount::fresh();
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    umount(&mount.root);
+    let status = mount.wait_for_exit();
+    assert!(status.success(), "{status}\n{}", mount.log());
+    assert_eq!(mount.object("f").unwrap(), b"bytes");
+}
+
+#[test]
+fn a_busy_mount_refuses_umount_and_stays() {
+    let mount = Mount::fresh();
+    let mut file = File::create(mount.path("f")).unwrap();
+    let refused = Command::new("umount").arg(&mount.root).output().unwrap();
+    assert!(!refused.status.success());
+    file.write_all(b"bytes").unwrap();
+    sys::close(file).unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"bytes");
+}
+
+#[test]
+fn a_close_that_said_ok_is_in_the_bucket_though_sigterm_came_during_it() {
+    let mut mount = Mount::fresh();
+    let body = pattern(30 * MIB, 1);
+    let mut file = File::create(mount.path("f")).unwrap();
+    file.write_all(&body).unwrap();
+    let closing = std::thread::spawn(move || sys::close(file));
+    mount.signal(Signal::TERM);
+    let status = mount.wait_for_exit();
+    let closed = closing.join().unwrap();
+    assert!(status.success(), "{status}\n{}", mount.log());
     assert!(
-        text.contains("already mounted") && text.contains("umount"),
-        "{text}"
+        closed.is_ok(),
+        "pending writes are drained: {closed:?}\n{}",
+        mount.log()
     );
-    assert_eq!(fs::read(scratch.join("mnt/f")).unwrap(), b"bytes");
+    assert!(mount.object("f").unwrap() == body);
 }
 
 #[test]
-fn a_configuration_file_sets_what_flags_would() {
-    let (bucket, scratch) = prepared();
-    let mut command = command(&bucket, scratch.path());
-    let file = scratch.path().join("m.toml");
-    fs::write(&file, "uid = 1234\nfile-mode = \"0600\"\nttl = \"5s\"\n").unwrap();
-    bucket.put("f", b"x");
-    let (status, text) = output(
-        command
-            .arg("--config")
-            .arg(&file)
-            .env("MEDIAFS_GID", "4321"),
-    );
-    assert!(status.success(), "{text}");
-    let meta = fs::metadata(scratch.path().join("mnt/f")).unwrap();
+fn sigterm_with_an_open_file_ends_in_time_and_its_bytes_are_not_lost() {
+    let mut mount = Mount::fresh();
+    let mut file = File::create(mount.path("f")).unwrap();
+    file.write_all(b"written, not closed").unwrap();
+    mount.signal(Signal::TERM);
+    let status = mount.wait_for_exit();
+    assert!(status.success(), "{status}\n{}", mount.log());
     assert_eq!(
-        (meta.uid(), meta.gid(), meta.mode() & 0o7777),
-        (1234, 4321, 0o600)
-    );
-    shell(scratch.path(), "umount mnt");
-}
-
-#[test]
-fn a_read_only_mount_refuses_every_change() {
-    let bucket = Bucket::new(Server::shared());
-    bucket.put("d/f", b"bytes");
-    let mount = Mount::new(&bucket, &["--read-only"]);
-    assert_eq!(fs::read(mount.path("d/f")).unwrap(), b"bytes");
-    let outcomes = [
-        fs::write(mount.path("new"), b""),
-        fs::write(mount.path("d/f"), b""),
-        fs::remove_file(mount.path("d/f")),
-        fs::create_dir(mount.path("e")),
-        fs::remove_dir(mount.path("d")),
-        fs::rename(mount.path("d/f"), mount.path("g")),
-        fs::set_permissions(mount.path("d/f"), fs::Permissions::from_mode(0o600)),
-    ];
-    for outcome in outcomes {
-        assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::EROFS));
-    }
-}
-
-#[test]
-fn owner_and_modes_follow_the_options() {
-    let mount = mounted_with(&[
-        "--uid",
-        "33",
-        "--gid",
-        "44",
-        "--file-mode",
-        "0640",
-        "--dir-mode",
-        "0750",
-    ]);
-    mount.bucket.put("d/f", b"x");
-    wait_until("the file is seen", || mount.path("d/f").exists());
-    let (dir, file) = (
-        fs::metadata(mount.path("d")).unwrap(),
-        fs::metadata(mount.path("d/f")).unwrap(),
-    );
-    assert_eq!((dir.uid(), dir.gid(), dir.mode() & 0o7777), (33, 44, 0o750));
-    assert_eq!(
-        (file.uid(), file.gid(), file.mode() & 0o7777),
-        (33, 44, 0o640)
+        mount.object("f").as_deref(),
+        Some(&b"written, not closed"[..])
     );
 }
 
 #[test]
-fn other_users_get_in_with_allow_other_only() {
-    let as_nobody = |mount: &Mount, script: &str| {
-        fs::set_permissions(mount.scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let mut command = Command::new("/usr/bin/setpriv");
-        command.args([
-            "--reuid",
-            NOBODY,
-            "--regid",
-            NOBODY,
-            "--clear-groups",
-            "bash",
-            "-c",
-            script,
-        ]);
-        output(command.current_dir(mount.scratch.path()))
-            .0
-            .success()
-    };
-    let closed = mounted();
-    fs::write(closed.path("f"), b"x").unwrap();
-    assert!(!as_nobody(&closed, "cat mnt/f"));
-    let open = mounted_with(&["--allow-other", "--uid", NOBODY]);
-    fs::write(open.path("f"), b"x").unwrap();
-    assert!(as_nobody(&open, "cat mnt/f && echo mine > mnt/g"));
-    assert_eq!(open.bucket.get("g"), b"mine\n");
-    let foreign = mounted_with(&["--allow-other"]);
-    fs::write(foreign.path("f"), b"x").unwrap();
-    assert!(
-        as_nobody(&foreign, "cat mnt/f && ! echo x > mnt/f && ! touch mnt/g"),
-        "permissions are checked"
-    );
-}
-
-#[test]
-fn stat_of_the_root_never_waits_for_s3() {
-    let server = Server::start_seaweedfs();
-    let mount = Mount::new(
-        &Bucket::new(&server),
-        &["--ttl", "0", "--request-timeout", "5s"],
-    );
-    server.pause();
-    let began = Instant::now();
-    for _ in 0..10 {
-        assert!(fs::metadata(&mount.dir).unwrap().is_dir());
-        shell(mount.scratch.path(), "stat -f mnt > /dev/null");
-    }
-    // Each of them would have waited for the request's timeout.
-    assert!(began.elapsed() < Duration::from_secs(5));
-    let error = fs::metadata(mount.path("f")).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
-    server.resume();
-    wait_until("S3 is back", || fs::write(mount.path("f"), b"x").is_ok());
-}
-
-#[test]
-fn a_signal_or_umount_ends_the_daemon_with_0_and_everything_is_in_the_bucket() {
-    for end in ["TERM", "INT", "umount"] {
-        let mut mount = mounted();
-        fs::write(mount.path("f"), end).unwrap();
-        let status = if end == "umount" {
-            shell(mount.scratch.path(), "umount mnt");
-            mount.wait()
-        } else {
-            mount.stop_by(end)
-        };
-        assert!(status.success(), "{end}: {status}\n{}", mount.log());
-        assert!(!is_mounted(&mount.dir), "{end}");
-        assert_eq!(mount.bucket.get("f"), end.as_bytes());
-    }
-}
-
-#[test]
-fn a_stop_while_a_file_is_open_waits_and_then_keeps_its_bytes() {
-    let mut mount = mounted_with(&["--drain-timeout", "1s"]);
-    let _writer = HalfWriter::new(&mount);
-    assert!(mount.stop_by("TERM").success());
-    assert!(!is_mounted(&mount.dir));
-    assert_eq!(
-        mount.bucket.keys(),
-        [""; 0],
-        "half a file never goes to the bucket"
-    );
-    assert_eq!(fs::read(&mount.lost_and_found()[0]).unwrap(), b"half a fi");
-}
-
-#[test]
-fn what_a_killed_daemon_left_open_is_in_lost_and_found_after_a_remount() {
-    let mut mount = mounted();
-    fs::write(mount.path("done"), b"done").unwrap();
-    let writer = HalfWriter::new(&mount);
-    mount.kill();
-    drop(writer);
+fn a_second_mount_after_a_kill_serves_again() {
+    let mut mount = Mount::fresh();
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    mount.kill9();
     mount.remount();
-    assert_eq!(mount.bucket.keys(), ["done"]);
-    assert_eq!(fs::read(&mount.lost_and_found()[0]).unwrap(), b"half a fi");
-}
-
-/// Runs a script as nobody, in a mount namespace in which everyone may open /dev/fuse.
-fn as_nobody(mount: &Command, scratch: &Path, path: &str, script: &str) -> Command {
-    let device = "mknod -m 666 fuse c 10 229 && mount --bind fuse /dev/fuse";
-    let user = format!("exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups bash -c");
-    let script = format!("export PATH={path}; {script}");
-    let mut command = Command::new("/usr/bin/unshare");
-    command.args([
-        "--mount",
-        "bash",
-        "-c",
-        &format!("{device} && {user} \"$0\" \"$@\""),
-        &script,
-    ]);
-    command
-        .arg(scratch.join("bin/mediafs"))
-        .args(mount.get_args());
-    command.env_clear().envs(
-        mount
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    command.current_dir(scratch);
-    command
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"bytes");
 }
 
 #[test]
-fn a_user_who_is_not_root_mounts_through_fusermount3() {
-    let (bucket, scratch) = prepared();
-    bucket.put("f", b"bytes");
-    let prepare = format!(
-        "chmod 755 . && mkdir -m 755 mnt bin state && cp {BINARY} bin/ && chown {NOBODY}:{NOBODY} mnt state"
-    );
-    shell(scratch.path(), &prepare);
-    let mount = command(&bucket, scratch.path());
-    let mut without = as_nobody(&mount, scratch.path(), "/nonexistent", "\"$0\" \"$@\"");
-    refused(
-        &mut without,
-        scratch.path(),
-        &["fusermount3", "apt-get install fuse3"],
-    );
-    shell(scratch.path(), "rm fuse");
-    let script = "\"$0\" \"$@\" && cat mnt/f && fusermount3 -u mnt";
-    let (status, text) = output(&mut as_nobody(
-        &mount,
-        scratch.path(),
-        "/usr/bin:/bin",
-        script,
-    ));
-    assert!(status.success(), "{text}");
-    assert_eq!(text, "bytes");
-}
-
-/// A process of its own that holds `half` open with bytes that are not uploaded.
-///
-/// Not this process: each child that another test starts would close a copy of
-/// the descriptor, and a close uploads.
-struct HalfWriter(Child);
-
-impl HalfWriter {
-    fn new(mount: &Mount) -> Self {
-        let program = "import os,sys\nfd=os.open('half',os.O_WRONLY|os.O_CREAT)\nos.write(fd,b'half a fi')\nprint('written',flush=True)\nsys.stdin.read()";
-        let mut command = Command::new("python3");
-        command.args(["-c", program]).current_dir(&mount.dir);
-        let mut writer = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = [0; 8];
-        writer
-            .stdout
-            .as_mut()
-            .unwrap()
-            .read_exact(&mut line)
-            .unwrap();
-        Self(writer)
+fn the_root_answers_with_s3_down() {
+    let server = Server::private();
+    let mount = Mount::on(&server).set("--ttl", "0s").start();
+    fs::write(mount.path("f"), b"x").unwrap();
+    for kill in [Server::freeze, Server::kill] {
+        kill(&server);
+        let start = Instant::now();
+        let program = "import os, sys\n\
+                       assert os.path.ismount(sys.argv[1])\n\
+                       assert os.stat(sys.argv[1]).st_ino == 1\n\
+                       os.statvfs(sys.argv[1])";
+        run_python(program, &[&mount.root]);
+        assert!(fs::metadata(&mount.root).unwrap().is_dir());
+        assert!(
+            start.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            start.elapsed()
+        );
     }
 }
 
-impl Drop for HalfWriter {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+#[test]
+fn a_prefix_shows_its_part_of_the_bucket_and_writes_there() {
+    let plan = Mount::builder().prefix("tenant/media");
+    for key in ["tenant/media/in", "tenant/medialist", "tenant/out", "root"] {
+        plan.client.put(&plan.bucket, key, key.as_bytes());
     }
+    let mount = plan.start();
+    let names: Vec<_> = fs::read_dir(&mount.root)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["in"]);
+    fs::create_dir(mount.path("d")).unwrap();
+    fs::write(mount.path("d/new"), b"new").unwrap();
+    fs::rename(mount.path("in"), mount.path("d/moved")).unwrap();
+    let want = [
+        "root",
+        "tenant/media/d/moved",
+        "tenant/media/d/new",
+        "tenant/medialist",
+        "tenant/out",
+    ];
+    mount.wait_for("d", "the keys", |_| mount.keys() == want);
+}
+
+#[test]
+fn a_prefix_without_keys_is_an_empty_directory() {
+    let mount = Mount::builder().prefix("not/there/yet").start();
+    assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 0);
+    fs::write(mount.path("f"), b"x").unwrap();
+    assert_eq!(mount.keys(), ["not/there/yet/f"]);
+}
+
+#[test]
+fn a_read_only_mount_reads_and_refuses_every_change() {
+    let plan = Mount::builder().arg("--read-only");
+    plan.client.put(&plan.bucket, "d/f", b"bytes");
+    let mount = plan.start();
+    assert_eq!(fs::read(mount.path("d/f")).unwrap(), b"bytes");
+    let mode = PermissionsExt::from_mode(0o600);
+    let changes = [
+        sys::errno(fs::write(mount.path("new"), b"x")),
+        sys::errno(File::options().write(true).open(mount.path("d/f"))),
+        sys::errno(fs::create_dir(mount.path("new"))),
+        sys::errno(fs::remove_file(mount.path("d/f"))),
+        sys::errno(fs::rename(mount.path("d/f"), mount.path("g"))),
+        sys::errno(fs::set_permissions(mount.path("d/f"), mode)),
+    ];
+    assert_eq!(changes, [libc::EROFS; 6]);
+    assert_eq!(mount.keys(), ["d/f"]);
+}
+
+#[test]
+fn owner_and_modes_are_those_of_the_options() {
+    let owners = ["--uid", "1234", "--gid", "2345"];
+    let modes = ["--file-mode", "0640", "--dir-mode", "0750"];
+    let plan = Mount::builder().args(owners).args(modes);
+    plan.client.put(&plan.bucket, "d/theirs", b"x");
+    let mount = plan.start();
+    fs::write(mount.path("d/ours"), b"x").unwrap();
+    for (name, mode) in [("", 0o40750), ("d", 0o40750), ("d/theirs", 0o100_640)] {
+        let stat = fs::metadata(mount.path(name)).unwrap();
+        assert_eq!((stat.uid(), stat.gid()), (1234, 2345), "{name:?}");
+        assert_eq!(stat.mode(), mode, "{name:?}");
+    }
+    let ours = fs::metadata(mount.path("d/ours")).unwrap();
+    assert_eq!((ours.uid(), ours.gid()), (1234, 2345));
+}
+
+#[test]
+fn without_options_files_belong_to_1000_with_the_usual_modes() {
+    let mount = Mount::fresh();
+    mount.put_object("d/f", b"x");
+    mount.wait_for("d/f", "the file", |path| path.exists());
+    for (name, mode) in [("", 0o40755), ("d", 0o40755), ("d/f", 0o100_644)] {
+        let stat = fs::metadata(mount.path(name)).unwrap();
+        assert_eq!(
+            (stat.uid(), stat.gid(), stat.mode()),
+            (1000, 1000, mode),
+            "{name:?}"
+        );
+    }
+}
+
+#[test]
+fn flag_beats_environment_beats_file_beats_default() {
+    let plan = Mount::builder();
+    let config = plan.scratch().join("mediafs.toml");
+    fs::write(&config, "uid = 11\ngid = 11\nfile-mode = \"0604\"\n").unwrap();
+    let mount = plan
+        .arg("--config")
+        .arg(&config)
+        .env("MEDIAFS_UID", "22")
+        .env("MEDIAFS_GID", "22")
+        .args(["--gid", "33"])
+        .start();
+    mount.put_object("f", b"x");
+    mount.wait_for("f", "the file", |path| path.exists());
+    let stat = fs::metadata(mount.path("f")).unwrap();
+    assert_eq!((stat.uid(), stat.gid(), stat.mode()), (22, 33, 0o100_604));
+}
+
+#[test]
+fn a_log_at_its_most_talkative_holds_no_secret() {
+    let server = Server::moto();
+    let secret = support::servers::Credentials {
+        access_key: "AKIDEXAMPLE".into(),
+        secret_key: "do-not-log-this-secret".into(),
+    };
+    let plan = Mount::on(server)
+        .args(["--log", "trace"])
+        .credentials(&secret);
+    let mut mount = plan.start();
+    fs::write(mount.path("f"), b"x").unwrap();
+    mount.unmount();
+    assert!(!mount.log().is_empty());
+    assert!(!mount.log().contains("do-not-log-this-secret"));
+}
+
+#[test]
+fn df_and_the_mount_table_name_the_bucket() {
+    let mount = Mount::fresh();
+    let printed = succeeds(
+        Command::new("findmnt")
+            .args(["-n", "-o", "SOURCE,FSTYPE"])
+            .arg(&mount.root),
+    );
+    assert!(printed.contains(mount.bucket()), "{printed}");
+    assert!(printed.contains("fuse"), "{printed}");
+    succeeds(Command::new("df").arg(&mount.root));
 }

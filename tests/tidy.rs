@@ -1,272 +1,299 @@
-//! The shape of the sources, checked by reading them: who imports whom, how
-//! long files and functions are, where errno, unsafe and the SDK may stand.
+//! The project's structure and style, read from its sources.
+//!
+//! `findings` takes a path and a text, so that the checks themselves are tested
+//! on texts that break each rule.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+#[path = "tidy/source.rs"]
+mod source;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use source::{functions, imports, outside_tests, without_comments_and_strings};
+
 const FILE_LIMIT_LINES: usize = 400;
 const FUNCTION_LIMIT_LINES: usize = 70;
+const FOLDERS: [&str; 5] = [".ci", ".git", "scripts", "src", "tests"];
 
-/// What a folder of `src` may import, besides itself and `error`.
-const ARROWS: [(&str, &[&str]); 10] = [
-    ("main", &["cli"]),
-    ("cli", &["session", "config", "telemetry"]),
-    (
-        "session",
-        &[
-            "fuse",
-            "ops",
-            "namespace",
-            "read_path",
-            "write_path",
-            "store",
-            "config",
-            "telemetry",
-        ],
-    ),
-    ("fuse", &["ops", "namespace", "store"]),
-    ("ops", &["namespace", "read_path", "write_path", "store"]),
-    ("namespace", &["store"]),
-    ("read_path", &["store"]),
-    ("write_path", &["store", "journal"]),
-    ("store", &[]),
-    ("error", &["store"]),
+/// Layers from the top down; each may use those on lines below its own, never
+/// its siblings. `config` is for those who start things.
+const LAYERS: [&[&str]; 9] = [
+    &["main"],
+    &["cli"],
+    &["session"],
+    &["config", "fuse"],
+    &["ops"],
+    &["namespace", "read_path", "write_path"],
+    &["journal"],
+    &["error"],
+    &["store", "telemetry"],
 ];
-
-/// Words that only these folders may use.
-const OWNED_WORDS: [(&str, &[&str]); 5] = [
+/// Used by these alone, whatever their line.
+const RESERVED: [(&str, &[&str]); 4] = [
+    ("config", &["cli", "session"]),
+    ("journal", &["session", "write_path"]),
+    ("cli", &["main"]),
+    ("session", &["cli"]),
+];
+/// Words that only the files below a path may contain.
+const CONFINED: [(&str, &[&str]); 5] = [
     ("fuser::", &["src/fuse/", "src/session/"]),
     ("aws_", &["src/store/s3/"]),
-    ("unsafe ", &["src/session/"]),
-    ("Errno::E", &["src/fuse/errno.rs"]),
     ("libc::E", &["src/fuse/errno.rs"]),
+    // The session reads the answers of mount(2) and umount(2).
+    ("Errno::", &["src/fuse/errno.rs", "src/session/"]),
+    ("unsafe ", &["src/session/"]),
 ];
 
-const TOP_LEVEL: [&str; 11] = [
-    ".ci",
-    ".git",
-    ".gitignore",
-    "CHANGELOG.md",
-    "Cargo.lock",
-    "Cargo.toml",
-    "LICENSE",
-    "README.md",
-    "scripts",
-    "src",
-    "systemd",
-];
+fn line_of(layer: &str) -> Option<usize> {
+    LAYERS.iter().position(|line| line.contains(&layer))
+}
 
-fn root() -> &'static Path {
+/// The layer that a file of `src/` belongs to; none for the crate's root.
+fn layer_of(path: &str) -> Option<&str> {
+    let inside = path.strip_prefix("src/")?;
+    let first = inside.split('/').next()?;
+    let layer = first.strip_suffix(".rs").unwrap_or(first);
+    (layer != "lib").then_some(layer)
+}
+
+/// What a source file does that the project's rules forbid.
+fn findings(path: &str, text: &str) -> Vec<String> {
+    let code = without_comments_and_strings(text);
+    let mut found = Vec::new();
+    let is_test = path.starts_with("tests/") || path.ends_with("/tests.rs");
+    let body = if is_test { &code } else { outside_tests(&code) };
+    let lines = body.lines().count();
+    if lines > FILE_LIMIT_LINES && !path.ends_with("/tests.rs") {
+        found.push(format!(
+            "{path}: {lines} lines, more than {FILE_LIMIT_LINES}"
+        ));
+    }
+    for (name, lines) in functions(body) {
+        if lines > FUNCTION_LIMIT_LINES {
+            found.push(format!(
+                "{path}: fn {name} has {lines} lines, more than {FUNCTION_LIMIT_LINES}"
+            ));
+        }
+    }
+    if !is_test {
+        found.extend(forbidden_imports(path, body));
+        found.extend(forbidden_words(path, body));
+    }
+    found
+}
+
+fn forbidden_imports(path: &str, code: &str) -> Vec<String> {
+    let Some(layer) = layer_of(path) else {
+        return Vec::new();
+    };
+    let Some(own) = line_of(layer) else {
+        return vec![format!(
+            "{path}: `{layer}` is not one of the project's layers"
+        )];
+    };
+    let mut found = Vec::new();
+    for used in imports(code) {
+        // Names that are not layers: items of the crate's root.
+        let Some(line) = line_of(&used) else { continue };
+        let reserved = RESERVED.iter().find(|(name, _)| *name == used);
+        let allowed = reserved.is_none_or(|(_, users)| users.contains(&layer));
+        if used != layer && (line <= own || !allowed) {
+            found.push(format!("{path}: {layer} must not use {used}"));
+        }
+    }
+    found
+}
+
+fn forbidden_words(path: &str, code: &str) -> Vec<String> {
+    let confined = CONFINED.iter().filter(|(word, homes)| {
+        let at_home = homes.iter().any(|home| path.starts_with(home));
+        !at_home && has_word(code, word)
+    });
+    confined
+        .map(|(word, homes)| format!("{path}: `{}` belongs to {}", word.trim(), homes.join(", ")))
+        .collect()
+}
+
+/// Whether `word` stands there as the start of a name.
+fn has_word(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+/// Dependencies without a comment line above that says what they are for.
+fn dependencies_without_reason(manifest: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut before = "";
+    let mut found = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.trim_end_matches(']').ends_with("dependencies");
+        } else if inside
+            && line.contains(" = ")
+            && !line.starts_with([' ', '#'])
+            && !before.starts_with("# ")
+        {
+            found.push(format!("Cargo.toml: say above what this is for: {line}"));
+        }
+        before = line;
+    }
+    found
+}
+
+fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Rust files under a folder, with their paths relative to the project.
-fn sources(folder: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = vec![root().join(folder)];
+/// Every Rust source of the project.
+fn sources() -> Vec<PathBuf> {
+    let mut folders = vec![repository().join("src"), repository().join("tests")];
+    let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path
-                    .strip_prefix(root())
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned();
-                found.push((name, fs::read_to_string(&path).unwrap()));
+                files.push(path);
             }
         }
     }
-    assert!(found.len() > 5, "no sources under {folder}");
-    found
+    files.sort();
+    files
 }
 
-/// The file without its unit tests.
-fn production(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests").next().unwrap()
-}
-
-fn code_lines(text: &str) -> impl Iterator<Item = &str> {
-    production(text)
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-}
-
-fn folder_of(name: &str) -> &str {
-    let inside = name.strip_prefix("src/").unwrap();
-    inside.split('/').next().unwrap().trim_end_matches(".rs")
-}
-
-fn forbidden_imports(name: &str, text: &str) -> Vec<String> {
-    let folder = folder_of(name);
-    let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| *from == folder) else {
-        return Vec::new();
-    };
+#[test]
+fn the_sources_keep_the_rules() {
     let mut found = Vec::new();
-    for line in code_lines(text) {
-        for prefix in ["crate::", "mediafs::"] {
-            for (at, _) in line.match_indices(prefix) {
-                let rest = &line[at + prefix.len()..];
-                let to: String = rest
-                    .chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_')
-                    .collect();
-                let known = ARROWS.iter().any(|(folder, _)| *folder == to)
-                    || to == "config"
-                    || to == "telemetry";
-                if known && to != folder && to != "error" && !allowed.contains(&to.as_str()) {
-                    found.push(format!("{name}: {folder} imports {to}"));
-                }
-            }
-        }
+    let files = sources();
+    assert!(files.len() > 20, "the sources are found");
+    for file in files {
+        let path = file.strip_prefix(repository()).unwrap().to_str().unwrap();
+        found.extend(findings(path, &fs::read_to_string(&file).unwrap()));
     }
-    found
-}
-
-fn misplaced_words(name: &str, text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (word, homes) in OWNED_WORDS {
-        let at_home = homes.iter().any(|home| name.starts_with(home));
-        if !at_home && code_lines(text).any(|line| line.contains(word)) {
-            found.push(format!("{name}: {word:?} belongs to {homes:?}"));
-        }
-    }
-    found
-}
-
-/// Functions longer than the limit, by the indentation that rustfmt gives their closing brace.
-fn long_functions(name: &str, text: &str) -> Vec<String> {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut found = Vec::new();
-    for (start, line) in lines.iter().enumerate() {
-        let trimmed = line.trim_start();
-        let is_function = [
-            "fn ",
-            "pub fn ",
-            "async fn ",
-            "pub async fn ",
-            "pub(super) fn ",
-            "pub(super) async fn ",
-        ]
-        .iter()
-        .any(|head| trimmed.starts_with(head));
-        if !is_function || trimmed.ends_with(';') {
-            continue;
-        }
-        let end = format!("{}}}", &line[..line.len() - trimmed.len()]);
-        let length = lines[start..]
-            .iter()
-            .position(|line| *line == end)
-            .unwrap_or(0)
-            + 1;
-        if length > FUNCTION_LIMIT_LINES {
-            found.push(format!(
-                "{name}:{}: a function of {length} lines",
-                start + 1
-            ));
-        }
-    }
-    found
-}
-
-fn long_file(name: &str, text: &str) -> Option<String> {
-    let lines = production(text).lines().count();
-    (lines > FILE_LIMIT_LINES).then(|| format!("{name}: {lines} lines"))
-}
-
-fn assert_none(found: Vec<String>) {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    found.extend(dependencies_without_reason(&manifest));
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
 #[test]
-fn imports_run_one_way() {
-    assert_none(
-        sources("src")
-            .iter()
-            .flat_map(|(name, text)| forbidden_imports(name, text))
-            .collect(),
-    );
-}
-
-#[test]
-fn errno_unsafe_fuser_and_the_sdk_stay_where_they_belong() {
-    assert_none(
-        sources("src")
-            .iter()
-            .flat_map(|(name, text)| misplaced_words(name, text))
-            .collect(),
-    );
-}
-
-#[test]
-fn files_and_functions_fit_their_limits() {
-    let all: Vec<_> = sources("src").into_iter().chain(sources("tests")).collect();
-    assert_none(
-        all.iter()
-            .filter_map(|(name, text)| long_file(name, text))
-            .collect(),
-    );
-    assert_none(
-        all.iter()
-            .flat_map(|(name, text)| long_functions(name, text))
-            .collect(),
-    );
-}
-
-#[test]
-fn every_dependency_says_why_it_is_there() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let mut section = "";
-    let mut previous = "";
-    let mut unexplained = Vec::new();
-    for line in manifest.lines() {
-        if line.starts_with('[') {
-            section = line;
-        } else if section.contains("dependencies")
-            && line.contains(" = ")
-            && !previous.starts_with('#')
-        {
-            unexplained.push(line.to_owned());
+fn no_folder_lies_at_the_top_that_has_no_place_there() {
+    for entry in fs::read_dir(repository()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let is_cache = entry.path().join("CACHEDIR.TAG").exists() || name == "target";
+        if entry.path().is_dir() && !is_cache {
+            assert!(
+                FOLDERS.contains(&name.as_str()),
+                "{name}: say in tests/tidy.rs what it is"
+            );
         }
-        previous = line;
     }
-    assert_none(unexplained);
+}
+
+fn breaks(path: &str, text: &str) -> bool {
+    !findings(path, text).is_empty()
 }
 
 #[test]
-fn nothing_else_stands_at_the_top() {
-    let allowed = |name: &str| TOP_LEVEL.contains(&name) || name == "tests" || name == "target";
-    let entries = fs::read_dir(root())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_none(entries.filter(|name| !allowed(name)).collect());
+fn an_import_against_the_arrows_is_found() {
+    assert!(breaks("src/store/mod.rs", "use crate::ops::Ops;"));
+    assert!(breaks("src/store/mod.rs", "use crate::error::FsError;"));
+    assert!(breaks(
+        "src/store/s3/mod.rs",
+        "use super::super::super::fuse::Adapter;"
+    ));
+    assert!(breaks(
+        "src/read_path/a.rs",
+        "use crate::write_path::Stage;"
+    ));
+    assert!(breaks("src/ops/read.rs", "use crate::config::Config;"));
+    assert!(breaks("src/fuse/mod.rs", "use crate::config::Config;"));
+    assert!(breaks(
+        "src/ops/mod.rs",
+        "fn f() { crate::session::stop(); }"
+    ));
+    assert!(breaks(
+        "src/namespace/a.rs",
+        "use crate::{error::FsError, read_path::{Block, Tier}};"
+    ));
+    assert!(breaks("src/ops/mod.rs", "use crate::journal::Journal;"));
+    assert!(breaks(
+        "src/main.rs",
+        "fn main() { mediafs::session::run(); }"
+    ));
+    assert!(breaks("src/helpers/mod.rs", "fn f() {}"));
+    assert!(!breaks(
+        "src/ops/read.rs",
+        "use crate::{error::FsError, read_path::Block};\nuse crate::store::Key;"
+    ));
+    assert!(!breaks(
+        "src/session/mod.rs",
+        "use crate::{config::Config, store::Key, fuse::Adapter};"
+    ));
+    assert!(!breaks("src/main.rs", "fn main() { mediafs::cli::run() }"));
+    assert!(!breaks(
+        "src/store/mod.rs",
+        "// as crate::ops does\nconst A: &str = \"crate::ops::X\";"
+    ));
+    let test = "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::ops::Ops;\n}\n";
+    assert!(!breaks("src/store/mod.rs", test));
 }
 
 #[test]
-fn each_rule_catches_what_breaks_it() {
-    assert_eq!(
-        forbidden_imports("src/namespace/x.rs", "use crate::read_path::Reader;").len(),
-        1
+fn a_name_outside_its_home_is_found() {
+    assert!(breaks("src/ops/read.rs", "use fuser::ReplyData;"));
+    assert!(!breaks("src/fuse/reply.rs", "use fuser::ReplyData;"));
+    assert!(breaks("src/store/retry.rs", "use aws_sdk_s3::Client;"));
+    assert!(!breaks("src/store/s3/mod.rs", "use aws_sdk_s3::Client;"));
+    assert!(breaks("src/ops/read.rs", "fn f() -> i32 { libc::EIO }"));
+    assert!(!breaks("src/ops/open.rs", "fn f() -> i32 { libc::O_EXCL }"));
+    assert!(!breaks("src/fuse/errno.rs", "fn f() -> i32 { libc::EIO }"));
+    assert!(breaks("src/ops/read.rs", "fn f() { unsafe { g() } }"));
+    assert!(!breaks("src/session/mount.rs", "fn f() { unsafe { g() } }"));
+}
+
+#[test]
+fn what_is_too_long_is_found() {
+    let function = |lines: usize| {
+        format!(
+            "impl A {{\n    pub async fn f() {{\n{}    }}\n}}\n",
+            "        g();\n".repeat(lines - 2)
+        )
+    };
+    assert!(!breaks("src/ops/a.rs", &function(70)));
+    assert!(breaks("src/ops/a.rs", &function(71)));
+    let declared = format!(
+        "trait T {{\n    fn f(a: [u8; 4]);\n{}}}\n",
+        "    const A: u8 = 1;\n".repeat(80)
     );
-    assert_eq!(
-        forbidden_imports("src/store/x.rs", "use crate::ops::Ops;").len(),
-        1
+    assert!(!breaks("src/ops/a.rs", &declared));
+    assert!(!breaks("src/ops/a.rs", &"const A: u8 = 1;\n".repeat(400)));
+    assert!(breaks("src/ops/a.rs", &"const A: u8 = 1;\n".repeat(401)));
+    let tested = format!(
+        "fn f() {{}}\n#[cfg(test)]\nmod tests {{\n{}}}\n",
+        "    const A: u8 = 1;\n".repeat(500)
     );
-    assert!(forbidden_imports("src/ops/x.rs", "use crate::store::Key;").is_empty());
+    assert!(!breaks("src/ops/a.rs", &tested));
+}
+
+#[test]
+fn braces_in_texts_and_comments_do_not_count() {
+    let text = "fn f() {\n    let a = \"}\\\"}\"; // }\n    let b = '}'; /* } */ let c = r#\"}\"}\"#;\n    let d: &'static str = a;\n}\n";
     assert_eq!(
-        misplaced_words("src/ops/x.rs", "let e = libc::ENOENT;").len(),
-        1
+        functions(&without_comments_and_strings(text)),
+        [("f".to_owned(), 5)]
     );
-    assert_eq!(
-        misplaced_words("src/store/retry.rs", "use aws_sdk_s3::Client;").len(),
-        1
-    );
-    assert!(misplaced_words("src/ops/x.rs", "// fuser:: in a comment").is_empty());
-    let long = format!("fn f() {{\n{}}}\n", "    x();\n".repeat(80));
-    assert_eq!(long_functions("src/x.rs", &long).len(), 1);
-    assert!(long_file("src/x.rs", &"x\n".repeat(401)).is_some());
+}
+
+#[test]
+fn a_dependency_without_a_reason_is_found() {
+    let good = "[dependencies]\n# Bytes.\nbytes = \"1\"\n[lints.rust]\na = \"deny\"\n";
+    assert_eq!(dependencies_without_reason(good), Vec::<String>::new());
+    let bad = "[dev-dependencies]\n# Bytes.\nbytes = \"1\"\nserde = \"1\"\n";
+    assert_eq!(dependencies_without_reason(bad).len(), 1);
 }

@@ -1,5 +1,11 @@
-//! What the tests share: S3 servers that nobody here wrote, a client of its
-//! own to look into buckets, and real mounts.
+//! What the integration tests stand on: real S3 servers, a client of them that
+//! shares no code with the daemon, and the daemon's binary mounted for real.
+//!
+//! A test file starts with `mod support;` and usually says
+//! `let mount = Mount::fresh();`: a bucket of its own on this binary's server,
+//! mounted on a folder of its own, unmounted when the value is dropped.
+//! No call here blocks for ever: waits have a deadline, and a watchdog kills a
+//! daemon that outlives its test's time, which wakes whatever is stuck in it.
 #![allow(
     dead_code,
     unused_imports,
@@ -8,37 +14,18 @@
     clippy::indexing_slicing
 )]
 
-pub mod bucket;
+pub mod client;
+pub mod data;
+pub mod garage;
 pub mod mount;
-pub mod random;
-pub mod refusal;
-pub mod server;
+pub mod plan;
+pub mod programs;
+pub mod servers;
+pub mod sys;
 
-use std::time::{Duration, Instant};
-
-pub use bucket::Bucket;
+pub use client::Client;
+pub use data::{pattern, sha256};
 pub use mount::Mount;
-pub use random::random_bytes;
-pub use server::Server;
-
-/// Longest wait for something that is bound to happen, on the slowest machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until a condition holds.
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A mount of a new bucket on the shared server.
-pub fn mounted() -> Mount {
-    Mount::new(&Bucket::new(Server::shared()), &[])
-}
-
-/// A mount of a new bucket on the shared server, with flags.
-pub fn mounted_with(flags: &[&str]) -> Mount {
-    Mount::new(&Bucket::new(Server::shared()), flags)
-}
+pub use plan::MountBuilder;
+pub use programs::{python, run_python, wait_until};
+pub use servers::Server;

@@ -1,226 +1,289 @@
-//! The real daemon on a real mountpoint.
+//! The daemon's binary, mounted for one test.
 
-use std::fs;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
 
-use super::bucket::Bucket;
-use super::server::{ACCESS_KEY, SECRET_KEY, signal};
-use super::wait_until;
+use rustix::process::{Pid, Signal, kill_process};
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_mediafs");
+use super::client::Client;
+use super::plan::MountBuilder;
+use super::programs::wait_until;
+use super::servers::{Server, dies_with_parent};
 
-/// A bucket mounted by a daemon of the test's own.
+const MOUNTED_WITHIN: Duration = Duration::from_secs(30);
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
+/// No test needs one start of its daemon for longer. After it the daemon is
+/// killed, which fails every system call that waits for it.
+const WATCHDOG: Duration = Duration::from_secs(200);
+
+/// A mounted bucket. Dropped, it is unmounted whatever state it is in.
 #[derive(Debug)]
 pub struct Mount {
-    pub bucket: Bucket,
-    pub dir: PathBuf,
-    pub scratch: tempfile::TempDir,
-    flags: Vec<String>,
-    prefix: String,
-    daemon: Option<Child>,
-}
-
-/// `mediafs mount` for a place, with the test's credentials and nothing else of the environment.
-pub fn mount_command(bucket: &Bucket, place: &str, dir: &Path) -> Command {
-    let mut command = Command::new(BINARY);
-    command.arg("mount").arg(place).arg(dir);
-    command.args(["--endpoint-url", &bucket.endpoint, "--force-path-style"]);
-    command
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("HOME", "/nonexistent");
-    command
-        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
-    command
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .stdin(Stdio::null());
-    command
-}
-
-/// Whether something is mounted at exactly this path; asks the kernel, not the file system.
-pub fn is_mounted(dir: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    mounts
-        .lines()
-        .any(|line| line.split(' ').nth(4) == Some(dir.to_str().unwrap()))
-}
-
-/// Runs a command and returns what came of it, as text.
-pub fn output(command: &mut Command) -> (ExitStatus, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().unwrap();
-    let text = [stdout, stderr]
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .concat();
-    (status, text)
-}
-
-/// A shell in a directory; fails the test where the script does.
-pub fn shell(dir: &Path, script: &str) -> String {
-    let mut command = Command::new("bash");
-    let (status, text) = output(
-        command
-            .args(["-euo", "pipefail", "-c", script])
-            .current_dir(dir),
-    );
-    assert!(status.success(), "{script}\n{status}\n{text}");
-    text
+    /// The mountpoint.
+    pub root: PathBuf,
+    /// Present until the drop, which may have to leave the folders behind.
+    plan: Option<MountBuilder>,
+    child: Option<Child>,
+    watchdog: Option<Sender<()>>,
 }
 
 impl Mount {
-    /// Mounts a whole bucket.
-    pub fn new(bucket: &Bucket, flags: &[&str]) -> Self {
-        Self::with_prefix(bucket, "", flags)
+    /// A fresh bucket on this binary's shared server, mounted without special options.
+    #[track_caller]
+    pub fn fresh() -> Self {
+        Self::builder().start()
     }
 
-    /// Mounts what lies under a prefix.
-    pub fn with_prefix(bucket: &Bucket, prefix: &str, flags: &[&str]) -> Self {
-        let scratch = tempfile::Builder::new()
-            .prefix("mediafs-mount-")
-            .tempdir()
-            .unwrap();
-        let dir = scratch.path().join("mnt");
-        fs::create_dir(&dir).unwrap();
-        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let (bucket, prefix) = (bucket.clone(), prefix.to_owned());
-        let mut mount = Self {
-            bucket,
-            dir,
-            scratch,
-            flags,
-            prefix,
-            daemon: None,
-        };
-        mount.start();
-        mount
+    pub fn builder() -> MountBuilder {
+        Self::on(Server::shared())
     }
 
-    fn start(&mut self) {
-        let place = format!("{}/{}", self.bucket.name, self.prefix);
-        let log = fs::File::options()
+    pub fn on(server: &Server) -> MountBuilder {
+        MountBuilder::new(server)
+    }
+
+    /// Not mounted yet.
+    pub(super) fn planned(plan: MountBuilder) -> Self {
+        Self {
+            root: plan.root.clone(),
+            plan: Some(plan),
+            child: None,
+            watchdog: None,
+        }
+    }
+
+    fn plan(&self) -> &MountBuilder {
+        self.plan.as_ref().unwrap()
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.plan().client
+    }
+
+    pub fn bucket(&self) -> &str {
+        &self.plan().bucket
+    }
+
+    /// A folder of this test outside the mount.
+    pub fn scratch(&self) -> &Path {
+        self.plan().scratch()
+    }
+
+    /// A path in the mount.
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// The bytes that another client finds for a path of the mount.
+    #[track_caller]
+    pub fn object(&self, path: &str) -> Option<Vec<u8>> {
+        let key = format!("{}{path}", self.plan().prefix);
+        self.client().get(self.bucket(), &key)
+    }
+
+    /// Has another client put an object for a path of the mount.
+    #[track_caller]
+    pub fn put_object(&self, path: &str, body: &[u8]) {
+        let key = format!("{}{path}", self.plan().prefix);
+        self.client().put(self.bucket(), &key, body);
+    }
+
+    /// Every key of the bucket, in order.
+    #[track_caller]
+    pub fn keys(&self) -> Vec<String> {
+        let listed = self.client().list(self.bucket(), "");
+        listed.into_iter().map(|(key, _)| key).collect()
+    }
+
+    #[track_caller]
+    pub(super) fn start(&mut self) {
+        let plan = self.plan();
+        let mut command = dies_with_parent("TERM", plan.program());
+        if let Some(uid) = plan.uid {
+            command = Command::new("setpriv");
+            command
+                .args(["--reuid", &uid.to_string(), "--regid", &uid.to_string()])
+                .args(["--clear-groups", "--pdeathsig", "TERM"])
+                .arg(plan.program());
+        }
+        let mut command = plan.command_after(command);
+        let log = File::options()
             .append(true)
             .create(true)
             .open(self.log_path())
             .unwrap();
-        let mut command = mount_command(&self.bucket, &place, &self.dir);
         command
-            .arg("--spool")
-            .arg(self.spool())
             .arg("--foreground")
-            .args(&self.flags);
-        command
-            .args(["--log", "mediafs=debug"])
-            .stdout(Stdio::null())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
             .stderr(log);
-        let mut daemon = command.spawn().unwrap();
-        wait_until("the mount is there", || {
+        let child = command.spawn().unwrap();
+        self.watchdog = Some(watch(&child, &self.root));
+        self.child = Some(child);
+        self.wait_until_served();
+    }
+
+    #[track_caller]
+    fn wait_until_served(&mut self) {
+        let started = Instant::now();
+        while !is_mounted(&self.root) {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "mediafs ended: {ended:?}\n{}", self.log());
             assert!(
-                daemon.try_wait().unwrap().is_none(),
-                "the daemon ended:\n{}",
+                started.elapsed() < MOUNTED_WITHIN,
+                "not mounted\n{}",
                 self.log()
             );
-            is_mounted(&self.dir)
-        });
-        // INIT is answered when the root can be listed.
-        fs::read_dir(&self.dir).unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-        self.daemon = Some(daemon);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.plan().uid.is_none() {
+            std::fs::read_dir(&self.root).unwrap();
+            rustix::fs::statvfs(&self.root).unwrap();
+        }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-
-    pub fn spool(&self) -> PathBuf {
-        self.scratch.path().join("spool")
-    }
-
-    /// Bytes that the daemon could not upload, by their paths.
-    pub fn lost_and_found(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.spool().join("lost+found")).unwrap();
-        entries
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_none())
-            .collect()
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.scratch.path().join("log")
-    }
-
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
-    }
-
-    /// Requests of one kind that the log tells of, such as `ListObjectsV2`.
-    pub fn requests(&self, op: &str) -> usize {
-        self.log()
-            .lines()
-            .filter(|line| line.contains(&format!("op={op} ")))
-            .count()
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.daemon.as_ref().unwrap().id()
-    }
-
-    /// Ends the daemon by a signal and waits for it.
-    pub fn stop_by(&mut self, name: &str) -> ExitStatus {
-        let mut daemon = self.daemon.take().unwrap();
-        signal(&daemon, name);
-        daemon.wait().unwrap()
-    }
-
-    /// Waits for a daemon whose mount somebody else takes away.
-    pub fn wait(&mut self) -> ExitStatus {
-        self.daemon.take().unwrap().wait().unwrap()
-    }
-
+    /// Ends the daemon with SIGTERM, which must drain, unmount and exit with 0.
+    #[track_caller]
     pub fn unmount(&mut self) {
-        let status = self.stop_by("TERM");
-        assert!(status.success(), "{status}\n{}", self.log());
-        assert!(!is_mounted(&self.dir));
+        self.signal(Signal::TERM);
+        let status = self.wait_for_exit();
+        assert!(status.success(), "SIGTERM: {status}\n{}", self.log());
+        assert!(!is_mounted(&self.root), "still mounted\n{}", self.log());
     }
 
-    /// A new daemon for the same bucket and mountpoint.
+    /// Unmounts where mounted, and mounts the same again.
+    #[track_caller]
     pub fn remount(&mut self) {
-        if self.daemon.is_some() {
+        if self.child.is_some() {
             self.unmount();
         }
         self.start();
     }
 
-    /// Ends the daemon without warning and clears the dead mount away.
-    pub fn kill(&mut self) {
-        self.stop_by("KILL");
-        detach(&self.dir);
+    /// Kills the daemon without warning and takes away the mount it leaves.
+    #[track_caller]
+    pub fn kill9(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait_for_exit();
+        detach(&self.root);
     }
-}
 
-fn detach(dir: &Path) {
-    if is_mounted(dir) {
-        Command::new("umount").arg("-l").arg(dir).status().ok();
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
+    }
+
+    /// Waits for the daemon's end.
+    #[track_caller]
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let mut status = None;
+        let started = Instant::now();
+        while status.is_none() && started.elapsed() < ENDED_WITHIN {
+            status = child.try_wait().unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let Some(status) = status else {
+            self.child = Some(child);
+            panic!("mediafs has not ended\n{}", self.log());
+        };
+        self.watchdog = None;
+        status
+    }
+
+    /// Waits until a path of the mount shows what another client did.
+    #[track_caller]
+    pub fn wait_for(&self, path: &str, what: &str, mut holds: impl FnMut(&Path) -> bool) {
+        let path = self.path(path);
+        wait_until(Duration::from_secs(20), what, || holds(&path));
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.plan().dir.path().join("log")
+    }
+
+    /// Everything that the daemon has said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.log();
-            let tail: Vec<_> = log.lines().rev().take(60).collect();
-            eprintln!(
-                "--- log of the daemon, last lines first\n{}",
-                tail.join("\n")
-            );
+            eprintln!("--- mediafs said:\n{}---", self.log());
         }
-        detach(&self.dir);
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().ok();
-            daemon.wait().ok();
+        // A mount without its daemon blocks nobody; one in the way of the
+        // folders' removal would delete the bucket's files.
+        if self.child.is_none() && is_mounted(&self.root) {
+            for pid in daemons_of(&self.root) {
+                kill_process(pid, Signal::KILL).ok();
+            }
+        }
+        detach(&self.root);
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        if is_mounted(&self.root)
+            && let Some(plan) = self.plan.take()
+        {
+            eprintln!("left behind: {}", plan.dir.keep().display());
         }
     }
+}
+
+/// Kills the daemon after `WATCHDOG`, unless the sender is dropped before.
+fn watch(child: &Child, root: &Path) -> Sender<()> {
+    let (sender, receiver) = mpsc::channel::<()>();
+    let (pid, root) = (Pid::from_child(child), root.to_owned());
+    std::thread::spawn(move || {
+        if receiver.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("watchdog: {} is killed after {WATCHDOG:?}", root.display());
+            kill_process(pid, Signal::KILL).ok();
+            detach(&root);
+        }
+    });
+    sender
+}
+
+/// Whether a FUSE file system is mounted at exactly this path.
+pub fn is_mounted(root: &Path) -> bool {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table.lines().any(|line| {
+        let mut fields = line.split(' ');
+        let at = fields.nth(4);
+        let kind = line.split(" - ").nth(1).unwrap_or_default();
+        at == root.to_str() && kind.starts_with("fuse")
+    })
+}
+
+/// Unmounts lazily, as often as something is mounted there.
+pub fn detach(root: &Path) {
+    for _ in 0..3 {
+        if !is_mounted(root) {
+            return;
+        }
+        let mut command = Command::new("umount");
+        drop(command.arg("-l").arg(root).stderr(Stdio::null()).status());
+    }
+}
+
+/// Processes that were started with this mountpoint as an argument.
+pub fn daemons_of(root: &Path) -> Vec<Pid> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    numbers
+        .filter(|number| {
+            let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+            let mut words = line.split(|byte| *byte == 0);
+            let program = words.next().unwrap_or_default();
+            program.ends_with(b"mediafs")
+                && words.any(|word| word == root.as_os_str().as_encoded_bytes())
+        })
+        .filter_map(Pid::from_raw)
+        .collect()
 }

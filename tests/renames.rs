@@ -1,0 +1,97 @@
+//! Files that change their names.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use support::data::{MIB, assert_same_bytes};
+use support::{Mount, pattern, sys};
+
+#[test]
+fn a_renamed_file_is_the_same_bytes_under_the_new_key_only() {
+    let mut mount = Mount::fresh();
+    let body = pattern(MIB + 3, 1);
+    fs::create_dir(mount.path("dir")).unwrap();
+    fs::write(mount.path("a.txt"), &body).unwrap();
+    fs::rename(mount.path("a.txt"), mount.path("dir/b.png")).unwrap();
+    assert!(!mount.path("a.txt").exists());
+    assert_same_bytes(&fs::read(mount.path("dir/b.png")).unwrap(), &body, "mount");
+    assert_same_bytes(&mount.object("dir/b.png").unwrap(), &body, "object");
+    assert_eq!(mount.keys(), ["dir/b.png"]);
+    let head = mount.client().head(mount.bucket(), "dir/b.png").unwrap();
+    assert_eq!(head.content_type.as_deref(), Some("image/png"));
+    mount.remount();
+    assert_same_bytes(
+        &fs::read(mount.path("dir/b.png")).unwrap(),
+        &body,
+        "remount",
+    );
+}
+
+#[test]
+fn a_rename_replaces_the_target() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("new"), b"new").unwrap();
+    fs::write(mount.path("old"), b"something longer").unwrap();
+    fs::rename(mount.path("new"), mount.path("old")).unwrap();
+    assert_eq!(fs::read(mount.path("old")).unwrap(), b"new");
+    assert_eq!(mount.object("old").unwrap(), b"new");
+    assert_eq!(mount.keys(), ["old"]);
+}
+
+#[test]
+fn a_rename_that_must_not_replace_does_not() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("a"), b"a").unwrap();
+    fs::write(mount.path("b"), b"b").unwrap();
+    let (a, b) = (mount.path("a"), mount.path("b"));
+    let refused = renameat_with(CWD, &a, CWD, &b, RenameFlags::NOREPLACE).unwrap_err();
+    assert_eq!(refused.raw_os_error(), libc::EEXIST);
+    assert_eq!(mount.object("b").unwrap(), b"b");
+    fs::remove_file(&b).unwrap();
+    renameat_with(CWD, &a, CWD, &b, RenameFlags::NOREPLACE).unwrap();
+    assert_eq!(mount.object("b").unwrap(), b"a");
+}
+
+#[test]
+fn a_file_renamed_while_it_is_written_is_stored_under_the_new_name() {
+    let mut mount = Mount::fresh();
+    let mut file = File::create(mount.path("upload.part")).unwrap();
+    file.write_all(b"first ").unwrap();
+    fs::rename(mount.path("upload.part"), mount.path("upload.txt")).unwrap();
+    file.write_all(b"second").unwrap();
+    sys::close(file).unwrap();
+    assert_eq!(mount.object("upload.txt").unwrap(), b"first second");
+    mount.unmount();
+    assert_eq!(mount.keys(), ["upload.txt"]);
+}
+
+#[test]
+fn an_open_file_can_be_read_after_its_rename() {
+    let mount = Mount::fresh();
+    let body = pattern(3 * MIB, 2);
+    mount.put_object("a", &body);
+    mount.wait_for("a", "the file", |path| path.exists());
+    let mut file = File::open(mount.path("a")).unwrap();
+    fs::rename(mount.path("a"), mount.path("b")).unwrap();
+    let mut seen = Vec::new();
+    std::io::Read::read_to_end(&mut file, &mut seen).unwrap();
+    assert_same_bytes(&seen, &body, "through the old handle");
+}
+
+#[test]
+fn a_rename_of_nothing_and_onto_a_directory_fails() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("f"), b"x").unwrap();
+    fs::create_dir(mount.path("d")).unwrap();
+    let missing = fs::rename(mount.path("none"), mount.path("g"));
+    assert_eq!(sys::errno(missing), libc::ENOENT);
+    assert_eq!(
+        sys::errno(fs::rename(mount.path("f"), mount.path("d"))),
+        libc::EISDIR
+    );
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
+}

@@ -1,0 +1,213 @@
+//! An S3 client of the tests' own, to see the bucket as other programs see it.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_s3::config::{BehaviorVersion, Region, retry::RetryConfig};
+use aws_sdk_s3::primitives::ByteStream;
+use tokio::runtime::Runtime;
+
+use super::servers::{Credentials, Server};
+
+/// Every call blocks; failures panic unless the name starts with `try_`.
+#[derive(Debug)]
+pub struct Client {
+    s3: aws_sdk_s3::Client,
+    runtime: Runtime,
+}
+
+/// What HEAD says of an object.
+#[derive(Debug)]
+pub struct Head {
+    pub size_bytes: u64,
+    pub content_type: Option<String>,
+    pub etag: String,
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Client {
+    /// A client with every right.
+    pub fn new(server: &Server) -> Self {
+        Self::with(server, &server.owner)
+    }
+
+    pub fn with(server: &Server, credentials: &Credentials) -> Self {
+        let credentials = aws_sdk_s3::config::Credentials::new(
+            credentials.access_key.clone(),
+            credentials.secret_key.clone(),
+            None,
+            None,
+            "tests",
+        );
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&server.endpoint)
+            .region(Region::new(server.region))
+            .credentials_provider(credentials)
+            .force_path_style(true)
+            .retry_config(RetryConfig::standard().with_max_attempts(3))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        Self {
+            s3: aws_sdk_s3::Client::from_conf(config),
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap(),
+        }
+    }
+
+    pub fn try_create_bucket(&self, bucket: &str) -> bool {
+        let request = self.s3.create_bucket().bucket(bucket).send();
+        match self.runtime.block_on(request) {
+            Ok(_) => true,
+            Err(error) => error
+                .as_service_error()
+                .is_some_and(|e| e.is_bucket_already_owned_by_you()),
+        }
+    }
+
+    #[track_caller]
+    pub fn create_bucket(&self, bucket: &str) {
+        let request = self.s3.create_bucket().bucket(bucket).send();
+        self.runtime.block_on(request).unwrap();
+    }
+
+    pub fn try_put(&self, bucket: &str, key: &str, body: &[u8]) -> bool {
+        let request = self
+            .s3
+            .put_object()
+            .bucket(bucket)
+            .key(key)
+            .body(ByteStream::from(body.to_vec()))
+            .send();
+        self.runtime.block_on(request).is_ok()
+    }
+
+    #[track_caller]
+    pub fn put(&self, bucket: &str, key: &str, body: &[u8]) {
+        self.put_with(bucket, key, body, None, &[]);
+    }
+
+    /// Puts an object with a Content-Type and user metadata.
+    #[track_caller]
+    pub fn put_with(
+        &self,
+        bucket: &str,
+        key: &str,
+        body: &[u8],
+        content_type: Option<&str>,
+        metadata: &[(&str, &str)],
+    ) {
+        let mut request = self
+            .s3
+            .put_object()
+            .bucket(bucket)
+            .key(key)
+            .set_content_type(content_type.map(str::to_owned))
+            .body(ByteStream::from(body.to_vec()));
+        for (name, value) in metadata {
+            request = request.metadata(*name, *value);
+        }
+        self.runtime.block_on(request.send()).unwrap();
+    }
+
+    /// Puts many small objects, some at a time.
+    pub fn put_many(&self, bucket: &str, objects: impl IntoIterator<Item = (String, Vec<u8>)>) {
+        use futures::stream::{self, StreamExt};
+        let uploads = objects.into_iter().map(|(key, body)| {
+            let request = self.s3.put_object().bucket(bucket).key(key);
+            async move { request.body(ByteStream::from(body)).send().await }
+        });
+        self.runtime.block_on(async {
+            let mut answers = stream::iter(uploads).buffer_unordered(16);
+            while let Some(answer) = answers.next().await {
+                answer.unwrap();
+            }
+        });
+    }
+
+    /// The object's bytes, or nothing when there is none.
+    #[track_caller]
+    pub fn get(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
+        match self.try_get(bucket, key) {
+            Ok(found) => found,
+            Err(error) => panic!("GET {key}: {error}"),
+        }
+    }
+
+    pub fn try_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, String> {
+        self.runtime.block_on(async {
+            let answer = self.s3.get_object().bucket(bucket).key(key).send().await;
+            match answer {
+                Ok(answer) => match answer.body.collect().await {
+                    Ok(body) => Ok(Some(body.to_vec())),
+                    Err(error) => Err(format!("{error:?}")),
+                },
+                Err(error) if error.as_service_error().is_some_and(|e| e.is_no_such_key()) => {
+                    Ok(None)
+                }
+                Err(error) => Err(format!("{error:?}")),
+            }
+        })
+    }
+
+    #[track_caller]
+    pub fn head(&self, bucket: &str, key: &str) -> Option<Head> {
+        let request = self.s3.head_object().bucket(bucket).key(key).send();
+        match self.runtime.block_on(request) {
+            Ok(answer) => Some(Head {
+                size_bytes: u64::try_from(answer.content_length().unwrap()).unwrap(),
+                content_type: answer.content_type().map(str::to_owned),
+                etag: answer.e_tag().unwrap_or_default().to_owned(),
+                metadata: answer
+                    .metadata()
+                    .cloned()
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect(),
+            }),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_not_found()) => None,
+            Err(error) => panic!("HEAD {key}: {error:?}"),
+        }
+    }
+
+    /// Every key that starts with `prefix`, in order, with its size.
+    #[track_caller]
+    pub fn list(&self, bucket: &str, prefix: &str) -> Vec<(String, u64)> {
+        let mut found = Vec::new();
+        self.runtime.block_on(async {
+            let mut pages = self
+                .s3
+                .list_objects_v2()
+                .bucket(bucket)
+                .prefix(prefix)
+                .into_paginator()
+                .send();
+            while let Some(page) = pages.next().await {
+                for object in page.unwrap().contents() {
+                    let size = u64::try_from(object.size().unwrap_or(0)).unwrap();
+                    found.push((object.key().unwrap().to_owned(), size));
+                }
+            }
+        });
+        found
+    }
+
+    #[track_caller]
+    pub fn delete(&self, bucket: &str, key: &str) {
+        let request = self.s3.delete_object().bucket(bucket).key(key).send();
+        self.runtime.block_on(request).unwrap();
+    }
+
+    /// Multipart uploads that were begun and neither completed nor aborted.
+    #[track_caller]
+    pub fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {
+        let request = self.s3.list_multipart_uploads().bucket(bucket).send();
+        let answer = self.runtime.block_on(request).unwrap();
+        let uploads = answer.uploads().iter();
+        uploads
+            .map(|u| u.key().unwrap_or_default().to_owned())
+            .collect()
+    }
+}

@@ -1,0 +1,191 @@
+//! How one test mounts: its bucket, folders, options and environment.
+
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::mount::Mount;
+use super::programs::run_within;
+use super::servers::{Credentials, Server};
+
+const COMMAND_WITHIN: Duration = Duration::from_secs(60);
+/// What another client changed is looked for this often, unless a test says otherwise.
+const TTL: &str = "1s";
+
+/// Where and how one test mounts: a bucket, folders and options of its own.
+#[derive(Debug)]
+pub struct MountBuilder {
+    pub bucket: String,
+    /// Ends in `/`, or is empty.
+    pub prefix: String,
+    /// The mountpoint.
+    pub root: PathBuf,
+    pub client: Client,
+    /// Mountpoint, spool and log.
+    pub(super) dir: TempDir,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    unset: Vec<OsString>,
+    pub(super) uid: Option<u32>,
+}
+
+impl MountBuilder {
+    /// A fresh bucket of a server, and the options that every test has.
+    pub fn new(server: &Server) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let bucket = format!("test-{}-{number}", std::process::id());
+        let client = Client::new(server);
+        client.create_bucket(&bucket);
+        let dir = tempfile::Builder::new()
+            .prefix("mediafs-mount-")
+            .tempdir()
+            .unwrap();
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let root = dir.path().canonicalize().unwrap().join("mnt");
+        std::fs::create_dir(&root).unwrap();
+        let this = Self {
+            bucket,
+            prefix: String::new(),
+            root,
+            client,
+            dir,
+            args: Vec::new(),
+            env: Vec::new(),
+            unset: Vec::new(),
+            uid: None,
+        };
+        let spool = this.dir.path().join("spool");
+        this.args(["--endpoint-url", &server.endpoint, "--force-path-style"])
+            .args(["--region", server.region, "--ttl", TTL])
+            .arg("--spool")
+            .arg(spool)
+            .credentials(&server.owner)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+    }
+
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Gives an option another value than every test has.
+    pub fn set(mut self, option: &str, value: impl Into<OsString>) -> Self {
+        let at = self.args.iter().position(|arg| arg == option).unwrap();
+        self.args[at + 1] = value.into();
+        self
+    }
+
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn credentials(self, credentials: &Credentials) -> Self {
+        self.env("AWS_ACCESS_KEY_ID", &*credentials.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &*credentials.secret_key)
+    }
+
+    /// Removes an environment variable from what the daemon is given.
+    pub fn unset(mut self, name: &str) -> Self {
+        self.env.retain(|(known, _)| known != name);
+        self.unset.push(name.into());
+        self
+    }
+
+    /// Serves only the keys below `prefix`.
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.prefix = format!("{}/", prefix.trim_end_matches('/'));
+        self
+    }
+
+    pub fn bucket(mut self, bucket: &str) -> Self {
+        self.bucket = bucket.to_owned();
+        self
+    }
+
+    pub fn mountpoint(mut self, path: impl Into<PathBuf>) -> Self {
+        self.root = path.into();
+        self
+    }
+
+    /// Runs the daemon as this user, who gets the folders.
+    pub fn user(mut self, uid: u32) -> Self {
+        for path in [self.dir.path(), &self.root] {
+            std::os::unix::fs::chown(path, Some(uid), Some(uid)).unwrap();
+        }
+        self.uid = Some(uid);
+        self
+    }
+
+    /// A folder of this test, on the same file system as the mountpoint's parent.
+    pub fn scratch(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `mediafs mount` in the background, as a user types it.
+    pub fn command(&self) -> Command {
+        self.command_after(Command::new(self.program()))
+    }
+
+    /// Runs `mediafs mount` in the background and returns what became of it.
+    #[track_caller]
+    pub fn run(&self) -> Output {
+        run_within(COMMAND_WITHIN, &mut self.command())
+    }
+
+    /// Adds the arguments and environment of `mediafs mount` to a command that
+    /// starts the program.
+    pub fn command_after(&self, mut command: Command) -> Command {
+        let prefix = self.prefix.trim_end_matches('/');
+        let what = if prefix.is_empty() {
+            self.bucket.clone()
+        } else {
+            format!("{}/{prefix}", self.bucket)
+        };
+        command.arg("mount").arg(what).arg(&self.root);
+        command.args(&self.args);
+        for name in &self.unset {
+            command.env_remove(name);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// The daemon's binary; a copy where the user could not reach the original.
+    pub fn program(&self) -> PathBuf {
+        let built = PathBuf::from(env!("CARGO_BIN_EXE_mediafs"));
+        if self.uid.is_none() {
+            return built;
+        }
+        let copy = self.dir.path().join("mediafs");
+        if !copy.exists() {
+            std::fs::copy(built, &copy).unwrap();
+        }
+        copy
+    }
+
+    /// Starts the daemon in the foreground and waits until it serves.
+    #[track_caller]
+    pub fn start(self) -> Mount {
+        let mut mount = Mount::planned(self);
+        mount.start();
+        mount
+    }
+
+    /// Takes over what `run` has mounted.
+    pub fn adopt(self) -> Mount {
+        Mount::planned(self)
+    }
+}

@@ -1,0 +1,112 @@
+//! Other programs, and waiting for what they do.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const POLL_EVERY: Duration = Duration::from_millis(20);
+
+/// Waits until `holds`, and panics with `what` when it does not within `deadline`.
+#[track_caller]
+pub fn wait_until(deadline: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    loop {
+        if holds() {
+            return;
+        }
+        assert!(
+            start.elapsed() < deadline,
+            "not within {deadline:?}: {what}"
+        );
+        std::thread::sleep(POLL_EVERY);
+    }
+}
+
+/// The virtual environment that `scripts/test` makes.
+pub fn venv() -> PathBuf {
+    let dir = std::env::var_os("MEDIAFS_TEST_VENV").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv"),
+        PathBuf::from,
+    );
+    assert!(
+        dir.join("bin/weed").exists(),
+        "no S3 server in {}: run scripts/test once, it installs what the tests need",
+        dir.display()
+    );
+    dir
+}
+
+pub fn python() -> PathBuf {
+    venv().join("bin/python")
+}
+
+/// Runs a Python program with arguments, and returns what it printed.
+#[track_caller]
+pub fn run_python(program: &str, args: &[&Path]) -> String {
+    let mut command = Command::new(python());
+    command.arg("-c").arg(program).args(args);
+    succeeds(&mut command)
+}
+
+/// Runs a shell script with `$1`, `$2`... and returns what it printed.
+#[track_caller]
+pub fn run_shell(script: &str, args: &[&Path]) -> String {
+    let mut command = Command::new("sh");
+    command.args(["-ec", script, "sh"]).args(args);
+    succeeds(&mut command)
+}
+
+/// Runs a program that must end with 0.
+#[track_caller]
+pub fn succeeds(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        said(&output)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Everything that a program printed.
+pub fn said(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Runs a program to its end, or kills it and panics after `deadline`.
+///
+/// Its output goes to files: a daemon that it leaves behind would keep a pipe open.
+#[track_caller]
+pub fn run_within(deadline: Duration, command: &mut Command) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, err) = (dir.path().join("out"), dir.path().join("err"));
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&out).unwrap())
+        .stderr(std::fs::File::create(&err).unwrap())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if start.elapsed() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let log = std::fs::read_to_string(&err).unwrap_or_default();
+            panic!("still running after {deadline:?}: {command:?}\n{log}");
+        }
+        std::thread::sleep(POLL_EVERY);
+    };
+    Output {
+        status,
+        stdout: std::fs::read(&out).unwrap(),
+        stderr: std::fs::read(&err).unwrap(),
+    }
+}

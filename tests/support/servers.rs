@@ -1,0 +1,265 @@
+//! S3 servers on the loopback interface.
+//!
+//! Each lives in a folder of its own and dies with the test process, however
+//! that ends: the kernel sends it SIGKILL when the thread that started it is
+//! gone, and that thread sleeps until the process ends.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::garage;
+use super::programs::venv;
+
+/// A first start writes little; a machine that builds at the same time is slow.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const START_TRIES: usize = 3;
+
+/// May do anything.
+pub const OWNER: Credentials = Credentials::fixed("k", "s");
+/// May list and read every bucket, and write none.
+pub const READER: Credentials = Credentials::fixed("reader", "reader-secret");
+/// May do nothing in any bucket of the tests.
+pub const STRANGER: Credentials = Credentials::fixed("stranger", "stranger-secret");
+
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    pub access_key: std::borrow::Cow<'static, str>,
+    pub secret_key: std::borrow::Cow<'static, str>,
+}
+
+impl Credentials {
+    const fn fixed(access_key: &'static str, secret_key: &'static str) -> Self {
+        Self {
+            access_key: std::borrow::Cow::Borrowed(access_key),
+            secret_key: std::borrow::Cow::Borrowed(secret_key),
+        }
+    }
+}
+
+/// A running S3 server.
+#[derive(Debug)]
+pub struct Server {
+    pub endpoint: String,
+    pub region: &'static str,
+    pub owner: Credentials,
+    child: Mutex<Child>,
+    dir: TempDir,
+}
+
+impl Server {
+    /// The server that this test binary's tests share: SeaweedFS, or the one
+    /// that `MEDIAFS_TEST_SERVER` names.
+    pub fn shared() -> &'static Server {
+        match std::env::var("MEDIAFS_TEST_SERVER").as_deref() {
+            Err(_) | Ok("seaweedfs") => Self::seaweedfs(),
+            Ok("moto") => Self::moto(),
+            Ok("garage") => {
+                static GARAGE: OnceLock<Server> = OnceLock::new();
+                GARAGE.get_or_init(garage::start)
+            }
+            Ok(other) => panic!("MEDIAFS_TEST_SERVER={other}: seaweedfs, moto or garage"),
+        }
+    }
+
+    /// The shared SeaweedFS.
+    pub fn seaweedfs() -> &'static Server {
+        static SEAWEEDFS: OnceLock<Server> = OnceLock::new();
+        SEAWEEDFS.get_or_init(Self::private)
+    }
+
+    /// The shared moto.
+    pub fn moto() -> &'static Server {
+        static MOTO: OnceLock<Server> = OnceLock::new();
+        MOTO.get_or_init(|| started("moto", moto_command))
+    }
+
+    /// A SeaweedFS of one test, to stop and kill.
+    pub fn private() -> Server {
+        started("seaweedfs", seaweedfs_command)
+    }
+
+    /// Freezes the server: connections open, answers never come.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Ends the server at once: connections are refused from now on.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child.lock().unwrap());
+        kill_process(pid, signal).unwrap();
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until a bucket can be made and an object put; false when the
+    /// process has ended or the time is over.
+    fn is_ready(&self) -> bool {
+        let client = Client::new(self);
+        let start = Instant::now();
+        while start.elapsed() < READY_WITHIN {
+            if self.child.lock().unwrap().try_wait().unwrap().is_some() {
+                return false;
+            }
+            if client.try_create_bucket("ready") && client.try_put("ready", "probe", b"x") {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let mut child = self.child.lock().unwrap_or_else(|e| e.into_inner());
+        drop(child.kill());
+        drop(child.wait());
+    }
+}
+
+/// How to start a server in a folder: its command and the port of its S3 service.
+type Recipe = fn(&Path) -> (Command, u16);
+
+/// Starts a server and waits until it serves. Ports are chosen before they are
+/// used, so another program can take one in between: then it is tried again.
+fn started(name: &str, recipe: Recipe) -> Server {
+    let mut log = String::new();
+    for _ in 0..START_TRIES {
+        let server = spawned(name, recipe, OWNER, "us-east-1");
+        if server.is_ready() {
+            return server;
+        }
+        log = server.log();
+    }
+    panic!("{name} does not serve after {START_TRIES} tries:\n{log}");
+}
+
+/// Starts a server without waiting for it.
+pub fn spawned(name: &str, recipe: Recipe, owner: Credentials, region: &'static str) -> Server {
+    let dir = tempfile::Builder::new()
+        .prefix(&format!("mediafs-{name}-"))
+        .tempdir()
+        .unwrap();
+    let (mut command, port) = recipe(dir.path());
+    let log = File::create(dir.path().join("log")).unwrap();
+    command
+        .env("TMPDIR", dir.path())
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log);
+    Server {
+        endpoint: format!("http://127.0.0.1:{port}"),
+        region,
+        owner,
+        child: Mutex::new(spawn_for_life(command)),
+        dir,
+    }
+}
+
+/// A command whose process gets `signal` when the thread that spawned it ends.
+pub fn dies_with_parent(signal: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", signal]).arg(program);
+    command
+}
+
+/// Spawns from a thread that stays until the process ends.
+fn spawn_for_life(mut command: Command) -> Child {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        tell.send(command.spawn()).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    told.recv().unwrap().unwrap()
+}
+
+/// `N` free ports of the loopback interface, all different.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+fn seaweedfs_command(dir: &Path) -> (Command, u16) {
+    let identity = |name: &str, credentials: &Credentials, actions: &[&str]| {
+        serde_json::json!({
+            "name": name,
+            "credentials": [{
+                "accessKey": credentials.access_key,
+                "secretKey": credentials.secret_key,
+            }],
+            "actions": actions,
+        })
+    };
+    let config = serde_json::json!({"identities": [
+        identity("owner", &OWNER, &["Admin", "Read", "Write", "List", "Tagging"]),
+        identity("reader", &READER, &["Read", "List"]),
+        identity("stranger", &STRANGER, &["Read:not-a-bucket-of-the-tests"]),
+    ]});
+    let config_path: PathBuf = dir.join("s3.json");
+    std::fs::write(&config_path, config.to_string()).unwrap();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let [
+        s3,
+        s3_grpc,
+        master,
+        master_grpc,
+        volume,
+        volume_grpc,
+        filer,
+        filer_grpc,
+    ] = free_ports();
+    let mut command = dies_with_parent("KILL", venv().join("bin/weed"));
+    command
+        .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
+        // Each bucket takes seven volumes, and each test a bucket.
+        .args(["-master.volumeSizeLimitMB=128", "-volume.max=2000"])
+        .args(["-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+        .arg("-master.telemetry=false")
+        .arg(format!("-dir={}", dir.join("data").display()))
+        .arg(format!("-s3.config={}", config_path.display()))
+        .arg(format!("-s3.port={s3}"))
+        .arg(format!("-s3.port.grpc={s3_grpc}"))
+        .arg(format!("-master.port={master}"))
+        .arg(format!("-master.port.grpc={master_grpc}"))
+        .arg(format!("-volume.port={volume}"))
+        .arg(format!("-volume.port.grpc={volume_grpc}"))
+        .arg(format!("-filer.port={filer}"))
+        .arg(format!("-filer.port.grpc={filer_grpc}"));
+    (command, s3)
+}
+
+fn moto_command(_dir: &Path) -> (Command, u16) {
+    let [port] = free_ports();
+    let mut command = dies_with_parent("KILL", venv().join("bin/python"));
+    command
+        .args(["-m", "moto.server", "-H", "127.0.0.1", "-p"])
+        .arg(port.to_string());
+    (command, port)
+}
