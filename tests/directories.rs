@@ -221,7 +221,8 @@ fn a_marker_of_another_client_is_an_empty_directory() {
 
 #[test]
 fn a_directory_whose_keys_another_client_removes_goes_away() {
-    let mount = Mount::fresh();
+    // SeaweedFS lists an emptied directory for a while: moto does not.
+    let mount = Mount::on(Server::moto()).start();
     mount.put_object("d/f", b"x");
     mount.wait_for("d/f", "the file", |path| path.exists());
     mount.client().delete(mount.bucket(), "d/f");

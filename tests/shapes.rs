@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::FileExt;
 
 use libc::O_RDWR;

@@ -92,7 +92,10 @@ const MOUNT_AS_USER: &str = r#"
 
 #[track_caller]
 fn mounted_as_user(then: &str) -> (MountBuilder, Output) {
-    let plan = Mount::builder().user(NOBODY).env("HOME", "/nonexistent");
+    let plan = Mount::builder()
+        .user(NOBODY)
+        .env("HOME", "/nonexistent")
+        .args(["--uid", "65534", "--gid", "65534"]);
     let device = plan.scratch().join("device");
     fs::create_dir(&device).unwrap();
     let mut unshared = Command::new("unshare");
@@ -121,8 +124,17 @@ fn a_user_without_rights_mounts_and_unmounts_with_fusermount3() {
 
 #[test]
 fn a_mount_of_a_user_without_rights_ends_by_sigterm() {
-    let then = "echo hello > $root/f; kill $(pgrep -u 65534 -f \"mount .* $root \"); \
-                i=0; while mountpoint -q $root; do i=$((i+1)); [ $i -lt 200 ]; sleep 0.1; done";
+    let then = r#"
+        echo hello > $root/f
+        for process in /proc/[0-9]*; do
+            case $(tr '\0' ' ' < $process/cmdline) in "$1 mount "*) kill ${process#/proc/} ;; esac
+        done 2>/dev/null
+        tries=0
+        while mountpoint -q $root; do
+            tries=$((tries+1))
+            [ $tries -lt 200 ]
+            sleep 0.1
+        done"#;
     let (plan, output) = mounted_as_user(then);
     assert!(output.status.success(), "{}", said(&output));
     wait_until(ENDED_WITHIN, "the daemon's end", || {
