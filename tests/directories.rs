@@ -220,16 +220,6 @@ fn a_marker_of_another_client_is_an_empty_directory() {
 }
 
 #[test]
-fn a_directory_whose_keys_another_client_removes_goes_away() {
-    let mount = Mount::fresh();
-    mount.put_object("d/f", b"x");
-    mount.wait_for("d/f", "the file", |path| path.exists());
-    mount.client().delete(mount.bucket(), "d/f");
-    mount.wait_for("d", "its end", |path| !path.exists());
-    assert_eq!(names(&mount.root), [""; 0]);
-}
-
-#[test]
 fn os_walk_finds_every_file_below() {
     let mount = Mount::fresh();
     for key in ["a/1", "a/b/2", "a/b/c/3", "z/4"] {
