@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use support::sys::DirStream;
-use support::{Mount, run_python, sys};
+use support::{Mount, Server, run_python, sys};
 
 /// The names in a directory, each counted.
 fn names(path: &Path) -> Vec<String> {
@@ -220,6 +220,17 @@ fn a_marker_of_another_client_is_an_empty_directory() {
 }
 
 #[test]
+fn a_directory_whose_keys_another_client_removes_goes_away() {
+    // SeaweedFS lists an emptied directory for a while: moto does not.
+    let mount = Mount::on(Server::moto()).start();
+    mount.put_object("d/f", b"x");
+    mount.wait_for("d/f", "the file", |path| path.exists());
+    mount.client().delete(mount.bucket(), "d/f");
+    mount.wait_for("d", "its end", |path| !path.exists());
+    assert_eq!(names(&mount.root), [""; 0]);
+}
+
+#[test]
 fn os_walk_finds_every_file_below() {
     let mount = Mount::fresh();
     for key in ["a/1", "a/b/2", "a/b/c/3", "z/4"] {
@@ -233,4 +244,42 @@ fn os_walk_finds_every_file_below() {
     let printed = run_python(program, &[&mount.root]);
     let want = ". ['a', 'z'] []\na ['b'] ['1']\na/b ['c'] ['2']\na/b/c [] ['3']\nz [] ['4']\n";
     assert_eq!(printed, want);
+}
+
+#[test]
+fn markers_are_always_or_never_there_where_the_option_says_so() {
+    let always = Mount::builder().args(["--dir-markers", "always"]).start();
+    fs::create_dir_all(always.path("a/b")).unwrap();
+    fs::write(always.path("a/b/f"), b"x").unwrap();
+    assert_eq!(always.keys(), ["a/", "a/b/", "a/b/f"]);
+    // SeaweedFS keeps an emptied directory for a while, marker or not: moto does not.
+    let plan = Mount::on(Server::moto());
+    let mut never = plan.args(["--dir-markers", "never"]).start();
+    fs::create_dir_all(never.path("a/b")).unwrap();
+    assert!(never.path("a/b").is_dir());
+    assert_eq!(never.keys(), Vec::<String>::new());
+    never.remount();
+    assert_eq!(names(&never.root), [""; 0]);
+}
+
+#[test]
+fn a_position_stays_good_while_the_directory_changes() {
+    let mount = Mount::fresh();
+    let objects = (0..300).map(|i| (format!("d/f{i:03}"), b"x".to_vec()));
+    mount.client().put_many(mount.bucket(), objects);
+    mount.wait_for("d/f299", "the files", |path| path.exists());
+    let mut stream = DirStream::open(&mount.path("d")).unwrap();
+    for _ in 0..100 {
+        stream.next().unwrap();
+    }
+    let position = stream.tell();
+    let mut rest = stream.rest();
+    fs::remove_file(mount.path("d/f000")).unwrap();
+    fs::remove_file(mount.path("d/f150")).unwrap();
+    fs::write(mount.path("d/new"), b"x").unwrap();
+    stream.seek(position);
+    let mut again = stream.rest();
+    again.retain(|name| !["f000", "f150", "new"].contains(&name.as_str()));
+    rest.retain(|name| !["f000", "f150"].contains(&name.as_str()));
+    assert_eq!(again, rest);
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use support::data::MIB;
 use support::servers::READER;
-use support::{Mount, Server, pattern, python, sys, wait_until};
+use support::{Hands, Mount, Server, pattern, python, sys, wait_until};
 
 /// Longer than the request timeout with its retries, shorter than for ever.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
@@ -49,18 +49,25 @@ fn a_refused_big_upload_fails_a_write_or_the_close() {
 }
 
 #[test]
-fn with_the_server_gone_close_and_fsync_fail_in_time() {
+fn with_the_server_gone_close_and_fsync_fail_in_time_and_the_bytes_are_kept() {
     let server = Server::private();
     let mount = Mount::on(&server).args(["--request-timeout", "2s"]).start();
-    let mut synced = File::create(mount.path("synced")).unwrap();
-    let mut closed = File::create(mount.path("closed")).unwrap();
-    synced.write_all(b"bytes").unwrap();
-    closed.write_all(b"bytes").unwrap();
+    let (mut syncing, mut closing) = (Hands::at(&mount.root), Hands::at(&mount.root));
+    syncing.write_new("synced", "kept by fsync");
+    closing.write_new("closed", "kept by close");
     server.kill();
     let start = Instant::now();
-    assert_eq!(sys::errno(synced.sync_all()), libc::EIO);
-    assert_eq!(sys::errno(sys::close(closed)), libc::EIO);
+    assert_eq!(syncing.run("os.fsync(fd)"), Err(libc::EIO));
+    assert_eq!(closing.run("os.close(fd)"), Err(libc::EIO));
     assert!(start.elapsed() < ANSWERED_WITHIN, "{:?}", start.elapsed());
+    // Whatever becomes of the handle, it has been told.
+    drop(syncing);
+    let kept = [&b"kept by close"[..], b"kept by fsync"];
+    wait_until(ANSWERED_WITHIN, "the bytes in lost+found", || {
+        let mut found = mount.lost_and_found();
+        found.sort();
+        found == kept
+    });
 }
 
 #[test]
@@ -71,11 +78,11 @@ fn a_server_that_never_answers_ends_in_an_error_and_all_is_well_when_it_does() {
     let mount = plan.start();
     let unread = mount.path("unread");
     assert_eq!(fs::metadata(&unread).unwrap().len(), MIB as u64);
-    let mut file = File::create(mount.path("f")).unwrap();
-    file.write_all(b"bytes").unwrap();
+    let mut hands = Hands::at(&mount.root);
+    hands.write_new("f", "bytes");
     server.freeze();
     let start = Instant::now();
-    assert_eq!(sys::errno(sys::close(file)), libc::EIO);
+    assert_eq!(hands.run("os.close(fd)"), Err(libc::EIO));
     let read = sys::errno(fs::read(&unread));
     assert!([libc::EIO, libc::ETIMEDOUT].contains(&read), "{read}");
     assert!(start.elapsed() < ANSWERED_WITHIN, "{:?}", start.elapsed());

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use support::data::MIB;
 use support::mount::{daemons_of, is_mounted};
 use support::programs::{run_within, said, succeeds};
-use support::{Mount, Server, pattern, run_python, sys, wait_until};
+use support::{Hands, Mount, Server, pattern, run_python, sys, wait_until};
 
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -115,26 +115,30 @@ fn a_close_that_said_ok_is_in_the_bucket_though_sigterm_came_during_it() {
 }
 
 #[test]
-fn sigterm_with_an_open_file_ends_in_time_and_its_bytes_are_not_lost() {
-    let mut mount = Mount::fresh();
-    let mut file = File::create(mount.path("f")).unwrap();
-    file.write_all(b"written, not closed").unwrap();
+fn sigterm_with_an_open_file_ends_in_time_and_keeps_the_half_file_out_of_the_bucket() {
+    let mut mount = Mount::builder().args(["--drain-timeout", "1s"]).start();
+    let mut hands = Hands::at(&mount.root);
+    hands.write_new("half", "written, not closed");
     mount.signal(Signal::TERM);
     let status = mount.wait_for_exit();
     assert!(status.success(), "{status}\n{}", mount.log());
-    assert_eq!(
-        mount.object("f").as_deref(),
-        Some(&b"written, not closed"[..])
-    );
+    assert!(!is_mounted(&mount.root));
+    assert_eq!(mount.keys(), Vec::<String>::new());
+    assert_eq!(mount.lost_and_found(), [b"written, not closed"]);
 }
 
 #[test]
-fn a_second_mount_after_a_kill_serves_again() {
+fn what_a_killed_daemon_left_open_is_kept_and_what_it_had_stored_is_there() {
     let mut mount = Mount::fresh();
-    fs::write(mount.path("f"), b"bytes").unwrap();
+    fs::write(mount.path("done"), b"done").unwrap();
+    let mut hands = Hands::at(&mount.root);
+    hands.write_new("half", "written, not closed");
     mount.kill9();
+    drop(hands);
     mount.remount();
-    assert_eq!(fs::read(mount.path("f")).unwrap(), b"bytes");
+    assert_eq!(fs::read(mount.path("done")).unwrap(), b"done");
+    assert_eq!(mount.keys(), ["done"]);
+    assert_eq!(mount.lost_and_found(), [b"written, not closed"]);
 }
 
 #[test]

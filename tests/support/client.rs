@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_s3::config::{BehaviorVersion, Region, ResponseChecksumValidation, retry::RetryConfig};
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::{BehaviorVersion, Region, ResponseChecksumValidation};
 use aws_sdk_s3::primitives::ByteStream;
 use tokio::runtime::Runtime;
 
@@ -44,7 +45,7 @@ impl Client {
             .region(Region::new(server.region))
             .credentials_provider(credentials)
             .force_path_style(true)
-            // moto answers the whole of a multipart object with a checksum that is none of it.
+            // moto answers a multipart object with a checksum that is not the object's.
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .retry_config(RetryConfig::standard().with_max_attempts(3))
             .http_client(aws_smithy_http_client::Builder::new().build_http())

@@ -17,6 +17,7 @@
 pub mod client;
 pub mod data;
 pub mod garage;
+pub mod hands;
 pub mod mount;
 pub mod plan;
 pub mod programs;
@@ -25,6 +26,7 @@ pub mod sys;
 
 pub use client::Client;
 pub use data::{pattern, sha256};
+pub use hands::Hands;
 pub use mount::Mount;
 pub use plan::MountBuilder;
 pub use programs::{python, run_python, wait_until};

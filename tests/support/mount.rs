@@ -201,6 +201,26 @@ impl Mount {
         wait_until(Duration::from_secs(20), what, || holds(&path));
     }
 
+    /// Bytes that the daemon has kept because S3 does not have them.
+    pub fn lost_and_found(&self) -> Vec<Vec<u8>> {
+        let folder = self.scratch().join("spool/lost+found");
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        // Beside the bytes lies a file that tells their key.
+        let kept = paths.filter(|path| path.extension().is_none());
+        kept.map(|path| std::fs::read(path).unwrap()).collect()
+    }
+
+    /// Requests of one kind that the log tells of, such as `PutObject`; wants
+    /// `--log mediafs=debug`.
+    pub fn requests(&self, op: &str) -> usize {
+        let mark = format!("op={op} ");
+        self.log()
+            .lines()
+            .filter(|line| line.contains(&mark))
+            .count()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.plan().dir.path().join("log")
     }

@@ -1,0 +1,78 @@
+//! A process of its own that opens and writes files, step by step.
+//!
+//! Not the test process: every child that any test starts there closes its copy
+//! of all open descriptors, and each such close is a FLUSH, which uploads. A
+//! test of what is in S3 *before* the close lets these hands hold the file.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use super::programs::python;
+
+/// Runs each line that it reads, and answers with `ok` or the errno.
+const LOOP: &str = r#"
+import os, sys
+for line in sys.stdin:
+    try:
+        exec(line)
+        print("ok", flush=True)
+    except OSError as error:
+        print(error.errno, flush=True)
+"#;
+
+#[derive(Debug)]
+pub struct Hands {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Hands {
+    /// Works in this folder.
+    pub fn at(folder: &Path) -> Self {
+        let mut child = Command::new(python())
+            .args(["-c", LOOP])
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let orders = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self {
+            child,
+            orders,
+            answers,
+        }
+    }
+
+    /// Runs one line of Python; the errno of what failed.
+    #[track_caller]
+    pub fn run(&mut self, line: &str) -> Result<(), i32> {
+        writeln!(self.orders, "{line}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        match answer.trim() {
+            "ok" => Ok(()),
+            errno => Err(errno
+                .parse()
+                .unwrap_or_else(|_| panic!("{line}: {errno:?}"))),
+        }
+    }
+
+    /// Opens a new file as `fd` and writes to it.
+    #[track_caller]
+    pub fn write_new(&mut self, name: &str, text: &str) {
+        self.run(&format!("fd = os.open({name:?}, os.O_WRONLY | os.O_CREAT)"))
+            .unwrap();
+        self.run(&format!("os.write(fd, b{text:?})")).unwrap();
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
