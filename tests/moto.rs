@@ -87,3 +87,14 @@ fn a_directory_of_several_pages_is_listed_whole() {
         .collect();
     assert_eq!(names.len(), 1500);
 }
+
+/// Not on SeaweedFS, which keeps emptied directories.
+#[test]
+fn a_directory_whose_keys_another_client_removes_goes_away() {
+    let mount = fresh();
+    mount.put_object("d/f", b"x");
+    mount.wait_for("d/f", "the file", |path| path.exists());
+    mount.client().delete(mount.bucket(), "d/f");
+    mount.wait_for("d", "its end", |path| !path.exists());
+    assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 0);
+}

@@ -92,10 +92,7 @@ const MOUNT_AS_USER: &str = r#"
 
 #[track_caller]
 fn mounted_as_user(then: &str) -> (MountBuilder, Output) {
-    let plan = Mount::builder()
-        .user(NOBODY)
-        .env("HOME", "/nonexistent")
-        .args(["--uid", "65534", "--gid", "65534"]);
+    let plan = Mount::builder().user(NOBODY).env("HOME", "/nonexistent");
     let device = plan.scratch().join("device");
     fs::create_dir(&device).unwrap();
     let mut unshared = Command::new("unshare");

@@ -38,6 +38,8 @@ impl MountCommand {
         match background::parent() {
             None => background::start(&config),
             Some(parent) => {
+                // The folder it was started in can be unmounted and removed.
+                std::env::set_current_dir("/")?;
                 let outcome = telemetry::start_logs(&config.log, None)
                     .and_then(|()| session::run(config, parent.when_ready()));
                 outcome.inspect_err(|error| parent.tell_failure(error))

@@ -168,8 +168,12 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
             request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
         },
         attributes: AttributesConfig {
-            uid: options.uid.unwrap_or(1000),
-            gid: options.gid.unwrap_or(1000),
+            uid: options
+                .uid
+                .unwrap_or(default_owner(rustix::process::geteuid().as_raw())),
+            gid: options
+                .gid
+                .unwrap_or(default_owner(rustix::process::getegid().as_raw())),
             file_mode: options.file_mode.map_or(0o644, |mode| mode.0),
             dir_mode: options.dir_mode.map_or(0o755, |mode| mode.0),
         },
@@ -198,6 +202,17 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         mountpoint,
         spool_dir,
     })
+}
+
+/// Of files mounted by root: the first ordinary user, as which applications in containers run.
+/// Another user's own mount belongs to that user.
+fn default_owner(own_id: u32) -> u32 {
+    const FIRST_USER: u32 = 1000;
+    if rustix::process::geteuid().is_root() {
+        FIRST_USER
+    } else {
+        own_id
+    }
 }
 
 fn at_least_a_second(key: &'static str, period: Option<Period>) -> Result<Duration, Wrong> {

@@ -45,11 +45,11 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Period>,
 
-    /// Owner of every file and directory [default: 1000]
+    /// Owner of every file and directory [default: 1000; not as root: oneself]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// Group of every file and directory [default: 1000]
+    /// Group of every file and directory [default: 1000; not as root: one's own]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,

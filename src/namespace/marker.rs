@@ -202,10 +202,10 @@ impl Namespace {
     }
 
     /// Removes a directory's marker because the directory itself goes.
+    ///
+    /// Also where none was seen: stores that keep directories of their own show
+    /// an emptied one until it is deleted by this name.
     pub async fn remove_marker(&self, dir: &Pin) -> Result<(), FsError> {
-        if dir.state().dir.marker == Marker::Absent {
-            return Ok(());
-        }
         self.store
             .delete(self.keys.marker_key(&self.table.dir_path(dir.ino)?)?)
             .await?;

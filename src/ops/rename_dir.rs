@@ -1,6 +1,6 @@
 //! Renaming a directory: every key under it is copied, then the old ones are deleted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -47,7 +47,7 @@ impl Ops {
                 tracing::warn!(%error, "the directory's marker stays beside its first entry");
             }
             self.namespace.child_leaves(&from.dir, from.name).await?;
-            self.delete_all(&objects).await?;
+            self.delete_all(&old_prefix, &objects).await?;
             self.namespace.record(from.dir.ino, from.name, None);
         }
         // The source's own marker, if it had one, stands in the place of the target's.
@@ -132,10 +132,13 @@ impl Ops {
         self.copy_version(&object.key, target, None, version).await
     }
 
-    async fn delete_all(&self, objects: &[ListedObject]) -> Result<(), FsError> {
-        for batch in objects.chunks(DELETE_MANY_LIMIT) {
-            let keys = batch.iter().map(|object| object.key.clone()).collect();
-            if let Some((_, error)) = self.store.delete_many(keys).await?.into_iter().next() {
+    /// Deletes the objects, and the directories that stores with directories of their own keep.
+    async fn delete_all(&self, prefix: &str, objects: &[ListedObject]) -> Result<(), FsError> {
+        let mut keys: Vec<Key> = objects.iter().map(|object| object.key.clone()).collect();
+        keys.extend(directories_of(prefix, objects));
+        for batch in keys.chunks(DELETE_MANY_LIMIT) {
+            let failed = self.store.delete_many(batch.to_vec()).await?;
+            if let Some((_, error)) = failed.into_iter().next() {
                 return Err(error.into());
             }
         }
@@ -178,5 +181,41 @@ impl Ops {
                 size_bytes,
             }));
         }
+    }
+}
+
+/// Markers of every directory from `prefix` down that has objects, the deepest first.
+fn directories_of(prefix: &str, objects: &[ListedObject]) -> Vec<Key> {
+    let mut found = BTreeSet::from([prefix]);
+    for object in objects {
+        let key = object.key.as_str();
+        let ends = key.match_indices('/').map(|(at, _)| at + 1);
+        found.extend(
+            ends.filter(|end| *end > prefix.len())
+                .filter_map(|end| key.get(..end)),
+        );
+    }
+    found.into_iter().rev().map(Key::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::store::ETag;
+
+    #[test]
+    fn the_directories_of_a_tree_come_deepest_first() {
+        let object = |key: &str| ListedObject {
+            key: Key::new(key),
+            etag: ETag::new("e"),
+            size_bytes: 0,
+            last_modified: SystemTime::UNIX_EPOCH,
+        };
+        let objects = ["p/old/a/b/f", "p/old/a/g", "p/old/h"].map(object);
+        let keys = directories_of("p/old/", &objects);
+        let keys: Vec<_> = keys.iter().map(Key::as_str).collect();
+        assert_eq!(keys, ["p/old/a/b/", "p/old/a/", "p/old/"]);
     }
 }

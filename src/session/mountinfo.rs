@@ -25,8 +25,7 @@ pub fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
     let lines = text.split(|byte| *byte == b'\n');
     Ok(lines
         .filter_map(parse)
-        .filter(|entry| entry.mountpoint == path)
-        .next_back())
+        .rfind(|entry| entry.mountpoint == path))
 }
 
 fn parse(line: &[u8]) -> Option<MountEntry> {
