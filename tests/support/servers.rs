@@ -52,6 +52,8 @@ pub struct Server {
     pub owner: Credentials,
     child: Mutex<Child>,
     dir: TempDir,
+    /// Removes the folder of a server that is never dropped.
+    _sweeper: Child,
 }
 
 impl Server {
@@ -177,6 +179,7 @@ pub fn spawned(name: &str, recipe: Recipe, owner: Credentials, region: &'static 
         region,
         owner,
         child: Mutex::new(spawn_for_life(command)),
+        _sweeper: sweeper(dir.path()),
         dir,
     }
 }
@@ -186,6 +189,19 @@ pub fn dies_with_parent(signal: &str, program: impl AsRef<std::ffi::OsStr>) -> C
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", signal]).arg(program);
     command
+}
+
+/// Removes a folder when this process has ended, however it did: the kernel
+/// closes the pipe. A server that is ending too may still write there.
+fn sweeper(dir: &Path) -> Child {
+    let script = "trap '' INT; cat; until rm -rf \"$1\"; do sleep 0.2; done";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(dir);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().unwrap()
 }
 
 /// Spawns from a thread that stays until the process ends.
