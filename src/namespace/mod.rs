@@ -170,3 +170,6 @@ impl Namespace {
         self.table.detach(inode.ino);
     }
 }
+
+#[cfg(test)]
+mod tests;
