@@ -95,29 +95,20 @@ pub fn attr_change(
     }
 }
 
-/// What stands for a name that does not exist: inode 0, remembered for a while.
-pub fn negative(validity: Duration) -> (Duration, FileAttr) {
-    (validity, bare_attr(Ino(0), Kind::File))
-}
-
 /// `.` and `..` in a listing: the kernel takes only number and type.
 pub fn dot(ino: Ino) -> (Duration, FileAttr) {
-    (Duration::ZERO, bare_attr(ino, Kind::Directory))
-}
-
-fn bare_attr(ino: Ino, kind: Kind) -> FileAttr {
     let epoch = std::time::UNIX_EPOCH;
-    let (atime, mtime, ctime) = (epoch, epoch, epoch);
-    file_attr(&Attr {
+    let attr = Attr {
         ino,
-        kind,
+        kind: Kind::Directory,
         size_bytes: 0,
         links: 0,
         mode: 0,
         uid: 0,
         gid: 0,
-        atime,
-        mtime,
-        ctime,
-    })
+        atime: epoch,
+        mtime: epoch,
+        ctime: epoch,
+    };
+    (Duration::ZERO, file_attr(&attr))
 }

@@ -36,10 +36,8 @@ impl Filesystem for Adapter {
         let name = name_or_refuse!("lookup", parent, name, reply);
         let ops = self.ops.clone();
         self.answer(async move {
-            match ops.lookup(convert::ino(parent), &name).await {
-                Err(FsError::NotFound) => reply::give_absence(reply, ops.negative_validity()),
-                outcome => reply::give_entry(reply, "lookup", parent, outcome),
-            }
+            let outcome = ops.lookup(convert::ino(parent), &name).await;
+            reply::give_entry(reply, "lookup", parent, outcome);
         });
     }
 

@@ -40,12 +40,6 @@ pub fn give_entry(
     }
 }
 
-/// There is no such name, and the kernel may remember it.
-pub fn give_absence(reply: ReplyEntry, validity: AttrValidity) {
-    let (validity, attr) = convert::negative(validity.0);
-    reply.entry(&validity, &attr, GENERATION);
-}
-
 pub fn give_attr(
     reply: ReplyAttr,
     operation: &'static str,

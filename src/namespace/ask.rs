@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Namespace;
 use super::dir::{ChangeSeq, Entry, Listing, Marker};
 use super::inode::{Kind, LocalState, ObjectVersion};
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
-use super::{Namespace, ROOT};
 use crate::error::FsError;
 use crate::store::{FoldDirectories, HeadRequest, LIST_PAGE_LIMIT, ListRequest, StoreErrorKind};
 
@@ -50,7 +50,7 @@ impl Namespace {
     /// Returns false when the inode does not stand for its name any more: it
     /// was removed or replaced by another client.
     pub async fn revalidate(&self, inode: &Pin) -> Result<bool, FsError> {
-        if inode.ino == ROOT || self.remaining_ttl(inode) > Duration::ZERO {
+        if self.is_fresh(inode) {
             return Ok(true);
         }
         let Some((parent, name)) = self.table.place(inode.ino) else {
@@ -66,7 +66,7 @@ impl Namespace {
 
     fn fresh_child(&self, parent: &Pin, name: &Name) -> Option<Pin> {
         let child = self.table.child(parent.ino, name)?;
-        (self.remaining_ttl(&child) > Duration::ZERO).then_some(child)
+        self.is_fresh(&child).then_some(child)
     }
 
     async fn ask(&self, parent: &Pin, name: &Name) -> Result<Answer, FsError> {
@@ -278,6 +278,6 @@ impl Namespace {
 
 fn log_hidden(page: &Page) {
     for key in &page.hidden {
-        tracing::warn!(%key, "hidden: this key cannot be a file name");
+        tracing::debug!(%key, "hidden: this key cannot be a file name");
     }
 }

@@ -100,6 +100,7 @@ impl Namespace {
     /// Before the key of `name` goes: if it is the directory's last, a marker takes its place first,
     /// so that the directory exists at every moment.
     pub async fn child_leaves(&self, dir: &Pin, name: &Name) -> Result<(), FsError> {
+        let arrivals = dir.state().dir.arrivals;
         if dir.ino == ROOT || self.has_other_keys(dir, name).await? {
             return Ok(());
         }
@@ -107,11 +108,10 @@ impl Namespace {
             dir.state().local = Some(LocalState::BareDirectory);
             return Ok(());
         }
-        let arrivals = dir.state().dir.arrivals;
         if dir.state().dir.marker != Marker::Present {
             self.put_marker(dir).await?;
         }
-        // An upload that ended meanwhile saw no marker to remove.
+        // An upload that ended since the question saw no marker to remove.
         if dir.state().dir.arrivals != arrivals {
             self.drop_needless_marker(dir).await?;
         }

@@ -110,7 +110,14 @@ impl Namespace {
         self.keys.file_key(&self.table.dir_path(dir)?, name)
     }
 
-    /// How much longer an inode's attributes count as true; zero when they must be asked for.
+    /// Whether what is known of an inode counts as true; what is here only always does.
+    pub fn is_fresh(&self, inode: &Inode) -> bool {
+        inode.ino == ROOT
+            || inode.state().local.is_some()
+            || self.remaining_ttl(inode) > Duration::ZERO
+    }
+
+    /// How much longer an inode's attributes count as true.
     pub fn remaining_ttl(&self, inode: &Inode) -> Duration {
         if inode.ino == ROOT {
             return self.coherence.ttl;
@@ -163,3 +170,6 @@ impl Namespace {
         self.table.detach(inode.ino);
     }
 }
+
+#[cfg(test)]
+mod tests;

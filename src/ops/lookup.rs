@@ -1,4 +1,7 @@
 //! lookup: a name to an inode.
+//!
+//! The kernel is never told to remember that a name is absent: it would add its
+//! time to that of the remembered listing.
 
 use super::Ops;
 use super::attr::{Attr, AttrValidity};
@@ -18,11 +21,6 @@ impl Ops {
         let parent = self.namespace.directory(parent)?;
         let inode = self.namespace.lookup(&parent, name).await?;
         Ok(self.give_entry(&inode))
-    }
-
-    /// How long the kernel may take a name for absent.
-    pub fn negative_validity(&self) -> AttrValidity {
-        AttrValidity(self.namespace.coherence().negative_ttl)
     }
 
     pub fn forget(&self, ino: Ino, count: u64) {

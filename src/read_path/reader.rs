@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::block::{BlockId, BlockSize, MemoryTier, ObjectId};
 use super::cursor::Cursor;
 use crate::error::FsError;
-use crate::store::{GetRequest, ObjectStore, StoreError, StoreErrorKind};
+use crate::store::{GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 
 /// Most bytes of one GET.
 const RUN_LIMIT_BYTES: u64 = 8 << 20;
@@ -272,6 +272,20 @@ async fn get_run(core: &Core, object: &ObjectId, run: &Range<u64>) -> RunOutcome
             if_match: Some(object.etag.clone()),
         })
         .await?;
+    // Some stores ignore If-Match; and a body cut short is no body.
+    let broken = |kind, why| StoreError::new(kind, StoreOp::Get, object.key.clone(), why);
+    if answer.meta.etag != object.etag {
+        return Err(broken(
+            StoreErrorKind::PreconditionFailed,
+            "the object was replaced",
+        ));
+    }
+    if answer.body.len() as u64 != bytes.end - bytes.start {
+        return Err(broken(
+            StoreErrorKind::Corrupt,
+            "the body has another length than asked for",
+        ));
+    }
     let block_bytes = core.block_size.bytes() as usize;
     let blocks: Vec<Bytes> = if run.end - run.start == 1 {
         vec![answer.body]
@@ -294,7 +308,7 @@ mod tests {
     use super::*;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{Key, ObjectHeaders, PutRequest, StoreOp, WriteCondition};
+    use crate::store::{Key, ObjectHeaders, PutRequest, WriteCondition};
 
     const BLOCK: u64 = 4096;
 
@@ -411,5 +425,19 @@ mod tests {
         );
         assert!(reader.read(&object, 0..100).await.is_err());
         assert_eq!(reader.read(&object, 0..100).await.unwrap().concat(), bytes);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_ignores_conditions_gives_no_other_version_either() {
+        let memory = Arc::new(Faulty::new(Arc::new(Memory::without_conditions())));
+        let etag = replace(&memory, b"first".to_vec()).await;
+        let object = Arc::new(ObjectId {
+            key: Key::new("k"),
+            etag,
+            size_bytes: 5,
+        });
+        replace(&memory, b"other".to_vec()).await;
+        let read = reader(&memory, 1 << 20).read(&object, 0..5).await;
+        assert!(matches!(read, Err(FsError::Stale)));
     }
 }
