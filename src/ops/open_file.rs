@@ -214,10 +214,11 @@ impl OpenFile {
         content.failed = Some(error.clone());
     }
 
-    /// Whether a flush has anything to do.
+    /// Whether a flush has anything to do, or an upload under way to wait for.
     pub fn needs_upload(&self) -> bool {
         let content = self.content.lock();
-        (content.dirty || content.failed.is_some()) && !content.orphan
+        let under_way = matches!(content.base, Base::Sealed(_));
+        (content.dirty || under_way || content.failed.is_some()) && !content.orphan
     }
 
     /// Whether some handle may still write.
@@ -347,5 +348,70 @@ impl OpenFiles {
             .into_values()
             .filter_map(|file| staged(&file).map(|stage| (file, stage)))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::{InodeTable, Kind, Name, ROOT};
+    use crate::store::{ETag, Key};
+
+    fn file() -> (tempfile::TempDir, Spool, Arc<OpenFile>) {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path()).unwrap();
+        let table = Arc::new(InodeTable::default());
+        let name = Name::from_segment("f").unwrap();
+        let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();
+        let file = OpenFiles::default().open(pin, OpenMode::ReadWrite, |_| Base::Empty);
+        (dir, spool, file)
+    }
+
+    fn object(size_bytes: u64) -> Arc<ObjectId> {
+        Arc::new(ObjectId {
+            key: Key::new("f"),
+            etag: ETag::new("e"),
+            size_bytes,
+        })
+    }
+
+    #[test]
+    fn a_second_close_waits_for_the_upload_that_the_first_one_began() {
+        let (_dir, spool, file) = file();
+        file.write(&spool, 0, b"bytes").unwrap();
+        let sealed = file.seal().unwrap().unwrap();
+        assert!(file.needs_upload(), "S3 does not have the bytes yet");
+        assert!(file.seal().unwrap().is_none(), "and nothing is sent twice");
+        file.uploaded(&spool, &sealed, object(5));
+        assert!(!file.needs_upload());
+    }
+
+    #[test]
+    fn what_is_written_during_an_upload_is_dirty_after_it() {
+        let (_dir, spool, file) = file();
+        file.write(&spool, 0, b"first").unwrap();
+        let sealed = file.seal().unwrap().unwrap();
+        file.write(&spool, 5, b" second").unwrap();
+        file.uploaded(&spool, &sealed, object(5));
+        assert!(file.needs_upload());
+        let later = file.seal().unwrap().unwrap();
+        assert_eq!(later.stage.len(), 12);
+        assert!(matches!(later.base, Base::Object(_)));
+        assert_eq!(later.condition, WriteCondition::IfMatch(ETag::new("e")));
+    }
+
+    #[test]
+    fn a_failed_upload_leaves_every_byte_staged_and_the_file_failed() {
+        let (_dir, spool, file) = file();
+        file.write(&spool, 0, b"first").unwrap();
+        let sealed = file.seal().unwrap().unwrap();
+        file.write(&spool, 5, b" second").unwrap();
+        file.unseal(&spool, sealed, &FsError::AccessDenied);
+        assert!(matches!(file.seal(), Err(FsError::AccessDenied)));
+        let pieces = file.plan(0..100);
+        let [Piece::Local(stage, range)] = pieces.as_slice() else {
+            panic!("{pieces:?}")
+        };
+        assert_eq!(stage.read(range.clone()).unwrap(), b"first second");
     }
 }
