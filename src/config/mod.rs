@@ -80,6 +80,7 @@ impl Config {
     pub fn load(target: Target, file: Option<&Path>, flags: Options) -> Result<Self, ConfigError> {
         let mut figment = Figment::new();
         let file = target.config_file().or_else(|| file.map(Path::to_owned));
+        let flags = target.apply(flags)?;
         if let Some(file) = file {
             if !file.is_file() {
                 let file = file.display();
@@ -91,7 +92,6 @@ impl Config {
         }
         let env = Env::prefixed(ENV_PREFIX)
             .map(|name| name.as_str().replace('_', "-").to_lowercase().into());
-        let flags = target.apply(flags)?;
         let merged = figment.merge(env).merge(Serialized::defaults(flags));
         let options: Options = merged
             .extract()

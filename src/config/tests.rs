@@ -111,3 +111,12 @@ fn a_named_mount_reads_its_file_and_says_where_it_looked() {
         .to_string();
     assert!(told.contains("/etc/mediafs/nosuchmount.toml"), "{told}");
 }
+
+#[test]
+fn a_bucket_without_a_mountpoint_says_what_is_missing() {
+    let target = Target::new(Some("bucket/media".to_owned()), None);
+    let told = Config::load(target, None, Options::default())
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("no mountpoint given"), "{told}");
+}
