@@ -131,3 +131,28 @@ fn keys_with_odd_characters_keep_their_bytes_both_ways() {
         names.len()
     );
 }
+
+#[test]
+fn fallocate_grows_keeps_and_zeroes_as_its_manual_says() {
+    let mount = Mount::fresh();
+    let body = pattern(MIB, 9);
+    fs::write(mount.path("f"), &body).unwrap();
+    let shell = |script: &str| {
+        let output = std::process::Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(&mount.root)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+    };
+    shell("fallocate --keep-size -l 3MiB f && test $(stat -c %s f) = 1048576");
+    shell("fallocate --punch-hole -o 1000 -l 5000 f");
+    let mut want = body;
+    want[1000..6000].fill(0);
+    assert_same_bytes(&mount.object("f").unwrap(), &want, "punch-hole");
+    shell("fallocate -l 2MiB f && fallocate --zero-range -o 2097000 -l 1000 f");
+    want.resize(2_098_000, 0);
+    assert_same_bytes(&mount.object("f").unwrap(), &want, "grown and zeroed");
+    assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &want, "read back");
+    shell("! fallocate --collapse-range -o 0 -l 4096 f 2>/dev/null");
+}

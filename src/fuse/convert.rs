@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use fuser::{FileAttr, FileType, FopenFlags, INodeNo, OpenAccMode, OpenFlags, TimeOrNow};
 
+use crate::error::FsError;
 use crate::namespace::{Ino, Kind};
-use crate::ops::{Attr, AttrChange, CachedPages, OpenMode, TimeChange, Truncate};
+use crate::ops::{Allocation, Attr, AttrChange, CachedPages, OpenMode, TimeChange, Truncate};
 
 /// Preferred size of reads and writes, shown as `st_blksize`: one FUSE request each.
 const IO_SIZE_BYTES: u32 = 1 << 20;
@@ -63,6 +64,19 @@ pub fn fopen_flags(pages: CachedPages) -> FopenFlags {
     match pages {
         CachedPages::Keep => FopenFlags::FOPEN_KEEP_CACHE,
         CachedPages::Drop => FopenFlags::empty(),
+    }
+}
+
+/// Errors: `Unsupported` for what would shift bytes.
+pub fn allocation(mode: i32) -> Result<Allocation, FsError> {
+    const PUNCH_HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    const ZERO_KEEP_SIZE: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+    match mode {
+        0 => Ok(Allocation::Grow),
+        libc::FALLOC_FL_KEEP_SIZE => Ok(Allocation::KeepSize),
+        PUNCH_HOLE | ZERO_KEEP_SIZE => Ok(Allocation::PunchHole),
+        libc::FALLOC_FL_ZERO_RANGE => Ok(Allocation::ZeroAndGrow),
+        _ => Err(FsError::Unsupported),
     }
 }
 

@@ -5,10 +5,10 @@ use std::io;
 use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
 
 use super::{Adapter, convert, negotiate, refuse, reply};
@@ -345,27 +345,29 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let stats = self.ops.statfs();
-        let (blocks, files, size) = (stats.blocks, stats.files, stats.block_size_bytes);
-        reply.statfs(
-            blocks,
-            blocks,
-            blocks,
-            files,
-            files,
-            size,
-            stats.name_limit_bytes,
-            size,
-        );
-    }
-
-    fn access(&self, _req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        reply::done(reply, "access", ino, self.ops.access(convert::ino(ino)));
+        reply::give_stats(reply, self.ops.statfs());
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
         // The kernel asks no more, which spares one request for each write.
         reply.error(refuse("getxattr", ino.0, &FsError::NotImplemented));
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let outcome = convert::allocation(mode).and_then(|how| {
+            self.ops
+                .fallocate(handle(fh), offset..offset.saturating_add(length), how)
+        });
+        reply::done(reply, "fallocate", ino, outcome);
     }
 
     fn ioctl(

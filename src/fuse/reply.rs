@@ -2,12 +2,12 @@
 
 use fuser::{
     FileHandle, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry,
+    ReplyEmpty, ReplyEntry, ReplyStatfs,
 };
 
 use super::{convert, refuse};
 use crate::error::FsError;
-use crate::ops::{Attr, AttrValidity, Created, DirEntry, DirEntryPlus, Entry, Taken};
+use crate::ops::{Attr, AttrValidity, Created, DirEntry, DirEntryPlus, Entry, FsStats, Taken};
 
 /// Inode numbers are never given out twice in the life of a mount.
 const GENERATION: Generation = Generation(0);
@@ -93,4 +93,24 @@ pub fn add_listed(reply: &mut ReplyDirectoryPlus, dir: INodeNo, listed: &DirEntr
     } else {
         Taken::Yes
     }
+}
+
+/// All of it is free: a bucket has no size.
+pub fn give_stats(reply: ReplyStatfs, stats: FsStats) {
+    let FsStats {
+        block_size_bytes: size,
+        blocks,
+        files,
+        name_limit_bytes,
+    } = stats;
+    reply.statfs(
+        blocks,
+        blocks,
+        blocks,
+        files,
+        files,
+        size,
+        name_limit_bytes,
+        size,
+    );
 }

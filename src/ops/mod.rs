@@ -7,10 +7,10 @@
 //! inode first), then `OpenFiles`, then one file's content, then the
 //! namespace's locks. Only `tree` and `remote_turn` are held across a request.
 
-mod access;
 mod attr;
 mod content;
 mod create;
+mod fallocate;
 mod flush;
 mod fsync;
 mod getattr;
@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 pub use attr::{Attr, AttrValidity, FixedAttributes};
 pub use create::{Created, Exclusive};
+pub use fallocate::Allocation;
 pub use handles::HandleId;
 pub use lookup::Entry;
 pub use open::{CachedPages, OpenMode, Opened, Truncate};

@@ -90,6 +90,16 @@ impl OpenFile {
         self.change(spool, |stage| stage.truncate(len))
     }
 
+    /// Makes a range read as zeros and the file at least `least_len` long.
+    pub fn zero(&self, spool: &Spool, range: Range<u64>, least_len: u64) -> Result<(), FsError> {
+        self.change(spool, |stage| {
+            if stage.len() < least_len {
+                stage.truncate(least_len)?;
+            }
+            stage.zero(range)
+        })
+    }
+
     /// Makes the file empty, whatever it was.
     pub fn start_over(&self, spool: &Spool, intent: Intent) -> Result<(), FsError> {
         let mut content = self.content.lock();

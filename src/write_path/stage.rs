@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use rangemap::RangeSet;
+use rustix::fs::FallocateFlags;
 
 use super::spool::StageFile;
 use crate::error::FsError;
@@ -103,6 +104,26 @@ impl Stage {
         }
         self.base_len = self.base_len.min(len);
         self.len = len;
+        Ok(())
+    }
+
+    /// Makes a range of the file read as zeros, without growing the file.
+    ///
+    /// Errors: `NoSpace`, `Spool`.
+    pub fn zero(&mut self, range: Range<u64>) -> Result<(), FsError> {
+        let range = range.start..range.end.min(self.len);
+        if range.is_empty() {
+            return Ok(());
+        }
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(
+            self.file.handle(),
+            punch,
+            range.start,
+            range.end - range.start,
+        )
+        .map_err(io::Error::from)?;
+        self.extents.insert(range);
         Ok(())
     }
 
@@ -246,6 +267,24 @@ mod tests {
             ]
         );
         assert_eq!(stage.file().read(40..50).unwrap(), b"abcde\0\0\0\0\0");
+    }
+
+    #[test]
+    fn a_zeroed_range_hides_what_the_base_and_the_stage_had_there() {
+        let scratch = scratch();
+        let mut stage = scratch.stage(20);
+        stage.write(0, b"0123456789").unwrap();
+        stage.zero(5..15).unwrap();
+        assert_eq!(
+            stage.segments(0..20),
+            [Segment::Local(0..15), Segment::Base(15..20)]
+        );
+        assert_eq!(
+            stage.file().read(0..15).unwrap(),
+            b"01234\0\0\0\0\0\0\0\0\0\0"
+        );
+        stage.zero(18..100).unwrap();
+        assert_eq!(stage.len(), 20);
     }
 
     #[test]
