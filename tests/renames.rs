@@ -95,3 +95,19 @@ fn a_rename_of_nothing_and_onto_a_directory_fails() {
     );
     assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
 }
+
+#[test]
+fn a_long_object_is_renamed_in_parts_with_what_is_stored_with_it() {
+    let mount = Mount::builder().args(["--copy-part-size", "5MiB"]).start();
+    let body = pattern(17 * MIB, 31);
+    fs::write(mount.path("a.txt"), &body).unwrap();
+    fs::rename(mount.path("a.txt"), mount.path("b.html")).unwrap();
+    assert_eq!(mount.keys(), ["b.html"]);
+    assert_same_bytes(&mount.object("b.html").unwrap(), &body, "the object");
+    assert_same_bytes(&fs::read(mount.path("b.html")).unwrap(), &body, "the file");
+    let head = mount.client().head(mount.bucket(), "b.html").unwrap();
+    assert_eq!(head.content_type.as_deref(), Some("text/html"));
+    fs::rename(mount.path("b.html"), mount.path("c.html")).unwrap();
+    let head = mount.client().head(mount.bucket(), "c.html").unwrap();
+    assert_eq!(head.content_type.as_deref(), Some("text/html"), "kept");
+}

@@ -107,6 +107,10 @@ pub struct Options {
     #[arg(long, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part_size: Option<ByteSize>,
+    /// Longer objects are copied in parts of this size when they are renamed [default: 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy_part_size: Option<ByteSize>,
     /// Parts uploaded at once [default: 8]
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]

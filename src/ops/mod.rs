@@ -51,7 +51,7 @@ use crate::error::FsError;
 use crate::namespace::Namespace;
 use crate::read_path::Reader;
 use crate::store::ObjectStore;
-use crate::write_path::{Spool, Uploader};
+use crate::write_path::{Copier, Spool, Uploader};
 
 use handles::Handles;
 use open_file::OpenFiles;
@@ -80,6 +80,7 @@ pub struct Parts {
     pub reader: Reader,
     pub spool: Spool,
     pub uploader: Uploader,
+    pub copier: Copier,
 }
 
 /// The file system's operations.
@@ -90,6 +91,7 @@ pub struct Ops {
     reader: Reader,
     spool: Spool,
     uploader: Uploader,
+    copier: Copier,
     settings: OpsSettings,
     mounted_at: std::time::SystemTime,
     files: OpenFiles,
@@ -106,6 +108,7 @@ impl Ops {
             reader: parts.reader,
             spool: parts.spool,
             uploader: parts.uploader,
+            copier: parts.copier,
             settings,
             mounted_at: std::time::SystemTime::now(),
             files: OpenFiles::default(),

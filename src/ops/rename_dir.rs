@@ -11,8 +11,7 @@ use crate::error::FsError;
 use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{
-    COPY_LIMIT_BYTES, DELETE_MANY_LIMIT, FoldDirectories, Key, LIST_PAGE_LIMIT, ListRequest,
-    ListedObject,
+    DELETE_MANY_LIMIT, FoldDirectories, Key, LIST_PAGE_LIMIT, ListRequest, ListedObject,
 };
 
 /// Copies of one directory rename that run at once.
@@ -79,10 +78,7 @@ impl Ops {
             };
             let answer = self.store.list(request).await?;
             found.extend(answer.objects);
-            let too_big = found
-                .iter()
-                .any(|object| object.size_bytes > COPY_LIMIT_BYTES);
-            if found.len() as u64 > self.settings.max_rename_objects || too_big {
+            if found.len() as u64 > self.settings.max_rename_objects {
                 return Err(FsError::CrossDevice);
             }
             token = answer.next;

@@ -9,7 +9,8 @@ use super::upload::renamed_content_type;
 use crate::error::FsError;
 use crate::namespace::{Entry, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
-use crate::store::{COPY_LIMIT_BYTES, CopyRequest, HeadRequest, Key, ObjectHeaders};
+use crate::store::Key;
+use crate::write_path::CopyTask;
 
 impl Ops {
     pub(super) async fn rename_file(
@@ -56,9 +57,6 @@ impl Ops {
         file: Option<&OpenFile>,
         version: ObjectVersion,
     ) -> Result<(), FsError> {
-        if version.size_bytes > COPY_LIMIT_BYTES {
-            return Err(FsError::CrossDevice);
-        }
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
         let content_type = renamed_content_type(from.name, to.name);
@@ -102,32 +100,14 @@ impl Ops {
         new_content_type: Option<String>,
         version: ObjectVersion,
     ) -> Result<ObjectVersion, FsError> {
-        let replace_headers = match new_content_type {
-            None => None,
-            // Replacing one header replaces all of them.
-            content_type => {
-                let meta = self
-                    .store
-                    .head(HeadRequest {
-                        key: source.clone(),
-                    })
-                    .await?;
-                Some(ObjectHeaders {
-                    content_type,
-                    user_metadata: meta.user_metadata,
-                })
-            }
-        };
-        let request = CopyRequest {
+        let task = CopyTask {
             source: source.clone(),
-            source_if_match: Some(version.etag.clone()),
+            version: version.etag.clone(),
+            size_bytes: version.size_bytes,
             target: target.clone(),
-            replace_headers,
+            content_type: new_content_type,
         };
-        let answer = self.store.copy(request).await?;
-        Ok(ObjectVersion {
-            etag: answer.etag,
-            ..version
-        })
+        let etag = self.copier.copy(&task).await?;
+        Ok(ObjectVersion { etag, ..version })
     }
 }

@@ -13,7 +13,7 @@ use crate::store::{
     FoldDirectories, ListRequest, Metered, ObjectStore, RequestCounters, Retry, StoreError,
     StoreErrorKind,
 };
-use crate::write_path::{PartSize, Spool, Uploader};
+use crate::write_path::{Copier, CopyPartSize, PartSize, Spool, Uploader};
 
 /// A store for the configured bucket, checked with one request.
 pub async fn connect(
@@ -101,6 +101,8 @@ pub fn compose(
         block_size.context("--block-size must be a power of two from 4KiB to 16MiB")?;
     let part_size = PartSize::new(config.part_size_bytes);
     let part_size = part_size.context("--part-size must be from 5MiB to 512MiB")?;
+    let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
+    let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
     let namespace = Namespace::new(
         store.clone(),
         KeySpace::new(config.prefix.clone()),
@@ -124,6 +126,7 @@ pub fn compose(
         reader: Reader::new(store.clone(), reading),
         spool: Spool::open(&config.spool_dir)?,
         uploader: Uploader::new(store.clone(), part_size, config.upload_concurrency),
+        copier: Copier::new(store.clone(), copy_part_size),
         store,
     };
     let settings = OpsSettings {

@@ -4,11 +4,13 @@
 //! Must not know: inodes, handles, the block cache, FUSE.
 //! Locks: none of its own.
 
+mod copier;
 mod lost_found;
 mod spool;
 mod stage;
 mod uploader;
 
+pub use copier::{Copier, CopyPartSize, CopyTask};
 pub use lost_found::LostReason;
 pub use spool::{Spool, SpoolError, StageFile};
 pub use stage::{Segment, Stage};

@@ -1,0 +1,232 @@
+//! Copies inside the bucket: one request, or parts in parallel for long objects.
+
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use crate::error::FsError;
+use crate::store::{
+    COPY_LIMIT_BYTES, CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest,
+    ETag, HeadRequest, Key, ObjectHeaders, ObjectStore, PART_COUNT_LIMIT, PART_MIN_BYTES,
+    PartNumber, UploadId, UploadPartCopyRequest, WriteCondition,
+};
+
+/// Parts of one copy that are under way at once; no bytes pass through here.
+const PARTS_AT_ONCE: usize = 16;
+
+/// Objects longer than this are copied in parts of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyPartSize(u64);
+
+impl CopyPartSize {
+    /// Takes 5 MiB, the least part of S3, to 5 GiB, the most that one copy takes.
+    pub fn new(bytes: u64) -> Option<Self> {
+        (PART_MIN_BYTES..=COPY_LIMIT_BYTES)
+            .contains(&bytes)
+            .then_some(Self(bytes))
+    }
+
+    /// Part size with which `PART_COUNT_LIMIT` parts hold the object.
+    fn for_len(self, len: u64) -> u64 {
+        self.0.max(len.div_ceil(u64::from(PART_COUNT_LIMIT)))
+    }
+}
+
+/// A copy to make of one version of an object.
+#[derive(Debug, Clone)]
+pub struct CopyTask {
+    pub source: Key,
+    pub version: ETag,
+    pub size_bytes: u64,
+    pub target: Key,
+    /// The copy's content type; the source's when absent.
+    pub content_type: Option<String>,
+}
+
+/// Copies objects with all that is stored with them.
+#[derive(Debug)]
+pub struct Copier {
+    store: Arc<dyn ObjectStore>,
+    part_size: CopyPartSize,
+}
+
+impl Copier {
+    pub fn new(store: Arc<dyn ObjectStore>, part_size: CopyPartSize) -> Self {
+        Self { store, part_size }
+    }
+
+    /// Copies exactly this version and returns the copy's.
+    ///
+    /// Errors: `Stale` when the source is no longer this version; the store's.
+    pub async fn copy(&self, task: &CopyTask) -> Result<ETag, FsError> {
+        if task.size_bytes > self.part_size.0 {
+            return self.copy_in_parts(task).await;
+        }
+        let replace_headers = match &task.content_type {
+            None => None,
+            // Replacing one header replaces all of them.
+            Some(_) => Some(self.headers(task).await?),
+        };
+        let request = CopyRequest {
+            source: task.source.clone(),
+            source_if_match: Some(task.version.clone()),
+            target: task.target.clone(),
+            replace_headers,
+        };
+        Ok(self.store.copy(request).await?.etag)
+    }
+
+    /// What is stored with the source, but for a content type that changes.
+    async fn headers(&self, task: &CopyTask) -> Result<ObjectHeaders, FsError> {
+        let key = task.source.clone();
+        let meta = self.store.head(HeadRequest { key }).await?;
+        if meta.etag != task.version {
+            return Err(FsError::Stale);
+        }
+        Ok(ObjectHeaders {
+            content_type: task.content_type.clone().or(meta.content_type),
+            user_metadata: meta.user_metadata,
+        })
+    }
+
+    /// A multipart upload knows nothing of the source: headers go along by hand.
+    async fn copy_in_parts(&self, task: &CopyTask) -> Result<ETag, FsError> {
+        let create = CreateMultipartRequest {
+            key: task.target.clone(),
+            headers: self.headers(task).await?,
+        };
+        let upload = self.store.create_multipart(create).await?;
+        let outcome = self.copy_parts(task, &upload).await;
+        if outcome.is_err() {
+            let key = task.target.clone();
+            if let Err(error) = self.store.abort_multipart(key, upload).await {
+                tracing::warn!(%error, "multipart copy not aborted");
+            }
+        }
+        outcome
+    }
+
+    async fn copy_parts(&self, task: &CopyTask, upload: &UploadId) -> Result<ETag, FsError> {
+        let part_bytes = self.part_size.for_len(task.size_bytes);
+        let parts: Vec<CompletedPart> = stream::iter(0..task.size_bytes.div_ceil(part_bytes))
+            .map(|index| self.copy_part(task, upload, index, part_bytes))
+            .buffered(PARTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let request = CompleteMultipartRequest {
+            key: task.target.clone(),
+            upload: upload.clone(),
+            parts,
+            condition: WriteCondition::Always,
+        };
+        Ok(self.store.complete_multipart(request).await?.etag)
+    }
+
+    async fn copy_part(
+        &self,
+        task: &CopyTask,
+        upload: &UploadId,
+        index: u64,
+        part_bytes: u64,
+    ) -> Result<CompletedPart, FsError> {
+        let number = u16::try_from(index + 1).ok().and_then(PartNumber::new);
+        let start = index * part_bytes;
+        let request = UploadPartCopyRequest {
+            source: task.source.clone(),
+            source_if_match: task.version.clone(),
+            range: start..task.size_bytes.min(start + part_bytes),
+            target: task.target.clone(),
+            upload: upload.clone(),
+            number: number.ok_or(FsError::TooLarge)?,
+        };
+        Ok(self.store.upload_part_copy(request).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{GetRequest, PutRequest, StoreErrorKind, StoreOp, UserMetadata};
+
+    const LEN: usize = 23 << 20;
+
+    async fn source() -> (Arc<Faulty>, Copier, CopyTask) {
+        let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let body: Bytes = (0..LEN).map(|i| (i % 251) as u8).collect();
+        let user_metadata = UserMetadata::from([("owner".to_owned(), "me".to_owned())]);
+        let content_type = Some("text/plain".to_owned());
+        let request = PutRequest {
+            key: Key::new("a.txt"),
+            body,
+            headers: ObjectHeaders {
+                content_type,
+                user_metadata,
+            },
+            condition: WriteCondition::Always,
+        };
+        let task = CopyTask {
+            source: Key::new("a.txt"),
+            version: store.put(request).await.unwrap().etag,
+            size_bytes: LEN as u64,
+            target: Key::new("b.html"),
+            content_type: Some("text/html".to_owned()),
+        };
+        let copier = Copier::new(store.clone(), CopyPartSize::new(5 << 20).unwrap());
+        (store, copier, task)
+    }
+
+    async fn get(store: &Faulty, key: &Key) -> crate::store::GetAnswer {
+        let key = key.clone();
+        store
+            .get(GetRequest {
+                key,
+                range: None,
+                if_match: None,
+            })
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_long_object_is_copied_in_parts_with_its_metadata_and_new_content_type() {
+        let (store, copier, task) = source().await;
+        let etag = copier.copy(&task).await.unwrap();
+        assert_eq!(store.seen(StoreOp::UploadPartCopy), 5);
+        assert_eq!(store.seen(StoreOp::Copy), 0);
+        let (original, copy) = (
+            get(&store, &task.source).await,
+            get(&store, &task.target).await,
+        );
+        assert!(original.body == copy.body);
+        assert_eq!(copy.meta.etag, etag);
+        assert_eq!(copy.meta.content_type.as_deref(), Some("text/html"));
+        assert_eq!(copy.meta.user_metadata, original.meta.user_metadata);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_changed_is_not_copied() {
+        let (store, copier, mut task) = source().await;
+        task.version = ETag::new("another");
+        assert!(matches!(copier.copy(&task).await, Err(FsError::Stale)));
+        task.size_bytes = 100;
+        task.content_type = None;
+        assert!(matches!(copier.copy(&task).await, Err(FsError::Stale)));
+        assert_eq!(store.seen(StoreOp::CompleteMultipart), 0);
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_breaks_off_is_aborted() {
+        let (store, copier, task) = source().await;
+        store.plan(
+            StoreOp::UploadPartCopy,
+            3,
+            Fault::Before(StoreErrorKind::Server),
+        );
+        assert!(copier.copy(&task).await.is_err());
+        assert_eq!(store.seen(StoreOp::AbortMultipart), 1);
+    }
+}
