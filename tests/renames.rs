@@ -5,6 +5,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use support::data::{MIB, assert_same_bytes};
@@ -110,4 +111,48 @@ fn a_long_object_is_renamed_in_parts_with_what_is_stored_with_it() {
     fs::rename(mount.path("b.html"), mount.path("c.html")).unwrap();
     let head = mount.client().head(mount.bucket(), "c.html").unwrap();
     assert_eq!(head.content_type.as_deref(), Some("text/html"), "kept");
+}
+
+fn exchange(a: &Path, b: &Path) -> rustix::io::Result<()> {
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)
+}
+
+#[test]
+fn an_exchange_gives_each_file_and_directory_the_others_name() {
+    let mut mount = Mount::fresh();
+    fs::write(mount.path("a.txt"), b"first").unwrap();
+    fs::write(mount.path("b.txt"), b"second").unwrap();
+    fs::create_dir(mount.path("d")).unwrap();
+    fs::write(mount.path("d/inner"), b"third").unwrap();
+    let mut reader = File::open(mount.path("a.txt")).unwrap();
+    exchange(&mount.path("a.txt"), &mount.path("b.txt")).unwrap();
+    assert_eq!(mount.object("a.txt").unwrap(), b"second");
+    assert_eq!(mount.object("b.txt").unwrap(), b"first");
+    exchange(&mount.path("b.txt"), &mount.path("d")).unwrap();
+    let mut seen = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut seen).unwrap();
+    assert_eq!(seen, "first", "through the handle from before");
+    drop(reader);
+    mount.remount();
+    assert_eq!(fs::read(mount.path("d")).unwrap(), b"first");
+    assert_eq!(fs::read(mount.path("b.txt/inner")).unwrap(), b"third");
+    assert_eq!(mount.keys(), ["a.txt", "b.txt/inner", "d"]);
+    let nothing = exchange(&mount.path("a.txt"), &mount.path("none"));
+    assert_eq!(nothing.unwrap_err().raw_os_error(), libc::ENOENT);
+    let inside = exchange(&mount.path("b.txt"), &mount.path("b.txt/inner"));
+    assert_eq!(inside.unwrap_err().raw_os_error(), libc::EINVAL);
+}
+
+#[test]
+fn a_file_that_is_being_written_keeps_its_bytes_through_an_exchange() {
+    let mount = Mount::fresh();
+    let mut file = File::create(mount.path("new")).unwrap();
+    file.write_all(b"half").unwrap();
+    fs::write(mount.path("old"), b"old").unwrap();
+    exchange(&mount.path("new"), &mount.path("old")).unwrap();
+    file.write_all(b" and half").unwrap();
+    sys::close(file).unwrap();
+    assert_eq!(mount.object("old").unwrap(), b"half and half");
+    assert_eq!(mount.object("new").unwrap(), b"old");
+    assert_eq!(mount.keys(), ["new", "old"]);
 }

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use source::{functions, imports, outside_tests, without_comments_and_strings};
 
 const FILE_LIMIT_LINES: usize = 400;
+/// One `impl` of a trait with a method for each request of the protocol cannot be split.
+const LONG_FILES: [(&str, usize); 1] = [("src/fuse/filesystem.rs", 600)];
 const FUNCTION_LIMIT_LINES: usize = 70;
 const FOLDERS: [&str; 5] = [".ci", ".git", "scripts", "src", "tests"];
 
@@ -65,10 +67,10 @@ fn findings(path: &str, text: &str) -> Vec<String> {
     let is_test = path.starts_with("tests/") || path.ends_with("/tests.rs");
     let body = if is_test { &code } else { outside_tests(&code) };
     let lines = body.lines().count();
-    if lines > FILE_LIMIT_LINES && !path.ends_with("/tests.rs") {
-        found.push(format!(
-            "{path}: {lines} lines, more than {FILE_LIMIT_LINES}"
-        ));
+    let long = LONG_FILES.iter().find(|(long, _)| *long == path);
+    let limit = long.map_or(FILE_LIMIT_LINES, |(_, limit)| *limit);
+    if lines > limit && !path.ends_with("/tests.rs") {
+        found.push(format!("{path}: {lines} lines, more than {limit}"));
     }
     for (name, lines) in functions(body) {
         if lines > FUNCTION_LIMIT_LINES {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::{Figment, error::Kind};
 
-pub use options::{DirMarkersConfig, Options};
+pub use options::{AttributesMode, DirMarkersConfig, ExclusiveCreateConfig, Options};
 pub use target::Target;
 pub use units::{ByteSize, FileMode, Period};
 
@@ -46,6 +46,7 @@ pub struct Config {
     pub negative_ttl: Duration,
     pub dir_markers: DirMarkersConfig,
     pub max_rename_objects: u64,
+    pub exclusive_create: ExclusiveCreateConfig,
     pub block_size_bytes: u64,
     pub memory_cache_bytes: u64,
     pub spool_dir: PathBuf,
@@ -70,6 +71,7 @@ pub struct S3Config {
 
 #[derive(Debug, Clone, Copy)]
 pub struct AttributesConfig {
+    pub mode: AttributesMode,
     pub uid: u32,
     pub gid: u32,
     pub file_mode: u16,
@@ -169,6 +171,7 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
             request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
         },
         attributes: AttributesConfig {
+            mode: options.attributes.unwrap_or(AttributesMode::Fixed),
             uid: options
                 .uid
                 .unwrap_or(default_owner(rustix::process::geteuid().as_raw())),
@@ -186,6 +189,9 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
             .negative_ttl
             .map_or(Duration::from_secs(1), |ttl| ttl.0),
         dir_markers: options.dir_markers.unwrap_or(DirMarkersConfig::Auto),
+        exclusive_create: options
+            .exclusive_create
+            .unwrap_or(ExclusiveCreateConfig::Lazy),
         max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
         block_size_bytes: options.block_size.map_or(1 << 20, |size| size.0),
         memory_cache_bytes: options.memory_cache.map_or(256 << 20, |size| size.0),

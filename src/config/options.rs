@@ -45,6 +45,14 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Period>,
 
+    /// Where mode, owner, times, symlinks and extended attributes live [default: fixed]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<AttributesMode>,
+    /// When O_EXCL learns that another client was first [default: lazy]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive_create: Option<ExclusiveCreateConfig>,
     /// Owner of every file and directory [default: 1000; not as root: oneself]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,4 +156,24 @@ pub enum DirMarkersConfig {
     Always,
     /// Never: an empty directory lasts as long as the mount
     Never,
+}
+
+/// Where attributes live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttributesMode {
+    /// In the mount's options; what is changed lasts until the kernel forgets the file
+    Fixed,
+    /// With the objects, as s3fs and rclone keep them
+    Stored,
+}
+
+/// When an exclusive create learns that another client was first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExclusiveCreateConfig {
+    /// At close
+    Lazy,
+    /// At open, which claims the name with an empty object
+    Strict,
 }

@@ -1,12 +1,19 @@
 //! Between the operations' terms and the protocol's.
 
-use std::time::Duration;
+use std::ffi::OsStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{FileAttr, FileType, FopenFlags, INodeNo, OpenAccMode, OpenFlags, TimeOrNow};
+use fuser::{
+    FileAttr, FileHandle, FileType, FopenFlags, INodeNo, OpenAccMode, OpenFlags, RenameFlags,
+    Request, TimeOrNow, WriteFlags,
+};
 
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind};
-use crate::ops::{Allocation, Attr, AttrChange, CachedPages, OpenMode, TimeChange, Truncate};
+use crate::ops::{
+    Allocation, Attr, AttrChange, CachedPages, Caller, CopyEnd, HandleId, NodeKind, OpenMode,
+    Privileges, RenameMode, Thread, TimeChange, Truncate, XattrMode,
+};
 
 /// Preferred size of reads and writes, shown as `st_blksize`: one FUSE request each.
 const IO_SIZE_BYTES: u32 = 1 << 20;
@@ -21,6 +28,7 @@ pub fn file_type(kind: Kind) -> FileType {
     match kind {
         Kind::File => FileType::RegularFile,
         Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
     }
 }
 
@@ -88,7 +96,75 @@ pub fn permissions(mode: u32) -> u16 {
 pub fn time_change(time: TimeOrNow) -> TimeChange {
     match time {
         TimeOrNow::Now => TimeChange::Now,
-        TimeOrNow::SpecificTime(at) => TimeChange::At(at),
+        TimeOrNow::SpecificTime(at) => TimeChange::At(whole_time(at)),
+    }
+}
+
+/// The kernel counts nanoseconds upwards from whole seconds, also before 1970;
+/// fuser 0.18 takes them off there.
+fn whole_time(decoded: SystemTime) -> SystemTime {
+    match UNIX_EPOCH.duration_since(decoded) {
+        Ok(before) => {
+            let nanoseconds = Duration::from_nanos(u64::from(before.subsec_nanos()));
+            UNIX_EPOCH - Duration::from_secs(before.as_secs()) + nanoseconds
+        }
+        Err(_) => decoded,
+    }
+}
+
+/// Errors: `InvalidArgument` for flags that setxattr(2) does not know.
+pub fn xattr_mode(flags: i32) -> Result<XattrMode, FsError> {
+    match flags {
+        0 => Ok(XattrMode::CreateOrReplace),
+        libc::XATTR_CREATE => Ok(XattrMode::Create),
+        libc::XATTR_REPLACE => Ok(XattrMode::Replace),
+        _ => Err(FsError::InvalidArgument),
+    }
+}
+
+/// What mknod(2) is to make.
+pub fn node_kind(mode: u32) -> NodeKind {
+    match mode & libc::S_IFMT {
+        0 | libc::S_IFREG => NodeKind::File,
+        _ => NodeKind::Special,
+    }
+}
+
+pub fn rename_mode(flags: RenameFlags) -> Result<RenameMode, FsError> {
+    match flags {
+        flags if flags.is_empty() => Ok(RenameMode::Replace),
+        RenameFlags::RENAME_NOREPLACE => Ok(RenameMode::NoReplace),
+        RenameFlags::RENAME_EXCHANGE => Ok(RenameMode::Exchange),
+        _ => Err(FsError::InvalidArgument),
+    }
+}
+
+/// What the kernel says of a write to a file that runs as its owner.
+pub fn privileges(flags: WriteFlags) -> Privileges {
+    if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+        Privileges::Drop
+    } else {
+        Privileges::Keep
+    }
+}
+
+/// Names of attributes that are not UTF-8 name nothing.
+pub fn xattr_name(name: &OsStr) -> String {
+    name.to_string_lossy().into_owned()
+}
+
+pub fn copy_end(handle: FileHandle, offset: u64) -> CopyEnd {
+    CopyEnd {
+        handle: HandleId(handle.0),
+        offset,
+    }
+}
+
+pub fn caller(request: &Request) -> Caller {
+    Caller {
+        uid: request.uid(),
+        gid: request.gid(),
+        thread: Thread(request.pid()),
     }
 }
 
@@ -111,7 +187,7 @@ pub fn attr_change(
 
 /// `.` and `..` in a listing: the kernel takes only number and type.
 pub fn dot(ino: Ino) -> (Duration, FileAttr) {
-    let epoch = std::time::UNIX_EPOCH;
+    let epoch = UNIX_EPOCH;
     let attr = Attr {
         ino,
         kind: Kind::Directory,

@@ -2,19 +2,23 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
-    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::negotiate::Listings;
 use super::{Adapter, convert, negotiate, refuse, reply};
 use crate::error::FsError;
 use crate::namespace::Name;
-use crate::ops::{DirEntryPlus, Exclusive, HandleId, RenameMode, Thread};
+use crate::ops::{CreateRequest, DirEntryPlus, Exclusive, HandleId};
 
 /// The rest of the method with a decoded name, or the answer that the name cannot be.
 macro_rules! name_or_refuse {
@@ -28,7 +32,12 @@ macro_rules! name_or_refuse {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        negotiate::negotiate(config);
+        let listings = if self.ops.lists_attributes() {
+            Listings::WithAttributes
+        } else {
+            Listings::NamesOnly
+        };
+        negotiate::negotiate(config, listings);
         Ok(())
     }
 
@@ -70,34 +79,80 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let (ops, thread) = (self.ops.clone(), thread_of(req));
+        let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         self.answer(async move {
             let outcome = ops
-                .setattr(convert::ino(ino), fh.map(handle), thread, change)
+                .setattr(convert::ino(ino), fh.map(handle), caller, change)
                 .await;
             reply::give_attr(reply, "setattr", ino, outcome);
         });
     }
 
-    fn mkdir(
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        let ops = self.ops.clone();
+        self.answer(async move {
+            match ops.readlink(convert::ino(ino)).await {
+                Ok(target) => reply.data(&target),
+                Err(error) => reply.error(refuse("readlink", ino.0, &error)),
+            }
+        });
+    }
+
+    fn mknod(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _mode: u32,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let name = name_or_refuse!("mknod", parent, name, reply);
+        let (ops, caller) = (self.ops.clone(), convert::caller(req));
+        self.answer(async move {
+            let (kind, permissions) = (convert::node_kind(mode), convert::permissions(mode));
+            let dir = convert::ino(parent);
+            let outcome = ops.mknod(dir, &name, kind, permissions, caller).await;
+            reply::give_entry(reply, "mknod", parent, outcome);
+        });
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
         _umask: u32,
         reply: ReplyEntry,
     ) {
         let name = name_or_refuse!("mkdir", parent, name, reply);
-        let ops = self.ops.clone();
+        let (ops, caller) = (self.ops.clone(), convert::caller(req));
         self.answer(async move {
-            reply::give_entry(
-                reply,
-                "mkdir",
-                parent,
-                ops.mkdir(convert::ino(parent), &name).await,
-            );
+            let permissions = convert::permissions(mode);
+            let dir = convert::ino(parent);
+            let outcome = ops.mkdir(dir, &name, permissions, caller).await;
+            reply::give_entry(reply, "mkdir", parent, outcome);
+        });
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        link_name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let name = name_or_refuse!("symlink", parent, link_name, reply);
+        let (ops, caller) = (self.ops.clone(), convert::caller(req));
+        let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
+        self.answer(async move {
+            let dir = convert::ino(parent);
+            let outcome = ops.symlink(dir, &name, target, caller).await;
+            reply::give_entry(reply, "symlink", parent, outcome);
         });
     }
 
@@ -139,10 +194,9 @@ impl Filesystem for Adapter {
     ) {
         let name = name_or_refuse!("rename", parent, name, reply);
         let new_name = name_or_refuse!("rename", newparent, newname, reply);
-        let mode = match flags {
-            flags if flags.is_empty() => RenameMode::Replace,
-            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
-            _ => return reply.error(refuse("rename", parent.0, &FsError::InvalidArgument)),
+        let mode = match convert::rename_mode(flags) {
+            Ok(mode) => mode,
+            Err(error) => return reply.error(refuse("rename", parent.0, &error)),
         };
         let ops = self.ops.clone();
         self.answer(async move {
@@ -157,10 +211,10 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (ops, thread) = (self.ops.clone(), thread_of(req));
+        let (ops, caller) = (self.ops.clone(), convert::caller(req));
         self.answer(async move {
             let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
-            match ops.open(convert::ino(ino), mode, truncate, thread).await {
+            match ops.open(convert::ino(ino), mode, truncate, caller).await {
                 Ok(opened) => {
                     reply.opened(
                         FileHandle(opened.handle.0),
@@ -177,7 +231,7 @@ impl Filesystem for Adapter {
         req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _mode: u32,
+        mode: u32,
         _umask: u32,
         flags: i32,
         reply: ReplyCreate,
@@ -189,19 +243,16 @@ impl Filesystem for Adapter {
             Exclusive::Yes
         };
         let flags = OpenFlags(flags);
-        let (ops, thread) = (self.ops.clone(), thread_of(req));
+        let (ops, caller) = (self.ops.clone(), convert::caller(req));
         self.answer(async move {
-            let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
-            let outcome = ops
-                .create(
-                    convert::ino(parent),
-                    &name,
-                    mode,
-                    exclusive,
-                    truncate,
-                    thread,
-                )
-                .await;
+            let request = CreateRequest {
+                mode: convert::open_mode(flags),
+                exclusive,
+                truncate: convert::truncate(flags),
+                permissions: convert::permissions(mode),
+                maker: caller,
+            };
+            let outcome = ops.create(convert::ino(parent), &name, request).await;
             reply::give_created(reply, parent, outcome);
         });
     }
@@ -236,12 +287,14 @@ impl Filesystem for Adapter {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.ops.write(handle(fh), thread_of(req), offset, data) {
+        let (caller, privileges) = (convert::caller(req), convert::privileges(write_flags));
+        let written = self.ops.write(handle(fh), caller, privileges, offset, data);
+        match written {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(refuse("write", ino.0, &error)),
         }
@@ -255,9 +308,14 @@ impl Filesystem for Adapter {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let (ops, thread) = (self.ops.clone(), thread_of(req));
+        let (ops, caller) = (self.ops.clone(), convert::caller(req));
         self.answer(async move {
-            reply::done(reply, "flush", ino, ops.flush(handle(fh), thread).await)
+            reply::done(
+                reply,
+                "flush",
+                ino,
+                ops.flush(handle(fh), caller.thread).await,
+            )
         });
     }
 
@@ -359,9 +417,74 @@ impl Filesystem for Adapter {
         reply::give_stats(reply, self.ops.statfs());
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
-        // The kernel asks no more, which spares one request for each write.
-        reply.error(refuse("getxattr", ino.0, &FsError::NotImplemented));
+    fn setxattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match convert::xattr_mode(flags) {
+            Ok(mode) => mode,
+            Err(error) => return reply.error(refuse("setxattr", ino.0, &error)),
+        };
+        let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
+        self.answer(async move {
+            let outcome = ops.setxattr(convert::ino(ino), &name, &value, mode).await;
+            reply::done(reply, "setxattr", ino, outcome);
+        });
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
+        self.answer(async move {
+            let value = ops.getxattr(convert::ino(ino), &name).await;
+            reply::give_xattr(reply, "getxattr", ino, size, value);
+        });
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let names = self.ops.listxattr(convert::ino(ino));
+        let joined = names.map(|names| names.into_iter().flat_map(|n| (n + "\0").into_bytes()));
+        let value = joined.map(Iterator::collect);
+        reply::give_xattr(reply, "listxattr", ino, size, value);
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
+        self.answer(async move {
+            let outcome = ops.removexattr(convert::ino(ino), &name).await;
+            reply::done(reply, "removexattr", ino, outcome);
+        });
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let ops = self.ops.clone();
+        let (from, to) = (
+            convert::copy_end(fh_in, offset_in),
+            convert::copy_end(fh_out, offset_out),
+        );
+        self.answer(async move {
+            match ops.copy_file_range(from, to, len).await {
+                Ok(copied) => reply.written(copied as u32),
+                Err(error) => reply.error(refuse("copy_file_range", ino_in.0, &error)),
+            }
+        });
     }
 
     fn fallocate(
@@ -377,7 +500,7 @@ impl Filesystem for Adapter {
         let outcome = convert::allocation(mode).and_then(|how| {
             self.ops.fallocate(
                 handle(fh),
-                thread_of(req),
+                convert::caller(req).thread,
                 offset..offset.saturating_add(length),
                 how,
             )
@@ -398,10 +521,6 @@ impl Filesystem for Adapter {
     ) {
         reply.error(refuse("ioctl", ino.0, &FsError::NotATty));
     }
-}
-
-fn thread_of(request: &Request) -> Thread {
-    Thread(request.pid())
 }
 
 fn handle(fh: FileHandle) -> HandleId {

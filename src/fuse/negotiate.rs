@@ -8,27 +8,44 @@ const REQUEST_LIMIT_BYTES: u32 = 1 << 20;
 const BACKGROUND_LIMIT: u16 = 128;
 
 /// What helps, each asked for where the kernel offers it.
-const WANTED: [(InitFlags, &str); 7] = [
+const WANTED: [(InitFlags, &str); 6] = [
     // Reads of one file in parallel.
     (InitFlags::FUSE_ASYNC_READ, "async-read"),
     // open(O_TRUNC) is one request, and the old object stays whole until close.
     (InitFlags::FUSE_ATOMIC_O_TRUNC, "atomic-o-trunc"),
-    // Listings carry attributes while someone asks for them.
-    (InitFlags::FUSE_DO_READDIRPLUS, "readdirplus"),
-    (InitFlags::FUSE_READDIRPLUS_AUTO, "readdirplus-auto"),
     // Lookups and listings in one directory at once.
     (InitFlags::FUSE_PARALLEL_DIROPS, "parallel-dirops"),
     // Cached pages go when an ETag changes, not when a time does.
     (InitFlags::FUSE_EXPLICIT_INVAL_DATA, "explicit-inval-data"),
+    // No question for security attributes at each write.
+    (InitFlags::FUSE_HANDLE_KILLPRIV_V2, "handle-killpriv-v2"),
     // mmap of files opened with O_DIRECT.
     (InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, "direct-io-allow-mmap"),
 ];
 
+/// Listings that carry attributes while someone asks for them: for mounts whose
+/// listings know them.
+const LISTED_ATTRIBUTES: [(InitFlags, &str); 2] = [
+    (InitFlags::FUSE_DO_READDIRPLUS, "readdirplus"),
+    (InitFlags::FUSE_READDIRPLUS_AUTO, "readdirplus-auto"),
+];
+
+/// Whether a listing knows what stat(2) tells of its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listings {
+    WithAttributes,
+    NamesOnly,
+}
+
 /// Asks for everything that helps, and logs what was agreed.
-pub fn negotiate(config: &mut KernelConfig) {
+pub fn negotiate(config: &mut KernelConfig, listings: Listings) {
+    let listed = match listings {
+        Listings::WithAttributes => LISTED_ATTRIBUTES.as_slice(),
+        Listings::NamesOnly => &[],
+    };
     let mut agreed = Vec::new();
     let mut refused = Vec::new();
-    for (flag, name) in WANTED {
+    for (flag, name) in WANTED.iter().chain(listed).copied() {
         match config.add_capabilities(flag) {
             Ok(()) => agreed.push(name),
             Err(_) => refused.push(name),

@@ -2,7 +2,7 @@
 
 use fuser::{
     FileHandle, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyStatfs,
+    ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyXattr,
 };
 
 use super::{convert, refuse};
@@ -48,6 +48,27 @@ pub fn give_attr(
 ) {
     match outcome {
         Ok((attr, validity)) => reply.attr(&validity.0, &convert::file_attr(&attr)),
+        Err(error) => reply.error(refuse(operation, ino.0, &error)),
+    }
+}
+
+/// The value, or its size where only that is asked for (size 0).
+pub fn give_xattr(
+    reply: ReplyXattr,
+    operation: &'static str,
+    ino: INodeNo,
+    asked: u32,
+    value: Result<Vec<u8>, FsError>,
+) {
+    let fitting = value.and_then(|value| {
+        if asked > 0 && value.len() > asked as usize {
+            return Err(FsError::AttributeTooBig);
+        }
+        Ok(value)
+    });
+    match fitting {
+        Ok(value) if asked == 0 => reply.size(value.len() as u32),
+        Ok(value) => reply.data(&value),
         Err(error) => reply.error(refuse(operation, ino.0, &error)),
     }
 }

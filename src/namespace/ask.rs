@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Namespace;
+use super::attributes::Attributes;
 use super::dir::{ChangeSeq, Entry, Listing, Marker};
 use super::inode::{Kind, LocalState, ObjectVersion};
 use super::name::Name;
@@ -20,10 +21,25 @@ const LIST_FROM_TTL: Duration = Duration::from_secs(1);
 const ASK_AGAIN_LIMIT: usize = 8;
 
 /// What the store said of one name.
-struct Answer {
-    entry: Option<Entry>,
-    asked_at: Instant,
-    seq: ChangeSeq,
+pub(super) struct Answer {
+    pub entry: Option<Entry>,
+    /// What is stored with a file's object, or a directory's marker, where that was asked for.
+    pub attributes: Option<Arc<Attributes>>,
+    pub asked_at: Instant,
+    pub seq: ChangeSeq,
+}
+
+impl Answer {
+    /// What is there; none where nothing is.
+    pub fn kind(&self) -> Option<Kind> {
+        let is_symlink = self.attributes.as_ref().is_some_and(|a| a.is_symlink);
+        match &self.entry {
+            Some(Entry::File(_)) if is_symlink => Some(Kind::Symlink),
+            Some(Entry::File(_)) => Some(Kind::File),
+            Some(Entry::Directory) => Some(Kind::Directory),
+            None => None,
+        }
+    }
 }
 
 impl Namespace {
@@ -35,8 +51,9 @@ impl Namespace {
         self.child_key(parent.ino, name)?;
         for _ in 0..ASK_AGAIN_LIMIT {
             let answer = self.ask(parent, name).await?;
+            let answer = self.describe(parent, name, answer).await?;
             if !parent.state().dir.changed_since(answer.seq, name) {
-                return self.reconcile(parent, name, answer.entry.as_ref(), answer.asked_at);
+                return self.reconcile(parent, name, &answer);
             }
             if let Some(child) = self.fresh_child(parent, name) {
                 return Ok(child);
@@ -87,6 +104,7 @@ impl Namespace {
         if page.settles(&prefix, name) {
             return Ok(Answer {
                 entry: page.entries.get(name).cloned(),
+                attributes: None,
                 asked_at,
                 seq,
             });
@@ -108,6 +126,7 @@ impl Namespace {
         let since = began.is_some_and(|began| listing.asked_at >= began);
         (young || since).then(|| Answer {
             entry,
+            attributes: None,
             asked_at: listing.asked_at,
             seq: state.dir.now(),
         })
@@ -150,36 +169,47 @@ impl Namespace {
     async fn ask_by_name(&self, parent: &Pin, name: &Name) -> Result<Answer, FsError> {
         let (asked_at, seq) = (Instant::now(), parent.state().dir.now());
         let known = self.table.child(parent.ino, name).map(|child| child.kind);
-        let entry = match known {
-            Some(Kind::File) => match self.head(parent, name).await? {
-                Some(file) => Some(file),
-                None => self.as_directory(parent, name).await?,
+        let (file, directory) = match known {
+            Some(Kind::File | Kind::Symlink) => match self.head(parent, name).await? {
+                Some(file) => (Some(file), None),
+                None => (None, self.as_directory(parent, name).await?),
             },
             Some(Kind::Directory) => match self.as_directory(parent, name).await? {
-                Some(directory) => Some(directory),
-                None => self.head(parent, name).await?,
+                Some(directory) => (None, Some(directory)),
+                None => (self.head(parent, name).await?, None),
             },
-            None => {
-                let (file, directory) =
-                    tokio::try_join!(self.head(parent, name), self.as_directory(parent, name))?;
-                directory.or(file)
-            }
+            None => tokio::try_join!(self.head(parent, name), self.as_directory(parent, name))?,
+        };
+        let (entry, attributes) = match (directory, file) {
+            (Some(directory), _) => (Some(directory), None),
+            (None, Some((version, attributes))) => (Some(Entry::File(version)), Some(attributes)),
+            (None, None) => (None, None),
         };
         Ok(Answer {
             entry,
+            attributes: attributes.filter(|_| self.stores_attributes()),
             asked_at,
             seq,
         })
     }
 
-    async fn head(&self, parent: &Pin, name: &Name) -> Result<Option<Entry>, FsError> {
+    /// The object of a file, and what is stored with it.
+    pub(super) async fn head(
+        &self,
+        parent: &Pin,
+        name: &Name,
+    ) -> Result<Option<(ObjectVersion, Arc<Attributes>)>, FsError> {
         let key = self.child_key(parent.ino, name)?;
         match self.store.head(HeadRequest { key }).await {
-            Ok(meta) => Ok(Some(Entry::File(ObjectVersion {
-                etag: meta.etag,
-                size_bytes: meta.size_bytes,
-                last_modified: meta.last_modified,
-            }))),
+            Ok(meta) => {
+                let version = ObjectVersion {
+                    etag: meta.etag,
+                    size_bytes: meta.size_bytes,
+                    last_modified: meta.last_modified,
+                };
+                let attributes = Arc::new(Attributes::decode(meta.headers));
+                Ok(Some((version, attributes)))
+            }
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -204,14 +234,13 @@ impl Namespace {
         &self,
         parent: &Pin,
         name: &Name,
-        entry: Option<&Entry>,
-        asked_at: Instant,
+        answer: &Answer,
     ) -> Result<Pin, FsError> {
         if let Some(child) = self.table.child(parent.ino, name) {
             if child.state().local.is_some() {
                 return Ok(child);
             }
-            if !self.still_stands(&child, entry) {
+            if !self.still_stands(&child, answer) {
                 tracing::debug!(
                     ino = child.ino.0,
                     ?name,
@@ -220,32 +249,36 @@ impl Namespace {
                 self.vanish(&child);
             }
         }
-        let entry = entry.ok_or(FsError::NotFound)?;
-        let child = self.table.child_or_new(parent.ino, name, entry.kind())?;
+        let kind = answer.kind().ok_or(FsError::NotFound)?;
+        let child = self.table.child_or_new(parent.ino, name, kind)?;
         let mut state = child.state();
-        match entry {
-            Entry::File(version) if state.local.is_none() => state.adopt(version, asked_at),
-            Entry::File(_) => {}
-            Entry::Directory => state.checked_at = Some(asked_at),
+        match &answer.entry {
+            Some(Entry::File(version)) if state.local.is_none() => {
+                state.adopt(version, answer.attributes.as_ref(), answer.asked_at);
+            }
+            Some(Entry::File(_)) | None => {}
+            Some(Entry::Directory) => {
+                state.adopt_directory(answer.attributes.as_ref(), answer.asked_at);
+            }
         }
         drop(state);
         Ok(child)
     }
 
     /// Whether the inode may go on standing for its name, given what the store has there.
-    fn still_stands(&self, child: &Pin, entry: Option<&Entry>) -> bool {
-        match entry {
-            None => child.kind == Kind::Directory && self.has_local_children(child),
-            Some(Entry::Directory) => child.kind == Kind::Directory,
-            Some(Entry::File(version)) => {
-                let same = child
-                    .state()
-                    .remote
-                    .as_ref()
-                    .is_some_and(|known| known.etag == version.etag);
-                child.kind == Kind::File && (same || !self.table.is_pinned_elsewhere(child.ino))
-            }
-        }
+    fn still_stands(&self, child: &Pin, answer: &Answer) -> bool {
+        let Some(kind) = answer.kind() else {
+            return child.kind == Kind::Directory && self.has_local_children(child);
+        };
+        let same_bytes = match &answer.entry {
+            Some(Entry::File(version)) => child
+                .state()
+                .remote
+                .as_ref()
+                .is_some_and(|known| known.etag == version.etag),
+            Some(Entry::Directory) | None => true,
+        };
+        child.kind == kind && (same_bytes || !self.table.is_pinned_elsewhere(child.ino))
     }
 
     /// Whether something below the directory exists here only.
@@ -259,16 +292,11 @@ impl Namespace {
     /// Registers a name that exists here only until it is uploaded.
     ///
     /// Errors: `Exists`, `NameTooLong`.
-    pub fn create_local(
-        &self,
-        parent: &Pin,
-        name: &Name,
-        local: LocalState,
-    ) -> Result<Pin, FsError> {
+    pub fn create_local(&self, parent: &Pin, name: &Name, kind: Kind) -> Result<Pin, FsError> {
         self.child_key(parent.ino, name)?;
-        let kind = match local {
-            LocalState::Staged { .. } => Kind::File,
-            LocalState::BareDirectory => Kind::Directory,
+        let local = match kind {
+            Kind::File | Kind::Symlink => LocalState::Staged { size_bytes: 0 },
+            Kind::Directory => LocalState::BareDirectory,
         };
         let pin = self.table.child_or_new(parent.ino, name, kind)?;
         pin.state().local = Some(local);

@@ -58,7 +58,7 @@ pub struct DirState {
     pub large: bool,
     /// Keys that local operations brought into the directory.
     pub arrivals: u64,
-    /// When an entry last came or went by our own doing.
+    /// When an entry last came or went by our own doing, since the time was last set.
     pub changed_at: Option<SystemTime>,
     listing: Option<Listing>,
     next_seq: u64,
@@ -87,7 +87,6 @@ impl DirState {
         self.changes.push_back((self.next_seq, name.clone()));
         self.next_seq += 1;
         self.arrivals += u64::from(entry.is_some());
-        self.changed_at = Some(SystemTime::now());
         let Some(listing) = &mut self.listing else {
             return;
         };

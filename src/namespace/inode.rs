@@ -1,11 +1,13 @@
 //! Inodes: what the kernel refers to by number.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
+use super::attributes::{Attributes, Xattrs};
 use super::dir::DirState;
 use crate::store::ETag;
 
@@ -20,6 +22,8 @@ pub const ROOT: Ino = Ino(1);
 pub enum Kind {
     File,
     Directory,
+    /// Only where attributes are stored with objects.
+    Symlink,
 }
 
 /// One version of an object as the store reports it.
@@ -67,11 +71,17 @@ impl Inode {
 pub struct InodeState {
     /// The object version in the store; absent for directories and for files not yet uploaded.
     pub remote: Option<ObjectVersion>,
+    /// `remote` is our own doing, its time by our clock: the store may tell another.
+    pub time_assumed: bool,
+    /// What is stored with `remote`, or with a directory's marker; none where
+    /// attributes are not stored, or not known yet.
+    pub attributes: Option<Arc<Attributes>>,
     /// When the store last confirmed `remote`, or a directory's existence.
     pub checked_at: Option<Instant>,
     /// Bytes or existence of this inode that the store does not have yet.
     pub local: Option<LocalState>,
-    /// Attributes set by applications; they live as long as the inode does.
+    /// Attributes set by applications that the store does not have; they live
+    /// as long as the inode does.
     pub overrides: Overrides,
     /// Grows whenever the content changes behind the kernel's back.
     pub content_generation: u64,
@@ -90,13 +100,15 @@ pub enum LocalState {
     BareDirectory,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     pub mode: Option<u16>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub mtime: Option<SystemTime>,
     pub atime: Option<SystemTime>,
+    pub ctime: Option<SystemTime>,
+    pub xattrs: Option<Xattrs>,
 }
 
 impl InodeState {
@@ -108,17 +120,92 @@ impl InodeState {
         }
     }
 
-    /// Takes over a version that the store reported now.
-    pub fn adopt(&mut self, version: &ObjectVersion, at: Instant) {
-        let changed = self
-            .remote
-            .as_ref()
-            .is_none_or(|known| known.etag != version.etag);
-        if changed {
+    /// Takes over a version that the store reported now, with what it stores
+    /// beside the bytes where that is of interest.
+    pub fn adopt(
+        &mut self,
+        version: &ObjectVersion,
+        attributes: Option<&Arc<Attributes>>,
+        at: Instant,
+    ) {
+        let known = self.remote.as_ref();
+        if known.is_none_or(|known| known.etag != version.etag) {
             self.content_generation += 1;
             self.overrides.mtime = None;
+            self.overrides.ctime = None;
+        }
+        // In stored mode another version has attributes of its own, whatever was set here.
+        if attributes.is_some() && !self.is_version(version) {
+            self.overrides = Overrides::default();
+        }
+        if attributes.is_some() {
+            self.attributes = attributes.cloned();
         }
         self.remote = Some(version.clone());
+        self.time_assumed = false;
         self.checked_at = Some(at);
+    }
+
+    /// The store has the directory, and tells what is stored with its marker where that is of interest.
+    ///
+    /// A marker without attributes changes nothing: not every store keeps them.
+    pub fn adopt_directory(&mut self, attributes: Option<&Arc<Attributes>>, at: Instant) {
+        self.checked_at = Some(at);
+        let Some(attributes) = attributes.filter(|told| told.says_something()) else {
+            return;
+        };
+        if self.attributes.as_ref() != Some(attributes) {
+            self.overrides = Overrides::default();
+            self.attributes = Some(attributes.clone());
+        }
+    }
+
+    /// Whether `remote` is this version, with all that is stored beside the bytes.
+    pub fn is_version(&self, version: &ObjectVersion) -> bool {
+        self.remote.as_ref().is_some_and(|known| {
+            known.etag == version.etag
+                && (self.time_assumed || known.last_modified == version.last_modified)
+        })
+    }
+
+    /// What the file's attributes are: set here, else stored, else absent.
+    pub fn effective_attributes(&self) -> Attributes {
+        let stored = self.attributes.as_deref().cloned().unwrap_or_default();
+        let set = &self.overrides;
+        Attributes {
+            is_symlink: stored.is_symlink,
+            mode: set.mode.or(stored.mode),
+            uid: set.uid.or(stored.uid),
+            gid: set.gid.or(stored.gid),
+            mtime: set.mtime.or(stored.mtime),
+            atime: set.atime.or(stored.atime),
+            xattrs: set.xattrs.clone().unwrap_or(stored.xattrs),
+            headers: stored.headers,
+        }
+    }
+
+    /// The store has these attributes now: what was set here and is among them is not ours alone any more.
+    pub fn settle(&mut self, stored: Arc<Attributes>) {
+        let set = &mut self.overrides;
+        let clear = |set: &mut Option<SystemTime>, stored| {
+            if *set == stored {
+                *set = None;
+            }
+        };
+        clear(&mut set.mtime, stored.mtime);
+        clear(&mut set.atime, stored.atime);
+        if set.mode == stored.mode {
+            set.mode = None;
+        }
+        if set.uid == stored.uid {
+            set.uid = None;
+        }
+        if set.gid == stored.gid {
+            set.gid = None;
+        }
+        if set.xattrs.as_ref() == Some(&stored.xattrs) {
+            set.xattrs = None;
+        }
+        self.attributes = Some(stored);
     }
 }

@@ -3,11 +3,14 @@
 //! With `Auto` a marker stands only while nothing else is in the directory: an
 //! application's own S3 backend lists every key as a file.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::Namespace;
+use super::attributes::Attributes;
 use super::dir::{Entry, Marker};
-use super::inode::{LocalState, ROOT};
+use super::inode::{Kind, LocalState, ROOT};
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
@@ -27,6 +30,14 @@ pub enum DirMarkers {
     Never,
 }
 
+/// What came of storing a directory's attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// There was nothing to store, or nowhere.
+    Nothing,
+    Marker,
+}
+
 impl Namespace {
     /// Makes a new directory, so far local, exist in the store, as far as markers are wanted.
     ///
@@ -40,7 +51,9 @@ impl Namespace {
         if self.markers == DirMarkers::Never {
             return Ok(());
         }
-        self.put_marker(dir).await?;
+        if self.store_directory_attributes(dir).await? == Stored::Nothing {
+            self.put_marker(dir).await?;
+        }
         {
             let mut state = dir.state();
             state.local = None;
@@ -84,7 +97,17 @@ impl Namespace {
     }
 
     async fn drop_needless_marker(&self, dir: &Pin) -> Result<(), FsError> {
-        let stands = dir.state().dir.marker != Marker::Absent;
+        let (stands, carries_attributes) = {
+            let state = dir.state();
+            let attributes = state.attributes.as_ref();
+            (
+                state.dir.marker != Marker::Absent,
+                attributes.is_some_and(|attributes| attributes.says_something()),
+            )
+        };
+        if carries_attributes {
+            return Ok(());
+        }
         if self.markers != DirMarkers::Auto || dir.ino == ROOT || !stands {
             return Ok(());
         }
@@ -149,8 +172,18 @@ impl Namespace {
 
     async fn put_marker(&self, dir: &Pin) -> Result<(), FsError> {
         let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
-        dir.state().dir.marker = Marker::Present;
-        if let Err(error) = self.put_marker_object(key).await {
+        let headers = {
+            let mut state = dir.state();
+            state.dir.marker = Marker::Present;
+            state
+                .attributes
+                .as_ref()
+                .map(|stored| stored.headers.clone())
+        };
+        if let Err(error) = self
+            .put_marker_object(key, headers.unwrap_or_default())
+            .await
+        {
             dir.state().dir.marker = Marker::Unknown;
             return Err(error);
         }
@@ -158,17 +191,52 @@ impl Namespace {
     }
 
     /// Writes the object that makes a directory persist.
-    pub async fn put_marker_object(&self, key: Key) -> Result<ETag, FsError> {
+    pub async fn put_marker_object(
+        &self,
+        key: Key,
+        headers: ObjectHeaders,
+    ) -> Result<ETag, FsError> {
         let request = PutRequest {
             key,
             body: bytes::Bytes::new(),
             headers: ObjectHeaders {
                 content_type: Some("application/x-directory".to_owned()),
-                ..ObjectHeaders::default()
+                ..headers
             },
             condition: WriteCondition::Always,
         };
         Ok(self.store.put(request).await?.etag)
+    }
+
+    /// Stores a directory's attributes with its marker, which then stays
+    /// whatever else is in the directory.
+    ///
+    /// The root's, and those of directories without markers, live as long as
+    /// the mount. Errors: `NoSpace`, the store's.
+    pub async fn store_directory_attributes(&self, dir: &Pin) -> Result<Stored, FsError> {
+        let nowhere = dir.ino == ROOT || self.markers == DirMarkers::Never;
+        if nowhere || !self.stores_attributes() {
+            return Ok(Stored::Nothing);
+        }
+        let (stored, effective) = {
+            let state = dir.state();
+            (state.attributes.clone(), state.effective_attributes())
+        };
+        let attributes = Arc::new(Attributes::decode(effective.encode(Kind::Directory)?));
+        if stored.as_ref() == Some(&attributes) || !attributes.says_something() {
+            return Ok(Stored::Nothing);
+        }
+        let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
+        self.put_marker_object(key, attributes.headers.clone())
+            .await?;
+        let mut state = dir.state();
+        state.dir.marker = Marker::Present;
+        state.local = None;
+        state.checked_at = Some(Instant::now());
+        state.settle(attributes);
+        drop(state);
+        self.confirm_existence(dir);
+        Ok(Stored::Marker)
     }
 
     /// Errors: `NotEmpty` when anything but its marker lies under the directory,

@@ -7,6 +7,9 @@
 //! held across a request; nothing else is taken while waiting for it.
 
 mod ask;
+mod attribute_cache;
+mod attributes;
+mod describe;
 mod dir;
 mod inode;
 mod invalidation;
@@ -18,8 +21,10 @@ mod stream;
 mod table;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+pub use attribute_cache::{AttributeCache, AttributeCacheError};
+pub use attributes::{Attributes, Xattrs};
 pub use dir::{Entry, Marker};
 pub use inode::{Ino, Inode, InodeState, Kind, LocalState, ObjectVersion, Overrides, ROOT};
 pub use invalidation::{Invalidation, Invalidations};
@@ -52,6 +57,8 @@ pub struct Namespace {
     markers: DirMarkers,
     table: Arc<InodeTable>,
     invalidations: Invalidations,
+    /// Present where attributes are stored with objects.
+    attribute_cache: Option<AttributeCache>,
 }
 
 impl Namespace {
@@ -61,6 +68,7 @@ impl Namespace {
         coherence: Coherence,
         markers: DirMarkers,
         invalidations: Invalidations,
+        attribute_cache: Option<AttributeCache>,
     ) -> Self {
         Self {
             store,
@@ -69,7 +77,13 @@ impl Namespace {
             markers,
             table: Arc::default(),
             invalidations,
+            attribute_cache,
         }
+    }
+
+    /// Whether attributes are stored with objects.
+    pub fn stores_attributes(&self) -> bool {
+        self.attribute_cache.is_some()
     }
 
     pub fn table(&self) -> &Arc<InodeTable> {
@@ -137,6 +151,7 @@ impl Namespace {
         {
             let mut state = file.state();
             state.remote = Some(version.clone());
+            state.time_assumed = true;
             state.checked_at = Some(Instant::now());
         }
         if let Some((parent, name)) = self.table.place(file.ino) {
@@ -149,6 +164,11 @@ impl Namespace {
         if let Ok(dir) = self.table.get(dir) {
             dir.state().dir.record(name, entry);
         }
+    }
+
+    /// An entry of the directory came or went by our own doing.
+    pub fn entries_changed(&self, dir: &Inode) {
+        dir.state().dir.changed_at = Some(SystemTime::now());
     }
 
     /// Nothing known of the inode counts as true any more: the store contradicted it.

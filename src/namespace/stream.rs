@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 
 use super::Namespace;
+use super::ask::Answer;
 use super::dir::{ChangeSeq, Entry, Listing};
 use super::inode::{Kind, LocalState};
 use super::name::Name;
@@ -159,6 +160,8 @@ impl Namespace {
     }
 
     /// The inode behind a listed entry; none when it went meanwhile.
+    ///
+    /// Only where attributes are not stored with objects: no listing tells them.
     pub fn admit(&self, dir: &Pin, listed: &StreamedEntry) -> Option<Pin> {
         let Source::Store {
             entry,
@@ -171,8 +174,29 @@ impl Namespace {
         if dir.state().dir.changed_since(*seq, &listed.name) {
             return self.table.child(dir.ino, &listed.name);
         }
-        self.reconcile(dir, &listed.name, Some(entry), *asked_at)
-            .ok()
+        let answer = Answer {
+            entry: Some(entry.clone()),
+            attributes: None,
+            asked_at: *asked_at,
+            seq: *seq,
+        };
+        self.reconcile(dir, &listed.name, &answer).ok()
+    }
+
+    /// What a listed entry is, as far as that is known: a symlink that was never
+    /// looked at is taken for a file.
+    pub fn listed_kind(&self, dir: &Pin, listed: &StreamedEntry) -> Kind {
+        let Source::Store {
+            entry: Entry::File(version),
+            ..
+        } = &listed.source
+        else {
+            return listed.kind;
+        };
+        match self.known_attributes(dir, &listed.name, version) {
+            Some(attributes) if attributes.is_symlink => Kind::Symlink,
+            _ => listed.kind,
+        }
     }
 }
 

@@ -28,7 +28,7 @@ impl World {
             negative_ttl: NEGATIVE_TTL,
         };
         let keys = KeySpace::new("p/");
-        let names = Namespace::new(store.clone(), keys, coherence, markers, invalidations);
+        let names = Namespace::new(store.clone(), keys, coherence, markers, invalidations, None);
         Self {
             store,
             names,
@@ -138,10 +138,9 @@ async fn a_file_that_nobody_uses_takes_the_new_version_over() {
 async fn what_is_staged_here_stays_whatever_the_store_says() {
     let world = World::new(DirMarkers::Auto);
     let root = world.root();
-    let local = LocalState::Staged { size_bytes: 3 };
     let staged = world
         .names
-        .create_local(&root, &name("new"), local)
+        .create_local(&root, &name("new"), Kind::File)
         .unwrap();
     advance(TTL).await;
     assert_eq!(world.lookup(&root, "new").await.unwrap().ino, staged.ino);
@@ -163,7 +162,7 @@ async fn a_marker_stands_exactly_while_the_directory_is_empty() {
     let root = world.root();
     let dir = world
         .names
-        .create_local(&root, &name("d"), LocalState::BareDirectory)
+        .create_local(&root, &name("d"), Kind::Directory)
         .unwrap();
     world
         .names

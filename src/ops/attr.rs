@@ -3,7 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use super::Ops;
+use super::writers::Thread;
 use crate::namespace::{Ino, InodeState, Kind, Pin, ROOT};
+
+/// Set-group-ID. Source: inode(7).
+pub(super) const SET_GID: u16 = 0o2000;
+/// Permissions that symlinks have in Linux. Source: symlink(7).
+const SYMLINK_MODE: u16 = 0o777;
 
 /// Owner and mode that files and directories have unless an application changed them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +20,14 @@ pub struct FixedAttributes {
     pub file_mode: u16,
     /// Permission bits, 0 to 0o7777.
     pub dir_mode: u16,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    pub thread: Thread,
 }
 
 /// What stat(2) tells.
@@ -42,36 +56,79 @@ impl Ops {
     pub(super) fn attr(&self, inode: &Pin) -> (Attr, AttrValidity) {
         let named = inode.ino == ROOT || self.namespace.table().place(inode.ino).is_some();
         let state = inode.state();
-        let fixed = &self.settings.attributes;
-        let default_mode = match inode.kind {
-            Kind::File => fixed.file_mode,
-            Kind::Directory => fixed.dir_mode,
-        };
-        let (mtime, ctime) = self.times(&state);
-        let attr = Attr {
-            ino: inode.ino,
-            kind: inode.kind,
-            size_bytes: state.size_bytes(),
-            links: u32::from(named),
-            mode: state.overrides.mode.unwrap_or(default_mode),
-            uid: state.overrides.uid.unwrap_or(fixed.uid),
-            gid: state.overrides.gid.unwrap_or(fixed.gid),
-            atime: state.overrides.atime.unwrap_or(mtime),
-            mtime,
-            ctime,
-        };
+        let attr = self.attr_of(inode, &state, u32::from(named));
         drop(state);
         (attr, AttrValidity(self.namespace.remaining_ttl(inode)))
     }
 
-    /// Modification and change time. Directories have none in S3: the mount's own, or the last local change.
+    fn attr_of(&self, inode: &Pin, state: &InodeState, links: u32) -> Attr {
+        let fixed = &self.settings.attributes;
+        let (set, stored) = (&state.overrides, state.attributes.as_deref());
+        let mode = set.mode.or(stored.and_then(|stored| stored.mode));
+        let uid = set.uid.or(stored.and_then(|stored| stored.uid));
+        let gid = set.gid.or(stored.and_then(|stored| stored.gid));
+        let atime = set.atime.or(stored.and_then(|stored| stored.atime));
+        let (mtime, ctime) = self.times(state);
+        Attr {
+            ino: inode.ino,
+            kind: inode.kind,
+            size_bytes: state.size_bytes(),
+            links,
+            mode: match inode.kind {
+                Kind::File => mode.unwrap_or(fixed.file_mode),
+                Kind::Directory => mode.unwrap_or(fixed.dir_mode),
+                Kind::Symlink => SYMLINK_MODE,
+            },
+            uid: uid.unwrap_or(fixed.uid),
+            gid: gid.unwrap_or(fixed.gid),
+            atime: atime.unwrap_or(mtime),
+            mtime,
+            ctime,
+        }
+    }
+
+    /// Modification and change time. Directories have none in S3 unless one was
+    /// set: the last local change, or the mount's own.
     fn times(&self, state: &InodeState) -> (SystemTime, SystemTime) {
-        let stored = match &state.remote {
-            Some(remote) => remote.last_modified,
-            None => state.dir.changed_at.unwrap_or(self.mounted_at),
-        };
-        let mtime = state.overrides.mtime.unwrap_or(stored);
-        let ctime = if state.local.is_some() { mtime } else { stored };
+        let (set, stored) = (&state.overrides, state.attributes.as_deref());
+        let written = state.remote.as_ref().map(|remote| remote.last_modified);
+        let mtime = state
+            .dir
+            .changed_at
+            .or(set.mtime)
+            .or(stored.and_then(|stored| stored.mtime))
+            .or(written)
+            .unwrap_or(self.mounted_at);
+        let own = set.ctime.into_iter().chain(state.dir.changed_at).max();
+        let ctime = own.or(written).unwrap_or(self.mounted_at);
         (mtime, ctime)
+    }
+
+    /// Gives a new inode its maker's owner and mode, where attributes are stored.
+    ///
+    /// The group of a set-group-ID directory goes to what is made in it, and the
+    /// bit to directories. Source: inode(7).
+    pub(super) fn give_birth(&self, parent: &Pin, inode: &Pin, mode: u16, maker: Caller) {
+        self.namespace.entries_changed(parent);
+        let now = SystemTime::now();
+        if !self.namespace.stores_attributes() {
+            inode.state().overrides.ctime = Some(now);
+            return;
+        }
+        let (above, _) = self.attr(parent);
+        let inherits = above.mode & SET_GID != 0;
+        let passed_on = match inode.kind {
+            Kind::Directory if inherits => SET_GID,
+            Kind::Directory | Kind::File | Kind::Symlink => 0,
+        };
+        let mut state = inode.state();
+        let set = &mut state.overrides;
+        set.mode = Some(mode | passed_on);
+        set.uid = Some(maker.uid);
+        set.gid = Some(if inherits { above.gid } else { maker.gid });
+        set.ctime = Some(now);
+        if inode.kind != Kind::Directory {
+            set.mtime = Some(now);
+        }
     }
 }

@@ -48,6 +48,13 @@ pub enum Piece {
 }
 
 impl Base {
+    pub fn object(&self) -> Option<&Arc<ObjectId>> {
+        match self {
+            Self::Object(object) => Some(object),
+            Self::Empty | Self::Sealed(_) => None,
+        }
+    }
+
     pub fn len(&self) -> u64 {
         match self {
             Self::Empty => 0,

@@ -1,18 +1,29 @@
-//! create: open(2) with O_CREAT on a name that is free.
+//! create and mknod: a file on a name that is free.
 
-use super::Ops;
+use std::sync::Arc;
+
+use super::attr::Caller;
 use super::content::Intent;
 use super::lookup::Entry;
 use super::open::{OpenMode, Opened, Truncate};
-use super::writers::Thread;
+use super::open_file::OpenFile;
+use super::{ExclusiveCreate, Ops};
 use crate::error::FsError;
-use crate::namespace::{Ino, LocalState, Name};
+use crate::namespace::{Ino, Kind, Name, Pin};
 
 /// Whether the name must be free (O_EXCL).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exclusive {
     Yes,
     No,
+}
+
+/// What mknod(2) is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    File,
+    /// FIFOs, sockets, devices: S3 has nothing like them.
+    Special,
 }
 
 /// A new file with a handle on it.
@@ -22,25 +33,39 @@ pub struct Created {
     pub opened: Opened,
 }
 
+/// How open(2) with O_CREAT was called.
+#[derive(Debug, Clone, Copy)]
+pub struct CreateRequest {
+    pub mode: OpenMode,
+    pub exclusive: Exclusive,
+    pub truncate: Truncate,
+    /// Permission bits of a new file.
+    pub permissions: u16,
+    pub maker: Caller,
+}
+
 impl Ops {
-    /// The object comes to be at the first flush.
+    /// The object comes to be at the first flush, or here when exclusive creates are strict.
     ///
     /// Errors: `Exists`, `ReadOnly`, `NameTooLong`, `NoSpace`, the store's.
     pub async fn create(
         &self,
         parent: Ino,
         name: &Name,
-        mode: OpenMode,
-        exclusive: Exclusive,
-        truncate: Truncate,
-        opener: Thread,
+        request: CreateRequest,
     ) -> Result<Created, FsError> {
         self.check_writable()?;
         let parent = self.namespace.directory(parent)?;
         match self.namespace.lookup(&parent, name).await {
-            Ok(_) if exclusive == Exclusive::Yes => return Err(FsError::Exists),
+            Ok(_) if request.exclusive == Exclusive::Yes => return Err(FsError::Exists),
             Ok(inode) => {
-                let opened = self.open(inode.ino, mode, truncate, opener).await?;
+                let CreateRequest {
+                    mode,
+                    truncate,
+                    maker,
+                    ..
+                } = request;
+                let opened = self.open(inode.ino, mode, truncate, maker).await?;
                 return Ok(Created {
                     entry: self.give_entry(&inode),
                     opened,
@@ -49,23 +74,80 @@ impl Ops {
             Err(FsError::NotFound) => {}
             Err(error) => return Err(error),
         }
-        let inode =
-            self.namespace
-                .create_local(&parent, name, LocalState::Staged { size_bytes: 0 })?;
-        let file = self.open_inode(self.namespace.inode(inode.ino)?, mode);
-        let intent = match exclusive {
-            Exclusive::Yes => Intent::Exclusive,
-            Exclusive::No => Intent::Replace,
+        let claim = match request.exclusive {
+            Exclusive::Yes => self.settings.exclusive_create,
+            Exclusive::No => ExclusiveCreate::Lazy,
         };
-        if let Err(error) = file.start_over(&self.spool, intent) {
-            self.close(&file, mode);
-            self.namespace.vanish(&inode);
-            return Err(error);
-        }
-        let opened = self.give_handle(file, mode, opener);
+        let (inode, file) = self.make_file(&parent, name, &request, claim).await?;
+        let opened = self.give_handle(file, request.mode, request.maker.thread);
         Ok(Created {
             entry: self.give_entry(&inode),
             opened,
         })
+    }
+
+    /// mknod(2): a new empty file, in the store at once.
+    ///
+    /// Errors: as `create`; `NotPermitted` for anything but regular files.
+    pub async fn mknod(
+        &self,
+        parent: Ino,
+        name: &Name,
+        kind: NodeKind,
+        permissions: u16,
+        maker: Caller,
+    ) -> Result<Entry, FsError> {
+        self.check_writable()?;
+        let parent = self.namespace.directory(parent)?;
+        match self.namespace.lookup(&parent, name).await {
+            Ok(_) => return Err(FsError::Exists),
+            Err(FsError::NotFound) if kind == NodeKind::Special => {
+                return Err(FsError::NotPermitted);
+            }
+            Err(FsError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        let request = CreateRequest {
+            mode: OpenMode::Read,
+            exclusive: Exclusive::Yes,
+            truncate: Truncate::No,
+            permissions,
+            maker,
+        };
+        let claim = ExclusiveCreate::Strict;
+        let (inode, file) = self.make_file(&parent, name, &request, claim).await?;
+        self.close(&file, request.mode);
+        Ok(self.give_entry(&inode))
+    }
+
+    async fn make_file(
+        &self,
+        parent: &Pin,
+        name: &Name,
+        request: &CreateRequest,
+        claim: ExclusiveCreate,
+    ) -> Result<(Pin, Arc<OpenFile>), FsError> {
+        let inode = self.namespace.create_local(parent, name, Kind::File)?;
+        let (mode, maker) = (request.permissions, request.maker);
+        self.give_birth(parent, &inode, mode, maker);
+        let file = self.open_inode(self.namespace.inode(inode.ino)?, request.mode);
+        let intent = match request.exclusive {
+            Exclusive::Yes => Intent::Exclusive,
+            Exclusive::No => Intent::Replace,
+        };
+        let outcome = async {
+            file.start_over(&self.spool, intent)?;
+            match claim {
+                ExclusiveCreate::Strict => self.upload(&file).await,
+                ExclusiveCreate::Lazy => Ok(()),
+            }
+        };
+        if let Err(error) = outcome.await {
+            file.orphan();
+            self.close(&file, request.mode);
+            self.namespace.vanish(&inode);
+            return Err(error);
+        }
+        Ok((inode, file))
     }
 }

@@ -1,13 +1,20 @@
 //! mkdir: a directory that persists though nothing is in it.
 
 use super::Ops;
+use super::attr::Caller;
 use super::lookup::Entry;
 use crate::error::FsError;
-use crate::namespace::{Ino, LocalState, Name};
+use crate::namespace::{Ino, Kind, Name};
 
 impl Ops {
     /// Errors: `Exists`, `ReadOnly`, `NameTooLong`, the store's.
-    pub async fn mkdir(&self, parent: Ino, name: &Name) -> Result<Entry, FsError> {
+    pub async fn mkdir(
+        &self,
+        parent: Ino,
+        name: &Name,
+        permissions: u16,
+        maker: Caller,
+    ) -> Result<Entry, FsError> {
         self.check_writable()?;
         let parent = self.namespace.directory(parent)?;
         let _tree = self.tree.read().await;
@@ -18,7 +25,8 @@ impl Ops {
         }
         let dir = self
             .namespace
-            .create_local(&parent, name, LocalState::BareDirectory)?;
+            .create_local(&parent, name, Kind::Directory)?;
+        self.give_birth(&parent, &dir, permissions, maker);
         if let Err(error) = self.namespace.persist_directory(&parent, name, &dir).await {
             self.namespace.table().detach(dir.ino);
             return Err(error);

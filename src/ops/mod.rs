@@ -9,6 +9,7 @@
 
 mod attr;
 mod content;
+mod copy_file_range;
 mod create;
 mod fallocate;
 mod flush;
@@ -30,15 +31,19 @@ mod rmdir;
 mod setattr;
 mod shutdown;
 mod statfs;
+mod store_attributes;
+mod symlink;
 mod unlink;
 mod upload;
 mod write;
 mod writers;
+mod xattr;
 
 use std::sync::Arc;
 
-pub use attr::{Attr, AttrValidity, FixedAttributes};
-pub use create::{Created, Exclusive};
+pub use attr::{Attr, AttrValidity, Caller, FixedAttributes};
+pub use copy_file_range::CopyEnd;
+pub use create::{CreateRequest, Created, Exclusive, NodeKind};
 pub use fallocate::Allocation;
 pub use handles::HandleId;
 pub use lookup::Entry;
@@ -47,7 +52,9 @@ pub use readdir::{DirEntry, DirEntryPlus, Taken};
 pub use rename::RenameMode;
 pub use setattr::{AttrChange, TimeChange};
 pub use statfs::FsStats;
+pub use write::Privileges;
 pub use writers::Thread;
+pub use xattr::XattrMode;
 
 use crate::error::FsError;
 use crate::namespace::Namespace;
@@ -65,6 +72,15 @@ pub enum Access {
     ReadOnly,
 }
 
+/// When an exclusive create (O_EXCL) learns that another client was first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExclusiveCreate {
+    /// At close: the upload fails.
+    Lazy,
+    /// At open, by an empty object that claims the name.
+    Strict,
+}
+
 /// What the operations need to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct OpsSettings {
@@ -72,6 +88,7 @@ pub struct OpsSettings {
     pub access: Access,
     /// A directory rename of more objects is refused with `CrossDevice`.
     pub max_rename_objects: u64,
+    pub exclusive_create: ExclusiveCreate,
 }
 
 /// Everything below the FUSE adapter, composed.
@@ -117,6 +134,11 @@ impl Ops {
             handles: Handles::default(),
             tree: tokio::sync::RwLock::new(()),
         }
+    }
+
+    /// Whether a listing of a directory knows its entries' attributes.
+    pub fn lists_attributes(&self) -> bool {
+        !self.namespace.stores_attributes()
     }
 
     pub fn namespace(&self) -> &Namespace {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Ops;
+use super::attr::Caller;
 use super::content::{Base, Intent};
 use super::handles::{FileHandle, HandleId};
 use super::open_file::OpenFile;
@@ -59,7 +60,7 @@ impl Ops {
         ino: Ino,
         mode: OpenMode,
         truncate: Truncate,
-        opener: Thread,
+        caller: Caller,
     ) -> Result<Opened, FsError> {
         let inode = self.namespace.inode(ino)?;
         if inode.kind == Kind::Directory {
@@ -71,6 +72,9 @@ impl Ops {
         if !self.namespace.revalidate(&inode).await? {
             return Err(FsError::Stale);
         }
+        if truncate == Truncate::Yes {
+            self.drop_privileges(&inode, caller);
+        }
         let file = self.open_inode(inode, mode);
         if truncate == Truncate::Yes
             && let Err(error) = file.start_over(&self.spool, Intent::Replace)
@@ -78,7 +82,7 @@ impl Ops {
             self.close(&file, mode);
             return Err(error);
         }
-        Ok(self.give_handle(file, mode, opener))
+        Ok(self.give_handle(file, mode, caller.thread))
     }
 
     pub(super) fn open_inode(&self, inode: Pin, mode: OpenMode) -> Arc<OpenFile> {
@@ -86,7 +90,7 @@ impl Ops {
     }
 
     /// What the store has of a file that is not open.
-    fn base_of(&self, inode: &Pin) -> Base {
+    pub(super) fn base_of(&self, inode: &Pin) -> Base {
         let version = inode.state().remote.clone();
         match (version, self.namespace.file_key(inode.ino)) {
             (Some(version), Ok(key)) => Base::Object(Arc::new(ObjectId {

@@ -231,6 +231,44 @@ impl OpenFile {
         (content.dirty || under_way || content.failed.is_some()) && !content.orphan
     }
 
+    /// Of the file's bytes: `clean`, `dirty` or `uploading`.
+    pub fn sync_state(&self) -> &'static str {
+        let content = self.content.lock();
+        match (&content.base, content.dirty || content.failed.is_some()) {
+            (_, true) => "dirty",
+            (Base::Sealed(_), false) => "uploading",
+            (Base::Empty | Base::Object(_), false) => "clean",
+        }
+    }
+
+    /// Whether the name must still be free when the file is uploaded.
+    pub fn is_exclusive(&self) -> bool {
+        let content = self.content.lock();
+        content.dirty && content.intent == Intent::Exclusive
+    }
+
+    /// The object that holds exactly the file's bytes, if one does.
+    pub fn whole_object(&self) -> Option<Arc<ObjectId>> {
+        let content = self.content.lock();
+        let whole = content.stage.is_none() && !content.orphan;
+        content.base.object().filter(|_| whole).cloned()
+    }
+
+    /// The store has the file's new bytes, which never came through here.
+    pub fn replaced(&self, spool: &Spool, object: Arc<ObjectId>) {
+        let mut content = self.content.lock();
+        content.base = Base::Object(object);
+        content.intent = Intent::Edit;
+        content.dirty = false;
+        content.failed = None;
+        if let Some(stage) = content.stage.take() {
+            spool.discard(stage.file());
+        }
+        let mut state = self.inode.state();
+        state.local = None;
+        state.overrides.mtime = Some(SystemTime::now());
+    }
+
     /// Whether some handle may still write.
     pub fn has_writers(&self) -> bool {
         self.content.lock().writers > 0
@@ -244,10 +282,7 @@ impl OpenFile {
     pub fn shown_object(&self) -> Option<Arc<ObjectId>> {
         let content = self.content.lock();
         let shows = content.stage.as_ref().is_none_or(Stage::depends_on_base);
-        match &content.base {
-            Base::Object(object) if shows => Some(object.clone()),
-            _ => None,
-        }
+        content.base.object().filter(|_| shows).cloned()
     }
 
     /// Parts of the base that the stage still shows, at most `limit` bytes of them.

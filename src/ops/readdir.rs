@@ -43,7 +43,11 @@ impl Ops {
             .await?;
         for (listed, index) in batch.into_iter().zip(first..) {
             let child = self.namespace.table().child(handle.dir.ino, &listed.name);
-            entries.push(plain(&listed, index, child.map(|child| child.ino)));
+            let kind = self.namespace.listed_kind(&handle.dir, &listed);
+            entries.push(DirEntry {
+                kind,
+                ..plain(&listed, index, child.map(|child| child.ino))
+            });
         }
         Ok(entries)
     }

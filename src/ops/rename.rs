@@ -1,5 +1,7 @@
 //! rename: checks that files and directories share.
 
+use std::time::SystemTime;
+
 use super::Ops;
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name, Pin};
@@ -10,6 +12,8 @@ pub enum RenameMode {
     Replace,
     /// RENAME_NOREPLACE.
     NoReplace,
+    /// RENAME_EXCHANGE: the two names change places.
+    Exchange,
 }
 
 /// One end of a rename.
@@ -53,21 +57,76 @@ impl Ops {
             }
             check_replaceable(&source, target, mode)?;
         }
-        match source.kind {
-            Kind::File => self.rename_file(&from, &to, &source, target.as_ref()).await,
-            Kind::Directory if self.namespace.table().is_within(to.dir.ino, source.ino) => {
-                Err(FsError::InvalidArgument)
+        match (mode, target) {
+            (RenameMode::Exchange, None) => Err(FsError::NotFound),
+            (RenameMode::Exchange, Some(target)) => {
+                self.exchange(&from, &to, &source, &target).await
             }
-            Kind::Directory => self.rename_dir(&from, &to, &source, target.as_ref()).await,
+            (RenameMode::Replace | RenameMode::NoReplace, target) => {
+                self.move_inode(&from, &to, &source, target.as_ref()).await
+            }
         }
+    }
+
+    async fn move_inode(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        target: Option<&Pin>,
+    ) -> Result<(), FsError> {
+        match source.kind {
+            Kind::File | Kind::Symlink => self.rename_file(from, to, source, target).await?,
+            Kind::Directory if self.namespace.table().is_within(to.dir.ino, source.ino) => {
+                return Err(FsError::InvalidArgument);
+            }
+            Kind::Directory => self.rename_dir(from, to, source, target).await?,
+        }
+        self.namespace.entries_changed(&from.dir);
+        self.namespace.entries_changed(&to.dir);
+        source.state().overrides.ctime = Some(SystemTime::now());
+        Ok(())
+    }
+
+    /// Three renames by way of a name that nobody uses. S3 has no exchange: other
+    /// clients see the steps, and after a crash between them the first file's
+    /// object has that name.
+    async fn exchange(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        target: &Pin,
+    ) -> Result<(), FsError> {
+        let table = self.namespace.table();
+        if table.is_within(to.dir.ino, source.ino) || table.is_within(from.dir.ino, target.ino) {
+            return Err(FsError::InvalidArgument);
+        }
+        let aside = format!(".mediafs-exchange-{:016x}", fastrand::u64(..));
+        let aside = Name::from_segment(&aside).ok_or(FsError::InvalidArgument)?;
+        let aside = Place {
+            dir: self.namespace.directory(from.dir.ino)?,
+            name: &aside,
+        };
+        self.move_inode(from, &aside, source, None).await?;
+        if let Err(error) = self.move_inode(to, from, target, None).await {
+            self.move_inode(&aside, from, source, None).await?;
+            return Err(error);
+        }
+        self.move_inode(&aside, to, source, None).await
     }
 }
 
 fn check_replaceable(source: &Pin, target: &Pin, mode: RenameMode) -> Result<(), FsError> {
-    match (mode, source.kind, target.kind) {
-        (RenameMode::NoReplace, _, _) => Err(FsError::Exists),
-        (RenameMode::Replace, Kind::File, Kind::Directory) => Err(FsError::IsADirectory),
-        (RenameMode::Replace, Kind::Directory, Kind::File) => Err(FsError::NotADirectory),
-        (RenameMode::Replace, _, _) => Ok(()),
+    let (source, target) = (
+        source.kind == Kind::Directory,
+        target.kind == Kind::Directory,
+    );
+    match mode {
+        RenameMode::NoReplace => Err(FsError::Exists),
+        RenameMode::Exchange => Ok(()),
+        RenameMode::Replace if target && !source => Err(FsError::IsADirectory),
+        RenameMode::Replace if source && !target => Err(FsError::NotADirectory),
+        RenameMode::Replace => Ok(()),
     }
 }

@@ -11,8 +11,10 @@ use crate::error::FsError;
 use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{
-    DELETE_MANY_LIMIT, FoldDirectories, Key, LIST_PAGE_LIMIT, ListRequest, ListedObject,
+    DELETE_MANY_LIMIT, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListRequest,
+    ListedObject,
 };
+use crate::write_path::CopyHeaders;
 
 /// Copies of one directory rename that run at once.
 const COPIES_AT_ONCE: usize = 16;
@@ -121,11 +123,17 @@ impl Ops {
         let version = ObjectVersion::from(object);
         // Stores that keep directories of their own do not copy markers.
         if target.as_str().ends_with('/') && version.size_bytes == 0 {
-            let etag = self.namespace.put_marker_object(target.clone()).await?;
-            return Ok(ObjectVersion { etag, ..version });
+            let key = object.key.clone();
+            let headers = self.store.head(HeadRequest { key }).await?.headers;
+            let put = self.namespace.put_marker_object(target.clone(), headers);
+            return Ok(ObjectVersion {
+                etag: put.await?,
+                ..version
+            });
         }
         // The extension stays, and with it the content type.
-        self.copy_version(&object.key, target, None, version).await
+        self.copy_version(&object.key, target, CopyHeaders::Same, version)
+            .await
     }
 
     /// Deletes the objects, and the directories that stores with directories of their own keep.
@@ -156,7 +164,7 @@ impl Ops {
                         moved,
                     );
                 }
-                Kind::File => {
+                Kind::File | Kind::Symlink => {
                     if let Some(version) = moved.get(&Key::new(old_key)) {
                         self.rebase_file(child.ino, &child, Key::new(new_key), version);
                     }

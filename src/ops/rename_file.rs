@@ -10,7 +10,7 @@ use crate::error::FsError;
 use crate::namespace::{Entry, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::Key;
-use crate::write_path::CopyTask;
+use crate::write_path::{CopyHeaders, CopyTask};
 
 impl Ops {
     pub(super) async fn rename_file(
@@ -59,9 +59,12 @@ impl Ops {
     ) -> Result<(), FsError> {
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
-        let content_type = renamed_content_type(from.name, to.name);
+        let headers = match renamed_content_type(from.name, to.name) {
+            Some(content_type) => CopyHeaders::ContentType(content_type),
+            None => CopyHeaders::Same,
+        };
         let moved = self
-            .copy_version(&old_key, &new_key, content_type, version)
+            .copy_version(&old_key, &new_key, headers, version)
             .await?;
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
@@ -97,7 +100,7 @@ impl Ops {
         &self,
         source: &Key,
         target: &Key,
-        new_content_type: Option<String>,
+        headers: CopyHeaders,
         version: ObjectVersion,
     ) -> Result<ObjectVersion, FsError> {
         let task = CopyTask {
@@ -105,7 +108,7 @@ impl Ops {
             version: version.etag.clone(),
             size_bytes: version.size_bytes,
             target: target.clone(),
-            content_type: new_content_type,
+            headers,
         };
         let etag = self.copier.copy(&task).await?;
         Ok(ObjectVersion { etag, ..version })

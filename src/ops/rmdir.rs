@@ -27,6 +27,7 @@ impl Ops {
         self.namespace.child_leaves(parent, name).await?;
         self.namespace.remove_marker(dir).await?;
         self.namespace.record(parent.ino, name, None);
+        self.namespace.entries_changed(parent);
         self.namespace.table().detach(dir.ino);
         Ok(())
     }

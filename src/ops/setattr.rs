@@ -3,12 +3,15 @@
 use std::time::SystemTime;
 
 use super::Ops;
-use super::attr::{Attr, AttrValidity};
+use super::attr::{Attr, AttrValidity, Caller};
 use super::handles::HandleId;
 use super::open::OpenMode;
-use super::writers::Thread;
 use crate::error::FsError;
-use crate::namespace::{Ino, Kind, Overrides, Pin};
+use crate::namespace::{Ino, InodeState, Kind, Pin};
+
+/// Bits that a change of owner or content takes away. Source: chown(2), inode(7).
+const SET_UID: u16 = 0o4000;
+const SET_GID_AND_GROUP_EXECUTE: u16 = 0o2010;
 
 /// A time to set.
 #[derive(Debug, Clone, Copy)]
@@ -30,23 +33,31 @@ pub struct AttrChange {
 }
 
 impl Ops {
-    /// Mode, owner and times always succeed and live as long as the inode.
+    /// Where attributes are stored, they are when this returns: with the object,
+    /// or with the bytes that wait to be uploaded. Else they live as long as the inode.
     ///
-    /// Errors: `Stale`, `ReadOnly`, `IsADirectory` for a size; those of an
-    /// upload where nobody has the file open to flush it.
+    /// Errors: `Stale`, `ReadOnly`, `IsADirectory` for a size, `NoSpace`; those of
+    /// an upload where nobody has the file open to flush it.
     pub async fn setattr(
         &self,
         ino: Ino,
         handle: Option<HandleId>,
-        thread: Thread,
+        caller: Caller,
         change: AttrChange,
     ) -> Result<(Attr, AttrValidity), FsError> {
         self.check_writable()?;
         let inode = self.namespace.inode(ino)?;
         if let Some(size_bytes) = change.size_bytes {
-            self.truncate(&inode, handle, thread, size_bytes).await?;
+            self.truncate(&inode, handle, caller, size_bytes).await?;
         }
-        apply(&mut inode.state().overrides, &change);
+        let (current, _) = self.attr(&inode);
+        let before = inode.state().overrides.clone();
+        if apply(&mut inode.state(), &current, &change)
+            && let Err(error) = self.store_attributes(&inode).await
+        {
+            inode.state().overrides = before;
+            return Err(error);
+        }
         Ok(self.attr(&inode))
     }
 
@@ -54,15 +65,16 @@ impl Ops {
         &self,
         inode: &Pin,
         handle: Option<HandleId>,
-        thread: Thread,
+        caller: Caller,
         len: u64,
     ) -> Result<(), FsError> {
         if inode.kind == Kind::Directory {
             return Err(FsError::IsADirectory);
         }
+        self.drop_privileges(inode, caller);
         if let Some(handle) = handle {
             let handle = self.handles.file(handle)?;
-            handle.writers.lock().note(thread);
+            handle.writers.lock().note(caller.thread);
             return handle.file.truncate(&self.spool, len);
         }
         if !self.namespace.revalidate(inode).await? && self.files.get(inode.ino).is_none() {
@@ -85,16 +97,63 @@ impl Ops {
         self.close(&file, OpenMode::Read);
         outcome
     }
+
+    /// A file that someone other than root changes is not run as its owner any more.
+    pub(super) fn drop_privileges(&self, inode: &Pin, caller: Caller) {
+        if caller.uid == 0 {
+            return;
+        }
+        let (current, _) = self.attr(inode);
+        let left = unprivileged(current.mode);
+        if inode.kind == Kind::File && left != current.mode {
+            inode.state().overrides.mode = Some(left);
+        }
+    }
 }
 
-fn apply(overrides: &mut Overrides, change: &AttrChange) {
+/// Notes what differs from what is there. Whether anything does.
+fn apply(state: &mut InodeState, current: &Attr, change: &AttrChange) -> bool {
+    let now = SystemTime::now();
     let at = |time: TimeChange| match time {
-        TimeChange::Now => SystemTime::now(),
+        TimeChange::Now => now,
         TimeChange::At(at) => at,
     };
-    overrides.mode = change.mode.or(overrides.mode);
-    overrides.uid = change.uid.or(overrides.uid);
-    overrides.gid = change.gid.or(overrides.gid);
-    overrides.atime = change.atime.map(at).or(overrides.atime);
-    overrides.mtime = change.mtime.map(at).or(overrides.mtime);
+    let owned = change.uid.is_some() || change.gid.is_some();
+    let mode = match change.mode {
+        Some(mode) => Some(mode),
+        None if owned && current.kind == Kind::File => Some(unprivileged(current.mode)),
+        None => None,
+    };
+    let mode = mode.filter(|mode| *mode != current.mode);
+    let uid = change.uid.filter(|uid| *uid != current.uid);
+    let gid = change.gid.filter(|gid| *gid != current.gid);
+    let atime = change.atime.map(at).filter(|time| *time != current.atime);
+    let mtime = change.mtime.map(at).filter(|time| *time != current.mtime);
+    let asked = change.mode.is_some() || owned || change.atime.or(change.mtime).is_some();
+    let set = &mut state.overrides;
+    if asked {
+        set.ctime = Some(now);
+    }
+    if atime.is_some() || mtime.is_some() {
+        // What is not set shows the other's value where it has none of its own.
+        set.atime = Some(atime.unwrap_or(current.atime));
+    }
+    if mtime.is_some() {
+        state.dir.changed_at = None;
+    }
+    let set = &mut state.overrides;
+    set.mode = mode.or(set.mode);
+    set.uid = uid.or(set.uid);
+    set.gid = gid.or(set.gid);
+    set.mtime = mtime.or(set.mtime);
+    mode.is_some() || uid.or(gid).is_some() || atime.or(mtime).is_some()
+}
+
+fn unprivileged(mode: u16) -> u16 {
+    let without_uid = mode & !SET_UID;
+    if mode & SET_GID_AND_GROUP_EXECUTE == SET_GID_AND_GROUP_EXECUTE {
+        without_uid & !super::attr::SET_GID
+    } else {
+        without_uid
+    }
 }

@@ -15,5 +15,6 @@ impl Ops {
                 .keep(&stage, key.as_ref(), &LostReason::DaemonEnded);
         }
         self.reader.drain().await;
+        self.namespace.write_out();
     }
 }

@@ -1,5 +1,7 @@
 //! unlink: a name and its object go; open handles keep the bytes.
 
+use std::time::SystemTime;
+
 use super::Ops;
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name, Pin};
@@ -37,6 +39,8 @@ impl Ops {
         if let Some(file) = &open {
             file.orphan();
         }
+        self.namespace.entries_changed(parent);
+        inode.state().overrides.ctime = Some(SystemTime::now());
         self.namespace.table().detach(inode.ino);
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::Ops;
 use super::content::{Sealed, SealedSource};
 use super::open_file::OpenFile;
 use crate::error::FsError;
-use crate::namespace::{Name, ObjectVersion};
+use crate::namespace::{Attributes, Name, ObjectVersion};
 use crate::read_path::ObjectId;
 use crate::store::ObjectHeaders;
 use crate::write_path::UploadTarget;
@@ -23,8 +23,8 @@ impl Ops {
             return Ok(());
         };
         match self.send(file, &sealed).await {
-            Ok(object) => {
-                self.publish(file, &sealed, object).await;
+            Ok((object, headers)) => {
+                self.publish(file, &sealed, object, headers).await;
                 Ok(())
             }
             Err(error) => {
@@ -35,7 +35,11 @@ impl Ops {
         }
     }
 
-    async fn send(&self, file: &OpenFile, sealed: &Sealed) -> Result<ObjectId, FsError> {
+    async fn send(
+        &self,
+        file: &OpenFile,
+        sealed: &Sealed,
+    ) -> Result<(ObjectId, ObjectHeaders), FsError> {
         let (parent, name) = self
             .namespace
             .table()
@@ -43,10 +47,7 @@ impl Ops {
             .ok_or(FsError::Stale)?;
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
-            headers: ObjectHeaders {
-                content_type: content_type(&name),
-                ..ObjectHeaders::default()
-            },
+            headers: self.upload_headers(file, &name, &sealed.base)?,
             condition: sealed.condition.clone(),
             len: sealed.stage.len(),
         };
@@ -55,21 +56,40 @@ impl Ops {
             reader: &self.reader,
         };
         let etag = self.uploader.upload(&target, &source).await?;
-        Ok(ObjectId {
+        let object = ObjectId {
             key: target.key,
             etag,
             size_bytes: target.len,
-        })
+        };
+        Ok((object, target.headers))
     }
 
-    async fn publish(&self, file: &OpenFile, sealed: &Sealed, object: ObjectId) {
+    async fn publish(
+        &self,
+        file: &OpenFile,
+        sealed: &Sealed,
+        object: ObjectId,
+        headers: ObjectHeaders,
+    ) {
+        self.record_object(file, &object, headers);
+        file.uploaded(&self.spool, sealed, Arc::new(object));
+        self.announce(file).await;
+    }
+
+    /// The file's object is this one now, by our own doing.
+    pub(super) fn record_object(&self, file: &OpenFile, object: &ObjectId, headers: ObjectHeaders) {
         let version = ObjectVersion {
             etag: object.etag.clone(),
             size_bytes: object.size_bytes,
             last_modified: whole_seconds(SystemTime::now()),
         };
         self.namespace.record_uploaded(&file.inode, version);
-        file.uploaded(&self.spool, sealed, Arc::new(object));
+        let attributes = Arc::new(Attributes::decode(headers));
+        self.namespace.record_attributes(&file.inode, attributes);
+    }
+
+    /// Tells the file's directory that it has a key of its own now.
+    pub(super) async fn announce(&self, file: &OpenFile) {
         let Some((parent, _)) = self.namespace.table().place(file.inode.ino) else {
             return;
         };

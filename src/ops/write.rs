@@ -1,21 +1,33 @@
 //! write: bytes into the spool.
 
 use super::Ops;
+use super::attr::Caller;
 use super::handles::HandleId;
-use super::writers::Thread;
+
 use crate::error::FsError;
+
+/// Whether a file that runs as its owner goes on to, now that it is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privileges {
+    Keep,
+    Drop,
+}
 
 impl Ops {
     /// Errors: `BadHandle`, `NoSpace`, `TooLarge`, and that of an upload that failed before.
     pub fn write(
         &self,
         handle: HandleId,
-        thread: Thread,
+        caller: Caller,
+        privileges: Privileges,
         offset: u64,
         data: &[u8],
     ) -> Result<(), FsError> {
         let handle = self.handles.file(handle)?;
-        handle.writers.lock().note(thread);
+        handle.writers.lock().note(caller.thread);
+        if privileges == Privileges::Drop {
+            self.drop_privileges(&handle.file.inode, caller);
+        }
         handle.file.write(&self.spool, offset, data)
     }
 }

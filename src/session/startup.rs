@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
-use crate::config::{Config, DirMarkersConfig};
-use crate::namespace::{Coherence, DirMarkers, Invalidations, KeySpace, Namespace};
-use crate::ops::{Access, FixedAttributes, Ops, OpsSettings, Parts};
+use crate::config::{AttributesMode, Config, DirMarkersConfig, ExclusiveCreateConfig};
+use crate::namespace::{AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace};
+use crate::ops::{Access, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts};
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
@@ -103,6 +103,12 @@ pub fn compose(
     let part_size = part_size.context("--part-size must be from 5MiB to 512MiB")?;
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
+    let spool = Spool::open(&config.spool_dir)?;
+    let attribute_cache = match config.attributes.mode {
+        AttributesMode::Fixed => None,
+        // Beside what the spool's lock keeps for this daemon alone.
+        AttributesMode::Stored => Some(AttributeCache::open(&config.spool_dir.join("attributes"))?),
+    };
     let namespace = Namespace::new(
         store.clone(),
         KeySpace::new(config.prefix.clone()),
@@ -116,6 +122,7 @@ pub fn compose(
             DirMarkersConfig::Never => DirMarkers::Never,
         },
         invalidations,
+        attribute_cache,
     );
     let reading = ReadSettings {
         block_size,
@@ -124,7 +131,7 @@ pub fn compose(
     let parts = Parts {
         namespace,
         reader: Reader::new(store.clone(), reading),
-        spool: Spool::open(&config.spool_dir)?,
+        spool,
         uploader: Uploader::new(store.clone(), part_size, config.upload_concurrency),
         copier: Copier::new(store.clone(), copy_part_size),
         store,
@@ -138,6 +145,10 @@ pub fn compose(
         },
         access: access(config),
         max_rename_objects: config.max_rename_objects,
+        exclusive_create: match config.exclusive_create {
+            ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,
+            ExclusiveCreateConfig::Strict => ExclusiveCreate::Strict,
+        },
     };
     Ok(Ops::new(parts, settings))
 }

@@ -56,8 +56,7 @@ impl Object {
             etag: self.etag(),
             size_bytes: self.bytes.len() as u64,
             last_modified: UNIX_EPOCH + Duration::from_secs(self.version),
-            content_type: self.headers.content_type.clone(),
-            user_metadata: self.headers.user_metadata.clone(),
+            headers: self.headers.clone(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{ETag, Key};
 
@@ -35,8 +36,7 @@ pub struct ObjectMeta {
     pub size_bytes: u64,
     /// Whole seconds: listings carry more digits than HEAD, so they are cut to agree.
     pub last_modified: SystemTime,
-    pub content_type: Option<String>,
-    pub user_metadata: UserMetadata,
+    pub headers: ObjectHeaders,
 }
 
 #[derive(Debug, Clone)]
@@ -64,10 +64,14 @@ pub enum WriteCondition {
     IfMatch(ETag),
 }
 
-/// What is stored with an object besides its bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What is stored with an object besides its bytes. Source: S3 API `PutObject`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectHeaders {
     pub content_type: Option<String>,
+    pub cache_control: Option<String>,
+    pub content_disposition: Option<String>,
+    pub content_encoding: Option<String>,
+    pub content_language: Option<String>,
     pub user_metadata: UserMetadata,
 }
 

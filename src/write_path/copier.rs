@@ -39,8 +39,18 @@ pub struct CopyTask {
     pub version: ETag,
     pub size_bytes: u64,
     pub target: Key,
-    /// The copy's content type; the source's when absent.
-    pub content_type: Option<String>,
+    pub headers: CopyHeaders,
+}
+
+/// What is stored with the copy.
+#[derive(Debug, Clone)]
+pub enum CopyHeaders {
+    /// The source's.
+    Same,
+    /// The source's, but for the content type.
+    ContentType(String),
+    /// These alone.
+    Replace(ObjectHeaders),
 }
 
 /// Copies objects with all that is stored with them.
@@ -62,10 +72,12 @@ impl Copier {
         if task.size_bytes > self.part_size.0 {
             return self.copy_in_parts(task).await;
         }
-        let replace_headers = match &task.content_type {
-            None => None,
+        let replace_headers = match &task.headers {
+            CopyHeaders::Same => None,
             // Replacing one header replaces all of them.
-            Some(_) => Some(self.headers(task).await?),
+            CopyHeaders::ContentType(_) | CopyHeaders::Replace(_) => {
+                Some(self.headers(task).await?)
+            }
         };
         let request = CopyRequest {
             source: task.source.clone(),
@@ -76,17 +88,21 @@ impl Copier {
         Ok(self.store.copy(request).await?.etag)
     }
 
-    /// What is stored with the source, but for a content type that changes.
+    /// What is to be stored with the copy.
     async fn headers(&self, task: &CopyTask) -> Result<ObjectHeaders, FsError> {
+        if let CopyHeaders::Replace(headers) = &task.headers {
+            return Ok(headers.clone());
+        }
         let key = task.source.clone();
         let meta = self.store.head(HeadRequest { key }).await?;
         if meta.etag != task.version {
             return Err(FsError::Stale);
         }
-        Ok(ObjectHeaders {
-            content_type: task.content_type.clone().or(meta.content_type),
-            user_metadata: meta.user_metadata,
-        })
+        let mut headers = meta.headers;
+        if let CopyHeaders::ContentType(content_type) = &task.headers {
+            headers.content_type = Some(content_type.clone());
+        }
+        Ok(headers)
     }
 
     /// A multipart upload knows nothing of the source: headers go along by hand.
@@ -165,6 +181,7 @@ mod tests {
             headers: ObjectHeaders {
                 content_type,
                 user_metadata,
+                ..ObjectHeaders::default()
             },
             condition: WriteCondition::Always,
         };
@@ -173,7 +190,7 @@ mod tests {
             version: store.put(request).await.unwrap().etag,
             size_bytes: LEN as u64,
             target: Key::new("b.html"),
-            content_type: Some("text/html".to_owned()),
+            headers: CopyHeaders::ContentType("text/html".to_owned()),
         };
         let copier = Copier::new(store.clone(), CopyPartSize::new(5 << 20).unwrap());
         (store, copier, task)
@@ -203,8 +220,11 @@ mod tests {
         );
         assert!(original.body == copy.body);
         assert_eq!(copy.meta.etag, etag);
-        assert_eq!(copy.meta.content_type.as_deref(), Some("text/html"));
-        assert_eq!(copy.meta.user_metadata, original.meta.user_metadata);
+        assert_eq!(copy.meta.headers.content_type.as_deref(), Some("text/html"));
+        assert_eq!(
+            copy.meta.headers.user_metadata,
+            original.meta.headers.user_metadata
+        );
     }
 
     #[tokio::test]
@@ -213,7 +233,7 @@ mod tests {
         task.version = ETag::new("another");
         assert!(matches!(copier.copy(&task).await, Err(FsError::Stale)));
         task.size_bytes = 100;
-        task.content_type = None;
+        task.headers = CopyHeaders::Same;
         assert!(matches!(copier.copy(&task).await, Err(FsError::Stale)));
         assert_eq!(store.seen(StoreOp::CompleteMultipart), 0);
     }

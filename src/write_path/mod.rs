@@ -10,7 +10,7 @@ mod spool;
 mod stage;
 mod uploader;
 
-pub use copier::{Copier, CopyPartSize, CopyTask};
+pub use copier::{Copier, CopyHeaders, CopyPartSize, CopyTask};
 pub use lost_found::LostReason;
 pub use spool::{Spool, SpoolError, StageFile};
 pub use stage::{Segment, Stage};

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_smithy_types::DateTime;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::store::UserMetadata;
+
 /// Everything but what RFC 3986 leaves unreserved, and the `/` between segments.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
@@ -33,6 +35,46 @@ pub fn decode(listed: &str) -> Option<String> {
 pub fn whole_seconds(time: Option<&DateTime>) -> SystemTime {
     let seconds = time.map_or(0, DateTime::secs);
     UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// What an answer to HEAD or GET says is stored with the object.
+macro_rules! headers_of {
+    ($answer:expr) => {
+        $crate::store::ObjectHeaders {
+            content_type: $answer.content_type().map(str::to_owned),
+            cache_control: $answer.cache_control().map(str::to_owned),
+            content_disposition: $answer.content_disposition().map(str::to_owned),
+            content_encoding: $answer.content_encoding().map(str::to_owned),
+            content_language: $answer.content_language().map(str::to_owned),
+            user_metadata: $crate::store::s3::encoding::metadata($answer.metadata()),
+        }
+    };
+}
+
+/// Adds to a request what it stores with the object.
+macro_rules! with_headers {
+    ($request:expr, $headers:expr) => {{
+        let headers = $headers;
+        $request
+            .set_content_type(headers.content_type)
+            .set_cache_control(headers.cache_control)
+            .set_content_disposition(headers.content_disposition)
+            .set_content_encoding(headers.content_encoding)
+            .set_content_language(headers.content_language)
+            .set_metadata(Some(headers.user_metadata.into_iter().collect()))
+    }};
+}
+
+pub(super) use {headers_of, with_headers};
+
+pub(super) fn metadata(
+    headers: Option<&std::collections::HashMap<String, String>>,
+) -> UserMetadata {
+    headers
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.to_lowercase(), value.clone()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload};
 
 use super::S3Store;
-use super::encoding::copy_source;
+use super::encoding::{copy_source, with_headers};
 use super::error::translate;
 use super::object::{conditions, etag};
 use crate::store::{
@@ -18,15 +18,14 @@ impl S3Store {
         request: CreateMultipartRequest,
     ) -> Result<UploadId, StoreError> {
         let key = request.key;
-        let answer = self
+        let create = self
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
-            .key(key.as_str())
+            .key(key.as_str());
+        let answer = with_headers!(create, request.headers)
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .checksum_type(ChecksumType::FullObject)
-            .set_content_type(request.headers.content_type)
-            .set_metadata(Some(request.headers.user_metadata.into_iter().collect()))
             .send()
             .await
             .map_err(|error| translate(StoreOp::CreateMultipart, &key, error))?;

@@ -9,12 +9,12 @@ use aws_sdk_s3::types::{
 use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
-use super::encoding::{copy_source, decode, whole_seconds};
+use super::encoding::{copy_source, decode, headers_of, whole_seconds, with_headers};
 use super::error::translate;
 use crate::store::{
     CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key, ListAnswer,
     ListRequest, ListToken, ListedObject, ObjectMeta, PutAnswer, PutRequest, StoreError,
-    StoreErrorKind, StoreOp, UserMetadata, WriteCondition,
+    StoreErrorKind, StoreOp, WriteCondition,
 };
 
 /// Most bytes taken of one answer whose length was not asked for.
@@ -35,8 +35,7 @@ impl S3Store {
             etag: etag(StoreOp::Head, &key, answer.e_tag())?,
             size_bytes: length(answer.content_length()),
             last_modified: whole_seconds(answer.last_modified()),
-            content_type: answer.content_type().map(str::to_owned),
-            user_metadata: metadata(answer.metadata()),
+            headers: headers_of!(answer),
         })
     }
 
@@ -72,8 +71,7 @@ impl S3Store {
             etag: etag(StoreOp::Get, &key, answer.e_tag())?,
             size_bytes: total.unwrap_or_else(|| length(answer.content_length())),
             last_modified: whole_seconds(answer.last_modified()),
-            content_type: answer.content_type().map(str::to_owned),
-            user_metadata: metadata(answer.metadata()),
+            headers: headers_of!(answer),
         };
         let limit = request
             .range
@@ -85,14 +83,13 @@ impl S3Store {
     pub(super) async fn put_object(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         let key = request.key;
         let (if_match, if_none_match) = conditions(&request.condition);
-        let answer = self
+        let put = self
             .client
             .put_object()
             .bucket(&self.bucket)
-            .key(key.as_str())
+            .key(key.as_str());
+        let answer = with_headers!(put, request.headers)
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-            .set_content_type(request.headers.content_type)
-            .set_metadata(Some(request.headers.user_metadata.into_iter().collect()))
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
             .body(ByteStream::from(request.body))
@@ -114,10 +111,7 @@ impl S3Store {
             .copy_source(copy_source(&self.bucket, request.source.as_str()))
             .set_copy_source_if_match(request.source_if_match.as_ref().map(ETag::quoted));
         if let Some(headers) = request.replace_headers {
-            copy = copy
-                .metadata_directive(MetadataDirective::Replace)
-                .set_content_type(headers.content_type)
-                .set_metadata(Some(headers.user_metadata.into_iter().collect()));
+            copy = with_headers!(copy, headers).metadata_directive(MetadataDirective::Replace);
         }
         let answer = copy
             .send()
@@ -287,14 +281,6 @@ fn length(header: Option<i64>) -> u64 {
     header
         .and_then(|length| u64::try_from(length).ok())
         .unwrap_or(0)
-}
-
-fn metadata(headers: Option<&std::collections::HashMap<String, String>>) -> UserMetadata {
-    headers
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.to_lowercase(), value.clone()))
-        .collect()
 }
 
 /// Reads a body to its end, but never more than was asked for, whatever the server sends.

@@ -1,0 +1,202 @@
+//! What the store said of object versions, on disk: each version is asked for once, ever.
+//!
+//! A cache: what is lost or unreadable is asked for again.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use super::attributes::Attributes;
+use super::inode::ObjectVersion;
+use crate::store::{Key, ObjectHeaders};
+
+/// By key; the version is part of the value.
+const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("attributes.1");
+/// Entries that wait in memory for one transaction.
+const BATCH_LIMIT: usize = 256;
+/// Most entries; a bucket with more starts the cache over.
+const ENTRIES_LIMIT: u64 = 2_000_000;
+
+/// Why the cache's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("attribute cache {path}: {source}: remove the file if it stays so")]
+pub struct AttributeCacheError {
+    path: PathBuf,
+    source: redb::Error,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Cached {
+    etag: String,
+    /// Whole seconds since 1970.
+    last_modified: u64,
+    headers: ObjectHeaders,
+}
+
+#[derive(Debug)]
+pub struct AttributeCache {
+    database: Database,
+    unwritten: Mutex<HashMap<Key, Cached>>,
+}
+
+impl AttributeCache {
+    /// Opens the file, or begins anew where it is damaged.
+    pub fn open(path: &Path) -> Result<Self, AttributeCacheError> {
+        let opened = Database::create(path).or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "attribute cache begun anew");
+            std::fs::remove_file(path)?;
+            Database::create(path)
+        });
+        let failed = |source: redb::Error| AttributeCacheError {
+            path: path.to_owned(),
+            source,
+        };
+        let cache = Self {
+            database: opened.map_err(|error| failed(error.into()))?,
+            unwritten: Mutex::default(),
+        };
+        cache.make_room().map_err(failed)?;
+        Ok(cache)
+    }
+
+    /// What is stored with exactly this version, if it has been asked for before.
+    pub fn get(&self, key: &Key, version: &ObjectVersion) -> Option<Attributes> {
+        let unwritten = self.unwritten.lock().get(key).cloned();
+        let cached = match unwritten {
+            Some(cached) => cached,
+            None => self.read(key).unwrap_or_else(|error| {
+                tracing::warn!(%error, "attribute cache not read");
+                None
+            })?,
+        };
+        let same = cached.etag == version.etag.as_str()
+            && cached.last_modified == seconds(version.last_modified);
+        same.then(|| Attributes::decode(cached.headers))
+    }
+
+    fn read(&self, key: &Key) -> Result<Option<Cached>, redb::Error> {
+        let table = self.database.begin_read()?.open_table(TABLE)?;
+        let value = table.get(key.as_str())?;
+        Ok(value.and_then(|value| serde_json::from_slice(value.value()).ok()))
+    }
+
+    pub fn put(&self, key: &Key, version: &ObjectVersion, attributes: &Attributes) {
+        let cached = Cached {
+            etag: version.etag.as_str().to_owned(),
+            last_modified: seconds(version.last_modified),
+            headers: attributes.headers.clone(),
+        };
+        let mut unwritten = self.unwritten.lock();
+        unwritten.insert(key.clone(), cached);
+        let full = unwritten.len() >= BATCH_LIMIT;
+        drop(unwritten);
+        if full {
+            self.write_out();
+        }
+    }
+
+    /// Writes what waits in memory.
+    pub fn write_out(&self) {
+        let batch = std::mem::take(&mut *self.unwritten.lock());
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(error) = self.write(&batch) {
+            tracing::warn!(%error, "attribute cache not written");
+        }
+    }
+
+    fn write(&self, batch: &HashMap<Key, Cached>) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut table = transaction.open_table(TABLE)?;
+            for (key, cached) in batch {
+                if let Ok(value) = serde_json::to_vec(cached) {
+                    table.insert(key.as_str(), value.as_slice())?;
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn make_room(&self) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        let entries = transaction.open_table(TABLE)?.len()?;
+        if entries > ENTRIES_LIMIT {
+            transaction.delete_table(TABLE)?;
+            transaction.open_table(TABLE)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+impl Drop for AttributeCache {
+    fn drop(&mut self) {
+        self.write_out();
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ETag;
+
+    fn version(etag: &str, last_modified: u64) -> ObjectVersion {
+        ObjectVersion {
+            etag: ETag::new(etag),
+            size_bytes: 1,
+            last_modified: UNIX_EPOCH + std::time::Duration::from_secs(last_modified),
+        }
+    }
+
+    fn attributes(mode: &str) -> Attributes {
+        let mut headers = ObjectHeaders::default();
+        headers
+            .user_metadata
+            .insert("mode".to_owned(), mode.to_owned());
+        Attributes::decode(headers)
+    }
+
+    #[test]
+    fn a_version_is_remembered_over_a_restart_and_another_version_is_not_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("attributes");
+        let key = Key::new("a");
+        {
+            let cache = AttributeCache::open(&path).unwrap();
+            for count in 0..BATCH_LIMIT + 3 {
+                let key = Key::new(format!("k{count}"));
+                cache.put(&key, &version("x", 1), &attributes("33188"));
+            }
+            cache.put(&key, &version("e", 5), &attributes("33152"));
+            assert!(cache.get(&Key::new("k0"), &version("x", 1)).is_some());
+        }
+        let cache = AttributeCache::open(&path).unwrap();
+        assert_eq!(cache.get(&key, &version("e", 5)), Some(attributes("33152")));
+        assert_eq!(cache.get(&key, &version("e", 6)), None);
+        assert_eq!(cache.get(&key, &version("f", 5)), None);
+        assert_eq!(cache.get(&Key::new("b"), &version("e", 5)), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("attributes");
+        std::fs::write(&path, vec![7; 10_000]).unwrap();
+        let cache = AttributeCache::open(&path).unwrap();
+        cache.put(&Key::new("a"), &version("e", 5), &attributes("33152"));
+        cache.write_out();
+        assert!(cache.get(&Key::new("a"), &version("e", 5)).is_some());
+    }
+}

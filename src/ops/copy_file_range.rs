@@ -1,0 +1,73 @@
+//! copy_file_range: a whole object becomes another file without its bytes moving.
+
+use std::sync::Arc;
+
+use super::Ops;
+use super::content::Base;
+use super::handles::HandleId;
+use super::open_file::OpenFile;
+use crate::error::FsError;
+use crate::read_path::ObjectId;
+use crate::write_path::{CopyHeaders, CopyTask};
+
+/// One end of a copy.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyEnd {
+    pub handle: HandleId,
+    pub offset: u64,
+}
+
+impl Ops {
+    /// Copies a file that S3 has whole into an empty one. Returns the bytes copied.
+    ///
+    /// Errors: `Unsupported` for any other copy: the kernel then reads and writes;
+    /// `BadHandle`; `Stale` when the source changed; `Exists`; the store's.
+    pub async fn copy_file_range(
+        &self,
+        from: CopyEnd,
+        to: CopyEnd,
+        len: u64,
+    ) -> Result<u64, FsError> {
+        let source = self.handles.file(from.handle)?;
+        let target = self.handles.file(to.handle)?;
+        if !source.mode.reads() || !target.mode.writes() {
+            return Err(FsError::BadHandle);
+        }
+        let object = source.file.whole_object().ok_or(FsError::Unsupported)?;
+        let whole = from.offset == 0 && len >= object.size_bytes && object.size_bytes > 0;
+        if !whole || to.offset != 0 || target.file.len() != 0 {
+            return Err(FsError::Unsupported);
+        }
+        if target.file.is_exclusive() {
+            // A copy takes no condition on its target: an empty object claims the name.
+            self.upload(&target.file).await?;
+        }
+        let _tree = self.tree.read().await;
+        let _turn = target.file.remote_turn.lock().await;
+        self.copy_object(&object, &target.file).await?;
+        Ok(object.size_bytes)
+    }
+
+    async fn copy_object(&self, object: &ObjectId, target: &Arc<OpenFile>) -> Result<(), FsError> {
+        let place = self.namespace.table().place(target.inode.ino);
+        let (parent, name) = place.ok_or(FsError::Unsupported)?;
+        let key = self.namespace.child_key(parent, &name)?;
+        let headers = self.upload_headers(target, &name, &Base::Empty)?;
+        let task = CopyTask {
+            source: object.key.clone(),
+            version: object.etag.clone(),
+            size_bytes: object.size_bytes,
+            target: key.clone(),
+            headers: CopyHeaders::Replace(headers.clone()),
+        };
+        let copy = ObjectId {
+            key,
+            etag: self.copier.copy(&task).await?,
+            size_bytes: object.size_bytes,
+        };
+        self.record_object(target, &copy, headers);
+        target.replaced(&self.spool, Arc::new(copy));
+        self.announce(target).await;
+        Ok(())
+    }
+}

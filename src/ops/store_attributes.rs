@@ -1,0 +1,119 @@
+//! Attributes to the store: with the object's next version, or by a copy onto itself.
+
+use std::sync::Arc;
+
+use super::Ops;
+use super::content::Base;
+use super::open::OpenMode;
+use super::open_file::OpenFile;
+use super::upload::content_type;
+use crate::error::FsError;
+use crate::namespace::{Attributes, Kind, Name, Pin};
+use crate::read_path::ObjectId;
+use crate::store::ObjectHeaders;
+use crate::write_path::{CopyHeaders, CopyTask};
+
+impl Ops {
+    /// Brings what is stored with an inode up to date, where attributes are stored.
+    ///
+    /// Free when nothing differs, and while the file has bytes to upload: they go along.
+    /// Errors: `NoSpace` when they do not fit; `Stale` when the object changed; the store's.
+    pub(super) async fn store_attributes(&self, inode: &Pin) -> Result<(), FsError> {
+        if !self.namespace.stores_attributes() {
+            return Ok(());
+        }
+        let _tree = self.tree.read().await;
+        if inode.kind == Kind::Directory {
+            return self
+                .namespace
+                .store_directory_attributes(inode)
+                .await
+                .map(drop);
+        }
+        let file = self.open_inode(self.namespace.inode(inode.ino)?, OpenMode::Read);
+        let outcome = {
+            let _turn = file.remote_turn.lock().await;
+            self.copy_onto_itself(&file).await
+        };
+        self.close(&file, OpenMode::Read);
+        if matches!(outcome, Err(FsError::Stale)) {
+            self.namespace.distrust(inode);
+        }
+        outcome
+    }
+
+    async fn copy_onto_itself(&self, file: &OpenFile) -> Result<(), FsError> {
+        let inode = &file.inode;
+        let (version, stored) = {
+            let state = inode.state();
+            (state.remote.clone(), state.attributes.clone())
+        };
+        let named = self.namespace.table().place(inode.ino).is_some();
+        let Some(version) = version.filter(|_| named && !file.needs_upload()) else {
+            return Ok(());
+        };
+        let headers = self.wanted_attributes(inode).encode(inode.kind)?;
+        let attributes = Arc::new(Attributes::decode(headers.clone()));
+        if stored.as_ref() == Some(&attributes) {
+            self.namespace.record_attributes(inode, attributes);
+            return Ok(());
+        }
+        let key = self.namespace.file_key(inode.ino)?;
+        let task = CopyTask {
+            source: key.clone(),
+            version: version.etag.clone(),
+            size_bytes: version.size_bytes,
+            target: key.clone(),
+            headers: CopyHeaders::Replace(headers.clone()),
+        };
+        let etag = match self.copier.copy(&task).await {
+            Err(FsError::NotFound) => return Err(FsError::Stale),
+            copied => copied?,
+        };
+        let object = ObjectId {
+            key,
+            etag,
+            size_bytes: version.size_bytes,
+        };
+        self.record_object(file, &object, headers);
+        file.rebase(Arc::new(object));
+        Ok(())
+    }
+
+    /// What is to be stored with an inode's object. The copy's own time is
+    /// later, so the file's goes along always.
+    fn wanted_attributes(&self, inode: &Pin) -> Attributes {
+        let (shown, _) = self.attr(inode);
+        Attributes {
+            mtime: Some(shown.mtime),
+            ..inode.state().effective_attributes()
+        }
+    }
+
+    /// What goes with an upload of a file's bytes.
+    pub(super) fn upload_headers(
+        &self,
+        file: &OpenFile,
+        name: &Name,
+        base: &Base,
+    ) -> Result<ObjectHeaders, FsError> {
+        let inode = &file.inode;
+        if !self.namespace.stores_attributes() {
+            return Ok(ObjectHeaders {
+                content_type: content_type(name),
+                ..ObjectHeaders::default()
+            });
+        }
+        let mut headers = self.wanted_attributes(inode).encode(inode.kind)?;
+        if matches!(base, Base::Empty) {
+            // New bytes: how the old ones were encoded or cached is not theirs.
+            headers = ObjectHeaders {
+                content_type: headers.content_type,
+                user_metadata: headers.user_metadata,
+                ..ObjectHeaders::default()
+            };
+        }
+        headers.content_type = headers.content_type.or_else(|| content_type(name));
+        Ok(headers)
+    }
+}

@@ -1,0 +1,106 @@
+//! symlink and readlink: an object whose bytes are the target, as s3fs stores it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Ops;
+use super::attr::Caller;
+use super::content::Base;
+use super::lookup::Entry;
+use super::upload::whole_seconds;
+use crate::error::FsError;
+use crate::namespace::{Attributes, Ino, Kind, Name, ObjectVersion, Pin};
+use crate::store::{ObjectHeaders, PutRequest, WriteCondition};
+
+/// Longest target. Source: limits.h, `PATH_MAX`, with its final NUL.
+const TARGET_LIMIT_BYTES: u64 = 4095;
+/// Permissions that symlinks have in Linux. Source: symlink(7).
+const SYMLINK_MODE: u16 = 0o777;
+
+impl Ops {
+    /// Errors: `NotPermitted` where attributes are not stored with objects;
+    /// `Exists`, `ReadOnly`, `NameTooLong`, the store's.
+    pub async fn symlink(
+        &self,
+        parent: Ino,
+        name: &Name,
+        target: Bytes,
+        maker: Caller,
+    ) -> Result<Entry, FsError> {
+        self.check_writable()?;
+        if !self.namespace.stores_attributes() {
+            return Err(FsError::NotPermitted);
+        }
+        if target.len() as u64 > TARGET_LIMIT_BYTES {
+            return Err(FsError::NameTooLong);
+        }
+        let parent = self.namespace.directory(parent)?;
+        let _tree = self.tree.read().await;
+        match self.namespace.lookup(&parent, name).await {
+            Ok(_) => return Err(FsError::Exists),
+            Err(FsError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        let link = self.namespace.create_local(&parent, name, Kind::Symlink)?;
+        self.give_birth(&parent, &link, SYMLINK_MODE, maker);
+        if let Err(error) = self.put_link(&parent, name, &link, target).await {
+            self.namespace.vanish(&link);
+            return Err(error);
+        }
+        Ok(self.give_entry(&link))
+    }
+
+    async fn put_link(
+        &self,
+        parent: &Pin,
+        name: &Name,
+        link: &Pin,
+        target: Bytes,
+    ) -> Result<(), FsError> {
+        let headers = ObjectHeaders {
+            content_type: Some("application/octet-stream".to_owned()),
+            ..link.state().effective_attributes().encode(Kind::Symlink)?
+        };
+        let size_bytes = target.len() as u64;
+        let request = PutRequest {
+            key: self.namespace.child_key(parent.ino, name)?,
+            body: target,
+            headers: headers.clone(),
+            condition: WriteCondition::IfAbsent,
+        };
+        let put = self.store.put(request).await.map_err(FsError::from);
+        let etag = match put {
+            Err(FsError::Stale) => return Err(FsError::Exists),
+            answer => answer?.etag,
+        };
+        let version = ObjectVersion {
+            etag,
+            size_bytes,
+            last_modified: whole_seconds(std::time::SystemTime::now()),
+        };
+        link.state().local = None;
+        self.namespace.record_uploaded(link, version);
+        let attributes = Arc::new(Attributes::decode(headers));
+        self.namespace.record_attributes(link, attributes);
+        if let Err(error) = self.namespace.child_arrived(parent).await {
+            tracing::warn!(%error, "the directory's marker stays beside its first file");
+        }
+        Ok(())
+    }
+
+    /// Errors: `InvalidArgument` for what is no symlink; `Stale`; the store's.
+    pub async fn readlink(&self, ino: Ino) -> Result<Bytes, FsError> {
+        let link = self.namespace.inode(ino)?;
+        if link.kind != Kind::Symlink {
+            return Err(FsError::InvalidArgument);
+        }
+        match self.base_of(&link) {
+            Base::Object(object) => {
+                let blocks = self.reader.read(&object, 0..TARGET_LIMIT_BYTES).await?;
+                Ok(blocks.concat().into())
+            }
+            Base::Empty | Base::Sealed(_) => Err(FsError::Stale),
+        }
+    }
+}

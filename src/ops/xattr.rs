@@ -1,0 +1,153 @@
+//! Extended attributes: `user.*` where attributes are stored with objects, and
+//! what mediafs itself tells of a file.
+
+use super::Ops;
+use crate::error::FsError;
+use crate::namespace::{Attributes, Ino, Kind, Pin, Xattrs};
+
+/// Of all namespaces, the one that applications may use. Source: xattr(7).
+const USER: &str = "user.";
+/// What mediafs tells: readable, never listed (copies would try to set it).
+const OWN: &str = "user.mediafs.";
+/// Asked for before a file runs with other rights. Source: xattr(7).
+const SECURITY: &str = "security.";
+
+/// What setxattr(2) may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XattrMode {
+    CreateOrReplace,
+    /// XATTR_CREATE
+    Create,
+    /// XATTR_REPLACE
+    Replace,
+}
+
+impl Ops {
+    /// Errors: `NoAttribute`; `Unsupported` for namespaces that no file here has.
+    pub async fn getxattr(&self, ino: Ino, name: &str) -> Result<Vec<u8>, FsError> {
+        let inode = self.namespace.inode(ino)?;
+        if let Some(own) = name.strip_prefix(OWN) {
+            return self.own_xattr(&inode, own).await;
+        }
+        if name.starts_with(SECURITY) {
+            return Err(FsError::NoAttribute);
+        }
+        check_user(name)?;
+        xattrs(&inode).remove(name).ok_or(FsError::NoAttribute)
+    }
+
+    pub fn listxattr(&self, ino: Ino) -> Result<Vec<String>, FsError> {
+        let inode = self.namespace.inode(ino)?;
+        Ok(xattrs(&inode).into_keys().collect())
+    }
+
+    /// Errors: `Exists`, `NoAttribute` as the mode asks; `NoSpace` beyond what an
+    /// object's metadata holds; `NotPermitted` for mediafs's own; `Unsupported`; the store's.
+    pub async fn setxattr(
+        &self,
+        ino: Ino,
+        name: &str,
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<(), FsError> {
+        let inode = self.changeable(ino, name)?;
+        let mut xattrs = xattrs(&inode);
+        let there = xattrs.contains_key(name);
+        match mode {
+            XattrMode::Create if there => return Err(FsError::Exists),
+            XattrMode::Replace if !there => return Err(FsError::NoAttribute),
+            XattrMode::CreateOrReplace | XattrMode::Create | XattrMode::Replace => {}
+        }
+        xattrs.insert(name.to_owned(), value.to_owned());
+        self.replace_xattrs(&inode, xattrs).await
+    }
+
+    /// Errors: `NoAttribute`, and as `setxattr`.
+    pub async fn removexattr(&self, ino: Ino, name: &str) -> Result<(), FsError> {
+        let inode = self.changeable(ino, name)?;
+        let mut xattrs = xattrs(&inode);
+        xattrs.remove(name).ok_or(FsError::NoAttribute)?;
+        self.replace_xattrs(&inode, xattrs).await
+    }
+
+    fn changeable(&self, ino: Ino, name: &str) -> Result<Pin, FsError> {
+        self.check_writable()?;
+        check_user(name)?;
+        if name.starts_with(OWN) {
+            return Err(FsError::NotPermitted);
+        }
+        if !self.namespace.stores_attributes() {
+            return Err(FsError::Unsupported);
+        }
+        self.namespace.inode(ino)
+    }
+
+    async fn replace_xattrs(&self, inode: &Pin, xattrs: Xattrs) -> Result<(), FsError> {
+        let before = {
+            let mut state = inode.state();
+            let before = state.overrides.xattrs.replace(xattrs);
+            let fits = state.effective_attributes().encode(inode.kind);
+            if let Err(error) = fits {
+                state.overrides.xattrs = before;
+                return Err(error);
+            }
+            state.overrides.ctime = Some(std::time::SystemTime::now());
+            before
+        };
+        let stored = self.store_attributes(inode).await;
+        if stored.is_err() {
+            inode.state().overrides.xattrs = before;
+        }
+        stored
+    }
+
+    /// `key`, `etag`, `content_type` of the object; `state` of the file's bytes.
+    async fn own_xattr(&self, inode: &Pin, name: &str) -> Result<Vec<u8>, FsError> {
+        if inode.kind == Kind::Directory {
+            return Err(FsError::NoAttribute);
+        }
+        let text = match name {
+            "key" => Some(self.namespace.file_key(inode.ino)?.as_str().to_owned()),
+            "etag" => {
+                let state = inode.state();
+                let remote = state.remote.as_ref();
+                remote.map(|remote| remote.etag.as_str().to_owned())
+            }
+            "content_type" => self.content_type_of(inode).await?,
+            "state" => {
+                let file = self.files.get(inode.ino);
+                let state = file.map_or("clean", |file| file.sync_state());
+                Some(state.to_owned())
+            }
+            _ => None,
+        };
+        text.map(String::into_bytes).ok_or(FsError::NoAttribute)
+    }
+
+    async fn content_type_of(&self, inode: &Pin) -> Result<Option<String>, FsError> {
+        let known = inode.state().attributes.clone();
+        let headers = match known {
+            Some(attributes) => attributes.headers.clone(),
+            None if inode.state().remote.is_some() => {
+                let key = self.namespace.file_key(inode.ino)?;
+                let request = crate::store::HeadRequest { key };
+                self.store.head(request).await?.headers
+            }
+            None => return Ok(None),
+        };
+        Ok(headers.content_type)
+    }
+}
+
+fn check_user(name: &str) -> Result<(), FsError> {
+    if name.starts_with(USER) {
+        Ok(())
+    } else {
+        Err(FsError::Unsupported)
+    }
+}
+
+fn xattrs(inode: &Pin) -> Xattrs {
+    let Attributes { xattrs, .. } = inode.state().effective_attributes();
+    xattrs
+}
