@@ -17,6 +17,9 @@ use super::servers::{Credentials, Server};
 const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 /// What another client changed is looked for this often, unless a test says otherwise.
 const TTL: &str = "1s";
+/// No test needs one start of its daemon for longer, unless it says so. After it
+/// the daemon is killed, which fails every system call that waits for it.
+const WATCHDOG: Duration = Duration::from_secs(200);
 
 /// Where and how one test mounts: a bucket, folders and options of its own.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct MountBuilder {
     env: Vec<(OsString, OsString)>,
     unset: Vec<OsString>,
     pub(super) uid: Option<u32>,
+    pub(super) watchdog: Duration,
 }
 
 impl MountBuilder {
@@ -60,6 +64,7 @@ impl MountBuilder {
             env: Vec::new(),
             unset: Vec::new(),
             uid: None,
+            watchdog: WATCHDOG,
         };
         let spool = this.dir.path().join("spool");
         this.args(["--endpoint-url", &server.endpoint, "--force-path-style"])
@@ -126,6 +131,12 @@ impl MountBuilder {
             std::os::unix::fs::chown(path, Some(uid), Some(uid)).unwrap();
         }
         self.uid = Some(uid);
+        self
+    }
+
+    /// Lets one start of the daemon take longer than most tests need.
+    pub fn within(mut self, watchdog: Duration) -> Self {
+        self.watchdog = watchdog;
         self
     }
 
