@@ -311,3 +311,22 @@ fn a_file_removed_while_open_is_usable_and_does_not_come_back() {
     mount.unmount();
     assert_eq!(mount.keys(), Vec::<String>::new());
 }
+
+#[test]
+fn a_child_that_closes_its_copy_does_not_publish_half_a_file() {
+    let mount = Mount::fresh();
+    let mut hands = Hands::at(&mount.root);
+    hands.write_new("half", "one half");
+    hands
+        .run("os.fork() == 0 and os._exit(0); os.wait()")
+        .unwrap();
+    assert_eq!(mount.object("half"), None);
+    hands.run("os.write(fd, b' and the other')").unwrap();
+    // A child that wrote, and a parent that did not since.
+    hands
+        .run("os.fork() == 0 and (os.write(fd, b'.'), os._exit(0)); os.wait()")
+        .unwrap();
+    assert_eq!(mount.object("half").unwrap(), b"one half and the other.");
+    hands.run("os.close(fd)").unwrap();
+    assert_eq!(mount.object("half").unwrap(), b"one half and the other.");
+}

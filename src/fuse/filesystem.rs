@@ -14,7 +14,7 @@ use fuser::{
 use super::{Adapter, convert, negotiate, refuse, reply};
 use crate::error::FsError;
 use crate::namespace::Name;
-use crate::ops::{DirEntryPlus, Exclusive, HandleId, RenameMode};
+use crate::ops::{DirEntryPlus, Exclusive, HandleId, RenameMode, Thread};
 
 /// The rest of the method with a decoded name, or the answer that the name cannot be.
 macro_rules! name_or_refuse {
@@ -54,7 +54,7 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -70,10 +70,12 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let ops = self.ops.clone();
+        let (ops, thread) = (self.ops.clone(), thread_of(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         self.answer(async move {
-            let outcome = ops.setattr(convert::ino(ino), fh.map(handle), change).await;
+            let outcome = ops
+                .setattr(convert::ino(ino), fh.map(handle), thread, change)
+                .await;
             reply::give_attr(reply, "setattr", ino, outcome);
         });
     }
@@ -154,11 +156,11 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let ops = self.ops.clone();
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let (ops, thread) = (self.ops.clone(), thread_of(req));
         self.answer(async move {
             let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
-            match ops.open(convert::ino(ino), mode, truncate).await {
+            match ops.open(convert::ino(ino), mode, truncate, thread).await {
                 Ok(opened) => {
                     reply.opened(
                         FileHandle(opened.handle.0),
@@ -172,7 +174,7 @@ impl Filesystem for Adapter {
 
     fn create(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         _mode: u32,
@@ -187,11 +189,18 @@ impl Filesystem for Adapter {
             Exclusive::Yes
         };
         let flags = OpenFlags(flags);
-        let ops = self.ops.clone();
+        let (ops, thread) = (self.ops.clone(), thread_of(req));
         self.answer(async move {
             let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
             let outcome = ops
-                .create(convert::ino(parent), &name, mode, exclusive, truncate)
+                .create(
+                    convert::ino(parent),
+                    &name,
+                    mode,
+                    exclusive,
+                    truncate,
+                    thread,
+                )
                 .await;
             reply::give_created(reply, parent, outcome);
         });
@@ -222,7 +231,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -232,7 +241,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.ops.write(handle(fh), offset, data) {
+        match self.ops.write(handle(fh), thread_of(req), offset, data) {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(refuse("write", ino.0, &error)),
         }
@@ -240,14 +249,16 @@ impl Filesystem for Adapter {
 
     fn flush(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let ops = self.ops.clone();
-        self.answer(async move { reply::done(reply, "flush", ino, ops.flush(handle(fh)).await) });
+        let (ops, thread) = (self.ops.clone(), thread_of(req));
+        self.answer(async move {
+            reply::done(reply, "flush", ino, ops.flush(handle(fh), thread).await)
+        });
     }
 
     fn fsync(
@@ -355,7 +366,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -364,8 +375,12 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let outcome = convert::allocation(mode).and_then(|how| {
-            self.ops
-                .fallocate(handle(fh), offset..offset.saturating_add(length), how)
+            self.ops.fallocate(
+                handle(fh),
+                thread_of(req),
+                offset..offset.saturating_add(length),
+                how,
+            )
         });
         reply::done(reply, "fallocate", ino, outcome);
     }
@@ -383,6 +398,10 @@ impl Filesystem for Adapter {
     ) {
         reply.error(refuse("ioctl", ino.0, &FsError::NotATty));
     }
+}
+
+fn thread_of(request: &Request) -> Thread {
+    Thread(request.pid())
 }
 
 fn handle(fh: FileHandle) -> HandleId {

@@ -4,6 +4,7 @@ use super::Ops;
 use super::content::Intent;
 use super::lookup::Entry;
 use super::open::{OpenMode, Opened, Truncate};
+use super::writers::Thread;
 use crate::error::FsError;
 use crate::namespace::{Ino, LocalState, Name};
 
@@ -32,13 +33,14 @@ impl Ops {
         mode: OpenMode,
         exclusive: Exclusive,
         truncate: Truncate,
+        opener: Thread,
     ) -> Result<Created, FsError> {
         self.check_writable()?;
         let parent = self.namespace.directory(parent)?;
         match self.namespace.lookup(&parent, name).await {
             Ok(_) if exclusive == Exclusive::Yes => return Err(FsError::Exists),
             Ok(inode) => {
-                let opened = self.open(inode.ino, mode, truncate).await?;
+                let opened = self.open(inode.ino, mode, truncate, opener).await?;
                 return Ok(Created {
                     entry: self.give_entry(&inode),
                     opened,
@@ -60,7 +62,7 @@ impl Ops {
             self.namespace.vanish(&inode);
             return Err(error);
         }
-        let opened = self.give_handle(file, mode);
+        let opened = self.give_handle(file, mode, opener);
         Ok(Created {
             entry: self.give_entry(&inode),
             opened,

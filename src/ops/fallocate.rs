@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Ops;
 use super::handles::HandleId;
+use super::writers::Thread;
 use crate::error::FsError;
 
 /// What happens to the range. Source: fallocate(2).
@@ -26,6 +27,7 @@ impl Ops {
     pub fn fallocate(
         &self,
         handle: HandleId,
+        thread: Thread,
         range: Range<u64>,
         allocation: Allocation,
     ) -> Result<(), FsError> {
@@ -33,6 +35,7 @@ impl Ops {
         if !handle.mode.writes() {
             return Err(FsError::BadHandle);
         }
+        handle.writers.lock().note(thread);
         let (file, spool) = (&handle.file, &self.spool);
         match allocation {
             Allocation::KeepSize => Ok(()),

@@ -2,15 +2,20 @@
 
 use super::Ops;
 use super::handles::HandleId;
+use super::writers::Thread;
 use crate::error::FsError;
 
 impl Ops {
-    /// Free for a handle that cannot write, and when nothing changed since the last upload.
+    /// Free for a handle that cannot write, when nothing changed since the last
+    /// upload, and for a process that did not write through the handle.
     ///
     /// Errors: `BadHandle`, the upload's.
-    pub async fn flush(&self, handle: HandleId) -> Result<(), FsError> {
+    pub async fn flush(&self, handle: HandleId, closer: Thread) -> Result<(), FsError> {
         let handle = self.handles.file(handle)?;
         if !handle.mode.writes() || !handle.file.needs_upload() {
+            return Ok(());
+        }
+        if !handle.writers.lock().may_include(closer) {
             return Ok(());
         }
         self.upload(&handle.file).await

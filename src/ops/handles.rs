@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::open::OpenMode;
 use super::open_file::OpenFile;
 use super::opendir::DirHandle;
+use super::writers::Writers;
 use crate::error::FsError;
 use crate::read_path::Cursor;
 
@@ -22,6 +23,7 @@ pub struct FileHandle {
     pub file: Arc<OpenFile>,
     pub mode: OpenMode,
     pub cursor: Mutex<Cursor>,
+    pub writers: Mutex<Writers>,
 }
 
 #[derive(Debug, Clone)]

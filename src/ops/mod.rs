@@ -33,6 +33,7 @@ mod statfs;
 mod unlink;
 mod upload;
 mod write;
+mod writers;
 
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ pub use readdir::{DirEntry, DirEntryPlus, Taken};
 pub use rename::RenameMode;
 pub use setattr::{AttrChange, TimeChange};
 pub use statfs::FsStats;
+pub use writers::Thread;
 
 use crate::error::FsError;
 use crate::namespace::Namespace;

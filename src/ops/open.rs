@@ -8,6 +8,7 @@ use super::Ops;
 use super::content::{Base, Intent};
 use super::handles::{FileHandle, HandleId};
 use super::open_file::OpenFile;
+use super::writers::{Thread, Writers};
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Pin};
 use crate::read_path::{Cursor, ObjectId};
@@ -58,6 +59,7 @@ impl Ops {
         ino: Ino,
         mode: OpenMode,
         truncate: Truncate,
+        opener: Thread,
     ) -> Result<Opened, FsError> {
         let inode = self.namespace.inode(ino)?;
         if inode.kind == Kind::Directory {
@@ -76,7 +78,7 @@ impl Ops {
             self.close(&file, mode);
             return Err(error);
         }
-        Ok(self.give_handle(file, mode))
+        Ok(self.give_handle(file, mode, opener))
     }
 
     pub(super) fn open_inode(&self, inode: Pin, mode: OpenMode) -> Arc<OpenFile> {
@@ -96,7 +98,12 @@ impl Ops {
         }
     }
 
-    pub(super) fn give_handle(&self, file: Arc<OpenFile>, mode: OpenMode) -> Opened {
+    pub(super) fn give_handle(
+        &self,
+        file: Arc<OpenFile>,
+        mode: OpenMode,
+        opener: Thread,
+    ) -> Opened {
         let pages = {
             let mut state = file.inode.state();
             let current = state.kernel_generation == Some(state.content_generation);
@@ -111,6 +118,7 @@ impl Ops {
             file,
             mode,
             cursor: Mutex::new(Cursor::default()),
+            writers: Mutex::new(Writers::opened_by(opener)),
         });
         Opened { handle, pages }
     }

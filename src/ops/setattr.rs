@@ -6,6 +6,7 @@ use super::Ops;
 use super::attr::{Attr, AttrValidity};
 use super::handles::HandleId;
 use super::open::OpenMode;
+use super::writers::Thread;
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Overrides, Pin};
 
@@ -37,12 +38,13 @@ impl Ops {
         &self,
         ino: Ino,
         handle: Option<HandleId>,
+        thread: Thread,
         change: AttrChange,
     ) -> Result<(Attr, AttrValidity), FsError> {
         self.check_writable()?;
         let inode = self.namespace.inode(ino)?;
         if let Some(size_bytes) = change.size_bytes {
-            self.truncate(&inode, handle, size_bytes).await?;
+            self.truncate(&inode, handle, thread, size_bytes).await?;
         }
         apply(&mut inode.state().overrides, &change);
         Ok(self.attr(&inode))
@@ -52,13 +54,16 @@ impl Ops {
         &self,
         inode: &Pin,
         handle: Option<HandleId>,
+        thread: Thread,
         len: u64,
     ) -> Result<(), FsError> {
         if inode.kind == Kind::Directory {
             return Err(FsError::IsADirectory);
         }
         if let Some(handle) = handle {
-            return self.handles.file(handle)?.file.truncate(&self.spool, len);
+            let handle = self.handles.file(handle)?;
+            handle.writers.lock().note(thread);
+            return handle.file.truncate(&self.spool, len);
         }
         if !self.namespace.revalidate(inode).await? && self.files.get(inode.ino).is_none() {
             return Err(FsError::Stale);

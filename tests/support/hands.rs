@@ -1,8 +1,6 @@
 //! A process of its own that opens and writes files, step by step.
 //!
-//! Not the test process: every child that any test starts there closes its copy
-//! of all open descriptors, and each such close is a FLUSH, which uploads. A
-//! test of what is in S3 *before* the close lets these hands hold the file.
+//! For tests of what is in S3 *before* a close, of forks, and of two processes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
