@@ -1,12 +1,14 @@
 //! Suites and programs that others wrote, run on a real mount.
 //!
-//! A plain run does a slice of each; `MEDIAFS_SUITES=full`, as `scripts/suites`
+//! A plain run does a slice of each; `MEDIAFS_TEST_SUITES=full`, as `scripts/suites`
 //! sets it, does the full amount. Each test prints its figures in a line that
 //! starts with `suite `.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod support;
 
+#[path = "suites/copies.rs"]
+mod copies;
 #[path = "suites/django.rs"]
 mod django;
 #[path = "suites/editors.rs"]
@@ -15,6 +17,8 @@ mod editors;
 mod fio;
 #[path = "suites/fsx.rs"]
 mod fsx;
+#[path = "suites/pjdfstest.rs"]
+mod pjdfstest;
 #[path = "suites/sqlite.rs"]
 mod sqlite;
 
@@ -37,10 +41,10 @@ enum Amount {
 
 impl Amount {
     fn wanted() -> Self {
-        match std::env::var("MEDIAFS_SUITES").as_deref() {
+        match std::env::var("MEDIAFS_TEST_SUITES").as_deref() {
             Err(_) | Ok("slice") => Self::Slice,
             Ok("full") => Self::Full,
-            Ok(other) => panic!("MEDIAFS_SUITES={other}: slice or full"),
+            Ok(other) => panic!("MEDIAFS_TEST_SUITES={other}: slice or full"),
         }
     }
 

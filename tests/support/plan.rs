@@ -167,6 +167,11 @@ impl MountBuilder {
         };
         command.arg("mount").arg(what).arg(&self.root);
         command.args(&self.args);
+        // Settings of the tests, which the daemon would refuse as unknown.
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"MEDIAFS_TEST_")) {
+            command.env_remove(name);
+        }
         for name in &self.unset {
             command.env_remove(name);
         }
