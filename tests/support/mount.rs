@@ -15,9 +15,6 @@ use super::servers::{Server, dies_with_parent};
 
 const MOUNTED_WITHIN: Duration = Duration::from_secs(30);
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
-/// No test needs one start of its daemon for longer. After it the daemon is
-/// killed, which fails every system call that waits for it.
-const WATCHDOG: Duration = Duration::from_secs(200);
 
 /// A mounted bucket. Dropped, it is unmounted whatever state it is in.
 #[derive(Debug)]
@@ -121,7 +118,7 @@ impl Mount {
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         let child = command.spawn().unwrap();
-        self.watchdog = Some(watch(&child, &self.root));
+        self.watchdog = Some(watch(&child, &self.root, self.plan().watchdog));
         self.child = Some(child);
         self.wait_until_served();
     }
@@ -256,13 +253,13 @@ impl Drop for Mount {
     }
 }
 
-/// Kills the daemon after `WATCHDOG`, unless the sender is dropped before.
-fn watch(child: &Child, root: &Path) -> Sender<()> {
+/// Kills the daemon when the time is over, unless the sender is dropped before.
+fn watch(child: &Child, root: &Path, limit: Duration) -> Sender<()> {
     let (sender, receiver) = mpsc::channel::<()>();
     let (pid, root) = (Pid::from_child(child), root.to_owned());
     std::thread::spawn(move || {
-        if receiver.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("watchdog: {} is killed after {WATCHDOG:?}", root.display());
+        if receiver.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("watchdog: {} is killed after {limit:?}", root.display());
             kill_process(pid, Signal::KILL).ok();
             detach(&root);
         }

@@ -17,6 +17,9 @@ use super::servers::{Credentials, Server};
 const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 /// What another client changed is looked for this often, unless a test says otherwise.
 const TTL: &str = "1s";
+/// No test needs one start of its daemon for longer, unless it says so. After it
+/// the daemon is killed, which fails every system call that waits for it.
+const WATCHDOG: Duration = Duration::from_secs(200);
 
 /// Where and how one test mounts: a bucket, folders and options of its own.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct MountBuilder {
     env: Vec<(OsString, OsString)>,
     unset: Vec<OsString>,
     pub(super) uid: Option<u32>,
+    pub(super) watchdog: Duration,
 }
 
 impl MountBuilder {
@@ -60,6 +64,7 @@ impl MountBuilder {
             env: Vec::new(),
             unset: Vec::new(),
             uid: None,
+            watchdog: WATCHDOG,
         };
         let spool = this.dir.path().join("spool");
         this.args(["--endpoint-url", &server.endpoint, "--force-path-style"])
@@ -129,6 +134,12 @@ impl MountBuilder {
         self
     }
 
+    /// Lets one start of the daemon take longer than most tests need.
+    pub fn within(mut self, watchdog: Duration) -> Self {
+        self.watchdog = watchdog;
+        self
+    }
+
     /// A folder of this test, on the same file system as the mountpoint's parent.
     pub fn scratch(&self) -> &Path {
         self.dir.path()
@@ -156,6 +167,11 @@ impl MountBuilder {
         };
         command.arg("mount").arg(what).arg(&self.root);
         command.args(&self.args);
+        // Settings of the tests, which the daemon would refuse as unknown.
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"MEDIAFS_TEST_")) {
+            command.env_remove(name);
+        }
         for name in &self.unset {
             command.env_remove(name);
         }
