@@ -330,3 +330,12 @@ fn a_child_that_closes_its_copy_does_not_publish_half_a_file() {
     hands.run("os.close(fd)").unwrap();
     assert_eq!(mount.object("half").unwrap(), b"one half and the other.");
 }
+
+#[test]
+fn a_file_created_through_a_descriptor_that_only_reads_is_an_empty_object() {
+    let mut mount = Mount::fresh();
+    sys::close(sys::open(mount.path("f"), O_RDONLY | libc::O_CREAT).unwrap()).unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"");
+    mount.remount();
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"");
+}

@@ -336,3 +336,32 @@ fn another_clients_change_of_metadata_shows_after_the_ttl() {
     assert_eq!(metadata_of(&mount, "f", "uid").unwrap(), "9");
     assert_eq!(mount.object("f").unwrap(), b"other bytesmore");
 }
+
+#[test]
+fn a_rename_keeps_mode_owner_and_time() {
+    let mut mount = stored();
+    fs::write(mount.path("a.txt"), b"x").unwrap();
+    chown(mount.path("a.txt"), Some(3), Some(4)).unwrap();
+    succeeds(
+        Command::new("touch")
+            .args(["-d", "@1000000000.5"])
+            .arg(mount.path("a.txt")),
+    );
+    mount.put_object("foreign", b"y");
+    mount.wait_for("foreign", "the other file", Path::exists);
+    let foreign = fs::metadata(mount.path("foreign")).unwrap().mtime();
+    fs::rename(mount.path("a.txt"), mount.path("b.html")).unwrap();
+    fs::rename(mount.path("foreign"), mount.path("mine")).unwrap();
+    for _ in 0..2 {
+        let seen = fs::metadata(mount.path("b.html")).unwrap();
+        assert_eq!((seen.uid(), seen.gid()), (3, 4));
+        assert_eq!(
+            (seen.mtime(), seen.mtime_nsec()),
+            (1_000_000_000, 500_000_000)
+        );
+        assert_eq!(fs::metadata(mount.path("mine")).unwrap().mtime(), foreign);
+        mount.remount();
+    }
+    let head = mount.client().head(mount.bucket(), "b.html").unwrap();
+    assert_eq!(head.content_type.as_deref(), Some("text/html"));
+}

@@ -27,10 +27,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::programs::{run_within, said};
-use support::{Mount, MountBuilder};
+use support::{Mount, MountBuilder, Server};
 
-/// As root with the mount's files one's own, which git and tar ask for.
-const OPTIONS: [&str; 5] = ["--allow-other", "--uid", "0", "--gid", "0"];
+/// What an application may expect of a local directory, for every user.
+const OPTIONS: [&str; 3] = ["--allow-other", "--attributes", "stored"];
 
 /// How much of each suite is run.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,12 @@ impl Amount {
 
 fn builder() -> MountBuilder {
     Mount::builder().args(OPTIONS).within(Amount::deadline())
+}
+
+/// On a server that keeps what is stored with directories.
+fn builder_with_directories() -> MountBuilder {
+    let builder = Mount::on(Server::moto());
+    builder.args(OPTIONS).within(Amount::deadline())
 }
 
 /// A program that `cargo install` has put where the scripts keep the suites.

@@ -79,7 +79,7 @@ impl Ops {
             Exclusive::No => ExclusiveCreate::Lazy,
         };
         let (inode, file) = self.make_file(&parent, name, &request, claim).await?;
-        let opened = self.give_handle(file, request.mode, request.maker.thread);
+        let opened = self.give_handle(file, request.mode, true, request.maker.thread);
         Ok(Created {
             entry: self.give_entry(&inode),
             opened,

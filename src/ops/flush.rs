@@ -6,13 +6,13 @@ use super::writers::Thread;
 use crate::error::FsError;
 
 impl Ops {
-    /// Free for a handle that cannot write, when nothing changed since the last
+    /// Free for a handle that changed nothing, when nothing changed since the last
     /// upload, and for a process that did not write through the handle.
     ///
     /// Errors: `BadHandle`, the upload's.
     pub async fn flush(&self, handle: HandleId, closer: Thread) -> Result<(), FsError> {
         let handle = self.handles.file(handle)?;
-        if !handle.mode.writes() || !handle.file.needs_upload() {
+        if !handle.publishes || !handle.file.needs_upload() {
             return Ok(());
         }
         if !handle.writers.lock().may_include(closer) {

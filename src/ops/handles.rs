@@ -22,6 +22,8 @@ pub struct HandleId(pub u64);
 pub struct FileHandle {
     pub file: Arc<OpenFile>,
     pub mode: OpenMode,
+    /// Whether closing it uploads the file: it may write, or it made or emptied the file.
+    pub publishes: bool,
     pub cursor: Mutex<Cursor>,
     pub writers: Mutex<Writers>,
 }

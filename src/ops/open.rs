@@ -82,7 +82,8 @@ impl Ops {
             self.close(&file, mode);
             return Err(error);
         }
-        Ok(self.give_handle(file, mode, caller.thread))
+        let publishes = mode.writes() || truncate == Truncate::Yes;
+        Ok(self.give_handle(file, mode, publishes, caller.thread))
     }
 
     pub(super) fn open_inode(&self, inode: Pin, mode: OpenMode) -> Arc<OpenFile> {
@@ -106,6 +107,7 @@ impl Ops {
         &self,
         file: Arc<OpenFile>,
         mode: OpenMode,
+        publishes: bool,
         opener: Thread,
     ) -> Opened {
         let pages = {
@@ -121,6 +123,7 @@ impl Ops {
         let handle = self.handles.add_file(FileHandle {
             file,
             mode,
+            publishes,
             cursor: Mutex::new(Cursor::default()),
             writers: Mutex::new(Writers::opened_by(opener)),
         });

@@ -145,7 +145,9 @@ impl OpenFile {
         state.local = Some(LocalState::Staged {
             size_bytes: stage.len(),
         });
-        state.overrides.mtime = Some(SystemTime::now());
+        let now = Some(SystemTime::now());
+        state.overrides.mtime = now;
+        state.overrides.ctime = now;
     }
 
     pub fn len(&self) -> u64 {

@@ -13,7 +13,7 @@ impl Ops {
     /// Errors: `BadHandle`. An upload's error has nobody to go to: the bytes go to lost+found.
     pub async fn release(&self, id: HandleId) -> Result<(), FsError> {
         let handle = self.handles.file(id)?;
-        if handle.mode.writes()
+        if handle.publishes
             && handle.file.needs_upload()
             && let Err(error) = self.upload(&handle.file).await
         {

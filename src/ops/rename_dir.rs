@@ -174,7 +174,11 @@ impl Ops {
     }
 
     fn rebase_file(&self, ino: Ino, inode: &Pin, key: Key, version: &ObjectVersion) {
-        inode.state().remote = Some(version.clone());
+        {
+            let mut state = inode.state();
+            state.remote = Some(version.clone());
+            state.time_assumed = true;
+        }
         if let Some(file) = self.files.get(ino) {
             let ObjectVersion {
                 etag, size_bytes, ..

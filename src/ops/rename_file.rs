@@ -7,7 +7,7 @@ use super::open_file::OpenFile;
 use super::rename::Place;
 use super::upload::renamed_content_type;
 use crate::error::FsError;
-use crate::namespace::{Entry, ObjectVersion, Pin};
+use crate::namespace::{Attributes, Entry, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::Key;
 use crate::write_path::{CopyHeaders, CopyTask};
@@ -59,9 +59,17 @@ impl Ops {
     ) -> Result<(), FsError> {
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
-        let headers = match renamed_content_type(from.name, to.name) {
-            Some(content_type) => CopyHeaders::ContentType(content_type),
-            None => CopyHeaders::Same,
+        let content_type = match source.kind {
+            Kind::Symlink => None,
+            Kind::File | Kind::Directory => renamed_content_type(from.name, to.name),
+        };
+        let attributes = self.moved_attributes(source, content_type.as_ref())?;
+        let headers = match (&attributes, content_type) {
+            (Some(moved), _) if source.state().attributes.as_ref() != Some(moved) => {
+                CopyHeaders::Replace(moved.headers.clone())
+            }
+            (None, Some(content_type)) => CopyHeaders::ContentType(content_type),
+            (Some(_) | None, _) => CopyHeaders::Same,
         };
         let moved = self
             .copy_version(&old_key, &new_key, headers, version)
@@ -88,11 +96,29 @@ impl Ops {
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());
         // Bytes and times of the file are what they were.
-        if let Some(old) = state.remote.replace(moved) {
+        state.time_assumed = true;
+        if let Some(attributes) = attributes {
+            state.remote = Some(moved);
+            state.settle(attributes);
+        } else if let Some(old) = state.remote.replace(moved) {
             let mtime = state.overrides.mtime.unwrap_or(old.last_modified);
             state.overrides.mtime = Some(mtime);
         }
         Ok(())
+    }
+
+    /// What is to be stored with a file under its new name, where attributes are stored.
+    fn moved_attributes(
+        &self,
+        source: &Pin,
+        content_type: Option<&String>,
+    ) -> Result<Option<Arc<Attributes>>, FsError> {
+        if !self.namespace.stores_attributes() {
+            return Ok(None);
+        }
+        let mut headers = self.wanted_attributes(source).encode(source.kind)?;
+        headers.content_type = content_type.cloned().or(headers.content_type);
+        Ok(Some(Arc::new(Attributes::decode(headers))))
     }
 
     /// Copies exactly this version. Errors: `Stale` when the source changed.

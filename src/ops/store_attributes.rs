@@ -82,7 +82,7 @@ impl Ops {
 
     /// What is to be stored with an inode's object. The copy's own time is
     /// later, so the file's goes along always.
-    fn wanted_attributes(&self, inode: &Pin) -> Attributes {
+    pub(super) fn wanted_attributes(&self, inode: &Pin) -> Attributes {
         let (shown, _) = self.attr(inode);
         Attributes {
             mtime: Some(shown.mtime),

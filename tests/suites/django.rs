@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{run_python, sha256};
-use crate::{Amount, builder};
+use crate::Amount;
+use crate::support::{Mount, run_python, sha256};
 
 /// Does what an application does, and prints the digest that each file must have.
 const PROGRAM: &str = include_str!("django_storage.py");
 
 #[test]
 fn what_django_saves_is_in_the_bucket_under_the_name_it_returned() {
-    let mut mount = builder().start();
+    // As applications use it: attributes are the mount's, and no key but the files.
+    let fixed = ["--allow-other", "--uid", "0", "--gid", "0"];
+    let builder = Mount::builder().args(fixed).within(Amount::deadline());
+    let mut mount = builder.start();
     let uploads = mount.scratch().join("uploads");
     std::fs::create_dir(&uploads).unwrap();
     let count = Amount::of("20", "200");
