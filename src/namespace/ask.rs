@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Namespace;
 use super::attributes::Attributes;
-use super::dir::{ChangeSeq, Entry, Listing, Marker};
+use super::dir::{ChangeSeq, Entry, Listing};
 use super::inode::{Kind, LocalState, ObjectVersion};
 use super::name::Name;
 use super::page::Page;
@@ -149,11 +149,7 @@ impl Namespace {
         log_hidden(&page);
         let mut state = dir.state();
         if seq == state.dir.now() {
-            state.dir.marker = if page.has_marker {
-                Marker::Present
-            } else {
-                Marker::Absent
-            };
+            state.dir.marker = page.marker;
         }
         if page.next.is_none() {
             let entries = Arc::new(page.entries.clone());

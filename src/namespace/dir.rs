@@ -30,13 +30,27 @@ impl Entry {
     }
 }
 
-/// Whether the zero-byte object `dir/` is in the bucket.
+/// What stands under the key `dir/`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Marker {
     #[default]
     Unknown,
+    /// A zero-byte object.
     Present,
     Absent,
+    /// Another client's object that has bytes: not ours to write or remove.
+    Foreign,
+}
+
+impl Marker {
+    /// What an object under the key `dir/` is.
+    pub fn of_size(size_bytes: u64) -> Self {
+        if size_bytes == 0 {
+            Self::Present
+        } else {
+            Self::Foreign
+        }
+    }
 }
 
 /// Every entry of a directory, as one listing found it and local changes left it.

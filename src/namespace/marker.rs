@@ -16,7 +16,8 @@ use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
-    ETag, FoldDirectories, Key, ListRequest, ObjectHeaders, PutRequest, WriteCondition,
+    ETag, FoldDirectories, HeadRequest, Key, ListRequest, ListedObject, ObjectHeaders, PutRequest,
+    StoreErrorKind, WriteCondition,
 };
 
 /// When directory markers are written.
@@ -97,18 +98,15 @@ impl Namespace {
     }
 
     async fn drop_needless_marker(&self, dir: &Pin) -> Result<(), FsError> {
-        let (stands, carries_attributes) = {
+        let carries_attributes = {
             let state = dir.state();
             let attributes = state.attributes.as_ref();
-            (
-                state.dir.marker != Marker::Absent,
-                attributes.is_some_and(|attributes| attributes.says_something()),
-            )
+            attributes.is_some_and(|attributes| attributes.says_something())
         };
-        if carries_attributes {
+        if self.markers != DirMarkers::Auto || dir.ino == ROOT || carries_attributes {
             return Ok(());
         }
-        if self.markers != DirMarkers::Auto || dir.ino == ROOT || !stands {
+        if self.marker(dir).await? != Marker::Present {
             return Ok(());
         }
         let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
@@ -131,7 +129,7 @@ impl Namespace {
             dir.state().local = Some(LocalState::BareDirectory);
             return Ok(());
         }
-        if dir.state().dir.marker != Marker::Present {
+        if self.marker(dir).await? == Marker::Absent {
             self.put_marker(dir).await?;
         }
         // An upload that ended since the question saw no marker to remove.
@@ -162,12 +160,24 @@ impl Namespace {
         };
         let page = Page::new(&prefix, self.store.list(request).await?);
         let hidden = !page.hidden.is_empty();
-        dir.state().dir.marker = if page.has_marker {
-            Marker::Present
-        } else {
-            Marker::Absent
-        };
+        dir.state().dir.marker = page.marker;
         Ok(hidden || page.entries.keys().any(|other| other != name))
+    }
+
+    /// What stands under the directory's own key, at the cost of a request where that is unknown.
+    async fn marker(&self, dir: &Pin) -> Result<Marker, FsError> {
+        let known = dir.state().dir.marker;
+        if known != Marker::Unknown {
+            return Ok(known);
+        }
+        let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
+        let found = match self.store.head(HeadRequest { key }).await {
+            Ok(meta) => Marker::of_size(meta.size_bytes),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Marker::Absent,
+            Err(error) => return Err(error.into()),
+        };
+        dir.state().dir.marker = found;
+        Ok(found)
     }
 
     async fn put_marker(&self, dir: &Pin) -> Result<(), FsError> {
@@ -226,6 +236,9 @@ impl Namespace {
         if stored.as_ref() == Some(&attributes) || !attributes.says_something() {
             return Ok(Stored::Nothing);
         }
+        if self.marker(dir).await? == Marker::Foreign {
+            return Ok(Stored::Nothing);
+        }
         let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
         self.put_marker_object(key, attributes.headers.clone())
             .await?;
@@ -239,7 +252,7 @@ impl Namespace {
         Ok(Stored::Marker)
     }
 
-    /// Errors: `NotEmpty` when anything but its marker lies under the directory,
+    /// Errors: `NotEmpty` when anything but an empty marker lies under the directory,
     /// here or in the store, whoever put it there; the store's.
     pub async fn check_empty(&self, dir: &Pin) -> Result<(), FsError> {
         if self
@@ -258,7 +271,9 @@ impl Namespace {
             max_keys: 2,
         };
         let found = self.store.list(request).await?.objects;
-        if found.iter().any(|object| object.key.as_str() != prefix) {
+        let holds_something =
+            |object: &ListedObject| object.key.as_str() != prefix || object.size_bytes > 0;
+        if found.iter().any(holds_something) {
             return Err(FsError::NotEmpty);
         }
         dir.state().dir.marker = if found.is_empty() {

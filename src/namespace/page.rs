@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::dir::Entry;
+use super::dir::{Entry, Marker};
 use super::inode::ObjectVersion;
 use super::name::Name;
 use crate::store::{Key, ListAnswer, ListToken, ListedObject};
@@ -12,8 +12,8 @@ use crate::store::{Key, ListAnswer, ListToken, ListedObject};
 pub struct Page {
     /// A directory stands for itself and for an object of the same name.
     pub entries: BTreeMap<Name, Entry>,
-    /// The directory's own marker was in the page.
-    pub has_marker: bool,
+    /// What the page, the first of its listing, has under the directory's own key.
+    pub marker: Marker,
     /// Keys that cannot be shown as files.
     pub hidden: Vec<Key>,
     pub next: Option<ListToken>,
@@ -36,6 +36,7 @@ impl Page {
     pub fn new(prefix: &str, answer: ListAnswer) -> Self {
         let mut page = Self {
             next: answer.next,
+            marker: Marker::Absent,
             ..Self::default()
         };
         for object in &answer.objects {
@@ -57,7 +58,12 @@ impl Page {
 
     fn add_object(&mut self, prefix: &str, object: &ListedObject) {
         match object.key.as_str().strip_prefix(prefix) {
-            Some("") => self.has_marker = true,
+            Some("") => {
+                self.marker = Marker::of_size(object.size_bytes);
+                if self.marker == Marker::Foreign {
+                    self.hidden.push(object.key.clone());
+                }
+            }
             Some(segment) => match Name::from_segment(segment) {
                 Some(name) => {
                     let version = ObjectVersion::from(object);
@@ -155,9 +161,9 @@ mod tests {
             "p/",
             answer(&["p/", &long, "p/.."], &["p//", "p/./", "other/"], None),
         );
-        assert!(page.has_marker);
+        assert_eq!(page.marker, Marker::Foreign);
         assert!(page.entries.is_empty());
-        assert_eq!(page.hidden.len(), 5);
+        assert_eq!(page.hidden.len(), 6);
     }
 
     #[test]
