@@ -14,7 +14,9 @@ use std::time::Duration;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::{Figment, error::Kind};
 
-pub use options::{AttributesMode, DirMarkersConfig, ExclusiveCreateConfig, Options};
+pub use options::{
+    AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, Options,
+};
 pub use target::Target;
 pub use units::{ByteSize, FileMode, Period};
 
@@ -50,6 +52,7 @@ pub struct Config {
     pub block_size_bytes: u64,
     pub memory_cache_bytes: u64,
     pub spool_dir: PathBuf,
+    pub durability: DurabilityConfig,
     pub part_size_bytes: u64,
     pub copy_part_size_bytes: u64,
     pub upload_concurrency: usize,
@@ -195,6 +198,7 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
         block_size_bytes: options.block_size.map_or(1 << 20, |size| size.0),
         memory_cache_bytes: options.memory_cache.map_or(256 << 20, |size| size.0),
+        durability: options.durability.unwrap_or(DurabilityConfig::S3),
         part_size_bytes: options.part_size.map_or(8 << 20, |size| size.0),
         copy_part_size_bytes: options.copy_part_size.map_or(512 << 20, |size| size.0),
         upload_concurrency: positive("upload-concurrency", options.upload_concurrency, 8)?,

@@ -111,6 +111,10 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<PathBuf>,
+    /// When close and fsync return [default: s3]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<DurabilityConfig>,
     /// Size of the parts of long uploads [default: 8MiB]
     #[arg(long, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,6 +160,16 @@ pub enum DirMarkersConfig {
     Always,
     /// Never: an empty directory lasts as long as the mount
     Never,
+}
+
+/// When close and fsync return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilityConfig {
+    /// Once S3 has the object
+    S3,
+    /// Once the spool has the bytes on disk; the upload follows, through outages too
+    Disk,
 }
 
 /// Where attributes live.

@@ -55,6 +55,12 @@ impl KeySpace {
         Self::checked(self.dir_prefix(dir))
     }
 
+    /// Names from the root down to the file of a key; none for what is not a file of this mount.
+    pub fn path_of(&self, key: &Key) -> Option<Vec<Name>> {
+        let path = key.as_str().strip_prefix(&self.prefix)?;
+        path.split('/').map(Name::from_segment).collect()
+    }
+
     fn checked(key: String) -> Result<Key, FsError> {
         let key = Key::new(key);
         if key.is_too_long() {
@@ -79,6 +85,12 @@ mod tests {
             "media/public/x.png"
         );
         assert_eq!(keys.marker_key(&dir).unwrap().as_str(), "media/public/");
+        let names = keys.path_of(&Key::new("media/public/x.png")).unwrap();
+        let names: Vec<_> = names.iter().map(Name::as_str).collect();
+        assert_eq!(names, ["public", "x.png"]);
+        for elsewhere in ["other/x", "media/", "media/public/", "media/../x"] {
+            assert!(keys.path_of(&Key::new(elsewhere)).is_none(), "{elsewhere}");
+        }
     }
 
     #[test]

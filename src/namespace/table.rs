@@ -6,9 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::inode::{Ino, Inode, Kind, ROOT};
-use super::keyspace::DirPath;
+use super::keyspace::{DirPath, KeySpace};
 use super::name::Name;
 use crate::error::FsError;
+use crate::store::Key;
 
 /// Every inode that the kernel or an operation refers to.
 ///
@@ -51,6 +52,15 @@ impl std::ops::Deref for Pin {
 
     fn deref(&self) -> &Arc<Inode> {
         &self.inode
+    }
+}
+
+impl Pin {
+    /// Key of the file's object; none when its name is gone or too long.
+    pub fn key(&self, keys: &KeySpace) -> Option<Key> {
+        let (parent, name) = self.table.place(self.inode.ino)?;
+        keys.file_key(&self.table.dir_path(parent).ok()?, &name)
+            .ok()
     }
 }
 

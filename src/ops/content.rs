@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +26,29 @@ pub enum Base {
 pub struct Sealed {
     pub stage: Stage,
     pub base: Base,
+    /// Counts once the base is none that is to be uploaded first.
     pub condition: WriteCondition,
+    /// Whether the store may have it already.
+    pub sent: Sent,
+}
+
+/// Whether an upload was begun, by this daemon or an earlier one.
+#[derive(Debug, Default)]
+pub struct Sent(AtomicBool);
+
+impl Sent {
+    pub fn maybe() -> Self {
+        Self(AtomicBool::new(true))
+    }
+
+    pub fn is_maybe(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was so before.
+    pub fn set_maybe(&self) -> bool {
+        self.0.swap(true, Ordering::Relaxed)
+    }
 }
 
 /// How the next upload may replace what the store has.
@@ -52,6 +75,23 @@ impl Base {
         match self {
             Self::Object(object) => Some(object),
             Self::Empty | Self::Sealed(_) => None,
+        }
+    }
+
+    /// The stage that is to be uploaded, if one is.
+    pub fn sealed(&self) -> Option<&Arc<Sealed>> {
+        match self {
+            Self::Sealed(sealed) => Some(sealed),
+            Self::Empty | Self::Object(_) => None,
+        }
+    }
+
+    /// Whether bytes of an object show.
+    pub fn shows_object(&self) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::Object(_) => true,
+            Self::Sealed(sealed) => sealed.stage.depends_on_base() && sealed.base.shows_object(),
         }
     }
 

@@ -38,6 +38,9 @@ impl Ops {
         if !whole || to.offset != 0 || target.file.len() != 0 {
             return Err(FsError::Unsupported);
         }
+        if target.file.is_maybe_sent() {
+            return Err(FsError::Unsupported);
+        }
         if target.file.is_exclusive() {
             // A copy takes no condition on its target: an empty object claims the name.
             self.upload(&target.file).await?;
@@ -66,7 +69,7 @@ impl Ops {
             size_bytes: object.size_bytes,
         };
         self.record_object(target, &copy, headers);
-        target.replaced(&self.spool, Arc::new(copy));
+        target.replaced(Arc::new(copy));
         self.announce(target).await;
         Ok(())
     }

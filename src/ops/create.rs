@@ -136,7 +136,7 @@ impl Ops {
             Exclusive::No => Intent::Replace,
         };
         let outcome = async {
-            file.start_over(&self.spool, intent)?;
+            file.start_over(intent)?;
             match claim {
                 ExclusiveCreate::Strict => self.upload(&file).await,
                 ExclusiveCreate::Lazy => Ok(()),

@@ -36,13 +36,13 @@ impl Ops {
             return Err(FsError::BadHandle);
         }
         handle.writers.lock().note(thread);
-        let (file, spool) = (&handle.file, &self.spool);
+        let file = &handle.file;
         match allocation {
             Allocation::KeepSize => Ok(()),
             Allocation::Grow if file.len() >= range.end => Ok(()),
-            Allocation::Grow => file.truncate(spool, range.end),
-            Allocation::PunchHole => file.zero(spool, range, 0),
-            Allocation::ZeroAndGrow => file.zero(spool, range.clone(), range.end),
+            Allocation::Grow => file.truncate(range.end),
+            Allocation::PunchHole => file.zero(range, 0),
+            Allocation::ZeroAndGrow => file.zero(range.clone(), range.end),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! flush: close(2) of one descriptor. What was written is in S3 when it returns.
+//! flush: close(2) of one descriptor. What was written is safe when it returns.
 
 use super::Ops;
 use super::handles::HandleId;
@@ -18,6 +18,6 @@ impl Ops {
         if !handle.writers.lock().may_include(closer) {
             return Ok(());
         }
-        self.upload(&handle.file).await
+        self.persist(&handle.file).await
     }
 }

@@ -1,4 +1,4 @@
-//! fsync and fsyncdir: returns once S3 has the bytes.
+//! fsync and fsyncdir: returns once the bytes are safe.
 
 use super::Ops;
 use super::handles::HandleId;
@@ -11,7 +11,7 @@ impl Ops {
         if !handle.file.needs_upload() {
             return Ok(());
         }
-        self.upload(&handle.file).await
+        self.persist(&handle.file).await
     }
 
     /// Names are in the store when the call that made them returns: nothing is left to do.

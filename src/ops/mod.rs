@@ -8,6 +8,7 @@
 //! namespace's locks. Only `tree` and `remote_turn` are held across a request.
 
 mod attr;
+mod background;
 mod content;
 mod copy_file_range;
 mod create;
@@ -28,6 +29,7 @@ mod rename;
 mod rename_dir;
 mod rename_file;
 mod rmdir;
+mod sealing;
 mod setattr;
 mod shutdown;
 mod statfs;
@@ -42,6 +44,7 @@ mod xattr;
 use std::sync::Arc;
 
 pub use attr::{Attr, AttrValidity, Caller, FixedAttributes};
+pub use background::Queued;
 pub use copy_file_range::CopyEnd;
 pub use create::{CreateRequest, Created, Exclusive, NodeKind};
 pub use fallocate::Allocation;
@@ -62,8 +65,9 @@ use crate::read_path::Reader;
 use crate::store::ObjectStore;
 use crate::write_path::{Copier, Spool, Uploader};
 
+use background::Backlog;
 use handles::Handles;
-use open_file::OpenFiles;
+use open_file::{Desk, OpenFiles};
 
 /// Whether the mount takes changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +85,15 @@ pub enum ExclusiveCreate {
     Strict,
 }
 
+/// When close(2) and fsync(2) return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Once S3 has the object.
+    S3,
+    /// Once the local disk has the bytes; the upload follows.
+    Disk,
+}
+
 /// What the operations need to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct OpsSettings {
@@ -89,6 +102,7 @@ pub struct OpsSettings {
     /// A directory rename of more objects is refused with `CrossDevice`.
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreate,
+    pub durability: Durability,
 }
 
 /// Everything below the FUSE adapter, composed.
@@ -108,32 +122,41 @@ pub struct Ops {
     store: Arc<dyn ObjectStore>,
     namespace: Namespace,
     reader: Reader,
-    spool: Spool,
+    desk: Arc<Desk>,
     uploader: Uploader,
     copier: Copier,
     settings: OpsSettings,
     mounted_at: std::time::SystemTime,
     files: OpenFiles,
+    backlog: Backlog,
     handles: Handles,
     /// Held alone while a directory moves: no key under it changes meanwhile.
     tree: tokio::sync::RwLock<()>,
 }
 
 impl Ops {
-    pub fn new(parts: Parts, settings: OpsSettings) -> Self {
-        Self {
+    /// `Queued` goes to `upload_in_background`.
+    pub fn new(parts: Parts, settings: OpsSettings) -> (Self, Queued) {
+        let desk = Arc::new(Desk {
+            spool: parts.spool,
+            keys: parts.namespace.keys().clone(),
+        });
+        let (backlog, queued) = Backlog::new();
+        let ops = Self {
             store: parts.store,
             namespace: parts.namespace,
             reader: parts.reader,
-            spool: parts.spool,
+            files: OpenFiles::new(desk.clone()),
+            desk,
+            backlog,
             uploader: parts.uploader,
             copier: parts.copier,
             settings,
             mounted_at: std::time::SystemTime::now(),
-            files: OpenFiles::default(),
             handles: Handles::default(),
             tree: tokio::sync::RwLock::new(()),
-        }
+        };
+        (ops, queued)
     }
 
     /// Whether a listing of a directory knows its entries' attributes.

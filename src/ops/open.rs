@@ -77,7 +77,7 @@ impl Ops {
         }
         let file = self.open_inode(inode, mode);
         if truncate == Truncate::Yes
-            && let Err(error) = file.start_over(&self.spool, Intent::Replace)
+            && let Err(error) = file.start_over(Intent::Replace)
         {
             self.close(&file, mode);
             return Err(error);

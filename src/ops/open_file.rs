@@ -1,4 +1,6 @@
 //! Open files: content shared by all handles of an inode.
+//!
+//! How it gets to the store is in `sealing`.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,13 +9,19 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use super::content::{Base, Intent, Piece, Sealed, plan_staged};
+use super::content::{Base, Intent, Piece, plan_staged};
 use super::open::OpenMode;
 use crate::error::FsError;
-use crate::namespace::{Ino, LocalState, Pin};
+use crate::namespace::{Ino, KeySpace, LocalState, Pin};
 use crate::read_path::ObjectId;
-use crate::store::WriteCondition;
-use crate::write_path::{Spool, Stage, StageFile};
+use crate::write_path::{Spool, Stage};
+
+/// Where stages are made.
+#[derive(Debug)]
+pub struct Desk {
+    pub spool: Spool,
+    pub keys: KeySpace,
+}
 
 /// A file that is open, or being changed without being open.
 #[derive(Debug)]
@@ -21,20 +29,25 @@ pub struct OpenFile {
     pub inode: Pin,
     /// Held while the store's copy of this file is being changed.
     pub remote_turn: tokio::sync::Mutex<()>,
-    content: Mutex<Content>,
+    /// Held while the journal is told of this file's sealed stages.
+    pub seal_turn: tokio::sync::Mutex<()>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) content: Mutex<Content>,
 }
 
 #[derive(Debug)]
-struct Content {
-    base: Base,
-    stage: Option<Stage>,
-    intent: Intent,
+pub(super) struct Content {
+    pub base: Base,
+    pub stage: Option<Stage>,
+    pub intent: Intent,
     /// The stage differs from what the store has.
-    dirty: bool,
+    pub dirty: bool,
     /// Set by the first upload that failed; every later flush reports it.
-    failed: Option<FsError>,
+    pub failed: Option<FsError>,
     /// The name is gone: nothing of this file goes to the store any more.
-    orphan: bool,
+    pub orphan: bool,
+    /// Someone uploads what is sealed, and goes on until nothing is.
+    pub has_uploader: bool,
     handles: u32,
     writers: u32,
 }
@@ -44,13 +57,13 @@ struct Content {
 pub enum Remains {
     Nothing,
     /// Staged bytes that nobody can reach any more.
-    Unwanted(Arc<StageFile>),
+    Unwanted(Stage),
     /// Staged bytes whose upload failed.
-    Failed(Arc<StageFile>, FsError),
+    Failed(Stage, FsError),
 }
 
 impl OpenFile {
-    fn new(inode: Pin, base: Base) -> Self {
+    fn new(inode: Pin, base: Base, desk: Arc<Desk>) -> Self {
         let content = Content {
             base,
             stage: None,
@@ -58,14 +71,22 @@ impl OpenFile {
             dirty: false,
             failed: None,
             orphan: false,
+            has_uploader: false,
             handles: 0,
             writers: 0,
         };
         Self {
             inode,
             remote_turn: tokio::sync::Mutex::default(),
+            seal_turn: tokio::sync::Mutex::default(),
+            desk,
             content: Mutex::new(content),
         }
+    }
+
+    fn new_stage(&self, base_len: u64) -> Result<Stage, FsError> {
+        let key = self.inode.key(&self.desk.keys);
+        Ok(Stage::new(self.desk.spool.create(key.as_ref())?, base_len))
     }
 
     /// Where the bytes of a range come from, cut at the end of the file.
@@ -79,20 +100,20 @@ impl OpenFile {
         pieces
     }
 
-    pub fn write(&self, spool: &Spool, offset: u64, data: &[u8]) -> Result<(), FsError> {
-        self.change(spool, |stage| stage.write(offset, data))
+    pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), FsError> {
+        self.change(|stage| stage.write(offset, data))
     }
 
-    pub fn truncate(&self, spool: &Spool, len: u64) -> Result<(), FsError> {
+    pub fn truncate(&self, len: u64) -> Result<(), FsError> {
         if len == 0 {
-            return self.start_over(spool, Intent::Replace);
+            return self.start_over(Intent::Replace);
         }
-        self.change(spool, |stage| stage.truncate(len))
+        self.change(|stage| stage.truncate(len))
     }
 
     /// Makes a range read as zeros and the file at least `least_len` long.
-    pub fn zero(&self, spool: &Spool, range: Range<u64>, least_len: u64) -> Result<(), FsError> {
-        self.change(spool, |stage| {
+    pub fn zero(&self, range: Range<u64>, least_len: u64) -> Result<(), FsError> {
+        self.change(|stage| {
             if stage.len() < least_len {
                 stage.truncate(least_len)?;
             }
@@ -101,11 +122,11 @@ impl OpenFile {
     }
 
     /// Makes the file empty, whatever it was.
-    pub fn start_over(&self, spool: &Spool, intent: Intent) -> Result<(), FsError> {
+    pub fn start_over(&self, intent: Intent) -> Result<(), FsError> {
         let mut content = self.content.lock();
-        let stage = Stage::new(spool.create()?, 0);
+        let stage = self.new_stage(0)?;
         if let Some(replaced) = content.stage.replace(stage) {
-            spool.discard(replaced.file());
+            self.desk.spool.discard(replaced.file());
         }
         // A file that nobody has seen stays exclusive when it is truncated again.
         if !(content.intent == Intent::Exclusive && content.dirty) {
@@ -121,7 +142,6 @@ impl OpenFile {
 
     fn change(
         &self,
-        spool: &Spool,
         change: impl FnOnce(&mut Stage) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
         let mut content = self.content.lock();
@@ -129,7 +149,7 @@ impl OpenFile {
             return Err(error.clone());
         }
         if content.stage.is_none() {
-            content.stage = Some(Stage::new(spool.create()?, content.base.len()));
+            content.stage = Some(self.new_stage(content.base.len())?);
         }
         if let Some(stage) = &mut content.stage {
             change(stage)?;
@@ -158,81 +178,6 @@ impl OpenFile {
             .map_or_else(|| content.base.len(), Stage::len)
     }
 
-    /// Takes the staged content for an upload; later writes go on top of it.
-    ///
-    /// None when there is nothing to upload. Errors: that of an upload that failed before.
-    pub fn seal(&self) -> Result<Option<Arc<Sealed>>, FsError> {
-        let mut content = self.content.lock();
-        if let Some(error) = &content.failed {
-            return Err(error.clone());
-        }
-        if !content.dirty || content.orphan {
-            return Ok(None);
-        }
-        let Some(stage) = content.stage.take() else {
-            return Ok(None);
-        };
-        let condition = match (content.intent, &content.base) {
-            (Intent::Exclusive, _) => WriteCondition::IfAbsent,
-            (Intent::Edit, Base::Object(object)) => WriteCondition::IfMatch(object.etag.clone()),
-            (Intent::Edit | Intent::Replace, _) => WriteCondition::Always,
-        };
-        let sealed = Arc::new(Sealed {
-            stage,
-            base: content.base.clone(),
-            condition,
-        });
-        content.base = Base::Sealed(sealed.clone());
-        content.dirty = false;
-        Ok(Some(sealed))
-    }
-
-    /// The sealed content is in the store.
-    pub fn uploaded(&self, spool: &Spool, sealed: &Sealed, object: Arc<ObjectId>) {
-        let mut content = self.content.lock();
-        content.base = Base::Object(object);
-        if !content.dirty {
-            content.intent = Intent::Edit;
-            self.inode.state().local = None;
-        } else if content.intent == Intent::Exclusive {
-            content.intent = Intent::Edit;
-        }
-        spool.discard(sealed.stage.file());
-    }
-
-    /// The sealed content could not be uploaded: it is the staged content again, and the file has failed.
-    pub fn unseal(&self, spool: &Spool, sealed: Arc<Sealed>, error: &FsError) {
-        let mut content = self.content.lock();
-        content.base = Base::Empty;
-        let Some(mut sealed) = Arc::into_inner(sealed) else {
-            tracing::error!(
-                ino = self.inode.ino.0,
-                "sealed bytes in use: they stay in the spool"
-            );
-            content.failed = Some(error.clone());
-            return;
-        };
-        content.base = sealed.base;
-        let later = content.stage.take();
-        if let Some(later) = &later {
-            if let Err(error) = sealed.stage.absorb(later) {
-                tracing::error!(%error, "bytes written during the failed upload stay in the spool");
-            } else {
-                spool.discard(later.file());
-            }
-        }
-        content.stage = Some(sealed.stage);
-        content.dirty = true;
-        content.failed = Some(error.clone());
-    }
-
-    /// Whether a flush has anything to do, or an upload under way to wait for.
-    pub fn needs_upload(&self) -> bool {
-        let content = self.content.lock();
-        let under_way = matches!(content.base, Base::Sealed(_));
-        (content.dirty || under_way || content.failed.is_some()) && !content.orphan
-    }
-
     /// Of the file's bytes: `clean`, `dirty` or `uploading`.
     pub fn sync_state(&self) -> &'static str {
         let content = self.content.lock();
@@ -257,14 +202,14 @@ impl OpenFile {
     }
 
     /// The store has the file's new bytes, which never came through here.
-    pub fn replaced(&self, spool: &Spool, object: Arc<ObjectId>) {
+    pub fn replaced(&self, object: Arc<ObjectId>) {
         let mut content = self.content.lock();
         content.base = Base::Object(object);
         content.intent = Intent::Edit;
         content.dirty = false;
         content.failed = None;
         if let Some(stage) = content.stage.take() {
-            spool.discard(stage.file());
+            self.desk.spool.discard(stage.file());
         }
         let mut state = self.inode.state();
         state.local = None;
@@ -280,18 +225,18 @@ impl OpenFile {
         self.content.lock().handles > 0
     }
 
-    /// The object whose bytes this file still shows, if any.
-    pub fn shown_object(&self) -> Option<Arc<ObjectId>> {
+    /// Whether the file still shows bytes of an object.
+    pub fn shows_object(&self) -> bool {
         let content = self.content.lock();
         let shows = content.stage.as_ref().is_none_or(Stage::depends_on_base);
-        content.base.object().filter(|_| shows).cloned()
+        shows && content.base.shows_object()
     }
 
     /// Parts of the base that the stage still shows, at most `limit` bytes of them.
-    pub fn next_gap(&self, spool: &Spool, limit: u64) -> Result<Option<Range<u64>>, FsError> {
+    pub fn next_gap(&self, limit: u64) -> Result<Option<Range<u64>>, FsError> {
         let mut content = self.content.lock();
         if content.stage.is_none() {
-            content.stage = Some(Stage::new(spool.create()?, content.base.len()));
+            content.stage = Some(self.new_stage(content.base.len())?);
         }
         let gap = content
             .stage
@@ -307,41 +252,34 @@ impl OpenFile {
             None => Ok(()),
         }
     }
-
-    /// The name is gone: nothing is uploaded any more, open handles go on.
-    pub fn orphan(&self) {
-        let mut content = self.content.lock();
-        content.orphan = true;
-        content.dirty = false;
-        content.failed = None;
-    }
-
-    /// The file took its new name, whatever had it before.
-    pub fn renamed(&self) {
-        let mut content = self.content.lock();
-        if content.intent == Intent::Exclusive {
-            content.intent = Intent::Replace;
-        }
-    }
-
-    /// The same bytes are another object now: the file was renamed.
-    pub fn rebase(&self, object: Arc<ObjectId>) {
-        let mut content = self.content.lock();
-        if matches!(content.base, Base::Object(_)) {
-            content.base = Base::Object(object);
-        }
-    }
 }
 
 /// Every open file, by inode.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OpenFiles {
     files: Mutex<HashMap<Ino, Arc<OpenFile>>>,
+    desk: Arc<Desk>,
 }
 
 impl OpenFiles {
+    pub fn new(desk: Arc<Desk>) -> Self {
+        Self {
+            files: Mutex::default(),
+            desk,
+        }
+    }
+
     pub fn get(&self, ino: Ino) -> Option<Arc<OpenFile>> {
         self.files.lock().get(&ino).cloned()
+    }
+
+    /// Files that have something to be uploaded.
+    pub fn sealed(&self) -> Vec<Arc<OpenFile>> {
+        let files = self.files.lock();
+        let sealed = files
+            .values()
+            .filter(|file| file.content.lock().base.sealed().is_some());
+        sealed.cloned().collect()
     }
 
     /// Counts one handle more on the file; `base` tells what a file that was not open shows.
@@ -354,7 +292,7 @@ impl OpenFiles {
         let mut files = self.files.lock();
         let file = files.entry(inode.ino).or_insert_with(|| {
             let base = base(&inode);
-            Arc::new(OpenFile::new(inode, base))
+            Arc::new(OpenFile::new(inode, base, self.desk.clone()))
         });
         let mut content = file.content.lock();
         content.handles += 1;
@@ -369,19 +307,18 @@ impl OpenFiles {
         let mut content = file.content.lock();
         content.handles -= 1;
         content.writers -= u32::from(mode.writes());
-        if content.handles > 0 {
-            return Remains::Nothing;
-        }
-        files.remove(&file.inode.ino);
-        match (content.stage.take(), content.failed.take()) {
-            (Some(stage), Some(error)) => Remains::Failed(stage.file().clone(), error),
-            (Some(stage), None) => Remains::Unwanted(stage.file().clone()),
-            (None, _) => Remains::Nothing,
-        }
+        take_remains(&mut files, file, &mut content)
+    }
+
+    /// To be called once nothing of the file is to be uploaded any more.
+    pub fn settled(&self, file: &OpenFile) -> Remains {
+        let mut files = self.files.lock();
+        let mut content = file.content.lock();
+        take_remains(&mut files, file, &mut content)
     }
 
     /// Forgets every file and returns what is staged and not in the store.
-    pub fn abandon(&self) -> Vec<(Arc<OpenFile>, Arc<StageFile>)> {
+    pub fn abandon(&self) -> Vec<(Arc<OpenFile>, Stage)> {
         let files = std::mem::take(&mut *self.files.lock());
         let staged = |file: &OpenFile| {
             let content = file.content.lock();
@@ -389,7 +326,7 @@ impl OpenFiles {
                 .stage
                 .as_ref()
                 .filter(|_| content.dirty && !content.orphan)
-                .map(|stage| stage.file().clone())
+                .cloned()
         };
         files
             .into_values()
@@ -398,67 +335,19 @@ impl OpenFiles {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::namespace::{InodeTable, Kind, Name, ROOT};
-    use crate::store::{ETag, Key};
-
-    fn file() -> (tempfile::TempDir, Spool, Arc<OpenFile>) {
-        let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::open(dir.path()).unwrap();
-        let table = Arc::new(InodeTable::default());
-        let name = Name::from_segment("f").unwrap();
-        let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();
-        let file = OpenFiles::default().open(pin, OpenMode::ReadWrite, |_| Base::Empty);
-        (dir, spool, file)
+/// What a file leaves that nobody has open and nobody uploads.
+fn take_remains(
+    files: &mut HashMap<Ino, Arc<OpenFile>>,
+    file: &OpenFile,
+    content: &mut Content,
+) -> Remains {
+    if content.handles > 0 || content.has_uploader {
+        return Remains::Nothing;
     }
-
-    fn object(size_bytes: u64) -> Arc<ObjectId> {
-        Arc::new(ObjectId {
-            key: Key::new("f"),
-            etag: ETag::new("e"),
-            size_bytes,
-        })
-    }
-
-    #[test]
-    fn a_second_close_waits_for_the_upload_that_the_first_one_began() {
-        let (_dir, spool, file) = file();
-        file.write(&spool, 0, b"bytes").unwrap();
-        let sealed = file.seal().unwrap().unwrap();
-        assert!(file.needs_upload(), "S3 does not have the bytes yet");
-        assert!(file.seal().unwrap().is_none(), "and nothing is sent twice");
-        file.uploaded(&spool, &sealed, object(5));
-        assert!(!file.needs_upload());
-    }
-
-    #[test]
-    fn what_is_written_during_an_upload_is_dirty_after_it() {
-        let (_dir, spool, file) = file();
-        file.write(&spool, 0, b"first").unwrap();
-        let sealed = file.seal().unwrap().unwrap();
-        file.write(&spool, 5, b" second").unwrap();
-        file.uploaded(&spool, &sealed, object(5));
-        assert!(file.needs_upload());
-        let later = file.seal().unwrap().unwrap();
-        assert_eq!(later.stage.len(), 12);
-        assert!(matches!(later.base, Base::Object(_)));
-        assert_eq!(later.condition, WriteCondition::IfMatch(ETag::new("e")));
-    }
-
-    #[test]
-    fn a_failed_upload_leaves_every_byte_staged_and_the_file_failed() {
-        let (_dir, spool, file) = file();
-        file.write(&spool, 0, b"first").unwrap();
-        let sealed = file.seal().unwrap().unwrap();
-        file.write(&spool, 5, b" second").unwrap();
-        file.unseal(&spool, sealed, &FsError::AccessDenied);
-        assert!(matches!(file.seal(), Err(FsError::AccessDenied)));
-        let pieces = file.plan(0..100);
-        let [Piece::Local(stage, range)] = pieces.as_slice() else {
-            panic!("{pieces:?}")
-        };
-        assert_eq!(stage.read(range.clone()).unwrap(), b"first second");
+    files.remove(&file.inode.ino);
+    match (content.stage.take(), content.failed.take()) {
+        (Some(stage), Some(error)) => Remains::Failed(stage, error),
+        (Some(stage), None) => Remains::Unwanted(stage),
+        (None, _) => Remains::Nothing,
     }
 }

@@ -5,7 +5,7 @@ use super::handles::HandleId;
 use super::open::OpenMode;
 use super::open_file::{OpenFile, Remains};
 use crate::error::FsError;
-use crate::write_path::LostReason;
+use crate::write_path::{LostReason, Remnant, Stage};
 
 impl Ops {
     /// Uploads what a shared mapping wrote after the last flush.
@@ -15,7 +15,7 @@ impl Ops {
         let handle = self.handles.file(id)?;
         if handle.publishes
             && handle.file.needs_upload()
-            && let Err(error) = self.upload(&handle.file).await
+            && let Err(error) = self.persist(&handle.file).await
         {
             tracing::debug!(ino = handle.file.inode.ino.0, %error, "released with a failed upload");
         }
@@ -26,16 +26,33 @@ impl Ops {
 
     /// Counts one handle less and cleans up after the last one.
     pub(super) fn close(&self, file: &OpenFile, mode: OpenMode) {
-        match self.files.close(file, mode) {
+        let remains = self.files.close(file, mode);
+        self.clean_up(file, remains);
+    }
+
+    pub(super) fn clean_up(&self, file: &OpenFile, remains: Remains) {
+        match remains {
             Remains::Nothing => {}
-            Remains::Unwanted(stage) => self.spool.discard(&stage),
+            Remains::Unwanted(stage) => self.desk.spool.discard(stage.file()),
             Remains::Failed(stage, error) => {
-                let key = self.namespace.file_key(file.inode.ino).ok();
-                self.spool
-                    .keep(&stage, key.as_ref(), &LostReason::UploadFailed(error));
+                self.keep(file, &stage, LostReason::UploadFailed(error));
                 self.fall_back_to_store(file);
             }
         }
+    }
+
+    /// Keeps staged bytes in lost+found.
+    pub(super) fn keep(&self, file: &OpenFile, stage: &Stage, reason: LostReason) {
+        let key = self.namespace.file_key(file.inode.ino).ok();
+        let written = stage.written();
+        let remnant = Remnant {
+            key: key.as_ref(),
+            reason,
+            written: Some(&written)
+                .filter(|_| stage.depends_on_base())
+                .map(Vec::as_slice),
+        };
+        self.desk.spool.keep(stage.file(), &remnant);
     }
 
     /// The file shows again what the store has of it, or vanishes where the store has nothing.

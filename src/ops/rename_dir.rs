@@ -59,7 +59,11 @@ impl Ops {
         }
         self.namespace
             .table()
-            .rename(source.ino, to.dir.ino, to.name)
+            .rename(source.ino, to.dir.ino, to.name)?;
+        for file in self.files.sealed() {
+            self.note_again(&file).await;
+        }
+        Ok(())
     }
 
     fn dir_prefix(&self, place: &Place<'_>) -> Result<String, FsError> {
@@ -183,7 +187,7 @@ impl Ops {
             let ObjectVersion {
                 etag, size_bytes, ..
             } = version.clone();
-            file.rebase(Arc::new(ObjectId {
+            file.rebase(&Arc::new(ObjectId {
                 key,
                 etag,
                 size_bytes,

@@ -40,12 +40,22 @@ impl Ops {
         if let Some(file) = &target_file {
             file.orphan();
         }
+        let maybe_sent = source_file
+            .as_ref()
+            .is_some_and(|file| file.is_maybe_sent());
+        if maybe_sent && source.state().remote.is_none() {
+            let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
+            self.store.delete(old_key).await?;
+        }
         if let Some(file) = &source_file {
             file.renamed();
         }
         self.namespace
             .table()
             .rename(source.ino, to.dir.ino, to.name)?;
+        if let Some(file) = &source_file {
+            self.note_again(file).await;
+        }
         Ok(())
     }
 
@@ -84,7 +94,7 @@ impl Ops {
             let ObjectVersion {
                 etag, size_bytes, ..
             } = moved.clone();
-            file.rebase(Arc::new(ObjectId {
+            file.rebase(&Arc::new(ObjectId {
                 key: new_key,
                 etag,
                 size_bytes,

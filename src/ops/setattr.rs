@@ -75,7 +75,7 @@ impl Ops {
         if let Some(handle) = handle {
             let handle = self.handles.file(handle)?;
             handle.writers.lock().note(caller.thread);
-            return handle.file.truncate(&self.spool, len);
+            return handle.file.truncate(len);
         }
         if !self.namespace.revalidate(inode).await? && self.files.get(inode.ino).is_none() {
             return Err(FsError::Stale);
@@ -85,12 +85,12 @@ impl Ops {
             if file.len() == len && !file.needs_upload() {
                 return Ok(());
             }
-            file.truncate(&self.spool, len)?;
+            file.truncate(len)?;
             // Whoever writes to the file uploads it at close; else nobody would.
             if file.has_writers() {
                 Ok(())
             } else {
-                self.upload(&file).await
+                self.persist(&file).await
             }
         };
         let outcome = outcome.await;

@@ -10,9 +10,7 @@ impl Ops {
     /// lost+found: half a file never goes to the bucket.
     pub async fn shutdown(&self) {
         for (file, stage) in self.files.abandon() {
-            let key = self.namespace.file_key(file.inode.ino).ok();
-            self.spool
-                .keep(&stage, key.as_ref(), &LostReason::DaemonEnded);
+            self.keep(&file, &stage, LostReason::DaemonEnded);
         }
         self.reader.drain().await;
         self.namespace.write_out();

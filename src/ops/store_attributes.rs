@@ -76,7 +76,7 @@ impl Ops {
             size_bytes: version.size_bytes,
         };
         self.record_object(file, &object, headers);
-        file.rebase(Arc::new(object));
+        file.rebase(&Arc::new(object));
         Ok(())
     }
 

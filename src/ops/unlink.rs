@@ -29,7 +29,9 @@ impl Ops {
         if let Some(file) = open.as_ref().filter(|file| file.has_handles()) {
             self.hydrate(file).await?;
         }
-        if inode.state().remote.is_some() {
+        let maybe_sent = open.as_ref().is_some_and(|file| file.is_maybe_sent());
+        let stored = inode.state().remote.is_some();
+        if stored || maybe_sent {
             self.namespace.child_leaves(parent, name).await?;
             self.store
                 .delete(self.namespace.child_key(parent.ino, name)?)

@@ -1,38 +1,122 @@
 //! From a file's staged bytes to its object.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Ops;
-use super::content::{Sealed, SealedSource};
+use super::content::{Sealed, SealedSource, fetch};
 use super::open_file::OpenFile;
+use super::{Durability, Ops};
 use crate::error::FsError;
 use crate::namespace::{Attributes, Name, ObjectVersion};
 use crate::read_path::ObjectId;
 use crate::store::ObjectHeaders;
-use crate::write_path::UploadTarget;
+use crate::write_path::{Durable, Earlier, SealedStage, UploadTarget};
 
 impl Ops {
+    /// Makes what was written last as the mount's durability wants it.
+    ///
+    /// Errors: that of this upload, or of one that failed before; the spool's.
+    pub(super) async fn persist(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
+        match self.settings.durability {
+            Durability::S3 => self.upload(file).await,
+            Durability::Disk => self.stash(file).await,
+        }
+    }
+
     /// Brings the store up to date with a file. Returns once it has the bytes.
     ///
     /// Errors: that of this upload, or of one that failed before.
     pub(super) async fn upload(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         let _tree = self.tree.read().await;
         let _turn = file.remote_turn.lock().await;
-        let Some(sealed) = file.seal()? else {
-            return Ok(());
-        };
-        match self.send(file, &sealed).await {
-            Ok((object, headers)) => {
-                self.publish(file, &sealed, object, headers).await;
-                Ok(())
-            }
-            Err(error) => {
+        self.seal(file).await?;
+        while let Some(sealed) = file.first_sealed() {
+            if let Err(error) = self.bring_to_store(file, &sealed).await {
                 tracing::error!(ino = file.inode.ino.0, %error, "upload failed");
-                file.unseal(&self.spool, sealed, &error);
-                Err(error)
+                drop(sealed);
+                file.unseal(&error);
+                return Err(error);
             }
         }
+        Ok(())
+    }
+
+    /// Seals what was written and tells the journal.
+    pub(super) async fn seal(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
+        let _turn = file.seal_turn.lock().await;
+        let Some((sealed, moot)) = file.seal()? else {
+            return Ok(());
+        };
+        match (self.note(file, &sealed).await, self.settings.durability) {
+            (Ok(()), _) => {}
+            // Nobody is told that the spool has it.
+            (Err(error), Durability::S3) => {
+                tracing::warn!(%error, "the journal does not know what is uploaded");
+            }
+            (Err(error), Durability::Disk) => {
+                file.unseal(&error);
+                return Err(error);
+            }
+        }
+        if let Some(moot) = moot {
+            self.desk.spool.discard(moot.stage.file());
+        }
+        Ok(())
+    }
+
+    /// Tells the journal of a sealed stage, or of its new place.
+    pub(super) async fn note(&self, file: &OpenFile, sealed: &Sealed) -> Result<(), FsError> {
+        let Some((parent, name)) = self.namespace.table().place(file.inode.ino) else {
+            return Ok(());
+        };
+        let record = SealedStage {
+            stage: sealed.stage.file().id(),
+            key: self.namespace.child_key(parent, &name)?,
+            headers: self.upload_headers(file, &name, &sealed.base)?,
+            condition: sealed.condition.clone(),
+            len: sealed.stage.len(),
+            base_len: sealed.stage.base_len(),
+            written: sealed.stage.written(),
+            base: sealed.base.as_sealed(),
+        };
+        let (desk, stage) = (self.desk.clone(), sealed.stage.file().clone());
+        match self.settings.durability {
+            Durability::S3 => desk.spool.seal(&stage, record, Durable::No)?,
+            Durability::Disk => {
+                let sync = move || desk.spool.seal(&stage, record, Durable::Yes);
+                let synced = tokio::task::spawn_blocking(sync).await;
+                synced.map_err(io::Error::other)??;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the journal that a file's sealed stages have another place or base.
+    pub(super) async fn note_again(&self, file: &OpenFile) {
+        let _turn = file.seal_turn.lock().await;
+        for sealed in file.sealed_stages() {
+            if let Err(error) = self.note(file, &sealed).await {
+                tracing::error!(ino = file.inode.ino.0, %error, "the journal has an older place of these bytes");
+            }
+        }
+    }
+
+    /// Uploads one sealed stage. To be called with the file's turn.
+    pub(super) async fn bring_to_store(
+        &self,
+        file: &OpenFile,
+        sealed: &Arc<Sealed>,
+    ) -> Result<(), FsError> {
+        let (object, headers) = self.send(file, sealed).await?;
+        self.record_object(file, &object, headers);
+        if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
+            let _turn = file.seal_turn.lock().await;
+            self.note(file, &over).await?;
+        }
+        self.desk.spool.discard(sealed.stage.file());
+        self.announce(file).await;
+        Ok(())
     }
 
     async fn send(
@@ -45,11 +129,17 @@ impl Ops {
             .table()
             .place(file.inode.ino)
             .ok_or(FsError::Stale)?;
+        let earlier = if sealed.sent.set_maybe() {
+            Earlier::Maybe
+        } else {
+            Earlier::None
+        };
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
             headers: self.upload_headers(file, &name, &sealed.base)?,
             condition: sealed.condition.clone(),
             len: sealed.stage.len(),
+            earlier,
         };
         let source = SealedSource {
             sealed,
@@ -62,18 +152,6 @@ impl Ops {
             size_bytes: target.len,
         };
         Ok((object, target.headers))
-    }
-
-    async fn publish(
-        &self,
-        file: &OpenFile,
-        sealed: &Sealed,
-        object: ObjectId,
-        headers: ObjectHeaders,
-    ) {
-        self.record_object(file, &object, headers);
-        file.uploaded(&self.spool, sealed, Arc::new(object));
-        self.announce(file).await;
     }
 
     /// The file's object is this one now, by our own doing.
@@ -104,18 +182,15 @@ impl Ops {
     /// Copies into the stage what open handles still show of an object that is about to go.
     pub(super) async fn hydrate(&self, file: &OpenFile) -> Result<(), FsError> {
         const CHUNK_BYTES: u64 = 8 << 20;
-        let Some(object) = file.shown_object() else {
+        if !file.shows_object() {
             return Ok(());
-        };
-        while let Some(gap) = file.next_gap(&self.spool, CHUNK_BYTES)? {
-            let mut at = gap.start;
-            for block in self.reader.read(&object, gap.clone()).await? {
-                file.fill(at, &block)?;
-                at += block.len() as u64;
-            }
-            if at < gap.end {
+        }
+        while let Some(gap) = file.next_gap(CHUNK_BYTES)? {
+            let bytes = fetch(&self.reader, file.plan(gap.clone())).await?;
+            if bytes.len() as u64 != gap.end - gap.start {
                 return Err(FsError::Corrupt);
             }
+            file.fill(gap.start, &bytes)?;
         }
         Ok(())
     }

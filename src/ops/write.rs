@@ -3,7 +3,6 @@
 use super::Ops;
 use super::attr::Caller;
 use super::handles::HandleId;
-
 use crate::error::FsError;
 
 /// Whether a file that runs as its owner goes on to, now that it is written to.
@@ -28,6 +27,6 @@ impl Ops {
         if privileges == Privileges::Drop {
             self.drop_privileges(&handle.file.inode, caller);
         }
-        handle.file.write(&self.spool, offset, data)
+        handle.file.write(offset, data)
     }
 }

@@ -46,7 +46,8 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     let counters = Arc::new(RequestCounters::default());
     let store = runtime.block_on(startup::connect(&config, counters.clone()))?;
     let (invalidations, to_kernel) = Invalidations::channel();
-    let ops = Arc::new(startup::compose(&config, store, invalidations)?);
+    let (ops, queued) = startup::compose(&config, store, invalidations)?;
+    let ops = Arc::new(ops);
     let settings = MountSettings {
         source: format!("mediafs:{}/{}", config.bucket, config.prefix),
         sharing: if config.allow_other {
@@ -80,6 +81,7 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
             drop(ended.send(outcome));
         });
     threads.context("no thread")?;
+    runtime.spawn(ops.clone().upload_in_background(queued));
     tracing::info!(mountpoint = %mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
     ready();
     let outcome = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
@@ -140,6 +142,9 @@ async fn drain(ops: &Ops, tasks: &TaskTracker, limit: Duration) {
             requests = tasks.len(),
             "given up waiting for requests under way"
         );
+    }
+    if timeout(limit, ops.uploads_settled()).await.is_err() {
+        tracing::warn!("uploads are left in the spool: the next mount goes on with them");
     }
     ops.shutdown().await;
 }

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
-use crate::config::{AttributesMode, Config, DirMarkersConfig, ExclusiveCreateConfig};
+use crate::config::{
+    AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
+};
 use crate::namespace::{AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace};
-use crate::ops::{Access, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts};
+use crate::ops::{
+    Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
+};
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
@@ -88,12 +92,12 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
     anyhow!("{}", error.detail).context(advice)
 }
 
-/// The file system over a checked store.
+/// The file system over a checked store, and the uploads that it has in the background.
 pub fn compose(
     config: &Config,
     store: Arc<dyn ObjectStore>,
     invalidations: Invalidations,
-) -> anyhow::Result<Ops> {
+) -> anyhow::Result<(Ops, Queued)> {
     let block_size = usize::try_from(config.block_size_bytes)
         .ok()
         .and_then(BlockSize::new);
@@ -103,7 +107,7 @@ pub fn compose(
     let part_size = part_size.context("--part-size must be from 5MiB to 512MiB")?;
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
-    let spool = Spool::open(&config.spool_dir)?;
+    let (spool, recovered) = Spool::open(&config.spool_dir)?;
     let attribute_cache = match config.attributes.mode {
         AttributesMode::Fixed => None,
         // Beside what the spool's lock keeps for this daemon alone.
@@ -144,13 +148,19 @@ pub fn compose(
             dir_mode: config.attributes.dir_mode,
         },
         access: access(config),
+        durability: match config.durability {
+            DurabilityConfig::S3 => Durability::S3,
+            DurabilityConfig::Disk => Durability::Disk,
+        },
         max_rename_objects: config.max_rename_objects,
         exclusive_create: match config.exclusive_create {
             ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,
             ExclusiveCreateConfig::Strict => ExclusiveCreate::Strict,
         },
     };
-    Ok(Ops::new(parts, settings))
+    let (ops, queued) = Ops::new(parts, settings);
+    ops.recover(recovered);
+    Ok((ops, queued))
 }
 
 pub fn access(config: &Config) -> Access {

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// The entity tag of one version of an object, without its quotes.
 ///
 /// Opaque: only equality means anything. Source: RFC 9110, section 8.8.3.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ETag(Arc<str>);
 
 impl ETag {

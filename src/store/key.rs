@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest key that S3 takes, in bytes of UTF-8. Source: S3 User Guide, "Naming Amazon S3 objects".
 pub const KEY_LIMIT_BYTES: usize = 1024;
 
 /// The whole key of one object in the bucket, prefix included.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key(Arc<str>);
 
 impl Key {

@@ -2,7 +2,7 @@
 //!
 //! Owns: keys, ETags, the requests that mediafs sends and what their answers mean.
 //! Must not know: files, inodes, paths, FUSE. Only `s3` knows the AWS SDK.
-//! Production stack: `Metered(Retry(S3))`; tests put `Faulty` innermost.
+//! Production stack: `Retry(Metered(S3))`; tests put `Faulty` innermost.
 //! Locks: none is held across a request.
 
 mod error;

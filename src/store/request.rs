@@ -54,7 +54,7 @@ pub struct GetAnswer {
 }
 
 /// When a write may take effect.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WriteCondition {
     #[default]
     Always,

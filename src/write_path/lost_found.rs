@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,12 +31,24 @@ impl fmt::Display for LostReason {
     }
 }
 
+/// What is known of bytes that are to be kept.
+#[derive(Debug)]
+pub struct Remnant<'a> {
+    pub key: Option<&'a Key>,
+    pub reason: LostReason,
+    /// Ranges that were written; the rest of the file was never here.
+    pub written: Option<&'a [Range<u64>]>,
+}
+
 /// What stands beside kept bytes, as JSON.
 #[derive(Debug, Serialize)]
 struct Sidecar<'a> {
     key: Option<&'a str>,
     reason: String,
     size_bytes: u64,
+    /// Ranges in bytes, each with its first and the one after its last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<Vec<[u64; 2]>>,
     kept_at_unix_seconds: u64,
 }
 
@@ -53,18 +66,19 @@ impl LostFound {
     }
 
     /// Moves a stage file here; the sidecar is written first, so that no kept bytes lack one.
-    pub fn take(
-        &self,
-        stage: &Path,
-        key: Option<&Key>,
-        reason: &LostReason,
-    ) -> io::Result<PathBuf> {
+    pub fn take(&self, stage: &Path, remnant: &Remnant<'_>) -> io::Result<PathBuf> {
         let id = stage.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let kept = self.dir.join(id);
         let sidecar = Sidecar {
-            key: key.map(Key::as_str),
-            reason: reason.to_string(),
+            key: remnant.key.map(Key::as_str),
+            reason: remnant.reason.to_string(),
             size_bytes: fs::metadata(stage)?.len(),
+            written: remnant.written.map(|ranges| {
+                ranges
+                    .iter()
+                    .map(|range| [range.start, range.end])
+                    .collect()
+            }),
             kept_at_unix_seconds: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |at| at.as_secs()),
@@ -89,8 +103,12 @@ mod tests {
         let stage = dir.path().join("0001");
         fs::write(&stage, b"bytes").unwrap();
         let key = Key::new("media/a.png");
-        let reason = LostReason::UploadFailed(FsError::AccessDenied);
-        let kept = lost.take(&stage, Some(&key), &reason).unwrap();
+        let remnant = Remnant {
+            key: Some(&key),
+            reason: LostReason::UploadFailed(FsError::AccessDenied),
+            written: Some(&[0..1, 2..5]),
+        };
+        let kept = lost.take(&stage, &remnant).unwrap();
         assert_eq!(fs::read(&kept).unwrap(), b"bytes");
         let sidecar = fs::read_to_string(kept.with_extension("json")).unwrap();
         assert!(

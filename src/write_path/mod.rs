@@ -10,8 +10,9 @@ mod spool;
 mod stage;
 mod uploader;
 
+pub use crate::journal::{Durable, SealedBase, SealedStage, StageId};
 pub use copier::{Copier, CopyHeaders, CopyPartSize, CopyTask};
-pub use lost_found::LostReason;
-pub use spool::{Spool, SpoolError, StageFile};
+pub use lost_found::{LostReason, Remnant};
+pub use spool::{Recovered, Spool, SpoolError, StageFile};
 pub use stage::{Segment, Stage};
-pub use uploader::{ByteSource, PartSize, UploadTarget, Uploader};
+pub use uploader::{ByteSource, Earlier, PartSize, UploadTarget, Uploader};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! spool/lock         held by the one daemon that uses the spool
+//! spool/journal      what the stages are
 //! spool/stage/ID     staged bytes
 //! spool/lost+found/  bytes that could not be uploaded, each with a sidecar
 //! ```
@@ -11,11 +12,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::FlockOperation;
 
-use super::lost_found::{LostFound, LostReason};
+use super::lost_found::{LostFound, LostReason, Remnant};
+use crate::journal::{
+    Durable, Journal, JournalError, Known, Record, SealedStage, StageId, sync_dir,
+};
 use crate::store::Key;
 
 /// Why a spool cannot be used.
@@ -27,6 +31,15 @@ pub enum SpoolError {
     InUse { path: PathBuf, pid: String },
     #[error("spool {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// A stage that an earlier daemon sealed and did not bring to S3.
+#[derive(Debug)]
+pub struct Recovered {
+    pub file: Arc<StageFile>,
+    pub sealed: SealedStage,
 }
 
 /// An open spool.
@@ -34,6 +47,7 @@ pub enum SpoolError {
 pub struct Spool {
     stage_dir: PathBuf,
     lost_found: LostFound,
+    journal: Journal,
     next_id: AtomicU64,
     /// Locked for as long as it is open.
     _lock: File,
@@ -44,20 +58,29 @@ pub struct Spool {
 /// It stays on disk until `Spool::discard`: what a crash leaves is found at the next start.
 #[derive(Debug)]
 pub struct StageFile {
+    id: StageId,
     file: File,
     path: PathBuf,
+    /// The spool does not have it any more.
+    gone: AtomicBool,
 }
 
 impl StageFile {
+    pub fn id(&self) -> StageId {
+        self.id
+    }
+
     pub(super) fn handle(&self) -> &File {
         &self.file
     }
 }
 
 impl Spool {
-    /// Opens a spool for this process alone, makes it where there is none, and
-    /// keeps what an earlier process left in lost+found.
-    pub fn open(path: &Path) -> Result<Self, SpoolError> {
+    /// Opens a spool for this process alone and makes it where there is none.
+    ///
+    /// Returns what an earlier process had sealed, in the order of sealing;
+    /// other stages that it left go to lost+found.
+    pub fn open(path: &Path) -> Result<(Self, Vec<Recovered>), SpoolError> {
         let io_error = |source| SpoolError::Io {
             path: path.to_owned(),
             source,
@@ -67,59 +90,133 @@ impl Spool {
         make_private_dir(&stage_dir).map_err(io_error)?;
         let lock = lock(path)?;
         let lost_found = LostFound::open(&path.join("lost+found")).map_err(io_error)?;
+        let journal = Journal::open(&path.join("journal"))?;
         let spool = Self {
             stage_dir,
             lost_found,
+            journal,
             next_id: AtomicU64::new(first_id()),
             _lock: lock,
         };
-        spool.keep_leftovers().map_err(io_error)?;
-        Ok(spool)
+        let recovered = spool.recover().map_err(io_error)?;
+        Ok((spool, recovered))
     }
 
-    /// A new empty stage file.
-    pub fn create(&self) -> io::Result<Arc<StageFile>> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let path = self.stage_dir.join(format!("{id:016x}"));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
-        Ok(Arc::new(StageFile { file, path }))
+    /// A new empty stage file for a key. Without one, for a file that has no
+    /// name any more, it goes with the last that holds it.
+    pub fn create(&self, key: Option<&Key>) -> io::Result<Arc<StageFile>> {
+        let id = StageId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        if let Some(key) = key {
+            let (stage, key) = (id, key.clone());
+            self.journal
+                .append(Record::Begun { stage, key }, Durable::No)?;
+        }
+        let file = self.open_stage(id, OpenOptions::new().create_new(true));
+        let file = file.inspect_err(|_| self.done(id))?;
+        if key.is_none() {
+            self.discard(&file);
+        }
+        Ok(file)
+    }
+
+    fn open_stage(&self, id: StageId, options: &mut OpenOptions) -> io::Result<Arc<StageFile>> {
+        let path = self.stage_dir.join(id.to_string());
+        let file = options.read(true).write(true).mode(0o600).open(&path)?;
+        Ok(Arc::new(StageFile {
+            id,
+            file,
+            path,
+            gone: AtomicBool::new(false),
+        }))
+    }
+
+    /// Notes that a stage is to be uploaded, by the next daemon if not by this one.
+    ///
+    /// With `Durable::Yes` it outlives a power loss once this returns.
+    pub fn seal(&self, file: &StageFile, sealed: SealedStage, durable: Durable) -> io::Result<()> {
+        if durable == Durable::Yes {
+            file.file.sync_data()?;
+            sync_dir(&self.stage_dir)?;
+        }
+        self.journal
+            .append(Record::Sealed(Box::new(sealed)), durable)
     }
 
     /// Removes a stage file: its bytes are in S3, or nobody wants them any more.
     ///
     /// Readers that still hold it go on.
     pub fn discard(&self, file: &StageFile) {
+        if file.gone.swap(true, Ordering::Relaxed) {
+            return;
+        }
         if let Err(error) = fs::remove_file(&file.path) {
             tracing::warn!(path = %file.path.display(), %error, "stage not removed");
         }
+        self.done(file.id);
     }
 
     /// Keeps the bytes of a stage that could not be uploaded.
-    pub fn keep(&self, file: &StageFile, key: Option<&Key>, reason: &LostReason) {
-        match self.lost_found.take(&file.path, key, reason) {
-            Ok(kept) => tracing::error!(
-                path = %kept.display(), key = key.map(Key::as_str), %reason, "not in S3: bytes kept"
-            ),
+    pub fn keep(&self, file: &StageFile, remnant: &Remnant<'_>) {
+        if file.gone.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let reason = &remnant.reason;
+        match self.lost_found.take(&file.path, remnant) {
+            Ok(kept) => {
+                tracing::error!(
+                    path = %kept.display(), key = remnant.key.map(Key::as_str), %reason, "not in S3: bytes kept"
+                );
+                self.done(file.id);
+            }
             Err(error) => tracing::error!(
                 path = %file.path.display(), %error, "not in S3: bytes stay in the spool"
             ),
         }
     }
 
-    fn keep_leftovers(&self) -> io::Result<()> {
+    fn done(&self, stage: StageId) {
+        if let Err(error) = self.journal.append(Record::Done { stage }, Durable::No) {
+            tracing::warn!(%stage, %error, "the journal does not know that this stage is done");
+        }
+    }
+
+    fn recover(&self) -> io::Result<Vec<Recovered>> {
+        let mut recovered = Vec::new();
+        let mut begun = std::collections::HashMap::new();
+        for (id, Known { key, sealed }) in self.journal.known() {
+            let Some(sealed) = sealed else {
+                begun.insert(id, key);
+                continue;
+            };
+            match self.open_stage(id, &mut OpenOptions::new()) {
+                Ok(file) => recovered.push(Recovered { file, sealed }),
+                // Removing the file comes before saying so.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    tracing::warn!(%key, "a sealed stage has no file: it was uploaded, or removed by hand");
+                    self.done(id);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         for entry in fs::read_dir(&self.stage_dir)? {
             let path = entry?.path();
-            let kept = self
-                .lost_found
-                .take(&path, None, &LostReason::DaemonEnded)?;
-            tracing::warn!(path = %kept.display(), "an earlier mediafs ended before these bytes were in S3");
+            if recovered.iter().any(|found| found.file.path == path) {
+                continue;
+            }
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let key = name.parse().ok().and_then(|id| begun.get(&id));
+            let remnant = Remnant {
+                key,
+                reason: LostReason::DaemonEnded,
+                written: None,
+            };
+            let kept = self.lost_found.take(&path, &remnant)?;
+            tracing::warn!(path = %kept.display(), key = key.map(Key::as_str), "an earlier mediafs ended before this file was closed: bytes kept");
         }
-        Ok(())
+        for id in begun.into_keys() {
+            self.done(id);
+        }
+        Ok(recovered)
     }
 }
 
@@ -171,7 +268,7 @@ mod tests {
     #[test]
     fn two_daemons_cannot_share_a_spool() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Spool::open(dir.path()).unwrap();
+        let (first, _) = Spool::open(dir.path()).unwrap();
         let error = Spool::open(dir.path()).unwrap_err().to_string();
         assert!(
             error.contains(&format!("pid {}", std::process::id())),
@@ -182,10 +279,49 @@ mod tests {
     }
 
     #[test]
+    fn a_sealed_stage_is_recovered_with_its_bytes_and_an_open_one_is_kept_with_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(dir.path()).unwrap();
+        let key = Key::new("k");
+        let open = spool.create(Some(&Key::new("open"))).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(open.handle(), b"half", 0).unwrap();
+        let stage = spool.create(Some(&key)).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(stage.handle(), b"precious", 0).unwrap();
+        let sealed = SealedStage {
+            stage: stage.id(),
+            key,
+            headers: crate::store::ObjectHeaders::default(),
+            condition: crate::store::WriteCondition::Always,
+            len: 8,
+            base_len: 0,
+            written: vec![0..4, 4..8],
+            base: crate::journal::SealedBase::Empty,
+        };
+        spool.seal(&stage, sealed.clone(), Durable::Yes).unwrap();
+        drop((open, stage, spool));
+
+        let (spool, recovered) = Spool::open(dir.path()).unwrap();
+        assert_eq!(recovered.len(), 1);
+        assert_eq!(recovered[0].sealed, sealed);
+        assert_eq!(recovered[0].file.read(0..8).unwrap(), b"precious");
+        let sidecars = fs::read_dir(dir.path().join("lost+found")).unwrap();
+        let sidecar = sidecars
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some())
+            .unwrap();
+        assert!(fs::read_to_string(sidecar).unwrap().contains("\"open\""));
+
+        spool.discard(&recovered[0].file);
+        drop(spool);
+        let (_spool, recovered) = Spool::open(dir.path()).unwrap();
+        assert!(recovered.is_empty(), "uploaded once, and never again");
+    }
+
+    #[test]
     fn what_a_crash_left_is_kept_in_lost_and_found() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::open(dir.path()).unwrap();
-        let stage = spool.create().unwrap();
+        let (spool, _) = Spool::open(dir.path()).unwrap();
+        let stage = spool.create(Some(&Key::new("k"))).unwrap();
         std::os::unix::fs::FileExt::write_all_at(stage.handle(), b"precious", 0).unwrap();
         drop((stage, spool));
         Spool::open(dir.path()).unwrap();

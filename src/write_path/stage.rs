@@ -10,6 +10,7 @@ use rustix::fs::FallocateFlags;
 
 use super::spool::StageFile;
 use crate::error::FsError;
+use crate::journal::SealedStage;
 
 /// Largest file. Source: S3 User Guide, "Multipart upload limits" (48.8 TiB = 10,000 parts of 5 GiB).
 pub const FILE_LIMIT_BYTES: u64 = 10_000 * (5 << 30);
@@ -18,7 +19,7 @@ pub const FILE_LIMIT_BYTES: u64 = 10_000 * (5 << 30);
 ///
 /// Bytes are local where an extent says so, the base's where it is still
 /// visible (below `base_len`), zero elsewhere.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Stage {
     file: Arc<StageFile>,
     len: u64,
@@ -43,6 +44,26 @@ impl Stage {
             base_len,
             extents: RangeSet::new(),
         }
+    }
+
+    /// A stage as an earlier daemon left it.
+    pub fn recovered(file: Arc<StageFile>, sealed: &SealedStage) -> Self {
+        Self {
+            file,
+            len: sealed.len,
+            base_len: sealed.base_len,
+            extents: sealed.written.iter().cloned().collect(),
+        }
+    }
+
+    /// Below it, what is not written shows the base.
+    pub fn base_len(&self) -> u64 {
+        self.base_len
+    }
+
+    /// Ranges that were written here.
+    pub fn written(&self) -> Vec<Range<u64>> {
+        self.extents.iter().cloned().collect()
     }
 
     pub fn file(&self) -> &Arc<StageFile> {
@@ -167,15 +188,22 @@ impl Stage {
             })
     }
 
-    /// Writes over this stage what a later stage, based on it, changed.
-    pub fn absorb(&mut self, later: &Stage) -> Result<(), FsError> {
-        self.truncate(later.base_len.min(self.len))?;
-        for segment in later.segments(0..later.len) {
-            if let Segment::Local(range) = segment {
-                self.copy_from(later, range)?;
+    /// Takes over what an earlier stage, which this one is based on, holds: both
+    /// are then based on the same.
+    pub fn merge_under(&mut self, earlier: &Stage) -> Result<(), FsError> {
+        let gaps: Vec<_> = self.gaps(0..self.base_len).collect();
+        for gap in gaps {
+            for segment in earlier.segments(gap) {
+                match segment {
+                    Segment::Local(range) => self.copy_from(earlier, range)?,
+                    // The file has no bytes there, which reads as zeros.
+                    Segment::Zero(range) => self.extents.insert(range),
+                    Segment::Base(_) => {}
+                }
             }
         }
-        self.truncate(later.len)
+        self.base_len = self.base_len.min(earlier.base_len);
+        Ok(())
     }
 
     fn copy_from(&mut self, other: &Stage, range: Range<u64>) -> Result<(), FsError> {
@@ -220,14 +248,14 @@ mod tests {
     fn scratch() -> Scratch {
         let dir = tempfile::tempdir().unwrap();
         Scratch {
-            spool: Spool::open(dir.path()).unwrap(),
+            spool: Spool::open(dir.path()).unwrap().0,
             _dir: dir,
         }
     }
 
     impl Scratch {
         fn stage(&self, base_len: u64) -> Stage {
-            Stage::new(self.spool.create().unwrap(), base_len)
+            Stage::new(self.spool.create(None).unwrap(), base_len)
         }
     }
 
@@ -298,18 +326,25 @@ mod tests {
     }
 
     #[test]
-    fn a_later_stage_is_absorbed_with_its_truncations() {
+    fn a_stage_that_takes_an_earlier_one_over_shows_the_same_bytes() {
         let scratch = scratch();
-        let mut sealed = scratch.stage(0);
-        sealed.write(0, b"first version").unwrap();
-        let mut later = scratch.stage(sealed.len());
-        later.truncate(5).unwrap();
-        later.write(8, b"end").unwrap();
-        sealed.absorb(&later).unwrap();
+        let mut first = scratch.stage(6);
+        first.write(2, b"FIRST").unwrap();
+        first.truncate(12).unwrap();
+        let mut later = scratch.stage(first.len());
+        later.write(4, b"la").unwrap();
+        later.truncate(10).unwrap();
+        later.truncate(11).unwrap();
+        later.merge_under(&first).unwrap();
         assert_eq!(
-            sealed.file().read(0..sealed.len()).unwrap(),
-            b"first\0\0\0end"
+            later.segments(0..20),
+            [
+                Segment::Base(0..2),
+                Segment::Local(2..10),
+                Segment::Zero(10..11)
+            ]
         );
+        assert_eq!(later.file().read(2..10).unwrap(), b"FIlaT\0\0\0");
     }
 
     #[test]

@@ -10,9 +10,9 @@ use tokio::sync::Semaphore;
 
 use crate::error::FsError;
 use crate::store::{
-    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, Key, ObjectHeaders,
-    ObjectStore, PART_COUNT_LIMIT, PART_MIN_BYTES, PartNumber, PutRequest, StoreErrorKind,
-    UploadId, UploadPartRequest, WriteCondition,
+    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, GetRequest, HeadRequest,
+    Key, ObjectHeaders, ObjectStore, PART_COUNT_LIMIT, PART_MIN_BYTES, PartNumber, PutRequest,
+    StoreError, StoreErrorKind, UploadId, UploadPartRequest, WriteCondition,
 };
 
 /// Largest part that is sent from memory; with 10,000 parts it bounds the object.
@@ -58,6 +58,40 @@ pub struct UploadTarget {
     pub headers: ObjectHeaders,
     pub condition: WriteCondition,
     pub len: u64,
+    pub earlier: Earlier,
+}
+
+/// Whether an earlier upload of the same bytes to the same key may have been applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    None,
+    Maybe,
+}
+
+/// Why an upload failed.
+#[derive(Debug)]
+struct Failed {
+    error: FsError,
+    /// The store may have applied it all the same.
+    in_doubt: bool,
+}
+
+impl From<FsError> for Failed {
+    fn from(error: FsError) -> Self {
+        Self {
+            error,
+            in_doubt: false,
+        }
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self {
+            in_doubt: error.maybe_applied,
+            error: error.into(),
+        }
+    }
 }
 
 /// Sends files to the store, with a bound on the memory of all uploads together.
@@ -87,6 +121,8 @@ impl Uploader {
 
     /// Stores the bytes as one object and returns its version.
     ///
+    /// Where the store refuses a condition though an earlier attempt may have been
+    /// applied, the bytes under the key decide.
     /// A store that does not know conditional writes gets an unconditional one.
     /// Errors: `Exists` when the target had to be absent and is not, `Stale`
     /// when it changed, `TooLarge`, the source's and the store's.
@@ -95,8 +131,13 @@ impl Uploader {
         target: &UploadTarget,
         source: &dyn ByteSource,
     ) -> Result<ETag, FsError> {
-        match self.upload_once(target, source).await {
-            Err(FsError::Store(error))
+        let failed = match self.upload_once(target, source).await {
+            Ok(etag) => return Ok(etag),
+            Err(failed) => failed,
+        };
+        let in_doubt = failed.in_doubt || target.earlier == Earlier::Maybe;
+        match failed.error {
+            FsError::Store(error)
                 if error.kind == StoreErrorKind::Unsupported
                     && target.condition != WriteCondition::Always =>
             {
@@ -105,22 +146,74 @@ impl Uploader {
                     condition: WriteCondition::Always,
                     ..target.clone()
                 };
-                self.upload_once(&target, source).await
+                let outcome = self.upload_once(&target, source).await;
+                outcome.map_err(|failed| failed.error)
             }
-            Err(FsError::Stale) if target.condition == WriteCondition::IfAbsent => {
-                Err(FsError::Exists)
+            // Not what it was, or gone: by our own doing, whose answer was lost?
+            FsError::Stale | FsError::NotFound => {
+                if in_doubt && let Some(etag) = self.find_own(target, source).await? {
+                    tracing::info!(key = %target.key, "an earlier attempt had been applied");
+                    return Ok(etag);
+                }
+                Err(if target.condition == WriteCondition::IfAbsent {
+                    FsError::Exists
+                } else {
+                    FsError::Stale
+                })
             }
-            // The object that was to be changed is gone.
-            Err(FsError::NotFound) => Err(FsError::Stale),
-            outcome => outcome,
+            error => Err(error),
         }
+    }
+
+    /// The version under the key, if it has exactly the bytes of this upload.
+    async fn find_own(
+        &self,
+        target: &UploadTarget,
+        source: &dyn ByteSource,
+    ) -> Result<Option<ETag>, FsError> {
+        let head = HeadRequest {
+            key: target.key.clone(),
+        };
+        let meta = match self.store.head(head).await {
+            Ok(meta) if meta.size_bytes == target.len => meta,
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut at = 0;
+        while at < target.len {
+            let range = at..target.len.min(at + self.part_size.0);
+            at = range.end;
+            let _memory = self.reserve(2 * self.part_size.0).await;
+            let request = GetRequest {
+                key: target.key.clone(),
+                range: Some(range.clone()),
+                if_match: Some(meta.etag.clone()),
+            };
+            let stored = match self.store.get(request).await {
+                Ok(answer) => answer.body,
+                Err(error)
+                    if matches!(
+                        error.kind,
+                        StoreErrorKind::NotFound | StoreErrorKind::PreconditionFailed
+                    ) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if stored != source.read(range).await? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(meta.etag))
     }
 
     async fn upload_once(
         &self,
         target: &UploadTarget,
         source: &dyn ByteSource,
-    ) -> Result<ETag, FsError> {
+    ) -> Result<ETag, Failed> {
         if target.len <= self.part_size.0 {
             let _memory = self.reserve(target.len).await;
             let request = PutRequest {
@@ -152,7 +245,7 @@ impl Uploader {
         source: &dyn ByteSource,
         upload: &UploadId,
         part_bytes: u64,
-    ) -> Result<ETag, FsError> {
+    ) -> Result<ETag, Failed> {
         let count = target.len.div_ceil(part_bytes);
         let parts: Vec<CompletedPart> = stream::iter(0..count)
             .map(|index| {

@@ -208,6 +208,17 @@ impl Mount {
         kept.map(|path| std::fs::read(path).unwrap()).collect()
     }
 
+    /// What the daemon says of the bytes that it has kept.
+    pub fn sidecars(&self) -> Vec<String> {
+        let folder = self.scratch().join("spool/lost+found");
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let sidecars = paths.filter(|path| path.extension().is_some());
+        sidecars
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .collect()
+    }
+
     /// Requests of one kind that the log tells of, such as `PutObject`; wants
     /// `--log mediafs=debug`.
     pub fn requests(&self, op: &str) -> usize {

@@ -1,0 +1,264 @@
+//! The journal: what the spool's stages are, for the start after a crash.
+//!
+//! A text file: a line that names format and version, then one line a record,
+//! each the CRC-32 of its JSON in hexadecimal, a space and the JSON. Records are
+//! appended. A record that was torn by a crash is the last line, and is cut off.
+//! Once the file is mostly about stages that are done it is written anew beside
+//! the old one, synced and renamed over it.
+//!
+//! Order that holds after a power loss, for stages sealed with `Durable::Yes`:
+//! bytes of the stage file, its directory entry, then its `sealed` record are
+//! on disk when `append` returns.
+
+mod record;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+pub use record::{Record, SealedBase, SealedStage, StageId};
+
+use crate::store::Key;
+
+/// Grows with every change that an older mediafs would misread.
+const VERSION: u32 = 1;
+const MAGIC: &str = "mediafs-journal";
+/// Below this size the journal is never written anew.
+const COMPACT_FROM_BYTES: u64 = 1 << 20;
+/// Written anew when it is this many times as long as what it still has to say.
+const COMPACT_RATIO: u64 = 4;
+
+/// Whether a record must be on disk when `append` returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// It outlives a power loss.
+    Yes,
+    /// It outlives the daemon.
+    No,
+}
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error(
+        "journal {path} is of version {found}, this mediafs knows up to {VERSION}: start the newer mediafs again, or let it drain the spool first"
+    )]
+    Newer { path: PathBuf, found: u32 },
+    #[error(
+        "{path} is no journal of mediafs: move it away and mount again; stages then go to lost+found"
+    )]
+    Foreign { path: PathBuf },
+    #[error("journal {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// What the journal knows of a stage that is not done.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub key: Key,
+    pub sealed: Option<SealedStage>,
+}
+
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    bytes: u64,
+    live: BTreeMap<StageId, Known>,
+}
+
+impl Journal {
+    /// Opens the journal, makes it where there is none, and writes it anew with
+    /// what still counts.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let io_error = |source| JournalError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let live = match fs::read(path) {
+            Ok(bytes) => replay(path, &bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(io_error(error)),
+        };
+        let (file, bytes) = write_anew(path, &live).map_err(io_error)?;
+        Ok(Self {
+            path: path.to_owned(),
+            inner: Mutex::new(Inner { file, bytes, live }),
+        })
+    }
+
+    /// Stages that are not done, in the order in which they were begun.
+    pub fn known(&self) -> Vec<(StageId, Known)> {
+        let inner = self.inner.lock();
+        let live = inner.live.iter();
+        live.map(|(stage, known)| (*stage, known.clone())).collect()
+    }
+
+    /// Errors: the disk's; the record then does not count.
+    pub fn append(&self, record: Record, durable: Durable) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        let line = line(&record)?;
+        if let Err(error) = inner.file.write_all(&line) {
+            // What was written of it must not stand before the next record.
+            inner.file.set_len(inner.bytes)?;
+            return Err(error);
+        }
+        if durable == Durable::Yes {
+            inner.file.sync_data()?;
+        }
+        inner.bytes += line.len() as u64;
+        apply(&mut inner.live, record);
+        if inner.bytes > COMPACT_FROM_BYTES {
+            self.compact(&mut inner);
+        }
+        Ok(())
+    }
+
+    fn compact(&self, inner: &mut Inner) {
+        let needed: u64 = inner
+            .live
+            .iter()
+            .flat_map(|(stage, known)| records(*stage, known))
+            .filter_map(|record| line(&record).ok())
+            .map(|line| line.len() as u64)
+            .sum();
+        if inner.bytes < needed.saturating_mul(COMPACT_RATIO) {
+            return;
+        }
+        match write_anew(&self.path, &inner.live) {
+            Ok((file, bytes)) => (inner.file, inner.bytes) = (file, bytes),
+            Err(error) => tracing::warn!(%error, "the journal stays as long as it is"),
+        }
+    }
+}
+
+fn header() -> String {
+    format!("{MAGIC} {VERSION}\n")
+}
+
+fn line(record: &Record) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_string(record)?;
+    Ok(format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes())
+}
+
+fn records(stage: StageId, known: &Known) -> impl Iterator<Item = Record> {
+    let begun = Record::Begun {
+        stage,
+        key: known.key.clone(),
+    };
+    let sealed = known.sealed.clone();
+    std::iter::once(begun).chain(sealed.map(|sealed| Record::Sealed(Box::new(sealed))))
+}
+
+fn apply(live: &mut BTreeMap<StageId, Known>, record: Record) {
+    match record {
+        Record::Begun { stage, key } => {
+            let known = live.entry(stage).or_insert_with(|| Known {
+                key: key.clone(),
+                sealed: None,
+            });
+            known.key = key;
+        }
+        Record::Sealed(sealed) => {
+            let known = Known {
+                key: sealed.key.clone(),
+                sealed: Some(*sealed),
+            };
+            if let Some(sealed) = &known.sealed {
+                live.insert(sealed.stage, known);
+            }
+        }
+        Record::Done { stage } => {
+            live.remove(&stage);
+        }
+    }
+}
+
+/// What is alive after every whole record.
+fn replay(path: &Path, bytes: &[u8]) -> Result<BTreeMap<StageId, Known>, JournalError> {
+    let mut live = BTreeMap::new();
+    // The header is written before the file gets its name: there is none, or it is whole.
+    let foreign = || JournalError::Foreign {
+        path: path.to_owned(),
+    };
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let first = lines.next().map(String::from_utf8_lossy);
+    let found = first
+        .as_deref()
+        .and_then(|line| line.strip_prefix(MAGIC)?.trim().parse::<u32>().ok());
+    match found {
+        Some(found) if found > VERSION => {
+            return Err(JournalError::Newer {
+                path: path.to_owned(),
+                found,
+            });
+        }
+        Some(_) => {}
+        None => return Err(foreign()),
+    }
+    let mut lines = lines.peekable();
+    while let Some(line) = lines.next() {
+        match parse(line) {
+            Some(record) => apply(&mut live, record),
+            None if lines.peek().is_none() => {
+                tracing::info!(path = %path.display(), "the last record was torn by a crash: it does not count");
+            }
+            None => {
+                tracing::error!(path = %path.display(), "a record does not match its checksum: its stage goes to lost+found");
+            }
+        }
+    }
+    Ok(live)
+}
+
+fn parse(line: &[u8]) -> Option<Record> {
+    let text = std::str::from_utf8(line).ok()?;
+    let (crc, json) = text.strip_suffix('\n')?.split_once(' ')?;
+    let crc = u32::from_str_radix(crc, 16).ok()?;
+    if crc != crc32fast::hash(json.as_bytes()) {
+        return None;
+    }
+    serde_json::from_str(json).ok()
+}
+
+/// A journal of these records under the path, whole or not at all.
+fn write_anew(path: &Path, live: &BTreeMap<StageId, Known>) -> io::Result<(File, u64)> {
+    let mut bytes = header().into_bytes();
+    for record in live
+        .iter()
+        .flat_map(|(stage, known)| records(*stage, known))
+    {
+        bytes.extend(line(&record)?);
+    }
+    let beside = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    sync_dir(path.parent().unwrap_or(path))?;
+    // Appends, so that cutting off a failed write moves the next one too.
+    let file = OpenOptions::new().append(true).open(path)?;
+    Ok((file, bytes.len() as u64))
+}
+
+/// Names made or removed in a directory outlive a power loss. Source: fsync(2).
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! What the journal says: plain data.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::{ETag, Key, ObjectHeaders, WriteCondition};
+
+/// Names a stage file of the spool; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StageId(pub u64);
+
+impl fmt::Display for StageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for StageId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
+}
+
+/// A step in the life of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "lowercase")]
+pub enum Record {
+    /// A file of this key is being written.
+    Begun { stage: StageId, key: Key },
+    /// The stage's bytes are fixed and to be uploaded; said again when key or
+    /// condition change.
+    Sealed(Box<SealedStage>),
+    /// The stage is in S3, in lost+found, or nobody wants it any more.
+    Done { stage: StageId },
+}
+
+/// All that it takes to upload a stage in another life of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedStage {
+    pub stage: StageId,
+    pub key: Key,
+    pub headers: ObjectHeaders,
+    pub condition: WriteCondition,
+    /// Length of the file in bytes.
+    pub len: u64,
+    /// Below it, what is not written shows the base.
+    pub base_len: u64,
+    /// Ranges of bytes that the stage file holds.
+    pub written: Vec<Range<u64>>,
+    pub base: SealedBase,
+}
+
+/// What shows where a sealed stage holds nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SealedBase {
+    Empty,
+    Object {
+        key: Key,
+        etag: ETag,
+        size_bytes: u64,
+    },
+    /// A stage that was sealed before and is uploaded before.
+    Stage(StageId),
+}

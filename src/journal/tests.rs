@@ -1,0 +1,117 @@
+use super::*;
+use crate::store::{ObjectHeaders, WriteCondition};
+
+fn begun(id: u64) -> Record {
+    Record::Begun {
+        stage: StageId(id),
+        key: Key::new(format!("k{id}").as_str()),
+    }
+}
+
+fn sealed(id: u64, key: &str) -> Record {
+    Record::Sealed(Box::new(SealedStage {
+        stage: StageId(id),
+        key: Key::new(key),
+        headers: ObjectHeaders::default(),
+        condition: WriteCondition::IfAbsent,
+        len: 10,
+        base_len: 0,
+        written: vec![0..4, 6..10],
+        base: SealedBase::Empty,
+    }))
+}
+
+fn done(id: u64) -> Record {
+    Record::Done { stage: StageId(id) }
+}
+
+fn keys(journal: &Journal) -> Vec<String> {
+    let known = journal.known().into_iter();
+    known
+        .map(|(_, known)| known.key.as_str().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_is_not_done_is_known_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    for record in [begun(1), begun(2), begun(3), sealed(2, "k2"), done(1)] {
+        journal.append(record, Durable::No).unwrap();
+    }
+    journal.append(sealed(2, "new name"), Durable::Yes).unwrap();
+    drop(journal);
+    let journal = Journal::open(&path).unwrap();
+    assert_eq!(keys(&journal), ["new name", "k3"]);
+    let (_, two) = journal.known().remove(0);
+    assert_eq!(two.sealed.unwrap().written, [0..4, 6..10]);
+}
+
+#[test]
+fn a_journal_cut_at_any_byte_tells_of_every_whole_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    let mut ends = vec![fs::metadata(&path).unwrap().len()];
+    for id in 1..=4 {
+        journal.append(sealed(id, "k"), Durable::No).unwrap();
+        ends.push(fs::metadata(&path).unwrap().len());
+    }
+    let whole = fs::read(&path).unwrap();
+    drop(journal);
+    for cut in ends[0]..=ends[4] {
+        fs::write(&path, &whole[..cut as usize]).unwrap();
+        let known = Journal::open(&path).unwrap().known().len();
+        let want = ends.iter().filter(|end| **end <= cut).count() - 1;
+        assert_eq!(known, want, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_costs_one_record_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    for id in 1..=3 {
+        journal.append(begun(id), Durable::No).unwrap();
+    }
+    drop(journal);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(2).position(|two| two == b"k2").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(keys(&Journal::open(&path).unwrap()), ["k1", "k3"]);
+}
+
+#[test]
+fn a_newer_version_and_a_foreign_file_are_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    for (text, says) in [
+        ("mediafs-journal 2\nwhatever\n", "version 2"),
+        ("#!/bin/sh\n", "no journal"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let error = Journal::open(&path).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_journal_of_what_is_done_stays_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    journal.append(begun(0), Durable::No).unwrap();
+    let mut longest = 0;
+    for id in 1..20_000 {
+        journal.append(sealed(id, "k"), Durable::No).unwrap();
+        journal.append(done(id), Durable::No).unwrap();
+        longest = longest.max(fs::metadata(&path).unwrap().len());
+    }
+    assert!(longest < COMPACT_FROM_BYTES + 1000, "{longest}");
+    drop(journal);
+    assert_eq!(keys(&Journal::open(&path).unwrap()), ["k0"]);
+}

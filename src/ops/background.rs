@@ -1,0 +1,187 @@
+//! Uploads that no system call waits for: `--durability=disk`, and what an
+//! earlier daemon left sealed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::Ops;
+use super::open::OpenMode;
+use super::open_file::OpenFile;
+use crate::error::FsError;
+use crate::namespace::{Attributes, Kind, LocalState, Name, ObjectVersion, Pin, ROOT};
+use crate::write_path::{LostReason, Recovered, Remnant, SealedBase};
+
+/// Pause before the second attempt; it doubles with each one. Each attempt has
+/// the store's own retries within.
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_LIMIT: Duration = Duration::from_secs(30);
+/// Files that are uploaded in the background at once.
+const UPLOADS_AT_ONCE: usize = 8;
+
+/// Files with sealed stages that wait for their upload.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    queue: mpsc::UnboundedSender<Arc<OpenFile>>,
+    waiting: watch::Sender<usize>,
+    slots: Semaphore,
+}
+
+/// The end of the queue that `Ops::upload_in_background` takes from.
+#[derive(Debug)]
+pub struct Queued(mpsc::UnboundedReceiver<Arc<OpenFile>>);
+
+impl Backlog {
+    pub fn new() -> (Self, Queued) {
+        let (queue, queued) = mpsc::unbounded_channel();
+        let backlog = Self {
+            queue,
+            waiting: watch::Sender::new(0),
+            slots: Semaphore::new(UPLOADS_AT_ONCE),
+        };
+        (backlog, Queued(queued))
+    }
+}
+
+impl Ops {
+    /// Uploads what is queued, as long as the run time lasts.
+    pub async fn upload_in_background(self: Arc<Self>, mut queued: Queued) {
+        while let Some(file) = queued.0.recv().await {
+            let ops = self.clone();
+            tokio::spawn(async move {
+                ops.upload_until_settled(&file).await;
+                ops.backlog.waiting.send_modify(|waiting| *waiting -= 1);
+            });
+        }
+    }
+
+    /// Returns once nothing waits for its upload.
+    pub async fn uploads_settled(&self) {
+        let mut waiting = self.backlog.waiting.subscribe();
+        // The sender is in `self`.
+        if waiting.wait_for(|waiting| *waiting == 0).await.is_err() {
+            tracing::debug!("no uploads to wait for");
+        }
+    }
+
+    /// Seals what was written, so that it outlives daemon and machine, and has it uploaded.
+    ///
+    /// Errors: the spool's; that of an upload that failed for good.
+    pub(super) async fn stash(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
+        let _tree = self.tree.read().await;
+        self.seal(file).await?;
+        self.queue(file);
+        Ok(())
+    }
+
+    fn queue(&self, file: &Arc<OpenFile>) {
+        if !file.take_uploading() {
+            return;
+        }
+        self.backlog.waiting.send_modify(|waiting| *waiting += 1);
+        if self.backlog.queue.send(file.clone()).is_err() {
+            tracing::warn!("the mount ends: the next one uploads what is sealed");
+        }
+    }
+
+    async fn upload_until_settled(&self, file: &Arc<OpenFile>) {
+        let mut pause = PAUSE_FIRST;
+        while let Some(outcome) = self.upload_next(file).await {
+            match outcome {
+                Ok(()) => pause = PAUSE_FIRST,
+                Err(error) if is_final(&error) => {
+                    tracing::error!(ino = file.inode.ino.0, %error, "upload failed for good");
+                    file.unseal(&error);
+                }
+                Err(error) => {
+                    tracing::warn!(ino = file.inode.ino.0, %error, ?pause, "upload failed: trying again");
+                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    pause = (pause * 2).min(PAUSE_LIMIT);
+                }
+            }
+        }
+        let remains = self.files.settled(file);
+        self.clean_up(file, remains);
+    }
+
+    /// Uploads one sealed stage; none when nothing is sealed any more.
+    async fn upload_next(&self, file: &Arc<OpenFile>) -> Option<Result<(), FsError>> {
+        let _slot = self.backlog.slots.acquire().await.ok()?;
+        let _tree = self.tree.read().await;
+        let _turn = file.remote_turn.lock().await;
+        let sealed = file.next_sealed()?;
+        Some(self.bring_to_store(file, &sealed).await)
+    }
+
+    /// Takes over what an earlier daemon had sealed: its files are there at
+    /// once, with their bytes, and are uploaded in the background.
+    pub fn recover(&self, recovered: Vec<Recovered>) {
+        for found in recovered {
+            let key = found.sealed.key.clone();
+            let stage = found.file.clone();
+            if let Err(error) = self.recover_one(found) {
+                tracing::error!(%key, %error, "sealed bytes of an earlier mediafs have no place");
+                let remnant = Remnant {
+                    key: Some(&key),
+                    reason: LostReason::UploadFailed(error),
+                    written: None,
+                };
+                self.desk.spool.keep(&stage, &remnant);
+            }
+        }
+    }
+
+    fn recover_one(&self, found: Recovered) -> Result<(), FsError> {
+        let sealed = &found.sealed;
+        tracing::info!(key = %sealed.key, bytes = sealed.len, "sealed by an earlier mediafs: uploading");
+        let path = self.desk.keys.path_of(&sealed.key);
+        let mut names = path.ok_or(FsError::IllegalName)?;
+        let name = names.pop().ok_or(FsError::IllegalName)?;
+        let dir = self.local_directories(&names)?;
+        let inode = self.namespace.create_local(&dir, &name, Kind::File)?;
+        let attributes = Arc::new(Attributes::decode(sealed.headers.clone()));
+        self.namespace.record_attributes(&inode, attributes);
+        if let SealedBase::Object {
+            etag, size_bytes, ..
+        } = &sealed.base
+        {
+            let mut state = inode.state();
+            state.time_assumed = true;
+            state.remote = Some(ObjectVersion {
+                etag: etag.clone(),
+                size_bytes: *size_bytes,
+                last_modified: self.mounted_at,
+            });
+        }
+        let file = self.open_inode(inode, OpenMode::Read);
+        file.recover(found);
+        self.queue(&file);
+        self.close(&file, OpenMode::Read);
+        Ok(())
+    }
+
+    fn local_directories(&self, names: &[Name]) -> Result<Pin, FsError> {
+        let table = self.namespace.table();
+        let root = self.namespace.directory(ROOT)?;
+        names.iter().try_fold(root, |parent, name| {
+            let dir = table.child_or_new(parent.ino, name, Kind::Directory)?;
+            dir.state().local = Some(LocalState::BareDirectory);
+            Ok(dir)
+        })
+    }
+}
+
+/// Whether no later attempt can do better. An operator can mend the rest:
+/// credentials, rights, the bucket, the network.
+fn is_final(error: &FsError) -> bool {
+    matches!(
+        error,
+        FsError::Stale
+            | FsError::Exists
+            | FsError::TooLarge
+            | FsError::NameTooLong
+            | FsError::Corrupt
+            | FsError::Spool(_)
+    )
+}

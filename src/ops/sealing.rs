@@ -1,0 +1,449 @@
+//! How a file's staged content gets to the store.
+//!
+//! A stage is sealed when a descriptor is closed or synced: its bytes do not
+//! change any more, and later writes go to a new stage on top. At most two
+//! sealed stages wait for a file: one whose upload was begun, which the store
+//! may have, and over it one that takes up all that was sealed since.
+
+use std::sync::Arc;
+
+use super::content::{Base, Intent, Sealed, Sent};
+use super::open_file::{Content, OpenFile};
+use crate::error::FsError;
+use crate::namespace::LocalState;
+use crate::read_path::ObjectId;
+use crate::store::WriteCondition;
+use crate::write_path::{Recovered, SealedBase, Stage};
+
+/// A stage just sealed, and one that it makes moot.
+pub type Sealing = (Arc<Sealed>, Option<Arc<Sealed>>);
+
+impl OpenFile {
+    /// Takes the staged content for an upload; later writes go on top of it.
+    ///
+    /// None when there is nothing new; else also the sealed stage, never sent,
+    /// that it takes up. Errors: that of an upload that failed before; the spool's.
+    pub fn seal(&self) -> Result<Option<Sealing>, FsError> {
+        let mut content = self.content.lock();
+        if let Some(error) = &content.failed {
+            return Err(error.clone());
+        }
+        if !content.dirty || content.orphan {
+            return Ok(None);
+        }
+        let Some(mut stage) = content.stage.clone() else {
+            return Ok(None);
+        };
+        let moot = content.base.sealed().cloned();
+        let moot = moot.filter(|below| !below.sent.is_maybe());
+        let (base, condition) = match &moot {
+            Some(moot) => {
+                stage.merge_under(&moot.stage)?;
+                (moot.base.clone(), condition_over(&content, moot))
+            }
+            None => (content.base.clone(), condition_of(&content)),
+        };
+        content.stage = None;
+        let sealed = Arc::new(Sealed {
+            stage,
+            base,
+            condition,
+            sent: Sent::default(),
+        });
+        content.base = Base::Sealed(sealed.clone());
+        content.dirty = false;
+        Ok(Some((sealed, moot)))
+    }
+
+    /// A stage that an earlier daemon sealed, over those it sealed before.
+    pub fn recover(&self, recovered: Recovered) {
+        let Recovered { file, sealed } = recovered;
+        let mut content = self.content.lock();
+        let base = match sealed.base.clone() {
+            SealedBase::Empty => Base::Empty,
+            SealedBase::Object {
+                key,
+                etag,
+                size_bytes,
+            } => Base::Object(Arc::new(ObjectId {
+                key,
+                etag,
+                size_bytes,
+            })),
+            SealedBase::Stage(_) => content.base.clone(),
+        };
+        let size_bytes = sealed.len;
+        content.base = Base::Sealed(Arc::new(Sealed {
+            stage: Stage::recovered(file, &sealed),
+            base,
+            condition: sealed.condition,
+            sent: Sent::maybe(),
+        }));
+        self.inode.state().local = Some(LocalState::Staged { size_bytes });
+    }
+
+    /// Takes on the uploading of what is sealed, unless someone has.
+    pub fn take_uploading(&self) -> bool {
+        let mut content = self.content.lock();
+        let free = !content.has_uploader && content.base.sealed().is_some();
+        content.has_uploader |= free;
+        free
+    }
+
+    /// The sealed stage to be uploaded first.
+    pub fn first_sealed(&self) -> Option<Arc<Sealed>> {
+        self.content.lock().first_sealed()
+    }
+
+    /// The same, for who took on the uploading: when there is none, it ends.
+    pub fn next_sealed(&self) -> Option<Arc<Sealed>> {
+        let mut content = self.content.lock();
+        let next = content.first_sealed();
+        content.has_uploader = next.is_some();
+        next
+    }
+
+    /// Every sealed stage, the one to be uploaded first before the other.
+    pub fn sealed_stages(&self) -> Vec<Arc<Sealed>> {
+        let content = self.content.lock();
+        let top = content.base.sealed().filter(|_| !content.orphan);
+        let below = top.and_then(|top| top.base.sealed());
+        below.into_iter().chain(top).cloned().collect()
+    }
+
+    /// The sealed content is in the store as this object. What is sealed over it
+    /// is based on the object from now on, and returned.
+    pub fn uploaded(&self, sealed: &Arc<Sealed>, object: Arc<ObjectId>) -> Option<Arc<Sealed>> {
+        let mut content = self.content.lock();
+        let over = content
+            .base
+            .sealed()
+            .filter(|top| !Arc::ptr_eq(top, sealed))
+            .cloned();
+        if let Some(over) = over {
+            let condition = if over.stage.base_len() == 0 {
+                WriteCondition::Always
+            } else {
+                WriteCondition::IfMatch(object.etag.clone())
+            };
+            let over = Arc::new(Sealed {
+                stage: over.stage.clone(),
+                base: Base::Object(object),
+                condition,
+                sent: Sent::default(),
+            });
+            content.base = Base::Sealed(over.clone());
+            return Some(over);
+        }
+        content.base = Base::Object(object);
+        if !content.dirty {
+            content.intent = Intent::Edit;
+            self.inode.state().local = None;
+        } else if content.intent == Intent::Exclusive {
+            content.intent = Intent::Edit;
+        }
+        None
+    }
+
+    /// What is sealed could not be uploaded: it is the staged content again, and the file has failed.
+    pub fn unseal(&self, error: &FsError) {
+        let mut content = self.content.lock();
+        content.failed = Some(error.clone());
+        while let Some(sealed) = content.base.sealed().cloned() {
+            let merged = match content.stage.as_mut() {
+                Some(later) => later.merge_under(&sealed.stage),
+                None => {
+                    content.stage = Some(sealed.stage.clone());
+                    Ok(())
+                }
+            };
+            if let Err(error) = merged {
+                tracing::error!(ino = self.inode.ino.0, %error, "sealed bytes stay in the spool");
+                return;
+            }
+            let kept = content.stage.as_ref().map(|stage| stage.file().id());
+            if kept != Some(sealed.stage.file().id()) {
+                self.desk.spool.discard(sealed.stage.file());
+            }
+            content.base = sealed.base.clone();
+        }
+        content.dirty = true;
+    }
+
+    /// Whether a flush has anything to do, or an upload under way to wait for.
+    pub fn needs_upload(&self) -> bool {
+        let content = self.content.lock();
+        let under_way = content.base.sealed().is_some();
+        (content.dirty || under_way || content.failed.is_some()) && !content.orphan
+    }
+
+    /// Whether the store may have an object of this file that nobody knows of.
+    pub fn is_maybe_sent(&self) -> bool {
+        self.sealed_stages()
+            .iter()
+            .any(|sealed| sealed.sent.is_maybe())
+    }
+
+    /// The name is gone: nothing is uploaded any more, open handles go on.
+    pub fn orphan(&self) {
+        let mut content = self.content.lock();
+        content.orphan = true;
+        content.dirty = false;
+        content.failed = None;
+        let spool = &self.desk.spool;
+        if let Some(stage) = &content.stage {
+            spool.discard(stage.file());
+        }
+        let mut base = &content.base;
+        while let Base::Sealed(sealed) = base {
+            spool.discard(sealed.stage.file());
+            base = &sealed.base;
+        }
+    }
+
+    /// The file took its new name, whatever had it before.
+    pub fn renamed(&self) {
+        let mut content = self.content.lock();
+        if content.intent == Intent::Exclusive {
+            content.intent = Intent::Replace;
+        }
+        content.base = content.base.map_sealed(|sealed| {
+            let condition = match sealed.condition.clone() {
+                WriteCondition::IfAbsent => WriteCondition::Always,
+                other => other,
+            };
+            (sealed.base.clone(), condition)
+        });
+    }
+
+    /// The same bytes are another object now: the file was renamed.
+    pub fn rebase(&self, object: &Arc<ObjectId>) {
+        let mut content = self.content.lock();
+        content.base = match &content.base {
+            Base::Object(_) => Base::Object(object.clone()),
+            Base::Empty => Base::Empty,
+            sealed @ Base::Sealed(_) => sealed.map_sealed(|sealed| {
+                if !matches!(sealed.base, Base::Object(_)) {
+                    return (sealed.base.clone(), sealed.condition.clone());
+                }
+                let condition = match &sealed.condition {
+                    WriteCondition::IfMatch(_) => WriteCondition::IfMatch(object.etag.clone()),
+                    other => other.clone(),
+                };
+                (Base::Object(object.clone()), condition)
+            }),
+        };
+    }
+}
+
+impl Content {
+    fn first_sealed(&self) -> Option<Arc<Sealed>> {
+        let top = self.base.sealed()?;
+        let wanted = !self.orphan && self.failed.is_none();
+        wanted.then(|| top.base.sealed().unwrap_or(top).clone())
+    }
+}
+
+impl Base {
+    /// As the journal names it.
+    pub fn as_sealed(&self) -> SealedBase {
+        match self {
+            Self::Empty => SealedBase::Empty,
+            Self::Object(object) => SealedBase::Object {
+                key: object.key.clone(),
+                etag: object.etag.clone(),
+                size_bytes: object.size_bytes,
+            },
+            Self::Sealed(sealed) => SealedBase::Stage(sealed.stage.file().id()),
+        }
+    }
+
+    /// The same stages, each over another base or on another condition.
+    fn map_sealed(&self, change: impl Fn(&Sealed) -> (Base, WriteCondition) + Copy) -> Self {
+        let Self::Sealed(sealed) = self else {
+            return self.clone();
+        };
+        let (base, condition) = change(sealed);
+        let sent = if sealed.sent.is_maybe() {
+            Sent::maybe()
+        } else {
+            Sent::default()
+        };
+        Self::Sealed(Arc::new(Sealed {
+            stage: sealed.stage.clone(),
+            base: base.map_sealed(change),
+            condition,
+            sent,
+        }))
+    }
+}
+
+/// When the staged content may replace what the store has.
+fn condition_of(content: &Content) -> WriteCondition {
+    match (content.intent, &content.base) {
+        (Intent::Exclusive, _) => WriteCondition::IfAbsent,
+        (Intent::Edit, Base::Object(object)) => WriteCondition::IfMatch(object.etag.clone()),
+        (Intent::Edit | Intent::Replace, _) => WriteCondition::Always,
+    }
+}
+
+/// The same where the staged content takes the place of a sealed one that was never sent.
+fn condition_over(content: &Content, moot: &Sealed) -> WriteCondition {
+    match (content.intent, &moot.condition) {
+        (Intent::Replace, WriteCondition::IfMatch(_)) => WriteCondition::Always,
+        (_, condition) => condition.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::{InodeTable, KeySpace, Kind, Name, ROOT};
+    use crate::ops::OpenMode;
+    use crate::ops::content::Piece;
+    use crate::ops::open_file::{Desk, OpenFiles};
+    use crate::store::{ETag, Key};
+    use crate::write_path::Spool;
+
+    fn file() -> (tempfile::TempDir, Arc<OpenFile>) {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(dir.path()).unwrap();
+        let table = Arc::new(InodeTable::default());
+        let name = Name::from_segment("f").unwrap();
+        let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();
+        let keys = KeySpace::new("");
+        let files = OpenFiles::new(Arc::new(Desk { spool, keys }));
+        let file = files.open(pin, OpenMode::ReadWrite, |_| Base::Empty);
+        (dir, file)
+    }
+
+    fn object(etag: &str, size_bytes: u64) -> Arc<ObjectId> {
+        Arc::new(ObjectId {
+            key: Key::new("f"),
+            etag: ETag::new(etag),
+            size_bytes,
+        })
+    }
+
+    fn sealed(file: &OpenFile) -> Arc<Sealed> {
+        file.seal().unwrap().unwrap().0
+    }
+
+    /// What the file reads as, where all of it is here.
+    fn text(file: &OpenFile) -> String {
+        let pieces = file.plan(0..1000).into_iter();
+        let bytes = pieces.flat_map(|piece| match piece {
+            Piece::Local(stage, range) => stage.read(range).unwrap(),
+            Piece::Zero(len) => vec![b'0'; len as usize],
+            Piece::Object(_, range) => vec![b'o'; (range.end - range.start) as usize],
+        });
+        String::from_utf8(bytes.collect()).unwrap()
+    }
+
+    fn stages_in(dir: &tempfile::TempDir) -> usize {
+        std::fs::read_dir(dir.path().join("stage")).unwrap().count()
+    }
+
+    #[test]
+    fn a_second_close_waits_for_the_upload_that_the_first_one_began() {
+        let (_dir, file) = file();
+        file.write(0, b"bytes").unwrap();
+        let sealed = sealed(&file);
+        assert!(file.needs_upload(), "S3 does not have the bytes yet");
+        assert!(file.seal().unwrap().is_none(), "and nothing is sent twice");
+        file.uploaded(&sealed, object("e", 5));
+        assert!(!file.needs_upload());
+    }
+
+    #[test]
+    fn what_is_written_during_an_upload_is_dirty_after_it() {
+        let (_dir, file) = file();
+        file.write(0, b"first").unwrap();
+        let first = sealed(&file);
+        file.write(5, b" second").unwrap();
+        file.uploaded(&first, object("e", 5));
+        assert!(file.needs_upload());
+        let later = sealed(&file);
+        assert_eq!(later.stage.len(), 12);
+        assert!(matches!(later.base, Base::Object(_)));
+        assert_eq!(later.condition, WriteCondition::IfMatch(ETag::new("e")));
+    }
+
+    #[test]
+    fn a_failed_upload_leaves_every_byte_staged_and_the_file_failed() {
+        let (dir, file) = file();
+        file.write(0, b"first").unwrap();
+        drop(sealed(&file));
+        file.write(5, b" second").unwrap();
+        file.unseal(&FsError::AccessDenied);
+        assert!(matches!(file.seal(), Err(FsError::AccessDenied)));
+        assert_eq!(text(&file), "first second");
+        assert_eq!(stages_in(&dir), 1);
+    }
+
+    #[test]
+    fn a_later_version_makes_one_moot_that_was_never_sent() {
+        let (_dir, file) = file();
+        file.start_over(Intent::Exclusive).unwrap();
+        file.write(0, b"first version").unwrap();
+        let first = sealed(&file);
+        file.write(0, b"FIRST").unwrap();
+        let (later, moot) = file.seal().unwrap().unwrap();
+        assert!(Arc::ptr_eq(&moot.unwrap(), &first));
+        assert_eq!(text(&file), "FIRST version");
+        assert!(!later.stage.depends_on_base());
+        assert_eq!(later.condition, WriteCondition::IfAbsent);
+        assert!(Arc::ptr_eq(&file.first_sealed().unwrap(), &later));
+    }
+
+    #[test]
+    fn a_version_that_may_be_sent_is_brought_to_an_end_before_the_next() {
+        let (_dir, file) = file();
+        file.start_over(Intent::Exclusive).unwrap();
+        file.write(0, b"first version").unwrap();
+        let first = sealed(&file);
+        first.sent.set_maybe();
+        for text in [b"SECOND", b"THIRD "] {
+            file.write(0, text).unwrap();
+            file.seal().unwrap();
+        }
+        assert!(Arc::ptr_eq(&file.first_sealed().unwrap(), &first));
+        assert_eq!(file.sealed_stages().len(), 2);
+        assert_eq!(text(&file), "THIRD version");
+        let third = file.uploaded(&first, object("1", 13)).unwrap();
+        assert_eq!(third.condition, WriteCondition::IfMatch(ETag::new("1")));
+        assert_eq!(text(&file), "THIRD ooooooo");
+        assert!(file.uploaded(&third, object("2", 13)).is_none());
+        assert!(!file.needs_upload());
+    }
+
+    #[test]
+    fn a_rename_takes_what_is_sealed_along_and_claims_nothing() {
+        let (_dir, file) = file();
+        file.start_over(Intent::Exclusive).unwrap();
+        file.write(0, b"bytes").unwrap();
+        sealed(&file);
+        file.renamed();
+        let first = file.first_sealed().unwrap();
+        assert_eq!(first.condition, WriteCondition::Always);
+        file.uploaded(&first, object("1", 5));
+        file.write(0, b"B").unwrap();
+        sealed(&file);
+        file.rebase(&object("2", 5));
+        let edit = file.first_sealed().unwrap();
+        assert_eq!(edit.condition, WriteCondition::IfMatch(ETag::new("2")));
+    }
+
+    #[test]
+    fn a_removed_file_has_nothing_to_upload_and_reads_on() {
+        let (dir, file) = file();
+        file.write(0, b"bytes").unwrap();
+        sealed(&file);
+        file.write(0, b"B").unwrap();
+        file.orphan();
+        assert!(file.first_sealed().is_none());
+        assert!(!file.needs_upload());
+        assert_eq!(text(&file), "Bytes");
+        assert_eq!(stages_in(&dir), 0);
+    }
+}
