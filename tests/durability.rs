@@ -47,7 +47,7 @@ fn a_closed_file_is_in_the_bucket_soon_and_the_spool_is_empty_then() {
 }
 
 #[test]
-fn with_s3_down_files_are_written_and_read_and_arrive_later() {
+fn with_s3_down_files_are_written_read_renamed_and_removed_and_arrive_later() {
     let server = Server::private();
     let mut mount = disk(Mount::on(&server)).start();
     fs::write(mount.path("edited"), b"the first version").unwrap();
@@ -63,6 +63,10 @@ fn with_s3_down_files_are_written_and_read_and_arrive_later() {
     fs::write(mount.path("new"), b"1").unwrap();
     fs::write(mount.path("new"), b"22").unwrap();
     fs::write(mount.path("new"), b"new").unwrap();
+    fs::write(mount.path("moved.tmp"), b"moved").unwrap();
+    fs::rename(mount.path("moved.tmp"), mount.path("moved.txt")).unwrap();
+    fs::write(mount.path("gone"), b"gone").unwrap();
+    fs::remove_file(mount.path("gone")).unwrap();
     let mut log = File::options()
         .append(true)
         .create(true)
@@ -82,11 +86,17 @@ fn with_s3_down_files_are_written_and_read_and_arrive_later() {
     server.thaw();
     mount.remount();
     assert_eq!(fs::read(mount.path("new")).unwrap(), b"new");
+    assert_eq!(fs::read(mount.path("moved.txt")).unwrap(), b"moved");
     assert_eq!(fs::read_to_string(mount.path("log")).unwrap(), want);
+    assert!(!mount.path("gone").exists());
+    assert!(!mount.path("moved.tmp").exists());
     uploaded(&mount, "new", b"new");
+    uploaded(&mount, "moved.txt", b"moved");
     uploaded(&mount, "log", want.as_bytes());
     spool_is_empty(&mount);
-    assert_eq!(mount.keys(), ["edited", "log", "new"]);
+    mount.wait_for_keys("what is left", |keys| {
+        keys == ["edited", "log", "moved.txt", "new"]
+    });
 }
 
 #[test]

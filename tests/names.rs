@@ -256,5 +256,7 @@ fn odd_but_possible_names_work_in_every_call() {
         );
         fs::remove_file(mount.path(name)).unwrap();
     }
-    assert!(mount.keys().iter().all(|key| key.ends_with('/')));
+    mount.wait_for_keys("no key but markers", |keys| {
+        keys.iter().all(|key| key.ends_with('/'))
+    });
 }

@@ -107,7 +107,9 @@ fn two_shells_work_while_a_third_lists() {
         assert_eq!(third.join().unwrap().trim(), "120");
         assert!(results.iter().all(Result::is_ok));
     });
-    assert_eq!(mount.client().list(mount.bucket(), "shared/").len(), 120);
+    mount.wait_for_keys("the names before the renames to go", |keys| {
+        keys.len() == 121
+    });
     assert_eq!(mount.object("shared/two-59.txt").unwrap(), b"two 59\n");
 }
 

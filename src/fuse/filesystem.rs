@@ -410,7 +410,10 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        reply::done(reply, "fsyncdir", ino, self.ops.fsyncdir(handle(fh)));
+        let ops = self.ops.clone();
+        self.answer(
+            async move { reply::done(reply, "fsyncdir", ino, ops.fsyncdir(handle(fh)).await) },
+        );
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {

@@ -1,4 +1,5 @@
-//! The journal: what the spool's stages are, for the start after a crash.
+//! The journal: what the spool's stages are, and which objects are still to be
+//! deleted, for the start after a crash.
 //!
 //! A text file: a line that names format and version, then one line a record,
 //! each the CRC-32 of its JSON in hexadecimal, a space and the JSON. Records are
@@ -22,7 +23,7 @@ use parking_lot::Mutex;
 
 pub use record::{Record, SealedBase, SealedStage, StageId};
 
-use crate::store::Key;
+use crate::store::{DeleteLog, Doomed, ETag, Key};
 
 /// Grows with every change that an older mediafs would misread.
 const VERSION: u32 = 1;
@@ -73,7 +74,16 @@ pub struct Journal {
 struct Inner {
     file: File,
     bytes: u64,
-    live: BTreeMap<StageId, Known>,
+    /// Whether it is worth writing anew is next asked at this size.
+    compact_from: u64,
+    live: Live,
+}
+
+/// What the records come to.
+#[derive(Debug, Default)]
+struct Live {
+    stages: BTreeMap<StageId, Known>,
+    doomed: BTreeMap<Key, Option<ETag>>,
 }
 
 impl Journal {
@@ -86,21 +96,46 @@ impl Journal {
         };
         let live = match fs::read(path) {
             Ok(bytes) => replay(path, &bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Live::default(),
             Err(error) => return Err(io_error(error)),
         };
         let (file, bytes) = write_anew(path, &live).map_err(io_error)?;
         Ok(Self {
             path: path.to_owned(),
-            inner: Mutex::new(Inner { file, bytes, live }),
+            inner: Mutex::new(Inner {
+                file,
+                bytes,
+                compact_from: compact_from(bytes),
+                live,
+            }),
         })
     }
 
     /// Stages that are not done, in the order in which they were begun.
     pub fn known(&self) -> Vec<(StageId, Known)> {
         let inner = self.inner.lock();
-        let live = inner.live.iter();
-        live.map(|(stage, known)| (*stage, known.clone())).collect()
+        let stages = inner.live.stages.iter();
+        stages
+            .map(|(stage, known)| (*stage, known.clone()))
+            .collect()
+    }
+
+    /// Objects that are still to be deleted.
+    pub fn doomed(&self) -> Vec<Doomed> {
+        let inner = self.inner.lock();
+        let doomed = inner.live.doomed.iter();
+        doomed
+            .map(|(key, etag)| Doomed {
+                key: key.clone(),
+                etag: etag.clone(),
+            })
+            .collect()
+    }
+
+    /// What was appended before outlives a power loss once this returns.
+    pub fn sync(&self) -> io::Result<()> {
+        let file = self.inner.lock().file.try_clone()?;
+        file.sync_data()
     }
 
     /// Errors: the disk's; the record then does not count.
@@ -116,8 +151,8 @@ impl Journal {
             inner.file.sync_data()?;
         }
         inner.bytes += line.len() as u64;
-        apply(&mut inner.live, record);
-        if inner.bytes > COMPACT_FROM_BYTES {
+        inner.live.apply(record);
+        if inner.bytes > inner.compact_from {
             self.compact(&mut inner);
         }
         Ok(())
@@ -126,12 +161,12 @@ impl Journal {
     fn compact(&self, inner: &mut Inner) {
         let needed: u64 = inner
             .live
-            .iter()
-            .flat_map(|(stage, known)| records(*stage, known))
+            .records()
             .filter_map(|record| line(&record).ok())
             .map(|line| line.len() as u64)
             .sum();
-        if inner.bytes < needed.saturating_mul(COMPACT_RATIO) {
+        inner.compact_from = compact_from(needed);
+        if inner.bytes < inner.compact_from {
             return;
         }
         match write_anew(&self.path, &inner.live) {
@@ -139,6 +174,11 @@ impl Journal {
             Err(error) => tracing::warn!(%error, "the journal stays as long as it is"),
         }
     }
+}
+
+/// The size from which a journal with so many bytes to say is written anew.
+fn compact_from(needed: u64) -> u64 {
+    needed.saturating_mul(COMPACT_RATIO).max(COMPACT_FROM_BYTES)
 }
 
 fn header() -> String {
@@ -150,42 +190,68 @@ fn line(record: &Record) -> io::Result<Vec<u8>> {
     Ok(format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes())
 }
 
-fn records(stage: StageId, known: &Known) -> impl Iterator<Item = Record> {
-    let begun = Record::Begun {
-        stage,
-        key: known.key.clone(),
-    };
-    let sealed = known.sealed.clone();
-    std::iter::once(begun).chain(sealed.map(|sealed| Record::Sealed(Box::new(sealed))))
-}
-
-fn apply(live: &mut BTreeMap<StageId, Known>, record: Record) {
-    match record {
-        Record::Begun { stage, key } => {
-            let known = live.entry(stage).or_insert_with(|| Known {
-                key: key.clone(),
-                sealed: None,
-            });
-            known.key = key;
-        }
-        Record::Sealed(sealed) => {
-            let known = Known {
-                key: sealed.key.clone(),
-                sealed: Some(*sealed),
-            };
-            if let Some(sealed) = &known.sealed {
-                live.insert(sealed.stage, known);
+impl Live {
+    fn apply(&mut self, record: Record) {
+        match record {
+            Record::Begun { stage, key } => {
+                let known = self.stages.entry(stage).or_insert_with(|| Known {
+                    key: key.clone(),
+                    sealed: None,
+                });
+                known.key = key;
+            }
+            Record::Sealed(sealed) => {
+                let (stage, key) = (sealed.stage, sealed.key.clone());
+                let sealed = Some(*sealed);
+                self.stages.insert(stage, Known { key, sealed });
+            }
+            Record::Done { stage } => {
+                self.stages.remove(&stage);
+            }
+            Record::Doomed { key, etag } => {
+                self.doomed.insert(key, etag);
+            }
+            Record::Deleted { key } => {
+                self.doomed.remove(&key);
             }
         }
-        Record::Done { stage } => {
-            live.remove(&stage);
+    }
+
+    /// Records that come to the same.
+    fn records(&self) -> impl Iterator<Item = Record> {
+        let stages = self.stages.iter().flat_map(|(stage, known)| {
+            let (stage, key) = (*stage, known.key.clone());
+            let sealed = known.sealed.clone();
+            std::iter::once(Record::Begun { stage, key })
+                .chain(sealed.map(|sealed| Record::Sealed(Box::new(sealed))))
+        });
+        let doomed = self.doomed.iter().map(|(key, etag)| Record::Doomed {
+            key: key.clone(),
+            etag: etag.clone(),
+        });
+        stages.chain(doomed)
+    }
+}
+
+impl DeleteLog for Journal {
+    fn doomed(&self, doomed: &Doomed) -> io::Result<()> {
+        let Doomed { key, etag } = doomed.clone();
+        self.append(Record::Doomed { key, etag }, Durable::No)
+    }
+
+    fn settled(&self, keys: &[Key]) {
+        for key in keys {
+            let key = key.clone();
+            if let Err(error) = self.append(Record::Deleted { key }, Durable::No) {
+                tracing::warn!(%error, "the journal does not know of a delete: the next mount looks again");
+            }
         }
     }
 }
 
 /// What is alive after every whole record.
-fn replay(path: &Path, bytes: &[u8]) -> Result<BTreeMap<StageId, Known>, JournalError> {
-    let mut live = BTreeMap::new();
+fn replay(path: &Path, bytes: &[u8]) -> Result<Live, JournalError> {
+    let mut live = Live::default();
     // The header is written before the file gets its name: there is none, or it is whole.
     let foreign = || JournalError::Foreign {
         path: path.to_owned(),
@@ -208,7 +274,7 @@ fn replay(path: &Path, bytes: &[u8]) -> Result<BTreeMap<StageId, Known>, Journal
     let mut lines = lines.peekable();
     while let Some(line) = lines.next() {
         match parse(line) {
-            Some(record) => apply(&mut live, record),
+            Some(record) => live.apply(record),
             None if lines.peek().is_none() => {
                 tracing::info!(path = %path.display(), "the last record was torn by a crash: it does not count");
             }
@@ -231,12 +297,9 @@ fn parse(line: &[u8]) -> Option<Record> {
 }
 
 /// A journal of these records under the path, whole or not at all.
-fn write_anew(path: &Path, live: &BTreeMap<StageId, Known>) -> io::Result<(File, u64)> {
+fn write_anew(path: &Path, live: &Live) -> io::Result<(File, u64)> {
     let mut bytes = header().into_bytes();
-    for record in live
-        .iter()
-        .flat_map(|(stage, known)| records(*stage, known))
-    {
+    for record in live.records() {
         bytes.extend(line(&record)?);
     }
     let beside = path.with_extension("new");

@@ -37,6 +37,10 @@ pub enum Record {
     Sealed(Box<SealedStage>),
     /// The stage is in S3, in lost+found, or nobody wants it any more.
     Done { stage: StageId },
+    /// The file is removed, its object is to be deleted.
+    Doomed { key: Key, etag: Option<ETag> },
+    /// The object is deleted, or will not be.
+    Deleted { key: Key },
 }
 
 /// All that it takes to upload a stage in another life of the daemon.

@@ -49,6 +49,27 @@ fn what_is_not_done_is_known_at_the_next_start() {
 }
 
 #[test]
+fn an_object_to_be_deleted_is_known_until_it_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    for key in ["a", "b"] {
+        let (key, etag) = (Key::new(key), Some(ETag::new("e")));
+        DeleteLog::doomed(&journal, &Doomed { key, etag }).unwrap();
+    }
+    journal.settled(&[Key::new("a")]);
+    drop(journal);
+    for _ in 0..2 {
+        let left = Journal::open(&path).unwrap().doomed();
+        assert_eq!(left.len(), 1);
+        assert_eq!(
+            (left[0].key.as_str(), &left[0].etag),
+            ("b", &Some(ETag::new("e")))
+        );
+    }
+}
+
+#[test]
 fn a_journal_cut_at_any_byte_tells_of_every_whole_record() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");

@@ -1,6 +1,6 @@
 //! What is known of a directory's entries.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use super::inode::{Kind, ObjectVersion};
 use super::name::Name;
 
 /// Most entries that a remembered listing may have; larger directories are asked name by name.
-pub const REMEMBERED_ENTRIES_LIMIT: usize = 1000;
+pub const REMEMBERED_ENTRIES_LIMIT: usize = 20_000;
 /// Most local changes that a directory remembers for comparison with listings under way.
 const CHANGE_LOG_LIMIT: usize = 256;
 
@@ -74,6 +74,8 @@ pub struct DirState {
     pub arrivals: u64,
     /// When an entry last came or went by our own doing, since the time was last set.
     pub changed_at: Option<SystemTime>,
+    /// Some of the names that the store showed last, and when; less those that went here since.
+    pub seen: Option<(Instant, BTreeSet<Name>)>,
     listing: Option<Listing>,
     next_seq: u64,
     changes: VecDeque<(u64, Name)>,
@@ -101,6 +103,9 @@ impl DirState {
         self.changes.push_back((self.next_seq, name.clone()));
         self.next_seq += 1;
         self.arrivals += u64::from(entry.is_some());
+        if let (None, Some((_, seen))) = (&entry, &mut self.seen) {
+            seen.remove(name);
+        }
         let Some(listing) = &mut self.listing else {
             return;
         };

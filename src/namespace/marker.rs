@@ -16,8 +16,8 @@ use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
-    ETag, FoldDirectories, HeadRequest, Key, ListRequest, ListedObject, ObjectHeaders, PutRequest,
-    StoreErrorKind, WriteCondition,
+    ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListRequest, ListedObject,
+    ObjectHeaders, PutRequest, StoreErrorKind, WriteCondition,
 };
 
 /// When directory markers are written.
@@ -142,26 +142,40 @@ impl Namespace {
     async fn has_other_keys(&self, dir: &Pin, name: &Name) -> Result<bool, FsError> {
         {
             let state = dir.state();
-            let young = state
-                .dir
-                .listing()
-                .filter(|at| at.asked_at.elapsed() < self.coherence.ttl);
-            if let Some(listing) = young {
+            let young = |asked_at: Instant| asked_at.elapsed() < self.coherence.ttl;
+            if let Some(listing) = state.dir.listing().filter(|at| young(at.asked_at)) {
                 return Ok(listing.entries.keys().any(|other| other != name));
+            }
+            if let Some((_, seen)) = state.dir.seen.as_ref().filter(|(at, _)| young(*at))
+                && seen.iter().any(|other| other != name)
+            {
+                return Ok(true);
             }
         }
         let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
-        let request = ListRequest {
-            prefix: prefix.clone(),
-            fold_directories: FoldDirectories::Yes,
-            token: None,
-            // The marker, the name itself as file and as directory, and one more.
-            max_keys: 4,
-        };
-        let page = Page::new(&prefix, self.store.list(request).await?);
-        let hidden = !page.hidden.is_empty();
-        dir.state().dir.marker = page.marker;
-        Ok(hidden || page.entries.keys().any(|other| other != name))
+        let asked_at = Instant::now();
+        let mut token = None;
+        let mut first = true;
+        loop {
+            let request = ListRequest {
+                prefix: prefix.clone(),
+                fold_directories: FoldDirectories::Yes,
+                token,
+                // A whole page: it also answers for the next names to go.
+                max_keys: LIST_PAGE_LIMIT,
+            };
+            let page = Page::new(&prefix, self.store.list(request).await?);
+            let found = !page.hidden.is_empty() || page.entries.keys().any(|other| other != name);
+            let mut state = dir.state();
+            if first {
+                state.dir.marker = page.marker;
+            }
+            if found || page.next.is_none() {
+                state.dir.seen = Some((asked_at, page.entries.into_keys().collect()));
+                return Ok(found);
+            }
+            (token, first) = (page.next, false);
+        }
     }
 
     /// What stands under the directory's own key, at the cost of a request where that is unknown.

@@ -20,6 +20,7 @@ mod page;
 mod stream;
 mod table;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -34,6 +35,7 @@ pub use name::{NAME_LIMIT_BYTES, Name};
 pub use stream::{DirStream, StreamedEntry};
 pub use table::{InodeTable, Pin};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::error::FsError;
@@ -59,6 +61,8 @@ pub struct Namespace {
     invalidations: Invalidations,
     /// Present where attributes are stored with objects.
     attribute_cache: Option<AttributeCache>,
+    /// Directories with a remembered listing of several pages, oldest first.
+    long_listings: Mutex<VecDeque<Ino>>,
 }
 
 impl Namespace {
@@ -78,6 +82,7 @@ impl Namespace {
             table: Arc::default(),
             invalidations,
             attribute_cache,
+            long_listings: Mutex::default(),
         }
     }
 

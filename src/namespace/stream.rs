@@ -1,18 +1,22 @@
 //! Listing a directory page by page.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::Namespace;
 use super::ask::Answer;
-use super::dir::{ChangeSeq, Entry, Listing};
-use super::inode::{Kind, LocalState};
+use super::dir::{ChangeSeq, Entry, Listing, REMEMBERED_ENTRIES_LIMIT};
+use super::inode::{Ino, Kind, LocalState};
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ListToken};
+
+/// Directories whose listing of several pages is remembered at once.
+const LONG_LISTINGS_LIMIT: usize = 8;
 
 /// One entry as a listing gives it.
 #[derive(Debug, Clone)]
@@ -42,6 +46,16 @@ pub struct DirStream {
     unsettled: Vec<StreamedEntry>,
     /// Names given out that the store may list again.
     given: HashSet<Name>,
+    /// The pages so far, while they are few enough to be remembered at the end.
+    pages: Option<Pages>,
+}
+
+#[derive(Debug)]
+struct Pages {
+    /// When the first was asked for, and where the directory's log stood.
+    asked_at: Instant,
+    seq: ChangeSeq,
+    entries: BTreeMap<Name, Entry>,
 }
 
 #[derive(Debug)]
@@ -58,6 +72,7 @@ impl DirStream {
             at: Position::Start,
             unsettled: Vec::new(),
             given: HashSet::new(),
+            pages: None,
         }
     }
 
@@ -115,6 +130,11 @@ impl Namespace {
         let (page, asked_at, seq) = self.first_page(dir).await?;
         drop(turn);
         let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
+        stream.pages = page.next.is_some().then(|| Pages {
+            asked_at,
+            seq,
+            entries: page.entries.clone(),
+        });
         Ok(stream_page(stream, &prefix, page, asked_at, seq))
     }
 
@@ -150,13 +170,58 @@ impl Namespace {
             .list(request)
             .await
             .inspect_err(|_| stream.at = Position::Next(token))?;
-        Ok(stream_page(
-            stream,
-            &prefix,
-            Page::new(&prefix, answer),
-            asked_at,
-            seq,
-        ))
+        let page = Page::new(&prefix, answer);
+        self.remember_pages(stream, &page);
+        Ok(stream_page(stream, &prefix, page, asked_at, seq))
+    }
+
+    /// Remembers a listing of several pages once its last one is there.
+    fn remember_pages(&self, stream: &mut DirStream, page: &Page) {
+        let Some(mut pages) = stream.pages.take() else {
+            return;
+        };
+        for (name, entry) in &page.entries {
+            match entry {
+                // A directory stands for itself and for an object of the same name.
+                Entry::Directory => {
+                    pages.entries.insert(name.clone(), Entry::Directory);
+                }
+                Entry::File(_) => {
+                    let known = pages.entries.entry(name.clone());
+                    known.or_insert_with(|| entry.clone());
+                }
+            }
+        }
+        if pages.entries.len() > REMEMBERED_ENTRIES_LIMIT {
+            return;
+        }
+        if page.next.is_some() {
+            stream.pages = Some(pages);
+            return;
+        }
+        let listing = Listing {
+            asked_at: pages.asked_at,
+            entries: Arc::new(pages.entries),
+        };
+        stream.dir.state().dir.remember(listing, pages.seq);
+        self.long_listing(stream.dir.ino);
+    }
+
+    /// Keeps the memory of long listings bounded: the oldest goes.
+    fn long_listing(&self, dir: Ino) {
+        let oldest = {
+            let mut long = self.long_listings.lock();
+            long.retain(|other| *other != dir);
+            long.push_back(dir);
+            if long.len() > LONG_LISTINGS_LIMIT {
+                long.pop_front()
+            } else {
+                None
+            }
+        };
+        if let Some(oldest) = oldest.and_then(|oldest| self.table.get(oldest).ok()) {
+            oldest.state().dir.forget_listing();
+        }
     }
 
     /// The inode behind a listed entry; none when it went meanwhile.

@@ -213,5 +213,8 @@ async fn a_large_directory_is_listed_whole_and_once_and_then_asked_name_by_name(
         "the directory wins over the file of its name"
     );
     world.lookup(&world.root(), "f2000").await.unwrap();
+    assert_eq!(world.store.seen(StoreOp::Head), 0, "the listing tells");
+    tokio::time::advance(TTL).await;
+    world.lookup(&world.root(), "f2000").await.unwrap();
     assert_eq!(world.store.seen(StoreOp::Head), 1);
 }

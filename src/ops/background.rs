@@ -45,8 +45,9 @@ impl Backlog {
 }
 
 impl Ops {
-    /// Uploads what is queued, as long as the run time lasts.
+    /// Uploads what is queued and deletes what is doomed, as long as the run time lasts.
     pub async fn upload_in_background(self: Arc<Self>, mut queued: Queued) {
+        tokio::spawn(self.store.clone().run());
         while let Some(file) = queued.0.recv().await {
             let ops = self.clone();
             tokio::spawn(async move {
@@ -56,13 +57,14 @@ impl Ops {
         }
     }
 
-    /// Returns once nothing waits for its upload.
+    /// Returns once nothing waits for its upload or its delete.
     pub async fn uploads_settled(&self) {
         let mut waiting = self.backlog.waiting.subscribe();
         // The sender is in `self`.
         if waiting.wait_for(|waiting| *waiting == 0).await.is_err() {
             tracing::debug!("no uploads to wait for");
         }
+        self.store.settled().await;
     }
 
     /// Seals what was written, so that it outlives daemon and machine, and has it uploaded.

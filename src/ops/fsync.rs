@@ -14,10 +14,11 @@ impl Ops {
         self.persist(&handle.file).await
     }
 
-    /// Names are in the store when the call that made them returns: nothing is left to do.
+    /// Names are in the store when the call that made them returns, or in the journal.
     ///
-    /// Errors: `BadHandle`.
-    pub fn fsyncdir(&self, handle: HandleId) -> Result<(), FsError> {
-        self.handles.dir(handle).map(drop)
+    /// Errors: `BadHandle`, the spool's.
+    pub async fn fsyncdir(&self, handle: HandleId) -> Result<(), FsError> {
+        self.handles.dir(handle)?;
+        Ok(self.desk.spool.sync().await?)
     }
 }

@@ -25,6 +25,7 @@ mod opendir;
 mod read;
 mod readdir;
 mod release;
+mod removal;
 mod rename;
 mod rename_dir;
 mod rename_file;
@@ -62,12 +63,13 @@ pub use xattr::XattrMode;
 use crate::error::FsError;
 use crate::namespace::Namespace;
 use crate::read_path::Reader;
-use crate::store::ObjectStore;
+use crate::store::Deferred;
 use crate::write_path::{Copier, Spool, Uploader};
 
 use background::Backlog;
 use handles::Handles;
 use open_file::{Desk, OpenFiles};
+use removal::Removals;
 
 /// Whether the mount takes changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +110,7 @@ pub struct OpsSettings {
 /// Everything below the FUSE adapter, composed.
 #[derive(Debug)]
 pub struct Parts {
-    pub store: Arc<dyn ObjectStore>,
+    pub store: Arc<Deferred>,
     pub namespace: Namespace,
     pub reader: Reader,
     pub spool: Spool,
@@ -119,7 +121,7 @@ pub struct Parts {
 /// The file system's operations.
 #[derive(Debug)]
 pub struct Ops {
-    store: Arc<dyn ObjectStore>,
+    store: Arc<Deferred>,
     namespace: Namespace,
     reader: Reader,
     desk: Arc<Desk>,
@@ -129,6 +131,7 @@ pub struct Ops {
     mounted_at: std::time::SystemTime,
     files: OpenFiles,
     backlog: Backlog,
+    removals: Removals,
     handles: Handles,
     /// Held alone while a directory moves: no key under it changes meanwhile.
     tree: tokio::sync::RwLock<()>,
@@ -149,6 +152,7 @@ impl Ops {
             files: OpenFiles::new(desk.clone()),
             desk,
             backlog,
+            removals: Removals::default(),
             uploader: parts.uploader,
             copier: parts.copier,
             settings,

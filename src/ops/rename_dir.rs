@@ -12,7 +12,7 @@ use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{
     DELETE_MANY_LIMIT, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListRequest,
-    ListedObject,
+    ListedObject, ObjectStore,
 };
 use crate::write_path::CopyHeaders;
 

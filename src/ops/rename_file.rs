@@ -45,7 +45,7 @@ impl Ops {
             .is_some_and(|file| file.is_maybe_sent());
         if maybe_sent && source.state().remote.is_none() {
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
-            self.store.delete(old_key).await?;
+            self.delete_object(old_key, None).await?;
         }
         if let Some(file) = &source_file {
             file.renamed();
@@ -81,6 +81,7 @@ impl Ops {
             (None, Some(content_type)) => CopyHeaders::ContentType(content_type),
             (Some(_) | None, _) => CopyHeaders::Same,
         };
+        let old_etag = version.etag.clone();
         let moved = self
             .copy_version(&old_key, &new_key, headers, version)
             .await?;
@@ -101,7 +102,7 @@ impl Ops {
             }));
         }
         self.namespace.child_leaves(&from.dir, from.name).await?;
-        self.store.delete(old_key).await?;
+        self.delete_object(old_key, Some(old_etag)).await?;
         self.namespace.record(from.dir.ino, from.name, None);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());

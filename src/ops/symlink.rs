@@ -11,7 +11,7 @@ use super::lookup::Entry;
 use super::upload::whole_seconds;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Ino, Kind, Name, ObjectVersion, Pin};
-use crate::store::{ObjectHeaders, PutRequest, WriteCondition};
+use crate::store::{ObjectHeaders, ObjectStore, PutRequest, WriteCondition};
 
 /// Longest target. Source: limits.h, `PATH_MAX`, with its final NUL.
 const TARGET_LIMIT_BYTES: u64 = 4095;

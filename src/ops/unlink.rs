@@ -30,11 +30,13 @@ impl Ops {
             self.hydrate(file).await?;
         }
         let maybe_sent = open.as_ref().is_some_and(|file| file.is_maybe_sent());
-        let stored = inode.state().remote.is_some();
-        if stored || maybe_sent {
+        let stored = inode.state().remote.clone();
+        if stored.is_some() || maybe_sent {
             self.namespace.child_leaves(parent, name).await?;
-            self.store
-                .delete(self.namespace.child_key(parent.ino, name)?)
+            let key = self.namespace.child_key(parent.ino, name)?;
+            // What may be there of an attempt has an ETag that nobody was told.
+            let etag = stored.map(|version| version.etag);
+            self.delete_object(key, etag.filter(|_| !maybe_sent))
                 .await?;
             self.namespace.record(parent.ino, name, None);
         }

@@ -4,6 +4,7 @@
 use super::Ops;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Ino, Kind, Pin, Xattrs};
+use crate::store::ObjectStore;
 
 /// Of all namespaces, the one that applications may use. Source: xattr(7).
 const USER: &str = "user.";

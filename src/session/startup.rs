@@ -14,8 +14,8 @@ use crate::ops::{
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
-    FoldDirectories, ListRequest, Metered, ObjectStore, RequestCounters, Retry, StoreError,
-    StoreErrorKind,
+    Deferred, FoldDirectories, ListRequest, Metered, ObjectStore, RequestCounters, Retry,
+    StoreError, StoreErrorKind,
 };
 use crate::write_path::{Copier, CopyPartSize, PartSize, Spool, Uploader};
 
@@ -108,6 +108,14 @@ pub fn compose(
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
     let (spool, recovered) = Spool::open(&config.spool_dir)?;
+    let journal = spool.journal().clone();
+    let left = journal.doomed();
+    let store = Arc::new(Deferred::new(
+        store,
+        journal,
+        config.s3.request_timeout,
+        left,
+    ));
     let attribute_cache = match config.attributes.mode {
         AttributesMode::Fixed => None,
         // Beside what the spool's lock keeps for this daemon alone.
@@ -140,7 +148,13 @@ pub fn compose(
         copier: Copier::new(store.clone(), copy_part_size),
         store,
     };
-    let settings = OpsSettings {
+    let (ops, queued) = Ops::new(parts, ops_settings(config));
+    ops.recover(recovered);
+    Ok((ops, queued))
+}
+
+fn ops_settings(config: &Config) -> OpsSettings {
+    OpsSettings {
         attributes: FixedAttributes {
             uid: config.attributes.uid,
             gid: config.attributes.gid,
@@ -157,10 +171,7 @@ pub fn compose(
             ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,
             ExclusiveCreateConfig::Strict => ExclusiveCreate::Strict,
         },
-    };
-    let (ops, queued) = Ops::new(parts, settings);
-    ops.recover(recovered);
-    Ok((ops, queued))
+    }
 }
 
 pub fn access(config: &Config) -> Access {

@@ -2,9 +2,10 @@
 //!
 //! Owns: keys, ETags, the requests that mediafs sends and what their answers mean.
 //! Must not know: files, inodes, paths, FUSE. Only `s3` knows the AWS SDK.
-//! Production stack: `Retry(Metered(S3))`; tests put `Faulty` innermost.
+//! Production stack: `Deferred(Retry(Metered(S3)))`; tests put `Faulty` innermost.
 //! Locks: none is held across a request.
 
+mod deferred;
 mod error;
 mod etag;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod request;
 mod retry;
 pub mod s3;
 
+pub use deferred::{Deferred, DeleteLog, Doomed};
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use key::Key;

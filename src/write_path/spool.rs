@@ -47,7 +47,7 @@ pub struct Recovered {
 pub struct Spool {
     stage_dir: PathBuf,
     lost_found: LostFound,
-    journal: Journal,
+    journal: Arc<Journal>,
     next_id: AtomicU64,
     /// Locked for as long as it is open.
     _lock: File,
@@ -90,7 +90,7 @@ impl Spool {
         make_private_dir(&stage_dir).map_err(io_error)?;
         let lock = lock(path)?;
         let lost_found = LostFound::open(&path.join("lost+found")).map_err(io_error)?;
-        let journal = Journal::open(&path.join("journal"))?;
+        let journal = Arc::new(Journal::open(&path.join("journal"))?);
         let spool = Self {
             stage_dir,
             lost_found,
@@ -100,6 +100,16 @@ impl Spool {
         };
         let recovered = spool.recover().map_err(io_error)?;
         Ok((spool, recovered))
+    }
+
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// What the journal was told outlives a power loss once this returns.
+    pub async fn sync(&self) -> io::Result<()> {
+        let journal = self.journal.clone();
+        tokio::task::spawn_blocking(move || journal.sync()).await?
     }
 
     /// A new empty stage file for a key. Without one, for a file that has no

@@ -14,6 +14,7 @@ use super::programs::wait_until;
 use super::servers::{Server, dies_with_parent};
 
 const MOUNTED_WITHIN: Duration = Duration::from_secs(30);
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A mounted bucket. Dropped, it is unmounted whatever state it is in.
@@ -93,6 +94,12 @@ impl Mount {
     pub fn keys(&self) -> Vec<String> {
         let listed = self.client().list(self.bucket(), "");
         listed.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// Waits until the bucket's keys are so: many removals in a row reach it in bulk, a little later.
+    #[track_caller]
+    pub fn wait_for_keys(&self, what: &str, holds: impl Fn(&[String]) -> bool) {
+        wait_until(SETTLED_WITHIN, what, || holds(&self.keys()));
     }
 
     #[track_caller]

@@ -1,0 +1,475 @@
+//! Deletes that nobody waits for: gathered, sent in bulk, and until then the
+//! objects are not seen any more.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+
+use super::request::*;
+use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+
+/// `DeleteObjects` requests that run at once.
+const BATCHES_AT_ONCE: usize = 4;
+/// Time for more deletes to come, unless somebody waits for those that are there.
+const GATHER: Duration = Duration::from_millis(100);
+/// Older deletes look first whether another client has put a new object.
+const LOOK_FROM: Duration = Duration::from_secs(30);
+const LOOKS_AT_ONCE: usize = 16;
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Remembers what is to be deleted for the next daemon.
+pub trait DeleteLog: Send + Sync + fmt::Debug {
+    /// Errors: the disk's; nothing is to be deleted then.
+    fn doomed(&self, doomed: &Doomed) -> io::Result<()>;
+    fn settled(&self, keys: &[Key]);
+}
+
+/// An object to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doomed {
+    pub key: Key,
+    /// Only this version, where it is known.
+    pub etag: Option<ETag>,
+}
+
+/// A store whose deletes can be put off.
+///
+/// A key that waits for its delete has no object for `head` and `list`; a write
+/// to it waits for the delete.
+#[derive(Debug)]
+pub struct Deferred {
+    store: Arc<dyn ObjectStore>,
+    log: Arc<dyn DeleteLog>,
+    /// Longest wait of another request for deletes.
+    patience: Duration,
+    doomed: Mutex<BTreeMap<Key, Doom>>,
+    wake: Notify,
+    hurry: Notify,
+    /// Keys that wait.
+    waiting: watch::Sender<usize>,
+    failing: watch::Sender<bool>,
+}
+
+#[derive(Debug, Clone)]
+struct Doom {
+    etag: Option<ETag>,
+    since: Option<Instant>,
+}
+
+impl Deferred {
+    /// `left` is what an earlier daemon was to delete.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        log: Arc<dyn DeleteLog>,
+        patience: Duration,
+        left: Vec<Doomed>,
+    ) -> Self {
+        let doomed: BTreeMap<Key, Doom> = left
+            .into_iter()
+            .map(|Doomed { key, etag }| (key, Doom { etag, since: None }))
+            .collect();
+        let wake = Notify::new();
+        wake.notify_one();
+        Self {
+            store,
+            log,
+            patience,
+            waiting: watch::Sender::new(doomed.len()),
+            doomed: Mutex::new(doomed),
+            wake,
+            hurry: Notify::new(),
+            failing: watch::Sender::new(false),
+        }
+    }
+
+    /// Has the object deleted soon. Errors: the log's.
+    pub fn delete_later(&self, doomed: Doomed) -> io::Result<()> {
+        self.log.doomed(&doomed)?;
+        let Doomed { key, etag } = doomed;
+        let doom = Doom {
+            etag,
+            since: Some(Instant::now()),
+        };
+        let mut waiting = self.doomed.lock();
+        waiting.insert(key, doom);
+        self.waiting.send_replace(waiting.len());
+        drop(waiting);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Whether the last attempt to delete failed.
+    pub fn is_failing(&self) -> bool {
+        *self.failing.borrow()
+    }
+
+    /// Deletes what is doomed, as long as the run time lasts.
+    pub async fn run(self: Arc<Self>) {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            self.wake.notified().await;
+            while let waiting @ 1.. = self.waiting() {
+                if waiting < BATCHES_AT_ONCE * DELETE_MANY_LIMIT {
+                    let more = timeout(GATHER, self.hurry.notified()).await;
+                    tracing::trace!(hurried = more.is_ok(), "deleting");
+                }
+                let outcome = self.delete_some().await;
+                self.failing.send_replace(outcome.is_err());
+                let Err(error) = outcome else {
+                    pause = PAUSE_FIRST;
+                    continue;
+                };
+                tracing::warn!(%error, ?pause, "objects not deleted yet: trying again");
+                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                pause = (pause * 2).min(PAUSE_LIMIT);
+            }
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        *self.waiting.borrow()
+    }
+
+    /// Returns once nothing waits for its delete.
+    pub async fn settled(&self) {
+        self.hurry.notify_one();
+        let mut waiting = self.waiting.subscribe();
+        // The sender is in `self`.
+        if waiting.wait_for(|waiting| *waiting == 0).await.is_err() {
+            tracing::debug!("nothing to wait for");
+        }
+    }
+
+    async fn delete_some(&self) -> Result<(), StoreError> {
+        let batch: Vec<(Key, Doom)> = {
+            let doomed = self.doomed.lock();
+            let last = doomed
+                .iter()
+                .rev()
+                .take(BATCHES_AT_ONCE * DELETE_MANY_LIMIT);
+            last.map(|(key, doom)| (key.clone(), doom.clone()))
+                .collect()
+        };
+        let (old, young): (Vec<_>, Vec<_>) = batch.into_iter().partition(|(_, doom)| {
+            let old = doom.since.is_none_or(|since| since.elapsed() > LOOK_FROM);
+            old && doom.etag.is_some()
+        });
+        let mut keys: Vec<Key> = young.into_iter().map(|(key, _)| key).collect();
+        keys.extend(self.still_there(old).await?);
+        let chunks: Vec<Vec<Key>> = keys
+            .chunks(DELETE_MANY_LIMIT)
+            .map(<[Key]>::to_vec)
+            .collect();
+        let mut answers = stream::iter(chunks)
+            .map(|chunk| async move { (chunk.clone(), self.store.delete_many(chunk).await) })
+            .buffer_unordered(BATCHES_AT_ONCE);
+        let mut outcome = Ok(());
+        while let Some((chunk, answer)) = answers.next().await {
+            let failed = match answer {
+                Ok(failed) => failed,
+                Err(error) => {
+                    outcome = Err(error);
+                    continue;
+                }
+            };
+            let mut settled = chunk;
+            for (key, error) in failed {
+                if error.kind.is_transient() {
+                    settled.retain(|other| *other != key);
+                    outcome = Err(error);
+                } else {
+                    tracing::error!(%key, %error, "not deleted: the file is there again");
+                }
+            }
+            self.settle_keys(&settled);
+        }
+        outcome
+    }
+
+    /// Those whose object is still the doomed version; the others are settled.
+    async fn still_there(&self, old: Vec<(Key, Doom)>) -> Result<Vec<Key>, StoreError> {
+        let mut looks = stream::iter(old)
+            .map(|(key, doom)| async move {
+                let head = self.store.head(HeadRequest { key: key.clone() }).await;
+                (key, doom, head)
+            })
+            .buffer_unordered(LOOKS_AT_ONCE);
+        let mut still = Vec::new();
+        while let Some((key, doom, head)) = looks.next().await {
+            match head {
+                Ok(meta) if doom.etag.as_ref() == Some(&meta.etag) => still.push(key),
+                Ok(_) => {
+                    tracing::warn!(%key, "not deleted: another client has put a new object");
+                    self.settle_keys(&[key]);
+                }
+                Err(error) if error.kind == StoreErrorKind::NotFound => self.settle_keys(&[key]),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(still)
+    }
+
+    fn settle_keys(&self, keys: &[Key]) {
+        self.log.settled(keys);
+        let mut doomed = self.doomed.lock();
+        for key in keys {
+            doomed.remove(key);
+        }
+        self.waiting.send_replace(doomed.len());
+    }
+
+    fn is_doomed(&self, key: &Key) -> bool {
+        self.doomed.lock().contains_key(key)
+    }
+
+    fn any_below(&self, prefix: &str, counts: impl Fn(&str) -> bool) -> bool {
+        let doomed = self.doomed.lock();
+        doomed
+            .range(Key::new(prefix)..)
+            .map_while(|(key, _)| key.as_str().strip_prefix(prefix))
+            .any(counts)
+    }
+
+    /// Waits until the deletes below a prefix that `counts` are done.
+    async fn wait_below(
+        &self,
+        op: StoreOp,
+        prefix: &str,
+        counts: impl Fn(&str) -> bool,
+    ) -> Result<(), StoreError> {
+        if !self.any_below(prefix, &counts) {
+            return Ok(());
+        }
+        self.hurry.notify_one();
+        let mut waiting = self.waiting.subscribe();
+        let done = waiting.wait_for(|_| !self.any_below(prefix, &counts));
+        match timeout(self.patience, done).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StoreError::new(
+                StoreErrorKind::TimedOut,
+                op,
+                Key::new(prefix),
+                "deletes that come first were not done in time",
+            )),
+        }
+    }
+
+    async fn wait_for_key(&self, op: StoreOp, key: &Key) -> Result<(), StoreError> {
+        self.wait_below(op, key.as_str(), str::is_empty).await
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Deferred {
+    async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
+        if self.is_doomed(&request.key) {
+            let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
+            return Err(StoreError::new(kind, op, request.key, "is being deleted"));
+        }
+        self.store.head(request).await
+    }
+
+    async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
+        self.store.get(request).await
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
+        self.wait_for_key(StoreOp::Put, &request.key).await?;
+        self.store.put(request).await
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+        self.wait_for_key(StoreOp::Copy, &request.target).await?;
+        self.store.copy(request).await
+    }
+
+    async fn delete(&self, key: Key) -> Result<(), StoreError> {
+        self.store.delete(key).await
+    }
+
+    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        self.store.delete_many(keys).await
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
+        let folds = request.fold_directories == FoldDirectories::Yes;
+        let short = request.max_keys < LIST_PAGE_LIMIT;
+        // A folded name stands for keys that it does not tell, and a short page
+        // may be all of keys that are not to be seen.
+        let counts = |rest: &str| short || (folds && rest.contains('/'));
+        self.wait_below(StoreOp::List, &request.prefix, counts)
+            .await?;
+        let mut answer = self.store.list(request).await?;
+        answer.objects.retain(|object| !self.is_doomed(&object.key));
+        Ok(answer)
+    }
+
+    async fn create_multipart(
+        &self,
+        request: CreateMultipartRequest,
+    ) -> Result<UploadId, StoreError> {
+        self.wait_for_key(StoreOp::CreateMultipart, &request.key)
+            .await?;
+        self.store.create_multipart(request).await
+    }
+
+    async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
+        self.store.upload_part(request).await
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: UploadPartCopyRequest,
+    ) -> Result<CompletedPart, StoreError> {
+        self.store.upload_part_copy(request).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        request: CompleteMultipartRequest,
+    ) -> Result<PutAnswer, StoreError> {
+        self.store.complete_multipart(request).await
+    }
+
+    async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
+        self.store.abort_multipart(key, upload).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::Memory;
+
+    #[derive(Debug, Default)]
+    struct Log(Mutex<Vec<Key>>);
+
+    impl DeleteLog for Log {
+        fn doomed(&self, doomed: &Doomed) -> io::Result<()> {
+            self.0.lock().push(doomed.key.clone());
+            Ok(())
+        }
+
+        fn settled(&self, keys: &[Key]) {
+            self.0.lock().retain(|key| !keys.contains(key));
+        }
+    }
+
+    async fn put(store: &dyn ObjectStore, key: &str) -> ETag {
+        let request = PutRequest {
+            key: Key::new(key),
+            body: bytes::Bytes::from(key.to_owned()),
+            headers: ObjectHeaders::default(),
+            condition: WriteCondition::Always,
+        };
+        store.put(request).await.unwrap().etag
+    }
+
+    async fn keys(store: &dyn ObjectStore, max_keys: u16) -> Vec<String> {
+        let request = ListRequest {
+            prefix: String::new(),
+            fold_directories: FoldDirectories::No,
+            token: None,
+            max_keys,
+        };
+        let objects = store.list(request).await.unwrap().objects;
+        let keys = objects.into_iter();
+        keys.map(|object| object.key.as_str().to_owned()).collect()
+    }
+
+    fn deferred(store: &Arc<Memory>, left: Vec<Doomed>) -> (Arc<Deferred>, Arc<Log>) {
+        let log = Arc::new(Log::default());
+        let patience = Duration::from_secs(30);
+        let store = Deferred::new(store.clone(), log.clone(), patience, left);
+        (Arc::new(store), log)
+    }
+
+    fn doomed(key: &str, etag: Option<ETag>) -> Doomed {
+        Doomed {
+            key: Key::new(key),
+            etag,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doomed_object_is_not_seen_and_goes_in_bulk() {
+        let memory = Arc::new(Memory::default());
+        for number in 0..2500 {
+            put(&*memory, &format!("d/{number:04}")).await;
+        }
+        put(&*memory, "kept").await;
+        let (store, log) = deferred(&memory, Vec::new());
+        for number in 0..2500 {
+            let key = format!("d/{number:04}");
+            store.delete_later(doomed(&key, None)).unwrap();
+        }
+        let head = HeadRequest {
+            key: Key::new("d/0000"),
+        };
+        let error = store.head(head).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::NotFound);
+        assert!(
+            keys(&*store, LIST_PAGE_LIMIT).await.is_empty(),
+            "first page"
+        );
+        assert_eq!(log.0.lock().len(), 2500);
+        tokio::spawn(store.clone().run());
+        assert_eq!(keys(&*store, 2).await, ["kept"], "a short page waits");
+        store.settled().await;
+        assert_eq!(keys(&*memory, 10).await, ["kept"]);
+        assert!(log.0.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_comes_after_the_delete_of_its_key() {
+        let memory = Arc::new(Memory::default());
+        put(&*memory, "a").await;
+        let (store, _) = deferred(&memory, Vec::new());
+        store.delete_later(doomed("a", None)).unwrap();
+        tokio::spawn(store.clone().run());
+        put(&*store, "a").await;
+        store.settled().await;
+        assert_eq!(keys(&*memory, 10).await, ["a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_client_put_since_is_left_alone() {
+        let memory = Arc::new(Memory::default());
+        let old = put(&*memory, "old").await;
+        let other = Some(ETag::new("another version"));
+        put(&*memory, "new").await;
+        let left = vec![
+            doomed("old", Some(old)),
+            doomed("new", other),
+            doomed("gone", Some(ETag::new("e"))),
+        ];
+        let (store, _) = deferred(&memory, left);
+        tokio::spawn(store.clone().run());
+        store.settled().await;
+        assert_eq!(keys(&*memory, 10).await, ["new"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_deletes_for_ever() {
+        let memory = Arc::new(Memory::default());
+        let (store, _) = deferred(&memory, Vec::new());
+        store.delete_later(doomed("a", None)).unwrap();
+        let waiting = store.wait_for_key(StoreOp::Put, &Key::new("a")).await;
+        assert_eq!(waiting.unwrap_err().kind, StoreErrorKind::TimedOut);
+        assert!(
+            store
+                .wait_for_key(StoreOp::Put, &Key::new("ab"))
+                .await
+                .is_ok()
+        );
+    }
+}
