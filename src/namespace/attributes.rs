@@ -2,7 +2,7 @@
 //!
 //! Sources: s3fs-fuse, "FUSE metadata" (`mode`, `uid`, `gid`, `mtime`, `atime`
 //! in decimal, `xattr` as percent-encoded JSON of base64 values); rclone, "S3
-//! metadata" (`mtime` in decimal seconds with a fraction; `mode` in octal).
+//! metadata" (`mtime` in decimal seconds with a fraction, `atime` in RFC 3339, `mode` in octal).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::inode::Kind;
 use crate::error::FsError;
@@ -129,7 +131,12 @@ fn parse_mode(text: &str) -> Option<u32> {
 }
 
 /// Seconds since 1970, perhaps negative, perhaps with a decimal fraction.
+/// Seconds since 1970, or RFC 3339 as rclone writes every time but mtime.
 fn parse_time(text: &str) -> Option<SystemTime> {
+    parse_seconds(text).or_else(|| Some(OffsetDateTime::parse(text, &Rfc3339).ok()?.into()))
+}
+
+fn parse_seconds(text: &str) -> Option<SystemTime> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
         None => (1, text),
@@ -232,6 +239,8 @@ mod tests {
             assert_eq!(parse_time(&written), Some(time), "{written}");
         }
         assert_eq!(format_time(UNIX_EPOCH + second * 3 / 2), "1.500000000");
+        let rclone = "1970-01-01T01:00:01.5+01:00";
+        assert_eq!(parse_time(rclone), Some(UNIX_EPOCH + second * 3 / 2));
         let far = u64::MAX.to_string();
         for text in ["", "-", ".", "1e9", "NaN", "+1", "1.-5", far.as_str()] {
             assert_eq!(parse_time(text), None, "{text}");
