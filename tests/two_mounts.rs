@@ -93,9 +93,12 @@ fn an_exclusive_create_that_two_race_for_has_one_winner_at_close() {
         assert_eq!(sys::errno(lost), libc::EEXIST);
         let bytes = winner.object(&name).unwrap();
         assert_eq!(bytes, winner.root.to_str().unwrap().as_bytes());
-        let kept = loser.lost_and_found();
         let own = loser.root.to_str().unwrap().as_bytes();
-        assert!(kept.iter().any(|bytes| bytes == own), "its bytes are kept");
+        // RELEASE comes after close(2) has returned.
+        wait_until(Duration::from_secs(20), "the bytes in lost+found", || {
+            let kept = loser.lost_and_found();
+            kept.iter().any(|bytes| bytes == own)
+        });
         assert_eq!(fs::read(loser.path(&name)).unwrap(), bytes);
     }
 }
@@ -138,6 +141,10 @@ fn a_lost_update_is_estale_at_close_and_its_bytes_are_kept() {
     assert_eq!(sys::errno(sys::close(of_b)), libc::ESTALE);
     assert_eq!(a.object("f").unwrap(), b"the AAAst version");
     // The version that it was to be a change of is gone: what was written is kept.
+    // RELEASE comes after close(2) has returned.
+    wait_until(Duration::from_secs(20), "bytes and sidecar", || {
+        !b.lost_and_found().is_empty() && !b.sidecars().is_empty()
+    });
     assert_eq!(b.lost_and_found(), [b"\0\0\0\0BBB"]);
     let sidecar = b.sidecars().remove(0);
     assert!(sidecar.contains("\"key\": \"f\""), "{sidecar}");
