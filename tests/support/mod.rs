@@ -21,6 +21,7 @@ pub mod hands;
 pub mod mount;
 pub mod plan;
 pub mod programs;
+pub mod proxy;
 pub mod servers;
 pub mod sys;
 

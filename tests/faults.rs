@@ -1,0 +1,171 @@
+//! Requests that fail before, while and after the server applied them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use support::data::{MIB, assert_same_bytes};
+use support::proxy::{Fault, Proxy};
+use support::{Mount, MountBuilder, Server, pattern, sys, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(30);
+/// More than any number of attempts.
+const ALWAYS: usize = 1_000_000;
+const INTERNAL_ERROR_IN_200: Fault = Fault::Answer(200, "InternalError");
+
+fn behind_a_proxy() -> (MountBuilder, Proxy) {
+    let proxy = Proxy::before(Server::shared());
+    let plan = Mount::builder()
+        .set("--endpoint-url", &proxy.endpoint)
+        .args(["--copy-part-size", "5MiB", "--part-size", "5MiB"]);
+    (plan, proxy)
+}
+
+/// One life of files that takes every kind of request, and what must come of it.
+fn live(mount: &Mount, round: &str) {
+    let (small, big) = (pattern(3000, 1), pattern(11 * MIB, 2));
+    let path = |name: &str| mount.path(format!("{round}-{name}"));
+    let object = |name: &str| mount.object(&format!("{round}-{name}"));
+    fs::write(path("small"), &small).unwrap();
+    fs::write(path("big"), &big).unwrap();
+    let exclusive = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+    sys::close(sys::open(path("claimed"), exclusive).unwrap()).unwrap();
+    fs::rename(path("small"), path("moved")).unwrap();
+    fs::rename(path("big"), path("big.moved")).unwrap();
+    fs::write(path("gone"), b"x").unwrap();
+    fs::remove_file(path("gone")).unwrap();
+    fs::create_dir(path("d")).unwrap();
+    fs::remove_dir(path("d")).unwrap();
+    assert_same_bytes(&fs::read(path("moved")).unwrap(), &small, round);
+    assert_same_bytes(&fs::read(path("big.moved")).unwrap(), &big, round);
+    assert_same_bytes(&object("moved").unwrap(), &small, round);
+    assert_same_bytes(&object("big.moved").unwrap(), &big, round);
+    assert_eq!(object("claimed").unwrap(), b"", "{round}");
+    for name in ["small", "big", "gone"] {
+        assert!(!path(name).exists(), "{round}: {name}");
+        assert_eq!(object(name), None, "{round}: {name}");
+    }
+}
+
+const CHANGES: [&str; 8] = [
+    "PutObject",
+    "CopyObject",
+    "DeleteObject",
+    "CreateMultipartUpload",
+    "UploadPart",
+    "UploadPartCopy",
+    "CompleteMultipartUpload",
+    "ListObjectsV2",
+];
+
+#[track_caller]
+fn one_fault_of_each_kind_shows_nowhere(fault: Fault) {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.start();
+    for op in CHANGES.into_iter().chain(["GetObject", "HeadObject"]) {
+        proxy.fail(op, fault, 1);
+        live(&mount, op);
+    }
+    assert!(mount.lost_and_found().is_empty());
+    for op in CHANGES {
+        assert!(proxy.seen(op) > 0, "{op} is never sent");
+    }
+}
+
+#[test]
+fn a_request_that_never_arrived_is_sent_again() {
+    one_fault_of_each_kind_shows_nowhere(Fault::Reset);
+}
+
+#[test]
+fn a_request_that_was_applied_and_whose_answer_was_lost_is_applied_once() {
+    one_fault_of_each_kind_shows_nowhere(Fault::LoseAnswer);
+}
+
+#[test]
+fn half_an_answer_is_none() {
+    one_fault_of_each_kind_shows_nowhere(Fault::CutAnswer);
+}
+
+#[test]
+fn a_request_that_arrives_twice_counts_once() {
+    one_fault_of_each_kind_shows_nowhere(Fault::Twice);
+}
+
+#[test]
+fn a_server_that_says_500_or_503_is_asked_again() {
+    one_fault_of_each_kind_shows_nowhere(Fault::Answer(503, "SlowDown"));
+    one_fault_of_each_kind_shows_nowhere(Fault::Answer(500, "InternalError"));
+}
+
+#[test]
+fn a_copy_or_completion_that_answers_200_with_an_error_is_sent_again() {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.start();
+    for op in ["CopyObject", "UploadPartCopy", "CompleteMultipartUpload"] {
+        proxy.fail(op, INTERNAL_ERROR_IN_200, 1);
+        live(&mount, op);
+    }
+}
+
+#[test]
+fn a_copy_that_goes_on_answering_200_with_an_error_fails_the_rename_and_leaves_the_source() {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.args(["--request-timeout", "2s"]).start();
+    let (small, big) = (pattern(100, 1), pattern(11 * MIB, 2));
+    fs::write(mount.path("small"), &small).unwrap();
+    fs::write(mount.path("big"), &big).unwrap();
+    for op in ["CopyObject", "UploadPartCopy", "CompleteMultipartUpload"] {
+        proxy.fail(op, INTERNAL_ERROR_IN_200, ALWAYS);
+    }
+    for (name, body) in [("small", &small), ("big", &big)] {
+        let moved = fs::rename(mount.path(name), mount.path("moved"));
+        assert!(moved.is_err(), "{name}");
+        assert!(!mount.path("moved").exists());
+        assert_same_bytes(&fs::read(mount.path(name)).unwrap(), body, name);
+        assert_same_bytes(&mount.object(name).unwrap(), body, name);
+    }
+    assert_eq!(mount.keys(), ["big", "small"]);
+    proxy.heal();
+    fs::rename(mount.path("big"), mount.path("moved")).unwrap();
+    assert_same_bytes(&mount.object("moved").unwrap(), &big, "healed");
+}
+
+#[test]
+fn a_daemon_killed_between_copy_and_delete_loses_nothing() {
+    let (plan, proxy) = behind_a_proxy();
+    let mut mount = plan.start();
+    let body = pattern(5000, 3);
+    fs::write(mount.path("f"), &body).unwrap();
+    proxy.fail("DeleteObject", Fault::Stall, ALWAYS);
+    let (from, to) = (mount.path("f"), mount.path("moved"));
+    let renaming = std::thread::spawn(move || fs::rename(from, to));
+    wait_until(WITHIN, "the delete", || proxy.seen("DeleteObject") > 0);
+    mount.kill9();
+    assert!(renaming.join().unwrap().is_err(), "nothing was answered");
+    proxy.heal();
+    mount.remount();
+    for name in ["f", "moved"] {
+        assert_same_bytes(&fs::read(mount.path(name)).unwrap(), &body, name);
+    }
+    fs::rename(mount.path("f"), mount.path("moved")).unwrap();
+    assert_eq!(mount.keys(), ["moved"]);
+}
+
+#[test]
+fn a_lost_answer_does_not_hide_that_another_client_was_first() {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.start();
+    let exclusive = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+    let file = sys::open(mount.path("f"), exclusive).unwrap();
+    std::io::Write::write_all(&mut &file, b"ours").unwrap();
+    mount.put_object("f", b"theirs");
+    proxy.fail("PutObject", Fault::LoseAnswer, 1);
+    assert_eq!(sys::errno(sys::close(file)), libc::EEXIST);
+    assert_eq!(mount.object("f").unwrap(), b"theirs");
+    wait_until(WITHIN, "the bytes in lost+found", || {
+        mount.lost_and_found() == [b"ours"]
+    });
+}

@@ -1,0 +1,223 @@
+//! A proxy between daemon and server that fails the requests that a test names.
+//!
+//! Each connection carries one request: request and answer pass through whole,
+//! so that a fault lies before, during or after the server applied the request.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::servers::Server;
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection ends before the server sees it.
+    Reset,
+    /// The server applies it; the connection ends without the answer.
+    LoseAnswer,
+    /// The server applies it; half of the answer arrives.
+    CutAnswer,
+    /// The server gets it twice; the second answer arrives.
+    Twice,
+    /// This status with this error code; the server does not see it.
+    Answer(u16, &'static str),
+    /// Nothing until the proxy goes; the server does not see it.
+    Stall,
+}
+
+#[derive(Debug)]
+struct Planned {
+    op: &'static str,
+    fault: Fault,
+    /// Requests of the kind that pass first, and that fail then.
+    skip: usize,
+    times: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    planned: Vec<Planned>,
+    seen: Vec<&'static str>,
+    gone: bool,
+}
+
+/// Listens on a port of its own for as long as it lives.
+#[derive(Debug)]
+pub struct Proxy {
+    pub endpoint: String,
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Proxy {
+    pub fn before(server: &Server) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let upstream = server.endpoint.strip_prefix("http://").unwrap().to_owned();
+        let shared: Arc<(Mutex<State>, Condvar)> = Arc::default();
+        let of_thread = shared.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (shared, upstream) = (of_thread.clone(), upstream.clone());
+                if shared.0.lock().gone {
+                    return;
+                }
+                std::thread::spawn(move || pass(stream?, &upstream, &shared));
+            }
+        });
+        Self { endpoint, shared }
+    }
+
+    /// Fails the next `times` requests of a kind, such as `PutObject`.
+    pub fn fail(&self, op: &'static str, fault: Fault, times: usize) {
+        self.fail_after(op, 0, fault, times);
+    }
+
+    /// As `fail`, after `skip` that pass.
+    pub fn fail_after(&self, op: &'static str, skip: usize, fault: Fault, times: usize) {
+        let mut state = self.shared.0.lock();
+        state.planned.push(Planned {
+            op,
+            fault,
+            skip,
+            times,
+        });
+    }
+
+    /// Lets everything pass again.
+    pub fn heal(&self) {
+        self.shared.0.lock().planned.clear();
+    }
+
+    /// Requests of a kind that came, failed ones too.
+    pub fn seen(&self, op: &str) -> usize {
+        let state = self.shared.0.lock();
+        state.seen.iter().filter(|seen| **seen == op).count()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.0.lock().gone = true;
+        self.shared.1.notify_all();
+    }
+}
+
+impl State {
+    fn fault_of(&mut self, op: &'static str) -> Option<Fault> {
+        self.seen.push(op);
+        let mut matching = self.planned.iter_mut().filter(|planned| planned.op == op);
+        let planned = matching.find(|planned| planned.times > 0)?;
+        if planned.skip > 0 {
+            planned.skip -= 1;
+            return None;
+        }
+        planned.times -= 1;
+        Some(planned.fault)
+    }
+}
+
+fn pass(
+    mut client: TcpStream,
+    upstream: &str,
+    (state, gone): &(Mutex<State>, Condvar),
+) -> io::Result<()> {
+    let (head, body) = read_request(&mut client)?;
+    let fault = state.lock().fault_of(operation(&head));
+    match fault {
+        None => client.write_all(&forward(upstream, &head, &body)?),
+        Some(Fault::Reset) => Ok(()),
+        Some(Fault::LoseAnswer) => forward(upstream, &head, &body).map(drop),
+        Some(Fault::CutAnswer) => {
+            let answer = forward(upstream, &head, &body)?;
+            client.write_all(&answer[..answer.len() - answer.len() / 4])
+        }
+        Some(Fault::Twice) => {
+            forward(upstream, &head, &body)?;
+            client.write_all(&forward(upstream, &head, &body)?)
+        }
+        Some(Fault::Answer(status, code)) => client.write_all(error(status, code).as_bytes()),
+        Some(Fault::Stall) => {
+            gone.wait_while(&mut state.lock(), |state| !state.gone);
+            Ok(())
+        }
+    }
+}
+
+fn error(status: u16, code: &str) -> String {
+    let body = format!(
+        "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planned</Message></Error>"
+    );
+    format!(
+        "HTTP/1.1 {status} Planned\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn read_request(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    if header(&head, "expect").is_some() {
+        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    assert!(header(&head, "transfer-encoding").is_none(), "{head}");
+    let len = header(&head, "content-length").map_or(0, |len| len.parse().unwrap());
+    let mut body = vec![0; len];
+    client.read_exact(&mut body)?;
+    Ok((head, body))
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    let found = lines.find(|(found, _)| found.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.trim())
+}
+
+/// The whole answer, which ends with its connection.
+fn forward(upstream: &str, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut server = TcpStream::connect(upstream)?;
+    let lines = head.trim_end().lines();
+    let kept: Vec<&str> = lines
+        .filter(|line| !line.to_ascii_lowercase().starts_with("connection:"))
+        .collect();
+    let head = format!("{}\r\nConnection: close\r\n\r\n", kept.join("\r\n"));
+    server.write_all(head.as_bytes())?;
+    server.write_all(body)?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// The S3 operation that a request is. Source: Amazon S3 API Reference, "Actions".
+fn operation(head: &str) -> &'static str {
+    let (method, rest) = head.split_once(' ').unwrap();
+    let target = rest.split(' ').next().unwrap();
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let has = |name: &str| {
+        let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap());
+        names.any(|found| found == name)
+    };
+    let copies = header(head, "x-amz-copy-source").is_some();
+    match method {
+        "PUT" if has("partNumber") && copies => "UploadPartCopy",
+        "PUT" if has("partNumber") => "UploadPart",
+        "PUT" if copies => "CopyObject",
+        "PUT" => "PutObject",
+        "POST" if has("uploads") => "CreateMultipartUpload",
+        "POST" if has("uploadId") => "CompleteMultipartUpload",
+        "POST" if has("delete") => "DeleteObjects",
+        "DELETE" if has("uploadId") => "AbortMultipartUpload",
+        "DELETE" => "DeleteObject",
+        "HEAD" => "HeadObject",
+        "GET" if has("list-type") => "ListObjectsV2",
+        "GET" => "GetObject",
+        other => panic!("{other} {target}"),
+    }
+}
