@@ -117,3 +117,62 @@ fn an_append_to_a_big_object_keeps_all_of_it() {
     assert_same_bytes(&mount.object("f").unwrap(), &want, "the object");
     assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &want, "the file");
 }
+
+#[test]
+fn an_edit_of_a_long_object_sends_the_parts_that_changed_and_copies_the_rest() {
+    let mount = Mount::builder()
+        .args(["--part-size", "5MiB", "--log", "info,mediafs=debug"])
+        .start();
+    let mut body = pattern(42 * MIB, 5);
+    mount.put_object("f", &body);
+    mount.wait_for("f", "the file", |path| path.exists());
+    let requests = || ["UploadPart", "UploadPartCopy", "GetObject"].map(|op| mount.requests(op));
+
+    let mut appended = File::options().append(true).open(mount.path("f"));
+    appended.as_mut().unwrap().write_all(b"appended").unwrap();
+    sys::close(appended.unwrap()).unwrap();
+    body.extend(b"appended");
+    assert_same_bytes(&mount.object("f").unwrap(), &body, "appended");
+    let [sent, copied, read] = requests();
+    assert_eq!(
+        (sent, copied),
+        (1, 1),
+        "the last part, and the others at once"
+    );
+    assert!(read <= 2, "{read} reads for the rest of a part");
+
+    let edited = sys::open(mount.path("f"), libc::O_RDWR).unwrap();
+    edited.write_all_at(b"edited", 21 * MIB as u64).unwrap();
+    sys::close(edited).unwrap();
+    body[21 * MIB..21 * MIB + 6].copy_from_slice(b"edited");
+    assert_same_bytes(&mount.object("f").unwrap(), &body, "edited");
+    let [sent, copied, _] = requests();
+    assert_eq!(
+        (sent, copied),
+        (2, 3),
+        "one part, and those before and behind it"
+    );
+
+    let before = requests();
+    let cut = sys::open(mount.path("f"), libc::O_RDWR).unwrap();
+    cut.set_len(33 * MIB as u64 + 7).unwrap();
+    sys::close(cut).unwrap();
+    body.truncate(33 * MIB + 7);
+    assert_same_bytes(&mount.object("f").unwrap(), &body, "cut");
+    let [sent, copied, read] = requests();
+    assert_eq!((sent, copied, read), (before[0], before[1] + 1, before[2]));
+    assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &body, "read");
+}
+
+#[test]
+fn a_long_object_that_another_client_replaces_during_an_edit_is_not_mixed_with_it() {
+    let mount = Mount::builder().args(["--part-size", "5MiB"]).start();
+    mount.put_object("f", &pattern(22 * MIB, 5));
+    mount.wait_for("f", "the file", |path| path.exists());
+    let edited = sys::open(mount.path("f"), libc::O_RDWR).unwrap();
+    edited.write_all_at(b"edited", 11 * MIB as u64).unwrap();
+    let theirs = pattern(22 * MIB, 6);
+    mount.put_object("f", &theirs);
+    assert_eq!(sys::errno(sys::close(edited)), libc::ESTALE);
+    assert_same_bytes(&mount.object("f").unwrap(), &theirs, "theirs");
+}

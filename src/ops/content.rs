@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::error::FsError;
 use crate::read_path::{ObjectId, Reader};
 use crate::store::WriteCondition;
-use crate::write_path::{ByteSource, Segment, Stage, StageFile};
+use crate::write_path::{ByteSource, Segment, Stage, StageFile, StoredRange};
 
 /// What shows where a stage has no bytes of its own.
 #[derive(Debug, Clone)]
@@ -162,6 +162,24 @@ impl ByteSource for SealedSource<'_> {
             Ok(bytes)
         } else {
             Err(FsError::Corrupt)
+        }
+    }
+
+    fn stored(&self, range: Range<u64>) -> Option<StoredRange> {
+        let mut pieces = Vec::new();
+        plan_staged(
+            &self.sealed.stage,
+            &self.sealed.base,
+            range.clone(),
+            &mut pieces,
+        );
+        match pieces.as_slice() {
+            [Piece::Object(object, stored)] if *stored == range => Some(StoredRange {
+                key: object.key.clone(),
+                etag: object.etag.clone(),
+                range,
+            }),
+            _ => None,
         }
     }
 }

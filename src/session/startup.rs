@@ -144,7 +144,12 @@ pub fn compose(
         namespace,
         reader: Reader::new(store.clone(), reading),
         spool,
-        uploader: Uploader::new(store.clone(), part_size, config.upload_concurrency),
+        uploader: Uploader::new(
+            store.clone(),
+            part_size,
+            copy_part_size,
+            config.upload_concurrency,
+        ),
         copier: Copier::new(store.clone(), copy_part_size),
         store,
     };

@@ -26,6 +26,10 @@ impl CopyPartSize {
             .then_some(Self(bytes))
     }
 
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+
     /// Part size with which `PART_COUNT_LIMIT` parts hold the object.
     fn for_len(self, len: u64) -> u64 {
         self.0.max(len.div_ceil(u64::from(PART_COUNT_LIMIT)))

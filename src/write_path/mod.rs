@@ -6,6 +6,7 @@
 
 mod copier;
 mod lost_found;
+mod parts;
 mod spool;
 mod stage;
 mod uploader;
@@ -13,6 +14,7 @@ mod uploader;
 pub use crate::journal::{Durable, SealedBase, SealedStage, StageId};
 pub use copier::{Copier, CopyHeaders, CopyPartSize, CopyTask};
 pub use lost_found::{LostReason, Remnant};
+pub use parts::{PartSize, StoredRange};
 pub use spool::{Recovered, Spool, SpoolError, StageFile};
 pub use stage::{Segment, Stage};
-pub use uploader::{ByteSource, Earlier, PartSize, UploadTarget, Uploader};
+pub use uploader::{ByteSource, Earlier, UploadTarget, Uploader};

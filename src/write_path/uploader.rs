@@ -1,4 +1,5 @@
-//! Uploads: one PUT for small files, parts in parallel for longer ones.
+//! Uploads: one PUT for small files, parts in parallel for longer ones; what an
+//! edit left alone is copied inside the store.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,47 +9,23 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 
+use super::copier::CopyPartSize;
+use super::parts::{Part, PartSize, StoredRange, plan_parts};
 use crate::error::FsError;
 use crate::store::{
     CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, GetRequest, HeadRequest,
-    Key, ObjectHeaders, ObjectStore, PART_COUNT_LIMIT, PART_MIN_BYTES, PartNumber, PutRequest,
-    StoreError, StoreErrorKind, UploadId, UploadPartRequest, WriteCondition,
+    Key, ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreError, StoreErrorKind, UploadId,
+    UploadPartCopyRequest, UploadPartRequest, WriteCondition,
 };
-
-/// Largest part that is sent from memory; with 10,000 parts it bounds the object.
-const PART_MAX_BYTES: u64 = 512 << 20;
-
-/// Size of the parts of an upload, but for very long files, whose parts grow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartSize(u64);
-
-impl PartSize {
-    /// Takes 5 MiB, the least that S3 allows, to 512 MiB.
-    pub fn new(bytes: u64) -> Option<Self> {
-        (PART_MIN_BYTES..=PART_MAX_BYTES)
-            .contains(&bytes)
-            .then_some(Self(bytes))
-    }
-
-    /// Part size with which `PART_COUNT_LIMIT` parts hold the file. Errors: `TooLarge`.
-    fn for_len(self, len: u64) -> Result<u64, FsError> {
-        let least = len
-            .div_ceil(u64::from(PART_COUNT_LIMIT))
-            .next_multiple_of(1 << 20);
-        let part = self.0.max(least);
-        if part > PART_MAX_BYTES {
-            Err(FsError::TooLarge)
-        } else {
-            Ok(part)
-        }
-    }
-}
 
 /// Bytes to upload.
 #[async_trait]
 pub trait ByteSource: Send + Sync {
     /// Exactly the bytes of a range.
     async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError>;
+
+    /// Where in the store exactly the bytes of a range are, if they are.
+    fn stored(&self, range: Range<u64>) -> Option<StoredRange>;
 }
 
 /// What an upload makes.
@@ -99,6 +76,7 @@ impl From<StoreError> for Failed {
 pub struct Uploader {
     store: Arc<dyn ObjectStore>,
     part_size: PartSize,
+    copy_part_size: CopyPartSize,
     concurrency: usize,
     /// One permit a MiB of parts in memory.
     memory: Semaphore,
@@ -106,13 +84,20 @@ pub struct Uploader {
 }
 
 impl Uploader {
-    /// At most `concurrency` parts of `part_size` are in memory at once.
-    pub fn new(store: Arc<dyn ObjectStore>, part_size: PartSize, concurrency: usize) -> Self {
+    /// At most `concurrency` parts of `part_size` are in memory at once; what
+    /// the store has already is copied there in parts of up to `copy_part_size`.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        part_size: PartSize,
+        copy_part_size: CopyPartSize,
+        concurrency: usize,
+    ) -> Self {
         let memory_mib =
-            u32::try_from(mib(part_size.0) * concurrency as u64).unwrap_or(u32::MAX >> 4);
+            u32::try_from(mib(part_size.bytes()) * concurrency as u64).unwrap_or(u32::MAX >> 4);
         Self {
             store,
             part_size,
+            copy_part_size,
             concurrency,
             memory: Semaphore::new(memory_mib as usize),
             memory_mib,
@@ -182,9 +167,9 @@ impl Uploader {
         };
         let mut at = 0;
         while at < target.len {
-            let range = at..target.len.min(at + self.part_size.0);
+            let range = at..target.len.min(at + self.part_size.bytes());
             at = range.end;
-            let _memory = self.reserve(2 * self.part_size.0).await;
+            let _memory = self.reserve(2 * self.part_size.bytes()).await;
             let request = GetRequest {
                 key: target.key.clone(),
                 range: Some(range.clone()),
@@ -214,7 +199,7 @@ impl Uploader {
         target: &UploadTarget,
         source: &dyn ByteSource,
     ) -> Result<ETag, Failed> {
-        if target.len <= self.part_size.0 {
+        if target.len <= self.part_size.bytes() {
             let _memory = self.reserve(target.len).await;
             let request = PutRequest {
                 key: target.key.clone(),
@@ -246,18 +231,11 @@ impl Uploader {
         upload: &UploadId,
         part_bytes: u64,
     ) -> Result<ETag, Failed> {
-        let count = target.len.div_ceil(part_bytes);
-        let parts: Vec<CompletedPart> = stream::iter(0..count)
-            .map(|index| {
-                let start = index * part_bytes;
-                self.upload_part(
-                    target,
-                    source,
-                    upload,
-                    index,
-                    start..target.len.min(start + part_bytes),
-                )
-            })
+        let plan = plan_parts(target.len, part_bytes, self.copy_part_size, |range| {
+            source.stored(range)
+        });
+        let parts: Vec<CompletedPart> = stream::iter((1..).zip(plan))
+            .map(|(number, part)| self.upload_part(target, source, upload, number, part))
             .buffered(self.concurrency)
             .try_collect()
             .await?;
@@ -275,22 +253,34 @@ impl Uploader {
         target: &UploadTarget,
         source: &dyn ByteSource,
         upload: &UploadId,
-        index: u64,
-        range: Range<u64>,
+        number: u16,
+        part: Part,
     ) -> Result<CompletedPart, FsError> {
-        let number = u16::try_from(index + 1)
-            .ok()
-            .and_then(PartNumber::new)
-            .ok_or(FsError::TooLarge)?;
-        let _memory = self.reserve(range.end - range.start).await;
-        let body = source.read(range).await?;
-        let request = UploadPartRequest {
-            key: target.key.clone(),
-            upload: upload.clone(),
-            number,
-            body,
-        };
-        Ok(self.store.upload_part(request).await?)
+        let number = PartNumber::new(number).ok_or(FsError::TooLarge)?;
+        let (key, upload) = (target.key.clone(), upload.clone());
+        match part {
+            Part::Send(range) => {
+                let _memory = self.reserve(range.end - range.start).await;
+                let request = UploadPartRequest {
+                    key,
+                    upload,
+                    number,
+                    body: source.read(range).await?,
+                };
+                Ok(self.store.upload_part(request).await?)
+            }
+            Part::Copy(stored) => {
+                let request = UploadPartCopyRequest {
+                    source: stored.key,
+                    source_if_match: stored.etag,
+                    range: stored.range,
+                    target: key,
+                    upload,
+                    number,
+                };
+                Ok(self.store.upload_part_copy(request).await?)
+            }
+        }
     }
 
     async fn reserve(&self, bytes: u64) -> Option<tokio::sync::SemaphorePermit<'_>> {
@@ -303,23 +293,4 @@ impl Uploader {
 
 fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_grow_so_that_ten_thousand_hold_the_file() {
-        let size = PartSize::new(8 << 20).unwrap();
-        assert_eq!(size.for_len(100 << 20).unwrap(), 8 << 20);
-        let len = 1 << 40;
-        let part = size.for_len(len).unwrap();
-        assert!(len.div_ceil(part) <= u64::from(PART_COUNT_LIMIT));
-        assert!(matches!(
-            size.for_len(u64::MAX >> 8),
-            Err(FsError::TooLarge)
-        ));
-        assert!(PartSize::new(PART_MIN_BYTES - 1).is_none());
-    }
 }
