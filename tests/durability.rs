@@ -237,3 +237,34 @@ fn a_file_sealed_when_the_daemon_was_killed_is_uploaded_by_the_next_one() {
     uploaded(&mount, "f", b"whole");
     spool_is_empty(&mount);
 }
+
+#[test]
+fn a_full_spool_is_enospc_at_write_and_has_room_again_once_uploads_end() {
+    let server = Server::private();
+    let mount = disk(Mount::on(&server))
+        .args(["--spool-size", "4MiB"])
+        .start();
+    fs::write(mount.path("before"), b"x").unwrap();
+    uploaded(&mount, "before", b"x");
+    assert_eq!(fs::read(mount.path("before")).unwrap(), b"x");
+    server.freeze();
+    let body = pattern(3 * MIB, 1);
+    fs::write(mount.path("first"), &body).unwrap();
+    let mut second = File::create(mount.path("second")).unwrap();
+    second.write_all(&pattern(MIB, 2)).unwrap();
+    let refused = second.write_all(&pattern(MIB, 3));
+    assert_eq!(sys::errno(refused), libc::ENOSPC);
+    // All else goes on; what is written already may be written again.
+    second.write_all_at(b"again", 0).unwrap();
+    assert_eq!(fs::read(mount.path("before")).unwrap(), b"x");
+    assert_same_bytes(&fs::read(mount.path("first")).unwrap(), &body, "queued");
+
+    server.thaw();
+    uploaded(&mount, "first", &body);
+    wait_until(Duration::from_secs(20), "room", || {
+        second.write_all_at(&pattern(2 * MIB, 4), 0).is_ok()
+    });
+    sys::close(second).unwrap();
+    uploaded(&mount, "second", &pattern(2 * MIB, 4));
+    spool_is_empty(&mount);
+}

@@ -52,6 +52,7 @@ pub struct Config {
     pub block_size_bytes: u64,
     pub memory_cache_bytes: u64,
     pub spool_dir: PathBuf,
+    pub spool_limit_bytes: u64,
     pub durability: DurabilityConfig,
     pub part_size_bytes: u64,
     pub copy_part_size_bytes: u64,
@@ -198,6 +199,7 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
         block_size_bytes: options.block_size.map_or(1 << 20, |size| size.0),
         memory_cache_bytes: options.memory_cache.map_or(256 << 20, |size| size.0),
+        spool_limit_bytes: spool_limit(options.spool_size)?,
         durability: options.durability.unwrap_or(DurabilityConfig::S3),
         part_size_bytes: options.part_size.map_or(8 << 20, |size| size.0),
         copy_part_size_bytes: options.copy_part_size.map_or(512 << 20, |size| size.0),
@@ -233,6 +235,14 @@ fn at_least_a_second(key: &'static str, period: Option<Period>) -> Result<Durati
         Err((key, "must be at least 1s".to_owned()))
     } else {
         Ok(period)
+    }
+}
+
+fn spool_limit(size: Option<ByteSize>) -> Result<u64, Wrong> {
+    match size {
+        None => Ok(u64::MAX),
+        Some(size) if size.0 < 1 << 20 => Err(("spool-size", "must be at least 1MiB".to_owned())),
+        Some(size) => Ok(size.0),
     }
 }
 

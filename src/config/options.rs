@@ -111,6 +111,10 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<PathBuf>,
+    /// Most bytes in the spool: writes beyond it fail with ENOSPC until uploads end [default: the disk's]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool_size: Option<ByteSize>,
     /// When close and fsync return [default: s3]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]

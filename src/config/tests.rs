@@ -83,6 +83,11 @@ fn a_bad_value_names_its_key_and_its_file() {
         told.contains("request-timeout") && told.contains("m.toml"),
         "{told}"
     );
+    let told = error("spool-size = \"10KiB\"\n");
+    assert!(
+        told.contains("spool-size") && told.contains("at least 1MiB"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -307,7 +307,7 @@ mod tests {
 
     fn file() -> (tempfile::TempDir, Arc<OpenFile>) {
         let dir = tempfile::tempdir().unwrap();
-        let (spool, _) = Spool::open(dir.path()).unwrap();
+        let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
         let table = Arc::new(InodeTable::default());
         let name = Name::from_segment("f").unwrap();
         let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();

@@ -107,7 +107,7 @@ pub fn compose(
     let part_size = part_size.context("--part-size must be from 5MiB to 512MiB")?;
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
-    let (spool, recovered) = Spool::open(&config.spool_dir)?;
+    let (spool, recovered) = Spool::open(&config.spool_dir, config.spool_limit_bytes)?;
     let journal = spool.journal().clone();
     let left = journal.doomed();
     let store = Arc::new(Deferred::new(

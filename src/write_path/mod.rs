@@ -7,6 +7,7 @@
 mod copier;
 mod lost_found;
 mod parts;
+mod room;
 mod spool;
 mod stage;
 mod uploader;

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::fs::FlockOperation;
 
 use super::lost_found::{LostFound, LostReason, Remnant};
+use super::room::{Room, Share};
 use crate::journal::{
     Durable, Journal, JournalError, Known, Record, SealedStage, StageId, sync_dir,
 };
@@ -49,6 +50,7 @@ pub struct Spool {
     lost_found: LostFound,
     journal: Arc<Journal>,
     next_id: AtomicU64,
+    room: Arc<Room>,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -61,6 +63,7 @@ pub struct StageFile {
     id: StageId,
     file: File,
     path: PathBuf,
+    share: Share,
     /// The spool does not have it any more.
     gone: AtomicBool,
 }
@@ -70,17 +73,23 @@ impl StageFile {
         self.id
     }
 
+    /// What the stage takes of the spool.
+    pub(super) fn share(&self) -> &Share {
+        &self.share
+    }
+
     pub(super) fn handle(&self) -> &File {
         &self.file
     }
 }
 
 impl Spool {
-    /// Opens a spool for this process alone and makes it where there is none.
+    /// Opens a spool for this process alone and makes it where there is none;
+    /// its stages hold at most `limit_bytes` together.
     ///
     /// Returns what an earlier process had sealed, in the order of sealing;
     /// other stages that it left go to lost+found.
-    pub fn open(path: &Path) -> Result<(Self, Vec<Recovered>), SpoolError> {
+    pub fn open(path: &Path, limit_bytes: u64) -> Result<(Self, Vec<Recovered>), SpoolError> {
         let io_error = |source| SpoolError::Io {
             path: path.to_owned(),
             source,
@@ -96,6 +105,7 @@ impl Spool {
             lost_found,
             journal,
             next_id: AtomicU64::new(first_id()),
+            room: Arc::new(Room::new(limit_bytes)),
             _lock: lock,
         };
         let recovered = spool.recover().map_err(io_error)?;
@@ -136,6 +146,7 @@ impl Spool {
             id,
             file,
             path,
+            share: self.room.share(),
             gone: AtomicBool::new(false),
         }))
     }
@@ -278,20 +289,20 @@ mod tests {
     #[test]
     fn two_daemons_cannot_share_a_spool() {
         let dir = tempfile::tempdir().unwrap();
-        let (first, _) = Spool::open(dir.path()).unwrap();
-        let error = Spool::open(dir.path()).unwrap_err().to_string();
+        let (first, _) = Spool::open(dir.path(), u64::MAX).unwrap();
+        let error = Spool::open(dir.path(), u64::MAX).unwrap_err().to_string();
         assert!(
             error.contains(&format!("pid {}", std::process::id())),
             "{error}"
         );
         drop(first);
-        assert!(Spool::open(dir.path()).is_ok());
+        assert!(Spool::open(dir.path(), u64::MAX).is_ok());
     }
 
     #[test]
     fn a_sealed_stage_is_recovered_with_its_bytes_and_an_open_one_is_kept_with_its_key() {
         let dir = tempfile::tempdir().unwrap();
-        let (spool, _) = Spool::open(dir.path()).unwrap();
+        let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
         let key = Key::new("k");
         let open = spool.create(Some(&Key::new("open"))).unwrap();
         std::os::unix::fs::FileExt::write_all_at(open.handle(), b"half", 0).unwrap();
@@ -310,7 +321,7 @@ mod tests {
         spool.seal(&stage, sealed.clone(), Durable::Yes).unwrap();
         drop((open, stage, spool));
 
-        let (spool, recovered) = Spool::open(dir.path()).unwrap();
+        let (spool, recovered) = Spool::open(dir.path(), u64::MAX).unwrap();
         assert_eq!(recovered.len(), 1);
         assert_eq!(recovered[0].sealed, sealed);
         assert_eq!(recovered[0].file.read(0..8).unwrap(), b"precious");
@@ -323,18 +334,18 @@ mod tests {
 
         spool.discard(&recovered[0].file);
         drop(spool);
-        let (_spool, recovered) = Spool::open(dir.path()).unwrap();
+        let (_spool, recovered) = Spool::open(dir.path(), u64::MAX).unwrap();
         assert!(recovered.is_empty(), "uploaded once, and never again");
     }
 
     #[test]
     fn what_a_crash_left_is_kept_in_lost_and_found() {
         let dir = tempfile::tempdir().unwrap();
-        let (spool, _) = Spool::open(dir.path()).unwrap();
+        let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
         let stage = spool.create(Some(&Key::new("k"))).unwrap();
         std::os::unix::fs::FileExt::write_all_at(stage.handle(), b"precious", 0).unwrap();
         drop((stage, spool));
-        Spool::open(dir.path()).unwrap();
+        Spool::open(dir.path(), u64::MAX).unwrap();
         assert_eq!(fs::read_dir(dir.path().join("stage")).unwrap().count(), 0);
         let kept: Vec<_> = fs::read_dir(dir.path().join("lost+found"))
             .unwrap()

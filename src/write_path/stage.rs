@@ -48,12 +48,14 @@ impl Stage {
 
     /// A stage as an earlier daemon left it.
     pub fn recovered(file: Arc<StageFile>, sealed: &SealedStage) -> Self {
-        Self {
+        let stage = Self {
             file,
             len: sealed.len,
             base_len: sealed.base_len,
             extents: sealed.written.iter().cloned().collect(),
-        }
+        };
+        stage.file.share().take_anyway(covered(&stage.extents));
+        stage
     }
 
     /// Below it, what is not written shows the base.
@@ -92,8 +94,7 @@ impl Stage {
         if data.is_empty() {
             return Ok(());
         }
-        self.file.handle().write_all_at(data, offset)?;
-        self.extents.insert(offset..end);
+        self.claim(offset..end, |file| file.handle().write_all_at(data, offset))?;
         self.len = self.len.max(end);
         Ok(())
     }
@@ -107,8 +108,8 @@ impl Stage {
             let bytes = data
                 .get(from..(gap.end - offset) as usize)
                 .ok_or(FsError::InvalidArgument)?;
-            self.file.handle().write_all_at(bytes, gap.start)?;
-            self.extents.insert(gap);
+            let at = gap.start;
+            self.claim(gap, |file| file.handle().write_all_at(bytes, at))?;
         }
         Ok(())
     }
@@ -121,7 +122,9 @@ impl Stage {
         // Bytes above the new end are gone for good, also when the file grows again.
         if len < self.len {
             self.file.handle().set_len(len)?;
+            let before = covered(&self.extents);
             self.extents.remove(len..u64::MAX);
+            self.file.share().give(before - covered(&self.extents));
         }
         self.base_len = self.base_len.min(len);
         self.len = len;
@@ -137,13 +140,25 @@ impl Stage {
             return Ok(());
         }
         let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(
-            self.file.handle(),
-            punch,
-            range.start,
-            range.end - range.start,
-        )
-        .map_err(io::Error::from)?;
+        let (start, len) = (range.start, range.end - range.start);
+        self.claim(range, |file| {
+            Ok(rustix::fs::fallocate(file.handle(), punch, start, len)?)
+        })
+    }
+
+    /// Makes a range local by `put`, as far as the spool has room for what is new of it.
+    fn claim(
+        &mut self,
+        range: Range<u64>,
+        put: impl FnOnce(&StageFile) -> io::Result<()>,
+    ) -> Result<(), FsError> {
+        let gaps = self.extents.gaps(&range);
+        let new = gaps.map(|gap| gap.end - gap.start).sum();
+        self.file.share().take(new)?;
+        if let Err(error) = put(&self.file) {
+            self.file.share().give(new);
+            return Err(error.into());
+        }
         self.extents.insert(range);
         Ok(())
     }
@@ -197,7 +212,7 @@ impl Stage {
                 match segment {
                     Segment::Local(range) => self.copy_from(earlier, range)?,
                     // The file has no bytes there, which reads as zeros.
-                    Segment::Zero(range) => self.extents.insert(range),
+                    Segment::Zero(range) => self.claim(range, |_| Ok(()))?,
                     Segment::Base(_) => {}
                 }
             }
@@ -216,6 +231,11 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Bytes in extents. Holes count too: what is punched may be written again.
+fn covered(extents: &RangeSet<u64>) -> u64 {
+    extents.iter().map(|range| range.end - range.start).sum()
 }
 
 impl StageFile {
@@ -248,7 +268,7 @@ mod tests {
     fn scratch() -> Scratch {
         let dir = tempfile::tempdir().unwrap();
         Scratch {
-            spool: Spool::open(dir.path()).unwrap().0,
+            spool: Spool::open(dir.path(), u64::MAX).unwrap().0,
             _dir: dir,
         }
     }

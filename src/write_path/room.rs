@@ -1,0 +1,92 @@
+//! How many bytes the stages of a spool may hold together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::FsError;
+
+/// The spool's bound, and what of it is taken.
+#[derive(Debug)]
+pub struct Room {
+    limit_bytes: u64,
+    taken_bytes: AtomicU64,
+}
+
+/// What one stage takes; given back when its file is closed for good.
+#[derive(Debug)]
+pub struct Share {
+    room: Arc<Room>,
+    bytes: AtomicU64,
+}
+
+impl Room {
+    pub fn new(limit_bytes: u64) -> Self {
+        Self {
+            limit_bytes,
+            taken_bytes: AtomicU64::new(0),
+        }
+    }
+
+    pub fn share(self: &Arc<Self>) -> Share {
+        Share {
+            room: self.clone(),
+            bytes: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Share {
+    /// Errors: `NoSpace` when the spool would hold more than it may.
+    pub fn take(&self, bytes: u64) -> Result<(), FsError> {
+        let limit = self.room.limit_bytes;
+        let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= limit);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let taken = self.room.taken_bytes.fetch_update(set, fetch, fits);
+        taken.map_err(|_| FsError::NoSpace)?;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes what is there already, whatever the bound.
+    pub fn take_anyway(&self, bytes: u64) {
+        self.room.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives back, at most what it has.
+    pub fn give(&self, bytes: u64) {
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let rest = |had: u64| Some(had.saturating_sub(bytes));
+        if let Ok(had) = self.bytes.fetch_update(set, fetch, rest) {
+            let given = had.min(bytes);
+            self.room.taken_bytes.fetch_sub(given, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.give(self.bytes.load(Ordering::Relaxed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_never_passes_the_bound_and_comes_back() {
+        let room = Arc::new(Room::new(10));
+        let (first, second) = (room.share(), room.share());
+        first.take(6).unwrap();
+        assert!(matches!(second.take(5), Err(FsError::NoSpace)));
+        second.take(4).unwrap();
+        first.give(2);
+        second.take(2).unwrap();
+        drop(first);
+        second.take(4).unwrap();
+        assert!(matches!(second.take(1), Err(FsError::NoSpace)));
+        drop(second);
+        assert_eq!(room.taken_bytes.load(Ordering::Relaxed), 0);
+    }
+}
