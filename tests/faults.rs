@@ -169,3 +169,29 @@ fn a_lost_answer_does_not_hide_that_another_client_was_first() {
         mount.lost_and_found() == [b"ours"]
     });
 }
+
+#[test]
+fn a_daemon_killed_during_a_directory_rename_loses_no_file() {
+    const FILES: usize = 30;
+    for (op, skip) in [("CopyObject", 10), ("DeleteObjects", 0)] {
+        let (plan, proxy) = behind_a_proxy();
+        let mut mount = plan.start();
+        for number in 0..FILES {
+            mount.put_object(&format!("d/{number}"), number.to_string().as_bytes());
+        }
+        mount.wait_for("d", "the directory", |path| path.is_dir());
+        proxy.fail_after(op, skip, Fault::Stall, ALWAYS);
+        let (from, to) = (mount.path("d"), mount.path("e"));
+        let renaming = std::thread::spawn(move || fs::rename(from, to));
+        wait_until(WITHIN, op, || proxy.seen(op) > skip);
+        mount.kill9();
+        assert!(renaming.join().unwrap().is_err(), "nothing was answered");
+        proxy.heal();
+        mount.remount();
+        for number in 0..FILES {
+            let found = ["d", "e"].map(|dir| fs::read(mount.path(format!("{dir}/{number}"))));
+            let bytes = found.iter().flatten().next();
+            assert_eq!(bytes.unwrap(), number.to_string().as_bytes(), "{op}");
+        }
+    }
+}
