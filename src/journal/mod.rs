@@ -1,5 +1,5 @@
-//! The journal: what the spool's stages are, and which objects are still to be
-//! deleted, for the start after a crash.
+//! The journal: what the spool's stages are, which objects are still to be
+//! deleted and which multipart uploads to be ended, for the start after a crash.
 //!
 //! A text file: a line that names format and version, then one line a record,
 //! each the CRC-32 of its JSON in hexadecimal, a space and the JSON. Records are
@@ -13,7 +13,7 @@
 
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 pub use record::{Record, SealedBase, SealedStage, StageId};
 
-use crate::store::{DeleteLog, Doomed, ETag, Key};
+use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
 
 /// Grows with every change that an older mediafs would misread.
 const VERSION: u32 = 1;
@@ -84,6 +84,7 @@ struct Inner {
 struct Live {
     stages: BTreeMap<StageId, Known>,
     doomed: BTreeMap<Key, Option<ETag>>,
+    uploads: BTreeSet<(Key, UploadId)>,
 }
 
 impl Journal {
@@ -132,6 +133,11 @@ impl Journal {
             .collect()
     }
 
+    /// Multipart uploads that are neither completed nor aborted.
+    pub fn uploads(&self) -> Vec<(Key, UploadId)> {
+        self.inner.lock().live.uploads.iter().cloned().collect()
+    }
+
     /// What was appended before outlives a power loss once this returns.
     pub fn sync(&self) -> io::Result<()> {
         let file = self.inner.lock().file.try_clone()?;
@@ -156,6 +162,13 @@ impl Journal {
             self.compact(&mut inner);
         }
         Ok(())
+    }
+
+    /// Appends what the next start can do without.
+    fn tell(&self, record: Record) {
+        if let Err(error) = self.append(record, Durable::No) {
+            tracing::warn!(%error, "not in the journal: the next mount looks again, or leaves an unfinished upload");
+        }
     }
 
     fn compact(&self, inner: &mut Inner) {
@@ -214,6 +227,12 @@ impl Live {
             Record::Deleted { key } => {
                 self.doomed.remove(&key);
             }
+            Record::Uploading { key, upload } => {
+                self.uploads.insert((key, upload));
+            }
+            Record::Uploaded { key, upload } => {
+                self.uploads.remove(&(key, upload));
+            }
         }
     }
 
@@ -229,11 +248,13 @@ impl Live {
             key: key.clone(),
             etag: etag.clone(),
         });
-        stages.chain(doomed)
+        let uploads = self.uploads.iter().cloned();
+        let uploads = uploads.map(|(key, upload)| Record::Uploading { key, upload });
+        stages.chain(doomed).chain(uploads)
     }
 }
 
-impl DeleteLog for Journal {
+impl StoreLog for Journal {
     fn doomed(&self, doomed: &Doomed) -> io::Result<()> {
         let Doomed { key, etag } = doomed.clone();
         self.append(Record::Doomed { key, etag }, Durable::No)
@@ -241,11 +262,16 @@ impl DeleteLog for Journal {
 
     fn settled(&self, keys: &[Key]) {
         for key in keys {
-            let key = key.clone();
-            if let Err(error) = self.append(Record::Deleted { key }, Durable::No) {
-                tracing::warn!(%error, "the journal does not know of a delete: the next mount looks again");
-            }
+            self.tell(Record::Deleted { key: key.clone() });
         }
+    }
+
+    fn upload_begun(&self, key: Key, upload: UploadId) {
+        self.tell(Record::Uploading { key, upload });
+    }
+
+    fn upload_ended(&self, key: Key, upload: UploadId) {
+        self.tell(Record::Uploaded { key, upload });
     }
 }
 

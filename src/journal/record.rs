@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{ETag, Key, ObjectHeaders, WriteCondition};
+use crate::store::{ETag, Key, ObjectHeaders, UploadId, WriteCondition};
 
 /// Names a stage file of the spool; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -41,6 +41,10 @@ pub enum Record {
     Doomed { key: Key, etag: Option<ETag> },
     /// The object is deleted, or will not be.
     Deleted { key: Key },
+    /// A multipart upload was created: its parts cost until it ends.
+    Uploading { key: Key, upload: UploadId },
+    /// The multipart upload is completed or aborted.
+    Uploaded { key: Key, upload: UploadId },
 }
 
 /// All that it takes to upload a stage in another life of the daemon.

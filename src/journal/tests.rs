@@ -55,7 +55,7 @@ fn an_object_to_be_deleted_is_known_until_it_is_deleted() {
     let journal = Journal::open(&path).unwrap();
     for key in ["a", "b"] {
         let (key, etag) = (Key::new(key), Some(ETag::new("e")));
-        DeleteLog::doomed(&journal, &Doomed { key, etag }).unwrap();
+        StoreLog::doomed(&journal, &Doomed { key, etag }).unwrap();
     }
     journal.settled(&[Key::new("a")]);
     drop(journal);
@@ -66,6 +66,24 @@ fn an_object_to_be_deleted_is_known_until_it_is_deleted() {
             (left[0].key.as_str(), &left[0].etag),
             ("b", &Some(ETag::new("e")))
         );
+    }
+}
+
+#[test]
+fn a_multipart_upload_is_known_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    let upload = |id: &str| (Key::new("k"), UploadId(id.to_owned()));
+    for id in ["1", "2"] {
+        let (key, upload) = upload(id);
+        journal.upload_begun(key, upload);
+    }
+    let (key, first) = upload("1");
+    journal.upload_ended(key, first);
+    drop(journal);
+    for _ in 0..2 {
+        assert_eq!(Journal::open(&path).unwrap().uploads(), [upload("2")]);
     }
 }
 

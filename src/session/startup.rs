@@ -14,8 +14,8 @@ use crate::ops::{
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
-    Deferred, FoldDirectories, ListRequest, Metered, ObjectStore, RequestCounters, Retry,
-    StoreError, StoreErrorKind,
+    Deferred, FoldDirectories, LeftUndone, ListRequest, Metered, ObjectStore, RequestCounters,
+    Retry, StoreError, StoreErrorKind,
 };
 use crate::write_path::{Copier, CopyPartSize, PartSize, Spool, Uploader};
 
@@ -109,7 +109,10 @@ pub fn compose(
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
     let (spool, recovered) = Spool::open(&config.spool_dir, config.spool_limit_bytes)?;
     let journal = spool.journal().clone();
-    let left = journal.doomed();
+    let left = LeftUndone {
+        doomed: journal.doomed(),
+        uploads: journal.uploads(),
+    };
     let store = Arc::new(Deferred::new(
         store,
         journal,

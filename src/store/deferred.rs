@@ -1,5 +1,5 @@
 //! Deletes that nobody waits for: gathered, sent in bulk, and until then the
-//! objects are not seen any more.
+//! objects are not seen any more. Multipart uploads that a crash left are aborted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,11 +26,20 @@ const LOOKS_AT_ONCE: usize = 16;
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Remembers what is to be deleted for the next daemon.
-pub trait DeleteLog: Send + Sync + fmt::Debug {
+/// Remembers for the next daemon what is to be deleted or aborted.
+pub trait StoreLog: Send + Sync + fmt::Debug {
     /// Errors: the disk's; nothing is to be deleted then.
     fn doomed(&self, doomed: &Doomed) -> io::Result<()>;
     fn settled(&self, keys: &[Key]);
+    fn upload_begun(&self, key: Key, upload: UploadId);
+    fn upload_ended(&self, key: Key, upload: UploadId);
+}
+
+/// What an earlier daemon left undone.
+#[derive(Debug, Default)]
+pub struct LeftUndone {
+    pub doomed: Vec<Doomed>,
+    pub uploads: Vec<(Key, UploadId)>,
 }
 
 /// An object to be deleted.
@@ -48,10 +57,11 @@ pub struct Doomed {
 #[derive(Debug)]
 pub struct Deferred {
     store: Arc<dyn ObjectStore>,
-    log: Arc<dyn DeleteLog>,
+    log: Arc<dyn StoreLog>,
     /// Longest wait of another request for deletes.
     patience: Duration,
     doomed: Mutex<BTreeMap<Key, Doom>>,
+    orphans: Mutex<Vec<(Key, UploadId)>>,
     wake: Notify,
     hurry: Notify,
     /// Keys that wait.
@@ -66,14 +76,14 @@ struct Doom {
 }
 
 impl Deferred {
-    /// `left` is what an earlier daemon was to delete.
     pub fn new(
         store: Arc<dyn ObjectStore>,
-        log: Arc<dyn DeleteLog>,
+        log: Arc<dyn StoreLog>,
         patience: Duration,
-        left: Vec<Doomed>,
+        left: LeftUndone,
     ) -> Self {
         let doomed: BTreeMap<Key, Doom> = left
+            .doomed
             .into_iter()
             .map(|Doomed { key, etag }| (key, Doom { etag, since: None }))
             .collect();
@@ -85,6 +95,7 @@ impl Deferred {
             patience,
             waiting: watch::Sender::new(doomed.len()),
             doomed: Mutex::new(doomed),
+            orphans: Mutex::new(left.uploads),
             wake,
             hurry: Notify::new(),
             failing: watch::Sender::new(false),
@@ -114,6 +125,7 @@ impl Deferred {
 
     /// Deletes what is doomed, as long as the run time lasts.
     pub async fn run(self: Arc<Self>) {
+        self.abort_orphans().await;
         let mut pause = PAUSE_FIRST;
         loop {
             self.wake.notified().await;
@@ -131,6 +143,17 @@ impl Deferred {
                 tracing::warn!(%error, ?pause, "objects not deleted yet: trying again");
                 tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 pause = (pause * 2).min(PAUSE_LIMIT);
+            }
+        }
+    }
+
+    /// What fails is left to the next daemon.
+    async fn abort_orphans(&self) {
+        let orphans = std::mem::take(&mut *self.orphans.lock());
+        for (key, upload) in orphans {
+            tracing::info!(%key, "aborting an upload that an earlier mediafs left unfinished");
+            if let Err(error) = self.abort_multipart(key, upload).await {
+                tracing::warn!(%error, "not aborted: the next mount tries again");
             }
         }
     }
@@ -319,7 +342,10 @@ impl ObjectStore for Deferred {
     ) -> Result<UploadId, StoreError> {
         self.wait_for_key(StoreOp::CreateMultipart, &request.key)
             .await?;
-        self.store.create_multipart(request).await
+        let key = request.key.clone();
+        let upload = self.store.create_multipart(request).await?;
+        self.log.upload_begun(key, upload.clone());
+        Ok(upload)
     }
 
     async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
@@ -337,11 +363,26 @@ impl ObjectStore for Deferred {
         &self,
         request: CompleteMultipartRequest,
     ) -> Result<PutAnswer, StoreError> {
-        self.store.complete_multipart(request).await
+        let (key, upload) = (request.key.clone(), request.upload.clone());
+        let answer = self.store.complete_multipart(request).await?;
+        self.log.upload_ended(key, upload);
+        Ok(answer)
     }
 
     async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
-        self.store.abort_multipart(key, upload).await
+        let outcome = self
+            .store
+            .abort_multipart(key.clone(), upload.clone())
+            .await;
+        let ended = match &outcome {
+            Ok(()) => true,
+            Err(error) => error.kind == StoreErrorKind::NotFound,
+        };
+        if ended {
+            self.log.upload_ended(key, upload);
+            return Ok(());
+        }
+        outcome
     }
 }
 
@@ -353,7 +394,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Log(Mutex<Vec<Key>>);
 
-    impl DeleteLog for Log {
+    impl StoreLog for Log {
         fn doomed(&self, doomed: &Doomed) -> io::Result<()> {
             self.0.lock().push(doomed.key.clone());
             Ok(())
@@ -362,6 +403,10 @@ mod tests {
         fn settled(&self, keys: &[Key]) {
             self.0.lock().retain(|key| !keys.contains(key));
         }
+
+        fn upload_begun(&self, _: Key, _: UploadId) {}
+
+        fn upload_ended(&self, _: Key, _: UploadId) {}
     }
 
     async fn put(store: &dyn ObjectStore, key: &str) -> ETag {
@@ -389,6 +434,10 @@ mod tests {
     fn deferred(store: &Arc<Memory>, left: Vec<Doomed>) -> (Arc<Deferred>, Arc<Log>) {
         let log = Arc::new(Log::default());
         let patience = Duration::from_secs(30);
+        let left = LeftUndone {
+            doomed: left,
+            ..LeftUndone::default()
+        };
         let store = Deferred::new(store.clone(), log.clone(), patience, left);
         (Arc::new(store), log)
     }

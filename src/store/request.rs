@@ -144,7 +144,7 @@ pub struct CreateMultipartRequest {
     pub headers: ObjectHeaders,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UploadId(pub String);
 
 /// 1 to `PART_COUNT_LIMIT`.

@@ -203,7 +203,14 @@ impl Client {
         self.runtime.block_on(request).unwrap();
     }
 
-    /// Multipart uploads that were begun and neither completed nor aborted.
+    /// Begins a multipart upload that nobody ends.
+    #[track_caller]
+    pub fn begin_upload(&self, bucket: &str, key: &str) {
+        let request = self.s3.create_multipart_upload().bucket(bucket).key(key);
+        self.runtime.block_on(request.send()).unwrap();
+    }
+
+    /// Keys of multipart uploads that were begun and neither completed nor aborted.
     #[track_caller]
     pub fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {
         let request = self.s3.list_multipart_uploads().bucket(bucket).send();
