@@ -20,7 +20,7 @@ fn what_django_saves_is_in_the_bucket_under_the_name_it_returned() {
     let told = run_python(PROGRAM, &[&mount.root, &uploads, count.as_ref()]);
     let wanted: BTreeMap<String, String> = serde_json::from_str(&told).unwrap();
     let saved: Vec<_> = wanted.keys().cloned().collect();
-    assert_eq!(mount.keys(), saved);
+    mount.wait_for_keys("what was saved", |keys| keys == saved);
     mount.remount();
     for (name, digest) in &wanted {
         assert_eq!(sha256(&mount.object(name).unwrap()), *digest, "{name}");

@@ -93,7 +93,7 @@ fn a_database_with_a_rollback_journal_keeps_whole_transactions_only() {
 
     mount.remount();
     assert_eq!(checked(&database), committed);
-    assert_eq!(mount.keys(), ["app.db"]);
+    mount.wait_for_keys("the database alone", |keys| keys == ["app.db"]);
     let copy = mount.scratch().join("copy.db");
     fs::write(&copy, mount.object("app.db").unwrap()).unwrap();
     assert_eq!(checked(&copy), committed);
