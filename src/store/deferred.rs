@@ -21,7 +21,7 @@ const BATCHES_AT_ONCE: usize = 4;
 /// Time for more deletes to come, unless somebody waits for those that are there.
 const GATHER: Duration = Duration::from_millis(100);
 /// Older deletes look first whether another client has put a new object.
-const LOOK_FROM: Duration = Duration::from_secs(30);
+const LOOK_FROM: Duration = Duration::from_secs(5);
 const LOOKS_AT_ONCE: usize = 16;
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
