@@ -123,9 +123,12 @@ impl Deferred {
         *self.failing.borrow()
     }
 
-    /// Deletes what is doomed, as long as the run time lasts.
+    /// Deletes what is doomed and aborts what was left, as long as the run time lasts.
     pub async fn run(self: Arc<Self>) {
-        self.abort_orphans().await;
+        tokio::join!(self.abort_orphans(), self.delete_doomed());
+    }
+
+    async fn delete_doomed(&self) {
         let mut pause = PAUSE_FIRST;
         loop {
             self.wake.notified().await;
