@@ -5,6 +5,7 @@
 
 mod background;
 mod mount;
+mod spool;
 
 use std::process::ExitCode;
 
@@ -22,7 +23,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Mount(mount::MountCommand),
+    Mount(Box<mount::MountCommand>),
+    Spool(spool::SpoolCommand),
 }
 
 /// Runs what the command line asks for.
@@ -30,6 +32,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Mount(command) => command.run(),
+        Command::Spool(command) => command.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,7 +17,7 @@ use figment::{Figment, error::Kind};
 pub use options::{
     AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, Options,
 };
-pub use target::Target;
+pub use target::{Target, state_base};
 pub use units::{ByteSize, FileMode, Period};
 
 const ENV_PREFIX: &str = "MEDIAFS_";

@@ -104,18 +104,21 @@ pub fn check_endpoint(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `/var/lib/mediafs/...` for root, else below the user's state directory; one for each mount.
+/// Holds a directory for each mount: `/var/lib/mediafs` for root, else below the
+/// user's state directory.
+pub fn state_base() -> Result<PathBuf, String> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/mediafs"));
+    }
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
+    let found = state.filter(|dir| dir.is_absolute()).or_else(home);
+    let found = found.ok_or("neither XDG_STATE_HOME nor HOME is set: pass --spool DIR")?;
+    Ok(found.join("mediafs"))
+}
+
+/// One for each mount, below `state_base`.
 pub fn default_spool(bucket: &str, prefix: &str, mountpoint: &Path) -> Result<PathBuf, String> {
-    let base = if rustix::process::geteuid().is_root() {
-        PathBuf::from("/var/lib/mediafs")
-    } else {
-        let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
-        let found = state.filter(|dir| dir.is_absolute()).or_else(home);
-        found
-            .ok_or("neither XDG_STATE_HOME nor HOME is set: pass --spool DIR")?
-            .join("mediafs")
-    };
     let mut hash = crc32fast::Hasher::new();
     for part in [
         bucket.as_bytes(),
@@ -125,7 +128,7 @@ pub fn default_spool(bucket: &str, prefix: &str, mountpoint: &Path) -> Result<Pa
         hash.update(part);
         hash.update(b"\0");
     }
-    Ok(base
+    Ok(state_base()?
         .join(format!("{bucket}-{:08x}", hash.finalize()))
         .join("spool"))
 }

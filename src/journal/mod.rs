@@ -95,11 +95,7 @@ impl Journal {
             path: path.to_owned(),
             source,
         };
-        let live = match fs::read(path) {
-            Ok(bytes) => replay(path, &bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Live::default(),
-            Err(error) => return Err(io_error(error)),
-        };
+        let live = read(path)?;
         let (file, bytes) = write_anew(path, &live).map_err(io_error)?;
         Ok(Self {
             path: path.to_owned(),
@@ -114,11 +110,12 @@ impl Journal {
 
     /// Stages that are not done, in the order in which they were begun.
     pub fn known(&self) -> Vec<(StageId, Known)> {
-        let inner = self.inner.lock();
-        let stages = inner.live.stages.iter();
-        stages
-            .map(|(stage, known)| (*stage, known.clone()))
-            .collect()
+        self.inner.lock().live.known()
+    }
+
+    /// The same, read from the file beside the daemon that appends to it.
+    pub fn peek(path: &Path) -> Result<Vec<(StageId, Known)>, JournalError> {
+        Ok(read(path)?.known())
     }
 
     /// Objects that are still to be deleted.
@@ -236,6 +233,13 @@ impl Live {
         }
     }
 
+    fn known(&self) -> Vec<(StageId, Known)> {
+        let stages = self.stages.iter();
+        stages
+            .map(|(stage, known)| (*stage, known.clone()))
+            .collect()
+    }
+
     /// Records that come to the same.
     fn records(&self) -> impl Iterator<Item = Record> {
         let stages = self.stages.iter().flat_map(|(stage, known)| {
@@ -272,6 +276,18 @@ impl StoreLog for Journal {
 
     fn upload_ended(&self, key: Key, upload: UploadId) {
         self.tell(Record::Uploaded { key, upload });
+    }
+}
+
+/// What a journal's file comes to; nothing, where there is none.
+fn read(path: &Path) -> Result<Live, JournalError> {
+    match fs::read(path) {
+        Ok(bytes) => replay(path, &bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Live::default()),
+        Err(source) => Err(JournalError::Io {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 

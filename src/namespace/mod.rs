@@ -187,8 +187,14 @@ impl Namespace {
         }
     }
 
+    /// A create did not reach the store: nothing is known of who has the name.
+    pub fn take_back(&self, inode: &Inode) {
+        self.distrust(inode);
+        self.vanish(inode);
+    }
+
     /// The inode has no name any more, whoever took it.
-    pub fn vanish(&self, inode: &Inode) {
+    fn vanish(&self, inode: &Inode) {
         if let Some((parent, name)) = self.table.place(inode.ino) {
             self.invalidations.entry(parent, &name);
         }

@@ -122,12 +122,14 @@ impl Ops {
         for found in recovered {
             let key = found.sealed.key.clone();
             let stage = found.file.clone();
+            let written = found.sealed.written.clone();
+            let over_a_base = found.sealed.base != SealedBase::Empty;
             if let Err(error) = self.recover_one(found) {
                 tracing::error!(%key, %error, "sealed bytes of an earlier mediafs have no place");
                 let remnant = Remnant {
                     key: Some(&key),
                     reason: LostReason::UploadFailed(error),
-                    written: None,
+                    written: over_a_base.then_some(written.as_slice()),
                 };
                 self.desk.spool.keep(&stage, &remnant);
             }

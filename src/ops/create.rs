@@ -145,7 +145,7 @@ impl Ops {
         if let Err(error) = outcome.await {
             file.orphan();
             self.close(&file, request.mode);
-            self.namespace.vanish(&inode);
+            self.namespace.take_back(&inode);
             return Err(error);
         }
         Ok((inode, file))

@@ -66,7 +66,7 @@ impl Ops {
         if stored {
             self.namespace.distrust(&file.inode);
         } else {
-            self.namespace.vanish(&file.inode);
+            self.namespace.take_back(&file.inode);
         }
     }
 }

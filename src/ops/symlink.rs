@@ -45,7 +45,7 @@ impl Ops {
         let link = self.namespace.create_local(&parent, name, Kind::Symlink)?;
         self.give_birth(&parent, &link, SYMLINK_MODE, maker);
         if let Err(error) = self.put_link(&parent, name, &link, target).await {
-            self.namespace.vanish(&link);
+            self.namespace.take_back(&link);
             return Err(error);
         }
         Ok(self.give_entry(&link))

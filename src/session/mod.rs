@@ -27,6 +27,7 @@ use crate::namespace::Invalidations;
 use crate::ops::Ops;
 use crate::store::RequestCounters;
 use mount::{MountSettings, Mounted, Sharing, UnmountMode, Unmounted};
+pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
 
 /// Pause between attempts to unmount what is still in use.
@@ -41,7 +42,10 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     } else {
         NonEmpty::Refuse
     };
-    let mountpoint = mountpoint::check(&config.mountpoint, non_empty)?;
+    let config = Config {
+        mountpoint: mountpoint::check(&config.mountpoint, non_empty)?,
+        ..config
+    };
     let runtime = Runtime::new().context("cannot start the run time")?;
     let counters = Arc::new(RequestCounters::default());
     let store = runtime.block_on(startup::connect(&config, counters.clone()))?;
@@ -57,7 +61,7 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
         },
         access: startup::access(&config),
     };
-    let (device, mounted) = mount::mount(&mountpoint, &settings)?;
+    let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
     let tasks = TaskTracker::new();
     let adapter = Adapter::new(ops.clone(), runtime.handle().clone(), tasks.clone());
     let mut fuse_config = fuser::Config::default();
@@ -82,7 +86,7 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
         });
     threads.context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
-    tracing::info!(mountpoint = %mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
+    tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
     ready();
     let outcome = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
     runtime.block_on(drain(&ops, &tasks, config.drain_timeout));

@@ -17,7 +17,7 @@ use crate::store::{
     Deferred, FoldDirectories, LeftUndone, ListRequest, Metered, ObjectStore, RequestCounters,
     Retry, StoreError, StoreErrorKind,
 };
-use crate::write_path::{Copier, CopyPartSize, PartSize, Spool, Uploader};
+use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Recovered, Spool, Uploader};
 
 /// A store for the configured bucket, checked with one request.
 pub async fn connect(
@@ -107,7 +107,7 @@ pub fn compose(
     let part_size = part_size.context("--part-size must be from 5MiB to 512MiB")?;
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
-    let (spool, recovered) = Spool::open(&config.spool_dir, config.spool_limit_bytes)?;
+    let (spool, recovered) = open_spool(config)?;
     let journal = spool.journal().clone();
     let left = LeftUndone {
         doomed: journal.doomed(),
@@ -159,6 +159,16 @@ pub fn compose(
     let (ops, queued) = Ops::new(parts, ops_settings(config));
     ops.recover(recovered);
     Ok((ops, queued))
+}
+
+fn open_spool(config: &Config) -> anyhow::Result<(Spool, Vec<Recovered>)> {
+    let (spool, recovered) = Spool::open(&config.spool_dir, config.spool_limit_bytes)?;
+    spool.note_mount(&MountNote {
+        bucket: config.bucket.clone(),
+        prefix: config.prefix.clone(),
+        mountpoint: config.mountpoint.clone(),
+    })?;
+    Ok((spool, recovered))
 }
 
 fn ops_settings(config: &Config) -> OpsSettings {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::spool::make_private_dir;
 use crate::error::FsError;
@@ -41,15 +41,39 @@ pub struct Remnant<'a> {
 }
 
 /// What stands beside kept bytes, as JSON.
-#[derive(Debug, Serialize)]
-struct Sidecar<'a> {
-    key: Option<&'a str>,
-    reason: String,
-    size_bytes: u64,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sidecar {
+    pub key: Option<Key>,
+    pub reason: String,
+    pub size_bytes: u64,
+    /// The bytes are all of a file that was closed or synced.
+    #[serde(default)]
+    pub whole: bool,
     /// Ranges in bytes, each with its first and the one after its last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    written: Option<Vec<[u64; 2]>>,
-    kept_at_unix_seconds: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Vec<[u64; 2]>>,
+    pub kept_at_unix_seconds: u64,
+}
+
+impl Sidecar {
+    /// Stands for one that is missing or damaged.
+    pub fn unreadable(kept: &Path) -> Self {
+        let metadata = fs::metadata(kept).ok();
+        let modified = metadata.as_ref().and_then(|it| it.modified().ok());
+        Self {
+            key: None,
+            reason: "unknown: its sidecar cannot be read".to_owned(),
+            size_bytes: metadata.map_or(0, |it| it.len()),
+            whole: false,
+            written: None,
+            kept_at_unix_seconds: modified.map_or(0, unix_seconds),
+        }
+    }
+}
+
+pub(super) fn unix_seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 #[derive(Debug)]
@@ -70,18 +94,18 @@ impl LostFound {
         let id = stage.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let kept = self.dir.join(id);
         let sidecar = Sidecar {
-            key: remnant.key.map(Key::as_str),
+            key: remnant.key.cloned(),
             reason: remnant.reason.to_string(),
             size_bytes: fs::metadata(stage)?.len(),
+            whole: matches!(remnant.reason, LostReason::UploadFailed(_))
+                && remnant.written.is_none(),
             written: remnant.written.map(|ranges| {
                 ranges
                     .iter()
                     .map(|range| [range.start, range.end])
                     .collect()
             }),
-            kept_at_unix_seconds: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |at| at.as_secs()),
+            kept_at_unix_seconds: unix_seconds(SystemTime::now()),
         };
         fs::write(
             kept.with_extension("json"),

@@ -5,6 +5,7 @@
 //! Locks: none of its own.
 
 mod copier;
+mod inspect;
 mod lost_found;
 mod parts;
 mod room;
@@ -14,6 +15,7 @@ mod uploader;
 
 pub use crate::journal::{Durable, SealedBase, SealedStage, StageId};
 pub use copier::{Copier, CopyHeaders, CopyPartSize, CopyTask};
+pub use inspect::{Entry, EntryState, MountNote, SpoolView};
 pub use lost_found::{LostReason, Remnant};
 pub use parts::{PartSize, StoredRange};
 pub use spool::{Recovered, Spool, SpoolError, StageFile};

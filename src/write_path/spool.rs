@@ -3,6 +3,7 @@
 //! ```text
 //! spool/lock         held by the one daemon that uses the spool
 //! spool/journal      what the stages are
+//! spool/mount.json   which mount they are of
 //! spool/stage/ID     staged bytes
 //! spool/lost+found/  bytes that could not be uploaded, each with a sidecar
 //! ```
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::FlockOperation;
 
+use super::inspect::MountNote;
 use super::lost_found::{LostFound, LostReason, Remnant};
 use super::room::{Room, Share};
 use crate::journal::{
@@ -30,6 +32,10 @@ pub enum SpoolError {
         "spool {path} is in use by another mediafs (pid {pid}): unmount that one first, or choose another --spool"
     )]
     InUse { path: PathBuf, pid: String },
+    #[error("stage {id} is what stage {by} was written over: discard {by} first")]
+    Needed { id: String, by: String },
+    #[error("{0} is no spool of mediafs")]
+    NotASpool(PathBuf),
     #[error("spool {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -46,6 +52,7 @@ pub struct Recovered {
 /// An open spool.
 #[derive(Debug)]
 pub struct Spool {
+    dir: PathBuf,
     stage_dir: PathBuf,
     lost_found: LostFound,
     journal: Arc<Journal>,
@@ -101,6 +108,7 @@ impl Spool {
         let lost_found = LostFound::open(&path.join("lost+found")).map_err(io_error)?;
         let journal = Arc::new(Journal::open(&path.join("journal"))?);
         let spool = Self {
+            dir: path.to_owned(),
             stage_dir,
             lost_found,
             journal,
@@ -110,6 +118,14 @@ impl Spool {
         };
         let recovered = spool.recover().map_err(io_error)?;
         Ok((spool, recovered))
+    }
+
+    /// Says which mount the spool is of, for those who look at it from outside.
+    pub fn note_mount(&self, note: &MountNote) -> Result<(), SpoolError> {
+        note.write(&self.dir).map_err(|source| SpoolError::Io {
+            path: self.dir.clone(),
+            source,
+        })
     }
 
     pub fn journal(&self) -> &Arc<Journal> {

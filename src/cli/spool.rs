@@ -1,0 +1,298 @@
+//! `mediafs spool`: what a mount has not brought to S3, and what to do with it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use clap::{Args, Subcommand};
+
+use crate::config::state_base;
+use crate::session::mount_at;
+use crate::write_path::{Entry, EntryState, SpoolView};
+
+/// Show and handle files that are not in S3 yet, or could not be uploaded
+///
+/// "waiting" is closed or synced, and uploaded by the mount. "writing" is open
+/// in a program. "kept" could not be uploaded, or was open when mediafs ended:
+/// retry, export or discard it.
+#[derive(Debug, Args)]
+pub struct SpoolCommand {
+    #[command(subcommand)]
+    action: Action,
+    /// Spool to look at; without it, those of every mount that has its default
+    #[arg(long, value_name = "DIR", global = true)]
+    spool: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List all files, oldest first
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one file: key, state, why it is kept, where its bytes are
+    Show {
+        id: String,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a kept file to its place in the mount, and forget it once it is there
+    Retry {
+        id: String,
+        /// Also replace a file that is there; of one of which only some ranges are
+        /// kept, write these and leave the rest as it is
+        #[arg(long)]
+        force: bool,
+    },
+    /// Copy the bytes of one file out of the spool, and leave it there
+    Export {
+        id: String,
+        /// A file that does not exist yet
+        file: PathBuf,
+    },
+    /// Remove one file for good
+    Discard { id: String },
+}
+
+impl SpoolCommand {
+    pub fn run(self) -> anyhow::Result<()> {
+        let views = views(self.spool)?;
+        match self.action {
+            Action::List { json } => list(&views, json),
+            Action::Show { id, json } => show(&find(&views, &id)?.1, json),
+            Action::Retry { id, force } => {
+                let (view, entry) = find(&views, &id)?;
+                retry(view, &entry, force)
+            }
+            Action::Export { id, file } => export(&find(&views, &id)?.1, &file),
+            Action::Discard { id } => {
+                let (view, entry) = find(&views, &id)?;
+                view.discard(&entry)?;
+                println!("{} discarded", describe(&entry));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn views(spool: Option<PathBuf>) -> anyhow::Result<Vec<SpoolView>> {
+    if let Some(dir) = spool {
+        let dir = std::path::absolute(dir)?;
+        let view = SpoolView::at(&dir);
+        return Ok(vec![view.context(
+            "name the directory that was given as --spool to 'mediafs mount'",
+        )?]);
+    }
+    let base = state_base().map_err(anyhow::Error::msg)?;
+    let states = match fs::read_dir(&base) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        states => states.with_context(|| format!("cannot read {}", base.display()))?,
+    };
+    let mut views = Vec::new();
+    for state in states {
+        // A state directory may lack a spool: the mount has one elsewhere.
+        if let Ok(view) = SpoolView::at(&state?.path().join("spool")) {
+            views.push(view);
+        }
+    }
+    Ok(views)
+}
+
+fn entries(views: &[SpoolView]) -> anyhow::Result<Vec<(&SpoolView, Entry)>> {
+    let mut found = Vec::new();
+    for view in views {
+        let entries = view.entries()?;
+        found.extend(entries.into_iter().map(|entry| (view, entry)));
+    }
+    Ok(found)
+}
+
+fn find<'a>(views: &'a [SpoolView], id: &str) -> anyhow::Result<(&'a SpoolView, Entry)> {
+    let found = entries(views)?
+        .into_iter()
+        .find(|(_, entry)| entry.id == id);
+    found.with_context(|| {
+        format!("no file {id} in the spool: it is uploaded or discarded, or 'mediafs spool list' names others; a spool elsewhere is named with --spool DIR")
+    })
+}
+
+fn list(views: &[SpoolView], json: bool) -> anyhow::Result<()> {
+    let entries: Vec<Entry> = entries(views)?
+        .into_iter()
+        .map(|(_, entry)| entry)
+        .collect();
+    if json {
+        return print(&serde_json::to_string_pretty(&entries)?);
+    }
+    if entries.is_empty() {
+        return print("nothing waits for S3, nothing is kept");
+    }
+    let mut text = format!(
+        "{:16}  {:7}  {:>10}  {:20}  KEY",
+        "ID", "STATE", "SIZE", "SINCE"
+    );
+    for entry in &entries {
+        let size = bytesize::ByteSize(entry.size_bytes).to_string();
+        text += &format!(
+            "\n{:16}  {:7}  {size:>10}  {:20}  {}",
+            entry.id,
+            state(entry.state),
+            since(entry),
+            key(entry),
+        );
+        if let Some(reason) = &entry.reason {
+            text += &format!(" ({reason})");
+        }
+    }
+    print(&text)
+}
+
+fn show(entry: &Entry, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print(&serde_json::to_string_pretty(entry)?);
+    }
+    let mut text = format!(
+        "id:     {}\nkey:    {}\nstate:  {}\nsize:   {} bytes\nsince:  {}\nfile:   {}",
+        entry.id,
+        key(entry),
+        state(entry.state),
+        entry.size_bytes,
+        since(entry),
+        entry.path.display(),
+    );
+    if let Some(reason) = &entry.reason {
+        text += &format!("\nreason: {reason}");
+    }
+    if let Some(written) = &entry.written {
+        let ranges: Vec<String> = written
+            .iter()
+            .map(|[from, to]| format!("{from}-{}", to.saturating_sub(1)))
+            .collect();
+        text += &format!("\nholds:  bytes {} of the file", ranges.join(", "));
+    }
+    print(&text)
+}
+
+fn export(entry: &Entry, file: &Path) -> anyhow::Result<()> {
+    let outcome = entry.export(file);
+    outcome.with_context(|| format!("cannot export to {}", file.display()))?;
+    println!("{} written to {}", describe(entry), file.display());
+    if !entry.whole {
+        eprintln!(
+            "mediafs: it is not all of the file: see 'mediafs spool show {}'",
+            entry.id
+        );
+    }
+    Ok(())
+}
+
+/// Writes a kept file through the mount, so that it gets there as any other does.
+fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<()> {
+    let id = &entry.id;
+    ensure!(
+        entry.state == EntryState::Kept,
+        "{} needs no retry: the mount uploads it by itself, as soon as it can",
+        describe(entry)
+    );
+    let export = format!("'mediafs spool export {id} FILE'");
+    if !entry.whole && !force {
+        bail!(
+            "{} is not all of a file that was closed: look at it with {export}, then pass --force to write what there is of it",
+            describe(entry)
+        );
+    }
+    let key = entry.key.as_ref();
+    let key = key.with_context(|| format!("its key is not known: get the bytes with {export}"))?;
+    let mount = view.mount();
+    let mount = mount.with_context(|| {
+        format!("it is not known which mount the spool is of: mount it once, or get the bytes with {export}")
+    })?;
+    let at = &mount.mountpoint;
+    let mounted = mount_at(at)?.filter(|mounted| mounted.fs_type == "fuse.mediafs");
+    ensure!(
+        mounted.is_some(),
+        "bucket {:?} is not mounted on {}: mount it first",
+        mount.bucket,
+        at.display()
+    );
+    let name = key.as_str().strip_prefix(&mount.prefix).map(Path::new);
+    let inside = name.filter(|name| {
+        name.components()
+            .all(|part| matches!(part, Component::Normal(_)))
+    });
+    let path = at
+        .join(inside.ok_or_else(|| anyhow!("key {key} is not in the mount on {}", at.display()))?);
+    if let Err(error) = write_back(entry, &path, force) {
+        let why = if error.kind() == io::ErrorKind::AlreadyExists {
+            "it exists: compare the two, then pass --force to replace it".to_owned()
+        } else {
+            error.to_string()
+        };
+        bail!(
+            "cannot write {}: {why}; the bytes stay in the spool",
+            path.display()
+        );
+    }
+    view.discard(entry)?;
+    println!("{} written to {}", describe(entry), path.display());
+    Ok(())
+}
+
+fn write_back(entry: &Entry, path: &Path, force: bool) -> io::Result<()> {
+    let mut from = File::open(&entry.path)?;
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match (&entry.written, force) {
+        (_, false) => options.create_new(true),
+        // The rest of the file was never here: what is there stays.
+        (Some(_), true) => options.create(true),
+        (None, true) => options.create(true).truncate(true),
+    };
+    let mut into = options.open(path)?;
+    let all = [[0, entry.size_bytes]];
+    for &[start, end] in entry.written.as_deref().unwrap_or(&all) {
+        from.seek(SeekFrom::Start(start))?;
+        into.seek(SeekFrom::Start(start))?;
+        io::copy(&mut (&mut from).take(end.saturating_sub(start)), &mut into)?;
+    }
+    // Its return says that the bytes are as safe as the mount makes them.
+    into.sync_all()
+}
+
+fn state(state: EntryState) -> &'static str {
+    match state {
+        EntryState::Writing => "writing",
+        EntryState::Waiting => "waiting",
+        EntryState::Kept => "kept",
+    }
+}
+
+fn since(entry: &Entry) -> String {
+    let at = UNIX_EPOCH + Duration::from_secs(entry.since_unix_seconds);
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+fn key(entry: &Entry) -> String {
+    let known = entry.key.as_ref();
+    known.map_or_else(|| "(not known)".to_owned(), ToString::to_string)
+}
+
+fn describe(entry: &Entry) -> String {
+    format!("{} ({})", entry.id, key(entry))
+}
+
+/// To a pipe whose reader may have gone.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}

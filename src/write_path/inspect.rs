@@ -1,0 +1,261 @@
+//! What a spool holds, seen from outside: beside the daemon that uses it, or without one.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::lost_found::{Sidecar, unix_seconds};
+use super::spool::{Spool, SpoolError};
+use crate::journal::{Journal, SealedBase, StageId};
+use crate::store::Key;
+
+/// Which mount a spool is of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountNote {
+    pub bucket: String,
+    /// Empty, or ends in `/`.
+    pub prefix: String,
+    pub mountpoint: PathBuf,
+}
+
+impl MountNote {
+    pub(super) fn write(&self, spool: &Path) -> io::Result<()> {
+        let beside = spool.join("mount.new");
+        fs::write(&beside, serde_json::to_vec_pretty(self)?)?;
+        fs::rename(beside, spool.join("mount.json"))
+    }
+}
+
+/// How far bytes have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryState {
+    /// A program has the file open and is writing it, or the daemon that it wrote to is dead.
+    Writing,
+    /// Closed or synced; the mount uploads it.
+    Waiting,
+    /// In lost+found: only a person gets it out.
+    Kept,
+}
+
+/// One file of a spool.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    pub id: String,
+    pub state: EntryState,
+    pub key: Option<Key>,
+    pub size_bytes: u64,
+    pub since_unix_seconds: u64,
+    /// Why it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The bytes are all of a file that was closed or synced.
+    pub whole: bool,
+    /// Where they are not: ranges in bytes, each with its first and the one after its last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<Vec<[u64; 2]>>,
+    pub spool: PathBuf,
+    #[serde(rename = "file")]
+    pub path: PathBuf,
+}
+
+/// A spool to look at.
+#[derive(Debug)]
+pub struct SpoolView {
+    dir: PathBuf,
+}
+
+impl SpoolView {
+    /// Errors: `NotASpool`.
+    pub fn at(dir: &Path) -> Result<Self, SpoolError> {
+        if !dir.join("stage").is_dir() {
+            return Err(SpoolError::NotASpool(dir.to_owned()));
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+        })
+    }
+
+    /// Which mount uses it, or did; unknown for a spool of an early mediafs.
+    pub fn mount(&self) -> Option<MountNote> {
+        let text = fs::read(self.dir.join("mount.json")).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// What is in it, oldest first.
+    pub fn entries(&self) -> Result<Vec<Entry>, SpoolError> {
+        let mut entries = self.staged()?;
+        entries.extend(self.kept().map_err(|source| self.io_error(source))?);
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(entries)
+    }
+
+    /// Removes an entry for good.
+    ///
+    /// Errors: `InUse`, for what waits while a daemon may be uploading it.
+    pub fn discard(&self, entry: &Entry) -> Result<(), SpoolError> {
+        match entry.state {
+            EntryState::Kept => {
+                // The bytes first: a sidecar without bytes is passed over.
+                fs::remove_file(&entry.path)
+                    .and_then(|()| fs::remove_file(entry.path.with_extension("json")))
+                    .map_err(|source| self.io_error(source))
+            }
+            EntryState::Waiting | EntryState::Writing => {
+                let (spool, recovered) = Spool::open(&self.dir, u64::MAX)?;
+                let is_it = |id: StageId| id.to_string() == entry.id;
+                let needs_it =
+                    |base: &SealedBase| matches!(base, SealedBase::Stage(id) if is_it(*id));
+                if let Some(needing) = recovered.iter().find(|it| needs_it(&it.sealed.base)) {
+                    return Err(SpoolError::Needed {
+                        id: entry.id.clone(),
+                        by: needing.sealed.stage.to_string(),
+                    });
+                }
+                if let Some(it) = recovered.iter().find(|it| is_it(it.sealed.stage)) {
+                    spool.discard(&it.file);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn staged(&self) -> Result<Vec<Entry>, SpoolError> {
+        let mut entries = Vec::new();
+        for (id, known) in Journal::peek(&self.dir.join("journal"))? {
+            let path = self.dir.join("stage").join(id.to_string());
+            // One that is done meanwhile.
+            let Ok(metadata) = fs::metadata(&path) else {
+                continue;
+            };
+            let sealed = known.sealed.as_ref();
+            let whole = sealed.is_some_and(|sealed| sealed.base == SealedBase::Empty);
+            let ranges = sealed.filter(|_| !whole).map(|sealed| &sealed.written);
+            entries.push(Entry {
+                id: id.to_string(),
+                state: sealed.map_or(EntryState::Writing, |_| EntryState::Waiting),
+                key: Some(known.key.clone()),
+                size_bytes: sealed.map_or(metadata.len(), |sealed| sealed.len),
+                since_unix_seconds: metadata.modified().map_or(0, unix_seconds),
+                reason: None,
+                whole,
+                written: ranges.map(|ranges| {
+                    let pairs = ranges.iter().map(|range| [range.start, range.end]);
+                    pairs.collect()
+                }),
+                spool: self.dir.clone(),
+                path,
+            });
+        }
+        Ok(entries)
+    }
+
+    fn kept(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let dir = self.dir.join("lost+found");
+        let names = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(entries),
+            names => names?,
+        };
+        for name in names {
+            let path = name?.path();
+            if path.extension().is_some() {
+                continue;
+            }
+            let sidecar = fs::read(path.with_extension("json")).ok();
+            let sidecar: Option<Sidecar> =
+                sidecar.and_then(|text| serde_json::from_slice(&text).ok());
+            let sidecar = sidecar.unwrap_or_else(|| Sidecar::unreadable(&path));
+            entries.push(Entry {
+                id: path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
+                state: EntryState::Kept,
+                key: sidecar.key,
+                size_bytes: sidecar.size_bytes,
+                since_unix_seconds: sidecar.kept_at_unix_seconds,
+                reason: Some(sidecar.reason),
+                whole: sidecar.whole,
+                written: sidecar.written,
+                spool: self.dir.clone(),
+                path,
+            });
+        }
+        Ok(entries)
+    }
+
+    fn io_error(&self, source: io::Error) -> SpoolError {
+        SpoolError::Io {
+            path: self.dir.clone(),
+            source,
+        }
+    }
+}
+
+impl Entry {
+    /// Copies the bytes to a file that does not exist yet. Where not all of the
+    /// file is here, what is missing reads as zeros.
+    pub fn export(&self, to: &Path) -> io::Result<()> {
+        let mut from = File::open(&self.path)?;
+        let mut into = File::options().write(true).create_new(true).open(to)?;
+        io::copy(&mut from, &mut into)?;
+        into.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Durable, SealedStage};
+    use crate::store::{ObjectHeaders, WriteCondition};
+    use std::os::unix::fs::FileExt;
+
+    fn seal(spool: &Spool, key: &str, base: SealedBase) -> StageId {
+        let stage = spool.create(Some(&Key::new(key))).unwrap();
+        FileExt::write_all_at(stage.handle(), b"bytes", 0).unwrap();
+        let sealed = SealedStage {
+            stage: stage.id(),
+            key: Key::new(key),
+            headers: ObjectHeaders::default(),
+            condition: WriteCondition::Always,
+            len: 5,
+            base_len: 0,
+            written: std::iter::once(0..5).collect(),
+            base,
+        };
+        spool.seal(&stage, sealed, Durable::No).unwrap();
+        stage.id()
+    }
+
+    #[test]
+    fn what_waits_is_discarded_only_without_a_daemon_and_when_nothing_builds_on_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
+        let first = seal(&spool, "k", SealedBase::Empty);
+        seal(&spool, "k", SealedBase::Stage(first));
+        let view = SpoolView::at(dir.path()).unwrap();
+        let entries = view.entries().unwrap();
+        assert_eq!(entries.len(), 2);
+        assert!(entries[0].whole && !entries[1].whole);
+
+        let error = view.discard(&entries[0]).unwrap_err();
+        assert!(matches!(error, SpoolError::InUse { .. }), "{error}");
+        drop(spool);
+        let error = view.discard(&entries[0]).unwrap_err();
+        assert!(matches!(error, SpoolError::Needed { .. }), "{error}");
+        view.discard(&entries[1]).unwrap();
+        view.discard(&entries[0]).unwrap();
+        assert!(view.entries().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_is_no_spool_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = SpoolView::at(dir.path()).unwrap_err();
+        assert!(matches!(error, SpoolError::NotASpool(_)));
+    }
+}
