@@ -268,3 +268,60 @@ fn a_full_spool_is_enospc_at_write_and_has_room_again_once_uploads_end() {
     uploaded(&mount, "second", &pattern(2 * MIB, 4));
     spool_is_empty(&mount);
 }
+
+/// Flips one bit of the only stage in the spool, as a bad disk does.
+#[track_caller]
+fn flip_a_bit(mount: &Mount, at: u64) {
+    let stages = fs::read_dir(mount.scratch().join("spool/stage")).unwrap();
+    let paths: Vec<_> = stages.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(paths.len(), 1);
+    let stage = File::options()
+        .read(true)
+        .write(true)
+        .open(&paths[0])
+        .unwrap();
+    let mut byte = [0];
+    stage.read_exact_at(&mut byte, at).unwrap();
+    stage.write_all_at(&[byte[0] ^ 4], at).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_in_the_spool_is_never_uploaded_nor_served() {
+    let server = Server::private();
+    let mut mount = disk(Mount::on(&server)).start();
+    assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 0);
+    server.freeze();
+    let body = pattern(3 * MIB, 5);
+    fs::write(mount.path("f"), &body).unwrap();
+    flip_a_bit(&mount, MIB as u64 + 5);
+    mount.kill9();
+    // What the journal says of the bytes is enough to find it.
+    server.thaw();
+    mount.remount();
+    wait_until(Duration::from_secs(60), "the bytes in lost+found", || {
+        mount.sidecars().len() == 1
+    });
+    assert!(mount.sidecars()[0].contains("do not match their checksum"));
+    assert!(mount.keys().is_empty());
+    let log = mount.log();
+    assert!(log.contains("the disk has changed these bytes"), "{log}");
+    assert_eq!(mount.lost_and_found()[0].len(), body.len());
+}
+
+#[test]
+fn a_flipped_bit_under_an_open_file_is_eio_to_reader_and_close() {
+    let mount = Mount::builder().start();
+    let body = pattern(MIB, 5);
+    let mut file = sys::open(mount.path("f"), O_RDWR | O_CREAT).unwrap();
+    file.write_all(&body).unwrap();
+    flip_a_bit(&mount, 300_000);
+    let mut part = [0; 100];
+    // Past the kernel's cache.
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let outcome = file.read_exact_at(&mut part, 299_990);
+    assert_eq!(sys::errno(outcome), libc::EIO);
+    file.read_exact_at(&mut part, 700_000).unwrap();
+    assert_eq!(part, body[700_000..700_100]);
+    assert_eq!(sys::errno(sys::close(file)), libc::EIO);
+    assert!(mount.keys().is_empty());
+}

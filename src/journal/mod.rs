@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-pub use record::{Record, SealedBase, SealedStage, StageId};
+pub use record::{BlockSum, Record, SealedBase, SealedStage, StageId};
 
 use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
 

@@ -60,7 +60,31 @@ pub struct SealedStage {
     pub base_len: u64,
     /// Ranges of bytes that the stage file holds.
     pub written: Vec<Range<u64>>,
+    /// Checksums of what is written. A mediafs that had none left none.
+    #[serde(default)]
+    pub sums: Vec<BlockSum>,
     pub base: SealedBase,
+}
+
+/// Checksum of a run of bytes of a stage file; as `[start, end, crc32]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u64, u32)", into = "(u64, u64, u32)")]
+pub struct BlockSum {
+    pub start: u64,
+    pub end: u64,
+    pub crc32: u32,
+}
+
+impl From<(u64, u64, u32)> for BlockSum {
+    fn from((start, end, crc32): (u64, u64, u32)) -> Self {
+        Self { start, end, crc32 }
+    }
+}
+
+impl From<BlockSum> for (u64, u64, u32) {
+    fn from(sum: BlockSum) -> Self {
+        (sum.start, sum.end, sum.crc32)
+    }
 }
 
 /// What shows where a sealed stage holds nothing.

@@ -17,6 +17,7 @@ fn sealed(id: u64, key: &str) -> Record {
         len: 10,
         base_len: 0,
         written: vec![0..4, 6..10],
+        sums: vec![(0, 10, 7).into()],
         base: SealedBase::Empty,
     }))
 }

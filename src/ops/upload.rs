@@ -78,6 +78,7 @@ impl Ops {
             len: sealed.stage.len(),
             base_len: sealed.stage.base_len(),
             written: sealed.stage.written(),
+            sums: sealed.stage.file().sums(),
             base: sealed.base.as_sealed(),
         };
         let (desk, stage) = (self.desk.clone(), sealed.stage.file().clone());

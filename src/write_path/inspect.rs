@@ -212,11 +212,10 @@ mod tests {
     use super::*;
     use crate::journal::{Durable, SealedStage};
     use crate::store::{ObjectHeaders, WriteCondition};
-    use std::os::unix::fs::FileExt;
 
     fn seal(spool: &Spool, key: &str, base: SealedBase) -> StageId {
         let stage = spool.create(Some(&Key::new(key))).unwrap();
-        FileExt::write_all_at(stage.handle(), b"bytes", 0).unwrap();
+        stage.write(0, b"bytes").unwrap();
         let sealed = SealedStage {
             stage: stage.id(),
             key: Key::new(key),
@@ -225,6 +224,7 @@ mod tests {
             len: 5,
             base_len: 0,
             written: std::iter::once(0..5).collect(),
+            sums: stage.sums(),
             base,
         };
         spool.seal(&stage, sealed, Durable::No).unwrap();

@@ -4,6 +4,7 @@
 //! Must not know: inodes, handles, the block cache, FUSE.
 //! Locks: none of its own.
 
+mod block_sums;
 mod copier;
 mod inspect;
 mod lost_found;
@@ -11,6 +12,7 @@ mod parts;
 mod room;
 mod spool;
 mod stage;
+mod stage_file;
 mod uploader;
 
 pub use crate::journal::{Durable, SealedBase, SealedStage, StageId};
@@ -18,6 +20,7 @@ pub use copier::{Copier, CopyHeaders, CopyPartSize, CopyTask};
 pub use inspect::{Entry, EntryState, MountNote, SpoolView};
 pub use lost_found::{LostReason, Remnant};
 pub use parts::{PartSize, StoredRange};
-pub use spool::{Recovered, Spool, SpoolError, StageFile};
+pub use spool::{Recovered, Spool, SpoolError};
 pub use stage::{Segment, Stage};
+pub use stage_file::StageFile;
 pub use uploader::{ByteSource, Earlier, UploadTarget, Uploader};

@@ -13,15 +13,16 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FlockOperation;
 
 use super::inspect::MountNote;
 use super::lost_found::{LostFound, LostReason, Remnant};
-use super::room::{Room, Share};
+use super::room::Room;
+use super::stage_file::StageFile;
 use crate::journal::{
-    Durable, Journal, JournalError, Known, Record, SealedStage, StageId, sync_dir,
+    BlockSum, Durable, Journal, JournalError, Known, Record, SealedStage, StageId, sync_dir,
 };
 use crate::store::Key;
 
@@ -60,34 +61,6 @@ pub struct Spool {
     room: Arc<Room>,
     /// Locked for as long as it is open.
     _lock: File,
-}
-
-/// The local file of one stage.
-///
-/// It stays on disk until `Spool::discard`: what a crash leaves is found at the next start.
-#[derive(Debug)]
-pub struct StageFile {
-    id: StageId,
-    file: File,
-    path: PathBuf,
-    share: Share,
-    /// The spool does not have it any more.
-    gone: AtomicBool,
-}
-
-impl StageFile {
-    pub fn id(&self) -> StageId {
-        self.id
-    }
-
-    /// What the stage takes of the spool.
-    pub(super) fn share(&self) -> &Share {
-        &self.share
-    }
-
-    pub(super) fn handle(&self) -> &File {
-        &self.file
-    }
 }
 
 impl Spool {
@@ -147,7 +120,7 @@ impl Spool {
             self.journal
                 .append(Record::Begun { stage, key }, Durable::No)?;
         }
-        let file = self.open_stage(id, OpenOptions::new().create_new(true));
+        let file = self.open_stage(id, OpenOptions::new().create_new(true), &[]);
         let file = file.inspect_err(|_| self.done(id))?;
         if key.is_none() {
             self.discard(&file);
@@ -155,16 +128,16 @@ impl Spool {
         Ok(file)
     }
 
-    fn open_stage(&self, id: StageId, options: &mut OpenOptions) -> io::Result<Arc<StageFile>> {
+    fn open_stage(
+        &self,
+        id: StageId,
+        options: &mut OpenOptions,
+        sums: &[BlockSum],
+    ) -> io::Result<Arc<StageFile>> {
         let path = self.stage_dir.join(id.to_string());
         let file = options.read(true).write(true).mode(0o600).open(&path)?;
-        Ok(Arc::new(StageFile {
-            id,
-            file,
-            path,
-            share: self.room.share(),
-            gone: AtomicBool::new(false),
-        }))
+        let share = self.room.share();
+        Ok(Arc::new(StageFile::new(id, file, path, share, sums)))
     }
 
     /// Notes that a stage is to be uploaded, by the next daemon if not by this one.
@@ -172,7 +145,7 @@ impl Spool {
     /// With `Durable::Yes` it outlives a power loss once this returns.
     pub fn seal(&self, file: &StageFile, sealed: SealedStage, durable: Durable) -> io::Result<()> {
         if durable == Durable::Yes {
-            file.file.sync_data()?;
+            file.sync()?;
             sync_dir(&self.stage_dir)?;
         }
         self.journal
@@ -183,30 +156,30 @@ impl Spool {
     ///
     /// Readers that still hold it go on.
     pub fn discard(&self, file: &StageFile) {
-        if file.gone.swap(true, Ordering::Relaxed) {
+        if file.set_gone() {
             return;
         }
-        if let Err(error) = fs::remove_file(&file.path) {
-            tracing::warn!(path = %file.path.display(), %error, "stage not removed");
+        if let Err(error) = fs::remove_file(file.path()) {
+            tracing::warn!(path = %file.path().display(), %error, "stage not removed");
         }
-        self.done(file.id);
+        self.done(file.id());
     }
 
     /// Keeps the bytes of a stage that could not be uploaded.
     pub fn keep(&self, file: &StageFile, remnant: &Remnant<'_>) {
-        if file.gone.swap(true, Ordering::Relaxed) {
+        if file.set_gone() {
             return;
         }
         let reason = &remnant.reason;
-        match self.lost_found.take(&file.path, remnant) {
+        match self.lost_found.take(file.path(), remnant) {
             Ok(kept) => {
                 tracing::error!(
                     path = %kept.display(), key = remnant.key.map(Key::as_str), %reason, "not in S3: bytes kept"
                 );
-                self.done(file.id);
+                self.done(file.id());
             }
             Err(error) => tracing::error!(
-                path = %file.path.display(), %error, "not in S3: bytes stay in the spool"
+                path = %file.path().display(), %error, "not in S3: bytes stay in the spool"
             ),
         }
     }
@@ -225,7 +198,7 @@ impl Spool {
                 begun.insert(id, key);
                 continue;
             };
-            match self.open_stage(id, &mut OpenOptions::new()) {
+            match self.open_stage(id, &mut OpenOptions::new(), &sealed.sums) {
                 Ok(file) => recovered.push(Recovered { file, sealed }),
                 // Removing the file comes before saying so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -237,7 +210,7 @@ impl Spool {
         }
         for entry in fs::read_dir(&self.stage_dir)? {
             let path = entry?.path();
-            if recovered.iter().any(|found| found.file.path == path) {
+            if recovered.iter().any(|found| found.file.path() == path) {
                 continue;
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -321,9 +294,9 @@ mod tests {
         let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
         let key = Key::new("k");
         let open = spool.create(Some(&Key::new("open"))).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(open.handle(), b"half", 0).unwrap();
+        open.write(0, b"half").unwrap();
         let stage = spool.create(Some(&key)).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(stage.handle(), b"precious", 0).unwrap();
+        stage.write(0, b"precious").unwrap();
         let sealed = SealedStage {
             stage: stage.id(),
             key,
@@ -332,6 +305,7 @@ mod tests {
             len: 8,
             base_len: 0,
             written: vec![0..4, 4..8],
+            sums: stage.sums(),
             base: crate::journal::SealedBase::Empty,
         };
         spool.seal(&stage, sealed.clone(), Durable::Yes).unwrap();
@@ -359,7 +333,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
         let stage = spool.create(Some(&Key::new("k"))).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(stage.handle(), b"precious", 0).unwrap();
+        stage.write(0, b"precious").unwrap();
         drop((stage, spool));
         Spool::open(dir.path(), u64::MAX).unwrap();
         assert_eq!(fs::read_dir(dir.path().join("stage")).unwrap().count(), 0);

@@ -1,14 +1,11 @@
 //! Stages: bytes that are local and not yet in S3.
 
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use rangemap::RangeSet;
-use rustix::fs::FallocateFlags;
 
-use super::spool::StageFile;
+use super::stage_file::StageFile;
 use crate::error::FsError;
 use crate::journal::SealedStage;
 
@@ -94,7 +91,7 @@ impl Stage {
         if data.is_empty() {
             return Ok(());
         }
-        self.claim(offset..end, |file| file.handle().write_all_at(data, offset))?;
+        self.claim(offset..end, |file| file.write(offset, data))?;
         self.len = self.len.max(end);
         Ok(())
     }
@@ -109,7 +106,7 @@ impl Stage {
                 .get(from..(gap.end - offset) as usize)
                 .ok_or(FsError::InvalidArgument)?;
             let at = gap.start;
-            self.claim(gap, |file| file.handle().write_all_at(bytes, at))?;
+            self.claim(gap, |file| file.write(at, bytes))?;
         }
         Ok(())
     }
@@ -121,7 +118,7 @@ impl Stage {
         }
         // Bytes above the new end are gone for good, also when the file grows again.
         if len < self.len {
-            self.file.handle().set_len(len)?;
+            self.file.truncate(len)?;
             let before = covered(&self.extents);
             self.extents.remove(len..u64::MAX);
             self.file.share().give(before - covered(&self.extents));
@@ -139,25 +136,21 @@ impl Stage {
         if range.is_empty() {
             return Ok(());
         }
-        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let (start, len) = (range.start, range.end - range.start);
-        self.claim(range, |file| {
-            Ok(rustix::fs::fallocate(file.handle(), punch, start, len)?)
-        })
+        self.claim(range.clone(), |file| file.punch(range))
     }
 
     /// Makes a range local by `put`, as far as the spool has room for what is new of it.
     fn claim(
         &mut self,
         range: Range<u64>,
-        put: impl FnOnce(&StageFile) -> io::Result<()>,
+        put: impl FnOnce(&StageFile) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
         let gaps = self.extents.gaps(&range);
         let new = gaps.map(|gap| gap.end - gap.start).sum();
         self.file.share().take(new)?;
         if let Err(error) = put(&self.file) {
             self.file.share().give(new);
-            return Err(error.into());
+            return Err(error);
         }
         self.extents.insert(range);
         Ok(())
@@ -236,23 +229,6 @@ impl Stage {
 /// Bytes in extents. Holes count too: what is punched may be written again.
 fn covered(extents: &RangeSet<u64>) -> u64 {
     extents.iter().map(|range| range.end - range.start).sum()
-}
-
-impl StageFile {
-    /// Bytes of a range; what was never written reads as zeros.
-    pub fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
-        let mut buffer = vec![0; (range.end - range.start) as usize];
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.handle().read_at(rest, range.start + filled as u64) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(buffer)
-    }
 }
 
 #[cfg(test)]

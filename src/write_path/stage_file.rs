@@ -1,0 +1,286 @@
+//! The local file of one stage, with a checksum for each block of it.
+//!
+//! A checksum is computed from the bytes as they come from the application, and
+//! compared at each read: what the disk changed in between is found out before
+//! anyone sees or uploads it.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+use rustix::fs::FallocateFlags;
+
+use super::block_sums::BlockSums;
+use super::room::Share;
+use crate::error::FsError;
+use crate::journal::{BlockSum, StageId};
+
+/// It stays on disk until `Spool::discard`: what a crash leaves is found at the next start.
+#[derive(Debug)]
+pub struct StageFile {
+    id: StageId,
+    file: File,
+    path: PathBuf,
+    share: Share,
+    /// Held while bytes and checksums differ, and while they are compared.
+    sums: RwLock<BlockSums>,
+    /// The spool does not have it any more.
+    gone: AtomicBool,
+}
+
+impl StageFile {
+    pub(super) fn new(
+        id: StageId,
+        file: File,
+        path: PathBuf,
+        share: Share,
+        sums: &[BlockSum],
+    ) -> Self {
+        Self {
+            id,
+            file,
+            path,
+            share,
+            sums: RwLock::new(BlockSums::of(sums)),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    pub fn id(&self) -> StageId {
+        self.id
+    }
+
+    /// Checksums of all that was written.
+    pub fn sums(&self) -> Vec<BlockSum> {
+        self.sums.read().list()
+    }
+
+    /// What the stage takes of the spool.
+    pub(super) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it was so before.
+    pub(super) fn set_gone(&self) -> bool {
+        self.gone.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Bytes of a range; what was never written reads as zeros.
+    ///
+    /// Errors: `Corrupt`, `Spool`.
+    pub fn read(&self, range: Range<u64>) -> Result<Vec<u8>, FsError> {
+        let sums = self.sums.read();
+        let mut bytes = self.read_raw(range.clone())?;
+        for sum in sums.overlapping(&range) {
+            let within = sum.start.max(range.start)..sum.end.min(range.end);
+            let at = (within.start - range.start) as usize..(within.end - range.start) as usize;
+            let part = bytes.get_mut(at).ok_or(FsError::Corrupt)?;
+            if within == (sum.start..sum.end) {
+                self.compare(&sum, part)?;
+            } else {
+                let block = self.read_checked(&sum)?;
+                let from = (within.start - sum.start) as usize;
+                let checked = block.get(from..from + part.len());
+                part.copy_from_slice(checked.ok_or(FsError::Corrupt)?);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Errors: `Corrupt`, where the rest of a block that is changed is not what it was; `Spool`.
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> Result<(), FsError> {
+        let mut sums = self.sums.write();
+        let mut changed = Vec::new();
+        for (piece, bytes) in BlockSums::pieces(offset, data) {
+            let sum = match sums.joined(&piece, bytes) {
+                Some(sum) => sum,
+                None => {
+                    let old = sums.of_block(piece.start).ok_or(FsError::Corrupt)?;
+                    let checked = self.read_checked(&old)?;
+                    let whole = old.start.min(piece.start)..old.end.max(piece.end);
+                    let mut block = vec![0; (whole.end - whole.start) as usize];
+                    overlay(&mut block, old.start - whole.start, &checked)?;
+                    overlay(&mut block, piece.start - whole.start, bytes)?;
+                    BlockSums::sum(whole.start, &block)
+                }
+            };
+            changed.push(sum);
+        }
+        let outcome = self.file.write_all_at(data, offset);
+        if outcome.is_err() {
+            // Nobody knows how far it came: what is there now counts.
+            for sum in &mut changed {
+                let bytes = self.read_raw(sum.start..sum.end)?;
+                *sum = BlockSums::sum(sum.start, &bytes);
+            }
+        }
+        for sum in changed {
+            sums.put(sum);
+        }
+        Ok(outcome?)
+    }
+
+    /// Errors: `Corrupt`, `Spool`.
+    pub(super) fn truncate(&self, len: u64) -> Result<(), FsError> {
+        let mut sums = self.sums.write();
+        let cut = sums.of_block(len).filter(|sum| sum.start < len);
+        let cut = match cut {
+            Some(sum) if sum.end > len => {
+                let mut block = self.read_checked(&sum)?;
+                block.truncate((len - sum.start) as usize);
+                Some(BlockSums::sum(sum.start, &block))
+            }
+            other => other,
+        };
+        self.file.set_len(len)?;
+        sums.cut(len);
+        if let Some(sum) = cut {
+            sums.put(sum);
+        }
+        Ok(())
+    }
+
+    /// Makes a range read as zeros. Errors: `Corrupt`, `Spool`.
+    pub(super) fn punch(&self, range: Range<u64>) -> Result<(), FsError> {
+        let mut sums = self.sums.write();
+        let mut changed = Vec::new();
+        for sum in sums.overlapping(&range) {
+            let mut block = self.read_checked(&sum)?;
+            let from = range.start.max(sum.start) - sum.start;
+            let to = range.end.min(sum.end) - sum.start;
+            if let Some(part) = block.get_mut(from as usize..to as usize) {
+                part.fill(0);
+            }
+            changed.push(BlockSums::sum(sum.start, &block));
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let (start, len) = (range.start, range.end - range.start);
+        rustix::fs::fallocate(&self.file, flags, start, len).map_err(io::Error::from)?;
+        for sum in changed {
+            sums.put(sum);
+        }
+        Ok(())
+    }
+
+    fn read_checked(&self, sum: &BlockSum) -> Result<Vec<u8>, FsError> {
+        let bytes = self.read_raw(sum.start..sum.end)?;
+        self.compare(sum, &bytes)?;
+        Ok(bytes)
+    }
+
+    fn compare(&self, sum: &BlockSum, bytes: &[u8]) -> Result<(), FsError> {
+        if BlockSums::sum(sum.start, bytes) == *sum {
+            return Ok(());
+        }
+        tracing::error!(
+            path = %self.path.display(), from = sum.start, to = sum.end,
+            "the disk has changed these bytes of a stage: they are neither served nor uploaded"
+        );
+        Err(FsError::Corrupt)
+    }
+
+    fn read_raw(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; (range.end - range.start) as usize];
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, range.start + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(buffer)
+    }
+}
+
+fn overlay(block: &mut [u8], at: u64, bytes: &[u8]) -> Result<(), FsError> {
+    let at = at as usize;
+    let part = block.get_mut(at..at + bytes.len());
+    part.ok_or(FsError::Corrupt)?.copy_from_slice(bytes);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::write_path::Spool;
+    use crate::write_path::block_sums::BLOCK_BYTES;
+
+    fn stage() -> (tempfile::TempDir, Arc<StageFile>) {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
+        (dir, spool.create(None).unwrap())
+    }
+
+    /// Random writes, cuts and holes on a stage and on a plain vector.
+    #[test]
+    fn what_was_written_cut_and_punched_is_read_back_and_matches_its_checksums() {
+        let (_dir, stage) = stage();
+        let limit = 5 * BLOCK_BYTES;
+        let mut want = vec![0_u8; limit as usize];
+        let mut random = fastrand::Rng::with_seed(7);
+        for round in 0..400_u64 {
+            let from = random.u64(0..limit);
+            let len = random.u64(1..2 * BLOCK_BYTES).min(limit - from);
+            let at = from as usize..(from + len) as usize;
+            match random.u8(0..8) {
+                0 => {
+                    stage.truncate(from).unwrap();
+                    want[from as usize..].fill(0);
+                }
+                1 => {
+                    stage.punch(from..from + len).unwrap();
+                    want[at].fill(0);
+                }
+                _ => {
+                    let data = vec![round as u8 | 1; len as usize];
+                    stage.write(from, &data).unwrap();
+                    want[at].copy_from_slice(&data);
+                }
+            }
+            let from = random.u64(0..limit);
+            let to = random.u64(from..limit);
+            let seen = stage.read(from..to).unwrap();
+            assert!(seen == want[from as usize..to as usize], "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_corrupt_to_every_reader_and_not_blessed_by_a_write() {
+        let (_dir, stage) = stage();
+        stage.write(0, &vec![7; 3 * BLOCK_BYTES as usize]).unwrap();
+        let at = BLOCK_BYTES + 100;
+        stage.file.write_all_at(&[6], at).unwrap();
+        assert_eq!(
+            stage.read(0..BLOCK_BYTES).unwrap(),
+            vec![7; BLOCK_BYTES as usize]
+        );
+        for range in [0..2 * BLOCK_BYTES, at..at + 1, BLOCK_BYTES..BLOCK_BYTES + 1] {
+            assert!(matches!(stage.read(range), Err(FsError::Corrupt)));
+        }
+        let beside = stage.write(at + 1, b"x");
+        assert!(matches!(beside, Err(FsError::Corrupt)), "{beside:?}");
+        assert!(matches!(stage.truncate(at + 1), Err(FsError::Corrupt)));
+        assert!(matches!(stage.punch(at + 1..at + 2), Err(FsError::Corrupt)));
+        // Bytes that replace all of the block heal it.
+        stage
+            .write(BLOCK_BYTES, &vec![8; BLOCK_BYTES as usize])
+            .unwrap();
+        assert_eq!(stage.read(at..at + 1).unwrap(), [8]);
+    }
+}
