@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use support::data::{MIB, assert_same_bytes};
@@ -219,4 +220,36 @@ fn the_next_mount_aborts_the_uploads_that_a_kill_left_and_no_others() {
     wait_until(WITHIN, "only theirs", || {
         mount.client().unfinished_uploads(mount.bucket()) == ["theirs"]
     });
+}
+
+#[test]
+fn a_store_without_conditional_writes_is_told_of_once_and_works() {
+    let proxy = Proxy::before(Server::moto());
+    proxy.fail("PutObject", Fault::Unconditional, usize::MAX);
+    let mount = Mount::on(Server::moto())
+        .set("--endpoint-url", &proxy.endpoint)
+        .start();
+    assert!(mount.keys().is_empty(), "nothing is left of the probe");
+    let exclusive = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+    for name in ["a", "b"] {
+        let file = sys::open(mount.path(name), exclusive).unwrap();
+        file.write_all_at(b"bytes", 0).unwrap();
+        sys::close(file).unwrap();
+        assert_eq!(mount.object(name).unwrap(), b"bytes");
+    }
+    let log = mount.log();
+    assert_eq!(
+        log.matches("this store ignores If-Match").count(),
+        1,
+        "{log}"
+    );
+}
+
+#[test]
+fn a_store_with_conditional_writes_is_not_warned_of() {
+    for server in [Server::shared(), Server::moto()] {
+        let mount = Mount::on(server).start();
+        assert!(!mount.log().contains("If-Match"), "{}", mount.log());
+        assert!(mount.keys().is_empty());
+    }
 }

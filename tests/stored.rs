@@ -91,12 +91,13 @@ fn what_equals_the_present_value_costs_no_request() {
     let mount = stored();
     let path = mount.path("f");
     fs::write(&path, b"x").unwrap();
+    let puts = mount.requests("PutObject");
     let seen = fs::metadata(&path).unwrap();
     let permissions = seen.permissions();
     fs::set_permissions(&path, permissions).unwrap();
     chown(&path, Some(seen.uid()), Some(seen.gid())).unwrap();
     assert_eq!(mount.requests("CopyObject"), 0);
-    assert_eq!(mount.requests("PutObject"), 1);
+    assert_eq!(mount.requests("PutObject"), puts);
 }
 
 #[test]

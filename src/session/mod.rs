@@ -8,6 +8,7 @@ mod fusermount;
 mod mount;
 mod mountinfo;
 mod mountpoint;
+mod probe;
 mod startup;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
+use super::probe::{ConditionalWrites, conditional_writes};
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
@@ -19,7 +20,10 @@ use crate::store::{
 };
 use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Recovered, Spool, Uploader};
 
-/// A store for the configured bucket, checked with one request.
+const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: of two clients that change or create one file at once, the last one wins and nobody is told";
+
+/// A store for the configured bucket, checked with a listing and, where it is to
+/// be written, a write that it must refuse.
 pub async fn connect(
     config: &Config,
     counters: Arc<RequestCounters>,
@@ -47,6 +51,11 @@ pub async fn connect(
         .list(probe)
         .await
         .map_err(|error| explain(&error, config))?;
+    if access(config) == Access::ReadWrite
+        && conditional_writes(&*store, &config.prefix).await == ConditionalWrites::Ignored
+    {
+        tracing::warn!("{}", WITHOUT_CONDITIONS);
+    }
     Ok(store)
 }
 

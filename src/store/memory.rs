@@ -13,21 +13,24 @@ use super::*;
 #[derive(Debug, Default)]
 pub struct Memory {
     state: Mutex<State>,
-    ignores_conditions: bool,
 }
 
 impl Memory {
     /// A store that takes conditions and does not heed them.
     pub fn without_conditions() -> Self {
-        Self {
+        let state = State {
             ignores_conditions: true,
-            ..Self::default()
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
         }
     }
 }
 
 #[derive(Debug, Default)]
 struct State {
+    ignores_conditions: bool,
     objects: BTreeMap<String, Object>,
     uploads: HashMap<String, Upload>,
     versions: u64,
@@ -77,6 +80,7 @@ impl State {
     ) -> Result<PutAnswer, StoreError> {
         let current = self.objects.get(key.as_str()).map(Object::etag);
         let holds = match condition {
+            _ if self.ignores_conditions => true,
             WriteCondition::Always => true,
             WriteCondition::IfAbsent => current.is_none(),
             WriteCondition::IfMatch(etag) => current.as_ref() == Some(etag),
@@ -115,7 +119,7 @@ impl ObjectStore for Memory {
         let state = self.state.lock();
         let object = state.object(StoreOp::Get, &request.key)?;
         let fail = |kind| StoreError::new(kind, StoreOp::Get, request.key.clone(), "refused");
-        if !self.ignores_conditions && request.if_match.is_some_and(|etag| etag != object.etag()) {
+        if !state.ignores_conditions && request.if_match.is_some_and(|etag| etag != object.etag()) {
             return Err(fail(StoreErrorKind::PreconditionFailed));
         }
         let len = object.bytes.len();

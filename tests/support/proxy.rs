@@ -24,6 +24,8 @@ pub enum Fault {
     Twice,
     /// This status with this error code; the server does not see it.
     Answer(u16, &'static str),
+    /// The server does not see the conditions. For one that checks no signatures.
+    Unconditional,
     /// Nothing until the proxy goes; the server does not see it.
     Stall,
 }
@@ -139,6 +141,13 @@ fn pass(
             client.write_all(&forward(upstream, &head, &body)?)
         }
         Some(Fault::Answer(status, code)) => client.write_all(error(status, code).as_bytes()),
+        Some(Fault::Unconditional) => {
+            let lines = head.trim_end().lines();
+            let kept: Vec<&str> = lines
+                .filter(|line| !line.to_ascii_lowercase().starts_with("if-"))
+                .collect();
+            client.write_all(&forward(upstream, &kept.join("\r\n"), &body)?)
+        }
         Some(Fault::Stall) => {
             gone.wait_while(&mut state.lock(), |state| !state.gone);
             Ok(())
