@@ -1,22 +1,22 @@
-//! Checksums of a file's blocks, kept up as bytes are written.
+//! Checksums of what was written of a file, kept up as bytes are written.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::journal::BlockSum;
 
-/// One checksum for so many bytes: an overwrite in the middle reads as much.
+/// No checksum goes over the end of such a block: an overwrite in the middle
+/// reads at most as much.
 pub const BLOCK_BYTES: u64 = 128 << 10;
 
-/// At most one checksum a block, of one run of bytes that holds all that was
-/// written in it.
+/// A checksum for each run of bytes that was written, and for nothing else: a
+/// hole that is filled later leaves the others true.
 #[derive(Debug, Default)]
 pub struct BlockSums(BTreeMap<u64, BlockSum>);
 
 impl BlockSums {
     pub fn of(sums: &[BlockSum]) -> Self {
-        let sums = sums.iter().map(|sum| (sum.start / BLOCK_BYTES, *sum));
-        Self(sums.collect())
+        Self(sums.iter().map(|sum| (sum.start, *sum)).collect())
     }
 
     pub fn list(&self) -> Vec<BlockSum> {
@@ -44,43 +44,51 @@ impl BlockSums {
         })
     }
 
-    /// The checksum of a block once a piece of it is written, where that is known
-    /// without reading the block.
+    /// The checksum of the run that a piece becomes part of, where that is known
+    /// without reading what is there: it is new, replaces whole runs, or goes on
+    /// where one ends.
     pub fn joined(&self, piece: &Range<u64>, bytes: &[u8]) -> Option<BlockSum> {
-        let Some(old) = self.of_block(piece.start) else {
-            return Some(Self::sum(piece.start, bytes));
-        };
-        if piece.start <= old.start && piece.end >= old.end {
-            return Some(Self::sum(piece.start, bytes));
+        let replaced = self.overlapping(piece);
+        if !replaced
+            .iter()
+            .all(|run| piece.start <= run.start && run.end <= piece.end)
+        {
+            return None;
         }
-        (piece.start == old.end).then(|| {
-            let mut hasher = crc32fast::Hasher::new_with_initial(old.crc32);
-            hasher.update(bytes);
-            BlockSum {
-                start: old.start,
-                end: piece.end,
-                crc32: hasher.finalize(),
+        let before = self.0.range(..piece.start).next_back();
+        let before = before.map(|(_, run)| *run).filter(|run| {
+            run.end == piece.start && run.start / BLOCK_BYTES == piece.start / BLOCK_BYTES
+        });
+        Some(match before {
+            None => Self::sum(piece.start, bytes),
+            Some(run) => {
+                let mut hasher = crc32fast::Hasher::new_with_initial(run.crc32);
+                hasher.update(bytes);
+                BlockSum {
+                    start: run.start,
+                    end: piece.end,
+                    crc32: hasher.finalize(),
+                }
             }
         })
     }
 
-    pub fn of_block(&self, offset: u64) -> Option<BlockSum> {
-        self.0.get(&(offset / BLOCK_BYTES)).copied()
-    }
-
     pub fn overlapping(&self, range: &Range<u64>) -> Vec<BlockSum> {
-        let blocks = range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES);
-        let sums = self.0.range(blocks).map(|(_, sum)| *sum);
-        sums.filter(|sum| sum.start < range.end && sum.end > range.start)
-            .collect()
+        let block = range.start - range.start % BLOCK_BYTES;
+        let sums = self.0.range(block..range.end).map(|(_, sum)| *sum);
+        sums.filter(|sum| sum.end > range.start).collect()
     }
 
+    /// Takes the place of every run that it overlaps.
     pub fn put(&mut self, sum: BlockSum) {
-        self.0.insert(sum.start / BLOCK_BYTES, sum);
+        for old in self.overlapping(&(sum.start..sum.end)) {
+            self.0.remove(&old.start);
+        }
+        self.0.insert(sum.start, sum);
     }
 
-    /// Nothing is left of the block of `len`, nor above it.
+    /// Nothing is left from `len` on. No run may go over it.
     pub fn cut(&mut self, len: u64) {
-        self.0.split_off(&(len / BLOCK_BYTES));
+        self.0.split_off(&len);
     }
 }

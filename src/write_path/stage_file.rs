@@ -106,15 +106,7 @@ impl StageFile {
         for (piece, bytes) in BlockSums::pieces(offset, data) {
             let sum = match sums.joined(&piece, bytes) {
                 Some(sum) => sum,
-                None => {
-                    let old = sums.of_block(piece.start).ok_or(FsError::Corrupt)?;
-                    let checked = self.read_checked(&old)?;
-                    let whole = old.start.min(piece.start)..old.end.max(piece.end);
-                    let mut block = vec![0; (whole.end - whole.start) as usize];
-                    overlay(&mut block, old.start - whole.start, &checked)?;
-                    overlay(&mut block, piece.start - whole.start, bytes)?;
-                    BlockSums::sum(whole.start, &block)
-                }
+                None => self.overwritten(&sums.overlapping(&piece), &piece, bytes)?,
             };
             changed.push(sum);
         }
@@ -135,19 +127,22 @@ impl StageFile {
     /// Errors: `Corrupt`, `Spool`.
     pub(super) fn truncate(&self, len: u64) -> Result<(), FsError> {
         let mut sums = self.sums.write();
-        let cut = sums.of_block(len).filter(|sum| sum.start < len);
+        let over_the_end = sums.overlapping(&(len..len.saturating_add(1)));
+        let cut = over_the_end.first().filter(|sum| sum.start < len);
         let cut = match cut {
-            Some(sum) if sum.end > len => {
-                let mut block = self.read_checked(&sum)?;
+            Some(sum) => {
+                let mut block = self.read_checked(sum)?;
                 block.truncate((len - sum.start) as usize);
                 Some(BlockSums::sum(sum.start, &block))
             }
-            other => other,
+            None => None,
         };
         self.file.set_len(len)?;
-        sums.cut(len);
         if let Some(sum) = cut {
+            sums.cut(sum.start);
             sums.put(sum);
+        } else {
+            sums.cut(len);
         }
         Ok(())
     }
@@ -172,6 +167,28 @@ impl StageFile {
             sums.put(sum);
         }
         Ok(())
+    }
+
+    /// The checksum of runs and a piece over them, as one.
+    fn overwritten(
+        &self,
+        runs: &[BlockSum],
+        piece: &Range<u64>,
+        bytes: &[u8],
+    ) -> Result<BlockSum, FsError> {
+        let start = runs.iter().map(|run| run.start).min();
+        let end = runs.iter().map(|run| run.end).max();
+        let whole = piece.start.min(start.unwrap_or(u64::MAX))..piece.end.max(end.unwrap_or(0));
+        let mut block = vec![0; (whole.end - whole.start) as usize];
+        for run in runs {
+            overlay(
+                &mut block,
+                run.start - whole.start,
+                &self.read_checked(run)?,
+            )?;
+        }
+        overlay(&mut block, piece.start - whole.start, bytes)?;
+        Ok(BlockSums::sum(whole.start, &block))
     }
 
     fn read_checked(&self, sum: &BlockSum) -> Result<Vec<u8>, FsError> {
