@@ -325,3 +325,25 @@ fn a_flipped_bit_under_an_open_file_is_eio_to_reader_and_close() {
     assert_eq!(sys::errno(sys::close(file)), libc::EIO);
     assert!(mount.keys().is_empty());
 }
+
+#[test]
+fn a_file_that_took_a_stored_ones_name_and_was_removed_does_not_leave_the_old_one() {
+    let server = Server::private();
+    let mut mount = disk(Mount::on(&server)).start();
+    fs::write(mount.path("f"), b"the old one").unwrap();
+    uploaded(&mount, "f", b"the old one");
+    server.freeze();
+    // Their uploads keep the next one waiting.
+    for number in 0..20 {
+        fs::write(mount.path(format!("before-{number}")), b"x").unwrap();
+    }
+    fs::write(mount.path("f.tmp"), b"the new one").unwrap();
+    fs::rename(mount.path("f.tmp"), mount.path("f")).unwrap();
+    fs::remove_file(mount.path("f")).unwrap();
+    server.thaw();
+    mount.wait_for_keys("the others", |keys| {
+        keys.len() == 20 && !keys.contains(&"f".to_owned())
+    });
+    mount.remount();
+    assert!(!mount.path("f").exists());
+}

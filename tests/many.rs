@@ -6,13 +6,12 @@ mod support;
 use std::fs;
 
 use support::Mount;
-use support::mount::daemons_of;
+use support::mount::rss_kib_of;
 use support::programs::run_shell;
 use support::sys::DirStream;
 
 const MANY: usize = 10_000;
 const PAGES: usize = MANY / 1000;
-const MIB: u64 = 1 << 20;
 
 /// A mount whose log tells of requests, with `count` objects of another client below `d/`.
 fn with_objects(count: usize) -> Mount {
@@ -98,7 +97,7 @@ fn a_hundred_thousand_entries_are_listed_once_each_in_bounded_memory() {
     let mount = with_objects(ENTRIES);
     let dir = mount.path("d");
     assert!(dir.is_dir());
-    let before = resident_bytes(&mount);
+    let before = rss_kib_of(mount.pid());
     let mut stream = DirStream::open(&dir).unwrap();
     let mut names: Vec<String> = (0..ENTRIES / 2)
         .map(|_| stream.next().unwrap().name.into_string().unwrap())
@@ -108,7 +107,7 @@ fn a_hundred_thousand_entries_are_listed_once_each_in_bounded_memory() {
     fs::remove_file(dir.join("f000000")).unwrap();
     fs::remove_file(dir.join(format!("f{:06}", ENTRIES - 1))).unwrap();
     names.extend(stream.rest());
-    let grown = resident_bytes(&mount).saturating_sub(before);
+    let grown_kib = rss_kib_of(mount.pid()).saturating_sub(before);
     let may_show = ["a-new-one", "f099999", ".", ".."];
     names.retain(|name| !may_show.contains(&name.as_str()));
     names.sort();
@@ -120,13 +119,5 @@ fn a_hundred_thousand_entries_are_listed_once_each_in_bounded_memory() {
             .map(String::as_str)
             .eq(wanted.collect::<Vec<_>>())
     );
-    assert!(grown < 64 * MIB, "grew by {} MiB", grown / MIB);
-}
-
-fn resident_bytes(mount: &Mount) -> u64 {
-    let pid = daemons_of(&mount.root)[0].as_raw_nonzero();
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
-    kib.parse::<u64>().unwrap() * 1024
+    assert!(grown_kib < 64 << 10, "grew by {grown_kib} KiB");
 }

@@ -62,6 +62,8 @@ pub enum JournalError {
 pub struct Known {
     pub key: Key,
     pub sealed: Option<SealedStage>,
+    /// Which record of a sealed stage was its last; 0 for one that is being written.
+    told: u64,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Live {
     stages: BTreeMap<StageId, Known>,
+    /// Records of sealed stages so far.
+    told: u64,
     doomed: BTreeMap<Key, Option<ETag>>,
     uploads: BTreeSet<(Key, UploadId)>,
 }
@@ -108,7 +112,8 @@ impl Journal {
         })
     }
 
-    /// Stages that are not done, in the order in which they were begun.
+    /// Stages that are not done: those being written, then the sealed ones in the
+    /// order in which their place was told last.
     pub fn known(&self) -> Vec<(StageId, Known)> {
         self.inner.lock().live.known()
     }
@@ -144,6 +149,12 @@ impl Journal {
     /// Errors: the disk's; the record then does not count.
     pub fn append(&self, record: Record, durable: Durable) -> io::Result<()> {
         let mut inner = self.inner.lock();
+        // Done is done, whoever was about to tell more of the stage.
+        if let Record::Sealed(sealed) = &record
+            && !inner.live.stages.contains_key(&sealed.stage)
+        {
+            return Ok(());
+        }
         let line = line(&record)?;
         if let Err(error) = inner.file.write_all(&line) {
             // What was written of it must not stand before the next record.
@@ -207,13 +218,21 @@ impl Live {
                 let known = self.stages.entry(stage).or_insert_with(|| Known {
                     key: key.clone(),
                     sealed: None,
+                    told: 0,
                 });
                 known.key = key;
             }
             Record::Sealed(sealed) => {
                 let (stage, key) = (sealed.stage, sealed.key.clone());
-                let sealed = Some(*sealed);
-                self.stages.insert(stage, Known { key, sealed });
+                self.told += 1;
+                let (sealed, told) = (Some(*sealed), self.told);
+                self.stages.insert(stage, Known { key, sealed, told });
+            }
+            Record::Completing { stage, etag } => {
+                let known = self.stages.get_mut(&stage);
+                if let Some(sealed) = known.and_then(|known| known.sealed.as_mut()) {
+                    sealed.completing = Some(etag);
+                }
             }
             Record::Done { stage } => {
                 self.stages.remove(&stage);
@@ -235,16 +254,15 @@ impl Live {
 
     fn known(&self) -> Vec<(StageId, Known)> {
         let stages = self.stages.iter();
-        stages
-            .map(|(stage, known)| (*stage, known.clone()))
-            .collect()
+        let mut known: Vec<_> = stages.map(|(id, known)| (*id, known.clone())).collect();
+        known.sort_by_key(|(id, known)| (known.told, *id));
+        known
     }
 
     /// Records that come to the same.
     fn records(&self) -> impl Iterator<Item = Record> {
-        let stages = self.stages.iter().flat_map(|(stage, known)| {
-            let (stage, key) = (*stage, known.key.clone());
-            let sealed = known.sealed.clone();
+        let stages = self.known().into_iter().flat_map(|(stage, known)| {
+            let Known { key, sealed, .. } = known;
             std::iter::once(Record::Begun { stage, key })
                 .chain(sealed.map(|sealed| Record::Sealed(Box::new(sealed))))
         });

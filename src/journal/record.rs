@@ -35,6 +35,8 @@ pub enum Record {
     /// The stage's bytes are fixed and to be uploaded; said again when key or
     /// condition change.
     Sealed(Box<SealedStage>),
+    /// The parts of a stage's upload are there and about to become this version.
+    Completing { stage: StageId, etag: ETag },
     /// The stage is in S3, in lost+found, or nobody wants it any more.
     Done { stage: StageId },
     /// The file is removed, its object is to be deleted.
@@ -63,6 +65,9 @@ pub struct SealedStage {
     /// Checksums of what is written. A mediafs that had none left none.
     #[serde(default)]
     pub sums: Vec<BlockSum>,
+    /// The version that an upload of it was about to make.
+    #[serde(default)]
+    pub completing: Option<ETag>,
     pub base: SealedBase,
 }
 

@@ -112,8 +112,8 @@ impl Ops {
         let _slot = self.backlog.slots.acquire().await.ok()?;
         let _tree = self.tree.read().await;
         let _turn = file.remote_turn.lock().await;
-        let sealed = file.next_sealed()?;
-        Some(self.bring_to_store(file, &sealed).await)
+        let (sealed, earlier) = file.begin_next_upload()?;
+        Some(self.bring_to_store(file, &sealed, earlier).await)
     }
 
     /// Takes over what an earlier daemon had sealed: its files are there at

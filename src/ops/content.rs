@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::error::FsError;
 use crate::read_path::{ObjectId, Reader};
-use crate::store::WriteCondition;
-use crate::write_path::{ByteSource, Segment, Stage, StageFile, StoredRange};
+use crate::store::{ETag, WriteCondition};
+use crate::write_path::{ByteSource, Segment, Spool, Stage, StageFile, StoredRange};
 
 /// What shows where a stage has no bytes of its own.
 #[derive(Debug, Clone)]
@@ -34,20 +35,38 @@ pub struct Sealed {
 
 /// Whether an upload was begun, by this daemon or an earlier one.
 #[derive(Debug, Default)]
-pub struct Sent(AtomicBool);
+pub struct Sent {
+    maybe: AtomicBool,
+    /// The version that it was about to make, where that is known.
+    version: Mutex<Option<ETag>>,
+}
 
 impl Sent {
-    pub fn maybe() -> Self {
-        Self(AtomicBool::new(true))
+    pub fn maybe(version: Option<ETag>) -> Self {
+        Self {
+            maybe: AtomicBool::new(true),
+            version: Mutex::new(version),
+        }
+    }
+
+    pub fn copy(&self) -> Self {
+        Self {
+            maybe: AtomicBool::new(self.is_maybe()),
+            version: Mutex::new(self.as_version()),
+        }
     }
 
     pub fn is_maybe(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.maybe.load(Ordering::Relaxed)
     }
 
     /// Whether it was so before.
     pub fn set_maybe(&self) -> bool {
-        self.0.swap(true, Ordering::Relaxed)
+        self.maybe.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn as_version(&self) -> Option<ETag> {
+        self.version.lock().clone()
     }
 }
 
@@ -148,6 +167,7 @@ pub async fn fetch(reader: &Reader, pieces: Vec<Piece>) -> Result<Bytes, FsError
 pub struct SealedSource<'a> {
     pub sealed: &'a Sealed,
     pub reader: &'a Reader,
+    pub spool: &'a Spool,
 }
 
 #[async_trait]
@@ -181,5 +201,15 @@ impl ByteSource for SealedSource<'_> {
             }),
             _ => None,
         }
+    }
+
+    fn completes_as(&self, version: ETag) {
+        self.spool
+            .completing(self.sealed.stage.file(), version.clone());
+        *self.sealed.sent.version.lock() = Some(version);
+    }
+
+    fn completed_as(&self) -> Option<ETag> {
+        self.sealed.sent.as_version()
     }
 }

@@ -38,7 +38,7 @@ impl Ops {
         if !whole || to.offset != 0 || target.file.len() != 0 {
             return Err(FsError::Unsupported);
         }
-        if target.file.is_maybe_sent() {
+        if target.file.hides_object() {
             return Err(FsError::Unsupported);
         }
         if target.file.is_exclusive() {

@@ -46,6 +46,8 @@ pub(super) struct Content {
     pub failed: Option<FsError>,
     /// The name is gone: nothing of this file goes to the store any more.
     pub orphan: bool,
+    /// The file took the name of another, whose object is there until the next upload.
+    pub covers: bool,
     /// Someone uploads what is sealed, and goes on until nothing is.
     pub has_uploader: bool,
     handles: u32,
@@ -68,6 +70,7 @@ impl OpenFile {
             base,
             stage: None,
             intent: Intent::Edit,
+            covers: false,
             dirty: false,
             failed: None,
             orphan: false,
@@ -230,6 +233,11 @@ impl OpenFile {
         let content = self.content.lock();
         let shows = content.stage.as_ref().is_none_or(Stage::depends_on_base);
         shows && content.base.shows_object()
+    }
+
+    /// Whether bytes of an object show below what is not sealed yet.
+    pub fn rests_on_object(&self) -> bool {
+        self.content.lock().base.shows_object()
     }
 
     /// Parts of the base that the stage still shows, at most `limit` bytes of them.

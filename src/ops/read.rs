@@ -1,6 +1,7 @@
 //! read: bytes of a handle, staged or stored.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -8,6 +9,7 @@ use super::Ops;
 use super::content::{Piece, fetch};
 use super::handles::HandleId;
 use crate::error::FsError;
+use crate::read_path::ObjectId;
 
 impl Ops {
     /// The bytes of a range, cut at the end of the file.
@@ -16,16 +18,34 @@ impl Ops {
     /// the bytes of this handle's version are not cached; the store's.
     pub async fn read(&self, handle: HandleId, range: Range<u64>) -> Result<Bytes, FsError> {
         let handle = self.handles.file(handle)?;
-        let pieces = handle.file.plan(range.clone());
-        if let Some(Piece::Object(object, _)) =
-            pieces.iter().find(|p| matches!(p, Piece::Object(..)))
-        {
-            self.reader.read_ahead(object, &handle.cursor, &range);
-        }
-        fetch(&self.reader, pieces).await.inspect_err(|error| {
-            if matches!(error, FsError::Stale) {
-                self.namespace.distrust(&handle.file.inode);
+        let file = &handle.file;
+        let mut pieces = file.plan(range.clone());
+        loop {
+            let objects = objects_of(&pieces);
+            if let Some(object) = objects.first() {
+                self.reader.read_ahead(object, &handle.cursor, &range);
             }
-        })
+            match fetch(&self.reader, pieces).await {
+                Err(FsError::Stale) => {}
+                outcome => return outcome,
+            }
+            // Replaced by an upload of our own?
+            if file.hides_object() {
+                drop(file.remote_turn.lock().await);
+            }
+            pieces = file.plan(range.clone());
+            if objects_of(&pieces) == objects {
+                self.namespace.distrust(&file.inode);
+                return Err(FsError::Stale);
+            }
+        }
     }
+}
+
+fn objects_of(pieces: &[Piece]) -> Vec<Arc<ObjectId>> {
+    let objects = pieces.iter().filter_map(|piece| match piece {
+        Piece::Object(object, _) => Some(object.clone()),
+        Piece::Local(..) | Piece::Zero(_) => None,
+    });
+    objects.collect()
 }

@@ -61,7 +61,9 @@ impl Ops {
             .table()
             .rename(source.ino, to.dir.ino, to.name)?;
         for file in self.files.sealed() {
-            self.note_again(&file).await;
+            if let Some((dir, name)) = self.namespace.table().place(file.inode.ino) {
+                self.note_again(&file, dir, &name).await;
+            }
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Renaming a file: copy, then delete; nothing moves that was not uploaded yet.
+//! Renaming a file: copy, then delete; nothing is copied that only the spool has.
 
 use std::sync::Arc;
 
@@ -32,30 +32,77 @@ impl Ops {
         if let Some(file) = target_file.as_ref().filter(|file| file.has_handles()) {
             self.hydrate(file).await?;
         }
-        let stored = source.state().remote.clone();
-        if let Some(version) = stored {
-            self.move_object(from, to, source, source_file.as_deref(), version)
-                .await?;
+        if let Some(file) = &source_file {
+            self.upload_edits(file).await?;
         }
+        let rests = source_file
+            .as_ref()
+            .is_none_or(|file| file.rests_on_object());
+        let stored = source.state().remote.clone();
+        match stored.filter(|_| rests) {
+            Some(version) => {
+                let files = (source_file.as_deref(), target_file.as_deref());
+                self.move_object(from, to, source, files, version).await?;
+            }
+            None => {
+                self.move_staged(from, to, source, source_file.as_deref())
+                    .await?;
+                let replaces = target.is_some_and(|target| target.state().remote.is_some())
+                    || target_file.as_ref().is_some_and(|file| file.hides_object());
+                if let Some(file) = source_file.as_ref().filter(|_| replaces) {
+                    file.cover();
+                }
+            }
+        }
+        // Not before the journal knows what takes its place.
         if let Some(file) = &target_file {
             file.orphan();
-        }
-        let maybe_sent = source_file
-            .as_ref()
-            .is_some_and(|file| file.is_maybe_sent());
-        if maybe_sent && source.state().remote.is_none() {
-            let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
-            self.delete_object(old_key, None).await?;
-        }
-        if let Some(file) = &source_file {
-            file.renamed();
         }
         self.namespace
             .table()
             .rename(source.ino, to.dir.ino, to.name)?;
-        if let Some(file) = &source_file {
-            self.note_again(file).await;
+        Ok(())
+    }
+
+    /// Uploads what is sealed over an object, so that a crash finds the object
+    /// under one of the names, and never without the edit.
+    async fn upload_edits(&self, file: &OpenFile) -> Result<(), FsError> {
+        while file.rests_on_object()
+            && let Some((sealed, earlier)) = file.begin_upload()
+        {
+            self.bring_to_store(file, &sealed, earlier).await?;
         }
+        Ok(())
+    }
+
+    /// Moves what only the spool has; what the store has under the old name goes.
+    async fn move_staged(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        file: Option<&OpenFile>,
+    ) -> Result<(), FsError> {
+        let Some(file) = file else { return Ok(()) };
+        let maybe_stored = file.hides_object();
+        let stored = source.state().remote.take().is_some();
+        if stored {
+            file.let_go_of_object();
+        } else {
+            file.renamed();
+        }
+        if stored {
+            // First what is sealed stands alone, then its object goes, then it moves: a
+            // crash finds the bytes that were acknowledged under one of the names.
+            self.note_again(file, from.dir.ino, from.name).await;
+            self.namespace.child_leaves(&from.dir, from.name).await?;
+            self.namespace.record(from.dir.ino, from.name, None);
+        }
+        if stored || maybe_stored {
+            let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
+            self.delete_object(old_key, None).await?;
+        }
+        self.note_again(file, to.dir.ino, to.name).await;
         Ok(())
     }
 
@@ -64,7 +111,7 @@ impl Ops {
         from: &Place<'_>,
         to: &Place<'_>,
         source: &Pin,
-        file: Option<&OpenFile>,
+        (file, target): (Option<&OpenFile>, Option<&OpenFile>),
         version: ObjectVersion,
     ) -> Result<(), FsError> {
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
@@ -100,6 +147,9 @@ impl Ops {
                 etag,
                 size_bytes,
             }));
+        }
+        if let Some(target) = target {
+            target.orphan();
         }
         self.namespace.child_leaves(&from.dir, from.name).await?;
         self.delete_object(old_key, Some(old_etag)).await?;

@@ -13,7 +13,7 @@ use crate::error::FsError;
 use crate::namespace::LocalState;
 use crate::read_path::ObjectId;
 use crate::store::WriteCondition;
-use crate::write_path::{Recovered, SealedBase, Stage};
+use crate::write_path::{Earlier, Recovered, SealedBase, Stage};
 
 /// A stage just sealed, and one that it makes moot.
 pub type Sealing = (Arc<Sealed>, Option<Arc<Sealed>>);
@@ -77,7 +77,7 @@ impl OpenFile {
             stage: Stage::recovered(file, &sealed),
             base,
             condition: sealed.condition,
-            sent: Sent::maybe(),
+            sent: Sent::maybe(sealed.completing),
         }));
         self.inode.state().local = Some(LocalState::Staged { size_bytes });
     }
@@ -90,15 +90,16 @@ impl OpenFile {
         free
     }
 
-    /// The sealed stage to be uploaded first.
-    pub fn first_sealed(&self) -> Option<Arc<Sealed>> {
-        self.content.lock().first_sealed()
+    /// The sealed stage to be uploaded first, which counts as sent from now on:
+    /// nothing takes its place any more.
+    pub fn begin_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
+        self.content.lock().begin_upload()
     }
 
     /// The same, for who took on the uploading: when there is none, it ends.
-    pub fn next_sealed(&self) -> Option<Arc<Sealed>> {
+    pub fn begin_next_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
         let mut content = self.content.lock();
-        let next = content.first_sealed();
+        let next = content.begin_upload();
         content.has_uploader = next.is_some();
         next
     }
@@ -111,10 +112,28 @@ impl OpenFile {
         below.into_iter().chain(top).cloned().collect()
     }
 
+    /// A sealed stage takes over all that it shows of its base, which are these bytes.
+    ///
+    /// Errors: the spool's.
+    pub fn complete(&self, sealed: &Arc<Sealed>, below: &[u8]) -> Result<Arc<Sealed>, FsError> {
+        let mut stage = sealed.stage.clone();
+        stage.fill(0, below)?;
+        let whole = Arc::new(Sealed {
+            stage,
+            base: sealed.base.clone(),
+            condition: sealed.condition.clone(),
+            sent: sealed.sent.copy(),
+        });
+        let mut content = self.content.lock();
+        content.base = content.base.replace(sealed, &whole);
+        Ok(whole)
+    }
+
     /// The sealed content is in the store as this object. What is sealed over it
     /// is based on the object from now on, and returned.
     pub fn uploaded(&self, sealed: &Arc<Sealed>, object: Arc<ObjectId>) -> Option<Arc<Sealed>> {
         let mut content = self.content.lock();
+        content.covers = false;
         let over = content
             .base
             .sealed()
@@ -177,11 +196,16 @@ impl OpenFile {
         (content.dirty || under_way || content.failed.is_some()) && !content.orphan
     }
 
-    /// Whether the store may have an object of this file that nobody knows of.
-    pub fn is_maybe_sent(&self) -> bool {
-        self.sealed_stages()
-            .iter()
-            .any(|sealed| sealed.sent.is_maybe())
+    /// Whether the store may have an object under the file's name that its inode does not know of.
+    pub fn hides_object(&self) -> bool {
+        let covers = self.content.lock().covers;
+        let sealed = self.sealed_stages();
+        covers || sealed.iter().any(|sealed| sealed.sent.is_maybe())
+    }
+
+    /// The file, which the store does not have, takes the name of one that it has.
+    pub fn cover(&self) {
+        self.content.lock().covers = true;
     }
 
     /// The name is gone: nothing is uploaded any more, open handles go on.
@@ -216,6 +240,19 @@ impl OpenFile {
         });
     }
 
+    /// What is sealed stands alone, under whatever name: the object is not needed.
+    pub fn let_go_of_object(&self) {
+        let mut content = self.content.lock();
+        content.intent = Intent::Replace;
+        content.base = content.base.map_sealed(|sealed| {
+            let base = match &sealed.base {
+                Base::Object(_) => Base::Empty,
+                other => other.clone(),
+            };
+            (base, WriteCondition::Always)
+        });
+    }
+
     /// The same bytes are another object now: the file was renamed.
     pub fn rebase(&self, object: &Arc<ObjectId>) {
         let mut content = self.content.lock();
@@ -237,10 +274,18 @@ impl OpenFile {
 }
 
 impl Content {
-    fn first_sealed(&self) -> Option<Arc<Sealed>> {
+    fn begin_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
         let top = self.base.sealed()?;
-        let wanted = !self.orphan && self.failed.is_none();
-        wanted.then(|| top.base.sealed().unwrap_or(top).clone())
+        if self.orphan || self.failed.is_some() {
+            return None;
+        }
+        let first = top.base.sealed().unwrap_or(top);
+        let earlier = if first.sent.set_maybe() {
+            Earlier::Maybe
+        } else {
+            Earlier::None
+        };
+        Some((first.clone(), earlier))
     }
 }
 
@@ -264,17 +309,26 @@ impl Base {
             return self.clone();
         };
         let (base, condition) = change(sealed);
-        let sent = if sealed.sent.is_maybe() {
-            Sent::maybe()
-        } else {
-            Sent::default()
-        };
         Self::Sealed(Arc::new(Sealed {
             stage: sealed.stage.clone(),
             base: base.map_sealed(change),
             condition,
-            sent,
+            sent: sealed.sent.copy(),
         }))
+    }
+
+    /// The same with another in the place of one sealed stage.
+    fn replace(&self, old: &Arc<Sealed>, new: &Arc<Sealed>) -> Self {
+        match self {
+            Self::Sealed(sealed) if Arc::ptr_eq(sealed, old) => Self::Sealed(new.clone()),
+            Self::Sealed(sealed) => Self::Sealed(Arc::new(Sealed {
+                stage: sealed.stage.clone(),
+                base: sealed.base.replace(old, new),
+                condition: sealed.condition.clone(),
+                sent: sealed.sent.copy(),
+            })),
+            Self::Empty | Self::Object(_) => self.clone(),
+        }
     }
 }
 
@@ -393,7 +447,7 @@ mod tests {
         assert_eq!(text(&file), "FIRST version");
         assert!(!later.stage.depends_on_base());
         assert_eq!(later.condition, WriteCondition::IfAbsent);
-        assert!(Arc::ptr_eq(&file.first_sealed().unwrap(), &later));
+        assert!(Arc::ptr_eq(&file.begin_upload().unwrap().0, &later));
     }
 
     #[test]
@@ -407,7 +461,7 @@ mod tests {
             file.write(0, text).unwrap();
             file.seal().unwrap();
         }
-        assert!(Arc::ptr_eq(&file.first_sealed().unwrap(), &first));
+        assert!(Arc::ptr_eq(&file.begin_upload().unwrap().0, &first));
         assert_eq!(file.sealed_stages().len(), 2);
         assert_eq!(text(&file), "THIRD version");
         let third = file.uploaded(&first, object("1", 13)).unwrap();
@@ -424,13 +478,13 @@ mod tests {
         file.write(0, b"bytes").unwrap();
         sealed(&file);
         file.renamed();
-        let first = file.first_sealed().unwrap();
+        let first = file.begin_upload().unwrap().0;
         assert_eq!(first.condition, WriteCondition::Always);
         file.uploaded(&first, object("1", 5));
         file.write(0, b"B").unwrap();
         sealed(&file);
         file.rebase(&object("2", 5));
-        let edit = file.first_sealed().unwrap();
+        let edit = file.begin_upload().unwrap().0;
         assert_eq!(edit.condition, WriteCondition::IfMatch(ETag::new("2")));
     }
 
@@ -441,7 +495,7 @@ mod tests {
         sealed(&file);
         file.write(0, b"B").unwrap();
         file.orphan();
-        assert!(file.first_sealed().is_none());
+        assert!(file.begin_upload().is_none());
         assert!(!file.needs_upload());
         assert_eq!(text(&file), "Bytes");
         assert_eq!(stages_in(&dir), 0);

@@ -29,14 +29,14 @@ impl Ops {
         if let Some(file) = open.as_ref().filter(|file| file.has_handles()) {
             self.hydrate(file).await?;
         }
-        let maybe_sent = open.as_ref().is_some_and(|file| file.is_maybe_sent());
+        let maybe_stored = open.as_ref().is_some_and(|file| file.hides_object());
         let stored = inode.state().remote.clone();
-        if stored.is_some() || maybe_sent {
+        if stored.is_some() || maybe_stored {
             self.namespace.child_leaves(parent, name).await?;
             let key = self.namespace.child_key(parent.ino, name)?;
             // What may be there of an attempt has an ETag that nobody was told.
             let etag = stored.map(|version| version.etag);
-            self.delete_object(key, etag.filter(|_| !maybe_sent))
+            self.delete_object(key, etag.filter(|_| !maybe_stored))
                 .await?;
             self.namespace.record(parent.ino, name, None);
         }

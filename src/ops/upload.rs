@@ -8,10 +8,10 @@ use super::content::{Sealed, SealedSource, fetch};
 use super::open_file::OpenFile;
 use super::{Durability, Ops};
 use crate::error::FsError;
-use crate::namespace::{Attributes, Name, ObjectVersion};
+use crate::namespace::{Attributes, Ino, Name, ObjectVersion};
 use crate::read_path::ObjectId;
 use crate::store::ObjectHeaders;
-use crate::write_path::{Durable, Earlier, SealedStage, UploadTarget};
+use crate::write_path::{ByteSource, Durable, Earlier, SealedStage, UploadTarget};
 
 impl Ops {
     /// Makes what was written last as the mount's durability wants it.
@@ -31,8 +31,8 @@ impl Ops {
         let _tree = self.tree.read().await;
         let _turn = file.remote_turn.lock().await;
         self.seal(file).await?;
-        while let Some(sealed) = file.first_sealed() {
-            if let Err(error) = self.bring_to_store(file, &sealed).await {
+        while let Some((sealed, earlier)) = file.begin_upload() {
+            if let Err(error) = self.bring_to_store(file, &sealed, earlier).await {
                 tracing::error!(ino = file.inode.ino.0, %error, "upload failed");
                 drop(sealed);
                 file.unseal(&error);
@@ -65,20 +65,31 @@ impl Ops {
         Ok(())
     }
 
-    /// Tells the journal of a sealed stage, or of its new place.
+    /// Tells the journal of a sealed stage.
     pub(super) async fn note(&self, file: &OpenFile, sealed: &Sealed) -> Result<(), FsError> {
-        let Some((parent, name)) = self.namespace.table().place(file.inode.ino) else {
-            return Ok(());
-        };
+        match self.namespace.table().place(file.inode.ino) {
+            Some((dir, name)) => self.note_at(file, sealed, dir, &name).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn note_at(
+        &self,
+        file: &OpenFile,
+        sealed: &Sealed,
+        dir: Ino,
+        name: &Name,
+    ) -> Result<(), FsError> {
         let record = SealedStage {
             stage: sealed.stage.file().id(),
-            key: self.namespace.child_key(parent, &name)?,
-            headers: self.upload_headers(file, &name, &sealed.base)?,
+            key: self.namespace.child_key(dir, name)?,
+            headers: self.upload_headers(file, name, &sealed.base)?,
             condition: sealed.condition.clone(),
             len: sealed.stage.len(),
             base_len: sealed.stage.base_len(),
             written: sealed.stage.written(),
             sums: sealed.stage.file().sums(),
+            completing: sealed.sent.as_version(),
             base: sealed.base.as_sealed(),
         };
         let (desk, stage) = (self.desk.clone(), sealed.stage.file().clone());
@@ -93,11 +104,11 @@ impl Ops {
         Ok(())
     }
 
-    /// Tells the journal that a file's sealed stages have another place or base.
-    pub(super) async fn note_again(&self, file: &OpenFile) {
+    /// Tells the journal that a file's sealed stages have another place and base.
+    pub(super) async fn note_again(&self, file: &OpenFile, dir: Ino, name: &Name) {
         let _turn = file.seal_turn.lock().await;
         for sealed in file.sealed_stages() {
-            if let Err(error) = self.note(file, &sealed).await {
+            if let Err(error) = self.note_at(file, &sealed, dir, name).await {
                 tracing::error!(ino = file.inode.ino.0, %error, "the journal has an older place of these bytes");
             }
         }
@@ -108,8 +119,10 @@ impl Ops {
         &self,
         file: &OpenFile,
         sealed: &Arc<Sealed>,
+        earlier: Earlier,
     ) -> Result<(), FsError> {
-        let (object, headers) = self.send(file, sealed).await?;
+        let sealed = &self.complete(file, sealed).await?;
+        let (object, headers) = self.send(file, sealed, earlier).await?;
         self.record_object(file, &object, headers);
         if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
             let _turn = file.seal_turn.lock().await;
@@ -120,21 +133,52 @@ impl Ops {
         Ok(())
     }
 
+    /// An edit that goes to the store in one request gets the rest of its file first.
+    ///
+    /// When the answer is lost, the version that it was an edit of may be gone: what
+    /// the file shows, and whether the store has it, must not depend on that one.
+    async fn complete(
+        &self,
+        file: &OpenFile,
+        sealed: &Arc<Sealed>,
+    ) -> Result<Arc<Sealed>, FsError> {
+        let stage = &sealed.stage;
+        if !stage.depends_on_base() || !self.uploader.sends_at_once(stage.len()) {
+            return Ok(sealed.clone());
+        }
+        let source = SealedSource {
+            sealed,
+            reader: &self.reader,
+            spool: &self.desk.spool,
+        };
+        let below = match source.read(0..stage.base_len().min(stage.len())).await {
+            // It is gone already: the upload finds out what is in its place.
+            Err(FsError::Stale | FsError::NotFound) => return Ok(sealed.clone()),
+            below => below?,
+        };
+        // Not before the journal was told of the stage as it was sealed.
+        let _turn = file.seal_turn.lock().await;
+        match file.complete(sealed, &below) {
+            Ok(whole) => {
+                self.note(file, &whole).await?;
+                Ok(whole)
+            }
+            Err(FsError::NoSpace) => Ok(sealed.clone()),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn send(
         &self,
         file: &OpenFile,
         sealed: &Sealed,
+        earlier: Earlier,
     ) -> Result<(ObjectId, ObjectHeaders), FsError> {
         let (parent, name) = self
             .namespace
             .table()
             .place(file.inode.ino)
             .ok_or(FsError::Stale)?;
-        let earlier = if sealed.sent.set_maybe() {
-            Earlier::Maybe
-        } else {
-            Earlier::None
-        };
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
             headers: self.upload_headers(file, &name, &sealed.base)?,
@@ -145,6 +189,7 @@ impl Ops {
         let source = SealedSource {
             sealed,
             reader: &self.reader,
+            spool: &self.desk.spool,
         };
         let etag = self.uploader.upload(&target, &source).await?;
         let object = ObjectId {

@@ -225,6 +225,7 @@ mod tests {
             base_len: 0,
             written: std::iter::once(0..5).collect(),
             sums: stage.sums(),
+            completing: None,
             base,
         };
         spool.seal(&stage, sealed, Durable::No).unwrap();

@@ -8,6 +8,7 @@
 //! spool/lost+found/  bytes that could not be uploaded, each with a sidecar
 //! ```
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -22,9 +23,9 @@ use super::lost_found::{LostFound, LostReason, Remnant};
 use super::room::Room;
 use super::stage_file::StageFile;
 use crate::journal::{
-    BlockSum, Durable, Journal, JournalError, Known, Record, SealedStage, StageId, sync_dir,
+    BlockSum, Durable, Journal, JournalError, Record, SealedBase, SealedStage, StageId, sync_dir,
 };
-use crate::store::Key;
+use crate::store::{ETag, Key};
 
 /// Why a spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +68,7 @@ impl Spool {
     /// Opens a spool for this process alone and makes it where there is none;
     /// its stages hold at most `limit_bytes` together.
     ///
-    /// Returns what an earlier process had sealed, in the order of sealing;
+    /// Returns what an earlier process had sealed, what another is based on before it;
     /// other stages that it left go to lost+found.
     pub fn open(path: &Path, limit_bytes: u64) -> Result<(Self, Vec<Recovered>), SpoolError> {
         let io_error = |source| SpoolError::Io {
@@ -152,6 +153,15 @@ impl Spool {
             .append(Record::Sealed(Box::new(sealed)), durable)
     }
 
+    /// Notes which version an upload is about to make of a stage, in case its answer is lost.
+    pub fn completing(&self, file: &StageFile, etag: ETag) {
+        let stage = file.id();
+        let record = Record::Completing { stage, etag };
+        if let Err(error) = self.journal.append(record, Durable::No) {
+            tracing::warn!(%stage, %error, "after a crash now nobody would know this upload for ours");
+        }
+    }
+
     /// Removes a stage file: its bytes are in S3, or nobody wants them any more.
     ///
     /// Readers that still hold it go on.
@@ -191,13 +201,18 @@ impl Spool {
     }
 
     fn recover(&self) -> io::Result<Vec<Recovered>> {
+        let mut begun = HashMap::new();
+        let mut sealed = Vec::new();
+        for (id, known) in self.journal.known() {
+            match known.sealed {
+                Some(stage) => sealed.push(stage),
+                None => drop(begun.insert(id, known.key)),
+            }
+        }
+        let (wanted, obsolete) = in_order(sealed);
         let mut recovered = Vec::new();
-        let mut begun = std::collections::HashMap::new();
-        for (id, Known { key, sealed }) in self.journal.known() {
-            let Some(sealed) = sealed else {
-                begun.insert(id, key);
-                continue;
-            };
+        for sealed in wanted {
+            let (id, key) = (sealed.stage, &sealed.key);
             match self.open_stage(id, &mut OpenOptions::new(), &sealed.sums) {
                 Ok(file) => recovered.push(Recovered { file, sealed }),
                 // Removing the file comes before saying so.
@@ -206,6 +221,14 @@ impl Spool {
                     self.done(id);
                 }
                 Err(error) => return Err(error),
+            }
+        }
+        for SealedStage { stage, key, .. } in obsolete {
+            tracing::info!(%key, "an older version that an earlier mediafs had sealed is passed over");
+            if let Ok(file) = self.open_stage(stage, &mut OpenOptions::new(), &[]) {
+                self.discard(&file);
+            } else {
+                self.done(stage);
             }
         }
         for entry in fs::read_dir(&self.stage_dir)? {
@@ -228,6 +251,34 @@ impl Spool {
         }
         Ok(recovered)
     }
+}
+
+/// Of each key's stages, told of in this order, the last that no other is based
+/// on with those it is based on, the lowest first; and the rest.
+///
+/// The rest are versions that a later one took the place of, by an upload, a
+/// merge or a rename, when the daemon died before it could say that they are done.
+fn in_order(sealed: Vec<SealedStage>) -> (Vec<SealedStage>, Vec<SealedStage>) {
+    let below = |sealed: &SealedStage| match sealed.base {
+        SealedBase::Stage(below) => Some(below),
+        SealedBase::Empty | SealedBase::Object { .. } => None,
+    };
+    let is_below: HashSet<StageId> = sealed.iter().filter_map(below).collect();
+    let tops = sealed.iter().filter(|it| !is_below.contains(&it.stage));
+    let tops: HashMap<Key, StageId> = tops.map(|it| (it.key.clone(), it.stage)).collect();
+    let mut all: HashMap<StageId, SealedStage> =
+        sealed.into_iter().map(|it| (it.stage, it)).collect();
+    let mut wanted = Vec::new();
+    for top in tops.into_values() {
+        let mut chain = Vec::new();
+        let mut next = Some(top);
+        while let Some(it) = next.and_then(|id| all.remove(&id)) {
+            next = below(&it);
+            chain.push(it);
+        }
+        wanted.extend(chain.into_iter().rev());
+    }
+    (wanted, all.into_values().collect())
 }
 
 /// Names of stages differ between runs, so that lost+found never has two of one name.
@@ -306,6 +357,7 @@ mod tests {
             base_len: 0,
             written: vec![0..4, 4..8],
             sums: stage.sums(),
+            completing: None,
             base: crate::journal::SealedBase::Empty,
         };
         spool.seal(&stage, sealed.clone(), Durable::Yes).unwrap();
@@ -326,6 +378,46 @@ mod tests {
         drop(spool);
         let (_spool, recovered) = Spool::open(dir.path(), u64::MAX).unwrap();
         assert!(recovered.is_empty(), "uploaded once, and never again");
+    }
+
+    fn sealed(id: u64, key: &str, base: SealedBase) -> SealedStage {
+        SealedStage {
+            stage: StageId(id),
+            key: Key::new(key),
+            headers: crate::store::ObjectHeaders::default(),
+            condition: crate::store::WriteCondition::Always,
+            len: 0,
+            base_len: 0,
+            written: Vec::new(),
+            sums: Vec::new(),
+            completing: None,
+            base,
+        }
+    }
+
+    #[test]
+    fn versions_that_a_later_one_took_the_place_of_are_passed_over() {
+        let over = |id| SealedBase::Stage(StageId(id));
+        let ids = |stages: &[SealedStage]| stages.iter().map(|it| it.stage.0).collect::<Vec<_>>();
+        // 1 was told of again once it had all of its file.
+        let (wanted, rest) = in_order(vec![
+            sealed(2, "k", over(1)),
+            sealed(1, "k", SealedBase::Empty),
+        ]);
+        assert_eq!((ids(&wanted), ids(&rest)), (vec![1, 2], vec![]));
+        // 2 was merged into 3; or 2 was uploaded, and 3 is over its object.
+        let (wanted, rest) = in_order(vec![
+            sealed(1, "k", SealedBase::Empty),
+            sealed(2, "k", over(1)),
+            sealed(3, "k", over(1)),
+        ]);
+        assert_eq!((ids(&wanted), ids(&rest)), (vec![1, 3], vec![2]));
+        // 1 was renamed over 2.
+        let (wanted, rest) = in_order(vec![
+            sealed(2, "k", SealedBase::Empty),
+            sealed(1, "k", SealedBase::Empty),
+        ]);
+        assert_eq!((ids(&wanted), ids(&rest)), (vec![1], vec![2]));
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub trait ByteSource: Send + Sync {
 
     /// Where in the store exactly the bytes of a range are, if they are.
     fn stored(&self, range: Range<u64>) -> Option<StoredRange>;
+
+    /// All parts are in the store; the next request makes this version of them.
+    fn completes_as(&self, version: ETag);
+
+    /// The version that an earlier attempt was about to make.
+    fn completed_as(&self) -> Option<ETag>;
 }
 
 /// What an upload makes.
@@ -104,6 +110,11 @@ impl Uploader {
         }
     }
 
+    /// Whether a file of this length in bytes is one request.
+    pub fn sends_at_once(&self, len: u64) -> bool {
+        len <= self.part_size.bytes()
+    }
+
     /// Stores the bytes as one object and returns its version.
     ///
     /// Where the store refuses a condition though an earlier attempt may have been
@@ -150,7 +161,8 @@ impl Uploader {
         }
     }
 
-    /// The version under the key, if it has exactly the bytes of this upload.
+    /// The version under the key, if it is the one that an attempt was about to make,
+    /// or has exactly the bytes of this upload.
     async fn find_own(
         &self,
         target: &UploadTarget,
@@ -165,6 +177,9 @@ impl Uploader {
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        if source.completed_as().as_ref() == Some(&meta.etag) {
+            return Ok(Some(meta.etag));
+        }
         let mut at = 0;
         while at < target.len {
             let range = at..target.len.min(at + self.part_size.bytes());
@@ -199,7 +214,7 @@ impl Uploader {
         target: &UploadTarget,
         source: &dyn ByteSource,
     ) -> Result<ETag, Failed> {
-        if target.len <= self.part_size.bytes() {
+        if self.sends_at_once(target.len) {
             let _memory = self.reserve(target.len).await;
             let request = PutRequest {
                 key: target.key.clone(),
@@ -245,6 +260,9 @@ impl Uploader {
             parts,
             condition: target.condition.clone(),
         };
+        if let Some(version) = request.expected_etag() {
+            source.completes_as(version);
+        }
         Ok(self.store.complete_multipart(request).await?.etag)
     }
 

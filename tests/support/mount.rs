@@ -180,6 +180,20 @@ impl Mount {
         kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// The daemon has no more memory and descriptors than this.
+    #[track_caller]
+    pub fn check_bounds(&self, rss_kib: u64, descriptors: usize) {
+        let seen = rss_kib_of(self.pid());
+        assert!(seen <= rss_kib, "{seen} KiB of memory");
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        let open = open.unwrap().count();
+        assert!(open <= descriptors, "{open} descriptors");
+    }
+
     /// Waits for the daemon's end.
     #[track_caller]
     pub fn wait_for_exit(&mut self) -> ExitStatus {
@@ -269,6 +283,15 @@ impl Drop for Mount {
             eprintln!("left behind: {}", plan.dir.keep().display());
         }
     }
+}
+
+/// Resident memory of a process. Source: proc_pid_status(5).
+#[track_caller]
+pub fn rss_kib_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.unwrap().parse().unwrap()
 }
 
 /// Kills the daemon when the time is over, unless the sender is dropped before.

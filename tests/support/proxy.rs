@@ -6,9 +6,11 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::programs::wait_until;
 use super::servers::Server;
 
 /// What happens to a request.
@@ -43,6 +45,7 @@ struct Planned {
 struct State {
     planned: Vec<Planned>,
     seen: Vec<&'static str>,
+    under_way: usize,
     gone: bool,
 }
 
@@ -66,7 +69,12 @@ impl Proxy {
                 if shared.0.lock().gone {
                     return;
                 }
-                std::thread::spawn(move || pass(stream?, &upstream, &shared));
+                std::thread::spawn(move || {
+                    shared.0.lock().under_way += 1;
+                    let outcome = pass(stream?, &upstream, &shared);
+                    shared.0.lock().under_way -= 1;
+                    outcome
+                });
             }
         });
         Self { endpoint, shared }
@@ -91,6 +99,14 @@ impl Proxy {
     /// Lets everything pass again.
     pub fn heal(&self) {
         self.shared.0.lock().planned.clear();
+    }
+
+    /// Waits until no request is under way, also none of a client that is dead.
+    #[track_caller]
+    pub fn wait_until_idle(&self) {
+        wait_until(Duration::from_secs(20), "an idle proxy", || {
+            self.shared.0.lock().under_way == 0
+        });
     }
 
     /// Requests of a kind that came, failed ones too.
