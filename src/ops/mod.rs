@@ -36,6 +36,7 @@ mod shutdown;
 mod statfs;
 mod store_attributes;
 mod symlink;
+mod tuning;
 mod unlink;
 mod upload;
 mod write;
@@ -43,6 +44,7 @@ mod writers;
 mod xattr;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 pub use attr::{Attr, AttrValidity, Caller, FixedAttributes};
 pub use background::Queued;
@@ -56,6 +58,7 @@ pub use readdir::{DirEntry, DirEntryPlus, Taken};
 pub use rename::RenameMode;
 pub use setattr::{AttrChange, TimeChange};
 pub use statfs::FsStats;
+pub use tuning::{Tuning, Waiting};
 pub use write::Privileges;
 pub use writers::Thread;
 pub use xattr::XattrMode;
@@ -101,7 +104,7 @@ pub enum Durability {
 pub struct OpsSettings {
     pub attributes: FixedAttributes,
     pub access: Access,
-    /// A directory rename of more objects is refused with `CrossDevice`.
+    /// At first: see `Tuning`.
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreate,
     pub durability: Durability,
@@ -128,6 +131,7 @@ pub struct Ops {
     uploader: Uploader,
     copier: Copier,
     settings: OpsSettings,
+    max_rename_objects: AtomicU64,
     mounted_at: std::time::SystemTime,
     files: OpenFiles,
     backlog: Backlog,
@@ -155,6 +159,7 @@ impl Ops {
             removals: Removals::default(),
             uploader: parts.uploader,
             copier: parts.copier,
+            max_rename_objects: AtomicU64::new(settings.max_rename_objects),
             settings,
             mounted_at: std::time::SystemTime::now(),
             handles: Handles::default(),

@@ -161,7 +161,8 @@ impl Deferred {
         }
     }
 
-    fn waiting(&self) -> usize {
+    /// Keys to delete.
+    pub fn waiting(&self) -> usize {
         *self.waiting.borrow()
     }
 
