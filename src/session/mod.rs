@@ -1,7 +1,7 @@
 //! The composition root: what a mount is made of, and the order of its start and end.
 //!
 //! Start: mountpoint checked, bucket answered, spool opened, mounted, kernel
-//! agreed, ready. End: unmounted (so that no request comes any more), requests
+//! agreed, the service manager's questions answered, ready. End: unmounted (so that no request comes any more), requests
 //! drained, stages kept.
 
 mod fusermount;
@@ -9,7 +9,11 @@ mod mount;
 mod mountinfo;
 mod mountpoint;
 mod probe;
+mod reload;
+mod service_manager;
 mod startup;
+mod stop_kind;
+mod tending;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +31,11 @@ use crate::fuse::{Adapter, pass_on};
 use crate::namespace::Invalidations;
 use crate::ops::Ops;
 use crate::store::RequestCounters;
-use mount::{MountSettings, Mounted, Sharing, UnmountMode, Unmounted};
+use mount::{Execution, MountSettings, Mounted, Sharing, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
+pub use reload::Reload;
+pub use stop_kind::{StopKind, stop_kind};
 
 /// Pause between attempts to unmount what is still in use.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -37,7 +43,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Mounts and serves until unmounted or told to stop; `ready` is called once the mount serves.
 ///
 /// Errors: whatever keeps it from mounting, with what to do about it.
-pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()> {
+pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()> {
     let non_empty = if config.allow_non_empty {
         NonEmpty::Allow
     } else {
@@ -54,17 +60,23 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     let (ops, queued) = startup::compose(&config, store, invalidations)?;
     let ops = Arc::new(ops);
     let settings = MountSettings {
-        source: format!("mediafs:{}/{}", config.bucket, config.prefix),
+        source: config.fsname.clone(),
         sharing: if config.allow_other {
             Sharing::AllUsers
         } else {
             Sharing::OwnerOnly
         },
         access: startup::access(&config),
+        execution: if config.no_exec {
+            Execution::Refused
+        } else {
+            Execution::Allowed
+        },
     };
     let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
     let tasks = TaskTracker::new();
     let adapter = Adapter::new(ops.clone(), runtime.handle().clone(), tasks.clone());
+    let loops = adapter.loops().clone();
     let mut fuse_config = fuser::Config::default();
     fuse_config.n_threads = Some(config.fuse_threads);
     // The kernel itself refuses other users unless told `allow_other`.
@@ -88,10 +100,22 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     threads.context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
+    let tended = tending::Tended {
+        ops: ops.clone(),
+        loops,
+        mounted: config.clone(),
+        reload,
+    };
+    let signals = {
+        let _runtime = runtime.enter();
+        tending::Signals::new().context("no signal handler")?
+    };
+    let tending = runtime.spawn(tending::tend(tended, signals));
     ready();
     let outcome = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
     runtime.block_on(drain(&ops, &tasks, config.drain_timeout));
     tracing::info!(requests = %counters, "stopped");
+    tending.abort();
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(notifying);

@@ -26,6 +26,14 @@ pub struct MountSettings {
     pub source: String,
     pub sharing: Sharing,
     pub access: crate::ops::Access,
+    pub execution: Execution,
+}
+
+/// Whether files of the mount may be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execution {
+    Allowed,
+    Refused,
 }
 
 /// Who may use the mount.
@@ -126,6 +134,9 @@ fn mount_as_root(mountpoint: &Path, settings: &MountSettings) -> Result<OwnedFd,
     if settings.access == crate::ops::Access::ReadOnly {
         flags |= MountFlags::RDONLY;
     }
+    if settings.execution == Execution::Refused {
+        flags |= MountFlags::NOEXEC;
+    }
     let data = CString::new(mount_data(&device, settings))
         .map_err(|_| refused(io::ErrorKind::InvalidInput.into()))?;
     match rustix::mount::mount(
@@ -225,6 +236,7 @@ mod tests {
             source: "mediafs:bucket/with, comma".to_owned(),
             sharing: Sharing::AllUsers,
             access: crate::ops::Access::ReadOnly,
+            execution: Execution::Refused,
         };
         let (device, mounted) = mount(&mountpoint, &settings).unwrap();
         let entry = mount_at(&mountpoint).unwrap().unwrap();
