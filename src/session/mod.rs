@@ -49,6 +49,9 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     } else {
         NonEmpty::Refuse
     };
+    if service_manager::is_present() {
+        mountpoint::clear_dead(&config.mountpoint).context("a dead mount cannot be cleared")?;
+    }
     let config = Config {
         mountpoint: mountpoint::check(&config.mountpoint, non_empty)?,
         ..config

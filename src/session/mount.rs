@@ -15,7 +15,7 @@ use super::mountinfo::mount_at;
 
 const DEVICE: &str = "/dev/fuse";
 /// Type shown by mount(8): its part behind the dot is ours.
-const FS_TYPE: &str = "fuse.mediafs";
+pub const FS_TYPE: &str = "fuse.mediafs";
 /// Read-ahead of the mount; the kernel's default of 128 KiB keeps S3 idle between requests.
 const READ_AHEAD_KIB: u32 = 16 << 10;
 
