@@ -97,7 +97,7 @@ fn twice_installed_is_once_installed_and_uninstalled_leaves_config_and_spool() {
 fn the_unit_starts_the_program_of_its_prefix() {
     for (prefix, units) in [
         ("/usr", "usr/lib/systemd/system"),
-        ("/opt/media fs", "etc/systemd/system"),
+        ("/opt/mediafs", "etc/systemd/system"),
     ] {
         let destination = tempfile::tempdir().unwrap();
         let root = destination.path();
@@ -116,12 +116,14 @@ fn the_unit_starts_the_program_of_its_prefix() {
 }
 
 #[test]
-fn a_prefix_that_is_relative_and_arguments_are_refused() {
+fn a_prefix_that_a_unit_cannot_name_and_arguments_are_refused() {
     let destination = tempfile::tempdir().unwrap();
     for name in ["install", "uninstall"] {
-        let output = script(name, destination.path(), "usr").output().unwrap();
-        assert!(!output.status.success());
-        assert!(said(&output).contains("absolute"), "{}", said(&output));
+        for prefix in ["usr", "/opt/media fs", "/a/", "/%i"] {
+            let output = script(name, destination.path(), prefix).output().unwrap();
+            assert!(!output.status.success());
+            assert!(said(&output).contains("absolute"), "{}", said(&output));
+        }
         let mut command = script(name, destination.path(), "/usr");
         assert!(!command.arg("--help").output().unwrap().status.success());
     }

@@ -15,6 +15,7 @@
 )]
 
 pub mod client;
+pub mod container;
 pub mod data;
 pub mod garage;
 pub mod hands;
