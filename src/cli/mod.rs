@@ -5,6 +5,7 @@
 
 mod background;
 mod fstab;
+mod holder;
 mod mount;
 mod spool;
 
@@ -28,6 +29,7 @@ struct Cli {
 enum Command {
     Mount(Box<mount::MountCommand>),
     Spool(spool::SpoolCommand),
+    Holder(holder::HolderCommand),
 }
 
 /// Runs what the command line asks for.
@@ -42,6 +44,10 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Mount(command) => command.run(&args),
         Command::Spool(command) => command.run(),
+        Command::Holder(command) => match command.run() {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -145,18 +145,17 @@ type Wrong = (&'static str, String);
 fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
     let given = options.clone();
     let missing = |key: &'static str| (key, "not given: see 'mediafs mount --help'".to_owned());
+    let absolute = |key: &'static str, path: PathBuf| {
+        std::path::absolute(folder.join(path)).map_err(|error| (key, error.to_string()))
+    };
+    let s3 = S3Config::resolve(&options, folder)?;
+    let attributes = AttributesConfig::resolve(&options);
     let bucket = options.bucket.ok_or_else(|| missing("bucket"))?;
     target::check_bucket(&bucket).map_err(|why| ("bucket", why))?;
     let prefix =
         target::clean_prefix(&options.prefix.unwrap_or_default()).map_err(|why| ("prefix", why))?;
     let mountpoint = options.mountpoint.ok_or_else(|| missing("mountpoint"))?;
-    let absolute = |key: &'static str, path: PathBuf| {
-        std::path::absolute(folder.join(path)).map_err(|error| (key, error.to_string()))
-    };
     let mountpoint = absolute("mountpoint", mountpoint)?;
-    if let Some(url) = &options.endpoint_url {
-        target::check_endpoint(url).map_err(|why| ("endpoint-url", why))?;
-    }
     let spool_dir = match options.spool {
         Some(dir) => absolute("spool", dir)?,
         None => {
@@ -164,28 +163,8 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         }
     };
     Ok(Config {
-        s3: S3Config {
-            endpoint_url: options.endpoint_url,
-            region: options.region,
-            profile: options.profile,
-            credentials_file: match options.credentials_file {
-                Some(file) => Some(absolute("credentials-file", file)?),
-                None => service::credentials_file(),
-            },
-            force_path_style: options.force_path_style.unwrap_or(false),
-            request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
-        },
-        attributes: AttributesConfig {
-            mode: options.attributes.unwrap_or(AttributesMode::Fixed),
-            uid: options
-                .uid
-                .unwrap_or(default_owner(rustix::process::geteuid().as_raw())),
-            gid: options
-                .gid
-                .unwrap_or(default_owner(rustix::process::getegid().as_raw())),
-            file_mode: options.file_mode.map_or(0o644, |mode| mode.0),
-            dir_mode: options.dir_mode.map_or(0o755, |mode| mode.0),
-        },
+        s3,
+        attributes,
         allow_other: options.allow_other.unwrap_or(false),
         read_only: options.read_only.unwrap_or(false),
         no_exec: options.no_exec.unwrap_or(false),
@@ -223,6 +202,41 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         spool_dir,
         given,
     })
+}
+
+impl S3Config {
+    fn resolve(options: &Options, folder: &Path) -> Result<Self, Wrong> {
+        if let Some(url) = &options.endpoint_url {
+            target::check_endpoint(url).map_err(|why| ("endpoint-url", why))?;
+        }
+        let named = options.credentials_file.as_ref();
+        Ok(Self {
+            endpoint_url: options.endpoint_url.clone(),
+            region: options.region.clone(),
+            profile: options.profile.clone(),
+            credentials_file: named
+                .map(|file| folder.join(file))
+                .or_else(service::credentials_file),
+            force_path_style: options.force_path_style.unwrap_or(false),
+            request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
+        })
+    }
+}
+
+impl AttributesConfig {
+    fn resolve(options: &Options) -> Self {
+        let own = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        Self {
+            mode: options.attributes.unwrap_or(AttributesMode::Fixed),
+            uid: options.uid.unwrap_or_else(|| default_owner(own.0)),
+            gid: options.gid.unwrap_or_else(|| default_owner(own.1)),
+            file_mode: options.file_mode.map_or(0o644, |mode| mode.0),
+            dir_mode: options.dir_mode.map_or(0o755, |mode| mode.0),
+        }
+    }
 }
 
 /// Of files mounted by root: the first ordinary user, as which applications in containers run.

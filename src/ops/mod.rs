@@ -36,6 +36,7 @@ mod shutdown;
 mod statfs;
 mod store_attributes;
 mod symlink;
+mod take_over;
 mod tuning;
 mod unlink;
 mod upload;
@@ -45,8 +46,9 @@ mod xattr;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
 
-pub use attr::{Attr, AttrValidity, Caller, FixedAttributes};
+pub use attr::{Attempt, Attr, AttrValidity, Caller, FixedAttributes, KernelRequest};
 pub use background::Queued;
 pub use copy_file_range::CopyEnd;
 pub use create::{CreateRequest, Created, Exclusive, NodeKind};
@@ -64,6 +66,7 @@ pub use writers::Thread;
 pub use xattr::XattrMode;
 
 use crate::error::FsError;
+use crate::handover::Ledger;
 use crate::namespace::Namespace;
 use crate::read_path::Reader;
 use crate::store::Deferred;
@@ -119,6 +122,9 @@ pub struct Parts {
     pub spool: Spool,
     pub uploader: Uploader,
     pub copier: Copier,
+    pub ledger: Arc<Ledger>,
+    /// When the kernel's session began.
+    pub mounted_at: SystemTime,
 }
 
 /// The file system's operations.
@@ -132,7 +138,7 @@ pub struct Ops {
     copier: Copier,
     settings: OpsSettings,
     max_rename_objects: AtomicU64,
-    mounted_at: std::time::SystemTime,
+    mounted_at: SystemTime,
     files: OpenFiles,
     backlog: Backlog,
     removals: Removals,
@@ -147,6 +153,7 @@ impl Ops {
         let desk = Arc::new(Desk {
             spool: parts.spool,
             keys: parts.namespace.keys().clone(),
+            ledger: parts.ledger.clone(),
         });
         let (backlog, queued) = Backlog::new();
         let ops = Self {
@@ -161,8 +168,8 @@ impl Ops {
             copier: parts.copier,
             max_rename_objects: AtomicU64::new(settings.max_rename_objects),
             settings,
-            mounted_at: std::time::SystemTime::now(),
-            handles: Handles::default(),
+            mounted_at: parts.mounted_at,
+            handles: Handles::new(parts.ledger),
             tree: tokio::sync::RwLock::new(()),
         };
         (ops, queued)

@@ -6,11 +6,6 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Whether this process is a service.
-pub fn is_present() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
-}
-
 /// The mount serves.
 pub fn ready() {
     notify(&[NotifyState::Ready]);

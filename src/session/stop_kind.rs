@@ -24,9 +24,14 @@ pub enum StopKind {
     HandOver,
 }
 
+/// The unit of systemd that this process is the service of.
+pub fn unit() -> Option<String> {
+    std::env::var(UNIT_VARIABLE).ok()
+}
+
 /// Asks systemd what the stop is about. Blocks for up to five seconds.
 pub fn stop_kind() -> StopKind {
-    let Some(unit) = std::env::var(UNIT_VARIABLE).ok() else {
+    let Some(unit) = unit() else {
         return StopKind::Unmount;
     };
     match jobs() {

@@ -60,7 +60,6 @@ pub async fn tend(tended: Tended, signals: Signals) {
         terminate,
         interrupt,
     } = signals;
-    service_manager::ready();
     let reloading = async {
         while hangup.recv().await.is_some() {
             service_manager::reloading();
