@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::{Signal, kill_process};
 use support::container::{Container, Shared};
 use support::mount::{daemons_of, is_mounted};
 use support::programs::{run_within, said};
-use support::{Mount, MountBuilder, run_python, wait_until};
+use support::{Held, Mount, MountBuilder, run_python, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 const APPLICATION: u32 = 1000;
@@ -65,6 +66,26 @@ fn a_mount_that_is_made_again_appears_again_in_the_container() {
 }
 
 #[test]
+fn a_container_keeps_its_files_through_a_crash_of_the_daemon_and_its_replacement() {
+    let shared = Shared::new();
+    let mount = Held::start(plan_on(&shared));
+    // Of the mount itself, which nobody could repair from outside.
+    let container = Container::with(&shared.mountpoint());
+    check_use(&container, "/mnt/before");
+    mount.kill_daemon();
+    check_use(&container, "/mnt/after-crash");
+    let killed = mount.daemon();
+    kill_process(killed, Signal::USR2).unwrap();
+    mount.wait_for_successor(killed);
+    check_use(&container, "/mnt/after-upgrade");
+    for folder in ["before", "after-crash", "after-upgrade"] {
+        let read = container.says(ROOT, &format!("cat /mnt/{folder}/g"));
+        assert_eq!(read, "bytes\n", "{folder}");
+    }
+    mount.unmount();
+}
+
+#[test]
 fn a_mount_made_in_a_container_with_rshared_appears_on_the_host_and_in_others() {
     let shared = Shared::new();
     let container = Container::with(&shared.mountpoint());
@@ -80,7 +101,7 @@ fn a_mount_made_in_a_container_with_rshared_appears_on_the_host_and_in_others() 
     let stored = plan.client.get(&plan.bucket, "d/g");
     assert_eq!(stored.unwrap(), b"bytes\n");
     let daemons = daemons_of(&shared.mountpoint());
-    rustix::process::kill_process(daemons[0], rustix::process::Signal::TERM).unwrap();
+    kill_process(daemons[0], Signal::TERM).unwrap();
     wait_until(SOON, "the daemon's end", || {
         daemons_of(&shared.mountpoint()).is_empty()
     });

@@ -13,24 +13,28 @@ use support::{Client, Machine, Server, wait_until};
 const SOON: Duration = Duration::from_secs(60);
 
 /// A service that is started, on a bucket of its own.
-struct Service {
+struct Service<'m> {
     name: String,
     unit: String,
     bucket: String,
     client: Client,
-    machine: &'static Machine,
+    machine: &'m Machine,
 }
 
-impl Service {
+impl<'m> Service<'m> {
     /// Configured, not started.
     #[track_caller]
     fn on(server: &Server, settings: &str) -> Self {
+        Self::of(Machine::shared(), server, settings)
+    }
+
+    #[track_caller]
+    fn of(machine: &'m Machine, server: &Server, settings: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("m{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let bucket = format!("systemd-{}-{name}", std::process::id());
         let client = Client::new(server);
         client.create_bucket(&bucket);
-        let machine = Machine::shared();
         machine.configure(&name, server, &bucket, settings);
         Self {
             unit: format!("mediafs@{name}.service"),
@@ -79,7 +83,7 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+impl Drop for Service<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.machine.log_of(&self.unit));
@@ -114,6 +118,44 @@ fn a_service_is_up_when_it_serves_and_stops_drained_and_unmounted() {
     assert_eq!(service.property("Result"), "success");
     service.ctl("start");
     assert_eq!(fs::read(service.path("d/f")).unwrap(), b"bytes");
+}
+
+#[test]
+fn a_shutdown_uploads_what_waits_before_the_machine_ends() {
+    let machine = Machine::boot();
+    let service = Service::of(&machine, Server::shared(), "durability = \"disk\"\n");
+    service.ctl("start");
+    for number in 0..20 {
+        fs::write(service.path(&format!("f{number}")), b"bytes").unwrap();
+    }
+    // It is the init that ends, and with it whoever asked it.
+    machine.tries("systemctl poweroff");
+    wait_until(SOON, "the machine's end", || !machine.is_running());
+    for number in 0..20 {
+        let object = service.object(&format!("f{number}"));
+        assert_eq!(object.as_deref(), Some(&b"bytes"[..]), "f{number}");
+    }
+}
+
+#[test]
+fn an_uninstallation_unmounts_and_leaves_configuration_and_spool() {
+    let machine = Machine::boot();
+    let service = Service::of(&machine, Server::shared(), "durability = \"disk\"\n");
+    service.ctl("enable --now");
+    fs::write(service.path("f"), b"bytes").unwrap();
+    let repo = env!("CARGO_MANIFEST_DIR");
+    machine.says(&format!("{repo}/scripts/uninstall"));
+    assert!(!service.is_mounted());
+    assert_eq!(service.object("f").as_deref(), Some(&b"bytes"[..]));
+    let left = machine.says(
+        "ls -d /usr/local/bin/mediafs /etc/systemd/system/*/mediafs@* \
+         /etc/mediafs/*.toml /var/lib/mediafs/*/spool 2>/dev/null || true",
+    );
+    assert_eq!(left.lines().count(), 2, "{left}");
+    assert_eq!(
+        machine.says("systemctl list-units --no-legend 'mediafs@*'"),
+        ""
+    );
 }
 
 #[test]

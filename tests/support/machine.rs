@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::programs::{run_within, said, wait_until};
@@ -31,8 +32,9 @@ impl Machine {
         MACHINE.get_or_init(Self::boot)
     }
 
+    /// One for a test that ends it or takes mediafs away.
     #[track_caller]
-    fn boot() -> Self {
+    pub fn boot() -> Self {
         let repo = Path::new(env!("CARGO_MANIFEST_DIR"));
         assert!(
             Path::new("/lib/systemd/systemd").exists(),
@@ -148,6 +150,10 @@ impl Machine {
         std::fs::write(path, credentials).unwrap();
     }
 
+    pub fn is_running(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.pid)).exists()
+    }
+
     /// Adds lines to a unit, as `systemctl edit` does.
     #[track_caller]
     pub fn drop_in(&self, unit: &str, lines: &str) {
@@ -155,6 +161,14 @@ impl Machine {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("test.conf"), lines).unwrap();
         self.says("systemctl daemon-reload");
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.pid).unwrap()).unwrap();
+        // Its processes and mounts end with it.
+        kill_process(pid, Signal::KILL).ok();
     }
 }
 
