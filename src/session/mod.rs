@@ -157,12 +157,23 @@ async fn serve(
     let mut hand_over = signal(SignalKind::user_defined2()).context("no signal handler")?;
     tokio::select! {
         outcome = &mut serving => return finished(outcome).map(|()| Ending::Unmounted),
-        _ = terminate.recv() => tracing::info!("SIGTERM: unmounting"),
+        _ = terminate.recv() => {
+            if descriptor_store::is_present() && is_restarted().await {
+                return Ok(Ending::HandOver);
+            }
+            tracing::info!("SIGTERM: unmounting");
+        }
         _ = interrupt.recv() => tracing::info!("SIGINT: unmounting"),
         _ = hand_over.recv(), if descriptor_store::is_present() => return Ok(Ending::HandOver),
     }
     unmount(mounted, serving, drain_timeout).await?;
     Ok(Ending::Unmounted)
+}
+
+/// Whether the service manager starts another daemon after this one.
+async fn is_restarted() -> bool {
+    let asked = tokio::task::spawn_blocking(stop_kind).await;
+    asked.is_ok_and(|kind| kind == StopKind::HandOver)
 }
 
 async fn unmount(
