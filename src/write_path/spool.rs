@@ -147,6 +147,16 @@ impl Spool {
         Ok((spool, left))
     }
 
+    /// The bound on its stages from now on.
+    pub fn set_limit(&self, limit_bytes: u64) {
+        self.room.set_limit(limit_bytes);
+    }
+
+    /// Bytes that its stages hold, of files that are open and files that wait for S3.
+    pub fn staged_bytes(&self) -> u64 {
+        self.room.taken_bytes()
+    }
+
     /// Says which mount the spool is of, for those who look at it from outside.
     pub fn note_mount(&self, note: &MountNote) -> Result<(), SpoolError> {
         note.write(&self.dir).map_err(|source| SpoolError::Io {
