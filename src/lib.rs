@@ -27,6 +27,7 @@ pub mod fuse;
 pub mod journal;
 pub mod namespace;
 pub mod ops;
+pub mod private;
 pub mod read_path;
 pub mod session;
 pub mod store;

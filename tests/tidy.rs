@@ -29,7 +29,7 @@ const LAYERS: [&[&str]; 9] = [
     &["namespace", "read_path", "write_path"],
     &["journal"],
     &["error"],
-    &["store", "telemetry"],
+    &["private", "store", "telemetry"],
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [

@@ -16,13 +16,13 @@ mod record;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
 pub use record::{BlockSum, Record, SealedBase, SealedStage, StageId};
 
+use crate::private;
 use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
 
 /// Grows with every change that an older mediafs would misread.
@@ -299,7 +299,7 @@ impl StoreLog for Journal {
 
 /// What a journal's file comes to; nothing, where there is none.
 fn read(path: &Path) -> Result<Live, JournalError> {
-    match fs::read(path) {
+    match private::read(path) {
         Ok(bytes) => replay(path, &bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Live::default()),
         Err(source) => Err(JournalError::Io {
@@ -363,18 +363,15 @@ fn write_anew(path: &Path, live: &Live) -> io::Result<(File, u64)> {
         bytes.extend(line(&record)?);
     }
     let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    let mut file = private::open(&beside, &options)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
     sync_dir(path.parent().unwrap_or(path))?;
     // Appends, so that cutting off a failed write moves the next one too.
-    let file = OpenOptions::new().append(true).open(path)?;
+    let file = private::open(path, OpenOptions::new().append(true))?;
     Ok((file, bytes.len() as u64))
 }
 

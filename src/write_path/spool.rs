@@ -11,7 +11,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +24,7 @@ use super::stage_file::StageFile;
 use crate::journal::{
     BlockSum, Durable, Journal, JournalError, Record, SealedBase, SealedStage, StageId, sync_dir,
 };
+use crate::private::{self, NotPrivate};
 use crate::store::{ETag, Key};
 
 /// Why a spool cannot be used.
@@ -40,6 +40,8 @@ pub enum SpoolError {
     NotASpool(PathBuf),
     #[error("spool {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+    #[error("spool: {0}")]
+    NotPrivate(#[from] NotPrivate),
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
@@ -76,10 +78,10 @@ impl Spool {
             source,
         };
         let stage_dir = path.join("stage");
-        make_private_dir(path).map_err(io_error)?;
-        make_private_dir(&stage_dir).map_err(io_error)?;
+        private::directory(path)?;
+        private::directory(&stage_dir)?;
         let lock = lock(path)?;
-        let lost_found = LostFound::open(&path.join("lost+found")).map_err(io_error)?;
+        let lost_found = LostFound::open(&path.join("lost+found"))?;
         let journal = Arc::new(Journal::open(&path.join("journal"))?);
         let spool = Self {
             dir: path.to_owned(),
@@ -136,7 +138,7 @@ impl Spool {
         sums: &[BlockSum],
     ) -> io::Result<Arc<StageFile>> {
         let path = self.stage_dir.join(id.to_string());
-        let file = options.read(true).write(true).mode(0o600).open(&path)?;
+        let file = private::open(&path, options.read(true).write(true))?;
         let share = self.room.share();
         Ok(Arc::new(StageFile::new(id, file, path, share, sums)))
     }
@@ -287,26 +289,14 @@ fn first_id() -> u64 {
     since.map_or(0, |since| since.as_micros() as u64) << 8
 }
 
-pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-}
-
 fn lock(spool: &Path) -> Result<File, SpoolError> {
     let io_error = |source| SpoolError::Io {
         path: spool.to_owned(),
         source,
     };
     let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600);
-    let mut file = options.open(spool.join("lock")).map_err(io_error)?;
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = private::open(&spool.join("lock"), &options).map_err(io_error)?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
         if let Err(error) = file.read_to_string(&mut pid) {
