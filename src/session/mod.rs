@@ -4,6 +4,7 @@
 //! agreed, ready. End: unmounted (so that no request comes any more), requests
 //! drained, stages kept.
 
+mod confine;
 mod fusermount;
 mod mount;
 mod mountinfo;
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, HardeningConfig};
 use crate::fuse::{Adapter, pass_on};
 use crate::namespace::Invalidations;
 use crate::ops::Ops;
@@ -47,6 +48,9 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
         mountpoint: mountpoint::check(&config.mountpoint, non_empty)?,
         ..config
     };
+    if config.hardening == HardeningConfig::On {
+        confine::confine().context("privileges cannot be given up")?;
+    }
     let runtime = Runtime::new().context("cannot start the run time")?;
     let counters = Arc::new(RequestCounters::default());
     let store = runtime.block_on(startup::connect(&config, counters.clone()))?;
