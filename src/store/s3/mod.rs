@@ -3,6 +3,7 @@
 //! Owns: connecting, the translation of requests, answers and errors.
 //! Must not know: retries and deadlines, which are a decorator's.
 
+mod answer;
 mod connect;
 mod encoding;
 mod error;
