@@ -18,6 +18,7 @@ pub mod client;
 pub mod data;
 pub mod garage;
 pub mod hands;
+pub mod hostile;
 pub mod mount;
 pub mod plan;
 pub mod programs;
