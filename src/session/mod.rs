@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use fuser::{Session, SessionACL};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -66,6 +66,11 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
         },
         access: startup::access(&config),
     };
+    // Before there is a mount: one that appears has somebody who takes it away.
+    let stop = {
+        let _runtime = runtime.enter();
+        StopSignals::listen().context("no signal handler")?
+    };
     let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
     let tasks = TaskTracker::new();
     let adapter = Adapter::new(ops.clone(), runtime.handle().clone(), tasks.clone());
@@ -93,7 +98,7 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     runtime.spawn(ops.clone().upload_in_background(queued));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
     ready();
-    let outcome = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
+    let outcome = runtime.block_on(serve(&mounted, serving, stop, config.drain_timeout));
     runtime.block_on(drain(&ops, &tasks, config.drain_timeout));
     tracing::info!(requests = %counters, "stopped");
     drop(ops);
@@ -102,18 +107,32 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     outcome
 }
 
+/// Signals that end the mount; one that comes before anybody waits is not lost.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// Serves until the mount is gone, by umount(8) or by a signal.
 async fn serve(
     mounted: &Mounted,
     mut serving: oneshot::Receiver<std::io::Result<()>>,
+    mut stop: StopSignals,
     drain_timeout: Duration,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
     tokio::select! {
         outcome = &mut serving => return finished(outcome),
-        _ = terminate.recv() => tracing::info!("SIGTERM: unmounting"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: unmounting"),
+        _ = stop.terminate.recv() => tracing::info!("SIGTERM: unmounting"),
+        _ = stop.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
     }
     let deadline = Instant::now() + drain_timeout;
     let mut told = false;
