@@ -22,7 +22,7 @@ use super::lost_found::{LostFound, LostReason, Remnant};
 use super::room::Room;
 use super::stage_file::StageFile;
 use crate::journal::{
-    BlockSum, Durable, Journal, JournalError, Record, SealedBase, SealedStage, StageId, sync_dir,
+    BlockSum, Durable, Journal, LogError, Record, SealedBase, SealedStage, StageId, sync_dir,
 };
 use crate::private::{self, NotPrivate};
 use crate::store::{ETag, Key};
@@ -43,7 +43,7 @@ pub enum SpoolError {
     #[error("spool: {0}")]
     NotPrivate(#[from] NotPrivate),
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(#[from] LogError),
 }
 
 /// A stage that an earlier daemon sealed and did not bring to S3.
