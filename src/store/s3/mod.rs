@@ -5,7 +5,7 @@
 
 mod answer;
 mod connect;
-mod encoding;
+pub mod encoding;
 mod error;
 mod multipart;
 mod object;
