@@ -609,7 +609,10 @@ fn a_listing_that_never_ends_is_eio() {
 
 #[test]
 fn a_servers_words_are_one_short_line_of_the_log() {
-    let words = format!("said&#13;&#10;X-Injected: yes&#10;&#27;[2J{}", "x".repeat(4 << 20));
+    let words = format!(
+        "said&#13;&#10;X-Injected: yes&#10;&#27;[2J{}",
+        "x".repeat(4 << 20)
+    );
     let body = format!("<Error><Code>Odd</Code><Message>{words}</Message></Error>");
     let (_server, mount) = mounted(move |_| answer("400 Bad Request", &[], body.as_bytes()));
     let error = in_time("a listing", || names(&mount.root)).unwrap_err();
