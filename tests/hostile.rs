@@ -568,6 +568,60 @@ fn xml_made_to_hurt_is_eio_in_time_and_in_little_memory() {
 }
 
 #[test]
+fn an_answer_that_never_comes_to_its_end_is_given_up() {
+    let interim = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+    let pause = Duration::from_millis(100);
+    for (what, listing) in [
+        (
+            "interim answers",
+            Answer::Repeated(Vec::new(), interim, 10_000_000),
+        ),
+        ("a dripping head", Answer::Dripping(vec![b'x'; 600], pause)),
+        (
+            "a dripping body",
+            Answer::Dripping([head, vec![b' '; 600]].concat(), pause),
+        ),
+    ] {
+        let (_server, mount) = mounted(move |request| {
+            if request.is_listing() {
+                listing.clone()
+            } else {
+                not_found()
+            }
+        });
+        let error = in_time(what, || names(&mount.root)).unwrap_err();
+        assert!(is_failure(&error), "{what}: {error}");
+        is_well(mount);
+    }
+}
+
+#[test]
+fn an_upload_id_that_is_none_fails_the_close() {
+    let long = "u".repeat(10 << 10);
+    for id in ["", "a&#10;b", "../../x", "&#0;", &long] {
+        let answered = xml(&format!(
+            "<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
+        ));
+        let (_server, mut mount) = mounted(move |request| match request.method.as_str() {
+            "POST" if request.query.contains_key("uploads") => answered.clone(),
+            _ if request.is_listing() => page(""),
+            _ => not_found(),
+        });
+        let mut file = File::create(mount.path("f")).unwrap();
+        let written = file.write_all(&vec![7; 20 << 20]);
+        let closed = in_time("close", || sys::close(file));
+        assert!(written.is_err() || closed.is_err(), "{id:?}");
+        wait_until(ANSWERED_WITHIN, "the bytes in lost+found", || {
+            mount.lost_and_found().len() == 1
+        });
+        mount.remount();
+        assert!(!mount.log().contains("aborting an upload"), "{id:?}");
+        is_well(mount);
+    }
+}
+
+#[test]
 fn a_listing_that_never_ends_is_eio() {
     let cases: [(&str, fn(usize) -> String); 4] = [
         ("the same token", |_| goes_on("t") + &object("f", "1", "e")),

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
@@ -42,6 +43,8 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// The bytes, then a piece again and again, so many times.
     Repeated(Vec<u8>, Vec<u8>, usize),
+    /// The bytes, one after another with a pause before each.
+    Dripping(Vec<u8>, Duration),
 }
 
 /// An answer with these header lines and a body of true length.
@@ -169,6 +172,12 @@ fn serve(
     };
     match answered {
         Answer::Bytes(bytes) => stream.write_all(&bytes)?,
+        Answer::Dripping(bytes, pause) => {
+            for byte in bytes {
+                std::thread::sleep(pause);
+                stream.write_all(&[byte])?;
+            }
+        }
         Answer::Repeated(bytes, piece, times) => {
             stream.write_all(&bytes)?;
             for _ in 0..times {
