@@ -175,6 +175,14 @@ fn no_symlink_in_the_spool_leads_to_another_file() {
         assert_eq!(fs::read(&precious).unwrap(), b"precious", "{name}");
         fs::remove_file(spool.join(name)).unwrap();
     }
+    let log = plan.scratch().join("mediafs.log");
+    // Of the refused mounts above.
+    fs::remove_file(&log).unwrap();
+    symlink(&precious, &log).unwrap();
+    let output = run_within(REFUSED_WITHIN, &mut plan.command());
+    assert!(said(&output).contains("symlink"), "{}", said(&output));
+    assert_eq!(fs::read(&precious).unwrap(), b"precious");
+    fs::remove_file(log).unwrap();
     // A stage that nobody knows is set aside as it is.
     fs::create_dir_all(spool.join("stage")).unwrap();
     symlink(&precious, spool.join("stage/0000000000000001")).unwrap();
