@@ -54,15 +54,12 @@ pub fn directory(path: &Path) -> Result<(), NotPrivate> {
         path: path.to_owned(),
         source,
     };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(path);
-            made.map_err(io_error)?;
-        }
-        found => drop(found.map_err(io_error)?),
+    let is_missing =
+        fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if is_missing {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(path).map_err(io_error)?;
     }
     let found = fs::symlink_metadata(path).map_err(io_error)?;
     if found.is_symlink() {

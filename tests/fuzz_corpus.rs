@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use targets::TARGETS;
+use targets::{Parser, TARGETS};
 
 /// Changed inputs of one target.
 const CHANGED: usize = 3000;
@@ -57,7 +57,7 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[track_caller]
-fn try_input(target: fn(&[u8]), what: &str, input: &[u8]) {
+fn try_input(target: Parser, what: &str, input: &[u8]) {
     let start = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| target(input)));
     let shown = input.escape_ascii();

@@ -14,8 +14,11 @@ use mediafs::store::s3::encoding;
 use mediafs::store::{ETag, Key, ListAnswer, ListToken, ListedObject, ObjectHeaders};
 use mediafs::write_path::{Spool, Stage};
 
+/// Takes one input.
+pub type Parser = fn(&[u8]);
+
 /// Every target with its name, which is also its corpus's.
-pub const TARGETS: [(&str, fn(&[u8])); 4] = [
+pub const TARGETS: [(&str, Parser); 4] = [
     ("config", config),
     ("journal", journal),
     ("keys", keys),
@@ -39,7 +42,10 @@ pub fn keys(data: &[u8]) {
     let answer = ListAnswer {
         objects: objects.collect(),
         prefixes: folded.clone(),
-        next: (data.len() % 2 == 0).then(|| ListToken("t".to_owned())),
+        next: data
+            .len()
+            .is_multiple_of(2)
+            .then(|| ListToken("t".to_owned())),
     };
     let mut page = Page::new(prefix, answer);
     for name in page.entries.keys() {
