@@ -4,6 +4,7 @@
 //! agreed, the service manager's questions answered, ready. End: unmounted (so
 //! that no request comes any more), requests drained, stages kept.
 
+mod confine;
 mod descriptor_store;
 mod fusermount;
 mod handshake;
@@ -25,12 +26,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, HardeningConfig};
 use crate::fuse::{Adapter, pass_on};
 use crate::namespace::Invalidations;
 use crate::ops::Ops;
@@ -75,6 +76,9 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
         mountpoint,
         ..config
     };
+    if config.hardening == HardeningConfig::On {
+        confine::confine().context("privileges cannot be given up")?;
+    }
     let runtime = Runtime::new().context("cannot start the run time")?;
     let counters = Arc::new(RequestCounters::default());
     let asking = startup::connect(&config, counters.clone(), heritage.asking());
@@ -85,6 +89,11 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let earlier = heritage.told.session.clone();
     let (ops, queued) = startup::compose(&config, store, invalidations, heritage)?;
     let ops = Arc::new(ops);
+    // Before there is a mount: one that appears has somebody who takes it away.
+    let stop = {
+        let _runtime = runtime.enter();
+        StopSignals::listen().context("no signal handler")?
+    };
     let tasks = TaskTracker::new();
     let adapter = Adapter::new(ops.clone(), runtime.handle().clone(), tasks.clone());
     let loops = adapter.loops().clone();
@@ -122,7 +131,7 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let tending = runtime.spawn(tending::tend(tended, signals));
     service_manager::ready();
     ready();
-    let ending = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
+    let ending = runtime.block_on(serve(&mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
         // As after a kill: what is under way comes again to the next daemon.
         tracing::info!(requests = %counters, "handing over to the next daemon");
@@ -146,25 +155,40 @@ enum Ending {
     HandOver,
 }
 
+/// Signals that end the mount; one that comes before anybody waits is not lost.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hand_over: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hand_over: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
 /// Serves until the mount is gone, by umount(8) or by a signal.
 async fn serve(
     mounted: &Mounted,
     mut serving: oneshot::Receiver<std::io::Result<()>>,
+    mut stop: StopSignals,
     drain_timeout: Duration,
 ) -> anyhow::Result<Ending> {
-    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
-    let mut hand_over = signal(SignalKind::user_defined2()).context("no signal handler")?;
     tokio::select! {
         outcome = &mut serving => return finished(outcome).map(|()| Ending::Unmounted),
-        _ = terminate.recv() => {
+        _ = stop.terminate.recv() => {
             if descriptor_store::is_present() && is_restarted().await {
                 return Ok(Ending::HandOver);
             }
             tracing::info!("SIGTERM: unmounting");
         }
-        _ = interrupt.recv() => tracing::info!("SIGINT: unmounting"),
-        _ = hand_over.recv(), if descriptor_store::is_present() => return Ok(Ending::HandOver),
+        _ = stop.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
+        _ = stop.hand_over.recv(), if descriptor_store::is_present() => return Ok(Ending::HandOver),
     }
     unmount(mounted, serving, drain_timeout).await?;
     Ok(Ending::Unmounted)

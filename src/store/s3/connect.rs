@@ -12,6 +12,7 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use super::S3Store;
+use super::answer::AnswerCheck;
 
 /// A connection that is not up by then is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,7 +73,8 @@ impl S3Store {
         }
         let shared = loader.load().await;
         let mut config = aws_sdk_s3::config::Builder::from(&shared)
-            .force_path_style(settings.addressing == Addressing::Path);
+            .force_path_style(settings.addressing == Addressing::Path)
+            .interceptor(AnswerCheck);
         if shared.region().is_none() {
             config = config.region(Region::new(REGION_OF_OTHER_SERVICES));
         }
