@@ -32,6 +32,10 @@ impl Ops {
         if let Some(file) = target_file.as_ref().filter(|file| file.has_handles()) {
             self.hydrate(file).await?;
         }
+        let mut both = source_file.iter().chain(&target_file);
+        if both.any(|file| file.hides_object()) {
+            self.late_requests_landed().await;
+        }
         if let Some(file) = &source_file {
             self.upload_edits(file).await?;
         }

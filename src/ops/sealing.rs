@@ -77,7 +77,7 @@ impl OpenFile {
             })),
             SealedBase::Stage(_) => content.base.clone(),
         };
-        let size_bytes = sealed.len;
+        let size_bytes = content.stage.as_ref().map_or(sealed.len, Stage::len);
         content.base = Base::Sealed(Arc::new(Sealed {
             stage: Stage::recovered(file, &sealed),
             base,

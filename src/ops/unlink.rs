@@ -39,6 +39,9 @@ impl Ops {
             self.hydrate(file).await?;
         }
         let maybe_stored = open.as_ref().is_some_and(|file| file.hides_object());
+        if maybe_stored {
+            self.late_requests_landed().await;
+        }
         let stored = inode.state().remote.clone();
         if stored.is_some() || maybe_stored {
             self.namespace.child_leaves(parent, name).await?;

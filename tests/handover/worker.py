@@ -18,6 +18,16 @@ def pattern(seed, length):
     return hashlib.shake_128(str(seed).encode()).digest(length)
 
 
+def compare(name, seen, wanted, previous):
+    if seen != wanted:
+        pairs = zip(seen, wanted)
+        first = next((at for at, (a, b) in enumerate(pairs) if a != b), None)
+        raise AssertionError(
+            f"{name}: {len(seen)} bytes instead of {len(wanted)}, the first other one at {first}; "
+            f"the version before: {seen == previous}"
+        )
+
+
 def read(directory, rng):
     body = pattern("read", 40 * BLOCK)
     path = os.path.join(directory, "body")
@@ -44,6 +54,7 @@ def write(directory, rng):
     def step():
         name = f"f{rng.randrange(8)}"
         path = os.path.join(directory, name)
+        previous = contents.get(name)
         if name in contents and rng.random() < 0.4:
             at = rng.randrange(len(contents[name]) + 1)
             data = pattern(rng.random(), rng.randrange(1, 3000))
@@ -62,7 +73,7 @@ def write(directory, rng):
                     assert file.write(piece) == len(piece)
             contents[name] = body
         with open(path, "rb") as file:
-            assert file.read() == contents[name], f"{name} differs"
+            compare(name, file.read(), contents[name], previous)
 
     return step
 
