@@ -31,6 +31,8 @@ impl Ops {
         source: &Pin,
         target: Option<&Pin>,
     ) -> Result<(), FsError> {
+        // What an earlier daemon had sent must not put a key under the old name either.
+        self.late_requests_landed().await;
         // Alone: no upload may put a key under the old name meanwhile.
         let _tree = self.tree.write().await;
         if let Some(target) = target {

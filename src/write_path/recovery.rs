@@ -67,6 +67,11 @@ impl Spool {
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let key = name.parse().ok().and_then(|id| begun.get(&id));
+            // Its first write was never answered, and comes again.
+            if told.session.is_some() && key.is_some() {
+                fs::remove_file(&path)?;
+                continue;
+            }
             let remnant = Remnant {
                 key,
                 reason: LostReason::DaemonEnded,
