@@ -72,6 +72,23 @@ pub enum FsError {
     Spool(#[source] Arc<io::Error>),
 }
 
+impl FsError {
+    /// Whether S3 did not serve, and so said nothing of what it was asked.
+    pub fn is_no_answer(&self) -> bool {
+        match self {
+            Self::TimedOut => true,
+            Self::Store(error) => {
+                error.kind.is_transient()
+                    || matches!(
+                        error.kind,
+                        StoreErrorKind::Credentials | StoreErrorKind::ClockSkew
+                    )
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<StoreError> for FsError {
     fn from(error: StoreError) -> Self {
         match error.kind {
@@ -89,6 +106,7 @@ impl From<StoreError> for FsError {
             }
             StoreErrorKind::NoSuchBucket
             | StoreErrorKind::InvalidRange
+            | StoreErrorKind::Conflict
             | StoreErrorKind::Credentials
             | StoreErrorKind::ClockSkew
             | StoreErrorKind::WrongRegion

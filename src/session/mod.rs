@@ -30,6 +30,7 @@ use crate::store::RequestCounters;
 use mount::{MountSettings, Mounted, Sharing, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
+use startup::Connected;
 
 /// Pause between attempts to unmount what is still in use.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -49,9 +50,9 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     };
     let runtime = Runtime::new().context("cannot start the run time")?;
     let counters = Arc::new(RequestCounters::default());
-    let store = runtime.block_on(startup::connect(&config, counters.clone()))?;
+    let connected = runtime.block_on(startup::connect(&config, counters.clone()))?;
     let (invalidations, to_kernel) = Invalidations::channel();
-    let (ops, queued) = startup::compose(&config, store, invalidations)?;
+    let (ops, queued) = startup::compose(&config, &connected, invalidations)?;
     let ops = Arc::new(ops);
     let settings = MountSettings {
         source: format!("mediafs:{}/{}", config.bucket, config.prefix),
@@ -87,6 +88,8 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
         });
     threads.context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
+    let Connected { store, health } = connected;
+    runtime.spawn(health.watch(store, config.prefix.clone()));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
     ready();
     let outcome = runtime.block_on(serve(&mounted, serving, config.drain_timeout));

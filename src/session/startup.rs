@@ -16,18 +16,23 @@ use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
     Deferred, FoldDirectories, LeftUndone, ListRequest, Metered, ObjectStore, RequestCounters,
-    Retry, StoreError, StoreErrorKind,
+    Retry, StoreError, StoreErrorKind, StoreHealth,
 };
 use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Recovered, Spool, Uploader};
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: of two clients that change or create one file at once, the last one wins and nobody is told";
 
+/// A bucket that answers.
+#[derive(Debug)]
+pub struct Connected {
+    pub store: Arc<dyn ObjectStore>,
+    /// What the store's requests tell of S3.
+    pub health: StoreHealth,
+}
+
 /// A store for the configured bucket, checked with a listing and, where it is to
 /// be written, a write that it must refuse.
-pub async fn connect(
-    config: &Config,
-    counters: Arc<RequestCounters>,
-) -> anyhow::Result<Arc<dyn ObjectStore>> {
+pub async fn connect(config: &Config, counters: Arc<RequestCounters>) -> anyhow::Result<Connected> {
     let s3 = S3Store::connect(S3Settings {
         bucket: config.bucket.clone(),
         endpoint_url: config.s3.endpoint_url.clone(),
@@ -39,8 +44,10 @@ pub async fn connect(
             Addressing::VirtualHost
         },
     });
-    let metered = Metered::new(Arc::new(s3.await), counters);
-    let store = Arc::new(Retry::new(Arc::new(metered), config.s3.request_timeout));
+    let health = StoreHealth::default();
+    let metered = Arc::new(Metered::new(Arc::new(s3.await), counters));
+    let store = Retry::new(metered, config.s3.request_timeout, health.clone());
+    let store = Arc::new(store);
     let probe = ListRequest {
         prefix: config.prefix.clone(),
         fold_directories: FoldDirectories::Yes,
@@ -56,7 +63,7 @@ pub async fn connect(
     {
         tracing::warn!("{}", WITHOUT_CONDITIONS);
     }
-    Ok(store)
+    Ok(Connected { store, health })
 }
 
 /// What failed, why, and what to do next.
@@ -89,6 +96,7 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
             format!("{endpoint} cannot be reached: check --endpoint-url, the network and DNS")
         }
         StoreErrorKind::PreconditionFailed
+        | StoreErrorKind::Conflict
         | StoreErrorKind::InvalidRange
         | StoreErrorKind::Archived
         | StoreErrorKind::TooLarge
@@ -104,7 +112,7 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
 /// The file system over a checked store, and the uploads that it has in the background.
 pub fn compose(
     config: &Config,
-    store: Arc<dyn ObjectStore>,
+    connected: &Connected,
     invalidations: Invalidations,
 ) -> anyhow::Result<(Ops, Queued)> {
     let block_size = usize::try_from(config.block_size_bytes)
@@ -123,7 +131,7 @@ pub fn compose(
         uploads: journal.uploads(),
     };
     let store = Arc::new(Deferred::new(
-        store,
+        connected.store.clone(),
         journal,
         config.s3.request_timeout,
         left,
@@ -139,7 +147,9 @@ pub fn compose(
         Coherence {
             ttl: config.ttl,
             negative_ttl: config.negative_ttl,
+            stale_ttl: config.stale_ttl,
         },
+        connected.health.clone(),
         match config.dir_markers {
             DirMarkersConfig::Auto => DirMarkers::Auto,
             DirMarkersConfig::Always => DirMarkers::Always,
