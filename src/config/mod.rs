@@ -46,6 +46,7 @@ pub struct Config {
     pub allow_non_empty: bool,
     pub ttl: Duration,
     pub negative_ttl: Duration,
+    pub stale_ttl: Duration,
     pub dir_markers: DirMarkersConfig,
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreateConfig,
@@ -192,6 +193,9 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         negative_ttl: options
             .negative_ttl
             .map_or(Duration::from_secs(1), |ttl| ttl.0),
+        stale_ttl: options
+            .stale_ttl
+            .map_or(Duration::from_secs(24 * 3600), |ttl| ttl.0),
         dir_markers: options.dir_markers.unwrap_or(DirMarkersConfig::Auto),
         exclusive_create: options
             .exclusive_create
