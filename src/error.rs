@@ -35,6 +35,8 @@ pub enum FsError {
     ReadOnly,
     #[error("no space left in the spool")]
     NoSpace,
+    #[error("the disk of the spool is read-only")]
+    SpoolReadOnly,
     /// A path component over 255 bytes, or a key over 1,024 bytes.
     #[error("name too long")]
     NameTooLong,
@@ -125,6 +127,7 @@ impl From<io::Error> for FsError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            io::ErrorKind::ReadOnlyFilesystem => Self::SpoolReadOnly,
             _ => Self::Spool(Arc::new(error)),
         }
     }

@@ -5,12 +5,15 @@
 //! drained, stages kept.
 
 mod fusermount;
+mod holders;
 mod mount;
 mod mountinfo;
 mod mountpoint;
 mod probe;
 mod startup;
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +22,7 @@ use fuser::{Session, SessionACL};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
@@ -27,6 +30,7 @@ use crate::fuse::{Adapter, pass_on};
 use crate::namespace::Invalidations;
 use crate::ops::Ops;
 use crate::store::RequestCounters;
+use holders::holders;
 use mount::{MountSettings, Mounted, Sharing, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
@@ -34,6 +38,8 @@ use startup::Connected;
 
 /// Pause between attempts to unmount what is still in use.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// How often to look whether the mount is still in its place.
+const DETACHED_POLL: Duration = Duration::from_secs(1);
 
 /// Mounts and serves until unmounted or told to stop; `ready` is called once the mount serves.
 ///
@@ -92,8 +98,8 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     runtime.spawn(health.watch(store, config.prefix.clone()));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
     ready();
-    let outcome = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
-    runtime.block_on(drain(&ops, &tasks, config.drain_timeout));
+    let (outcome, deadline) = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
+    runtime.block_on(drain(&ops, &tasks, deadline));
     tracing::info!(requests = %counters, "stopped");
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -101,36 +107,69 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     outcome
 }
 
-/// Serves until the mount is gone, by umount(8) or by a signal.
+type Serving = oneshot::Receiver<std::io::Result<()>>;
+
+/// Serves until the mount is gone, by umount(8) or by a signal; returns also
+/// when all that is left to do must be over.
 async fn serve(
     mounted: &Mounted,
-    mut serving: oneshot::Receiver<std::io::Result<()>>,
+    mut serving: Serving,
     drain_timeout: Duration,
-) -> anyhow::Result<()> {
+) -> (anyhow::Result<()>, Instant) {
+    let ended = tokio::select! {
+        outcome = &mut serving => Some(finished(outcome)),
+        outcome = told_to_stop() => outcome.err().map(Err),
+        never = tell_when_detached(mounted) => match never {},
+    };
+    let deadline = Instant::now() + drain_timeout;
+    let outcome = match ended {
+        Some(outcome) => outcome,
+        None => unmount(mounted, serving, deadline).await,
+    };
+    (outcome, deadline)
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
     tokio::select! {
-        outcome = &mut serving => return finished(outcome),
         _ = terminate.recv() => tracing::info!("SIGTERM: unmounting"),
         _ = interrupt.recv() => tracing::info!("SIGINT: unmounting"),
     }
-    let deadline = Instant::now() + drain_timeout;
+    Ok(())
+}
+
+/// Says so when somebody takes the mount away from its place: it ends with the
+/// last file that is open, and until then nothing new can be opened.
+async fn tell_when_detached(mounted: &Mounted) -> Infallible {
+    while mounted.is_attached().unwrap_or(true) {
+        sleep(DETACHED_POLL).await;
+    }
+    tracing::warn!(path = %mounted.path().display(), "detached by somebody else: serving what is still open");
+    pending().await
+}
+
+/// Takes the mount away once nobody uses it, at the deadline in any case.
+async fn unmount(mounted: &Mounted, serving: Serving, deadline: Instant) -> anyhow::Result<()> {
+    let path = mounted.path();
     let mut told = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
-        if !told {
-            tracing::warn!(path = %mounted.path().display(), "busy: waiting for open files to be closed");
-            told = true;
-        }
         if Instant::now() >= deadline {
-            tracing::warn!("still busy: detached; files that are still open lose the mount");
+            let holders = holders(path);
+            tracing::warn!(path = %path.display(), "still held by {holders}: detached; what is still open loses the mount");
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
+        if !told {
+            let holders = holders(path);
+            tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
+            told = true;
+        }
         sleep(BUSY_PAUSE).await;
     }
-    match timeout(drain_timeout, serving).await {
+    match timeout_at(deadline, serving).await {
         Ok(outcome) => finished(outcome),
-        // Another mount namespace still has the file system.
+        // Another mount namespace, or a file that was open when it was detached, still has the file system.
         Err(_) => Ok(()),
     }
 }
@@ -143,18 +182,20 @@ fn finished(outcome: Result<std::io::Result<()>, oneshot::error::RecvError>) -> 
 }
 
 /// Lets the requests under way end, then keeps what S3 does not have.
-async fn drain(ops: &Ops, tasks: &TaskTracker, limit: Duration) {
+async fn drain(ops: &Ops, tasks: &TaskTracker, deadline: Instant) {
     tasks.close();
-    if timeout(limit, tasks.wait()).await.is_err() {
+    if timeout_at(deadline, tasks.wait()).await.is_err() {
         tracing::warn!(
             requests = tasks.len(),
             "given up waiting for requests under way"
         );
     }
-    if timeout(limit, ops.uploads_settled()).await.is_err() {
+    if timeout_at(deadline, ops.uploads_settled()).await.is_err() {
         tracing::warn!("uploads are left in the spool: the next mount goes on with them");
     }
-    ops.shutdown().await;
+    if timeout_at(deadline, ops.shutdown()).await.is_err() {
+        tracing::warn!("given up waiting for reads under way");
+    }
 }
 
 fn give_back(mounted: &Mounted) {
