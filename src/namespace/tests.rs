@@ -43,6 +43,7 @@ impl World {
             markers,
             invalidations,
             None,
+            Arc::default(),
         );
         Self {
             store,
@@ -310,8 +311,13 @@ async fn a_listing_that_failed_is_no_empty_one_when_it_is_read_on() {
     world.put("p/a", "x").await;
     let unreachable = Fault::Before(StoreErrorKind::Unreachable);
     world.store.plan(StoreOp::List, 1, unreachable);
-    let mut stream = DirStream::new(world.root());
+    let root = world.root();
+    world
+        .names
+        .create_local(&root, &name("b"), Kind::File)
+        .unwrap();
+    let mut stream = DirStream::new(root);
     assert!(world.names.next_entries(&mut stream).await.is_err());
     let entries = world.names.next_entries(&mut stream).await.unwrap();
-    assert_eq!(entries.unwrap().len(), 1);
+    assert_eq!(entries.unwrap().len(), 2);
 }
