@@ -82,7 +82,17 @@ pub struct DirState {
     /// Names that the store may hold otherwise than the listing says.
     doubted: BTreeSet<Name>,
     next_seq: u64,
-    changes: VecDeque<(u64, Name)>,
+    changes: VecDeque<Change>,
+}
+
+/// A local change that is in the store.
+#[derive(Debug)]
+pub struct Change {
+    seq: u64,
+    name: Name,
+    /// What is there since; none where nothing is.
+    pub entry: Option<Entry>,
+    pub at: Instant,
 }
 
 impl DirState {
@@ -125,7 +135,12 @@ impl DirState {
         if self.changes.len() == CHANGE_LOG_LIMIT {
             self.changes.pop_front();
         }
-        self.changes.push_back((self.next_seq, name.clone()));
+        self.changes.push_back(Change {
+            seq: self.next_seq,
+            name: name.clone(),
+            entry: entry.clone(),
+            at: Instant::now(),
+        });
         self.next_seq += 1;
         self.arrivals += u64::from(entry.is_some());
         if let (None, Some((_, seen))) = (&entry, &mut self.seen) {
@@ -153,7 +168,12 @@ impl DirState {
             || self
                 .changes
                 .iter()
-                .any(|(at, changed)| *at >= seq.0 && changed == name)
+                .any(|change| change.seq >= seq.0 && change.name == *name)
+    }
+
+    /// The last change of a name, while the log has it.
+    pub fn last_change(&self, name: &Name) -> Option<&Change> {
+        self.changes.iter().rfind(|change| change.name == *name)
     }
 
     /// Remembers a complete listing that was asked for at `seq`, unless local

@@ -283,10 +283,10 @@ impl Namespace {
             seq,
         } = &listed.source
         else {
-            return self.table.child(dir.ino, &listed.name);
+            return self.admit_changed(dir, &listed.name);
         };
         if dir.state().dir.changed_since(*seq, &listed.name) {
-            return self.table.child(dir.ino, &listed.name);
+            return self.admit_changed(dir, &listed.name);
         }
         let answer = Answer {
             entry: Some(entry.clone()),
@@ -295,6 +295,26 @@ impl Namespace {
             seq: *seq,
         };
         self.reconcile(dir, &listed.name, &answer).ok()
+    }
+
+    /// The inode behind a name that our own doing last changed: one that nobody
+    /// holds on to leaves the table once the store has its file.
+    fn admit_changed(&self, dir: &Pin, name: &Name) -> Option<Pin> {
+        if let Some(child) = self.table.child(dir.ino, name) {
+            return Some(child);
+        }
+        let (entry, asked_at, seq) = {
+            let state = dir.state();
+            let change = state.dir.last_change(name)?;
+            (change.entry.clone()?, change.at, state.dir.now())
+        };
+        let answer = Answer {
+            entry: Some(entry),
+            attributes: None,
+            asked_at,
+            seq,
+        };
+        self.reconcile(dir, name, &answer).ok()
     }
 
     /// What a listed entry is, as far as that is known: a symlink that was never

@@ -312,12 +312,38 @@ async fn a_listing_that_failed_is_no_empty_one_when_it_is_read_on() {
     let unreachable = Fault::Before(StoreErrorKind::Unreachable);
     world.store.plan(StoreOp::List, 1, unreachable);
     let root = world.root();
-    world
-        .names
-        .create_local(&root, &name("b"), Kind::File)
-        .unwrap();
+    let _in_use = world.names.create_local(&root, &name("b"), Kind::File);
     let mut stream = DirStream::new(root);
     assert!(world.names.next_entries(&mut stream).await.is_err());
     let entries = world.names.next_entries(&mut stream).await.unwrap();
     assert_eq!(entries.unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_uploaded_and_forgotten_while_it_is_listed_stays_in_the_listing() {
+    let world = World::new(DirMarkers::Auto);
+    let root = world.root();
+    let file = world.names.create_local(&root, &name("a"), Kind::File);
+    let file = file.unwrap();
+    let mut stream = DirStream::new(world.root());
+    let listed = world
+        .names
+        .next_entries(&mut stream)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(listed.len(), 1);
+    let version = ObjectVersion {
+        etag: crate::store::ETag::new("e"),
+        size_bytes: 5,
+        last_modified: SystemTime::now(),
+    };
+    file.state().local = None;
+    world.names.record_uploaded(&file, version);
+    drop(file);
+    let admitted = world.names.admit(&root, &listed[0]).unwrap();
+    assert_eq!(admitted.state().size_bytes(), 5);
+    drop(admitted);
+    world.names.record(ROOT, &name("a"), None);
+    assert!(world.names.admit(&root, &listed[0]).is_none(), "removed");
 }
