@@ -47,10 +47,6 @@ impl Renewal {
         }
     }
 
-    fn generation(&self) -> u64 {
-        self.current.read().generation
-    }
-
     async fn read_anew(&self) {
         let client = client(&self.settings, self.http.clone()).await;
         let mut current = self.current.write();
@@ -62,6 +58,11 @@ impl Renewal {
 impl S3Store {
     pub(super) fn client(&self) -> Client {
         self.renewal.current.read().client.clone()
+    }
+
+    /// Of the client: it has grown once credentials were read anew.
+    pub(super) fn generation(&self) -> u64 {
+        self.renewal.current.read().generation
     }
 
     /// Reads the AWS configuration anew; requests from now on use what it says.
@@ -79,7 +80,7 @@ impl S3Store {
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         // The request takes its client when it is first polled, which is later.
-        let sent_with = self.renewal.generation();
+        let sent_with = self.generation();
         let mut outcome = request.await;
         if let Err(error) = &mut outcome
             && error.kind == StoreErrorKind::Credentials
@@ -93,7 +94,7 @@ impl S3Store {
     async fn renew(&self, refused: u64) -> Option<Duration> {
         let mut turn = self.renewal.turn.lock().await;
         // Another request that was refused was first.
-        if self.renewal.generation() > refused {
+        if self.generation() > refused {
             return Some(Duration::ZERO);
         }
         if turn.is_some_and(|at| at.elapsed() < RENEW_PAUSE) {

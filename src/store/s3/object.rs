@@ -23,6 +23,7 @@ const WHOLE_BODY_LIMIT_BYTES: u64 = 64 << 20;
 impl S3Store {
     pub(super) async fn head_object(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         let key = request.key;
+        let sent_with = self.generation();
         let answer = self
             .client()
             .head_object()
@@ -32,7 +33,7 @@ impl S3Store {
             .await;
         let answer = match answer.map_err(|error| translate(StoreOp::Head, &key, error)) {
             Ok(answer) => answer,
-            Err(error) => return Err(self.explain_refusal(error).await),
+            Err(error) => return Err(self.explain_refusal(error, sent_with).await),
         };
         Ok(ObjectMeta {
             etag: etag(StoreOp::Head, &key, answer.e_tag())?,
@@ -43,7 +44,7 @@ impl S3Store {
     }
 
     /// The refusal of a HEAD has no body to say why: a listing of the key has.
-    async fn explain_refusal(&self, refused: StoreError) -> StoreError {
+    async fn explain_refusal(&self, refused: StoreError, sent_with: u64) -> StoreError {
         if !matches!(
             refused.kind,
             StoreErrorKind::AccessDenied | StoreErrorKind::Rejected
@@ -68,6 +69,11 @@ impl S3Store {
                     ..error
                 }
             }
+            // Replaced meanwhile: what is granted now says nothing of those before.
+            _ if self.generation() > sent_with => StoreError {
+                kind: StoreErrorKind::Credentials,
+                ..refused
+            },
             _ => refused,
         }
     }
