@@ -35,12 +35,16 @@ impl Namespace {
 
     /// Whether what S3 said then still counts while it says nothing.
     pub(super) fn is_usable(&self, said_at: Instant) -> bool {
-        said_at.elapsed() < self.coherence.ttl.saturating_add(self.coherence.stale_ttl)
+        said_at.elapsed()
+            < self
+                .coherence()
+                .ttl
+                .saturating_add(self.coherence().stale_ttl)
     }
 
     /// Whether what S3 said then counts now.
     pub(super) fn is_current(&self, said_at: Instant) -> bool {
-        said_at.elapsed() < self.coherence.ttl
+        said_at.elapsed() < self.coherence().ttl
             || (self.health.outage().is_some() && self.is_usable(said_at))
     }
 
@@ -66,7 +70,7 @@ impl Namespace {
         };
         // With a shorter ttl names are asked for one by one: a listing may be
         // older than what was last seen.
-        let is_latest = self.coherence.ttl >= LIST_FROM_TTL;
+        let is_latest = self.coherence().ttl >= LIST_FROM_TTL;
         if !self.is_usable(asked_at) || (entry.is_none() && !is_latest) {
             return None;
         }

@@ -13,7 +13,7 @@ use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ListToken};
+use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListProgress, ListRequest, ListToken};
 
 /// Directories whose listing of several pages is remembered at once.
 const LONG_LISTINGS_LIMIT: usize = 8;
@@ -55,6 +55,7 @@ impl StreamedEntry {
 pub struct DirStream {
     dir: Pin,
     at: Position,
+    progress: ListProgress,
     /// Files of the page before whose directory twin may follow.
     unsettled: Vec<StreamedEntry>,
     /// Names given out that the store may list again.
@@ -83,6 +84,7 @@ impl DirStream {
         Self {
             dir,
             at: Position::Start,
+            progress: ListProgress::default(),
             unsettled: Vec::new(),
             given: HashSet::new(),
             pages: None,
@@ -112,10 +114,9 @@ impl Namespace {
                     Ok(first) => entries.extend(first),
                     Err(error) => {
                         stream.at = Position::Start;
-                        let given = &mut stream.given;
-                        entries
-                            .iter()
-                            .for_each(|entry| drop(given.remove(&entry.name)));
+                        for entry in &entries {
+                            stream.given.remove(&entry.name);
+                        }
                         return Err(error);
                     }
                 }
@@ -154,7 +155,7 @@ impl Namespace {
 
     async fn first_entries(&self, stream: &mut DirStream) -> Result<Vec<StreamedEntry>, FsError> {
         let dir = stream.dir.clone();
-        let limit = self.coherence.negative_ttl.min(self.coherence.ttl);
+        let limit = self.coherence().negative_ttl.min(self.coherence().ttl);
         let young = |asked_at: Instant| asked_at.elapsed() < limit;
         if let Some(entries) = self.listed(&dir, DirState::listing, young) {
             return Ok(stream_unseen(stream, entries));
@@ -219,6 +220,7 @@ impl Namespace {
             .list(request)
             .await
             .inspect_err(|_| stream.at = Position::Next(token))?;
+        stream.progress.step(&prefix, &answer)?;
         let page = Page::new(&prefix, answer);
         self.remember_pages(stream, &page);
         Ok(stream_page(stream, &prefix, page, asked_at, seq))

@@ -10,6 +10,7 @@ use super::probe::{ConditionalWrites, conditional_writes};
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
+use crate::handover::Ledger;
 use crate::namespace::{AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace};
 use crate::ops::{
     Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
@@ -30,6 +31,8 @@ pub struct Connected {
     pub store: Arc<dyn ObjectStore>,
     /// What the store's requests tell of S3.
     pub health: StoreHealth,
+    /// Reads its credentials anew when told to.
+    pub s3: Arc<S3Store>,
 }
 
 /// What is asked of a store before it is used.
@@ -51,6 +54,7 @@ pub async fn connect(
         endpoint_url: config.s3.endpoint_url.clone(),
         region: config.s3.region.clone(),
         profile: config.s3.profile.clone(),
+        credentials_file: config.s3.credentials_file.clone(),
         addressing: if config.s3.force_path_style {
             Addressing::Path
         } else {
@@ -58,11 +62,12 @@ pub async fn connect(
         },
     });
     let health = StoreHealth::default();
-    let metered = Arc::new(Metered::new(Arc::new(s3.await), counters));
+    let s3 = Arc::new(s3.await);
+    let metered = Arc::new(Metered::new(s3.clone(), counters));
     let store = Retry::new(metered, config.s3.request_timeout, health.clone());
     let store = Arc::new(store);
     if asking == Asking::Nothing {
-        return Ok(Connected { store, health });
+        return Ok(Connected { store, health, s3 });
     }
     let probe = ListRequest {
         prefix: config.prefix.clone(),
@@ -79,7 +84,7 @@ pub async fn connect(
     {
         tracing::warn!("{}", WITHOUT_CONDITIONS);
     }
-    Ok(Connected { store, health })
+    Ok(Connected { store, health, s3 })
 }
 
 /// What failed, why, and what to do next.
@@ -160,29 +165,8 @@ pub fn compose(
         config.s3.request_timeout,
         undone,
     ));
-    let attribute_cache = match config.attributes.mode {
-        AttributesMode::Fixed => None,
-        // Beside what the spool's lock keeps for this daemon alone.
-        AttributesMode::Stored => Some(AttributeCache::open(&config.spool_dir.join("attributes"))?),
-    };
-    let namespace = Namespace::new(
-        store.clone(),
-        KeySpace::new(config.prefix.clone()),
-        Coherence {
-            ttl: config.ttl,
-            negative_ttl: config.negative_ttl,
-            stale_ttl: config.stale_ttl,
-        },
-        connected.health.clone(),
-        match config.dir_markers {
-            DirMarkersConfig::Auto => DirMarkers::Auto,
-            DirMarkersConfig::Always => DirMarkers::Always,
-            DirMarkersConfig::Never => DirMarkers::Never,
-        },
-        invalidations,
-        attribute_cache,
-        ledger.clone(),
-    );
+    let health = connected.health.clone();
+    let namespace = names(config, &store, health, invalidations, ledger.clone())?;
     let reading = ReadSettings {
         block_size,
         memory_limit_bytes: config.memory_cache_bytes,
@@ -208,6 +192,38 @@ pub fn compose(
     let (ops, queued) = Ops::new(parts, ops_settings(config));
     ops.take_over(&told, left);
     Ok((ops, queued))
+}
+
+fn names(
+    config: &Config,
+    store: &Arc<Deferred>,
+    health: StoreHealth,
+    invalidations: Invalidations,
+    ledger: Arc<Ledger>,
+) -> anyhow::Result<Namespace> {
+    let attribute_cache = match config.attributes.mode {
+        AttributesMode::Fixed => None,
+        // The spool's lock keeps others away from here too: each mount has one of both.
+        AttributesMode::Stored => Some(AttributeCache::open(&config.cache_dir.join("attributes"))?),
+    };
+    Ok(Namespace::new(
+        store.clone(),
+        KeySpace::new(config.prefix.clone()),
+        Coherence {
+            ttl: config.ttl,
+            negative_ttl: config.negative_ttl,
+            stale_ttl: config.stale_ttl,
+        },
+        health,
+        match config.dir_markers {
+            DirMarkersConfig::Auto => DirMarkers::Auto,
+            DirMarkersConfig::Always => DirMarkers::Always,
+            DirMarkersConfig::Never => DirMarkers::Never,
+        },
+        invalidations,
+        attribute_cache,
+        ledger,
+    ))
 }
 
 fn ops_settings(config: &Config) -> OpsSettings {

@@ -1,8 +1,10 @@
 //! A client for one bucket, from the standard AWS credential and region chain.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -11,6 +13,7 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use super::S3Store;
+use super::answer::AnswerCheck;
 use super::credentials::Renewal;
 
 /// A connection that is not up by then is tried anew.
@@ -34,6 +37,8 @@ pub struct S3Settings {
     pub endpoint_url: Option<String>,
     pub region: Option<String>,
     pub profile: Option<String>,
+    /// Read in place of `~/.aws/credentials`.
+    pub credentials_file: Option<PathBuf>,
     pub addressing: Addressing,
 }
 
@@ -66,6 +71,12 @@ pub(super) async fn client(settings: &S3Settings, http: SharedHttpClient) -> Cli
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
     }
+    if let Some(file) = &settings.credentials_file {
+        let files = EnvConfigFiles::builder()
+            .include_default_config_file(true)
+            .with_file(EnvConfigFileKind::Credentials, file);
+        loader = loader.profile_files(files.build());
+    }
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
     }
@@ -74,7 +85,8 @@ pub(super) async fn client(settings: &S3Settings, http: SharedHttpClient) -> Cli
     }
     let shared = loader.load().await;
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
-        .force_path_style(settings.addressing == Addressing::Path);
+        .force_path_style(settings.addressing == Addressing::Path)
+        .interceptor(AnswerCheck);
     if shared.region().is_none() {
         config = config.region(Region::new(REGION_OF_OTHER_SERVICES));
     }
