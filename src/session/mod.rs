@@ -142,7 +142,8 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let tending = runtime.spawn(tending::tend(tended, signals));
     service_manager::ready();
     ready();
-    let (ending, deadline) = runtime.block_on(serve(&mounted, serving, stop, config.drain_timeout));
+    let (ending, deadline) =
+        runtime.block_on(serve(&ops, &mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
         // As after a kill: what is under way comes again to the next daemon.
         tracing::info!(requests = %counters, "handing over to the next daemon");
@@ -205,6 +206,7 @@ impl StopSignals {
 /// Serves until the mount is gone, by umount(8) or by a signal; returns also
 /// when all that is left to do must be over.
 async fn serve(
+    ops: &Ops,
     mounted: &Mounted,
     mut serving: Serving,
     stop: StopSignals,
@@ -219,7 +221,7 @@ async fn serve(
     let outcome = match ended {
         Some(outcome) => outcome,
         None => {
-            let unmounted = unmount(mounted, serving, deadline).await;
+            let unmounted = unmount(ops, mounted, serving, deadline).await;
             unmounted.map(|()| Ending::Unmounted)
         }
     };
@@ -243,18 +245,23 @@ async fn tell_when_detached(mounted: &Mounted) -> Infallible {
 }
 
 /// Takes the mount away once nobody uses it, at the deadline in any case.
-async fn unmount(mounted: &Mounted, serving: Serving, deadline: Instant) -> anyhow::Result<()> {
+async fn unmount(
+    ops: &Ops,
+    mounted: &Mounted,
+    serving: Serving,
+    deadline: Instant,
+) -> anyhow::Result<()> {
     let path = mounted.path();
     let mut told = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
         if Instant::now() >= deadline {
-            let holders = holders(path);
+            let holders = holders(path, ops.openers());
             tracing::warn!(path = %path.display(), "still held by {holders}: detached; what is still open loses the mount");
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
         if !told {
-            let holders = holders(path);
+            let holders = holders(path, ops.openers());
             tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
             told = true;
         }
