@@ -11,7 +11,9 @@ use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
 use crate::handover::Ledger;
-use crate::namespace::{AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace};
+use crate::namespace::{
+    AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace, Origin,
+};
 use crate::ops::{
     Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
 };
@@ -165,8 +167,11 @@ pub fn compose(
         config.s3.request_timeout,
         undone,
     ));
-    let health = connected.health.clone();
-    let namespace = names(config, &store, health, invalidations, ledger.clone())?;
+    let origin = Origin {
+        store: store.clone(),
+        health: connected.health.clone(),
+    };
+    let namespace = names(config, origin, invalidations, ledger.clone())?;
     let reading = ReadSettings {
         block_size,
         memory_limit_bytes: config.memory_cache_bytes,
@@ -196,8 +201,7 @@ pub fn compose(
 
 fn names(
     config: &Config,
-    store: &Arc<Deferred>,
-    health: StoreHealth,
+    origin: Origin,
     invalidations: Invalidations,
     ledger: Arc<Ledger>,
 ) -> anyhow::Result<Namespace> {
@@ -207,14 +211,13 @@ fn names(
         AttributesMode::Stored => Some(AttributeCache::open(&config.cache_dir.join("attributes"))?),
     };
     Ok(Namespace::new(
-        store.clone(),
+        origin,
         KeySpace::new(config.prefix.clone()),
         Coherence {
             ttl: config.ttl,
             negative_ttl: config.negative_ttl,
             stale_ttl: config.stale_ttl,
         },
-        health,
         match config.dir_markers {
             DirMarkersConfig::Auto => DirMarkers::Auto,
             DirMarkersConfig::Always => DirMarkers::Always,
