@@ -18,6 +18,7 @@ mod keyspace;
 mod marker;
 mod name;
 mod page;
+mod stale;
 mod stream;
 mod table;
 
@@ -42,7 +43,7 @@ use tokio::time::Instant;
 
 use crate::error::FsError;
 use crate::handover::Ledger;
-use crate::store::{Key, ObjectStore};
+use crate::store::{Key, ObjectStore, StoreHealth};
 
 /// How long what the store said counts as true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,15 @@ pub struct Coherence {
     pub ttl: Duration,
     /// Of a name that is not there.
     pub negative_ttl: Duration,
+    /// How much longer, while the store says nothing.
+    pub stale_ttl: Duration,
+}
+
+/// The store behind the names, and what its requests tell of it.
+#[derive(Debug)]
+pub struct Origin {
+    pub store: Arc<dyn ObjectStore>,
+    pub health: StoreHealth,
 }
 
 /// The mounted part of a bucket as a tree of names.
@@ -59,6 +69,7 @@ pub struct Namespace {
     store: Arc<dyn ObjectStore>,
     keys: KeySpace,
     coherence: RwLock<Coherence>,
+    health: StoreHealth,
     markers: DirMarkers,
     table: Arc<InodeTable>,
     invalidations: Invalidations,
@@ -70,7 +81,7 @@ pub struct Namespace {
 
 impl Namespace {
     pub fn new(
-        store: Arc<dyn ObjectStore>,
+        origin: Origin,
         keys: KeySpace,
         coherence: Coherence,
         markers: DirMarkers,
@@ -78,10 +89,12 @@ impl Namespace {
         attribute_cache: Option<AttributeCache>,
         ledger: Arc<Ledger>,
     ) -> Self {
+        let Origin { store, health } = origin;
         Self {
             store,
             keys,
             coherence: RwLock::new(coherence),
+            health,
             markers,
             table: Arc::new(InodeTable::new(ledger)),
             invalidations,
@@ -185,12 +198,16 @@ impl Namespace {
         dir.state().dir.changed_at = Some(SystemTime::now());
     }
 
-    /// Nothing known of the inode counts as true any more: the store contradicted it.
+    /// Nothing known of the inode counts as true any more, unless nobody can be
+    /// asked: the store contradicted it.
     pub fn distrust(&self, inode: &Inode) {
-        inode.state().checked_at = None;
+        {
+            let mut state = inode.state();
+            state.known_at = state.checked_at.take().or(state.known_at);
+        }
         if let Some((parent, name)) = self.table.place(inode.ino) {
             if let Ok(dir) = self.table.get(parent) {
-                dir.state().dir.forget_listing();
+                dir.state().dir.doubt(&name);
             }
             self.invalidations.entry(parent, &name);
         }

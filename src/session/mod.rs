@@ -9,6 +9,7 @@ mod descriptor_store;
 mod fusermount;
 mod handshake;
 mod holder;
+mod holders;
 mod inheritance;
 mod kernel_session;
 mod mount;
@@ -21,6 +22,8 @@ mod startup;
 mod stop_kind;
 mod tending;
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +31,7 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, HardeningConfig};
@@ -37,15 +40,19 @@ use crate::namespace::Invalidations;
 use crate::ops::Ops;
 use crate::store::RequestCounters;
 pub use holder::{Life, hold};
+use holders::holders;
 use kernel_session::KernelSession;
 use mount::{Mounted, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
 pub use reload::Reload;
+use startup::Connected;
 pub use stop_kind::{StopKind, stop_kind};
 
 /// Pause between attempts to unmount what is still in use.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// How often to look whether the mount is still in its place.
+const DETACHED_POLL: Duration = Duration::from_secs(1);
 
 /// Exit code of a daemon that is to be started again, and does not unmount.
 /// Source: sysexits.h, `EX_TEMPFAIL`.
@@ -82,12 +89,12 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let runtime = Runtime::new().context("cannot start the run time")?;
     let counters = Arc::new(RequestCounters::default());
     let asking = startup::connect(&config, counters.clone(), heritage.asking());
-    let store = runtime.block_on(asking)?;
+    let connected = runtime.block_on(asking)?;
     let (invalidations, to_kernel) = Invalidations::channel();
     let (heritage, device) = heritage.open(&config)?;
     let ledger = heritage.ledger.clone();
     let earlier = heritage.told.session.clone();
-    let (ops, queued) = startup::compose(&config, store, invalidations, heritage)?;
+    let (ops, queued) = startup::compose(&config, &connected, invalidations, heritage)?;
     let ops = Arc::new(ops);
     // Before there is a mount: one that appears has somebody who takes it away.
     let stop = {
@@ -117,9 +124,13 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
         });
     threads.context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
+    let Connected { store, health, s3 } = connected;
+    runtime.spawn(health.clone().watch(store, config.prefix.clone()));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let tended = tending::Tended {
         ops: ops.clone(),
+        health,
+        s3,
         loops,
         mounted: config.clone(),
         reload,
@@ -131,13 +142,14 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let tending = runtime.spawn(tending::tend(tended, signals));
     service_manager::ready();
     ready();
-    let ending = runtime.block_on(serve(&mounted, serving, stop, config.drain_timeout));
+    let (ending, deadline) =
+        runtime.block_on(serve(&ops, &mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
         // As after a kill: what is under way comes again to the next daemon.
         tracing::info!(requests = %counters, "handing over to the next daemon");
         std::process::exit(HAND_OVER_CODE);
     }
-    runtime.block_on(drain(&ops, &tasks, config.drain_timeout));
+    runtime.block_on(drain(&ops, &tasks, deadline));
     tracing::info!(requests = %counters, "stopped");
     tending.abort();
     drop(ops);
@@ -154,6 +166,8 @@ enum Ending {
     /// The mount stays, for a daemon that is about to be started.
     HandOver,
 }
+
+type Serving = oneshot::Receiver<std::io::Result<()>>;
 
 /// Signals that end the mount; one that comes before anybody waits is not lost.
 struct StopSignals {
@@ -172,26 +186,46 @@ impl StopSignals {
     }
 }
 
-/// Serves until the mount is gone, by umount(8) or by a signal.
-async fn serve(
-    mounted: &Mounted,
-    mut serving: oneshot::Receiver<std::io::Result<()>>,
-    mut stop: StopSignals,
-    drain_timeout: Duration,
-) -> anyhow::Result<Ending> {
-    tokio::select! {
-        outcome = &mut serving => return finished(outcome).map(|()| Ending::Unmounted),
-        _ = stop.terminate.recv() => {
-            if descriptor_store::is_present() && is_restarted().await {
-                return Ok(Ending::HandOver);
+impl StopSignals {
+    /// Returns how the mount is to end once one comes.
+    async fn wait(mut self) -> Ending {
+        tokio::select! {
+            _ = self.terminate.recv() => {
+                if descriptor_store::is_present() && is_restarted().await {
+                    return Ending::HandOver;
+                }
+                tracing::info!("SIGTERM: unmounting");
             }
-            tracing::info!("SIGTERM: unmounting");
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
+            _ = self.hand_over.recv(), if descriptor_store::is_present() => return Ending::HandOver,
         }
-        _ = stop.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
-        _ = stop.hand_over.recv(), if descriptor_store::is_present() => return Ok(Ending::HandOver),
+        Ending::Unmounted
     }
-    unmount(mounted, serving, drain_timeout).await?;
-    Ok(Ending::Unmounted)
+}
+
+/// Serves until the mount is gone, by umount(8) or by a signal; returns also
+/// when all that is left to do must be over.
+async fn serve(
+    ops: &Ops,
+    mounted: &Mounted,
+    mut serving: Serving,
+    stop: StopSignals,
+    drain_timeout: Duration,
+) -> (anyhow::Result<Ending>, Instant) {
+    let ended = tokio::select! {
+        outcome = &mut serving => Some(finished(outcome).map(|()| Ending::Unmounted)),
+        told = stop.wait() => (told == Ending::HandOver).then_some(Ok(told)),
+        never = tell_when_detached(mounted) => match never {},
+    };
+    let deadline = Instant::now() + drain_timeout;
+    let outcome = match ended {
+        Some(outcome) => outcome,
+        None => {
+            let unmounted = unmount(ops, mounted, serving, deadline).await;
+            unmounted.map(|()| Ending::Unmounted)
+        }
+    };
+    (outcome, deadline)
 }
 
 /// Whether the service manager starts another daemon after this one.
@@ -200,28 +234,42 @@ async fn is_restarted() -> bool {
     asked.is_ok_and(|kind| kind == StopKind::HandOver)
 }
 
+/// Says so when somebody takes the mount away from its place: it ends with the
+/// last file that is open, and until then nothing new can be opened.
+async fn tell_when_detached(mounted: &Mounted) -> Infallible {
+    while mounted.is_attached().unwrap_or(true) {
+        sleep(DETACHED_POLL).await;
+    }
+    tracing::warn!(path = %mounted.path().display(), "detached by somebody else: serving what is still open");
+    pending().await
+}
+
+/// Takes the mount away once nobody uses it, at the deadline in any case.
 async fn unmount(
+    ops: &Ops,
     mounted: &Mounted,
-    serving: oneshot::Receiver<std::io::Result<()>>,
-    drain_timeout: Duration,
+    serving: Serving,
+    deadline: Instant,
 ) -> anyhow::Result<()> {
-    let deadline = Instant::now() + drain_timeout;
+    let path = mounted.path();
     let mut told = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
-        if !told {
-            tracing::warn!(path = %mounted.path().display(), "busy: waiting for open files to be closed");
-            told = true;
-        }
         if Instant::now() >= deadline {
-            tracing::warn!("still busy: detached; files that are still open lose the mount");
+            let holders = holders(path, ops.openers());
+            tracing::warn!(path = %path.display(), "still held by {holders}: detached; what is still open loses the mount");
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
+        if !told {
+            let holders = holders(path, ops.openers());
+            tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
+            told = true;
+        }
         sleep(BUSY_PAUSE).await;
     }
-    match timeout(drain_timeout, serving).await {
+    match timeout_at(deadline, serving).await {
         Ok(outcome) => finished(outcome),
-        // Another mount namespace still has the file system.
+        // Another mount namespace, or a file that was open when it was detached, still has the file system.
         Err(_) => Ok(()),
     }
 }
@@ -234,16 +282,18 @@ fn finished(outcome: Result<std::io::Result<()>, oneshot::error::RecvError>) -> 
 }
 
 /// Lets the requests under way end, then keeps what S3 does not have.
-async fn drain(ops: &Ops, tasks: &TaskTracker, limit: Duration) {
+async fn drain(ops: &Ops, tasks: &TaskTracker, deadline: Instant) {
     tasks.close();
-    if timeout(limit, tasks.wait()).await.is_err() {
+    if timeout_at(deadline, tasks.wait()).await.is_err() {
         tracing::warn!(
             requests = tasks.len(),
             "given up waiting for requests under way"
         );
     }
-    if timeout(limit, ops.uploads_settled()).await.is_err() {
+    if timeout_at(deadline, ops.uploads_settled()).await.is_err() {
         tracing::warn!("uploads are left in the spool: the next mount goes on with them");
     }
-    ops.shutdown().await;
+    if timeout_at(deadline, ops.shutdown()).await.is_err() {
+        tracing::warn!("given up waiting for reads under way");
+    }
 }

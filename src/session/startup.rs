@@ -11,7 +11,9 @@ use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
 use crate::handover::Ledger;
-use crate::namespace::{AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace};
+use crate::namespace::{
+    AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace, Origin,
+};
 use crate::ops::{
     Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
 };
@@ -19,11 +21,21 @@ use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
     Deferred, FoldDirectories, LeftUndone, ListRequest, Metered, ObjectStore, RequestCounters,
-    Retry, StoreError, StoreErrorKind,
+    Retry, StoreError, StoreErrorKind, StoreHealth,
 };
 use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Spool, Uploader};
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: of two clients that change or create one file at once, the last one wins and nobody is told";
+
+/// A bucket that answers, as far as it was asked.
+#[derive(Debug)]
+pub struct Connected {
+    pub store: Arc<dyn ObjectStore>,
+    /// What the store's requests tell of S3.
+    pub health: StoreHealth,
+    /// Reads its credentials anew when told to.
+    pub s3: Arc<S3Store>,
+}
 
 /// What is asked of a store before it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +50,7 @@ pub async fn connect(
     config: &Config,
     counters: Arc<RequestCounters>,
     asking: Asking,
-) -> anyhow::Result<Arc<dyn ObjectStore>> {
+) -> anyhow::Result<Connected> {
     let s3 = S3Store::connect(S3Settings {
         bucket: config.bucket.clone(),
         endpoint_url: config.s3.endpoint_url.clone(),
@@ -51,10 +63,13 @@ pub async fn connect(
             Addressing::VirtualHost
         },
     });
-    let metered = Metered::new(Arc::new(s3.await), counters);
-    let store = Arc::new(Retry::new(Arc::new(metered), config.s3.request_timeout));
+    let health = StoreHealth::default();
+    let s3 = Arc::new(s3.await);
+    let metered = Arc::new(Metered::new(s3.clone(), counters));
+    let store = Retry::new(metered, config.s3.request_timeout, health.clone());
+    let store = Arc::new(store);
     if asking == Asking::Nothing {
-        return Ok(store);
+        return Ok(Connected { store, health, s3 });
     }
     let probe = ListRequest {
         prefix: config.prefix.clone(),
@@ -71,7 +86,7 @@ pub async fn connect(
     {
         tracing::warn!("{}", WITHOUT_CONDITIONS);
     }
-    Ok(store)
+    Ok(Connected { store, health, s3 })
 }
 
 /// What failed, why, and what to do next.
@@ -104,6 +119,7 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
             format!("{endpoint} cannot be reached: check --endpoint-url, the network and DNS")
         }
         StoreErrorKind::PreconditionFailed
+        | StoreErrorKind::Conflict
         | StoreErrorKind::InvalidRange
         | StoreErrorKind::Archived
         | StoreErrorKind::TooLarge
@@ -119,7 +135,7 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
 /// The file system over a checked store, and the uploads that it has in the background.
 pub fn compose(
     config: &Config,
-    store: Arc<dyn ObjectStore>,
+    connected: &Connected,
     invalidations: Invalidations,
     heritage: OpenHeritage,
 ) -> anyhow::Result<(Ops, Queued)> {
@@ -146,12 +162,16 @@ pub fn compose(
         uploads: journal.uploads(),
     };
     let store = Arc::new(Deferred::new(
-        store,
+        connected.store.clone(),
         journal,
         config.s3.request_timeout,
         undone,
     ));
-    let namespace = names(config, &store, invalidations, ledger.clone())?;
+    let origin = Origin {
+        store: store.clone(),
+        health: connected.health.clone(),
+    };
+    let namespace = names(config, origin, invalidations, ledger.clone())?;
     let reading = ReadSettings {
         block_size,
         memory_limit_bytes: config.memory_cache_bytes,
@@ -181,7 +201,7 @@ pub fn compose(
 
 fn names(
     config: &Config,
-    store: &Arc<Deferred>,
+    origin: Origin,
     invalidations: Invalidations,
     ledger: Arc<Ledger>,
 ) -> anyhow::Result<Namespace> {
@@ -191,11 +211,12 @@ fn names(
         AttributesMode::Stored => Some(AttributeCache::open(&config.cache_dir.join("attributes"))?),
     };
     Ok(Namespace::new(
-        store.clone(),
+        origin,
         KeySpace::new(config.prefix.clone()),
         Coherence {
             ttl: config.ttl,
             negative_ttl: config.negative_ttl,
+            stale_ttl: config.stale_ttl,
         },
         match config.dir_markers {
             DirMarkersConfig::Auto => DirMarkers::Auto,

@@ -15,19 +15,20 @@ use super::{Reload, service_manager};
 use crate::config::Config;
 use crate::fuse::LoopWatch;
 use crate::ops::{Ops, Waiting};
+use crate::store::StoreHealth;
+use crate::store::s3::S3Store;
 
 /// How often the status is looked at; it is sent when it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// A drain has so many waits, each of up to `--drain-timeout`: for open files,
-/// for the kernel, for requests under way, for uploads.
-const DRAIN_STEPS: u32 = 4;
-/// What else an end takes.
+/// What an end takes beside `--drain-timeout`.
 const END_RESERVE: Duration = Duration::from_secs(30);
 
 /// A mount that serves.
 #[derive(Debug)]
 pub struct Tended {
     pub ops: Arc<Ops>,
+    pub health: StoreHealth,
+    pub s3: Arc<S3Store>,
     pub loops: Arc<LoopWatch>,
     /// What it was mounted with.
     pub mounted: Config,
@@ -64,6 +65,7 @@ pub async fn tend(tended: Tended, signals: Signals) {
         while hangup.recv().await.is_some() {
             service_manager::reloading();
             tended.reload.run(&tended.mounted, &tended.ops);
+            tended.s3.reload_credentials().await;
             service_manager::ready();
         }
     };
@@ -92,12 +94,15 @@ async fn tell(tended: &Tended, mut terminate: Signal, mut interrupt: Signal) {
             _ = terminate.recv(), if doing == "serving" => doing = "stopping",
             _ = interrupt.recv(), if doing == "serving" => doing = "stopping",
         }
-        let now = format!("{doing} {place}; {}", what_waits(tended.ops.waiting()));
+        let outage = tended.health.outage();
+        let outage = outage.map_or_else(String::new, |outage| format!("{outage}; "));
+        let waits = what_waits(tended.ops.waiting());
+        let now = format!("{doing} {place}; {outage}{waits}");
         if now == told {
             continue;
         }
         if doing == "stopping" && told.starts_with("serving") {
-            service_manager::stopping(tended.mounted.drain_timeout * DRAIN_STEPS + END_RESERVE);
+            service_manager::stopping(tended.mounted.drain_timeout + END_RESERVE);
         }
         service_manager::status(&now);
         told = now;

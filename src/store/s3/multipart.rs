@@ -22,7 +22,7 @@ impl S3Store {
     ) -> Result<UploadId, StoreError> {
         let key = request.key;
         let create = self
-            .client
+            .client()
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(key.as_str());
@@ -54,7 +54,7 @@ impl S3Store {
     ) -> Result<CompletedPart, StoreError> {
         let key = request.key;
         let answer = self
-            .client
+            .client()
             .upload_part()
             .bucket(&self.bucket)
             .key(key.as_str())
@@ -83,7 +83,7 @@ impl S3Store {
             request.range.end.saturating_sub(1)
         );
         let answer = self
-            .client
+            .client()
             .upload_part_copy()
             .bucket(&self.bucket)
             .key(key.as_str())
@@ -126,7 +126,7 @@ impl S3Store {
             .set_parts(Some(parts.collect()))
             .build();
         let answer = self
-            .client
+            .client()
             .complete_multipart_upload()
             .bucket(&self.bucket)
             .key(key.as_str())
@@ -145,7 +145,7 @@ impl S3Store {
 
     pub(super) async fn abort_upload(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
         let answer = self
-            .client
+            .client()
             .abort_multipart_upload()
             .bucket(&self.bucket)
             .key(key.as_str())
