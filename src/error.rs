@@ -35,6 +35,8 @@ pub enum FsError {
     ReadOnly,
     #[error("no space left in the spool")]
     NoSpace,
+    #[error("the disk of the spool is read-only")]
+    SpoolReadOnly,
     /// A path component over 255 bytes, or a key over 1,024 bytes.
     #[error("name too long")]
     NameTooLong,
@@ -72,6 +74,23 @@ pub enum FsError {
     Spool(#[source] Arc<io::Error>),
 }
 
+impl FsError {
+    /// Whether S3 did not serve, and so said nothing of what it was asked.
+    pub fn is_no_answer(&self) -> bool {
+        match self {
+            Self::TimedOut => true,
+            Self::Store(error) => {
+                error.kind.is_transient()
+                    || matches!(
+                        error.kind,
+                        StoreErrorKind::Credentials | StoreErrorKind::ClockSkew
+                    )
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<StoreError> for FsError {
     fn from(error: StoreError) -> Self {
         match error.kind {
@@ -89,6 +108,7 @@ impl From<StoreError> for FsError {
             }
             StoreErrorKind::NoSuchBucket
             | StoreErrorKind::InvalidRange
+            | StoreErrorKind::Conflict
             | StoreErrorKind::Credentials
             | StoreErrorKind::ClockSkew
             | StoreErrorKind::WrongRegion
@@ -107,6 +127,7 @@ impl From<io::Error> for FsError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            io::ErrorKind::ReadOnlyFilesystem => Self::SpoolReadOnly,
             _ => Self::Spool(Arc::new(error)),
         }
     }

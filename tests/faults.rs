@@ -253,3 +253,67 @@ fn a_store_with_conditional_writes_is_not_warned_of() {
         assert!(mount.keys().is_empty());
     }
 }
+
+const MET_ANOTHER: Fault = Fault::Answer(409, "ConditionalRequestConflict");
+
+#[test]
+fn a_conditional_write_that_met_another_is_sent_again_and_a_completion_begun_anew() {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.start();
+    let exclusive = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+    for (name, body) in [("small", pattern(10, 1)), ("long", pattern(11 * MIB, 2))] {
+        proxy.fail("PutObject", MET_ANOTHER, 1);
+        proxy.fail("CompleteMultipartUpload", MET_ANOTHER, 1);
+        let mut file = sys::open(mount.path(name), exclusive).unwrap();
+        std::io::Write::write_all(&mut file, &body).unwrap();
+        sys::close(file).unwrap();
+        assert_same_bytes(&mount.object(name).unwrap(), &body, name);
+        proxy.heal();
+    }
+    assert_eq!(proxy.seen("CreateMultipartUpload"), 2);
+    assert!(mount.client().unfinished_uploads(mount.bucket()).is_empty());
+    // The other one was first after all.
+    let file = sys::open(mount.path("lost"), exclusive).unwrap();
+    file.write_all_at(b"ours", 0).unwrap();
+    mount.put_object("lost", b"theirs");
+    proxy.fail("PutObject", MET_ANOTHER, 1);
+    assert_eq!(sys::errno(sys::close(file)), libc::EEXIST);
+    assert_eq!(mount.object("lost").unwrap(), b"theirs");
+}
+
+#[test]
+fn a_completion_that_goes_on_meeting_others_is_eio_and_the_bytes_are_kept() {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.start();
+    proxy.fail("CompleteMultipartUpload", MET_ANOTHER, ALWAYS);
+    let body = pattern(6 * MIB, 2);
+    let mut file = sys::open(mount.path("f"), libc::O_WRONLY | libc::O_CREAT).unwrap();
+    std::io::Write::write_all(&mut file, &body).unwrap();
+    assert_eq!(sys::errno(sys::close(file)), libc::EIO);
+    wait_until(WITHIN, "the bytes in lost+found", || {
+        mount.lost_and_found().len() == 1
+    });
+    assert_same_bytes(&mount.lost_and_found()[0], &body, "kept");
+    assert!(mount.client().unfinished_uploads(mount.bucket()).is_empty());
+    assert!(mount.keys().is_empty());
+}
+
+#[test]
+fn a_completion_whose_answer_was_lost_and_that_is_then_refused_is_known_for_our_own() {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.start();
+    let exclusive = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+    let refusals = [Fault::Answer(412, "PreconditionFailed"), MET_ANOTHER];
+    for (number, refusal) in refusals.into_iter().enumerate() {
+        let name = format!("f{number}");
+        proxy.fail("CompleteMultipartUpload", Fault::LoseAnswer, 1);
+        proxy.fail("CompleteMultipartUpload", refusal, 1);
+        let body = pattern(11 * MIB, number as u64);
+        let mut file = sys::open(mount.path(&name), exclusive).unwrap();
+        std::io::Write::write_all(&mut file, &body).unwrap();
+        sys::close(file).unwrap();
+        assert_same_bytes(&mount.object(&name).unwrap(), &body, &name);
+        proxy.heal();
+    }
+    assert!(mount.lost_and_found().is_empty());
+}

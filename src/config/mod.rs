@@ -52,6 +52,7 @@ pub struct Config {
     pub allow_non_empty: bool,
     pub ttl: Duration,
     pub negative_ttl: Duration,
+    pub stale_ttl: Duration,
     pub dir_markers: DirMarkersConfig,
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreateConfig,
@@ -172,10 +173,9 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
             .fsname
             .unwrap_or_else(|| format!("mediafs:{bucket}/{prefix}")),
         allow_non_empty: options.allow_non_empty.unwrap_or(false),
-        ttl: options.ttl.map_or(Duration::from_secs(60), |ttl| ttl.0),
-        negative_ttl: options
-            .negative_ttl
-            .map_or(Duration::from_secs(1), |ttl| ttl.0),
+        ttl: period(options.ttl, 60),
+        negative_ttl: period(options.negative_ttl, 1),
+        stale_ttl: period(options.stale_ttl, 24 * 3600),
         dir_markers: options.dir_markers.unwrap_or(DirMarkersConfig::Auto),
         exclusive_create: options
             .exclusive_create
@@ -192,9 +192,7 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         log: options.log.unwrap_or_else(|| "info".to_owned()),
         log_file: options.log_file.map(|file| folder.join(file)),
         fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?,
-        drain_timeout: options
-            .drain_timeout
-            .map_or(Duration::from_secs(30), |limit| limit.0),
+        drain_timeout: period(options.drain_timeout, 30),
         cache_dir: service::cache_dir().unwrap_or_else(|| spool_dir.clone()),
         bucket,
         prefix,
@@ -250,8 +248,12 @@ fn default_owner(own_id: u32) -> u32 {
     }
 }
 
-fn at_least_a_second(key: &'static str, period: Option<Period>) -> Result<Duration, Wrong> {
-    let period = period.map_or(Duration::from_secs(30), |period| period.0);
+fn period(given: Option<Period>, default_seconds: u64) -> Duration {
+    given.map_or(Duration::from_secs(default_seconds), |period| period.0)
+}
+
+fn at_least_a_second(key: &'static str, given: Option<Period>) -> Result<Duration, Wrong> {
+    let period = period(given, 30);
     if period < Duration::from_secs(1) {
         Err((key, "must be at least 1s".to_owned()))
     } else {

@@ -104,6 +104,10 @@ pub struct Options {
     #[arg(long, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negative_ttl: Option<Period>,
+    /// How long after --ttl what S3 said goes on while S3 does not answer [default: 24h]
+    #[arg(long, value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_ttl: Option<Period>,
     /// When directories get a marker object [default: auto]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]

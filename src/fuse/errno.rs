@@ -15,7 +15,7 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::Stale => Errno::ESTALE,
         FsError::AccessDenied | FsError::Archived => Errno::EACCES,
         FsError::NotPermitted => Errno::EPERM,
-        FsError::ReadOnly => Errno::EROFS,
+        FsError::ReadOnly | FsError::SpoolReadOnly => Errno::EROFS,
         FsError::NoSpace => Errno::ENOSPC,
         FsError::NameTooLong => Errno::ENAMETOOLONG,
         FsError::IllegalName => Errno::EILSEQ,
@@ -73,9 +73,11 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_enospc_and_any_other_local_failure_eio() {
+    fn a_full_disk_is_enospc_a_read_only_one_erofs_and_any_other_local_failure_eio() {
         let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
         assert_eq!(i32::from(errno(&full.into())), libc::ENOSPC);
+        let read_only = std::io::Error::from_raw_os_error(libc::EROFS);
+        assert_eq!(i32::from(errno(&read_only.into())), libc::EROFS);
         let broken = std::io::Error::from_raw_os_error(libc::EBADF);
         assert_eq!(i32::from(errno(&broken.into())), libc::EIO);
     }

@@ -76,6 +76,7 @@ fn refuse(operation: &'static str, ino: u64, error: &FsError) -> fuser::Errno {
     match error {
         FsError::Store(_)
         | FsError::Spool(_)
+        | FsError::SpoolReadOnly
         | FsError::Corrupt
         | FsError::Archived
         | FsError::TimedOut => {

@@ -16,7 +16,7 @@ use crate::error::FsError;
 use crate::store::{FoldDirectories, HeadRequest, LIST_PAGE_LIMIT, ListRequest, StoreErrorKind};
 
 /// Below this ttl a name is asked for by itself: a listing would not live to answer a second one.
-const LIST_FROM_TTL: Duration = Duration::from_secs(1);
+pub(super) const LIST_FROM_TTL: Duration = Duration::from_secs(1);
 /// Times that an answer overtaken by local changes is asked for again.
 const ASK_AGAIN_LIMIT: usize = 8;
 
@@ -49,6 +49,11 @@ impl Namespace {
             return Ok(child);
         }
         self.child_key(parent.ino, name)?;
+        let known = || self.known_child(parent, name);
+        self.or_known(self.look_up(parent, name), known).await
+    }
+
+    async fn look_up(&self, parent: &Pin, name: &Name) -> Result<Pin, FsError> {
         for _ in 0..ASK_AGAIN_LIMIT {
             let answer = self.ask(parent, name).await?;
             let answer = self.describe(parent, name, answer).await?;
@@ -232,7 +237,8 @@ impl Namespace {
         Ok((!answer.objects.is_empty()).then_some(Entry::Directory))
     }
 
-    /// Makes the table agree with what the store said of a name.
+    /// Makes the table agree with what the store said of a name, unless it has
+    /// said more since.
     ///
     /// An inode in use whose object was replaced loses its name and keeps its
     /// version, as after a rename over it: no reader ever mixes two versions.
@@ -243,7 +249,11 @@ impl Namespace {
         answer: &Answer,
     ) -> Result<Pin, FsError> {
         if let Some(child) = self.table.child(parent.ino, name) {
-            if child.state().local.is_some() {
+            let overtaken = {
+                let state = child.state();
+                state.local.is_some() || state.checked_at > Some(answer.asked_at)
+            };
+            if overtaken {
                 return Ok(child);
             }
             if !self.still_stands(&child, answer) {

@@ -13,6 +13,8 @@ use super::name::Name;
 pub const REMEMBERED_ENTRIES_LIMIT: usize = 20_000;
 /// Most local changes that a directory remembers for comparison with listings under way.
 const CHANGE_LOG_LIMIT: usize = 256;
+/// Most names of a listing that may be doubted; beyond it the listing is forgotten.
+const DOUBTED_LIMIT: usize = 4096;
 
 /// One entry of a directory in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,17 +79,50 @@ pub struct DirState {
     /// Some of the names that the store showed last, and when; less those that went here since.
     pub seen: Option<(Instant, BTreeSet<Name>)>,
     listing: Option<Listing>,
+    /// Names that the store may hold otherwise than the listing says.
+    doubted: BTreeSet<Name>,
     next_seq: u64,
-    changes: VecDeque<(u64, Name)>,
+    changes: VecDeque<Change>,
+}
+
+/// A local change that is in the store.
+#[derive(Debug)]
+pub struct Change {
+    seq: u64,
+    name: Name,
+    /// What is there since; none where nothing is.
+    pub entry: Option<Entry>,
+    pub at: Instant,
 }
 
 impl DirState {
+    /// The remembered listing, unless the store has contradicted it.
     pub fn listing(&self) -> Option<&Listing> {
+        self.listing.as_ref().filter(|_| self.doubted.is_empty())
+    }
+
+    /// The remembered listing, all but true of names that are doubted.
+    pub fn last_listing(&self) -> Option<&Listing> {
         self.listing.as_ref()
     }
 
     pub fn forget_listing(&mut self) {
         self.listing = None;
+        self.doubted.clear();
+    }
+
+    /// What the listing says of `name` may be wrong: it is to be asked for anew.
+    pub fn doubt(&mut self, name: &Name) {
+        if self.doubted.len() == DOUBTED_LIMIT {
+            self.forget_listing();
+        }
+        if self.listing.is_some() {
+            self.doubted.insert(name.clone());
+        }
+    }
+
+    pub fn is_doubted(&self, name: &Name) -> bool {
+        self.doubted.contains(name)
     }
 
     /// Where the log stands; taken before the store is asked.
@@ -100,7 +135,12 @@ impl DirState {
         if self.changes.len() == CHANGE_LOG_LIMIT {
             self.changes.pop_front();
         }
-        self.changes.push_back((self.next_seq, name.clone()));
+        self.changes.push_back(Change {
+            seq: self.next_seq,
+            name: name.clone(),
+            entry: entry.clone(),
+            at: Instant::now(),
+        });
         self.next_seq += 1;
         self.arrivals += u64::from(entry.is_some());
         if let (None, Some((_, seen))) = (&entry, &mut self.seen) {
@@ -115,7 +155,7 @@ impl DirState {
             None => entries.remove(name),
         };
         if entries.len() > REMEMBERED_ENTRIES_LIMIT {
-            self.listing = None;
+            self.forget_listing();
             self.large = true;
         }
     }
@@ -128,7 +168,12 @@ impl DirState {
             || self
                 .changes
                 .iter()
-                .any(|(at, changed)| *at >= seq.0 && changed == name)
+                .any(|change| change.seq >= seq.0 && change.name == *name)
+    }
+
+    /// The last change of a name, while the log has it.
+    pub fn last_change(&self, name: &Name) -> Option<&Change> {
+        self.changes.iter().rfind(|change| change.name == *name)
     }
 
     /// Remembers a complete listing that was asked for at `seq`, unless local
@@ -136,6 +181,7 @@ impl DirState {
     pub fn remember(&mut self, listing: Listing, seq: ChangeSeq) {
         if seq == self.now() && listing.entries.len() <= REMEMBERED_ENTRIES_LIMIT {
             self.large = false;
+            self.doubted.clear();
             self.listing = Some(listing);
         }
     }
@@ -175,6 +221,21 @@ mod tests {
         assert!(dir.listing().unwrap().entries.contains_key(&name("a")));
         dir.record(&name("a"), None);
         assert!(dir.listing().unwrap().entries.is_empty());
+    }
+
+    #[test]
+    fn a_doubted_listing_counts_only_where_nobody_can_be_asked() {
+        let mut dir = DirState::default();
+        dir.doubt(&name("a"));
+        dir.remember(empty_listing(), dir.now());
+        assert!(dir.listing().is_some(), "it is younger than the doubt");
+        dir.doubt(&name("a"));
+        assert!(dir.listing().is_none() && dir.last_listing().is_some());
+        assert!(dir.is_doubted(&name("a")) && !dir.is_doubted(&name("b")));
+        for number in 0..=DOUBTED_LIMIT {
+            dir.doubt(&name(&number.to_string()));
+        }
+        assert!(dir.last_listing().is_none(), "doubts have a bound");
     }
 
     #[test]

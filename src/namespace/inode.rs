@@ -79,6 +79,8 @@ pub struct InodeState {
     pub attributes: Option<Arc<Attributes>>,
     /// When the store last confirmed `remote`, or a directory's existence.
     pub checked_at: Option<Instant>,
+    /// The last `checked_at` before it came into doubt.
+    pub known_at: Option<Instant>,
     /// Bytes or existence of this inode that the store does not have yet.
     pub local: Option<LocalState>,
     /// Attributes set by applications that the store does not have; they live

@@ -142,11 +142,15 @@ impl Namespace {
     async fn has_other_keys(&self, dir: &Pin, name: &Name) -> Result<bool, FsError> {
         {
             let state = dir.state();
-            let young = |asked_at: Instant| asked_at.elapsed() < self.coherence().ttl;
-            if let Some(listing) = state.dir.listing().filter(|at| young(at.asked_at)) {
+            let listing = state.dir.listing();
+            if let Some(listing) = listing.filter(|at| self.is_current(at.asked_at)) {
                 return Ok(listing.entries.keys().any(|other| other != name));
             }
-            if let Some((_, seen)) = state.dir.seen.as_ref().filter(|(at, _)| young(*at))
+            if let Some((_, seen)) = state
+                .dir
+                .seen
+                .as_ref()
+                .filter(|(at, _)| self.is_current(*at))
                 && seen.iter().any(|other| other != name)
             {
                 return Ok(true);

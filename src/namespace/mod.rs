@@ -18,6 +18,7 @@ mod keyspace;
 mod marker;
 mod name;
 mod page;
+mod stale;
 mod stream;
 mod table;
 
@@ -41,7 +42,7 @@ use tokio::time::Instant;
 
 use crate::error::FsError;
 use crate::handover::Ledger;
-use crate::store::{Key, ObjectStore};
+use crate::store::{Key, ObjectStore, StoreHealth};
 
 /// How long what the store said counts as true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Coherence {
     pub ttl: Duration,
     /// Of a name that is not there.
     pub negative_ttl: Duration,
+    /// How much longer, while the store says nothing.
+    pub stale_ttl: Duration,
 }
 
 /// The mounted part of a bucket as a tree of names.
@@ -58,6 +61,7 @@ pub struct Namespace {
     store: Arc<dyn ObjectStore>,
     keys: KeySpace,
     coherence: RwLock<Coherence>,
+    health: StoreHealth,
     markers: DirMarkers,
     table: Arc<InodeTable>,
     invalidations: Invalidations,
@@ -72,6 +76,7 @@ impl Namespace {
         store: Arc<dyn ObjectStore>,
         keys: KeySpace,
         coherence: Coherence,
+        health: StoreHealth,
         markers: DirMarkers,
         invalidations: Invalidations,
         attribute_cache: Option<AttributeCache>,
@@ -81,6 +86,7 @@ impl Namespace {
             store,
             keys,
             coherence: RwLock::new(coherence),
+            health,
             markers,
             table: Arc::new(InodeTable::new(ledger)),
             invalidations,
@@ -184,12 +190,16 @@ impl Namespace {
         dir.state().dir.changed_at = Some(SystemTime::now());
     }
 
-    /// Nothing known of the inode counts as true any more: the store contradicted it.
+    /// Nothing known of the inode counts as true any more, unless nobody can be
+    /// asked: the store contradicted it.
     pub fn distrust(&self, inode: &Inode) {
-        inode.state().checked_at = None;
+        {
+            let mut state = inode.state();
+            state.known_at = state.checked_at.take().or(state.known_at);
+        }
         if let Some((parent, name)) = self.table.place(inode.ino) {
             if let Ok(dir) = self.table.get(parent) {
-                dir.state().dir.forget_listing();
+                dir.state().dir.doubt(&name);
             }
             self.invalidations.entry(parent, &name);
         }

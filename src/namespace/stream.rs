@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::Namespace;
 use super::ask::Answer;
-use super::dir::{ChangeSeq, Entry, Listing, REMEMBERED_ENTRIES_LIMIT};
-use super::inode::{Ino, Kind, LocalState};
+use super::dir::{ChangeSeq, DirState, Entry, Listing, REMEMBERED_ENTRIES_LIMIT};
+use super::inode::{Ino, Inode, Kind, LocalState};
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
@@ -108,7 +108,16 @@ impl Namespace {
                 entries.retain(|entry| !stream.given.contains(&entry.name));
                 let names = entries.iter().map(|entry| entry.name.clone());
                 stream.given.extend(names);
-                entries.extend(self.first_entries(stream).await?);
+                match self.first_entries(stream).await {
+                    Ok(first) => entries.extend(first),
+                    Err(error) => {
+                        stream.at = Position::Start;
+                        for entry in &entries {
+                            stream.given.remove(&entry.name);
+                        }
+                        return Err(error);
+                    }
+                }
                 Ok(Some(entries))
             }
             Position::Next(token) => Ok(Some(self.entries_after(stream, token).await?)),
@@ -143,15 +152,24 @@ impl Namespace {
     }
 
     async fn first_entries(&self, stream: &mut DirStream) -> Result<Vec<StreamedEntry>, FsError> {
-        let began = Instant::now();
-        let dir = &stream.dir;
-        if let Some(entries) = self.young_listing(dir, None) {
+        let dir = stream.dir.clone();
+        let limit = self.coherence().negative_ttl.min(self.coherence().ttl);
+        let young = |asked_at: Instant| asked_at.elapsed() < limit;
+        if let Some(entries) = self.listed(&dir, DirState::listing, young) {
             return Ok(stream_unseen(stream, entries));
         }
+        let usable = |asked_at| self.is_usable(asked_at);
+        let known = || self.listed(&dir, DirState::last_listing, usable).map(Ok);
+        let entries = self.or_known(self.list_first(stream), known).await?;
+        Ok(stream_unseen(stream, entries))
+    }
+
+    async fn list_first(&self, stream: &mut DirStream) -> Result<Vec<StreamedEntry>, FsError> {
+        let began = Instant::now();
+        let dir = &stream.dir;
         let turn = dir.listing_turn.lock().await;
-        if let Some(entries) = self.young_listing(dir, Some(began)) {
-            drop(turn);
-            return Ok(stream_unseen(stream, entries));
+        if let Some(entries) = self.listed(dir, DirState::listing, |asked_at| asked_at >= began) {
+            return Ok(entries);
         }
         let (page, asked_at, seq) = self.first_page(dir).await?;
         drop(turn);
@@ -164,13 +182,17 @@ impl Namespace {
         Ok(stream_page(stream, &prefix, page, asked_at, seq))
     }
 
-    fn young_listing(&self, dir: &Pin, began: Option<Instant>) -> Option<Vec<StreamedEntry>> {
+    /// A remembered listing, if the time when it was asked for is good enough.
+    fn listed(
+        &self,
+        dir: &Inode,
+        remembered: fn(&DirState) -> Option<&Listing>,
+        good: impl Fn(Instant) -> bool,
+    ) -> Option<Vec<StreamedEntry>> {
         let state = dir.state();
-        let Listing { asked_at, entries } = state.dir.listing()?;
-        let young = asked_at.elapsed() < self.coherence().negative_ttl.min(self.coherence().ttl)
-            || began.is_some_and(|began| *asked_at >= began);
+        let Listing { asked_at, entries } = remembered(&state.dir)?;
         let seq = state.dir.now();
-        young.then(|| {
+        good(*asked_at).then(|| {
             let entries = entries.iter();
             entries
                 .map(|(name, entry)| streamed(name.clone(), entry.clone(), *asked_at, seq))
@@ -260,10 +282,10 @@ impl Namespace {
             seq,
         } = &listed.source
         else {
-            return self.table.child(dir.ino, &listed.name);
+            return self.admit_changed(dir, &listed.name);
         };
         if dir.state().dir.changed_since(*seq, &listed.name) {
-            return self.table.child(dir.ino, &listed.name);
+            return self.admit_changed(dir, &listed.name);
         }
         let answer = Answer {
             entry: Some(entry.clone()),
@@ -272,6 +294,26 @@ impl Namespace {
             seq: *seq,
         };
         self.reconcile(dir, &listed.name, &answer).ok()
+    }
+
+    /// The inode behind a name that our own doing last changed: one that nobody
+    /// holds on to leaves the table once the store has its file.
+    fn admit_changed(&self, dir: &Pin, name: &Name) -> Option<Pin> {
+        if let Some(child) = self.table.child(dir.ino, name) {
+            return Some(child);
+        }
+        let (entry, asked_at, seq) = {
+            let state = dir.state();
+            let change = state.dir.last_change(name)?;
+            (change.entry.clone()?, change.at, state.dir.now())
+        };
+        let answer = Answer {
+            entry: Some(entry),
+            attributes: None,
+            asked_at,
+            seq,
+        };
+        self.reconcile(dir, name, &answer).ok()
     }
 
     /// What a listed entry is, as far as that is known: a symlink that was never

@@ -6,16 +6,20 @@ use bytes::Bytes;
 use tokio::time::advance;
 
 use super::*;
-use crate::store::faulty::Faulty;
+use crate::store::faulty::{Fault, Faulty};
 use crate::store::memory::Memory;
-use crate::store::{ObjectHeaders, PutRequest, StoreOp, WriteCondition};
+use crate::store::{
+    ObjectHeaders, PutRequest, StoreError, StoreErrorKind, StoreOp, WriteCondition,
+};
 
 const TTL: Duration = Duration::from_secs(60);
 const NEGATIVE_TTL: Duration = Duration::from_secs(1);
+const STALE_TTL: Duration = Duration::from_secs(3600);
 
 struct World {
     store: Arc<Faulty>,
     names: Namespace,
+    health: StoreHealth,
     _kernel: tokio::sync::mpsc::Receiver<Invalidation>,
 }
 
@@ -26,12 +30,16 @@ impl World {
         let coherence = Coherence {
             ttl: TTL,
             negative_ttl: NEGATIVE_TTL,
+            stale_ttl: STALE_TTL,
         };
         let keys = KeySpace::new("p/");
+        let health = StoreHealth::default();
+        let of_names = health.clone();
         let names = Namespace::new(
             store.clone(),
             keys,
             coherence,
+            of_names,
             markers,
             invalidations,
             None,
@@ -40,6 +48,7 @@ impl World {
         Self {
             store,
             names,
+            health,
             _kernel: kernel,
         }
     }
@@ -60,6 +69,25 @@ impl World {
 
     fn root(&self) -> Pin {
         self.names.inode(ROOT).unwrap()
+    }
+
+    /// From now on the store has no answer to any question.
+    fn cut_off(&self) {
+        for op in [StoreOp::List, StoreOp::Head] {
+            for nth in self.store.seen(op) + 1..self.store.seen(op) + 100 {
+                let silent = Fault::Before(StoreErrorKind::Unreachable);
+                self.store.plan(op, nth, silent);
+            }
+        }
+    }
+
+    async fn listed(&self) -> Result<Vec<String>, FsError> {
+        let mut stream = DirStream::new(self.root());
+        let mut names = Vec::new();
+        while let Some(entries) = self.names.next_entries(&mut stream).await? {
+            names.extend(entries.iter().map(|entry| entry.name.as_str().to_owned()));
+        }
+        Ok(names)
     }
 
     fn lists(&self) -> u64 {
@@ -225,4 +253,97 @@ async fn a_large_directory_is_listed_whole_and_once_and_then_asked_name_by_name(
     tokio::time::advance(TTL).await;
     world.lookup(&world.root(), "f2000").await.unwrap();
     assert_eq!(world.store.seen(StoreOp::Head), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_answer_what_was_known_goes_on_until_the_stale_ttl() {
+    let world = World::new(DirMarkers::Auto);
+    for key in ["p/a", "p/d/x"] {
+        world.put(key, "x").await;
+    }
+    let root = world.root();
+    let a = world.lookup(&root, "a").await.unwrap();
+    world.cut_off();
+    advance(TTL).await;
+    assert_eq!(world.lookup(&root, "a").await.unwrap().ino, a.ino);
+    assert!(world.names.revalidate(&a).await.unwrap());
+    // Listed, but never looked at; and not there when it was listed.
+    let d = world.lookup(&root, "d").await.unwrap();
+    assert_eq!(d.kind, Kind::Directory);
+    let absent = world.lookup(&root, "b").await;
+    assert!(matches!(absent, Err(FsError::NotFound)), "{absent:?}");
+    assert_eq!(world.listed().await.unwrap(), ["a", "d"]);
+    // What nobody has asked for yet is not known to be absent.
+    let inside = world.lookup(&d, "x").await;
+    assert!(matches!(inside, Err(FsError::TimedOut)), "{inside:?}");
+    advance(STALE_TTL).await;
+    let late = world.lookup(&root, "a").await;
+    assert!(matches!(late, Err(FsError::TimedOut)), "{late:?}");
+    let late = world.lookup(&root, "b").await;
+    assert!(matches!(late, Err(FsError::TimedOut)), "{late:?}");
+    assert!(world.listed().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_an_outage_what_is_known_is_answered_without_asking() {
+    let world = World::new(DirMarkers::Auto);
+    world.put("p/a", "x").await;
+    let root = world.root();
+    world.lookup(&root, "a").await.unwrap();
+    advance(TTL).await;
+    let asked = world.lists();
+    let silent = StoreError::new(StoreErrorKind::TimedOut, StoreOp::List, Key::new(""), "");
+    for _ in 0..3 {
+        world.health.note::<()>(StoreOp::List, &Err(silent.clone()));
+    }
+    world.lookup(&root, "a").await.unwrap();
+    assert_eq!(world.listed().await.unwrap(), ["a"]);
+    assert_eq!(world.lists(), asked);
+    assert!(matches!(
+        world.lookup(&root, "b").await,
+        Err(FsError::NotFound)
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_failed_is_no_empty_one_when_it_is_read_on() {
+    let world = World::new(DirMarkers::Auto);
+    world.put("p/a", "x").await;
+    let unreachable = Fault::Before(StoreErrorKind::Unreachable);
+    world.store.plan(StoreOp::List, 1, unreachable);
+    let root = world.root();
+    let _in_use = world.names.create_local(&root, &name("b"), Kind::File);
+    let mut stream = DirStream::new(root);
+    assert!(world.names.next_entries(&mut stream).await.is_err());
+    let entries = world.names.next_entries(&mut stream).await.unwrap();
+    assert_eq!(entries.unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_uploaded_and_forgotten_while_it_is_listed_stays_in_the_listing() {
+    let world = World::new(DirMarkers::Auto);
+    let root = world.root();
+    let file = world.names.create_local(&root, &name("a"), Kind::File);
+    let file = file.unwrap();
+    let mut stream = DirStream::new(world.root());
+    let listed = world
+        .names
+        .next_entries(&mut stream)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(listed.len(), 1);
+    let version = ObjectVersion {
+        etag: crate::store::ETag::new("e"),
+        size_bytes: 5,
+        last_modified: SystemTime::now(),
+    };
+    file.state().local = None;
+    world.names.record_uploaded(&file, version);
+    drop(file);
+    let admitted = world.names.admit(&root, &listed[0]).unwrap();
+    assert_eq!(admitted.state().size_bytes(), 5);
+    drop(admitted);
+    world.names.record(ROOT, &name("a"), None);
+    assert!(world.names.admit(&root, &listed[0]).is_none(), "removed");
 }

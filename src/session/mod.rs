@@ -8,6 +8,7 @@ mod descriptor_store;
 mod fusermount;
 mod handshake;
 mod holder;
+mod holders;
 mod inheritance;
 mod kernel_session;
 mod mount;
@@ -20,31 +21,41 @@ mod startup;
 mod stop_kind;
 mod tending;
 
+use std::convert::Infallible;
+use std::future::pending;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use fuser::Session;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::fuse::{Adapter, pass_on};
-use crate::namespace::Invalidations;
+use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
 pub use holder::{Life, hold};
+use holders::holders;
+use inheritance::Heritage;
 use kernel_session::KernelSession;
 use mount::{Mounted, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
 pub use reload::Reload;
+use startup::Connected;
 pub use stop_kind::{StopKind, stop_kind};
 
 /// Pause between attempts to unmount what is still in use.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// How often to look whether the mount is still in its place.
+const DETACHED_POLL: Duration = Duration::from_secs(1);
 
 /// Exit code of a daemon that is to be started again, and does not unmount.
 /// Source: sysexits.h, `EX_TEMPFAIL`.
@@ -54,36 +65,21 @@ const HAND_OVER_CODE: i32 = 75;
 ///
 /// Errors: whatever keeps it from mounting, with what to do about it.
 pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()> {
-    let non_empty = if config.allow_non_empty {
-        NonEmpty::Allow
-    } else {
-        NonEmpty::Refuse
-    };
     let heritage = inheritance::find(&config)?;
-    let mountpoint = match heritage.mountpoint() {
-        Some(mountpoint) => mountpoint.to_owned(),
-        None => {
-            if stop_kind::unit().is_some() {
-                mountpoint::clear_dead(&config.mountpoint)
-                    .context("a dead mount cannot be cleared")?;
-            }
-            mountpoint::check(&config.mountpoint, non_empty)?
-        }
-    };
     let asked = std::path::absolute(&config.mountpoint)?;
     let config = Config {
-        mountpoint,
+        mountpoint: place(&config, &heritage)?,
         ..config
     };
     let runtime = Runtime::new().context("cannot start the run time")?;
     let counters = Arc::new(RequestCounters::default());
     let asking = startup::connect(&config, counters.clone(), heritage.asking());
-    let store = runtime.block_on(asking)?;
+    let connected = runtime.block_on(asking)?;
     let (invalidations, to_kernel) = Invalidations::channel();
     let (heritage, device) = heritage.open(&config)?;
     let ledger = heritage.ledger.clone();
     let earlier = heritage.told.session.clone();
-    let (ops, queued) = startup::compose(&config, store, invalidations, heritage)?;
+    let (ops, queued) = startup::compose(&config, &connected, invalidations, heritage)?;
     let ops = Arc::new(ops);
     let tasks = TaskTracker::new();
     let adapter = Adapter::new(ops.clone(), runtime.handle().clone(), tasks.clone());
@@ -93,49 +89,69 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
         None => kernel_session::begin(&config, &asked, &ledger, adapter)?,
     };
     let KernelSession { mounted, session } = kernel;
-    let notifier = session.notifier();
-    let notifying = std::thread::Builder::new().name("notify".to_owned());
-    let notifying = notifying
-        .spawn(move || pass_on(to_kernel, &notifier))
-        .context("no thread")?;
-    let (ended, serving) = oneshot::channel();
-    let threads = std::thread::Builder::new()
-        .name("fuse".to_owned())
-        .spawn(move || {
-            let outcome = session.run();
-            // Nobody listens any more when the mount was abandoned.
-            drop(ended.send(outcome));
-        });
-    threads.context("no thread")?;
+    let serving = take_requests(session, to_kernel).context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
+    let Connected { store, s3, health } = connected;
+    runtime.spawn(health.clone().watch(store, config.prefix.clone()));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let tended = tending::Tended {
         ops: ops.clone(),
         loops,
+        s3,
+        health,
         mounted: config.clone(),
         reload,
     };
-    let signals = {
-        let _runtime = runtime.enter();
-        tending::Signals::new().context("no signal handler")?
-    };
-    let tending = runtime.spawn(tending::tend(tended, signals));
+    let tending = tending::start(runtime.handle(), tended).context("no signal handler")?;
     service_manager::ready();
     ready();
-    let ending = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
+    let (ending, deadline) = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
         // As after a kill: what is under way comes again to the next daemon.
         tracing::info!(requests = %counters, "handing over to the next daemon");
         std::process::exit(HAND_OVER_CODE);
     }
-    runtime.block_on(drain(&ops, &tasks, config.drain_timeout));
+    runtime.block_on(drain(&ops, &tasks, deadline));
     tracing::info!(requests = %counters, "stopped");
     tending.abort();
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
-    drop(notifying);
     kernel_session::forget(&config);
     ending.map(drop)
+}
+
+/// Where to mount, or where the session is that is gone on with.
+fn place(config: &Config, heritage: &Heritage) -> anyhow::Result<PathBuf> {
+    if let Some(mountpoint) = heritage.mountpoint() {
+        return Ok(mountpoint.to_owned());
+    }
+    if stop_kind::unit().is_some() {
+        mountpoint::clear_dead(&config.mountpoint).context("a dead mount cannot be cleared")?;
+    }
+    let non_empty = if config.allow_non_empty {
+        NonEmpty::Allow
+    } else {
+        NonEmpty::Refuse
+    };
+    Ok(mountpoint::check(&config.mountpoint, non_empty)?)
+}
+
+/// Starts the threads that talk with the kernel. They end with the session, and the answer tells how.
+fn take_requests(
+    session: Session<Adapter>,
+    to_kernel: Receiver<Invalidation>,
+) -> std::io::Result<Serving> {
+    let notifier = session.notifier();
+    let notifying = std::thread::Builder::new().name("notify".to_owned());
+    notifying.spawn(move || pass_on(to_kernel, &notifier))?;
+    let (ended, serving) = oneshot::channel();
+    let threads = std::thread::Builder::new().name("fuse".to_owned());
+    threads.spawn(move || {
+        let outcome = session.run();
+        // Nobody listens any more when the mount was abandoned.
+        drop(ended.send(outcome));
+    })?;
+    Ok(serving)
 }
 
 /// How serving came to its end.
@@ -146,17 +162,39 @@ enum Ending {
     HandOver,
 }
 
-/// Serves until the mount is gone, by umount(8) or by a signal.
+type Serving = oneshot::Receiver<std::io::Result<()>>;
+
+/// Serves until the mount is gone, by umount(8) or by a signal; returns also
+/// when all that is left to do must be over.
 async fn serve(
     mounted: &Mounted,
-    mut serving: oneshot::Receiver<std::io::Result<()>>,
+    mut serving: Serving,
     drain_timeout: Duration,
-) -> anyhow::Result<Ending> {
+) -> (anyhow::Result<Ending>, Instant) {
+    let ended = tokio::select! {
+        outcome = &mut serving => Some(finished(outcome).map(|()| Ending::Unmounted)),
+        told = told_how_to_end() => match told {
+            Ok(Ending::Unmounted) => None,
+            told => Some(told),
+        },
+        never = tell_when_detached(mounted) => match never {},
+    };
+    let deadline = Instant::now() + drain_timeout;
+    let outcome = match ended {
+        Some(outcome) => outcome,
+        None => {
+            let unmounted = unmount(mounted, serving, deadline).await;
+            unmounted.map(|()| Ending::Unmounted)
+        }
+    };
+    (outcome, deadline)
+}
+
+async fn told_how_to_end() -> anyhow::Result<Ending> {
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
     let mut hand_over = signal(SignalKind::user_defined2()).context("no signal handler")?;
     tokio::select! {
-        outcome = &mut serving => return finished(outcome).map(|()| Ending::Unmounted),
         _ = terminate.recv() => {
             if descriptor_store::is_present() && is_restarted().await {
                 return Ok(Ending::HandOver);
@@ -166,7 +204,6 @@ async fn serve(
         _ = interrupt.recv() => tracing::info!("SIGINT: unmounting"),
         _ = hand_over.recv(), if descriptor_store::is_present() => return Ok(Ending::HandOver),
     }
-    unmount(mounted, serving, drain_timeout).await?;
     Ok(Ending::Unmounted)
 }
 
@@ -176,28 +213,37 @@ async fn is_restarted() -> bool {
     asked.is_ok_and(|kind| kind == StopKind::HandOver)
 }
 
-async fn unmount(
-    mounted: &Mounted,
-    serving: oneshot::Receiver<std::io::Result<()>>,
-    drain_timeout: Duration,
-) -> anyhow::Result<()> {
-    let deadline = Instant::now() + drain_timeout;
+/// Says so when somebody takes the mount away from its place: it ends with the
+/// last file that is open, and until then nothing new can be opened.
+async fn tell_when_detached(mounted: &Mounted) -> Infallible {
+    while mounted.is_attached().unwrap_or(true) {
+        sleep(DETACHED_POLL).await;
+    }
+    tracing::warn!(path = %mounted.path().display(), "detached by somebody else: serving what is still open");
+    pending().await
+}
+
+/// Takes the mount away once nobody uses it, at the deadline in any case.
+async fn unmount(mounted: &Mounted, serving: Serving, deadline: Instant) -> anyhow::Result<()> {
+    let path = mounted.path();
     let mut told = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
-        if !told {
-            tracing::warn!(path = %mounted.path().display(), "busy: waiting for open files to be closed");
-            told = true;
-        }
         if Instant::now() >= deadline {
-            tracing::warn!("still busy: detached; files that are still open lose the mount");
+            let holders = holders(path);
+            tracing::warn!(path = %path.display(), "still held by {holders}: detached; what is still open loses the mount");
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
+        if !told {
+            let holders = holders(path);
+            tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
+            told = true;
+        }
         sleep(BUSY_PAUSE).await;
     }
-    match timeout(drain_timeout, serving).await {
+    match timeout_at(deadline, serving).await {
         Ok(outcome) => finished(outcome),
-        // Another mount namespace still has the file system.
+        // Another mount namespace, or a file that was open when it was detached, still has the file system.
         Err(_) => Ok(()),
     }
 }
@@ -210,16 +256,18 @@ fn finished(outcome: Result<std::io::Result<()>, oneshot::error::RecvError>) -> 
 }
 
 /// Lets the requests under way end, then keeps what S3 does not have.
-async fn drain(ops: &Ops, tasks: &TaskTracker, limit: Duration) {
+async fn drain(ops: &Ops, tasks: &TaskTracker, deadline: Instant) {
     tasks.close();
-    if timeout(limit, tasks.wait()).await.is_err() {
+    if timeout_at(deadline, tasks.wait()).await.is_err() {
         tracing::warn!(
             requests = tasks.len(),
             "given up waiting for requests under way"
         );
     }
-    if timeout(limit, ops.uploads_settled()).await.is_err() {
+    if timeout_at(deadline, ops.uploads_settled()).await.is_err() {
         tracing::warn!("uploads are left in the spool: the next mount goes on with them");
     }
-    ops.shutdown().await;
+    if timeout_at(deadline, ops.shutdown()).await.is_err() {
+        tracing::warn!("given up waiting for reads under way");
+    }
 }

@@ -184,8 +184,7 @@ impl Mounted {
 
     /// Unmounts, unless something else is mounted at the path by now.
     pub fn unmount(&self, mode: UnmountMode) -> io::Result<Unmounted> {
-        let current = mount_at(&self.mountpoint)?.map(|entry| entry.id);
-        if current.is_none() || current != self.mount_id {
+        if !self.is_attached()? {
             return Ok(Unmounted::Done);
         }
         if !is_root() {
@@ -220,6 +219,12 @@ impl Mounted {
         } else {
             Unmounted::Busy
         })
+    }
+
+    /// Whether it is still where it was mounted.
+    pub fn is_attached(&self) -> io::Result<bool> {
+        let current = mount_at(&self.mountpoint)?.map(|entry| entry.id);
+        Ok(current.is_some() && current == self.mount_id)
     }
 
     pub fn path(&self) -> &Path {

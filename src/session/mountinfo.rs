@@ -21,11 +21,21 @@ pub struct MountEntry {
 
 /// The topmost mount at exactly this path, if any.
 pub fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
+    let mut entries = entries()?.into_iter();
+    Ok(entries.rfind(|entry| entry.mountpoint == path))
+}
+
+/// The mounts strictly below a path.
+pub fn mounts_below(path: &Path) -> io::Result<Vec<MountEntry>> {
+    let mut entries = entries()?;
+    entries.retain(|entry| entry.mountpoint.starts_with(path) && entry.mountpoint != path);
+    Ok(entries)
+}
+
+fn entries() -> io::Result<Vec<MountEntry>> {
     let text = fs::read(MOUNTINFO)?;
     let lines = text.split(|byte| *byte == b'\n');
-    Ok(lines
-        .filter_map(parse)
-        .rfind(|entry| entry.mountpoint == path))
+    Ok(lines.filter_map(parse).collect())
 }
 
 fn parse(line: &[u8]) -> Option<MountEntry> {

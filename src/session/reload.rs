@@ -6,11 +6,12 @@ use crate::ops::{Ops, Tuning};
 use crate::telemetry::LogFilter;
 
 /// Settings that hold from the moment they are read; the others say how the mount was made.
-const LIVE: [&str; 5] = [
+const LIVE: [&str; 6] = [
     "log",
     "max-rename-objects",
     "negative-ttl",
     "spool-size",
+    "stale-ttl",
     "ttl",
 ];
 
@@ -55,6 +56,7 @@ fn tuning(config: &Config) -> Tuning {
         coherence: Coherence {
             ttl: config.ttl,
             negative_ttl: config.negative_ttl,
+            stale_ttl: config.stale_ttl,
         },
         max_rename_objects: config.max_rename_objects,
         spool_limit_bytes: config.spool_limit_bytes,

@@ -19,11 +19,21 @@ use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
     Deferred, FoldDirectories, LeftUndone, ListRequest, Metered, ObjectStore, RequestCounters,
-    Retry, StoreError, StoreErrorKind,
+    Retry, StoreError, StoreErrorKind, StoreHealth,
 };
 use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Spool, Uploader};
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: of two clients that change or create one file at once, the last one wins and nobody is told";
+
+/// A bucket that answers, as far as it was asked.
+#[derive(Debug)]
+pub struct Connected {
+    pub store: Arc<dyn ObjectStore>,
+    /// What the store stands on: it has the credentials.
+    pub s3: Arc<S3Store>,
+    /// What the store's requests tell of S3.
+    pub health: StoreHealth,
+}
 
 /// What is asked of a store before it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +48,7 @@ pub async fn connect(
     config: &Config,
     counters: Arc<RequestCounters>,
     asking: Asking,
-) -> anyhow::Result<Arc<dyn ObjectStore>> {
+) -> anyhow::Result<Connected> {
     let s3 = S3Store::connect(S3Settings {
         bucket: config.bucket.clone(),
         endpoint_url: config.s3.endpoint_url.clone(),
@@ -51,10 +61,17 @@ pub async fn connect(
             Addressing::VirtualHost
         },
     });
-    let metered = Metered::new(Arc::new(s3.await), counters);
-    let store = Arc::new(Retry::new(Arc::new(metered), config.s3.request_timeout));
+    let s3 = Arc::new(s3.await);
+    let health = StoreHealth::default();
+    let metered = Arc::new(Metered::new(s3.clone(), counters));
+    let store = Retry::new(metered, config.s3.request_timeout, health.clone());
+    let connected = Connected {
+        store: Arc::new(store),
+        s3,
+        health,
+    };
     if asking == Asking::Nothing {
-        return Ok(store);
+        return Ok(connected);
     }
     let probe = ListRequest {
         prefix: config.prefix.clone(),
@@ -62,16 +79,17 @@ pub async fn connect(
         token: None,
         max_keys: 1,
     };
+    let store = &connected.store;
     store
         .list(probe)
         .await
         .map_err(|error| explain(&error, config))?;
     if access(config) == Access::ReadWrite
-        && conditional_writes(&*store, &config.prefix).await == ConditionalWrites::Ignored
+        && conditional_writes(&**store, &config.prefix).await == ConditionalWrites::Ignored
     {
         tracing::warn!("{}", WITHOUT_CONDITIONS);
     }
-    Ok(store)
+    Ok(connected)
 }
 
 /// What failed, why, and what to do next.
@@ -104,6 +122,7 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
             format!("{endpoint} cannot be reached: check --endpoint-url, the network and DNS")
         }
         StoreErrorKind::PreconditionFailed
+        | StoreErrorKind::Conflict
         | StoreErrorKind::InvalidRange
         | StoreErrorKind::Archived
         | StoreErrorKind::TooLarge
@@ -119,7 +138,7 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
 /// The file system over a checked store, and the uploads that it has in the background.
 pub fn compose(
     config: &Config,
-    store: Arc<dyn ObjectStore>,
+    connected: &Connected,
     invalidations: Invalidations,
     heritage: OpenHeritage,
 ) -> anyhow::Result<(Ops, Queued)> {
@@ -146,12 +165,12 @@ pub fn compose(
         uploads: journal.uploads(),
     };
     let store = Arc::new(Deferred::new(
-        store,
+        connected.store.clone(),
         journal,
         config.s3.request_timeout,
         undone,
     ));
-    let namespace = names(config, &store, invalidations, ledger.clone())?;
+    let namespace = names(config, connected, &store, invalidations, ledger.clone())?;
     let reading = ReadSettings {
         block_size,
         memory_limit_bytes: config.memory_cache_bytes,
@@ -181,6 +200,7 @@ pub fn compose(
 
 fn names(
     config: &Config,
+    connected: &Connected,
     store: &Arc<Deferred>,
     invalidations: Invalidations,
     ledger: Arc<Ledger>,
@@ -196,7 +216,9 @@ fn names(
         Coherence {
             ttl: config.ttl,
             negative_ttl: config.negative_ttl,
+            stale_ttl: config.stale_ttl,
         },
+        connected.health.clone(),
         match config.dir_markers {
             DirMarkersConfig::Auto => DirMarkers::Auto,
             DirMarkersConfig::Always => DirMarkers::Always,

@@ -8,20 +8,21 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 
 use super::{Reload, service_manager};
 use crate::config::Config;
 use crate::fuse::LoopWatch;
 use crate::ops::{Ops, Waiting};
+use crate::store::StoreHealth;
+use crate::store::s3::S3Store;
 
 /// How often the status is looked at; it is sent when it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// A drain has so many waits, each of up to `--drain-timeout`: for open files,
-/// for the kernel, for requests under way, for uploads.
-const DRAIN_STEPS: u32 = 4;
-/// What else an end takes.
+/// What an end takes beyond its drain.
 const END_RESERVE: Duration = Duration::from_secs(30);
 
 /// A mount that serves.
@@ -29,32 +30,32 @@ const END_RESERVE: Duration = Duration::from_secs(30);
 pub struct Tended {
     pub ops: Arc<Ops>,
     pub loops: Arc<LoopWatch>,
+    pub s3: Arc<S3Store>,
+    pub health: StoreHealth,
     /// What it was mounted with.
     pub mounted: Config,
     pub reload: Reload,
 }
 
 /// The signals that are heard here; two of them also by whoever ends the mount.
-#[derive(Debug)]
-pub struct Signals {
+struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
-    /// From here on none of them kills the process. Wants a run time.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
+/// Tends a mount until it is aborted. From here on none of the signals kills the process.
+pub fn start(runtime: &Handle, tended: Tended) -> io::Result<JoinHandle<()>> {
+    let _runtime = runtime.enter();
+    let signals = Signals {
+        hangup: signal(SignalKind::hangup())?,
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
+    Ok(runtime.spawn(tend(tended, signals)))
 }
 
-/// Tends a mount until it is aborted.
-pub async fn tend(tended: Tended, signals: Signals) {
+async fn tend(tended: Tended, signals: Signals) {
     let Signals {
         mut hangup,
         terminate,
@@ -64,6 +65,7 @@ pub async fn tend(tended: Tended, signals: Signals) {
         while hangup.recv().await.is_some() {
             service_manager::reloading();
             tended.reload.run(&tended.mounted, &tended.ops);
+            tended.s3.reload_credentials().await;
             service_manager::ready();
         }
     };
@@ -92,12 +94,15 @@ async fn tell(tended: &Tended, mut terminate: Signal, mut interrupt: Signal) {
             _ = terminate.recv(), if doing == "serving" => doing = "stopping",
             _ = interrupt.recv(), if doing == "serving" => doing = "stopping",
         }
-        let now = format!("{doing} {place}; {}", what_waits(tended.ops.waiting()));
+        let mut now = format!("{doing} {place}; {}", what_waits(tended.ops.waiting()));
+        if let Some(outage) = tended.health.outage() {
+            now.push_str(&format!("; {outage}"));
+        }
         if now == told {
             continue;
         }
         if doing == "stopping" && told.starts_with("serving") {
-            service_manager::stopping(tended.mounted.drain_timeout * DRAIN_STEPS + END_RESERVE);
+            service_manager::stopping(tended.mounted.drain_timeout + END_RESERVE);
         }
         service_manager::status(&now);
         told = now;

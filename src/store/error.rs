@@ -1,6 +1,7 @@
 //! Errors of an object store.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::Key;
 
@@ -11,6 +12,8 @@ pub enum StoreErrorKind {
     NoSuchBucket,
     /// If-Match or If-None-Match did not hold.
     PreconditionFailed,
+    /// Another conditional write of the key was under way (409): neither was decided.
+    Conflict,
     /// The range starts at or after the end of the object.
     InvalidRange,
     AccessDenied,
@@ -103,6 +106,8 @@ pub struct StoreError {
     pub detail: String,
     /// An earlier attempt may have been applied though no answer came.
     pub maybe_applied: bool,
+    /// When the same request may succeed, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl StoreError {
@@ -113,6 +118,7 @@ impl StoreError {
             key,
             detail: detail.into(),
             maybe_applied: false,
+            retry_after: None,
         }
     }
 }

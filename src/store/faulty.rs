@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -14,6 +15,8 @@ use super::*;
 pub enum Fault {
     /// It fails, and nothing was done.
     Before(StoreErrorKind),
+    /// As `Before`, with the server's wish when it is sent again.
+    Wish(StoreErrorKind, Option<Duration>),
     /// It was done, but its answer is lost.
     After(StoreErrorKind),
     /// No answer ever comes.
@@ -67,6 +70,10 @@ impl Faulty {
         match fault {
             None => request.await,
             Some(Fault::Before(kind)) => Err(fail(kind)),
+            Some(Fault::Wish(kind, retry_after)) => Err(StoreError {
+                retry_after,
+                ..fail(kind)
+            }),
             Some(Fault::After(kind)) => {
                 request.await?;
                 Err(fail(kind))

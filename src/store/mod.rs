@@ -10,6 +10,7 @@ mod error;
 mod etag;
 #[cfg(test)]
 pub mod faulty;
+mod health;
 mod key;
 #[cfg(test)]
 pub mod memory;
@@ -21,6 +22,7 @@ pub mod s3;
 pub use deferred::{Deferred, Doomed, LATE, LeftUndone, StoreLog};
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
+pub use health::{Outage, OutageCause, StoreHealth};
 pub use key::Key;
 pub use metered::{Metered, RequestCounters};
 pub use request::*;

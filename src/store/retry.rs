@@ -11,7 +11,7 @@ use super::request::{
     GetRequest, HeadRequest, ListAnswer, ListRequest, ObjectMeta, PutAnswer, PutRequest, UploadId,
     UploadPartCopyRequest, UploadPartRequest,
 };
-use super::{Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use super::{Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
 
 /// Pause before the second attempt; it doubles with each one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -24,20 +24,33 @@ const COPY_BYTES_PER_REQUEST: u64 = 64 << 20;
 /// connection that hangs leaves time for another.
 const ATTEMPTS_IN_DEADLINE: u32 = 3;
 const ATTEMPT_LEAST: Duration = Duration::from_secs(1);
+/// Attempts at bytes that arrive damaged: a line damages them now and then, a
+/// damaged object always.
+const DAMAGED_ATTEMPTS: u32 = 4;
+/// Of the time that is left, the share that a server's wish for a pause may take:
+/// the rest is for the last attempt.
+const PAUSE_SHARE: f64 = 0.9;
 
 /// Repeats what failed for a passing reason, until a deadline.
 #[derive(Debug)]
 pub struct Retry {
     store: Arc<dyn ObjectStore>,
     request_timeout: Duration,
+    health: StoreHealth,
 }
 
 impl Retry {
-    /// A request is given up after `request_timeout`, and what its bytes take.
-    pub fn new(store: Arc<dyn ObjectStore>, request_timeout: Duration) -> Self {
+    /// A request is given up after `request_timeout`, and what its bytes take;
+    /// `health` learns what comes of each attempt.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        request_timeout: Duration,
+        health: StoreHealth,
+    ) -> Self {
         Self {
             store,
             request_timeout,
+            health,
         }
     }
 
@@ -57,22 +70,27 @@ impl Retry {
         let mut maybe_applied = false;
         for attempts in 1.. {
             let attempted = Instant::now();
-            let outcome = timeout(share.min(left) + extra, attempt()).await;
-            let mut error = match outcome {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => error,
-                Err(_) => StoreError::new(
+            let silent = || {
+                StoreError::new(
                     StoreErrorKind::TimedOut,
                     op,
                     key.clone(),
                     "no answer in time",
-                ),
+                )
             };
-            let pause = backoff.mul_f64(fastrand::f64());
-            left = left.saturating_sub(attempted.elapsed().min(share) + pause);
-            if !error.kind.is_transient() || left.is_zero() {
+            let outcome = timeout(share.min(left) + extra, attempt()).await;
+            let outcome = outcome.unwrap_or_else(|_| Err(silent()));
+            self.health.note(op, &outcome);
+            let mut error = match outcome {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            left = left.saturating_sub(attempted.elapsed().min(share));
+            let pause = pause(backoff, error.retry_after, left);
+            left = left.saturating_sub(pause);
+            if !self.may_pass(&error, attempts) || left.is_zero() {
                 error.maybe_applied |= maybe_applied;
-                if error.kind.is_transient() {
+                if error.kind.is_transient() || error.kind == StoreErrorKind::Credentials {
                     let seconds = began.elapsed().as_secs_f32();
                     error.detail =
                         format!("{} ({attempts} attempts in {seconds:.1} s)", error.detail);
@@ -91,6 +109,28 @@ impl Retry {
             key,
             "out of attempts",
         ))
+    }
+
+    /// Whether the same request may succeed if it is sent again.
+    fn may_pass(&self, error: &StoreError, attempts: u32) -> bool {
+        match error.kind {
+            // Those that were good may be about to be replaced.
+            StoreErrorKind::Credentials => error.retry_after.is_some() || self.health.has_served(),
+            StoreErrorKind::Corrupt => attempts < DAMAGED_ATTEMPTS,
+            // A refused completion ends the upload: its parts have to be sent again.
+            StoreErrorKind::Conflict => error.op != StoreOp::CompleteMultipart,
+            kind => kind.is_transient(),
+        }
+    }
+}
+
+/// How long to wait: a random share of `backoff`, or what the server wishes,
+/// as far as the time that is left lets it.
+fn pause(backoff: Duration, wish: Option<Duration>, left: Duration) -> Duration {
+    let own = backoff.mul_f64(fastrand::f64());
+    match wish {
+        Some(wish) if wish > own => wish.min(left.mul_f64(PAUSE_SHARE)),
+        _ => own,
     }
 }
 
@@ -217,7 +257,8 @@ mod tests {
 
     fn stack() -> (Arc<Faulty>, Retry) {
         let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
-        (faulty.clone(), Retry::new(faulty, LIMIT))
+        let health = StoreHealth::default();
+        (faulty.clone(), Retry::new(faulty, LIMIT, health))
     }
 
     fn put(condition: WriteCondition) -> PutRequest {
@@ -303,5 +344,72 @@ mod tests {
             .await
             .unwrap_err();
         assert!(!foreign.maybe_applied);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_asks_for_time_gets_it_as_far_as_the_deadline_lets_it() {
+        for (wish, waited) in [(7, 7), (3600, 27)] {
+            let (faulty, store) = stack();
+            let wish = Some(Duration::from_secs(wish));
+            faulty.plan(
+                StoreOp::Put,
+                1,
+                Fault::Wish(StoreErrorKind::Throttled, wish),
+            );
+            let began = Instant::now();
+            store.put(put(WriteCondition::Always)).await.unwrap();
+            let took = began.elapsed();
+            let waited = Duration::from_secs(waited);
+            assert!(took >= waited && took <= waited + TICK, "{took:?}");
+            assert_eq!(faulty.seen(StoreOp::Put), 2);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_were_never_good_fail_at_once_and_others_may_be_replaced() {
+        let (faulty, store) = stack();
+        faulty.plan(StoreOp::Put, 1, Fault::Before(StoreErrorKind::Credentials));
+        assert!(store.put(put(WriteCondition::Always)).await.is_err());
+        assert_eq!(faulty.seen(StoreOp::Put), 1);
+        store.put(put(WriteCondition::Always)).await.unwrap();
+        for nth in 3..10 {
+            faulty.plan(
+                StoreOp::Put,
+                nth,
+                Fault::Before(StoreErrorKind::Credentials),
+            );
+        }
+        store.put(put(WriteCondition::Always)).await.unwrap();
+        assert_eq!(faulty.seen(StoreOp::Put), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn damaged_bytes_are_asked_for_again_but_not_for_ever() {
+        let (faulty, store) = stack();
+        for nth in 1..100 {
+            faulty.plan(StoreOp::Head, nth, Fault::Before(StoreErrorKind::Corrupt));
+        }
+        let head = HeadRequest { key: Key::new("k") };
+        let error = store.head(head).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Corrupt);
+        assert_eq!(faulty.seen(StoreOp::Head), u64::from(DAMAGED_ATTEMPTS));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_met_another_is_sent_again_but_not_a_completion() {
+        let (faulty, store) = stack();
+        faulty.plan(StoreOp::Put, 1, Fault::Before(StoreErrorKind::Conflict));
+        store.put(put(WriteCondition::IfAbsent)).await.unwrap();
+        let conflict = Fault::Before(StoreErrorKind::Conflict);
+        faulty.plan(StoreOp::CompleteMultipart, 1, conflict);
+        let complete = CompleteMultipartRequest {
+            key: Key::new("k"),
+            upload: UploadId("u".to_owned()),
+            parts: Vec::new(),
+            condition: WriteCondition::Always,
+        };
+        let error = store.complete_multipart(complete).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Conflict);
+        assert_eq!(faulty.seen(StoreOp::CompleteMultipart), 1);
     }
 }

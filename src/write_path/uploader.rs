@@ -14,9 +14,13 @@ use super::parts::{Part, PartSize, StoredRange, plan_parts};
 use crate::error::FsError;
 use crate::store::{
     CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, GetRequest, HeadRequest,
-    Key, ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreError, StoreErrorKind, UploadId,
-    UploadPartCopyRequest, UploadPartRequest, WriteCondition,
+    Key, ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreError, StoreErrorKind, StoreOp,
+    UploadId, UploadPartCopyRequest, UploadPartRequest, WriteCondition,
 };
+
+/// Uploads of one file in parts that may meet another conditional write of its
+/// key when they are completed.
+const CONFLICTS_LIMIT: usize = 3;
 
 /// Bytes to upload.
 #[async_trait]
@@ -57,6 +61,18 @@ struct Failed {
     error: FsError,
     /// The store may have applied it all the same.
     in_doubt: bool,
+}
+
+impl Failed {
+    /// Whether the upload was to be completed while another write of the key was under way.
+    fn met_another(&self) -> bool {
+        match &self.error {
+            FsError::Store(error) => {
+                error.kind == StoreErrorKind::Conflict && error.op == StoreOp::CompleteMultipart
+            }
+            _ => false,
+        }
+    }
 }
 
 impl From<FsError> for Failed {
@@ -127,7 +143,7 @@ impl Uploader {
         target: &UploadTarget,
         source: &dyn ByteSource,
     ) -> Result<ETag, FsError> {
-        let failed = match self.upload_once(target, source).await {
+        let failed = match self.upload_unopposed(target, source).await {
             Ok(etag) => return Ok(etag),
             Err(failed) => failed,
         };
@@ -207,6 +223,34 @@ impl Uploader {
             }
         }
         Ok(Some(meta.etag))
+    }
+
+    /// A completion that met another conditional write of the key ends its
+    /// upload: it is begun anew, and then the condition holds or does not.
+    ///
+    /// Source: S3 User Guide, on 409 Conflict in "How to prevent object overwrites
+    /// with conditional writes".
+    async fn upload_unopposed(
+        &self,
+        target: &UploadTarget,
+        source: &dyn ByteSource,
+    ) -> Result<ETag, Failed> {
+        let mut in_doubt = false;
+        let mut conflicts = 0;
+        loop {
+            let mut failed = match self.upload_once(target, source).await {
+                Ok(etag) => return Ok(etag),
+                Err(failed) => failed,
+            };
+            // The one that it met may have been an attempt of its own.
+            failed.in_doubt |= in_doubt;
+            if conflicts == CONFLICTS_LIMIT || !failed.met_another() {
+                return Err(failed);
+            }
+            in_doubt = failed.in_doubt;
+            conflicts += 1;
+            tracing::info!(key = %target.key, "met another write of the key: uploaded anew");
+        }
     }
 
     async fn upload_once(

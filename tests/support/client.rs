@@ -175,6 +175,15 @@ impl Client {
         }
     }
 
+    /// The CRC-64/NVME that is stored with an object, in base64.
+    #[track_caller]
+    pub fn crc64nvme(&self, bucket: &str, key: &str) -> Option<String> {
+        let request = self.s3.head_object().bucket(bucket).key(key);
+        let request = request.checksum_mode(aws_sdk_s3::types::ChecksumMode::Enabled);
+        let answer = self.runtime.block_on(request.send()).unwrap();
+        answer.checksum_crc64_nvme().map(str::to_owned)
+    }
+
     /// Every key that starts with `prefix`, in order, with its size.
     #[track_caller]
     pub fn list(&self, bucket: &str, prefix: &str) -> Vec<(String, u64)> {

@@ -45,6 +45,10 @@ impl Hands {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Runs one line of Python; the errno of what failed.
     #[track_caller]
     pub fn run(&mut self, line: &str) -> Result<(), i32> {

@@ -26,6 +26,12 @@ pub enum Fault {
     Twice,
     /// This status with this error code; the server does not see it.
     Answer(u16, &'static str),
+    /// The same with one more header line.
+    AnswerWith(u16, &'static str, &'static str),
+    /// One bit of the request's body is another one.
+    FlipRequest,
+    /// One bit of the answer's body is another one.
+    FlipAnswer,
     /// The server does not see the conditions. For one that checks no signatures.
     Unconditional,
     /// Nothing until the proxy goes; the server does not see it.
@@ -46,6 +52,10 @@ struct State {
     planned: Vec<Planned>,
     seen: Vec<&'static str>,
     under_way: usize,
+    /// No request reaches the server.
+    down: bool,
+    /// Access keys that are not known any more.
+    revoked: Vec<String>,
     gone: bool,
 }
 
@@ -96,9 +106,21 @@ impl Proxy {
         });
     }
 
-    /// Lets everything pass again.
+    /// From now on every connection ends at once.
+    pub fn all_down(&self) {
+        self.shared.0.lock().down = true;
+    }
+
+    /// From now on requests that are signed with this access key are refused.
+    pub fn revoke(&self, access_key: &str) {
+        self.shared.0.lock().revoked.push(access_key.to_owned());
+    }
+
+    /// Lets everything pass again, but for revoked keys.
     pub fn heal(&self) {
-        self.shared.0.lock().planned.clear();
+        let mut state = self.shared.0.lock();
+        state.planned.clear();
+        state.down = false;
     }
 
     /// Waits until no request is under way, also none of a client that is dead.
@@ -124,8 +146,16 @@ impl Drop for Proxy {
 }
 
 impl State {
-    fn fault_of(&mut self, op: &'static str) -> Option<Fault> {
+    fn fault_of(&mut self, op: &'static str, head: &str) -> Option<Fault> {
         self.seen.push(op);
+        if self.down {
+            return Some(Fault::Reset);
+        }
+        let signed = header(head, "authorization").unwrap_or_default();
+        let mut revoked = self.revoked.iter();
+        if revoked.any(|key| signed.contains(&format!("Credential={key}/"))) {
+            return Some(Fault::Answer(403, "InvalidAccessKeyId"));
+        }
         let mut matching = self.planned.iter_mut().filter(|planned| planned.op == op);
         let planned = matching.find(|planned| planned.times > 0)?;
         if planned.skip > 0 {
@@ -142,8 +172,8 @@ fn pass(
     upstream: &str,
     (state, gone): &(Mutex<State>, Condvar),
 ) -> io::Result<()> {
-    let (head, body) = read_request(&mut client)?;
-    let fault = state.lock().fault_of(operation(&head));
+    let (head, mut body) = read_request(&mut client)?;
+    let fault = state.lock().fault_of(operation(&head), &head);
     match fault {
         None => client.write_all(&forward(upstream, &head, &body)?),
         Some(Fault::Reset) => Ok(()),
@@ -156,7 +186,20 @@ fn pass(
             forward(upstream, &head, &body)?;
             client.write_all(&forward(upstream, &head, &body)?)
         }
-        Some(Fault::Answer(status, code)) => client.write_all(error(status, code).as_bytes()),
+        Some(Fault::FlipRequest) => {
+            let middle = body.len() / 2;
+            body[middle] ^= 4;
+            client.write_all(&forward(upstream, &head, &body)?)
+        }
+        Some(Fault::FlipAnswer) => {
+            let mut answer = forward(upstream, &head, &body)?;
+            *answer.last_mut().unwrap() ^= 4;
+            client.write_all(&answer)
+        }
+        Some(Fault::Answer(status, code)) => client.write_all(error(status, code, "").as_bytes()),
+        Some(Fault::AnswerWith(status, code, line)) => {
+            client.write_all(error(status, code, &format!("{line}\r\n")).as_bytes())
+        }
         Some(Fault::Unconditional) => {
             let lines = head.trim_end().lines();
             let kept: Vec<&str> = lines
@@ -171,12 +214,12 @@ fn pass(
     }
 }
 
-fn error(status: u16, code: &str) -> String {
+fn error(status: u16, code: &str, lines: &str) -> String {
     let body = format!(
         "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planned</Message></Error>"
     );
     format!(
-        "HTTP/1.1 {status} Planned\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status} Planned\r\n{lines}Content-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }

@@ -24,6 +24,8 @@ const START_TRIES: usize = 3;
 
 /// May do anything.
 pub const OWNER: Credentials = Credentials::fixed("k", "s");
+/// The same owner's next credentials.
+pub const SUCCESSOR: Credentials = Credentials::fixed("k2", "s2");
 /// May list and read every bucket, and write none.
 pub const READER: Credentials = Credentials::fixed("reader", "reader-secret");
 /// May do nothing in any bucket of the tests.
@@ -235,6 +237,7 @@ fn seaweedfs_command(dir: &Path) -> (Command, u16) {
     };
     let config = serde_json::json!({"identities": [
         identity("owner", &OWNER, &["Admin", "Read", "Write", "List", "Tagging"]),
+        identity("successor", &SUCCESSOR, &["Admin", "Read", "Write", "List", "Tagging"]),
         identity("reader", &READER, &["Read", "List"]),
         identity("stranger", &STRANGER, &["Read:not-a-bucket-of-the-tests"]),
     ]});

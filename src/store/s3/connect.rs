@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Region, StalledStreamProtectionConfig};
+use aws_sdk_s3::config::{Region, SharedHttpClient, StalledStreamProtectionConfig};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use super::S3Store;
+use super::credentials::Renewal;
 
 /// A connection that is not up by then is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,40 +47,46 @@ impl S3Store {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            // Retries and deadlines are the decorator's; two of a kind multiply.
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .build(),
-            )
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        if let Some(region) = settings.region {
-            loader = loader.region(Region::new(region));
-        }
-        if let Some(file) = &settings.credentials_file {
-            let files = EnvConfigFiles::builder()
-                .include_default_config_file(true)
-                .with_file(EnvConfigFileKind::Credentials, file);
-            loader = loader.profile_files(files.build());
-        }
-        if let Some(profile) = settings.profile {
-            loader = loader.profile_name(profile);
-        }
-        if let Some(url) = &settings.endpoint_url {
-            loader = loader.endpoint_url(url);
-        }
-        let shared = loader.load().await;
-        let mut config = aws_sdk_s3::config::Builder::from(&shared)
-            .force_path_style(settings.addressing == Addressing::Path);
-        if shared.region().is_none() {
-            config = config.region(Region::new(REGION_OF_OTHER_SERVICES));
-        }
+        let client = client(&settings, http.clone()).await;
         Self {
-            client: aws_sdk_s3::Client::from_conf(config.build()),
-            bucket: settings.bucket,
+            bucket: settings.bucket.clone(),
+            renewal: Renewal::new(settings, http, client),
         }
     }
+}
+
+/// A client with what the AWS configuration says now; its connections are those of `http`.
+pub(super) async fn client(settings: &S3Settings, http: SharedHttpClient) -> Client {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        // Retries and deadlines are the decorator's; two of a kind multiply.
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .build(),
+        )
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(file) = &settings.credentials_file {
+        let files = EnvConfigFiles::builder()
+            .include_default_config_file(true)
+            .with_file(EnvConfigFileKind::Credentials, file);
+        loader = loader.profile_files(files.build());
+    }
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(url) = &settings.endpoint_url {
+        loader = loader.endpoint_url(url);
+    }
+    let shared = loader.load().await;
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        .force_path_style(settings.addressing == Addressing::Path);
+    if shared.region().is_none() {
+        config = config.region(Region::new(REGION_OF_OTHER_SERVICES));
+    }
+    Client::from_conf(config.build())
 }

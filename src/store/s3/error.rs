@@ -1,11 +1,15 @@
 //! What a failure of the SDK means.
 
 use std::error::Error;
+use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
+use aws_smithy_checksums::body::validate;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 
 use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 
@@ -36,7 +40,41 @@ where
         }
         _ => (StoreErrorKind::Rejected, chain(&error)),
     };
-    StoreError::new(kind, op, key.clone(), detail)
+    let mut translated = StoreError::new(kind, op, key.clone(), detail);
+    if let SdkError::ServiceError(answer) = &error {
+        let headers = answer.raw().headers();
+        translated.retry_after = headers.get("retry-after").and_then(seconds);
+        if kind == StoreErrorKind::ClockSkew
+            && let Some(difference) = headers.get("date").and_then(clock_difference)
+        {
+            translated.detail.push_str(&format!(" ({difference})"));
+        }
+    }
+    translated
+}
+
+/// A `Retry-After` in seconds; as a date it is of no use where clocks differ.
+///
+/// Source: RFC 9110, section 10.2.3.
+fn seconds(header: &str) -> Option<Duration> {
+    header.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// How this machine's clock differs from that of a server that sent this `Date`.
+fn clock_difference(date: &str) -> Option<String> {
+    let theirs = DateTime::from_str(date, Format::HttpDate).ok()?;
+    let theirs = SystemTime::try_from(theirs).ok()?;
+    Some(match SystemTime::now().duration_since(theirs) {
+        Ok(ahead) => format!("this machine's clock is {} ahead", whole(ahead)),
+        Err(behind) => format!(
+            "this machine's clock is {} behind",
+            whole(behind.duration())
+        ),
+    })
+}
+
+fn whole(span: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(span.as_secs()))
 }
 
 fn credentials(error: &(dyn Error + 'static)) -> (StoreErrorKind, String) {
@@ -45,9 +83,22 @@ fn credentials(error: &(dyn Error + 'static)) -> (StoreErrorKind, String) {
 
 /// Whether some cause of the error is that no credentials could be had.
 fn without_credentials(error: &(dyn Error + 'static)) -> bool {
+    is_caused_by::<CredentialsError>(error)
+}
+
+/// What it means that the body of an answer did not come to its end.
+pub fn kind_of_broken_body(error: &(dyn Error + 'static)) -> StoreErrorKind {
+    if is_caused_by::<validate::Error>(error) {
+        StoreErrorKind::Corrupt
+    } else {
+        StoreErrorKind::Unreachable
+    }
+}
+
+fn is_caused_by<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let mut at = Some(error);
     while let Some(cause) = at {
-        if cause.is::<CredentialsError>() {
+        if cause.is::<C>() {
             return true;
         }
         at = cause.source();
@@ -95,8 +146,8 @@ fn kind_of(status: u16, code: Option<&str>) -> StoreErrorKind {
     match code.unwrap_or_default() {
         "NoSuchKey" | "NotFound" | "NoSuchUpload" => Kind::NotFound,
         "NoSuchBucket" => Kind::NoSuchBucket,
-        // Two conditional writes of one key at once: the other one is there.
-        "PreconditionFailed" | "ConditionalRequestConflict" => Kind::PreconditionFailed,
+        "PreconditionFailed" => Kind::PreconditionFailed,
+        "ConditionalRequestConflict" | "OperationAborted" => Kind::Conflict,
         "InvalidRange" => Kind::InvalidRange,
         "AccessDenied" | "AllAccessDisabled" => Kind::AccessDenied,
         "InvalidAccessKeyId"
@@ -162,5 +213,18 @@ mod tests {
         assert_eq!(kind_of(503, Some("SlowDown")), StoreErrorKind::Throttled);
         assert_eq!(kind_of(200, Some("InternalError")), StoreErrorKind::Server);
         assert_eq!(kind_of(400, Some("MadeUp")), StoreErrorKind::Rejected);
+    }
+
+    #[test]
+    fn a_servers_date_tells_how_far_the_clock_is_off() {
+        let ago = DateTime::from(SystemTime::now() - Duration::from_secs(7200));
+        let date = ago.fmt(Format::HttpDate).unwrap();
+        let told = clock_difference(&date).unwrap();
+        assert!(told.starts_with("this machine's clock is 2h"), "{told}");
+        assert!(told.ends_with(" ahead"), "{told}");
+        let later = DateTime::from(SystemTime::now() + Duration::from_secs(90));
+        let told = clock_difference(&later.fmt(Format::HttpDate).unwrap()).unwrap();
+        assert!(told.ends_with(" behind"), "{told}");
+        assert_eq!(clock_difference("yesterday"), None);
     }
 }

@@ -4,6 +4,7 @@
 //! Must not know: retries and deadlines, which are a decorator's.
 
 mod connect;
+mod credentials;
 mod encoding;
 mod error;
 mod multipart;
@@ -12,7 +13,6 @@ mod object;
 pub use connect::{Addressing, S3Settings};
 
 use async_trait::async_trait;
-use aws_sdk_s3::Client;
 
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, GetAnswer,
@@ -20,70 +20,71 @@ use super::request::{
     UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Key, ObjectStore, StoreError};
+use credentials::Renewal;
 
 /// One bucket of an S3 service.
 #[derive(Debug)]
 pub struct S3Store {
-    client: Client,
     bucket: String,
+    renewal: Renewal,
 }
 
 #[async_trait]
 impl ObjectStore for S3Store {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        self.head_object(request).await
+        self.renewing(self.head_object(request)).await
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
-        self.get_object(request).await
+        self.renewing(self.get_object(request)).await
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
-        self.put_object(request).await
+        self.renewing(self.put_object(request)).await
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
-        self.copy_object(request).await
+        self.renewing(self.copy_object(request)).await
     }
 
     async fn delete(&self, key: Key) -> Result<(), StoreError> {
-        self.delete_object(key).await
+        self.renewing(self.delete_object(key)).await
     }
 
     async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        self.delete_objects(keys).await
+        self.renewing(self.delete_objects(keys)).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
-        self.list_objects(request).await
+        self.renewing(self.list_objects(request)).await
     }
 
     async fn create_multipart(
         &self,
         request: CreateMultipartRequest,
     ) -> Result<UploadId, StoreError> {
-        self.create_upload(request).await
+        self.renewing(self.create_upload(request)).await
     }
 
     async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
-        self.send_part(request).await
+        self.renewing(self.send_part(request)).await
     }
 
     async fn upload_part_copy(
         &self,
         request: UploadPartCopyRequest,
     ) -> Result<CompletedPart, StoreError> {
-        self.copy_part(request).await
+        self.renewing(self.copy_part(request)).await
     }
 
     async fn complete_multipart(
         &self,
         request: CompleteMultipartRequest,
     ) -> Result<PutAnswer, StoreError> {
-        self.complete_upload(request).await
+        self.renewing(self.complete_upload(request)).await
     }
 
     async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
-        self.abort_upload(key, upload).await
+        self.renewing(self.abort_upload(key, upload)).await
     }
 }

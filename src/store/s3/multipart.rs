@@ -19,7 +19,7 @@ impl S3Store {
     ) -> Result<UploadId, StoreError> {
         let key = request.key;
         let create = self
-            .client
+            .client()
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(key.as_str());
@@ -47,7 +47,7 @@ impl S3Store {
     ) -> Result<CompletedPart, StoreError> {
         let key = request.key;
         let answer = self
-            .client
+            .client()
             .upload_part()
             .bucket(&self.bucket)
             .key(key.as_str())
@@ -76,7 +76,7 @@ impl S3Store {
             request.range.end.saturating_sub(1)
         );
         let answer = self
-            .client
+            .client()
             .upload_part_copy()
             .bucket(&self.bucket)
             .key(key.as_str())
@@ -119,7 +119,7 @@ impl S3Store {
             .set_parts(Some(parts.collect()))
             .build();
         let answer = self
-            .client
+            .client()
             .complete_multipart_upload()
             .bucket(&self.bucket)
             .key(key.as_str())
@@ -138,7 +138,7 @@ impl S3Store {
 
     pub(super) async fn abort_upload(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
         let answer = self
-            .client
+            .client()
             .abort_multipart_upload()
             .bucket(&self.bucket)
             .key(key.as_str())

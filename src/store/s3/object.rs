@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, Delete, EncodingType, MetadataDirective, ObjectIdentifier,
+    ChecksumAlgorithm, ChecksumMode, Delete, EncodingType, MetadataDirective, ObjectIdentifier,
 };
 use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
 use super::encoding::{copy_source, decode, headers_of, whole_seconds, with_headers};
-use super::error::translate;
+use super::error::{kind_of_broken_body, translate};
 use crate::store::{
     CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key, ListAnswer,
     ListRequest, ListToken, ListedObject, ObjectMeta, PutAnswer, PutRequest, StoreError,
@@ -23,20 +23,59 @@ const WHOLE_BODY_LIMIT_BYTES: u64 = 64 << 20;
 impl S3Store {
     pub(super) async fn head_object(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         let key = request.key;
+        let sent_with = self.generation();
         let answer = self
-            .client
+            .client()
             .head_object()
             .bucket(&self.bucket)
             .key(key.as_str())
             .send()
             .await;
-        let answer = answer.map_err(|error| translate(StoreOp::Head, &key, error))?;
+        let answer = match answer.map_err(|error| translate(StoreOp::Head, &key, error)) {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.explain_refusal(error, sent_with).await),
+        };
         Ok(ObjectMeta {
             etag: etag(StoreOp::Head, &key, answer.e_tag())?,
             size_bytes: length(answer.content_length()),
             last_modified: whole_seconds(answer.last_modified()),
             headers: headers_of!(answer),
         })
+    }
+
+    /// The refusal of a HEAD has no body to say why: a listing of the key has.
+    async fn explain_refusal(&self, refused: StoreError, sent_with: u64) -> StoreError {
+        if !matches!(
+            refused.kind,
+            StoreErrorKind::AccessDenied | StoreErrorKind::Rejected
+        ) {
+            return refused;
+        }
+        let question = ListRequest {
+            prefix: refused.key.as_str().to_owned(),
+            fold_directories: FoldDirectories::No,
+            token: None,
+            max_keys: 1,
+        };
+        match self.list_objects(question).await {
+            Err(error)
+                if matches!(
+                    error.kind,
+                    StoreErrorKind::Credentials | StoreErrorKind::ClockSkew
+                ) =>
+            {
+                StoreError {
+                    op: refused.op,
+                    ..error
+                }
+            }
+            // Replaced meanwhile: what is granted now says nothing of those before.
+            _ if self.generation() > sent_with => StoreError {
+                kind: StoreErrorKind::Credentials,
+                ..refused
+            },
+            _ => refused,
+        }
     }
 
     pub(super) async fn get_object(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
@@ -55,11 +94,13 @@ impl S3Store {
             .as_ref()
             .map(|range| format!("bytes={}-{}", range.start, range.end - 1));
         let answer = self
-            .client
+            .client()
             .get_object()
             .bucket(&self.bucket)
             .key(key.as_str())
             .set_range(range)
+            // The body is compared where the answer carries a checksum of it.
+            .checksum_mode(ChecksumMode::Enabled)
             .set_if_match(request.if_match.as_ref().map(ETag::quoted))
             .send()
             .await
@@ -84,7 +125,7 @@ impl S3Store {
         let key = request.key;
         let (if_match, if_none_match) = conditions(&request.condition);
         let put = self
-            .client
+            .client()
             .put_object()
             .bucket(&self.bucket)
             .key(key.as_str());
@@ -104,7 +145,7 @@ impl S3Store {
     pub(super) async fn copy_object(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
         let key = request.target;
         let mut copy = self
-            .client
+            .client()
             .copy_object()
             .bucket(&self.bucket)
             .key(key.as_str())
@@ -127,7 +168,7 @@ impl S3Store {
 
     pub(super) async fn delete_object(&self, key: Key) -> Result<(), StoreError> {
         let answer = self
-            .client
+            .client()
             .delete_object()
             .bucket(&self.bucket)
             .key(key.as_str())
@@ -179,7 +220,7 @@ impl S3Store {
             .build();
         let delete = delete.map_err(|error| broken(&error))?;
         let answer = self
-            .client
+            .client()
             .delete_objects()
             .bucket(&self.bucket)
             .delete(delete)
@@ -213,7 +254,7 @@ impl S3Store {
         let shown = Key::new(request.prefix.as_str());
         let delimiter = (request.fold_directories == FoldDirectories::Yes).then(|| "/".to_owned());
         let answer = self
-            .client
+            .client()
             .list_objects_v2()
             .bucket(&self.bucket)
             .prefix(&request.prefix)
@@ -299,7 +340,7 @@ async fn collect(key: &Key, mut body: ByteStream, limit: u64) -> Result<Bytes, S
             }
             Some(Err(error)) => {
                 let text = format!("body broke off after {} bytes: {error}", bytes.len());
-                return Err(broken(StoreErrorKind::Unreachable, text));
+                return Err(broken(kind_of_broken_body(&error), text));
             }
         }
     }

@@ -1,0 +1,146 @@
+//! Who keeps a mount busy: read from /proc, without touching the mount, whose
+//! daemon this is.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::mountinfo::mounts_below;
+
+/// Most holders that are named.
+const HOLDERS_LIMIT: usize = 8;
+
+/// A process, or a mount, that keeps a mount from being unmounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    Process {
+        pid: u32,
+        name: String,
+        /// The first found of its paths in the mount, and what it is to the process.
+        path: PathBuf,
+        hold: &'static str,
+    },
+    /// Something is mounted below the mountpoint.
+    Mount(PathBuf),
+}
+
+/// All who hold a mount, as an operator reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holders(Vec<Holder>);
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process {
+                pid,
+                name,
+                path,
+                hold,
+            } => write!(f, "{name} (pid {pid}, {hold} {})", path.display()),
+            Self::Mount(path) => write!(f, "the mount on {}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Holders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("a process that cannot be seen from here");
+        }
+        for (number, holder) in self.0.iter().take(HOLDERS_LIMIT).enumerate() {
+            let separator = if number > 0 { ", " } else { "" };
+            write!(f, "{separator}{holder}")?;
+        }
+        match self.0.len().saturating_sub(HOLDERS_LIMIT) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Processes of this mount namespace that use something in the mount, and mounts
+/// below it. Without root only those of the own user are seen.
+///
+/// Source: proc_pid_fd(5), proc_pid_maps(5), proc_pid_cwd(5).
+pub fn holders(mountpoint: &Path) -> Holders {
+    let mut found: Vec<Holder> = mounts_below(mountpoint)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|entry| Holder::Mount(entry.mountpoint))
+        .collect();
+    let own_namespace = fs::read_link("/proc/self/ns/mnt").ok();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let process = process.path();
+        // A path of another namespace is that of another mount.
+        if fs::read_link(process.join("ns/mnt")).ok() != own_namespace {
+            continue;
+        }
+        if let Some((hold, path)) = hold_of(&process, mountpoint) {
+            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+            found.push(Holder::Process {
+                pid,
+                name: name.trim_end().to_owned(),
+                path,
+                hold,
+            });
+        }
+    }
+    Holders(found)
+}
+
+/// How a process holds something below a path: the first that is found.
+fn hold_of(process: &Path, mountpoint: &Path) -> Option<(&'static str, PathBuf)> {
+    let below = |path: PathBuf| path.starts_with(mountpoint).then_some(path);
+    let link = |name: &str| below(fs::read_link(process.join(name)).ok()?);
+    let open = || {
+        let descriptors = fs::read_dir(process.join("fd")).ok()?.flatten();
+        descriptors
+            .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+            .find_map(below)
+    };
+    let mapped = || {
+        let maps = fs::read_to_string(process.join("maps")).ok()?;
+        maps.lines()
+            .filter_map(|line| Some(PathBuf::from(line.get(line.find('/')?..)?)))
+            .find_map(below)
+    };
+    link("cwd")
+        .map(|path| ("working in", path))
+        .or_else(|| open().map(|path| ("with open", path)))
+        .or_else(|| link("root").map(|path| ("with its root in", path)))
+        .or_else(|| link("exe").map(|path| ("running", path)))
+        .or_else(|| mapped().map(|path| ("with a map of", path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_an_open_file_is_named_and_others_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap();
+        assert_eq!(holders(&path), Holders(Vec::new()));
+        let file = fs::File::create(path.join("f")).unwrap();
+        let own = std::process::id();
+        let told = holders(&path).to_string();
+        let wanted = format!("(pid {own}, with open {}/f)", path.display());
+        assert!(told.ends_with(&wanted), "{told}");
+        drop(file);
+        assert_eq!(holders(&path), Holders(Vec::new()));
+    }
+
+    #[test]
+    fn many_holders_are_counted_and_none_is_said() {
+        let mount = |number| Holder::Mount(PathBuf::from(format!("/m/{number}")));
+        let told = Holders((0..10).map(mount).collect()).to_string();
+        assert!(told.starts_with("the mount on /m/0, the mount on /m/1, "));
+        assert!(told.ends_with("/m/7 and 2 more"), "{told}");
+        assert!(Holders(Vec::new()).to_string().contains("cannot be seen"));
+    }
+}

@@ -1,0 +1,246 @@
+//! Whether S3 serves us at all: known in one place, told once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::request::{FoldDirectories, ListRequest};
+use super::{ObjectStore, StoreError, StoreErrorKind, StoreOp};
+
+/// So many requests in a row without an answer are an outage: one is lost now and then.
+const OUTAGE_FROM_FAILURES: u32 = 3;
+/// Pause between questions whether an outage is over.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// A question that takes longer is asked anew: its connection may be the one that hangs.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why S3 does not serve us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutageCause {
+    /// It does not answer, or with nothing but failures of its own.
+    Unreachable,
+    /// It refuses the credentials.
+    Credentials,
+    /// It refuses the time of this machine's clock.
+    ClockSkew,
+}
+
+/// A time in which S3 does not serve us, so far without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outage {
+    pub cause: OutageCause,
+    pub since: SystemTime,
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.cause {
+            OutageCause::Unreachable => "S3 unreachable",
+            OutageCause::Credentials => "S3 refuses the credentials",
+            OutageCause::ClockSkew => "S3 refuses this machine's clock",
+        };
+        let since = humantime::format_rfc3339_seconds(self.since);
+        write!(f, "{what} since {since}")
+    }
+}
+
+/// What the requests of a mount tell of S3's health; shared by whoever shows or uses it.
+#[derive(Debug, Clone, Default)]
+pub struct StoreHealth(Arc<watch::Sender<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    has_served: bool,
+    /// Failures since the last answer, and when the first of them was.
+    failures: u32,
+    since: Option<SystemTime>,
+    outage: Option<Outage>,
+}
+
+impl StoreHealth {
+    /// The outage that there is now, if there is one.
+    pub fn outage(&self) -> Option<Outage> {
+        self.0.borrow().outage
+    }
+
+    /// Whether S3 has ever answered a request of this mount as it should.
+    pub fn has_served(&self) -> bool {
+        self.0.borrow().has_served
+    }
+
+    /// Returns once there is an outage.
+    pub async fn unserved(&self) {
+        self.wait(|state| state.outage.is_some()).await;
+    }
+
+    /// Asks S3 during an outage until it answers, as long as the run time lasts.
+    ///
+    /// `store` must be one whose requests are noted here.
+    pub async fn watch(self, store: Arc<dyn ObjectStore>, prefix: String) {
+        loop {
+            self.unserved().await;
+            let question = ListRequest {
+                prefix: prefix.clone(),
+                fold_directories: FoldDirectories::Yes,
+                token: None,
+                max_keys: 1,
+            };
+            let answer = timeout(PROBE_PATIENCE, store.list(question)).await;
+            tracing::debug!(
+                answered = matches!(answer, Ok(Ok(_))),
+                "asked S3 during an outage"
+            );
+            sleep(PROBE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+        }
+    }
+
+    async fn wait(&self, holds: impl FnMut(&State) -> bool) {
+        let mut state = self.0.subscribe();
+        // The sender is in `self`.
+        if state.wait_for(holds).await.is_err() {
+            tracing::debug!("nothing tells of S3's health any more");
+        }
+    }
+
+    /// Notes what came of one request.
+    pub fn note<T>(&self, op: StoreOp, outcome: &Result<T, StoreError>) {
+        match outcome {
+            Ok(_) => self.answered(Served::Yes),
+            Err(error) => match meaning(op, error.kind) {
+                Meaning::Answer => self.answered(Served::No),
+                Meaning::Nothing => {}
+                Meaning::Trouble(cause) => self.failed(cause, error),
+            },
+        }
+    }
+
+    fn answered(&self, served: Served) {
+        let new = served == Served::Yes;
+        {
+            let state = self.0.borrow();
+            if state.failures == 0 && (state.has_served || !new) {
+                return;
+            }
+        }
+        self.0.send_if_modified(|state| {
+            state.has_served |= new;
+            state.failures = 0;
+            state.since = None;
+            let Some(outage) = state.outage.take() else {
+                return false;
+            };
+            let seconds = outage.since.elapsed().map_or(0, |span| span.as_secs());
+            tracing::info!(seconds, "S3 serves again ({outage})");
+            true
+        });
+    }
+
+    fn failed(&self, cause: OutageCause, error: &StoreError) {
+        self.0.send_if_modified(|state| {
+            let since = *state.since.get_or_insert_with(SystemTime::now);
+            state.failures = state.failures.saturating_add(1);
+            let enough = match cause {
+                OutageCause::Unreachable | OutageCause::Credentials => OUTAGE_FROM_FAILURES,
+                // It does not pass by itself, and no other request has another clock.
+                OutageCause::ClockSkew => 1,
+            };
+            if state.failures < enough || state.outage.is_some_and(|outage| outage.cause == cause) {
+                return false;
+            }
+            let outage = Outage { cause, since };
+            state.outage = Some(outage);
+            tracing::error!(%error, "{outage}: what is known stays readable");
+            true
+        });
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    Yes,
+    /// An answer, but a refusal.
+    No,
+}
+
+/// What a failed request says of S3 as a whole.
+enum Meaning {
+    Answer,
+    Nothing,
+    Trouble(OutageCause),
+}
+
+fn meaning(op: StoreOp, kind: StoreErrorKind) -> Meaning {
+    let asks = matches!(op, StoreOp::Head | StoreOp::Get | StoreOp::List);
+    match kind {
+        StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => {
+            Meaning::Trouble(OutageCause::Unreachable)
+        }
+        // A change can fail for reasons of its object; a question has none.
+        StoreErrorKind::Server if asks => Meaning::Trouble(OutageCause::Unreachable),
+        StoreErrorKind::Server => Meaning::Nothing,
+        StoreErrorKind::Credentials => Meaning::Trouble(OutageCause::Credentials),
+        StoreErrorKind::ClockSkew => Meaning::Trouble(OutageCause::ClockSkew),
+        _ => Meaning::Answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Key;
+
+    fn failed(kind: StoreErrorKind) -> Result<(), StoreError> {
+        Err(StoreError::new(kind, StoreOp::Get, Key::new("k"), "why"))
+    }
+
+    fn cause_after(health: &StoreHealth, kinds: &[StoreErrorKind]) -> Option<OutageCause> {
+        for kind in kinds {
+            health.note(StoreOp::Get, &failed(*kind));
+        }
+        health.outage().map(|outage| outage.cause)
+    }
+
+    #[test]
+    fn a_row_of_failures_is_an_outage_and_any_answer_ends_it() {
+        use StoreErrorKind as Kind;
+        let health = StoreHealth::default();
+        assert_eq!(
+            cause_after(&health, &[Kind::TimedOut, Kind::Unreachable]),
+            None
+        );
+        health.note(StoreOp::Get, &Ok(()));
+        assert_eq!(
+            cause_after(&health, &[Kind::TimedOut, Kind::Unreachable]),
+            None
+        );
+        let third = cause_after(&health, &[Kind::Server]);
+        assert_eq!(third, Some(OutageCause::Unreachable));
+        assert_eq!(cause_after(&health, &[Kind::NotFound]), None);
+    }
+
+    #[test]
+    fn a_change_that_fails_is_no_outage() {
+        let health = StoreHealth::default();
+        for _ in 0..10 {
+            health.note(StoreOp::Copy, &failed(StoreErrorKind::Server));
+        }
+        assert_eq!(health.outage(), None);
+    }
+
+    #[test]
+    fn refused_credentials_and_a_wrong_clock_are_told_apart() {
+        let health = StoreHealth::default();
+        let refused = cause_after(&health, &[StoreErrorKind::Credentials; 3]);
+        assert_eq!(refused, Some(OutageCause::Credentials));
+        let skewed = cause_after(&health, &[StoreErrorKind::ClockSkew]);
+        assert_eq!(skewed, Some(OutageCause::ClockSkew));
+        let text = health.outage().unwrap().to_string();
+        assert!(
+            text.starts_with("S3 refuses this machine's clock since 2"),
+            "{text}"
+        );
+    }
+}

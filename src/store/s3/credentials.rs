@@ -1,0 +1,108 @@
+//! Credentials that are replaced under a running mount.
+//!
+//! The SDK reads files of the AWS configuration once a client, and goes on with
+//! what they said: new credentials take a new client.
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::SharedHttpClient;
+use parking_lot::RwLock;
+use tokio::time::Instant;
+
+use super::S3Store;
+use super::connect::{S3Settings, client};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// The chain may ask other services: not more often than this.
+const RENEW_PAUSE: Duration = Duration::from_secs(1);
+
+/// The client, and what makes a new one.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    settings: S3Settings,
+    http: SharedHttpClient,
+    current: RwLock<Current>,
+    /// When the configuration was last read anew.
+    turn: tokio::sync::Mutex<Option<Instant>>,
+}
+
+#[derive(Debug)]
+struct Current {
+    client: Client,
+    /// Grows with each client.
+    generation: u64,
+}
+
+impl Renewal {
+    pub fn new(settings: S3Settings, http: SharedHttpClient, client: Client) -> Self {
+        Self {
+            settings,
+            http,
+            current: RwLock::new(Current {
+                client,
+                generation: 0,
+            }),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    async fn read_anew(&self) {
+        let client = client(&self.settings, self.http.clone()).await;
+        let mut current = self.current.write();
+        current.client = client;
+        current.generation += 1;
+    }
+}
+
+impl S3Store {
+    pub(super) fn client(&self) -> Client {
+        self.renewal.current.read().client.clone()
+    }
+
+    /// Of the client: it has grown once credentials were read anew.
+    pub(super) fn generation(&self) -> u64 {
+        self.renewal.current.read().generation
+    }
+
+    /// Reads the AWS configuration anew; requests from now on use what it says.
+    pub async fn reload_credentials(&self) {
+        let mut turn = self.renewal.turn.lock().await;
+        *turn = Some(Instant::now());
+        self.renewal.read_anew().await;
+        tracing::info!("credentials read anew");
+    }
+
+    /// Sends a request. Where its credentials are refused, the next attempt has
+    /// those that the AWS configuration names by then.
+    pub(super) async fn renewing<T>(
+        &self,
+        request: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        // The request takes its client when it is first polled, which is later.
+        let sent_with = self.generation();
+        let mut outcome = request.await;
+        if let Err(error) = &mut outcome
+            && error.kind == StoreErrorKind::Credentials
+        {
+            error.retry_after = self.renew(sent_with).await;
+        }
+        outcome
+    }
+
+    /// When to send what was refused again; none where nothing is new.
+    async fn renew(&self, refused: u64) -> Option<Duration> {
+        let mut turn = self.renewal.turn.lock().await;
+        // Another request that was refused was first.
+        if self.generation() > refused {
+            return Some(Duration::ZERO);
+        }
+        if turn.is_some_and(|at| at.elapsed() < RENEW_PAUSE) {
+            return None;
+        }
+        *turn = Some(Instant::now());
+        self.renewal.read_anew().await;
+        tracing::debug!("credentials refused: read anew");
+        Some(Duration::ZERO)
+    }
+}
