@@ -30,7 +30,7 @@ const LAYERS: [&[&str]; 10] = [
     &["handover"],
     &["journal"],
     &["error"],
-    &["store", "telemetry"],
+    &["private", "store", "telemetry"],
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [

@@ -16,6 +16,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::Config;
+use crate::private;
 use crate::session::{self, Life};
 
 /// Tells the child that it is one. Not a setting: the prefix differs.
@@ -158,11 +159,13 @@ fn open_log(config: &Config) -> anyhow::Result<(PathBuf, File)> {
             path
         }
     };
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&path);
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    let file = match &config.log_file {
+        // An administrator's choice, perhaps a device or a link.
+        Some(_) => options.open(&path),
+        None => private::open(&path, &options),
+    };
     let file = file.with_context(|| format!("log file {}", path.display()))?;
     Ok((path, file))
 }

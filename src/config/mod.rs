@@ -17,7 +17,8 @@ use std::time::Duration;
 use figment::error::Kind;
 
 pub use options::{
-    AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, Options,
+    AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
+    Options,
 };
 pub use source::ConfigSource;
 pub use target::{Target, state_base};
@@ -66,6 +67,7 @@ pub struct Config {
     pub part_size_bytes: u64,
     pub copy_part_size_bytes: u64,
     pub upload_concurrency: usize,
+    pub hardening: HardeningConfig,
     pub foreground: bool,
     pub log: String,
     pub log_file: Option<PathBuf>,
@@ -188,6 +190,7 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         part_size_bytes: options.part_size.map_or(8 << 20, |size| size.0),
         copy_part_size_bytes: options.copy_part_size.map_or(512 << 20, |size| size.0),
         upload_concurrency: positive("upload-concurrency", options.upload_concurrency, 8)?,
+        hardening: options.hardening.unwrap_or(HardeningConfig::On),
         foreground: options.foreground.unwrap_or(false),
         log: options.log.unwrap_or_else(|| "info".to_owned()),
         log_file: options.log_file.map(|file| folder.join(file)),

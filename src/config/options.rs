@@ -150,6 +150,10 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_concurrency: Option<u16>,
 
+    /// Give up privileges and core dumps once started [default: on]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardening: Option<HardeningConfig>,
     /// Stay in the foreground
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -224,4 +228,14 @@ pub enum ExclusiveCreateConfig {
     Lazy,
     /// At open, which claims the name with an empty object
     Strict,
+}
+
+/// Whether the daemon gives up what it does not need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HardeningConfig {
+    /// Capabilities but two, new privileges, core dumps, being traced
+    On,
+    /// Keep all, to debug the daemon or let it run programs that need more
+    Off,
 }

@@ -16,8 +16,8 @@ use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
-    ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListRequest, ListedObject,
-    ObjectHeaders, PutRequest, StoreErrorKind, WriteCondition,
+    ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest,
+    ListedObject, ObjectHeaders, PutRequest, StoreErrorKind, WriteCondition,
 };
 
 /// When directory markers are written.
@@ -158,7 +158,7 @@ impl Namespace {
         }
         let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
         let asked_at = Instant::now();
-        let mut token = None;
+        let (mut token, mut progress) = (None, ListProgress::default());
         let mut first = true;
         loop {
             let request = ListRequest {
@@ -168,7 +168,9 @@ impl Namespace {
                 // A whole page: it also answers for the next names to go.
                 max_keys: LIST_PAGE_LIMIT,
             };
-            let page = Page::new(&prefix, self.store.list(request).await?);
+            let answer = self.store.list(request).await?;
+            progress.step(&prefix, &answer)?;
+            let page = Page::new(&prefix, answer);
             let found = !page.hidden.is_empty() || page.entries.keys().any(|other| other != name);
             let mut state = dir.state();
             if first {

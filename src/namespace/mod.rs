@@ -34,6 +34,7 @@ pub use invalidation::{Invalidation, Invalidations};
 pub use keyspace::{DirPath, KeySpace};
 pub use marker::DirMarkers;
 pub use name::{NAME_LIMIT_BYTES, Name};
+pub use page::Page;
 pub use stream::{DirStream, StreamedEntry};
 pub use table::{InodeTable, Pin};
 

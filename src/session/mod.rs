@@ -4,6 +4,7 @@
 //! agreed, the service manager's questions answered, ready. End: unmounted (so
 //! that no request comes any more), requests drained, stages kept.
 
+mod confine;
 mod descriptor_store;
 mod fusermount;
 mod handshake;
@@ -30,13 +31,13 @@ use std::time::Duration;
 use anyhow::Context;
 use fuser::Session;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, HardeningConfig};
 use crate::fuse::{Adapter, pass_on};
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
@@ -71,6 +72,9 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
         mountpoint: place(&config, &heritage)?,
         ..config
     };
+    if config.hardening == HardeningConfig::On {
+        confine::confine().context("privileges cannot be given up")?;
+    }
     let runtime = Runtime::new().context("cannot start the run time")?;
     let counters = Arc::new(RequestCounters::default());
     let asking = startup::connect(&config, counters.clone(), heritage.asking());
@@ -81,6 +85,11 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let earlier = heritage.told.session.clone();
     let (ops, queued) = startup::compose(&config, &connected, invalidations, heritage)?;
     let ops = Arc::new(ops);
+    // Before there is a mount: one that appears has somebody who takes it away.
+    let stop = {
+        let _runtime = runtime.enter();
+        StopSignals::listen().context("no signal handler")?
+    };
     let tasks = TaskTracker::new();
     let adapter = Adapter::new(ops.clone(), runtime.handle().clone(), tasks.clone());
     let loops = adapter.loops().clone();
@@ -105,7 +114,8 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let tending = tending::start(runtime.handle(), tended).context("no signal handler")?;
     service_manager::ready();
     ready();
-    let (ending, deadline) = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
+    let waiting = serve(&mounted, serving, stop, config.drain_timeout);
+    let (ending, deadline) = runtime.block_on(waiting);
     if matches!(ending, Ok(Ending::HandOver)) {
         // As after a kill: what is under way comes again to the next daemon.
         tracing::info!(requests = %counters, "handing over to the next daemon");
@@ -162,6 +172,23 @@ enum Ending {
     HandOver,
 }
 
+/// Signals that end the mount; one that comes before anybody waits is not lost.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hand_over: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hand_over: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
 type Serving = oneshot::Receiver<std::io::Result<()>>;
 
 /// Serves until the mount is gone, by umount(8) or by a signal; returns also
@@ -169,13 +196,14 @@ type Serving = oneshot::Receiver<std::io::Result<()>>;
 async fn serve(
     mounted: &Mounted,
     mut serving: Serving,
+    stop: StopSignals,
     drain_timeout: Duration,
 ) -> (anyhow::Result<Ending>, Instant) {
     let ended = tokio::select! {
         outcome = &mut serving => Some(finished(outcome).map(|()| Ending::Unmounted)),
-        told = told_how_to_end() => match told {
-            Ok(Ending::Unmounted) => None,
-            told => Some(told),
+        told = told_how_to_end(stop) => match told {
+            Ending::Unmounted => None,
+            Ending::HandOver => Some(Ok(Ending::HandOver)),
         },
         never = tell_when_detached(mounted) => match never {},
     };
@@ -190,21 +218,18 @@ async fn serve(
     (outcome, deadline)
 }
 
-async fn told_how_to_end() -> anyhow::Result<Ending> {
-    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
-    let mut hand_over = signal(SignalKind::user_defined2()).context("no signal handler")?;
+async fn told_how_to_end(mut stop: StopSignals) -> Ending {
     tokio::select! {
-        _ = terminate.recv() => {
+        _ = stop.terminate.recv() => {
             if descriptor_store::is_present() && is_restarted().await {
-                return Ok(Ending::HandOver);
+                return Ending::HandOver;
             }
             tracing::info!("SIGTERM: unmounting");
         }
-        _ = interrupt.recv() => tracing::info!("SIGINT: unmounting"),
-        _ = hand_over.recv(), if descriptor_store::is_present() => return Ok(Ending::HandOver),
+        _ = stop.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
+        _ = stop.hand_over.recv(), if descriptor_store::is_present() => return Ending::HandOver,
     }
-    Ok(Ending::Unmounted)
+    Ending::Unmounted
 }
 
 /// Whether the service manager starts another daemon after this one.

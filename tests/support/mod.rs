@@ -20,6 +20,7 @@ pub mod data;
 pub mod garage;
 pub mod hands;
 pub mod held;
+pub mod hostile;
 pub mod machine;
 pub mod mount;
 pub mod notify;

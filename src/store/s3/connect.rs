@@ -13,6 +13,7 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use super::S3Store;
+use super::answer::AnswerCheck;
 use super::credentials::Renewal;
 
 /// A connection that is not up by then is tried anew.
@@ -84,7 +85,8 @@ pub(super) async fn client(settings: &S3Settings, http: SharedHttpClient) -> Cli
     }
     let shared = loader.load().await;
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
-        .force_path_style(settings.addressing == Addressing::Path);
+        .force_path_style(settings.addressing == Addressing::Path)
+        .interceptor(AnswerCheck);
     if shared.region().is_none() {
         config = config.region(Region::new(REGION_OF_OTHER_SERVICES));
     }
