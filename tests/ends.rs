@@ -44,7 +44,10 @@ fn stops_within(mount: &mut Mount, limit: Duration) {
 
 #[test]
 fn a_stop_of_a_busy_mount_says_who_holds_it_and_with_what() {
-    let mut mount = Mount::builder().args(["--drain-timeout", "3s"]).start();
+    // With its capabilities it sees what others work in; what they opened it sees without.
+    let mut mount = Mount::builder()
+        .args(["--drain-timeout", "3s", "--hardening", "off"])
+        .start();
     let hands = holder(&mount, "held.txt");
     let mut sleeper = dies_with_parent("KILL", "sleep");
     let sleeper = sleeper.arg("600").stdout(Stdio::null());
@@ -72,6 +75,22 @@ fn a_stop_of_a_busy_mount_says_who_holds_it_and_with_what() {
         last.contains("held.txt") && !last.contains("sleep"),
         "{last}"
     );
+}
+
+#[test]
+fn a_stop_without_capabilities_says_who_opened_what() {
+    let mut mount = Mount::builder().args(["--drain-timeout", "1s"]).start();
+    fs::create_dir(mount.path("d")).unwrap();
+    let hands = holder(&mount, "d/held.txt");
+    mount.signal(Signal::TERM);
+    assert!(mount.wait_for_exit().success());
+    let log = mount.log();
+    let opened = format!(
+        "(pid {}, with open {}/d/held.txt)",
+        hands.pid(),
+        mount.root.display()
+    );
+    assert_eq!(log.matches(&opened).count(), 2, "{log}");
 }
 
 #[test]

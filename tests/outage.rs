@@ -8,7 +8,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use support::data::{MIB, assert_same_bytes};
+use support::notify::NotifySocket;
 use support::programs::said;
 use support::proxy::{Fault, Proxy};
 use support::servers::{Credentials, OWNER, SUCCESSOR};
@@ -167,6 +169,22 @@ fn with_s3_down_writes_to_the_disk_queue_and_drain_in_order_when_it_is_back() {
     told_once(&mount, "S3 serves again");
 }
 
+#[test]
+fn the_status_tells_of_an_outage_and_of_its_end() {
+    let manager = NotifySocket::new();
+    let (plan, proxy) = behind_a_proxy();
+    let plan = plan.env("NOTIFY_SOCKET", manager.path());
+    let mount = plan.args(["--request-timeout", "1s"]).start();
+    proxy.all_down();
+    assert!(fs::metadata(mount.path("unknown")).is_err());
+    let told = manager.wait_for(WITHIN, |line| line.contains("S3 unreachable since 2"));
+    assert!(told.contains("STATUS=serving"), "{told}");
+    proxy.heal();
+    manager.wait_for(WITHIN, |line| {
+        line.starts_with("STATUS=serving") && !line.contains("unreachable")
+    });
+}
+
 fn credentials_file(plan: &MountBuilder, credentials: &Credentials) -> PathBuf {
     let path = plan.scratch().join("credentials");
     write_credentials(&path, credentials);
@@ -223,6 +241,21 @@ fn credentials_that_are_revoked_before_they_are_replaced_hold_up_what_waits_for_
     writing.join().unwrap().unwrap();
     assert_eq!(mount.object("f").unwrap(), b"bytes");
     told_once(&mount, "S3 serves again");
+}
+
+#[test]
+fn hangup_reads_the_credentials_anew() {
+    let (plan, proxy, file) = with_credentials_in_a_file();
+    let mount = plan.start();
+    write_credentials(&file, &SUCCESSOR);
+    mount.signal(Signal::HUP);
+    wait_until(WITHIN, "new credentials", || {
+        mount.log().contains("credentials read anew")
+    });
+    proxy.revoke(&OWNER.access_key);
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"bytes");
+    assert!(!mount.log().contains("refuses"), "{}", mount.log());
 }
 
 #[test]

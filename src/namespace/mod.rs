@@ -56,6 +56,13 @@ pub struct Coherence {
     pub stale_ttl: Duration,
 }
 
+/// The store behind the names, and what its requests tell of it.
+#[derive(Debug)]
+pub struct Origin {
+    pub store: Arc<dyn ObjectStore>,
+    pub health: StoreHealth,
+}
+
 /// The mounted part of a bucket as a tree of names.
 #[derive(Debug)]
 pub struct Namespace {
@@ -74,15 +81,15 @@ pub struct Namespace {
 
 impl Namespace {
     pub fn new(
-        store: Arc<dyn ObjectStore>,
+        origin: Origin,
         keys: KeySpace,
         coherence: Coherence,
-        health: StoreHealth,
         markers: DirMarkers,
         invalidations: Invalidations,
         attribute_cache: Option<AttributeCache>,
         ledger: Arc<Ledger>,
     ) -> Self {
+        let Origin { store, health } = origin;
         Self {
             store,
             keys,

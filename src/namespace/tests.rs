@@ -34,12 +34,14 @@ impl World {
         };
         let keys = KeySpace::new("p/");
         let health = StoreHealth::default();
-        let of_names = health.clone();
+        let origin = Origin {
+            store: store.clone(),
+            health: health.clone(),
+        };
         let names = Namespace::new(
-            store.clone(),
+            origin,
             keys,
             coherence,
-            of_names,
             markers,
             invalidations,
             None,

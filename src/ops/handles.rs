@@ -113,6 +113,16 @@ impl Handles {
         found.map(|(id, _)| *id)
     }
 
+    /// Every handle of a file.
+    pub fn files(&self) -> Vec<Arc<FileHandle>> {
+        let open = self.open.lock();
+        let files = open.values().filter_map(|handle| match handle {
+            Handle::File(handle) => Some(handle.clone()),
+            Handle::Dir(_) => None,
+        });
+        files.collect()
+    }
+
     /// Errors: `BadHandle`.
     pub fn file(&self, id: HandleId) -> Result<Arc<FileHandle>, FsError> {
         match self.open.lock().get(&id) {

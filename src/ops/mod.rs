@@ -62,7 +62,7 @@ pub use readdir::{DirEntry, DirEntryPlus, Taken};
 pub use rename::RenameMode;
 pub use setattr::{AttrChange, TimeChange};
 pub use statfs::FsStats;
-pub use tuning::{Tuning, Waiting};
+pub use tuning::{Opener, Tuning, Waiting};
 pub use write::Privileges;
 pub use writers::Thread;
 pub use xattr::XattrMode;

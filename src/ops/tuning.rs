@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Ops;
-use crate::namespace::Coherence;
+use crate::namespace::{Coherence, Ino};
 
 /// Settings that hold from the moment they are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,40 @@ pub struct Waiting {
     pub staged_bytes: u64,
 }
 
+/// A process that was seen to open a file that is still open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opener {
+    pub pid: u32,
+    /// Below the mountpoint.
+    pub path: String,
+}
+
 impl Ops {
+    /// Who opened what is open; a process may have ended and left it to another.
+    pub fn openers(&self) -> Vec<Opener> {
+        let mut found = Vec::new();
+        for handle in self.handles.files() {
+            let path = self.path_of(handle.file.inode.ino);
+            let writers = handle.writers.lock();
+            found.extend(writers.processes().map(|pid| Opener {
+                pid,
+                path: path.clone(),
+            }));
+        }
+        found
+    }
+
+    fn path_of(&self, ino: Ino) -> String {
+        let mut names: Vec<String> = Vec::new();
+        let mut at = ino;
+        while let Some((parent, name)) = self.namespace.table().place(at) {
+            names.push(name.as_str().to_owned());
+            at = parent;
+        }
+        names.reverse();
+        names.join("/")
+    }
+
     pub fn tune(&self, tuning: Tuning) {
         self.namespace.set_coherence(tuning.coherence);
         self.desk.spool.set_limit(tuning.spool_limit_bytes);

@@ -74,6 +74,11 @@ impl Writers {
         }
     }
 
+    /// Who opened the handle or changed the file through it, as far as that could be told.
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.opener.into_iter().chain(self.processes.clone())
+    }
+
     /// Whether changes through the handle may be the thread's.
     pub fn may_include(&self, thread: Thread) -> bool {
         let Some(process) = thread.process() else {

@@ -1,11 +1,12 @@
-//! Who keeps a mount busy: read from /proc, without touching the mount, whose
-//! daemon this is.
+//! Who keeps a mount busy: as the mount's own handles tell, and /proc, without
+//! touching the mount, whose daemon this is.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::mountinfo::mounts_below;
+use crate::ops::Opener;
 
 /// Most holders that are named.
 const HOLDERS_LIMIT: usize = 8;
@@ -45,7 +46,9 @@ impl fmt::Display for Holder {
 impl fmt::Display for Holders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
-            return f.write_str("a process that cannot be seen from here");
+            return f.write_str(
+                "a process that cannot be seen from here ('fuser -vm' as root may name it)",
+            );
         }
         for (number, holder) in self.0.iter().take(HOLDERS_LIMIT).enumerate() {
             let separator = if number > 0 { ", " } else { "" };
@@ -58,16 +61,28 @@ impl fmt::Display for Holders {
     }
 }
 
-/// Processes of this mount namespace that use something in the mount, and mounts
-/// below it. Without root only those of the own user are seen.
+/// Processes that opened what is open or use something else in the mount, and
+/// mounts below it.
 ///
+/// Only of processes that this one may look into is more known than what they
+/// opened: of none of other users without the capability to trace them.
 /// Source: proc_pid_fd(5), proc_pid_maps(5), proc_pid_cwd(5).
-pub fn holders(mountpoint: &Path) -> Holders {
+pub fn holders(mountpoint: &Path, openers: Vec<Opener>) -> Holders {
     let mut found: Vec<Holder> = mounts_below(mountpoint)
         .unwrap_or_default()
         .into_iter()
         .map(|entry| Holder::Mount(entry.mountpoint))
         .collect();
+    for Opener { pid, path } in openers {
+        if let Some(name) = name_of(pid).filter(|_| !names(&found, pid)) {
+            found.push(Holder::Process {
+                pid,
+                name,
+                path: mountpoint.join(path),
+                hold: "with open",
+            });
+        }
+    }
     let own_namespace = fs::read_link("/proc/self/ns/mnt").ok();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
@@ -76,21 +91,34 @@ pub fn holders(mountpoint: &Path) -> Holders {
             continue;
         };
         let process = process.path();
+        if names(&found, pid) {
+            continue;
+        }
         // A path of another namespace is that of another mount.
         if fs::read_link(process.join("ns/mnt")).ok() != own_namespace {
             continue;
         }
         if let Some((hold, path)) = hold_of(&process, mountpoint) {
-            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
             found.push(Holder::Process {
                 pid,
-                name: name.trim_end().to_owned(),
+                name: name_of(pid).unwrap_or_default(),
                 path,
                 hold,
             });
         }
     }
     Holders(found)
+}
+
+fn names(found: &[Holder], pid: u32) -> bool {
+    let mut found = found.iter();
+    found.any(|holder| matches!(holder, Holder::Process { pid: known, .. } if *known == pid))
+}
+
+/// None when the process is gone.
+fn name_of(pid: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
 }
 
 /// How a process holds something below a path: the first that is found.
@@ -125,14 +153,24 @@ mod tests {
     fn a_process_with_an_open_file_is_named_and_others_are_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().canonicalize().unwrap();
-        assert_eq!(holders(&path), Holders(Vec::new()));
+        let seen = || holders(&path, Vec::new());
+        assert_eq!(seen(), Holders(Vec::new()));
         let file = fs::File::create(path.join("f")).unwrap();
         let own = std::process::id();
-        let told = holders(&path).to_string();
+        let told = seen().to_string();
         let wanted = format!("(pid {own}, with open {}/f)", path.display());
         assert!(told.ends_with(&wanted), "{told}");
         drop(file);
-        assert_eq!(holders(&path), Holders(Vec::new()));
+        assert_eq!(seen(), Holders(Vec::new()));
+        let opener = |pid| Opener {
+            pid,
+            path: "d/f".to_owned(),
+        };
+        // The second has ended: no process has that number.
+        let told = holders(&path, vec![opener(own), opener(u32::MAX), opener(own)]);
+        let wanted = format!("(pid {own}, with open {}/d/f)", path.display());
+        assert!(told.to_string().ends_with(&wanted), "{told}");
+        assert_eq!(told.0.len(), 1);
     }
 
     #[test]

@@ -100,22 +100,22 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let KernelSession { mounted, session } = kernel;
     let serving = take_requests(session, to_kernel).context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
-    let Connected { store, s3, health } = connected;
+    let Connected { store, health, s3 } = connected;
     runtime.spawn(health.clone().watch(store, config.prefix.clone()));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let tended = tending::Tended {
         ops: ops.clone(),
-        loops,
-        s3,
         health,
+        s3,
+        loops,
         mounted: config.clone(),
         reload,
     };
     let tending = tending::start(runtime.handle(), tended).context("no signal handler")?;
     service_manager::ready();
     ready();
-    let waiting = serve(&mounted, serving, stop, config.drain_timeout);
-    let (ending, deadline) = runtime.block_on(waiting);
+    let (ending, deadline) =
+        runtime.block_on(serve(&ops, &mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
         // As after a kill: what is under way comes again to the next daemon.
         tracing::info!(requests = %counters, "handing over to the next daemon");
@@ -172,6 +172,8 @@ enum Ending {
     HandOver,
 }
 
+type Serving = oneshot::Receiver<std::io::Result<()>>;
+
 /// Signals that end the mount; one that comes before anybody waits is not lost.
 struct StopSignals {
     terminate: Signal,
@@ -189,11 +191,27 @@ impl StopSignals {
     }
 }
 
-type Serving = oneshot::Receiver<std::io::Result<()>>;
+impl StopSignals {
+    /// Returns how the mount is to end once one comes.
+    async fn wait(mut self) -> Ending {
+        tokio::select! {
+            _ = self.terminate.recv() => {
+                if descriptor_store::is_present() && is_restarted().await {
+                    return Ending::HandOver;
+                }
+                tracing::info!("SIGTERM: unmounting");
+            }
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
+            _ = self.hand_over.recv(), if descriptor_store::is_present() => return Ending::HandOver,
+        }
+        Ending::Unmounted
+    }
+}
 
 /// Serves until the mount is gone, by umount(8) or by a signal; returns also
 /// when all that is left to do must be over.
 async fn serve(
+    ops: &Ops,
     mounted: &Mounted,
     mut serving: Serving,
     stop: StopSignals,
@@ -201,35 +219,18 @@ async fn serve(
 ) -> (anyhow::Result<Ending>, Instant) {
     let ended = tokio::select! {
         outcome = &mut serving => Some(finished(outcome).map(|()| Ending::Unmounted)),
-        told = told_how_to_end(stop) => match told {
-            Ending::Unmounted => None,
-            Ending::HandOver => Some(Ok(Ending::HandOver)),
-        },
+        told = stop.wait() => (told == Ending::HandOver).then_some(Ok(told)),
         never = tell_when_detached(mounted) => match never {},
     };
     let deadline = Instant::now() + drain_timeout;
     let outcome = match ended {
         Some(outcome) => outcome,
         None => {
-            let unmounted = unmount(mounted, serving, deadline).await;
+            let unmounted = unmount(ops, mounted, serving, deadline).await;
             unmounted.map(|()| Ending::Unmounted)
         }
     };
     (outcome, deadline)
-}
-
-async fn told_how_to_end(mut stop: StopSignals) -> Ending {
-    tokio::select! {
-        _ = stop.terminate.recv() => {
-            if descriptor_store::is_present() && is_restarted().await {
-                return Ending::HandOver;
-            }
-            tracing::info!("SIGTERM: unmounting");
-        }
-        _ = stop.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
-        _ = stop.hand_over.recv(), if descriptor_store::is_present() => return Ending::HandOver,
-    }
-    Ending::Unmounted
 }
 
 /// Whether the service manager starts another daemon after this one.
@@ -249,18 +250,23 @@ async fn tell_when_detached(mounted: &Mounted) -> Infallible {
 }
 
 /// Takes the mount away once nobody uses it, at the deadline in any case.
-async fn unmount(mounted: &Mounted, serving: Serving, deadline: Instant) -> anyhow::Result<()> {
+async fn unmount(
+    ops: &Ops,
+    mounted: &Mounted,
+    serving: Serving,
+    deadline: Instant,
+) -> anyhow::Result<()> {
     let path = mounted.path();
     let mut told = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
         if Instant::now() >= deadline {
-            let holders = holders(path);
+            let holders = holders(path, ops.openers());
             tracing::warn!(path = %path.display(), "still held by {holders}: detached; what is still open loses the mount");
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
         if !told {
-            let holders = holders(path);
+            let holders = holders(path, ops.openers());
             tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
             told = true;
         }

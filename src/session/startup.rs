@@ -11,7 +11,9 @@ use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
 use crate::handover::Ledger;
-use crate::namespace::{AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace};
+use crate::namespace::{
+    AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace, Origin,
+};
 use crate::ops::{
     Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
 };
@@ -29,10 +31,10 @@ const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: of two clients th
 #[derive(Debug)]
 pub struct Connected {
     pub store: Arc<dyn ObjectStore>,
-    /// What the store stands on: it has the credentials.
-    pub s3: Arc<S3Store>,
     /// What the store's requests tell of S3.
     pub health: StoreHealth,
+    /// Reads its credentials anew when told to.
+    pub s3: Arc<S3Store>,
 }
 
 /// What is asked of a store before it is used.
@@ -61,17 +63,13 @@ pub async fn connect(
             Addressing::VirtualHost
         },
     });
-    let s3 = Arc::new(s3.await);
     let health = StoreHealth::default();
+    let s3 = Arc::new(s3.await);
     let metered = Arc::new(Metered::new(s3.clone(), counters));
     let store = Retry::new(metered, config.s3.request_timeout, health.clone());
-    let connected = Connected {
-        store: Arc::new(store),
-        s3,
-        health,
-    };
+    let store = Arc::new(store);
     if asking == Asking::Nothing {
-        return Ok(connected);
+        return Ok(Connected { store, health, s3 });
     }
     let probe = ListRequest {
         prefix: config.prefix.clone(),
@@ -79,17 +77,16 @@ pub async fn connect(
         token: None,
         max_keys: 1,
     };
-    let store = &connected.store;
     store
         .list(probe)
         .await
         .map_err(|error| explain(&error, config))?;
     if access(config) == Access::ReadWrite
-        && conditional_writes(&**store, &config.prefix).await == ConditionalWrites::Ignored
+        && conditional_writes(&*store, &config.prefix).await == ConditionalWrites::Ignored
     {
         tracing::warn!("{}", WITHOUT_CONDITIONS);
     }
-    Ok(connected)
+    Ok(Connected { store, health, s3 })
 }
 
 /// What failed, why, and what to do next.
@@ -170,7 +167,11 @@ pub fn compose(
         config.s3.request_timeout,
         undone,
     ));
-    let namespace = names(config, connected, &store, invalidations, ledger.clone())?;
+    let origin = Origin {
+        store: store.clone(),
+        health: connected.health.clone(),
+    };
+    let namespace = names(config, origin, invalidations, ledger.clone())?;
     let reading = ReadSettings {
         block_size,
         memory_limit_bytes: config.memory_cache_bytes,
@@ -200,8 +201,7 @@ pub fn compose(
 
 fn names(
     config: &Config,
-    connected: &Connected,
-    store: &Arc<Deferred>,
+    origin: Origin,
     invalidations: Invalidations,
     ledger: Arc<Ledger>,
 ) -> anyhow::Result<Namespace> {
@@ -211,14 +211,13 @@ fn names(
         AttributesMode::Stored => Some(AttributeCache::open(&config.cache_dir.join("attributes"))?),
     };
     Ok(Namespace::new(
-        store.clone(),
+        origin,
         KeySpace::new(config.prefix.clone()),
         Coherence {
             ttl: config.ttl,
             negative_ttl: config.negative_ttl,
             stale_ttl: config.stale_ttl,
         },
-        connected.health.clone(),
         match config.dir_markers {
             DirMarkersConfig::Auto => DirMarkers::Auto,
             DirMarkersConfig::Always => DirMarkers::Always,

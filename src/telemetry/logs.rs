@@ -55,6 +55,9 @@ pub fn start_logs(filter: &str, file: Option<&Path>) -> anyhow::Result<LogFilter
     Ok(LogFilter(Box::new(move |filter| handle.reload(filter))))
 }
 
+/// Of the SDK's credentials chain only warnings, unless the filter names it: at
+/// each reading it tells at length where it found what.
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?} is no filter"))
+    let all = format!("aws_config=warn,{filter}");
+    EnvFilter::try_new(all).with_context(|| format!("--log {filter:?} is no filter"))
 }
