@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use support::notify::NotifySocket;
+use support::servers::{Credentials, OWNER, STRANGER};
 use support::{Mount, Server, sys, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -55,17 +56,17 @@ fn the_status_is_told_when_it_changes_and_not_again() {
     server.freeze();
     file.write_all(b"bytes").unwrap();
     sys::close(file).unwrap();
-    let waits = |line: &str| line.contains("1 upload waits for S3");
-    let first = manager.wait_for(SOON, waits);
+    manager.wait_for(SOON, |line| line.contains("1 upload waits for S3"));
+    let first = manager.wait_for(SOON, |line| line.contains("S3 unreachable since"));
     server.thaw();
     let mut last = first;
-    wait_until(SOON, "a status without what waits", || {
+    wait_until(SOON, "a status without what waits and why", || {
         let Some(next) = manager.next(Duration::from_millis(100)) else {
             return false;
         };
         assert_ne!(next, last, "the same again");
         last = next;
-        last.contains("nothing waits for S3")
+        last.contains("nothing waits for S3") && !last.contains("unreachable")
     });
 }
 
@@ -125,4 +126,41 @@ fn hangup_reads_the_configuration_again_between_reloading_and_ready() {
     mount.wait_for("new", "a name that is asked for each time", |path| {
         path.exists()
     });
+}
+
+#[test]
+fn hangup_reads_the_credentials_again() {
+    let manager = NotifySocket::new();
+    let plan = Mount::builder();
+    let path = plan.scratch().join("credentials");
+    let write_credentials = |credentials: &Credentials| {
+        let text = format!(
+            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            credentials.access_key, credentials.secret_key
+        );
+        fs::write(&path, text).unwrap();
+    };
+    write_credentials(&OWNER);
+    let mount = plan
+        .unset("AWS_ACCESS_KEY_ID")
+        .unset("AWS_SECRET_ACCESS_KEY")
+        .arg("--credentials-file")
+        .arg(&path)
+        .env("NOTIFY_SOCKET", manager.path())
+        .start();
+    let ready = |line: &str| line == "READY=1";
+    manager.wait_for(SOON, ready);
+    fs::write(mount.path("f"), b"1").unwrap();
+    write_credentials(&STRANGER);
+    mount.signal(Signal::HUP);
+    manager.wait_for(SOON, ready);
+    let mut file = fs::File::create(mount.path("g")).unwrap();
+    file.write_all(b"2").unwrap();
+    let refused = sys::close(file).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    write_credentials(&OWNER);
+    mount.signal(Signal::HUP);
+    manager.wait_for(SOON, ready);
+    fs::write(mount.path("h"), b"3").unwrap();
+    assert_eq!(mount.object("h").unwrap(), b"3");
 }

@@ -24,23 +24,27 @@ mod tending;
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use fuser::Session;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, HardeningConfig};
 use crate::fuse::{Adapter, pass_on};
-use crate::namespace::Invalidations;
+use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
 pub use holder::{Life, hold};
 use holders::holders;
+use inheritance::Heritage;
 use kernel_session::KernelSession;
 use mount::{Mounted, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
@@ -62,25 +66,10 @@ const HAND_OVER_CODE: i32 = 75;
 ///
 /// Errors: whatever keeps it from mounting, with what to do about it.
 pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()> {
-    let non_empty = if config.allow_non_empty {
-        NonEmpty::Allow
-    } else {
-        NonEmpty::Refuse
-    };
     let heritage = inheritance::find(&config)?;
-    let mountpoint = match heritage.mountpoint() {
-        Some(mountpoint) => mountpoint.to_owned(),
-        None => {
-            if stop_kind::unit().is_some() {
-                mountpoint::clear_dead(&config.mountpoint)
-                    .context("a dead mount cannot be cleared")?;
-            }
-            mountpoint::check(&config.mountpoint, non_empty)?
-        }
-    };
     let asked = std::path::absolute(&config.mountpoint)?;
     let config = Config {
-        mountpoint,
+        mountpoint: place(&config, &heritage)?,
         ..config
     };
     if config.hardening == HardeningConfig::On {
@@ -109,20 +98,7 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
         None => kernel_session::begin(&config, &asked, &ledger, adapter)?,
     };
     let KernelSession { mounted, session } = kernel;
-    let notifier = session.notifier();
-    let notifying = std::thread::Builder::new().name("notify".to_owned());
-    let notifying = notifying
-        .spawn(move || pass_on(to_kernel, &notifier))
-        .context("no thread")?;
-    let (ended, serving) = oneshot::channel();
-    let threads = std::thread::Builder::new()
-        .name("fuse".to_owned())
-        .spawn(move || {
-            let outcome = session.run();
-            // Nobody listens any more when the mount was abandoned.
-            drop(ended.send(outcome));
-        });
-    threads.context("no thread")?;
+    let serving = take_requests(session, to_kernel).context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
     let Connected { store, health, s3 } = connected;
     runtime.spawn(health.clone().watch(store, config.prefix.clone()));
@@ -135,11 +111,7 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
         mounted: config.clone(),
         reload,
     };
-    let signals = {
-        let _runtime = runtime.enter();
-        tending::Signals::new().context("no signal handler")?
-    };
-    let tending = runtime.spawn(tending::tend(tended, signals));
+    let tending = tending::start(runtime.handle(), tended).context("no signal handler")?;
     service_manager::ready();
     ready();
     let (ending, deadline) =
@@ -154,9 +126,42 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     tending.abort();
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
-    drop(notifying);
     kernel_session::forget(&config);
     ending.map(drop)
+}
+
+/// Where to mount, or where the session is that is gone on with.
+fn place(config: &Config, heritage: &Heritage) -> anyhow::Result<PathBuf> {
+    if let Some(mountpoint) = heritage.mountpoint() {
+        return Ok(mountpoint.to_owned());
+    }
+    if stop_kind::unit().is_some() {
+        mountpoint::clear_dead(&config.mountpoint).context("a dead mount cannot be cleared")?;
+    }
+    let non_empty = if config.allow_non_empty {
+        NonEmpty::Allow
+    } else {
+        NonEmpty::Refuse
+    };
+    Ok(mountpoint::check(&config.mountpoint, non_empty)?)
+}
+
+/// Starts the threads that talk with the kernel. They end with the session, and the answer tells how.
+fn take_requests(
+    session: Session<Adapter>,
+    to_kernel: Receiver<Invalidation>,
+) -> std::io::Result<Serving> {
+    let notifier = session.notifier();
+    let notifying = std::thread::Builder::new().name("notify".to_owned());
+    notifying.spawn(move || pass_on(to_kernel, &notifier))?;
+    let (ended, serving) = oneshot::channel();
+    let threads = std::thread::Builder::new().name("fuse".to_owned());
+    threads.spawn(move || {
+        let outcome = session.run();
+        // Nobody listens any more when the mount was abandoned.
+        drop(ended.send(outcome));
+    })?;
+    Ok(serving)
 }
 
 /// How serving came to its end.

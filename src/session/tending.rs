@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 
 use super::{Reload, service_manager};
@@ -20,42 +22,40 @@ use crate::store::s3::S3Store;
 
 /// How often the status is looked at; it is sent when it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// What an end takes beside `--drain-timeout`.
+/// What an end takes beyond its drain.
 const END_RESERVE: Duration = Duration::from_secs(30);
 
 /// A mount that serves.
 #[derive(Debug)]
 pub struct Tended {
     pub ops: Arc<Ops>,
-    pub health: StoreHealth,
-    pub s3: Arc<S3Store>,
     pub loops: Arc<LoopWatch>,
+    pub s3: Arc<S3Store>,
+    pub health: StoreHealth,
     /// What it was mounted with.
     pub mounted: Config,
     pub reload: Reload,
 }
 
 /// The signals that are heard here; two of them also by whoever ends the mount.
-#[derive(Debug)]
-pub struct Signals {
+struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
-    /// From here on none of them kills the process. Wants a run time.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
+/// Tends a mount until it is aborted. From here on none of the signals kills the process.
+pub fn start(runtime: &Handle, tended: Tended) -> io::Result<JoinHandle<()>> {
+    let _runtime = runtime.enter();
+    let signals = Signals {
+        hangup: signal(SignalKind::hangup())?,
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
+    Ok(runtime.spawn(tend(tended, signals)))
 }
 
-/// Tends a mount until it is aborted.
-pub async fn tend(tended: Tended, signals: Signals) {
+async fn tend(tended: Tended, signals: Signals) {
     let Signals {
         mut hangup,
         terminate,
@@ -94,10 +94,10 @@ async fn tell(tended: &Tended, mut terminate: Signal, mut interrupt: Signal) {
             _ = terminate.recv(), if doing == "serving" => doing = "stopping",
             _ = interrupt.recv(), if doing == "serving" => doing = "stopping",
         }
-        let outage = tended.health.outage();
-        let outage = outage.map_or_else(String::new, |outage| format!("{outage}; "));
-        let waits = what_waits(tended.ops.waiting());
-        let now = format!("{doing} {place}; {outage}{waits}");
+        let mut now = format!("{doing} {place}; {}", what_waits(tended.ops.waiting()));
+        if let Some(outage) = tended.health.outage() {
+            now.push_str(&format!("; {outage}"));
+        }
         if now == told {
             continue;
         }
