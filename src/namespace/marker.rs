@@ -142,7 +142,7 @@ impl Namespace {
     async fn has_other_keys(&self, dir: &Pin, name: &Name) -> Result<bool, FsError> {
         {
             let state = dir.state();
-            let young = |asked_at: Instant| asked_at.elapsed() < self.coherence.ttl;
+            let young = |asked_at: Instant| asked_at.elapsed() < self.coherence().ttl;
             if let Some(listing) = state.dir.listing().filter(|at| young(at.asked_at)) {
                 return Ok(listing.entries.keys().any(|other| other != name));
             }

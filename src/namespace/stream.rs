@@ -169,7 +169,7 @@ impl Namespace {
     fn young_listing(&self, dir: &Pin, began: Option<Instant>) -> Option<Vec<StreamedEntry>> {
         let state = dir.state();
         let Listing { asked_at, entries } = state.dir.listing()?;
-        let young = asked_at.elapsed() < self.coherence.negative_ttl.min(self.coherence.ttl)
+        let young = asked_at.elapsed() < self.coherence().negative_ttl.min(self.coherence().ttl)
             || began.is_some_and(|began| *asked_at >= began);
         let seq = state.dir.now();
         young.then(|| {

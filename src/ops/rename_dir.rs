@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -87,7 +88,7 @@ impl Ops {
             let answer = self.store.list(request).await?;
             progress.step(prefix, &answer)?;
             found.extend(answer.objects);
-            if found.len() as u64 > self.settings.max_rename_objects {
+            if found.len() as u64 > self.max_rename_objects.load(Ordering::Relaxed) {
                 return Err(FsError::CrossDevice);
             }
             token = answer.next;

@@ -1,8 +1,8 @@
 //! The composition root: what a mount is made of, and the order of its start and end.
 //!
 //! Start: mountpoint checked, bucket answered, spool opened, mounted, kernel
-//! agreed, ready. End: unmounted (so that no request comes any more), requests
-//! drained, stages kept.
+//! agreed, the service manager's questions answered, ready. End: unmounted (so
+//! that no request comes any more), requests drained, stages kept.
 
 mod confine;
 mod descriptor_store;
@@ -15,7 +15,11 @@ mod mount;
 mod mountinfo;
 mod mountpoint;
 mod probe;
+mod reload;
+mod service_manager;
 mod startup;
+mod stop_kind;
+mod tending;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +41,8 @@ use kernel_session::KernelSession;
 use mount::{Mounted, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
+pub use reload::Reload;
+pub use stop_kind::{StopKind, stop_kind};
 
 /// Pause between attempts to unmount what is still in use.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -48,7 +54,7 @@ const HAND_OVER_CODE: i32 = 75;
 /// Mounts and serves until unmounted or told to stop; `ready` is called once the mount serves.
 ///
 /// Errors: whatever keeps it from mounting, with what to do about it.
-pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()> {
+pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()> {
     let non_empty = if config.allow_non_empty {
         NonEmpty::Allow
     } else {
@@ -57,7 +63,13 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     let heritage = inheritance::find(&config)?;
     let mountpoint = match heritage.mountpoint() {
         Some(mountpoint) => mountpoint.to_owned(),
-        None => mountpoint::check(&config.mountpoint, non_empty)?,
+        None => {
+            if stop_kind::unit().is_some() {
+                mountpoint::clear_dead(&config.mountpoint)
+                    .context("a dead mount cannot be cleared")?;
+            }
+            mountpoint::check(&config.mountpoint, non_empty)?
+        }
     };
     let asked = std::path::absolute(&config.mountpoint)?;
     let config = Config {
@@ -84,6 +96,7 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     };
     let tasks = TaskTracker::new();
     let adapter = Adapter::new(ops.clone(), runtime.handle().clone(), tasks.clone());
+    let loops = adapter.loops().clone();
     let kernel = match device.zip(earlier) {
         Some((device, session)) => kernel_session::go_on(&config, device, &session, adapter)?,
         None => kernel_session::begin(&config, &asked, &ledger, adapter)?,
@@ -105,7 +118,18 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     threads.context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
-    descriptor_store::ready();
+    let tended = tending::Tended {
+        ops: ops.clone(),
+        loops,
+        mounted: config.clone(),
+        reload,
+    };
+    let signals = {
+        let _runtime = runtime.enter();
+        tending::Signals::new().context("no signal handler")?
+    };
+    let tending = runtime.spawn(tending::tend(tended, signals));
+    service_manager::ready();
     ready();
     let ending = runtime.block_on(serve(&mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
@@ -115,6 +139,7 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     }
     runtime.block_on(drain(&ops, &tasks, config.drain_timeout));
     tracing::info!(requests = %counters, "stopped");
+    tending.abort();
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(notifying);
@@ -156,12 +181,23 @@ async fn serve(
 ) -> anyhow::Result<Ending> {
     tokio::select! {
         outcome = &mut serving => return finished(outcome).map(|()| Ending::Unmounted),
-        _ = stop.terminate.recv() => tracing::info!("SIGTERM: unmounting"),
+        _ = stop.terminate.recv() => {
+            if descriptor_store::is_present() && is_restarted().await {
+                return Ok(Ending::HandOver);
+            }
+            tracing::info!("SIGTERM: unmounting");
+        }
         _ = stop.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
         _ = stop.hand_over.recv(), if descriptor_store::is_present() => return Ok(Ending::HandOver),
     }
     unmount(mounted, serving, drain_timeout).await?;
     Ok(Ending::Unmounted)
+}
+
+/// Whether the service manager starts another daemon after this one.
+async fn is_restarted() -> bool {
+    let asked = tokio::task::spawn_blocking(stop_kind).await;
+    asked.is_ok_and(|kind| kind == StopKind::HandOver)
 }
 
 async fn unmount(

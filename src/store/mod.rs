@@ -19,7 +19,7 @@ mod request;
 mod retry;
 pub mod s3;
 
-pub use deferred::{Deferred, Doomed, LeftUndone, StoreLog};
+pub use deferred::{Deferred, Doomed, LATE, LeftUndone, StoreLog};
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use key::Key;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mediafs::config::{Config, Options, Target};
+use mediafs::config::{ConfigSource, Options, Target};
 use mediafs::handover::{FileTold, Told};
 use mediafs::journal::{Live, Record, Replay, StageId, replay};
 use mediafs::namespace::{Attributes, DirPath, KeySpace, Kind, NAME_LIMIT_BYTES, Name, Page};
@@ -227,7 +227,8 @@ fn scratch() -> PathBuf {
 pub fn config(data: &[u8]) {
     let file = scratch();
     std::fs::write(&file, data).expect("a file");
-    let loaded = Config::load(Target::FromFile, Some(&file), Options::default());
+    let source = ConfigSource::new(Target::FromFile, Some(&file), Options::default());
+    let loaded = source.and_then(|source| source.load());
     std::fs::remove_file(&file).expect("the file goes");
     match loaded {
         Ok(config) => {
