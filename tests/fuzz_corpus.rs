@@ -143,3 +143,8 @@ fn no_key_becomes_a_name_that_leads_elsewhere() {
 fn no_metadata_ends_in_a_panic_and_what_is_understood_survives_being_stored() {
     holds("metadata");
 }
+
+#[test]
+fn no_state_of_an_earlier_daemon_ends_in_a_panic() {
+    holds("state");
+}

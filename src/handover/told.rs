@@ -104,7 +104,7 @@ impl Told {
             } => {
                 if let Some(told) = self.stages.get_mut(&stage) {
                     (told.len, told.base_len) = (len, base_len);
-                    told.written.remove(len..u64::MAX);
+                    cut(&mut told.written, len);
                 }
             }
             Record::StageGone { stage } => {
@@ -202,6 +202,13 @@ impl Told {
             [opened, Record::Listed { handle, names }]
         });
         opened.chain(dirs)
+    }
+}
+
+fn cut(ranges: &mut RangeSet<u64>, len: u64) {
+    // No range is empty, not one to take away either.
+    if len < u64::MAX {
+        ranges.remove(len..u64::MAX);
     }
 }
 

@@ -85,13 +85,15 @@ impl StageFile {
         self.ledger.tell(record);
     }
 
-    /// Takes what is in these ranges now for what was written.
+    /// Takes what is in these ranges now for what was written. Behind the file's
+    /// end there is nothing that could change.
     pub(super) fn sum_up(&self, ranges: &RangeSet<u64>) -> io::Result<()> {
+        let file_end = self.file.metadata()?.len();
         let mut sums = self.sums.write();
         for range in ranges.iter() {
-            let mut at = range.start;
-            while at < range.end {
-                let end = range.end.min((at / BLOCK_BYTES + 1) * BLOCK_BYTES);
+            let (mut at, range_end) = (range.start, range.end.min(file_end));
+            while at < range_end {
+                let end = range_end.min((at / BLOCK_BYTES + 1) * BLOCK_BYTES);
                 sums.put(BlockSums::sum(at, &self.read_raw(at..end)?));
                 at = end;
             }

@@ -4,25 +4,28 @@
 //! libFuzzer (`scripts/fuzz`) and, on the corpus and seeded changes of it, by
 //! `tests/fuzz_corpus.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use mediafs::config::{ConfigSource, Options, Target};
-use mediafs::journal::{Live, Record, Replay, replay};
+use mediafs::handover::{FileTold, Told};
+use mediafs::journal::{Live, Record, Replay, StageId, replay};
 use mediafs::namespace::{Attributes, DirPath, KeySpace, Kind, NAME_LIMIT_BYTES, Name, Page};
 use mediafs::store::s3::encoding;
 use mediafs::store::{ETag, Key, ListAnswer, ListToken, ListedObject, ObjectHeaders};
-use mediafs::write_path::{Spool, Stage};
+use mediafs::write_path::{Spool, SpoolLock, Stage};
 
 /// Takes one input.
 pub type Parser = fn(&[u8]);
 
 /// Every target with its name, which is also its corpus's.
-pub const TARGETS: [(&str, Parser); 4] = [
+pub const TARGETS: [(&str, Parser); 5] = [
     ("config", config),
     ("journal", journal),
     ("keys", keys),
     ("metadata", metadata),
+    ("state", state),
 ];
 
 /// Lines are the keys of a listing's page, those that end in `/` folded ones; the first is its prefix.
@@ -120,6 +123,29 @@ pub fn journal(data: &[u8]) {
     opens_as_spool(&summed);
 }
 
+/// The bytes of what a daemon leaves to the next one; or, with every line as a
+/// record whose checksum is right.
+pub fn state(data: &[u8]) {
+    record_file::<Told>(data);
+    goes_on(data);
+    let summed = with_checksums::<Told>(data);
+    record_file::<Told>(&summed);
+    goes_on(&summed);
+}
+
+/// A daemon that goes on with this opens the spool, or is refused it.
+fn goes_on(data: &[u8]) {
+    let Ok(told) = replay::<Told>("fuzzed".as_ref(), data) else {
+        return;
+    };
+    let dir = scratch();
+    make_stages(&dir, told.files.values().flat_map(FileTold::stages));
+    if let Ok(lock) = SpoolLock::take(&dir) {
+        drop(Spool::go_on(lock, u64::MAX, Arc::default(), &told));
+    }
+    std::fs::remove_dir_all(dir).expect("the folder goes");
+}
+
 /// Lines as records of a file of this kind, with the checksums that belong to them.
 fn with_checksums<S: Replay>(data: &[u8]) -> Vec<u8> {
     let mut file = format!("mediafs-{} {}\n", S::NAME, S::VERSION);
@@ -147,20 +173,19 @@ fn record_file<S: Replay>(data: &[u8]) {
 
 /// A spool with this journal opens or is refused, and what it recovers can be read.
 fn opens_as_spool(data: &[u8]) {
-    const STAGES: usize = 4;
     let Ok(live) = replay::<Live>("fuzzed".as_ref(), data) else {
         return;
     };
     let dir = scratch();
-    let stages = dir.join("stage");
-    std::fs::create_dir_all(&stages).expect("a folder for stages");
+    let sealed = live
+        .records()
+        .into_iter()
+        .filter_map(|record| match record {
+            Record::Sealed(sealed) => Some(sealed.stage),
+            _ => None,
+        });
+    make_stages(&dir, sealed);
     std::fs::write(dir.join("journal"), data).expect("a journal");
-    for record in live.records().into_iter().take(STAGES) {
-        if let Record::Sealed(sealed) = record {
-            let file = stages.join(sealed.stage.to_string());
-            std::fs::write(file, b"bytes of a stage").expect("a stage");
-        }
-    }
     if let Ok((spool, recovered)) = Spool::open(&dir, u64::MAX) {
         for it in &recovered {
             let stage = Stage::recovered(it.file.clone(), &it.sealed);
@@ -173,6 +198,15 @@ fn opens_as_spool(data: &[u8]) {
         drop((recovered, spool));
     }
     std::fs::remove_dir_all(dir).expect("the folder goes");
+}
+
+fn make_stages(spool: &Path, stages: impl Iterator<Item = StageId>) {
+    const STAGES: usize = 4;
+    let dir = spool.join("stage");
+    std::fs::create_dir_all(&dir).expect("a folder for stages");
+    for stage in stages.take(STAGES) {
+        std::fs::write(dir.join(stage.to_string()), b"bytes of a stage").expect("a stage");
+    }
 }
 
 /// In memory where that is possible: each input syncs its journal.
