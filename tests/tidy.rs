@@ -20,7 +20,7 @@ const FOLDERS: [&str; 5] = [".ci", ".git", "scripts", "src", "tests"];
 
 /// Layers from the top down; each may use those on lines below its own, never
 /// its siblings. `config` is for those who start things.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["main"],
     &["cli"],
     &["session"],
@@ -30,6 +30,7 @@ const LAYERS: [&[&str]; 9] = [
     &["journal"],
     &["error"],
     &["store", "telemetry"],
+    &["failpoint"],
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [

@@ -7,6 +7,7 @@ use super::open_file::OpenFile;
 use super::rename::Place;
 use super::upload::renamed_content_type;
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Entry, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::Key;
@@ -35,6 +36,7 @@ impl Ops {
         if let Some(file) = &source_file {
             self.upload_edits(file).await?;
         }
+        failpoint::at(Point::RenameFileBegins);
         let rests = source_file
             .as_ref()
             .is_none_or(|file| file.rests_on_object());
@@ -61,6 +63,7 @@ impl Ops {
         self.namespace
             .table()
             .rename(source.ino, to.dir.ino, to.name)?;
+        failpoint::at(Point::RenameFileDone);
         Ok(())
     }
 
@@ -103,6 +106,7 @@ impl Ops {
             self.delete_object(old_key, None).await?;
         }
         self.note_again(file, to.dir.ino, to.name).await;
+        failpoint::at(Point::RenameStageMoved);
         Ok(())
     }
 
@@ -132,6 +136,7 @@ impl Ops {
         let moved = self
             .copy_version(&old_key, &new_key, headers, version)
             .await?;
+        failpoint::at(Point::RenameFileCopied);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
         if let Err(error) = self.namespace.child_arrived(&to.dir).await {
@@ -153,6 +158,7 @@ impl Ops {
         }
         self.namespace.child_leaves(&from.dir, from.name).await?;
         self.delete_object(old_key, Some(old_etag)).await?;
+        failpoint::at(Point::RenameFileDeleted);
         self.namespace.record(from.dir.ino, from.name, None);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());

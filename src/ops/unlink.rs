@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::Ops;
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 use crate::namespace::{Ino, Kind, Name, Pin};
 
 impl Ops {
@@ -29,6 +30,7 @@ impl Ops {
         if let Some(file) = open.as_ref().filter(|file| file.has_handles()) {
             self.hydrate(file).await?;
         }
+        failpoint::at(Point::UnlinkBegins);
         let maybe_stored = open.as_ref().is_some_and(|file| file.hides_object());
         let stored = inode.state().remote.clone();
         if stored.is_some() || maybe_stored {
@@ -40,6 +42,7 @@ impl Ops {
                 .await?;
             self.namespace.record(parent.ino, name, None);
         }
+        failpoint::at(Point::UnlinkDeleted);
         if let Some(file) = &open {
             file.orphan();
         }

@@ -22,6 +22,7 @@ use super::inspect::MountNote;
 use super::lost_found::{LostFound, LostReason, Remnant};
 use super::room::Room;
 use super::stage_file::StageFile;
+use crate::failpoint::{self, Point};
 use crate::journal::{
     BlockSum, Durable, Journal, JournalError, Record, SealedBase, SealedStage, StageId, sync_dir,
 };
@@ -147,10 +148,14 @@ impl Spool {
     pub fn seal(&self, file: &StageFile, sealed: SealedStage, durable: Durable) -> io::Result<()> {
         if durable == Durable::Yes {
             file.sync()?;
+            failpoint::at(Point::SealStageSynced);
             sync_dir(&self.stage_dir)?;
+            failpoint::at(Point::SealDirectorySynced);
         }
         self.journal
-            .append(Record::Sealed(Box::new(sealed)), durable)
+            .append(Record::Sealed(Box::new(sealed)), durable)?;
+        failpoint::at(Point::SealJournaled);
+        Ok(())
     }
 
     /// Notes which version an upload is about to make of a stage, in case its answer is lost.
@@ -172,6 +177,7 @@ impl Spool {
         if let Err(error) = fs::remove_file(file.path()) {
             tracing::warn!(path = %file.path().display(), %error, "stage not removed");
         }
+        failpoint::at(Point::PublishStageRemoved);
         self.done(file.id());
     }
 
