@@ -24,7 +24,7 @@ use super::room::Room;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
 use crate::journal::{
-    BlockSum, Durable, Journal, JournalError, Record, SealedBase, SealedStage, StageId, sync_dir,
+    BlockSum, Durable, Journal, LogError, Record, SealedBase, SealedStage, StageId, sync_dir,
 };
 use crate::store::{ETag, Key};
 
@@ -42,7 +42,7 @@ pub enum SpoolError {
     #[error("spool {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(#[from] LogError),
 }
 
 /// A stage that an earlier daemon sealed and did not bring to S3.
