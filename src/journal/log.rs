@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::failpoint::{self, Point};
+
 /// Below this size the file is never written anew.
 pub(super) const COMPACT_FROM_BYTES: u64 = 1 << 20;
 /// Written anew when it is this many times as long as what it still has to say.
@@ -129,13 +131,16 @@ impl<S: Replay> Log<S> {
             return Ok(());
         }
         let line = line(&record)?;
+        at::<S>(Point::JournalAppendBegins);
         if let Err(error) = inner.file.write_all(&line) {
             // What was written of it must not stand before the next record.
             inner.file.set_len(inner.bytes)?;
             return Err(error);
         }
+        at::<S>(Point::JournalWritten);
         if durable == Durable::Yes {
             inner.file.sync_data()?;
+            at::<S>(Point::JournalSynced);
         }
         inner.bytes += line.len() as u64;
         inner.state.apply(record);
@@ -258,16 +263,26 @@ fn write_anew<S: Replay>(path: &Path, state: &S) -> io::Result<(File, u64)> {
         .mode(0o600)
         .open(&beside)?;
     file.write_all(&bytes)?;
+    at::<S>(Point::CompactWritten);
     if S::DURABLE == Durable::Yes {
         file.sync_all()?;
+        at::<S>(Point::CompactSynced);
     }
     fs::rename(&beside, path)?;
+    at::<S>(Point::CompactRenamed);
     if S::DURABLE == Durable::Yes {
         sync_dir(path.parent().unwrap_or(path))?;
     }
     // Appends, so that cutting off a failed write moves the next one too.
     let file = OpenOptions::new().append(true).open(path)?;
     Ok((file, bytes.len() as u64))
+}
+
+/// A crash test dies in the journal, not in files that a power loss may take.
+fn at<S: Replay>(point: Point) {
+    if S::DURABLE == Durable::Yes {
+        failpoint::at(point);
+    }
 }
 
 /// Names made or removed in a directory outlive a power loss. Source: fsync(2).
