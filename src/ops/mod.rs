@@ -36,6 +36,7 @@ mod shutdown;
 mod statfs;
 mod store_attributes;
 mod symlink;
+mod unfinished;
 mod unlink;
 mod upload;
 mod write;
@@ -64,7 +65,7 @@ use crate::error::FsError;
 use crate::namespace::Namespace;
 use crate::read_path::Reader;
 use crate::store::Deferred;
-use crate::write_path::{Copier, Spool, Uploader};
+use crate::write_path::{Copier, Durable, Spool, Uploader};
 
 use background::Backlog;
 use handles::Handles;
@@ -94,6 +95,16 @@ pub enum Durability {
     S3,
     /// Once the local disk has the bytes; the upload follows.
     Disk,
+}
+
+impl Durability {
+    /// Whether what is told the journal must outlive a power loss.
+    fn durable(self) -> Durable {
+        match self {
+            Self::S3 => Durable::No,
+            Self::Disk => Durable::Yes,
+        }
+    }
 }
 
 /// What the operations need to know of the configuration.

@@ -11,7 +11,7 @@ use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Entry, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::Key;
-use crate::write_path::{CopyHeaders, CopyTask};
+use crate::write_path::{CopyHeaders, CopyTask, RenameIntent};
 
 impl Ops {
     pub(super) async fn rename_file(
@@ -132,7 +132,45 @@ impl Ops {
             (None, Some(content_type)) => CopyHeaders::ContentType(content_type),
             (Some(_) | None, _) => CopyHeaders::Same,
         };
-        let old_etag = version.etag.clone();
+        let intent = RenameIntent {
+            from: old_key.clone(),
+            to: new_key.clone(),
+            version: Some(version.etag.clone()),
+            headers,
+        };
+        self.begin_rename(intent.clone()).await?;
+        failpoint::at(Point::RenameFileNoted);
+        let outcome = self.copy_and_delete(from, to, (file, target), &intent, version);
+        let outcome = outcome.await;
+        // Where it has failed, the application is told so.
+        self.desk.spool.end_rename(&old_key);
+        let moved = outcome?;
+        self.namespace.record(from.dir.ino, from.name, None);
+        let mut state = source.state();
+        state.checked_at = Some(tokio::time::Instant::now());
+        // Bytes and times of the file are what they were.
+        state.time_assumed = true;
+        if let Some(attributes) = attributes {
+            state.remote = Some(moved);
+            state.settle(attributes);
+        } else if let Some(old) = state.remote.replace(moved) {
+            let mtime = state.overrides.mtime.unwrap_or(old.last_modified);
+            state.overrides.mtime = Some(mtime);
+        }
+        Ok(())
+    }
+
+    /// The steps of a rename in the store, each safe to be the last one before a crash.
+    async fn copy_and_delete(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        (file, target): (Option<&OpenFile>, Option<&OpenFile>),
+        intent: &RenameIntent,
+        version: ObjectVersion,
+    ) -> Result<ObjectVersion, FsError> {
+        let (old_key, new_key) = (intent.from.clone(), intent.to.clone());
+        let headers = intent.headers.clone();
         let moved = self
             .copy_version(&old_key, &new_key, headers, version)
             .await?;
@@ -157,21 +195,9 @@ impl Ops {
             target.orphan();
         }
         self.namespace.child_leaves(&from.dir, from.name).await?;
-        self.delete_object(old_key, Some(old_etag)).await?;
+        self.delete_object(old_key, intent.version.clone()).await?;
         failpoint::at(Point::RenameFileDeleted);
-        self.namespace.record(from.dir.ino, from.name, None);
-        let mut state = source.state();
-        state.checked_at = Some(tokio::time::Instant::now());
-        // Bytes and times of the file are what they were.
-        state.time_assumed = true;
-        if let Some(attributes) = attributes {
-            state.remote = Some(moved);
-            state.settle(attributes);
-        } else if let Some(old) = state.remote.replace(moved) {
-            let mtime = state.overrides.mtime.unwrap_or(old.last_modified);
-            state.overrides.mtime = Some(mtime);
-        }
-        Ok(())
+        Ok(moved)
     }
 
     /// What is to be stored with a file under its new name, where attributes are stored.

@@ -51,7 +51,7 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     let counters = Arc::new(RequestCounters::default());
     let store = runtime.block_on(startup::connect(&config, counters.clone()))?;
     let (invalidations, to_kernel) = Invalidations::channel();
-    let (ops, queued) = startup::compose(&config, store, invalidations)?;
+    let (ops, queued) = runtime.block_on(startup::compose(&config, store, invalidations))?;
     let ops = Arc::new(ops);
     let settings = MountSettings {
         source: format!("mediafs:{}/{}", config.bucket, config.prefix),

@@ -102,7 +102,7 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
 }
 
 /// The file system over a checked store, and the uploads that it has in the background.
-pub fn compose(
+pub async fn compose(
     config: &Config,
     store: Arc<dyn ObjectStore>,
     invalidations: Invalidations,
@@ -116,7 +116,7 @@ pub fn compose(
     let part_size = part_size.context("--part-size must be from 5MiB to 512MiB")?;
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
-    let (spool, recovered) = open_spool(config)?;
+    let (spool, mut recovered) = open_spool(config)?;
     let journal = spool.journal().clone();
     let left = LeftUndone {
         doomed: journal.doomed(),
@@ -165,7 +165,10 @@ pub fn compose(
         copier: Copier::new(store.clone(), copy_part_size),
         store,
     };
+    tokio::spawn(parts.store.clone().run());
     let (ops, queued) = Ops::new(parts, ops_settings(config));
+    let finished = ops.finish_renames(&mut recovered).await;
+    finished.context("a rename that an earlier mediafs began is not finished: mount again once S3 can be reached")?;
     ops.recover(recovered);
     Ok((ops, queued))
 }

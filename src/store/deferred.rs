@@ -1,6 +1,8 @@
 //! Deletes that nobody waits for: gathered, sent in bulk, and until then the
 //! objects are not seen any more. Multipart uploads that a crash left are aborted.
 
+mod bulk;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -191,6 +193,8 @@ impl Deferred {
         });
         let mut keys: Vec<Key> = young.into_iter().map(|(key, _)| key).collect();
         keys.extend(self.still_there(old).await?);
+        // What lies in a directory before the directory, where a store has such.
+        keys.sort_unstable_by(|a, b| b.cmp(a));
         let chunks: Vec<Vec<Key>> = keys
             .chunks(DELETE_MANY_LIMIT)
             .map(<[Key]>::to_vec)
