@@ -160,10 +160,13 @@ impl Spool {
     }
 
     /// Notes which version an upload is about to make of a stage, in case its answer is lost.
+    ///
+    /// Outlives a power loss: where it is an edit, the version that it was an edit of
+    /// goes, and the bytes alone do not tell any more that the new one is ours.
     pub fn completing(&self, file: &StageFile, etag: ETag) {
         let stage = file.id();
         let record = Record::Completing { stage, etag };
-        if let Err(error) = self.journal.append(record, Durable::No) {
+        if let Err(error) = self.journal.append(record, Durable::Yes) {
             tracing::warn!(%stage, %error, "after a crash now nobody would know this upload for ours");
         }
     }
@@ -311,11 +314,20 @@ fn first_id() -> u64 {
     since.map_or(0, |since| since.as_micros() as u64) << 8
 }
 
+/// Makes a directory with those above it; their names outlive a power loss.
 pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
+    let new = path.ancestors().take_while(|above| !above.exists());
+    let new = new.count();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(path)
+        .create(path)?;
+    // Also for one that an earlier process made and could not sync.
+    for above in path.ancestors().skip(1).take(new.max(1)) {
+        let here = Path::new(".");
+        sync_dir(if above == Path::new("") { here } else { above })?;
+    }
+    Ok(())
 }
 
 fn lock(spool: &Path) -> Result<File, SpoolError> {
