@@ -156,6 +156,8 @@ impl Workload {
     fn unlink(&mut self, name: &str) -> io::Result<()> {
         self.begin(Change::Content(name.to_owned(), None));
         fs::remove_file(self.root.join(name))?;
+        // A removal outlives a power loss once its directory is synced.
+        File::open(&self.root)?.sync_all()?;
         self.done();
         Ok(())
     }
