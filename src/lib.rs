@@ -25,6 +25,7 @@ pub mod config;
 pub mod error;
 pub mod failpoint;
 pub mod fuse;
+pub mod handover;
 pub mod journal;
 pub mod namespace;
 pub mod ops;

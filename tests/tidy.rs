@@ -27,6 +27,7 @@ const LAYERS: [&[&str]; 10] = [
     &["config", "fuse"],
     &["ops"],
     &["namespace", "read_path", "write_path"],
+    &["handover"],
     &["journal"],
     &["error"],
     &["store", "telemetry"],
@@ -35,7 +36,7 @@ const LAYERS: [&[&str]; 10] = [
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [
     ("config", &["cli", "session"]),
-    ("journal", &["session", "write_path"]),
+    ("journal", &["handover", "session", "write_path"]),
     ("cli", &["main"]),
     ("session", &["cli"]),
 ];

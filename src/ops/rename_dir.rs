@@ -206,7 +206,13 @@ impl Ops {
     }
 
     /// Inodes under the directory stand for the copies from now on.
-    fn rebase_subtree(&self, dir: &Pin, old_prefix: &str, new_prefix: &str, moved: &Moved) {
+    pub(super) fn rebase_subtree(
+        &self,
+        dir: &Pin,
+        old_prefix: &str,
+        new_prefix: &str,
+        moved: &Moved,
+    ) {
         dir.state().dir.forget_listing();
         for (name, child) in self.namespace.table().children(dir.ino) {
             let old_key = format!("{old_prefix}{}", name.as_str());
@@ -229,7 +235,7 @@ impl Ops {
         }
     }
 
-    fn rebase_file(&self, ino: Ino, inode: &Pin, key: Key, version: &ObjectVersion) {
+    pub(super) fn rebase_file(&self, ino: Ino, inode: &Pin, key: Key, version: &ObjectVersion) {
         {
             let mut state = inode.state();
             state.remote = Some(version.clone());

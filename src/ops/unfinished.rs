@@ -9,12 +9,19 @@ use std::collections::HashMap;
 use super::Ops;
 use super::rename_dir::{Moved, doomed_of};
 use crate::error::FsError;
-use crate::namespace::{ObjectVersion, Pin, ROOT};
+use crate::namespace::{Kind, Name, ObjectVersion, Pin, ROOT};
 use crate::store::{
     Doomed, HeadRequest, Key, ListedObject, ObjectMeta, ObjectStore, StoreError, StoreErrorKind,
     WriteCondition,
 };
-use crate::write_path::{CopyTask, Recovered, RenameIntent, SealedBase, SealedStage};
+use crate::write_path::{Recovered, RenameIntent, SealedBase, SealedStage};
+
+/// A rename that is finished, and what is under the new names, by the old keys.
+#[derive(Debug)]
+pub struct Finished {
+    intent: RenameIntent,
+    moved: Moved,
+}
 
 /// Attempts to finish a rename of what other clients change meanwhile.
 const TRIES: u32 = 3;
@@ -22,9 +29,14 @@ const TRIES: u32 = 3;
 impl Ops {
     /// Finishes what was begun; what was sealed of the files that move goes along.
     ///
-    /// A rename that cannot be finished is taken back. Errors: the store's where a
-    /// later attempt may do better; the renames are still in the journal then.
-    pub async fn finish_renames(&self, recovered: &mut Vec<Recovered>) -> Result<(), FsError> {
+    /// A rename that cannot be finished is taken back. The others are for
+    /// `take_finished`. Errors: the store's where a later attempt may do better; the
+    /// renames are still in the journal then.
+    pub async fn finish_renames(
+        &self,
+        recovered: &mut Vec<Recovered>,
+    ) -> Result<Vec<Finished>, FsError> {
+        let mut finished = Vec::new();
         for intent in self.desk.spool.journal().renames() {
             let (from, to) = (&intent.from, &intent.to);
             tracing::info!(%from, %to, "an earlier mediafs was renaming this: finishing");
@@ -43,7 +55,10 @@ impl Ops {
                 tries += 1;
             };
             match outcome {
-                Ok(()) => {}
+                Ok(moved) => finished.push(Finished {
+                    intent: intent.clone(),
+                    moved,
+                }),
                 Err(error) if may_pass(&error) => return Err(error),
                 Err(error) => {
                     tracing::error!(%from, %to, %error, "the rename cannot be finished: taken back");
@@ -53,34 +68,69 @@ impl Ops {
             self.desk.spool.end_rename(from);
         }
         self.store.delete_soon();
-        Ok(())
+        Ok(finished)
+    }
+
+    /// Gives the inodes that the kernel knows from an earlier daemon the places of
+    /// what was renamed: the rename comes again and finds it done.
+    pub fn take_finished(&self, finished: Vec<Finished>) {
+        for Finished { intent, moved } in finished {
+            let (from, to) = (&intent.from, &intent.to);
+            if let Err(error) = self.move_known(&intent, &moved) {
+                tracing::error!(%from, %to, %error, "an open file lost its name in a rename");
+            }
+        }
+    }
+
+    fn move_known(&self, intent: &RenameIntent, moved: &Moved) -> Result<(), FsError> {
+        let table = self.namespace.table();
+        let root = self.namespace.directory(ROOT)?;
+        let mut known = self.names(&intent.from).into_iter();
+        let known = known.try_fold(root, |at, name| table.child(at.ino, &name));
+        let Some(inode) = known.filter(|inode| inode.ino != ROOT) else {
+            return Ok(());
+        };
+        let (from, to) = (intent.from.as_str(), intent.to.as_str());
+        match moved.get(&intent.from) {
+            Some(version) if !intent.is_of_a_directory() => {
+                self.rebase_file(inode.ino, &inode, intent.to.clone(), version);
+            }
+            _ => self.rebase_subtree(&inode, from, to, moved),
+        }
+        let mut names = self.names(&intent.to);
+        let name = names.pop().ok_or(FsError::IllegalName)?;
+        let root = self.namespace.directory(ROOT)?;
+        let dir = names.iter().try_fold(root, |at, name| {
+            table.child_or_new(at.ino, name, Kind::Directory)
+        })?;
+        table.rename(inode.ino, dir.ino, &name)
     }
 
     async fn finish_file(
         &self,
         intent: &RenameIntent,
         recovered: &mut Vec<Recovered>,
-    ) -> Result<(), FsError> {
+    ) -> Result<Moved, FsError> {
         let (from, to) = (&intent.from, &intent.to);
         let source = self.object_at(from).await?;
-        let Some(source) = source.filter(|found| Some(&found.etag) == intent.version.as_ref())
-        else {
-            return Ok(());
-        };
         let copy = self.object_at(to).await?;
-        let is_copied = copy.is_some_and(|copy| {
-            (copy.etag, copy.size_bytes) == (source.etag.clone(), source.size_bytes)
-        });
-        if !is_copied {
-            let task = CopyTask {
-                source: from.clone(),
-                version: source.etag.clone(),
-                size_bytes: source.size_bytes,
-                target: to.clone(),
-                headers: intent.headers.clone(),
-            };
-            self.copier.copy(&task).await?;
-        }
+        let source = match source {
+            Some(found) if Some(&found.etag) == intent.version.as_ref() => version_of(found),
+            // Another client has put a new one.
+            Some(_) => return Ok(Moved::new()),
+            None => {
+                let moved = copy.map(|copy| (from.clone(), version_of(copy)));
+                return Ok(moved.into_iter().collect());
+            }
+        };
+        let is_copied = copy
+            .is_some_and(|copy| (&copy.etag, copy.size_bytes) == (&source.etag, source.size_bytes));
+        let moved = if is_copied {
+            source.clone()
+        } else {
+            let headers = intent.headers.clone();
+            self.copy_version(from, to, headers, source.clone()).await?
+        };
         // What was sealed of the file that the rename replaces goes with it.
         let replaced = recovered.extract_if(.., |found| found.sealed.key == *to);
         for found in replaced {
@@ -88,26 +138,29 @@ impl Ops {
         }
         let etag = Some(source.etag);
         let key = from.clone();
-        self.change_places(intent, &[Doomed { key, etag }]).await
+        self.change_places(intent, &[Doomed { key, etag }]).await?;
+        Ok(Moved::from([(from.clone(), moved)]))
     }
 
     async fn finish_directory(
         &self,
         intent: &RenameIntent,
         recovered: &mut [Recovered],
-    ) -> Result<(), FsError> {
+    ) -> Result<Moved, FsError> {
         let (from, to) = (intent.from.as_str(), intent.to.as_str());
         let originals = self.objects_under(from).await?;
         let copies = self.copies(intent).await?;
-        let (copied, missing): (Vec<_>, Vec<_>) = originals
+        let missing: Vec<_> = originals
             .iter()
+            .filter(|original| copy_of(original, intent, &copies).is_none())
             .cloned()
-            .partition(|original| copy_of(original, intent, &copies).is_some());
+            .collect();
         let mut moved = self.copy_all(&missing, from, to).await?;
-        for original in copied {
-            if let Some(copy) = copy_of(&original, intent, &copies) {
-                let copy = ObjectVersion::from(copy);
-                moved.insert(original.key, copy);
+        for copy in copies.values() {
+            // Also of originals that are gone already.
+            if let Some(rest) = copy.key.as_str().strip_prefix(to) {
+                let original = Key::new(format!("{from}{rest}"));
+                moved.entry(original).or_insert_with(|| copy.into());
             }
         }
         for found in recovered {
@@ -120,9 +173,7 @@ impl Ops {
         }
         self.change_places(intent, &doomed_of(from, &originals))
             .await?;
-        let only_a_marker = |key: &Key| key == &intent.to;
-        let has_files = moved.keys().any(|key| key != &intent.from)
-            || copies.keys().any(|key| !only_a_marker(key));
+        let has_files = moved.keys().any(|key| key != &intent.from);
         // With attributes stored it may be the source's own, which says something.
         if has_files
             && !self.namespace.stores_attributes()
@@ -130,7 +181,7 @@ impl Ops {
         {
             self.namespace.child_arrived(&dir).await?;
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// The directories above learn what comes and goes; the originals are not seen any more.
@@ -138,11 +189,7 @@ impl Ops {
         if gone.is_empty() {
             return Ok(());
         }
-        let names = |key: &Key| {
-            let path = key.as_str().trim_end_matches('/');
-            self.desk.keys.path_of(&Key::new(path))
-        };
-        let old_name = names(&intent.from).and_then(|mut names| names.pop());
+        let old_name = self.names(&intent.from).pop();
         let old_parent = self.parent_of(&intent.from).await?;
         if let (Some(dir), Some(name)) = (&old_parent, old_name) {
             self.namespace.child_leaves(dir, &name).await?;
@@ -193,6 +240,13 @@ impl Ops {
         }
     }
 
+    /// Names from the root down to a file or a directory; none for the root.
+    fn names(&self, key: &Key) -> Vec<Name> {
+        let path = key.as_str().trim_end_matches('/');
+        let names = self.desk.keys.path_of(&Key::new(path));
+        names.unwrap_or_default()
+    }
+
     /// The directory that a key, or a directory's prefix, lies in.
     async fn parent_of(&self, key: &Key) -> Result<Option<Pin>, FsError> {
         let path = key.as_str().trim_end_matches('/');
@@ -203,11 +257,7 @@ impl Ops {
     /// A directory by its prefix, if the store has it.
     async fn directory(&self, prefix: &str) -> Result<Option<Pin>, FsError> {
         let mut at = self.namespace.directory(ROOT)?;
-        let names = self
-            .desk
-            .keys
-            .path_of(&Key::new(prefix.trim_end_matches('/')));
-        for name in names.unwrap_or_default() {
+        for name in self.names(&Key::new(prefix)) {
             at = match self.namespace.lookup(&at, &name).await {
                 Ok(found) => found,
                 Err(FsError::NotFound) => return Ok(None),
@@ -215,6 +265,14 @@ impl Ops {
             };
         }
         Ok(Some(at))
+    }
+}
+
+fn version_of(meta: ObjectMeta) -> ObjectVersion {
+    ObjectVersion {
+        etag: meta.etag,
+        size_bytes: meta.size_bytes,
+        last_modified: meta.last_modified,
     }
 }
 

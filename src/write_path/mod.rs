@@ -21,7 +21,7 @@ pub use copier::{Copier, CopyPartSize, CopyTask};
 pub use inspect::{Entry, EntryState, MountNote, SpoolView};
 pub use lost_found::{LostReason, Remnant};
 pub use parts::{PartSize, StoredRange};
-pub use spool::{Recovered, Spool, SpoolError};
+pub use spool::{Left, Recovered, Spool, SpoolError, SpoolLock};
 pub use stage::{Segment, Stage};
 pub use stage_file::StageFile;
 pub use uploader::{ByteSource, Earlier, UploadTarget, Uploader};
