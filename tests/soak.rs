@@ -51,7 +51,7 @@ impl Soak {
             .set("--endpoint-url", &proxy.endpoint)
             .set("--ttl", "1h")
             .args(["--negative-ttl", "1h", "--durability", durability])
-            .args(["--spool-size", "200MiB", "--log", "mediafs=debug"])
+            .args(["--spool-size", "200MiB"])
             .within(Duration::from_secs(120))
             .start();
         let soak = Self {

@@ -112,10 +112,8 @@ impl Deferred {
             etag,
             since: Some(Instant::now()),
         };
-        let mut waiting = self.doomed.lock();
-        waiting.insert(key, doom);
-        self.waiting.send_replace(waiting.len());
-        drop(waiting);
+        self.doomed.lock().insert(key, doom);
+        self.tell_waiting();
         self.wake.notify_one();
         Ok(())
     }
@@ -246,15 +244,6 @@ impl Deferred {
             }
         }
         Ok(still)
-    }
-
-    fn settle_keys(&self, keys: &[Key]) {
-        self.log.settled(keys);
-        let mut doomed = self.doomed.lock();
-        for key in keys {
-            doomed.remove(key);
-        }
-        self.waiting.send_replace(doomed.len());
     }
 
     fn is_doomed(&self, key: &Key) -> bool {

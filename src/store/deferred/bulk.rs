@@ -24,11 +24,13 @@ impl Deferred {
             failpoint::at(Point::RenameDirectoryDooms);
         }
         let since = Some(Instant::now());
-        let mut waiting = self.doomed.lock();
-        for Doomed { key, etag } in doomed.iter().cloned() {
-            waiting.insert(key, Doom { etag, since });
+        {
+            let mut waiting = self.doomed.lock();
+            for Doomed { key, etag } in doomed.iter().cloned() {
+                waiting.insert(key, Doom { etag, since });
+            }
         }
-        self.waiting.send_replace(waiting.len());
+        self.tell_waiting();
         Ok(())
     }
 
@@ -62,6 +64,23 @@ impl Deferred {
         }
         self.delete_soon();
         outcome
+    }
+
+    pub(super) fn settle_keys(&self, keys: &[Key]) {
+        self.log.settled(keys);
+        {
+            let mut doomed = self.doomed.lock();
+            for key in keys {
+                doomed.remove(key);
+            }
+        }
+        self.tell_waiting();
+    }
+
+    /// Lock order: the channel's own, then `doomed`, as who waits takes them.
+    pub(super) fn tell_waiting(&self) {
+        self.waiting
+            .send_modify(|waiting| *waiting = self.doomed.lock().len());
     }
 
     /// Has what is doomed deleted by who does that in the background.
@@ -138,6 +157,51 @@ mod tests {
 
     fn keys(doomed: &[Doomed]) -> Vec<Key> {
         doomed.iter().map(|one| one.key.clone()).collect()
+    }
+
+    /// Threads that block each other block for good: the test waits for them outside.
+    #[test]
+    fn who_waits_for_deletes_and_who_settles_them_never_block_each_other() {
+        const ROUNDS: usize = 2_000;
+        const KEYS: usize = 500;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(3)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (_, _, deferred, _) = runtime.block_on(with_objects(usize::MAX));
+        let doomed: Vec<Doomed> = (0..KEYS)
+            .map(|number| Doomed {
+                key: Key::new(format!("d/{number:03}")),
+                etag: None,
+            })
+            .collect();
+        let (waiting, settling) = (Arc::new(deferred), keys(&doomed));
+        let deferred = waiting.clone();
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let settler = runtime.spawn(async move {
+                for _ in 0..ROUNDS {
+                    deferred.doom(&doomed).unwrap();
+                    tokio::task::yield_now().await;
+                    deferred.settle_keys(&settling);
+                    tokio::task::yield_now().await;
+                }
+            });
+            let waiter = runtime.spawn(async move {
+                while !settler.is_finished() {
+                    let below = waiting.wait_below(StoreOp::List, "d/", |rest| rest == "499");
+                    // It may see only moments in which something waits.
+                    drop(below.await);
+                    tokio::task::yield_now().await;
+                }
+            });
+            runtime.block_on(waiter).unwrap();
+            done.send(()).unwrap();
+        });
+        is_done
+            .recv_timeout(Duration::from_secs(30))
+            .expect("they block each other");
     }
 
     #[tokio::test(start_paused = true)]
