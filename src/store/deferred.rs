@@ -327,8 +327,13 @@ impl ObjectStore for Deferred {
         let counts = |rest: &str| short || (folds && rest.contains('/'));
         self.wait_below(StoreOp::List, &request.prefix, counts)
             .await?;
+        // An object that goes while the listing is under way is in the answer, and
+        // is not doomed any more when that comes.
+        let going = self.doomed_below(&request.prefix);
         let mut answer = self.store.list(request).await?;
-        answer.objects.retain(|object| !self.is_doomed(&object.key));
+        answer
+            .objects
+            .retain(|object| !going.contains(&object.key) && !self.is_doomed(&object.key));
         Ok(answer)
     }
 

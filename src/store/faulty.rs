@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ pub enum Fault {
     Before(StoreErrorKind),
     /// It was done, but its answer is lost.
     After(StoreErrorKind),
+    /// It was done, and its answer comes so much later.
+    Late(Duration),
     /// No answer ever comes.
     Stall,
 }
@@ -70,6 +73,11 @@ impl Faulty {
             Some(Fault::After(kind)) => {
                 request.await?;
                 Err(fail(kind))
+            }
+            Some(Fault::Late(delay)) => {
+                let answer = request.await;
+                tokio::time::sleep(delay).await;
+                answer
             }
             Some(Fault::Stall) => pending().await,
         }

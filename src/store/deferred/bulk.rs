@@ -1,5 +1,6 @@
 //! Many deletes that somebody waits for, noted all together before the first.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use tokio::time::Instant;
@@ -75,6 +76,15 @@ impl Deferred {
             }
         }
         self.tell_waiting();
+    }
+
+    pub(super) fn doomed_below(&self, prefix: &str) -> BTreeSet<Key> {
+        let doomed = self.doomed.lock();
+        let below = doomed.range(Key::new(prefix)..).map(|(key, _)| key);
+        below
+            .take_while(|key| key.as_str().starts_with(prefix))
+            .cloned()
+            .collect()
     }
 
     /// Lock order: the channel's own, then `doomed`, as who waits takes them.
@@ -202,6 +212,20 @@ mod tests {
         is_done
             .recv_timeout(Duration::from_secs(30))
             .expect("they block each other");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_does_not_show_what_was_deleted_while_it_was_under_way() {
+        let (store, _, deferred, doomed) = with_objects(9).await;
+        deferred.doom(&doomed).unwrap();
+        store.plan(StoreOp::List, 1, Fault::Late(Duration::from_secs(5)));
+        let deleting = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            deferred.delete_doomed_now(&keys(&doomed)).await
+        };
+        let (seen, deleted) = tokio::join!(listed(&deferred), deleting);
+        deleted.unwrap();
+        assert_eq!(seen, 0);
     }
 
     #[tokio::test(start_paused = true)]
