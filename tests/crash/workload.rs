@@ -60,6 +60,7 @@ impl Workload {
             self.write("small.txt", pattern(1000 + seed, seed as u64), O_TRUNC)?;
         }
         self.rename("small.txt", "renamed.html")?;
+        self.rename_while_written("draft", "published", pattern(2 * KIB, 8))?;
         self.write("target", pattern(10, 9), O_CREAT | O_TRUNC)?;
         self.write("replaces", pattern(20, 10), O_CREAT | O_TRUNC)?;
         self.rename("replaces", "target")?;
@@ -151,6 +152,17 @@ impl Workload {
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         self.begin(Change::Rename(from.to_owned(), to.to_owned()));
         fs::rename(self.root.join(from), self.root.join(to))?;
+        self.done();
+        Ok(())
+    }
+
+    /// Until its close nothing of the file need be there, whatever its name.
+    fn rename_while_written(&mut self, from: &str, to: &str, body: Vec<u8>) -> io::Result<()> {
+        let mut file = sys::open(self.root.join(from), O_WRONLY | O_CREAT)?;
+        file.write_all(&body)?;
+        fs::rename(self.root.join(from), self.root.join(to))?;
+        self.begin(Change::Content(to.to_owned(), Some(body)));
+        sys::close(file)?;
         self.done();
         Ok(())
     }
