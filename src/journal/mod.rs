@@ -17,7 +17,9 @@ use std::io;
 use std::path::Path;
 
 pub use log::{Durable, Log, LogError, Replay, read, replay, sync_dir};
-pub use record::{BlockSum, Record, RenameIntent, SealedBase, SealedStage, StageId};
+pub use record::{
+    BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage, StageId,
+};
 
 use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
 

@@ -19,7 +19,7 @@ fn sealed(id: u64, key: &str) -> Record {
         len: 10,
         base_len: 0,
         written: vec![0..4, 6..10],
-        sums: vec![(0, 10, 7).into()],
+        sums: vec![(0, 10, 7).try_into().unwrap()],
         completing: None,
         base: SealedBase::Empty,
     }))
@@ -196,4 +196,21 @@ fn a_journal_of_what_is_done_stays_short() {
     assert!(longest < log::COMPACT_FROM_BYTES + 1000, "{longest}");
     drop(journal);
     assert_eq!(keys(&Journal::open(&path).unwrap()), ["k0"]);
+}
+
+#[test]
+fn a_record_with_a_range_that_is_none_does_not_count() {
+    let whole = serde_json::to_value(sealed(1, "k")).unwrap();
+    let read = |record: &serde_json::Value| serde_json::from_value::<Record>(record.clone());
+    assert_eq!(read(&whole).unwrap(), sealed(1, "k"));
+    for (field, value) in [
+        ("written", serde_json::json!([{"start": 4, "end": 4}])),
+        ("written", serde_json::json!([{"start": 4, "end": 0}])),
+        ("sums", serde_json::json!([[4, 4, 7]])),
+        ("sums", serde_json::json!([[0, u64::MAX, 7]])),
+    ] {
+        let mut record = whole.clone();
+        record[field] = value;
+        assert!(read(&record).is_err(), "{record}");
+    }
 }

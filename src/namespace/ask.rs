@@ -91,7 +91,7 @@ impl Namespace {
         if let Some(answer) = self.remembered(parent, name, None) {
             return Ok(answer);
         }
-        if parent.state().dir.large || self.coherence.ttl < LIST_FROM_TTL {
+        if parent.state().dir.large || self.coherence().ttl < LIST_FROM_TTL {
             return self.ask_by_name(parent, name).await;
         }
         let turn = parent.listing_turn.lock().await;
@@ -118,9 +118,9 @@ impl Namespace {
         let listing = state.dir.listing()?;
         let entry = listing.entries.get(name).cloned();
         let ttl = if entry.is_some() {
-            self.coherence.ttl
+            self.coherence().ttl
         } else {
-            self.coherence.negative_ttl
+            self.coherence().negative_ttl
         };
         let young = listing.asked_at.elapsed() < ttl;
         let since = began.is_some_and(|began| listing.asked_at >= began);
@@ -187,6 +187,16 @@ impl Namespace {
             asked_at,
             seq,
         })
+    }
+
+    /// The version of the object of a name, by asking the store. Errors: the store's.
+    pub async fn stored_version(
+        &self,
+        parent: &Pin,
+        name: &Name,
+    ) -> Result<Option<ObjectVersion>, FsError> {
+        let found = self.head(parent, name).await?;
+        Ok(found.map(|(version, _)| version))
     }
 
     /// The object of a file, and what is stored with it.
@@ -267,11 +277,13 @@ impl Namespace {
             return child.kind == Kind::Directory && self.has_local_children(child);
         };
         let same_bytes = match &answer.entry {
+            // Of which version an earlier daemon told the kernel does not matter:
+            // whoever has the file open was told of with it.
             Some(Entry::File(version)) => child
                 .state()
                 .remote
                 .as_ref()
-                .is_some_and(|known| known.etag == version.etag),
+                .is_none_or(|known| known.etag == version.etag),
             Some(Entry::Directory) | None => true,
         };
         child.kind == kind && (same_bytes || !self.table.is_pinned_elsewhere(child.ino))

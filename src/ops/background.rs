@@ -42,6 +42,10 @@ impl Backlog {
         };
         (backlog, Queued(queued))
     }
+
+    pub fn waiting(&self) -> usize {
+        *self.waiting.borrow()
+    }
 }
 
 impl Ops {

@@ -7,6 +7,7 @@
 //! inode first), then `OpenFiles`, then one file's content, then the
 //! namespace's locks. Only `tree` and `remote_turn` are held across a request.
 
+mod again;
 mod attr;
 mod background;
 mod content;
@@ -21,6 +22,7 @@ mod lookup;
 mod mkdir;
 mod open;
 mod open_file;
+mod open_files;
 mod opendir;
 mod read;
 mod readdir;
@@ -37,6 +39,7 @@ mod statfs;
 mod store_attributes;
 mod symlink;
 mod take_over;
+mod tuning;
 mod unfinished;
 mod unlink;
 mod upload;
@@ -45,6 +48,7 @@ mod writers;
 mod xattr;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 pub use attr::{Attempt, Attr, AttrValidity, Caller, FixedAttributes, KernelRequest};
@@ -59,6 +63,7 @@ pub use readdir::{DirEntry, DirEntryPlus, Taken};
 pub use rename::RenameMode;
 pub use setattr::{AttrChange, TimeChange};
 pub use statfs::FsStats;
+pub use tuning::{Tuning, Waiting};
 pub use unfinished::Finished;
 pub use write::Privileges;
 pub use writers::Thread;
@@ -73,7 +78,8 @@ use crate::write_path::{Copier, Durable, Spool, Uploader};
 
 use background::Backlog;
 use handles::Handles;
-use open_file::{Desk, OpenFiles};
+use open_file::Desk;
+use open_files::OpenFiles;
 use removal::Removals;
 
 /// Whether the mount takes changes.
@@ -116,7 +122,7 @@ impl Durability {
 pub struct OpsSettings {
     pub attributes: FixedAttributes,
     pub access: Access,
-    /// A directory rename of more objects is refused with `CrossDevice`.
+    /// At first: see `Tuning`.
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreate,
     pub durability: Durability,
@@ -146,7 +152,10 @@ pub struct Ops {
     uploader: Uploader,
     copier: Copier,
     settings: OpsSettings,
+    max_rename_objects: AtomicU64,
     mounted_at: SystemTime,
+    /// When this daemon began.
+    began_at: tokio::time::Instant,
     files: OpenFiles,
     backlog: Backlog,
     removals: Removals,
@@ -174,8 +183,10 @@ impl Ops {
             removals: Removals::default(),
             uploader: parts.uploader,
             copier: parts.copier,
+            max_rename_objects: AtomicU64::new(settings.max_rename_objects),
             settings,
             mounted_at: parts.mounted_at,
+            began_at: tokio::time::Instant::now(),
             handles: Handles::new(parts.ledger),
             tree: tokio::sync::RwLock::new(()),
         };

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -17,8 +18,8 @@ use crate::failpoint::{self, Point};
 use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{
-    Doomed, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListRequest, ListedObject,
-    ObjectStore,
+    Doomed, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest,
+    ListedObject, ObjectStore,
 };
 use crate::write_path::{CopyHeaders, RenameIntent};
 
@@ -127,7 +128,7 @@ impl Ops {
     /// Errors: `CrossDevice` when there are more than the limit: mv(1) then copies file by file.
     pub(super) async fn objects_under(&self, prefix: &str) -> Result<Vec<ListedObject>, FsError> {
         let mut found: Vec<ListedObject> = Vec::new();
-        let mut token = None;
+        let (mut token, mut progress) = (None, ListProgress::default());
         loop {
             let request = ListRequest {
                 prefix: prefix.to_owned(),
@@ -136,8 +137,9 @@ impl Ops {
                 max_keys: LIST_PAGE_LIMIT,
             };
             let answer = self.store.list(request).await?;
+            progress.step(prefix, &answer)?;
             found.extend(answer.objects);
-            if found.len() as u64 > self.settings.max_rename_objects {
+            if found.len() as u64 > self.max_rename_objects.load(Ordering::Relaxed) {
                 return Err(FsError::CrossDevice);
             }
             token = answer.next;

@@ -14,15 +14,17 @@ mod key;
 #[cfg(test)]
 pub mod memory;
 mod metered;
+mod progress;
 mod request;
 mod retry;
 pub mod s3;
 
-pub use deferred::{Deferred, Doomed, LeftUndone, StoreLog};
+pub use deferred::{Deferred, Doomed, LATE, LeftUndone, StoreLog};
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use key::Key;
 pub use metered::{Metered, RequestCounters};
+pub use progress::ListProgress;
 pub use request::*;
 pub use retry::Retry;
 

@@ -9,6 +9,7 @@ mod copier;
 mod inspect;
 mod lost_found;
 mod parts;
+mod recovery;
 mod room;
 mod spool;
 mod stage;

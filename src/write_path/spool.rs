@@ -10,10 +10,9 @@
 //! spool/lost+found/  bytes that could not be uploaded, each with a sidecar
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,15 +20,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::FlockOperation;
 
 use super::inspect::MountNote;
-use super::lost_found::{LostFound, LostReason, Remnant};
+use super::lost_found::{LostFound, Remnant};
 use super::room::Room;
 use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
-use crate::handover::{self, FileTold, Ledger, Told};
+use crate::handover::{self, Ledger, Told};
 use crate::journal::{
     BlockSum, Durable, Journal, LogError, Record, RenameIntent, SealedStage, StageId, sync_dir,
 };
+use crate::private::{self, NotPrivate};
 use crate::store::{ETag, Key};
 
 /// Why a spool cannot be used.
@@ -45,6 +45,8 @@ pub enum SpoolError {
     NotASpool(PathBuf),
     #[error("spool {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+    #[error("spool: {0}")]
+    NotPrivate(#[from] NotPrivate),
     #[error(transparent)]
     Journal(#[from] LogError),
 }
@@ -66,10 +68,7 @@ pub struct SpoolLock {
 impl SpoolLock {
     /// Makes the spool's directory where there is none. Errors: `InUse`, `Io`.
     pub fn take(path: &Path) -> Result<Self, SpoolError> {
-        make_private_dir(path).map_err(|source| SpoolError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        private::directory(path)?;
         Ok(Self {
             dir: path.to_owned(),
             _file: lock(path)?,
@@ -90,10 +89,10 @@ pub struct Left {
 #[derive(Debug)]
 pub struct Spool {
     dir: PathBuf,
-    stage_dir: PathBuf,
-    orphan_dir: PathBuf,
-    lost_found: LostFound,
-    journal: Arc<Journal>,
+    pub(super) stage_dir: PathBuf,
+    pub(super) orphan_dir: PathBuf,
+    pub(super) lost_found: LostFound,
+    pub(super) journal: Arc<Journal>,
     ledger: Arc<Ledger>,
     next_id: AtomicU64,
     room: Arc<Room>,
@@ -121,14 +120,10 @@ impl Spool {
         told: &Told,
     ) -> Result<(Self, Left), SpoolError> {
         let path = lock.dir.as_path();
-        let io_error = |source| SpoolError::Io {
-            path: path.to_owned(),
-            source,
-        };
         let (stage_dir, orphan_dir) = (path.join("stage"), path.join("orphan"));
-        make_private_dir(&stage_dir).map_err(io_error)?;
-        make_private_dir(&orphan_dir).map_err(io_error)?;
-        let lost_found = LostFound::open(&path.join("lost+found")).map_err(io_error)?;
+        private::directory(&stage_dir)?;
+        private::directory(&orphan_dir)?;
+        let lost_found = LostFound::open(&path.join("lost+found"))?;
         let journal = Arc::new(Journal::open(&path.join("journal"))?);
         let spool = Self {
             dir: path.to_owned(),
@@ -146,6 +141,16 @@ impl Spool {
             source,
         })?;
         Ok((spool, left))
+    }
+
+    /// The bound on its stages from now on.
+    pub fn set_limit(&self, limit_bytes: u64) {
+        self.room.set_limit(limit_bytes);
+    }
+
+    /// Bytes that its stages hold, of files that are open and files that wait for S3.
+    pub fn staged_bytes(&self) -> u64 {
+        self.room.taken_bytes()
     }
 
     /// Says which mount the spool is of, for those who look at it from outside.
@@ -183,7 +188,7 @@ impl Spool {
         Ok(file)
     }
 
-    fn open_stage(
+    pub(super) fn open_stage(
         &self,
         id: StageId,
         options: &mut OpenOptions,
@@ -192,7 +197,7 @@ impl Spool {
         self.open_in(&self.stage_dir, id, options, sums)
     }
 
-    fn open_in(
+    pub(super) fn open_in(
         &self,
         dir: &Path,
         id: StageId,
@@ -200,7 +205,7 @@ impl Spool {
         sums: &[BlockSum],
     ) -> io::Result<Arc<StageFile>> {
         let path = dir.join(id.to_string());
-        let file = options.read(true).write(true).mode(0o600).open(&path)?;
+        let file = private::open(&path, options.read(true).write(true))?;
         let share = self.room.share();
         let ledger = self.ledger.clone();
         Ok(Arc::new(StageFile::new(
@@ -302,138 +307,12 @@ impl Spool {
         }
     }
 
-    fn done(&self, stage: StageId) {
+    pub(super) fn done(&self, stage: StageId) {
         if let Err(error) = self.journal.append(Record::Done { stage }, Durable::No) {
             tracing::warn!(%stage, %error, "the journal does not know that this stage is done");
         }
         self.ledger.tell(|| handover::Record::StageGone { stage });
     }
-
-    fn recover(&self, told: &Told) -> io::Result<Left> {
-        let mut begun = HashMap::new();
-        let mut sealed = Vec::new();
-        for (id, known) in self.journal.known() {
-            match known.sealed {
-                Some(stage) => sealed.push(stage),
-                None => drop(begun.insert(id, known.key)),
-            }
-        }
-        let (wanted, obsolete) = in_order(sealed);
-        let mut recovered = Vec::new();
-        for sealed in wanted {
-            let (id, key) = (sealed.stage, &sealed.key);
-            match self.open_stage(id, &mut OpenOptions::new(), &sealed.sums) {
-                Ok(file) => recovered.push(Recovered { file, sealed }),
-                // Removing the file comes before saying so.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    tracing::warn!(%key, "a sealed stage has no file: it was uploaded, or removed by hand");
-                    self.done(id);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        for SealedStage { stage, key, .. } in obsolete {
-            tracing::info!(%key, "an older version that an earlier mediafs had sealed is passed over");
-            if let Ok(file) = self.open_stage(stage, &mut OpenOptions::new(), &[]) {
-                self.discard(&file);
-            } else {
-                self.done(stage);
-            }
-        }
-        let is_sealed = |id| recovered.iter().any(|found| found.file.id() == id);
-        let open = self.adopt(told, is_sealed)?;
-        for entry in fs::read_dir(&self.orphan_dir)? {
-            let path = entry?.path();
-            if !open.values().any(|stage| stage.file().path() == path) {
-                fs::remove_file(&path)?;
-            }
-        }
-        let mut files = recovered.iter().map(|found| &found.file);
-        let known: HashSet<PathBuf> = files
-            .by_ref()
-            .chain(open.values().map(Stage::file))
-            .map(|file| file.path().to_owned())
-            .collect();
-        for entry in fs::read_dir(&self.stage_dir)? {
-            let path = entry?.path();
-            if known.contains(&path) {
-                continue;
-            }
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let key = name.parse().ok().and_then(|id| begun.get(&id));
-            let remnant = Remnant {
-                key,
-                reason: LostReason::DaemonEnded,
-                written: None,
-            };
-            let kept = self.lost_found.take(&path, &remnant)?;
-            tracing::warn!(path = %kept.display(), key = key.map(Key::as_str), "an earlier mediafs ended before this file was closed: bytes kept");
-        }
-        for id in begun.into_keys().filter(|id| !open.contains_key(id)) {
-            self.done(id);
-        }
-        let sealed = recovered;
-        Ok(Left { sealed, open })
-    }
-
-    /// Stages of files that are still open, as they were.
-    fn adopt(
-        &self,
-        told: &Told,
-        is_sealed: impl Fn(StageId) -> bool,
-    ) -> io::Result<HashMap<StageId, Stage>> {
-        let mut open = HashMap::new();
-        let used = told.files.values().flat_map(FileTold::stages);
-        for id in used.filter(|id| !is_sealed(*id)) {
-            let Some(stage) = told.stages.get(&id) else {
-                continue;
-            };
-            let named = self.open_stage(id, &mut OpenOptions::new(), &[]);
-            let file = match named {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match self.open_in(&self.orphan_dir, id, &mut OpenOptions::new(), &[]) {
-                        // It was uploaded, and the file shows its object.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                        orphan => orphan.inspect(|file| {
-                            file.set_gone();
-                            file.goes_with_its_last_user(file.path().to_owned());
-                        })?,
-                    }
-                }
-                named => named?,
-            };
-            open.insert(id, Stage::adopted(file, stage)?);
-        }
-        Ok(open)
-    }
-}
-
-/// Of each key's stages, told of in this order, the last that no other is based
-/// on with those it is based on, the lowest first; and the rest.
-///
-/// The rest are versions that a later one took the place of, by an upload, a
-/// merge or a rename, when the daemon died before it could say that they are done.
-fn in_order(sealed: Vec<SealedStage>) -> (Vec<SealedStage>, Vec<SealedStage>) {
-    let below = |sealed: &SealedStage| sealed.base.stage();
-    let is_below: HashSet<StageId> = sealed.iter().filter_map(below).collect();
-    let tops = sealed.iter().filter(|it| !is_below.contains(&it.stage));
-    let tops: HashMap<Key, StageId> = tops.map(|it| (it.key.clone(), it.stage)).collect();
-    let mut all: HashMap<StageId, SealedStage> =
-        sealed.into_iter().map(|it| (it.stage, it)).collect();
-    let mut wanted = Vec::new();
-    for top in tops.into_values() {
-        let mut chain = Vec::new();
-        let mut next = Some(top);
-        let mut key = None;
-        while let Some(mut it) = next.and_then(|id| all.remove(&id)) {
-            next = below(&it);
-            // A rename was telling the new place of one stage after the other.
-            it.key = key.get_or_insert_with(|| it.key.clone()).clone();
-            chain.push(it);
-        }
-        wanted.extend(chain.into_iter().rev());
-    }
-    (wanted, all.into_values().collect())
 }
 
 /// Names of stages differ between runs, so that lost+found never has two of one name.
@@ -442,35 +321,14 @@ fn first_id() -> u64 {
     since.map_or(0, |since| since.as_micros() as u64) << 8
 }
 
-/// Makes a directory with those above it; their names outlive a power loss.
-pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
-    let new = path.ancestors().take_while(|above| !above.exists());
-    let new = new.count();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)?;
-    // Also for one that an earlier process made and could not sync.
-    for above in path.ancestors().skip(1).take(new.max(1)) {
-        let here = Path::new(".");
-        sync_dir(if above == Path::new("") { here } else { above })?;
-    }
-    Ok(())
-}
-
 fn lock(spool: &Path) -> Result<File, SpoolError> {
     let io_error = |source| SpoolError::Io {
         path: spool.to_owned(),
         source,
     };
     let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600);
-    let mut file = options.open(spool.join("lock")).map_err(io_error)?;
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = private::open(&spool.join("lock"), &options).map_err(io_error)?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
         if let Err(error) = file.read_to_string(&mut pid) {
@@ -489,7 +347,6 @@ fn lock(spool: &Path) -> Result<File, SpoolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::SealedBase;
 
     #[test]
     fn two_daemons_cannot_share_a_spool() {
@@ -543,57 +400,6 @@ mod tests {
         drop(spool);
         let (_spool, recovered) = Spool::open(dir.path(), u64::MAX).unwrap();
         assert!(recovered.is_empty(), "uploaded once, and never again");
-    }
-
-    fn sealed(id: u64, key: &str, base: SealedBase) -> SealedStage {
-        SealedStage {
-            stage: StageId(id),
-            key: Key::new(key),
-            headers: crate::store::ObjectHeaders::default(),
-            condition: crate::store::WriteCondition::Always,
-            len: 0,
-            base_len: 0,
-            written: Vec::new(),
-            sums: Vec::new(),
-            completing: None,
-            base,
-        }
-    }
-
-    #[test]
-    fn a_stage_goes_where_the_one_over_it_goes_though_a_kill_cut_the_telling() {
-        // Of a rename from `old` to `new` the journal knows only the first half.
-        let first = sealed(1, "new", SealedBase::Empty);
-        let over = sealed(2, "old", SealedBase::Stage(StageId(1)));
-        let (wanted, obsolete) = in_order(vec![over, first]);
-        let places = wanted.iter().map(|it| (it.stage.0, it.key.as_str()));
-        assert_eq!(places.collect::<Vec<_>>(), [(1, "old"), (2, "old")]);
-        assert!(obsolete.is_empty());
-    }
-
-    #[test]
-    fn versions_that_a_later_one_took_the_place_of_are_passed_over() {
-        let over = |id| SealedBase::Stage(StageId(id));
-        let ids = |stages: &[SealedStage]| stages.iter().map(|it| it.stage.0).collect::<Vec<_>>();
-        // 1 was told of again once it had all of its file.
-        let (wanted, rest) = in_order(vec![
-            sealed(2, "k", over(1)),
-            sealed(1, "k", SealedBase::Empty),
-        ]);
-        assert_eq!((ids(&wanted), ids(&rest)), (vec![1, 2], vec![]));
-        // 2 was merged into 3; or 2 was uploaded, and 3 is over its object.
-        let (wanted, rest) = in_order(vec![
-            sealed(1, "k", SealedBase::Empty),
-            sealed(2, "k", over(1)),
-            sealed(3, "k", over(1)),
-        ]);
-        assert_eq!((ids(&wanted), ids(&rest)), (vec![1, 3], vec![2]));
-        // 1 was renamed over 2.
-        let (wanted, rest) = in_order(vec![
-            sealed(2, "k", SealedBase::Empty),
-            sealed(1, "k", SealedBase::Empty),
-        ]);
-        assert_eq!((ids(&wanted), ids(&rest)), (vec![1], vec![2]));
     }
 
     #[test]
