@@ -10,6 +10,8 @@ mod support;
 
 #[path = "power/disk.rs"]
 mod disk;
+#[path = "power/served.rs"]
+mod served;
 #[path = "crash/workload.rs"]
 mod workload;
 

@@ -11,18 +11,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fastrand::Rng;
-use fuser::{
-    BackgroundSession, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyWrite, Request, TimeOrNow, WriteFlags,
-};
+use fuser::{BackgroundSession, Errno, FileAttr, FileType, INodeNo};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
-const TTL: Duration = Duration::from_secs(3600);
+use crate::served::Served;
 
 /// What is left of that which was not synced.
 #[derive(Debug, Clone, Copy)]
@@ -35,28 +31,28 @@ pub enum Survives {
 }
 
 #[derive(Debug, Clone)]
-enum Change {
+pub enum Change {
     Write(u64, Vec<u8>),
     Truncate(u64),
 }
 
 #[derive(Debug, Default)]
-struct Content {
-    bytes: Vec<u8>,
+pub struct Content {
+    pub bytes: Vec<u8>,
     synced: Vec<u8>,
     /// Since the last sync.
     unsynced: Vec<Change>,
 }
 
 /// Names of one directory.
-type Names = BTreeMap<OsString, u64>;
+pub type Names = BTreeMap<OsString, u64>;
 /// Entries that change together: directory, name, what has it from now on.
-type NameChange = Vec<(u64, OsString, Option<u64>)>;
+pub type NameChange = Vec<(u64, OsString, Option<u64>)>;
 
 #[derive(Debug, Default)]
-struct State {
-    files: HashMap<u64, Content>,
-    directories: HashMap<u64, Names>,
+pub struct State {
+    pub files: HashMap<u64, Content>,
+    pub directories: HashMap<u64, Names>,
     synced: HashMap<u64, Names>,
     unsynced: Vec<NameChange>,
     last_ino: u64,
@@ -171,7 +167,7 @@ impl Change {
 
 impl State {
     /// Counts an operation that changes the disk. Errors: the power is off.
-    fn begin(&mut self) -> Result<(), Errno> {
+    pub fn begin(&mut self) -> Result<(), Errno> {
         if let Some((_, pid)) = self.cut.filter(|(at, _)| *at == self.operations) {
             self.is_off = true;
             if let Some(pid) = pid {
@@ -185,24 +181,24 @@ impl State {
         Ok(())
     }
 
-    fn change_names(&mut self, change: NameChange) {
+    pub fn change_names(&mut self, change: NameChange) {
         apply(&mut self.directories, &change);
         self.unsynced.push(change);
     }
 
-    fn change(&mut self, ino: u64, change: Change) {
+    pub fn change(&mut self, ino: u64, change: Change) {
         let content = self.files.get_mut(&ino).unwrap();
         change.apply(&mut content.bytes);
         content.unsynced.push(change);
     }
 
-    fn sync(&mut self, ino: u64) {
+    pub fn sync(&mut self, ino: u64) {
         let content = self.files.get_mut(&ino).unwrap();
         content.synced = content.bytes.clone();
         content.unsynced.clear();
     }
 
-    fn sync_directory(&mut self, ino: u64) {
+    pub fn sync_directory(&mut self, ino: u64) {
         let touches = |change: &NameChange| change.iter().any(|(dir, ..)| *dir == ino);
         let (synced, rest) = std::mem::take(&mut self.unsynced)
             .into_iter()
@@ -213,12 +209,12 @@ impl State {
         }
     }
 
-    fn child(&self, dir: u64, name: &OsStr) -> Result<u64, Errno> {
+    pub fn child(&self, dir: u64, name: &OsStr) -> Result<u64, Errno> {
         let names = self.directories.get(&dir).ok_or(Errno::ENOTDIR)?;
         names.get(name).copied().ok_or(Errno::ENOENT)
     }
 
-    fn make(&mut self, dir: u64, name: &OsStr, kind: FileType) -> Result<FileAttr, Errno> {
+    pub fn make(&mut self, dir: u64, name: &OsStr, kind: FileType) -> Result<FileAttr, Errno> {
         self.begin()?;
         self.last_ino += 1;
         let ino = self.last_ino;
@@ -232,7 +228,7 @@ impl State {
         Ok(self.attr(ino))
     }
 
-    fn attr(&self, ino: u64) -> FileAttr {
+    pub fn attr(&self, ino: u64) -> FileAttr {
         let file = self.files.get(&ino);
         let size = file.map_or(0, |content| content.bytes.len() as u64);
         let now = SystemTime::now();
@@ -253,192 +249,5 @@ impl State {
             blksize: 4096,
             flags: 0,
         }
-    }
-}
-
-/// What the kernel talks to.
-#[derive(Debug)]
-struct Served(Arc<Mutex<State>>);
-
-macro_rules! answer {
-    ($reply:ident, $outcome:expr, $value:ident => $ok:expr) => {
-        match $outcome {
-            Ok($value) => $ok,
-            Err(error) => $reply.error(error),
-        }
-    };
-}
-
-impl Filesystem for Served {
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let state = self.0.lock();
-        let found = state.child(parent.0, name).map(|ino| state.attr(ino));
-        answer!(reply, found, attr => reply.entry(&TTL, &attr, Generation(0)));
-    }
-
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        reply.attr(&TTL, &self.0.lock().attr(ino.0));
-    }
-
-    fn setattr(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: Option<u32>,
-        _: Option<u32>,
-        _: Option<u32>,
-        size: Option<u64>,
-        _: Option<TimeOrNow>,
-        _: Option<TimeOrNow>,
-        _: Option<SystemTime>,
-        _: Option<FileHandle>,
-        _: Option<SystemTime>,
-        _: Option<SystemTime>,
-        _: Option<SystemTime>,
-        _: Option<BsdFileFlags>,
-        reply: ReplyAttr,
-    ) {
-        let mut state = self.0.lock();
-        let outcome = match size {
-            Some(len) => state
-                .begin()
-                .map(|()| state.change(ino.0, Change::Truncate(len))),
-            None => Ok(()),
-        };
-        answer!(reply, outcome, _done => reply.attr(&TTL, &state.attr(ino.0)));
-    }
-
-    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
-        let made = self.0.lock().make(parent.0, name, FileType::Directory);
-        answer!(reply, made, attr => reply.entry(&TTL, &attr, Generation(0)));
-    }
-
-    fn create(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        _: u32,
-        _: u32,
-        _: i32,
-        reply: ReplyCreate,
-    ) {
-        let made = self.0.lock().make(parent.0, name, FileType::RegularFile);
-        let (handle, flags) = (FileHandle(0), FopenFlags::empty());
-        answer!(reply, made, attr => reply.created(&TTL, &attr, Generation(0), handle, flags));
-    }
-
-    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let mut state = self.0.lock();
-        let change = vec![(parent.0, name.to_owned(), None)];
-        let outcome = state.begin().map(|()| state.change_names(change));
-        answer!(reply, outcome, _done => reply.ok());
-    }
-
-    fn rename(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        to: INodeNo,
-        new_name: &OsStr,
-        _: RenameFlags,
-        reply: ReplyEmpty,
-    ) {
-        let mut state = self.0.lock();
-        let outcome = state.begin().and_then(|()| {
-            let ino = state.child(parent.0, name)?;
-            state.change_names(vec![
-                (parent.0, name.to_owned(), None),
-                (to.0, new_name.to_owned(), Some(ino)),
-            ]);
-            Ok(())
-        });
-        answer!(reply, outcome, _done => reply.ok());
-    }
-
-    fn read(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        size: u32,
-        _: OpenFlags,
-        _: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
-        let state = self.0.lock();
-        let bytes = &state.files[&ino.0].bytes;
-        let start = bytes.len().min(offset as usize);
-        let end = bytes.len().min(start + size as usize);
-        reply.data(&bytes[start..end]);
-    }
-
-    fn write(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        data: &[u8],
-        _: WriteFlags,
-        _: OpenFlags,
-        _: Option<LockOwner>,
-        reply: ReplyWrite,
-    ) {
-        let mut state = self.0.lock();
-        let change = Change::Write(offset, data.to_vec());
-        let outcome = state.begin().map(|()| state.change(ino.0, change));
-        answer!(reply, outcome, _done => reply.written(data.len() as u32));
-    }
-
-    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
-    }
-
-    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let mut state = self.0.lock();
-        let outcome = state.begin().map(|()| state.sync(ino.0));
-        answer!(reply, outcome, _done => reply.ok());
-    }
-
-    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let mut state = self.0.lock();
-        let outcome = state.begin().map(|()| state.sync_directory(ino.0));
-        answer!(reply, outcome, _done => reply.ok());
-    }
-
-    fn readdir(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
-        let state = self.0.lock();
-        let names = state.directories[&ino.0].iter().zip(1..);
-        for ((name, child), next) in names.skip(offset as usize) {
-            let kind = state.attr(*child).kind;
-            if reply.add(INodeNo(*child), next, kind, name) {
-                break;
-            }
-        }
-        reply.ok();
-    }
-
-    fn fallocate(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: u64,
-        _: i32,
-        reply: ReplyEmpty,
-    ) {
-        // The workload punches no holes.
-        reply.error(Errno::EOPNOTSUPP);
     }
 }
