@@ -23,6 +23,7 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod failpoint;
 pub mod fuse;
 pub mod handover;
 pub mod journal;

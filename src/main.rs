@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    mediafs::failpoint::arm();
     mediafs::cli::run()
 }

@@ -45,7 +45,8 @@ impl From<NotPrivate> for io::Error {
     }
 }
 
-/// A directory that only this user may use; made where there is none.
+/// A directory that only this user may use; made where there is none, and then its
+/// name outlives a power loss.
 ///
 /// Errors: it is a symlink, or belongs to another user, or others may write to
 /// it; its parent lets others put something else in its place.
@@ -57,9 +58,7 @@ pub fn directory(path: &Path) -> Result<(), NotPrivate> {
     let is_missing =
         fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     if is_missing {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(path).map_err(io_error)?;
+        make(path).map_err(io_error)?;
     }
     let found = fs::symlink_metadata(path).map_err(io_error)?;
     if found.is_symlink() {
@@ -76,6 +75,24 @@ pub fn directory(path: &Path) -> Result<(), NotPrivate> {
     if found.mode() & OTHERS != 0 {
         let own = fs::Permissions::from_mode(found.mode() & 0o700);
         fs::set_permissions(path, own).map_err(io_error)?;
+    }
+    Ok(())
+}
+
+/// Makes a directory with those above it, and syncs what their names are in.
+fn make(path: &Path) -> io::Result<()> {
+    let new = path.ancestors().take_while(|above| !above.exists());
+    let new = new.count();
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path)?;
+    for above in path.ancestors().skip(1).take(new) {
+        let is_here = above == Path::new("");
+        let above = if is_here { Path::new(".") } else { above };
+        match File::open(above).and_then(|above| above.sync_all()) {
+            // One that this user may write to and not read cannot be synced.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            outcome => outcome?,
+        }
     }
     Ok(())
 }

@@ -135,7 +135,7 @@ fn a_copy_that_goes_on_answering_200_with_an_error_fails_the_rename_and_leaves_t
 }
 
 #[test]
-fn a_daemon_killed_between_copy_and_delete_loses_nothing() {
+fn a_rename_that_a_kill_cut_between_copy_and_delete_is_finished_by_the_next_mount() {
     let (plan, proxy) = behind_a_proxy();
     let mut mount = plan.start();
     let body = pattern(5000, 3);
@@ -148,11 +148,11 @@ fn a_daemon_killed_between_copy_and_delete_loses_nothing() {
     assert!(renaming.join().unwrap().is_err(), "nothing was answered");
     proxy.heal();
     mount.remount();
-    for name in ["f", "moved"] {
-        assert_same_bytes(&fs::read(mount.path(name)).unwrap(), &body, name);
-    }
-    fs::rename(mount.path("f"), mount.path("moved")).unwrap();
-    assert_eq!(mount.keys(), ["moved"]);
+    assert!(!mount.path("f").exists());
+    let moved = fs::read(mount.path("moved")).unwrap();
+    assert_same_bytes(&moved, &body, "moved");
+    mount.wait_for_keys("the old name to go", |keys| keys == ["moved"]);
+    assert_eq!(proxy.seen("CopyObject"), 1, "the copy was there");
 }
 
 #[test]
@@ -172,8 +172,9 @@ fn a_lost_answer_does_not_hide_that_another_client_was_first() {
 }
 
 #[test]
-fn a_daemon_killed_during_a_directory_rename_loses_no_file() {
+fn a_directory_rename_that_a_kill_cut_is_finished_by_the_next_mount() {
     const FILES: usize = 30;
+    const COPIES_AT_ONCE: usize = 16;
     for (op, skip) in [("CopyObject", 10), ("DeleteObjects", 0)] {
         let (plan, proxy) = behind_a_proxy();
         let mut mount = plan.start();
@@ -189,12 +190,45 @@ fn a_daemon_killed_during_a_directory_rename_loses_no_file() {
         assert!(renaming.join().unwrap().is_err(), "nothing was answered");
         proxy.heal();
         mount.remount();
+        assert!(!mount.path("d").exists());
         for number in 0..FILES {
-            let found = ["d", "e"].map(|dir| fs::read(mount.path(format!("{dir}/{number}"))));
-            let bytes = found.iter().flatten().next();
+            let bytes = fs::read(mount.path(format!("e/{number}")));
             assert_eq!(bytes.unwrap(), number.to_string().as_bytes(), "{op}");
         }
+        let copies = proxy.seen("CopyObject");
+        assert!(copies <= FILES + COPIES_AT_ONCE, "{copies}");
+        mount.wait_for_keys("the old names to go", |keys| {
+            keys.len() == FILES && keys.iter().all(|key| key.starts_with("e/"))
+        });
     }
+}
+
+#[test]
+fn a_rename_that_cannot_be_finished_yet_is_finished_by_a_later_mount() {
+    let (plan, proxy) = behind_a_proxy();
+    let mut mount = plan.args(["--request-timeout", "1s"]).start();
+    for name in ["d/1", "d/2"] {
+        mount.put_object(name, name.as_bytes());
+    }
+    mount.wait_for("d", "the directory", |path| path.is_dir());
+    proxy.fail("CopyObject", Fault::Stall, ALWAYS);
+    let (from, to) = (mount.path("d"), mount.path("e"));
+    let renaming = std::thread::spawn(move || fs::rename(from, to));
+    wait_until(WITHIN, "a copy", || proxy.seen("CopyObject") > 0);
+    mount.kill9();
+    assert!(renaming.join().unwrap().is_err(), "nothing was answered");
+    proxy.heal();
+    proxy.fail("CopyObject", Fault::Answer(500, "InternalError"), ALWAYS);
+    for _ in 0..2 {
+        assert!(!mount.try_start(), "two names for one file are served");
+        mount.wait_for_exit();
+        let log = mount.log();
+        assert!(log.contains("is not finished: mount again"), "{log}");
+    }
+    proxy.heal();
+    mount.remount();
+    assert_eq!(fs::read(mount.path("e/1")).unwrap(), b"d/1");
+    mount.wait_for_keys("the new names", |keys| keys == ["e/1", "e/2"]);
 }
 
 #[test]

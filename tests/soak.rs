@@ -1,9 +1,10 @@
 //! Writers, readers, renames, removals, faults of the store and kills of the
 //! daemon, for a while; after each kill and at the end every byte is compared.
 //!
-//! A plain run does a few rounds from fixed seeds. `MEDIAFS_TEST_SOAK_MINUTES=N`, as
-//! `scripts/soak` sets it, goes on for so long from random seeds, which it prints;
-//! `MEDIAFS_TEST_SOAK_SEED=S` begins with that one.
+//! A plain run does a few rounds from fixed seeds. `MEDIAFS_TEST_SOAK_MINUTES=N` or
+//! `MEDIAFS_TEST_SOAK_ROUNDS=N`, as `scripts/soak` sets them, goes on for so long or
+//! so many kills from random seeds, which it prints; `MEDIAFS_TEST_SOAK_SEED=S`
+//! begins with that one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod support;
@@ -12,6 +13,7 @@ mod support;
 mod worker;
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,8 @@ const ROUNDS_A_MOUNT: u64 = 10;
 /// The cache, the parts that are uploaded at once, and a debug binary.
 const RSS_LIMIT_KIB: u64 = 700 << 10;
 const DESCRIPTORS_LIMIT: usize = 200;
+/// Some versions of the longest file for each worker.
+const SPOOL_LIMIT_BYTES: u64 = 200 << 20;
 
 /// Rounds from a seed, in one mode of durability.
 #[derive(Debug)]
@@ -47,6 +51,7 @@ impl Soak {
             .set("--endpoint-url", &proxy.endpoint)
             .set("--ttl", "1h")
             .args(["--negative-ttl", "1h", "--durability", durability])
+            .args(["--spool-size", "200MiB"])
             .within(Duration::from_secs(120))
             .start();
         let soak = Self {
@@ -78,6 +83,8 @@ impl Soak {
                 .collect();
             std::thread::sleep(lasts);
             self.mount.check_bounds(RSS_LIMIT_KIB, DESCRIPTORS_LIMIT);
+            let staged = staged_bytes(&self.mount);
+            assert!(staged <= SPOOL_LIMIT_BYTES, "{staged} bytes in the spool");
             let failed = threads.iter().any(|thread| thread.is_finished());
             killed.store(true, Ordering::SeqCst);
             self.mount.kill9();
@@ -176,37 +183,62 @@ fn soak(durability: &str, seed: u64, rounds: u64) -> u64 {
     soak.finish()
 }
 
-fn minutes() -> Option<u64> {
-    let minutes = std::env::var("MEDIAFS_TEST_SOAK_MINUTES").ok()?;
-    Some(
-        minutes
-            .parse()
-            .expect("MEDIAFS_TEST_SOAK_MINUTES: a number"),
-    )
+/// What the spool's stages take of the disk.
+fn staged_bytes(mount: &Mount) -> u64 {
+    let stages = fs::read_dir(mount.scratch().join("spool/stage")).unwrap();
+    // One that is uploaded meanwhile takes nothing.
+    let sizes = stages.filter_map(|entry| entry.unwrap().metadata().ok());
+    sizes.map(|metadata| metadata.blocks() * 512).sum()
+}
+
+/// When the soak that was asked for is over.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    At(Instant),
+    AfterRounds(u64),
+}
+
+impl End {
+    /// None where no long soak was asked for.
+    fn wanted() -> Option<Self> {
+        let number = |name| {
+            let text = std::env::var(name).ok()?;
+            Some(text.parse::<u64>().expect("a number"))
+        };
+        let minutes = number("MEDIAFS_TEST_SOAK_MINUTES")
+            .map(|minutes| Self::At(Instant::now() + Duration::from_secs(60 * minutes)));
+        minutes.or_else(|| number("MEDIAFS_TEST_SOAK_ROUNDS").map(Self::AfterRounds))
+    }
+
+    fn is_reached(self, rounds: u64) -> bool {
+        match self {
+            Self::At(end) => Instant::now() >= end,
+            Self::AfterRounds(limit) => rounds >= limit,
+        }
+    }
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kills_and_faults_where_close_waits_for_s3() {
-    if minutes().is_none() {
+    if End::wanted().is_none() {
         soak("s3", 3, ROUNDS);
     }
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kills_and_faults_where_close_waits_for_the_disk() {
-    if minutes().is_none() {
+    if End::wanted().is_none() {
         soak("disk", 5, ROUNDS);
     }
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_for_as_long_as_it_is_told_to_go_on() {
-    let Some(minutes) = minutes() else { return };
+    let Some(end) = End::wanted() else { return };
     let first = std::env::var("MEDIAFS_TEST_SOAK_SEED").ok();
     let mut seed = first.map_or_else(|| fastrand::u64(..), |seed| seed.parse().expect("a seed"));
-    let end = Instant::now() + Duration::from_secs(60 * minutes);
     let (mut operations, mut rounds) = (0, 0);
-    while Instant::now() < end {
+    while !end.is_reached(rounds) {
         let durability = if seed.is_multiple_of(2) { "s3" } else { "disk" };
         operations += soak(durability, seed, ROUNDS_A_MOUNT);
         rounds += ROUNDS_A_MOUNT;

@@ -20,7 +20,7 @@ const FOLDERS: [&str; 6] = [".ci", ".git", "scripts", "src", "systemd", "tests"]
 
 /// Layers from the top down; each may use those on lines below its own, never
 /// its siblings. `config` is for those who start things.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["main"],
     &["cli"],
     &["session"],
@@ -31,6 +31,7 @@ const LAYERS: [&[&str]; 10] = [
     &["journal"],
     &["error"],
     &["private", "store", "telemetry"],
+    &["failpoint"],
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [

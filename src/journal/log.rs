@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::failpoint::{self, Point};
 use crate::private;
 
 /// Below this size the file is never written anew.
@@ -157,6 +158,7 @@ impl<S: Replay> Log<S> {
             return Ok(());
         }
         let line = line(&record)?;
+        at::<S>(Point::JournalAppendBegins);
         let bytes = inner.bytes;
         let file = inner.file()?;
         if let Err(error) = file.write_all(&line) {
@@ -164,8 +166,10 @@ impl<S: Replay> Log<S> {
             file.set_len(bytes)?;
             return Err(error);
         }
+        at::<S>(Point::JournalWritten);
         if durable == Durable::Yes {
             file.sync_data()?;
+            at::<S>(Point::JournalSynced);
         }
         inner.bytes += line.len() as u64;
         inner.state.apply(record);
@@ -331,16 +335,26 @@ fn write_anew<S: Replay>(path: &Path, state: &S) -> io::Result<(File, u64)> {
     options.write(true).create(true).truncate(true);
     let mut file = private::open(&beside, &options)?;
     file.write_all(&bytes)?;
+    at::<S>(Point::CompactWritten);
     if S::DURABLE == Durable::Yes {
         file.sync_all()?;
+        at::<S>(Point::CompactSynced);
     }
     fs::rename(&beside, path)?;
+    at::<S>(Point::CompactRenamed);
     if S::DURABLE == Durable::Yes {
         sync_dir(path.parent().unwrap_or(path))?;
     }
     // Appends, so that cutting off a failed write moves the next one too.
     let file = private::open(path, OpenOptions::new().append(true))?;
     Ok((file, bytes.len() as u64))
+}
+
+/// A crash test dies in the journal, not in files that a power loss may take.
+fn at<S: Replay>(point: Point) {
+    if S::DURABLE == Durable::Yes {
+        failpoint::at(point);
+    }
 }
 
 /// Names made or removed in a directory outlive a power loss. Source: fsync(2).

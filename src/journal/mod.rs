@@ -1,5 +1,6 @@
 //! The journal: what the spool's stages are, which objects are still to be
-//! deleted and which multipart uploads to be ended, for the start after a crash.
+//! deleted, which renames were begun and which multipart uploads are to be ended,
+//! for the start after a crash.
 //!
 //! Its file is a `Log` of records. Once the file is mostly about stages that are
 //! done it is written anew beside the old one, synced and renamed over it.
@@ -16,7 +17,9 @@ use std::io;
 use std::path::Path;
 
 pub use log::{Durable, Log, LogError, Replay, read, replay, sync_dir};
-pub use record::{BlockSum, Record, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage, StageId};
+pub use record::{
+    BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage, StageId,
+};
 
 use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
 
@@ -40,6 +43,7 @@ pub struct Live {
     told: u64,
     doomed: BTreeMap<Key, Option<ETag>>,
     uploads: BTreeSet<(Key, UploadId)>,
+    renames: BTreeMap<Key, RenameIntent>,
 }
 
 impl Journal {
@@ -72,6 +76,11 @@ impl Journal {
     /// Multipart uploads that are neither completed nor aborted.
     pub fn uploads(&self) -> Vec<(Key, UploadId)> {
         self.0.with(|live| live.uploads.iter().cloned().collect())
+    }
+
+    /// Renames that were begun and are neither finished nor given up.
+    pub fn renames(&self) -> Vec<RenameIntent> {
+        self.0.with(|live| live.renames.values().cloned().collect())
     }
 
     /// What was appended before outlives a power loss once this returns.
@@ -143,6 +152,12 @@ impl Replay for Live {
             Record::Uploaded { key, upload } => {
                 self.uploads.remove(&(key, upload));
             }
+            Record::Renaming(intent) => {
+                self.renames.insert(intent.from.clone(), *intent);
+            }
+            Record::Renamed { from } => {
+                self.renames.remove(&from);
+            }
         }
     }
 
@@ -158,7 +173,9 @@ impl Replay for Live {
         });
         let uploads = self.uploads.iter().cloned();
         let uploads = uploads.map(|(key, upload)| Record::Uploading { key, upload });
-        stages.chain(doomed).chain(uploads).collect()
+        let renames = self.renames.values().cloned();
+        let renames = renames.map(|intent| Record::Renaming(Box::new(intent)));
+        stages.chain(doomed).chain(uploads).chain(renames).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{ETag, Key, ObjectHeaders, UploadId, WriteCondition};
+use crate::store::{CopyHeaders, ETag, Key, ObjectHeaders, UploadId, WriteCondition};
 
 /// Longest run of bytes that has one checksum.
 pub const SUMMED_RUN_LIMIT_BYTES: u64 = 128 << 10;
@@ -51,6 +51,29 @@ pub enum Record {
     Uploading { key: Key, upload: UploadId },
     /// The multipart upload is completed or aborted.
     Uploaded { key: Key, upload: UploadId },
+    /// What has this name is about to be copied to another and deleted.
+    Renaming(Box<RenameIntent>),
+    /// It is, as far as the rest is in the journal too; or it will not be.
+    Renamed { from: Key },
+}
+
+/// A rename of what the store has, whose steps a crash may come between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenameIntent {
+    /// The key of a file; or what every key of a directory begins with, which ends in `/`.
+    pub from: Key,
+    pub to: Key,
+    /// The version of a file that is renamed. A directory's are those that there are.
+    pub version: Option<ETag>,
+    /// What is stored with a file under its new name.
+    #[serde(default)]
+    pub headers: CopyHeaders,
+}
+
+impl RenameIntent {
+    pub fn is_of_a_directory(&self) -> bool {
+        self.version.is_none()
+    }
 }
 
 /// All that it takes to upload a stage in another life of the daemon.

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::store::{ObjectHeaders, WriteCondition};
+use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
 
 fn begun(id: u64) -> Record {
     Record::Begun {
@@ -88,6 +88,31 @@ fn a_multipart_upload_is_known_until_it_ends() {
     drop(journal);
     for _ in 0..2 {
         assert_eq!(Journal::open(&path).unwrap().uploads(), [upload("2")]);
+    }
+}
+
+#[test]
+fn a_rename_is_known_until_it_is_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    let intent = |from: &str| RenameIntent {
+        from: Key::new(from),
+        to: Key::new("to"),
+        version: Some(ETag::new("e")),
+        headers: CopyHeaders::ContentType("text/plain".to_owned()),
+    };
+    for from in ["a", "d/"] {
+        let record = Record::Renaming(Box::new(intent(from)));
+        journal.append(record, Durable::No).unwrap();
+    }
+    let from = Key::new("d/");
+    journal
+        .append(Record::Renamed { from }, Durable::No)
+        .unwrap();
+    drop(journal);
+    for _ in 0..2 {
+        assert_eq!(Journal::open(&path).unwrap().renames(), [intent("a")]);
     }
 }
 

@@ -49,9 +49,8 @@ impl Backlog {
 }
 
 impl Ops {
-    /// Uploads what is queued and deletes what is doomed, as long as the run time lasts.
+    /// Uploads what is queued, as long as the run time lasts.
     pub async fn upload_in_background(self: Arc<Self>, mut queued: Queued) {
-        tokio::spawn(self.store.clone().run());
         while let Some(file) = queued.0.recv().await {
             let ops = self.clone();
             tokio::spawn(async move {

@@ -4,6 +4,7 @@ use super::Ops;
 use super::handles::HandleId;
 use super::writers::Thread;
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 
 impl Ops {
     /// Free for a handle that changed nothing, when nothing changed since the last
@@ -18,6 +19,8 @@ impl Ops {
         if !handle.writers.lock().may_include(closer) {
             return Ok(());
         }
-        self.persist(&handle.file).await
+        self.persist(&handle.file).await?;
+        failpoint::at(Point::FlushDone);
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use super::Ops;
 use super::handles::HandleId;
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 
 impl Ops {
     /// Errors: `BadHandle`, the upload's.
@@ -11,7 +12,10 @@ impl Ops {
         if !handle.file.needs_upload() {
             return Ok(());
         }
-        self.persist(&handle.file).await
+        failpoint::at(Point::FsyncBegins);
+        self.persist(&handle.file).await?;
+        failpoint::at(Point::FsyncDone);
+        Ok(())
     }
 
     /// Names are in the store when the call that made them returns, or in the journal.

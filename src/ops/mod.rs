@@ -40,6 +40,7 @@ mod store_attributes;
 mod symlink;
 mod take_over;
 mod tuning;
+mod unfinished;
 mod unlink;
 mod upload;
 mod write;
@@ -63,6 +64,7 @@ pub use rename::RenameMode;
 pub use setattr::{AttrChange, TimeChange};
 pub use statfs::FsStats;
 pub use tuning::{Opener, Tuning, Waiting};
+pub use unfinished::Finished;
 pub use write::Privileges;
 pub use writers::Thread;
 pub use xattr::XattrMode;
@@ -72,7 +74,7 @@ use crate::handover::Ledger;
 use crate::namespace::Namespace;
 use crate::read_path::Reader;
 use crate::store::Deferred;
-use crate::write_path::{Copier, Spool, Uploader};
+use crate::write_path::{Copier, Durable, Spool, Uploader};
 
 use background::Backlog;
 use handles::Handles;
@@ -103,6 +105,16 @@ pub enum Durability {
     S3,
     /// Once the local disk has the bytes; the upload follows.
     Disk,
+}
+
+impl Durability {
+    /// Whether what is told the journal must outlive a power loss.
+    fn durable(self) -> Durable {
+        match self {
+            Self::S3 => Durable::No,
+            Self::Disk => Durable::Yes,
+        }
+    }
 }
 
 /// What the operations need to know of the configuration.

@@ -8,7 +8,7 @@ use super::lookup::Entry;
 use super::opendir::{DirHandle, Snapshot};
 use crate::error::FsError;
 use crate::handover::Record;
-use crate::namespace::{Ino, Kind, StreamedEntry};
+use crate::namespace::{Ino, Kind, Pin, StreamedEntry};
 
 /// Most entries looked at for one answer: what fits the kernel's buffer is less.
 const BATCH_LIMIT: usize = 1024;
@@ -78,8 +78,12 @@ impl Ops {
             let last_batch = batch.is_empty();
             for (listed, index) in batch.into_iter().zip(at..) {
                 at = index + 1;
-                let Some(inode) = self.namespace.admit(&handle.dir, &listed) else {
-                    continue;
+                let inode = match self.admit(&handle.dir, &listed).await {
+                    Ok(Some(inode)) => inode,
+                    Ok(None) => continue,
+                    // The kernel asks again for what was not taken.
+                    Err(error) if taken == 0 => return Err(error),
+                    Err(_) => return Ok(()),
                 };
                 let (attr, validity) = self.attr(&inode);
                 let plain = plain(&listed, index, Some(inode.ino));
@@ -97,6 +101,21 @@ impl Ops {
             if taken > 0 || last_batch {
                 return Ok(());
             }
+        }
+    }
+
+    /// The inode behind a listed entry; none when the name is gone.
+    ///
+    /// One that is not in the table need not be: a file that was only here when the
+    /// listing was asked for is forgotten once it is uploaded.
+    async fn admit(&self, dir: &Pin, listed: &StreamedEntry) -> Result<Option<Pin>, FsError> {
+        if let Some(inode) = self.namespace.admit(dir, listed) {
+            return Ok(Some(inode));
+        }
+        match self.namespace.lookup(dir, &listed.name).await {
+            Ok(inode) => Ok(Some(inode)),
+            Err(FsError::NotFound) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

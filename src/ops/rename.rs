@@ -1,11 +1,13 @@
 //! rename: checks that files and directories share.
 
+use std::io;
 use std::time::SystemTime;
 
 use super::Ops;
 use super::attr::Attempt;
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name, Pin};
+use crate::write_path::{Durable, RenameIntent};
 
 /// What happens to a file that has the new name already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +106,16 @@ impl Ops {
             file.tell();
         }
         Ok(())
+    }
+
+    /// Notes a rename of what the store has before its first step.
+    pub(super) async fn begin_rename(&self, intent: RenameIntent) -> Result<(), FsError> {
+        let (desk, durable) = (self.desk.clone(), self.settings.durability.durable());
+        if durable == Durable::No {
+            return Ok(desk.spool.begin_rename(intent, durable)?);
+        }
+        let noted = tokio::task::spawn_blocking(move || desk.spool.begin_rename(intent, durable));
+        Ok(noted.await.map_err(io::Error::other)??)
     }
 
     /// Three renames by way of a name that nobody uses. S3 has no exchange: other

@@ -1,4 +1,9 @@
 //! Renaming a directory: every key under it is copied, then the old ones are deleted.
+//!
+//! Order that a crash may cut anywhere: the journal has the rename; the copies;
+//! the journal has the new places of stages, then what is to be deleted, then the
+//! end of the rename; the deletes. Until the end of the rename the next daemon
+//! does all of it again, as far as it is not done (`unfinished`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,19 +14,20 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::Ops;
 use super::rename::Place;
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{
-    DELETE_MANY_LIMIT, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
-    ListRequest, ListedObject, ObjectStore,
+    Doomed, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest,
+    ListedObject, ObjectStore,
 };
-use crate::write_path::CopyHeaders;
+use crate::write_path::{CopyHeaders, RenameIntent};
 
 /// Copies of one directory rename that run at once.
 const COPIES_AT_ONCE: usize = 16;
 
 /// New versions of the moved objects, by their old keys.
-type Moved = HashMap<Key, ObjectVersion>;
+pub(super) type Moved = HashMap<Key, ObjectVersion>;
 
 impl Ops {
     pub(super) async fn rename_dir(
@@ -41,34 +47,79 @@ impl Ops {
         let old_prefix = self.dir_prefix(from)?;
         let new_prefix = self.dir_prefix(to)?;
         let objects = self.objects_under(&old_prefix).await?;
-        let moved = self.copy_all(&objects, &old_prefix, &new_prefix).await?;
+        let intent = RenameIntent {
+            from: Key::new(old_prefix.as_str()),
+            to: Key::new(new_prefix.as_str()),
+            version: None,
+            headers: CopyHeaders::Same,
+        };
+        self.begin_rename(intent).await?;
+        failpoint::at(Point::RenameDirectoryNoted);
+        let moved = self.move_tree(from, to, source, &objects).await;
+        // Where it has failed, the application is told so.
+        self.desk.spool.end_rename(&Key::new(old_prefix.as_str()));
+        failpoint::at(Point::RenameDirectoryDoomed);
+        let moved = moved?;
+        if let Err(error) = self.delete_originals(&old_prefix, &objects).await {
+            self.namespace
+                .table()
+                .rename(source.ino, from.dir.ino, from.name)?;
+            self.note_stages_again().await;
+            return Err(error);
+        }
+        failpoint::at(Point::RenameDirectoryDeleted);
+        // The source's own marker, if it had one, stands in the place of the target's.
+        if target.is_some() && !moved.contains_key(&Key::new(old_prefix)) {
+            self.store.delete(Key::new(new_prefix)).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies what is below the directory and gives it its new place, in the
+    /// journal too; the originals are not seen any more.
+    async fn move_tree(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        objects: &[ListedObject],
+    ) -> Result<Moved, FsError> {
+        let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
+        let moved = self.copy_all(objects, &old_prefix, &new_prefix).await?;
+        failpoint::at(Point::RenameDirectoryCopied);
+        if !objects.is_empty() {
+            self.namespace.child_leaves(&from.dir, from.name).await?;
+        }
         // Readers go to the copies before the originals go.
         self.rebase_subtree(source, &old_prefix, &new_prefix, &moved);
-        if !objects.is_empty() {
-            self.namespace
-                .record(to.dir.ino, to.name, Some(Entry::Directory));
-            if let Err(error) = self.namespace.child_arrived(&to.dir).await {
-                tracing::warn!(%error, "the directory's marker stays beside its first entry");
-            }
-            self.namespace.child_leaves(&from.dir, from.name).await?;
-            self.delete_all(&old_prefix, &objects).await?;
-            self.namespace.record(from.dir.ino, from.name, None);
+        let table = self.namespace.table();
+        table.rename(source.ino, to.dir.ino, to.name)?;
+        self.note_stages_again().await;
+        failpoint::at(Point::RenameDirectoryStagesMoved);
+        if objects.is_empty() {
+            return Ok(moved);
         }
-        // The source's own marker, if it had one, stands in the place of the target's.
-        if let Some(target) = target
-            && !moved.contains_key(&Key::new(old_prefix.as_str()))
-        {
-            self.namespace.remove_marker(target).await?;
+        if let Err(error) = self.store.doom(&doomed_of(&old_prefix, objects)) {
+            table.rename(source.ino, from.dir.ino, from.name)?;
+            self.note_stages_again().await;
+            return Err(error.into());
         }
+        self.namespace.record(from.dir.ino, from.name, None);
         self.namespace
-            .table()
-            .rename(source.ino, to.dir.ino, to.name)?;
+            .record(to.dir.ino, to.name, Some(Entry::Directory));
+        if let Err(error) = self.namespace.child_arrived(&to.dir).await {
+            tracing::warn!(%error, "the directory's marker stays beside its first entry");
+        }
+        Ok(moved)
+    }
+
+    /// Tells the journal where every sealed stage belongs now.
+    async fn note_stages_again(&self) {
         for file in self.files.sealed() {
             if let Some((dir, name)) = self.namespace.table().place(file.inode.ino) {
                 self.note_again(&file, dir, &name).await;
             }
         }
-        Ok(())
     }
 
     fn dir_prefix(&self, place: &Place<'_>) -> Result<String, FsError> {
@@ -77,7 +128,7 @@ impl Ops {
     }
 
     /// Errors: `CrossDevice` when there are more than the limit: mv(1) then copies file by file.
-    async fn objects_under(&self, prefix: &str) -> Result<Vec<ListedObject>, FsError> {
+    pub(super) async fn objects_under(&self, prefix: &str) -> Result<Vec<ListedObject>, FsError> {
         let mut found: Vec<ListedObject> = Vec::new();
         let (mut token, mut progress) = (None, ListProgress::default());
         loop {
@@ -100,7 +151,7 @@ impl Ops {
         }
     }
 
-    async fn copy_all(
+    pub(super) async fn copy_all(
         &self,
         objects: &[ListedObject],
         old_prefix: &str,
@@ -118,6 +169,7 @@ impl Ops {
                     return Err(FsError::NameTooLong);
                 }
                 let version = self.copy_one(&object, &target).await?;
+                failpoint::at(Point::RenameDirectoryCopies);
                 Ok((object.key, version))
             })
             .buffer_unordered(COPIES_AT_ONCE)
@@ -146,21 +198,25 @@ impl Ops {
             .await
     }
 
-    /// Deletes the objects, and the directories that stores with directories of their own keep.
-    async fn delete_all(&self, prefix: &str, objects: &[ListedObject]) -> Result<(), FsError> {
-        let mut keys: Vec<Key> = objects.iter().map(|object| object.key.clone()).collect();
-        keys.extend(directories_of(prefix, objects));
-        for batch in keys.chunks(DELETE_MANY_LIMIT) {
-            let failed = self.store.delete_many(batch.to_vec()).await?;
-            if let Some((_, error)) = failed.into_iter().next() {
-                return Err(error.into());
-            }
-        }
-        Ok(())
+    /// Errors: why originals cannot be deleted.
+    async fn delete_originals(
+        &self,
+        prefix: &str,
+        objects: &[ListedObject],
+    ) -> Result<(), FsError> {
+        let doomed = doomed_of(prefix, objects).into_iter();
+        let keys: Vec<Key> = doomed.map(|doomed| doomed.key).collect();
+        Ok(self.store.delete_doomed_now(&keys).await?)
     }
 
     /// Inodes under the directory stand for the copies from now on.
-    fn rebase_subtree(&self, dir: &Pin, old_prefix: &str, new_prefix: &str, moved: &Moved) {
+    pub(super) fn rebase_subtree(
+        &self,
+        dir: &Pin,
+        old_prefix: &str,
+        new_prefix: &str,
+        moved: &Moved,
+    ) {
         dir.state().dir.forget_listing();
         for (name, child) in self.namespace.table().children(dir.ino) {
             let old_key = format!("{old_prefix}{}", name.as_str());
@@ -183,7 +239,7 @@ impl Ops {
         }
     }
 
-    fn rebase_file(&self, ino: Ino, inode: &Pin, key: Key, version: &ObjectVersion) {
+    pub(super) fn rebase_file(&self, ino: Ino, inode: &Pin, key: Key, version: &ObjectVersion) {
         {
             let mut state = inode.state();
             state.remote = Some(version.clone());
@@ -200,6 +256,23 @@ impl Ops {
             }));
         }
     }
+}
+
+/// What goes with the objects of a directory: also the directories that stores
+/// with directories of their own keep.
+pub(super) fn doomed_of(prefix: &str, objects: &[ListedObject]) -> Vec<Doomed> {
+    if objects.is_empty() {
+        return Vec::new();
+    }
+    let listed = objects.iter().map(|object| Doomed {
+        key: object.key.clone(),
+        etag: Some(object.etag.clone()),
+    });
+    let keys: BTreeSet<&Key> = objects.iter().map(|object| &object.key).collect();
+    let directories = directories_of(prefix, objects).into_iter();
+    let directories = directories.filter(|key| !keys.contains(key));
+    let directories = directories.map(|key| Doomed { key, etag: None });
+    listed.chain(directories).collect()
 }
 
 /// Markers of every directory from `prefix` down that has objects, the deepest first.

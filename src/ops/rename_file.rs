@@ -7,10 +7,11 @@ use super::open_file::OpenFile;
 use super::rename::Place;
 use super::upload::renamed_content_type;
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Entry, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::Key;
-use crate::write_path::{CopyHeaders, CopyTask};
+use crate::write_path::{CopyHeaders, CopyTask, RenameIntent};
 
 impl Ops {
     pub(super) async fn rename_file(
@@ -39,6 +40,7 @@ impl Ops {
         if let Some(file) = &source_file {
             self.upload_edits(file).await?;
         }
+        failpoint::at(Point::RenameFileBegins);
         let rests = source_file
             .as_ref()
             .is_none_or(|file| file.rests_on_object());
@@ -65,6 +67,7 @@ impl Ops {
         self.namespace
             .table()
             .rename(source.ino, to.dir.ino, to.name)?;
+        failpoint::at(Point::RenameFileDone);
         Ok(())
     }
 
@@ -107,6 +110,7 @@ impl Ops {
             self.delete_object(old_key, None).await?;
         }
         self.note_again(file, to.dir.ino, to.name).await;
+        failpoint::at(Point::RenameStageMoved);
         Ok(())
     }
 
@@ -132,10 +136,49 @@ impl Ops {
             (None, Some(content_type)) => CopyHeaders::ContentType(content_type),
             (Some(_) | None, _) => CopyHeaders::Same,
         };
-        let old_etag = version.etag.clone();
+        let intent = RenameIntent {
+            from: old_key.clone(),
+            to: new_key.clone(),
+            version: Some(version.etag.clone()),
+            headers,
+        };
+        self.begin_rename(intent.clone()).await?;
+        failpoint::at(Point::RenameFileNoted);
+        let outcome = self.copy_and_delete(from, to, (file, target), &intent, version);
+        let outcome = outcome.await;
+        // Where it has failed, the application is told so.
+        self.desk.spool.end_rename(&old_key);
+        let moved = outcome?;
+        self.namespace.record(from.dir.ino, from.name, None);
+        let mut state = source.state();
+        state.checked_at = Some(tokio::time::Instant::now());
+        // Bytes and times of the file are what they were.
+        state.time_assumed = true;
+        if let Some(attributes) = attributes {
+            state.remote = Some(moved);
+            state.settle(attributes);
+        } else if let Some(old) = state.remote.replace(moved) {
+            let mtime = state.overrides.mtime.unwrap_or(old.last_modified);
+            state.overrides.mtime = Some(mtime);
+        }
+        Ok(())
+    }
+
+    /// The steps of a rename in the store, each safe to be the last one before a crash.
+    async fn copy_and_delete(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        (file, target): (Option<&OpenFile>, Option<&OpenFile>),
+        intent: &RenameIntent,
+        version: ObjectVersion,
+    ) -> Result<ObjectVersion, FsError> {
+        let (old_key, new_key) = (intent.from.clone(), intent.to.clone());
+        let headers = intent.headers.clone();
         let moved = self
             .copy_version(&old_key, &new_key, headers, version)
             .await?;
+        failpoint::at(Point::RenameFileCopied);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
         if let Err(error) = self.namespace.child_arrived(&to.dir).await {
@@ -156,20 +199,9 @@ impl Ops {
             target.orphan();
         }
         self.namespace.child_leaves(&from.dir, from.name).await?;
-        self.delete_object(old_key, Some(old_etag)).await?;
-        self.namespace.record(from.dir.ino, from.name, None);
-        let mut state = source.state();
-        state.checked_at = Some(tokio::time::Instant::now());
-        // Bytes and times of the file are what they were.
-        state.time_assumed = true;
-        if let Some(attributes) = attributes {
-            state.remote = Some(moved);
-            state.settle(attributes);
-        } else if let Some(old) = state.remote.replace(moved) {
-            let mtime = state.overrides.mtime.unwrap_or(old.last_modified);
-            state.overrides.mtime = Some(mtime);
-        }
-        Ok(())
+        self.delete_object(old_key, intent.version.clone()).await?;
+        failpoint::at(Point::RenameFileDeleted);
+        Ok(moved)
     }
 
     /// What is to be stored with a file under its new name, where attributes are stored.

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::Ops;
 use super::attr::Attempt;
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 use crate::namespace::{Ino, Kind, Name, Pin};
 
 impl Ops {
@@ -38,6 +39,7 @@ impl Ops {
         if let Some(file) = open.as_ref().filter(|file| file.has_handles()) {
             self.hydrate(file).await?;
         }
+        failpoint::at(Point::UnlinkBegins);
         let maybe_stored = open.as_ref().is_some_and(|file| file.hides_object());
         if maybe_stored {
             self.late_requests_landed().await;
@@ -52,6 +54,7 @@ impl Ops {
                 .await?;
             self.namespace.record(parent.ino, name, None);
         }
+        failpoint::at(Point::UnlinkDeleted);
         if let Some(file) = &open {
             file.orphan();
         }

@@ -8,6 +8,7 @@ use super::content::{Sealed, SealedSource, fetch};
 use super::open_file::OpenFile;
 use super::{Durability, Ops};
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Ino, Name, ObjectVersion};
 use crate::read_path::ObjectId;
 use crate::store::ObjectHeaders;
@@ -60,6 +61,7 @@ impl Ops {
             }
         }
         if let Some(moot) = moot {
+            failpoint::at(Point::SealMootLeft);
             self.desk.spool.discard(moot.stage.file());
         }
         Ok(())
@@ -127,12 +129,15 @@ impl Ops {
         let sealed = &self.complete(file, sealed).await?;
         let (object, headers) = self.send(file, sealed, earlier).await?;
         self.record_object(file, &object, headers);
+        failpoint::at(Point::PublishRecorded);
         if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
             let _turn = file.seal_turn.lock().await;
             self.note(file, &over).await?;
         }
+        failpoint::at(Point::PublishUploaded);
         self.desk.spool.discard(sealed.stage.file());
         self.announce(file).await;
+        failpoint::at(Point::PublishDiscarded);
         Ok(())
     }
 
@@ -164,6 +169,7 @@ impl Ops {
         match file.complete(sealed, &below) {
             Ok(whole) => {
                 self.note(file, &whole).await?;
+                failpoint::at(Point::UploadCompleted);
                 Ok(whole)
             }
             Err(FsError::NoSpace) => Ok(sealed.clone()),

@@ -4,6 +4,7 @@ use super::Ops;
 use super::attr::Caller;
 use super::handles::HandleId;
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 
 /// Whether a file that runs as its owner goes on to, now that it is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,9 @@ impl Ops {
         if privileges == Privileges::Drop {
             self.drop_privileges(&handle.file.inode, caller);
         }
-        handle.file.write(offset, data)
+        failpoint::at(Point::WriteBegins);
+        handle.file.write(offset, data)?;
+        failpoint::at(Point::WriteStaged);
+        Ok(())
     }
 }

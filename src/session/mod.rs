@@ -83,7 +83,8 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let (heritage, device) = heritage.open(&config)?;
     let ledger = heritage.ledger.clone();
     let earlier = heritage.told.session.clone();
-    let (ops, queued) = startup::compose(&config, &connected, invalidations, heritage)?;
+    let composing = startup::compose(&config, &connected, invalidations, heritage);
+    let (ops, queued) = runtime.block_on(composing)?;
     let ops = Arc::new(ops);
     // Before there is a mount: one that appears has somebody who takes it away.
     let stop = {

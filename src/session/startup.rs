@@ -133,7 +133,7 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
 }
 
 /// The file system over a checked store, and the uploads that it has in the background.
-pub fn compose(
+pub async fn compose(
     config: &Config,
     connected: &Connected,
     invalidations: Invalidations,
@@ -150,7 +150,7 @@ pub fn compose(
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
     let limit = config.spool_limit_bytes;
-    let (spool, left) = Spool::go_on(lock, limit, ledger.clone(), &told)?;
+    let (spool, mut left) = Spool::go_on(lock, limit, ledger.clone(), &told)?;
     spool.note_mount(&MountNote {
         bucket: config.bucket.clone(),
         prefix: config.prefix.clone(),
@@ -194,8 +194,12 @@ pub fn compose(
             .as_ref()
             .map_or_else(SystemTime::now, |session| session.mounted_at),
     };
+    tokio::spawn(parts.store.clone().run());
     let (ops, queued) = Ops::new(parts, ops_settings(config));
+    let finished = ops.finish_renames(&mut left.sealed).await;
+    let finished = finished.context("a rename that an earlier mediafs began is not finished: mount again once S3 can be reached")?;
     ops.take_over(&told, left);
+    ops.take_finished(finished);
     Ok((ops, queued))
 }
 

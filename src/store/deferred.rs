@@ -1,6 +1,8 @@
 //! Deletes that nobody waits for: gathered, sent in bulk, and until then the
 //! objects are not seen any more. Multipart uploads that a crash left are aborted.
 
+mod bulk;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -112,10 +114,8 @@ impl Deferred {
             etag,
             since: Some(Instant::now()),
         };
-        let mut waiting = self.doomed.lock();
-        waiting.insert(key, doom);
-        self.waiting.send_replace(waiting.len());
-        drop(waiting);
+        self.doomed.lock().insert(key, doom);
+        self.tell_waiting();
         self.wake.notify_one();
         Ok(())
     }
@@ -199,6 +199,8 @@ impl Deferred {
         });
         let mut keys: Vec<Key> = young.into_iter().map(|(key, _)| key).collect();
         keys.extend(self.still_there(old).await?);
+        // What lies in a directory before the directory, where a store has such.
+        keys.sort_unstable_by(|a, b| b.cmp(a));
         let chunks: Vec<Vec<Key>> = keys
             .chunks(DELETE_MANY_LIMIT)
             .map(<[Key]>::to_vec)
@@ -250,15 +252,6 @@ impl Deferred {
             }
         }
         Ok(still)
-    }
-
-    fn settle_keys(&self, keys: &[Key]) {
-        self.log.settled(keys);
-        let mut doomed = self.doomed.lock();
-        for key in keys {
-            doomed.remove(key);
-        }
-        self.waiting.send_replace(doomed.len());
     }
 
     fn is_doomed(&self, key: &Key) -> bool {
@@ -342,8 +335,13 @@ impl ObjectStore for Deferred {
         let counts = |rest: &str| short || (folds && rest.contains('/'));
         self.wait_below(StoreOp::List, &request.prefix, counts)
             .await?;
+        // An object that goes while the listing is under way is in the answer, and
+        // is not doomed any more when that comes.
+        let going = self.doomed_below(&request.prefix);
         let mut answer = self.store.list(request).await?;
-        answer.objects.retain(|object| !self.is_doomed(&object.key));
+        answer
+            .objects
+            .retain(|object| !going.contains(&object.key) && !self.is_doomed(&object.key));
         Ok(answer)
     }
 

@@ -19,6 +19,8 @@ pub enum Fault {
     Wish(StoreErrorKind, Option<Duration>),
     /// It was done, but its answer is lost.
     After(StoreErrorKind),
+    /// It was done, and its answer comes so much later.
+    Late(Duration),
     /// No answer ever comes.
     Stall,
 }
@@ -77,6 +79,11 @@ impl Faulty {
             Some(Fault::After(kind)) => {
                 request.await?;
                 Err(fail(kind))
+            }
+            Some(Fault::Late(delay)) => {
+                let answer = request.await;
+                tokio::time::sleep(delay).await;
+                answer
             }
             Some(Fault::Stall) => pending().await,
         }

@@ -90,6 +90,18 @@ pub struct PutAnswer {
     pub etag: ETag,
 }
 
+/// What is stored with a copy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CopyHeaders {
+    /// The source's.
+    #[default]
+    Same,
+    /// The source's, but for the content type.
+    ContentType(String),
+    /// These alone.
+    Replace(ObjectHeaders),
+}
+
 #[derive(Debug, Clone)]
 pub struct CopyRequest {
     pub source: Key,

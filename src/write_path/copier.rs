@@ -6,9 +6,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::FsError;
 use crate::store::{
-    COPY_LIMIT_BYTES, CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest,
-    ETag, HeadRequest, Key, ObjectHeaders, ObjectStore, PART_COUNT_LIMIT, PART_MIN_BYTES,
-    PartNumber, UploadId, UploadPartCopyRequest, WriteCondition,
+    COPY_LIMIT_BYTES, CompleteMultipartRequest, CompletedPart, CopyHeaders, CopyRequest,
+    CreateMultipartRequest, ETag, HeadRequest, Key, ObjectHeaders, ObjectStore, PART_COUNT_LIMIT,
+    PART_MIN_BYTES, PartNumber, UploadId, UploadPartCopyRequest, WriteCondition,
 };
 
 /// Parts of one copy that are under way at once; no bytes pass through here.
@@ -44,17 +44,6 @@ pub struct CopyTask {
     pub size_bytes: u64,
     pub target: Key,
     pub headers: CopyHeaders,
-}
-
-/// What is stored with the copy.
-#[derive(Debug, Clone)]
-pub enum CopyHeaders {
-    /// The source's.
-    Same,
-    /// The source's, but for the content type.
-    ContentType(String),
-    /// These alone.
-    Replace(ObjectHeaders),
 }
 
 /// Copies objects with all that is stored with them.

@@ -16,8 +16,9 @@ mod stage;
 mod stage_file;
 mod uploader;
 
-pub use crate::journal::{Durable, SealedBase, SealedStage, StageId};
-pub use copier::{Copier, CopyHeaders, CopyPartSize, CopyTask};
+pub use crate::journal::{Durable, RenameIntent, SealedBase, SealedStage, StageId};
+pub use crate::store::CopyHeaders;
+pub use copier::{Copier, CopyPartSize, CopyTask};
 pub use inspect::{Entry, EntryState, MountNote, SpoolView};
 pub use lost_found::{LostReason, Remnant};
 pub use parts::{PartSize, StoredRange};

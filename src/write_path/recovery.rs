@@ -135,8 +135,11 @@ fn in_order(sealed: Vec<SealedStage>) -> (Vec<SealedStage>, Vec<SealedStage>) {
     for top in tops.into_values() {
         let mut chain = Vec::new();
         let mut next = Some(top);
-        while let Some(it) = next.and_then(|id| all.remove(&id)) {
+        let mut key = None;
+        while let Some(mut it) = next.and_then(|id| all.remove(&id)) {
             next = below(&it);
+            // A rename was telling the new place of one stage after the other.
+            it.key = key.get_or_insert_with(|| it.key.clone()).clone();
             chain.push(it);
         }
         wanted.extend(chain.into_iter().rev());
@@ -162,6 +165,17 @@ mod tests {
             completing: None,
             base,
         }
+    }
+
+    #[test]
+    fn a_stage_goes_where_the_one_over_it_goes_though_a_kill_cut_the_telling() {
+        // Of a rename from `old` to `new` the journal knows only the first half.
+        let first = sealed(1, "new", SealedBase::Empty);
+        let over = sealed(2, "old", SealedBase::Stage(StageId(1)));
+        let (wanted, obsolete) = in_order(vec![over, first]);
+        let places = wanted.iter().map(|it| (it.stage.0, it.key.as_str()));
+        assert_eq!(places.collect::<Vec<_>>(), [(1, "old"), (2, "old")]);
+        assert!(obsolete.is_empty());
     }
 
     #[test]

@@ -24,9 +24,10 @@ use super::lost_found::{LostFound, Remnant};
 use super::room::Room;
 use super::stage::Stage;
 use super::stage_file::StageFile;
+use crate::failpoint::{self, Point};
 use crate::handover::{self, Ledger, Told};
 use crate::journal::{
-    BlockSum, Durable, Journal, LogError, Record, SealedStage, StageId, sync_dir,
+    BlockSum, Durable, Journal, LogError, Record, RenameIntent, SealedStage, StageId, sync_dir,
 };
 use crate::private::{self, NotPrivate};
 use crate::store::{ETag, Key};
@@ -218,18 +219,39 @@ impl Spool {
     pub fn seal(&self, file: &StageFile, sealed: SealedStage, durable: Durable) -> io::Result<()> {
         if durable == Durable::Yes {
             file.sync()?;
+            failpoint::at(Point::SealStageSynced);
             sync_dir(&self.stage_dir)?;
+            failpoint::at(Point::SealDirectorySynced);
         }
         self.journal
-            .append(Record::Sealed(Box::new(sealed)), durable)
+            .append(Record::Sealed(Box::new(sealed)), durable)?;
+        failpoint::at(Point::SealJournaled);
+        Ok(())
     }
 
     /// Notes which version an upload is about to make of a stage, in case its answer is lost.
+    ///
+    /// Outlives a power loss: where it is an edit, the version that it was an edit of
+    /// goes, and the bytes alone do not tell any more that the new one is ours.
     pub fn completing(&self, file: &StageFile, etag: ETag) {
         let stage = file.id();
         let record = Record::Completing { stage, etag };
-        if let Err(error) = self.journal.append(record, Durable::No) {
+        if let Err(error) = self.journal.append(record, Durable::Yes) {
             tracing::warn!(%stage, %error, "after a crash now nobody would know this upload for ours");
+        }
+    }
+
+    /// Notes a rename before its first step. Errors: the disk's; it must not begin then.
+    pub fn begin_rename(&self, intent: RenameIntent, durable: Durable) -> io::Result<()> {
+        self.journal
+            .append(Record::Renaming(Box::new(intent)), durable)
+    }
+
+    /// A rename is finished, or given up.
+    pub fn end_rename(&self, from: &Key) {
+        let from = from.clone();
+        if let Err(error) = self.journal.append(Record::Renamed { from }, Durable::No) {
+            tracing::warn!(%error, "the next mount looks whether a rename is finished");
         }
     }
 
@@ -243,6 +265,7 @@ impl Spool {
         if let Err(error) = fs::remove_file(file.path()) {
             tracing::warn!(path = %file.path().display(), %error, "stage not removed");
         }
+        failpoint::at(Point::PublishStageRemoved);
         self.done(file.id());
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::copier::CopyPartSize;
 use super::parts::{Part, PartSize, StoredRange, plan_parts};
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 use crate::store::{
     CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, GetRequest, HeadRequest,
     Key, ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreError, StoreErrorKind, StoreOp,
@@ -266,7 +267,10 @@ impl Uploader {
                 headers: target.headers.clone(),
                 condition: target.condition.clone(),
             };
-            return Ok(self.store.put(request).await?.etag);
+            failpoint::at(Point::PutBegins);
+            let etag = self.store.put(request).await?.etag;
+            failpoint::at(Point::PutAnswered);
+            return Ok(etag);
         }
         let part_bytes = self.part_size.for_len(target.len)?;
         let create = CreateMultipartRequest {
@@ -274,6 +278,7 @@ impl Uploader {
             headers: target.headers.clone(),
         };
         let upload = self.store.create_multipart(create).await?;
+        failpoint::at(Point::PartsBegin);
         let outcome = self.upload_parts(target, source, &upload, part_bytes).await;
         if outcome.is_err()
             && let Err(error) = self.store.abort_multipart(target.key.clone(), upload).await
@@ -307,7 +312,10 @@ impl Uploader {
         if let Some(version) = request.expected_etag() {
             source.completes_as(version);
         }
-        Ok(self.store.complete_multipart(request).await?.etag)
+        failpoint::at(Point::CompleteBegins);
+        let etag = self.store.complete_multipart(request).await?.etag;
+        failpoint::at(Point::CompleteAnswered);
+        Ok(etag)
     }
 
     async fn upload_part(
@@ -320,7 +328,8 @@ impl Uploader {
     ) -> Result<CompletedPart, FsError> {
         let number = PartNumber::new(number).ok_or(FsError::TooLarge)?;
         let (key, upload) = (target.key.clone(), upload.clone());
-        match part {
+        failpoint::at(Point::PartBegins);
+        let done = match part {
             Part::Send(range) => {
                 let _memory = self.reserve(range.end - range.start).await;
                 let request = UploadPartRequest {
@@ -329,7 +338,7 @@ impl Uploader {
                     number,
                     body: source.read(range).await?,
                 };
-                Ok(self.store.upload_part(request).await?)
+                self.store.upload_part(request).await?
             }
             Part::Copy(stored) => {
                 let request = UploadPartCopyRequest {
@@ -340,9 +349,11 @@ impl Uploader {
                     upload,
                     number,
                 };
-                Ok(self.store.upload_part_copy(request).await?)
+                self.store.upload_part_copy(request).await?
             }
-        }
+        };
+        failpoint::at(Point::PartAnswered);
+        Ok(done)
     }
 
     async fn reserve(&self, bytes: u64) -> Option<tokio::sync::SemaphorePermit<'_>> {

@@ -219,6 +219,28 @@ impl Client {
         self.runtime.block_on(request.send()).unwrap();
     }
 
+    /// Keys of multipart uploads that were neither completed nor aborted and have parts.
+    #[track_caller]
+    pub fn unfinished_parts(&self, bucket: &str) -> Vec<String> {
+        let request = self.s3.list_multipart_uploads().bucket(bucket).send();
+        let answer = self.runtime.block_on(request).unwrap();
+        let mut found = Vec::new();
+        for upload in answer.uploads() {
+            let request = self
+                .s3
+                .list_parts()
+                .bucket(bucket)
+                .set_key(upload.key.clone())
+                .set_upload_id(upload.upload_id.clone());
+            // One that is aborted meanwhile has none.
+            let parts = self.runtime.block_on(request.send());
+            if parts.is_ok_and(|answer| !answer.parts().is_empty()) {
+                found.extend(upload.key.clone());
+            }
+        }
+        found
+    }
+
     /// Keys of multipart uploads that were begun and neither completed nor aborted.
     #[track_caller]
     pub fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! The daemon's binary, mounted for one test.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -107,8 +108,24 @@ impl Mount {
         wait_until(SETTLED_WITHIN, what, || holds(&self.keys()));
     }
 
+    /// Starts the daemon from now on with another value of a variable, or without it.
+    pub fn change_env(&mut self, name: &str, value: Option<&str>) {
+        self.plan.as_mut().unwrap().change_env(name, value);
+    }
+
+    /// Starts the daemon from now on with another value of an option.
+    pub fn change_arg(&mut self, option: &str, value: impl Into<OsString>) {
+        self.plan.as_mut().unwrap().change_arg(option, value.into());
+    }
+
     #[track_caller]
     pub(super) fn start(&mut self) {
+        assert!(self.try_start(), "mediafs has ended\n{}", self.log());
+    }
+
+    /// Starts the daemon, which may die before it serves; whether it serves.
+    #[track_caller]
+    pub fn try_start(&mut self) -> bool {
         let plan = self.plan();
         let mut command = dies_with_parent("TERM", plan.program());
         if let Some(uid) = plan.uid {
@@ -132,15 +149,16 @@ impl Mount {
         let child = command.spawn().unwrap();
         self.watchdog = Some(watch(&child, &self.root, self.plan().watchdog));
         self.child = Some(child);
-        self.wait_until_served();
+        self.wait_until_served()
     }
 
     #[track_caller]
-    fn wait_until_served(&mut self) {
+    fn wait_until_served(&mut self) -> bool {
         let started = Instant::now();
         while !is_mounted(&self.root) {
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "mediafs ended: {ended:?}\n{}", self.log());
+            if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
+                return false;
+            }
             assert!(
                 started.elapsed() < MOUNTED_WITHIN,
                 "not mounted\n{}",
@@ -149,9 +167,10 @@ impl Mount {
             std::thread::sleep(Duration::from_millis(20));
         }
         if self.plan().uid.is_none() {
-            std::fs::read_dir(&self.root).unwrap();
-            rustix::fs::statvfs(&self.root).unwrap();
+            let answers = std::fs::read_dir(&self.root).is_ok();
+            return answers && rustix::fs::statvfs(&self.root).is_ok();
         }
+        true
     }
 
     /// Ends the daemon with SIGTERM, which must drain, unmount and exit with 0.

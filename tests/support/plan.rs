@@ -117,6 +117,19 @@ impl MountBuilder {
         self
     }
 
+    /// Starts the daemon from now on with another value of a variable, or without it.
+    pub(super) fn change_env(&mut self, name: &str, value: Option<&str>) {
+        self.env.retain(|(known, _)| known != name);
+        let set = value.map(|value| (name.into(), value.into()));
+        self.env.extend(set);
+    }
+
+    /// Starts the daemon from now on with another value of an option.
+    pub(super) fn change_arg(&mut self, option: &str, value: OsString) {
+        let at = self.args.iter().position(|arg| arg == option).unwrap();
+        self.args[at + 1] = value;
+    }
+
     pub fn bucket(mut self, bucket: &str) -> Self {
         self.bucket = bucket.to_owned();
         self

@@ -1,0 +1,128 @@
+//! Places where a crash test has the daemon killed, one at each boundary between
+//! two steps that a crash may come between.
+//!
+//! Only with the feature `failpoints`, which builds for operators do not have:
+//! there they are nothing. `FAILPOINTS=put_answered=2*off->return`, as the crate
+//! `fail` reads it, kills the daemon the third time that it comes to this place.
+
+/// Makes the enum, the list of all and their names from one list.
+macro_rules! points {
+    ($($(#[$doc:meta])* $point:ident = $name:literal,)*) => {
+        /// A place between two steps.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Point {
+            $($(#[$doc])* $point,)*
+        }
+
+        impl Point {
+            pub const ALL: &[Self] = &[$(Self::$point,)*];
+
+            /// As `FAILPOINTS` has it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$point => $name,)*
+                }
+            }
+        }
+    };
+}
+
+points! {
+    /// write(2) came, its bytes are not in the stage.
+    WriteBegins = "write_begins",
+    /// The bytes are in the stage; write(2) is not answered.
+    WriteStaged = "write_staged",
+    FsyncBegins = "fsync_begins",
+    /// fsync(2) is done and not answered.
+    FsyncDone = "fsync_done",
+    /// close(2) is done and not answered.
+    FlushDone = "flush_done",
+    /// With durability on the disk: the stage's bytes are.
+    SealStageSynced = "seal_stage_synced",
+    /// Its directory entry too.
+    SealDirectorySynced = "seal_directory_synced",
+    /// And the journal's record.
+    SealJournaled = "seal_journaled",
+    /// A stage that the sealed one takes up is not discarded yet.
+    SealMootLeft = "seal_moot_left",
+    /// An edit is whole in the spool: what it was an edit of is not needed any more.
+    UploadCompleted = "upload_completed",
+    PutBegins = "put_begins",
+    PutAnswered = "put_answered",
+    /// A multipart upload was created and has no part.
+    PartsBegin = "parts_begin",
+    PartBegins = "part_begins",
+    PartAnswered = "part_answered",
+    CompleteBegins = "complete_begins",
+    CompleteAnswered = "complete_answered",
+    /// The namespace has the new object, the open file has not.
+    PublishRecorded = "publish_recorded",
+    /// The open file has it too; the stage is there.
+    PublishUploaded = "publish_uploaded",
+    /// The stage's file is gone, the journal does not know.
+    PublishStageRemoved = "publish_stage_removed",
+    /// The journal knows; the directory has its marker.
+    PublishDiscarded = "publish_discarded",
+    RenameFileBegins = "rename_file_begins",
+    /// The journal knows what is to be renamed.
+    RenameFileNoted = "rename_file_noted",
+    RenameFileCopied = "rename_file_copied",
+    /// What only the spool has stands under its new name in the journal.
+    RenameStageMoved = "rename_stage_moved",
+    RenameFileDeleted = "rename_file_deleted",
+    /// The inode has its new name; rename(2) is not answered.
+    RenameFileDone = "rename_file_done",
+    /// The journal knows what is to be renamed.
+    RenameDirectoryNoted = "rename_directory_noted",
+    /// One more object is copied.
+    RenameDirectoryCopies = "rename_directory_copies",
+    RenameDirectoryCopied = "rename_directory_copied",
+    /// Stages that lie below have their new places.
+    RenameDirectoryStagesMoved = "rename_directory_stages_moved",
+    /// One more object is in the journal as to be deleted.
+    RenameDirectoryDooms = "rename_directory_dooms",
+    /// The journal has all of them and knows no rename any more.
+    RenameDirectoryDoomed = "rename_directory_doomed",
+    RenameDirectoryDeleted = "rename_directory_deleted",
+    UnlinkBegins = "unlink_begins",
+    UnlinkDeleted = "unlink_deleted",
+    JournalAppendBegins = "journal_append_begins",
+    JournalWritten = "journal_written",
+    JournalSynced = "journal_synced",
+    /// The journal is written anew, beside the old one.
+    CompactWritten = "compact_written",
+    CompactSynced = "compact_synced",
+    CompactRenamed = "compact_renamed",
+}
+
+/// Reads `FAILPOINTS`. To be called once, before threads begin.
+#[cfg(feature = "failpoints")]
+pub fn arm() {
+    // They stay as they are until the process ends.
+    std::mem::forget(fail::FailScenario::setup());
+}
+
+/// Without the feature nothing can be armed.
+#[cfg(not(feature = "failpoints"))]
+pub fn arm() {}
+
+/// Dies here as by `kill -9`, where the point is armed and its time has come.
+#[cfg(feature = "failpoints")]
+pub fn at(point: Point) {
+    fail::fail_point!(point.name(), |_| die());
+}
+
+/// Without the feature this is nothing.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn at(_: Point) {}
+
+#[cfg(feature = "failpoints")]
+fn die() {
+    use rustix::process::{Signal, getpid, kill_process};
+    let killed = kill_process(getpid(), Signal::KILL);
+    // The signal ends every thread, this one too.
+    while killed.is_ok() {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,273 @@
+//! Many deletes that somebody waits for, noted all together before the first.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use tokio::time::Instant;
+
+use super::{Deferred, Doom, Doomed};
+use crate::failpoint::{self, Point};
+use crate::store::{DELETE_MANY_LIMIT, Key, StoreError};
+
+impl Deferred {
+    /// Notes objects as to be deleted: from now on they are not seen any more,
+    /// and the next daemon deletes them if this one does not.
+    ///
+    /// Errors: the log's; none of them is to be deleted then.
+    pub fn doom(&self, doomed: &[Doomed]) -> io::Result<()> {
+        for (count, one) in doomed.iter().enumerate() {
+            if let Err(error) = self.log.doomed(one) {
+                let noted = doomed.iter().take(count);
+                let noted: Vec<Key> = noted.map(|one| one.key.clone()).collect();
+                self.log.settled(&noted);
+                return Err(error);
+            }
+            failpoint::at(Point::RenameDirectoryDooms);
+        }
+        let since = Some(Instant::now());
+        {
+            let mut waiting = self.doomed.lock();
+            for Doomed { key, etag } in doomed.iter().cloned() {
+                waiting.insert(key, Doom { etag, since });
+            }
+        }
+        self.tell_waiting();
+        Ok(())
+    }
+
+    /// Deletes doomed objects; those for which the store cannot be reached are
+    /// left to be deleted soon.
+    ///
+    /// Errors: why objects cannot be deleted, which are seen again.
+    pub async fn delete_doomed_now(&self, keys: &[Key]) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        for chunk in keys.chunks(DELETE_MANY_LIMIT) {
+            let failed = match self.store.delete_many(chunk.to_vec()).await {
+                Ok(failed) => failed,
+                Err(error) if error.kind.is_transient() => {
+                    tracing::warn!(%error, "objects not deleted yet: soon");
+                    continue;
+                }
+                Err(error) => chunk
+                    .iter()
+                    .map(|key| (key.clone(), error.clone()))
+                    .collect(),
+            };
+            let mut settled = chunk.to_vec();
+            for (key, error) in failed {
+                if error.kind.is_transient() {
+                    settled.retain(|other| *other != key);
+                } else {
+                    outcome = Err(error);
+                }
+            }
+            self.settle_keys(&settled);
+        }
+        self.delete_soon();
+        outcome
+    }
+
+    pub(super) fn settle_keys(&self, keys: &[Key]) {
+        self.log.settled(keys);
+        {
+            let mut doomed = self.doomed.lock();
+            for key in keys {
+                doomed.remove(key);
+            }
+        }
+        self.tell_waiting();
+    }
+
+    pub(super) fn doomed_below(&self, prefix: &str) -> BTreeSet<Key> {
+        let doomed = self.doomed.lock();
+        let below = doomed.range(Key::new(prefix)..).map(|(key, _)| key);
+        below
+            .take_while(|key| key.as_str().starts_with(prefix))
+            .cloned()
+            .collect()
+    }
+
+    /// Lock order: the channel's own, then `doomed`, as who waits takes them.
+    pub(super) fn tell_waiting(&self) {
+        self.waiting
+            .send_modify(|waiting| *waiting = self.doomed.lock().len());
+    }
+
+    /// Has what is doomed deleted by who does that in the background.
+    pub fn delete_soon(&self) {
+        self.wake.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::{LeftUndone, StoreLog};
+    use super::*;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{
+        FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ObjectHeaders, ObjectStore, PutRequest,
+        StoreErrorKind, StoreOp, UploadId, WriteCondition,
+    };
+
+    /// Has room for so many records.
+    #[derive(Debug)]
+    struct Log(parking_lot::Mutex<(usize, Vec<Key>)>);
+
+    impl StoreLog for Log {
+        fn doomed(&self, doomed: &Doomed) -> io::Result<()> {
+            let mut log = self.0.lock();
+            if log.0 == log.1.len() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            log.1.push(doomed.key.clone());
+            Ok(())
+        }
+
+        fn settled(&self, keys: &[Key]) {
+            self.0.lock().1.retain(|key| !keys.contains(key));
+        }
+
+        fn upload_begun(&self, _: Key, _: UploadId) {}
+
+        fn upload_ended(&self, _: Key, _: UploadId) {}
+    }
+
+    async fn with_objects(room: usize) -> (Arc<Faulty>, Arc<Log>, Deferred, Vec<Doomed>) {
+        let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let mut doomed = Vec::new();
+        for key in ["d/a", "d/b", "d/c"].map(Key::new) {
+            let request = PutRequest {
+                key: key.clone(),
+                body: bytes::Bytes::from_static(b"x"),
+                headers: ObjectHeaders::default(),
+                condition: WriteCondition::Always,
+            };
+            let etag = Some(store.put(request).await.unwrap().etag);
+            doomed.push(Doomed { key, etag });
+        }
+        let log = Arc::new(Log(parking_lot::Mutex::new((room, Vec::new()))));
+        let patience = Duration::from_secs(1);
+        let deferred = Deferred::new(store.clone(), log.clone(), patience, LeftUndone::default());
+        (store, log, deferred, doomed)
+    }
+
+    async fn listed(store: &dyn ObjectStore) -> usize {
+        let request = ListRequest {
+            prefix: "d/".to_owned(),
+            fold_directories: FoldDirectories::No,
+            token: None,
+            max_keys: LIST_PAGE_LIMIT,
+        };
+        store.list(request).await.unwrap().objects.len()
+    }
+
+    fn keys(doomed: &[Doomed]) -> Vec<Key> {
+        doomed.iter().map(|one| one.key.clone()).collect()
+    }
+
+    /// Threads that block each other block for good: the test waits for them outside.
+    #[test]
+    fn who_waits_for_deletes_and_who_settles_them_never_block_each_other() {
+        const ROUNDS: usize = 2_000;
+        const KEYS: usize = 500;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(3)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (_, _, deferred, _) = runtime.block_on(with_objects(usize::MAX));
+        let doomed: Vec<Doomed> = (0..KEYS)
+            .map(|number| Doomed {
+                key: Key::new(format!("d/{number:03}")),
+                etag: None,
+            })
+            .collect();
+        let (waiting, settling) = (Arc::new(deferred), keys(&doomed));
+        let deferred = waiting.clone();
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let settler = runtime.spawn(async move {
+                for _ in 0..ROUNDS {
+                    deferred.doom(&doomed).unwrap();
+                    tokio::task::yield_now().await;
+                    deferred.settle_keys(&settling);
+                    tokio::task::yield_now().await;
+                }
+            });
+            let waiter = runtime.spawn(async move {
+                while !settler.is_finished() {
+                    let below = waiting.wait_below(StoreOp::List, "d/", |rest| rest == "499");
+                    // It may see only moments in which something waits.
+                    drop(below.await);
+                    tokio::task::yield_now().await;
+                }
+            });
+            runtime.block_on(waiter).unwrap();
+            done.send(()).unwrap();
+        });
+        is_done
+            .recv_timeout(Duration::from_secs(30))
+            .expect("they block each other");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_does_not_show_what_was_deleted_while_it_was_under_way() {
+        let (store, _, deferred, doomed) = with_objects(9).await;
+        deferred.doom(&doomed).unwrap();
+        store.plan(StoreOp::List, 1, Fault::Late(Duration::from_secs(5)));
+        let deleting = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            deferred.delete_doomed_now(&keys(&doomed)).await
+        };
+        let (seen, deleted) = tokio::join!(listed(&deferred), deleting);
+        deleted.unwrap();
+        assert_eq!(seen, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_noted_is_not_deleted_at_all() {
+        let (_, log, deferred, doomed) = with_objects(2).await;
+        assert!(deferred.doom(&doomed).is_err());
+        assert!(log.0.lock().1.is_empty());
+        assert_eq!(listed(&deferred).await, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_for_now_stays_unseen_and_goes_later() {
+        let (store, log, deferred, doomed) = with_objects(9).await;
+        deferred.doom(&doomed).unwrap();
+        assert_eq!(listed(&deferred).await, 0);
+        store.plan(
+            StoreOp::DeleteMany,
+            1,
+            Fault::Before(StoreErrorKind::Server),
+        );
+        deferred.delete_doomed_now(&keys(&doomed)).await.unwrap();
+        assert_eq!((listed(&*store).await, listed(&deferred).await), (3, 0));
+        let deferred = Arc::new(deferred);
+        let background = tokio::spawn(deferred.clone().run());
+        deferred.settled().await;
+        background.abort();
+        assert_eq!(listed(&*store).await, 0);
+        assert!(log.0.lock().1.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_store_refuses_to_delete_is_seen_again() {
+        let (store, log, deferred, doomed) = with_objects(9).await;
+        deferred.doom(&doomed).unwrap();
+        store.plan(
+            StoreOp::DeleteMany,
+            1,
+            Fault::Before(StoreErrorKind::AccessDenied),
+        );
+        let refused = deferred.delete_doomed_now(&keys(&doomed)).await;
+        assert_eq!(refused.unwrap_err().kind, StoreErrorKind::AccessDenied);
+        assert_eq!(listed(&deferred).await, 3);
+        assert!(log.0.lock().1.is_empty());
+    }
+}
