@@ -88,6 +88,7 @@ impl From<StoreError> for FsError {
                 Self::TimedOut
             }
             StoreErrorKind::NoSuchBucket
+            | StoreErrorKind::NoSuchUpload
             | StoreErrorKind::InvalidRange
             | StoreErrorKind::Credentials
             | StoreErrorKind::ClockSkew

@@ -213,7 +213,7 @@ fn the_next_mount_aborts_the_uploads_that_a_kill_left_and_no_others() {
     assert_eq!(mount.client().unfinished_uploads(mount.bucket()).len(), 2);
     proxy.heal();
     mount.remount();
-    // The file was sealed when the daemon died: it is uploaded anew.
+    // The file was sealed when the daemon died: its upload goes on.
     wait_until(WITHIN, "the file", || {
         mount.client().try_get(mount.bucket(), "f") == Ok(Some(body.clone()))
     });

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-pub use record::{BlockSum, Record, SealedBase, SealedStage, StageId};
+pub use record::{BlockSum, Record, SealedBase, SealedStage, Sending, StageId};
 
 use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
 
@@ -62,6 +62,8 @@ pub enum JournalError {
 pub struct Known {
     pub key: Key,
     pub sealed: Option<SealedStage>,
+    /// The multipart upload by which it goes to S3, if one was begun.
+    pub sending: Option<Sending>,
     /// Which record of a sealed stage was its last; 0 for one that is being written.
     told: u64,
 }
@@ -218,6 +220,7 @@ impl Live {
                 let known = self.stages.entry(stage).or_insert_with(|| Known {
                     key: key.clone(),
                     sealed: None,
+                    sending: None,
                     told: 0,
                 });
                 known.key = key;
@@ -225,8 +228,19 @@ impl Live {
             Record::Sealed(sealed) => {
                 let (stage, key) = (sealed.stage, sealed.key.clone());
                 self.told += 1;
-                let (sealed, told) = (Some(*sealed), self.told);
-                self.stages.insert(stage, Known { key, sealed, told });
+                let before = self.stages.remove(&stage);
+                let known = Known {
+                    key,
+                    sealed: Some(*sealed),
+                    sending: before.and_then(|known| known.sending),
+                    told: self.told,
+                };
+                self.stages.insert(stage, known);
+            }
+            Record::Sending { stage, sending } => {
+                if let Some(known) = self.stages.get_mut(&stage) {
+                    known.sending = Some(sending);
+                }
             }
             Record::Completing { stage, etag } => {
                 let known = self.stages.get_mut(&stage);
@@ -262,9 +276,15 @@ impl Live {
     /// Records that come to the same.
     fn records(&self) -> impl Iterator<Item = Record> {
         let stages = self.known().into_iter().flat_map(|(stage, known)| {
-            let Known { key, sealed, .. } = known;
+            let Known {
+                key,
+                sealed,
+                sending,
+                ..
+            } = known;
             std::iter::once(Record::Begun { stage, key })
                 .chain(sealed.map(|sealed| Record::Sealed(Box::new(sealed))))
+                .chain(sending.map(|sending| Record::Sending { stage, sending }))
         });
         let doomed = self.doomed.iter().map(|(key, etag)| Record::Doomed {
             key: key.clone(),

@@ -37,6 +37,8 @@ pub enum Record {
     Sealed(Box<SealedStage>),
     /// The parts of a stage's upload are there and about to become this version.
     Completing { stage: StageId, etag: ETag },
+    /// The stage's bytes go to S3 by this multipart upload.
+    Sending { stage: StageId, sending: Sending },
     /// The stage is in S3, in lost+found, or nobody wants it any more.
     Done { stage: StageId },
     /// The file is removed, its object is to be deleted.
@@ -69,6 +71,16 @@ pub struct SealedStage {
     #[serde(default)]
     pub completing: Option<ETag>,
     pub base: SealedBase,
+}
+
+/// All that it takes to go on with a multipart upload in another life of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sending {
+    pub key: Key,
+    pub headers: ObjectHeaders,
+    pub upload: UploadId,
+    /// Offsets in the file at which its parts end, in order.
+    pub part_ends: Vec<u64>,
 }
 
 /// Checksum of a run of bytes of a stage file; as `[start, end, crc32]`.

@@ -170,3 +170,32 @@ fn a_journal_of_what_is_done_stays_short() {
     drop(journal);
     assert_eq!(keys(&Journal::open(&path).unwrap()), ["k0"]);
 }
+
+#[test]
+fn how_a_stage_is_being_sent_is_known_until_it_is_done_wherever_it_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    let sending = Sending {
+        key: Key::new("k2"),
+        headers: ObjectHeaders::default(),
+        upload: UploadId("1".to_owned()),
+        part_ends: vec![8, 10],
+    };
+    let record = Record::Sending {
+        stage: StageId(2),
+        sending: sending.clone(),
+    };
+    for record in [begun(2), sealed(2, "k2"), record, sealed(2, "new name")] {
+        journal.append(record, Durable::No).unwrap();
+    }
+    drop(journal);
+    for _ in 0..2 {
+        let journal = Journal::open(&path).unwrap();
+        let (_, known) = journal.known().remove(0);
+        assert_eq!(known.sending, Some(sending.clone()));
+    }
+    let journal = Journal::open(&path).unwrap();
+    journal.append(done(2), Durable::No).unwrap();
+    assert!(journal.known().is_empty());
+}

@@ -48,6 +48,8 @@ impl Ops {
     /// Uploads what is queued and deletes what is doomed, as long as the run time lasts.
     pub async fn upload_in_background(self: Arc<Self>, mut queued: Queued) {
         tokio::spawn(self.store.clone().run());
+        let ops = self.clone();
+        tokio::spawn(async move { ops.uploader.abort_abandoned().await });
         while let Some(file) = queued.0.recv().await {
             let ops = self.clone();
             tokio::spawn(async move {
@@ -64,6 +66,7 @@ impl Ops {
         if waiting.wait_for(|waiting| *waiting == 0).await.is_err() {
             tracing::debug!("no uploads to wait for");
         }
+        self.uploader.aborts_settled().await;
         self.store.settled().await;
     }
 
@@ -119,7 +122,10 @@ impl Ops {
     /// Takes over what an earlier daemon had sealed: its files are there at
     /// once, with their bytes, and are uploaded in the background.
     pub fn recover(&self, recovered: Vec<Recovered>) {
-        for found in recovered {
+        for mut found in recovered {
+            let sending = found.sending.take();
+            let upload = sending.map(|sending| self.uploader.take_over(sending));
+            found.file.set_upload(upload);
             let key = found.sealed.key.clone();
             let stage = found.file.clone();
             let written = found.sealed.written.clone();

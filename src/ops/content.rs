@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use crate::error::FsError;
 use crate::read_path::{ObjectId, Reader};
 use crate::store::{ETag, WriteCondition};
-use crate::write_path::{ByteSource, Segment, Spool, Stage, StageFile, StoredRange};
+use crate::write_path::{
+    ByteSource, Multipart, Segment, Sending, Spool, Stage, StageFile, StoredRange,
+};
 
 /// What shows where a stage has no bytes of its own.
 #[derive(Debug, Clone)]
@@ -201,6 +203,18 @@ impl ByteSource for SealedSource<'_> {
             }),
             _ => None,
         }
+    }
+
+    fn multipart(&self) -> Option<Arc<Multipart>> {
+        self.sealed.stage.file().upload()
+    }
+
+    fn set_multipart(&self, upload: Option<Arc<Multipart>>) {
+        self.sealed.stage.file().set_upload(upload);
+    }
+
+    fn sends(&self, sending: Sending) {
+        self.spool.sending(self.sealed.stage.file(), sending);
     }
 
     fn completes_as(&self, version: ETag) {

@@ -57,7 +57,7 @@ impl OpenFile {
 
     /// A stage that an earlier daemon sealed, over those it sealed before.
     pub fn recover(&self, recovered: Recovered) {
-        let Recovered { file, sealed } = recovered;
+        let Recovered { file, sealed, .. } = recovered;
         let mut content = self.content.lock();
         let base = match sealed.base.clone() {
             SealedBase::Empty => Base::Empty,
@@ -169,6 +169,7 @@ impl OpenFile {
         let mut content = self.content.lock();
         content.failed = Some(error.clone());
         while let Some(sealed) = content.base.sealed().cloned() {
+            sealed.stage.file().set_upload(None);
             let merged = match content.stage.as_mut() {
                 Some(later) => later.merge_under(&sealed.stage),
                 None => {

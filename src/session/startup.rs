@@ -15,8 +15,8 @@ use crate::ops::{
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
-    Deferred, FoldDirectories, LeftUndone, ListRequest, Metered, ObjectStore, RequestCounters,
-    Retry, StoreError, StoreErrorKind,
+    Deferred, FoldDirectories, Key, LeftUndone, ListRequest, Metered, ObjectStore, RequestCounters,
+    Retry, StoreError, StoreErrorKind, UploadId,
 };
 use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Recovered, Spool, Uploader};
 
@@ -89,6 +89,7 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
             format!("{endpoint} cannot be reached: check --endpoint-url, the network and DNS")
         }
         StoreErrorKind::PreconditionFailed
+        | StoreErrorKind::NoSuchUpload
         | StoreErrorKind::InvalidRange
         | StoreErrorKind::Archived
         | StoreErrorKind::TooLarge
@@ -120,7 +121,7 @@ pub fn compose(
     let journal = spool.journal().clone();
     let left = LeftUndone {
         doomed: journal.doomed(),
-        uploads: journal.uploads(),
+        uploads: orphans(journal.uploads(), &recovered),
     };
     let store = Arc::new(Deferred::new(
         store,
@@ -168,6 +169,16 @@ pub fn compose(
     let (ops, queued) = Ops::new(parts, ops_settings(config));
     ops.recover(recovered);
     Ok((ops, queued))
+}
+
+/// Multipart uploads that no sealed stage goes on with.
+fn orphans(mut uploads: Vec<(Key, UploadId)>, recovered: &[Recovered]) -> Vec<(Key, UploadId)> {
+    let goes_on = |upload: &UploadId| {
+        let mut sending = recovered.iter().filter_map(|found| found.sending.as_ref());
+        sending.any(|sending| sending.upload == *upload)
+    };
+    uploads.retain(|(_, upload)| !goes_on(upload));
+    uploads
 }
 
 fn open_spool(config: &Config) -> anyhow::Result<(Spool, Vec<Recovered>)> {

@@ -379,13 +379,20 @@ impl ObjectStore for Deferred {
             .await;
         let ended = match &outcome {
             Ok(()) => true,
-            Err(error) => error.kind == StoreErrorKind::NotFound,
+            Err(error) => matches!(
+                error.kind,
+                StoreErrorKind::NotFound | StoreErrorKind::NoSuchUpload
+            ),
         };
         if ended {
             self.log.upload_ended(key, upload);
             return Ok(());
         }
         outcome
+    }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        self.store.list_parts(request).await
     }
 }
 

@@ -9,6 +9,8 @@ use super::Key;
 pub enum StoreErrorKind {
     NotFound,
     NoSuchBucket,
+    /// The multipart upload, or a part of it, is not there (any more).
+    NoSuchUpload,
     /// If-Match or If-None-Match did not hold.
     PreconditionFailed,
     /// The range starts at or after the end of the object.
@@ -64,6 +66,7 @@ pub enum StoreOp {
     UploadPartCopy,
     CompleteMultipart,
     AbortMultipart,
+    ListParts,
 }
 
 impl StoreOp {
@@ -81,6 +84,7 @@ impl StoreOp {
             Self::UploadPartCopy => "UploadPartCopy",
             Self::CompleteMultipart => "CompleteMultipartUpload",
             Self::AbortMultipart => "AbortMultipartUpload",
+            Self::ListParts => "ListParts",
         }
     }
 }

@@ -152,4 +152,9 @@ impl ObjectStore for Faulty {
         )
         .await
     }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        self.run(StoreOp::ListParts, self.store.list_parts(request))
+            .await
+    }
 }

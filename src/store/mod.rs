@@ -94,4 +94,9 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     ///
     /// Source: `AbortMultipartUpload`.
     async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError>;
+
+    /// One page of the parts that the store has of a multipart upload.
+    ///
+    /// Errors: `NoSuchUpload`. Source: `ListParts`.
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError>;
 }

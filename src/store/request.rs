@@ -183,6 +183,29 @@ pub struct UploadPartCopyRequest {
     pub number: PartNumber,
 }
 
+#[derive(Debug, Clone)]
+pub struct ListPartsRequest {
+    pub key: Key,
+    pub upload: UploadId,
+    /// Tell of those behind it.
+    pub after: Option<PartNumber>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ListPartsAnswer {
+    /// In ascending order of number.
+    pub parts: Vec<ListedPart>,
+    /// Where the next page starts; absent on the last one.
+    pub next: Option<PartNumber>,
+}
+
+/// A part as a listing tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedPart {
+    pub part: CompletedPart,
+    pub size_bytes: u64,
+}
+
 /// A part that the store has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletedPart {

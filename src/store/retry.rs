@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, GetAnswer,
-    GetRequest, HeadRequest, ListAnswer, ListRequest, ObjectMeta, PutAnswer, PutRequest, UploadId,
-    UploadPartCopyRequest, UploadPartRequest,
+    GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
+    ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 
@@ -201,6 +201,12 @@ impl ObjectStore for Retry {
         let attempt = || self.store.abort_multipart(key.clone(), upload.clone());
         self.run(StoreOp::AbortMultipart, key.clone(), 0, attempt)
             .await
+    }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        let key = request.key.clone();
+        let attempt = || self.store.list_parts(request.clone());
+        self.run(StoreOp::ListParts, key, 0, attempt).await
     }
 }
 

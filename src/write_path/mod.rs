@@ -4,10 +4,13 @@
 //! Must not know: inodes, handles, the block cache, FUSE.
 //! Locks: none of its own.
 
+mod abandoned;
 mod block_sums;
 mod copier;
 mod inspect;
 mod lost_found;
+mod multipart;
+mod part_sender;
 mod parts;
 mod room;
 mod spool;
@@ -15,10 +18,11 @@ mod stage;
 mod stage_file;
 mod uploader;
 
-pub use crate::journal::{Durable, SealedBase, SealedStage, StageId};
+pub use crate::journal::{Durable, SealedBase, SealedStage, Sending, StageId};
 pub use copier::{Copier, CopyHeaders, CopyPartSize, CopyTask};
 pub use inspect::{Entry, EntryState, MountNote, SpoolView};
 pub use lost_found::{LostReason, Remnant};
+pub use multipart::Multipart;
 pub use parts::{PartSize, StoredRange};
 pub use spool::{Recovered, Spool, SpoolError};
 pub use stage::{Segment, Stage};

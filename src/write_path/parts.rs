@@ -47,43 +47,43 @@ pub struct StoredRange {
     pub range: Range<u64>,
 }
 
-/// One part of an upload.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Part {
-    /// This range of the file is sent.
-    Send(Range<u64>),
-    /// These bytes are copied inside the store.
-    Copy(StoredRange),
-}
-
-/// Cuts a file into parts of `part_bytes`; neighbours that the store has as one
-/// range become one part of up to `copy_part_size`.
+/// Cuts a file into parts of `part_bytes` and returns where they end; neighbours
+/// that the store has as one range become one part of up to `copy_part_size`.
 pub fn plan_parts(
     len: u64,
     part_bytes: u64,
     copy_part_size: CopyPartSize,
     stored: impl Fn(Range<u64>) -> Option<StoredRange>,
-) -> Vec<Part> {
-    let mut parts = Vec::new();
+) -> Vec<u64> {
+    let mut ends: Vec<u64> = Vec::new();
+    // What the last part copies.
+    let mut copied: Option<StoredRange> = None;
     for index in 0..len.div_ceil(part_bytes) {
         let start = index * part_bytes;
-        let range = start..len.min(start + part_bytes);
-        let Some(next) = stored(range.clone()) else {
-            parts.push(Part::Send(range));
-            continue;
-        };
-        match parts.last_mut() {
-            Some(Part::Copy(last))
+        let end = len.min(start + part_bytes);
+        let next = stored(start..end);
+        match (&mut copied, &next) {
+            (Some(last), Some(next))
                 if (&last.key, &last.etag, last.range.end)
                     == (&next.key, &next.etag, next.range.start)
                     && next.range.end - last.range.start <= copy_part_size.bytes() =>
             {
                 last.range.end = next.range.end;
+                ends.pop();
             }
-            _ => parts.push(Part::Copy(next)),
+            _ => copied = next,
         }
+        ends.push(end);
     }
-    parts
+    ends
+}
+
+/// The parts between these ends.
+pub fn ranges(ends: &[u64]) -> impl Iterator<Item = Range<u64>> {
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    starts
+        .zip(ends.iter().copied())
+        .map(|(start, end)| start..end)
 }
 
 #[cfg(test)]
@@ -123,14 +123,7 @@ mod tests {
                 (!touched && range.end <= 40 * MIB).then(|| stored(range))
             },
         );
-        let wanted = [
-            Part::Copy(stored(0..10 * MIB)),
-            Part::Copy(stored(10 * MIB..20 * MIB)),
-            Part::Send(20 * MIB..25 * MIB),
-            Part::Copy(stored(25 * MIB..35 * MIB)),
-            Part::Copy(stored(35 * MIB..40 * MIB)),
-            Part::Send(40 * MIB..43 * MIB),
-        ];
+        let wanted = [10, 20, 25, 35, 40, 43].map(|mib| mib * MIB);
         assert_eq!(plan, wanted);
     }
 }

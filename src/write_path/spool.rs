@@ -23,7 +23,8 @@ use super::lost_found::{LostFound, LostReason, Remnant};
 use super::room::Room;
 use super::stage_file::StageFile;
 use crate::journal::{
-    BlockSum, Durable, Journal, JournalError, Record, SealedBase, SealedStage, StageId, sync_dir,
+    BlockSum, Durable, Journal, JournalError, Record, SealedBase, SealedStage, Sending, StageId,
+    sync_dir,
 };
 use crate::store::{ETag, Key};
 
@@ -49,6 +50,8 @@ pub enum SpoolError {
 pub struct Recovered {
     pub file: Arc<StageFile>,
     pub sealed: SealedStage,
+    /// The multipart upload by which it was going there.
+    pub sending: Option<Sending>,
 }
 
 /// An open spool.
@@ -162,6 +165,15 @@ impl Spool {
         }
     }
 
+    /// Notes by which multipart upload a sealed stage goes to the store.
+    pub fn sending(&self, file: &StageFile, sending: Sending) {
+        let stage = file.id();
+        let record = Record::Sending { stage, sending };
+        if let Err(error) = self.journal.append(record, Durable::No) {
+            tracing::warn!(%stage, %error, "after a crash now this upload would begin anew");
+        }
+    }
+
     /// Removes a stage file: its bytes are in S3, or nobody wants them any more.
     ///
     /// Readers that still hold it go on.
@@ -203,7 +215,9 @@ impl Spool {
     fn recover(&self) -> io::Result<Vec<Recovered>> {
         let mut begun = HashMap::new();
         let mut sealed = Vec::new();
+        let mut sending = HashMap::new();
         for (id, known) in self.journal.known() {
+            sending.extend(known.sending.map(|sending| (id, sending)));
             match known.sealed {
                 Some(stage) => sealed.push(stage),
                 None => drop(begun.insert(id, known.key)),
@@ -214,7 +228,11 @@ impl Spool {
         for sealed in wanted {
             let (id, key) = (sealed.stage, &sealed.key);
             match self.open_stage(id, &mut OpenOptions::new(), &sealed.sums) {
-                Ok(file) => recovered.push(Recovered { file, sealed }),
+                Ok(file) => recovered.push(Recovered {
+                    file,
+                    sealed,
+                    sending: sending.remove(&id),
+                }),
                 // Removing the file comes before saying so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     tracing::warn!(%key, "a sealed stage has no file: it was uploaded, or removed by hand");

@@ -9,12 +9,14 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustix::fs::FallocateFlags;
 
 use super::block_sums::BlockSums;
+use super::multipart::Multipart;
 use super::room::Share;
 use crate::error::FsError;
 use crate::journal::{BlockSum, StageId};
@@ -28,6 +30,8 @@ pub struct StageFile {
     share: Share,
     /// Held while bytes and checksums differ, and while they are compared.
     sums: RwLock<BlockSums>,
+    /// The upload that has parts of it, if one was begun.
+    upload: Mutex<Option<Arc<Multipart>>>,
     /// The spool does not have it any more.
     gone: AtomicBool,
 }
@@ -46,6 +50,7 @@ impl StageFile {
             path,
             share,
             sums: RwLock::new(BlockSums::of(sums)),
+            upload: Mutex::default(),
             gone: AtomicBool::new(false),
         }
     }
@@ -68,8 +73,26 @@ impl StageFile {
         &self.path
     }
 
+    pub fn upload(&self) -> Option<Arc<Multipart>> {
+        self.upload.lock().clone()
+    }
+
+    /// Takes the place of the one before, which is abandoned.
+    pub fn set_upload(&self, upload: Option<Arc<Multipart>>) {
+        let before = std::mem::replace(&mut *self.upload.lock(), upload);
+        drop(before);
+    }
+
+    /// To be called after these bytes have changed.
+    fn touched(&self, range: &Range<u64>) {
+        if let Some(upload) = &*self.upload.lock() {
+            upload.touched(range);
+        }
+    }
+
     /// Whether it was so before.
     pub(super) fn set_gone(&self) -> bool {
+        self.set_upload(None);
         self.gone.swap(true, Ordering::Relaxed)
     }
 
@@ -111,6 +134,7 @@ impl StageFile {
             changed.push(sum);
         }
         let outcome = self.file.write_all_at(data, offset);
+        self.touched(&(offset..offset + data.len() as u64));
         if outcome.is_err() {
             // Nobody knows how far it came: what is there now counts.
             for sum in &mut changed {
@@ -138,6 +162,7 @@ impl StageFile {
             None => None,
         };
         self.file.set_len(len)?;
+        self.touched(&(len..u64::MAX));
         if let Some(sum) = cut {
             sums.cut(sum.start);
             sums.put(sum);
@@ -163,6 +188,7 @@ impl StageFile {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let (start, len) = (range.start, range.end - range.start);
         rustix::fs::fallocate(&self.file, flags, start, len).map_err(io::Error::from)?;
+        self.touched(&range);
         for sum in changed {
             sums.put(sum);
         }

@@ -45,6 +45,8 @@ struct Planned {
 struct State {
     planned: Vec<Planned>,
     seen: Vec<&'static str>,
+    /// Those whose answer went to the client whole.
+    passed: Vec<&'static str>,
     under_way: usize,
     gone: bool,
 }
@@ -109,6 +111,12 @@ impl Proxy {
         });
     }
 
+    /// Requests of a kind that were answered as the server did.
+    pub fn passed(&self, op: &str) -> usize {
+        let state = self.shared.0.lock();
+        state.passed.iter().filter(|passed| **passed == op).count()
+    }
+
     /// Requests of a kind that came, failed ones too.
     pub fn seen(&self, op: &str) -> usize {
         let state = self.shared.0.lock();
@@ -145,7 +153,11 @@ fn pass(
     let (head, body) = read_request(&mut client)?;
     let fault = state.lock().fault_of(operation(&head));
     match fault {
-        None => client.write_all(&forward(upstream, &head, &body)?),
+        None => {
+            client.write_all(&forward(upstream, &head, &body)?)?;
+            state.lock().passed.push(operation(&head));
+            Ok(())
+        }
         Some(Fault::Reset) => Ok(()),
         Some(Fault::LoseAnswer) => forward(upstream, &head, &body).map(drop),
         Some(Fault::CutAnswer) => {
@@ -242,6 +254,7 @@ fn operation(head: &str) -> &'static str {
         "DELETE" => "DeleteObject",
         "HEAD" => "HeadObject",
         "GET" if has("list-type") => "ListObjectsV2",
+        "GET" if has("uploadId") => "ListParts",
         "GET" => "GetObject",
         other => panic!("{other} {target}"),
     }

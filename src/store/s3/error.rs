@@ -93,7 +93,8 @@ where
 fn kind_of(status: u16, code: Option<&str>) -> StoreErrorKind {
     use StoreErrorKind as Kind;
     match code.unwrap_or_default() {
-        "NoSuchKey" | "NotFound" | "NoSuchUpload" => Kind::NotFound,
+        "NoSuchKey" | "NotFound" => Kind::NotFound,
+        "NoSuchUpload" | "InvalidPart" => Kind::NoSuchUpload,
         "NoSuchBucket" => Kind::NoSuchBucket,
         // Two conditional writes of one key at once: the other one is there.
         "PreconditionFailed" | "ConditionalRequestConflict" => Kind::PreconditionFailed,

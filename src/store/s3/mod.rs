@@ -16,8 +16,8 @@ use aws_sdk_s3::Client;
 
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, GetAnswer,
-    GetRequest, HeadRequest, ListAnswer, ListRequest, ObjectMeta, PutAnswer, PutRequest, UploadId,
-    UploadPartCopyRequest, UploadPartRequest,
+    GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
+    ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Key, ObjectStore, StoreError};
 
@@ -85,5 +85,9 @@ impl ObjectStore for S3Store {
 
     async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
         self.abort_upload(key, upload).await
+    }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        self.parts_of_upload(request).await
     }
 }

@@ -8,8 +8,9 @@ use super::encoding::{copy_source, with_headers};
 use super::error::translate;
 use super::object::{conditions, etag};
 use crate::store::{
-    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, Key, PutAnswer, StoreError,
-    StoreErrorKind, StoreOp, UploadId, UploadPartCopyRequest, UploadPartRequest,
+    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, Key, ListPartsAnswer,
+    ListPartsRequest, ListedPart, PartNumber, PutAnswer, StoreError, StoreErrorKind, StoreOp,
+    UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 
 impl S3Store {
@@ -147,7 +148,43 @@ impl S3Store {
             .await;
         match answer.map_err(|error| translate(StoreOp::AbortMultipart, &key, error)) {
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind == StoreErrorKind::NoSuchUpload => Ok(()),
             outcome => outcome.map(drop),
         }
+    }
+
+    pub(super) async fn parts_of_upload(
+        &self,
+        request: ListPartsRequest,
+    ) -> Result<ListPartsAnswer, StoreError> {
+        let key = request.key;
+        let after = request.after.map(|number| number.get().to_string());
+        let answer = self
+            .client
+            .list_parts()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .upload_id(request.upload.0)
+            .set_part_number_marker(after)
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::ListParts, &key, error))?;
+        let parts = answer.parts().iter().filter_map(|part| {
+            let number = u16::try_from(part.part_number()?).ok();
+            Some(ListedPart {
+                part: CompletedPart {
+                    number: number.and_then(PartNumber::new)?,
+                    etag: ETag::new(part.e_tag()?),
+                    crc64nvme: part.checksum_crc64_nvme().map(str::to_owned),
+                },
+                size_bytes: u64::try_from(part.size()?).ok()?,
+            })
+        });
+        let next = answer.next_part_number_marker();
+        let next = next.filter(|_| answer.is_truncated() == Some(true));
+        Ok(ListPartsAnswer {
+            parts: parts.collect(),
+            next: next.and_then(|next| PartNumber::new(next.parse().ok()?)),
+        })
     }
 }
