@@ -217,25 +217,13 @@ impl Live {
     fn apply(&mut self, record: Record) {
         match record {
             Record::Begun { stage, key } => {
-                let known = self.stages.entry(stage).or_insert_with(|| Known {
-                    key: key.clone(),
-                    sealed: None,
-                    sending: None,
-                    told: 0,
-                });
-                known.key = key;
+                self.stage(stage, key);
             }
             Record::Sealed(sealed) => {
-                let (stage, key) = (sealed.stage, sealed.key.clone());
                 self.told += 1;
-                let before = self.stages.remove(&stage);
-                let known = Known {
-                    key,
-                    sealed: Some(*sealed),
-                    sending: before.and_then(|known| known.sending),
-                    told: self.told,
-                };
-                self.stages.insert(stage, known);
+                let told = self.told;
+                let known = self.stage(sealed.stage, sealed.key.clone());
+                (known.sealed, known.told) = (Some(*sealed), told);
             }
             Record::Sending { stage, sending } => {
                 if let Some(known) = self.stages.get_mut(&stage) {
@@ -266,6 +254,18 @@ impl Live {
         }
     }
 
+    /// The stage, which has this key now.
+    fn stage(&mut self, stage: StageId, key: Key) -> &mut Known {
+        let known = self.stages.entry(stage).or_insert_with(|| Known {
+            key: key.clone(),
+            sealed: None,
+            sending: None,
+            told: 0,
+        });
+        known.key = key;
+        known
+    }
+
     fn known(&self) -> Vec<(StageId, Known)> {
         let stages = self.stages.iter();
         let mut known: Vec<_> = stages.map(|(id, known)| (*id, known.clone())).collect();
@@ -276,15 +276,14 @@ impl Live {
     /// Records that come to the same.
     fn records(&self) -> impl Iterator<Item = Record> {
         let stages = self.known().into_iter().flat_map(|(stage, known)| {
-            let Known {
-                key,
-                sealed,
-                sending,
-                ..
-            } = known;
-            std::iter::once(Record::Begun { stage, key })
-                .chain(sealed.map(|sealed| Record::Sealed(Box::new(sealed))))
-                .chain(sending.map(|sending| Record::Sending { stage, sending }))
+            let begun = Record::Begun {
+                stage,
+                key: known.key,
+            };
+            let sealed = known.sealed.map(Box::new).map(Record::Sealed);
+            let sending = known.sending;
+            let sending = sending.map(|sending| Record::Sending { stage, sending });
+            std::iter::once(begun).chain(sealed).chain(sending)
         });
         let doomed = self.doomed.iter().map(|(key, etag)| Record::Doomed {
             key: key.clone(),

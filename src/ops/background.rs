@@ -11,7 +11,7 @@ use super::open::OpenMode;
 use super::open_file::OpenFile;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Kind, LocalState, Name, ObjectVersion, Pin, ROOT};
-use crate::write_path::{LostReason, Recovered, Remnant, SealedBase};
+use crate::write_path::{AheadPart, LostReason, Recovered, Remnant, SealedBase};
 
 /// Pause before the second attempt; it doubles with each one. Each attempt has
 /// the store's own retries within.
@@ -30,27 +30,32 @@ pub(super) struct Backlog {
 
 /// The end of the queue that `Ops::upload_in_background` takes from.
 #[derive(Debug)]
-pub struct Queued(mpsc::UnboundedReceiver<Arc<OpenFile>>);
+pub struct Queued {
+    files: mpsc::UnboundedReceiver<Arc<OpenFile>>,
+    parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>,
+}
 
 impl Backlog {
-    pub fn new() -> (Self, Queued) {
-        let (queue, queued) = mpsc::unbounded_channel();
+    pub fn new(parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>) -> (Self, Queued) {
+        let (queue, files) = mpsc::unbounded_channel();
         let backlog = Self {
             queue,
             waiting: watch::Sender::new(0),
             slots: Semaphore::new(UPLOADS_AT_ONCE),
         };
-        (backlog, Queued(queued))
+        (backlog, Queued { files, parts })
     }
 }
 
 impl Ops {
     /// Uploads what is queued and deletes what is doomed, as long as the run time lasts.
-    pub async fn upload_in_background(self: Arc<Self>, mut queued: Queued) {
+    pub async fn upload_in_background(self: Arc<Self>, queued: Queued) {
         tokio::spawn(self.store.clone().run());
         let ops = self.clone();
         tokio::spawn(async move { ops.uploader.abort_abandoned().await });
-        while let Some(file) = queued.0.recv().await {
+        tokio::spawn(self.clone().send_full_parts(queued.parts));
+        let mut files = queued.files;
+        while let Some(file) = files.recv().await {
             let ops = self.clone();
             tokio::spawn(async move {
                 ops.upload_until_settled(&file).await;

@@ -213,6 +213,10 @@ impl ByteSource for SealedSource<'_> {
         self.sealed.stage.file().set_upload(upload);
     }
 
+    fn begin_turn(&self) -> &tokio::sync::Mutex<()> {
+        self.sealed.stage.file().begin_turn()
+    }
+
     fn sends(&self, sending: Sending) {
         self.spool.sending(self.sealed.stage.file(), sending);
     }

@@ -38,6 +38,7 @@ mod store_attributes;
 mod symlink;
 mod unlink;
 mod upload;
+mod upload_ahead;
 mod write;
 mod writers;
 mod xattr;
@@ -70,6 +71,7 @@ use background::Backlog;
 use handles::Handles;
 use open_file::{Desk, OpenFiles};
 use removal::Removals;
+use upload_ahead::AheadQueue;
 
 /// Whether the mount takes changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +133,7 @@ pub struct Ops {
     mounted_at: std::time::SystemTime,
     files: OpenFiles,
     backlog: Backlog,
+    ahead: AheadQueue,
     removals: Removals,
     handles: Handles,
     /// Held alone while a directory moves: no key under it changes meanwhile.
@@ -144,7 +147,8 @@ impl Ops {
             spool: parts.spool,
             keys: parts.namespace.keys().clone(),
         });
-        let (backlog, queued) = Backlog::new();
+        let (ahead, parts_queued) = tokio::sync::mpsc::unbounded_channel();
+        let (backlog, queued) = Backlog::new(parts_queued);
         let ops = Self {
             store: parts.store,
             namespace: parts.namespace,
@@ -152,6 +156,7 @@ impl Ops {
             files: OpenFiles::new(desk.clone()),
             desk,
             backlog,
+            ahead,
             removals: Removals::default(),
             uploader: parts.uploader,
             copier: parts.copier,

@@ -27,6 +27,8 @@ impl Ops {
         if privileges == Privileges::Drop {
             self.drop_privileges(&handle.file.inode, caller);
         }
-        handle.file.write(offset, data)
+        handle.file.write(offset, data)?;
+        self.queue_full_parts(&handle.file);
+        Ok(())
     }
 }

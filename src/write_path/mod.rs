@@ -5,6 +5,7 @@
 //! Locks: none of its own.
 
 mod abandoned;
+mod ahead;
 mod block_sums;
 mod copier;
 mod inspect;
@@ -25,6 +26,6 @@ pub use lost_found::{LostReason, Remnant};
 pub use multipart::Multipart;
 pub use parts::{PartSize, StoredRange};
 pub use spool::{Recovered, Spool, SpoolError};
-pub use stage::{Segment, Stage};
+pub use stage::{AheadPart, Segment, Stage};
 pub use stage_file::StageFile;
 pub use uploader::{ByteSource, Earlier, UploadTarget, Uploader};

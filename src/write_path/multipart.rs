@@ -240,3 +240,86 @@ impl Drop for Claimed {
         self.upload.settled.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{ETag, WriteCondition};
+    use crate::write_path::Earlier;
+    use crate::write_path::abandoned::Aborter;
+
+    fn upload() -> Arc<Multipart> {
+        let target = UploadTarget {
+            key: Key::new("k"),
+            headers: ObjectHeaders::default(),
+            condition: WriteCondition::Always,
+            len: 0,
+            earlier: Earlier::None,
+        };
+        let (abandoned, _) = Aborter::new();
+        Arc::new(Multipart::begun(
+            &target,
+            UploadId("1".to_owned()),
+            abandoned,
+        ))
+    }
+
+    fn number(number: u16) -> PartNumber {
+        PartNumber::new(number).unwrap()
+    }
+
+    fn claimed(upload: &Arc<Multipart>, nth: u16, range: Range<u64>) -> Claimed {
+        match upload.try_claim(number(nth), &range) {
+            Some(Claim::Send(claimed)) => claimed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn part(nth: u16) -> CompletedPart {
+        CompletedPart {
+            number: number(nth),
+            etag: ETag::new("e"),
+            crc64nvme: None,
+        }
+    }
+
+    fn is_done(upload: &Arc<Multipart>, nth: u16, range: Range<u64>) -> bool {
+        matches!(upload.try_claim(number(nth), &range), Some(Claim::Done(_)))
+    }
+
+    #[test]
+    fn a_part_whose_bytes_change_while_it_is_sent_is_not_done() {
+        let upload = upload();
+        let (first, second) = (claimed(&upload, 1, 0..8), claimed(&upload, 2, 8..16));
+        upload.touched(&(7..8));
+        first.sent(part(1));
+        second.sent(part(2));
+        assert!(!is_done(&upload, 1, 0..8));
+        assert!(is_done(&upload, 2, 8..16));
+        upload.touched(&(15..u64::MAX));
+        assert!(!is_done(&upload, 2, 8..16));
+    }
+
+    #[tokio::test]
+    async fn who_needs_a_part_that_is_being_sent_waits_for_it_and_sends_it_where_that_failed() {
+        let upload = upload();
+        for succeeds in [true, false] {
+            upload.touched(&(0..8));
+            let sending = claimed(&upload, 1, 0..8);
+            let (waiting, ()) = tokio::join!(upload.claim(number(1), 0..8), async {
+                tokio::task::yield_now().await;
+                if succeeds {
+                    sending.sent(part(1));
+                }
+            });
+            assert_eq!(matches!(waiting, Claim::Done(_)), succeeds);
+        }
+    }
+
+    #[test]
+    fn parts_of_another_cut_are_not_taken_for_these() {
+        let upload = upload();
+        claimed(&upload, 1, 0..8).sent(part(1));
+        assert!(!is_done(&upload, 1, 0..9));
+    }
+}

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use base64::Engine;
+use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use md5::{Digest, Md5};
 
@@ -13,7 +14,7 @@ use super::uploader::{ByteSource, Failed, UploadTarget, Uploader};
 use crate::error::FsError;
 use crate::store::{
     CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, ListPartsRequest,
-    PartNumber, StoreErrorKind, UploadPartCopyRequest, UploadPartRequest,
+    PartNumber, StoreError, StoreErrorKind, UploadPartCopyRequest, UploadPartRequest,
 };
 
 impl Uploader {
@@ -61,19 +62,28 @@ impl Uploader {
         target: &UploadTarget,
         source: &dyn ByteSource,
     ) -> Result<Arc<Multipart>, Failed> {
+        let _turn = source.begin_turn().lock().await;
         let begun = source.multipart();
         if let Some(upload) = begun.filter(|upload| upload.makes(target)) {
             self.list_left(target, &upload).await?;
             return Ok(upload);
         }
+        let upload = self.begin(target).await?;
+        source.set_multipart(Some(upload.clone()));
+        Ok(upload)
+    }
+
+    pub(super) async fn begin(&self, target: &UploadTarget) -> Result<Arc<Multipart>, StoreError> {
         let create = CreateMultipartRequest {
             key: target.key.clone(),
             headers: target.headers.clone(),
         };
         let id = self.store.create_multipart(create).await?;
-        let upload = Arc::new(Multipart::begun(target, id, self.abandoned.clone()));
-        source.set_multipart(Some(upload.clone()));
-        Ok(upload)
+        Ok(Arc::new(Multipart::begun(
+            target,
+            id,
+            self.abandoned.clone(),
+        )))
     }
 
     /// Asks the store which parts it has of an upload that an earlier daemon began.
@@ -124,14 +134,13 @@ impl Uploader {
             Claim::Done(part) => return Ok(part),
             Claim::Send(claimed) => claimed,
         };
-        let (key, id) = (upload.key().clone(), upload.id().clone());
         let part = if let Some(stored) = source.stored(range.clone()) {
             let request = UploadPartCopyRequest {
                 source: stored.key,
                 source_if_match: stored.etag,
                 range: stored.range,
-                target: key,
-                upload: id,
+                target: upload.key().clone(),
+                upload: upload.id().clone(),
                 number,
             };
             self.store.upload_part_copy(request).await?
@@ -142,18 +151,26 @@ impl Uploader {
             match left.filter(|part| is_of(part, &body)) {
                 Some(part) => part,
                 None => {
-                    let request = UploadPartRequest {
-                        key,
-                        upload: id,
-                        number,
-                        body,
-                    };
+                    let request = part_request(upload, number, body);
                     self.store.upload_part(request).await?
                 }
             }
         };
         claimed.sent(part.clone());
         Ok(part)
+    }
+}
+
+pub(super) fn part_request(
+    upload: &Multipart,
+    number: PartNumber,
+    body: Bytes,
+) -> UploadPartRequest {
+    UploadPartRequest {
+        key: upload.key().clone(),
+        upload: upload.id().clone(),
+        number,
+        body,
     }
 }
 
@@ -179,16 +196,13 @@ fn checksum_of(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use bytes::Bytes;
     use parking_lot::Mutex;
 
     use super::*;
     use crate::journal::Sending;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{
-        GetRequest, Key, ObjectHeaders, ObjectStore, StoreError, StoreOp, WriteCondition,
-    };
+    use crate::store::{GetRequest, Key, ObjectHeaders, ObjectStore, StoreOp, WriteCondition};
     use crate::write_path::parts::StoredRange;
     use crate::write_path::{CopyPartSize, Earlier, PartSize};
 
@@ -199,6 +213,7 @@ mod tests {
     struct Source {
         bytes: Bytes,
         upload: Mutex<Option<Arc<Multipart>>>,
+        begin_turn: tokio::sync::Mutex<()>,
         sending: Mutex<Option<Sending>>,
         version: Mutex<Option<ETag>>,
     }
@@ -219,6 +234,10 @@ mod tests {
 
         fn set_multipart(&self, upload: Option<Arc<Multipart>>) {
             *self.upload.lock() = upload;
+        }
+
+        fn begin_turn(&self) -> &tokio::sync::Mutex<()> {
+            &self.begin_turn
         }
 
         fn sends(&self, sending: Sending) {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::FallocateFlags;
@@ -32,6 +32,10 @@ pub struct StageFile {
     sums: RwLock<BlockSums>,
     /// The upload that has parts of it, if one was begun.
     upload: Mutex<Option<Arc<Multipart>>>,
+    /// Held while an upload is begun, so that there is one.
+    begin_turn: tokio::sync::Mutex<()>,
+    /// Parts up to here are sent, or about to be, while the file is being written.
+    ahead_bytes: AtomicU64,
     /// The spool does not have it any more.
     gone: AtomicBool,
 }
@@ -51,6 +55,8 @@ impl StageFile {
             share,
             sums: RwLock::new(BlockSums::of(sums)),
             upload: Mutex::default(),
+            begin_turn: tokio::sync::Mutex::default(),
+            ahead_bytes: AtomicU64::new(0),
             gone: AtomicBool::new(false),
         }
     }
@@ -83,6 +89,32 @@ impl StageFile {
         drop(before);
     }
 
+    pub fn begin_turn(&self) -> &tokio::sync::Mutex<()> {
+        &self.begin_turn
+    }
+
+    /// The same, unless there is one already, or nobody wants the bytes any more.
+    pub(super) fn adopt_upload(&self, upload: Arc<Multipart>) -> bool {
+        let mut slot = self.upload.lock();
+        let wanted = slot.is_none() && !self.is_gone();
+        if wanted {
+            *slot = Some(upload);
+        }
+        wanted
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn ahead_bytes(&self) -> u64 {
+        self.ahead_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_ahead_bytes(&self, bytes: u64) {
+        self.ahead_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// To be called after these bytes have changed.
     fn touched(&self, range: &Range<u64>) {
         if let Some(upload) = &*self.upload.lock() {
@@ -92,8 +124,9 @@ impl StageFile {
 
     /// Whether it was so before.
     pub(super) fn set_gone(&self) -> bool {
+        let before = self.gone.swap(true, Ordering::Relaxed);
         self.set_upload(None);
-        self.gone.swap(true, Ordering::Relaxed)
+        before
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {

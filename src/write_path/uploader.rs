@@ -34,6 +34,9 @@ pub trait ByteSource: Send + Sync {
     /// Takes the place of the one before, which is abandoned.
     fn set_multipart(&self, upload: Option<Arc<Multipart>>);
 
+    /// Held while a multipart upload of them is begun.
+    fn begin_turn(&self) -> &tokio::sync::Mutex<()>;
+
     /// This is how the multipart upload goes on, also in another life of the daemon.
     fn sends(&self, sending: Sending);
 
@@ -123,6 +126,10 @@ impl Uploader {
             abandoned,
             aborter,
         }
+    }
+
+    pub fn part_size(&self) -> PartSize {
+        self.part_size
     }
 
     /// Aborts uploads that nobody completes, as long as the run time lasts.
