@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 use crate::store::{ObjectHeaders, WriteCondition};
 
@@ -166,7 +168,7 @@ fn a_journal_of_what_is_done_stays_short() {
         journal.append(done(id), Durable::No).unwrap();
         longest = longest.max(fs::metadata(&path).unwrap().len());
     }
-    assert!(longest < COMPACT_FROM_BYTES + 1000, "{longest}");
+    assert!(longest < log::COMPACT_FROM_BYTES + 1000, "{longest}");
     drop(journal);
     assert_eq!(keys(&Journal::open(&path).unwrap()), ["k0"]);
 }

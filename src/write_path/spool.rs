@@ -23,7 +23,7 @@ use super::lost_found::{LostFound, LostReason, Remnant};
 use super::room::Room;
 use super::stage_file::StageFile;
 use crate::journal::{
-    BlockSum, Durable, Journal, JournalError, Record, SealedBase, SealedStage, Sending, StageId,
+    BlockSum, Durable, Journal, LogError, Record, SealedBase, SealedStage, Sending, StageId,
     sync_dir,
 };
 use crate::store::{ETag, Key};
@@ -42,7 +42,7 @@ pub enum SpoolError {
     #[error("spool {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(#[from] LogError),
 }
 
 /// A stage that an earlier daemon sealed and did not bring to S3.
