@@ -12,7 +12,7 @@ use crate::error::FsError;
 use crate::read_path::{ObjectId, Reader};
 use crate::store::{ETag, WriteCondition};
 use crate::write_path::{
-    ByteSource, Multipart, Segment, Sending, Spool, Stage, StageFile, StoredRange,
+    ByteSource, Multipart, Origin, Run, Segment, Sending, Spool, Stage, StageFile, StoredRange,
 };
 
 /// What shows where a stage has no bytes of its own.
@@ -185,6 +185,27 @@ impl ByteSource for SealedSource<'_> {
         } else {
             Err(FsError::Corrupt)
         }
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        let Sealed { stage, base, .. } = self.sealed;
+        let mut pieces = Vec::new();
+        plan_staged(stage, base, 0..stage.len(), &mut pieces);
+        let mut at = 0;
+        let runs = pieces.into_iter().map(|piece| {
+            let (len, origin) = match piece {
+                Piece::Local(_, range) => (range.end - range.start, Origin::Local),
+                Piece::Zero(len) => (len, Origin::Local),
+                Piece::Object(object, range) => (
+                    range.end - range.start,
+                    Origin::Object(object.key.clone(), object.etag.clone()),
+                ),
+            };
+            let range = at..at + len;
+            at = range.end;
+            Run { range, origin }
+        });
+        runs.collect()
     }
 
     fn stored(&self, range: Range<u64>) -> Option<StoredRange> {

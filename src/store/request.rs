@@ -17,6 +17,8 @@ pub const DELETE_MANY_LIMIT: usize = 1000;
 pub const LIST_PAGE_LIMIT: u16 = 1000;
 /// Smallest part but the last, in bytes. Source: S3 User Guide, "Multipart upload limits".
 pub const PART_MIN_BYTES: u64 = 5 << 20;
+/// Largest part, in bytes. Source: S3 User Guide, "Multipart upload limits".
+pub const PART_LIMIT_BYTES: u64 = 5 << 30;
 /// Largest object that one `copy` takes, in bytes. Source: S3 API `CopyObject`.
 pub const COPY_LIMIT_BYTES: u64 = 5 << 30;
 /// Most parts of one upload. Source: S3 User Guide, "Multipart upload limits".

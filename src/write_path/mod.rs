@@ -24,7 +24,7 @@ pub use copier::{Copier, CopyHeaders, CopyPartSize, CopyTask};
 pub use inspect::{Entry, EntryState, MountNote, SpoolView};
 pub use lost_found::{LostReason, Remnant};
 pub use multipart::Multipart;
-pub use parts::{PartSize, StoredRange};
+pub use parts::{Origin, PartSize, Run, StoredRange};
 pub use spool::{Recovered, Spool, SpoolError};
 pub use stage::{AheadPart, Segment, Stage};
 pub use stage_file::StageFile;

@@ -30,9 +30,7 @@ impl Uploader {
         let part_ends = match upload.part_ends() {
             Some(part_ends) => part_ends,
             None => {
-                let part_bytes = self.part_size.for_len(target.len)?;
-                let stored = |range| source.stored(range);
-                let plan = plan_parts(target.len, part_bytes, self.copy_part_size, stored);
+                let plan = plan_parts(&source.runs(), self.part_size, self.copy_part_size)?;
                 source.sends(upload.set_part_ends(plan.clone()));
                 plan
             }
@@ -203,7 +201,7 @@ mod tests {
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{GetRequest, Key, ObjectHeaders, ObjectStore, StoreOp, WriteCondition};
-    use crate::write_path::parts::StoredRange;
+    use crate::write_path::parts::{Origin, Run, StoredRange};
     use crate::write_path::{CopyPartSize, Earlier, PartSize};
 
     const MIB: usize = 1 << 20;
@@ -222,6 +220,13 @@ mod tests {
     impl ByteSource for Source {
         async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
             Ok(self.bytes.slice(range.start as usize..range.end as usize))
+        }
+
+        fn runs(&self) -> Vec<Run> {
+            vec![Run {
+                range: 0..self.bytes.len() as u64,
+                origin: Origin::Local,
+            }]
         }
 
         fn stored(&self, _: Range<u64>) -> Option<StoredRange> {

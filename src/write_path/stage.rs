@@ -170,14 +170,11 @@ impl Stage {
     /// order; each is told once. None of a file that shows a base, nor of one
     /// that may still become a single request.
     pub fn next_ahead(&self, part_size: PartSize) -> Option<AheadPart> {
-        let start = self.file.ahead_bytes();
-        let range = start..start.checked_add(part_size.bytes())?;
+        let (number, range) = part_size.part_at(self.file.ahead_bytes())?;
         let whole = self.len >= range.end && self.extents.gaps(&range).next().is_none();
         if !whole || self.base_len > 0 || self.len <= part_size.bytes() {
             return None;
         }
-        let number = u16::try_from(range.end / part_size.bytes()).ok();
-        let number = number.and_then(PartNumber::new)?;
         self.file.set_ahead_bytes(range.end);
         Some(AheadPart {
             file: self.file.clone(),

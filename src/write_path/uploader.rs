@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::abandoned::{Abandoned, Aborter};
 use super::copier::CopyPartSize;
 use super::multipart::Multipart;
-use super::parts::{PartSize, StoredRange};
+use super::parts::{PartSize, Run, StoredRange};
 use crate::error::FsError;
 use crate::journal::Sending;
 use crate::store::{
@@ -24,6 +24,9 @@ use crate::store::{
 pub trait ByteSource: Send + Sync {
     /// Exactly the bytes of a range.
     async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError>;
+
+    /// What of the file is local and what the store has, from its start to its end.
+    fn runs(&self) -> Vec<Run>;
 
     /// Where in the store exactly the bytes of a range are, if they are.
     fn stored(&self, range: Range<u64>) -> Option<StoredRange>;
