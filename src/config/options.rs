@@ -119,7 +119,7 @@ pub struct Options {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<DurabilityConfig>,
-    /// Size of the parts of long uploads [default: 8MiB]
+    /// Size of the first parts of long uploads, each held in memory while it is sent [default: 8MiB]
     #[arg(long, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part_size: Option<ByteSize>,

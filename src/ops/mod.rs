@@ -114,7 +114,7 @@ pub struct OpsSettings {
 pub struct Parts {
     pub store: Arc<Deferred>,
     pub namespace: Namespace,
-    pub reader: Reader,
+    pub reader: Arc<Reader>,
     pub spool: Spool,
     pub uploader: Uploader,
     pub copier: Copier,
@@ -125,7 +125,7 @@ pub struct Parts {
 pub struct Ops {
     store: Arc<Deferred>,
     namespace: Namespace,
-    reader: Reader,
+    reader: Arc<Reader>,
     desk: Arc<Desk>,
     uploader: Uploader,
     copier: Copier,

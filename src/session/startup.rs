@@ -155,7 +155,7 @@ pub fn compose(
     };
     let parts = Parts {
         namespace,
-        reader: Reader::new(store.clone(), reading),
+        reader: Arc::new(Reader::new(store.clone(), reading)),
         spool,
         uploader: Uploader::new(
             store.clone(),

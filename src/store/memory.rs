@@ -260,12 +260,22 @@ impl ObjectStore for Memory {
     }
 
     async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
+        let body = match request.body {
+            Body::Bytes(bytes) => bytes,
+            Body::Stream(stream) => {
+                let mut all = BytesMut::new();
+                for range in pieces(stream.range) {
+                    all.extend_from_slice(&stream.source.read(range).await.unwrap());
+                }
+                all.freeze()
+            }
+        };
         let mut state = self.state.lock();
         let UploadPartRequest {
             key,
             upload,
             number,
-            body,
+            ..
         } = request;
         let upload = state.upload(StoreOp::UploadPart, &key, &upload)?;
         let part = part(number, &body);
@@ -282,7 +292,7 @@ impl ObjectStore for Memory {
             range: Some(request.range),
             if_match: Some(request.source_if_match),
         };
-        let body = self.get(get).await?.body;
+        let body = self.get(get).await?.body.into();
         let UploadPartCopyRequest {
             target: key,
             upload,

@@ -5,6 +5,7 @@
 //! Production stack: `Deferred(Retry(Metered(S3)))`; tests put `Faulty` innermost.
 //! Locks: none is held across a request.
 
+mod body;
 mod deferred;
 mod error;
 mod etag;
@@ -18,6 +19,7 @@ mod request;
 mod retry;
 pub mod s3;
 
+pub use body::{Body, BodySource, BodyStream, PIECE_BYTES, pieces};
 pub use deferred::{Deferred, Doomed, LeftUndone, StoreLog};
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;

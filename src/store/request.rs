@@ -9,7 +9,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use super::{ETag, Key};
+use super::{Body, ETag, Key};
 
 /// Most keys in one `delete_many`. Source: S3 API `DeleteObjects`.
 pub const DELETE_MANY_LIMIT: usize = 1000;
@@ -172,7 +172,7 @@ pub struct UploadPartRequest {
     pub key: Key,
     pub upload: UploadId,
     pub number: PartNumber,
-    pub body: Bytes,
+    pub body: Body,
 }
 
 #[derive(Debug, Clone)]

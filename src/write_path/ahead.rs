@@ -49,12 +49,12 @@ impl Uploader {
         upload: &Arc<Multipart>,
         part: &AheadPart,
     ) -> Result<(), FsError> {
-        let _memory = self.reserve(part.range.end - part.range.start).await;
+        let _memory = self.reserve(self.held_bytes(&part.range)).await;
         if part.file.is_gone() {
             return Ok(());
         }
         if let Some(Claim::Send(claimed)) = upload.try_claim(part.number, &part.range) {
-            let body = part.file.read(part.range.clone())?.into();
+            let body = self.body(part.file.clone(), part.range.clone()).await?;
             let request = part_request(upload, part.number, body);
             claimed.sent(self.store.upload_part(request).await?);
         }

@@ -3,17 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use base64::Engine;
-use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use md5::{Digest, Md5};
 
 use super::multipart::{Claim, Multipart};
+use super::part_body::{RangeReader, is_of};
 use super::parts::{plan_parts, ranges};
 use super::uploader::{ByteSource, Failed, UploadTarget, Uploader};
 use crate::error::FsError;
 use crate::store::{
-    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, ListPartsRequest,
+    Body, CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, ListPartsRequest,
     PartNumber, StoreError, StoreErrorKind, UploadPartCopyRequest, UploadPartRequest,
 };
 
@@ -24,7 +22,7 @@ impl Uploader {
     pub(super) async fn upload_in_parts(
         &self,
         target: &UploadTarget,
-        source: &dyn ByteSource,
+        source: &Arc<dyn ByteSource>,
     ) -> Result<ETag, Failed> {
         let upload = self.upload_for(target, source).await?;
         let part_ends = match upload.part_ends() {
@@ -58,7 +56,7 @@ impl Uploader {
     async fn upload_for(
         &self,
         target: &UploadTarget,
-        source: &dyn ByteSource,
+        source: &Arc<dyn ByteSource>,
     ) -> Result<Arc<Multipart>, Failed> {
         let _turn = source.begin_turn().lock().await;
         let begun = source.multipart();
@@ -122,7 +120,7 @@ impl Uploader {
     /// Sees to it that the store has a part of a file that does not change.
     async fn provide_part(
         &self,
-        source: &dyn ByteSource,
+        source: &Arc<dyn ByteSource>,
         upload: &Arc<Multipart>,
         number: u16,
         range: Range<u64>,
@@ -143,12 +141,13 @@ impl Uploader {
             };
             self.store.upload_part_copy(request).await?
         } else {
-            let _memory = self.reserve(range.end - range.start).await;
-            let body = source.read(range.clone()).await?;
+            let _memory = self.reserve(self.held_bytes(&range)).await;
+            let reader: Arc<dyn RangeReader> = source.clone();
             let left = upload.left_part(number, range.end - range.start);
-            match left.filter(|part| is_of(part, &body)) {
-                Some(part) => part,
-                None => {
+            match left {
+                Some(part) if is_of(&part, &*reader, range.clone()).await? => part,
+                _ => {
+                    let body = self.body(reader, range).await?;
                     let request = part_request(upload, number, body);
                     self.store.upload_part(request).await?
                 }
@@ -162,7 +161,7 @@ impl Uploader {
 pub(super) fn part_request(
     upload: &Multipart,
     number: PartNumber,
-    body: Bytes,
+    body: Body,
 ) -> UploadPartRequest {
     UploadPartRequest {
         key: upload.key().clone(),
@@ -172,28 +171,10 @@ pub(super) fn part_request(
     }
 }
 
-/// Whether a part that the store has is of exactly these bytes.
-///
-/// By its CRC-64/NVME where the store tells it, else by its ETag, which is the
-/// MD5 of the bytes but for some kinds of encryption.
-/// Source: S3 User Guide, "Checking object integrity".
-fn is_of(part: &CompletedPart, body: &[u8]) -> bool {
-    if let Some(crc64nvme) = &part.crc64nvme {
-        return *crc64nvme == checksum_of(body);
-    }
-    let md5: [u8; 16] = Md5::digest(body).into();
-    part.etag.as_str() == format!("{:032x}", u128::from_be_bytes(md5))
-}
-
-/// As S3 writes it: base64 of the CRC-64/NVME in network order.
-fn checksum_of(body: &[u8]) -> String {
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, body);
-    base64::engine::general_purpose::STANDARD.encode(crc.to_be_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
+    use bytes::Bytes;
     use parking_lot::Mutex;
 
     use super::*;
@@ -217,11 +198,13 @@ mod tests {
     }
 
     #[async_trait]
-    impl ByteSource for Source {
+    impl RangeReader for Source {
         async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
             Ok(self.bytes.slice(range.start as usize..range.end as usize))
         }
+    }
 
+    impl ByteSource for Source {
         fn runs(&self) -> Vec<Run> {
             vec![Run {
                 range: 0..self.bytes.len() as u64,
@@ -258,22 +241,28 @@ mod tests {
         }
     }
 
-    fn source() -> Source {
+    fn source() -> Arc<Source> {
         let bytes = (0..33 * MIB).map(|at| (at / 7 % 251) as u8).collect();
-        Source {
+        Arc::new(Source {
             bytes,
             ..Source::default()
-        }
+        })
     }
 
-    fn target(source: &Source) -> UploadTarget {
-        UploadTarget {
+    async fn upload(
+        uploader: &Uploader,
+        source: &Arc<Source>,
+        earlier: Earlier,
+    ) -> Result<ETag, FsError> {
+        let target = UploadTarget {
             key: Key::new("k"),
             headers: ObjectHeaders::default(),
             condition: WriteCondition::Always,
             len: source.bytes.len() as u64,
-            earlier: Earlier::None,
-        }
+            earlier,
+        };
+        let source: Arc<dyn ByteSource> = source.clone();
+        uploader.upload(&target, &source).await
     }
 
     /// One part at a time, so that the `nth` request is the part of that number.
@@ -300,8 +289,8 @@ mod tests {
             4,
             Fault::Before(StoreErrorKind::Server),
         );
-        assert!(uploader.upload(&target(&source), &source).await.is_err());
-        uploader.upload(&target(&source), &source).await.unwrap();
+        assert!(upload(&uploader, &source, Earlier::None).await.is_err());
+        upload(&uploader, &source, Earlier::None).await.unwrap();
         assert_eq!(store.seen(StoreOp::UploadPart), 8, "7 parts, one twice");
         assert_eq!(store.seen(StoreOp::CreateMultipart), 1);
         assert_eq!(store.seen(StoreOp::ListParts), 0);
@@ -317,21 +306,21 @@ mod tests {
             6,
             Fault::Before(StoreErrorKind::Server),
         );
-        assert!(first.upload(&target(&before), &before).await.is_err());
+        assert!(upload(&first, &before, Earlier::None).await.is_err());
         let sending = before.sending.lock().clone().unwrap();
         // The store has another part 2 by now.
         let other = UploadPartRequest {
             key: Key::new("k"),
             upload: sending.upload.clone(),
             number: PartNumber::new(2).unwrap(),
-            body: Bytes::from(vec![1; 5 * MIB]),
+            body: Bytes::from(vec![1; 5 * MIB]).into(),
         };
         store.upload_part(other).await.unwrap();
         let sent = store.seen(StoreOp::UploadPart);
 
         let (second, after) = (uploader(&store), source());
         after.set_multipart(Some(second.take_over(sending)));
-        second.upload(&target(&after), &after).await.unwrap();
+        upload(&second, &after, Earlier::None).await.unwrap();
         assert_eq!(store.seen(StoreOp::ListParts), 3, "5 parts, 2 a page");
         assert_eq!(store.seen(StoreOp::UploadPart) - sent, 3, "2, 6 and 7");
         assert!(stored(&store).await == after.bytes);
@@ -350,17 +339,14 @@ mod tests {
             );
         };
         gone(&store);
-        let etag = uploader.upload(&target(&source), &source).await.unwrap();
+        let etag = upload(&uploader, &source, Earlier::None).await.unwrap();
         assert_eq!(store.seen(StoreOp::CreateMultipart), 2);
         assert!(stored(&store).await == source.bytes);
         // The same bytes are there of an earlier attempt, and its upload is gone.
         source.set_multipart(None);
         gone(&store);
-        let again = UploadTarget {
-            earlier: Earlier::Maybe,
-            ..target(&source)
-        };
-        assert_eq!(uploader.upload(&again, &source).await.unwrap(), etag);
+        let again = upload(&uploader, &source, Earlier::Maybe).await;
+        assert_eq!(again.unwrap(), etag);
         assert_eq!(store.seen(StoreOp::CompleteMultipart), 1);
     }
 
@@ -373,7 +359,7 @@ mod tests {
             2,
             Fault::Before(StoreErrorKind::Server),
         );
-        assert!(uploader.upload(&target(&source), &source).await.is_err());
+        assert!(upload(&uploader, &source, Earlier::None).await.is_err());
         source.set_multipart(None);
         let settled = async {
             tokio::select! {

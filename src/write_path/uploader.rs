@@ -4,13 +4,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::abandoned::{Abandoned, Aborter};
 use super::copier::CopyPartSize;
 use super::multipart::Multipart;
+use super::part_body::RangeReader;
 use super::parts::{PartSize, Run, StoredRange};
 use crate::error::FsError;
 use crate::journal::Sending;
@@ -20,11 +19,7 @@ use crate::store::{
 };
 
 /// Bytes to upload.
-#[async_trait]
-pub trait ByteSource: Send + Sync {
-    /// Exactly the bytes of a range.
-    async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError>;
-
+pub trait ByteSource: RangeReader {
     /// What of the file is local and what the store has, from its start to its end.
     fn runs(&self) -> Vec<Run>;
 
@@ -165,7 +160,7 @@ impl Uploader {
     pub async fn upload(
         &self,
         target: &UploadTarget,
-        source: &dyn ByteSource,
+        source: &Arc<dyn ByteSource>,
     ) -> Result<ETag, FsError> {
         let mut failed = match self.upload_once(target, source).await {
             Ok(etag) => return Ok(etag),
@@ -223,7 +218,7 @@ impl Uploader {
     async fn find_own(
         &self,
         target: &UploadTarget,
-        source: &dyn ByteSource,
+        source: &Arc<dyn ByteSource>,
     ) -> Result<Option<ETag>, FsError> {
         let head = HeadRequest {
             key: target.key.clone(),
@@ -269,7 +264,7 @@ impl Uploader {
     async fn upload_once(
         &self,
         target: &UploadTarget,
-        source: &dyn ByteSource,
+        source: &Arc<dyn ByteSource>,
     ) -> Result<ETag, Failed> {
         if self.sends_at_once(target.len) {
             source.set_multipart(None);

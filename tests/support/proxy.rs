@@ -26,6 +26,8 @@ pub enum Fault {
     Twice,
     /// This status with this error code; the server does not see it.
     Answer(u16, &'static str),
+    /// One bit of the request's body is another one.
+    FlipRequest,
     /// The server does not see the conditions. For one that checks no signatures.
     Unconditional,
     /// Nothing until the proxy goes; the server does not see it.
@@ -45,6 +47,8 @@ struct Planned {
 struct State {
     planned: Vec<Planned>,
     seen: Vec<&'static str>,
+    /// Of the bodies of requests.
+    lengths: Vec<(&'static str, usize)>,
     /// Those whose answer went to the client whole.
     passed: Vec<&'static str>,
     under_way: usize,
@@ -117,6 +121,13 @@ impl Proxy {
         state.passed.iter().filter(|passed| **passed == op).count()
     }
 
+    /// Lengths of the bodies of a kind of request, in the order in which they came.
+    pub fn lengths(&self, op: &str) -> Vec<usize> {
+        let state = self.shared.0.lock();
+        let seen = state.lengths.iter().filter(|(seen, _)| *seen == op);
+        seen.map(|(_, len)| *len).collect()
+    }
+
     /// Requests of a kind that came, failed ones too.
     pub fn seen(&self, op: &str) -> usize {
         let state = self.shared.0.lock();
@@ -150,8 +161,9 @@ fn pass(
     upstream: &str,
     (state, gone): &(Mutex<State>, Condvar),
 ) -> io::Result<()> {
-    let (head, body) = read_request(&mut client)?;
+    let (head, mut body) = read_request(&mut client)?;
     let fault = state.lock().fault_of(operation(&head));
+    state.lock().lengths.push((operation(&head), body.len()));
     match fault {
         None => {
             client.write_all(&forward(upstream, &head, &body)?)?;
@@ -166,6 +178,11 @@ fn pass(
         }
         Some(Fault::Twice) => {
             forward(upstream, &head, &body)?;
+            client.write_all(&forward(upstream, &head, &body)?)
+        }
+        Some(Fault::FlipRequest) => {
+            let middle = body.len() / 2;
+            body[middle] ^= 4;
             client.write_all(&forward(upstream, &head, &body)?)
         }
         Some(Fault::Answer(status, code)) => client.write_all(error(status, code).as_bytes()),

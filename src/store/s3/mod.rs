@@ -8,6 +8,7 @@ mod encoding;
 mod error;
 mod multipart;
 mod object;
+mod stream;
 
 pub use connect::{Addressing, S3Settings};
 

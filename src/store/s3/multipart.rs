@@ -7,10 +7,11 @@ use super::S3Store;
 use super::encoding::{copy_source, with_headers};
 use super::error::translate;
 use super::object::{conditions, etag};
+use super::stream::byte_stream;
 use crate::store::{
-    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, Key, ListPartsAnswer,
-    ListPartsRequest, ListedPart, PartNumber, PutAnswer, StoreError, StoreErrorKind, StoreOp,
-    UploadId, UploadPartCopyRequest, UploadPartRequest,
+    Body, CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, Key,
+    ListPartsAnswer, ListPartsRequest, ListedPart, PartNumber, PutAnswer, StoreError,
+    StoreErrorKind, StoreOp, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 
 impl S3Store {
@@ -47,15 +48,24 @@ impl S3Store {
         request: UploadPartRequest,
     ) -> Result<CompletedPart, StoreError> {
         let key = request.key;
-        let answer = self
+        let part = self
             .client
             .upload_part()
             .bucket(&self.bucket)
             .key(key.as_str())
             .upload_id(request.upload.0)
-            .part_number(i32::from(request.number.get()))
-            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-            .body(ByteStream::from(request.body))
+            .part_number(i32::from(request.number.get()));
+        let part = match request.body {
+            Body::Bytes(bytes) => part
+                .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+                .body(ByteStream::from(bytes)),
+            // Its checksum is known before its bytes are here.
+            Body::Stream(stream) => part
+                .set_content_length(i64::try_from(stream.len()).ok())
+                .checksum_crc64_nvme(&stream.crc64nvme)
+                .body(byte_stream(stream)),
+        };
+        let answer = part
             .send()
             .await
             .map_err(|error| translate(StoreOp::UploadPart, &key, error))?;
