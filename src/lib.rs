@@ -24,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod fuse;
+pub mod handover;
 pub mod journal;
 pub mod namespace;
 pub mod ops;

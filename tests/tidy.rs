@@ -20,13 +20,14 @@ const FOLDERS: [&str; 5] = [".ci", ".git", "scripts", "src", "tests"];
 
 /// Layers from the top down; each may use those on lines below its own, never
 /// its siblings. `config` is for those who start things.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["main"],
     &["cli"],
     &["session"],
     &["config", "fuse"],
     &["ops"],
     &["namespace", "read_path", "write_path"],
+    &["handover"],
     &["journal"],
     &["error"],
     &["store", "telemetry"],
@@ -34,7 +35,7 @@ const LAYERS: [&[&str]; 9] = [
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [
     ("config", &["cli", "session"]),
-    ("journal", &["session", "write_path"]),
+    ("journal", &["handover", "session", "write_path"]),
     ("cli", &["main"]),
     ("session", &["cli"]),
 ];

@@ -1,37 +1,52 @@
-//! A mount in the background: the command starts itself again as a child and
-//! waits for its word.
+//! A mount in the background: the command starts itself again as a holder, which
+//! starts the daemon, and waits for the daemon's word.
 //!
-//! The child's standard output is a pipe to the command: one line `ready`, or
+//! The daemon's standard output is a pipe to the command: one line `ready`, or
 //! why there will be no mount. Its standard error is the log file.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::Config;
+use crate::session::{self, Life};
 
 /// Tells the child that it is one. Not a setting: the prefix differs.
 const CHILD_VARIABLE: &str = "_MEDIAFS_CHILD";
+/// Its value for a daemon that takes a dead one's place: nobody waits for it.
+const SUCCESSOR: &str = "successor";
 const READY: &str = "ready\n";
+const SOCKET_NAME: &str = "notify";
 const LOG_NAME: &str = "mediafs.log";
 /// A log longer than this is moved aside at the next start; one is kept.
 const LOG_LIMIT_BYTES: u64 = 10 << 20;
 /// Lines of the log shown when the child says nothing.
 const LOG_TAIL_LINES: usize = 10;
 
-/// The command that started this process and waits for it.
-#[derive(Debug, Clone, Copy)]
-pub struct Parent;
+/// Who started this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    /// A command that waits for the mount.
+    Waits,
+    /// A holder whose daemon died.
+    Holds,
+}
 
-/// The waiting command, if this process is a child.
+/// Who started this process, if it is a daemon in the background.
 pub fn parent() -> Option<Parent> {
-    env::var_os(CHILD_VARIABLE).map(|_| Parent)
+    let value = env::var_os(CHILD_VARIABLE)?;
+    Some(if value == SUCCESSOR {
+        Parent::Holds
+    } else {
+        Parent::Waits
+    })
 }
 
 impl Parent {
@@ -46,6 +61,9 @@ impl Parent {
 
     /// A parent that is gone, or has its answer, does not mind.
     fn tell(self, message: &str) {
+        if self == Self::Holds {
+            return;
+        }
         let mut pipe = io::stdout();
         if pipe
             .write_all(message.as_bytes())
@@ -66,8 +84,10 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
     let (log_path, log) = open_log(config)?;
     let mut command = Command::new(env::current_exe().context("cannot find the mediafs binary")?);
     command
+        .arg("holder")
+        .arg(config.state_dir().join(SOCKET_NAME))
+        .arg("--")
         .args(env::args_os().skip(1))
-        .env(CHILD_VARIABLE, "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
@@ -91,6 +111,25 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
         "the daemon ended without a word ({status}); {} ends with:\n{tail}",
         log_path.display()
     ))
+}
+
+/// Keeps the mount's descriptor and starts the daemon, as often as it dies.
+pub fn hold(socket: &Path, args: &[OsString]) -> anyhow::Result<ExitCode> {
+    // The path, not the file: after an upgrade the new binary is started.
+    let program = env::current_exe().context("cannot find the mediafs binary")?;
+    env::set_current_dir("/")?;
+    let status = session::hold(&program, args, socket, |command, life| {
+        let value = match life {
+            Life::First => "1",
+            Life::Later => SUCCESSOR,
+        };
+        command.env(CHILD_VARIABLE, value);
+        if life == Life::Later {
+            command.stdout(Stdio::null());
+        }
+    })?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 fn open_log(config: &Config) -> anyhow::Result<(PathBuf, File)> {

@@ -4,6 +4,7 @@
 //! asked wrongly, 1 for what failed.
 
 mod background;
+mod holder;
 mod mount;
 mod spool;
 
@@ -25,6 +26,7 @@ struct Cli {
 enum Command {
     Mount(Box<mount::MountCommand>),
     Spool(spool::SpoolCommand),
+    Holder(holder::HolderCommand),
 }
 
 /// Runs what the command line asks for.
@@ -33,6 +35,10 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Mount(command) => command.run(),
         Command::Spool(command) => command.run(),
+        Command::Holder(command) => match command.run() {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

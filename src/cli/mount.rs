@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use rustix::process::Signal;
 
 use super::background;
 use crate::config::{Config, Options, Target};
@@ -38,6 +39,8 @@ impl MountCommand {
         match background::parent() {
             None => background::start(&config),
             Some(parent) => {
+                // Without a holder nobody would take this daemon's place.
+                rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
                 // The folder it was started in can be unmounted and removed.
                 std::env::set_current_dir("/")?;
                 let outcome = telemetry::start_logs(&config.log, None)

@@ -5,18 +5,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     FileAttr, FileHandle, FileType, FopenFlags, INodeNo, OpenAccMode, OpenFlags, RenameFlags,
-    Request, TimeOrNow, WriteFlags,
+    Request, RequestId, TimeOrNow, WriteFlags,
 };
 
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind};
 use crate::ops::{
-    Allocation, Attr, AttrChange, CachedPages, Caller, CopyEnd, HandleId, NodeKind, OpenMode,
-    Privileges, RenameMode, Thread, TimeChange, Truncate, XattrMode,
+    Allocation, Attempt, Attr, AttrChange, CachedPages, Caller, CopyEnd, HandleId, KernelRequest,
+    NodeKind, OpenMode, Privileges, RenameMode, Thread, TimeChange, Truncate, XattrMode,
 };
 
 /// Preferred size of reads and writes, shown as `st_blksize`: one FUSE request each.
 const IO_SIZE_BYTES: u32 = 1 << 20;
+/// Set in the number of a request that is sent again. Source: linux/fuse.h, `FUSE_UNIQUE_RESEND`.
+const UNIQUE_RESEND: u64 = 1 << 63;
 /// Unit of `st_blocks`. Source: stat(2).
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -112,9 +114,12 @@ fn whole_time(decoded: SystemTime) -> SystemTime {
     }
 }
 
+/// Asked again, what was to be created may be there, by way of an earlier daemon.
+///
 /// Errors: `InvalidArgument` for flags that setxattr(2) does not know.
-pub fn xattr_mode(flags: i32) -> Result<XattrMode, FsError> {
+pub fn xattr_mode(flags: i32, attempt: Attempt) -> Result<XattrMode, FsError> {
     match flags {
+        libc::XATTR_CREATE if attempt == Attempt::Again => Ok(XattrMode::CreateOrReplace),
         0 => Ok(XattrMode::CreateOrReplace),
         libc::XATTR_CREATE => Ok(XattrMode::Create),
         libc::XATTR_REPLACE => Ok(XattrMode::Replace),
@@ -165,6 +170,20 @@ pub fn caller(request: &Request) -> Caller {
         uid: request.uid(),
         gid: request.gid(),
         thread: Thread(request.pid()),
+        request: kernel_request(request),
+    }
+}
+
+/// The kernel marks what it sends again after another daemon had read it.
+pub fn kernel_request(request: &Request) -> KernelRequest {
+    let RequestId(unique) = request.unique();
+    KernelRequest {
+        number: unique & !UNIQUE_RESEND,
+        attempt: if unique & UNIQUE_RESEND == 0 {
+            Attempt::First
+        } else {
+            Attempt::Again
+        },
     }
 }
 

@@ -156,35 +156,27 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name_or_refuse!("unlink", parent, name, reply);
-        let ops = self.ops.clone();
+        let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
         self.answer(async move {
-            reply::done(
-                reply,
-                "unlink",
-                parent,
-                ops.unlink(convert::ino(parent), &name).await,
-            );
+            let outcome = ops.unlink(convert::ino(parent), &name, attempt).await;
+            reply::done(reply, "unlink", parent, outcome);
         });
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name_or_refuse!("rmdir", parent, name, reply);
-        let ops = self.ops.clone();
+        let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
         self.answer(async move {
-            reply::done(
-                reply,
-                "rmdir",
-                parent,
-                ops.rmdir(convert::ino(parent), &name).await,
-            );
+            let outcome = ops.rmdir(convert::ino(parent), &name, attempt).await;
+            reply::done(reply, "rmdir", parent, outcome);
         });
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -198,15 +190,12 @@ impl Filesystem for Adapter {
             Ok(mode) => mode,
             Err(error) => return reply.error(refuse("rename", parent.0, &error)),
         };
-        let ops = self.ops.clone();
+        let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
         self.answer(async move {
-            let (from, to) = (convert::ino(parent), convert::ino(newparent));
-            reply::done(
-                reply,
-                "rename",
-                parent,
-                ops.rename(from, &name, to, &new_name, mode).await,
-            );
+            let from = (convert::ino(parent), &name);
+            let to = (convert::ino(newparent), &new_name);
+            let outcome = ops.rename(from, to, mode, attempt).await;
+            reply::done(reply, "rename", parent, outcome);
         });
     }
 
@@ -347,8 +336,9 @@ impl Filesystem for Adapter {
         );
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.ops.opendir(convert::ino(ino)) {
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let request = convert::kernel_request(req);
+        match self.ops.opendir(convert::ino(ino), request) {
             Ok(id) => reply.opened(FileHandle(id.0), FopenFlags::empty()),
             Err(error) => reply.error(refuse("opendir", ino.0, &error)),
         }
@@ -422,7 +412,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -430,7 +420,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let mode = match convert::xattr_mode(flags) {
+        let mode = match convert::xattr_mode(flags, convert::kernel_request(req).attempt) {
             Ok(mode) => mode,
             Err(error) => return reply.error(refuse("setxattr", ino.0, &error)),
         };
@@ -456,10 +446,11 @@ impl Filesystem for Adapter {
         reply::give_xattr(reply, "listxattr", ino, size, value);
     }
 
-    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
+        let attempt = convert::kernel_request(req).attempt;
         self.answer(async move {
-            let outcome = ops.removexattr(convert::ino(ino), &name).await;
+            let outcome = ops.removexattr(convert::ino(ino), &name, attempt).await;
             reply::done(reply, "removexattr", ino, outcome);
         });
     }

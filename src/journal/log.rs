@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -18,6 +19,9 @@ use serde::de::DeserializeOwned;
 pub(super) const COMPACT_FROM_BYTES: u64 = 1 << 20;
 /// Written anew when it is this many times as long as what it still has to say.
 const COMPACT_RATIO: u64 = 4;
+
+/// A file that the disk did not take is tried again after this time.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// Whether a record must be on disk when `append` returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,11 +86,14 @@ pub struct Log<S> {
 
 #[derive(Debug)]
 struct Inner<S> {
-    file: File,
+    /// None before the file is begun, and while it lacks records.
+    file: Option<File>,
     bytes: u64,
     /// Whether it is worth writing anew is next asked at this size.
     compact_from: u64,
     state: S,
+    /// When a file that lacks records is tried again.
+    again_at: Option<Instant>,
 }
 
 impl<S: Replay> Log<S> {
@@ -103,12 +110,32 @@ impl<S: Replay> Log<S> {
         Ok(Self {
             path: path.to_owned(),
             inner: Mutex::new(Inner {
-                file,
+                file: Some(file),
                 bytes,
                 compact_from: compact_from(bytes),
                 state,
+                again_at: None,
             }),
         })
+    }
+
+    /// Records are gathered in memory until `write_out`.
+    pub fn later(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            inner: Mutex::new(Inner {
+                file: None,
+                bytes: 0,
+                compact_from: COMPACT_FROM_BYTES,
+                state: S::default(),
+                again_at: None,
+            }),
+        }
+    }
+
+    /// Begins the file with what was gathered. Errors: the disk's.
+    pub fn write_out(&self) -> io::Result<()> {
+        self.bring_back(&mut self.inner.lock())
     }
 
     /// What all records so far come to.
@@ -118,7 +145,7 @@ impl<S: Replay> Log<S> {
 
     /// What was appended before outlives a power loss once this returns.
     pub fn sync(&self) -> io::Result<()> {
-        let file = self.inner.lock().file.try_clone()?;
+        let file = self.inner.lock().file()?.try_clone()?;
         file.sync_data()
     }
 
@@ -129,19 +156,60 @@ impl<S: Replay> Log<S> {
             return Ok(());
         }
         let line = line(&record)?;
-        if let Err(error) = inner.file.write_all(&line) {
+        let bytes = inner.bytes;
+        let file = inner.file()?;
+        if let Err(error) = file.write_all(&line) {
             // What was written of it must not stand before the next record.
-            inner.file.set_len(inner.bytes)?;
+            file.set_len(bytes)?;
             return Err(error);
         }
         if durable == Durable::Yes {
-            inner.file.sync_data()?;
+            file.sync_data()?;
         }
         inner.bytes += line.len() as u64;
         inner.state.apply(record);
         if inner.bytes > inner.compact_from {
             self.compact(&mut inner);
         }
+        Ok(())
+    }
+
+    /// Notes a record whatever the disk says. While it takes none, no file is
+    /// there rather than one that misses something.
+    pub fn tell(&self, record: S::Record) {
+        let mut inner = self.inner.lock();
+        let line = line(&record);
+        inner.state.apply(record);
+        let Some(file) = &mut inner.file else {
+            if inner.again_at.is_some_and(|at| Instant::now() >= at)
+                && self.bring_back(&mut inner).is_ok()
+            {
+                tracing::info!(name = S::NAME, "the disk takes records again");
+            }
+            return;
+        };
+        match line.and_then(|line| file.write_all(&line).map(|()| line.len())) {
+            Ok(len) => inner.bytes += len as u64,
+            Err(error) => {
+                tracing::error!(name = S::NAME, %error, "the disk takes no records: a restart would begin anew");
+                if let Err(error) = fs::remove_file(&self.path) {
+                    tracing::error!(name = S::NAME, %error, "a file that misses records stays");
+                }
+                inner.file = None;
+                inner.again_at = Some(Instant::now() + AWAY);
+                return;
+            }
+        }
+        if inner.bytes > inner.compact_from {
+            self.compact(&mut inner);
+        }
+    }
+
+    fn bring_back(&self, inner: &mut Inner<S>) -> io::Result<()> {
+        inner.again_at = Some(Instant::now() + AWAY);
+        let (file, bytes) = write_anew(&self.path, &inner.state)?;
+        (inner.file, inner.bytes) = (Some(file), bytes);
+        inner.compact_from = compact_from(bytes);
         Ok(())
     }
 
@@ -154,11 +222,18 @@ impl<S: Replay> Log<S> {
             return;
         }
         match write_anew(&self.path, &inner.state) {
-            Ok((file, bytes)) => (inner.file, inner.bytes) = (file, bytes),
+            Ok((file, bytes)) => (inner.file, inner.bytes) = (Some(file), bytes),
             Err(error) => {
                 tracing::warn!(name = S::NAME, %error, "a file of records stays as long as it is");
             }
         }
+    }
+}
+
+impl<S> Inner<S> {
+    fn file(&mut self) -> io::Result<&mut File> {
+        let not_begun = || io::Error::other("the file of records is not begun");
+        self.file.as_mut().ok_or_else(not_begun)
     }
 }
 

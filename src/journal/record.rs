@@ -117,3 +117,12 @@ pub enum SealedBase {
     /// A stage that was sealed before and is uploaded before.
     Stage(StageId),
 }
+
+impl SealedBase {
+    pub fn stage(&self) -> Option<StageId> {
+        match self {
+            Self::Stage(below) => Some(*below),
+            Self::Empty | Self::Object { .. } => None,
+        }
+    }
+}

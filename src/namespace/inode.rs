@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::attributes::{Attributes, Xattrs};
 use super::dir::DirState;
+use crate::handover::{SetTold, TimeTold};
 use crate::store::ETag;
 
 /// Inode number.
@@ -109,6 +110,34 @@ pub struct Overrides {
     pub atime: Option<SystemTime>,
     pub ctime: Option<SystemTime>,
     pub xattrs: Option<Xattrs>,
+}
+
+impl From<&SetTold> for Overrides {
+    fn from(told: &SetTold) -> Self {
+        Self {
+            mode: told.mode,
+            uid: told.uid,
+            gid: told.gid,
+            mtime: told.mtime.map(SystemTime::from),
+            atime: told.atime.map(SystemTime::from),
+            ctime: told.ctime.map(SystemTime::from),
+            xattrs: told.xattrs.clone(),
+        }
+    }
+}
+
+impl From<&Overrides> for SetTold {
+    fn from(set: &Overrides) -> Self {
+        Self {
+            mode: set.mode,
+            uid: set.uid,
+            gid: set.gid,
+            mtime: set.mtime.map(TimeTold::from),
+            atime: set.atime.map(TimeTold::from),
+            ctime: set.ctime.map(TimeTold::from),
+            xattrs: set.xattrs.clone(),
+        }
+    }
 }
 
 impl InodeState {

@@ -39,6 +39,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::error::FsError;
+use crate::handover::Ledger;
 use crate::store::{Key, ObjectStore};
 
 /// How long what the store said counts as true.
@@ -73,13 +74,14 @@ impl Namespace {
         markers: DirMarkers,
         invalidations: Invalidations,
         attribute_cache: Option<AttributeCache>,
+        ledger: Arc<Ledger>,
     ) -> Self {
         Self {
             store,
             keys,
             coherence,
             markers,
-            table: Arc::default(),
+            table: Arc::new(InodeTable::new(ledger)),
             invalidations,
             attribute_cache,
             long_listings: Mutex::default(),
@@ -184,6 +186,16 @@ impl Namespace {
                 dir.state().dir.forget_listing();
             }
             self.invalidations.entry(parent, &name);
+        }
+    }
+
+    /// Directories that an earlier daemon told of go on to exist where no marker says so.
+    pub fn keep_directories(&self, inodes: &[Pin]) {
+        if self.markers == DirMarkers::Never {
+            let directories = inodes.iter().filter(|it| it.kind == Kind::Directory);
+            for dir in directories.filter(|dir| dir.ino != ROOT) {
+                dir.state().local = Some(LocalState::BareDirectory);
+            }
         }
     }
 

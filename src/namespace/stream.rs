@@ -30,11 +30,24 @@ pub struct StreamedEntry {
 enum Source {
     /// In the table, not in the store.
     Local,
+    /// An earlier daemon gave it out, or was about to.
+    Before,
     Store {
         entry: Entry,
         asked_at: Instant,
         seq: ChangeSeq,
     },
+}
+
+impl StreamedEntry {
+    /// An entry that an earlier daemon listed.
+    pub fn given_before(name: Name) -> Self {
+        Self {
+            name,
+            kind: Kind::File,
+            source: Source::Before,
+        }
+    }
 }
 
 /// A listing under way.
@@ -92,13 +105,26 @@ impl Namespace {
         match std::mem::replace(&mut stream.at, Position::End) {
             Position::Start => {
                 let mut entries = self.local_entries(&stream.dir);
-                stream.given = entries.iter().map(|entry| entry.name.clone()).collect();
+                entries.retain(|entry| !stream.given.contains(&entry.name));
+                let names = entries.iter().map(|entry| entry.name.clone());
+                stream.given.extend(names);
                 entries.extend(self.first_entries(stream).await?);
                 Ok(Some(entries))
             }
             Position::Next(token) => Ok(Some(self.entries_after(stream, token).await?)),
             Position::End => Ok(None),
         }
+    }
+
+    /// Before entries from `first` on are asked for: what an earlier daemon listed
+    /// and the kernel has not taken is listed again, the rest is not.
+    pub fn resume(&self, stream: &mut DirStream, listed: &mut Vec<StreamedEntry>, first: usize) {
+        let before = listed.last().map(|entry| &entry.source);
+        if !matches!(before, Some(Source::Before)) || !matches!(stream.at, Position::Start) {
+            return;
+        }
+        listed.truncate(first);
+        stream.given = listed.iter().map(|entry| entry.name.clone()).collect();
     }
 
     fn local_entries(&self, dir: &Pin) -> Vec<StreamedEntry> {

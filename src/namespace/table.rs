@@ -9,6 +9,7 @@ use super::inode::{Ino, Inode, Kind, ROOT};
 use super::keyspace::{DirPath, KeySpace};
 use super::name::Name;
 use crate::error::FsError;
+use crate::handover::{Ledger, NodeKind, Record, Told};
 use crate::store::Key;
 
 /// Every inode that the kernel or an operation refers to.
@@ -25,6 +26,7 @@ struct Inner {
     slots: HashMap<Ino, Slot>,
     names: BTreeMap<(Ino, Name), Ino>,
     next: u64,
+    ledger: Arc<Ledger>,
 }
 
 #[derive(Debug)]
@@ -72,26 +74,52 @@ impl Drop for Pin {
     }
 }
 
-impl Default for InodeTable {
-    fn default() -> Self {
+impl InodeTable {
+    /// The root alone. What the kernel is told of goes to the ledger.
+    pub fn new(ledger: Arc<Ledger>) -> Self {
         let root = Slot {
-            inode: Arc::new(Inode::new(ROOT, Kind::Directory)),
-            place: None,
             lookups: 1,
             pins: 1,
-            children: 0,
+            ..Slot::new(ROOT, Kind::Directory)
         };
         Self {
             inner: Mutex::new(Inner {
                 slots: HashMap::from([(ROOT, root)]),
                 names: BTreeMap::new(),
                 next: ROOT.0 + 1,
+                ledger,
             }),
         }
     }
-}
 
-impl InodeTable {
+    /// Takes over the numbers, names and references of an earlier daemon.
+    ///
+    /// Each inode is pinned until the result is dropped: whoever has use for it
+    /// pins it meanwhile, and what the kernel does not know goes then.
+    pub fn restore(self: &Arc<Self>, told: &Told) -> Vec<Pin> {
+        let mut inner = self.inner.lock();
+        inner.next = inner.next.max(told.last_ino + 1);
+        for (number, inode) in &told.inodes {
+            let ino = Ino(*number);
+            let slot = inner.slots.entry(ino);
+            let slot = slot.or_insert_with(|| Slot::new(ino, inode.kind.into()));
+            slot.lookups = slot.lookups.max(inode.lookups);
+            slot.inode.state().overrides = (&inode.set).into();
+        }
+        for (number, inode) in &told.inodes {
+            let Some((parent, name)) = &inode.place else {
+                continue;
+            };
+            match Name::from_segment(name) {
+                Some(name) => inner.restore_place(Ino(*number), Ino(*parent), name),
+                None => tracing::error!(ino = number, "an inode was told with an impossible name"),
+            }
+        }
+        let inodes: Vec<Ino> = told.inodes.keys().map(|number| Ino(*number)).collect();
+        let pins = inodes.into_iter().filter_map(|ino| inner.pin(self, ino));
+        pins.collect()
+    }
+
     /// Errors: `Stale` when the number refers to nothing.
     pub fn get(self: &Arc<Self>, ino: Ino) -> Result<Pin, FsError> {
         let mut inner = self.inner.lock();
@@ -129,15 +157,7 @@ impl InodeTable {
         }
         let ino = Ino(inner.next);
         inner.next += 1;
-        let inode = Arc::new(Inode::new(ino, kind));
-        let slot = Slot {
-            inode,
-            place: None,
-            lookups: 0,
-            pins: 0,
-            children: 0,
-        };
-        inner.slots.insert(ino, slot);
+        inner.slots.insert(ino, Slot::new(ino, kind));
         inner.attach(ino, parent, name.clone());
         inner.pin(self, ino).ok_or(FsError::Stale)
     }
@@ -225,7 +245,10 @@ impl InodeTable {
 
     /// The kernel has taken one more reference, by an answer that carries the inode.
     pub fn add_lookup(&self, ino: Ino) {
-        self.inner.lock().change(ino, |slot| slot.lookups += 1);
+        let mut inner = self.inner.lock();
+        inner.change(ino, |slot| slot.lookups += 1);
+        let (ino, count) = (ino.0, 1);
+        inner.ledger.tell(|| Record::Lookup { ino, count });
     }
 
     /// The kernel gives references back.
@@ -234,6 +257,7 @@ impl InodeTable {
         inner.change(ino, |slot| {
             slot.lookups = slot.lookups.saturating_sub(count)
         });
+        inner.ledger.tell(|| Record::Forget { ino: ino.0, count });
         inner.drop_unreferenced(ino);
     }
 
@@ -249,6 +273,18 @@ impl InodeTable {
     /// How many inodes are referred to, the root included.
     pub fn count(&self) -> usize {
         self.inner.lock().slots.len()
+    }
+}
+
+impl Slot {
+    fn new(ino: Ino, kind: Kind) -> Self {
+        Self {
+            inode: Arc::new(Inode::new(ino, kind)),
+            place: None,
+            lookups: 0,
+            pins: 0,
+            children: 0,
+        }
     }
 }
 
@@ -271,13 +307,33 @@ impl Inner {
     fn attach(&mut self, ino: Ino, parent: Ino, name: Name) {
         self.change(parent, |slot| slot.children += 1);
         self.change(ino, |slot| slot.place = Some((parent, name.clone())));
+        if let Some(slot) = self.slots.get(&ino) {
+            self.ledger.tell(|| Record::Placed {
+                ino: ino.0,
+                kind: slot.inode.kind.into(),
+                place: (parent.0, name.as_str().to_owned()),
+            });
+        }
         self.names.insert((parent, name), ino);
+    }
+
+    /// A name whose directory was not told of, or that two have, is none.
+    fn restore_place(&mut self, ino: Ino, parent: Ino, name: Name) {
+        if self.slots.contains_key(&parent) && !self.names.contains_key(&(parent, name.clone())) {
+            self.attach(ino, parent, name);
+        }
     }
 
     fn detach(&mut self, ino: Ino) {
         let Some(place) = self.slots.get_mut(&ino).and_then(|slot| slot.place.take()) else {
             return;
         };
+        if let Some(slot) = self.slots.get(&ino) {
+            self.ledger.tell(|| Record::Unplaced {
+                ino: ino.0,
+                kind: slot.inode.kind.into(),
+            });
+        }
         self.change(place.0, |slot| slot.children -= 1);
         let parent = place.0;
         self.names.remove(&place);
@@ -294,10 +350,31 @@ impl Inner {
             let Some(slot) = self.slots.remove(&at) else {
                 return;
             };
+            self.ledger.tell(|| Record::Gone { ino: at.0 });
             let Some(place) = slot.place else { return };
             self.change(place.0, |parent| parent.children -= 1);
             at = place.0;
             self.names.remove(&place);
+        }
+    }
+}
+
+impl From<Kind> for NodeKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::File => Self::File,
+            Kind::Directory => Self::Directory,
+            Kind::Symlink => Self::Symlink,
+        }
+    }
+}
+
+impl From<NodeKind> for Kind {
+    fn from(kind: NodeKind) -> Self {
+        match kind {
+            NodeKind::File => Self::File,
+            NodeKind::Directory => Self::Directory,
+            NodeKind::Symlink => Self::Symlink,
         }
     }
 }
@@ -311,7 +388,7 @@ mod tests {
     }
 
     fn table() -> Arc<InodeTable> {
-        Arc::new(InodeTable::default())
+        Arc::new(InodeTable::new(Arc::default()))
     }
 
     #[test]
@@ -377,5 +454,41 @@ mod tests {
         let ino = file.ino;
         drop(file);
         assert!(table.get(ino).is_err());
+    }
+
+    #[test]
+    fn numbers_names_and_references_are_those_of_the_daemon_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = crate::handover::path_in(dir.path());
+        let session = crate::handover::tests::session();
+        let ledger = Arc::new(Ledger::awaiting(&path));
+        ledger.begin(session).unwrap();
+        let before = Arc::new(InodeTable::new(ledger));
+        let at = |parent: Ino, text, kind| {
+            let pin = before.child_or_new(parent, &name(text), kind).unwrap();
+            before.add_lookup(pin.ino);
+            pin.ino
+        };
+        let dir = at(ROOT, "d", Kind::Directory);
+        let file = at(dir, "f", Kind::File);
+        let orphan = at(dir, "o", Kind::File);
+        before.detach(orphan);
+        before.rename(file, ROOT, &name("g")).unwrap();
+        before.forget(dir, 1);
+        drop(before.child_or_new(ROOT, &name("passing"), Kind::File));
+
+        let told = crate::handover::told(&path).unwrap().unwrap();
+        let table = Arc::new(InodeTable::new(Arc::default()));
+        drop(table.restore(&told));
+        assert_eq!(table.count(), 3, "root, file and orphan: {table:?}");
+        assert_eq!(table.child(ROOT, &name("g")).unwrap().ino, file);
+        assert!(table.place(orphan).is_none());
+        assert!(table.get(dir).is_err());
+        let new = table.child_or_new(ROOT, &name("n"), Kind::File).unwrap();
+        assert!(new.ino > orphan, "no number is given out twice");
+        table.forget(file, 1);
+        table.forget(orphan, 1);
+        drop(new);
+        assert_eq!(table.count(), 1);
     }
 }

@@ -28,7 +28,15 @@ impl World {
             negative_ttl: NEGATIVE_TTL,
         };
         let keys = KeySpace::new("p/");
-        let names = Namespace::new(store.clone(), keys, coherence, markers, invalidations, None);
+        let names = Namespace::new(
+            store.clone(),
+            keys,
+            coherence,
+            markers,
+            invalidations,
+            None,
+            Arc::default(),
+        );
         Self {
             store,
             names,

@@ -28,6 +28,21 @@ pub struct Caller {
     pub uid: u32,
     pub gid: u32,
     pub thread: Thread,
+    pub request: KernelRequest,
+}
+
+/// A request as the kernel numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelRequest {
+    pub number: u64,
+    pub attempt: Attempt,
+}
+
+/// Whether a daemon that is dead now may have done what is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    First,
+    Again,
 }
 
 /// What stat(2) tells.

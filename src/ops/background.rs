@@ -85,7 +85,7 @@ impl Ops {
         Ok(())
     }
 
-    fn queue(&self, file: &Arc<OpenFile>) {
+    pub(super) fn queue(&self, file: &Arc<OpenFile>) {
         if !file.take_uploading() {
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::attr::Caller;
+use super::attr::{Attempt, Caller};
 use super::content::Intent;
 use super::lookup::Entry;
 use super::open::{OpenMode, Opened, Truncate};
@@ -57,7 +57,11 @@ impl Ops {
         self.check_writable()?;
         let parent = self.namespace.directory(parent)?;
         match self.namespace.lookup(&parent, name).await {
-            Ok(_) if request.exclusive == Exclusive::Yes => return Err(FsError::Exists),
+            Ok(inode)
+                if request.exclusive == Exclusive::Yes && !made_before(&inode, request.maker) =>
+            {
+                return Err(FsError::Exists);
+            }
             Ok(inode) => {
                 let CreateRequest {
                     mode,
@@ -79,7 +83,7 @@ impl Ops {
             Exclusive::No => ExclusiveCreate::Lazy,
         };
         let (inode, file) = self.make_file(&parent, name, &request, claim).await?;
-        let opened = self.give_handle(file, request.mode, true, request.maker.thread);
+        let opened = self.give_handle(file, request.mode, true, request.maker);
         Ok(Created {
             entry: self.give_entry(&inode),
             opened,
@@ -100,6 +104,7 @@ impl Ops {
         self.check_writable()?;
         let parent = self.namespace.directory(parent)?;
         match self.namespace.lookup(&parent, name).await {
+            Ok(inode) if made_before(&inode, maker) => return Ok(self.give_entry(&inode)),
             Ok(_) => return Err(FsError::Exists),
             Err(FsError::NotFound) if kind == NodeKind::Special => {
                 return Err(FsError::NotPermitted);
@@ -148,6 +153,14 @@ impl Ops {
             self.namespace.take_back(&inode);
             return Err(error);
         }
+        self.tell_set(&inode);
         Ok((inode, file))
     }
+}
+
+/// Whether an empty file on the name may be what this very request made, by way
+/// of a daemon that is dead now.
+fn made_before(inode: &Pin, maker: Caller) -> bool {
+    let is_empty = inode.kind == Kind::File && inode.state().size_bytes() == 0;
+    is_empty && maker.request.attempt == Attempt::Again
 }

@@ -11,6 +11,7 @@ use super::open_file::OpenFile;
 use super::opendir::DirHandle;
 use super::writers::Writers;
 use crate::error::FsError;
+use crate::handover::{HandleTold, Ledger, Record};
 use crate::read_path::Cursor;
 
 /// Number of a handle, as the kernel repeats it.
@@ -26,6 +27,8 @@ pub struct FileHandle {
     pub publishes: bool,
     pub cursor: Mutex<Cursor>,
     pub writers: Mutex<Writers>,
+    /// The kernel's request that it answers.
+    pub request: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -34,25 +37,80 @@ enum Handle {
     Dir(Arc<DirHandle>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Handles {
     next: AtomicU64,
     open: Mutex<HashMap<HandleId, Handle>>,
+    ledger: Arc<Ledger>,
 }
 
 impl Handles {
+    pub fn new(ledger: Arc<Ledger>) -> Self {
+        Self {
+            next: AtomicU64::new(0),
+            open: Mutex::default(),
+            ledger,
+        }
+    }
+
     pub fn add_file(&self, handle: FileHandle) -> HandleId {
-        self.add(Handle::File(Arc::new(handle)))
+        let id = self.next_id();
+        self.ledger.tell(|| Record::Opened {
+            handle: id.0,
+            told: HandleTold {
+                ino: handle.file.inode.ino.0,
+                mode: handle.mode.into(),
+                publishes: handle.publishes,
+                request: handle.request,
+            },
+        });
+        self.restore(id, Handle::File(Arc::new(handle)))
     }
 
-    pub fn add_dir(&self, handle: DirHandle) -> HandleId {
-        self.add(Handle::Dir(Arc::new(handle)))
+    pub fn add_dir(&self, handle: impl FnOnce(HandleId) -> DirHandle) -> HandleId {
+        let id = self.next_id();
+        let handle = handle(id);
+        self.ledger.tell(|| Record::DirOpened {
+            handle: id.0,
+            ino: handle.dir.ino.0,
+            request: handle.request,
+        });
+        self.restore(id, Handle::Dir(Arc::new(handle)))
     }
 
-    fn add(&self, handle: Handle) -> HandleId {
-        let id = HandleId(self.next.fetch_add(1, Ordering::Relaxed));
+    fn next_id(&self) -> HandleId {
+        HandleId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A handle that an earlier daemon gave out.
+    pub fn restore_file(&self, id: HandleId, handle: FileHandle) {
+        self.restore(id, Handle::File(Arc::new(handle)));
+    }
+
+    /// A handle that an earlier daemon gave out.
+    pub fn restore_dir(&self, id: HandleId, handle: DirHandle) {
+        self.restore(id, Handle::Dir(Arc::new(handle)));
+    }
+
+    /// No number up to this one is given out again.
+    pub fn go_on_after(&self, last: HandleId) {
+        self.next.fetch_max(last.0 + 1, Ordering::Relaxed);
+    }
+
+    fn restore(&self, id: HandleId, handle: Handle) -> HandleId {
         self.open.lock().insert(id, handle);
         id
+    }
+
+    /// The handle that answered this request already.
+    pub fn answer_to(&self, request: u64) -> Option<HandleId> {
+        let open = self.open.lock();
+        let answers = |handle: &Handle| match handle {
+            Handle::File(handle) => handle.request == request,
+            Handle::Dir(handle) => handle.request == request,
+        };
+        let found = open.iter().find(|(_, handle)| answers(handle));
+        found.map(|(id, _)| *id)
     }
 
     /// Errors: `BadHandle`.
@@ -73,5 +131,6 @@ impl Handles {
 
     pub fn remove(&self, id: HandleId) {
         self.open.lock().remove(&id);
+        self.ledger.tell(|| Record::Released { handle: id.0 });
     }
 }

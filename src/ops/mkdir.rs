@@ -1,7 +1,7 @@
 //! mkdir: a directory that persists though nothing is in it.
 
 use super::Ops;
-use super::attr::Caller;
+use super::attr::{Attempt, Caller};
 use super::lookup::Entry;
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name};
@@ -19,6 +19,9 @@ impl Ops {
         let parent = self.namespace.directory(parent)?;
         let _tree = self.tree.read().await;
         match self.namespace.lookup(&parent, name).await {
+            Ok(made) if made.kind == Kind::Directory && maker.request.attempt == Attempt::Again => {
+                return Ok(self.give_entry(&made));
+            }
             Ok(_) => return Err(FsError::Exists),
             Err(FsError::NotFound) => {}
             Err(error) => return Err(error),
@@ -31,6 +34,7 @@ impl Ops {
             self.namespace.table().detach(dir.ino);
             return Err(error);
         }
+        self.tell_set(&dir);
         Ok(self.give_entry(&dir))
     }
 }

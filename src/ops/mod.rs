@@ -36,6 +36,7 @@ mod shutdown;
 mod statfs;
 mod store_attributes;
 mod symlink;
+mod take_over;
 mod unlink;
 mod upload;
 mod upload_ahead;
@@ -44,8 +45,9 @@ mod writers;
 mod xattr;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-pub use attr::{Attr, AttrValidity, Caller, FixedAttributes};
+pub use attr::{Attempt, Attr, AttrValidity, Caller, FixedAttributes, KernelRequest};
 pub use background::Queued;
 pub use copy_file_range::CopyEnd;
 pub use create::{CreateRequest, Created, Exclusive, NodeKind};
@@ -62,6 +64,7 @@ pub use writers::Thread;
 pub use xattr::XattrMode;
 
 use crate::error::FsError;
+use crate::handover::Ledger;
 use crate::namespace::Namespace;
 use crate::read_path::Reader;
 use crate::store::Deferred;
@@ -118,6 +121,9 @@ pub struct Parts {
     pub spool: Spool,
     pub uploader: Uploader,
     pub copier: Copier,
+    pub ledger: Arc<Ledger>,
+    /// When the kernel's session began.
+    pub mounted_at: SystemTime,
 }
 
 /// The file system's operations.
@@ -130,7 +136,7 @@ pub struct Ops {
     uploader: Uploader,
     copier: Copier,
     settings: OpsSettings,
-    mounted_at: std::time::SystemTime,
+    mounted_at: SystemTime,
     files: OpenFiles,
     backlog: Backlog,
     ahead: AheadQueue,
@@ -146,6 +152,7 @@ impl Ops {
         let desk = Arc::new(Desk {
             spool: parts.spool,
             keys: parts.namespace.keys().clone(),
+            ledger: parts.ledger.clone(),
         });
         let (ahead, parts_queued) = tokio::sync::mpsc::unbounded_channel();
         let (backlog, queued) = Backlog::new(parts_queued);
@@ -161,8 +168,8 @@ impl Ops {
             uploader: parts.uploader,
             copier: parts.copier,
             settings,
-            mounted_at: std::time::SystemTime::now(),
-            handles: Handles::default(),
+            mounted_at: parts.mounted_at,
+            handles: Handles::new(parts.ledger),
             tree: tokio::sync::RwLock::new(()),
         };
         (ops, queued)

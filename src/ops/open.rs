@@ -9,8 +9,9 @@ use super::attr::Caller;
 use super::content::{Base, Intent};
 use super::handles::{FileHandle, HandleId};
 use super::open_file::OpenFile;
-use super::writers::{Thread, Writers};
+use super::writers::Writers;
 use crate::error::FsError;
+use crate::handover::ModeTold;
 use crate::namespace::{Ino, Kind, Pin};
 use crate::read_path::{Cursor, ObjectId};
 
@@ -29,6 +30,26 @@ impl OpenMode {
 
     pub fn writes(self) -> bool {
         self != Self::Read
+    }
+}
+
+impl From<OpenMode> for ModeTold {
+    fn from(mode: OpenMode) -> Self {
+        match mode {
+            OpenMode::Read => Self::Read,
+            OpenMode::Write => Self::Write,
+            OpenMode::ReadWrite => Self::ReadWrite,
+        }
+    }
+}
+
+impl From<ModeTold> for OpenMode {
+    fn from(told: ModeTold) -> Self {
+        match told {
+            ModeTold::Read => Self::Read,
+            ModeTold::Write => Self::Write,
+            ModeTold::ReadWrite => Self::ReadWrite,
+        }
     }
 }
 
@@ -62,6 +83,10 @@ impl Ops {
         truncate: Truncate,
         caller: Caller,
     ) -> Result<Opened, FsError> {
+        if let Some(handle) = self.answered_before(caller.request) {
+            let pages = CachedPages::Drop;
+            return Ok(Opened { handle, pages });
+        }
         let inode = self.namespace.inode(ino)?;
         if inode.kind == Kind::Directory {
             return Err(FsError::IsADirectory);
@@ -83,7 +108,7 @@ impl Ops {
             return Err(error);
         }
         let publishes = mode.writes() || truncate == Truncate::Yes;
-        Ok(self.give_handle(file, mode, publishes, caller.thread))
+        Ok(self.give_handle(file, mode, publishes, caller))
     }
 
     pub(super) fn open_inode(&self, inode: Pin, mode: OpenMode) -> Arc<OpenFile> {
@@ -108,7 +133,7 @@ impl Ops {
         file: Arc<OpenFile>,
         mode: OpenMode,
         publishes: bool,
-        opener: Thread,
+        opener: Caller,
     ) -> Opened {
         let pages = {
             let mut state = file.inode.state();
@@ -125,7 +150,8 @@ impl Ops {
             mode,
             publishes,
             cursor: Mutex::new(Cursor::default()),
-            writers: Mutex::new(Writers::opened_by(opener)),
+            writers: Mutex::new(Writers::opened_by(opener.thread)),
+            request: opener.request.number,
         });
         Opened { handle, pages }
     }

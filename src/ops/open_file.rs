@@ -3,15 +3,16 @@
 //! How it gets to the store is in `sealing`.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::content::{Base, Intent, Piece, plan_staged};
 use super::open::OpenMode;
 use crate::error::FsError;
+use crate::handover::{FileTold, Ledger, Record};
 use crate::namespace::{Ino, KeySpace, LocalState, Pin};
 use crate::read_path::ObjectId;
 use crate::write_path::{Spool, Stage};
@@ -21,6 +22,7 @@ use crate::write_path::{Spool, Stage};
 pub struct Desk {
     pub spool: Spool,
     pub keys: KeySpace,
+    pub ledger: Arc<Ledger>,
 }
 
 /// A file that is open, or being changed without being open.
@@ -50,8 +52,49 @@ pub(super) struct Content {
     pub covers: bool,
     /// Someone uploads what is sealed, and goes on until nothing is.
     pub has_uploader: bool,
-    handles: u32,
-    writers: u32,
+    pub handles: u32,
+    pub writers: u32,
+    /// What the next daemon was told of it.
+    pub told: Option<FileTold>,
+}
+
+/// Content while it is changed.
+#[derive(Debug)]
+pub(super) struct Edit<'a> {
+    file: &'a OpenFile,
+    content: MutexGuard<'a, Content>,
+}
+
+impl Deref for Edit<'_> {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.content
+    }
+}
+
+impl DerefMut for Edit<'_> {
+    fn deref_mut(&mut self) -> &mut Content {
+        &mut self.content
+    }
+}
+
+impl Drop for Edit<'_> {
+    fn drop(&mut self) {
+        let ledger = &self.file.desk.ledger;
+        if !ledger.is_kept() {
+            return;
+        }
+        let inode = &self.file.inode;
+        let told = self.content.as_told(&inode.state());
+        if self.content.told.as_ref() != Some(&told) {
+            ledger.tell(|| Record::File {
+                ino: inode.ino.0,
+                file: told.clone(),
+            });
+            self.content.told = Some(told);
+        }
+    }
 }
 
 /// What is left of a file after its last handle went.
@@ -77,7 +120,12 @@ impl OpenFile {
             has_uploader: false,
             handles: 0,
             writers: 0,
+            told: None,
         };
+        Self::with(inode, content, desk)
+    }
+
+    pub(super) fn with(inode: Pin, content: Content, desk: Arc<Desk>) -> Self {
         Self {
             inode,
             remote_turn: tokio::sync::Mutex::default(),
@@ -90,6 +138,19 @@ impl OpenFile {
     fn new_stage(&self, base_len: u64) -> Result<Stage, FsError> {
         let key = self.inode.key(&self.desk.keys);
         Ok(Stage::new(self.desk.spool.create(key.as_ref())?, base_len))
+    }
+
+    /// The content to be changed; what comes of it is told to the next daemon.
+    pub(super) fn edit(&self) -> Edit<'_> {
+        Edit {
+            file: self,
+            content: self.content.lock(),
+        }
+    }
+
+    /// Tells the next daemon what the inode's version is now.
+    pub fn tell(&self) {
+        drop(self.edit());
     }
 
     /// Where the bytes of a range come from, cut at the end of the file.
@@ -126,7 +187,7 @@ impl OpenFile {
 
     /// Makes the file empty, whatever it was.
     pub fn start_over(&self, intent: Intent) -> Result<(), FsError> {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         let stage = self.new_stage(0)?;
         if let Some(replaced) = content.stage.replace(stage) {
             self.desk.spool.discard(replaced.file());
@@ -147,7 +208,7 @@ impl OpenFile {
         &self,
         change: impl FnOnce(&mut Stage) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         if let Some(error) = &content.failed {
             return Err(error.clone());
         }
@@ -206,7 +267,7 @@ impl OpenFile {
 
     /// The store has the file's new bytes, which never came through here.
     pub fn replaced(&self, object: Arc<ObjectId>) {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         content.base = Base::Object(object);
         content.intent = Intent::Edit;
         content.dirty = false;
@@ -242,7 +303,7 @@ impl OpenFile {
 
     /// Parts of the base that the stage still shows, at most `limit` bytes of them.
     pub fn next_gap(&self, limit: u64) -> Result<Option<Range<u64>>, FsError> {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         if content.stage.is_none() {
             content.stage = Some(self.new_stage(content.base.len())?);
         }
@@ -255,7 +316,7 @@ impl OpenFile {
 
     /// Takes bytes of the base over into the stage.
     pub fn fill(&self, offset: u64, data: &[u8]) -> Result<(), FsError> {
-        match &mut self.content.lock().stage {
+        match &mut self.edit().stage {
             Some(stage) => stage.fill(offset, data),
             None => Ok(()),
         }
@@ -302,11 +363,19 @@ impl OpenFiles {
             let base = base(&inode);
             Arc::new(OpenFile::new(inode, base, self.desk.clone()))
         });
-        let mut content = file.content.lock();
+        let mut content = file.edit();
         content.handles += 1;
         content.writers += u32::from(mode.writes());
         drop(content);
         file.clone()
+    }
+
+    /// A file as an earlier daemon had it open.
+    pub(super) fn restore(&self, inode: Pin, content: Content) -> Arc<OpenFile> {
+        let ino = inode.ino;
+        let file = Arc::new(OpenFile::with(inode, content, self.desk.clone()));
+        self.files.lock().insert(ino, file.clone());
+        file
     }
 
     /// Counts one handle less; the last one leaves nothing behind in memory.
@@ -353,6 +422,8 @@ fn take_remains(
         return Remains::Nothing;
     }
     files.remove(&file.inode.ino);
+    let ino = file.inode.ino.0;
+    file.desk.ledger.tell(|| Record::FileGone { ino });
     match (content.stage.take(), content.failed.take()) {
         (Some(stage), Some(error)) => Remains::Failed(stage, error),
         (Some(stage), None) => Remains::Unwanted(stage),

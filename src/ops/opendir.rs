@@ -1,9 +1,11 @@
 //! opendir and releasedir.
 
 use super::Ops;
+use super::attr::{Attempt, KernelRequest};
 use super::handles::HandleId;
 use crate::error::FsError;
-use crate::namespace::{DirStream, Ino, Pin, StreamedEntry};
+use crate::handover::DirTold;
+use crate::namespace::{DirStream, Ino, Name, Pin, StreamedEntry};
 
 /// An open directory: what has been listed so far, and where the listing stands.
 ///
@@ -11,7 +13,10 @@ use crate::namespace::{DirStream, Ino, Pin, StreamedEntry};
 /// to the directory; reading from the start lists anew.
 #[derive(Debug)]
 pub struct DirHandle {
+    pub id: HandleId,
     pub dir: Pin,
+    /// The kernel's request that it answers.
+    pub request: u64,
     pub(super) snapshot: tokio::sync::Mutex<Snapshot>,
 }
 
@@ -20,17 +25,50 @@ pub(super) struct Snapshot {
     pub listed: Vec<StreamedEntry>,
     pub stream: DirStream,
     pub end: bool,
+    /// How many of `listed` the next daemon was told of.
+    pub told: usize,
 }
 
 impl Ops {
     /// Does not list yet. Errors: `NotADirectory`, `Stale`.
-    pub fn opendir(&self, ino: Ino) -> Result<HandleId, FsError> {
+    pub fn opendir(&self, ino: Ino, request: KernelRequest) -> Result<HandleId, FsError> {
+        if let Some(answered) = self.answered_before(request) {
+            return Ok(answered);
+        }
         let dir = self.namespace.directory(ino)?;
         let snapshot = self.new_snapshot(ino)?;
-        Ok(self.handles.add_dir(DirHandle {
+        Ok(self.handles.add_dir(|id| DirHandle {
+            id,
             dir,
+            request: request.number,
             snapshot: tokio::sync::Mutex::new(snapshot),
         }))
+    }
+
+    /// The handle with which an earlier daemon meant to answer a request.
+    pub(super) fn answered_before(&self, request: KernelRequest) -> Option<HandleId> {
+        match request.attempt {
+            Attempt::First => None,
+            Attempt::Again => self.handles.answer_to(request.number),
+        }
+    }
+
+    /// A handle whose first entries were given out by an earlier daemon.
+    ///
+    /// Errors: as `opendir`.
+    pub(super) fn restored_dir(&self, id: HandleId, told: &DirTold) -> Result<DirHandle, FsError> {
+        let ino = Ino(told.ino);
+        let mut snapshot = self.new_snapshot(ino)?;
+        let names = told.names.iter();
+        let names = names.filter_map(|name| Name::from_segment(name));
+        snapshot.listed = names.map(StreamedEntry::given_before).collect();
+        snapshot.told = snapshot.listed.len();
+        Ok(DirHandle {
+            id,
+            dir: self.namespace.directory(ino)?,
+            request: told.request,
+            snapshot: tokio::sync::Mutex::new(snapshot),
+        })
     }
 
     pub(super) fn new_snapshot(&self, ino: Ino) -> Result<Snapshot, FsError> {
@@ -39,6 +77,7 @@ impl Ops {
             listed: Vec::new(),
             stream,
             end: false,
+            told: 0,
         })
     }
 

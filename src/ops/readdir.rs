@@ -7,6 +7,7 @@ use super::handles::HandleId;
 use super::lookup::Entry;
 use super::opendir::{DirHandle, Snapshot};
 use crate::error::FsError;
+use crate::handover::Record;
 use crate::namespace::{Ino, Kind, StreamedEntry};
 
 /// Most entries looked at for one answer: what fits the kernel's buffer is less.
@@ -128,26 +129,43 @@ impl Ops {
     ) -> Result<Vec<StreamedEntry>, FsError> {
         let first = usize::try_from(first).map_err(|_| FsError::InvalidArgument)?;
         let mut snapshot = handle.snapshot.lock().await;
+        let handle_number = handle.id.0;
         if restart == Restart::Anew && !snapshot.listed.is_empty() {
             *snapshot = self.new_snapshot(handle.dir.ino)?;
+            self.desk.ledger.tell(|| Record::Rewound {
+                handle: handle_number,
+            });
         }
         let Snapshot {
             listed,
             stream,
             end,
+            told,
         } = &mut *snapshot;
+        self.namespace.resume(stream, listed, first);
+        if listed.len() < *told {
+            self.desk.ledger.tell(|| Record::Rewound {
+                handle: handle_number,
+            });
+            *told = 0;
+        }
         while listed.len() <= first && !*end {
             match self.namespace.next_entries(stream).await? {
                 Some(entries) => listed.extend(entries),
                 None => *end = true,
             }
         }
-        Ok(listed
-            .iter()
-            .skip(first)
-            .take(BATCH_LIMIT)
-            .cloned()
-            .collect())
+        let batch = listed.iter().skip(first).take(BATCH_LIMIT);
+        let last = (first + BATCH_LIMIT).min(listed.len());
+        if let Some(new) = listed.get(*told..last).filter(|new| !new.is_empty()) {
+            let names = new.iter().map(|entry| entry.name.as_str().to_owned());
+            self.desk.ledger.tell(|| Record::Listed {
+                handle: handle_number,
+                names: names.collect(),
+            });
+            *told = last;
+        }
+        Ok(batch.cloned().collect())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::Ops;
+use super::attr::Attempt;
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name, Pin};
 
@@ -27,13 +28,14 @@ impl Ops {
     /// Errors: `NotFound`, `Exists`, `NotEmpty`, `IsADirectory`, `NotADirectory`,
     /// `InvalidArgument` for a directory into itself, `CrossDevice` where the
     /// application must copy by itself, `ReadOnly`, the store's.
+    ///
+    /// Asked again, a source that is gone is what an earlier daemon moved.
     pub async fn rename(
         &self,
-        parent: Ino,
-        name: &Name,
-        new_parent: Ino,
-        new_name: &Name,
+        (parent, name): (Ino, &Name),
+        (new_parent, new_name): (Ino, &Name),
         mode: RenameMode,
+        attempt: Attempt,
     ) -> Result<(), FsError> {
         self.check_writable()?;
         let from = Place {
@@ -44,7 +46,12 @@ impl Ops {
             dir: self.namespace.directory(new_parent)?,
             name: new_name,
         };
-        let source = self.namespace.lookup(&from.dir, name).await?;
+        let source = match self.namespace.lookup(&from.dir, name).await {
+            Err(FsError::NotFound) if attempt == Attempt::Again => {
+                return self.namespace.lookup(&to.dir, new_name).await.map(drop);
+            }
+            found => found?,
+        };
         let target = match self.namespace.lookup(&to.dir, new_name).await {
             Ok(target) => Some(target),
             Err(FsError::NotFound) => None,
@@ -85,6 +92,9 @@ impl Ops {
         self.namespace.entries_changed(&from.dir);
         self.namespace.entries_changed(&to.dir);
         source.state().overrides.ctime = Some(SystemTime::now());
+        if let Some(file) = self.files.get(source.ino) {
+            file.tell();
+        }
         Ok(())
     }
 

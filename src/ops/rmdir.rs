@@ -1,16 +1,22 @@
 //! rmdir: a directory without entries goes.
 
 use super::Ops;
+use super::attr::Attempt;
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name, Pin};
 
 impl Ops {
     /// Errors: `NotFound`, `NotADirectory`, `NotEmpty` whoever filled it, `ReadOnly`, the store's.
-    pub async fn rmdir(&self, parent: Ino, name: &Name) -> Result<(), FsError> {
+    ///
+    /// Asked again, a name that is gone is what an earlier daemon removed.
+    pub async fn rmdir(&self, parent: Ino, name: &Name, attempt: Attempt) -> Result<(), FsError> {
         self.check_writable()?;
         let parent = self.namespace.directory(parent)?;
         let _tree = self.tree.read().await;
-        let dir = self.namespace.lookup(&parent, name).await?;
+        let dir = match self.namespace.lookup(&parent, name).await {
+            Err(FsError::NotFound) if attempt == Attempt::Again => return Ok(()),
+            found => found?,
+        };
         if dir.kind != Kind::Directory {
             return Err(FsError::NotADirectory);
         }

@@ -24,7 +24,7 @@ impl OpenFile {
     /// None when there is nothing new; else also the sealed stage, never sent,
     /// that it takes up. Errors: that of an upload that failed before; the spool's.
     pub fn seal(&self) -> Result<Option<Sealing>, FsError> {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         if let Some(error) = &content.failed {
             return Err(error.clone());
         }
@@ -58,7 +58,7 @@ impl OpenFile {
     /// A stage that an earlier daemon sealed, over those it sealed before.
     pub fn recover(&self, recovered: Recovered) {
         let Recovered { file, sealed, .. } = recovered;
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         let base = match sealed.base.clone() {
             SealedBase::Empty => Base::Empty,
             SealedBase::Object {
@@ -124,7 +124,7 @@ impl OpenFile {
             condition: sealed.condition.clone(),
             sent: sealed.sent.copy(),
         });
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         content.base = content.base.replace(sealed, &whole);
         Ok(whole)
     }
@@ -132,7 +132,7 @@ impl OpenFile {
     /// The sealed content is in the store as this object. What is sealed over it
     /// is based on the object from now on, and returned.
     pub fn uploaded(&self, sealed: &Arc<Sealed>, object: Arc<ObjectId>) -> Option<Arc<Sealed>> {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         content.covers = false;
         let over = content
             .base
@@ -166,7 +166,7 @@ impl OpenFile {
 
     /// What is sealed could not be uploaded: it is the staged content again, and the file has failed.
     pub fn unseal(&self, error: &FsError) {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         content.failed = Some(error.clone());
         while let Some(sealed) = content.base.sealed().cloned() {
             sealed.stage.file().set_upload(None);
@@ -206,29 +206,29 @@ impl OpenFile {
 
     /// The file, which the store does not have, takes the name of one that it has.
     pub fn cover(&self) {
-        self.content.lock().covers = true;
+        self.edit().covers = true;
     }
 
     /// The name is gone: nothing is uploaded any more, open handles go on.
     pub fn orphan(&self) {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         content.orphan = true;
         content.dirty = false;
         content.failed = None;
         let spool = &self.desk.spool;
         if let Some(stage) = &content.stage {
-            spool.discard(stage.file());
+            spool.orphan(stage.file());
         }
         let mut base = &content.base;
         while let Base::Sealed(sealed) = base {
-            spool.discard(sealed.stage.file());
+            spool.orphan(sealed.stage.file());
             base = &sealed.base;
         }
     }
 
     /// The file took its new name, whatever had it before.
     pub fn renamed(&self) {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         if content.intent == Intent::Exclusive {
             content.intent = Intent::Replace;
         }
@@ -243,7 +243,7 @@ impl OpenFile {
 
     /// What is sealed stands alone, under whatever name: the object is not needed.
     pub fn let_go_of_object(&self) {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         content.intent = Intent::Replace;
         content.base = content.base.map_sealed(|sealed| {
             let base = match &sealed.base {
@@ -256,7 +256,7 @@ impl OpenFile {
 
     /// The same bytes are another object now: the file was renamed.
     pub fn rebase(&self, object: &Arc<ObjectId>) {
-        let mut content = self.content.lock();
+        let mut content = self.edit();
         content.base = match &content.base {
             Base::Object(_) => Base::Object(object.clone()),
             Base::Empty => Base::Empty,
@@ -363,11 +363,15 @@ mod tests {
     fn file() -> (tempfile::TempDir, Arc<OpenFile>) {
         let dir = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
-        let table = Arc::new(InodeTable::default());
+        let table = Arc::new(InodeTable::new(Arc::default()));
         let name = Name::from_segment("f").unwrap();
         let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();
         let keys = KeySpace::new("");
-        let files = OpenFiles::new(Arc::new(Desk { spool, keys }));
+        let files = OpenFiles::new(Arc::new(Desk {
+            spool,
+            keys,
+            ledger: Arc::default(),
+        }));
         let file = files.open(pin, OpenMode::ReadWrite, |_| Base::Empty);
         (dir, file)
     }

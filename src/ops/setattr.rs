@@ -7,6 +7,7 @@ use super::attr::{Attr, AttrValidity, Caller};
 use super::handles::HandleId;
 use super::open::OpenMode;
 use crate::error::FsError;
+use crate::handover::Record;
 use crate::namespace::{Ino, InodeState, Kind, Pin};
 
 /// Bits that a change of owner or content takes away. Source: chown(2), inode(7).
@@ -58,7 +59,16 @@ impl Ops {
             inode.state().overrides = before;
             return Err(error);
         }
+        self.tell_set(&inode);
         Ok(self.attr(&inode))
+    }
+
+    /// Tells the next daemon what applications set of an inode.
+    pub(super) fn tell_set(&self, inode: &Pin) {
+        self.desk.ledger.tell(|| Record::Set {
+            ino: inode.ino.0,
+            set: (&inode.state().overrides).into(),
+        });
     }
 
     async fn truncate(

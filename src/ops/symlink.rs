@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Ops;
-use super::attr::Caller;
+use super::attr::{Attempt, Caller};
 use super::content::Base;
 use super::lookup::Entry;
 use super::upload::whole_seconds;
@@ -38,6 +38,13 @@ impl Ops {
         let parent = self.namespace.directory(parent)?;
         let _tree = self.tree.read().await;
         match self.namespace.lookup(&parent, name).await {
+            Ok(made) if made.kind == Kind::Symlink && maker.request.attempt == Attempt::Again => {
+                return if self.readlink(made.ino).await? == target {
+                    Ok(self.give_entry(&made))
+                } else {
+                    Err(FsError::Exists)
+                };
+            }
             Ok(_) => return Err(FsError::Exists),
             Err(FsError::NotFound) => {}
             Err(error) => return Err(error),

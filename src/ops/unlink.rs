@@ -3,16 +3,22 @@
 use std::time::SystemTime;
 
 use super::Ops;
+use super::attr::Attempt;
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name, Pin};
 
 impl Ops {
     /// Errors: `NotFound`, `IsADirectory`, `ReadOnly`, the store's; nothing is removed then.
-    pub async fn unlink(&self, parent: Ino, name: &Name) -> Result<(), FsError> {
+    ///
+    /// Asked again, a name that is gone is what an earlier daemon removed.
+    pub async fn unlink(&self, parent: Ino, name: &Name, attempt: Attempt) -> Result<(), FsError> {
         self.check_writable()?;
         let parent = self.namespace.directory(parent)?;
         let _tree = self.tree.read().await;
-        let inode = self.namespace.lookup(&parent, name).await?;
+        let inode = match self.namespace.lookup(&parent, name).await {
+            Err(FsError::NotFound) if attempt == Attempt::Again => return Ok(()),
+            found => found?,
+        };
         if inode.kind == Kind::Directory {
             return Err(FsError::IsADirectory);
         }

@@ -51,6 +51,16 @@ impl Writers {
         }
     }
 
+    /// Of a handle that an earlier daemon gave out: it may have been anybody.
+    pub fn unknown() -> Self {
+        Self {
+            opener: None,
+            last: None,
+            processes: BTreeSet::new(),
+            unknown: true,
+        }
+    }
+
     pub fn note(&mut self, thread: Thread) {
         if self.last == Some(thread) {
             return;

@@ -2,6 +2,7 @@
 //! what mediafs itself tells of a file.
 
 use super::Ops;
+use super::attr::Attempt;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Ino, Kind, Pin, Xattrs};
 use crate::store::ObjectStore;
@@ -64,10 +65,16 @@ impl Ops {
     }
 
     /// Errors: `NoAttribute`, and as `setxattr`.
-    pub async fn removexattr(&self, ino: Ino, name: &str) -> Result<(), FsError> {
+    ///
+    /// Asked again, an attribute that is gone is what an earlier daemon removed.
+    pub async fn removexattr(&self, ino: Ino, name: &str, attempt: Attempt) -> Result<(), FsError> {
         let inode = self.changeable(ino, name)?;
         let mut xattrs = xattrs(&inode);
-        xattrs.remove(name).ok_or(FsError::NoAttribute)?;
+        match (xattrs.remove(name), attempt) {
+            (None, Attempt::First) => return Err(FsError::NoAttribute),
+            (None, Attempt::Again) => return Ok(()),
+            (Some(_), _) => {}
+        }
         self.replace_xattrs(&inode, xattrs).await
     }
 
@@ -99,6 +106,7 @@ impl Ops {
         if stored.is_err() {
             inode.state().overrides.xattrs = before;
         }
+        self.tell_set(inode);
         stored
     }
 

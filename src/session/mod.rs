@@ -4,7 +4,12 @@
 //! agreed, ready. End: unmounted (so that no request comes any more), requests
 //! drained, stages kept.
 
+mod descriptor_store;
 mod fusermount;
+mod handshake;
+mod holder;
+mod inheritance;
+mod kernel_session;
 mod mount;
 mod mountinfo;
 mod mountpoint;
@@ -15,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use fuser::{Session, SessionACL};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -27,12 +31,18 @@ use crate::fuse::{Adapter, pass_on};
 use crate::namespace::Invalidations;
 use crate::ops::Ops;
 use crate::store::RequestCounters;
-use mount::{MountSettings, Mounted, Sharing, UnmountMode, Unmounted};
+pub use holder::{Life, hold};
+use kernel_session::KernelSession;
+use mount::{Mounted, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
 
 /// Pause between attempts to unmount what is still in use.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Exit code of a daemon that is to be started again, and does not unmount.
+/// Source: sysexits.h, `EX_TEMPFAIL`.
+const HAND_OVER_CODE: i32 = 75;
 
 /// Mounts and serves until unmounted or told to stop; `ready` is called once the mount serves.
 ///
@@ -43,35 +53,33 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     } else {
         NonEmpty::Refuse
     };
+    let heritage = inheritance::find(&config)?;
+    let mountpoint = match heritage.mountpoint() {
+        Some(mountpoint) => mountpoint.to_owned(),
+        None => mountpoint::check(&config.mountpoint, non_empty)?,
+    };
+    let asked = std::path::absolute(&config.mountpoint)?;
     let config = Config {
-        mountpoint: mountpoint::check(&config.mountpoint, non_empty)?,
+        mountpoint,
         ..config
     };
     let runtime = Runtime::new().context("cannot start the run time")?;
     let counters = Arc::new(RequestCounters::default());
-    let store = runtime.block_on(startup::connect(&config, counters.clone()))?;
+    let asking = startup::connect(&config, counters.clone(), heritage.asking());
+    let store = runtime.block_on(asking)?;
     let (invalidations, to_kernel) = Invalidations::channel();
-    let (ops, queued) = startup::compose(&config, store, invalidations)?;
+    let (heritage, device) = heritage.open(&config)?;
+    let ledger = heritage.ledger.clone();
+    let earlier = heritage.told.session.clone();
+    let (ops, queued) = startup::compose(&config, store, invalidations, heritage)?;
     let ops = Arc::new(ops);
-    let settings = MountSettings {
-        source: format!("mediafs:{}/{}", config.bucket, config.prefix),
-        sharing: if config.allow_other {
-            Sharing::AllUsers
-        } else {
-            Sharing::OwnerOnly
-        },
-        access: startup::access(&config),
-    };
-    let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
     let tasks = TaskTracker::new();
     let adapter = Adapter::new(ops.clone(), runtime.handle().clone(), tasks.clone());
-    let mut fuse_config = fuser::Config::default();
-    fuse_config.n_threads = Some(config.fuse_threads);
-    // The kernel itself refuses other users unless told `allow_other`.
-    let session = Session::from_fd(adapter, device, SessionACL::All, fuse_config);
-    let session = session
-        .inspect_err(|_| give_back(&mounted))
-        .context("the kernel refused the mount")?;
+    let kernel = match device.zip(earlier) {
+        Some((device, session)) => kernel_session::go_on(&config, device, &session, adapter)?,
+        None => kernel_session::begin(&config, &asked, &ledger, adapter)?,
+    };
+    let KernelSession { mounted, session } = kernel;
     let notifier = session.notifier();
     let notifying = std::thread::Builder::new().name("notify".to_owned());
     let notifying = notifying
@@ -88,14 +96,29 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     threads.context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
+    descriptor_store::ready();
     ready();
-    let outcome = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
+    let ending = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
+    if matches!(ending, Ok(Ending::HandOver)) {
+        // As after a kill: what is under way comes again to the next daemon.
+        tracing::info!(requests = %counters, "handing over to the next daemon");
+        std::process::exit(HAND_OVER_CODE);
+    }
     runtime.block_on(drain(&ops, &tasks, config.drain_timeout));
     tracing::info!(requests = %counters, "stopped");
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(notifying);
-    outcome
+    kernel_session::forget(&config);
+    ending.map(drop)
+}
+
+/// How serving came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Unmounted,
+    /// The mount stays, for a daemon that is about to be started.
+    HandOver,
 }
 
 /// Serves until the mount is gone, by umount(8) or by a signal.
@@ -103,14 +126,25 @@ async fn serve(
     mounted: &Mounted,
     mut serving: oneshot::Receiver<std::io::Result<()>>,
     drain_timeout: Duration,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ending> {
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
+    let mut hand_over = signal(SignalKind::user_defined2()).context("no signal handler")?;
     tokio::select! {
-        outcome = &mut serving => return finished(outcome),
+        outcome = &mut serving => return finished(outcome).map(|()| Ending::Unmounted),
         _ = terminate.recv() => tracing::info!("SIGTERM: unmounting"),
         _ = interrupt.recv() => tracing::info!("SIGINT: unmounting"),
+        _ = hand_over.recv(), if descriptor_store::is_present() => return Ok(Ending::HandOver),
     }
+    unmount(mounted, serving, drain_timeout).await?;
+    Ok(Ending::Unmounted)
+}
+
+async fn unmount(
+    mounted: &Mounted,
+    serving: oneshot::Receiver<std::io::Result<()>>,
+    drain_timeout: Duration,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + drain_timeout;
     let mut told = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
@@ -152,10 +186,4 @@ async fn drain(ops: &Ops, tasks: &TaskTracker, limit: Duration) {
         tracing::warn!("uploads are left in the spool: the next mount goes on with them");
     }
     ops.shutdown().await;
-}
-
-fn give_back(mounted: &Mounted) {
-    if let Err(error) = mounted.unmount(UnmountMode::Lazy) {
-        tracing::warn!(%error, "mountpoint not given back");
-    }
 }

@@ -104,15 +104,10 @@ pub fn mount(
     } else {
         fusermount::mount(mountpoint, settings)?
     };
-    let entry = mount_at(mountpoint).ok().flatten();
-    let mounted = Mounted {
-        mountpoint: mountpoint.to_owned(),
-        mount_id: entry.as_ref().map(|entry| entry.id),
-    };
-    if let Some(entry) = entry.filter(|_| is_root()) {
+    if let Some(entry) = mount_at(mountpoint).ok().flatten().filter(|_| is_root()) {
         raise_read_ahead(&entry.device);
     }
-    Ok((device, mounted))
+    Ok((device, Mounted::at(mountpoint)))
 }
 
 fn mount_as_root(mountpoint: &Path, settings: &MountSettings) -> Result<OwnedFd, MountError> {
@@ -167,6 +162,15 @@ fn raise_read_ahead(device: &str) {
 }
 
 impl Mounted {
+    /// What is mounted at the path now.
+    pub fn at(mountpoint: &Path) -> Self {
+        let entry = mount_at(mountpoint).ok().flatten();
+        Self {
+            mountpoint: mountpoint.to_owned(),
+            mount_id: entry.map(|entry| entry.id),
+        }
+    }
+
     /// Unmounts, unless something else is mounted at the path by now.
     pub fn unmount(&self, mode: UnmountMode) -> io::Result<Unmounted> {
         let current = mount_at(&self.mountpoint)?.map(|entry| entry.id);

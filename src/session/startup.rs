@@ -1,9 +1,11 @@
 //! From configuration to parts, and what to say when the bucket cannot be used.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, anyhow};
 
+use super::inheritance::OpenHeritage;
 use super::probe::{ConditionalWrites, conditional_writes};
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
@@ -22,11 +24,19 @@ use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Recovered, Sp
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: of two clients that change or create one file at once, the last one wins and nobody is told";
 
-/// A store for the configured bucket, checked with a listing and, where it is to
-/// be written, a write that it must refuse.
+/// What is asked of a store before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// A listing and, where it is to be written, a write that it must refuse.
+    WhetherItServes,
+    Nothing,
+}
+
+/// A store for the configured bucket.
 pub async fn connect(
     config: &Config,
     counters: Arc<RequestCounters>,
+    asking: Asking,
 ) -> anyhow::Result<Arc<dyn ObjectStore>> {
     let s3 = S3Store::connect(S3Settings {
         bucket: config.bucket.clone(),
@@ -41,6 +51,9 @@ pub async fn connect(
     });
     let metered = Metered::new(Arc::new(s3.await), counters);
     let store = Arc::new(Retry::new(Arc::new(metered), config.s3.request_timeout));
+    if asking == Asking::Nothing {
+        return Ok(store);
+    }
     let probe = ListRequest {
         prefix: config.prefix.clone(),
         fold_directories: FoldDirectories::Yes,
@@ -107,7 +120,9 @@ pub fn compose(
     config: &Config,
     store: Arc<dyn ObjectStore>,
     invalidations: Invalidations,
+    heritage: OpenHeritage,
 ) -> anyhow::Result<(Ops, Queued)> {
+    let OpenHeritage { lock, ledger, told } = heritage;
     let block_size = usize::try_from(config.block_size_bytes)
         .ok()
         .and_then(BlockSize::new);
@@ -117,17 +132,23 @@ pub fn compose(
     let part_size = part_size.context("--part-size must be from 5MiB to 512MiB")?;
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
-    let (spool, recovered) = open_spool(config)?;
+    let limit = config.spool_limit_bytes;
+    let (spool, left) = Spool::go_on(lock, limit, ledger.clone(), &told)?;
+    spool.note_mount(&MountNote {
+        bucket: config.bucket.clone(),
+        prefix: config.prefix.clone(),
+        mountpoint: config.mountpoint.clone(),
+    })?;
     let journal = spool.journal().clone();
-    let left = LeftUndone {
+    let undone = LeftUndone {
         doomed: journal.doomed(),
-        uploads: orphans(journal.uploads(), &recovered),
+        uploads: orphans(journal.uploads(), &left.sealed),
     };
     let store = Arc::new(Deferred::new(
         store,
         journal,
         config.s3.request_timeout,
-        left,
+        undone,
     ));
     let attribute_cache = match config.attributes.mode {
         AttributesMode::Fixed => None,
@@ -148,6 +169,7 @@ pub fn compose(
         },
         invalidations,
         attribute_cache,
+        ledger.clone(),
     );
     let reading = ReadSettings {
         block_size,
@@ -165,9 +187,14 @@ pub fn compose(
         ),
         copier: Copier::new(store.clone(), copy_part_size),
         store,
+        ledger,
+        mounted_at: told
+            .session
+            .as_ref()
+            .map_or_else(SystemTime::now, |session| session.mounted_at),
     };
     let (ops, queued) = Ops::new(parts, ops_settings(config));
-    ops.recover(recovered);
+    ops.take_over(&told, left);
     Ok((ops, queued))
 }
 
@@ -179,16 +206,6 @@ fn orphans(mut uploads: Vec<(Key, UploadId)>, recovered: &[Recovered]) -> Vec<(K
     };
     uploads.retain(|(_, upload)| !goes_on(upload));
     uploads
-}
-
-fn open_spool(config: &Config) -> anyhow::Result<(Spool, Vec<Recovered>)> {
-    let (spool, recovered) = Spool::open(&config.spool_dir, config.spool_limit_bytes)?;
-    spool.note_mount(&MountNote {
-        bucket: config.bucket.clone(),
-        prefix: config.prefix.clone(),
-        mountpoint: config.mountpoint.clone(),
-    })?;
-    Ok((spool, recovered))
 }
 
 fn ops_settings(config: &Config) -> OpsSettings {

@@ -27,7 +27,7 @@ pub use lost_found::{LostReason, Remnant};
 pub use multipart::Multipart;
 pub use part_body::RangeReader;
 pub use parts::{Origin, PartSize, Run, StoredRange};
-pub use spool::{Recovered, Spool, SpoolError};
+pub use spool::{Left, Recovered, Spool, SpoolError, SpoolLock};
 pub use stage::{AheadPart, Segment, Stage};
 pub use stage_file::StageFile;
 pub use uploader::{ByteSource, Earlier, UploadTarget, Uploader};

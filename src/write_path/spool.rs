@@ -4,7 +4,9 @@
 //! spool/lock         held by the one daemon that uses the spool
 //! spool/journal      what the stages are
 //! spool/mount.json   which mount they are of
+//! spool/session      what the kernel was told, for the next daemon
 //! spool/stage/ID     staged bytes
+//! spool/orphan/ID    staged bytes of files that are open and have no name
 //! spool/lost+found/  bytes that could not be uploaded, each with a sidecar
 //! ```
 
@@ -21,10 +23,11 @@ use rustix::fs::FlockOperation;
 use super::inspect::MountNote;
 use super::lost_found::{LostFound, LostReason, Remnant};
 use super::room::Room;
+use super::stage::Stage;
 use super::stage_file::StageFile;
+use crate::handover::{self, FileTold, Ledger, Told};
 use crate::journal::{
-    BlockSum, Durable, Journal, LogError, Record, SealedBase, SealedStage, Sending, StageId,
-    sync_dir,
+    BlockSum, Durable, Journal, LogError, Record, SealedStage, Sending, StageId, sync_dir,
 };
 use crate::store::{ETag, Key};
 
@@ -54,17 +57,48 @@ pub struct Recovered {
     pub sending: Option<Sending>,
 }
 
+/// A spool that no other process uses as long as this lives.
+#[derive(Debug)]
+pub struct SpoolLock {
+    dir: PathBuf,
+    _file: File,
+}
+
+impl SpoolLock {
+    /// Makes the spool's directory where there is none. Errors: `InUse`, `Io`.
+    pub fn take(path: &Path) -> Result<Self, SpoolError> {
+        make_private_dir(path).map_err(|source| SpoolError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            dir: path.to_owned(),
+            _file: lock(path)?,
+        })
+    }
+}
+
+/// What earlier processes left in a spool.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// What they had sealed, what another is based on before it.
+    pub sealed: Vec<Recovered>,
+    /// What their open files are made of, where those are still open.
+    pub open: HashMap<StageId, Stage>,
+}
+
 /// An open spool.
 #[derive(Debug)]
 pub struct Spool {
     dir: PathBuf,
     stage_dir: PathBuf,
+    orphan_dir: PathBuf,
     lost_found: LostFound,
     journal: Arc<Journal>,
+    ledger: Arc<Ledger>,
     next_id: AtomicU64,
     room: Arc<Room>,
-    /// Locked for as long as it is open.
-    _lock: File,
+    _lock: SpoolLock,
 }
 
 impl Spool {
@@ -74,27 +108,45 @@ impl Spool {
     /// Returns what an earlier process had sealed, what another is based on before it;
     /// other stages that it left go to lost+found.
     pub fn open(path: &Path, limit_bytes: u64) -> Result<(Self, Vec<Recovered>), SpoolError> {
+        let lock = SpoolLock::take(path)?;
+        let (spool, left) = Self::go_on(lock, limit_bytes, Arc::default(), &Told::default())?;
+        Ok((spool, left.sealed))
+    }
+
+    /// The same for a daemon that goes on with the files that an earlier one had
+    /// open: those that were told of are left as they were.
+    pub fn go_on(
+        lock: SpoolLock,
+        limit_bytes: u64,
+        ledger: Arc<Ledger>,
+        told: &Told,
+    ) -> Result<(Self, Left), SpoolError> {
+        let path = lock.dir.as_path();
         let io_error = |source| SpoolError::Io {
             path: path.to_owned(),
             source,
         };
-        let stage_dir = path.join("stage");
-        make_private_dir(path).map_err(io_error)?;
+        let (stage_dir, orphan_dir) = (path.join("stage"), path.join("orphan"));
         make_private_dir(&stage_dir).map_err(io_error)?;
-        let lock = lock(path)?;
+        make_private_dir(&orphan_dir).map_err(io_error)?;
         let lost_found = LostFound::open(&path.join("lost+found")).map_err(io_error)?;
         let journal = Arc::new(Journal::open(&path.join("journal"))?);
         let spool = Self {
             dir: path.to_owned(),
             stage_dir,
+            orphan_dir,
             lost_found,
             journal,
+            ledger,
             next_id: AtomicU64::new(first_id()),
             room: Arc::new(Room::new(limit_bytes)),
             _lock: lock,
         };
-        let recovered = spool.recover().map_err(io_error)?;
-        Ok((spool, recovered))
+        let left = spool.recover(told).map_err(|source| SpoolError::Io {
+            path: spool.dir.clone(),
+            source,
+        })?;
+        Ok((spool, left))
     }
 
     /// Says which mount the spool is of, for those who look at it from outside.
@@ -127,7 +179,7 @@ impl Spool {
         let file = self.open_stage(id, OpenOptions::new().create_new(true), &[]);
         let file = file.inspect_err(|_| self.done(id))?;
         if key.is_none() {
-            self.discard(&file);
+            self.orphan(&file);
         }
         Ok(file)
     }
@@ -138,10 +190,23 @@ impl Spool {
         options: &mut OpenOptions,
         sums: &[BlockSum],
     ) -> io::Result<Arc<StageFile>> {
-        let path = self.stage_dir.join(id.to_string());
+        self.open_in(&self.stage_dir, id, options, sums)
+    }
+
+    fn open_in(
+        &self,
+        dir: &Path,
+        id: StageId,
+        options: &mut OpenOptions,
+        sums: &[BlockSum],
+    ) -> io::Result<Arc<StageFile>> {
+        let path = dir.join(id.to_string());
         let file = options.read(true).write(true).mode(0o600).open(&path)?;
         let share = self.room.share();
-        Ok(Arc::new(StageFile::new(id, file, path, share, sums)))
+        let ledger = self.ledger.clone();
+        Ok(Arc::new(StageFile::new(
+            id, file, path, share, sums, ledger,
+        )))
     }
 
     /// Notes that a stage is to be uploaded, by the next daemon if not by this one.
@@ -187,6 +252,25 @@ impl Spool {
         self.done(file.id());
     }
 
+    /// The stage is of a file that has no name any more: it goes with the last that
+    /// holds it, or at the next start unless somebody has the file open still.
+    pub fn orphan(&self, file: &StageFile) {
+        if file.set_gone() {
+            return;
+        }
+        let aside = self.orphan_dir.join(file.id().to_string());
+        match fs::rename(file.path(), &aside) {
+            Ok(()) => file.goes_with_its_last_user(aside),
+            Err(error) => {
+                tracing::warn!(path = %file.path().display(), %error, "stage not put aside");
+            }
+        }
+        let stage = file.id();
+        if let Err(error) = self.journal.append(Record::Done { stage }, Durable::No) {
+            tracing::warn!(%stage, %error, "the journal does not know that this stage is done");
+        }
+    }
+
     /// Keeps the bytes of a stage that could not be uploaded.
     pub fn keep(&self, file: &StageFile, remnant: &Remnant<'_>) {
         if file.set_gone() {
@@ -210,9 +294,10 @@ impl Spool {
         if let Err(error) = self.journal.append(Record::Done { stage }, Durable::No) {
             tracing::warn!(%stage, %error, "the journal does not know that this stage is done");
         }
+        self.ledger.tell(|| handover::Record::StageGone { stage });
     }
 
-    fn recover(&self) -> io::Result<Vec<Recovered>> {
+    fn recover(&self, told: &Told) -> io::Result<Left> {
         let mut begun = HashMap::new();
         let mut sealed = Vec::new();
         let mut sending = HashMap::new();
@@ -249,9 +334,23 @@ impl Spool {
                 self.done(stage);
             }
         }
+        let is_sealed = |id| recovered.iter().any(|found| found.file.id() == id);
+        let open = self.adopt(told, is_sealed)?;
+        for entry in fs::read_dir(&self.orphan_dir)? {
+            let path = entry?.path();
+            if !open.values().any(|stage| stage.file().path() == path) {
+                fs::remove_file(&path)?;
+            }
+        }
+        let mut files = recovered.iter().map(|found| &found.file);
+        let known: HashSet<PathBuf> = files
+            .by_ref()
+            .chain(open.values().map(Stage::file))
+            .map(|file| file.path().to_owned())
+            .collect();
         for entry in fs::read_dir(&self.stage_dir)? {
             let path = entry?.path();
-            if recovered.iter().any(|found| found.file.path() == path) {
+            if known.contains(&path) {
                 continue;
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -264,10 +363,42 @@ impl Spool {
             let kept = self.lost_found.take(&path, &remnant)?;
             tracing::warn!(path = %kept.display(), key = key.map(Key::as_str), "an earlier mediafs ended before this file was closed: bytes kept");
         }
-        for id in begun.into_keys() {
+        for id in begun.into_keys().filter(|id| !open.contains_key(id)) {
             self.done(id);
         }
-        Ok(recovered)
+        let sealed = recovered;
+        Ok(Left { sealed, open })
+    }
+
+    /// Stages of files that are still open, as they were.
+    fn adopt(
+        &self,
+        told: &Told,
+        is_sealed: impl Fn(StageId) -> bool,
+    ) -> io::Result<HashMap<StageId, Stage>> {
+        let mut open = HashMap::new();
+        let used = told.files.values().flat_map(FileTold::stages);
+        for id in used.filter(|id| !is_sealed(*id)) {
+            let Some(stage) = told.stages.get(&id) else {
+                continue;
+            };
+            let named = self.open_stage(id, &mut OpenOptions::new(), &[]);
+            let file = match named {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    match self.open_in(&self.orphan_dir, id, &mut OpenOptions::new(), &[]) {
+                        // It was uploaded, and the file shows its object.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        orphan => orphan.inspect(|file| {
+                            file.set_gone();
+                            file.goes_with_its_last_user(file.path().to_owned());
+                        })?,
+                    }
+                }
+                named => named?,
+            };
+            open.insert(id, Stage::adopted(file, stage)?);
+        }
+        Ok(open)
     }
 }
 
@@ -277,10 +408,7 @@ impl Spool {
 /// The rest are versions that a later one took the place of, by an upload, a
 /// merge or a rename, when the daemon died before it could say that they are done.
 fn in_order(sealed: Vec<SealedStage>) -> (Vec<SealedStage>, Vec<SealedStage>) {
-    let below = |sealed: &SealedStage| match sealed.base {
-        SealedBase::Stage(below) => Some(below),
-        SealedBase::Empty | SealedBase::Object { .. } => None,
-    };
+    let below = |sealed: &SealedStage| sealed.base.stage();
     let is_below: HashSet<StageId> = sealed.iter().filter_map(below).collect();
     let tops = sealed.iter().filter(|it| !is_below.contains(&it.stage));
     let tops: HashMap<Key, StageId> = tops.map(|it| (it.key.clone(), it.stage)).collect();
@@ -343,6 +471,7 @@ fn lock(spool: &Path) -> Result<File, SpoolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::SealedBase;
 
     #[test]
     fn two_daemons_cannot_share_a_spool() {

@@ -1,5 +1,6 @@
 //! Stages: bytes that are local and not yet in S3.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use rangemap::RangeSet;
 use super::parts::PartSize;
 use super::stage_file::StageFile;
 use crate::error::FsError;
+use crate::handover::{Record, StageTold};
 use crate::journal::SealedStage;
 use crate::store::PartNumber;
 
@@ -45,11 +47,44 @@ pub enum Segment {
 impl Stage {
     /// A stage that shows its base unchanged.
     pub fn new(file: Arc<StageFile>, base_len: u64) -> Self {
-        Self {
+        let stage = Self {
             file,
             len: base_len,
             base_len,
             extents: RangeSet::new(),
+        };
+        stage.tell_all();
+        stage
+    }
+
+    /// The stage of a file that was open when an earlier daemon ended, and is still.
+    ///
+    /// Errors: the disk's.
+    pub(super) fn adopted(file: Arc<StageFile>, told: &StageTold) -> io::Result<Self> {
+        let stage = Self {
+            file,
+            len: told.len,
+            base_len: told.base_len,
+            extents: told.written.clone(),
+        };
+        stage.file.sum_up(&stage.extents)?;
+        stage.file.share().take_anyway(covered(&stage.extents));
+        Ok(stage)
+    }
+
+    fn tell_all(&self) {
+        let (stage, len, base_len) = (self.file.id(), self.len, self.base_len);
+        self.file.tell(|| Record::Staged {
+            stage,
+            len,
+            base_len,
+        });
+        for range in self.extents.iter() {
+            self.file.tell(|| Record::Wrote {
+                stage,
+                range: range.clone(),
+                len,
+            });
         }
     }
 
@@ -62,6 +97,7 @@ impl Stage {
             extents: sealed.written.iter().cloned().collect(),
         };
         stage.file.share().take_anyway(covered(&stage.extents));
+        stage.tell_all();
         stage
     }
 
@@ -101,8 +137,8 @@ impl Stage {
         if data.is_empty() {
             return Ok(());
         }
-        self.claim(offset..end, |file| file.write(offset, data))?;
-        self.len = self.len.max(end);
+        let len = self.len.max(end);
+        self.claim(offset..end, len, |file| file.write(offset, data))?;
         Ok(())
     }
 
@@ -116,7 +152,7 @@ impl Stage {
                 .get(from..(gap.end - offset) as usize)
                 .ok_or(FsError::InvalidArgument)?;
             let at = gap.start;
-            self.claim(gap, |file| file.write(at, bytes))?;
+            self.claim(gap, self.len, |file| file.write(at, bytes))?;
         }
         Ok(())
     }
@@ -135,6 +171,7 @@ impl Stage {
         }
         self.base_len = self.base_len.min(len);
         self.len = len;
+        self.tell_len();
         Ok(())
     }
 
@@ -146,23 +183,43 @@ impl Stage {
         if range.is_empty() {
             return Ok(());
         }
-        self.claim(range.clone(), |file| file.punch(range))
+        self.claim(range.clone(), self.len, |file| file.punch(range))
     }
 
-    /// Makes a range local by `put`, as far as the spool has room for what is new of it.
+    fn tell_len(&self) {
+        let (stage, len, base_len) = (self.file.id(), self.len, self.base_len);
+        self.file.tell(|| Record::Truncated {
+            stage,
+            len,
+            base_len,
+        });
+    }
+
+    /// Makes a range local by `put`, as far as the spool has room for what is new of
+    /// it, and the file as long as `len`.
     fn claim(
         &mut self,
         range: Range<u64>,
+        len: u64,
         put: impl FnOnce(&StageFile) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
         let gaps = self.extents.gaps(&range);
-        let new = gaps.map(|gap| gap.end - gap.start).sum();
+        let new: u64 = gaps.map(|gap| gap.end - gap.start).sum();
         self.file.share().take(new)?;
         if let Err(error) = put(&self.file) {
             self.file.share().give(new);
             return Err(error);
         }
+        if new > 0 || len != self.len {
+            let stage = self.file.id();
+            self.file.tell(|| Record::Wrote {
+                stage,
+                range: range.clone(),
+                len,
+            });
+        }
         self.extents.insert(range);
+        self.len = len;
         Ok(())
     }
 
@@ -232,12 +289,13 @@ impl Stage {
                 match segment {
                     Segment::Local(range) => self.copy_from(earlier, range)?,
                     // The file has no bytes there, which reads as zeros.
-                    Segment::Zero(range) => self.claim(range, |_| Ok(()))?,
+                    Segment::Zero(range) => self.claim(range, self.len, |_| Ok(()))?,
                     Segment::Base(_) => {}
                 }
             }
         }
         self.base_len = self.base_len.min(earlier.base_len);
+        self.tell_len();
         Ok(())
     }
 

@@ -9,16 +9,19 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
+use rangemap::RangeSet;
 use rustix::fs::FallocateFlags;
 
-use super::block_sums::BlockSums;
+use super::block_sums::{BLOCK_BYTES, BlockSums};
 use super::multipart::Multipart;
 use super::room::Share;
 use crate::error::FsError;
+use crate::handover::{Ledger, Record};
 use crate::journal::{BlockSum, StageId};
 
 /// It stays on disk until `Spool::discard`: what a crash leaves is found at the next start.
@@ -38,6 +41,22 @@ pub struct StageFile {
     ahead_bytes: AtomicU64,
     /// The spool does not have it any more.
     gone: AtomicBool,
+    /// Where it lies until it is dropped.
+    aside: OnceLock<PathBuf>,
+    ledger: Arc<Ledger>,
+}
+
+impl Drop for StageFile {
+    fn drop(&mut self) {
+        let Some(aside) = self.aside.get() else {
+            return;
+        };
+        if let Err(error) = std::fs::remove_file(aside) {
+            tracing::warn!(path = %aside.display(), %error, "stage not removed");
+        }
+        let stage = self.id;
+        self.ledger.tell(|| Record::StageGone { stage });
+    }
 }
 
 impl StageFile {
@@ -47,6 +66,7 @@ impl StageFile {
         path: PathBuf,
         share: Share,
         sums: &[BlockSum],
+        ledger: Arc<Ledger>,
     ) -> Self {
         Self {
             id,
@@ -58,11 +78,44 @@ impl StageFile {
             begin_turn: tokio::sync::Mutex::default(),
             ahead_bytes: AtomicU64::new(0),
             gone: AtomicBool::new(false),
+            aside: OnceLock::new(),
+            ledger,
         }
+    }
+
+    /// The file is at this path now, and removed by the last that holds it.
+    pub(super) fn goes_with_its_last_user(&self, aside: PathBuf) {
+        if self.aside.set(aside).is_err() {
+            tracing::debug!(stage = %self.id, "put aside before");
+        }
+    }
+
+    /// Notes a change of the stage for a daemon that goes on with it.
+    pub(super) fn tell(&self, record: impl FnOnce() -> Record) {
+        self.ledger.tell(record);
+    }
+
+    /// Takes what is in these ranges now for what was written.
+    pub(super) fn sum_up(&self, ranges: &RangeSet<u64>) -> io::Result<()> {
+        let mut sums = self.sums.write();
+        for range in ranges.iter() {
+            let mut at = range.start;
+            while at < range.end {
+                let end = range.end.min((at / BLOCK_BYTES + 1) * BLOCK_BYTES);
+                sums.put(BlockSums::sum(at, &self.read_raw(at..end)?));
+                at = end;
+            }
+        }
+        Ok(())
     }
 
     pub fn id(&self) -> StageId {
         self.id
+    }
+
+    /// When bytes were written last, where the disk tells.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.file.metadata().and_then(|it| it.modified()).ok()
     }
 
     /// Checksums of all that was written.
@@ -291,11 +344,8 @@ fn overlay(block: &mut [u8], at: u64, bytes: &[u8]) -> Result<(), FsError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::write_path::Spool;
-    use crate::write_path::block_sums::BLOCK_BYTES;
 
     fn stage() -> (tempfile::TempDir, Arc<StageFile>) {
         let dir = tempfile::tempdir().unwrap();

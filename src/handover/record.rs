@@ -1,0 +1,245 @@
+//! What the records say: plain data.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::StageId;
+use crate::store::{ETag, Key};
+
+/// One thing that the kernel was told, or that follows from it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub enum Record {
+    Session(SessionTold),
+    /// Numbers above these were never given out.
+    Numbers {
+        ino: u64,
+        handle: u64,
+    },
+    /// An inode came to be, or has another name.
+    Placed {
+        ino: u64,
+        kind: NodeKind,
+        place: Place,
+    },
+    /// An inode has no name any more.
+    Unplaced {
+        ino: u64,
+        kind: NodeKind,
+    },
+    /// The kernel counts so many references more.
+    Lookup {
+        ino: u64,
+        count: u64,
+    },
+    Forget {
+        ino: u64,
+        count: u64,
+    },
+    /// Nothing refers to the inode any more.
+    Gone {
+        ino: u64,
+    },
+    /// What applications set of an inode and the store does not have.
+    Set {
+        ino: u64,
+        set: SetTold,
+    },
+    /// What an open file shows.
+    File {
+        ino: u64,
+        file: FileTold,
+    },
+    FileGone {
+        ino: u64,
+    },
+    /// A stage over `base_len` bytes of a base.
+    Staged {
+        stage: StageId,
+        len: u64,
+        base_len: u64,
+    },
+    /// A range is local now.
+    Wrote {
+        stage: StageId,
+        range: Range<u64>,
+        len: u64,
+    },
+    Truncated {
+        stage: StageId,
+        len: u64,
+        base_len: u64,
+    },
+    StageGone {
+        stage: StageId,
+    },
+    Opened {
+        handle: u64,
+        told: HandleTold,
+    },
+    DirOpened {
+        handle: u64,
+        ino: u64,
+        request: u64,
+    },
+    /// Names that may have been given out, after those told before.
+    Listed {
+        handle: u64,
+        names: Vec<String>,
+    },
+    /// The directory is read from its start again.
+    Rewound {
+        handle: u64,
+    },
+    Released {
+        handle: u64,
+    },
+}
+
+/// The session itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionTold {
+    pub bucket: String,
+    pub prefix: String,
+    pub mountpoint: PathBuf,
+    /// The same as it was configured: the canonical path needs an answer of the mount.
+    pub asked: PathBuf,
+    /// Number of the mount's device, as `major:minor`. Source: proc_pid_mountinfo(5).
+    pub device: String,
+    /// The kernel's FUSE_INIT request and the answer to it, byte for byte.
+    pub init: Vec<u8>,
+    pub init_answer: Vec<u8>,
+    pub mounted_at: SystemTime,
+}
+
+/// Parent and name.
+pub type Place = (u64, String);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeKind {
+    File,
+    Directory,
+    Symlink,
+}
+
+/// Attributes that the store does not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetTold {
+    pub mode: Option<u16>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub mtime: Option<TimeTold>,
+    pub atime: Option<TimeTold>,
+    pub ctime: Option<TimeTold>,
+    pub xattrs: Option<BTreeMap<String, Vec<u8>>>,
+}
+
+/// Nanoseconds since 1970, also before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeTold(i64);
+
+impl From<SystemTime> for TimeTold {
+    /// Times further than 292 years from 1970 are brought as near.
+    fn from(time: SystemTime) -> Self {
+        let nanoseconds = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+        Self(match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => nanoseconds(since),
+            Err(before) => -nanoseconds(before.duration()),
+        })
+    }
+}
+
+impl From<TimeTold> for SystemTime {
+    fn from(TimeTold(nanoseconds): TimeTold) -> Self {
+        let span = Duration::from_nanos(nanoseconds.unsigned_abs());
+        if nanoseconds < 0 {
+            UNIX_EPOCH - span
+        } else {
+            UNIX_EPOCH + span
+        }
+    }
+}
+
+/// One version of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectTold {
+    pub key: Key,
+    pub etag: ETag,
+    pub size_bytes: u64,
+}
+
+/// What shows where a stage has no bytes of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BaseTold {
+    Empty,
+    Object(ObjectTold),
+    /// A stage on its way to the store, over another base.
+    Sealed(StageId, Box<BaseTold>),
+}
+
+/// What an open file shows, and what is to become of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileTold {
+    pub base: BaseTold,
+    pub stage: Option<StageId>,
+    /// How the next upload may replace what the store has.
+    pub intent: IntentTold,
+    pub dirty: bool,
+    pub failed: bool,
+    pub orphan: bool,
+    pub covers: bool,
+    pub remote: Option<RemoteTold>,
+}
+
+/// What the store is known to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteTold {
+    pub etag: ETag,
+    pub size_bytes: u64,
+    pub last_modified: TimeTold,
+}
+
+impl FileTold {
+    /// Every stage that the file is made of.
+    pub fn stages(&self) -> Vec<StageId> {
+        let mut stages: Vec<StageId> = self.stage.into_iter().collect();
+        let mut base = &self.base;
+        while let BaseTold::Sealed(stage, below) = base {
+            stages.push(*stage);
+            base = below;
+        }
+        stages
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IntentTold {
+    Exclusive,
+    Replace,
+    Edit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModeTold {
+    Read,
+    Write,
+    ReadWrite,
+}
+
+/// An open file description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandleTold {
+    pub ino: u64,
+    pub mode: ModeTold,
+    pub publishes: bool,
+    /// The request that it answers.
+    pub request: u64,
+}

@@ -1,0 +1,270 @@
+//! Going on with the session of an earlier daemon: its inodes, open files and handles.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use super::Ops;
+use super::content::{Base, Intent};
+use super::handles::{FileHandle, HandleId};
+use super::open_file::{Content, OpenFile};
+use super::writers::Writers;
+use crate::error::FsError;
+use crate::handover::{BaseTold, FileTold, HandleTold, IntentTold, ObjectTold, RemoteTold, Told};
+use crate::namespace::{Ino, InodeState, LocalState, ObjectVersion, Pin};
+use crate::read_path::{Cursor, ObjectId};
+use crate::write_path::{Left, Recovered, Stage, StageId};
+
+impl Ops {
+    /// To be called before the first request of this daemon.
+    ///
+    /// What was sealed belongs to the file that it was sealed for, wherever the
+    /// journal last saw it; where that is unknown, to the file of its key.
+    pub fn take_over(&self, told: &Told, left: Left) {
+        let pins = self.namespace.table().restore(told);
+        self.namespace.keep_directories(&pins);
+        let Left { sealed, mut open } = left;
+        let below: HashMap<StageId, StageId> = sealed
+            .iter()
+            .filter_map(|it| Some((it.sealed.stage, it.sealed.base.stage()?)))
+            .collect();
+        let sealed_ids: Vec<StageId> = sealed.iter().map(|it| it.sealed.stage).collect();
+        let mut owners = HashMap::new();
+        let mut files = Vec::new();
+        for (ino, file) in &told.files {
+            let Ok(pin) = self.namespace.inode(Ino(*ino)) else {
+                tracing::error!(ino, "an open file was told of, and not its inode");
+                continue;
+            };
+            for id in file.stages() {
+                let chain = std::iter::successors(Some(id), |id| below.get(id).copied());
+                owners.extend(chain.map(|id| (id, pin.ino)));
+            }
+            match self.restore_file(pin, file, &sealed_ids, &mut open) {
+                Ok(file) => files.push(file),
+                Err(error) => tracing::error!(ino, %error, "an open file is lost"),
+            }
+        }
+        self.restore_handles(told);
+        let (owned, rest): (Vec<_>, Vec<_>) = sealed
+            .into_iter()
+            .partition(|it| owners.contains_key(&it.sealed.stage));
+        for found in owned {
+            let file = owners.get(&found.sealed.stage);
+            if let Some(file) = file.and_then(|ino| self.files.get(*ino)) {
+                self.recover_into(&file, found);
+            }
+        }
+        self.recover(rest);
+        for file in files {
+            file.tell();
+            let remains = self.files.settled(&file);
+            self.clean_up(&file, remains);
+        }
+    }
+
+    fn recover_into(&self, file: &Arc<OpenFile>, found: Recovered) {
+        file.recover(found);
+        self.queue(file);
+    }
+
+    fn restore_file(
+        &self,
+        inode: Pin,
+        told: &FileTold,
+        sealed: &[StageId],
+        open: &mut HashMap<StageId, Stage>,
+    ) -> Result<Arc<OpenFile>, FsError> {
+        let mut stage: Option<Stage> = None;
+        let (mut dirty, mut uploaded) = (false, false);
+        // What the journal does not know as sealed is one stage again.
+        for id in told.stages() {
+            if sealed.contains(&id) {
+                break;
+            }
+            let Some(found) = open.remove(&id) else {
+                uploaded = true;
+                continue;
+            };
+            dirty |= told.dirty || told.stage != Some(id);
+            match &mut stage {
+                None => stage = Some(found),
+                Some(later) => {
+                    later.merge_under(&found)?;
+                    self.desk.spool.discard(found.file());
+                }
+            }
+        }
+        let base = if uploaded {
+            self.base_of_remote(&inode, told.remote.as_ref())
+        } else {
+            bottom_of(&told.base)
+        };
+        let content = Content {
+            base,
+            intent: told.intent.into(),
+            dirty: dirty && !told.orphan,
+            failed: told.failed.then(failed_before),
+            orphan: told.orphan,
+            covers: told.covers,
+            has_uploader: false,
+            handles: 0,
+            writers: 0,
+            told: None,
+            stage,
+        };
+        let mut state = inode.state();
+        state.remote = told.remote.clone().map(ObjectVersion::from);
+        state.time_assumed = state.remote.is_some();
+        if let Some(stage) = &content.stage {
+            let size_bytes = stage.len();
+            state.local = Some(LocalState::Staged { size_bytes });
+            let written = stage.file().modified().unwrap_or_else(SystemTime::now);
+            state.overrides.mtime = state.overrides.mtime.max(Some(written));
+        }
+        drop(state);
+        Ok(self.files.restore(inode, content))
+    }
+
+    /// An upload ended, and the next daemon was not told which: the object is there.
+    fn base_of_remote(&self, inode: &Pin, remote: Option<&RemoteTold>) -> Base {
+        match (remote, self.namespace.file_key(inode.ino)) {
+            (Some(remote), Ok(key)) => Base::Object(Arc::new(ObjectId {
+                key,
+                etag: remote.etag.clone(),
+                size_bytes: remote.size_bytes,
+            })),
+            _ => Base::Empty,
+        }
+    }
+
+    fn restore_handles(&self, told: &Told) {
+        for (number, handle) in &told.handles {
+            let id = HandleId(*number);
+            match self.restored_handle(handle) {
+                Ok(handle) => self.handles.restore_file(id, handle),
+                Err(error) => tracing::error!(handle = number, %error, "a handle is lost"),
+            }
+        }
+        for (number, dir) in &told.dirs {
+            let id = HandleId(*number);
+            match self.restored_dir(id, dir) {
+                Ok(handle) => self.handles.restore_dir(id, handle),
+                Err(error) => tracing::error!(handle = number, %error, "a handle is lost"),
+            }
+        }
+        self.handles.go_on_after(HandleId(told.last_handle));
+    }
+
+    fn restored_handle(&self, told: &HandleTold) -> Result<FileHandle, FsError> {
+        let inode = self.namespace.inode(Ino(told.ino))?;
+        let mode = told.mode.into();
+        Ok(FileHandle {
+            file: self.open_inode(inode, mode),
+            mode,
+            publishes: told.publishes,
+            cursor: Mutex::new(Cursor::default()),
+            writers: Mutex::new(Writers::unknown()),
+            request: told.request,
+        })
+    }
+}
+
+/// What lies below all stages of a file.
+fn bottom_of(base: &BaseTold) -> Base {
+    match base {
+        BaseTold::Empty => Base::Empty,
+        BaseTold::Object(object) => Base::Object(Arc::new(object.clone().into())),
+        BaseTold::Sealed(_, below) => bottom_of(below),
+    }
+}
+
+/// Why is in the log of the daemon that saw it.
+fn failed_before() -> FsError {
+    let error = io::Error::other("an upload failed before mediafs was started again");
+    FsError::Spool(Arc::new(error))
+}
+
+impl Content {
+    /// What the next daemon needs to know of it.
+    pub(super) fn as_told(&self, state: &InodeState) -> FileTold {
+        FileTold {
+            base: (&self.base).into(),
+            stage: self.stage.as_ref().map(|stage| stage.file().id()),
+            intent: self.intent.into(),
+            dirty: self.dirty,
+            failed: self.failed.is_some(),
+            orphan: self.orphan,
+            covers: self.covers,
+            remote: state.remote.as_ref().map(|version| RemoteTold {
+                etag: version.etag.clone(),
+                size_bytes: version.size_bytes,
+                last_modified: version.last_modified.into(),
+            }),
+        }
+    }
+}
+
+impl From<&Base> for BaseTold {
+    fn from(base: &Base) -> Self {
+        match base {
+            Base::Empty => Self::Empty,
+            Base::Object(object) => Self::Object(ObjectTold {
+                key: object.key.clone(),
+                etag: object.etag.clone(),
+                size_bytes: object.size_bytes,
+            }),
+            Base::Sealed(sealed) => {
+                Self::Sealed(sealed.stage.file().id(), Box::new((&sealed.base).into()))
+            }
+        }
+    }
+}
+
+impl From<ObjectTold> for ObjectId {
+    fn from(told: ObjectTold) -> Self {
+        let ObjectTold {
+            key,
+            etag,
+            size_bytes,
+        } = told;
+        Self {
+            key,
+            etag,
+            size_bytes,
+        }
+    }
+}
+
+impl From<RemoteTold> for ObjectVersion {
+    fn from(told: RemoteTold) -> Self {
+        Self {
+            etag: told.etag,
+            size_bytes: told.size_bytes,
+            last_modified: told.last_modified.into(),
+        }
+    }
+}
+
+impl From<Intent> for IntentTold {
+    fn from(intent: Intent) -> Self {
+        match intent {
+            Intent::Exclusive => Self::Exclusive,
+            Intent::Replace => Self::Replace,
+            Intent::Edit => Self::Edit,
+        }
+    }
+}
+
+impl From<IntentTold> for Intent {
+    fn from(told: IntentTold) -> Self {
+        match told {
+            IntentTold::Exclusive => Self::Exclusive,
+            IntentTold::Replace => Self::Replace,
+            IntentTold::Edit => Self::Edit,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The holder: keeps the kernel's descriptor where there is no systemd, and
+//! starts the daemon again when it ends without having unmounted.
+//!
+//! It speaks systemd's protocol on a socket of its own (sd_notify(3): `READY=1`,
+//! `FDSTORE=1`, `FDSTOREREMOVE=1`), and ends when the mount does.
+
+use std::ffi::OsString;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use rustix::io::FdFlags;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use super::descriptor_store::DEVICE_VARIABLE;
+
+/// A daemon that lived shorter than this is started again after a pause, which doubles.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LIMIT: Duration = Duration::from_secs(30);
+/// What the holder says to itself.
+const BARRIER: &str = "BARRIER=1";
+const MESSAGE_LIMIT_BYTES: usize = 4096;
+
+/// What the daemon has said so far.
+#[derive(Debug, Default)]
+struct Said {
+    ready: bool,
+    device: Option<OwnedFd>,
+}
+
+/// Which life of the daemon begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    First,
+    Later,
+}
+
+/// Runs the program with these arguments until it has unmounted, and returns how
+/// it ended. `prepare` is told which of its lives begins.
+///
+/// Errors: when the socket cannot be made or the program not be started.
+pub fn hold(
+    program: &Path,
+    args: &[OsString],
+    socket: &Path,
+    prepare: impl Fn(&mut Command, Life),
+) -> anyhow::Result<ExitStatus> {
+    let ours = Socket::bind(socket)?;
+    let said = Arc::new(Mutex::new(Said::default()));
+    let (heard, caught_up) = mpsc::channel();
+    let listener = (ours.socket.try_clone()?, said.clone());
+    std::thread::spawn(move || listen(&listener.0, &listener.1, &heard));
+    let (mut life, mut pause) = (Life::First, PAUSE_FIRST);
+    loop {
+        let began = Instant::now();
+        let mut command = Command::new(program);
+        command.args(args).env("NOTIFY_SOCKET", socket);
+        prepare(&mut command, life);
+        let mut daemon = start(&mut command, &said)?;
+        // Whoever waits at a pipe there sees its end once the daemon closes it.
+        rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+        let status = daemon.wait()?;
+        // All that it said before it died is heard first.
+        UnixDatagram::unbound()?.send_to(BARRIER.as_bytes(), socket)?;
+        caught_up
+            .recv()
+            .context("the daemon is not heard any more")?;
+        // Before it was ready it has told whoever waits why it is not.
+        if status.success() || !said.lock().ready {
+            return Ok(status);
+        }
+        tracing::warn!(%status, "the daemon ended without having unmounted: starting it again");
+        if began.elapsed() < SETTLED_AFTER && life == Life::Later {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_LIMIT);
+        } else {
+            pause = PAUSE_FIRST;
+        }
+        life = Life::Later;
+    }
+}
+
+/// The daemon's copy of the descriptor is inherited; the holder's own never is.
+fn start(command: &mut Command, said: &Mutex<Said>) -> anyhow::Result<Child> {
+    let copy = match &said.lock().device {
+        Some(device) => Some(rustix::io::dup(device)?),
+        None => None,
+    };
+    if let Some(copy) = &copy {
+        rustix::io::fcntl_setfd(copy, FdFlags::empty())?;
+        command.env(DEVICE_VARIABLE, copy.as_raw_fd().to_string());
+    }
+    command.spawn().context("cannot start the daemon")
+}
+
+fn listen(socket: &UnixDatagram, said: &Mutex<Said>, heard: &mpsc::Sender<()>) {
+    loop {
+        match receive(socket) {
+            Ok((message, _)) if message == BARRIER => {
+                if heard.send(()).is_err() {
+                    return;
+                }
+            }
+            Ok((message, descriptor)) => note(&message, descriptor, &mut said.lock()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                tracing::error!(%error, "the daemon is not heard any more");
+                return;
+            }
+        }
+    }
+}
+
+fn note(message: &str, descriptor: Option<OwnedFd>, said: &mut Said) {
+    for line in message.lines() {
+        match line {
+            "READY=1" => said.ready = true,
+            "FDSTOREREMOVE=1" => said.device = None,
+            _ => {}
+        }
+    }
+    if message.lines().any(|line| line == "FDSTORE=1") && descriptor.is_some() {
+        said.device = descriptor;
+    }
+}
+
+fn receive(socket: &UnixDatagram) -> io::Result<(String, Option<OwnedFd>)> {
+    let mut bytes = vec![0; MESSAGE_LIMIT_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut buffers = [IoSliceMut::new(&mut bytes)];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let len = recvmsg(socket.as_fd(), &mut buffers, &mut ancillary, flags)?.bytes;
+    let mut descriptor = None;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
+            descriptor = descriptors.next();
+        }
+    }
+    bytes.truncate(len);
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), descriptor))
+}
+
+/// A socket in the file system, removed with the holder.
+#[derive(Debug)]
+struct Socket {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Socket {
+    fn bind(path: &Path) -> anyhow::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot replace {}", path.display()));
+            }
+            _ => {}
+        }
+        let socket = UnixDatagram::bind(path);
+        Ok(Self {
+            socket: socket.with_context(|| format!("cannot make {}", path.display()))?,
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, "the holder's socket stays");
+        }
+    }
+}

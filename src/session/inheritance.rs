@@ -1,0 +1,129 @@
+//! Whether this daemon goes on with the session of an earlier one.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::mount::UnmountFlags;
+
+use super::descriptor_store;
+use super::mountinfo::mount_at;
+use super::startup::Asking;
+use crate::config::Config;
+use crate::handover::{self, Ledger, Told};
+use crate::write_path::SpoolLock;
+
+/// What an earlier daemon left to this one, if anything.
+#[derive(Debug, Default)]
+pub struct Heritage {
+    lock: Option<SpoolLock>,
+    session: Option<(OwnedFd, Told)>,
+}
+
+/// The spool for this daemon alone, and what the kernel was told so far.
+#[derive(Debug)]
+pub struct OpenHeritage {
+    pub lock: SpoolLock,
+    pub ledger: Arc<Ledger>,
+    pub told: Told,
+}
+
+/// Looks for a session to go on with.
+///
+/// To be called before anything looks into the mountpoint: until a daemon goes
+/// on, nobody answers there. Errors: `SpoolError` when the spool is in use.
+pub fn find(config: &Config) -> anyhow::Result<Heritage> {
+    let Some(device) = descriptor_store::inherited() else {
+        return Ok(Heritage::default());
+    };
+    let lock = SpoolLock::take(&config.spool_dir)?;
+    let session = take_up(config, device)?;
+    let lock = Some(lock);
+    Ok(Heritage { lock, session })
+}
+
+impl Heritage {
+    /// Where the session is mounted.
+    pub fn mountpoint(&self) -> Option<&Path> {
+        let (_, told) = self.session.as_ref()?;
+        Some(&told.session.as_ref()?.mountpoint)
+    }
+
+    /// Applications wait for who goes on: an outage must not keep him from it.
+    pub fn asking(&self) -> Asking {
+        match self.session {
+            Some(_) => Asking::Nothing,
+            None => Asking::WhetherItServes,
+        }
+    }
+
+    /// Errors: the spool's, the disk's.
+    pub fn open(self, config: &Config) -> anyhow::Result<(OpenHeritage, Option<OwnedFd>)> {
+        let lock = match self.lock {
+            Some(lock) => lock,
+            None => SpoolLock::take(&config.spool_dir)?,
+        };
+        let path = handover::path_in(&config.spool_dir);
+        let (device, told) = self.session.unzip();
+        let ledger = match &told {
+            Some(told) => Ledger::go_on(&path, told.clone())?,
+            None if descriptor_store::is_present() => Ledger::awaiting(&path),
+            None => Ledger::default(),
+        };
+        let open = OpenHeritage {
+            lock,
+            ledger: Arc::new(ledger),
+            told: told.unwrap_or_default(),
+        };
+        Ok((open, device))
+    }
+}
+
+/// Takes up the session on an inherited descriptor, if it is the one of this mount.
+///
+/// What cannot be gone on with is taken away, so that the mountpoint is free; then
+/// applications that had files open there get ENOTCONN.
+fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Option<(OwnedFd, Told)>> {
+    let path = handover::path_in(&config.spool_dir);
+    let reason = match handover::told(&path) {
+        Ok(Some(told)) => match unlike(config, &told)? {
+            None => return Ok(Some((device, told))),
+            Some(reason) => reason,
+        },
+        Ok(None) => "it is not known what the kernel was told".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(%reason, "the session of the mediafs before is not gone on with: mounting anew; files that are open there are lost to their programs");
+    clear(&std::path::absolute(&config.mountpoint)?)?;
+    handover::forget(&path)?;
+    Ok(None)
+}
+
+/// Why the session is not of this mount, if it is not.
+fn unlike(config: &Config, told: &Told) -> anyhow::Result<Option<String>> {
+    let Some(session) = &told.session else {
+        return Ok(Some("there is none".to_owned()));
+    };
+    if (&session.bucket, &session.prefix) != (&config.bucket, &config.prefix) {
+        let (bucket, prefix) = (&session.bucket, &session.prefix);
+        return Ok(Some(format!("it is of {bucket}/{prefix}")));
+    }
+    if session.asked != std::path::absolute(&config.mountpoint)? {
+        let path = session.mountpoint.display();
+        return Ok(Some(format!("it is mounted on {path}")));
+    }
+    let mounted = mount_at(&session.mountpoint)?;
+    if mounted.is_none_or(|entry| entry.device != session.device) {
+        return Ok(Some("it was unmounted meanwhile".to_owned()));
+    }
+    Ok(None)
+}
+
+/// Detaches what an earlier mediafs left on the mountpoint.
+fn clear(mountpoint: &Path) -> anyhow::Result<()> {
+    let ours = mount_at(mountpoint)?.is_some_and(|entry| entry.fs_type == "fuse.mediafs");
+    if ours {
+        rustix::mount::unmount(mountpoint, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The mount and its session with the kernel, begun or gone on with.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::Context;
+use fuser::Session;
+
+use super::descriptor_store;
+use super::handshake::{self, Handshake, Resent};
+use super::mount::{self, MountSettings, Mounted, Sharing, UnmountMode};
+use super::mountinfo::mount_at;
+use super::startup;
+use crate::config::Config;
+use crate::fuse::Adapter;
+use crate::handover::{self, Ledger, SessionTold};
+
+#[derive(Debug)]
+pub struct KernelSession {
+    pub mounted: Mounted,
+    pub session: Session<Adapter>,
+}
+
+/// Mounts, and hands a copy of the descriptor to the store where there is one.
+///
+/// Errors: with what to do about them; the mountpoint is free again then.
+pub fn begin(
+    config: &Config,
+    asked: &Path,
+    ledger: &Ledger,
+    adapter: Adapter,
+) -> anyhow::Result<KernelSession> {
+    let settings = MountSettings {
+        source: format!("mediafs:{}/{}", config.bucket, config.prefix),
+        sharing: if config.allow_other {
+            Sharing::AllUsers
+        } else {
+            Sharing::OwnerOnly
+        },
+        access: startup::access(config),
+    };
+    let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
+    let session = agree(config, asked, ledger, &device, adapter);
+    let session = session.inspect_err(|_| give_back(&mounted))?;
+    Ok(KernelSession { mounted, session })
+}
+
+fn agree(
+    config: &Config,
+    asked: &Path,
+    ledger: &Ledger,
+    device: &OwnedFd,
+    adapter: Adapter,
+) -> anyhow::Result<Session<Adapter>> {
+    if ledger.is_kept() {
+        descriptor_store::keep(device).context("the descriptor store does not answer")?;
+    }
+    let (session, Handshake { init, answer }) =
+        handshake::begin(device, adapter, fuse_config(config))?;
+    let entry = mount_at(&config.mountpoint)?.context("the mount is gone again")?;
+    ledger.begin(SessionTold {
+        bucket: config.bucket.clone(),
+        prefix: config.prefix.clone(),
+        mountpoint: config.mountpoint.clone(),
+        asked: asked.to_owned(),
+        device: entry.device,
+        init,
+        init_answer: answer,
+        mounted_at: std::time::SystemTime::now(),
+    })?;
+    Ok(session)
+}
+
+/// Goes on with what an earlier daemon began. Errors: the kernel's.
+pub fn go_on(
+    config: &Config,
+    device: OwnedFd,
+    told: &SessionTold,
+    adapter: Adapter,
+) -> anyhow::Result<KernelSession> {
+    let earlier = Handshake {
+        init: told.init.clone(),
+        answer: told.init_answer.clone(),
+    };
+    let session = handshake::resume(&device, &earlier, adapter, fuse_config(config))?;
+    match handshake::resend(&device).context("requests under way are not sent again")? {
+        Resent::Yes => tracing::info!("going on with the session of the mediafs before"),
+        Resent::NotByThisKernel => tracing::error!(
+            "this kernel (before 6.9) does not send requests again: calls that were under way do not return"
+        ),
+    }
+    let mounted = Mounted::at(&config.mountpoint);
+    Ok(KernelSession { mounted, session })
+}
+
+/// The session is over for good.
+pub fn forget(config: &Config) {
+    if !descriptor_store::is_present() {
+        return;
+    }
+    descriptor_store::forget();
+    if let Err(error) = handover::forget(&handover::path_in(&config.spool_dir)) {
+        tracing::warn!(%error, "the file of the session stays");
+    }
+}
+
+fn fuse_config(config: &Config) -> fuser::Config {
+    let mut fuse_config = fuser::Config::default();
+    fuse_config.n_threads = Some(config.fuse_threads);
+    fuse_config
+}
+
+fn give_back(mounted: &Mounted) {
+    if let Err(error) = mounted.unmount(UnmountMode::Lazy) {
+        tracing::warn!(%error, "mountpoint not given back");
+    }
+}
