@@ -62,6 +62,11 @@ impl Journal {
         Ok(read::<Live>(path)?.known())
     }
 
+    /// By which multipart upload a stage goes to S3.
+    pub fn sending(&self, stage: StageId) -> Option<Sending> {
+        self.0.with(|live| live.stages.get(&stage)?.sending.clone())
+    }
+
     /// Objects that are still to be deleted.
     pub fn doomed(&self) -> Vec<Doomed> {
         let doomed = |(key, etag): (&Key, &Option<ETag>)| Doomed {

@@ -127,10 +127,7 @@ impl Ops {
     /// Takes over what an earlier daemon had sealed: its files are there at
     /// once, with their bytes, and are uploaded in the background.
     pub fn recover(&self, recovered: Vec<Recovered>) {
-        for mut found in recovered {
-            let sending = found.sending.take();
-            let upload = sending.map(|sending| self.uploader.take_over(sending));
-            found.file.set_upload(upload);
+        for found in recovered {
             let key = found.sealed.key.clone();
             let stage = found.file.clone();
             let written = found.sealed.written.clone();

@@ -9,7 +9,7 @@ use super::content::Base;
 use super::open_file::OpenFile;
 use crate::error::FsError;
 use crate::store::WriteCondition;
-use crate::write_path::{AheadPart, Earlier, PartSize, Stage, UploadTarget};
+use crate::write_path::{AheadPart, Earlier, PartSize, Recovered, Stage, UploadTarget};
 
 /// Parts to be sent. As many as the spool has bytes for.
 pub(super) type AheadQueue = mpsc::UnboundedSender<(Arc<OpenFile>, AheadPart)>;
@@ -55,6 +55,15 @@ impl Ops {
                     }
                 }
             });
+        }
+    }
+
+    /// Goes on with what an earlier daemon was sending of sealed stages.
+    pub(super) fn take_over_uploads(&self, sealed: &[Recovered]) {
+        for found in sealed {
+            let sending = found.sending.clone();
+            let upload = sending.map(|sending| self.uploader.take_over(sending));
+            found.file.set_upload(upload);
         }
     }
 

@@ -64,8 +64,12 @@ impl PartSize {
         self.0
     }
 
-    /// The part that begins at an offset of a file that is sent from its start.
+    /// The part that begins at an offset of a file that is sent from its start;
+    /// none beyond what ten thousand of them hold.
     pub fn part_at(self, start: u64) -> Option<(PartNumber, Range<u64>)> {
+        if start >= u64::from(PART_COUNT_LIMIT) * PART_LIMIT_BYTES {
+            return None;
+        }
         let (mut at, mut len, mut before) = (0, self.0, 0);
         while start >= at + PARTS_OF_ONE_SIZE * len {
             at += PARTS_OF_ONE_SIZE * len;
@@ -288,7 +292,8 @@ mod tests {
                 assert_eq!(size.part_at(part.start), Some((number, part)));
             }
         }
-        assert_eq!(size.part_at(10_000 * 5 * GIB), None);
+        assert_eq!(size.part_at(9 << 40), None);
+        assert_eq!(size.part_at(u64::MAX), None);
     }
 
     #[test]

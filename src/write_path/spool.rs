@@ -300,9 +300,7 @@ impl Spool {
     fn recover(&self, told: &Told) -> io::Result<Left> {
         let mut begun = HashMap::new();
         let mut sealed = Vec::new();
-        let mut sending = HashMap::new();
         for (id, known) in self.journal.known() {
-            sending.extend(known.sending.map(|sending| (id, sending)));
             match known.sealed {
                 Some(stage) => sealed.push(stage),
                 None => drop(begun.insert(id, known.key)),
@@ -316,7 +314,7 @@ impl Spool {
                 Ok(file) => recovered.push(Recovered {
                     file,
                     sealed,
-                    sending: sending.remove(&id),
+                    sending: self.journal.sending(id),
                 }),
                 // Removing the file comes before saying so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
