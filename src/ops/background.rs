@@ -17,15 +17,18 @@ use crate::write_path::{AheadPart, LostReason, Recovered, Remnant, SealedBase};
 /// the store's own retries within.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
-/// Files that are uploaded in the background at once.
-const UPLOADS_AT_ONCE: usize = 8;
+/// Files of one request that are uploaded in the background at once.
+const SHORT_AT_ONCE: usize = 8;
+/// The same of files in parts, which share the parts that are sent at once.
+const LONG_AT_ONCE: usize = 4;
 
 /// Files with sealed stages that wait for their upload.
 #[derive(Debug)]
 pub(super) struct Backlog {
     queue: mpsc::UnboundedSender<Arc<OpenFile>>,
     waiting: watch::Sender<usize>,
-    slots: Semaphore,
+    short: Semaphore,
+    long: Semaphore,
 }
 
 /// The end of the queue that `Ops::upload_in_background` takes from.
@@ -41,7 +44,8 @@ impl Backlog {
         let backlog = Self {
             queue,
             waiting: watch::Sender::new(0),
-            slots: Semaphore::new(UPLOADS_AT_ONCE),
+            short: Semaphore::new(SHORT_AT_ONCE),
+            long: Semaphore::new(LONG_AT_ONCE),
         };
         (backlog, Queued { files, parts })
     }
@@ -117,7 +121,11 @@ impl Ops {
 
     /// Uploads one sealed stage; none when nothing is sealed any more.
     async fn upload_next(&self, file: &Arc<OpenFile>) -> Option<Result<(), FsError>> {
-        let _slot = self.backlog.slots.acquire().await.ok()?;
+        let first = file.sealed_stages().into_iter().next();
+        let is_short = first.is_none_or(|first| self.uploader.sends_at_once(first.stage.len()));
+        let Backlog { short, long, .. } = &self.backlog;
+        let slots = if is_short { short } else { long };
+        let _slot = slots.acquire().await.ok()?;
         let _tree = self.tree.read().await;
         let _turn = file.remote_turn.lock().await;
         let (sealed, earlier) = file.begin_next_upload()?;

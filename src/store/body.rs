@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 /// Read, and in memory, at once of a body that is not there as a whole.
-pub const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Clone)]
 pub enum Body {

@@ -19,7 +19,7 @@ mod request;
 mod retry;
 pub mod s3;
 
-pub use body::{Body, BodySource, BodyStream, PIECE_BYTES, pieces};
+pub use body::{Body, BodySource, BodyStream, pieces};
 pub use deferred::{Deferred, Doomed, LeftUndone, StoreLog};
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;

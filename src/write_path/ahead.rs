@@ -49,7 +49,7 @@ impl Uploader {
         upload: &Arc<Multipart>,
         part: &AheadPart,
     ) -> Result<(), FsError> {
-        let _memory = self.reserve(self.held_bytes(&part.range)).await;
+        let _memory = self.hold_part(upload, &part.range).await;
         if part.file.is_gone() {
             return Ok(());
         }

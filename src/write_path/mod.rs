@@ -7,6 +7,7 @@
 mod abandoned;
 mod ahead;
 mod block_sums;
+mod budget;
 mod copier;
 mod inspect;
 mod lost_found;

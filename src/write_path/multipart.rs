@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::abandoned::Abandoned;
+use super::budget::FileShare;
 use super::uploader::UploadTarget;
 use crate::journal::Sending;
 use crate::store::{CompletedPart, Key, ListedPart, ObjectHeaders, PartNumber, UploadId};
@@ -21,6 +22,7 @@ pub struct Multipart {
     headers: ObjectHeaders,
     id: UploadId,
     abandoned: Abandoned,
+    share: Arc<FileShare>,
     state: Mutex<State>,
     /// Some part is not under way any more.
     settled: Notify,
@@ -98,6 +100,7 @@ impl Multipart {
             headers,
             id,
             abandoned,
+            share: Arc::default(),
             state: Mutex::new(State {
                 part_ends,
                 done: BTreeMap::new(),
@@ -115,6 +118,11 @@ impl Multipart {
 
     pub fn id(&self) -> &UploadId {
         &self.id
+    }
+
+    /// What its parts have of the memory for uploads.
+    pub fn share(&self) -> &Arc<FileShare> {
+        &self.share
     }
 
     /// Whether it makes what is wanted: key and headers are fixed when an upload begins.

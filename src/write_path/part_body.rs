@@ -12,10 +12,12 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 use md5::{Digest, Md5};
 
+use super::budget::Held;
+use super::multipart::Multipart;
 use super::stage_file::StageFile;
 use super::uploader::Uploader;
 use crate::error::FsError;
-use crate::store::{Body, BodySource, BodyStream, CompletedPart, PIECE_BYTES, pieces};
+use crate::store::{Body, BodySource, BodyStream, CompletedPart, pieces};
 
 /// Bytes that are read by range.
 #[async_trait]
@@ -43,15 +45,12 @@ impl BodySource for Streamed {
 }
 
 impl Uploader {
-    /// What sending these bytes takes of the memory.
-    pub(super) fn held_bytes(&self, range: &Range<u64>) -> u64 {
+    /// Room for sending a part. One that is streamed counts as a whole one of
+    /// `--part-size`, so that no more requests are under way either.
+    pub(super) async fn hold_part(&self, upload: &Multipart, range: &Range<u64>) -> Held<'_> {
         let len = range.end - range.start;
-        if self.sends_at_once(len) {
-            len
-        } else {
-            // One is read while the other is sent.
-            2 * PIECE_BYTES
-        }
+        let held = len.min(self.part_size().bytes());
+        self.budget.part(upload.share(), held).await
     }
 
     pub(super) async fn body(

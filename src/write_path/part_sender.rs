@@ -141,7 +141,7 @@ impl Uploader {
             };
             self.store.upload_part_copy(request).await?
         } else {
-            let _memory = self.reserve(self.held_bytes(&range)).await;
+            let _memory = self.hold_part(upload, &range).await;
             let reader: Arc<dyn RangeReader> = source.clone();
             let left = upload.left_part(number, range.end - range.start);
             match left {

@@ -4,9 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use super::abandoned::{Abandoned, Aborter};
+use super::budget::Budget;
 use super::copier::CopyPartSize;
 use super::multipart::Multipart;
 use super::part_body::RangeReader;
@@ -95,9 +94,7 @@ pub struct Uploader {
     pub(super) part_size: PartSize,
     pub(super) copy_part_size: CopyPartSize,
     pub(super) concurrency: usize,
-    /// One permit a MiB of parts in memory.
-    memory: Semaphore,
-    memory_mib: u32,
+    pub(super) budget: Budget,
     pub(super) abandoned: Abandoned,
     aborter: Aborter,
 }
@@ -111,16 +108,13 @@ impl Uploader {
         copy_part_size: CopyPartSize,
         concurrency: usize,
     ) -> Self {
-        let memory_mib =
-            u32::try_from(mib(part_size.bytes()) * concurrency as u64).unwrap_or(u32::MAX >> 4);
         let (abandoned, aborter) = Aborter::new();
         Self {
             store,
             part_size,
             copy_part_size,
             concurrency,
-            memory: Semaphore::new(memory_mib as usize),
-            memory_mib,
+            budget: Budget::new(part_size.bytes(), concurrency as u64),
             abandoned,
             aborter,
         }
@@ -236,7 +230,7 @@ impl Uploader {
         while at < target.len {
             let range = at..target.len.min(at + self.part_size.bytes());
             at = range.end;
-            let _memory = self.reserve(2 * self.part_size.bytes()).await;
+            let _memory = self.budget.single(2 * self.part_size.bytes()).await;
             let request = GetRequest {
                 key: target.key.clone(),
                 range: Some(range.clone()),
@@ -268,7 +262,7 @@ impl Uploader {
     ) -> Result<ETag, Failed> {
         if self.sends_at_once(target.len) {
             source.set_multipart(None);
-            let _memory = self.reserve(target.len).await;
+            let _memory = self.budget.single(target.len).await;
             let request = PutRequest {
                 key: target.key.clone(),
                 body: source.read(0..target.len).await?,
@@ -279,20 +273,9 @@ impl Uploader {
         }
         self.upload_in_parts(target, source).await
     }
-
-    pub(super) async fn reserve(&self, bytes: u64) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        let permits = u32::try_from(mib(bytes))
-            .unwrap_or(u32::MAX)
-            .min(self.memory_mib);
-        self.memory.acquire_many(permits).await.ok()
-    }
 }
 
 /// Whether the store does not know the multipart upload, or not all of its parts.
 fn is_gone(error: &FsError) -> bool {
     matches!(error, FsError::Store(error) if error.kind == StoreErrorKind::NoSuchUpload)
-}
-
-fn mib(bytes: u64) -> u64 {
-    bytes.div_ceil(1 << 20)
 }
