@@ -60,9 +60,13 @@ fn killed_after(plan: MountBuilder, proxy: &Proxy, arrived: usize) -> (Mount, Ve
 
 #[test]
 fn an_upload_that_a_kill_cut_off_goes_on_with_the_parts_that_are_missing() {
-    for durability in ["s3", "disk"] {
+    for (option, value) in [
+        ("--durability", "s3"),
+        ("--durability", "disk"),
+        ("--attributes", "stored"),
+    ] {
         let (plan, proxy) = behind_a_proxy();
-        let plan = plan.args(["--durability", durability]);
+        let plan = plan.args([option, value]);
         let (mut mount, body) = killed_after(plan, &proxy, 4);
         let before = proxy.seen("UploadPart");
         mount.remount();
@@ -421,4 +425,39 @@ fn small_files_are_closed_while_a_huge_one_has_all_that_it_can_have_under_way() 
     assert_eq!(proxy.seen("UploadPart"), 12, "the huge one had no turn");
     mount.kill9();
     huge.join().unwrap();
+}
+
+#[test]
+fn an_upload_that_somebody_aborts_while_the_file_is_written_begins_anew_at_close() {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.start();
+    let body = pattern(17 * MIB, 1);
+    let file = written_ahead(&mount, &proxy, "f", &body);
+    mount.client().abort_uploads(mount.bucket());
+    sys::close(file).unwrap();
+    assert_same_bytes(&mount.object("f").unwrap(), &body, "the object");
+    no_upload_is_left(&mount);
+}
+
+#[test]
+fn a_lost_answer_to_a_completion_is_decided_by_what_is_there() {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.start();
+    let mut body = pattern(17 * MIB, 1);
+    proxy.fail("CompleteMultipartUpload", Fault::LoseAnswer, 1);
+    fs::write(mount.path("f"), &body).unwrap();
+    // An edit is conditional: what our own attempt made is not another client's.
+    proxy.fail("CompleteMultipartUpload", Fault::LoseAnswer, 1);
+    let file = sys::open(mount.path("f"), libc::O_RDWR).unwrap();
+    file.write_all_at(b"edited", 3 * MIB as u64).unwrap();
+    sys::close(file).unwrap();
+    body[3 * MIB..3 * MIB + 6].copy_from_slice(b"edited");
+    assert_same_bytes(&mount.object("f").unwrap(), &body, "the object");
+    assert_eq!(
+        proxy.seen("CreateMultipartUpload"),
+        2,
+        "nothing is sent twice"
+    );
+    no_upload_is_left(&mount);
+    assert!(mount.lost_and_found().is_empty());
 }
