@@ -41,7 +41,11 @@ fn a_mount_in_the_background_returns_0_when_it_serves() {
     assert!(is_mounted(&mount.root));
     assert_eq!(fs::read(mount.path("there")).unwrap(), b"already");
     fs::write(mount.path("new"), b"bytes").unwrap();
-    assert_eq!(daemons_of(&mount.root).len(), 1);
+    assert_eq!(
+        daemons_of(&mount.root).len(),
+        2,
+        "the daemon and its holder"
+    );
     umount(&mount.root);
     wait_until(ENDED_WITHIN, "the daemon's end", || {
         daemons_of(&mount.root).is_empty()

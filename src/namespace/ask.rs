@@ -189,6 +189,16 @@ impl Namespace {
         })
     }
 
+    /// The version of the object of a name, by asking the store. Errors: the store's.
+    pub async fn stored_version(
+        &self,
+        parent: &Pin,
+        name: &Name,
+    ) -> Result<Option<ObjectVersion>, FsError> {
+        let found = self.head(parent, name).await?;
+        Ok(found.map(|(version, _)| version))
+    }
+
     /// The object of a file, and what is stored with it.
     pub(super) async fn head(
         &self,
@@ -267,11 +277,13 @@ impl Namespace {
             return child.kind == Kind::Directory && self.has_local_children(child);
         };
         let same_bytes = match &answer.entry {
+            // Of which version an earlier daemon told the kernel does not matter:
+            // whoever has the file open was told of with it.
             Some(Entry::File(version)) => child
                 .state()
                 .remote
                 .as_ref()
-                .is_some_and(|known| known.etag == version.etag),
+                .is_none_or(|known| known.etag == version.etag),
             Some(Entry::Directory) | None => true,
         };
         child.kind == kind && (same_bytes || !self.table.is_pinned_elsewhere(child.ino))

@@ -55,6 +55,9 @@ impl Ops {
         request: CreateRequest,
     ) -> Result<Created, FsError> {
         self.check_writable()?;
+        if request.maker.request.attempt == Attempt::Again {
+            self.late_requests_landed().await;
+        }
         let parent = self.namespace.directory(parent)?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode)

@@ -16,6 +16,9 @@ impl Ops {
         maker: Caller,
     ) -> Result<Entry, FsError> {
         self.check_writable()?;
+        if maker.request.attempt == Attempt::Again {
+            self.late_requests_landed().await;
+        }
         let parent = self.namespace.directory(parent)?;
         let _tree = self.tree.read().await;
         match self.namespace.lookup(&parent, name).await {

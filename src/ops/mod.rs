@@ -7,6 +7,7 @@
 //! inode first), then `OpenFiles`, then one file's content, then the
 //! namespace's locks. Only `tree` and `remote_turn` are held across a request.
 
+mod again;
 mod attr;
 mod background;
 mod content;
@@ -21,6 +22,7 @@ mod lookup;
 mod mkdir;
 mod open;
 mod open_file;
+mod open_files;
 mod opendir;
 mod read;
 mod readdir;
@@ -72,7 +74,8 @@ use crate::write_path::{Copier, Spool, Uploader};
 
 use background::Backlog;
 use handles::Handles;
-use open_file::{Desk, OpenFiles};
+use open_file::Desk;
+use open_files::OpenFiles;
 use removal::Removals;
 use upload_ahead::AheadQueue;
 
@@ -137,6 +140,8 @@ pub struct Ops {
     copier: Copier,
     settings: OpsSettings,
     mounted_at: SystemTime,
+    /// When this daemon began.
+    began_at: tokio::time::Instant,
     files: OpenFiles,
     backlog: Backlog,
     ahead: AheadQueue,
@@ -169,6 +174,7 @@ impl Ops {
             copier: parts.copier,
             settings,
             mounted_at: parts.mounted_at,
+            began_at: tokio::time::Instant::now(),
             handles: Handles::new(parts.ledger),
             tree: tokio::sync::RwLock::new(()),
         };

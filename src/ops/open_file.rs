@@ -2,7 +2,6 @@
 //!
 //! How it gets to the store is in `sealing`.
 
-use std::collections::HashMap;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,10 +9,9 @@ use std::time::SystemTime;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::content::{Base, Intent, Piece, plan_staged};
-use super::open::OpenMode;
 use crate::error::FsError;
 use crate::handover::{FileTold, Ledger, Record};
-use crate::namespace::{Ino, KeySpace, LocalState, Pin};
+use crate::namespace::{KeySpace, LocalState, Pin};
 use crate::read_path::ObjectId;
 use crate::write_path::{Spool, Stage};
 
@@ -56,6 +54,8 @@ pub(super) struct Content {
     pub writers: u32,
     /// What the next daemon was told of it.
     pub told: Option<FileTold>,
+    /// Nobody has it open and nobody uploads it: it is not to be told of any more.
+    pub is_over: bool,
 }
 
 /// Content while it is changed.
@@ -82,7 +82,7 @@ impl DerefMut for Edit<'_> {
 impl Drop for Edit<'_> {
     fn drop(&mut self) {
         let ledger = &self.file.desk.ledger;
-        if !ledger.is_kept() {
+        if !ledger.is_kept() || self.content.is_over {
             return;
         }
         let inode = &self.file.inode;
@@ -108,7 +108,7 @@ pub enum Remains {
 }
 
 impl OpenFile {
-    fn new(inode: Pin, base: Base, desk: Arc<Desk>) -> Self {
+    pub(super) fn new(inode: Pin, base: Base, desk: Arc<Desk>) -> Self {
         let content = Content {
             base,
             stage: None,
@@ -121,6 +121,7 @@ impl OpenFile {
             handles: 0,
             writers: 0,
             told: None,
+            is_over: false,
         };
         Self::with(inode, content, desk)
     }
@@ -320,113 +321,5 @@ impl OpenFile {
             Some(stage) => stage.fill(offset, data),
             None => Ok(()),
         }
-    }
-}
-
-/// Every open file, by inode.
-#[derive(Debug)]
-pub struct OpenFiles {
-    files: Mutex<HashMap<Ino, Arc<OpenFile>>>,
-    desk: Arc<Desk>,
-}
-
-impl OpenFiles {
-    pub fn new(desk: Arc<Desk>) -> Self {
-        Self {
-            files: Mutex::default(),
-            desk,
-        }
-    }
-
-    pub fn get(&self, ino: Ino) -> Option<Arc<OpenFile>> {
-        self.files.lock().get(&ino).cloned()
-    }
-
-    /// Files that have something to be uploaded.
-    pub fn sealed(&self) -> Vec<Arc<OpenFile>> {
-        let files = self.files.lock();
-        let sealed = files
-            .values()
-            .filter(|file| file.content.lock().base.sealed().is_some());
-        sealed.cloned().collect()
-    }
-
-    /// Counts one handle more on the file; `base` tells what a file that was not open shows.
-    pub fn open(
-        &self,
-        inode: Pin,
-        mode: OpenMode,
-        base: impl FnOnce(&Pin) -> Base,
-    ) -> Arc<OpenFile> {
-        let mut files = self.files.lock();
-        let file = files.entry(inode.ino).or_insert_with(|| {
-            let base = base(&inode);
-            Arc::new(OpenFile::new(inode, base, self.desk.clone()))
-        });
-        let mut content = file.edit();
-        content.handles += 1;
-        content.writers += u32::from(mode.writes());
-        drop(content);
-        file.clone()
-    }
-
-    /// A file as an earlier daemon had it open.
-    pub(super) fn restore(&self, inode: Pin, content: Content) -> Arc<OpenFile> {
-        let ino = inode.ino;
-        let file = Arc::new(OpenFile::with(inode, content, self.desk.clone()));
-        self.files.lock().insert(ino, file.clone());
-        file
-    }
-
-    /// Counts one handle less; the last one leaves nothing behind in memory.
-    pub fn close(&self, file: &OpenFile, mode: OpenMode) -> Remains {
-        let mut files = self.files.lock();
-        let mut content = file.content.lock();
-        content.handles -= 1;
-        content.writers -= u32::from(mode.writes());
-        take_remains(&mut files, file, &mut content)
-    }
-
-    /// To be called once nothing of the file is to be uploaded any more.
-    pub fn settled(&self, file: &OpenFile) -> Remains {
-        let mut files = self.files.lock();
-        let mut content = file.content.lock();
-        take_remains(&mut files, file, &mut content)
-    }
-
-    /// Forgets every file and returns what is staged and not in the store.
-    pub fn abandon(&self) -> Vec<(Arc<OpenFile>, Stage)> {
-        let files = std::mem::take(&mut *self.files.lock());
-        let staged = |file: &OpenFile| {
-            let content = file.content.lock();
-            content
-                .stage
-                .as_ref()
-                .filter(|_| content.dirty && !content.orphan)
-                .cloned()
-        };
-        files
-            .into_values()
-            .filter_map(|file| staged(&file).map(|stage| (file, stage)))
-            .collect()
-    }
-}
-
-/// What a file leaves that nobody has open and nobody uploads.
-fn take_remains(
-    files: &mut HashMap<Ino, Arc<OpenFile>>,
-    file: &OpenFile,
-    content: &mut Content,
-) -> Remains {
-    if content.handles > 0 || content.has_uploader {
-        return Remains::Nothing;
-    }
-    files.remove(&file.inode.ino);
-    let ino = file.inode.ino.0;
-    file.desk.ledger.tell(|| Record::FileGone { ino });
-    match (content.stage.take(), content.failed.take()) {
-        (Some(stage), Some(error)) => Remains::Failed(stage, error),
-        (Some(stage), None) => Remains::Unwanted(stage),
-        (None, _) => Remains::Nothing,
     }
 }

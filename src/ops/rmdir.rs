@@ -11,6 +11,9 @@ impl Ops {
     /// Asked again, a name that is gone is what an earlier daemon removed.
     pub async fn rmdir(&self, parent: Ino, name: &Name, attempt: Attempt) -> Result<(), FsError> {
         self.check_writable()?;
+        if attempt == Attempt::Again {
+            self.late_requests_landed().await;
+        }
         let parent = self.namespace.directory(parent)?;
         let _tree = self.tree.read().await;
         let dir = match self.namespace.lookup(&parent, name).await {

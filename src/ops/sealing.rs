@@ -59,6 +59,11 @@ impl OpenFile {
     pub fn recover(&self, recovered: Recovered) {
         let Recovered { file, sealed, .. } = recovered;
         let mut content = self.edit();
+        // What lies over another is sent once that one is done, and said to be over its object then.
+        let sent = match sealed.base {
+            SealedBase::Stage(_) => Sent::default(),
+            SealedBase::Empty | SealedBase::Object { .. } => Sent::maybe(sealed.completing.clone()),
+        };
         let base = match sealed.base.clone() {
             SealedBase::Empty => Base::Empty,
             SealedBase::Object {
@@ -77,7 +82,7 @@ impl OpenFile {
             stage: Stage::recovered(file, &sealed),
             base,
             condition: sealed.condition,
-            sent: Sent::maybe(sealed.completing),
+            sent,
         }));
         self.inode.state().local = Some(LocalState::Staged { size_bytes });
     }
@@ -356,7 +361,8 @@ mod tests {
     use crate::namespace::{InodeTable, KeySpace, Kind, Name, ROOT};
     use crate::ops::OpenMode;
     use crate::ops::content::Piece;
-    use crate::ops::open_file::{Desk, OpenFiles};
+    use crate::ops::open_file::Desk;
+    use crate::ops::open_files::OpenFiles;
     use crate::store::{ETag, Key};
     use crate::write_path::Spool;
 
@@ -504,5 +510,46 @@ mod tests {
         assert!(!file.needs_upload());
         assert_eq!(text(&file), "Bytes");
         assert_eq!(stages_in(&dir), 0);
+    }
+
+    #[test]
+    fn what_is_sealed_after_a_crash_takes_up_what_was_never_sent() {
+        let (dir, file) = file();
+        let mut records = Vec::new();
+        for (text, base) in [("first", None), ("SECOND", Some(0_usize))] {
+            let stage = file.desk.spool.create(Some(&Key::new("f"))).unwrap();
+            let mut stage = Stage::new(stage, 5 * base.is_some() as u64);
+            stage.write(0, text.as_bytes()).unwrap();
+            let below = base.map(|at| {
+                let below: &crate::journal::SealedStage = &records[at];
+                SealedBase::Stage(below.stage)
+            });
+            records.push(crate::journal::SealedStage {
+                stage: stage.file().id(),
+                key: Key::new("f"),
+                headers: Default::default(),
+                condition: WriteCondition::Always,
+                len: stage.len(),
+                base_len: stage.base_len(),
+                written: stage.written(),
+                sums: stage.file().sums(),
+                completing: None,
+                base: below.unwrap_or(SealedBase::Empty),
+            });
+            let sealed = records.last().unwrap().clone();
+            let file_of_stage = stage.file().clone();
+            file.recover(Recovered {
+                sending: None,
+                file: file_of_stage,
+                sealed,
+            });
+        }
+        file.write(6, b" THIRD").unwrap();
+        sealed(&file);
+        assert_eq!(file.sealed_stages().len(), 2, "the first, and all over it");
+        let (first, _) = file.begin_upload().unwrap();
+        assert_eq!(first.stage.file().id(), records[0].stage);
+        assert_eq!(text(&file), "SECOND THIRD");
+        drop(dir);
     }
 }

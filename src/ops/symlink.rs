@@ -35,6 +35,9 @@ impl Ops {
         if target.len() as u64 > TARGET_LIMIT_BYTES {
             return Err(FsError::NameTooLong);
         }
+        if maker.request.attempt == Attempt::Again {
+            self.late_requests_landed().await;
+        }
         let parent = self.namespace.directory(parent)?;
         let _tree = self.tree.read().await;
         match self.namespace.lookup(&parent, name).await {

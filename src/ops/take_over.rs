@@ -115,6 +115,7 @@ impl Ops {
             handles: 0,
             writers: 0,
             told: None,
+            is_over: false,
             stage,
         };
         let mut state = inode.state();

@@ -121,6 +121,9 @@ impl Ops {
         sealed: &Arc<Sealed>,
         earlier: Earlier,
     ) -> Result<(), FsError> {
+        if earlier == Earlier::Maybe {
+            self.late_requests_landed().await;
+        }
         let sealed = &self.complete(file, sealed).await?;
         let (object, headers) = self.send(file, sealed, earlier).await?;
         self.record_object(file, &object, headers);

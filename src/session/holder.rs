@@ -21,8 +21,9 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 use super::descriptor_store::DEVICE_VARIABLE;
 
-/// A daemon that lived shorter than this is started again after a pause, which doubles.
-const SETTLED_AFTER: Duration = Duration::from_secs(10);
+/// After a daemon that served for less than this another one is started after a pause.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// The pause; it doubles as long as none comes to serve.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 /// What the holder says to itself.
@@ -32,7 +33,9 @@ const MESSAGE_LIMIT_BYTES: usize = 4096;
 /// What the daemon has said so far.
 #[derive(Debug, Default)]
 struct Said {
+    /// In this life of the daemon.
     ready: bool,
+    ever_ready: bool,
     device: Option<OwnedFd>,
 }
 
@@ -74,15 +77,20 @@ pub fn hold(
             .recv()
             .context("the daemon is not heard any more")?;
         // Before it was ready it has told whoever waits why it is not.
-        if status.success() || !said.lock().ready {
+        let (ready, ever_ready) = {
+            let mut said = said.lock();
+            (std::mem::take(&mut said.ready), said.ever_ready)
+        };
+        if status.success() || !ever_ready {
             return Ok(status);
         }
         tracing::warn!(%status, "the daemon ended without having unmounted: starting it again");
-        if began.elapsed() < SETTLED_AFTER && life == Life::Later {
+        if ready {
+            pause = PAUSE_FIRST;
+        }
+        if life == Life::Later && began.elapsed() < SETTLED_AFTER {
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSE_LIMIT);
-        } else {
-            pause = PAUSE_FIRST;
         }
         life = Life::Later;
     }
@@ -122,7 +130,7 @@ fn listen(socket: &UnixDatagram, said: &Mutex<Said>, heard: &mpsc::Sender<()>) {
 fn note(message: &str, descriptor: Option<OwnedFd>, said: &mut Said) {
     for line in message.lines() {
         match line {
-            "READY=1" => said.ready = true,
+            "READY=1" => (said.ready, said.ever_ready) = (true, true),
             "FDSTOREREMOVE=1" => said.device = None,
             _ => {}
         }

@@ -10,6 +10,7 @@ use super::probe::{ConditionalWrites, conditional_writes};
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
+use crate::handover::Ledger;
 use crate::namespace::{AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace};
 use crate::ops::{
     Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
@@ -150,27 +151,7 @@ pub fn compose(
         config.s3.request_timeout,
         undone,
     ));
-    let attribute_cache = match config.attributes.mode {
-        AttributesMode::Fixed => None,
-        // Beside what the spool's lock keeps for this daemon alone.
-        AttributesMode::Stored => Some(AttributeCache::open(&config.spool_dir.join("attributes"))?),
-    };
-    let namespace = Namespace::new(
-        store.clone(),
-        KeySpace::new(config.prefix.clone()),
-        Coherence {
-            ttl: config.ttl,
-            negative_ttl: config.negative_ttl,
-        },
-        match config.dir_markers {
-            DirMarkersConfig::Auto => DirMarkers::Auto,
-            DirMarkersConfig::Always => DirMarkers::Always,
-            DirMarkersConfig::Never => DirMarkers::Never,
-        },
-        invalidations,
-        attribute_cache,
-        ledger.clone(),
-    );
+    let namespace = names(config, &store, invalidations, ledger.clone())?;
     let reading = ReadSettings {
         block_size,
         memory_limit_bytes: config.memory_cache_bytes,
@@ -206,6 +187,35 @@ fn orphans(mut uploads: Vec<(Key, UploadId)>, recovered: &[Recovered]) -> Vec<(K
     };
     uploads.retain(|(_, upload)| !goes_on(upload));
     uploads
+}
+
+fn names(
+    config: &Config,
+    store: &Arc<Deferred>,
+    invalidations: Invalidations,
+    ledger: Arc<Ledger>,
+) -> anyhow::Result<Namespace> {
+    let attribute_cache = match config.attributes.mode {
+        AttributesMode::Fixed => None,
+        // Beside what the spool's lock keeps for this daemon alone.
+        AttributesMode::Stored => Some(AttributeCache::open(&config.spool_dir.join("attributes"))?),
+    };
+    Ok(Namespace::new(
+        store.clone(),
+        KeySpace::new(config.prefix.clone()),
+        Coherence {
+            ttl: config.ttl,
+            negative_ttl: config.negative_ttl,
+        },
+        match config.dir_markers {
+            DirMarkersConfig::Auto => DirMarkers::Auto,
+            DirMarkersConfig::Always => DirMarkers::Always,
+            DirMarkersConfig::Never => DirMarkers::Never,
+        },
+        invalidations,
+        attribute_cache,
+        ledger,
+    ))
 }
 
 fn ops_settings(config: &Config) -> OpsSettings {

@@ -23,6 +23,8 @@ const GATHER: Duration = Duration::from_millis(100);
 /// Older deletes look first whether another client has put a new object.
 const LOOK_FROM: Duration = Duration::from_secs(5);
 const LOOKS_AT_ONCE: usize = 16;
+/// What S3 takes at most to carry out what it has received.
+pub const LATE: Duration = Duration::from_secs(1);
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -129,6 +131,11 @@ impl Deferred {
     }
 
     async fn delete_doomed(&self) {
+        if self.waiting() > 0 {
+            // Deletes that an earlier daemon had sent may still be carried out: keys
+            // are not written again before.
+            tokio::time::sleep(LATE).await;
+        }
         let mut pause = PAUSE_FIRST;
         loop {
             self.wake.notified().await;
@@ -377,16 +384,8 @@ impl ObjectStore for Deferred {
             .store
             .abort_multipart(key.clone(), upload.clone())
             .await;
-        let ended = match &outcome {
-            Ok(()) => true,
-            Err(error) => matches!(
-                error.kind,
-                StoreErrorKind::NotFound | StoreErrorKind::NoSuchUpload
-            ),
-        };
-        if ended {
+        if outcome.is_ok() {
             self.log.upload_ended(key, upload);
-            return Ok(());
         }
         outcome
     }

@@ -15,6 +15,7 @@ mod multipart;
 mod part_body;
 mod part_sender;
 mod parts;
+mod recovery;
 mod room;
 mod spool;
 mod stage;

@@ -10,7 +10,7 @@
 //! spool/lost+found/  bytes that could not be uploaded, each with a sidecar
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -21,11 +21,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::FlockOperation;
 
 use super::inspect::MountNote;
-use super::lost_found::{LostFound, LostReason, Remnant};
+use super::lost_found::{LostFound, Remnant};
 use super::room::Room;
 use super::stage::Stage;
 use super::stage_file::StageFile;
-use crate::handover::{self, FileTold, Ledger, Told};
+use crate::handover::{self, Ledger, Told};
 use crate::journal::{
     BlockSum, Durable, Journal, LogError, Record, SealedStage, Sending, StageId, sync_dir,
 };
@@ -91,10 +91,10 @@ pub struct Left {
 #[derive(Debug)]
 pub struct Spool {
     dir: PathBuf,
-    stage_dir: PathBuf,
-    orphan_dir: PathBuf,
-    lost_found: LostFound,
-    journal: Arc<Journal>,
+    pub(super) stage_dir: PathBuf,
+    pub(super) orphan_dir: PathBuf,
+    pub(super) lost_found: LostFound,
+    pub(super) journal: Arc<Journal>,
     ledger: Arc<Ledger>,
     next_id: AtomicU64,
     room: Arc<Room>,
@@ -184,7 +184,7 @@ impl Spool {
         Ok(file)
     }
 
-    fn open_stage(
+    pub(super) fn open_stage(
         &self,
         id: StageId,
         options: &mut OpenOptions,
@@ -193,7 +193,7 @@ impl Spool {
         self.open_in(&self.stage_dir, id, options, sums)
     }
 
-    fn open_in(
+    pub(super) fn open_in(
         &self,
         dir: &Path,
         id: StageId,
@@ -290,139 +290,12 @@ impl Spool {
         }
     }
 
-    fn done(&self, stage: StageId) {
+    pub(super) fn done(&self, stage: StageId) {
         if let Err(error) = self.journal.append(Record::Done { stage }, Durable::No) {
             tracing::warn!(%stage, %error, "the journal does not know that this stage is done");
         }
         self.ledger.tell(|| handover::Record::StageGone { stage });
     }
-
-    fn recover(&self, told: &Told) -> io::Result<Left> {
-        let mut begun = HashMap::new();
-        let mut sealed = Vec::new();
-        for (id, known) in self.journal.known() {
-            match known.sealed {
-                Some(stage) => sealed.push(stage),
-                None => drop(begun.insert(id, known.key)),
-            }
-        }
-        let (wanted, obsolete) = in_order(sealed);
-        let mut recovered = Vec::new();
-        for sealed in wanted {
-            let (id, key) = (sealed.stage, &sealed.key);
-            match self.open_stage(id, &mut OpenOptions::new(), &sealed.sums) {
-                Ok(file) => recovered.push(Recovered {
-                    file,
-                    sealed,
-                    sending: self.journal.sending(id),
-                }),
-                // Removing the file comes before saying so.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    tracing::warn!(%key, "a sealed stage has no file: it was uploaded, or removed by hand");
-                    self.done(id);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        for SealedStage { stage, key, .. } in obsolete {
-            tracing::info!(%key, "an older version that an earlier mediafs had sealed is passed over");
-            if let Ok(file) = self.open_stage(stage, &mut OpenOptions::new(), &[]) {
-                self.discard(&file);
-            } else {
-                self.done(stage);
-            }
-        }
-        let is_sealed = |id| recovered.iter().any(|found| found.file.id() == id);
-        let open = self.adopt(told, is_sealed)?;
-        for entry in fs::read_dir(&self.orphan_dir)? {
-            let path = entry?.path();
-            if !open.values().any(|stage| stage.file().path() == path) {
-                fs::remove_file(&path)?;
-            }
-        }
-        let mut files = recovered.iter().map(|found| &found.file);
-        let known: HashSet<PathBuf> = files
-            .by_ref()
-            .chain(open.values().map(Stage::file))
-            .map(|file| file.path().to_owned())
-            .collect();
-        for entry in fs::read_dir(&self.stage_dir)? {
-            let path = entry?.path();
-            if known.contains(&path) {
-                continue;
-            }
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let key = name.parse().ok().and_then(|id| begun.get(&id));
-            let remnant = Remnant {
-                key,
-                reason: LostReason::DaemonEnded,
-                written: None,
-            };
-            let kept = self.lost_found.take(&path, &remnant)?;
-            tracing::warn!(path = %kept.display(), key = key.map(Key::as_str), "an earlier mediafs ended before this file was closed: bytes kept");
-        }
-        for id in begun.into_keys().filter(|id| !open.contains_key(id)) {
-            self.done(id);
-        }
-        let sealed = recovered;
-        Ok(Left { sealed, open })
-    }
-
-    /// Stages of files that are still open, as they were.
-    fn adopt(
-        &self,
-        told: &Told,
-        is_sealed: impl Fn(StageId) -> bool,
-    ) -> io::Result<HashMap<StageId, Stage>> {
-        let mut open = HashMap::new();
-        let used = told.files.values().flat_map(FileTold::stages);
-        for id in used.filter(|id| !is_sealed(*id)) {
-            let Some(stage) = told.stages.get(&id) else {
-                continue;
-            };
-            let named = self.open_stage(id, &mut OpenOptions::new(), &[]);
-            let file = match named {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match self.open_in(&self.orphan_dir, id, &mut OpenOptions::new(), &[]) {
-                        // It was uploaded, and the file shows its object.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                        orphan => orphan.inspect(|file| {
-                            file.set_gone();
-                            file.goes_with_its_last_user(file.path().to_owned());
-                        })?,
-                    }
-                }
-                named => named?,
-            };
-            open.insert(id, Stage::adopted(file, stage)?);
-        }
-        Ok(open)
-    }
-}
-
-/// Of each key's stages, told of in this order, the last that no other is based
-/// on with those it is based on, the lowest first; and the rest.
-///
-/// The rest are versions that a later one took the place of, by an upload, a
-/// merge or a rename, when the daemon died before it could say that they are done.
-fn in_order(sealed: Vec<SealedStage>) -> (Vec<SealedStage>, Vec<SealedStage>) {
-    let below = |sealed: &SealedStage| sealed.base.stage();
-    let is_below: HashSet<StageId> = sealed.iter().filter_map(below).collect();
-    let tops = sealed.iter().filter(|it| !is_below.contains(&it.stage));
-    let tops: HashMap<Key, StageId> = tops.map(|it| (it.key.clone(), it.stage)).collect();
-    let mut all: HashMap<StageId, SealedStage> =
-        sealed.into_iter().map(|it| (it.stage, it)).collect();
-    let mut wanted = Vec::new();
-    for top in tops.into_values() {
-        let mut chain = Vec::new();
-        let mut next = Some(top);
-        while let Some(it) = next.and_then(|id| all.remove(&id)) {
-            next = below(&it);
-            chain.push(it);
-        }
-        wanted.extend(chain.into_iter().rev());
-    }
-    (wanted, all.into_values().collect())
 }
 
 /// Names of stages differ between runs, so that lost+found never has two of one name.
@@ -469,7 +342,6 @@ fn lock(spool: &Path) -> Result<File, SpoolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::SealedBase;
 
     #[test]
     fn two_daemons_cannot_share_a_spool() {
@@ -523,46 +395,6 @@ mod tests {
         drop(spool);
         let (_spool, recovered) = Spool::open(dir.path(), u64::MAX).unwrap();
         assert!(recovered.is_empty(), "uploaded once, and never again");
-    }
-
-    fn sealed(id: u64, key: &str, base: SealedBase) -> SealedStage {
-        SealedStage {
-            stage: StageId(id),
-            key: Key::new(key),
-            headers: crate::store::ObjectHeaders::default(),
-            condition: crate::store::WriteCondition::Always,
-            len: 0,
-            base_len: 0,
-            written: Vec::new(),
-            sums: Vec::new(),
-            completing: None,
-            base,
-        }
-    }
-
-    #[test]
-    fn versions_that_a_later_one_took_the_place_of_are_passed_over() {
-        let over = |id| SealedBase::Stage(StageId(id));
-        let ids = |stages: &[SealedStage]| stages.iter().map(|it| it.stage.0).collect::<Vec<_>>();
-        // 1 was told of again once it had all of its file.
-        let (wanted, rest) = in_order(vec![
-            sealed(2, "k", over(1)),
-            sealed(1, "k", SealedBase::Empty),
-        ]);
-        assert_eq!((ids(&wanted), ids(&rest)), (vec![1, 2], vec![]));
-        // 2 was merged into 3; or 2 was uploaded, and 3 is over its object.
-        let (wanted, rest) = in_order(vec![
-            sealed(1, "k", SealedBase::Empty),
-            sealed(2, "k", over(1)),
-            sealed(3, "k", over(1)),
-        ]);
-        assert_eq!((ids(&wanted), ids(&rest)), (vec![1, 3], vec![2]));
-        // 1 was renamed over 2.
-        let (wanted, rest) = in_order(vec![
-            sealed(2, "k", SealedBase::Empty),
-            sealed(1, "k", SealedBase::Empty),
-        ]);
-        assert_eq!((ids(&wanted), ids(&rest)), (vec![1], vec![2]));
     }
 
     #[test]

@@ -95,7 +95,7 @@ def rename(directory, rng):
 
 
 def list_(directory, rng):
-    names = [f"n{number:04}" for number in range(1200)]
+    names = [f"n{number:04}" for number in range(300)]
     for name in names:
         os.mknod(os.path.join(directory, name))
 

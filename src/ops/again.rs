@@ -1,0 +1,87 @@
+//! What is asked again after a daemon died: it may be done already, or still under way.
+
+use tokio::time::sleep_until;
+
+use super::Ops;
+use super::rename::Place;
+use crate::error::FsError;
+use crate::namespace::{Kind, ObjectVersion, Pin};
+use crate::read_path::ObjectId;
+use crate::store::LATE;
+
+impl Ops {
+    /// Returns once what an earlier daemon had sent is carried out.
+    ///
+    /// S3 may do what it has received after the end of who sent it. Nothing that may
+    /// be under way is repeated or answered before, or a later change of the same
+    /// key would be undone.
+    pub(super) async fn late_requests_landed(&self) {
+        sleep_until(self.began_at + LATE).await;
+    }
+
+    /// The rest of a rename whose object an earlier daemon moved: the kernel has the
+    /// inode under its new name once this is answered.
+    ///
+    /// Errors: `NotFound` when nothing has the new name; the store's.
+    pub(super) async fn moved_before(
+        &self,
+        source: Option<Pin>,
+        to: &Place<'_>,
+    ) -> Result<(), FsError> {
+        let target = self.namespace.lookup(&to.dir, to.name).await?;
+        let Some(source) = source.filter(|source| source.ino != target.ino) else {
+            return Ok(());
+        };
+        if let Some(file) = self.files.get(target.ino) {
+            file.orphan();
+        }
+        let version = target.state().remote.clone();
+        self.namespace
+            .table()
+            .rename(source.ino, to.dir.ino, to.name)?;
+        if source.kind == Kind::Directory {
+            return self.rebase_moved_files(&source).await;
+        }
+        if let Some(version) = version {
+            self.rebase_moved(&source, version)?;
+        }
+        Ok(())
+    }
+
+    fn rebase_moved(&self, inode: &Pin, version: ObjectVersion) -> Result<(), FsError> {
+        let key = self.namespace.file_key(inode.ino)?;
+        let (etag, size_bytes) = (version.etag.clone(), version.size_bytes);
+        {
+            let mut state = inode.state();
+            state.remote = Some(version);
+            state.checked_at = None;
+        }
+        if let Some(file) = self.files.get(inode.ino) {
+            file.rebase(&std::sync::Arc::new(ObjectId {
+                key,
+                etag,
+                size_bytes,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Open files below a directory show the objects under their new keys.
+    async fn rebase_moved_files(&self, dir: &Pin) -> Result<(), FsError> {
+        for file in self.files.all() {
+            let inode = &file.inode;
+            let Some((parent, name)) = self.namespace.table().place(inode.ino) else {
+                continue;
+            };
+            if inode.state().remote.is_none() || !self.namespace.table().is_within(parent, dir.ino)
+            {
+                continue;
+            }
+            let parent = self.namespace.directory(parent)?;
+            if let Some(version) = self.namespace.stored_version(&parent, &name).await? {
+                self.rebase_moved(inode, version)?;
+            }
+        }
+        Ok(())
+    }
+}
