@@ -28,6 +28,7 @@ pub mod handover;
 pub mod journal;
 pub mod namespace;
 pub mod ops;
+pub mod private;
 pub mod read_path;
 pub mod session;
 pub mod store;

@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -79,20 +80,24 @@ fn with_allow_other_the_owner_of_the_options_may_write() {
 }
 
 /// A mount by a user without rights, all in one shell: `$0` is an empty folder
-/// for a device that everybody may open, as udev makes it; `$1` the mountpoint;
+/// for a device that everybody may open, as udev makes it, and for a fuse.conf that
+/// lets users mount for others; `$1` the mountpoint;
 /// `$2` what the user does when it is mounted; the rest the mount command.
 const MOUNT_AS_USER: &str = r#"
     mount -t tmpfs -o dev,mode=755 none "$0"
     mknod -m 666 "$0/fuse" c 10 229
     mount --bind "$0/fuse" /dev/fuse
+    echo user_allow_other > "$0/fuse.conf"
+    mount --bind "$0/fuse.conf" /etc/fuse.conf
     root=$1 then=$2; shift 2
     exec setpriv --reuid 65534 --regid 65534 --clear-groups \
         sh -ec 'root=$0; then=$1; shift; "$@"; eval "$then"' "$root" "$then" "$@"
 "#;
 
 #[track_caller]
-fn mounted_as_user(then: &str) -> (MountBuilder, Output) {
+fn mounted_as_user(args: &[&str], then: &str) -> (MountBuilder, Output) {
     let plan = Mount::builder().user(NOBODY).env("HOME", "/nonexistent");
+    let plan = plan.args(args.iter().copied());
     let device = plan.scratch().join("device");
     fs::create_dir(&device).unwrap();
     let mut unshared = Command::new("unshare");
@@ -109,7 +114,7 @@ fn mounted_as_user(then: &str) -> (MountBuilder, Output) {
 fn a_user_without_rights_mounts_and_unmounts_with_fusermount3() {
     let then = "mkdir $root/d; echo hello > $root/d/f; cat $root/d/f; grep -c \" $root fuse\" /proc/mounts; \
                 fusermount3 -u $root; ! mountpoint -q $root";
-    let (plan, output) = mounted_as_user(then);
+    let (plan, output) = mounted_as_user(&[], then);
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(said(&output), "hello\n1\n");
     wait_until(ENDED_WITHIN, "the daemon's end", || {
@@ -132,11 +137,87 @@ fn a_mount_of_a_user_without_rights_ends_by_sigterm() {
             [ $tries -lt 200 ]
             sleep 0.1
         done"#;
-    let (plan, output) = mounted_as_user(then);
+    let (plan, output) = mounted_as_user(&[], then);
     assert!(output.status.success(), "{}", said(&output));
     wait_until(ENDED_WITHIN, "the daemon's end", || {
         daemons_of(&plan.root).is_empty()
     });
     let stored = plan.client.get(&plan.bucket, "f");
     assert_eq!(stored.as_deref(), Some(&b"hello\n"[..]));
+}
+
+/// Sets `pid` to the daemon's process.
+const FIND_DAEMON: &str = r#"
+    for process in /proc/[0-9]*; do
+        case $(tr '\0' ' ' < $process/cmdline) in "$1 mount "*) pid=${process#/proc/} ;; esac
+    done 2>/dev/null"#;
+
+#[test]
+fn a_user_without_rights_has_all_of_it_and_keeps_it_from_others() {
+    let then = r#"
+        ln -s target $root/link; echo hello > $root/f; chmod 600 $root/f
+        [ "$(readlink $root/link)" = target ]; stat -c %a $root/f
+        fusermount3 -u $root"#;
+    let args = ["--attributes", "stored", "--durability", "disk"];
+    let (plan, output) = mounted_as_user(&args, then);
+    assert_eq!(said(&output), "600\n");
+    wait_until(ENDED_WITHIN, "the daemon's end", || {
+        daemons_of(&plan.root).is_empty()
+    });
+    let stored = plan.client.get(&plan.bucket, "f");
+    assert_eq!(stored.as_deref(), Some(&b"hello\n"[..]));
+    let mut folders = vec![plan.scratch().join("spool")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let found = fs::symlink_metadata(&path).unwrap();
+            let own = if found.is_dir() { 0o700 } else { 0o600 };
+            let seen = (found.uid(), found.mode() & 0o777);
+            assert_eq!(seen, (NOBODY, own), "{}", path.display());
+            folders.extend(found.is_dir().then_some(path));
+        }
+    }
+}
+
+#[test]
+fn a_users_other_programs_do_not_look_into_its_daemon() {
+    let then = format!(
+        r#"{FIND_DAEMON}
+        stat -c %u /proc/$pid/environ
+        cat /proc/$pid/environ && echo readable
+        grep NoNewPrivs /proc/$pid/status
+        fusermount3 -u $root"#
+    );
+    let (_plan, output) = mounted_as_user(&[], &then);
+    let text = said(&output);
+    assert!(text.starts_with("0\n"), "it is root's to look at: {text}");
+    assert!(!text.contains("readable"), "{text}");
+    // fusermount3 is setuid, and unmounts for it.
+    assert!(text.contains("NoNewPrivs:\t0"), "{text}");
+}
+
+#[test]
+fn the_kernel_checks_permissions_on_every_mount_whoever_may_use_it() {
+    let options = |mounts: &str, root: &Path| {
+        let line = mounts
+            .lines()
+            .find(|line| line.contains(root.to_str().unwrap()));
+        let options = line.unwrap().split(' ').nth(3).unwrap().to_owned();
+        let has = |option: &str| options.split(',').any(|it| it == option);
+        let safe = ["default_permissions", "nosuid", "nodev"]
+            .iter()
+            .all(|it| has(it));
+        (safe, has("allow_other"))
+    };
+    for args in [&[][..], &["--allow-other"]] {
+        let shared = !args.is_empty();
+        let mount = Mount::builder().args(args.iter().copied()).start();
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        assert_eq!(options(&mounts, &mount.root), (true, shared), "{mounts}");
+
+        let then = "cat /proc/mounts; fusermount3 -u $root";
+        let (plan, output) = mounted_as_user(args, then);
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(options(&said(&output), &plan.root), (true, shared));
+    }
 }

@@ -16,6 +16,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::Config;
+use crate::private;
 use crate::session::{self, Life};
 
 /// Tells the child that it is one. Not a setting: the prefix differs.
@@ -29,6 +30,11 @@ const LOG_NAME: &str = "mediafs.log";
 const LOG_LIMIT_BYTES: u64 = 10 << 20;
 /// Lines of the log shown when the child says nothing.
 const LOG_TAIL_LINES: usize = 10;
+
+/// The machine has no process for a daemon.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the daemon: {0}")]
+pub struct CannotStart(io::Error);
 
 /// Who started this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,21 +85,23 @@ impl Parent {
     }
 }
 
-/// Starts the daemon and returns once its mount serves.
-pub fn start(config: &Config) -> anyhow::Result<()> {
+/// Starts the daemon, with these arguments, and returns once its mount serves.
+///
+/// Errors: `CannotStart` when there was no daemon at all.
+pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
     let (log_path, log) = open_log(config)?;
     let mut command = Command::new(env::current_exe().context("cannot find the mediafs binary")?);
     command
         .arg("holder")
         .arg(config.state_dir().join(SOCKET_NAME))
         .arg("--")
-        .args(env::args_os().skip(1))
+        .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
         // Signals of the terminal are not for the daemon.
         .process_group(0);
-    let mut child = command.spawn().context("cannot start the daemon")?;
+    let mut child = command.spawn().map_err(CannotStart)?;
     let mut word = String::new();
     if let Some(mut pipe) = child.stdout.take() {
         pipe.read_to_string(&mut word)
@@ -151,11 +159,13 @@ fn open_log(config: &Config) -> anyhow::Result<(PathBuf, File)> {
             path
         }
     };
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&path);
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    let file = match &config.log_file {
+        // An administrator's choice, perhaps a device or a link.
+        Some(_) => options.open(&path),
+        None => private::open(&path, &options),
+    };
     let file = file.with_context(|| format!("log file {}", path.display()))?;
     Ok((path, file))
 }

@@ -1,13 +1,16 @@
 //! The command line: one file a subcommand.
 //!
 //! The one place that prints an error and picks the exit code: 2 for what was
-//! asked wrongly, 1 for what failed.
+//! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks.
 
 mod background;
+mod fstab;
 mod holder;
 mod mount;
 mod spool;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -31,9 +34,15 @@ enum Command {
 
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
+    let mut args = std::env::args_os();
+    let program = args.next().unwrap_or_default();
+    let args: Vec<OsString> = args.collect();
+    if Path::new(&program).file_name() == Some(fstab::PROGRAM.as_ref()) {
+        return fstab::run(&args);
+    }
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Command::Mount(command) => command.run(),
+        Command::Mount(command) => command.run(&args),
         Command::Spool(command) => command.run(),
         Command::Holder(command) => match command.run() {
             Ok(code) => return code,

@@ -1,13 +1,15 @@
 //! `mediafs mount`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
 use rustix::process::Signal;
 
 use super::background;
-use crate::config::{Config, Options, Target};
-use crate::{session, telemetry};
+use crate::config::{ConfigSource, Options, Target};
+use crate::session::{self, Reload};
+use crate::telemetry;
 
 /// Mount a bucket on a directory
 ///
@@ -29,22 +31,25 @@ pub struct MountCommand {
 }
 
 impl MountCommand {
-    pub fn run(self) -> anyhow::Result<()> {
+    /// `args` are those that say the same to a process of its own.
+    pub fn run(self, args: &[OsString]) -> anyhow::Result<()> {
         let target = Target::new(self.place, self.mountpoint);
-        let config = Config::load(target, self.config.as_deref(), self.options)?;
+        let source = ConfigSource::new(target, self.config.as_deref(), self.options)?;
+        let config = source.load()?;
         if config.foreground {
-            telemetry::start_logs(&config.log, config.log_file.as_deref())?;
-            return session::run(config, Box::new(|| {}));
+            let logs = telemetry::start_logs(&config.log, config.log_file.as_deref())?;
+            return session::run(config, Reload { source, logs }, Box::new(|| {}));
         }
         match background::parent() {
-            None => background::start(&config),
+            None => background::start(&config, args),
             Some(parent) => {
                 // Without a holder nobody would take this daemon's place.
                 rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
                 // The folder it was started in can be unmounted and removed.
                 std::env::set_current_dir("/")?;
-                let outcome = telemetry::start_logs(&config.log, None)
-                    .and_then(|()| session::run(config, parent.when_ready()));
+                let outcome = telemetry::start_logs(&config.log, None).and_then(|logs| {
+                    session::run(config, Reload { source, logs }, parent.when_ready())
+                });
                 outcome.inspect_err(|error| parent.tell_failure(error))
             }
         }

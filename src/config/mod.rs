@@ -5,18 +5,22 @@
 //! credentials come from the AWS chain.
 
 mod options;
+mod service;
+mod source;
 mod target;
 mod units;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::providers::{Env, Format, Serialized, Toml};
-use figment::{Figment, error::Kind};
+use figment::error::Kind;
 
 pub use options::{
-    AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, Options,
+    AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
+    Options,
 };
+pub use source::ConfigSource;
 pub use target::{Target, state_base};
 pub use units::{ByteSize, FileMode, Period};
 
@@ -43,6 +47,9 @@ pub struct Config {
     pub attributes: AttributesConfig,
     pub allow_other: bool,
     pub read_only: bool,
+    pub no_exec: bool,
+    /// Shown as the mount's source.
+    pub fsname: String,
     pub allow_non_empty: bool,
     pub ttl: Duration,
     pub negative_ttl: Duration,
@@ -52,16 +59,21 @@ pub struct Config {
     pub block_size_bytes: u64,
     pub memory_cache_bytes: u64,
     pub spool_dir: PathBuf,
+    /// Holds what can be had again from S3.
+    pub cache_dir: PathBuf,
     pub spool_limit_bytes: u64,
     pub durability: DurabilityConfig,
     pub part_size_bytes: u64,
     pub copy_part_size_bytes: u64,
     pub upload_concurrency: usize,
+    pub hardening: HardeningConfig,
     pub foreground: bool,
     pub log: String,
     pub log_file: Option<PathBuf>,
     pub fuse_threads: usize,
     pub drain_timeout: Duration,
+    /// The settings as they were written, layers merged.
+    pub given: Options,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +81,7 @@ pub struct S3Config {
     pub endpoint_url: Option<String>,
     pub region: Option<String>,
     pub profile: Option<String>,
+    pub credentials_file: Option<PathBuf>,
     pub force_path_style: bool,
     pub request_timeout: Duration,
 }
@@ -83,35 +96,17 @@ pub struct AttributesConfig {
 }
 
 impl Config {
-    /// Merges the layers and checks the outcome.
-    pub fn load(target: Target, file: Option<&Path>, flags: Options) -> Result<Self, ConfigError> {
-        let mut figment = Figment::new();
-        let file = target.config_file().or_else(|| file.map(Path::to_owned));
-        let flags = target.apply(flags)?;
-        if let Some(file) = file {
-            if !file.is_file() {
-                let file = file.display();
-                return Err(ConfigError(format!(
-                    "configuration file {file} does not exist: create it, or name another with --config"
-                )));
-            }
-            figment = figment.merge(Toml::file_exact(file));
-        }
-        let env = Env::prefixed(ENV_PREFIX)
-            .map(|name| name.as_str().replace('_', "-").to_lowercase().into());
-        let merged = figment.merge(env).merge(Serialized::defaults(flags));
-        let options: Options = merged
-            .extract()
-            .map_err(|errors| explain(errors.into_iter().next()))?;
-        resolve(options).map_err(|(key, why)| {
-            let origin = merged.find_metadata(key).map(origin).unwrap_or_default();
-            ConfigError(format!("{key}{origin}: {why}"))
-        })
-    }
-
     /// Directory of this mount's own files: the spool's parent.
     pub fn state_dir(&self) -> &Path {
         self.spool_dir.parent().unwrap_or(&self.spool_dir)
+    }
+
+    /// Names of the settings that another configuration has otherwise.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (ours, theirs) = (self.given.by_name(), other.given.by_name());
+        let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        let differ = |name: &&String| ours.get(*name) != theirs.get(*name);
+        names.into_iter().filter(differ).cloned().collect()
     }
 }
 
@@ -148,45 +143,36 @@ fn explain(error: Option<figment::Error>) -> ConfigError {
 /// A setting that is wrong, and why.
 type Wrong = (&'static str, String);
 
-fn resolve(options: Options) -> Result<Config, Wrong> {
+/// Relative paths count from `folder`.
+fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
+    let given = options.clone();
     let missing = |key: &'static str| (key, "not given: see 'mediafs mount --help'".to_owned());
+    let absolute = |key: &'static str, path: PathBuf| {
+        std::path::absolute(folder.join(path)).map_err(|error| (key, error.to_string()))
+    };
+    let s3 = S3Config::resolve(&options, folder)?;
+    let attributes = AttributesConfig::resolve(&options);
     let bucket = options.bucket.ok_or_else(|| missing("bucket"))?;
     target::check_bucket(&bucket).map_err(|why| ("bucket", why))?;
     let prefix =
         target::clean_prefix(&options.prefix.unwrap_or_default()).map_err(|why| ("prefix", why))?;
     let mountpoint = options.mountpoint.ok_or_else(|| missing("mountpoint"))?;
-    let mountpoint =
-        std::path::absolute(&mountpoint).map_err(|error| ("mountpoint", error.to_string()))?;
-    if let Some(url) = &options.endpoint_url {
-        target::check_endpoint(url).map_err(|why| ("endpoint-url", why))?;
-    }
+    let mountpoint = absolute("mountpoint", mountpoint)?;
     let spool_dir = match options.spool {
-        Some(dir) => std::path::absolute(dir).map_err(|error| ("spool", error.to_string()))?,
+        Some(dir) => absolute("spool", dir)?,
         None => {
             target::default_spool(&bucket, &prefix, &mountpoint).map_err(|why| ("spool", why))?
         }
     };
     Ok(Config {
-        s3: S3Config {
-            endpoint_url: options.endpoint_url,
-            region: options.region,
-            profile: options.profile,
-            force_path_style: options.force_path_style.unwrap_or(false),
-            request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
-        },
-        attributes: AttributesConfig {
-            mode: options.attributes.unwrap_or(AttributesMode::Fixed),
-            uid: options
-                .uid
-                .unwrap_or(default_owner(rustix::process::geteuid().as_raw())),
-            gid: options
-                .gid
-                .unwrap_or(default_owner(rustix::process::getegid().as_raw())),
-            file_mode: options.file_mode.map_or(0o644, |mode| mode.0),
-            dir_mode: options.dir_mode.map_or(0o755, |mode| mode.0),
-        },
+        s3,
+        attributes,
         allow_other: options.allow_other.unwrap_or(false),
         read_only: options.read_only.unwrap_or(false),
+        no_exec: options.no_exec.unwrap_or(false),
+        fsname: options
+            .fsname
+            .unwrap_or_else(|| format!("mediafs:{bucket}/{prefix}")),
         allow_non_empty: options.allow_non_empty.unwrap_or(false),
         ttl: options.ttl.map_or(Duration::from_secs(60), |ttl| ttl.0),
         negative_ttl: options
@@ -204,18 +190,56 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         part_size_bytes: options.part_size.map_or(8 << 20, |size| size.0),
         copy_part_size_bytes: options.copy_part_size.map_or(512 << 20, |size| size.0),
         upload_concurrency: positive("upload-concurrency", options.upload_concurrency, 8)?,
+        hardening: options.hardening.unwrap_or(HardeningConfig::On),
         foreground: options.foreground.unwrap_or(false),
         log: options.log.unwrap_or_else(|| "info".to_owned()),
-        log_file: options.log_file,
+        log_file: options.log_file.map(|file| folder.join(file)),
         fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?,
         drain_timeout: options
             .drain_timeout
             .map_or(Duration::from_secs(30), |limit| limit.0),
+        cache_dir: service::cache_dir().unwrap_or_else(|| spool_dir.clone()),
         bucket,
         prefix,
         mountpoint,
         spool_dir,
+        given,
     })
+}
+
+impl S3Config {
+    fn resolve(options: &Options, folder: &Path) -> Result<Self, Wrong> {
+        if let Some(url) = &options.endpoint_url {
+            target::check_endpoint(url).map_err(|why| ("endpoint-url", why))?;
+        }
+        let named = options.credentials_file.as_ref();
+        Ok(Self {
+            endpoint_url: options.endpoint_url.clone(),
+            region: options.region.clone(),
+            profile: options.profile.clone(),
+            credentials_file: named
+                .map(|file| folder.join(file))
+                .or_else(service::credentials_file),
+            force_path_style: options.force_path_style.unwrap_or(false),
+            request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
+        })
+    }
+}
+
+impl AttributesConfig {
+    fn resolve(options: &Options) -> Self {
+        let own = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        Self {
+            mode: options.attributes.unwrap_or(AttributesMode::Fixed),
+            uid: options.uid.unwrap_or_else(|| default_owner(own.0)),
+            gid: options.gid.unwrap_or_else(|| default_owner(own.1)),
+            file_mode: options.file_mode.map_or(0o644, |mode| mode.0),
+            dir_mode: options.dir_mode.map_or(0o755, |mode| mode.0),
+        }
+    }
 }
 
 /// Of files mounted by root: the first ordinary user, as which applications in containers run.

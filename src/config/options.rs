@@ -1,9 +1,11 @@
 //! Every setting, defined once: flag, TOML key and `MEDIAFS_*` variable have one name.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::units::{ByteSize, FileMode, Period};
 
@@ -36,6 +38,10 @@ pub struct Options {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// AWS credentials file [default: ~/.aws/credentials; under systemd the credential `aws`]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
     /// Put the bucket in the path, not in the host name
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,6 +83,14 @@ pub struct Options {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
+    /// Let no file of the mount be executed
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_exec: Option<bool>,
+    /// Shown as the mount's source [default: mediafs:BUCKET/PREFIX]
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fsname: Option<String>,
     /// Mount over a directory that is not empty
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +146,10 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_concurrency: Option<u16>,
 
+    /// Give up privileges and core dumps once started [default: on]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardening: Option<HardeningConfig>,
     /// Stay in the foreground
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,6 +170,18 @@ pub struct Options {
     #[arg(long, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<Period>,
+}
+
+impl Options {
+    /// The settings that are given, by their name.
+    pub(super) fn by_name(&self) -> BTreeMap<String, Value> {
+        let written = serde_json::to_value(self).ok();
+        let written = written.and_then(|written| match written {
+            Value::Object(settings) => Some(settings),
+            _ => None,
+        });
+        written.into_iter().flatten().collect()
+    }
 }
 
 /// When directories get a marker object.
@@ -194,4 +224,14 @@ pub enum ExclusiveCreateConfig {
     Lazy,
     /// At open, which claims the name with an empty object
     Strict,
+}
+
+/// Whether the daemon gives up what it does not need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HardeningConfig {
+    /// Capabilities but two, new privileges, core dumps, being traced
+    On,
+    /// Keep all, to debug the daemon or let it run programs that need more
+    Off,
 }

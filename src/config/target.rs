@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::options::Options;
+use super::service;
 use super::{CONFIG_DIR, ConfigError};
 
 /// The arguments of `mediafs mount`.
@@ -119,6 +120,9 @@ pub fn state_base() -> Result<PathBuf, String> {
 
 /// One for each mount, below `state_base`.
 pub fn default_spool(bucket: &str, prefix: &str, mountpoint: &Path) -> Result<PathBuf, String> {
+    if let Some(dir) = service::state_dir() {
+        return Ok(dir.join("spool"));
+    }
     let mut hash = crc32fast::Hasher::new();
     for part in [
         bucket.as_bytes(),

@@ -16,16 +16,20 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
+fn load(target: Target, file: Option<&Path>, flags: Options) -> Result<Config, ConfigError> {
+    ConfigSource::new(target, file, flags)?.load()
+}
+
 fn error(text: &str) -> String {
     let (_dir, path) = file(text);
-    Config::load(place(), Some(&path), Options::default())
+    load(place(), Some(&path), Options::default())
         .unwrap_err()
         .to_string()
 }
 
 #[test]
 fn arguments_name_bucket_prefix_and_mountpoint() {
-    let config = Config::load(place(), None, Options::default()).unwrap();
+    let config = load(place(), None, Options::default()).unwrap();
     assert_eq!(
         (config.bucket.as_str(), config.prefix.as_str()),
         ("bucket", "media/")
@@ -42,7 +46,7 @@ fn a_flag_beats_the_file_which_beats_the_default() {
         ttl: Some(Period(Duration::from_secs(7))),
         ..Options::default()
     };
-    let config = Config::load(place(), Some(&path), flags).unwrap();
+    let config = load(place(), Some(&path), flags).unwrap();
     assert_eq!(config.ttl, Duration::from_secs(7));
     assert_eq!(config.negative_ttl, Duration::ZERO);
     assert_eq!(config.attributes.file_mode, 0o600);
@@ -54,7 +58,7 @@ fn a_flag_beats_the_file_which_beats_the_default() {
 fn everything_can_stand_in_a_file() {
     let (_dir, path) =
         file("bucket = \"b\"\nprefix = \"p\"\nmountpoint = \"/m\"\nallow-other = true\n");
-    let config = Config::load(Target::new(None, None), Some(&path), Options::default()).unwrap();
+    let config = load(Target::new(None, None), Some(&path), Options::default()).unwrap();
     assert_eq!(
         (config.bucket.as_str(), config.prefix.as_str()),
         ("b", "p/")
@@ -111,7 +115,7 @@ fn prefixes_that_could_escape_are_refused() {
 #[test]
 fn a_named_mount_reads_its_file_and_says_where_it_looked() {
     let target = Target::new(Some("nosuchmount".to_owned()), None);
-    let told = Config::load(target, None, Options::default())
+    let told = load(target, None, Options::default())
         .unwrap_err()
         .to_string();
     assert!(told.contains("/etc/mediafs/nosuchmount.toml"), "{told}");
@@ -120,8 +124,33 @@ fn a_named_mount_reads_its_file_and_says_where_it_looked() {
 #[test]
 fn a_bucket_without_a_mountpoint_says_what_is_missing() {
     let target = Target::new(Some("bucket/media".to_owned()), None);
-    let told = Config::load(target, None, Options::default())
+    let told = load(target, None, Options::default())
         .unwrap_err()
         .to_string();
     assert!(told.contains("no mountpoint given"), "{told}");
+}
+
+#[test]
+fn a_configuration_is_read_again_and_tells_what_differs() {
+    let (_dir, path) = file("bucket = \"b\"\nmountpoint = \"m\"\nttl = \"5s\"\nlog = \"info\"\n");
+    let flags = Options {
+        log: Some("debug".to_owned()),
+        ..Options::default()
+    };
+    let source = ConfigSource::new(Target::FromFile, Some(&path), flags).unwrap();
+    let first = source.load().unwrap();
+    assert!(first.mountpoint.is_absolute());
+    assert_eq!(first.differences(&source.load().unwrap()), [""; 0]);
+    fs::write(
+        &path,
+        "bucket = \"c\"\nmountpoint = \"m\"\nnegative-ttl = 0\nlog = \"warn\"\n",
+    )
+    .unwrap();
+    let second = source.load().unwrap();
+    assert_eq!(
+        first.differences(&second),
+        ["bucket", "negative-ttl", "ttl"]
+    );
+    fs::write(&path, "nonsense").unwrap();
+    assert!(source.load().is_err());
 }

@@ -51,6 +51,7 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        let _at_work = self.loops.at_work();
         self.ops.forget(convert::ino(ino), nlookup);
     }
 
@@ -282,6 +283,7 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let (caller, privileges) = (convert::caller(req), convert::privileges(write_flags));
+        let _at_work = self.loops.at_work();
         let written = self.ops.write(handle(fh), caller, privileges, offset, data);
         match written {
             Ok(()) => reply.written(data.len() as u32),
@@ -337,6 +339,7 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _at_work = self.loops.at_work();
         let request = convert::kernel_request(req);
         match self.ops.opendir(convert::ino(ino), request) {
             Ok(id) => reply.opened(FileHandle(id.0), FopenFlags::empty()),
@@ -491,6 +494,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let _at_work = self.loops.at_work();
         let outcome = convert::allocation(mode).and_then(|how| {
             self.ops.fallocate(
                 handle(fh),

@@ -11,10 +11,12 @@
 mod convert;
 mod errno;
 mod filesystem;
+mod loops;
 mod negotiate;
 mod notify;
 mod reply;
 
+pub use loops::LoopWatch;
 pub use notify::pass_on;
 
 use std::panic::AssertUnwindSafe;
@@ -34,6 +36,7 @@ pub struct Adapter {
     runtime: Handle,
     /// Owns the requests that wait; shutdown waits for them.
     tasks: TaskTracker,
+    loops: Arc<LoopWatch>,
 }
 
 impl Adapter {
@@ -42,11 +45,18 @@ impl Adapter {
             ops,
             runtime,
             tasks,
+            loops: Arc::default(),
         }
+    }
+
+    /// How the threads do that take this adapter's requests.
+    pub fn loops(&self) -> &Arc<LoopWatch> {
+        &self.loops
     }
 
     /// Runs a request to its end, here as far as it need not wait.
     fn answer(&self, request: impl Future<Output = ()> + Send + 'static) {
+        let _at_work = self.loops.at_work();
         let _runtime = self.runtime.enter();
         // A reply dropped by a panic answers EIO: the request ends, the mount goes on.
         let guarded = AssertUnwindSafe(request).catch_unwind().map(|outcome| {

@@ -7,13 +7,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::private;
 
 /// Below this size the file is never written anew.
 pub(super) const COMPACT_FROM_BYTES: u64 = 1 << 20;
@@ -239,7 +240,7 @@ impl<S> Inner<S> {
 
 /// What a file comes to; nothing, where there is none.
 pub fn read<S: Replay>(path: &Path) -> Result<S, LogError> {
-    match fs::read(path) {
+    match private::read(path) {
         Ok(bytes) => replay(path, &bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(S::default()),
         Err(source) => Err(io_error::<S>(path, source)),
@@ -326,12 +327,9 @@ fn write_anew<S: Replay>(path: &Path, state: &S) -> io::Result<(File, u64)> {
         bytes.extend(line(&record)?);
     }
     let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    let mut file = private::open(&beside, &options)?;
     file.write_all(&bytes)?;
     if S::DURABLE == Durable::Yes {
         file.sync_all()?;
@@ -341,7 +339,7 @@ fn write_anew<S: Replay>(path: &Path, state: &S) -> io::Result<(File, u64)> {
         sync_dir(path.parent().unwrap_or(path))?;
     }
     // Appends, so that cutting off a failed write moves the next one too.
-    let file = OpenOptions::new().append(true).open(path)?;
+    let file = private::open(path, OpenOptions::new().append(true))?;
     Ok((file, bytes.len() as u64))
 }
 

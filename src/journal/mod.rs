@@ -16,7 +16,9 @@ use std::io;
 use std::path::Path;
 
 pub use log::{Durable, Log, LogError, Replay, read, replay, sync_dir};
-pub use record::{BlockSum, Record, SealedBase, SealedStage, Sending, StageId};
+pub use record::{
+    BlockSum, Record, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage, Sending, StageId,
+};
 
 use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
 

@@ -4,9 +4,13 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{ETag, Key, ObjectHeaders, UploadId, WriteCondition};
+
+/// Longest run of bytes that has one checksum.
+pub const SUMMED_RUN_LIMIT_BYTES: u64 = 128 << 10;
 
 /// Names a stage file of the spool; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,7 +66,8 @@ pub struct SealedStage {
     pub len: u64,
     /// Below it, what is not written shows the base.
     pub base_len: u64,
-    /// Ranges of bytes that the stage file holds.
+    /// Ranges of bytes that the stage file holds; none is empty.
+    #[serde(deserialize_with = "ranges")]
     pub written: Vec<Range<u64>>,
     /// Checksums of what is written. A mediafs that had none left none.
     #[serde(default)]
@@ -79,22 +84,47 @@ pub struct Sending {
     pub key: Key,
     pub headers: ObjectHeaders,
     pub upload: UploadId,
-    /// Offsets in the file at which its parts end, in order.
+    /// Offsets in the file at which its parts end, in order; no part is empty.
+    #[serde(deserialize_with = "ends")]
     pub part_ends: Vec<u64>,
 }
 
 /// Checksum of a run of bytes of a stage file; as `[start, end, crc32]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(u64, u64, u32)", into = "(u64, u64, u32)")]
+#[serde(try_from = "(u64, u64, u32)", into = "(u64, u64, u32)")]
 pub struct BlockSum {
     pub start: u64,
     pub end: u64,
     pub crc32: u32,
 }
 
-impl From<(u64, u64, u32)> for BlockSum {
-    fn from((start, end, crc32): (u64, u64, u32)) -> Self {
-        Self { start, end, crc32 }
+impl TryFrom<(u64, u64, u32)> for BlockSum {
+    type Error = String;
+
+    fn try_from((start, end, crc32): (u64, u64, u32)) -> Result<Self, String> {
+        // The run is read into memory to compare it.
+        if start < end && end - start <= SUMMED_RUN_LIMIT_BYTES {
+            Ok(Self { start, end, crc32 })
+        } else {
+            Err(format!("no run of bytes goes from {start} to {end}"))
+        }
+    }
+}
+
+fn ranges<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Range<u64>>, D::Error> {
+    let ranges = Vec::<Range<u64>>::deserialize(from)?;
+    match ranges.iter().find(|range| range.is_empty()) {
+        None => Ok(ranges),
+        Some(empty) => Err(D::Error::custom(format!("{empty:?} is an empty range"))),
+    }
+}
+
+fn ends<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
+    let ends = Vec::<u64>::deserialize(from)?;
+    if ends.first().is_some_and(|first| *first > 0) && ends.is_sorted_by(|a, b| a < b) {
+        Ok(ends)
+    } else {
+        Err(D::Error::custom("some part is empty"))
     }
 }
 

@@ -19,7 +19,7 @@ fn sealed(id: u64, key: &str) -> Record {
         len: 10,
         base_len: 0,
         written: vec![0..4, 6..10],
-        sums: vec![(0, 10, 7).into()],
+        sums: vec![(0, 10, 7).try_into().unwrap()],
         completing: None,
         base: SealedBase::Empty,
     }))
@@ -174,6 +174,19 @@ fn a_journal_of_what_is_done_stays_short() {
 }
 
 #[test]
+fn an_upload_with_an_empty_part_is_none() {
+    let read = |ends: serde_json::Value| {
+        serde_json::from_value::<Sending>(serde_json::json!({
+            "key": "k", "headers": ObjectHeaders::default(), "upload": "1", "part_ends": ends,
+        }))
+    };
+    assert!(read(serde_json::json!([1, 2])).is_ok());
+    for ends in [vec![], vec![0, 2], vec![2, 2], vec![3, 2]] {
+        assert!(read(ends.into()).is_err());
+    }
+}
+
+#[test]
 fn how_a_stage_is_being_sent_is_known_until_it_is_done_wherever_it_moves() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
@@ -200,4 +213,21 @@ fn how_a_stage_is_being_sent_is_known_until_it_is_done_wherever_it_moves() {
     let journal = Journal::open(&path).unwrap();
     journal.append(done(2), Durable::No).unwrap();
     assert!(journal.known().is_empty());
+}
+
+#[test]
+fn a_record_with_a_range_that_is_none_does_not_count() {
+    let whole = serde_json::to_value(sealed(1, "k")).unwrap();
+    let read = |record: &serde_json::Value| serde_json::from_value::<Record>(record.clone());
+    assert_eq!(read(&whole).unwrap(), sealed(1, "k"));
+    for (field, value) in [
+        ("written", serde_json::json!([{"start": 4, "end": 4}])),
+        ("written", serde_json::json!([{"start": 4, "end": 0}])),
+        ("sums", serde_json::json!([[4, 4, 7]])),
+        ("sums", serde_json::json!([[0, u64::MAX, 7]])),
+    ] {
+        let mut record = whole.clone();
+        record[field] = value;
+        assert!(read(&record).is_err(), "{record}");
+    }
 }

@@ -91,7 +91,7 @@ impl Namespace {
         if let Some(answer) = self.remembered(parent, name, None) {
             return Ok(answer);
         }
-        if parent.state().dir.large || self.coherence.ttl < LIST_FROM_TTL {
+        if parent.state().dir.large || self.coherence().ttl < LIST_FROM_TTL {
             return self.ask_by_name(parent, name).await;
         }
         let turn = parent.listing_turn.lock().await;
@@ -118,9 +118,9 @@ impl Namespace {
         let listing = state.dir.listing()?;
         let entry = listing.entries.get(name).cloned();
         let ttl = if entry.is_some() {
-            self.coherence.ttl
+            self.coherence().ttl
         } else {
-            self.coherence.negative_ttl
+            self.coherence().negative_ttl
         };
         let young = listing.asked_at.elapsed() < ttl;
         let since = began.is_some_and(|began| listing.asked_at >= began);

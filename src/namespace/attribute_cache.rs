@@ -3,15 +3,18 @@
 //! A cache: what is lost or unreadable is asked for again.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::attributes::Attributes;
 use super::inode::ObjectVersion;
+use crate::private;
 use crate::store::{Key, ObjectHeaders};
 
 /// By key; the version is part of the value.
@@ -46,10 +49,10 @@ pub struct AttributeCache {
 impl AttributeCache {
     /// Opens the file, or begins anew where it is damaged.
     pub fn open(path: &Path) -> Result<Self, AttributeCacheError> {
-        let opened = Database::create(path).or_else(|error| {
+        let opened = open(path).or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "attribute cache begun anew");
             std::fs::remove_file(path)?;
-            Database::create(path)
+            open(path)
         });
         let failed = |source: redb::Error| AttributeCacheError {
             path: path.to_owned(),
@@ -140,6 +143,13 @@ impl Drop for AttributeCache {
     fn drop(&mut self) {
         self.write_out();
     }
+}
+
+fn open(path: &Path) -> Result<Database, DatabaseError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = FileBackend::new(private::open(path, &options)?)?;
+    Database::builder().create_with_backend(file)
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -57,8 +57,8 @@ impl Attributes {
         Self {
             is_symlink: mode.is_some_and(|mode| mode & TYPE_BITS == SYMLINK),
             mode: mode.map(|mode| (mode & 0o7777) as u16),
-            uid: text("uid").and_then(|id| id.parse().ok()),
-            gid: text("gid").and_then(|id| id.parse().ok()),
+            uid: text("uid").and_then(parse_id),
+            gid: text("gid").and_then(parse_id),
             mtime: text("mtime").and_then(parse_time),
             atime: text("atime").and_then(parse_time),
             xattrs: text("xattr").map(parse_xattrs).unwrap_or_default(),
@@ -128,6 +128,11 @@ fn parse_mode(text: &str) -> Option<u32> {
         return octal();
     }
     text.parse().ok().filter(makes_sense).or_else(octal)
+}
+
+/// A user's or group's number; none for what stands for nobody. Source: chown(2).
+fn parse_id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 /// Seconds since 1970, perhaps negative, perhaps with a decimal fraction.

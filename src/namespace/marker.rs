@@ -16,8 +16,8 @@ use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
-    ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListRequest, ListedObject,
-    ObjectHeaders, PutRequest, StoreErrorKind, WriteCondition,
+    ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest,
+    ListedObject, ObjectHeaders, PutRequest, StoreErrorKind, WriteCondition,
 };
 
 /// When directory markers are written.
@@ -142,7 +142,7 @@ impl Namespace {
     async fn has_other_keys(&self, dir: &Pin, name: &Name) -> Result<bool, FsError> {
         {
             let state = dir.state();
-            let young = |asked_at: Instant| asked_at.elapsed() < self.coherence.ttl;
+            let young = |asked_at: Instant| asked_at.elapsed() < self.coherence().ttl;
             if let Some(listing) = state.dir.listing().filter(|at| young(at.asked_at)) {
                 return Ok(listing.entries.keys().any(|other| other != name));
             }
@@ -154,7 +154,7 @@ impl Namespace {
         }
         let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
         let asked_at = Instant::now();
-        let mut token = None;
+        let (mut token, mut progress) = (None, ListProgress::default());
         let mut first = true;
         loop {
             let request = ListRequest {
@@ -164,7 +164,9 @@ impl Namespace {
                 // A whole page: it also answers for the next names to go.
                 max_keys: LIST_PAGE_LIMIT,
             };
-            let page = Page::new(&prefix, self.store.list(request).await?);
+            let answer = self.store.list(request).await?;
+            progress.step(&prefix, &answer)?;
+            let page = Page::new(&prefix, answer);
             let found = !page.hidden.is_empty() || page.entries.keys().any(|other| other != name);
             let mut state = dir.state();
             if first {

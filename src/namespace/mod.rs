@@ -4,7 +4,8 @@
 //! looking names up, listing directories, directory markers.
 //! Must not know: bytes of files, handles, FUSE.
 //! Lock order: table, then one inode's state. `listing_turn` is the only lock
-//! held across a request; nothing else is taken while waiting for it.
+//! held across a request; nothing else is taken while waiting for it. `coherence`
+//! is taken for a copy, with any of them held.
 
 mod ask;
 mod attribute_cache;
@@ -32,10 +33,11 @@ pub use invalidation::{Invalidation, Invalidations};
 pub use keyspace::{DirPath, KeySpace};
 pub use marker::DirMarkers;
 pub use name::{NAME_LIMIT_BYTES, Name};
+pub use page::Page;
 pub use stream::{DirStream, StreamedEntry};
 pub use table::{InodeTable, Pin};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use crate::error::FsError;
@@ -43,7 +45,7 @@ use crate::handover::Ledger;
 use crate::store::{Key, ObjectStore};
 
 /// How long what the store said counts as true.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Coherence {
     /// Of an object or a directory that is there.
     pub ttl: Duration,
@@ -56,7 +58,7 @@ pub struct Coherence {
 pub struct Namespace {
     store: Arc<dyn ObjectStore>,
     keys: KeySpace,
-    coherence: Coherence,
+    coherence: RwLock<Coherence>,
     markers: DirMarkers,
     table: Arc<InodeTable>,
     invalidations: Invalidations,
@@ -79,7 +81,7 @@ impl Namespace {
         Self {
             store,
             keys,
-            coherence,
+            coherence: RwLock::new(coherence),
             markers,
             table: Arc::new(InodeTable::new(ledger)),
             invalidations,
@@ -102,7 +104,12 @@ impl Namespace {
     }
 
     pub fn coherence(&self) -> Coherence {
-        self.coherence
+        *self.coherence.read()
+    }
+
+    /// From now on; what is known already is judged by it too.
+    pub fn set_coherence(&self, coherence: Coherence) {
+        *self.coherence.write() = coherence;
     }
 
     /// Errors: `Stale` when the number refers to nothing.
@@ -141,16 +148,16 @@ impl Namespace {
     /// How much longer an inode's attributes count as true.
     pub fn remaining_ttl(&self, inode: &Inode) -> Duration {
         if inode.ino == ROOT {
-            return self.coherence.ttl;
+            return self.coherence().ttl;
         }
         let state = inode.state();
         if state.local.is_some() {
-            return self.coherence.ttl;
+            return self.coherence().ttl;
         }
         let Some(checked_at) = state.checked_at else {
             return Duration::ZERO;
         };
-        self.coherence.ttl.saturating_sub(checked_at.elapsed())
+        self.coherence().ttl.saturating_sub(checked_at.elapsed())
     }
 
     /// The store holds `version` under the file's name now, by our own doing.

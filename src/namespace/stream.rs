@@ -13,7 +13,7 @@ use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ListToken};
+use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListProgress, ListRequest, ListToken};
 
 /// Directories whose listing of several pages is remembered at once.
 const LONG_LISTINGS_LIMIT: usize = 8;
@@ -55,6 +55,7 @@ impl StreamedEntry {
 pub struct DirStream {
     dir: Pin,
     at: Position,
+    progress: ListProgress,
     /// Files of the page before whose directory twin may follow.
     unsettled: Vec<StreamedEntry>,
     /// Names given out that the store may list again.
@@ -83,6 +84,7 @@ impl DirStream {
         Self {
             dir,
             at: Position::Start,
+            progress: ListProgress::default(),
             unsettled: Vec::new(),
             given: HashSet::new(),
             pages: None,
@@ -167,7 +169,7 @@ impl Namespace {
     fn young_listing(&self, dir: &Pin, began: Option<Instant>) -> Option<Vec<StreamedEntry>> {
         let state = dir.state();
         let Listing { asked_at, entries } = state.dir.listing()?;
-        let young = asked_at.elapsed() < self.coherence.negative_ttl.min(self.coherence.ttl)
+        let young = asked_at.elapsed() < self.coherence().negative_ttl.min(self.coherence().ttl)
             || began.is_some_and(|began| *asked_at >= began);
         let seq = state.dir.now();
         young.then(|| {
@@ -196,6 +198,7 @@ impl Namespace {
             .list(request)
             .await
             .inspect_err(|_| stream.at = Position::Next(token))?;
+        stream.progress.step(&prefix, &answer)?;
         let page = Page::new(&prefix, answer);
         self.remember_pages(stream, &page);
         Ok(stream_page(stream, &prefix, page, asked_at, seq))

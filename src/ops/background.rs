@@ -49,6 +49,10 @@ impl Backlog {
         };
         (backlog, Queued { files, parts })
     }
+
+    pub fn waiting(&self) -> usize {
+        *self.waiting.borrow()
+    }
 }
 
 impl Ops {

@@ -39,6 +39,7 @@ mod statfs;
 mod store_attributes;
 mod symlink;
 mod take_over;
+mod tuning;
 mod unlink;
 mod upload;
 mod upload_ahead;
@@ -47,6 +48,7 @@ mod writers;
 mod xattr;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 pub use attr::{Attempt, Attr, AttrValidity, Caller, FixedAttributes, KernelRequest};
@@ -61,6 +63,7 @@ pub use readdir::{DirEntry, DirEntryPlus, Taken};
 pub use rename::RenameMode;
 pub use setattr::{AttrChange, TimeChange};
 pub use statfs::FsStats;
+pub use tuning::{Tuning, Waiting};
 pub use write::Privileges;
 pub use writers::Thread;
 pub use xattr::XattrMode;
@@ -109,7 +112,7 @@ pub enum Durability {
 pub struct OpsSettings {
     pub attributes: FixedAttributes,
     pub access: Access,
-    /// A directory rename of more objects is refused with `CrossDevice`.
+    /// At first: see `Tuning`.
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreate,
     pub durability: Durability,
@@ -139,6 +142,7 @@ pub struct Ops {
     uploader: Uploader,
     copier: Copier,
     settings: OpsSettings,
+    max_rename_objects: AtomicU64,
     mounted_at: SystemTime,
     /// When this daemon began.
     began_at: tokio::time::Instant,
@@ -172,6 +176,7 @@ impl Ops {
             removals: Removals::default(),
             uploader: parts.uploader,
             copier: parts.copier,
+            max_rename_objects: AtomicU64::new(settings.max_rename_objects),
             settings,
             mounted_at: parts.mounted_at,
             began_at: tokio::time::Instant::now(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -11,8 +12,8 @@ use crate::error::FsError;
 use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{
-    DELETE_MANY_LIMIT, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListRequest,
-    ListedObject, ObjectStore,
+    DELETE_MANY_LIMIT, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
+    ListRequest, ListedObject, ObjectStore,
 };
 use crate::write_path::CopyHeaders;
 
@@ -76,7 +77,7 @@ impl Ops {
     /// Errors: `CrossDevice` when there are more than the limit: mv(1) then copies file by file.
     async fn objects_under(&self, prefix: &str) -> Result<Vec<ListedObject>, FsError> {
         let mut found: Vec<ListedObject> = Vec::new();
-        let mut token = None;
+        let (mut token, mut progress) = (None, ListProgress::default());
         loop {
             let request = ListRequest {
                 prefix: prefix.to_owned(),
@@ -85,8 +86,9 @@ impl Ops {
                 max_keys: LIST_PAGE_LIMIT,
             };
             let answer = self.store.list(request).await?;
+            progress.step(prefix, &answer)?;
             found.extend(answer.objects);
-            if found.len() as u64 > self.settings.max_rename_objects {
+            if found.len() as u64 > self.max_rename_objects.load(Ordering::Relaxed) {
                 return Err(FsError::CrossDevice);
             }
             token = answer.next;

@@ -27,13 +27,6 @@ pub fn keep(device: &impl AsFd) -> io::Result<()> {
     sd_notify::notify_with_fds(&states, &[device.as_fd()])
 }
 
-/// The mount serves.
-pub fn ready() {
-    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
-        tracing::warn!(%error, "nobody was told that the mount serves");
-    }
-}
-
 /// The session is over: the store is to close its copy.
 pub fn forget() {
     let states = [NotifyState::FdStoreRemove, NotifyState::FdName(NAME)];

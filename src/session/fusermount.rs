@@ -11,7 +11,7 @@ use rustix::net::{
     recvmsg, socketpair,
 };
 
-use super::mount::{MountError, MountSettings, Sharing};
+use super::mount::{Execution, MountError, MountSettings, Sharing};
 use crate::ops::Access;
 
 /// Names the socket on which fusermount3 sends the descriptor. Source: fusermount3, `_FUSE_COMMFD`.
@@ -63,6 +63,9 @@ fn options(settings: &MountSettings) -> String {
     }
     if settings.access == Access::ReadOnly {
         options.push_str(",ro");
+    }
+    if settings.execution == Execution::Refused {
+        options.push_str(",noexec");
     }
     options
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::mount::UnmountFlags;
 
 use super::descriptor_store;
+use super::mount::FS_TYPE;
 use super::mountinfo::mount_at;
 use super::startup::Asking;
 use crate::config::Config;
@@ -121,7 +122,7 @@ fn unlike(config: &Config, told: &Told) -> anyhow::Result<Option<String>> {
 
 /// Detaches what an earlier mediafs left on the mountpoint.
 fn clear(mountpoint: &Path) -> anyhow::Result<()> {
-    let ours = mount_at(mountpoint)?.is_some_and(|entry| entry.fs_type == "fuse.mediafs");
+    let ours = mount_at(mountpoint)?.is_some_and(|entry| entry.fs_type == FS_TYPE);
     if ours {
         rustix::mount::unmount(mountpoint, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     }

@@ -8,7 +8,7 @@ use fuser::Session;
 
 use super::descriptor_store;
 use super::handshake::{self, Handshake, Resent};
-use super::mount::{self, MountSettings, Mounted, Sharing, UnmountMode};
+use super::mount::{self, Execution, MountSettings, Mounted, Sharing, UnmountMode};
 use super::mountinfo::mount_at;
 use super::startup;
 use crate::config::Config;
@@ -31,13 +31,18 @@ pub fn begin(
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     let settings = MountSettings {
-        source: format!("mediafs:{}/{}", config.bucket, config.prefix),
+        source: config.fsname.clone(),
         sharing: if config.allow_other {
             Sharing::AllUsers
         } else {
             Sharing::OwnerOnly
         },
         access: startup::access(config),
+        execution: if config.no_exec {
+            Execution::Refused
+        } else {
+            Execution::Allowed
+        },
     };
     let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
     let session = agree(config, asked, ledger, &device, adapter);

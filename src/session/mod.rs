@@ -1,9 +1,10 @@
 //! The composition root: what a mount is made of, and the order of its start and end.
 //!
 //! Start: mountpoint checked, bucket answered, spool opened, mounted, kernel
-//! agreed, ready. End: unmounted (so that no request comes any more), requests
-//! drained, stages kept.
+//! agreed, the service manager's questions answered, ready. End: unmounted (so
+//! that no request comes any more), requests drained, stages kept.
 
+mod confine;
 mod descriptor_store;
 mod fusermount;
 mod handshake;
@@ -14,19 +15,23 @@ mod mount;
 mod mountinfo;
 mod mountpoint;
 mod probe;
+mod reload;
+mod service_manager;
 mod startup;
+mod stop_kind;
+mod tending;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, HardeningConfig};
 use crate::fuse::{Adapter, pass_on};
 use crate::namespace::Invalidations;
 use crate::ops::Ops;
@@ -36,6 +41,8 @@ use kernel_session::KernelSession;
 use mount::{Mounted, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
+pub use reload::Reload;
+pub use stop_kind::{StopKind, stop_kind};
 
 /// Pause between attempts to unmount what is still in use.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -47,7 +54,7 @@ const HAND_OVER_CODE: i32 = 75;
 /// Mounts and serves until unmounted or told to stop; `ready` is called once the mount serves.
 ///
 /// Errors: whatever keeps it from mounting, with what to do about it.
-pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()> {
+pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()> {
     let non_empty = if config.allow_non_empty {
         NonEmpty::Allow
     } else {
@@ -56,13 +63,22 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     let heritage = inheritance::find(&config)?;
     let mountpoint = match heritage.mountpoint() {
         Some(mountpoint) => mountpoint.to_owned(),
-        None => mountpoint::check(&config.mountpoint, non_empty)?,
+        None => {
+            if stop_kind::unit().is_some() {
+                mountpoint::clear_dead(&config.mountpoint)
+                    .context("a dead mount cannot be cleared")?;
+            }
+            mountpoint::check(&config.mountpoint, non_empty)?
+        }
     };
     let asked = std::path::absolute(&config.mountpoint)?;
     let config = Config {
         mountpoint,
         ..config
     };
+    if config.hardening == HardeningConfig::On {
+        confine::confine().context("privileges cannot be given up")?;
+    }
     let runtime = Runtime::new().context("cannot start the run time")?;
     let counters = Arc::new(RequestCounters::default());
     let asking = startup::connect(&config, counters.clone(), heritage.asking());
@@ -73,8 +89,14 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     let earlier = heritage.told.session.clone();
     let (ops, queued) = startup::compose(&config, store, invalidations, heritage)?;
     let ops = Arc::new(ops);
+    // Before there is a mount: one that appears has somebody who takes it away.
+    let stop = {
+        let _runtime = runtime.enter();
+        StopSignals::listen().context("no signal handler")?
+    };
     let tasks = TaskTracker::new();
     let adapter = Adapter::new(ops.clone(), runtime.handle().clone(), tasks.clone());
+    let loops = adapter.loops().clone();
     let kernel = match device.zip(earlier) {
         Some((device, session)) => kernel_session::go_on(&config, device, &session, adapter)?,
         None => kernel_session::begin(&config, &asked, &ledger, adapter)?,
@@ -96,9 +118,20 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     threads.context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
-    descriptor_store::ready();
+    let tended = tending::Tended {
+        ops: ops.clone(),
+        loops,
+        mounted: config.clone(),
+        reload,
+    };
+    let signals = {
+        let _runtime = runtime.enter();
+        tending::Signals::new().context("no signal handler")?
+    };
+    let tending = runtime.spawn(tending::tend(tended, signals));
+    service_manager::ready();
     ready();
-    let ending = runtime.block_on(serve(&mounted, serving, config.drain_timeout));
+    let ending = runtime.block_on(serve(&mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
         // As after a kill: what is under way comes again to the next daemon.
         tracing::info!(requests = %counters, "handing over to the next daemon");
@@ -106,6 +139,7 @@ pub fn run(config: Config, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()
     }
     runtime.block_on(drain(&ops, &tasks, config.drain_timeout));
     tracing::info!(requests = %counters, "stopped");
+    tending.abort();
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(notifying);
@@ -121,23 +155,49 @@ enum Ending {
     HandOver,
 }
 
+/// Signals that end the mount; one that comes before anybody waits is not lost.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hand_over: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hand_over: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
 /// Serves until the mount is gone, by umount(8) or by a signal.
 async fn serve(
     mounted: &Mounted,
     mut serving: oneshot::Receiver<std::io::Result<()>>,
+    mut stop: StopSignals,
     drain_timeout: Duration,
 ) -> anyhow::Result<Ending> {
-    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
-    let mut hand_over = signal(SignalKind::user_defined2()).context("no signal handler")?;
     tokio::select! {
         outcome = &mut serving => return finished(outcome).map(|()| Ending::Unmounted),
-        _ = terminate.recv() => tracing::info!("SIGTERM: unmounting"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: unmounting"),
-        _ = hand_over.recv(), if descriptor_store::is_present() => return Ok(Ending::HandOver),
+        _ = stop.terminate.recv() => {
+            if descriptor_store::is_present() && is_restarted().await {
+                return Ok(Ending::HandOver);
+            }
+            tracing::info!("SIGTERM: unmounting");
+        }
+        _ = stop.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
+        _ = stop.hand_over.recv(), if descriptor_store::is_present() => return Ok(Ending::HandOver),
     }
     unmount(mounted, serving, drain_timeout).await?;
     Ok(Ending::Unmounted)
+}
+
+/// Whether the service manager starts another daemon after this one.
+async fn is_restarted() -> bool {
+    let asked = tokio::task::spawn_blocking(stop_kind).await;
+    asked.is_ok_and(|kind| kind == StopKind::HandOver)
 }
 
 async fn unmount(

@@ -15,7 +15,7 @@ use super::mountinfo::mount_at;
 
 const DEVICE: &str = "/dev/fuse";
 /// Type shown by mount(8): its part behind the dot is ours.
-const FS_TYPE: &str = "fuse.mediafs";
+pub const FS_TYPE: &str = "fuse.mediafs";
 /// Read-ahead of the mount; the kernel's default of 128 KiB keeps S3 idle between requests.
 const READ_AHEAD_KIB: u32 = 16 << 10;
 
@@ -26,6 +26,14 @@ pub struct MountSettings {
     pub source: String,
     pub sharing: Sharing,
     pub access: crate::ops::Access,
+    pub execution: Execution,
+}
+
+/// Whether files of the mount may be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execution {
+    Allowed,
+    Refused,
 }
 
 /// Who may use the mount.
@@ -120,6 +128,9 @@ fn mount_as_root(mountpoint: &Path, settings: &MountSettings) -> Result<OwnedFd,
     let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
     if settings.access == crate::ops::Access::ReadOnly {
         flags |= MountFlags::RDONLY;
+    }
+    if settings.execution == Execution::Refused {
+        flags |= MountFlags::NOEXEC;
     }
     let data = CString::new(mount_data(&device, settings))
         .map_err(|_| refused(io::ErrorKind::InvalidInput.into()))?;
@@ -229,6 +240,7 @@ mod tests {
             source: "mediafs:bucket/with, comma".to_owned(),
             sharing: Sharing::AllUsers,
             access: crate::ops::Access::ReadOnly,
+            execution: Execution::Refused,
         };
         let (device, mounted) = mount(&mountpoint, &settings).unwrap();
         let entry = mount_at(&mountpoint).unwrap().unwrap();

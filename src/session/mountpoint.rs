@@ -4,6 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::mount::UnmountFlags;
+
+use super::mount::FS_TYPE;
 use super::mountinfo::mount_at;
 
 /// Why a directory cannot be mounted on.
@@ -67,6 +70,24 @@ pub fn check(path: &Path, non_empty: NonEmpty) -> Result<PathBuf, MountpointErro
     Ok(canonical)
 }
 
+/// Takes away what an earlier daemon of ours has left, if nothing serves it any more.
+///
+/// For a service, which is started again without anybody who could do it.
+pub fn clear_dead(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let ours = mount_at(&path)?.is_some_and(|entry| entry.fs_type == FS_TYPE);
+    let dead = ours && is_dead(&path);
+    if dead {
+        tracing::warn!(path = %path.display(), "the daemon of this mount is gone: mounting anew");
+        rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+fn is_dead(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
+}
+
 fn refuse_mounted(path: &Path) -> Result<(), MountpointError> {
     let io_error = |source| MountpointError::Io {
         path: path.to_owned(),
@@ -76,8 +97,7 @@ fn refuse_mounted(path: &Path) -> Result<(), MountpointError> {
         return Ok(());
     };
     let path = path.to_owned();
-    let dead = fs::metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected);
-    if dead {
+    if is_dead(&path) {
         return Err(MountpointError::Dead {
             path,
             source_name: entry.source,

@@ -44,6 +44,7 @@ pub async fn connect(
         endpoint_url: config.s3.endpoint_url.clone(),
         region: config.s3.region.clone(),
         profile: config.s3.profile.clone(),
+        credentials_file: config.s3.credentials_file.clone(),
         addressing: if config.s3.force_path_style {
             Addressing::Path
         } else {
@@ -197,8 +198,8 @@ fn names(
 ) -> anyhow::Result<Namespace> {
     let attribute_cache = match config.attributes.mode {
         AttributesMode::Fixed => None,
-        // Beside what the spool's lock keeps for this daemon alone.
-        AttributesMode::Stored => Some(AttributeCache::open(&config.spool_dir.join("attributes"))?),
+        // The spool's lock keeps others away from here too: each mount has one of both.
+        AttributesMode::Stored => Some(AttributeCache::open(&config.cache_dir.join("attributes"))?),
     };
     Ok(Namespace::new(
         store.clone(),

@@ -168,7 +168,8 @@ impl Deferred {
         }
     }
 
-    fn waiting(&self) -> usize {
+    /// Keys to delete.
+    pub fn waiting(&self) -> usize {
         *self.waiting.borrow()
     }
 

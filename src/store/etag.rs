@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+/// Longest that is kept; S3's have 32 characters, and five more with the number of parts.
+const ETAG_LIMIT_BYTES: usize = 1024;
+
 /// The entity tag of one version of an object, without its quotes.
 ///
 /// Opaque: only equality means anything. Source: RFC 9110, section 8.8.3.
@@ -15,6 +18,16 @@ impl ETag {
     /// Takes the header's value, quoted or not.
     pub fn new(header: &str) -> Self {
         Self(header.trim().trim_matches('"').into())
+    }
+
+    /// A server's value; none where it cannot be a version's name that is sent back.
+    pub fn parse(header: &str) -> Option<Self> {
+        let etag = Self::new(header);
+        let usable = !etag.0.is_empty()
+            && etag.0.len() <= ETAG_LIMIT_BYTES
+            && !etag.0.contains('"')
+            && !etag.0.chars().any(char::is_control);
+        usable.then_some(etag)
     }
 
     pub fn as_str(&self) -> &str {
@@ -29,6 +42,23 @@ impl ETag {
 
 impl fmt::Debug for ETag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ETag({})", self.0)
+        write!(f, "ETag({})", self.0.escape_debug())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_sent_back_in_a_header_names_no_version() {
+        for good in ["\"abc-2\"", "abc", " \"a b\" "] {
+            assert!(ETag::parse(good).is_some(), "{good}");
+        }
+        let long = "e".repeat(ETAG_LIMIT_BYTES + 1);
+        for bad in ["", "\"\"", "a\"b", "W/\"weak\"", "a\r\nb", "\u{7f}", &long] {
+            assert!(ETag::parse(bad).is_none(), "{bad}");
+        }
+        assert_eq!(format!("{:?}", ETag::new("a\nb")), "ETag(a\\nb)");
     }
 }

@@ -15,6 +15,7 @@ mod key;
 #[cfg(test)]
 pub mod memory;
 mod metered;
+mod progress;
 mod request;
 mod retry;
 pub mod s3;
@@ -25,6 +26,7 @@ pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use key::Key;
 pub use metered::{Metered, RequestCounters};
+pub use progress::ListProgress;
 pub use request::*;
 pub use retry::Retry;
 

@@ -2,4 +2,4 @@
 
 mod logs;
 
-pub use logs::start_logs;
+pub use logs::{LogFilter, start_logs};

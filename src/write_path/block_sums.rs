@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::journal::BlockSum;
+use crate::journal::{BlockSum, SUMMED_RUN_LIMIT_BYTES};
 
 /// No checksum goes over the end of such a block: an overwrite in the middle
 /// reads at most as much.
-pub const BLOCK_BYTES: u64 = 128 << 10;
+pub const BLOCK_BYTES: u64 = SUMMED_RUN_LIMIT_BYTES;
 
 /// A checksum for each run of bytes that was written, and for nothing else: a
 /// hole that is filled later leaves the others true.

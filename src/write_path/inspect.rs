@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::lost_found::{Sidecar, unix_seconds};
 use super::spool::{Spool, SpoolError};
 use crate::journal::{Journal, SealedBase, StageId};
+use crate::private;
 use crate::store::Key;
 
 /// Which mount a spool is of.
@@ -23,7 +24,7 @@ pub struct MountNote {
 impl MountNote {
     pub(super) fn write(&self, spool: &Path) -> io::Result<()> {
         let beside = spool.join("mount.new");
-        fs::write(&beside, serde_json::to_vec_pretty(self)?)?;
+        private::write(&beside, &serde_json::to_vec_pretty(self)?)?;
         fs::rename(beside, spool.join("mount.json"))
     }
 }
@@ -80,7 +81,7 @@ impl SpoolView {
 
     /// Which mount uses it, or did; unknown for a spool of an early mediafs.
     pub fn mount(&self) -> Option<MountNote> {
-        let text = fs::read(self.dir.join("mount.json")).ok()?;
+        let text = private::read(&self.dir.join("mount.json")).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
@@ -127,7 +128,7 @@ impl SpoolView {
         for (id, known) in Journal::peek(&self.dir.join("journal"))? {
             let path = self.dir.join("stage").join(id.to_string());
             // One that is done meanwhile.
-            let Ok(metadata) = fs::metadata(&path) else {
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
                 continue;
             };
             let sealed = known.sealed.as_ref();
@@ -164,7 +165,7 @@ impl SpoolView {
             if path.extension().is_some() {
                 continue;
             }
-            let sidecar = fs::read(path.with_extension("json")).ok();
+            let sidecar = private::read(&path.with_extension("json")).ok();
             let sidecar: Option<Sidecar> =
                 sidecar.and_then(|text| serde_json::from_slice(&text).ok());
             let sidecar = sidecar.unwrap_or_else(|| Sidecar::unreadable(&path));
@@ -200,7 +201,7 @@ impl Entry {
     /// Copies the bytes to a file that does not exist yet. Where not all of the
     /// file is here, what is missing reads as zeros.
     pub fn export(&self, to: &Path) -> io::Result<()> {
-        let mut from = File::open(&self.path)?;
+        let mut from = private::view(&self.path)?;
         let mut into = File::options().write(true).create_new(true).open(to)?;
         io::copy(&mut from, &mut into)?;
         into.sync_all()

@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::spool::make_private_dir;
 use crate::error::FsError;
+use crate::private::{self, NotPrivate};
 use crate::store::Key;
 
 /// Why bytes are in lost+found.
@@ -58,7 +58,7 @@ pub struct Sidecar {
 impl Sidecar {
     /// Stands for one that is missing or damaged.
     pub fn unreadable(kept: &Path) -> Self {
-        let metadata = fs::metadata(kept).ok();
+        let metadata = fs::symlink_metadata(kept).ok();
         let modified = metadata.as_ref().and_then(|it| it.modified().ok());
         Self {
             key: None,
@@ -82,8 +82,8 @@ pub struct LostFound {
 }
 
 impl LostFound {
-    pub fn open(dir: &Path) -> io::Result<Self> {
-        make_private_dir(dir)?;
+    pub fn open(dir: &Path) -> Result<Self, NotPrivate> {
+        private::directory(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
         })
@@ -96,7 +96,7 @@ impl LostFound {
         let sidecar = Sidecar {
             key: remnant.key.cloned(),
             reason: remnant.reason.to_string(),
-            size_bytes: fs::metadata(stage)?.len(),
+            size_bytes: fs::symlink_metadata(stage)?.len(),
             whole: matches!(remnant.reason, LostReason::UploadFailed(_))
                 && remnant.written.is_none(),
             written: remnant.written.map(|ranges| {
@@ -107,10 +107,8 @@ impl LostFound {
             }),
             kept_at_unix_seconds: unix_seconds(SystemTime::now()),
         };
-        fs::write(
-            kept.with_extension("json"),
-            serde_json::to_vec_pretty(&sidecar)?,
-        )?;
+        let text = serde_json::to_vec_pretty(&sidecar)?;
+        private::write(&kept.with_extension("json"), &text)?;
         fs::rename(stage, &kept)?;
         Ok(kept)
     }

@@ -8,7 +8,7 @@ use crate::error::FsError;
 /// The spool's bound, and what of it is taken.
 #[derive(Debug)]
 pub struct Room {
-    limit_bytes: u64,
+    limit_bytes: AtomicU64,
     taken_bytes: AtomicU64,
 }
 
@@ -22,9 +22,18 @@ pub struct Share {
 impl Room {
     pub fn new(limit_bytes: u64) -> Self {
         Self {
-            limit_bytes,
+            limit_bytes: AtomicU64::new(limit_bytes),
             taken_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// What is taken already stays, also beyond a smaller bound.
+    pub fn set_limit(&self, limit_bytes: u64) {
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
+    }
+
+    pub fn taken_bytes(&self) -> u64 {
+        self.taken_bytes.load(Ordering::Relaxed)
     }
 
     pub fn share(self: &Arc<Self>) -> Share {
@@ -38,7 +47,7 @@ impl Room {
 impl Share {
     /// Errors: `NoSpace` when the spool would hold more than it may.
     pub fn take(&self, bytes: u64) -> Result<(), FsError> {
-        let limit = self.room.limit_bytes;
+        let limit = self.room.limit_bytes.load(Ordering::Relaxed);
         let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= limit);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         let taken = self.room.taken_bytes.fetch_update(set, fetch, fits);

@@ -13,7 +13,6 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +28,7 @@ use crate::handover::{self, Ledger, Told};
 use crate::journal::{
     BlockSum, Durable, Journal, LogError, Record, SealedStage, Sending, StageId, sync_dir,
 };
+use crate::private::{self, NotPrivate};
 use crate::store::{ETag, Key};
 
 /// Why a spool cannot be used.
@@ -44,6 +44,8 @@ pub enum SpoolError {
     NotASpool(PathBuf),
     #[error("spool {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+    #[error("spool: {0}")]
+    NotPrivate(#[from] NotPrivate),
     #[error(transparent)]
     Journal(#[from] LogError),
 }
@@ -67,10 +69,7 @@ pub struct SpoolLock {
 impl SpoolLock {
     /// Makes the spool's directory where there is none. Errors: `InUse`, `Io`.
     pub fn take(path: &Path) -> Result<Self, SpoolError> {
-        make_private_dir(path).map_err(|source| SpoolError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        private::directory(path)?;
         Ok(Self {
             dir: path.to_owned(),
             _file: lock(path)?,
@@ -122,14 +121,10 @@ impl Spool {
         told: &Told,
     ) -> Result<(Self, Left), SpoolError> {
         let path = lock.dir.as_path();
-        let io_error = |source| SpoolError::Io {
-            path: path.to_owned(),
-            source,
-        };
         let (stage_dir, orphan_dir) = (path.join("stage"), path.join("orphan"));
-        make_private_dir(&stage_dir).map_err(io_error)?;
-        make_private_dir(&orphan_dir).map_err(io_error)?;
-        let lost_found = LostFound::open(&path.join("lost+found")).map_err(io_error)?;
+        private::directory(&stage_dir)?;
+        private::directory(&orphan_dir)?;
+        let lost_found = LostFound::open(&path.join("lost+found"))?;
         let journal = Arc::new(Journal::open(&path.join("journal"))?);
         let spool = Self {
             dir: path.to_owned(),
@@ -147,6 +142,16 @@ impl Spool {
             source,
         })?;
         Ok((spool, left))
+    }
+
+    /// The bound on its stages from now on.
+    pub fn set_limit(&self, limit_bytes: u64) {
+        self.room.set_limit(limit_bytes);
+    }
+
+    /// Bytes that its stages hold, of files that are open and files that wait for S3.
+    pub fn staged_bytes(&self) -> u64 {
+        self.room.taken_bytes()
     }
 
     /// Says which mount the spool is of, for those who look at it from outside.
@@ -201,7 +206,7 @@ impl Spool {
         sums: &[BlockSum],
     ) -> io::Result<Arc<StageFile>> {
         let path = dir.join(id.to_string());
-        let file = options.read(true).write(true).mode(0o600).open(&path)?;
+        let file = private::open(&path, options.read(true).write(true))?;
         let share = self.room.share();
         let ledger = self.ledger.clone();
         Ok(Arc::new(StageFile::new(
@@ -304,26 +309,14 @@ fn first_id() -> u64 {
     since.map_or(0, |since| since.as_micros() as u64) << 8
 }
 
-pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-}
-
 fn lock(spool: &Path) -> Result<File, SpoolError> {
     let io_error = |source| SpoolError::Io {
         path: spool.to_owned(),
         source,
     };
     let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600);
-    let mut file = options.open(spool.join("lock")).map_err(io_error)?;
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = private::open(&spool.join("lock"), &options).map_err(io_error)?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
         if let Err(error) = file.read_to_string(&mut pid) {

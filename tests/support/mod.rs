@@ -15,11 +15,15 @@
 )]
 
 pub mod client;
+pub mod container;
 pub mod data;
 pub mod garage;
 pub mod hands;
 pub mod held;
+pub mod hostile;
+pub mod machine;
 pub mod mount;
+pub mod notify;
 pub mod plan;
 pub mod programs;
 pub mod proxy;
@@ -30,6 +34,7 @@ pub use client::Client;
 pub use data::{pattern, sha256};
 pub use hands::Hands;
 pub use held::Held;
+pub use machine::Machine;
 pub use mount::Mount;
 pub use plan::MountBuilder;
 pub use programs::{python, run_python, wait_until};

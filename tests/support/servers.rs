@@ -193,7 +193,7 @@ pub fn dies_with_parent(signal: &str, program: impl AsRef<std::ffi::OsStr>) -> C
 
 /// Removes a folder when this process has ended, however it did: the kernel
 /// closes the pipe. A server that is ending too may still write there.
-fn sweeper(dir: &Path) -> Child {
+pub fn sweeper(dir: &Path) -> Child {
     let script = "trap '' INT; cat; until rm -rf \"$1\"; do sleep 0.2; done";
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh"]).arg(dir);
@@ -205,7 +205,7 @@ fn sweeper(dir: &Path) -> Child {
 }
 
 /// Spawns from a thread that stays until the process ends.
-fn spawn_for_life(mut command: Command) -> Child {
+pub fn spawn_for_life(mut command: Command) -> Child {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         tell.send(command.spawn()).unwrap();

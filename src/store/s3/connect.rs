@@ -1,8 +1,10 @@
 //! A client for one bucket, from the standard AWS credential and region chain.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Region, StalledStreamProtectionConfig};
@@ -10,6 +12,7 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use super::S3Store;
+use super::answer::AnswerCheck;
 
 /// A connection that is not up by then is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +35,8 @@ pub struct S3Settings {
     pub endpoint_url: Option<String>,
     pub region: Option<String>,
     pub profile: Option<String>,
+    /// Read in place of `~/.aws/credentials`.
+    pub credentials_file: Option<PathBuf>,
     pub addressing: Addressing,
 }
 
@@ -54,6 +59,12 @@ impl S3Store {
         if let Some(region) = settings.region {
             loader = loader.region(Region::new(region));
         }
+        if let Some(file) = &settings.credentials_file {
+            let files = EnvConfigFiles::builder()
+                .include_default_config_file(true)
+                .with_file(EnvConfigFileKind::Credentials, file);
+            loader = loader.profile_files(files.build());
+        }
         if let Some(profile) = settings.profile {
             loader = loader.profile_name(profile);
         }
@@ -62,7 +73,8 @@ impl S3Store {
         }
         let shared = loader.load().await;
         let mut config = aws_sdk_s3::config::Builder::from(&shared)
-            .force_path_style(settings.addressing == Addressing::Path);
+            .force_path_style(settings.addressing == Addressing::Path)
+            .interceptor(AnswerCheck);
         if shared.region().is_none() {
             config = config.region(Region::new(REGION_OF_OTHER_SERVICES));
         }

@@ -6,8 +6,13 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
+use http_body_util::LengthLimitError;
 
+use super::answer::{ANSWER_LIMIT_BYTES, CutOff};
 use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
+
+/// Most of a server's words that are repeated.
+const DETAIL_LIMIT_CHARS: usize = 1000;
 
 /// Translates an SDK error. What it tells never holds a secret: S3 echoes the
 /// access key's name in some messages, never the key.
@@ -16,6 +21,12 @@ where
     E: ProvideErrorMetadata + RequestId + Error + Send + Sync + 'static,
 {
     let (kind, detail) = match &error {
+        _ if has_cause::<LengthLimitError>(&error) => (
+            StoreErrorKind::Rejected,
+            format!("the answer is longer than {ANSWER_LIMIT_BYTES} bytes"),
+        ),
+        // It may be whole the next time.
+        _ if has_cause::<CutOff>(&error) => (StoreErrorKind::Server, CutOff.to_string()),
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status().as_u16();
             let code = answer.err().code();
@@ -25,8 +36,11 @@ where
             )
         }
         SdkError::TimeoutError(_) => (StoreErrorKind::TimedOut, "no answer in time".to_owned()),
-        SdkError::DispatchFailure(_) if without_credentials(&error) => credentials(&error),
-        SdkError::ConstructionFailure(_) if without_credentials(&error) => credentials(&error),
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_)
+            if has_cause::<CredentialsError>(&error) =>
+        {
+            (StoreErrorKind::Credentials, chain(&error))
+        }
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             (StoreErrorKind::TimedOut, chain(&error))
         }
@@ -36,18 +50,20 @@ where
         }
         _ => (StoreErrorKind::Rejected, chain(&error)),
     };
-    StoreError::new(kind, op, key.clone(), detail)
+    StoreError::new(kind, op, key.clone(), printable(&detail))
 }
 
-fn credentials(error: &(dyn Error + 'static)) -> (StoreErrorKind, String) {
-    (StoreErrorKind::Credentials, chain(error))
+/// A server's words, of which no log has more than a line.
+fn printable(detail: &str) -> String {
+    let shown: String = detail.chars().take(DETAIL_LIMIT_CHARS).collect();
+    shown.escape_debug().to_string()
 }
 
-/// Whether some cause of the error is that no credentials could be had.
-fn without_credentials(error: &(dyn Error + 'static)) -> bool {
+/// Whether some cause of the error is of this type.
+fn has_cause<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let mut at = Some(error);
     while let Some(cause) = at {
-        if cause.is::<CredentialsError>() {
+        if cause.is::<C>() {
             return true;
         }
         at = cause.source();

@@ -3,8 +3,9 @@
 //! Owns: connecting, the translation of requests, answers and errors.
 //! Must not know: retries and deadlines, which are a decorator's.
 
+mod answer;
 mod connect;
-mod encoding;
+pub mod encoding;
 mod error;
 mod multipart;
 mod object;

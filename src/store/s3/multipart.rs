@@ -14,6 +14,9 @@ use crate::store::{
     StoreErrorKind, StoreOp, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 
+/// Longest id of an upload that is taken; S3's have some 130 characters.
+const UPLOAD_ID_LIMIT_BYTES: usize = 2048;
+
 impl S3Store {
     pub(super) async fn create_upload(
         &self,
@@ -31,8 +34,12 @@ impl S3Store {
             .send()
             .await
             .map_err(|error| translate(StoreOp::CreateMultipart, &key, error))?;
-        let id = answer.upload_id().ok_or_else(|| {
-            let detail = "answer without an upload id";
+        // It goes into the journal, and from there into requests until one ends it.
+        let usable = |id: &&str| {
+            (1..=UPLOAD_ID_LIMIT_BYTES).contains(&id.len()) && !id.chars().any(char::is_control)
+        };
+        let id = answer.upload_id().filter(usable).ok_or_else(|| {
+            let detail = "answer without a usable upload id";
             StoreError::new(
                 StoreErrorKind::Server,
                 StoreOp::CreateMultipart,

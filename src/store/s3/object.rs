@@ -235,7 +235,7 @@ impl S3Store {
         let objects = answer.contents().iter().filter_map(|object| {
             Some(ListedObject {
                 key: Key::new(plain(object.key()?)?),
-                etag: ETag::new(object.e_tag()?),
+                etag: usable_etag(object)?,
                 size_bytes: length(object.size()),
                 last_modified: whole_seconds(object.last_modified()),
             })
@@ -271,10 +271,19 @@ pub(super) fn etag(op: StoreOp, key: &Key, header: Option<&str>) -> Result<ETag,
             StoreErrorKind::Server,
             op,
             key.clone(),
-            "answer without an ETag",
+            "answer without a usable ETag",
         )
     };
-    header.map(ETag::new).ok_or_else(missing)
+    header.and_then(ETag::parse).ok_or_else(missing)
+}
+
+/// A file whose versions cannot be told apart is not shown.
+fn usable_etag(object: &aws_sdk_s3::types::Object) -> Option<ETag> {
+    let etag = object.e_tag().and_then(ETag::parse);
+    if etag.is_none() {
+        tracing::debug!(key = object.key(), "hidden: listed without a usable ETag");
+    }
+    etag
 }
 
 fn length(header: Option<i64>) -> u64 {

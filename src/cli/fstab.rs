@@ -1,0 +1,338 @@
+//! `mount.mediafs`: what mount(8) runs for a line of /etc/fstab of type `mediafs`.
+//!
+//! `mount.mediafs SOURCE DIR [-sfnv] [-t TYPE] [-o OPTION[,OPTION]...]`. An
+//! option that is not one of mount(8)'s own is a setting of `mediafs mount`.
+//! Source: mount(8), "External helpers" and "Exit status".
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use super::{Cli, Command, background};
+use crate::config::ConfigError;
+use crate::session::mount_at;
+
+/// The name under which the program is this one.
+pub const PROGRAM: &str = "mount.mediafs";
+
+const USAGE: &str = "usage: mount.mediafs BUCKET[/PREFIX] DIR [-sfnv] [-o OPTION[,OPTION]...]";
+const INCORRECT_INVOCATION: u8 = 1;
+const SYSTEM_ERROR: u8 = 2;
+const MOUNT_FAILURE: u8 = 32;
+
+/// Options for mount(8), for systemd, or that a FUSE mount of ours has always.
+const IGNORED: [&str; 34] = [
+    "_netdev",
+    "async",
+    "atime",
+    "auto",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "group",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noatime",
+    "noauto",
+    "nodev",
+    "nodiratime",
+    "nofail",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nouser",
+    "owner",
+    "relatime",
+    "rw",
+    "silent",
+    "strictatime",
+    "suid",
+    "sync",
+    "user",
+    "users",
+];
+
+/// Options of mount(8) under another name than ours.
+const RENAMED: [(&str, &str); 3] = [
+    ("ro", "read-only"),
+    ("noexec", "no-exec"),
+    ("nonempty", "allow-non-empty"),
+];
+
+/// What mount(8) asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    source: OsString,
+    dir: OsString,
+    options: Vec<String>,
+    /// An option that nobody knows is passed over.
+    sloppy: bool,
+    /// All but the mount itself.
+    fake: bool,
+    verbose: bool,
+}
+
+/// Mounts as mount(8) asks.
+pub fn run(args: &[OsString]) -> ExitCode {
+    let request = match Request::parse(args) {
+        Ok(request) => request,
+        Err(why) => return refuse(&format!("{why}\n{USAGE}"), INCORRECT_INVOCATION),
+    };
+    let words = match request.words() {
+        Ok(words) => words,
+        Err(why) => return refuse(&why, INCORRECT_INVOCATION),
+    };
+    let program = OsString::from("mediafs");
+    let parsed = Cli::try_parse_from(std::iter::once(&program).chain(&words));
+    let command = match parsed {
+        Ok(Cli {
+            command: Command::Mount(command),
+        }) => command,
+        Ok(_) => return refuse(USAGE, INCORRECT_INVOCATION),
+        Err(error) => return refuse(&error.to_string(), INCORRECT_INVOCATION),
+    };
+    if request.verbose {
+        println!("{PROGRAM}: mediafs {}", shown(&words));
+    }
+    if request.fake || request.is_mounted() {
+        return ExitCode::SUCCESS;
+    }
+    match command.run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = if error.is::<ConfigError>() {
+                INCORRECT_INVOCATION
+            } else if error.is::<background::CannotStart>() {
+                SYSTEM_ERROR
+            } else {
+                MOUNT_FAILURE
+            };
+            refuse(&format!("{error:#}"), code)
+        }
+    }
+}
+
+fn refuse(why: &str, code: u8) -> ExitCode {
+    eprintln!("{PROGRAM}: {}", why.trim_end());
+    ExitCode::from(code)
+}
+
+fn shown(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
+impl Request {
+    fn parse(args: &[OsString]) -> Result<Self, String> {
+        let mut places = Vec::new();
+        let mut request = Self {
+            source: OsString::new(),
+            dir: OsString::new(),
+            options: Vec::new(),
+            sloppy: false,
+            fake: false,
+            verbose: false,
+        };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let letters = arg.as_bytes().strip_prefix(b"-").unwrap_or_default();
+            if letters.is_empty() {
+                places.push(arg.clone());
+                continue;
+            }
+            let mut letters = letters.iter();
+            while let Some(letter) = letters.next() {
+                match letter {
+                    b's' => request.sloppy = true,
+                    b'f' => request.fake = true,
+                    b'v' => request.verbose = true,
+                    // There is no mtab to leave alone.
+                    b'n' => {}
+                    b'o' | b't' | b'N' => {
+                        let rest = OsStr::from_bytes(letters.as_slice());
+                        let value = if rest.is_empty() {
+                            args.next().map(OsString::as_os_str)
+                        } else {
+                            Some(rest)
+                        };
+                        let value = value
+                            .and_then(OsStr::to_str)
+                            .ok_or_else(|| format!("-{} wants a value", char::from(*letter)))?;
+                        if *letter == b'o' {
+                            request.options.extend(split_options(value));
+                        }
+                        break;
+                    }
+                    other => return Err(format!("unknown option -{}", char::from(*other))),
+                }
+            }
+        }
+        let [source, dir] = <[OsString; 2]>::try_from(places)
+            .map_err(|places| format!("{} places given, not two", places.len()))?;
+        Ok(Self {
+            source,
+            dir,
+            ..request
+        })
+    }
+
+    /// The arguments of `mediafs` that say the same.
+    fn words(&self) -> Result<Vec<OsString>, String> {
+        let cli = Cli::command();
+        let mount = cli.find_subcommand("mount");
+        let known = |name: &str| {
+            mount.is_some_and(|mount| {
+                mount
+                    .get_arguments()
+                    .any(|arg| arg.get_long() == Some(name))
+            })
+        };
+        let mut fsname = format!("--fsname={}", self.source.to_string_lossy());
+        let mut words = Vec::new();
+        for option in &self.options {
+            let (name, value) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (option.as_str(), None),
+            };
+            if is_ignored(name) {
+                continue;
+            }
+            let renamed = RENAMED.iter().find(|(theirs, _)| *theirs == name);
+            let ours =
+                renamed.map_or_else(|| name.replace('_', "-"), |(_, ours)| (*ours).to_owned());
+            if !known(&ours) {
+                if self.sloppy {
+                    continue;
+                }
+                return Err(format!(
+                    "unknown option {name:?}: see 'mediafs mount --help'"
+                ));
+            }
+            let word = match value {
+                Some(value) => format!("--{ours}={value}"),
+                None => format!("--{ours}"),
+            };
+            if ours == "fsname" {
+                fsname = word;
+            } else {
+                words.push(word.into());
+            }
+        }
+        let places = [self.source.clone(), self.dir.clone()];
+        let mount = std::iter::once(OsString::from("mount")).chain(places);
+        Ok(mount.chain([fsname.into()]).chain(words).collect())
+    }
+
+    /// Whether the mount is there already, as after `mount -a` with another new line.
+    fn is_mounted(&self) -> bool {
+        let dir = std::path::absolute(PathBuf::from(&self.dir)).unwrap_or_default();
+        let entry = mount_at(&dir).ok().flatten();
+        entry.is_some_and(|entry| OsStr::new(&entry.source) == self.source)
+    }
+}
+
+fn is_ignored(name: &str) -> bool {
+    IGNORED.contains(&name)
+        || name.starts_with("x-")
+        || name.starts_with("X-")
+        || name.starts_with("comment")
+}
+
+/// Options between commas; a value in double quotes may have commas of its own.
+fn split_options(text: &str) -> Vec<String> {
+    let mut options = vec![String::new()];
+    let mut quoted = false;
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ',' if !quoted => options.push(String::new()),
+            _ => {
+                if let Some(last) = options.last_mut() {
+                    last.push(letter);
+                }
+            }
+        }
+    }
+    options.retain(|option| !option.is_empty());
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Request, String> {
+        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        Request::parse(&args)
+    }
+
+    fn words(line: &str) -> Result<String, String> {
+        Ok(shown(&parse(line)?.words()?))
+    }
+
+    #[test]
+    fn options_become_settings_and_those_of_mount_are_passed_over() {
+        let line = "b/p /m -o rw,nosuid,_netdev,nofail,noauto,user,x-systemd.automount,x-systemd.requires=a.service,defaults,allow_other,ttl=5s";
+        assert_eq!(
+            words(line).unwrap(),
+            "mount b/p /m --fsname=b/p --allow-other --ttl=5s"
+        );
+        assert_eq!(
+            words("b /m -o ro,noexec -o nonempty").unwrap(),
+            "mount b /m --fsname=b --read-only --no-exec --allow-non-empty"
+        );
+        assert_eq!(
+            words("b /m -o fsname=other").unwrap(),
+            "mount b /m --fsname=other"
+        );
+    }
+
+    #[test]
+    fn an_option_that_nobody_knows_is_refused_unless_sloppy() {
+        assert!(
+            words("b /m -o allow_othr")
+                .unwrap_err()
+                .contains("allow_othr")
+        );
+        assert_eq!(
+            words("b /m -s -o allow_othr").unwrap(),
+            "mount b /m --fsname=b"
+        );
+    }
+
+    #[test]
+    fn options_may_come_first_and_letters_together() {
+        let request = parse("-nvf -oro b /m").unwrap();
+        assert_eq!(
+            (request.fake, request.verbose, request.sloppy),
+            (true, true, false)
+        );
+        assert_eq!(request.options, ["ro"]);
+        assert_eq!((request.source, request.dir), ("b".into(), "/m".into()));
+    }
+
+    #[test]
+    fn what_is_no_request_is_told() {
+        assert!(parse("b").unwrap_err().contains("two"));
+        assert!(parse("b /m /n").unwrap_err().contains("two"));
+        assert!(parse("b /m -x").unwrap_err().contains("-x"));
+        assert!(parse("b /m -o").unwrap_err().contains("-o"));
+    }
+
+    #[test]
+    fn a_quoted_value_keeps_its_commas() {
+        assert_eq!(
+            split_options("a,fsname=\"x,y\",,b"),
+            ["a", "fsname=x,y", "b"]
+        );
+    }
+}

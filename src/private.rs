@@ -1,0 +1,267 @@
+//! Directories and files on this machine that are this user's alone.
+//!
+//! What the daemon writes holds an application's bytes, and where it writes is
+//! told by configuration: nothing that another user put in its place is followed.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+const WRITABLE_BY_ALL: u32 = 0o002;
+const OTHERS: u32 = 0o077;
+/// Only an entry's owner removes or renames it. Source: inode(7).
+const STICKY: u32 = 0o1000;
+const ROOT: u32 = 0;
+
+/// Why a directory or file is not this user's alone.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPrivate {
+    #[error("{0} is a symlink, which is not followed: name the place that it leads to")]
+    Symlink(PathBuf),
+    #[error("{0} is not a directory")]
+    NotADirectory(PathBuf),
+    #[error("{0} is not a file")]
+    NotAFile(PathBuf),
+    #[error(
+        "{path} belongs to user {owner}, and mediafs runs as user {own}: choose a place of its own, or give it this one with 'chown'"
+    )]
+    Foreign { path: PathBuf, owner: u32, own: u32 },
+    #[error(
+        "{path} may be written by other users (mode {mode:04o}): check what is in it, then run 'chmod go-w {path}'"
+    )]
+    Writable { path: PathBuf, mode: u32 },
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl From<NotPrivate> for io::Error {
+    fn from(error: NotPrivate) -> Self {
+        match error {
+            NotPrivate::Io { source, .. } => source,
+            error => Self::new(io::ErrorKind::PermissionDenied, error),
+        }
+    }
+}
+
+/// A directory that only this user may use; made where there is none.
+///
+/// Errors: it is a symlink, or belongs to another user, or others may write to
+/// it; its parent lets others put something else in its place.
+pub fn directory(path: &Path) -> Result<(), NotPrivate> {
+    let io_error = |source| NotPrivate::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let is_missing =
+        fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if is_missing {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(path).map_err(io_error)?;
+    }
+    let found = fs::symlink_metadata(path).map_err(io_error)?;
+    if found.is_symlink() {
+        return Err(NotPrivate::Symlink(path.to_owned()));
+    }
+    if !found.is_dir() {
+        return Err(NotPrivate::NotADirectory(path.to_owned()));
+    }
+    check_owner(path, &found)?;
+    check_mode(path, &found, WRITABLE_BY_OTHERS)?;
+    if let Some(parent) = path.parent() {
+        check_parent(parent)?;
+    }
+    if found.mode() & OTHERS != 0 {
+        let own = fs::Permissions::from_mode(found.mode() & 0o700);
+        fs::set_permissions(path, own).map_err(io_error)?;
+    }
+    Ok(())
+}
+
+/// Who may rename the directory's entries: this user and root, nobody else.
+fn check_parent(parent: &Path) -> Result<(), NotPrivate> {
+    let found = fs::metadata(parent).map_err(|source| NotPrivate::Io {
+        path: parent.to_owned(),
+        source,
+    })?;
+    if found.uid() != ROOT {
+        check_owner(parent, &found)?;
+    }
+    if found.mode() & STICKY != 0 {
+        return Ok(());
+    }
+    check_mode(parent, &found, WRITABLE_BY_ALL)
+}
+
+fn check_owner(path: &Path, found: &Metadata) -> Result<(), NotPrivate> {
+    let own = rustix::process::geteuid().as_raw();
+    if found.uid() == own {
+        return Ok(());
+    }
+    Err(NotPrivate::Foreign {
+        path: path.to_owned(),
+        owner: found.uid(),
+        own,
+    })
+}
+
+fn check_mode(path: &Path, found: &Metadata, forbidden: u32) -> Result<(), NotPrivate> {
+    let mode = found.mode() & 0o7777;
+    if mode & forbidden == 0 {
+        return Ok(());
+    }
+    Err(NotPrivate::Writable {
+        path: path.to_owned(),
+        mode,
+    })
+}
+
+/// Opens a file of this user's; made, it is for this user's eyes only.
+///
+/// Errors: a symlink, a device, a pipe, another user's file; the disk's.
+pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    let file = open_unfollowed(path, options)?;
+    check_owner(path, &file.metadata()?)?;
+    Ok(file)
+}
+
+/// The bytes of a file, whoever's it is, but of no other behind a symlink.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    view(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a file to look at, whoever's it is, but no other behind a symlink.
+pub fn view(path: &Path) -> io::Result<File> {
+    open_unfollowed(path, OpenOptions::new().read(true))
+}
+
+/// Makes a file with these bytes, in the place of one of this user's.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    open(path, &options)?.write_all(bytes)
+}
+
+fn open_unfollowed(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    let mut options = options.clone();
+    // A pipe in the file's place does not hold the opener up.
+    options
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path).map_err(|error| {
+        let symlink = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+        if symlink && error.kind() != io::ErrorKind::AlreadyExists {
+            NotPrivate::Symlink(path.to_owned()).into()
+        } else {
+            error
+        }
+    })?;
+    if !file.metadata()?.is_file() {
+        return Err(NotPrivate::NotAFile(path.to_owned()).into());
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+
+    fn mode_of(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_made_for_oneself_and_one_that_others_may_read_is_closed_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join("a/b");
+        directory(&made).unwrap();
+        assert_eq!(mode_of(&made), 0o700);
+        set_mode(&made, 0o755);
+        directory(&made).unwrap();
+        assert_eq!(mode_of(&made), 0o700);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_change_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        directory(&own).unwrap();
+        for mode in [0o770, 0o702, 0o1777] {
+            set_mode(&own, mode);
+            let error = directory(&own).unwrap_err();
+            assert!(matches!(error, NotPrivate::Writable { .. }), "{error}");
+        }
+        set_mode(&own, 0o700);
+        let link = dir.path().join("link");
+        symlink(&own, &link).unwrap();
+        let error = directory(&link).unwrap_err();
+        assert!(matches!(error, NotPrivate::Symlink(_)), "{error}");
+        let file = dir.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let error = directory(&file).unwrap_err();
+        assert!(matches!(error, NotPrivate::NotADirectory(_)), "{error}");
+        // Whoever may rename what is in the parent may put another in its place.
+        set_mode(dir.path(), 0o777);
+        let error = directory(&own).unwrap_err();
+        assert!(matches!(error, NotPrivate::Writable { .. }), "{error}");
+        set_mode(dir.path(), 0o1777);
+        directory(&own).unwrap();
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let theirs = dir.path().join("theirs");
+        directory(&theirs).unwrap();
+        let below = theirs.join("below");
+        directory(&below).unwrap();
+        let file = below.join("file");
+        write(&file, b"x").unwrap();
+        chown(&file, Some(65534), None).unwrap();
+        let error = open(&file, OpenOptions::new().read(true)).unwrap_err();
+        assert!(error.to_string().contains("65534"), "{error}");
+        assert_eq!(read(&file).unwrap(), b"x");
+        chown(&theirs, Some(65534), None).unwrap();
+        for path in [&theirs, &below] {
+            let error = directory(path).unwrap_err();
+            assert!(matches!(error, NotPrivate::Foreign { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_symlink_and_no_pipe_is_taken_for_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        fs::write(&target, b"precious").unwrap();
+        symlink(&target, &link).unwrap();
+        assert!(write(&link, b"x").is_err());
+        let error = read(&link).unwrap_err();
+        assert!(error.to_string().contains("symlink"), "{error}");
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+        let pipe = dir.path().join("pipe");
+        let made = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        );
+        made.unwrap();
+        assert!(read(&pipe).is_err());
+        write(&dir.path().join("new"), b"x").unwrap();
+        assert_eq!(mode_of(&dir.path().join("new")), 0o600);
+    }
+}

@@ -1,0 +1,43 @@
+//! What a daemon that serves does not need, it gives up before it starts.
+//!
+//! Capabilities belong to threads and go on to those that are made later: this
+//! runs while there is one thread only.
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+/// `SYS_ADMIN` to mount and unmount; `DAC_READ_SEARCH` to reach a mountpoint
+/// below another user's directory, and credentials that are renewed in a file of one.
+const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::DAC_READ_SEARCH);
+
+/// Gives up core dumps, which would hold credentials and file contents, and with
+/// them the right of this user's other programs to look into the process. As
+/// root also every capability but those kept, and ever having more of them.
+///
+/// A user other than root keeps the way to new privileges: fusermount3, which
+/// unmounts for it, is setuid.
+pub fn confine() -> Result<(), rustix::io::Errno> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let held = rustix::thread::capabilities(None)?;
+    // Source: capabilities(7), "Capability bounding set".
+    if held.effective.contains(CapabilitySet::SETPCAP) {
+        for given_up in held.permitted.difference(KEPT) {
+            rustix::thread::remove_capability_from_bounding_set(given_up)?;
+        }
+    }
+    let kept = CapabilitySets {
+        effective: held.effective & KEPT,
+        permitted: held.permitted & KEPT,
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, kept)?;
+    rustix::thread::set_no_new_privs(true)
+}

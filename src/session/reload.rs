@@ -1,0 +1,62 @@
+//! SIGHUP: the configuration is read again.
+
+use crate::config::{Config, ConfigSource};
+use crate::namespace::Coherence;
+use crate::ops::{Ops, Tuning};
+use crate::telemetry::LogFilter;
+
+/// Settings that hold from the moment they are read; the others say how the mount was made.
+const LIVE: [&str; 5] = [
+    "log",
+    "max-rename-objects",
+    "negative-ttl",
+    "spool-size",
+    "ttl",
+];
+
+/// What a reload reads, and the logs that it sets.
+#[derive(Debug)]
+pub struct Reload {
+    pub source: ConfigSource,
+    pub logs: LogFilter,
+}
+
+impl Reload {
+    /// Makes live what can be, and says what of the rest waits for a new mount.
+    /// A configuration that is wrong changes nothing.
+    pub fn run(&self, mounted: &Config, ops: &Ops) {
+        let config = match self.source.load() {
+            Ok(config) => config,
+            Err(error) => {
+                tracing::error!(%error, "not reloaded: every setting stays as it was");
+                return;
+            }
+        };
+        if let Err(error) = self.logs.set(&config.log) {
+            tracing::error!("{error:#}: what is logged stays as it was");
+        }
+        ops.tune(tuning(&config));
+        let differ = mounted.differences(&config);
+        let (live, waiting): (Vec<_>, Vec<_>) = differ
+            .into_iter()
+            .partition(|name| LIVE.contains(&name.as_str()));
+        tracing::info!(changed = live.join(" "), "reloaded");
+        if !waiting.is_empty() {
+            tracing::warn!(
+                settings = waiting.join(" "),
+                "these take a new mount: restart the daemon"
+            );
+        }
+    }
+}
+
+fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        coherence: Coherence {
+            ttl: config.ttl,
+            negative_ttl: config.negative_ttl,
+        },
+        max_rename_objects: config.max_rename_objects,
+        spool_limit_bytes: config.spool_limit_bytes,
+    }
+}

@@ -1,0 +1,193 @@
+//! What goes on beside serving: telling the service manager how things are,
+//! showing it that the mount is alive, and reading the configuration again.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{interval, timeout};
+
+use super::{Reload, service_manager};
+use crate::config::Config;
+use crate::fuse::LoopWatch;
+use crate::ops::{Ops, Waiting};
+
+/// How often the status is looked at; it is sent when it has changed.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// A drain has so many waits, each of up to `--drain-timeout`: for open files,
+/// for the kernel, for requests under way, for uploads.
+const DRAIN_STEPS: u32 = 4;
+/// What else an end takes.
+const END_RESERVE: Duration = Duration::from_secs(30);
+
+/// A mount that serves.
+#[derive(Debug)]
+pub struct Tended {
+    pub ops: Arc<Ops>,
+    pub loops: Arc<LoopWatch>,
+    /// What it was mounted with.
+    pub mounted: Config,
+    pub reload: Reload,
+}
+
+/// The signals that are heard here; two of them also by whoever ends the mount.
+#[derive(Debug)]
+pub struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on none of them kills the process. Wants a run time.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Tends a mount until it is aborted.
+pub async fn tend(tended: Tended, signals: Signals) {
+    let Signals {
+        mut hangup,
+        terminate,
+        interrupt,
+    } = signals;
+    let reloading = async {
+        while hangup.recv().await.is_some() {
+            service_manager::reloading();
+            tended.reload.run(&tended.mounted, &tended.ops);
+            service_manager::ready();
+        }
+    };
+    tokio::join!(
+        reloading,
+        tell(&tended, terminate, interrupt),
+        show_life(&tended)
+    );
+}
+
+/// Sends the status whenever it has changed.
+async fn tell(tended: &Tended, mut terminate: Signal, mut interrupt: Signal) {
+    let Config {
+        bucket,
+        prefix,
+        mountpoint,
+        ..
+    } = &tended.mounted;
+    let place = format!("{bucket}/{prefix} on {}", mountpoint.display());
+    let mut doing = "serving";
+    let mut told = String::new();
+    let mut ticks = interval(STATUS_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = terminate.recv(), if doing == "serving" => doing = "stopping",
+            _ = interrupt.recv(), if doing == "serving" => doing = "stopping",
+        }
+        let now = format!("{doing} {place}; {}", what_waits(tended.ops.waiting()));
+        if now == told {
+            continue;
+        }
+        if doing == "stopping" && told.starts_with("serving") {
+            service_manager::stopping(tended.mounted.drain_timeout * DRAIN_STEPS + END_RESERVE);
+        }
+        service_manager::status(&now);
+        told = now;
+    }
+}
+
+fn what_waits(waiting: Waiting) -> String {
+    let count = |number: usize, what: &str| match number {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        _ => Some(format!("{number} {what}s")),
+    };
+    let named = [
+        count(waiting.files, "upload"),
+        count(waiting.deletes, "delete"),
+    ];
+    let named: Vec<String> = named.into_iter().flatten().collect();
+    let mut text = match waiting.files + waiting.deletes {
+        0 => "nothing waits for S3".to_owned(),
+        1 => format!("{} waits for S3", named.concat()),
+        _ => format!("{} wait for S3", named.join(" and ")),
+    };
+    if waiting.staged_bytes > 0 {
+        let staged = ByteSize(waiting.staged_bytes);
+        text.push_str(&format!(", {staged} in the spool"));
+    }
+    text
+}
+
+/// Feeds the watchdog as long as the mount answers. S3 plays no part: an outage
+/// is no reason to kill a daemon that holds what waits for its end.
+async fn show_life(tended: &Tended) {
+    let Some(period) = service_manager::watchdog_period() else {
+        return;
+    };
+    let mut ticks = interval(period / 2);
+    loop {
+        ticks.tick().await;
+        match check_life(tended, period).await {
+            Ok(()) => service_manager::alive(),
+            Err(why) => tracing::error!(why, "not well: the watchdog is not told otherwise"),
+        }
+    }
+}
+
+/// A stat through the kernel and back, and no thread that has been at one request for too long.
+async fn check_life(tended: &Tended, period: Duration) -> Result<(), String> {
+    let stuck = tended.loops.stuck(period);
+    if stuck > 0 {
+        return Err(format!("{stuck} threads are stuck in a request"));
+    }
+    let mountpoint = tended.mounted.mountpoint.clone();
+    let asked = tokio::task::spawn_blocking(move || stat_anew(&mountpoint));
+    match timeout(period / 2, asked).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(format!("the mount answers a stat with: {error}")),
+        Ok(Err(error)) => Err(format!("the stat broke off: {error}")),
+        Err(_) => Err("the mount does not answer a stat".to_owned()),
+    }
+}
+
+/// Not from the kernel's cache: the daemon itself has to answer.
+fn stat_anew(path: &Path) -> io::Result<()> {
+    statx(
+        CWD,
+        path,
+        AtFlags::STATX_FORCE_SYNC,
+        StatxFlags::BASIC_STATS,
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_told_in_words() {
+        let waiting = |files, deletes, staged_bytes| {
+            what_waits(Waiting {
+                files,
+                deletes,
+                staged_bytes,
+            })
+        };
+        assert_eq!(waiting(0, 0, 0), "nothing waits for S3");
+        assert_eq!(waiting(1, 0, 0), "1 upload waits for S3");
+        assert_eq!(
+            waiting(2, 1, 5 << 20),
+            "2 uploads and 1 delete wait for S3, 5.0 MiB in the spool"
+        );
+    }
+}

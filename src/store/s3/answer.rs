@@ -1,0 +1,111 @@
+//! What an answer must be before anything of it is believed: short enough to
+//! hold in memory, and whole.
+
+use aws_sdk_s3::config::interceptors::{
+    AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextMut,
+};
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::SdkBody;
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use http_body_util::Limited;
+
+/// Longest answer that is held in memory whole: twice a listing's page of 1,000
+/// keys of 1,024 bytes, each of them three bytes in its URL encoding.
+pub const ANSWER_LIMIT_BYTES: usize = 8 << 20;
+
+/// The answer's document ends before its root element does.
+///
+/// The SDK takes what it has read until then for all there is.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is cut off")]
+pub struct CutOff;
+
+/// Checks every answer of a client.
+#[derive(Debug)]
+pub struct AnswerCheck;
+
+impl Intercept for AnswerCheck {
+    fn name(&self) -> &'static str {
+        "AnswerCheck"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer = context.response_mut();
+        // An object's bytes are counted as they come: `collect`.
+        if operation(config) == "GetObject" && answer.status().is_success() {
+            return Ok(());
+        }
+        let body = answer.take_body();
+        *answer.body_mut() = SdkBody::from_body_1_x(Limited::new(body, ANSWER_LIMIT_BYTES));
+        Ok(())
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // Of the others nothing is missed that would not be an error: an ETag, or all.
+        let root = match operation(config) {
+            "ListObjectsV2" => "ListBucketResult",
+            "DeleteObjects" => "DeleteResult",
+            _ => return Ok(()),
+        };
+        let answer = context.response();
+        let body = answer.body().bytes().unwrap_or_default();
+        if answer.status().is_success() && !is_whole(body, root) {
+            return Err(CutOff.into());
+        }
+        Ok(())
+    }
+}
+
+fn operation(config: &ConfigBag) -> &str {
+    config.load::<Metadata>().map_or("", Metadata::name)
+}
+
+/// Whether an XML document goes to the end of its root element.
+fn is_whole(body: &[u8], root: &str) -> bool {
+    let text = body.trim_ascii_end();
+    if text.ends_with(format!("</{root}>").as_bytes()) {
+        return true;
+    }
+    // Without content it may be one tag.
+    let start = text.iter().rposition(|byte| *byte == b'<').unwrap_or(0);
+    let last = text.get(start..).unwrap_or_default();
+    last.starts_with(format!("<{root}").as_bytes()) && last.ends_with(b"/>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_whole_when_its_root_element_ends() {
+        let whole = |text: &str| is_whole(text.as_bytes(), "DeleteResult");
+        for text in [
+            "<DeleteResult></DeleteResult>",
+            "<?xml version=\"1.0\"?>\n<DeleteResult xmlns=\"a/\"><Error/></DeleteResult>\r\n",
+            "<?xml version=\"1.0\"?><DeleteResult xmlns=\"a\"/>",
+        ] {
+            assert!(whole(text), "{text}");
+        }
+        for text in [
+            "",
+            "<DeleteResult>",
+            "<DeleteResult><Error/>",
+            "<DeleteResult><Error><Key>a</Key></Error>",
+            "<DeleteResult></DeleteRes",
+            "<html></html>",
+        ] {
+            assert!(!whole(text), "{text}");
+        }
+    }
+}
