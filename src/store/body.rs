@@ -34,16 +34,16 @@ pub trait BodySource: Send + Sync + fmt::Debug {
 }
 
 impl Body {
-    pub fn len(&self) -> u64 {
+    pub fn len_bytes(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Stream(stream) => stream.len(),
+            Self::Stream(stream) => stream.len_bytes(),
         }
     }
 }
 
 impl BodyStream {
-    pub fn len(&self) -> u64 {
+    pub fn len_bytes(&self) -> u64 {
         self.range.end - self.range.start
     }
 }

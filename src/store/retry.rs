@@ -162,7 +162,7 @@ impl ObjectStore for Retry {
     }
 
     async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
-        let (key, bytes) = (request.key.clone(), request.body.len());
+        let (key, bytes) = (request.key.clone(), request.body.len_bytes());
         let attempt = || self.store.upload_part(request.clone());
         self.run(StoreOp::UploadPart, key, bytes, attempt).await
     }

@@ -68,7 +68,7 @@ impl S3Store {
                 .body(ByteStream::from(bytes)),
             // Its checksum is known before its bytes are here.
             Body::Stream(stream) => part
-                .set_content_length(i64::try_from(stream.len()).ok())
+                .set_content_length(i64::try_from(stream.len_bytes()).ok())
                 .checksum_crc64_nvme(&stream.crc64nvme)
                 .body(byte_stream(stream)),
         };

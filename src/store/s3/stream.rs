@@ -46,7 +46,7 @@ impl Body for Pieces {
 
 pub fn byte_stream(body: BodyStream) -> ByteStream {
     let (queue, queued) = mpsc::channel(PIECES_READ_AHEAD);
-    let left_bytes = body.len();
+    let left_bytes = body.len_bytes();
     tokio::spawn(async move {
         for range in pieces(body.range) {
             let piece = body.source.read(range).await;
