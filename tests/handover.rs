@@ -8,10 +8,12 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
 use support::data::MIB;
-use support::{Hands, Held, Mount, pattern, python};
+use support::{Hands, Held, Mount, MountBuilder, pattern, python, wait_until};
 
 #[test]
 fn open_descriptors_go_on_after_a_kill() {
@@ -70,8 +72,18 @@ const WORKER: &str = "tests/handover/worker.py";
 
 #[test]
 fn no_program_sees_an_error_while_the_daemon_is_killed_again_and_again() {
-    const KILLS: usize = 12;
-    let mount = Held::start(Mount::builder().args(["--durability", "s3"]));
+    kill_under_load(Mount::builder(), 11);
+}
+
+#[test]
+fn nor_does_one_where_close_waits_for_the_disk_and_attributes_are_stored() {
+    let plan = Mount::builder().args(["--durability", "disk", "--attributes", "stored"]);
+    kill_under_load(plan, 12);
+}
+
+fn kill_under_load(plan: MountBuilder, seed: u64) {
+    const KILLS: usize = 10;
+    let mount = Held::start(plan);
     let mut workers: Vec<_> = ["read", "write", "write", "rename", "list", "tree", "append"]
         .into_iter()
         .zip(0..)
@@ -94,7 +106,7 @@ fn no_program_sees_an_error_while_the_daemon_is_killed_again_and_again() {
             .unwrap();
         assert_eq!(&line, b"ready\n");
     }
-    let mut random = fastrand::Rng::with_seed(11);
+    let mut random = fastrand::Rng::with_seed(seed);
     for _ in 0..KILLS {
         std::thread::sleep(Duration::from_millis(random.u64(50..700)));
         mount.kill_daemon();
@@ -107,5 +119,101 @@ fn no_program_sees_an_error_while_the_daemon_is_killed_again_and_again() {
         println!("{kind}: {}", said.trim());
     }
     assert!(mount.lost_and_found().is_empty(), "{:?}", mount.sidecars());
+    mount.unmount();
+}
+
+#[test]
+fn another_binary_takes_over_at_once_and_open_files_go_on() {
+    let mount = Held::start(Mount::builder().own_binary());
+    let mut hands = Hands::at(&mount.root);
+    hands.write_new("f", "before ");
+    let program = mount.program();
+    let newer = mount.scratch().join("newer");
+    fs::copy(&program, &newer).unwrap();
+    fs::rename(&newer, &program).unwrap();
+    let old = mount.daemon();
+    kill_process(old, Signal::USR2).unwrap();
+    mount.wait_for_successor(old);
+    hands
+        .run("os.write(fd, b'and after'); os.close(fd)")
+        .unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"before and after");
+    let running = format!("/proc/{}/exe", mount.daemon().as_raw_nonzero());
+    assert_eq!(
+        fs::metadata(running).unwrap().ino(),
+        fs::metadata(&program).unwrap().ino()
+    );
+    drop(hands);
+    mount.unmount();
+}
+
+#[test]
+fn what_a_newer_mediafs_told_leads_to_a_mount_anew_and_a_clear_word() {
+    let mount = Held::start(Mount::builder());
+    let mut hands = Hands::at(&mount.scratch().join("mnt"));
+    hands.write_new("half", "written");
+    fs::write(mount.path("whole"), b"closed").unwrap();
+    let (holder, old) = (mount.holder(), mount.daemon());
+    kill_process(holder, Signal::STOP).unwrap();
+    kill_process(old, Signal::KILL).unwrap();
+    let session = mount.scratch().join("spool/session");
+    let text = fs::read_to_string(&session).unwrap();
+    let (first, rest) = text.split_once('\n').unwrap();
+    assert!(first.starts_with("mediafs-session "), "{first}");
+    fs::write(&session, format!("mediafs-session 99\n{rest}")).unwrap();
+    kill_process(holder, Signal::CONT).unwrap();
+    mount.wait_for_successor(old);
+    wait_until(Duration::from_secs(20), "the mount anew", || {
+        fs::read(mount.path("whole")).is_ok_and(|bytes| bytes == b"closed")
+    });
+    assert_eq!(hands.run("os.write(fd, b'x')"), Err(libc::ENOTCONN));
+    assert!(mount.log().contains("is of version 99"), "{}", mount.log());
+    assert_eq!(mount.lost_and_found(), [b"written"]);
+    drop(hands);
+    mount.unmount();
+}
+
+/// Restarts under a loop of stat(2), each of which asks the daemon.
+///
+/// `MEDIAFS_TEST_RESTARTS=N`, as `scripts/handover` sets it, prints figures of N.
+#[test]
+fn a_loop_of_stat_sees_a_pause_and_no_error() {
+    let restarts = std::env::var("MEDIAFS_TEST_RESTARTS");
+    let restarts = restarts.map_or(4, |number| number.parse().expect("a number"));
+    let mount = Held::start(Mount::builder());
+    let ended = AtomicBool::new(false);
+    let mut took = std::thread::scope(|scope| {
+        let root = &mount.root;
+        let ended = &ended;
+        let stats = scope.spawn(move || {
+            let mut took = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                let flags = rustix::fs::AtFlags::STATX_FORCE_SYNC;
+                let mask = rustix::fs::StatxFlags::BASIC_STATS;
+                rustix::fs::statx(rustix::fs::CWD, root, flags, mask).unwrap();
+                took.push(began.elapsed());
+            }
+            took
+        });
+        for _ in 0..restarts {
+            // A new life each time, and some thousand calls in between.
+            std::thread::sleep(Duration::from_millis(1100));
+            mount.kill_daemon();
+        }
+        ended.store(true, Ordering::Relaxed);
+        stats.join().unwrap()
+    });
+    took.sort();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
+    let pauses: Vec<_> = took.iter().rev().take(restarts).collect();
+    println!(
+        "handover: {restarts} kills, {} stat calls, 0 errors; p50 {:?}, p99 {:?}; pause of a restart: median {:?}, longest {:?}",
+        took.len(),
+        at(0.5),
+        at(0.99),
+        pauses[pauses.len() / 2],
+        pauses[0],
+    );
     mount.unmount();
 }

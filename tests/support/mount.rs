@@ -65,6 +65,11 @@ impl Mount {
         &self.plan().bucket
     }
 
+    /// The binary that the daemon runs.
+    pub fn program(&self) -> PathBuf {
+        self.plan().program()
+    }
+
     /// A folder of this test outside the mount.
     pub fn scratch(&self) -> &Path {
         self.plan().scratch()

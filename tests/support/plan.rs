@@ -35,6 +35,7 @@ pub struct MountBuilder {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     unset: Vec<OsString>,
+    own_binary: bool,
     pub(super) uid: Option<u32>,
     pub(super) watchdog: Duration,
 }
@@ -63,6 +64,7 @@ impl MountBuilder {
             args: Vec::new(),
             env: Vec::new(),
             unset: Vec::new(),
+            own_binary: false,
             uid: None,
             watchdog: WATCHDOG,
         };
@@ -134,6 +136,12 @@ impl MountBuilder {
         self
     }
 
+    /// Runs a copy of the binary in this test's folder, which can be replaced.
+    pub fn own_binary(mut self) -> Self {
+        self.own_binary = true;
+        self
+    }
+
     /// Lets one start of the daemon take longer than most tests need.
     pub fn within(mut self, watchdog: Duration) -> Self {
         self.watchdog = watchdog;
@@ -179,10 +187,11 @@ impl MountBuilder {
         command
     }
 
-    /// The daemon's binary; a copy where the user could not reach the original.
+    /// The daemon's binary; a copy where the test asked for one, or the user could not
+    /// reach the original.
     pub fn program(&self) -> PathBuf {
         let built = PathBuf::from(env!("CARGO_BIN_EXE_mediafs"));
-        if self.uid.is_none() {
+        if self.uid.is_none() && !self.own_binary {
             return built;
         }
         let copy = self.dir.path().join("mediafs");
