@@ -5,7 +5,8 @@
 //! Lock order: `tree` (shared by whatever changes one name, alone for a
 //! directory rename), then one file's `remote_turn` (two only in rename, lower
 //! inode first), then `OpenFiles`, then one file's content, then the
-//! namespace's locks. Only `tree` and `remote_turn` are held across a request.
+//! namespace's locks. Only `tree`, `remote_turn` and, after them, the turn in which
+//! `write_path` begins an upload are held across a request.
 
 mod again;
 mod attr;

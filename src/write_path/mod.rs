@@ -2,7 +2,8 @@
 //!
 //! Owns: the spool and its stages, uploads.
 //! Must not know: inodes, handles, the block cache, FUSE.
-//! Locks: none of its own.
+//! Lock order: a stage file's checksums, its upload, that upload's parts. A stage
+//! file's `begin_turn` alone is held across a request, the one that begins its upload.
 
 mod abandoned;
 mod ahead;
