@@ -107,6 +107,7 @@ impl From<StoreError> for FsError {
                 Self::TimedOut
             }
             StoreErrorKind::NoSuchBucket
+            | StoreErrorKind::NoSuchUpload
             | StoreErrorKind::InvalidRange
             | StoreErrorKind::Conflict
             | StoreErrorKind::Credentials

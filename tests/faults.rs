@@ -232,31 +232,6 @@ fn a_rename_that_cannot_be_finished_yet_is_finished_by_a_later_mount() {
 }
 
 #[test]
-fn the_next_mount_aborts_the_uploads_that_a_kill_left_and_no_others() {
-    let (plan, proxy) = behind_a_proxy();
-    let mut mount = plan.start();
-    mount.client().begin_upload(mount.bucket(), "theirs");
-    let body = pattern(22 * MIB, 4);
-    let file = sys::open(mount.path("f"), libc::O_WRONLY | libc::O_CREAT).unwrap();
-    std::io::Write::write_all(&mut &file, &body).unwrap();
-    proxy.fail_after("UploadPart", 2, Fault::Stall, ALWAYS);
-    let closing = std::thread::spawn(move || sys::close(file));
-    wait_until(WITHIN, "parts", || proxy.seen("UploadPart") > 2);
-    mount.kill9();
-    assert!(closing.join().unwrap().is_err(), "nothing was answered");
-    assert_eq!(mount.client().unfinished_uploads(mount.bucket()).len(), 2);
-    proxy.heal();
-    mount.remount();
-    // The file was sealed when the daemon died: it is uploaded anew.
-    wait_until(WITHIN, "the file", || {
-        mount.client().try_get(mount.bucket(), "f") == Ok(Some(body.clone()))
-    });
-    wait_until(WITHIN, "only theirs", || {
-        mount.client().unfinished_uploads(mount.bucket()) == ["theirs"]
-    });
-}
-
-#[test]
 fn a_store_without_conditional_writes_is_told_of_once_and_works() {
     let proxy = Proxy::before(Server::moto());
     proxy.fail("PutObject", Fault::Unconditional, usize::MAX);

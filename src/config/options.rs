@@ -137,7 +137,7 @@ pub struct Options {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<DurabilityConfig>,
-    /// Size of the parts of long uploads [default: 8MiB]
+    /// Size of the first parts of long uploads, each held in memory while it is sent [default: 8MiB]
     #[arg(long, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part_size: Option<ByteSize>,
@@ -145,7 +145,7 @@ pub struct Options {
     #[arg(long, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy_part_size: Option<ByteSize>,
-    /// Parts uploaded at once [default: 8]
+    /// Parts that uploads hold in memory together; one file takes about half of them [default: 8]
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_concurrency: Option<u16>,

@@ -18,7 +18,8 @@ use std::path::Path;
 
 pub use log::{Durable, Log, LogError, Replay, read, replay, sync_dir};
 pub use record::{
-    BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage, StageId,
+    BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage, Sending,
+    StageId,
 };
 
 use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
@@ -28,6 +29,8 @@ use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
 pub struct Known {
     pub key: Key,
     pub sealed: Option<SealedStage>,
+    /// The multipart upload by which it goes to S3, if one was begun.
+    pub sending: Option<Sending>,
     /// Which record of a sealed stage was its last; 0 for one that is being written.
     told: u64,
 }
@@ -62,6 +65,11 @@ impl Journal {
     /// The same, read from the file beside the daemon that appends to it.
     pub fn peek(path: &Path) -> Result<Vec<(StageId, Known)>, LogError> {
         Ok(read::<Live>(path)?.known())
+    }
+
+    /// By which multipart upload a stage goes to S3.
+    pub fn sending(&self, stage: StageId) -> Option<Sending> {
+        self.0.with(|live| live.stages.get(&stage)?.sending.clone())
     }
 
     /// Objects that are still to be deleted.
@@ -118,18 +126,18 @@ impl Replay for Live {
     fn apply(&mut self, record: Record) {
         match record {
             Record::Begun { stage, key } => {
-                let known = self.stages.entry(stage).or_insert_with(|| Known {
-                    key: key.clone(),
-                    sealed: None,
-                    told: 0,
-                });
-                known.key = key;
+                self.stage(stage, key);
             }
             Record::Sealed(sealed) => {
-                let (stage, key) = (sealed.stage, sealed.key.clone());
                 self.told += 1;
-                let (sealed, told) = (Some(*sealed), self.told);
-                self.stages.insert(stage, Known { key, sealed, told });
+                let told = self.told;
+                let known = self.stage(sealed.stage, sealed.key.clone());
+                (known.sealed, known.told) = (Some(*sealed), told);
+            }
+            Record::Sending { stage, sending } => {
+                if let Some(known) = self.stages.get_mut(&stage) {
+                    known.sending = Some(sending);
+                }
             }
             Record::Completing { stage, etag } => {
                 let known = self.stages.get_mut(&stage);
@@ -163,9 +171,14 @@ impl Replay for Live {
 
     fn records(&self) -> Vec<Record> {
         let stages = self.known().into_iter().flat_map(|(stage, known)| {
-            let Known { key, sealed, .. } = known;
-            std::iter::once(Record::Begun { stage, key })
-                .chain(sealed.map(|sealed| Record::Sealed(Box::new(sealed))))
+            let begun = Record::Begun {
+                stage,
+                key: known.key,
+            };
+            let sealed = known.sealed.map(Box::new).map(Record::Sealed);
+            let sending = known.sending;
+            let sending = sending.map(|sending| Record::Sending { stage, sending });
+            std::iter::once(begun).chain(sealed).chain(sending)
         });
         let doomed = self.doomed.iter().map(|(key, etag)| Record::Doomed {
             key: key.clone(),
@@ -180,6 +193,18 @@ impl Replay for Live {
 }
 
 impl Live {
+    /// The stage, which has this key now.
+    fn stage(&mut self, stage: StageId, key: Key) -> &mut Known {
+        let known = self.stages.entry(stage).or_insert_with(|| Known {
+            key: key.clone(),
+            sealed: None,
+            sending: None,
+            told: 0,
+        });
+        known.key = key;
+        known
+    }
+
     fn known(&self) -> Vec<(StageId, Known)> {
         let stages = self.stages.iter();
         let mut known: Vec<_> = stages.map(|(id, known)| (*id, known.clone())).collect();

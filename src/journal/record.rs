@@ -41,6 +41,8 @@ pub enum Record {
     Sealed(Box<SealedStage>),
     /// The parts of a stage's upload are there and about to become this version.
     Completing { stage: StageId, etag: ETag },
+    /// The stage's bytes go to S3 by this multipart upload.
+    Sending { stage: StageId, sending: Sending },
     /// The stage is in S3, in lost+found, or nobody wants it any more.
     Done { stage: StageId },
     /// The file is removed, its object is to be deleted.
@@ -99,6 +101,17 @@ pub struct SealedStage {
     pub base: SealedBase,
 }
 
+/// All that it takes to go on with a multipart upload in another life of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sending {
+    pub key: Key,
+    pub headers: ObjectHeaders,
+    pub upload: UploadId,
+    /// Offsets in the file at which its parts end, in order; no part is empty.
+    #[serde(deserialize_with = "ends")]
+    pub part_ends: Vec<u64>,
+}
+
 /// Checksum of a run of bytes of a stage file; as `[start, end, crc32]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "(u64, u64, u32)", into = "(u64, u64, u32)")]
@@ -126,6 +139,15 @@ fn ranges<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Range<u64>>, D::Erro
     match ranges.iter().find(|range| range.is_empty()) {
         None => Ok(ranges),
         Some(empty) => Err(D::Error::custom(format!("{empty:?} is an empty range"))),
+    }
+}
+
+fn ends<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
+    let ends = Vec::<u64>::deserialize(from)?;
+    if ends.first().is_some_and(|first| *first > 0) && ends.is_sorted_by(|a, b| a < b) {
+        Ok(ends)
+    } else {
+        Err(D::Error::custom("some part is empty"))
     }
 }
 

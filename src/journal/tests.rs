@@ -199,6 +199,48 @@ fn a_journal_of_what_is_done_stays_short() {
 }
 
 #[test]
+fn an_upload_with_an_empty_part_is_none() {
+    let read = |ends: serde_json::Value| {
+        serde_json::from_value::<Sending>(serde_json::json!({
+            "key": "k", "headers": ObjectHeaders::default(), "upload": "1", "part_ends": ends,
+        }))
+    };
+    assert!(read(serde_json::json!([1, 2])).is_ok());
+    for ends in [vec![], vec![0, 2], vec![2, 2], vec![3, 2]] {
+        assert!(read(ends.into()).is_err());
+    }
+}
+
+#[test]
+fn how_a_stage_is_being_sent_is_known_until_it_is_done_wherever_it_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    let sending = Sending {
+        key: Key::new("k2"),
+        headers: ObjectHeaders::default(),
+        upload: UploadId("1".to_owned()),
+        part_ends: vec![8, 10],
+    };
+    let record = Record::Sending {
+        stage: StageId(2),
+        sending: sending.clone(),
+    };
+    for record in [begun(2), sealed(2, "k2"), record, sealed(2, "new name")] {
+        journal.append(record, Durable::No).unwrap();
+    }
+    drop(journal);
+    for _ in 0..2 {
+        let journal = Journal::open(&path).unwrap();
+        let (_, known) = journal.known().remove(0);
+        assert_eq!(known.sending, Some(sending.clone()));
+    }
+    let journal = Journal::open(&path).unwrap();
+    journal.append(done(2), Durable::No).unwrap();
+    assert!(journal.known().is_empty());
+}
+
+#[test]
 fn a_record_with_a_range_that_is_none_does_not_count() {
     let whole = serde_json::to_value(sealed(1, "k")).unwrap();
     let read = |record: &serde_json::Value| serde_json::from_value::<Record>(record.clone());

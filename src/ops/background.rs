@@ -11,36 +11,43 @@ use super::open::OpenMode;
 use super::open_file::OpenFile;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Kind, LocalState, Name, ObjectVersion, Pin, ROOT};
-use crate::write_path::{LostReason, Recovered, Remnant, SealedBase};
+use crate::write_path::{AheadPart, LostReason, Recovered, Remnant, SealedBase};
 
 /// Pause before the second attempt; it doubles with each one. Each attempt has
 /// the store's own retries within.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
-/// Files that are uploaded in the background at once.
-const UPLOADS_AT_ONCE: usize = 8;
+/// Files of one request that are uploaded in the background at once.
+const SHORT_AT_ONCE: usize = 8;
+/// The same of files in parts, which share the parts that are sent at once.
+const LONG_AT_ONCE: usize = 4;
 
 /// Files with sealed stages that wait for their upload.
 #[derive(Debug)]
 pub(super) struct Backlog {
     queue: mpsc::UnboundedSender<Arc<OpenFile>>,
     waiting: watch::Sender<usize>,
-    slots: Semaphore,
+    short: Semaphore,
+    long: Semaphore,
 }
 
 /// The end of the queue that `Ops::upload_in_background` takes from.
 #[derive(Debug)]
-pub struct Queued(mpsc::UnboundedReceiver<Arc<OpenFile>>);
+pub struct Queued {
+    files: mpsc::UnboundedReceiver<Arc<OpenFile>>,
+    parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>,
+}
 
 impl Backlog {
-    pub fn new() -> (Self, Queued) {
-        let (queue, queued) = mpsc::unbounded_channel();
+    pub fn new(parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>) -> (Self, Queued) {
+        let (queue, files) = mpsc::unbounded_channel();
         let backlog = Self {
             queue,
             waiting: watch::Sender::new(0),
-            slots: Semaphore::new(UPLOADS_AT_ONCE),
+            short: Semaphore::new(SHORT_AT_ONCE),
+            long: Semaphore::new(LONG_AT_ONCE),
         };
-        (backlog, Queued(queued))
+        (backlog, Queued { files, parts })
     }
 
     pub fn waiting(&self) -> usize {
@@ -50,8 +57,12 @@ impl Backlog {
 
 impl Ops {
     /// Uploads what is queued, as long as the run time lasts.
-    pub async fn upload_in_background(self: Arc<Self>, mut queued: Queued) {
-        while let Some(file) = queued.0.recv().await {
+    pub async fn upload_in_background(self: Arc<Self>, queued: Queued) {
+        let ops = self.clone();
+        tokio::spawn(async move { ops.uploader.abort_abandoned().await });
+        tokio::spawn(self.clone().send_full_parts(queued.parts));
+        let mut files = queued.files;
+        while let Some(file) = files.recv().await {
             let ops = self.clone();
             tokio::spawn(async move {
                 ops.upload_until_settled(&file).await;
@@ -67,6 +78,7 @@ impl Ops {
         if waiting.wait_for(|waiting| *waiting == 0).await.is_err() {
             tracing::debug!("no uploads to wait for");
         }
+        self.uploader.aborts_settled().await;
         self.store.settled().await;
     }
 
@@ -112,7 +124,11 @@ impl Ops {
 
     /// Uploads one sealed stage; none when nothing is sealed any more.
     async fn upload_next(&self, file: &Arc<OpenFile>) -> Option<Result<(), FsError>> {
-        let _slot = self.backlog.slots.acquire().await.ok()?;
+        let first = file.sealed_stages().into_iter().next();
+        let is_short = first.is_none_or(|first| self.uploader.sends_at_once(first.stage.len()));
+        let Backlog { short, long, .. } = &self.backlog;
+        let slots = if is_short { short } else { long };
+        let _slot = slots.acquire().await.ok()?;
         let _tree = self.tree.read().await;
         let _turn = file.remote_turn.lock().await;
         let (sealed, earlier) = file.begin_next_upload()?;

@@ -8,10 +8,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::open_file::Desk;
 use crate::error::FsError;
 use crate::read_path::{ObjectId, Reader};
 use crate::store::{ETag, WriteCondition};
-use crate::write_path::{ByteSource, Segment, Spool, Stage, StageFile, StoredRange};
+use crate::write_path::{
+    ByteSource, Multipart, Origin, RangeReader, Run, Segment, Sending, Stage, StageFile,
+    StoredRange,
+};
 
 /// What shows where a stage has no bytes of its own.
 #[derive(Debug, Clone)]
@@ -164,25 +168,48 @@ pub async fn fetch(reader: &Reader, pieces: Vec<Piece>) -> Result<Bytes, FsError
 
 /// A sealed file as the uploader reads it.
 #[derive(Debug)]
-pub struct SealedSource<'a> {
-    pub sealed: &'a Sealed,
-    pub reader: &'a Reader,
-    pub spool: &'a Spool,
+pub struct SealedSource {
+    pub sealed: Arc<Sealed>,
+    pub reader: Arc<Reader>,
+    pub desk: Arc<Desk>,
 }
 
 #[async_trait]
-impl ByteSource for SealedSource<'_> {
+impl RangeReader for SealedSource {
     async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
         let wanted = range.end - range.start;
         let mut pieces = Vec::new();
         plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
-        let bytes = fetch(self.reader, pieces).await?;
+        let bytes = fetch(&self.reader, pieces).await?;
         // A base shorter than it was would shift every byte behind it.
         if bytes.len() as u64 == wanted {
             Ok(bytes)
         } else {
             Err(FsError::Corrupt)
         }
+    }
+}
+
+impl ByteSource for SealedSource {
+    fn runs(&self) -> Vec<Run> {
+        let Sealed { stage, base, .. } = &*self.sealed;
+        let mut pieces = Vec::new();
+        plan_staged(stage, base, 0..stage.len(), &mut pieces);
+        let mut at = 0;
+        let runs = pieces.into_iter().map(|piece| {
+            let (len, origin) = match piece {
+                Piece::Local(_, range) => (range.end - range.start, Origin::Local),
+                Piece::Zero(len) => (len, Origin::Local),
+                Piece::Object(object, range) => (
+                    range.end - range.start,
+                    Origin::Object(object.key.clone(), object.etag.clone()),
+                ),
+            };
+            let range = at..at + len;
+            at = range.end;
+            Run { range, origin }
+        });
+        runs.collect()
     }
 
     fn stored(&self, range: Range<u64>) -> Option<StoredRange> {
@@ -203,8 +230,25 @@ impl ByteSource for SealedSource<'_> {
         }
     }
 
+    fn multipart(&self) -> Option<Arc<Multipart>> {
+        self.sealed.stage.file().upload()
+    }
+
+    fn set_multipart(&self, upload: Option<Arc<Multipart>>) {
+        self.sealed.stage.file().set_upload(upload);
+    }
+
+    fn begin_turn(&self) -> &tokio::sync::Mutex<()> {
+        self.sealed.stage.file().begin_turn()
+    }
+
+    fn sends(&self, sending: Sending) {
+        self.desk.spool.sending(self.sealed.stage.file(), sending);
+    }
+
     fn completes_as(&self, version: ETag) {
-        self.spool
+        self.desk
+            .spool
             .completing(self.sealed.stage.file(), version.clone());
         *self.sealed.sent.version.lock() = Some(version);
     }

@@ -5,7 +5,8 @@
 //! Lock order: `tree` (shared by whatever changes one name, alone for a
 //! directory rename), then one file's `remote_turn` (two only in rename, lower
 //! inode first), then `OpenFiles`, then one file's content, then the
-//! namespace's locks. Only `tree` and `remote_turn` are held across a request.
+//! namespace's locks. Only `tree`, `remote_turn` and, after them, the turn in which
+//! `write_path` begins an upload are held across a request.
 
 mod again;
 mod attr;
@@ -43,6 +44,7 @@ mod tuning;
 mod unfinished;
 mod unlink;
 mod upload;
+mod upload_ahead;
 mod write;
 mod writers;
 mod xattr;
@@ -81,6 +83,7 @@ use handles::Handles;
 use open_file::Desk;
 use open_files::OpenFiles;
 use removal::Removals;
+use upload_ahead::AheadQueue;
 
 /// Whether the mount takes changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +136,7 @@ pub struct OpsSettings {
 pub struct Parts {
     pub store: Arc<Deferred>,
     pub namespace: Namespace,
-    pub reader: Reader,
+    pub reader: Arc<Reader>,
     pub spool: Spool,
     pub uploader: Uploader,
     pub copier: Copier,
@@ -147,7 +150,7 @@ pub struct Parts {
 pub struct Ops {
     store: Arc<Deferred>,
     namespace: Namespace,
-    reader: Reader,
+    reader: Arc<Reader>,
     desk: Arc<Desk>,
     uploader: Uploader,
     copier: Copier,
@@ -158,6 +161,7 @@ pub struct Ops {
     began_at: tokio::time::Instant,
     files: OpenFiles,
     backlog: Backlog,
+    ahead: AheadQueue,
     removals: Removals,
     handles: Handles,
     /// Held alone while a directory moves: no key under it changes meanwhile.
@@ -172,7 +176,8 @@ impl Ops {
             keys: parts.namespace.keys().clone(),
             ledger: parts.ledger.clone(),
         });
-        let (backlog, queued) = Backlog::new();
+        let (ahead, parts_queued) = tokio::sync::mpsc::unbounded_channel();
+        let (backlog, queued) = Backlog::new(parts_queued);
         let ops = Self {
             store: parts.store,
             namespace: parts.namespace,
@@ -180,6 +185,7 @@ impl Ops {
             files: OpenFiles::new(desk.clone()),
             desk,
             backlog,
+            ahead,
             removals: Removals::default(),
             uploader: parts.uploader,
             copier: parts.copier,

@@ -57,7 +57,7 @@ impl OpenFile {
 
     /// A stage that an earlier daemon sealed, over those it sealed before.
     pub fn recover(&self, recovered: Recovered) {
-        let Recovered { file, sealed } = recovered;
+        let Recovered { file, sealed, .. } = recovered;
         let mut content = self.edit();
         // What lies over another is sent once that one is done, and said to be over its object then.
         let sent = match sealed.base {
@@ -174,6 +174,7 @@ impl OpenFile {
         let mut content = self.edit();
         content.failed = Some(error.clone());
         while let Some(sealed) = content.base.sealed().cloned() {
+            sealed.stage.file().set_upload(None);
             let merged = match content.stage.as_mut() {
                 Some(later) => later.merge_under(&sealed.stage),
                 None => {
@@ -538,6 +539,7 @@ mod tests {
             let sealed = records.last().unwrap().clone();
             let file_of_stage = stage.file().clone();
             file.recover(Recovered {
+                sending: None,
                 file: file_of_stage,
                 sealed,
             });

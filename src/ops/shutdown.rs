@@ -1,7 +1,12 @@
 //! The end of the mount: nothing that applications wrote is dropped.
 
+use std::time::Duration;
+
 use super::Ops;
 use crate::write_path::LostReason;
+
+/// Longest wait for uploads that were begun for files that are still open.
+const ABORTED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Ops {
     /// To be called once no request comes any more and none is under way.
@@ -14,6 +19,10 @@ impl Ops {
             self.keep(&file, &stage, LostReason::DaemonEnded);
         }
         self.namespace.write_out();
+        let aborted = tokio::time::timeout(ABORTED_WITHIN, self.uploader.aborts_settled());
+        if aborted.await.is_err() {
+            tracing::warn!("unfinished uploads are left to the next mount, which aborts them");
+        }
         self.reader.drain().await;
     }
 }

@@ -27,6 +27,7 @@ impl Ops {
         let pins = self.namespace.table().restore(told);
         self.namespace.keep_directories(&pins);
         let Left { sealed, mut open } = left;
+        self.take_over_uploads(&sealed);
         let below: HashMap<StageId, StageId> = sealed
             .iter()
             .filter_map(|it| Some((it.sealed.stage, it.sealed.base.stage()?)))

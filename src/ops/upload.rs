@@ -154,11 +154,7 @@ impl Ops {
         if !stage.depends_on_base() || !self.uploader.sends_at_once(stage.len()) {
             return Ok(sealed.clone());
         }
-        let source = SealedSource {
-            sealed,
-            reader: &self.reader,
-            spool: &self.desk.spool,
-        };
+        let source = self.source(sealed);
         let below = match source.read(0..stage.base_len().min(stage.len())).await {
             // It is gone already: the upload finds out what is in its place.
             Err(FsError::Stale | FsError::NotFound) => return Ok(sealed.clone()),
@@ -177,10 +173,18 @@ impl Ops {
         }
     }
 
+    fn source(&self, sealed: &Arc<Sealed>) -> Arc<dyn ByteSource> {
+        Arc::new(SealedSource {
+            sealed: sealed.clone(),
+            reader: self.reader.clone(),
+            desk: self.desk.clone(),
+        })
+    }
+
     async fn send(
         &self,
         file: &OpenFile,
-        sealed: &Sealed,
+        sealed: &Arc<Sealed>,
         earlier: Earlier,
     ) -> Result<(ObjectId, ObjectHeaders), FsError> {
         let (parent, name) = self
@@ -195,11 +199,7 @@ impl Ops {
             len: sealed.stage.len(),
             earlier,
         };
-        let source = SealedSource {
-            sealed,
-            reader: &self.reader,
-            spool: &self.desk.spool,
-        };
+        let source = self.source(sealed);
         let etag = self.uploader.upload(&target, &source).await?;
         let object = ObjectId {
             key: target.key,

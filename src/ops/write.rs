@@ -31,6 +31,7 @@ impl Ops {
         failpoint::at(Point::WriteBegins);
         handle.file.write(offset, data)?;
         failpoint::at(Point::WriteStaged);
+        self.queue_full_parts(&handle.file);
         Ok(())
     }
 }

@@ -20,10 +20,10 @@ use crate::ops::{
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
-    Deferred, FoldDirectories, LeftUndone, ListRequest, Metered, ObjectStore, RequestCounters,
-    Retry, StoreError, StoreErrorKind, StoreHealth,
+    Deferred, FoldDirectories, Key, LeftUndone, ListRequest, Metered, ObjectStore, RequestCounters,
+    Retry, StoreError, StoreErrorKind, StoreHealth, UploadId,
 };
-use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Spool, Uploader};
+use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Recovered, Spool, Uploader};
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: of two clients that change or create one file at once, the last one wins and nobody is told";
 
@@ -120,6 +120,7 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
         }
         StoreErrorKind::PreconditionFailed
         | StoreErrorKind::Conflict
+        | StoreErrorKind::NoSuchUpload
         | StoreErrorKind::InvalidRange
         | StoreErrorKind::Archived
         | StoreErrorKind::TooLarge
@@ -159,7 +160,7 @@ pub async fn compose(
     let journal = spool.journal().clone();
     let undone = LeftUndone {
         doomed: journal.doomed(),
-        uploads: journal.uploads(),
+        uploads: orphans(journal.uploads(), &left.sealed),
     };
     let store = Arc::new(Deferred::new(
         connected.store.clone(),
@@ -178,7 +179,7 @@ pub async fn compose(
     };
     let parts = Parts {
         namespace,
-        reader: Reader::new(store.clone(), reading),
+        reader: Arc::new(Reader::new(store.clone(), reading)),
         spool,
         uploader: Uploader::new(
             store.clone(),
@@ -201,6 +202,16 @@ pub async fn compose(
     ops.take_over(&told, left);
     ops.take_finished(finished);
     Ok((ops, queued))
+}
+
+/// Multipart uploads that no sealed stage goes on with.
+fn orphans(mut uploads: Vec<(Key, UploadId)>, recovered: &[Recovered]) -> Vec<(Key, UploadId)> {
+    let goes_on = |upload: &UploadId| {
+        let mut sending = recovered.iter().filter_map(|found| found.sending.as_ref());
+        sending.any(|sending| sending.upload == *upload)
+    };
+    uploads.retain(|(_, upload)| !goes_on(upload));
+    uploads
 }
 
 fn names(

@@ -383,15 +383,14 @@ impl ObjectStore for Deferred {
             .store
             .abort_multipart(key.clone(), upload.clone())
             .await;
-        let ended = match &outcome {
-            Ok(()) => true,
-            Err(error) => error.kind == StoreErrorKind::NotFound,
-        };
-        if ended {
+        if outcome.is_ok() {
             self.log.upload_ended(key, upload);
-            return Ok(());
         }
         outcome
+    }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        self.store.list_parts(request).await
     }
 }
 

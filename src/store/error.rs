@@ -10,6 +10,8 @@ use super::Key;
 pub enum StoreErrorKind {
     NotFound,
     NoSuchBucket,
+    /// The multipart upload, or a part of it, is not there (any more).
+    NoSuchUpload,
     /// If-Match or If-None-Match did not hold.
     PreconditionFailed,
     /// Another conditional write of the key was under way (409): neither was decided.
@@ -67,6 +69,7 @@ pub enum StoreOp {
     UploadPartCopy,
     CompleteMultipart,
     AbortMultipart,
+    ListParts,
 }
 
 impl StoreOp {
@@ -84,6 +87,7 @@ impl StoreOp {
             Self::UploadPartCopy => "UploadPartCopy",
             Self::CompleteMultipart => "CompleteMultipartUpload",
             Self::AbortMultipart => "AbortMultipartUpload",
+            Self::ListParts => "ListParts",
         }
     }
 }

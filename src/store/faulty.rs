@@ -166,4 +166,9 @@ impl ObjectStore for Faulty {
         )
         .await
     }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        self.run(StoreOp::ListParts, self.store.list_parts(request))
+            .await
+    }
 }

@@ -1,13 +1,18 @@
 //! A bucket in memory, for unit tests.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use md5::{Digest, Md5};
 use parking_lot::Mutex;
 
 use super::*;
+
+/// Parts in one page of a listing; of S3, a thousand.
+const PARTS_PAGE: usize = 2;
 
 /// Keeps S3's rules on order, conditions, pages and parts.
 #[derive(Debug, Default)]
@@ -68,6 +73,17 @@ impl State {
     fn object(&self, op: StoreOp, key: &Key) -> Result<&Object, StoreError> {
         let missing = || StoreError::new(StoreErrorKind::NotFound, op, key.clone(), "no such key");
         self.objects.get(key.as_str()).ok_or_else(missing)
+    }
+
+    fn upload(
+        &mut self,
+        op: StoreOp,
+        key: &Key,
+        upload: &UploadId,
+    ) -> Result<&mut Upload, StoreError> {
+        let kind = StoreErrorKind::NoSuchUpload;
+        let missing = || StoreError::new(kind, op, key.clone(), "no such upload");
+        self.uploads.get_mut(&upload.0).ok_or_else(missing)
     }
 
     fn store(
@@ -244,22 +260,27 @@ impl ObjectStore for Memory {
     }
 
     async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
-        let mut state = self.state.lock();
-        let fail = || {
-            StoreError::new(
-                StoreErrorKind::NotFound,
-                StoreOp::UploadPart,
-                request.key.clone(),
-                "upload",
-            )
+        let body = match request.body {
+            Body::Bytes(bytes) => bytes,
+            Body::Stream(stream) => {
+                let mut all = BytesMut::new();
+                for range in pieces(stream.range) {
+                    all.extend_from_slice(&stream.source.read(range).await.unwrap());
+                }
+                all.freeze()
+            }
         };
-        let upload = state.uploads.get_mut(&request.upload.0).ok_or_else(fail)?;
-        upload.parts.insert(request.number, request.body);
-        Ok(CompletedPart {
-            number: request.number,
-            etag: ETag::new("part"),
-            crc64nvme: None,
-        })
+        let mut state = self.state.lock();
+        let UploadPartRequest {
+            key,
+            upload,
+            number,
+            ..
+        } = request;
+        let upload = state.upload(StoreOp::UploadPart, &key, &upload)?;
+        let part = part(number, &body);
+        upload.parts.insert(number, body);
+        Ok(part)
     }
 
     async fn upload_part_copy(
@@ -271,7 +292,7 @@ impl ObjectStore for Memory {
             range: Some(request.range),
             if_match: Some(request.source_if_match),
         };
-        let body = self.get(get).await?.body;
+        let body = self.get(get).await?.body.into();
         let UploadPartCopyRequest {
             target: key,
             upload,
@@ -293,20 +314,54 @@ impl ObjectStore for Memory {
     ) -> Result<PutAnswer, StoreError> {
         let op = StoreOp::CompleteMultipart;
         let mut state = self.state.lock();
-        let fail = || StoreError::new(StoreErrorKind::NotFound, op, request.key.clone(), "upload");
-        let upload = state.uploads.remove(&request.upload.0).ok_or_else(fail)?;
-        let bytes: BytesMut = upload.parts.into_values().flatten().collect();
-        state.store(
-            op,
-            &request.key,
-            bytes.freeze(),
-            upload.headers,
-            &request.condition,
-        )
+        let upload = state.upload(op, &request.key, &request.upload)?;
+        let mut bytes = BytesMut::new();
+        for wanted in &request.parts {
+            let found = upload.parts.get(&wanted.number);
+            let found = found.filter(|body| part(wanted.number, body).etag == wanted.etag);
+            let fail = || {
+                let kind = StoreErrorKind::NoSuchUpload;
+                StoreError::new(kind, op, request.key.clone(), "invalid part")
+            };
+            bytes.extend_from_slice(found.ok_or_else(fail)?);
+        }
+        let headers = upload.headers.clone();
+        let bytes = bytes.freeze();
+        let answer = state.store(op, &request.key, bytes, headers, &request.condition)?;
+        state.uploads.remove(&request.upload.0);
+        Ok(answer)
     }
 
     async fn abort_multipart(&self, _key: Key, upload: UploadId) -> Result<(), StoreError> {
         self.state.lock().uploads.remove(&upload.0);
         Ok(())
+    }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        let mut state = self.state.lock();
+        let upload = state.upload(StoreOp::ListParts, &request.key, &request.upload)?;
+        let after = request.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut found = upload.parts.range((after, Bound::Unbounded));
+        let page = found
+            .by_ref()
+            .take(PARTS_PAGE)
+            .map(|(number, body)| ListedPart {
+                part: part(*number, body),
+                size_bytes: body.len() as u64,
+            });
+        let parts: Vec<ListedPart> = page.collect();
+        let next = found.next().and(parts.last());
+        let next = next.map(|last| last.part.number);
+        Ok(ListPartsAnswer { parts, next })
+    }
+}
+
+/// A part is named by its MD5, as in S3.
+fn part(number: PartNumber, body: &Bytes) -> CompletedPart {
+    let md5: [u8; 16] = Md5::digest(body).into();
+    CompletedPart {
+        number,
+        etag: ETag::new(&format!("{:032x}", u128::from_be_bytes(md5))),
+        crc64nvme: None,
     }
 }

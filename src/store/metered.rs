@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, GetAnswer,
-    GetRequest, HeadRequest, ListAnswer, ListRequest, ObjectMeta, PutAnswer, PutRequest, UploadId,
-    UploadPartCopyRequest, UploadPartRequest,
+    GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
+    ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Key, ObjectStore, StoreError, StoreOp};
 
-const OPS: [StoreOp; 12] = [
+const OPS: [StoreOp; 13] = [
     StoreOp::Head,
     StoreOp::Get,
     StoreOp::Put,
@@ -27,6 +27,7 @@ const OPS: [StoreOp; 12] = [
     StoreOp::UploadPartCopy,
     StoreOp::CompleteMultipart,
     StoreOp::AbortMultipart,
+    StoreOp::ListParts,
 ];
 
 /// Requests sent since the mount began, by kind; shared by whoever shows them.
@@ -196,5 +197,11 @@ impl ObjectStore for Metered {
             self.store.abort_multipart(key, upload),
         )
         .await
+    }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        let key = request.key.clone();
+        let listing = self.store.list_parts(request);
+        self.run(StoreOp::ListParts, key.as_str(), listing).await
     }
 }

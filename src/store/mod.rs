@@ -5,6 +5,7 @@
 //! Production stack: `Deferred(Retry(Metered(S3)))`; tests put `Faulty` innermost.
 //! Locks: none is held across a request.
 
+mod body;
 mod deferred;
 mod error;
 mod etag;
@@ -20,6 +21,7 @@ mod request;
 mod retry;
 pub mod s3;
 
+pub use body::{Body, BodySource, BodyStream, pieces};
 pub use deferred::{Deferred, Doomed, LATE, LeftUndone, StoreLog};
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
@@ -98,4 +100,9 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     ///
     /// Source: `AbortMultipartUpload`.
     async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError>;
+
+    /// One page of the parts that the store has of a multipart upload.
+    ///
+    /// Errors: `NoSuchUpload`. Source: `ListParts`.
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError>;
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use super::{ETag, Key};
+use super::{Body, ETag, Key};
 
 /// Most keys in one `delete_many`. Source: S3 API `DeleteObjects`.
 pub const DELETE_MANY_LIMIT: usize = 1000;
@@ -17,6 +17,8 @@ pub const DELETE_MANY_LIMIT: usize = 1000;
 pub const LIST_PAGE_LIMIT: u16 = 1000;
 /// Smallest part but the last, in bytes. Source: S3 User Guide, "Multipart upload limits".
 pub const PART_MIN_BYTES: u64 = 5 << 20;
+/// Largest part, in bytes. Source: S3 User Guide, "Multipart upload limits".
+pub const PART_LIMIT_BYTES: u64 = 5 << 30;
 /// Largest object that one `copy` takes, in bytes. Source: S3 API `CopyObject`.
 pub const COPY_LIMIT_BYTES: u64 = 5 << 30;
 /// Most parts of one upload. Source: S3 User Guide, "Multipart upload limits".
@@ -182,7 +184,7 @@ pub struct UploadPartRequest {
     pub key: Key,
     pub upload: UploadId,
     pub number: PartNumber,
-    pub body: Bytes,
+    pub body: Body,
 }
 
 #[derive(Debug, Clone)]
@@ -193,6 +195,29 @@ pub struct UploadPartCopyRequest {
     pub target: Key,
     pub upload: UploadId,
     pub number: PartNumber,
+}
+
+#[derive(Debug, Clone)]
+pub struct ListPartsRequest {
+    pub key: Key,
+    pub upload: UploadId,
+    /// Tell of those behind it.
+    pub after: Option<PartNumber>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ListPartsAnswer {
+    /// In ascending order of number.
+    pub parts: Vec<ListedPart>,
+    /// Where the next page starts; absent on the last one.
+    pub next: Option<PartNumber>,
+}
+
+/// A part as a listing tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedPart {
+    pub part: CompletedPart,
+    pub size_bytes: u64,
 }
 
 /// A part that the store has.

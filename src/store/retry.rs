@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, GetAnswer,
-    GetRequest, HeadRequest, ListAnswer, ListRequest, ObjectMeta, PutAnswer, PutRequest, UploadId,
-    UploadPartCopyRequest, UploadPartRequest,
+    GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
+    ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
 
@@ -202,7 +202,7 @@ impl ObjectStore for Retry {
     }
 
     async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
-        let (key, bytes) = (request.key.clone(), request.body.len() as u64);
+        let (key, bytes) = (request.key.clone(), request.body.len_bytes());
         let attempt = || self.store.upload_part(request.clone());
         self.run(StoreOp::UploadPart, key, bytes, attempt).await
     }
@@ -241,6 +241,12 @@ impl ObjectStore for Retry {
         let attempt = || self.store.abort_multipart(key.clone(), upload.clone());
         self.run(StoreOp::AbortMultipart, key.clone(), 0, attempt)
             .await
+    }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        let key = request.key.clone();
+        let attempt = || self.store.list_parts(request.clone());
+        self.run(StoreOp::ListParts, key, 0, attempt).await
     }
 }
 

@@ -2,12 +2,19 @@
 //!
 //! Owns: the spool and its stages, uploads.
 //! Must not know: inodes, handles, the block cache, FUSE.
-//! Locks: none of its own.
+//! Lock order: a stage file's checksums, its upload, that upload's parts. A stage
+//! file's `begin_turn` alone is held across a request, the one that begins its upload.
 
+mod abandoned;
+mod ahead;
 mod block_sums;
+mod budget;
 mod copier;
 mod inspect;
 mod lost_found;
+mod multipart;
+mod part_body;
+mod part_sender;
 mod parts;
 mod recovery;
 mod room;
@@ -16,13 +23,15 @@ mod stage;
 mod stage_file;
 mod uploader;
 
-pub use crate::journal::{Durable, RenameIntent, SealedBase, SealedStage, StageId};
+pub use crate::journal::{Durable, RenameIntent, SealedBase, SealedStage, Sending, StageId};
 pub use crate::store::CopyHeaders;
 pub use copier::{Copier, CopyPartSize, CopyTask};
 pub use inspect::{Entry, EntryState, MountNote, SpoolView};
 pub use lost_found::{LostReason, Remnant};
-pub use parts::{PartSize, StoredRange};
+pub use multipart::Multipart;
+pub use part_body::RangeReader;
+pub use parts::{Origin, PartSize, Run, StoredRange};
 pub use spool::{Left, Recovered, Spool, SpoolError, SpoolLock};
-pub use stage::{Segment, Stage};
+pub use stage::{AheadPart, Segment, Stage};
 pub use stage_file::StageFile;
 pub use uploader::{ByteSource, Earlier, UploadTarget, Uploader};

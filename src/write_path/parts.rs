@@ -1,43 +1,25 @@
 //! How a long file is cut into the parts of a multipart upload.
+//!
+//! A part is sent or copied, and each but the last has at least 5 MiB. What is
+//! sent comes in parts of `--part-size`; after each thousand of them they are
+//! twice as long, so that one that is sent while its file still grows never needs
+//! another cut. Where that is not enough, all parts are as long as need be:
+//! 10,000 of 5 GiB hold the longest object.
 
 use std::ops::Range;
 
 use super::copier::CopyPartSize;
 use crate::error::FsError;
-use crate::store::{ETag, Key, PART_COUNT_LIMIT, PART_MIN_BYTES};
+use crate::store::{ETag, Key, PART_COUNT_LIMIT, PART_LIMIT_BYTES, PART_MIN_BYTES, PartNumber};
 
-/// Largest part that is sent from memory; with 10,000 parts it bounds the object.
-const PART_MAX_BYTES: u64 = 512 << 20;
+/// Longest part that a setting may ask for: it is held in memory.
+const PART_SIZE_LIMIT_BYTES: u64 = 512 << 20;
+/// So many parts have one length, the next as many twice that.
+const PARTS_OF_ONE_SIZE: u64 = 1000;
 
-/// Size of the parts of an upload, but for very long files, whose parts grow.
+/// Size of the first parts of an upload. Longer parts are not held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartSize(u64);
-
-impl PartSize {
-    /// Takes 5 MiB, the least that S3 allows, to 512 MiB.
-    pub fn new(bytes: u64) -> Option<Self> {
-        (PART_MIN_BYTES..=PART_MAX_BYTES)
-            .contains(&bytes)
-            .then_some(Self(bytes))
-    }
-
-    pub fn bytes(self) -> u64 {
-        self.0
-    }
-
-    /// Part size with which `PART_COUNT_LIMIT` parts hold the file. Errors: `TooLarge`.
-    pub fn for_len(self, len: u64) -> Result<u64, FsError> {
-        let least = len
-            .div_ceil(u64::from(PART_COUNT_LIMIT))
-            .next_multiple_of(1 << 20);
-        let part = self.0.max(least);
-        if part > PART_MAX_BYTES {
-            Err(FsError::TooLarge)
-        } else {
-            Ok(part)
-        }
-    }
-}
 
 /// Bytes of an object version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,90 +29,347 @@ pub struct StoredRange {
     pub range: Range<u64>,
 }
 
-/// One part of an upload.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Part {
-    /// This range of the file is sent.
-    Send(Range<u64>),
-    /// These bytes are copied inside the store.
-    Copy(StoredRange),
+/// Neighbouring bytes of a file that are all to be sent, or all of one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    pub range: Range<u64>,
+    pub origin: Origin,
 }
 
-/// Cuts a file into parts of `part_bytes`; neighbours that the store has as one
-/// range become one part of up to `copy_part_size`.
-pub fn plan_parts(
-    len: u64,
-    part_bytes: u64,
-    copy_part_size: CopyPartSize,
-    stored: impl Fn(Range<u64>) -> Option<StoredRange>,
-) -> Vec<Part> {
-    let mut parts = Vec::new();
-    for index in 0..len.div_ceil(part_bytes) {
-        let start = index * part_bytes;
-        let range = start..len.min(start + part_bytes);
-        let Some(next) = stored(range.clone()) else {
-            parts.push(Part::Send(range));
-            continue;
-        };
-        match parts.last_mut() {
-            Some(Part::Copy(last))
-                if (&last.key, &last.etag, last.range.end)
-                    == (&next.key, &next.etag, next.range.start)
-                    && next.range.end - last.range.start <= copy_part_size.bytes() =>
-            {
-                last.range.end = next.range.end;
+/// Where the bytes of a run are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Local,
+    /// In this version of an object, at the same offsets.
+    Object(Key, ETag),
+}
+
+/// How long the parts are that are sent.
+#[derive(Debug, Clone, Copy)]
+enum Lengths {
+    /// By their number.
+    Growing(PartSize),
+    Equal(u64),
+}
+
+impl PartSize {
+    /// Takes 5 MiB, the least that S3 allows, to 512 MiB.
+    pub fn new(bytes: u64) -> Option<Self> {
+        (PART_MIN_BYTES..=PART_SIZE_LIMIT_BYTES)
+            .contains(&bytes)
+            .then_some(Self(bytes))
+    }
+
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// The part that begins at an offset of a file that is sent from its start;
+    /// none beyond what ten thousand of them hold.
+    pub fn part_at(self, start: u64) -> Option<(PartNumber, Range<u64>)> {
+        if start >= u64::from(PART_COUNT_LIMIT) * PART_LIMIT_BYTES {
+            return None;
+        }
+        let (mut at, mut len, mut before) = (0, self.0, 0);
+        while start >= at + PARTS_OF_ONE_SIZE * len {
+            at += PARTS_OF_ONE_SIZE * len;
+            before += PARTS_OF_ONE_SIZE;
+            len = longer(len);
+        }
+        let number = before + (start - at) / len + 1;
+        let number = u16::try_from(number).ok().and_then(PartNumber::new)?;
+        Some((number, start..start + len))
+    }
+}
+
+fn longer(len: u64) -> u64 {
+    (len * 2).min(PART_LIMIT_BYTES)
+}
+
+impl Lengths {
+    fn of_part_after(self, parts: usize) -> u64 {
+        match self {
+            Self::Equal(len) => len,
+            Self::Growing(PartSize(first)) => {
+                let doublings = parts as u64 / PARTS_OF_ONE_SIZE;
+                (0..doublings).fold(first, |len, _| longer(len))
             }
-            _ => parts.push(Part::Copy(next)),
         }
     }
-    parts
+}
+
+impl Run {
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    fn is_local(&self) -> bool {
+        self.origin == Origin::Local
+    }
+}
+
+/// Cuts a file, which these runs make up, and returns where its parts end.
+///
+/// Errors: `TooLarge` for more than 10,000 parts of 5 GiB.
+/// Source: S3 User Guide, "Multipart upload limits".
+pub fn plan_parts(
+    runs: &[Run],
+    part_size: PartSize,
+    copy_part_size: CopyPartSize,
+) -> Result<Vec<u64>, FsError> {
+    let len = runs.last().map_or(0, |last| last.range.end);
+    let fewest = len.div_ceil(u64::from(PART_COUNT_LIMIT));
+    if fewest > PART_LIMIT_BYTES {
+        return Err(FsError::TooLarge);
+    }
+    let even = fewest.next_multiple_of(1 << 20).max(part_size.bytes());
+    let copied = copy_part_size.bytes().max(fewest);
+    let mut sent = Lengths::Growing(part_size);
+    let mut least = PART_MIN_BYTES;
+    loop {
+        let ends = cut_runs(&joined(runs, least), sent, copied);
+        if ends.len() <= usize::from(PART_COUNT_LIMIT) {
+            return Ok(ends);
+        }
+        sent = match sent {
+            Lengths::Growing(_) => Lengths::Equal(even),
+            // Too many pieces: less of it is copied.
+            Lengths::Equal(len) => {
+                least *= 2;
+                Lengths::Equal(longer(len))
+            }
+        };
+    }
+}
+
+/// The parts between these ends.
+pub fn ranges(ends: &[u64]) -> impl Iterator<Item = Range<u64>> {
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    starts
+        .zip(ends.iter().copied())
+        .map(|(start, end)| start..end)
+}
+
+/// The same runs, but none shorter than `least` except the last one: what is
+/// copied is sent where it is shorter, and what is sent takes from what is
+/// copied behind it.
+fn joined(runs: &[Run], least: u64) -> Vec<Run> {
+    let end = runs.last().map_or(0, |last| last.range.end);
+    let mut joined: Vec<Run> = Vec::new();
+    for run in merged(runs) {
+        let mut run = run;
+        let is_last = run.range.end == end;
+        if !run.is_local() && !is_last && run.len() < least {
+            run.origin = Origin::Local;
+        }
+        match joined.last_mut() {
+            Some(last) if last.is_local() && run.is_local() => last.range.end = run.range.end,
+            Some(last) if last.is_local() && last.len() < least => {
+                let taken = least - last.len();
+                if run.len() >= taken + least || (is_last && run.len() > taken) {
+                    last.range.end += taken;
+                    run.range.start += taken;
+                    joined.push(run);
+                } else {
+                    last.range.end = run.range.end;
+                }
+            }
+            _ => joined.push(run),
+        }
+    }
+    joined
+}
+
+/// Neighbours of one origin are one.
+fn merged(runs: &[Run]) -> Vec<Run> {
+    let mut merged: Vec<Run> = Vec::new();
+    for run in runs.iter().filter(|run| !run.range.is_empty()) {
+        match merged.last_mut() {
+            Some(last) if last.origin == run.origin => last.range.end = run.range.end,
+            _ => merged.push(run.clone()),
+        }
+    }
+    merged
+}
+
+fn cut_runs(runs: &[Run], sent: Lengths, copied: u64) -> Vec<u64> {
+    let end = runs.last().map_or(0, |last| last.range.end);
+    let mut ends = Vec::new();
+    for run in runs {
+        let mut at = run.range.start;
+        while at < run.range.end {
+            let wanted = match run.origin {
+                Origin::Local => sent.of_part_after(ends.len()),
+                Origin::Object(..) => copied,
+            };
+            let left = run.range.end - at;
+            let rest = left.saturating_sub(wanted);
+            at += if rest == 0 {
+                left
+            } else if rest >= PART_MIN_BYTES || run.range.end == end {
+                wanted
+            } else if wanted < 2 * PART_MIN_BYTES {
+                // Both halves of it would be too short.
+                left
+            } else {
+                left / 2
+            };
+            ends.push(at);
+        }
+    }
+    ends
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+
+    fn local(range: Range<u64>) -> Run {
+        let origin = Origin::Local;
+        Run { range, origin }
+    }
+
+    fn object(range: Range<u64>) -> Run {
+        let origin = Origin::Object(Key::new("k"), ETag::new("e"));
+        Run { range, origin }
+    }
+
+    fn plan(runs: &[Run], part: u64, copy: u64) -> Vec<u64> {
+        let (part, copy) = (PartSize::new(part), CopyPartSize::new(copy));
+        plan_parts(runs, part.unwrap(), copy.unwrap()).unwrap()
+    }
+
+    /// How many parts, and the shortest but the last, and the longest.
+    fn shape(ends: &[u64]) -> (usize, u64, u64) {
+        let lens: Vec<u64> = ranges(ends).map(|part| part.end - part.start).collect();
+        let shortest = lens[..lens.len() - 1].iter().min();
+        (lens.len(), *shortest.unwrap(), *lens.iter().max().unwrap())
+    }
+
+    /// Bytes in parts that are not all of the object.
+    fn sent(ends: &[u64], runs: &[Run]) -> u64 {
+        let runs = merged(runs);
+        let is_copied = |part: &Range<u64>| {
+            let mut runs = runs.iter().filter(|run| !run.is_local());
+            runs.any(|run| run.range.start <= part.start && part.end <= run.range.end)
+        };
+        let sent = ranges(ends).filter(|part| !is_copied(part));
+        sent.map(|part| part.end - part.start).sum()
+    }
+
     #[test]
-    fn parts_grow_so_that_ten_thousand_hold_the_file() {
-        let size = PartSize::new(8 << 20).unwrap();
-        assert_eq!(size.for_len(100 << 20).unwrap(), 8 << 20);
-        let len = 1 << 40;
-        let part = size.for_len(len).unwrap();
-        assert!(len.div_ceil(part) <= u64::from(PART_COUNT_LIMIT));
-        assert!(matches!(
-            size.for_len(u64::MAX >> 8),
-            Err(FsError::TooLarge)
-        ));
+    fn parts_grow_so_that_ten_thousand_hold_the_longest_object() {
+        let of = |len| plan(&[local(0..len)], 8 * MIB, 512 * MIB);
+        assert_eq!(shape(&of(64 * MIB)), (8, 8 * MIB, 8 * MIB));
+        assert_eq!(shape(&of(64 * MIB + 1)), (9, 8 * MIB, 8 * MIB));
+        let (parts, shortest, longest) = shape(&of(1 << 40));
+        assert!(parts < 8000, "{parts}");
+        assert_eq!((shortest, longest), (8 * MIB, GIB));
+        let longest_object = 10_000 * 5 * GIB;
+        assert_eq!(shape(&of(longest_object)), (10_000, 5 * GIB, 5 * GIB));
+        let beyond = [local(0..longest_object + 1)];
+        let (part, copy) = (PartSize::new(8 * MIB), CopyPartSize::new(5 * GIB));
+        let planned = plan_parts(&beyond, part.unwrap(), copy.unwrap());
+        assert!(matches!(planned, Err(FsError::TooLarge)));
+        let copied = plan(&[object(0..longest_object)], 8 * MIB, 512 * MIB);
+        assert_eq!(shape(&copied), (10_000, 5 * GIB, 5 * GIB));
         assert!(PartSize::new(PART_MIN_BYTES - 1).is_none());
     }
 
     #[test]
-    fn what_the_store_has_is_copied_in_long_parts_and_the_rest_is_sent() {
-        const MIB: u64 = 1 << 20;
-        let stored = |range: Range<u64>| StoredRange {
-            key: Key::new("k"),
-            etag: ETag::new("e"),
-            range,
-        };
-        // An edit at 20 MiB, and an append behind 40 MiB.
-        let edited = 20 * MIB..20 * MIB + 5;
-        let plan = plan_parts(
-            43 * MIB,
-            5 * MIB,
-            CopyPartSize::new(10 * MIB).unwrap(),
-            |range| {
-                let touched = range.end > edited.start && range.start < edited.end;
-                (!touched && range.end <= 40 * MIB).then(|| stored(range))
-            },
-        );
-        let wanted = [
-            Part::Copy(stored(0..10 * MIB)),
-            Part::Copy(stored(10 * MIB..20 * MIB)),
-            Part::Send(20 * MIB..25 * MIB),
-            Part::Copy(stored(25 * MIB..35 * MIB)),
-            Part::Copy(stored(35 * MIB..40 * MIB)),
-            Part::Send(40 * MIB..43 * MIB),
+    fn a_part_sent_ahead_is_one_of_the_plan_at_close() {
+        let size = PartSize::new(8 * MIB).unwrap();
+        for len in [17 * MIB, 9000 * MIB + 5, 3 << 40] {
+            let ends = plan(&[local(0..len)], 8 * MIB, 512 * MIB);
+            let whole = &ends[..ends.len() - 1];
+            for (number, part) in (1..).zip(ranges(whole)) {
+                let number = PartNumber::new(number).unwrap();
+                assert_eq!(size.part_at(part.start), Some((number, part)));
+            }
+        }
+        assert_eq!(size.part_at(9 << 40), None);
+        assert_eq!(size.part_at(u64::MAX), None);
+    }
+
+    #[test]
+    fn an_append_sends_what_is_appended_and_a_cut_sends_nothing() {
+        let odd = GIB + 12_345;
+        let appended = [object(0..odd), local(odd..odd + 1)];
+        let ends = plan(&appended, 8 * MIB, 512 * MIB);
+        assert_eq!(sent(&ends, &appended), 1);
+        assert_eq!(shape(&ends).0, 4, "three copies and a byte");
+        let cut = [object(0..odd - 77)];
+        assert_eq!(sent(&plan(&cut, 8 * MIB, 512 * MIB), &cut), 0);
+        let grown = [
+            object(0..odd),
+            local(odd..odd + 20 * MIB),
+            local(odd + 20 * MIB..odd + 21 * MIB),
         ];
-        assert_eq!(plan, wanted);
+        assert_eq!(sent(&plan(&grown, 8 * MIB, 512 * MIB), &grown), 21 * MIB);
+    }
+
+    #[test]
+    fn short_pieces_go_with_their_neighbours() {
+        let at = |mib: u64| mib * MIB;
+        // An edit takes from behind what it lacks.
+        let edited = [
+            object(0..at(20)),
+            local(at(20)..at(20) + 5),
+            object(at(20) + 5..at(40)),
+        ];
+        assert_eq!(plan(&edited, at(5), at(100)), [at(20), at(25), at(40)]);
+        // Between two edits, and before the first one, is too little to copy.
+        let close = [
+            object(0..at(1)),
+            local(at(1)..at(2)),
+            object(at(2)..at(5)),
+            local(at(5)..at(6)),
+            object(at(6)..at(40)),
+        ];
+        assert_eq!(plan(&close, at(5), at(100)), [at(6), at(40)]);
+        // The last one may be short, whether it is sent or copied.
+        let last = [
+            object(0..at(20)),
+            local(at(20)..at(26)),
+            object(at(26)..at(27)),
+        ];
+        assert_eq!(plan(&last, at(8), at(100)), [at(20), at(26), at(27)]);
+        // What is left of a copy in parts is not too short either.
+        let long = [object(0..at(42)), local(at(42)..at(50))];
+        assert_eq!(plan(&long, at(8), at(20)), [at(20), at(31), at(42), at(50)]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+        #[test]
+        fn every_plan_is_one_that_s3_takes(
+            lens in proptest::collection::vec((any::<bool>(), 1..60 * MIB), 1..40),
+            part in 5 * MIB..20 * MIB,
+            copy in 5 * MIB..40 * MIB,
+        ) {
+            let mut at = 0;
+            let runs: Vec<Run> = lens.into_iter().map(|(is_local, len)| {
+                let range = at..at + len;
+                at += len;
+                if is_local { local(range) } else { object(range) }
+            }).collect();
+            let ends = plan(&runs, part, copy);
+            prop_assert_eq!(ends.last(), Some(&at));
+            for (number, part) in ranges(&ends).enumerate() {
+                prop_assert!(part.start < part.end);
+                prop_assert!(number + 1 == ends.len() || part.end - part.start >= PART_MIN_BYTES);
+            }
+            let dirty: u64 = runs.iter().filter(|run| run.is_local()).map(Run::len).sum();
+            let edits = runs.iter().filter(|run| run.is_local()).count() as u64;
+            prop_assert!(sent(&ends, &runs) <= dirty + (edits + 1) * 3 * PART_MIN_BYTES);
+        }
     }
 }

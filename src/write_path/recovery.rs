@@ -29,7 +29,11 @@ impl Spool {
         for sealed in wanted {
             let (id, key) = (sealed.stage, &sealed.key);
             match self.open_stage(id, &mut OpenOptions::new(), &sealed.sums) {
-                Ok(file) => recovered.push(Recovered { file, sealed }),
+                Ok(file) => recovered.push(Recovered {
+                    file,
+                    sealed,
+                    sending: self.journal.sending(id),
+                }),
                 // Removing the file comes before saying so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     tracing::warn!(%key, "a sealed stage has no file: it was uploaded, or removed by hand");

@@ -27,7 +27,8 @@ use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
 use crate::handover::{self, Ledger, Told};
 use crate::journal::{
-    BlockSum, Durable, Journal, LogError, Record, RenameIntent, SealedStage, StageId, sync_dir,
+    BlockSum, Durable, Journal, LogError, Record, RenameIntent, SealedStage, Sending, StageId,
+    sync_dir,
 };
 use crate::private::{self, NotPrivate};
 use crate::store::{ETag, Key};
@@ -56,6 +57,8 @@ pub enum SpoolError {
 pub struct Recovered {
     pub file: Arc<StageFile>,
     pub sealed: SealedStage,
+    /// The multipart upload by which it was going there.
+    pub sending: Option<Sending>,
 }
 
 /// A spool that no other process uses as long as this lives.
@@ -252,6 +255,15 @@ impl Spool {
         let from = from.clone();
         if let Err(error) = self.journal.append(Record::Renamed { from }, Durable::No) {
             tracing::warn!(%error, "the next mount looks whether a rename is finished");
+        }
+    }
+
+    /// Notes by which multipart upload a sealed stage goes to the store.
+    pub fn sending(&self, file: &StageFile, sending: Sending) {
+        let stage = file.id();
+        let record = Record::Sending { stage, sending };
+        if let Err(error) = self.journal.append(record, Durable::No) {
+            tracing::warn!(%stage, %error, "after a crash now this upload would begin anew");
         }
     }
 

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use rangemap::RangeSet;
 
+use super::parts::PartSize;
 use super::stage_file::StageFile;
 use crate::error::FsError;
 use crate::handover::{Record, StageTold};
 use crate::journal::SealedStage;
+use crate::store::PartNumber;
 
 /// Largest file. Source: S3 User Guide, "Multipart upload limits" (48.8 TiB = 10,000 parts of 5 GiB).
 pub const FILE_LIMIT_BYTES: u64 = 10_000 * (5 << 30);
@@ -24,6 +26,14 @@ pub struct Stage {
     len: u64,
     base_len: u64,
     extents: RangeSet<u64>,
+}
+
+/// A part of a file that is still being written.
+#[derive(Debug)]
+pub struct AheadPart {
+    pub file: Arc<StageFile>,
+    pub number: PartNumber,
+    pub range: Range<u64>,
 }
 
 /// Where a range of a staged file comes from.
@@ -211,6 +221,23 @@ impl Stage {
         self.extents.insert(range);
         self.len = len;
         Ok(())
+    }
+
+    /// The next part that is whole though the file is still being written, in
+    /// order; each is told once. None of a file that shows a base, nor of one
+    /// that may still become a single request.
+    pub fn next_ahead(&self, part_size: PartSize) -> Option<AheadPart> {
+        let (number, range) = part_size.part_at(self.file.ahead_bytes())?;
+        let whole = self.len >= range.end && self.extents.gaps(&range).next().is_none();
+        if !whole || self.base_len > 0 || self.len <= part_size.bytes() {
+            return None;
+        }
+        self.file.set_ahead_bytes(range.end);
+        Some(AheadPart {
+            file: self.file.clone(),
+            number,
+            range,
+        })
     }
 
     /// Where the bytes of a range come from, in order, cut at the end of the file.

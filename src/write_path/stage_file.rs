@@ -9,15 +9,16 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rangemap::RangeSet;
 use rustix::fs::FallocateFlags;
 
 use super::block_sums::{BLOCK_BYTES, BlockSums};
+use super::multipart::Multipart;
 use super::room::Share;
 use crate::error::FsError;
 use crate::handover::{Ledger, Record};
@@ -32,6 +33,12 @@ pub struct StageFile {
     share: Share,
     /// Held while bytes and checksums differ, and while they are compared.
     sums: RwLock<BlockSums>,
+    /// The upload that has parts of it, if one was begun.
+    upload: Mutex<Option<Arc<Multipart>>>,
+    /// Held while an upload is begun, so that there is one.
+    begin_turn: tokio::sync::Mutex<()>,
+    /// Parts up to here are sent, or about to be, while the file is being written.
+    ahead_bytes: AtomicU64,
     /// The spool does not have it any more.
     gone: AtomicBool,
     /// Where it lies until it is dropped.
@@ -67,6 +74,9 @@ impl StageFile {
             path,
             share,
             sums: RwLock::new(BlockSums::of(sums)),
+            upload: Mutex::default(),
+            begin_turn: tokio::sync::Mutex::default(),
+            ahead_bytes: AtomicU64::new(0),
             gone: AtomicBool::new(false),
             aside: OnceLock::new(),
             ledger,
@@ -124,9 +134,54 @@ impl StageFile {
         &self.path
     }
 
+    pub fn upload(&self) -> Option<Arc<Multipart>> {
+        self.upload.lock().clone()
+    }
+
+    /// Takes the place of the one before, which is abandoned.
+    pub fn set_upload(&self, upload: Option<Arc<Multipart>>) {
+        let before = std::mem::replace(&mut *self.upload.lock(), upload);
+        drop(before);
+    }
+
+    pub fn begin_turn(&self) -> &tokio::sync::Mutex<()> {
+        &self.begin_turn
+    }
+
+    /// The same, unless there is one already, or nobody wants the bytes any more.
+    pub(super) fn adopt_upload(&self, upload: Arc<Multipart>) -> bool {
+        let mut slot = self.upload.lock();
+        let wanted = slot.is_none() && !self.is_gone();
+        if wanted {
+            *slot = Some(upload);
+        }
+        wanted
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn ahead_bytes(&self) -> u64 {
+        self.ahead_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_ahead_bytes(&self, bytes: u64) {
+        self.ahead_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// To be called after these bytes have changed.
+    fn touched(&self, range: &Range<u64>) {
+        if let Some(upload) = &*self.upload.lock() {
+            upload.touched(range);
+        }
+    }
+
     /// Whether it was so before.
     pub(super) fn set_gone(&self) -> bool {
-        self.gone.swap(true, Ordering::Relaxed)
+        let before = self.gone.swap(true, Ordering::Relaxed);
+        self.set_upload(None);
+        before
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
@@ -167,6 +222,7 @@ impl StageFile {
             changed.push(sum);
         }
         let outcome = self.file.write_all_at(data, offset);
+        self.touched(&(offset..offset + data.len() as u64));
         if outcome.is_err() {
             // Nobody knows how far it came: what is there now counts.
             for sum in &mut changed {
@@ -194,6 +250,7 @@ impl StageFile {
             None => None,
         };
         self.file.set_len(len)?;
+        self.touched(&(len..u64::MAX));
         if let Some(sum) = cut {
             sums.cut(sum.start);
             sums.put(sum);
@@ -219,6 +276,7 @@ impl StageFile {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let (start, len) = (range.start, range.end - range.start);
         rustix::fs::fallocate(&self.file, flags, start, len).map_err(io::Error::from)?;
+        self.touched(&range);
         for sum in changed {
             sums.put(sum);
         }

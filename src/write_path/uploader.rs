@@ -4,19 +4,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
-use tokio::sync::Semaphore;
-
+use super::abandoned::{Abandoned, Aborter};
+use super::budget::Budget;
 use super::copier::CopyPartSize;
-use super::parts::{Part, PartSize, StoredRange, plan_parts};
+use super::multipart::Multipart;
+use super::part_body::RangeReader;
+use super::parts::{PartSize, Run, StoredRange};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
+use crate::journal::Sending;
 use crate::store::{
-    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, GetRequest, HeadRequest,
-    Key, ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreError, StoreErrorKind, StoreOp,
-    UploadId, UploadPartCopyRequest, UploadPartRequest, WriteCondition,
+    ETag, GetRequest, HeadRequest, Key, ObjectHeaders, ObjectStore, PutRequest, StoreError,
+    StoreErrorKind, StoreOp, WriteCondition,
 };
 
 /// Uploads of one file in parts that may meet another conditional write of its
@@ -24,13 +23,24 @@ use crate::store::{
 const CONFLICTS_LIMIT: usize = 3;
 
 /// Bytes to upload.
-#[async_trait]
-pub trait ByteSource: Send + Sync {
-    /// Exactly the bytes of a range.
-    async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError>;
+pub trait ByteSource: RangeReader {
+    /// What of the file is local and what the store has, from its start to its end.
+    fn runs(&self) -> Vec<Run>;
 
     /// Where in the store exactly the bytes of a range are, if they are.
     fn stored(&self, range: Range<u64>) -> Option<StoredRange>;
+
+    /// The multipart upload that has parts of them, if one was begun.
+    fn multipart(&self) -> Option<Arc<Multipart>>;
+
+    /// Takes the place of the one before, which is abandoned.
+    fn set_multipart(&self, upload: Option<Arc<Multipart>>);
+
+    /// Held while a multipart upload of them is begun.
+    fn begin_turn(&self) -> &tokio::sync::Mutex<()>;
+
+    /// This is how the multipart upload goes on, also in another life of the daemon.
+    fn sends(&self, sending: Sending);
 
     /// All parts are in the store; the next request makes this version of them.
     fn completes_as(&self, version: ETag);
@@ -58,10 +68,10 @@ pub enum Earlier {
 
 /// Why an upload failed.
 #[derive(Debug)]
-struct Failed {
-    error: FsError,
+pub(super) struct Failed {
+    pub error: FsError,
     /// The store may have applied it all the same.
-    in_doubt: bool,
+    pub in_doubt: bool,
 }
 
 impl Failed {
@@ -97,13 +107,13 @@ impl From<StoreError> for Failed {
 /// Sends files to the store, with a bound on the memory of all uploads together.
 #[derive(Debug)]
 pub struct Uploader {
-    store: Arc<dyn ObjectStore>,
-    part_size: PartSize,
-    copy_part_size: CopyPartSize,
-    concurrency: usize,
-    /// One permit a MiB of parts in memory.
-    memory: Semaphore,
-    memory_mib: u32,
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) part_size: PartSize,
+    pub(super) copy_part_size: CopyPartSize,
+    pub(super) concurrency: usize,
+    pub(super) budget: Budget,
+    pub(super) abandoned: Abandoned,
+    aborter: Aborter,
 }
 
 impl Uploader {
@@ -115,16 +125,35 @@ impl Uploader {
         copy_part_size: CopyPartSize,
         concurrency: usize,
     ) -> Self {
-        let memory_mib =
-            u32::try_from(mib(part_size.bytes()) * concurrency as u64).unwrap_or(u32::MAX >> 4);
+        let (abandoned, aborter) = Aborter::new();
         Self {
             store,
             part_size,
             copy_part_size,
             concurrency,
-            memory: Semaphore::new(memory_mib as usize),
-            memory_mib,
+            budget: Budget::new(part_size.bytes(), concurrency as u64),
+            abandoned,
+            aborter,
         }
+    }
+
+    pub fn part_size(&self) -> PartSize {
+        self.part_size
+    }
+
+    /// Aborts uploads that nobody completes, as long as the run time lasts.
+    pub async fn abort_abandoned(&self) {
+        self.aborter.run(&*self.store).await;
+    }
+
+    /// Returns once every upload that nobody completes is aborted.
+    pub async fn aborts_settled(&self) {
+        self.aborter.settled().await;
+    }
+
+    /// An upload that an earlier daemon began.
+    pub fn take_over(&self, sending: Sending) -> Arc<Multipart> {
+        Arc::new(Multipart::left(sending, self.abandoned.clone()))
     }
 
     /// Whether a file of this length in bytes is one request.
@@ -142,12 +171,29 @@ impl Uploader {
     pub async fn upload(
         &self,
         target: &UploadTarget,
-        source: &dyn ByteSource,
+        source: &Arc<dyn ByteSource>,
     ) -> Result<ETag, FsError> {
-        let failed = match self.upload_unopposed(target, source).await {
+        let mut failed = match self.upload_unopposed(target, source).await {
             Ok(etag) => return Ok(etag),
             Err(failed) => failed,
         };
+        if is_gone(&failed.error) {
+            // Completed by an attempt whose answer was lost, or aborted by someone else.
+            if let Some(upload) = source.multipart() {
+                upload.set_over();
+            }
+            source.set_multipart(None);
+            let in_doubt = failed.in_doubt || target.earlier == Earlier::Maybe;
+            if in_doubt && let Some(etag) = self.find_own(target, source).await? {
+                tracing::info!(key = %target.key, "an earlier attempt had been applied");
+                return Ok(etag);
+            }
+            tracing::info!(key = %target.key, error = %failed.error, "an unfinished upload is gone: beginning anew");
+            failed = match self.upload_unopposed(target, source).await {
+                Ok(etag) => return Ok(etag),
+                Err(again) => again,
+            };
+        }
         let in_doubt = failed.in_doubt || target.earlier == Earlier::Maybe;
         match failed.error {
             FsError::Store(error)
@@ -183,7 +229,7 @@ impl Uploader {
     async fn find_own(
         &self,
         target: &UploadTarget,
-        source: &dyn ByteSource,
+        source: &Arc<dyn ByteSource>,
     ) -> Result<Option<ETag>, FsError> {
         let head = HeadRequest {
             key: target.key.clone(),
@@ -201,7 +247,7 @@ impl Uploader {
         while at < target.len {
             let range = at..target.len.min(at + self.part_size.bytes());
             at = range.end;
-            let _memory = self.reserve(2 * self.part_size.bytes()).await;
+            let _memory = self.budget.single(2 * self.part_size.bytes()).await;
             let request = GetRequest {
                 key: target.key.clone(),
                 range: Some(range.clone()),
@@ -234,7 +280,7 @@ impl Uploader {
     async fn upload_unopposed(
         &self,
         target: &UploadTarget,
-        source: &dyn ByteSource,
+        source: &Arc<dyn ByteSource>,
     ) -> Result<ETag, Failed> {
         let mut in_doubt = false;
         let mut conflicts = 0;
@@ -249,6 +295,7 @@ impl Uploader {
                 return Err(failed);
             }
             in_doubt = failed.in_doubt;
+            source.set_multipart(None);
             conflicts += 1;
             tracing::info!(key = %target.key, "met another write of the key: uploaded anew");
         }
@@ -257,10 +304,11 @@ impl Uploader {
     async fn upload_once(
         &self,
         target: &UploadTarget,
-        source: &dyn ByteSource,
+        source: &Arc<dyn ByteSource>,
     ) -> Result<ETag, Failed> {
         if self.sends_at_once(target.len) {
-            let _memory = self.reserve(target.len).await;
+            source.set_multipart(None);
+            let _memory = self.budget.single(target.len).await;
             let request = PutRequest {
                 key: target.key.clone(),
                 body: source.read(0..target.len).await?,
@@ -272,98 +320,11 @@ impl Uploader {
             failpoint::at(Point::PutAnswered);
             return Ok(etag);
         }
-        let part_bytes = self.part_size.for_len(target.len)?;
-        let create = CreateMultipartRequest {
-            key: target.key.clone(),
-            headers: target.headers.clone(),
-        };
-        let upload = self.store.create_multipart(create).await?;
-        failpoint::at(Point::PartsBegin);
-        let outcome = self.upload_parts(target, source, &upload, part_bytes).await;
-        if outcome.is_err()
-            && let Err(error) = self.store.abort_multipart(target.key.clone(), upload).await
-        {
-            tracing::warn!(%error, "multipart upload not aborted");
-        }
-        outcome
-    }
-
-    async fn upload_parts(
-        &self,
-        target: &UploadTarget,
-        source: &dyn ByteSource,
-        upload: &UploadId,
-        part_bytes: u64,
-    ) -> Result<ETag, Failed> {
-        let plan = plan_parts(target.len, part_bytes, self.copy_part_size, |range| {
-            source.stored(range)
-        });
-        let parts: Vec<CompletedPart> = stream::iter((1..).zip(plan))
-            .map(|(number, part)| self.upload_part(target, source, upload, number, part))
-            .buffered(self.concurrency)
-            .try_collect()
-            .await?;
-        let request = CompleteMultipartRequest {
-            key: target.key.clone(),
-            upload: upload.clone(),
-            parts,
-            condition: target.condition.clone(),
-        };
-        if let Some(version) = request.expected_etag() {
-            source.completes_as(version);
-        }
-        failpoint::at(Point::CompleteBegins);
-        let etag = self.store.complete_multipart(request).await?.etag;
-        failpoint::at(Point::CompleteAnswered);
-        Ok(etag)
-    }
-
-    async fn upload_part(
-        &self,
-        target: &UploadTarget,
-        source: &dyn ByteSource,
-        upload: &UploadId,
-        number: u16,
-        part: Part,
-    ) -> Result<CompletedPart, FsError> {
-        let number = PartNumber::new(number).ok_or(FsError::TooLarge)?;
-        let (key, upload) = (target.key.clone(), upload.clone());
-        failpoint::at(Point::PartBegins);
-        let done = match part {
-            Part::Send(range) => {
-                let _memory = self.reserve(range.end - range.start).await;
-                let request = UploadPartRequest {
-                    key,
-                    upload,
-                    number,
-                    body: source.read(range).await?,
-                };
-                self.store.upload_part(request).await?
-            }
-            Part::Copy(stored) => {
-                let request = UploadPartCopyRequest {
-                    source: stored.key,
-                    source_if_match: stored.etag,
-                    range: stored.range,
-                    target: key,
-                    upload,
-                    number,
-                };
-                self.store.upload_part_copy(request).await?
-            }
-        };
-        failpoint::at(Point::PartAnswered);
-        Ok(done)
-    }
-
-    async fn reserve(&self, bytes: u64) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        let permits = u32::try_from(mib(bytes))
-            .unwrap_or(u32::MAX)
-            .min(self.memory_mib);
-        self.memory.acquire_many(permits).await.ok()
+        self.upload_in_parts(target, source).await
     }
 }
 
-fn mib(bytes: u64) -> u64 {
-    bytes.div_ceil(1 << 20)
+/// Whether the store does not know the multipart upload, or not all of its parts.
+fn is_gone(error: &FsError) -> bool {
+    matches!(error, FsError::Store(error) if error.kind == StoreErrorKind::NoSuchUpload)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region, ResponseChecksumValidation};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumAlgorithm;
 use tokio::runtime::Runtime;
 
 use super::servers::{Credentials, Server};
@@ -241,14 +242,45 @@ impl Client {
         found
     }
 
+    /// Puts a part into the only multipart upload of a key.
+    #[track_caller]
+    pub fn put_part(&self, bucket: &str, key: &str, number: i32, body: &[u8]) {
+        let (_, upload) = self.uploads(bucket).remove(0);
+        let request = self.s3.upload_part().bucket(bucket).key(key);
+        let request = request.upload_id(upload).part_number(number);
+        let request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme);
+        let request = request.body(ByteStream::from(body.to_vec()));
+        self.runtime.block_on(request.send()).unwrap();
+    }
+
+    /// Aborts every multipart upload.
+    #[track_caller]
+    pub fn abort_uploads(&self, bucket: &str) {
+        for (key, upload) in self.uploads(bucket) {
+            let request = self.s3.abort_multipart_upload().bucket(bucket).key(key);
+            self.runtime
+                .block_on(request.upload_id(upload).send())
+                .unwrap();
+        }
+    }
+
     /// Keys of multipart uploads that were begun and neither completed nor aborted.
     #[track_caller]
     pub fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {
+        let uploads = self.uploads(bucket).into_iter();
+        uploads.map(|(key, _)| key).collect()
+    }
+
+    /// Key and id of each.
+    #[track_caller]
+    fn uploads(&self, bucket: &str) -> Vec<(String, String)> {
         let request = self.s3.list_multipart_uploads().bucket(bucket).send();
         let answer = self.runtime.block_on(request).unwrap();
         let uploads = answer.uploads().iter();
-        uploads
-            .map(|u| u.key().unwrap_or_default().to_owned())
-            .collect()
+        let named = uploads.map(|u| {
+            let key = u.key().unwrap_or_default().to_owned();
+            (key, u.upload_id().unwrap_or_default().to_owned())
+        });
+        named.collect()
     }
 }

@@ -51,6 +51,10 @@ struct Planned {
 struct State {
     planned: Vec<Planned>,
     seen: Vec<&'static str>,
+    /// Of the bodies of requests.
+    lengths: Vec<(&'static str, usize)>,
+    /// Those whose answer went to the client whole.
+    passed: Vec<&'static str>,
     under_way: usize,
     /// No request reaches the server.
     down: bool,
@@ -131,6 +135,19 @@ impl Proxy {
         });
     }
 
+    /// Requests of a kind that were answered as the server did.
+    pub fn passed(&self, op: &str) -> usize {
+        let state = self.shared.0.lock();
+        state.passed.iter().filter(|passed| **passed == op).count()
+    }
+
+    /// Lengths of the bodies of a kind of request, in the order in which they came.
+    pub fn lengths(&self, op: &str) -> Vec<usize> {
+        let state = self.shared.0.lock();
+        let seen = state.lengths.iter().filter(|(seen, _)| *seen == op);
+        seen.map(|(_, len)| *len).collect()
+    }
+
     /// Requests of a kind that came, failed ones too.
     pub fn seen(&self, op: &str) -> usize {
         let state = self.shared.0.lock();
@@ -174,8 +191,13 @@ fn pass(
 ) -> io::Result<()> {
     let (head, mut body) = read_request(&mut client)?;
     let fault = state.lock().fault_of(operation(&head), &head);
+    state.lock().lengths.push((operation(&head), body.len()));
     match fault {
-        None => client.write_all(&forward(upstream, &head, &body)?),
+        None => {
+            client.write_all(&forward(upstream, &head, &body)?)?;
+            state.lock().passed.push(operation(&head));
+            Ok(())
+        }
         Some(Fault::Reset) => Ok(()),
         Some(Fault::LoseAnswer) => forward(upstream, &head, &body).map(drop),
         Some(Fault::CutAnswer) => {
@@ -285,6 +307,7 @@ fn operation(head: &str) -> &'static str {
         "DELETE" => "DeleteObject",
         "HEAD" => "HeadObject",
         "GET" if has("list-type") => "ListObjectsV2",
+        "GET" if has("uploadId") => "ListParts",
         "GET" => "GetObject",
         other => panic!("{other} {target}"),
     }

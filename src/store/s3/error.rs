@@ -156,7 +156,8 @@ where
 fn kind_of(status: u16, code: Option<&str>) -> StoreErrorKind {
     use StoreErrorKind as Kind;
     match code.unwrap_or_default() {
-        "NoSuchKey" | "NotFound" | "NoSuchUpload" => Kind::NotFound,
+        "NoSuchKey" | "NotFound" => Kind::NotFound,
+        "NoSuchUpload" | "InvalidPart" => Kind::NoSuchUpload,
         "NoSuchBucket" => Kind::NoSuchBucket,
         "PreconditionFailed" => Kind::PreconditionFailed,
         "ConditionalRequestConflict" | "OperationAborted" => Kind::Conflict,

@@ -10,6 +10,7 @@ pub mod encoding;
 mod error;
 mod multipart;
 mod object;
+mod stream;
 
 pub use connect::{Addressing, S3Settings};
 
@@ -17,8 +18,8 @@ use async_trait::async_trait;
 
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, GetAnswer,
-    GetRequest, HeadRequest, ListAnswer, ListRequest, ObjectMeta, PutAnswer, PutRequest, UploadId,
-    UploadPartCopyRequest, UploadPartRequest,
+    GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
+    ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Key, ObjectStore, StoreError};
 use credentials::Renewal;
@@ -87,5 +88,9 @@ impl ObjectStore for S3Store {
 
     async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
         self.renewing(self.abort_upload(key, upload)).await
+    }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        self.renewing(self.parts_of_upload(request)).await
     }
 }

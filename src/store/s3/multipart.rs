@@ -7,8 +7,10 @@ use super::S3Store;
 use super::encoding::{copy_source, with_headers};
 use super::error::translate;
 use super::object::{conditions, etag};
+use super::stream::byte_stream;
 use crate::store::{
-    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, Key, PutAnswer, StoreError,
+    Body, CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, Key,
+    ListPartsAnswer, ListPartsRequest, ListedPart, PartNumber, PutAnswer, StoreError,
     StoreErrorKind, StoreOp, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 
@@ -53,15 +55,24 @@ impl S3Store {
         request: UploadPartRequest,
     ) -> Result<CompletedPart, StoreError> {
         let key = request.key;
-        let answer = self
+        let part = self
             .client()
             .upload_part()
             .bucket(&self.bucket)
             .key(key.as_str())
             .upload_id(request.upload.0)
-            .part_number(i32::from(request.number.get()))
-            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-            .body(ByteStream::from(request.body))
+            .part_number(i32::from(request.number.get()));
+        let part = match request.body {
+            Body::Bytes(bytes) => part
+                .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+                .body(ByteStream::from(bytes)),
+            // Its checksum is known before its bytes are here.
+            Body::Stream(stream) => part
+                .set_content_length(i64::try_from(stream.len_bytes()).ok())
+                .checksum_crc64_nvme(&stream.crc64nvme)
+                .body(byte_stream(stream)),
+        };
+        let answer = part
             .send()
             .await
             .map_err(|error| translate(StoreOp::UploadPart, &key, error))?;
@@ -154,7 +165,43 @@ impl S3Store {
             .await;
         match answer.map_err(|error| translate(StoreOp::AbortMultipart, &key, error)) {
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind == StoreErrorKind::NoSuchUpload => Ok(()),
             outcome => outcome.map(drop),
         }
+    }
+
+    pub(super) async fn parts_of_upload(
+        &self,
+        request: ListPartsRequest,
+    ) -> Result<ListPartsAnswer, StoreError> {
+        let key = request.key;
+        let after = request.after.map(|number| number.get().to_string());
+        let answer = self
+            .client()
+            .list_parts()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .upload_id(request.upload.0)
+            .set_part_number_marker(after)
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::ListParts, &key, error))?;
+        let parts = answer.parts().iter().filter_map(|part| {
+            let number = u16::try_from(part.part_number()?).ok();
+            Some(ListedPart {
+                part: CompletedPart {
+                    number: number.and_then(PartNumber::new)?,
+                    etag: ETag::new(part.e_tag()?),
+                    crc64nvme: part.checksum_crc64_nvme().map(str::to_owned),
+                },
+                size_bytes: u64::try_from(part.size()?).ok()?,
+            })
+        });
+        let next = answer.next_part_number_marker();
+        let next = next.filter(|_| answer.is_truncated() == Some(true));
+        Ok(ListPartsAnswer {
+            parts: parts.collect(),
+            next: next.and_then(|next| PartNumber::new(next.parse().ok()?)),
+        })
     }
 }

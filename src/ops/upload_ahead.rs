@@ -1,0 +1,83 @@
+//! Parts of files that are still being written go to the store in the background.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::Ops;
+use super::content::Base;
+use super::open_file::OpenFile;
+use crate::error::FsError;
+use crate::store::WriteCondition;
+use crate::write_path::{AheadPart, Earlier, PartSize, Recovered, Stage, UploadTarget};
+
+/// Parts to be sent. As many as the spool has bytes for.
+pub(super) type AheadQueue = mpsc::UnboundedSender<(Arc<OpenFile>, AheadPart)>;
+
+impl OpenFile {
+    fn next_ahead(&self, part_size: PartSize) -> Option<AheadPart> {
+        let content = self.content.lock();
+        let stage = content.stage.as_ref();
+        let stage = stage.filter(|_| !content.orphan && content.failed.is_none());
+        stage.and_then(|stage: &Stage| stage.next_ahead(part_size))
+    }
+}
+
+impl Ops {
+    /// To be called after a write: has the parts sent that are full now.
+    ///
+    /// Stored attributes are fixed when an upload begins, and a write changes
+    /// them: those files are sent at close.
+    pub(super) fn queue_full_parts(&self, file: &Arc<OpenFile>) {
+        if self.namespace.stores_attributes() {
+            return;
+        }
+        while let Some(part) = file.next_ahead(self.uploader.part_size()) {
+            if self.ahead.send((file.clone(), part)).is_err() {
+                tracing::debug!("the mount ends: close sends what is written");
+            }
+        }
+    }
+
+    /// Sends the parts that are queued, as long as the run time lasts.
+    pub(super) async fn send_full_parts(
+        self: Arc<Self>,
+        mut queued: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>,
+    ) {
+        while let Some((file, part)) = queued.recv().await {
+            let ops = self.clone();
+            tokio::spawn(async move {
+                match ops.target_ahead(&file) {
+                    Ok(Some(target)) => ops.uploader.send_ahead(&target, part).await,
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::debug!(ino = file.inode.ino.0, %error, "not sent before close");
+                    }
+                }
+            });
+        }
+    }
+
+    /// Goes on with what an earlier daemon was sending of sealed stages.
+    pub(super) fn take_over_uploads(&self, sealed: &[Recovered]) {
+        for found in sealed {
+            let sending = found.sending.clone();
+            let upload = sending.map(|sending| self.uploader.take_over(sending));
+            found.file.set_upload(upload);
+        }
+    }
+
+    /// None for a file that has no name any more.
+    fn target_ahead(&self, file: &OpenFile) -> Result<Option<UploadTarget>, FsError> {
+        let Some((parent, name)) = self.namespace.table().place(file.inode.ino) else {
+            return Ok(None);
+        };
+        Ok(Some(UploadTarget {
+            key: self.namespace.child_key(parent, &name)?,
+            headers: self.upload_headers(file, &name, &Base::Empty)?,
+            condition: WriteCondition::Always,
+            len: file.len(),
+            earlier: Earlier::None,
+        }))
+    }
+}

@@ -1,0 +1,333 @@
+//! A multipart upload: which of its parts the store has, over more than one
+//! attempt, over writes to the file, and over lives of the daemon.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::abandoned::Abandoned;
+use super::budget::FileShare;
+use super::uploader::UploadTarget;
+use crate::journal::Sending;
+use crate::store::{CompletedPart, Key, ListedPart, ObjectHeaders, PartNumber, UploadId};
+
+/// An upload that is neither completed nor known to be gone when the last one
+/// lets go of it is abandoned.
+#[derive(Debug)]
+pub struct Multipart {
+    key: Key,
+    headers: ObjectHeaders,
+    id: UploadId,
+    abandoned: Abandoned,
+    share: Arc<FileShare>,
+    state: Mutex<State>,
+    /// Some part is not under way any more.
+    settled: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Where parts end; none while the file is being written.
+    part_ends: Option<Vec<u64>>,
+    /// Parts that the store has, with exactly the file's bytes.
+    done: BTreeMap<PartNumber, (Range<u64>, CompletedPart)>,
+    under_way: BTreeMap<PartNumber, (Range<u64>, Content)>,
+    left: Left,
+    over: bool,
+}
+
+/// Whether a part that is under way has the file's bytes still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Same,
+    Changed,
+}
+
+/// Parts that an earlier life of the daemon may have sent.
+#[derive(Debug)]
+enum Left {
+    Unknown,
+    Listed(BTreeMap<PartNumber, ListedPart>),
+}
+
+/// What is to be done about a part.
+#[derive(Debug)]
+pub enum Claim {
+    Done(CompletedPart),
+    Send(Claimed),
+}
+
+/// A part that one task sends, alone.
+#[derive(Debug)]
+pub struct Claimed {
+    upload: Arc<Multipart>,
+    number: PartNumber,
+}
+
+impl Multipart {
+    pub fn begun(target: &UploadTarget, id: UploadId, abandoned: Abandoned) -> Self {
+        let (key, headers) = (target.key.clone(), target.headers.clone());
+        Self::new(key, headers, id, abandoned, None)
+    }
+
+    /// One that an earlier daemon began for a sealed stage.
+    pub fn left(sending: Sending, abandoned: Abandoned) -> Self {
+        let Sending {
+            key,
+            headers,
+            upload,
+            part_ends,
+        } = sending;
+        Self::new(key, headers, upload, abandoned, Some(part_ends))
+    }
+
+    fn new(
+        key: Key,
+        headers: ObjectHeaders,
+        id: UploadId,
+        abandoned: Abandoned,
+        part_ends: Option<Vec<u64>>,
+    ) -> Self {
+        let left = match part_ends {
+            None => Left::Listed(BTreeMap::new()),
+            Some(_) => Left::Unknown,
+        };
+        Self {
+            key,
+            headers,
+            id,
+            abandoned,
+            share: Arc::default(),
+            state: Mutex::new(State {
+                part_ends,
+                done: BTreeMap::new(),
+                under_way: BTreeMap::new(),
+                left,
+                over: false,
+            }),
+            settled: Notify::new(),
+        }
+    }
+
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub fn id(&self) -> &UploadId {
+        &self.id
+    }
+
+    /// What its parts have of the memory for uploads.
+    pub fn share(&self) -> &Arc<FileShare> {
+        &self.share
+    }
+
+    /// Whether it makes what is wanted: key and headers are fixed when an upload begins.
+    pub fn makes(&self, target: &UploadTarget) -> bool {
+        let state = self.state.lock();
+        let ends = state.part_ends.as_ref();
+        let fits = ends.is_none_or(|ends| ends.last() == Some(&target.len));
+        fits && !state.over && self.key == target.key && self.headers == target.headers
+    }
+
+    pub fn part_ends(&self) -> Option<Vec<u64>> {
+        self.state.lock().part_ends.clone()
+    }
+
+    /// The file does not change any more: these are its parts.
+    pub fn set_part_ends(&self, part_ends: Vec<u64>) -> Sending {
+        self.state.lock().part_ends = Some(part_ends.clone());
+        Sending {
+            key: self.key.clone(),
+            headers: self.headers.clone(),
+            upload: self.id.clone(),
+            part_ends,
+        }
+    }
+
+    /// Whether nobody has asked the store yet which parts it has.
+    pub fn is_to_be_listed(&self) -> bool {
+        matches!(self.state.lock().left, Left::Unknown)
+    }
+
+    /// What the store has said.
+    pub fn listed(&self, parts: Vec<ListedPart>) {
+        let parts = parts.into_iter();
+        let parts = parts.map(|listed| (listed.part.number, listed)).collect();
+        self.state.lock().left = Left::Listed(parts);
+    }
+
+    /// The part that the store had already, if it is of this length; its bytes
+    /// are still to be compared.
+    pub fn left_part(&self, number: PartNumber, len: u64) -> Option<CompletedPart> {
+        match &self.state.lock().left {
+            Left::Unknown => None,
+            Left::Listed(parts) => {
+                let listed = parts.get(&number).filter(|part| part.size_bytes == len);
+                listed.map(|listed| listed.part.clone())
+            }
+        }
+    }
+
+    /// Takes on the sending of a part, once nobody else sends it, unless the store has it.
+    pub async fn claim(self: &Arc<Self>, number: PartNumber, range: Range<u64>) -> Claim {
+        loop {
+            let settled = self.settled.notified();
+            if let Some(claim) = self.try_claim(number, &range) {
+                return claim;
+            }
+            settled.await;
+        }
+    }
+
+    /// The same; none while someone else sends it.
+    pub fn try_claim(self: &Arc<Self>, number: PartNumber, range: &Range<u64>) -> Option<Claim> {
+        let mut state = self.state.lock();
+        if state.under_way.contains_key(&number) {
+            return None;
+        }
+        if let Some((_, part)) = state.done.get(&number).filter(|(had, _)| had == range) {
+            return Some(Claim::Done(part.clone()));
+        }
+        let under_way = (range.clone(), Content::Same);
+        state.under_way.insert(number, under_way);
+        Some(Claim::Send(Claimed {
+            upload: self.clone(),
+            number,
+        }))
+    }
+
+    /// These bytes of the file have changed: parts with them are to be sent again.
+    ///
+    /// To be called after the change, before anyone else may claim a part.
+    pub fn touched(&self, range: &Range<u64>) {
+        let overlaps = |part: &Range<u64>| part.start < range.end && range.start < part.end;
+        let mut state = self.state.lock();
+        state.done.retain(|_, (part, _)| !overlaps(part));
+        for (part, content) in state.under_way.values_mut() {
+            if overlaps(part) {
+                *content = Content::Changed;
+            }
+        }
+    }
+
+    /// The upload is completed, or the store does not know it: nothing is left to abort.
+    pub fn set_over(&self) {
+        self.state.lock().over = true;
+    }
+}
+
+impl Drop for Multipart {
+    fn drop(&mut self) {
+        if !self.state.get_mut().over {
+            self.abandoned.add(self.key.clone(), self.id.clone());
+        }
+    }
+}
+
+impl Claimed {
+    pub fn number(&self) -> PartNumber {
+        self.number
+    }
+
+    /// The store has the part.
+    pub fn sent(self, part: CompletedPart) {
+        let mut state = self.upload.state.lock();
+        if let Some((range, Content::Same)) = state.under_way.remove(&self.number) {
+            state.done.insert(self.number, (range, part));
+        }
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.upload.state.lock().under_way.remove(&self.number);
+        self.upload.settled.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{ETag, WriteCondition};
+    use crate::write_path::Earlier;
+    use crate::write_path::abandoned::Aborter;
+
+    fn upload() -> Arc<Multipart> {
+        let target = UploadTarget {
+            key: Key::new("k"),
+            headers: ObjectHeaders::default(),
+            condition: WriteCondition::Always,
+            len: 0,
+            earlier: Earlier::None,
+        };
+        let (abandoned, _) = Aborter::new();
+        Arc::new(Multipart::begun(
+            &target,
+            UploadId("1".to_owned()),
+            abandoned,
+        ))
+    }
+
+    fn number(number: u16) -> PartNumber {
+        PartNumber::new(number).unwrap()
+    }
+
+    fn claimed(upload: &Arc<Multipart>, nth: u16, range: Range<u64>) -> Claimed {
+        match upload.try_claim(number(nth), &range) {
+            Some(Claim::Send(claimed)) => claimed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn part(nth: u16) -> CompletedPart {
+        CompletedPart {
+            number: number(nth),
+            etag: ETag::new("e"),
+            crc64nvme: None,
+        }
+    }
+
+    fn is_done(upload: &Arc<Multipart>, nth: u16, range: Range<u64>) -> bool {
+        matches!(upload.try_claim(number(nth), &range), Some(Claim::Done(_)))
+    }
+
+    #[test]
+    fn a_part_whose_bytes_change_while_it_is_sent_is_not_done() {
+        let upload = upload();
+        let (first, second) = (claimed(&upload, 1, 0..8), claimed(&upload, 2, 8..16));
+        upload.touched(&(7..8));
+        first.sent(part(1));
+        second.sent(part(2));
+        assert!(!is_done(&upload, 1, 0..8));
+        assert!(is_done(&upload, 2, 8..16));
+        upload.touched(&(15..u64::MAX));
+        assert!(!is_done(&upload, 2, 8..16));
+    }
+
+    #[tokio::test]
+    async fn who_needs_a_part_that_is_being_sent_waits_for_it_and_sends_it_where_that_failed() {
+        let upload = upload();
+        for succeeds in [true, false] {
+            upload.touched(&(0..8));
+            let sending = claimed(&upload, 1, 0..8);
+            let (waiting, ()) = tokio::join!(upload.claim(number(1), 0..8), async {
+                tokio::task::yield_now().await;
+                if succeeds {
+                    sending.sent(part(1));
+                }
+            });
+            assert_eq!(matches!(waiting, Claim::Done(_)), succeeds);
+        }
+    }
+
+    #[test]
+    fn parts_of_another_cut_are_not_taken_for_these() {
+        let upload = upload();
+        claimed(&upload, 1, 0..8).sent(part(1));
+        assert!(!is_done(&upload, 1, 0..9));
+    }
+}

@@ -1,0 +1,126 @@
+//! The bytes of parts: one of `--part-size` is held in memory, longer ones are
+//! read twice, for their checksum and as they are sent.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine;
+use bytes::Bytes;
+use crc_fast::CrcAlgorithm;
+use md5::{Digest, Md5};
+
+use super::budget::Held;
+use super::multipart::Multipart;
+use super::stage_file::StageFile;
+use super::uploader::Uploader;
+use crate::error::FsError;
+use crate::store::{Body, BodySource, BodyStream, CompletedPart, pieces};
+
+/// Bytes that are read by range.
+#[async_trait]
+pub trait RangeReader: Send + Sync + fmt::Debug {
+    /// Exactly the bytes of a range.
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError>;
+}
+
+#[async_trait]
+impl RangeReader for StageFile {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
+        StageFile::read(self, range).map(Bytes::from)
+    }
+}
+
+/// For the store, which knows of no file.
+#[derive(Debug)]
+struct Streamed(Arc<dyn RangeReader>);
+
+#[async_trait]
+impl BodySource for Streamed {
+    async fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        self.0.read(range).await.map_err(io::Error::other)
+    }
+}
+
+impl Uploader {
+    /// Room for sending a part. One that is streamed counts as a whole one of
+    /// `--part-size`, so that no more requests are under way either.
+    pub(super) async fn hold_part(&self, upload: &Multipart, range: &Range<u64>) -> Held<'_> {
+        let len = range.end - range.start;
+        let held = len.min(self.part_size().bytes());
+        self.budget.part(upload.share(), held).await
+    }
+
+    pub(super) async fn body(
+        &self,
+        reader: Arc<dyn RangeReader>,
+        range: Range<u64>,
+    ) -> Result<Body, FsError> {
+        if self.sends_at_once(range.end - range.start) {
+            return Ok(reader.read(range).await?.into());
+        }
+        let crc64nvme = crc64nvme(&*reader, range.clone()).await?;
+        let source = Arc::new(Streamed(reader));
+        Ok(Body::Stream(BodyStream {
+            source,
+            range,
+            crc64nvme,
+        }))
+    }
+}
+
+/// Whether a part that the store has is of exactly these bytes.
+///
+/// By its CRC-64/NVME where the store tells it, else by its ETag, which is the
+/// MD5 of the bytes but for some kinds of encryption.
+/// Source: S3 User Guide, "Checking object integrity".
+pub async fn is_of(
+    part: &CompletedPart,
+    reader: &dyn RangeReader,
+    range: Range<u64>,
+) -> Result<bool, FsError> {
+    if let Some(theirs) = &part.crc64nvme {
+        return Ok(*theirs == crc64nvme(reader, range).await?);
+    }
+    let mut md5 = Md5::new();
+    for piece in pieces(range) {
+        md5.update(reader.read(piece).await?);
+    }
+    let md5: [u8; 16] = md5.finalize().into();
+    Ok(part.etag.as_str() == format!("{:032x}", u128::from_be_bytes(md5)))
+}
+
+/// As S3 writes it: base64 of the CRC-64/NVME in network order.
+async fn crc64nvme(reader: &dyn RangeReader, range: Range<u64>) -> Result<String, FsError> {
+    let mut crc = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
+    for piece in pieces(range) {
+        crc.update(&reader.read(piece).await?);
+    }
+    let crc = crc.finalize().to_be_bytes();
+    Ok(base64::engine::general_purpose::STANDARD.encode(crc))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Text(&'static [u8]);
+
+    #[async_trait]
+    impl RangeReader for Text {
+        async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
+            Ok(self.0[range.start as usize..range.end as usize].into())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_checksum_is_the_one_that_s3_computes() {
+        // Source: the check value of CRC-64/NVME, NVM Express Base Specification.
+        let crc = crc64nvme(&Text(b"123456789"), 0..9).await.unwrap();
+        let bytes = 0xae8b_1486_0a79_9888_u64.to_be_bytes();
+        assert_eq!(crc, base64::engine::general_purpose::STANDARD.encode(bytes));
+    }
+}

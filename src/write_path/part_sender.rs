@@ -1,0 +1,387 @@
+//! The parts of one upload: begun or gone on with, sent or copied, and completed.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::multipart::{Claim, Multipart};
+use super::part_body::{RangeReader, is_of};
+use super::parts::{plan_parts, ranges};
+use super::uploader::{ByteSource, Failed, UploadTarget, Uploader};
+use crate::error::FsError;
+use crate::failpoint::{self, Point};
+use crate::store::{
+    Body, CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, ListPartsRequest,
+    PartNumber, StoreError, StoreErrorKind, UploadPartCopyRequest, UploadPartRequest,
+};
+
+impl Uploader {
+    /// Sends what the store does not have yet of a file, and joins the parts.
+    ///
+    /// What fails leaves the upload to the source: the next attempt goes on with it.
+    pub(super) async fn upload_in_parts(
+        &self,
+        target: &UploadTarget,
+        source: &Arc<dyn ByteSource>,
+    ) -> Result<ETag, Failed> {
+        let upload = self.upload_for(target, source).await?;
+        let part_ends = match upload.part_ends() {
+            Some(part_ends) => part_ends,
+            None => {
+                let plan = plan_parts(&source.runs(), self.part_size, self.copy_part_size)?;
+                source.sends(upload.set_part_ends(plan.clone()));
+                plan
+            }
+        };
+        failpoint::at(Point::PartsBegin);
+        let parts: Vec<CompletedPart> = stream::iter((1..).zip(ranges(&part_ends)))
+            .map(|(number, range)| self.provide_part(source, &upload, number, range))
+            .buffered(self.concurrency)
+            .try_collect()
+            .await?;
+        let request = CompleteMultipartRequest {
+            key: target.key.clone(),
+            upload: upload.id().clone(),
+            parts,
+            condition: target.condition.clone(),
+        };
+        if let Some(version) = request.expected_etag() {
+            source.completes_as(version);
+        }
+        failpoint::at(Point::CompleteBegins);
+        let made = self.store.complete_multipart(request).await?;
+        failpoint::at(Point::CompleteAnswered);
+        upload.set_over();
+        Ok(made.etag)
+    }
+
+    /// The upload that has parts of the file already, else a new one.
+    async fn upload_for(
+        &self,
+        target: &UploadTarget,
+        source: &Arc<dyn ByteSource>,
+    ) -> Result<Arc<Multipart>, Failed> {
+        let _turn = source.begin_turn().lock().await;
+        let begun = source.multipart();
+        if let Some(upload) = begun.filter(|upload| upload.makes(target)) {
+            self.list_left(target, &upload).await?;
+            return Ok(upload);
+        }
+        let upload = self.begin(target).await?;
+        source.set_multipart(Some(upload.clone()));
+        Ok(upload)
+    }
+
+    pub(super) async fn begin(&self, target: &UploadTarget) -> Result<Arc<Multipart>, StoreError> {
+        let create = CreateMultipartRequest {
+            key: target.key.clone(),
+            headers: target.headers.clone(),
+        };
+        let id = self.store.create_multipart(create).await?;
+        Ok(Arc::new(Multipart::begun(
+            target,
+            id,
+            self.abandoned.clone(),
+        )))
+    }
+
+    /// Asks the store which parts it has of an upload that an earlier daemon began.
+    async fn list_left(&self, target: &UploadTarget, upload: &Multipart) -> Result<(), Failed> {
+        if !upload.is_to_be_listed() {
+            return Ok(());
+        }
+        let mut parts = Vec::new();
+        let mut after = None;
+        loop {
+            let request = ListPartsRequest {
+                key: target.key.clone(),
+                upload: upload.id().clone(),
+                after,
+            };
+            let page = match self.store.list_parts(request).await {
+                Ok(page) => page,
+                // Not allowed to ask, or a store that cannot tell: all is sent again.
+                Err(error)
+                    if !error.kind.is_transient() && error.kind != StoreErrorKind::NoSuchUpload =>
+                {
+                    tracing::warn!(%error, "an unfinished upload is sent again");
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            parts.extend(page.parts);
+            match page.next {
+                Some(next) if after < Some(next) => after = Some(next),
+                _ => break,
+            }
+        }
+        tracing::info!(key = %target.key, parts = parts.len(), "going on with an unfinished upload");
+        upload.listed(parts);
+        Ok(())
+    }
+
+    /// Sees to it that the store has a part of a file that does not change.
+    async fn provide_part(
+        &self,
+        source: &Arc<dyn ByteSource>,
+        upload: &Arc<Multipart>,
+        number: u16,
+        range: Range<u64>,
+    ) -> Result<CompletedPart, FsError> {
+        let number = PartNumber::new(number).ok_or(FsError::TooLarge)?;
+        let claimed = match upload.claim(number, range.clone()).await {
+            Claim::Done(part) => return Ok(part),
+            Claim::Send(claimed) => claimed,
+        };
+        failpoint::at(Point::PartBegins);
+        let part = if let Some(stored) = source.stored(range.clone()) {
+            let request = UploadPartCopyRequest {
+                source: stored.key,
+                source_if_match: stored.etag,
+                range: stored.range,
+                target: upload.key().clone(),
+                upload: upload.id().clone(),
+                number,
+            };
+            self.store.upload_part_copy(request).await?
+        } else {
+            let _memory = self.hold_part(upload, &range).await;
+            let reader: Arc<dyn RangeReader> = source.clone();
+            let left = upload.left_part(number, range.end - range.start);
+            match left {
+                Some(part) if is_of(&part, &*reader, range.clone()).await? => part,
+                _ => {
+                    let body = self.body(reader, range).await?;
+                    let request = part_request(upload, number, body);
+                    self.store.upload_part(request).await?
+                }
+            }
+        };
+        failpoint::at(Point::PartAnswered);
+        claimed.sent(part.clone());
+        Ok(part)
+    }
+}
+
+pub(super) fn part_request(
+    upload: &Multipart,
+    number: PartNumber,
+    body: Body,
+) -> UploadPartRequest {
+    UploadPartRequest {
+        key: upload.key().clone(),
+        upload: upload.id().clone(),
+        number,
+        body,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::journal::Sending;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{GetRequest, Key, ObjectHeaders, ObjectStore, StoreOp, WriteCondition};
+    use crate::write_path::parts::{Origin, Run, StoredRange};
+    use crate::write_path::{CopyPartSize, Earlier, PartSize};
+
+    const MIB: usize = 1 << 20;
+
+    /// A sealed file in memory.
+    #[derive(Debug, Default)]
+    struct Source {
+        bytes: Bytes,
+        upload: Mutex<Option<Arc<Multipart>>>,
+        begin_turn: tokio::sync::Mutex<()>,
+        sending: Mutex<Option<Sending>>,
+        version: Mutex<Option<ETag>>,
+    }
+
+    #[async_trait]
+    impl RangeReader for Source {
+        async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
+            Ok(self.bytes.slice(range.start as usize..range.end as usize))
+        }
+    }
+
+    impl ByteSource for Source {
+        fn runs(&self) -> Vec<Run> {
+            vec![Run {
+                range: 0..self.bytes.len() as u64,
+                origin: Origin::Local,
+            }]
+        }
+
+        fn stored(&self, _: Range<u64>) -> Option<StoredRange> {
+            None
+        }
+
+        fn multipart(&self) -> Option<Arc<Multipart>> {
+            self.upload.lock().clone()
+        }
+
+        fn set_multipart(&self, upload: Option<Arc<Multipart>>) {
+            *self.upload.lock() = upload;
+        }
+
+        fn begin_turn(&self) -> &tokio::sync::Mutex<()> {
+            &self.begin_turn
+        }
+
+        fn sends(&self, sending: Sending) {
+            *self.sending.lock() = Some(sending);
+        }
+
+        fn completes_as(&self, version: ETag) {
+            *self.version.lock() = Some(version);
+        }
+
+        fn completed_as(&self) -> Option<ETag> {
+            self.version.lock().clone()
+        }
+    }
+
+    fn source() -> Arc<Source> {
+        let bytes = (0..33 * MIB).map(|at| (at / 7 % 251) as u8).collect();
+        Arc::new(Source {
+            bytes,
+            ..Source::default()
+        })
+    }
+
+    async fn upload(
+        uploader: &Uploader,
+        source: &Arc<Source>,
+        earlier: Earlier,
+    ) -> Result<ETag, FsError> {
+        let target = UploadTarget {
+            key: Key::new("k"),
+            headers: ObjectHeaders::default(),
+            condition: WriteCondition::Always,
+            len: source.bytes.len() as u64,
+            earlier,
+        };
+        let source: Arc<dyn ByteSource> = source.clone();
+        uploader.upload(&target, &source).await
+    }
+
+    /// One part at a time, so that the `nth` request is the part of that number.
+    fn uploader(store: &Arc<Faulty>) -> Uploader {
+        let copy = CopyPartSize::new(512 << 20).unwrap();
+        Uploader::new(store.clone(), PartSize::new(5 << 20).unwrap(), copy, 1)
+    }
+
+    async fn stored(store: &Faulty) -> Bytes {
+        let request = GetRequest {
+            key: Key::new("k"),
+            range: None,
+            if_match: None,
+        };
+        store.get(request).await.unwrap().body
+    }
+
+    #[tokio::test]
+    async fn the_next_attempt_sends_what_the_one_before_did_not() {
+        let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let (uploader, source) = (uploader(&store), source());
+        store.plan(
+            StoreOp::UploadPart,
+            4,
+            Fault::Before(StoreErrorKind::Server),
+        );
+        assert!(upload(&uploader, &source, Earlier::None).await.is_err());
+        upload(&uploader, &source, Earlier::None).await.unwrap();
+        assert_eq!(store.seen(StoreOp::UploadPart), 8, "7 parts, one twice");
+        assert_eq!(store.seen(StoreOp::CreateMultipart), 1);
+        assert_eq!(store.seen(StoreOp::ListParts), 0);
+        assert!(stored(&store).await == source.bytes);
+    }
+
+    #[tokio::test]
+    async fn the_next_life_asks_page_by_page_and_sends_what_is_missing_or_another() {
+        let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let (first, before) = (uploader(&store), source());
+        store.plan(
+            StoreOp::UploadPart,
+            6,
+            Fault::Before(StoreErrorKind::Server),
+        );
+        assert!(upload(&first, &before, Earlier::None).await.is_err());
+        let sending = before.sending.lock().clone().unwrap();
+        // The store has another part 2 by now.
+        let other = UploadPartRequest {
+            key: Key::new("k"),
+            upload: sending.upload.clone(),
+            number: PartNumber::new(2).unwrap(),
+            body: Bytes::from(vec![1; 5 * MIB]).into(),
+        };
+        store.upload_part(other).await.unwrap();
+        let sent = store.seen(StoreOp::UploadPart);
+
+        let (second, after) = (uploader(&store), source());
+        after.set_multipart(Some(second.take_over(sending)));
+        upload(&second, &after, Earlier::None).await.unwrap();
+        assert_eq!(store.seen(StoreOp::ListParts), 3, "5 parts, 2 a page");
+        assert_eq!(store.seen(StoreOp::UploadPart) - sent, 3, "2, 6 and 7");
+        assert!(stored(&store).await == after.bytes);
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_is_gone_begins_anew_and_a_completed_one_is_known() {
+        let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let (uploader, source) = (uploader(&store), source());
+        let gone = |store: &Faulty| {
+            let nth = store.seen(StoreOp::UploadPart) + 2;
+            store.plan(
+                StoreOp::UploadPart,
+                nth,
+                Fault::Before(StoreErrorKind::NoSuchUpload),
+            );
+        };
+        gone(&store);
+        let etag = upload(&uploader, &source, Earlier::None).await.unwrap();
+        assert_eq!(store.seen(StoreOp::CreateMultipart), 2);
+        assert!(stored(&store).await == source.bytes);
+        // The same bytes are there of an earlier attempt, and its upload is gone.
+        source.set_multipart(None);
+        gone(&store);
+        let again = upload(&uploader, &source, Earlier::Maybe).await;
+        assert_eq!(again.unwrap(), etag);
+        assert_eq!(store.seen(StoreOp::CompleteMultipart), 1);
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_nobody_goes_on_with_is_aborted() {
+        let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let (uploader, source) = (uploader(&store), source());
+        store.plan(
+            StoreOp::UploadPart,
+            2,
+            Fault::Before(StoreErrorKind::Server),
+        );
+        assert!(upload(&uploader, &source, Earlier::None).await.is_err());
+        source.set_multipart(None);
+        let settled = async {
+            tokio::select! {
+                () = uploader.abort_abandoned() => {}
+                () = uploader.aborts_settled() => {}
+            }
+        };
+        settled.await;
+        assert_eq!(store.seen(StoreOp::AbortMultipart), 1);
+        let upload = source.sending.lock().clone().unwrap().upload;
+        let request = ListPartsRequest {
+            key: Key::new("k"),
+            upload,
+            after: None,
+        };
+        let gone: Result<_, StoreError> = store.list_parts(request).await;
+        assert_eq!(gone.unwrap_err().kind, StoreErrorKind::NoSuchUpload);
+    }
+}
