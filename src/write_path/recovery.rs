@@ -24,32 +24,7 @@ impl Spool {
                 None => drop(begun.insert(id, known.key)),
             }
         }
-        let (wanted, obsolete) = in_order(sealed);
-        let mut recovered = Vec::new();
-        for sealed in wanted {
-            let (id, key) = (sealed.stage, &sealed.key);
-            match self.open_stage(id, &mut OpenOptions::new(), &sealed.sums) {
-                Ok(file) => recovered.push(Recovered {
-                    file,
-                    sealed,
-                    sending: self.journal.sending(id),
-                }),
-                // Removing the file comes before saying so.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    tracing::warn!(%key, "a sealed stage has no file: it was uploaded, or removed by hand");
-                    self.done(id);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        for SealedStage { stage, key, .. } in obsolete {
-            tracing::info!(%key, "an older version that an earlier mediafs had sealed is passed over");
-            if let Ok(file) = self.open_stage(stage, &mut OpenOptions::new(), &[]) {
-                self.discard(&file);
-            } else {
-                self.done(stage);
-            }
-        }
+        let recovered = self.recover_sealed(sealed)?;
         let is_sealed = |id| recovered.iter().any(|found| found.file.id() == id);
         let open = self.adopt(told, is_sealed)?;
         for entry in fs::read_dir(&self.orphan_dir)? {
@@ -89,6 +64,36 @@ impl Spool {
         }
         let sealed = recovered;
         Ok(Left { sealed, open })
+    }
+
+    fn recover_sealed(&self, sealed: Vec<SealedStage>) -> io::Result<Vec<Recovered>> {
+        let (wanted, obsolete) = in_order(sealed);
+        let mut recovered = Vec::new();
+        for sealed in wanted {
+            let (id, key) = (sealed.stage, &sealed.key);
+            match self.open_stage(id, &mut OpenOptions::new(), &sealed.sums) {
+                Ok(file) => recovered.push(Recovered {
+                    file,
+                    sealed,
+                    sending: self.journal.sending(id),
+                }),
+                // Removing the file comes before saying so.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    tracing::warn!(%key, "a sealed stage has no file: it was uploaded, or removed by hand");
+                    self.done(id);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for SealedStage { stage, key, .. } in obsolete {
+            tracing::info!(%key, "an older version that an earlier mediafs had sealed is passed over");
+            if let Ok(file) = self.open_stage(stage, &mut OpenOptions::new(), &[]) {
+                self.discard(&file);
+            } else {
+                self.done(stage);
+            }
+        }
+        Ok(recovered)
     }
 
     /// Stages of files that are still open, as they were.
