@@ -37,7 +37,11 @@ impl Ops {
         recovered: &mut Vec<Recovered>,
     ) -> Result<Vec<Finished>, FsError> {
         let mut finished = Vec::new();
-        for intent in self.desk.spool.journal().renames() {
+        let begun = self.desk.spool.journal().renames();
+        if !begun.is_empty() {
+            self.late_requests_landed().await;
+        }
+        for intent in begun {
             let (from, to) = (&intent.from, &intent.to);
             tracing::info!(%from, %to, "an earlier mediafs was renaming this: finishing");
             let mut tries = 1;
