@@ -366,3 +366,16 @@ fn a_rename_keeps_mode_owner_and_time() {
     let head = mount.client().head(mount.bucket(), "b.html").unwrap();
     assert_eq!(head.content_type.as_deref(), Some("text/html"));
 }
+
+#[test]
+fn a_tree_that_moved_leaves_no_directory_under_its_old_name() {
+    let mount = stored();
+    for round in 0..3 {
+        fs::create_dir_all(mount.path("d/a/b")).unwrap();
+        fs::write(mount.path("d/a/b/c"), b"text").unwrap();
+        fs::rename(mount.path("d/a"), mount.path("d/a2")).unwrap();
+        assert_eq!(fs::read(mount.path("d/a2/b/c")).unwrap(), b"text");
+        fs::remove_dir_all(mount.path("d/a2")).unwrap();
+        assert_eq!(fs::read_dir(mount.path("d")).unwrap().count(), 0, "{round}");
+    }
+}

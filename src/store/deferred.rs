@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
+use bulk::deepest_first;
+
 use super::request::*;
 use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 
@@ -199,9 +201,7 @@ impl Deferred {
         });
         let mut keys: Vec<Key> = young.into_iter().map(|(key, _)| key).collect();
         keys.extend(self.still_there(old).await?);
-        // What lies in a directory before the directory, where a store has such.
-        keys.sort_unstable_by(|a, b| b.cmp(a));
-        let chunks: Vec<Vec<Key>> = keys
+        let chunks: Vec<Vec<Key>> = deepest_first(keys)
             .chunks(DELETE_MANY_LIMIT)
             .map(<[Key]>::to_vec)
             .collect();

@@ -41,7 +41,7 @@ impl Deferred {
     /// Errors: why objects cannot be deleted, which are seen again.
     pub async fn delete_doomed_now(&self, keys: &[Key]) -> Result<(), StoreError> {
         let mut outcome = Ok(());
-        for chunk in keys.chunks(DELETE_MANY_LIMIT) {
+        for chunk in deepest_first(keys.to_vec()).chunks(DELETE_MANY_LIMIT) {
             let failed = match self.store.delete_many(chunk.to_vec()).await {
                 Ok(failed) => failed,
                 Err(error) if error.kind.is_transient() => {
@@ -97,6 +97,12 @@ impl Deferred {
     pub fn delete_soon(&self) {
         self.wake.notify_one();
     }
+}
+
+/// What lies in a directory before the directory, where a store has such.
+pub(super) fn deepest_first(mut keys: Vec<Key>) -> Vec<Key> {
+    keys.sort_unstable_by(|a, b| b.cmp(a));
+    keys
 }
 
 #[cfg(test)]
