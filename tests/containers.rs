@@ -82,6 +82,8 @@ fn a_container_keeps_its_files_through_a_crash_of_the_daemon_and_its_replacement
         let read = container.says(ROOT, &format!("cat /mnt/{folder}/g"));
         assert_eq!(read, "bytes\n", "{folder}");
     }
+    // Its own mount namespace keeps the file system as long as it lives.
+    drop(container);
     mount.unmount();
 }
 

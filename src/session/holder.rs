@@ -18,6 +18,7 @@ use anyhow::Context;
 use parking_lot::Mutex;
 use rustix::io::FdFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::descriptor_store::DEVICE_VARIABLE;
 
@@ -56,6 +57,8 @@ pub fn hold(
     socket: &Path,
     prepare: impl Fn(&mut Command, Life),
 ) -> anyhow::Result<ExitStatus> {
+    // Its environment holds the credentials of the daemon. What it starts is not bound by it.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let ours = Socket::bind(socket)?;
     let said = Arc::new(Mutex::new(Said::default()));
     let (heard, caught_up) = mpsc::channel();
