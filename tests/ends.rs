@@ -234,7 +234,7 @@ impl Drop for Disk {
 }
 
 #[test]
-fn with_the_spools_disk_read_only_writes_are_erofs_and_all_else_goes_on() {
+fn with_the_spools_disk_read_only_writes_and_renames_are_erofs_and_all_else_goes_on() {
     let plan = Mount::builder();
     let body = pattern(MIB, 1);
     plan.client.put(&plan.bucket, "there", &body);
@@ -251,9 +251,11 @@ fn with_the_spools_disk_read_only_writes_are_erofs_and_all_else_goes_on() {
     // Nothing is lost of what the disk has: S3 gets it.
     sys::close(begun).unwrap();
     assert_eq!(mount.object("begun").unwrap(), b"on the disk");
-    fs::rename(mount.path("there"), mount.path("moved")).unwrap();
+    // A rename must be known to who finishes it after a crash.
+    let moved = fs::rename(mount.path("there"), mount.path("moved"));
+    assert_eq!(sys::errno(moved), libc::EROFS);
     fs::remove_file(mount.path("begun")).unwrap();
-    mount.wait_for_keys("what is left", |keys| keys == ["moved"]);
+    mount.wait_for_keys("what is left", |keys| keys == ["there"]);
     stops_within(&mut mount, WITHIN);
 }
 

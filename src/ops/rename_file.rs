@@ -102,10 +102,10 @@ impl Ops {
             // First what is sealed stands alone, then its object goes, then it moves: a
             // crash finds the bytes that were acknowledged under one of the names.
             self.note_again(file, from.dir.ino, from.name).await;
-            self.namespace.child_leaves(&from.dir, from.name).await?;
-            self.namespace.record(from.dir.ino, from.name, None);
         }
         if stored || maybe_stored {
+            self.namespace.child_leaves(&from.dir, from.name).await?;
+            self.namespace.record(from.dir.ino, from.name, None);
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
             self.delete_object(old_key, None).await?;
         }
