@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 use support::data::MIB;
-use support::{Hands, Held, Mount, MountBuilder, pattern, python, wait_until};
+use support::proxy::{Fault, Proxy};
+use support::{Hands, Held, Mount, MountBuilder, Server, pattern, python, sys, wait_until};
 
 #[test]
 fn open_descriptors_go_on_after_a_kill() {
@@ -170,6 +171,43 @@ fn what_a_newer_mediafs_told_leads_to_a_mount_anew_and_a_clear_word() {
     assert!(mount.log().contains("is of version 99"), "{}", mount.log());
     assert_eq!(mount.lost_and_found(), [b"written"]);
     drop(hands);
+    mount.unmount();
+}
+
+#[test]
+fn on_a_kernel_that_sends_nothing_again_calls_under_way_return_and_open_files_go_on() {
+    let proxy = Proxy::before(Server::shared());
+    let plan = Mount::builder().set("--endpoint-url", &proxy.endpoint);
+    let mount = Held::start(plan.env("_MEDIAFS_WITHOUT_RESEND", "1"));
+    mount.put_object("f", b"bytes");
+    let mut hands = Hands::at(&mount.scratch().join("mnt"));
+    hands.write_new("g", "before ");
+    let file = sys::open(mount.path("f"), libc::O_RDONLY).unwrap();
+    proxy.fail("GetObject", Fault::Stall, usize::MAX);
+    let reading = std::thread::spawn(move || {
+        let outcome = rustix::io::pread(&file, &mut [0; 10], 0);
+        (outcome, file)
+    });
+    wait_until(Duration::from_secs(20), "a read under way", || {
+        proxy.seen("GetObject") > 0
+    });
+    mount.kill_daemon();
+    proxy.heal();
+    let (outcome, file) = reading.join().unwrap();
+    // A page that is read ahead is asked for once more by the kernel itself.
+    match outcome {
+        Ok(len) => assert_eq!(len, 5),
+        Err(error) => assert_eq!(error.raw_os_error(), libc::EINTR),
+    }
+    let mut bytes = [0; 10];
+    assert_eq!(rustix::io::pread(&file, &mut bytes, 0).unwrap(), 5);
+    hands
+        .run("os.write(fd, b'and after'); os.close(fd)")
+        .unwrap();
+    assert_eq!(mount.object("g").unwrap(), b"before and after");
+    assert!(mount.log().contains("does not send requests again"));
+    assert!(!mount.log().contains("calls=0"), "{}", mount.log());
+    drop((file, hands));
     mount.unmount();
 }
 

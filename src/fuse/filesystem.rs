@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
@@ -38,13 +38,16 @@ impl Filesystem for Adapter {
             Listings::NamesOnly
         };
         negotiate::negotiate(config, listings);
+        if !config.capabilities().contains(InitFlags::FUSE_HAS_RESEND) {
+            self.requests.remember();
+        }
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name_or_refuse!("lookup", parent, name, reply);
         let ops = self.ops.clone();
-        self.answer(async move {
+        self.answer(req, async move {
             let outcome = ops.lookup(convert::ino(parent), &name).await;
             reply::give_entry(reply, "lookup", parent, outcome);
         });
@@ -55,9 +58,9 @@ impl Filesystem for Adapter {
         self.ops.forget(convert::ino(ino), nlookup);
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let ops = self.ops.clone();
-        self.answer(async move {
+        self.answer(req, async move {
             reply::give_attr(reply, "getattr", ino, ops.getattr(convert::ino(ino)).await);
         });
     }
@@ -82,7 +85,7 @@ impl Filesystem for Adapter {
     ) {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
-        self.answer(async move {
+        self.answer(req, async move {
             let outcome = ops
                 .setattr(convert::ino(ino), fh.map(handle), caller, change)
                 .await;
@@ -90,9 +93,9 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let ops = self.ops.clone();
-        self.answer(async move {
+        self.answer(req, async move {
             match ops.readlink(convert::ino(ino)).await {
                 Ok(target) => reply.data(&target),
                 Err(error) => reply.error(refuse("readlink", ino.0, &error)),
@@ -112,7 +115,7 @@ impl Filesystem for Adapter {
     ) {
         let name = name_or_refuse!("mknod", parent, name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(async move {
+        self.answer(req, async move {
             let (kind, permissions) = (convert::node_kind(mode), convert::permissions(mode));
             let dir = convert::ino(parent);
             let outcome = ops.mknod(dir, &name, kind, permissions, caller).await;
@@ -131,7 +134,7 @@ impl Filesystem for Adapter {
     ) {
         let name = name_or_refuse!("mkdir", parent, name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(async move {
+        self.answer(req, async move {
             let permissions = convert::permissions(mode);
             let dir = convert::ino(parent);
             let outcome = ops.mkdir(dir, &name, permissions, caller).await;
@@ -150,7 +153,7 @@ impl Filesystem for Adapter {
         let name = name_or_refuse!("symlink", parent, link_name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
-        self.answer(async move {
+        self.answer(req, async move {
             let dir = convert::ino(parent);
             let outcome = ops.symlink(dir, &name, target, caller).await;
             reply::give_entry(reply, "symlink", parent, outcome);
@@ -160,7 +163,7 @@ impl Filesystem for Adapter {
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name_or_refuse!("unlink", parent, name, reply);
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
-        self.answer(async move {
+        self.answer(req, async move {
             let outcome = ops.unlink(convert::ino(parent), &name, attempt).await;
             reply::done(reply, "unlink", parent, outcome);
         });
@@ -169,7 +172,7 @@ impl Filesystem for Adapter {
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name_or_refuse!("rmdir", parent, name, reply);
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
-        self.answer(async move {
+        self.answer(req, async move {
             let outcome = ops.rmdir(convert::ino(parent), &name, attempt).await;
             reply::done(reply, "rmdir", parent, outcome);
         });
@@ -192,7 +195,7 @@ impl Filesystem for Adapter {
             Err(error) => return reply.error(refuse("rename", parent.0, &error)),
         };
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
-        self.answer(async move {
+        self.answer(req, async move {
             let from = (convert::ino(parent), &name);
             let to = (convert::ino(newparent), &new_name);
             let outcome = ops.rename(from, to, mode, attempt).await;
@@ -202,7 +205,7 @@ impl Filesystem for Adapter {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(async move {
+        self.answer(req, async move {
             let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
             match ops.open(convert::ino(ino), mode, truncate, caller).await {
                 Ok(opened) => {
@@ -234,7 +237,7 @@ impl Filesystem for Adapter {
         };
         let flags = OpenFlags(flags);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(async move {
+        self.answer(req, async move {
             let request = CreateRequest {
                 mode: convert::open_mode(flags),
                 exclusive,
@@ -249,7 +252,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -259,7 +262,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let ops = self.ops.clone();
-        self.answer(async move {
+        self.answer(req, async move {
             match ops
                 .read(handle(fh), offset..offset.saturating_add(u64::from(size)))
                 .await
@@ -282,6 +285,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _under_way = self.under_way(req);
         let (caller, privileges) = (convert::caller(req), convert::privileges(write_flags));
         let _at_work = self.loops.at_work();
         let written = self.ops.write(handle(fh), caller, privileges, offset, data);
@@ -300,7 +304,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(async move {
+        self.answer(req, async move {
             reply::done(
                 reply,
                 "flush",
@@ -312,19 +316,21 @@ impl Filesystem for Adapter {
 
     fn fsync(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(async move { reply::done(reply, "fsync", ino, ops.fsync(handle(fh)).await) });
+        self.answer(req, async move {
+            reply::done(reply, "fsync", ino, ops.fsync(handle(fh)).await)
+        });
     }
 
     fn release(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
@@ -333,12 +339,13 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(
-            async move { reply::done(reply, "release", ino, ops.release(handle(fh)).await) },
-        );
+        self.answer(req, async move {
+            reply::done(reply, "release", ino, ops.release(handle(fh)).await)
+        });
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _under_way = self.under_way(req);
         let _at_work = self.loops.at_work();
         let request = convert::kernel_request(req);
         match self.ops.opendir(convert::ino(ino), request) {
@@ -349,14 +356,14 @@ impl Filesystem for Adapter {
 
     fn readdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
         let ops = self.ops.clone();
-        self.answer(async move {
+        self.answer(req, async move {
             match ops.readdir(handle(fh), offset).await {
                 Ok(entries) => reply::give_listing(reply, &entries),
                 Err(error) => reply.error(refuse("readdir", ino.0, &error)),
@@ -366,14 +373,14 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         let ops = self.ops.clone();
-        self.answer(async move {
+        self.answer(req, async move {
             let add = |listed: DirEntryPlus| reply::add_listed(&mut reply, ino, &listed);
             let outcome = ops.readdirplus(handle(fh), offset, add).await;
             match outcome {
@@ -385,31 +392,33 @@ impl Filesystem for Adapter {
 
     fn releasedir(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
+        let _under_way = self.under_way(req);
         self.ops.releasedir(handle(fh));
         reply.ok();
     }
 
     fn fsyncdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(
-            async move { reply::done(reply, "fsyncdir", ino, ops.fsyncdir(handle(fh)).await) },
-        );
+        self.answer(req, async move {
+            reply::done(reply, "fsyncdir", ino, ops.fsyncdir(handle(fh)).await)
+        });
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let _under_way = self.under_way(req);
         reply::give_stats(reply, self.ops.statfs());
     }
 
@@ -428,21 +437,22 @@ impl Filesystem for Adapter {
             Err(error) => return reply.error(refuse("setxattr", ino.0, &error)),
         };
         let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
-        self.answer(async move {
+        self.answer(req, async move {
             let outcome = ops.setxattr(convert::ino(ino), &name, &value, mode).await;
             reply::done(reply, "setxattr", ino, outcome);
         });
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
-        self.answer(async move {
+        self.answer(req, async move {
             let value = ops.getxattr(convert::ino(ino), &name).await;
             reply::give_xattr(reply, "getxattr", ino, size, value);
         });
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let _under_way = self.under_way(req);
         let names = self.ops.listxattr(convert::ino(ino));
         let joined = names.map(|names| names.into_iter().flat_map(|n| (n + "\0").into_bytes()));
         let value = joined.map(Iterator::collect);
@@ -452,7 +462,7 @@ impl Filesystem for Adapter {
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
         let attempt = convert::kernel_request(req).attempt;
-        self.answer(async move {
+        self.answer(req, async move {
             let outcome = ops.removexattr(convert::ino(ino), &name, attempt).await;
             reply::done(reply, "removexattr", ino, outcome);
         });
@@ -460,7 +470,7 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         ino_in: INodeNo,
         fh_in: FileHandle,
         offset_in: u64,
@@ -476,7 +486,7 @@ impl Filesystem for Adapter {
             convert::copy_end(fh_in, offset_in),
             convert::copy_end(fh_out, offset_out),
         );
-        self.answer(async move {
+        self.answer(req, async move {
             match ops.copy_file_range(from, to, len).await {
                 Ok(copied) => reply.written(copied as u32),
                 Err(error) => reply.error(refuse("copy_file_range", ino_in.0, &error)),
@@ -494,6 +504,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let _under_way = self.under_way(req);
         let _at_work = self.loops.at_work();
         let outcome = convert::allocation(mode).and_then(|how| {
             self.ops.fallocate(
@@ -508,7 +519,7 @@ impl Filesystem for Adapter {
 
     fn ioctl(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
@@ -517,6 +528,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
+        let _under_way = self.under_way(req);
         reply.error(refuse("ioctl", ino.0, &FsError::NotATty));
     }
 }

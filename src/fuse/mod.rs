@@ -15,19 +15,23 @@ mod loops;
 mod negotiate;
 mod notify;
 mod reply;
+mod under_way;
 
 pub use loops::LoopWatch;
 pub use notify::pass_on;
+pub use under_way::UnderWay;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use fuser::{Request, RequestId};
 use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::error::FsError;
 use crate::ops::Ops;
+use under_way::Begun;
 
 /// Answers the kernel's requests with operations.
 #[derive(Debug)]
@@ -37,11 +41,13 @@ pub struct Adapter {
     /// Owns the requests that wait; shutdown waits for them.
     tasks: TaskTracker,
     loops: Arc<LoopWatch>,
+    requests: UnderWay,
 }
 
 impl Adapter {
-    pub fn new(ops: Arc<Ops>, runtime: Handle, tasks: TaskTracker) -> Self {
+    pub fn new(ops: Arc<Ops>, runtime: Handle, tasks: TaskTracker, requests: UnderWay) -> Self {
         Self {
+            requests,
             ops,
             runtime,
             tasks,
@@ -54,12 +60,20 @@ impl Adapter {
         &self.loops
     }
 
+    /// To be kept until the request is answered.
+    fn under_way(&self, request: &Request) -> Option<Begun> {
+        let RequestId(number) = request.unique();
+        self.requests.begin(number)
+    }
+
     /// Runs a request to its end, here as far as it need not wait.
-    fn answer(&self, request: impl Future<Output = ()> + Send + 'static) {
+    fn answer(&self, request: &Request, answer: impl Future<Output = ()> + Send + 'static) {
         let _at_work = self.loops.at_work();
         let _runtime = self.runtime.enter();
+        let under_way = self.under_way(request);
         // A reply dropped by a panic answers EIO: the request ends, the mount goes on.
-        let guarded = AssertUnwindSafe(request).catch_unwind().map(|outcome| {
+        let guarded = AssertUnwindSafe(answer).catch_unwind().map(move |outcome| {
+            drop(under_way);
             if outcome.is_err() {
                 tracing::error!("a request panicked; answered with EIO");
             }

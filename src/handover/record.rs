@@ -98,6 +98,13 @@ pub enum Record {
     Released {
         handle: u64,
     },
+    /// A request is under way. Only where the kernel does not send it again.
+    Began {
+        request: u64,
+    },
+    Answered {
+        request: u64,
+    },
 }
 
 /// The session itself.

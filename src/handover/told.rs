@@ -1,6 +1,6 @@
 //! What all records come to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use rangemap::RangeSet;
@@ -20,6 +20,8 @@ pub struct Told {
     pub stages: BTreeMap<StageId, StageTold>,
     pub handles: BTreeMap<u64, HandleTold>,
     pub dirs: BTreeMap<u64, DirTold>,
+    /// Requests that nobody answered.
+    pub under_way: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,6 +237,12 @@ impl Replay for Told {
             Record::FileGone { ino } => {
                 self.files.remove(&ino);
             }
+            Record::Began { request } => {
+                self.under_way.insert(request);
+            }
+            Record::Answered { request } => {
+                self.under_way.remove(&request);
+            }
             record @ (Record::Placed { .. }
             | Record::Unplaced { .. }
             | Record::Lookup { .. }
@@ -263,6 +271,8 @@ impl Replay for Told {
             ino: *ino,
             file: file.clone(),
         });
+        let under_way = self.under_way.iter();
+        let under_way = under_way.map(|request| Record::Began { request: *request });
         session
             .into_iter()
             .chain([numbers])
@@ -270,6 +280,7 @@ impl Replay for Told {
             .chain(self.stage_records())
             .chain(files)
             .chain(self.handle_records())
+            .chain(under_way)
             .collect()
     }
 }

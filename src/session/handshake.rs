@@ -5,6 +5,7 @@
 //! next daemon's fuser gets the same bytes again. Once it has answered, the
 //! kernel's descriptor takes the socket's place.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -44,7 +45,10 @@ pub fn begin<F: Filesystem>(
     filesystem: F,
     config: fuser::Config,
 ) -> anyhow::Result<(Session<F>, Handshake)> {
-    let init = read_init(device).context("no FUSE_INIT came")?;
+    let mut init = read_init(device).context("no FUSE_INIT came")?;
+    if as_an_old_kernel() {
+        forget_resend(&mut init);
+    }
     let (session, answer) = agree(device, &init, filesystem, config)?;
     let written = rustix::io::write(device, &answer).context("FUSE_INIT not answered")?;
     ensure!(written == answer.len(), "FUSE_INIT answered by half");
@@ -73,6 +77,9 @@ pub fn resume<F: Filesystem>(
 ///
 /// Source: Linux 6.9, fs/fuse/dev.c, `fuse_notify_resend`. Errors: the kernel's.
 pub fn resend(device: &OwnedFd) -> io::Result<Resent> {
+    if as_an_old_kernel() {
+        return Ok(Resent::NotByThisKernel);
+    }
     let mut notification = Vec::with_capacity(16);
     notification.extend(16_u32.to_ne_bytes());
     notification.extend(RESEND_CODE.to_ne_bytes());
@@ -82,6 +89,23 @@ pub fn resend(device: &OwnedFd) -> io::Result<Resent> {
         Err(Errno::INVAL) => Ok(Resent::NotByThisKernel),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Has calls return with EINTR that an earlier daemon took and did not answer.
+///
+/// Errors: the kernel's, but for requests that it knows nothing of any more.
+pub fn interrupt(device: &OwnedFd, requests: &BTreeSet<u64>) -> io::Result<()> {
+    for request in requests {
+        let mut answer = Vec::with_capacity(16);
+        answer.extend(16_u32.to_ne_bytes());
+        answer.extend((-Errno::INTR.raw_os_error()).to_ne_bytes());
+        answer.extend(request.to_ne_bytes());
+        match rustix::io::write(device, &answer) {
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn read_init(device: &OwnedFd) -> io::Result<Vec<u8>> {
@@ -125,4 +149,18 @@ fn agree<F: Filesystem>(
     let mut socket = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
     rustix::io::dup3(device, &mut socket, DupFlags::CLOEXEC)?;
     Ok((session, answer))
+}
+
+/// For tests of what is done where the kernel does not send requests again.
+fn as_an_old_kernel() -> bool {
+    std::env::var_os("_MEDIAFS_WITHOUT_RESEND").is_some()
+}
+
+/// Source: linux/fuse.h: `fuse_in_header` has 40 bytes, `flags2` of `fuse_init_in`
+/// follows four numbers of 32 bits, and `FUSE_HAS_RESEND` is bit 39 of all flags.
+fn forget_resend(init: &mut [u8]) {
+    const FLAGS2_AT: usize = 40 + 4 * 4;
+    if let Some(flags) = init.get_mut(FLAGS2_AT) {
+        *flags &= !(1 << (39 - 32));
+    }
 }

@@ -1,5 +1,6 @@
 //! Whether this daemon goes on with the session of an earlier one.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,7 +68,11 @@ impl Heritage {
         let path = handover::path_in(&config.spool_dir);
         let (device, told) = self.session.unzip();
         let ledger = match &told {
-            Some(told) => Ledger::go_on(&path, told.clone())?,
+            Some(told) => {
+                let under_way = BTreeSet::new();
+                let told = told.clone();
+                Ledger::go_on(&path, Told { under_way, ..told })?
+            }
             None if descriptor_store::is_present() => Ledger::awaiting(&path),
             None => Ledger::default(),
         };

@@ -1,5 +1,6 @@
 //! The mount and its session with the kernel, begun or gone on with.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use super::mountinfo::mount_at;
 use super::startup;
 use crate::config::Config;
 use crate::fuse::Adapter;
-use crate::handover::{self, Ledger, SessionTold};
+use crate::handover::{self, Ledger, SessionTold, Told};
 
 #[derive(Debug)]
 pub struct KernelSession {
@@ -21,10 +22,41 @@ pub struct KernelSession {
     pub session: Session<Adapter>,
 }
 
+/// What an earlier daemon left of the session.
+#[derive(Debug)]
+pub struct Earlier {
+    session: SessionTold,
+    under_way: BTreeSet<u64>,
+}
+
+impl Earlier {
+    /// None where there is no session to go on with.
+    pub fn of(told: &Told) -> Option<Self> {
+        Some(Self {
+            session: told.session.clone()?,
+            under_way: told.under_way.clone(),
+        })
+    }
+}
+
+/// Goes on with what an earlier daemon began, or mounts. Errors: the kernel's.
+pub fn start(
+    config: &Config,
+    asked: &Path,
+    ledger: &Ledger,
+    inherited: Option<(OwnedFd, Earlier)>,
+    adapter: Adapter,
+) -> anyhow::Result<KernelSession> {
+    match inherited {
+        Some((device, earlier)) => go_on(config, &device, &earlier, adapter),
+        None => begin(config, asked, ledger, adapter),
+    }
+}
+
 /// Mounts, and hands a copy of the descriptor to the store where there is one.
 ///
 /// Errors: with what to do about them; the mountpoint is free again then.
-pub fn begin(
+fn begin(
     config: &Config,
     asked: &Path,
     ledger: &Ledger,
@@ -76,23 +108,27 @@ fn agree(
     Ok(session)
 }
 
-/// Goes on with what an earlier daemon began. Errors: the kernel's.
-pub fn go_on(
+fn go_on(
     config: &Config,
-    device: OwnedFd,
-    told: &SessionTold,
+    device: &OwnedFd,
+    earlier: &Earlier,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
-    let earlier = Handshake {
-        init: told.init.clone(),
-        answer: told.init_answer.clone(),
+    let Earlier { session, under_way } = earlier;
+    let said = Handshake {
+        init: session.init.clone(),
+        answer: session.init_answer.clone(),
     };
-    let session = handshake::resume(&device, &earlier, adapter, fuse_config(config))?;
-    match handshake::resend(&device).context("requests under way are not sent again")? {
+    let session = handshake::resume(device, &said, adapter, fuse_config(config))?;
+    match handshake::resend(device).context("requests under way are not sent again")? {
         Resent::Yes => tracing::info!("going on with the session of the mediafs before"),
-        Resent::NotByThisKernel => tracing::error!(
-            "this kernel (before 6.9) does not send requests again: calls that were under way do not return"
-        ),
+        Resent::NotByThisKernel => {
+            handshake::interrupt(device, under_way)?;
+            tracing::warn!(
+                calls = under_way.len(),
+                "going on with the session of the mediafs before; this kernel (before 6.9) does not send requests again: calls that were under way return EINTR"
+            );
+        }
     }
     let mounted = Mounted::at(&config.mountpoint);
     Ok(KernelSession { mounted, session })

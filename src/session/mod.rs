@@ -38,14 +38,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, HardeningConfig};
-use crate::fuse::{Adapter, pass_on};
+use crate::fuse::{Adapter, UnderWay, pass_on};
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
 pub use holder::{Life, hold};
 use holders::holders;
 use inheritance::Heritage;
-use kernel_session::KernelSession;
+use kernel_session::{Earlier, KernelSession};
 use mount::{Mounted, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
@@ -82,7 +82,7 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let (invalidations, to_kernel) = Invalidations::channel();
     let (heritage, device) = heritage.open(&config)?;
     let ledger = heritage.ledger.clone();
-    let earlier = heritage.told.session.clone();
+    let earlier = Earlier::of(&heritage.told);
     let composing = startup::compose(&config, &connected, invalidations, heritage);
     let (ops, queued) = runtime.block_on(composing)?;
     let ops = Arc::new(ops);
@@ -92,12 +92,14 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
         StopSignals::listen().context("no signal handler")?
     };
     let tasks = TaskTracker::new();
-    let adapter = Adapter::new(ops.clone(), runtime.handle().clone(), tasks.clone());
+    let adapter = Adapter::new(
+        ops.clone(),
+        runtime.handle().clone(),
+        tasks.clone(),
+        UnderWay::new(ledger.clone()),
+    );
     let loops = adapter.loops().clone();
-    let kernel = match device.zip(earlier) {
-        Some((device, session)) => kernel_session::go_on(&config, device, &session, adapter)?,
-        None => kernel_session::begin(&config, &asked, &ledger, adapter)?,
-    };
+    let kernel = kernel_session::start(&config, &asked, &ledger, device.zip(earlier), adapter)?;
     let KernelSession { mounted, session } = kernel;
     let serving = take_requests(session, to_kernel).context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
