@@ -3,10 +3,11 @@
 use std::io;
 use std::time::SystemTime;
 
-use super::Ops;
 use super::attr::Attempt;
+use super::{Durability, Ops};
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name, Pin};
+use crate::store::Key;
 use crate::write_path::{Durable, RenameIntent};
 
 /// What happens to a file that has the new name already.
@@ -116,6 +117,18 @@ impl Ops {
         }
         let noted = tokio::task::spawn_blocking(move || desk.spool.begin_rename(intent, durable));
         Ok(noted.await.map_err(io::Error::other)??)
+    }
+
+    /// A rename is finished, or given up. In what a loss of power leaves of the
+    /// journal it does not end before what it dooms is known: else both names stay.
+    pub(super) async fn end_rename(&self, from: &Key) {
+        if self.settings.durability == Durability::Disk
+            && let Err(error) = self.desk.spool.sync().await
+        {
+            tracing::warn!(%error, "the next mount looks whether a rename is finished");
+            return;
+        }
+        self.desk.spool.end_rename(from);
     }
 
     /// Three renames by way of a name that nobody uses. S3 has no exchange: other

@@ -57,7 +57,7 @@ impl Ops {
         failpoint::at(Point::RenameDirectoryNoted);
         let moved = self.move_tree(from, to, source, &objects).await;
         // Where it has failed, the application is told so.
-        self.desk.spool.end_rename(&Key::new(old_prefix.as_str()));
+        self.end_rename(&Key::new(old_prefix.as_str())).await;
         failpoint::at(Point::RenameDirectoryDoomed);
         let moved = moved?;
         if let Err(error) = self.delete_originals(&old_prefix, &objects).await {

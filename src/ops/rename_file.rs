@@ -147,7 +147,7 @@ impl Ops {
         let outcome = self.copy_and_delete(from, to, (file, target), &intent, version);
         let outcome = outcome.await;
         // Where it has failed, the application is told so.
-        self.desk.spool.end_rename(&old_key);
+        self.end_rename(&old_key).await;
         let moved = outcome?;
         self.namespace.record(from.dir.ino, from.name, None);
         let mut state = source.state();

@@ -69,7 +69,7 @@ impl Ops {
                     self.take_back(&intent).await?;
                 }
             }
-            self.desk.spool.end_rename(from);
+            self.end_rename(from).await;
         }
         self.store.delete_soon();
         Ok(finished)
