@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use lru::LruCache;
 
+use super::cached_block::CachedBlock;
 use crate::store::{ETag, Key};
 
 /// Bytes of one block; the last block of an object is shorter.
@@ -59,7 +59,7 @@ pub(super) struct BlockId {
 /// Blocks in memory, least recently used first to go. Bounded by bytes.
 #[derive(Debug)]
 pub(super) struct MemoryTier {
-    blocks: LruCache<BlockId, Bytes>,
+    blocks: LruCache<BlockId, CachedBlock>,
     used_bytes: u64,
     limit_bytes: u64,
 }
@@ -73,7 +73,7 @@ impl MemoryTier {
         }
     }
 
-    pub fn get(&mut self, id: &BlockId) -> Option<Bytes> {
+    pub fn get(&mut self, id: &BlockId) -> Option<CachedBlock> {
         self.blocks.get(id).cloned()
     }
 
@@ -81,7 +81,13 @@ impl MemoryTier {
         self.blocks.contains(id)
     }
 
-    pub fn insert(&mut self, id: BlockId, block: Bytes) {
+    pub fn remove(&mut self, id: &BlockId) {
+        if let Some(removed) = self.blocks.pop(id) {
+            self.used_bytes -= removed.len() as u64;
+        }
+    }
+
+    pub fn insert(&mut self, id: BlockId, block: CachedBlock) {
         self.used_bytes += block.len() as u64;
         if let Some(replaced) = self.blocks.put(id, block) {
             self.used_bytes -= replaced.len() as u64;
@@ -114,12 +120,16 @@ mod tests {
     #[test]
     fn the_least_recently_used_block_goes_first_and_the_limit_holds() {
         let mut tier = MemoryTier::new(10);
-        tier.insert(id(0), Bytes::from_static(b"12345"));
-        tier.insert(id(1), Bytes::from_static(b"12345"));
+        let block = |bytes: &'static [u8]| CachedBlock::new(bytes.into());
+        tier.insert(id(0), block(b"12345"));
+        tier.insert(id(1), block(b"12345"));
         tier.get(&id(0));
-        tier.insert(id(2), Bytes::from_static(b"1"));
+        tier.insert(id(2), block(b"1"));
         assert!(tier.contains(&id(0)) && !tier.contains(&id(1)) && tier.contains(&id(2)));
         assert_eq!(tier.used_bytes, 6);
+        tier.remove(&id(2));
+        assert!(!tier.contains(&id(2)));
+        assert_eq!(tier.used_bytes, 5);
     }
 
     #[test]

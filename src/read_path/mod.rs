@@ -5,6 +5,7 @@
 //! Lock order: `inflight`, then `memory`; both held for microseconds.
 
 mod block;
+mod cached_block;
 mod cursor;
 mod reader;
 

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::block::{BlockId, BlockSize, MemoryTier, ObjectId};
+use super::cached_block::CachedBlock;
 use super::cursor::Cursor;
 use crate::error::FsError;
 use crate::store::{GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
@@ -55,7 +56,7 @@ type RunOutcome = Result<Run, StoreError>;
 #[derive(Clone)]
 struct Run {
     first: u64,
-    blocks: Arc<[Bytes]>,
+    blocks: Arc<[CachedBlock]>,
 }
 
 impl fmt::Debug for Core {
@@ -100,16 +101,46 @@ impl Reader {
         let size = self.core.block_size;
         let mut pieces = Vec::new();
         for piece in self.demand(object, size.blocks(&range)) {
-            let (index, block) = match piece {
-                Piece::Cached(index, block) => (index, block),
-                Piece::Coming(index, run) => (index, run.await.map_err(changed)?.block(index)?),
+            let within = |index: u64| {
+                let start = index * size.bytes();
+                range.start.saturating_sub(start) as usize..(range.end - start) as usize
             };
-            let start = index * size.bytes();
-            let from = range.start.saturating_sub(start) as usize;
-            let to = block.len().min((range.end - start) as usize);
-            pieces.push(block.slice(from.min(to)..to));
+            pieces.push(match piece {
+                Piece::Cached(index, block) => match block.intact(within(index)) {
+                    Some(bytes) => bytes,
+                    None => self.read_anew(object, index, within(index)).await?,
+                },
+                Piece::Coming(index, run) => {
+                    let block = run.await.map_err(changed)?.block(index)?;
+                    block.slice(within(index))
+                }
+            });
         }
         Ok(pieces)
+    }
+
+    /// Memory has changed a cached block: it is none.
+    async fn read_anew(
+        &self,
+        object: &Arc<ObjectId>,
+        index: u64,
+        within: Range<usize>,
+    ) -> Result<Bytes, FsError> {
+        tracing::error!(
+            key = %object.key, block = index,
+            "memory has changed bytes of a cached block: not served, fetched anew"
+        );
+        self.core.memory.lock().remove(&BlockId {
+            object: object.clone(),
+            index,
+        });
+        for piece in self.demand(object, index..index + 1) {
+            if let Piece::Coming(index, run) = piece {
+                let block = run.await.map_err(changed)?.block(index)?;
+                return Ok(block.slice(within));
+            }
+        }
+        Err(FsError::Corrupt)
     }
 
     /// Notes a handle's read and fetches ahead of it as far as memory allows.
@@ -209,7 +240,7 @@ type SharedRun = Shared<BoxFuture<'static, RunOutcome>>;
 type Inflight = HashMap<BlockId, SharedRun>;
 
 enum Piece {
-    Cached(u64, Bytes),
+    Cached(u64, CachedBlock),
     Coming(u64, SharedRun),
 }
 
@@ -223,7 +254,7 @@ fn changed(error: StoreError) -> FsError {
 
 impl Run {
     /// Errors: `Corrupt` when the store sent fewer bytes than the object has.
-    fn block(&self, index: u64) -> Result<Bytes, FsError> {
+    fn block(&self, index: u64) -> Result<CachedBlock, FsError> {
         let at = index
             .checked_sub(self.first)
             .and_then(|at| usize::try_from(at).ok());
@@ -287,14 +318,14 @@ async fn get_run(core: &Core, object: &ObjectId, run: &Range<u64>) -> RunOutcome
         ));
     }
     let block_bytes = core.block_size.bytes() as usize;
-    let blocks: Vec<Bytes> = if run.end - run.start == 1 {
-        vec![answer.body]
+    let blocks: Vec<CachedBlock> = if run.end - run.start == 1 {
+        vec![CachedBlock::new(answer.body)]
     } else {
         // Copied, so that one cached block does not keep the whole run in memory.
         answer
             .body
             .chunks(block_bytes)
-            .map(Bytes::copy_from_slice)
+            .map(|block| CachedBlock::new(Bytes::copy_from_slice(block)))
             .collect()
     };
     Ok(Run {
@@ -412,6 +443,33 @@ mod tests {
             reader.read(&object, 10..20).await.unwrap().concat(),
             bytes[10..20]
         );
+    }
+
+    #[tokio::test]
+    async fn a_bit_that_memory_flips_is_not_served_but_fetched_anew() {
+        let (store, object, bytes) = object(10_000).await;
+        let reader = reader(&store, 1 << 20);
+        assert_eq!(
+            reader.read(&object, 0..10_000).await.unwrap().concat(),
+            bytes
+        );
+        let id = BlockId {
+            object: object.clone(),
+            index: 1,
+        };
+        {
+            let mut memory = reader.core.memory.lock();
+            let damaged = memory.get(&id).unwrap().damaged(7);
+            memory.insert(id, damaged);
+        }
+        let asked = store.seen(StoreOp::Get);
+        for _ in 0..2 {
+            assert_eq!(
+                reader.read(&object, 100..9_000).await.unwrap().concat(),
+                bytes[100..9_000]
+            );
+        }
+        assert_eq!(store.seen(StoreOp::Get), asked + 1, "one block, once");
     }
 
     #[tokio::test]
