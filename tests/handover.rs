@@ -149,6 +149,45 @@ fn another_binary_takes_over_at_once_and_open_files_go_on() {
 }
 
 #[test]
+fn a_second_mount_of_it_is_refused_and_takes_no_holder_away() {
+    let mount = Held::start(Mount::builder());
+    let mut hands = Hands::at(&mount.root);
+    hands.write_new("f", "before ");
+    let again = mount.run_again();
+    assert!(!again.status.success());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("already mounted"));
+    mount.kill_daemon();
+    hands
+        .run("os.write(fd, b'and after'); os.close(fd)")
+        .unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"before and after");
+    drop(hands);
+    mount.unmount();
+}
+
+#[test]
+fn a_binary_that_is_away_for_a_moment_is_waited_for() {
+    let mount = Held::start(Mount::builder().own_binary());
+    let mut hands = Hands::at(&mount.root);
+    hands.write_new("f", "before ");
+    let (program, old) = (mount.program(), mount.daemon());
+    let away = mount.scratch().join("away");
+    fs::rename(&program, &away).unwrap();
+    kill_process(old, Signal::KILL).unwrap();
+    wait_until(Duration::from_secs(20), "a failed start", || {
+        mount.log().contains("cannot start the daemon")
+    });
+    fs::rename(&away, &program).unwrap();
+    mount.wait_for_successor(old);
+    hands
+        .run("os.write(fd, b'and after'); os.close(fd)")
+        .unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"before and after");
+    drop(hands);
+    mount.unmount();
+}
+
+#[test]
 fn what_a_newer_mediafs_told_leads_to_a_mount_anew_and_a_clear_word() {
     let mount = Held::start(Mount::builder());
     let mut hands = Hands::at(&mount.scratch().join("mnt"));

@@ -70,6 +70,7 @@ fn what_one_closed_the_other_sees_within_the_ttl_and_keeps_to_itself_before() {
 #[test]
 fn an_exclusive_create_that_two_race_for_has_one_winner_at_close() {
     let (a, b) = pair(at_once);
+    let mut losses: Vec<Vec<u8>> = Vec::new();
     for round in 0..10 {
         let name = format!("lock-{round}");
         let open = |mount: &Mount| {
@@ -93,13 +94,17 @@ fn an_exclusive_create_that_two_race_for_has_one_winner_at_close() {
         assert_eq!(sys::errno(lost), libc::EEXIST);
         let bytes = winner.object(&name).unwrap();
         assert_eq!(bytes, winner.root.to_str().unwrap().as_bytes());
-        let own = loser.root.to_str().unwrap().as_bytes();
         // RELEASE comes after close(2) has returned.
+        let own = loser.root.to_str().unwrap().as_bytes();
+        losses.push(own.to_vec());
         wait_until(Duration::from_secs(20), "the bytes in lost+found", || {
             let kept = loser.lost_and_found();
-            kept.iter().any(|bytes| bytes == own)
+            let count = |of: &[Vec<u8>]| of.iter().filter(|bytes| *bytes == own).count();
+            count(&kept) == count(&losses)
         });
-        assert_eq!(fs::read(loser.path(&name)).unwrap(), bytes);
+        wait_until(Duration::from_secs(20), "the winner's file", || {
+            fs::read(loser.path(&name)).is_ok_and(|seen| seen == bytes)
+        });
     }
 }
 

@@ -194,11 +194,11 @@ impl Filesystem for Adapter {
             Ok(mode) => mode,
             Err(error) => return reply.error(refuse("rename", parent.0, &error)),
         };
-        let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
+        let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         self.answer(req, async move {
             let from = (convert::ino(parent), &name);
             let to = (convert::ino(newparent), &new_name);
-            let outcome = ops.rename(from, to, mode, attempt).await;
+            let outcome = ops.rename(from, to, mode, request).await;
             reply::done(reply, "rename", parent, outcome);
         });
     }

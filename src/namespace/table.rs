@@ -92,13 +92,19 @@ impl InodeTable {
         }
     }
 
+    /// No number up to this one is given out any more.
+    pub fn go_on_after(&self, last: Ino) {
+        let mut inner = self.inner.lock();
+        inner.next = inner.next.max(last.0 + 1);
+    }
+
     /// Takes over the numbers, names and references of an earlier daemon.
     ///
     /// Each inode is pinned until the result is dropped: whoever has use for it
     /// pins it meanwhile, and what the kernel does not know goes then.
     pub fn restore(self: &Arc<Self>, told: &Told) -> Vec<Pin> {
+        self.go_on_after(Ino(told.last_ino));
         let mut inner = self.inner.lock();
-        inner.next = inner.next.max(told.last_ino + 1);
         for (number, inode) in &told.inodes {
             let ino = Ino(*number);
             let slot = inner.slots.entry(ino);
@@ -479,6 +485,9 @@ mod tests {
 
         let told = crate::handover::told(&path).unwrap().unwrap();
         let table = Arc::new(InodeTable::new(Arc::default()));
+        table.go_on_after(Ino(told.last_ino));
+        let before = table.child_or_new(ROOT, &name("looked at before"), Kind::File);
+        assert!(before.unwrap().ino > orphan);
         drop(table.restore(&told));
         assert_eq!(table.count(), 3, "root, file and orphan: {table:?}");
         assert_eq!(table.child(ROOT, &name("g")).unwrap().ino, file);

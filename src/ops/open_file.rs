@@ -79,8 +79,8 @@ impl DerefMut for Edit<'_> {
     }
 }
 
-impl Drop for Edit<'_> {
-    fn drop(&mut self) {
+impl Edit<'_> {
+    fn tell(&mut self) {
         let ledger = &self.file.desk.ledger;
         if !ledger.is_kept() || self.content.is_over {
             return;
@@ -94,6 +94,12 @@ impl Drop for Edit<'_> {
             });
             self.content.told = Some(told);
         }
+    }
+}
+
+impl Drop for Edit<'_> {
+    fn drop(&mut self) {
+        self.tell();
     }
 }
 
@@ -190,9 +196,7 @@ impl OpenFile {
     pub fn start_over(&self, intent: Intent) -> Result<(), FsError> {
         let mut content = self.edit();
         let stage = self.new_stage(0)?;
-        if let Some(replaced) = content.stage.replace(stage) {
-            self.desk.spool.discard(replaced.file());
-        }
+        let replaced = content.stage.replace(stage);
         // A file that nobody has seen stays exclusive when it is truncated again.
         if !(content.intent == Intent::Exclusive && content.dirty) {
             content.intent = intent;
@@ -202,6 +206,11 @@ impl OpenFile {
         }
         content.failed = None;
         self.mark_dirty(&mut content);
+        // Not before the next daemon knows of what takes its place.
+        content.tell();
+        if let Some(replaced) = replaced {
+            self.desk.spool.discard(replaced.file());
+        }
         Ok(())
     }
 
@@ -215,6 +224,7 @@ impl OpenFile {
         }
         if content.stage.is_none() {
             content.stage = Some(self.new_stage(content.base.len())?);
+            content.tell();
         }
         if let Some(stage) = &mut content.stage {
             change(stage)?;

@@ -168,6 +168,7 @@ impl Ops {
             });
             *told = 0;
         }
+        self.tell_listed(handle_number, listed, told, first);
         while listed.len() <= first && !*end {
             match self.namespace.next_entries(stream).await? {
                 Some(entries) => listed.extend(entries),
@@ -176,15 +177,23 @@ impl Ops {
         }
         let batch = listed.iter().skip(first).take(BATCH_LIMIT);
         let last = (first + BATCH_LIMIT).min(listed.len());
-        if let Some(new) = listed.get(*told..last).filter(|new| !new.is_empty()) {
-            let names = new.iter().map(|entry| entry.name.as_str().to_owned());
-            self.desk.ledger.tell(|| Record::Listed {
-                handle: handle_number,
-                names: names.collect(),
-            });
-            *told = last;
-        }
+        self.tell_listed(handle_number, listed, told, last);
         Ok(batch.cloned().collect())
+    }
+}
+
+impl Ops {
+    /// Tells the next daemon of names up to an index, those that it was not told of.
+    fn tell_listed(&self, handle: u64, listed: &[StreamedEntry], told: &mut usize, end: usize) {
+        let Some(new) = listed.get(*told..end).filter(|new| !new.is_empty()) else {
+            return;
+        };
+        let names = new.iter().map(|entry| entry.name.as_str().to_owned());
+        self.desk.ledger.tell(|| Record::Listed {
+            handle,
+            names: names.collect(),
+        });
+        *told = end;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::SystemTime;
 
-use super::attr::Attempt;
+use super::attr::{Attempt, KernelRequest};
 use super::{Durability, Ops};
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name, Pin};
@@ -38,8 +38,9 @@ impl Ops {
         (parent, name): (Ino, &Name),
         (new_parent, new_name): (Ino, &Name),
         mode: RenameMode,
-        attempt: Attempt,
+        request: KernelRequest,
     ) -> Result<(), FsError> {
+        let attempt = request.attempt;
         self.check_writable()?;
         let from = Place {
             dir: self.namespace.directory(parent)?,
@@ -51,10 +52,13 @@ impl Ops {
         };
         if attempt == Attempt::Again {
             self.late_requests_landed().await;
+            if mode == RenameMode::Exchange && self.finish_exchange(&from, &to, request).await? {
+                return Ok(());
+            }
         }
         let known = self.namespace.table().child(from.dir.ino, name);
         let source = match self.namespace.lookup(&from.dir, name).await {
-            Err(FsError::NotFound) if attempt == Attempt::Again => {
+            Err(FsError::NotFound) if attempt == Attempt::Again && mode != RenameMode::Exchange => {
                 return self.moved_before(known, &to).await;
             }
             found => found?,
@@ -78,7 +82,7 @@ impl Ops {
         match (mode, target) {
             (RenameMode::Exchange, None) => Err(FsError::NotFound),
             (RenameMode::Exchange, Some(target)) => {
-                self.exchange(&from, &to, &source, &target).await
+                self.exchange(&from, &to, (&source, &target), request).await
             }
             (RenameMode::Replace | RenameMode::NoReplace, target) => {
                 self.move_inode(&from, &to, &source, target.as_ref()).await
@@ -138,18 +142,17 @@ impl Ops {
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
-        source: &Pin,
-        target: &Pin,
+        (source, target): (&Pin, &Pin),
+        request: KernelRequest,
     ) -> Result<(), FsError> {
         let table = self.namespace.table();
         if table.is_within(to.dir.ino, source.ino) || table.is_within(from.dir.ino, target.ino) {
             return Err(FsError::InvalidArgument);
         }
-        let aside = format!(".mediafs-exchange-{:016x}", fastrand::u64(..));
-        let aside = Name::from_segment(&aside).ok_or(FsError::InvalidArgument)?;
+        let name = self.aside(request)?;
         let aside = Place {
             dir: self.namespace.directory(from.dir.ino)?,
-            name: &aside,
+            name: &name,
         };
         self.move_inode(from, &aside, source, None).await?;
         if let Err(error) = self.move_inode(to, from, target, None).await {
@@ -157,6 +160,39 @@ impl Ops {
             return Err(error);
         }
         self.move_inode(&aside, to, source, None).await
+    }
+
+    /// The rest of an exchange that an earlier daemon began. False where none of it,
+    /// or all, is done.
+    async fn finish_exchange(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        request: KernelRequest,
+    ) -> Result<bool, FsError> {
+        let name = self.aside(request)?;
+        let aside = Place {
+            dir: self.namespace.directory(from.dir.ino)?,
+            name: &name,
+        };
+        let source = match self.namespace.lookup(&aside.dir, &name).await {
+            Err(FsError::NotFound) => return Ok(false),
+            found => found?,
+        };
+        match self.namespace.lookup(&to.dir, to.name).await {
+            Err(FsError::NotFound) => {}
+            target => self.move_inode(to, from, &target?, None).await?,
+        }
+        self.move_inode(&aside, to, &source, None).await?;
+        Ok(true)
+    }
+
+    /// A name that nobody uses, the same when the request comes again.
+    fn aside(&self, request: KernelRequest) -> Result<Name, FsError> {
+        let since = self.mounted_at.duration_since(SystemTime::UNIX_EPOCH);
+        let mount = since.unwrap_or_default().as_nanos() as u64;
+        let name = format!(".mediafs-exchange-{mount:016x}-{:x}", request.number);
+        Name::from_segment(&name).ok_or(FsError::InvalidArgument)
     }
 }
 

@@ -27,6 +27,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// The pause; it doubles as long as none comes to serve.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// What the holder says to itself.
 const BARRIER: &str = "BARRIER=1";
 const MESSAGE_LIMIT_BYTES: usize = 4096;
@@ -59,7 +60,9 @@ pub fn hold(
 ) -> anyhow::Result<ExitStatus> {
     // Its environment holds the credentials of the daemon. What it starts is not bound by it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let ours = Socket::bind(socket)?;
+    // Its own: another holder's must not take its place.
+    let socket = socket.with_extension(std::process::id().to_string());
+    let ours = Socket::bind(&socket)?;
     let said = Arc::new(Mutex::new(Said::default()));
     let (heard, caught_up) = mpsc::channel();
     let listener = (ours.socket.try_clone()?, said.clone());
@@ -68,34 +71,49 @@ pub fn hold(
     loop {
         let began = Instant::now();
         let mut command = Command::new(program);
-        command.args(args).env("NOTIFY_SOCKET", socket);
+        command.args(args).env("NOTIFY_SOCKET", &socket);
         prepare(&mut command, life);
-        let mut daemon = start(&mut command, &said)?;
-        // Whoever waits at a pipe there sees its end once the daemon closes it.
-        rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-        let status = daemon.wait()?;
-        // All that it said before it died is heard first.
-        UnixDatagram::unbound()?.send_to(BARRIER.as_bytes(), socket)?;
-        caught_up
-            .recv()
-            .context("the daemon is not heard any more")?;
-        // Before it was ready it has told whoever waits why it is not.
+        let lived = live(&mut command, &said);
+        hear_out(&socket, &caught_up);
         let (ready, ever_ready) = {
             let mut said = said.lock();
             (std::mem::take(&mut said.ready), said.ever_ready)
         };
-        if status.success() || !ever_ready {
-            return Ok(status);
+        // Before it was ready it has told whoever waits why it is not.
+        let unmounted = lived.as_ref().is_ok_and(ExitStatus::success);
+        if unmounted || !ever_ready {
+            return lived;
         }
-        tracing::warn!(%status, "the daemon ended without having unmounted: starting it again");
+        tracing::warn!(
+            ?lived,
+            "the daemon ended without having unmounted: starting it again"
+        );
         if ready {
             pause = PAUSE_FIRST;
         }
-        if life == Life::Later && began.elapsed() < SETTLED_AFTER {
+        if lived.is_err() || (life == Life::Later && began.elapsed() < SETTLED_AFTER) {
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSE_LIMIT);
         }
         life = Life::Later;
+    }
+}
+
+/// One life of the daemon.
+fn live(command: &mut Command, said: &Mutex<Said>) -> anyhow::Result<ExitStatus> {
+    let mut daemon = start(command, said)?;
+    // Whoever waits at a pipe there sees its end once the daemon closes it.
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok(daemon.wait()?)
+}
+
+/// Returns once all is heard that the daemon said before it died.
+fn hear_out(socket: &Path, caught_up: &mpsc::Receiver<()>) {
+    let asked = UnixDatagram::unbound()
+        .and_then(|barrier| barrier.send_to(BARRIER.as_bytes(), socket))
+        .map(|_| caught_up.recv_timeout(HEARD_WITHIN));
+    if !matches!(asked, Ok(Ok(()))) {
+        tracing::warn!("the last words of the daemon may be lost");
     }
 }
 

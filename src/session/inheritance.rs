@@ -1,6 +1,5 @@
 //! Whether this daemon goes on with the session of an earlier one.
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -68,11 +67,7 @@ impl Heritage {
         let path = handover::path_in(&config.spool_dir);
         let (device, told) = self.session.unzip();
         let ledger = match &told {
-            Some(told) => {
-                let under_way = BTreeSet::new();
-                let told = told.clone();
-                Ledger::go_on(&path, Told { under_way, ..told })?
-            }
+            Some(told) => Ledger::go_on(&path, told.clone())?,
             None if descriptor_store::is_present() => Ledger::awaiting(&path),
             None => Ledger::default(),
         };
@@ -91,16 +86,24 @@ impl Heritage {
 /// applications that had files open there get ENOTCONN.
 fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Option<(OwnedFd, Told)>> {
     let path = handover::path_in(&config.spool_dir);
+    let mut mountpoint = std::path::absolute(&config.mountpoint)?;
     let reason = match handover::told(&path) {
         Ok(Some(told)) => match unlike(config, &told)? {
             None => return Ok(Some((device, told))),
-            Some(reason) => reason,
+            Some(reason) => {
+                mountpoint = told
+                    .session
+                    .map_or(mountpoint, |session| session.mountpoint);
+                reason
+            }
         },
         Ok(None) => "it is not known what the kernel was told".to_owned(),
         Err(error) => error.to_string(),
     };
     tracing::warn!(%reason, "the session of the mediafs before is not gone on with: mounting anew; files that are open there are lost to their programs");
-    clear(&std::path::absolute(&config.mountpoint)?)?;
+    clear(&mountpoint)?;
+    // With its last copy the session ends, for programs that have files open too.
+    descriptor_store::forget();
     handover::forget(&path)?;
     Ok(None)
 }

@@ -14,7 +14,7 @@ use super::mountinfo::mount_at;
 use super::startup;
 use crate::config::Config;
 use crate::fuse::Adapter;
-use crate::handover::{self, Ledger, SessionTold, Told};
+use crate::handover::{self, Ledger, Record, SessionTold, Told};
 
 #[derive(Debug)]
 pub struct KernelSession {
@@ -48,7 +48,7 @@ pub fn start(
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     match inherited {
-        Some((device, earlier)) => go_on(config, &device, &earlier, adapter),
+        Some((device, earlier)) => go_on(config, &device, &earlier, ledger, adapter),
         None => begin(config, asked, ledger, adapter),
     }
 }
@@ -112,6 +112,7 @@ fn go_on(
     config: &Config,
     device: &OwnedFd,
     earlier: &Earlier,
+    ledger: &Ledger,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     let Earlier { session, under_way } = earlier;
@@ -124,6 +125,9 @@ fn go_on(
         Resent::Yes => tracing::info!("going on with the session of the mediafs before"),
         Resent::NotByThisKernel => {
             handshake::interrupt(device, under_way)?;
+            for request in under_way.iter().copied() {
+                ledger.tell(|| Record::Answered { request });
+            }
             tracing::warn!(
                 calls = under_way.len(),
                 "going on with the session of the mediafs before; this kernel (before 6.9) does not send requests again: calls that were under way return EINTR"

@@ -10,9 +10,9 @@ use super::probe::{ConditionalWrites, conditional_writes};
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
-use crate::handover::Ledger;
+use crate::handover::{Ledger, Told};
 use crate::namespace::{
-    AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, Namespace, Origin,
+    AttributeCache, Coherence, DirMarkers, Ino, Invalidations, KeySpace, Namespace, Origin,
 };
 use crate::ops::{
     Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
@@ -190,18 +190,23 @@ pub async fn compose(
         copier: Copier::new(store.clone(), copy_part_size),
         store,
         ledger,
-        mounted_at: told
-            .session
-            .as_ref()
-            .map_or_else(SystemTime::now, |session| session.mounted_at),
+        mounted_at: mounted_at(&told),
     };
     tokio::spawn(parts.store.clone().run());
     let (ops, queued) = Ops::new(parts, ops_settings(config));
-    let finished = ops.finish_renames(&mut left.sealed).await;
-    let finished = finished.context("a rename that an earlier mediafs began is not finished: mount again once S3 can be reached")?;
+    // The names that are looked at meanwhile get other numbers than the kernel knows.
+    ops.namespace().table().go_on_after(Ino(told.last_ino));
+    let finishing = ops.finish_renames(&mut left.sealed);
+    let finished = finishing.await.context("a rename that an earlier mediafs began is not finished: mount again once S3 can be reached")?;
     ops.take_over(&told, left);
     ops.take_finished(finished);
     Ok((ops, queued))
+}
+
+/// When the kernel's session began.
+fn mounted_at(told: &Told) -> SystemTime {
+    let session = told.session.as_ref();
+    session.map_or_else(SystemTime::now, |session| session.mounted_at)
 }
 
 /// Multipart uploads that no sealed stage goes on with.

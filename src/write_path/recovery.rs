@@ -47,7 +47,9 @@ impl Spool {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let key = name.parse().ok().and_then(|id| begun.get(&id));
             // Its first write was never answered, and comes again.
-            if told.session.is_some() && key.is_some() {
+            let id = name.parse().ok();
+            let stage = id.and_then(|id| told.stages.get(&id));
+            if stage.is_some_and(|stage| stage.written.is_empty()) && key.is_some() {
                 fs::remove_file(&path)?;
                 continue;
             }

@@ -288,8 +288,10 @@ impl Stage {
             for segment in earlier.segments(gap) {
                 match segment {
                     Segment::Local(range) => self.copy_from(earlier, range)?,
-                    // The file has no bytes there, which reads as zeros.
-                    Segment::Zero(range) => self.claim(range, self.len, |_| Ok(()))?,
+                    // What a write that failed left there must not show.
+                    Segment::Zero(range) => {
+                        self.claim(range.clone(), self.len, |file| file.punch(range))?;
+                    }
                     Segment::Base(_) => {}
                 }
             }

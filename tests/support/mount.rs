@@ -66,6 +66,11 @@ impl Mount {
         &self.plan().bucket
     }
 
+    /// Runs the command that mounted it once more.
+    pub fn run_again(&self) -> std::process::Output {
+        self.plan().run()
+    }
+
     /// The binary that the daemon runs.
     pub fn program(&self) -> PathBuf {
         self.plan().program()
