@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use support::proxy::{Fault, Proxy, Rule, Side};
 use support::servers::{READER, STRANGER};
 use support::{Client, Server, pattern, sha256, wait_until};
 
@@ -65,4 +66,27 @@ fn a_killed_server_refuses_and_many_objects_arrive_whole() {
 #[should_panic(expected = "pigs fly")]
 fn waiting_in_vain_panics_with_its_reason() {
     wait_until(Duration::from_millis(50), "pigs fly", || false);
+}
+
+#[test]
+fn a_request_at_a_gate_is_applied_later_though_its_client_has_hung_up() {
+    let server = Server::shared();
+    let client = Client::new(server);
+    client.create_bucket("held");
+    let proxy = Proxy::before(server);
+    let gate = proxy.hold(
+        Side::BeforeServer,
+        Rule::on("PutObject", Fault::Pass).key("d/*"),
+    );
+    let hasty = Client::at(&proxy.endpoint, server);
+    let limit = Duration::from_millis(500);
+    assert!(
+        !hasty.put_within(limit, "held", "d/a", b"late"),
+        "no answer"
+    );
+    gate.wait_for(1);
+    assert_eq!(client.get("held", "d/a"), None);
+    gate.open();
+    proxy.wait_until_idle();
+    assert_eq!(client.get("held", "d/a").unwrap(), b"late");
 }

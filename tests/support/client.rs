@@ -33,6 +33,15 @@ impl Client {
     }
 
     pub fn with(server: &Server, credentials: &Credentials) -> Self {
+        Self::connect(&server.endpoint, server, credentials)
+    }
+
+    /// A client with every right that reaches the server by another address.
+    pub fn at(endpoint: &str, server: &Server) -> Self {
+        Self::connect(endpoint, server, &server.owner)
+    }
+
+    fn connect(endpoint: &str, server: &Server, credentials: &Credentials) -> Self {
         let credentials = aws_sdk_s3::config::Credentials::new(
             credentials.access_key.clone(),
             credentials.secret_key.clone(),
@@ -42,7 +51,7 @@ impl Client {
         );
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(&server.endpoint)
+            .endpoint_url(endpoint)
             .region(Region::new(server.region))
             .credentials_provider(credentials)
             .force_path_style(true)
@@ -86,6 +95,20 @@ impl Client {
             .body(ByteStream::from(body.to_vec()))
             .send();
         self.runtime.block_on(request).is_ok()
+    }
+
+    /// Puts an object and hangs up after a while; whether it was answered before.
+    pub fn put_within(
+        &self,
+        limit: std::time::Duration,
+        bucket: &str,
+        key: &str,
+        body: &[u8],
+    ) -> bool {
+        let request = self.s3.put_object().bucket(bucket).key(key);
+        let request = request.body(ByteStream::from(body.to_vec()));
+        let answer = async { tokio::time::timeout(limit, request.send()).await };
+        matches!(self.runtime.block_on(answer), Ok(Ok(_)))
     }
 
     #[track_caller]

@@ -1,7 +1,10 @@
-//! A proxy between daemon and server that fails the requests that a test names.
+//! A scriptable S3: a proxy before a real server that delays, holds, repeats and
+//! fails the requests that a test names.
 //!
 //! Each connection carries one request: request and answer pass through whole,
 //! so that a fault lies before, during or after the server applied the request.
+//! A request that was read whole is carried out whatever becomes of its client,
+//! as a server or a load balancer does that has it already.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,45 +14,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::programs::wait_until;
+pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
-
-/// What happens to a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The connection ends before the server sees it.
-    Reset,
-    /// The server applies it; the connection ends without the answer.
-    LoseAnswer,
-    /// The server applies it; half of the answer arrives.
-    CutAnswer,
-    /// The server gets it twice; the second answer arrives.
-    Twice,
-    /// This status with this error code; the server does not see it.
-    Answer(u16, &'static str),
-    /// The same with one more header line.
-    AnswerWith(u16, &'static str, &'static str),
-    /// One bit of the request's body is another one.
-    FlipRequest,
-    /// One bit of the answer's body is another one.
-    FlipAnswer,
-    /// The server does not see the conditions. For one that checks no signatures.
-    Unconditional,
-    /// Nothing until the proxy goes; the server does not see it.
-    Stall,
-}
-
-#[derive(Debug)]
-struct Planned {
-    op: &'static str,
-    fault: Fault,
-    /// Requests of the kind that pass first, and that fail then.
-    skip: usize,
-    times: usize,
-}
 
 #[derive(Debug, Default)]
 struct State {
-    planned: Vec<Planned>,
+    rules: Vec<Rule>,
     seen: Vec<&'static str>,
     /// Of the bodies of requests.
     lengths: Vec<(&'static str, usize)>,
@@ -60,6 +30,7 @@ struct State {
     down: bool,
     /// Access keys that are not known any more.
     revoked: Vec<String>,
+    gates: Vec<Gate>,
     gone: bool,
 }
 
@@ -101,13 +72,25 @@ impl Proxy {
 
     /// As `fail`, after `skip` that pass.
     pub fn fail_after(&self, op: &'static str, skip: usize, fault: Fault, times: usize) {
+        self.rule(Rule::on(op, fault).after(skip).times(times));
+    }
+
+    /// Adds a rule, behind those that are there.
+    pub fn rule(&self, rule: Rule) {
+        self.shared.0.lock().rules.push(rule);
+    }
+
+    /// Holds the requests that a rule is for, until the gate is opened; then the
+    /// rule's fault happens. `heal` does not open it, the end of the proxy does.
+    pub fn hold(&self, side: Side, rule: Rule) -> Gate {
+        let gate = Gate::default();
         let mut state = self.shared.0.lock();
-        state.planned.push(Planned {
-            op,
-            fault,
-            skip,
-            times,
+        state.gates.push(gate.clone());
+        state.rules.push(Rule {
+            gate: Some((side, gate.clone())),
+            ..rule
         });
+        gate
     }
 
     /// From now on every connection ends at once.
@@ -123,7 +106,7 @@ impl Proxy {
     /// Lets everything pass again, but for revoked keys.
     pub fn heal(&self) {
         let mut state = self.shared.0.lock();
-        state.planned.clear();
+        state.rules.clear();
         state.down = false;
     }
 
@@ -157,30 +140,51 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.shared.0.lock().gone = true;
+        let mut state = self.shared.0.lock();
+        state.gone = true;
+        state.gates.iter().for_each(Gate::open);
+        drop(state);
         self.shared.1.notify_all();
     }
 }
 
+/// What happens to one request.
+#[derive(Debug)]
+struct Fate {
+    fault: Fault,
+    gate: Option<(Side, Gate)>,
+}
+
+impl From<Fault> for Fate {
+    fn from(fault: Fault) -> Self {
+        Self { fault, gate: None }
+    }
+}
+
 impl State {
-    fn fault_of(&mut self, op: &'static str, head: &str) -> Option<Fault> {
+    fn fate_of(&mut self, op: &'static str, keys: &[String], head: &str) -> Fate {
         self.seen.push(op);
         if self.down {
-            return Some(Fault::Reset);
+            return Fault::Reset.into();
         }
         let signed = header(head, "authorization").unwrap_or_default();
         let mut revoked = self.revoked.iter();
         if revoked.any(|key| signed.contains(&format!("Credential={key}/"))) {
-            return Some(Fault::Answer(403, "InvalidAccessKeyId"));
+            return Fault::Answer(403, "InvalidAccessKeyId").into();
         }
-        let mut matching = self.planned.iter_mut().filter(|planned| planned.op == op);
-        let planned = matching.find(|planned| planned.times > 0)?;
-        if planned.skip > 0 {
-            planned.skip -= 1;
-            return None;
+        let mut rules = self.rules.iter_mut();
+        let Some(rule) = rules.find(|rule| rule.matches(op, keys)) else {
+            return Fault::Pass.into();
+        };
+        if rule.skip > 0 {
+            rule.skip -= 1;
+            return Fault::Pass.into();
         }
-        planned.times -= 1;
-        Some(planned.fault)
+        rule.times = rule.times.saturating_sub(1);
+        Fate {
+            fault: rule.fault,
+            gate: rule.gate.clone(),
+        }
     }
 }
 
@@ -190,50 +194,76 @@ fn pass(
     (state, gone): &(Mutex<State>, Condvar),
 ) -> io::Result<()> {
     let (head, mut body) = read_request(&mut client)?;
-    let fault = state.lock().fault_of(operation(&head), &head);
-    state.lock().lengths.push((operation(&head), body.len()));
-    match fault {
-        None => {
-            client.write_all(&forward(upstream, &head, &body)?)?;
-            state.lock().passed.push(operation(&head));
+    let op = operation(&head);
+    let fate = state.lock().fate_of(op, &keys(&head, &body), &head);
+    state.lock().lengths.push((op, body.len()));
+    let hold = |side| {
+        let gate = fate.gate.as_ref().filter(|(at, _)| *at == side);
+        gate.iter().for_each(|(_, gate)| gate.pass());
+    };
+    hold(Side::BeforeServer);
+    let forward = |head: &str, body: &[u8]| {
+        let answer = forward(upstream, head, body);
+        hold(Side::AfterServer);
+        answer
+    };
+    match fate.fault {
+        Fault::Pass => {
+            client.write_all(&forward(&head, &body)?)?;
+            state.lock().passed.push(op);
             Ok(())
         }
-        Some(Fault::Reset) => Ok(()),
-        Some(Fault::LoseAnswer) => forward(upstream, &head, &body).map(drop),
-        Some(Fault::CutAnswer) => {
-            let answer = forward(upstream, &head, &body)?;
+        Fault::ApplyLate(by) => {
+            std::thread::sleep(by);
+            client.write_all(&forward(&head, &body)?)
+        }
+        Fault::AnswerLate(by) => {
+            let answer = forward(&head, &body)?;
+            std::thread::sleep(by);
+            client.write_all(&answer)
+        }
+        Fault::Reset => Ok(()),
+        Fault::LoseAnswer => forward(&head, &body).map(drop),
+        Fault::CutAnswer => {
+            let answer = forward(&head, &body)?;
             client.write_all(&answer[..answer.len() - answer.len() / 4])
         }
-        Some(Fault::Twice) => {
-            forward(upstream, &head, &body)?;
-            client.write_all(&forward(upstream, &head, &body)?)
+        Fault::Twice => {
+            forward(&head, &body)?;
+            client.write_all(&forward(&head, &body)?)
         }
-        Some(Fault::FlipRequest) => {
-            let middle = body.len() / 2;
-            body[middle] ^= 4;
-            client.write_all(&forward(upstream, &head, &body)?)
+        Fault::FlipRequest => {
+            flip(&mut body);
+            client.write_all(&forward(&head, &body)?)
         }
-        Some(Fault::FlipAnswer) => {
-            let mut answer = forward(upstream, &head, &body)?;
+        Fault::FlipAnswer => {
+            let mut answer = forward(&head, &body)?;
             *answer.last_mut().unwrap() ^= 4;
             client.write_all(&answer)
         }
-        Some(Fault::Answer(status, code)) => client.write_all(error(status, code, "").as_bytes()),
-        Some(Fault::AnswerWith(status, code, line)) => {
+        Fault::Answer(status, code) => client.write_all(error(status, code, "").as_bytes()),
+        Fault::AnswerWith(status, code, line) => {
             client.write_all(error(status, code, &format!("{line}\r\n")).as_bytes())
         }
-        Some(Fault::Unconditional) => {
-            let lines = head.trim_end().lines();
-            let kept: Vec<&str> = lines
-                .filter(|line| !line.to_ascii_lowercase().starts_with("if-"))
-                .collect();
-            client.write_all(&forward(upstream, &kept.join("\r\n"), &body)?)
-        }
-        Some(Fault::Stall) => {
+        Fault::Unconditional => client.write_all(&forward(&unconditional(&head), &body)?),
+        Fault::Stall => {
             gone.wait_while(&mut state.lock(), |state| !state.gone);
             Ok(())
         }
     }
+}
+
+fn flip(body: &mut [u8]) {
+    let middle = body.len() / 2;
+    body[middle] ^= 4;
+}
+
+fn unconditional(head: &str) -> String {
+    let lines = head.trim_end().lines();
+    let kept: Vec<&str> = lines
+        .filter(|line| !line.to_ascii_lowercase().starts_with("if-"))
+        .collect();
+    kept.join("\r\n")
 }
 
 fn error(status: u16, code: &str, lines: &str) -> String {
@@ -283,6 +313,25 @@ fn forward(upstream: &str, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;
     Ok(answer)
+}
+
+/// The keys that a request changes or reads, without the bucket.
+fn keys(head: &str, body: &[u8]) -> Vec<String> {
+    let target = head.split(' ').nth(1).unwrap();
+    let path = target.split('?').next().unwrap();
+    let decode = |text: &str| {
+        let bytes = percent_encoding::percent_decode_str(text);
+        bytes.decode_utf8_lossy().into_owned()
+    };
+    if operation(head) == "DeleteObjects" {
+        let body = String::from_utf8_lossy(body);
+        let keys = body.split("<Key>").skip(1);
+        return keys
+            .filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()))
+            .collect();
+    }
+    let key = path.trim_start_matches('/').split_once('/');
+    key.map(|(_, key)| decode(key)).into_iter().collect()
 }
 
 /// The S3 operation that a request is. Source: Amazon S3 API Reference, "Actions".

@@ -1,0 +1,154 @@
+//! What a scriptable S3 does to which requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::programs::wait_until;
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection ends before the server sees it.
+    Reset,
+    /// The server applies it; the connection ends without the answer.
+    LoseAnswer,
+    /// The server applies it; half of the answer arrives.
+    CutAnswer,
+    /// The server gets it twice; the second answer arrives.
+    Twice,
+    /// This status with this error code; the server does not see it.
+    Answer(u16, &'static str),
+    /// The same with one more header line.
+    AnswerWith(u16, &'static str, &'static str),
+    /// One bit of the request's body is another one.
+    FlipRequest,
+    /// One bit of the answer's body is another one.
+    FlipAnswer,
+    /// The server does not see the conditions. For one that checks no signatures.
+    Unconditional,
+    /// Nothing until the proxy goes; the server does not see it.
+    Stall,
+    /// The server gets it this much later, also when the client has hung up.
+    ApplyLate(Duration),
+    /// The server applies it at once; the answer comes this much later.
+    AnswerLate(Duration),
+    /// Nothing happens to it.
+    Pass,
+}
+
+/// Which requests, and what happens to them: the first rule that matches decides.
+#[derive(Debug)]
+pub struct Rule {
+    pub(super) op: &'static str,
+    /// May begin or end with `*`; every key where absent.
+    pub(super) key: Option<String>,
+    pub(super) fault: Fault,
+    pub(super) gate: Option<(Side, Gate)>,
+    /// Requests that pass first, and that the rule is for then.
+    pub(super) skip: usize,
+    pub(super) times: usize,
+}
+
+/// Where a gate holds a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The server has not seen it.
+    BeforeServer,
+    /// The server has applied it.
+    AfterServer,
+}
+
+impl Rule {
+    /// The next request of a kind, such as `PutObject`; `*` for every kind.
+    pub fn on(op: &'static str, fault: Fault) -> Self {
+        Self {
+            op,
+            key: None,
+            fault,
+            gate: None,
+            skip: 0,
+            times: 1,
+        }
+    }
+
+    /// Only for requests of such keys (without the bucket): `d/f`, `d/*`, `*.png`.
+    /// A bulk delete matches by any of its keys, a copy by its target.
+    pub fn key(mut self, pattern: &str) -> Self {
+        self.key = Some(pattern.to_owned());
+        self
+    }
+
+    /// After so many that pass.
+    pub fn after(mut self, skip: usize) -> Self {
+        self.skip = skip;
+        self
+    }
+
+    /// For so many.
+    pub fn times(mut self, times: usize) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// For every one, until `heal`.
+    pub fn always(self) -> Self {
+        self.times(usize::MAX)
+    }
+
+    pub(super) fn matches(&self, op: &str, keys: &[String]) -> bool {
+        if self.times == 0 || (self.op != "*" && self.op != op) {
+            return false;
+        }
+        let Some(pattern) = &self.key else {
+            return true;
+        };
+        keys.iter().any(|key| match pattern.split_once('*') {
+            Some((begin, end)) => {
+                key.len() >= begin.len() + end.len() && key.starts_with(begin) && key.ends_with(end)
+            }
+            None => key == pattern,
+        })
+    }
+}
+
+/// Holds requests until the test lets them go. Dropped, it lets them go.
+#[derive(Debug, Clone, Default)]
+pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct GateState {
+    held: usize,
+    came: usize,
+    open: bool,
+}
+
+impl Gate {
+    /// Waits until so many requests have come to it.
+    #[track_caller]
+    pub fn wait_for(&self, requests: usize) {
+        wait_until(Duration::from_secs(20), "a request at the gate", || {
+            self.0.0.lock().came >= requests
+        });
+    }
+
+    /// Requests that it holds now.
+    pub fn held(&self) -> usize {
+        self.0.0.lock().held
+    }
+
+    /// Lets go what it holds and what comes later.
+    pub fn open(&self) {
+        self.0.0.lock().open = true;
+        self.0.1.notify_all();
+    }
+
+    pub(super) fn pass(&self) {
+        let mut state = self.0.0.lock();
+        state.came += 1;
+        state.held += 1;
+        self.0.1.wait_while(&mut state, |state| !state.open);
+        state.held -= 1;
+    }
+}
