@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
