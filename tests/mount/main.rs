@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod attribute_versions;
+mod privilege_bits;
 #[path = "../support/mod.rs"]
 mod support;
+mod unsupported_calls;
