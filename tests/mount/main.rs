@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod attribute_versions;
+mod privilege_bits;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
+mod unsupported_calls;
