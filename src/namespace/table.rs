@@ -10,7 +10,7 @@ use super::keyspace::{DirPath, KeySpace};
 use super::name::Name;
 use super::numbers::Numbers;
 use crate::error::FsError;
-use crate::handover::{Ledger, NodeKind, Record, Told};
+use crate::handover::{Ledger, Record, Told};
 use crate::store::Key;
 
 /// Every inode that the kernel or an operation refers to.
@@ -389,26 +389,6 @@ impl Inner {
             self.change(place.0, |parent| parent.children -= 1);
             at = place.0;
             self.names.remove(&place);
-        }
-    }
-}
-
-impl From<Kind> for NodeKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::File => Self::File,
-            Kind::Directory => Self::Directory,
-            Kind::Symlink => Self::Symlink,
-        }
-    }
-}
-
-impl From<NodeKind> for Kind {
-    fn from(kind: NodeKind) -> Self {
-        match kind {
-            NodeKind::File => Self::File,
-            NodeKind::Directory => Self::Directory,
-            NodeKind::Symlink => Self::Symlink,
         }
     }
 }
