@@ -240,7 +240,7 @@ mod tests {
     use tokio::time::{Instant, sleep, timeout};
 
     use super::*;
-    use crate::namespace::{Kind, Pin, ROOT};
+    use crate::namespace::{Kind, Numbers, Pin, ROOT};
 
     /// Longer than every turn of a test together.
     const NEVER: Duration = Duration::from_secs(3600);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn tree() -> (Arc<InodeTable>, Arc<SubtreeLocks>) {
-        let inodes = Arc::new(InodeTable::new(Arc::default()));
+        let inodes = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
         (inodes.clone(), SubtreeLocks::new(inodes))
     }
 
