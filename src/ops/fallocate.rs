@@ -26,23 +26,24 @@ impl Ops {
     /// Errors: `BadHandle`, `TooLarge`, `NoSpace`.
     pub fn fallocate(
         &self,
-        handle: HandleId,
+        id: HandleId,
         thread: Thread,
         range: Range<u64>,
         allocation: Allocation,
     ) -> Result<(), FsError> {
-        let handle = self.handles.file(handle)?;
+        let handle = self.handles.file(id)?;
         if !handle.mode.writes() {
             return Err(FsError::BadHandle);
         }
-        handle.writers.lock().note(thread);
         let file = &handle.file;
-        match allocation {
-            Allocation::KeepSize => Ok(()),
-            Allocation::Grow if file.len() >= range.end => Ok(()),
-            Allocation::Grow => file.truncate(range.end),
-            Allocation::PunchHole => file.zero(range, 0),
-            Allocation::ZeroAndGrow => file.zero(range.clone(), range.end),
-        }
+        let change = match allocation {
+            Allocation::KeepSize => return Ok(()),
+            Allocation::Grow if file.len() >= range.end => return Ok(()),
+            Allocation::Grow => file.truncate(range.end)?,
+            Allocation::PunchHole => file.zero(range, 0)?,
+            Allocation::ZeroAndGrow => file.zero(range.clone(), range.end)?,
+        };
+        self.handles.note_change(id, &handle, thread, change);
+        Ok(())
     }
 }
