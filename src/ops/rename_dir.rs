@@ -18,8 +18,8 @@ use crate::failpoint::{self, Point};
 use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{
-    Doomed, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest,
-    ListedObject, ObjectStore,
+    DeleteRequest, Doomed, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
+    ListRequest, ListedObject, ObjectStore,
 };
 use crate::write_path::{CopyHeaders, RenameIntent};
 
@@ -70,7 +70,8 @@ impl Ops {
         failpoint::at(Point::RenameDirectoryDeleted);
         // The source's own marker, if it had one, stands in the place of the target's.
         if target.is_some() && !moved.contains_key(&Key::new(old_prefix)) {
-            self.store.delete(Key::new(new_prefix)).await?;
+            let marker = DeleteRequest::any(Key::new(new_prefix));
+            self.store.delete(marker).await?;
         }
         Ok(())
     }

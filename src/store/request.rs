@@ -110,8 +110,28 @@ pub struct CopyRequest {
     /// The copy fails when the source is no longer this version.
     pub source_if_match: Option<ETag>,
     pub target: Key,
+    /// What is under the target's key when the copy takes its place.
+    pub condition: WriteCondition,
     /// Headers of the target; those of the source when absent.
     pub replace_headers: Option<ObjectHeaders>,
+}
+
+/// An object to delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteRequest {
+    pub key: Key,
+    /// The delete fails when the object is another version; any where absent.
+    pub if_match: Option<ETag>,
+}
+
+impl DeleteRequest {
+    /// Whatever version there is.
+    pub fn any(key: Key) -> Self {
+        Self {
+            key,
+            if_match: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
