@@ -31,6 +31,16 @@ fn file() -> FileTold {
     }
 }
 
+fn handle() -> HandleTold {
+    HandleTold {
+        ino: 3,
+        mode: ModeTold::ReadWrite,
+        publishes: true,
+        request: 40,
+        writers: Some(WritersTold::default()),
+    }
+}
+
 fn story() -> Vec<Record> {
     let (directory, regular) = (NodeKind::Directory, NodeKind::File);
     let set = SetTold {
@@ -44,13 +54,7 @@ fn story() -> Vec<Record> {
         place: (parent, name.to_owned()),
     };
     let stage = StageId(9);
-    let told = HandleTold {
-        ino: 3,
-        mode: ModeTold::ReadWrite,
-        publishes: true,
-        request: 40,
-        writers: Some(WritersTold::default()),
-    };
+    let told = handle();
     let (len, base_len) = (20, 10);
     vec![
         placed(2, directory, 1, "d"),
