@@ -179,6 +179,7 @@ impl Namespace {
             let mut state = file.state();
             state.remote = Some(version.clone());
             state.time_assumed = true;
+            state.settled = false;
             state.checked_at = Some(Instant::now());
         }
         if let Some((parent, name)) = self.table.place(file.ino) {
@@ -196,6 +197,11 @@ impl Namespace {
     /// An entry of the directory came or went by our own doing.
     pub fn entries_changed(&self, dir: &Inode) {
         dir.state().dir.changed_at = Some(SystemTime::now());
+    }
+
+    /// What the kernel remembers of the inode's attributes is over.
+    pub fn attributes_changed(&self, inode: &Inode) {
+        self.invalidations.attributes(inode.ino);
     }
 
     /// Nothing known of the inode counts as true any more, unless nobody can be

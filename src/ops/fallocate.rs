@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::Ops;
+use super::attr::Caller;
 use super::handles::HandleId;
-use super::writers::Thread;
 use crate::error::FsError;
 
 /// What happens to the range. Source: fallocate(2).
@@ -23,11 +23,11 @@ pub enum Allocation {
 impl Ops {
     /// Reserves nothing: the spool takes bytes as they come.
     ///
-    /// Errors: `BadHandle`, `TooLarge`, `NoSpace`.
-    pub fn fallocate(
+    /// Errors: `BadHandle`, `TooLarge`, `NoSpace`; the store's, where the mode has changed.
+    pub async fn fallocate(
         &self,
         id: HandleId,
-        thread: Thread,
+        caller: Caller,
         range: Range<u64>,
         allocation: Allocation,
     ) -> Result<(), FsError> {
@@ -36,14 +36,17 @@ impl Ops {
             return Err(FsError::BadHandle);
         }
         let file = &handle.file;
+        let dropped = self.drop_privileges(&file.inode, caller);
         let change = match allocation {
-            Allocation::KeepSize => return Ok(()),
-            Allocation::Grow if file.len() >= range.end => return Ok(()),
-            Allocation::Grow => file.truncate(range.end)?,
-            Allocation::PunchHole => file.zero(range, 0)?,
-            Allocation::ZeroAndGrow => file.zero(range.clone(), range.end)?,
+            Allocation::KeepSize => None,
+            Allocation::Grow if file.len() >= range.end => None,
+            Allocation::Grow => Some(file.truncate(range.end)?),
+            Allocation::PunchHole => Some(file.zero(range, 0)?),
+            Allocation::ZeroAndGrow => Some(file.zero(range.clone(), range.end)?),
         };
-        self.handles.note_change(id, &handle, thread, change);
-        Ok(())
+        if let Some(change) = change {
+            self.handles.note_change(id, &handle, caller.thread, change);
+        }
+        self.store_dropped(&file.inode, dropped).await
     }
 }

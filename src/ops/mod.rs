@@ -26,6 +26,7 @@ mod open;
 mod open_file;
 mod open_files;
 mod opendir;
+mod privileges;
 mod read;
 mod readdir;
 mod release;

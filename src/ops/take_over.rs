@@ -11,6 +11,7 @@ use super::Ops;
 use super::changes::Changes;
 use super::content::{Base, Intent};
 use super::handles::{FileHandle, HandleId};
+use super::open::OpenMode;
 use super::open_file::{Content, OpenFile};
 use super::writers::Writers;
 use crate::error::FsError;
@@ -166,7 +167,8 @@ impl Ops {
 
     fn restored_handle(&self, told: &HandleTold) -> Result<FileHandle, FsError> {
         let inode = self.namespace.inode(Ino(told.ino))?;
-        let mode = told.mode.into();
+        let mode: OpenMode = told.mode.into();
+        inode.state().unprivileged_writers |= mode.writes();
         let file = self.open_inode(inode, mode);
         let change = file.last_change();
         Ok(FileHandle {

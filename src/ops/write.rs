@@ -12,6 +12,8 @@ use crate::failpoint::{self, Point};
 pub enum Privileges {
     Keep,
     Drop,
+    /// The kernel does not know who wrote.
+    Unknown,
 }
 
 /// Where the bytes of a write come from.
@@ -35,8 +37,14 @@ impl Ops {
         data: &[u8],
     ) -> Result<(), FsError> {
         let handle = self.handles.file(id)?;
-        if privileges == Privileges::Drop {
-            self.drop_privileges(&handle.file.inode, caller);
+        let inode = &handle.file.inode;
+        match privileges {
+            Privileges::Drop => drop(self.take_privileges(inode)),
+            // Out of a mapping: who wrote it is not told.
+            Privileges::Unknown if inode.state().unprivileged_writers => {
+                self.take_privileges(inode);
+            }
+            Privileges::Keep | Privileges::Unknown => {}
         }
         failpoint::at(Point::WriteBegins);
         let change = handle.file.write(offset, data)?;

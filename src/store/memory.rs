@@ -64,6 +64,7 @@ impl Object {
             etag: self.etag(),
             size_bytes: self.bytes.len() as u64,
             last_modified: UNIX_EPOCH + Duration::from_secs(self.version),
+            answered_at: std::time::SystemTime::now(),
             headers: self.headers.clone(),
         }
     }

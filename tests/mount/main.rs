@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod attribute_versions;
+mod privilege_bits;
+mod publishing;
 #[path = "../support/mod.rs"]
 mod support;
-
-mod publishing;
+mod unsupported_calls;

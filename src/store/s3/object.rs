@@ -1,12 +1,14 @@
 //! Requests on whole objects, and listings.
 
 use std::ops::Range;
+use std::time::SystemTime;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, EncodingType, MetadataDirective};
 use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
+use super::answer::AnswerDate;
 use super::encoding::{copy_source, decode, headers_of, whole_seconds, with_headers};
 use super::error::{kind_of_broken_body, translate};
 use crate::store::{
@@ -22,11 +24,14 @@ impl S3Store {
     pub(super) async fn head_object(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         let key = request.key;
         let sent_with = self.generation();
+        let date = AnswerDate::default();
         let answer = self
             .client()
             .head_object()
             .bucket(&self.bucket)
             .key(key.as_str())
+            .customize()
+            .interceptor(date.clone())
             .send()
             .await;
         let answer = match answer.map_err(|error| translate(StoreOp::Head, &key, error)) {
@@ -37,6 +42,7 @@ impl S3Store {
             etag: etag(StoreOp::Head, &key, answer.e_tag())?,
             size_bytes: length(answer.content_length()),
             last_modified: whole_seconds(answer.last_modified()),
+            answered_at: date.get().unwrap_or_else(SystemTime::now),
             headers: headers_of!(answer),
         })
     }
@@ -110,6 +116,7 @@ impl S3Store {
             etag: etag(StoreOp::Get, &key, answer.e_tag())?,
             size_bytes: total.unwrap_or_else(|| length(answer.content_length())),
             last_modified: whole_seconds(answer.last_modified()),
+            answered_at: SystemTime::now(),
             headers: headers_of!(answer),
         };
         let limit = request
