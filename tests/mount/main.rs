@@ -4,7 +4,9 @@
 
 mod attribute_versions;
 mod inode_numbers;
+mod late_requests;
 mod moving_directories;
+mod other_clients;
 mod privilege_bits;
 mod publishing;
 mod subtree_locks;

@@ -27,6 +27,7 @@ pub mod notify;
 pub mod plan;
 pub mod programs;
 pub mod proxy;
+pub mod requests;
 pub mod rule;
 pub mod servers;
 pub mod sys;

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::client::Client;
 use super::plan::MountBuilder;
 use super::programs::wait_until;
+use super::proxy::PROBE;
 use super::servers::{Server, dies_with_parent};
 
 const MOUNTED_WITHIN: Duration = Duration::from_secs(30);
@@ -275,7 +276,7 @@ impl Mount {
         let mark = format!("op={op} ");
         self.log()
             .lines()
-            .filter(|line| line.contains(&mark))
+            .filter(|line| line.contains(&mark) && !line.contains(PROBE))
             .count()
     }
 

@@ -14,8 +14,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::programs::wait_until;
+use super::requests::{header, keys, operation};
 pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
+
+/// Part of the keys of scratch objects, by which a daemon finds out what the server can do.
+pub const PROBE: &str = ".mediafs-probe-";
 
 #[derive(Debug, Default)]
 struct State {
@@ -93,6 +97,11 @@ impl Proxy {
         gate
     }
 
+    /// Opens every gate.
+    pub fn open_gates(&self) {
+        self.shared.0.lock().gates.iter().for_each(Gate::open);
+    }
+
     /// From now on every connection ends at once.
     pub fn all_down(&self) {
         self.shared.0.lock().down = true;
@@ -155,6 +164,13 @@ struct Fate {
     gate: Option<(Side, Gate)>,
 }
 
+impl Fate {
+    fn hold(&self, side: Side) {
+        let gate = self.gate.as_ref().filter(|(at, _)| *at == side);
+        gate.iter().for_each(|(_, gate)| gate.pass());
+    }
+}
+
 impl From<Fault> for Fate {
     fn from(fault: Fault) -> Self {
         Self { fault, gate: None }
@@ -195,16 +211,21 @@ fn pass(
 ) -> io::Result<()> {
     let (head, mut body) = read_request(&mut client)?;
     let op = operation(&head);
-    let fate = state.lock().fate_of(op, &keys(&head, &body), &head);
+    let keys = keys(&head, &body);
+    if keys.iter().any(|key| key.contains(PROBE)) {
+        return pass_probe(client, upstream, state, &head, &body);
+    }
+    let fate = state.lock().fate_of(op, &keys, &head);
     state.lock().lengths.push((op, body.len()));
-    let hold = |side| {
-        let gate = fate.gate.as_ref().filter(|(at, _)| *at == side);
-        gate.iter().for_each(|(_, gate)| gate.pass());
-    };
-    hold(Side::BeforeServer);
+    if fate.fault == Fault::HangUp {
+        drop(client);
+        fate.hold(Side::BeforeServer);
+        return forward(upstream, &head, &body).map(drop);
+    }
+    fate.hold(Side::BeforeServer);
     let forward = |head: &str, body: &[u8]| {
         let answer = forward(upstream, head, body);
-        hold(Side::AfterServer);
+        fate.hold(Side::AfterServer);
         answer
     };
     match fate.fault {
@@ -222,7 +243,7 @@ fn pass(
             std::thread::sleep(by);
             client.write_all(&answer)
         }
-        Fault::Reset => Ok(()),
+        Fault::Reset | Fault::HangUp => Ok(()),
         Fault::LoseAnswer => forward(&head, &body).map(drop),
         Fault::CutAnswer => {
             let answer = forward(&head, &body)?;
@@ -251,6 +272,32 @@ fn pass(
             Ok(())
         }
     }
+}
+
+/// What a daemon asks of the server as it starts is neither counted nor failed,
+/// and sees the server's conditions as everything else does.
+fn pass_probe(
+    mut client: TcpStream,
+    upstream: &str,
+    state: &Mutex<State>,
+    head: &str,
+    body: &[u8],
+) -> io::Result<()> {
+    let op = operation(head);
+    let hidden = {
+        let state = state.lock();
+        if state.down {
+            return Ok(());
+        }
+        let mut rules = state.rules.iter();
+        rules.any(|rule| rule.fault == Fault::Unconditional && rule.matches(op, &[]))
+    };
+    let answer = if hidden {
+        forward(upstream, &unconditional(head), body)
+    } else {
+        forward(upstream, head, body)
+    };
+    client.write_all(&answer?)
 }
 
 fn flip(body: &mut [u8]) {
@@ -294,12 +341,6 @@ fn read_request(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
     Ok((head, body))
 }
 
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
-    let found = lines.find(|(found, _)| found.eq_ignore_ascii_case(name));
-    found.map(|(_, value)| value.trim())
-}
-
 /// The whole answer, which ends with its connection.
 fn forward(upstream: &str, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
     let mut server = TcpStream::connect(upstream)?;
@@ -313,51 +354,4 @@ fn forward(upstream: &str, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;
     Ok(answer)
-}
-
-/// The keys that a request changes or reads, without the bucket.
-fn keys(head: &str, body: &[u8]) -> Vec<String> {
-    let target = head.split(' ').nth(1).unwrap();
-    let path = target.split('?').next().unwrap();
-    let decode = |text: &str| {
-        let bytes = percent_encoding::percent_decode_str(text);
-        bytes.decode_utf8_lossy().into_owned()
-    };
-    if operation(head) == "DeleteObjects" {
-        let body = String::from_utf8_lossy(body);
-        let keys = body.split("<Key>").skip(1);
-        return keys
-            .filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()))
-            .collect();
-    }
-    let key = path.trim_start_matches('/').split_once('/');
-    key.map(|(_, key)| decode(key)).into_iter().collect()
-}
-
-/// The S3 operation that a request is. Source: Amazon S3 API Reference, "Actions".
-fn operation(head: &str) -> &'static str {
-    let (method, rest) = head.split_once(' ').unwrap();
-    let target = rest.split(' ').next().unwrap();
-    let query = target.split_once('?').map_or("", |(_, query)| query);
-    let has = |name: &str| {
-        let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap());
-        names.any(|found| found == name)
-    };
-    let copies = header(head, "x-amz-copy-source").is_some();
-    match method {
-        "PUT" if has("partNumber") && copies => "UploadPartCopy",
-        "PUT" if has("partNumber") => "UploadPart",
-        "PUT" if copies => "CopyObject",
-        "PUT" => "PutObject",
-        "POST" if has("uploads") => "CreateMultipartUpload",
-        "POST" if has("uploadId") => "CompleteMultipartUpload",
-        "POST" if has("delete") => "DeleteObjects",
-        "DELETE" if has("uploadId") => "AbortMultipartUpload",
-        "DELETE" => "DeleteObject",
-        "HEAD" => "HeadObject",
-        "GET" if has("list-type") => "ListObjectsV2",
-        "GET" if has("uploadId") => "ListParts",
-        "GET" => "GetObject",
-        other => panic!("{other} {target}"),
-    }
 }

@@ -14,6 +14,9 @@ pub enum Fault {
     Reset,
     /// The server applies it; the connection ends without the answer.
     LoseAnswer,
+    /// The connection ends at once; the server gets the request all the same, at a
+    /// gate once that is open.
+    HangUp,
     /// The server applies it; half of the answer arrives.
     CutAnswer,
     /// The server gets it twice; the second answer arrives.
