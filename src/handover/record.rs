@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::StageId;
-use crate::store::{ETag, Key};
+use crate::store::{ETag, Key, StoreAbilities};
 
 /// One thing that the kernel was told, or that follows from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -126,6 +126,9 @@ pub struct SessionTold {
     pub init: Vec<u8>,
     pub init_answer: Vec<u8>,
     pub mounted_at: SystemTime,
+    /// Which conditions the store was found to heed.
+    #[serde(default)]
+    pub abilities: StoreAbilities,
 }
 
 /// Parent and name.

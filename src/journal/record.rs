@@ -84,7 +84,11 @@ pub struct SealedStage {
     pub stage: StageId,
     pub key: Key,
     pub headers: ObjectHeaders,
+    /// `Always` for a whole replacement.
     pub condition: WriteCondition,
+    /// What a whole replacement takes the place of, where that is known.
+    #[serde(default)]
+    pub known: WriteCondition,
     /// Length of the file in bytes.
     pub len: u64,
     /// Below it, what is not written shows the base.

@@ -16,6 +16,7 @@ fn sealed(id: u64, key: &str) -> Record {
         key: Key::new(key),
         headers: ObjectHeaders::default(),
         condition: WriteCondition::IfAbsent,
+        known: WriteCondition::Always,
         len: 10,
         base_len: 0,
         written: vec![0..4, 6..10],

@@ -7,16 +7,36 @@ use super::rename::Place;
 use crate::error::FsError;
 use crate::namespace::{Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
-use crate::store::LATE;
+use crate::store::{ETag, Key, LATE_LIMIT, StoreOp, WriteCondition};
+use crate::write_path::SealedStage;
 
 impl Ops {
-    /// Returns once what an earlier daemon had sent is carried out.
+    /// Returns once nothing that a predecessor sent can undo what this daemon does.
     ///
-    /// S3 may do what it has received after the end of who sent it. Nothing that may
-    /// be under way is repeated or answered before, or a later change of the same
-    /// key would be undone.
+    /// S3 may do what it has received after the end of who sent it. Where it heeds
+    /// conditions, a late change finds another version, and nothing waits here.
     pub(super) async fn late_requests_landed(&self) {
-        sleep_until(self.began_at + LATE).await;
+        if !self.store.late().abilities().heeds_all() {
+            sleep_until(self.began_at + LATE_LIMIT).await;
+        }
+    }
+
+    /// A predecessor may have sent a delete of this object, and more than once.
+    pub(super) fn note_predecessors_delete(&self, key: &Key, etag: Option<ETag>) {
+        let condition = etag.map(WriteCondition::IfMatch);
+        let late = self.store.late();
+        late.note(StoreOp::Delete, key, condition.unwrap_or_default());
+    }
+
+    /// A predecessor may have been uploading this stage.
+    pub(super) fn note_predecessors_upload(&self, sealed: &SealedStage) {
+        let condition = match (&sealed.condition, &sealed.known) {
+            (WriteCondition::Always, WriteCondition::Always) => &WriteCondition::IfAbsent,
+            (WriteCondition::Always, known) => known,
+            (condition, _) => condition,
+        };
+        let late = self.store.late();
+        late.note(StoreOp::Put, &sealed.key, condition.clone());
     }
 
     /// The rest of a rename whose object an earlier daemon moved: the kernel has the

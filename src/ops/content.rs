@@ -31,8 +31,11 @@ pub enum Base {
 pub struct Sealed {
     pub stage: Stage,
     pub base: Base,
-    /// Counts once the base is none that is to be uploaded first.
+    /// Counts once the base is none that is to be uploaded first. `Always`
+    /// for a whole replacement.
     pub condition: WriteCondition,
+    /// What a whole replacement takes the place of, where that is known.
+    pub known: WriteCondition,
     /// Whether the store may have it already.
     pub sent: Sent,
 }

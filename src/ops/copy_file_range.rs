@@ -8,7 +8,8 @@ use super::handles::HandleId;
 use super::open_file::OpenFile;
 use crate::error::FsError;
 use crate::read_path::ObjectId;
-use crate::write_path::{CopyHeaders, CopyTask};
+use crate::store::WriteCondition;
+use crate::write_path::{CopyHeaders, CopyOver, CopyTask};
 
 /// One end of a copy.
 #[derive(Debug, Clone, Copy)]
@@ -61,11 +62,16 @@ impl Ops {
         let (parent, name) = place.ok_or(FsError::Unsupported)?;
         let key = self.namespace.child_key(parent, &name)?;
         let headers = self.upload_headers(target, &name, &Base::Empty)?;
+        let known = match &target.inode.state().remote {
+            Some(version) => WriteCondition::IfMatch(version.etag.clone()),
+            None => WriteCondition::IfAbsent,
+        };
         let task = CopyTask {
             source: object.key.clone(),
             version: object.etag.clone(),
             size_bytes: object.size_bytes,
             target: key.clone(),
+            over: CopyOver::Any(known),
             headers: CopyHeaders::Replace(headers.clone()),
         };
         let copy = ObjectId {

@@ -13,15 +13,16 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Ops;
 use super::rename::Place;
+use super::unfinished::version_of;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{
     DeleteRequest, Doomed, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
-    ListRequest, ListedObject, ObjectStore,
+    ListRequest, ListedObject, ObjectStore, WriteCondition,
 };
-use crate::write_path::{CopyHeaders, RenameIntent};
+use crate::write_path::{CopyHeaders, CopyOver, RenameIntent};
 
 /// Copies of one directory rename that run at once.
 const COPIES_AT_ONCE: usize = 16;
@@ -58,12 +59,24 @@ impl Ops {
         self.end_rename(&Key::new(old_prefix.as_str())).await;
         failpoint::at(Point::RenameDirectoryDoomed);
         let moved = moved?;
-        if let Err(error) = self.delete_originals(&old_prefix, &objects).await {
-            self.namespace
-                .table()
-                .rename(source.ino, from.dir.ino, from.name)?;
-            self.note_stages_again(source).await;
-            return Err(error);
+        match self.delete_originals(&old_prefix, &objects).await {
+            Ok(0) => {}
+            Ok(newer) => {
+                tracing::warn!(
+                    from = old_prefix,
+                    to = new_prefix,
+                    newer,
+                    "objects that other clients have put while the directory was renamed stay under its old name"
+                );
+                self.shows_again(&from.dir).await;
+            }
+            Err(error) => {
+                self.namespace
+                    .table()
+                    .rename(source.ino, from.dir.ino, from.name)?;
+                self.note_stages_again(source).await;
+                return Err(error);
+            }
         }
         failpoint::at(Point::RenameDirectoryDeleted);
         // The source's own marker, if it had one, stands in the place of the target's.
@@ -201,16 +214,36 @@ impl Ops {
             });
         }
         // The extension stays, and with it the content type.
-        self.copy_version(&object.key, target, CopyHeaders::Same, version)
-            .await
+        let copy = async |over| {
+            let headers = CopyHeaders::Same;
+            self.copy_version(&object.key, (target, over), headers, version.clone())
+                .await
+        };
+        match copy(CopyOver::Nothing).await {
+            Err(FsError::Exists) => {}
+            copied => return copied,
+        }
+        let Some(there) = self.object_at(target).await? else {
+            return copy(CopyOver::Nothing).await;
+        };
+        let same_length = there.size_bytes == version.size_bytes;
+        if same_length && there.etag != version.etag && there.etag.is_of_parts() {
+            // Of a copy in parts the ETag tells nothing: it is made again.
+            return copy(CopyOver::Any(WriteCondition::IfMatch(there.etag))).await;
+        }
+        if there.etag != version.etag {
+            tracing::warn!(key = %target, "not replaced by the file of this name in the renamed directory: another client has put it meanwhile");
+        }
+        Ok(version_of(there))
     }
 
+    /// Returns how many are other versions than those that were moved, and stay.
     /// Errors: why originals cannot be deleted.
     async fn delete_originals(
         &self,
         prefix: &str,
         objects: &[ListedObject],
-    ) -> Result<(), FsError> {
+    ) -> Result<usize, FsError> {
         let doomed = doomed_of(prefix, objects).into_iter();
         let keys: Vec<Key> = doomed.map(|doomed| doomed.key).collect();
         Ok(self.store.delete_doomed_now(&keys).await?)

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::Ops;
 use super::open_file::OpenFile;
+use super::removal::Removed;
 use super::rename::Place;
 use super::upload::renamed_content_type;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Entry, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
-use crate::store::Key;
-use crate::write_path::{CopyHeaders, CopyTask, RenameIntent};
+use crate::store::{ETag, Key, WriteCondition};
+use crate::write_path::{CopyHeaders, CopyOver, CopyTask, RenameIntent};
 
 impl Ops {
     pub(super) async fn rename_file(
@@ -47,10 +48,13 @@ impl Ops {
         match stored.filter(|_| rests) {
             Some(version) => {
                 let files = (source_file.as_deref(), target_file.as_deref());
-                self.move_object(from, to, source, files, version).await?;
+                let over = known_of(target, target_file.as_deref());
+                self.move_object(from, to, source, files, (version, over))
+                    .await?;
             }
             None => {
-                self.move_staged(from, to, source, source_file.as_deref())
+                let over = known_of(target, target_file.as_deref());
+                self.move_staged(from, to, source, source_file.as_deref(), &over)
                     .await?;
                 let replaces = target.is_some_and(|target| target.state().remote.is_some())
                     || target_file.as_ref().is_some_and(|file| file.hides_object());
@@ -88,14 +92,17 @@ impl Ops {
         to: &Place<'_>,
         source: &Pin,
         file: Option<&OpenFile>,
+        over: &WriteCondition,
     ) -> Result<(), FsError> {
         let Some(file) = file else { return Ok(()) };
         let maybe_stored = file.hides_object();
-        let stored = source.state().remote.take().is_some();
+        let stored = source.state().remote.take();
+        let etag = stored.as_ref().map(|version| version.etag.clone());
+        let stored = stored.is_some();
         if stored {
-            file.let_go_of_object();
+            file.let_go_of_object(over);
         } else {
-            file.renamed();
+            file.renamed(over);
         }
         if stored {
             // First what is sealed stands alone, then its object goes, then it moves: a
@@ -104,9 +111,9 @@ impl Ops {
         }
         if stored || maybe_stored {
             self.namespace.child_leaves(&from.dir, from.name).await?;
-            self.namespace.record(from.dir.ino, from.name, None);
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
-            self.delete_object(old_key, None).await?;
+            let etag = etag.filter(|_| !maybe_stored);
+            self.delete_original(from, old_key, etag).await?;
         }
         self.note_again(file, to.dir.ino, to.name).await;
         failpoint::at(Point::RenameStageMoved);
@@ -119,7 +126,7 @@ impl Ops {
         to: &Place<'_>,
         source: &Pin,
         (file, target): (Option<&OpenFile>, Option<&OpenFile>),
-        version: ObjectVersion,
+        (version, over): (ObjectVersion, WriteCondition),
     ) -> Result<(), FsError> {
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
@@ -143,12 +150,12 @@ impl Ops {
         };
         self.begin_rename(intent.clone()).await?;
         failpoint::at(Point::RenameFileNoted);
-        let outcome = self.copy_and_delete(from, to, (file, target), &intent, version);
+        let copy = (version, over);
+        let outcome = self.copy_and_delete(from, to, (file, target), &intent, copy);
         let outcome = outcome.await;
         // Where it has failed, the application is told so.
         self.end_rename(&old_key).await;
         let moved = outcome?;
-        self.namespace.record(from.dir.ino, from.name, None);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());
         // Bytes and times of the file are what they were.
@@ -170,12 +177,13 @@ impl Ops {
         to: &Place<'_>,
         (file, target): (Option<&OpenFile>, Option<&OpenFile>),
         intent: &RenameIntent,
-        version: ObjectVersion,
+        (version, over): (ObjectVersion, WriteCondition),
     ) -> Result<ObjectVersion, FsError> {
         let (old_key, new_key) = (intent.from.clone(), intent.to.clone());
         let headers = intent.headers.clone();
+        let over = CopyOver::Any(over);
         let moved = self
-            .copy_version(&old_key, &new_key, headers, version)
+            .copy_version(&old_key, (&new_key, over), headers, version)
             .await?;
         failpoint::at(Point::RenameFileCopied);
         self.namespace
@@ -198,9 +206,26 @@ impl Ops {
             target.orphan();
         }
         self.namespace.child_leaves(&from.dir, from.name).await?;
-        self.delete_object(old_key, intent.version.clone()).await?;
+        self.delete_original(from, old_key, intent.version.clone())
+            .await?;
         failpoint::at(Point::RenameFileDeleted);
         Ok(moved)
+    }
+
+    /// Deletes what was moved. What another client has put there since stays under
+    /// the old name, as if it had come after the rename.
+    async fn delete_original(
+        &self,
+        from: &Place<'_>,
+        key: Key,
+        etag: Option<ETag>,
+    ) -> Result<(), FsError> {
+        let removed = self.delete_object(key, etag).await?;
+        self.namespace.record(from.dir.ino, from.name, None);
+        if removed == Removed::NewerStays {
+            self.shows_again(&from.dir).await;
+        }
+        Ok(())
     }
 
     /// What is to be stored with a file under its new name, where attributes are stored.
@@ -217,11 +242,12 @@ impl Ops {
         Ok(Some(Arc::new(Attributes::decode(headers))))
     }
 
-    /// Copies exactly this version. Errors: `Stale` when the source changed.
+    /// Copies exactly this version. Errors: `Stale` when the source changed,
+    /// `Exists` when something is where nothing may be.
     pub(super) async fn copy_version(
         &self,
         source: &Key,
-        target: &Key,
+        (target, over): (&Key, CopyOver),
         headers: CopyHeaders,
         version: ObjectVersion,
     ) -> Result<ObjectVersion, FsError> {
@@ -230,9 +256,21 @@ impl Ops {
             version: version.etag.clone(),
             size_bytes: version.size_bytes,
             target: target.clone(),
+            over,
             headers,
         };
         let etag = self.copier.copy(&task).await?;
         Ok(ObjectVersion { etag, ..version })
+    }
+}
+
+/// What the store has under the new name, where that is known.
+fn known_of(target: Option<&Pin>, file: Option<&OpenFile>) -> WriteCondition {
+    if file.is_some_and(OpenFile::hides_object) {
+        return WriteCondition::Always;
+    }
+    match target.and_then(|target| target.state().remote.clone()) {
+        Some(version) => WriteCondition::IfMatch(version.etag),
+        None => WriteCondition::IfAbsent,
     }
 }

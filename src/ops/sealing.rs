@@ -37,24 +37,41 @@ impl OpenFile {
         };
         let moot = content.base.sealed().cloned();
         let moot = moot.filter(|below| !below.sent.is_maybe());
-        let (base, condition) = match &moot {
+        let (base, condition, known) = match &moot {
             Some(moot) => {
                 stage.merge_under(&moot.stage)?;
-                (moot.base.clone(), condition_over(&content, moot))
+                let condition = condition_over(&content, moot);
+                (moot.base.clone(), condition, moot.known.clone())
             }
-            None => (content.base.clone(), condition_of(&content)),
+            None => {
+                let known = self.known_under_name(&content);
+                (content.base.clone(), condition_of(&content), known)
+            }
         };
         content.stage = None;
         let sealed = Arc::new(Sealed {
             stage,
             base,
             condition,
+            known,
             sent: Sent::default(),
         });
         content.base = Base::Sealed(sealed.clone());
         content.dirty = false;
         content.changes.seal();
         Ok(Some((sealed, moot)))
+    }
+
+    /// What the store has under the file's name, where that is known: a new stage
+    /// takes its place.
+    fn known_under_name(&self, content: &Content) -> WriteCondition {
+        if content.covers || content.base.sealed().is_some() {
+            return WriteCondition::Always;
+        }
+        match &self.inode.state().remote {
+            Some(version) => WriteCondition::IfMatch(version.etag.clone()),
+            None => WriteCondition::IfAbsent,
+        }
     }
 
     /// A stage that an earlier daemon sealed, over those it sealed before.
@@ -84,6 +101,7 @@ impl OpenFile {
             stage: Stage::recovered(file, &sealed),
             base,
             condition: sealed.condition,
+            known: sealed.known,
             sent,
         }));
         self.inode.state().local = Some(LocalState::Staged { size_bytes });
@@ -129,6 +147,7 @@ impl OpenFile {
             stage,
             base: sealed.base.clone(),
             condition: sealed.condition.clone(),
+            known: sealed.known.clone(),
             sent: sealed.sent.copy(),
         });
         let mut content = self.edit();
@@ -147,15 +166,17 @@ impl OpenFile {
             .filter(|top| !Arc::ptr_eq(top, sealed))
             .cloned();
         if let Some(over) = over {
+            let known = WriteCondition::IfMatch(object.etag.clone());
             let condition = if over.stage.base_len() == 0 {
                 WriteCondition::Always
             } else {
-                WriteCondition::IfMatch(object.etag.clone())
+                known.clone()
             };
             let over = Arc::new(Sealed {
                 stage: over.stage.clone(),
                 base: Base::Object(object),
                 condition,
+                known,
                 sent: Sent::default(),
             });
             content.base = Base::Sealed(over.clone());
@@ -234,8 +255,8 @@ impl OpenFile {
         }
     }
 
-    /// The file took its new name, whatever had it before.
-    pub fn renamed(&self) {
+    /// The file took its new name, under which the store is known to have this.
+    pub fn renamed(&self, known: &WriteCondition) {
         let mut content = self.edit();
         if content.intent == Intent::Exclusive {
             content.intent = Intent::Replace;
@@ -245,12 +266,12 @@ impl OpenFile {
                 WriteCondition::IfAbsent => WriteCondition::Always,
                 other => other,
             };
-            (sealed.base.clone(), condition)
+            (sealed.base.clone(), condition, known.clone())
         });
     }
 
     /// What is sealed stands alone, under whatever name: the object is not needed.
-    pub fn let_go_of_object(&self) {
+    pub fn let_go_of_object(&self, known: &WriteCondition) {
         let mut content = self.edit();
         content.intent = Intent::Replace;
         content.base = content.base.map_sealed(|sealed| {
@@ -258,7 +279,7 @@ impl OpenFile {
                 Base::Object(_) => Base::Empty,
                 other => other.clone(),
             };
-            (base, WriteCondition::Always)
+            (base, WriteCondition::Always, known.clone())
         });
     }
 
@@ -269,14 +290,15 @@ impl OpenFile {
             Base::Object(_) => Base::Object(object.clone()),
             Base::Empty => Base::Empty,
             sealed @ Base::Sealed(_) => sealed.map_sealed(|sealed| {
+                let moved = WriteCondition::IfMatch(object.etag.clone());
                 if !matches!(sealed.base, Base::Object(_)) {
-                    return (sealed.base.clone(), sealed.condition.clone());
+                    return (sealed.base.clone(), sealed.condition.clone(), moved);
                 }
                 let condition = match &sealed.condition {
-                    WriteCondition::IfMatch(_) => WriteCondition::IfMatch(object.etag.clone()),
+                    WriteCondition::IfMatch(_) => moved.clone(),
                     other => other.clone(),
                 };
-                (Base::Object(object.clone()), condition)
+                (Base::Object(object.clone()), condition, moved)
             }),
         };
     }
@@ -312,16 +334,21 @@ impl Base {
         }
     }
 
-    /// The same stages, each over another base or on another condition.
-    fn map_sealed(&self, change: impl Fn(&Sealed) -> (Base, WriteCondition) + Copy) -> Self {
+    /// The same stages, each over another base, on another condition and known to
+    /// take the place of something else.
+    fn map_sealed(
+        &self,
+        change: impl Fn(&Sealed) -> (Base, WriteCondition, WriteCondition) + Copy,
+    ) -> Self {
         let Self::Sealed(sealed) = self else {
             return self.clone();
         };
-        let (base, condition) = change(sealed);
+        let (base, condition, known) = change(sealed);
         Self::Sealed(Arc::new(Sealed {
             stage: sealed.stage.clone(),
             base: base.map_sealed(change),
             condition,
+            known,
             sent: sealed.sent.copy(),
         }))
     }
@@ -334,6 +361,7 @@ impl Base {
                 stage: sealed.stage.clone(),
                 base: sealed.base.replace(old, new),
                 condition: sealed.condition.clone(),
+                known: sealed.known.clone(),
                 sent: sealed.sent.copy(),
             })),
             Self::Empty | Self::Object(_) => self.clone(),
@@ -491,7 +519,7 @@ mod tests {
         file.start_over(Intent::Exclusive).unwrap();
         file.write(0, b"bytes").unwrap();
         sealed(&file);
-        file.renamed();
+        file.renamed(&WriteCondition::Always);
         let first = file.begin_upload().unwrap().0;
         assert_eq!(first.condition, WriteCondition::Always);
         file.uploaded(&first, object("1", 5));
@@ -531,6 +559,7 @@ mod tests {
                 stage: stage.file().id(),
                 key: Key::new("f"),
                 headers: Default::default(),
+                known: WriteCondition::Always,
                 condition: WriteCondition::Always,
                 len: stage.len(),
                 base_len: stage.base_len(),

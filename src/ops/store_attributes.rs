@@ -10,8 +10,8 @@ use super::upload::content_type;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Kind, Name, Pin};
 use crate::read_path::ObjectId;
-use crate::store::ObjectHeaders;
-use crate::write_path::{CopyHeaders, CopyTask};
+use crate::store::{ObjectHeaders, WriteCondition};
+use crate::write_path::{CopyHeaders, CopyOver, CopyTask};
 
 impl Ops {
     /// Brings what is stored with an inode up to date, where attributes are stored.
@@ -64,6 +64,7 @@ impl Ops {
             version: version.etag.clone(),
             size_bytes: version.size_bytes,
             target: key.clone(),
+            over: CopyOver::Any(WriteCondition::IfMatch(version.etag.clone())),
             headers: CopyHeaders::Replace(headers.clone()),
         };
         let etag = match self.copier.copy(&task).await {

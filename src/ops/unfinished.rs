@@ -17,10 +17,8 @@ use super::rename_dir::{Moved, doomed_of};
 use super::subtree_locks::SubtreeGuard;
 use crate::error::FsError;
 use crate::namespace::{DirPath, Kind, Name, ObjectVersion, Pin, ROOT};
-use crate::store::{
-    Doomed, HeadRequest, Key, ListedObject, ObjectMeta, ObjectStore, StoreError, StoreErrorKind,
-};
-use crate::write_path::{Recovered, RenameIntent};
+use crate::store::{Doomed, Key, ListedObject, ObjectMeta, StoreErrorKind, WriteCondition};
+use crate::write_path::{CopyOver, Recovered, RenameIntent};
 
 /// A rename that is not finished: nobody else has to do with its paths.
 #[derive(Debug)]
@@ -62,6 +60,8 @@ impl Ops {
         for found in sealed {
             if let Some(key) = moved_key(&found.sealed.key, &intent.to, &intent.from) {
                 found.sealed.key = key;
+                // There it takes the place of something else, or of nothing.
+                found.sealed.known = WriteCondition::Always;
             }
         }
         let table = self.namespace.table();
@@ -135,6 +135,9 @@ impl Ops {
             }
             outcome => outcome?,
         }
+        if !intent.is_of_a_directory() {
+            self.note_predecessors_delete(&intent.from, intent.version.clone());
+        }
         self.end_rename(&intent.from).await;
         self.store.delete_soon();
         Ok(())
@@ -154,12 +157,19 @@ impl Ops {
             }
         };
         let is_copied = copy
+            .as_ref()
             .is_some_and(|copy| (&copy.etag, copy.size_bytes) == (&source.etag, source.size_bytes));
         let moved = if is_copied {
             source.clone()
         } else {
             let headers = intent.headers.clone();
-            self.copy_version(from, to, headers, source.clone()).await?
+            let known = match copy {
+                Some(copy) => WriteCondition::IfMatch(copy.etag),
+                None => WriteCondition::IfAbsent,
+            };
+            let over = CopyOver::Any(known);
+            self.copy_version(from, (to, over), headers, source.clone())
+                .await?
         };
         let moved = Moved::from([(from.clone(), moved)]);
         let etag = Some(source.etag);
@@ -283,17 +293,6 @@ impl Ops {
         Ok(found.map(|object| (object.key.clone(), object)).collect())
     }
 
-    async fn object_at(&self, key: &Key) -> Result<Option<ObjectMeta>, FsError> {
-        match self.store.head(HeadRequest { key: key.clone() }).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(StoreError {
-                kind: StoreErrorKind::NotFound,
-                ..
-            }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Names from the root down to a file or a directory; none for the root.
     fn names(&self, key: &Key) -> Vec<Name> {
         let path = key.as_str().trim_end_matches('/');
@@ -349,7 +348,7 @@ impl Ops {
     }
 }
 
-fn version_of(meta: ObjectMeta) -> ObjectVersion {
+pub(super) fn version_of(meta: ObjectMeta) -> ObjectVersion {
     ObjectVersion {
         etag: meta.etag,
         size_bytes: meta.size_bytes,

@@ -4,11 +4,13 @@ use std::time::SystemTime;
 
 use super::Ops;
 use super::attr::Attempt;
+use super::removal::Removed;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{Ino, Kind, Name, Pin};
 
 impl Ops {
+    /// What another client has put meanwhile stays, as if it had come later.
     /// Errors: `NotFound`, `IsADirectory`, `ReadOnly`, the store's; nothing is removed then.
     ///
     /// Asked again, a name that is gone is what an earlier daemon removed.
@@ -20,11 +22,22 @@ impl Ops {
         let parent = self.namespace.directory(parent)?;
         let _subtrees = self.share_entry(parent.ino, name).await?;
         let inode = match self.namespace.lookup(&parent, name).await {
-            Err(FsError::NotFound) if attempt == Attempt::Again => return Ok(()),
+            Err(FsError::NotFound) if attempt == Attempt::Again => {
+                let key = self.namespace.child_key(parent.ino, name)?;
+                self.note_predecessors_delete(&key, None);
+                return Ok(());
+            }
             found => found?,
         };
         if inode.kind == Kind::Directory {
             return Err(FsError::IsADirectory);
+        }
+        if attempt == Attempt::Again {
+            let key = self.namespace.child_key(parent.ino, name)?;
+            let version = inode.state().remote.clone();
+            self.remove_file(&parent, name, &inode).await?;
+            self.note_predecessors_delete(&key, version.map(|version| version.etag));
+            return Ok(());
         }
         self.remove_file(&parent, name, &inode).await
     }
@@ -50,9 +63,12 @@ impl Ops {
             let key = self.namespace.child_key(parent.ino, name)?;
             // What may be there of an attempt has an ETag that nobody was told.
             let etag = stored.map(|version| version.etag);
-            self.delete_object(key, etag.filter(|_| !maybe_stored))
-                .await?;
+            let etag = etag.filter(|_| !maybe_stored);
+            let removed = self.delete_object(key, etag).await?;
             self.namespace.record(parent.ino, name, None);
+            if removed == Removed::NewerStays {
+                self.shows_again(parent).await;
+            }
         }
         failpoint::at(Point::UnlinkDeleted);
         if let Some(file) = &open {

@@ -107,6 +107,7 @@ impl Ops {
             key: self.namespace.child_key(dir, name)?,
             headers: self.upload_headers(file, name, &sealed.base)?,
             condition: sealed.condition.clone(),
+            known: sealed.known.clone(),
             len: sealed.stage.len(),
             base_len: sealed.stage.base_len(),
             written: sealed.stage.written(),
@@ -216,6 +217,7 @@ impl Ops {
             key: self.namespace.child_key(parent, &name)?,
             headers: self.upload_headers(file, &name, &sealed.base)?,
             condition: sealed.condition.clone(),
+            known: sealed.known.clone(),
             len: sealed.stage.len(),
             earlier,
         };

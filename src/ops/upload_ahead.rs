@@ -61,6 +61,7 @@ impl Ops {
     /// Goes on with what an earlier daemon was sending of sealed stages.
     pub(super) fn take_over_uploads(&self, sealed: &[Recovered]) {
         for found in sealed {
+            self.note_predecessors_upload(&found.sealed);
             let sending = found.sending.clone();
             let upload = sending.map(|sending| self.uploader.take_over(sending));
             found.file.set_upload(upload);
@@ -76,6 +77,7 @@ impl Ops {
             key: self.namespace.child_key(parent, &name)?,
             headers: self.upload_headers(file, &name, &Base::Empty)?,
             condition: WriteCondition::Always,
+            known: WriteCondition::Always,
             len: file.len(),
             earlier: Earlier::None,
         }))

@@ -52,8 +52,11 @@ impl Heritage {
 
     /// Applications wait for who goes on: an outage must not keep him from it.
     pub fn asking(&self) -> Asking {
-        match self.session {
-            Some(_) => Asking::Nothing,
+        match &self.session {
+            Some((_, told)) => {
+                let session = told.session.as_ref();
+                Asking::Nothing(session.map_or_else(Default::default, |it| it.abilities))
+            }
             None => Asking::WhetherItServes,
         }
     }

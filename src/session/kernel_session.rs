@@ -15,6 +15,7 @@ use super::startup;
 use crate::config::Config;
 use crate::fuse::Adapter;
 use crate::handover::{self, Ledger, Record, SessionTold, Told};
+use crate::store::StoreAbilities;
 
 #[derive(Debug)]
 pub struct KernelSession {
@@ -43,13 +44,14 @@ impl Earlier {
 pub fn start(
     config: &Config,
     asked: &Path,
+    abilities: StoreAbilities,
     ledger: &Ledger,
     inherited: Option<(OwnedFd, Earlier)>,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     match inherited {
         Some((device, earlier)) => go_on(config, &device, &earlier, ledger, adapter),
-        None => begin(config, asked, ledger, adapter),
+        None => begin(config, asked, abilities, ledger, adapter),
     }
 }
 
@@ -59,6 +61,7 @@ pub fn start(
 fn begin(
     config: &Config,
     asked: &Path,
+    abilities: StoreAbilities,
     ledger: &Ledger,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
@@ -77,7 +80,7 @@ fn begin(
         },
     };
     let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
-    let session = agree(config, asked, ledger, &device, adapter);
+    let session = agree(config, asked, abilities, ledger, &device, adapter);
     let session = session.inspect_err(|_| give_back(&mounted))?;
     Ok(KernelSession { mounted, session })
 }
@@ -85,6 +88,7 @@ fn begin(
 fn agree(
     config: &Config,
     asked: &Path,
+    abilities: StoreAbilities,
     ledger: &Ledger,
     device: &OwnedFd,
     adapter: Adapter,
@@ -104,6 +108,7 @@ fn agree(
         init,
         init_answer: answer,
         mounted_at: std::time::SystemTime::now(),
+        abilities,
     })?;
     Ok(session)
 }

@@ -50,7 +50,6 @@ use mount::{Mounted, UnmountMode, Unmounted};
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
 pub use reload::Reload;
-use startup::Connected;
 pub use stop_kind::{StopKind, stop_kind};
 
 /// Pause between attempts to unmount what is still in use.
@@ -99,17 +98,19 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
         UnderWay::new(ledger.clone()),
     );
     let loops = adapter.loops().clone();
-    let kernel = kernel_session::start(&config, &asked, &ledger, device.zip(earlier), adapter)?;
+    let abilities = connected.late.abilities().get();
+    let inherited = device.zip(earlier);
+    let kernel = kernel_session::start(&config, &asked, abilities, &ledger, inherited, adapter)?;
     let KernelSession { mounted, session } = kernel;
     let serving = take_requests(session, to_kernel).context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
-    let Connected { store, health, s3 } = connected;
-    runtime.spawn(health.clone().watch(store, config.prefix.clone()));
+    let health = connected.health;
+    runtime.spawn(health.clone().watch(connected.store, config.prefix.clone()));
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let tended = tending::Tended {
         ops: ops.clone(),
         health,
-        s3,
+        s3: connected.s3,
         loops,
         mounted: config.clone(),
         reload,

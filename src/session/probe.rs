@@ -3,49 +3,161 @@
 use bytes::Bytes;
 
 use crate::store::{
-    DeleteRequest, ETag, Key, ObjectHeaders, ObjectStore, PutRequest, StoreErrorKind,
-    WriteCondition,
+    Ability, CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest,
+    DeleteRequest, ETag, Key, ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreAbilities,
+    StoreError, StoreErrorKind, UploadId, UploadPartRequest, WriteCondition,
 };
 
-/// Whether a PUT heeds `If-Match` and `If-None-Match`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConditionalWrites {
-    Heeded,
-    Ignored,
-    /// The store did not say, or these credentials may not write.
-    Unknown,
+/// Keys of a probe end in this and what it tries; each mount has its own.
+const SCRATCH_NAME: &str = ".mediafs-probe-";
+
+/// Finds out which conditions the store heeds, with three scratch objects of one
+/// byte and changes of them on a condition that does not hold.
+///
+/// Twelve requests in four round trips; nothing is left. What the store does not
+/// answer, or these credentials may not do, stays unknown.
+/// Source: S3 User Guide, "Add preconditions to S3 operations with conditional requests".
+pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> StoreAbilities {
+    let number = fastrand::u64(..);
+    let key = |tried: &str| Key::new(format!("{prefix}{SCRATCH_NAME}{number:016x}-{tried}"));
+    let probe = Probe { store };
+    let (written, deleted, bulk) = (key("write"), key("delete"), key("bulk"));
+    let (first, second, third, upload) = tokio::join!(
+        probe.put(&written, WriteCondition::Always),
+        probe.put(&deleted, WriteCondition::Always),
+        probe.put(&bulk, WriteCondition::Always),
+        probe.upload(&written),
+    );
+    let abilities = match first.and(second).and(third) {
+        Ok(()) => probe.ask(&written, &deleted, &bulk, upload.as_ref()).await,
+        Err(error) => {
+            tracing::info!(%error, "not known which conditions the store heeds");
+            StoreAbilities::default()
+        }
+    };
+    let all = [&written, &deleted, &bulk].map(|key| DeleteRequest::any(key.clone()));
+    let (deletes, abort) = tokio::join!(store.delete_many(all.to_vec()), async {
+        match upload {
+            Some((id, _)) => store.abort_multipart(written.clone(), id).await,
+            None => Ok(()),
+        }
+    });
+    let left = deletes.map(|failed| failed.into_iter().map(|(_, error)| error).next_back());
+    let left = left.unwrap_or_else(Some);
+    if let Some(error) = left.or(abort.err()) {
+        tracing::warn!(%error, "objects named {SCRATCH_NAME}* may be left in the bucket: delete them");
+    }
+    abilities
 }
 
-/// Finds out with one PUT that a store which heeds conditions refuses: of an
-/// object that does not exist, if it is of a certain version. A store that makes
-/// it all the same has it deleted at once.
-///
-/// `If-None-Match` is not tried, because that would have to make an object
-/// everywhere; S3 and those after it had it before `If-Match`.
-/// Source: S3 User Guide, "Add preconditions to S3 operations with conditional requests".
-pub async fn conditional_writes(store: &dyn ObjectStore, prefix: &str) -> ConditionalWrites {
-    let key = Key::new(format!("{prefix}.mediafs-probe-{:016x}", fastrand::u64(..)));
-    let probe = PutRequest {
-        key: key.clone(),
-        body: Bytes::new(),
-        headers: ObjectHeaders::default(),
-        condition: WriteCondition::IfMatch(ETag::new("00000000000000000000000000000000")),
-    };
-    match store.put(probe).await {
-        Ok(_) => {
-            if let Err(error) = store.delete(DeleteRequest::any(key.clone())).await {
-                tracing::warn!(%key, %error, "an empty object is left in the bucket: delete it");
+struct Probe<'a> {
+    store: &'a dyn ObjectStore,
+}
+
+impl Probe<'_> {
+    async fn put(&self, key: &Key, condition: WriteCondition) -> Result<(), StoreError> {
+        let request = PutRequest {
+            key: key.clone(),
+            body: Bytes::from_static(b"x"),
+            headers: ObjectHeaders::default(),
+            condition,
+        };
+        self.store.put(request).await.map(drop)
+    }
+
+    /// An upload of one part, ready to be completed.
+    async fn upload(&self, key: &Key) -> Option<(UploadId, CompletedPart)> {
+        let begin = CreateMultipartRequest {
+            key: key.clone(),
+            headers: ObjectHeaders::default(),
+        };
+        let upload = self.store.create_multipart(begin).await.ok()?;
+        let request = UploadPartRequest {
+            key: key.clone(),
+            upload: upload.clone(),
+            number: PartNumber::new(1)?,
+            body: Bytes::from_static(b"y").into(),
+        };
+        match self.store.upload_part(request).await {
+            Ok(part) => Some((upload, part)),
+            Err(_) => {
+                // The answer would tell nothing of what is asked here.
+                drop(self.store.abort_multipart(key.clone(), upload).await);
+                None
             }
-            ConditionalWrites::Ignored
         }
+    }
+
+    async fn ask(
+        &self,
+        written: &Key,
+        deleted: &Key,
+        bulk: &Key,
+        upload: Option<&(UploadId, CompletedPart)>,
+    ) -> StoreAbilities {
+        let nothing = ETag::new("00000000000000000000000000000000");
+        let condition = WriteCondition::IfMatch(nothing.clone());
+        let copy = CopyRequest {
+            source: deleted.clone(),
+            source_if_match: None,
+            target: written.clone(),
+            condition: condition.clone(),
+            replace_headers: None,
+        };
+        let delete = |key: &Key| DeleteRequest {
+            key: key.clone(),
+            if_match: Some(nothing.clone()),
+        };
+        let (put, complete, delete_many) = tokio::join!(
+            self.put(written, condition.clone()),
+            self.complete(written, upload, &condition),
+            self.store.delete_many(vec![delete(bulk)]),
+        );
+        // The copy needs its source, and is not to meet the PUT of its target.
+        let copy = self.store.copy(copy).await;
+        let delete = self.store.delete(delete(deleted)).await;
+        StoreAbilities {
+            put: ability(put),
+            complete,
+            copy: ability(copy),
+            delete: ability(delete),
+            delete_many: ability(delete_many.and_then(|failed| {
+                let failed = failed.into_iter().next();
+                failed.map_or(Ok(()), |(_, error)| Err(error))
+            })),
+        }
+    }
+
+    async fn complete(
+        &self,
+        key: &Key,
+        upload: Option<&(UploadId, CompletedPart)>,
+        condition: &WriteCondition,
+    ) -> Ability {
+        let Some((id, part)) = upload else {
+            return Ability::Unknown;
+        };
+        let request = CompleteMultipartRequest {
+            key: key.clone(),
+            upload: id.clone(),
+            parts: vec![part.clone()],
+            condition: condition.clone(),
+        };
+        ability(self.store.complete_multipart(request).await)
+    }
+}
+
+/// What comes of a change on a condition that does not hold.
+fn ability<T>(answer: Result<T, StoreError>) -> Ability {
+    match answer {
+        Ok(_) => Ability::Missing,
         Err(error) => match error.kind {
-            StoreErrorKind::PreconditionFailed | StoreErrorKind::NotFound => {
-                ConditionalWrites::Heeded
-            }
-            StoreErrorKind::Unsupported => ConditionalWrites::Ignored,
+            StoreErrorKind::PreconditionFailed | StoreErrorKind::Conflict => Ability::Heeded,
+            // Without the condition it was taken.
+            StoreErrorKind::Unsupported | StoreErrorKind::Rejected => Ability::Missing,
             _ => {
-                tracing::info!(%error, "not known whether the store heeds If-Match");
-                ConditionalWrites::Unknown
+                tracing::info!(op = %error.op, %error, "not known whether the store heeds conditions");
+                Ability::Unknown
             }
         },
     }
@@ -70,12 +182,11 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_heeds_conditions_is_told_from_one_that_does_not_and_nothing_is_left() {
         let heeds = Memory::default();
-        let found = conditional_writes(&heeds, "media/").await;
-        assert_eq!(found, ConditionalWrites::Heeded);
+        assert_eq!(abilities(&heeds, "media/").await, StoreAbilities::ALL);
         assert_eq!(keys(&heeds).await, 0);
         let ignores = Memory::without_conditions();
-        let found = conditional_writes(&ignores, "media/").await;
-        assert_eq!(found, ConditionalWrites::Ignored);
+        let found = abilities(&ignores, "media/").await;
+        assert_eq!(found.missing().len(), 5);
         assert_eq!(keys(&ignores).await, 0);
     }
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::{Context, anyhow};
 
 use super::inheritance::OpenHeritage;
-use super::probe::{ConditionalWrites, conditional_writes};
+use super::probe;
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
@@ -20,12 +20,13 @@ use crate::ops::{
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
-    Deferred, FoldDirectories, Key, LeftUndone, ListRequest, Metered, ObjectStore, RequestCounters,
-    Retry, StoreError, StoreErrorKind, StoreHealth, UploadId,
+    Conditional, Deferred, FoldDirectories, Key, KnownAbilities, LateChanges, LeftUndone,
+    ListRequest, Metered, ObjectStore, RequestCounters, Retry, StoreAbilities, StoreError,
+    StoreErrorKind, StoreHealth, UploadId,
 };
 use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Recovered, Spool, Uploader};
 
-const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: of two clients that change or create one file at once, the last one wins and nobody is told";
+const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
 
 /// A bucket that answers, as far as it was asked.
 #[derive(Debug)]
@@ -35,14 +36,17 @@ pub struct Connected {
     pub health: StoreHealth,
     /// Reads its credentials anew when told to.
     pub s3: Arc<S3Store>,
+    /// What changes can rely on.
+    pub late: LateChanges,
 }
 
 /// What is asked of a store before it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asking {
-    /// A listing and, where it is to be written, a write that it must refuse.
+    /// A listing and, where it is to be written, which conditions it heeds.
     WhetherItServes,
-    Nothing,
+    /// A predecessor has asked, and found out so much.
+    Nothing(StoreAbilities),
 }
 
 /// A store for the configured bucket.
@@ -67,26 +71,39 @@ pub async fn connect(
     let s3 = Arc::new(s3.await);
     let metered = Arc::new(Metered::new(s3.clone(), counters));
     let store = Retry::new(metered, config.s3.request_timeout, health.clone());
+    let unanswered = store.unanswered().clone();
     let store = Arc::new(store);
-    if asking == Asking::Nothing {
-        return Ok(Connected { store, health, s3 });
+    let connected = |abilities: StoreAbilities| {
+        let abilities = Arc::new(KnownAbilities::new(abilities));
+        Connected {
+            store: Arc::new(Conditional::new(store.clone(), abilities.clone())),
+            health: health.clone(),
+            s3: s3.clone(),
+            late: LateChanges::new(unanswered.clone(), abilities),
+        }
+    };
+    if let Asking::Nothing(known) = asking {
+        return Ok(connected(known));
     }
-    let probe = ListRequest {
+    let listing = ListRequest {
         prefix: config.prefix.clone(),
         fold_directories: FoldDirectories::Yes,
         token: None,
         max_keys: 1,
     };
     store
-        .list(probe)
+        .list(listing)
         .await
         .map_err(|error| explain(&error, config))?;
-    if access(config) == Access::ReadWrite
-        && conditional_writes(&*store, &config.prefix).await == ConditionalWrites::Ignored
-    {
-        tracing::warn!("{}", WITHOUT_CONDITIONS);
+    if access(config) == Access::ReadOnly {
+        return Ok(connected(StoreAbilities::default()));
     }
-    Ok(Connected { store, health, s3 })
+    let abilities = probe::abilities(&*store, &config.prefix).await;
+    let missing: Vec<_> = abilities.missing().iter().map(|op| op.name()).collect();
+    if !missing.is_empty() {
+        tracing::warn!(requests = missing.join(" "), "{WITHOUT_CONDITIONS}");
+    }
+    Ok(connected(abilities))
 }
 
 /// What failed, why, and what to do next.
@@ -167,6 +184,7 @@ pub async fn compose(
         journal,
         config.s3.request_timeout,
         undone,
+        connected.late.clone(),
     ));
     let origin = Origin {
         store: store.clone(),

@@ -7,28 +7,23 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use bulk::{deepest_first, warn_of_another};
+use bulk::deepest_first;
 
 use super::request::*;
-use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use super::{ETag, Key, LateChanges, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 
 /// `DeleteObjects` requests that run at once.
 const BATCHES_AT_ONCE: usize = 4;
 /// Time for more deletes to come, unless somebody waits for those that are there.
 const GATHER: Duration = Duration::from_millis(100);
-/// Older deletes look first whether another client has put a new object.
-const LOOK_FROM: Duration = Duration::from_secs(5);
-const LOOKS_AT_ONCE: usize = 16;
-/// What S3 takes at most to carry out what it has received.
-pub const LATE: Duration = Duration::from_secs(1);
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -64,6 +59,7 @@ pub struct Doomed {
 pub struct Deferred {
     store: Arc<dyn ObjectStore>,
     log: Arc<dyn StoreLog>,
+    late: LateChanges,
     /// Longest wait of another request for deletes.
     patience: Duration,
     doomed: Mutex<BTreeMap<Key, Doom>>,
@@ -78,7 +74,8 @@ pub struct Deferred {
 #[derive(Debug, Clone)]
 struct Doom {
     etag: Option<ETag>,
-    since: Option<Instant>,
+    /// Other versions that were there by then are to be deleted too.
+    removed_at: Option<SystemTime>,
 }
 
 impl Deferred {
@@ -87,17 +84,26 @@ impl Deferred {
         log: Arc<dyn StoreLog>,
         patience: Duration,
         left: LeftUndone,
+        late: LateChanges,
     ) -> Self {
+        for Doomed { key, etag } in &left.doomed {
+            let condition = etag.clone().map(WriteCondition::IfMatch);
+            late.note(StoreOp::DeleteMany, key, condition.unwrap_or_default());
+        }
         let doomed: BTreeMap<Key, Doom> = left
             .doomed
             .into_iter()
-            .map(|Doomed { key, etag }| (key, Doom { etag, since: None }))
+            .map(|Doomed { key, etag }| {
+                let removed_at = None;
+                (key, Doom { etag, removed_at })
+            })
             .collect();
         let wake = Notify::new();
         wake.notify_one();
         Self {
             store,
             log,
+            late,
             patience,
             waiting: watch::Sender::new(doomed.len()),
             doomed: Mutex::new(doomed),
@@ -114,7 +120,7 @@ impl Deferred {
         let Doomed { key, etag } = doomed;
         let doom = Doom {
             etag,
-            since: Some(Instant::now()),
+            removed_at: Some(SystemTime::now()),
         };
         self.doomed.lock().insert(key, doom);
         self.tell_waiting();
@@ -133,11 +139,6 @@ impl Deferred {
     }
 
     async fn delete_doomed(&self) {
-        if self.waiting() > 0 {
-            // Deletes that an earlier daemon had sent may still be carried out: keys
-            // are not written again before.
-            tokio::time::sleep(LATE).await;
-        }
         let mut pause = PAUSE_FIRST;
         loop {
             self.wake.notified().await;
@@ -170,6 +171,10 @@ impl Deferred {
         }
     }
 
+    pub fn late(&self) -> &LateChanges {
+        &self.late
+    }
+
     /// Keys to delete.
     pub fn waiting(&self) -> usize {
         *self.waiting.borrow()
@@ -195,16 +200,19 @@ impl Deferred {
             last.map(|(key, doom)| (key.clone(), doom.clone()))
                 .collect()
         };
-        let (old, young): (Vec<_>, Vec<_>) = batch.into_iter().partition(|(_, doom)| {
-            let old = doom.since.is_none_or(|since| since.elapsed() > LOOK_FROM);
-            old && doom.etag.is_some()
-        });
+        // A marker has no bytes of anybody.
+        let (known, unknown): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|(key, doom)| doom.etag.is_some() || key.as_str().ends_with('/'));
         let request = |(key, doom): (Key, Doom)| DeleteRequest {
             key,
             if_match: doom.etag,
         };
-        let mut requests: Vec<DeleteRequest> = young.into_iter().map(request).collect();
-        requests.extend(self.still_there(old).await?.into_iter().map(request));
+        let mut requests: Vec<DeleteRequest> = known.into_iter().map(request).collect();
+        requests.extend(
+            self.found(unknown.into_iter().map(|(key, _)| key).collect())
+                .await?,
+        );
         let chunks: Vec<Vec<DeleteRequest>> = deepest_first(requests)
             .chunks(DELETE_MANY_LIMIT)
             .map(<[DeleteRequest]>::to_vec)
@@ -228,31 +236,11 @@ impl Deferred {
             if let Some(error) = settled.pending {
                 outcome = Err(error);
             }
-        }
-        outcome
-    }
-
-    /// Those whose object is still the doomed version; the others are settled.
-    async fn still_there(&self, old: Vec<(Key, Doom)>) -> Result<Vec<(Key, Doom)>, StoreError> {
-        let mut looks = stream::iter(old)
-            .map(|(key, doom)| async move {
-                let head = self.store.head(HeadRequest { key: key.clone() }).await;
-                (key, doom, head)
-            })
-            .buffer_unordered(LOOKS_AT_ONCE);
-        let mut still = Vec::new();
-        while let Some((key, doom, head)) = looks.next().await {
-            match head {
-                Ok(meta) if doom.etag.as_ref() == Some(&meta.etag) => still.push((key, doom)),
-                Ok(_) => {
-                    warn_of_another(&key);
-                    self.settle_keys(&[key]);
-                }
-                Err(error) if error.kind == StoreErrorKind::NotFound => self.settle_keys(&[key]),
-                Err(error) => return Err(error),
+            if let Err(error) = self.leave_newer(settled.newer).await {
+                outcome = Err(error);
             }
         }
-        Ok(still)
+        outcome
     }
 
     fn is_doomed(&self, key: &Key) -> bool {
@@ -450,7 +438,13 @@ mod tests {
             doomed: left,
             ..LeftUndone::default()
         };
-        let store = Deferred::new(store.clone(), log.clone(), patience, left);
+        let store = Deferred::new(
+            store.clone(),
+            log.clone(),
+            patience,
+            left,
+            LateChanges::default(),
+        );
         (Arc::new(store), log)
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 /// Longest that is kept; S3's have 32 characters, and five more with the number of parts.
@@ -28,6 +29,21 @@ impl ETag {
             && !etag.0.contains('"')
             && !etag.0.chars().any(char::is_control);
         usable.then_some(etag)
+    }
+
+    /// What S3 names an object of one PUT by, unless it encrypts it with a key of its own.
+    ///
+    /// Source: S3 API, "Object", on ETag.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let md5: [u8; 16] = Md5::digest(bytes).into();
+        Self::new(&format!("{:032x}", u128::from_be_bytes(md5)))
+    }
+
+    /// Whether it is of a multipart upload: it depends on how the bytes were cut.
+    ///
+    /// Source: S3 User Guide, "Checking object integrity", on multipart ETags.
+    pub fn is_of_parts(&self) -> bool {
+        self.0.contains('-')
     }
 
     pub fn as_str(&self) -> &str {

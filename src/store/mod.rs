@@ -2,10 +2,12 @@
 //!
 //! Owns: keys, ETags, the requests that mediafs sends and what their answers mean.
 //! Must not know: files, inodes, paths, FUSE. Only `s3` knows the AWS SDK.
-//! Production stack: `Deferred(Retry(Metered(S3)))`; tests put `Faulty` innermost.
+//! Production stack: `Deferred(Conditional(Retry(Metered(S3))))`; tests put `Faulty` innermost.
 //! Locks: none is held across a request.
 
+mod abilities;
 mod body;
+mod conditional;
 mod deferred;
 mod error;
 mod etag;
@@ -20,9 +22,12 @@ mod progress;
 mod request;
 mod retry;
 pub mod s3;
+mod unanswered;
 
+pub use abilities::{Ability, KnownAbilities, StoreAbilities};
 pub use body::{Body, BodySource, BodyStream, pieces};
-pub use deferred::{Deferred, Doomed, LATE, LeftUndone, StoreLog};
+pub use conditional::Conditional;
+pub use deferred::{Deferred, Doomed, LeftUndone, StoreLog};
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use health::{Outage, OutageCause, StoreHealth};
@@ -31,6 +36,7 @@ pub use metered::{Metered, RequestCounters};
 pub use progress::ListProgress;
 pub use request::*;
 pub use retry::Retry;
+pub use unanswered::{LATE_LIMIT, LateChanges, Leaves, Unanswered};
 
 use async_trait::async_trait;
 

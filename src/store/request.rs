@@ -24,6 +24,8 @@ pub const COPY_LIMIT_BYTES: u64 = 5 << 30;
 /// Most parts of one upload. Source: S3 User Guide, "Multipart upload limits".
 pub const PART_COUNT_LIMIT: u16 = 10_000;
 
+/// What is cut off the time of an object at most.
+const LAST_MODIFIED_STEP: Duration = Duration::from_secs(1);
 /// Age from which an object is no longer changed within its Last-Modified: that
 /// is cut to whole seconds, and the clocks of one service differ a little.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(2);
@@ -49,6 +51,12 @@ pub struct ObjectMeta {
 }
 
 impl ObjectMeta {
+    /// Whether it was there before this time for certain, as far as the clocks of
+    /// store and mount agree: times of objects have no fraction.
+    pub fn is_older_than(&self, time: SystemTime) -> bool {
+        self.last_modified + LAST_MODIFIED_STEP <= time
+    }
+
     /// Whether every object with this ETag and Last-Modified has these headers: a
     /// copy onto itself keeps the ETag, and two of them may share one second.
     pub fn is_settled(&self) -> bool {
@@ -145,6 +153,13 @@ impl DeleteRequest {
         Self {
             key,
             if_match: None,
+        }
+    }
+
+    pub fn condition(&self) -> WriteCondition {
+        match &self.if_match {
+            Some(etag) => WriteCondition::IfMatch(etag.clone()),
+            None => WriteCondition::Always,
         }
     }
 }

@@ -10,8 +10,10 @@ use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
+    WriteCondition,
 };
-use super::{Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
+use super::unanswered::{AttemptGuard, Leaves, Unanswered};
+use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
 
 /// Pause before the second attempt; it doubles with each one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -37,7 +39,11 @@ pub struct Retry {
     store: Arc<dyn ObjectStore>,
     request_timeout: Duration,
     health: StoreHealth,
+    unanswered: Arc<Unanswered>,
 }
+
+/// A change that a request asks for.
+type Change = (Key, WriteCondition);
 
 impl Retry {
     /// A request is given up after `request_timeout`, and what its bytes take;
@@ -51,14 +57,32 @@ impl Retry {
             store,
             request_timeout,
             health,
+            unanswered: Arc::default(),
         }
     }
 
+    /// Changes that got no answer.
+    pub fn unanswered(&self) -> &Arc<Unanswered> {
+        &self.unanswered
+    }
+
+    /// Sends a request that changes nothing.
     async fn run<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         op: StoreOp,
         key: Key,
         body_bytes: u64,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, StoreError> {
+        self.run_changing(op, key, body_bytes, &[], attempt).await
+    }
+
+    async fn run_changing<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        op: StoreOp,
+        key: Key,
+        body_bytes: u64,
+        changes: &[Change],
         attempt: impl Fn() -> F,
     ) -> Result<T, StoreError> {
         let began = Instant::now();
@@ -70,6 +94,7 @@ impl Retry {
         let mut maybe_applied = false;
         for attempts in 1.. {
             let attempted = Instant::now();
+            let guard = AttemptGuard::new(&self.unanswered, changes);
             let silent = || {
                 StoreError::new(
                     StoreErrorKind::TimedOut,
@@ -82,8 +107,15 @@ impl Retry {
             let outcome = outcome.unwrap_or_else(|_| Err(silent()));
             self.health.note(op, &outcome);
             let mut error = match outcome {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
+                Ok(answer) => {
+                    guard.answered();
+                    return Ok(answer);
+                }
+                Err(error) if may_be_applied(error.kind) => error,
+                Err(error) => {
+                    guard.answered();
+                    error
+                }
             };
             left = left.saturating_sub(attempted.elapsed().min(share));
             let pause = pause(backoff, error.retry_after, left);
@@ -158,21 +190,34 @@ impl ObjectStore for Retry {
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         let (key, bytes) = (request.key.clone(), request.body.len() as u64);
-        self.run(StoreOp::Put, key, bytes, || self.store.put(request.clone()))
+        if self.unanswered.has(&key) {
+            let left = Leaves::Version(Some(ETag::of_bytes(&request.body)));
+            self.unanswered.landed(&key, &left).await;
+        }
+        let changes = [(key.clone(), request.condition.clone())];
+        let attempt = || self.store.put(request.clone());
+        self.run_changing(StoreOp::Put, key, bytes, &changes, attempt)
             .await
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
         let key = request.target.clone();
+        let left = Leaves::Version(request.source_if_match.clone());
+        self.unanswered.landed(&key, &left).await;
+        let changes = [(key.clone(), request.condition.clone())];
         let attempt = || self.store.copy(request.clone());
-        self.run(StoreOp::Copy, key, COPY_BYTES_PER_REQUEST, attempt)
+        let bytes = COPY_BYTES_PER_REQUEST;
+        self.run_changing(StoreOp::Copy, key, bytes, &changes, attempt)
             .await
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
         let key = request.key.clone();
+        self.unanswered.landed(&key, &Leaves::Nothing).await;
+        let changes = [(key.clone(), request.condition())];
         let attempt = || self.store.delete(request.clone());
-        self.run(StoreOp::Delete, key, 0, attempt).await
+        self.run_changing(StoreOp::Delete, key, 0, &changes, attempt)
+            .await
     }
 
     async fn delete_many(
@@ -182,8 +227,15 @@ impl ObjectStore for Retry {
         let Some(first) = requests.first().map(|first| first.key.clone()) else {
             return Ok(Vec::new());
         };
+        for request in &requests {
+            self.unanswered.landed(&request.key, &Leaves::Nothing).await;
+        }
+        let changes = requests.iter();
+        let changes = changes.map(|request| (request.key.clone(), request.condition()));
+        let changes: Vec<Change> = changes.collect();
         let attempt = || self.store.delete_many(requests.clone());
-        self.run(StoreOp::DeleteMany, first, 0, attempt).await
+        self.run_changing(StoreOp::DeleteMany, first, 0, &changes, attempt)
+            .await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
@@ -229,14 +281,12 @@ impl ObjectStore for Retry {
         request: CompleteMultipartRequest,
     ) -> Result<PutAnswer, StoreError> {
         let key = request.key.clone();
+        let left = Leaves::Version(request.expected_etag());
+        self.unanswered.landed(&key, &left).await;
+        let changes = [(key.clone(), request.condition.clone())];
         let attempt = || self.store.complete_multipart(request.clone());
-        self.run(
-            StoreOp::CompleteMultipart,
-            key,
-            COPY_BYTES_PER_REQUEST,
-            attempt,
-        )
-        .await
+        let (op, bytes) = (StoreOp::CompleteMultipart, COPY_BYTES_PER_REQUEST);
+        self.run_changing(op, key, bytes, &changes, attempt).await
     }
 
     async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
@@ -255,9 +305,9 @@ impl ObjectStore for Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::ObjectHeaders;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{ETag, ObjectHeaders, WriteCondition};
 
     const LIMIT: Duration = Duration::from_secs(30);
     /// How much later than asked for a timer may end, over a few of them.

@@ -8,11 +8,13 @@ use crate::error::FsError;
 use crate::store::{
     COPY_LIMIT_BYTES, CompleteMultipartRequest, CompletedPart, CopyHeaders, CopyRequest,
     CreateMultipartRequest, ETag, HeadRequest, Key, ObjectHeaders, ObjectStore, PART_COUNT_LIMIT,
-    PART_MIN_BYTES, PartNumber, UploadId, UploadPartCopyRequest, WriteCondition,
+    PART_MIN_BYTES, PartNumber, StoreErrorKind, UploadId, UploadPartCopyRequest, WriteCondition,
 };
 
 /// Parts of one copy that are under way at once; no bytes pass through here.
 const PARTS_AT_ONCE: usize = 16;
+/// Attempts of a copy whose target other clients replace meanwhile.
+const REPLACE_TRIES: usize = 8;
 
 /// Objects longer than this are copied in parts of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,15 @@ impl CopyPartSize {
     }
 }
 
+/// What a copy takes the place of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyOver {
+    /// Whatever is there; this is known of it, `Always` where nothing is.
+    Any(WriteCondition),
+    /// Nothing may be there.
+    Nothing,
+}
+
 /// A copy to make of one version of an object.
 #[derive(Debug, Clone)]
 pub struct CopyTask {
@@ -43,6 +54,7 @@ pub struct CopyTask {
     pub version: ETag,
     pub size_bytes: u64,
     pub target: Key,
+    pub over: CopyOver,
     pub headers: CopyHeaders,
 }
 
@@ -60,10 +72,50 @@ impl Copier {
 
     /// Copies exactly this version and returns the copy's.
     ///
-    /// Errors: `Stale` when the source is no longer this version; the store's.
+    /// Each attempt names what it takes the place of: one that the store carries
+    /// out late finds another version.
+    /// Errors: `Stale` when the source is no longer this version; `Exists` when
+    /// something is where nothing may be; the store's.
     pub async fn copy(&self, task: &CopyTask) -> Result<ETag, FsError> {
+        let mut condition = match &task.over {
+            CopyOver::Any(WriteCondition::Always) => self.current(&task.target).await?,
+            CopyOver::Any(known) => known.clone(),
+            CopyOver::Nothing => WriteCondition::IfAbsent,
+        };
+        for _ in 0..REPLACE_TRIES {
+            match self.copy_on_condition(task, condition).await {
+                Err(FsError::Stale) => {}
+                outcome => return outcome,
+            }
+            // Of source and target, which one is not what it was?
+            if self.current(&task.source).await? != WriteCondition::IfMatch(task.version.clone()) {
+                return Err(FsError::Stale);
+            }
+            condition = self.current(&task.target).await?;
+            if task.over == CopyOver::Nothing && condition != WriteCondition::IfAbsent {
+                return Err(FsError::Exists);
+            }
+            tracing::info!(key = %task.target, "another version is there: copied on top of it");
+        }
+        Err(FsError::Stale)
+    }
+
+    /// The condition that holds for the key now.
+    async fn current(&self, key: &Key) -> Result<WriteCondition, FsError> {
+        match self.store.head(HeadRequest { key: key.clone() }).await {
+            Ok(meta) => Ok(WriteCondition::IfMatch(meta.etag)),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(WriteCondition::IfAbsent),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn copy_on_condition(
+        &self,
+        task: &CopyTask,
+        condition: WriteCondition,
+    ) -> Result<ETag, FsError> {
         if task.size_bytes > self.part_size.0 {
-            return self.copy_in_parts(task).await;
+            return self.copy_in_parts(task, condition).await;
         }
         let replace_headers = match &task.headers {
             CopyHeaders::Same => None,
@@ -76,7 +128,7 @@ impl Copier {
             source: task.source.clone(),
             source_if_match: Some(task.version.clone()),
             target: task.target.clone(),
-            condition: WriteCondition::Always,
+            condition,
             replace_headers,
         };
         Ok(self.store.copy(request).await?.etag)
@@ -100,13 +152,17 @@ impl Copier {
     }
 
     /// A multipart upload knows nothing of the source: headers go along by hand.
-    async fn copy_in_parts(&self, task: &CopyTask) -> Result<ETag, FsError> {
+    async fn copy_in_parts(
+        &self,
+        task: &CopyTask,
+        condition: WriteCondition,
+    ) -> Result<ETag, FsError> {
         let create = CreateMultipartRequest {
             key: task.target.clone(),
             headers: self.headers(task).await?,
         };
         let upload = self.store.create_multipart(create).await?;
-        let outcome = self.copy_parts(task, &upload).await;
+        let outcome = self.copy_parts(task, &upload, condition).await;
         if outcome.is_err() {
             let key = task.target.clone();
             if let Err(error) = self.store.abort_multipart(key, upload).await {
@@ -116,7 +172,12 @@ impl Copier {
         outcome
     }
 
-    async fn copy_parts(&self, task: &CopyTask, upload: &UploadId) -> Result<ETag, FsError> {
+    async fn copy_parts(
+        &self,
+        task: &CopyTask,
+        upload: &UploadId,
+        condition: WriteCondition,
+    ) -> Result<ETag, FsError> {
         let part_bytes = self.part_size.for_len(task.size_bytes);
         let parts: Vec<CompletedPart> = stream::iter(0..task.size_bytes.div_ceil(part_bytes))
             .map(|index| self.copy_part(task, upload, index, part_bytes))
@@ -127,9 +188,25 @@ impl Copier {
             key: task.target.clone(),
             upload: upload.clone(),
             parts,
-            condition: WriteCondition::Always,
+            condition,
         };
-        Ok(self.store.complete_multipart(request).await?.etag)
+        let made = request.expected_etag().map(WriteCondition::IfMatch);
+        let error = match self.store.complete_multipart(request).await {
+            Ok(answer) => return Ok(answer.etag),
+            Err(error) => error,
+        };
+        let refused = matches!(
+            error.kind,
+            StoreErrorKind::PreconditionFailed | StoreErrorKind::NoSuchUpload
+        );
+        if refused && error.maybe_applied && made.is_some() {
+            // By an attempt of its own, whose answer was lost?
+            let there = self.current(&task.target).await?;
+            if let (true, WriteCondition::IfMatch(etag)) = (Some(&there) == made.as_ref(), there) {
+                return Ok(etag);
+            }
+        }
+        Err(error.into())
     }
 
     async fn copy_part(
@@ -160,7 +237,7 @@ mod tests {
     use super::*;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{GetRequest, PutRequest, StoreErrorKind, StoreOp, UserMetadata};
+    use crate::store::{GetRequest, PutRequest, StoreOp, UserMetadata};
 
     const LEN: usize = 23 << 20;
 
@@ -184,6 +261,7 @@ mod tests {
             version: store.put(request).await.unwrap().etag,
             size_bytes: LEN as u64,
             target: Key::new("b.html"),
+            over: CopyOver::Any(WriteCondition::IfAbsent),
             headers: CopyHeaders::ContentType("text/html".to_owned()),
         };
         let copier = Copier::new(store.clone(), CopyPartSize::new(5 << 20).unwrap());
@@ -230,6 +308,29 @@ mod tests {
         task.headers = CopyHeaders::Same;
         assert!(matches!(copier.copy(&task).await, Err(FsError::Stale)));
         assert_eq!(store.seen(StoreOp::CompleteMultipart), 0);
+    }
+
+    #[tokio::test]
+    async fn a_target_that_changed_is_replaced_or_left_as_the_task_says() {
+        for long in [true, false] {
+            let (store, copier, mut task) = source().await;
+            if !long {
+                task.size_bytes = 100;
+            }
+            let theirs = PutRequest {
+                key: task.target.clone(),
+                body: Bytes::from_static(b"theirs"),
+                headers: ObjectHeaders::default(),
+                condition: WriteCondition::Always,
+            };
+            store.put(theirs).await.unwrap();
+            task.over = CopyOver::Nothing;
+            assert!(matches!(copier.copy(&task).await, Err(FsError::Exists)));
+            assert_eq!(get(&store, &task.target).await.body, "theirs");
+            task.over = CopyOver::Any(WriteCondition::IfAbsent);
+            let etag = copier.copy(&task).await.unwrap();
+            assert_eq!(get(&store, &task.target).await.meta.etag, etag);
+        }
     }
 
     #[tokio::test]

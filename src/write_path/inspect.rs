@@ -222,6 +222,7 @@ mod tests {
             key: Key::new(key),
             headers: ObjectHeaders::default(),
             condition: WriteCondition::Always,
+            known: WriteCondition::Always,
             len: 5,
             base_len: 0,
             written: std::iter::once(0..5).collect(),

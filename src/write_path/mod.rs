@@ -25,7 +25,7 @@ mod uploader;
 
 pub use crate::journal::{Durable, RenameIntent, SealedBase, SealedStage, Sending, StageId};
 pub use crate::store::CopyHeaders;
-pub use copier::{Copier, CopyPartSize, CopyTask};
+pub use copier::{Copier, CopyOver, CopyPartSize, CopyTask};
 pub use inspect::{Entry, EntryState, MountNote, SpoolView};
 pub use lost_found::{LostReason, Remnant};
 pub use multipart::Multipart;

@@ -261,6 +261,7 @@ mod tests {
             key: Key::new("k"),
             headers: ObjectHeaders::default(),
             condition: WriteCondition::Always,
+            known: WriteCondition::Always,
             len: 0,
             earlier: Earlier::None,
         };

@@ -264,6 +264,7 @@ mod tests {
             key: Key::new("k"),
             headers: ObjectHeaders::default(),
             condition: WriteCondition::Always,
+            known: WriteCondition::Always,
             len: source.bytes.len() as u64,
             earlier,
         };

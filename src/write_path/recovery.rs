@@ -169,6 +169,7 @@ mod tests {
             key: Key::new(key),
             headers: crate::store::ObjectHeaders::default(),
             condition: crate::store::WriteCondition::Always,
+            known: crate::store::WriteCondition::Always,
             len: 0,
             base_len: 0,
             written: Vec::new(),

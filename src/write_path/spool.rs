@@ -387,6 +387,7 @@ mod tests {
             key,
             headers: crate::store::ObjectHeaders::default(),
             condition: crate::store::WriteCondition::Always,
+            known: crate::store::WriteCondition::Always,
             len: 8,
             base_len: 0,
             written: vec![0..4, 4..8],

@@ -21,6 +21,8 @@ use crate::store::{
 /// Uploads of one file in parts that may meet another conditional write of its
 /// key when they are completed.
 const CONFLICTS_LIMIT: usize = 3;
+/// Attempts of a whole replacement whose key other clients replace meanwhile.
+const REPLACE_TRIES: usize = 8;
 
 /// Bytes to upload.
 pub trait ByteSource: RangeReader {
@@ -54,7 +56,11 @@ pub trait ByteSource: RangeReader {
 pub struct UploadTarget {
     pub key: Key,
     pub headers: ObjectHeaders,
+    /// `Always` for a whole replacement: the last close wins.
     pub condition: WriteCondition,
+    /// What a whole replacement finds under the key, as far as that is known;
+    /// `Always` where it is not.
+    pub known: WriteCondition,
     pub len: u64,
     pub earlier: Earlier,
 }
@@ -165,10 +171,72 @@ impl Uploader {
     ///
     /// Where the store refuses a condition though an earlier attempt may have been
     /// applied, the bytes under the key decide.
-    /// A store that does not know conditional writes gets an unconditional one.
     /// Errors: `Exists` when the target had to be absent and is not, `Stale`
     /// when it changed, `TooLarge`, the source's and the store's.
     pub async fn upload(
+        &self,
+        target: &UploadTarget,
+        source: &Arc<dyn ByteSource>,
+    ) -> Result<ETag, FsError> {
+        match target.condition {
+            WriteCondition::Always => self.replace(target, source).await,
+            WriteCondition::IfAbsent | WriteCondition::IfMatch(_) => {
+                self.upload_on_condition(target, source).await
+            }
+        }
+    }
+
+    /// Takes the place of whatever version is there, which is named in each
+    /// attempt: one that the store carries out late finds another version.
+    async fn replace(
+        &self,
+        target: &UploadTarget,
+        source: &Arc<dyn ByteSource>,
+    ) -> Result<ETag, FsError> {
+        let mut condition = match &target.known {
+            WriteCondition::Always => self.current(&target.key).await?,
+            known => known.clone(),
+        };
+        let mut refused_though_it_holds = false;
+        for _ in 0..REPLACE_TRIES {
+            let attempt = UploadTarget {
+                condition,
+                ..target.clone()
+            };
+            let outcome = self.upload_on_condition(&attempt, source).await;
+            if !matches!(outcome, Err(FsError::Stale | FsError::Exists)) {
+                return outcome;
+            }
+            condition = self.current(&target.key).await?;
+            // Once is a race. Twice, versions are not what the store refuses it for.
+            if condition == attempt.condition {
+                if refused_though_it_holds {
+                    return outcome.map_err(|_| FsError::Stale);
+                }
+                refused_though_it_holds = true;
+            }
+            tracing::info!(key = %target.key, "another version is there: written on top of it");
+        }
+        let detail = format!("replaced by other clients in each of {REPLACE_TRIES} attempts");
+        let (kind, key) = (StoreErrorKind::Conflict, target.key.clone());
+        Err(FsError::Store(StoreError::new(
+            kind,
+            StoreOp::Put,
+            key,
+            detail,
+        )))
+    }
+
+    /// The condition that holds for the key now.
+    async fn current(&self, key: &Key) -> Result<WriteCondition, FsError> {
+        match self.store.head(HeadRequest { key: key.clone() }).await {
+            Ok(meta) => Ok(WriteCondition::IfMatch(meta.etag)),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(WriteCondition::IfAbsent),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn upload_on_condition(
         &self,
         target: &UploadTarget,
         source: &Arc<dyn ByteSource>,
@@ -196,18 +264,6 @@ impl Uploader {
         }
         let in_doubt = failed.in_doubt || target.earlier == Earlier::Maybe;
         match failed.error {
-            FsError::Store(error)
-                if error.kind == StoreErrorKind::Unsupported
-                    && target.condition != WriteCondition::Always =>
-            {
-                tracing::warn!(key = %target.key, "this store has no conditional writes: written without");
-                let target = UploadTarget {
-                    condition: WriteCondition::Always,
-                    ..target.clone()
-                };
-                let outcome = self.upload_once(&target, source).await;
-                outcome.map_err(|failed| failed.error)
-            }
             // Not what it was, or gone: by our own doing, whose answer was lost?
             FsError::Stale | FsError::NotFound => {
                 if in_doubt && let Some(etag) = self.find_own(target, source).await? {
@@ -240,6 +296,11 @@ impl Uploader {
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        if self.sends_at_once(target.len)
+            && ETag::of_bytes(&source.read(0..target.len).await?) == meta.etag
+        {
+            return Ok(Some(meta.etag));
+        }
         if source.completed_as().as_ref() == Some(&meta.etag) {
             return Ok(Some(meta.etag));
         }

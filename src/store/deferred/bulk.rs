@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use tokio::time::Instant;
+use futures::stream::{self, StreamExt};
 
 use super::{Deferred, Doom, Doomed};
 use crate::failpoint::{self, Point};
-use crate::store::{DELETE_MANY_LIMIT, DeleteRequest, Key, StoreError, StoreErrorKind};
+use crate::store::{
+    DELETE_MANY_LIMIT, DeleteRequest, HeadRequest, Key, Leaves, StoreError, StoreErrorKind,
+};
+
+const LOOKS_AT_ONCE: usize = 16;
 
 impl Deferred {
     /// Notes objects as to be deleted: from now on they are not seen any more,
@@ -24,11 +28,11 @@ impl Deferred {
             }
             failpoint::at(Point::RenameDirectoryDooms);
         }
-        let since = Some(Instant::now());
         {
             let mut waiting = self.doomed.lock();
             for Doomed { key, etag } in doomed.iter().cloned() {
-                waiting.insert(key, Doom { etag, since });
+                let removed_at = None;
+                waiting.insert(key, Doom { etag, removed_at });
             }
         }
         self.tell_waiting();
@@ -38,9 +42,11 @@ impl Deferred {
     /// Deletes doomed objects; those for which the store cannot be reached are
     /// left to be deleted soon.
     ///
-    /// Errors: why objects cannot be deleted, which are seen again.
-    pub async fn delete_doomed_now(&self, keys: &[Key]) -> Result<(), StoreError> {
+    /// Returns how many are other versions by now, and stay. Errors: why objects
+    /// cannot be deleted, which are seen again.
+    pub async fn delete_doomed_now(&self, keys: &[Key]) -> Result<usize, StoreError> {
         let mut outcome = Ok(());
+        let mut newer = 0;
         for chunk in deepest_first(self.requests(keys)).chunks(DELETE_MANY_LIMIT) {
             let failed = match self.store.delete_many(chunk.to_vec()).await {
                 Ok(failed) => failed,
@@ -54,12 +60,72 @@ impl Deferred {
                     .collect(),
             };
             let settled = self.settle_chunk(chunk, failed);
+            newer += settled.newer.len();
+            self.leave(&settled.newer);
             if let Some(error) = settled.refused.into_iter().next_back() {
                 outcome = Err(error);
             }
         }
         self.delete_soon();
-        outcome
+        outcome.map(|()| newer)
+    }
+
+    /// Which versions there are of objects of which none is known; those that are
+    /// not there are settled.
+    pub(super) async fn found(&self, unknown: Vec<Key>) -> Result<Vec<DeleteRequest>, StoreError> {
+        let mut looks = stream::iter(unknown)
+            .map(|key| async move {
+                // An upload that got no answer may still make one.
+                self.late.landed(&key, &Leaves::Nothing).await;
+                let head = self.store.head(HeadRequest { key: key.clone() }).await;
+                (key, head)
+            })
+            .buffer_unordered(LOOKS_AT_ONCE);
+        let mut found = Vec::new();
+        while let Some((key, head)) = looks.next().await {
+            match head {
+                Ok(meta) => found.push(DeleteRequest {
+                    key,
+                    if_match: Some(meta.etag),
+                }),
+                Err(error) if error.kind == StoreErrorKind::NotFound => self.settle_keys(&[key]),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Other clients have put new objects under these keys.
+    fn leave(&self, newer: &[Key]) {
+        for key in newer {
+            tracing::warn!(%key, "not deleted: another client has put a new object");
+        }
+        self.settle_keys(newer);
+    }
+
+    /// What is to become of objects that are not the versions that were to be deleted:
+    /// those that were there before the removal are meant too.
+    pub(super) async fn leave_newer(&self, found: Vec<Key>) -> Result<(), StoreError> {
+        for key in found {
+            let doom = self.doomed.lock().get(&key).cloned();
+            let removed_at = doom.and_then(|doom| doom.removed_at);
+            let there = match self.store.head(HeadRequest { key: key.clone() }).await {
+                Ok(there) => there,
+                Err(error) if error.kind == StoreErrorKind::NotFound => {
+                    self.settle_keys(&[key]);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if removed_at.is_some_and(|at| there.is_older_than(at)) {
+                if let Some(doom) = self.doomed.lock().get_mut(&key) {
+                    doom.etag = Some(there.etag);
+                }
+            } else {
+                self.leave(&[key]);
+            }
+        }
+        Ok(())
     }
 
     /// Of these keys, those that are still doomed.
@@ -75,27 +141,29 @@ impl Deferred {
     }
 
     /// What a bulk delete came to; what is decided is not doomed any more.
-    ///
-    /// An object that another client has put is left alone.
     pub(super) fn settle_chunk(
         &self,
         chunk: &[DeleteRequest],
         failed: Vec<(Key, StoreError)>,
     ) -> Settled {
         let mut settled = Settled::default();
-        let mut pending = BTreeSet::new();
+        let mut undecided = BTreeSet::new();
         for (key, error) in failed {
             if error.kind.is_transient() {
-                pending.insert(key);
+                undecided.insert(key);
                 settled.pending = Some(error);
             } else if error.kind == StoreErrorKind::PreconditionFailed {
-                warn_of_another(&key);
+                undecided.insert(key.clone());
+                settled.newer.push(key);
             } else {
                 settled.refused.push(error);
             }
         }
         let keys = chunk.iter().map(|request| &request.key);
-        let decided: Vec<Key> = keys.filter(|key| !pending.contains(key)).cloned().collect();
+        let decided: Vec<Key> = keys
+            .filter(|key| !undecided.contains(key))
+            .cloned()
+            .collect();
         self.settle_keys(&decided);
         settled
     }
@@ -139,11 +207,8 @@ pub(super) struct Settled {
     pub pending: Option<StoreError>,
     /// Why others never will be.
     pub refused: Vec<StoreError>,
-}
-
-/// An object that is not the version that was to be deleted.
-pub(super) fn warn_of_another(key: &Key) {
-    tracing::warn!(%key, "not deleted: another client has put a new object");
+    /// Those that are other versions; still doomed.
+    pub newer: Vec<Key>,
 }
 
 /// What lies in a directory before the directory, where a store has such.
@@ -162,8 +227,8 @@ mod tests {
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{
-        FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ObjectHeaders, ObjectStore, PutRequest,
-        StoreOp, UploadId, WriteCondition,
+        FoldDirectories, LIST_PAGE_LIMIT, LateChanges, ListRequest, ObjectHeaders, ObjectStore,
+        PutRequest, StoreOp, UploadId, WriteCondition,
     };
 
     /// Has room for so many records.
@@ -204,7 +269,13 @@ mod tests {
         }
         let log = Arc::new(Log(parking_lot::Mutex::new((room, Vec::new()))));
         let patience = Duration::from_secs(1);
-        let deferred = Deferred::new(store.clone(), log.clone(), patience, LeftUndone::default());
+        let deferred = Deferred::new(
+            store.clone(),
+            log.clone(),
+            patience,
+            LeftUndone::default(),
+            LateChanges::default(),
+        );
         (store, log, deferred, doomed)
     }
 

@@ -1,0 +1,460 @@
+//! Conditions where the store does not heed them: looked at right before the change.
+//!
+//! Between the look and the change another client may be faster; a warning at the
+//! mount says so. `Unanswered` keeps late changes of this mount apart.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt};
+
+use super::abilities::{Ability, KnownAbilities};
+use super::request::*;
+use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+
+const LOOKS_AT_ONCE: usize = 16;
+/// Up to so many deletes go one by one where only single ones heed conditions.
+const SINGLE_DELETES_LIMIT: usize = 16;
+/// Pages of a listing that are read to compare the versions of one bulk delete;
+/// what they do not tell of is asked for key by key.
+const LOOK_PAGES_LIMIT: usize = 3;
+
+/// A store whose changes take effect only on their condition, as far as that can be had.
+#[derive(Debug)]
+pub struct Conditional {
+    store: Arc<dyn ObjectStore>,
+    abilities: Arc<KnownAbilities>,
+}
+
+/// What a look before a delete has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Wanted,
+    Another,
+    Nothing,
+}
+
+impl Conditional {
+    pub fn new(store: Arc<dyn ObjectStore>, abilities: Arc<KnownAbilities>) -> Self {
+        Self { store, abilities }
+    }
+
+    fn ability(&self, op: StoreOp) -> Ability {
+        self.abilities.get().of(op)
+    }
+
+    /// Sends a change with its condition, or looks first where the store does not heed it.
+    async fn change<T, F>(
+        &self,
+        op: StoreOp,
+        key: &Key,
+        condition: &WriteCondition,
+        send: impl Fn(WriteCondition) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        if *condition == WriteCondition::Always {
+            return send(WriteCondition::Always).await;
+        }
+        let ability = self.ability(op);
+        if ability != Ability::Heeded {
+            self.look(op, key, condition).await?;
+        }
+        if ability != Ability::Missing {
+            match send(condition.clone()).await {
+                Err(error) if error.kind == StoreErrorKind::Unsupported => {}
+                answer => return answer,
+            }
+            self.abilities.lacks(op);
+            self.look(op, key, condition).await?;
+        }
+        send(WriteCondition::Always).await
+    }
+
+    /// Errors: `PreconditionFailed` when the condition does not hold now.
+    async fn look(
+        &self,
+        op: StoreOp,
+        key: &Key,
+        condition: &WriteCondition,
+    ) -> Result<(), StoreError> {
+        let current = self.current(key).await?;
+        let holds = match condition {
+            WriteCondition::Always => true,
+            WriteCondition::IfAbsent => current.is_none(),
+            WriteCondition::IfMatch(wanted) => current.as_ref() == Some(wanted),
+        };
+        if holds { Ok(()) } else { Err(refused(op, key)) }
+    }
+
+    /// The version that is there now.
+    async fn current(&self, key: &Key) -> Result<Option<ETag>, StoreError> {
+        match self.store.head(HeadRequest { key: key.clone() }).await {
+            Ok(meta) => Ok(Some(meta.etag)),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn find(&self, request: &DeleteRequest) -> Result<Found, StoreError> {
+        let current = self.current(&request.key).await?;
+        Ok(Found::of(request, current.as_ref()))
+    }
+
+    /// Some stores refuse to delete on a condition what is not there: that is no refusal.
+    async fn unless_gone(&self, refused: StoreError) -> Result<(), StoreError> {
+        match self.current(&refused.key).await? {
+            None => Ok(()),
+            Some(_) => Err(refused),
+        }
+    }
+
+    /// Which of these objects are still what they are to be.
+    async fn find_all(
+        &self,
+        requests: &[DeleteRequest],
+    ) -> Result<HashMap<Key, Found>, StoreError> {
+        let listed = self.list_around(requests).await?;
+        let unlisted = requests.iter().filter(|it| !listed.contains_key(&it.key));
+        let mut looks = stream::iter(unlisted.cloned().collect::<Vec<_>>())
+            .map(|request| async move {
+                let found = self.find(&request).await;
+                (request.key, found)
+            })
+            .buffer_unordered(LOOKS_AT_ONCE);
+        let mut all = HashMap::new();
+        while let Some((key, found)) = looks.next().await {
+            all.insert(key, found?);
+        }
+        for request in requests {
+            if let Some(etag) = listed.get(&request.key) {
+                all.insert(request.key.clone(), Found::of(request, Some(etag)));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Versions of what lies below the longest prefix of these keys.
+    async fn list_around(
+        &self,
+        requests: &[DeleteRequest],
+    ) -> Result<HashMap<Key, ETag>, StoreError> {
+        let mut listed = HashMap::new();
+        let keys = || requests.iter().map(|request| request.key.as_str());
+        let (Some(first), Some(last)) = (keys().min(), keys().max()) else {
+            return Ok(listed);
+        };
+        let prefix = common_prefix(first, last);
+        let mut token = None;
+        for _ in 0..LOOK_PAGES_LIMIT {
+            let request = ListRequest {
+                prefix: prefix.to_owned(),
+                fold_directories: FoldDirectories::No,
+                token,
+                max_keys: LIST_PAGE_LIMIT,
+            };
+            let answer = self.store.list(request).await?;
+            let objects = answer.objects.into_iter();
+            listed.extend(objects.map(|object| (object.key, object.etag)));
+            token = answer.next;
+            if token.is_none() {
+                break;
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Deletes in bulk what is still the wanted version right before.
+    async fn delete_after_look(
+        &self,
+        requests: Vec<DeleteRequest>,
+        ability: Ability,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        let (on_condition, always): (Vec<_>, Vec<_>) = requests
+            .into_iter()
+            .partition(|request| request.if_match.is_some());
+        let found = self.find_all(&on_condition).await?;
+        let mut failed = Vec::new();
+        let mut send = always;
+        for request in on_condition {
+            match found.get(&request.key) {
+                Some(Found::Wanted) if ability == Ability::Missing => {
+                    send.push(DeleteRequest::any(request.key));
+                }
+                Some(Found::Wanted) => send.push(request),
+                Some(Found::Another) | None => {
+                    let error = refused(StoreOp::DeleteMany, &request.key);
+                    failed.push((request.key, error));
+                }
+                Some(Found::Nothing) => {}
+            }
+        }
+        if !send.is_empty() {
+            failed.extend(self.store.delete_many(send).await?);
+        }
+        Ok(failed)
+    }
+
+    async fn delete_one_by_one(&self, requests: Vec<DeleteRequest>) -> Vec<(Key, StoreError)> {
+        let deletes = stream::iter(requests).map(|request| async move {
+            let key = request.key.clone();
+            self.delete(request).await.err().map(|error| (key, error))
+        });
+        let deletes = deletes.buffer_unordered(LOOKS_AT_ONCE);
+        deletes.filter_map(async |failed| failed).collect().await
+    }
+}
+
+impl Found {
+    fn of(request: &DeleteRequest, current: Option<&ETag>) -> Self {
+        match (current, &request.if_match) {
+            (None, _) => Self::Nothing,
+            (Some(current), Some(wanted)) if current != wanted => Self::Another,
+            (Some(_), _) => Self::Wanted,
+        }
+    }
+}
+
+fn refused(op: StoreOp, key: &Key) -> StoreError {
+    let kind = StoreErrorKind::PreconditionFailed;
+    StoreError::new(kind, op, key.clone(), "another version is there")
+}
+
+fn common_prefix<'a>(a: &'a str, b: &str) -> &'a str {
+    let mut end = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    while !a.is_char_boundary(end) {
+        end -= 1;
+    }
+    a.get(..end).unwrap_or_default()
+}
+
+#[async_trait]
+impl ObjectStore for Conditional {
+    async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
+        self.store.head(request).await
+    }
+
+    async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
+        self.store.get(request).await
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
+        let send = |condition| {
+            let request = request.clone();
+            self.store.put(PutRequest {
+                condition,
+                ..request
+            })
+        };
+        let (key, condition) = (&request.key, &request.condition);
+        self.change(StoreOp::Put, key, condition, send).await
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+        let send = |condition| {
+            let request = request.clone();
+            self.store.copy(CopyRequest {
+                condition,
+                ..request
+            })
+        };
+        let (key, condition) = (&request.target, &request.condition);
+        self.change(StoreOp::Copy, key, condition, send).await
+    }
+
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        let condition = request.condition();
+        let send = |condition: WriteCondition| {
+            let mut request = request.clone();
+            if condition == WriteCondition::Always {
+                request.if_match = None;
+            }
+            self.store.delete(request)
+        };
+        let sent = self.change(StoreOp::Delete, &request.key, &condition, send);
+        match sent.await {
+            Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {
+                self.unless_gone(StoreError {
+                    key: request.key,
+                    ..error
+                })
+                .await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn delete_many(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        let ability = self.ability(StoreOp::DeleteMany);
+        let conditions = requests.iter().filter(|it| it.if_match.is_some()).count();
+        if ability != Ability::Heeded && conditions > 0 {
+            let few = requests.len() <= SINGLE_DELETES_LIMIT;
+            if few && self.ability(StoreOp::Delete) == Ability::Heeded {
+                return Ok(self.delete_one_by_one(requests).await);
+            }
+            return self.delete_after_look(requests, ability).await;
+        }
+        let mut failed = Vec::new();
+        for (key, error) in self.store.delete_many(requests).await? {
+            if error.kind == StoreErrorKind::PreconditionFailed
+                && matches!(self.current(&key).await, Ok(None))
+            {
+                continue;
+            }
+            failed.push((key, error));
+        }
+        Ok(failed)
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
+        self.store.list(request).await
+    }
+
+    async fn create_multipart(
+        &self,
+        request: CreateMultipartRequest,
+    ) -> Result<UploadId, StoreError> {
+        self.store.create_multipart(request).await
+    }
+
+    async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
+        self.store.upload_part(request).await
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: UploadPartCopyRequest,
+    ) -> Result<CompletedPart, StoreError> {
+        self.store.upload_part_copy(request).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        request: CompleteMultipartRequest,
+    ) -> Result<PutAnswer, StoreError> {
+        let send = |condition| {
+            let request = request.clone();
+            self.store.complete_multipart(CompleteMultipartRequest {
+                condition,
+                ..request
+            })
+        };
+        let (key, condition) = (&request.key, &request.condition);
+        self.change(StoreOp::CompleteMultipart, key, condition, send)
+            .await
+    }
+
+    async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
+        self.store.abort_multipart(key, upload).await
+    }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        self.store.list_parts(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreAbilities;
+    use crate::store::memory::Memory;
+
+    fn over(store: Memory, abilities: StoreAbilities) -> Conditional {
+        Conditional::new(Arc::new(store), Arc::new(KnownAbilities::new(abilities)))
+    }
+
+    fn none() -> StoreAbilities {
+        StoreAbilities {
+            put: Ability::Missing,
+            complete: Ability::Missing,
+            copy: Ability::Missing,
+            delete: Ability::Missing,
+            delete_many: Ability::Missing,
+        }
+    }
+
+    async fn put(
+        store: &Conditional,
+        key: &str,
+        condition: WriteCondition,
+    ) -> Result<ETag, StoreErrorKind> {
+        let request = PutRequest {
+            key: Key::new(key),
+            body: bytes::Bytes::from_static(b"x"),
+            headers: ObjectHeaders::default(),
+            condition,
+        };
+        let answer = store.put(request).await;
+        answer.map(|made| made.etag).map_err(|error| error.kind)
+    }
+
+    #[tokio::test]
+    async fn what_the_store_does_not_heed_is_compared_before() {
+        for abilities in [none(), StoreAbilities::default()] {
+            let store = over(Memory::without_conditions(), abilities);
+            let etag = put(&store, "k", WriteCondition::IfAbsent).await.unwrap();
+            let refused = Err(StoreErrorKind::PreconditionFailed);
+            assert_eq!(put(&store, "k", WriteCondition::IfAbsent).await, refused);
+            let other = WriteCondition::IfMatch(ETag::new("other"));
+            assert_eq!(put(&store, "k", other.clone()).await, refused);
+            let copy = CopyRequest {
+                source: Key::new("k"),
+                source_if_match: None,
+                target: Key::new("k"),
+                condition: other,
+                replace_headers: None,
+            };
+            assert!(store.copy(copy).await.is_err());
+            let delete = |etag: ETag| DeleteRequest {
+                key: Key::new("k"),
+                if_match: Some(etag),
+            };
+            assert!(store.delete(delete(ETag::new("other"))).await.is_err());
+            store.delete(delete(etag.clone())).await.unwrap();
+            store.delete(delete(etag)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bulk_delete_leaves_other_versions_and_takes_the_rest() {
+        for (store, abilities) in [
+            (Memory::default(), StoreAbilities::ALL),
+            (Memory::without_conditions(), none()),
+            (Memory::without_conditions(), StoreAbilities::default()),
+        ] {
+            let store = over(store, abilities);
+            let mut requests = Vec::new();
+            for number in 0..40 {
+                let key = format!("d/{number}");
+                let etag = put(&store, &key, WriteCondition::Always).await.unwrap();
+                requests.push(DeleteRequest {
+                    key: Key::new(key),
+                    if_match: Some(etag),
+                });
+            }
+            put(&store, "d/7", WriteCondition::Always).await.unwrap();
+            store
+                .delete(DeleteRequest::any(Key::new("d/8")))
+                .await
+                .unwrap();
+            let failed = store.delete_many(requests).await.unwrap();
+            let failed: Vec<_> = failed
+                .iter()
+                .map(|(key, error)| (key.as_str(), error.kind))
+                .collect();
+            assert_eq!(failed, [("d/7", StoreErrorKind::PreconditionFailed)]);
+        }
+    }
+
+    #[test]
+    fn the_common_prefix_ends_between_characters() {
+        assert_eq!(common_prefix("d/ä", "d/ö"), "d/");
+        assert_eq!(common_prefix("d/a", "d/a"), "d/a");
+        assert_eq!(common_prefix("a", "b"), "");
+    }
+}
