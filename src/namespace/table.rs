@@ -110,7 +110,9 @@ impl InodeTable {
             let slot = inner.slots.entry(ino);
             let slot = slot.or_insert_with(|| Slot::new(ino, inode.kind.into()));
             slot.lookups = slot.lookups.max(inode.lookups);
-            slot.inode.state().overrides = (&inode.set).into();
+            if let Some(set) = inode.set.as_deref() {
+                slot.inode.state().overrides = set.into();
+            }
         }
         for (number, inode) in &told.inodes {
             let Some((parent, name)) = &inode.place else {

@@ -7,7 +7,6 @@
 
 mod abandoned;
 mod ahead;
-mod block_sums;
 mod budget;
 mod copier;
 mod inspect;

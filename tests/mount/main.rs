@@ -4,6 +4,7 @@
 
 mod attribute_versions;
 mod privilege_bits;
+mod state_integrity;
 #[path = "../support/mod.rs"]
 mod support;
 mod unsupported_calls;
