@@ -382,7 +382,7 @@ impl Filesystem for Adapter {
     ) {
         let ops = self.ops.clone();
         self.answer(req, async move {
-            let add = |listed: DirEntryPlus| reply::add_listed(&mut reply, ino, &listed);
+            let add = |listed: DirEntryPlus| reply::add_listed(&mut reply, &listed);
             let outcome = ops.readdirplus(handle(fh), offset, add).await;
             match outcome {
                 Ok(()) => reply.ok(),

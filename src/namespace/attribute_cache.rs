@@ -178,7 +178,7 @@ impl Drop for AttributeCache {
     }
 }
 
-fn open(path: &Path) -> Result<Database, DatabaseError> {
+pub(super) fn open(path: &Path) -> Result<Database, DatabaseError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let file = FileBackend::new(private::open(path, &options)?)?;

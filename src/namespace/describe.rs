@@ -110,8 +110,9 @@ impl Namespace {
         }
     }
 
-    /// Writes what the attribute cache still has in memory.
+    /// Writes what the caches on disk still have in memory.
     pub fn write_out(&self) {
+        self.kept.write_out();
         if let Some(cache) = &self.attribute_cache {
             cache.write_out();
         }

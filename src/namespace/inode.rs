@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::attributes::{Attributes, Described, Xattrs};
 use super::dir::DirState;
-use crate::handover::{SetTold, TimeTold};
+use crate::handover::{NodeKind, SetTold, TimeTold};
 use crate::store::ETag;
 
 /// Inode number.
@@ -116,6 +116,26 @@ pub struct Overrides {
     pub atime: Option<SystemTime>,
     pub ctime: Option<SystemTime>,
     pub xattrs: Option<Xattrs>,
+}
+
+impl From<Kind> for NodeKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::File => Self::File,
+            Kind::Directory => Self::Directory,
+            Kind::Symlink => Self::Symlink,
+        }
+    }
+}
+
+impl From<NodeKind> for Kind {
+    fn from(kind: NodeKind) -> Self {
+        match kind {
+            NodeKind::File => Self::File,
+            NodeKind::Directory => Self::Directory,
+            NodeKind::Symlink => Self::Symlink,
+        }
+    }
 }
 
 impl From<&SetTold> for Overrides {

@@ -44,7 +44,7 @@ impl World {
             coherence,
             markers,
             invalidations,
-            None,
+            (None, Arc::default()),
             Arc::default(),
         );
         Self {

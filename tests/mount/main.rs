@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod attribute_versions;
+mod inode_numbers;
 mod privilege_bits;
 mod state_integrity;
 #[path = "../support/mod.rs"]
