@@ -100,7 +100,7 @@ impl InodeTable {
         for (number, inode) in &told.inodes {
             let ino = Ino(*number);
             let place = inode.place.as_ref();
-            let place = place.map(|(parent, name)| (Ino(*parent), name.as_str()));
+            let place = place.map(|(parent, name)| (Ino(*parent), &**name));
             match place {
                 Some((parent, name)) if Numbers::derives(ino, parent, name) => {}
                 Some((parent, name)) => match Name::from_segment(name) {
