@@ -18,6 +18,7 @@
 mod encode;
 mod ledger;
 mod record;
+mod stage_told;
 mod told;
 
 use std::fs;
@@ -29,7 +30,8 @@ pub use record::{
     BaseTold, FileTold, HandleTold, IntentTold, ModeTold, NodeKind, ObjectTold, Place, Record,
     RemoteTold, SessionTold, SetTold, TimeTold,
 };
-pub use told::{DirTold, InodeTold, StageTold, Told};
+pub use stage_told::StageTold;
+pub use told::{DirTold, InodeTold, Told};
 
 use crate::journal::{LogError, Replay, Replayed, io_error};
 use crate::private;

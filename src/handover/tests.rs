@@ -54,8 +54,7 @@ fn story() -> Vec<Record> {
         publishes: true,
         request: 40,
     };
-    let (len, base_len) = (20, 10);
-    vec![
+    let mut story = vec![
         placed(2, directory, 1, "d"),
         Record::Lookup { ino: 2, count: 2 },
         placed(3, regular, 2, "old"),
@@ -65,6 +64,32 @@ fn story() -> Vec<Record> {
         placed(5, regular, 2, "gone"),
         Record::Gone { ino: 5 },
         Record::Forget { ino: 2, count: 1 },
+    ];
+    story.extend(of_a_stage(stage));
+    story.extend([
+        Record::File {
+            ino: 3,
+            file: file(),
+        },
+        Record::Opened { handle: 4, told },
+        Record::Opened { handle: 6, told },
+        Record::Released { handle: 6 },
+        Record::DirOpened {
+            handle: 5,
+            ino: 2,
+            request: 42,
+        },
+        Record::Listed {
+            handle: 5,
+            names: vec!["f".to_owned()],
+        },
+    ]);
+    story
+}
+
+fn of_a_stage(stage: StageId) -> Vec<Record> {
+    let (len, base_len) = (20, 10);
+    vec![
         Record::Staged {
             stage,
             len: base_len,
@@ -92,22 +117,6 @@ fn story() -> Vec<Record> {
             stage,
             range: 10..12,
             rest: vec![sum(8, 10)],
-        },
-        Record::File {
-            ino: 3,
-            file: file(),
-        },
-        Record::Opened { handle: 4, told },
-        Record::Opened { handle: 6, told },
-        Record::Released { handle: 6 },
-        Record::DirOpened {
-            handle: 5,
-            ino: 2,
-            request: 42,
-        },
-        Record::Listed {
-            handle: 5,
-            names: vec!["f".to_owned()],
         },
     ]
 }

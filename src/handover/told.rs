@@ -1,21 +1,17 @@
 //! What all records come to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
-
-use rangemap::RangeSet;
 
 use super::encode::{self, kind};
 use super::record::{FileTold, HandleTold, NodeKind, Place, Record, SessionTold, SetTold};
-use crate::journal::{BlockSums, Chain, Durable, Header, Replay, StageId, Subject};
+use super::stage_told::StageTold;
+use crate::journal::{Chain, Durable, Header, Replay, StageId, Subject};
 
 /// References that an inode has for ever, whose own number is not known.
 const UNKNOWN_LOOKUPS: u64 = 1 << 40;
 /// What a record takes in a file, about: of an inode, and of anything else.
 const INODE_BYTES: u64 = 64;
 const OTHER_BYTES: u64 = 1 << 10;
-/// Checksums in one record of a file written anew.
-const SUMS_LIMIT: usize = 1024;
 
 /// What the kernel knows of a session, and what its open files are made of.
 #[derive(Debug, Clone, Default)]
@@ -48,18 +44,6 @@ pub struct InodeTold {
     pub place: Option<(u64, Box<str>)>,
     pub lookups: u64,
     pub set: Option<Box<SetTold>>,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct StageTold {
-    pub len: u64,
-    pub base_len: u64,
-    pub written: RangeSet<u64>,
-    pub sums: BlockSums,
-    /// A mediafs told of it that told no checksums.
-    pub unsummed: bool,
-    /// Bytes that were being changed: nobody was told which ones are there.
-    pub in_flux: Option<Range<u64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -267,93 +251,8 @@ impl Told {
     }
 }
 
-impl StageTold {
-    fn apply(&mut self, record: Record) {
-        match record {
-            Record::Wrote {
-                range, len, sums, ..
-            } => {
-                self.unsummed |= sums.is_none();
-                self.len = self.len.max(len);
-                self.in_flux = None;
-                insert(&mut self.written, range);
-                self.put(sums.unwrap_or_default());
-            }
-            Record::Overwriting { range, rest, .. } => {
-                for run in self.sums.overlapping(&range) {
-                    self.sums.remove(&run);
-                }
-                self.put(rest);
-                self.in_flux = Some(range);
-            }
-            Record::Summed { sums, .. } => {
-                self.in_flux = None;
-                self.put(sums);
-            }
-            Record::Truncated {
-                len, base_len, cut, ..
-            } => {
-                (self.len, self.base_len) = (len, base_len);
-                cut_off(&mut self.written, len);
-                for run in self.sums.overlapping(&(len..len.saturating_add(1))) {
-                    self.sums.remove(&run);
-                }
-                self.sums.cut(len);
-                self.put(cut.into_iter().collect());
-            }
-            _ => {}
-        }
-    }
-
-    fn put(&mut self, sums: Vec<crate::journal::BlockSum>) {
-        for sum in sums {
-            self.sums.put(sum);
-        }
-    }
-
-    fn for_each(&self, stage: StageId, give: &mut dyn FnMut(Record)) {
-        let (len, base_len) = (self.len, self.base_len);
-        give(Record::Staged {
-            stage,
-            len,
-            base_len,
-        });
-        for range in self.written.iter().cloned() {
-            let sums = (!self.unsummed).then(Vec::new);
-            give(Record::Wrote {
-                stage,
-                range,
-                len,
-                sums,
-            });
-        }
-        for sums in self.sums.list().chunks(SUMS_LIMIT) {
-            let sums = sums.to_vec();
-            give(Record::Summed { stage, sums });
-        }
-        if let Some(range) = self.in_flux.clone() {
-            let rest = Vec::new();
-            give(Record::Overwriting { stage, range, rest });
-        }
-    }
-}
-
 fn boxed((parent, name): Place) -> Option<(u64, Box<str>)> {
     Some((parent, name.into()))
-}
-
-fn cut_off(ranges: &mut RangeSet<u64>, len: u64) {
-    // No range is empty, not one to take away either.
-    if len < u64::MAX {
-        ranges.remove(len..u64::MAX);
-    }
-}
-
-/// Empty ranges are none.
-fn insert(ranges: &mut RangeSet<u64>, range: Range<u64>) {
-    if range.start < range.end {
-        ranges.insert(range);
-    }
 }
 
 impl Replay for Told {

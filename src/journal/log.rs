@@ -1,9 +1,7 @@
 //! A file of records: what they come to is kept in memory and written anew when
 //! the file is mostly about what is over.
 //!
-//! How records stand in it is in `frame`. Version 1 was a text file: a line that
-//! names format and version, then one line a record, each the CRC-32 of its JSON
-//! in hexadecimal, a space and the JSON. It is still read.
+//! How records stand in it is in `frame`, and how they once did in `text`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::frame::{Chain, Frames, Header, Step, Subject, Tail};
+use super::text;
 use crate::failpoint::{self, Point};
 use crate::private;
 
@@ -22,8 +21,6 @@ use crate::private;
 pub const COMPACT_FROM_BYTES: u64 = 1 << 20;
 /// Written anew when it is this many times as long as what it still has to say.
 const COMPACT_RATIO: u64 = 4;
-/// The version whose records are lines of text.
-const TEXT_VERSION: u32 = 1;
 
 /// Whether a record must be on disk when `append` returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,8 +290,8 @@ impl<S: Replay> Replayed<S> {
                 found,
                 known: S::VERSION,
             }),
-            TEXT_VERSION => Ok(Self {
-                state: replay_text(path, rest),
+            text::VERSION => Ok(Self {
+                state: text::replay(path, rest),
                 append_at: None,
             }),
             _ => {
@@ -337,35 +334,6 @@ impl<S: Replay> Replayed<S> {
             append_at: append_at.map(|(at, chain)| (*header, at, chain)),
         }
     }
-}
-
-/// What lines of version 1 come to.
-fn replay_text<S: Replay>(path: &Path, bytes: &[u8]) -> S {
-    let mut state = S::default();
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').peekable();
-    while let Some(line) = lines.next() {
-        match parse(line) {
-            Some(record) => state.apply(record),
-            None if lines.peek().is_none() && !line.ends_with(b"\n") => {
-                tracing::info!(path = %path.display(), "the last record was torn by a crash: it does not count");
-            }
-            None => {
-                tracing::error!(path = %path.display(), "the disk has changed a record: nothing said before counts as the last word");
-                state.damaged(None);
-            }
-        }
-    }
-    state
-}
-
-fn parse<R: DeserializeOwned>(line: &[u8]) -> Option<R> {
-    let text = std::str::from_utf8(line).ok()?;
-    let (crc, json) = text.strip_suffix('\n')?.split_once(' ')?;
-    let crc = u32::from_str_radix(crc, 16).ok()?;
-    if crc != crc32fast::hash(json.as_bytes()) {
-        return None;
-    }
-    serde_json::from_str(json).ok()
 }
 
 /// The bytes of a file with these records. Errors: a record has no bytes.

@@ -17,6 +17,7 @@ mod damage;
 mod frame;
 mod log;
 mod record;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -28,13 +28,7 @@ impl Spool {
                 None => drop(begun.insert(id, known.key)),
             }
         }
-        // Of what lies over bytes that are in doubt a part is too.
-        while let Some(at) = sealed.iter().position(|it| {
-            let below = it.base.stage();
-            below.is_some_and(|below| doubtful.contains(&below))
-        }) {
-            let over = sealed.swap_remove(at);
-            doubtful.insert(over.stage);
+        for over in take_over_doubtful(&mut sealed, &mut doubtful) {
             begun.insert(over.stage, over.key);
         }
         let recovered = self.recover_sealed(sealed)?;
@@ -164,6 +158,23 @@ impl Spool {
         }
         Ok(open)
     }
+}
+
+/// Takes out what lies over bytes that are in doubt: a part of it is too.
+fn take_over_doubtful(
+    sealed: &mut Vec<SealedStage>,
+    doubtful: &mut HashSet<StageId>,
+) -> Vec<SealedStage> {
+    let mut taken = Vec::new();
+    while let Some(at) = sealed.iter().position(|it| {
+        let below = it.base.stage();
+        below.is_some_and(|below| doubtful.contains(&below))
+    }) {
+        let over = sealed.remove(at);
+        doubtful.insert(over.stage);
+        taken.push(over);
+    }
+    taken
 }
 
 /// Of each key's stages, told of in this order, the last that no other is based

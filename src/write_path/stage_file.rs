@@ -26,7 +26,7 @@ use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums, StageId};
 /// It stays on disk until `Spool::discard`: what a crash leaves is found at the next start.
 #[derive(Debug)]
 pub struct StageFile {
-    id: StageId,
+    pub(super) id: StageId,
     file: File,
     path: PathBuf,
     share: Share,
@@ -41,10 +41,10 @@ pub struct StageFile {
     /// The spool does not have it any more.
     gone: AtomicBool,
     /// What is in it is not known: it is neither served nor changed nor uploaded.
-    unusable: AtomicBool,
+    pub(super) unusable: AtomicBool,
     /// Where it lies until it is dropped.
     aside: OnceLock<PathBuf>,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Drop for StageFile {
@@ -168,25 +168,6 @@ impl StageFile {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// What was told of it is damaged: nobody sees its bytes but in lost+found.
-    pub fn set_unusable(&self) {
-        let stage = self.id;
-        if !self.unusable.swap(true, Ordering::Relaxed) {
-            self.tell(|| Record::StageDoubtful { stage });
-        }
-    }
-
-    pub fn is_unusable(&self) -> bool {
-        self.unusable.load(Ordering::Relaxed)
-    }
-
-    fn check_usable(&self) -> Result<(), FsError> {
-        if self.is_unusable() {
-            return Err(FsError::Corrupt);
-        }
-        Ok(())
-    }
-
     pub(super) fn ahead_bytes(&self) -> u64 {
         self.ahead_bytes.load(Ordering::Relaxed)
     }
@@ -234,38 +215,6 @@ impl StageFile {
             }
         }
         Ok(bytes)
-    }
-
-    /// Notes that bytes are about to change which have checksums. A daemon that dies
-    /// meanwhile leaves old bytes or new ones in the range, and the rest as it was.
-    ///
-    /// Errors: as `write`.
-    fn tell_overwriting(&self, sums: &BlockSums, range: &Range<u64>) -> Result<(), FsError> {
-        let runs = sums.overlapping(range);
-        if runs.is_empty() || !self.ledger.is_kept() {
-            return Ok(());
-        }
-        let mut rest = Vec::new();
-        let over_an_end = |run: &&BlockSum| run.start < range.start || range.end < run.end;
-        for run in runs.iter().filter(over_an_end) {
-            let block = self.read_checked(run)?;
-            let before = block.get(..range.start.saturating_sub(run.start) as usize);
-            let after = run.end.saturating_sub(range.end) as usize;
-            let after = block.get(block.len() - after..);
-            let before = before.map(|bytes| BlockSums::sum(run.start, bytes));
-            let after = after.map(|bytes| BlockSums::sum(range.end, bytes));
-            let left = before.into_iter().chain(after);
-            rest.extend(left.filter(|sum| sum.start < sum.end));
-        }
-        let (stage, range) = (self.id, range.clone());
-        self.tell(|| Record::Overwriting { stage, range, rest });
-        Ok(())
-    }
-
-    /// What could not be changed is what it was, or what is there.
-    fn tell_summed(&self, sums: Vec<BlockSum>) {
-        let stage = self.id;
-        self.tell(|| Record::Summed { stage, sums });
     }
 
     /// Returns the checksums of what is there now, for the successor.
@@ -386,7 +335,7 @@ impl StageFile {
         Ok(BlockSums::sum(whole.start, &block))
     }
 
-    fn read_checked(&self, sum: &BlockSum) -> Result<Vec<u8>, FsError> {
+    pub(super) fn read_checked(&self, sum: &BlockSum) -> Result<Vec<u8>, FsError> {
         let bytes = self.read_raw(sum.start..sum.end)?;
         self.compare(sum, &bytes)?;
         Ok(bytes)
