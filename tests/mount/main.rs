@@ -6,6 +6,7 @@ mod attribute_versions;
 mod inode_numbers;
 mod privilege_bits;
 mod state_integrity;
+mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
 mod unsupported_calls;
