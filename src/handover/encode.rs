@@ -43,6 +43,7 @@ kinds! {
     OVERWRITING = 23,
     SUMMED = 24,
     STAGE_DOUBTFUL = 25,
+    CHANGED = 26,
 }
 
 pub(super) fn subject(record: &Record) -> Subject {
@@ -66,6 +67,7 @@ pub(super) fn subject(record: &Record) -> Subject {
         Record::StageGone { stage } => (kind::STAGE_GONE, stage.0),
         Record::StageDoubtful { stage } => (kind::STAGE_DOUBTFUL, stage.0),
         Record::Opened { handle, .. } => (kind::OPENED, *handle),
+        Record::Changed { handle, .. } => (kind::CHANGED, *handle),
         Record::DirOpened { handle, .. } => (kind::DIR_OPENED, *handle),
         Record::Listed { handle, .. } => (kind::LISTED, *handle),
         Record::Rewound { handle } => (kind::REWOUND, *handle),

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 pub use ledger::Ledger;
 pub use record::{
     BaseTold, FileTold, HandleTold, IntentTold, ModeTold, NodeKind, ObjectTold, Place, Record,
-    RemoteTold, SessionTold, SetTold, TimeTold,
+    RemoteTold, SessionTold, SetTold, TimeTold, WritersTold,
 };
 pub use stage_told::StageTold;
 pub use told::{DirTold, InodeTold, Told};

@@ -163,6 +163,11 @@ impl Told {
                     dir.names.clear();
                 }
             }
+            Record::Changed { handle, process } => {
+                if let Some(told) = self.handles.get_mut(&handle) {
+                    told.changed_by(process);
+                }
+            }
             Record::Released { handle } => {
                 self.handles.remove(&handle);
                 self.dirs.remove(&handle);
@@ -217,6 +222,12 @@ impl Told {
             | kind::OVERWRITING
             | kind::SUMMED
             | kind::STAGE_DOUBTFUL => drop(self.damaged_stages.insert(StageId(id))),
+            // By anybody, then.
+            kind::CHANGED => {
+                if let Some(told) = self.handles.get_mut(&id) {
+                    told.changed_by(None);
+                }
+            }
             // Its entries would be missing, or come twice.
             kind::DIR_OPENED | kind::LISTED | kind::REWOUND => drop(self.dirs.remove(&id)),
             // What is gone stays a while longer.
@@ -235,7 +246,7 @@ impl Told {
         let handles = self.handles.iter();
         let opened = handles.map(|(handle, told)| Record::Opened {
             handle: *handle,
-            told: *told,
+            told: told.clone(),
         });
         let dirs = self.dirs.iter().flat_map(|(handle, told)| {
             let (handle, ino, request) = (*handle, told.ino, told.request);
@@ -253,6 +264,22 @@ impl Told {
 
 fn boxed((parent, name): Place) -> Option<(u64, Box<str>)> {
     Some((parent, name.into()))
+}
+
+impl HandleTold {
+    fn changed_by(&mut self, process: Option<u32>) {
+        // Of a handle whose writers were never recorded they stay unknown.
+        let Some(writers) = &mut self.writers else {
+            return;
+        };
+        writers.changed = true;
+        match process {
+            Some(process) => {
+                writers.processes.insert(process);
+            }
+            None => writers.unknown = true,
+        }
+    }
 }
 
 impl Replay for Told {
@@ -317,6 +344,7 @@ impl Replay for Told {
             | Record::DirOpened { .. }
             | Record::Listed { .. }
             | Record::Rewound { .. }
+            | Record::Changed { .. }
             | Record::Released { .. }) => self.apply_to_handle(record),
         }
     }

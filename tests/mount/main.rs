@@ -5,6 +5,7 @@
 mod attribute_versions;
 mod inode_numbers;
 mod privilege_bits;
+mod publishing;
 mod state_integrity;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
