@@ -4,6 +4,7 @@
 
 mod attribute_versions;
 mod inode_numbers;
+mod moving_directories;
 mod privilege_bits;
 mod publishing;
 mod state_integrity;
