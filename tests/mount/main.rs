@@ -9,6 +9,7 @@ mod moving_directories;
 mod other_clients;
 mod privilege_bits;
 mod publishing;
+mod state_integrity;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
