@@ -157,7 +157,7 @@ pub struct SessionTold {
     pub init_answer: Vec<u8>,
     pub mounted_at: SystemTime,
     /// Which conditions the store was found to heed.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "StoreAbilities::is_unknown")]
     pub abilities: StoreAbilities,
 }
 

@@ -11,7 +11,7 @@ pub fn session() -> SessionTold {
         init: vec![1, 2],
         init_answer: vec![3],
         mounted_at: std::time::SystemTime::UNIX_EPOCH,
-        abilities: crate::store::StoreAbilities::ALL,
+        abilities: crate::store::StoreAbilities::default(),
     }
 }
 

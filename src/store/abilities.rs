@@ -48,6 +48,10 @@ impl StoreAbilities {
         }
     }
 
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+
     fn set(&mut self, op: StoreOp, ability: Ability) {
         match op {
             StoreOp::Put => self.put = ability,
