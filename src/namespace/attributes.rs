@@ -117,6 +117,15 @@ impl Attributes {
         Ok(headers)
     }
 
+    /// Whether a file looks the same with other attributes, whatever else is stored.
+    pub fn shows_as(&self, other: &Self) -> bool {
+        let shown = |it: &Self| Self {
+            headers: ObjectHeaders::default(),
+            ..it.clone()
+        };
+        shown(self) == shown(other)
+    }
+
     /// What kind of file an object with these attributes is.
     pub fn file_kind(&self) -> Kind {
         if self.is_symlink {

@@ -190,7 +190,9 @@ impl InodeState {
             settled,
         }) = described
         {
-            if !self.is_version(version) || self.attributes.as_ref() != Some(attributes) {
+            let known = self.attributes.as_ref();
+            let same = known.is_some_and(|known| known.shows_as(attributes));
+            if !self.is_version(version) || !same {
                 self.overrides = Overrides::default();
             }
             self.attributes = Some(attributes.clone());

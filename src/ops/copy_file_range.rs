@@ -55,7 +55,7 @@ impl Ops {
         let place = self.namespace.table().place(target.inode.ino);
         let (parent, name) = place.ok_or(FsError::Unsupported)?;
         let key = self.namespace.child_key(parent, &name)?;
-        let headers = self.upload_headers(target, &name, &Base::Empty)?;
+        let headers = self.upload_headers(target, &name, &Base::Empty, None)?;
         let task = CopyTask {
             source: object.key.clone(),
             version: object.etag.clone(),

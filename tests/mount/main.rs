@@ -4,6 +4,7 @@
 
 mod attribute_versions;
 mod inode_numbers;
+mod object_headers;
 mod privilege_bits;
 #[path = "../support/mod.rs"]
 mod support;
