@@ -153,6 +153,9 @@ impl Namespace {
         };
         let page = Page::new(&prefix, self.store.list(request).await?);
         log_hidden(&page);
+        if page.next.is_none() {
+            self.note_names(dir, page.entries.iter(), seq);
+        }
         let mut state = dir.state();
         if seq == state.dir.now() {
             state.dir.marker = page.marker;
@@ -267,6 +270,7 @@ impl Namespace {
         }
         let kind = answer.kind().ok_or(FsError::NotFound)?;
         let child = self.table.child_or_new(parent.ino, name, kind)?;
+        self.recall(&child);
         let mut state = child.state();
         match &answer.entry {
             Some(Entry::File(version)) if state.local.is_none() => {
@@ -307,6 +311,16 @@ impl Namespace {
         })
     }
 
+    /// Entries of a directory that the store does not have yet, all or in part.
+    pub(super) fn children_only_here(&self, dir: &Pin) -> Vec<(Name, Pin)> {
+        let mut children = self.table.children(dir.ino);
+        children.retain(|(_, child)| match child.state().local {
+            Some(LocalState::Staged { .. } | LocalState::BareDirectory) => true,
+            None => child.kind == Kind::Directory && self.has_local_children(child),
+        });
+        children
+    }
+
     /// Registers a name that exists here only until it is uploaded.
     ///
     /// Errors: `Exists`, `NameTooLong`.
@@ -317,6 +331,7 @@ impl Namespace {
             Kind::Directory => LocalState::BareDirectory,
         };
         let pin = self.table.child_or_new(parent.ino, name, kind)?;
+        self.forget_directory(&pin);
         pin.state().local = Some(local);
         Ok(pin)
     }

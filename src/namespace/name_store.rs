@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::Path;
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use redb::{
@@ -19,6 +19,7 @@ use redb::{
 use super::attribute_cache;
 use super::inode::Ino;
 use super::name::Name;
+use crate::handover::TimeTold;
 
 /// Number by parent and name.
 const NUMBERS: TableDefinition<(u64, &str), u64> = TableDefinition::new("numbers.1");
@@ -30,10 +31,26 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 type Changes<K, V> = HashMap<K, Option<V>>;
 
+/// Where the table of directories has the time when it was begun. No directory has
+/// these numbers.
+const BEGUN_AT: u64 = 0;
+/// And the time when the kernel's session began.
+const SESSION: u64 = 2;
+
+/// Whether the kernel's session is another daemon's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    New,
+    Resumed,
+}
+
 /// Nothing is kept where there is no database: the disk is full or read-only.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NameStore {
     database: Option<Database>,
+    /// When the kernel's session began.
+    session: SystemTime,
+    begun_at: SystemTime,
     unwritten: Mutex<Unwritten>,
 }
 
@@ -45,7 +62,7 @@ struct Unwritten {
 
 impl NameStore {
     /// Opens the file, or begins anew where it is damaged.
-    pub fn open(path: &Path) -> Self {
+    pub fn open(path: &Path, session: Session) -> Self {
         let opened = attribute_cache::open(path).or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "what was kept of names is lost");
             std::fs::remove_file(path)?;
@@ -55,10 +72,48 @@ impl NameStore {
         if let Err(error) = &database {
             tracing::warn!(path = %path.display(), %error, "nothing is kept of names");
         }
-        Self {
+        let mut store = Self {
             database: database.ok(),
+            session: SystemTime::now(),
+            begun_at: SystemTime::now(),
             unwritten: Mutex::default(),
+        };
+        match session {
+            Session::New => store.note_time(SESSION, store.session),
+            Session::Resumed => store.session = store.time(SESSION),
         }
+        store.begun_at = store.time(BEGUN_AT);
+        store.write_out();
+        store
+    }
+
+    /// When the kernel's session began.
+    pub fn session(&self) -> SystemTime {
+        self.session
+    }
+
+    /// When this file was first used: the time of directories that have none.
+    pub fn begun_at(&self) -> SystemTime {
+        self.begun_at
+    }
+
+    /// A time that is kept; now, where there is none yet.
+    fn time(&self, number: u64) -> SystemTime {
+        let known = self.directory(Ino(number));
+        let known = known.and_then(|json| serde_json::from_slice::<TimeTold>(&json).ok());
+        known.map_or_else(
+            || {
+                let now = SystemTime::now();
+                self.note_time(number, now);
+                now
+            },
+            SystemTime::from,
+        )
+    }
+
+    fn note_time(&self, number: u64, time: SystemTime) {
+        let time = serde_json::to_vec(&TimeTold::from(time));
+        self.note_directory(Ino(number), time.ok());
     }
 
     /// Every number that is kept.
@@ -152,6 +207,17 @@ impl NameStore {
     }
 }
 
+impl Default for NameStore {
+    fn default() -> Self {
+        Self {
+            database: None,
+            session: SystemTime::UNIX_EPOCH,
+            begun_at: SystemTime::UNIX_EPOCH,
+            unwritten: Mutex::default(),
+        }
+    }
+}
+
 impl Drop for NameStore {
     fn drop(&mut self) {
         self.write_out();
@@ -207,19 +273,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("names");
         let record = Some(b"record".to_vec());
+        let times;
         {
-            let store = NameStore::open(&path);
+            let store = NameStore::open(&path, Session::New);
+            times = (store.begun_at(), store.session());
             store.note_directory(Ino(7), record.clone());
             store.note_directory(Ino(8), record.clone());
             assert_eq!(store.directory(Ino(7)), record);
             store.write_out();
             store.note_directory(Ino(8), None);
         }
-        let store = NameStore::open(&path);
+        let store = NameStore::open(&path, Session::Resumed);
+        assert_eq!((store.begun_at(), store.session()), times);
         assert_eq!(store.directory(Ino(7)), record);
         assert_eq!(store.directory(Ino(8)), None);
         drop(store);
         std::fs::write(&path, vec![7; 10_000]).unwrap();
-        assert_eq!(NameStore::open(&path).directory(Ino(7)), None);
+        let store = NameStore::open(&path, Session::New);
+        assert_eq!(store.directory(Ino(7)), None);
+        assert!(store.begun_at() >= times.0 && store.session() > times.1);
     }
 }

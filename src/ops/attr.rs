@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Ops;
 use super::writers::Thread;
-use crate::namespace::{Ino, InodeState, Kind, Pin, ROOT};
+use crate::namespace::{EntryChange, Ino, InodeState, Kind, Pin, ROOT};
 
 /// Set-group-ID. Source: inode(7).
 pub(super) const SET_GID: u16 = 0o2000;
@@ -69,6 +69,7 @@ pub struct AttrValidity(pub Duration);
 impl Ops {
     /// Attributes of an inode as they are known now.
     pub(super) fn attr(&self, inode: &Pin) -> (Attr, AttrValidity) {
+        self.namespace.recall(inode);
         let named = inode.ino == ROOT || self.namespace.table().place(inode.ino).is_some();
         let state = inode.state();
         let attr = self.attr_of(inode, &state, u32::from(named));
@@ -103,7 +104,7 @@ impl Ops {
     }
 
     /// Modification and change time. Directories have none in S3 unless one was
-    /// set: the last local change, or the mount's own.
+    /// set: the last change that was seen here, or the time when the spool was new.
     fn times(&self, state: &InodeState) -> (SystemTime, SystemTime) {
         let (set, stored) = (&state.overrides, state.attributes.as_deref());
         let written = state.remote.as_ref().map(|remote| remote.last_modified);
@@ -113,9 +114,9 @@ impl Ops {
             .or(set.mtime)
             .or(stored.and_then(|stored| stored.mtime))
             .or(written)
-            .unwrap_or(self.mounted_at);
+            .unwrap_or(self.namespace.begun_at());
         let own = set.ctime.into_iter().chain(state.dir.changed_at).max();
-        let ctime = own.or(written).unwrap_or(self.mounted_at);
+        let ctime = own.or(written).unwrap_or(self.namespace.begun_at());
         (mtime, ctime)
     }
 
@@ -124,10 +125,18 @@ impl Ops {
     /// The group of a set-group-ID directory goes to what is made in it, and the
     /// bit to directories. Source: inode(7).
     pub(super) fn give_birth(&self, parent: &Pin, inode: &Pin, mode: u16, maker: Caller) {
-        self.namespace.entries_changed(parent);
         let now = SystemTime::now();
+        if let Some((_, name)) = self.namespace.table().place(inode.ino) {
+            let came = EntryChange::Came(&name);
+            self.namespace.entries_changed(parent, came);
+        }
         if !self.namespace.stores_attributes() {
-            inode.state().overrides.ctime = Some(now);
+            let set = &mut inode.state().overrides;
+            set.ctime = Some(now);
+            // A file has that of its object.
+            if inode.kind == Kind::Directory {
+                set.mtime = Some(now);
+            }
             return;
         }
         let (above, _) = self.attr(parent);
@@ -142,8 +151,6 @@ impl Ops {
         set.uid = Some(maker.uid);
         set.gid = Some(if inherits { above.gid } else { maker.gid });
         set.ctime = Some(now);
-        if inode.kind != Kind::Directory {
-            set.mtime = Some(now);
-        }
+        set.mtime = Some(now);
     }
 }

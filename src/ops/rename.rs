@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::attr::{Attempt, KernelRequest};
 use super::{Durability, Ops};
 use crate::error::FsError;
-use crate::namespace::{Ino, Kind, Name, Pin};
+use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
 use crate::store::Key;
 use crate::write_path::{Durable, RenameIntent};
 
@@ -104,9 +104,12 @@ impl Ops {
             }
             Kind::Directory => self.rename_dir(from, to, source, target).await?,
         }
-        self.namespace.entries_changed(&from.dir);
-        self.namespace.entries_changed(&to.dir);
+        let (went, came) = (EntryChange::Went(from.name), EntryChange::Came(to.name));
+        self.namespace.entries_changed(&from.dir, went);
+        let came = target.map_or(came, |_| EntryChange::Replaced);
+        self.namespace.entries_changed(&to.dir, came);
         source.state().overrides.ctime = Some(SystemTime::now());
+        self.namespace.keep_directory(source);
         if let Some(file) = self.files.get(source.ino) {
             file.tell();
         }

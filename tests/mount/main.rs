@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod attribute_versions;
+mod directory_attributes;
 mod inode_numbers;
 mod object_headers;
 mod privilege_bits;
