@@ -7,6 +7,8 @@ mod directory_attributes;
 mod inode_numbers;
 mod object_headers;
 mod privilege_bits;
+mod publishing;
+mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
 mod unsupported_calls;
