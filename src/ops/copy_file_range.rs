@@ -66,7 +66,7 @@ impl Ops {
             version: object.etag.clone(),
             size_bytes: object.size_bytes,
             target: key.clone(),
-            headers: CopyHeaders::Replace(headers.clone()),
+            headers: CopyHeaders::Replace(Box::new(headers.clone())),
         };
         let copy = ObjectId {
             key,

@@ -130,7 +130,7 @@ impl Ops {
         let attributes = self.moved_attributes(source, content_type.as_ref())?;
         let headers = match (&attributes, content_type) {
             (Some(moved), _) if source.state().attributes.as_ref() != Some(moved) => {
-                CopyHeaders::Replace(moved.headers.clone())
+                CopyHeaders::Replace(Box::new(moved.headers.clone()))
             }
             (None, Some(content_type)) => CopyHeaders::ContentType(content_type),
             (Some(_) | None, _) => CopyHeaders::Same,

@@ -64,7 +64,7 @@ impl Ops {
             version: version.etag.clone(),
             size_bytes: version.size_bytes,
             target: key.clone(),
-            headers: CopyHeaders::Replace(headers.clone()),
+            headers: CopyHeaders::Replace(Box::new(headers.clone())),
         };
         let etag = match self.copier.copy(&task).await {
             Err(FsError::NotFound) => return Err(FsError::Stale),

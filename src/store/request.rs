@@ -142,7 +142,7 @@ pub enum CopyHeaders {
     /// The source's, but for the content type.
     ContentType(String),
     /// These alone.
-    Replace(ObjectHeaders),
+    Replace(Box<ObjectHeaders>),
 }
 
 #[derive(Debug, Clone)]

@@ -87,7 +87,7 @@ impl Copier {
     /// What is to be stored with the copy.
     async fn headers(&self, task: &CopyTask) -> Result<ObjectHeaders, FsError> {
         if let CopyHeaders::Replace(headers) = &task.headers {
-            return Ok(headers.clone());
+            return Ok((**headers).clone());
         }
         let meta = self.source(&task.source, &task.version).await?;
         let mut headers = meta.headers;
