@@ -35,7 +35,7 @@ impl Answer {
         match &self.entry {
             Some(Entry::File(_)) => {
                 let told = self.described.as_ref();
-                Some(told.map_or(Kind::File, |told| told.attributes.file_kind()))
+                Some(told.map_or(Kind::File, |told| told.attributes.kind))
             }
             Some(Entry::Directory) => Some(Kind::Directory),
             None => None,
@@ -175,13 +175,13 @@ impl Namespace {
         let (asked_at, seq) = (Instant::now(), parent.state().dir.now());
         let known = self.table.child(parent.ino, name).map(|child| child.kind);
         let (file, directory) = match known {
-            Some(Kind::File | Kind::Symlink) => match self.head(parent, name).await? {
-                Some(file) => (Some(file), None),
-                None => (None, self.as_directory(parent, name).await?),
-            },
             Some(Kind::Directory) => match self.as_directory(parent, name).await? {
                 Some(directory) => (None, Some(directory)),
                 None => (self.head(parent, name).await?, None),
+            },
+            Some(_) => match self.head(parent, name).await? {
+                Some(file) => (Some(file), None),
+                None => (None, self.as_directory(parent, name).await?),
             },
             None => tokio::try_join!(self.head(parent, name), self.as_directory(parent, name))?,
         };
@@ -327,8 +327,8 @@ impl Namespace {
     pub fn create_local(&self, parent: &Pin, name: &Name, kind: Kind) -> Result<Pin, FsError> {
         self.child_key(parent.ino, name)?;
         let local = match kind {
-            Kind::File | Kind::Symlink => LocalState::Staged { size_bytes: 0 },
             Kind::Directory => LocalState::BareDirectory,
+            _ => LocalState::Staged { size_bytes: 0 },
         };
         let pin = self.table.child_or_new(parent.ino, name, kind)?;
         self.forget_directory(&pin);

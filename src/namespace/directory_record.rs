@@ -53,22 +53,23 @@ impl Namespace {
         state.dir.names = state.dir.names.or(record.names);
         let changed_at = record.changed_at.map(SystemTime::from);
         state.dir.changed_at = state.dir.changed_at.max(changed_at);
-        if state.overrides != Overrides::default() || state.attributes.is_some() {
+        if state.attributes.is_some() {
             return;
         }
-        let set = Overrides::from(&record.set);
+        let kept = Overrides::from(&record.set);
+        // What a predecessor told is as young or younger.
+        let set = &mut state.overrides;
+        set.mtime = set.mtime.or(kept.mtime);
+        set.atime = set.atime.or(kept.atime);
+        set.ctime = set.ctime.or(kept.ctime);
+        // With fixed attributes owner and mode of a new mount are what the options say.
         let same_session = record.session == TimeTold::from(self.kept.session());
-        state.overrides = if self.stores_attributes() || same_session {
-            set
-        } else {
-            // Owner and mode are what the options say.
-            Overrides {
-                mtime: set.mtime,
-                atime: set.atime,
-                ctime: set.ctime,
-                ..Overrides::default()
-            }
-        };
+        if self.stores_attributes() || same_session {
+            set.mode = set.mode.or(kept.mode);
+            set.uid = set.uid.or(kept.uid);
+            set.gid = set.gid.or(kept.gid);
+            set.xattrs = set.xattrs.take().or(kept.xattrs);
+        }
     }
 
     /// Keeps what is known of a directory.

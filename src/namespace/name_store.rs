@@ -36,6 +36,8 @@ type Changes<K, V> = HashMap<K, Option<V>>;
 const BEGUN_AT: u64 = 0;
 /// And the time when the kernel's session began.
 const SESSION: u64 = 2;
+/// And whose names they are.
+const PLACE: u64 = 3;
 
 /// Whether the kernel's session is another daemon's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +63,16 @@ struct Unwritten {
 }
 
 impl NameStore {
-    /// Opens the file, or begins anew where it is damaged.
-    pub fn open(path: &Path, session: Session) -> Self {
+    /// Opens the file, or begins anew where it is damaged, or of another `place`:
+    /// names of another bucket have the same numbers.
+    pub fn open(path: &Path, place: &str, session: Session) -> Self {
         let opened = attribute_cache::open(path).or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "what was kept of names is lost");
             std::fs::remove_file(path)?;
             attribute_cache::open(path)
         });
-        let database = opened.map_err(redb::Error::from).and_then(bounded);
+        let database = opened.map_err(redb::Error::from);
+        let database = database.and_then(|database| prepared(database, place));
         if let Err(error) = &database {
             tracing::warn!(path = %path.display(), %error, "nothing is kept of names");
         }
@@ -254,12 +258,27 @@ fn write(database: &Database, changes: &Unwritten) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// The same database, with no more directories than there is room for.
-fn bounded(database: Database) -> Result<Database, redb::Error> {
+/// The same database, with nothing of another place, and no more directories than
+/// there is room for.
+fn prepared(database: Database, place: &str) -> Result<Database, redb::Error> {
     let transaction = database.begin_write()?;
-    if transaction.open_table(DIRECTORIES)?.len()? > DIRECTORIES_LIMIT {
+    let (of_another, too_many) = {
+        let table = transaction.open_table(DIRECTORIES)?;
+        let known = table.get(PLACE)?.map(|known| known.value().to_vec());
+        (
+            known.is_some_and(|known| known != place.as_bytes()),
+            table.len()? > DIRECTORIES_LIMIT,
+        )
+    };
+    if of_another || too_many {
         transaction.delete_table(DIRECTORIES)?;
     }
+    if of_another {
+        transaction.delete_table(NUMBERS)?;
+    }
+    transaction
+        .open_table(DIRECTORIES)?
+        .insert(PLACE, place.as_bytes())?;
     transaction.commit()?;
     Ok(database)
 }
@@ -275,7 +294,7 @@ mod tests {
         let record = Some(b"record".to_vec());
         let times;
         {
-            let store = NameStore::open(&path, Session::New);
+            let store = NameStore::open(&path, "a", Session::New);
             times = (store.begun_at(), store.session());
             store.note_directory(Ino(7), record.clone());
             store.note_directory(Ino(8), record.clone());
@@ -283,13 +302,16 @@ mod tests {
             store.write_out();
             store.note_directory(Ino(8), None);
         }
-        let store = NameStore::open(&path, Session::Resumed);
+        let store = NameStore::open(&path, "a", Session::Resumed);
         assert_eq!((store.begun_at(), store.session()), times);
         assert_eq!(store.directory(Ino(7)), record);
         assert_eq!(store.directory(Ino(8)), None);
         drop(store);
+        let store = NameStore::open(&path, "another bucket", Session::New);
+        assert_eq!(store.directory(Ino(7)), None);
+        drop(store);
         std::fs::write(&path, vec![7; 10_000]).unwrap();
-        let store = NameStore::open(&path, Session::New);
+        let store = NameStore::open(&path, "a", Session::New);
         assert_eq!(store.directory(Ino(7)), None);
         assert!(store.begun_at() >= times.0 && store.session() > times.1);
     }

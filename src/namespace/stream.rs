@@ -328,7 +328,7 @@ impl Namespace {
         };
         if let Some(child) = self.table.child(dir.ino, &listed.name) {
             let remote = child.state().remote.clone();
-            if remote.is_some_and(|remote| remote.etag == version.etag) {
+            if remote.is_none_or(|remote| remote.etag == version.etag) {
                 return child.kind;
             }
         }

@@ -57,6 +57,8 @@ pub struct Attr {
     pub mode: u16,
     pub uid: u32,
     pub gid: u32,
+    /// Of a device, as the kernel writes it.
+    pub rdev: u32,
     pub atime: SystemTime,
     pub mtime: SystemTime,
     pub ctime: SystemTime,
@@ -91,12 +93,13 @@ impl Ops {
             size_bytes: state.size_bytes(),
             links,
             mode: match inode.kind {
-                Kind::File => mode.unwrap_or(fixed.file_mode),
                 Kind::Directory => mode.unwrap_or(fixed.dir_mode),
                 Kind::Symlink => SYMLINK_MODE,
+                _ => mode.unwrap_or(fixed.file_mode),
             },
             uid: uid.unwrap_or(fixed.uid),
             gid: gid.unwrap_or(fixed.gid),
+            rdev: stored.and_then(|stored| stored.rdev).unwrap_or(0),
             atime: atime.unwrap_or(mtime),
             mtime,
             ctime,
@@ -143,7 +146,7 @@ impl Ops {
         let inherits = above.mode & SET_GID != 0;
         let passed_on = match inode.kind {
             Kind::Directory if inherits => SET_GID,
-            Kind::Directory | Kind::File | Kind::Symlink => 0,
+            _ => 0,
         };
         let mut state = inode.state();
         let set = &mut state.overrides;

@@ -157,11 +157,11 @@ impl Ops {
         target: Option<&Pin>,
     ) -> Result<(), FsError> {
         match source.kind {
-            Kind::File | Kind::Symlink => self.rename_file(from, to, source, target).await?,
             Kind::Directory if self.namespace.table().is_within(to.dir.ino, source.ino) => {
                 return Err(FsError::InvalidArgument);
             }
             Kind::Directory => self.rename_dir(from, to, source, target).await?,
+            _ => self.rename_file(from, to, source, target).await?,
         }
         let (went, came) = (EntryChange::Went(from.name), EntryChange::Came(to.name));
         self.namespace.entries_changed(&from.dir, went);

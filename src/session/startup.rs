@@ -235,7 +235,10 @@ fn names(
         Some(_) => Session::Resumed,
         None => Session::New,
     };
-    let kept = Arc::new(NameStore::open(&config.spool_dir.join("names"), session));
+    let endpoint = config.s3.endpoint_url.as_deref().unwrap_or_default();
+    let place = [&*config.bucket, &*config.prefix, endpoint].join("\n");
+    let path = config.spool_dir.join("names");
+    let kept = Arc::new(NameStore::open(&path, &place, session));
     tokio::spawn(NameStore::run(Arc::downgrade(&kept)));
     Ok(Namespace::new(
         origin,

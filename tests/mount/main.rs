@@ -8,6 +8,7 @@ mod inode_numbers;
 mod object_headers;
 mod privilege_bits;
 mod publishing;
+mod special_files;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
