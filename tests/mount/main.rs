@@ -5,6 +5,7 @@
 mod attribute_versions;
 mod directory_attributes;
 mod inode_numbers;
+mod moving_directories;
 mod object_headers;
 mod privilege_bits;
 mod publishing;
