@@ -10,6 +10,7 @@ mod object_headers;
 mod privilege_bits;
 mod publishing;
 mod special_files;
+mod state_integrity;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
