@@ -61,7 +61,7 @@ impl Ops {
         let place = self.namespace.table().place(target.inode.ino);
         let (parent, name) = place.ok_or(FsError::Unsupported)?;
         let key = self.namespace.child_key(parent, &name)?;
-        let headers = self.upload_headers(target, &name, &Base::Empty)?;
+        let headers = self.upload_headers(target, &name, &Base::Empty, None)?;
         let known = match &target.inode.state().remote {
             Some(version) => WriteCondition::IfMatch(version.etag.clone()),
             None => WriteCondition::IfAbsent,
@@ -72,7 +72,7 @@ impl Ops {
             size_bytes: object.size_bytes,
             target: key.clone(),
             over: CopyOver::Any(known),
-            headers: CopyHeaders::Replace(headers.clone()),
+            headers: CopyHeaders::Replace(Box::new(headers.clone())),
         };
         let copy = ObjectId {
             key,

@@ -103,6 +103,7 @@ impl Probe<'_> {
             target: written.clone(),
             condition: condition.clone(),
             replace_headers: None,
+            placement: crate::store::Placement::default(),
         };
         let delete = |key: &Key| DeleteRequest {
             key: key.clone(),

@@ -240,6 +240,10 @@ impl ObjectStore for Conditional {
         self.store.get(request).await
     }
 
+    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
+        self.store.tags(key).await
+    }
+
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         let send = |condition| {
             let request = request.clone();
@@ -408,6 +412,7 @@ mod tests {
                 target: Key::new("k"),
                 condition: other,
                 replace_headers: None,
+                placement: crate::store::Placement::default(),
             };
             assert!(store.copy(copy).await.is_err());
             let delete = |etag: ETag| DeleteRequest {
