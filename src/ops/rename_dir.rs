@@ -124,7 +124,7 @@ impl Ops {
             if let Some((dir, name)) = table.place(file.inode.ino)
                 && table.is_within(file.inode.ino, moved.ino)
             {
-                self.note_again(&file, dir, &name).await;
+                drop(self.note_again(&file, dir, &name).await);
             }
         }
     }

@@ -161,6 +161,13 @@ impl Ops {
             let headers = intent.headers.clone();
             self.copy_version(from, to, headers, source.clone()).await?
         };
+        // What was sealed of the file that the rename replaces goes with it.
+        if let Some(replaced) = self.known(to) {
+            if let Some(file) = self.files.get(replaced.ino) {
+                file.orphan();
+            }
+            self.namespace.table().detach(replaced.ino);
+        }
         let moved = Moved::from([(from.clone(), moved)]);
         let etag = Some(source.etag);
         let key = from.clone();
@@ -231,11 +238,6 @@ impl Ops {
             return Ok(());
         };
         self.rebase_known(&inode, intent, moved);
-        if let Some(replaced) = self.known(&intent.to)
-            && let Some(file) = self.files.get(replaced.ino)
-        {
-            file.orphan();
-        }
         // The kernel may have seen both names in a listing of the directories above.
         self.namespace.distrust(&inode);
         self.place_at(&inode, &intent.to)?;
