@@ -251,6 +251,8 @@ impl Ops {
             let mut state = inode.state();
             state.remote = Some(version.clone());
             state.time_assumed = true;
+            // What was asked under the old name says nothing of the copy.
+            state.checked_at = Some(tokio::time::Instant::now());
         }
         if let Some(file) = self.files.get(ino) {
             let ObjectVersion {
