@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
@@ -94,6 +95,7 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
     command
         .arg("holder")
         .arg(config.state_dir().join(SOCKET_NAME))
+        .arg(config.watchdog.as_millis().to_string())
         .arg("--")
         .args(args)
         .stdin(Stdio::null())
@@ -122,11 +124,17 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
 }
 
 /// Keeps the mount's descriptor and starts the daemon, as often as it dies.
-pub fn hold(socket: &Path, args: &[OsString]) -> anyhow::Result<ExitCode> {
+///
+/// `watchdog`: how long a daemon that serves may be silent.
+pub fn hold(
+    socket: &Path,
+    watchdog: Option<Duration>,
+    args: &[OsString],
+) -> anyhow::Result<ExitCode> {
     // The path, not the file: after an upgrade the new binary is started.
     let program = env::current_exe().context("cannot find the mediafs binary")?;
     env::set_current_dir("/")?;
-    let status = session::hold(&program, args, socket, |command, life| {
+    let status = session::hold(&program, args, socket, watchdog, |command, life| {
         let value = match life {
             Life::First => "1",
             Life::Later => SUCCESSOR,

@@ -2,7 +2,7 @@
 //! starts the daemon again when it ends without having unmounted.
 //!
 //! It speaks systemd's protocol on a socket of its own (sd_notify(3): `READY=1`,
-//! `FDSTORE=1`, `FDSTOREREMOVE=1`), and ends when the mount does.
+//! `FDSTORE=1`, `FDSTOREREMOVE=1`, `WATCHDOG=1`), and ends when the mount does.
 
 use std::ffi::OsString;
 use std::io::{self, IoSliceMut};
@@ -16,11 +16,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use parking_lot::Mutex;
-use rustix::io::FdFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, FdFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
+};
 
 use super::descriptor_store::DEVICE_VARIABLE;
+use super::supervisor_watchdog::{Sign, Watchdog};
 
 /// After a daemon that served for less than this another one is started after a pause.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
@@ -38,6 +42,8 @@ struct Said {
     /// In this life of the daemon.
     ready: bool,
     ever_ready: bool,
+    /// Since the watchdog's last look.
+    alive: bool,
     device: Option<OwnedFd>,
 }
 
@@ -49,13 +55,15 @@ pub enum Life {
 }
 
 /// Runs the program with these arguments until it has unmounted, and returns how
-/// it ended. `prepare` is told which of its lives begins.
+/// it ended. `prepare` is told which of its lives begins. Once it is ready it has to
+/// say that it is alive within `watchdog`, or it is replaced.
 ///
 /// Errors: when the socket cannot be made or the program not be started.
 pub fn hold(
     program: &Path,
     args: &[OsString],
     socket: &Path,
+    watchdog: Option<Duration>,
     prepare: impl Fn(&mut Command, Life),
 ) -> anyhow::Result<ExitStatus> {
     // Its environment holds the credentials of the daemon. What it starts is not bound by it.
@@ -72,8 +80,15 @@ pub fn hold(
         let began = Instant::now();
         let mut command = Command::new(program);
         command.args(args).env("NOTIFY_SOCKET", &socket);
+        // Another supervisor's, whose daemon this would not be.
+        command
+            .env_remove("WATCHDOG_PID")
+            .env_remove("WATCHDOG_USEC");
+        if let Some(limit) = watchdog {
+            command.env("WATCHDOG_USEC", limit.as_micros().to_string());
+        }
         prepare(&mut command, life);
-        let lived = live(&mut command, &said);
+        let lived = live(&mut command, &said, watchdog.map(Watchdog::new));
         hear_out(&socket, &caught_up);
         let (ready, ever_ready) = {
             let mut said = said.lock();
@@ -100,11 +115,50 @@ pub fn hold(
 }
 
 /// One life of the daemon.
-fn live(command: &mut Command, said: &Mutex<Said>) -> anyhow::Result<ExitStatus> {
+fn live(
+    command: &mut Command,
+    said: &Mutex<Said>,
+    watchdog: Option<Watchdog>,
+) -> anyhow::Result<ExitStatus> {
     let mut daemon = start(command, said)?;
     // Whoever waits at a pipe there sees its end once the daemon closes it.
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    if let Some(watchdog) = watchdog {
+        watch(&daemon, said, watchdog).context("the daemon cannot be watched")?;
+    }
     Ok(daemon.wait()?)
+}
+
+/// Returns when the daemon has ended, which it is made to when it is silent for too long.
+fn watch(daemon: &Child, said: &Mutex<Said>, mut watchdog: Watchdog) -> io::Result<()> {
+    let daemon = pidfd_open(Pid::from_child(daemon), PidfdFlags::empty())?;
+    loop {
+        let began = Instant::now();
+        let tick = Timespec::try_from(watchdog.tick()).map_err(io::Error::other)?;
+        let mut ended = [PollFd::new(&daemon, PollFlags::IN)];
+        match poll(&mut ended, Some(&tick)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let sign = {
+            let mut said = said.lock();
+            match (said.ready, std::mem::take(&mut said.alive)) {
+                (false, _) => Sign::Starting,
+                (true, true) => Sign::Alive,
+                (true, false) => Sign::Silent,
+            }
+        };
+        if let Some(signal) = watchdog.look(sign, began.elapsed()) {
+            tracing::error!(
+                ?signal,
+                "watchdog: the daemon does not say that its mount answers: it is replaced"
+            );
+            if let Err(error) = pidfd_send_signal(&daemon, signal) {
+                tracing::warn!(%error, "the daemon cannot be ended");
+            }
+        }
+    }
 }
 
 /// Returns once all is heard that the daemon said before it died.
@@ -152,6 +206,7 @@ fn note(message: &str, descriptor: Option<OwnedFd>, said: &mut Said) {
     for line in message.lines() {
         match line {
             "READY=1" => (said.ready, said.ever_ready) = (true, true),
+            "WATCHDOG=1" => said.alive = true,
             "FDSTOREREMOVE=1" => said.device = None,
             _ => {}
         }

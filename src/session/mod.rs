@@ -20,6 +20,7 @@ mod reload;
 mod service_manager;
 mod startup;
 mod stop_kind;
+mod supervisor_watchdog;
 mod tending;
 
 use std::convert::Infallible;
