@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::UnmountFlags;
 
 use super::descriptor_store;
@@ -88,7 +89,7 @@ fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Option<(OwnedFd, 
     let path = handover::path_in(&config.spool_dir);
     let mut mountpoint = std::path::absolute(&config.mountpoint)?;
     let reason = match handover::told(&path) {
-        Ok(Some(told)) => match unlike(config, &told)? {
+        Ok(Some(told)) => match unlike(config, &told, &device)? {
             None => return Ok(Some((device, told))),
             Some(reason) => {
                 mountpoint = told
@@ -109,7 +110,10 @@ fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Option<(OwnedFd, 
 }
 
 /// Why the session is not of this mount, if it is not.
-fn unlike(config: &Config, told: &Told) -> anyhow::Result<Option<String>> {
+fn unlike(config: &Config, told: &Told, device: &OwnedFd) -> anyhow::Result<Option<String>> {
+    if is_aborted(device)? {
+        return Ok(Some("its connection was aborted".to_owned()));
+    }
     let Some(session) = &told.session else {
         return Ok(Some("there is none".to_owned()));
     };
@@ -126,6 +130,14 @@ fn unlike(config: &Config, told: &Told) -> anyhow::Result<Option<String>> {
         return Ok(Some("it was unmounted meanwhile".to_owned()));
     }
     Ok(None)
+}
+
+/// Source: Linux, fs/fuse/dev.c, `fuse_dev_poll`.
+fn is_aborted(device: &OwnedFd) -> Result<bool, rustix::io::Errno> {
+    let mut asked = [PollFd::new(device, PollFlags::IN)];
+    poll(&mut asked, Some(&Timespec::default()))?;
+    let [asked] = asked;
+    Ok(asked.revents().contains(PollFlags::ERR))
 }
 
 /// Detaches what an earlier mediafs left on the mountpoint.
