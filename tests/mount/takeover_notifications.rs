@@ -37,6 +37,7 @@ fn plan(proxy: &Proxy) -> MountBuilder {
         .set("--endpoint-url", &proxy.endpoint)
         .set("--ttl", format!("{}ms", TTL.as_millis()))
         .args(["--exclusive-create", "strict", "--watchdog", "2s"])
+        .env("_MEDIAFS_NOTIFY_IN_CONTAINER", "1")
 }
 
 #[track_caller]
