@@ -227,7 +227,7 @@ fn a_daemon_is_replaced_while_the_kernel_holds_a_notification_back() {
     fs::write(&config, text).unwrap();
     service
         .machine
-        .drop_in(&service.unit, "[Service]\nWatchdogSec=2s\n");
+        .drop_in(&service.unit, "[Service]\nWatchdogSec=2s\nEnvironment=_MEDIAFS_NOTIFY_IN_CONTAINER=1\n");
     service.ctl("start");
     fs::create_dir(service.path("d")).unwrap();
     fs::write(service.path("d/f"), b"first").unwrap();

@@ -20,6 +20,17 @@ pub fn forward_invalidations(
     mut send: impl FnMut(&[u8]) -> io::Result<()>,
 ) {
     while let Some(invalidation) = invalidations.blocking_recv() {
+<<<<<<< HEAD
+=======
+        let outcome = match &invalidation {
+            Invalidation::Entry { parent, name } => {
+                notifier.inval_entry(INodeNo(parent.0), name.as_str().as_ref())
+            }
+            Invalidation::Pages { ino } => notifier.inval_inode(INodeNo(ino.0), 0, 0),
+            // Source: fs/fuse/inode.c, `fuse_reverse_inval_inode`: no pages below 0.
+            Invalidation::Attributes { ino } => notifier.inval_inode(INodeNo(ino.0), -1, 0),
+        };
+>>>>>>> main
         // Nothing is lost: what the kernel keeps ends with its ttl.
         if let Err(error) = send(&encode(&invalidation)) {
             tracing::debug!(?invalidation, %error, "kernel not told of an invalidation");

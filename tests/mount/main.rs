@@ -5,4 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attribute_versions;
+mod inode_numbers;
+mod privilege_bits;
+mod subtree_locks;
 mod takeover_notifications;
+mod unsupported_calls;
