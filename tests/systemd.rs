@@ -225,9 +225,10 @@ fn a_daemon_is_replaced_while_the_kernel_holds_a_notification_back() {
     let text = fs::read_to_string(&config).unwrap();
     let text = text.replace(&Server::shared().endpoint, &proxy.endpoint);
     fs::write(&config, text).unwrap();
-    service
-        .machine
-        .drop_in(&service.unit, "[Service]\nWatchdogSec=2s\nEnvironment=_MEDIAFS_NOTIFY_IN_CONTAINER=1\n");
+    service.machine.drop_in(
+        &service.unit,
+        "[Service]\nWatchdogSec=2s\nEnvironment=_MEDIAFS_NOTIFY_IN_CONTAINER=1\n",
+    );
     service.ctl("start");
     fs::create_dir(service.path("d")).unwrap();
     fs::write(service.path("d/f"), b"first").unwrap();

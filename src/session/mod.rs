@@ -171,7 +171,7 @@ fn take_requests(
     notifier: Arc<Notifier>,
 ) -> std::io::Result<Serving> {
     let notifying = std::thread::Builder::new().name("notify".to_owned());
-    let send = move |notification: &[u8]| notifier.send(notification);
+    let send = move |told: &[u8], may_wait| notifier.send(told, may_wait);
     notifying.spawn(move || forward_invalidations(to_kernel, send))?;
     let (ended, serving) = oneshot::channel();
     let threads = std::thread::Builder::new().name("fuse".to_owned());

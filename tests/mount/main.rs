@@ -2,12 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod attribute_versions;
 mod inode_numbers;
 mod privilege_bits;
 mod subtree_locks;
+#[path = "../support/mod.rs"]
+mod support;
 mod takeover_notifications;
 mod unsupported_calls;

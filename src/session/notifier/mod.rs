@@ -27,6 +27,7 @@ use rustix::net::{
 };
 
 use super::connection::Connection;
+use crate::fuse::MayWait;
 pub use process::serve;
 
 /// The binary that runs, also where another one has its name by now.
@@ -49,7 +50,7 @@ pub struct Notifier {
     checks: AtomicU64,
 }
 
-/// Whether the kernel is told at all.
+/// Whether the kernel is told what it may make wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Delivery {
     Notify,
@@ -104,8 +105,8 @@ impl Notifier {
     /// Hands over a notification, as the kernel reads it. Waits while the notifier does.
     ///
     /// Errors: the notifier is dead, and not yet started again.
-    pub fn send(&self, notification: &[u8]) -> io::Result<()> {
-        if self.delivery == Delivery::LeftToTtl {
+    pub fn send(&self, notification: &[u8], may_wait: MayWait) -> io::Result<()> {
+        if (self.delivery, may_wait) == (Delivery::LeftToTtl, MayWait::Yes) {
             return Ok(());
         }
         let sockets = self.sockets()?;
