@@ -241,6 +241,7 @@ fn a_daemon_is_replaced_while_the_kernel_holds_a_notification_back() {
         .enumerate()
     {
         let first = service.property("MainPID");
+        calls.open_file();
         let gate = proxy.hold(
             Side::BeforeServer,
             Rule::on("PutObject", Fault::Pass).key("d/new*"),

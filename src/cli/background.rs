@@ -1,13 +1,14 @@
 //! A mount in the background: the command starts itself again as a holder, which
 //! starts the daemon, and waits for the daemon's word.
 //!
-//! The daemon's standard output is a pipe to the command: one line `ready`, or
-//! why there will be no mount. Its standard error is the log file.
+//! The daemon's standard output is a pipe to the command: lines of what it waits
+//! for, each after `note: `, then `ready`, or why there will be no mount. Its
+//! standard error is the log file.
 
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,13 +19,14 @@ use anyhow::{Context, anyhow, bail};
 
 use crate::config::Config;
 use crate::private;
-use crate::session::{self, Life};
+use crate::session::{self, Life, Waiter};
 
 /// Tells the child that it is one. Not a setting: the prefix differs.
 const CHILD_VARIABLE: &str = "_MEDIAFS_CHILD";
 /// Its value for a daemon that takes a dead one's place: nobody waits for it.
 const SUCCESSOR: &str = "successor";
 const READY: &str = "ready\n";
+const NOTE: &str = "note: ";
 const SOCKET_NAME: &str = "notify";
 const LOG_NAME: &str = "mediafs.log";
 /// A log longer than this is moved aside at the next start; one is kept.
@@ -57,13 +59,8 @@ pub fn parent() -> Option<Parent> {
 }
 
 impl Parent {
-    /// Says that the mount serves.
-    pub fn when_ready(self) -> Box<dyn FnOnce() + Send> {
-        Box::new(move || self.tell(READY))
-    }
-
     pub fn tell_failure(self, error: &anyhow::Error) {
-        self.tell(&format!("{error:#}"));
+        self.tell_last(&format!("{error:#}"));
     }
 
     /// A parent that is gone, or has its answer, does not mind.
@@ -79,10 +76,27 @@ impl Parent {
         {
             tracing::debug!("nobody waits for this mount any more");
         }
+    }
+
+    fn tell_last(self, message: &str) {
+        self.tell(message);
+        if self == Self::Holds {
+            return;
+        }
         // The pipe ends here, so that whoever reads it sees its end.
         if let Err(error) = rustix::stdio::dup2_stdout(rustix::stdio::stderr()) {
             tracing::debug!(%error, "standard output stays open");
         }
+    }
+}
+
+impl Waiter for Parent {
+    fn note(&self, text: &str) {
+        self.tell(&format!("{NOTE}{text}\n"));
+    }
+
+    fn ready(&self) {
+        self.tell_last(READY);
     }
 }
 
@@ -105,9 +119,20 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
         .process_group(0);
     let mut child = command.spawn().map_err(CannotStart)?;
     let mut word = String::new();
-    if let Some(mut pipe) = child.stdout.take() {
-        pipe.read_to_string(&mut word)
-            .context("no word from the daemon")?;
+    if let Some(pipe) = child.stdout.take() {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        while pipe
+            .read_line(&mut line)
+            .context("no word from the daemon")?
+            > 0
+        {
+            match line.strip_prefix(NOTE) {
+                Some(note) => eprint!("mediafs: {note}"),
+                None => word.push_str(&line),
+            }
+            line.clear();
+        }
     }
     if word == READY {
         return Ok(());

@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags};
@@ -25,12 +25,17 @@ use rustix::process::{
 
 use super::descriptor_store::DEVICE_VARIABLE;
 use super::supervisor_watchdog::{Sign, Watchdog};
+use crate::write_path::is_beyond_return;
 
 /// After a daemon that served for less than this another one is started after a pause.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// The pause; it doubles as long as none comes to serve.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks at the daemon.
+const TICK: Duration = Duration::from_secs(1);
+/// A daemon that was killed ends within milliseconds, or waits in the kernel.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// What the holder says to itself.
 const BARRIER: &str = "BARRIER=1";
@@ -123,24 +128,50 @@ fn live(
     let mut daemon = start(command, said)?;
     // Whoever waits at a pipe there sees its end once the daemon closes it.
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-    if let Some(watchdog) = watchdog {
-        watch(&daemon, said, watchdog).context("the daemon cannot be watched")?;
+    match watch(&daemon, said, watchdog).context("the daemon cannot be watched")? {
+        End::Whole => Ok(daemon.wait()?),
+        End::Stuck => {
+            // It ends when its successor has answered what it waits for.
+            let pid = daemon.id();
+            std::thread::spawn(move || daemon.wait());
+            Err(anyhow!(
+                "process {pid} is dead, and a thread of it waits in the kernel"
+            ))
+        }
     }
-    Ok(daemon.wait()?)
+}
+
+/// How a daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// Killed, but not gone: a thread waits in the kernel for what a daemon answers.
+    Stuck,
 }
 
 /// Returns when the daemon has ended, which it is made to when it is silent for too long.
-fn watch(daemon: &Child, said: &Mutex<Said>, mut watchdog: Watchdog) -> io::Result<()> {
+fn watch(daemon: &Child, said: &Mutex<Said>, mut watchdog: Option<Watchdog>) -> io::Result<End> {
+    let pid = daemon.id().to_string();
     let daemon = pidfd_open(Pid::from_child(daemon), PidfdFlags::empty())?;
+    let mut dead_since = None;
     loop {
         let began = Instant::now();
-        let tick = Timespec::try_from(watchdog.tick()).map_err(io::Error::other)?;
+        let tick = watchdog.as_ref().map_or(TICK, Watchdog::tick);
+        let tick = Timespec::try_from(tick).map_err(io::Error::other)?;
         let mut ended = [PollFd::new(&daemon, PollFlags::IN)];
         match poll(&mut ended, Some(&tick)) {
             Ok(0) | Err(Errno::INTR) => {}
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(End::Whole),
             Err(error) => return Err(error.into()),
         }
+        if !is_beyond_return(&pid) {
+            dead_since = None;
+        } else if dead_since.get_or_insert(began).elapsed() >= ENDS_WITHIN {
+            return Ok(End::Stuck);
+        }
+        let Some(watchdog) = &mut watchdog else {
+            continue;
+        };
         let sign = {
             let mut said = said.lock();
             match (said.ready, std::mem::take(&mut said.alive)) {

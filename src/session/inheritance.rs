@@ -10,6 +10,7 @@ use rustix::mount::UnmountFlags;
 use super::descriptor_store;
 use super::mount::FS_TYPE;
 use super::mountinfo::mount_at;
+use super::spool_turn::take_lock;
 use super::startup::Asking;
 use crate::config::Config;
 use crate::handover::{self, Ledger, Told};
@@ -38,7 +39,7 @@ pub fn find(config: &Config) -> anyhow::Result<Heritage> {
     let Some(device) = descriptor_store::inherited() else {
         return Ok(Heritage::default());
     };
-    let lock = SpoolLock::take(&config.spool_dir)?;
+    let lock = take_lock(config, &|_| {})?;
     let session = take_up(config, device)?;
     let lock = Some(lock);
     Ok(Heritage { lock, session })
@@ -59,11 +60,15 @@ impl Heritage {
         }
     }
 
-    /// Errors: the spool's, the disk's.
-    pub fn open(self, config: &Config) -> anyhow::Result<(OpenHeritage, Option<OwnedFd>)> {
+    /// `note` says what it waits for, if it does. Errors: the spool's, the disk's.
+    pub fn open(
+        self,
+        config: &Config,
+        note: &dyn Fn(&str),
+    ) -> anyhow::Result<(OpenHeritage, Option<OwnedFd>)> {
         let lock = match self.lock {
             Some(lock) => lock,
-            None => SpoolLock::take(&config.spool_dir)?,
+            None => take_lock(config, note)?,
         };
         let path = handover::path_in(&config.spool_dir);
         let (device, told) = self.session.unzip();

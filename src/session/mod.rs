@@ -20,6 +20,7 @@ mod notifier;
 mod probe;
 mod reload;
 mod service_manager;
+mod spool_turn;
 mod startup;
 mod stop_kind;
 mod supervisor_watchdog;
@@ -67,10 +68,18 @@ const DETACHED_POLL: Duration = Duration::from_secs(1);
 /// Source: sysexits.h, `EX_TEMPFAIL`.
 const HAND_OVER_CODE: i32 = 75;
 
-/// Mounts and serves until unmounted or told to stop; `ready` is called once the mount serves.
+/// Who waits for a mount.
+pub trait Waiter {
+    /// Something that the mount waits for itself.
+    fn note(&self, text: &str);
+    /// The mount serves.
+    fn ready(&self);
+}
+
+/// Mounts and serves until unmounted or told to stop.
 ///
 /// Errors: whatever keeps it from mounting, with what to do about it.
-pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()> {
+pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Result<()> {
     let heritage = inheritance::find(&config)?;
     let asked = std::path::absolute(&config.mountpoint)?;
     let config = Config {
@@ -85,7 +94,7 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let asking = startup::connect(&config, counters.clone(), heritage.asking());
     let connected = runtime.block_on(asking)?;
     let (invalidations, to_kernel) = Invalidations::channel();
-    let (heritage, device) = heritage.open(&config)?;
+    let (heritage, device) = heritage.open(&config, &|text| waiter.note(text))?;
     let ledger = heritage.ledger.clone();
     let earlier = Earlier::of(&heritage.told);
     let composing = startup::compose(&config, &connected, invalidations, heritage);
@@ -124,7 +133,7 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     };
     let tending = tending::start(runtime.handle(), tended).context("no signal handler")?;
     service_manager::ready();
-    ready();
+    waiter.ready();
     let (ending, deadline) =
         runtime.block_on(serve(&ops, &mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {

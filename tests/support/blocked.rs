@@ -42,13 +42,12 @@ pub struct BlockedCalls {
 impl BlockedCalls {
     /// `root` is the mountpoint as it is reached from here.
     pub fn of(root: &Path, mountpoint: &Path) -> Self {
-        let mut reader = Hands::at(Path::new("/"));
+        let reader = Hands::at(Path::new("/"));
         let mut caller = Hands::at(Path::new("/"));
         // Python looks for modules in its folder.
         caller.run("import ctypes").unwrap();
         caller.run(&format!("os.chdir({root:?})")).unwrap();
         caller.run("d = os.open('d', os.O_RDONLY)").unwrap();
-        reader.run("r = -1").unwrap();
         Self {
             root: root.to_owned(),
             mountpoint: mountpoint.to_owned(),
@@ -57,12 +56,17 @@ impl BlockedCalls {
         }
     }
 
+    /// Before anything is held at a gate.
+    #[track_caller]
+    pub fn open_file(&mut self) {
+        let path = self.root.join("d/f");
+        let open = format!("r = os.open({path:?}, os.O_RDONLY)");
+        self.reader.run(&open).unwrap();
+    }
+
     /// Begins a call that waits for a request at the gate.
     #[track_caller]
     pub fn lock_directory(&mut self, line: &str, gate: &Gate) {
-        let path = self.root.join("d/f");
-        let reopen = format!("r = os.open({path:?}, os.O_RDONLY)");
-        self.reader.run(&reopen).unwrap();
         self.caller.begin(line);
         gate.wait_for(1);
     }
@@ -78,11 +82,17 @@ impl BlockedCalls {
         self.reader.run("os.close(r)").unwrap();
     }
 
+    /// What became of the call, at its end.
+    #[track_caller]
+    pub fn outcome(&mut self) -> Result<(), i32> {
+        self.caller.answer("the call")
+    }
+
     /// The call has come to a good end, and nothing waits any more.
     #[track_caller]
     pub fn released(&mut self) {
-        let outcome = self.caller.answer("the call");
-        outcome.unwrap_or_else(|errno| panic!("the call: {errno}"));
+        self.outcome()
+            .unwrap_or_else(|errno| panic!("the call: {errno}"));
         wait_until(WITHIN, "an end of all waiting", || {
             !anything_stuck(&self.mountpoint)
         });
