@@ -8,6 +8,7 @@ mod fstab;
 mod holder;
 mod mount;
 mod notifier;
+mod probe;
 mod spool;
 
 use std::ffi::OsString;
@@ -32,6 +33,7 @@ enum Command {
     Spool(spool::SpoolCommand),
     Holder(holder::HolderCommand),
     Notifier(notifier::NotifierCommand),
+    Probe(probe::ProbeCommand),
 }
 
 /// Runs what the command line asks for.
@@ -47,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Mount(command) => command.run(&args),
         Command::Spool(command) => command.run(),
         Command::Notifier(command) => command.run(),
+        Command::Probe(command) => return command.run(),
         Command::Holder(command) => match command.run() {
             Ok(code) => return code,
             Err(error) => Err(error),

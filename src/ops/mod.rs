@@ -13,6 +13,7 @@
 mod again;
 mod attr;
 mod background;
+mod changes;
 mod content;
 mod copy_file_range;
 mod create;
@@ -55,7 +56,7 @@ mod xattr;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub use attr::{Attempt, Attr, AttrValidity, Caller, FixedAttributes, KernelRequest};
 pub use background::Queued;
@@ -70,10 +71,11 @@ pub use rename::RenameMode;
 pub use setattr::{AttrChange, TimeChange};
 pub use statfs::FsStats;
 pub use tuning::{Opener, Tuning, Waiting};
-pub use unfinished::Finished;
-pub use write::Privileges;
+pub use write::{Privileges, WriteOrigin};
 pub use writers::Thread;
 pub use xattr::XattrMode;
+
+use parking_lot::Mutex;
 
 use crate::error::FsError;
 use crate::handover::Ledger;
@@ -88,6 +90,7 @@ use open_file::Desk;
 use open_files::OpenFiles;
 use removal::Removals;
 use subtree_locks::SubtreeLocks;
+use unfinished::Unfinished;
 use upload_ahead::AheadQueue;
 
 /// Whether the mount takes changes.
@@ -134,6 +137,8 @@ pub struct OpsSettings {
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreate,
     pub durability: Durability,
+    /// Longest wait of a system call for a rename that an earlier daemon began.
+    pub patience: Duration,
 }
 
 /// Everything below the FUSE adapter, composed.
@@ -170,6 +175,8 @@ pub struct Ops {
     removals: Removals,
     handles: Handles,
     subtrees: Arc<SubtreeLocks>,
+    /// For the task that finishes them.
+    unfinished: Mutex<Vec<Unfinished>>,
 }
 
 impl Ops {
@@ -184,6 +191,7 @@ impl Ops {
         let (backlog, queued) = Backlog::new(parts_queued);
         let ops = Self {
             subtrees: SubtreeLocks::new(parts.namespace.table().clone()),
+            unfinished: Mutex::default(),
             store: parts.store,
             namespace: parts.namespace,
             reader: parts.reader,

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::Ops;
 use super::attr::{Attr, AttrValidity, Caller};
+use super::changes::Shared;
 use super::handles::HandleId;
 use super::open::OpenMode;
 use super::privileges::unprivileged;
@@ -45,6 +46,7 @@ impl Ops {
     ) -> Result<(Attr, AttrValidity), FsError> {
         self.check_writable()?;
         let inode = self.namespace.inode(ino)?;
+        self.inode_settled(ino).await?;
         if let Some(size_bytes) = change.size_bytes {
             let dropped = self.drop_privileges(&inode, caller);
             self.truncate(&inode, handle, caller, size_bytes).await?;
@@ -80,10 +82,11 @@ impl Ops {
         if inode.kind == Kind::Directory {
             return Err(FsError::IsADirectory);
         }
-        if let Some(handle) = handle {
-            let handle = self.handles.file(handle)?;
-            handle.writers.lock().note(caller.thread);
-            return handle.file.truncate(len);
+        if let Some(id) = handle {
+            let handle = self.handles.file(id)?;
+            let change = handle.file.truncate(len)?;
+            self.handles.note_change(id, &handle, caller.thread, change);
+            return Ok(());
         }
         if !self.namespace.revalidate(inode).await? && self.files.get(inode.ino).is_none() {
             return Err(FsError::Stale);
@@ -93,9 +96,10 @@ impl Ops {
             if file.len() == len && !file.needs_upload() {
                 return Ok(());
             }
-            file.truncate(len)?;
-            // Whoever writes to the file uploads it at close; else nobody would.
+            let change = file.truncate(len)?;
+            // Whoever may write to the file uploads it at close; else nobody would.
             if file.has_writers() {
+                file.share_change(Shared::Named, change);
                 Ok(())
             } else {
                 self.persist(&file).await

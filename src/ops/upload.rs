@@ -29,7 +29,14 @@ impl Ops {
     ///
     /// Errors: that of this upload, or of one that failed before.
     pub(super) async fn upload(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
-        let _subtrees = self.subtrees.share([file.inode.ino]).await;
+        let _subtrees = match self.share_inodes([file.inode.ino]).await {
+            Ok(shared) => shared,
+            // The bytes are not to be dropped with the last handle.
+            Err(error) => {
+                file.unseal(&error);
+                return Err(error);
+            }
+        };
         let _turn = file.remote_turn.lock().await;
         self.seal(file).await?;
         while let Some((sealed, earlier)) = file.begin_upload() {
@@ -40,16 +47,29 @@ impl Ops {
                 return Err(error);
             }
         }
+        file.made_safe();
         Ok(())
     }
 
     /// Seals what was written and tells the journal.
     pub(super) async fn seal(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         let _turn = file.seal_turn.lock().await;
-        let Some((sealed, moot)) = file.seal()? else {
-            return Ok(());
-        };
-        match (self.note(file, &sealed).await, self.settings.durability) {
+        if let Some((sealed, moot)) = file.seal()? {
+            self.note_sealed(file, &sealed, moot).await?;
+        }
+        if self.settings.durability == Durability::Disk {
+            file.made_safe();
+        }
+        Ok(())
+    }
+
+    async fn note_sealed(
+        &self,
+        file: &Arc<OpenFile>,
+        sealed: &Arc<Sealed>,
+        moot: Option<Arc<Sealed>>,
+    ) -> Result<(), FsError> {
+        match (self.note(file, sealed).await, self.settings.durability) {
             (Ok(()), _) => {}
             // Nobody is told that the spool has it.
             (Err(error), Durability::S3) => {

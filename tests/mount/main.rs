@@ -4,7 +4,9 @@
 
 mod attribute_versions;
 mod inode_numbers;
+mod moving_directories;
 mod privilege_bits;
+mod publishing;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,7 +8,7 @@ use rustix::process::{Signal, kill_process};
 use crate::support::blocked::BlockedCalls;
 use crate::support::held::Held;
 use crate::support::mount::daemons_of;
-use crate::support::programs::run_shell;
+use crate::support::programs::{run_shell, said};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::{Hands, Mount, MountBuilder, Server, wait_until};
 
@@ -92,6 +92,17 @@ fn a_connection_that_somebody_aborted_is_mounted_anew() {
     assert!(hands.run("os.read(r, 1)").is_err());
     drop(hands);
     mount.unmount();
+}
+
+#[test]
+fn a_mount_over_one_that_does_not_answer_is_refused_and_does_not_hang() {
+    let mount = Mount::fresh();
+    mount.signal(Signal::STOP);
+    let output = mount.run_again();
+    mount.signal(Signal::CONT);
+    let told = said(&output);
+    assert!(!output.status.success());
+    assert!(told.contains("does not answer"), "{told}");
 }
 
 /// A daemon that looks into its own mount: its configuration is a link there, for a while.
