@@ -7,6 +7,7 @@ mod inode_numbers;
 mod moving_directories;
 mod privilege_bits;
 mod publishing;
+mod state_integrity;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
