@@ -176,6 +176,8 @@ impl Ops {
                     return Err(FsError::NameTooLong);
                 }
                 let version = self.copy_one(&object, &target).await?;
+                let namespace = &self.namespace;
+                namespace.record_copied(&object.key, &target, &version);
                 failpoint::at(Point::RenameDirectoryCopies);
                 Ok((object.key, version))
             })
@@ -237,7 +239,7 @@ impl Ops {
                         moved,
                     );
                 }
-                Kind::File | Kind::Symlink => {
+                _ => {
                     if let Some(version) = moved.get(&Key::new(old_key)) {
                         self.rebase_file(child.ino, &child, Key::new(new_key), version);
                     }

@@ -124,13 +124,13 @@ impl Ops {
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
         let content_type = match source.kind {
-            Kind::Symlink => None,
-            Kind::File | Kind::Directory => renamed_content_type(from.name, to.name),
+            Kind::File => renamed_content_type(from.name, to.name),
+            _ => None,
         };
         let attributes = self.moved_attributes(source, content_type.as_ref())?;
         let headers = match (&attributes, content_type) {
             (Some(moved), _) if source.state().attributes.as_ref() != Some(moved) => {
-                CopyHeaders::Replace(moved.headers.clone())
+                CopyHeaders::Replace(Box::new(moved.headers.clone()))
             }
             (None, Some(content_type)) => CopyHeaders::ContentType(content_type),
             (Some(_) | None, _) => CopyHeaders::Same,
@@ -148,6 +148,7 @@ impl Ops {
         // Where it has failed, the application is told so.
         self.end_rename(&old_key).await;
         let moved = outcome?;
+        self.namespace.record_copied(&old_key, &intent.to, &moved);
         self.namespace.record(from.dir.ino, from.name, None);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());

@@ -105,7 +105,7 @@ impl Ops {
         let record = SealedStage {
             stage: sealed.stage.file().id(),
             key: self.namespace.child_key(dir, name)?,
-            headers: self.upload_headers(file, name, &sealed.base)?,
+            headers: self.upload_headers(file, name, &sealed.base, None)?,
             condition: sealed.condition.clone(),
             len: sealed.stage.len(),
             base_len: sealed.stage.base_len(),
@@ -212,9 +212,10 @@ impl Ops {
             .table()
             .place(file.inode.ino)
             .ok_or(FsError::Stale)?;
+        let kept = self.kept_headers(&sealed.base).await?;
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
-            headers: self.upload_headers(file, &name, &sealed.base)?,
+            headers: self.upload_headers(file, &name, &sealed.base, kept)?,
             condition: sealed.condition.clone(),
             len: sealed.stage.len(),
             earlier,
