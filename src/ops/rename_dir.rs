@@ -124,7 +124,7 @@ impl Ops {
             if let Some((dir, name)) = table.place(file.inode.ino)
                 && table.is_within(file.inode.ino, moved.ino)
             {
-                self.note_again(&file, dir, &name).await;
+                drop(self.note_again(&file, dir, &name).await);
             }
         }
     }
@@ -253,6 +253,8 @@ impl Ops {
             let mut state = inode.state();
             state.remote = Some(version.clone());
             state.time_assumed = true;
+            // What was asked under the old name says nothing of the copy.
+            state.checked_at = Some(tokio::time::Instant::now());
         }
         if let Some(file) = self.files.get(ino) {
             let ObjectVersion {
