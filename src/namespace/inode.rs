@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::attributes::{Attributes, Described, Xattrs};
 use super::dir::DirState;
+use super::rare::Rare;
 use crate::handover::{NodeKind, SetTold, TimeTold};
 use crate::store::ETag;
 
@@ -41,8 +42,6 @@ pub struct Inode {
     pub ino: Ino,
     pub kind: Kind,
     state: Mutex<InodeState>,
-    /// Held by whoever lists the directory, so that a listing is asked for once.
-    pub(super) listing_turn: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Inode {
@@ -57,8 +56,13 @@ impl Inode {
             ino,
             kind,
             state: Mutex::new(InodeState::default()),
-            listing_turn: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Held by whoever lists the directory, so that a listing is asked for once.
+    pub(super) fn listing_turn(&self) -> Arc<tokio::sync::Mutex<()>> {
+        let dir: &mut DirState = &mut self.state().dir;
+        dir.listing_turn.clone()
     }
 
     /// Lock order: table, then inode; never two inodes.
@@ -67,7 +71,7 @@ impl Inode {
     }
 }
 
-/// What is known of an inode besides its name.
+/// What is known of an inode besides its name. There may be a million.
 #[derive(Debug, Default)]
 pub struct InodeState {
     /// The object version in the store; absent for directories and for files not yet uploaded.
@@ -87,7 +91,7 @@ pub struct InodeState {
     pub local: Option<LocalState>,
     /// Attributes set by applications that the store does not have; they live
     /// as long as the inode does.
-    pub overrides: Overrides,
+    pub overrides: Rare<Overrides>,
     /// Somebody without rights over others' files has had it open for writing.
     pub unprivileged_writers: bool,
     /// Grows whenever the content changes behind the kernel's back.
@@ -95,7 +99,7 @@ pub struct InodeState {
     /// The `content_generation` that the kernel's cached pages belong to.
     pub kernel_generation: Option<u64>,
     /// Only of directories.
-    pub dir: DirState,
+    pub dir: Rare<DirState>,
 }
 
 /// What the store does not have yet.
@@ -181,8 +185,9 @@ impl InodeState {
         let known = self.remote.as_ref();
         if known.is_none_or(|known| known.etag != version.etag) {
             self.content_generation += 1;
-            self.overrides.mtime = None;
-            self.overrides.ctime = None;
+            if let Some(set) = self.overrides.if_set() {
+                (set.mtime, set.ctime) = (None, None);
+            }
         }
         // In stored mode another version has attributes of its own, whatever was set here.
         if let Some(Described {
@@ -191,7 +196,7 @@ impl InodeState {
         }) = described
         {
             if !self.is_version(version) || self.attributes.as_ref() != Some(attributes) {
-                self.overrides = Overrides::default();
+                self.overrides = Rare::default();
             }
             self.attributes = Some(attributes.clone());
             self.settled = *settled;
@@ -211,7 +216,7 @@ impl InodeState {
             return;
         };
         if self.attributes.as_ref() != Some(attributes) {
-            self.overrides = Overrides::default();
+            self.overrides = Rare::default();
             self.attributes = Some(attributes.clone());
         }
     }
@@ -242,7 +247,10 @@ impl InodeState {
 
     /// The store has these attributes now: what was set here and is among them is not ours alone any more.
     pub fn settle(&mut self, stored: Arc<Attributes>) {
-        let set = &mut self.overrides;
+        let Some(set) = self.overrides.if_set() else {
+            self.attributes = Some(stored);
+            return;
+        };
         let clear = |set: &mut Option<SystemTime>, stored| {
             if *set == stored {
                 *set = None;

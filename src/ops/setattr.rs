@@ -68,7 +68,7 @@ impl Ops {
     pub(super) fn tell_set(&self, inode: &Pin) {
         self.desk.ledger.tell(|| Record::Set {
             ino: inode.ino.0,
-            set: (&inode.state().overrides).into(),
+            set: (&*inode.state().overrides).into(),
         });
     }
 

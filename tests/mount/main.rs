@@ -11,4 +11,5 @@ mod state_integrity;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
+mod takeover_scale;
 mod unsupported_calls;
