@@ -15,4 +15,8 @@ mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeover_scale;
+mod takeover_notifications;
+mod takeover_stuck;
+mod takeover_umount;
+mod takeover_watchdog;
 mod unsupported_calls;
