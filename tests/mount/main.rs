@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod attribute_versions;
+mod cancelled_uploads;
 mod inode_numbers;
+mod opens_in_the_middle;
 mod privilege_bits;
 mod publishing;
+mod removal;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
