@@ -95,6 +95,7 @@ impl Ops {
         if mode.writes() {
             self.check_writable()?;
         }
+        self.inode_settled(ino).await?;
         // What the store says in the middle of our own change is neither old nor new.
         if !self.is_held(ino) && !self.namespace.revalidate(&inode).await? {
             return Err(FsError::Stale);

@@ -28,7 +28,11 @@ impl Ops {
     pub fn take_over(&self, told: &Told, left: Left) {
         let pins = self.namespace.table().restore(told);
         self.namespace.keep_directories(&pins);
-        let Left { sealed, mut open } = left;
+        let Left {
+            mut sealed,
+            mut open,
+        } = left;
+        self.hold_renames(&mut sealed);
         self.take_over_uploads(&sealed);
         let below: HashMap<StageId, StageId> = sealed
             .iter()

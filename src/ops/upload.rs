@@ -45,7 +45,14 @@ impl Ops {
     }
 
     async fn upload_unless_cancelled(&self, file: &Arc<OpenFile>) -> Result<Brought, FsError> {
-        let _subtrees = self.subtrees.share([file.inode.ino]).await;
+        let _subtrees = match self.share_inodes([file.inode.ino]).await {
+            Ok(shared) => shared,
+            // The bytes are not to be dropped with the last handle.
+            Err(error) => {
+                file.unseal(&error);
+                return Err(error);
+            }
+        };
         let _turn = file.remote_turn.lock().await;
         self.seal(file).await?;
         while let Some((sealed, earlier)) = file.begin_upload() {

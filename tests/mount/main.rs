@@ -5,6 +5,7 @@
 mod attribute_versions;
 mod cancelled_uploads;
 mod inode_numbers;
+mod moving_directories;
 mod opens_in_the_middle;
 mod privilege_bits;
 mod publishing;
