@@ -5,7 +5,7 @@
 //! file whose name goes waits for the outcome, and looks the name up again: the
 //! kernel does so once, and what has the name then stays until that open has come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,22 +18,47 @@ use super::Ops;
 use super::open::OpenMode;
 use super::open_file::OpenFile;
 use crate::error::FsError;
-use crate::namespace::{Ino, Pin};
+use crate::namespace::{Ino, Name, Pin};
 
 /// Longest time that an open which was told to look a name up again is waited for.
 const AWAITED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Names that are remembered of files which have lost them.
+const LOST_NAMES_LIMIT: usize = 256;
 
 /// Files that an open(2) is about to come to, and until when.
 #[derive(Debug, Default)]
 pub(super) struct AwaitedOpens {
     files: Mutex<HashMap<Ino, Instant>>,
+    /// The last names that files of this mount lost, the oldest first.
+    lost: Mutex<VecDeque<(Ino, (Ino, Name))>>,
     changed: Notify,
 }
 
 impl AwaitedOpens {
     fn add(&self, ino: Ino) {
-        let until = Instant::now() + AWAITED_WITHIN;
-        self.files.lock().insert(ino, until);
+        let now = Instant::now();
+        let mut files = self.files.lock();
+        files.retain(|_, until| *until > now);
+        files.insert(ino, now + AWAITED_WITHIN);
+    }
+
+    fn lose(&self, ino: Ino, place: (Ino, Name)) {
+        let mut lost = self.lost.lock();
+        if lost.len() == LOST_NAMES_LIMIT {
+            lost.pop_front();
+        }
+        lost.push_back((ino, place));
+    }
+
+    fn lost_name(&self, ino: Ino) -> Option<(Ino, Name)> {
+        let lost = self.lost.lock();
+        let found = lost.iter().rev().find(|(of, _)| *of == ino);
+        found.map(|(_, place)| place.clone())
+    }
+
+    fn has(&self, ino: Ino) -> bool {
+        self.files.lock().contains_key(&ino)
     }
 
     fn came(&self, ino: Ino) {
@@ -95,19 +120,16 @@ impl Ops {
         mode: OpenMode,
     ) -> Result<Arc<OpenFile>, FsError> {
         let ino = inode.ino;
-        let place = self.namespace.table().place(ino);
+        if self.namespace.table().place(ino).is_none() && self.files.get(ino).is_none() {
+            return Err(self.look_up_again(ino).await);
+        }
         let mut file = self.open_inode(inode, mode);
         while file.removal.try_read().is_err() {
             // Not counted meanwhile: for a handle the bytes would be kept.
             self.close(&file, mode);
             drop(file.removal.read().await);
             if self.namespace.table().place(ino).is_none() {
-                let successor =
-                    place.and_then(|(dir, name)| self.namespace.table().child(dir, &name));
-                if let Some(successor) = successor {
-                    self.awaited_opens.add(successor.ino);
-                }
-                return Err(FsError::Stale);
+                return Err(self.look_up_again(ino).await);
             }
             file = self.open_inode(self.namespace.inode(ino)?, mode);
         }
@@ -115,10 +137,41 @@ impl Ops {
         Ok(file)
     }
 
+    /// The file is about to lose its name.
+    pub(super) fn lose_name(&self, file: &OpenFile) {
+        if let Some(place) = self.namespace.table().place(file.inode.ino) {
+            self.awaited_opens.lose(file.inode.ino, place);
+        }
+    }
+
+    /// The file has lost its name: whoever opens it comes to what has the name now,
+    /// once that is not about to lose it too.
+    async fn look_up_again(&self, ino: Ino) -> FsError {
+        let Some((dir, name)) = self.awaited_opens.lost_name(ino) else {
+            return FsError::Stale;
+        };
+        while let Some(successor) = self.namespace.table().child(dir, &name) {
+            self.awaited_opens.add(successor.ino);
+            let Some(file) = self.files.get(successor.ino) else {
+                break;
+            };
+            if file.removal.try_read().is_ok() {
+                break;
+            }
+            drop(file.removal.read().await);
+        }
+        FsError::Stale
+    }
+
     /// From now on opens wait: the file is about to lose its name.
     pub(super) async fn begin_removal<'a>(&self, file: &'a OpenFile) -> RwLockWriteGuard<'a, ()> {
-        self.awaited_opens.none_for(file.inode.ino).await;
-        file.removal.write().await
+        loop {
+            self.awaited_opens.none_for(file.inode.ino).await;
+            let removal = file.removal.write().await;
+            if !self.awaited_opens.has(file.inode.ino) {
+                return removal;
+            }
+        }
     }
 
     /// Whether some operation is changing the name of the file.

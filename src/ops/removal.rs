@@ -25,6 +25,11 @@ pub(super) const COPIED_BEFORE_REPLACED: Duration = Duration::from_secs(30);
 /// Longest time for which an object is kept whose bytes have no room in the spool.
 const KEPT_AT_MOST: Duration = Duration::from_secs(15 * 60);
 
+/// Up to this many bytes are copied into the spool at once, so that the object goes.
+const COPIED_AT_ONCE_BYTES: u64 = 1 << 20;
+/// Time for the end of a close(2) that has returned.
+const CLOSED_WITHIN: Duration = Duration::from_millis(50);
+
 /// Objects without a name, with the file that is read still.
 pub(super) type KeptObjects = mpsc::UnboundedReceiver<(Arc<OpenFile>, Kept)>;
 
@@ -58,7 +63,22 @@ impl Removals {
     }
 }
 
+/// Whether handles show bytes of the file's object.
+pub(super) async fn is_read(file: &OpenFile) -> bool {
+    let unused = file.unused.notified();
+    let is_read = || file.has_handles() && file.shows_object();
+    is_read() && (timeout(CLOSED_WITHIN, unused).await.is_err() && is_read())
+}
+
 impl Ops {
+    /// Whether the object of a file that is removed is to be kept for its readers.
+    pub(super) async fn is_kept_for_readers(&self, file: &OpenFile) -> bool {
+        if !is_read(file).await {
+            return false;
+        }
+        file.len() > COPIED_AT_ONCE_BYTES || !self.copy_what_fits(file, COPIED_WITHIN).await
+    }
+
     /// Has the object of a name that goes deleted once nobody reads it any more,
     /// without its bytes coming here first. Errors: the spool's.
     pub(super) fn delete_once_unused(

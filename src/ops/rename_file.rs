@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Ops;
 use super::open_file::OpenFile;
-use super::removal::COPIED_BEFORE_REPLACED;
+use super::removal::{COPIED_BEFORE_REPLACED, is_read};
 use super::rename::Place;
 use super::upload::{Brought, renamed_content_type};
 use crate::error::FsError;
@@ -44,7 +44,9 @@ impl Ops {
             });
         }
         // What takes its place overwrites its object.
-        if let Some(file) = target_file.filter(|file| file.has_handles()) {
+        if let Some(file) = target_file
+            && is_read(file).await
+        {
             self.copy_what_fits(file, COPIED_BEFORE_REPLACED).await;
         }
         if both().any(|file| file.hides_object()) {
@@ -70,6 +72,7 @@ impl Ops {
         // Not before the journal knows what takes its place.
         if let Some(file) = target_file {
             file.orphan();
+            self.lose_name(file);
         }
         self.namespace
             .table()

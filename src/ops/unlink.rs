@@ -47,8 +47,7 @@ impl Ops {
             // What may be there of an attempt has an ETag that nobody was told.
             let etag = stored.map(|version| version.etag);
             let late = self.late_object(&file).await;
-            let is_read = file.has_handles() && file.shows_object();
-            if is_read && etag.is_some() {
+            if etag.is_some() && self.is_kept_for_readers(&file).await {
                 let key = key.clone();
                 self.delete_once_unused(&file, Doomed { key, etag })?;
             } else {
@@ -62,6 +61,7 @@ impl Ops {
         }
         failpoint::at(Point::UnlinkDeleted);
         file.orphan();
+        self.lose_name(&file);
         self.namespace.entries_changed(parent);
         inode.state().overrides.ctime = Some(SystemTime::now());
         self.namespace.table().detach(inode.ino);
