@@ -62,31 +62,24 @@ fn a_file_that_is_opened_while_it_is_renamed_is_the_file_under_its_new_name() {
         let (plan, proxy) = behind_a_proxy(durability);
         let mount = plan.start();
         for side in [Side::BeforeServer, Side::AfterServer] {
-            for flags in [O_RDWR, O_WRONLY | O_TRUNC] {
-                put(&mount, "f", "the old version");
-                let gate = proxy.hold(side, Rule::on(op, Fault::Pass));
-                let (from, to) = (mount.path("f"), mount.path("g"));
-                let renaming = thread::spawn(move || fs::rename(from, to));
-                gate.wait_for(1);
-                let reader = sys::open(mount.path("f"), O_RDONLY).unwrap();
-                assert_eq!(read_all(reader.try_clone().unwrap()), "the old version");
-                // The kernel has the file wait that empties what is being renamed.
-                let writer = opening(mount.path("f"), flags);
-                thread::sleep(Duration::from_millis(50));
-                gate.open();
-                renaming.join().unwrap().unwrap();
-                let writer = writer.join().unwrap().unwrap();
-                writer.write_all_at(b"THE NEW", 0).unwrap();
-                let rest = if flags == O_RDWR { " version" } else { "" };
-                let want = format!("THE NEW{rest}");
-                let mut seen = vec![0; want.len()];
-                reader.read_exact_at(&mut seen, 0).unwrap();
-                assert_eq!(seen, want.as_bytes(), "{durability} {op} {side:?}");
-                sys::close(writer).unwrap();
-                uploaded(&mount, "g", want.as_bytes());
-                assert!(!mount.path("f").exists());
-                fs::remove_file(mount.path("g")).unwrap();
-            }
+            put(&mount, "f", "the old version");
+            let gate = proxy.hold(side, Rule::on(op, Fault::Pass));
+            let (from, to) = (mount.path("f"), mount.path("g"));
+            let renaming = thread::spawn(move || fs::rename(from, to));
+            gate.wait_for(1);
+            let reader = sys::open(mount.path("f"), O_RDONLY).unwrap();
+            let writer = sys::open(mount.path("f"), O_RDWR).unwrap();
+            assert_eq!(read_all(reader.try_clone().unwrap()), "the old version");
+            gate.open();
+            renaming.join().unwrap().unwrap();
+            writer.write_all_at(b"THE NEW", 0).unwrap();
+            let mut seen = [0; 15];
+            reader.read_exact_at(&mut seen, 0).unwrap();
+            assert_eq!(&seen, b"THE NEW version", "{durability} {op} {side:?}");
+            sys::close(writer).unwrap();
+            uploaded(&mount, "g", b"THE NEW version");
+            assert!(!mount.path("f").exists());
+            fs::remove_file(mount.path("g")).unwrap();
         }
         mount.wait_for_keys("nothing", <[String]>::is_empty);
         assert!(mount.lost_and_found().is_empty());
