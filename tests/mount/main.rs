@@ -10,6 +10,7 @@ mod opens_in_the_middle;
 mod privilege_bits;
 mod publishing;
 mod removal;
+mod state_integrity;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
