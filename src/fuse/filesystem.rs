@@ -111,13 +111,13 @@ impl Filesystem for Adapter {
         name: &OsStr,
         mode: u32,
         _umask: u32,
-        _rdev: u32,
+        rdev: u32,
         reply: ReplyEntry,
     ) {
         let name = name_or_refuse!("mknod", parent, name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         self.answer(req, async move {
-            let (kind, permissions) = (convert::node_kind(mode), convert::permissions(mode));
+            let (kind, permissions) = (convert::node_kind(mode, rdev), convert::permissions(mode));
             let dir = convert::ino(parent);
             let outcome = ops.mknod(dir, &name, kind, permissions, caller).await;
             reply::give_entry(reply, "mknod", parent, outcome);

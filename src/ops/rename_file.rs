@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::MutexGuard;
+
 use super::Ops;
 use super::open_file::OpenFile;
 use super::removal::{COPIED_BEFORE_REPLACED, is_read};
@@ -55,20 +57,22 @@ impl Ops {
         self.upload_edits(&source_file).await?;
         failpoint::at(Point::RenameFileBegins);
         let stored = source.state().remote.clone();
-        match stored.filter(|_| source_file.rests_on_object()) {
+        // What is closed meanwhile is sealed for the old name or for the new one.
+        let _seal_turn = match stored.filter(|_| source_file.rests_on_object()) {
             Some(version) => {
                 let files = (&**source_file, target_file.map(Arc::as_ref));
-                self.move_object(from, to, files, version).await?;
+                self.move_object(from, to, files, version).await?
             }
             None => {
-                self.move_staged(from, to, &source_file).await?;
+                let turn = self.move_staged(from, to, &source_file).await?;
                 let replaces = target_file
                     .is_some_and(|file| file.inode.state().remote.is_some() || file.hides_object());
                 if replaces {
                     source_file.cover();
                 }
+                turn
             }
-        }
+        };
         // Not before the journal knows what takes its place.
         if let Some(file) = target_file {
             file.orphan();
@@ -95,12 +99,12 @@ impl Ops {
     }
 
     /// Moves what only the spool has; what the store has under the old name goes.
-    async fn move_staged(
+    async fn move_staged<'a>(
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
-        file: &OpenFile,
-    ) -> Result<(), FsError> {
+        file: &'a OpenFile,
+    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
         let (maybe_stored, late) = (file.hides_object(), self.late_object(file).await);
         let stored = file.inode.state().remote.take().is_some();
         if stored {
@@ -111,7 +115,7 @@ impl Ops {
         if stored {
             // First what is sealed stands alone, then its object goes, then it moves: a
             // crash finds the bytes that were acknowledged under one of the names.
-            self.note_again(file, from.dir.ino, from.name).await;
+            drop(self.note_again(file, from.dir.ino, from.name).await);
         }
         if stored || maybe_stored {
             self.namespace.child_leaves(&from.dir, from.name).await?;
@@ -122,29 +126,29 @@ impl Ops {
                 self.store.watch_for_late(old_key, late);
             }
         }
-        self.note_again(file, to.dir.ino, to.name).await;
+        let turn = self.note_again(file, to.dir.ino, to.name).await;
         failpoint::at(Point::RenameStageMoved);
-        Ok(())
+        Ok(Some(turn))
     }
 
-    async fn move_object(
+    async fn move_object<'a>(
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
-        (file, target): (&OpenFile, Option<&OpenFile>),
+        (file, target): (&'a OpenFile, Option<&OpenFile>),
         version: ObjectVersion,
-    ) -> Result<(), FsError> {
+    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
         let source = &file.inode;
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
         let content_type = match source.kind {
-            Kind::Symlink => None,
-            Kind::File | Kind::Directory => renamed_content_type(from.name, to.name),
+            Kind::File => renamed_content_type(from.name, to.name),
+            _ => None,
         };
         let attributes = self.moved_attributes(source, content_type.as_ref())?;
         let headers = match (&attributes, content_type) {
             (Some(moved), _) if source.state().attributes.as_ref() != Some(moved) => {
-                CopyHeaders::Replace(moved.headers.clone())
+                CopyHeaders::Replace(Box::new(moved.headers.clone()))
             }
             (None, Some(content_type)) => CopyHeaders::ContentType(content_type),
             (Some(_) | None, _) => CopyHeaders::Same,
@@ -159,9 +163,14 @@ impl Ops {
         failpoint::at(Point::RenameFileNoted);
         let outcome = self.copy_and_delete(from, to, (file, target), &intent, version);
         let outcome = outcome.await;
+        let turn = match &outcome {
+            Ok(_) => Some(self.note_again(file, to.dir.ino, to.name).await),
+            Err(_) => None,
+        };
         // Where it has failed, the application is told so.
         self.end_rename(&old_key).await;
         let moved = outcome?;
+        self.namespace.record_copied(&old_key, &intent.to, &moved);
         self.namespace.record(from.dir.ino, from.name, None);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());
@@ -174,7 +183,7 @@ impl Ops {
             let mtime = state.overrides.mtime.unwrap_or(old.last_modified);
             state.overrides.mtime = Some(mtime);
         }
-        Ok(())
+        Ok(turn)
     }
 
     /// The steps of a rename in the store, each safe to be the last one before a crash.

@@ -6,7 +6,7 @@ use super::Ops;
 use super::attr::Attempt;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::namespace::{Ino, Kind, Name, Pin};
+use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
 use crate::store::Doomed;
 
 impl Ops {
@@ -62,7 +62,8 @@ impl Ops {
         failpoint::at(Point::UnlinkDeleted);
         file.orphan();
         self.lose_name(&file);
-        self.namespace.entries_changed(parent);
+        let went = EntryChange::Went(name);
+        self.namespace.entries_changed(parent, went);
         inode.state().overrides.ctime = Some(SystemTime::now());
         self.namespace.table().detach(inode.ino);
         Ok(())

@@ -292,6 +292,10 @@ impl ObjectStore for Deferred {
         self.store.get(request).await
     }
 
+    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
+        self.store.tags(key).await
+    }
+
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         self.wait_for_key(StoreOp::Put, &request.key).await?;
         match self.store.put(request.clone()).await {
