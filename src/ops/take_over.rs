@@ -65,6 +65,7 @@ impl Ops {
         }
         self.recover(rest);
         for file in files {
+            self.keep_on_for_readers(&file);
             file.tell();
             let remains = self.files.settled(&file);
             self.clean_up(&file, remains);
@@ -160,7 +161,8 @@ impl Ops {
             has_uploader: false,
             handles: 0,
             writers: 0,
-            told: None,
+            holders: 0,
+            told: Some(told.clone()),
             is_over: false,
             // Which of the handles' changes were safe is not recorded.
             changes: Changes::since_before(),

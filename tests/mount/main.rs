@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod attribute_versions;
+mod cancelled_uploads;
 mod directory_attributes;
 mod inode_numbers;
 mod moving_directories;
 mod object_headers;
+mod opens_in_the_middle;
 mod privilege_bits;
 mod publishing;
+mod removal;
 mod special_files;
 mod state_integrity;
 mod subtree_locks;
