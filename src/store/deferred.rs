@@ -2,12 +2,16 @@
 //! objects are not seen any more. Multipart uploads that a crash left are aborted.
 
 mod bulk;
+mod doom;
+mod kept;
+mod late;
+mod order;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
@@ -15,7 +19,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+pub use kept::Kept;
+pub use late::LateObject;
+
 use bulk::deepest_first;
+use doom::Doom;
+use order::excludes;
 
 use super::request::*;
 use super::{ETag, Key, LateChanges, ObjectStore, StoreError, StoreErrorKind, StoreOp};
@@ -59,23 +68,19 @@ pub struct Doomed {
 pub struct Deferred {
     store: Arc<dyn ObjectStore>,
     log: Arc<dyn StoreLog>,
-    late: LateChanges,
+    late_changes: LateChanges,
     /// Longest wait of another request for deletes.
     patience: Duration,
     doomed: Mutex<BTreeMap<Key, Doom>>,
     orphans: Mutex<Vec<(Key, UploadId)>>,
+    /// What cancelled uploads may still make.
+    late: Mutex<BTreeMap<Key, late::Watched>>,
+    late_added: Notify,
     wake: Notify,
     hurry: Notify,
     /// Keys that wait.
     waiting: watch::Sender<usize>,
     failing: watch::Sender<bool>,
-}
-
-#[derive(Debug, Clone)]
-struct Doom {
-    etag: Option<ETag>,
-    /// Other versions that were there by then are to be deleted too.
-    removed_at: Option<SystemTime>,
 }
 
 impl Deferred {
@@ -84,30 +89,29 @@ impl Deferred {
         log: Arc<dyn StoreLog>,
         patience: Duration,
         left: LeftUndone,
-        late: LateChanges,
+        late_changes: LateChanges,
     ) -> Self {
         for Doomed { key, etag } in &left.doomed {
             let condition = etag.clone().map(WriteCondition::IfMatch);
-            late.note(StoreOp::DeleteMany, key, condition.unwrap_or_default());
+            late_changes.note(StoreOp::DeleteMany, key, condition.unwrap_or_default());
         }
         let doomed: BTreeMap<Key, Doom> = left
             .doomed
             .into_iter()
-            .map(|Doomed { key, etag }| {
-                let removed_at = None;
-                (key, Doom { etag, removed_at })
-            })
+            .map(|Doomed { key, etag }| (key, Doom::by_predecessor(etag)))
             .collect();
         let wake = Notify::new();
         wake.notify_one();
         Self {
             store,
             log,
-            late,
+            late_changes,
             patience,
             waiting: watch::Sender::new(doomed.len()),
             doomed: Mutex::new(doomed),
             orphans: Mutex::new(left.uploads),
+            late: Mutex::default(),
+            late_added: Notify::new(),
             wake,
             hurry: Notify::new(),
             failing: watch::Sender::new(false),
@@ -118,11 +122,7 @@ impl Deferred {
     pub fn delete_later(&self, doomed: Doomed) -> io::Result<()> {
         self.log.doomed(&doomed)?;
         let Doomed { key, etag } = doomed;
-        let doom = Doom {
-            etag,
-            removed_at: Some(SystemTime::now()),
-        };
-        self.doomed.lock().insert(key, doom);
+        self.doomed.lock().insert(key, Doom::removed(etag));
         self.tell_waiting();
         self.wake.notify_one();
         Ok(())
@@ -135,14 +135,14 @@ impl Deferred {
 
     /// Deletes what is doomed and aborts what was left, as long as the run time lasts.
     pub async fn run(self: Arc<Self>) {
-        tokio::join!(self.abort_orphans(), self.delete_doomed());
+        tokio::join!(self.abort_orphans(), self.delete_doomed(), self.watch());
     }
 
     async fn delete_doomed(&self) {
         let mut pause = PAUSE_FIRST;
         loop {
             self.wake.notified().await;
-            while let waiting @ 1.. = self.waiting() {
+            while let waiting @ 1.. = self.due() {
                 if waiting < BATCHES_AT_ONCE * DELETE_MANY_LIMIT {
                     let more = timeout(GATHER, self.hurry.notified()).await;
                     tracing::trace!(hurried = more.is_ok(), "deleting");
@@ -172,7 +172,7 @@ impl Deferred {
     }
 
     pub fn late(&self) -> &LateChanges {
-        &self.late
+        &self.late_changes
     }
 
     /// Keys to delete.
@@ -180,8 +180,15 @@ impl Deferred {
         *self.waiting.borrow()
     }
 
+    /// Those that nobody keeps.
+    fn due(&self) -> usize {
+        let doomed = self.doomed.lock();
+        doomed.values().filter(|doom| doom.kept.is_none()).count()
+    }
+
     /// Returns once nothing waits for its delete.
     pub async fn settled(&self) {
+        self.want(|_| true);
         self.hurry.notify_one();
         let mut waiting = self.waiting.subscribe();
         // The sender is in `self`.
@@ -196,6 +203,7 @@ impl Deferred {
             let last = doomed
                 .iter()
                 .rev()
+                .filter(|(_, doom)| doom.kept.is_none())
                 .take(BATCHES_AT_ONCE * DELETE_MANY_LIMIT);
             last.map(|(key, doom)| (key.clone(), doom.clone()))
                 .collect()
@@ -246,38 +254,6 @@ impl Deferred {
     fn is_doomed(&self, key: &Key) -> bool {
         self.doomed.lock().contains_key(key)
     }
-
-    fn any_below(&self, prefix: &str, counts: impl Fn(&str) -> bool) -> bool {
-        let doomed = self.doomed.lock();
-        doomed
-            .range(Key::new(prefix)..)
-            .map_while(|(key, _)| key.as_str().strip_prefix(prefix))
-            .any(counts)
-    }
-
-    /// Waits until the deletes below a prefix that `counts` are done.
-    async fn wait_below(
-        &self,
-        op: StoreOp,
-        prefix: &str,
-        counts: impl Fn(&str) -> bool,
-    ) -> Result<(), StoreError> {
-        if !self.any_below(prefix, &counts) {
-            return Ok(());
-        }
-        self.hurry.notify_one();
-        let mut waiting = self.waiting.subscribe();
-        let done = waiting.wait_for(|_| !self.any_below(prefix, &counts));
-        let done = timeout(self.patience, done).await;
-        done.map(drop).map_err(|_| {
-            let why = "deletes that come first were not done in time";
-            StoreError::new(StoreErrorKind::TimedOut, op, Key::new(prefix), why)
-        })
-    }
-
-    async fn wait_for_key(&self, op: StoreOp, key: &Key) -> Result<(), StoreError> {
-        self.wait_below(op, key.as_str(), str::is_empty).await
-    }
 }
 
 #[async_trait]
@@ -287,7 +263,13 @@ impl ObjectStore for Deferred {
             let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
             return Err(StoreError::new(kind, op, request.key, "is being deleted"));
         }
-        self.store.head(request).await
+        let key = request.key.clone();
+        let meta = self.store.head(request).await?;
+        if self.is_late(&key, &meta.etag) {
+            let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
+            return Err(StoreError::new(kind, op, key, "is to be deleted"));
+        }
+        Ok(meta)
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
@@ -300,7 +282,13 @@ impl ObjectStore for Deferred {
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         self.wait_for_key(StoreOp::Put, &request.key).await?;
-        self.store.put(request).await
+        match self.store.put(request.clone()).await {
+            Err(error) if !error.kind.is_transient() && self.clear_late(&request.key).await => {
+                tracing::debug!(%error, "a cancelled upload was in the way");
+                self.store.put(request).await
+            }
+            answer => answer,
+        }
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
@@ -330,10 +318,11 @@ impl ObjectStore for Deferred {
         // An object that goes while the listing is under way is in the answer, and
         // is not doomed any more when that comes.
         let going = self.doomed_below(&request.prefix);
-        let mut answer = self.store.list(request).await?;
-        answer
-            .objects
-            .retain(|object| !going.contains(&object.key) && !self.is_doomed(&object.key));
+        let mut answer = self.list_unkept(request).await?;
+        answer.objects.retain(|object| {
+            let goes = going.contains(&object.key) || self.is_doomed(&object.key);
+            !goes && !self.is_late(&object.key, &object.etag)
+        });
         Ok(answer)
     }
 
@@ -392,7 +381,7 @@ mod tests {
     use crate::store::memory::Memory;
 
     #[derive(Debug, Default)]
-    struct Log(Mutex<Vec<Key>>);
+    pub(super) struct Log(pub Mutex<Vec<Key>>);
 
     impl StoreLog for Log {
         fn doomed(&self, doomed: &Doomed) -> io::Result<()> {
@@ -409,7 +398,7 @@ mod tests {
         fn upload_ended(&self, _: Key, _: UploadId) {}
     }
 
-    async fn put(store: &dyn ObjectStore, key: &str) -> ETag {
+    pub(super) async fn put(store: &dyn ObjectStore, key: &str) -> ETag {
         let request = PutRequest {
             key: Key::new(key),
             body: bytes::Bytes::from(key.to_owned()),
@@ -419,7 +408,7 @@ mod tests {
         store.put(request).await.unwrap().etag
     }
 
-    async fn keys(store: &dyn ObjectStore, max_keys: u16) -> Vec<String> {
+    pub(super) async fn keys(store: &dyn ObjectStore, max_keys: u16) -> Vec<String> {
         let request = ListRequest {
             prefix: String::new(),
             fold_directories: FoldDirectories::No,
@@ -431,7 +420,7 @@ mod tests {
         keys.map(|object| object.key.as_str().to_owned()).collect()
     }
 
-    fn deferred(store: &Arc<Memory>, left: Vec<Doomed>) -> (Arc<Deferred>, Arc<Log>) {
+    pub(super) fn deferred(store: &Arc<Memory>, left: Vec<Doomed>) -> (Arc<Deferred>, Arc<Log>) {
         let log = Arc::new(Log::default());
         let patience = Duration::from_secs(30);
         let left = LeftUndone {
@@ -448,7 +437,7 @@ mod tests {
         (Arc::new(store), log)
     }
 
-    fn doomed(key: &str, etag: Option<ETag>) -> Doomed {
+    pub(super) fn doomed(key: &str, etag: Option<ETag>) -> Doomed {
         Doomed {
             key: Key::new(key),
             etag,

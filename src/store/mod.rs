@@ -27,7 +27,7 @@ mod unanswered;
 pub use abilities::{Ability, KnownAbilities, StoreAbilities};
 pub use body::{Body, BodySource, BodyStream, pieces};
 pub use conditional::Conditional;
-pub use deferred::{Deferred, Doomed, LeftUndone, StoreLog};
+pub use deferred::{Deferred, Doomed, Kept, LateObject, LeftUndone, StoreLog};
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use health::{Outage, OutageCause, StoreHealth};

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt};
 use super::{Deferred, Doom, Doomed};
 use crate::failpoint::{self, Point};
 use crate::store::{
-    DELETE_MANY_LIMIT, DeleteRequest, HeadRequest, Key, Leaves, StoreError, StoreErrorKind,
+    DELETE_MANY_LIMIT, DeleteRequest, HeadRequest, Key, StoreError, StoreErrorKind,
 };
 
 const LOOKS_AT_ONCE: usize = 16;
@@ -31,8 +31,7 @@ impl Deferred {
         {
             let mut waiting = self.doomed.lock();
             for Doomed { key, etag } in doomed.iter().cloned() {
-                let removed_at = None;
-                waiting.insert(key, Doom { etag, removed_at });
+                waiting.insert(key, Doom::now(etag));
             }
         }
         self.tell_waiting();
@@ -75,8 +74,6 @@ impl Deferred {
     pub(super) async fn found(&self, unknown: Vec<Key>) -> Result<Vec<DeleteRequest>, StoreError> {
         let mut looks = stream::iter(unknown)
             .map(|key| async move {
-                // An upload that got no answer may still make one.
-                self.late.landed(&key, &Leaves::Nothing).await;
                 let head = self.store.head(HeadRequest { key: key.clone() }).await;
                 (key, head)
             })
@@ -175,6 +172,9 @@ impl Deferred {
             for key in keys {
                 doomed.remove(key);
             }
+        }
+        for key in keys {
+            self.log_late(key);
         }
         self.tell_waiting();
     }

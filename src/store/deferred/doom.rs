@@ -1,0 +1,43 @@
+//! A delete that waits.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+
+use crate::store::ETag;
+
+#[derive(Debug, Clone)]
+pub(super) struct Doom {
+    pub etag: Option<ETag>,
+    /// Other versions that were there by then are to be deleted too.
+    pub removed_at: Option<SystemTime>,
+    /// Somebody reads it still, and hears from here that others wait for its delete.
+    pub kept: Option<Arc<Notify>>,
+}
+
+impl Doom {
+    pub fn now(etag: Option<ETag>) -> Self {
+        Self {
+            etag,
+            removed_at: None,
+            kept: None,
+        }
+    }
+
+    /// Of a name that an application has just removed.
+    pub fn removed(etag: Option<ETag>) -> Self {
+        Self {
+            removed_at: Some(SystemTime::now()),
+            ..Self::now(etag)
+        }
+    }
+
+    pub fn by_predecessor(etag: Option<ETag>) -> Self {
+        Self {
+            etag,
+            removed_at: None,
+            kept: None,
+        }
+    }
+}
