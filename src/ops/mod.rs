@@ -15,6 +15,7 @@ mod attr;
 mod background;
 mod cancel;
 mod changes;
+mod conditions;
 mod content;
 mod copy_file_range;
 mod create;

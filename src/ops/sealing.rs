@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::conditions::{condition_of, condition_over, known_under_name};
 use super::content::{Base, Intent, Sealed, Sent};
 use super::open_file::{Content, OpenFile};
 use crate::error::FsError;
@@ -44,7 +45,7 @@ impl OpenFile {
                 (moot.base.clone(), condition, moot.known.clone())
             }
             None => {
-                let known = self.known_under_name(&content);
+                let known = known_under_name(&self.inode, &content);
                 (content.base.clone(), condition_of(&content), known)
             }
         };
@@ -60,18 +61,6 @@ impl OpenFile {
         content.dirty = false;
         content.changes.seal();
         Ok(Some((sealed, moot)))
-    }
-
-    /// What the store has under the file's name, where that is known: a new stage
-    /// takes its place.
-    fn known_under_name(&self, content: &Content) -> WriteCondition {
-        if content.covers || content.base.sealed().is_some() {
-            return WriteCondition::Always;
-        }
-        match &self.inode.state().remote {
-            Some(version) => WriteCondition::IfMatch(version.etag.clone()),
-            None => WriteCondition::IfAbsent,
-        }
     }
 
     /// A stage that an earlier daemon sealed, over those it sealed before.
@@ -389,23 +378,6 @@ impl Base {
             })),
             Self::Empty | Self::Object(_) => self.clone(),
         }
-    }
-}
-
-/// When the staged content may replace what the store has.
-fn condition_of(content: &Content) -> WriteCondition {
-    match (content.intent, &content.base) {
-        (Intent::Exclusive, _) => WriteCondition::IfAbsent,
-        (Intent::Edit, Base::Object(object)) => WriteCondition::IfMatch(object.etag.clone()),
-        (Intent::Edit | Intent::Replace, _) => WriteCondition::Always,
-    }
-}
-
-/// The same where the staged content takes the place of a sealed one that was never sent.
-fn condition_over(content: &Content, moot: &Sealed) -> WriteCondition {
-    match (content.intent, &moot.condition) {
-        (Intent::Replace, WriteCondition::IfMatch(_)) => WriteCondition::Always,
-        (_, condition) => condition.clone(),
     }
 }
 

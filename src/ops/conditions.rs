@@ -1,0 +1,35 @@
+//! The conditions on which staged content goes to the store.
+
+use super::content::{Base, Intent, Sealed};
+use super::open_file::Content;
+use crate::namespace::Inode;
+use crate::store::WriteCondition;
+
+/// What the store has under the file's name, where that is known: a new stage
+/// takes its place.
+pub(super) fn known_under_name(inode: &Inode, content: &Content) -> WriteCondition {
+    if content.covers || content.base.sealed().is_some() {
+        return WriteCondition::Always;
+    }
+    match &inode.state().remote {
+        Some(version) => WriteCondition::IfMatch(version.etag.clone()),
+        None => WriteCondition::IfAbsent,
+    }
+}
+
+/// When the staged content may replace what the store has.
+pub(super) fn condition_of(content: &Content) -> WriteCondition {
+    match (content.intent, &content.base) {
+        (Intent::Exclusive, _) => WriteCondition::IfAbsent,
+        (Intent::Edit, Base::Object(object)) => WriteCondition::IfMatch(object.etag.clone()),
+        (Intent::Edit | Intent::Replace, _) => WriteCondition::Always,
+    }
+}
+
+/// The same where the staged content takes the place of a sealed one that was never sent.
+pub(super) fn condition_over(content: &Content, moot: &Sealed) -> WriteCondition {
+    match (content.intent, &moot.condition) {
+        (Intent::Replace, WriteCondition::IfMatch(_)) => WriteCondition::Always,
+        (_, condition) => condition.clone(),
+    }
+}
