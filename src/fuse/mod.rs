@@ -18,7 +18,7 @@ mod reply;
 mod under_way;
 
 pub use loops::LoopWatch;
-pub use notify::pass_on;
+pub use notify::{MayWait, forward_invalidations};
 pub use under_way::UnderWay;
 
 use std::panic::AssertUnwindSafe;

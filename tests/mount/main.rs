@@ -14,4 +14,8 @@ mod state_integrity;
 mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
+mod takeover_notifications;
+mod takeover_stuck;
+mod takeover_umount;
+mod takeover_watchdog;
 mod unsupported_calls;

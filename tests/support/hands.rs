@@ -52,7 +52,19 @@ impl Hands {
     /// Runs one line of Python; the errno of what failed.
     #[track_caller]
     pub fn run(&mut self, line: &str) -> Result<(), i32> {
+        self.begin(line);
+        self.answer(line)
+    }
+
+    /// Has it run one line, and does not wait for the answer.
+    #[track_caller]
+    pub fn begin(&mut self, line: &str) {
         writeln!(self.orders, "{line}").unwrap();
+    }
+
+    /// Waits for the answer to a line that was begun.
+    #[track_caller]
+    pub fn answer(&mut self, line: &str) -> Result<(), i32> {
         let mut answer = String::new();
         self.answers.read_line(&mut answer).unwrap();
         match answer.trim() {
