@@ -285,7 +285,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         let (caller, privileges) = (convert::caller(req), convert::privileges(write_flags));
         let _at_work = self.loops.at_work();
         let written = self.ops.write(handle(fh), caller, privileges, offset, data);
@@ -345,7 +345,7 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         let _at_work = self.loops.at_work();
         let request = convert::kernel_request(req);
         match self.ops.opendir(convert::ino(ino), request) {
@@ -398,7 +398,7 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         self.ops.releasedir(handle(fh));
         reply.ok();
     }
@@ -418,7 +418,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply::give_stats(reply, self.ops.statfs());
     }
 
@@ -452,7 +452,7 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         let names = self.ops.listxattr(convert::ino(ino));
         let joined = names.map(|names| names.into_iter().flat_map(|n| (n + "\0").into_bytes()));
         let value = joined.map(Iterator::collect);
@@ -504,7 +504,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         let _at_work = self.loops.at_work();
         let outcome = convert::allocation(mode).and_then(|how| {
             self.ops.fallocate(
@@ -528,7 +528,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply.error(refuse("ioctl", ino.0, &FsError::NotATty));
     }
 }

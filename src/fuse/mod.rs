@@ -11,15 +11,15 @@
 mod convert;
 mod errno;
 mod filesystem;
+mod in_flight;
 mod loops;
 mod negotiate;
 mod notify;
 mod reply;
-mod under_way;
 
+pub use in_flight::InFlight;
 pub use loops::LoopWatch;
 pub use notify::pass_on;
-pub use under_way::UnderWay;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::FsError;
 use crate::ops::Ops;
-use under_way::Begun;
+use in_flight::InFlightGuard;
 
 /// Answers the kernel's requests with operations.
 #[derive(Debug)]
@@ -41,11 +41,11 @@ pub struct Adapter {
     /// Owns the requests that wait; shutdown waits for them.
     tasks: TaskTracker,
     loops: Arc<LoopWatch>,
-    requests: UnderWay,
+    requests: InFlight,
 }
 
 impl Adapter {
-    pub fn new(ops: Arc<Ops>, runtime: Handle, tasks: TaskTracker, requests: UnderWay) -> Self {
+    pub fn new(ops: Arc<Ops>, runtime: Handle, tasks: TaskTracker, requests: InFlight) -> Self {
         Self {
             requests,
             ops,
@@ -61,7 +61,7 @@ impl Adapter {
     }
 
     /// To be kept until the request is answered.
-    fn under_way(&self, request: &Request) -> Option<Begun> {
+    fn in_flight(&self, request: &Request) -> Option<InFlightGuard> {
         let RequestId(number) = request.unique();
         self.requests.begin(number)
     }
@@ -70,10 +70,10 @@ impl Adapter {
     fn answer(&self, request: &Request, answer: impl Future<Output = ()> + Send + 'static) {
         let _at_work = self.loops.at_work();
         let _runtime = self.runtime.enter();
-        let under_way = self.under_way(request);
+        let in_flight = self.in_flight(request);
         // A reply dropped by a panic answers EIO: the request ends, the mount goes on.
         let guarded = AssertUnwindSafe(answer).catch_unwind().map(move |outcome| {
-            drop(under_way);
+            drop(in_flight);
             if outcome.is_err() {
                 tracing::error!("a request panicked; answered with EIO");
             }

@@ -38,7 +38,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, HardeningConfig};
-use crate::fuse::{Adapter, UnderWay, pass_on};
+use crate::fuse::{Adapter, InFlight, pass_on};
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
@@ -96,7 +96,7 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
         ops.clone(),
         runtime.handle().clone(),
         tasks.clone(),
-        UnderWay::new(ledger.clone()),
+        InFlight::new(ledger.clone()),
     );
     let loops = adapter.loops().clone();
     let kernel = kernel_session::start(&config, &asked, &ledger, device.zip(earlier), adapter)?;

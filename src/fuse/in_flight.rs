@@ -6,19 +6,19 @@ use std::sync::Arc;
 use crate::handover::{Ledger, Record};
 
 #[derive(Debug)]
-pub struct UnderWay {
+pub struct InFlight {
     ledger: Arc<Ledger>,
     remembers: bool,
 }
 
 /// A request that is not answered yet.
 #[derive(Debug)]
-pub struct Begun {
+pub struct InFlightGuard {
     ledger: Arc<Ledger>,
     request: u64,
 }
 
-impl UnderWay {
+impl InFlight {
     pub fn new(ledger: Arc<Ledger>) -> Self {
         let remembers = false;
         Self { ledger, remembers }
@@ -29,14 +29,14 @@ impl UnderWay {
         self.remembers = true;
     }
 
-    pub fn begin(&self, request: u64) -> Option<Begun> {
+    pub fn begin(&self, request: u64) -> Option<InFlightGuard> {
         let ledger = self.remembers.then(|| self.ledger.clone())?;
         ledger.tell(|| Record::Began { request });
-        Some(Begun { ledger, request })
+        Some(InFlightGuard { ledger, request })
     }
 }
 
-impl Drop for Begun {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let request = self.request;
         self.ledger.tell(|| Record::Answered { request });
