@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -14,11 +15,13 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::in_flight::Locked;
 use super::negotiate::Listings;
+use super::pending::{Listed, PendingReply};
 use super::{Adapter, convert, negotiate, refuse, reply};
 use crate::error::FsError;
 use crate::namespace::Name;
-use crate::ops::{CreateRequest, DirEntryPlus, Exclusive, HandleId};
+use crate::ops::{CreateRequest, DirEntryPlus, Exclusive, HandleId, Taken, Truncate};
 
 /// The rest of the method with a decoded name, or the answer that the name cannot be.
 macro_rules! name_or_refuse {
@@ -39,18 +42,24 @@ impl Filesystem for Adapter {
         };
         negotiate::negotiate(config, listings);
         if !config.capabilities().contains(InitFlags::FUSE_HAS_RESEND) {
-            self.requests.remember();
+            self.requests.record();
         }
         Ok(())
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name_or_refuse!("lookup", parent, name, reply);
-        let ops = self.ops.clone();
-        self.answer(req, async move {
-            let outcome = ops.lookup(convert::ino(parent), &name).await;
-            reply::give_entry(reply, "lookup", parent, outcome);
-        });
+        let (ops, dir) = (self.ops.clone(), convert::ino(parent));
+        let operation = async move { ops.lookup(dir, &name).await };
+        self.answer(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::give_entry(reply, "lookup", parent, outcome);
+            },
+        );
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -60,9 +69,16 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            reply::give_attr(reply, "getattr", ino, ops.getattr(convert::ino(ino)).await);
-        });
+        let operation = async move { ops.getattr(convert::ino(ino)).await };
+        self.answer(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::give_attr(reply, "getattr", ino, outcome);
+            },
+        );
     }
 
     fn setattr(
@@ -85,22 +101,32 @@ impl Filesystem for Adapter {
     ) {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
-        self.answer(req, async move {
-            let outcome = ops
-                .setattr(convert::ino(ino), fh.map(handle), caller, change)
-                .await;
-            reply::give_attr(reply, "setattr", ino, outcome);
-        });
+        let changed = convert::ino(ino);
+        let operation = async move { ops.setattr(changed, fh.map(handle), caller, change).await };
+        self.answer(
+            req,
+            Locked::One(changed),
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::give_attr(reply, "setattr", ino, outcome);
+            },
+        );
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            match ops.readlink(convert::ino(ino)).await {
+        let operation = async move { ops.readlink(convert::ino(ino)).await };
+        self.answer(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| match outcome {
                 Ok(target) => reply.data(&target),
                 Err(error) => reply.error(refuse("readlink", ino.0, &error)),
-            }
-        });
+            },
+        );
     }
 
     fn mknod(
@@ -115,12 +141,20 @@ impl Filesystem for Adapter {
     ) {
         let name = name_or_refuse!("mknod", parent, name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(req, async move {
+        let dir = convert::ino(parent);
+        let operation = async move {
             let (kind, permissions) = (convert::node_kind(mode), convert::permissions(mode));
-            let dir = convert::ino(parent);
-            let outcome = ops.mknod(dir, &name, kind, permissions, caller).await;
-            reply::give_entry(reply, "mknod", parent, outcome);
-        });
+            ops.mknod(dir, &name, kind, permissions, caller).await
+        };
+        self.answer(
+            req,
+            Locked::One(dir),
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::give_entry(reply, "mknod", parent, outcome);
+            },
+        );
     }
 
     fn mkdir(
@@ -134,12 +168,18 @@ impl Filesystem for Adapter {
     ) {
         let name = name_or_refuse!("mkdir", parent, name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(req, async move {
-            let permissions = convert::permissions(mode);
-            let dir = convert::ino(parent);
-            let outcome = ops.mkdir(dir, &name, permissions, caller).await;
-            reply::give_entry(reply, "mkdir", parent, outcome);
-        });
+        let dir = convert::ino(parent);
+        let permissions = convert::permissions(mode);
+        let operation = async move { ops.mkdir(dir, &name, permissions, caller).await };
+        self.answer(
+            req,
+            Locked::One(dir),
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::give_entry(reply, "mkdir", parent, outcome);
+            },
+        );
     }
 
     fn symlink(
@@ -153,29 +193,49 @@ impl Filesystem for Adapter {
         let name = name_or_refuse!("symlink", parent, link_name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
-        self.answer(req, async move {
-            let dir = convert::ino(parent);
-            let outcome = ops.symlink(dir, &name, target, caller).await;
-            reply::give_entry(reply, "symlink", parent, outcome);
-        });
+        let dir = convert::ino(parent);
+        let operation = async move { ops.symlink(dir, &name, target, caller).await };
+        self.answer(
+            req,
+            Locked::One(dir),
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::give_entry(reply, "symlink", parent, outcome);
+            },
+        );
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name_or_refuse!("unlink", parent, name, reply);
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
-        self.answer(req, async move {
-            let outcome = ops.unlink(convert::ino(parent), &name, attempt).await;
-            reply::done(reply, "unlink", parent, outcome);
-        });
+        let dir = convert::ino(parent);
+        let operation = async move { ops.unlink(dir, &name, attempt).await };
+        self.answer(
+            req,
+            Locked::One(dir),
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::done(reply, "unlink", parent, outcome);
+            },
+        );
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name_or_refuse!("rmdir", parent, name, reply);
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
-        self.answer(req, async move {
-            let outcome = ops.rmdir(convert::ino(parent), &name, attempt).await;
-            reply::done(reply, "rmdir", parent, outcome);
-        });
+        let dir = convert::ino(parent);
+        let operation = async move { ops.rmdir(dir, &name, attempt).await };
+        self.answer(
+            req,
+            Locked::One(dir),
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::done(reply, "rmdir", parent, outcome);
+            },
+        );
     }
 
     fn rename(
@@ -195,27 +255,33 @@ impl Filesystem for Adapter {
             Err(error) => return reply.error(refuse("rename", parent.0, &error)),
         };
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
-        self.answer(req, async move {
-            let from = (convert::ino(parent), &name);
-            let to = (convert::ino(newparent), &new_name);
-            let outcome = ops.rename(from, to, mode, request).await;
-            reply::done(reply, "rename", parent, outcome);
-        });
+        let (from, to) = (convert::ino(parent), convert::ino(newparent));
+        let operation = async move {
+            ops.rename((from, &name), (to, &new_name), mode, request)
+                .await
+        };
+        self.answer(
+            req,
+            Locked::Two(from, to),
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::done(reply, "rename", parent, outcome);
+            },
+        );
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(req, async move {
-            let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
-            match ops.open(convert::ino(ino), mode, truncate, caller).await {
-                Ok(opened) => {
-                    reply.opened(
-                        FileHandle(opened.handle.0),
-                        convert::fopen_flags(opened.pages),
-                    );
-                }
-                Err(error) => reply.error(refuse("open", ino.0, &error)),
-            }
+        let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
+        let opened = convert::ino(ino);
+        let locked = match truncate {
+            Truncate::Yes => Locked::One(opened),
+            Truncate::No => Locked::Nothing,
+        };
+        let operation = async move { ops.open(opened, mode, truncate, caller).await };
+        self.answer(req, locked, reply, operation, move |reply, outcome| {
+            reply::give_opened(reply, ino, outcome);
         });
     }
 
@@ -236,18 +302,24 @@ impl Filesystem for Adapter {
             Exclusive::Yes
         };
         let flags = OpenFlags(flags);
-        let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(req, async move {
-            let request = CreateRequest {
-                mode: convert::open_mode(flags),
-                exclusive,
-                truncate: convert::truncate(flags),
-                permissions: convert::permissions(mode),
-                maker: caller,
-            };
-            let outcome = ops.create(convert::ino(parent), &name, request).await;
-            reply::give_created(reply, parent, outcome);
-        });
+        let (ops, dir) = (self.ops.clone(), convert::ino(parent));
+        let request = CreateRequest {
+            mode: convert::open_mode(flags),
+            exclusive,
+            truncate: convert::truncate(flags),
+            permissions: convert::permissions(mode),
+            maker: convert::caller(req),
+        };
+        let operation = async move { ops.create(dir, &name, request).await };
+        self.answer(
+            req,
+            Locked::One(dir),
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::give_created(reply, parent, outcome);
+            },
+        );
     }
 
     fn read(
@@ -262,15 +334,18 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            match ops
-                .read(handle(fh), offset..offset.saturating_add(u64::from(size)))
-                .await
-            {
+        let range = offset..offset.saturating_add(u64::from(size));
+        let operation = async move { ops.read(handle(fh), range).await };
+        self.answer(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| match outcome {
                 Ok(bytes) => reply.data(&bytes),
                 Err(error) => reply.error(refuse("read", ino.0, &error)),
-            }
-        });
+            },
+        );
     }
 
     fn write(
@@ -304,14 +379,16 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(req, async move {
-            reply::done(
-                reply,
-                "flush",
-                ino,
-                ops.flush(handle(fh), caller.thread).await,
-            )
-        });
+        let operation = async move { ops.flush(handle(fh), caller.thread).await };
+        self.answer(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::done(reply, "flush", ino, outcome);
+            },
+        );
     }
 
     fn fsync(
@@ -323,9 +400,16 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            reply::done(reply, "fsync", ino, ops.fsync(handle(fh)).await)
-        });
+        let operation = async move { ops.fsync(handle(fh)).await };
+        self.answer(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::done(reply, "fsync", ino, outcome);
+            },
+        );
     }
 
     fn release(
@@ -339,7 +423,8 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
+        // Nobody waits for it.
+        self.run(req, None, async move {
             reply::done(reply, "release", ino, ops.release(handle(fh)).await)
         });
     }
@@ -363,12 +448,17 @@ impl Filesystem for Adapter {
         reply: ReplyDirectory,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            match ops.readdir(handle(fh), offset).await {
+        let operation = async move { ops.readdir(handle(fh), offset).await };
+        self.answer(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| match outcome {
                 Ok(entries) => reply::give_listing(reply, &entries),
                 Err(error) => reply.error(refuse("readdir", ino.0, &error)),
-            }
-        });
+            },
+        );
     }
 
     fn readdirplus(
@@ -377,17 +467,34 @@ impl Filesystem for Adapter {
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            let add = |listed: DirEntryPlus| reply::add_listed(&mut reply, ino, &listed);
-            let outcome = ops.readdirplus(handle(fh), offset, add).await;
-            match outcome {
-                Ok(()) => reply.ok(),
+        let reply = Arc::new(PendingReply::new(reply));
+        let filled = reply.clone();
+        let operation = async move {
+            let mut given = Listed::default();
+            let add = |listed: DirEntryPlus| {
+                let added = filled.fill(|reply| reply::add_listed(reply, ino, &listed));
+                let added = added.unwrap_or(Taken::Full);
+                if added == Taken::Yes {
+                    given.0.extend(listed.entry.map(|entry| entry.attr.ino));
+                }
+                added
+            };
+            ops.readdirplus(handle(fh), offset, add).await?;
+            Ok(given)
+        };
+        self.answer_filled(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| match outcome {
+                Ok(_) => reply.ok(),
                 Err(error) => reply.error(refuse("readdirplus", ino.0, &error)),
-            }
-        });
+            },
+        );
     }
 
     fn releasedir(
@@ -412,9 +519,16 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            reply::done(reply, "fsyncdir", ino, ops.fsyncdir(handle(fh)).await)
-        });
+        let operation = async move { ops.fsyncdir(handle(fh)).await };
+        self.answer(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::done(reply, "fsyncdir", ino, outcome);
+            },
+        );
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -437,18 +551,31 @@ impl Filesystem for Adapter {
             Err(error) => return reply.error(refuse("setxattr", ino.0, &error)),
         };
         let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
-        self.answer(req, async move {
-            let outcome = ops.setxattr(convert::ino(ino), &name, &value, mode).await;
-            reply::done(reply, "setxattr", ino, outcome);
-        });
+        let changed = convert::ino(ino);
+        let operation = async move { ops.setxattr(changed, &name, &value, mode).await };
+        self.answer(
+            req,
+            Locked::One(changed),
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::done(reply, "setxattr", ino, outcome);
+            },
+        );
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
-        self.answer(req, async move {
-            let value = ops.getxattr(convert::ino(ino), &name).await;
-            reply::give_xattr(reply, "getxattr", ino, size, value);
-        });
+        let operation = async move { ops.getxattr(convert::ino(ino), &name).await };
+        self.answer(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::give_xattr(reply, "getxattr", ino, size, outcome);
+            },
+        );
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
@@ -462,10 +589,17 @@ impl Filesystem for Adapter {
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
         let attempt = convert::kernel_request(req).attempt;
-        self.answer(req, async move {
-            let outcome = ops.removexattr(convert::ino(ino), &name, attempt).await;
-            reply::done(reply, "removexattr", ino, outcome);
-        });
+        let changed = convert::ino(ino);
+        let operation = async move { ops.removexattr(changed, &name, attempt).await };
+        self.answer(
+            req,
+            Locked::One(changed),
+            reply,
+            operation,
+            move |reply, outcome| {
+                reply::done(reply, "removexattr", ino, outcome);
+            },
+        );
     }
 
     fn copy_file_range(
@@ -474,7 +608,7 @@ impl Filesystem for Adapter {
         ino_in: INodeNo,
         fh_in: FileHandle,
         offset_in: u64,
-        _ino_out: INodeNo,
+        ino_out: INodeNo,
         fh_out: FileHandle,
         offset_out: u64,
         len: u64,
@@ -486,12 +620,18 @@ impl Filesystem for Adapter {
             convert::copy_end(fh_in, offset_in),
             convert::copy_end(fh_out, offset_out),
         );
-        self.answer(req, async move {
-            match ops.copy_file_range(from, to, len).await {
+        let operation = async move { ops.copy_file_range(from, to, len).await };
+        let locked = Locked::One(convert::ino(ino_out));
+        self.answer(
+            req,
+            locked,
+            reply,
+            operation,
+            move |reply, outcome| match outcome {
                 Ok(copied) => reply.written(copied as u32),
                 Err(error) => reply.error(refuse("copy_file_range", ino_in.0, &error)),
-            }
-        });
+            },
+        );
     }
 
     fn fallocate(

@@ -2,12 +2,14 @@
 
 use fuser::{
     FileHandle, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyXattr,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr,
 };
 
 use super::{convert, refuse};
 use crate::error::FsError;
-use crate::ops::{Attr, AttrValidity, Created, DirEntry, DirEntryPlus, Entry, FsStats, Taken};
+use crate::ops::{
+    Attr, AttrValidity, Created, DirEntry, DirEntryPlus, Entry, FsStats, Opened, Taken,
+};
 
 /// Inode numbers are never given out twice in the life of a mount.
 const GENERATION: Generation = Generation(0);
@@ -70,6 +72,16 @@ pub fn give_xattr(
         Ok(value) if asked == 0 => reply.size(value.len() as u32),
         Ok(value) => reply.data(&value),
         Err(error) => reply.error(refuse(operation, ino.0, &error)),
+    }
+}
+
+pub fn give_opened(reply: ReplyOpen, ino: INodeNo, outcome: Result<Opened, FsError>) {
+    match outcome {
+        Ok(opened) => reply.opened(
+            FileHandle(opened.handle.0),
+            convert::fopen_flags(opened.pages),
+        ),
+        Err(error) => reply.error(refuse("open", ino.0, &error)),
     }
 }
 

@@ -8,6 +8,7 @@ use super::Ops;
 use super::attr::Caller;
 use super::content::{Base, Intent};
 use super::handles::{FileHandle, HandleId};
+use super::interruption::check_awaited;
 use super::open_file::OpenFile;
 use super::writers::Writers;
 use crate::error::FsError;
@@ -98,6 +99,7 @@ impl Ops {
             return Err(FsError::Stale);
         }
         if truncate == Truncate::Yes {
+            check_awaited()?;
             self.drop_privileges(&inode, caller);
         }
         let file = self.open_inode(inode, mode);

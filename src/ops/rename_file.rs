@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Ops;
+use super::interruption::check_awaited;
 use super::open_file::OpenFile;
 use super::rename::Place;
 use super::upload::renamed_content_type;
@@ -40,6 +41,7 @@ impl Ops {
         if let Some(file) = &source_file {
             self.upload_edits(file).await?;
         }
+        check_awaited()?;
         failpoint::at(Point::RenameFileBegins);
         let rests = source_file
             .as_ref()

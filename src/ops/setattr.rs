@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::Ops;
 use super::attr::{Attr, AttrValidity, Caller};
 use super::handles::HandleId;
+use super::interruption::check_awaited;
 use super::open::OpenMode;
 use crate::error::FsError;
 use crate::handover::Record;
@@ -51,6 +52,7 @@ impl Ops {
         if let Some(size_bytes) = change.size_bytes {
             self.truncate(&inode, handle, caller, size_bytes).await?;
         }
+        check_awaited()?;
         let (current, _) = self.attr(&inode);
         let before = inode.state().overrides.clone();
         if apply(&mut inode.state(), &current, &change)
@@ -95,6 +97,7 @@ impl Ops {
             if file.len() == len && !file.needs_upload() {
                 return Ok(());
             }
+            check_awaited()?;
             file.truncate(len)?;
             // Whoever writes to the file uploads it at close; else nobody would.
             if file.has_writers() {

@@ -38,7 +38,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, HardeningConfig};
-use crate::fuse::{Adapter, InFlight, pass_on};
+use crate::fuse::{Adapter, InFlight, interrupt_killed, pass_on};
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
@@ -92,11 +92,13 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
         StopSignals::listen().context("no signal handler")?
     };
     let tasks = TaskTracker::new();
+    let in_flight = Arc::new(InFlight::new(ledger.clone()));
+    runtime.spawn(interrupt_killed(in_flight.clone()));
     let adapter = Adapter::new(
         ops.clone(),
         runtime.handle().clone(),
         tasks.clone(),
-        InFlight::new(ledger.clone()),
+        in_flight,
     );
     let loops = adapter.loops().clone();
     let kernel = kernel_session::start(&config, &asked, &ledger, device.zip(earlier), adapter)?;

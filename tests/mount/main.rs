@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod interrupts;
+
 #[path = "../support/mod.rs"]
 mod support;
