@@ -14,7 +14,7 @@ use source::{functions, imports, outside_tests, without_comments_and_strings};
 
 const FILE_LIMIT_LINES: usize = 400;
 /// One `impl` of a trait with a method for each request of the protocol cannot be split.
-const LONG_FILES: [(&str, usize); 1] = [("src/fuse/filesystem.rs", 600)];
+const LONG_FILES: [(&str, usize); 1] = [("src/fuse/filesystem.rs", 700)];
 const FUNCTION_LIMIT_LINES: usize = 70;
 const FOLDERS: [&str; 6] = [".ci", ".git", "scripts", "src", "systemd", "tests"];
 

@@ -148,6 +148,8 @@ pub fn rename_mode(flags: RenameFlags) -> Result<RenameMode, FsError> {
 pub fn privileges(flags: WriteFlags) -> Privileges {
     if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
         Privileges::Drop
+    } else if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+        Privileges::Unknown
     } else {
         Privileges::Keep
     }

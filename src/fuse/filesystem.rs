@@ -9,9 +9,10 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
@@ -475,7 +476,7 @@ impl Filesystem for Adapter {
         let operation = async move {
             let mut given = Listed::default();
             let add = |listed: DirEntryPlus| {
-                let added = filled.fill(|reply| reply::add_listed(reply, ino, &listed));
+                let added = filled.fill(|reply| reply::add_listed(reply, &listed));
                 let added = added.unwrap_or(Taken::Full);
                 if added == Taken::Yes {
                     given.0.extend(listed.entry.map(|entry| entry.attr.ino));
@@ -644,17 +645,17 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _in_flight = self.in_flight(req);
-        let _at_work = self.loops.at_work();
-        let outcome = convert::allocation(mode).and_then(|how| {
-            self.ops.fallocate(
-                handle(fh),
-                convert::caller(req).thread,
-                offset..offset.saturating_add(length),
-                how,
-            )
+        let how = match convert::allocation(mode) {
+            Ok(how) => how,
+            Err(error) => return reply.error(refuse("fallocate", ino.0, &error)),
+        };
+        let (ops, caller) = (self.ops.clone(), convert::caller(req));
+        let range = offset..offset.saturating_add(length);
+        let operation = async move { ops.fallocate(handle(fh), caller, range, how).await };
+        let locked = Locked::One(convert::ino(ino));
+        self.answer(req, locked, reply, operation, move |reply, outcome| {
+            reply::done(reply, "fallocate", ino, outcome);
         });
-        reply::done(reply, "fallocate", ino, outcome);
     }
 
     fn ioctl(
@@ -670,6 +671,94 @@ impl Filesystem for Adapter {
     ) {
         let _in_flight = self.in_flight(req);
         reply.error(refuse("ioctl", ino.0, &FsError::NotATty));
+    }
+
+    /// One file is one object.
+    fn link(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let _in_flight = self.in_flight(req);
+        reply.error(refuse("link", ino.0, &FsError::NotPermitted));
+    }
+
+    /// The kernel asks once: from then on it takes a file for data to its end.
+    fn lseek(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let _in_flight = self.in_flight(req);
+        reply.error(refuse("lseek", ino.0, &FsError::NotImplemented));
+    }
+
+    /// The kernel asks once: from then on files are always ready.
+    fn poll(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _ph: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        let _in_flight = self.in_flight(req);
+        reply.error(refuse("poll", ino.0, &FsError::NotImplemented));
+    }
+
+    /// The kernel asks once, and only where it does not decide by modes itself.
+    fn access(&self, req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        let _in_flight = self.in_flight(req);
+        reply.error(refuse("access", ino.0, &FsError::NotImplemented));
+    }
+
+    /// Locks are the kernel's own: it asks for none.
+    fn getlk(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        _start: u64,
+        _end: u64,
+        _typ: i32,
+        _pid: u32,
+        reply: ReplyLock,
+    ) {
+        let _in_flight = self.in_flight(req);
+        reply.error(refuse("getlk", ino.0, &FsError::NotImplemented));
+    }
+
+    fn setlk(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        _start: u64,
+        _end: u64,
+        _typ: i32,
+        _pid: u32,
+        _sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        let _in_flight = self.in_flight(req);
+        reply.error(refuse("setlk", ino.0, &FsError::NotImplemented));
+    }
+
+    /// There are no blocks to number.
+    fn bmap(&self, req: &Request, ino: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
+        let _in_flight = self.in_flight(req);
+        reply.error(refuse("bmap", ino.0, &FsError::InvalidArgument));
     }
 }
 

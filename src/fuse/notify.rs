@@ -16,6 +16,8 @@ pub fn pass_on(mut invalidations: Receiver<Invalidation>, notifier: &Notifier) {
                 notifier.inval_entry(INodeNo(parent.0), name.as_str().as_ref())
             }
             Invalidation::Pages { ino } => notifier.inval_inode(INodeNo(ino.0), 0, 0),
+            // Source: fs/fuse/inode.c, `fuse_reverse_inval_inode`: no pages below 0.
+            Invalidation::Attributes { ino } => notifier.inval_inode(INodeNo(ino.0), -1, 0),
         };
         // Nothing is lost: what the kernel keeps ends with its ttl.
         if let Err(error) = outcome {

@@ -11,10 +11,8 @@ use crate::ops::{
     Attr, AttrValidity, Created, DirEntry, DirEntryPlus, Entry, FsStats, Opened, Taken,
 };
 
-/// Inode numbers are never given out twice in the life of a mount.
+/// An inode number is given out again only when the kernel has forgotten it.
 const GENERATION: Generation = Generation(0);
-/// Shown by a plain listing for files that were not looked up. Source: fs/fuse/fuse_i.h, `FUSE_UNKNOWN_INO`.
-const UNKNOWN_INO: INodeNo = INodeNo(0xffff_ffff);
 
 pub fn done(
     reply: ReplyEmpty,
@@ -101,9 +99,8 @@ pub fn give_created(reply: ReplyCreate, parent: INodeNo, outcome: Result<Created
 /// As many entries as fit; the kernel asks on from the last one's offset.
 pub fn give_listing(mut reply: ReplyDirectory, entries: &[DirEntry]) {
     for entry in entries {
-        let number = entry.ino.map_or(UNKNOWN_INO, |ino| INodeNo(ino.0));
         if reply.add(
-            number,
+            INodeNo(entry.ino.0),
             entry.next_offset,
             convert::file_type(entry.kind),
             &entry.name,
@@ -115,10 +112,10 @@ pub fn give_listing(mut reply: ReplyDirectory, entries: &[DirEntry]) {
 }
 
 /// Adds an entry with its attributes, if it fits.
-pub fn add_listed(reply: &mut ReplyDirectoryPlus, dir: INodeNo, listed: &DirEntryPlus) -> Taken {
+pub fn add_listed(reply: &mut ReplyDirectoryPlus, listed: &DirEntryPlus) -> Taken {
     let (validity, attr) = match &listed.entry {
         Some(entry) => (entry.validity.0, convert::file_attr(&entry.attr)),
-        None => convert::dot(listed.plain.ino.unwrap_or(convert::ino(dir))),
+        None => convert::dot(listed.plain.ino),
     };
     let (offset, name) = (listed.plain.next_offset, &listed.plain.name);
     if reply.add(attr.ino, offset, name, &validity, &attr, GENERATION) {

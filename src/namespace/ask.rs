@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Namespace;
-use super::attributes::Attributes;
+use super::attributes::Described;
 use super::dir::{ChangeSeq, Entry, Listing};
 use super::inode::{Kind, LocalState, ObjectVersion};
 use super::name::Name;
@@ -24,7 +24,7 @@ const ASK_AGAIN_LIMIT: usize = 8;
 pub(super) struct Answer {
     pub entry: Option<Entry>,
     /// What is stored with a file's object, or a directory's marker, where that was asked for.
-    pub attributes: Option<Arc<Attributes>>,
+    pub described: Option<Described>,
     pub asked_at: Instant,
     pub seq: ChangeSeq,
 }
@@ -32,10 +32,11 @@ pub(super) struct Answer {
 impl Answer {
     /// What is there; none where nothing is.
     pub fn kind(&self) -> Option<Kind> {
-        let is_symlink = self.attributes.as_ref().is_some_and(|a| a.is_symlink);
         match &self.entry {
-            Some(Entry::File(_)) if is_symlink => Some(Kind::Symlink),
-            Some(Entry::File(_)) => Some(Kind::File),
+            Some(Entry::File(_)) => {
+                let told = self.described.as_ref();
+                Some(told.map_or(Kind::File, |told| told.attributes.file_kind()))
+            }
             Some(Entry::Directory) => Some(Kind::Directory),
             None => None,
         }
@@ -109,7 +110,7 @@ impl Namespace {
         if page.settles(&prefix, name) {
             return Ok(Answer {
                 entry: page.entries.get(name).cloned(),
-                attributes: None,
+                described: None,
                 asked_at,
                 seq,
             });
@@ -131,7 +132,7 @@ impl Namespace {
         let since = began.is_some_and(|began| listing.asked_at >= began);
         (young || since).then(|| Answer {
             entry,
-            attributes: None,
+            described: None,
             asked_at: listing.asked_at,
             seq: state.dir.now(),
         })
@@ -181,14 +182,14 @@ impl Namespace {
             },
             None => tokio::try_join!(self.head(parent, name), self.as_directory(parent, name))?,
         };
-        let (entry, attributes) = match (directory, file) {
+        let (entry, described) = match (directory, file) {
             (Some(directory), _) => (Some(directory), None),
-            (None, Some((version, attributes))) => (Some(Entry::File(version)), Some(attributes)),
+            (None, Some((version, described))) => (Some(Entry::File(version)), Some(described)),
             (None, None) => (None, None),
         };
         Ok(Answer {
             entry,
-            attributes: attributes.filter(|_| self.stores_attributes()),
+            described: described.filter(|_| self.stores_attributes()),
             asked_at,
             seq,
         })
@@ -209,17 +210,16 @@ impl Namespace {
         &self,
         parent: &Pin,
         name: &Name,
-    ) -> Result<Option<(ObjectVersion, Arc<Attributes>)>, FsError> {
+    ) -> Result<Option<(ObjectVersion, Described)>, FsError> {
         let key = self.child_key(parent.ino, name)?;
         match self.store.head(HeadRequest { key }).await {
             Ok(meta) => {
                 let version = ObjectVersion {
-                    etag: meta.etag,
+                    etag: meta.etag.clone(),
                     size_bytes: meta.size_bytes,
                     last_modified: meta.last_modified,
                 };
-                let attributes = Arc::new(Attributes::decode(meta.headers));
-                Ok(Some((version, attributes)))
+                Ok(Some((version, meta.into())))
             }
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
@@ -270,11 +270,11 @@ impl Namespace {
         let mut state = child.state();
         match &answer.entry {
             Some(Entry::File(version)) if state.local.is_none() => {
-                state.adopt(version, answer.attributes.as_ref(), answer.asked_at);
+                state.adopt(version, answer.described.as_ref(), answer.asked_at);
             }
             Some(Entry::File(_)) | None => {}
             Some(Entry::Directory) => {
-                state.adopt_directory(answer.attributes.as_ref(), answer.asked_at);
+                state.adopt_directory(answer.described.as_ref(), answer.asked_at);
             }
         }
         drop(state);

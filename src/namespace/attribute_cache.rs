@@ -12,13 +12,13 @@ use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::attributes::Attributes;
-use super::inode::ObjectVersion;
+use super::attributes::{Attributes, Described};
+use super::inode::{Kind, ObjectVersion};
 use crate::private;
 use crate::store::{Key, ObjectHeaders};
 
 /// By key; the version is part of the value.
-const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("attributes.1");
+const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("attributes.2");
 /// Entries that wait in memory for one transaction.
 const BATCH_LIMIT: usize = 256;
 /// Most entries; a bucket with more starts the cache over.
@@ -38,12 +38,15 @@ struct Cached {
     /// Whole seconds since 1970.
     last_modified: u64,
     headers: ObjectHeaders,
+    /// Otherwise it tells only what kind of file the object is.
+    settled: bool,
 }
 
 #[derive(Debug)]
 pub struct AttributeCache {
     database: Database,
-    unwritten: Mutex<HashMap<Key, Cached>>,
+    /// None where what is known is to be forgotten.
+    unwritten: Mutex<HashMap<Key, Option<Cached>>>,
 }
 
 impl AttributeCache {
@@ -68,17 +71,29 @@ impl AttributeCache {
 
     /// What is stored with exactly this version, if it has been asked for before.
     pub fn get(&self, key: &Key, version: &ObjectVersion) -> Option<Attributes> {
+        let cached = self.cached(key, version)?;
+        let same = cached.last_modified == seconds(version.last_modified);
+        (cached.settled && same).then(|| Attributes::decode(cached.headers))
+    }
+
+    /// What kind of file the object is, if that is known: a change of attributes
+    /// alone does not change it.
+    pub fn kind(&self, key: &Key, version: &ObjectVersion) -> Option<Kind> {
+        let cached = self.cached(key, version)?;
+        Some(Attributes::decode(cached.headers).file_kind())
+    }
+
+    /// What is known of a key, if that is of an object with the version's ETag.
+    fn cached(&self, key: &Key, version: &ObjectVersion) -> Option<Cached> {
         let unwritten = self.unwritten.lock().get(key).cloned();
         let cached = match unwritten {
-            Some(cached) => cached,
+            Some(cached) => cached?,
             None => self.read(key).unwrap_or_else(|error| {
                 tracing::warn!(%error, "attribute cache not read");
                 None
             })?,
         };
-        let same = cached.etag == version.etag.as_str()
-            && cached.last_modified == seconds(version.last_modified);
-        same.then(|| Attributes::decode(cached.headers))
+        (cached.etag == version.etag.as_str()).then_some(cached)
     }
 
     fn read(&self, key: &Key) -> Result<Option<Cached>, redb::Error> {
@@ -87,12 +102,28 @@ impl AttributeCache {
         Ok(value.and_then(|value| serde_json::from_slice(value.value()).ok()))
     }
 
-    pub fn put(&self, key: &Key, version: &ObjectVersion, attributes: &Attributes) {
+    pub fn put(&self, key: &Key, version: &ObjectVersion, described: &Described) {
+        let attributes = &described.attributes;
+        if !described.settled && attributes.file_kind() == Kind::File {
+            return self.remove(key);
+        }
         let cached = Cached {
+            settled: described.settled,
             etag: version.etag.as_str().to_owned(),
             last_modified: seconds(version.last_modified),
             headers: attributes.headers.clone(),
         };
+        self.note(key, Some(cached));
+    }
+
+    fn remove(&self, key: &Key) {
+        let known = self.unwritten.lock().contains_key(key);
+        if known || self.read(key).is_ok_and(|cached| cached.is_some()) {
+            self.note(key, None);
+        }
+    }
+
+    fn note(&self, key: &Key, cached: Option<Cached>) {
         let mut unwritten = self.unwritten.lock();
         unwritten.insert(key.clone(), cached);
         let full = unwritten.len() >= BATCH_LIMIT;
@@ -113,13 +144,15 @@ impl AttributeCache {
         }
     }
 
-    fn write(&self, batch: &HashMap<Key, Cached>) -> Result<(), redb::Error> {
+    fn write(&self, batch: &HashMap<Key, Option<Cached>>) -> Result<(), redb::Error> {
         let transaction = self.database.begin_write()?;
         {
             let mut table = transaction.open_table(TABLE)?;
             for (key, cached) in batch {
-                if let Ok(value) = serde_json::to_vec(cached) {
-                    table.insert(key.as_str(), value.as_slice())?;
+                match cached.as_ref().map(serde_json::to_vec) {
+                    None => drop(table.remove(key.as_str())?),
+                    Some(Ok(value)) => drop(table.insert(key.as_str(), value.as_slice())?),
+                    Some(Err(error)) => tracing::warn!(%key, %error, "not remembered"),
                 }
             }
         }
@@ -145,7 +178,7 @@ impl Drop for AttributeCache {
     }
 }
 
-fn open(path: &Path) -> Result<Database, DatabaseError> {
+pub(super) fn open(path: &Path) -> Result<Database, DatabaseError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let file = FileBackend::new(private::open(path, &options)?)?;
@@ -170,6 +203,13 @@ mod tests {
         }
     }
 
+    fn described(mode: &str, settled: bool) -> Described {
+        Described {
+            attributes: attributes(mode).into(),
+            settled,
+        }
+    }
+
     fn attributes(mode: &str) -> Attributes {
         let mut headers = ObjectHeaders::default();
         headers
@@ -187,9 +227,9 @@ mod tests {
             let cache = AttributeCache::open(&path).unwrap();
             for count in 0..BATCH_LIMIT + 3 {
                 let key = Key::new(format!("k{count}"));
-                cache.put(&key, &version("x", 1), &attributes("33188"));
+                cache.put(&key, &version("x", 1), &described("33188", true));
             }
-            cache.put(&key, &version("e", 5), &attributes("33152"));
+            cache.put(&key, &version("e", 5), &described("33152", true));
             assert!(cache.get(&Key::new("k0"), &version("x", 1)).is_some());
         }
         let cache = AttributeCache::open(&path).unwrap();
@@ -197,6 +237,20 @@ mod tests {
         assert_eq!(cache.get(&key, &version("e", 6)), None);
         assert_eq!(cache.get(&key, &version("f", 5)), None);
         assert_eq!(cache.get(&Key::new("b"), &version("e", 5)), None);
+        cache.put(&key, &version("e", 5), &described("33152", false));
+        assert_eq!(cache.get(&key, &version("e", 5)), None);
+        let link = Key::new("link");
+        cache.put(&link, &version("e", 5), &described("41471", false));
+        drop(cache);
+        let cache = AttributeCache::open(&path).unwrap();
+        assert_eq!(cache.get(&key, &version("e", 5)), None);
+        assert_eq!(
+            cache.get(&link, &version("e", 5)),
+            None,
+            "it may have changed"
+        );
+        assert_eq!(cache.kind(&link, &version("e", 6)), Some(Kind::Symlink));
+        assert_eq!(cache.kind(&link, &version("f", 6)), None);
     }
 
     #[test]
@@ -205,7 +259,7 @@ mod tests {
         let path = dir.path().join("attributes");
         std::fs::write(&path, vec![7; 10_000]).unwrap();
         let cache = AttributeCache::open(&path).unwrap();
-        cache.put(&Key::new("a"), &version("e", 5), &attributes("33152"));
+        cache.put(&Key::new("a"), &version("e", 5), &described("33152", true));
         cache.write_out();
         assert!(cache.get(&Key::new("a"), &version("e", 5)).is_some());
     }

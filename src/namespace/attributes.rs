@@ -5,6 +5,7 @@
 //! metadata" (`mtime` in decimal seconds with a fraction, `atime` in RFC 3339, `mode` in octal).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -15,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::inode::Kind;
 use crate::error::FsError;
-use crate::store::{ObjectHeaders, UserMetadata};
+use crate::store::{ObjectHeaders, ObjectMeta, UserMetadata};
 
 /// Most bytes of user metadata, names and values together. Source: S3 User Guide,
 /// "Working with object metadata".
@@ -46,6 +47,24 @@ pub struct Attributes {
     pub xattrs: Xattrs,
     /// All of what the store has, also what means nothing to us.
     pub headers: ObjectHeaders,
+}
+
+/// What the store said of the attributes of one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    pub attributes: Arc<Attributes>,
+    /// Every object with the same ETag and Last-Modified has them. Until it is old
+    /// enough for that, each question needs an answer of its own.
+    pub settled: bool,
+}
+
+impl From<ObjectMeta> for Described {
+    fn from(meta: ObjectMeta) -> Self {
+        Self {
+            settled: meta.is_settled(),
+            attributes: Arc::new(Attributes::decode(meta.headers)),
+        }
+    }
 }
 
 impl Attributes {
@@ -96,6 +115,15 @@ impl Attributes {
             return Err(FsError::NoSpace);
         }
         Ok(headers)
+    }
+
+    /// What kind of file an object with these attributes is.
+    pub fn file_kind(&self) -> Kind {
+        if self.is_symlink {
+            Kind::Symlink
+        } else {
+            Kind::File
+        }
     }
 
     /// Whether the object says anything of a file's attributes.

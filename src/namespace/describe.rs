@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Namespace;
 use super::ask::Answer;
-use super::attributes::Attributes;
+use super::attributes::{Attributes, Described};
 use super::dir::Entry;
 use super::inode::{Inode, ObjectVersion};
 use super::name::Name;
@@ -27,65 +27,69 @@ impl Namespace {
             return Ok(answer);
         };
         match &answer.entry {
-            Some(Entry::File(version)) if answer.attributes.is_none() => {
-                answer.attributes = self.known_attributes(parent, name, version);
-                if answer.attributes.is_some() {
+            Some(Entry::File(version)) if answer.described.is_none() => {
+                answer.described = self.known_attributes(parent, name, version);
+                if answer.described.is_some() {
                     return Ok(answer);
                 }
                 answer.asked_at = Instant::now();
                 let found = self.head(parent, name).await?;
-                (answer.entry, answer.attributes) = match found {
-                    Some((version, attributes)) => {
+                (answer.entry, answer.described) = match found {
+                    Some((version, described)) => {
                         let key = self.child_key(parent.ino, name)?;
-                        cache.put(&key, &version, &attributes);
-                        (Some(Entry::File(version)), Some(attributes))
+                        cache.put(&key, &version, &described);
+                        (Some(Entry::File(version)), Some(described))
                     }
                     // It went since it was listed.
                     None => (None, None),
                 };
             }
             Some(Entry::Directory) => {
-                answer.attributes = self.marker_attributes(parent, name).await?;
+                answer.described = self.marker_attributes(parent, name).await?;
             }
             Some(Entry::File(_)) | None => {}
         }
         Ok(answer)
     }
 
-    /// What is stored with a version of a file, if that is known without asking.
+    /// What is stored with a version of a file, if that is certain without asking.
+    ///
+    /// What this mount has stored itself is not: another client may have changed it
+    /// within the same second.
     pub(super) fn known_attributes(
         &self,
         parent: &Pin,
         name: &Name,
         version: &ObjectVersion,
-    ) -> Option<Arc<Attributes>> {
+    ) -> Option<Described> {
         let cache = self.attribute_cache.as_ref()?;
         let key = self.child_key(parent.ino, name).ok()?;
         if let Some(child) = self.table.child(parent.ino, name) {
             let state = child.state();
-            if let Some(attributes) = state
-                .attributes
-                .as_ref()
-                .filter(|_| state.is_version(version))
-            {
-                if state.time_assumed {
-                    cache.put(&key, version, attributes);
-                }
-                return Some(attributes.clone());
+            let known = state.attributes.as_ref().filter(|_| state.settled);
+            if let Some(attributes) = known.filter(|_| state.remote.as_ref() == Some(version)) {
+                return Some(Described {
+                    attributes: attributes.clone(),
+                    settled: true,
+                });
             }
         }
-        cache.get(&key, version).map(Arc::new)
+        let attributes = Arc::new(cache.get(&key, version)?);
+        Some(Described {
+            attributes,
+            settled: true,
+        })
     }
 
     async fn marker_attributes(
         &self,
         parent: &Pin,
         name: &Name,
-    ) -> Result<Option<Arc<Attributes>>, FsError> {
+    ) -> Result<Option<Described>, FsError> {
         let path = self.table.dir_path(parent.ino)?.join(name);
         let key = self.keys.marker_key(&path)?;
         match self.store.head(HeadRequest { key }).await {
-            Ok(meta) => Ok(Some(Arc::new(Attributes::decode(meta.headers)))),
+            Ok(meta) => Ok(Some(meta.into())),
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -93,13 +97,22 @@ impl Namespace {
 
     /// The store holds these attributes with the inode's object or marker now, by our own doing.
     pub fn record_attributes(&self, inode: &Inode, attributes: Arc<Attributes>) {
-        if self.stores_attributes() {
+        if let Some(cache) = &self.attribute_cache {
+            let version = inode.state().remote.clone();
+            if let (Some(version), Ok(key)) = (version, self.file_key(inode.ino)) {
+                let described = Described {
+                    attributes: attributes.clone(),
+                    settled: false,
+                };
+                cache.put(&key, &version, &described);
+            }
             inode.state().settle(attributes);
         }
     }
 
-    /// Writes what the attribute cache still has in memory.
+    /// Writes what the caches on disk still have in memory.
     pub fn write_out(&self) {
+        self.kept.write_out();
         if let Some(cache) = &self.attribute_cache {
             cache.write_out();
         }

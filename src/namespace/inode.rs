@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::attributes::{Attributes, Xattrs};
+use super::attributes::{Attributes, Described, Xattrs};
 use super::dir::DirState;
-use crate::handover::{SetTold, TimeTold};
+use crate::handover::{NodeKind, SetTold, TimeTold};
 use crate::store::ETag;
 
 /// Inode number.
@@ -77,6 +77,8 @@ pub struct InodeState {
     /// What is stored with `remote`, or with a directory's marker; none where
     /// attributes are not stored, or not known yet.
     pub attributes: Option<Arc<Attributes>>,
+    /// `attributes` are those of every object with the ETag and time of `remote`.
+    pub settled: bool,
     /// When the store last confirmed `remote`, or a directory's existence.
     pub checked_at: Option<Instant>,
     /// The last `checked_at` before it came into doubt.
@@ -86,6 +88,8 @@ pub struct InodeState {
     /// Attributes set by applications that the store does not have; they live
     /// as long as the inode does.
     pub overrides: Overrides,
+    /// Somebody without rights over others' files has had it open for writing.
+    pub unprivileged_writers: bool,
     /// Grows whenever the content changes behind the kernel's back.
     pub content_generation: u64,
     /// The `content_generation` that the kernel's cached pages belong to.
@@ -112,6 +116,26 @@ pub struct Overrides {
     pub atime: Option<SystemTime>,
     pub ctime: Option<SystemTime>,
     pub xattrs: Option<Xattrs>,
+}
+
+impl From<Kind> for NodeKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::File => Self::File,
+            Kind::Directory => Self::Directory,
+            Kind::Symlink => Self::Symlink,
+        }
+    }
+}
+
+impl From<NodeKind> for Kind {
+    fn from(kind: NodeKind) -> Self {
+        match kind {
+            NodeKind::File => Self::File,
+            NodeKind::Directory => Self::Directory,
+            NodeKind::Symlink => Self::Symlink,
+        }
+    }
 }
 
 impl From<&SetTold> for Overrides {
@@ -153,12 +177,7 @@ impl InodeState {
 
     /// Takes over a version that the store reported now, with what it stores
     /// beside the bytes where that is of interest.
-    pub fn adopt(
-        &mut self,
-        version: &ObjectVersion,
-        attributes: Option<&Arc<Attributes>>,
-        at: Instant,
-    ) {
+    pub fn adopt(&mut self, version: &ObjectVersion, described: Option<&Described>, at: Instant) {
         let known = self.remote.as_ref();
         if known.is_none_or(|known| known.etag != version.etag) {
             self.content_generation += 1;
@@ -166,11 +185,16 @@ impl InodeState {
             self.overrides.ctime = None;
         }
         // In stored mode another version has attributes of its own, whatever was set here.
-        if attributes.is_some() && !self.is_version(version) {
-            self.overrides = Overrides::default();
-        }
-        if attributes.is_some() {
-            self.attributes = attributes.cloned();
+        if let Some(Described {
+            attributes,
+            settled,
+        }) = described
+        {
+            if !self.is_version(version) || self.attributes.as_ref() != Some(attributes) {
+                self.overrides = Overrides::default();
+            }
+            self.attributes = Some(attributes.clone());
+            self.settled = *settled;
         }
         self.remote = Some(version.clone());
         self.time_assumed = false;
@@ -180,8 +204,9 @@ impl InodeState {
     /// The store has the directory, and tells what is stored with its marker where that is of interest.
     ///
     /// A marker without attributes changes nothing: not every store keeps them.
-    pub fn adopt_directory(&mut self, attributes: Option<&Arc<Attributes>>, at: Instant) {
+    pub fn adopt_directory(&mut self, described: Option<&Described>, at: Instant) {
         self.checked_at = Some(at);
+        let attributes = described.map(|described| &described.attributes);
         let Some(attributes) = attributes.filter(|told| told.says_something()) else {
             return;
         };
@@ -237,6 +262,7 @@ impl InodeState {
         if set.xattrs.as_ref() == Some(&stored.xattrs) {
             set.xattrs = None;
         }
+        self.settled &= self.attributes.as_ref() == Some(&stored);
         self.attributes = Some(stored);
     }
 }

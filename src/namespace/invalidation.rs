@@ -14,6 +14,8 @@ pub enum Invalidation {
     Entry { parent: Ino, name: Name },
     /// Attributes and cached pages of a file.
     Pages { ino: Ino },
+    /// Attributes alone.
+    Attributes { ino: Ino },
 }
 
 /// Sends invalidations to whoever talks to the kernel.
@@ -38,6 +40,10 @@ impl Invalidations {
 
     pub fn pages(&self, ino: Ino) {
         self.send(Invalidation::Pages { ino });
+    }
+
+    pub fn attributes(&self, ino: Ino) {
+        self.send(Invalidation::Attributes { ino });
     }
 
     fn send(&self, invalidation: Invalidation) {

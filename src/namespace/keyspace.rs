@@ -28,6 +28,11 @@ impl DirPath {
         self.0.is_empty()
     }
 
+    /// Whether it is `above` or lies under it.
+    pub fn is_within(&self, above: &Self) -> bool {
+        self.0.starts_with(&above.0)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -16,8 +16,8 @@ use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
-    ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest,
-    ListedObject, ObjectHeaders, PutRequest, StoreErrorKind, WriteCondition,
+    DeleteRequest, ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
+    ListRequest, ListedObject, ObjectHeaders, PutRequest, StoreErrorKind, WriteCondition,
 };
 
 /// When directory markers are written.
@@ -111,7 +111,7 @@ impl Namespace {
         }
         let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
         dir.state().dir.marker = Marker::Absent;
-        if let Err(error) = self.store.delete(key).await {
+        if let Err(error) = self.store.delete(DeleteRequest::any(key)).await {
             dir.state().dir.marker = Marker::Unknown;
             return Err(error.into());
         }
@@ -309,9 +309,8 @@ impl Namespace {
     /// Also where none was seen: stores that keep directories of their own show
     /// an emptied one until it is deleted by this name.
     pub async fn remove_marker(&self, dir: &Pin) -> Result<(), FsError> {
-        self.store
-            .delete(self.keys.marker_key(&self.table.dir_path(dir.ino)?)?)
-            .await?;
+        let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
+        self.store.delete(DeleteRequest::any(key)).await?;
         dir.state().dir.marker = Marker::Absent;
         Ok(())
     }

@@ -17,6 +17,8 @@ mod invalidation;
 mod keyspace;
 mod marker;
 mod name;
+mod name_store;
+mod numbers;
 mod page;
 mod stale;
 mod stream;
@@ -34,6 +36,8 @@ pub use invalidation::{Invalidation, Invalidations};
 pub use keyspace::{DirPath, KeySpace};
 pub use marker::DirMarkers;
 pub use name::{NAME_LIMIT_BYTES, Name};
+pub use name_store::NameStore;
+pub use numbers::Numbers;
 pub use page::Page;
 pub use stream::{DirStream, StreamedEntry};
 pub use table::{InodeTable, Pin};
@@ -75,6 +79,7 @@ pub struct Namespace {
     invalidations: Invalidations,
     /// Present where attributes are stored with objects.
     attribute_cache: Option<AttributeCache>,
+    kept: Arc<NameStore>,
     /// Directories with a remembered listing of several pages, oldest first.
     long_listings: Mutex<VecDeque<Ino>>,
 }
@@ -86,7 +91,7 @@ impl Namespace {
         coherence: Coherence,
         markers: DirMarkers,
         invalidations: Invalidations,
-        attribute_cache: Option<AttributeCache>,
+        (attribute_cache, kept): (Option<AttributeCache>, Arc<NameStore>),
         ledger: Arc<Ledger>,
     ) -> Self {
         let Origin { store, health } = origin;
@@ -96,7 +101,8 @@ impl Namespace {
             coherence: RwLock::new(coherence),
             health,
             markers,
-            table: Arc::new(InodeTable::new(ledger)),
+            table: Arc::new(InodeTable::new(ledger, Numbers::new(kept.clone()))),
+            kept,
             invalidations,
             attribute_cache,
             long_listings: Mutex::default(),
@@ -179,6 +185,7 @@ impl Namespace {
             let mut state = file.state();
             state.remote = Some(version.clone());
             state.time_assumed = true;
+            state.settled = false;
             state.checked_at = Some(Instant::now());
         }
         if let Some((parent, name)) = self.table.place(file.ino) {
@@ -196,6 +203,11 @@ impl Namespace {
     /// An entry of the directory came or went by our own doing.
     pub fn entries_changed(&self, dir: &Inode) {
         dir.state().dir.changed_at = Some(SystemTime::now());
+    }
+
+    /// What the kernel remembers of the inode's attributes is over.
+    pub fn attributes_changed(&self, inode: &Inode) {
+        self.invalidations.attributes(inode.ino);
     }
 
     /// Nothing known of the inode counts as true any more, unless nobody can be

@@ -74,7 +74,7 @@ impl Namespace {
         if !self.is_usable(asked_at) || (entry.is_none() && !is_latest) {
             return None;
         }
-        let attributes = match &entry {
+        let described = match &entry {
             Some(Entry::File(version)) if self.stores_attributes() => {
                 Some(self.known_attributes(parent, name, version)?)
             }
@@ -82,7 +82,7 @@ impl Namespace {
         };
         let answer = Answer {
             entry,
-            attributes,
+            described,
             asked_at,
             seq,
         };

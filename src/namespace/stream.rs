@@ -292,7 +292,7 @@ impl Namespace {
         }
         let answer = Answer {
             entry: Some(entry.clone()),
-            attributes: None,
+            described: None,
             asked_at: *asked_at,
             seq: *seq,
         };
@@ -312,7 +312,7 @@ impl Namespace {
         };
         let answer = Answer {
             entry: Some(entry),
-            attributes: None,
+            described: None,
             asked_at,
             seq,
         };
@@ -329,10 +329,18 @@ impl Namespace {
         else {
             return listed.kind;
         };
-        match self.known_attributes(dir, &listed.name, version) {
-            Some(attributes) if attributes.is_symlink => Kind::Symlink,
-            _ => listed.kind,
+        if let Some(child) = self.table.child(dir.ino, &listed.name) {
+            let remote = child.state().remote.clone();
+            if remote.is_some_and(|remote| remote.etag == version.etag) {
+                return child.kind;
+            }
         }
+        let cache = self.attribute_cache.as_ref();
+        let key = self.child_key(dir.ino, &listed.name).ok();
+        let known = cache
+            .zip(key)
+            .and_then(|(cache, key)| cache.kind(&key, version));
+        known.unwrap_or(listed.kind)
     }
 }
 

@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 use super::inode::{Ino, Inode, Kind, ROOT};
 use super::keyspace::{DirPath, KeySpace};
 use super::name::Name;
+use super::numbers::Numbers;
 use crate::error::FsError;
-use crate::handover::{Ledger, NodeKind, Record, Told};
+use crate::handover::{Ledger, Record, Told};
 use crate::store::Key;
 
 /// Every inode that the kernel or an operation refers to.
@@ -25,7 +26,7 @@ pub struct InodeTable {
 struct Inner {
     slots: HashMap<Ino, Slot>,
     names: BTreeMap<(Ino, Name), Ino>,
-    next: u64,
+    numbers: Numbers,
     ledger: Arc<Ledger>,
 }
 
@@ -76,7 +77,7 @@ impl Drop for Pin {
 
 impl InodeTable {
     /// The root alone. What the kernel is told of goes to the ledger.
-    pub fn new(ledger: Arc<Ledger>) -> Self {
+    pub fn new(ledger: Arc<Ledger>, numbers: Numbers) -> Self {
         let root = Slot {
             lookups: 1,
             pins: 1,
@@ -86,16 +87,29 @@ impl InodeTable {
             inner: Mutex::new(Inner {
                 slots: HashMap::from([(ROOT, root)]),
                 names: BTreeMap::new(),
-                next: ROOT.0 + 1,
+                numbers,
                 ledger,
             }),
         }
     }
 
-    /// No number up to this one is given out any more.
-    pub fn go_on_after(&self, last: Ino) {
+    /// Keeps the numbers that the kernel knows until `restore`: no name that is
+    /// looked at meanwhile gets one of them, but for the name that has it.
+    pub fn keep_numbers(&self, told: &Told) {
         let mut inner = self.inner.lock();
-        inner.next = inner.next.max(last.0 + 1);
+        for (number, inode) in &told.inodes {
+            let ino = Ino(*number);
+            let place = inode.place.as_ref();
+            let place = place.map(|(parent, name)| (Ino(*parent), name.as_str()));
+            match place {
+                Some((parent, name)) if Numbers::derives(ino, parent, name) => {}
+                Some((parent, name)) => match Name::from_segment(name) {
+                    Some(name) => inner.numbers.placed(ino, &(parent, name)),
+                    None => inner.numbers.reserve(ino),
+                },
+                None => inner.numbers.reserve(ino),
+            }
+        }
     }
 
     /// Takes over the numbers, names and references of an earlier daemon.
@@ -103,7 +117,6 @@ impl InodeTable {
     /// Each inode is pinned until the result is dropped: whoever has use for it
     /// pins it meanwhile, and what the kernel does not know goes then.
     pub fn restore(self: &Arc<Self>, told: &Told) -> Vec<Pin> {
-        self.go_on_after(Ino(told.last_ino));
         let mut inner = self.inner.lock();
         for (number, inode) in &told.inodes {
             let ino = Ino(*number);
@@ -121,6 +134,7 @@ impl InodeTable {
                 None => tracing::error!(ino = number, "an inode was told with an impossible name"),
             }
         }
+        inner.numbers.end_reservations();
         let inodes: Vec<Ino> = told.inodes.keys().map(|number| Ino(*number)).collect();
         let pins = inodes.into_iter().filter_map(|ino| inner.pin(self, ino));
         pins.collect()
@@ -161,11 +175,17 @@ impl InodeTable {
         if !inner.slots.contains_key(&parent) {
             return Err(FsError::Stale);
         }
-        let ino = Ino(inner.next);
-        inner.next += 1;
+        let ino = inner.number(parent, name);
         inner.slots.insert(ino, Slot::new(ino, kind));
         inner.attach(ino, parent, name.clone());
         inner.pin(self, ino).ok_or(FsError::Stale)
+    }
+
+    /// The number that a name has, or would have if it were looked up now.
+    pub fn number(&self, parent: Ino, name: &Name) -> Ino {
+        let inner = self.inner.lock();
+        let known = inner.names.get(&(parent, name.clone())).copied();
+        known.unwrap_or_else(|| inner.number(parent, name))
     }
 
     /// Takes the inode's name away; it lives on while something refers to it.
@@ -320,7 +340,14 @@ impl Inner {
                 place: (parent.0, name.as_str().to_owned()),
             });
         }
-        self.names.insert((parent, name), ino);
+        let place = (parent, name);
+        self.numbers.placed(ino, &place);
+        self.names.insert(place, ino);
+    }
+
+    fn number(&self, parent: Ino, name: &Name) -> Ino {
+        let in_use = |ino| self.slots.contains_key(&ino);
+        self.numbers.of(&(parent, name.clone()), in_use)
     }
 
     /// A name whose directory was not told of, or that two have, is none.
@@ -340,6 +367,7 @@ impl Inner {
                 kind: slot.inode.kind.into(),
             });
         }
+        self.numbers.gone(ino, &place);
         self.change(place.0, |slot| slot.children -= 1);
         let parent = place.0;
         self.names.remove(&place);
@@ -365,26 +393,6 @@ impl Inner {
     }
 }
 
-impl From<Kind> for NodeKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::File => Self::File,
-            Kind::Directory => Self::Directory,
-            Kind::Symlink => Self::Symlink,
-        }
-    }
-}
-
-impl From<NodeKind> for Kind {
-    fn from(kind: NodeKind) -> Self {
-        match kind {
-            NodeKind::File => Self::File,
-            NodeKind::Directory => Self::Directory,
-            NodeKind::Symlink => Self::Symlink,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,7 +402,7 @@ mod tests {
     }
 
     fn table() -> Arc<InodeTable> {
-        Arc::new(InodeTable::new(Arc::default()))
+        Arc::new(InodeTable::new(Arc::default(), Numbers::default()))
     }
 
     #[test]
@@ -469,7 +477,7 @@ mod tests {
         let session = crate::handover::tests::session();
         let ledger = Arc::new(Ledger::awaiting(&path));
         ledger.begin(session).unwrap();
-        let before = Arc::new(InodeTable::new(ledger));
+        let before = Arc::new(InodeTable::new(ledger, Numbers::default()));
         let at = |parent: Ino, text, kind| {
             let pin = before.child_or_new(parent, &name(text), kind).unwrap();
             before.add_lookup(pin.ino);
@@ -484,20 +492,28 @@ mod tests {
         drop(before.child_or_new(ROOT, &name("passing"), Kind::File));
 
         let told = crate::handover::told(&path).unwrap().unwrap();
-        let table = Arc::new(InodeTable::new(Arc::default()));
-        table.go_on_after(Ino(told.last_ino));
-        let before = table.child_or_new(ROOT, &name("looked at before"), Kind::File);
-        assert!(before.unwrap().ino > orphan);
+        let table = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
+        table.keep_numbers(&told);
+        let early = table.child_or_new(dir, &name("o"), Kind::File);
+        assert!(early.is_err(), "its directory is not there yet");
+        let early = table.child_or_new(ROOT, &name("g"), Kind::File).unwrap();
+        assert_eq!(early.ino, file, "as the kernel knows it");
+        let other = table.number(dir, &name("o"));
+        assert_ne!(other, orphan, "that number is still in use");
+        drop(early);
         drop(table.restore(&told));
         assert_eq!(table.count(), 3, "root, file and orphan: {table:?}");
         assert_eq!(table.child(ROOT, &name("g")).unwrap().ino, file);
         assert!(table.place(orphan).is_none());
         assert!(table.get(dir).is_err());
-        let new = table.child_or_new(ROOT, &name("n"), Kind::File).unwrap();
-        assert!(new.ino > orphan, "no number is given out twice");
+        let again = table.child_or_new(ROOT, &name("d"), Kind::Directory);
+        let again = again.unwrap();
+        assert_eq!(again.ino, dir, "by its name");
+        let new = table.child_or_new(dir, &name("f"), Kind::File).unwrap();
+        assert_ne!(new.ino, file, "the file has moved and kept its number");
         table.forget(file, 1);
         table.forget(orphan, 1);
-        drop(new);
+        drop((again, new));
         assert_eq!(table.count(), 1);
     }
 }

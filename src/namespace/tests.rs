@@ -9,7 +9,7 @@ use super::*;
 use crate::store::faulty::{Fault, Faulty};
 use crate::store::memory::Memory;
 use crate::store::{
-    ObjectHeaders, PutRequest, StoreError, StoreErrorKind, StoreOp, WriteCondition,
+    DeleteRequest, ObjectHeaders, PutRequest, StoreError, StoreErrorKind, StoreOp, WriteCondition,
 };
 
 const TTL: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ impl World {
             coherence,
             markers,
             invalidations,
-            None,
+            (None, Arc::default()),
             Arc::default(),
         );
         Self {
@@ -222,7 +222,11 @@ async fn a_marker_stands_exactly_while_the_directory_is_empty() {
         world.names.check_empty(&dir).await,
         Err(FsError::NotEmpty)
     ));
-    world.store.delete(Key::new("p/d/f")).await.unwrap();
+    world
+        .store
+        .delete(DeleteRequest::any(Key::new("p/d/f")))
+        .await
+        .unwrap();
     world.names.check_empty(&dir).await.unwrap();
     world.names.remove_marker(&dir).await.unwrap();
     assert!(marker().await.is_err());

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 
 use super::Ops;
 use super::open::OpenMode;
 use super::open_file::OpenFile;
+use super::subtree_locks::SubtreeGuard;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Kind, LocalState, Name, ObjectVersion, Pin, ROOT};
 use crate::write_path::{AheadPart, LostReason, Recovered, Remnant, SealedBase};
@@ -86,7 +87,6 @@ impl Ops {
     ///
     /// Errors: the spool's; that of an upload that failed for good.
     pub(super) async fn stash(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
-        let _tree = self.tree.read().await;
         self.seal(file).await?;
         self.queue(file);
         Ok(())
@@ -128,11 +128,28 @@ impl Ops {
         let is_short = first.is_none_or(|first| self.uploader.sends_at_once(first.stage.len()));
         let Backlog { short, long, .. } = &self.backlog;
         let slots = if is_short { short } else { long };
-        let _slot = slots.acquire().await.ok()?;
-        let _tree = self.tree.read().await;
+        let (_slot, _subtrees) = self.slot_and_subtrees(slots, file).await?;
         let _turn = file.remote_turn.lock().await;
         let (sealed, earlier) = file.begin_next_upload()?;
         Some(self.bring_to_store(file, &sealed, earlier).await)
+    }
+
+    /// One of the slots, and no name of the file's path changes. Whoever waits for a
+    /// directory that moves leaves the slot to others.
+    async fn slot_and_subtrees<'a>(
+        &self,
+        slots: &'a Semaphore,
+        file: &OpenFile,
+    ) -> Option<(SemaphorePermit<'a>, SubtreeGuard)> {
+        let ino = file.inode.ino;
+        loop {
+            let slot = slots.acquire().await.ok()?;
+            if let Some(subtrees) = self.subtrees.try_share(ino) {
+                return Some((slot, subtrees));
+            }
+            drop(slot);
+            drop(self.subtrees.share([ino]).await);
+        }
     }
 
     /// Takes over what an earlier daemon had sealed: its files are there at

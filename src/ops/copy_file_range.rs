@@ -34,20 +34,25 @@ impl Ops {
         if !source.mode.reads() || !target.mode.writes() {
             return Err(FsError::BadHandle);
         }
-        let object = source.file.whole_object().ok_or(FsError::Unsupported)?;
-        let whole = from.offset == 0 && len >= object.size_bytes && object.size_bytes > 0;
-        if !whole || to.offset != 0 || target.file.len() != 0 {
-            return Err(FsError::Unsupported);
-        }
-        if target.file.hides_object() {
+        let whole = || {
+            let object = source.file.whole_object();
+            let whole = |object: &Arc<ObjectId>| {
+                from.offset == 0 && len >= object.size_bytes && object.size_bytes > 0
+            };
+            object.filter(whole).ok_or(FsError::Unsupported)
+        };
+        whole()?;
+        if to.offset != 0 || target.file.len() != 0 || target.file.hides_object() {
             return Err(FsError::Unsupported);
         }
         if target.file.is_exclusive() {
             // A copy takes no condition on its target: an empty object claims the name.
             self.upload(&target.file).await?;
         }
-        let _tree = self.tree.read().await;
+        let inodes = [source.file.inode.ino, target.file.inode.ino];
+        let _subtrees = self.subtrees.share(inodes).await;
         let _turn = target.file.remote_turn.lock().await;
+        let object = whole()?;
         check_awaited()?;
         self.copy_object(&object, &target.file).await?;
         Ok(object.size_bytes)

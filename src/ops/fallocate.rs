@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::Ops;
+use super::attr::Caller;
 use super::handles::HandleId;
-use super::writers::Thread;
 use crate::error::FsError;
 
 /// What happens to the range. Source: fallocate(2).
@@ -23,11 +23,11 @@ pub enum Allocation {
 impl Ops {
     /// Reserves nothing: the spool takes bytes as they come.
     ///
-    /// Errors: `BadHandle`, `TooLarge`, `NoSpace`.
-    pub fn fallocate(
+    /// Errors: `BadHandle`, `TooLarge`, `NoSpace`; the store's, where the mode has changed.
+    pub async fn fallocate(
         &self,
         handle: HandleId,
-        thread: Thread,
+        caller: Caller,
         range: Range<u64>,
         allocation: Allocation,
     ) -> Result<(), FsError> {
@@ -35,14 +35,16 @@ impl Ops {
         if !handle.mode.writes() {
             return Err(FsError::BadHandle);
         }
-        handle.writers.lock().note(thread);
+        handle.writers.lock().note(caller.thread);
         let file = &handle.file;
+        let dropped = self.drop_privileges(&file.inode, caller);
         match allocation {
             Allocation::KeepSize => Ok(()),
             Allocation::Grow if file.len() >= range.end => Ok(()),
             Allocation::Grow => file.truncate(range.end),
             Allocation::PunchHole => file.zero(range, 0),
             Allocation::ZeroAndGrow => file.zero(range.clone(), range.end),
-        }
+        }?;
+        self.store_dropped(&file.inode, dropped).await
     }
 }

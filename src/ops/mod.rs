@@ -2,11 +2,13 @@
 //!
 //! Owns: open files, handles, the order in which the parts are called.
 //! Must not know: the FUSE protocol, errno, how the mount came to be.
-//! Lock order: `tree` (shared by whatever changes one name, alone for a
-//! directory rename), then one file's `remote_turn` (two only in rename, lower
-//! inode first), then `OpenFiles`, then one file's content, then the
-//! namespace's locks. Only `tree`, `remote_turn` and, after them, the turn in which
-//! `write_path` begins an upload are held across a request.
+//! Lock order: `subtrees` (shared by whatever changes one name or its object, alone
+//! for a directory that moves; all that a request needs at once), then one file's
+//! `remote_turn` (two only in rename, lower inode first), then its `seal_turn`, then
+//! `OpenFiles`, then one file's content, then the namespace's locks. Only
+//! `subtrees`, `remote_turn` and, after them, the turn in which `write_path` begins
+//! an upload are held across a request. What is sealed for the local disk takes no
+//! `subtrees`: who moves the file tells the journal of its new place.
 
 mod again;
 mod attr;
@@ -26,6 +28,7 @@ mod open;
 mod open_file;
 mod open_files;
 mod opendir;
+mod privileges;
 mod read;
 mod readdir;
 mod release;
@@ -39,6 +42,7 @@ mod setattr;
 mod shutdown;
 mod statfs;
 mod store_attributes;
+mod subtree_locks;
 mod symlink;
 mod take_over;
 mod tuning;
@@ -85,6 +89,7 @@ use handles::Handles;
 use open_file::Desk;
 use open_files::OpenFiles;
 use removal::Removals;
+use subtree_locks::SubtreeLocks;
 use upload_ahead::AheadQueue;
 
 /// Whether the mount takes changes.
@@ -166,8 +171,7 @@ pub struct Ops {
     ahead: AheadQueue,
     removals: Removals,
     handles: Handles,
-    /// Held alone while a directory moves: no key under it changes meanwhile.
-    tree: tokio::sync::RwLock<()>,
+    subtrees: Arc<SubtreeLocks>,
 }
 
 impl Ops {
@@ -181,6 +185,7 @@ impl Ops {
         let (ahead, parts_queued) = tokio::sync::mpsc::unbounded_channel();
         let (backlog, queued) = Backlog::new(parts_queued);
         let ops = Self {
+            subtrees: SubtreeLocks::new(parts.namespace.table().clone()),
             store: parts.store,
             namespace: parts.namespace,
             reader: parts.reader,
@@ -196,7 +201,6 @@ impl Ops {
             mounted_at: parts.mounted_at,
             began_at: tokio::time::Instant::now(),
             handles: Handles::new(parts.ledger),
-            tree: tokio::sync::RwLock::new(()),
         };
         (ops, queued)
     }

@@ -139,6 +139,7 @@ impl Ops {
     ) -> Opened {
         let pages = {
             let mut state = file.inode.state();
+            state.unprivileged_writers |= mode.writes() && opener.uid != 0;
             let current = state.kernel_generation == Some(state.content_generation);
             state.kernel_generation = Some(state.content_generation);
             if current {

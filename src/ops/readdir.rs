@@ -18,8 +18,7 @@ const DOTS: u64 = 2;
 /// An entry as readdir(3) tells it.
 #[derive(Debug, Clone)]
 pub struct DirEntry {
-    /// Absent where the file has not been looked up.
-    pub ino: Option<Ino>,
+    pub ino: Ino,
     pub kind: Kind,
     pub name: String,
     /// Where reading goes on after this entry.
@@ -43,11 +42,11 @@ impl Ops {
             .listed_from(&handle, Restart::at(offset), first)
             .await?;
         for (listed, index) in batch.into_iter().zip(first..) {
-            let child = self.namespace.table().child(handle.dir.ino, &listed.name);
+            let number = self.namespace.table().number(handle.dir.ino, &listed.name);
             let kind = self.namespace.listed_kind(&handle.dir, &listed);
             entries.push(DirEntry {
                 kind,
-                ..plain(&listed, index, child.map(|child| child.ino))
+                ..plain(&listed, index, number)
             });
         }
         Ok(entries)
@@ -86,7 +85,7 @@ impl Ops {
                     Err(_) => return Ok(()),
                 };
                 let (attr, validity) = self.attr(&inode);
-                let plain = plain(&listed, index, Some(inode.ino));
+                let plain = plain(&listed, index, inode.ino);
                 if take(DirEntryPlus {
                     plain,
                     entry: Some(Entry { attr, validity }),
@@ -131,7 +130,7 @@ impl Ops {
             .zip(1..)
             .filter(|(_, next_offset)| *next_offset > offset)
             .map(|((ino, name), next_offset)| DirEntry {
-                ino: Some(ino),
+                ino,
                 kind: Kind::Directory,
                 name: name.to_owned(),
                 next_offset,
@@ -217,7 +216,7 @@ pub enum Taken {
     Full,
 }
 
-fn plain(listed: &StreamedEntry, index: u64, ino: Option<Ino>) -> DirEntry {
+fn plain(listed: &StreamedEntry, index: u64, ino: Ino) -> DirEntry {
     DirEntry {
         ino,
         kind: listed.kind,

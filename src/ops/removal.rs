@@ -5,7 +5,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{Durability, Ops};
 use crate::error::FsError;
-use crate::store::{Doomed, ETag, Key, ObjectStore};
+use crate::store::{DeleteRequest, Doomed, ETag, Key, ObjectStore};
 
 /// After this many removals in a row nobody waits for them any more.
 const BURST_FROM: u32 = 16;
@@ -54,7 +54,8 @@ impl Ops {
                 .delete_later(Doomed { key, etag })
                 .map_err(FsError::from)
         } else {
-            self.store.delete(key).await.map_err(FsError::from)
+            let request = DeleteRequest::any(key);
+            self.store.delete(request).await.map_err(FsError::from)
         };
         self.removals.end();
         outcome

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::attr::{Attempt, KernelRequest};
 use super::interruption::{check_awaited, to_the_end};
+use super::subtree_locks::{Hold, SubtreeGuard, Target};
 use super::{Durability, Ops};
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name, Pin};
@@ -28,6 +29,13 @@ pub(super) struct Place<'a> {
     pub name: &'a Name,
 }
 
+/// Whether what was held sufficed: more than names of files may move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Enough,
+    TooLittle,
+}
+
 impl Ops {
     /// Errors: `NotFound`, `Exists`, `NotEmpty`, `IsADirectory`, `NotADirectory`,
     /// `InvalidArgument` for a directory into itself, `CrossDevice` where the
@@ -41,7 +49,6 @@ impl Ops {
         mode: RenameMode,
         request: KernelRequest,
     ) -> Result<(), FsError> {
-        let attempt = request.attempt;
         self.check_writable()?;
         let from = Place {
             dir: self.namespace.directory(parent)?,
@@ -51,28 +58,79 @@ impl Ops {
             dir: self.namespace.directory(new_parent)?,
             name: new_name,
         };
-        if attempt == Attempt::Again {
+        if request.attempt == Attempt::Again {
             self.late_requests_landed().await;
-            if mode == RenameMode::Exchange && self.finish_exchange(&from, &to, request).await? {
-                return Ok(());
+        }
+        // The kernel has looked both names up.
+        let known = [&from, &to].map(|at| self.namespace.table().child(at.dir.ino, at.name));
+        let mut hold = if known.iter().flatten().any(|at| at.kind == Kind::Directory) {
+            Hold::Alone
+        } else {
+            Hold::Shared
+        };
+        loop {
+            let _subtrees = self.lock_names(&from, &to, hold, request).await?;
+            match self.rename_held(&from, &to, mode, hold, request).await? {
+                Held::Enough => return Ok(()),
+                Held::TooLittle => hold = Hold::Alone,
             }
         }
-        let known = self.namespace.table().child(from.dir.ino, name);
-        let source = match self.namespace.lookup(&from.dir, name).await {
+    }
+
+    /// Holds both names, and the one by whose way they are exchanged.
+    async fn lock_names(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        hold: Hold,
+        request: KernelRequest,
+    ) -> Result<SubtreeGuard, FsError> {
+        let aside = self.aside(request)?;
+        let names = [
+            (from.dir.ino, from.name),
+            (to.dir.ino, to.name),
+            (from.dir.ino, &aside),
+        ];
+        let claims = names.map(|(dir, name)| (Target::Entry(dir, name.clone()), hold));
+        Ok(self.subtrees.take(claims.to_vec()).await)
+    }
+
+    async fn rename_held(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        mode: RenameMode,
+        hold: Hold,
+        request: KernelRequest,
+    ) -> Result<Held, FsError> {
+        let attempt = request.attempt;
+        if attempt == Attempt::Again
+            && mode == RenameMode::Exchange
+            && self.finish_exchange(from, to, request).await?
+        {
+            return Ok(Held::Enough);
+        }
+        let known = self.namespace.table().child(from.dir.ino, from.name);
+        let source = match self.namespace.lookup(&from.dir, from.name).await {
             Err(FsError::NotFound) if attempt == Attempt::Again && mode != RenameMode::Exchange => {
-                return self.moved_before(known, &to).await;
+                self.moved_before(known, to).await?;
+                return Ok(Held::Enough);
             }
             found => found?,
         };
-        let target = match self.namespace.lookup(&to.dir, new_name).await {
+        let target = match self.namespace.lookup(&to.dir, to.name).await {
             Ok(target) => Some(target),
             Err(FsError::NotFound) => None,
             Err(error) => return Err(error),
         };
-        self.namespace.child_key(to.dir.ino, new_name)?;
+        let mut both = std::iter::once(&source).chain(&target);
+        if hold == Hold::Shared && both.any(|at| at.kind == Kind::Directory) {
+            return Ok(Held::TooLittle);
+        }
+        self.namespace.child_key(to.dir.ino, to.name)?;
         if let Some(target) = &target {
             if target.ino == source.ino {
-                return Ok(());
+                return Ok(Held::Enough);
             }
             let mode = match attempt {
                 Attempt::Again if same_object(&source, target) => RenameMode::Replace,
@@ -81,14 +139,15 @@ impl Ops {
             check_replaceable(&source, target, mode)?;
         }
         match (mode, target) {
-            (RenameMode::Exchange, None) => Err(FsError::NotFound),
+            (RenameMode::Exchange, None) => return Err(FsError::NotFound),
             (RenameMode::Exchange, Some(target)) => {
-                self.exchange(&from, &to, (&source, &target), request).await
+                self.exchange(from, to, (&source, &target), request).await?;
             }
             (RenameMode::Replace | RenameMode::NoReplace, target) => {
-                self.move_inode(&from, &to, &source, target.as_ref()).await
+                self.move_inode(from, to, &source, target.as_ref()).await?;
             }
         }
+        Ok(Held::Enough)
     }
 
     async fn move_inode(

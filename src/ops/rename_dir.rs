@@ -19,8 +19,8 @@ use crate::failpoint::{self, Point};
 use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{
-    Doomed, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest,
-    ListedObject, ObjectStore,
+    DeleteRequest, Doomed, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
+    ListRequest, ListedObject, ObjectStore,
 };
 use crate::write_path::{CopyHeaders, RenameIntent};
 
@@ -40,8 +40,6 @@ impl Ops {
     ) -> Result<(), FsError> {
         // What an earlier daemon had sent must not put a key under the old name either.
         self.late_requests_landed().await;
-        // Alone: no upload may put a key under the old name meanwhile.
-        let _tree = self.tree.write().await;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
         }
@@ -66,13 +64,14 @@ impl Ops {
             self.namespace
                 .table()
                 .rename(source.ino, from.dir.ino, from.name)?;
-            self.note_stages_again().await;
+            self.note_stages_again(source).await;
             return Err(error);
         }
         failpoint::at(Point::RenameDirectoryDeleted);
         // The source's own marker, if it had one, stands in the place of the target's.
         if target.is_some() && !moved.contains_key(&Key::new(old_prefix)) {
-            self.store.delete(Key::new(new_prefix)).await?;
+            let marker = DeleteRequest::any(Key::new(new_prefix));
+            self.store.delete(marker).await?;
         }
         Ok(())
     }
@@ -96,14 +95,16 @@ impl Ops {
         self.rebase_subtree(source, &old_prefix, &new_prefix, &moved);
         let table = self.namespace.table();
         table.rename(source.ino, to.dir.ino, to.name)?;
-        self.note_stages_again().await;
+        // Also what was opened in between.
+        self.rebase_subtree(source, &old_prefix, &new_prefix, &moved);
+        self.note_stages_again(source).await;
         failpoint::at(Point::RenameDirectoryStagesMoved);
         if objects.is_empty() {
             return Ok(moved);
         }
         if let Err(error) = self.store.doom(&doomed_of(&old_prefix, objects)) {
             table.rename(source.ino, from.dir.ino, from.name)?;
-            self.note_stages_again().await;
+            self.note_stages_again(source).await;
             return Err(error.into());
         }
         self.namespace.record(from.dir.ino, from.name, None);
@@ -115,10 +116,16 @@ impl Ops {
         Ok(moved)
     }
 
-    /// Tells the journal where every sealed stage belongs now.
-    async fn note_stages_again(&self) {
+    /// Tells the journal where every sealed stage below a directory belongs now.
+    ///
+    /// What is sealed from now on is told with its new place; what was being sealed
+    /// has its turn, which this waits for, and is told of again.
+    pub(super) async fn note_stages_again(&self, moved: &Pin) {
+        let table = self.namespace.table();
         for file in self.files.sealed() {
-            if let Some((dir, name)) = self.namespace.table().place(file.inode.ino) {
+            if let Some((dir, name)) = table.place(file.inode.ino)
+                && table.is_within(dir, moved.ino)
+            {
                 self.note_again(&file, dir, &name).await;
             }
         }

@@ -22,7 +22,6 @@ impl Ops {
         source: &Pin,
         target: Option<&Pin>,
     ) -> Result<(), FsError> {
-        let _tree = self.tree.read().await;
         let source_file = self.files.get(source.ino);
         let target_file = target.and_then(|target| self.files.get(target.ino));
         let mut in_order: Vec<&Arc<OpenFile>> = source_file.iter().chain(&target_file).collect();

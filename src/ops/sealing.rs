@@ -358,7 +358,7 @@ fn condition_over(content: &Content, moot: &Sealed) -> WriteCondition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::{InodeTable, KeySpace, Kind, Name, ROOT};
+    use crate::namespace::{InodeTable, KeySpace, Kind, Name, Numbers, ROOT};
     use crate::ops::OpenMode;
     use crate::ops::content::Piece;
     use crate::ops::open_file::Desk;
@@ -369,7 +369,7 @@ mod tests {
     fn file() -> (tempfile::TempDir, Arc<OpenFile>) {
         let dir = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
-        let table = Arc::new(InodeTable::new(Arc::default()));
+        let table = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
         let name = Name::from_segment("f").unwrap();
         let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();
         let keys = KeySpace::new("");

@@ -7,13 +7,10 @@ use super::attr::{Attr, AttrValidity, Caller};
 use super::handles::HandleId;
 use super::interruption::check_awaited;
 use super::open::OpenMode;
+use super::privileges::unprivileged;
 use crate::error::FsError;
 use crate::handover::Record;
 use crate::namespace::{Ino, InodeState, Kind, Pin};
-
-/// Bits that a change of owner or content takes away. Source: chown(2), inode(7).
-const SET_UID: u16 = 0o4000;
-const SET_GID_AND_GROUP_EXECUTE: u16 = 0o2010;
 
 /// A time to set.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +47,9 @@ impl Ops {
         self.check_writable()?;
         let inode = self.namespace.inode(ino)?;
         if let Some(size_bytes) = change.size_bytes {
+            let dropped = self.drop_privileges(&inode, caller);
             self.truncate(&inode, handle, caller, size_bytes).await?;
+            self.store_dropped(&inode, dropped).await?;
         }
         check_awaited()?;
         let (current, _) = self.attr(&inode);
@@ -83,7 +82,6 @@ impl Ops {
         if inode.kind == Kind::Directory {
             return Err(FsError::IsADirectory);
         }
-        self.drop_privileges(inode, caller);
         if let Some(handle) = handle {
             let handle = self.handles.file(handle)?;
             handle.writers.lock().note(caller.thread);
@@ -109,18 +107,6 @@ impl Ops {
         let outcome = outcome.await;
         self.close(&file, OpenMode::Read);
         outcome
-    }
-
-    /// A file that someone other than root changes is not run as its owner any more.
-    pub(super) fn drop_privileges(&self, inode: &Pin, caller: Caller) {
-        if caller.uid == 0 {
-            return;
-        }
-        let (current, _) = self.attr(inode);
-        let left = unprivileged(current.mode);
-        if inode.kind == Kind::File && left != current.mode {
-            inode.state().overrides.mode = Some(left);
-        }
     }
 }
 
@@ -160,13 +146,4 @@ fn apply(state: &mut InodeState, current: &Attr, change: &AttrChange) -> bool {
     set.gid = gid.or(set.gid);
     set.mtime = mtime.or(set.mtime);
     mode.is_some() || uid.or(gid).is_some() || atime.or(mtime).is_some()
-}
-
-fn unprivileged(mode: u16) -> u16 {
-    let without_uid = mode & !SET_UID;
-    if mode & SET_GID_AND_GROUP_EXECUTE == SET_GID_AND_GROUP_EXECUTE {
-        without_uid & !super::attr::SET_GID
-    } else {
-        without_uid
-    }
 }

@@ -22,7 +22,7 @@ impl Ops {
         if !self.namespace.stores_attributes() {
             return Ok(());
         }
-        let _tree = self.tree.read().await;
+        let _subtrees = self.subtrees.share([inode.ino]).await;
         if inode.kind == Kind::Directory {
             return self
                 .namespace

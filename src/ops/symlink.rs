@@ -40,7 +40,7 @@ impl Ops {
             self.late_requests_landed().await;
         }
         let parent = self.namespace.directory(parent)?;
-        let _tree = self.tree.read().await;
+        let _subtrees = self.share_entry(parent.ino, name).await;
         match self.namespace.lookup(&parent, name).await {
             Ok(made) if made.kind == Kind::Symlink && maker.request.attempt == Attempt::Again => {
                 return if self.readlink(made.ino).await? == target {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::Ops;
 use super::content::{Base, Intent};
 use super::handles::{FileHandle, HandleId};
+use super::open::OpenMode;
 use super::open_file::{Content, OpenFile};
 use super::writers::Writers;
 use crate::error::FsError;
@@ -163,7 +164,8 @@ impl Ops {
 
     fn restored_handle(&self, told: &HandleTold) -> Result<FileHandle, FsError> {
         let inode = self.namespace.inode(Ino(told.ino))?;
-        let mode = told.mode.into();
+        let mode: OpenMode = told.mode.into();
+        inode.state().unprivileged_writers |= mode.writes();
         Ok(FileHandle {
             file: self.open_inode(inode, mode),
             mode,

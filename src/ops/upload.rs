@@ -29,7 +29,7 @@ impl Ops {
     ///
     /// Errors: that of this upload, or of one that failed before.
     pub(super) async fn upload(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
-        let _tree = self.tree.read().await;
+        let _subtrees = self.subtrees.share([file.inode.ino]).await;
         let _turn = file.remote_turn.lock().await;
         self.seal(file).await?;
         while let Some((sealed, earlier)) = file.begin_upload() {

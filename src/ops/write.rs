@@ -11,6 +11,8 @@ use crate::failpoint::{self, Point};
 pub enum Privileges {
     Keep,
     Drop,
+    /// The kernel does not know who wrote.
+    Unknown,
 }
 
 impl Ops {
@@ -25,8 +27,14 @@ impl Ops {
     ) -> Result<(), FsError> {
         let handle = self.handles.file(handle)?;
         handle.writers.lock().note(caller.thread);
-        if privileges == Privileges::Drop {
-            self.drop_privileges(&handle.file.inode, caller);
+        let inode = &handle.file.inode;
+        match privileges {
+            Privileges::Drop => drop(self.take_privileges(inode)),
+            // Out of a mapping: who wrote it is not told.
+            Privileges::Unknown if inode.state().unprivileged_writers => {
+                self.take_privileges(inode);
+            }
+            Privileges::Keep | Privileges::Unknown => {}
         }
         failpoint::at(Point::WriteBegins);
         handle.file.write(offset, data)?;

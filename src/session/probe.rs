@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::store::{
-    ETag, Key, ObjectHeaders, ObjectStore, PutRequest, StoreErrorKind, WriteCondition,
+    DeleteRequest, ETag, Key, ObjectHeaders, ObjectStore, PutRequest, StoreErrorKind,
+    WriteCondition,
 };
 
 /// Whether a PUT heeds `If-Match` and `If-None-Match`.
@@ -32,7 +33,7 @@ pub async fn conditional_writes(store: &dyn ObjectStore, prefix: &str) -> Condit
     };
     match store.put(probe).await {
         Ok(_) => {
-            if let Err(error) = store.delete(key.clone()).await {
+            if let Err(error) = store.delete(DeleteRequest::any(key.clone())).await {
                 tracing::warn!(%key, %error, "an empty object is left in the bucket: delete it");
             }
             ConditionalWrites::Ignored

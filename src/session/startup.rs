@@ -12,7 +12,7 @@ use crate::config::{
 };
 use crate::handover::{Ledger, Told};
 use crate::namespace::{
-    AttributeCache, Coherence, DirMarkers, Ino, Invalidations, KeySpace, Namespace, Origin,
+    AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, NameStore, Namespace, Origin,
 };
 use crate::ops::{
     Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
@@ -194,8 +194,7 @@ pub async fn compose(
     };
     tokio::spawn(parts.store.clone().run());
     let (ops, queued) = Ops::new(parts, ops_settings(config));
-    // The names that are looked at meanwhile get other numbers than the kernel knows.
-    ops.namespace().table().go_on_after(Ino(told.last_ino));
+    ops.namespace().table().keep_numbers(&told);
     let finishing = ops.finish_renames(&mut left.sealed);
     let finished = finishing.await.context("a rename that an earlier mediafs began is not finished: mount again once S3 can be reached")?;
     ops.take_over(&told, left);
@@ -230,6 +229,8 @@ fn names(
         // The spool's lock keeps others away from here too: each mount has one of both.
         AttributesMode::Stored => Some(AttributeCache::open(&config.cache_dir.join("attributes"))?),
     };
+    let kept = Arc::new(NameStore::open(&config.spool_dir.join("names")));
+    tokio::spawn(NameStore::run(Arc::downgrade(&kept)));
     Ok(Namespace::new(
         origin,
         KeySpace::new(config.prefix.clone()),
@@ -244,7 +245,7 @@ fn names(
             DirMarkersConfig::Never => DirMarkers::Never,
         },
         invalidations,
-        attribute_cache,
+        (attribute_cache, kept),
         ledger,
     ))
 }

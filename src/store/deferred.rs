@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use bulk::deepest_first;
+use bulk::{deepest_first, warn_of_another};
 
 use super::request::*;
 use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
@@ -199,40 +199,41 @@ impl Deferred {
             let old = doom.since.is_none_or(|since| since.elapsed() > LOOK_FROM);
             old && doom.etag.is_some()
         });
-        let mut keys: Vec<Key> = young.into_iter().map(|(key, _)| key).collect();
-        keys.extend(self.still_there(old).await?);
-        let chunks: Vec<Vec<Key>> = deepest_first(keys)
+        let request = |(key, doom): (Key, Doom)| DeleteRequest {
+            key,
+            if_match: doom.etag,
+        };
+        let mut requests: Vec<DeleteRequest> = young.into_iter().map(request).collect();
+        requests.extend(self.still_there(old).await?.into_iter().map(request));
+        let chunks: Vec<Vec<DeleteRequest>> = deepest_first(requests)
             .chunks(DELETE_MANY_LIMIT)
-            .map(<[Key]>::to_vec)
+            .map(<[DeleteRequest]>::to_vec)
             .collect();
         let mut answers = stream::iter(chunks)
             .map(|chunk| async move { (chunk.clone(), self.store.delete_many(chunk).await) })
             .buffer_unordered(BATCHES_AT_ONCE);
         let mut outcome = Ok(());
         while let Some((chunk, answer)) = answers.next().await {
-            let failed = match answer {
-                Ok(failed) => failed,
+            let settled = match answer {
+                Ok(failed) => self.settle_chunk(&chunk, failed),
                 Err(error) => {
                     outcome = Err(error);
                     continue;
                 }
             };
-            let mut settled = chunk;
-            for (key, error) in failed {
-                if error.kind.is_transient() {
-                    settled.retain(|other| *other != key);
-                    outcome = Err(error);
-                } else {
-                    tracing::error!(%key, %error, "not deleted: the file is there again");
-                }
+            for error in settled.refused {
+                let key = &error.key;
+                tracing::error!(%key, %error, "not deleted: the file is there again");
             }
-            self.settle_keys(&settled);
+            if let Some(error) = settled.pending {
+                outcome = Err(error);
+            }
         }
         outcome
     }
 
     /// Those whose object is still the doomed version; the others are settled.
-    async fn still_there(&self, old: Vec<(Key, Doom)>) -> Result<Vec<Key>, StoreError> {
+    async fn still_there(&self, old: Vec<(Key, Doom)>) -> Result<Vec<(Key, Doom)>, StoreError> {
         let mut looks = stream::iter(old)
             .map(|(key, doom)| async move {
                 let head = self.store.head(HeadRequest { key: key.clone() }).await;
@@ -242,9 +243,9 @@ impl Deferred {
         let mut still = Vec::new();
         while let Some((key, doom, head)) = looks.next().await {
             match head {
-                Ok(meta) if doom.etag.as_ref() == Some(&meta.etag) => still.push(key),
+                Ok(meta) if doom.etag.as_ref() == Some(&meta.etag) => still.push((key, doom)),
                 Ok(_) => {
-                    tracing::warn!(%key, "not deleted: another client has put a new object");
+                    warn_of_another(&key);
                     self.settle_keys(&[key]);
                 }
                 Err(error) if error.kind == StoreErrorKind::NotFound => self.settle_keys(&[key]),
@@ -319,12 +320,15 @@ impl ObjectStore for Deferred {
         self.store.copy(request).await
     }
 
-    async fn delete(&self, key: Key) -> Result<(), StoreError> {
-        self.store.delete(key).await
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        self.store.delete(request).await
     }
 
-    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        self.store.delete_many(keys).await
+    async fn delete_many(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        self.store.delete_many(requests).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {

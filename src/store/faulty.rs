@@ -108,12 +108,15 @@ impl ObjectStore for Faulty {
         self.run(StoreOp::Copy, self.store.copy(request)).await
     }
 
-    async fn delete(&self, key: Key) -> Result<(), StoreError> {
-        self.run(StoreOp::Delete, self.store.delete(key)).await
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        self.run(StoreOp::Delete, self.store.delete(request)).await
     }
 
-    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        self.run(StoreOp::DeleteMany, self.store.delete_many(keys))
+    async fn delete_many(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        self.run(StoreOp::DeleteMany, self.store.delete_many(requests))
             .await
     }
 

@@ -64,6 +64,7 @@ impl Object {
             etag: self.etag(),
             size_bytes: self.bytes.len() as u64,
             last_modified: UNIX_EPOCH + Duration::from_secs(self.version),
+            answered_at: std::time::SystemTime::now(),
             headers: self.headers.clone(),
         }
     }
@@ -84,6 +85,20 @@ impl State {
         let kind = StoreErrorKind::NoSuchUpload;
         let missing = || StoreError::new(kind, op, key.clone(), "no such upload");
         self.uploads.get_mut(&upload.0).ok_or_else(missing)
+    }
+
+    fn delete(&mut self, op: StoreOp, request: DeleteRequest) -> Result<(), StoreError> {
+        let current = self.objects.get(request.key.as_str()).map(Object::etag);
+        let is_other = match (&current, &request.if_match) {
+            (Some(current), Some(wanted)) => current != wanted,
+            _ => false,
+        };
+        if is_other && !self.ignores_conditions {
+            let kind = StoreErrorKind::PreconditionFailed;
+            return Err(StoreError::new(kind, op, request.key, "another version"));
+        }
+        self.objects.remove(request.key.as_str());
+        Ok(())
     }
 
     fn store(
@@ -184,20 +199,27 @@ impl ObjectStore for Memory {
             &request.target,
             source.bytes,
             headers,
-            &WriteCondition::Always,
+            &request.condition,
         )
     }
 
-    async fn delete(&self, key: Key) -> Result<(), StoreError> {
-        self.state.lock().objects.remove(key.as_str());
-        Ok(())
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        self.state.lock().delete(StoreOp::Delete, request)
     }
 
-    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        for key in keys {
-            self.delete(key).await?;
+    async fn delete_many(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        let mut state = self.state.lock();
+        let mut failed = Vec::new();
+        for request in requests {
+            let key = request.key.clone();
+            if let Err(error) = state.delete(StoreOp::DeleteMany, request) {
+                failed.push((key, error));
+            }
         }
-        Ok(Vec::new())
+        Ok(failed)
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::request::{
-    CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, GetAnswer,
-    GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
+    CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
+    GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Key, ObjectStore, StoreError, StoreOp};
@@ -119,19 +119,19 @@ impl ObjectStore for Metered {
             .await
     }
 
-    async fn delete(&self, key: Key) -> Result<(), StoreError> {
-        self.run(
-            StoreOp::Delete,
-            key.clone().as_str(),
-            self.store.delete(key),
-        )
-        .await
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        let key = request.key.clone();
+        self.run(StoreOp::Delete, key.as_str(), self.store.delete(request))
+            .await
     }
 
-    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        let first = keys.first().cloned();
+    async fn delete_many(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        let first = requests.first().map(|first| first.key.clone());
         let first = first.as_ref().map_or("", Key::as_str);
-        self.run(StoreOp::DeleteMany, first, self.store.delete_many(keys))
+        self.run(StoreOp::DeleteMany, first, self.store.delete_many(requests))
             .await
     }
 

@@ -59,17 +59,24 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
 
     /// Copies inside the bucket, at most 5 GiB.
     ///
-    /// Errors: `NotFound`, `PreconditionFailed` when the source changed. A 200
-    /// answer that carries an error body is that error. Source: `CopyObject`.
+    /// Errors: `NotFound`, `PreconditionFailed` when source or target is another
+    /// version. A 200 answer that carries an error body is that error.
+    /// Source: `CopyObject`.
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError>;
 
-    /// Deletes one object; succeeds when there is none. Source: `DeleteObject`.
-    async fn delete(&self, key: Key) -> Result<(), StoreError>;
+    /// Deletes one object; succeeds when there is none.
+    ///
+    /// Errors: `PreconditionFailed` when it is another version. Source: `DeleteObject`.
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError>;
 
-    /// Deletes up to `DELETE_MANY_LIMIT` objects; returns those that failed.
+    /// Deletes up to `DELETE_MANY_LIMIT` objects; returns those that failed, each
+    /// with an error as of `delete`.
     ///
     /// Source: `DeleteObjects`.
-    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError>;
+    async fn delete_many(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError>;
 
     /// One page of keys in ascending UTF-8 byte order. Source: `ListObjectsV2`.
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError>;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
@@ -24,6 +24,10 @@ pub const COPY_LIMIT_BYTES: u64 = 5 << 30;
 /// Most parts of one upload. Source: S3 User Guide, "Multipart upload limits".
 pub const PART_COUNT_LIMIT: u16 = 10_000;
 
+/// Age from which an object is no longer changed within its Last-Modified: that
+/// is cut to whole seconds, and the clocks of one service differ a little.
+pub const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
 /// User metadata (`x-amz-meta-*`), names in lower case without the prefix.
 pub type UserMetadata = BTreeMap<String, String>;
 
@@ -39,7 +43,18 @@ pub struct ObjectMeta {
     pub size_bytes: u64,
     /// Whole seconds: listings carry more digits than HEAD, so they are cut to agree.
     pub last_modified: SystemTime,
+    /// When the store answered, by its own clock where it told that.
+    pub answered_at: SystemTime,
     pub headers: ObjectHeaders,
+}
+
+impl ObjectMeta {
+    /// Whether every object with this ETag and Last-Modified has these headers: a
+    /// copy onto itself keeps the ETag, and two of them may share one second.
+    pub fn is_settled(&self) -> bool {
+        let age = self.answered_at.duration_since(self.last_modified);
+        age.is_ok_and(|age| age >= SETTLED_AFTER)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -110,8 +125,28 @@ pub struct CopyRequest {
     /// The copy fails when the source is no longer this version.
     pub source_if_match: Option<ETag>,
     pub target: Key,
+    /// What is under the target's key when the copy takes its place.
+    pub condition: WriteCondition,
     /// Headers of the target; those of the source when absent.
     pub replace_headers: Option<ObjectHeaders>,
+}
+
+/// An object to delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteRequest {
+    pub key: Key,
+    /// The delete fails when the object is another version; any where absent.
+    pub if_match: Option<ETag>,
+}
+
+impl DeleteRequest {
+    /// Whatever version there is.
+    pub fn any(key: Key) -> Self {
+        Self {
+            key,
+            if_match: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

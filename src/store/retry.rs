@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::request::{
-    CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, GetAnswer,
-    GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
+    CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
+    GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
@@ -169,18 +169,20 @@ impl ObjectStore for Retry {
             .await
     }
 
-    async fn delete(&self, key: Key) -> Result<(), StoreError> {
-        self.run(StoreOp::Delete, key.clone(), 0, || {
-            self.store.delete(key.clone())
-        })
-        .await
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        let key = request.key.clone();
+        let attempt = || self.store.delete(request.clone());
+        self.run(StoreOp::Delete, key, 0, attempt).await
     }
 
-    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        let Some(first) = keys.first().cloned() else {
+    async fn delete_many(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        let Some(first) = requests.first().map(|first| first.key.clone()) else {
             return Ok(Vec::new());
         };
-        let attempt = || self.store.delete_many(keys.clone());
+        let attempt = || self.store.delete_many(requests.clone());
         self.run(StoreOp::DeleteMany, first, 0, attempt).await
     }
 
@@ -312,6 +314,7 @@ mod tests {
             source: Key::new("k"),
             source_if_match: None,
             target: Key::new("l"),
+            condition: WriteCondition::Always,
             replace_headers: None,
         };
         let began = Instant::now();

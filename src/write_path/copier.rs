@@ -76,6 +76,7 @@ impl Copier {
             source: task.source.clone(),
             source_if_match: Some(task.version.clone()),
             target: task.target.clone(),
+            condition: WriteCondition::Always,
             replace_headers,
         };
         Ok(self.store.copy(request).await?.etag)

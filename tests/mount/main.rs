@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod attribute_versions;
+mod inode_numbers;
 mod interrupts;
+mod privilege_bits;
+mod subtree_locks;
+mod unsupported_calls;
 
 #[path = "../support/mod.rs"]
 mod support;

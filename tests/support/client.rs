@@ -23,6 +23,8 @@ pub struct Head {
     pub size_bytes: u64,
     pub content_type: Option<String>,
     pub etag: String,
+    /// Seconds since 1970.
+    pub last_modified: i64,
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -111,6 +113,14 @@ impl Client {
         matches!(self.runtime.block_on(answer), Ok(Ok(_)))
     }
 
+    /// Sends what the other methods do not know.
+    pub fn call<T, R: Future<Output = T>>(
+        &self,
+        request: impl FnOnce(aws_sdk_s3::Client) -> R,
+    ) -> T {
+        self.runtime.block_on(request(self.s3.clone()))
+    }
+
     #[track_caller]
     pub fn put(&self, bucket: &str, key: &str, body: &[u8]) {
         self.put_with(bucket, key, body, None, &[]);
@@ -187,6 +197,7 @@ impl Client {
                 size_bytes: u64::try_from(answer.content_length().unwrap()).unwrap(),
                 content_type: answer.content_type().map(str::to_owned),
                 etag: answer.e_tag().unwrap_or_default().to_owned(),
+                last_modified: answer.last_modified().unwrap().secs(),
                 metadata: answer
                     .metadata()
                     .cloned()

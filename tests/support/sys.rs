@@ -46,6 +46,11 @@ pub fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> i32 {
     result.unwrap_err().raw_os_error().unwrap()
 }
 
+/// Has the kernel forget every name and inode that nobody uses.
+pub fn drop_names() {
+    std::fs::write("/proc/sys/vm/drop_caches", b"2\n").unwrap();
+}
+
 /// An open directory stream, with positions.
 #[derive(Debug)]
 pub struct DirStream(NonNull<libc::DIR>);

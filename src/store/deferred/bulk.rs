@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Deferred, Doom, Doomed};
 use crate::failpoint::{self, Point};
-use crate::store::{DELETE_MANY_LIMIT, Key, StoreError};
+use crate::store::{DELETE_MANY_LIMIT, DeleteRequest, Key, StoreError, StoreErrorKind};
 
 impl Deferred {
     /// Notes objects as to be deleted: from now on they are not seen any more,
@@ -41,7 +41,7 @@ impl Deferred {
     /// Errors: why objects cannot be deleted, which are seen again.
     pub async fn delete_doomed_now(&self, keys: &[Key]) -> Result<(), StoreError> {
         let mut outcome = Ok(());
-        for chunk in deepest_first(keys.to_vec()).chunks(DELETE_MANY_LIMIT) {
+        for chunk in deepest_first(self.requests(keys)).chunks(DELETE_MANY_LIMIT) {
             let failed = match self.store.delete_many(chunk.to_vec()).await {
                 Ok(failed) => failed,
                 Err(error) if error.kind.is_transient() => {
@@ -50,21 +50,54 @@ impl Deferred {
                 }
                 Err(error) => chunk
                     .iter()
-                    .map(|key| (key.clone(), error.clone()))
+                    .map(|request| (request.key.clone(), error.clone()))
                     .collect(),
             };
-            let mut settled = chunk.to_vec();
-            for (key, error) in failed {
-                if error.kind.is_transient() {
-                    settled.retain(|other| *other != key);
-                } else {
-                    outcome = Err(error);
-                }
+            let settled = self.settle_chunk(chunk, failed);
+            if let Some(error) = settled.refused.into_iter().next_back() {
+                outcome = Err(error);
             }
-            self.settle_keys(&settled);
         }
         self.delete_soon();
         outcome
+    }
+
+    /// Of these keys, those that are still doomed.
+    fn requests(&self, keys: &[Key]) -> Vec<DeleteRequest> {
+        let doomed = self.doomed.lock();
+        let request = |key: &Key| {
+            Some(DeleteRequest {
+                key: key.clone(),
+                if_match: doomed.get(key)?.etag.clone(),
+            })
+        };
+        keys.iter().filter_map(request).collect()
+    }
+
+    /// What a bulk delete came to; what is decided is not doomed any more.
+    ///
+    /// An object that another client has put is left alone.
+    pub(super) fn settle_chunk(
+        &self,
+        chunk: &[DeleteRequest],
+        failed: Vec<(Key, StoreError)>,
+    ) -> Settled {
+        let mut settled = Settled::default();
+        let mut pending = BTreeSet::new();
+        for (key, error) in failed {
+            if error.kind.is_transient() {
+                pending.insert(key);
+                settled.pending = Some(error);
+            } else if error.kind == StoreErrorKind::PreconditionFailed {
+                warn_of_another(&key);
+            } else {
+                settled.refused.push(error);
+            }
+        }
+        let keys = chunk.iter().map(|request| &request.key);
+        let decided: Vec<Key> = keys.filter(|key| !pending.contains(key)).cloned().collect();
+        self.settle_keys(&decided);
+        settled
     }
 
     pub(super) fn settle_keys(&self, keys: &[Key]) {
@@ -99,10 +132,24 @@ impl Deferred {
     }
 }
 
+/// What a bulk delete has not done.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// Why some are still to be deleted.
+    pub pending: Option<StoreError>,
+    /// Why others never will be.
+    pub refused: Vec<StoreError>,
+}
+
+/// An object that is not the version that was to be deleted.
+pub(super) fn warn_of_another(key: &Key) {
+    tracing::warn!(%key, "not deleted: another client has put a new object");
+}
+
 /// What lies in a directory before the directory, where a store has such.
-pub(super) fn deepest_first(mut keys: Vec<Key>) -> Vec<Key> {
-    keys.sort_unstable_by(|a, b| b.cmp(a));
-    keys
+pub(super) fn deepest_first(mut requests: Vec<DeleteRequest>) -> Vec<DeleteRequest> {
+    requests.sort_unstable_by(|a, b| b.key.cmp(&a.key));
+    requests
 }
 
 #[cfg(test)]
@@ -116,7 +163,7 @@ mod tests {
     use crate::store::memory::Memory;
     use crate::store::{
         FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ObjectHeaders, ObjectStore, PutRequest,
-        StoreErrorKind, StoreOp, UploadId, WriteCondition,
+        StoreOp, UploadId, WriteCondition,
     };
 
     /// Has room for so many records.
@@ -240,6 +287,22 @@ mod tests {
         assert!(deferred.doom(&doomed).is_err());
         assert!(log.0.lock().1.is_empty());
         assert_eq!(listed(&deferred).await, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_another_client_has_put_since_is_left_alone_and_seen_again() {
+        let (store, log, deferred, doomed) = with_objects(9).await;
+        deferred.doom(&doomed).unwrap();
+        let theirs = PutRequest {
+            key: Key::new("d/b"),
+            body: bytes::Bytes::from_static(b"theirs"),
+            headers: ObjectHeaders::default(),
+            condition: WriteCondition::Always,
+        };
+        store.put(theirs).await.unwrap();
+        deferred.delete_doomed_now(&keys(&doomed)).await.unwrap();
+        assert_eq!((listed(&*store).await, listed(&deferred).await), (1, 1));
+        assert!(log.0.lock().1.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,14 +1,20 @@
 //! What an answer must be before anything of it is believed: short enough to
 //! hold in memory, and whole.
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use aws_sdk_s3::config::interceptors::{
     AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextMut,
+    BeforeDeserializationInterceptorContextRef,
 };
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_types::date_time::{DateTime, Format};
 use http_body_util::Limited;
+use parking_lot::Mutex;
 
 /// Longest answer that is held in memory whole: twice a listing's page of 1,000
 /// keys of 1,024 bytes, each of them three bytes in its URL encoding.
@@ -69,6 +75,34 @@ impl Intercept for AnswerCheck {
 
 fn operation(config: &ConfigBag) -> &str {
     config.load::<Metadata>().map_or("", Metadata::name)
+}
+
+/// Keeps the time that an answer carries, which is the server's.
+#[derive(Debug, Clone, Default)]
+pub struct AnswerDate(Arc<Mutex<Option<SystemTime>>>);
+
+impl AnswerDate {
+    pub fn get(&self) -> Option<SystemTime> {
+        *self.0.lock()
+    }
+}
+
+impl Intercept for AnswerDate {
+    fn name(&self) -> &'static str {
+        "AnswerDate"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        *self.0.lock() = date.and_then(|date| SystemTime::try_from(date).ok());
+        Ok(())
+    }
 }
 
 /// Whether an XML document goes to the end of its root element.

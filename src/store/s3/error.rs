@@ -153,7 +153,7 @@ where
 /// Meaning of an answer by its code, else by its HTTP status.
 ///
 /// Source: S3 API, "Error responses".
-fn kind_of(status: u16, code: Option<&str>) -> StoreErrorKind {
+pub fn kind_of(status: u16, code: Option<&str>) -> StoreErrorKind {
     use StoreErrorKind as Kind;
     match code.unwrap_or_default() {
         "NoSuchKey" | "NotFound" => Kind::NotFound,

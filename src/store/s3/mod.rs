@@ -6,6 +6,7 @@
 mod answer;
 mod connect;
 mod credentials;
+mod delete;
 pub mod encoding;
 mod error;
 mod multipart;
@@ -17,8 +18,8 @@ pub use connect::{Addressing, S3Settings};
 use async_trait::async_trait;
 
 use super::request::{
-    CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, GetAnswer,
-    GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
+    CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
+    GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Key, ObjectStore, StoreError};
@@ -49,12 +50,15 @@ impl ObjectStore for S3Store {
         self.renewing(self.copy_object(request)).await
     }
 
-    async fn delete(&self, key: Key) -> Result<(), StoreError> {
-        self.renewing(self.delete_object(key)).await
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        self.renewing(self.delete_object(request)).await
     }
 
-    async fn delete_many(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        self.renewing(self.delete_objects(keys)).await
+    async fn delete_many(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        self.renewing(self.delete_objects(requests)).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {

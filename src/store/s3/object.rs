@@ -1,14 +1,14 @@
 //! Requests on whole objects, and listings.
 
 use std::ops::Range;
+use std::time::SystemTime;
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumMode, Delete, EncodingType, MetadataDirective, ObjectIdentifier,
-};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, EncodingType, MetadataDirective};
 use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
+use super::answer::AnswerDate;
 use super::encoding::{copy_source, decode, headers_of, whole_seconds, with_headers};
 use super::error::{kind_of_broken_body, translate};
 use crate::store::{
@@ -24,11 +24,14 @@ impl S3Store {
     pub(super) async fn head_object(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         let key = request.key;
         let sent_with = self.generation();
+        let date = AnswerDate::default();
         let answer = self
             .client()
             .head_object()
             .bucket(&self.bucket)
             .key(key.as_str())
+            .customize()
+            .interceptor(date.clone())
             .send()
             .await;
         let answer = match answer.map_err(|error| translate(StoreOp::Head, &key, error)) {
@@ -39,6 +42,7 @@ impl S3Store {
             etag: etag(StoreOp::Head, &key, answer.e_tag())?,
             size_bytes: length(answer.content_length()),
             last_modified: whole_seconds(answer.last_modified()),
+            answered_at: date.get().unwrap_or_else(SystemTime::now),
             headers: headers_of!(answer),
         })
     }
@@ -112,6 +116,7 @@ impl S3Store {
             etag: etag(StoreOp::Get, &key, answer.e_tag())?,
             size_bytes: total.unwrap_or_else(|| length(answer.content_length())),
             last_modified: whole_seconds(answer.last_modified()),
+            answered_at: SystemTime::now(),
             headers: headers_of!(answer),
         };
         let limit = request
@@ -144,13 +149,16 @@ impl S3Store {
 
     pub(super) async fn copy_object(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
         let key = request.target;
+        let (if_match, if_none_match) = conditions(&request.condition);
         let mut copy = self
             .client()
             .copy_object()
             .bucket(&self.bucket)
             .key(key.as_str())
             .copy_source(copy_source(&self.bucket, request.source.as_str()))
-            .set_copy_source_if_match(request.source_if_match.as_ref().map(ETag::quoted));
+            .set_copy_source_if_match(request.source_if_match.as_ref().map(ETag::quoted))
+            .set_if_match(if_match)
+            .set_if_none_match(if_none_match);
         if let Some(headers) = request.replace_headers {
             copy = with_headers!(copy, headers).metadata_directive(MetadataDirective::Replace);
         }
@@ -164,87 +172,6 @@ impl S3Store {
         Ok(PutAnswer {
             etag: etag(StoreOp::Copy, &key, made)?,
         })
-    }
-
-    pub(super) async fn delete_object(&self, key: Key) -> Result<(), StoreError> {
-        let answer = self
-            .client()
-            .delete_object()
-            .bucket(&self.bucket)
-            .key(key.as_str())
-            .send()
-            .await;
-        match answer.map_err(|error| translate(StoreOp::Delete, &key, error)) {
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
-            outcome => outcome.map(drop),
-        }
-    }
-
-    pub(super) async fn delete_objects(
-        &self,
-        keys: Vec<Key>,
-    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        // XML 1.0 has no way to write most control characters: those keys go one by one.
-        let (single, together): (Vec<Key>, Vec<Key>) = keys
-            .into_iter()
-            .partition(|key| key.as_str().chars().any(char::is_control));
-        let mut failed = self.delete_together(together).await?;
-        for key in single {
-            if let Err(error) = self.delete_object(key.clone()).await {
-                failed.push((key, error));
-            }
-        }
-        Ok(failed)
-    }
-
-    async fn delete_together(&self, keys: Vec<Key>) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        let Some(first) = keys.first().cloned() else {
-            return Ok(Vec::new());
-        };
-        let broken = |error: &dyn std::fmt::Display| {
-            StoreError::new(
-                StoreErrorKind::Rejected,
-                StoreOp::DeleteMany,
-                first.clone(),
-                error.to_string(),
-            )
-        };
-        let mut objects = Vec::with_capacity(keys.len());
-        for key in &keys {
-            let object = ObjectIdentifier::builder().key(key.as_str()).build();
-            objects.push(object.map_err(|error| broken(&error))?);
-        }
-        let delete = Delete::builder()
-            .set_objects(Some(objects))
-            .quiet(true)
-            .build();
-        let delete = delete.map_err(|error| broken(&error))?;
-        let answer = self
-            .client()
-            .delete_objects()
-            .bucket(&self.bucket)
-            .delete(delete)
-            .send()
-            .await;
-        let answer = answer.map_err(|error| translate(StoreOp::DeleteMany, &first, error))?;
-        let failed = answer
-            .errors()
-            .iter()
-            .filter(|error| error.code() != Some("NoSuchKey"));
-        Ok(failed
-            .map(|error| {
-                let key = Key::new(error.key().unwrap_or_default());
-                let detail = format!("{:?}: {:?}", error.code(), error.message());
-                let kind = match error.code() {
-                    Some("AccessDenied") => StoreErrorKind::AccessDenied,
-                    _ => StoreErrorKind::Server,
-                };
-                (
-                    key.clone(),
-                    StoreError::new(kind, StoreOp::DeleteMany, key, detail),
-                )
-            })
-            .collect())
     }
 
     pub(super) async fn list_objects(

@@ -1,0 +1,225 @@
+//! What this mount keeps of names on its own disk: numbers that are not derived, and
+//! what it knows of directories that the store does not tell.
+//!
+//! Written a little later than it is known: what a crash loses of it, the store and
+//! the derived numbers stand for.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::path::Path;
+use std::sync::Weak;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redb::{
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition, TableError,
+};
+
+use super::attribute_cache;
+use super::inode::Ino;
+use super::name::Name;
+
+/// Number by parent and name.
+const NUMBERS: TableDefinition<(u64, &str), u64> = TableDefinition::new("numbers.1");
+/// What is known of a directory, by its number.
+const DIRECTORIES: TableDefinition<u64, &[u8]> = TableDefinition::new("directories.1");
+/// Most entries of the table of directories; a bucket with more starts it over.
+const DIRECTORIES_LIMIT: u64 = 1_000_000;
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+type Changes<K, V> = HashMap<K, Option<V>>;
+
+/// Nothing is kept where there is no database: the disk is full or read-only.
+#[derive(Debug, Default)]
+pub struct NameStore {
+    database: Option<Database>,
+    unwritten: Mutex<Unwritten>,
+}
+
+#[derive(Debug, Default)]
+struct Unwritten {
+    numbers: Changes<(Ino, Name), Ino>,
+    directories: Changes<Ino, Vec<u8>>,
+}
+
+impl NameStore {
+    /// Opens the file, or begins anew where it is damaged.
+    pub fn open(path: &Path) -> Self {
+        let opened = attribute_cache::open(path).or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "what was kept of names is lost");
+            std::fs::remove_file(path)?;
+            attribute_cache::open(path)
+        });
+        let database = opened.map_err(redb::Error::from).and_then(bounded);
+        if let Err(error) = &database {
+            tracing::warn!(path = %path.display(), %error, "nothing is kept of names");
+        }
+        Self {
+            database: database.ok(),
+            unwritten: Mutex::default(),
+        }
+    }
+
+    /// Every number that is kept.
+    pub fn numbers(&self) -> Vec<((Ino, Name), Ino)> {
+        let mut found = Vec::new();
+        let read = self.read(NUMBERS, |table| {
+            for entry in table.iter()? {
+                let (place, ino) = entry?;
+                let (parent, name) = place.value();
+                if let Some(name) = Name::from_segment(name) {
+                    found.push(((Ino(parent), name), Ino(ino.value())));
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            tracing::warn!(%error, "kept inode numbers not read");
+        }
+        found
+    }
+
+    /// None where the derived number is the right one.
+    pub fn note_number(&self, place: &(Ino, Name), ino: Option<Ino>) {
+        if self.database.is_some() {
+            self.unwritten.lock().numbers.insert(place.clone(), ino);
+        }
+    }
+
+    pub fn directory(&self, ino: Ino) -> Option<Vec<u8>> {
+        if let Some(unwritten) = self.unwritten.lock().directories.get(&ino) {
+            return unwritten.clone();
+        }
+        let mut found = None;
+        let read = self.read(DIRECTORIES, |table| {
+            found = table.get(ino.0)?.map(|value| value.value().to_vec());
+            Ok(())
+        });
+        if let Err(error) = read {
+            tracing::warn!(%error, "what is kept of a directory is not read");
+        }
+        found
+    }
+
+    pub fn note_directory(&self, ino: Ino, record: Option<Vec<u8>>) {
+        if self.database.is_some() {
+            self.unwritten.lock().directories.insert(ino, record);
+        }
+    }
+
+    fn read<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        table: TableDefinition<K, V>,
+        read: impl FnOnce(ReadOnlyTable<K, V>) -> Result<(), redb::Error>,
+    ) -> Result<(), redb::Error> {
+        let Some(database) = &self.database else {
+            return Ok(());
+        };
+        match database.begin_read()?.open_table(table) {
+            Err(TableError::TableDoesNotExist(_)) => Ok(()),
+            table => read(table?),
+        }
+    }
+
+    /// Writes what has changed every now and then, until nobody has the store any more.
+    pub async fn run(this: Weak<Self>) {
+        loop {
+            tokio::time::sleep(WRITE_EVERY).await;
+            let Some(store) = this.upgrade() else { return };
+            let written = tokio::task::spawn_blocking(move || store.write_out()).await;
+            if let Err(error) = written {
+                tracing::warn!(%error, "names not written");
+            }
+        }
+    }
+
+    /// Writes what waits in memory.
+    pub fn write_out(&self) {
+        let Some(database) = &self.database else {
+            return;
+        };
+        let changes = std::mem::take(&mut *self.unwritten.lock());
+        if changes.numbers.is_empty() && changes.directories.is_empty() {
+            return;
+        }
+        if let Err(error) = write(database, &changes) {
+            tracing::warn!(%error, "names not written");
+            let mut unwritten = self.unwritten.lock();
+            keep_older(&mut unwritten.numbers, changes.numbers);
+            keep_older(&mut unwritten.directories, changes.directories);
+        }
+    }
+}
+
+impl Drop for NameStore {
+    fn drop(&mut self) {
+        self.write_out();
+    }
+}
+
+/// Puts changes back that were not written, behind what came since.
+fn keep_older<K: Eq + Hash, V>(newer: &mut Changes<K, V>, older: Changes<K, V>) {
+    for (key, change) in older {
+        newer.entry(key).or_insert(change);
+    }
+}
+
+fn write(database: &Database, changes: &Unwritten) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(NUMBERS)?;
+        for ((parent, name), ino) in &changes.numbers {
+            let place = (parent.0, name.as_str());
+            match ino {
+                Some(ino) => drop(table.insert(place, ino.0)?),
+                None => drop(table.remove(place)?),
+            }
+        }
+        let mut table = transaction.open_table(DIRECTORIES)?;
+        for (ino, record) in &changes.directories {
+            match record {
+                Some(record) => drop(table.insert(ino.0, record.as_slice())?),
+                None => drop(table.remove(ino.0)?),
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The same database, with no more directories than there is room for.
+fn bounded(database: Database) -> Result<Database, redb::Error> {
+    let transaction = database.begin_write()?;
+    if transaction.open_table(DIRECTORIES)?.len()? > DIRECTORIES_LIMIT {
+        transaction.delete_table(DIRECTORIES)?;
+    }
+    transaction.commit()?;
+    Ok(database)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_directories_outlives_the_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("names");
+        let record = Some(b"record".to_vec());
+        {
+            let store = NameStore::open(&path);
+            store.note_directory(Ino(7), record.clone());
+            store.note_directory(Ino(8), record.clone());
+            assert_eq!(store.directory(Ino(7)), record);
+            store.write_out();
+            store.note_directory(Ino(8), None);
+        }
+        let store = NameStore::open(&path);
+        assert_eq!(store.directory(Ino(7)), record);
+        assert_eq!(store.directory(Ino(8)), None);
+        drop(store);
+        std::fs::write(&path, vec![7; 10_000]).unwrap();
+        assert_eq!(NameStore::open(&path).directory(Ino(7)), None);
+    }
+}

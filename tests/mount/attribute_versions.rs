@@ -1,0 +1,101 @@
+//! `--attributes=stored`: which version of an object its attributes belong to.
+//!
+//! A copy onto itself keeps the ETag, and Last-Modified has whole seconds: two
+//! changes within one second leave objects that no listing tells apart.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::sys::{DirStream, drop_names};
+use crate::support::{Mount, MountBuilder};
+
+/// Tries to have two changes within one second.
+const TRIES: usize = 30;
+
+fn stored(plan: MountBuilder) -> Mount {
+    plan.args(["--attributes", "stored", "--negative-ttl", "0"])
+        .start()
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+fn changed_at(mount: &Mount, key: &str) -> i64 {
+    let head = mount.client().head(mount.bucket(), key).unwrap();
+    head.last_modified
+}
+
+/// Two changes of one second, with `between` them; the path of the file.
+#[track_caller]
+fn twice_in_a_second(mount: &Mount, between: impl Fn(&Path)) -> String {
+    for count in 0..TRIES {
+        let key = format!("d/f{count}");
+        let path = mount.path(&key);
+        fs::write(&path, b"bytes").unwrap();
+        chmod(&path, 0o666);
+        let first = changed_at(mount, &key);
+        between(Path::new(&key));
+        chmod(&path, 0o640);
+        if changed_at(mount, &key) == first {
+            return key;
+        }
+    }
+    panic!("never two changes within one second");
+}
+
+#[test]
+fn the_second_of_two_changes_in_one_second_holds_when_the_kernel_forgets_and_after_a_remount() {
+    let mut mount = stored(Mount::builder());
+    fs::create_dir(mount.path("d")).unwrap();
+    // As chmod -R does: a listing between the two.
+    let list = |_: &Path| drop(DirStream::open(&mount.path("d")).unwrap().rest());
+    let key = twice_in_a_second(&mount, list);
+    for _ in 0..2 {
+        for _ in 0..3 {
+            drop_names();
+            assert_eq!(mode(&mount.path(&key)), 0o640);
+            std::thread::sleep(Duration::from_millis(1100));
+        }
+        mount.remount();
+    }
+}
+
+#[test]
+fn what_was_asked_within_the_second_of_a_change_is_not_remembered() {
+    let a = stored(Mount::builder());
+    let b = stored(Mount::builder().bucket(a.bucket()));
+    fs::create_dir(a.path("d")).unwrap();
+    let ask = |key: &Path| {
+        assert_eq!(mode(&b.path(key)), 0o666);
+    };
+    let key = twice_in_a_second(&a, ask);
+    b.wait_for(&key, "the second change", |path| mode(path) == 0o640);
+    drop_names();
+    assert_eq!(mode(&b.path(&key)), 0o640);
+}
+
+#[test]
+fn another_clients_later_change_of_the_attributes_alone_shows() {
+    let a = stored(Mount::builder());
+    let b = stored(Mount::builder().bucket(a.bucket()));
+    fs::write(a.path("f"), b"bytes").unwrap();
+    chmod(&a.path("f"), 0o644);
+    chown(a.path("f"), Some(7), Some(8)).unwrap();
+    let ours = changed_at(&a, "f");
+    b.wait_for("f", "the owner", |path| {
+        fs::metadata(path).is_ok_and(|seen| seen.uid() == 7)
+    });
+    while changed_at(&a, "f") == ours {
+        std::thread::sleep(Duration::from_millis(300));
+        chmod(&b.path("f"), 0o600);
+        chmod(&b.path("f"), 0o601);
+    }
+    a.wait_for("f", "the other mode", |path| mode(path) == 0o601);
+}

@@ -1,0 +1,329 @@
+//! A directory that moves and an upload that hangs delay what lies below them, and
+//! nothing else.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
+use crate::support::{Mount, MountBuilder, Server, sys, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(30);
+/// What does not wait for S3 or for another request returns long before.
+const AT_ONCE: Duration = Duration::from_secs(8);
+const DURABILITIES: [&str; 2] = ["s3", "disk"];
+
+fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
+    let proxy = Proxy::before(Server::shared());
+    let plan = Mount::builder()
+        .set("--endpoint-url", &proxy.endpoint)
+        .args(["--durability", durability]);
+    (plan, proxy)
+}
+
+/// Holds every request of a kind for such keys.
+fn hold(proxy: &Proxy, op: &'static str, keys: &str) -> Gate {
+    let rule = Rule::on(op, Fault::Pass).key(keys).always();
+    proxy.hold(Side::BeforeServer, rule)
+}
+
+/// Runs a call in a thread of its own.
+fn begin<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (done, outcome) = mpsc::channel();
+    std::thread::spawn(move || drop(done.send(call())));
+    outcome
+}
+
+#[track_caller]
+fn at_once<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
+    let outcome = begin(call).recv_timeout(AT_ONCE);
+    outcome.unwrap_or_else(|_| panic!("{what} waits"))
+}
+
+#[track_caller]
+fn outcome<T>(of: &Receiver<T>) -> T {
+    of.recv_timeout(WITHIN).unwrap()
+}
+
+fn is_under_way<T>(call: &Receiver<T>) -> bool {
+    matches!(call.try_recv(), Err(mpsc::TryRecvError::Empty))
+}
+
+fn begin_rename(mount: &Mount, from: &str, to: &str) -> Receiver<std::io::Result<()>> {
+    let (from, to) = (mount.path(from), mount.path(to));
+    begin(move || fs::rename(from, to))
+}
+
+fn make_dirs(mount: &Mount, paths: &[&str]) {
+    for path in paths {
+        fs::create_dir_all(mount.path(path)).unwrap();
+    }
+}
+
+/// What must work anywhere but below a directory that moves.
+fn works_in(dir: &Path) {
+    fs::write(dir.join("y"), b"y").unwrap();
+    fs::rename(dir.join("y"), dir.join("z")).unwrap();
+    assert_eq!(fs::read(dir.join("z")).unwrap(), b"y");
+    fs::create_dir(dir.join("new")).unwrap();
+    fs::create_dir(dir.join("new/below")).unwrap();
+    fs::rename(dir.join("new/below"), dir.join("new/moved")).unwrap();
+    fs::remove_dir(dir.join("new/moved")).unwrap();
+    fs::remove_dir(dir.join("new")).unwrap();
+    fs::remove_file(dir.join("z")).unwrap();
+}
+
+#[test]
+fn an_upload_that_hangs_and_a_directory_that_moves_delay_nothing_elsewhere() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = behind_a_proxy(durability);
+        let mount = plan.start();
+        make_dirs(&mount, &["a", "d", "p/b"]);
+        fs::write(mount.path("p/b/f"), b"moves").unwrap();
+        mount.wait_for_keys("the file", |keys| keys.contains(&"p/b/f".to_owned()));
+        let (upload, copy) = (
+            hold(&proxy, "PutObject", "a/x"),
+            hold(&proxy, "CopyObject", "p/c/f"),
+        );
+        let hanging = mount.path("a/x");
+        let closing = begin(move || fs::write(hanging, b"hangs"));
+        upload.wait_for(1);
+        let moving = begin_rename(&mount, "p/b", "p/c");
+        copy.wait_for(1);
+        // Waits for the upload in it.
+        let waiting = begin_rename(&mount, "a", "a.moved");
+        let dir = mount.path("d");
+        at_once(durability, move || works_in(&dir));
+        assert!(
+            is_under_way(&moving) && is_under_way(&waiting),
+            "{durability}"
+        );
+        upload.open();
+        copy.open();
+        outcome(&closing).unwrap();
+        outcome(&moving).unwrap();
+        outcome(&waiting).unwrap();
+        assert_eq!(fs::read(mount.path("a.moved/x")).unwrap(), b"hangs");
+        assert_eq!(fs::read(mount.path("p/c/f")).unwrap(), b"moves");
+        mount.wait_for_keys("the new names", |keys| keys == ["a.moved/x", "d/", "p/c/f"]);
+    }
+}
+
+#[test]
+fn a_close_to_the_disk_returns_while_s3_is_silent_and_a_directory_is_being_moved() {
+    let (plan, proxy) = behind_a_proxy("disk");
+    let mount = plan.start();
+    make_dirs(&mount, &["a", "d", "p"]);
+    for name in ["p/b/f", "d/open"] {
+        mount.put_object(name, b"old");
+    }
+    mount.wait_for("p/b/f", "the file", Path::exists);
+    mount.wait_for("d/open", "the file", Path::exists);
+    let writing = fs::File::create(mount.path("d/open")).unwrap();
+    let copy = hold(&proxy, "CopyObject", "p/c/f");
+    let moving = begin_rename(&mount, "p/b", "p/c");
+    copy.wait_for(1);
+    let silent = proxy.hold(Side::BeforeServer, Rule::on("*", Fault::Pass).always());
+    writing.write_all_at(b"new", 0).unwrap();
+    let synced = writing.try_clone().unwrap();
+    at_once("fsync", move || synced.sync_all()).unwrap();
+    at_once("close", move || sys::close(writing)).unwrap();
+    silent.wait_for(1);
+    assert!(is_under_way(&moving));
+    silent.open();
+    copy.open();
+    outcome(&moving).unwrap();
+    mount.wait_for_keys("all of it", |keys| keys == ["a/", "d/open", "p/c/f"]);
+    assert_eq!(mount.object("d/open").unwrap(), b"new");
+}
+
+const MANY: usize = 2000;
+const WRITERS: usize = 8;
+const FILES_EACH: usize = 5;
+
+#[test]
+fn writers_elsewhere_do_not_wait_for_the_two_thousand_copies_of_a_directory_that_moves() {
+    let (plan, proxy) = behind_a_proxy("s3");
+    let mount = plan.start();
+    let objects = (0..MANY).map(|number| (format!("p/b/{number:05}"), b"x".to_vec()));
+    mount.client().put_many(mount.bucket(), objects);
+    make_dirs(&mount, &["w"]);
+    mount.wait_for("p/b", "the directory", Path::is_dir);
+    let copies = hold(&proxy, "CopyObject", "p/c/*");
+    let moving = begin_rename(&mount, "p/b", "p/c");
+    copies.wait_for(16);
+    let writers: Vec<JoinHandle<Duration>> = (0..WRITERS)
+        .map(|writer| {
+            let dir = mount.path(format!("w/{writer}"));
+            std::thread::spawn(move || longest_call(&dir))
+        })
+        .collect();
+    let longest = begin(move || writers.into_iter().map(|it| it.join().unwrap()).max());
+    let longest = longest.recv_timeout(WITHIN).expect("the writers wait");
+    assert!(is_under_way(&moving), "its copies are held");
+    println!("longest call of {WRITERS} writers: {longest:?}");
+    copies.open();
+    outcome(&moving).unwrap();
+    assert_eq!(fs::read_dir(mount.path("p/c")).unwrap().count(), MANY);
+    let moved = mount.client().list(mount.bucket(), "p/c/").len();
+    assert_eq!(moved, MANY);
+}
+
+/// Of one writer, who makes, closes, reads, renames and removes files.
+fn longest_call(dir: &Path) -> Duration {
+    let mut longest = Duration::ZERO;
+    let mut timed = |call: &mut dyn FnMut()| {
+        let began = Instant::now();
+        call();
+        longest = longest.max(began.elapsed());
+    };
+    timed(&mut || fs::create_dir(dir).unwrap());
+    for number in 0..FILES_EACH {
+        let (path, moved) = (dir.join(number.to_string()), dir.join("moved"));
+        timed(&mut || fs::write(&path, b"bytes").unwrap());
+        timed(&mut || fs::rename(&path, &moved).unwrap());
+        timed(&mut || assert_eq!(fs::read(&moved).unwrap(), b"bytes"));
+        timed(&mut || fs::remove_file(&moved).unwrap());
+    }
+    longest
+}
+
+#[test]
+fn directory_renames_that_cross_each_other_all_return() {
+    let (plan, _proxy) = behind_a_proxy("s3");
+    let mount = plan.start();
+    make_dirs(&mount, &["a/b", "c/e"]);
+    for name in ["a/b/1", "c/e/2"] {
+        fs::write(mount.path(name), name).unwrap();
+    }
+    let there_and_back = |here: &str, there: &str| {
+        let (here, there) = (mount.path(here), mount.path(there));
+        begin(move || {
+            for _ in 0..5 {
+                fs::rename(&here, &there).unwrap();
+                fs::rename(&there, &here).unwrap();
+            }
+        })
+    };
+    let crossing = [there_and_back("a/b", "c/d"), there_and_back("c/e", "a/f")];
+    crossing.iter().for_each(outcome);
+    for name in ["a/b/1", "c/e/2"] {
+        assert_eq!(fs::read(mount.path(name)).unwrap(), name.as_bytes());
+    }
+    let inward = fs::rename(mount.path("a"), mount.path("a/b/a"));
+    assert_eq!(sys::errno(inward), libc::EINVAL);
+    mount.wait_for_keys("the old names to go", |keys| keys == ["a/b/1", "c/e/2"]);
+}
+
+#[test]
+fn no_file_is_lost_between_two_directories_that_change_places_again_and_again() {
+    const FILES: usize = 30;
+    for durability in DURABILITIES {
+        let (plan, _proxy) = behind_a_proxy(durability);
+        let mount = plan.start();
+        make_dirs(&mount, &["p/x", "p/y"]);
+        let writers = ["p/x", "p/y"].map(|dir| {
+            let (path, dir) = (mount.path(dir), dir.replace('/', "-"));
+            begin(move || {
+                for number in 0..FILES {
+                    fs::write(path.join(format!("{dir}-{number}")), b"bytes").unwrap();
+                }
+            })
+        });
+        let (x, y) = (mount.path("p/x"), mount.path("p/y"));
+        while writers.iter().any(is_under_way) {
+            exchange(&x, &y).unwrap();
+        }
+        let mut names: Vec<String> = [x, y].iter().flat_map(|dir| names_in(dir)).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 2 * FILES, "{durability}: {names:?}");
+        mount.wait_for_keys("every file", |keys| {
+            keys.iter().filter(|key| !key.ends_with('/')).count() == 2 * FILES
+        });
+    }
+}
+
+fn exchange(a: &Path, b: &Path) -> rustix::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.into_string().unwrap()).collect()
+}
+
+/// Closes what was written below a directory in the middle of its rename.
+fn write_while_it_moves(mount: &Mount, proxy: &Proxy, durability: &str) -> Gate {
+    make_dirs(mount, &["p"]);
+    for name in ["p/b/edited", "p/b/left"] {
+        mount.put_object(name, b"old bytes");
+    }
+    mount.wait_for("p/b/edited", "the file", Path::exists);
+    let edited = sys::open(mount.path("p/b/edited"), libc::O_RDWR).unwrap();
+    let new = fs::File::create(mount.path("p/b/new")).unwrap();
+    edited.write_all_at(b"NEW", 0).unwrap();
+    new.write_all_at(b"new", 0).unwrap();
+    let copies = hold(proxy, "CopyObject", "p/c/*");
+    let moving = begin_rename(mount, "p/b", "p/c");
+    copies.wait_for(1);
+    let closing = begin(move || [edited, new].map(sys::close));
+    if durability == "disk" {
+        outcome(&closing).into_iter().for_each(Result::unwrap);
+        return copies;
+    }
+    assert!(is_under_way(&closing) && is_under_way(&moving));
+    copies.open();
+    outcome(&moving).unwrap();
+    outcome(&closing).into_iter().for_each(Result::unwrap);
+    copies
+}
+
+const AS_WRITTEN: [(&str, &[u8]); 3] = [
+    ("p/c/edited", b"NEW bytes"),
+    ("p/c/left", b"old bytes"),
+    ("p/c/new", b"new"),
+];
+
+#[track_caller]
+fn check_as_written(mount: &Mount) {
+    for (name, bytes) in AS_WRITTEN {
+        assert_eq!(fs::read(mount.path(name)).unwrap(), bytes, "{name}");
+    }
+    mount.wait_for_keys("the new names", |keys| {
+        keys == AS_WRITTEN.map(|(name, _)| name)
+    });
+    let stored = || AS_WRITTEN.map(|(name, bytes)| mount.object(name).unwrap() == bytes);
+    wait_until(WITHIN, "the new bytes", || stored() == [true; 3]);
+    assert!(mount.lost_and_found().is_empty());
+}
+
+#[test]
+fn what_is_closed_below_a_directory_that_moves_is_under_its_new_name() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = behind_a_proxy(durability);
+        let mount = plan.start();
+        let copies = write_while_it_moves(&mount, &proxy, durability);
+        copies.open();
+        mount.wait_for("p/c/new", "the new name", Path::exists);
+        check_as_written(&mount);
+    }
+}
+
+#[test]
+fn what_was_closed_below_a_directory_that_moved_is_under_its_new_name_after_a_kill() {
+    let (plan, proxy) = behind_a_proxy("disk");
+    let mut mount = plan.start();
+    let copies = write_while_it_moves(&mount, &proxy, "disk");
+    mount.kill9();
+    proxy.heal();
+    copies.open();
+    mount.remount();
+    check_as_written(&mount);
+    assert!(!mount.path("p/b").exists());
+}
