@@ -12,7 +12,8 @@ use crate::error::FsError;
 use crate::namespace::{Ino, Kind};
 use crate::ops::{
     Allocation, Attempt, Attr, AttrChange, CachedPages, Caller, CopyEnd, HandleId, KernelRequest,
-    NodeKind, OpenMode, Privileges, RenameMode, Thread, TimeChange, Truncate, XattrMode,
+    NodeKind, OpenMode, Privileges, RenameMode, Thread, TimeChange, Truncate, WriteOrigin,
+    XattrMode,
 };
 
 /// Preferred size of reads and writes, shown as `st_blksize`: one FUSE request each.
@@ -152,6 +153,15 @@ pub fn privileges(flags: WriteFlags) -> Privileges {
         Privileges::Unknown
     } else {
         Privileges::Keep
+    }
+}
+
+/// Without the kernel's own cache of writes it sends dirty pages for mappings alone.
+pub fn write_origin(flags: WriteFlags) -> WriteOrigin {
+    if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+        WriteOrigin::Mapping
+    } else {
+        WriteOrigin::Call
     }
 }
 

@@ -362,9 +362,13 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let _in_flight = self.in_flight(req);
-        let (caller, privileges) = (convert::caller(req), convert::privileges(write_flags));
+        let caller = convert::caller(req);
+        let how = (
+            convert::privileges(write_flags),
+            convert::write_origin(write_flags),
+        );
         let _at_work = self.loops.at_work();
-        let written = self.ops.write(handle(fh), caller, privileges, offset, data);
+        let written = self.ops.write(handle(fh), caller, how, offset, data);
         match written {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(refuse("write", ino.0, &error)),

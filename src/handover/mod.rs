@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use record::{
     BaseTold, FileTold, HandleTold, IntentTold, ModeTold, NodeKind, ObjectTold, Place, Record,
-    RemoteTold, SessionTold, SetTold, TimeTold,
+    RemoteTold, SessionTold, SetTold, TimeTold, WritersTold,
 };
 pub use told::{DirTold, InodeTold, StageTold, Told};
 

@@ -1,6 +1,6 @@
 //! What the records say: plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -97,6 +97,11 @@ pub enum Record {
     },
     Released {
         handle: u64,
+    },
+    /// The file was changed through the handle; by which process, where that can be told.
+    Changed {
+        handle: u64,
+        process: Option<u32>,
     },
     /// A request is under way. Only where the kernel does not send it again.
     Began {
@@ -242,11 +247,23 @@ pub enum ModeTold {
 }
 
 /// An open file description.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandleTold {
     pub ino: u64,
     pub mode: ModeTold,
     pub publishes: bool,
     /// The request that it answers.
     pub request: u64,
+    /// None where a daemon gave it out that does not record them.
+    #[serde(default)]
+    pub writers: Option<WritersTold>,
+}
+
+/// Who changed a file through a handle.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WritersTold {
+    pub opener: Option<u32>,
+    pub changed: bool,
+    pub processes: BTreeSet<u32>,
+    pub unknown: bool,
 }

@@ -31,6 +31,16 @@ fn file() -> FileTold {
     }
 }
 
+fn handle() -> HandleTold {
+    HandleTold {
+        ino: 3,
+        mode: ModeTold::ReadWrite,
+        publishes: true,
+        request: 40,
+        writers: Some(WritersTold::default()),
+    }
+}
+
 fn story() -> Vec<Record> {
     let (directory, regular) = (NodeKind::Directory, NodeKind::File);
     let set = SetTold {
@@ -44,12 +54,7 @@ fn story() -> Vec<Record> {
         place: (parent, name.to_owned()),
     };
     let stage = StageId(9);
-    let told = HandleTold {
-        ino: 3,
-        mode: ModeTold::ReadWrite,
-        publishes: true,
-        request: 40,
-    };
+    let told = handle();
     let (len, base_len) = (20, 10);
     vec![
         placed(2, directory, 1, "d"),
@@ -85,7 +90,14 @@ fn story() -> Vec<Record> {
             ino: 3,
             file: file(),
         },
-        Record::Opened { handle: 4, told },
+        Record::Opened {
+            handle: 4,
+            told: told.clone(),
+        },
+        Record::Changed {
+            handle: 4,
+            process: Some(7),
+        },
         Record::Opened { handle: 6, told },
         Record::Released { handle: 6 },
         Record::DirOpened {
@@ -115,6 +127,8 @@ fn check(told: &Told) {
     );
     assert_eq!(told.files[&3], file());
     assert_eq!(told.handles.keys().collect::<Vec<_>>(), [&4]);
+    let writers = told.handles[&4].writers.as_ref().unwrap();
+    assert!(writers.changed && writers.processes.contains(&7) && !writers.unknown);
     assert_eq!(told.dirs[&5].names, ["f"]);
 }
 

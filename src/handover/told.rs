@@ -148,6 +148,11 @@ impl Told {
                     dir.names.clear();
                 }
             }
+            Record::Changed { handle, process } => {
+                if let Some(told) = self.handles.get_mut(&handle) {
+                    told.changed_by(process);
+                }
+            }
             Record::Released { handle } => {
                 self.handles.remove(&handle);
                 self.dirs.remove(&handle);
@@ -191,7 +196,7 @@ impl Told {
         let handles = self.handles.iter();
         let opened = handles.map(|(handle, told)| Record::Opened {
             handle: *handle,
-            told: *told,
+            told: told.clone(),
         });
         let dirs = self.dirs.iter().flat_map(|(handle, told)| {
             let (handle, ino, request) = (*handle, told.ino, told.request);
@@ -204,6 +209,22 @@ impl Told {
             [opened, Record::Listed { handle, names }]
         });
         opened.chain(dirs)
+    }
+}
+
+impl HandleTold {
+    fn changed_by(&mut self, process: Option<u32>) {
+        // Of a handle whose writers were never recorded they stay unknown.
+        let Some(writers) = &mut self.writers else {
+            return;
+        };
+        writers.changed = true;
+        match process {
+            Some(process) => {
+                writers.processes.insert(process);
+            }
+            None => writers.unknown = true,
+        }
     }
 }
 
@@ -257,6 +278,7 @@ impl Replay for Told {
             | Record::DirOpened { .. }
             | Record::Listed { .. }
             | Record::Rewound { .. }
+            | Record::Changed { .. }
             | Record::Released { .. }) => self.apply_to_handle(record),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::attr::{Attempt, Caller};
+use super::changes::ChangeNumber;
 use super::content::Intent;
 use super::interruption::check_awaited;
 use super::lookup::Entry;
@@ -86,8 +87,8 @@ impl Ops {
             Exclusive::Yes => self.settings.exclusive_create,
             Exclusive::No => ExclusiveCreate::Lazy,
         };
-        let (inode, file) = self.make_file(&parent, name, &request, claim).await?;
-        let opened = self.give_handle(file, request.mode, true, request.maker);
+        let (inode, file, made) = self.make_file(&parent, name, &request, claim).await?;
+        let opened = self.give_handle(file, request.mode, Some(made), request.maker);
         Ok(Created {
             entry: self.give_entry(&inode),
             opened,
@@ -124,7 +125,7 @@ impl Ops {
             maker,
         };
         let claim = ExclusiveCreate::Strict;
-        let (inode, file) = self.make_file(&parent, name, &request, claim).await?;
+        let (inode, file, _) = self.make_file(&parent, name, &request, claim).await?;
         self.close(&file, request.mode);
         Ok(self.give_entry(&inode))
     }
@@ -135,7 +136,7 @@ impl Ops {
         name: &Name,
         request: &CreateRequest,
         claim: ExclusiveCreate,
-    ) -> Result<(Pin, Arc<OpenFile>), FsError> {
+    ) -> Result<(Pin, Arc<OpenFile>, ChangeNumber), FsError> {
         check_awaited()?;
         let inode = self.namespace.create_local(parent, name, Kind::File)?;
         let (mode, maker) = (request.permissions, request.maker);
@@ -146,20 +147,23 @@ impl Ops {
             Exclusive::No => Intent::Replace,
         };
         let outcome = async {
-            file.start_over(intent)?;
-            match claim {
-                ExclusiveCreate::Strict => self.upload(&file).await,
-                ExclusiveCreate::Lazy => Ok(()),
+            let made = file.start_over(intent)?;
+            if claim == ExclusiveCreate::Strict {
+                self.upload(&file).await?;
+            }
+            Ok(made)
+        };
+        let made = match outcome.await {
+            Ok(made) => made,
+            Err(error) => {
+                file.orphan();
+                self.close(&file, request.mode);
+                self.namespace.take_back(&inode);
+                return Err(error);
             }
         };
-        if let Err(error) = outcome.await {
-            file.orphan();
-            self.close(&file, request.mode);
-            self.namespace.take_back(&inode);
-            return Err(error);
-        }
         self.tell_set(&inode);
-        Ok((inode, file))
+        Ok((inode, file, made))
     }
 }
 

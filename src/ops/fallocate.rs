@@ -26,25 +26,27 @@ impl Ops {
     /// Errors: `BadHandle`, `TooLarge`, `NoSpace`; the store's, where the mode has changed.
     pub async fn fallocate(
         &self,
-        handle: HandleId,
+        id: HandleId,
         caller: Caller,
         range: Range<u64>,
         allocation: Allocation,
     ) -> Result<(), FsError> {
-        let handle = self.handles.file(handle)?;
+        let handle = self.handles.file(id)?;
         if !handle.mode.writes() {
             return Err(FsError::BadHandle);
         }
-        handle.writers.lock().note(caller.thread);
         let file = &handle.file;
         let dropped = self.drop_privileges(&file.inode, caller);
-        match allocation {
-            Allocation::KeepSize => Ok(()),
-            Allocation::Grow if file.len() >= range.end => Ok(()),
-            Allocation::Grow => file.truncate(range.end),
-            Allocation::PunchHole => file.zero(range, 0),
-            Allocation::ZeroAndGrow => file.zero(range.clone(), range.end),
-        }?;
+        let change = match allocation {
+            Allocation::KeepSize => None,
+            Allocation::Grow if file.len() >= range.end => None,
+            Allocation::Grow => Some(file.truncate(range.end)?),
+            Allocation::PunchHole => Some(file.zero(range, 0)?),
+            Allocation::ZeroAndGrow => Some(file.zero(range.clone(), range.end)?),
+        };
+        if let Some(change) = change {
+            self.handles.note_change(id, &handle, caller.thread, change);
+        }
         self.store_dropped(&file.inode, dropped).await
     }
 }

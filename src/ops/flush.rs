@@ -7,16 +7,13 @@ use crate::error::FsError;
 use crate::failpoint::{self, Point};
 
 impl Ops {
-    /// Free for a handle that changed nothing, when nothing changed since the last
-    /// upload, and for a process that did not write through the handle.
+    /// Free for a handle that changed nothing since the last upload, whatever others
+    /// change meanwhile, and for a process that did not write through the handle.
     ///
     /// Errors: `BadHandle`, the upload's.
     pub async fn flush(&self, handle: HandleId, closer: Thread) -> Result<(), FsError> {
         let handle = self.handles.file(handle)?;
-        if !handle.publishes || !handle.file.needs_upload() {
-            return Ok(());
-        }
-        if !handle.writers.lock().may_include(closer) {
+        if !handle.publishes_for(closer) {
             return Ok(());
         }
         self.persist(&handle.file).await?;

@@ -6,6 +6,9 @@ use crate::error::FsError;
 use crate::failpoint::{self, Point};
 
 impl Ops {
+    /// Through whichever handle: who asks for a file to be on disk means all of it,
+    /// as on a local disk, also what others have written so far.
+    ///
     /// Errors: `BadHandle`, the upload's.
     pub async fn fsync(&self, handle: HandleId) -> Result<(), FsError> {
         let handle = self.handles.file(handle)?;

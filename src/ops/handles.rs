@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::changes::ChangeNumber;
 use super::open::OpenMode;
 use super::open_file::OpenFile;
 use super::opendir::DirHandle;
-use super::writers::Writers;
+use super::writers::{Noted, Thread, Writers};
 use crate::error::FsError;
 use crate::handover::{HandleTold, Ledger, Record};
 use crate::read_path::Cursor;
@@ -29,6 +30,30 @@ pub struct FileHandle {
     pub writers: Mutex<Writers>,
     /// The kernel's request that it answers.
     pub request: u64,
+}
+
+impl FileHandle {
+    /// Whether closing the handle has to make safe what came through it, where
+    /// this thread closes it; or what came through no handle, and it answers for.
+    pub fn publishes_for(&self, closer: Thread) -> bool {
+        if !self.publishes {
+            return false;
+        }
+        let writers = self.writers.lock();
+        let own = self.file.is_unsafe(writers.last_change()) && writers.may_include(closer);
+        own || self.file.has_shared_changes(self.mode)
+    }
+
+    /// The same where nobody closes it later.
+    pub fn publishes_at_last(&self) -> bool {
+        if !self.publishes {
+            return false;
+        }
+        let last_change = self.writers.lock().last_change();
+        self.file.is_unsafe(last_change)
+            || self.file.has_shared_changes(self.mode)
+            || self.file.is_last_writer(self.mode) && self.file.needs_upload()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +87,7 @@ impl Handles {
                 mode: handle.mode.into(),
                 publishes: handle.publishes,
                 request: handle.request,
+                writers: Some(handle.writers.lock().as_told()),
             },
         });
         self.restore(id, Handle::File(Arc::new(handle)))
@@ -111,6 +137,21 @@ impl Handles {
         };
         let found = open.iter().find(|(_, handle)| answers(handle));
         found.map(|(id, _)| *id)
+    }
+
+    /// The file was changed through this handle.
+    pub fn note_change(
+        &self,
+        id: HandleId,
+        handle: &FileHandle,
+        thread: Thread,
+        change: ChangeNumber,
+    ) {
+        let noted = handle.writers.lock().note(thread, change);
+        if let Noted::Process(process) = noted {
+            let handle = id.0;
+            self.ledger.tell(|| Record::Changed { handle, process });
+        }
     }
 
     /// Every handle of a file.

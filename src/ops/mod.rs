@@ -13,6 +13,7 @@
 mod again;
 mod attr;
 mod background;
+mod changes;
 mod content;
 mod copy_file_range;
 mod create;
@@ -73,7 +74,7 @@ pub use setattr::{AttrChange, TimeChange};
 pub use statfs::FsStats;
 pub use tuning::{Opener, Tuning, Waiting};
 pub use unfinished::Finished;
-pub use write::Privileges;
+pub use write::{Privileges, WriteOrigin};
 pub use writers::Thread;
 pub use xattr::XattrMode;
 

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::Ops;
 use super::attr::Caller;
+use super::changes::ChangeNumber;
 use super::content::{Base, Intent};
 use super::handles::{FileHandle, HandleId};
 use super::interruption::check_awaited;
@@ -103,14 +104,17 @@ impl Ops {
             self.drop_privileges(&inode, caller);
         }
         let file = self.open_inode(inode, mode);
-        if truncate == Truncate::Yes
-            && let Err(error) = file.start_over(Intent::Replace)
-        {
-            self.close(&file, mode);
-            return Err(error);
+        let emptied = match truncate {
+            Truncate::Yes => file.start_over(Intent::Replace).map(Some),
+            Truncate::No => Ok(None),
+        };
+        match emptied {
+            Ok(emptied) => Ok(self.give_handle(file, mode, emptied, caller)),
+            Err(error) => {
+                self.close(&file, mode);
+                Err(error)
+            }
         }
-        let publishes = mode.writes() || truncate == Truncate::Yes;
-        Ok(self.give_handle(file, mode, publishes, caller))
     }
 
     pub(super) fn open_inode(&self, inode: Pin, mode: OpenMode) -> Arc<OpenFile> {
@@ -130,11 +134,12 @@ impl Ops {
         }
     }
 
+    /// `change` is that of the open itself, where it made or emptied the file.
     pub(super) fn give_handle(
         &self,
         file: Arc<OpenFile>,
         mode: OpenMode,
-        publishes: bool,
+        change: Option<ChangeNumber>,
         opener: Caller,
     ) -> Opened {
         let pages = {
@@ -151,9 +156,9 @@ impl Ops {
         let handle = self.handles.add_file(FileHandle {
             file,
             mode,
-            publishes,
+            publishes: mode.writes() || change.is_some(),
             cursor: Mutex::new(Cursor::default()),
-            writers: Mutex::new(Writers::opened_by(opener.thread)),
+            writers: Mutex::new(Writers::opened_by(opener.thread, change)),
             request: opener.request.number,
         });
         Opened { handle, pages }

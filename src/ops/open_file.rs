@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::changes::{ChangeNumber, Changes};
 use super::content::{Base, Intent, Piece, plan_staged};
 use crate::error::FsError;
 use crate::handover::{FileTold, Ledger, Record};
@@ -56,6 +57,7 @@ pub(super) struct Content {
     pub told: Option<FileTold>,
     /// Nobody has it open and nobody uploads it: it is not to be told of any more.
     pub is_over: bool,
+    pub changes: Changes,
 }
 
 /// Content while it is changed.
@@ -128,6 +130,7 @@ impl OpenFile {
             writers: 0,
             told: None,
             is_over: false,
+            changes: Changes::default(),
         };
         Self::with(inode, content, desk)
     }
@@ -171,11 +174,11 @@ impl OpenFile {
         pieces
     }
 
-    pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), FsError> {
+    pub fn write(&self, offset: u64, data: &[u8]) -> Result<ChangeNumber, FsError> {
         self.change(|stage| stage.write(offset, data))
     }
 
-    pub fn truncate(&self, len: u64) -> Result<(), FsError> {
+    pub fn truncate(&self, len: u64) -> Result<ChangeNumber, FsError> {
         if len == 0 {
             return self.start_over(Intent::Replace);
         }
@@ -183,7 +186,7 @@ impl OpenFile {
     }
 
     /// Makes a range read as zeros and the file at least `least_len` long.
-    pub fn zero(&self, range: Range<u64>, least_len: u64) -> Result<(), FsError> {
+    pub fn zero(&self, range: Range<u64>, least_len: u64) -> Result<ChangeNumber, FsError> {
         self.change(|stage| {
             if stage.len() < least_len {
                 stage.truncate(least_len)?;
@@ -193,7 +196,7 @@ impl OpenFile {
     }
 
     /// Makes the file empty, whatever it was.
-    pub fn start_over(&self, intent: Intent) -> Result<(), FsError> {
+    pub fn start_over(&self, intent: Intent) -> Result<ChangeNumber, FsError> {
         let mut content = self.edit();
         let stage = self.new_stage(0)?;
         let replaced = content.stage.replace(stage);
@@ -205,19 +208,19 @@ impl OpenFile {
             content.base = Base::Empty;
         }
         content.failed = None;
-        self.mark_dirty(&mut content);
+        let change = self.mark_dirty(&mut content);
         // Not before the next daemon knows of what takes its place.
         content.tell();
         if let Some(replaced) = replaced {
             self.desk.spool.discard(replaced.file());
         }
-        Ok(())
+        Ok(change)
     }
 
     fn change(
         &self,
         change: impl FnOnce(&mut Stage) -> Result<(), FsError>,
-    ) -> Result<(), FsError> {
+    ) -> Result<ChangeNumber, FsError> {
         let mut content = self.edit();
         if let Some(error) = &content.failed {
             return Err(error.clone());
@@ -229,13 +232,15 @@ impl OpenFile {
         if let Some(stage) = &mut content.stage {
             change(stage)?;
         }
-        self.mark_dirty(&mut content);
-        Ok(())
+        Ok(self.mark_dirty(&mut content))
     }
 
-    fn mark_dirty(&self, content: &mut Content) {
+    fn mark_dirty(&self, content: &mut Content) -> ChangeNumber {
         content.dirty = true;
-        let Some(stage) = &content.stage else { return };
+        let change = content.changes.begin();
+        let Some(stage) = &content.stage else {
+            return change;
+        };
         let mut state = self.inode.state();
         state.local = Some(LocalState::Staged {
             size_bytes: stage.len(),
@@ -243,6 +248,7 @@ impl OpenFile {
         let now = Some(SystemTime::now());
         state.overrides.mtime = now;
         state.overrides.ctime = now;
+        change
     }
 
     pub fn len(&self) -> u64 {
@@ -283,6 +289,8 @@ impl OpenFile {
         content.intent = Intent::Edit;
         content.dirty = false;
         content.failed = None;
+        content.changes.seal();
+        content.changes.make_safe();
         if let Some(stage) = content.stage.take() {
             self.desk.spool.discard(stage.file());
         }

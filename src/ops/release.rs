@@ -8,13 +8,13 @@ use crate::error::FsError;
 use crate::write_path::{LostReason, Remnant, Stage};
 
 impl Ops {
-    /// Uploads what a shared mapping wrote after the last flush.
+    /// Uploads what a shared mapping wrote after the last flush; that of the last
+    /// writer, all that is left.
     ///
     /// Errors: `BadHandle`. An upload's error has nobody to go to: the bytes go to lost+found.
     pub async fn release(&self, id: HandleId) -> Result<(), FsError> {
         let handle = self.handles.file(id)?;
-        if handle.publishes
-            && handle.file.needs_upload()
+        if handle.publishes_at_last()
             && let Err(error) = self.persist(&handle.file).await
         {
             tracing::debug!(ino = handle.file.inode.ino.0, %error, "released with a failed upload");

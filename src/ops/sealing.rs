@@ -29,6 +29,7 @@ impl OpenFile {
             return Err(error.clone());
         }
         if !content.dirty || content.orphan {
+            content.changes.seal();
             return Ok(None);
         }
         let Some(mut stage) = content.stage.clone() else {
@@ -52,6 +53,7 @@ impl OpenFile {
         });
         content.base = Base::Sealed(sealed.clone());
         content.dirty = false;
+        content.changes.seal();
         Ok(Some((sealed, moot)))
     }
 
@@ -173,6 +175,7 @@ impl OpenFile {
     pub fn unseal(&self, error: &FsError) {
         let mut content = self.edit();
         content.failed = Some(error.clone());
+        content.changes.none_is_safe();
         while let Some(sealed) = content.base.sealed().cloned() {
             sealed.stage.file().set_upload(None);
             let merged = match content.stage.as_mut() {

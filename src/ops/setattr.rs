@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::Ops;
 use super::attr::{Attr, AttrValidity, Caller};
+use super::changes::Shared;
 use super::handles::HandleId;
 use super::interruption::check_awaited;
 use super::open::OpenMode;
@@ -82,10 +83,11 @@ impl Ops {
         if inode.kind == Kind::Directory {
             return Err(FsError::IsADirectory);
         }
-        if let Some(handle) = handle {
-            let handle = self.handles.file(handle)?;
-            handle.writers.lock().note(caller.thread);
-            return handle.file.truncate(len);
+        if let Some(id) = handle {
+            let handle = self.handles.file(id)?;
+            let change = handle.file.truncate(len)?;
+            self.handles.note_change(id, &handle, caller.thread, change);
+            return Ok(());
         }
         if !self.namespace.revalidate(inode).await? && self.files.get(inode.ino).is_none() {
             return Err(FsError::Stale);
@@ -96,9 +98,10 @@ impl Ops {
                 return Ok(());
             }
             check_awaited()?;
-            file.truncate(len)?;
-            // Whoever writes to the file uploads it at close; else nobody would.
+            let change = file.truncate(len)?;
+            // Whoever may write to the file uploads it at close; else nobody would.
             if file.has_writers() {
+                file.share_change(Shared::Named, change);
                 Ok(())
             } else {
                 self.persist(&file).await

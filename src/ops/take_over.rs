@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 
 use super::Ops;
+use super::changes::Changes;
 use super::content::{Base, Intent};
 use super::handles::{FileHandle, HandleId};
 use super::open::OpenMode;
@@ -117,6 +118,8 @@ impl Ops {
             writers: 0,
             told: None,
             is_over: false,
+            // Which of the handles' changes were safe is not recorded.
+            changes: Changes::since_before(),
             stage,
         };
         let mut state = inode.state();
@@ -166,12 +169,14 @@ impl Ops {
         let inode = self.namespace.inode(Ino(told.ino))?;
         let mode: OpenMode = told.mode.into();
         inode.state().unprivileged_writers |= mode.writes();
+        let file = self.open_inode(inode, mode);
+        let change = file.last_change();
         Ok(FileHandle {
-            file: self.open_inode(inode, mode),
+            file,
             mode,
             publishes: told.publishes,
             cursor: Mutex::new(Cursor::default()),
-            writers: Mutex::new(Writers::unknown()),
+            writers: Mutex::new(Writers::restored(told.writers.as_ref(), change)),
             request: told.request,
         })
     }

@@ -40,16 +40,29 @@ impl Ops {
                 return Err(error);
             }
         }
+        file.made_safe();
         Ok(())
     }
 
     /// Seals what was written and tells the journal.
     pub(super) async fn seal(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         let _turn = file.seal_turn.lock().await;
-        let Some((sealed, moot)) = file.seal()? else {
-            return Ok(());
-        };
-        match (self.note(file, &sealed).await, self.settings.durability) {
+        if let Some((sealed, moot)) = file.seal()? {
+            self.note_sealed(file, &sealed, moot).await?;
+        }
+        if self.settings.durability == Durability::Disk {
+            file.made_safe();
+        }
+        Ok(())
+    }
+
+    async fn note_sealed(
+        &self,
+        file: &Arc<OpenFile>,
+        sealed: &Arc<Sealed>,
+        moot: Option<Arc<Sealed>>,
+    ) -> Result<(), FsError> {
+        match (self.note(file, sealed).await, self.settings.durability) {
             (Ok(()), _) => {}
             // Nobody is told that the spool has it.
             (Err(error), Durability::S3) => {

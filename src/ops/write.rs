@@ -2,6 +2,7 @@
 
 use super::Ops;
 use super::attr::Caller;
+use super::changes::Shared;
 use super::handles::HandleId;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -15,18 +16,27 @@ pub enum Privileges {
     Unknown,
 }
 
+/// Where the bytes of a write come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOrigin {
+    /// write(2) through the handle.
+    Call,
+    /// A page that a shared mapping changed: the kernel sends it through any handle
+    /// of the file that may write.
+    Mapping,
+}
+
 impl Ops {
     /// Errors: `BadHandle`, `NoSpace`, `TooLarge`, and that of an upload that failed before.
     pub fn write(
         &self,
-        handle: HandleId,
+        id: HandleId,
         caller: Caller,
-        privileges: Privileges,
+        (privileges, origin): (Privileges, WriteOrigin),
         offset: u64,
         data: &[u8],
     ) -> Result<(), FsError> {
-        let handle = self.handles.file(handle)?;
-        handle.writers.lock().note(caller.thread);
+        let handle = self.handles.file(id)?;
         let inode = &handle.file.inode;
         match privileges {
             Privileges::Drop => drop(self.take_privileges(inode)),
@@ -37,7 +47,11 @@ impl Ops {
             Privileges::Keep | Privileges::Unknown => {}
         }
         failpoint::at(Point::WriteBegins);
-        handle.file.write(offset, data)?;
+        let change = handle.file.write(offset, data)?;
+        match origin {
+            WriteOrigin::Call => self.handles.note_change(id, &handle, caller.thread, change),
+            WriteOrigin::Mapping => handle.file.share_change(Shared::Mapped, change),
+        }
         failpoint::at(Point::WriteStaged);
         self.queue_full_parts(&handle.file);
         Ok(())

@@ -1,4 +1,7 @@
-//! Which processes changed a file through a handle.
+//! Which processes changed a file through a handle, and which change was the last.
+//!
+//! A flush publishes what came through its handle: who wrote nothing publishes
+//! nothing, least of all half of what another handle is writing.
 //!
 //! Every process that closes its copy of a descriptor sends a flush, also one
 //! that was forked while another process was writing and has no part in it.
@@ -7,6 +10,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+
+use super::changes::ChangeNumber;
+use crate::handover::WritersTold;
 
 /// Most processes remembered for one handle; beyond it any flush uploads.
 const PROCESSES_LIMIT: usize = 64;
@@ -39,39 +45,88 @@ pub struct Writers {
     processes: BTreeSet<u32>,
     /// Some change came from a process that could not be told.
     unknown: bool,
+    last_change: ChangeNumber,
+}
+
+/// What a change told of a handle that was not known before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    /// A process that changed nothing through it before; None where it cannot be told.
+    Process(Option<u32>),
+    Nothing,
 }
 
 impl Writers {
-    pub fn opened_by(thread: Thread) -> Self {
+    /// `change` is that of the open itself, where it made or emptied the file.
+    pub fn opened_by(thread: Thread, change: Option<ChangeNumber>) -> Self {
         Self {
             opener: thread.process(),
             last: None,
             processes: BTreeSet::new(),
             unknown: false,
+            last_change: change.unwrap_or_default(),
         }
     }
 
-    /// Of a handle that an earlier daemon gave out: it may have been anybody.
-    pub fn unknown() -> Self {
+    /// Of a handle that a predecessor gave out; who wrote through it is not known
+    /// of one that did not record it. What it changed last is `change`.
+    pub fn restored(told: Option<&WritersTold>, change: ChangeNumber) -> Self {
+        let Some(told) = told else {
+            return Self {
+                opener: None,
+                last: None,
+                processes: BTreeSet::new(),
+                unknown: true,
+                last_change: change,
+            };
+        };
         Self {
-            opener: None,
+            opener: told.opener,
             last: None,
-            processes: BTreeSet::new(),
-            unknown: true,
+            processes: told.processes.clone(),
+            unknown: told.unknown,
+            last_change: if told.changed {
+                change
+            } else {
+                ChangeNumber::default()
+            },
         }
     }
 
-    pub fn note(&mut self, thread: Thread) {
+    /// As the successor needs to know it.
+    pub fn as_told(&self) -> WritersTold {
+        WritersTold {
+            opener: self.opener,
+            changed: self.last_change.is_some(),
+            processes: self.processes.clone(),
+            unknown: self.unknown,
+        }
+    }
+
+    pub fn note(&mut self, thread: Thread, change: ChangeNumber) -> Noted {
+        let first = !self.last_change.is_some();
+        self.last_change = self.last_change.max(change);
         if self.last == Some(thread) {
-            return;
+            return Noted::Nothing;
         }
         self.last = Some(thread);
         match thread.process() {
+            Some(process) if self.processes.contains(&process) && !first => Noted::Nothing,
             Some(process) if self.processes.len() < PROCESSES_LIMIT => {
                 self.processes.insert(process);
+                Noted::Process(Some(process))
             }
-            _ => self.unknown = true,
+            _ if self.unknown && !first => Noted::Nothing,
+            _ => {
+                self.unknown = true;
+                Noted::Process(None)
+            }
         }
+    }
+
+    /// The last change that came through the handle.
+    pub fn last_change(&self) -> ChangeNumber {
+        self.last_change
     }
 
     /// Who opened the handle or changed the file through it, as far as that could be told.
@@ -104,8 +159,8 @@ mod tests {
 
     #[test]
     fn threads_of_the_writing_process_are_writers_and_other_processes_are_not() {
-        let mut writers = Writers::opened_by(INIT);
-        writers.note(this_thread());
+        let mut writers = Writers::opened_by(INIT, None);
+        writers.note(this_thread(), ChangeNumber::of_test(1));
         assert!(writers.may_include(this_thread()));
         assert!(writers.may_include(Thread(std::process::id())));
         assert!(!writers.may_include(INIT), "opened it, and wrote nothing");
@@ -113,17 +168,42 @@ mod tests {
 
     #[test]
     fn a_file_that_nobody_has_written_is_its_openers() {
-        let writers = Writers::opened_by(this_thread());
+        let writers = Writers::opened_by(this_thread(), None);
         assert!(writers.may_include(this_thread()));
         assert!(!writers.may_include(INIT));
     }
 
     #[test]
     fn who_cannot_be_told_is_taken_for_a_writer() {
-        let mut writers = Writers::opened_by(this_thread());
+        let mut writers = Writers::opened_by(this_thread(), None);
         assert!(writers.may_include(KERNEL));
-        writers.note(KERNEL);
+        writers.note(KERNEL, ChangeNumber::of_test(1));
         assert!(writers.may_include(INIT), "the writer is unknown");
-        assert!(Writers::opened_by(KERNEL).may_include(INIT));
+        assert!(Writers::opened_by(KERNEL, None).may_include(INIT));
+    }
+
+    #[test]
+    fn a_restored_handle_knows_its_writers_where_they_were_recorded() {
+        let mut writers = Writers::opened_by(INIT, None);
+        let me = std::process::id();
+        let noted = writers.note(this_thread(), ChangeNumber::of_test(3));
+        assert_eq!(noted, Noted::Process(Some(me)));
+        assert_eq!(
+            writers.note(this_thread(), ChangeNumber::of_test(4)),
+            Noted::Nothing
+        );
+        let change = ChangeNumber::of_test(1);
+        let restored = Writers::restored(Some(&writers.as_told()), change);
+        assert!(restored.may_include(this_thread()) && !restored.may_include(INIT));
+        assert_eq!(restored.last_change(), change);
+        let idle = Writers::opened_by(INIT, None).as_told();
+        let idle = Writers::restored(Some(&idle), change);
+        assert_eq!(
+            idle.last_change(),
+            ChangeNumber::default(),
+            "it changed nothing"
+        );
+        let unknown = Writers::restored(None, change);
+        assert!(unknown.may_include(INIT) && unknown.last_change() == change);
     }
 }

@@ -6,6 +6,7 @@ mod attribute_versions;
 mod inode_numbers;
 mod interrupts;
 mod privilege_bits;
+mod publishing;
 mod subtree_locks;
 mod unsupported_calls;
 
