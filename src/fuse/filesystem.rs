@@ -52,15 +52,8 @@ impl Filesystem for Adapter {
         let name = name_or_refuse!("lookup", parent, name, reply);
         let (ops, dir) = (self.ops.clone(), convert::ino(parent));
         let operation = async move { ops.lookup(dir, &name).await };
-        self.answer(
-            req,
-            Locked::Nothing,
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::give_entry(reply, "lookup", parent, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::give_entry(reply, "lookup", parent, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -71,15 +64,8 @@ impl Filesystem for Adapter {
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let ops = self.ops.clone();
         let operation = async move { ops.getattr(convert::ino(ino)).await };
-        self.answer(
-            req,
-            Locked::Nothing,
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::give_attr(reply, "getattr", ino, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::give_attr(reply, "getattr", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn setattr(
@@ -104,30 +90,15 @@ impl Filesystem for Adapter {
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         let changed = convert::ino(ino);
         let operation = async move { ops.setattr(changed, fh.map(handle), caller, change).await };
-        self.answer(
-            req,
-            Locked::One(changed),
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::give_attr(reply, "setattr", ino, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::give_attr(reply, "setattr", ino, outcome);
+        self.answer(req, Locked::One(changed), reply, operation, give);
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let ops = self.ops.clone();
         let operation = async move { ops.readlink(convert::ino(ino)).await };
-        self.answer(
-            req,
-            Locked::Nothing,
-            reply,
-            operation,
-            move |reply, outcome| match outcome {
-                Ok(target) => reply.data(&target),
-                Err(error) => reply.error(refuse("readlink", ino.0, &error)),
-            },
-        );
+        let give = move |reply, outcome| reply::give_data(reply, "readlink", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn mknod(
@@ -147,15 +118,8 @@ impl Filesystem for Adapter {
             let (kind, permissions) = (convert::node_kind(mode), convert::permissions(mode));
             ops.mknod(dir, &name, kind, permissions, caller).await
         };
-        self.answer(
-            req,
-            Locked::One(dir),
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::give_entry(reply, "mknod", parent, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::give_entry(reply, "mknod", parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn mkdir(
@@ -172,15 +136,8 @@ impl Filesystem for Adapter {
         let dir = convert::ino(parent);
         let permissions = convert::permissions(mode);
         let operation = async move { ops.mkdir(dir, &name, permissions, caller).await };
-        self.answer(
-            req,
-            Locked::One(dir),
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::give_entry(reply, "mkdir", parent, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::give_entry(reply, "mkdir", parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn symlink(
@@ -196,15 +153,8 @@ impl Filesystem for Adapter {
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
         let dir = convert::ino(parent);
         let operation = async move { ops.symlink(dir, &name, target, caller).await };
-        self.answer(
-            req,
-            Locked::One(dir),
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::give_entry(reply, "symlink", parent, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::give_entry(reply, "symlink", parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -212,15 +162,8 @@ impl Filesystem for Adapter {
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
         let dir = convert::ino(parent);
         let operation = async move { ops.unlink(dir, &name, attempt).await };
-        self.answer(
-            req,
-            Locked::One(dir),
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::done(reply, "unlink", parent, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::done(reply, "unlink", parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -228,15 +171,8 @@ impl Filesystem for Adapter {
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
         let dir = convert::ino(parent);
         let operation = async move { ops.rmdir(dir, &name, attempt).await };
-        self.answer(
-            req,
-            Locked::One(dir),
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::done(reply, "rmdir", parent, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::done(reply, "rmdir", parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn rename(
@@ -261,15 +197,8 @@ impl Filesystem for Adapter {
             ops.rename((from, &name), (to, &new_name), mode, request)
                 .await
         };
-        self.answer(
-            req,
-            Locked::Two(from, to),
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::done(reply, "rename", parent, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::done(reply, "rename", parent, outcome);
+        self.answer(req, Locked::Two(from, to), reply, operation, give);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -281,9 +210,8 @@ impl Filesystem for Adapter {
             Truncate::No => Locked::Nothing,
         };
         let operation = async move { ops.open(opened, mode, truncate, caller).await };
-        self.answer(req, locked, reply, operation, move |reply, outcome| {
-            reply::give_opened(reply, ino, outcome);
-        });
+        let give = move |reply, outcome| reply::give_opened(reply, ino, outcome);
+        self.answer(req, locked, reply, operation, give);
     }
 
     fn create(
@@ -312,15 +240,8 @@ impl Filesystem for Adapter {
             maker: convert::caller(req),
         };
         let operation = async move { ops.create(dir, &name, request).await };
-        self.answer(
-            req,
-            Locked::One(dir),
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::give_created(reply, parent, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::give_created(reply, parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn read(
@@ -337,16 +258,8 @@ impl Filesystem for Adapter {
         let ops = self.ops.clone();
         let range = offset..offset.saturating_add(u64::from(size));
         let operation = async move { ops.read(handle(fh), range).await };
-        self.answer(
-            req,
-            Locked::Nothing,
-            reply,
-            operation,
-            move |reply, outcome| match outcome {
-                Ok(bytes) => reply.data(&bytes),
-                Err(error) => reply.error(refuse("read", ino.0, &error)),
-            },
-        );
+        let give = move |reply, outcome| reply::give_data(reply, "read", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn write(
@@ -385,15 +298,8 @@ impl Filesystem for Adapter {
     ) {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let operation = async move { ops.flush(handle(fh), caller.thread).await };
-        self.answer(
-            req,
-            Locked::Nothing,
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::done(reply, "flush", ino, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::done(reply, "flush", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn fsync(
@@ -406,15 +312,8 @@ impl Filesystem for Adapter {
     ) {
         let ops = self.ops.clone();
         let operation = async move { ops.fsync(handle(fh)).await };
-        self.answer(
-            req,
-            Locked::Nothing,
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::done(reply, "fsync", ino, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::done(reply, "fsync", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn release(
@@ -454,16 +353,8 @@ impl Filesystem for Adapter {
     ) {
         let ops = self.ops.clone();
         let operation = async move { ops.readdir(handle(fh), offset).await };
-        self.answer(
-            req,
-            Locked::Nothing,
-            reply,
-            operation,
-            move |reply, outcome| match outcome {
-                Ok(entries) => reply::give_listing(reply, &entries),
-                Err(error) => reply.error(refuse("readdir", ino.0, &error)),
-            },
-        );
+        let give = move |reply, outcome| reply::give_listing(reply, ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn readdirplus(
@@ -525,15 +416,8 @@ impl Filesystem for Adapter {
     ) {
         let ops = self.ops.clone();
         let operation = async move { ops.fsyncdir(handle(fh)).await };
-        self.answer(
-            req,
-            Locked::Nothing,
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::done(reply, "fsyncdir", ino, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::done(reply, "fsyncdir", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -558,29 +442,15 @@ impl Filesystem for Adapter {
         let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
         let changed = convert::ino(ino);
         let operation = async move { ops.setxattr(changed, &name, &value, mode).await };
-        self.answer(
-            req,
-            Locked::One(changed),
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::done(reply, "setxattr", ino, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::done(reply, "setxattr", ino, outcome);
+        self.answer(req, Locked::One(changed), reply, operation, give);
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
         let operation = async move { ops.getxattr(convert::ino(ino), &name).await };
-        self.answer(
-            req,
-            Locked::Nothing,
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::give_xattr(reply, "getxattr", ino, size, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::give_xattr(reply, "getxattr", ino, size, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
@@ -596,15 +466,8 @@ impl Filesystem for Adapter {
         let attempt = convert::kernel_request(req).attempt;
         let changed = convert::ino(ino);
         let operation = async move { ops.removexattr(changed, &name, attempt).await };
-        self.answer(
-            req,
-            Locked::One(changed),
-            reply,
-            operation,
-            move |reply, outcome| {
-                reply::done(reply, "removexattr", ino, outcome);
-            },
-        );
+        let give = move |reply, outcome| reply::done(reply, "removexattr", ino, outcome);
+        self.answer(req, Locked::One(changed), reply, operation, give);
     }
 
     fn copy_file_range(
@@ -627,16 +490,8 @@ impl Filesystem for Adapter {
         );
         let operation = async move { ops.copy_file_range(from, to, len).await };
         let locked = Locked::One(convert::ino(ino_out));
-        self.answer(
-            req,
-            locked,
-            reply,
-            operation,
-            move |reply, outcome| match outcome {
-                Ok(copied) => reply.written(copied as u32),
-                Err(error) => reply.error(refuse("copy_file_range", ino_in.0, &error)),
-            },
-        );
+        let give = move |reply, outcome| reply::give_copied(reply, ino_in, outcome);
+        self.answer(req, locked, reply, operation, give);
     }
 
     fn fallocate(
@@ -657,9 +512,8 @@ impl Filesystem for Adapter {
         let range = offset..offset.saturating_add(length);
         let operation = async move { ops.fallocate(handle(fh), caller, range, how).await };
         let locked = Locked::One(convert::ino(ino));
-        self.answer(req, locked, reply, operation, move |reply, outcome| {
-            reply::done(reply, "fallocate", ino, outcome);
-        });
+        let give = move |reply, outcome| reply::done(reply, "fallocate", ino, outcome);
+        self.answer(req, locked, reply, operation, give);
     }
 
     fn ioctl(

@@ -6,7 +6,7 @@
 //! Kernels that do not send requests again when the daemon dies have the next
 //! one answer them: for these, each is recorded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +18,9 @@ use tokio::sync::Notify;
 use crate::handover::{Ledger, Record};
 use crate::namespace::Ino;
 use crate::ops::{PendingCall, Thread};
+
+/// Most threads remembered for being killed: the numbers are given to others in time.
+const KILLED_LIMIT: usize = 256;
 
 /// What the kernel locks against other changes while a caller waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,10 @@ pub struct InFlight {
     waiting: Mutex<HashMap<u64, Waiting>>,
     /// Requests were added where none waited.
     came: Notify,
+    /// Threads that were being killed when they were looked at last.
+    killed: Mutex<HashSet<Thread>>,
+    /// One of them has called again.
+    killed_waits: Notify,
     detached: Mutex<HashMap<Ino, usize>>,
     /// Of the requests that are detached and lock something.
     detached_count: AtomicUsize,
@@ -99,6 +106,8 @@ impl InFlight {
             recorded: AtomicBool::new(false),
             waiting: Mutex::default(),
             came: Notify::new(),
+            killed: Mutex::default(),
+            killed_waits: Notify::new(),
             detached: Mutex::default(),
             detached_count: AtomicUsize::new(0),
             ended: Notify::new(),
@@ -125,6 +134,9 @@ impl InFlight {
         locked: Locked,
         reply: Arc<dyn Interruptible>,
     ) -> WaitingGuard {
+        if self.killed.lock().contains(&thread) {
+            self.killed_waits.notify_one();
+        }
         let mut waiting = self.waiting.lock();
         if waiting.is_empty() {
             self.came.notify_one();
@@ -181,8 +193,29 @@ impl InFlight {
         threads
     }
 
+    /// Returns once a thread waits that was being killed before: one that is
+    /// killed closes what it has open.
+    pub async fn some_killed_waits(&self) {
+        self.killed_waits.notified().await;
+    }
+
+    /// Those that were being killed before, and wait.
+    pub fn killed_waiting(&self) -> Vec<Thread> {
+        let killed = self.killed.lock();
+        let mut threads = self.threads_waiting(Duration::ZERO);
+        threads.retain(|thread| killed.contains(thread));
+        threads
+    }
+
     /// Answers what a thread waits for, which is being killed.
     pub fn interrupt(&self, thread: Thread) {
+        {
+            let mut killed = self.killed.lock();
+            if killed.len() >= KILLED_LIMIT {
+                killed.clear();
+            }
+            killed.insert(thread);
+        }
         let mut replies = Vec::new();
         for (request, waiting) in self.waiting.lock().iter_mut() {
             if waiting.thread == thread && !waiting.is_detached {

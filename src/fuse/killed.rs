@@ -20,8 +20,6 @@ use crate::ops::Thread;
 
 /// How long a request waits before its caller is looked at, and how often then.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// The same where a caller was being killed at the last look: it has more files to close.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
 /// The pause after a look is at least so many times as long as the look, up to a limit.
 const PAUSE_PER_LOOK: u32 = 20;
 const PAUSE_LIMIT: Duration = Duration::from_secs(1);
@@ -43,29 +41,25 @@ pub async fn interrupt_killed(in_flight: Arc<InFlight>) {
     let mut pause = LOOK_EVERY;
     loop {
         in_flight.some_wait().await;
-        tokio::time::sleep(pause).await;
-        // One that was killed waits in the next close already.
-        let least = pause.min(LOOK_EVERY);
-        let threads = in_flight.threads_waiting(least);
-        if threads.is_empty() {
-            pause = LOOK_EVERY;
-            continue;
-        }
-        let began = Instant::now();
-        let looking = tokio::task::spawn_blocking(|| {
-            let killed = threads.into_iter().filter(|thread| is_killed(*thread));
-            killed.collect::<Vec<_>>()
-        });
-        let Ok(killed) = looking.await else { continue };
-        for thread in &killed {
-            in_flight.interrupt(*thread);
-        }
-        let next = if killed.is_empty() {
-            LOOK_EVERY
-        } else {
-            LOOK_AGAIN_AFTER
+        let threads = tokio::select! {
+            () = tokio::time::sleep(pause) => in_flight.threads_waiting(LOOK_EVERY),
+            () = in_flight.some_killed_waits() => in_flight.killed_waiting(),
         };
-        pause = next.max((began.elapsed() * PAUSE_PER_LOOK).min(PAUSE_LIMIT));
+        let began = Instant::now();
+        if !threads.is_empty() {
+            interrupt_those_killed(&in_flight, threads).await;
+        }
+        pause = LOOK_EVERY.max((began.elapsed() * PAUSE_PER_LOOK).min(PAUSE_LIMIT));
+    }
+}
+
+async fn interrupt_those_killed(in_flight: &InFlight, threads: Vec<Thread>) {
+    let looking = tokio::task::spawn_blocking(|| {
+        let killed = threads.into_iter().filter(|thread| is_killed(*thread));
+        killed.collect::<Vec<_>>()
+    });
+    for thread in looking.await.unwrap_or_default() {
+        in_flight.interrupt(thread);
     }
 }
 

@@ -6,7 +6,9 @@ use fuser::{
 };
 use parking_lot::Mutex;
 
+use super::errno::errno;
 use super::in_flight::Interruptible;
+use crate::error::FsError;
 use crate::namespace::Ino;
 use crate::ops::{Attr, AttrValidity, Created, DirEntry, Entry, Opened, Ops, PendingCall};
 
@@ -67,7 +69,8 @@ impl<R: Refusable> PendingCall for PendingReply<R> {
 impl<R: Refusable> Interruptible for PendingReply<R> {
     fn interrupt(&self) -> bool {
         let reply = self.take();
-        reply.map(|reply| reply.refuse(Errno::EINTR)).is_some()
+        let errno = errno(&FsError::Interrupted);
+        reply.map(|reply| reply.refuse(errno)).is_some()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Outcomes of operations as replies of the protocol.
 
+use bytes::Bytes;
 use fuser::{
-    FileHandle, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr,
+    FileHandle, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
 use super::{convert, refuse};
@@ -96,8 +97,35 @@ pub fn give_created(reply: ReplyCreate, parent: INodeNo, outcome: Result<Created
     }
 }
 
+pub fn give_data(
+    reply: ReplyData,
+    operation: &'static str,
+    ino: INodeNo,
+    outcome: Result<Bytes, FsError>,
+) {
+    match outcome {
+        Ok(bytes) => reply.data(&bytes),
+        Err(error) => reply.error(refuse(operation, ino.0, &error)),
+    }
+}
+
+pub fn give_copied(reply: ReplyWrite, ino: INodeNo, outcome: Result<u64, FsError>) {
+    match outcome {
+        Ok(copied) => reply.written(copied as u32),
+        Err(error) => reply.error(refuse("copy_file_range", ino.0, &error)),
+    }
+}
+
 /// As many entries as fit; the kernel asks on from the last one's offset.
-pub fn give_listing(mut reply: ReplyDirectory, entries: &[DirEntry]) {
+pub fn give_listing(
+    mut reply: ReplyDirectory,
+    dir: INodeNo,
+    outcome: Result<Vec<DirEntry>, FsError>,
+) {
+    let entries = match outcome {
+        Ok(entries) => entries,
+        Err(error) => return reply.error(refuse("readdir", dir.0, &error)),
+    };
     for entry in entries {
         if reply.add(
             INodeNo(entry.ino.0),
