@@ -197,10 +197,11 @@ fn what_a_newer_mediafs_told_leads_to_a_mount_anew_and_a_clear_word() {
     kill_process(holder, Signal::STOP).unwrap();
     kill_process(old, Signal::KILL).unwrap();
     let session = mount.scratch().join("spool/session");
-    let text = fs::read_to_string(&session).unwrap();
-    let (first, rest) = text.split_once('\n').unwrap();
-    assert!(first.starts_with("mediafs-session "), "{first}");
-    fs::write(&session, format!("mediafs-session 99\n{rest}")).unwrap();
+    let bytes = fs::read(&session).unwrap();
+    let line = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    assert!(bytes.starts_with(b"mediafs-session "));
+    let newer = [b"mediafs-session 99", &bytes[line..]].concat();
+    fs::write(&session, newer).unwrap();
     kill_process(holder, Signal::CONT).unwrap();
     mount.wait_for_successor(old);
     wait_until(Duration::from_secs(20), "the mount anew", || {

@@ -4,72 +4,72 @@
 //! Owns: the file of what the kernel knows (inode numbers and how often it was
 //! told of each, handles, what is staged of open files) and what it comes to.
 //! Must not know: how the descriptor of the session outlives a daemon.
-//! Locks: the file's own, taken last of all.
+//! Locks: the queue of records, which is taken under any other; the file's own,
+//! taken last of all and never under a lock of a table.
 //!
 //! A record is written before the answer that makes it true is sent: a daemon
 //! that dies in between leaves a request that the kernel sends again. It must
 //! outlive the daemon and not the machine, so nothing is synced.
+//!
+//! What a successor reads counts only if it is whole. A record that the disk has
+//! changed costs the file that it was about, whose bytes go to lost+found; where
+//! that is not known the session is not gone on with.
 
+mod encode;
+mod ledger;
 mod record;
+mod stage_told;
 mod told;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use ledger::Ledger;
 pub use record::{
     BaseTold, FileTold, HandleTold, IntentTold, ModeTold, NodeKind, ObjectTold, Place, Record,
     RemoteTold, SessionTold, SetTold, TimeTold, WritersTold,
 };
-pub use told::{DirTold, InodeTold, StageTold, Told};
+pub use stage_told::StageTold;
+pub use told::{DirTold, InodeTold, Told};
 
-use crate::journal::{Log, LogError, read};
-
-/// Where records go; nowhere, for a mount whose session ends with its daemon.
-#[derive(Debug, Default)]
-pub struct Ledger(Option<Log<Told>>);
-
-impl Ledger {
-    /// For a session that is about to begin: records wait for `begin`.
-    pub fn awaiting(path: &Path) -> Self {
-        Self(Some(Log::later(path)))
-    }
-
-    /// The session is there: from now on the next daemon knows.
-    ///
-    /// Errors: the disk's.
-    pub fn begin(&self, session: SessionTold) -> io::Result<()> {
-        self.tell(|| Record::Session(session));
-        match &self.0 {
-            Some(log) => log.write_out(),
-            None => Ok(()),
-        }
-    }
-
-    /// For a session that another daemon began.
-    pub fn go_on(path: &Path, told: Told) -> Result<Self, LogError> {
-        Ok(Self(Some(Log::begin(path, told)?)))
-    }
-
-    /// Whether somebody goes on with the session once this daemon is dead.
-    pub fn is_kept(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Notes what the kernel is about to be told.
-    pub fn tell(&self, record: impl FnOnce() -> Record) {
-        if let Some(log) = &self.0 {
-            log.tell(record());
-        }
-    }
-}
+use crate::journal::{LogError, Replay, Replayed, io_error};
+use crate::private;
 
 /// What an earlier daemon told the kernel; none where there is no such file.
 ///
-/// Errors: `Newer`, `Foreign`, `Io`: nothing of it can be used.
+/// Errors: `Newer`, `Foreign`, `Damaged`, `Io`: nothing of it can be used.
 pub fn told(path: &Path) -> Result<Option<Told>, LogError> {
-    let told: Told = read(path)?;
+    let (bytes, file) = match read(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error::<Told>(path, error)),
+    };
+    let Replayed { state, append_at } = Replayed::<Told>::of(path, &bytes)?;
+    let mut told = state;
+    if append_at.is_some_and(|(header, ..)| header.file != file) {
+        told.unusable = Some("it is a copy of a file, which others wrote to since".to_owned());
+    }
+    if let Some(what) = told.unusable.take() {
+        return Err(LogError::Damaged {
+            name: Told::NAME,
+            path: path.to_owned(),
+            what,
+        });
+    }
+    told.append_at = append_at;
     Ok(told.session.is_some().then_some(told))
+}
+
+/// The bytes of a file and its inode number.
+fn read(path: &Path) -> io::Result<(Vec<u8>, u64)> {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+    let mut file = private::view(path)?;
+    let metadata = file.metadata()?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+    file.read_to_end(&mut bytes)?;
+    Ok((bytes, metadata.ino()))
 }
 
 /// The session is over: nobody is to go on with it.

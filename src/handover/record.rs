@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::StageId;
+use crate::journal::{BlockSum, StageId};
 use crate::store::{ETag, Key};
 
 /// One thing that the kernel was told, or that follows from it.
@@ -25,6 +25,13 @@ pub enum Record {
         ino: u64,
         kind: NodeKind,
         place: Place,
+    },
+    /// The same with all references of the kernel, in a file written anew.
+    Inode {
+        ino: u64,
+        kind: NodeKind,
+        place: Place,
+        lookups: u64,
     },
     /// An inode has no name any more.
     Unplaced {
@@ -63,18 +70,41 @@ pub enum Record {
         len: u64,
         base_len: u64,
     },
-    /// A range is local now.
+    /// A range is local now, and runs of bytes have these checksums. A mediafs that
+    /// told none had none.
     Wrote {
         stage: StageId,
         range: Range<u64>,
         len: u64,
+        sums: Option<Vec<BlockSum>>,
     },
+    /// Bytes that have a checksum are about to change: until the range is told of as
+    /// written it may show old bytes or new ones. What is left of runs over it has
+    /// these checksums.
+    Overwriting {
+        stage: StageId,
+        range: Range<u64>,
+        rest: Vec<BlockSum>,
+    },
+    /// Runs of bytes have these checksums.
+    Summed {
+        stage: StageId,
+        sums: Vec<BlockSum>,
+    },
+    /// Told before it is done.
     Truncated {
         stage: StageId,
         len: u64,
         base_len: u64,
+        /// Of the run that goes over the end, if one does.
+        #[serde(default)]
+        cut: Option<BlockSum>,
     },
     StageGone {
+        stage: StageId,
+    },
+    /// A record of the stage was damaged.
+    StageDoubtful {
         stage: StageId,
     },
     Opened {

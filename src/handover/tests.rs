@@ -1,5 +1,5 @@
 use super::*;
-use crate::journal::StageId;
+use crate::journal::{BlockSum, StageId};
 
 pub fn session() -> SessionTold {
     SessionTold {
@@ -31,6 +31,10 @@ fn file() -> FileTold {
     }
 }
 
+fn sum(start: u64, end: u64) -> BlockSum {
+    (start, end, (start * 100 + end) as u32).try_into().unwrap()
+}
+
 fn handle() -> HandleTold {
     HandleTold {
         ino: 3,
@@ -55,8 +59,7 @@ fn story() -> Vec<Record> {
     };
     let stage = StageId(9);
     let told = handle();
-    let (len, base_len) = (20, 10);
-    vec![
+    let mut story = vec![
         placed(2, directory, 1, "d"),
         Record::Lookup { ino: 2, count: 2 },
         placed(3, regular, 2, "old"),
@@ -66,26 +69,9 @@ fn story() -> Vec<Record> {
         placed(5, regular, 2, "gone"),
         Record::Gone { ino: 5 },
         Record::Forget { ino: 2, count: 1 },
-        Record::Staged {
-            stage,
-            len: base_len,
-            base_len,
-        },
-        Record::Wrote {
-            stage,
-            range: 8..12,
-            len: 12,
-        },
-        Record::Wrote {
-            stage,
-            range: 15..20,
-            len,
-        },
-        Record::Truncated {
-            stage,
-            len: 16,
-            base_len: 9,
-        },
+    ];
+    story.extend(of_a_stage(stage));
+    story.extend([
         Record::File {
             ino: 3,
             file: file(),
@@ -109,6 +95,41 @@ fn story() -> Vec<Record> {
             handle: 5,
             names: vec!["f".to_owned()],
         },
+    ]);
+    story
+}
+
+fn of_a_stage(stage: StageId) -> Vec<Record> {
+    let (len, base_len) = (20, 10);
+    vec![
+        Record::Staged {
+            stage,
+            len: base_len,
+            base_len,
+        },
+        Record::Wrote {
+            stage,
+            range: 8..12,
+            len: 12,
+            sums: Some(vec![sum(8, 12)]),
+        },
+        Record::Wrote {
+            stage,
+            range: 15..20,
+            len,
+            sums: Some(vec![sum(15, 20)]),
+        },
+        Record::Truncated {
+            stage,
+            len: 16,
+            base_len: 9,
+            cut: Some(sum(15, 16)),
+        },
+        Record::Overwriting {
+            stage,
+            range: 10..12,
+            rest: vec![sum(8, 10)],
+        },
     ]
 }
 
@@ -117,14 +138,16 @@ fn check(told: &Told) {
     assert_eq!((told.last_ino, told.last_handle), (5, 6));
     assert_eq!(told.inodes.len(), 2);
     assert_eq!(told.inodes[&2].lookups, 1);
-    assert_eq!(told.inodes[&3].place, Some((2, "f".to_owned())));
-    assert_eq!(told.inodes[&3].set.mode, Some(0o600));
+    assert_eq!(told.inodes[&3].place, Some((2, "f".into())));
+    assert_eq!(told.inodes[&3].set.as_ref().unwrap().mode, Some(0o600));
     let stage = &told.stages[&StageId(9)];
     assert_eq!((stage.len, stage.base_len), (16, 9));
     assert_eq!(
         stage.written.iter().cloned().collect::<Vec<_>>(),
         [8..12, 15..16]
     );
+    assert_eq!(stage.sums.list(), [sum(8, 10), sum(15, 16)]);
+    assert_eq!(stage.in_flux, Some(10..12));
     assert_eq!(told.files[&3], file());
     assert_eq!(told.handles.keys().collect::<Vec<_>>(), [&4]);
     let writers = told.handles[&4].writers.as_ref().unwrap();
@@ -154,11 +177,201 @@ fn what_was_told_is_known_to_the_next_daemon_and_to_the_one_after_it() {
     drop(ledger);
     let next = told(&path).unwrap().unwrap();
     check(&next);
-    // Written anew, it comes to the same.
-    drop(Ledger::go_on(&path, next).unwrap());
+    // Gone on with, and written anew, it comes to the same.
+    let ledger = Ledger::go_on(&path, &next).unwrap();
+    ledger.tell(|| Record::Began { request: 9 });
+    drop(ledger);
+    let next = told(&path).unwrap().unwrap();
+    check(&next);
+    assert_eq!(next.under_way.iter().collect::<Vec<_>>(), [&9]);
+    crate::journal::write_anew(&path, &next).unwrap();
     check(&told(&path).unwrap().unwrap());
     forget(&path).unwrap();
     assert!(told(&path).unwrap().is_none());
+}
+
+/// The file of a session in which something of every kind was told.
+fn recorded(path: &Path) -> Vec<u8> {
+    let ledger = Ledger::awaiting(path);
+    ledger.begin(session()).unwrap();
+    for record in story() {
+        ledger.tell(|| record);
+    }
+    fs::read(path).unwrap()
+}
+
+/// What is known of a changed file is what was told, or in doubt, or nothing.
+fn is_true_or_in_doubt(path: &Path, whole: &Told, what: &str) {
+    let Ok(Some(told)) = told(path) else { return };
+    assert_eq!(told.session, whole.session, "{what}");
+    assert_eq!(told.last_handle, whole.last_handle, "{what}");
+    assert_eq!(told.files, whole.files, "{what}");
+    for (handle, is) in &whole.handles {
+        let kept = |it: &HandleTold| (it.ino, it.mode, it.publishes, it.request);
+        let found = &told.handles[handle];
+        assert_eq!(kept(found), kept(is), "{what}");
+        let writers = found.writers.as_ref().unwrap();
+        assert!(writers.unknown || found == is, "{what}");
+    }
+    for (ino, was) in &whole.inodes {
+        let is = &told.inodes[ino];
+        assert!(is.lookups >= was.lookups, "{what}: forgotten too early");
+        let kept = |it: &InodeTold| (it.kind, it.place.clone(), it.set.clone());
+        assert_eq!(kept(is), kept(was), "{what}");
+    }
+    for (handle, is) in &told.dirs {
+        assert_eq!(is, &whole.dirs[handle], "{what}");
+    }
+    for (id, was) in &whole.stages {
+        let is = told.stages.get(id).map(|it| format!("{it:?}"));
+        let same = is == Some(format!("{was:?}"));
+        assert!(same || told.damaged_stages.contains(id), "{what}: {is:?}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_refused_or_costs_what_it_was_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path_in(dir.path());
+    let bytes = recorded(&path);
+    let whole = told(&path).unwrap().unwrap();
+    let (mut refused, mut doubted) = (0, 0);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 8);
+        fs::write(&path, changed).unwrap();
+        is_true_or_in_doubt(&path, &whole, &format!("byte {at}"));
+        match told(&path) {
+            Err(_) => refused += 1,
+            Ok(found) => doubted += usize::from(!found.unwrap().damaged_stages.is_empty()),
+        }
+    }
+    assert!(refused > 0 && doubted > 100, "{refused} {doubted}");
+}
+
+#[test]
+fn a_file_that_was_cut_doubled_mixed_or_copied_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path_in(dir.path());
+    let other = recorded(&dir.path().join("other"));
+    let bytes = recorded(&path);
+    let whole = told(&path).unwrap().unwrap();
+    let mut random = fastrand::Rng::with_seed(5);
+    for round in 0..400 {
+        let from = random.usize(70..bytes.len());
+        let to = random.usize(from..bytes.len());
+        let changed = match round % 4 {
+            0 => bytes[..from].to_vec(),
+            1 => [&bytes[..from], &bytes[to..]].concat(),
+            2 => [&bytes[..to], &bytes[from..]].concat(),
+            _ => [&bytes[..from], &other[from..to], &bytes[to..]].concat(),
+        };
+        fs::write(&path, changed).unwrap();
+        is_true_or_in_doubt(&path, &whole, &format!("round {round}: {from} to {to}"));
+    }
+    for cut in 0..bytes.len() {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        assert!(told(&path).is_err(), "cut at {cut}");
+    }
+    fs::write(&path, &bytes).unwrap();
+    assert!(told(&path).is_ok());
+    let copy = dir.path().join("copy");
+    fs::copy(&path, &copy).unwrap();
+    let error = told(&copy).unwrap_err().to_string();
+    assert!(error.contains("copy"), "{error}");
+}
+
+#[test]
+fn what_is_in_doubt_stays_so_for_the_daemon_after_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path_in(dir.path());
+    let mut bytes = recorded(&path);
+    let found = |bit: usize, bytes: &mut [u8]| {
+        bytes[bit] ^= 1;
+        fs::write(&path, &*bytes).unwrap();
+        let found = told(&path).is_ok_and(|it| !it.unwrap().damaged_stages.is_empty());
+        bytes[bit] ^= u8::from(!found);
+        found
+    };
+    assert!((70..bytes.len()).any(|bit| found(bit, &mut bytes)));
+    let next = told(&path).unwrap().unwrap();
+    drop(Ledger::go_on(&path, &next).unwrap());
+    let after = told(&path).unwrap().unwrap();
+    assert_eq!(after.damaged_stages, next.damaged_stages);
+}
+
+#[test]
+fn a_session_told_in_lines_of_text_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path_in(dir.path());
+    let mut text = "mediafs-session 1\n".to_owned();
+    let line = |record: &serde_json::Value| {
+        let json = record.to_string();
+        format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()))
+    };
+    let mut records = vec![Record::Session(session())];
+    records.extend(story());
+    let mut lines: Vec<serde_json::Value> = records
+        .iter()
+        .filter(|it| !matches!(it, Record::Overwriting { .. }))
+        .map(|it| serde_json::to_value(it).unwrap())
+        .collect();
+    for it in &mut lines {
+        it.as_object_mut().unwrap().remove("sums");
+        it.as_object_mut().unwrap().remove("cut");
+    }
+    lines.iter().for_each(|it| text.push_str(&line(it)));
+    fs::write(&path, &text).unwrap();
+    let next = told(&path).unwrap().unwrap();
+    assert_eq!(next.inodes.len(), 2);
+    assert!(
+        next.stages[&StageId(9)].unsummed,
+        "its bytes are taken as they are"
+    );
+    drop(Ledger::go_on(&path, &next).unwrap());
+    let after = told(&path).unwrap().unwrap();
+    assert!(after.stages[&StageId(9)].unsummed && after.append_at.is_some());
+    // The last line may be torn, no other one.
+    fs::write(&path, &text[..text.len() - 3]).unwrap();
+    assert!(told(&path).is_ok());
+    fs::write(&path, text.replacen("\"old\"", "\"odd\"", 1)).unwrap();
+    assert!(matches!(told(&path), Err(LogError::Damaged { .. })));
+}
+
+#[test]
+fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path_in(dir.path());
+    let ledger = Ledger::awaiting(&path);
+    ledger.begin(session()).unwrap();
+    let placed = |ino: u64| Record::Placed {
+        ino,
+        kind: NodeKind::File,
+        place: (1, format!("f{ino}")),
+    };
+    const THREADS: u64 = 4;
+    const EACH: u64 = 8_000;
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let ledger = &ledger;
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let ino = 2 + thread + THREADS * number;
+                    ledger.note(|| placed(ino));
+                    ledger.tell(|| Record::Lookup { ino, count: 1 });
+                    if number % 100 > 0 {
+                        ledger.tell(|| Record::Gone { ino });
+                    }
+                }
+            });
+        }
+    });
+    drop(ledger);
+    let told = told(&path).unwrap().unwrap();
+    assert_eq!(told.inodes.len() as u64, THREADS * EACH / 100);
+    assert!(told.inodes.values().all(|it| it.lookups == 1));
+    let len = fs::metadata(&path).unwrap().len();
+    assert!(len < 6 << 20, "{len} bytes");
 }
 
 #[test]

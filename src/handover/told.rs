@@ -1,12 +1,17 @@
 //! What all records come to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
-use rangemap::RangeSet;
-
+use super::encode::{self, kind};
 use super::record::{FileTold, HandleTold, NodeKind, Place, Record, SessionTold, SetTold};
-use crate::journal::{Durable, Replay, StageId};
+use super::stage_told::StageTold;
+use crate::journal::{Chain, Durable, Header, Replay, StageId, Subject};
+
+/// References that an inode has for ever, whose own number is not known.
+const UNKNOWN_LOOKUPS: u64 = 1 << 40;
+/// What a record takes in a file, about: of an inode, and of anything else.
+const INODE_BYTES: u64 = 64;
+const OTHER_BYTES: u64 = 1 << 10;
 
 /// What the kernel knows of a session, and what its open files are made of.
 #[derive(Debug, Clone, Default)]
@@ -22,21 +27,23 @@ pub struct Told {
     pub dirs: BTreeMap<u64, DirTold>,
     /// Requests that nobody answered.
     pub under_way: BTreeSet<u64>,
+    /// Stages of which a record was damaged.
+    pub damaged_stages: BTreeSet<StageId>,
+    /// Why nothing of it is to be used.
+    pub unusable: Option<String>,
+    /// Why an earlier session is not gone on with, where it might have been.
+    pub refused: Option<String>,
+    /// Where its file is gone on with.
+    pub append_at: Option<(Header, u64, Chain)>,
 }
 
+/// There are many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InodeTold {
     pub kind: NodeKind,
-    pub place: Option<Place>,
+    pub place: Option<(u64, Box<str>)>,
     pub lookups: u64,
-    pub set: SetTold,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StageTold {
-    pub len: u64,
-    pub base_len: u64,
-    pub written: RangeSet<u64>,
+    pub set: Option<Box<SetTold>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,13 +60,22 @@ impl Told {
             kind,
             place: None,
             lookups: 0,
-            set: SetTold::default(),
+            set: None,
         })
     }
 
     fn apply_to_inode(&mut self, record: Record) {
         match record {
-            Record::Placed { ino, kind, place } => self.inode(ino, kind).place = Some(place),
+            Record::Placed { ino, kind, place } => self.inode(ino, kind).place = boxed(place),
+            Record::Inode {
+                ino,
+                kind,
+                place,
+                lookups,
+            } => {
+                let inode = self.inode(ino, kind);
+                (inode.place, inode.lookups) = (boxed(place), lookups);
+            }
             Record::Unplaced { ino, kind } => self.inode(ino, kind).place = None,
             Record::Lookup { ino, count } => {
                 if let Some(inode) = self.inodes.get_mut(&ino) {
@@ -73,7 +89,7 @@ impl Told {
             }
             Record::Set { ino, set } => {
                 if let Some(inode) = self.inodes.get_mut(&ino) {
-                    inode.set = set;
+                    inode.set = (set != SetTold::default()).then(|| Box::new(set));
                 }
             }
             Record::Gone { ino } => {
@@ -90,27 +106,26 @@ impl Told {
                 len,
                 base_len,
             } => {
-                let told = self.stages.entry(stage).or_default();
-                (told.len, told.base_len) = (len, base_len);
-            }
-            Record::Wrote { stage, range, len } => {
-                if let Some(told) = self.stages.get_mut(&stage) {
-                    insert(&mut told.written, range);
-                    told.len = told.len.max(len);
-                }
-            }
-            Record::Truncated {
-                stage,
-                len,
-                base_len,
-            } => {
-                if let Some(told) = self.stages.get_mut(&stage) {
-                    (told.len, told.base_len) = (len, base_len);
-                    cut(&mut told.written, len);
-                }
+                // All of it is told anew.
+                self.damaged_stages.remove(&stage);
+                let told = StageTold {
+                    len,
+                    base_len,
+                    ..StageTold::default()
+                };
+                self.stages.insert(stage, told);
             }
             Record::StageGone { stage } => {
                 self.stages.remove(&stage);
+                self.damaged_stages.remove(&stage);
+            }
+            Record::Wrote { stage, .. }
+            | Record::Overwriting { stage, .. }
+            | Record::Summed { stage, .. }
+            | Record::Truncated { stage, .. } => {
+                if let Some(told) = self.stages.get_mut(&stage) {
+                    told.apply(record);
+                }
             }
             _ => {}
         }
@@ -161,35 +176,70 @@ impl Told {
         }
     }
 
-    fn stage_records(&self) -> impl Iterator<Item = Record> {
-        self.stages.iter().flat_map(|(stage, told)| {
-            let (stage, len, base_len) = (*stage, told.len, told.base_len);
-            let staged = Record::Staged {
-                stage,
-                len,
-                base_len,
-            };
-            let written = told.written.iter().cloned();
-            let wrote = move |range| Record::Wrote { stage, range, len };
-            std::iter::once(staged).chain(written.map(wrote))
-        })
+    fn inode_record(ino: u64, told: &InodeTold, give: &mut dyn FnMut(Record)) {
+        let (kind, lookups) = (told.kind, told.lookups);
+        match told.place.clone() {
+            Some((parent, name)) => give(Record::Inode {
+                ino,
+                kind,
+                place: (parent, name.into()),
+                lookups,
+            }),
+            None => {
+                give(Record::Unplaced { ino, kind });
+                if lookups > 0 {
+                    let count = lookups;
+                    give(Record::Lookup { ino, count });
+                }
+            }
+        }
+        if let Some(set) = told.set.as_deref() {
+            let set = set.clone();
+            give(Record::Set { ino, set });
+        }
     }
 
-    fn inode_records(&self) -> impl Iterator<Item = Record> {
-        self.inodes.iter().flat_map(|(ino, told)| {
-            let (ino, kind, count) = (*ino, told.kind, told.lookups);
-            let placed = match told.place.clone() {
-                Some(place) => Record::Placed { ino, kind, place },
-                None => Record::Unplaced { ino, kind },
-            };
-            let set = (told.set != SetTold::default()).then(|| Record::Set {
-                ino,
-                set: told.set.clone(),
-            });
-            std::iter::once(placed)
-                .chain((count > 0).then_some(Record::Lookup { ino, count }))
-                .chain(set)
-        })
+    /// About what its file takes where it says nothing twice.
+    pub(super) fn needed_bytes(&self) -> u64 {
+        let ranges = |stage: &StageTold| stage.written.len() as u64;
+        let others = self.files.len() + self.stages.len() + self.handles.len() + self.dirs.len();
+        let stages: u64 = self.stages.values().map(ranges).sum();
+        self.inodes.len() as u64 * INODE_BYTES + (others as u64 + stages) * OTHER_BYTES
+    }
+
+    /// What a damaged record makes unknown, where that is less than everything.
+    fn doubt(&mut self, subject: Subject) -> Result<(), String> {
+        let Subject { kind, id } = subject;
+        match kind {
+            kind::LOOKUP | kind::FORGET => {
+                if let Some(inode) = self.inodes.get_mut(&id) {
+                    inode.lookups = inode.lookups.saturating_add(UNKNOWN_LOOKUPS);
+                }
+            }
+            kind::STAGED
+            | kind::WROTE
+            | kind::TRUNCATED
+            | kind::OVERWRITING
+            | kind::SUMMED
+            | kind::STAGE_DOUBTFUL => drop(self.damaged_stages.insert(StageId(id))),
+            // By anybody, then.
+            kind::CHANGED => {
+                if let Some(told) = self.handles.get_mut(&id) {
+                    told.changed_by(None);
+                }
+            }
+            // Its entries would be missing, or come twice.
+            kind::DIR_OPENED | kind::LISTED | kind::REWOUND => drop(self.dirs.remove(&id)),
+            // What is gone stays a while longer.
+            kind::GONE
+            | kind::FILE_GONE
+            | kind::STAGE_GONE
+            | kind::RELEASED
+            | kind::BEGAN
+            | kind::ANSWERED => {}
+            _ => return Err(format!("a record of kind {kind} about {id} has changed")),
+        }
+        Ok(())
     }
 
     fn handle_records(&self) -> impl Iterator<Item = Record> {
@@ -212,6 +262,10 @@ impl Told {
     }
 }
 
+fn boxed((parent, name): Place) -> Option<(u64, Box<str>)> {
+    Some((parent, name.into()))
+}
+
 impl HandleTold {
     fn changed_by(&mut self, process: Option<u32>) {
         // Of a handle whose writers were never recorded they stay unknown.
@@ -228,25 +282,33 @@ impl HandleTold {
     }
 }
 
-fn cut(ranges: &mut RangeSet<u64>, len: u64) {
-    // No range is empty, not one to take away either.
-    if len < u64::MAX {
-        ranges.remove(len..u64::MAX);
-    }
-}
-
-/// Empty ranges are none.
-fn insert(ranges: &mut RangeSet<u64>, range: Range<u64>) {
-    if range.start < range.end {
-        ranges.insert(range);
-    }
-}
-
 impl Replay for Told {
     type Record = Record;
     const NAME: &'static str = "session";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DURABLE: Durable = Durable::No;
+
+    fn subject(record: &Record) -> Subject {
+        encode::subject(record)
+    }
+
+    fn encode(record: &Record) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        encode::encode(record, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn decode(subject: Subject, payload: &[u8]) -> Option<Record> {
+        encode::decode(subject, payload)
+    }
+
+    fn damaged(&mut self, subject: Option<Subject>) {
+        let doubted = subject.map(|subject| self.doubt(subject));
+        let unknown = || Err("records have changed or are missing".to_owned());
+        if let Err(what) = doubted.unwrap_or_else(unknown) {
+            self.unusable = Some(what);
+        }
+    }
 
     fn apply(&mut self, record: Record) {
         match record {
@@ -258,6 +320,7 @@ impl Replay for Told {
             Record::FileGone { ino } => {
                 self.files.remove(&ino);
             }
+            Record::StageDoubtful { stage } => drop(self.damaged_stages.insert(stage)),
             Record::Began { request } => {
                 self.under_way.insert(request);
             }
@@ -265,6 +328,7 @@ impl Replay for Told {
                 self.under_way.remove(&request);
             }
             record @ (Record::Placed { .. }
+            | Record::Inode { .. }
             | Record::Unplaced { .. }
             | Record::Lookup { .. }
             | Record::Forget { .. }
@@ -272,6 +336,8 @@ impl Replay for Told {
             | Record::Gone { .. }) => self.apply_to_inode(record),
             record @ (Record::Staged { .. }
             | Record::Wrote { .. }
+            | Record::Overwriting { .. }
+            | Record::Summed { .. }
             | Record::Truncated { .. }
             | Record::StageGone { .. }) => self.apply_to_stage(record),
             record @ (Record::Opened { .. }
@@ -283,26 +349,30 @@ impl Replay for Told {
         }
     }
 
-    fn records(&self) -> Vec<Record> {
-        let session = self.session.clone().map(Record::Session);
-        let numbers = Record::Numbers {
+    fn for_each(&self, give: &mut dyn FnMut(Record)) {
+        if let Some(session) = self.session.clone() {
+            give(Record::Session(session));
+        }
+        give(Record::Numbers {
             ino: self.last_ino,
             handle: self.last_handle,
-        };
-        let files = self.files.iter().map(|(ino, file)| Record::File {
-            ino: *ino,
-            file: file.clone(),
         });
-        let under_way = self.under_way.iter();
-        let under_way = under_way.map(|request| Record::Began { request: *request });
-        session
-            .into_iter()
-            .chain([numbers])
-            .chain(self.inode_records())
-            .chain(self.stage_records())
-            .chain(files)
-            .chain(self.handle_records())
-            .chain(under_way)
-            .collect()
+        for (ino, told) in &self.inodes {
+            Self::inode_record(*ino, told, give);
+        }
+        for (stage, told) in &self.stages {
+            told.for_each(*stage, give);
+        }
+        for (ino, file) in &self.files {
+            let (ino, file) = (*ino, file.clone());
+            give(Record::File { ino, file });
+        }
+        for stage in self.damaged_stages.iter().copied() {
+            give(Record::StageDoubtful { stage });
+        }
+        self.handle_records().for_each(&mut *give);
+        for request in self.under_way.iter().copied() {
+            give(Record::Began { request });
+        }
     }
 }

@@ -1,29 +1,26 @@
 //! A file of records: what they come to is kept in memory and written anew when
 //! the file is mostly about what is over.
 //!
-//! A text file: a line that names format and version, then one line a record,
-//! each the CRC-32 of its JSON in hexadecimal, a space and the JSON. Records are
-//! appended. A record that was torn by a crash is the last line, and is cut off.
+//! How records stand in it is in `frame`, and how they once did in `text`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::frame::{Chain, Frames, Header, Step, Subject, Tail};
+use super::text;
 use crate::failpoint::{self, Point};
 use crate::private;
 
 /// Below this size the file is never written anew.
-pub(super) const COMPACT_FROM_BYTES: u64 = 1 << 20;
+pub const COMPACT_FROM_BYTES: u64 = 1 << 20;
 /// Written anew when it is this many times as long as what it still has to say.
 const COMPACT_RATIO: u64 = 4;
-
-/// A file that the disk did not take is tried again after this time.
-const AWAY: Duration = Duration::from_secs(1);
 
 /// Whether a record must be on disk when `append` returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +47,12 @@ pub enum LogError {
         "{path} is no {name} of mediafs: move it away and mount again; stages then go to lost+found"
     )]
     Foreign { name: &'static str, path: PathBuf },
+    #[error("{name} {path} is damaged: {what}")]
+    Damaged {
+        name: &'static str,
+        path: PathBuf,
+        what: String,
+    },
     #[error("{name} {path}: {source}")]
     Io {
         name: &'static str,
@@ -75,8 +78,30 @@ pub trait Replay: Default {
 
     fn apply(&mut self, record: Self::Record);
 
-    /// Records that come to the same.
-    fn records(&self) -> Vec<Self::Record>;
+    /// What a record is about, which is mostly known also of one that is damaged.
+    fn subject(record: &Self::Record) -> Subject;
+
+    /// The rest of a record, in bytes.
+    fn encode(record: &Self::Record) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(record)?)
+    }
+
+    fn decode(_subject: Subject, payload: &[u8]) -> Option<Self::Record> {
+        serde_json::from_slice(payload).ok()
+    }
+
+    /// A record is not what was written, or some are missing. Where it is not known
+    /// what it was about, nothing said before counts as the last word.
+    fn damaged(&mut self, subject: Option<Subject>);
+
+    /// Hands out records that come to the same.
+    fn for_each(&self, give: &mut dyn FnMut(Self::Record));
+
+    fn records(&self) -> Vec<Self::Record> {
+        let mut records = Vec::new();
+        self.for_each(&mut |record| records.push(record));
+        records
+    }
 }
 
 /// A file of records that is open for appending.
@@ -88,56 +113,62 @@ pub struct Log<S> {
 
 #[derive(Debug)]
 struct Inner<S> {
-    /// None before the file is begun, and while it lacks records.
-    file: Option<File>,
-    bytes: u64,
+    file: LogFile,
     /// Whether it is worth writing anew is next asked at this size.
     compact_from: u64,
     state: S,
-    /// When a file that lacks records is tried again.
-    again_at: Option<Instant>,
 }
 
-impl<S: Replay> Log<S> {
-    /// Opens the file, makes it where there is none, and writes it anew with
-    /// what still counts.
-    pub fn open(path: &Path) -> Result<Self, LogError> {
-        Self::begin(path, read(path)?)
+/// The file itself, and where its next frame goes.
+#[derive(Debug)]
+pub struct LogFile {
+    pub file: File,
+    pub header: Header,
+    pub bytes: u64,
+    pub chain: Chain,
+}
+
+impl LogFile {
+    /// Appends frames that go on from the last one. Errors: the disk's; then
+    /// nothing was appended.
+    pub fn append(&mut self, frames: &[u8], after: Chain) -> io::Result<()> {
+        if let Err(error) = self.file.write_all_at(frames, self.bytes) {
+            // What was written of it must not stand before the next record.
+            self.file.set_len(self.bytes)?;
+            return Err(error);
+        }
+        self.bytes += frames.len() as u64;
+        self.chain = after;
+        Ok(())
     }
 
-    /// A file that says this, whatever was there.
-    pub fn begin(path: &Path, state: S) -> Result<Self, LogError> {
-        let (file, bytes) =
-            write_anew(path, &state).map_err(|source| io_error::<S>(path, source))?;
+    /// The same file as it is now. Errors: no descriptor is left.
+    pub fn copy(&self) -> io::Result<Self> {
         Ok(Self {
-            path: path.to_owned(),
-            inner: Mutex::new(Inner {
-                file: Some(file),
-                bytes,
-                compact_from: compact_from(bytes),
-                state,
-                again_at: None,
-            }),
+            file: self.file.try_clone()?,
+            ..*self
         })
     }
 
-    /// Records are gathered in memory until `write_out`.
-    pub fn later(path: &Path) -> Self {
-        Self {
+    /// Frames up to here are there for good, or the file is damaged.
+    pub fn note_end(&self, end: u64) -> io::Result<()> {
+        let field = self.header.end_field(end);
+        self.file.write_all_at(&field, self.header.end_at())
+    }
+}
+
+impl<S: Replay> Log<S> {
+    /// A file that says this, whatever was there.
+    pub fn begin(path: &Path, state: S) -> Result<Self, LogError> {
+        let file = write_anew(path, &state).map_err(|source| io_error::<S>(path, source))?;
+        Ok(Self {
             path: path.to_owned(),
             inner: Mutex::new(Inner {
-                file: None,
-                bytes: 0,
-                compact_from: COMPACT_FROM_BYTES,
-                state: S::default(),
-                again_at: None,
+                compact_from: compact_from(file.bytes),
+                file,
+                state,
             }),
-        }
-    }
-
-    /// Begins the file with what was gathered. Errors: the disk's.
-    pub fn write_out(&self) -> io::Result<()> {
-        self.bring_back(&mut self.inner.lock())
+        })
     }
 
     /// What all records so far come to.
@@ -147,8 +178,18 @@ impl<S: Replay> Log<S> {
 
     /// What was appended before outlives a power loss once this returns.
     pub fn sync(&self) -> io::Result<()> {
-        let file = self.inner.lock().file()?.try_clone()?;
-        file.sync_data()
+        let (file, bytes, header) = {
+            let inner = self.inner.lock();
+            let file = &inner.file;
+            (file.file.try_clone()?, file.bytes, file.header)
+        };
+        file.sync_data()?;
+        let inner = self.inner.lock();
+        // Unless another file took its place, which was synced.
+        if inner.file.header == header && inner.file.bytes >= bytes {
+            inner.file.note_end(bytes)?;
+        }
+        Ok(())
     }
 
     /// Errors: the disk's; the record then does not count.
@@ -157,88 +198,39 @@ impl<S: Replay> Log<S> {
         if !inner.state.admits(&record) {
             return Ok(());
         }
-        let line = line(&record)?;
-        at::<S>(Point::JournalAppendBegins);
-        let bytes = inner.bytes;
-        let file = inner.file()?;
-        if let Err(error) = file.write_all(&line) {
-            // What was written of it must not stand before the next record.
-            file.set_len(bytes)?;
-            return Err(error);
-        }
-        at::<S>(Point::JournalWritten);
+        let (mut frame, mut chain) = (Vec::new(), inner.file.chain);
+        chain.push(&mut frame, S::subject(&record), &S::encode(&record)?);
+        failpoint::at(Point::JournalAppendBegins);
+        inner.file.append(&frame, chain)?;
+        failpoint::at(Point::JournalWritten);
         if durable == Durable::Yes {
-            file.sync_data()?;
-            at::<S>(Point::JournalSynced);
+            inner.file.file.sync_data()?;
+            failpoint::at(Point::JournalSynced);
+            // Only what is on disk: a power loss may keep this and lose the rest.
+            inner.file.note_end(inner.file.bytes)?;
         }
-        inner.bytes += line.len() as u64;
         inner.state.apply(record);
-        if inner.bytes > inner.compact_from {
+        if inner.file.bytes > inner.compact_from {
             self.compact(&mut inner);
         }
-        Ok(())
-    }
-
-    /// Notes a record whatever the disk says. While it takes none, no file is
-    /// there rather than one that misses something.
-    pub fn tell(&self, record: S::Record) {
-        let mut inner = self.inner.lock();
-        let line = line(&record);
-        inner.state.apply(record);
-        let Some(file) = &mut inner.file else {
-            if inner.again_at.is_some_and(|at| Instant::now() >= at)
-                && self.bring_back(&mut inner).is_ok()
-            {
-                tracing::info!(name = S::NAME, "the disk takes records again");
-            }
-            return;
-        };
-        match line.and_then(|line| file.write_all(&line).map(|()| line.len())) {
-            Ok(len) => inner.bytes += len as u64,
-            Err(error) => {
-                tracing::error!(name = S::NAME, %error, "the disk takes no records: a restart would begin anew");
-                if let Err(error) = fs::remove_file(&self.path) {
-                    tracing::error!(name = S::NAME, %error, "a file that misses records stays");
-                }
-                inner.file = None;
-                inner.again_at = Some(Instant::now() + AWAY);
-                return;
-            }
-        }
-        if inner.bytes > inner.compact_from {
-            self.compact(&mut inner);
-        }
-    }
-
-    fn bring_back(&self, inner: &mut Inner<S>) -> io::Result<()> {
-        inner.again_at = Some(Instant::now() + AWAY);
-        let (file, bytes) = write_anew(&self.path, &inner.state)?;
-        (inner.file, inner.bytes) = (Some(file), bytes);
-        inner.compact_from = compact_from(bytes);
         Ok(())
     }
 
     fn compact(&self, inner: &mut Inner<S>) {
-        let records = inner.state.records();
-        let lines = records.iter().filter_map(|record| line(record).ok());
-        let needed: u64 = lines.map(|line| line.len() as u64).sum();
+        let mut needed = 0;
+        inner.state.for_each(&mut |record| {
+            needed += S::encode(&record).map_or(0, |payload| payload.len() as u64);
+        });
         inner.compact_from = compact_from(needed);
-        if inner.bytes < inner.compact_from {
+        if inner.file.bytes < inner.compact_from {
             return;
         }
         match write_anew(&self.path, &inner.state) {
-            Ok((file, bytes)) => (inner.file, inner.bytes) = (Some(file), bytes),
+            Ok(file) => inner.file = file,
             Err(error) => {
                 tracing::warn!(name = S::NAME, %error, "a file of records stays as long as it is");
             }
         }
-    }
-}
-
-impl<S> Inner<S> {
-    fn file(&mut self) -> io::Result<&mut File> {
-        let not_begun = || io::Error::other("the file of records is not begun");
-        self.file.as_mut().ok_or_else(not_begun)
     }
 }
 
@@ -252,11 +244,11 @@ pub fn read<S: Replay>(path: &Path) -> Result<S, LogError> {
 }
 
 /// The size from which a file with so many bytes to say is written anew.
-fn compact_from(needed: u64) -> u64 {
+pub fn compact_from(needed: u64) -> u64 {
     needed.saturating_mul(COMPACT_RATIO).max(COMPACT_FROM_BYTES)
 }
 
-fn io_error<S: Replay>(path: &Path, source: io::Error) -> LogError {
+pub fn io_error<S: Replay>(path: &Path, source: io::Error) -> LogError {
     LogError::Io {
         name: S::NAME,
         path: path.to_owned(),
@@ -264,76 +256,108 @@ fn io_error<S: Replay>(path: &Path, source: io::Error) -> LogError {
     }
 }
 
-fn magic<S: Replay>() -> String {
-    format!("mediafs-{} ", S::NAME)
-}
-
-fn line<R: Serialize>(record: &R) -> io::Result<Vec<u8>> {
-    let json = serde_json::to_string(record)?;
-    Ok(format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes())
-}
-
-/// What every whole record of these bytes comes to.
+/// What the whole records of these bytes come to.
 pub fn replay<S: Replay>(path: &Path, bytes: &[u8]) -> Result<S, LogError> {
-    let mut state = S::default();
-    // The header is written before the file gets its name: there is none, or it is whole.
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
-    let first = lines.next().map(String::from_utf8_lossy);
-    let found = first
-        .as_deref()
-        .and_then(|line| line.strip_prefix(&magic::<S>())?.trim().parse::<u32>().ok());
-    match found {
-        Some(found) if found > S::VERSION => {
-            return Err(LogError::Newer {
+    Ok(Replayed::of(path, bytes)?.state)
+}
+
+/// What a file comes to, and where it may be gone on with.
+#[derive(Debug)]
+pub struct Replayed<S> {
+    pub state: S,
+    /// None for a file that must be written anew.
+    pub append_at: Option<(Header, u64, Chain)>,
+}
+
+impl<S: Replay> Replayed<S> {
+    /// Errors: `Newer`, `Foreign`.
+    pub fn of(path: &Path, bytes: &[u8]) -> Result<Self, LogError> {
+        // The header is written before the file gets its name: there is none, or it is whole.
+        let line_len = bytes.iter().position(|byte| *byte == b'\n');
+        let (line, rest) = bytes.split_at(line_len.map_or(bytes.len(), |at| at + 1));
+        let text = String::from_utf8_lossy(line);
+        let version = text
+            .strip_prefix(&format!("mediafs-{} ", S::NAME))
+            .and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u32>().ok());
+        let foreign = || LogError::Foreign {
+            name: S::NAME,
+            path: path.to_owned(),
+        };
+        match version.ok_or_else(foreign)? {
+            found if found > S::VERSION => Err(LogError::Newer {
                 name: S::NAME,
                 path: path.to_owned(),
                 found,
                 known: S::VERSION,
-            });
-        }
-        Some(_) => {}
-        None => {
-            return Err(LogError::Foreign {
-                name: S::NAME,
-                path: path.to_owned(),
-            });
-        }
-    }
-    let mut lines = lines.peekable();
-    while let Some(line) = lines.next() {
-        match parse(line) {
-            Some(record) => state.apply(record),
-            None if lines.peek().is_none() => {
-                tracing::info!(path = %path.display(), "the last record was torn by a crash: it does not count");
-            }
-            None => {
-                tracing::error!(path = %path.display(), "a record does not match its checksum: it does not count");
+            }),
+            text::VERSION => Ok(Self {
+                state: text::replay(path, rest),
+                append_at: None,
+            }),
+            _ => {
+                let header = Header::parse(line).ok_or_else(foreign)?;
+                Ok(Self::of_frames(path, &header, bytes))
             }
         }
     }
-    Ok(state)
+
+    fn of_frames(path: &Path, header: &Header, bytes: &[u8]) -> Self {
+        let mut state = S::default();
+        let tail = match S::DURABLE {
+            Durable::Yes => Tail::Whole,
+            Durable::No => Tail::UpToTheFirstGap,
+        };
+        let mut frames = Frames::of(header, bytes, tail);
+        let mut understood = true;
+        for step in frames.by_ref() {
+            let damaged = match step {
+                Step::Frame(subject, payload) => match S::decode(subject, payload) {
+                    Some(record) => {
+                        state.apply(record);
+                        continue;
+                    }
+                    None => Some(subject),
+                },
+                Step::Torn => {
+                    tracing::info!(path = %path.display(), "the last record was torn by a crash: it does not count");
+                    continue;
+                }
+                Step::Damaged(subject) => subject,
+            };
+            understood = false;
+            tracing::error!(path = %path.display(), about = ?damaged, "the disk has changed a record: what it was about does not count as known");
+            state.damaged(damaged);
+        }
+        let append_at = frames.append_at().filter(|_| understood);
+        Self {
+            state,
+            append_at: append_at.map(|(at, chain)| (*header, at, chain)),
+        }
+    }
 }
 
-fn parse<R: DeserializeOwned>(line: &[u8]) -> Option<R> {
-    let text = std::str::from_utf8(line).ok()?;
-    let (crc, json) = text.strip_suffix('\n')?.split_once(' ')?;
-    let crc = u32::from_str_radix(crc, 16).ok()?;
-    if crc != crc32fast::hash(json.as_bytes()) {
-        return None;
-    }
-    serde_json::from_str(json).ok()
+/// The bytes of a file with these records. Errors: a record has no bytes.
+pub fn bytes_of<S: Replay>(state: &S, file: u64) -> io::Result<(Header, Vec<u8>, Chain)> {
+    let (header, mut bytes) = Header::new(S::NAME, S::VERSION, file);
+    let (_, mut chain) = header.start();
+    let mut outcome = Ok(());
+    state.for_each(&mut |record| match S::encode(&record) {
+        Ok(payload) => chain.push(&mut bytes, S::subject(&record), &payload),
+        Err(error) => outcome = Err(error),
+    });
+    outcome?;
+    let end = bytes.len() as u64;
+    header.set_end(&mut bytes, end);
+    Ok((header, bytes, chain))
 }
 
 /// A file of these records under the path, whole or not at all.
-fn write_anew<S: Replay>(path: &Path, state: &S) -> io::Result<(File, u64)> {
-    let mut bytes = format!("{}{}\n", magic::<S>(), S::VERSION).into_bytes();
-    for record in state.records() {
-        bytes.extend(line(&record)?);
-    }
+pub fn write_anew<S: Replay>(path: &Path, state: &S) -> io::Result<LogFile> {
     let beside = path.with_extension("new");
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).read(true).create(true).truncate(true);
     let mut file = private::open(&beside, &options)?;
+    let (header, bytes, chain) = bytes_of(state, file.metadata()?.ino())?;
     file.write_all(&bytes)?;
     at::<S>(Point::CompactWritten);
     if S::DURABLE == Durable::Yes {
@@ -345,9 +369,12 @@ fn write_anew<S: Replay>(path: &Path, state: &S) -> io::Result<(File, u64)> {
     if S::DURABLE == Durable::Yes {
         sync_dir(path.parent().unwrap_or(path))?;
     }
-    // Appends, so that cutting off a failed write moves the next one too.
-    let file = private::open(path, OpenOptions::new().append(true))?;
-    Ok((file, bytes.len() as u64))
+    Ok(LogFile {
+        file,
+        header,
+        bytes: bytes.len() as u64,
+        chain,
+    })
 }
 
 /// A crash test dies in the journal, not in files that a power loss may take.

@@ -5,18 +5,30 @@
 //! Its file is a `Log` of records. Once the file is mostly about stages that are
 //! done it is written anew beside the old one, synced and renamed over it.
 //!
+//! A record that the disk has changed takes with it what it was about: a stage of
+//! which the last word is not known goes to lost+found and is not uploaded.
+//!
 //! Order that holds after a power loss, for stages sealed with `Durable::Yes`:
 //! bytes of the stage file, its directory entry, then its `sealed` record are
 //! on disk when `append` returns.
 
+mod block_sums;
+mod damage;
+mod frame;
 mod log;
 mod record;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-pub use log::{Durable, Log, LogError, Replay, read, replay, sync_dir};
+pub use block_sums::{BLOCK_BYTES, BlockSums};
+pub use frame::{Chain, Header, Subject};
+pub use log::{
+    Durable, Log, LogError, LogFile, Replay, Replayed, bytes_of, compact_from, io_error, read,
+    replay, sync_dir, write_anew,
+};
 pub use record::{
     BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage, Sending,
     StageId,
@@ -33,6 +45,8 @@ pub struct Known {
     pub sending: Option<Sending>,
     /// Which record of a sealed stage was its last; 0 for one that is being written.
     told: u64,
+    /// A record was damaged that may have said something else of it.
+    pub doubtful: bool,
 }
 
 #[derive(Debug)]
@@ -47,13 +61,16 @@ pub struct Live {
     doomed: BTreeMap<Key, Option<ETag>>,
     uploads: BTreeSet<(Key, UploadId)>,
     renames: BTreeMap<Key, RenameIntent>,
+    damage: Vec<Option<Subject>>,
 }
 
 impl Journal {
     /// Opens the journal, makes it where there is none, and writes it anew with
-    /// what still counts.
+    /// what still counts. One that is damaged is kept beside it as it was.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        Log::open(path).map(Self)
+        let live: Live = read(path)?;
+        live.keep_damaged(path);
+        Log::begin(path, live).map(Self)
     }
 
     /// Stages that are not done: those being written, then the sealed ones in the
@@ -112,8 +129,16 @@ impl Journal {
 impl Replay for Live {
     type Record = Record;
     const NAME: &'static str = "journal";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const DURABLE: Durable = Durable::Yes;
+
+    fn subject(record: &Record) -> Subject {
+        damage::subject(record)
+    }
+
+    fn damaged(&mut self, subject: Option<Subject>) {
+        self.doubt(subject);
+    }
 
     /// Done is done, whoever was about to tell more of the stage.
     fn admits(&self, record: &Record) -> bool {
@@ -132,6 +157,7 @@ impl Replay for Live {
                 self.told += 1;
                 let told = self.told;
                 let known = self.stage(sealed.stage, sealed.key.clone());
+                known.doubtful = false;
                 (known.sealed, known.told) = (Some(*sealed), told);
             }
             Record::Sending { stage, sending } => {
@@ -147,6 +173,11 @@ impl Replay for Live {
             }
             Record::Done { stage } => {
                 self.stages.remove(&stage);
+            }
+            Record::Doubtful { stage } => {
+                if let Some(known) = self.stages.get_mut(&stage) {
+                    known.doubtful = true;
+                }
             }
             Record::Doomed { key, etag } => {
                 self.doomed.insert(key, etag);
@@ -169,26 +200,30 @@ impl Replay for Live {
         }
     }
 
-    fn records(&self) -> Vec<Record> {
-        let stages = self.known().into_iter().flat_map(|(stage, known)| {
-            let begun = Record::Begun {
-                stage,
-                key: known.key,
-            };
-            let sealed = known.sealed.map(Box::new).map(Record::Sealed);
-            let sending = known.sending;
-            let sending = sending.map(|sending| Record::Sending { stage, sending });
-            std::iter::once(begun).chain(sealed).chain(sending)
-        });
-        let doomed = self.doomed.iter().map(|(key, etag)| Record::Doomed {
-            key: key.clone(),
-            etag: etag.clone(),
-        });
-        let uploads = self.uploads.iter().cloned();
-        let uploads = uploads.map(|(key, upload)| Record::Uploading { key, upload });
-        let renames = self.renames.values().cloned();
-        let renames = renames.map(|intent| Record::Renaming(Box::new(intent)));
-        stages.chain(doomed).chain(uploads).chain(renames).collect()
+    fn for_each(&self, give: &mut dyn FnMut(Record)) {
+        for (stage, known) in self.known() {
+            let key = known.key;
+            give(Record::Begun { stage, key });
+            if let Some(sealed) = known.sealed {
+                give(Record::Sealed(Box::new(sealed)));
+            }
+            if let Some(sending) = known.sending {
+                give(Record::Sending { stage, sending });
+            }
+            if known.doubtful {
+                give(Record::Doubtful { stage });
+            }
+        }
+        for (key, etag) in &self.doomed {
+            let (key, etag) = (key.clone(), etag.clone());
+            give(Record::Doomed { key, etag });
+        }
+        for (key, upload) in self.uploads.iter().cloned() {
+            give(Record::Uploading { key, upload });
+        }
+        for intent in self.renames.values().cloned() {
+            give(Record::Renaming(Box::new(intent)));
+        }
     }
 }
 
@@ -200,6 +235,7 @@ impl Live {
             sealed: None,
             sending: None,
             told: 0,
+            doubtful: false,
         });
         known.key = key;
         known

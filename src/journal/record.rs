@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{CopyHeaders, ETag, Key, ObjectHeaders, UploadId, WriteCondition};
 
-/// Longest run of bytes that has one checksum.
+/// Longest run of bytes that has one checksum; none goes over a multiple of it.
 pub const SUMMED_RUN_LIMIT_BYTES: u64 = 128 << 10;
 
 /// Names a stage file of the spool; never used twice.
@@ -45,6 +45,8 @@ pub enum Record {
     Sending { stage: StageId, sending: Sending },
     /// The stage is in S3, in lost+found, or nobody wants it any more.
     Done { stage: StageId },
+    /// The last word on the stage is not known: a record of it was damaged.
+    Doubtful { stage: StageId },
     /// The file is removed, its object is to be deleted.
     Doomed { key: Key, etag: Option<ETag> },
     /// The object is deleted, or will not be.
@@ -125,8 +127,9 @@ impl TryFrom<(u64, u64, u32)> for BlockSum {
     type Error = String;
 
     fn try_from((start, end, crc32): (u64, u64, u32)) -> Result<Self, String> {
-        // The run is read into memory to compare it.
-        if start < end && end - start <= SUMMED_RUN_LIMIT_BYTES {
+        // The run is read into memory to compare it, and none goes over the end of a block.
+        let block = |at: u64| at / SUMMED_RUN_LIMIT_BYTES;
+        if start < end && block(start) == block(end - 1) {
             Ok(Self { start, end, crc32 })
         } else {
             Err(format!("no run of bytes goes from {start} to {end}"))

@@ -150,20 +150,121 @@ fn what_is_done_stays_done_whoever_was_about_to_tell_more_of_it() {
     assert!(journal.known().is_empty());
 }
 
+fn doubtful(journal: &Journal) -> Vec<u64> {
+    let known = journal.known().into_iter();
+    let doubtful = known.filter(|(_, known)| known.doubtful);
+    doubtful.map(|(id, _)| id.0).collect()
+}
+
+/// A journal in which something of every kind is known, all of it on disk.
+fn of_every_kind(path: &Path) -> Vec<u8> {
+    let journal = Journal::open(path).unwrap();
+    let doomed = |key: &str, etag: Option<&str>| Record::Doomed {
+        key: Key::new(key),
+        etag: etag.map(ETag::new),
+    };
+    let renaming = RenameIntent {
+        from: Key::new("from/"),
+        to: Key::new("to/"),
+        version: None,
+        headers: CopyHeaders::ContentType("text/plain".to_owned()),
+    };
+    for record in [
+        begun(1),
+        sealed(1, "old name"),
+        begun(2),
+        doomed("with", Some("e")),
+        doomed("without", None),
+        sealed(1, "new name"),
+        Record::Renaming(Box::new(renaming)),
+        begun(3),
+        sealed(3, "k3"),
+        done(3),
+        Record::Renamed {
+            from: Key::new("from/"),
+        },
+        Record::Deleted {
+            key: Key::new("without"),
+        },
+        sealed(2, "k2"),
+    ] {
+        journal.append(record, Durable::No).unwrap();
+    }
+    journal.append(begun(4), Durable::Yes).unwrap();
+    fs::read(path).unwrap()
+}
+
+/// What is known of a changed journal is true, in doubt, or gone; never old.
+fn is_true_or_in_doubt(path: &Path, bytes: &[u8], what: &str) {
+    let live = match replay::<Live>(path, bytes) {
+        Ok(live) => live,
+        Err(LogError::Newer { .. } | LogError::Foreign { .. }) => return,
+        Err(error) => panic!("{what}: {error}"),
+    };
+    for (id, known) in live.known() {
+        let key = known.key.as_str();
+        let is_last_word = match id.0 {
+            1 => key == "new name",
+            2 => key == "k2",
+            4 => key == "k4",
+            _ => false,
+        };
+        let is_true = is_last_word && known.sealed.is_some() == (id.0 < 4);
+        assert!(is_true || known.doubtful, "{what}: {id} is {known:?}");
+    }
+    assert!(live.renames.is_empty(), "{what}");
+    let only_with = live.doomed.keys().all(|key| key.as_str() == "with");
+    assert!(only_with, "{what}: {:?}", live.doomed);
+    // Whoever comes next sees the same.
+    let (_, bytes, _) = bytes_of(&live, 0).unwrap();
+    let again = replay::<Live>(path, &bytes).unwrap();
+    assert_eq!(again.records(), live.records(), "{what}");
+}
+
 #[test]
-fn a_flipped_bit_costs_one_record_and_no_other() {
+fn a_flipped_bit_anywhere_leaves_what_is_true_and_puts_the_rest_in_doubt() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
-    let journal = Journal::open(&path).unwrap();
-    for id in 1..=3 {
-        journal.append(begun(id), Durable::No).unwrap();
+    let whole = of_every_kind(&path);
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        is_true_or_in_doubt(&path, &bytes, &format!("byte {at}"));
     }
-    drop(journal);
-    let mut bytes = fs::read(&path).unwrap();
-    let at = bytes.windows(2).position(|two| two == b"k2").unwrap();
+}
+
+#[test]
+fn a_flipped_bit_costs_what_the_record_was_about_and_a_copy_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let mut bytes = of_every_kind(&path);
+    let at = bytes.windows(8).position(|it| it == b"new name").unwrap();
     bytes[at] ^= 1;
-    fs::write(&path, bytes).unwrap();
-    assert_eq!(keys(&Journal::open(&path).unwrap()), ["k1", "k3"]);
+    fs::write(&path, &bytes).unwrap();
+    let journal = Journal::open(&path).unwrap();
+    assert_eq!(doubtful(&journal), [1]);
+    assert_eq!(journal.known().len(), 3);
+    assert_eq!(fs::read(path.with_extension("damaged")).unwrap(), bytes);
+}
+
+#[test]
+fn a_journal_that_was_cut_doubled_or_mixed_with_another_does_not_bring_back_what_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let whole = of_every_kind(&path);
+    let other = of_every_kind(&dir.path().join("other"));
+    let mut random = fastrand::Rng::with_seed(3);
+    for round in 0..400 {
+        let from = random.usize(80..whole.len());
+        let to = random.usize(from..whole.len());
+        let changed = match round % 4 {
+            0 => whole[..from].to_vec(),
+            1 => [&whole[..from], &whole[to..]].concat(),
+            2 => [&whole[..to], &whole[from..]].concat(),
+            _ => [&whole[..from], &other[from..to], &whole[to..]].concat(),
+        };
+        is_true_or_in_doubt(&path, &changed, &format!("round {round}: {from} to {to}"));
+    }
 }
 
 #[test]
@@ -171,7 +272,7 @@ fn a_newer_version_and_a_foreign_file_are_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     for (text, says) in [
-        ("mediafs-journal 2\nwhatever\n", "version 2"),
+        ("mediafs-journal 99\nwhatever\n", "version 99"),
         ("#!/bin/sh\n", "no journal"),
     ] {
         fs::write(&path, text).unwrap();

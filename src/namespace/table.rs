@@ -100,7 +100,7 @@ impl InodeTable {
         for (number, inode) in &told.inodes {
             let ino = Ino(*number);
             let place = inode.place.as_ref();
-            let place = place.map(|(parent, name)| (Ino(*parent), name.as_str()));
+            let place = place.map(|(parent, name)| (Ino(*parent), &**name));
             match place {
                 Some((parent, name)) if Numbers::derives(ino, parent, name) => {}
                 Some((parent, name)) => match Name::from_segment(name) {
@@ -123,7 +123,9 @@ impl InodeTable {
             let slot = inner.slots.entry(ino);
             let slot = slot.or_insert_with(|| Slot::new(ino, inode.kind.into()));
             slot.lookups = slot.lookups.max(inode.lookups);
-            slot.inode.state().overrides = (&inode.set).into();
+            if let Some(set) = inode.set.as_deref() {
+                slot.inode.state().overrides = set.into();
+            }
         }
         for (number, inode) in &told.inodes {
             let Some((parent, name)) = &inode.place else {

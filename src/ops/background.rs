@@ -62,6 +62,7 @@ impl Ops {
         let ops = self.clone();
         tokio::spawn(async move { ops.uploader.abort_abandoned().await });
         tokio::spawn(self.clone().send_full_parts(queued.parts));
+        tokio::spawn(self.clone().finish_renames());
         let mut files = queued.files;
         while let Some(file) = files.recv().await {
             let ops = self.clone();
@@ -72,7 +73,8 @@ impl Ops {
         }
     }
 
-    /// Returns once nothing waits for its upload or its delete.
+    /// Returns once nothing waits for its upload or its delete, and no rename of an
+    /// earlier daemon to be finished.
     pub async fn uploads_settled(&self) {
         let mut waiting = self.backlog.waiting.subscribe();
         // The sender is in `self`.
@@ -80,6 +82,7 @@ impl Ops {
             tracing::debug!("no uploads to wait for");
         }
         self.uploader.aborts_settled().await;
+        self.subtrees.all_settled().await;
         self.store.settled().await;
     }
 

@@ -50,7 +50,7 @@ impl Ops {
             self.upload(&target.file).await?;
         }
         let inodes = [source.file.inode.ino, target.file.inode.ino];
-        let _subtrees = self.subtrees.share(inodes).await;
+        let _subtrees = self.share_inodes(inodes).await?;
         let _turn = target.file.remote_turn.lock().await;
         let object = whole()?;
         check_awaited()?;

@@ -61,6 +61,7 @@ impl Ops {
             self.late_requests_landed().await;
         }
         let parent = self.namespace.directory(parent)?;
+        self.entry_settled(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode)
                 if request.exclusive == Exclusive::Yes && !made_before(&inode, request.maker) =>
@@ -108,6 +109,7 @@ impl Ops {
     ) -> Result<Entry, FsError> {
         self.check_writable()?;
         let parent = self.namespace.directory(parent)?;
+        self.entry_settled(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode) if made_before(&inode, maker) => return Ok(self.give_entry(&inode)),
             Ok(_) => return Err(FsError::Exists),

@@ -19,6 +19,7 @@ impl Ops {
     /// Errors: `NotFound`, `NameTooLong`, and the store's.
     pub async fn lookup(&self, parent: Ino, name: &Name) -> Result<Entry, FsError> {
         let parent = self.namespace.directory(parent)?;
+        self.entry_settled(parent.ino, name).await?;
         let inode = self.namespace.lookup(&parent, name).await?;
         Ok(self.give_entry(&inode))
     }

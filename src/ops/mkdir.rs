@@ -21,7 +21,7 @@ impl Ops {
             self.late_requests_landed().await;
         }
         let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.share_entry(parent.ino, name).await;
+        let _subtrees = self.share_entry(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(made) if made.kind == Kind::Directory && maker.request.attempt == Attempt::Again => {
                 return Ok(self.give_entry(&made));

@@ -57,7 +57,7 @@ mod xattr;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub use attr::{Attempt, Attr, AttrValidity, Caller, FixedAttributes, KernelRequest};
 pub use background::Queued;
@@ -73,10 +73,11 @@ pub use rename::RenameMode;
 pub use setattr::{AttrChange, TimeChange};
 pub use statfs::FsStats;
 pub use tuning::{Opener, Tuning, Waiting};
-pub use unfinished::Finished;
 pub use write::{Privileges, WriteOrigin};
 pub use writers::Thread;
 pub use xattr::XattrMode;
+
+use parking_lot::Mutex;
 
 use crate::error::FsError;
 use crate::handover::Ledger;
@@ -91,6 +92,7 @@ use open_file::Desk;
 use open_files::OpenFiles;
 use removal::Removals;
 use subtree_locks::SubtreeLocks;
+use unfinished::Unfinished;
 use upload_ahead::AheadQueue;
 
 /// Whether the mount takes changes.
@@ -137,6 +139,8 @@ pub struct OpsSettings {
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreate,
     pub durability: Durability,
+    /// Longest wait of a system call for a rename that an earlier daemon began.
+    pub patience: Duration,
 }
 
 /// Everything below the FUSE adapter, composed.
@@ -173,6 +177,8 @@ pub struct Ops {
     removals: Removals,
     handles: Handles,
     subtrees: Arc<SubtreeLocks>,
+    /// For the task that finishes them.
+    unfinished: Mutex<Vec<Unfinished>>,
 }
 
 impl Ops {
@@ -187,6 +193,7 @@ impl Ops {
         let (backlog, queued) = Backlog::new(parts_queued);
         let ops = Self {
             subtrees: SubtreeLocks::new(parts.namespace.table().clone()),
+            unfinished: Mutex::default(),
             store: parts.store,
             namespace: parts.namespace,
             reader: parts.reader,

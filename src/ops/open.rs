@@ -96,6 +96,7 @@ impl Ops {
         if mode.writes() {
             self.check_writable()?;
         }
+        self.inode_settled(ino).await?;
         if !self.namespace.revalidate(&inode).await? {
             return Err(FsError::Stale);
         }

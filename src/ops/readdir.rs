@@ -36,6 +36,7 @@ impl Ops {
     /// Entries from an offset on; none at the end. Errors: `BadHandle`, the store's.
     pub async fn readdir(&self, id: HandleId, offset: u64) -> Result<Vec<DirEntry>, FsError> {
         let handle = self.handles.dir(id)?;
+        self.inode_settled(handle.dir.ino).await?;
         let mut entries = self.dots(&handle, offset);
         let first = offset.saturating_sub(DOTS);
         let batch = self
@@ -63,6 +64,7 @@ impl Ops {
         mut take: impl FnMut(DirEntryPlus) -> Taken,
     ) -> Result<(), FsError> {
         let handle = self.handles.dir(id)?;
+        self.inode_settled(handle.dir.ino).await?;
         for plain in self.dots(&handle, offset) {
             if take(DirEntryPlus { plain, entry: None }) == Taken::Full {
                 return Ok(());

@@ -45,11 +45,17 @@ impl Ops {
     pub(super) fn keep(&self, file: &OpenFile, stage: &Stage, reason: LostReason) {
         let key = self.namespace.file_key(file.inode.ino).ok();
         let written = stage.written();
+        let is_unusable = stage.file().is_unusable();
+        let reason = if is_unusable {
+            LostReason::Damaged("a record")
+        } else {
+            reason
+        };
         let remnant = Remnant {
             key: key.as_ref(),
             reason,
             written: Some(&written)
-                .filter(|_| stage.depends_on_base())
+                .filter(|_| stage.depends_on_base() && !is_unusable)
                 .map(Vec::as_slice),
         };
         self.desk.spool.keep(stage.file(), &remnant);

@@ -58,6 +58,8 @@ impl Ops {
             dir: self.namespace.directory(new_parent)?,
             name: new_name,
         };
+        self.entry_settled(parent, name).await?;
+        self.entry_settled(new_parent, new_name).await?;
         if request.attempt == Attempt::Again {
             self.late_requests_landed().await;
         }

@@ -116,7 +116,7 @@ impl Ops {
         Ok(moved)
     }
 
-    /// Tells the journal where every sealed stage below a directory belongs now.
+    /// Tells the journal where every sealed stage of a file, or below a directory, belongs now.
     ///
     /// What is sealed from now on is told with its new place; what was being sealed
     /// has its turn, which this waits for, and is told of again.
@@ -124,7 +124,7 @@ impl Ops {
         let table = self.namespace.table();
         for file in self.files.sealed() {
             if let Some((dir, name)) = table.place(file.inode.ino)
-                && table.is_within(dir, moved.ino)
+                && table.is_within(file.inode.ino, moved.ino)
             {
                 self.note_again(&file, dir, &name).await;
             }

@@ -47,6 +47,7 @@ impl Ops {
     ) -> Result<(Attr, AttrValidity), FsError> {
         self.check_writable()?;
         let inode = self.namespace.inode(ino)?;
+        self.inode_settled(ino).await?;
         if let Some(size_bytes) = change.size_bytes {
             let dropped = self.drop_privileges(&inode, caller);
             self.truncate(&inode, handle, caller, size_bytes).await?;

@@ -22,7 +22,7 @@ impl Ops {
         if !self.namespace.stores_attributes() {
             return Ok(());
         }
-        let _subtrees = self.subtrees.share([inode.ino]).await;
+        let _subtrees = self.share_inodes([inode.ino]).await?;
         if inode.kind == Kind::Directory {
             return self
                 .namespace

@@ -20,11 +20,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::Ops;
+use crate::error::FsError;
 use crate::namespace::{DirPath, Ino, InodeTable, Name};
 
 /// How a path is held.
@@ -41,6 +43,7 @@ pub(super) enum Target {
     Inode(Ino),
     /// The path of a name in a directory, whether anything has the name or not.
     Entry(Ino, Name),
+    Path(DirPath),
 }
 
 pub(super) type Claim = (Target, Hold);
@@ -50,6 +53,8 @@ pub(super) type Claim = (Target, Hold);
 pub(super) struct SubtreeLocks {
     inodes: Arc<InodeTable>,
     table: Mutex<Table>,
+    /// Renames of an earlier daemon that are not finished.
+    unfinished: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +71,7 @@ struct Table {
 struct Request {
     claims: Vec<Claim>,
     state: State,
+    is_unfinished_rename: bool,
 }
 
 #[derive(Debug)]
@@ -94,6 +100,7 @@ impl SubtreeLocks {
         Arc::new(Self {
             inodes,
             table: Mutex::default(),
+            unfinished: watch::Sender::new(0),
         })
     }
 
@@ -130,7 +137,11 @@ impl SubtreeLocks {
         } else {
             (State::Holds(paths), None)
         };
-        let request = Request { claims, state };
+        let request = Request {
+            claims,
+            state,
+            is_unfinished_rename: false,
+        };
         table.requests.insert(ticket, request);
         drop(table);
         let guard = SubtreeGuard {
@@ -140,13 +151,81 @@ impl SubtreeLocks {
         (guard, granted)
     }
 
+    /// Holds the two paths of a rename that an earlier daemon began, before anybody
+    /// else asks. Such renames may overlap: one task finishes them one by one.
+    pub fn hold_unfinished(self: &Arc<Self>, paths: Vec<DirPath>) -> SubtreeGuard {
+        let paths: Paths = paths.into_iter().map(|path| (path, Hold::Alone)).collect();
+        let mut table = self.table.lock();
+        let claims = paths.iter().cloned();
+        let claims: Vec<Claim> = claims
+            .map(|(path, hold)| (Target::Path(path), hold))
+            .collect();
+        let ticket = table.next_ticket(&claims);
+        let request = Request {
+            claims,
+            state: State::Holds(paths),
+            is_unfinished_rename: true,
+        };
+        table.requests.insert(ticket, request);
+        self.unfinished.send_modify(|count| *count += 1);
+        SubtreeGuard {
+            locks: self.clone(),
+            ticket,
+        }
+    }
+
+    /// Renames of an earlier daemon that are not finished.
+    pub fn unfinished(&self) -> usize {
+        *self.unfinished.borrow()
+    }
+
+    /// Returns once no unfinished rename moves what is at the target.
+    ///
+    /// Errors: `TimedOut` after `patience`.
+    pub async fn settled(&self, target: &Target, patience: Duration) -> Result<(), FsError> {
+        if self.unfinished() == 0 {
+            return Ok(());
+        }
+        let mut unfinished = self.unfinished.subscribe();
+        let settled = unfinished.wait_for(|_| !self.is_unsettled(target));
+        match tokio::time::timeout(patience, settled).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(FsError::TimedOut),
+        }
+    }
+
+    /// Returns once every unfinished rename is finished.
+    pub async fn all_settled(&self) {
+        // The sender is in `self`.
+        let mut unfinished = self.unfinished.subscribe();
+        unfinished.wait_for(|count| *count == 0).await.ok();
+    }
+
+    fn is_unsettled(&self, target: &Target) -> bool {
+        let Some(path) = self.path_of(target) else {
+            return false;
+        };
+        let table = self.table.lock();
+        let mut alone = table.alone.iter().filter_map(|it| table.requests.get(it));
+        alone.any(|request| match &request.state {
+            State::Holds(paths) if request.is_unfinished_rename => {
+                paths.iter().any(|(moves, _)| path.is_within(moves))
+            }
+            State::Holds(_) | State::Waits(_) => false,
+        })
+    }
+
     fn release(&self, ticket: u64) {
         let mut table = self.table.lock();
         table.alone.remove(&ticket);
         table.waiting.remove(&ticket);
-        table.requests.remove(&ticket);
+        let gone = table.requests.remove(&ticket);
         for ticket in table.waiting.clone() {
             self.grant_if_free(&mut table, ticket);
+        }
+        drop(table);
+        if gone.is_some_and(|gone| gone.is_unfinished_rename) {
+            self.unfinished.send_modify(|count| *count -= 1);
         }
     }
 
@@ -199,6 +278,7 @@ impl SubtreeLocks {
         match target {
             Target::Inode(ino) => self.inodes.dir_path(*ino).ok(),
             Target::Entry(dir, name) => Some(self.inodes.dir_path(*dir).ok()?.join(name)),
+            Target::Path(path) => Some(path.clone()),
         }
     }
 }
@@ -226,17 +306,49 @@ fn conflict(some: &Paths, others: &Paths) -> bool {
 
 impl Ops {
     /// For an operation that changes a name in a directory.
-    pub(super) async fn share_entry(&self, dir: Ino, name: &Name) -> SubtreeGuard {
+    ///
+    /// Errors: `TimedOut` while a rename of an earlier daemon moves it.
+    pub(super) async fn share_entry(&self, dir: Ino, name: &Name) -> Result<SubtreeGuard, FsError> {
+        self.entry_settled(dir, name).await?;
         let target = Target::Entry(dir, name.clone());
-        self.subtrees.take(vec![(target, Hold::Shared)]).await
+        Ok(self.subtrees.take(vec![(target, Hold::Shared)]).await)
+    }
+
+    /// For one that changes, or copies, what the store has of inodes.
+    ///
+    /// Errors: as `share_entry`.
+    pub(super) async fn share_inodes<const N: usize>(
+        &self,
+        inodes: [Ino; N],
+    ) -> Result<SubtreeGuard, FsError> {
+        for ino in inodes {
+            self.inode_settled(ino).await?;
+        }
+        Ok(self.subtrees.share(inodes).await)
+    }
+
+    /// To be called before an inode is shown: while a rename of an earlier daemon
+    /// is not finished, what is below its directories may have two names.
+    ///
+    /// Errors: `TimedOut`.
+    pub(super) async fn inode_settled(&self, ino: Ino) -> Result<(), FsError> {
+        let target = Target::Inode(ino);
+        self.subtrees.settled(&target, self.settings.patience).await
+    }
+
+    /// The same of a name in a directory.
+    pub(super) async fn entry_settled(&self, dir: Ino, name: &Name) -> Result<(), FsError> {
+        if self.subtrees.unfinished() == 0 {
+            return Ok(());
+        }
+        let target = Target::Entry(dir, name.clone());
+        self.subtrees.settled(&target, self.settings.patience).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::time::Duration;
-
     use tokio::time::{Instant, sleep, timeout};
 
     use super::*;
@@ -334,6 +446,46 @@ mod tests {
         assert!(is_granted(locks.take(vec![entry(&a, "y", Hold::Shared)])).await);
         drop(upload);
         assert!(locks.table.lock().requests.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_unfinished_rename_moves_is_shown_once_it_is_finished_or_not_at_all() {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let (inodes, locks) = tree();
+        let (root, a, b) = (
+            inodes.get(ROOT).unwrap(),
+            dir(&inodes, "a"),
+            dir(&inodes, "b"),
+        );
+        let paths = ["a", "c"].map(|text| DirPath::root().join(&name(text)));
+        let first = locks.hold_unfinished(paths.to_vec());
+        // They may overlap, and are finished one by one.
+        let second = locks.hold_unfinished(vec![paths[0].join(&name("d"))]);
+        let below = Target::Entry(a.ino, name("f"));
+        let began = Instant::now();
+        let waited = locks.settled(&below, PATIENCE).await;
+        assert!(matches!(waited, Err(FsError::TimedOut)));
+        assert_eq!(began.elapsed(), PATIENCE);
+        let new_name = Target::Entry(ROOT, name("c"));
+        assert!(locks.settled(&new_name, PATIENCE).await.is_err());
+        for free in [Target::Inode(b.ino), Target::Inode(ROOT)] {
+            locks.settled(&free, Duration::ZERO).await.unwrap();
+        }
+        let mut upload = Box::pin(locks.share([a.ino]));
+        assert!(!is_granted(&mut upload).await);
+        assert!(is_granted(locks.take(vec![entry(&root, "b", Hold::Alone)])).await);
+        drop(first);
+        upload.await;
+        locks.settled(&below, PATIENCE).await.unwrap();
+        let deeper = Target::Path(paths[0].join(&name("d")));
+        assert!(locks.settled(&deeper, PATIENCE).await.is_err());
+        let all = tokio::spawn({
+            let locks = locks.clone();
+            async move { locks.all_settled().await }
+        });
+        drop(second);
+        all.await.unwrap();
+        assert_eq!(locks.unfinished(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -40,7 +40,7 @@ impl Ops {
             self.late_requests_landed().await;
         }
         let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.share_entry(parent.ino, name).await;
+        let _subtrees = self.share_entry(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(made) if made.kind == Kind::Symlink && maker.request.attempt == Attempt::Again => {
                 return if self.readlink(made.ino).await? == target {
@@ -104,6 +104,7 @@ impl Ops {
     /// Errors: `InvalidArgument` for what is no symlink; `Stale`; the store's.
     pub async fn readlink(&self, ino: Ino) -> Result<Bytes, FsError> {
         let link = self.namespace.inode(ino)?;
+        self.inode_settled(ino).await?;
         if link.kind != Kind::Symlink {
             return Err(FsError::InvalidArgument);
         }

@@ -18,7 +18,7 @@ use crate::error::FsError;
 use crate::handover::{BaseTold, FileTold, HandleTold, IntentTold, ObjectTold, RemoteTold, Told};
 use crate::namespace::{Ino, InodeState, LocalState, ObjectVersion, Pin};
 use crate::read_path::{Cursor, ObjectId};
-use crate::write_path::{Left, Recovered, Stage, StageId};
+use crate::write_path::{Left, LostReason, Recovered, Remnant, Stage, StageId};
 
 impl Ops {
     /// To be called before the first request of this daemon.
@@ -28,7 +28,11 @@ impl Ops {
     pub fn take_over(&self, told: &Told, left: Left) {
         let pins = self.namespace.table().restore(told);
         self.namespace.keep_directories(&pins);
-        let Left { sealed, mut open } = left;
+        let Left {
+            mut sealed,
+            mut open,
+        } = left;
+        self.hold_renames(&mut sealed);
         self.take_over_uploads(&sealed);
         let below: HashMap<StageId, StageId> = sealed
             .iter()
@@ -46,11 +50,9 @@ impl Ops {
                 let chain = std::iter::successors(Some(id), |id| below.get(id).copied());
                 owners.extend(chain.map(|id| (id, pin.ino)));
             }
-            match self.restore_file(pin, file, &sealed_ids, &mut open) {
-                Ok(file) => files.push(file),
-                Err(error) => tracing::error!(ino, %error, "an open file is lost"),
-            }
+            files.push(self.restore_file(pin, file, &sealed_ids, &mut open));
         }
+        self.keep_rest(open);
         self.restore_handles(told);
         let (owned, rest): (Vec<_>, Vec<_>) = sealed
             .into_iter()
@@ -74,14 +76,61 @@ impl Ops {
         self.queue(file);
     }
 
+    /// Stages of files that cannot be gone on with.
+    fn keep_rest(&self, open: HashMap<StageId, Stage>) {
+        for stage in open.into_values() {
+            let remnant = Remnant {
+                key: None,
+                reason: LostReason::DaemonEnded,
+                written: None,
+            };
+            self.desk.spool.keep(stage.file(), &remnant);
+        }
+    }
+
+    /// What is staged of a file, as one; and why it cannot be used, where it cannot.
+    fn one_of(&self, stages: Vec<Stage>) -> (Option<Stage>, Option<FsError>) {
+        let mut stages = stages.into_iter();
+        let Some(mut stage) = stages.next() else {
+            return (None, None);
+        };
+        let mut failed = stage.file().is_unusable().then_some(FsError::Corrupt);
+        for below in stages {
+            if below.file().is_unusable() {
+                failed = Some(FsError::Corrupt);
+            }
+            let merged = match &failed {
+                None => stage.merge_under(&below),
+                Some(error) => Err(error.clone()),
+            };
+            match merged {
+                Ok(()) => self.desk.spool.discard(below.file()),
+                Err(error) => {
+                    let remnant = Remnant {
+                        key: None,
+                        reason: LostReason::Damaged("a record, or bytes,"),
+                        written: None,
+                    };
+                    self.desk.spool.keep(below.file(), &remnant);
+                    failed = Some(error);
+                }
+            }
+        }
+        if let Some(error) = &failed {
+            tracing::error!(stage = %stage.file().id(), %error, "staged bytes of an open file cannot be used: they go to lost+found, the file answers with an error");
+            stage.file().set_unusable();
+        }
+        (Some(stage), failed)
+    }
+
     fn restore_file(
         &self,
         inode: Pin,
         told: &FileTold,
         sealed: &[StageId],
         open: &mut HashMap<StageId, Stage>,
-    ) -> Result<Arc<OpenFile>, FsError> {
-        let mut stage: Option<Stage> = None;
+    ) -> Arc<OpenFile> {
+        let mut stages = Vec::new();
         let (mut dirty, mut uploaded) = (false, false);
         // What the journal does not know as sealed is one stage again.
         for id in told.stages() {
@@ -93,14 +142,9 @@ impl Ops {
                 continue;
             };
             dirty |= told.dirty || told.stage != Some(id);
-            match &mut stage {
-                None => stage = Some(found),
-                Some(later) => {
-                    later.merge_under(&found)?;
-                    self.desk.spool.discard(found.file());
-                }
-            }
+            stages.push(found);
         }
+        let (stage, unusable) = self.one_of(stages);
         let base = if uploaded {
             self.base_of_remote(&inode, told.remote.as_ref())
         } else {
@@ -110,7 +154,7 @@ impl Ops {
             base,
             intent: told.intent.into(),
             dirty: dirty && !told.orphan,
-            failed: told.failed.then(failed_before),
+            failed: unusable.or_else(|| told.failed.then(failed_before)),
             orphan: told.orphan,
             covers: told.covers,
             has_uploader: false,
@@ -132,7 +176,7 @@ impl Ops {
             state.overrides.mtime = state.overrides.mtime.max(Some(written));
         }
         drop(state);
-        Ok(self.files.restore(inode, content))
+        self.files.restore(inode, content)
     }
 
     /// An upload ended, and the next daemon was not told which: the object is there.

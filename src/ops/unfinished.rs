@@ -1,130 +1,156 @@
 //! Renames that an earlier daemon began and did not live to finish.
 //!
-//! They are finished before anything is served, so that nobody sees a file under
-//! two names. Each step looks first whether it is done: dying here is no other
-//! than dying in the rename itself.
+//! They are finished in the background. Until one is, what lies below its two paths
+//! is neither shown nor changed: nobody sees a file under two names. Each step looks
+//! first whether it is done: dying here is no other than dying in the rename itself.
+//!
+//! The kernel was not answered, so a directory has its old path for it. What the
+//! journal or the session has below the new one already goes back in memory, and
+//! moves with the rest once every object has its copy.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::Ops;
 use super::rename_dir::{Moved, doomed_of};
+use super::subtree_locks::SubtreeGuard;
 use crate::error::FsError;
-use crate::namespace::{Kind, Name, ObjectVersion, Pin, ROOT};
+use crate::namespace::{DirPath, Kind, Name, ObjectVersion, Pin, ROOT};
 use crate::store::{
     Doomed, HeadRequest, Key, ListedObject, ObjectMeta, ObjectStore, StoreError, StoreErrorKind,
-    WriteCondition,
 };
-use crate::write_path::{Recovered, RenameIntent, SealedBase, SealedStage};
+use crate::write_path::{Recovered, RenameIntent};
 
-/// A rename that is finished, and what is under the new names, by the old keys.
+/// A rename that is not finished: nobody else has to do with its paths.
 #[derive(Debug)]
-pub struct Finished {
+pub(super) struct Unfinished {
     intent: RenameIntent,
-    moved: Moved,
+    _subtrees: SubtreeGuard,
 }
 
 /// Attempts to finish a rename of what other clients change meanwhile.
 const TRIES: u32 = 3;
+/// Pause before the renames that are left are tried again; it doubles each time.
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
 impl Ops {
-    /// Finishes what was begun; what was sealed of the files that move goes along.
-    ///
-    /// A rename that cannot be finished is taken back. The others are for
-    /// `take_finished`. Errors: the store's where a later attempt may do better; the
-    /// renames are still in the journal then.
-    pub async fn finish_renames(
-        &self,
-        recovered: &mut Vec<Recovered>,
-    ) -> Result<Vec<Finished>, FsError> {
-        let mut finished = Vec::new();
-        let begun = self.desk.spool.journal().renames();
-        if !begun.is_empty() {
-            self.late_requests_landed().await;
-        }
-        for intent in begun {
+    /// Takes the paths of every rename that was begun, before anything is served:
+    /// once the inodes of the earlier daemon are there, and nothing that it had sealed.
+    pub(super) fn hold_renames(&self, sealed: &mut [Recovered]) {
+        for intent in self.desk.spool.journal().renames() {
             let (from, to) = (&intent.from, &intent.to);
             tracing::info!(%from, %to, "an earlier mediafs was renaming this: finishing");
-            let mut tries = 1;
-            let outcome = loop {
-                let outcome = if intent.is_of_a_directory() {
-                    self.finish_directory(&intent, recovered).await
-                } else {
-                    self.finish_file(&intent, recovered).await
-                };
-                // Another client was at it between the look and the copy.
-                let is_overtaken = matches!(outcome, Err(FsError::Stale | FsError::NotFound));
-                if !is_overtaken || tries == TRIES {
-                    break outcome;
-                }
-                tries += 1;
-            };
-            match outcome {
-                Ok(moved) => finished.push(Finished {
-                    intent: intent.clone(),
-                    moved,
-                }),
-                Err(error) if may_pass(&error) => return Err(error),
-                Err(error) => {
-                    tracing::error!(%from, %to, %error, "the rename cannot be finished: taken back");
-                    self.take_back(&intent).await?;
-                }
-            }
-            self.end_rename(from).await;
-        }
-        self.store.delete_soon();
-        Ok(finished)
-    }
-
-    /// Gives the inodes that the kernel knows from an earlier daemon the places of
-    /// what was renamed: the rename comes again and finds it done.
-    pub fn take_finished(&self, finished: Vec<Finished>) {
-        for Finished { intent, moved } in finished {
-            let (from, to) = (&intent.from, &intent.to);
-            if let Err(error) = self.move_known(&intent, &moved) {
+            let paths = [from, to].map(|key| self.path(key));
+            let paths = paths.into_iter().filter(|path| !path.is_root());
+            let subtrees = self.subtrees.hold_unfinished(paths.collect());
+            if intent.is_of_a_directory()
+                && let Err(error) = self.move_back(&intent, sealed)
+            {
                 tracing::error!(%from, %to, %error, "an open file lost its name in a rename");
             }
+            self.unfinished.lock().push(Unfinished {
+                intent,
+                _subtrees: subtrees,
+            });
         }
     }
 
-    fn move_known(&self, intent: &RenameIntent, moved: &Moved) -> Result<(), FsError> {
-        let table = self.namespace.table();
-        let root = self.namespace.directory(ROOT)?;
-        let mut known = self.names(&intent.from).into_iter();
-        let known = known.try_fold(root, |at, name| table.child(at.ino, &name));
-        let Some(inode) = known.filter(|inode| inode.ino != ROOT) else {
-            return Ok(());
-        };
-        let (from, to) = (intent.from.as_str(), intent.to.as_str());
-        match moved.get(&intent.from) {
-            Some(version) if !intent.is_of_a_directory() => {
-                self.rebase_file(inode.ino, &inode, intent.to.clone(), version);
+    /// The earlier daemon may have moved the directory for itself, all of it or some.
+    fn move_back(&self, intent: &RenameIntent, sealed: &mut [Recovered]) -> Result<(), FsError> {
+        for found in sealed {
+            if let Some(key) = moved_key(&found.sealed.key, &intent.to, &intent.from) {
+                found.sealed.key = key;
             }
-            _ => self.rebase_subtree(&inode, from, to, moved),
         }
-        let mut names = self.names(&intent.to);
-        let name = names.pop().ok_or(FsError::IllegalName)?;
-        let root = self.namespace.directory(ROOT)?;
-        let dir = names.iter().try_fold(root, |at, name| {
-            table.child_or_new(at.ino, name, Kind::Directory)
-        })?;
-        table.rename(inode.ino, dir.ino, &name)
+        let table = self.namespace.table();
+        let has_children = |dir: &Pin| !table.children(dir.ino).is_empty();
+        let old = self.known(&intent.from);
+        // A directory that is replaced is empty.
+        let moved = match self.known(&intent.to) {
+            Some(new) if old.is_none() => Some(new),
+            Some(new) if !old.as_ref().is_some_and(has_children) && has_children(&new) => Some(new),
+            _ => None,
+        };
+        match moved {
+            Some(moved) => self.place_at(&moved, &intent.from),
+            None => Ok(()),
+        }
     }
 
-    async fn finish_file(
-        &self,
-        intent: &RenameIntent,
-        recovered: &mut Vec<Recovered>,
-    ) -> Result<Moved, FsError> {
+    /// Finishes what was begun, however long it takes.
+    ///
+    /// A rename that cannot be finished is taken back.
+    pub(super) async fn finish_renames(self: Arc<Self>) {
+        let mut begun = std::mem::take(&mut *self.unfinished.lock());
+        if begun.is_empty() {
+            return;
+        }
+        self.late_requests_landed().await;
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let mut left = Vec::new();
+            for rename in begun {
+                let RenameIntent { from, to, .. } = &rename.intent;
+                match self.finish(&rename.intent).await {
+                    Ok(()) => tracing::info!(%from, %to, "the rename is finished"),
+                    Err(error) => {
+                        tracing::warn!(%from, %to, %error, ?pause, "the rename is not finished: trying again; what lies below waits");
+                        left.push(rename);
+                    }
+                }
+            }
+            if left.is_empty() {
+                return;
+            }
+            begun = left;
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(PAUSE_LIMIT);
+        }
+    }
+
+    /// Errors: the store's where a later attempt may do better; the rename is still
+    /// in the journal then.
+    async fn finish(&self, intent: &RenameIntent) -> Result<(), FsError> {
+        let mut tries = 1;
+        let outcome = loop {
+            let outcome = if intent.is_of_a_directory() {
+                self.finish_directory(intent).await
+            } else {
+                self.finish_file(intent).await
+            };
+            // Another client was at it between the look and the copy.
+            let is_overtaken = matches!(outcome, Err(FsError::Stale | FsError::NotFound));
+            if !is_overtaken || tries == TRIES {
+                break outcome;
+            }
+            tries += 1;
+        };
+        match outcome {
+            Err(error) if !may_pass(&error) => {
+                let (from, to) = (&intent.from, &intent.to);
+                tracing::error!(%from, %to, %error, "the rename cannot be finished: taken back");
+                self.take_back(intent).await?;
+            }
+            outcome => outcome?,
+        }
+        self.end_rename(&intent.from).await;
+        self.store.delete_soon();
+        Ok(())
+    }
+
+    async fn finish_file(&self, intent: &RenameIntent) -> Result<(), FsError> {
         let (from, to) = (&intent.from, &intent.to);
         let source = self.object_at(from).await?;
         let copy = self.object_at(to).await?;
-        let source = match source {
-            Some(found) if Some(&found.etag) == intent.version.as_ref() => version_of(found),
-            // Another client has put a new one.
-            Some(_) => return Ok(Moved::new()),
-            None => {
-                let moved = copy.map(|copy| (from.clone(), version_of(copy)));
-                return Ok(moved.into_iter().collect());
+        let source = match (source, copy.clone()) {
+            (Some(found), _) if Some(&found.etag) == intent.version.as_ref() => version_of(found),
+            // Another client has put a new one, or has removed both.
+            (Some(_), _) | (None, None) => return Ok(()),
+            (None, Some(copy)) => {
+                let moved = Moved::from([(from.clone(), version_of(copy))]);
+                return self.move_known(intent, &moved).await;
             }
         };
         let is_copied = copy
@@ -135,22 +161,14 @@ impl Ops {
             let headers = intent.headers.clone();
             self.copy_version(from, to, headers, source.clone()).await?
         };
-        // What was sealed of the file that the rename replaces goes with it.
-        let replaced = recovered.extract_if(.., |found| found.sealed.key == *to);
-        for found in replaced {
-            self.desk.spool.discard(&found.file);
-        }
+        let moved = Moved::from([(from.clone(), moved)]);
         let etag = Some(source.etag);
         let key = from.clone();
-        self.change_places(intent, &[Doomed { key, etag }]).await?;
-        Ok(Moved::from([(from.clone(), moved)]))
+        self.change_places(intent, &moved, &[Doomed { key, etag }])
+            .await
     }
 
-    async fn finish_directory(
-        &self,
-        intent: &RenameIntent,
-        recovered: &mut [Recovered],
-    ) -> Result<Moved, FsError> {
+    async fn finish_directory(&self, intent: &RenameIntent) -> Result<(), FsError> {
         let (from, to) = (intent.from.as_str(), intent.to.as_str());
         let originals = self.objects_under(from).await?;
         let copies = self.copies(intent).await?;
@@ -162,21 +180,12 @@ impl Ops {
         let mut moved = self.copy_all(&missing, from, to).await?;
         for copy in copies.values() {
             // Also of originals that are gone already.
-            if let Some(rest) = copy.key.as_str().strip_prefix(to) {
-                let original = Key::new(format!("{from}{rest}"));
+            if let Some(original) = moved_key(&copy.key, &intent.to, &intent.from) {
                 moved.entry(original).or_insert_with(|| copy.into());
             }
         }
-        for found in recovered {
-            if move_stage(&mut found.sealed, intent, &moved) {
-                let durable = self.settings.durability.durable();
-                self.desk
-                    .spool
-                    .seal(&found.file, found.sealed.clone(), durable)?;
-            }
-        }
-        self.change_places(intent, &doomed_of(from, &originals))
-            .await?;
+        let doomed = doomed_of(from, &originals);
+        self.change_places(intent, &moved, &doomed).await?;
         let has_files = moved.keys().any(|key| key != &intent.from);
         // With attributes stored it may be the source's own, which says something.
         if has_files
@@ -185,23 +194,26 @@ impl Ops {
         {
             self.namespace.child_arrived(&dir).await?;
         }
-        Ok(moved)
+        Ok(())
     }
 
     /// The directories above learn what comes and goes; the originals are not seen any more.
-    async fn change_places(&self, intent: &RenameIntent, gone: &[Doomed]) -> Result<(), FsError> {
-        if gone.is_empty() {
-            return Ok(());
-        }
+    async fn change_places(
+        &self,
+        intent: &RenameIntent,
+        moved: &Moved,
+        gone: &[Doomed],
+    ) -> Result<(), FsError> {
         let old_name = self.names(&intent.from).pop();
         let old_parent = self.parent_of(&intent.from).await?;
-        if let (Some(dir), Some(name)) = (&old_parent, old_name) {
+        let new_parent = self.parent_of(&intent.to).await?;
+        if let (Some(dir), Some(name), false) = (&old_parent, old_name, gone.is_empty()) {
             self.namespace.child_leaves(dir, &name).await?;
         }
+        self.move_known(intent, moved).await?;
         self.store.doom(gone)?;
         self.store.delete_soon();
-        let new_parent = self.parent_of(&intent.to).await?;
-        if let Some(dir) = &new_parent
+        if let Some(dir) = new_parent.as_ref().filter(|_| !gone.is_empty())
             && let Err(error) = self.namespace.child_arrived(dir).await
         {
             tracing::warn!(%error, "the directory's marker stays beside its first entry");
@@ -212,6 +224,36 @@ impl Ops {
         Ok(())
     }
 
+    /// Gives the inode that is known by the old name, and what lies below it, the new
+    /// place, in the journal too. A rename that comes again finds it done.
+    async fn move_known(&self, intent: &RenameIntent, moved: &Moved) -> Result<(), FsError> {
+        let Some(inode) = self.known(&intent.from) else {
+            return Ok(());
+        };
+        self.rebase_known(&inode, intent, moved);
+        if let Some(replaced) = self.known(&intent.to)
+            && let Some(file) = self.files.get(replaced.ino)
+        {
+            file.orphan();
+        }
+        // The kernel may have seen both names in a listing of the directories above.
+        self.namespace.distrust(&inode);
+        self.place_at(&inode, &intent.to)?;
+        self.rebase_known(&inode, intent, moved);
+        self.namespace.distrust(&inode);
+        self.note_stages_again(&inode).await;
+        Ok(())
+    }
+
+    fn rebase_known(&self, inode: &Pin, intent: &RenameIntent, moved: &Moved) {
+        let (from, to) = (intent.from.as_str(), intent.to.as_str());
+        if intent.is_of_a_directory() {
+            self.rebase_subtree(inode, from, to, moved);
+        } else if let Some(version) = moved.get(&intent.from) {
+            self.rebase_file(inode.ino, inode, intent.to.clone(), version);
+        }
+    }
+
     /// Deletes the copies of what is still under its old name.
     ///
     /// A file's copy stays: nobody can tell whether its name was free before.
@@ -219,13 +261,21 @@ impl Ops {
         if !intent.is_of_a_directory() {
             return Ok(());
         }
-        let originals = self.objects_under(intent.from.as_str()).await?;
+        let from = intent.from.as_str();
+        let originals = self.objects_under(from).await?;
         let copies = self.copies(intent).await?;
         let copies = originals
             .iter()
             .filter_map(|original| copy_of(original, intent, &copies));
         let copies: Vec<ListedObject> = copies.cloned().collect();
-        Ok(self.store.doom(&doomed_of(intent.to.as_str(), &copies))?)
+        self.store.doom(&doomed_of(intent.to.as_str(), &copies))?;
+        if let Some(dir) = self.known(&intent.from) {
+            let stay = originals.iter();
+            let stay: Moved = stay.map(|it| (it.key.clone(), it.into())).collect();
+            self.rebase_subtree(&dir, from, from, &stay);
+            self.note_stages_again(&dir).await;
+        }
+        Ok(())
     }
 
     async fn copies(&self, intent: &RenameIntent) -> Result<HashMap<Key, ListedObject>, FsError> {
@@ -249,6 +299,33 @@ impl Ops {
         let path = key.as_str().trim_end_matches('/');
         let names = self.desk.keys.path_of(&Key::new(path));
         names.unwrap_or_default()
+    }
+
+    fn path(&self, key: &Key) -> DirPath {
+        let names = self.names(key);
+        names
+            .iter()
+            .fold(DirPath::root(), |path, name| path.join(name))
+    }
+
+    /// The inode of a file or a directory, if it is in the table.
+    fn known(&self, key: &Key) -> Option<Pin> {
+        let root = self.namespace.directory(ROOT).ok()?;
+        let table = self.namespace.table();
+        let mut names = self.names(key).into_iter();
+        let known = names.try_fold(root, |at, name| table.child(at.ino, &name));
+        known.filter(|inode| inode.ino != ROOT)
+    }
+
+    fn place_at(&self, inode: &Pin, key: &Key) -> Result<(), FsError> {
+        let table = self.namespace.table();
+        let mut names = self.names(key);
+        let name = names.pop().ok_or(FsError::IllegalName)?;
+        let root = self.namespace.directory(ROOT)?;
+        let dir = names.iter().try_fold(root, |at, name| {
+            table.child_or_new(at.ino, name, Kind::Directory)
+        })?;
+        table.rename(inode.ino, dir.ino, &name)
     }
 
     /// The directory that a key, or a directory's prefix, lies in.
@@ -280,10 +357,10 @@ fn version_of(meta: ObjectMeta) -> ObjectVersion {
     }
 }
 
-/// Where an object of the directory goes.
-fn target_of(key: &Key, intent: &RenameIntent) -> Option<Key> {
-    let rest = key.as_str().strip_prefix(intent.from.as_str())?;
-    Some(Key::new(format!("{}{rest}", intent.to.as_str())))
+/// The key in another directory of what lies below a directory.
+fn moved_key(key: &Key, from: &Key, to: &Key) -> Option<Key> {
+    let rest = key.as_str().strip_prefix(from.as_str())?;
+    Some(Key::new(format!("{}{rest}", to.as_str())))
 }
 
 /// What is under the new name already, if it is as a copy would be. One whose
@@ -293,27 +370,9 @@ fn copy_of<'a>(
     intent: &RenameIntent,
     copies: &'a HashMap<Key, ListedObject>,
 ) -> Option<&'a ListedObject> {
-    let copy = copies.get(&target_of(&original.key, intent)?)?;
+    let copy = copies.get(&moved_key(&original.key, &intent.from, &intent.to)?)?;
     let same = copy.etag == original.etag && copy.size_bytes == original.size_bytes;
     same.then_some(copy)
-}
-
-/// Gives a sealed stage of a file in the directory its new place; whether it was one.
-fn move_stage(sealed: &mut SealedStage, intent: &RenameIntent, moved: &Moved) -> bool {
-    let Some(target) = target_of(&sealed.key, intent) else {
-        return false;
-    };
-    sealed.key = target;
-    let SealedBase::Object { key, etag, .. } = &mut sealed.base else {
-        return true;
-    };
-    if let (Some(target), Some(copy)) = (target_of(key, intent), moved.get(key)) {
-        if sealed.condition == WriteCondition::IfMatch(etag.clone()) {
-            sealed.condition = WriteCondition::IfMatch(copy.etag.clone());
-        }
-        (*key, *etag) = (target, copy.etag.clone());
-    }
-    true
 }
 
 /// Whether an operator, or time, can mend it.
@@ -339,8 +398,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::store::{CopyHeaders, ETag, ObjectHeaders};
-    use crate::write_path::StageId;
+    use crate::store::{CopyHeaders, ETag};
 
     fn intent() -> RenameIntent {
         RenameIntent {
@@ -368,37 +426,5 @@ mod tests {
         assert!(found("p/d/a", "1").is_some());
         assert!(found("p/d/b", "2").is_none(), "other bytes");
         assert!(found("p/d/c", "3").is_none(), "not there");
-    }
-
-    #[test]
-    fn a_sealed_edit_moves_with_the_object_that_it_edits() {
-        let mut sealed = SealedStage {
-            stage: StageId(1),
-            key: Key::new("p/d/f"),
-            headers: ObjectHeaders::default(),
-            condition: WriteCondition::IfMatch(ETag::new("old")),
-            len: 9,
-            base_len: 9,
-            written: std::iter::once(0..1).collect(),
-            sums: Vec::new(),
-            completing: None,
-            base: SealedBase::Object {
-                key: Key::new("p/d/f"),
-                etag: ETag::new("old"),
-                size_bytes: 9,
-            },
-        };
-        let copy = ObjectVersion::from(&object("p/e/f", "new"));
-        let moved = Moved::from([(Key::new("p/d/f"), copy)]);
-        assert!(move_stage(&mut sealed, &intent(), &moved));
-        assert_eq!(sealed.key.as_str(), "p/e/f");
-        assert_eq!(sealed.condition, WriteCondition::IfMatch(ETag::new("new")));
-        let base = SealedBase::Object {
-            key: Key::new("p/e/f"),
-            etag: ETag::new("new"),
-            size_bytes: 9,
-        };
-        assert_eq!(sealed.base, base);
-        assert!(!move_stage(&mut sealed, &intent(), &moved), "it is there");
     }
 }

@@ -19,7 +19,7 @@ impl Ops {
             self.late_requests_landed().await;
         }
         let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.share_entry(parent.ino, name).await;
+        let _subtrees = self.share_entry(parent.ino, name).await?;
         let inode = match self.namespace.lookup(&parent, name).await {
             Err(FsError::NotFound) if attempt == Attempt::Again => return Ok(()),
             found => found?,

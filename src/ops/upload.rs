@@ -29,7 +29,14 @@ impl Ops {
     ///
     /// Errors: that of this upload, or of one that failed before.
     pub(super) async fn upload(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
-        let _subtrees = self.subtrees.share([file.inode.ino]).await;
+        let _subtrees = match self.share_inodes([file.inode.ino]).await {
+            Ok(shared) => shared,
+            // The bytes are not to be dropped with the last handle.
+            Err(error) => {
+                file.unseal(&error);
+                return Err(error);
+            }
+        };
         let _turn = file.remote_turn.lock().await;
         self.seal(file).await?;
         while let Some((sealed, earlier)) = file.begin_upload() {

@@ -28,6 +28,7 @@ impl Ops {
     /// Errors: `NoAttribute`; `Unsupported` for namespaces that no file here has.
     pub async fn getxattr(&self, ino: Ino, name: &str) -> Result<Vec<u8>, FsError> {
         let inode = self.namespace.inode(ino)?;
+        self.inode_settled(ino).await?;
         if let Some(own) = name.strip_prefix(OWN) {
             return self.own_xattr(&inode, own).await;
         }

@@ -19,6 +19,8 @@ use crate::write_path::SpoolLock;
 pub struct Heritage {
     lock: Option<SpoolLock>,
     session: Option<(OwnedFd, Told)>,
+    /// Why there is none, where there might have been.
+    refused: Option<String>,
 }
 
 /// The spool for this daemon alone, and what the kernel was told so far.
@@ -38,9 +40,16 @@ pub fn find(config: &Config) -> anyhow::Result<Heritage> {
         return Ok(Heritage::default());
     };
     let lock = SpoolLock::take(&config.spool_dir)?;
-    let session = take_up(config, device)?;
     let lock = Some(lock);
-    Ok(Heritage { lock, session })
+    let (session, refused) = match take_up(config, device)? {
+        Ok(session) => (Some(session), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    Ok(Heritage {
+        lock,
+        session,
+        refused,
+    })
 }
 
 impl Heritage {
@@ -67,14 +76,17 @@ impl Heritage {
         let path = handover::path_in(&config.spool_dir);
         let (device, told) = self.session.unzip();
         let ledger = match &told {
-            Some(told) => Ledger::go_on(&path, told.clone())?,
+            Some(told) => Ledger::go_on(&path, told)?,
             None if descriptor_store::is_present() => Ledger::awaiting(&path),
             None => Ledger::default(),
         };
         let open = OpenHeritage {
             lock,
             ledger: Arc::new(ledger),
-            told: told.unwrap_or_default(),
+            told: told.unwrap_or_else(|| Told {
+                refused: self.refused,
+                ..Told::default()
+            }),
         };
         Ok((open, device))
     }
@@ -84,12 +96,12 @@ impl Heritage {
 ///
 /// What cannot be gone on with is taken away, so that the mountpoint is free; then
 /// applications that had files open there get ENOTCONN.
-fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Option<(OwnedFd, Told)>> {
+fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Result<(OwnedFd, Told), String>> {
     let path = handover::path_in(&config.spool_dir);
     let mut mountpoint = std::path::absolute(&config.mountpoint)?;
     let reason = match handover::told(&path) {
         Ok(Some(told)) => match unlike(config, &told)? {
-            None => return Ok(Some((device, told))),
+            None => return Ok(Ok((device, told))),
             Some(reason) => {
                 mountpoint = told
                     .session
@@ -105,7 +117,7 @@ fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Option<(OwnedFd, 
     // With its last copy the session ends, for programs that have files open too.
     descriptor_store::forget();
     handover::forget(&path)?;
-    Ok(None)
+    Ok(Err(reason))
 }
 
 /// Why the session is not of this mount, if it is not.

@@ -151,7 +151,7 @@ pub async fn compose(
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
     let limit = config.spool_limit_bytes;
-    let (spool, mut left) = Spool::go_on(lock, limit, ledger.clone(), &told)?;
+    let (spool, left) = Spool::go_on(lock, limit, ledger.clone(), &told)?;
     spool.note_mount(&MountNote {
         bucket: config.bucket.clone(),
         prefix: config.prefix.clone(),
@@ -195,10 +195,7 @@ pub async fn compose(
     tokio::spawn(parts.store.clone().run());
     let (ops, queued) = Ops::new(parts, ops_settings(config));
     ops.namespace().table().keep_numbers(&told);
-    let finishing = ops.finish_renames(&mut left.sealed);
-    let finished = finishing.await.context("a rename that an earlier mediafs began is not finished: mount again once S3 can be reached")?;
     ops.take_over(&told, left);
-    ops.take_finished(finished);
     Ok((ops, queued))
 }
 
@@ -263,6 +260,7 @@ fn ops_settings(config: &Config) -> OpsSettings {
             DurabilityConfig::S3 => Durability::S3,
             DurabilityConfig::Disk => Durability::Disk,
         },
+        patience: config.s3.request_timeout,
         max_rename_objects: config.max_rename_objects,
         exclusive_create: match config.exclusive_create {
             ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,

@@ -20,6 +20,10 @@ pub enum LostReason {
     UploadFailed(FsError),
     /// The daemon ended while the file was open.
     DaemonEnded,
+    /// What a daemon left for the next one is not what it wrote.
+    Damaged(&'static str),
+    /// The same, and no file that was open is gone on with.
+    SessionRefused(String),
 }
 
 impl fmt::Display for LostReason {
@@ -27,6 +31,14 @@ impl fmt::Display for LostReason {
         match self {
             Self::UploadFailed(error) => write!(f, "upload failed: {error}"),
             Self::DaemonEnded => f.write_str("mediafs ended before the file was closed"),
+            Self::Damaged(record) => write!(
+                f,
+                "the disk has changed {record} that says what is in the file: bytes may be missing or old"
+            ),
+            Self::SessionRefused(why) => write!(
+                f,
+                "mediafs ended before the file was closed, and its open files were not gone on with: {why}"
+            ),
         }
     }
 }

@@ -7,7 +7,6 @@
 
 mod abandoned;
 mod ahead;
-mod block_sums;
 mod budget;
 mod copier;
 mod inspect;
@@ -21,6 +20,7 @@ mod room;
 mod spool;
 mod stage;
 mod stage_file;
+mod stage_state;
 mod uploader;
 
 pub use crate::journal::{Durable, RenameIntent, SealedBase, SealedStage, Sending, StageId};

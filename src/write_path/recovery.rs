@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::lost_found::{LostReason, Remnant};
 use super::spool::{Left, Recovered, Spool};
 use super::stage::Stage;
-use crate::handover::{FileTold, Told};
+use crate::handover::{FileTold, StageTold, Told};
 use crate::journal::{SealedStage, StageId};
 use crate::store::Key;
 
@@ -18,15 +18,22 @@ impl Spool {
     pub(super) fn recover(&self, told: &Told) -> io::Result<Left> {
         let mut begun = HashMap::new();
         let mut sealed = Vec::new();
+        let mut doubtful = HashSet::new();
         for (id, known) in self.journal.known() {
-            match known.sealed {
+            if known.doubtful {
+                doubtful.insert(id);
+            }
+            match known.sealed.filter(|_| !known.doubtful) {
                 Some(stage) => sealed.push(stage),
                 None => drop(begun.insert(id, known.key)),
             }
         }
+        for over in take_over_doubtful(&mut sealed, &mut doubtful) {
+            begun.insert(over.stage, over.key);
+        }
         let recovered = self.recover_sealed(sealed)?;
         let is_sealed = |id| recovered.iter().any(|found| found.file.id() == id);
-        let open = self.adopt(told, is_sealed)?;
+        let open = self.adopt(told, is_sealed, &doubtful)?;
         for entry in fs::read_dir(&self.orphan_dir)? {
             let path = entry?.path();
             if !open.values().any(|stage| stage.file().path() == path) {
@@ -49,13 +56,20 @@ impl Spool {
             // Its first write was never answered, and comes again.
             let id = name.parse().ok();
             let stage = id.and_then(|id| told.stages.get(&id));
+            let stage = stage.filter(|_| id.is_some_and(|id| !told.damaged_stages.contains(&id)));
             if stage.is_some_and(|stage| stage.written.is_empty()) && key.is_some() {
                 fs::remove_file(&path)?;
                 continue;
             }
             let remnant = Remnant {
                 key,
-                reason: LostReason::DaemonEnded,
+                reason: match &told.refused {
+                    _ if id.is_some_and(|id| doubtful.contains(&id)) => {
+                        LostReason::Damaged("the journal's record")
+                    }
+                    Some(why) => LostReason::SessionRefused(why.clone()),
+                    None => LostReason::DaemonEnded,
+                },
                 written: None,
             };
             let kept = self.lost_found.take(&path, &remnant)?;
@@ -103,17 +117,28 @@ impl Spool {
         &self,
         told: &Told,
         is_sealed: impl Fn(StageId) -> bool,
+        doubtful: &HashSet<StageId>,
     ) -> io::Result<HashMap<StageId, Stage>> {
         let mut open = HashMap::new();
-        let used = told.files.values().flat_map(FileTold::stages);
-        for id in used.filter(|id| !is_sealed(*id)) {
-            let Some(stage) = told.stages.get(&id) else {
+        let used = |file: &FileTold| {
+            let current = file.stage;
+            // What is not sealed yet the journal says nothing of.
+            let in_doubt = |id| Some(id) != current && doubtful.contains(&id);
+            let stages = file.stages().into_iter();
+            stages.map(|id| (id, in_doubt(id))).collect::<Vec<_>>()
+        };
+        let used = told.files.values().flat_map(used);
+        for (id, in_doubt) in used.filter(|(id, _)| !is_sealed(*id)) {
+            let is_damaged = in_doubt || told.damaged_stages.contains(&id);
+            let none = StageTold::default();
+            let Some(stage) = told.stages.get(&id).or(is_damaged.then_some(&none)) else {
                 continue;
             };
-            let named = self.open_stage(id, &mut OpenOptions::new(), &[]);
+            let sums = stage.sums.list();
+            let named = self.open_stage(id, &mut OpenOptions::new(), &sums);
             let file = match named {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match self.open_in(&self.orphan_dir, id, &mut OpenOptions::new(), &[]) {
+                    match self.open_in(&self.orphan_dir, id, &mut OpenOptions::new(), &sums) {
                         // It was uploaded, and the file shows its object.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                         orphan => orphan.inspect(|file| {
@@ -124,10 +149,32 @@ impl Spool {
                 }
                 named => named?,
             };
-            open.insert(id, Stage::adopted(file, stage)?);
+            let stage = if is_damaged {
+                Stage::unusable(file, stage.len)?
+            } else {
+                Stage::adopted(file, stage)?
+            };
+            open.insert(id, stage);
         }
         Ok(open)
     }
+}
+
+/// Takes out what lies over bytes that are in doubt: a part of it is too.
+fn take_over_doubtful(
+    sealed: &mut Vec<SealedStage>,
+    doubtful: &mut HashSet<StageId>,
+) -> Vec<SealedStage> {
+    let mut taken = Vec::new();
+    while let Some(at) = sealed.iter().position(|it| {
+        let below = it.base.stage();
+        below.is_some_and(|below| doubtful.contains(&below))
+    }) {
+        let over = sealed.remove(at);
+        doubtful.insert(over.stage);
+        taken.push(over);
+    }
+    taken
 }
 
 /// Of each key's stages, told of in this order, the last that no other is based

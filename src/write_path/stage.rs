@@ -10,7 +10,7 @@ use super::parts::PartSize;
 use super::stage_file::StageFile;
 use crate::error::FsError;
 use crate::handover::{Record, StageTold};
-use crate::journal::SealedStage;
+use crate::journal::{BlockSum, SealedStage};
 use crate::store::PartNumber;
 
 /// Largest file. Source: S3 User Guide, "Multipart upload limits" (48.8 TiB = 10,000 parts of 5 GiB).
@@ -58,6 +58,8 @@ impl Stage {
     }
 
     /// The stage of a file that was open when an earlier daemon ended, and is still.
+    /// Its file has the checksums that were told of; none is taken from the disk but
+    /// of bytes that were being changed, which nobody was told are there.
     ///
     /// Errors: the disk's.
     pub(super) fn adopted(file: Arc<StageFile>, told: &StageTold) -> io::Result<Self> {
@@ -67,8 +69,37 @@ impl Stage {
             base_len: told.base_len,
             extents: told.written.clone(),
         };
-        stage.file.sum_up(&stage.extents)?;
+        let mut unknown = RangeSet::new();
+        if told.unsummed {
+            unknown = stage.extents.clone();
+        } else if let Some(range) = told.in_flux.as_ref().filter(|range| !range.is_empty()) {
+            unknown.extend(
+                stage
+                    .extents
+                    .intersection(&RangeSet::from_iter([range.clone()])),
+            );
+        }
+        stage.file.sum_up(&unknown)?;
+        if !unknown.is_empty() {
+            stage.tell_all();
+        }
         stage.file.share().take_anyway(covered(&stage.extents));
+        Ok(stage)
+    }
+
+    /// A stage of which it is not known what it has: all of it reads as an error.
+    ///
+    /// Errors: the disk's.
+    pub(super) fn unusable(file: Arc<StageFile>, told_len: u64) -> io::Result<Self> {
+        file.set_unusable();
+        let len = told_len.max(file.file_len()?).max(1);
+        let stage = Self {
+            len,
+            base_len: 0,
+            extents: std::iter::once(0..len).collect(),
+            file,
+        };
+        stage.file.share().take_anyway(len);
         Ok(stage)
     }
 
@@ -84,7 +115,12 @@ impl Stage {
                 stage,
                 range: range.clone(),
                 len,
+                sums: Some(Vec::new()),
             });
+        }
+        let sums = self.file.sums();
+        if !sums.is_empty() {
+            self.file.tell(|| Record::Summed { stage, sums });
         }
     }
 
@@ -162,16 +198,28 @@ impl Stage {
         if len > FILE_LIMIT_BYTES {
             return Err(FsError::TooLarge);
         }
-        // Bytes above the new end are gone for good, also when the file grows again.
+        let (stage, base_len) = (self.file.id(), self.base_len.min(len));
+        let tell = |cut| {
+            self.file.tell(|| Record::Truncated {
+                stage,
+                len,
+                base_len,
+                cut,
+            });
+        };
         if len < self.len {
-            self.file.truncate(len)?;
+            // Bytes above the new end are gone for good, also when the file grows again.
+            if let Err(error) = self.file.truncate(len, tell) {
+                self.tell_all();
+                return Err(error);
+            }
             let before = covered(&self.extents);
             self.extents.remove(len..u64::MAX);
             self.file.share().give(before - covered(&self.extents));
+        } else {
+            tell(None);
         }
-        self.base_len = self.base_len.min(len);
-        self.len = len;
-        self.tell_len();
+        (self.len, self.base_len) = (len, base_len);
         Ok(())
     }
 
@@ -186,12 +234,14 @@ impl Stage {
         self.claim(range.clone(), self.len, |file| file.punch(range))
     }
 
-    fn tell_len(&self) {
+    /// The file is as long as it was, and less of its base shows.
+    fn tell_base_len(&self) {
         let (stage, len, base_len) = (self.file.id(), self.len, self.base_len);
         self.file.tell(|| Record::Truncated {
             stage,
             len,
             base_len,
+            cut: None,
         });
     }
 
@@ -201,21 +251,25 @@ impl Stage {
         &mut self,
         range: Range<u64>,
         len: u64,
-        put: impl FnOnce(&StageFile) -> Result<(), FsError>,
+        put: impl FnOnce(&StageFile) -> Result<Vec<BlockSum>, FsError>,
     ) -> Result<(), FsError> {
         let gaps = self.extents.gaps(&range);
         let new: u64 = gaps.map(|gap| gap.end - gap.start).sum();
         self.file.share().take(new)?;
-        if let Err(error) = put(&self.file) {
-            self.file.share().give(new);
-            return Err(error);
-        }
-        if new > 0 || len != self.len {
+        let sums = match put(&self.file) {
+            Ok(sums) => sums,
+            Err(error) => {
+                self.file.share().give(new);
+                return Err(error);
+            }
+        };
+        if new > 0 || len != self.len || !sums.is_empty() {
             let stage = self.file.id();
             self.file.tell(|| Record::Wrote {
                 stage,
                 range: range.clone(),
                 len,
+                sums: Some(sums),
             });
         }
         self.extents.insert(range);
@@ -297,7 +351,7 @@ impl Stage {
             }
         }
         self.base_len = self.base_len.min(earlier.base_len);
-        self.tell_len();
+        self.tell_base_len();
         Ok(())
     }
 

@@ -17,17 +17,16 @@ use parking_lot::{Mutex, RwLock};
 use rangemap::RangeSet;
 use rustix::fs::FallocateFlags;
 
-use super::block_sums::{BLOCK_BYTES, BlockSums};
 use super::multipart::Multipart;
 use super::room::Share;
 use crate::error::FsError;
 use crate::handover::{Ledger, Record};
-use crate::journal::{BlockSum, StageId};
+use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums, StageId};
 
 /// It stays on disk until `Spool::discard`: what a crash leaves is found at the next start.
 #[derive(Debug)]
 pub struct StageFile {
-    id: StageId,
+    pub(super) id: StageId,
     file: File,
     path: PathBuf,
     share: Share,
@@ -41,9 +40,11 @@ pub struct StageFile {
     ahead_bytes: AtomicU64,
     /// The spool does not have it any more.
     gone: AtomicBool,
+    /// What is in it is not known: it is neither served nor changed nor uploaded.
+    pub(super) unusable: AtomicBool,
     /// Where it lies until it is dropped.
     aside: OnceLock<PathBuf>,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Drop for StageFile {
@@ -78,6 +79,7 @@ impl StageFile {
             begin_turn: tokio::sync::Mutex::default(),
             ahead_bytes: AtomicU64::new(0),
             gone: AtomicBool::new(false),
+            unusable: AtomicBool::new(false),
             aside: OnceLock::new(),
             ledger,
         }
@@ -95,8 +97,8 @@ impl StageFile {
         self.ledger.tell(record);
     }
 
-    /// Takes what is in these ranges now for what was written. Behind the file's
-    /// end there is nothing that could change.
+    /// Takes what is in these ranges now for what was written, where nobody was told
+    /// what that is. Behind the file's end there is nothing that could change.
     pub(super) fn sum_up(&self, ranges: &RangeSet<u64>) -> io::Result<()> {
         let file_end = self.file.metadata()?.len();
         let mut sums = self.sums.write();
@@ -118,6 +120,10 @@ impl StageFile {
     /// When bytes were written last, where the disk tells.
     pub fn modified(&self) -> Option<SystemTime> {
         self.file.metadata().and_then(|it| it.modified()).ok()
+    }
+
+    pub(super) fn file_len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
     }
 
     /// Checksums of all that was written.
@@ -192,6 +198,7 @@ impl StageFile {
     ///
     /// Errors: `Corrupt`, `Spool`.
     pub fn read(&self, range: Range<u64>) -> Result<Vec<u8>, FsError> {
+        self.check_usable()?;
         let sums = self.sums.read();
         let mut bytes = self.read_raw(range.clone())?;
         for sum in sums.overlapping(&range) {
@@ -210,8 +217,11 @@ impl StageFile {
         Ok(bytes)
     }
 
+    /// Returns the checksums of what is there now, for the successor.
+    ///
     /// Errors: `Corrupt`, where the rest of a block that is changed is not what it was; `Spool`.
-    pub(super) fn write(&self, offset: u64, data: &[u8]) -> Result<(), FsError> {
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> Result<Vec<BlockSum>, FsError> {
+        self.check_usable()?;
         let mut sums = self.sums.write();
         let mut changed = Vec::new();
         for (piece, bytes) in BlockSums::pieces(offset, data) {
@@ -221,6 +231,7 @@ impl StageFile {
             };
             changed.push(sum);
         }
+        self.tell_overwriting(&sums, &(offset..offset + data.len() as u64))?;
         let outcome = self.file.write_all_at(data, offset);
         self.touched(&(offset..offset + data.len() as u64));
         if outcome.is_err() {
@@ -230,14 +241,25 @@ impl StageFile {
                 *sum = BlockSums::sum(sum.start, &bytes);
             }
         }
-        for sum in changed {
-            sums.put(sum);
+        for sum in &changed {
+            sums.put(*sum);
         }
-        Ok(outcome?)
+        if outcome.is_err() {
+            self.tell_summed(changed.clone());
+        }
+        outcome?;
+        Ok(changed)
     }
 
+    /// Cuts the file; `tell` is called before, with what is left of a run over its end.
+    ///
     /// Errors: `Corrupt`, `Spool`.
-    pub(super) fn truncate(&self, len: u64) -> Result<(), FsError> {
+    pub(super) fn truncate(
+        &self,
+        len: u64,
+        tell: impl FnOnce(Option<BlockSum>),
+    ) -> Result<(), FsError> {
+        self.check_usable()?;
         let mut sums = self.sums.write();
         let over_the_end = sums.overlapping(&(len..len.saturating_add(1)));
         let cut = over_the_end.first().filter(|sum| sum.start < len);
@@ -249,6 +271,7 @@ impl StageFile {
             }
             None => None,
         };
+        tell(cut);
         self.file.set_len(len)?;
         self.touched(&(len..u64::MAX));
         if let Some(sum) = cut {
@@ -260,8 +283,11 @@ impl StageFile {
         Ok(())
     }
 
-    /// Makes a range read as zeros. Errors: `Corrupt`, `Spool`.
-    pub(super) fn punch(&self, range: Range<u64>) -> Result<(), FsError> {
+    /// Makes a range read as zeros, and returns the checksums of what is there now.
+    ///
+    /// Errors: `Corrupt`, `Spool`.
+    pub(super) fn punch(&self, range: Range<u64>) -> Result<Vec<BlockSum>, FsError> {
+        self.check_usable()?;
         let mut sums = self.sums.write();
         let mut changed = Vec::new();
         for sum in sums.overlapping(&range) {
@@ -273,14 +299,18 @@ impl StageFile {
             }
             changed.push(BlockSums::sum(sum.start, &block));
         }
+        self.tell_overwriting(&sums, &range)?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let (start, len) = (range.start, range.end - range.start);
-        rustix::fs::fallocate(&self.file, flags, start, len).map_err(io::Error::from)?;
-        self.touched(&range);
-        for sum in changed {
-            sums.put(sum);
+        if let Err(error) = rustix::fs::fallocate(&self.file, flags, start, len) {
+            self.tell_summed(sums.overlapping(&range));
+            return Err(io::Error::from(error).into());
         }
-        Ok(())
+        self.touched(&range);
+        for sum in &changed {
+            sums.put(*sum);
+        }
+        Ok(changed)
     }
 
     /// The checksum of runs and a piece over them, as one.
@@ -305,7 +335,7 @@ impl StageFile {
         Ok(BlockSums::sum(whole.start, &block))
     }
 
-    fn read_checked(&self, sum: &BlockSum) -> Result<Vec<u8>, FsError> {
+    pub(super) fn read_checked(&self, sum: &BlockSum) -> Result<Vec<u8>, FsError> {
         let bytes = self.read_raw(sum.start..sum.end)?;
         self.compare(sum, &bytes)?;
         Ok(bytes)
@@ -368,7 +398,7 @@ mod tests {
             let at = from as usize..(from + len) as usize;
             match random.u8(0..8) {
                 0 => {
-                    stage.truncate(from).unwrap();
+                    stage.truncate(from, |_| {}).unwrap();
                     want[from as usize..].fill(0);
                 }
                 1 => {
@@ -403,7 +433,10 @@ mod tests {
         }
         let beside = stage.write(at + 1, b"x");
         assert!(matches!(beside, Err(FsError::Corrupt)), "{beside:?}");
-        assert!(matches!(stage.truncate(at + 1), Err(FsError::Corrupt)));
+        assert!(matches!(
+            stage.truncate(at + 1, |_| {}),
+            Err(FsError::Corrupt)
+        ));
         assert!(matches!(stage.punch(at + 1..at + 2), Err(FsError::Corrupt)));
         // Bytes that replace all of the block heal it.
         stage

@@ -5,8 +5,10 @@
 mod attribute_versions;
 mod inode_numbers;
 mod interrupts;
+mod moving_directories;
 mod privilege_bits;
 mod publishing;
+mod state_integrity;
 mod subtree_locks;
 mod unsupported_calls;
 

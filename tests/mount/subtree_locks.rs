@@ -9,14 +9,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Mount, MountBuilder, Server, sys, wait_until};
+use crate::support::{Mount, MountBuilder, Server, sys};
 
-const WITHIN: Duration = Duration::from_secs(30);
+pub(super) const WITHIN: Duration = Duration::from_secs(30);
 /// What does not wait for S3 or for another request returns long before.
 const AT_ONCE: Duration = Duration::from_secs(8);
-const DURABILITIES: [&str; 2] = ["s3", "disk"];
+pub(super) const DURABILITIES: [&str; 2] = ["s3", "disk"];
 
-fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
+pub(super) fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
     let proxy = Proxy::before(Server::shared());
     let plan = Mount::builder()
         .set("--endpoint-url", &proxy.endpoint)
@@ -25,39 +25,42 @@ fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
 }
 
 /// Holds every request of a kind for such keys.
-fn hold(proxy: &Proxy, op: &'static str, keys: &str) -> Gate {
+pub(super) fn hold(proxy: &Proxy, op: &'static str, keys: &str) -> Gate {
     let rule = Rule::on(op, Fault::Pass).key(keys).always();
     proxy.hold(Side::BeforeServer, rule)
 }
 
 /// Runs a call in a thread of its own.
-fn begin<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+pub(super) fn begin<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (done, outcome) = mpsc::channel();
     std::thread::spawn(move || drop(done.send(call())));
     outcome
 }
 
 #[track_caller]
-fn at_once<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) fn at_once<T: Send + 'static>(
+    what: &str,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let outcome = begin(call).recv_timeout(AT_ONCE);
     outcome.unwrap_or_else(|_| panic!("{what} waits"))
 }
 
 #[track_caller]
-fn outcome<T>(of: &Receiver<T>) -> T {
+pub(super) fn outcome<T>(of: &Receiver<T>) -> T {
     of.recv_timeout(WITHIN).unwrap()
 }
 
-fn is_under_way<T>(call: &Receiver<T>) -> bool {
+pub(super) fn is_under_way<T>(call: &Receiver<T>) -> bool {
     matches!(call.try_recv(), Err(mpsc::TryRecvError::Empty))
 }
 
-fn begin_rename(mount: &Mount, from: &str, to: &str) -> Receiver<std::io::Result<()>> {
+pub(super) fn begin_rename(mount: &Mount, from: &str, to: &str) -> Receiver<std::io::Result<()>> {
     let (from, to) = (mount.path(from), mount.path(to));
     begin(move || fs::rename(from, to))
 }
 
-fn make_dirs(mount: &Mount, paths: &[&str]) {
+pub(super) fn make_dirs(mount: &Mount, paths: &[&str]) {
     for path in paths {
         fs::create_dir_all(mount.path(path)).unwrap();
     }
@@ -256,74 +259,4 @@ fn names_in(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name());
     names.map(|name| name.into_string().unwrap()).collect()
-}
-
-/// Closes what was written below a directory in the middle of its rename.
-fn write_while_it_moves(mount: &Mount, proxy: &Proxy, durability: &str) -> Gate {
-    make_dirs(mount, &["p"]);
-    for name in ["p/b/edited", "p/b/left"] {
-        mount.put_object(name, b"old bytes");
-    }
-    mount.wait_for("p/b/edited", "the file", Path::exists);
-    let edited = sys::open(mount.path("p/b/edited"), libc::O_RDWR).unwrap();
-    let new = fs::File::create(mount.path("p/b/new")).unwrap();
-    edited.write_all_at(b"NEW", 0).unwrap();
-    new.write_all_at(b"new", 0).unwrap();
-    let copies = hold(proxy, "CopyObject", "p/c/*");
-    let moving = begin_rename(mount, "p/b", "p/c");
-    copies.wait_for(1);
-    let closing = begin(move || [edited, new].map(sys::close));
-    if durability == "disk" {
-        outcome(&closing).into_iter().for_each(Result::unwrap);
-        return copies;
-    }
-    assert!(is_under_way(&closing) && is_under_way(&moving));
-    copies.open();
-    outcome(&moving).unwrap();
-    outcome(&closing).into_iter().for_each(Result::unwrap);
-    copies
-}
-
-const AS_WRITTEN: [(&str, &[u8]); 3] = [
-    ("p/c/edited", b"NEW bytes"),
-    ("p/c/left", b"old bytes"),
-    ("p/c/new", b"new"),
-];
-
-#[track_caller]
-fn check_as_written(mount: &Mount) {
-    for (name, bytes) in AS_WRITTEN {
-        assert_eq!(fs::read(mount.path(name)).unwrap(), bytes, "{name}");
-    }
-    mount.wait_for_keys("the new names", |keys| {
-        keys == AS_WRITTEN.map(|(name, _)| name)
-    });
-    let stored = || AS_WRITTEN.map(|(name, bytes)| mount.object(name).unwrap() == bytes);
-    wait_until(WITHIN, "the new bytes", || stored() == [true; 3]);
-    assert!(mount.lost_and_found().is_empty());
-}
-
-#[test]
-fn what_is_closed_below_a_directory_that_moves_is_under_its_new_name() {
-    for durability in DURABILITIES {
-        let (plan, proxy) = behind_a_proxy(durability);
-        let mount = plan.start();
-        let copies = write_while_it_moves(&mount, &proxy, durability);
-        copies.open();
-        mount.wait_for("p/c/new", "the new name", Path::exists);
-        check_as_written(&mount);
-    }
-}
-
-#[test]
-fn what_was_closed_below_a_directory_that_moved_is_under_its_new_name_after_a_kill() {
-    let (plan, proxy) = behind_a_proxy("disk");
-    let mut mount = plan.start();
-    let copies = write_while_it_moves(&mount, &proxy, "disk");
-    mount.kill9();
-    proxy.heal();
-    copies.open();
-    mount.remount();
-    check_as_written(&mount);
-    assert!(!mount.path("p/b").exists());
 }

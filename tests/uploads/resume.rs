@@ -18,8 +18,8 @@ fn killed_after(plan: MountBuilder, proxy: &Proxy, arrived: usize) -> (Mount, Ve
     file.write_all(&body).unwrap();
     let closing = std::thread::spawn(move || sys::close(file));
     let sealed = || {
-        let journal = fs::read_to_string(mount.scratch().join("spool/journal"));
-        journal.unwrap().contains("\"sending\"")
+        let journal = fs::read(mount.scratch().join("spool/journal")).unwrap();
+        String::from_utf8_lossy(&journal).contains("\"sending\"")
     };
     wait_until(WITHIN, "parts", || {
         sealed() && proxy.passed("UploadPart") == arrived && proxy.seen("UploadPart") > arrived

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::journal::{BlockSum, SUMMED_RUN_LIMIT_BYTES};
+use super::record::{BlockSum, SUMMED_RUN_LIMIT_BYTES};
 
 /// No checksum goes over the end of such a block: an overwrite in the middle
 /// reads at most as much.
@@ -11,7 +11,7 @@ pub const BLOCK_BYTES: u64 = SUMMED_RUN_LIMIT_BYTES;
 
 /// A checksum for each run of bytes that was written, and for nothing else: a
 /// hole that is filled later leaves the others true.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct BlockSums(BTreeMap<u64, BlockSum>);
 
 impl BlockSums {
@@ -85,6 +85,10 @@ impl BlockSums {
             self.0.remove(&old.start);
         }
         self.0.insert(sum.start, sum);
+    }
+
+    pub fn remove(&mut self, run: &BlockSum) {
+        self.0.remove(&run.start);
     }
 
     /// Nothing is left from `len` on. No run may go over it.

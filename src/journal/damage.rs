@@ -1,0 +1,104 @@
+//! What a damaged record makes unknown.
+
+use std::path::Path;
+
+use super::Live;
+use super::frame::Subject;
+use super::record::{Record, StageId};
+use crate::store::Key;
+
+/// What records are about: numbers that stay, since files have them.
+mod kind {
+    pub const BEGUN: u8 = 1;
+    pub const SEALED: u8 = 2;
+    pub const COMPLETING: u8 = 3;
+    pub const SENDING: u8 = 4;
+    pub const DONE: u8 = 5;
+    pub const DOOMED: u8 = 6;
+    pub const DELETED: u8 = 7;
+    pub const UPLOADING: u8 = 8;
+    pub const UPLOADED: u8 = 9;
+    pub const RENAMING: u8 = 10;
+    pub const RENAMED: u8 = 11;
+    pub const DOUBTFUL: u8 = 12;
+}
+
+/// Stages by their number, keys by a checksum of them.
+pub(super) fn subject(record: &Record) -> Subject {
+    let (kind, id) = match record {
+        Record::Begun { stage, .. } => (kind::BEGUN, stage.0),
+        Record::Sealed(sealed) => (kind::SEALED, sealed.stage.0),
+        Record::Completing { stage, .. } => (kind::COMPLETING, stage.0),
+        Record::Sending { stage, .. } => (kind::SENDING, stage.0),
+        Record::Done { stage } => (kind::DONE, stage.0),
+        Record::Doubtful { stage } => (kind::DOUBTFUL, stage.0),
+        Record::Doomed { key, .. } => (kind::DOOMED, short(key)),
+        Record::Deleted { key } => (kind::DELETED, short(key)),
+        Record::Uploading { key, .. } => (kind::UPLOADING, short(key)),
+        Record::Uploaded { key, .. } => (kind::UPLOADED, short(key)),
+        Record::Renaming(intent) => (kind::RENAMING, short(&intent.from)),
+        Record::Renamed { from } => (kind::RENAMED, short(from)),
+    };
+    Subject { kind, id }
+}
+
+fn short(key: &Key) -> u64 {
+    u64::from(crc32fast::hash(key.as_str().as_bytes()))
+}
+
+impl Live {
+    /// A record of this is damaged, or any number of anything.
+    pub(super) fn doubt(&mut self, subject: Option<Subject>) {
+        self.damage.push(subject);
+        let Some(Subject { kind, id }) = subject else {
+            return self.doubt_all();
+        };
+        let stage = StageId(id);
+        match kind {
+            kind::BEGUN | kind::SEALED | kind::DOUBTFUL => {
+                if let Some(known) = self.stages.get_mut(&stage) {
+                    known.doubtful = true;
+                }
+            }
+            // By another upload than the last its parts would be mixed up.
+            kind::SENDING => {
+                if let Some(known) = self.stages.get_mut(&stage) {
+                    known.sending = None;
+                }
+            }
+            // Its file was removed before.
+            kind::DONE => drop(self.stages.remove(&stage)),
+            // Whoever has made the name again must not lose it.
+            kind::DELETED => self.doomed.retain(|key, _| short(key) != id),
+            kind::RENAMED => self.renames.retain(|from, _| short(from) != id),
+            // Where an upload stays, or is not known for ours, nothing is lost; what was to
+            // be deleted or moved stays where it is.
+            _ => {}
+        }
+    }
+
+    fn doubt_all(&mut self) {
+        for known in self.stages.values_mut() {
+            known.doubtful = true;
+            known.sending = None;
+        }
+        // With a version a repeated delete takes nothing that came since.
+        self.doomed.retain(|_, etag| etag.is_some());
+        self.renames.clear();
+    }
+
+    /// Keeps a copy of a damaged journal, for a person, and says what is in doubt.
+    pub(super) fn keep_damaged(&self, path: &Path) {
+        if self.damage.is_empty() {
+            return;
+        }
+        let copy = path.with_extension("damaged");
+        if let Err(error) = std::fs::copy(path, &copy) {
+            tracing::warn!(%error, "no copy of the damaged journal");
+        }
+        tracing::error!(
+            records = self.damage.len(), copy = %copy.display(),
+            "the journal is damaged: stages that it does not tell the last word of go to lost+found; a removal or a rename that was not finished may be undone"
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! A daemon that dies in the middle of a directory's rename, and files that are
+//! written below it meanwhile.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::subtree_locks::{
+    DURABILITIES, WITHIN, at_once, begin, begin_rename, behind_a_proxy, hold, is_under_way,
+    make_dirs, outcome,
+};
+use crate::support::proxy::{Gate, Proxy};
+use crate::support::{Hands, Held, Mount, sys, wait_until};
+
+/// Closes what was written below a directory in the middle of its rename.
+fn write_while_it_moves(mount: &Mount, proxy: &Proxy, durability: &str) -> Gate {
+    make_dirs(mount, &["p"]);
+    for name in ["p/b/edited", "p/b/left"] {
+        mount.put_object(name, b"old bytes");
+    }
+    mount.wait_for("p/b/edited", "the file", Path::exists);
+    let edited = sys::open(mount.path("p/b/edited"), libc::O_RDWR).unwrap();
+    let new = fs::File::create(mount.path("p/b/new")).unwrap();
+    edited.write_all_at(b"NEW", 0).unwrap();
+    new.write_all_at(b"new", 0).unwrap();
+    let copies = hold(proxy, "CopyObject", "p/c/*");
+    let moving = begin_rename(mount, "p/b", "p/c");
+    copies.wait_for(1);
+    let closing = begin(move || [edited, new].map(sys::close));
+    if durability == "disk" {
+        outcome(&closing).into_iter().for_each(Result::unwrap);
+        return copies;
+    }
+    assert!(is_under_way(&closing) && is_under_way(&moving));
+    copies.open();
+    outcome(&moving).unwrap();
+    outcome(&closing).into_iter().for_each(Result::unwrap);
+    copies
+}
+
+const AS_WRITTEN: [(&str, &[u8]); 3] = [
+    ("p/c/edited", b"NEW bytes"),
+    ("p/c/left", b"old bytes"),
+    ("p/c/new", b"new"),
+];
+
+#[track_caller]
+fn check_as_written(mount: &Mount) {
+    check_as_written_beside(mount, &[]);
+}
+
+#[track_caller]
+fn check_as_written_beside(mount: &Mount, others: &[&str]) {
+    for (name, bytes) in AS_WRITTEN {
+        assert_eq!(fs::read(mount.path(name)).unwrap(), bytes, "{name}");
+    }
+    mount.wait_for_keys("the new names", |keys| {
+        let names = AS_WRITTEN.map(|(name, _)| name);
+        keys.iter().eq(others.iter().chain(&names))
+    });
+    let stored = || AS_WRITTEN.map(|(name, bytes)| mount.object(name).unwrap() == bytes);
+    wait_until(WITHIN, "the new bytes", || stored() == [true; 3]);
+    assert!(mount.lost_and_found().is_empty());
+}
+
+#[test]
+fn what_is_closed_below_a_directory_that_moves_is_under_its_new_name() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = behind_a_proxy(durability);
+        let mount = plan.start();
+        let copies = write_while_it_moves(&mount, &proxy, durability);
+        copies.open();
+        mount.wait_for("p/c/new", "the new name", Path::exists);
+        check_as_written(&mount);
+    }
+}
+
+#[test]
+fn what_was_closed_below_a_directory_that_moved_is_under_its_new_name_after_a_kill() {
+    let (plan, proxy) = behind_a_proxy("disk");
+    let mut mount = plan.start();
+    let copies = write_while_it_moves(&mount, &proxy, "disk");
+    mount.kill9();
+    proxy.heal();
+    copies.open();
+    mount.remount();
+    check_as_written(&mount);
+    assert!(!mount.path("p/b").exists());
+}
+
+/// Everything but the two directories works, whatever becomes of S3.
+#[test]
+fn a_rename_that_a_kill_cut_delays_its_two_directories_alone_until_s3_is_back() {
+    let (plan, proxy) = behind_a_proxy("disk");
+    let mount = Held::start(plan.args(["--request-timeout", "2s"]));
+    make_dirs(&mount, &["p", "d"]);
+    for name in ["p/b/left", "p/b/edited"] {
+        mount.put_object(name, b"old bytes");
+    }
+    mount.wait_for("p/b/left", "the files", Path::exists);
+    let mut hands = Hands::at(&mount.root);
+    for line in [
+        "elsewhere = os.open('d/f', os.O_RDWR | os.O_CREAT)",
+        "edited = os.open('p/b/edited', os.O_RDWR)",
+        "new = os.open('p/b/new', os.O_RDWR | os.O_CREAT)",
+        "assert os.write(elsewhere, b'f') == 1",
+        "assert os.write(edited, b'NEW') == os.write(new, b'new')",
+    ] {
+        hands.run(line).unwrap();
+    }
+    let copies = hold(&proxy, "CopyObject", "p/c/*");
+    let moving = begin_rename(&mount, "p/b", "p/c");
+    copies.wait_for(1);
+    proxy.all_down();
+    mount.kill_daemon();
+    hands.run("os.close(elsewhere)").unwrap();
+    let (old, new) = (mount.path("p/b/left"), mount.path("p/c/left"));
+    for path in [&old, &new] {
+        let path = path.clone();
+        let shown = at_once("stat", move || fs::metadata(path));
+        assert_eq!(sys::errno(shown), libc::ETIMEDOUT);
+    }
+    assert_eq!(sys::errno(outcome(&moving)), libc::ETIMEDOUT);
+    hands.run("os.close(new)").unwrap();
+    hands.run("os.close(edited)").unwrap();
+    proxy.heal();
+    copies.open();
+    wait_until(WITHIN, "the new name", || {
+        fs::read(&new).is_ok_and(|bytes| bytes == b"old bytes")
+    });
+    check_as_written_beside(&mount, &["d/f"]);
+    assert_eq!(mount.object("d/f").unwrap(), b"f");
+    assert!(!old.exists());
+    drop(hands);
+    mount.unmount();
+}
+
+/// The daemon dies when it has given the directory its new place for itself, and the
+/// journal has not seen the end of the rename.
+#[test]
+fn a_directory_that_had_its_new_place_when_the_daemon_died_moves_with_all_its_files() {
+    let (plan, proxy) = behind_a_proxy("disk");
+    let mount = Held::start(plan);
+    // The marker of the new parent goes when it gets its first entry.
+    make_dirs(&mount, &["p", "p/c"]);
+    mount.wait_for_keys("the marker", |keys| keys == ["p/c/"]);
+    for name in ["b/left", "b/edited"] {
+        mount.put_object(name, b"old bytes");
+    }
+    mount.wait_for("b/left", "the files", Path::exists);
+    let mut hands = Hands::at(&mount.root);
+    let mut run = |line: &str| {
+        hands
+            .run(line)
+            .unwrap_or_else(|errno| panic!("{line}: {errno}"))
+    };
+    run("edited, left = [os.open('b/' + it, os.O_RDWR) for it in ('edited', 'left')]");
+    run("new = os.open('b/new', os.O_RDWR | os.O_CREAT)");
+    run("assert os.write(edited, b'NEW') == os.write(new, b'new')");
+    let copies = hold(&proxy, "CopyObject", "p/c/b/*");
+    let marker = hold(&proxy, "DeleteObject", "p/c/");
+    let moving = begin_rename(&mount, "b", "p/c/b");
+    copies.wait_for(1);
+    run("os.close(edited)");
+    copies.open();
+    marker.wait_for(1);
+    run("os.close(new)");
+    mount.kill_daemon();
+    proxy.heal();
+    marker.open();
+    outcome(&moving).unwrap();
+    run("assert os.pread(left, 100, 0) == b'old bytes'");
+    run("assert os.pwrite(left, b'OLD', 0) == 3");
+    run("os.close(left)");
+    let wanted: [(&str, &[u8]); 3] = [
+        ("p/c/b/edited", b"NEW bytes"),
+        ("p/c/b/left", b"OLD bytes"),
+        ("p/c/b/new", b"new"),
+    ];
+    for (name, bytes) in wanted {
+        assert_eq!(fs::read(mount.path(name)).unwrap(), bytes, "{name}");
+    }
+    assert!(!mount.path("b").exists());
+    let stored = || wanted.map(|(name, bytes)| mount.object(name).is_some_and(|it| it == bytes));
+    wait_until(WITHIN, "the new bytes", || stored() == [true; 3]);
+    mount.wait_for_keys("the new names", |keys| keys == wanted.map(|(name, _)| name));
+    assert!(mount.lost_and_found().is_empty());
+    drop(hands);
+    mount.unmount();
+}
