@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::error::FsError;
 use crate::handover::{Ledger, Record};
 use crate::namespace::Ino;
 use crate::ops::{PendingCall, Thread};
@@ -158,7 +159,13 @@ impl InFlight {
     }
 
     /// Returns once no detached operation changes what a request is about.
-    pub async fn detached_ended(&self, locked: Locked) {
+    ///
+    /// Errors: `Interrupted`, when the request's own caller is killed meanwhile.
+    pub async fn detached_ended(
+        &self,
+        locked: Locked,
+        call: &dyn PendingCall,
+    ) -> Result<(), FsError> {
         while self.detached_count.load(Ordering::Acquire) > 0 {
             let ended = self.ended.notified();
             tokio::pin!(ended);
@@ -168,10 +175,15 @@ impl InFlight {
                 locked.inodes().all(|ino| !detached.contains_key(&ino))
             };
             if is_free {
-                return;
+                break;
+            }
+            // It would wait for itself.
+            if !call.is_awaited() {
+                return Err(FsError::Interrupted);
             }
             ended.await;
         }
+        Ok(())
     }
 
     /// Returns once a request waits.
@@ -230,6 +242,7 @@ impl InFlight {
                 tracing::debug!(request, thread = thread.0, "answered: the caller is killed");
             }
         }
+        self.ended.notify_waiters();
     }
 
     fn detach(&self, locked: Locked) {
@@ -303,7 +316,9 @@ mod tests {
     const DIRS: [Ino; 3] = [Ino(1), Ino(2), Ino(3)];
 
     fn free(in_flight: &InFlight, locked: Locked) -> bool {
-        in_flight.detached_ended(locked).now_or_never().is_some()
+        let reply = Reply::default();
+        let ended = in_flight.detached_ended(locked, &reply);
+        ended.now_or_never().is_some()
     }
 
     #[test]
@@ -344,14 +359,32 @@ mod tests {
             assert!(!free(&in_flight, held), "{held:?}");
         }
         assert!(free(&in_flight, Locked::One(c)) && free(&in_flight, Locked::Nothing));
-        let waiting = in_flight.detached_ended(Locked::One(b));
+        let reply = Reply::default();
+        let waiting = in_flight.detached_ended(Locked::One(b), &reply);
         tokio::pin!(waiting);
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(rename);
-        waiting.await;
+        waiting.await.unwrap();
         assert!(!free(&in_flight, Locked::One(a)));
         drop(within);
         assert!(free(&in_flight, Locked::Two(a, b)));
         assert_eq!(in_flight.detached_count.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_killed_while_it_waits_for_a_detached_change_waits_no_more() {
+        let in_flight = Arc::new(InFlight::new(Arc::default()));
+        let locked = Locked::One(DIRS[0]);
+        let _first = in_flight.wait(1, KILLED, locked, Arc::<Reply>::default());
+        in_flight.interrupt(KILLED);
+        let reply = Arc::<Reply>::default();
+        let second = in_flight.wait(2, OTHER, locked, reply.clone());
+        let waiting = in_flight.detached_ended(locked, &*reply);
+        tokio::pin!(waiting);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        in_flight.interrupt(OTHER);
+        assert!(matches!(waiting.await, Err(FsError::Interrupted)));
+        drop(second);
+        assert_eq!(in_flight.detached_count.load(Ordering::Relaxed), 1);
     }
 }

@@ -98,10 +98,14 @@ impl Adapter {
         operation: impl Future<Output = Result<T, FsError>> + Send + 'static,
         give: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
+        // It is long: what is around it moves a pointer.
+        let operation = Box::pin(operation);
         let (ops, requests, pending) = (self.ops.clone(), self.requests.clone(), reply.clone());
         let answer = async move {
-            requests.detached_ended(locked).await;
-            let outcome = operation.await;
+            let outcome = match requests.detached_ended(locked, &*pending).await {
+                Ok(()) => operation.await,
+                Err(error) => Err(error),
+            };
             match (pending.take(), outcome) {
                 (Some(reply), outcome) => give(reply, outcome),
                 (None, Ok(given)) => given.give_back(&ops).await,

@@ -20,8 +20,11 @@ tokio::task_local! {
 }
 
 /// Runs the operation that a call asks for.
-pub async fn run_for<T>(call: Arc<dyn PendingCall>, operation: impl Future<Output = T>) -> T {
-    CALL.scope(call, operation).await
+pub fn run_for<T>(
+    call: Arc<dyn PendingCall>,
+    operation: impl Future<Output = T>,
+) -> impl Future<Output = T> {
+    CALL.scope(call, operation)
 }
 
 /// Runs steps of which none may be left out once the first is taken.

@@ -164,6 +164,12 @@ fn waits(pid: u32) -> bool {
     status.contains("State:\tD")
 }
 
+/// Whether a process waits for an answer of the daemon.
+fn asks(pid: u32) -> bool {
+    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap();
+    place.contains("request_wait_answer")
+}
+
 #[test]
 fn a_program_that_handles_the_signal_goes_on_waiting_and_its_close_succeeds() {
     let (plan, proxy) = behind_a_proxy("s3");
@@ -268,8 +274,10 @@ fn what_a_killed_program_has_begun_comes_before_what_others_do_in_the_directory(
         kill_in(Hands::at(&mount.root), "os.rename('f', 'moved')", &gate);
         // One that was killed before its turn came has changed nothing.
         late.begin("os.unlink('kept')");
-        others.begin("os.mkdir('made')");
+        wait_until(DONE_WITHIN, "a call", || asks(late.pid()));
         late.end_by(Signal::KILL, GONE_WITHIN);
+        others.begin("os.mkdir('made')");
+        wait_until(DONE_WITHIN, "a call", || asks(others.pid()));
         assert_eq!(mount.object("made/"), None);
         gate.open();
         assert_eq!(others.answer("os.mkdir('made')"), Ok(()));
