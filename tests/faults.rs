@@ -226,6 +226,10 @@ fn a_rename_that_cannot_be_finished_yet_is_finished_by_a_later_mount() {
             assert_eq!(sys::errno(shown), libc::ETIMEDOUT, "{name}");
         }
         fs::write(mount.path("other"), b"served").unwrap();
+        let names = fs::read_dir(&mount.root).unwrap();
+        let mut names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["d", "other"], "nothing has two names");
         let log = mount.log();
         assert!(log.contains("the rename is not finished"), "{log}");
         mount.kill9();

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, mknodat, utimensat,
+};
 use support::mount::{detach, is_mounted};
 use support::programs::{succeeds, wait_until};
 use support::servers::dies_with_parent;
@@ -127,6 +129,11 @@ fn is_the_file(root: &Path) {
     assert_eq!(seen.atime(), 1_000_000_000);
 }
 
+fn make_a_fifo(path: &Path) {
+    let mode = Mode::from_bits_retain(0o640);
+    mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
+}
+
 fn xattr(path: &Path) -> Vec<u8> {
     let mut value = [0; 100];
     let len = rustix::fs::getxattr(path, "user.colour", &mut value[..]).unwrap();
@@ -138,6 +145,7 @@ fn s3fs_reads_what_is_stored_here() {
     let mount = stored();
     leave_a_file(&mount.root);
     symlink("f.txt", mount.path("link")).unwrap();
+    make_a_fifo(&mount.path("fifo"));
     let file = mount.path("f.txt");
     rustix::fs::setxattr(&file, "user.colour", b"r\0d", XattrFlags::empty()).unwrap();
     let s3fs = S3fs::beside(&mount);
@@ -147,6 +155,8 @@ fn s3fs_reads_what_is_stored_here() {
         Path::new("f.txt")
     );
     assert_eq!(xattr(&s3fs.path("f.txt")), b"r\0d");
+    let fifo = fs::metadata(s3fs.path("fifo")).unwrap();
+    assert_eq!(fifo.mode(), 0o010_640);
 }
 
 #[test]
@@ -157,6 +167,7 @@ fn what_s3fs_stored_is_read_here() {
     symlink("f.txt", s3fs.path("link")).unwrap();
     let file = s3fs.path("f.txt");
     rustix::fs::setxattr(&file, "user.colour", b"r\0d", XattrFlags::empty()).unwrap();
+    make_a_fifo(&s3fs.path("fifo"));
     fs::create_dir(s3fs.path("d")).unwrap();
     fs::write(s3fs.path("d/inner"), b"x").unwrap();
     is_the_file(&mount.root);
@@ -166,6 +177,8 @@ fn what_s3fs_stored_is_read_here() {
     );
     assert_eq!(xattr(&mount.path("f.txt")), b"r\0d");
     assert_eq!(fs::read(mount.path("d/inner")).unwrap(), b"x");
+    let fifo = fs::metadata(mount.path("fifo")).unwrap();
+    assert_eq!(fifo.mode(), 0o010_640);
 }
 
 #[test]

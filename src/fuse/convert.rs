@@ -12,8 +12,8 @@ use crate::error::FsError;
 use crate::namespace::{Ino, Kind};
 use crate::ops::{
     Allocation, Attempt, Attr, AttrChange, CachedPages, Caller, CopyEnd, HandleId, KernelRequest,
-    NodeKind, OpenMode, Privileges, RenameMode, Thread, TimeChange, Truncate, WriteOrigin,
-    XattrMode,
+    NodeKind, OpenMode, Privileges, RenameMode, SpecialFile, Thread, TimeChange, Truncate,
+    WriteOrigin, XattrMode,
 };
 
 /// Preferred size of reads and writes, shown as `st_blksize`: one FUSE request each.
@@ -32,6 +32,10 @@ pub fn file_type(kind: Kind) -> FileType {
         Kind::File => FileType::RegularFile,
         Kind::Directory => FileType::Directory,
         Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+        Kind::CharDevice => FileType::CharDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
     }
 }
 
@@ -49,7 +53,7 @@ pub fn file_attr(attr: &Attr) -> FileAttr {
         nlink: attr.links,
         uid: attr.uid,
         gid: attr.gid,
-        rdev: 0,
+        rdev: attr.rdev,
         blksize: IO_SIZE_BYTES,
         flags: 0,
     }
@@ -129,10 +133,14 @@ pub fn xattr_mode(flags: i32, attempt: Attempt) -> Result<XattrMode, FsError> {
 }
 
 /// What mknod(2) is to make.
-pub fn node_kind(mode: u32) -> NodeKind {
+pub fn node_kind(mode: u32, rdev: u32) -> NodeKind {
+    let special = |kind, rdev| NodeKind::Special(SpecialFile { kind, rdev });
     match mode & libc::S_IFMT {
-        0 | libc::S_IFREG => NodeKind::File,
-        _ => NodeKind::Special,
+        libc::S_IFIFO => special(Kind::Fifo, None),
+        libc::S_IFSOCK => special(Kind::Socket, None),
+        libc::S_IFCHR => special(Kind::CharDevice, Some(rdev)),
+        libc::S_IFBLK => special(Kind::BlockDevice, Some(rdev)),
+        _ => NodeKind::File,
     }
 }
 
@@ -227,6 +235,7 @@ pub fn dot(ino: Ino) -> (Duration, FileAttr) {
         mode: 0,
         uid: 0,
         gid: 0,
+        rdev: 0,
         atime: epoch,
         mtime: epoch,
         ctime: epoch,

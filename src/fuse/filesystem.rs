@@ -108,7 +108,7 @@ impl Filesystem for Adapter {
         name: &OsStr,
         mode: u32,
         _umask: u32,
-        _rdev: u32,
+        rdev: u32,
         reply: ReplyEntry,
     ) {
         let name = name_or_refuse!("mknod", parent, name, reply);
@@ -120,6 +120,12 @@ impl Filesystem for Adapter {
         };
         let give = move |reply, outcome| reply::give_entry(reply, "mknod", parent, outcome);
         self.answer(req, Locked::One(dir), reply, operation, give);
+        self.answer(req, async move {
+            let (kind, permissions) = (convert::node_kind(mode, rdev), convert::permissions(mode));
+            let dir = convert::ino(parent);
+            let outcome = ops.mknod(dir, &name, kind, permissions, caller).await;
+            reply::give_entry(reply, "mknod", parent, outcome);
+        });
     }
 
     fn mkdir(

@@ -185,6 +185,10 @@ fn node(out: &mut Vec<u8>, kind: NodeKind) {
         NodeKind::File => 0,
         NodeKind::Directory => 1,
         NodeKind::Symlink => 2,
+        NodeKind::Fifo => 3,
+        NodeKind::Socket => 4,
+        NodeKind::CharDevice => 5,
+        NodeKind::BlockDevice => 6,
     });
 }
 
@@ -235,6 +239,10 @@ impl<'a> Reader<'a> {
             0 => Some(NodeKind::File),
             1 => Some(NodeKind::Directory),
             2 => Some(NodeKind::Symlink),
+            3 => Some(NodeKind::Fifo),
+            4 => Some(NodeKind::Socket),
+            5 => Some(NodeKind::CharDevice),
+            6 => Some(NodeKind::BlockDevice),
             _ => None,
         }
     }

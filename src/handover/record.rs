@@ -167,6 +167,10 @@ pub enum NodeKind {
     File,
     Directory,
     Symlink,
+    Fifo,
+    Socket,
+    CharDevice,
+    BlockDevice,
 }
 
 /// Attributes that the store does not have.

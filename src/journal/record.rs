@@ -32,6 +32,10 @@ impl FromStr for StageId {
 
 /// A step in the life of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on its way to the disk"
+)]
 #[serde(tag = "record", rename_all = "lowercase")]
 pub enum Record {
     /// A file of this key is being written.

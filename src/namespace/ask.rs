@@ -35,7 +35,7 @@ impl Answer {
         match &self.entry {
             Some(Entry::File(_)) => {
                 let told = self.described.as_ref();
-                Some(told.map_or(Kind::File, |told| told.attributes.file_kind()))
+                Some(told.map_or(Kind::File, |told| told.attributes.kind))
             }
             Some(Entry::Directory) => Some(Kind::Directory),
             None => None,
@@ -153,6 +153,9 @@ impl Namespace {
         };
         let page = Page::new(&prefix, self.store.list(request).await?);
         log_hidden(&page);
+        if page.next.is_none() {
+            self.note_names(dir, page.entries.iter(), seq);
+        }
         let mut state = dir.state();
         if seq == state.dir.now() {
             state.dir.marker = page.marker;
@@ -172,13 +175,13 @@ impl Namespace {
         let (asked_at, seq) = (Instant::now(), parent.state().dir.now());
         let known = self.table.child(parent.ino, name).map(|child| child.kind);
         let (file, directory) = match known {
-            Some(Kind::File | Kind::Symlink) => match self.head(parent, name).await? {
-                Some(file) => (Some(file), None),
-                None => (None, self.as_directory(parent, name).await?),
-            },
             Some(Kind::Directory) => match self.as_directory(parent, name).await? {
                 Some(directory) => (None, Some(directory)),
                 None => (self.head(parent, name).await?, None),
+            },
+            Some(_) => match self.head(parent, name).await? {
+                Some(file) => (Some(file), None),
+                None => (None, self.as_directory(parent, name).await?),
             },
             None => tokio::try_join!(self.head(parent, name), self.as_directory(parent, name))?,
         };
@@ -267,6 +270,7 @@ impl Namespace {
         }
         let kind = answer.kind().ok_or(FsError::NotFound)?;
         let child = self.table.child_or_new(parent.ino, name, kind)?;
+        self.recall(&child);
         let mut state = child.state();
         match &answer.entry {
             Some(Entry::File(version)) if state.local.is_none() => {
@@ -307,16 +311,27 @@ impl Namespace {
         })
     }
 
+    /// Entries of a directory that the store does not have yet, all or in part.
+    pub(super) fn children_only_here(&self, dir: &Pin) -> Vec<(Name, Pin)> {
+        let mut children = self.table.children(dir.ino);
+        children.retain(|(_, child)| match child.state().local {
+            Some(LocalState::Staged { .. } | LocalState::BareDirectory) => true,
+            None => child.kind == Kind::Directory && self.has_local_children(child),
+        });
+        children
+    }
+
     /// Registers a name that exists here only until it is uploaded.
     ///
     /// Errors: `Exists`, `NameTooLong`.
     pub fn create_local(&self, parent: &Pin, name: &Name, kind: Kind) -> Result<Pin, FsError> {
         self.child_key(parent.ino, name)?;
         let local = match kind {
-            Kind::File | Kind::Symlink => LocalState::Staged { size_bytes: 0 },
             Kind::Directory => LocalState::BareDirectory,
+            _ => LocalState::Staged { size_bytes: 0 },
         };
         let pin = self.table.child_or_new(parent.ino, name, kind)?;
+        self.forget_directory(&pin);
         pin.state().local = Some(local);
         Ok(pin)
     }

@@ -80,7 +80,7 @@ impl AttributeCache {
     /// alone does not change it.
     pub fn kind(&self, key: &Key, version: &ObjectVersion) -> Option<Kind> {
         let cached = self.cached(key, version)?;
-        Some(Attributes::decode(cached.headers).file_kind())
+        Some(Attributes::decode(cached.headers).kind)
     }
 
     /// What is known of a key, if that is of an object with the version's ETag.
@@ -104,7 +104,7 @@ impl AttributeCache {
 
     pub fn put(&self, key: &Key, version: &ObjectVersion, described: &Described) {
         let attributes = &described.attributes;
-        if !described.settled && attributes.file_kind() == Kind::File {
+        if !described.settled && attributes.kind == Kind::File {
             return self.remove(key);
         }
         let cached = Cached {
@@ -114,6 +114,18 @@ impl AttributeCache {
             headers: attributes.headers.clone(),
         };
         self.note(key, Some(cached));
+    }
+
+    /// Another key has a copy of the version: what kind of file it is goes along.
+    pub fn copied(&self, from: &Key, to: &Key, version: &ObjectVersion) {
+        let known = self.cached(from, version);
+        let known = known.map(|cached| Described {
+            attributes: Attributes::decode(cached.headers).into(),
+            settled: false,
+        });
+        if let Some(described) = known.filter(|known| known.attributes.kind != Kind::File) {
+            self.put(to, version, &described);
+        }
     }
 
     fn remove(&self, key: &Key) {

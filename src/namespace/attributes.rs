@@ -27,6 +27,10 @@ const TYPE_BITS: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_000;
+const FIFO: u32 = 0o010_000;
+const SOCKET: u32 = 0o140_000;
+const CHAR_DEVICE: u32 = 0o020_000;
+const BLOCK_DEVICE: u32 = 0o060_000;
 /// What every symlink's mode is in Linux.
 const SYMLINK_MODE: u32 = SYMLINK | 0o777;
 
@@ -36,14 +40,17 @@ pub type Xattrs = BTreeMap<String, Vec<u8>>;
 /// What is known of one object version besides its bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attributes {
-    /// Whether the object is a symlink: its bytes are the target.
-    pub is_symlink: bool,
+    /// What kind of file the object is: a symlink's bytes are the target, the others
+    /// but files have none. Never a directory.
+    pub kind: Kind,
     /// Permission bits.
     pub mode: Option<u16>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub mtime: Option<SystemTime>,
     pub atime: Option<SystemTime>,
+    /// Of a device. s3fs keeps none: this name is ours.
+    pub rdev: Option<u32>,
     pub xattrs: Xattrs,
     /// All of what the store has, also what means nothing to us.
     pub headers: ObjectHeaders,
@@ -74,12 +81,13 @@ impl Attributes {
         let text = |name: &str| metadata.get(name).map(String::as_str);
         let mode = text("mode").and_then(parse_mode);
         Self {
-            is_symlink: mode.is_some_and(|mode| mode & TYPE_BITS == SYMLINK),
+            kind: mode.map(kind_of).unwrap_or_default(),
             mode: mode.map(|mode| (mode & 0o7777) as u16),
             uid: text("uid").and_then(parse_id),
             gid: text("gid").and_then(parse_id),
             mtime: text("mtime").and_then(parse_time),
             atime: text("atime").and_then(parse_time),
+            rdev: text("rdev").and_then(|rdev| rdev.parse().ok()),
             xattrs: text("xattr").map(parse_xattrs).unwrap_or_default(),
             headers,
         }
@@ -95,6 +103,10 @@ impl Attributes {
             Kind::File => REGULAR,
             Kind::Directory => DIRECTORY,
             Kind::Symlink => SYMLINK,
+            Kind::Fifo => FIFO,
+            Kind::Socket => SOCKET,
+            Kind::CharDevice => CHAR_DEVICE,
+            Kind::BlockDevice => BLOCK_DEVICE,
         };
         let mode = self.mode.map(|mode| type_bits | u32::from(mode));
         let texts = [
@@ -103,6 +115,7 @@ impl Attributes {
             ("gid", self.gid.map(|id| id.to_string())),
             ("mtime", self.mtime.map(format_time)),
             ("atime", self.atime.map(format_time)),
+            ("rdev", self.rdev.map(|rdev| rdev.to_string())),
             ("xattr", format_xattrs(&self.xattrs)),
         ];
         for (name, text) in texts {
@@ -117,13 +130,13 @@ impl Attributes {
         Ok(headers)
     }
 
-    /// What kind of file an object with these attributes is.
-    pub fn file_kind(&self) -> Kind {
-        if self.is_symlink {
-            Kind::Symlink
-        } else {
-            Kind::File
-        }
+    /// Whether a file looks the same with other attributes, whatever else is stored.
+    pub fn shows_as(&self, other: &Self) -> bool {
+        let shown = |it: &Self| Self {
+            headers: ObjectHeaders::default(),
+            ..it.clone()
+        };
+        shown(self) == shown(other)
     }
 
     /// Whether the object says anything of a file's attributes.
@@ -143,11 +156,23 @@ fn size(metadata: &UserMetadata) -> usize {
         .sum()
 }
 
+/// What kind of file a mode is of; a directory's is an object's like any other.
+fn kind_of(mode: u32) -> Kind {
+    match mode & TYPE_BITS {
+        SYMLINK => Kind::Symlink,
+        FIFO => Kind::Fifo,
+        SOCKET => Kind::Socket,
+        CHAR_DEVICE => Kind::CharDevice,
+        BLOCK_DEVICE => Kind::BlockDevice,
+        _ => Kind::File,
+    }
+}
+
 /// A mode with its file type: decimal (s3fs), or octal where only that makes sense (rclone).
 fn parse_mode(text: &str) -> Option<u32> {
     let makes_sense = |mode: &u32| match mode & TYPE_BITS {
         0 => *mode <= 0o7777,
-        REGULAR | DIRECTORY => *mode <= 0o177_777,
+        REGULAR | DIRECTORY | FIFO | SOCKET | CHAR_DEVICE | BLOCK_DEVICE => *mode <= 0o177_777,
         SYMLINK => *mode == SYMLINK_MODE,
         _ => false,
     };
@@ -237,22 +262,26 @@ mod tests {
 
     #[test]
     fn modes_are_read_as_s3fs_and_as_rclone_write_them() {
-        for (text, mode, is_symlink) in [
-            ("33188", Some(0o644), false),
-            ("100644", Some(0o644), false),
-            ("0100600", Some(0o600), false),
-            ("16877", Some(0o755), false),
-            ("40755", Some(0o755), false),
-            ("41471", Some(0o777), true),
-            ("120777", Some(0o777), true),
-            ("420", Some(0o644), false),
-            ("garbage", None, false),
-            ("", None, false),
-            ("4294967296", None, false),
-            ("-1", None, false),
+        for (text, mode, kind) in [
+            ("33188", Some(0o644), Kind::File),
+            ("100644", Some(0o644), Kind::File),
+            ("0100600", Some(0o600), Kind::File),
+            ("16877", Some(0o755), Kind::File),
+            ("40755", Some(0o755), Kind::File),
+            ("41471", Some(0o777), Kind::Symlink),
+            ("120777", Some(0o777), Kind::Symlink),
+            ("420", Some(0o644), Kind::File),
+            ("4516", Some(0o644), Kind::Fifo),
+            ("49645", Some(0o755), Kind::Socket),
+            ("8576", Some(0o600), Kind::CharDevice),
+            ("24960", Some(0o600), Kind::BlockDevice),
+            ("garbage", None, Kind::File),
+            ("", None, Kind::File),
+            ("4294967296", None, Kind::File),
+            ("-1", None, Kind::File),
         ] {
             let read = decoded(&[("mode", text)]);
-            assert_eq!((read.mode, read.is_symlink), (mode, is_symlink), "{text}");
+            assert_eq!((read.mode, read.kind), (mode, kind), "{text}");
         }
     }
 

@@ -12,7 +12,7 @@ use super::inode::{Inode, ObjectVersion};
 use super::name::Name;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{HeadRequest, StoreErrorKind};
+use crate::store::{HeadRequest, Key, StoreErrorKind};
 
 impl Namespace {
     /// Adds to an answer what is stored with the object, at the cost of one
@@ -107,6 +107,13 @@ impl Namespace {
                 cache.put(&key, &version, &described);
             }
             inode.state().settle(attributes);
+        }
+    }
+
+    /// Another key has a copy of an object now, by our own doing.
+    pub fn record_copied(&self, from: &Key, to: &Key, version: &ObjectVersion) {
+        if let Some(cache) = &self.attribute_cache {
+            cache.copied(from, to, version);
         }
     }
 

@@ -76,6 +76,10 @@ pub struct DirState {
     pub arrivals: u64,
     /// When an entry last came or went by our own doing, since the time was last set.
     pub changed_at: Option<SystemTime>,
+    /// Sum of the hashes of all names, by the last whole listing and what was done here since.
+    pub names: Option<u64>,
+    /// What is kept of the directory on disk is known here.
+    pub recalled: bool,
     /// Some of the names that the store showed last, and when; less those that went here since.
     pub seen: Option<(Instant, BTreeSet<Name>)>,
     listing: Option<Listing>,

@@ -19,12 +19,17 @@ pub struct Ino(pub u64);
 /// The mount's root. Source: linux/fuse.h, `FUSE_ROOT_ID`.
 pub const ROOT: Ino = Ino(1);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Kind {
+    #[default]
     File,
     Directory,
-    /// Only where attributes are stored with objects.
+    /// This and the following only where attributes are stored with objects.
     Symlink,
+    Fifo,
+    Socket,
+    CharDevice,
+    BlockDevice,
 }
 
 /// One version of an object as the store reports it.
@@ -124,6 +129,10 @@ impl From<Kind> for NodeKind {
             Kind::File => Self::File,
             Kind::Directory => Self::Directory,
             Kind::Symlink => Self::Symlink,
+            Kind::Fifo => Self::Fifo,
+            Kind::Socket => Self::Socket,
+            Kind::CharDevice => Self::CharDevice,
+            Kind::BlockDevice => Self::BlockDevice,
         }
     }
 }
@@ -134,6 +143,10 @@ impl From<NodeKind> for Kind {
             NodeKind::File => Self::File,
             NodeKind::Directory => Self::Directory,
             NodeKind::Symlink => Self::Symlink,
+            NodeKind::Fifo => Self::Fifo,
+            NodeKind::Socket => Self::Socket,
+            NodeKind::CharDevice => Self::CharDevice,
+            NodeKind::BlockDevice => Self::BlockDevice,
         }
     }
 }
@@ -190,7 +203,9 @@ impl InodeState {
             settled,
         }) = described
         {
-            if !self.is_version(version) || self.attributes.as_ref() != Some(attributes) {
+            let known = self.attributes.as_ref();
+            let same = known.is_some_and(|known| known.shows_as(attributes));
+            if !self.is_version(version) || !same {
                 self.overrides = Overrides::default();
             }
             self.attributes = Some(attributes.clone());
@@ -229,7 +244,8 @@ impl InodeState {
         let stored = self.attributes.as_deref().cloned().unwrap_or_default();
         let set = &self.overrides;
         Attributes {
-            is_symlink: stored.is_symlink,
+            kind: stored.kind,
+            rdev: stored.rdev,
             mode: set.mode.or(stored.mode),
             uid: set.uid.or(stored.uid),
             gid: set.gid.or(stored.gid),

@@ -28,6 +28,13 @@ impl DirPath {
         self.0.is_empty()
     }
 
+    /// The directory that it lies in; none for the root.
+    pub fn parent(&self) -> Option<Self> {
+        let path = self.0.strip_suffix('/')?;
+        let end = path.rfind('/').map_or(0, |at| at + 1);
+        Some(Self(path.get(..end)?.to_owned()))
+    }
+
     /// Whether it is `above` or lies under it.
     pub fn is_within(&self, above: &Self) -> bool {
         self.0.starts_with(&above.0)

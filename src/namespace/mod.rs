@@ -12,6 +12,7 @@ mod attribute_cache;
 mod attributes;
 mod describe;
 mod dir;
+mod directory_record;
 mod inode;
 mod invalidation;
 mod keyspace;
@@ -31,12 +32,13 @@ use std::time::{Duration, SystemTime};
 pub use attribute_cache::{AttributeCache, AttributeCacheError};
 pub use attributes::{Attributes, Xattrs};
 pub use dir::{Entry, Marker};
+pub use directory_record::EntryChange;
 pub use inode::{Ino, Inode, InodeState, Kind, LocalState, ObjectVersion, Overrides, ROOT};
 pub use invalidation::{Invalidation, Invalidations};
 pub use keyspace::{DirPath, KeySpace};
 pub use marker::DirMarkers;
 pub use name::{NAME_LIMIT_BYTES, Name};
-pub use name_store::NameStore;
+pub use name_store::{NameStore, Session};
 pub use numbers::Numbers;
 pub use page::Page;
 pub use stream::{DirStream, StreamedEntry};
@@ -200,9 +202,9 @@ impl Namespace {
         }
     }
 
-    /// An entry of the directory came or went by our own doing.
-    pub fn entries_changed(&self, dir: &Inode) {
-        dir.state().dir.changed_at = Some(SystemTime::now());
+    /// The time of directories of which nothing else is known.
+    pub fn begun_at(&self) -> SystemTime {
+        self.kept.begun_at()
     }
 
     /// What the kernel remembers of the inode's attributes is over.

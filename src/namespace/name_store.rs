@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::Path;
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use redb::{
@@ -19,6 +19,7 @@ use redb::{
 use super::attribute_cache;
 use super::inode::Ino;
 use super::name::Name;
+use crate::handover::TimeTold;
 
 /// Number by parent and name.
 const NUMBERS: TableDefinition<(u64, &str), u64> = TableDefinition::new("numbers.1");
@@ -30,10 +31,28 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 type Changes<K, V> = HashMap<K, Option<V>>;
 
+/// Where the table of directories has the time when it was begun. No directory has
+/// these numbers.
+const BEGUN_AT: u64 = 0;
+/// And the time when the kernel's session began.
+const SESSION: u64 = 2;
+/// And whose names they are.
+const PLACE: u64 = 3;
+
+/// Whether the kernel's session is another daemon's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    New,
+    Resumed,
+}
+
 /// Nothing is kept where there is no database: the disk is full or read-only.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NameStore {
     database: Option<Database>,
+    /// When the kernel's session began.
+    session: SystemTime,
+    begun_at: SystemTime,
     unwritten: Mutex<Unwritten>,
 }
 
@@ -44,21 +63,61 @@ struct Unwritten {
 }
 
 impl NameStore {
-    /// Opens the file, or begins anew where it is damaged.
-    pub fn open(path: &Path) -> Self {
+    /// Opens the file, or begins anew where it is damaged, or of another `place`:
+    /// names of another bucket have the same numbers.
+    pub fn open(path: &Path, place: &str, session: Session) -> Self {
         let opened = attribute_cache::open(path).or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "what was kept of names is lost");
             std::fs::remove_file(path)?;
             attribute_cache::open(path)
         });
-        let database = opened.map_err(redb::Error::from).and_then(bounded);
+        let database = opened.map_err(redb::Error::from);
+        let database = database.and_then(|database| prepared(database, place));
         if let Err(error) = &database {
             tracing::warn!(path = %path.display(), %error, "nothing is kept of names");
         }
-        Self {
+        let mut store = Self {
             database: database.ok(),
+            session: SystemTime::now(),
+            begun_at: SystemTime::now(),
             unwritten: Mutex::default(),
+        };
+        match session {
+            Session::New => store.note_time(SESSION, store.session),
+            Session::Resumed => store.session = store.time(SESSION),
         }
+        store.begun_at = store.time(BEGUN_AT);
+        store.write_out();
+        store
+    }
+
+    /// When the kernel's session began.
+    pub fn session(&self) -> SystemTime {
+        self.session
+    }
+
+    /// When this file was first used: the time of directories that have none.
+    pub fn begun_at(&self) -> SystemTime {
+        self.begun_at
+    }
+
+    /// A time that is kept; now, where there is none yet.
+    fn time(&self, number: u64) -> SystemTime {
+        let known = self.directory(Ino(number));
+        let known = known.and_then(|json| serde_json::from_slice::<TimeTold>(&json).ok());
+        known.map_or_else(
+            || {
+                let now = SystemTime::now();
+                self.note_time(number, now);
+                now
+            },
+            SystemTime::from,
+        )
+    }
+
+    fn note_time(&self, number: u64, time: SystemTime) {
+        let time = serde_json::to_vec(&TimeTold::from(time));
+        self.note_directory(Ino(number), time.ok());
     }
 
     /// Every number that is kept.
@@ -152,6 +211,17 @@ impl NameStore {
     }
 }
 
+impl Default for NameStore {
+    fn default() -> Self {
+        Self {
+            database: None,
+            session: SystemTime::UNIX_EPOCH,
+            begun_at: SystemTime::UNIX_EPOCH,
+            unwritten: Mutex::default(),
+        }
+    }
+}
+
 impl Drop for NameStore {
     fn drop(&mut self) {
         self.write_out();
@@ -188,12 +258,27 @@ fn write(database: &Database, changes: &Unwritten) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// The same database, with no more directories than there is room for.
-fn bounded(database: Database) -> Result<Database, redb::Error> {
+/// The same database, with nothing of another place, and no more directories than
+/// there is room for.
+fn prepared(database: Database, place: &str) -> Result<Database, redb::Error> {
     let transaction = database.begin_write()?;
-    if transaction.open_table(DIRECTORIES)?.len()? > DIRECTORIES_LIMIT {
+    let (of_another, too_many) = {
+        let table = transaction.open_table(DIRECTORIES)?;
+        let known = table.get(PLACE)?.map(|known| known.value().to_vec());
+        (
+            known.is_some_and(|known| known != place.as_bytes()),
+            table.len()? > DIRECTORIES_LIMIT,
+        )
+    };
+    if of_another || too_many {
         transaction.delete_table(DIRECTORIES)?;
     }
+    if of_another {
+        transaction.delete_table(NUMBERS)?;
+    }
+    transaction
+        .open_table(DIRECTORIES)?
+        .insert(PLACE, place.as_bytes())?;
     transaction.commit()?;
     Ok(database)
 }
@@ -207,19 +292,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("names");
         let record = Some(b"record".to_vec());
+        let times;
         {
-            let store = NameStore::open(&path);
+            let store = NameStore::open(&path, "a", Session::New);
+            times = (store.begun_at(), store.session());
             store.note_directory(Ino(7), record.clone());
             store.note_directory(Ino(8), record.clone());
             assert_eq!(store.directory(Ino(7)), record);
             store.write_out();
             store.note_directory(Ino(8), None);
         }
-        let store = NameStore::open(&path);
+        let store = NameStore::open(&path, "a", Session::Resumed);
+        assert_eq!((store.begun_at(), store.session()), times);
         assert_eq!(store.directory(Ino(7)), record);
         assert_eq!(store.directory(Ino(8)), None);
         drop(store);
+        let store = NameStore::open(&path, "another bucket", Session::New);
+        assert_eq!(store.directory(Ino(7)), None);
+        drop(store);
         std::fs::write(&path, vec![7; 10_000]).unwrap();
-        assert_eq!(NameStore::open(&path).directory(Ino(7)), None);
+        let store = NameStore::open(&path, "a", Session::New);
+        assert_eq!(store.directory(Ino(7)), None);
+        assert!(store.begun_at() >= times.0 && store.session() > times.1);
     }
 }

@@ -114,21 +114,34 @@ impl Numbers {
     }
 }
 
-/// The same for ever: FNV-1a over parent and name, and the finalizer of MurmurHash3.
 fn derived((parent, name): (Ino, &str), tries: u64) -> Ino {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let bytes = parent.0.to_le_bytes().into_iter();
-    for byte in bytes.chain(name.bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash = hash.wrapping_add(tries.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    Ino(FIRST | ((hash ^ (hash >> 33)) % FIRST))
+    let step = tries.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Ino(FIRST | (mix(fnv(parent.0, name).wrapping_add(step)) % FIRST))
+}
+
+/// A hash of a name that is the same for ever.
+pub(super) fn hash(seed: u64, name: &str) -> u64 {
+    mix(fnv(seed, name))
+}
+
+/// FNV-1a.
+fn fnv(seed: u64, name: &str) -> u64 {
+    let bytes = seed.to_le_bytes().into_iter().chain(name.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// The finalizer of MurmurHash3.
+fn mix(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::name_store::Session;
     use super::*;
 
     fn place(parent: u64, name: &str) -> Place {
@@ -187,14 +200,14 @@ mod tests {
         let path = dir.path().join("names");
         let (a, b) = (place(1, "a"), place(1, "b"));
         {
-            let store = Arc::new(NameStore::open(&path));
+            let store = Arc::new(NameStore::open(&path, "a", Session::New));
             let mut numbers = Numbers::new(store.clone());
             numbers.placed(Ino(7), &a);
             numbers.placed(Ino(8), &b);
             numbers.gone(Ino(8), &b);
             store.write_out();
         }
-        let mut numbers = Numbers::new(Arc::new(NameStore::open(&path)));
+        let mut numbers = Numbers::new(Arc::new(NameStore::open(&path, "a", Session::New)));
         assert_eq!(numbers.of(&a, free), Ino(7));
         assert_ne!(numbers.of(&b, free), Ino(8));
         for count in 0..KEPT_LIMIT as u64 {

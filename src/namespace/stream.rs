@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Namespace;
 use super::ask::Answer;
 use super::dir::{ChangeSeq, DirState, Entry, Listing, REMEMBERED_ENTRIES_LIMIT};
-use super::inode::{Ino, Inode, Kind, LocalState};
+use super::inode::{Ino, Inode, Kind};
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
@@ -139,12 +139,8 @@ impl Namespace {
     }
 
     fn local_entries(&self, dir: &Pin) -> Vec<StreamedEntry> {
-        let children = self.table.children(dir.ino).into_iter();
-        children
-            .filter(|(_, child)| match child.state().local {
-                Some(LocalState::Staged { .. } | LocalState::BareDirectory) => true,
-                None => child.kind == Kind::Directory && self.has_local_children(child),
-            })
+        self.children_only_here(dir)
+            .into_iter()
             .map(|(name, child)| StreamedEntry {
                 name,
                 kind: child.kind,
@@ -250,6 +246,7 @@ impl Namespace {
             stream.pages = Some(pages);
             return;
         }
+        self.note_names(&stream.dir, pages.entries.iter(), pages.seq);
         let listing = Listing {
             asked_at: pages.asked_at,
             entries: Arc::new(pages.entries),
@@ -331,7 +328,7 @@ impl Namespace {
         };
         if let Some(child) = self.table.child(dir.ino, &listed.name) {
             let remote = child.state().remote.clone();
-            if remote.is_some_and(|remote| remote.etag == version.etag) {
+            if remote.is_none_or(|remote| remote.etag == version.etag) {
                 return child.kind;
             }
         }

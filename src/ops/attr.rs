@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Ops;
 use super::writers::Thread;
-use crate::namespace::{Ino, InodeState, Kind, Pin, ROOT};
+use crate::namespace::{EntryChange, Ino, InodeState, Kind, Pin, ROOT};
 
 /// Set-group-ID. Source: inode(7).
 pub(super) const SET_GID: u16 = 0o2000;
@@ -57,6 +57,8 @@ pub struct Attr {
     pub mode: u16,
     pub uid: u32,
     pub gid: u32,
+    /// Of a device, as the kernel writes it.
+    pub rdev: u32,
     pub atime: SystemTime,
     pub mtime: SystemTime,
     pub ctime: SystemTime,
@@ -69,6 +71,7 @@ pub struct AttrValidity(pub Duration);
 impl Ops {
     /// Attributes of an inode as they are known now.
     pub(super) fn attr(&self, inode: &Pin) -> (Attr, AttrValidity) {
+        self.namespace.recall(inode);
         let named = inode.ino == ROOT || self.namespace.table().place(inode.ino).is_some();
         let state = inode.state();
         let attr = self.attr_of(inode, &state, u32::from(named));
@@ -90,12 +93,13 @@ impl Ops {
             size_bytes: state.size_bytes(),
             links,
             mode: match inode.kind {
-                Kind::File => mode.unwrap_or(fixed.file_mode),
                 Kind::Directory => mode.unwrap_or(fixed.dir_mode),
                 Kind::Symlink => SYMLINK_MODE,
+                _ => mode.unwrap_or(fixed.file_mode),
             },
             uid: uid.unwrap_or(fixed.uid),
             gid: gid.unwrap_or(fixed.gid),
+            rdev: stored.and_then(|stored| stored.rdev).unwrap_or(0),
             atime: atime.unwrap_or(mtime),
             mtime,
             ctime,
@@ -103,7 +107,7 @@ impl Ops {
     }
 
     /// Modification and change time. Directories have none in S3 unless one was
-    /// set: the last local change, or the mount's own.
+    /// set: the last change that was seen here, or the time when the spool was new.
     fn times(&self, state: &InodeState) -> (SystemTime, SystemTime) {
         let (set, stored) = (&state.overrides, state.attributes.as_deref());
         let written = state.remote.as_ref().map(|remote| remote.last_modified);
@@ -113,9 +117,9 @@ impl Ops {
             .or(set.mtime)
             .or(stored.and_then(|stored| stored.mtime))
             .or(written)
-            .unwrap_or(self.mounted_at);
+            .unwrap_or(self.namespace.begun_at());
         let own = set.ctime.into_iter().chain(state.dir.changed_at).max();
-        let ctime = own.or(written).unwrap_or(self.mounted_at);
+        let ctime = own.or(written).unwrap_or(self.namespace.begun_at());
         (mtime, ctime)
     }
 
@@ -124,17 +128,25 @@ impl Ops {
     /// The group of a set-group-ID directory goes to what is made in it, and the
     /// bit to directories. Source: inode(7).
     pub(super) fn give_birth(&self, parent: &Pin, inode: &Pin, mode: u16, maker: Caller) {
-        self.namespace.entries_changed(parent);
         let now = SystemTime::now();
+        if let Some((_, name)) = self.namespace.table().place(inode.ino) {
+            let came = EntryChange::Came(&name);
+            self.namespace.entries_changed(parent, came);
+        }
         if !self.namespace.stores_attributes() {
-            inode.state().overrides.ctime = Some(now);
+            let set = &mut inode.state().overrides;
+            set.ctime = Some(now);
+            // A file has that of its object.
+            if inode.kind == Kind::Directory {
+                set.mtime = Some(now);
+            }
             return;
         }
         let (above, _) = self.attr(parent);
         let inherits = above.mode & SET_GID != 0;
         let passed_on = match inode.kind {
             Kind::Directory if inherits => SET_GID,
-            Kind::Directory | Kind::File | Kind::Symlink => 0,
+            _ => 0,
         };
         let mut state = inode.state();
         let set = &mut state.overrides;
@@ -142,8 +154,6 @@ impl Ops {
         set.uid = Some(maker.uid);
         set.gid = Some(if inherits { above.gid } else { maker.gid });
         set.ctime = Some(now);
-        if inode.kind != Kind::Directory {
-            set.mtime = Some(now);
-        }
+        set.mtime = Some(now);
     }
 }

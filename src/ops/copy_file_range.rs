@@ -62,13 +62,13 @@ impl Ops {
         let place = self.namespace.table().place(target.inode.ino);
         let (parent, name) = place.ok_or(FsError::Unsupported)?;
         let key = self.namespace.child_key(parent, &name)?;
-        let headers = self.upload_headers(target, &name, &Base::Empty)?;
+        let headers = self.upload_headers(target, &name, &Base::Empty, None)?;
         let task = CopyTask {
             source: object.key.clone(),
             version: object.etag.clone(),
             size_bytes: object.size_bytes,
             target: key.clone(),
-            headers: CopyHeaders::Replace(headers.clone()),
+            headers: CopyHeaders::Replace(Box::new(headers.clone())),
         };
         let copy = ObjectId {
             key,

@@ -9,6 +9,7 @@ use super::interruption::check_awaited;
 use super::lookup::Entry;
 use super::open::{OpenMode, Opened, Truncate};
 use super::open_file::OpenFile;
+use super::special_files::SpecialFile;
 use super::{ExclusiveCreate, Ops};
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name, Pin};
@@ -24,8 +25,7 @@ pub enum Exclusive {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeKind {
     File,
-    /// FIFOs, sockets, devices: S3 has nothing like them.
-    Special,
+    Special(SpecialFile),
 }
 
 /// A new file with a handle on it.
@@ -98,7 +98,8 @@ impl Ops {
 
     /// mknod(2): a new empty file, in the store at once.
     ///
-    /// Errors: as `create`; `NotPermitted` for anything but regular files.
+    /// Errors: as `create`; `NotPermitted` for anything but regular files where
+    /// attributes are not stored with objects.
     pub async fn mknod(
         &self,
         parent: Ino,
@@ -108,14 +109,15 @@ impl Ops {
         maker: Caller,
     ) -> Result<Entry, FsError> {
         self.check_writable()?;
+        if let NodeKind::Special(special) = kind {
+            let made = self.make_special(parent, name, special, permissions, maker);
+            return made.await;
+        }
         let parent = self.namespace.directory(parent)?;
         self.entry_settled(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode) if made_before(&inode, maker) => return Ok(self.give_entry(&inode)),
             Ok(_) => return Err(FsError::Exists),
-            Err(FsError::NotFound) if kind == NodeKind::Special => {
-                return Err(FsError::NotPermitted);
-            }
             Err(FsError::NotFound) => {}
             Err(error) => return Err(error),
         }

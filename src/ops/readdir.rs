@@ -37,20 +37,33 @@ impl Ops {
     pub async fn readdir(&self, id: HandleId, offset: u64) -> Result<Vec<DirEntry>, FsError> {
         let handle = self.handles.dir(id)?;
         self.inode_settled(handle.dir.ino).await?;
-        let mut entries = self.dots(&handle, offset);
-        let first = offset.saturating_sub(DOTS);
-        let batch = self
-            .listed_from(&handle, Restart::at(offset), first)
-            .await?;
-        for (listed, index) in batch.into_iter().zip(first..) {
-            let number = self.namespace.table().number(handle.dir.ino, &listed.name);
-            let kind = self.namespace.listed_kind(&handle.dir, &listed);
-            entries.push(DirEntry {
-                kind,
-                ..plain(&listed, index, number)
-            });
+        if offset == 0 {
+            self.names_settled(handle.dir.ino).await;
         }
-        Ok(entries)
+        let mut entries = self.dots(&handle, offset);
+        let mut at = offset.saturating_sub(DOTS);
+        let mut restart = Restart::at(offset);
+        // An empty answer means the end: one of names that are hidden must not look like it.
+        loop {
+            let batch = self.listed_from(&handle, restart, at).await?;
+            restart = Restart::GoOn;
+            let last_batch = batch.is_empty();
+            for (listed, index) in batch.into_iter().zip(at..) {
+                at = index + 1;
+                if self.hides(handle.dir.ino, &listed.name) {
+                    continue;
+                }
+                let number = self.namespace.table().number(handle.dir.ino, &listed.name);
+                let kind = self.namespace.listed_kind(&handle.dir, &listed);
+                entries.push(DirEntry {
+                    kind,
+                    ..plain(&listed, index, number)
+                });
+            }
+            if !entries.is_empty() || last_batch {
+                return Ok(entries);
+            }
+        }
     }
 
     /// Hands entries from an offset on to `take` until it returns false; each
@@ -65,6 +78,9 @@ impl Ops {
     ) -> Result<(), FsError> {
         let handle = self.handles.dir(id)?;
         self.inode_settled(handle.dir.ino).await?;
+        if offset == 0 {
+            self.names_settled(handle.dir.ino).await;
+        }
         for plain in self.dots(&handle, offset) {
             if take(DirEntryPlus { plain, entry: None }) == Taken::Full {
                 return Ok(());
@@ -79,6 +95,9 @@ impl Ops {
             let last_batch = batch.is_empty();
             for (listed, index) in batch.into_iter().zip(at..) {
                 at = index + 1;
+                if self.hides(handle.dir.ino, &listed.name) {
+                    continue;
+                }
                 let inode = match self.admit(&handle.dir, &listed).await {
                     Ok(Some(inode)) => inode,
                     Ok(None) => continue,

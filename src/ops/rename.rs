@@ -8,7 +8,7 @@ use super::interruption::{check_awaited, to_the_end};
 use super::subtree_locks::{Hold, SubtreeGuard, Target};
 use super::{Durability, Ops};
 use crate::error::FsError;
-use crate::namespace::{Ino, Kind, Name, Pin};
+use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
 use crate::store::Key;
 use crate::write_path::{Durable, RenameIntent};
 
@@ -160,15 +160,18 @@ impl Ops {
         target: Option<&Pin>,
     ) -> Result<(), FsError> {
         match source.kind {
-            Kind::File | Kind::Symlink => self.rename_file(from, to, source, target).await?,
             Kind::Directory if self.namespace.table().is_within(to.dir.ino, source.ino) => {
                 return Err(FsError::InvalidArgument);
             }
             Kind::Directory => self.rename_dir(from, to, source, target).await?,
+            _ => self.rename_file(from, to, source, target).await?,
         }
-        self.namespace.entries_changed(&from.dir);
-        self.namespace.entries_changed(&to.dir);
+        let (went, came) = (EntryChange::Went(from.name), EntryChange::Came(to.name));
+        self.namespace.entries_changed(&from.dir, went);
+        let came = target.map_or(came, |_| EntryChange::Replaced);
+        self.namespace.entries_changed(&to.dir, came);
         source.state().overrides.ctime = Some(SystemTime::now());
+        self.namespace.keep_directory(source);
         if let Some(file) = self.files.get(source.ino) {
             file.tell();
         }

@@ -126,7 +126,7 @@ impl Ops {
             if let Some((dir, name)) = table.place(file.inode.ino)
                 && table.is_within(file.inode.ino, moved.ino)
             {
-                self.note_again(&file, dir, &name).await;
+                drop(self.note_again(&file, dir, &name).await);
             }
         }
     }
@@ -178,6 +178,8 @@ impl Ops {
                     return Err(FsError::NameTooLong);
                 }
                 let version = self.copy_one(&object, &target).await?;
+                let namespace = &self.namespace;
+                namespace.record_copied(&object.key, &target, &version);
                 failpoint::at(Point::RenameDirectoryCopies);
                 Ok((object.key, version))
             })
@@ -239,7 +241,7 @@ impl Ops {
                         moved,
                     );
                 }
-                Kind::File | Kind::Symlink => {
+                _ => {
                     if let Some(version) = moved.get(&Key::new(old_key)) {
                         self.rebase_file(child.ino, &child, Key::new(new_key), version);
                     }
@@ -253,6 +255,8 @@ impl Ops {
             let mut state = inode.state();
             state.remote = Some(version.clone());
             state.time_assumed = true;
+            // What was asked under the old name says nothing of the copy.
+            state.checked_at = Some(tokio::time::Instant::now());
         }
         if let Some(file) = self.files.get(ino) {
             let ObjectVersion {

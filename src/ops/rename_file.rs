@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::MutexGuard;
+
 use super::Ops;
 use super::interruption::check_awaited;
 use super::open_file::OpenFile;
@@ -46,21 +48,23 @@ impl Ops {
             .as_ref()
             .is_none_or(|file| file.rests_on_object());
         let stored = source.state().remote.clone();
-        match stored.filter(|_| rests) {
+        // What is closed meanwhile is sealed for the old name or for the new one.
+        let _seal_turn = match stored.filter(|_| rests) {
             Some(version) => {
                 let files = (source_file.as_deref(), target_file.as_deref());
-                self.move_object(from, to, source, files, version).await?;
+                self.move_object(from, to, source, files, version).await?
             }
             None => {
-                self.move_staged(from, to, source, source_file.as_deref())
-                    .await?;
+                let file = source_file.as_deref();
+                let turn = self.move_staged(from, to, source, file).await?;
                 let replaces = target.is_some_and(|target| target.state().remote.is_some())
                     || target_file.as_ref().is_some_and(|file| file.hides_object());
                 if let Some(file) = source_file.as_ref().filter(|_| replaces) {
                     file.cover();
                 }
+                turn
             }
-        }
+        };
         // Not before the journal knows what takes its place.
         if let Some(file) = &target_file {
             file.orphan();
@@ -84,14 +88,14 @@ impl Ops {
     }
 
     /// Moves what only the spool has; what the store has under the old name goes.
-    async fn move_staged(
+    async fn move_staged<'a>(
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
         source: &Pin,
-        file: Option<&OpenFile>,
-    ) -> Result<(), FsError> {
-        let Some(file) = file else { return Ok(()) };
+        file: Option<&'a OpenFile>,
+    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
+        let Some(file) = file else { return Ok(None) };
         let maybe_stored = file.hides_object();
         let stored = source.state().remote.take().is_some();
         if stored {
@@ -102,7 +106,7 @@ impl Ops {
         if stored {
             // First what is sealed stands alone, then its object goes, then it moves: a
             // crash finds the bytes that were acknowledged under one of the names.
-            self.note_again(file, from.dir.ino, from.name).await;
+            drop(self.note_again(file, from.dir.ino, from.name).await);
         }
         if stored || maybe_stored {
             self.namespace.child_leaves(&from.dir, from.name).await?;
@@ -110,29 +114,29 @@ impl Ops {
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
             self.delete_object(old_key, None).await?;
         }
-        self.note_again(file, to.dir.ino, to.name).await;
+        let turn = self.note_again(file, to.dir.ino, to.name).await;
         failpoint::at(Point::RenameStageMoved);
-        Ok(())
+        Ok(Some(turn))
     }
 
-    async fn move_object(
+    async fn move_object<'a>(
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
         source: &Pin,
-        (file, target): (Option<&OpenFile>, Option<&OpenFile>),
+        (file, target): (Option<&'a OpenFile>, Option<&OpenFile>),
         version: ObjectVersion,
-    ) -> Result<(), FsError> {
+    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
         let content_type = match source.kind {
-            Kind::Symlink => None,
-            Kind::File | Kind::Directory => renamed_content_type(from.name, to.name),
+            Kind::File => renamed_content_type(from.name, to.name),
+            _ => None,
         };
         let attributes = self.moved_attributes(source, content_type.as_ref())?;
         let headers = match (&attributes, content_type) {
             (Some(moved), _) if source.state().attributes.as_ref() != Some(moved) => {
-                CopyHeaders::Replace(moved.headers.clone())
+                CopyHeaders::Replace(Box::new(moved.headers.clone()))
             }
             (None, Some(content_type)) => CopyHeaders::ContentType(content_type),
             (Some(_) | None, _) => CopyHeaders::Same,
@@ -147,9 +151,14 @@ impl Ops {
         failpoint::at(Point::RenameFileNoted);
         let outcome = self.copy_and_delete(from, to, (file, target), &intent, version);
         let outcome = outcome.await;
+        let turn = match file.filter(|_| outcome.is_ok()) {
+            Some(file) => Some(self.note_again(file, to.dir.ino, to.name).await),
+            None => None,
+        };
         // Where it has failed, the application is told so.
         self.end_rename(&old_key).await;
         let moved = outcome?;
+        self.namespace.record_copied(&old_key, &intent.to, &moved);
         self.namespace.record(from.dir.ino, from.name, None);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());
@@ -162,7 +171,7 @@ impl Ops {
             let mtime = state.overrides.mtime.unwrap_or(old.last_modified);
             state.overrides.mtime = Some(mtime);
         }
-        Ok(())
+        Ok(turn)
     }
 
     /// The steps of a rename in the store, each safe to be the last one before a crash.

@@ -4,7 +4,7 @@ use super::Ops;
 use super::attr::Attempt;
 use super::interruption::check_awaited;
 use crate::error::FsError;
-use crate::namespace::{Ino, Kind, Name, Pin};
+use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
 
 impl Ops {
     /// Errors: `NotFound`, `NotADirectory`, `NotEmpty` whoever filled it, `ReadOnly`, the store's.
@@ -38,7 +38,9 @@ impl Ops {
         self.namespace.child_leaves(parent, name).await?;
         self.namespace.remove_marker(dir).await?;
         self.namespace.record(parent.ino, name, None);
-        self.namespace.entries_changed(parent);
+        let went = EntryChange::Went(name);
+        self.namespace.entries_changed(parent, went);
+        self.namespace.forget_directory(dir);
         self.namespace.table().detach(dir.ino);
         Ok(())
     }

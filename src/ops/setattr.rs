@@ -68,6 +68,7 @@ impl Ops {
 
     /// Tells the next daemon what applications set of an inode.
     pub(super) fn tell_set(&self, inode: &Pin) {
+        self.namespace.keep_directory(inode);
         self.desk.ledger.tell(|| Record::Set {
             ino: inode.ino.0,
             set: (&inode.state().overrides).into(),

@@ -64,7 +64,7 @@ impl Ops {
             version: version.etag.clone(),
             size_bytes: version.size_bytes,
             target: key.clone(),
-            headers: CopyHeaders::Replace(headers.clone()),
+            headers: CopyHeaders::Replace(Box::new(headers.clone())),
         };
         let etag = match self.copier.copy(&task).await {
             Err(FsError::NotFound) => return Err(FsError::Stale),
@@ -96,13 +96,13 @@ impl Ops {
         file: &OpenFile,
         name: &Name,
         base: &Base,
+        kept: Option<ObjectHeaders>,
     ) -> Result<ObjectHeaders, FsError> {
         let inode = &file.inode;
         if !self.namespace.stores_attributes() {
-            return Ok(ObjectHeaders {
-                content_type: content_type(name),
-                ..ObjectHeaders::default()
-            });
+            let mut headers = kept.unwrap_or_default();
+            headers.content_type = headers.content_type.or_else(|| content_type(name));
+            return Ok(headers);
         }
         let mut headers = self.wanted_attributes(inode).encode(inode.kind)?;
         if matches!(base, Base::Empty) {
@@ -114,6 +114,20 @@ impl Ops {
             };
         }
         headers.content_type = headers.content_type.or_else(|| content_type(name));
+        headers.tags = kept.and_then(|kept| kept.tags);
         Ok(headers)
+    }
+
+    /// What the object that is edited has besides its bytes, asked for anew: another
+    /// client may change it and leave the bytes.
+    pub(super) async fn kept_headers(&self, base: &Base) -> Result<Option<ObjectHeaders>, FsError> {
+        let Base::Object(object) = base else {
+            return Ok(None);
+        };
+        match self.copier.headers_of(&object.key, &object.etag).await {
+            // The upload finds out what is in its place.
+            Err(FsError::Stale | FsError::NotFound) => Ok(None),
+            headers => headers.map(Some),
+        }
     }
 }

@@ -29,6 +29,10 @@ use super::Ops;
 use crate::error::FsError;
 use crate::namespace::{DirPath, Ino, InodeTable, Name};
 
+/// Longest wait of a listing for a rename that gives one of its names to another
+/// directory: where S3 answers it is finished by then.
+const LISTING_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How a path is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hold {
@@ -71,7 +75,8 @@ struct Table {
 struct Request {
     claims: Vec<Claim>,
     state: State,
-    is_unfinished_rename: bool,
+    /// The new path of a rename that an earlier daemon began.
+    unfinished_to: Option<DirPath>,
 }
 
 #[derive(Debug)]
@@ -140,7 +145,7 @@ impl SubtreeLocks {
         let request = Request {
             claims,
             state,
-            is_unfinished_rename: false,
+            unfinished_to: None,
         };
         table.requests.insert(ticket, request);
         drop(table);
@@ -153,8 +158,11 @@ impl SubtreeLocks {
 
     /// Holds the two paths of a rename that an earlier daemon began, before anybody
     /// else asks. Such renames may overlap: one task finishes them one by one.
-    pub fn hold_unfinished(self: &Arc<Self>, paths: Vec<DirPath>) -> SubtreeGuard {
-        let paths: Paths = paths.into_iter().map(|path| (path, Hold::Alone)).collect();
+    pub fn hold_unfinished(self: &Arc<Self>, from: DirPath, to: DirPath) -> SubtreeGuard {
+        let paths = [from, to.clone()].into_iter();
+        // A key that is none of this mount has no path.
+        let paths = paths.filter(|path| !path.is_root());
+        let paths: Paths = paths.map(|path| (path, Hold::Alone)).collect();
         let mut table = self.table.lock();
         let claims = paths.iter().cloned();
         let claims: Vec<Claim> = claims
@@ -164,7 +172,7 @@ impl SubtreeLocks {
         let request = Request {
             claims,
             state: State::Holds(paths),
-            is_unfinished_rename: true,
+            unfinished_to: Some(to),
         };
         table.requests.insert(ticket, request);
         self.unfinished.send_modify(|count| *count += 1);
@@ -183,11 +191,26 @@ impl SubtreeLocks {
     ///
     /// Errors: `TimedOut` after `patience`.
     pub async fn settled(&self, target: &Target, patience: Duration) -> Result<(), FsError> {
+        self.until(patience, || !self.is_unsettled(target)).await
+    }
+
+    /// Returns once no unfinished rename has to do with a name in the directory.
+    ///
+    /// Errors: `TimedOut` after `patience`.
+    pub async fn names_settled(&self, dir: Ino, patience: Duration) -> Result<(), FsError> {
+        let settled = || {
+            let path = self.inodes.dir_path(dir).ok();
+            path.is_none_or(|path| !self.moves(|it| it.parent().as_ref() == Some(&path)))
+        };
+        self.until(patience, settled).await
+    }
+
+    async fn until(&self, patience: Duration, settled: impl Fn() -> bool) -> Result<(), FsError> {
         if self.unfinished() == 0 {
             return Ok(());
         }
         let mut unfinished = self.unfinished.subscribe();
-        let settled = unfinished.wait_for(|_| !self.is_unsettled(target));
+        let settled = unfinished.wait_for(|_| settled());
         match tokio::time::timeout(patience, settled).await {
             Ok(_) => Ok(()),
             Err(_) => Err(FsError::TimedOut),
@@ -201,15 +224,26 @@ impl SubtreeLocks {
         unfinished.wait_for(|count| *count == 0).await.ok();
     }
 
+    /// Whether an unfinished rename gives something this name.
+    fn is_new_name(&self, dir: Ino, name: &Name) -> bool {
+        let path = self.path_of(&Target::Entry(dir, name.clone()));
+        let table = self.table.lock();
+        let mut alone = table.alone.iter().filter_map(|it| table.requests.get(it));
+        path.is_some() && alone.any(|request| request.unfinished_to == path)
+    }
+
     fn is_unsettled(&self, target: &Target) -> bool {
-        let Some(path) = self.path_of(target) else {
-            return false;
-        };
+        let path = self.path_of(target);
+        path.is_some_and(|path| self.moves(|moving| path.is_within(moving)))
+    }
+
+    /// Whether an unfinished rename has such a path.
+    fn moves(&self, path: impl Fn(&DirPath) -> bool) -> bool {
         let table = self.table.lock();
         let mut alone = table.alone.iter().filter_map(|it| table.requests.get(it));
         alone.any(|request| match &request.state {
-            State::Holds(paths) if request.is_unfinished_rename => {
-                paths.iter().any(|(moves, _)| path.is_within(moves))
+            State::Holds(paths) if request.unfinished_to.is_some() => {
+                paths.iter().any(|(moving, _)| path(moving))
             }
             State::Holds(_) | State::Waits(_) => false,
         })
@@ -224,7 +258,7 @@ impl SubtreeLocks {
             self.grant_if_free(&mut table, ticket);
         }
         drop(table);
-        if gone.is_some_and(|gone| gone.is_unfinished_rename) {
+        if gone.is_some_and(|gone| gone.unfinished_to.is_some()) {
             self.unfinished.send_modify(|count| *count -= 1);
         }
     }
@@ -344,6 +378,20 @@ impl Ops {
         let target = Target::Entry(dir, name.clone());
         self.subtrees.settled(&target, self.settings.patience).await
     }
+
+    /// To be called before names in a directory are listed, which does not wait as
+    /// long as others do: what an unfinished rename moves has its old name alone then.
+    pub(super) async fn names_settled(&self, dir: Ino) {
+        let patience = self.settings.patience.min(LISTING_PATIENCE);
+        if self.subtrees.names_settled(dir, patience).await.is_err() {
+            tracing::debug!(ino = dir.0, "listed before the end of an unfinished rename");
+        }
+    }
+
+    /// Whether a name is not to be listed.
+    pub(super) fn hides(&self, dir: Ino, name: &Name) -> bool {
+        self.subtrees.unfinished() > 0 && self.subtrees.is_new_name(dir, name)
+    }
 }
 
 #[cfg(test)]
@@ -458,9 +506,10 @@ mod tests {
             dir(&inodes, "b"),
         );
         let paths = ["a", "c"].map(|text| DirPath::root().join(&name(text)));
-        let first = locks.hold_unfinished(paths.to_vec());
+        let first = locks.hold_unfinished(paths[0].clone(), paths[1].clone());
         // They may overlap, and are finished one by one.
-        let second = locks.hold_unfinished(vec![paths[0].join(&name("d"))]);
+        let second = locks.hold_unfinished(paths[0].join(&name("d")), DirPath::root());
+        assert!(locks.is_new_name(ROOT, &name("c")) && !locks.is_new_name(ROOT, &name("a")));
         let below = Target::Entry(a.ino, name("f"));
         let began = Instant::now();
         let waited = locks.settled(&below, PATIENCE).await;
@@ -474,8 +523,11 @@ mod tests {
         let mut upload = Box::pin(locks.share([a.ino]));
         assert!(!is_granted(&mut upload).await);
         assert!(is_granted(locks.take(vec![entry(&root, "b", Hold::Alone)])).await);
+        assert!(locks.names_settled(ROOT, PATIENCE).await.is_err());
+        locks.names_settled(b.ino, PATIENCE).await.unwrap();
         drop(first);
         upload.await;
+        locks.names_settled(ROOT, PATIENCE).await.unwrap();
         locks.settled(&below, PATIENCE).await.unwrap();
         let deeper = Target::Path(paths[0].join(&name("d")));
         assert!(locks.settled(&deeper, PATIENCE).await.is_err());

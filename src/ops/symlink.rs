@@ -56,28 +56,34 @@ impl Ops {
         check_awaited()?;
         let link = self.namespace.create_local(&parent, name, Kind::Symlink)?;
         self.give_birth(&parent, &link, SYMLINK_MODE, maker);
-        if let Err(error) = self.put_link(&parent, name, &link, target).await {
+        if let Err(error) = self.put_node(&parent, name, &link, target, None).await {
             self.namespace.take_back(&link);
             return Err(error);
         }
         Ok(self.give_entry(&link))
     }
 
-    async fn put_link(
+    /// Stores the object of a new inode that is no file.
+    pub(super) async fn put_node(
         &self,
         parent: &Pin,
         name: &Name,
-        link: &Pin,
-        target: Bytes,
+        inode: &Pin,
+        body: Bytes,
+        rdev: Option<u32>,
     ) -> Result<(), FsError> {
+        let attributes = Attributes {
+            rdev,
+            ..inode.state().effective_attributes()
+        };
         let headers = ObjectHeaders {
             content_type: Some("application/octet-stream".to_owned()),
-            ..link.state().effective_attributes().encode(Kind::Symlink)?
+            ..attributes.encode(inode.kind)?
         };
-        let size_bytes = target.len() as u64;
+        let size_bytes = body.len() as u64;
         let request = PutRequest {
             key: self.namespace.child_key(parent.ino, name)?,
-            body: target,
+            body,
             headers: headers.clone(),
             condition: WriteCondition::IfAbsent,
         };
@@ -91,10 +97,10 @@ impl Ops {
             size_bytes,
             last_modified: whole_seconds(std::time::SystemTime::now()),
         };
-        link.state().local = None;
-        self.namespace.record_uploaded(link, version);
+        inode.state().local = None;
+        self.namespace.record_uploaded(inode, version);
         let attributes = Arc::new(Attributes::decode(headers));
-        self.namespace.record_attributes(link, attributes);
+        self.namespace.record_attributes(inode, attributes);
         if let Err(error) = self.namespace.child_arrived(parent).await {
             tracing::warn!(%error, "the directory's marker stays beside its first file");
         }

@@ -1,7 +1,8 @@
 //! Renames that an earlier daemon began and did not live to finish.
 //!
 //! They are finished in the background. Until one is, what lies below its two paths
-//! is neither shown nor changed: nobody sees a file under two names. Each step looks
+//! is neither shown nor changed, and listings of the directories above tell the old
+//! name alone: nobody sees a file under two names. Each step looks
 //! first whether it is done: dying here is no other than dying in the rename itself.
 //!
 //! The kernel was not answered, so a directory has its old path for it. What the
@@ -42,9 +43,8 @@ impl Ops {
         for intent in self.desk.spool.journal().renames() {
             let (from, to) = (&intent.from, &intent.to);
             tracing::info!(%from, %to, "an earlier mediafs was renaming this: finishing");
-            let paths = [from, to].map(|key| self.path(key));
-            let paths = paths.into_iter().filter(|path| !path.is_root());
-            let subtrees = self.subtrees.hold_unfinished(paths.collect());
+            let (old, new) = (self.path(from), self.path(to));
+            let subtrees = self.subtrees.hold_unfinished(old, new);
             if intent.is_of_a_directory()
                 && let Err(error) = self.move_back(&intent, sealed)
             {
@@ -161,6 +161,13 @@ impl Ops {
             let headers = intent.headers.clone();
             self.copy_version(from, to, headers, source.clone()).await?
         };
+        // What was sealed of the file that the rename replaces goes with it.
+        if let Some(replaced) = self.known(to) {
+            if let Some(file) = self.files.get(replaced.ino) {
+                file.orphan();
+            }
+            self.namespace.table().detach(replaced.ino);
+        }
         let moved = Moved::from([(from.clone(), moved)]);
         let etag = Some(source.etag);
         let key = from.clone();
@@ -231,11 +238,6 @@ impl Ops {
             return Ok(());
         };
         self.rebase_known(&inode, intent, moved);
-        if let Some(replaced) = self.known(&intent.to)
-            && let Some(file) = self.files.get(replaced.ino)
-        {
-            file.orphan();
-        }
         // The kernel may have seen both names in a listing of the directories above.
         self.namespace.distrust(&inode);
         self.place_at(&inode, &intent.to)?;

@@ -7,7 +7,7 @@ use super::attr::Attempt;
 use super::interruption::check_awaited;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::namespace::{Ino, Kind, Name, Pin};
+use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
 
 impl Ops {
     /// Errors: `NotFound`, `IsADirectory`, `ReadOnly`, the store's; nothing is removed then.
@@ -60,7 +60,8 @@ impl Ops {
         if let Some(file) = &open {
             file.orphan();
         }
-        self.namespace.entries_changed(parent);
+        let went = EntryChange::Went(name);
+        self.namespace.entries_changed(parent, went);
         inode.state().overrides.ctime = Some(SystemTime::now());
         self.namespace.table().detach(inode.ino);
         Ok(())

@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::MutexGuard;
+
 use super::content::{Sealed, SealedSource, fetch};
 use super::open_file::OpenFile;
 use super::{Durability, Ops};
@@ -105,7 +107,7 @@ impl Ops {
         let record = SealedStage {
             stage: sealed.stage.file().id(),
             key: self.namespace.child_key(dir, name)?,
-            headers: self.upload_headers(file, name, &sealed.base)?,
+            headers: self.upload_headers(file, name, &sealed.base, None)?,
             condition: sealed.condition.clone(),
             len: sealed.stage.len(),
             base_len: sealed.stage.base_len(),
@@ -127,13 +129,22 @@ impl Ops {
     }
 
     /// Tells the journal that a file's sealed stages have another place and base.
-    pub(super) async fn note_again(&self, file: &OpenFile, dir: Ino, name: &Name) {
-        let _turn = file.seal_turn.lock().await;
+    ///
+    /// Nothing more is sealed while the turn that it returns is held: who moves the
+    /// file holds it until the inode has its new place too.
+    pub(super) async fn note_again<'a>(
+        &self,
+        file: &'a OpenFile,
+        dir: Ino,
+        name: &Name,
+    ) -> MutexGuard<'a, ()> {
+        let turn = file.seal_turn.lock().await;
         for sealed in file.sealed_stages() {
             if let Err(error) = self.note_at(file, &sealed, dir, name).await {
                 tracing::error!(ino = file.inode.ino.0, %error, "the journal has an older place of these bytes");
             }
         }
+        turn
     }
 
     /// Uploads one sealed stage. To be called with the file's turn.
@@ -212,9 +223,10 @@ impl Ops {
             .table()
             .place(file.inode.ino)
             .ok_or(FsError::Stale)?;
+        let kept = self.kept_headers(&sealed.base).await?;
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
-            headers: self.upload_headers(file, &name, &sealed.base)?,
+            headers: self.upload_headers(file, &name, &sealed.base, kept)?,
             condition: sealed.condition.clone(),
             len: sealed.stage.len(),
             earlier,

@@ -47,7 +47,7 @@ impl Ops {
         while let Some((file, part)) = queued.recv().await {
             let ops = self.clone();
             tokio::spawn(async move {
-                match ops.target_ahead(&file) {
+                match ops.target_ahead(&file).await {
                     Ok(Some(target)) => ops.uploader.send_ahead(&target, part).await,
                     Ok(None) => {}
                     Err(error) => {
@@ -68,13 +68,15 @@ impl Ops {
     }
 
     /// None for a file that has no name any more.
-    fn target_ahead(&self, file: &OpenFile) -> Result<Option<UploadTarget>, FsError> {
+    async fn target_ahead(&self, file: &OpenFile) -> Result<Option<UploadTarget>, FsError> {
         let Some((parent, name)) = self.namespace.table().place(file.inode.ino) else {
             return Ok(None);
         };
+        let base = file.content.lock().base.clone();
+        let kept = self.kept_headers(&base).await?;
         Ok(Some(UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
-            headers: self.upload_headers(file, &name, &Base::Empty)?,
+            headers: self.upload_headers(file, &name, &Base::Empty, kept)?,
             condition: WriteCondition::Always,
             len: file.len(),
             earlier: Earlier::None,

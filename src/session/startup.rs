@@ -13,6 +13,7 @@ use crate::config::{
 use crate::handover::{Ledger, Told};
 use crate::namespace::{
     AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, NameStore, Namespace, Origin,
+    Session,
 };
 use crate::ops::{
     Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
@@ -172,7 +173,7 @@ pub async fn compose(
         store: store.clone(),
         health: connected.health.clone(),
     };
-    let namespace = names(config, origin, invalidations, ledger.clone())?;
+    let namespace = names(config, origin, invalidations, ledger.clone(), &told)?;
     let reading = ReadSettings {
         block_size,
         memory_limit_bytes: config.memory_cache_bytes,
@@ -220,13 +221,21 @@ fn names(
     origin: Origin,
     invalidations: Invalidations,
     ledger: Arc<Ledger>,
+    told: &Told,
 ) -> anyhow::Result<Namespace> {
     let attribute_cache = match config.attributes.mode {
         AttributesMode::Fixed => None,
         // The spool's lock keeps others away from here too: each mount has one of both.
         AttributesMode::Stored => Some(AttributeCache::open(&config.cache_dir.join("attributes"))?),
     };
-    let kept = Arc::new(NameStore::open(&config.spool_dir.join("names")));
+    let session = match told.session {
+        Some(_) => Session::Resumed,
+        None => Session::New,
+    };
+    let endpoint = config.s3.endpoint_url.as_deref().unwrap_or_default();
+    let place = [&*config.bucket, &*config.prefix, endpoint].join("\n");
+    let path = config.spool_dir.join("names");
+    let kept = Arc::new(NameStore::open(&path, &place, session));
     tokio::spawn(NameStore::run(Arc::downgrade(&kept)));
     Ok(Namespace::new(
         origin,

@@ -280,15 +280,11 @@ impl Deferred {
         self.hurry.notify_one();
         let mut waiting = self.waiting.subscribe();
         let done = waiting.wait_for(|_| !self.any_below(prefix, &counts));
-        match timeout(self.patience, done).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(StoreError::new(
-                StoreErrorKind::TimedOut,
-                op,
-                Key::new(prefix),
-                "deletes that come first were not done in time",
-            )),
-        }
+        let done = timeout(self.patience, done).await;
+        done.map(drop).map_err(|_| {
+            let why = "deletes that come first were not done in time";
+            StoreError::new(StoreErrorKind::TimedOut, op, Key::new(prefix), why)
+        })
     }
 
     async fn wait_for_key(&self, op: StoreOp, key: &Key) -> Result<(), StoreError> {
@@ -308,6 +304,10 @@ impl ObjectStore for Deferred {
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
         self.store.get(request).await
+    }
+
+    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
+        self.store.tags(key).await
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {

@@ -58,6 +58,7 @@ impl StoreErrorKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StoreOp {
     Head,
+    Tags,
     Get,
     Put,
     Copy,
@@ -76,6 +77,7 @@ impl StoreOp {
     pub fn name(self) -> &'static str {
         match self {
             Self::Head => "HeadObject",
+            Self::Tags => "GetObjectTagging",
             Self::Get => "GetObject",
             Self::Put => "PutObject",
             Self::Copy => "CopyObject",

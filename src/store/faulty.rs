@@ -100,6 +100,10 @@ impl ObjectStore for Faulty {
         self.run(StoreOp::Get, self.store.get(request)).await
     }
 
+    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
+        self.run(StoreOp::Tags, self.store.tags(key)).await
+    }
+
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         self.run(StoreOp::Put, self.store.put(request)).await
     }

@@ -173,7 +173,10 @@ enum Meaning {
 }
 
 fn meaning(op: StoreOp, kind: StoreErrorKind) -> Meaning {
-    let asks = matches!(op, StoreOp::Head | StoreOp::Get | StoreOp::List);
+    let asks = matches!(
+        op,
+        StoreOp::Head | StoreOp::Tags | StoreOp::Get | StoreOp::List
+    );
     match kind {
         StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => {
             Meaning::Trouble(OutageCause::Unreachable)

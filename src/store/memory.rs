@@ -65,6 +65,7 @@ impl Object {
             size_bytes: self.bytes.len() as u64,
             last_modified: UNIX_EPOCH + Duration::from_secs(self.version),
             answered_at: std::time::SystemTime::now(),
+            tag_count: u32::from(self.headers.tags.is_some()),
             headers: self.headers.clone(),
         }
     }
@@ -166,6 +167,11 @@ impl ObjectStore for Memory {
         })
     }
 
+    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
+        let state = self.state.lock();
+        Ok(state.object(StoreOp::Tags, &key)?.headers.tags.clone())
+    }
+
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         let PutRequest {
             key,
@@ -193,7 +199,8 @@ impl ObjectStore for Memory {
                 "source changed",
             ));
         }
-        let headers = request.replace_headers.unwrap_or(source.headers);
+        let mut headers = request.replace_headers.unwrap_or(source.headers);
+        headers.placement = request.placement;
         state.store(
             StoreOp::Copy,
             &request.target,

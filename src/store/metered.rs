@@ -14,8 +14,9 @@ use super::request::{
 };
 use super::{Key, ObjectStore, StoreError, StoreOp};
 
-const OPS: [StoreOp; 13] = [
+const OPS: [StoreOp; 14] = [
     StoreOp::Head,
+    StoreOp::Tags,
     StoreOp::Get,
     StoreOp::Put,
     StoreOp::Copy,
@@ -105,6 +106,11 @@ impl ObjectStore for Metered {
         let key = request.key.clone();
         self.run(StoreOp::Get, key.as_str(), self.store.get(request))
             .await
+    }
+
+    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
+        let asked = self.store.tags(key.clone());
+        self.run(StoreOp::Tags, key.as_str(), asked).await
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {

@@ -52,6 +52,11 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// `InvalidRange` when the range starts at or after the end. Source: `GetObject`.
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError>;
 
+    /// Tags of one object, as in the query of a URL; none where it has none.
+    ///
+    /// Source: `GetObjectTagging`.
+    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError>;
+
     /// Stores one object from memory, replacing what is there.
     ///
     /// Errors: `PreconditionFailed`, `TooLarge`. Source: `PutObject`.

@@ -45,6 +45,8 @@ pub struct ObjectMeta {
     pub last_modified: SystemTime,
     /// When the store answered, by its own clock where it told that.
     pub answered_at: SystemTime,
+    /// As far as the store tells.
+    pub tag_count: u32,
     pub headers: ObjectHeaders,
 }
 
@@ -84,13 +86,37 @@ pub enum WriteCondition {
 
 /// What is stored with an object besides its bytes. Source: S3 API `PutObject`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ObjectHeaders {
     pub content_type: Option<String>,
     pub cache_control: Option<String>,
     pub content_disposition: Option<String>,
     pub content_encoding: Option<String>,
     pub content_language: Option<String>,
+    /// Seconds since 1970.
+    pub expires: Option<i64>,
+    pub website_redirect: Option<String>,
+    pub placement: Placement,
+    /// As in the query of a URL. Asked for by itself; a copy in one request takes
+    /// them along without.
+    pub tags: Option<String>,
     pub user_metadata: UserMetadata,
+}
+
+/// How an object is stored, where it is not as the bucket does by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Placement {
+    pub storage_class: Option<String>,
+    pub encryption: Option<Encryption>,
+}
+
+/// Source: S3 User Guide, "Protecting data with server-side encryption".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encryption {
+    pub algorithm: String,
+    pub kms_key: Option<String>,
+    pub bucket_key: Option<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -116,7 +142,7 @@ pub enum CopyHeaders {
     /// The source's, but for the content type.
     ContentType(String),
     /// These alone.
-    Replace(ObjectHeaders),
+    Replace(Box<ObjectHeaders>),
 }
 
 #[derive(Debug, Clone)]
@@ -129,6 +155,7 @@ pub struct CopyRequest {
     pub condition: WriteCondition,
     /// Headers of the target; those of the source when absent.
     pub replace_headers: Option<ObjectHeaders>,
+    pub placement: Placement,
 }
 
 /// An object to delete.

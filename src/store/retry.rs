@@ -156,6 +156,11 @@ impl ObjectStore for Retry {
             .await
     }
 
+    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
+        let ask = || self.store.tags(key.clone());
+        self.run(StoreOp::Tags, key.clone(), 0, ask).await
+    }
+
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         let (key, bytes) = (request.key.clone(), request.body.len() as u64);
         self.run(StoreOp::Put, key, bytes, || self.store.put(request.clone()))
@@ -316,6 +321,7 @@ mod tests {
             target: Key::new("l"),
             condition: WriteCondition::Always,
             replace_headers: None,
+            placement: Default::default(),
         };
         let began = Instant::now();
         assert!(store.copy(request).await.is_err());

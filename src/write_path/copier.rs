@@ -7,8 +7,8 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use crate::error::FsError;
 use crate::store::{
     COPY_LIMIT_BYTES, CompleteMultipartRequest, CompletedPart, CopyHeaders, CopyRequest,
-    CreateMultipartRequest, ETag, HeadRequest, Key, ObjectHeaders, ObjectStore, PART_COUNT_LIMIT,
-    PART_MIN_BYTES, PartNumber, UploadId, UploadPartCopyRequest, WriteCondition,
+    CreateMultipartRequest, ETag, HeadRequest, Key, ObjectHeaders, ObjectMeta, ObjectStore,
+    PART_COUNT_LIMIT, PART_MIN_BYTES, PartNumber, UploadId, UploadPartCopyRequest, WriteCondition,
 };
 
 /// Parts of one copy that are under way at once; no bytes pass through here.
@@ -65,12 +65,13 @@ impl Copier {
         if task.size_bytes > self.part_size.0 {
             return self.copy_in_parts(task).await;
         }
+        // Class and encryption of the source do not go along by themselves.
+        let headers = self.headers(task).await?;
+        let placement = headers.placement.clone();
         let replace_headers = match &task.headers {
             CopyHeaders::Same => None,
             // Replacing one header replaces all of them.
-            CopyHeaders::ContentType(_) | CopyHeaders::Replace(_) => {
-                Some(self.headers(task).await?)
-            }
+            CopyHeaders::ContentType(_) | CopyHeaders::Replace(_) => Some(headers),
         };
         let request = CopyRequest {
             source: task.source.clone(),
@@ -78,6 +79,7 @@ impl Copier {
             target: task.target.clone(),
             condition: WriteCondition::Always,
             replace_headers,
+            placement,
         };
         Ok(self.store.copy(request).await?.etag)
     }
@@ -85,13 +87,9 @@ impl Copier {
     /// What is to be stored with the copy.
     async fn headers(&self, task: &CopyTask) -> Result<ObjectHeaders, FsError> {
         if let CopyHeaders::Replace(headers) = &task.headers {
-            return Ok(headers.clone());
+            return Ok((**headers).clone());
         }
-        let key = task.source.clone();
-        let meta = self.store.head(HeadRequest { key }).await?;
-        if meta.etag != task.version {
-            return Err(FsError::Stale);
-        }
+        let meta = self.source(&task.source, &task.version).await?;
         let mut headers = meta.headers;
         if let CopyHeaders::ContentType(content_type) = &task.headers {
             headers.content_type = Some(content_type.clone());
@@ -99,11 +97,45 @@ impl Copier {
         Ok(headers)
     }
 
+    /// What is stored with exactly this version besides its bytes, tags too.
+    ///
+    /// Errors: `Stale` when there is another one; the store's.
+    pub async fn headers_of(&self, key: &Key, version: &ETag) -> Result<ObjectHeaders, FsError> {
+        let meta = self.source(key, version).await?;
+        let mut headers = meta.headers;
+        if meta.tag_count > 0 {
+            headers.tags = self.tags(key).await?;
+        }
+        Ok(headers)
+    }
+
+    async fn source(&self, key: &Key, version: &ETag) -> Result<ObjectMeta, FsError> {
+        let meta = self.store.head(HeadRequest { key: key.clone() }).await?;
+        if meta.etag == *version {
+            Ok(meta)
+        } else {
+            Err(FsError::Stale)
+        }
+    }
+
+    /// None also where they cannot be read: rights to an object's bytes are none to its tags.
+    async fn tags(&self, key: &Key) -> Result<Option<String>, FsError> {
+        match self.store.tags(key.clone()).await {
+            Err(error) if !error.kind.is_transient() => {
+                tracing::warn!(%key, %error, "tags are not kept: they cannot be read");
+                Ok(None)
+            }
+            tags => Ok(tags?),
+        }
+    }
+
     /// A multipart upload knows nothing of the source: headers go along by hand.
     async fn copy_in_parts(&self, task: &CopyTask) -> Result<ETag, FsError> {
+        let mut headers = self.headers(task).await?;
+        headers.tags = self.tags(&task.source).await?;
         let create = CreateMultipartRequest {
             key: task.target.clone(),
-            headers: self.headers(task).await?,
+            headers,
         };
         let upload = self.store.create_multipart(create).await?;
         let outcome = self.copy_parts(task, &upload).await;
@@ -160,7 +192,7 @@ mod tests {
     use super::*;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{GetRequest, PutRequest, StoreErrorKind, StoreOp, UserMetadata};
+    use crate::store::{GetRequest, Placement, PutRequest, StoreErrorKind, StoreOp, UserMetadata};
 
     const LEN: usize = 23 << 20;
 
@@ -169,12 +201,19 @@ mod tests {
         let body: Bytes = (0..LEN).map(|i| (i % 251) as u8).collect();
         let user_metadata = UserMetadata::from([("owner".to_owned(), "me".to_owned())]);
         let content_type = Some("text/plain".to_owned());
+        let placement = Placement {
+            storage_class: Some("STANDARD_IA".to_owned()),
+            encryption: None,
+        };
         let request = PutRequest {
             key: Key::new("a.txt"),
             body,
             headers: ObjectHeaders {
                 content_type,
                 user_metadata,
+                tags: Some("team=media".to_owned()),
+                expires: Some(7),
+                placement: placement.clone(),
                 ..ObjectHeaders::default()
             },
             condition: WriteCondition::Always,
@@ -215,10 +254,20 @@ mod tests {
         assert!(original.body == copy.body);
         assert_eq!(copy.meta.etag, etag);
         assert_eq!(copy.meta.headers.content_type.as_deref(), Some("text/html"));
-        assert_eq!(
-            copy.meta.headers.user_metadata,
-            original.meta.headers.user_metadata
-        );
+        let mut expected = original.meta.headers;
+        expected.content_type = Some("text/html".to_owned());
+        assert_eq!(copy.meta.headers, expected);
+    }
+
+    #[tokio::test]
+    async fn a_copy_in_one_request_keeps_class_and_encryption() {
+        let (store, _, task) = source().await;
+        let copier = Copier::new(store.clone(), CopyPartSize::new(64 << 20).unwrap());
+        copier.copy(&task).await.unwrap();
+        let original = get(&store, &task.source).await;
+        let copy = get(&store, &task.target).await;
+        assert_eq!(copy.meta.headers.placement, original.meta.headers.placement);
+        assert_eq!(copy.meta.headers.expires, original.meta.headers.expires);
     }
 
     #[tokio::test]

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod attribute_versions;
+mod directory_attributes;
 mod inode_numbers;
 mod interrupts;
 mod moving_directories;
+mod object_headers;
 mod privilege_bits;
 mod publishing;
+mod special_files;
 mod state_integrity;
 mod subtree_locks;
 mod unsupported_calls;

@@ -188,3 +188,29 @@ fn a_directory_that_had_its_new_place_when_the_daemon_died_moves_with_all_its_fi
     drop(hands);
     mount.unmount();
 }
+
+#[test]
+fn what_was_closed_while_its_file_moved_is_under_its_new_name_after_a_kill() {
+    let (plan, proxy) = behind_a_proxy("disk");
+    let mut mount = plan.start();
+    mount.put_object("f", b"old bytes");
+    mount.wait_for("f", "the file", Path::exists);
+    let edited = sys::open(mount.path("f"), libc::O_RDWR).unwrap();
+    edited.write_all_at(b"NEW", 0).unwrap();
+    let copy = hold(&proxy, "CopyObject", "g");
+    let upload = hold(&proxy, "PutObject", "g");
+    let moving = begin_rename(&mount, "f", "g");
+    copy.wait_for(1);
+    at_once("a close to the disk", move || sys::close(edited)).unwrap();
+    copy.open();
+    outcome(&moving).unwrap();
+    mount.kill9();
+    proxy.heal();
+    mount.remount();
+    assert_eq!(fs::read(mount.path("g")).unwrap(), b"NEW bytes");
+    let stored = || mount.object("g").is_some_and(|bytes| bytes == b"NEW bytes");
+    wait_until(WITHIN, "the new bytes", stored);
+    mount.wait_for_keys("the new name alone", |keys| keys == ["g"]);
+    assert!(mount.lost_and_found().is_empty());
+    upload.open();
+}

@@ -357,6 +357,7 @@ fn operation(head: &str) -> &'static str {
         "HEAD" => "HeadObject",
         "GET" if has("list-type") => "ListObjectsV2",
         "GET" if has("uploadId") => "ListParts",
+        "GET" if has("tagging") => "GetObjectTagging",
         "GET" => "GetObject",
         other => panic!("{other} {target}"),
     }

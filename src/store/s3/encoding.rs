@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::store::UserMetadata;
@@ -46,9 +47,47 @@ macro_rules! headers_of {
             content_disposition: $answer.content_disposition().map(str::to_owned),
             content_encoding: $answer.content_encoding().map(str::to_owned),
             content_language: $answer.content_language().map(str::to_owned),
+            expires: $crate::store::s3::encoding::http_date($answer.expires_string()),
+            website_redirect: $answer.website_redirect_location().map(str::to_owned),
+            placement: $crate::store::Placement {
+                // The default, which some stores name.
+                storage_class: $answer
+                    .storage_class()
+                    .map(|class| class.as_str().to_owned())
+                    .filter(|class| class != "STANDARD"),
+                encryption: $answer.server_side_encryption().map(|algorithm| {
+                    $crate::store::Encryption {
+                        algorithm: algorithm.as_str().to_owned(),
+                        kms_key: $answer.ssekms_key_id().map(str::to_owned),
+                        bucket_key: $answer.bucket_key_enabled(),
+                    }
+                }),
+            },
+            tags: None,
             user_metadata: $crate::store::s3::encoding::metadata($answer.metadata()),
         }
     };
+}
+
+/// Adds to a request how the object is to be stored.
+macro_rules! with_placement {
+    ($request:expr, $placement:expr) => {{
+        let placement: $crate::store::Placement = $placement;
+        let encryption = placement.encryption;
+        $request
+            .set_storage_class(placement.storage_class.as_deref().map(Into::into))
+            .set_server_side_encryption(
+                encryption
+                    .as_ref()
+                    .map(|encryption| encryption.algorithm.as_str().into()),
+            )
+            .set_bucket_key_enabled(
+                encryption
+                    .as_ref()
+                    .and_then(|encryption| encryption.bucket_key),
+            )
+            .set_ssekms_key_id(encryption.and_then(|encryption| encryption.kms_key))
+    }};
 }
 
 /// Adds to a request what it stores with the object.
@@ -61,11 +100,29 @@ macro_rules! with_headers {
             .set_content_disposition(headers.content_disposition)
             .set_content_encoding(headers.content_encoding)
             .set_content_language(headers.content_language)
+            .set_expires(headers.expires.map(aws_smithy_types::DateTime::from_secs))
+            .set_website_redirect_location(headers.website_redirect)
             .set_metadata(Some(headers.user_metadata.into_iter().collect()))
     }};
 }
 
-pub(super) use {headers_of, with_headers};
+pub(super) use {headers_of, with_headers, with_placement};
+
+/// Seconds since 1970 of a date; none for what is no date.
+pub(super) fn http_date(text: Option<&str>) -> Option<i64> {
+    let date = DateTime::from_str(text?, Format::HttpDate).ok()?;
+    Some(date.secs())
+}
+
+/// Tags as in the query of a URL. Source: S3 API `PutObject`, `x-amz-tagging`.
+pub(super) fn tagging<'a>(tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<String> {
+    let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let pairs: Vec<String> = tags
+        .into_iter()
+        .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+        .collect();
+    (!pairs.is_empty()).then(|| pairs.join("&"))
+}
 
 pub(super) fn metadata(
     headers: Option<&std::collections::HashMap<String, String>>,
@@ -85,6 +142,13 @@ mod tests {
     fn keys_survive_a_listing() {
         assert_eq!(decode("a+b%2Bc/%0A%E2%82%AC%25").unwrap(), "a b+c/\n€%");
         assert_eq!(decode("%ff"), None);
+    }
+
+    #[test]
+    fn tags_are_written_as_a_query() {
+        assert_eq!(tagging([]), None);
+        let tags = [("team", "a b"), ("k&", "=")];
+        assert_eq!(tagging(tags).unwrap(), "team=a%20b&k%26=%3D");
     }
 
     #[test]

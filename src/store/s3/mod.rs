@@ -42,6 +42,10 @@ impl ObjectStore for S3Store {
         self.renewing(self.get_object(request)).await
     }
 
+    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
+        self.renewing(self.object_tags(key)).await
+    }
+
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         self.renewing(self.put_object(request)).await
     }

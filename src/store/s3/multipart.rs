@@ -4,7 +4,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload};
 
 use super::S3Store;
-use super::encoding::{copy_source, with_headers};
+use super::encoding::{copy_source, with_headers, with_placement};
 use super::error::translate;
 use super::object::{conditions, etag};
 use super::stream::byte_stream;
@@ -28,6 +28,8 @@ impl S3Store {
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(key.as_str());
+        let create = with_placement!(create, request.headers.placement.clone());
+        let create = create.set_tagging(request.headers.tags.clone());
         let answer = with_headers!(create, request.headers)
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .checksum_type(ChecksumType::FullObject)

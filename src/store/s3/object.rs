@@ -9,7 +9,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
 use super::answer::AnswerDate;
-use super::encoding::{copy_source, decode, headers_of, whole_seconds, with_headers};
+use super::encoding::{
+    copy_source, decode, headers_of, tagging, whole_seconds, with_headers, with_placement,
+};
 use super::error::{kind_of_broken_body, translate};
 use crate::store::{
     CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key, ListAnswer,
@@ -43,6 +45,7 @@ impl S3Store {
             size_bytes: length(answer.content_length()),
             last_modified: whole_seconds(answer.last_modified()),
             answered_at: date.get().unwrap_or_else(SystemTime::now),
+            tag_count: count(answer.tag_count()),
             headers: headers_of!(answer),
         })
     }
@@ -117,6 +120,7 @@ impl S3Store {
             size_bytes: total.unwrap_or_else(|| length(answer.content_length())),
             last_modified: whole_seconds(answer.last_modified()),
             answered_at: SystemTime::now(),
+            tag_count: count(answer.tag_count()),
             headers: headers_of!(answer),
         };
         let limit = request
@@ -134,6 +138,8 @@ impl S3Store {
             .put_object()
             .bucket(&self.bucket)
             .key(key.as_str());
+        let put = with_placement!(put, request.headers.placement.clone());
+        let put = put.set_tagging(request.headers.tags.clone());
         let answer = with_headers!(put, request.headers)
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .set_if_match(if_match)
@@ -159,6 +165,7 @@ impl S3Store {
             .set_copy_source_if_match(request.source_if_match.as_ref().map(ETag::quoted))
             .set_if_match(if_match)
             .set_if_none_match(if_none_match);
+        copy = with_placement!(copy, request.placement);
         if let Some(headers) = request.replace_headers {
             copy = with_headers!(copy, headers).metadata_directive(MetadataDirective::Replace);
         }
@@ -172,6 +179,19 @@ impl S3Store {
         Ok(PutAnswer {
             etag: etag(StoreOp::Copy, &key, made)?,
         })
+    }
+
+    pub(super) async fn object_tags(&self, key: Key) -> Result<Option<String>, StoreError> {
+        let asked = self
+            .client()
+            .get_object_tagging()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .send();
+        let answer = asked.await;
+        let answer = answer.map_err(|error| translate(StoreOp::Tags, &key, error))?;
+        let tags = answer.tag_set().iter().map(|tag| (tag.key(), tag.value()));
+        Ok(tagging(tags))
     }
 
     pub(super) async fn list_objects(
@@ -252,6 +272,10 @@ fn usable_etag(object: &aws_sdk_s3::types::Object) -> Option<ETag> {
         tracing::debug!(key = object.key(), "hidden: listed without a usable ETag");
     }
     etag
+}
+
+fn count(header: Option<i32>) -> u32 {
+    header.and_then(|count| count.try_into().ok()).unwrap_or(0)
 }
 
 fn length(header: Option<i64>) -> u64 {

@@ -1,0 +1,57 @@
+//! FIFOs, sockets and devices: an empty object that tells what it is, as s3fs
+//! stores it. What they do is the kernel's: it opens them itself, and devices only
+//! where the mount lets it (`nodev`).
+
+use bytes::Bytes;
+
+use super::Ops;
+use super::attr::{Attempt, Caller};
+use super::lookup::Entry;
+use crate::error::FsError;
+use crate::namespace::{Ino, Kind, Name};
+
+/// What mknod(2) makes besides files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpecialFile {
+    pub kind: Kind,
+    /// Of a device, as the kernel writes it.
+    pub rdev: Option<u32>,
+}
+
+impl Ops {
+    /// Errors: `Exists`; `NotPermitted` where attributes are not stored with objects;
+    /// the store's.
+    pub(super) async fn make_special(
+        &self,
+        parent: Ino,
+        name: &Name,
+        special: SpecialFile,
+        permissions: u16,
+        maker: Caller,
+    ) -> Result<Entry, FsError> {
+        if maker.request.attempt == Attempt::Again {
+            self.late_requests_landed().await;
+        }
+        let parent = self.namespace.directory(parent)?;
+        let _subtrees = self.share_entry(parent.ino, name).await;
+        match self.namespace.lookup(&parent, name).await {
+            Ok(made) if made.kind == special.kind && maker.request.attempt == Attempt::Again => {
+                return Ok(self.give_entry(&made));
+            }
+            Ok(_) => return Err(FsError::Exists),
+            Err(FsError::NotFound) if !self.namespace.stores_attributes() => {
+                return Err(FsError::NotPermitted);
+            }
+            Err(FsError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        let inode = self.namespace.create_local(&parent, name, special.kind)?;
+        self.give_birth(&parent, &inode, permissions, maker);
+        let put = self.put_node(&parent, name, &inode, Bytes::new(), special.rdev);
+        if let Err(error) = put.await {
+            self.namespace.take_back(&inode);
+            return Err(error);
+        }
+        Ok(self.give_entry(&inode))
+    }
+}
