@@ -115,17 +115,11 @@ impl Filesystem for Adapter {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let dir = convert::ino(parent);
         let operation = async move {
-            let (kind, permissions) = (convert::node_kind(mode), convert::permissions(mode));
+            let (kind, permissions) = (convert::node_kind(mode, rdev), convert::permissions(mode));
             ops.mknod(dir, &name, kind, permissions, caller).await
         };
         let give = move |reply, outcome| reply::give_entry(reply, "mknod", parent, outcome);
         self.answer(req, Locked::One(dir), reply, operation, give);
-        self.answer(req, async move {
-            let (kind, permissions) = (convert::node_kind(mode, rdev), convert::permissions(mode));
-            let dir = convert::ino(parent);
-            let outcome = ops.mknod(dir, &name, kind, permissions, caller).await;
-            reply::give_entry(reply, "mknod", parent, outcome);
-        });
     }
 
     fn mkdir(
