@@ -43,8 +43,8 @@ fn a_mount_in_the_background_returns_0_when_it_serves() {
     fs::write(mount.path("new"), b"bytes").unwrap();
     assert_eq!(
         daemons_of(&mount.root).len(),
-        2,
-        "the daemon and its holder"
+        3,
+        "the daemon, its holder and its notifier"
     );
     umount(&mount.root);
     wait_until(ENDED_WITHIN, "the daemon's end", || {

@@ -8,9 +8,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use support::mount::is_mounted;
+use support::mount::{daemons_of, is_mounted};
 use support::programs::{run_within, said};
-use support::{Hands, Mount, MountBuilder};
+use support::{Hands, Mount, MountBuilder, wait_until};
 
 const NOBODY: u32 = 65534;
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
@@ -51,6 +51,41 @@ fn as_root_every_thread_keeps_two_capabilities_and_gets_no_new_ones() {
     fs::write(mount.path("f"), b"x").unwrap();
     assert_eq!(mount.object("f").unwrap(), b"x");
     mount.unmount();
+}
+
+/// The process that tells the kernel what to forget.
+#[test]
+fn the_notifier_holds_the_device_its_sockets_and_the_log_and_no_secret() {
+    let mount = Mount::fresh();
+    let mut processes = daemons_of(&mount.root).into_iter();
+    let notifier = processes.find(|pid| pid.as_raw_nonzero().get() as u32 != mount.pid());
+    let folder = format!("/proc/{}", notifier.unwrap().as_raw_nonzero());
+    let folder = Path::new(&folder);
+    // It is there before it has given up what it was started with.
+    wait_until(REFUSED_WITHIN, "one capability", || {
+        status_of(folder, "CapEff") == format!("{CAP_DAC_READ_SEARCH:016x}")
+    });
+    for thread in fs::read_dir(folder.join("task")).unwrap() {
+        let thread = thread.unwrap().path();
+        assert_eq!(
+            status_of(&thread, "CapPrm"),
+            format!("{CAP_DAC_READ_SEARCH:016x}")
+        );
+        assert_eq!(status_of(&thread, "CapInh"), "0000000000000000");
+        assert_eq!(status_of(&thread, "NoNewPrivs"), "1");
+    }
+    let links = fs::read_dir(folder.join("fd")).unwrap();
+    for link in links.map(|link| fs::read_link(link.unwrap().path()).unwrap()) {
+        let link = link.to_str().unwrap();
+        let known = ["socket:", "/dev/fuse"]
+            .iter()
+            .any(|name| link.starts_with(name));
+        assert!(
+            known || link.ends_with("/abort") || link.ends_with("/log"),
+            "{link}"
+        );
+    }
+    assert_eq!(fs::read(folder.join("environ")).unwrap(), b"");
 }
 
 #[test]

@@ -6,95 +6,12 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::path::Path;
 
-use support::{Client, Machine, Server, wait_until};
-
-const SOON: Duration = Duration::from_secs(60);
-
-/// A service that is started, on a bucket of its own.
-struct Service<'m> {
-    name: String,
-    unit: String,
-    bucket: String,
-    client: Client,
-    machine: &'m Machine,
-}
-
-impl<'m> Service<'m> {
-    /// Configured, not started.
-    #[track_caller]
-    fn on(server: &Server, settings: &str) -> Self {
-        Self::of(Machine::shared(), server, settings)
-    }
-
-    #[track_caller]
-    fn of(machine: &'m Machine, server: &Server, settings: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("m{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let bucket = format!("systemd-{}-{name}", std::process::id());
-        let client = Client::new(server);
-        client.create_bucket(&bucket);
-        machine.configure(&name, server, &bucket, settings);
-        Self {
-            unit: format!("mediafs@{name}.service"),
-            name,
-            bucket,
-            client,
-            machine,
-        }
-    }
-
-    #[track_caller]
-    fn started(settings: &str) -> Self {
-        let service = Self::on(Server::shared(), settings);
-        service.ctl("start");
-        service
-    }
-
-    #[track_caller]
-    fn ctl(&self, verb: &str) {
-        self.machine
-            .says(&format!("systemctl {verb} {}", self.unit));
-    }
-
-    #[track_caller]
-    fn property(&self, name: &str) -> String {
-        self.machine.property(&self.unit, name)
-    }
-
-    /// A path of the mount, as it is reached from here.
-    fn path(&self, path: &str) -> std::path::PathBuf {
-        self.machine.path(&format!("/srv/{}/{path}", self.name))
-    }
-
-    fn is_mounted(&self) -> bool {
-        let script = format!("mountpoint -q /srv/{}", self.name);
-        self.machine.tries(&script).0
-    }
-
-    fn object(&self, key: &str) -> Option<Vec<u8>> {
-        self.client.get(&self.bucket, key)
-    }
-
-    #[track_caller]
-    fn wait_for_status(&self, what: &str) {
-        wait_until(SOON, what, || self.property("StatusText").contains(what));
-    }
-}
-
-impl Drop for Service<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.machine.log_of(&self.unit));
-        }
-        self.machine.tries(&format!(
-            "systemctl kill -s KILL {0}; systemctl stop {0}; umount -l /srv/{1}",
-            self.unit, self.name
-        ));
-    }
-}
+use support::blocked::BlockedCalls;
+use support::proxy::{Fault, Proxy, Rule, Side};
+use support::service::{SOON, Service};
+use support::{Machine, Server, wait_until};
 
 #[test]
 fn the_units_pass_systemd_analyze_verify() {
@@ -297,6 +214,62 @@ fn a_daemon_that_hangs_is_replaced_by_the_watchdog() {
     open.read_to_string(&mut read).unwrap();
     assert_eq!(read, "bytes");
     assert_eq!(fs::read(service.path("f")).unwrap(), b"bytes");
+}
+
+#[test]
+fn a_daemon_is_replaced_while_the_kernel_holds_a_notification_back() {
+    let proxy = Proxy::before(Server::shared());
+    let service = Service::on(Server::shared(), "ttl = \"500ms\"\n");
+    let config = format!("/etc/mediafs/{}.toml", service.name);
+    let config = service.machine.path(&config);
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text.replace(&Server::shared().endpoint, &proxy.endpoint);
+    fs::write(&config, text).unwrap();
+    service.machine.drop_in(
+        &service.unit,
+        "[Service]\nWatchdogSec=2s\nEnvironment=_MEDIAFS_NOTIFY_IN_CONTAINER=1\n",
+    );
+    service.ctl("start");
+    fs::create_dir(service.path("d")).unwrap();
+    fs::write(service.path("d/f"), b"first").unwrap();
+    let mut calls = BlockedCalls::of(
+        &service.path(""),
+        Path::new(&format!("/srv/{}", service.name)),
+    );
+    for (round, ends) in ["kill -KILL", "kill -STOP", "systemctl restart"]
+        .into_iter()
+        .enumerate()
+    {
+        let first = service.property("MainPID");
+        calls.open_file();
+        let gate = proxy.hold(
+            Side::BeforeServer,
+            Rule::on("PutObject", Fault::Pass).key("d/new*"),
+        );
+        calls.lock_directory(&format!("os.mkdir('d/new{round}')"), &gate);
+        service
+            .client
+            .put(&service.bucket, "d/f", format!("{round}").as_bytes());
+        calls.wait_for_a_notification_that_waits();
+        let of = if ends.starts_with("kill") {
+            &first
+        } else {
+            &service.unit
+        };
+        service.machine.says(&format!("{ends} {of}"));
+        wait_until(SOON, "another daemon", || {
+            let now = service.property("MainPID");
+            now != first && now != "0" && service.property("ActiveState") == "active"
+        });
+        calls.released();
+        gate.open();
+        fs::write(service.path("d/after"), b"whole").unwrap();
+        assert_eq!(service.object("d/after").unwrap(), b"whole");
+    }
+    drop(calls);
+    service.ctl("stop");
+    assert!(!service.is_mounted());
+    assert_eq!(service.property("Result"), "success");
 }
 
 #[test]

@@ -1,29 +1,32 @@
 //! A mount in the background: the command starts itself again as a holder, which
 //! starts the daemon, and waits for the daemon's word.
 //!
-//! The daemon's standard output is a pipe to the command: one line `ready`, or
-//! why there will be no mount. Its standard error is the log file.
+//! The daemon's standard output is a pipe to the command: lines of what it waits
+//! for, each after `note: `, then `ready`, or why there will be no mount. Its
+//! standard error is the log file.
 
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::Config;
 use crate::private;
-use crate::session::{self, Life};
+use crate::session::{self, Life, Waiter};
 
 /// Tells the child that it is one. Not a setting: the prefix differs.
 const CHILD_VARIABLE: &str = "_MEDIAFS_CHILD";
 /// Its value for a daemon that takes a dead one's place: nobody waits for it.
 const SUCCESSOR: &str = "successor";
 const READY: &str = "ready\n";
+const NOTE: &str = "note: ";
 const SOCKET_NAME: &str = "notify";
 const LOG_NAME: &str = "mediafs.log";
 /// A log longer than this is moved aside at the next start; one is kept.
@@ -56,13 +59,8 @@ pub fn parent() -> Option<Parent> {
 }
 
 impl Parent {
-    /// Says that the mount serves.
-    pub fn when_ready(self) -> Box<dyn FnOnce() + Send> {
-        Box::new(move || self.tell(READY))
-    }
-
     pub fn tell_failure(self, error: &anyhow::Error) {
-        self.tell(&format!("{error:#}"));
+        self.tell_last(&format!("{error:#}"));
     }
 
     /// A parent that is gone, or has its answer, does not mind.
@@ -78,10 +76,27 @@ impl Parent {
         {
             tracing::debug!("nobody waits for this mount any more");
         }
+    }
+
+    fn tell_last(self, message: &str) {
+        self.tell(message);
+        if self == Self::Holds {
+            return;
+        }
         // The pipe ends here, so that whoever reads it sees its end.
         if let Err(error) = rustix::stdio::dup2_stdout(rustix::stdio::stderr()) {
             tracing::debug!(%error, "standard output stays open");
         }
+    }
+}
+
+impl Waiter for Parent {
+    fn note(&self, text: &str) {
+        self.tell(&format!("{NOTE}{text}\n"));
+    }
+
+    fn ready(&self) {
+        self.tell_last(READY);
     }
 }
 
@@ -94,6 +109,7 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
     command
         .arg("holder")
         .arg(config.state_dir().join(SOCKET_NAME))
+        .arg(config.watchdog.as_millis().to_string())
         .arg("--")
         .args(args)
         .stdin(Stdio::null())
@@ -103,9 +119,20 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
         .process_group(0);
     let mut child = command.spawn().map_err(CannotStart)?;
     let mut word = String::new();
-    if let Some(mut pipe) = child.stdout.take() {
-        pipe.read_to_string(&mut word)
-            .context("no word from the daemon")?;
+    if let Some(pipe) = child.stdout.take() {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        while pipe
+            .read_line(&mut line)
+            .context("no word from the daemon")?
+            > 0
+        {
+            match line.strip_prefix(NOTE) {
+                Some(note) => eprint!("mediafs: {note}"),
+                None => word.push_str(&line),
+            }
+            line.clear();
+        }
     }
     if word == READY {
         return Ok(());
@@ -122,11 +149,17 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
 }
 
 /// Keeps the mount's descriptor and starts the daemon, as often as it dies.
-pub fn hold(socket: &Path, args: &[OsString]) -> anyhow::Result<ExitCode> {
+///
+/// `watchdog`: how long a daemon that serves may be silent.
+pub fn hold(
+    socket: &Path,
+    watchdog: Option<Duration>,
+    args: &[OsString],
+) -> anyhow::Result<ExitCode> {
     // The path, not the file: after an upgrade the new binary is started.
     let program = env::current_exe().context("cannot find the mediafs binary")?;
     env::set_current_dir("/")?;
-    let status = session::hold(&program, args, socket, |command, life| {
+    let status = session::hold(&program, args, socket, watchdog, |command, life| {
         let value = match life {
             Life::First => "1",
             Life::Later => SUCCESSOR,

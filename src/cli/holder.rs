@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -15,6 +16,8 @@ use crate::telemetry;
 pub struct HolderCommand {
     /// Socket for what the daemon has to say
     socket: PathBuf,
+    /// How long the daemon may be silent, in milliseconds; 0: for ever
+    watchdog_ms: u64,
     /// The daemon's arguments
     #[arg(last = true, required = true)]
     args: Vec<OsString>,
@@ -23,6 +26,8 @@ pub struct HolderCommand {
 impl HolderCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         telemetry::start_logs("info", None)?;
-        background::hold(&self.socket, &self.args)
+        let watchdog = Duration::from_millis(self.watchdog_ms);
+        let watchdog = (!watchdog.is_zero()).then_some(watchdog);
+        background::hold(&self.socket, watchdog, &self.args)
     }
 }

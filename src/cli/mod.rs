@@ -7,6 +7,8 @@ mod background;
 mod fstab;
 mod holder;
 mod mount;
+mod notifier;
+mod probe;
 mod spool;
 
 use std::ffi::OsString;
@@ -30,6 +32,8 @@ enum Command {
     Mount(Box<mount::MountCommand>),
     Spool(spool::SpoolCommand),
     Holder(holder::HolderCommand),
+    Notifier(notifier::NotifierCommand),
+    Probe(probe::ProbeCommand),
 }
 
 /// Runs what the command line asks for.
@@ -44,6 +48,8 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Mount(command) => command.run(&args),
         Command::Spool(command) => command.run(),
+        Command::Notifier(command) => command.run(),
+        Command::Probe(command) => return command.run(),
         Command::Holder(command) => match command.run() {
             Ok(code) => return code,
             Err(error) => Err(error),

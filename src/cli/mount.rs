@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::background;
 use crate::config::{ConfigSource, Options, Target};
-use crate::session::{self, Reload};
+use crate::session::{self, Reload, Waiter};
 use crate::telemetry;
 
 /// Mount a bucket on a directory
@@ -38,7 +38,7 @@ impl MountCommand {
         let config = source.load()?;
         if config.foreground {
             let logs = telemetry::start_logs(&config.log, config.log_file.as_deref())?;
-            return session::run(config, Reload { source, logs }, Box::new(|| {}));
+            return session::run(config, Reload { source, logs }, &Nobody);
         }
         match background::parent() {
             None => background::start(&config, args),
@@ -47,11 +47,20 @@ impl MountCommand {
                 rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
                 // The folder it was started in can be unmounted and removed.
                 std::env::set_current_dir("/")?;
-                let outcome = telemetry::start_logs(&config.log, None).and_then(|logs| {
-                    session::run(config, Reload { source, logs }, parent.when_ready())
-                });
+                let outcome = telemetry::start_logs(&config.log, None)
+                    .and_then(|logs| session::run(config, Reload { source, logs }, &parent));
                 outcome.inspect_err(|error| parent.tell_failure(error))
             }
         }
     }
+}
+
+/// In the foreground the log tells it.
+#[derive(Debug)]
+struct Nobody;
+
+impl Waiter for Nobody {
+    fn note(&self, _text: &str) {}
+
+    fn ready(&self) {}
 }

@@ -73,6 +73,8 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     pub fuse_threads: usize,
     pub drain_timeout: Duration,
+    /// How long a daemon in the background may be silent; zero: for ever.
+    pub watchdog: Duration,
     /// The settings as they were written, layers merged.
     pub given: Options,
 }
@@ -196,6 +198,7 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         log_file: options.log_file.map(|file| folder.join(file)),
         fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?,
         drain_timeout: period(options.drain_timeout, 30),
+        watchdog: period(options.watchdog, 60),
         cache_dir: service::cache_dir().unwrap_or_else(|| spool_dir.clone()),
         bucket,
         prefix,

@@ -174,6 +174,10 @@ pub struct Options {
     #[arg(long, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<Period>,
+    /// Replace a daemon in the background whose mount answers nothing for so long; 0 never does. In the service WatchdogSec= says it [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<Period>,
 }
 
 impl Options {

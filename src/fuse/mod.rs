@@ -22,7 +22,7 @@ mod reply;
 pub use in_flight::InFlight;
 pub use killed::interrupt_killed;
 pub use loops::LoopWatch;
-pub use notify::pass_on;
+pub use notify::{MayWait, forward_invalidations};
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

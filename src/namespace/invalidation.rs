@@ -1,5 +1,8 @@
 //! What the kernel must drop from its caches.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::sync::mpsc;
 
 use super::inode::Ino;
@@ -23,12 +26,17 @@ pub enum Invalidation {
 /// Telling the kernel can wait for a request that the kernel itself waits for,
 /// so no operation does it directly.
 #[derive(Debug, Clone)]
-pub struct Invalidations(mpsc::Sender<Invalidation>);
+pub struct Invalidations {
+    queue: mpsc::Sender<Invalidation>,
+    dropped: Arc<AtomicU64>,
+}
 
 impl Invalidations {
     pub fn channel() -> (Self, mpsc::Receiver<Invalidation>) {
         let (sender, receiver) = mpsc::channel(QUEUE_LIMIT);
-        (Self(sender), receiver)
+        let dropped = Arc::default();
+        let queue = sender;
+        (Self { queue, dropped }, receiver)
     }
 
     pub fn entry(&self, parent: Ino, name: &Name) {
@@ -47,8 +55,27 @@ impl Invalidations {
     }
 
     fn send(&self, invalidation: Invalidation) {
-        if let Err(error) = self.0.try_send(invalidation) {
-            tracing::debug!(%error, "invalidation left to the ttl");
+        let Err(error) = self.queue.try_send(invalidation) else {
+            return;
+        };
+        let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        // One is worth a line, and each time they have doubled.
+        if dropped.is_power_of_two() {
+            tracing::warn!(dropped, %error, "the kernel takes no invalidations: left to the ttl");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_nobody_empties_is_bounded_and_what_is_dropped_is_counted() {
+        let (invalidations, _queue) = Invalidations::channel();
+        for number in 0..QUEUE_LIMIT + 10 {
+            invalidations.pages(Ino(number as u64));
+        }
+        assert_eq!(invalidations.dropped.load(Ordering::Relaxed), 10);
     }
 }

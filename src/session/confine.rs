@@ -3,6 +3,8 @@
 //! Capabilities belong to threads and go on to those that are made later: this
 //! runs while there is one thread only.
 
+use std::io;
+
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -17,6 +19,11 @@ const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::DAC_RE
 /// A user other than root keeps the way to new privileges: fusermount3, which
 /// unmounts for it, is setuid.
 pub fn confine() -> Result<(), rustix::io::Errno> {
+    confine_to(KEPT)
+}
+
+/// The same, with other capabilities that are kept.
+pub fn confine_to(kept: CapabilitySet) -> Result<(), rustix::io::Errno> {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
@@ -29,15 +36,27 @@ pub fn confine() -> Result<(), rustix::io::Errno> {
     let held = rustix::thread::capabilities(None)?;
     // Source: capabilities(7), "Capability bounding set".
     if held.effective.contains(CapabilitySet::SETPCAP) {
-        for given_up in held.permitted.difference(KEPT) {
+        for given_up in held.permitted.difference(kept) {
             rustix::thread::remove_capability_from_bounding_set(given_up)?;
         }
     }
     let kept = CapabilitySets {
-        effective: held.effective & KEPT,
-        permitted: held.permitted & KEPT,
+        effective: held.effective & kept,
+        permitted: held.permitted & kept,
         inheritable: CapabilitySet::empty(),
     };
     rustix::thread::set_capabilities(None, kept)?;
     rustix::thread::set_no_new_privs(true)
+}
+
+/// Closes every descriptor but the standard ones, whoever left them open.
+///
+/// To be called before the process opens any.
+pub fn close_others() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: nothing in the process owns one of these descriptors yet.
+    match unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

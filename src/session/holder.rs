@@ -2,7 +2,7 @@
 //! starts the daemon again when it ends without having unmounted.
 //!
 //! It speaks systemd's protocol on a socket of its own (sd_notify(3): `READY=1`,
-//! `FDSTORE=1`, `FDSTOREREMOVE=1`), and ends when the mount does.
+//! `FDSTORE=1`, `FDSTOREREMOVE=1`, `WATCHDOG=1`), and ends when the mount does.
 
 use std::ffi::OsString;
 use std::io::{self, IoSliceMut};
@@ -14,19 +14,28 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use parking_lot::Mutex;
-use rustix::io::FdFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, FdFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
+};
 
 use super::descriptor_store::DEVICE_VARIABLE;
+use super::supervisor_watchdog::{Sign, Watchdog};
+use crate::write_path::is_beyond_return;
 
 /// After a daemon that served for less than this another one is started after a pause.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// The pause; it doubles as long as none comes to serve.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks at the daemon.
+const TICK: Duration = Duration::from_secs(1);
+/// A daemon that was killed ends within milliseconds, or waits in the kernel.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// What the holder says to itself.
 const BARRIER: &str = "BARRIER=1";
@@ -38,6 +47,8 @@ struct Said {
     /// In this life of the daemon.
     ready: bool,
     ever_ready: bool,
+    /// Since the watchdog's last look.
+    alive: bool,
     device: Option<OwnedFd>,
 }
 
@@ -49,13 +60,15 @@ pub enum Life {
 }
 
 /// Runs the program with these arguments until it has unmounted, and returns how
-/// it ended. `prepare` is told which of its lives begins.
+/// it ended. `prepare` is told which of its lives begins. Once it is ready it has to
+/// say that it is alive within `watchdog`, or it is replaced.
 ///
 /// Errors: when the socket cannot be made or the program not be started.
 pub fn hold(
     program: &Path,
     args: &[OsString],
     socket: &Path,
+    watchdog: Option<Duration>,
     prepare: impl Fn(&mut Command, Life),
 ) -> anyhow::Result<ExitStatus> {
     // Its environment holds the credentials of the daemon. What it starts is not bound by it.
@@ -72,8 +85,15 @@ pub fn hold(
         let began = Instant::now();
         let mut command = Command::new(program);
         command.args(args).env("NOTIFY_SOCKET", &socket);
+        // Another supervisor's, whose daemon this would not be.
+        command
+            .env_remove("WATCHDOG_PID")
+            .env_remove("WATCHDOG_USEC");
+        if let Some(limit) = watchdog {
+            command.env("WATCHDOG_USEC", limit.as_micros().to_string());
+        }
         prepare(&mut command, life);
-        let lived = live(&mut command, &said);
+        let lived = live(&mut command, &said, watchdog.map(Watchdog::new));
         hear_out(&socket, &caught_up);
         let (ready, ever_ready) = {
             let mut said = said.lock();
@@ -100,11 +120,76 @@ pub fn hold(
 }
 
 /// One life of the daemon.
-fn live(command: &mut Command, said: &Mutex<Said>) -> anyhow::Result<ExitStatus> {
+fn live(
+    command: &mut Command,
+    said: &Mutex<Said>,
+    watchdog: Option<Watchdog>,
+) -> anyhow::Result<ExitStatus> {
     let mut daemon = start(command, said)?;
     // Whoever waits at a pipe there sees its end once the daemon closes it.
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-    Ok(daemon.wait()?)
+    match watch(&daemon, said, watchdog).context("the daemon cannot be watched")? {
+        End::Whole => Ok(daemon.wait()?),
+        End::Stuck => {
+            // It ends when its successor has answered what it waits for.
+            let pid = daemon.id();
+            std::thread::spawn(move || daemon.wait());
+            Err(anyhow!(
+                "process {pid} is dead, and a thread of it waits in the kernel"
+            ))
+        }
+    }
+}
+
+/// How a daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// Killed, but not gone: a thread waits in the kernel for what a daemon answers.
+    Stuck,
+}
+
+/// Returns when the daemon has ended, which it is made to when it is silent for too long.
+fn watch(daemon: &Child, said: &Mutex<Said>, mut watchdog: Option<Watchdog>) -> io::Result<End> {
+    let pid = daemon.id().to_string();
+    let daemon = pidfd_open(Pid::from_child(daemon), PidfdFlags::empty())?;
+    let mut dead_since = None;
+    loop {
+        let began = Instant::now();
+        let tick = watchdog.as_ref().map_or(TICK, Watchdog::tick);
+        let tick = Timespec::try_from(tick).map_err(io::Error::other)?;
+        let mut ended = [PollFd::new(&daemon, PollFlags::IN)];
+        match poll(&mut ended, Some(&tick)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(End::Whole),
+            Err(error) => return Err(error.into()),
+        }
+        if !is_beyond_return(&pid) {
+            dead_since = None;
+        } else if dead_since.get_or_insert(began).elapsed() >= ENDS_WITHIN {
+            return Ok(End::Stuck);
+        }
+        let Some(watchdog) = &mut watchdog else {
+            continue;
+        };
+        let sign = {
+            let mut said = said.lock();
+            match (said.ready, std::mem::take(&mut said.alive)) {
+                (false, _) => Sign::Starting,
+                (true, true) => Sign::Alive,
+                (true, false) => Sign::Silent,
+            }
+        };
+        if let Some(signal) = watchdog.look(sign, began.elapsed()) {
+            tracing::error!(
+                ?signal,
+                "watchdog: the daemon does not say that its mount answers: it is replaced"
+            );
+            if let Err(error) = pidfd_send_signal(&daemon, signal) {
+                tracing::warn!(%error, "the daemon cannot be ended");
+            }
+        }
+    }
 }
 
 /// Returns once all is heard that the daemon said before it died.
@@ -152,6 +237,7 @@ fn note(message: &str, descriptor: Option<OwnedFd>, said: &mut Said) {
     for line in message.lines() {
         match line {
             "READY=1" => (said.ready, said.ever_ready) = (true, true),
+            "WATCHDOG=1" => said.alive = true,
             "FDSTOREREMOVE=1" => said.device = None,
             _ => {}
         }

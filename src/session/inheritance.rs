@@ -4,11 +4,13 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::UnmountFlags;
 
 use super::descriptor_store;
 use super::mount::FS_TYPE;
 use super::mountinfo::mount_at;
+use super::spool_turn::take_lock;
 use super::startup::Asking;
 use crate::config::Config;
 use crate::handover::{self, Ledger, Told};
@@ -39,7 +41,7 @@ pub fn find(config: &Config) -> anyhow::Result<Heritage> {
     let Some(device) = descriptor_store::inherited() else {
         return Ok(Heritage::default());
     };
-    let lock = SpoolLock::take(&config.spool_dir)?;
+    let lock = take_lock(config, &|_| {})?;
     let lock = Some(lock);
     let (session, refused) = match take_up(config, device)? {
         Ok(session) => (Some(session), None),
@@ -67,11 +69,15 @@ impl Heritage {
         }
     }
 
-    /// Errors: the spool's, the disk's.
-    pub fn open(self, config: &Config) -> anyhow::Result<(OpenHeritage, Option<OwnedFd>)> {
+    /// `note` says what it waits for, if it does. Errors: the spool's, the disk's.
+    pub fn open(
+        self,
+        config: &Config,
+        note: &dyn Fn(&str),
+    ) -> anyhow::Result<(OpenHeritage, Option<OwnedFd>)> {
         let lock = match self.lock {
             Some(lock) => lock,
-            None => SpoolLock::take(&config.spool_dir)?,
+            None => take_lock(config, note)?,
         };
         let path = handover::path_in(&config.spool_dir);
         let (device, told) = self.session.unzip();
@@ -100,7 +106,7 @@ fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Result<(OwnedFd, 
     let path = handover::path_in(&config.spool_dir);
     let mut mountpoint = std::path::absolute(&config.mountpoint)?;
     let reason = match handover::told(&path) {
-        Ok(Some(told)) => match unlike(config, &told)? {
+        Ok(Some(told)) => match unlike(config, &told, &device)? {
             None => return Ok(Ok((device, told))),
             Some(reason) => {
                 mountpoint = told
@@ -121,7 +127,10 @@ fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Result<(OwnedFd, 
 }
 
 /// Why the session is not of this mount, if it is not.
-fn unlike(config: &Config, told: &Told) -> anyhow::Result<Option<String>> {
+fn unlike(config: &Config, told: &Told, device: &OwnedFd) -> anyhow::Result<Option<String>> {
+    if is_aborted(device)? {
+        return Ok(Some("its connection was aborted".to_owned()));
+    }
     let Some(session) = &told.session else {
         return Ok(Some("there is none".to_owned()));
     };
@@ -138,6 +147,14 @@ fn unlike(config: &Config, told: &Told) -> anyhow::Result<Option<String>> {
         return Ok(Some("it was unmounted meanwhile".to_owned()));
     }
     Ok(None)
+}
+
+/// Source: Linux, fs/fuse/dev.c, `fuse_dev_poll`.
+fn is_aborted(device: &OwnedFd) -> Result<bool, rustix::io::Errno> {
+    let mut asked = [PollFd::new(device, PollFlags::IN)];
+    poll(&mut asked, Some(&Timespec::default()))?;
+    let [asked] = asked;
+    Ok(asked.revents().contains(PollFlags::ERR))
 }
 
 /// Detaches what an earlier mediafs left on the mountpoint.

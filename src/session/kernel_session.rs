@@ -3,23 +3,32 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use fuser::Session;
 
+use super::connection::Connection;
 use super::descriptor_store;
 use super::handshake::{self, Handshake, Resent};
 use super::mount::{self, Execution, MountSettings, Mounted, Sharing, UnmountMode};
 use super::mountinfo::mount_at;
+use super::notifier::Notifier;
 use super::startup;
 use crate::config::Config;
 use crate::fuse::Adapter;
 use crate::handover::{self, Ledger, Record, SessionTold, Told};
 
+/// Applications that wait for a successor are released when none has come so long
+/// after the daemon died and with it all who would start one.
+const SUCCESSOR_WITHIN: Duration = Duration::from_secs(300);
+
 #[derive(Debug)]
 pub struct KernelSession {
     pub mounted: Mounted,
     pub session: Session<Adapter>,
+    pub notifier: Arc<Notifier>,
 }
 
 /// What an earlier daemon left of the session.
@@ -39,7 +48,8 @@ impl Earlier {
     }
 }
 
-/// Goes on with what an earlier daemon began, or mounts. Errors: the kernel's.
+/// Goes on with what an earlier daemon began, or mounts. Errors: the kernel's; there
+/// is no process for the notifier.
 pub fn start(
     config: &Config,
     asked: &Path,
@@ -48,7 +58,7 @@ pub fn start(
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     match inherited {
-        Some((device, earlier)) => go_on(config, &device, &earlier, ledger, adapter),
+        Some((device, earlier)) => go_on(config, device, &earlier, ledger, adapter),
         None => begin(config, asked, ledger, adapter),
     }
 }
@@ -77,9 +87,14 @@ fn begin(
         },
     };
     let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
-    let session = agree(config, asked, ledger, &device, adapter);
-    let session = session.inspect_err(|_| give_back(&mounted))?;
-    Ok(KernelSession { mounted, session })
+    let session = agree(config, asked, ledger, &device, adapter)
+        .and_then(|session| Ok((session, notifier(&mounted, device)?)));
+    let (session, notifier) = session.inspect_err(|_| give_back(&mounted))?;
+    Ok(KernelSession {
+        mounted,
+        session,
+        notifier,
+    })
 }
 
 fn agree(
@@ -110,7 +125,7 @@ fn agree(
 
 fn go_on(
     config: &Config,
-    device: &OwnedFd,
+    device: OwnedFd,
     earlier: &Earlier,
     ledger: &Ledger,
     adapter: Adapter,
@@ -120,11 +135,11 @@ fn go_on(
         init: session.init.clone(),
         answer: session.init_answer.clone(),
     };
-    let session = handshake::resume(device, &said, adapter, fuse_config(config))?;
-    match handshake::resend(device).context("requests under way are not sent again")? {
+    let session = handshake::resume(&device, &said, adapter, fuse_config(config))?;
+    match handshake::resend(&device).context("requests under way are not sent again")? {
         Resent::Yes => tracing::info!("going on with the session of the mediafs before"),
         Resent::NotByThisKernel => {
-            handshake::interrupt(device, under_way)?;
+            handshake::interrupt(&device, under_way)?;
             for request in under_way.iter().copied() {
                 ledger.tell(|| Record::Answered { request });
             }
@@ -135,7 +150,29 @@ fn go_on(
         }
     }
     let mounted = Mounted::at(&config.mountpoint);
-    Ok(KernelSession { mounted, session })
+    let notifier = notifier(&mounted, device)?;
+    Ok(KernelSession {
+        mounted,
+        session,
+        notifier,
+    })
+}
+
+/// Starts the process that tells the kernel what to drop. Errors: none can be started.
+fn notifier(mounted: &Mounted, device: OwnedFd) -> anyhow::Result<Arc<Notifier>> {
+    let connection = Connection::open(mounted.device().unwrap_or_default());
+    let abort_after = if descriptor_store::is_present() {
+        abort_after_for_tests().unwrap_or(SUCCESSOR_WITHIN)
+    } else {
+        Duration::ZERO
+    };
+    let notifier = Notifier::start(device, connection, mounted.path(), abort_after);
+    Ok(Arc::new(notifier.context("cannot start the notifier")?))
+}
+
+fn abort_after_for_tests() -> Option<Duration> {
+    let given = std::env::var("_MEDIAFS_ABORT_AFTER_MS").ok()?;
+    given.parse().ok().map(Duration::from_millis)
 }
 
 /// The session is over for good.

@@ -5,6 +5,7 @@
 //! that no request comes any more), requests drained, stages kept.
 
 mod confine;
+mod connection;
 mod descriptor_store;
 mod fusermount;
 mod handshake;
@@ -13,13 +14,17 @@ mod holders;
 mod inheritance;
 mod kernel_session;
 mod mount;
+mod mount_probe;
 mod mountinfo;
 mod mountpoint;
+mod notifier;
 mod probe;
 mod reload;
 mod service_manager;
+mod spool_turn;
 mod startup;
 mod stop_kind;
+mod supervisor_watchdog;
 mod tending;
 
 use std::convert::Infallible;
@@ -38,7 +43,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, HardeningConfig};
-use crate::fuse::{Adapter, InFlight, interrupt_killed, pass_on};
+use crate::fuse::{Adapter, InFlight, forward_invalidations, interrupt_killed};
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
@@ -47,8 +52,11 @@ use holders::holders;
 use inheritance::Heritage;
 use kernel_session::{Earlier, KernelSession};
 use mount::{Mounted, UnmountMode, Unmounted};
+pub use mount_probe::probe;
 pub use mountinfo::{MountEntry, mount_at};
 use mountpoint::NonEmpty;
+use notifier::Notifier;
+pub use notifier::serve as notify;
 pub use reload::Reload;
 use startup::Connected;
 pub use stop_kind::{StopKind, stop_kind};
@@ -62,10 +70,18 @@ const DETACHED_POLL: Duration = Duration::from_secs(1);
 /// Source: sysexits.h, `EX_TEMPFAIL`.
 const HAND_OVER_CODE: i32 = 75;
 
-/// Mounts and serves until unmounted or told to stop; `ready` is called once the mount serves.
+/// Who waits for a mount.
+pub trait Waiter {
+    /// Something that the mount waits for itself.
+    fn note(&self, text: &str);
+    /// The mount serves.
+    fn ready(&self);
+}
+
+/// Mounts and serves until unmounted or told to stop.
 ///
 /// Errors: whatever keeps it from mounting, with what to do about it.
-pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> anyhow::Result<()> {
+pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Result<()> {
     let heritage = inheritance::find(&config)?;
     let asked = std::path::absolute(&config.mountpoint)?;
     let config = Config {
@@ -80,17 +96,15 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     let asking = startup::connect(&config, counters.clone(), heritage.asking());
     let connected = runtime.block_on(asking)?;
     let (invalidations, to_kernel) = Invalidations::channel();
-    let (heritage, device) = heritage.open(&config)?;
+    let (heritage, device) = heritage.open(&config, &|text| waiter.note(text))?;
     let ledger = heritage.ledger.clone();
     let earlier = Earlier::of(&heritage.told);
     let composing = startup::compose(&config, &connected, invalidations, heritage);
     let (ops, queued) = runtime.block_on(composing)?;
     let ops = Arc::new(ops);
     // Before there is a mount: one that appears has somebody who takes it away.
-    let stop = {
-        let _runtime = runtime.enter();
-        StopSignals::listen().context("no signal handler")?
-    };
+    let stop = runtime.block_on(async { StopSignals::listen() });
+    let stop = stop.context("no signal handler")?;
     let tasks = TaskTracker::new();
     let in_flight = Arc::new(InFlight::new(ledger.clone()));
     runtime.spawn(interrupt_killed(in_flight.clone()));
@@ -102,23 +116,28 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     );
     let loops = adapter.loops().clone();
     let kernel = kernel_session::start(&config, &asked, &ledger, device.zip(earlier), adapter)?;
-    let KernelSession { mounted, session } = kernel;
-    let serving = take_requests(session, to_kernel).context("no thread")?;
+    let KernelSession {
+        mounted,
+        session,
+        notifier,
+    } = kernel;
+    let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
     let Connected { store, health, s3 } = connected;
     runtime.spawn(health.clone().watch(store, config.prefix.clone()));
-    tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
+    tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let tended = tending::Tended {
         ops: ops.clone(),
         health,
         s3,
         loops,
+        notifier: notifier.clone(),
         mounted: config.clone(),
         reload,
     };
     let tending = tending::start(runtime.handle(), tended).context("no signal handler")?;
     service_manager::ready();
-    ready();
+    waiter.ready();
     let (ending, deadline) =
         runtime.block_on(serve(&ops, &mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
@@ -129,10 +148,17 @@ pub fn run(config: Config, reload: Reload, ready: Box<dyn FnOnce() + Send>) -> a
     runtime.block_on(drain(&ops, &tasks, deadline));
     tracing::info!(requests = %counters, "stopped");
     tending.abort();
+    end(&config, &notifier);
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
-    kernel_session::forget(&config);
     ending.map(drop)
+}
+
+/// The last that is done for the session, while the spool is still this daemon's: the
+/// next one keeps its own session there.
+fn end(config: &Config, notifier: &Notifier) {
+    kernel_session::forget(config);
+    notifier.end();
 }
 
 /// Where to mount, or where the session is that is gone on with.
@@ -155,10 +181,11 @@ fn place(config: &Config, heritage: &Heritage) -> anyhow::Result<PathBuf> {
 fn take_requests(
     session: Session<Adapter>,
     to_kernel: Receiver<Invalidation>,
+    notifier: Arc<Notifier>,
 ) -> std::io::Result<Serving> {
-    let notifier = session.notifier();
     let notifying = std::thread::Builder::new().name("notify".to_owned());
-    notifying.spawn(move || pass_on(to_kernel, &notifier))?;
+    let send = move |told: &[u8], may_wait| notifier.send(told, may_wait);
+    notifying.spawn(move || forward_invalidations(to_kernel, send))?;
     let (ended, serving) = oneshot::channel();
     let threads = std::thread::Builder::new().name("fuse".to_owned());
     threads.spawn(move || {
@@ -229,6 +256,7 @@ async fn serve(
     };
     let deadline = Instant::now() + drain_timeout;
     let outcome = match ended {
+        Some(Ok(Ending::Unmounted)) if mounted.is_attached().unwrap_or(false) => clear(mounted),
         Some(outcome) => outcome,
         None => {
             let unmounted = unmount(ops, mounted, serving, deadline).await;
@@ -236,6 +264,16 @@ async fn serve(
         }
     };
     (outcome, deadline)
+}
+
+/// Takes away a mount whose connection somebody has aborted ('umount -f' does it also
+/// where it does not unmount): nothing but ENOTCONN comes from it any more.
+fn clear(mounted: &Mounted) -> anyhow::Result<Ending> {
+    mounted.unmount(UnmountMode::Lazy)?;
+    Err(anyhow::anyhow!(
+        "the kernel's connection was aborted by somebody: the mount on {} is taken away",
+        mounted.path().display()
+    ))
 }
 
 /// Whether the service manager starts another daemon after this one.

@@ -92,6 +92,8 @@ pub struct Mounted {
     mountpoint: PathBuf,
     /// Of the mount itself: another file system at the same path has another one.
     mount_id: Option<u64>,
+    /// Of its file system, `major:minor`.
+    device: Option<String>,
 }
 
 /// Whether the process may mount by itself.
@@ -178,7 +180,8 @@ impl Mounted {
         let entry = mount_at(mountpoint).ok().flatten();
         Self {
             mountpoint: mountpoint.to_owned(),
-            mount_id: entry.map(|entry| entry.id),
+            mount_id: entry.as_ref().map(|entry| entry.id),
+            device: entry.map(|entry| entry.device),
         }
     }
 
@@ -227,6 +230,11 @@ impl Mounted {
         Ok(current.is_some() && current == self.mount_id)
     }
 
+    /// Device number of its file system, as mountinfo has it.
+    pub fn device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
     pub fn path(&self) -> &Path {
         &self.mountpoint
     }
@@ -256,6 +264,7 @@ mod tests {
         let stranger = Mounted {
             mountpoint: mountpoint.clone(),
             mount_id: Some(entry.id + 1_000_000),
+            device: None,
         };
         assert_eq!(
             stranger.unmount(UnmountMode::Lazy).unwrap(),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::UnmountFlags;
 
+use super::connection::Connection;
 use super::mount::FS_TYPE;
+use super::mount_probe::{self, Answer};
 use super::mountinfo::mount_at;
 
 /// Why a directory cannot be mounted on.
@@ -28,6 +30,10 @@ pub enum MountpointError {
         "{path} is a mount whose daemon is gone ({source_name}): clear it with 'umount -l {path}' or 'fusermount3 -uz {path}'"
     )]
     Dead { path: PathBuf, source_name: String },
+    #[error(
+        "{path} is a mount whose daemon does not answer ({source_name}): end that daemon, or clear it with 'umount -f {path}'"
+    )]
+    Silent { path: PathBuf, source_name: String },
     #[error(
         "mountpoint {0} is not empty: a mount would hide what is in it; move it away, or pass --allow-non-empty"
     )]
@@ -75,17 +81,21 @@ pub fn check(path: &Path, non_empty: NonEmpty) -> Result<PathBuf, MountpointErro
 /// For a service, which is started again without anybody who could do it.
 pub fn clear_dead(path: &Path) -> io::Result<()> {
     let path = std::path::absolute(path)?;
-    let ours = mount_at(&path)?.is_some_and(|entry| entry.fs_type == FS_TYPE);
-    let dead = ours && is_dead(&path);
-    if dead {
-        tracing::warn!(path = %path.display(), "the daemon of this mount is gone: mounting anew");
-        rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+    let Some(entry) = mount_at(&path)?.filter(|entry| entry.fs_type == FS_TYPE) else {
+        return Ok(());
+    };
+    match mount_probe::ask(&path)? {
+        Answer::Serves => return Ok(()),
+        Answer::Dead => {
+            tracing::warn!(path = %path.display(), "the daemon of this mount is gone: mounting anew");
+        }
+        Answer::Silent => {
+            tracing::error!(path = %path.display(), "nobody answers for this mount: its connection is aborted, programs that wait for it get ENOTCONN: mounting anew");
+            Connection::open(&entry.device).abort();
+        }
     }
+    rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     Ok(())
-}
-
-fn is_dead(path: &Path) -> bool {
-    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
 }
 
 fn refuse_mounted(path: &Path) -> Result<(), MountpointError> {
@@ -93,20 +103,24 @@ fn refuse_mounted(path: &Path) -> Result<(), MountpointError> {
         path: path.to_owned(),
         source,
     };
-    let Some(entry) = mount_at(path).map_err(io_error)? else {
+    let Some(entry) = mount_at(path).map_err(&io_error)? else {
         return Ok(());
     };
-    let path = path.to_owned();
-    if is_dead(&path) {
-        return Err(MountpointError::Dead {
+    let (path, source_name) = (path.to_owned(), entry.source);
+    // Of other file systems only what the table says.
+    let answer = if entry.fs_type.starts_with("fuse") {
+        mount_probe::ask(&path).map_err(io_error)?
+    } else {
+        Answer::Serves
+    };
+    Err(match answer {
+        Answer::Dead => MountpointError::Dead { path, source_name },
+        Answer::Silent => MountpointError::Silent { path, source_name },
+        Answer::Serves => MountpointError::AlreadyMounted {
             path,
-            source_name: entry.source,
-        });
-    }
-    Err(MountpointError::AlreadyMounted {
-        path,
-        source_name: entry.source,
-        fs_type: entry.fs_type,
+            source_name,
+            fs_type: entry.fs_type,
+        },
     })
 }
 

@@ -2,17 +2,16 @@
 //! showing it that the mount is alive, and reading the configuration again.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 
+use super::notifier::Notifier;
 use super::{Reload, service_manager};
 use crate::config::Config;
 use crate::fuse::LoopWatch;
@@ -30,6 +29,8 @@ const END_RESERVE: Duration = Duration::from_secs(30);
 pub struct Tended {
     pub ops: Arc<Ops>,
     pub loops: Arc<LoopWatch>,
+    /// Makes the stats that show whether the mount answers.
+    pub notifier: Arc<Notifier>,
     pub s3: Arc<S3Store>,
     pub health: StoreHealth,
     /// What it was mounted with.
@@ -148,31 +149,21 @@ async fn show_life(tended: &Tended) {
     }
 }
 
-/// A stat through the kernel and back, and no thread that has been at one request for too long.
+/// A stat by another process through the kernel and back, and no thread that has been at one request for too long.
 async fn check_life(tended: &Tended, period: Duration) -> Result<(), String> {
     let stuck = tended.loops.stuck(period);
     if stuck > 0 {
         return Err(format!("{stuck} threads are stuck in a request"));
     }
-    let mountpoint = tended.mounted.mountpoint.clone();
-    let asked = tokio::task::spawn_blocking(move || stat_anew(&mountpoint));
-    match timeout(period / 2, asked).await {
-        Ok(Ok(Ok(()))) => Ok(()),
-        Ok(Ok(Err(error))) => Err(format!("the mount answers a stat with: {error}")),
-        Ok(Err(error)) => Err(format!("the stat broke off: {error}")),
-        Err(_) => Err("the mount does not answer a stat".to_owned()),
+    let notifier = tended.notifier.clone();
+    match tokio::task::spawn_blocking(move || notifier.check(period / 2)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+            Err("the mount does not answer a stat".to_owned())
+        }
+        Ok(Err(error)) => Err(format!("the mount answers a stat with: {error}")),
+        Err(error) => Err(format!("the stat broke off: {error}")),
     }
-}
-
-/// Not from the kernel's cache: the daemon itself has to answer.
-fn stat_anew(path: &Path) -> io::Result<()> {
-    statx(
-        CWD,
-        path,
-        AtFlags::STATX_FORCE_SYNC,
-        StatxFlags::BASIC_STATS,
-    )?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod ahead;
 mod budget;
 mod copier;
 mod inspect;
+mod lock_owner;
 mod lost_found;
 mod multipart;
 mod part_body;
@@ -27,6 +28,7 @@ pub use crate::journal::{Durable, RenameIntent, SealedBase, SealedStage, Sending
 pub use crate::store::CopyHeaders;
 pub use copier::{Copier, CopyPartSize, CopyTask};
 pub use inspect::{Entry, EntryState, MountNote, SpoolView};
+pub use lock_owner::is_beyond_return;
 pub use lost_found::{LostReason, Remnant};
 pub use multipart::Multipart;
 pub use part_body::RangeReader;

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::FlockOperation;
 
 use super::inspect::MountNote;
+use super::lock_owner::is_beyond_return;
 use super::lost_found::{LostFound, Remnant};
 use super::room::Room;
 use super::stage::Stage;
@@ -32,6 +34,8 @@ use crate::journal::{
 };
 use crate::private::{self, NotPrivate};
 use crate::store::{ETag, Key};
+
+const LOCK_NAME: &str = "lock";
 
 /// Why a spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +80,26 @@ impl SpoolLock {
             dir: path.to_owned(),
             _file: lock(path)?,
         })
+    }
+
+    /// Takes it also from an owner that was killed and does not end, because a thread
+    /// of it waits in the kernel. Errors: `InUse`, `Io`.
+    pub fn take_from_dead(path: &Path) -> Result<Self, SpoolError> {
+        let io_error = |source| SpoolError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        // One at a time: each decides by the lock that it takes away.
+        let alone = File::open(path).map_err(io_error)?;
+        rustix::fs::flock(&alone, FlockOperation::LockExclusive)
+            .map_err(|error| io_error(error.into()))?;
+        match Self::take(path) {
+            Err(SpoolError::InUse { pid, .. }) if is_beyond_return(&pid) => {
+                fs::remove_file(path.join(LOCK_NAME)).map_err(io_error)?;
+                Self::take(path)
+            }
+            outcome => outcome,
+        }
     }
 }
 
@@ -340,8 +364,13 @@ fn lock(spool: &Path) -> Result<File, SpoolError> {
     };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    let mut file = private::open(&spool.join("lock"), &options).map_err(io_error)?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    let path = spool.join(LOCK_NAME);
+    let mut file = private::open(&path, &options).map_err(io_error)?;
+    let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    // A lock that was taken away from its owner meanwhile counts for nothing.
+    let is_in_place = fs::symlink_metadata(&path).map_err(io_error)?.ino()
+        == file.metadata().map_err(io_error)?.ino();
+    if !locked || !is_in_place {
         let mut pid = String::new();
         if let Err(error) = file.read_to_string(&mut pid) {
             tracing::debug!(%error, "pid of the spool's owner unknown");

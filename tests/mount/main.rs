@@ -13,7 +13,11 @@ mod publishing;
 mod special_files;
 mod state_integrity;
 mod subtree_locks;
-mod unsupported_calls;
 
 #[path = "../support/mod.rs"]
 mod support;
+mod takeover_notifications;
+mod takeover_stuck;
+mod takeover_umount;
+mod takeover_watchdog;
+mod unsupported_calls;

@@ -33,24 +33,22 @@ impl Held {
         Self(plan.adopt())
     }
 
-    /// Processes of this mount: those of the holder, or the others.
-    fn processes(&self, holder: bool) -> Vec<Pid> {
-        let is_holder = |pid: &Pid| {
+    /// Processes of this mount that are a subcommand: `mount` is the daemon.
+    pub fn processes(&self, subcommand: &str) -> Vec<Pid> {
+        let mut all = daemons_of(&self.root);
+        all.retain(|pid| {
             let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
             let line = line.unwrap_or_default();
-            line.split(|byte| *byte == 0).nth(1) == Some(b"holder")
-        };
-        let all = daemons_of(&self.root);
-        all.into_iter()
-            .filter(|pid| is_holder(pid) == holder)
-            .collect()
+            line.split(|byte| *byte == 0).nth(1) == Some(subcommand.as_bytes())
+        });
+        all
     }
 
     #[track_caller]
     pub fn daemon(&self) -> Pid {
         let mut found = Vec::new();
         wait_until(WITHIN, "a daemon", || {
-            found = self.processes(false);
+            found = self.processes("mount");
             !found.is_empty()
         });
         found[0]
@@ -58,7 +56,7 @@ impl Held {
 
     #[track_caller]
     pub fn holder(&self) -> Pid {
-        self.processes(true)[0]
+        self.processes("holder")[0]
     }
 
     /// Kills the daemon without warning; returns once another one serves.
@@ -72,7 +70,7 @@ impl Held {
     #[track_caller]
     pub fn wait_for_successor(&self, of: Pid) {
         wait_until(WITHIN, "another daemon", || {
-            self.processes(false).iter().any(|pid| *pid != of)
+            self.processes("mount").iter().any(|pid| *pid != of)
         });
     }
 

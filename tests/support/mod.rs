@@ -14,6 +14,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod blocked;
 pub mod client;
 pub mod container;
 pub mod data;
@@ -29,6 +30,7 @@ pub mod programs;
 pub mod proxy;
 pub mod rule;
 pub mod servers;
+pub mod service;
 pub mod sys;
 
 pub use client::Client;

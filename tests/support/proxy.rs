@@ -315,7 +315,7 @@ fn forward(upstream: &str, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// The keys that a request changes or reads, without the bucket.
+/// The keys that a request changes or reads, without the bucket; the prefix of a listing.
 fn keys(head: &str, body: &[u8]) -> Vec<String> {
     let target = head.split(' ').nth(1).unwrap();
     let path = target.split('?').next().unwrap();
@@ -329,6 +329,13 @@ fn keys(head: &str, body: &[u8]) -> Vec<String> {
         return keys
             .filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()))
             .collect();
+    }
+    if operation(head) == "ListObjectsV2" {
+        let query = target.split_once('?').map_or("", |(_, query)| query);
+        let prefix = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("prefix="));
+        return vec![decode(prefix.unwrap_or_default())];
     }
     let key = path.trim_start_matches('/').split_once('/');
     key.map(|(_, key)| decode(key)).into_iter().collect()

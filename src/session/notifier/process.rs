@@ -1,0 +1,201 @@
+//! The helper process itself.
+//!
+//! Threads: some that write notifications, one that makes the stats, and the first
+//! one, which waits for neither and so sees the daemon's end.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recv, recvmsg, send,
+};
+use rustix::thread::CapabilitySet;
+
+use super::super::confine::{self, confine_to};
+use super::super::connection::Connection;
+
+/// So many notifications may wait before the next one does.
+const WRITERS: usize = 4;
+/// Longest notification: of a name of 255 bytes.
+const NOTIFICATION_LIMIT_BYTES: usize = 512;
+/// What waits when the daemon ends goes on at once, unless somebody has to answer first.
+const SETTLED_WITHIN: Duration = Duration::from_millis(200);
+/// How often it is looked whether a successor serves.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// After the connection is aborted nothing waits any more.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Serves the daemon whose sockets are standard input (notifications) and standard
+/// output (checks), and ends after it.
+///
+/// Errors: they are no such sockets; privileges cannot be given up.
+pub fn serve(mountpoint: &Path, abort_after: Duration) -> anyhow::Result<()> {
+    confine::close_others()?;
+    // It was started as /proc/self/exe.
+    rustix::thread::set_name(c"mediafs-notify")?;
+    // A stat of a mountpoint below another user's directory takes it.
+    confine_to(CapabilitySet::DAC_READ_SEARCH).context("privileges cannot be given up")?;
+    let notifications = Arc::new(rustix::io::dup(rustix::stdio::stdin())?);
+    let checks = Arc::new(rustix::io::dup(rustix::stdio::stdout())?);
+    let (device, connection) = receive(&notifications).context("no device came")?;
+    let writers = Writers::start(&notifications, device)?;
+    let checker = Checker::start(mountpoint.to_owned(), checks.clone())?;
+    let mut request = [0; 8];
+    while let Ok((8, _)) = recv(&checks, &mut request, RecvFlags::empty()) {
+        checker.ask(u64::from_ne_bytes(request));
+    }
+    outlive(&writers, &checker, &connection, abort_after, mountpoint);
+    Ok(())
+}
+
+/// The daemon has ended: what waits is a successor's to answer. Without one, and with
+/// something that waits, nothing would ever end: the connection is aborted then.
+fn outlive(
+    writers: &Writers,
+    checker: &Checker,
+    connection: &Connection,
+    abort_after: Duration,
+    mountpoint: &Path,
+) {
+    let mut answered_at = Instant::now();
+    let mut pause = SETTLED_WITHIN;
+    while writers.wait_for_all(pause) == Waiting::Yes {
+        if answered_at.elapsed() >= abort_after {
+            tracing::error!(path = %mountpoint.display(), "the daemon is dead, none has taken its place, and applications wait for it: the connection is aborted, they get ENOTCONN");
+            connection.abort();
+            writers.wait_for_all(ENDS_WITHIN);
+            return;
+        }
+        if checker.answers_within(CHECK_EVERY) {
+            answered_at = Instant::now();
+        }
+        pause = CHECK_EVERY.min(abort_after);
+    }
+}
+
+/// Whether a notification waits in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    No,
+    Yes,
+}
+
+/// Threads that pass notifications on. They own the device: with the last of them
+/// this process has no copy of it any more.
+#[derive(Debug)]
+struct Writers {
+    /// Its end tells that all have ended.
+    running: Receiver<()>,
+}
+
+impl Writers {
+    fn start(notifications: &Arc<OwnedFd>, device: OwnedFd) -> io::Result<Self> {
+        let device = Arc::new(device);
+        let (ends, running) = sync_channel::<()>(0);
+        for _ in 0..WRITERS {
+            let own = (notifications.clone(), device.clone(), ends.clone());
+            let thread = std::thread::Builder::new().name("notify".to_owned());
+            thread.spawn(move || {
+                let (notifications, device, _ends) = own;
+                pass_on(&notifications, &device);
+            })?;
+        }
+        // Standard input is another descriptor of the same socket: the end is the daemon's.
+        Ok(Self { running })
+    }
+
+    fn wait_for_all(&self, within: Duration) -> Waiting {
+        match self.running.recv_timeout(within) {
+            Err(RecvTimeoutError::Timeout) => Waiting::Yes,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => Waiting::No,
+        }
+    }
+}
+
+fn pass_on(notifications: &OwnedFd, device: &OwnedFd) {
+    let mut notification = [0; NOTIFICATION_LIMIT_BYTES];
+    loop {
+        let len = match recv(notifications, &mut notification, RecvFlags::empty()) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(_) | Ok((0, _)) => return,
+            Ok((len, _)) => len,
+        };
+        let told = notification.get(..len).unwrap_or_default();
+        // What the kernel does not know, or does not take, ends with its ttl.
+        if let Err(error) = rustix::io::write(device, told)
+            && error != rustix::io::Errno::NOENT
+        {
+            tracing::debug!(%error, "kernel did not take a notification");
+        }
+    }
+}
+
+/// One thread that asks the mount for its root's attributes.
+#[derive(Debug)]
+struct Checker {
+    requests: SyncSender<u64>,
+    answers: Receiver<i32>,
+}
+
+impl Checker {
+    fn start(mountpoint: PathBuf, checks: Arc<OwnedFd>) -> io::Result<Self> {
+        let (requests, asked) = sync_channel::<u64>(1);
+        let (answer, answers) = sync_channel::<i32>(1);
+        let thread = std::thread::Builder::new().name("check".to_owned());
+        thread.spawn(move || {
+            while let Ok(number) = asked.recv() {
+                let errno =
+                    stat_anew(&mountpoint).map_or_else(|error| error.raw_os_error(), |()| 0);
+                let mut packet = number.to_ne_bytes().to_vec();
+                packet.extend(errno.to_ne_bytes());
+                // The daemon may be dead, and nobody may look at this one.
+                let _sent = send(&checks, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+                let _seen = answer.try_send(errno);
+            }
+        })?;
+        Ok(Self { requests, answers })
+    }
+
+    /// While an earlier stat waits there is nothing to ask: its answer is still to come.
+    fn ask(&self, number: u64) {
+        let _waits = self.requests.try_send(number);
+    }
+
+    /// Whether anybody answers for the mount.
+    fn answers_within(&self, within: Duration) -> bool {
+        while self.answers.try_recv().is_ok() {}
+        self.ask(u64::MAX);
+        self.answers.recv_timeout(within) == Ok(0)
+    }
+}
+
+/// Not from the kernel's cache: the daemon itself has to answer.
+fn stat_anew(path: &Path) -> Result<(), rustix::io::Errno> {
+    let mask = StatxFlags::BASIC_STATS;
+    statx(CWD, path, AtFlags::STATX_FORCE_SYNC, mask).map(drop)
+}
+
+/// The first message: the device and, where there is one, the way to abort its connection.
+fn receive(socket: &OwnedFd) -> io::Result<(OwnedFd, Connection)> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut buffers = [IoSliceMut::new(&mut byte)];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    recvmsg(socket.as_fd(), &mut buffers, &mut ancillary, flags)?;
+    let mut passed = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let mut descriptors = passed.next().into_iter().flatten();
+    let device = descriptors.next();
+    let device = device.ok_or_else(|| io::Error::other("no descriptor in the first message"))?;
+    Ok((device, Connection::of(descriptors.next())))
+}

@@ -1,0 +1,141 @@
+//! A daemon that dies while the kernel holds back what it was told to drop from
+//! its caches: an application has the directory locked in a call that only the
+//! daemon, or its successor, can answer.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::support::blocked::BlockedCalls;
+use crate::support::held::Held;
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::{Mount, MountBuilder, Server};
+
+/// Short enough that names are asked for one by one, not by a listing.
+const TTL: Duration = Duration::from_millis(500);
+
+/// How a daemon ends that does not unmount.
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    Kill,
+    Upgrade,
+    Abort,
+    Watchdog,
+}
+
+/// A call that has its directory locked, and the request that it waits for.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    line: &'static str,
+    request: &'static str,
+    key: &'static str,
+}
+
+fn plan(proxy: &Proxy) -> MountBuilder {
+    Mount::builder()
+        .set("--endpoint-url", &proxy.endpoint)
+        .set("--ttl", format!("{}ms", TTL.as_millis()))
+        .args(["--exclusive-create", "strict", "--watchdog", "2s"])
+        .env("_MEDIAFS_NOTIFY_IN_CONTAINER", "1")
+}
+
+#[track_caller]
+fn end(mount: &Held, death: Death) {
+    let daemon = mount.daemon();
+    let signal = match death {
+        Death::Kill => Signal::KILL,
+        Death::Upgrade => Signal::USR2,
+        Death::Abort => Signal::ABORT,
+        Death::Watchdog => Signal::STOP,
+    };
+    kill_process(daemon, signal).unwrap();
+    mount.wait_for_successor(daemon);
+}
+
+/// Every way to die while one kind of call has the directory locked.
+#[track_caller]
+fn a_successor_comes(call: Call) {
+    let proxy = Proxy::before(Server::shared());
+    let mount = Held::start(plan(&proxy));
+    fs::create_dir(mount.path("d")).unwrap();
+    fs::write(mount.path("d/f"), b"first").unwrap();
+    let mut calls = BlockedCalls::of(&mount.root, &mount.root);
+    let deaths = [Death::Kill, Death::Upgrade, Death::Abort, Death::Watchdog];
+    for (round, death) in deaths.into_iter().enumerate() {
+        fs::write(mount.path("d/victim"), "x").unwrap();
+        calls.open_file();
+        // What is known of the directory is too old by then to answer a listing.
+        std::thread::sleep(TTL * 2);
+        let rule = Rule::on(call.request, Fault::Pass).key(call.key);
+        let gate = proxy.hold(Side::BeforeServer, rule);
+        calls.lock_directory(&call.line.replace("NEW", &format!("d/new{round}")), &gate);
+        let replaced = format!("of another client, {round}");
+        mount.put_object("d/f", replaced.as_bytes());
+        calls.wait_for_a_notification_that_waits();
+        end(&mount, death);
+        calls.released();
+        gate.open();
+        proxy.wait_until_idle();
+        let after = mount.path(format!("d/after{round}"));
+        fs::write(&after, "whole").unwrap();
+        assert_eq!(fs::read(&after).unwrap(), b"whole");
+        mount.wait_for("d/f", "what the other client wrote", |path| {
+            fs::read(path).is_ok_and(|bytes| bytes == replaced.as_bytes())
+        });
+        proxy.heal();
+    }
+    drop(calls);
+    assert!(mount.lost_and_found().is_empty(), "{:?}", mount.sidecars());
+    mount.unmount();
+    for round in 0..deaths.len() {
+        let key = format!("d/after{round}");
+        assert_eq!(mount.object(&key).unwrap(), b"whole");
+    }
+}
+
+#[test]
+fn a_successor_comes_while_a_notification_waits_for_mkdir() {
+    a_successor_comes(Call {
+        line: "os.mkdir('NEW')",
+        request: "PutObject",
+        key: "d/new*",
+    });
+}
+
+#[test]
+fn a_successor_comes_while_a_notification_waits_for_create() {
+    a_successor_comes(Call {
+        line: "os.close(os.open('NEW', os.O_CREAT | os.O_EXCL | os.O_WRONLY))",
+        request: "PutObject",
+        key: "d/new*",
+    });
+}
+
+#[test]
+fn a_successor_comes_while_a_notification_waits_for_unlink() {
+    a_successor_comes(Call {
+        line: "os.unlink('d/victim')",
+        request: "DeleteObject",
+        key: "d/victim",
+    });
+}
+
+#[test]
+fn a_successor_comes_while_a_notification_waits_for_rename() {
+    a_successor_comes(Call {
+        line: "os.rename('d/victim', 'NEW')",
+        request: "CopyObject",
+        key: "d/new*",
+    });
+}
+
+#[test]
+fn a_successor_comes_while_a_notification_waits_for_a_listing() {
+    a_successor_comes(Call {
+        // getdents64: os.listdir() asks for attributes first.
+        line: "os.lseek(d, 0, os.SEEK_SET); ctypes.CDLL(None).syscall(217, d, ctypes.create_string_buffer(4096), 4096)",
+        request: "ListObjectsV2",
+        key: "d/",
+    });
+}

@@ -1,0 +1,134 @@
+//! What waits in the kernel for a daemon that nobody follows, or that cannot end.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::support::blocked::BlockedCalls;
+use crate::support::held::Held;
+use crate::support::mount::daemons_of;
+use crate::support::programs::{run_shell, said};
+use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
+use crate::support::{Hands, Mount, MountBuilder, Server, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+fn plan(proxy: &Proxy) -> MountBuilder {
+    Mount::builder()
+        .set("--endpoint-url", &proxy.endpoint)
+        .set("--ttl", "500ms")
+        .env("_MEDIAFS_NOTIFY_IN_CONTAINER", "1")
+}
+
+/// A notification waits for a mkdir that waits for S3.
+#[track_caller]
+fn block(mount: &Mount, proxy: &Proxy) -> (BlockedCalls, Gate) {
+    fs::create_dir(mount.path("d")).unwrap();
+    fs::write(mount.path("d/f"), b"first").unwrap();
+    let mut calls = BlockedCalls::of(&mount.root, &mount.root);
+    calls.open_file();
+    let rule = Rule::on("PutObject", Fault::Pass).key("d/new*");
+    let gate = proxy.hold(Side::BeforeServer, rule);
+    calls.lock_directory("os.mkdir('d/new')", &gate);
+    mount.put_object("d/f", b"of another client");
+    calls.wait_for_a_notification_that_waits();
+    (calls, gate)
+}
+
+#[test]
+fn without_a_supervisor_the_death_of_the_daemon_is_the_end_of_what_waits() {
+    let proxy = Proxy::before(Server::shared());
+    let mut mount = plan(&proxy).start();
+    let (mut calls, _gate) = block(&mount, &proxy);
+    mount.signal(Signal::KILL);
+    mount.wait_for_exit();
+    assert!(calls.outcome().is_err());
+    wait_until(WITHIN, "an end of all processes", || {
+        daemons_of(&mount.root).is_empty()
+    });
+    let gone = fs::metadata(&mount.root).unwrap_err();
+    assert_eq!(gone.raw_os_error(), Some(libc::ENOTCONN));
+    assert!(mount.log().contains("the connection is aborted"));
+}
+
+#[test]
+fn when_the_supervisor_is_dead_too_what_waits_is_released_after_a_while() {
+    let proxy = Proxy::before(Server::shared());
+    let mount = Held::start(plan(&proxy).env("_MEDIAFS_ABORT_AFTER_MS", "1000"));
+    let (mut calls, _gate) = block(&mount, &proxy);
+    let (holder, daemon) = (mount.holder(), mount.daemon());
+    kill_process(holder, Signal::STOP).unwrap();
+    kill_process(daemon, Signal::KILL).unwrap();
+    kill_process(holder, Signal::KILL).unwrap();
+    assert!(calls.outcome().is_err());
+    wait_until(WITHIN, "an end of all processes", || {
+        daemons_of(&mount.root).is_empty()
+    });
+    assert!(mount.log().contains("the connection is aborted"));
+}
+
+#[test]
+fn a_connection_that_somebody_aborted_is_mounted_anew() {
+    let mount = Held::start(Mount::builder());
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    let first = mount.daemon();
+    let mut hands = Hands::at(mount.scratch());
+    let path = mount.path("f");
+    hands
+        .run(&format!("r = os.open({path:?}, os.O_RDONLY)"))
+        .unwrap();
+    // It is busy, so this aborts and does not unmount.
+    run_shell("! umount -f \"$1\" 2>&1", &[&mount.root]);
+    mount.wait_for_successor(first);
+    wait_until(WITHIN, "the mount anew", || {
+        fs::read(mount.path("f")).is_ok_and(|bytes| bytes == b"bytes")
+    });
+    assert!(
+        mount.log().contains("was aborted by somebody"),
+        "{}",
+        mount.log()
+    );
+    assert!(hands.run("os.read(r, 1)").is_err());
+    drop(hands);
+    mount.unmount();
+}
+
+#[test]
+fn a_mount_over_one_that_does_not_answer_is_refused_and_does_not_hang() {
+    let mount = Mount::fresh();
+    mount.signal(Signal::STOP);
+    let output = mount.run_again();
+    mount.signal(Signal::CONT);
+    let told = said(&output);
+    assert!(!output.status.success());
+    assert!(told.contains("does not answer"), "{told}");
+}
+
+/// A daemon that looks into its own mount: its configuration is a link there, for a while.
+#[test]
+fn a_successor_does_not_wait_for_a_daemon_that_waits_for_itself() {
+    let proxy = Proxy::before(Server::shared());
+    let plan = plan(&proxy).args(["--watchdog", "0s"]);
+    let (config, aside) = (plan.scratch().join("m.toml"), plan.scratch().join("aside"));
+    fs::write(&config, "negative-ttl = \"0s\"\n").unwrap();
+    fs::copy(&config, &aside).unwrap();
+    let mount = Held::start(plan.arg("--config").arg(&config));
+    fs::remove_file(&config).unwrap();
+    std::os::unix::fs::symlink(mount.path("m.toml"), &config).unwrap();
+    let rule = Rule::on("HeadObject", Fault::Pass).key("m.toml");
+    let gate = proxy.hold(Side::BeforeServer, rule);
+    let daemon = mount.daemon();
+    kill_process(daemon, Signal::HUP).unwrap();
+    gate.wait_for(1);
+    fs::rename(&aside, &config).unwrap();
+    kill_process(daemon, Signal::KILL).unwrap();
+    mount.wait_for_successor(daemon);
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"bytes");
+    let log = mount.log();
+    assert!(log.contains("a thread of it waits in the kernel"), "{log}");
+    assert!(log.contains("its spool is taken over"), "{log}");
+    gate.open();
+    mount.unmount();
+}

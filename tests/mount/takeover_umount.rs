@@ -1,0 +1,90 @@
+//! A mount that comes right after another one of the same spool.
+
+use std::time::{Duration, Instant};
+
+use crate::support::held::Held;
+use crate::support::mount::is_mounted;
+use crate::support::programs::{run_shell, said};
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::{Mount, Server, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_mount_after_umount_waits_until_the_one_before_has_uploaded_what_it_has() {
+    let proxy = Proxy::before(Server::shared());
+    let plan = Mount::builder()
+        .set("--endpoint-url", &proxy.endpoint)
+        .args(["--durability", "disk"]);
+    let mount = Held::start(plan);
+    let gate = proxy.hold(
+        Side::BeforeServer,
+        Rule::on("PutObject", Fault::Pass).key("f"),
+    );
+    std::fs::write(mount.path("f"), b"bytes").unwrap();
+    gate.wait_for(1);
+    let output = std::thread::scope(|scope| {
+        let script = scope.spawn(|| {
+            run_shell("umount \"$1\"", &[&mount.root]);
+            mount.run_again()
+        });
+        wait_until(WITHIN, "a mount that waits", || {
+            mount.log().contains("still uploads what")
+        });
+        assert!(!is_mounted(&mount.root));
+        gate.open();
+        script.join().unwrap()
+    });
+    assert!(output.status.success(), "{}", said(&output));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("still uploads what"), "{told}");
+    assert_eq!(mount.object("f").unwrap(), b"bytes");
+    assert_eq!(std::fs::read(mount.path("f")).unwrap(), b"bytes");
+    // Its own session, which the one before has not taken away.
+    mount.kill_daemon();
+    assert_eq!(std::fs::read(mount.path("f")).unwrap(), b"bytes");
+    mount.unmount();
+}
+
+#[test]
+fn it_waits_for_no_longer_than_its_drain_timeout() {
+    let proxy = Proxy::before(Server::shared());
+    let plan = Mount::builder()
+        .set("--endpoint-url", &proxy.endpoint)
+        .args(["--durability", "disk", "--drain-timeout", "1s"]);
+    let mount = Held::start(plan);
+    let gate = proxy.hold(
+        Side::BeforeServer,
+        Rule::on("PutObject", Fault::Pass).key("f"),
+    );
+    std::fs::write(mount.path("f"), b"bytes").unwrap();
+    gate.wait_for(1);
+    run_shell("umount \"$1\"", &[&mount.root]);
+    // The one before leaves the upload to it.
+    let output = mount.run_again();
+    assert!(output.status.success(), "{}", said(&output));
+    mount.wait_for_keys("the upload", |keys| keys == ["f"]);
+    gate.open();
+    mount.unmount();
+}
+
+#[test]
+fn a_spool_of_a_mount_that_serves_is_refused_at_once() {
+    let mount = Held::start(Mount::builder());
+    let spool = mount.scratch().join("spool");
+    let other = Mount::builder().set("--spool", &spool);
+    let began = Instant::now();
+    let output = other.run();
+    assert!(!output.status.success());
+    assert!(
+        said(&output).contains("is in use by another mediafs"),
+        "{}",
+        said(&output)
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        began.elapsed()
+    );
+    mount.unmount();
+}

@@ -1,0 +1,100 @@
+//! Applications that have a directory of a mount locked in a call, so that the
+//! kernel holds back what the daemon tells it of that directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use super::hands::Hands;
+use super::mount::daemons_of;
+use super::programs::wait_until;
+use super::rule::Gate;
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// Threads of a process that are in an uninterruptible wait. Source: proc_pid_stat(5).
+fn stuck_threads(pid: Pid) -> usize {
+    let folder = format!("/proc/{}/task", pid.as_raw_nonzero());
+    let tasks = fs::read_dir(folder).into_iter().flatten().flatten();
+    let states = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    let stuck = states.filter(|stat| stat.rsplit(')').next().unwrap().starts_with(" D"));
+    stuck.count()
+}
+
+/// Whether a thread of the mount's processes waits in the kernel in a way that no signal ends.
+pub fn anything_stuck(mountpoint: &Path) -> bool {
+    let mut processes = daemons_of(mountpoint).into_iter();
+    processes.any(|pid| stuck_threads(pid) > 0)
+}
+
+/// One process has `d/f` open, and another makes calls in the directory `d`.
+#[derive(Debug)]
+pub struct BlockedCalls {
+    root: PathBuf,
+    /// As the daemon has it.
+    mountpoint: PathBuf,
+    reader: Hands,
+    caller: Hands,
+}
+
+impl BlockedCalls {
+    /// `root` is the mountpoint as it is reached from here.
+    pub fn of(root: &Path, mountpoint: &Path) -> Self {
+        let reader = Hands::at(Path::new("/"));
+        let mut caller = Hands::at(Path::new("/"));
+        // Python looks for modules in its folder.
+        caller.run("import ctypes").unwrap();
+        caller.run(&format!("os.chdir({root:?})")).unwrap();
+        caller.run("d = os.open('d', os.O_RDONLY)").unwrap();
+        Self {
+            root: root.to_owned(),
+            mountpoint: mountpoint.to_owned(),
+            reader,
+            caller,
+        }
+    }
+
+    /// Before anything is held at a gate.
+    #[track_caller]
+    pub fn open_file(&mut self) {
+        let path = self.root.join("d/f");
+        let open = format!("r = os.open({path:?}, os.O_RDONLY)");
+        self.reader.run(&open).unwrap();
+    }
+
+    /// Begins a call that waits for a request at the gate.
+    #[track_caller]
+    pub fn lock_directory(&mut self, line: &str, gate: &Gate) {
+        self.caller.begin(line);
+        gate.wait_for(1);
+    }
+
+    /// `d/f` was replaced by another client: has the daemon notice.
+    #[track_caller]
+    pub fn wait_for_a_notification_that_waits(&mut self) {
+        wait_until(WITHIN, "a notification that waits", || {
+            // ESTALE, once it is noticed.
+            self.reader.run("os.fstat(r)").ok();
+            anything_stuck(&self.mountpoint)
+        });
+        self.reader.run("os.close(r)").unwrap();
+    }
+
+    /// What became of the call, at its end.
+    #[track_caller]
+    pub fn outcome(&mut self) -> Result<(), i32> {
+        self.caller.answer("the call")
+    }
+
+    /// The call has come to a good end, and nothing waits any more.
+    #[track_caller]
+    pub fn released(&mut self) {
+        self.outcome()
+            .unwrap_or_else(|errno| panic!("the call: {errno}"));
+        wait_until(WITHIN, "an end of all waiting", || {
+            !anything_stuck(&self.mountpoint)
+        });
+    }
+}
