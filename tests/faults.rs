@@ -314,7 +314,9 @@ fn a_completion_that_goes_on_meeting_others_is_eio_and_the_bytes_are_kept() {
         mount.lost_and_found().len() == 1
     });
     assert_same_bytes(&mount.lost_and_found()[0], &body, "kept");
-    assert!(mount.client().unfinished_uploads(mount.bucket()).is_empty());
+    wait_until(WITHIN, "no unfinished upload", || {
+        mount.client().unfinished_uploads(mount.bucket()).is_empty()
+    });
     assert!(mount.keys().is_empty());
 }
 

@@ -5,6 +5,7 @@
 //! what one means is a new kind.
 
 use std::io;
+use std::sync::Arc;
 
 use super::record::{NodeKind, Record};
 use crate::journal::{BlockSum, StageId, Subject};
@@ -247,8 +248,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn text(&mut self) -> Option<String> {
-        std::str::from_utf8(self.rest()).ok().map(str::to_owned)
+    fn text(&mut self) -> Option<Arc<str>> {
+        std::str::from_utf8(self.rest()).ok().map(Arc::from)
     }
 
     fn sums(&mut self) -> Option<Vec<BlockSum>> {

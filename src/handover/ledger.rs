@@ -130,7 +130,7 @@ impl Ledger {
     pub fn note(&self, record: impl FnOnce() -> Record) {
         if let Some(kept) = &self.0 {
             let record = record();
-            kept.queue.lock().push(record);
+            push(&mut kept.queue.lock(), record);
         }
     }
 
@@ -278,6 +278,27 @@ impl Kept {
         fs::rename(&aside, &self.path)?;
         writer.to = Target::File(new);
         Ok(needed)
+    }
+}
+
+/// A name and its first reference are one record.
+fn push(queue: &mut Vec<Record>, record: Record) {
+    let joined = match (queue.last(), &record) {
+        (Some(Record::Placed { ino, kind, place }), Record::Lookup { ino: of, count })
+            if ino == of =>
+        {
+            Some(Record::Inode {
+                ino: *ino,
+                kind: *kind,
+                place: place.clone(),
+                lookups: *count,
+            })
+        }
+        _ => None,
+    };
+    match (joined, queue.last_mut()) {
+        (Some(joined), Some(last)) => *last = joined,
+        _ => queue.push(record),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ pub enum Record {
         kind: NodeKind,
         place: Place,
     },
-    /// The same with all references of the kernel, in a file written anew.
+    /// The same, and the kernel counts so many references more.
     Inode {
         ino: u64,
         kind: NodeKind,
@@ -159,7 +160,7 @@ pub struct SessionTold {
 }
 
 /// Parent and name.
-pub type Place = (u64, String);
+pub type Place = (u64, Arc<str>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -55,7 +55,7 @@ fn story() -> Vec<Record> {
     let placed = |ino, kind, parent, name: &str| Record::Placed {
         ino,
         kind,
-        place: (parent, name.to_owned()),
+        place: (parent, name.into()),
     };
     let stage = StageId(9);
     let told = handle();
@@ -347,7 +347,7 @@ fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
     let placed = |ino: u64| Record::Placed {
         ino,
         kind: NodeKind::File,
-        place: (1, format!("f{ino}")),
+        place: (1, format!("f{ino}").into()),
     };
     const THREADS: u64 = 4;
     const EACH: u64 = 8_000;

@@ -1,6 +1,6 @@
 //! What all records come to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::encode::{self, kind};
 use super::record::{FileTold, HandleTold, NodeKind, Place, Record, SessionTold, SetTold};
@@ -20,7 +20,7 @@ pub struct Told {
     /// Highest number given out so far.
     pub last_ino: u64,
     pub last_handle: u64,
-    pub inodes: BTreeMap<u64, InodeTold>,
+    pub inodes: HashMap<u64, InodeTold>,
     pub files: BTreeMap<u64, FileTold>,
     pub stages: BTreeMap<StageId, StageTold>,
     pub handles: BTreeMap<u64, HandleTold>,
@@ -41,7 +41,7 @@ pub struct Told {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InodeTold {
     pub kind: NodeKind,
-    pub place: Option<(u64, Box<str>)>,
+    pub place: Option<Place>,
     pub lookups: u64,
     pub set: Option<Box<SetTold>>,
 }
@@ -66,7 +66,7 @@ impl Told {
 
     fn apply_to_inode(&mut self, record: Record) {
         match record {
-            Record::Placed { ino, kind, place } => self.inode(ino, kind).place = boxed(place),
+            Record::Placed { ino, kind, place } => self.inode(ino, kind).place = Some(place),
             Record::Inode {
                 ino,
                 kind,
@@ -74,7 +74,8 @@ impl Told {
                 lookups,
             } => {
                 let inode = self.inode(ino, kind);
-                (inode.place, inode.lookups) = (boxed(place), lookups);
+                inode.place = Some(place);
+                inode.lookups = inode.lookups.saturating_add(lookups);
             }
             Record::Unplaced { ino, kind } => self.inode(ino, kind).place = None,
             Record::Lookup { ino, count } => {
@@ -179,10 +180,10 @@ impl Told {
     fn inode_record(ino: u64, told: &InodeTold, give: &mut dyn FnMut(Record)) {
         let (kind, lookups) = (told.kind, told.lookups);
         match told.place.clone() {
-            Some((parent, name)) => give(Record::Inode {
+            Some(place) => give(Record::Inode {
                 ino,
                 kind,
-                place: (parent, name.into()),
+                place,
                 lookups,
             }),
             None => {
@@ -262,10 +263,6 @@ impl Told {
     }
 }
 
-fn boxed((parent, name): Place) -> Option<(u64, Box<str>)> {
-    Some((parent, name.into()))
-}
-
 impl HandleTold {
     fn changed_by(&mut self, process: Option<u32>) {
         // Of a handle whose writers were never recorded they stay unknown.
@@ -287,6 +284,10 @@ impl Replay for Told {
     const NAME: &'static str = "session";
     const VERSION: u32 = 2;
     const DURABLE: Durable = Durable::No;
+
+    fn expect(&mut self, bytes: usize) {
+        self.inodes.reserve(bytes / INODE_BYTES as usize);
+    }
 
     fn subject(record: &Record) -> Subject {
         encode::subject(record)
@@ -357,7 +358,9 @@ impl Replay for Told {
             ino: self.last_ino,
             handle: self.last_handle,
         });
-        for (ino, told) in &self.inodes {
+        let mut inodes: Vec<_> = self.inodes.iter().collect();
+        inodes.sort_unstable_by_key(|(ino, _)| **ino);
+        for (ino, told) in inodes {
             Self::inode_record(*ino, told, give);
         }
         for (stage, told) in &self.stages {

@@ -76,6 +76,9 @@ pub trait Replay: Default {
         true
     }
 
+    /// Records of so many bytes follow.
+    fn expect(&mut self, _bytes: usize) {}
+
     fn apply(&mut self, record: Self::Record);
 
     /// What a record is about, which is mostly known also of one that is damaged.
@@ -303,6 +306,7 @@ impl<S: Replay> Replayed<S> {
 
     fn of_frames(path: &Path, header: &Header, bytes: &[u8]) -> Self {
         let mut state = S::default();
+        state.expect(bytes.len());
         let tail = match S::DURABLE {
             Durable::Yes => Tail::Whole,
             Durable::No => Tail::UpToTheFirstGap,

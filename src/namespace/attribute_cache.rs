@@ -13,12 +13,13 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTableMetadata, Tab
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{Attributes, Described};
+use super::checked;
 use super::inode::{Kind, ObjectVersion};
 use crate::private;
 use crate::store::{Key, ObjectHeaders};
 
 /// By key; the version is part of the value.
-const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("attributes.2");
+const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("attributes.3");
 /// Entries that wait in memory for one transaction.
 const BATCH_LIMIT: usize = 256;
 /// Most entries; a bucket with more starts the cache over.
@@ -99,7 +100,10 @@ impl AttributeCache {
     fn read(&self, key: &Key) -> Result<Option<Cached>, redb::Error> {
         let table = self.database.begin_read()?.open_table(TABLE)?;
         let value = table.get(key.as_str())?;
-        Ok(value.and_then(|value| serde_json::from_slice(value.value()).ok()))
+        Ok(value.and_then(|value| {
+            let value = checked::opened(key.as_str().as_bytes(), value.value())?;
+            serde_json::from_slice(value).ok()
+        }))
     }
 
     pub fn put(&self, key: &Key, version: &ObjectVersion, described: &Described) {
@@ -163,7 +167,10 @@ impl AttributeCache {
             for (key, cached) in batch {
                 match cached.as_ref().map(serde_json::to_vec) {
                     None => drop(table.remove(key.as_str())?),
-                    Some(Ok(value)) => drop(table.insert(key.as_str(), value.as_slice())?),
+                    Some(Ok(value)) => {
+                        let value = checked::sealed(key.as_str().as_bytes(), &value);
+                        drop(table.insert(key.as_str(), value.as_slice())?);
+                    }
                     Some(Err(error)) => tracing::warn!(%key, %error, "not remembered"),
                 }
             }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::attributes::{Attributes, Described, Xattrs};
 use super::dir::DirState;
+use super::rare::Rare;
 use crate::handover::{NodeKind, SetTold, TimeTold};
 use crate::store::ETag;
 
@@ -46,8 +47,6 @@ pub struct Inode {
     pub ino: Ino,
     pub kind: Kind,
     state: Mutex<InodeState>,
-    /// Held by whoever lists the directory, so that a listing is asked for once.
-    pub(super) listing_turn: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Inode {
@@ -62,8 +61,13 @@ impl Inode {
             ino,
             kind,
             state: Mutex::new(InodeState::default()),
-            listing_turn: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Held by whoever lists the directory, so that a listing is asked for once.
+    pub(super) fn listing_turn(&self) -> Arc<tokio::sync::Mutex<()>> {
+        let dir: &mut DirState = &mut self.state().dir;
+        dir.listing_turn.clone()
     }
 
     /// Lock order: table, then inode; never two inodes.
@@ -72,7 +76,7 @@ impl Inode {
     }
 }
 
-/// What is known of an inode besides its name.
+/// What is known of an inode besides its name. There may be a million.
 #[derive(Debug, Default)]
 pub struct InodeState {
     /// The object version in the store; absent for directories and for files not yet uploaded.
@@ -92,7 +96,7 @@ pub struct InodeState {
     pub local: Option<LocalState>,
     /// Attributes set by applications that the store does not have; they live
     /// as long as the inode does.
-    pub overrides: Overrides,
+    pub overrides: Rare<Overrides>,
     /// Somebody without rights over others' files has had it open for writing.
     pub unprivileged_writers: bool,
     /// Grows whenever the content changes behind the kernel's back.
@@ -100,7 +104,7 @@ pub struct InodeState {
     /// The `content_generation` that the kernel's cached pages belong to.
     pub kernel_generation: Option<u64>,
     /// Only of directories.
-    pub dir: DirState,
+    pub dir: Rare<DirState>,
 }
 
 /// What the store does not have yet.
@@ -194,8 +198,9 @@ impl InodeState {
         let known = self.remote.as_ref();
         if known.is_none_or(|known| known.etag != version.etag) {
             self.content_generation += 1;
-            self.overrides.mtime = None;
-            self.overrides.ctime = None;
+            if let Some(set) = self.overrides.if_set() {
+                (set.mtime, set.ctime) = (None, None);
+            }
         }
         // In stored mode another version has attributes of its own, whatever was set here.
         if let Some(Described {
@@ -206,7 +211,7 @@ impl InodeState {
             let known = self.attributes.as_ref();
             let same = known.is_some_and(|known| known.shows_as(attributes));
             if !self.is_version(version) || !same {
-                self.overrides = Overrides::default();
+                self.overrides = Rare::default();
             }
             self.attributes = Some(attributes.clone());
             self.settled = *settled;
@@ -226,7 +231,7 @@ impl InodeState {
             return;
         };
         if self.attributes.as_ref() != Some(attributes) {
-            self.overrides = Overrides::default();
+            self.overrides = Rare::default();
             self.attributes = Some(attributes.clone());
         }
     }
@@ -258,7 +263,10 @@ impl InodeState {
 
     /// The store has these attributes now: what was set here and is among them is not ours alone any more.
     pub fn settle(&mut self, stored: Arc<Attributes>) {
-        let set = &mut self.overrides;
+        let Some(set) = self.overrides.if_set() else {
+            self.attributes = Some(stored);
+            return;
+        };
         let clear = |set: &mut Option<SystemTime>, stored| {
             if *set == stored {
                 *set = None;

@@ -3,16 +3,18 @@
 //! Owns: the inode table, what the store is known to hold and since when,
 //! looking names up, listing directories, directory markers.
 //! Must not know: bytes of files, handles, FUSE.
-//! Lock order: table, then one inode's state. `listing_turn` is the only lock
+//! Lock order: table, then one inode's state. a directory's `listing_turn` is the only lock
 //! held across a request; nothing else is taken while waiting for it. `coherence`
 //! is taken for a copy, with any of them held.
 
 mod ask;
 mod attribute_cache;
 mod attributes;
+mod checked;
 mod describe;
 mod dir;
 mod directory_record;
+mod entries;
 mod inode;
 mod invalidation;
 mod keyspace;
@@ -21,6 +23,8 @@ mod name;
 mod name_store;
 mod numbers;
 mod page;
+mod rare;
+mod restore;
 mod stale;
 mod stream;
 mod table;
@@ -228,10 +232,9 @@ impl Namespace {
     }
 
     /// Directories that an earlier daemon told of go on to exist where no marker says so.
-    pub fn keep_directories(&self, inodes: &[Pin]) {
+    pub fn keep_directories(&self) {
         if self.markers == DirMarkers::Never {
-            let directories = inodes.iter().filter(|it| it.kind == Kind::Directory);
-            for dir in directories.filter(|dir| dir.ino != ROOT) {
+            for dir in self.table.directories() {
                 dir.state().local = Some(LocalState::BareDirectory);
             }
         }

@@ -17,12 +17,26 @@ impl Name {
     /// A segment of a key, if it can be a file name: not empty, `.` or `..`,
     /// without `/` and NUL, at most `NAME_LIMIT_BYTES`.
     pub fn from_segment(segment: &str) -> Option<Self> {
+        Self::is_possible(segment).then(|| Self(segment.into()))
+    }
+
+    /// The same without a copy of it.
+    pub fn from_shared(segment: Arc<str>) -> Option<Self> {
+        Self::is_possible(&segment).then_some(Self(segment))
+    }
+
+    /// The text, which is not copied.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
+    fn is_possible(segment: &str) -> bool {
         let impossible = segment.is_empty()
             || segment == "."
             || segment == ".."
             || segment.len() > NAME_LIMIT_BYTES
             || segment.contains(['/', '\0']);
-        (!impossible).then(|| Self(segment.into()))
+        !impossible
     }
 
     /// A name as the kernel sends it.
@@ -35,11 +49,6 @@ impl Name {
         }
         let text = name.to_str().ok_or(FsError::IllegalName)?;
         Self::from_segment(text).ok_or(FsError::InvalidArgument)
-    }
-
-    /// Sorts before every other name.
-    pub(super) fn first() -> Self {
-        Self("".into())
     }
 
     pub fn as_str(&self) -> &str {

@@ -17,6 +17,7 @@ use redb::{
 };
 
 use super::attribute_cache;
+use super::checked;
 use super::inode::Ino;
 use super::name::Name;
 use crate::handover::TimeTold;
@@ -24,7 +25,7 @@ use crate::handover::TimeTold;
 /// Number by parent and name.
 const NUMBERS: TableDefinition<(u64, &str), u64> = TableDefinition::new("numbers.1");
 /// What is known of a directory, by its number.
-const DIRECTORIES: TableDefinition<u64, &[u8]> = TableDefinition::new("directories.1");
+const DIRECTORIES: TableDefinition<u64, &[u8]> = TableDefinition::new("directories.2");
 /// Most entries of the table of directories; a bucket with more starts it over.
 const DIRECTORIES_LIMIT: u64 = 1_000_000;
 const WRITE_EVERY: Duration = Duration::from_secs(1);
@@ -152,7 +153,9 @@ impl NameStore {
         }
         let mut found = None;
         let read = self.read(DIRECTORIES, |table| {
-            found = table.get(ino.0)?.map(|value| value.value().to_vec());
+            let value = table.get(ino.0)?;
+            let key = ino.0.to_le_bytes();
+            found = value.and_then(|value| Some(checked::opened(&key, value.value())?.to_vec()));
             Ok(())
         });
         if let Err(error) = read {
@@ -249,7 +252,10 @@ fn write(database: &Database, changes: &Unwritten) -> Result<(), redb::Error> {
         let mut table = transaction.open_table(DIRECTORIES)?;
         for (ino, record) in &changes.directories {
             match record {
-                Some(record) => drop(table.insert(ino.0, record.as_slice())?),
+                Some(record) => {
+                    let record = checked::sealed(&ino.0.to_le_bytes(), record);
+                    drop(table.insert(ino.0, record.as_slice())?);
+                }
                 None => drop(table.remove(ino.0)?),
             }
         }

@@ -58,6 +58,11 @@ impl Numbers {
         })
     }
 
+    /// The number that follows from a place.
+    pub fn derived(parent: Ino, name: &str) -> Ino {
+        derived((parent, name), 0)
+    }
+
     /// Whether a number is the one that follows from the place.
     pub fn derives(ino: Ino, parent: Ino, name: &str) -> bool {
         ino == derived((parent, name), 0)

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::entries::Entries;
 use super::inode::{Ino, Inode, Kind, ROOT};
 use super::keyspace::{DirPath, KeySpace};
 use super::name::Name;
 use super::numbers::Numbers;
 use crate::error::FsError;
-use crate::handover::{Ledger, Record, Told};
+use crate::handover::{Ledger, Record};
 use crate::store::Key;
 
 /// Every inode that the kernel or an operation refers to.
@@ -19,28 +20,32 @@ use crate::store::Key;
 /// lives on until nothing refers to it.
 #[derive(Debug)]
 pub struct InodeTable {
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    slots: HashMap<Ino, Slot>,
-    names: BTreeMap<(Ino, Name), Ino>,
-    numbers: Numbers,
+pub(super) struct Inner {
+    /// Boxed: a table that grows has room for twice as many.
+    pub(super) slots: HashMap<Ino, Box<Slot>>,
+    /// Names whose number is not the derived one; the others are found by it.
+    others: BTreeMap<(Ino, Name), Ino>,
+    pub(super) numbers: Numbers,
     ledger: Arc<Ledger>,
 }
 
 #[derive(Debug)]
-struct Slot {
-    inode: Arc<Inode>,
+pub(super) struct Slot {
+    pub(super) inode: Arc<Inode>,
     /// Where the inode is; the root and inodes without a name have none.
-    place: Option<(Ino, Name)>,
+    pub(super) place: Option<(Ino, Name)>,
     /// References of the kernel. Source: libfuse's documentation of `forget`.
-    lookups: u64,
+    pub(super) lookups: u64,
     /// References of operations and open files.
-    pins: u64,
+    pins: u32,
+    /// Which of the entries of its directory it is.
+    index: u32,
     /// Inodes whose place is in this directory.
-    children: u64,
+    entries: Entries,
 }
 
 /// Keeps an inode in the table.
@@ -85,61 +90,12 @@ impl InodeTable {
         };
         Self {
             inner: Mutex::new(Inner {
-                slots: HashMap::from([(ROOT, root)]),
-                names: BTreeMap::new(),
+                slots: HashMap::from([(ROOT, Box::new(root))]),
+                others: BTreeMap::new(),
                 numbers,
                 ledger,
             }),
         }
-    }
-
-    /// Keeps the numbers that the kernel knows until `restore`: no name that is
-    /// looked at meanwhile gets one of them, but for the name that has it.
-    pub fn keep_numbers(&self, told: &Told) {
-        let mut inner = self.inner.lock();
-        for (number, inode) in &told.inodes {
-            let ino = Ino(*number);
-            let place = inode.place.as_ref();
-            let place = place.map(|(parent, name)| (Ino(*parent), &**name));
-            match place {
-                Some((parent, name)) if Numbers::derives(ino, parent, name) => {}
-                Some((parent, name)) => match Name::from_segment(name) {
-                    Some(name) => inner.numbers.placed(ino, &(parent, name)),
-                    None => inner.numbers.reserve(ino),
-                },
-                None => inner.numbers.reserve(ino),
-            }
-        }
-    }
-
-    /// Takes over the numbers, names and references of an earlier daemon.
-    ///
-    /// Each inode is pinned until the result is dropped: whoever has use for it
-    /// pins it meanwhile, and what the kernel does not know goes then.
-    pub fn restore(self: &Arc<Self>, told: &Told) -> Vec<Pin> {
-        let mut inner = self.inner.lock();
-        for (number, inode) in &told.inodes {
-            let ino = Ino(*number);
-            let slot = inner.slots.entry(ino);
-            let slot = slot.or_insert_with(|| Slot::new(ino, inode.kind.into()));
-            slot.lookups = slot.lookups.max(inode.lookups);
-            if let Some(set) = inode.set.as_deref() {
-                slot.inode.state().overrides = set.into();
-            }
-        }
-        for (number, inode) in &told.inodes {
-            let Some((parent, name)) = &inode.place else {
-                continue;
-            };
-            match Name::from_segment(name) {
-                Some(name) => inner.restore_place(Ino(*number), Ino(*parent), name),
-                None => tracing::error!(ino = number, "an inode was told with an impossible name"),
-            }
-        }
-        inner.numbers.end_reservations();
-        let inodes: Vec<Ino> = told.inodes.keys().map(|number| Ino(*number)).collect();
-        let pins = inodes.into_iter().filter_map(|ino| inner.pin(self, ino));
-        pins.collect()
     }
 
     /// Errors: `Stale` when the number refers to nothing.
@@ -151,7 +107,7 @@ impl InodeTable {
     /// The inode that has the name, if any.
     pub fn child(self: &Arc<Self>, parent: Ino, name: &Name) -> Option<Pin> {
         let mut inner = self.inner.lock();
-        let ino = *inner.names.get(&(parent, name.clone()))?;
+        let ino = inner.find(parent, name)?;
         inner.pin(self, ino)
     }
 
@@ -166,7 +122,7 @@ impl InodeTable {
         kind: Kind,
     ) -> Result<Pin, FsError> {
         let mut inner = self.inner.lock();
-        if let Some(ino) = inner.names.get(&(parent, name.clone())).copied() {
+        if let Some(ino) = inner.find(parent, name) {
             let pin = inner.pin(self, ino).ok_or(FsError::Stale)?;
             return if pin.kind == kind {
                 Ok(pin)
@@ -178,7 +134,7 @@ impl InodeTable {
             return Err(FsError::Stale);
         }
         let ino = inner.number(parent, name);
-        inner.slots.insert(ino, Slot::new(ino, kind));
+        inner.slots.insert(ino, Box::new(Slot::new(ino, kind)));
         inner.attach(ino, parent, name.clone());
         inner.pin(self, ino).ok_or(FsError::Stale)
     }
@@ -186,15 +142,18 @@ impl InodeTable {
     /// The number that a name has, or would have if it were looked up now.
     pub fn number(&self, parent: Ino, name: &Name) -> Ino {
         let inner = self.inner.lock();
-        let known = inner.names.get(&(parent, name.clone())).copied();
+        let known = inner.find(parent, name);
         known.unwrap_or_else(|| inner.number(parent, name))
     }
 
     /// Takes the inode's name away; it lives on while something refers to it.
     pub fn detach(&self, ino: Ino) {
-        let mut inner = self.inner.lock();
-        inner.detach(ino);
-        inner.drop_unreferenced(ino);
+        {
+            let mut inner = self.inner.lock();
+            inner.detach(ino);
+            inner.drop_unreferenced(ino);
+        }
+        self.commit();
     }
 
     /// Gives the inode another name; whatever had that name loses it.
@@ -205,7 +164,7 @@ impl InodeTable {
         if !inner.slots.contains_key(&ino) || !inner.slots.contains_key(&parent) {
             return Err(FsError::Stale);
         }
-        let replaced = inner.names.get(&(parent, name.clone())).copied();
+        let replaced = inner.find(parent, name);
         if replaced == Some(ino) {
             return Ok(());
         }
@@ -215,6 +174,8 @@ impl InodeTable {
         }
         inner.detach(ino);
         inner.attach(ino, parent, name.clone());
+        drop(inner);
+        self.commit();
         Ok(())
     }
 
@@ -259,12 +220,14 @@ impl InodeTable {
     /// The directory's entries that are in the table.
     pub fn children(self: &Arc<Self>, dir: Ino) -> Vec<(Name, Pin)> {
         let mut inner = self.inner.lock();
-        let found: Vec<(Name, Ino)> = inner
-            .names
-            .range((dir, Name::first())..)
-            .take_while(|((parent, _), _)| *parent == dir)
-            .map(|((_, name), ino)| (name.clone(), *ino))
-            .collect();
+        let entries = inner.slots.get(&dir).map(|slot| slot.entries.all());
+        let place = |ino: &Ino| {
+            let (_, name) = inner.slots.get(ino)?.place.as_ref()?;
+            Some((name.clone(), *ino))
+        };
+        let found = entries.unwrap_or_default().iter().filter_map(place);
+        let mut found: Vec<(Name, Ino)> = found.collect();
+        found.sort_unstable();
         found
             .into_iter()
             .filter_map(|(name, ino)| Some((name, inner.pin(self, ino)?)))
@@ -272,21 +235,28 @@ impl InodeTable {
     }
 
     /// The kernel has taken one more reference, by an answer that carries the inode.
+    /// The successor knows of it once `commit` returns, which comes before the answer.
     pub fn add_lookup(&self, ino: Ino) {
         let mut inner = self.inner.lock();
         inner.change(ino, |slot| slot.lookups += 1);
         let (ino, count) = (ino.0, 1);
-        inner.ledger.tell(|| Record::Lookup { ino, count });
+        inner.ledger.note(|| Record::Lookup { ino, count });
     }
 
-    /// The kernel gives references back.
+    /// The kernel gives references back. The successor knows of it once `commit` returns.
     pub fn forget(&self, ino: Ino, count: u64) {
         let mut inner = self.inner.lock();
         inner.change(ino, |slot| {
             slot.lookups = slot.lookups.saturating_sub(count)
         });
-        inner.ledger.tell(|| Record::Forget { ino: ino.0, count });
+        inner.ledger.note(|| Record::Forget { ino: ino.0, count });
         inner.drop_unreferenced(ino);
+    }
+
+    /// What changed before is known to the successor once this returns.
+    pub fn commit(&self) {
+        let ledger = self.inner.lock().ledger.clone();
+        ledger.commit();
     }
 
     /// Whether someone besides the caller's one pin uses the inode.
@@ -305,19 +275,20 @@ impl InodeTable {
 }
 
 impl Slot {
-    fn new(ino: Ino, kind: Kind) -> Self {
+    pub(super) fn new(ino: Ino, kind: Kind) -> Self {
         Self {
             inode: Arc::new(Inode::new(ino, kind)),
             place: None,
             lookups: 0,
             pins: 0,
-            children: 0,
+            index: 0,
+            entries: Entries::default(),
         }
     }
 }
 
 impl Inner {
-    fn pin(&mut self, table: &Arc<InodeTable>, ino: Ino) -> Option<Pin> {
+    pub(super) fn pin(&mut self, table: &Arc<InodeTable>, ino: Ino) -> Option<Pin> {
         let slot = self.slots.get_mut(&ino)?;
         slot.pins += 1;
         Some(Pin {
@@ -332,19 +303,52 @@ impl Inner {
         }
     }
 
+    /// The inode that has the name, if any.
+    pub(super) fn find(&self, parent: Ino, name: &Name) -> Option<Ino> {
+        let derived = Numbers::derived(parent, name.as_str());
+        let slot = self.slots.get(&derived);
+        let place = slot.and_then(|slot| slot.place.as_ref());
+        if place.is_some_and(|(dir, it)| *dir == parent && it == name) {
+            return Some(derived);
+        }
+        if self.others.is_empty() {
+            return None;
+        }
+        self.others.get(&(parent, name.clone())).copied()
+    }
+
     fn attach(&mut self, ino: Ino, parent: Ino, name: Name) {
-        self.change(parent, |slot| slot.children += 1);
-        self.change(ino, |slot| slot.place = Some((parent, name.clone())));
         if let Some(slot) = self.slots.get(&ino) {
-            self.ledger.tell(|| Record::Placed {
+            self.ledger.note(|| Record::Placed {
                 ino: ino.0,
                 kind: slot.inode.kind.into(),
-                place: (parent.0, name.as_str().to_owned()),
+                place: (parent.0, name.shared()),
             });
         }
         let place = (parent, name);
         self.numbers.placed(ino, &place);
-        self.names.insert(place, ino);
+        self.put(ino, place);
+    }
+
+    pub(super) fn put(&mut self, ino: Ino, place: (Ino, Name)) {
+        if !Numbers::derives(ino, place.0, place.1.as_str()) {
+            self.others.insert(place.clone(), ino);
+        }
+        let directory = self.slots.get_mut(&place.0);
+        let index = directory.map_or(0, |slot| slot.entries.push(ino));
+        self.change(ino, |slot| {
+            slot.index = index;
+            slot.place = Some(place);
+        });
+    }
+
+    /// An inode that was in this place is not any more.
+    fn take_out(&mut self, place: &(Ino, Name), index: u32) {
+        self.others.remove(place);
+        let directory = self.slots.get_mut(&place.0);
+        if let Some(moved) = directory.and_then(|slot| slot.entries.remove(index)) {
+            self.change(moved, |slot| slot.index = index);
+        }
     }
 
     fn number(&self, parent: Ino, name: &Name) -> Ino {
@@ -352,45 +356,39 @@ impl Inner {
         self.numbers.of(&(parent, name.clone()), in_use)
     }
 
-    /// A name whose directory was not told of, or that two have, is none.
-    fn restore_place(&mut self, ino: Ino, parent: Ino, name: Name) {
-        if self.slots.contains_key(&parent) && !self.names.contains_key(&(parent, name.clone())) {
-            self.attach(ino, parent, name);
-        }
-    }
-
     fn detach(&mut self, ino: Ino) {
-        let Some(place) = self.slots.get_mut(&ino).and_then(|slot| slot.place.take()) else {
+        let Some(slot) = self.slots.get_mut(&ino) else {
             return;
         };
-        if let Some(slot) = self.slots.get(&ino) {
-            self.ledger.tell(|| Record::Unplaced {
-                ino: ino.0,
-                kind: slot.inode.kind.into(),
-            });
-        }
+        let (index, kind) = (slot.index, slot.inode.kind);
+        let Some(place) = slot.place.take() else {
+            return;
+        };
+        self.ledger.note(|| Record::Unplaced {
+            ino: ino.0,
+            kind: kind.into(),
+        });
         self.numbers.gone(ino, &place);
-        self.change(place.0, |slot| slot.children -= 1);
-        let parent = place.0;
-        self.names.remove(&place);
-        self.drop_unreferenced(parent);
+        self.take_out(&place, index);
+        self.drop_unreferenced(place.0);
     }
 
     /// Drops the inode, and then the directories above it, as far as nothing refers to them.
     fn drop_unreferenced(&mut self, ino: Ino) {
         let mut at = ino;
         while let Some(slot) = self.slots.get(&at) {
-            if at == ROOT || slot.lookups > 0 || slot.pins > 0 || slot.children > 0 {
+            let is_used = slot.lookups > 0 || slot.pins > 0 || !slot.entries.all().is_empty();
+            if at == ROOT || is_used {
                 return;
             }
             let Some(slot) = self.slots.remove(&at) else {
                 return;
             };
-            self.ledger.tell(|| Record::Gone { ino: at.0 });
-            let Some(place) = slot.place else { return };
-            self.change(place.0, |parent| parent.children -= 1);
+            self.ledger.note(|| Record::Gone { ino: at.0 });
+            let Slot { place, index, .. } = *slot;
+            let Some(place) = place else { return };
+            self.take_out(&place, index);
             at = place.0;
-            self.names.remove(&place);
         }
     }
 }
@@ -493,7 +491,8 @@ mod tests {
         before.forget(dir, 1);
         drop(before.child_or_new(ROOT, &name("passing"), Kind::File));
 
-        let told = crate::handover::told(&path).unwrap().unwrap();
+        before.commit();
+        let mut told = crate::handover::told(&path).unwrap().unwrap();
         let table = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
         table.keep_numbers(&told);
         let early = table.child_or_new(dir, &name("o"), Kind::File);
@@ -503,7 +502,7 @@ mod tests {
         let other = table.number(dir, &name("o"));
         assert_ne!(other, orphan, "that number is still in use");
         drop(early);
-        drop(table.restore(&told));
+        drop(table.restore(&mut told));
         assert_eq!(table.count(), 3, "root, file and orphan: {table:?}");
         assert_eq!(table.child(ROOT, &name("g")).unwrap().ino, file);
         assert!(table.place(orphan).is_none());

@@ -9,7 +9,9 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use super::Ops;
 use super::open::OpenMode;
 use super::open_file::OpenFile;
+use super::removal::KeptObjects;
 use super::subtree_locks::SubtreeGuard;
+use super::upload::Brought;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Kind, LocalState, Name, ObjectVersion, Pin, ROOT};
 use crate::write_path::{AheadPart, LostReason, Recovered, Remnant, SealedBase};
@@ -37,10 +39,14 @@ pub(super) struct Backlog {
 pub struct Queued {
     files: mpsc::UnboundedReceiver<Arc<OpenFile>>,
     parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>,
+    kept: KeptObjects,
 }
 
 impl Backlog {
-    pub fn new(parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>) -> (Self, Queued) {
+    pub fn new(
+        parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>,
+        kept: KeptObjects,
+    ) -> (Self, Queued) {
         let (queue, files) = mpsc::unbounded_channel();
         let backlog = Self {
             queue,
@@ -48,7 +54,7 @@ impl Backlog {
             short: Semaphore::new(SHORT_AT_ONCE),
             long: Semaphore::new(LONG_AT_ONCE),
         };
-        (backlog, Queued { files, parts })
+        (backlog, Queued { files, parts, kept })
     }
 
     pub fn waiting(&self) -> usize {
@@ -62,6 +68,7 @@ impl Ops {
         let ops = self.clone();
         tokio::spawn(async move { ops.uploader.abort_abandoned().await });
         tokio::spawn(self.clone().send_full_parts(queued.parts));
+        tokio::spawn(self.clone().let_go_of_kept(queued.kept));
         tokio::spawn(self.clone().finish_renames());
         let mut files = queued.files;
         while let Some(file) = files.recv().await {
@@ -109,14 +116,19 @@ impl Ops {
         let mut pause = PAUSE_FIRST;
         while let Some(outcome) = self.upload_next(file).await {
             match outcome {
-                Ok(()) => pause = PAUSE_FIRST,
+                Ok(Brought::Stored) => pause = PAUSE_FIRST,
+                Ok(Brought::Cancelled) => file.cancels_over().await,
                 Err(error) if is_final(&error) => {
                     tracing::error!(ino = file.inode.ino.0, %error, "upload failed for good");
                     file.unseal(&error);
                 }
                 Err(error) => {
                     tracing::warn!(ino = file.inode.ino.0, %error, ?pause, "upload failed: trying again");
-                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    let pausing = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0));
+                    tokio::select! {
+                        () = pausing => {}
+                        () = file.cancelled() => {}
+                    }
                     pause = (pause * 2).min(PAUSE_LIMIT);
                 }
             }
@@ -126,7 +138,7 @@ impl Ops {
     }
 
     /// Uploads one sealed stage; none when nothing is sealed any more.
-    async fn upload_next(&self, file: &Arc<OpenFile>) -> Option<Result<(), FsError>> {
+    async fn upload_next(&self, file: &Arc<OpenFile>) -> Option<Result<Brought, FsError>> {
         let first = file.sealed_stages().into_iter().next();
         let is_short = first.is_none_or(|first| self.uploader.sends_at_once(first.stage.len()));
         let Backlog { short, long, .. } = &self.backlog;

@@ -26,10 +26,12 @@ impl Ops {
 
     pub fn forget(&self, ino: Ino, count: u64) {
         self.namespace.table().forget(ino, count);
+        self.namespace.table().commit();
     }
 
     pub(super) fn give_entry(&self, inode: &Pin) -> Entry {
         self.namespace.table().add_lookup(inode.ino);
+        self.namespace.table().commit();
         let (attr, validity) = self.attr(inode);
         Entry { attr, validity }
     }

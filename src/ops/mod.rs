@@ -13,6 +13,7 @@
 mod again;
 mod attr;
 mod background;
+mod cancel;
 mod changes;
 mod content;
 mod copy_file_range;
@@ -22,6 +23,7 @@ mod flush;
 mod fsync;
 mod getattr;
 mod handles;
+mod held;
 mod interruption;
 mod lookup;
 mod mkdir;
@@ -85,12 +87,13 @@ use crate::error::FsError;
 use crate::handover::Ledger;
 use crate::namespace::Namespace;
 use crate::read_path::Reader;
-use crate::store::Deferred;
+use crate::store::{Deferred, Kept};
 use crate::write_path::{Copier, Durable, Spool, Uploader};
 
 use background::Backlog;
 use handles::Handles;
-use open_file::Desk;
+use held::AwaitedOpens;
+use open_file::{Desk, OpenFile};
 use open_files::OpenFiles;
 use removal::Removals;
 use subtree_locks::SubtreeLocks;
@@ -176,8 +179,10 @@ pub struct Ops {
     files: OpenFiles,
     backlog: Backlog,
     ahead: AheadQueue,
+    kept: tokio::sync::mpsc::UnboundedSender<(Arc<OpenFile>, Kept)>,
     removals: Removals,
     handles: Handles,
+    awaited_opens: AwaitedOpens,
     subtrees: Arc<SubtreeLocks>,
     /// For the task that finishes them.
     unfinished: Mutex<Vec<Unfinished>>,
@@ -192,7 +197,8 @@ impl Ops {
             ledger: parts.ledger.clone(),
         });
         let (ahead, parts_queued) = tokio::sync::mpsc::unbounded_channel();
-        let (backlog, queued) = Backlog::new(parts_queued);
+        let (kept, kept_queued) = tokio::sync::mpsc::unbounded_channel();
+        let (backlog, queued) = Backlog::new(parts_queued, kept_queued);
         let ops = Self {
             subtrees: SubtreeLocks::new(parts.namespace.table().clone()),
             unfinished: Mutex::default(),
@@ -203,6 +209,7 @@ impl Ops {
             desk,
             backlog,
             ahead,
+            kept,
             removals: Removals::default(),
             uploader: parts.uploader,
             copier: parts.copier,
@@ -211,6 +218,7 @@ impl Ops {
             mounted_at: parts.mounted_at,
             began_at: tokio::time::Instant::now(),
             handles: Handles::new(parts.ledger),
+            awaited_opens: AwaitedOpens::default(),
         };
         (ops, queued)
     }

@@ -97,16 +97,18 @@ impl Ops {
             self.check_writable()?;
         }
         self.inode_settled(ino).await?;
-        if !self.namespace.revalidate(&inode).await? {
+        // What the store says in the middle of our own change is neither old nor new.
+        if !self.is_held(ino) && !self.namespace.revalidate(&inode).await? {
             return Err(FsError::Stale);
         }
+        let file = self.open_named(inode, mode).await?;
         if truncate == Truncate::Yes {
-            check_awaited()?;
-            self.drop_privileges(&inode, caller);
+            self.drop_privileges(&file.inode, caller);
         }
-        let file = self.open_inode(inode, mode);
         let emptied = match truncate {
-            Truncate::Yes => file.start_over(Intent::Replace).map(Some),
+            Truncate::Yes => check_awaited()
+                .and_then(|()| file.start_over(Intent::Replace))
+                .map(Some),
             Truncate::No => Ok(None),
         };
         match emptied {

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::cancel::Cancels;
 use super::changes::{ChangeNumber, Changes};
 use super::content::{Base, Intent, Piece, plan_staged};
 use crate::error::FsError;
@@ -32,6 +33,11 @@ pub struct OpenFile {
     pub remote_turn: tokio::sync::Mutex<()>,
     /// Held while the journal is told of this file's sealed stages.
     pub seal_turn: tokio::sync::Mutex<()>,
+    pub(super) cancels: Cancels,
+    /// Nobody has the file open any more.
+    pub(super) unused: tokio::sync::Notify,
+    /// Held alone while the file loses its name, before `remote_turn`.
+    pub removal: tokio::sync::RwLock<()>,
     pub(super) desk: Arc<Desk>,
     pub(super) content: Mutex<Content>,
 }
@@ -53,6 +59,8 @@ pub(super) struct Content {
     pub has_uploader: bool,
     pub handles: u32,
     pub writers: u32,
+    /// Operations that change the file's name.
+    pub holders: u32,
     /// What the next daemon was told of it.
     pub told: Option<FileTold>,
     /// Nobody has it open and nobody uploads it: it is not to be told of any more.
@@ -84,7 +92,7 @@ impl DerefMut for Edit<'_> {
 impl Edit<'_> {
     fn tell(&mut self) {
         let ledger = &self.file.desk.ledger;
-        if !ledger.is_kept() || self.content.is_over {
+        if !ledger.is_kept() || self.content.is_over || !self.content.is_of_use() {
             return;
         }
         let inode = &self.file.inode;
@@ -96,6 +104,14 @@ impl Edit<'_> {
             });
             self.content.told = Some(told);
         }
+    }
+}
+
+impl Content {
+    /// Whether the next daemon has any use for knowing it.
+    fn is_of_use(&self) -> bool {
+        let staged = self.stage.is_some() || self.base.sealed().is_some();
+        self.handles > 0 || staged || self.told.is_some()
     }
 }
 
@@ -128,6 +144,7 @@ impl OpenFile {
             has_uploader: false,
             handles: 0,
             writers: 0,
+            holders: 0,
             told: None,
             is_over: false,
             changes: Changes::default(),
@@ -140,6 +157,9 @@ impl OpenFile {
             inode,
             remote_turn: tokio::sync::Mutex::default(),
             seal_turn: tokio::sync::Mutex::default(),
+            removal: tokio::sync::RwLock::default(),
+            cancels: Cancels::default(),
+            unused: tokio::sync::Notify::new(),
             desk,
             content: Mutex::new(content),
         }
@@ -304,6 +324,11 @@ impl OpenFile {
         self.content.lock().writers > 0
     }
 
+    /// Whether some operation is changing the file's name.
+    pub fn is_held(&self) -> bool {
+        self.content.lock().holders > 0
+    }
+
     pub fn has_handles(&self) -> bool {
         self.content.lock().handles > 0
     }
@@ -315,6 +340,13 @@ impl OpenFile {
         shows && content.base.shows_object()
     }
 
+    /// The object that handles of a file without a name show.
+    pub fn kept_object(&self) -> Option<Arc<ObjectId>> {
+        let content = self.content.lock();
+        let is_read = content.orphan && content.handles > 0;
+        content.base.object().filter(|_| is_read).cloned()
+    }
+
     /// Whether bytes of an object show below what is not sealed yet.
     pub fn rests_on_object(&self) -> bool {
         self.content.lock().base.shows_object()
@@ -324,7 +356,11 @@ impl OpenFile {
     pub fn next_gap(&self, limit: u64) -> Result<Option<Range<u64>>, FsError> {
         let mut content = self.edit();
         if content.stage.is_none() {
-            content.stage = Some(self.new_stage(content.base.len())?);
+            let stage = self.new_stage(content.base.len())?;
+            if content.orphan {
+                self.desk.spool.orphan(stage.file());
+            }
+            content.stage = Some(stage);
         }
         let gap = content
             .stage

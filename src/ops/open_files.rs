@@ -63,6 +63,24 @@ impl OpenFiles {
         file.clone()
     }
 
+    /// Keeps the file here until `let_go`, whoever has it open.
+    pub fn hold(&self, inode: Pin, base: impl FnOnce(&Pin) -> Base) -> Arc<OpenFile> {
+        let mut files = self.files.lock();
+        let file = files.entry(inode.ino).or_insert_with(|| {
+            let base = base(&inode);
+            Arc::new(OpenFile::new(inode, base, self.desk.clone()))
+        });
+        file.content.lock().holders += 1;
+        file.clone()
+    }
+
+    pub fn let_go(&self, file: &OpenFile) -> Remains {
+        let mut files = self.files.lock();
+        let mut content = file.content.lock();
+        content.holders -= 1;
+        take_remains(&mut files, file, &mut content)
+    }
+
     /// A file as an earlier daemon had it open.
     pub(super) fn restore(&self, inode: Pin, content: Content) -> Arc<OpenFile> {
         let ino = inode.ino;
@@ -77,6 +95,9 @@ impl OpenFiles {
         let mut content = file.content.lock();
         content.handles -= 1;
         content.writers -= u32::from(mode.writes());
+        if content.handles == 0 {
+            file.unused.notify_waiters();
+        }
         take_remains(&mut files, file, &mut content)
     }
 
@@ -111,13 +132,15 @@ fn take_remains(
     file: &OpenFile,
     content: &mut Content,
 ) -> Remains {
-    if content.handles > 0 || content.has_uploader {
+    if content.handles > 0 || content.holders > 0 || content.has_uploader {
         return Remains::Nothing;
     }
     files.remove(&file.inode.ino);
     content.is_over = true;
     let ino = file.inode.ino.0;
-    file.desk.ledger.tell(|| Record::FileGone { ino });
+    if content.told.is_some() {
+        file.desk.ledger.tell(|| Record::FileGone { ino });
+    }
     match (content.stage.take(), content.failed.take()) {
         (Some(stage), Some(error)) => Remains::Failed(stage, error),
         (Some(stage), None) => Remains::Unwanted(stage),

@@ -74,6 +74,17 @@ impl Ops {
         &self,
         id: HandleId,
         offset: u64,
+        take: impl FnMut(DirEntryPlus) -> Taken,
+    ) -> Result<(), FsError> {
+        let outcome = self.give_entries(id, offset, take).await;
+        self.namespace.table().commit();
+        outcome
+    }
+
+    async fn give_entries(
+        &self,
+        id: HandleId,
+        offset: u64,
         mut take: impl FnMut(DirEntryPlus) -> Taken,
     ) -> Result<(), FsError> {
         let handle = self.handles.dir(id)?;

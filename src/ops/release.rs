@@ -65,7 +65,9 @@ impl Ops {
     fn fall_back_to_store(&self, file: &OpenFile) {
         let mut state = file.inode.state();
         state.local = None;
-        state.overrides.mtime = None;
+        if let Some(set) = state.overrides.if_set() {
+            set.mtime = None;
+        }
         state.content_generation += 1;
         let stored = state.remote.is_some();
         drop(state);

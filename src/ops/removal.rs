@@ -1,16 +1,37 @@
 //! Deleting the object of a name that goes: at once, or in bulk when many go.
 
-use parking_lot::Mutex;
-use tokio::time::{Duration, Instant};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, timeout};
+
+use super::open_file::OpenFile;
 use super::{Durability, Ops};
 use crate::error::FsError;
-use crate::store::{DeleteRequest, Doomed, ETag, Key, ObjectStore};
+use crate::store::{DeleteRequest, Doomed, ETag, Kept, Key, ObjectStore};
 
 /// After this many removals in a row nobody waits for them any more.
 const BURST_FROM: u32 = 16;
 /// A longer pause between two removals ends the row.
 const PAUSE_LIMIT: Duration = Duration::from_millis(100);
+
+/// After this time the bytes of a file that is read and has no name are copied into
+/// the spool, so that its object goes.
+const KEPT_UNTIL_COPIED: Duration = Duration::from_secs(30);
+const COPIED_WITHIN: Duration = Duration::from_secs(10);
+/// Longest time for which a rename copies what readers show of the file that it replaces.
+pub(super) const COPIED_BEFORE_REPLACED: Duration = Duration::from_secs(30);
+/// Longest time for which an object is kept whose bytes have no room in the spool.
+const KEPT_AT_MOST: Duration = Duration::from_secs(15 * 60);
+
+/// Up to this many bytes are copied into the spool at once, so that the object goes.
+const COPIED_AT_ONCE_BYTES: u64 = 1 << 20;
+/// Time for the end of a close(2) that has returned.
+const CLOSED_WITHIN: Duration = Duration::from_millis(50);
+
+/// Objects without a name, with the file that is read still.
+pub(super) type KeptObjects = mpsc::UnboundedReceiver<(Arc<OpenFile>, Kept)>;
 
 /// How many names went in a row, however long each took.
 #[derive(Debug, Default)]
@@ -42,7 +63,103 @@ impl Removals {
     }
 }
 
+/// Whether handles show bytes of the file's object.
+pub(super) async fn is_read(file: &OpenFile) -> bool {
+    let unused = file.unused.notified();
+    let is_read = || file.has_handles() && file.shows_object();
+    is_read() && (timeout(CLOSED_WITHIN, unused).await.is_err() && is_read())
+}
+
 impl Ops {
+    /// Whether the object of a file that is removed is to be kept for its readers.
+    pub(super) async fn is_kept_for_readers(&self, file: &OpenFile) -> bool {
+        if !is_read(file).await {
+            return false;
+        }
+        file.len() > COPIED_AT_ONCE_BYTES || !self.copy_what_fits(file, COPIED_WITHIN).await
+    }
+
+    /// Has the object of a name that goes deleted once nobody reads it any more,
+    /// without its bytes coming here first. Errors: the spool's.
+    pub(super) fn delete_once_unused(
+        &self,
+        file: &Arc<OpenFile>,
+        doomed: Doomed,
+    ) -> Result<(), FsError> {
+        let kept = self.store.delete_once_unused(doomed)?;
+        self.keep_object(file, kept);
+        Ok(())
+    }
+
+    /// The same for files whose object a predecessor kept for their readers.
+    pub(super) fn keep_on_for_readers(&self, file: &Arc<OpenFile>) {
+        let Some(object) = file.kept_object() else {
+            return;
+        };
+        if let Some(kept) = self.store.keep_on(&object.key, &object.etag) {
+            self.keep_object(file, kept);
+        }
+    }
+
+    fn keep_object(&self, file: &Arc<OpenFile>, kept: Kept) {
+        if self.kept.send((file.clone(), kept)).is_err() {
+            tracing::debug!("the mount ends: the object goes at once");
+        }
+    }
+
+    /// Lets go of objects once their readers do, as long as the run time lasts.
+    pub(super) async fn let_go_of_kept(self: Arc<Self>, mut queued: KeptObjects) {
+        while let Some((file, kept)) = queued.recv().await {
+            let ops = self.clone();
+            tokio::spawn(async move {
+                ops.keep_while_read(&file, &kept).await;
+                drop(kept);
+            });
+        }
+    }
+
+    /// Returns once nobody needs the object any more: the file is closed, or has
+    /// its bytes in the spool. Where neither comes to be, others come first at some time.
+    async fn keep_while_read(&self, file: &OpenFile, kept: &Kept) {
+        let until = Instant::now() + KEPT_AT_MOST;
+        loop {
+            let unused = file.unused.notified();
+            if !file.has_handles() {
+                return;
+            }
+            let is_wanted = tokio::select! {
+                () = unused => return,
+                () = kept.wanted() => true,
+                () = tokio::time::sleep(KEPT_UNTIL_COPIED) => false,
+            };
+            let copied = self.copy_what_fits(file, COPIED_WITHIN).await;
+            if copied || is_wanted || Instant::now() > until {
+                return;
+            }
+        }
+    }
+
+    /// Copies what handles still show of an object that goes into the spool. False
+    /// where it does not fit, or takes too long: what is missing is ESTALE then.
+    pub(super) async fn copy_what_fits(&self, file: &OpenFile, within: Duration) -> bool {
+        let ino = file.inode.ino.0;
+        match timeout(within, self.hydrate(file)).await {
+            // Or nothing is there any more that could be copied.
+            Ok(Ok(()) | Err(FsError::Stale)) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(ino, %error, "a file that is read and has no name is not copied");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(
+                    ino,
+                    "a file that is read and has no name is not copied in time"
+                );
+                false
+            }
+        }
+    }
+
     /// Deletes an object whose name goes; `etag` is the version that it is known to have.
     ///
     /// One of many removals, and each one where the local disk is trusted, is

@@ -7,8 +7,9 @@ use tokio::sync::MutexGuard;
 use super::Ops;
 use super::interruption::check_awaited;
 use super::open_file::OpenFile;
+use super::removal::{COPIED_BEFORE_REPLACED, is_read};
 use super::rename::Place;
-use super::upload::renamed_content_type;
+use super::upload::{Brought, renamed_content_type};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Entry, Kind, ObjectVersion, Pin};
@@ -24,50 +25,60 @@ impl Ops {
         source: &Pin,
         target: Option<&Pin>,
     ) -> Result<(), FsError> {
-        let source_file = self.files.get(source.ino);
-        let target_file = target.and_then(|target| self.files.get(target.ino));
-        let mut in_order: Vec<&Arc<OpenFile>> = source_file.iter().chain(&target_file).collect();
+        let source_file = self.hold(source.ino)?;
+        let target_file = target.map(|target| self.hold(target.ino)).transpose()?;
+        let target_file = target_file.as_deref();
+        let _removal = match target_file {
+            Some(file) => Some(self.begin_removal(file).await),
+            None => None,
+        };
+        let both = || std::iter::once(&*source_file).chain(target_file);
+        let mut in_order: Vec<&Arc<OpenFile>> = both().collect();
         in_order.sort_by_key(|file| file.inode.ino);
         let mut turns = Vec::new();
         for file in in_order {
-            turns.push(file.remote_turn.lock().await);
+            // The rename needs the object that an edit makes of which the store has the rest.
+            let is_needed = file.inode.ino == source.ino && file.rests_on_object();
+            let may_undo = file.inode.ino != source.ino && file.sends_whatever_is_there();
+            turns.push(if is_needed || may_undo {
+                file.remote_turn.lock().await
+            } else {
+                file.turn_over_uploads().await
+            });
         }
-        if let Some(file) = target_file.as_ref().filter(|file| file.has_handles()) {
-            self.hydrate(file).await?;
+        // What takes its place overwrites its object.
+        if let Some(file) = target_file
+            && is_read(file).await
+        {
+            self.copy_what_fits(file, COPIED_BEFORE_REPLACED).await;
         }
-        let mut both = source_file.iter().chain(&target_file);
-        if both.any(|file| file.hides_object()) {
+        if both().any(|file| file.hides_object()) {
             self.late_requests_landed().await;
         }
-        if let Some(file) = &source_file {
-            self.upload_edits(file).await?;
-        }
+        self.upload_edits(&source_file).await?;
         check_awaited()?;
         failpoint::at(Point::RenameFileBegins);
-        let rests = source_file
-            .as_ref()
-            .is_none_or(|file| file.rests_on_object());
         let stored = source.state().remote.clone();
         // What is closed meanwhile is sealed for the old name or for the new one.
-        let _seal_turn = match stored.filter(|_| rests) {
+        let _seal_turn = match stored.filter(|_| source_file.rests_on_object()) {
             Some(version) => {
-                let files = (source_file.as_deref(), target_file.as_deref());
-                self.move_object(from, to, source, files, version).await?
+                let files = (&**source_file, target_file.map(Arc::as_ref));
+                self.move_object(from, to, files, version).await?
             }
             None => {
-                let file = source_file.as_deref();
-                let turn = self.move_staged(from, to, source, file).await?;
-                let replaces = target.is_some_and(|target| target.state().remote.is_some())
-                    || target_file.as_ref().is_some_and(|file| file.hides_object());
-                if let Some(file) = source_file.as_ref().filter(|_| replaces) {
-                    file.cover();
+                let turn = self.move_staged(from, to, &source_file).await?;
+                let replaces = target_file
+                    .is_some_and(|file| file.inode.state().remote.is_some() || file.hides_object());
+                if replaces {
+                    source_file.cover();
                 }
                 turn
             }
         };
         // Not before the journal knows what takes its place.
-        if let Some(file) = &target_file {
+        if let Some(file) = target_file {
             file.orphan();
+            self.lose_name(file);
         }
         self.namespace
             .table()
@@ -82,7 +93,9 @@ impl Ops {
         while file.rests_on_object()
             && let Some((sealed, earlier)) = file.begin_upload()
         {
-            self.bring_to_store(file, &sealed, earlier).await?;
+            if self.bring_to_store(file, &sealed, earlier).await? == Brought::Cancelled {
+                return Err(FsError::Stale);
+            }
         }
         Ok(())
     }
@@ -92,12 +105,10 @@ impl Ops {
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
-        source: &Pin,
-        file: Option<&'a OpenFile>,
+        file: &'a OpenFile,
     ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
-        let Some(file) = file else { return Ok(None) };
-        let maybe_stored = file.hides_object();
-        let stored = source.state().remote.take().is_some();
+        let (maybe_stored, late) = (file.hides_object(), self.late_object(file).await);
+        let stored = file.inode.state().remote.take().is_some();
         if stored {
             file.let_go_of_object();
         } else {
@@ -112,7 +123,10 @@ impl Ops {
             self.namespace.child_leaves(&from.dir, from.name).await?;
             self.namespace.record(from.dir.ino, from.name, None);
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
-            self.delete_object(old_key, None).await?;
+            self.delete_object(old_key.clone(), None).await?;
+            if let Some(late) = late {
+                self.store.watch_for_late(old_key, late);
+            }
         }
         let turn = self.note_again(file, to.dir.ino, to.name).await;
         failpoint::at(Point::RenameStageMoved);
@@ -123,10 +137,10 @@ impl Ops {
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
-        source: &Pin,
-        (file, target): (Option<&'a OpenFile>, Option<&OpenFile>),
+        (file, target): (&'a OpenFile, Option<&OpenFile>),
         version: ObjectVersion,
     ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
+        let source = &file.inode;
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
         let content_type = match source.kind {
@@ -151,9 +165,9 @@ impl Ops {
         failpoint::at(Point::RenameFileNoted);
         let outcome = self.copy_and_delete(from, to, (file, target), &intent, version);
         let outcome = outcome.await;
-        let turn = match file.filter(|_| outcome.is_ok()) {
-            Some(file) => Some(self.note_again(file, to.dir.ino, to.name).await),
-            None => None,
+        let turn = match &outcome {
+            Ok(_) => Some(self.note_again(file, to.dir.ino, to.name).await),
+            Err(_) => None,
         };
         // Where it has failed, the application is told so.
         self.end_rename(&old_key).await;
@@ -179,7 +193,7 @@ impl Ops {
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
-        (file, target): (Option<&OpenFile>, Option<&OpenFile>),
+        (file, target): (&OpenFile, Option<&OpenFile>),
         intent: &RenameIntent,
         version: ObjectVersion,
     ) -> Result<ObjectVersion, FsError> {
@@ -195,16 +209,14 @@ impl Ops {
             tracing::warn!(%error, "the directory's marker stays beside its first file");
         }
         // Readers go to the copy before the original goes.
-        if let Some(file) = file {
-            let ObjectVersion {
-                etag, size_bytes, ..
-            } = moved.clone();
-            file.rebase(&Arc::new(ObjectId {
-                key: new_key,
-                etag,
-                size_bytes,
-            }));
-        }
+        let ObjectVersion {
+            etag, size_bytes, ..
+        } = moved.clone();
+        file.rebase(&Arc::new(ObjectId {
+            key: new_key,
+            etag,
+            size_bytes,
+        }));
         if let Some(target) = target {
             target.orphan();
         }

@@ -212,6 +212,13 @@ impl OpenFile {
         covers || sealed.iter().any(|sealed| sealed.sent.is_maybe())
     }
 
+    /// Whether an upload that was begun replaces whatever is there when it lands.
+    pub fn sends_whatever_is_there(&self) -> bool {
+        let sealed = self.sealed_stages();
+        let mut sent = sealed.iter().filter(|sealed| sealed.sent.is_maybe());
+        sent.any(|sealed| sealed.condition == WriteCondition::Always)
+    }
+
     /// The file, which the store does not have, takes the name of one that it has.
     pub fn cover(&self) {
         self.edit().covers = true;
@@ -247,6 +254,7 @@ impl OpenFile {
             };
             (sealed.base.clone(), condition)
         });
+        content.base = content.base.unsent();
     }
 
     /// What is sealed stands alone, under whatever name: the object is not needed.
@@ -260,6 +268,7 @@ impl OpenFile {
             };
             (base, WriteCondition::Always)
         });
+        content.base = content.base.unsent();
     }
 
     /// The same bytes are another object now: the file was renamed.
@@ -323,6 +332,19 @@ impl Base {
             base: base.map_sealed(change),
             condition,
             sent: sealed.sent.copy(),
+        }))
+    }
+
+    /// The same under another name, which nothing was sent to.
+    fn unsent(&self) -> Self {
+        let Self::Sealed(sealed) = self else {
+            return self.clone();
+        };
+        Self::Sealed(Arc::new(Sealed {
+            stage: sealed.stage.clone(),
+            base: sealed.base.unsent(),
+            condition: sealed.condition.clone(),
+            sent: Sent::default(),
         }))
     }
 

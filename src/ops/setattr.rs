@@ -71,7 +71,7 @@ impl Ops {
         self.namespace.keep_directory(inode);
         self.desk.ledger.tell(|| Record::Set {
             ino: inode.ino.0,
-            set: (&inode.state().overrides).into(),
+            set: (&*inode.state().overrides).into(),
         });
     }
 

@@ -25,9 +25,9 @@ impl Ops {
     ///
     /// What was sealed belongs to the file that it was sealed for, wherever the
     /// journal last saw it; where that is unknown, to the file of its key.
-    pub fn take_over(&self, told: &Told, left: Left) {
-        let pins = self.namespace.table().restore(told);
-        self.namespace.keep_directories(&pins);
+    pub fn take_over(&self, mut told: Told, left: Left) {
+        let _pins = self.namespace.table().restore(&mut told);
+        self.namespace.keep_directories();
         let Left {
             mut sealed,
             mut open,
@@ -53,7 +53,7 @@ impl Ops {
             files.push(self.restore_file(pin, file, &sealed_ids, &mut open));
         }
         self.keep_rest(open);
-        self.restore_handles(told);
+        self.restore_handles(&told);
         let (owned, rest): (Vec<_>, Vec<_>) = sealed
             .into_iter()
             .partition(|it| owners.contains_key(&it.sealed.stage));
@@ -65,6 +65,7 @@ impl Ops {
         }
         self.recover(rest);
         for file in files {
+            self.keep_on_for_readers(&file);
             file.tell();
             let remains = self.files.settled(&file);
             self.clean_up(&file, remains);
@@ -160,7 +161,8 @@ impl Ops {
             has_uploader: false,
             handles: 0,
             writers: 0,
-            told: None,
+            holders: 0,
+            told: Some(told.clone()),
             is_over: false,
             // Which of the handles' changes were safe is not recorded.
             changes: Changes::since_before(),

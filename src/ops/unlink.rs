@@ -8,6 +8,7 @@ use super::interruption::check_awaited;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
+use crate::store::Doomed;
 
 impl Ops {
     /// Errors: `NotFound`, `IsADirectory`, `ReadOnly`, the store's; nothing is removed then.
@@ -32,16 +33,11 @@ impl Ops {
 
     /// Deletes the object, if there is one, and takes the name away.
     async fn remove_file(&self, parent: &Pin, name: &Name, inode: &Pin) -> Result<(), FsError> {
-        let open = self.files.get(inode.ino);
-        let _turn = match &open {
-            Some(file) => Some(file.remote_turn.lock().await),
-            None => None,
-        };
-        if let Some(file) = open.as_ref().filter(|file| file.has_handles()) {
-            self.hydrate(file).await?;
-        }
+        let file = self.hold(inode.ino)?;
+        let _removal = self.begin_removal(&file).await;
+        let _turn = file.turn_over_uploads().await;
         failpoint::at(Point::UnlinkBegins);
-        let maybe_stored = open.as_ref().is_some_and(|file| file.hides_object());
+        let maybe_stored = file.hides_object();
         if maybe_stored {
             self.late_requests_landed().await;
         }
@@ -52,14 +48,22 @@ impl Ops {
             let key = self.namespace.child_key(parent.ino, name)?;
             // What may be there of an attempt has an ETag that nobody was told.
             let etag = stored.map(|version| version.etag);
-            self.delete_object(key, etag.filter(|_| !maybe_stored))
-                .await?;
+            let late = self.late_object(&file).await;
+            if etag.is_some() && self.is_kept_for_readers(&file).await {
+                let key = key.clone();
+                self.delete_once_unused(&file, Doomed { key, etag })?;
+            } else {
+                let etag = etag.filter(|_| !maybe_stored);
+                self.delete_object(key.clone(), etag).await?;
+            }
+            if let Some(late) = late {
+                self.store.watch_for_late(key, late);
+            }
             self.namespace.record(parent.ino, name, None);
         }
         failpoint::at(Point::UnlinkDeleted);
-        if let Some(file) = &open {
-            file.orphan();
-        }
+        file.orphan();
+        self.lose_name(&file);
         let went = EntryChange::Went(name);
         self.namespace.entries_changed(parent, went);
         inode.state().overrides.ctime = Some(SystemTime::now());

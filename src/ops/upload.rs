@@ -16,6 +16,13 @@ use crate::read_path::ObjectId;
 use crate::store::ObjectHeaders;
 use crate::write_path::{ByteSource, Durable, Earlier, SealedStage, UploadTarget};
 
+/// What came of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Brought {
+    Stored,
+    Cancelled,
+}
+
 impl Ops {
     /// Makes what was written last as the mount's durability wants it.
     ///
@@ -31,6 +38,15 @@ impl Ops {
     ///
     /// Errors: that of this upload, or of one that failed before.
     pub(super) async fn upload(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
+        while self.upload_unless_cancelled(file).await? == Brought::Cancelled {
+            // Then there is nothing to upload any more, or another name for it.
+            file.cancels_over().await;
+        }
+        file.made_safe();
+        Ok(())
+    }
+
+    async fn upload_unless_cancelled(&self, file: &Arc<OpenFile>) -> Result<Brought, FsError> {
         let _subtrees = match self.share_inodes([file.inode.ino]).await {
             Ok(shared) => shared,
             // The bytes are not to be dropped with the last handle.
@@ -42,15 +58,18 @@ impl Ops {
         let _turn = file.remote_turn.lock().await;
         self.seal(file).await?;
         while let Some((sealed, earlier)) = file.begin_upload() {
-            if let Err(error) = self.bring_to_store(file, &sealed, earlier).await {
-                tracing::error!(ino = file.inode.ino.0, %error, "upload failed");
-                drop(sealed);
-                file.unseal(&error);
-                return Err(error);
+            match self.bring_to_store(file, &sealed, earlier).await {
+                Ok(Brought::Stored) => {}
+                Ok(Brought::Cancelled) => return Ok(Brought::Cancelled),
+                Err(error) => {
+                    tracing::error!(ino = file.inode.ino.0, %error, "upload failed");
+                    drop(sealed);
+                    file.unseal(&error);
+                    return Err(error);
+                }
             }
         }
-        file.made_safe();
-        Ok(())
+        Ok(Brought::Stored)
     }
 
     /// Seals what was written and tells the journal.
@@ -153,12 +172,20 @@ impl Ops {
         file: &OpenFile,
         sealed: &Arc<Sealed>,
         earlier: Earlier,
-    ) -> Result<(), FsError> {
+    ) -> Result<Brought, FsError> {
         if earlier == Earlier::Maybe {
             self.late_requests_landed().await;
         }
         let sealed = &self.complete(file, sealed).await?;
-        let (object, headers) = self.send(file, sealed, earlier).await?;
+        let sent = tokio::select! {
+            biased;
+            () = file.cancelled() => None,
+            sent = self.send(file, sealed, earlier) => Some(sent?),
+        };
+        let Some((object, headers)) = sent else {
+            tracing::info!(ino = file.inode.ino.0, "upload cancelled");
+            return Ok(Brought::Cancelled);
+        };
         self.record_object(file, &object, headers);
         failpoint::at(Point::PublishRecorded);
         if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
@@ -169,7 +196,7 @@ impl Ops {
         self.desk.spool.discard(sealed.stage.file());
         self.announce(file).await;
         failpoint::at(Point::PublishDiscarded);
-        Ok(())
+        Ok(Brought::Stored)
     }
 
     /// An edit that goes to the store in one request gets the rest of its file first.
@@ -186,7 +213,13 @@ impl Ops {
             return Ok(sealed.clone());
         }
         let source = self.source(sealed);
-        let below = match source.read(0..stage.base_len().min(stage.len())).await {
+        let below = source.read(0..stage.base_len().min(stage.len()));
+        let below = tokio::select! {
+            biased;
+            () = file.cancelled() => return Ok(sealed.clone()),
+            below = below => below,
+        };
+        let below = match below {
             // It is gone already: the upload finds out what is in its place.
             Err(FsError::Stale | FsError::NotFound) => return Ok(sealed.clone()),
             below => below?,
@@ -204,7 +237,7 @@ impl Ops {
         }
     }
 
-    fn source(&self, sealed: &Arc<Sealed>) -> Arc<dyn ByteSource> {
+    pub(super) fn source(&self, sealed: &Arc<Sealed>) -> Arc<dyn ByteSource> {
         Arc::new(SealedSource {
             sealed: sealed.clone(),
             reader: self.reader.clone(),

@@ -196,7 +196,7 @@ pub async fn compose(
     tokio::spawn(parts.store.clone().run());
     let (ops, queued) = Ops::new(parts, ops_settings(config));
     ops.namespace().table().keep_numbers(&told);
-    ops.take_over(&told, left);
+    ops.take_over(told, left);
     Ok((ops, queued))
 }
 

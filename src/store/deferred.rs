@@ -2,6 +2,10 @@
 //! objects are not seen any more. Multipart uploads that a crash left are aborted.
 
 mod bulk;
+mod doom;
+mod kept;
+mod late;
+mod order;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,9 +17,14 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
+
+pub use kept::Kept;
+pub use late::LateObject;
 
 use bulk::{deepest_first, warn_of_another};
+use doom::Doom;
+use order::excludes;
 
 use super::request::*;
 use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
@@ -68,17 +77,14 @@ pub struct Deferred {
     patience: Duration,
     doomed: Mutex<BTreeMap<Key, Doom>>,
     orphans: Mutex<Vec<(Key, UploadId)>>,
+    /// What cancelled uploads may still make.
+    late: Mutex<BTreeMap<Key, late::Watched>>,
+    late_added: Notify,
     wake: Notify,
     hurry: Notify,
     /// Keys that wait.
     waiting: watch::Sender<usize>,
     failing: watch::Sender<bool>,
-}
-
-#[derive(Debug, Clone)]
-struct Doom {
-    etag: Option<ETag>,
-    since: Option<Instant>,
 }
 
 impl Deferred {
@@ -91,7 +97,7 @@ impl Deferred {
         let doomed: BTreeMap<Key, Doom> = left
             .doomed
             .into_iter()
-            .map(|Doomed { key, etag }| (key, Doom { etag, since: None }))
+            .map(|Doomed { key, etag }| (key, Doom::by_predecessor(etag)))
             .collect();
         let wake = Notify::new();
         wake.notify_one();
@@ -102,6 +108,8 @@ impl Deferred {
             waiting: watch::Sender::new(doomed.len()),
             doomed: Mutex::new(doomed),
             orphans: Mutex::new(left.uploads),
+            late: Mutex::default(),
+            late_added: Notify::new(),
             wake,
             hurry: Notify::new(),
             failing: watch::Sender::new(false),
@@ -112,11 +120,7 @@ impl Deferred {
     pub fn delete_later(&self, doomed: Doomed) -> io::Result<()> {
         self.log.doomed(&doomed)?;
         let Doomed { key, etag } = doomed;
-        let doom = Doom {
-            etag,
-            since: Some(Instant::now()),
-        };
-        self.doomed.lock().insert(key, doom);
+        self.doomed.lock().insert(key, Doom::now(etag));
         self.tell_waiting();
         self.wake.notify_one();
         Ok(())
@@ -129,7 +133,7 @@ impl Deferred {
 
     /// Deletes what is doomed and aborts what was left, as long as the run time lasts.
     pub async fn run(self: Arc<Self>) {
-        tokio::join!(self.abort_orphans(), self.delete_doomed());
+        tokio::join!(self.abort_orphans(), self.delete_doomed(), self.watch());
     }
 
     async fn delete_doomed(&self) {
@@ -141,7 +145,7 @@ impl Deferred {
         let mut pause = PAUSE_FIRST;
         loop {
             self.wake.notified().await;
-            while let waiting @ 1.. = self.waiting() {
+            while let waiting @ 1.. = self.due() {
                 if waiting < BATCHES_AT_ONCE * DELETE_MANY_LIMIT {
                     let more = timeout(GATHER, self.hurry.notified()).await;
                     tracing::trace!(hurried = more.is_ok(), "deleting");
@@ -175,8 +179,15 @@ impl Deferred {
         *self.waiting.borrow()
     }
 
+    /// Those that nobody keeps.
+    fn due(&self) -> usize {
+        let doomed = self.doomed.lock();
+        doomed.values().filter(|doom| doom.kept.is_none()).count()
+    }
+
     /// Returns once nothing waits for its delete.
     pub async fn settled(&self) {
+        self.want(|_| true);
         self.hurry.notify_one();
         let mut waiting = self.waiting.subscribe();
         // The sender is in `self`.
@@ -191,6 +202,7 @@ impl Deferred {
             let last = doomed
                 .iter()
                 .rev()
+                .filter(|(_, doom)| doom.kept.is_none())
                 .take(BATCHES_AT_ONCE * DELETE_MANY_LIMIT);
             last.map(|(key, doom)| (key.clone(), doom.clone()))
                 .collect()
@@ -258,38 +270,6 @@ impl Deferred {
     fn is_doomed(&self, key: &Key) -> bool {
         self.doomed.lock().contains_key(key)
     }
-
-    fn any_below(&self, prefix: &str, counts: impl Fn(&str) -> bool) -> bool {
-        let doomed = self.doomed.lock();
-        doomed
-            .range(Key::new(prefix)..)
-            .map_while(|(key, _)| key.as_str().strip_prefix(prefix))
-            .any(counts)
-    }
-
-    /// Waits until the deletes below a prefix that `counts` are done.
-    async fn wait_below(
-        &self,
-        op: StoreOp,
-        prefix: &str,
-        counts: impl Fn(&str) -> bool,
-    ) -> Result<(), StoreError> {
-        if !self.any_below(prefix, &counts) {
-            return Ok(());
-        }
-        self.hurry.notify_one();
-        let mut waiting = self.waiting.subscribe();
-        let done = waiting.wait_for(|_| !self.any_below(prefix, &counts));
-        let done = timeout(self.patience, done).await;
-        done.map(drop).map_err(|_| {
-            let why = "deletes that come first were not done in time";
-            StoreError::new(StoreErrorKind::TimedOut, op, Key::new(prefix), why)
-        })
-    }
-
-    async fn wait_for_key(&self, op: StoreOp, key: &Key) -> Result<(), StoreError> {
-        self.wait_below(op, key.as_str(), str::is_empty).await
-    }
 }
 
 #[async_trait]
@@ -299,7 +279,13 @@ impl ObjectStore for Deferred {
             let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
             return Err(StoreError::new(kind, op, request.key, "is being deleted"));
         }
-        self.store.head(request).await
+        let key = request.key.clone();
+        let meta = self.store.head(request).await?;
+        if self.is_late(&key, &meta.etag) {
+            let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
+            return Err(StoreError::new(kind, op, key, "is to be deleted"));
+        }
+        Ok(meta)
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
@@ -312,7 +298,13 @@ impl ObjectStore for Deferred {
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         self.wait_for_key(StoreOp::Put, &request.key).await?;
-        self.store.put(request).await
+        match self.store.put(request.clone()).await {
+            Err(error) if !error.kind.is_transient() && self.clear_late(&request.key).await => {
+                tracing::debug!(%error, "a cancelled upload was in the way");
+                self.store.put(request).await
+            }
+            answer => answer,
+        }
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
@@ -342,10 +334,11 @@ impl ObjectStore for Deferred {
         // An object that goes while the listing is under way is in the answer, and
         // is not doomed any more when that comes.
         let going = self.doomed_below(&request.prefix);
-        let mut answer = self.store.list(request).await?;
-        answer
-            .objects
-            .retain(|object| !going.contains(&object.key) && !self.is_doomed(&object.key));
+        let mut answer = self.list_unkept(request).await?;
+        answer.objects.retain(|object| {
+            let goes = going.contains(&object.key) || self.is_doomed(&object.key);
+            !goes && !self.is_late(&object.key, &object.etag)
+        });
         Ok(answer)
     }
 
@@ -404,7 +397,7 @@ mod tests {
     use crate::store::memory::Memory;
 
     #[derive(Debug, Default)]
-    struct Log(Mutex<Vec<Key>>);
+    pub(super) struct Log(pub Mutex<Vec<Key>>);
 
     impl StoreLog for Log {
         fn doomed(&self, doomed: &Doomed) -> io::Result<()> {
@@ -421,7 +414,7 @@ mod tests {
         fn upload_ended(&self, _: Key, _: UploadId) {}
     }
 
-    async fn put(store: &dyn ObjectStore, key: &str) -> ETag {
+    pub(super) async fn put(store: &dyn ObjectStore, key: &str) -> ETag {
         let request = PutRequest {
             key: Key::new(key),
             body: bytes::Bytes::from(key.to_owned()),
@@ -431,7 +424,7 @@ mod tests {
         store.put(request).await.unwrap().etag
     }
 
-    async fn keys(store: &dyn ObjectStore, max_keys: u16) -> Vec<String> {
+    pub(super) async fn keys(store: &dyn ObjectStore, max_keys: u16) -> Vec<String> {
         let request = ListRequest {
             prefix: String::new(),
             fold_directories: FoldDirectories::No,
@@ -443,7 +436,7 @@ mod tests {
         keys.map(|object| object.key.as_str().to_owned()).collect()
     }
 
-    fn deferred(store: &Arc<Memory>, left: Vec<Doomed>) -> (Arc<Deferred>, Arc<Log>) {
+    pub(super) fn deferred(store: &Arc<Memory>, left: Vec<Doomed>) -> (Arc<Deferred>, Arc<Log>) {
         let log = Arc::new(Log::default());
         let patience = Duration::from_secs(30);
         let left = LeftUndone {
@@ -454,7 +447,7 @@ mod tests {
         (Arc::new(store), log)
     }
 
-    fn doomed(key: &str, etag: Option<ETag>) -> Doomed {
+    pub(super) fn doomed(key: &str, etag: Option<ETag>) -> Doomed {
         Doomed {
             key: Key::new(key),
             etag,

@@ -22,7 +22,7 @@ mod retry;
 pub mod s3;
 
 pub use body::{Body, BodySource, BodyStream, pieces};
-pub use deferred::{Deferred, Doomed, LATE, LeftUndone, StoreLog};
+pub use deferred::{Deferred, Doomed, Kept, LATE, LateObject, LeftUndone, StoreLog};
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use health::{Outage, OutageCause, StoreHealth};

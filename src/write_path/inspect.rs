@@ -165,10 +165,7 @@ impl SpoolView {
             if path.extension().is_some() {
                 continue;
             }
-            let sidecar = private::read(&path.with_extension("json")).ok();
-            let sidecar: Option<Sidecar> =
-                sidecar.and_then(|text| serde_json::from_slice(&text).ok());
-            let sidecar = sidecar.unwrap_or_else(|| Sidecar::unreadable(&path));
+            let sidecar = Sidecar::beside(&path).unwrap_or_else(|| Sidecar::unreadable(&path));
             entries.push(Entry {
                 id: path
                     .file_name()

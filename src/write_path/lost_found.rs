@@ -53,7 +53,8 @@ pub struct Remnant<'a> {
 }
 
 /// What stands beside kept bytes, as JSON.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sidecar {
     pub key: Option<Key>,
     pub reason: String,
@@ -65,9 +66,29 @@ pub struct Sidecar {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Vec<[u64; 2]>>,
     pub kept_at_unix_seconds: u64,
+    /// CRC-32 of all that is before, as JSON in one line. A mediafs that had none left none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<u32>,
 }
 
 impl Sidecar {
+    /// What stands beside kept bytes; none where it is missing or damaged. By its key
+    /// the bytes are uploaded.
+    pub fn beside(kept: &Path) -> Option<Self> {
+        let text = private::read(&kept.with_extension("json")).ok()?;
+        let found: Self = serde_json::from_slice(&text).ok()?;
+        (found.check.is_none() || found.check == found.sum()).then_some(found)
+    }
+
+    fn sum(&self) -> Option<u32> {
+        let unchecked = Self {
+            check: None,
+            ..self.clone()
+        };
+        let text = serde_json::to_vec(&unchecked).ok()?;
+        Some(crc32fast::hash(&text))
+    }
+
     /// Stands for one that is missing or damaged.
     pub fn unreadable(kept: &Path) -> Self {
         let metadata = fs::symlink_metadata(kept).ok();
@@ -79,6 +100,7 @@ impl Sidecar {
             whole: false,
             written: None,
             kept_at_unix_seconds: modified.map_or(0, unix_seconds),
+            check: None,
         }
     }
 }
@@ -118,7 +140,10 @@ impl LostFound {
                     .collect()
             }),
             kept_at_unix_seconds: unix_seconds(SystemTime::now()),
+            check: None,
         };
+        let check = sidecar.sum();
+        let sidecar = Sidecar { check, ..sidecar };
         let text = serde_json::to_vec_pretty(&sidecar)?;
         private::write(&kept.with_extension("json"), &text)?;
         fs::rename(stage, &kept)?;
@@ -149,5 +174,13 @@ mod tests {
             sidecar.contains("media/a.png") && sidecar.contains("access denied"),
             "{sidecar}"
         );
+        let whole = Sidecar::beside(&kept).unwrap();
+        for at in 0..sidecar.len() * 8 {
+            let mut changed = sidecar.clone().into_bytes();
+            changed[at / 8] ^= 1 << (at % 8);
+            fs::write(kept.with_extension("json"), changed).unwrap();
+            let found = Sidecar::beside(&kept);
+            assert!(found.is_none_or(|it| it == whole), "bit {at}");
+        }
     }
 }

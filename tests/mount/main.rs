@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod attribute_versions;
+mod cancelled_uploads;
 mod directory_attributes;
 mod inode_numbers;
 mod interrupts;
 mod moving_directories;
 mod object_headers;
+mod opens_in_the_middle;
 mod privilege_bits;
 mod publishing;
+mod removal;
 mod special_files;
 mod state_integrity;
 mod subtree_locks;
@@ -17,6 +20,7 @@ mod subtree_locks;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeover_notifications;
+mod takeover_scale;
 mod takeover_stuck;
 mod takeover_umount;
 mod takeover_watchdog;

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use tokio::time::Instant;
-
 use super::{Deferred, Doom, Doomed};
 use crate::failpoint::{self, Point};
 use crate::store::{DELETE_MANY_LIMIT, DeleteRequest, Key, StoreError, StoreErrorKind};
@@ -24,11 +22,10 @@ impl Deferred {
             }
             failpoint::at(Point::RenameDirectoryDooms);
         }
-        let since = Some(Instant::now());
         {
             let mut waiting = self.doomed.lock();
             for Doomed { key, etag } in doomed.iter().cloned() {
-                waiting.insert(key, Doom { etag, since });
+                waiting.insert(key, Doom::now(etag));
             }
         }
         self.tell_waiting();
@@ -107,6 +104,9 @@ impl Deferred {
             for key in keys {
                 doomed.remove(key);
             }
+        }
+        for key in keys {
+            self.log_late(key);
         }
         self.tell_waiting();
     }

@@ -1,0 +1,188 @@
+//! Objects whose names are gone and that somebody reads still: they are not seen
+//! any more, and are deleted once the reader lets go of them.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::{Deferred, Doom, Doomed};
+use crate::store::{
+    ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListAnswer, ListRequest, StoreError,
+};
+
+/// An object that waits for its delete until this is dropped.
+#[derive(Debug)]
+pub struct Kept {
+    store: Arc<Deferred>,
+    key: Key,
+    wanted: Arc<Notify>,
+}
+
+impl Kept {
+    /// Returns once somebody waits for the delete.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(doom) = self.store.doomed.lock().get_mut(&self.key)
+            && doom
+                .kept
+                .as_ref()
+                .is_some_and(|kept| Arc::ptr_eq(kept, &self.wanted))
+        {
+            doom.kept = None;
+        }
+        self.store.tell_waiting();
+        self.store.wake.notify_one();
+    }
+}
+
+impl Deferred {
+    /// Has the object deleted once the result is dropped; until then it can be
+    /// read, and is not seen. Errors: the log's.
+    pub fn delete_once_unused(self: &Arc<Self>, doomed: Doomed) -> io::Result<Kept> {
+        self.log.doomed(&doomed)?;
+        let Doomed { key, etag } = doomed;
+        self.doomed.lock().insert(key.clone(), Doom::now(etag));
+        self.tell_waiting();
+        Ok(self.keep(&key, None))
+    }
+
+    /// The same of an object that a predecessor kept, if it is still this version.
+    pub fn keep_on(self: &Arc<Self>, key: &Key, etag: &ETag) -> Option<Kept> {
+        let is_kept = {
+            let doomed = self.doomed.lock();
+            let doom = doomed.get(key)?;
+            doom.etag.as_ref().is_none_or(|doomed| doomed == etag)
+        };
+        is_kept.then(|| self.keep(key, Some(etag)))
+    }
+
+    fn keep(self: &Arc<Self>, key: &Key, etag: Option<&ETag>) -> Kept {
+        let wanted = Arc::new(Notify::new());
+        if let Some(doom) = self.doomed.lock().get_mut(key) {
+            doom.kept = Some(wanted.clone());
+            doom.etag = etag.cloned().or(doom.etag.take());
+        }
+        Kept {
+            store: self.clone(),
+            key: key.clone(),
+            wanted,
+        }
+    }
+
+    /// Has those let go of the objects that keep them, where their delete `counts`.
+    pub(super) fn want(&self, counts: impl Fn(&Key) -> bool) {
+        let doomed = self.doomed.lock();
+        let kept = doomed.iter().filter_map(|(key, doom)| {
+            let kept = doom.kept.as_ref()?;
+            counts(key).then_some(kept)
+        });
+        kept.for_each(|kept| kept.notify_one());
+    }
+
+    fn kept_below(&self, prefix: &str) -> usize {
+        let doomed = self.doomed.lock();
+        let below = doomed.range(Key::new(prefix)..);
+        let below = below.take_while(|(key, _)| key.as_str().starts_with(prefix));
+        below.filter(|(_, doom)| doom.kept.is_some()).count()
+    }
+
+    /// A page without the objects that are kept: nobody waits for their readers.
+    pub(super) async fn list_unkept(
+        &self,
+        mut request: ListRequest,
+    ) -> Result<ListAnswer, StoreError> {
+        let kept = self.kept_below(&request.prefix);
+        if kept == 0 {
+            return self.store.list(request).await;
+        }
+        // A short page may be all of keys that are not to be seen.
+        let more = u16::try_from(kept).unwrap_or(u16::MAX);
+        request.max_keys = request.max_keys.saturating_add(more).min(LIST_PAGE_LIMIT);
+        let mut answer = self.store.list(request).await?;
+        let mut seen = Vec::with_capacity(answer.prefixes.len());
+        for prefix in std::mem::take(&mut answer.prefixes) {
+            let below = self.kept_below(&prefix);
+            if below == 0 || self.has_others_below(&prefix, below).await? {
+                seen.push(prefix);
+            }
+        }
+        answer.prefixes = seen;
+        Ok(answer)
+    }
+
+    async fn has_others_below(&self, prefix: &str, kept: usize) -> Result<bool, StoreError> {
+        let one_more = u16::try_from(kept).unwrap_or(u16::MAX).saturating_add(1);
+        let request = ListRequest {
+            prefix: prefix.to_owned(),
+            fold_directories: FoldDirectories::No,
+            token: None,
+            max_keys: one_more.min(LIST_PAGE_LIMIT),
+        };
+        let answer = self.store.list(request).await?;
+        Ok(answer
+            .objects
+            .iter()
+            .any(|object| !self.is_doomed(&object.key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::ObjectStore;
+    use crate::store::deferred::tests::{deferred, doomed, keys, put};
+    use crate::store::memory::Memory;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_object_is_not_seen_delays_no_listing_and_goes_with_its_reader() {
+        let memory = Arc::new(Memory::default());
+        let etag = put(&*memory, "d/f").await;
+        put(&*memory, "e/f").await;
+        let (store, log) = deferred(&memory, Vec::new());
+        let runs = tokio::spawn(store.clone().run());
+        let kept = store.delete_once_unused(doomed("d/f", Some(etag))).unwrap();
+        for max_keys in [1, LIST_PAGE_LIMIT] {
+            assert_eq!(keys(&*store, max_keys).await, ["e/f"]);
+        }
+        let folded = ListRequest {
+            prefix: String::new(),
+            fold_directories: FoldDirectories::Yes,
+            token: None,
+            max_keys: LIST_PAGE_LIMIT,
+        };
+        assert_eq!(store.list(folded.clone()).await.unwrap().prefixes, ["e/"]);
+        put(&*memory, "d/other").await;
+        assert_eq!(store.list(folded).await.unwrap().prefixes, ["d/", "e/"]);
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await.len(), 3, "it is read");
+        drop(kept);
+        store.settled().await;
+        assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["d/other", "e/f"]);
+        assert!(log.0.lock().is_empty());
+        runs.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_of_the_key_has_the_reader_let_go_of_it() {
+        let memory = Arc::new(Memory::default());
+        let etag = put(&*memory, "f").await;
+        let (store, _) = deferred(&memory, Vec::new());
+        let runs = tokio::spawn(store.clone().run());
+        let kept = store.delete_once_unused(doomed("f", Some(etag))).unwrap();
+        let reader = async move {
+            kept.wanted().await;
+            assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["f"]);
+        };
+        tokio::join!(reader, put(&*store, "f"));
+        assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["f"]);
+        runs.abort();
+    }
+}

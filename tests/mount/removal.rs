@@ -1,0 +1,157 @@
+//! Removing and replacing files that somebody reads: no bytes are moved for it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::Duration;
+
+use libc::O_RDONLY;
+
+use crate::support::data::MIB;
+use crate::support::proxy::Proxy;
+use crate::support::{Hands, Held, Mount, MountBuilder, Server, pattern, sys, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(20);
+const DURABILITIES: [&str; 2] = ["s3", "disk"];
+
+fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
+    let proxy = Proxy::before(Server::shared());
+    let plan = Mount::builder()
+        .set("--endpoint-url", &proxy.endpoint)
+        .set("--ttl", "1h")
+        .args(["--negative-ttl", "0s"])
+        .args(["--durability", durability]);
+    (plan, proxy)
+}
+
+/// A file that is open for reading and has been read at its begin only.
+fn reader(mount: &Mount, name: &str, body: &[u8]) -> File {
+    mount.put_object(name, body);
+    let file = sys::open(mount.path(name), O_RDONLY).unwrap();
+    let mut begin = [0; 1000];
+    file.read_exact_at(&mut begin, 0).unwrap();
+    assert_eq!(begin, body[..1000]);
+    file
+}
+
+#[track_caller]
+fn reads_whole(file: &File, body: &[u8]) {
+    let mut seen = vec![0; body.len()];
+    file.read_exact_at(&mut seen, 0).unwrap();
+    assert!(seen == body, "other bytes");
+}
+
+#[test]
+fn rm_of_a_file_that_is_read_fetches_nothing_and_the_reader_goes_on() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = behind_a_proxy(durability);
+        // No room for the file in the spool.
+        let mount = plan.args(["--spool-size", "16MiB"]).start();
+        let body = pattern(40 * MIB, 1);
+        let file = reader(&mount, "f", &body);
+        let gets = proxy.seen("GetObject");
+        fs::remove_file(mount.path("f")).unwrap();
+        assert!(!mount.path("f").exists());
+        assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 0);
+        assert_eq!(proxy.seen("GetObject"), gets, "{durability}");
+        reads_whole(&file, &body);
+        drop(file);
+        mount.wait_for_keys("nothing", <[String]>::is_empty);
+    }
+}
+
+#[test]
+fn a_directory_whose_last_file_is_read_still_goes_and_comes_back_without_it() {
+    for durability in DURABILITIES {
+        let mount = Mount::builder().args(["--durability", durability]).start();
+        let body = pattern(3 * MIB, 2);
+        fs::create_dir(mount.path("d")).unwrap();
+        let file = reader(&mount, "d/f", &body);
+        fs::remove_file(mount.path("d/f")).unwrap();
+        fs::remove_dir(mount.path("d")).unwrap();
+        assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 0);
+        assert!(!mount.path("d").exists());
+        fs::create_dir(mount.path("d")).unwrap();
+        assert_eq!(fs::read_dir(mount.path("d")).unwrap().count(), 0);
+        fs::rename(mount.path("d"), mount.path("e")).unwrap();
+        reads_whole(&file, &body);
+        drop(file);
+        mount.wait_for_keys("the directory", |keys| keys == ["e/"]);
+    }
+}
+
+#[test]
+fn a_name_that_is_made_again_while_its_old_file_is_read_leaves_both_whole() {
+    for durability in DURABILITIES {
+        let mount = Mount::builder().args(["--durability", durability]).start();
+        let body = pattern(3 * MIB, 3);
+        let file = reader(&mount, "f", &body);
+        fs::remove_file(mount.path("f")).unwrap();
+        fs::write(mount.path("f"), "the next").unwrap();
+        wait_until(WITHIN, "the next", || {
+            mount.object("f").as_deref() == Some(b"the next")
+        });
+        reads_whole(&file, &body);
+        assert_eq!(fs::read(mount.path("f")).unwrap(), b"the next");
+        drop(file);
+        assert_eq!(mount.object("f").unwrap(), b"the next");
+    }
+}
+
+#[test]
+fn mv_over_a_file_that_is_read_works_on_a_full_spool() {
+    for durability in DURABILITIES {
+        let (plan, _proxy) = behind_a_proxy(durability);
+        let mount = plan.args(["--spool-size", "16MiB"]).start();
+        let (body, small) = (pattern(40 * MIB, 4), pattern(MIB, 5));
+        let file = reader(&mount, "f", &body);
+        mount.put_object("new", &small);
+        fs::rename(mount.path("new"), mount.path("f")).unwrap();
+        assert_eq!(fs::read(mount.path("f")).unwrap(), small);
+        // What is cached goes on.
+        let mut begin = [0; 1000];
+        file.read_exact_at(&mut begin, 0).unwrap();
+        assert_eq!(begin, body[..1000]);
+        // Where it fits, all of it does.
+        let file = reader(&mount, "g", &small);
+        fs::rename(mount.path("f"), mount.path("g")).unwrap();
+        reads_whole(&file, &small);
+    }
+}
+
+#[test]
+fn a_reader_of_a_removed_file_goes_on_after_a_takeover() {
+    for durability in DURABILITIES {
+        let mount = Held::start(Mount::builder().args(["--durability", durability]));
+        let body = pattern(3 * MIB, 6);
+        mount.put_object("f", &body);
+        let mut hands = Hands::at(&mount.root);
+        hands.run("fd = os.open('f', os.O_RDONLY)").unwrap();
+        hands.run("begin = os.read(fd, 1000)").unwrap();
+        hands.run("os.unlink('f')").unwrap();
+        mount.kill_daemon();
+        assert!(!mount.path("f").exists());
+        // Longer than the successor waits for what its predecessor has sent.
+        thread::sleep(Duration::from_millis(2500));
+        hands
+            .run("rest = b''.join(iter(lambda: os.read(fd, 1 << 20), b''))")
+            .unwrap();
+        hands.run("assert len(begin + rest) == 3 << 20").unwrap();
+        hands.run("os.close(fd)").unwrap();
+        mount.wait_for_keys("nothing", <[String]>::is_empty);
+    }
+}
+
+#[test]
+fn a_kept_object_goes_with_the_daemon() {
+    let mut mount = Mount::fresh();
+    let body = pattern(3 * MIB, 7);
+    let file = reader(&mount, "f", &body);
+    fs::remove_file(mount.path("f")).unwrap();
+    assert_eq!(mount.keys(), ["f"]);
+    mount.kill9();
+    drop(file);
+    mount.remount();
+    assert!(!mount.path("f").exists());
+    mount.wait_for_keys("nothing", <[String]>::is_empty);
+}
