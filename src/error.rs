@@ -64,6 +64,9 @@ pub enum FsError {
     AttributeTooBig,
     #[error("bytes do not match their checksum")]
     Corrupt,
+    /// The application that called is being killed.
+    #[error("nobody waits for the answer any more")]
+    Interrupted,
     #[error("no answer from S3 in time")]
     TimedOut,
     /// S3 failed in a way that no better variant tells.

@@ -28,6 +28,7 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::BadHandle => Errno::EBADF,
         FsError::NoAttribute => Errno::NO_XATTR,
         FsError::AttributeTooBig => Errno::ERANGE,
+        FsError::Interrupted => Errno::EINTR,
         FsError::TimedOut => Errno::ETIMEDOUT,
         FsError::Corrupt | FsError::Store(_) | FsError::Spool(_) => Errno::EIO,
     }

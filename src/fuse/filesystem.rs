@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -15,11 +16,13 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::in_flight::Locked;
 use super::negotiate::Listings;
+use super::pending::{Listed, PendingReply};
 use super::{Adapter, convert, negotiate, refuse, reply};
 use crate::error::FsError;
 use crate::namespace::Name;
-use crate::ops::{CreateRequest, DirEntryPlus, Exclusive, HandleId};
+use crate::ops::{CreateRequest, DirEntryPlus, Exclusive, HandleId, Taken, Truncate};
 
 /// The rest of the method with a decoded name, or the answer that the name cannot be.
 macro_rules! name_or_refuse {
@@ -40,18 +43,17 @@ impl Filesystem for Adapter {
         };
         negotiate::negotiate(config, listings);
         if !config.capabilities().contains(InitFlags::FUSE_HAS_RESEND) {
-            self.requests.remember();
+            self.requests.record();
         }
         Ok(())
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name_or_refuse!("lookup", parent, name, reply);
-        let ops = self.ops.clone();
-        self.answer(req, async move {
-            let outcome = ops.lookup(convert::ino(parent), &name).await;
-            reply::give_entry(reply, "lookup", parent, outcome);
-        });
+        let (ops, dir) = (self.ops.clone(), convert::ino(parent));
+        let operation = async move { ops.lookup(dir, &name).await };
+        let give = move |reply, outcome| reply::give_entry(reply, "lookup", parent, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -61,9 +63,9 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            reply::give_attr(reply, "getattr", ino, ops.getattr(convert::ino(ino)).await);
-        });
+        let operation = async move { ops.getattr(convert::ino(ino)).await };
+        let give = move |reply, outcome| reply::give_attr(reply, "getattr", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn setattr(
@@ -86,22 +88,17 @@ impl Filesystem for Adapter {
     ) {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
-        self.answer(req, async move {
-            let outcome = ops
-                .setattr(convert::ino(ino), fh.map(handle), caller, change)
-                .await;
-            reply::give_attr(reply, "setattr", ino, outcome);
-        });
+        let changed = convert::ino(ino);
+        let operation = async move { ops.setattr(changed, fh.map(handle), caller, change).await };
+        let give = move |reply, outcome| reply::give_attr(reply, "setattr", ino, outcome);
+        self.answer(req, Locked::One(changed), reply, operation, give);
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            match ops.readlink(convert::ino(ino)).await {
-                Ok(target) => reply.data(&target),
-                Err(error) => reply.error(refuse("readlink", ino.0, &error)),
-            }
-        });
+        let operation = async move { ops.readlink(convert::ino(ino)).await };
+        let give = move |reply, outcome| reply::give_data(reply, "readlink", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn mknod(
@@ -116,12 +113,13 @@ impl Filesystem for Adapter {
     ) {
         let name = name_or_refuse!("mknod", parent, name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(req, async move {
+        let dir = convert::ino(parent);
+        let operation = async move {
             let (kind, permissions) = (convert::node_kind(mode, rdev), convert::permissions(mode));
-            let dir = convert::ino(parent);
-            let outcome = ops.mknod(dir, &name, kind, permissions, caller).await;
-            reply::give_entry(reply, "mknod", parent, outcome);
-        });
+            ops.mknod(dir, &name, kind, permissions, caller).await
+        };
+        let give = move |reply, outcome| reply::give_entry(reply, "mknod", parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn mkdir(
@@ -135,12 +133,11 @@ impl Filesystem for Adapter {
     ) {
         let name = name_or_refuse!("mkdir", parent, name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(req, async move {
-            let permissions = convert::permissions(mode);
-            let dir = convert::ino(parent);
-            let outcome = ops.mkdir(dir, &name, permissions, caller).await;
-            reply::give_entry(reply, "mkdir", parent, outcome);
-        });
+        let dir = convert::ino(parent);
+        let permissions = convert::permissions(mode);
+        let operation = async move { ops.mkdir(dir, &name, permissions, caller).await };
+        let give = move |reply, outcome| reply::give_entry(reply, "mkdir", parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn symlink(
@@ -154,29 +151,28 @@ impl Filesystem for Adapter {
         let name = name_or_refuse!("symlink", parent, link_name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
-        self.answer(req, async move {
-            let dir = convert::ino(parent);
-            let outcome = ops.symlink(dir, &name, target, caller).await;
-            reply::give_entry(reply, "symlink", parent, outcome);
-        });
+        let dir = convert::ino(parent);
+        let operation = async move { ops.symlink(dir, &name, target, caller).await };
+        let give = move |reply, outcome| reply::give_entry(reply, "symlink", parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name_or_refuse!("unlink", parent, name, reply);
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
-        self.answer(req, async move {
-            let outcome = ops.unlink(convert::ino(parent), &name, attempt).await;
-            reply::done(reply, "unlink", parent, outcome);
-        });
+        let dir = convert::ino(parent);
+        let operation = async move { ops.unlink(dir, &name, attempt).await };
+        let give = move |reply, outcome| reply::done(reply, "unlink", parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name_or_refuse!("rmdir", parent, name, reply);
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
-        self.answer(req, async move {
-            let outcome = ops.rmdir(convert::ino(parent), &name, attempt).await;
-            reply::done(reply, "rmdir", parent, outcome);
-        });
+        let dir = convert::ino(parent);
+        let operation = async move { ops.rmdir(dir, &name, attempt).await };
+        let give = move |reply, outcome| reply::done(reply, "rmdir", parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn rename(
@@ -196,28 +192,26 @@ impl Filesystem for Adapter {
             Err(error) => return reply.error(refuse("rename", parent.0, &error)),
         };
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
-        self.answer(req, async move {
-            let from = (convert::ino(parent), &name);
-            let to = (convert::ino(newparent), &new_name);
-            let outcome = ops.rename(from, to, mode, request).await;
-            reply::done(reply, "rename", parent, outcome);
-        });
+        let (from, to) = (convert::ino(parent), convert::ino(newparent));
+        let operation = async move {
+            ops.rename((from, &name), (to, &new_name), mode, request)
+                .await
+        };
+        let give = move |reply, outcome| reply::done(reply, "rename", parent, outcome);
+        self.answer(req, Locked::Two(from, to), reply, operation, give);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(req, async move {
-            let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
-            match ops.open(convert::ino(ino), mode, truncate, caller).await {
-                Ok(opened) => {
-                    reply.opened(
-                        FileHandle(opened.handle.0),
-                        convert::fopen_flags(opened.pages),
-                    );
-                }
-                Err(error) => reply.error(refuse("open", ino.0, &error)),
-            }
-        });
+        let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
+        let opened = convert::ino(ino);
+        let locked = match truncate {
+            Truncate::Yes => Locked::One(opened),
+            Truncate::No => Locked::Nothing,
+        };
+        let operation = async move { ops.open(opened, mode, truncate, caller).await };
+        let give = move |reply, outcome| reply::give_opened(reply, ino, outcome);
+        self.answer(req, locked, reply, operation, give);
     }
 
     fn create(
@@ -237,18 +231,17 @@ impl Filesystem for Adapter {
             Exclusive::Yes
         };
         let flags = OpenFlags(flags);
-        let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(req, async move {
-            let request = CreateRequest {
-                mode: convert::open_mode(flags),
-                exclusive,
-                truncate: convert::truncate(flags),
-                permissions: convert::permissions(mode),
-                maker: caller,
-            };
-            let outcome = ops.create(convert::ino(parent), &name, request).await;
-            reply::give_created(reply, parent, outcome);
-        });
+        let (ops, dir) = (self.ops.clone(), convert::ino(parent));
+        let request = CreateRequest {
+            mode: convert::open_mode(flags),
+            exclusive,
+            truncate: convert::truncate(flags),
+            permissions: convert::permissions(mode),
+            maker: convert::caller(req),
+        };
+        let operation = async move { ops.create(dir, &name, request).await };
+        let give = move |reply, outcome| reply::give_created(reply, parent, outcome);
+        self.answer(req, Locked::One(dir), reply, operation, give);
     }
 
     fn read(
@@ -263,15 +256,10 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            match ops
-                .read(handle(fh), offset..offset.saturating_add(u64::from(size)))
-                .await
-            {
-                Ok(bytes) => reply.data(&bytes),
-                Err(error) => reply.error(refuse("read", ino.0, &error)),
-            }
-        });
+        let range = offset..offset.saturating_add(u64::from(size));
+        let operation = async move { ops.read(handle(fh), range).await };
+        let give = move |reply, outcome| reply::give_data(reply, "read", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn write(
@@ -286,7 +274,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         let caller = convert::caller(req);
         let how = (
             convert::privileges(write_flags),
@@ -309,14 +297,9 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
-        self.answer(req, async move {
-            reply::done(
-                reply,
-                "flush",
-                ino,
-                ops.flush(handle(fh), caller.thread).await,
-            )
-        });
+        let operation = async move { ops.flush(handle(fh), caller.thread).await };
+        let give = move |reply, outcome| reply::done(reply, "flush", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn fsync(
@@ -328,9 +311,9 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            reply::done(reply, "fsync", ino, ops.fsync(handle(fh)).await)
-        });
+        let operation = async move { ops.fsync(handle(fh)).await };
+        let give = move |reply, outcome| reply::done(reply, "fsync", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn release(
@@ -344,13 +327,14 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
+        // Nobody waits for it.
+        self.run(req, None, async move {
             reply::done(reply, "release", ino, ops.release(handle(fh)).await)
         });
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         let _at_work = self.loops.at_work();
         let request = convert::kernel_request(req);
         match self.ops.opendir(convert::ino(ino), request) {
@@ -368,12 +352,9 @@ impl Filesystem for Adapter {
         reply: ReplyDirectory,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            match ops.readdir(handle(fh), offset).await {
-                Ok(entries) => reply::give_listing(reply, &entries),
-                Err(error) => reply.error(refuse("readdir", ino.0, &error)),
-            }
-        });
+        let operation = async move { ops.readdir(handle(fh), offset).await };
+        let give = move |reply, outcome| reply::give_listing(reply, ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn readdirplus(
@@ -382,17 +363,34 @@ impl Filesystem for Adapter {
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            let add = |listed: DirEntryPlus| reply::add_listed(&mut reply, &listed);
-            let outcome = ops.readdirplus(handle(fh), offset, add).await;
-            match outcome {
-                Ok(()) => reply.ok(),
+        let reply = Arc::new(PendingReply::new(reply));
+        let filled = reply.clone();
+        let operation = async move {
+            let mut given = Listed::default();
+            let add = |listed: DirEntryPlus| {
+                let added = filled.fill(|reply| reply::add_listed(reply, &listed));
+                let added = added.unwrap_or(Taken::Full);
+                if added == Taken::Yes {
+                    given.0.extend(listed.entry.map(|entry| entry.attr.ino));
+                }
+                added
+            };
+            ops.readdirplus(handle(fh), offset, add).await?;
+            Ok(given)
+        };
+        self.answer_filled(
+            req,
+            Locked::Nothing,
+            reply,
+            operation,
+            move |reply, outcome| match outcome {
+                Ok(_) => reply.ok(),
                 Err(error) => reply.error(refuse("readdirplus", ino.0, &error)),
-            }
-        });
+            },
+        );
     }
 
     fn releasedir(
@@ -403,7 +401,7 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         self.ops.releasedir(handle(fh));
         reply.ok();
     }
@@ -417,13 +415,13 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let ops = self.ops.clone();
-        self.answer(req, async move {
-            reply::done(reply, "fsyncdir", ino, ops.fsyncdir(handle(fh)).await)
-        });
+        let operation = async move { ops.fsyncdir(handle(fh)).await };
+        let give = move |reply, outcome| reply::done(reply, "fsyncdir", ino, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply::give_stats(reply, self.ops.statfs());
     }
 
@@ -442,22 +440,21 @@ impl Filesystem for Adapter {
             Err(error) => return reply.error(refuse("setxattr", ino.0, &error)),
         };
         let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
-        self.answer(req, async move {
-            let outcome = ops.setxattr(convert::ino(ino), &name, &value, mode).await;
-            reply::done(reply, "setxattr", ino, outcome);
-        });
+        let changed = convert::ino(ino);
+        let operation = async move { ops.setxattr(changed, &name, &value, mode).await };
+        let give = move |reply, outcome| reply::done(reply, "setxattr", ino, outcome);
+        self.answer(req, Locked::One(changed), reply, operation, give);
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
-        self.answer(req, async move {
-            let value = ops.getxattr(convert::ino(ino), &name).await;
-            reply::give_xattr(reply, "getxattr", ino, size, value);
-        });
+        let operation = async move { ops.getxattr(convert::ino(ino), &name).await };
+        let give = move |reply, outcome| reply::give_xattr(reply, "getxattr", ino, size, outcome);
+        self.answer(req, Locked::Nothing, reply, operation, give);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         let names = self.ops.listxattr(convert::ino(ino));
         let joined = names.map(|names| names.into_iter().flat_map(|n| (n + "\0").into_bytes()));
         let value = joined.map(Iterator::collect);
@@ -467,10 +464,10 @@ impl Filesystem for Adapter {
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
         let attempt = convert::kernel_request(req).attempt;
-        self.answer(req, async move {
-            let outcome = ops.removexattr(convert::ino(ino), &name, attempt).await;
-            reply::done(reply, "removexattr", ino, outcome);
-        });
+        let changed = convert::ino(ino);
+        let operation = async move { ops.removexattr(changed, &name, attempt).await };
+        let give = move |reply, outcome| reply::done(reply, "removexattr", ino, outcome);
+        self.answer(req, Locked::One(changed), reply, operation, give);
     }
 
     fn copy_file_range(
@@ -479,7 +476,7 @@ impl Filesystem for Adapter {
         ino_in: INodeNo,
         fh_in: FileHandle,
         offset_in: u64,
-        _ino_out: INodeNo,
+        ino_out: INodeNo,
         fh_out: FileHandle,
         offset_out: u64,
         len: u64,
@@ -491,12 +488,10 @@ impl Filesystem for Adapter {
             convert::copy_end(fh_in, offset_in),
             convert::copy_end(fh_out, offset_out),
         );
-        self.answer(req, async move {
-            match ops.copy_file_range(from, to, len).await {
-                Ok(copied) => reply.written(copied as u32),
-                Err(error) => reply.error(refuse("copy_file_range", ino_in.0, &error)),
-            }
-        });
+        let operation = async move { ops.copy_file_range(from, to, len).await };
+        let locked = Locked::One(convert::ino(ino_out));
+        let give = move |reply, outcome| reply::give_copied(reply, ino_in, outcome);
+        self.answer(req, locked, reply, operation, give);
     }
 
     fn fallocate(
@@ -515,10 +510,10 @@ impl Filesystem for Adapter {
         };
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let range = offset..offset.saturating_add(length);
-        self.answer(req, async move {
-            let outcome = ops.fallocate(handle(fh), caller, range, how).await;
-            reply::done(reply, "fallocate", ino, outcome);
-        });
+        let operation = async move { ops.fallocate(handle(fh), caller, range, how).await };
+        let locked = Locked::One(convert::ino(ino));
+        let give = move |reply, outcome| reply::done(reply, "fallocate", ino, outcome);
+        self.answer(req, locked, reply, operation, give);
     }
 
     fn ioctl(
@@ -532,7 +527,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply.error(refuse("ioctl", ino.0, &FsError::NotATty));
     }
 
@@ -545,7 +540,7 @@ impl Filesystem for Adapter {
         _newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply.error(refuse("link", ino.0, &FsError::NotPermitted));
     }
 
@@ -559,7 +554,7 @@ impl Filesystem for Adapter {
         _whence: i32,
         reply: ReplyLseek,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply.error(refuse("lseek", ino.0, &FsError::NotImplemented));
     }
 
@@ -574,13 +569,13 @@ impl Filesystem for Adapter {
         _flags: PollFlags,
         reply: ReplyPoll,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply.error(refuse("poll", ino.0, &FsError::NotImplemented));
     }
 
     /// The kernel asks once, and only where it does not decide by modes itself.
     fn access(&self, req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply.error(refuse("access", ino.0, &FsError::NotImplemented));
     }
 
@@ -597,7 +592,7 @@ impl Filesystem for Adapter {
         _pid: u32,
         reply: ReplyLock,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply.error(refuse("getlk", ino.0, &FsError::NotImplemented));
     }
 
@@ -614,13 +609,13 @@ impl Filesystem for Adapter {
         _sleep: bool,
         reply: ReplyEmpty,
     ) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply.error(refuse("setlk", ino.0, &FsError::NotImplemented));
     }
 
     /// There are no blocks to number.
     fn bmap(&self, req: &Request, ino: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
-        let _under_way = self.under_way(req);
+        let _in_flight = self.in_flight(req);
         reply.error(refuse("bmap", ino.0, &FsError::InvalidArgument));
     }
 }

@@ -11,15 +11,18 @@
 mod convert;
 mod errno;
 mod filesystem;
+mod in_flight;
+mod killed;
 mod loops;
 mod negotiate;
 mod notify;
+mod pending;
 mod reply;
-mod under_way;
 
+pub use in_flight::InFlight;
+pub use killed::interrupt_killed;
 pub use loops::LoopWatch;
 pub use notify::{MayWait, forward_invalidations};
-pub use under_way::UnderWay;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -30,8 +33,9 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::error::FsError;
-use crate::ops::Ops;
-use under_way::Begun;
+use crate::ops::{Ops, run_for};
+use in_flight::{InFlightGuard, Interruptible, Locked};
+use pending::{Outcome, PendingReply, Refusable};
 
 /// Answers the kernel's requests with operations.
 #[derive(Debug)]
@@ -41,11 +45,16 @@ pub struct Adapter {
     /// Owns the requests that wait; shutdown waits for them.
     tasks: TaskTracker,
     loops: Arc<LoopWatch>,
-    requests: UnderWay,
+    requests: Arc<InFlight>,
 }
 
 impl Adapter {
-    pub fn new(ops: Arc<Ops>, runtime: Handle, tasks: TaskTracker, requests: UnderWay) -> Self {
+    pub fn new(
+        ops: Arc<Ops>,
+        runtime: Handle,
+        tasks: TaskTracker,
+        requests: Arc<InFlight>,
+    ) -> Self {
         Self {
             requests,
             ops,
@@ -61,27 +70,83 @@ impl Adapter {
     }
 
     /// To be kept until the request is answered.
-    fn under_way(&self, request: &Request) -> Option<Begun> {
+    fn in_flight(&self, request: &Request) -> Option<InFlightGuard> {
         let RequestId(number) = request.unique();
         self.requests.begin(number)
     }
 
+    /// Runs an operation and answers with what it comes to; earlier, where the
+    /// caller is killed meanwhile.
+    fn answer<R: Refusable, T: Outcome>(
+        &self,
+        request: &Request,
+        locked: Locked,
+        reply: R,
+        operation: impl Future<Output = Result<T, FsError>> + Send + 'static,
+        give: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
+    ) {
+        let reply = Arc::new(PendingReply::new(reply));
+        self.answer_filled(request, locked, reply, operation, give);
+    }
+
+    /// The same for an operation that fills its reply.
+    fn answer_filled<R: Refusable, T: Outcome>(
+        &self,
+        request: &Request,
+        locked: Locked,
+        reply: Arc<PendingReply<R>>,
+        operation: impl Future<Output = Result<T, FsError>> + Send + 'static,
+        give: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
+    ) {
+        // It is long: what is around it moves a pointer.
+        let operation = Box::pin(operation);
+        let (ops, requests, pending) = (self.ops.clone(), self.requests.clone(), reply.clone());
+        let answer = async move {
+            let outcome = match requests.detached_ended(locked, &*pending).await {
+                Ok(()) => operation.await,
+                Err(error) => Err(error),
+            };
+            match (pending.take(), outcome) {
+                (Some(reply), outcome) => give(reply, outcome),
+                (None, Ok(given)) => given.give_back(&ops).await,
+                (None, Err(error)) => {
+                    tracing::debug!(%error, "ended after its caller was killed");
+                }
+            }
+        };
+        let answer = run_for(reply.clone(), answer);
+        self.run(request, Some((locked, reply)), answer);
+    }
+
     /// Runs a request to its end, here as far as it need not wait.
-    fn answer(&self, request: &Request, answer: impl Future<Output = ()> + Send + 'static) {
+    fn run(
+        &self,
+        request: &Request,
+        reply: Option<(Locked, Arc<dyn Interruptible>)>,
+        answer: impl Future<Output = ()> + Send + 'static,
+    ) {
         let _at_work = self.loops.at_work();
         let _runtime = self.runtime.enter();
-        let under_way = self.under_way(request);
+        let in_flight = self.in_flight(request);
         // A reply dropped by a panic answers EIO: the request ends, the mount goes on.
         let guarded = AssertUnwindSafe(answer).catch_unwind().map(move |outcome| {
-            drop(under_way);
+            drop(in_flight);
             if outcome.is_err() {
                 tracing::error!("a request panicked; answered with EIO");
             }
         });
         let mut guarded = Box::pin(guarded);
-        if guarded.as_mut().now_or_never().is_none() {
-            self.tasks.spawn(guarded);
+        if guarded.as_mut().now_or_never().is_some() {
+            return;
         }
+        let RequestId(number) = request.unique();
+        let thread = convert::caller(request).thread;
+        let waiting =
+            reply.map(|(locked, reply)| self.requests.wait(number, thread, locked, reply));
+        self.tasks.spawn(async move {
+            guarded.await;
+            drop(waiting);
+        });
     }
 }
 

@@ -1,13 +1,16 @@
 //! Outcomes of operations as replies of the protocol.
 
+use bytes::Bytes;
 use fuser::{
-    FileHandle, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyXattr,
+    FileHandle, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
 use super::{convert, refuse};
 use crate::error::FsError;
-use crate::ops::{Attr, AttrValidity, Created, DirEntry, DirEntryPlus, Entry, FsStats, Taken};
+use crate::ops::{
+    Attr, AttrValidity, Created, DirEntry, DirEntryPlus, Entry, FsStats, Opened, Taken,
+};
 
 /// An inode number is given out again only when the kernel has forgotten it.
 const GENERATION: Generation = Generation(0);
@@ -71,6 +74,16 @@ pub fn give_xattr(
     }
 }
 
+pub fn give_opened(reply: ReplyOpen, ino: INodeNo, outcome: Result<Opened, FsError>) {
+    match outcome {
+        Ok(opened) => reply.opened(
+            FileHandle(opened.handle.0),
+            convert::fopen_flags(opened.pages),
+        ),
+        Err(error) => reply.error(refuse("open", ino.0, &error)),
+    }
+}
+
 pub fn give_created(reply: ReplyCreate, parent: INodeNo, outcome: Result<Created, FsError>) {
     match outcome {
         Ok(Created { entry, opened }) => reply.created(
@@ -84,8 +97,35 @@ pub fn give_created(reply: ReplyCreate, parent: INodeNo, outcome: Result<Created
     }
 }
 
+pub fn give_data(
+    reply: ReplyData,
+    operation: &'static str,
+    ino: INodeNo,
+    outcome: Result<Bytes, FsError>,
+) {
+    match outcome {
+        Ok(bytes) => reply.data(&bytes),
+        Err(error) => reply.error(refuse(operation, ino.0, &error)),
+    }
+}
+
+pub fn give_copied(reply: ReplyWrite, ino: INodeNo, outcome: Result<u64, FsError>) {
+    match outcome {
+        Ok(copied) => reply.written(copied as u32),
+        Err(error) => reply.error(refuse("copy_file_range", ino.0, &error)),
+    }
+}
+
 /// As many entries as fit; the kernel asks on from the last one's offset.
-pub fn give_listing(mut reply: ReplyDirectory, entries: &[DirEntry]) {
+pub fn give_listing(
+    mut reply: ReplyDirectory,
+    dir: INodeNo,
+    outcome: Result<Vec<DirEntry>, FsError>,
+) {
+    let entries = match outcome {
+        Ok(entries) => entries,
+        Err(error) => return reply.error(refuse("readdir", dir.0, &error)),
+    };
     for entry in entries {
         if reply.add(
             INodeNo(entry.ino.0),

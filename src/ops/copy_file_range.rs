@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Ops;
 use super::content::Base;
 use super::handles::HandleId;
+use super::interruption::check_awaited;
 use super::open_file::OpenFile;
 use crate::error::FsError;
 use crate::read_path::ObjectId;
@@ -53,6 +54,7 @@ impl Ops {
         let _subtrees = self.share_inodes(inodes).await?;
         let _turn = target.file.remote_turn.lock().await;
         let object = whole()?;
+        check_awaited()?;
         self.copy_object(&object, &target.file).await?;
         Ok(object.size_bytes)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::attr::{Attempt, Caller};
 use super::changes::ChangeNumber;
 use super::content::Intent;
+use super::interruption::check_awaited;
 use super::lookup::Entry;
 use super::open::{OpenMode, Opened, Truncate};
 use super::open_file::OpenFile;
@@ -140,6 +141,7 @@ impl Ops {
         request: &CreateRequest,
         claim: ExclusiveCreate,
     ) -> Result<(Pin, Arc<OpenFile>, ChangeNumber), FsError> {
+        check_awaited()?;
         let inode = self.namespace.create_local(parent, name, Kind::File)?;
         let (mode, maker) = (request.permissions, request.maker);
         self.give_birth(parent, &inode, mode, maker);

@@ -2,6 +2,7 @@
 
 use super::Ops;
 use super::attr::{Attempt, Caller};
+use super::interruption::check_awaited;
 use super::lookup::Entry;
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name};
@@ -29,6 +30,7 @@ impl Ops {
             Err(FsError::NotFound) => {}
             Err(error) => return Err(error),
         }
+        check_awaited()?;
         let dir = self
             .namespace
             .create_local(&parent, name, Kind::Directory)?;

@@ -9,6 +9,7 @@ use super::attr::Caller;
 use super::changes::ChangeNumber;
 use super::content::{Base, Intent};
 use super::handles::{FileHandle, HandleId};
+use super::interruption::check_awaited;
 use super::open_file::OpenFile;
 use super::writers::Writers;
 use crate::error::FsError;
@@ -105,7 +106,9 @@ impl Ops {
             self.drop_privileges(&file.inode, caller);
         }
         let emptied = match truncate {
-            Truncate::Yes => file.start_over(Intent::Replace).map(Some),
+            Truncate::Yes => check_awaited()
+                .and_then(|()| file.start_over(Intent::Replace))
+                .map(Some),
             Truncate::No => Ok(None),
         };
         match emptied {

@@ -4,6 +4,7 @@ use std::io;
 use std::time::SystemTime;
 
 use super::attr::{Attempt, KernelRequest};
+use super::interruption::{check_awaited, to_the_end};
 use super::subtree_locks::{Hold, SubtreeGuard, Target};
 use super::{Durability, Ops};
 use crate::error::FsError;
@@ -218,12 +219,17 @@ impl Ops {
             dir: self.namespace.directory(from.dir.ino)?,
             name: &name,
         };
-        self.move_inode(from, &aside, source, None).await?;
-        if let Err(error) = self.move_inode(to, from, target, None).await {
-            self.move_inode(&aside, from, source, None).await?;
-            return Err(error);
-        }
-        self.move_inode(&aside, to, source, None).await
+        check_awaited()?;
+        // All of it or nothing.
+        to_the_end(async {
+            self.move_inode(from, &aside, source, None).await?;
+            if let Err(error) = self.move_inode(to, from, target, None).await {
+                self.move_inode(&aside, from, source, None).await?;
+                return Err(error);
+            }
+            self.move_inode(&aside, to, source, None).await
+        })
+        .await
     }
 
     /// The rest of an exchange that an earlier daemon began. False where none of it,
@@ -243,11 +249,14 @@ impl Ops {
             Err(FsError::NotFound) => return Ok(false),
             found => found?,
         };
-        match self.namespace.lookup(&to.dir, to.name).await {
-            Err(FsError::NotFound) => {}
-            target => self.move_inode(to, from, &target?, None).await?,
-        }
-        self.move_inode(&aside, to, &source, None).await?;
+        to_the_end(async {
+            match self.namespace.lookup(&to.dir, to.name).await {
+                Err(FsError::NotFound) => {}
+                target => self.move_inode(to, from, &target?, None).await?,
+            }
+            self.move_inode(&aside, to, &source, None).await
+        })
+        .await?;
         Ok(true)
     }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Ops;
+use super::interruption::check_awaited;
 use super::rename::Place;
 use super::unfinished::version_of;
 use crate::error::FsError;
@@ -52,6 +53,7 @@ impl Ops {
             version: None,
             headers: CopyHeaders::Same,
         };
+        check_awaited()?;
         self.begin_rename(intent).await?;
         failpoint::at(Point::RenameDirectoryNoted);
         let moved = self.move_tree(from, to, source, &objects).await;

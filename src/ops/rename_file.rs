@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::MutexGuard;
 
 use super::Ops;
+use super::interruption::check_awaited;
 use super::open_file::OpenFile;
 use super::removal::{COPIED_BEFORE_REPLACED, Removed, is_read};
 use super::rename::Place;
@@ -55,6 +56,7 @@ impl Ops {
             self.late_requests_landed().await;
         }
         self.upload_edits(&source_file).await?;
+        check_awaited()?;
         failpoint::at(Point::RenameFileBegins);
         let stored = source.state().remote.clone();
         // What is closed meanwhile is sealed for the old name or for the new one.

@@ -2,6 +2,7 @@
 
 use super::Ops;
 use super::attr::Attempt;
+use super::interruption::check_awaited;
 use crate::error::FsError;
 use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
 
@@ -33,6 +34,7 @@ impl Ops {
         dir: &Pin,
     ) -> Result<(), FsError> {
         self.namespace.check_empty(dir).await?;
+        check_awaited()?;
         self.namespace.child_leaves(parent, name).await?;
         self.namespace.remove_marker(dir).await?;
         self.namespace.record(parent.ino, name, None);

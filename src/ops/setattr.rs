@@ -6,6 +6,7 @@ use super::Ops;
 use super::attr::{Attr, AttrValidity, Caller};
 use super::changes::Shared;
 use super::handles::HandleId;
+use super::interruption::check_awaited;
 use super::open::OpenMode;
 use super::privileges::unprivileged;
 use crate::error::FsError;
@@ -52,6 +53,7 @@ impl Ops {
             self.truncate(&inode, handle, caller, size_bytes).await?;
             self.store_dropped(&inode, dropped).await?;
         }
+        check_awaited()?;
         let (current, _) = self.attr(&inode);
         let before = inode.state().overrides.clone();
         if apply(&mut inode.state(), &current, &change)
@@ -97,6 +99,7 @@ impl Ops {
             if file.len() == len && !file.needs_upload() {
                 return Ok(());
             }
+            check_awaited()?;
             let change = file.truncate(len)?;
             // Whoever may write to the file uploads it at close; else nobody would.
             if file.has_writers() {

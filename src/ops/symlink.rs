@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Ops;
 use super::attr::{Attempt, Caller};
 use super::content::Base;
+use super::interruption::check_awaited;
 use super::lookup::Entry;
 use super::upload::whole_seconds;
 use crate::error::FsError;
@@ -52,6 +53,7 @@ impl Ops {
             Err(FsError::NotFound) => {}
             Err(error) => return Err(error),
         }
+        check_awaited()?;
         let link = self.namespace.create_local(&parent, name, Kind::Symlink)?;
         self.give_birth(&parent, &link, SYMLINK_MODE, maker);
         if let Err(error) = self.put_node(&parent, name, &link, target, None).await {

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::Ops;
 use super::attr::Attempt;
+use super::interruption::check_awaited;
 use super::removal::Removed;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -53,6 +54,7 @@ impl Ops {
         if maybe_stored {
             self.late_requests_landed().await;
         }
+        check_awaited()?;
         let stored = inode.state().remote.clone();
         if stored.is_some() || maybe_stored {
             self.namespace.child_leaves(parent, name).await?;

@@ -19,7 +19,7 @@ const PROCESSES_LIMIT: usize = 64;
 
 /// The thread that a request comes from, as the kernel names it; 0 where the
 /// kernel itself sends it, or where the mount does not see the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Thread(pub u32);
 
 impl Thread {

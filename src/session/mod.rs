@@ -43,7 +43,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, HardeningConfig};
-use crate::fuse::{Adapter, UnderWay, forward_invalidations};
+use crate::fuse::{Adapter, InFlight, forward_invalidations, interrupt_killed};
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
@@ -105,8 +105,14 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let stop = runtime.block_on(async { StopSignals::listen() });
     let stop = stop.context("no signal handler")?;
     let tasks = TaskTracker::new();
-    let (handle, under_way) = (runtime.handle().clone(), UnderWay::new(ledger.clone()));
-    let adapter = Adapter::new(ops.clone(), handle, tasks.clone(), under_way);
+    let in_flight = Arc::new(InFlight::new(ledger.clone()));
+    runtime.spawn(interrupt_killed(in_flight.clone()));
+    let adapter = Adapter::new(
+        ops.clone(),
+        runtime.handle().clone(),
+        tasks.clone(),
+        in_flight,
+    );
     let loops = adapter.loops().clone();
     let abilities = connected.late.abilities().get();
     let inherited = device.zip(earlier);

@@ -59,7 +59,7 @@ fn the_second_of_two_changes_in_one_second_holds_when_the_kernel_forgets_and_aft
     let key = twice_in_a_second(&mount, list);
     for _ in 0..2 {
         for _ in 0..3 {
-            drop_names();
+            drop_names(&mount.root);
             assert_eq!(mode(&mount.path(&key)), 0o640);
             std::thread::sleep(Duration::from_millis(1100));
         }
@@ -77,7 +77,7 @@ fn what_was_asked_within_the_second_of_a_change_is_not_remembered() {
     };
     let key = twice_in_a_second(&a, ask);
     b.wait_for(&key, "the second change", |path| mode(path) == 0o640);
-    drop_names();
+    drop_names(&b.root);
     assert_eq!(mode(&b.path(&key)), 0o640);
 }
 

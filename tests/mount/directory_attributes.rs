@@ -54,7 +54,7 @@ fn a_new_directory_has_the_time_when_it_was_made() {
             "{mode}: the root has changed"
         );
         let root = times(&mount.root);
-        drop_names();
+        drop_names(&mount.root);
         assert_eq!(times(&dir), made, "{mode}: forgotten");
         mount.remount();
         assert_eq!(times(&dir), made, "{mode}: mounted again");
@@ -91,7 +91,7 @@ fn its_time_moves_with_each_entry_that_comes_or_goes_here() {
         let before = times(&mount.path("d"));
         fs::write(mount.path("d/kept"), b"more").unwrap();
         assert_eq!(times(&mount.path("d")), before);
-        drop_names();
+        drop_names(&mount.root);
         assert_eq!(times(&mount.path("d")), before, "{mode}: forgotten");
         mount.remount();
         assert_eq!(list(&mount.path("d")), 2);
@@ -116,7 +116,7 @@ fn a_directory_of_others_has_a_stable_time_that_moves_when_its_listing_differs()
                 first,
                 "{mode}: nothing came or went"
             );
-            drop_names();
+            drop_names(&mount.root);
             assert_eq!(times(&mount.path("d")), first, "{mode}: forgotten");
             mount.remount();
         }
@@ -164,19 +164,19 @@ fn owner_and_mode_survive_what_the_kernel_forgets_and_a_remount() {
         for _ in 0..2 {
             assert_eq!(shown(&mount, "d"), expected);
             assert_eq!(fs::metadata(&mount.root).unwrap().mode(), 0o040_711);
-            drop_names();
+            drop_names(&mount.root);
             assert_eq!(shown(&mount, "d"), expected, "forgotten");
             mount.remount();
         }
         fs::rename(&dir, mount.path("e")).unwrap();
-        drop_names();
+        drop_names(&mount.root);
         assert_eq!(shown(&mount, "e"), expected, "renamed");
         mount.remount();
         assert_eq!(shown(&mount, "e"), expected, "renamed");
         // A name that is made again is another directory.
         fs::remove_file(mount.path("e/f")).unwrap();
         fs::remove_dir(mount.path("e")).unwrap();
-        drop_names();
+        drop_names(&mount.root);
         fs::create_dir(mount.path("e")).unwrap();
         assert_eq!(shown(&mount, "e").0, 0);
         assert_eq!(shown(&mount, "e").2, 0o040_755);
@@ -190,9 +190,15 @@ fn in_the_default_mode_they_survive_what_the_kernel_forgets_and_the_options_hold
     fs::create_dir(&dir).unwrap();
     chown(&dir, Some(7), Some(8)).unwrap();
     fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
-    drop_names();
+    let file = mount.path("f");
+    fs::write(&file, b"x").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().mode(), 0o100_600);
+    drop_names(&mount.root);
     let seen = fs::metadata(&dir).unwrap();
     assert_eq!((seen.uid(), seen.gid(), seen.mode()), (7, 8, 0o040_700));
+    // Of files they do not: which shows that the kernel has forgotten.
+    assert_eq!(fs::metadata(&file).unwrap().mode(), 0o100_644);
     mount.remount();
     let seen = fs::metadata(&dir).unwrap();
     assert_eq!(

@@ -58,7 +58,7 @@ fn numbers_stay_when_the_kernel_forgets_them_and_after_a_remount() {
         make_a_tree(&mount);
         let before = numbers(&mount.root);
         assert!(before.len() >= 59, "{before:?}");
-        drop_names();
+        drop_names(&mount.root);
         assert_eq!(numbers(&mount.root), before, "{mode}: forgotten");
         mount.remount();
         // Names alone, before anything is looked up.
@@ -90,7 +90,7 @@ fn a_renamed_file_keeps_its_number_and_its_old_name_gets_another() {
         assert_eq!(before["g"], file);
         assert_eq!(before["own/moved"], dir);
         assert_eq!(before["own/moved/1/f1"], below);
-        drop_names();
+        drop_names(&mount.root);
         assert_eq!(numbers(&mount.root), before, "{mode}: forgotten");
         mount.remount();
         assert_eq!(numbers(&mount.root), before, "{mode}: mounted again");
@@ -109,7 +109,7 @@ fn a_replaced_file_that_is_still_open_shares_its_number_with_nobody() {
     assert_ne!(new, old);
     assert_eq!(open.metadata().unwrap().ino(), old);
     drop(open);
-    drop_names();
+    drop_names(&mount.root);
     assert_eq!(ino(&mount.path("f")), new);
 }
 
@@ -123,7 +123,7 @@ fn numbers_are_the_same_after_a_takeover() {
         let before = numbers(&mount.root);
         mount.kill_daemon();
         assert_eq!(numbers(&mount.root), before, "{mode}: taken over");
-        drop_names();
+        drop_names(&mount.root);
         assert_eq!(numbers(&mount.root), before, "{mode}: and forgotten");
         mount.unmount();
     }

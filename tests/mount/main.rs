@@ -7,6 +7,7 @@ mod cancelled_uploads;
 mod directory_attributes;
 mod inode_numbers;
 mod late_requests;
+mod interrupts;
 mod moving_directories;
 mod object_headers;
 mod opens_in_the_middle;
@@ -17,6 +18,7 @@ mod removal;
 mod special_files;
 mod state_integrity;
 mod subtree_locks;
+
 #[path = "../support/mod.rs"]
 mod support;
 mod takeover_notifications;

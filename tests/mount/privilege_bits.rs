@@ -95,7 +95,7 @@ fn check(mount: &mut Mount, stored: bool) {
     if !stored {
         return;
     }
-    drop_names();
+    drop_names(&mount.root);
     mount.remount();
     for (number, (name, _)) in CHANGES.iter().enumerate() {
         for before in [0o6777, 0o6666] {

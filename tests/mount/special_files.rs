@@ -64,7 +64,7 @@ fn they_are_what_they_are_when_the_kernel_forgets_them_and_after_a_remount() {
     make_all(&mount);
     for _ in 0..2 {
         check_all(&mount, "");
-        drop_names();
+        drop_names(&mount.root);
         check_all(&mount, "");
         mount.remount();
     }

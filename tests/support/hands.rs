@@ -5,8 +5,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-use super::programs::python;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::programs::{python, wait_until};
 
 /// Runs each line that it reads, and answers with `ok` or the errno.
 const LOOP: &str = r#"
@@ -73,6 +76,20 @@ impl Hands {
                 .parse()
                 .unwrap_or_else(|_| panic!("{line}: {errno:?}"))),
         }
+    }
+
+    /// Sends a signal, and waits until the process is gone.
+    #[track_caller]
+    pub fn end_by(&mut self, signal: Signal, within: Duration) {
+        self.signal(signal);
+        wait_until(within, "the end of a process that a signal ended", || {
+            self.child.try_wait().unwrap().is_some()
+        });
+    }
+
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Opens a new file as `fd` and writes to it.
