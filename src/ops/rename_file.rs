@@ -114,15 +114,19 @@ impl Ops {
         let stored = file.inode.state().remote.take();
         let etag = stored.as_ref().map(|version| version.etag.clone());
         let stored = stored.is_some();
-        if stored {
-            file.let_go_of_object(over);
+        let superseded = if stored {
+            file.let_go_of_object(over)
         } else {
             file.renamed(over);
-        }
+            None
+        };
         if stored {
             // First what is sealed stands alone, then its object goes, then it moves: a
             // crash finds the bytes that were acknowledged under one of the names.
             drop(self.note_again(file, from.dir.ino, from.name).await);
+        }
+        if let Some(superseded) = superseded {
+            self.desk.spool.discard(superseded.stage.file());
         }
         if stored || maybe_stored {
             self.namespace.child_leaves(&from.dir, from.name).await?;

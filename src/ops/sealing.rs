@@ -268,17 +268,26 @@ impl OpenFile {
     }
 
     /// What is sealed stands alone, under whatever name: the object is not needed.
-    pub fn let_go_of_object(&self, known: &WriteCondition) {
+    ///
+    /// Returns the stage, over the object, that the one above it replaces whole: its
+    /// upload was cancelled, and nothing is left of what it was to make.
+    pub fn let_go_of_object(&self, known: &WriteCondition) -> Option<Arc<Sealed>> {
         let mut content = self.edit();
         content.intent = Intent::Replace;
+        let top = content.base.sealed();
+        let superseded = top
+            .filter(|top| !top.stage.depends_on_base())
+            .and_then(|top| top.base.sealed())
+            .cloned();
         content.base = content.base.map_sealed(|sealed| {
             let base = match &sealed.base {
-                Base::Object(_) => Base::Empty,
-                other => other.clone(),
+                Base::Sealed(_) if superseded.is_none() => sealed.base.clone(),
+                _ => Base::Empty,
             };
             (base, WriteCondition::Always, known.clone())
         });
         content.base = content.base.unsent();
+        superseded
     }
 
     /// The same bytes are another object now: the file was renamed.
@@ -523,6 +532,26 @@ mod tests {
         file.rebase(&object("2", 5));
         let edit = file.begin_upload().unwrap().0;
         assert_eq!(edit.condition, WriteCondition::IfMatch(ETag::new("2")));
+    }
+
+    #[test]
+    fn a_rename_drops_an_edit_of_the_object_that_a_whole_version_replaces() {
+        let (_dir, file) = file();
+        file.replaced(object("1", 13));
+        file.write(0, b"EDIT").unwrap();
+        let edit = sealed(&file);
+        edit.sent.set_maybe();
+        file.start_over(Intent::Replace).unwrap();
+        file.write(0, b"whole").unwrap();
+        sealed(&file);
+        assert!(!file.rests_on_object());
+        let superseded = file.let_go_of_object(&WriteCondition::Always);
+        assert!(Arc::ptr_eq(&superseded.unwrap(), &edit));
+        let (whole, earlier) = file.begin_upload().unwrap();
+        assert_eq!(earlier, Earlier::None);
+        assert!(matches!(whole.base, Base::Empty));
+        assert_eq!(text(&file), "whole");
+        assert_eq!(file.sealed_stages().len(), 1);
     }
 
     #[test]

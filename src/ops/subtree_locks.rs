@@ -30,8 +30,9 @@ use crate::error::FsError;
 use crate::namespace::{DirPath, Ino, InodeTable, Name};
 
 /// Longest wait of a listing for a rename that gives one of its names to another
-/// directory: where S3 answers it is finished by then.
-const LISTING_PATIENCE: Duration = Duration::from_secs(5);
+/// directory: where S3 answers it is finished by then, also where it first waits for
+/// what a predecessor had sent (`LATE_LIMIT` of the store).
+const LISTING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a path is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -77,9 +77,14 @@ impl Ops {
         self.queue(file);
     }
 
-    /// Stages of files that cannot be gone on with.
+    /// Stages of files that cannot be gone on with. One that is empty is what the
+    /// predecessor had just made: nothing was written to it.
     fn keep_rest(&self, open: HashMap<StageId, Stage>) {
         for stage in open.into_values() {
+            if stage.len() == 0 {
+                self.desk.spool.discard(stage.file());
+                continue;
+            }
             let remnant = Remnant {
                 key: None,
                 reason: LostReason::DaemonEnded,
