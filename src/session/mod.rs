@@ -44,6 +44,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, HardeningConfig};
 use crate::fuse::{Adapter, InFlight, forward_invalidations, interrupt_killed};
+use crate::handover::Ledger;
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
@@ -105,14 +106,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let stop = runtime.block_on(async { StopSignals::listen() });
     let stop = stop.context("no signal handler")?;
     let tasks = TaskTracker::new();
-    let in_flight = Arc::new(InFlight::new(ledger.clone()));
-    runtime.spawn(interrupt_killed(in_flight.clone()));
-    let adapter = Adapter::new(
-        ops.clone(),
-        runtime.handle().clone(),
-        tasks.clone(),
-        in_flight,
-    );
+    let adapter = adapter(&runtime, &ops, &tasks, &ledger);
     let loops = adapter.loops().clone();
     let abilities = connected.late.abilities().get();
     let inherited = device.zip(earlier);
@@ -153,6 +147,19 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
     ending.map(drop)
+}
+
+/// Answers the kernel's requests with operations, and interrupts those of who is killed.
+fn adapter(
+    runtime: &Runtime,
+    ops: &Arc<Ops>,
+    tasks: &TaskTracker,
+    ledger: &Arc<Ledger>,
+) -> Adapter {
+    let in_flight = Arc::new(InFlight::new(ledger.clone()));
+    runtime.spawn(interrupt_killed(in_flight.clone()));
+    let runtime = runtime.handle().clone();
+    Adapter::new(ops.clone(), runtime, tasks.clone(), in_flight)
 }
 
 /// The last that is done for the session, while the spool is still this daemon's: the
