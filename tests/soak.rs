@@ -1,5 +1,6 @@
-//! Writers, readers, renames, removals, faults of the store and kills of the
-//! daemon, for a while; after each kill and at the end every byte is compared.
+//! Writers, readers, renames, removals, changes of attributes, faults of the store
+//! and kills of the daemon, for a while; after each kill and at the end every byte
+//! is compared. So on one mount, and on two that change the same names.
 //!
 //! A plain run does a few rounds from fixed seeds. `MEDIAFS_TEST_SOAK_MINUTES=N` or
 //! `MEDIAFS_TEST_SOAK_ROUNDS=N`, as `scripts/soak` sets them, goes on for so long or
@@ -9,6 +10,10 @@
 
 mod support;
 
+#[path = "soak/pair.rs"]
+mod pair;
+#[path = "soak/register.rs"]
+mod register;
 #[path = "soak/worker.rs"]
 mod worker;
 
@@ -21,10 +26,11 @@ use fastrand::Rng;
 use support::mount::Mount;
 use support::proxy::{Fault, Proxy};
 use support::{Server, wait_until};
-use worker::Worker;
+use worker::{Attributes, Worker};
 
 const WORKERS: u64 = 4;
 const ROUNDS: u64 = 6;
+const PAIR_ROUNDS: u64 = 4;
 /// One mount serves so many rounds before its bucket is compared and another begins.
 const ROUNDS_A_MOUNT: u64 = 10;
 /// The cache, the parts that are uploaded at once, and a debug binary.
@@ -44,21 +50,25 @@ struct Soak {
 }
 
 impl Soak {
-    fn new(durability: &str, seed: u64) -> Self {
+    fn new(durability: &'static str, seed: u64) -> Self {
         let server = Server::shared();
+        let (attributes, name) = match seed % 4 {
+            0 | 3 => (Attributes::Stored, "stored"),
+            _ => (Attributes::Fixed, "fixed"),
+        };
         let proxy = Proxy::before(server);
         let mount = Mount::on(server)
             .set("--endpoint-url", &proxy.endpoint)
             .set("--ttl", "1h")
             .args(["--negative-ttl", "1h", "--durability", durability])
-            .args(["--spool-size", "200MiB"])
+            .args(["--spool-size", "200MiB", "--attributes", name])
             .within(Duration::from_secs(120))
             .start();
         let soak = Self {
             mount,
             proxy,
             workers: (0..WORKERS)
-                .map(|number| Worker::new(number, seed))
+                .map(|number| Worker::new(number, seed, attributes, durability))
                 .collect(),
             random: Rng::with_seed(seed),
             kills: 0,
@@ -130,7 +140,10 @@ impl Soak {
         ];
         for _ in 0..self.random.u8(..6) {
             let op = OPS[self.random.usize(..OPS.len())];
-            let fault = match self.random.u8(..4) {
+            let delay = Duration::from_millis(self.random.u64(50..2000));
+            let fault = match self.random.u8(..6) {
+                4 => Fault::ApplyLate(delay),
+                5 => Fault::AnswerLate(delay),
                 0 => Fault::Reset,
                 1 => Fault::LoseAnswer,
                 2 => Fault::Answer(503, "SlowDown"),
@@ -174,7 +187,7 @@ impl Soak {
     }
 }
 
-fn soak(durability: &str, seed: u64, rounds: u64) -> u64 {
+fn soak(durability: &'static str, seed: u64, rounds: u64) -> u64 {
     println!("soak durability={durability} seed={seed} rounds={rounds}");
     let mut soak = Soak::new(durability, seed);
     for _ in 0..rounds {
@@ -233,6 +246,13 @@ fn nothing_acknowledged_is_lost_by_kills_and_faults_where_close_waits_for_the_di
 }
 
 #[test]
+fn nothing_acknowledged_is_lost_where_two_mounts_change_the_same_names() {
+    if End::wanted().is_none() {
+        pair::pair(7, PAIR_ROUNDS);
+    }
+}
+
+#[test]
 fn nothing_acknowledged_is_lost_for_as_long_as_it_is_told_to_go_on() {
     let Some(end) = End::wanted() else { return };
     let first = std::env::var("MEDIAFS_TEST_SOAK_SEED").ok();
@@ -241,6 +261,7 @@ fn nothing_acknowledged_is_lost_for_as_long_as_it_is_told_to_go_on() {
     while !end.is_reached(rounds) {
         let durability = if seed.is_multiple_of(2) { "s3" } else { "disk" };
         operations += soak(durability, seed, ROUNDS_A_MOUNT);
+        operations += pair::pair(seed, ROUNDS_A_MOUNT);
         rounds += ROUNDS_A_MOUNT;
         seed = seed.wrapping_add(1);
     }

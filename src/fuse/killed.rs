@@ -53,13 +53,14 @@ pub async fn interrupt_killed(in_flight: Arc<InFlight>) {
     }
 }
 
+/// What proc(5) shows is made from memory: it keeps a thread of the run time for
+/// some microseconds each.
 async fn interrupt_those_killed(in_flight: &InFlight, threads: Vec<Thread>) {
-    let looking = tokio::task::spawn_blocking(|| {
-        let killed = threads.into_iter().filter(|thread| is_killed(*thread));
-        killed.collect::<Vec<_>>()
-    });
-    for thread in looking.await.unwrap_or_default() {
-        in_flight.interrupt(thread);
+    for thread in threads {
+        if is_killed(thread) {
+            in_flight.interrupt(thread);
+        }
+        tokio::task::yield_now().await;
     }
 }
 

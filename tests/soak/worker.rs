@@ -1,10 +1,10 @@
 //! One writer of a soak: what it did, and what must be there therefore.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use fastrand::Rng;
 use crate::support::data::{KIB, MIB};
 use crate::support::{pattern, sys, wait_until};
 
-const NAMES: u64 = 12;
+const NAMES: u64 = 18;
 const HISTORY: usize = 60;
 /// Files of several parts are made this seldom.
 const LONG_ONE_IN: u8 = 40;
@@ -24,8 +24,28 @@ type Content = Option<Vec<u8>>;
 /// What an operation was about to change when it failed.
 #[derive(Debug, Clone)]
 enum Pending {
-    Change { name: String, after: Content },
-    Rename { from: String, to: String },
+    Change {
+        name: String,
+        after: Content,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Mode {
+        name: String,
+    },
+    /// Of the worker's directory, with all that is in it.
+    Move {
+        to: String,
+    },
+}
+
+/// Whether modes and times are kept with the objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attributes {
+    Stored,
+    Fixed,
 }
 
 /// Works in a directory of its own.
@@ -34,6 +54,11 @@ pub struct Worker {
     dir: String,
     random: Rng,
     acked: BTreeMap<String, Vec<u8>>,
+    /// Permissions that a file may have: more than one where the last change of
+    /// them need not outlive a kill.
+    modes: BTreeMap<String, BTreeSet<u32>>,
+    attributes: Attributes,
+    durability: &'static str,
     pending: Option<Pending>,
     /// Targets of renames under way at a kill: their own edits may be left over.
     replaced: Vec<String>,
@@ -43,11 +68,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(number: u64, seed: u64) -> Self {
+    pub fn new(number: u64, seed: u64, attributes: Attributes, durability: &'static str) -> Self {
         Self {
             dir: format!("w{number}"),
             random: Rng::with_seed(seed ^ (number << 32)),
             acked: BTreeMap::new(),
+            modes: BTreeMap::new(),
+            attributes,
+            durability,
             pending: None,
             replaced: Vec::new(),
             history: VecDeque::new(),
@@ -65,8 +93,8 @@ impl Worker {
     /// The root is reached through a descriptor, so that nothing is ever written
     /// below a mount that is gone.
     pub fn run(&mut self, root: &File, until: impl Fn() -> bool) -> Result<(), String> {
-        let dir = PathBuf::from(format!("/proc/self/fd/{}/{}", root.as_raw_fd(), self.dir));
         while !until() {
+            let dir = PathBuf::from(format!("/proc/self/fd/{}/{}", root.as_raw_fd(), self.dir));
             self.step(&dir).map_err(|error| {
                 let what = describe(self.pending.as_ref());
                 format!("{}: {what}: {error}", self.dir)
@@ -89,7 +117,7 @@ impl Worker {
         let name = format!("f{}", self.random.u64(..NAMES));
         let path = dir.join(&name);
         let known = self.acked.get(&name).cloned();
-        let choice = self.random.u8(..10);
+        let choice = self.random.u8(..14);
         match (choice, known) {
             (0..=2, Some(mut body)) => self.edit(&path, name, &mut body),
             (3, Some(_)) => {
@@ -98,9 +126,12 @@ impl Worker {
                     after: None,
                 });
                 fs::remove_file(&path)?;
-                self.acked.remove(&name);
+                self.forget(&name);
                 Ok(())
             }
+            (8 | 9, Some(_)) => self.change_mode(&path, name),
+            (10, _) if self.random.u8(..8) == 0 => self.remove_all(dir),
+            (10, _) if self.random.u8(..3) == 0 => self.move_directory(dir),
             (4 | 5, Some(body)) => self.rename(dir, name, body),
             (6 | 7, Some(body)) => {
                 assert!(
@@ -122,10 +153,55 @@ impl Worker {
                     file.write_all(piece)?;
                 }
                 sys::close(file)?;
+                let new = BTreeSet::from([0o644]);
+                self.modes.entry(name.clone()).or_insert(new);
                 self.acked.insert(name, body);
                 Ok(())
             }
         }
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.acked.remove(name);
+        self.modes.remove(name);
+    }
+
+    fn change_mode(&mut self, path: &Path, name: String) -> io::Result<()> {
+        let mode = [0o600, 0o640, 0o644, 0o755][self.random.usize(..4)];
+        self.pending = Some(Pending::Mode { name: name.clone() });
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        let known = self.modes.entry(name).or_default();
+        // Between close and upload it does not outlive a kill.
+        if self.durability == "s3" {
+            known.clear();
+        }
+        known.insert(mode);
+        assert_eq!(fs::metadata(path)?.mode() & 0o7777, mode);
+        Ok(())
+    }
+
+    /// In a row, which is done in bulk.
+    fn remove_all(&mut self, dir: &Path) -> io::Result<()> {
+        for name in self.acked.clone().into_keys() {
+            self.pending = Some(Pending::Change {
+                name: name.clone(),
+                after: None,
+            });
+            fs::remove_file(dir.join(&name))?;
+            self.forget(&name);
+        }
+        Ok(())
+    }
+
+    fn move_directory(&mut self, dir: &Path) -> io::Result<()> {
+        let to = match self.dir.strip_suffix("-moved") {
+            Some(first) => first.to_owned(),
+            None => format!("{}-moved", self.dir),
+        };
+        self.pending = Some(Pending::Move { to: to.clone() });
+        fs::rename(dir, dir.with_file_name(&to))?;
+        self.dir = to;
+        Ok(())
     }
 
     fn body(&mut self) -> Vec<u8> {
@@ -166,6 +242,10 @@ impl Worker {
             to: to.clone(),
         });
         fs::rename(dir.join(&from), dir.join(&to))?;
+        if from != to {
+            let modes = self.modes.remove(&from).unwrap_or_default();
+            self.modes.insert(to.clone(), modes);
+        }
         self.acked.remove(&from);
         self.acked.insert(to, body);
         Ok(())
@@ -175,6 +255,9 @@ impl Worker {
     /// daemon died may have happened or not, but not by half; what is there counts from now on.
     pub fn verify(&mut self, root: &Path) {
         let pending = self.pending.take();
+        if let Some(Pending::Move { to }) = &pending {
+            self.find_directory(root, to);
+        }
         for number in 0..NAMES {
             let name = format!("f{number}");
             let path = root.join(&self.dir).join(&name);
@@ -205,12 +288,53 @@ impl Worker {
             );
         }
         self.note("kill".to_owned());
+        self.verify_modes(pending.as_ref(), root);
         self.settle(pending, root);
+    }
+
+    /// All of a directory whose rename was under way is under one of its names.
+    fn find_directory(&mut self, root: &Path, to: &str) {
+        let has_files = |dir: &str| {
+            let entries = fs::read_dir(root.join(dir));
+            entries.is_ok_and(|mut entries| entries.next().is_some())
+        };
+        let places = [&*self.dir, to].map(has_files);
+        assert_ne!(places, [true, true], "{} is at {to} too", self.dir);
+        if places[1] || !root.join(&self.dir).exists() {
+            self.dir = to.to_owned();
+        }
+    }
+
+    /// Where they are stored; those of what was under way count from now on.
+    fn verify_modes(&mut self, pending: Option<&Pending>, root: &Path) {
+        for number in 0..NAMES {
+            let name = format!("f{number}");
+            let path = root.join(&self.dir).join(&name);
+            let Ok(metadata) = fs::metadata(&path) else {
+                self.modes.remove(&name);
+                continue;
+            };
+            let seen = metadata.mode() & 0o7777;
+            let is_pending = match pending {
+                Some(Pending::Change { name: of, .. } | Pending::Mode { name: of }) => *of == name,
+                Some(Pending::Rename { from, to }) => *from == name || *to == name,
+                Some(Pending::Move { .. }) | None => false,
+            };
+            let known = self.modes.insert(name, BTreeSet::from([seen]));
+            let may_be = known.as_ref().is_some_and(|known| known.contains(&seen));
+            assert!(
+                may_be || is_pending || self.attributes == Attributes::Fixed,
+                "{}: {seen:o} instead of {known:?}; under way: {}; before: {:#?}",
+                path.display(),
+                describe(pending),
+                self.history,
+            );
+        }
     }
 
     fn may_be(&self, pending: Option<&Pending>, name: &str, seen: &Content) -> bool {
         match pending {
-            None => false,
+            None | Some(Pending::Mode { .. } | Pending::Move { .. }) => false,
             Some(Pending::Change { name: of, after }) => name == of && seen == after,
             Some(Pending::Rename { from, to }) => {
                 let moved = self.acked.get(from);
@@ -223,7 +347,7 @@ impl Worker {
     fn settle(&mut self, pending: Option<Pending>, root: &Path) {
         let read = |name: &str| fs::read(root.join(&self.dir).join(name)).ok();
         let names = match &pending {
-            None => Vec::new(),
+            None | Some(Pending::Mode { .. } | Pending::Move { .. }) => Vec::new(),
             Some(Pending::Change { name, .. }) => vec![name.clone()],
             Some(Pending::Rename { from, to }) => {
                 let body = self.acked.get(from);
@@ -263,5 +387,7 @@ fn describe(pending: Option<&Pending>) -> String {
             format!("{name}, to {:?} bytes", after.as_ref().map(Vec::len))
         }
         Some(Pending::Rename { from, to }) => format!("rename of {from} to {to}"),
+        Some(Pending::Mode { name }) => format!("permissions of {name}"),
+        Some(Pending::Move { to }) => format!("rename of the directory to {to}"),
     }
 }
