@@ -63,6 +63,12 @@ struct Unwritten {
     directories: Changes<Ino, Vec<u8>>,
 }
 
+impl Unwritten {
+    fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.directories.is_empty()
+    }
+}
+
 impl NameStore {
     /// Opens the file, or begins anew where it is damaged, or of another `place`:
     /// names of another bucket have the same numbers.
@@ -189,6 +195,10 @@ impl NameStore {
         loop {
             tokio::time::sleep(WRITE_EVERY).await;
             let Some(store) = this.upgrade() else { return };
+            // A thread that blocks is not taken for nothing.
+            if store.unwritten.lock().is_empty() {
+                continue;
+            }
             let written = tokio::task::spawn_blocking(move || store.write_out()).await;
             if let Err(error) = written {
                 tracing::warn!(%error, "names not written");
@@ -202,7 +212,7 @@ impl NameStore {
             return;
         };
         let changes = std::mem::take(&mut *self.unwritten.lock());
-        if changes.numbers.is_empty() && changes.directories.is_empty() {
+        if changes.is_empty() {
             return;
         }
         if let Err(error) = write(database, &changes) {
