@@ -81,7 +81,7 @@ impl Ops {
     /// predecessor had just made: nothing was written to it.
     fn keep_rest(&self, open: HashMap<StageId, Stage>) {
         for stage in open.into_values() {
-            if stage.len() == 0 {
+            if stage.is_empty() {
                 self.desk.spool.discard(stage.file());
                 continue;
             }

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::lost_found::{LostReason, Remnant};
 use super::spool::{Left, Recovered, Spool};
@@ -52,12 +52,9 @@ impl Spool {
                 continue;
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let key = name.parse().ok().and_then(|id| begun.get(&id));
-            // Its first write was never answered, and comes again.
             let id = name.parse().ok();
-            let stage = id.and_then(|id| told.stages.get(&id));
-            let stage = stage.filter(|_| id.is_some_and(|id| !told.damaged_stages.contains(&id)));
-            if stage.is_some_and(|stage| stage.written.is_empty()) && key.is_some() {
+            let key = id.and_then(|id| begun.get(&id));
+            if key.is_some() && id.is_some_and(|id| is_unwritten(&path, id, told)) {
                 fs::remove_file(&path)?;
                 continue;
             }
@@ -203,6 +200,18 @@ fn in_order(sealed: Vec<SealedStage>) -> (Vec<SealedStage>, Vec<SealedStage>) {
         wanted.extend(chain.into_iter().rev());
     }
     (wanted, all.into_values().collect())
+}
+
+/// Whether no write to a stage was answered: its first one comes again. The
+/// predecessor may have died before it told anybody of the stage.
+fn is_unwritten(path: &Path, id: StageId, told: &Told) -> bool {
+    if told.session.is_none() || told.refused.is_some() || told.damaged_stages.contains(&id) {
+        return false;
+    }
+    match told.stages.get(&id) {
+        Some(stage) => stage.written.is_empty(),
+        None => fs::metadata(path).is_ok_and(|file| file.len() == 0),
+    }
 }
 
 #[cfg(test)]
