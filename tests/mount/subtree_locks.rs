@@ -169,7 +169,7 @@ fn writers_elsewhere_do_not_wait_for_the_two_thousand_copies_of_a_directory_that
     assert!(is_under_way(&moving), "its copies are held");
     println!("longest call of {WRITERS} writers: {longest:?}");
     copies.open();
-    outcome(&moving).unwrap();
+    moving.recv_timeout(6 * WITHIN).unwrap().unwrap();
     assert_eq!(fs::read_dir(mount.path("p/c")).unwrap().count(), MANY);
     let moved = mount.client().list(mount.bucket(), "p/c/").len();
     assert_eq!(moved, MANY);
