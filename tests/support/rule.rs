@@ -131,7 +131,7 @@ impl Gate {
     /// Waits until so many requests have come to it.
     #[track_caller]
     pub fn wait_for(&self, requests: usize) {
-        wait_until(Duration::from_secs(20), "a request at the gate", || {
+        wait_until(Duration::from_secs(60), "a request at the gate", || {
             self.0.0.lock().came >= requests
         });
     }
