@@ -13,8 +13,8 @@ use crate::error::FsError;
 use crate::read_path::{ObjectId, Reader};
 use crate::store::{ETag, WriteCondition};
 use crate::write_path::{
-    ByteSource, Multipart, Origin, RangeReader, Run, Segment, Sending, Stage, StageFile,
-    StoredRange,
+    ByteSource, Multipart, Origin, RangeReader, Run, SealedBase, Segment, Sending, Stage,
+    StageFile, StoredRange,
 };
 
 /// What shows where a stage has no bytes of its own.
@@ -138,6 +138,67 @@ impl Base {
             Self::Empty => {}
             Self::Object(object) => pieces.push(Piece::Object(object.clone(), range)),
             Self::Sealed(sealed) => plan_staged(&sealed.stage, &sealed.base, range, pieces),
+        }
+    }
+
+    /// As the journal names it.
+    pub fn as_sealed(&self) -> SealedBase {
+        match self {
+            Self::Empty => SealedBase::Empty,
+            Self::Object(object) => SealedBase::Object {
+                key: object.key.clone(),
+                etag: object.etag.clone(),
+                size_bytes: object.size_bytes,
+            },
+            Self::Sealed(sealed) => SealedBase::Stage(sealed.stage.file().id()),
+        }
+    }
+
+    /// The same stages, each over another base, on another condition and known to
+    /// take the place of something else.
+    pub fn map_sealed(
+        &self,
+        change: impl Fn(&Sealed) -> (Base, WriteCondition, WriteCondition) + Copy,
+    ) -> Self {
+        let Self::Sealed(sealed) = self else {
+            return self.clone();
+        };
+        let (base, condition, known) = change(sealed);
+        Self::Sealed(Arc::new(Sealed {
+            stage: sealed.stage.clone(),
+            base: base.map_sealed(change),
+            condition,
+            known,
+            sent: sealed.sent.copy(),
+        }))
+    }
+
+    /// The same under another name, which nothing was sent to.
+    pub fn unsent(&self) -> Self {
+        let Self::Sealed(sealed) = self else {
+            return self.clone();
+        };
+        Self::Sealed(Arc::new(Sealed {
+            stage: sealed.stage.clone(),
+            base: sealed.base.unsent(),
+            condition: sealed.condition.clone(),
+            known: sealed.known.clone(),
+            sent: Sent::default(),
+        }))
+    }
+
+    /// The same with another in the place of one sealed stage.
+    pub fn replace(&self, old: &Arc<Sealed>, new: &Arc<Sealed>) -> Self {
+        match self {
+            Self::Sealed(sealed) if Arc::ptr_eq(sealed, old) => Self::Sealed(new.clone()),
+            Self::Sealed(sealed) => Self::Sealed(Arc::new(Sealed {
+                stage: sealed.stage.clone(),
+                base: sealed.base.replace(old, new),
+                condition: sealed.condition.clone(),
+                known: sealed.known.clone(),
+                sent: sealed.sent.copy(),
+            })),
+            Self::Empty | Self::Object(_) => self.clone(),
         }
     }
 }

@@ -327,69 +327,6 @@ impl Content {
     }
 }
 
-impl Base {
-    /// As the journal names it.
-    pub fn as_sealed(&self) -> SealedBase {
-        match self {
-            Self::Empty => SealedBase::Empty,
-            Self::Object(object) => SealedBase::Object {
-                key: object.key.clone(),
-                etag: object.etag.clone(),
-                size_bytes: object.size_bytes,
-            },
-            Self::Sealed(sealed) => SealedBase::Stage(sealed.stage.file().id()),
-        }
-    }
-
-    /// The same stages, each over another base, on another condition and known to
-    /// take the place of something else.
-    fn map_sealed(
-        &self,
-        change: impl Fn(&Sealed) -> (Base, WriteCondition, WriteCondition) + Copy,
-    ) -> Self {
-        let Self::Sealed(sealed) = self else {
-            return self.clone();
-        };
-        let (base, condition, known) = change(sealed);
-        Self::Sealed(Arc::new(Sealed {
-            stage: sealed.stage.clone(),
-            base: base.map_sealed(change),
-            condition,
-            known,
-            sent: sealed.sent.copy(),
-        }))
-    }
-
-    /// The same under another name, which nothing was sent to.
-    fn unsent(&self) -> Self {
-        let Self::Sealed(sealed) = self else {
-            return self.clone();
-        };
-        Self::Sealed(Arc::new(Sealed {
-            stage: sealed.stage.clone(),
-            base: sealed.base.unsent(),
-            condition: sealed.condition.clone(),
-            known: sealed.known.clone(),
-            sent: Sent::default(),
-        }))
-    }
-
-    /// The same with another in the place of one sealed stage.
-    fn replace(&self, old: &Arc<Sealed>, new: &Arc<Sealed>) -> Self {
-        match self {
-            Self::Sealed(sealed) if Arc::ptr_eq(sealed, old) => Self::Sealed(new.clone()),
-            Self::Sealed(sealed) => Self::Sealed(Arc::new(Sealed {
-                stage: sealed.stage.clone(),
-                base: sealed.base.replace(old, new),
-                condition: sealed.condition.clone(),
-                known: sealed.known.clone(),
-                sent: sealed.sent.copy(),
-            })),
-            Self::Empty | Self::Object(_) => self.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
