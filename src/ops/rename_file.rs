@@ -117,10 +117,9 @@ impl Ops {
         let superseded = if stored {
             file.let_go_of_object(over)
         } else {
-            file.renamed(over);
-            None
+            file.renamed(over)
         };
-        if stored {
+        if stored || superseded.is_some() {
             // First what is sealed stands alone, then its object goes, then it moves: a
             // crash finds the bytes that were acknowledged under one of the names.
             drop(self.note_again(file, from.dir.ino, from.name).await);

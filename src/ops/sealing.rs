@@ -252,11 +252,14 @@ impl OpenFile {
     }
 
     /// The file took its new name, under which the store is known to have this.
-    pub fn renamed(&self, known: &WriteCondition) {
+    ///
+    /// Returns the stage that is not wanted any more, as `let_go_of_object` does.
+    pub fn renamed(&self, known: &WriteCondition) -> Option<Arc<Sealed>> {
         let mut content = self.edit();
         if content.intent == Intent::Exclusive {
             content.intent = Intent::Replace;
         }
+        let superseded = content.drop_superseded();
         content.base = content.base.map_sealed(|sealed| {
             let condition = match sealed.condition.clone() {
                 WriteCondition::IfAbsent => WriteCondition::Always,
@@ -265,24 +268,21 @@ impl OpenFile {
             (sealed.base.clone(), condition, known.clone())
         });
         content.base = content.base.unsent();
+        superseded
     }
 
     /// What is sealed stands alone, under whatever name: the object is not needed.
     ///
-    /// Returns the stage, over the object, that the one above it replaces whole: its
-    /// upload was cancelled, and nothing is left of what it was to make.
+    /// Returns the stage whose upload was cancelled and that the one above it
+    /// replaces whole. It is to be discarded once the journal knows.
     pub fn let_go_of_object(&self, known: &WriteCondition) -> Option<Arc<Sealed>> {
         let mut content = self.edit();
         content.intent = Intent::Replace;
-        let top = content.base.sealed();
-        let superseded = top
-            .filter(|top| !top.stage.depends_on_base())
-            .and_then(|top| top.base.sealed())
-            .cloned();
+        let superseded = content.drop_superseded();
         content.base = content.base.map_sealed(|sealed| {
             let base = match &sealed.base {
-                Base::Sealed(_) if superseded.is_none() => sealed.base.clone(),
-                _ => Base::Empty,
+                Base::Object(_) => Base::Empty,
+                other => other.clone(),
             };
             (base, WriteCondition::Always, known.clone())
         });
@@ -312,6 +312,21 @@ impl OpenFile {
 }
 
 impl Content {
+    /// Takes the lower sealed stage away where the upper one shows nothing of it: it
+    /// would be seen under the new name, as a version from before the rename.
+    fn drop_superseded(&mut self) -> Option<Arc<Sealed>> {
+        let top = self.base.sealed()?;
+        let superseded = top.base.sealed()?.clone();
+        if top.stage.depends_on_base() {
+            return None;
+        }
+        self.base = self.base.map_sealed(|top| {
+            let (condition, known) = (top.condition.clone(), top.known.clone());
+            (Base::Empty, condition, known)
+        });
+        Some(superseded)
+    }
+
     fn begin_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
         let top = self.base.sealed()?;
         if self.orphan || self.failed.is_some() {
@@ -489,6 +504,27 @@ mod tests {
         assert!(matches!(whole.base, Base::Empty));
         assert_eq!(text(&file), "whole");
         assert_eq!(file.sealed_stages().len(), 1);
+    }
+
+    #[test]
+    fn a_rename_drops_a_version_that_the_store_does_not_have_and_another_replaces_whole() {
+        let (_dir, file) = file();
+        file.start_over(Intent::Exclusive).unwrap();
+        file.write(0, b"first version").unwrap();
+        let first = sealed(&file);
+        first.sent.set_maybe();
+        file.start_over(Intent::Replace).unwrap();
+        file.write(0, b"whole").unwrap();
+        sealed(&file);
+        file.renamed(&WriteCondition::IfAbsent);
+        let (whole, earlier) = file.begin_upload().unwrap();
+        assert_eq!(earlier, Earlier::None);
+        assert!(matches!(whole.base, Base::Empty));
+        assert_eq!(
+            whole.stage.len(),
+            5,
+            "the older one is not shown under the new name"
+        );
     }
 
     #[test]
