@@ -6,6 +6,7 @@ mod appends;
 mod attribute_versions;
 mod cancelled_uploads;
 mod directory_attributes;
+mod help_topics;
 mod inode_numbers;
 mod interrupts;
 mod late_requests;
