@@ -22,7 +22,12 @@ use crate::config::ConfigError;
 
 /// Mounts an S3 bucket as an application's media directory.
 #[derive(Debug, Parser)]
-#[command(name = "mediafs", version, disable_help_subcommand = true)]
+#[command(
+    name = "mediafs",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 80
+)]
 #[command(after_help = help::topics())]
 struct Cli {
     #[command(subcommand)]
