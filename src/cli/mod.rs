@@ -39,6 +39,7 @@ enum Command {
     Mount(Box<mount::MountCommand>),
     Spool(spool::SpoolCommand),
     Help(help::HelpCommand),
+    Man(help::ManCommand),
     Holder(holder::HolderCommand),
     Notifier(notifier::NotifierCommand),
     Probe(probe::ProbeCommand),
@@ -57,6 +58,7 @@ pub fn run() -> ExitCode {
         Command::Mount(command) => command.run(&args),
         Command::Spool(command) => command.run(),
         Command::Help(command) => command.run(Cli::command()),
+        Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),
         Command::Probe(command) => return command.run(),
         Command::Holder(command) => match command.run() {

@@ -9,6 +9,7 @@ mod help_topics;
 mod inode_numbers;
 mod interrupts;
 mod late_requests;
+mod man_pages;
 mod moving_directories;
 mod object_headers;
 mod opens_in_the_middle;
