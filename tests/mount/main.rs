@@ -5,6 +5,7 @@
 mod attribute_versions;
 mod cancelled_uploads;
 mod directory_attributes;
+mod document_examples;
 mod help_topics;
 mod inode_numbers;
 mod interrupts;
