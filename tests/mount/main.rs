@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod appends;
 mod attribute_versions;
 mod cancelled_uploads;
 mod directory_attributes;
