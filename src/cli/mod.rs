@@ -22,7 +22,12 @@ use crate::config::ConfigError;
 
 /// Mounts an S3 bucket as an application's media directory.
 #[derive(Debug, Parser)]
-#[command(name = "mediafs", version, disable_help_subcommand = true)]
+#[command(
+    name = "mediafs",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 80
+)]
 #[command(after_help = help::topics())]
 struct Cli {
     #[command(subcommand)]
@@ -34,6 +39,7 @@ enum Command {
     Mount(Box<mount::MountCommand>),
     Spool(spool::SpoolCommand),
     Help(help::HelpCommand),
+    Man(help::ManCommand),
     Holder(holder::HolderCommand),
     Notifier(notifier::NotifierCommand),
     Probe(probe::ProbeCommand),
@@ -52,6 +58,7 @@ pub fn run() -> ExitCode {
         Command::Mount(command) => command.run(&args),
         Command::Spool(command) => command.run(),
         Command::Help(command) => command.run(Cli::command()),
+        Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),
         Command::Probe(command) => return command.run(),
         Command::Holder(command) => match command.run() {
