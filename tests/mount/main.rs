@@ -5,6 +5,7 @@
 mod attribute_versions;
 mod cancelled_uploads;
 mod directory_attributes;
+mod full_log;
 mod inode_numbers;
 mod interrupts;
 mod late_requests;
