@@ -5,6 +5,7 @@
 
 mod background;
 mod fstab;
+mod help;
 mod holder;
 mod mount;
 mod notifier;
@@ -15,14 +16,15 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::ConfigError;
 use crate::telemetry;
 
 /// Mounts an S3 bucket as an application's media directory.
 #[derive(Debug, Parser)]
-#[command(name = "mediafs", version)]
+#[command(name = "mediafs", version, disable_help_subcommand = true)]
+#[command(after_help = help::topics())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -32,6 +34,7 @@ struct Cli {
 enum Command {
     Mount(Box<mount::MountCommand>),
     Spool(spool::SpoolCommand),
+    Help(help::HelpCommand),
     Holder(holder::HolderCommand),
     Notifier(notifier::NotifierCommand),
     Probe(probe::ProbeCommand),
@@ -55,6 +58,7 @@ fn run_command() -> ExitCode {
     let outcome = match cli.command {
         Command::Mount(command) => command.run(&args),
         Command::Spool(command) => command.run(),
+        Command::Help(command) => command.run(Cli::command()),
         Command::Notifier(command) => command.run(),
         Command::Probe(command) => return command.run(),
         Command::Holder(command) => match command.run() {
@@ -66,7 +70,7 @@ fn run_command() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::tell_user(&format!("mediafs: {error:#}"));
-            if error.is::<ConfigError>() {
+            if error.is::<ConfigError>() || error.is::<help::NoSuchPage>() {
                 ExitCode::from(2)
             } else {
                 ExitCode::FAILURE

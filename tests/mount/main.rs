@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod appends;
 mod attribute_versions;
 mod cancelled_uploads;
 mod directory_attributes;
 mod full_log;
+mod help_topics;
 mod inode_numbers;
 mod interrupts;
 mod late_requests;
