@@ -21,6 +21,7 @@ pub struct NotifierCommand {
 
 impl NotifierCommand {
     pub fn run(self) -> anyhow::Result<()> {
+        session::close_others()?;
         telemetry::start_logs("info", self.log.settings())?;
         session::notify(&self.mountpoint, Duration::from_millis(self.abort_after))
     }

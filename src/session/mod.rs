@@ -49,6 +49,7 @@ use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
 use crate::telemetry;
+pub use confine::close_others;
 pub use holder::{Life, hold};
 use holders::holders;
 use inheritance::Heritage;
