@@ -23,7 +23,12 @@ use crate::telemetry;
 
 /// Mounts an S3 bucket as an application's media directory.
 #[derive(Debug, Parser)]
-#[command(name = "mediafs", version, disable_help_subcommand = true)]
+#[command(
+    name = "mediafs",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 80
+)]
 #[command(after_help = help::topics())]
 struct Cli {
     #[command(subcommand)]
@@ -35,6 +40,7 @@ enum Command {
     Mount(Box<mount::MountCommand>),
     Spool(spool::SpoolCommand),
     Help(help::HelpCommand),
+    Man(help::ManCommand),
     Holder(holder::HolderCommand),
     Notifier(notifier::NotifierCommand),
     Probe(probe::ProbeCommand),
@@ -59,6 +65,7 @@ fn run_command() -> ExitCode {
         Command::Mount(command) => command.run(&args),
         Command::Spool(command) => command.run(),
         Command::Help(command) => command.run(Cli::command()),
+        Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),
         Command::Probe(command) => return command.run(),
         Command::Holder(command) => match command.run() {
