@@ -18,6 +18,7 @@ mod failures;
 mod faults;
 mod files;
 mod document_examples;
+mod full_log;
 mod help_topics;
 mod hostile;
 mod inode_numbers;

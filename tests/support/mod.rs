@@ -18,6 +18,7 @@ pub mod blocked;
 pub mod client;
 pub mod container;
 pub mod data;
+pub mod disk;
 pub mod garage;
 pub mod hostile;
 pub mod machine;
@@ -36,6 +37,7 @@ pub mod worker;
 
 pub use client::Client;
 pub use data::{pattern, sha256};
+pub use disk::{DiskKind, SmallDisk};
 pub use machine::Machine;
 pub use mount::Mount;
 pub use plan::MountBuilder;
