@@ -11,19 +11,16 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::FlockOperation;
-
 use super::inspect::MountNote;
-use super::lock_owner::is_beyond_return;
 use super::lost_found::{LostFound, Remnant};
 use super::room::Room;
+use super::spool_lock::SpoolLock;
 use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
@@ -34,8 +31,6 @@ use crate::journal::{
 };
 use crate::private::{self, NotPrivate};
 use crate::store::{ETag, Key};
-
-const LOCK_NAME: &str = "lock";
 
 /// Why a spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,44 +58,6 @@ pub struct Recovered {
     pub sealed: SealedStage,
     /// The multipart upload by which it was going there.
     pub sending: Option<Sending>,
-}
-
-/// A spool that no other process uses as long as this lives.
-#[derive(Debug)]
-pub struct SpoolLock {
-    dir: PathBuf,
-    _file: File,
-}
-
-impl SpoolLock {
-    /// Makes the spool's directory where there is none. Errors: `InUse`, `Io`.
-    pub fn take(path: &Path) -> Result<Self, SpoolError> {
-        private::directory(path)?;
-        Ok(Self {
-            dir: path.to_owned(),
-            _file: lock(path)?,
-        })
-    }
-
-    /// Takes it also from an owner that was killed and does not end, because a thread
-    /// of it waits in the kernel. Errors: `InUse`, `Io`.
-    pub fn take_from_dead(path: &Path) -> Result<Self, SpoolError> {
-        let io_error = |source| SpoolError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        // One at a time: each decides by the lock that it takes away.
-        let alone = File::open(path).map_err(io_error)?;
-        rustix::fs::flock(&alone, FlockOperation::LockExclusive)
-            .map_err(|error| io_error(error.into()))?;
-        match Self::take(path) {
-            Err(SpoolError::InUse { pid, .. }) if is_beyond_return(&pid) => {
-                fs::remove_file(path.join(LOCK_NAME)).map_err(io_error)?;
-                Self::take(path)
-            }
-            outcome => outcome,
-        }
-    }
 }
 
 /// What earlier processes left in a spool.
@@ -146,7 +103,7 @@ impl Spool {
         ledger: Arc<Ledger>,
         told: &Told,
     ) -> Result<(Self, Left), SpoolError> {
-        let path = lock.dir.as_path();
+        let path = lock.dir();
         let (stage_dir, orphan_dir) = (path.join("stage"), path.join("orphan"));
         private::directory(&stage_dir)?;
         private::directory(&orphan_dir)?;
@@ -357,50 +314,9 @@ fn first_id() -> u64 {
     since.map_or(0, |since| since.as_micros() as u64) << 8
 }
 
-fn lock(spool: &Path) -> Result<File, SpoolError> {
-    let io_error = |source| SpoolError::Io {
-        path: spool.to_owned(),
-        source,
-    };
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let path = spool.join(LOCK_NAME);
-    let mut file = private::open(&path, &options).map_err(io_error)?;
-    let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-    // A lock that was taken away from its owner meanwhile counts for nothing.
-    let is_in_place = fs::symlink_metadata(&path).map_err(io_error)?.ino()
-        == file.metadata().map_err(io_error)?.ino();
-    if !locked || !is_in_place {
-        let mut pid = String::new();
-        if let Err(error) = file.read_to_string(&mut pid) {
-            tracing::debug!(%error, "pid of the spool's owner unknown");
-        }
-        return Err(SpoolError::InUse {
-            path: spool.to_owned(),
-            pid: pid.trim().to_owned(),
-        });
-    }
-    file.set_len(0).map_err(io_error)?;
-    writeln!(file, "{}", std::process::id()).map_err(io_error)?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn two_daemons_cannot_share_a_spool() {
-        let dir = tempfile::tempdir().unwrap();
-        let (first, _) = Spool::open(dir.path(), u64::MAX).unwrap();
-        let error = Spool::open(dir.path(), u64::MAX).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("pid {}", std::process::id())),
-            "{error}"
-        );
-        drop(first);
-        assert!(Spool::open(dir.path(), u64::MAX).is_ok());
-    }
 
     #[test]
     fn a_sealed_stage_is_recovered_with_its_bytes_and_an_open_one_is_kept_with_its_key() {
