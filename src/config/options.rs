@@ -129,6 +129,10 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<PathBuf>,
+    /// The bucket was at this endpoint (a URL, or aws) and has moved with all that is in it, so that what the spool holds for it may go to where it is now
+    #[arg(long, value_name = "ENDPOINT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool_moved_from: Option<String>,
     /// Most bytes in the spool: writes beyond it fail with ENOSPC until uploads end [default: the disk's]
     #[arg(long, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]

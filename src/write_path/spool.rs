@@ -3,7 +3,7 @@
 //! ```text
 //! spool/lock         held by the one daemon that uses the spool
 //! spool/journal      what the stages are
-//! spool/mount.json   which mount they are of
+//! spool/mount.json   which place they are for, and where that was mounted last
 //! spool/session      what the kernel was told, for the next daemon
 //! spool/stage/ID     staged bytes
 //! spool/orphan/ID    staged bytes of files that are open and have no name
@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::inspect::MountNote;
-use super::lost_found::{LostFound, Remnant};
+use super::inspect::PendingWork;
+use super::lost_found::{self, LostFound, Remnant};
+use super::place::{OtherPlace, PlacedSpool};
 use super::room::Room;
 use super::spool_lock::SpoolLock;
 use super::stage::Stage;
@@ -41,6 +42,15 @@ pub enum SpoolError {
     InUse { path: PathBuf, pid: String },
     #[error("stage {id} is what stage {by} was written over: discard {by} first")]
     Needed { id: String, by: String },
+    #[error("{0}")]
+    OtherPlace(Box<OtherPlace>),
+    #[error(
+        "{record} is damaged, so that nobody knows which bucket the spool belongs to, and {pending} wait in it: look at them with 'mediafs spool list'; if all of it is for what you mount now, remove that file and mount again"
+    )]
+    PlaceUnknown {
+        record: PathBuf,
+        pending: PendingWork,
+    },
     #[error("{0} is no spool of mediafs")]
     NotASpool(PathBuf),
     #[error("spool {path}: {source}")]
@@ -84,30 +94,31 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens a spool for this process alone and makes it where there is none;
-    /// its stages hold at most `limit_bytes` together.
+    /// Opens a spool for this process alone, which sends nothing of it, and makes it
+    /// where there is none; its stages hold at most `limit_bytes` together.
     ///
     /// Returns what an earlier process had sealed, what another is based on before it;
     /// other stages that it left go to lost+found.
     pub fn open(path: &Path, limit_bytes: u64) -> Result<(Self, Vec<Recovered>), SpoolError> {
-        let lock = SpoolLock::take(path)?;
-        let (spool, left) = Self::go_on(lock, limit_bytes, Arc::default(), &Told::default())?;
+        let placed = SpoolLock::take(path)?.as_recorded();
+        let (spool, left) = Self::go_on(placed, limit_bytes, Arc::default(), &Told::default())?;
         Ok((spool, left.sealed))
     }
 
     /// The same for a daemon that goes on with the files that an earlier one had
     /// open: those that were told of are left as they were.
     pub fn go_on(
-        lock: SpoolLock,
+        placed: PlacedSpool,
         limit_bytes: u64,
         ledger: Arc<Ledger>,
         told: &Told,
     ) -> Result<(Self, Left), SpoolError> {
+        let PlacedSpool { lock, place, .. } = placed;
         let path = lock.dir();
         let (stage_dir, orphan_dir) = (path.join("stage"), path.join("orphan"));
         private::directory(&stage_dir)?;
         private::directory(&orphan_dir)?;
-        let lost_found = LostFound::open(&path.join("lost+found"))?;
+        let lost_found = LostFound::open(&path.join(lost_found::DIR_NAME), place)?;
         let journal = Arc::new(Journal::open(&path.join("journal"))?);
         let spool = Self {
             dir: path.to_owned(),
@@ -135,14 +146,6 @@ impl Spool {
     /// Bytes that its stages hold, of files that are open and files that wait for S3.
     pub fn staged_bytes(&self) -> u64 {
         self.room.taken_bytes()
-    }
-
-    /// Says which mount the spool is of, for those who look at it from outside.
-    pub fn note_mount(&self, note: &MountNote) -> Result<(), SpoolError> {
-        note.write(&self.dir).map_err(|source| SpoolError::Io {
-            path: self.dir.clone(),
-            source,
-        })
     }
 
     pub fn journal(&self) -> &Arc<Journal> {

@@ -85,7 +85,6 @@ fn lock(spool: &Path) -> Result<File, SpoolError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::write_path::Spool;
 
     #[test]

@@ -16,6 +16,8 @@ mod privilege_bits;
 mod publishing;
 mod removal;
 mod special_files;
+mod spool_place;
+mod spool_place_takeover;
 mod state_integrity;
 mod subtree_locks;
 

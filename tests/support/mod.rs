@@ -32,6 +32,7 @@ pub mod requests;
 pub mod rule;
 pub mod servers;
 pub mod service;
+pub mod spool;
 pub mod sys;
 
 pub use client::Client;
