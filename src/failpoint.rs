@@ -45,6 +45,12 @@ points! {
     SealJournaled = "seal_journaled",
     /// A stage that the sealed one takes up is not discarded yet.
     SealMootLeft = "seal_moot_left",
+    /// The journal knows that a sealed stage takes another's bytes over.
+    AbsorbJournaled = "absorb_journaled",
+    /// It has them.
+    AbsorbCopied = "absorb_copied",
+    /// They are on disk; the other stage is not discarded yet.
+    AbsorbSynced = "absorb_synced",
     /// An edit is whole in the spool: what it was an edit of is not needed any more.
     UploadCompleted = "upload_completed",
     PutBegins = "put_begins",

@@ -5,6 +5,7 @@
 
 mod background;
 mod fstab;
+mod help;
 mod holder;
 mod mount;
 mod notifier;
@@ -15,13 +16,19 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::ConfigError;
 
 /// Mounts an S3 bucket as an application's media directory.
 #[derive(Debug, Parser)]
-#[command(name = "mediafs", version)]
+#[command(
+    name = "mediafs",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 80
+)]
+#[command(after_help = help::topics())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,6 +38,8 @@ struct Cli {
 enum Command {
     Mount(Box<mount::MountCommand>),
     Spool(spool::SpoolCommand),
+    Help(help::HelpCommand),
+    Man(help::ManCommand),
     Holder(holder::HolderCommand),
     Notifier(notifier::NotifierCommand),
     Probe(probe::ProbeCommand),
@@ -48,6 +57,8 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Mount(command) => command.run(&args),
         Command::Spool(command) => command.run(),
+        Command::Help(command) => command.run(Cli::command()),
+        Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),
         Command::Probe(command) => return command.run(),
         Command::Holder(command) => match command.run() {
@@ -59,7 +70,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mediafs: {error:#}");
-            if error.is::<ConfigError>() {
+            if error.is::<ConfigError>() || error.is::<help::NoSuchPage>() {
                 ExitCode::from(2)
             } else {
                 ExitCode::FAILURE

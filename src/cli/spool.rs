@@ -17,14 +17,15 @@ const PLACE_LIMIT_BYTES: usize = 4096;
 
 /// Show and handle files that are not in S3 yet, or could not be uploaded
 ///
-/// "waiting" is closed or synced, and uploaded by the mount. "writing" is open
-/// in a program. "kept" could not be uploaded, or was open when mediafs ended:
-/// retry, export or discard it.
+/// A file is "writing" while a program has it open. It is "waiting" when it is
+/// closed or synced: the mount uploads it. It is "kept" if it could not be
+/// uploaded, or was open when mediafs ended: retry, export or discard it. See
+/// 'mediafs help spool'.
 #[derive(Debug, Args)]
 pub struct SpoolCommand {
     #[command(subcommand)]
     action: Action,
-    /// Spool to look at; without it, those of every mount that has its default
+    /// Spool to look at [default: those of every mount that has its spool in the default place]
     #[arg(long, value_name = "DIR", global = true)]
     spool: Option<PathBuf>,
 }
@@ -44,11 +45,11 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Write a kept file to its place in the mount, and forget it once it is there
+    /// Write a kept file to its place in the mount, and forget it when it is there
     Retry {
         id: String,
-        /// Also replace a file that is there; of one of which only some ranges are
-        /// kept, write these and leave the rest as it is
+        /// Replace a file that is there; if only some ranges of a file are kept,
+        /// write these and leave the rest of it as it is
         #[arg(long)]
         force: bool,
     },

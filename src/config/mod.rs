@@ -29,7 +29,7 @@ use crate::store::Endpoint;
 const ENV_PREFIX: &str = "MEDIAFS_";
 /// Where the file of a named mount is.
 pub const CONFIG_DIR: &str = "/etc/mediafs";
-/// An unknown key this similar to a known one is taken for a slip (Jaro-Winkler, 0 to 1).
+/// An unknown name this similar to a known one is taken for a slip (Jaro-Winkler, 0 to 1).
 const SUGGEST_FROM: f64 = 0.8;
 
 /// Why a configuration cannot be used.
@@ -127,20 +127,26 @@ fn origin(metadata: &figment::Metadata) -> String {
     }
 }
 
+/// The known name that a misspelt one most likely stands for.
+pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let alike = known.into_iter().map(|known| {
+        let likeness = strsim::jaro_winkler(given, known);
+        (likeness, known)
+    });
+    let nearest = alike
+        .filter(|(likeness, _)| *likeness >= SUGGEST_FROM)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    nearest.map(|(_, known)| known)
+}
+
 fn explain(error: Option<figment::Error>) -> ConfigError {
     let Some(error) = error else {
         return ConfigError("unreadable configuration".to_owned());
     };
     let origin = error.metadata.as_ref().map(origin).unwrap_or_default();
     if let Kind::UnknownField(key, known) = &error.kind {
-        let nearest = known
-            .iter()
-            .map(|known| (strsim::jaro_winkler(key, known), known))
-            .filter(|(likeness, _)| *likeness >= SUGGEST_FROM)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = nearest.map_or_else(String::new, |(_, known)| {
-            format!(": did you mean {known:?}?")
-        });
+        let hint = nearest(key, known.iter().copied())
+            .map_or_else(String::new, |known| format!(": did you mean {known:?}?"));
         return ConfigError(format!("unknown setting {key:?}{origin}{hint}"));
     }
     let key = error.path.join(".");

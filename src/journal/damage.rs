@@ -21,6 +21,7 @@ mod kind {
     pub const RENAMING: u8 = 10;
     pub const RENAMED: u8 = 11;
     pub const DOUBTFUL: u8 = 12;
+    pub const ABSORBED: u8 = 13;
 }
 
 /// Stages by their number, keys by a checksum of them.
@@ -28,6 +29,7 @@ pub(super) fn subject(record: &Record) -> Subject {
     let (kind, id) = match record {
         Record::Begun { stage, .. } => (kind::BEGUN, stage.0),
         Record::Sealed(sealed) => (kind::SEALED, sealed.stage.0),
+        Record::Absorbed(absorbed) => (kind::ABSORBED, absorbed.stage.0),
         Record::Completing { stage, .. } => (kind::COMPLETING, stage.0),
         Record::Sending { stage, .. } => (kind::SENDING, stage.0),
         Record::Done { stage } => (kind::DONE, stage.0),
@@ -55,7 +57,7 @@ impl Live {
         };
         let stage = StageId(id);
         match kind {
-            kind::BEGUN | kind::SEALED | kind::DOUBTFUL => {
+            kind::BEGUN | kind::SEALED | kind::ABSORBED | kind::DOUBTFUL => {
                 if let Some(known) = self.stages.get_mut(&stage) {
                     known.doubtful = true;
                 }

@@ -30,8 +30,8 @@ pub use log::{
     replay, sync_dir, write_anew,
 };
 pub use record::{
-    BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage, Sending,
-    StageId,
+    Absorbed, BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage,
+    Sending, StageId,
 };
 
 use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
@@ -43,6 +43,8 @@ pub struct Known {
     pub sealed: Option<SealedStage>,
     /// The multipart upload by which it goes to S3, if one was begun.
     pub sending: Option<Sending>,
+    /// What it was to take over last. It may lack some of it until that stage is done.
+    absorbed: Option<Absorbed>,
     /// Which record of a sealed stage was its last; 0 for one that is being written.
     told: u64,
     /// A record was damaged that may have said something else of it.
@@ -98,6 +100,11 @@ impl Journal {
         })
     }
 
+    /// What sealed stages were to take over, and may have in part.
+    pub fn absorbing(&self) -> Vec<Absorbed> {
+        self.0.with(|live| live.absorbing().cloned().collect())
+    }
+
     /// By which multipart upload a stage goes to S3.
     pub fn sending(&self, stage: StageId) -> Option<Sending> {
         self.0.with(|live| live.stages.get(&stage)?.sending.clone())
@@ -143,7 +150,7 @@ impl Journal {
 impl Replay for Live {
     type Record = Record;
     const NAME: &'static str = "journal";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const DURABLE: Durable = Durable::Yes;
 
     fn subject(record: &Record) -> Subject {
@@ -158,6 +165,7 @@ impl Replay for Live {
     fn admits(&self, record: &Record) -> bool {
         match record {
             Record::Sealed(sealed) => self.stages.contains_key(&sealed.stage),
+            Record::Absorbed(absorbed) => self.is_sealed(absorbed.stage),
             _ => true,
         }
     }
@@ -172,6 +180,7 @@ impl Replay for Live {
                 let told = self.told;
                 let known = self.stage(sealed.stage, sealed.key.clone());
                 known.doubtful = false;
+                known.absorbed = None;
                 (known.sealed, known.told) = (Some(*sealed), told);
             }
             Record::Sending { stage, sending } => {
@@ -179,6 +188,7 @@ impl Replay for Live {
                     known.sending = Some(sending);
                 }
             }
+            Record::Absorbed(absorbed) => self.absorb(*absorbed),
             Record::Completing { stage, etag } => {
                 let known = self.stages.get_mut(&stage);
                 if let Some(sealed) = known.and_then(|known| known.sealed.as_mut()) {
@@ -228,6 +238,9 @@ impl Replay for Live {
                 give(Record::Doubtful { stage });
             }
         }
+        for absorbed in self.absorbing() {
+            give(Record::Absorbed(Box::new(absorbed.clone())));
+        }
         for (key, etag) in &self.doomed {
             let (key, etag) = (key.clone(), etag.clone());
             give(Record::Doomed { key, etag });
@@ -248,11 +261,40 @@ impl Live {
             key: key.clone(),
             sealed: None,
             sending: None,
+            absorbed: None,
             told: 0,
             doubtful: false,
         });
         known.key = key;
         known
+    }
+
+    fn is_sealed(&self, stage: StageId) -> bool {
+        let known = self.stages.get(&stage);
+        known.is_some_and(|known| known.sealed.is_some())
+    }
+
+    /// What sealed stages were to take over and may not have.
+    fn absorbing(&self) -> impl Iterator<Item = &Absorbed> {
+        let known = self.stages.values().filter(|it| !it.doubtful);
+        let absorbed = known.filter_map(|it| it.absorbed.as_ref());
+        absorbed.filter(|it| self.stages.contains_key(&it.from))
+    }
+
+    fn absorb(&mut self, absorbed: Absorbed) {
+        let Some(known) = self.stages.get_mut(&absorbed.stage) else {
+            return;
+        };
+        let Some(sealed) = known.sealed.as_mut() else {
+            return;
+        };
+        sealed.absorb(&absorbed);
+        let (from, key) = (absorbed.from, known.key.clone());
+        known.absorbed = Some(absorbed);
+        // Its own record may be damaged.
+        if !self.stages.contains_key(&from) {
+            self.stage(from, key);
+        }
     }
 
     fn known(&self) -> Vec<(StageId, Known)> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use rangemap::RangeSet;
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,8 @@ pub enum Record {
     /// The stage's bytes are fixed and to be uploaded; said again when key or
     /// condition change.
     Sealed(Box<SealedStage>),
+    /// A sealed stage has the bytes of the one over it too; said before they are copied.
+    Absorbed(Box<Absorbed>),
     /// The parts of a stage's upload are there and about to become this version.
     Completing { stage: StageId, etag: ETag },
     /// The stage's bytes go to S3 by this multipart upload.
@@ -109,6 +112,52 @@ pub struct SealedStage {
     #[serde(default)]
     pub completing: Option<ETag>,
     pub base: SealedBase,
+}
+
+/// What a sealed stage becomes by the bytes of one that was sealed over it.
+///
+/// Until `from` is done, its file has bytes that `stage` may not have yet, or in part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absorbed {
+    pub stage: StageId,
+    pub from: StageId,
+    pub headers: ObjectHeaders,
+    pub condition: WriteCondition,
+    pub known: WriteCondition,
+    /// What the stage had from here on is cut off first.
+    pub cut_at: u64,
+    /// Length of the file in bytes.
+    pub len: u64,
+    /// Ranges of bytes that come from `from`; none is empty.
+    #[serde(deserialize_with = "ranges")]
+    pub written: Vec<Range<u64>>,
+    /// Checksums of these, and of what is left of runs of the stage around them.
+    pub sums: Vec<BlockSum>,
+}
+
+impl SealedStage {
+    /// The stage has these bytes too. Said twice it comes to the same.
+    pub fn absorb(&mut self, absorbed: &Absorbed) {
+        let mut written: RangeSet<u64> = self.written.drain(..).collect();
+        let mut replaced: RangeSet<u64> = absorbed.written.iter().cloned().collect();
+        replaced.extend(absorbed.sums.iter().map(|sum| sum.start..sum.end));
+        if absorbed.cut_at < u64::MAX {
+            written.remove(absorbed.cut_at..u64::MAX);
+            replaced.insert(absorbed.cut_at..u64::MAX);
+        }
+        written.extend(absorbed.written.iter().cloned());
+        self.written = written.into_iter().collect();
+        self.sums
+            .retain(|sum| !replaced.overlaps(&(sum.start..sum.end)));
+        self.sums.extend(&absorbed.sums);
+        self.sums.sort_by_key(|sum| sum.start);
+        self.base_len = self.base_len.min(absorbed.cut_at);
+        self.len = absorbed.len;
+        self.headers = absorbed.headers.clone();
+        self.condition = absorbed.condition.clone();
+        self.known = absorbed.known.clone();
+        self.completing = None;
+    }
 }
 
 /// All that it takes to go on with a multipart upload in another life of the daemon.

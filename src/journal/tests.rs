@@ -26,6 +26,23 @@ fn sealed(id: u64, key: &str) -> Record {
     }))
 }
 
+/// The first stage has ten bytes more, of the second.
+fn absorbed(stage: u64, from: u64) -> Record {
+    Record::Absorbed(Box::new(Absorbed {
+        stage: StageId(stage),
+        from: StageId(from),
+        headers: ObjectHeaders::default(),
+        condition: WriteCondition::Always,
+        known: WriteCondition::Always,
+        cut_at: 8,
+        len: 18,
+        written: vec![2..3, 8..18],
+        sums: [(0, 2, 1), (2, 3, 2), (3, 8, 3), (8, 18, 4)]
+            .map(|sum| sum.try_into().unwrap())
+            .to_vec(),
+    }))
+}
+
 fn done(id: u64) -> Record {
     Record::Done { stage: StageId(id) }
 }
@@ -142,6 +159,33 @@ fn a_journal_cut_at_any_byte_tells_of_every_whole_record() {
 }
 
 #[test]
+fn what_a_stage_takes_over_counts_from_then_on_and_is_known_until_the_other_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    for record in [begun(2), sealed(2, "k2"), begun(5), absorbed(2, 5)] {
+        journal.append(record, Durable::No).unwrap();
+    }
+    drop(journal);
+    for _ in 0..2 {
+        let journal = Journal::open(&path).unwrap();
+        let (_, known) = journal.known().pop().unwrap();
+        let sealed = known.sealed.unwrap();
+        assert_eq!(sealed.written, [0..4, 6..18]);
+        let sums = sealed.sums.iter().map(|sum| (sum.start, sum.end));
+        assert_eq!(sums.collect::<Vec<_>>(), [(0, 2), (2, 3), (3, 8), (8, 18)]);
+        assert_eq!((sealed.len, sealed.condition), (18, WriteCondition::Always));
+        assert_eq!(journal.absorbing().len(), 1);
+    }
+    let journal = Journal::open(&path).unwrap();
+    journal.append(done(5), Durable::No).unwrap();
+    drop(journal);
+    let journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.absorbing(), []);
+    assert_eq!(journal.known().pop().unwrap().1.sealed.unwrap().len, 18);
+}
+
+#[test]
 fn what_is_done_stays_done_whoever_was_about_to_tell_more_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(&dir.path().join("journal")).unwrap();
@@ -188,6 +232,9 @@ fn of_every_kind(path: &Path) -> Vec<u8> {
             key: Key::new("without"),
         },
         sealed(2, "k2"),
+        begun(5),
+        absorbed(2, 5),
+        done(5),
     ] {
         journal.append(record, Durable::No).unwrap();
     }
@@ -204,9 +251,10 @@ fn is_true_or_in_doubt(path: &Path, bytes: &[u8], what: &str) {
     };
     for (id, known) in live.known() {
         let key = known.key.as_str();
+        let len = known.sealed.as_ref().map(|sealed| sealed.len);
         let is_last_word = match id.0 {
             1 => key == "new name",
-            2 => key == "k2",
+            2 => key == "k2" && len == Some(18),
             4 => key == "k4",
             _ => false,
         };

@@ -145,7 +145,9 @@ impl Ops {
         let slots = if is_short { short } else { long };
         let (_slot, _subtrees) = self.slot_and_subtrees(slots, file).await?;
         let _turn = file.remote_turn.lock().await;
+        let seal_turn = file.seal_turn.lock().await;
         let (sealed, earlier) = file.begin_next_upload()?;
+        drop(seal_turn);
         Some(self.bring_to_store(file, &sealed, earlier).await)
     }
 

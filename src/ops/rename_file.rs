@@ -93,7 +93,7 @@ impl Ops {
     /// under one of the names, and never without the edit.
     async fn upload_edits(&self, file: &OpenFile) -> Result<(), FsError> {
         while file.rests_on_object()
-            && let Some((sealed, earlier)) = file.begin_upload()
+            && let Some((sealed, earlier)) = self.begin_upload(file).await
         {
             if self.bring_to_store(file, &sealed, earlier).await? == Brought::Cancelled {
                 return Err(FsError::Stale);
@@ -114,11 +114,13 @@ impl Ops {
         let stored = file.inode.state().remote.take();
         let etag = stored.as_ref().map(|version| version.etag.clone());
         let stored = stored.is_some();
+        let turn = file.seal_turn.lock().await;
         let superseded = if stored {
             file.let_go_of_object(over)
         } else {
             file.renamed(over)
         };
+        drop(turn);
         if stored || superseded.is_some() {
             // First what is sealed stands alone, then its object goes, then it moves: a
             // crash finds the bytes that were acknowledged under one of the names.

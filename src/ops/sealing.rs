@@ -3,7 +3,9 @@
 //! A stage is sealed when a descriptor is closed or synced: its bytes do not
 //! change any more, and later writes go to a new stage on top. At most two
 //! sealed stages wait for a file: one whose upload was begun, which the store
-//! may have, and over it one that takes up all that was sealed since.
+//! may have, and over it one that has all that was sealed since. A third one is
+//! there only while `seal_turn` is held: it is merged with the second, by copying
+//! what is shorter into the other.
 
 use std::sync::Arc;
 
@@ -16,14 +18,26 @@ use crate::read_path::ObjectId;
 use crate::store::WriteCondition;
 use crate::write_path::{Earlier, Recovered, SealedBase, Stage};
 
-/// A stage just sealed, and one that it makes moot.
-pub type Sealing = (Arc<Sealed>, Option<Arc<Sealed>>);
+/// A stage just sealed, and what becomes of one below it that was never sent.
+#[derive(Debug)]
+pub enum Sealing {
+    /// It has all that counts; what it supersedes is not needed any more.
+    Whole {
+        sealed: Arc<Sealed>,
+        superseded: Option<Arc<Sealed>>,
+    },
+    /// It is to be absorbed by the one below, which is longer.
+    Absorbed {
+        sealed: Arc<Sealed>,
+        below: Arc<Sealed>,
+    },
+}
 
 impl OpenFile {
     /// Takes the staged content for an upload; later writes go on top of it.
     ///
-    /// None when there is nothing new; else also the sealed stage, never sent,
-    /// that it takes up. Errors: that of an upload that failed before; the spool's.
+    /// None when there is nothing new. Errors: that of an upload that failed before;
+    /// the spool's.
     pub fn seal(&self) -> Result<Option<Sealing>, FsError> {
         let mut content = self.edit();
         if let Some(error) = &content.failed {
@@ -36,20 +50,27 @@ impl OpenFile {
         let Some(mut stage) = content.stage.clone() else {
             return Ok(None);
         };
-        let moot = content.base.sealed().cloned();
-        let moot = moot.filter(|below| !below.sent.is_maybe());
-        let (base, condition, known) = match &moot {
-            Some(moot) => {
-                stage.merge_under(&moot.stage)?;
-                let condition = condition_over(&content, moot);
-                (moot.base.clone(), condition, moot.known.clone())
-            }
+        let below = content.base.sealed().cloned();
+        let below = below.filter(|below| !below.sent.is_maybe());
+        let (condition, known) = match &below {
+            Some(below) => (condition_over(&content, below), below.known.clone()),
             None => {
                 let known = known_under_name(&self.inode, &content);
-                (content.base.clone(), condition_of(&content), known)
+                (condition_of(&content), known)
             }
         };
-        content.stage = None;
+        let absorbs = below.as_ref().filter(|it| stage.is_absorbed_by(&it.stage));
+        let base = match (&absorbs, &below) {
+            (Some(below), _) => {
+                below.stage.reserve_for(&stage)?;
+                content.base.clone()
+            }
+            (None, Some(below)) => {
+                stage.merge_under(&below.stage)?;
+                below.base.clone()
+            }
+            (None, None) => content.base.clone(),
+        };
         let sealed = Arc::new(Sealed {
             stage,
             base,
@@ -57,10 +78,42 @@ impl OpenFile {
             known,
             sent: Sent::default(),
         });
+        content.stage = None;
         content.base = Base::Sealed(sealed.clone());
         content.dirty = false;
         content.changes.seal();
-        Ok(Some((sealed, moot)))
+        Ok(Some(match absorbs.cloned() {
+            Some(below) => Sealing::Absorbed { sealed, below },
+            None => Sealing::Whole {
+                sealed,
+                superseded: below,
+            },
+        }))
+    }
+
+    /// A sealed stage has the bytes of the one over it too, which is in its place.
+    ///
+    /// False where the file has become another meanwhile: both are needed still.
+    pub fn absorbed(&self, sealed: &Sealed, whole: Stage) -> bool {
+        let mut content = self.edit();
+        let Some(top) = content.base.sealed().cloned() else {
+            return false;
+        };
+        let Some(below) = top.base.sealed() else {
+            return false;
+        };
+        let ids = [&top.stage, &below.stage].map(|stage| stage.file().id());
+        if ids != [&sealed.stage, &whole].map(|stage| stage.file().id()) {
+            return false;
+        }
+        content.base = Base::Sealed(Arc::new(Sealed {
+            stage: whole,
+            base: below.base.clone(),
+            condition: top.condition.clone(),
+            known: top.known.clone(),
+            sent: Sent::default(),
+        }));
+        true
     }
 
     /// A stage that an earlier daemon sealed, over those it sealed before.
@@ -105,7 +158,7 @@ impl OpenFile {
     }
 
     /// The sealed stage to be uploaded first, which counts as sent from now on:
-    /// nothing takes its place any more.
+    /// nothing takes its place any more. To be called with `seal_turn`.
     pub fn begin_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
         self.content.lock().begin_upload()
     }
@@ -118,12 +171,15 @@ impl OpenFile {
         next
     }
 
-    /// Every sealed stage, the one to be uploaded first before the other.
+    /// Every sealed stage, the one to be uploaded first before those over it.
     pub fn sealed_stages(&self) -> Vec<Arc<Sealed>> {
         let content = self.content.lock();
         let top = content.base.sealed().filter(|_| !content.orphan);
-        let below = top.and_then(|top| top.base.sealed());
-        below.into_iter().chain(top).cloned().collect()
+        let mut stages: Vec<_> = std::iter::successors(top, |sealed| sealed.base.sealed())
+            .cloned()
+            .collect();
+        stages.reverse();
+        stages
     }
 
     /// A sealed stage takes over all that it shows of its base, which are these bytes.
@@ -145,7 +201,7 @@ impl OpenFile {
     }
 
     /// The sealed content is in the store as this object. What is sealed over it
-    /// is based on the object from now on, and returned.
+    /// is based on the object from now on, and returned. To be called with `seal_turn`.
     pub fn uploaded(&self, sealed: &Arc<Sealed>, object: Arc<ObjectId>) -> Option<Arc<Sealed>> {
         let mut content = self.edit();
         content.covers = false;
@@ -369,6 +425,20 @@ mod tests {
         (dir, file)
     }
 
+    fn absorb(file: &OpenFile, later: &Arc<Sealed>, below: &Arc<Sealed>) -> Arc<Sealed> {
+        let conditions = (later.condition.clone(), later.known.clone());
+        let record = later
+            .stage
+            .as_absorbed(&below.stage, Default::default(), conditions);
+        let spool = &file.desk.spool;
+        let whole = below
+            .stage
+            .with_absorbed(&later.stage, record.unwrap(), spool);
+        assert!(file.absorbed(later, whole.unwrap()));
+        spool.discard(later.stage.file());
+        file.sealed_stages().pop().unwrap()
+    }
+
     fn object(etag: &str, size_bytes: u64) -> Arc<ObjectId> {
         Arc::new(ObjectId {
             key: Key::new("f"),
@@ -378,7 +448,9 @@ mod tests {
     }
 
     fn sealed(file: &OpenFile) -> Arc<Sealed> {
-        file.seal().unwrap().unwrap().0
+        match file.seal().unwrap().unwrap() {
+            Sealing::Whole { sealed, .. } | Sealing::Absorbed { sealed, .. } => sealed,
+        }
     }
 
     /// What the file reads as, where all of it is here.
@@ -440,8 +512,12 @@ mod tests {
         file.write(0, b"first version").unwrap();
         let first = sealed(&file);
         file.write(0, b"FIRST").unwrap();
-        let (later, moot) = file.seal().unwrap().unwrap();
-        assert!(Arc::ptr_eq(&moot.unwrap(), &first));
+        let Some(Sealing::Absorbed { sealed, below }) = file.seal().unwrap() else {
+            panic!("the shorter one is absorbed");
+        };
+        assert!(Arc::ptr_eq(&below, &first));
+        assert_eq!(text(&file), "FIRST version");
+        let later = absorb(&file, &sealed, &below);
         assert_eq!(text(&file), "FIRST version");
         assert!(!later.stage.depends_on_base());
         assert_eq!(later.condition, WriteCondition::IfAbsent);
@@ -457,7 +533,7 @@ mod tests {
         first.sent.set_maybe();
         for text in [b"SECOND", b"THIRD "] {
             file.write(0, text).unwrap();
-            file.seal().unwrap();
+            sealed(&file);
         }
         assert!(Arc::ptr_eq(&file.begin_upload().unwrap().0, &first));
         assert_eq!(file.sealed_stages().len(), 2);

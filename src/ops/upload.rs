@@ -8,6 +8,7 @@ use tokio::sync::MutexGuard;
 
 use super::content::{Sealed, SealedSource, fetch};
 use super::open_file::OpenFile;
+use super::sealing::Sealing;
 use super::{Durability, Ops};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -57,7 +58,7 @@ impl Ops {
         };
         let _turn = file.remote_turn.lock().await;
         self.seal(file).await?;
-        while let Some((sealed, earlier)) = file.begin_upload() {
+        while let Some((sealed, earlier)) = self.begin_upload(file).await {
             match self.bring_to_store(file, &sealed, earlier).await {
                 Ok(Brought::Stored) => {}
                 Ok(Brought::Cancelled) => return Ok(Brought::Cancelled),
@@ -72,11 +73,23 @@ impl Ops {
         Ok(Brought::Stored)
     }
 
+    /// The sealed stage to be uploaded first, of which the journal knows.
+    pub(super) async fn begin_upload(&self, file: &OpenFile) -> Option<(Arc<Sealed>, Earlier)> {
+        let _turn = file.seal_turn.lock().await;
+        file.begin_upload()
+    }
+
     /// Seals what was written and tells the journal.
     pub(super) async fn seal(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         let _turn = file.seal_turn.lock().await;
-        if let Some((sealed, moot)) = file.seal()? {
-            self.note_sealed(file, &sealed, moot).await?;
+        match file.seal()? {
+            Some(Sealing::Whole { sealed, superseded }) => {
+                self.note_sealed(file, &sealed, superseded).await?;
+            }
+            Some(Sealing::Absorbed { sealed, below }) => {
+                self.absorb(file, &sealed, &below).await?;
+            }
+            None => {}
         }
         if self.settings.durability == Durability::Disk {
             file.made_safe();
@@ -88,7 +101,7 @@ impl Ops {
         &self,
         file: &Arc<OpenFile>,
         sealed: &Arc<Sealed>,
-        moot: Option<Arc<Sealed>>,
+        superseded: Option<Arc<Sealed>>,
     ) -> Result<(), FsError> {
         match (self.note(file, sealed).await, self.settings.durability) {
             (Ok(()), _) => {}
@@ -101,11 +114,47 @@ impl Ops {
                 return Err(error);
             }
         }
-        if let Some(moot) = moot {
+        if let Some(superseded) = superseded {
             failpoint::at(Point::SealMootLeft);
-            self.desk.spool.discard(moot.stage.file());
+            self.desk.spool.discard(superseded.stage.file());
         }
         Ok(())
+    }
+
+    /// Has the sealed stage below take over the bytes of a shorter one. To be called
+    /// with the file's `seal_turn`.
+    ///
+    /// Errors: the spool's; what is sealed has failed then.
+    async fn absorb(
+        &self,
+        file: &OpenFile,
+        sealed: &Arc<Sealed>,
+        below: &Arc<Sealed>,
+    ) -> Result<(), FsError> {
+        let Some((_, name)) = self.namespace.table().place(file.inode.ino) else {
+            return Ok(());
+        };
+        let headers = self.upload_headers(file, &name, &below.base, None);
+        let (desk, into, from) = (self.desk.clone(), below.clone(), sealed.clone());
+        let absorbing = move || {
+            let conditions = (from.condition.clone(), from.known.clone());
+            let absorbed = from.stage.as_absorbed(&into.stage, headers?, conditions)?;
+            into.stage.with_absorbed(&from.stage, absorbed, &desk.spool)
+        };
+        let whole = tokio::task::spawn_blocking(absorbing).await;
+        let whole = whole.map_err(|error| io::Error::other(error).into());
+        match whole.flatten() {
+            Ok(whole) => {
+                if file.absorbed(sealed, whole) {
+                    self.desk.spool.discard(sealed.stage.file());
+                }
+                Ok(())
+            }
+            Err(error) => {
+                file.unseal(&error);
+                Err(error)
+            }
+        }
     }
 
     /// Tells the journal of a sealed stage.
@@ -189,10 +238,11 @@ impl Ops {
         };
         self.record_object(file, &object, headers);
         failpoint::at(Point::PublishRecorded);
+        let turn = file.seal_turn.lock().await;
         if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
-            let _turn = file.seal_turn.lock().await;
             self.note(file, &over).await?;
         }
+        drop(turn);
         failpoint::at(Point::PublishUploaded);
         self.desk.spool.discard(sealed.stage.file());
         self.announce(file).await;

@@ -12,6 +12,7 @@ mod copier;
 mod inspect;
 mod lock_owner;
 mod lost_found;
+mod merge;
 mod mount_note;
 mod multipart;
 mod part_body;

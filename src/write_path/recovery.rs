@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::lost_found::{LostReason, Remnant};
+use super::merge::absorb_again;
 use super::spool::{Left, Recovered, Spool};
 use super::stage::Stage;
 use crate::handover::{FileTold, StageTold, Told};
@@ -16,6 +17,7 @@ use crate::store::Key;
 impl Spool {
     /// To be called once, at the start.
     pub(super) fn recover(&self, told: &Told) -> io::Result<Left> {
+        self.finish_absorbing()?;
         let mut begun = HashMap::new();
         let mut sealed = Vec::new();
         let mut doubtful = HashSet::new();
@@ -77,6 +79,21 @@ impl Spool {
         }
         let sealed = recovered;
         Ok(Left { sealed, open })
+    }
+
+    /// A sealed stage may have taken over another one's bytes in part.
+    fn finish_absorbing(&self) -> io::Result<()> {
+        for absorbed in self.journal.absorbing() {
+            let path = |id: StageId| self.stage_dir.join(id.to_string());
+            let (below, from) = (path(absorbed.stage), path(absorbed.from));
+            // Where one is gone, the other has all that counts.
+            if fs::exists(&below)? && fs::exists(&from)? {
+                absorb_again(&from, &below, &absorbed)?;
+                fs::remove_file(&from)?;
+                self.done(absorbed.from);
+            }
+        }
+        Ok(())
     }
 
     fn recover_sealed(&self, sealed: Vec<SealedStage>) -> io::Result<Vec<Recovered>> {

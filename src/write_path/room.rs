@@ -62,14 +62,26 @@ impl Share {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Takes what another stage of the spool has, which does not need it any more;
+    /// where that has less, whatever the bound.
+    pub fn take_from(&self, other: &Self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let lacking = bytes - other.subtract(bytes);
+        self.room.taken_bytes.fetch_add(lacking, Ordering::Relaxed);
+    }
+
     /// Gives back, at most what it has.
     pub fn give(&self, bytes: u64) {
+        let given = self.subtract(bytes);
+        self.room.taken_bytes.fetch_sub(given, Ordering::Relaxed);
+    }
+
+    /// How much it had less than before.
+    fn subtract(&self, bytes: u64) -> u64 {
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         let rest = |had: u64| Some(had.saturating_sub(bytes));
-        if let Ok(had) = self.bytes.fetch_update(set, fetch, rest) {
-            let given = had.min(bytes);
-            self.room.taken_bytes.fetch_sub(given, Ordering::Relaxed);
-        }
+        let had = self.bytes.fetch_update(set, fetch, rest);
+        had.unwrap_or(0).min(bytes)
     }
 }
 
@@ -95,7 +107,12 @@ mod tests {
         drop(first);
         second.take(4).unwrap();
         assert!(matches!(second.take(1), Err(FsError::NoSpace)));
+        let third = room.share();
+        third.take_from(&second, 10);
+        assert_eq!(room.taken_bytes(), 10, "what the second one had");
         drop(second);
-        assert_eq!(room.taken_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(room.taken_bytes(), 10);
+        drop(third);
+        assert_eq!(room.taken_bytes(), 0);
     }
 }

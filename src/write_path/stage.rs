@@ -83,7 +83,7 @@ impl Stage {
         if !unknown.is_empty() {
             stage.tell_all();
         }
-        stage.file.share().take_anyway(covered(&stage.extents));
+        stage.file.share().take_anyway(stage.local_bytes());
         Ok(stage)
     }
 
@@ -132,7 +132,7 @@ impl Stage {
             base_len: sealed.base_len,
             extents: sealed.written.iter().cloned().collect(),
         };
-        stage.file.share().take_anyway(covered(&stage.extents));
+        stage.file.share().take_anyway(stage.local_bytes());
         stage.tell_all();
         stage
     }
@@ -140,6 +140,11 @@ impl Stage {
     /// Below it, what is not written shows the base.
     pub fn base_len(&self) -> u64 {
         self.base_len
+    }
+
+    /// Bytes that are local.
+    pub(super) fn local_bytes(&self) -> u64 {
+        covered(self.extents.iter().cloned())
     }
 
     /// Ranges that were written here.
@@ -213,9 +218,9 @@ impl Stage {
                 self.tell_all();
                 return Err(error);
             }
-            let before = covered(&self.extents);
+            let before = self.local_bytes();
             self.extents.remove(len..u64::MAX);
-            self.file.share().give(before - covered(&self.extents));
+            self.file.share().give(before - self.local_bytes());
         } else {
             tell(None);
         }
@@ -234,8 +239,9 @@ impl Stage {
         self.claim(range.clone(), self.len, |file| file.punch(range))
     }
 
-    /// The file is as long as it was, and less of its base shows.
-    fn tell_base_len(&self) {
+    /// The file is as long as it was, and shows less of its base.
+    pub(super) fn cut_base(&mut self, base_len: u64) {
+        self.base_len = self.base_len.min(base_len);
         let (stage, len, base_len) = (self.file.id(), self.len, self.base_len);
         self.file.tell(|| Record::Truncated {
             stage,
@@ -247,22 +253,40 @@ impl Stage {
 
     /// Makes a range local by `put`, as far as the spool has room for what is new of
     /// it, and the file as long as `len`.
-    fn claim(
+    pub(super) fn claim(
         &mut self,
         range: Range<u64>,
         len: u64,
         put: impl FnOnce(&StageFile) -> Result<Vec<BlockSum>, FsError>,
     ) -> Result<(), FsError> {
-        let gaps = self.extents.gaps(&range);
-        let new: u64 = gaps.map(|gap| gap.end - gap.start).sum();
+        let new = self.new_in(&range);
         self.file.share().take(new)?;
-        let sums = match put(&self.file) {
-            Ok(sums) => sums,
-            Err(error) => {
-                self.file.share().give(new);
-                return Err(error);
-            }
-        };
+        let outcome = self.make_local(range, len, put);
+        if outcome.is_err() {
+            self.file.share().give(new);
+        }
+        outcome
+    }
+
+    /// Bytes of a range that are not local.
+    pub(super) fn new_in(&self, range: &Range<u64>) -> u64 {
+        covered(self.extents.gaps(range))
+    }
+
+    /// What of a range is not local.
+    pub(super) fn new_ranges(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        self.extents.gaps(range).collect()
+    }
+
+    /// The same once the spool has room.
+    pub(super) fn make_local(
+        &mut self,
+        range: Range<u64>,
+        len: u64,
+        put: impl FnOnce(&StageFile) -> Result<Vec<BlockSum>, FsError>,
+    ) -> Result<(), FsError> {
+        let new = self.new_in(&range);
+        let sums = put(&self.file)?;
         if new > 0 || len != self.len || !sums.is_empty() {
             let stage = self.file.id();
             self.file.tell(|| Record::Wrote {
@@ -333,43 +357,11 @@ impl Stage {
                 Segment::Local(_) | Segment::Zero(_) => None,
             })
     }
-
-    /// Takes over what an earlier stage, which this one is based on, holds: both
-    /// are then based on the same.
-    pub fn merge_under(&mut self, earlier: &Stage) -> Result<(), FsError> {
-        let gaps: Vec<_> = self.gaps(0..self.base_len).collect();
-        for gap in gaps {
-            for segment in earlier.segments(gap) {
-                match segment {
-                    Segment::Local(range) => self.copy_from(earlier, range)?,
-                    // What a write that failed left there must not show.
-                    Segment::Zero(range) => {
-                        self.claim(range.clone(), self.len, |file| file.punch(range))?;
-                    }
-                    Segment::Base(_) => {}
-                }
-            }
-        }
-        self.base_len = self.base_len.min(earlier.base_len);
-        self.tell_base_len();
-        Ok(())
-    }
-
-    fn copy_from(&mut self, other: &Stage, range: Range<u64>) -> Result<(), FsError> {
-        const CHUNK_BYTES: u64 = 1 << 20;
-        let mut at = range.start;
-        while at < range.end {
-            let bytes = other.file.read(at..range.end.min(at + CHUNK_BYTES))?;
-            self.write(at, &bytes)?;
-            at += bytes.len() as u64;
-        }
-        Ok(())
-    }
 }
 
-/// Bytes in extents. Holes count too: what is punched may be written again.
-fn covered(extents: &RangeSet<u64>) -> u64 {
-    extents.iter().map(|range| range.end - range.start).sum()
+/// Bytes in ranges. Holes count too: what is punched may be written again.
+pub(super) fn covered(ranges: impl Iterator<Item = Range<u64>>) -> u64 {
+    ranges.map(|range| range.end - range.start).sum()
 }
 
 #[cfg(test)]

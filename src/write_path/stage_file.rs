@@ -31,7 +31,7 @@ pub struct StageFile {
     path: PathBuf,
     share: Share,
     /// Held while bytes and checksums differ, and while they are compared.
-    sums: RwLock<BlockSums>,
+    pub(super) sums: RwLock<BlockSums>,
     /// The upload that has parts of it, if one was begun.
     upload: Mutex<Option<Arc<Multipart>>>,
     /// Held while an upload is begun, so that there is one.
@@ -188,6 +188,18 @@ impl StageFile {
         let before = self.gone.swap(true, Ordering::Relaxed);
         self.set_upload(None);
         before
+    }
+
+    /// Has the disk keep room for a range; where it cannot, it is found out later.
+    ///
+    /// Errors: `NoSpace`, `Spool`.
+    pub(super) fn reserve(&self, range: Range<u64>) -> Result<(), FsError> {
+        let flags = FallocateFlags::KEEP_SIZE;
+        let len = range.end - range.start;
+        match rustix::fs::fallocate(&self.file, flags, range.start, len).map_err(io::Error::from) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            outcome => Ok(outcome?),
+        }
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {

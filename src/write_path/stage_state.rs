@@ -1,7 +1,10 @@
 //! What a successor is told of the bytes of a stage.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+
+use rangemap::RangeSet;
 
 use super::stage_file::StageFile;
 use crate::error::FsError;
@@ -37,6 +40,33 @@ impl StageFile {
         let (stage, range) = (self.id, range.clone());
         self.tell(|| Record::Overwriting { stage, range, rest });
         Ok(())
+    }
+
+    /// Checksums of what is left of runs once these ranges have other bytes, and what
+    /// is from `cut_at` on is gone.
+    ///
+    /// Errors: `Corrupt`, `Spool`.
+    pub(super) fn sums_around(
+        &self,
+        ranges: &RangeSet<u64>,
+        cut_at: u64,
+    ) -> Result<Vec<BlockSum>, FsError> {
+        let sums = self.sums.read();
+        let at_the_cut = cut_at..cut_at.saturating_add(1);
+        let changed = ranges.iter().cloned().chain([at_the_cut]);
+        let runs = changed.flat_map(|range| sums.overlapping(&range));
+        let runs: BTreeMap<u64, BlockSum> = runs.map(|run| (run.start, run)).collect();
+        let mut around = Vec::new();
+        for run in runs.values() {
+            let block = self.read_checked(run)?;
+            let kept = run.start..run.end.min(cut_at).max(run.start);
+            for piece in ranges.gaps(&kept) {
+                let at = (piece.start - run.start) as usize..(piece.end - run.start) as usize;
+                let bytes = block.get(at).ok_or(FsError::Corrupt)?;
+                around.push(BlockSums::sum(piece.start, bytes));
+            }
+        }
+        Ok(around)
     }
 
     /// What could not be changed is what it was, or what is there.

@@ -51,9 +51,11 @@ impl Workload {
         self.leave_open("open", pattern(3 * KIB, 1))?;
         self.write("small.txt", pattern(900, 2), O_CREAT | O_TRUNC)?;
         self.write("long", pattern(11 * MIB + 5, 3), O_CREAT | O_TRUNC)?;
-        // While it is uploaded these wait, the second one in the place of the first.
+        // While it is uploaded these wait: the first one absorbs the second, the third
+        // is in the place of both.
         self.edit("long", 6 * MIB as u64, b"an edit in the middle")?;
         self.edit("long", 7 * MIB as u64, b"an edit after it")?;
+        self.edit("long", 8 * MIB as u64, &pattern(100, 30))?;
         self.append("small.txt", b"appended and synced")?;
         self.write("exclusive", pattern(70 * KIB, 4), O_CREAT | O_EXCL)?;
         for seed in 5..8 {

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod appends;
 mod attribute_versions;
 mod cancelled_uploads;
 mod directory_attributes;
+mod document_examples;
+mod help_topics;
 mod inode_numbers;
 mod interrupts;
 mod late_requests;
+mod man_pages;
 mod moving_directories;
 mod object_headers;
 mod opens_in_the_middle;
