@@ -3,66 +3,18 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::programs::{run_within, said};
+use crate::support::spool::{kept, listed, refused, succeeds};
 use crate::support::{Mount, Server, sys, wait_until};
 use libc::{O_CREAT, O_EXCL, O_RDWR, O_WRONLY};
 
-/// `mediafs spool ARGS` on the mount's spool.
-#[track_caller]
-fn spool(mount: &Mount, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
-    let dir = mount.scratch().join("spool");
-    command.arg("spool").args(args).arg("--spool").arg(dir);
-    run_within(Duration::from_secs(60), &mut command)
-}
-
-#[track_caller]
-fn succeeds(mount: &Mount, args: &[&str]) -> String {
-    let output = spool(mount, args);
-    assert!(output.status.success(), "{args:?}: {}", said(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-#[track_caller]
-fn refused(mount: &Mount, args: &[&str]) -> String {
-    let output = spool(mount, args);
-    assert_eq!(output.status.code(), Some(1), "{args:?}: {}", said(&output));
-    said(&output)
-}
-
-/// State, key and id of each file, as `list --json` says.
-#[track_caller]
-fn listed(mount: &Mount) -> Vec<(String, String, String)> {
-    let text = succeeds(mount, &["list", "--json"]);
-    let entries: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let fields = |entry: &serde_json::Value| {
-        (
-            text(&entry["state"]),
-            text(&entry["key"]),
-            text(&entry["id"]),
-        )
-    };
-    entries.iter().map(fields).collect()
-}
-
-/// Waits for one kept file and returns its id.
-#[track_caller]
-fn kept(mount: &Mount, key: &str) -> String {
-    let mut id = String::new();
-    wait_until(Duration::from_secs(20), "a kept file", || {
-        let listed = listed(mount);
-        let found = listed.iter().find(|(state, _, _)| state == "kept");
-        found.is_some_and(|(_, of, its)| {
-            assert_eq!(of, key);
-            id.clone_from(its);
-            true
-        })
-    });
-    id
+/// The mount's spool.
+fn spool(mount: &Mount) -> PathBuf {
+    mount.scratch().join("spool")
 }
 
 /// Leaves the bytes of an exclusive create that another client was faster with.
@@ -77,34 +29,40 @@ fn lose_a_race(mount: &Mount, name: &str, ours: &[u8], theirs: &[u8]) {
 #[test]
 fn a_kept_file_is_listed_shown_exported_and_written_again() {
     let mount = Mount::builder().prefix("media").start();
-    assert_eq!(
-        succeeds(&mount, &["list"]),
-        "nothing waits for S3, nothing is kept\n"
+    let told = succeeds(&spool(&mount), &["list"]);
+    assert!(told.contains(&format!("s3://{}/media/ on http", mount.bucket())));
+    assert!(
+        told.ends_with("nothing waits for S3, nothing is kept\n"),
+        "{told}"
     );
     fs::create_dir(mount.path("d")).unwrap();
     lose_a_race(&mount, "d/f", b"ours", b"theirs");
-    let id = kept(&mount, "media/d/f");
+    let id = kept(&spool(&mount), "media/d/f");
     for text in [
-        succeeds(&mount, &["list"]),
-        succeeds(&mount, &["show", &id]),
+        succeeds(&spool(&mount), &["list"]),
+        succeeds(&spool(&mount), &["show", &id]),
     ] {
         assert!(text.contains(&id) && text.contains("media/d/f"), "{text}");
         assert!(text.contains("upload failed: "), "{text}");
+        assert!(
+            text.contains(&format!("s3://{}/media/ on http", mount.bucket())),
+            "{text}"
+        );
     }
     let out = mount.scratch().join("out");
     let out = out.to_str().unwrap();
-    succeeds(&mount, &["export", &id, out]);
+    succeeds(&spool(&mount), &["export", &id, out]);
     assert_eq!(fs::read(out).unwrap(), b"ours");
-    assert!(refused(&mount, &["export", &id, out]).contains("exists"));
+    assert!(refused(&spool(&mount), &["export", &id, out]).contains("exists"));
 
     // Never over what somebody else wrote, unless told so.
-    let why = refused(&mount, &["retry", &id]);
+    let why = refused(&spool(&mount), &["retry", &id]);
     assert!(why.contains("exists") && why.contains("--force"), "{why}");
     assert_eq!(mount.object("d/f").unwrap(), b"theirs");
-    succeeds(&mount, &["retry", &id, "--force"]);
+    succeeds(&spool(&mount), &["retry", &id, "--force"]);
     assert_eq!(mount.object("d/f").unwrap(), b"ours");
-    assert!(listed(&mount).is_empty());
-    assert!(refused(&mount, &["show", &id]).contains(&id));
+    assert!(listed(&spool(&mount)).is_empty());
+    assert!(refused(&spool(&mount), &["show", &id]).contains(&id));
 }
 
 #[test]
@@ -112,18 +70,18 @@ fn a_kept_file_whose_name_is_free_is_written_again_with_its_directory() {
     let mut mount = Mount::builder().start();
     fs::create_dir(mount.path("d")).unwrap();
     lose_a_race(&mount, "d/f", b"ours", b"theirs");
-    let id = kept(&mount, "d/f");
+    let id = kept(&spool(&mount), "d/f");
     mount.client().delete(mount.bucket(), "d/f");
     mount.unmount();
-    let why = refused(&mount, &["retry", &id]);
+    let why = refused(&spool(&mount), &["retry", &id]);
     assert!(
         why.contains("not mounted") && why.contains("mount it first"),
         "{why}"
     );
     mount.remount();
-    succeeds(&mount, &["retry", &id]);
+    succeeds(&spool(&mount), &["retry", &id]);
     assert_eq!(mount.object("d/f").unwrap(), b"ours");
-    assert!(listed(&mount).is_empty());
+    assert!(listed(&spool(&mount)).is_empty());
 }
 
 #[test]
@@ -134,14 +92,14 @@ fn a_lost_edit_is_written_again_into_the_file_that_is_there_now() {
     file.write_all_at(b"OUR", 4).unwrap();
     mount.put_object("f", b"the other version");
     assert_eq!(sys::errno(sys::close(file)), libc::ESTALE);
-    let id = kept(&mount, "f");
-    assert!(succeeds(&mount, &["show", &id]).contains("bytes 4-6 of the file"));
-    let why = refused(&mount, &["retry", &id]);
+    let id = kept(&spool(&mount), "f");
+    assert!(succeeds(&spool(&mount), &["show", &id]).contains("bytes 4-6 of the file"));
+    let why = refused(&spool(&mount), &["retry", &id]);
     assert!(why.contains("not all of a file"), "{why}");
     mount.wait_for("f", "the other version", |path| {
         fs::read(path).is_ok_and(|seen| seen == b"the other version")
     });
-    succeeds(&mount, &["retry", &id, "--force"]);
+    succeeds(&spool(&mount), &["retry", &id, "--force"]);
     assert_eq!(mount.object("f").unwrap(), b"the OURer version");
 }
 
@@ -158,19 +116,21 @@ fn what_waits_and_what_is_open_is_shown_and_left_to_the_daemon() {
     fs::write(mount.path("waits"), b"bytes").unwrap();
     let mut open = fs::File::create(mount.path("open")).unwrap();
     open.write_all(b"half").unwrap();
-    let listed_now = listed(&mount);
+    let listed_now = listed(&spool(&mount));
     let states: Vec<_> = listed_now
         .iter()
         .map(|(state, key, _)| (state.as_str(), key.as_str()))
         .collect();
     assert_eq!(states, [("waiting", "waits"), ("writing", "open")]);
+    let told = succeeds(&spool(&mount), &["list"]);
+    assert!(told.contains("waiting: 2 files"), "{told}");
     let id = &listed_now[0].2;
-    assert!(refused(&mount, &["retry", id]).contains("by itself"));
-    assert!(refused(&mount, &["discard", id]).contains("in use by another mediafs"));
+    assert!(refused(&spool(&mount), &["retry", id]).contains("by itself"));
+    assert!(refused(&spool(&mount), &["discard", id]).contains("in use by another mediafs"));
     server.thaw();
     drop(open);
     wait_until(Duration::from_secs(60), "an empty spool", || {
-        listed(&mount).is_empty()
+        listed(&spool(&mount)).is_empty()
     });
     assert_eq!(mount.object("waits").unwrap(), b"bytes");
 }
@@ -182,11 +142,11 @@ fn a_discarded_file_is_gone_and_nothing_else() {
         lose_a_race(&mount, name, name.as_bytes(), b"theirs");
     }
     wait_until(Duration::from_secs(20), "two kept files", || {
-        listed(&mount).len() == 2
+        listed(&spool(&mount)).len() == 2
     });
-    let id = listed(&mount).remove(0).2;
-    succeeds(&mount, &["discard", &id]);
-    let left = listed(&mount);
+    let id = listed(&spool(&mount)).remove(0).2;
+    succeeds(&spool(&mount), &["discard", &id]);
+    let left = listed(&spool(&mount));
     assert_eq!(left.len(), 1);
     assert_ne!(left[0].2, id);
     assert_eq!(mount.lost_and_found(), [b"b"]);

@@ -31,6 +31,7 @@ pub mod requests;
 pub mod rule;
 pub mod servers;
 pub mod service;
+pub mod spool;
 pub mod supervised_mount;
 pub mod sys;
 pub mod worker;

@@ -85,6 +85,14 @@ pub fn said(output: &Output) -> String {
     )
 }
 
+/// Panics with the text where it lacks one of the parts.
+#[track_caller]
+pub fn has_all(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
 /// Runs a program to its end, or kills it and panics after `deadline`.
 ///
 /// Its output goes to files: a daemon that it leaves behind would keep a pipe open.

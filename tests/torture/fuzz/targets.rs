@@ -147,7 +147,12 @@ fn goes_on(data: &[u8]) {
     let dir = scratch();
     make_stages(&dir, told.files.values().flat_map(FileTold::stages));
     if let Ok(lock) = SpoolLock::take(&dir) {
-        drop(Spool::go_on(lock, u64::MAX, Arc::default(), &told));
+        drop(Spool::go_on(
+            lock.as_recorded(),
+            u64::MAX,
+            Arc::default(),
+            &told,
+        ));
     }
     std::fs::remove_dir_all(dir).expect("the folder goes");
 }
