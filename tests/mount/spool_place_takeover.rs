@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::held::Held;
 use crate::support::mount::is_mounted;
 use crate::support::programs::has_all;
 use crate::support::proxy::Proxy;
 use crate::support::service::{SOON, Service};
-use crate::support::{Hands, Mount, Server, wait_until};
+use crate::support::supervised_mount::SupervisedMount;
+use crate::support::{Mount, Server, Worker, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// A mount in the background whose endpoint stands in a file.
-fn held_with_a_file(endpoint: &str, more: &str) -> (Held, PathBuf) {
+fn held_with_a_file(endpoint: &str, more: &str) -> (SupervisedMount, PathBuf) {
     let plan = Mount::builder().without("--endpoint-url");
     let config = plan.scratch().join("config.toml");
     fs::write(&config, format!("endpoint-url = \"{endpoint}\"\n{more}")).unwrap();
-    let held = Held::start(plan.arg("--config").arg(&config));
+    let held = SupervisedMount::start(plan.arg("--config").arg(&config));
     (held, config)
 }
 
@@ -31,8 +31,8 @@ fn a_successor_with_another_endpoint_touches_nothing_and_the_right_one_goes_on()
         let other = Proxy::before(Server::shared());
         let more = format!("durability = \"{durability}\"\n");
         let (mount, config) = held_with_a_file(&proxy.endpoint, &more);
-        let mut hands = Hands::at(mount.scratch());
-        hands.write_new(mount.path("f").to_str().unwrap(), "before ");
+        let mut worker = Worker::at(mount.scratch());
+        worker.write_new(mount.path("f").to_str().unwrap(), "before ");
         let right = fs::read_to_string(&config).unwrap();
         fs::write(&config, right.replace(&proxy.endpoint, &other.endpoint)).unwrap();
         kill_process(mount.daemon(), Signal::KILL).unwrap();
@@ -45,12 +45,12 @@ fn a_successor_with_another_endpoint_touches_nothing_and_the_right_one_goes_on()
         );
         assert!(is_mounted(&mount.root));
         fs::write(&config, right).unwrap();
-        hands
+        worker
             .run("os.write(fd, b'and after'); os.close(fd)")
             .unwrap();
         mount.wait_for_keys("the upload", |keys| keys == ["f"]);
         assert_eq!(mount.object("f").unwrap(), b"before and after");
-        drop(hands);
+        drop(worker);
         mount.unmount();
     }
 }
@@ -60,8 +60,8 @@ fn a_successor_goes_on_with_a_bucket_that_has_moved_by_the_word_of_its_configura
     let proxy = Proxy::before(Server::shared());
     let other = Proxy::before(Server::shared());
     let (mount, config) = held_with_a_file(&proxy.endpoint, "");
-    let mut hands = Hands::at(mount.scratch());
-    hands.write_new(mount.path("f").to_str().unwrap(), "before ");
+    let mut worker = Worker::at(mount.scratch());
+    worker.write_new(mount.path("f").to_str().unwrap(), "before ");
     let moved = format!(
         "endpoint-url = \"{}\"\nspool-moved-from = \"{}\"\n",
         other.endpoint, proxy.endpoint
@@ -69,19 +69,19 @@ fn a_successor_goes_on_with_a_bucket_that_has_moved_by_the_word_of_its_configura
     fs::write(&config, moved).unwrap();
     proxy.all_down();
     mount.kill_daemon();
-    hands
+    worker
         .run("os.write(fd, b'and after'); os.close(fd)")
         .unwrap();
     assert_eq!(mount.object("f").unwrap(), b"before and after");
     // And so does the one after it, without that word.
-    hands.write_new(mount.path("g").to_str().unwrap(), "before ");
+    worker.write_new(mount.path("g").to_str().unwrap(), "before ");
     fs::write(&config, format!("endpoint-url = \"{}/\"\n", other.endpoint)).unwrap();
     mount.kill_daemon();
-    hands
+    worker
         .run("os.write(fd, b'and after'); os.close(fd)")
         .unwrap();
     assert_eq!(mount.object("g").unwrap(), b"before and after");
-    drop(hands);
+    drop(worker);
     mount.unmount();
 }
 
