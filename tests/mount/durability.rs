@@ -295,7 +295,8 @@ fn a_flipped_bit_in_the_spool_is_never_uploaded_nor_served() {
     server.thaw();
     mount.remount();
     wait_until(Duration::from_secs(60), "the bytes in lost+found", || {
-        mount.sidecars().len() == 1
+        // They come there once their sidecar is written.
+        mount.lost_and_found().len() == 1
     });
     assert!(mount.sidecars()[0].contains("do not match their checksum"));
     assert!(mount.keys().is_empty());
