@@ -6,7 +6,6 @@ mod support;
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,11 @@ use support::data::{MIB, assert_same_bytes};
 use support::mount::is_mounted;
 use support::programs::succeeds;
 use support::servers::dies_with_parent;
-use support::{Hands, Mount, Server, pattern, sys, wait_until};
+use support::{DiskKind, Hands, Mount, Server, SmallDisk, pattern, sys, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(3);
+const DISK_BYTES: u64 = 64 << 20;
 /// What ending takes besides waiting, on a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -196,53 +196,16 @@ fn a_mount_whose_directory_is_removed_under_it_ends_with_0() {
     fs::create_dir(&mount.root).unwrap();
 }
 
-/// A disk of its own, which turns read-only when it is told of an error.
-struct Disk {
-    folder: PathBuf,
-}
-
-impl Disk {
-    fn on(scratch: &Path) -> Self {
-        let (image, folder) = (scratch.join("image"), scratch.join("disk"));
-        fs::create_dir(&folder).unwrap();
-        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        succeeds(Command::new("mkfs.ext4").arg("-q").arg(&image));
-        let mut mount = Command::new("mount");
-        mount.args(["-o", "loop,errors=remount-ro"]);
-        succeeds(mount.arg(&image).arg(&folder));
-        Self { folder }
-    }
-
-    fn fail(&self) {
-        let mut command = Command::new("findmnt");
-        let found = command.args(["-n", "-o", "SOURCE"]).arg(&self.folder);
-        let device = String::from_utf8(found.output().unwrap().stdout).unwrap();
-        let device = Path::new(device.trim()).file_name().unwrap();
-        let trigger = Path::new("/sys/fs/ext4").join(device);
-        fs::write(trigger.join("trigger_fs_error"), "planned").unwrap();
-        wait_until(WITHIN, "a read-only disk", || {
-            fs::write(self.folder.join("probe"), b"x").is_err()
-        });
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let mut command = Command::new("umount");
-        drop(command.arg("-l").arg(&self.folder).status());
-    }
-}
-
 #[test]
 fn with_the_spools_disk_read_only_writes_and_renames_are_erofs_and_all_else_goes_on() {
     let plan = Mount::builder();
     let body = pattern(MIB, 1);
     plan.client.put(&plan.bucket, "there", &body);
-    let disk = Disk::on(plan.scratch());
-    let mut mount = plan.set("--spool", disk.folder.join("spool")).start();
+    let disk = SmallDisk::new(plan.scratch(), DiskKind::Ext4, DISK_BYTES);
+    let mut mount = plan.set("--spool", disk.path("spool")).start();
     let mut begun = fs::File::create(mount.path("begun")).unwrap();
     begun.write_all(b"on the disk").unwrap();
-    disk.fail();
+    disk.turn_read_only();
 
     assert_same_bytes(&fs::read(mount.path("there")).unwrap(), &body, "reads");
     let refused = fs::File::create(mount.path("new"));
@@ -263,8 +226,8 @@ fn with_the_spools_disk_read_only_writes_and_renames_are_erofs_and_all_else_goes
 fn with_the_spools_disk_read_only_what_it_had_acknowledged_is_still_uploaded() {
     let server = Server::private();
     let plan = Mount::on(&server).args(["--durability", "disk", "--request-timeout", "1s"]);
-    let disk = Disk::on(plan.scratch());
-    let mut mount = plan.set("--spool", disk.folder.join("spool")).start();
+    let disk = SmallDisk::new(plan.scratch(), DiskKind::Ext4, DISK_BYTES);
+    let mut mount = plan.set("--spool", disk.path("spool")).start();
     assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 0);
     server.freeze();
     for number in 0..10 {
@@ -272,7 +235,7 @@ fn with_the_spools_disk_read_only_what_it_had_acknowledged_is_still_uploaded() {
     }
     let mut late = fs::File::create(mount.path("late")).unwrap();
     late.write_all(b"not acknowledged").unwrap();
-    disk.fail();
+    disk.turn_read_only();
     assert_eq!(sys::errno(sys::close(late)), libc::EROFS);
     server.thaw();
     mount.wait_for_keys("the uploads", |keys| keys.len() == 10);

@@ -25,7 +25,7 @@ const FOLDERS: [&str; 6] = [".ci", ".git", "scripts", "src", "systemd", "tests"]
 
 /// Layers from the top down; each may use those on lines below its own, never
 /// its siblings. `config` is for those who start things.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["main"],
     &["cli"],
     &["session"],
@@ -35,7 +35,8 @@ const LAYERS: [&[&str]; 11] = [
     &["handover"],
     &["journal"],
     &["error"],
-    &["private", "store", "telemetry"],
+    &["store", "telemetry"],
+    &["private"],
     &["failpoint"],
 ];
 /// Used by these alone, whatever their line.

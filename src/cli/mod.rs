@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::telemetry;
 
 /// Mounts an S3 bucket as an application's media directory.
 #[derive(Debug, Parser)]
@@ -47,6 +48,12 @@ enum Command {
 
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
+    let code = run_command();
+    telemetry::flush_logs();
+    code
+}
+
+fn run_command() -> ExitCode {
     let mut args = std::env::args_os();
     let program = args.next().unwrap_or_default();
     let args: Vec<OsString> = args.collect();
@@ -69,7 +76,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mediafs: {error:#}");
+            telemetry::tell_user(&format!("mediafs: {error:#}"));
             if error.is::<ConfigError>() || error.is::<help::NoSuchPage>() {
                 ExitCode::from(2)
             } else {

@@ -52,7 +52,7 @@ impl MountCommand {
         let source = ConfigSource::new(target, self.config.as_deref(), self.options)?;
         let config = source.load()?;
         if config.foreground {
-            let logs = telemetry::start_logs(&config.log, config.log_file.as_deref())?;
+            let logs = telemetry::start_logs(&config.log, config.log_file_in_foreground())?;
             return session::run(config, Reload { source, logs }, &Nobody);
         }
         match background::parent() {
@@ -62,8 +62,9 @@ impl MountCommand {
                 rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
                 // The folder it was started in can be unmounted and removed.
                 std::env::set_current_dir("/")?;
-                let outcome = telemetry::start_logs(&config.log, None)
-                    .and_then(|logs| session::run(config, Reload { source, logs }, &parent));
+                let outcome =
+                    telemetry::start_logs(&config.log, Some(config.log_file_in_background()))
+                        .and_then(|logs| session::run(config, Reload { source, logs }, &parent));
                 outcome.inspect_err(|error| parent.tell_failure(error))
             }
         }

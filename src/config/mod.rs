@@ -4,6 +4,7 @@
 //! layer it came from, and errors name it. No secret is ever a setting:
 //! credentials come from the AWS chain.
 
+mod log_file;
 mod options;
 mod service;
 mod source;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use figment::error::Kind;
 
+pub use log_file::LogFileConfig;
 pub use options::{
     AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
     Options,
@@ -70,7 +72,7 @@ pub struct Config {
     pub hardening: HardeningConfig,
     pub foreground: bool,
     pub log: String,
-    pub log_file: Option<PathBuf>,
+    pub log_file: LogFileConfig,
     pub fuse_threads: usize,
     pub drain_timeout: Duration,
     /// How long a daemon in the background may be silent; zero: for ever.
@@ -161,6 +163,7 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
     };
     let s3 = S3Config::resolve(&options, folder)?;
     let attributes = AttributesConfig::resolve(&options);
+    let log_file = LogFileConfig::resolve(&options, folder)?;
     let bucket = options.bucket.ok_or_else(|| missing("bucket"))?;
     target::check_bucket(&bucket).map_err(|why| ("bucket", why))?;
     let prefix =
@@ -201,7 +204,7 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         hardening: options.hardening.unwrap_or(HardeningConfig::On),
         foreground: options.foreground.unwrap_or(false),
         log: options.log.unwrap_or_else(|| "info".to_owned()),
-        log_file: options.log_file.map(|file| folder.join(file)),
+        log_file,
         fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?,
         drain_timeout: period(options.drain_timeout, 30),
         watchdog: period(options.watchdog, 60),

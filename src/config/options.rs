@@ -173,6 +173,14 @@ pub struct Options {
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_file: Option<PathBuf>,
+    /// A log file that is so long is moved aside, to FILE.1 and on; 0 leaves it to logrotate [default: 10MiB]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_file_size: Option<ByteSize>,
+    /// Log files that are kept, with the one that is written [default: 5]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_file_count: Option<u16>,
     /// Threads that take requests from the kernel [default: 4]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -48,6 +48,8 @@ use crate::handover::Ledger;
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
+use crate::telemetry;
+pub use confine::close_others;
 pub use holder::{Life, hold};
 use holders::holders;
 use inheritance::Heritage;
@@ -138,6 +140,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     if matches!(ending, Ok(Ending::HandOver)) {
         // As after a kill: what is under way comes again to the next daemon.
         tracing::info!(requests = %counters, "handing over to the next daemon");
+        telemetry::flush_logs();
         std::process::exit(HAND_OVER_CODE);
     }
     runtime.block_on(drain(&ops, &tasks, deadline));

@@ -7,6 +7,7 @@ mod attribute_versions;
 mod cancelled_uploads;
 mod directory_attributes;
 mod document_examples;
+mod full_log;
 mod help_topics;
 mod inode_numbers;
 mod interrupts;

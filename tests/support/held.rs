@@ -26,7 +26,7 @@ impl Deref for Held {
 impl Held {
     #[track_caller]
     pub fn start(plan: MountBuilder) -> Self {
-        let log = plan.scratch().join("log");
+        let log = plan.log.clone();
         let plan = plan.arg("--log-file").arg(log);
         let output = plan.run();
         assert!(output.status.success(), "{output:?}");

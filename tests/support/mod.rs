@@ -18,6 +18,7 @@ pub mod blocked;
 pub mod client;
 pub mod container;
 pub mod data;
+pub mod disk;
 pub mod garage;
 pub mod hands;
 pub mod held;
@@ -36,6 +37,7 @@ pub mod sys;
 
 pub use client::Client;
 pub use data::{pattern, sha256};
+pub use disk::{DiskKind, SmallDisk};
 pub use hands::Hands;
 pub use held::Held;
 pub use machine::Machine;
