@@ -26,6 +26,7 @@ mod getattr;
 mod handles;
 mod held;
 mod interruption;
+mod killed_thread;
 mod lookup;
 mod mkdir;
 mod open;
