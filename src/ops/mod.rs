@@ -23,6 +23,7 @@ mod fallocate;
 mod flush;
 mod fsync;
 mod getattr;
+mod given_up;
 mod handles;
 mod held;
 mod interruption;

@@ -25,7 +25,9 @@ use crate::store::{
     ListRequest, Metered, ObjectStore, RequestCounters, Retry, StoreAbilities, StoreError,
     StoreErrorKind, StoreHealth, UploadId,
 };
-use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Recovered, Spool, Uploader};
+use crate::write_path::{
+    Copier, CopyPartSize, MountNote, PartSize, Recovered, Scratch, Spool, Uploader,
+};
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
 
@@ -205,7 +207,8 @@ pub async fn compose(
             part_size,
             copy_part_size,
             config.upload_concurrency,
-        ),
+        )
+        .with_scratch(Scratch::new(store.clone(), &config.prefix)),
         copier: Copier::new(store.clone(), copy_part_size),
         store,
         ledger,

@@ -17,6 +17,7 @@ mod other_clients;
 mod privilege_bits;
 mod publishing;
 mod removal;
+mod sparse_files;
 mod special_files;
 mod state_integrity;
 mod subtree_locks;
