@@ -4,9 +4,12 @@
 //! on texts that break each rule.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[path = "tidy/documents.rs"]
+mod documents;
 #[path = "tidy/source.rs"]
 mod source;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,11 +19,13 @@ const FILE_LIMIT_LINES: usize = 400;
 /// One `impl` of a trait with a method for each request of the protocol cannot be split.
 const LONG_FILES: [(&str, usize); 1] = [("src/fuse/filesystem.rs", 700)];
 const FUNCTION_LIMIT_LINES: usize = 70;
+/// For an operator who has ten minutes.
+const README_LIMIT_LINES: usize = 150;
 const FOLDERS: [&str; 6] = [".ci", ".git", "scripts", "src", "systemd", "tests"];
 
 /// Layers from the top down; each may use those on lines below its own, never
 /// its siblings. `config` is for those who start things.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["main"],
     &["cli"],
     &["session"],
@@ -30,7 +35,8 @@ const LAYERS: [&[&str]; 11] = [
     &["handover"],
     &["journal"],
     &["error"],
-    &["private", "store", "telemetry"],
+    &["store", "telemetry"],
+    &["private"],
     &["failpoint"],
 ];
 /// Used by these alone, whatever their line.
@@ -154,14 +160,19 @@ fn repository() -> &'static Path {
 
 /// Every Rust source of the project.
 fn sources() -> Vec<PathBuf> {
-    let mut folders = vec![repository().join("src"), repository().join("tests")];
+    files_below(&["src", "tests"], "rs")
+}
+
+/// Every file of a kind below these folders.
+fn files_below(folders: &[&str], kind: &str) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|it| repository().join(it)).collect();
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == kind) {
                 files.push(path);
             }
         }
@@ -182,6 +193,63 @@ fn the_sources_keep_the_rules() {
     let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
     found.extend(dependencies_without_reason(&manifest));
     assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn every_test_and_file_that_a_document_names_is_there() {
+    let mut tests = BTreeSet::new();
+    for file in sources() {
+        tests.extend(documents::tests_of(&fs::read_to_string(file).unwrap()));
+    }
+    let mut files = files_below(&["src", "tests"], "md");
+    files.extend(["README.md", "CHANGELOG.md"].map(|name| repository().join(name)));
+    assert!(
+        tests.len() > 100 && files.len() > 10,
+        "tests and documents are found"
+    );
+    let mut found = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(repository()).unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        let exists = |path: &str| repository().join(path).exists();
+        found.extend(documents::findings(path, &text, &tests, exists));
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_readme_is_short() {
+    let text = fs::read_to_string(repository().join("README.md")).unwrap();
+    let lines = text.lines().count();
+    assert!(
+        lines <= README_LIMIT_LINES,
+        "README.md has {lines} lines, more than {README_LIMIT_LINES}: details belong into src/cli/help"
+    );
+}
+
+#[test]
+fn a_document_that_names_what_is_not_there_is_found() {
+    let source = "#[test]\n#[should_panic]\nfn what_is_so_is_so() {}\n#[tokio::test(x)]\nasync fn and_so_it_is() {}\nfn no_test_at_all() {}\n";
+    let tests = documents::tests_of(source);
+    let found = |text: &str| {
+        let exists = |path: &str| path == "tests/a.rs" || path == "scripts";
+        documents::findings("d.md", text, &tests, exists).len()
+    };
+    assert_eq!(
+        found("`what_is_so_is_so`, `and_so_it_is` and `scripts/`, `tests/a.rs`"),
+        0
+    );
+    assert_eq!(found("`no_test_at_all`, `what_was_so_is_so`"), 2);
+    assert_eq!(found("`copy_file_range` of `user.a_b_c_d`, `x`"), 0);
+    assert_eq!(found("`tests/b.rs` and `scripts/gone --now`"), 2);
+    let head = "| promise | test |\n|---|---|\n";
+    assert_eq!(
+        found(&format!("{head}| it is so | `what_is_so_is_so` |")),
+        0
+    );
+    assert_eq!(found(&format!("{head}| all of it | `tests/a.rs` |")), 0);
+    assert_eq!(found(&format!("{head}| `and_so_it_is` is | nothing |")), 1);
+    assert_eq!(found("| other | table |\n|---|---|\n| a | b |"), 0);
 }
 
 #[test]

@@ -3,23 +3,23 @@
 //!
 //! The daemon's standard output is a pipe to the command: lines of what it waits
 //! for, each after `note: `, then `ready`, or why there will be no mount. Its
-//! standard error is the log file.
+//! standard error is the log file, for what does not go through the log.
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::Config;
-use crate::private;
 use crate::session::{self, Life, Waiter};
+use crate::telemetry::{self, LogFileSettings};
 
 /// Tells the child that it is one. Not a setting: the prefix differs.
 const CHILD_VARIABLE: &str = "_MEDIAFS_CHILD";
@@ -28,9 +28,6 @@ const SUCCESSOR: &str = "successor";
 const READY: &str = "ready\n";
 const NOTE: &str = "note: ";
 const SOCKET_NAME: &str = "notify";
-const LOG_NAME: &str = "mediafs.log";
-/// A log longer than this is moved aside at the next start; one is kept.
-const LOG_LIMIT_BYTES: u64 = 10 << 20;
 /// Lines of the log shown when the child says nothing.
 const LOG_TAIL_LINES: usize = 10;
 
@@ -104,17 +101,19 @@ impl Waiter for Parent {
 ///
 /// Errors: `CannotStart` when there was no daemon at all.
 pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
-    let (log_path, log) = open_log(config)?;
+    let log = config.log_file_in_background();
+    let log_file = open_log(config, &log)?;
     let mut command = Command::new(env::current_exe().context("cannot find the mediafs binary")?);
     command
         .arg("holder")
         .arg(config.state_dir().join(SOCKET_NAME))
         .arg(config.watchdog.as_millis().to_string())
+        .args(log.to_args())
         .arg("--")
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(log)
+        .stderr(log_file)
         // Signals of the terminal are not for the daemon.
         .process_group(0);
     let mut child = command.spawn().map_err(CannotStart)?;
@@ -128,7 +127,7 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
             > 0
         {
             match line.strip_prefix(NOTE) {
-                Some(note) => eprint!("mediafs: {note}"),
+                Some(note) => telemetry::tell_user(&format!("mediafs: {note}")),
                 None => word.push_str(&line),
             }
             line.clear();
@@ -141,10 +140,10 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
     if !word.is_empty() {
         bail!("{word}");
     }
-    let tail = tail(&log_path);
+    let tail = tail(&log.path);
     Err(anyhow!(
         "the daemon ended without a word ({status}); {} ends with:\n{tail}",
-        log_path.display()
+        log.path.display()
     ))
 }
 
@@ -173,34 +172,16 @@ pub fn hold(
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-fn open_log(config: &Config) -> anyhow::Result<(PathBuf, File)> {
-    let path = match &config.log_file {
-        Some(path) => path.clone(),
-        None => {
-            let dir = config.state_dir();
-            let made = fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir);
-            made.with_context(|| format!("state directory {}", dir.display()))?;
-            let path = dir.join(LOG_NAME);
-            // Not at each start: a command that is refused must not take a running daemon's log away.
-            if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_LIMIT_BYTES) {
-                fs::rename(&path, path.with_extension("log.1"))
-                    .context("cannot keep the previous log")?;
-            }
-            path
-        }
-    };
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600);
-    let file = match &config.log_file {
-        // An administrator's choice, perhaps a device or a link.
-        Some(_) => options.open(&path),
-        None => private::open(&path, &options),
-    };
-    let file = file.with_context(|| format!("log file {}", path.display()))?;
-    Ok((path, file))
+/// Opens the log of the processes that are started. Errors: with its name.
+fn open_log(config: &Config, log: &LogFileSettings) -> anyhow::Result<File> {
+    if log.is_private {
+        let dir = config.state_dir();
+        let mut made = fs::DirBuilder::new();
+        let made = made.recursive(true).mode(0o700).create(dir);
+        made.with_context(|| format!("state directory {}", dir.display()))?;
+    }
+    let file = log.open();
+    file.with_context(|| format!("log file {}", log.path.display()))
 }
 
 fn tail(log: &Path) -> String {

@@ -14,6 +14,7 @@ use clap::{CommandFactory, Parser};
 use super::{Cli, Command, background};
 use crate::config::ConfigError;
 use crate::session::mount_at;
+use crate::telemetry;
 
 /// The name under which the program is this one.
 pub const PROGRAM: &str = "mount.mediafs";
@@ -122,7 +123,7 @@ pub fn run(args: &[OsString]) -> ExitCode {
 }
 
 fn refuse(why: &str, code: u8) -> ExitCode {
-    eprintln!("{PROGRAM}: {}", why.trim_end());
+    telemetry::tell_user(&format!("{PROGRAM}: {}", why.trim_end()));
     ExitCode::from(code)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::background;
-use crate::telemetry;
+use crate::telemetry::{self, LogFileArgs};
 
 /// Keep a mount's descriptor and its daemon running; 'mediafs mount' starts it
 #[derive(Debug, Args)]
@@ -18,6 +18,8 @@ pub struct HolderCommand {
     socket: PathBuf,
     /// How long the daemon may be silent, in milliseconds; 0: for ever
     watchdog_ms: u64,
+    #[command(flatten)]
+    log: LogFileArgs,
     /// The daemon's arguments
     #[arg(last = true, required = true)]
     args: Vec<OsString>,
@@ -25,7 +27,7 @@ pub struct HolderCommand {
 
 impl HolderCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        telemetry::start_logs("info", None)?;
+        telemetry::start_logs("info", self.log.settings())?;
         let watchdog = Duration::from_millis(self.watchdog_ms);
         let watchdog = (!watchdog.is_zero()).then_some(watchdog);
         background::hold(&self.socket, watchdog, &self.args)

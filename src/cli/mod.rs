@@ -19,10 +19,16 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::telemetry;
 
 /// Mounts an S3 bucket as an application's media directory.
 #[derive(Debug, Parser)]
-#[command(name = "mediafs", version, disable_help_subcommand = true)]
+#[command(
+    name = "mediafs",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 80
+)]
 #[command(after_help = help::topics())]
 struct Cli {
     #[command(subcommand)]
@@ -34,6 +40,7 @@ enum Command {
     Mount(Box<mount::MountCommand>),
     Spool(spool::SpoolCommand),
     Help(help::HelpCommand),
+    Man(help::ManCommand),
     Holder(holder::HolderCommand),
     Notifier(notifier::NotifierCommand),
     Probe(probe::ProbeCommand),
@@ -41,6 +48,12 @@ enum Command {
 
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
+    let code = run_command();
+    telemetry::flush_logs();
+    code
+}
+
+fn run_command() -> ExitCode {
     let mut args = std::env::args_os();
     let program = args.next().unwrap_or_default();
     let args: Vec<OsString> = args.collect();
@@ -52,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Mount(command) => command.run(&args),
         Command::Spool(command) => command.run(),
         Command::Help(command) => command.run(Cli::command()),
+        Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),
         Command::Probe(command) => return command.run(),
         Command::Holder(command) => match command.run() {
@@ -62,7 +76,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mediafs: {error:#}");
+            telemetry::tell_user(&format!("mediafs: {error:#}"));
             if error.is::<ConfigError>() || error.is::<help::NoSuchPage>() {
                 ExitCode::from(2)
             } else {

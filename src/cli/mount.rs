@@ -11,14 +11,29 @@ use crate::config::{ConfigSource, Options, Target};
 use crate::session::{self, Reload, Waiter};
 use crate::telemetry;
 
+const USAGE: &str = "mediafs mount [OPTIONS] <BUCKET[/PREFIX]> <MOUNTPOINT>
+       mediafs mount [OPTIONS] <NAME>
+       mediafs mount [OPTIONS] --config <FILE>";
+
+const EXAMPLES: &str = "Examples:
+  mediafs mount my-bucket/media /srv/media --allow-other
+  mediafs mount my-bucket /srv/media --force-path-style \\
+      --endpoint-url https://s3.example.com
+  mediafs mount media     # as /etc/mediafs/media.toml says";
+
 /// Mount a bucket on a directory
 ///
-/// Returns once the mount serves, and leaves the daemon in the background.
+/// Returns when the mount serves, and leaves a daemon in the background.
 /// Credentials come from the AWS chain: AWS_ACCESS_KEY_ID and
 /// AWS_SECRET_ACCESS_KEY, a profile, SSO, or the machine's role.
+///
+/// Each option is also a key of the TOML file and a variable: --allow-other,
+/// allow-other = true, MEDIAFS_ALLOW_OTHER=true. An option beats a variable,
+/// which beats the file.
 #[derive(Debug, Args)]
+#[command(override_usage = USAGE, after_help = EXAMPLES)]
 pub struct MountCommand {
-    /// BUCKET or BUCKET/PREFIX; or, alone, the name of a file /etc/mediafs/NAME.toml
+    /// Bucket and key prefix; or, alone, the NAME of a file /etc/mediafs/NAME.toml
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: Option<String>,
     /// Directory to mount on
@@ -37,7 +52,7 @@ impl MountCommand {
         let source = ConfigSource::new(target, self.config.as_deref(), self.options)?;
         let config = source.load()?;
         if config.foreground {
-            let logs = telemetry::start_logs(&config.log, config.log_file.as_deref())?;
+            let logs = telemetry::start_logs(&config.log, config.log_file_in_foreground())?;
             return session::run(config, Reload { source, logs }, &Nobody);
         }
         match background::parent() {
@@ -47,8 +62,9 @@ impl MountCommand {
                 rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
                 // The folder it was started in can be unmounted and removed.
                 std::env::set_current_dir("/")?;
-                let outcome = telemetry::start_logs(&config.log, None)
-                    .and_then(|logs| session::run(config, Reload { source, logs }, &parent));
+                let outcome =
+                    telemetry::start_logs(&config.log, Some(config.log_file_in_background()))
+                        .and_then(|logs| session::run(config, Reload { source, logs }, &parent));
                 outcome.inspect_err(|error| parent.tell_failure(error))
             }
         }
@@ -63,4 +79,89 @@ impl Waiter for Nobody {
     fn note(&self, _text: &str) {}
 
     fn ready(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// Options that a help text shows: those that begin a line.
+    fn shown(help: &str) -> Vec<&str> {
+        let lines = help.lines().map(str::trim_start);
+        let options = lines.filter_map(|line| line.strip_prefix("--"));
+        options
+            .filter_map(|option| option.split([' ', '[', '=']).next())
+            .collect()
+    }
+
+    fn command() -> clap::Command {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.find_subcommand("mount").unwrap().clone()
+    }
+
+    #[test]
+    fn short_help_has_the_ten_options_that_matter_and_fits_a_terminal() {
+        let help = command().render_help().to_string();
+        let ten = [
+            "config",
+            "endpoint-url",
+            "region",
+            "force-path-style",
+            "attributes",
+            "uid",
+            "allow-other",
+            "ttl",
+            "durability",
+            "spool",
+        ];
+        let options = help.split("Examples:").next().unwrap();
+        assert_eq!(shown(options), ten, "{help}");
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 80),
+            "{help}"
+        );
+    }
+
+    #[test]
+    fn long_help_has_every_setting_below_one_of_five_headings() {
+        let mut headings = Vec::new();
+        let command = command();
+        for arg in command.get_opts() {
+            assert!(arg.get_help().is_some(), "{arg}");
+            let heading = arg.get_help_heading();
+            if !["config", "help"].contains(&arg.get_id().as_str()) {
+                headings.push(heading.unwrap_or_else(|| panic!("{arg} has no heading")));
+            }
+        }
+        headings.dedup();
+        let five = [
+            "Bucket and credentials",
+            "Permissions",
+            "Caching",
+            "Writing and spool",
+            "Process and logs",
+        ];
+        assert_eq!(headings, five);
+        let help = command.clone().render_long_help().to_string();
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 80),
+            "{help}"
+        );
+    }
+
+    #[test]
+    fn the_examples_are_understood() {
+        let joined = EXAMPLES.replace("\\\n", "");
+        let examples = joined.lines().skip(1);
+        let parsed = examples.map(|line| {
+            let words = line.split('#').next().unwrap_or_default();
+            Cli::try_parse_from(words.split_whitespace())
+        });
+        let parsed: Result<Vec<Cli>, clap::Error> = parsed.collect();
+        assert_eq!(parsed.unwrap().len(), 3);
+    }
 }

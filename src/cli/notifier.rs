@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::session;
-use crate::telemetry;
+use crate::telemetry::{self, LogFileArgs};
 
 /// Tell the kernel what a mount's daemon knows; the daemon starts it
 #[derive(Debug, Args)]
@@ -15,11 +15,14 @@ pub struct NotifierCommand {
     mountpoint: PathBuf,
     /// How long applications may wait for a daemon when there is none, in milliseconds
     abort_after: u64,
+    #[command(flatten)]
+    log: LogFileArgs,
 }
 
 impl NotifierCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        telemetry::start_logs("info", None)?;
+        session::close_others()?;
+        telemetry::start_logs("info", self.log.settings())?;
         session::notify(&self.mountpoint, Duration::from_millis(self.abort_after))
     }
 }

@@ -4,6 +4,7 @@
 //! layer it came from, and errors name it. No secret is ever a setting:
 //! credentials come from the AWS chain.
 
+mod log_file;
 mod options;
 mod service;
 mod source;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use figment::error::Kind;
 
+pub use log_file::LogFileConfig;
 pub use options::{
     AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
     Options,
@@ -23,6 +25,8 @@ pub use options::{
 pub use source::ConfigSource;
 pub use target::{Target, state_base};
 pub use units::{ByteSize, FileMode, Period};
+
+use crate::store::Endpoint;
 
 const ENV_PREFIX: &str = "MEDIAFS_";
 /// Where the file of a named mount is.
@@ -62,6 +66,8 @@ pub struct Config {
     pub spool_dir: PathBuf,
     /// Holds what can be had again from S3.
     pub cache_dir: PathBuf,
+    /// Where the spool's bucket was before it moved.
+    pub spool_moved_from: Option<Endpoint>,
     pub spool_limit_bytes: u64,
     pub durability: DurabilityConfig,
     pub part_size_bytes: u64,
@@ -70,7 +76,7 @@ pub struct Config {
     pub hardening: HardeningConfig,
     pub foreground: bool,
     pub log: String,
-    pub log_file: Option<PathBuf>,
+    pub log_file: LogFileConfig,
     pub fuse_threads: usize,
     pub drain_timeout: Duration,
     /// How long a daemon in the background may be silent; zero: for ever.
@@ -161,6 +167,7 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
     };
     let s3 = S3Config::resolve(&options, folder)?;
     let attributes = AttributesConfig::resolve(&options);
+    let log_file = LogFileConfig::resolve(&options, folder)?;
     let bucket = options.bucket.ok_or_else(|| missing("bucket"))?;
     target::check_bucket(&bucket).map_err(|why| ("bucket", why))?;
     let prefix =
@@ -193,6 +200,7 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
         block_size_bytes: options.block_size.map_or(1 << 20, |size| size.0),
         memory_cache_bytes: options.memory_cache.map_or(256 << 20, |size| size.0),
+        spool_moved_from: options.spool_moved_from.as_deref().map(Endpoint::parse),
         spool_limit_bytes: spool_limit(options.spool_size)?,
         durability: options.durability.unwrap_or(DurabilityConfig::S3),
         part_size_bytes: options.part_size.map_or(8 << 20, |size| size.0),
@@ -201,7 +209,7 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         hardening: options.hardening.unwrap_or(HardeningConfig::On),
         foreground: options.foreground.unwrap_or(false),
         log: options.log.unwrap_or_else(|| "info".to_owned()),
-        log_file: options.log_file.map(|file| folder.join(file)),
+        log_file,
         fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?,
         drain_timeout: period(options.drain_timeout, 30),
         watchdog: period(options.watchdog, 60),

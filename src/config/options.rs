@@ -9,6 +9,13 @@ use serde_json::Value;
 
 use super::units::{ByteSize, FileMode, Period};
 
+/// Headings of the settings in `mediafs mount --help`, in their order.
+const BUCKET: &str = "Bucket and credentials";
+const PERMISSIONS: &str = "Permissions";
+const CACHING: &str = "Caching";
+const WRITING: &str = "Writing and spool";
+const PROCESS: &str = "Process and logs";
+
 /// Settings as they are written; what is absent comes from the layer below.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -27,155 +34,167 @@ pub struct Options {
     pub mountpoint: Option<PathBuf>,
 
     /// URL of an S3 service other than AWS
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = BUCKET, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_url: Option<String>,
     /// AWS region of the bucket [default: from the AWS configuration]
-    #[arg(long)]
+    #[arg(long, help_heading = BUCKET)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Profile of the AWS configuration
-    #[arg(long)]
+    /// Profile of the AWS configuration to use
+    #[arg(long, help_heading = BUCKET, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// AWS credentials file [default: ~/.aws/credentials; under systemd the credential `aws`]
-    #[arg(long, value_name = "FILE")]
+    /// AWS credentials file [default: ~/.aws/credentials; for mediafs@NAME /etc/mediafs/NAME.credentials]
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_file: Option<PathBuf>,
-    /// Put the bucket in the path, not in the host name
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    /// Name the bucket in the path of the URL, not in the host name: most services other than AWS need it
+    #[arg(long, help_heading = BUCKET, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub force_path_style: Option<bool>,
-    /// Longest wait for S3 before a call fails [default: 30s]
-    #[arg(long, value_name = "DURATION")]
+    /// How long a call waits for S3 before it fails [default: 30s]
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Period>,
 
-    /// Where mode, owner, times, symlinks and extended attributes live [default: fixed]
-    #[arg(long)]
+    /// Where owner, mode, times, symlinks and extended attributes are kept: 'mediafs help attributes' [default: fixed]
+    #[arg(long, help_heading = PERMISSIONS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<AttributesMode>,
-    /// When O_EXCL learns that another client was first [default: lazy]
-    #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exclusive_create: Option<ExclusiveCreateConfig>,
-    /// Owner of every file and directory [default: 1000; not as root: oneself]
-    #[arg(long)]
+    /// Owner of every file and directory [default: 1000 for root, else the user who mounts]
+    #[arg(long, help_heading = PERMISSIONS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// Group of every file and directory [default: 1000; not as root: one's own]
-    #[arg(long)]
+    /// Group of every file and directory [default: 1000 for root, else that of the user who mounts]
+    #[arg(long, help_heading = PERMISSIONS, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
     /// Permissions of files, octal [default: 0644]
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_mode: Option<FileMode>,
     /// Permissions of directories, octal [default: 0755]
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir_mode: Option<FileMode>,
-    /// Let other users use the mount; file permissions are checked
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    /// Let other users use the mount; the kernel checks file permissions
+    #[arg(long, help_heading = PERMISSIONS, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_other: Option<bool>,
     /// Refuse every change
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
     /// Let no file of the mount be executed
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_exec: Option<bool>,
-    /// Shown as the mount's source [default: mediafs:BUCKET/PREFIX]
-    #[arg(long, value_name = "TEXT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fsname: Option<String>,
-    /// Mount over a directory that is not empty
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allow_non_empty: Option<bool>,
 
-    /// How long what S3 said of a file counts as true; 0 asks at each open [default: 60s]
-    #[arg(long, value_name = "DURATION")]
+    /// How long to trust what S3 said about a file; 0 asks at each open [default: 60s]
+    #[arg(long, help_heading = CACHING, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Period>,
     /// How long a name counts as absent [default: 1s]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negative_ttl: Option<Period>,
-    /// How long after --ttl what S3 said goes on while S3 does not answer [default: 24h]
-    #[arg(long, value_name = "DURATION")]
+    /// How much longer to use what S3 said while S3 does not answer [default: 24h]
+    #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_ttl: Option<Period>,
-    /// When directories get a marker object [default: auto]
-    #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dir_markers: Option<DirMarkersConfig>,
-    /// Most objects that one directory rename moves [default: 100000]
-    #[arg(long, value_name = "COUNT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_rename_objects: Option<u64>,
-
-    /// Unit of reading and caching, a power of two [default: 1MiB]
-    #[arg(long, value_name = "SIZE")]
+    /// Unit of reading and caching: a power of two from 4KiB to 16MiB [default: 1MiB]
+    #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_size: Option<ByteSize>,
-    /// Memory for cached blocks and reads under way [default: 256MiB]
-    #[arg(long, value_name = "SIZE")]
+    /// Memory for cached blocks and reads in progress [default: 256MiB]
+    #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_cache: Option<ByteSize>,
-    /// Directory for bytes that are not yet in S3 [default: below /var/lib/mediafs or ~/.local/state/mediafs]
-    #[arg(long, value_name = "DIR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub spool: Option<PathBuf>,
-    /// Most bytes in the spool: writes beyond it fail with ENOSPC until uploads end [default: the disk's]
-    #[arg(long, value_name = "SIZE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub spool_size: Option<ByteSize>,
-    /// When close and fsync return [default: s3]
-    #[arg(long)]
+
+    /// When close and fsync return: 'mediafs help durability' [default: s3]
+    #[arg(long, help_heading = WRITING)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<DurabilityConfig>,
-    /// Size of the first parts of long uploads, each held in memory while it is sent [default: 8MiB]
-    #[arg(long, value_name = "SIZE")]
+    /// When a create with O_EXCL fails because another client was first [default: lazy]
+    #[arg(long, help_heading = WRITING, hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive_create: Option<ExclusiveCreateConfig>,
+    /// When an empty directory is an object in the bucket [default: auto]
+    #[arg(long, help_heading = WRITING, hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir_markers: Option<DirMarkersConfig>,
+    /// Most objects that one rename of a directory moves; beyond it mv copies [default: 100000]
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rename_objects: Option<u64>,
+    /// Directory for bytes that are not in S3 yet [default: below /var/lib/mediafs or ~/.local/state/mediafs]
+    #[arg(long, help_heading = WRITING, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool: Option<PathBuf>,
+    /// Old endpoint of a bucket that moved with all its objects: what waits goes to the new one
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "ENDPOINT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool_moved_from: Option<String>,
+    /// Most bytes in the spool; beyond it writes fail with ENOSPC until uploads end [default: the disk]
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool_size: Option<ByteSize>,
+    /// Size of the first parts of a long upload, from 5MiB to 512MiB; each is in memory while it is sent [default: 8MiB]
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part_size: Option<ByteSize>,
-    /// Longer objects are copied in parts of this size when they are renamed [default: 512MiB]
-    #[arg(long, value_name = "SIZE")]
+    /// Size of the parts in which a rename copies a longer object, from 5MiB to 5GiB [default: 512MiB]
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy_part_size: Option<ByteSize>,
-    /// Parts that uploads hold in memory together; one file takes about half of them [default: 8]
-    #[arg(long, value_name = "COUNT")]
+    /// Parts that all uploads together hold in memory; one file uses about half of them at most [default: 8]
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_concurrency: Option<u16>,
 
-    /// Give up privileges and core dumps once started [default: on]
-    #[arg(long)]
+    /// Source that mount(8) and findmnt(8) show [default: mediafs:BUCKET/PREFIX]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fsname: Option<String>,
+    /// Mount over a directory that is not empty, and hide what is in it
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_non_empty: Option<bool>,
+    /// Whether to give up privileges and core dumps after the start: 'mediafs help privileges' [default: on]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hardening: Option<HardeningConfig>,
     /// Stay in the foreground
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub foreground: Option<bool>,
     /// What to log: error, warn, info, debug, trace, or a filter such as mediafs::requests=debug [default: info]
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
-    /// Where to log [default: standard error; in the background mediafs.log beside the spool]
-    #[arg(long, value_name = "FILE")]
+    /// File to log to [default: standard error; in the background mediafs.log beside the spool]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_file: Option<PathBuf>,
+    /// A log file that is so long is moved aside, to FILE.1 and on; 0 leaves it to logrotate [default: 10MiB]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_file_size: Option<ByteSize>,
+    /// Log files that are kept, with the one that is written [default: 5]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_file_count: Option<u16>,
     /// Threads that take requests from the kernel [default: 4]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuse_threads: Option<u16>,
-    /// Longest wait for open files and uploads when told to stop [default: 30s]
-    #[arg(long, value_name = "DURATION")]
+    /// How long a stop waits for open files and uploads [default: 30s]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<Period>,
-    /// Replace a daemon in the background whose mount answers nothing for so long; 0 never does. In the service WatchdogSec= says it [default: 60s]
-    #[arg(long, value_name = "DURATION")]
+    /// Replace a daemon in the background whose mount does not answer for this long; 0 never does; the service has WatchdogSec= [default: 60s]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<Period>,
 }
@@ -208,9 +227,9 @@ pub enum DirMarkersConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DurabilityConfig {
-    /// Once S3 has the object
+    /// When S3 has the object
     S3,
-    /// Once the spool has the bytes on disk; the upload follows, through outages too
+    /// When the local disk has the bytes; the upload follows, through outages too
     Disk,
 }
 
@@ -218,7 +237,7 @@ pub enum DurabilityConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttributesMode {
-    /// In the mount's options; what is changed lasts until the kernel forgets the file
+    /// In the mount's options; changes last until the kernel forgets the file
     Fixed,
     /// With the objects, as s3fs and rclone keep them
     Stored,
@@ -238,8 +257,8 @@ pub enum ExclusiveCreateConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HardeningConfig {
-    /// Capabilities but two, new privileges, core dumps, being traced
+    /// Give up all capabilities but two, new privileges, core dumps and being traced
     On,
-    /// Keep all, to debug the daemon or let it run programs that need more
+    /// Keep all, for a debugger or for programs that need more
     Off,
 }

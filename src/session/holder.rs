@@ -73,6 +73,7 @@ pub fn hold(
 ) -> anyhow::Result<ExitStatus> {
     // Its environment holds the credentials of the daemon. What it starts is not bound by it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    ignore_hangup();
     // Its own: another holder's must not take its place.
     let socket = socket.with_extension(std::process::id().to_string());
     let ours = Socket::bind(&socket)?;
@@ -116,6 +117,16 @@ pub fn hold(
             pause = (pause * 2).min(PAUSE_LIMIT);
         }
         life = Life::Later;
+    }
+}
+
+/// A hangup is for the daemon, which reads its configuration again: with
+/// `pkill -HUP mediafs` it comes to all. What is started begins by ignoring it too.
+fn ignore_hangup() {
+    // SAFETY: no handler is installed, and nobody else sets what this signal does.
+    let before = unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    if before == libc::SIG_ERR {
+        tracing::warn!("a hangup ends this process");
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::config::{Config, ConfigSource};
 use crate::namespace::Coherence;
 use crate::ops::{Ops, Tuning};
-use crate::telemetry::LogFilter;
+use crate::telemetry::Logs;
 
 /// Settings that hold from the moment they are read; the others say how the mount was made.
 const LIVE: [&str; 6] = [
@@ -19,13 +19,14 @@ const LIVE: [&str; 6] = [
 #[derive(Debug)]
 pub struct Reload {
     pub source: ConfigSource,
-    pub logs: LogFilter,
+    pub logs: Logs,
 }
 
 impl Reload {
     /// Makes live what can be, and says what of the rest waits for a new mount.
     /// A configuration that is wrong changes nothing.
     pub fn run(&self, mounted: &Config, ops: &Ops) {
+        self.logs.reopen();
         let config = match self.source.load() {
             Ok(config) => config,
             Err(error) => {
@@ -33,7 +34,7 @@ impl Reload {
                 return;
             }
         };
-        if let Err(error) = self.logs.set(&config.log) {
+        if let Err(error) = self.logs.set_filter(&config.log) {
             tracing::error!("{error:#}: what is logged stays as it was");
         }
         ops.tune(tuning(&config));

@@ -1,58 +1,128 @@
 //! Logs: to standard error or a file.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::IsTerminal;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::Mutex;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::reload;
+
+use super::file::{LogFile, LogFileSettings};
+use super::panics;
+use super::queue::{LinesTo, LogQueue, Sink};
+
+/// How long the end of a process waits for a log that takes nothing.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
+/// How long one line waits for a pipe that is full and was made not to be waited for.
+const TAKEN_WITHIN: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+
+/// Of this process, as the subscriber of `tracing` is.
+static OWN: OnceLock<Own> = OnceLock::new();
+
+#[derive(Debug)]
+struct Own {
+    queue: Arc<LogQueue>,
+    file: Option<LogFileSettings>,
+}
 
 type Replace = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
 
-/// Decides what is logged.
-pub struct LogFilter(Box<Replace>);
+/// The logs of this process.
+pub struct Logs {
+    replace: Box<Replace>,
+    queue: Arc<LogQueue>,
+}
 
-impl LogFilter {
+impl Logs {
     /// Logs by another filter from now on. Errors: a filter that is none.
-    pub fn set(&self, filter: &str) -> anyhow::Result<()> {
-        (self.0)(parse(filter)?).context("the logs have ended")
+    pub fn set_filter(&self, filter: &str) -> anyhow::Result<()> {
+        (self.replace)(parse(filter)?).context("the logs have ended")
+    }
+
+    /// The file may have been moved away.
+    pub fn reopen(&self) {
+        self.queue.follow();
     }
 }
 
-impl fmt::Debug for LogFilter {
+impl fmt::Debug for Logs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LogFilter")
+        f.write_str("Logs")
     }
 }
 
-/// Starts logging. Errors: a filter that is none, a file that cannot be opened.
-pub fn start_logs(filter: &str, file: Option<&Path>) -> anyhow::Result<LogFilter> {
-    let writer = match file {
-        None => BoxMakeWriter::new(std::io::stderr),
-        Some(path) => {
-            let file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o600)
-                .open(path);
-            let file = file.with_context(|| format!("log file {}", path.display()))?;
-            BoxMakeWriter::new(Mutex::new(file))
-        }
-    };
+/// Starts logging, to standard error where there is no file.
+///
+/// Errors: a filter that is none, a file that cannot be opened, no thread.
+pub fn start_logs(filter: &str, file: Option<LogFileSettings>) -> anyhow::Result<Logs> {
+    let filter = parse(filter)?;
+    let queue = Arc::<LogQueue>::default();
+    let target = Target::open(file.as_ref())?;
+    let writer = std::thread::Builder::new().name("log".to_owned());
+    let written = queue.clone();
+    writer
+        .spawn(move || written.write_to(target))
+        .context("no thread for the log")?;
     let logs = tracing_subscriber::fmt()
         .with_target(false)
-        .with_ansi(file.is_none() && std::io::stderr().is_terminal())
-        .with_writer(writer)
-        .with_env_filter(parse(filter)?)
+        .with_ansi(file.is_none() && io::stderr().is_terminal())
+        // It would tell of them on standard error, which may be what fails.
+        .log_internal_errors(false)
+        .with_writer(LinesTo(queue.clone()))
+        .with_env_filter(filter)
         .with_filter_reloading();
     let handle = logs.reload_handle();
     logs.init();
-    Ok(LogFilter(Box::new(move |filter| handle.reload(filter))))
+    panics::log_to(queue.clone());
+    OWN.get_or_init(|| Own {
+        queue: queue.clone(),
+        file,
+    });
+    Ok(Logs {
+        replace: Box::new(move |filter| handle.reload(filter)),
+        queue,
+    })
+}
+
+/// Returns once all is written that was logged, or after a while. To be called before
+/// the process ends.
+pub fn flush_logs() {
+    if let Some(own) = OWN.get() {
+        own.queue.flush(FLUSHED_WITHIN);
+    }
+}
+
+/// The log file of this process; none where it logs to standard error.
+pub fn log_file() -> Option<LogFileSettings> {
+    OWN.get()?.file.clone()
+}
+
+/// Tells the user something on standard error, in lines. Nobody may read it, and its
+/// disk may be full: neither holds the process up for long.
+pub fn tell_user(text: &str) {
+    flush_logs();
+    let bytes = format!("{}\n", text.trim_end()).into_bytes();
+    let (done, told) = std::sync::mpsc::channel();
+    let telling = std::thread::Builder::new().spawn(move || {
+        let outcome = open_stderr().and_then(|mut stderr| stderr.write_all(&bytes));
+        // Whoever waits may have given up.
+        drop(done.send(outcome));
+    });
+    if telling.is_ok() {
+        drop(told.recv_timeout(FLUSHED_WITHIN));
+    }
+}
+
+/// A descriptor that does not share the lock of the standard library's.
+fn open_stderr() -> io::Result<File> {
+    Ok(File::from(rustix::io::dup(rustix::stdio::stderr())?))
 }
 
 /// Of the SDK's credentials chain only warnings, unless the filter names it: at
@@ -60,4 +130,84 @@ pub fn start_logs(filter: &str, file: Option<&Path>) -> anyhow::Result<LogFilter
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
     let all = format!("aws_config=warn,{filter}");
     EnvFilter::try_new(all).with_context(|| format!("--log {filter:?} is no filter"))
+}
+
+#[derive(Debug)]
+struct Target {
+    to: To,
+    /// The line before is there in part.
+    is_torn: bool,
+}
+
+#[derive(Debug)]
+enum To {
+    Stderr(File),
+    File(Box<LogFile>),
+}
+
+impl Target {
+    fn open(file: Option<&LogFileSettings>) -> anyhow::Result<Self> {
+        let to = match file {
+            None => To::Stderr(open_stderr().context("there is no standard error")?),
+            Some(args) => {
+                let file = LogFile::open(args.clone());
+                let file = file.with_context(|| format!("log file {}", args.path.display()))?;
+                To::File(Box::new(file))
+            }
+        };
+        Ok(Self { to, is_torn: false })
+    }
+}
+
+impl Sink for Target {
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        let file = match &mut self.to {
+            To::Stderr(file) => file,
+            To::File(file) => file.with_room_for(line.len())?,
+        };
+        if self.is_torn {
+            write_all(file, b"\n", &mut self.is_torn)?;
+            self.is_torn = false;
+        }
+        write_all(file, line, &mut self.is_torn)
+    }
+
+    fn follow(&mut self) {
+        if let To::File(file) = &mut self.to
+            && let Err(error) = file.follow()
+        {
+            tracing::warn!(%error, "the log file cannot be opened again");
+        }
+    }
+}
+
+/// Errors: some bytes may be there, of which `is_torn` tells then.
+fn write_all(file: &mut File, bytes: &[u8], is_torn: &mut bool) -> io::Result<()> {
+    let (mut rest, mut waited) = (bytes, false);
+    while !rest.is_empty() {
+        let error = match file.write(rest) {
+            Ok(written) if written > 0 => {
+                rest = rest.get(written..).unwrap_or_default();
+                waited = false;
+                continue;
+            }
+            Ok(_) => io::ErrorKind::WriteZero.into(),
+            Err(error) => error,
+        };
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock if !waited => {
+                poll(
+                    &mut [PollFd::new(file, PollFlags::OUT)],
+                    Some(&TAKEN_WITHIN),
+                )?;
+                waited = true;
+            }
+            _ => {
+                *is_torn |= rest.len() < bytes.len();
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }

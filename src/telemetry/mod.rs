@@ -1,5 +1,14 @@
 //! What the daemon tells about itself.
+//!
+//! Owns: the lines of the log, from who logs to the file.
+//! Must not know: what they are about.
+//!
+//! A log that takes nothing ends no daemon and makes nobody wait.
 
+mod file;
 mod logs;
+mod panics;
+mod queue;
 
-pub use logs::{LogFilter, start_logs};
+pub use file::{LogFileArgs, LogFileSettings};
+pub use logs::{Logs, flush_logs, log_file, start_logs, tell_user};

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::support::data::{KIB, MIB, assert_same_bytes};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::sys::errno;
-use crate::support::{Hands, Mount, MountBuilder, Server, pattern, wait_until};
+use crate::support::{Mount, MountBuilder, Server, Worker, pattern, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// A program that is killed, and a removal, are done within.
@@ -134,16 +134,16 @@ fn a_kill_of_the_daemon_among_copies_leaves_no_scratch_object_and_no_byte_is_los
 }
 
 /// A process that has made a file of many holes, and the gate that its copies wait at.
-fn giant(mount: &Mount, proxy: &Proxy) -> (Hands, Gate) {
+fn giant(mount: &Mount, proxy: &Proxy) -> (Worker, Gate) {
     let rule = Rule::on("UploadPartCopy", Fault::Pass).key("f").always();
     let gate = proxy.hold(Side::BeforeServer, rule);
-    let mut hands = Hands::at(&mount.root);
-    hands
+    let mut worker = Worker::at(&mount.root);
+    worker
         .run("fd = os.open('f', os.O_WRONLY | os.O_CREAT)")
         .unwrap();
-    hands.run("os.truncate(fd, 1 << 37)").unwrap();
-    hands.run("os.pwrite(fd, b'precious', 1 << 30)").unwrap();
-    (hands, gate)
+    worker.run("os.truncate(fd, 1 << 37)").unwrap();
+    worker.run("os.pwrite(fd, b'precious', 1 << 30)").unwrap();
+    (worker, gate)
 }
 
 /// As if nothing had been uploaded.
@@ -160,14 +160,14 @@ fn rm_stops_the_upload_of_many_holes() {
     for durability in DURABILITIES {
         let (plan, proxy) = behind_a_proxy(durability);
         let mut mount = plan.start();
-        let (mut hands, gate) = giant(&mount, &proxy);
-        hands.begin("os.close(fd)");
+        let (mut worker, gate) = giant(&mount, &proxy);
+        worker.begin("os.close(fd)");
         gate.wait_for(1);
         let began = Instant::now();
         fs::remove_file(mount.path("f")).unwrap();
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
-        hands.answer("os.close(fd)").unwrap();
-        drop(hands);
+        worker.answer("os.close(fd)").unwrap();
+        drop(worker);
         gate.open();
         nothing_comes_of_it(&mount, &proxy);
         mount.unmount();
@@ -185,12 +185,12 @@ fn the_end_of_a_killed_writer_stops_the_upload_of_many_holes() {
             }
             let (plan, proxy) = behind_a_proxy(durability);
             let mut mount = plan.start();
-            let (mut hands, gate) = giant(&mount, &proxy);
+            let (mut worker, gate) = giant(&mount, &proxy);
             if in_close {
-                hands.begin("os.close(fd)");
+                worker.begin("os.close(fd)");
                 gate.wait_for(1);
             }
-            hands.end_by(Signal::KILL, AT_ONCE);
+            worker.end_by(Signal::KILL, AT_ONCE);
             wait_until(WITHIN, "the bytes in lost+found", || {
                 mount.sidecars().len() == 1
             });
@@ -209,19 +209,19 @@ fn a_killed_process_that_shares_the_descriptor_does_not_stop_the_upload() {
     for durability in DURABILITIES {
         let (plan, proxy) = behind_a_proxy(durability);
         let mut mount = plan.start();
-        let (mut hands, gate) = giant(&mount, &proxy);
+        let (mut worker, gate) = giant(&mount, &proxy);
         let dies = "(os.write(fd, b'child'), os.kill(os.getpid(), 9))";
-        hands
+        worker
             .run(&format!(
                 "child = os.fork() or {dies}; os.waitpid(child, 0)"
             ))
             .unwrap();
-        hands.run("os.pwrite(fd, b'more', 2 << 30)").unwrap();
-        hands.begin("os.close(fd)");
+        worker.run("os.pwrite(fd, b'more', 2 << 30)").unwrap();
+        worker.begin("os.close(fd)");
         gate.wait_for(1);
         fs::remove_file(mount.path("f")).unwrap();
-        hands.answer("os.close(fd)").unwrap();
-        drop(hands);
+        worker.answer("os.close(fd)").unwrap();
+        drop(worker);
         gate.open();
         nothing_comes_of_it(&mount, &proxy);
         mount.unmount();

@@ -151,7 +151,7 @@ impl Mount {
             .arg("--foreground")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log);
+            .stderr(plan.stderr.as_ref().unwrap_or(&log).try_clone().unwrap());
         let child = command.spawn().unwrap();
         self.watchdog = Some(watch(&child, &self.root, self.plan().watchdog));
         self.child = Some(child);
@@ -280,8 +280,8 @@ impl Mount {
             .count()
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.plan().dir.path().join("log")
+    pub fn log_path(&self) -> &Path {
+        &self.plan().log
     }
 
     /// Everything that the daemon has said.

@@ -1,6 +1,7 @@
 //! How one test mounts: its bucket, folders, options and environment.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -38,6 +39,8 @@ pub struct MountBuilder {
     own_binary: bool,
     pub(super) uid: Option<u32>,
     pub(super) watchdog: Duration,
+    pub(super) log: PathBuf,
+    pub(super) stderr: Option<File>,
 }
 
 impl MountBuilder {
@@ -56,6 +59,8 @@ impl MountBuilder {
         let root = dir.path().canonicalize().unwrap().join("mnt");
         std::fs::create_dir(&root).unwrap();
         let this = Self {
+            log: dir.path().join("log"),
+            stderr: None,
             bucket,
             prefix: String::new(),
             root,
@@ -91,6 +96,13 @@ impl MountBuilder {
     pub fn set(mut self, option: &str, value: impl Into<OsString>) -> Self {
         let at = self.args.iter().position(|arg| arg == option).unwrap();
         self.args[at + 1] = value.into();
+        self
+    }
+
+    /// Leaves out an option with a value that every test has.
+    pub fn without(mut self, option: &str) -> Self {
+        let at = self.args.iter().position(|arg| arg == option).unwrap();
+        self.args.drain(at..at + 2);
         self
     }
 
@@ -158,6 +170,18 @@ impl MountBuilder {
     /// Lets one start of the daemon take longer than most tests need.
     pub fn within(mut self, watchdog: Duration) -> Self {
         self.watchdog = watchdog;
+        self
+    }
+
+    /// Has the daemon log to another file.
+    pub fn log_at(mut self, path: PathBuf) -> Self {
+        self.log = path;
+        self
+    }
+
+    /// Has a daemon in the foreground log to this.
+    pub fn stderr(mut self, stderr: File) -> Self {
+        self.stderr = Some(stderr);
         self
     }
 

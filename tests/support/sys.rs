@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -129,4 +129,17 @@ impl Drop for DirStream {
         // SAFETY: the stream is open and nobody else has it.
         unsafe { libc::closedir(self.0.as_ptr()) };
     }
+}
+
+/// A terminal that is hung up: each write is EIO.
+pub fn terminal_without_its_other_end() -> File {
+    let (mut main, mut end) = (0, 0);
+    let none = std::ptr::null_mut();
+    // SAFETY: the numbers outlive the call; the rest is absent.
+    let outcome = unsafe { libc::openpty(&mut main, &mut end, none, none.cast(), none.cast()) };
+    assert_eq!(outcome, 0, "{}", io::Error::last_os_error());
+    // SAFETY: the call opened both, and nobody else has them.
+    let [main, end] = [main, end].map(|fd| unsafe { File::from_raw_fd(fd) });
+    drop(main);
+    end
 }

@@ -3,6 +3,7 @@
 //! A topic is one Markdown file beside this one. It is shown as text here, and
 //! installed as a man page.
 
+mod man;
 mod page;
 mod pager;
 mod text;
@@ -11,6 +12,7 @@ mod topic;
 use clap::{Args, Command};
 
 use crate::config::nearest;
+pub use man::ManCommand;
 pub use topic::list as topics;
 use topic::{TOPICS, Topic};
 

@@ -28,6 +28,7 @@ use rustix::net::{
 
 use super::connection::Connection;
 use crate::fuse::MayWait;
+use crate::telemetry::{LogFileSettings, log_file};
 pub use process::serve;
 
 /// The binary that runs, also where another one has its name by now.
@@ -201,6 +202,12 @@ impl Notifier {
             .arg("notifier")
             .arg(&self.mountpoint)
             .arg(self.abort_after.as_millis().to_string())
+            .args(
+                log_file()
+                    .as_ref()
+                    .map(LogFileSettings::to_args)
+                    .unwrap_or_default(),
+            )
             // The daemon's may hold credentials.
             .env_clear()
             .stdin(their_notifications)

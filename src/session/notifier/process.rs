@@ -18,7 +18,7 @@ use rustix::net::{
 };
 use rustix::thread::CapabilitySet;
 
-use super::super::confine::{self, confine_to};
+use super::super::confine::confine_to;
 use super::super::connection::Connection;
 
 /// So many notifications may wait before the next one does.
@@ -37,7 +37,6 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 ///
 /// Errors: they are no such sockets; privileges cannot be given up.
 pub fn serve(mountpoint: &Path, abort_after: Duration) -> anyhow::Result<()> {
-    confine::close_others()?;
     // It was started as /proc/self/exe.
     rustix::thread::set_name(c"mediafs-notify")?;
     // A stat of a mountpoint below another user's directory takes it.

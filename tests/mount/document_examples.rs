@@ -1,0 +1,196 @@
+//! The examples of README and help topics, as they stand there, on a machine of
+//! their own with mediafs installed.
+//!
+//! A block of code says by its first words what becomes of it: `console run` is
+//! typed, and what it shows below a command has to be its output; `toml FILE` is
+//! read by the parser and written to FILE; `fstab` is mounted by mount(8). Later
+//! blocks build on files of earlier ones; what is mounted ends with its block.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mediafs::config::{ConfigSource, Options, Target};
+use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
+
+use crate::support::{Client, Machine, Server};
+
+const BUCKET: &str = "my-bucket";
+
+#[derive(Debug)]
+struct Example {
+    document: PathBuf,
+    kind: String,
+    text: String,
+}
+
+/// README first, as it is read.
+fn examples() -> Vec<Example> {
+    let repo = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let topics = fs::read_dir(repo.join("src/cli/help")).unwrap();
+    let mut topics: Vec<PathBuf> = topics.map(|entry| entry.unwrap().path()).collect();
+    topics.retain(|path| path.extension().is_some_and(|it| it == "md"));
+    topics.sort();
+    topics.insert(0, repo.join("README.md"));
+    topics.iter().flat_map(|path| examples_in(path)).collect()
+}
+
+fn examples_in(document: &Path) -> Vec<Example> {
+    let markdown = fs::read_to_string(document).unwrap();
+    let mut found = Vec::new();
+    let mut open = false;
+    for event in Parser::new(&markdown) {
+        match event {
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(kind))) => {
+                open = true;
+                found.push(Example {
+                    document: document.to_owned(),
+                    kind: kind.into_string(),
+                    text: String::new(),
+                });
+            }
+            Event::Text(text) if open => found.last_mut().unwrap().text.push_str(&text),
+            Event::End(_) => open = false,
+            _ => {}
+        }
+    }
+    found
+}
+
+/// A command, and the lines that are shown below it.
+fn steps(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut steps: Vec<(String, Vec<String>)> = Vec::new();
+    for line in text.lines() {
+        let command = line.strip_prefix("# ").or_else(|| line.strip_prefix("$ "));
+        match (command, steps.last_mut()) {
+            (Some(command), _) => steps.push((command.to_owned(), Vec::new())),
+            (None, Some((_, shown))) => shown.push(line.to_owned()),
+            (None, None) => panic!("no command above {line:?}"),
+        }
+    }
+    steps
+}
+
+struct Typist {
+    machine: Machine,
+    server: &'static Server,
+}
+
+impl Typist {
+    fn new() -> Self {
+        let (server, machine) = (Server::shared(), Machine::boot());
+        Client::new(server).create_bucket(BUCKET);
+        let owner = &server.owner;
+        let credentials = format!(
+            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            owner.access_key, owner.secret_key
+        );
+        fs::create_dir_all(machine.path("/root/.aws")).unwrap();
+        fs::write(machine.path("/root/.aws/credentials"), credentials).unwrap();
+        machine.drop_in(
+            "mediafs@.service",
+            &format!(
+                "[Service]\nEnvironment=AWS_EC2_METADATA_DISABLED=true AWS_REGION={} MEDIAFS_ENDPOINT_URL={} MEDIAFS_FORCE_PATH_STYLE=true\n",
+                server.region, server.endpoint
+            ),
+        );
+        Self { machine, server }
+    }
+
+    /// Runs a command as root in the folder of the repository, and returns what it said.
+    #[track_caller]
+    fn types(&self, command: &str) -> String {
+        let (owner, endpoint) = (&self.server.owner, &self.server.endpoint);
+        let binary = if command.starts_with("scripts/") {
+            "MEDIAFS_BINARY=/opt/mediafs "
+        } else {
+            ""
+        };
+        let script = format!(
+            "for name in $(env | sed -n 's/^\\(MEDIAFS_TEST_[^=]*\\)=.*/\\1/p'); do unset $name; done\n\
+             export HOME=/root AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={} AWS_REGION={}\n\
+             export AWS_EC2_METADATA_DISABLED=true MEDIAFS_ENDPOINT_URL={endpoint} MEDIAFS_FORCE_PATH_STYLE=true\n\
+             export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+             cd '{}'\n{binary}{command}",
+            owner.access_key,
+            owner.secret_key,
+            self.server.region,
+            env!("CARGO_MANIFEST_DIR")
+        );
+        self.machine.says(&script)
+    }
+
+    #[track_caller]
+    fn runs(&self, example: &Example) {
+        for (command, shown) in steps(&example.text) {
+            let said = self.types(&command);
+            if !shown.is_empty() {
+                let said: Vec<&str> = said.lines().collect();
+                assert_eq!(said, shown, "{}: {command}", example.document.display());
+            }
+        }
+        self.ends();
+    }
+
+    #[track_caller]
+    fn mounts(&self, example: &Example) {
+        fs::write(self.machine.path("/etc/fstab"), &example.text).unwrap();
+        let place = example.text.split_whitespace().nth(1).unwrap();
+        self.types(&format!(
+            "mount -a -t mediafs; echo bytes >{place}/fstab; umount {place}; ! mountpoint -q {place}"
+        ));
+        self.ends();
+        fs::remove_file(self.machine.path("/etc/fstab")).unwrap();
+    }
+
+    /// Takes away what an example has mounted.
+    #[track_caller]
+    fn ends(&self) {
+        self.types("systemctl stop 'mediafs@*.service'; umount -a -t fuse.mediafs");
+    }
+}
+
+#[test]
+fn every_example_of_a_document_works_as_it_stands_there() {
+    let typist = Typist::new();
+    let mut counts = [0; 3];
+    for example in examples() {
+        println!("{}: {}", example.document.display(), example.text);
+        let mut words = example.kind.split(' ');
+        match (words.next(), words.next()) {
+            (Some("console"), Some("run")) => {
+                typist.runs(&example);
+                counts[0] += 1;
+            }
+            (Some("toml"), Some(path)) => {
+                fs::write(typist.machine.path(path), &example.text).unwrap();
+                counts[1] += 1;
+            }
+            (Some("fstab"), None) => {
+                typist.mounts(&example);
+                counts[2] += 1;
+            }
+            (Some("console" | "yaml"), None) => {}
+            _ => panic!("what becomes of this? {example:?}"),
+        }
+    }
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    let bytes = Client::new(typist.server).get(BUCKET, "media/fstab");
+    assert_eq!(bytes.unwrap(), b"bytes\n");
+}
+
+#[test]
+fn every_configuration_of_a_document_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for example in examples() {
+        if example.kind.starts_with("toml") {
+            let path = dir.path().join("m.toml");
+            fs::write(&path, &example.text).unwrap();
+            let source = ConfigSource::new(Target::FromFile, Some(&path), Options::default());
+            let config = source.unwrap().load();
+            assert!(config.is_ok(), "{config:?} in {example:?}");
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+}

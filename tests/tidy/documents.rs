@@ -1,0 +1,75 @@
+//! What documents say of tests and files.
+
+use std::collections::BTreeSet;
+
+/// A name with so many underscores is a test's.
+const UNDERSCORES_OF_A_TEST: usize = 3;
+/// Folders whose files documents name by their path.
+const FOLDERS: [&str; 4] = ["scripts/", "src/", "systemd/", "tests/"];
+/// Head of a table whose rows each name a test.
+const PROMISES: &str = "| promise | test |";
+
+/// The tests of one source file.
+pub fn tests_of(source: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut lines = source.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line != "#[test]" && !line.starts_with("#[tokio::test") {
+            continue;
+        }
+        let named = lines.find_map(|line| line.split_once("fn "));
+        if let Some((_, rest)) = named {
+            let name = rest.split(['(', '<']).next().unwrap();
+            found.insert(name.to_owned());
+        }
+    }
+    found
+}
+
+/// Tests and files that a document names and that are not there, and promises
+/// without a test.
+pub fn findings(
+    document: &str,
+    text: &str,
+    tests: &BTreeSet<String>,
+    exists: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let mut found = Vec::new();
+    for code in text.lines().flat_map(code_spans) {
+        if is_like_a_test(code) && !tests.contains(code) {
+            found.push(format!("{document}: there is no test {code}"));
+        }
+        let is_path = FOLDERS.iter().any(|folder| code.starts_with(folder));
+        let path = code.split(' ').next().unwrap();
+        if is_path && !exists(path.trim_end_matches('/')) {
+            found.push(format!("{document}: there is no {path}"));
+        }
+    }
+    let mut of_promises = false;
+    for line in text.lines() {
+        if !line.starts_with('|') {
+            of_promises = false;
+        } else if line == PROMISES {
+            of_promises = true;
+        } else if of_promises && !line.starts_with("|---") && !names_a_test(line) {
+            found.push(format!("{document}: no test shows this: {line}"));
+        }
+    }
+    found
+}
+
+/// What stands between backquotes in a line.
+fn code_spans(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+fn is_like_a_test(code: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    code.chars().all(plain) && code.matches('_').count() >= UNDERSCORES_OF_A_TEST
+}
+
+fn names_a_test(row: &str) -> bool {
+    let cells = row.trim_matches(['|', ' ']).rsplit_once(" | ");
+    let shown_by = cells.map(|(_, last)| last).unwrap_or_default();
+    code_spans(shown_by).any(|code| is_like_a_test(code) || code.starts_with("tests/"))
+}
