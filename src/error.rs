@@ -132,6 +132,7 @@ impl From<io::Error> for FsError {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
             io::ErrorKind::ReadOnlyFilesystem => Self::SpoolReadOnly,
+            io::ErrorKind::FileTooLarge => Self::TooLarge,
             _ => Self::Spool(Arc::new(error)),
         }
     }

@@ -263,7 +263,7 @@ impl ByteSource for SealedSource {
         let runs = pieces.into_iter().map(|piece| {
             let (len, origin) = match piece {
                 Piece::Local(_, range) => (range.end - range.start, Origin::Local),
-                Piece::Zero(len) => (len, Origin::Local),
+                Piece::Zero(len) => (len, Origin::Zero),
                 Piece::Object(object, range) => (
                     range.end - range.start,
                     Origin::Object(object.key.clone(), object.etag.clone()),
@@ -274,6 +274,12 @@ impl ByteSource for SealedSource {
             Run { range, origin }
         });
         runs.collect()
+    }
+
+    fn is_zero(&self, range: Range<u64>) -> bool {
+        let mut pieces = Vec::new();
+        plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
+        pieces.iter().all(|piece| matches!(piece, Piece::Zero(_)))
     }
 
     fn stored(&self, range: Range<u64>) -> Option<StoredRange> {

@@ -10,12 +10,18 @@ impl Ops {
     /// Free for a handle that changed nothing since the last upload, whatever others
     /// change meanwhile, and for a process that did not write through the handle.
     ///
-    /// Errors: `BadHandle`, the upload's.
+    /// Errors: `BadHandle`, the upload's; `Interrupted` for one that is being killed
+    /// and has left many holes.
     pub async fn flush(&self, handle: HandleId, closer: Thread) -> Result<(), FsError> {
         let handle = self.handles.file(handle)?;
         if !handle.publishes_for(closer) {
             return Ok(());
         }
+        // Whether another process has the descriptor too, the release tells.
+        if handle.is_closed_by_killed(closer) {
+            return Err(FsError::Interrupted);
+        }
+        let _closing = handle.closes.begin();
         self.persist(&handle.file).await?;
         failpoint::at(Point::FlushDone);
         Ok(())

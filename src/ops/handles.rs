@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::changes::ChangeNumber;
+use super::given_up::Closes;
 use super::open::OpenMode;
 use super::open_file::OpenFile;
 use super::opendir::DirHandle;
@@ -30,6 +31,7 @@ pub struct FileHandle {
     pub writers: Mutex<Writers>,
     /// The kernel's request that it answers.
     pub request: u64,
+    pub closes: Closes,
 }
 
 impl FileHandle {

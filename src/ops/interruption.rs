@@ -27,6 +27,11 @@ pub fn run_for<T>(
     CALL.scope(call, operation)
 }
 
+/// The call that is under way, if one is.
+pub(super) fn current_call() -> Option<Arc<dyn PendingCall>> {
+    CALL.try_with(Clone::clone).ok()
+}
+
 /// Runs steps of which none may be left out once the first is taken.
 pub(super) async fn to_the_end<T>(steps: impl Future<Output = T>) -> T {
     CALL.scope(Arc::new(Begun), steps).await

@@ -8,6 +8,7 @@ use super::Ops;
 use super::attr::Caller;
 use super::changes::ChangeNumber;
 use super::content::{Base, Intent};
+use super::given_up::Closes;
 use super::handles::{FileHandle, HandleId};
 use super::interruption::check_awaited;
 use super::open_file::OpenFile;
@@ -163,6 +164,7 @@ impl Ops {
             cursor: Mutex::new(Cursor::default()),
             writers: Mutex::new(Writers::opened_by(opener.thread, change)),
             request: opener.request.number,
+            closes: Closes::default(),
         });
         Opened { handle, pages }
     }

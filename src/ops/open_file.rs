@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
 
 use super::cancel::Cancels;
 use super::changes::{ChangeNumber, Changes};
@@ -34,6 +35,7 @@ pub struct OpenFile {
     /// Held while the journal is told of this file's sealed stages.
     pub seal_turn: tokio::sync::Mutex<()>,
     pub(super) cancels: Cancels,
+    pub(super) given_up: watch::Sender<bool>,
     /// Nobody has the file open any more.
     pub(super) unused: tokio::sync::Notify,
     /// Held alone while the file loses its name, before `remote_turn`.
@@ -159,6 +161,7 @@ impl OpenFile {
             seal_turn: tokio::sync::Mutex::default(),
             removal: tokio::sync::RwLock::default(),
             cancels: Cancels::default(),
+            given_up: watch::Sender::new(false),
             unused: tokio::sync::Notify::new(),
             desk,
             content: Mutex::new(content),

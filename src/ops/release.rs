@@ -14,6 +14,7 @@ impl Ops {
     /// Errors: `BadHandle`. An upload's error has nobody to go to: the bytes go to lost+found.
     pub async fn release(&self, id: HandleId) -> Result<(), FsError> {
         let handle = self.handles.file(id)?;
+        let _given_up = handle.give_up_holes(self.settings.durability);
         if handle.publishes_at_last()
             && let Err(error) = self.persist(&handle.file).await
         {
@@ -35,7 +36,11 @@ impl Ops {
             Remains::Nothing => {}
             Remains::Unwanted(stage) => self.desk.spool.discard(stage.file()),
             Remains::Failed(stage, error) => {
-                self.keep(file, &stage, LostReason::UploadFailed(error));
+                let reason = match error {
+                    FsError::Interrupted => LostReason::WriterKilled,
+                    error => LostReason::UploadFailed(error),
+                };
+                self.keep(file, &stage, reason);
                 self.fall_back_to_store(file);
             }
         }
@@ -45,6 +50,7 @@ impl Ops {
     pub(super) fn keep(&self, file: &OpenFile, stage: &Stage, reason: LostReason) {
         let key = self.namespace.file_key(file.inode.ino).ok();
         let written = stage.written();
+        let ends_in_file = stage.file().grow_to(stage.len());
         let is_unusable = stage.file().is_unusable();
         let reason = if is_unusable {
             LostReason::Damaged("a record")
@@ -55,7 +61,7 @@ impl Ops {
             key: key.as_ref(),
             reason,
             written: Some(&written)
-                .filter(|_| stage.depends_on_base() && !is_unusable)
+                .filter(|_| (stage.depends_on_base() || !ends_in_file) && !is_unusable)
                 .map(Vec::as_slice),
         };
         self.desk.spool.keep(stage.file(), &remnant);

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::Ops;
 use super::changes::Changes;
 use super::content::{Base, Intent};
+use super::given_up::Closes;
 use super::handles::{FileHandle, HandleId};
 use super::open::OpenMode;
 use super::open_file::{Content, OpenFile};
@@ -229,6 +230,7 @@ impl Ops {
             cursor: Mutex::new(Cursor::default()),
             writers: Mutex::new(Writers::restored(told.writers.as_ref(), change)),
             request: told.request,
+            closes: Closes::default(),
         })
     }
 }

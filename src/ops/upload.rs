@@ -230,6 +230,7 @@ impl Ops {
         let sent = tokio::select! {
             biased;
             () = file.cancelled() => None,
+            () = file.given_up() => return Err(FsError::Interrupted),
             sent = self.send(file, sealed, earlier) => Some(sent?),
         };
         let Some((object, headers)) = sent else {

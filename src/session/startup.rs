@@ -26,7 +26,9 @@ use crate::store::{
     ListRequest, Metered, ObjectStore, RequestCounters, Retry, StoreAbilities, StoreError,
     StoreErrorKind, StoreHealth, StoreLog, UploadId,
 };
-use crate::write_path::{Copier, CopyPartSize, PartSize, Place, Recovered, Spool, Uploader};
+use crate::write_path::{
+    Copier, CopyPartSize, PartSize, Place, Recovered, Scratch, Spool, Uploader,
+};
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
 
@@ -222,7 +224,8 @@ pub async fn compose(
             part_size,
             copy_part_size,
             config.upload_concurrency,
-        ),
+        )
+        .with_scratch(Scratch::new(store.clone(), &config.prefix)),
         copier: Copier::new(store.clone(), copy_part_size),
         store,
         ledger,

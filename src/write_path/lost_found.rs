@@ -24,6 +24,8 @@ pub enum LostReason {
     UploadFailed(FsError),
     /// The daemon ended while the file was open.
     DaemonEnded,
+    /// The file's program was killed, and most of it is holes.
+    WriterKilled,
     /// What a daemon left for the next one is not what it wrote.
     Damaged(&'static str),
     /// The same, and no file that was open is gone on with.
@@ -35,6 +37,9 @@ impl fmt::Display for LostReason {
         match self {
             Self::UploadFailed(error) => write!(f, "upload failed: {error}"),
             Self::DaemonEnded => f.write_str("mediafs ended before the file was closed"),
+            Self::WriterKilled => {
+                f.write_str("the program that wrote the file was killed, and the file is mostly holes: not uploaded")
+            }
             Self::Damaged(record) => write!(
                 f,
                 "the disk has changed {record} that says what is in the file: bytes may be missing or old"

@@ -41,10 +41,9 @@ impl Stage {
             for segment in earlier.segments(gap) {
                 match segment {
                     Segment::Local(range) => self.copy_from(earlier, range)?,
-                    // What a write that failed left there must not show.
-                    Segment::Zero(range) => {
-                        self.claim(range.clone(), self.len(), |file| file.punch(range))?;
-                    }
+                    // Nobody reads there, but who looks at the file itself: what a write
+                    // that failed has left must not show.
+                    Segment::Zero(range) => drop(self.file().punch(range)?),
                     Segment::Base(_) => {}
                 }
             }

@@ -27,6 +27,7 @@ mod stage;
 mod stage_file;
 mod stage_state;
 mod uploader;
+mod zeros;
 
 pub use crate::journal::{Durable, RenameIntent, SealedBase, SealedStage, Sending, StageId};
 pub use crate::store::CopyHeaders;
@@ -44,3 +45,4 @@ pub use spool_lock::SpoolLock;
 pub use stage::{AheadPart, Segment, Stage};
 pub use stage_file::StageFile;
 pub use uploader::{ByteSource, Earlier, UploadTarget, Uploader};
+pub use zeros::Scratch;

@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 
 use super::abandoned::Abandoned;
 use super::budget::FileShare;
 use super::uploader::UploadTarget;
+use super::zeros::Zeros;
 use crate::journal::Sending;
 use crate::store::{CompletedPart, Key, ListedPart, ObjectHeaders, PartNumber, UploadId};
 
@@ -24,6 +25,8 @@ pub struct Multipart {
     abandoned: Abandoned,
     share: Arc<FileShare>,
     state: Mutex<State>,
+    /// What its parts of zeros are copied from; none where they are sent.
+    zeros: OnceCell<Option<Zeros>>,
     /// Some part is not under way any more.
     settled: Notify,
 }
@@ -101,6 +104,7 @@ impl Multipart {
             id,
             abandoned,
             share: Arc::default(),
+            zeros: OnceCell::new(),
             state: Mutex::new(State {
                 part_ends,
                 done: BTreeMap::new(),
@@ -118,6 +122,14 @@ impl Multipart {
 
     pub fn id(&self) -> &UploadId {
         &self.id
+    }
+
+    pub fn headers(&self) -> &ObjectHeaders {
+        &self.headers
+    }
+
+    pub fn zeros(&self) -> &OnceCell<Option<Zeros>> {
+        &self.zeros
     }
 
     /// What its parts have of the memory for uploads.

@@ -92,14 +92,17 @@ pub async fn is_of(
     Ok(part.etag.as_str() == format!("{:032x}", u128::from_be_bytes(md5)))
 }
 
-/// As S3 writes it: base64 of the CRC-64/NVME in network order.
 async fn crc64nvme(reader: &dyn RangeReader, range: Range<u64>) -> Result<String, FsError> {
     let mut crc = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
     for piece in pieces(range) {
         crc.update(&reader.read(piece).await?);
     }
-    let crc = crc.finalize().to_be_bytes();
-    Ok(base64::engine::general_purpose::STANDARD.encode(crc))
+    Ok(as_crc64nvme(crc.finalize()))
+}
+
+/// As S3 writes it: base64 in network order.
+pub(super) fn as_crc64nvme(crc: u64) -> String {
+    base64::engine::general_purpose::STANDARD.encode(crc.to_be_bytes())
 }
 
 #[cfg(test)]

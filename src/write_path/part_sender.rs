@@ -9,6 +9,7 @@ use super::multipart::{Claim, Multipart};
 use super::part_body::{RangeReader, is_of};
 use super::parts::{plan_parts, ranges};
 use super::uploader::{ByteSource, Failed, UploadTarget, Uploader};
+use super::zeros::ZeroParts;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::store::{
@@ -35,8 +36,9 @@ impl Uploader {
             }
         };
         failpoint::at(Point::PartsBegin);
+        let zeros = self.zero_parts(source, &part_ends);
         let parts: Vec<CompletedPart> = stream::iter((1..).zip(ranges(&part_ends)))
-            .map(|(number, range)| self.provide_part(source, &upload, number, range))
+            .map(|(number, range)| self.provide_part(source, &upload, (number, range), zeros))
             .buffered(self.concurrency)
             .try_collect()
             .await?;
@@ -126,8 +128,8 @@ impl Uploader {
         &self,
         source: &Arc<dyn ByteSource>,
         upload: &Arc<Multipart>,
-        number: u16,
-        range: Range<u64>,
+        (number, range): (u16, Range<u64>),
+        zeros: Option<ZeroParts>,
     ) -> Result<CompletedPart, FsError> {
         let number = PartNumber::new(number).ok_or(FsError::TooLarge)?;
         let claimed = match upload.claim(number, range.clone()).await {
@@ -135,7 +137,17 @@ impl Uploader {
             Claim::Send(claimed) => claimed,
         };
         failpoint::at(Point::PartBegins);
-        let part = if let Some(stored) = source.stored(range.clone()) {
+        let zeros = zeros.filter(|_| source.is_zero(range.clone()));
+        let copied = match zeros {
+            Some(zeros) => {
+                let part = (number, range.end - range.start);
+                self.copy_zeros(upload, part, zeros).await?
+            }
+            None => None,
+        };
+        let part = if let Some(copied) = copied {
+            copied
+        } else if let Some(stored) = source.stored(range.clone()) {
             let request = UploadPartCopyRequest {
                 source: stored.key,
                 source_if_match: stored.etag,
@@ -216,6 +228,10 @@ mod tests {
                 range: 0..self.bytes.len() as u64,
                 origin: Origin::Local,
             }]
+        }
+
+        fn is_zero(&self, _: Range<u64>) -> bool {
+            false
         }
 
         fn stored(&self, _: Range<u64>) -> Option<StoredRange> {

@@ -1,6 +1,7 @@
 //! How a long file is cut into the parts of a multipart upload.
 //!
-//! A part is sent or copied, and each but the last has at least 5 MiB. What is
+//! A part is sent or copied, and each but the last has at least 5 MiB. Where there
+//! are many zeros, they are copied too, from an object of zeros. What is
 //! sent comes in parts of `--part-size`; after each thousand of them they are
 //! twice as long, so that one that is sent while its file still grows never needs
 //! another cut. Where that is not enough, all parts are as long as need be:
@@ -16,6 +17,10 @@ use crate::store::{ETag, Key, PART_COUNT_LIMIT, PART_LIMIT_BYTES, PART_MIN_BYTES
 const PART_SIZE_LIMIT_BYTES: u64 = 512 << 20;
 /// So many parts have one length, the next as many twice that.
 const PARTS_OF_ONE_SIZE: u64 = 1000;
+/// Zeros of fewer parts than these are sent: it takes less requests.
+const ZERO_PARTS_COPIED_FROM: u64 = 8;
+/// So many parts' lengths of zeros in a row are copied.
+const ZERO_RUN_PARTS: u64 = 2;
 
 /// Size of the first parts of an upload. Longer parts are not held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +45,8 @@ pub struct Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     Local,
+    /// They are zeros, and nowhere.
+    Zero,
     /// In this version of an object, at the same offsets.
     Object(Key, ETag),
 }
@@ -108,6 +115,29 @@ impl Run {
     }
 }
 
+/// Whether so many zeros are copied from an object of zeros.
+pub fn are_zeros_copied(zeros: u64, part_size: PartSize) -> bool {
+    zeros >= ZERO_PARTS_COPIED_FROM * part_size.bytes()
+}
+
+/// The same runs, where zeros are a run of their own only if they are copied; and
+/// how long the parts of them are, so that making the object of zeros and copying
+/// from it take few requests together.
+fn with_zeros(runs: &[Run], part_size: PartSize, copied: u64, fewest: u64) -> (Vec<Run>, u64) {
+    let mut runs = merged(runs);
+    let is_long = |run: &Run| run.len() >= ZERO_RUN_PARTS * part_size.bytes();
+    let zeros = |run: &&Run| run.origin == Origin::Zero && is_long(run);
+    let total: u64 = runs.iter().filter(zeros).map(Run::len).sum();
+    for run in runs.iter_mut().filter(|run| run.origin == Origin::Zero) {
+        if !is_long(run) || !are_zeros_copied(total, part_size) {
+            run.origin = Origin::Local;
+        }
+    }
+    let balanced = (u128::from(total) * u128::from(part_size.bytes())).isqrt() as u64;
+    let len = balanced.next_multiple_of(1 << 20);
+    (runs, len.min(copied).max(part_size.bytes()).max(fewest))
+}
+
 /// Cuts a file, which these runs make up, and returns where its parts end.
 ///
 /// Errors: `TooLarge` for more than 10,000 parts of 5 GiB.
@@ -123,22 +153,26 @@ pub fn plan_parts(
         return Err(FsError::TooLarge);
     }
     let even = fewest.next_multiple_of(1 << 20).max(part_size.bytes());
-    let copied = copy_part_size.bytes().max(fewest);
+    let mut copied = copy_part_size.bytes().max(fewest);
+    let (runs, mut zeros) = with_zeros(runs, part_size, copied, fewest);
     let mut sent = Lengths::Growing(part_size);
     let mut least = PART_MIN_BYTES;
     loop {
-        let ends = cut_runs(&joined(runs, least), sent, copied);
+        let ends = cut_runs(&joined(&runs, least), sent, (copied, zeros));
         if ends.len() <= usize::from(PART_COUNT_LIMIT) {
             return Ok(ends);
         }
-        sent = match sent {
-            Lengths::Growing(_) => Lengths::Equal(even),
+        match sent {
+            Lengths::Growing(_) => sent = Lengths::Equal(even),
+            Lengths::Equal(_) if copied.min(zeros) < PART_LIMIT_BYTES => {
+                (copied, zeros) = (longer(copied), longer(zeros));
+            }
             // Too many pieces: less of it is copied.
             Lengths::Equal(len) => {
                 least *= 2;
-                Lengths::Equal(longer(len))
+                sent = Lengths::Equal(longer(len));
             }
-        };
+        }
     }
 }
 
@@ -192,7 +226,7 @@ fn merged(runs: &[Run]) -> Vec<Run> {
     merged
 }
 
-fn cut_runs(runs: &[Run], sent: Lengths, copied: u64) -> Vec<u64> {
+fn cut_runs(runs: &[Run], sent: Lengths, (copied, zeros): (u64, u64)) -> Vec<u64> {
     let end = runs.last().map_or(0, |last| last.range.end);
     let mut ends = Vec::new();
     for run in runs {
@@ -200,6 +234,7 @@ fn cut_runs(runs: &[Run], sent: Lengths, copied: u64) -> Vec<u64> {
         while at < run.range.end {
             let wanted = match run.origin {
                 Origin::Local => sent.of_part_after(ends.len()),
+                Origin::Zero => zeros,
                 Origin::Object(..) => copied,
             };
             let left = run.range.end - at;
@@ -236,6 +271,11 @@ mod tests {
 
     fn object(range: Range<u64>) -> Run {
         let origin = Origin::Object(Key::new("k"), ETag::new("e"));
+        Run { range, origin }
+    }
+
+    fn zero(range: Range<u64>) -> Run {
+        let origin = Origin::Zero;
         Run { range, origin }
     }
 
@@ -344,6 +384,59 @@ mod tests {
         assert_eq!(plan(&long, at(8), at(20)), [at(20), at(31), at(42), at(50)]);
     }
 
+    #[test]
+    fn many_zeros_are_parts_of_their_own_and_few_go_with_what_is_sent() {
+        // A thousand copies that make the zeros, and so many of them.
+        let all = [zero(0..10 << 40)];
+        let ends = plan(&all, 8 * MIB, 5 * GIB);
+        assert_eq!(shape(&ends), (2048, 5 * GIB, 5 * GIB));
+        assert_eq!(shape(&plan(&all, 8 * MIB, 2 * GIB)).1, 2 * GIB);
+        let longest = [zero(0..10_000 * 5 * GIB)];
+        assert_eq!(shape(&plan(&longest, 8 * MIB, 512 * MIB)).0, 10_000);
+        let less = plan(&[zero(0..200 * MIB)], 8 * MIB, 512 * MIB);
+        assert_eq!(shape(&less), (5, 40 * MIB, 40 * MIB));
+        // Each island makes two parts more of the zeros around it.
+        let islands = (0..3).flat_map(|island: u64| {
+            let start = island << 38;
+            let (data, end) = (start..start + 9, (island + 1) << 38);
+            [local(data.clone()), zero(data.end..end)]
+        });
+        let islands: Vec<_> = islands.collect();
+        let ends = plan(&islands, 5 * MIB, 40 * MIB);
+        assert_eq!(sent(&ends, &islands), 3 * 5 * MIB);
+        let few = [zero(0..63 * MIB)];
+        assert_eq!(
+            shape(&plan(&few, 8 * MIB, 512 * MIB)),
+            (8, 8 * MIB, 8 * MIB)
+        );
+        // An island takes what it lacks from the zeros behind it.
+        let island = [
+            zero(0..at_mib(100)),
+            local(at_mib(100)..at_mib(101)),
+            zero(at_mib(101)..at_mib(200)),
+        ];
+        let ends = plan(&island, 5 * MIB, 512 * MIB);
+        let parts: Vec<_> = ranges(&ends).collect();
+        assert!(parts.contains(&(at_mib(100)..at_mib(105))), "{parts:?}");
+        // Short ones between are sent.
+        let comb = (0..100).flat_map(|tooth| {
+            let start = at_mib(12 * tooth);
+            [
+                local(start..start + MIB),
+                zero(start + MIB..start + 12 * MIB),
+            ]
+        });
+        let comb: Vec<_> = comb.collect();
+        assert_eq!(
+            shape(&plan(&comb, 8 * MIB, 512 * MIB)),
+            (150, 8 * MIB, 8 * MIB)
+        );
+    }
+
+    fn at_mib(mib: u64) -> u64 {
+        mib * MIB
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig {
             failure_persistence: None,
@@ -351,15 +444,19 @@ mod tests {
         })]
         #[test]
         fn every_plan_is_one_that_s3_takes(
-            lens in proptest::collection::vec((any::<bool>(), 1..60 * MIB), 1..40),
+            lens in proptest::collection::vec((0..3_u8, 1..60 * MIB), 1..40),
             part in 5 * MIB..20 * MIB,
             copy in 5 * MIB..40 * MIB,
         ) {
             let mut at = 0;
-            let runs: Vec<Run> = lens.into_iter().map(|(is_local, len)| {
+            let runs: Vec<Run> = lens.into_iter().map(|(origin, len)| {
                 let range = at..at + len;
                 at += len;
-                if is_local { local(range) } else { object(range) }
+                match origin {
+                    0 => local(range),
+                    1 => zero(range),
+                    _ => object(range),
+                }
             }).collect();
             let ends = plan(&runs, part, copy);
             prop_assert_eq!(ends.last(), Some(&at));
@@ -367,9 +464,14 @@ mod tests {
                 prop_assert!(part.start < part.end);
                 prop_assert!(number + 1 == ends.len() || part.end - part.start >= PART_MIN_BYTES);
             }
-            let dirty: u64 = runs.iter().filter(|run| run.is_local()).map(Run::len).sum();
-            let edits = runs.iter().filter(|run| run.is_local()).count() as u64;
-            prop_assert!(sent(&ends, &runs) <= dirty + (edits + 1) * 3 * PART_MIN_BYTES);
+            let is_sent = |run: &&Run| {
+                run.is_local() || run.origin == Origin::Zero && run.len() < 2 * part
+            };
+            let few = runs.iter().filter(|run| run.origin == Origin::Zero).map(Run::len).sum::<u64>();
+            let few = if few < 8 * part { few } else { 8 * part };
+            let dirty: u64 = runs.iter().filter(is_sent).map(Run::len).sum();
+            let edits = runs.iter().filter(is_sent).count() as u64;
+            prop_assert!(sent(&ends, &runs) <= dirty + few + (edits + 1) * 3 * PART_MIN_BYTES);
         }
     }
 }

@@ -253,7 +253,7 @@ impl Stage {
 
     /// Makes a range local by `put`, as far as the spool has room for what is new of
     /// it, and the file as long as `len`.
-    pub(super) fn claim(
+    fn claim(
         &mut self,
         range: Range<u64>,
         len: u64,
@@ -469,8 +469,8 @@ mod tests {
             later.segments(0..20),
             [
                 Segment::Base(0..2),
-                Segment::Local(2..10),
-                Segment::Zero(10..11)
+                Segment::Local(2..7),
+                Segment::Zero(7..11)
             ]
         );
         assert_eq!(later.file().read(2..10).unwrap(), b"FIlaT\0\0\0");

@@ -190,6 +190,16 @@ impl StageFile {
         before
     }
 
+    /// A hole at the end of the file counts for who looks at the file itself. False
+    /// where the disk does not take a file of that length.
+    pub fn grow_to(&self, len: u64) -> bool {
+        let grown = self.file_len().and_then(|had| match had < len {
+            true => self.file.set_len(len),
+            false => Ok(()),
+        });
+        grown.is_ok()
+    }
+
     /// Has the disk keep room for a range; where it cannot, it is found out later.
     ///
     /// Errors: `NoSpace`, `Spool`.

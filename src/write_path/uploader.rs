@@ -10,6 +10,7 @@ use super::copier::CopyPartSize;
 use super::multipart::Multipart;
 use super::part_body::RangeReader;
 use super::parts::{PartSize, Run, StoredRange};
+use super::zeros::Scratch;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::journal::Sending;
@@ -28,6 +29,9 @@ const REPLACE_TRIES: usize = 8;
 pub trait ByteSource: RangeReader {
     /// What of the file is local and what the store has, from its start to its end.
     fn runs(&self) -> Vec<Run>;
+
+    /// Whether all bytes of a range are zeros that nobody wrote.
+    fn is_zero(&self, range: Range<u64>) -> bool;
 
     /// Where in the store exactly the bytes of a range are, if they are.
     fn stored(&self, range: Range<u64>) -> Option<StoredRange>;
@@ -119,6 +123,7 @@ pub struct Uploader {
     pub(super) concurrency: usize,
     pub(super) budget: Budget,
     pub(super) abandoned: Abandoned,
+    pub(super) scratch: Option<Scratch>,
     aborter: Aborter,
 }
 
@@ -139,6 +144,7 @@ impl Uploader {
             concurrency,
             budget: Budget::new(part_size.bytes(), concurrency as u64),
             abandoned,
+            scratch: None,
             aborter,
         }
     }

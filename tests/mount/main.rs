@@ -47,6 +47,7 @@ mod removal;
 mod renames;
 mod secrets;
 mod shutdown;
+mod sparse_files;
 mod special_files;
 mod spool;
 mod spool_place;

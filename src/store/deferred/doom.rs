@@ -14,6 +14,8 @@ pub(super) struct Doom {
     pub removed_at: Option<SystemTime>,
     /// Somebody reads it still, and hears from here that others wait for its delete.
     pub kept: Option<Arc<Notify>>,
+    /// Of this mount alone, which makes it and uses it meanwhile.
+    pub is_scratch: bool,
 }
 
 impl Doom {
@@ -22,6 +24,7 @@ impl Doom {
             etag,
             removed_at: None,
             kept: None,
+            is_scratch: false,
         }
     }
 
@@ -33,11 +36,20 @@ impl Doom {
         }
     }
 
+    /// Of an object that is to be made.
+    pub fn scratch() -> Self {
+        Self {
+            is_scratch: true,
+            ..Self::now(None)
+        }
+    }
+
     pub fn by_predecessor(etag: Option<ETag>) -> Self {
         Self {
             etag,
             removed_at: None,
             kept: None,
+            is_scratch: false,
         }
     }
 }

@@ -52,6 +52,17 @@ impl Deferred {
         Ok(self.keep(&key, None))
     }
 
+    /// An object may be put under the key, which nobody sees and which is deleted
+    /// once the result is dropped, by a successor if not by this daemon. Errors: the log's.
+    pub fn scratch(self: &Arc<Self>, key: Key) -> io::Result<Kept> {
+        let doomed = Doomed { key, etag: None };
+        self.log.doomed(&doomed)?;
+        let Doomed { key, .. } = doomed;
+        self.doomed.lock().insert(key.clone(), Doom::scratch());
+        self.tell_waiting();
+        Ok(self.keep(&key, None))
+    }
+
     /// The same of an object that a predecessor kept, if it is still this version.
     pub fn keep_on(self: &Arc<Self>, key: &Key, etag: &ETag) -> Option<Kept> {
         let is_kept = {
@@ -166,6 +177,28 @@ mod tests {
         drop(kept);
         store.settled().await;
         assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["d/other", "e/f"]);
+        assert!(log.0.lock().is_empty());
+        runs.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scratch_object_is_made_unseen_and_goes_when_it_is_let_go_of() {
+        let memory = Arc::new(Memory::default());
+        let (store, log) = deferred(&memory, Vec::new());
+        let runs = tokio::spawn(store.clone().run());
+        let kept = store.scratch(Key::new("scratch")).unwrap();
+        assert_eq!(
+            *log.0.lock(),
+            [Key::new("scratch")],
+            "known before it is made"
+        );
+        put(&*store, "scratch").await;
+        put(&*store, "f").await;
+        assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["f"]);
+        assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["f", "scratch"]);
+        drop(kept);
+        store.settled().await;
+        assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["f"]);
         assert!(log.0.lock().is_empty());
         runs.abort();
     }

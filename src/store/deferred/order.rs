@@ -67,7 +67,8 @@ impl Deferred {
         let doomed = self.doomed.lock();
         let above = key.match_indices('/').filter_map(|(at, _)| key.get(..at));
         let mut above = above.chain([key]).map(Key::new);
-        if above.any(|key| doomed.contains_key(&key)) {
+        let in_the_way = |doom: &Doom| !doom.is_scratch || doom.kept.is_none();
+        if above.any(|key| doomed.get(&key).is_some_and(in_the_way)) {
             return true;
         }
         let below = format!("{key}/");

@@ -1,0 +1,281 @@
+//! Holes of a file: zeros are sent once, as a scratch object, and copied from there
+//! inside the store.
+//!
+//! A long run of zeros is parts of up to 5 GiB. An object as long as the longest is
+//! made of copies of one part that is sent. Both objects are this mount's alone:
+//! listings of it do not show them, and they go with the upload, or at the next
+//! start after a crash. Where the store does not copy, zeros are sent like bytes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crc_fast::CrcAlgorithm;
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::multipart::Multipart;
+use super::part_body::as_crc64nvme;
+use super::parts::{are_zeros_copied, ranges};
+use super::uploader::{ByteSource, Uploader};
+use crate::error::FsError;
+use crate::store::{
+    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, Deferred, ETag, Kept, Key,
+    ObjectHeaders, PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, UploadId,
+    UploadPartCopyRequest, WriteCondition,
+};
+
+/// Keys of scratch objects of zeros end in this and a number.
+const SCRATCH_NAME: &str = ".mediafs-zeros-";
+
+/// Where scratch objects are made.
+#[derive(Debug, Clone)]
+pub struct Scratch {
+    store: Arc<Deferred>,
+    prefix: String,
+}
+
+/// An object of zeros, which goes when this is dropped.
+#[derive(Debug)]
+pub struct Zeros {
+    key: Key,
+    etag: ETag,
+    _kept: Kept,
+}
+
+/// The parts of an upload that are all zeros, where they are copied.
+#[derive(Debug, Clone, Copy)]
+pub struct ZeroParts {
+    longest: u64,
+}
+
+impl Scratch {
+    /// `prefix` is that of the mount: empty, or ends in `/`.
+    pub fn new(store: Arc<Deferred>, prefix: &str) -> Self {
+        let prefix = prefix.to_owned();
+        Self { store, prefix }
+    }
+
+    fn key(&self) -> Key {
+        Key::new(format!(
+            "{}{SCRATCH_NAME}{:016x}",
+            self.prefix,
+            fastrand::u64(..)
+        ))
+    }
+}
+
+impl Uploader {
+    /// Parts of zeros are copied from scratch objects from now on.
+    pub fn with_scratch(mut self, scratch: Scratch) -> Self {
+        self.scratch = Some(scratch);
+        self
+    }
+
+    /// The parts that are copied from zeros; none where there are few.
+    pub(super) fn zero_parts(
+        &self,
+        source: &Arc<dyn ByteSource>,
+        part_ends: &[u64],
+    ) -> Option<ZeroParts> {
+        let zeros = ranges(part_ends).filter(|part| source.is_zero(part.clone()));
+        let lens: Vec<u64> = zeros.map(|part| part.end - part.start).collect();
+        let longest = lens.iter().copied().max()?;
+        let copied = self.scratch.is_some() && are_zeros_copied(lens.iter().sum(), self.part_size);
+        copied.then_some(ZeroParts { longest })
+    }
+
+    /// Copies a part from the zeros that were made for the upload. None where the
+    /// store does not copy. Errors: the store's, the spool's.
+    pub(super) async fn copy_zeros(
+        &self,
+        upload: &Multipart,
+        (number, len): (PartNumber, u64),
+        parts: ZeroParts,
+    ) -> Result<Option<CompletedPart>, FsError> {
+        let left = upload.left_part(number, len);
+        if let Some(part) = left.filter(|part| part.crc64nvme == Some(crc64nvme_of_zeros(len))) {
+            return Ok(Some(part));
+        }
+        let making = upload
+            .zeros()
+            .get_or_try_init(|| self.make_zeros(upload, parts.longest));
+        let Some(zeros) = making.await? else {
+            return Ok(None);
+        };
+        let copied = self.copy_part(zeros, 0..len, (upload.key(), upload.id()), number);
+        match copied.await {
+            Err(error) if is_refusal(&error) => {
+                tracing::warn!(%error, "a hole of a file is not copied inside the store: its zeros are sent");
+                Ok(None)
+            }
+            copied => Ok(copied.map(Some)?),
+        }
+    }
+
+    /// None where the store does not take or copy a scratch object.
+    async fn make_zeros(&self, upload: &Multipart, len: u64) -> Result<Option<Zeros>, FsError> {
+        let Some(scratch) = &self.scratch else {
+            return Ok(None);
+        };
+        let headers = ObjectHeaders {
+            // What is archived cannot be copied at once.
+            placement: Placement {
+                storage_class: None,
+                encryption: upload.headers().placement.encryption.clone(),
+            },
+            ..ObjectHeaders::default()
+        };
+        let first = self.part_size.bytes().min(len);
+        let made = match self.put_zeros(scratch, first, &headers).await {
+            Ok(zeros) if len <= first => Ok(zeros),
+            Ok(zeros) => self.join_zeros(scratch, (zeros, first), len, headers).await,
+            Err(error) => Err(error),
+        };
+        match made {
+            Err(FsError::Store(error)) if is_refusal(&error) => {
+                tracing::warn!(%error, "holes of a file are not copied inside the store: their zeros are sent");
+                Ok(None)
+            }
+            Err(error @ (FsError::AccessDenied | FsError::NotFound | FsError::Stale)) => {
+                tracing::warn!(%error, "holes of a file are not copied inside the store: their zeros are sent");
+                Ok(None)
+            }
+            made => made.map(Some),
+        }
+    }
+
+    async fn put_zeros(
+        &self,
+        scratch: &Scratch,
+        len: u64,
+        headers: &ObjectHeaders,
+    ) -> Result<Zeros, FsError> {
+        let key = scratch.key();
+        let kept = scratch.store.scratch(key.clone())?;
+        let _memory = self.budget.single(len).await;
+        let request = PutRequest {
+            key: key.clone(),
+            body: Bytes::from(vec![0; len as usize]),
+            headers: headers.clone(),
+            condition: WriteCondition::Always,
+        };
+        let etag = self.store.put(request).await?.etag;
+        Ok(Zeros {
+            key,
+            etag,
+            _kept: kept,
+        })
+    }
+
+    /// Zeros of any length, of copies of what is there.
+    async fn join_zeros(
+        &self,
+        scratch: &Scratch,
+        (first, first_len): (Zeros, u64),
+        len: u64,
+        headers: ObjectHeaders,
+    ) -> Result<Zeros, FsError> {
+        let key = scratch.key();
+        let kept = scratch.store.scratch(key.clone())?;
+        let create = CreateMultipartRequest {
+            key: key.clone(),
+            headers,
+        };
+        let id = self.store.create_multipart(create).await?;
+        let copies = stream::iter(1..=len.div_ceil(first_len)).map(|number| {
+            let (first, to) = (&first, (&key, &id));
+            async move {
+                let start = (number - 1) * first_len;
+                let number = u16::try_from(number).ok().and_then(PartNumber::new);
+                let number = number.ok_or(FsError::TooLarge)?;
+                let range = 0..first_len.min(len - start);
+                Ok::<_, FsError>(self.copy_part(first, range, to, number).await?)
+            }
+        });
+        let joined = async {
+            let request = CompleteMultipartRequest {
+                key: key.clone(),
+                upload: id.clone(),
+                parts: copies.buffered(self.concurrency).try_collect().await?,
+                condition: WriteCondition::Always,
+            };
+            Ok(self.store.complete_multipart(request).await?.etag)
+        };
+        let joined: Result<ETag, FsError> = joined.await;
+        if joined.is_err() {
+            self.abandoned.add(key.clone(), id);
+        }
+        Ok(Zeros {
+            etag: joined?,
+            key,
+            _kept: kept,
+        })
+    }
+
+    async fn copy_part(
+        &self,
+        zeros: &Zeros,
+        range: Range<u64>,
+        (key, upload): (&Key, &UploadId),
+        number: PartNumber,
+    ) -> Result<CompletedPart, StoreError> {
+        let request = UploadPartCopyRequest {
+            source: zeros.key.clone(),
+            source_if_match: zeros.etag.clone(),
+            range,
+            target: key.clone(),
+            upload: upload.clone(),
+            number,
+        };
+        self.store.upload_part_copy(request).await
+    }
+}
+
+/// Whether the store would refuse the same again, though the upload is fine.
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(
+        error.kind,
+        StoreErrorKind::Unsupported
+            | StoreErrorKind::Rejected
+            | StoreErrorKind::AccessDenied
+            | StoreErrorKind::NotFound
+            | StoreErrorKind::PreconditionFailed
+            | StoreErrorKind::InvalidRange
+            | StoreErrorKind::TooLarge
+    )
+}
+
+/// As S3 writes it: of twice as many zeros it follows from that of these.
+fn crc64nvme_of_zeros(len: u64) -> String {
+    let combine = |first: u64, second: u64, second_len: u64| {
+        crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, first, second, second_len)
+    };
+    let (mut all, mut all_len) = (crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme).finalize(), 0);
+    let mut one = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
+    one.update(&[0]);
+    let (mut power, mut power_len) = (one.finalize(), 1_u64);
+    while all_len < len {
+        if len & power_len != 0 {
+            all = combine(all, power, power_len);
+            all_len += power_len;
+        }
+        power = combine(power, power, power_len);
+        power_len = power_len.saturating_mul(2);
+    }
+    as_crc64nvme(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_of_zeros_is_that_of_their_bytes() {
+        for len in [0, 1, 2, 3, 1000, (1 << 20) + 1] {
+            let mut crc = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
+            crc.update(&vec![0; len]);
+            let want = as_crc64nvme(crc.finalize());
+            assert_eq!(crc64nvme_of_zeros(len as u64), want, "{len}");
+        }
+    }
+}
