@@ -20,7 +20,7 @@ use super::call::Call;
 use super::in_flight::Locked;
 use super::negotiate::Listings;
 use super::pending::{Listed, PendingReply};
-use super::{Adapter, convert, negotiate, refuse, reply};
+use super::{Adapter, contained, convert, negotiate, refuse, reply};
 use crate::error::FsError;
 use crate::namespace::Name;
 use crate::ops::{CreateRequest, DirEntryPlus, Exclusive, HandleId, Taken, Truncate};
@@ -60,7 +60,8 @@ impl Filesystem for Adapter {
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         let _at_work = self.loops.at_work();
-        self.ops.forget(convert::ino(ino), nlookup);
+        let forget = || self.ops.forget(convert::ino(ino), nlookup);
+        contained(Call::on("forget", ino), forget);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -301,18 +302,17 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let call = Call::on("write", ino);
-        let _in_flight = self.in_flight(req);
         let caller = convert::caller(req);
         let how = (
             convert::privileges(write_flags),
             convert::write_origin(write_flags),
         );
-        let _at_work = self.loops.at_work();
-        let written = self.ops.write(handle(fh), caller, how, offset, data);
-        match written {
-            Ok(()) => reply.written(data.len() as u32),
-            Err(error) => reply.error(refuse(call, &error)),
-        }
+        self.at_once(req, call, || {
+            match self.ops.write(handle(fh), caller, how, offset, data) {
+                Ok(()) => reply.written(data.len() as u32),
+                Err(error) => reply.error(refuse(call, &error)),
+            }
+        });
     }
 
     fn flush(
@@ -365,13 +365,13 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let call = Call::on("opendir", ino);
-        let _in_flight = self.in_flight(req);
-        let _at_work = self.loops.at_work();
         let request = convert::kernel_request(req);
-        match self.ops.opendir(convert::ino(ino), request) {
-            Ok(id) => reply.opened(FileHandle(id.0), FopenFlags::empty()),
-            Err(error) => reply.error(refuse(call, &error)),
-        }
+        self.at_once(req, call, || {
+            match self.ops.opendir(convert::ino(ino), request) {
+                Ok(id) => reply.opened(FileHandle(id.0), FopenFlags::empty()),
+                Err(error) => reply.error(refuse(call, &error)),
+            }
+        });
     }
 
     fn readdir(
@@ -429,14 +429,15 @@ impl Filesystem for Adapter {
     fn releasedir(
         &self,
         req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let _in_flight = self.in_flight(req);
-        self.ops.releasedir(handle(fh));
-        reply.ok();
+        self.at_once(req, Call::on("releasedir", ino), || {
+            self.ops.releasedir(handle(fh));
+            reply.ok();
+        });
     }
 
     fn fsyncdir(
@@ -454,9 +455,9 @@ impl Filesystem for Adapter {
         self.answer(req, call, reply, operation, give);
     }
 
-    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let _in_flight = self.in_flight(req);
-        reply::give_stats(reply, self.ops.statfs());
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let call = Call::on("statfs", ino);
+        self.at_once(req, call, || reply::give_stats(reply, self.ops.statfs()));
     }
 
     fn setxattr(
@@ -497,11 +498,11 @@ impl Filesystem for Adapter {
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let call = Call::on("listxattr", ino);
-        let _in_flight = self.in_flight(req);
-        let names = self.ops.listxattr(convert::ino(ino));
-        let joined = names.map(|names| names.into_iter().flat_map(|n| (n + "\0").into_bytes()));
-        let value = joined.map(Iterator::collect);
-        reply::give_xattr(reply, call, size, value);
+        self.at_once(req, call, || {
+            let names = self.ops.listxattr(convert::ino(ino));
+            let joined = names.map(|names| names.into_iter().flat_map(|n| (n + "\0").into_bytes()));
+            reply::give_xattr(reply, call, size, joined.map(Iterator::collect));
+        });
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

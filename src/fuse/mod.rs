@@ -25,7 +25,7 @@ pub use killed::interrupt_killed;
 pub use loops::LoopWatch;
 pub use notify::{MayWait, forward_invalidations};
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use fuser::{Request, RequestId};
@@ -120,6 +120,13 @@ impl Adapter {
         self.run(request, call, Some(reply), answer);
     }
 
+    /// Runs a request that waits for nothing.
+    fn at_once(&self, request: &Request, call: Call, answer: impl FnOnce()) {
+        let _in_flight = self.in_flight(request);
+        let _at_work = self.loops.at_work();
+        contained(call, answer);
+    }
+
     /// Runs a request to its end, here as far as it need not wait.
     fn run(
         &self,
@@ -131,11 +138,11 @@ impl Adapter {
         let _at_work = self.loops.at_work();
         let _runtime = self.runtime.enter();
         let in_flight = self.in_flight(request);
-        // A reply dropped by a panic answers EIO: the request ends, the mount goes on.
+        // A reply that a panic drops answers EIO: the request ends, the mount goes on.
         let guarded = AssertUnwindSafe(answer).catch_unwind().map(move |outcome| {
             drop(in_flight);
             if outcome.is_err() {
-                tracing::error!("a request panicked; answered with EIO");
+                panicked(call);
             }
         });
         let mut guarded = Box::pin(guarded);
@@ -152,6 +159,18 @@ impl Adapter {
     }
 }
 
+/// Runs what a panic does not lead out of.
+fn contained(call: Call, run: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        panicked(call);
+    }
+}
+
+fn panicked(call: Call) {
+    let Call { operation, ino, .. } = call;
+    tracing::error!(operation, ino, "panicked: answered with EIO");
+}
+
 /// Errno of a failed request, logged here and nowhere else.
 fn refuse(call: Call, error: &FsError) -> fuser::Errno {
     let Call { operation, ino, .. } = call;
@@ -161,6 +180,7 @@ fn refuse(call: Call, error: &FsError) -> fuser::Errno {
         | FsError::SpoolReadOnly
         | FsError::Corrupt
         | FsError::Archived
+        | FsError::Panicked(_)
         | FsError::TimedOut => {
             tracing::error!(operation, ino, %error, "failed");
         }

@@ -135,14 +135,22 @@ impl LogFile {
     /// Appends frames that go on from the last one. Errors: the disk's; then
     /// nothing was appended.
     pub fn append(&mut self, frames: &[u8], after: Chain) -> io::Result<()> {
-        if let Err(error) = self.file.write_all_at(frames, self.bytes) {
-            // What was written of it must not stand before the next record.
-            self.file.set_len(self.bytes)?;
-            return Err(error);
-        }
-        self.bytes += frames.len() as u64;
-        self.chain = after;
+        self.append_some(frames, after)?.count();
         Ok(())
+    }
+
+    /// The same; they are taken back unless they are said to count.
+    fn append_some(&mut self, frames: &[u8], after: Chain) -> io::Result<Appended<'_>> {
+        let before = (self.bytes, self.chain);
+        let appended = Appended {
+            file: self,
+            before: Some(before),
+        };
+        let file = &mut *appended.file;
+        file.file.write_all_at(frames, file.bytes)?;
+        file.bytes += frames.len() as u64;
+        file.chain = after;
+        Ok(appended)
     }
 
     /// The same file as it is now. Errors: no descriptor is left.
@@ -157,6 +165,31 @@ impl LogFile {
     pub fn note_end(&self, end: u64) -> io::Result<()> {
         let field = self.header.end_field(end);
         self.file.write_all_at(&field, self.header.end_at())
+    }
+}
+
+/// Frames that a successor would read, and whose records do not count yet.
+struct Appended<'a> {
+    file: &'a mut LogFile,
+    before: Option<(u64, Chain)>,
+}
+
+impl Appended<'_> {
+    fn count(mut self) {
+        self.before = None;
+    }
+}
+
+impl Drop for Appended<'_> {
+    /// What the disk or a panic kept from counting must not stand before the next record.
+    fn drop(&mut self) {
+        let Some(before) = self.before else {
+            return;
+        };
+        (self.file.bytes, self.file.chain) = before;
+        if let Err(error) = self.file.file.set_len(self.file.bytes) {
+            tracing::error!(%error, "a record that does not count stays in its file");
+        }
     }
 }
 
@@ -204,14 +237,16 @@ impl<S: Replay> Log<S> {
         let (mut frame, mut chain) = (Vec::new(), inner.file.chain);
         chain.push(&mut frame, S::subject(&record), &S::encode(&record)?);
         failpoint::at(Point::JournalAppendBegins);
-        inner.file.append(&frame, chain)?;
+        let appended = inner.file.append_some(&frame, chain)?;
         failpoint::at(Point::JournalWritten);
         if durable == Durable::Yes {
-            inner.file.file.sync_data()?;
+            let file = &appended.file;
+            file.file.sync_data()?;
             failpoint::at(Point::JournalSynced);
             // Only what is on disk: a power loss may keep this and lose the rest.
-            inner.file.note_end(inner.file.bytes)?;
+            file.note_end(file.bytes)?;
         }
+        appended.count();
         inner.state.apply(record);
         if inner.file.bytes > inner.compact_from {
             self.compact(&mut inner);

@@ -48,6 +48,7 @@ use crate::handover::Ledger;
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
+use crate::task::kept_up;
 use crate::telemetry;
 pub use confine::close_others;
 pub use holder::{Life, hold};
@@ -121,7 +122,9 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
     let watching = connected.health.clone();
-    runtime.spawn(watching.watch(connected.store, config.prefix.clone()));
+    let (store, prefix) = (connected.store, config.prefix.clone());
+    let watch = move || watching.clone().watch(store.clone(), prefix.clone());
+    runtime.spawn(kept_up("watch S3", watch));
     tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let tended = tending::Tended {
         ops: ops.clone(),
@@ -160,7 +163,9 @@ fn adapter(
     ledger: &Arc<Ledger>,
 ) -> Adapter {
     let in_flight = Arc::new(InFlight::new(ledger.clone()));
-    runtime.spawn(interrupt_killed(in_flight.clone()));
+    let watched = in_flight.clone();
+    let interrupt = move || interrupt_killed(watched.clone());
+    runtime.spawn(kept_up("interrupt calls", interrupt));
     let runtime = runtime.handle().clone();
     Adapter::new(ops.clone(), runtime, tasks.clone(), in_flight)
 }

@@ -25,6 +25,7 @@ use crate::store::{
     ListRequest, Metered, ObjectStore, RequestCounters, Retry, StoreAbilities, StoreError,
     StoreErrorKind, StoreHealth, UploadId,
 };
+use crate::task::kept_up;
 use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Recovered, Spool, Uploader};
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
@@ -254,7 +255,10 @@ fn names(
     let place = [&*config.bucket, &*config.prefix, endpoint].join("\n");
     let path = config.spool_dir.join("names");
     let kept = Arc::new(NameStore::open(&path, &place, session));
-    tokio::spawn(NameStore::run(Arc::downgrade(&kept)));
+    let written = Arc::downgrade(&kept);
+    tokio::spawn(kept_up("write names", move || {
+        NameStore::run(written.clone())
+    }));
     Ok(Namespace::new(
         origin,
         KeySpace::new(config.prefix.clone()),

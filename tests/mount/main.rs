@@ -17,6 +17,7 @@ mod moving_directories;
 mod object_headers;
 mod opens_in_the_middle;
 mod other_clients;
+mod panics;
 mod privilege_bits;
 mod publishing;
 mod removal;
