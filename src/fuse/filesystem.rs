@@ -358,7 +358,7 @@ impl Filesystem for Adapter {
         let call = Call::on("release", ino);
         let ops = self.ops.clone();
         // Nobody waits for it.
-        self.run(req, None, async move {
+        self.run(req, call, None, async move {
             reply::done(reply, call, ops.release(handle(fh)).await)
         });
     }

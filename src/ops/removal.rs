@@ -130,7 +130,7 @@ impl Ops {
             tokio::spawn(async move {
                 let read = caught("keep an object", ops.keep_while_read(&file, &kept));
                 // The log has it, if it broke off.
-                drop(read.await);
+                let (Ok(()) | Err(_)) = read.await;
                 drop(kept);
             });
         }

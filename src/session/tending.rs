@@ -71,13 +71,13 @@ async fn tend(tended: Tended, signals: Signals) {
                 tended.s3.reload_credentials().await;
             };
             // The log has it, if it broke off.
-            drop(caught("reload", reload).await);
+            let (Ok(()) | Err(_)) = caught("reload", reload).await;
             service_manager::ready();
         }
     };
     let telling = caught("status", tell(&tended, terminate, interrupt));
     let showing = kept_up("watchdog", || show_life(&tended));
-    drop(tokio::join!(reloading, telling, showing));
+    let ((), Ok(()) | Err(_), ()) = tokio::join!(reloading, telling, showing);
 }
 
 /// Sends the status whenever it has changed.
