@@ -163,6 +163,18 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     open(path, &options)?.write_all(bytes)
 }
 
+/// The same, whole or not at all; it outlives a power loss once this returns.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    let mut file = open(&beside, &options)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
 fn open_unfollowed(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let mut options = options.clone();
     // A pipe in the file's place does not hold the opener up.

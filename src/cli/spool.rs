@@ -12,6 +12,9 @@ use crate::config::state_base;
 use crate::session::mount_at;
 use crate::write_path::{Entry, EntryState, SpoolView};
 
+/// Longest name of a place that is read from a mount.
+const PLACE_LIMIT_BYTES: usize = 4096;
+
 /// Show and handle files that are not in S3 yet, or could not be uploaded
 ///
 /// A file is "writing" while a program has it open. It is "waiting" when it is
@@ -62,9 +65,11 @@ enum Action {
 
 impl SpoolCommand {
     pub fn run(self) -> anyhow::Result<()> {
+        let is_named = self.spool.is_some();
         let views = views(self.spool)?;
         match self.action {
-            Action::List { json } => list(&views, json),
+            Action::List { json: true } => list_json(&views),
+            Action::List { json: false } => list(&views, is_named),
             Action::Show { id, json } => show(&find(&views, &id)?.1, json),
             Action::Retry { id, force } => {
                 let (view, entry) = find(&views, &id)?;
@@ -122,22 +127,47 @@ fn find<'a>(views: &'a [SpoolView], id: &str) -> anyhow::Result<(&'a SpoolView, 
     })
 }
 
-fn list(views: &[SpoolView], json: bool) -> anyhow::Result<()> {
-    let entries: Vec<Entry> = entries(views)?
-        .into_iter()
-        .map(|(_, entry)| entry)
-        .collect();
-    if json {
-        return print(&serde_json::to_string_pretty(&entries)?);
+fn list_json(views: &[SpoolView]) -> anyhow::Result<()> {
+    let entries = entries(views)?.into_iter();
+    let entries: Vec<Entry> = entries.map(|(_, entry)| entry).collect();
+    print(&serde_json::to_string_pretty(&entries)?)
+}
+
+/// Spool by spool; those that hold nothing only where one was asked for.
+fn list(views: &[SpoolView], is_named: bool) -> anyhow::Result<()> {
+    let mut texts = Vec::new();
+    for view in views {
+        let (pending, entries) = (view.pending()?, view.entries()?);
+        if pending.is_nothing() && entries.is_empty() && !is_named {
+            continue;
+        }
+        let place = view.mount().map(|mount| mount.place.to_string());
+        let place = place.as_deref().unwrap_or("a place that is not recorded");
+        let spool = view.dir().display();
+        let mut text = if pending.is_nothing() {
+            format!("{spool}, of {place}: nothing waits for S3")
+        } else {
+            format!("{spool}, of {place}: waiting: {pending}")
+        };
+        if entries.is_empty() {
+            text += ", nothing is kept";
+        } else {
+            text += &table(&entries);
+        }
+        texts.push(text);
     }
-    if entries.is_empty() {
+    if texts.is_empty() {
         return print("nothing waits for S3, nothing is kept");
     }
+    print(&texts.join("\n\n"))
+}
+
+fn table(entries: &[Entry]) -> String {
     let mut text = format!(
-        "{:16}  {:7}  {:>10}  {:20}  KEY",
+        "\n{:16}  {:7}  {:>10}  {:20}  KEY",
         "ID", "STATE", "SIZE", "SINCE"
     );
-    for entry in &entries {
+    for entry in entries {
         let size = bytesize::ByteSize(entry.size_bytes).to_string();
         text += &format!(
             "\n{:16}  {:7}  {size:>10}  {:20}  {}",
@@ -150,7 +180,7 @@ fn list(views: &[SpoolView], json: bool) -> anyhow::Result<()> {
             text += &format!(" ({reason})");
         }
     }
-    print(&text)
+    text
 }
 
 fn show(entry: &Entry, json: bool) -> anyhow::Result<()> {
@@ -158,8 +188,9 @@ fn show(entry: &Entry, json: bool) -> anyhow::Result<()> {
         return print(&serde_json::to_string_pretty(entry)?);
     }
     let mut text = format!(
-        "id:     {}\nkey:    {}\nstate:  {}\nsize:   {} bytes\nsince:  {}\nfile:   {}",
+        "id:     {}\nplace:  {}\nkey:    {}\nstate:  {}\nsize:   {} bytes\nsince:  {}\nfile:   {}",
         entry.id,
+        place(entry),
         key(entry),
         state(entry.state),
         entry.size_bytes,
@@ -218,10 +249,14 @@ fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<()> {
     ensure!(
         mounted.is_some(),
         "bucket {:?} is not mounted on {}: mount it first",
-        mount.bucket,
+        mount.place.bucket,
         at.display()
     );
-    let name = key.as_str().strip_prefix(&mount.prefix).map(Path::new);
+    check_place(entry, at, &export)?;
+    let name = key
+        .as_str()
+        .strip_prefix(&mount.place.prefix)
+        .map(Path::new);
     let inside = name.filter(|name| {
         name.components()
             .all(|part| matches!(part, Component::Normal(_)))
@@ -241,6 +276,22 @@ fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<()> {
     }
     view.discard(entry)?;
     println!("{} written to {}", describe(entry), path.display());
+    Ok(())
+}
+
+/// What is mounted there must show the place that the bytes are of.
+fn check_place(entry: &Entry, at: &Path, export: &str) -> anyhow::Result<()> {
+    let mut shown = [0; PLACE_LIMIT_BYTES];
+    let len = rustix::fs::getxattr(at, "user.mediafs.place", &mut shown);
+    let len = len.with_context(|| format!("{} does not say what it shows", at.display()))?;
+    let shown = String::from_utf8_lossy(shown.get(..len).unwrap_or_default());
+    let place = place(entry);
+    ensure!(
+        shown == place,
+        "{} is of {place}, and {} shows {shown}: mount the former with this spool, or get the bytes with {export}",
+        describe(entry),
+        at.display()
+    );
     Ok(())
 }
 
@@ -284,6 +335,11 @@ fn since(entry: &Entry) -> String {
 fn key(entry: &Entry) -> String {
     let known = entry.key.as_ref();
     known.map_or_else(|| "(not known)".to_owned(), ToString::to_string)
+}
+
+fn place(entry: &Entry) -> String {
+    let known = entry.place.as_ref();
+    known.map_or_else(|| "(not recorded)".to_owned(), ToString::to_string)
 }
 
 fn describe(entry: &Entry) -> String {

@@ -26,6 +26,8 @@ pub use source::ConfigSource;
 pub use target::{Target, state_base};
 pub use units::{ByteSize, FileMode, Period};
 
+use crate::store::Endpoint;
+
 const ENV_PREFIX: &str = "MEDIAFS_";
 /// Where the file of a named mount is.
 pub const CONFIG_DIR: &str = "/etc/mediafs";
@@ -64,6 +66,8 @@ pub struct Config {
     pub spool_dir: PathBuf,
     /// Holds what can be had again from S3.
     pub cache_dir: PathBuf,
+    /// Where the spool's bucket was before it moved.
+    pub spool_moved_from: Option<Endpoint>,
     pub spool_limit_bytes: u64,
     pub durability: DurabilityConfig,
     pub part_size_bytes: u64,
@@ -196,6 +200,7 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
         block_size_bytes: options.block_size.map_or(1 << 20, |size| size.0),
         memory_cache_bytes: options.memory_cache.map_or(256 << 20, |size| size.0),
+        spool_moved_from: options.spool_moved_from.as_deref().map(Endpoint::parse),
         spool_limit_bytes: spool_limit(options.spool_size)?,
         durability: options.durability.unwrap_or(DurabilityConfig::S3),
         part_size_bytes: options.part_size.map_or(8 << 20, |size| size.0),

@@ -132,6 +132,10 @@ pub struct Options {
     #[arg(long, help_heading = WRITING, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<PathBuf>,
+    /// Old endpoint of a bucket that moved with all its objects: what waits goes to the new one
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "ENDPOINT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool_moved_from: Option<String>,
     /// Most bytes in the spool; beyond it writes fail with ENOSPC until uploads end [default: the disk]
     #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{BlockSum, StageId};
-use crate::store::{ETag, Key, StoreAbilities};
+use crate::store::{ETag, Endpoint, Key, StoreAbilities};
 
 /// One thing that the kernel was told, or that follows from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -148,6 +148,9 @@ pub enum Record {
 pub struct SessionTold {
     pub bucket: String,
     pub prefix: String,
+    /// None where a daemon began it that does not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
     pub mountpoint: PathBuf,
     /// The same as it was configured: the canonical path needs an answer of the mount.
     pub asked: PathBuf,

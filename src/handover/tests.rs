@@ -3,6 +3,7 @@ use crate::journal::{BlockSum, StageId};
 
 pub fn session() -> SessionTold {
     SessionTold {
+        endpoint: None,
         bucket: "b".to_owned(),
         prefix: String::new(),
         mountpoint: "/m".into(),

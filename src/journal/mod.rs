@@ -51,6 +51,15 @@ pub struct Known {
     pub doubtful: bool,
 }
 
+/// What a journal has that is not done, but for multipart uploads.
+#[derive(Debug)]
+pub struct Peeked {
+    /// As `Journal::known`.
+    pub stages: Vec<(StageId, Known)>,
+    pub deletes: usize,
+    pub renames: usize,
+}
+
 #[derive(Debug)]
 pub struct Journal(Log<Live>);
 
@@ -81,9 +90,14 @@ impl Journal {
         self.0.with(Live::known)
     }
 
-    /// The same, read from the file beside the daemon that appends to it.
-    pub fn peek(path: &Path) -> Result<Vec<(StageId, Known)>, LogError> {
-        Ok(read::<Live>(path)?.known())
+    /// What waits, read from the file beside the daemon that appends to it.
+    pub fn peek(path: &Path) -> Result<Peeked, LogError> {
+        let live = read::<Live>(path)?;
+        Ok(Peeked {
+            stages: live.known(),
+            deletes: live.doomed.len(),
+            renames: live.renames.len(),
+        })
     }
 
     /// What sealed stages were to take over, and may have in part.

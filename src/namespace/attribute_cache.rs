@@ -20,6 +20,8 @@ use crate::store::{Key, ObjectHeaders};
 
 /// By key; the version is part of the value.
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("attributes.3");
+/// One entry: whose keys they are.
+const PLACE: TableDefinition<(), &str> = TableDefinition::new("place");
 /// Entries that wait in memory for one transaction.
 const BATCH_LIMIT: usize = 256;
 /// Most entries; a bucket with more starts the cache over.
@@ -51,8 +53,9 @@ pub struct AttributeCache {
 }
 
 impl AttributeCache {
-    /// Opens the file, or begins anew where it is damaged.
-    pub fn open(path: &Path) -> Result<Self, AttributeCacheError> {
+    /// Opens the file, or begins anew where it is damaged, or of another `place`: a
+    /// copy of a bucket has the same keys and ETags, and its own attributes.
+    pub fn open(path: &Path, place: &str) -> Result<Self, AttributeCacheError> {
         let opened = open(path).or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "attribute cache begun anew");
             std::fs::remove_file(path)?;
@@ -66,7 +69,7 @@ impl AttributeCache {
             database: opened.map_err(|error| failed(error.into()))?,
             unwritten: Mutex::default(),
         };
-        cache.make_room().map_err(failed)?;
+        cache.prepare(place).map_err(failed)?;
         Ok(cache)
     }
 
@@ -179,10 +182,15 @@ impl AttributeCache {
         Ok(())
     }
 
-    fn make_room(&self) -> Result<(), redb::Error> {
+    fn prepare(&self, place: &str) -> Result<(), redb::Error> {
         let transaction = self.database.begin_write()?;
+        let is_of_it = {
+            let mut known = transaction.open_table(PLACE)?;
+            let before = known.insert((), place)?;
+            before.is_some_and(|before| before.value() == place)
+        };
         let entries = transaction.open_table(TABLE)?.len()?;
-        if entries > ENTRIES_LIMIT {
+        if !is_of_it || entries > ENTRIES_LIMIT {
             transaction.delete_table(TABLE)?;
             transaction.open_table(TABLE)?;
         }
@@ -243,7 +251,7 @@ mod tests {
         let path = dir.path().join("attributes");
         let key = Key::new("a");
         {
-            let cache = AttributeCache::open(&path).unwrap();
+            let cache = AttributeCache::open(&path, "a").unwrap();
             for count in 0..BATCH_LIMIT + 3 {
                 let key = Key::new(format!("k{count}"));
                 cache.put(&key, &version("x", 1), &described("33188", true));
@@ -251,7 +259,7 @@ mod tests {
             cache.put(&key, &version("e", 5), &described("33152", true));
             assert!(cache.get(&Key::new("k0"), &version("x", 1)).is_some());
         }
-        let cache = AttributeCache::open(&path).unwrap();
+        let cache = AttributeCache::open(&path, "a").unwrap();
         assert_eq!(cache.get(&key, &version("e", 5)), Some(attributes("33152")));
         assert_eq!(cache.get(&key, &version("e", 6)), None);
         assert_eq!(cache.get(&key, &version("f", 5)), None);
@@ -261,7 +269,7 @@ mod tests {
         let link = Key::new("link");
         cache.put(&link, &version("e", 5), &described("41471", false));
         drop(cache);
-        let cache = AttributeCache::open(&path).unwrap();
+        let cache = AttributeCache::open(&path, "a").unwrap();
         assert_eq!(cache.get(&key, &version("e", 5)), None);
         assert_eq!(
             cache.get(&link, &version("e", 5)),
@@ -273,11 +281,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_of_one_place_is_not_taken_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("attributes");
+        let key = Key::new("a");
+        for (place, known) in [("a", false), ("a", true), ("b", false), ("a", false)] {
+            let cache = AttributeCache::open(&path, place).unwrap();
+            let found = cache.get(&key, &version("e", 5));
+            assert_eq!(found.is_some(), known, "{place}");
+            cache.put(&key, &version("e", 5), &described("33152", true));
+        }
+    }
+
+    #[test]
     fn a_damaged_file_is_begun_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("attributes");
         std::fs::write(&path, vec![7; 10_000]).unwrap();
-        let cache = AttributeCache::open(&path).unwrap();
+        let cache = AttributeCache::open(&path, "a").unwrap();
         cache.put(&Key::new("a"), &version("e", 5), &described("33152", true));
         cache.write_out();
         assert!(cache.get(&Key::new("a"), &version("e", 5)).is_some());

@@ -73,15 +73,16 @@ impl Unwritten {
 
 impl NameStore {
     /// Opens the file, or begins anew where it is damaged, or of another `place`:
-    /// names of another bucket have the same numbers.
-    pub fn open(path: &Path, place: &str, session: Session) -> Self {
+    /// names of another bucket have the same numbers. What the place was called before
+    /// counts as it.
+    pub fn open(path: &Path, place: &str, before: Option<&str>, session: Session) -> Self {
         let opened = attribute_cache::open(path).or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "what was kept of names is lost");
             std::fs::remove_file(path)?;
             attribute_cache::open(path)
         });
         let database = opened.map_err(redb::Error::from);
-        let database = database.and_then(|database| prepared(database, place));
+        let database = database.and_then(|database| prepared(database, place, before));
         if let Err(error) = &database {
             tracing::warn!(path = %path.display(), %error, "nothing is kept of names");
         }
@@ -280,13 +281,18 @@ fn write(database: &Database, changes: &Unwritten) -> Result<(), redb::Error> {
 
 /// The same database, with nothing of another place, and no more directories than
 /// there is room for.
-fn prepared(database: Database, place: &str) -> Result<Database, redb::Error> {
+fn prepared(
+    database: Database,
+    place: &str,
+    before: Option<&str>,
+) -> Result<Database, redb::Error> {
     let transaction = database.begin_write()?;
     let (of_another, too_many) = {
         let table = transaction.open_table(DIRECTORIES)?;
         let known = table.get(PLACE)?.map(|known| known.value().to_vec());
+        let mut names = std::iter::once(place).chain(before);
         (
-            known.is_some_and(|known| known != place.as_bytes()),
+            known.is_some_and(|known| names.all(|name| known != name.as_bytes())),
             table.len()? > DIRECTORIES_LIMIT,
         )
     };
@@ -314,7 +320,7 @@ mod tests {
         let record = Some(b"record".to_vec());
         let times;
         {
-            let store = NameStore::open(&path, "a", Session::New);
+            let store = NameStore::open(&path, "a", None, Session::New);
             times = (store.begun_at(), store.session());
             store.note_directory(Ino(7), record.clone());
             store.note_directory(Ino(8), record.clone());
@@ -322,16 +328,19 @@ mod tests {
             store.write_out();
             store.note_directory(Ino(8), None);
         }
-        let store = NameStore::open(&path, "a", Session::Resumed);
+        let store = NameStore::open(&path, "a", None, Session::Resumed);
         assert_eq!((store.begun_at(), store.session()), times);
         assert_eq!(store.directory(Ino(7)), record);
         assert_eq!(store.directory(Ino(8)), None);
         drop(store);
-        let store = NameStore::open(&path, "another bucket", Session::New);
+        let store = NameStore::open(&path, "moved", Some("a"), Session::New);
+        assert_eq!(store.directory(Ino(7)), record);
+        drop(store);
+        let store = NameStore::open(&path, "another bucket", Some("a"), Session::New);
         assert_eq!(store.directory(Ino(7)), None);
         drop(store);
         std::fs::write(&path, vec![7; 10_000]).unwrap();
-        let store = NameStore::open(&path, "a", Session::New);
+        let store = NameStore::open(&path, "a", None, Session::New);
         assert_eq!(store.directory(Ino(7)), None);
         assert!(store.begun_at() >= times.0 && store.session() > times.1);
     }

@@ -205,14 +205,14 @@ mod tests {
         let path = dir.path().join("names");
         let (a, b) = (place(1, "a"), place(1, "b"));
         {
-            let store = Arc::new(NameStore::open(&path, "a", Session::New));
+            let store = Arc::new(NameStore::open(&path, "a", None, Session::New));
             let mut numbers = Numbers::new(store.clone());
             numbers.placed(Ino(7), &a);
             numbers.placed(Ino(8), &b);
             numbers.gone(Ino(8), &b);
             store.write_out();
         }
-        let mut numbers = Numbers::new(Arc::new(NameStore::open(&path, "a", Session::New)));
+        let mut numbers = Numbers::new(Arc::new(NameStore::open(&path, "a", None, Session::New)));
         assert_eq!(numbers.of(&a, free), Ino(7));
         assert_ne!(numbers.of(&b, free), Ino(8));
         for count in 0..KEPT_LIMIT as u64 {

@@ -139,6 +139,8 @@ impl Durability {
 /// What the operations need to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct OpsSettings {
+    /// Where the objects are, in words.
+    pub place: String,
     pub attributes: FixedAttributes,
     pub access: Access,
     /// At first: see `Tuning`.

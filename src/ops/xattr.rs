@@ -111,8 +111,12 @@ impl Ops {
         stored
     }
 
-    /// `key`, `etag`, `content_type` of the object; `state` of the file's bytes.
+    /// `key`, `etag`, `content_type` of the object; `state` of the file's bytes; `place`
+    /// of the mount.
     async fn own_xattr(&self, inode: &Pin, name: &str) -> Result<Vec<u8>, FsError> {
+        if name == "place" {
+            return Ok(self.settings.place.clone().into_bytes());
+        }
         if inode.kind == Kind::Directory {
             return Err(FsError::NoAttribute);
         }

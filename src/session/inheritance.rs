@@ -14,12 +14,12 @@ use super::spool_turn::take_lock;
 use super::startup::Asking;
 use crate::config::Config;
 use crate::handover::{self, Ledger, Told};
-use crate::write_path::SpoolLock;
+use crate::write_path::{Claim, ClaimedSpool, Place, PlacedSpool};
 
 /// What an earlier daemon left to this one, if anything.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Heritage {
-    lock: Option<SpoolLock>,
+    spool: ClaimedSpool,
     session: Option<(OwnedFd, Told)>,
     /// Why there is none, where there might have been.
     refused: Option<String>,
@@ -28,27 +28,36 @@ pub struct Heritage {
 /// The spool for this daemon alone, and what the kernel was told so far.
 #[derive(Debug)]
 pub struct OpenHeritage {
-    pub lock: SpoolLock,
+    pub placed: PlacedSpool,
     pub ledger: Arc<Ledger>,
     pub told: Told,
 }
 
-/// Looks for a session to go on with.
+/// Takes the spool, which must be this place's, and looks for a session to go on with.
 ///
-/// To be called before anything looks into the mountpoint: until a daemon goes
-/// on, nobody answers there. Errors: `SpoolError` when the spool is in use.
-pub fn find(config: &Config) -> anyhow::Result<Heritage> {
-    let Some(device) = descriptor_store::inherited() else {
-        return Ok(Heritage::default());
-    };
-    let lock = take_lock(config, &|_| {})?;
-    let lock = Some(lock);
-    let (session, refused) = match take_up(config, device)? {
-        Ok(session) => (Some(session), None),
-        Err(reason) => (None, Some(reason)),
+/// To be called before anything looks into the mountpoint of a `device`: until a
+/// daemon goes on, nobody answers there. `note` says what it waits for, if it does.
+/// Errors: `SpoolError` when the spool is in use, or another place's; nothing is
+/// changed then.
+pub fn find(
+    config: &Config,
+    place: &Place,
+    device: Option<OwnedFd>,
+    note: &dyn Fn(&str),
+) -> anyhow::Result<Heritage> {
+    let spool = take_lock(config, note)?.claim(Claim {
+        place: place.clone(),
+        moved_from: config.spool_moved_from.clone(),
+    })?;
+    let (session, refused) = match device {
+        None => (None, None),
+        Some(device) => match take_up(config, place, device)? {
+            Ok(session) => (Some(session), None),
+            Err(reason) => (None, Some(reason)),
+        },
     };
     Ok(Heritage {
-        lock,
+        spool,
         session,
         refused,
     })
@@ -64,25 +73,18 @@ impl Heritage {
     /// Applications wait for who goes on: an outage must not keep him from it.
     pub fn asking(&self) -> Asking {
         match &self.session {
-            Some((_, told)) => {
+            Some((_, told)) if !self.spool.has_moved() => {
                 let session = told.session.as_ref();
                 Asking::Nothing(session.map_or_else(Default::default, |it| it.abilities))
             }
-            None => Asking::WhetherItServes,
+            _ => Asking::WhetherItServes,
         }
     }
 
-    /// `note` says what it waits for, if it does. Errors: the spool's, the disk's.
-    pub fn open(
-        self,
-        config: &Config,
-        note: &dyn Fn(&str),
-    ) -> anyhow::Result<(OpenHeritage, Option<OwnedFd>)> {
-        let lock = match self.lock {
-            Some(lock) => lock,
-            None => take_lock(config, note)?,
-        };
-        let path = handover::path_in(&config.spool_dir);
+    /// For a mount there. Errors: the disk's.
+    pub fn open(self, mountpoint: &Path) -> anyhow::Result<(OpenHeritage, Option<OwnedFd>)> {
+        let placed = self.spool.record(mountpoint)?;
+        let path = handover::path_in(placed.dir());
         let (device, told) = self.session.unzip();
         let ledger = match &told {
             Some(told) => Ledger::go_on(&path, told)?,
@@ -90,7 +92,7 @@ impl Heritage {
             None => Ledger::default(),
         };
         let open = OpenHeritage {
-            lock,
+            placed,
             ledger: Arc::new(ledger),
             told: told.unwrap_or_else(|| Told {
                 refused: self.refused,
@@ -105,11 +107,15 @@ impl Heritage {
 ///
 /// What cannot be gone on with is taken away, so that the mountpoint is free; then
 /// applications that had files open there get ENOTCONN.
-fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Result<(OwnedFd, Told), String>> {
+fn take_up(
+    config: &Config,
+    place: &Place,
+    device: OwnedFd,
+) -> anyhow::Result<Result<(OwnedFd, Told), String>> {
     let path = handover::path_in(&config.spool_dir);
     let mut mountpoint = std::path::absolute(&config.mountpoint)?;
     let reason = match handover::told(&path) {
-        Ok(Some(told)) => match unlike(config, &told, &device)? {
+        Ok(Some(told)) => match unlike(config, place, &told, &device)? {
             None => return Ok(Ok((device, told))),
             Some(reason) => {
                 mountpoint = told
@@ -130,7 +136,12 @@ fn take_up(config: &Config, device: OwnedFd) -> anyhow::Result<Result<(OwnedFd, 
 }
 
 /// Why the session is not of this mount, if it is not.
-fn unlike(config: &Config, told: &Told, device: &OwnedFd) -> anyhow::Result<Option<String>> {
+fn unlike(
+    config: &Config,
+    place: &Place,
+    told: &Told,
+    device: &OwnedFd,
+) -> anyhow::Result<Option<String>> {
     if is_aborted(device)? {
         return Ok(Some("its connection was aborted".to_owned()));
     }
@@ -140,6 +151,11 @@ fn unlike(config: &Config, told: &Told, device: &OwnedFd) -> anyhow::Result<Opti
     if (&session.bucket, &session.prefix) != (&config.bucket, &config.prefix) {
         let (bucket, prefix) = (&session.bucket, &session.prefix);
         return Ok(Some(format!("it is of {bucket}/{prefix}")));
+    }
+    if let Some(endpoint) = &session.endpoint
+        && ![&place.endpoint, &config.spool_moved_from].contains(&&session.endpoint)
+    {
+        return Ok(Some(format!("it is of the bucket on {endpoint}")));
     }
     if session.asked != std::path::absolute(&config.mountpoint)? {
         let path = session.mountpoint.display();

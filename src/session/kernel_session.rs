@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::fuse::Adapter;
 use crate::handover::{self, Ledger, Record, SessionTold, Told};
 use crate::store::StoreAbilities;
+use crate::write_path::Place;
 
 /// Applications that wait for a successor are released when none has come so long
 /// after the daemon died and with it all who would start one.
@@ -30,6 +31,15 @@ pub struct KernelSession {
     pub mounted: Mounted,
     pub session: Session<Adapter>,
     pub notifier: Arc<Notifier>,
+}
+
+/// What the mount was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub place: &'a Place,
+    pub mountpoint: &'a Path,
+    /// What the store was found to heed.
+    pub abilities: StoreAbilities,
 }
 
 /// What an earlier daemon left of the session.
@@ -53,15 +63,14 @@ impl Earlier {
 /// is no process for the notifier.
 pub fn start(
     config: &Config,
-    asked: &Path,
-    abilities: StoreAbilities,
+    asked: Asked<'_>,
     ledger: &Ledger,
     inherited: Option<(OwnedFd, Earlier)>,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     match inherited {
-        Some((device, earlier)) => go_on(config, device, &earlier, ledger, adapter),
-        None => begin(config, asked, abilities, ledger, adapter),
+        Some((device, earlier)) => go_on(config, asked, device, &earlier, ledger, adapter),
+        None => begin(config, asked, ledger, adapter),
     }
 }
 
@@ -70,8 +79,7 @@ pub fn start(
 /// Errors: with what to do about them; the mountpoint is free again then.
 fn begin(
     config: &Config,
-    asked: &Path,
-    abilities: StoreAbilities,
+    asked: Asked<'_>,
     ledger: &Ledger,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
@@ -90,7 +98,7 @@ fn begin(
         },
     };
     let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
-    let session = agree(config, asked, abilities, ledger, &device, adapter)
+    let session = agree(config, asked, ledger, &device, adapter)
         .and_then(|session| Ok((session, notifier(&mounted, device)?)));
     let (session, notifier) = session.inspect_err(|_| give_back(&mounted))?;
     Ok(KernelSession {
@@ -102,8 +110,7 @@ fn begin(
 
 fn agree(
     config: &Config,
-    asked: &Path,
-    abilities: StoreAbilities,
+    asked: Asked<'_>,
     ledger: &Ledger,
     device: &OwnedFd,
     adapter: Adapter,
@@ -117,25 +124,36 @@ fn agree(
     ledger.begin(SessionTold {
         bucket: config.bucket.clone(),
         prefix: config.prefix.clone(),
+        endpoint: asked.place.endpoint.clone(),
         mountpoint: config.mountpoint.clone(),
-        asked: asked.to_owned(),
+        asked: asked.mountpoint.to_owned(),
         device: entry.device,
         init,
         init_answer: answer,
         mounted_at: std::time::SystemTime::now(),
-        abilities,
+        abilities: asked.abilities,
     })?;
     Ok(session)
 }
 
 fn go_on(
     config: &Config,
+    asked: Asked<'_>,
     device: OwnedFd,
     earlier: &Earlier,
     ledger: &Ledger,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     let Earlier { session, under_way } = earlier;
+    if session.endpoint != asked.place.endpoint {
+        ledger.tell(|| {
+            Record::Session(SessionTold {
+                endpoint: asked.place.endpoint.clone(),
+                abilities: asked.abilities,
+                ..session.clone()
+            })
+        });
+    }
     let said = Handshake {
         init: session.init.clone(),
         answer: session.init_answer.clone(),

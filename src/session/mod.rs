@@ -1,6 +1,6 @@
 //! The composition root: what a mount is made of, and the order of its start and end.
 //!
-//! Start: mountpoint checked, bucket answered, spool opened, mounted, kernel
+//! Start: mountpoint checked, spool locked and its place compared, bucket answered, spool opened, mounted, kernel
 //! agreed, the service manager's questions answered, ready. End: unmounted (so
 //! that no request comes any more), requests drained, stages kept.
 
@@ -18,6 +18,7 @@ mod mount_probe;
 mod mountinfo;
 mod mountpoint;
 mod notifier;
+mod prepare;
 mod probe;
 mod reload;
 mod service_manager;
@@ -29,7 +30,6 @@ mod tending;
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, HardeningConfig};
+use crate::config::Config;
 use crate::fuse::{Adapter, InFlight, forward_invalidations, interrupt_killed};
 use crate::handover::Ledger;
 use crate::namespace::{Invalidation, Invalidations};
@@ -53,14 +53,13 @@ use crate::telemetry;
 pub use confine::close_others;
 pub use holder::{Life, hold};
 use holders::holders;
-use inheritance::Heritage;
 use kernel_session::{Earlier, KernelSession};
 use mount::{Mounted, UnmountMode, Unmounted};
 pub use mount_probe::probe;
 pub use mountinfo::{MountEntry, mount_at};
-use mountpoint::NonEmpty;
 use notifier::Notifier;
 pub use notifier::serve as notify;
+use prepare::Prepared;
 pub use reload::Reload;
 pub use stop_kind::{StopKind, stop_kind};
 
@@ -85,21 +84,19 @@ pub trait Waiter {
 ///
 /// Errors: whatever keeps it from mounting, with what to do about it.
 pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Result<()> {
-    let heritage = inheritance::find(&config)?;
-    let asked = std::path::absolute(&config.mountpoint)?;
-    let config = Config {
-        mountpoint: place(&config, &heritage)?,
-        ..config
-    };
-    if config.hardening == HardeningConfig::On {
-        confine::confine().context("privileges cannot be given up")?;
-    }
-    let runtime = Runtime::new().context("cannot start the run time")?;
+    let Prepared {
+        config,
+        asked,
+        runtime,
+        s3,
+        place,
+        heritage,
+    } = Prepared::new(config, waiter)?;
     let counters = Arc::new(RequestCounters::default());
-    let asking = startup::connect(&config, counters.clone(), heritage.asking());
+    let asking = startup::connect(&config, s3, counters.clone(), heritage.asking());
     let connected = runtime.block_on(asking)?;
     let (invalidations, to_kernel) = Invalidations::channel();
-    let (heritage, device) = heritage.open(&config, &|text| waiter.note(text))?;
+    let (heritage, device) = heritage.open(&config.mountpoint)?;
     let ledger = heritage.ledger.clone();
     let earlier = Earlier::of(&heritage.told);
     let composing = startup::compose(&config, &connected, invalidations, heritage);
@@ -111,9 +108,13 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &ledger);
     let loops = adapter.loops().clone();
-    let abilities = connected.late.abilities().get();
     let inherited = device.zip(earlier);
-    let kernel = kernel_session::start(&config, &asked, abilities, &ledger, inherited, adapter)?;
+    let asked = kernel_session::Asked {
+        place: &place,
+        mountpoint: &asked,
+        abilities: connected.late.abilities().get(),
+    };
+    let kernel = kernel_session::start(&config, asked, &ledger, inherited, adapter)?;
     let KernelSession {
         mounted,
         session,
@@ -175,22 +176,6 @@ fn adapter(
 fn end(config: &Config, notifier: &Notifier) {
     kernel_session::forget(config);
     notifier.end();
-}
-
-/// Where to mount, or where the session is that is gone on with.
-fn place(config: &Config, heritage: &Heritage) -> anyhow::Result<PathBuf> {
-    if let Some(mountpoint) = heritage.mountpoint() {
-        return Ok(mountpoint.to_owned());
-    }
-    if stop_kind::unit().is_some() {
-        mountpoint::clear_dead(&config.mountpoint).context("a dead mount cannot be cleared")?;
-    }
-    let non_empty = if config.allow_non_empty {
-        NonEmpty::Allow
-    } else {
-        NonEmpty::Refuse
-    };
-    Ok(mountpoint::check(&config.mountpoint, non_empty)?)
 }
 
 /// Starts the threads that talk with the kernel. They end with the session, and the answer tells how.

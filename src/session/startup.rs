@@ -11,6 +11,7 @@ use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
 use crate::handover::{Ledger, Told};
+use crate::journal::Journal;
 use crate::namespace::{
     AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, NameStore, Namespace, Origin,
     Session,
@@ -23,10 +24,10 @@ use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
     Conditional, Deferred, FoldDirectories, Key, KnownAbilities, LateChanges, LeftUndone,
     ListRequest, Metered, ObjectStore, RequestCounters, Retry, StoreAbilities, StoreError,
-    StoreErrorKind, StoreHealth, UploadId,
+    StoreErrorKind, StoreHealth, StoreLog, UploadId,
 };
 use crate::task::kept_up;
-use crate::write_path::{Copier, CopyPartSize, MountNote, PartSize, Recovered, Spool, Uploader};
+use crate::write_path::{Copier, CopyPartSize, PartSize, Place, Recovered, Spool, Uploader};
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
 
@@ -51,13 +52,9 @@ pub enum Asking {
     Nothing(StoreAbilities),
 }
 
-/// A store for the configured bucket.
-pub async fn connect(
-    config: &Config,
-    counters: Arc<RequestCounters>,
-    asking: Asking,
-) -> anyhow::Result<Connected> {
-    let s3 = S3Store::connect(S3Settings {
+/// A client of the configured bucket, which has asked nothing yet.
+pub async fn s3(config: &Config) -> S3Store {
+    let settings = S3Settings {
         bucket: config.bucket.clone(),
         endpoint_url: config.s3.endpoint_url.clone(),
         region: config.s3.region.clone(),
@@ -68,9 +65,27 @@ pub async fn connect(
         } else {
             Addressing::VirtualHost
         },
-    });
+    };
+    S3Store::connect(settings).await
+}
+
+/// Where the mount's objects are.
+pub fn place(config: &Config, s3: &S3Store) -> Place {
+    Place {
+        bucket: config.bucket.clone(),
+        prefix: config.prefix.clone(),
+        endpoint: Some(s3.endpoint().clone()),
+    }
+}
+
+/// A store for the configured bucket.
+pub async fn connect(
+    config: &Config,
+    s3: Arc<S3Store>,
+    counters: Arc<RequestCounters>,
+    asking: Asking,
+) -> anyhow::Result<Connected> {
     let health = StoreHealth::default();
-    let s3 = Arc::new(s3.await);
     let metered = Arc::new(Metered::new(s3.clone(), counters));
     let store = Retry::new(metered, config.s3.request_timeout, health.clone());
     let unanswered = store.unanswered().clone();
@@ -159,7 +174,11 @@ pub async fn compose(
     invalidations: Invalidations,
     heritage: OpenHeritage,
 ) -> anyhow::Result<(Ops, Queued)> {
-    let OpenHeritage { lock, ledger, told } = heritage;
+    let OpenHeritage {
+        placed,
+        ledger,
+        told,
+    } = heritage;
     let block_size = usize::try_from(config.block_size_bytes)
         .ok()
         .and_then(BlockSize::new);
@@ -170,16 +189,13 @@ pub async fn compose(
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
     let limit = config.spool_limit_bytes;
-    let (spool, left) = Spool::go_on(lock, limit, ledger.clone(), &told)?;
-    spool.note_mount(&MountNote {
-        bucket: config.bucket.clone(),
-        prefix: config.prefix.clone(),
-        mountpoint: config.mountpoint.clone(),
-    })?;
+    let (place, place_before) = placed.names();
+    let of_another_place = placed.is_new_to_place();
+    let (spool, left) = Spool::go_on(placed, limit, ledger.clone(), &told)?;
     let journal = spool.journal().clone();
     let undone = LeftUndone {
         doomed: journal.doomed(),
-        uploads: orphans(journal.uploads(), &left.sealed),
+        uploads: orphans(&journal, of_another_place, &left.sealed),
     };
     let store = Arc::new(Deferred::new(
         connected.store.clone(),
@@ -192,7 +208,8 @@ pub async fn compose(
         store: store.clone(),
         health: connected.health.clone(),
     };
-    let namespace = names(config, origin, invalidations, ledger.clone(), &told)?;
+    let kept = KeptOfPlace::open(config, (&place, place_before.as_deref()), &told)?;
+    let namespace = names(config, origin, invalidations, kept, ledger.clone());
     let reading = ReadSettings {
         block_size,
         memory_limit_bytes: config.memory_cache_bytes,
@@ -213,7 +230,7 @@ pub async fn compose(
         mounted_at: mounted_at(&told),
     };
     tokio::spawn(parts.store.clone().run());
-    let (ops, queued) = Ops::new(parts, ops_settings(config));
+    let (ops, queued) = Ops::new(parts, ops_settings(config, place));
     ops.namespace().table().keep_numbers(&told);
     ops.take_over(told, left);
     Ok((ops, queued))
@@ -226,7 +243,19 @@ fn mounted_at(told: &Told) -> SystemTime {
 }
 
 /// Multipart uploads that no sealed stage goes on with.
-fn orphans(mut uploads: Vec<(Key, UploadId)>, recovered: &[Recovered]) -> Vec<(Key, UploadId)> {
+fn orphans(
+    journal: &Journal,
+    of_another_place: bool,
+    recovered: &[Recovered],
+) -> Vec<(Key, UploadId)> {
+    let mut uploads = journal.uploads();
+    if of_another_place {
+        // Aborted here they would be others' with the same name.
+        for (key, upload) in uploads.drain(..) {
+            tracing::warn!(%key, "an unfinished multipart upload is left in the place that the spool belonged to");
+            journal.upload_ended(key, upload);
+        }
+    }
     let goes_on = |upload: &UploadId| {
         let mut sending = recovered.iter().filter_map(|found| found.sending.as_ref());
         sending.any(|sending| sending.upload == *upload)
@@ -235,31 +264,46 @@ fn orphans(mut uploads: Vec<(Key, UploadId)>, recovered: &[Recovered]) -> Vec<(K
     uploads
 }
 
+/// What is kept of a place on the local disk.
+struct KeptOfPlace {
+    attributes: Option<AttributeCache>,
+    names: Arc<NameStore>,
+}
+
+impl KeptOfPlace {
+    /// `place` as it is called now, and before it moved.
+    fn open(config: &Config, place: (&str, Option<&str>), told: &Told) -> anyhow::Result<Self> {
+        let (place, before) = place;
+        let attributes = match config.attributes.mode {
+            AttributesMode::Fixed => None,
+            // The spool's lock keeps others away from here too: each mount has one of both.
+            AttributesMode::Stored => {
+                let path = config.cache_dir.join("attributes");
+                Some(AttributeCache::open(&path, place)?)
+            }
+        };
+        let session = match told.session {
+            Some(_) => Session::Resumed,
+            None => Session::New,
+        };
+        let path = config.spool_dir.join("names");
+        let names = Arc::new(NameStore::open(&path, place, before, session));
+        Ok(Self { attributes, names })
+    }
+}
+
 fn names(
     config: &Config,
     origin: Origin,
     invalidations: Invalidations,
+    kept: KeptOfPlace,
     ledger: Arc<Ledger>,
-    told: &Told,
-) -> anyhow::Result<Namespace> {
-    let attribute_cache = match config.attributes.mode {
-        AttributesMode::Fixed => None,
-        // The spool's lock keeps others away from here too: each mount has one of both.
-        AttributesMode::Stored => Some(AttributeCache::open(&config.cache_dir.join("attributes"))?),
-    };
-    let session = match told.session {
-        Some(_) => Session::Resumed,
-        None => Session::New,
-    };
-    let endpoint = config.s3.endpoint_url.as_deref().unwrap_or_default();
-    let place = [&*config.bucket, &*config.prefix, endpoint].join("\n");
-    let path = config.spool_dir.join("names");
-    let kept = Arc::new(NameStore::open(&path, &place, session));
-    let written = Arc::downgrade(&kept);
+) -> Namespace {
+    let written = Arc::downgrade(&kept.names);
     tokio::spawn(kept_up("write names", move || {
         NameStore::run(written.clone())
     }));
-    Ok(Namespace::new(
+    Namespace::new(
         origin,
         KeySpace::new(config.prefix.clone()),
         Coherence {
@@ -273,13 +317,14 @@ fn names(
             DirMarkersConfig::Never => DirMarkers::Never,
         },
         invalidations,
-        (attribute_cache, kept),
+        (kept.attributes, kept.names),
         ledger,
-    ))
+    )
 }
 
-fn ops_settings(config: &Config) -> OpsSettings {
+fn ops_settings(config: &Config, place: String) -> OpsSettings {
     OpsSettings {
+        place,
         attributes: FixedAttributes {
             uid: config.attributes.uid,
             gid: config.attributes.gid,

@@ -9,6 +9,7 @@ mod abilities;
 mod body;
 mod conditional;
 mod deferred;
+mod endpoint;
 mod error;
 mod etag;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use abilities::{Ability, KnownAbilities, StoreAbilities};
 pub use body::{Body, BodySource, BodyStream, pieces};
 pub use conditional::Conditional;
 pub use deferred::{Deferred, Doomed, Kept, LateObject, LeftUndone, StoreLog};
+pub use endpoint::Endpoint;
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use health::{Outage, OutageCause, StoreHealth};

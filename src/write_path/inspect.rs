@@ -1,33 +1,20 @@
 //! What a spool holds, seen from outside: beside the daemon that uses it, or without one.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::lost_found::{Sidecar, unix_seconds};
+use super::lost_found::{DIR_NAME, Sidecar, unix_seconds};
+use super::mount_note::{MountNote, Recorded};
+use super::place::Place;
 use super::spool::{Spool, SpoolError};
-use crate::journal::{Journal, SealedBase, StageId};
+use crate::journal::{Journal, Peeked, SealedBase, StageId};
 use crate::private;
 use crate::store::Key;
-
-/// Which mount a spool is of.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct MountNote {
-    pub bucket: String,
-    /// Empty, or ends in `/`.
-    pub prefix: String,
-    pub mountpoint: PathBuf,
-}
-
-impl MountNote {
-    pub(super) fn write(&self, spool: &Path) -> io::Result<()> {
-        let beside = spool.join("mount.new");
-        private::write(&beside, &serde_json::to_vec_pretty(self)?)?;
-        fs::rename(beside, spool.join("mount.json"))
-    }
-}
 
 /// How far bytes have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,6 +33,8 @@ pub enum EntryState {
 pub struct Entry {
     pub id: String,
     pub state: EntryState,
+    /// Where it is to go.
+    pub place: Option<Place>,
     pub key: Option<Key>,
     pub size_bytes: u64,
     pub since_unix_seconds: u64,
@@ -60,6 +49,35 @@ pub struct Entry {
     pub spool: PathBuf,
     #[serde(rename = "file")]
     pub path: PathBuf,
+}
+
+/// What waits in a spool for its place.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct PendingWork {
+    /// Those that are closed or synced, and those that were open when a daemon died.
+    pub files: usize,
+    pub bytes: u64,
+    pub deletes: usize,
+    pub renames: usize,
+}
+
+impl PendingWork {
+    pub fn is_nothing(&self) -> bool {
+        self.files + self.deletes + self.renames == 0
+    }
+}
+
+impl fmt::Display for PendingWork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |number: usize, what: &str| match number {
+            1 => format!("1 {what}"),
+            _ => format!("{number} {what}s"),
+        };
+        let size = bytesize::ByteSize(self.bytes);
+        let (files, deletes) = (count(self.files, "file"), count(self.deletes, "delete"));
+        let renames = count(self.renames, "rename");
+        write!(f, "{files} ({size}), {deletes} and {renames}")
+    }
 }
 
 /// A spool to look at.
@@ -79,15 +97,54 @@ impl SpoolView {
         })
     }
 
-    /// Which mount uses it, or did; unknown for a spool of an early mediafs.
+    /// Of a directory that may not be one yet.
+    pub(super) fn unchecked(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+        }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Which place it belongs to and where that was mounted last; unknown for a spool
+    /// of an early mediafs.
     pub fn mount(&self) -> Option<MountNote> {
-        let text = private::read(&self.dir.join("mount.json")).ok()?;
-        serde_json::from_slice(&text).ok()
+        match MountNote::read(&self.dir) {
+            Recorded::Note(note) => Some(note),
+            Recorded::Nothing | Recorded::Damaged => None,
+        }
+    }
+
+    /// What waits in it, also of what the journal does not know.
+    pub fn pending(&self) -> Result<PendingWork, SpoolError> {
+        let journal = Journal::peek(&self.dir.join("journal"))?;
+        let staged = self.staged(&journal);
+        let mut pending = PendingWork {
+            files: staged.len(),
+            bytes: staged.iter().map(|entry| entry.size_bytes).sum(),
+            deletes: journal.deletes,
+            renames: journal.renames,
+        };
+        let known: HashSet<_> = staged.into_iter().map(|entry| entry.path).collect();
+        let names = match fs::read_dir(self.dir.join("stage")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(pending),
+            names => names.map_err(|source| self.io_error(source))?,
+        };
+        for name in names {
+            let path = name.map_err(|source| self.io_error(source))?.path();
+            if !known.contains(&path) {
+                pending.files += 1;
+                pending.bytes += fs::symlink_metadata(&path).map_or(0, |it| it.len());
+            }
+        }
+        Ok(pending)
     }
 
     /// What is in it, oldest first.
     pub fn entries(&self) -> Result<Vec<Entry>, SpoolError> {
-        let mut entries = self.staged()?;
+        let mut entries = self.staged(&Journal::peek(&self.dir.join("journal"))?);
         entries.extend(self.kept().map_err(|source| self.io_error(source))?);
         entries.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(entries)
@@ -123,9 +180,10 @@ impl SpoolView {
         }
     }
 
-    fn staged(&self) -> Result<Vec<Entry>, SpoolError> {
+    fn staged(&self, journal: &Peeked) -> Vec<Entry> {
+        let place = self.mount().map(|note| note.place);
         let mut entries = Vec::new();
-        for (id, known) in Journal::peek(&self.dir.join("journal"))? {
+        for (id, known) in &journal.stages {
             let path = self.dir.join("stage").join(id.to_string());
             // One that is done meanwhile.
             let Ok(metadata) = fs::symlink_metadata(&path) else {
@@ -137,6 +195,7 @@ impl SpoolView {
             entries.push(Entry {
                 id: id.to_string(),
                 state: sealed.map_or(EntryState::Writing, |_| EntryState::Waiting),
+                place: place.clone(),
                 key: Some(known.key.clone()),
                 size_bytes: sealed.map_or(metadata.len(), |sealed| sealed.len),
                 since_unix_seconds: metadata.modified().map_or(0, unix_seconds),
@@ -150,12 +209,13 @@ impl SpoolView {
                 path,
             });
         }
-        Ok(entries)
+        entries
     }
 
     fn kept(&self) -> io::Result<Vec<Entry>> {
+        let place = self.mount().map(|note| note.place);
         let mut entries = Vec::new();
-        let dir = self.dir.join("lost+found");
+        let dir = self.dir.join(DIR_NAME);
         let names = match fs::read_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(entries),
             names => names?,
@@ -173,6 +233,7 @@ impl SpoolView {
                     .to_string_lossy()
                     .into_owned(),
                 state: EntryState::Kept,
+                place: sidecar.place.or_else(|| place.clone()),
                 key: sidecar.key,
                 size_bytes: sidecar.size_bytes,
                 since_unix_seconds: sidecar.kept_at_unix_seconds,

@@ -9,9 +9,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::place::Place;
 use crate::error::FsError;
 use crate::private::{self, NotPrivate};
 use crate::store::Key;
+
+/// Of the folder, in a spool.
+pub(super) const DIR_NAME: &str = "lost+found";
 
 /// Why bytes are in lost+found.
 #[derive(Debug, Clone)]
@@ -57,6 +61,9 @@ pub struct Remnant<'a> {
 #[serde(deny_unknown_fields)]
 pub struct Sidecar {
     pub key: Option<Key>,
+    /// Where the key is. Not recorded: where the spool belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     pub reason: String,
     pub size_bytes: u64,
     /// The bytes are all of a file that was closed or synced.
@@ -80,6 +87,16 @@ impl Sidecar {
         (found.check.is_none() || found.check == found.sum()).then_some(found)
     }
 
+    /// The same with its checksum.
+    fn checked(self) -> Self {
+        let check = self.sum();
+        Self { check, ..self }
+    }
+
+    fn to_text(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec_pretty(self)?)
+    }
+
     fn sum(&self) -> Option<u32> {
         let unchecked = Self {
             check: None,
@@ -95,6 +112,7 @@ impl Sidecar {
         let modified = metadata.as_ref().and_then(|it| it.modified().ok());
         Self {
             key: None,
+            place: None,
             reason: "unknown: its sidecar cannot be read".to_owned(),
             size_bytes: metadata.map_or(0, |it| it.len()),
             whole: false,
@@ -113,13 +131,16 @@ pub(super) fn unix_seconds(at: SystemTime) -> u64 {
 #[derive(Debug)]
 pub struct LostFound {
     dir: PathBuf,
+    place: Option<Place>,
 }
 
 impl LostFound {
-    pub fn open(dir: &Path) -> Result<Self, NotPrivate> {
+    /// What comes here from now on is of this place.
+    pub fn open(dir: &Path, place: Option<Place>) -> Result<Self, NotPrivate> {
         private::directory(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
+            place,
         })
     }
 
@@ -129,6 +150,7 @@ impl LostFound {
         let kept = self.dir.join(id);
         let sidecar = Sidecar {
             key: remnant.key.cloned(),
+            place: self.place.clone(),
             reason: remnant.reason.to_string(),
             size_bytes: fs::symlink_metadata(stage)?.len(),
             whole: matches!(remnant.reason, LostReason::UploadFailed(_))
@@ -142,13 +164,51 @@ impl LostFound {
             kept_at_unix_seconds: unix_seconds(SystemTime::now()),
             check: None,
         };
-        let check = sidecar.sum();
-        let sidecar = Sidecar { check, ..sidecar };
-        let text = serde_json::to_vec_pretty(&sidecar)?;
+        let text = sidecar.checked().to_text()?;
         private::write(&kept.with_extension("json"), &text)?;
         fs::rename(stage, &kept)?;
         Ok(kept)
     }
+}
+
+/// What happens to the place of kept bytes when that of the spool changes.
+#[derive(Debug)]
+pub(super) enum Restamp<'a> {
+    /// The spool leaves the place: what is kept of it stays of it.
+    Left(&'a Place),
+    /// The place has another name.
+    Moved { from: &'a Place, to: &'a Place },
+}
+
+impl Restamp<'_> {
+    fn of(&self, place: Option<&Place>) -> Option<Place> {
+        match (self, place) {
+            (Self::Left(place), None) => Some((*place).clone()),
+            (Self::Moved { from, to }, Some(place)) if place == *from => Some((*to).clone()),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn restamp(dir: &Path, restamp: &Restamp<'_>) -> io::Result<()> {
+    let names = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        names => names?,
+    };
+    for name in names {
+        let path = name?.path();
+        if path.extension().is_some() {
+            continue;
+        }
+        let Some(sidecar) = Sidecar::beside(&path) else {
+            continue;
+        };
+        if let place @ Some(_) = restamp.of(sidecar.place.as_ref()) {
+            let text = Sidecar { place, ..sidecar }.checked().to_text()?;
+            private::replace(&path.with_extension("json"), &text)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -158,7 +218,7 @@ mod tests {
     #[test]
     fn kept_bytes_have_a_sidecar_with_key_and_reason() {
         let dir = tempfile::tempdir().unwrap();
-        let lost = LostFound::open(&dir.path().join("lost+found")).unwrap();
+        let lost = LostFound::open(&dir.path().join("lost+found"), None).unwrap();
         let stage = dir.path().join("0001");
         fs::write(&stage, b"bytes").unwrap();
         let key = Key::new("media/a.png");
@@ -182,5 +242,37 @@ mod tests {
             let found = Sidecar::beside(&kept);
             assert!(found.is_none_or(|it| it == whole), "bit {at}");
         }
+    }
+    #[test]
+    fn kept_bytes_stay_of_the_place_that_the_spool_leaves_and_go_along_with_one_that_moves() {
+        let place = |bucket: &str| Place {
+            bucket: bucket.to_owned(),
+            prefix: String::new(),
+            endpoint: None,
+        };
+        let (a, b, c) = (place("a"), place("b"), place("c"));
+        let dir = tempfile::tempdir().unwrap();
+        let keep = |name: &str, place: Option<&Place>| {
+            let lost = LostFound::open(&dir.path().join("lost+found"), place.cloned()).unwrap();
+            let stage = dir.path().join(name);
+            fs::write(&stage, b"bytes").unwrap();
+            let remnant = Remnant {
+                key: None,
+                reason: LostReason::DaemonEnded,
+                written: None,
+            };
+            lost.take(&stage, &remnant).unwrap()
+        };
+        let kept = [keep("1", None), keep("2", Some(&a)), keep("3", Some(&b))];
+        let found = || {
+            kept.clone()
+                .map(|kept| Sidecar::beside(&kept).unwrap().place)
+        };
+        let folder = dir.path().join("lost+found");
+        restamp(&folder, &Restamp::Left(&c)).unwrap();
+        assert_eq!(found(), [&c, &a, &b].map(|it| Some(it.clone())));
+        restamp(&folder, &Restamp::Moved { from: &a, to: &b }).unwrap();
+        assert_eq!(found(), [&c, &b, &b].map(|it| Some(it.clone())));
+        restamp(&dir.path().join("none"), &Restamp::Left(&c)).unwrap();
     }
 }

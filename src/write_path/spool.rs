@@ -3,7 +3,7 @@
 //! ```text
 //! spool/lock         held by the one daemon that uses the spool
 //! spool/journal      what the stages are
-//! spool/mount.json   which mount they are of
+//! spool/mount.json   which place they are for, and where that was mounted last
 //! spool/session      what the kernel was told, for the next daemon
 //! spool/stage/ID     staged bytes
 //! spool/orphan/ID    staged bytes of files that are open and have no name
@@ -11,19 +11,17 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::FlockOperation;
-
-use super::inspect::MountNote;
-use super::lock_owner::is_beyond_return;
-use super::lost_found::{LostFound, Remnant};
+use super::inspect::PendingWork;
+use super::lost_found::{self, LostFound, Remnant};
+use super::place::{OtherPlace, PlacedSpool};
 use super::room::Room;
+use super::spool_lock::SpoolLock;
 use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
@@ -35,8 +33,6 @@ use crate::journal::{
 use crate::private::{self, NotPrivate};
 use crate::store::{ETag, Key};
 
-const LOCK_NAME: &str = "lock";
-
 /// Why a spool cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -46,6 +42,15 @@ pub enum SpoolError {
     InUse { path: PathBuf, pid: String },
     #[error("stage {id} is what stage {by} was written over: discard {by} first")]
     Needed { id: String, by: String },
+    #[error("{0}")]
+    OtherPlace(Box<OtherPlace>),
+    #[error(
+        "{record} is damaged, so that nobody knows which bucket the spool belongs to, and {pending} wait in it: look at them with 'mediafs spool list'; if all of it is for what you mount now, remove that file and mount again"
+    )]
+    PlaceUnknown {
+        record: PathBuf,
+        pending: PendingWork,
+    },
     #[error("{0} is no spool of mediafs")]
     NotASpool(PathBuf),
     #[error("spool {path}: {source}")]
@@ -63,44 +68,6 @@ pub struct Recovered {
     pub sealed: SealedStage,
     /// The multipart upload by which it was going there.
     pub sending: Option<Sending>,
-}
-
-/// A spool that no other process uses as long as this lives.
-#[derive(Debug)]
-pub struct SpoolLock {
-    dir: PathBuf,
-    _file: File,
-}
-
-impl SpoolLock {
-    /// Makes the spool's directory where there is none. Errors: `InUse`, `Io`.
-    pub fn take(path: &Path) -> Result<Self, SpoolError> {
-        private::directory(path)?;
-        Ok(Self {
-            dir: path.to_owned(),
-            _file: lock(path)?,
-        })
-    }
-
-    /// Takes it also from an owner that was killed and does not end, because a thread
-    /// of it waits in the kernel. Errors: `InUse`, `Io`.
-    pub fn take_from_dead(path: &Path) -> Result<Self, SpoolError> {
-        let io_error = |source| SpoolError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        // One at a time: each decides by the lock that it takes away.
-        let alone = File::open(path).map_err(io_error)?;
-        rustix::fs::flock(&alone, FlockOperation::LockExclusive)
-            .map_err(|error| io_error(error.into()))?;
-        match Self::take(path) {
-            Err(SpoolError::InUse { pid, .. }) if is_beyond_return(&pid) => {
-                fs::remove_file(path.join(LOCK_NAME)).map_err(io_error)?;
-                Self::take(path)
-            }
-            outcome => outcome,
-        }
-    }
 }
 
 /// What earlier processes left in a spool.
@@ -127,30 +94,31 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens a spool for this process alone and makes it where there is none;
-    /// its stages hold at most `limit_bytes` together.
+    /// Opens a spool for this process alone, which sends nothing of it, and makes it
+    /// where there is none; its stages hold at most `limit_bytes` together.
     ///
     /// Returns what an earlier process had sealed, what another is based on before it;
     /// other stages that it left go to lost+found.
     pub fn open(path: &Path, limit_bytes: u64) -> Result<(Self, Vec<Recovered>), SpoolError> {
-        let lock = SpoolLock::take(path)?;
-        let (spool, left) = Self::go_on(lock, limit_bytes, Arc::default(), &Told::default())?;
+        let placed = SpoolLock::take(path)?.as_recorded();
+        let (spool, left) = Self::go_on(placed, limit_bytes, Arc::default(), &Told::default())?;
         Ok((spool, left.sealed))
     }
 
     /// The same for a daemon that goes on with the files that an earlier one had
     /// open: those that were told of are left as they were.
     pub fn go_on(
-        lock: SpoolLock,
+        placed: PlacedSpool,
         limit_bytes: u64,
         ledger: Arc<Ledger>,
         told: &Told,
     ) -> Result<(Self, Left), SpoolError> {
-        let path = lock.dir.as_path();
+        let PlacedSpool { lock, place, .. } = placed;
+        let path = lock.dir();
         let (stage_dir, orphan_dir) = (path.join("stage"), path.join("orphan"));
         private::directory(&stage_dir)?;
         private::directory(&orphan_dir)?;
-        let lost_found = LostFound::open(&path.join("lost+found"))?;
+        let lost_found = LostFound::open(&path.join(lost_found::DIR_NAME), place)?;
         let journal = Arc::new(Journal::open(&path.join("journal"))?);
         let spool = Self {
             dir: path.to_owned(),
@@ -178,14 +146,6 @@ impl Spool {
     /// Bytes that its stages hold, of files that are open and files that wait for S3.
     pub fn staged_bytes(&self) -> u64 {
         self.room.taken_bytes()
-    }
-
-    /// Says which mount the spool is of, for those who look at it from outside.
-    pub fn note_mount(&self, note: &MountNote) -> Result<(), SpoolError> {
-        note.write(&self.dir).map_err(|source| SpoolError::Io {
-            path: self.dir.clone(),
-            source,
-        })
     }
 
     pub fn journal(&self) -> &Arc<Journal> {
@@ -357,50 +317,9 @@ fn first_id() -> u64 {
     since.map_or(0, |since| since.as_micros() as u64) << 8
 }
 
-fn lock(spool: &Path) -> Result<File, SpoolError> {
-    let io_error = |source| SpoolError::Io {
-        path: spool.to_owned(),
-        source,
-    };
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let path = spool.join(LOCK_NAME);
-    let mut file = private::open(&path, &options).map_err(io_error)?;
-    let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-    // A lock that was taken away from its owner meanwhile counts for nothing.
-    let is_in_place = fs::symlink_metadata(&path).map_err(io_error)?.ino()
-        == file.metadata().map_err(io_error)?.ino();
-    if !locked || !is_in_place {
-        let mut pid = String::new();
-        if let Err(error) = file.read_to_string(&mut pid) {
-            tracing::debug!(%error, "pid of the spool's owner unknown");
-        }
-        return Err(SpoolError::InUse {
-            path: spool.to_owned(),
-            pid: pid.trim().to_owned(),
-        });
-    }
-    file.set_len(0).map_err(io_error)?;
-    writeln!(file, "{}", std::process::id()).map_err(io_error)?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn two_daemons_cannot_share_a_spool() {
-        let dir = tempfile::tempdir().unwrap();
-        let (first, _) = Spool::open(dir.path(), u64::MAX).unwrap();
-        let error = Spool::open(dir.path(), u64::MAX).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("pid {}", std::process::id())),
-            "{error}"
-        );
-        drop(first);
-        assert!(Spool::open(dir.path(), u64::MAX).is_ok());
-    }
 
     #[test]
     fn a_sealed_stage_is_recovered_with_its_bytes_and_an_open_one_is_kept_with_its_key() {

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::support::data::{KIB, MIB, assert_same_bytes};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Held, Mount, MountBuilder, Server, pattern, wait_until};
+use crate::support::{Mount, MountBuilder, Server, SupervisedMount, pattern, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 const APPENDS: usize = 300;
@@ -168,7 +168,7 @@ fn a_kill_among_synced_appends_loses_none_of_them() {
 #[test]
 fn a_takeover_among_synced_appends_loses_none_of_them() {
     let (plan, proxy) = behind_a_proxy();
-    let mount = Held::start(plan);
+    let mount = SupervisedMount::start(plan);
     let gate = stuck(&proxy);
     let (file, mut body) = begun(&mount.path("f"), &gate);
     for round in 0..4 {
@@ -196,7 +196,8 @@ fn a_takeover_among_synced_appends_loses_none_of_them() {
 fn a_takeover_in_the_middle_of_a_sync_loses_nothing_and_the_sync_succeeds() {
     for point in ["absorb_journaled", "absorb_copied", "absorb_synced"] {
         let (plan, proxy) = behind_a_proxy();
-        let mount = Held::start(plan.env("FAILPOINTS", format!("{point}=7*off->return")));
+        let mount =
+            SupervisedMount::start(plan.env("FAILPOINTS", format!("{point}=7*off->return")));
         let gate = stuck(&proxy);
         let (file, mut body) = begun(&mount.path("f"), &gate);
         let first = mount.daemon();

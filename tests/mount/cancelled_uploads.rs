@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::data::MIB;
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Held, Mount, MountBuilder, Server, pattern, wait_until};
+use crate::support::{Mount, MountBuilder, Server, SupervisedMount, pattern, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(20);
 /// Nothing waits for a request that is held for good.
@@ -127,7 +127,7 @@ fn a_long_upload_is_aborted_when_its_file_is_removed() {
 #[test]
 fn a_cancelled_upload_does_not_come_back_after_a_takeover() {
     let (plan, proxy) = behind_a_proxy("disk");
-    let mount = Held::start(plan);
+    let mount = SupervisedMount::start(plan);
     let gate = held_put(&proxy, "f");
     fs::write(mount.path("f"), "new").unwrap();
     gate.wait_for(1);

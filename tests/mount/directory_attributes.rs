@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::programs::run_shell;
 use crate::support::sys::{DirStream, drop_names};
-use crate::support::{Held, Mount, MountBuilder, Server};
+use crate::support::{Mount, MountBuilder, Server, SupervisedMount};
 
 const MODES: [&str; 2] = ["fixed", "stored"];
 /// More than one tick of the kernel's clock.
@@ -210,7 +210,7 @@ fn in_the_default_mode_they_survive_what_the_kernel_forgets_and_the_options_hold
 #[test]
 fn a_successor_shows_the_same() {
     for mode in MODES {
-        let mount = Held::start(plan(mode));
+        let mount = SupervisedMount::start(plan(mode));
         let dir = mount.path("d");
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("f"), b"x").unwrap();

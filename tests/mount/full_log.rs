@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::proxy::{Fault, Proxy, Rule};
-use crate::support::{DiskKind, Held, Mount, MountBuilder, Server, SmallDisk, sys, wait_until};
+use crate::support::{
+    DiskKind, Mount, MountBuilder, Server, SmallDisk, SupervisedMount, sys, wait_until,
+};
 
 const WITHIN: Duration = Duration::from_secs(30);
 /// Far below any deadline of a request.
@@ -101,7 +103,7 @@ fn with_the_disk_of_the_log_file_full_all_goes_on_and_the_log_tells_what_it_miss
 fn with_the_disk_of_the_log_full_a_daemon_that_dies_is_replaced() {
     let (plan, _proxy) = plan();
     let disk = SmallDisk::new(plan.scratch(), DiskKind::Ext4, DISK_BYTES);
-    let mount = Held::start(plan.log_at(disk.path("log")));
+    let mount = SupervisedMount::start(plan.log_at(disk.path("log")));
     disk.fill();
     goes_on(&mount);
     mount.kill_daemon();
@@ -198,7 +200,7 @@ fn the_log_is_moved_aside_by_size_for_all_processes_of_a_mount() {
     let (plan, _proxy) = plan();
     let plan = plan.args(["--log", "mediafs=debug", "--log-file-size", "64KiB"]);
     let plan = plan.args(["--log-file-count", "3"]);
-    let mount = Held::start(plan);
+    let mount = SupervisedMount::start(plan);
     wait_until(WITHIN, "three files", || {
         goes_on(&mount);
         lengths(mount.log_path()).len() == 3
@@ -239,7 +241,7 @@ fn a_log_in_the_foreground_is_moved_aside_by_size_too() {
 #[test]
 fn a_log_that_was_moved_away_is_opened_again_at_hangup_by_whoever_gets_the_signal() {
     let (plan, _proxy) = plan();
-    let mount = Held::start(plan);
+    let mount = SupervisedMount::start(plan);
     let (daemon, holder) = (mount.daemon(), mount.holder());
     let log = mount.log_path().to_owned();
     let aside = log.with_extension("aside");

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::support::sys::{DirStream, drop_names};
-use crate::support::{Held, Mount, MountBuilder};
+use crate::support::{Mount, MountBuilder, SupervisedMount};
 
 const MODES: [&str; 2] = ["fixed", "stored"];
 
@@ -116,7 +116,7 @@ fn a_replaced_file_that_is_still_open_shares_its_number_with_nobody() {
 #[test]
 fn numbers_are_the_same_after_a_takeover() {
     for mode in MODES {
-        let mount = Held::start(plan(mode));
+        let mount = SupervisedMount::start(plan(mode));
         make_a_tree(&mount);
         fs::rename(mount.path("own/f"), mount.path("g")).unwrap();
         fs::write(mount.path("own/f"), b"another").unwrap();

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::support::data::assert_same_bytes;
 use crate::support::programs::{python, succeeds};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Hands, Held, Mount, MountBuilder, Server, pattern, wait_until};
+use crate::support::{Mount, MountBuilder, Server, SupervisedMount, Worker, pattern, wait_until};
 
 /// A program that is killed is gone within.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
@@ -31,10 +31,10 @@ fn hold(proxy: &Proxy, op: &'static str, key: &str) -> Gate {
 
 /// Has a program call, and kills it while the call waits at a gate.
 #[track_caller]
-fn kill_in(mut hands: Hands, call: &str, gate: &Gate) {
-    hands.begin(call);
+fn kill_in(mut worker: Worker, call: &str, gate: &Gate) {
+    worker.begin(call);
     gate.wait_for(1);
-    hands.end_by(Signal::KILL, GONE_WITHIN);
+    worker.end_by(Signal::KILL, GONE_WITHIN);
 }
 
 #[track_caller]
@@ -51,10 +51,10 @@ fn a_kill_in_close_or_fsync_ends_the_program_and_the_upload_goes_on() {
     let (plan, proxy) = behind_a_proxy("s3");
     let mount = plan.start();
     for call in ["close", "fsync"] {
-        let mut hands = Hands::at(&mount.root);
-        hands.write_new(call, "all of it");
+        let mut worker = Worker::at(&mount.root);
+        worker.write_new(call, "all of it");
         let gate = hold(&proxy, "PutObject", call);
-        kill_in(hands, &format!("os.{call}(fd)"), &gate);
+        kill_in(worker, &format!("os.{call}(fd)"), &gate);
         assert_eq!(mount.object(call), None);
         fs::metadata(mount.path("")).unwrap();
         gate.open();
@@ -67,12 +67,12 @@ fn a_program_that_is_killed_with_files_open_is_gone_and_they_are_uploaded() {
     const FILES: usize = 20;
     let (plan, proxy) = behind_a_proxy("s3");
     let mount = plan.start();
-    let mut hands = Hands::at(&mount.root);
+    let mut worker = Worker::at(&mount.root);
     for number in 0..FILES {
-        hands.write_new(&format!("f{number}"), "as far as it came");
+        worker.write_new(&format!("f{number}"), "as far as it came");
     }
     let gate = hold(&proxy, "PutObject", "f*");
-    hands.end_by(Signal::KILL, 2 * GONE_WITHIN);
+    worker.end_by(Signal::KILL, 2 * GONE_WITHIN);
     gate.wait_for(1);
     gate.open();
     for number in 0..FILES {
@@ -84,11 +84,11 @@ fn a_program_that_is_killed_with_files_open_is_gone_and_they_are_uploaded() {
 fn an_upload_that_fails_after_its_program_was_killed_leaves_the_bytes_in_lost_and_found() {
     let (plan, proxy) = behind_a_proxy("s3");
     let mount = plan.start();
-    let mut hands = Hands::at(&mount.root);
-    hands.write_new("f", "not lost");
+    let mut worker = Worker::at(&mount.root);
+    worker.write_new("f", "not lost");
     let rule = Rule::on("PutObject", Fault::Answer(403, "AccessDenied"));
     let gate = proxy.hold(Side::BeforeServer, rule.key("f").always());
-    kill_in(hands, "os.close(fd)", &gate);
+    kill_in(worker, "os.close(fd)", &gate);
     gate.open();
     wait_until(DONE_WITHIN, "the bytes in lost+found", || {
         mount.lost_and_found() == [b"not lost"]
@@ -111,12 +111,12 @@ fn a_kill_in_a_change_of_names_ends_the_program_and_the_change_is_done_whole() {
         ];
         for (op, key, call) in cases {
             let gate = hold(&proxy, op, key);
-            kill_in(Hands::at(&mount.root), call, &gate);
+            kill_in(Worker::at(&mount.root), call, &gate);
             gate.open();
         }
         if durability == "s3" {
             let gate = hold(&proxy, "DeleteObject", "gone");
-            kill_in(Hands::at(&mount.root), "os.unlink('gone')", &gate);
+            kill_in(Worker::at(&mount.root), "os.unlink('gone')", &gate);
             gate.open();
         } else {
             fs::remove_file(mount.path("gone")).unwrap();
@@ -137,7 +137,7 @@ fn a_kill_in_lookup_open_or_read_ends_the_program() {
         let mount = plan.set("--ttl", "0s").start();
         let body = pattern(3 << 20, 1);
         mount.put_object("d/f", &body);
-        let mut reader = Hands::at(&mount.root);
+        let mut reader = Worker::at(&mount.root);
         reader.run("fd = os.open('d/f', os.O_RDONLY)").unwrap();
         let gate = hold(&proxy, "GetObject", "d/f");
         kill_in(reader, "os.pread(fd, 1 << 20, 1 << 20)", &gate);
@@ -150,7 +150,7 @@ fn a_kill_in_lookup_open_or_read_ends_the_program() {
         for call in calls {
             let rule = Rule::on("*", Fault::Pass).always();
             let gate = proxy.hold(Side::BeforeServer, rule);
-            kill_in(Hands::at(&mount.root), call, &gate);
+            kill_in(Worker::at(&mount.root), call, &gate);
             gate.open();
             proxy.heal();
         }
@@ -176,25 +176,25 @@ fn a_program_that_handles_the_signal_goes_on_waiting_and_its_close_succeeds() {
     let mount = plan.start();
     for restart in ["True", "False"] {
         let name = &format!("f-{restart}");
-        let mut hands = Hands::at(&mount.root);
-        hands.run("import signal").unwrap();
+        let mut worker = Worker::at(&mount.root);
+        worker.run("import signal").unwrap();
         for line in [
             "signal.signal(signal.SIGALRM, lambda *_: None)",
             &format!("signal.siginterrupt(signal.SIGALRM, not {restart})"),
         ] {
-            hands.run(line).unwrap();
+            worker.run(line).unwrap();
         }
-        hands.write_new(name, restart);
+        worker.write_new(name, restart);
         let gate = hold(&proxy, "PutObject", name);
-        hands.begin("os.close(fd)");
+        worker.begin("os.close(fd)");
         gate.wait_for(1);
-        hands.signal(Signal::ALARM);
-        hands.signal(Signal::CHILD);
+        worker.signal(Signal::ALARM);
+        worker.signal(Signal::CHILD);
         // Longer than it takes to find one that is killed.
         std::thread::sleep(Duration::from_millis(1200));
-        assert!(waits(hands.pid()));
+        assert!(waits(worker.pid()));
         gate.open();
-        assert_eq!(hands.answer("os.close(fd)"), Ok(()));
+        assert_eq!(worker.answer("os.close(fd)"), Ok(()));
         wait_for_object(&mount, name, restart.as_bytes());
     }
 }
@@ -208,18 +208,18 @@ fn any_signal_that_ends_a_program_ends_it_while_it_waits() {
         .enumerate()
     {
         let name = format!("f{number}");
-        let mut hands = Hands::at(&mount.root);
-        hands.run("import signal").unwrap();
-        hands
+        let mut worker = Worker::at(&mount.root);
+        worker.run("import signal").unwrap();
+        worker
             .run("[signal.signal(s, signal.SIG_DFL) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)]")
             .unwrap();
-        hands.write_new(&name, "text");
+        worker.write_new(&name, "text");
         let gate = hold(&proxy, "PutObject", &name);
-        hands.begin("os.close(fd)");
+        worker.begin("os.close(fd)");
         gate.wait_for(1);
         // One that is handled comes first: the kernel tells of no second one.
-        hands.signal(Signal::CHILD);
-        hands.end_by(signal, GONE_WITHIN);
+        worker.signal(Signal::CHILD);
+        worker.end_by(signal, GONE_WITHIN);
         gate.open();
         wait_for_object(&mount, &name, b"text");
     }
@@ -229,15 +229,15 @@ fn any_signal_that_ends_a_program_ends_it_while_it_waits() {
 fn after_a_takeover_a_kill_still_ends_a_program_whose_call_was_sent_again() {
     for durability in ["s3", "disk"] {
         let (plan, proxy) = behind_a_proxy(durability);
-        let mount = Held::start(plan);
+        let mount = SupervisedMount::start(plan);
         // In another directory: the kernel locks the one that a name changes in.
         mount.put_object("d/there", b"bytes");
-        let mut maker = Hands::at(&mount.root);
+        let mut maker = Worker::at(&mount.root);
         let gate = hold(&proxy, "PutObject", "made/");
         fs::metadata(mount.path("d")).unwrap();
         maker.begin("os.mkdir('made')");
         gate.wait_for(1);
-        let mut closer = Hands::at(&mount.path("d"));
+        let mut closer = Worker::at(&mount.path("d"));
         closer.write_new("f", "all of it");
         let puts = hold(&proxy, "PutObject", "d/f");
         if durability == "s3" {
@@ -264,14 +264,14 @@ fn what_a_killed_program_has_begun_comes_before_what_others_do_in_the_directory(
     for durability in ["s3", "disk"] {
         let (plan, proxy) = behind_a_proxy(durability);
         let mount = plan.start();
-        let mut others = Hands::at(&mount.root);
-        let mut late = Hands::at(&mount.root);
+        let mut others = Worker::at(&mount.root);
+        let mut late = Worker::at(&mount.root);
         fs::write(mount.path("kept"), b"kept").unwrap();
         mount.wait_for_keys("a file", |keys| keys == ["kept"]);
         fs::write(mount.path("f"), b"old").unwrap();
         mount.wait_for_keys("two files", |keys| keys.len() == 2);
         let gate = hold(&proxy, "CopyObject", "moved");
-        kill_in(Hands::at(&mount.root), "os.rename('f', 'moved')", &gate);
+        kill_in(Worker::at(&mount.root), "os.rename('f', 'moved')", &gate);
         // One that was killed before its turn came has changed nothing.
         late.begin("os.unlink('kept')");
         wait_until(DONE_WITHIN, "a call", || asks(late.pid()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::data::MIB;
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Held, Mount, MountBuilder, Server, pattern, wait_until};
+use crate::support::{Mount, MountBuilder, Server, SupervisedMount, pattern, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -282,7 +282,7 @@ fn what_a_killed_daemon_sent_does_not_undo_what_its_successor_does() {
     in_each(&MODES, |mode| {
         for cases in [&CASES[..7], &[MOVED_DIRECTORY]] {
             let (plan, proxy) = plan(mode);
-            let mount = Held::start(plan);
+            let mount = SupervisedMount::start(plan);
             over_a_kill(mode, cases, &mount, &proxy, || mount.kill_daemon());
             stand_after_landing(mode, cases, &mount, &proxy);
         }

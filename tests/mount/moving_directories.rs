@@ -10,7 +10,7 @@ use crate::subtree_locks::{
     make_dirs, outcome,
 };
 use crate::support::proxy::{Gate, Proxy};
-use crate::support::{Hands, Held, Mount, sys, wait_until};
+use crate::support::{Mount, SupervisedMount, Worker, sys, wait_until};
 
 /// Closes what was written below a directory in the middle of its rename.
 fn write_while_it_moves(mount: &Mount, proxy: &Proxy, durability: &str) -> Gate {
@@ -92,13 +92,13 @@ fn what_was_closed_below_a_directory_that_moved_is_under_its_new_name_after_a_ki
 #[test]
 fn a_rename_that_a_kill_cut_delays_its_two_directories_alone_until_s3_is_back() {
     let (plan, proxy) = behind_a_proxy("disk");
-    let mount = Held::start(plan.args(["--request-timeout", "2s"]));
+    let mount = SupervisedMount::start(plan.args(["--request-timeout", "2s"]));
     make_dirs(&mount, &["p", "d"]);
     for name in ["p/b/left", "p/b/edited"] {
         mount.put_object(name, b"old bytes");
     }
     mount.wait_for("p/b/left", "the files", Path::exists);
-    let mut hands = Hands::at(&mount.root);
+    let mut worker = Worker::at(&mount.root);
     for line in [
         "elsewhere = os.open('d/f', os.O_RDWR | os.O_CREAT)",
         "edited = os.open('p/b/edited', os.O_RDWR)",
@@ -106,14 +106,14 @@ fn a_rename_that_a_kill_cut_delays_its_two_directories_alone_until_s3_is_back() 
         "assert os.write(elsewhere, b'f') == 1",
         "assert os.write(edited, b'NEW') == os.write(new, b'new')",
     ] {
-        hands.run(line).unwrap();
+        worker.run(line).unwrap();
     }
     let copies = hold(&proxy, "CopyObject", "p/c/*");
     let moving = begin_rename(&mount, "p/b", "p/c");
     copies.wait_for(1);
     proxy.all_down();
     mount.kill_daemon();
-    hands.run("os.close(elsewhere)").unwrap();
+    worker.run("os.close(elsewhere)").unwrap();
     let (old, new) = (mount.path("p/b/left"), mount.path("p/c/left"));
     for path in [&old, &new] {
         let path = path.clone();
@@ -121,8 +121,8 @@ fn a_rename_that_a_kill_cut_delays_its_two_directories_alone_until_s3_is_back() 
         assert_eq!(sys::errno(shown), libc::ETIMEDOUT);
     }
     assert_eq!(sys::errno(outcome(&moving)), libc::ETIMEDOUT);
-    hands.run("os.close(new)").unwrap();
-    hands.run("os.close(edited)").unwrap();
+    worker.run("os.close(new)").unwrap();
+    worker.run("os.close(edited)").unwrap();
     proxy.heal();
     copies.open();
     wait_until(WITHIN, "the new name", || {
@@ -131,7 +131,7 @@ fn a_rename_that_a_kill_cut_delays_its_two_directories_alone_until_s3_is_back() 
     check_as_written_beside(&mount, &["d/f"]);
     assert_eq!(mount.object("d/f").unwrap(), b"f");
     assert!(!old.exists());
-    drop(hands);
+    drop(worker);
     mount.unmount();
 }
 
@@ -140,7 +140,7 @@ fn a_rename_that_a_kill_cut_delays_its_two_directories_alone_until_s3_is_back() 
 #[test]
 fn a_directory_that_had_its_new_place_when_the_daemon_died_moves_with_all_its_files() {
     let (plan, proxy) = behind_a_proxy("disk");
-    let mount = Held::start(plan);
+    let mount = SupervisedMount::start(plan);
     // The marker of the new parent goes when it gets its first entry.
     make_dirs(&mount, &["p", "p/c"]);
     mount.wait_for_keys("the marker", |keys| keys == ["p/c/"]);
@@ -148,9 +148,9 @@ fn a_directory_that_had_its_new_place_when_the_daemon_died_moves_with_all_its_fi
         mount.put_object(name, b"old bytes");
     }
     mount.wait_for("b/left", "the files", Path::exists);
-    let mut hands = Hands::at(&mount.root);
+    let mut worker = Worker::at(&mount.root);
     let mut run = |line: &str| {
-        hands
+        worker
             .run(line)
             .unwrap_or_else(|errno| panic!("{line}: {errno}"))
     };
@@ -185,7 +185,7 @@ fn a_directory_that_had_its_new_place_when_the_daemon_died_moves_with_all_its_fi
     wait_until(WITHIN, "the new bytes", || stored() == [true; 3]);
     mount.wait_for_keys("the new names", |keys| keys == wanted.map(|(name, _)| name));
     assert!(mount.lost_and_found().is_empty());
-    drop(hands);
+    drop(worker);
     mount.unmount();
 }
 

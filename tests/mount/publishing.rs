@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::proxy::Proxy;
-use crate::support::{Hands, Held, Mount, MountBuilder, Server, wait_until};
+use crate::support::{Mount, MountBuilder, Server, SupervisedMount, Worker, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(20);
 const DURABILITIES: [&str; 2] = ["s3", "disk"];
@@ -27,8 +27,8 @@ fn uploaded(mount: &Mount, name: &str, want: &str) {
 }
 
 #[track_caller]
-fn run(hands: &mut Hands, line: &str) {
-    hands
+fn run(worker: &mut Worker, line: &str) {
+    worker
         .run(line)
         .unwrap_or_else(|errno| panic!("{line}: {errno}"));
 }
@@ -42,7 +42,7 @@ fn come_and_go(mount: &Mount) {
         let status = Command::new("sh").args(["-c", &line]).status().unwrap();
         assert!(status.success(), "{line}");
     }
-    let mut other = Hands::at(&mount.root);
+    let mut other = Worker::at(&mount.root);
     run(&mut other, "fd = os.open('f', os.O_RDWR)");
     run(&mut other, "os.read(fd, 4); os.close(fd)");
 }
@@ -56,7 +56,7 @@ fn opens_and_closes_that_write_nothing_leave_half_a_file_where_it_is() {
             fs::write(mount.path("f"), "the old version").unwrap();
             uploaded(&mount, "f", "the old version");
             let puts = proxy.seen("PutObject");
-            let mut writer = Hands::at(&mount.root);
+            let mut writer = Worker::at(&mount.root);
             run(&mut writer, "fd = os.open('f', os.O_WRONLY | os.O_TRUNC)");
             come_and_go(&mount);
             run(&mut writer, "os.write(fd, b'the new')");
@@ -74,11 +74,11 @@ fn opens_and_closes_that_write_nothing_leave_half_a_file_where_it_is() {
 fn after_a_takeover_it_is_still_known_who_wrote() {
     for durability in DURABILITIES {
         let (plan, proxy) = behind_a_proxy(durability);
-        let mount = Held::start(plan);
+        let mount = SupervisedMount::start(plan);
         fs::write(mount.path("f"), "the old version").unwrap();
         uploaded(&mount, "f", "the old version");
         let puts = proxy.seen("PutObject");
-        let (mut writer, mut idle) = (Hands::at(&mount.root), Hands::at(&mount.root));
+        let (mut writer, mut idle) = (Worker::at(&mount.root), Worker::at(&mount.root));
         run(&mut idle, "fd = os.open('f', os.O_RDWR)");
         run(&mut writer, "fd = os.open('f', os.O_RDWR | os.O_TRUNC)");
         run(&mut writer, "os.write(fd, b'the new')");
@@ -101,25 +101,25 @@ fn what_changes_a_file_without_a_write_is_published_by_its_close() {
     for durability in DURABILITIES {
         let mount = Mount::builder().args(["--durability", durability]).start();
         fs::write(mount.path("f"), "0123456789").unwrap();
-        let mut hands = Hands::at(&mount.root);
-        run(&mut hands, "fd = os.open('f', os.O_RDWR)");
-        run(&mut hands, "os.ftruncate(fd, 5); os.close(fd)");
+        let mut worker = Worker::at(&mount.root);
+        run(&mut worker, "fd = os.open('f', os.O_RDWR)");
+        run(&mut worker, "os.ftruncate(fd, 5); os.close(fd)");
         uploaded(&mount, "f", "01234");
         // A mapping, changed before and after its descriptor is closed.
-        run(&mut hands, "import mmap; fd = os.open('f', os.O_RDWR)");
+        run(&mut worker, "import mmap; fd = os.open('f', os.O_RDWR)");
         run(
-            &mut hands,
+            &mut worker,
             "m = mmap.mmap(fd, 5); m[0:2] = b'AB'; os.close(fd)",
         );
         uploaded(&mount, "f", "AB234");
-        run(&mut hands, "m[4:5] = b'E'; m.close()");
+        run(&mut worker, "m[4:5] = b'E'; m.close()");
         uploaded(&mount, "f", "AB23E");
         // By name, while another may write and does not.
-        run(&mut hands, "fd = os.open('f', os.O_WRONLY)");
-        run(&mut hands, "os.truncate('f', 3); os.close(fd)");
+        run(&mut worker, "fd = os.open('f', os.O_WRONLY)");
+        run(&mut worker, "os.truncate('f', 3); os.close(fd)");
         uploaded(&mount, "f", "AB2");
-        run(&mut hands, "fd = os.open('f', os.O_RDONLY | os.O_TRUNC)");
-        run(&mut hands, "os.close(fd)");
+        run(&mut worker, "fd = os.open('f', os.O_RDONLY | os.O_TRUNC)");
+        run(&mut worker, "os.close(fd)");
         uploaded(&mount, "f", "");
     }
 }
@@ -128,7 +128,7 @@ fn what_changes_a_file_without_a_write_is_published_by_its_close() {
 fn fsync_makes_the_whole_file_safe_through_whichever_descriptor() {
     for durability in DURABILITIES {
         let mount = Mount::builder().args(["--durability", durability]).start();
-        let (mut writer, mut other) = (Hands::at(&mount.root), Hands::at(&mount.root));
+        let (mut writer, mut other) = (Worker::at(&mount.root), Worker::at(&mount.root));
         writer.write_new("f", "so far");
         run(&mut other, "fd = os.open('f', os.O_RDWR)");
         run(&mut other, "os.fsync(fd); os.close(fd)");

@@ -9,7 +9,9 @@ use libc::O_RDONLY;
 
 use crate::support::data::MIB;
 use crate::support::proxy::Proxy;
-use crate::support::{Hands, Held, Mount, MountBuilder, Server, pattern, sys, wait_until};
+use crate::support::{
+    Mount, MountBuilder, Server, SupervisedMount, Worker, pattern, sys, wait_until,
+};
 
 const WITHIN: Duration = Duration::from_secs(20);
 const DURABILITIES: [&str; 2] = ["s3", "disk"];
@@ -122,22 +124,22 @@ fn mv_over_a_file_that_is_read_works_on_a_full_spool() {
 #[test]
 fn a_reader_of_a_removed_file_goes_on_after_a_takeover() {
     for durability in DURABILITIES {
-        let mount = Held::start(Mount::builder().args(["--durability", durability]));
+        let mount = SupervisedMount::start(Mount::builder().args(["--durability", durability]));
         let body = pattern(3 * MIB, 6);
         mount.put_object("f", &body);
-        let mut hands = Hands::at(&mount.root);
-        hands.run("fd = os.open('f', os.O_RDONLY)").unwrap();
-        hands.run("begin = os.read(fd, 1000)").unwrap();
-        hands.run("os.unlink('f')").unwrap();
+        let mut worker = Worker::at(&mount.root);
+        worker.run("fd = os.open('f', os.O_RDONLY)").unwrap();
+        worker.run("begin = os.read(fd, 1000)").unwrap();
+        worker.run("os.unlink('f')").unwrap();
         mount.kill_daemon();
         assert!(!mount.path("f").exists());
         // Longer than the successor waits for what its predecessor has sent.
         thread::sleep(Duration::from_millis(2500));
-        hands
+        worker
             .run("rest = b''.join(iter(lambda: os.read(fd, 1 << 20), b''))")
             .unwrap();
-        hands.run("assert len(begin + rest) == 3 << 20").unwrap();
-        hands.run("os.close(fd)").unwrap();
+        worker.run("assert len(begin + rest) == 3 << 20").unwrap();
+        worker.run("os.close(fd)").unwrap();
         mount.wait_for_keys("nothing", <[String]>::is_empty);
     }
 }

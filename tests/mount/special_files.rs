@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use crate::support::sys::{DirStream, drop_names};
-use crate::support::{Held, Mount, MountBuilder, sys};
+use crate::support::{Mount, MountBuilder, SupervisedMount, sys};
 
 fn plan() -> MountBuilder {
     Mount::builder().args(["--attributes", "stored"])
@@ -117,7 +117,7 @@ fn a_fifo_and_a_socket_pass_bytes_between_processes_and_nodev_holds() {
 
 #[test]
 fn a_successor_shows_them_and_the_default_mode_refuses_them() {
-    let mount = Held::start(plan());
+    let mount = SupervisedMount::start(plan());
     make_all(&mount);
     mount.kill_daemon();
     check_all(&mount, "");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Hands, Held, Mount, python, wait_until};
+use crate::support::{Mount, SupervisedMount, Worker, python, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(20);
 /// Of a frame: length, kind, number and a checksum. Source: src/journal/frame.rs.
@@ -21,7 +21,7 @@ const SESSION: u8 = 1;
 const WROTE: u8 = 12;
 
 /// Kills the daemon, and has its successor find what `change` makes of the spool.
-fn change_between(mount: &Held, change: impl FnOnce()) {
+fn change_between(mount: &SupervisedMount, change: impl FnOnce()) {
     let (holder, old) = (mount.holder(), mount.daemon());
     kill_process(holder, Signal::STOP).unwrap();
     kill_process(old, Signal::KILL).unwrap();
@@ -31,7 +31,7 @@ fn change_between(mount: &Held, change: impl FnOnce()) {
 }
 
 /// Flips a bit in the payload of the last record of a kind.
-fn flip_in_session(mount: &Held, kind: u8) {
+fn flip_in_session(mount: &SupervisedMount, kind: u8) {
     let path = mount.scratch().join("spool/session");
     let mut bytes = fs::read(&path).unwrap();
     let line = bytes.iter().position(|byte| *byte == b'\n').unwrap();
@@ -48,7 +48,7 @@ fn flip_in_session(mount: &Held, kind: u8) {
     fs::write(&path, bytes).unwrap();
 }
 
-fn only_stage(mount: &Held) -> PathBuf {
+fn only_stage(mount: &SupervisedMount) -> PathBuf {
     let stages = fs::read_dir(mount.scratch().join("spool/stage")).unwrap();
     let mut stages: Vec<_> = stages.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(stages.len(), 1, "{stages:?}");
@@ -56,9 +56,14 @@ fn only_stage(mount: &Held) -> PathBuf {
 }
 
 /// The file answers with an error and its bytes are kept, with a reason.
-fn is_kept_and_not_uploaded(mount: &Held, hands: &mut Hands, bytes: &[u8], reason: &str) {
-    let write = hands.run("os.write(fd, b'more')");
-    let close = hands.run("os.close(fd)");
+fn is_kept_and_not_uploaded(
+    mount: &SupervisedMount,
+    worker: &mut Worker,
+    bytes: &[u8],
+    reason: &str,
+) {
+    let write = worker.run("os.write(fd, b'more')");
+    let close = worker.run("os.close(fd)");
     assert_eq!(close, Err(libc::EIO), "write was {write:?}");
     assert!(mount.object("f").is_none(), "nothing of it is in S3");
     wait_until(WITHIN, "the bytes in lost+found", || {
@@ -73,11 +78,11 @@ fn is_kept_and_not_uploaded(mount: &Held, hands: &mut Hands, bytes: &[u8], reaso
 }
 
 /// The session is over, the bytes are kept, and there is a mount.
-fn ends_anew(mount: &Held, hands: &mut Hands) {
+fn ends_anew(mount: &SupervisedMount, worker: &mut Worker) {
     wait_until(WITHIN, "the bytes in lost+found", || {
         mount.lost_and_found() == [b"half"]
     });
-    assert_eq!(hands.run("os.write(fd, b'x')"), Err(libc::ENOTCONN));
+    assert_eq!(worker.run("os.write(fd, b'x')"), Err(libc::ENOTCONN));
     wait_until(WITHIN, "the mount anew", || {
         fs::write(mount.path("new"), b"new").is_ok() && mount.object("new").is_some()
     });
@@ -85,37 +90,37 @@ fn ends_anew(mount: &Held, hands: &mut Hands) {
 
 #[test]
 fn a_flipped_record_of_a_write_costs_its_file_and_no_other() {
-    let mount = Held::start(Mount::builder());
-    let mut other = Hands::at(&mount.root);
+    let mount = SupervisedMount::start(Mount::builder());
+    let mut other = Worker::at(&mount.root);
     other.write_new("g", "before ");
-    let mut hands = Hands::at(&mount.root);
-    hands.write_new("f", "first ");
-    hands.run("os.write(fd, b'second ')").unwrap();
+    let mut worker = Worker::at(&mount.root);
+    worker.write_new("f", "first ");
+    worker.run("os.write(fd, b'second ')").unwrap();
     change_between(&mount, || flip_in_session(&mount, WROTE));
-    hands.run("r = os.open('f', os.O_RDONLY)").unwrap();
-    assert_eq!(hands.run("os.pread(r, 6, 0)"), Err(libc::EIO));
-    hands.run("os.close(r)").unwrap();
+    worker.run("r = os.open('f', os.O_RDONLY)").unwrap();
+    assert_eq!(worker.run("os.pread(r, 6, 0)"), Err(libc::EIO));
+    worker.run("os.close(r)").unwrap();
     let reason = "the disk has changed";
-    is_kept_and_not_uploaded(&mount, &mut hands, b"first second ", reason);
+    is_kept_and_not_uploaded(&mount, &mut worker, b"first second ", reason);
     other
         .run("os.write(fd, b'and after'); os.close(fd)")
         .unwrap();
     assert_eq!(mount.object("g").unwrap(), b"before and after");
-    drop((hands, other));
+    drop((worker, other));
     mount.unmount();
 }
 
 #[test]
 fn a_flipped_record_that_may_concern_any_file_ends_the_session_with_a_clear_word() {
-    let mount = Held::start(Mount::builder());
-    let mut hands = Hands::at(&mount.scratch().join("mnt"));
-    hands.write_new("f", "half");
+    let mount = SupervisedMount::start(Mount::builder());
+    let mut worker = Worker::at(&mount.scratch().join("mnt"));
+    worker.write_new("f", "half");
     change_between(&mount, || flip_in_session(&mount, SESSION));
-    ends_anew(&mount, &mut hands);
+    ends_anew(&mount, &mut worker);
     assert!(mount.log().contains("is damaged"), "{}", mount.log());
     assert!(mount.sidecars()[0].contains("is damaged"));
     assert!(mount.object("f").is_none());
-    drop(hands);
+    drop(worker);
     mount.unmount();
 }
 
@@ -126,13 +131,13 @@ fn bytes_that_the_disk_changed_in_an_open_stage_are_not_taken_for_what_was_writt
         // Parts of blocks are written over, cut off and made holes.
         "os.write(fd, b'x' * 300000); os.pwrite(fd, b'y' * 1000, 5000); os.ftruncate(fd, 250000)",
     ] {
-        let mount = Held::start(Mount::builder());
-        let mut hands = Hands::at(&mount.root);
-        hands.write_new("f", "begun ");
-        hands.run(shape).unwrap();
+        let mount = SupervisedMount::start(Mount::builder());
+        let mut worker = Worker::at(&mount.root);
+        worker.write_new("f", "begun ");
+        worker.run(shape).unwrap();
         // Unchanged, it is gone on with.
         mount.kill_daemon();
-        hands.run("os.pwrite(fd, b'z', 7000)").unwrap();
+        worker.run("os.pwrite(fd, b'z', 7000)").unwrap();
         change_between(&mount, || {
             let stage = only_stage(&mount);
             let mut bytes = fs::read(&stage).unwrap();
@@ -140,25 +145,25 @@ fn bytes_that_the_disk_changed_in_an_open_stage_are_not_taken_for_what_was_writt
             fs::write(&stage, bytes).unwrap();
         });
         let reason = "checksum";
-        is_kept_and_not_uploaded(&mount, &mut hands, b"begun x", reason);
-        drop(hands);
+        is_kept_and_not_uploaded(&mount, &mut worker, b"begun x", reason);
+        drop(worker);
         mount.unmount();
     }
 }
 
 #[test]
 fn a_session_file_that_was_cut_is_refused() {
-    let mount = Held::start(Mount::builder());
-    let mut hands = Hands::at(&mount.scratch().join("mnt"));
-    hands.write_new("f", "half");
+    let mount = SupervisedMount::start(Mount::builder());
+    let mut worker = Worker::at(&mount.scratch().join("mnt"));
+    worker.write_new("f", "half");
     change_between(&mount, || {
         let path = mount.scratch().join("spool/session");
         let len = fs::metadata(&path).unwrap().len();
         let file = fs::File::options().write(true).open(path).unwrap();
         file.set_len(len - 1).unwrap();
     });
-    ends_anew(&mount, &mut hands);
-    drop(hands);
+    ends_anew(&mount, &mut worker);
+    drop(worker);
     mount.unmount();
 }
 
@@ -188,7 +193,7 @@ sys.stdout.buffer.write(want)
 #[test]
 fn kills_amid_overwrites_leave_every_byte_as_it_was_answered() {
     const KILLS: usize = 12;
-    let mount = Held::start(Mount::builder());
+    let mount = SupervisedMount::start(Mount::builder());
     let mut worker = Command::new(python())
         .args(["-c", OVERWRITER])
         .current_dir(&mount.root)

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::blocked::BlockedCalls;
-use crate::support::held::Held;
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::supervised_mount::SupervisedMount;
 use crate::support::{Mount, MountBuilder, Server};
 
 /// Short enough that names are asked for one by one, not by a listing.
@@ -41,7 +41,7 @@ fn plan(proxy: &Proxy) -> MountBuilder {
 }
 
 #[track_caller]
-fn end(mount: &Held, death: Death) {
+fn end(mount: &SupervisedMount, death: Death) {
     let daemon = mount.daemon();
     let signal = match death {
         Death::Kill => Signal::KILL,
@@ -57,7 +57,7 @@ fn end(mount: &Held, death: Death) {
 #[track_caller]
 fn a_successor_comes(call: Call) {
     let proxy = Proxy::before(Server::shared());
-    let mount = Held::start(plan(&proxy));
+    let mount = SupervisedMount::start(plan(&proxy));
     fs::create_dir(mount.path("d")).unwrap();
     fs::write(mount.path("d/f"), b"first").unwrap();
     let mut calls = BlockedCalls::of(&mount.root, &mount.root);

@@ -6,11 +6,11 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::blocked::BlockedCalls;
-use crate::support::held::Held;
 use crate::support::mount::daemons_of;
 use crate::support::programs::{run_shell, said};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Hands, Mount, MountBuilder, Server, wait_until};
+use crate::support::supervised_mount::SupervisedMount;
+use crate::support::{Mount, MountBuilder, Server, Worker, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -55,7 +55,7 @@ fn without_a_supervisor_the_death_of_the_daemon_is_the_end_of_what_waits() {
 #[test]
 fn when_the_supervisor_is_dead_too_what_waits_is_released_after_a_while() {
     let proxy = Proxy::before(Server::shared());
-    let mount = Held::start(plan(&proxy).env("_MEDIAFS_ABORT_AFTER_MS", "1000"));
+    let mount = SupervisedMount::start(plan(&proxy).env("_MEDIAFS_ABORT_AFTER_MS", "1000"));
     let (mut calls, _gate) = block(&mount, &proxy);
     let (holder, daemon) = (mount.holder(), mount.daemon());
     kill_process(holder, Signal::STOP).unwrap();
@@ -70,12 +70,12 @@ fn when_the_supervisor_is_dead_too_what_waits_is_released_after_a_while() {
 
 #[test]
 fn a_connection_that_somebody_aborted_is_mounted_anew() {
-    let mount = Held::start(Mount::builder());
+    let mount = SupervisedMount::start(Mount::builder());
     fs::write(mount.path("f"), b"bytes").unwrap();
     let first = mount.daemon();
-    let mut hands = Hands::at(mount.scratch());
+    let mut worker = Worker::at(mount.scratch());
     let path = mount.path("f");
-    hands
+    worker
         .run(&format!("r = os.open({path:?}, os.O_RDONLY)"))
         .unwrap();
     // It is busy, so this aborts and does not unmount.
@@ -89,8 +89,8 @@ fn a_connection_that_somebody_aborted_is_mounted_anew() {
         "{}",
         mount.log()
     );
-    assert!(hands.run("os.read(r, 1)").is_err());
-    drop(hands);
+    assert!(worker.run("os.read(r, 1)").is_err());
+    drop(worker);
     mount.unmount();
 }
 
@@ -113,7 +113,7 @@ fn a_successor_does_not_wait_for_a_daemon_that_waits_for_itself() {
     let (config, aside) = (plan.scratch().join("m.toml"), plan.scratch().join("aside"));
     fs::write(&config, "negative-ttl = \"0s\"\n").unwrap();
     fs::copy(&config, &aside).unwrap();
-    let mount = Held::start(plan.arg("--config").arg(&config));
+    let mount = SupervisedMount::start(plan.arg("--config").arg(&config));
     fs::remove_file(&config).unwrap();
     std::os::unix::fs::symlink(mount.path("m.toml"), &config).unwrap();
     let rule = Rule::on("HeadObject", Fault::Pass).key("m.toml");

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::held::Held;
 use crate::support::mount::is_mounted;
 use crate::support::programs::{run_shell, said};
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::supervised_mount::SupervisedMount;
 use crate::support::{Mount, Server, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -16,7 +16,7 @@ fn a_mount_after_umount_waits_until_the_one_before_has_uploaded_what_it_has() {
     let plan = Mount::builder()
         .set("--endpoint-url", &proxy.endpoint)
         .args(["--durability", "disk"]);
-    let mount = Held::start(plan);
+    let mount = SupervisedMount::start(plan);
     let gate = proxy.hold(
         Side::BeforeServer,
         Rule::on("PutObject", Fault::Pass).key("f"),
@@ -52,7 +52,7 @@ fn it_waits_for_no_longer_than_its_drain_timeout() {
     let plan = Mount::builder()
         .set("--endpoint-url", &proxy.endpoint)
         .args(["--durability", "disk", "--drain-timeout", "1s"]);
-    let mount = Held::start(plan);
+    let mount = SupervisedMount::start(plan);
     let gate = proxy.hold(
         Side::BeforeServer,
         Rule::on("PutObject", Fault::Pass).key("f"),
@@ -70,7 +70,7 @@ fn it_waits_for_no_longer_than_its_drain_timeout() {
 
 #[test]
 fn a_spool_of_a_mount_that_serves_is_refused_at_once() {
-    let mount = Held::start(Mount::builder());
+    let mount = SupervisedMount::start(Mount::builder());
     let spool = mount.scratch().join("spool");
     let other = Mount::builder().set("--spool", &spool);
     let began = Instant::now();

@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::held::Held;
-use crate::support::{Hands, Mount, wait_until};
+use crate::support::supervised_mount::SupervisedMount;
+use crate::support::{Mount, Worker, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_daemon_that_is_stopped_is_replaced_and_open_files_go_on() {
-    let mount = Held::start(Mount::builder().args(["--watchdog", "1s"]));
-    let mut hands = Hands::at(mount.scratch());
+    let mount = SupervisedMount::start(Mount::builder().args(["--watchdog", "1s"]));
+    let mut worker = Worker::at(mount.scratch());
     let path = mount.path("f");
-    hands.write_new(path.to_str().unwrap(), "before ");
+    worker.write_new(path.to_str().unwrap(), "before ");
     let first = mount.daemon();
     kill_process(first, Signal::STOP).unwrap();
     mount.wait_for_successor(first);
-    hands
+    worker
         .run("os.write(fd, b'and after'); os.close(fd)")
         .unwrap();
     assert_eq!(mount.object("f").unwrap(), b"before and after");
@@ -28,13 +28,13 @@ fn a_daemon_that_is_stopped_is_replaced_and_open_files_go_on() {
         "{}",
         mount.log()
     );
-    drop(hands);
+    drop(worker);
     mount.unmount();
 }
 
 #[test]
 fn a_supervisor_that_was_stopped_itself_blames_no_daemon() {
-    let mount = Held::start(Mount::builder().args(["--watchdog", "2s"]));
+    let mount = SupervisedMount::start(Mount::builder().args(["--watchdog", "2s"]));
     let (first, holder) = (mount.daemon(), mount.holder());
     // As in a frozen container: longer than the watchdog, for both.
     kill_process(holder, Signal::STOP).unwrap();
@@ -50,7 +50,7 @@ fn a_supervisor_that_was_stopped_itself_blames_no_daemon() {
 
 #[test]
 fn without_a_watchdog_it_is_waited_for() {
-    let mount = Held::start(Mount::builder().args(["--watchdog", "0s"]));
+    let mount = SupervisedMount::start(Mount::builder().args(["--watchdog", "0s"]));
     let environment = format!("/proc/{}/environ", mount.daemon().as_raw_nonzero());
     let environment = fs::read(environment).unwrap();
     assert!(!String::from_utf8_lossy(&environment).contains("WATCHDOG_USEC"));

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::hands::Hands;
 use super::mount::daemons_of;
 use super::programs::wait_until;
 use super::rule::Gate;
+use super::worker::Worker;
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -35,15 +35,15 @@ pub struct BlockedCalls {
     root: PathBuf,
     /// As the daemon has it.
     mountpoint: PathBuf,
-    reader: Hands,
-    caller: Hands,
+    reader: Worker,
+    caller: Worker,
 }
 
 impl BlockedCalls {
     /// `root` is the mountpoint as it is reached from here.
     pub fn of(root: &Path, mountpoint: &Path) -> Self {
-        let reader = Hands::at(Path::new("/"));
-        let mut caller = Hands::at(Path::new("/"));
+        let reader = Worker::at(Path::new("/"));
+        let mut caller = Worker::at(Path::new("/"));
         // Python looks for modules in its folder.
         caller.run("import ctypes").unwrap();
         caller.run(&format!("os.chdir({root:?})")).unwrap();

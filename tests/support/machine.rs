@@ -47,7 +47,7 @@ impl Machine {
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let root = dir.path().join("root");
         std::fs::create_dir(&root).unwrap();
-        let mut command = dies_with_parent("KILL", repo.join("tests/systemd/boot"));
+        let mut command = dies_with_parent("KILL", repo.join("tests/host/systemd/boot"));
         command
             .arg(&root)
             .arg(repo)

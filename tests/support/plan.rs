@@ -99,6 +99,13 @@ impl MountBuilder {
         self
     }
 
+    /// Leaves out an option with a value that every test has.
+    pub fn without(mut self, option: &str) -> Self {
+        let at = self.args.iter().position(|arg| arg == option).unwrap();
+        self.args.drain(at..at + 2);
+        self
+    }
+
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self

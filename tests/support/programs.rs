@@ -8,16 +8,23 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// Waits until `holds`, and panics with `what` when it does not within `deadline`.
 #[track_caller]
-pub fn wait_until(deadline: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+pub fn wait_until(deadline: Duration, what: &str, holds: impl FnMut() -> bool) {
+    assert!(
+        happens_within(deadline, holds),
+        "not within {deadline:?}: {what}"
+    );
+}
+
+/// Whether `holds` comes to hold within `deadline`.
+pub fn happens_within(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
         if holds() {
-            return;
+            return true;
         }
-        assert!(
-            start.elapsed() < deadline,
-            "not within {deadline:?}: {what}"
-        );
+        if start.elapsed() >= deadline {
+            return false;
+        }
         std::thread::sleep(POLL_EVERY);
     }
 }
@@ -76,6 +83,14 @@ pub fn said(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
+}
+
+/// Panics with the text where it lacks one of the parts.
+#[track_caller]
+pub fn has_all(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
 }
 
 /// Runs a program to its end, or kills it and panics after `deadline`.

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ use super::programs::venv;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const START_TRIES: usize = 3;
 
+// Who may do what on SeaweedFS stands in identities.json too.
 /// May do anything.
 pub const OWNER: Credentials = Credentials::fixed("k", "s");
 /// The same owner's next credentials.
@@ -52,6 +53,12 @@ pub struct Server {
     pub endpoint: String,
     pub region: &'static str,
     pub owner: Credentials,
+    /// None of a server that somebody else started.
+    process: Option<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
     child: Mutex<Child>,
     dir: TempDir,
     /// Removes the folder of a server that is never dropped.
@@ -59,8 +66,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server that this test binary's tests share: SeaweedFS, or the one
-    /// that `MEDIAFS_TEST_SERVER` names.
+    /// The server that the tests share: SeaweedFS, or the one that
+    /// `MEDIAFS_TEST_SERVER` names.
     pub fn shared() -> &'static Server {
         match std::env::var("MEDIAFS_TEST_SERVER").as_deref() {
             Err(_) | Ok("seaweedfs") => Self::seaweedfs(),
@@ -73,10 +80,19 @@ impl Server {
         }
     }
 
-    /// The shared SeaweedFS.
+    /// The shared SeaweedFS: the one at `TEST_S3_ENDPOINT`, which scripts/test
+    /// starts for the whole run, or one of this test binary.
     pub fn seaweedfs() -> &'static Server {
         static SEAWEEDFS: OnceLock<Server> = OnceLock::new();
-        SEAWEEDFS.get_or_init(Self::private)
+        SEAWEEDFS.get_or_init(|| match std::env::var("TEST_S3_ENDPOINT") {
+            Ok(endpoint) => Server {
+                endpoint,
+                region: "us-east-1",
+                owner: OWNER,
+                process: None,
+            },
+            Err(_) => Self::private(),
+        })
     }
 
     /// The shared moto.
@@ -101,22 +117,27 @@ impl Server {
 
     /// Ends the server at once: connections are refused from now on.
     pub fn kill(&self) {
-        let mut child = self.child.lock().unwrap();
+        let mut child = self.process().child.lock().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child.lock().unwrap());
+        let pid = Pid::from_child(&self.process().child.lock().unwrap());
         kill_process(pid, signal).unwrap();
     }
 
     pub fn folder(&self) -> &Path {
-        self.dir.path()
+        self.process().dir.path()
+    }
+
+    fn process(&self) -> &Process {
+        let process = self.process.as_ref();
+        process.expect("a test that breaks its server starts one: Server::private()")
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.folder().join("log")).unwrap_or_default()
     }
 
     /// Waits until a bucket can be made and an object put; false when the
@@ -125,7 +146,8 @@ impl Server {
         let client = Client::new(self);
         let start = Instant::now();
         while start.elapsed() < READY_WITHIN {
-            if self.child.lock().unwrap().try_wait().unwrap().is_some() {
+            let ended = self.process().child.lock().unwrap().try_wait();
+            if ended.unwrap().is_some() {
                 return false;
             }
             if client.try_create_bucket("ready") && client.try_put("ready", "probe", b"x") {
@@ -137,7 +159,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Process {
     fn drop(&mut self) {
         let mut child = self.child.lock().unwrap_or_else(|e| e.into_inner());
         drop(child.kill());
@@ -180,9 +202,11 @@ pub fn spawned(name: &str, recipe: Recipe, owner: Credentials, region: &'static 
         endpoint: format!("http://127.0.0.1:{port}"),
         region,
         owner,
-        child: Mutex::new(spawn_for_life(command)),
-        _sweeper: sweeper(dir.path()),
-        dir,
+        process: Some(Process {
+            child: Mutex::new(spawn_for_life(command)),
+            _sweeper: sweeper(dir.path()),
+            dir,
+        }),
     }
 }
 
@@ -225,53 +249,12 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 fn seaweedfs_command(dir: &Path) -> (Command, u16) {
-    let identity = |name: &str, credentials: &Credentials, actions: &[&str]| {
-        serde_json::json!({
-            "name": name,
-            "credentials": [{
-                "accessKey": credentials.access_key,
-                "secretKey": credentials.secret_key,
-            }],
-            "actions": actions,
-        })
-    };
-    let config = serde_json::json!({"identities": [
-        identity("owner", &OWNER, &["Admin", "Read", "Write", "List", "Tagging"]),
-        identity("successor", &SUCCESSOR, &["Admin", "Read", "Write", "List", "Tagging"]),
-        identity("reader", &READER, &["Read", "List"]),
-        identity("stranger", &STRANGER, &["Read:not-a-bucket-of-the-tests"]),
-    ]});
-    let config_path: PathBuf = dir.join("s3.json");
-    std::fs::write(&config_path, config.to_string()).unwrap();
-    std::fs::create_dir(dir.join("data")).unwrap();
-    let [
-        s3,
-        s3_grpc,
-        master,
-        master_grpc,
-        volume,
-        volume_grpc,
-        filer,
-        filer_grpc,
-    ] = free_ports();
-    let mut command = dies_with_parent("KILL", venv().join("bin/weed"));
-    command
-        .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
-        // Each bucket takes seven volumes, and each test a bucket.
-        .args(["-master.volumeSizeLimitMB=128", "-volume.max=2000"])
-        .args(["-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
-        .arg("-master.telemetry=false")
-        .arg(format!("-dir={}", dir.join("data").display()))
-        .arg(format!("-s3.config={}", config_path.display()))
-        .arg(format!("-s3.port={s3}"))
-        .arg(format!("-s3.port.grpc={s3_grpc}"))
-        .arg(format!("-master.port={master}"))
-        .arg(format!("-master.port.grpc={master_grpc}"))
-        .arg(format!("-volume.port={volume}"))
-        .arg(format!("-volume.port.grpc={volume_grpc}"))
-        .arg(format!("-filer.port={filer}"))
-        .arg(format!("-filer.port.grpc={filer_grpc}"));
-    (command, s3)
+    let ports: [u16; 8] = free_ports();
+    let repo = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = dies_with_parent("KILL", repo.join("scripts/lib/seaweedfs"));
+    command.env("MEDIAFS_TEST_VENV", venv()).arg(dir);
+    command.args(ports.map(|port| port.to_string()));
+    (command, ports[0])
 }
 
 fn moto_command(_dir: &Path) -> (Command, u16) {

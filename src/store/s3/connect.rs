@@ -11,10 +11,13 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Region, SharedHttpClient, StalledStreamProtectionConfig};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_types::SdkConfig;
+use aws_types::service_config::ServiceConfigKey;
 
 use super::S3Store;
 use super::answer::AnswerCheck;
 use super::credentials::Renewal;
+use crate::store::Endpoint;
 
 /// A connection that is not up by then is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,22 +45,69 @@ pub struct S3Settings {
     pub addressing: Addressing,
 }
 
+/// Where requests go. It stays as it was at first when the AWS configuration is read
+/// anew for its credentials: what waits for one endpoint is not for another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Route {
+    endpoint_url: Option<String>,
+    region: Region,
+}
+
+impl Route {
+    /// Source: AWS SDKs and Tools Reference Guide, "Service-specific endpoints".
+    fn of(settings: &S3Settings, shared: &SdkConfig) -> Self {
+        let for_s3 = || {
+            let key = ServiceConfigKey::builder()
+                .service_id("S3")
+                .env("AWS_ENDPOINT_URL")
+                .profile("endpoint_url")
+                .build();
+            shared.service_config()?.load_config(key.ok()?)
+        };
+        let for_all = || shared.endpoint_url().map(str::to_owned);
+        let region = shared.region().cloned();
+        Self {
+            endpoint_url: settings
+                .endpoint_url
+                .clone()
+                .or_else(for_s3)
+                .or_else(for_all),
+            region: region.unwrap_or_else(|| Region::new(REGION_OF_OTHER_SERVICES)),
+        }
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::of(self.endpoint_url.as_deref(), self.region.as_ref())
+    }
+}
+
 impl S3Store {
     /// Reads the AWS configuration; sends no request to the bucket yet.
     pub async fn connect(settings: S3Settings) -> Self {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let client = client(&settings, http.clone()).await;
+        let (client, route) = client(&settings, http.clone(), None).await;
         Self {
             bucket: settings.bucket.clone(),
-            renewal: Renewal::new(settings, http, client),
+            endpoint: route.endpoint(),
+            renewal: Renewal::new(settings, http, client, route),
         }
+    }
+
+    /// The service that the bucket is in.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 }
 
-/// A client with what the AWS configuration says now; its connections are those of `http`.
-pub(super) async fn client(settings: &S3Settings, http: SharedHttpClient) -> Client {
+/// A client with what the AWS configuration says now, and its route, unless one is
+/// given; its connections are those of `http`.
+pub(super) async fn client(
+    settings: &S3Settings,
+    http: SharedHttpClient,
+    route: Option<&Route>,
+) -> (Client, Route) {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         // Retries and deadlines are the decorator's; two of a kind multiply.
@@ -84,11 +134,18 @@ pub(super) async fn client(settings: &S3Settings, http: SharedHttpClient) -> Cli
         loader = loader.endpoint_url(url);
     }
     let shared = loader.load().await;
+    let named = Route::of(settings, &shared);
+    if route.is_some_and(|route| *route != named) {
+        tracing::warn!(
+            endpoint = %named.endpoint(), region = %named.region,
+            "the AWS configuration names another endpoint or region by now: that takes a new mount"
+        );
+    }
+    let route = route.cloned().unwrap_or(named);
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .force_path_style(settings.addressing == Addressing::Path)
-        .interceptor(AnswerCheck);
-    if shared.region().is_none() {
-        config = config.region(Region::new(REGION_OF_OTHER_SERVICES));
-    }
-    Client::from_conf(config.build())
+        .interceptor(AnswerCheck)
+        .region(route.region.clone());
+    config.set_endpoint_url(route.endpoint_url.clone());
+    (Client::from_conf(config.build()), route)
 }

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use super::S3Store;
-use super::connect::{S3Settings, client};
+use super::connect::{Route, S3Settings, client};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The chain may ask other services: not more often than this.
@@ -22,6 +22,7 @@ const RENEW_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Renewal {
     settings: S3Settings,
     http: SharedHttpClient,
+    route: Route,
     current: RwLock<Current>,
     /// When the configuration was last read anew.
     turn: tokio::sync::Mutex<Option<Instant>>,
@@ -35,10 +36,11 @@ struct Current {
 }
 
 impl Renewal {
-    pub fn new(settings: S3Settings, http: SharedHttpClient, client: Client) -> Self {
+    pub fn new(settings: S3Settings, http: SharedHttpClient, client: Client, route: Route) -> Self {
         Self {
             settings,
             http,
+            route,
             current: RwLock::new(Current {
                 client,
                 generation: 0,
@@ -48,7 +50,7 @@ impl Renewal {
     }
 
     async fn read_anew(&self) {
-        let client = client(&self.settings, self.http.clone()).await;
+        let (client, _) = client(&self.settings, self.http.clone(), Some(&self.route)).await;
         let mut current = self.current.write();
         current.client = client;
         current.generation += 1;

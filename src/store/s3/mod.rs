@@ -22,13 +22,14 @@ use super::request::{
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
-use super::{Key, ObjectStore, StoreError};
+use super::{Endpoint, Key, ObjectStore, StoreError};
 use credentials::Renewal;
 
 /// One bucket of an S3 service.
 #[derive(Debug)]
 pub struct S3Store {
     bucket: String,
+    endpoint: Endpoint,
     renewal: Renewal,
 }
 

@@ -1,0 +1,78 @@
+//! What comes before the first request: mountpoint, privileges, the run time, the spool
+//! and its place.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::runtime::Runtime;
+
+use super::inheritance::{self, Heritage};
+use super::mountpoint::{self, NonEmpty};
+use super::{Waiter, confine, descriptor_store, startup, stop_kind};
+use crate::config::{Config, HardeningConfig};
+use crate::store::s3::S3Store;
+use crate::write_path::Place;
+
+/// What there is before the bucket is asked for anything.
+#[derive(Debug)]
+pub struct Prepared {
+    /// With the canonical mountpoint.
+    pub config: Config,
+    /// The mountpoint as it was configured.
+    pub asked: PathBuf,
+    pub runtime: Runtime,
+    pub s3: Arc<S3Store>,
+    pub place: Place,
+    pub heritage: Heritage,
+}
+
+impl Prepared {
+    /// Errors: the mountpoint's, the spool's; privileges cannot be given up.
+    pub fn new(config: Config, waiter: &dyn Waiter) -> anyhow::Result<Self> {
+        let asked = std::path::absolute(&config.mountpoint)?;
+        // Before other threads use the environment.
+        let device = descriptor_store::inherited();
+        // What is mounted there answers nothing until somebody goes on with it.
+        let free = match device {
+            Some(_) => None,
+            None => Some(free_mountpoint(&config)?),
+        };
+        if config.hardening == HardeningConfig::On {
+            confine::confine().context("privileges cannot be given up")?;
+        }
+        let runtime = Runtime::new().context("cannot start the run time")?;
+        let s3 = Arc::new(runtime.block_on(startup::s3(&config)));
+        let place = startup::place(&config, &s3);
+        let heritage = inheritance::find(&config, &place, device, &|text| waiter.note(text))?;
+        let mountpoint = match (heritage.mountpoint(), free) {
+            (Some(mountpoint), _) => mountpoint.to_owned(),
+            (None, Some(free)) => free,
+            (None, None) => free_mountpoint(&config)?,
+        };
+        Ok(Self {
+            config: Config {
+                mountpoint,
+                ..config
+            },
+            asked,
+            runtime,
+            s3,
+            place,
+            heritage,
+        })
+    }
+}
+
+/// Where to mount, if that is free for it.
+fn free_mountpoint(config: &Config) -> anyhow::Result<PathBuf> {
+    if stop_kind::unit().is_some() {
+        mountpoint::clear_dead(&config.mountpoint).context("a dead mount cannot be cleared")?;
+    }
+    let non_empty = if config.allow_non_empty {
+        NonEmpty::Allow
+    } else {
+        NonEmpty::Refuse
+    };
+    Ok(mountpoint::check(&config.mountpoint, non_empty)?)
+}

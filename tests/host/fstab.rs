@@ -1,0 +1,188 @@
+//! `mount.mediafs`, run by hand and by mount(8).
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::support::mount::{daemons_of, detach, is_mounted};
+use crate::support::programs::{run_within, said};
+use crate::support::{Mount, MountBuilder, Server, wait_until};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A line of /etc/fstab: a bucket, a mountpoint, and the server as options.
+struct Line {
+    plan: MountBuilder,
+    source: String,
+    options: String,
+    helper: PathBuf,
+}
+
+impl Line {
+    fn new() -> Self {
+        let server = Server::shared();
+        let plan = Mount::builder();
+        let credentials = plan.scratch().join("credentials");
+        let owner = &server.owner;
+        let text = format!(
+            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            owner.access_key, owner.secret_key
+        );
+        fs::write(&credentials, text).unwrap();
+        let options = format!(
+            "endpoint-url={},force_path_style,region={},credentials-file={},spool={}",
+            server.endpoint,
+            server.region,
+            credentials.display(),
+            plan.scratch().join("spool").display()
+        );
+        let helper = plan.scratch().join("mount.mediafs");
+        symlink(env!("CARGO_BIN_EXE_mediafs"), &helper).unwrap();
+        Self {
+            source: plan.bucket.clone(),
+            plan,
+            options,
+            helper,
+        }
+    }
+
+    /// Runs `mount.mediafs` with these words before the options and others of its own.
+    #[track_caller]
+    fn helper(&self, words: &[&str], options: &str) -> Output {
+        let mut command = Command::new(&self.helper);
+        command
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .args(words)
+            .arg("-o")
+            .arg(format!("{},{options}", self.options));
+        run_within(SOON, &mut command)
+    }
+
+    #[track_caller]
+    fn mount(&self, options: &str) -> Output {
+        self.helper(&[&self.source, self.plan.root.to_str().unwrap()], options)
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        detach(&self.plan.root);
+        wait_until(SOON, "the daemon's end", || {
+            daemons_of(&self.plan.root).is_empty()
+        });
+    }
+}
+
+#[test]
+fn the_helper_returns_0_when_the_mount_serves_and_again_when_it_is_there() {
+    let line = Line::new();
+    let output =
+        line.mount("rw,_netdev,nofail,noauto,user,x-systemd.automount,defaults,allow_other");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(is_mounted(&line.plan.root));
+    fs::write(line.plan.root.join("f"), b"bytes").unwrap();
+    let stored = line.plan.client.get(&line.plan.bucket, "f");
+    assert_eq!(stored.unwrap(), b"bytes");
+    let daemons = daemons_of(&line.plan.root);
+    let again = line.mount("rw");
+    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    assert_eq!(daemons_of(&line.plan.root), daemons);
+    let table = fs::read_to_string("/proc/self/mounts").unwrap();
+    let root = line.plan.root.to_str().unwrap();
+    let entry = table.lines().find(|entry| entry.contains(root)).unwrap();
+    assert!(entry.starts_with(&format!("{} ", line.source)), "{entry}");
+    assert!(entry.contains("allow_other"), "{entry}");
+}
+
+#[test]
+fn ro_and_noexec_are_in_force() {
+    let line = Line::new();
+    line.plan
+        .client
+        .put(&line.plan.bucket, "f", b"#!/bin/true\n");
+    let output = line.mount("ro,noexec,file-mode=0755");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let refused = fs::write(line.plan.root.join("g"), b"x").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let refused = Command::new(line.plan.root.join("f")).status().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn what_fails_is_told_by_the_codes_of_mount() {
+    let mut line = Line::new();
+    let root = line.plan.root.to_str().unwrap().to_owned();
+    let expect = |output: Output, code: i32, words: &str| {
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        assert!(said(&output).contains(words), "{}", said(&output));
+    };
+    expect(line.helper(&[&line.source], ""), 1, "usage");
+    expect(line.mount("no-such-option"), 1, "no-such-option");
+    expect(line.mount("ttl=soon"), 1, "soon");
+    let fake = line.helper(&["-f", &line.source, &root], "");
+    expect(fake, 0, "");
+    let sloppy = line.helper(&["-sfv", &line.source, &root], "no-such-option,ttl=5s");
+    expect(sloppy, 0, "--ttl=5s");
+    assert!(!is_mounted(&line.plan.root));
+    let nowhere = line.helper(&[&line.source, "/nonexistent"], "");
+    expect(nowhere, 32, "does not exist");
+    line.source = "no-such-bucket".to_owned();
+    expect(line.mount("rw"), 32, "no bucket");
+}
+
+/// In a mount namespace of its own: `$1` an empty folder, `$2` the helper, `$3`
+/// the mountpoint, `$4` the lines of fstab.
+const BY_MOUNT: &str = r#"
+    mount -t tmpfs none "$1"
+    mkdir "$1/upper" "$1/work"
+    sbin=$(realpath /sbin)
+    mount -t overlay -o "lowerdir=$sbin,upperdir=$1/upper,workdir=$1/work" none "$sbin"
+    ln -sf "$(realpath "$2")" "$sbin/mount.mediafs"
+    mount --bind "$4" /etc/fstab
+    mount -a -t mediafs
+    mount -a -t mediafs
+    test "$(findmnt -n -o FSTYPE "$3" | wc -l)" = 1
+    echo bytes >"$3/f"
+    umount "$3"
+    ! mountpoint -q "$3"
+    mount "$3"
+    cat "$3/f"
+    umount "$3""#;
+
+#[test]
+fn mount_8_mounts_and_umount_8_unmounts_what_stands_in_fstab() {
+    let line = Line::new();
+    let folder = line.plan.scratch().join("private");
+    fs::create_dir(&folder).unwrap();
+    let table = line.plan.scratch().join("fstab");
+    let entry = format!(
+        "{} {} mediafs {},allow_other,_netdev,nofail,x-systemd.mount-timeout=30 0 0\n",
+        line.source,
+        line.plan.root.display(),
+        line.options
+    );
+    fs::write(&table, entry).unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .args([
+            "-m",
+            "--propagation",
+            "private",
+            "sh",
+            "-ec",
+            BY_MOUNT,
+            "sh",
+        ])
+        .arg(&folder)
+        .arg(&line.helper)
+        .arg(&line.plan.root)
+        .arg(&table);
+    let output = run_within(SOON, &mut command);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(said(&output), "bytes\n");
+    let stored = line.plan.client.get(&line.plan.bucket, "f");
+    assert_eq!(stored.unwrap(), b"bytes\n");
+}

@@ -1,0 +1,128 @@
+//! scripts/install and scripts/uninstall, into a folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::programs::{said, succeeds};
+
+/// A program that is quick to copy.
+const PROGRAM: &str = "/bin/true";
+
+fn script(name: &str, destination: &Path, prefix: &str) -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("scripts")
+        .join(name);
+    let mut command = Command::new(path);
+    command
+        .env("DESTDIR", destination)
+        .env("PREFIX", prefix)
+        .env("MEDIAFS_BINARY", PROGRAM);
+    command
+}
+
+/// Every file below a folder, with what it holds or where it points.
+fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            let kind = path.symlink_metadata().unwrap();
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_symlink() {
+                let target = fs::read_link(&path).unwrap();
+                found.insert(name, target.into_os_string().into_encoded_bytes());
+            } else {
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn twice_installed_is_once_installed_and_uninstalled_leaves_config_and_spool() {
+    let destination = tempfile::tempdir().unwrap();
+    let root = destination.path();
+    succeeds(&mut script("install", root, "/usr/local"));
+    let first = files(root);
+    let names: Vec<&str> = first.keys().map(String::as_str).collect();
+    assert!(names.contains(&"usr/local/bin/mediafs"), "{names:?}");
+    assert!(
+        names.contains(&"usr/local/lib/systemd/system/mediafs@.service"),
+        "{names:?}"
+    );
+    let helper = names
+        .iter()
+        .find(|name| name.ends_with("sbin/mount.mediafs"));
+    assert_eq!(first[*helper.unwrap()], b"/usr/local/bin/mediafs");
+    let config = root.join("etc/mediafs");
+    let mode = fs::metadata(&config).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
+
+    let kept = ["etc/mediafs/m.toml", "var/lib/mediafs/m/spool/journal"];
+    for name in kept {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "mine").unwrap();
+    }
+    succeeds(&mut script("install", root, "/usr/local"));
+    let mut second = files(root);
+    for name in kept {
+        assert_eq!(second.remove(name).unwrap(), b"mine");
+    }
+    assert!(second == first, "{:?}", second.keys());
+
+    for _ in 0..2 {
+        succeeds(&mut script("uninstall", root, "/usr/local"));
+        let left: Vec<String> = files(root).into_keys().collect();
+        assert_eq!(left, kept);
+    }
+}
+
+#[test]
+fn the_unit_starts_the_program_of_its_prefix() {
+    for (prefix, units) in [
+        ("/usr", "usr/lib/systemd/system"),
+        ("/opt/mediafs", "etc/systemd/system"),
+    ] {
+        let destination = tempfile::tempdir().unwrap();
+        let root = destination.path();
+        succeeds(&mut script("install", root, prefix));
+        let unit = root.join(units).join("mediafs@.service");
+        let unit = fs::read_to_string(unit).unwrap();
+        let start = unit.lines().find(|line| line.starts_with("ExecStart="));
+        assert!(
+            start.unwrap().contains(&format!("{prefix}/bin/mediafs")),
+            "{unit}"
+        );
+        assert!(!unit.contains("/usr/local"), "{unit}");
+        succeeds(&mut script("uninstall", root, prefix));
+        assert!(files(root).is_empty());
+    }
+}
+
+#[test]
+fn a_prefix_that_a_unit_cannot_name_and_arguments_are_refused() {
+    let destination = tempfile::tempdir().unwrap();
+    for name in ["install", "uninstall"] {
+        for prefix in ["usr", "/opt/media fs", "/a/", "/%i"] {
+            let output = script(name, destination.path(), prefix).output().unwrap();
+            assert!(!output.status.success());
+            assert!(said(&output).contains("absolute"), "{}", said(&output));
+        }
+        let mut command = script(name, destination.path(), "/usr");
+        assert!(!command.arg("--help").output().unwrap().status.success());
+    }
+    assert!(files(destination.path()).is_empty());
+}

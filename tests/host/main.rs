@@ -1,0 +1,13 @@
+//! The machine around a mount: systemd, fstab, containers, installing, privileges.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod containers;
+mod fstab;
+mod install;
+mod privileges;
+mod service;
+mod systemd;

@@ -1,0 +1,164 @@
+//! `mediafs spool`: what is not in S3, shown, taken out, written again and removed.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::programs::{run_within, said};
+use crate::support::spool::{kept, listed, refused, succeeds};
+use crate::support::{Mount, Server, sys, wait_until};
+use libc::{O_CREAT, O_EXCL, O_RDWR, O_WRONLY};
+
+/// The mount's spool.
+fn spool(mount: &Mount) -> PathBuf {
+    mount.scratch().join("spool")
+}
+
+/// Leaves the bytes of an exclusive create that another client was faster with.
+#[track_caller]
+fn lose_a_race(mount: &Mount, name: &str, ours: &[u8], theirs: &[u8]) {
+    let mut file = sys::open(mount.path(name), O_WRONLY | O_CREAT | O_EXCL).unwrap();
+    file.write_all(ours).unwrap();
+    mount.put_object(name, theirs);
+    assert_eq!(sys::errno(sys::close(file)), libc::EEXIST);
+}
+
+#[test]
+fn a_kept_file_is_listed_shown_exported_and_written_again() {
+    let mount = Mount::builder().prefix("media").start();
+    let told = succeeds(&spool(&mount), &["list"]);
+    assert!(told.contains(&format!("s3://{}/media/ on http", mount.bucket())));
+    assert!(
+        told.ends_with("nothing waits for S3, nothing is kept\n"),
+        "{told}"
+    );
+    fs::create_dir(mount.path("d")).unwrap();
+    lose_a_race(&mount, "d/f", b"ours", b"theirs");
+    let id = kept(&spool(&mount), "media/d/f");
+    for text in [
+        succeeds(&spool(&mount), &["list"]),
+        succeeds(&spool(&mount), &["show", &id]),
+    ] {
+        assert!(text.contains(&id) && text.contains("media/d/f"), "{text}");
+        assert!(text.contains("upload failed: "), "{text}");
+        assert!(
+            text.contains(&format!("s3://{}/media/ on http", mount.bucket())),
+            "{text}"
+        );
+    }
+    let out = mount.scratch().join("out");
+    let out = out.to_str().unwrap();
+    succeeds(&spool(&mount), &["export", &id, out]);
+    assert_eq!(fs::read(out).unwrap(), b"ours");
+    assert!(refused(&spool(&mount), &["export", &id, out]).contains("exists"));
+
+    // Never over what somebody else wrote, unless told so.
+    let why = refused(&spool(&mount), &["retry", &id]);
+    assert!(why.contains("exists") && why.contains("--force"), "{why}");
+    assert_eq!(mount.object("d/f").unwrap(), b"theirs");
+    succeeds(&spool(&mount), &["retry", &id, "--force"]);
+    assert_eq!(mount.object("d/f").unwrap(), b"ours");
+    assert!(listed(&spool(&mount)).is_empty());
+    assert!(refused(&spool(&mount), &["show", &id]).contains(&id));
+}
+
+#[test]
+fn a_kept_file_whose_name_is_free_is_written_again_with_its_directory() {
+    let mut mount = Mount::builder().start();
+    fs::create_dir(mount.path("d")).unwrap();
+    lose_a_race(&mount, "d/f", b"ours", b"theirs");
+    let id = kept(&spool(&mount), "d/f");
+    mount.client().delete(mount.bucket(), "d/f");
+    mount.unmount();
+    let why = refused(&spool(&mount), &["retry", &id]);
+    assert!(
+        why.contains("not mounted") && why.contains("mount it first"),
+        "{why}"
+    );
+    mount.remount();
+    succeeds(&spool(&mount), &["retry", &id]);
+    assert_eq!(mount.object("d/f").unwrap(), b"ours");
+    assert!(listed(&spool(&mount)).is_empty());
+}
+
+#[test]
+fn a_lost_edit_is_written_again_into_the_file_that_is_there_now() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("f"), b"the first version").unwrap();
+    let file = sys::open(mount.path("f"), O_RDWR).unwrap();
+    file.write_all_at(b"OUR", 4).unwrap();
+    mount.put_object("f", b"the other version");
+    assert_eq!(sys::errno(sys::close(file)), libc::ESTALE);
+    let id = kept(&spool(&mount), "f");
+    assert!(succeeds(&spool(&mount), &["show", &id]).contains("bytes 4-6 of the file"));
+    let why = refused(&spool(&mount), &["retry", &id]);
+    assert!(why.contains("not all of a file"), "{why}");
+    mount.wait_for("f", "the other version", |path| {
+        fs::read(path).is_ok_and(|seen| seen == b"the other version")
+    });
+    succeeds(&spool(&mount), &["retry", &id, "--force"]);
+    assert_eq!(mount.object("f").unwrap(), b"the OURer version");
+}
+
+#[test]
+fn what_waits_and_what_is_open_is_shown_and_left_to_the_daemon() {
+    let server = Server::private();
+    let mount = Mount::on(&server)
+        .args(["--durability", "disk", "--request-timeout", "1s"])
+        .args(["--negative-ttl", "1h"])
+        .set("--ttl", "1h")
+        .start();
+    assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 0);
+    server.freeze();
+    fs::write(mount.path("waits"), b"bytes").unwrap();
+    let mut open = fs::File::create(mount.path("open")).unwrap();
+    open.write_all(b"half").unwrap();
+    let listed_now = listed(&spool(&mount));
+    let states: Vec<_> = listed_now
+        .iter()
+        .map(|(state, key, _)| (state.as_str(), key.as_str()))
+        .collect();
+    assert_eq!(states, [("waiting", "waits"), ("writing", "open")]);
+    let told = succeeds(&spool(&mount), &["list"]);
+    assert!(told.contains("waiting: 2 files"), "{told}");
+    let id = &listed_now[0].2;
+    assert!(refused(&spool(&mount), &["retry", id]).contains("by itself"));
+    assert!(refused(&spool(&mount), &["discard", id]).contains("in use by another mediafs"));
+    server.thaw();
+    drop(open);
+    wait_until(Duration::from_secs(60), "an empty spool", || {
+        listed(&spool(&mount)).is_empty()
+    });
+    assert_eq!(mount.object("waits").unwrap(), b"bytes");
+}
+
+#[test]
+fn a_discarded_file_is_gone_and_nothing_else() {
+    let mount = Mount::fresh();
+    for name in ["a", "b"] {
+        lose_a_race(&mount, name, name.as_bytes(), b"theirs");
+    }
+    wait_until(Duration::from_secs(20), "two kept files", || {
+        listed(&spool(&mount)).len() == 2
+    });
+    let id = listed(&spool(&mount)).remove(0).2;
+    succeeds(&spool(&mount), &["discard", &id]);
+    let left = listed(&spool(&mount));
+    assert_eq!(left.len(), 1);
+    assert_ne!(left[0].2, id);
+    assert_eq!(mount.lost_and_found(), [b"b"]);
+    assert_eq!(mount.sidecars().len(), 1);
+    assert_eq!(mount.object("a").unwrap(), b"theirs");
+}
+
+#[test]
+fn a_directory_that_is_no_spool_is_refused() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
+    command.args(["spool", "list", "--spool", "/proc"]);
+    let output = run_within(Duration::from_secs(60), &mut command);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("no spool of mediafs"));
+}

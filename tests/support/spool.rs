@@ -1,0 +1,65 @@
+//! `mediafs spool` on a spool.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use super::programs::{run_within, said, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// `mediafs spool ARGS` on a spool.
+#[track_caller]
+fn run(spool: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
+    command.arg("spool").args(args).arg("--spool").arg(spool);
+    run_within(WITHIN, &mut command)
+}
+
+/// What it says, having done what it was told.
+#[track_caller]
+pub fn succeeds(spool: &Path, args: &[&str]) -> String {
+    let output = run(spool, args);
+    assert!(output.status.success(), "{args:?}: {}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What it says, having refused.
+#[track_caller]
+pub fn refused(spool: &Path, args: &[&str]) -> String {
+    let output = run(spool, args);
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {}", said(&output));
+    said(&output)
+}
+
+/// State, key and id of each file, as `list --json` says.
+#[track_caller]
+pub fn listed(spool: &Path) -> Vec<(String, String, String)> {
+    let text = succeeds(spool, &["list", "--json"]);
+    let entries: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let fields = |entry: &serde_json::Value| {
+        (
+            text(&entry["state"]),
+            text(&entry["key"]),
+            text(&entry["id"]),
+        )
+    };
+    entries.iter().map(fields).collect()
+}
+
+/// Waits for one kept file and returns its id.
+#[track_caller]
+pub fn kept(spool: &Path, key: &str) -> String {
+    let mut id = String::new();
+    wait_until(WITHIN, "a kept file", || {
+        let listed = listed(spool);
+        let found = listed.iter().find(|(state, _, _)| state == "kept");
+        found.is_some_and(|(_, of, its)| {
+            assert_eq!(of, key);
+            id.clone_from(its);
+            true
+        })
+    });
+    id
+}

@@ -1,0 +1,364 @@
+//! Two mounts of one bucket whose programs change the same names, while requests
+//! are delayed and one of the daemons is killed and followed by another.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use super::register::{Change, Event, Histories, Outcome, Register, Version, note};
+use crate::support::proxy::{Fault, Proxy, Rule};
+use crate::support::{Mount, Server, SupervisedMount, sys, wait_until};
+
+const NAMES: usize = 6;
+const PROGRAMS: u64 = 2;
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// Longer than this no attempt of a request is waited for: what is held longer is
+/// sent twice.
+const DELAY_LIMIT_MS: u64 = 2500;
+
+/// Rounds on one bucket. Returns how many calls there were.
+pub fn pair(seed: u64, rounds: u64) -> u64 {
+    println!("soak of two mounts: seed={seed} rounds={rounds}");
+    let mut pair = Pair::new(seed);
+    for _ in 0..rounds {
+        pair.round();
+    }
+    pair.finish()
+}
+
+#[derive(Debug)]
+struct Pair {
+    mounts: [SupervisedMount; 2],
+    proxies: [Proxy; 2],
+    random: Rng,
+    calls: u64,
+    /// What each name has at the beginning of a round.
+    held: BTreeMap<String, Option<Version>>,
+    /// The permissions of versions that were published by rename.
+    published: Vec<Version>,
+}
+
+impl Pair {
+    fn new(seed: u64) -> Self {
+        let server = Server::shared();
+        let proxies = [Proxy::before(server), Proxy::before(server)];
+        let plan = |proxy: &Proxy| {
+            Mount::on(server)
+                .set("--endpoint-url", &proxy.endpoint)
+                .set("--ttl", "0s")
+                .args(["--negative-ttl", "0s", "--attributes", "stored"])
+                .args(["--request-timeout", "20s"])
+                .within(Duration::from_secs(120))
+        };
+        let first = SupervisedMount::start(plan(&proxies[0]));
+        let second = SupervisedMount::start(plan(&proxies[1]).bucket(first.bucket()));
+        for dir in ["shared", "p0", "p1"] {
+            fs::create_dir(first.path(dir)).unwrap();
+        }
+        let names = (0..NAMES).map(|number| (format!("r{number}"), None));
+        Self {
+            mounts: [first, second],
+            proxies,
+            random: Rng::with_seed(seed),
+            calls: 0,
+            held: names.collect(),
+            published: Vec::new(),
+        }
+    }
+
+    fn round(&mut self) {
+        for number in 0..2 {
+            self.plan_faults(number);
+        }
+        let began = Instant::now();
+        let lasts = Duration::from_millis(self.random.u64(500..2500));
+        let killed = self.random.u8(..3);
+        let over = AtomicBool::new(false);
+        let seeds: Vec<_> = (0..2 * PROGRAMS).map(|_| self.random.u64(..)).collect();
+        let mut programs: Vec<Program> = Vec::new();
+        std::thread::scope(|scope| {
+            let over = &over;
+            let threads: Vec<_> = seeds
+                .into_iter()
+                .enumerate()
+                .map(|(number, seed)| {
+                    let root = self.mounts[number % 2].root.clone();
+                    scope.spawn(move || {
+                        let mut program = Program::new(number, &root, seed);
+                        program.run(over);
+                        program
+                    })
+                })
+                .collect();
+            std::thread::sleep(lasts / 2);
+            if let Some(mount) = self.mounts.get(usize::from(killed)) {
+                mount.kill_daemon();
+            }
+            std::thread::sleep(lasts / 2);
+            over.store(true, Ordering::SeqCst);
+            programs.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+        });
+        self.compare(began, programs);
+    }
+
+    /// Late requests, and others that the daemon gets over by itself.
+    fn plan_faults(&mut self, number: usize) {
+        const OPS: [&str; 6] = [
+            "PutObject",
+            "CopyObject",
+            "DeleteObject",
+            "DeleteObjects",
+            "CompleteMultipartUpload",
+            "ListObjectsV2",
+        ];
+        let proxy = &self.proxies[number];
+        proxy.heal();
+        for _ in 0..self.random.u8(2..10) {
+            let delay = Duration::from_millis(self.random.u64(50..DELAY_LIMIT_MS));
+            let fault = match self.random.u8(..6) {
+                0 | 1 => Fault::ApplyLate(delay),
+                2 | 3 => Fault::AnswerLate(delay),
+                4 => Fault::LoseAnswer,
+                _ => Fault::Answer(503, "SlowDown"),
+            };
+            let op = OPS[self.random.usize(..OPS.len())];
+            proxy.rule(Rule::on(op, fault).after(self.random.usize(..12)));
+        }
+    }
+
+    /// Compares what was seen meanwhile, and what both mounts and another client see now.
+    fn compare(&mut self, began: Instant, programs: Vec<Program>) {
+        let mut all: Histories = self
+            .held
+            .iter()
+            .map(|(name, held)| (name.clone(), Register::holding(*held, began)))
+            .collect();
+        for program in programs {
+            self.calls += program.calls;
+            self.published.extend(program.published);
+            note(&mut all, program.histories);
+        }
+        for proxy in &self.proxies {
+            proxy.heal();
+            proxy.wait_until_idle();
+        }
+        for (name, register) in all {
+            register.check_reads(&name);
+            let path = format!("shared/{name}");
+            let object = || {
+                let bytes = self.mounts[0].object(&path);
+                bytes.map(|bytes| Version::of(&bytes, &path))
+            };
+            let mut seen = object();
+            // Removals in a row are on their way for a while.
+            let asked = Instant::now();
+            while !register.may_end(seen) && asked.elapsed() < SETTLED_WITHIN {
+                std::thread::sleep(Duration::from_millis(50));
+                seen = object();
+            }
+            register.check_end(&name, seen);
+            for mount in &self.mounts {
+                self.check_shown(mount, &path, seen);
+            }
+            self.held.insert(name, seen);
+        }
+        self.published
+            .retain(|version| self.held.values().any(|held| *held == Some(*version)));
+    }
+
+    /// Both mounts show what the bucket has, with the attributes that it was given.
+    #[track_caller]
+    fn check_shown(&self, mount: &Mount, path: &str, wanted: Option<Version>) {
+        let path = mount.path(path);
+        wait_until(SETTLED_WITHIN, &path.display().to_string(), || {
+            read(&path).is_ok_and(|seen| seen == wanted)
+        });
+        let Some(version) = wanted.filter(|version| self.published.contains(version)) else {
+            return;
+        };
+        let mode = fs::metadata(&path).unwrap().mode() & 0o7777;
+        assert_eq!(mode, version.mode(), "{}: {version:?}", path.display());
+    }
+
+    fn finish(self) -> u64 {
+        for mount in &self.mounts {
+            mount.unmount();
+            let stages = fs::read_dir(mount.scratch().join("spool/stage")).unwrap();
+            assert_eq!(stages.count(), 0, "stages after a drain");
+        }
+        let keys = self.mounts[0].keys();
+        let shared = keys.iter().filter_map(|key| key.strip_prefix("shared/"));
+        let shared: Vec<_> = shared.filter(|name| !name.is_empty()).collect();
+        let held = self.held.iter().filter(|(_, held)| held.is_some());
+        let held: Vec<_> = held.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(shared, held);
+        self.calls
+    }
+}
+
+/// What is under a name; none where nothing is.
+fn read(path: &Path) -> io::Result<Option<Version>> {
+    match fs::read(path) {
+        // Opened and not written yet: nobody's version.
+        Ok(bytes) if bytes.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(bytes) => Ok(Some(Version::of(&bytes, &path.display().to_string()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// One program on one of the mounts.
+#[derive(Debug)]
+struct Program {
+    shared: PathBuf,
+    /// Nobody else works there.
+    own: PathBuf,
+    number: usize,
+    random: Rng,
+    histories: Histories,
+    published: Vec<Version>,
+    calls: u64,
+}
+
+impl Program {
+    fn new(number: usize, root: &Path, seed: u64) -> Self {
+        Self {
+            shared: root.join("shared"),
+            own: root.join(format!("p{}", number % 2)),
+            number,
+            random: Rng::with_seed(seed),
+            histories: Histories::new(),
+            published: Vec::new(),
+            calls: 0,
+        }
+    }
+
+    fn run(&mut self, over: &AtomicBool) {
+        while !over.load(Ordering::SeqCst) {
+            let name = format!("r{}", self.random.usize(..NAMES));
+            let path = self.shared.join(&name);
+            match self.random.u8(..12) {
+                0..=2 if self.number < 2 => self.write(&name, &path),
+                0..=5 => self.publish(&name, &path),
+                6 => self.change(&name, Change::Removed, || fs::remove_file(&path)),
+                7 => self.take_away(&name, &path),
+                8 => self.own_directory(),
+                _ => self.read(&name, &path),
+            }
+            self.calls += 1;
+        }
+    }
+
+    /// Notes a change. An error must be one of those that tell of the other mount.
+    fn change(&mut self, name: &str, what: Change, call: impl FnOnce() -> io::Result<()>) {
+        let began = Instant::now();
+        let outcome = match call() {
+            Ok(()) => Outcome::Acknowledged,
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap();
+                let other = [libc::ESTALE, libc::ENOENT, libc::EEXIST];
+                assert!(other.contains(&errno), "{name}: {what:?}: {error}");
+                if errno == libc::ENOENT && what == Change::Removed {
+                    return;
+                }
+                Outcome::Unknown
+            }
+        };
+        let register = self.histories.entry(name.to_owned()).or_default();
+        register.changes.push(Event {
+            what,
+            outcome,
+            began,
+            ended: Instant::now(),
+        });
+    }
+
+    /// In place. Two that do so on one mount would mix their bytes, as on a local disk.
+    fn write(&mut self, name: &str, path: &Path) {
+        let version = Version::short();
+        self.change(name, Change::Wrote(version), || write_new(path, version));
+    }
+
+    /// As web applications do: under another name first, which nobody else uses.
+    fn publish(&mut self, name: &str, path: &Path) {
+        let version = Version::next();
+        let own = self.own.join(format!("new-{}", self.number));
+        self.change(name, Change::Wrote(version), || {
+            write_new(&own, version)?;
+            fs::set_permissions(&own, fs::Permissions::from_mode(version.mode()))?;
+            fs::rename(&own, path)
+        });
+        self.published.push(version);
+    }
+
+    /// A rename to a name of its own: what is there then was there before.
+    fn take_away(&mut self, name: &str, path: &Path) {
+        let own = self.own.join(format!("taken-{}", self.number));
+        let began = Instant::now();
+        self.change(name, Change::Removed, || fs::rename(path, &own));
+        let ended = Instant::now();
+        if let Ok(Some(taken)) = read(&own) {
+            let register = self.histories.entry(name.to_owned()).or_default();
+            let (what, outcome) = (Some(taken), Outcome::Acknowledged);
+            register.reads.push(Event {
+                what,
+                outcome,
+                began,
+                ended,
+            });
+            fs::remove_file(&own).unwrap();
+        }
+    }
+
+    fn read(&mut self, name: &str, path: &Path) {
+        let began = Instant::now();
+        match read(path) {
+            Ok(what) => {
+                let register = self.histories.entry(name.to_owned()).or_default();
+                let (outcome, ended) = (Outcome::Acknowledged, Instant::now());
+                register.reads.push(Event {
+                    what,
+                    outcome,
+                    began,
+                    ended,
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            // It changed while it was read.
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{name}"),
+        }
+    }
+
+    /// A directory of files is made, renamed, read and removed in a burst.
+    fn own_directory(&mut self) {
+        let at = |suffix: &str| self.own.join(format!("d{}{suffix}", self.number));
+        let (old, new) = (at(""), at("-moved"));
+        let versions: Vec<_> = (0..self.random.usize(1..24))
+            .map(|_| Version::short())
+            .collect();
+        fs::create_dir(&old).unwrap();
+        for version in &versions {
+            write_new(&old.join(version.0.to_string()), *version).unwrap();
+        }
+        fs::rename(&old, &new).unwrap();
+        for version in &versions {
+            let path = new.join(version.0.to_string());
+            assert_eq!(read(&path).unwrap(), Some(*version), "{}", path.display());
+            fs::remove_file(path).unwrap();
+        }
+        fs::remove_dir(&new).unwrap();
+    }
+}
+
+fn write_new(path: &Path, version: Version) -> io::Result<()> {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC;
+    let mut file: File = sys::open(path, flags)?;
+    file.write_all(&version.bytes())?;
+    sys::close(file)
+}
