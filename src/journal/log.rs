@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::frame::{Chain, Frames, Header, Step, Subject, Tail};
+use super::log_file::LogFile;
 use super::text;
 use crate::failpoint::{self, Point};
 use crate::private;
@@ -120,77 +121,6 @@ struct Inner<S> {
     /// Whether it is worth writing anew is next asked at this size.
     compact_from: u64,
     state: S,
-}
-
-/// The file itself, and where its next frame goes.
-#[derive(Debug)]
-pub struct LogFile {
-    pub file: File,
-    pub header: Header,
-    pub bytes: u64,
-    pub chain: Chain,
-}
-
-impl LogFile {
-    /// Appends frames that go on from the last one. Errors: the disk's; then
-    /// nothing was appended.
-    pub fn append(&mut self, frames: &[u8], after: Chain) -> io::Result<()> {
-        self.append_some(frames, after)?.count();
-        Ok(())
-    }
-
-    /// The same; they are taken back unless they are said to count.
-    fn append_some(&mut self, frames: &[u8], after: Chain) -> io::Result<Appended<'_>> {
-        let before = (self.bytes, self.chain);
-        let appended = Appended {
-            file: self,
-            before: Some(before),
-        };
-        let file = &mut *appended.file;
-        file.file.write_all_at(frames, file.bytes)?;
-        file.bytes += frames.len() as u64;
-        file.chain = after;
-        Ok(appended)
-    }
-
-    /// The same file as it is now. Errors: no descriptor is left.
-    pub fn copy(&self) -> io::Result<Self> {
-        Ok(Self {
-            file: self.file.try_clone()?,
-            ..*self
-        })
-    }
-
-    /// Frames up to here are there for good, or the file is damaged.
-    pub fn note_end(&self, end: u64) -> io::Result<()> {
-        let field = self.header.end_field(end);
-        self.file.write_all_at(&field, self.header.end_at())
-    }
-}
-
-/// Frames that a successor would read, and whose records do not count yet.
-struct Appended<'a> {
-    file: &'a mut LogFile,
-    before: Option<(u64, Chain)>,
-}
-
-impl Appended<'_> {
-    fn count(mut self) {
-        self.before = None;
-    }
-}
-
-impl Drop for Appended<'_> {
-    /// What the disk or a panic kept from counting must not stand before the next record.
-    fn drop(&mut self) {
-        let Some(before) = self.before else {
-            return;
-        };
-        (self.file.bytes, self.file.chain) = before;
-        if let Err(error) = self.file.file.set_len(self.file.bytes) {
-            tracing::error!(%error, "a record that does not count stays in its file");
-        }
-    }
 }
 
 impl<S: Replay> Log<S> {

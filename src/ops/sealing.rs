@@ -16,7 +16,7 @@ use crate::error::FsError;
 use crate::namespace::LocalState;
 use crate::read_path::ObjectId;
 use crate::store::WriteCondition;
-use crate::write_path::{Earlier, Recovered, SealedBase, Stage, StageId};
+use crate::write_path::{Earlier, Recovered, SealedBase, Stage};
 
 /// A stage just sealed, and what becomes of one below it that was never sent.
 #[derive(Debug)]
@@ -180,14 +180,6 @@ impl OpenFile {
             .collect();
         stages.reverse();
         stages
-    }
-
-    /// Whether a stage is still to be uploaded, as far as the file knows.
-    pub fn has_sealed(&self, stage: StageId) -> bool {
-        let sealed = self.sealed_stages();
-        sealed
-            .iter()
-            .any(|sealed| sealed.stage.file().id() == stage)
     }
 
     /// A sealed stage takes over all that it shows of its base, which are these bytes.

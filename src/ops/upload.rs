@@ -15,7 +15,7 @@ use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Ino, Name, ObjectVersion};
 use crate::read_path::ObjectId;
 use crate::store::ObjectHeaders;
-use crate::task::{caught, caught_now};
+use crate::task::caught_now;
 use crate::write_path::{ByteSource, Durable, Earlier, SealedStage, UploadTarget};
 
 /// What came of an upload.
@@ -218,24 +218,8 @@ impl Ops {
         turn
     }
 
-    /// Uploads one sealed stage. To be called with the file's turn.
-    pub(super) async fn bring_to_store(
-        &self,
-        file: &OpenFile,
-        sealed: &Arc<Sealed>,
-        earlier: Earlier,
-    ) -> Result<Brought, FsError> {
-        let stage = sealed.stage.file();
-        let brought = caught("upload", self.send_and_publish(file, sealed, earlier)).await;
-        if brought.is_err() && !file.has_sealed(stage.id()) {
-            // The store has it, and nobody is to upload it once more later.
-            self.desk.spool.discard(stage);
-            return Ok(Brought::Stored);
-        }
-        brought?
-    }
-
-    async fn send_and_publish(
+    /// As `bring_to_store`, which sees to what a panic leaves.
+    pub(super) async fn send_and_publish(
         &self,
         file: &OpenFile,
         sealed: &Arc<Sealed>,

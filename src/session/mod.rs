@@ -122,10 +122,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     } = kernel;
     let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
-    let watching = connected.health.clone();
-    let (store, prefix) = (connected.store, config.prefix.clone());
-    let watch = move || watching.clone().watch(store.clone(), prefix.clone());
-    runtime.spawn(kept_up("watch S3", watch));
+    runtime.spawn(watch_s3(&connected, &config));
     tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let tended = tending::Tended {
         ops: ops.clone(),
@@ -154,6 +151,14 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
     ending.map(drop)
+}
+
+/// Asks S3 during an outage until it answers.
+fn watch_s3(connected: &startup::Connected, config: &Config) -> impl Future<Output = ()> + use<> {
+    let (health, store) = (connected.health.clone(), connected.store.clone());
+    let prefix = config.prefix.clone();
+    let watch = move || health.clone().watch(store.clone(), prefix.clone());
+    kept_up("watch S3", watch)
 }
 
 /// Answers the kernel's requests with operations, and interrupts those of who is killed.
