@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::store::{StoreError, StoreErrorKind, StoreOp};
+use crate::task::Panicked;
 
 /// Outcome of a file system operation that did not succeed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -72,6 +73,9 @@ pub enum FsError {
     /// S3 failed in a way that no better variant tells.
     #[error("{0}")]
     Store(#[source] StoreError),
+    /// A mistake of mediafs: the step is not done, or not all of it.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     /// The local disk failed.
     #[error("spool: {0}")]
     Spool(#[source] Arc<io::Error>),

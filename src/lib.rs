@@ -33,5 +33,6 @@ pub mod private;
 pub mod read_path;
 pub mod session;
 pub mod store;
+pub mod task;
 pub mod telemetry;
 pub mod write_path;

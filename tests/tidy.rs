@@ -37,7 +37,7 @@ const LAYERS: [&[&str]; 12] = [
     &["error"],
     &["store", "telemetry"],
     &["private"],
-    &["failpoint"],
+    &["failpoint", "task"],
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [

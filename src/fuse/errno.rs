@@ -30,7 +30,9 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::AttributeTooBig => Errno::ERANGE,
         FsError::Interrupted => Errno::EINTR,
         FsError::TimedOut => Errno::ETIMEDOUT,
-        FsError::Corrupt | FsError::Store(_) | FsError::Spool(_) => Errno::EIO,
+        FsError::Corrupt | FsError::Store(_) | FsError::Spool(_) | FsError::Panicked(_) => {
+            Errno::EIO
+        }
     }
 }
 

@@ -16,20 +16,21 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::call::Call;
 use super::in_flight::Locked;
 use super::negotiate::Listings;
 use super::pending::{Listed, PendingReply};
-use super::{Adapter, convert, negotiate, refuse, reply};
+use super::{Adapter, contained, convert, negotiate, refuse, reply};
 use crate::error::FsError;
 use crate::namespace::Name;
 use crate::ops::{CreateRequest, DirEntryPlus, Exclusive, HandleId, Taken, Truncate};
 
 /// The rest of the method with a decoded name, or the answer that the name cannot be.
 macro_rules! name_or_refuse {
-    ($operation:literal, $parent:expr, $name:expr, $reply:expr) => {
+    ($call:expr, $name:expr, $reply:expr) => {
         match Name::from_os($name) {
             Ok(name) => name,
-            Err(error) => return $reply.error(refuse($operation, $parent.0, &error)),
+            Err(error) => return $reply.error(refuse($call, &error)),
         }
     };
 }
@@ -49,23 +50,26 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name_or_refuse!("lookup", parent, name, reply);
+        let call = Call::on("lookup", parent);
+        let name = name_or_refuse!(call, name, reply);
         let (ops, dir) = (self.ops.clone(), convert::ino(parent));
         let operation = async move { ops.lookup(dir, &name).await };
-        let give = move |reply, outcome| reply::give_entry(reply, "lookup", parent, outcome);
-        self.answer(req, Locked::Nothing, reply, operation, give);
+        let give = move |reply, outcome| reply::give_entry(reply, call, outcome);
+        self.answer(req, call, reply, operation, give);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         let _at_work = self.loops.at_work();
-        self.ops.forget(convert::ino(ino), nlookup);
+        let forget = || self.ops.forget(convert::ino(ino), nlookup);
+        contained(Call::on("forget", ino), forget);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let call = Call::on("getattr", ino);
         let ops = self.ops.clone();
         let operation = async move { ops.getattr(convert::ino(ino)).await };
-        let give = move |reply, outcome| reply::give_attr(reply, "getattr", ino, outcome);
-        self.answer(req, Locked::Nothing, reply, operation, give);
+        let give = move |reply, outcome| reply::give_attr(reply, call, outcome);
+        self.answer(req, call, reply, operation, give);
     }
 
     fn setattr(
@@ -86,19 +90,27 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let call = Call::on("setattr", ino);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         let changed = convert::ino(ino);
         let operation = async move { ops.setattr(changed, fh.map(handle), caller, change).await };
-        let give = move |reply, outcome| reply::give_attr(reply, "setattr", ino, outcome);
-        self.answer(req, Locked::One(changed), reply, operation, give);
+        let give = move |reply, outcome| reply::give_attr(reply, call, outcome);
+        self.answer(
+            req,
+            call.locking(Locked::One(changed)),
+            reply,
+            operation,
+            give,
+        );
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        let call = Call::on("readlink", ino);
         let ops = self.ops.clone();
         let operation = async move { ops.readlink(convert::ino(ino)).await };
-        let give = move |reply, outcome| reply::give_data(reply, "readlink", ino, outcome);
-        self.answer(req, Locked::Nothing, reply, operation, give);
+        let give = move |reply, outcome| reply::give_data(reply, call, outcome);
+        self.answer(req, call, reply, operation, give);
     }
 
     fn mknod(
@@ -111,15 +123,16 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let name = name_or_refuse!("mknod", parent, name, reply);
+        let call = Call::on("mknod", parent);
+        let name = name_or_refuse!(call, name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let dir = convert::ino(parent);
         let operation = async move {
             let (kind, permissions) = (convert::node_kind(mode, rdev), convert::permissions(mode));
             ops.mknod(dir, &name, kind, permissions, caller).await
         };
-        let give = move |reply, outcome| reply::give_entry(reply, "mknod", parent, outcome);
-        self.answer(req, Locked::One(dir), reply, operation, give);
+        let give = move |reply, outcome| reply::give_entry(reply, call, outcome);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
     }
 
     fn mkdir(
@@ -131,13 +144,14 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let name = name_or_refuse!("mkdir", parent, name, reply);
+        let call = Call::on("mkdir", parent);
+        let name = name_or_refuse!(call, name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let dir = convert::ino(parent);
         let permissions = convert::permissions(mode);
         let operation = async move { ops.mkdir(dir, &name, permissions, caller).await };
-        let give = move |reply, outcome| reply::give_entry(reply, "mkdir", parent, outcome);
-        self.answer(req, Locked::One(dir), reply, operation, give);
+        let give = move |reply, outcome| reply::give_entry(reply, call, outcome);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
     }
 
     fn symlink(
@@ -148,31 +162,34 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let name = name_or_refuse!("symlink", parent, link_name, reply);
+        let call = Call::on("symlink", parent);
+        let name = name_or_refuse!(call, link_name, reply);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
         let dir = convert::ino(parent);
         let operation = async move { ops.symlink(dir, &name, target, caller).await };
-        let give = move |reply, outcome| reply::give_entry(reply, "symlink", parent, outcome);
-        self.answer(req, Locked::One(dir), reply, operation, give);
+        let give = move |reply, outcome| reply::give_entry(reply, call, outcome);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let name = name_or_refuse!("unlink", parent, name, reply);
+        let call = Call::on("unlink", parent);
+        let name = name_or_refuse!(call, name, reply);
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
         let dir = convert::ino(parent);
         let operation = async move { ops.unlink(dir, &name, attempt).await };
-        let give = move |reply, outcome| reply::done(reply, "unlink", parent, outcome);
-        self.answer(req, Locked::One(dir), reply, operation, give);
+        let give = move |reply, outcome| reply::done(reply, call, outcome);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let name = name_or_refuse!("rmdir", parent, name, reply);
+        let call = Call::on("rmdir", parent);
+        let name = name_or_refuse!(call, name, reply);
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
         let dir = convert::ino(parent);
         let operation = async move { ops.rmdir(dir, &name, attempt).await };
-        let give = move |reply, outcome| reply::done(reply, "rmdir", parent, outcome);
-        self.answer(req, Locked::One(dir), reply, operation, give);
+        let give = move |reply, outcome| reply::done(reply, call, outcome);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
     }
 
     fn rename(
@@ -185,11 +202,12 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let name = name_or_refuse!("rename", parent, name, reply);
-        let new_name = name_or_refuse!("rename", newparent, newname, reply);
+        let call = Call::on("rename", parent);
+        let name = name_or_refuse!(call, name, reply);
+        let new_name = name_or_refuse!(call, newname, reply);
         let mode = match convert::rename_mode(flags) {
             Ok(mode) => mode,
-            Err(error) => return reply.error(refuse("rename", parent.0, &error)),
+            Err(error) => return reply.error(refuse(call, &error)),
         };
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let (from, to) = (convert::ino(parent), convert::ino(newparent));
@@ -197,11 +215,18 @@ impl Filesystem for Adapter {
             ops.rename((from, &name), (to, &new_name), mode, request)
                 .await
         };
-        let give = move |reply, outcome| reply::done(reply, "rename", parent, outcome);
-        self.answer(req, Locked::Two(from, to), reply, operation, give);
+        let give = move |reply, outcome| reply::done(reply, call, outcome);
+        self.answer(
+            req,
+            call.locking(Locked::Two(from, to)),
+            reply,
+            operation,
+            give,
+        );
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let call = Call::on("open", ino);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
         let opened = convert::ino(ino);
@@ -210,8 +235,8 @@ impl Filesystem for Adapter {
             Truncate::No => Locked::Nothing,
         };
         let operation = async move { ops.open(opened, mode, truncate, caller).await };
-        let give = move |reply, outcome| reply::give_opened(reply, ino, outcome);
-        self.answer(req, locked, reply, operation, give);
+        let give = move |reply, outcome| reply::give_opened(reply, call, outcome);
+        self.answer(req, call.locking(locked), reply, operation, give);
     }
 
     fn create(
@@ -224,7 +249,8 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let name = name_or_refuse!("create", parent, name, reply);
+        let call = Call::on("create", parent);
+        let name = name_or_refuse!(call, name, reply);
         let exclusive = if flags & libc::O_EXCL == 0 {
             Exclusive::No
         } else {
@@ -240,8 +266,8 @@ impl Filesystem for Adapter {
             maker: convert::caller(req),
         };
         let operation = async move { ops.create(dir, &name, request).await };
-        let give = move |reply, outcome| reply::give_created(reply, parent, outcome);
-        self.answer(req, Locked::One(dir), reply, operation, give);
+        let give = move |reply, outcome| reply::give_created(reply, call, outcome);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
     }
 
     fn read(
@@ -255,11 +281,12 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let call = Call::on("read", ino);
         let ops = self.ops.clone();
         let range = offset..offset.saturating_add(u64::from(size));
         let operation = async move { ops.read(handle(fh), range).await };
-        let give = move |reply, outcome| reply::give_data(reply, "read", ino, outcome);
-        self.answer(req, Locked::Nothing, reply, operation, give);
+        let give = move |reply, outcome| reply::give_data(reply, call, outcome);
+        self.answer(req, call, reply, operation, give);
     }
 
     fn write(
@@ -274,18 +301,18 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _in_flight = self.in_flight(req);
+        let call = Call::on("write", ino);
         let caller = convert::caller(req);
         let how = (
             convert::privileges(write_flags),
             convert::write_origin(write_flags),
         );
-        let _at_work = self.loops.at_work();
-        let written = self.ops.write(handle(fh), caller, how, offset, data);
-        match written {
-            Ok(()) => reply.written(data.len() as u32),
-            Err(error) => reply.error(refuse("write", ino.0, &error)),
-        }
+        self.at_once(req, call, || {
+            match self.ops.write(handle(fh), caller, how, offset, data) {
+                Ok(()) => reply.written(data.len() as u32),
+                Err(error) => reply.error(refuse(call, &error)),
+            }
+        });
     }
 
     fn flush(
@@ -296,10 +323,11 @@ impl Filesystem for Adapter {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
+        let call = Call::on("flush", ino);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let operation = async move { ops.flush(handle(fh), caller.thread).await };
-        let give = move |reply, outcome| reply::done(reply, "flush", ino, outcome);
-        self.answer(req, Locked::Nothing, reply, operation, give);
+        let give = move |reply, outcome| reply::done(reply, call, outcome);
+        self.answer(req, call, reply, operation, give);
     }
 
     fn fsync(
@@ -310,10 +338,11 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        let call = Call::on("fsync", ino);
         let ops = self.ops.clone();
         let operation = async move { ops.fsync(handle(fh)).await };
-        let give = move |reply, outcome| reply::done(reply, "fsync", ino, outcome);
-        self.answer(req, Locked::Nothing, reply, operation, give);
+        let give = move |reply, outcome| reply::done(reply, call, outcome);
+        self.answer(req, call, reply, operation, give);
     }
 
     fn release(
@@ -326,21 +355,23 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let call = Call::on("release", ino);
         let ops = self.ops.clone();
         // Nobody waits for it.
-        self.run(req, None, async move {
-            reply::done(reply, "release", ino, ops.release(handle(fh)).await)
+        self.run(req, call, None, async move {
+            reply::done(reply, call, ops.release(handle(fh)).await)
         });
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _in_flight = self.in_flight(req);
-        let _at_work = self.loops.at_work();
+        let call = Call::on("opendir", ino);
         let request = convert::kernel_request(req);
-        match self.ops.opendir(convert::ino(ino), request) {
-            Ok(id) => reply.opened(FileHandle(id.0), FopenFlags::empty()),
-            Err(error) => reply.error(refuse("opendir", ino.0, &error)),
-        }
+        self.at_once(req, call, || {
+            match self.ops.opendir(convert::ino(ino), request) {
+                Ok(id) => reply.opened(FileHandle(id.0), FopenFlags::empty()),
+                Err(error) => reply.error(refuse(call, &error)),
+            }
+        });
     }
 
     fn readdir(
@@ -351,10 +382,11 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectory,
     ) {
+        let call = Call::on("readdir", ino);
         let ops = self.ops.clone();
         let operation = async move { ops.readdir(handle(fh), offset).await };
-        let give = move |reply, outcome| reply::give_listing(reply, ino, outcome);
-        self.answer(req, Locked::Nothing, reply, operation, give);
+        let give = move |reply, outcome| reply::give_listing(reply, call, outcome);
+        self.answer(req, call, reply, operation, give);
     }
 
     fn readdirplus(
@@ -365,6 +397,7 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
+        let call = Call::on("readdirplus", ino);
         let ops = self.ops.clone();
         let reply = Arc::new(PendingReply::new(reply));
         let filled = reply.clone();
@@ -383,12 +416,12 @@ impl Filesystem for Adapter {
         };
         self.answer_filled(
             req,
-            Locked::Nothing,
+            call,
             reply,
             operation,
             move |reply, outcome| match outcome {
                 Ok(_) => reply.ok(),
-                Err(error) => reply.error(refuse("readdirplus", ino.0, &error)),
+                Err(error) => reply.error(refuse(call, &error)),
             },
         );
     }
@@ -396,14 +429,15 @@ impl Filesystem for Adapter {
     fn releasedir(
         &self,
         req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let _in_flight = self.in_flight(req);
-        self.ops.releasedir(handle(fh));
-        reply.ok();
+        self.at_once(req, Call::on("releasedir", ino), || {
+            self.ops.releasedir(handle(fh));
+            reply.ok();
+        });
     }
 
     fn fsyncdir(
@@ -414,15 +448,16 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        let call = Call::on("fsyncdir", ino);
         let ops = self.ops.clone();
         let operation = async move { ops.fsyncdir(handle(fh)).await };
-        let give = move |reply, outcome| reply::done(reply, "fsyncdir", ino, outcome);
-        self.answer(req, Locked::Nothing, reply, operation, give);
+        let give = move |reply, outcome| reply::done(reply, call, outcome);
+        self.answer(req, call, reply, operation, give);
     }
 
-    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let _in_flight = self.in_flight(req);
-        reply::give_stats(reply, self.ops.statfs());
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let call = Call::on("statfs", ino);
+        self.at_once(req, call, || reply::give_stats(reply, self.ops.statfs()));
     }
 
     fn setxattr(
@@ -435,39 +470,55 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let call = Call::on("setxattr", ino);
         let mode = match convert::xattr_mode(flags, convert::kernel_request(req).attempt) {
             Ok(mode) => mode,
-            Err(error) => return reply.error(refuse("setxattr", ino.0, &error)),
+            Err(error) => return reply.error(refuse(call, &error)),
         };
         let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
         let changed = convert::ino(ino);
         let operation = async move { ops.setxattr(changed, &name, &value, mode).await };
-        let give = move |reply, outcome| reply::done(reply, "setxattr", ino, outcome);
-        self.answer(req, Locked::One(changed), reply, operation, give);
+        let give = move |reply, outcome| reply::done(reply, call, outcome);
+        self.answer(
+            req,
+            call.locking(Locked::One(changed)),
+            reply,
+            operation,
+            give,
+        );
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let call = Call::on("getxattr", ino);
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
         let operation = async move { ops.getxattr(convert::ino(ino), &name).await };
-        let give = move |reply, outcome| reply::give_xattr(reply, "getxattr", ino, size, outcome);
-        self.answer(req, Locked::Nothing, reply, operation, give);
+        let give = move |reply, outcome| reply::give_xattr(reply, call, size, outcome);
+        self.answer(req, call, reply, operation, give);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let _in_flight = self.in_flight(req);
-        let names = self.ops.listxattr(convert::ino(ino));
-        let joined = names.map(|names| names.into_iter().flat_map(|n| (n + "\0").into_bytes()));
-        let value = joined.map(Iterator::collect);
-        reply::give_xattr(reply, "listxattr", ino, size, value);
+        let call = Call::on("listxattr", ino);
+        self.at_once(req, call, || {
+            let names = self.ops.listxattr(convert::ino(ino));
+            let joined = names.map(|names| names.into_iter().flat_map(|n| (n + "\0").into_bytes()));
+            reply::give_xattr(reply, call, size, joined.map(Iterator::collect));
+        });
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let call = Call::on("removexattr", ino);
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
         let attempt = convert::kernel_request(req).attempt;
         let changed = convert::ino(ino);
         let operation = async move { ops.removexattr(changed, &name, attempt).await };
-        let give = move |reply, outcome| reply::done(reply, "removexattr", ino, outcome);
-        self.answer(req, Locked::One(changed), reply, operation, give);
+        let give = move |reply, outcome| reply::done(reply, call, outcome);
+        self.answer(
+            req,
+            call.locking(Locked::One(changed)),
+            reply,
+            operation,
+            give,
+        );
     }
 
     fn copy_file_range(
@@ -483,6 +534,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let call = Call::on("copy_file_range", ino_in);
         let ops = self.ops.clone();
         let (from, to) = (
             convert::copy_end(fh_in, offset_in),
@@ -490,8 +542,8 @@ impl Filesystem for Adapter {
         );
         let operation = async move { ops.copy_file_range(from, to, len).await };
         let locked = Locked::One(convert::ino(ino_out));
-        let give = move |reply, outcome| reply::give_copied(reply, ino_in, outcome);
-        self.answer(req, locked, reply, operation, give);
+        let give = move |reply, outcome| reply::give_copied(reply, call, outcome);
+        self.answer(req, call.locking(locked), reply, operation, give);
     }
 
     fn fallocate(
@@ -504,16 +556,17 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let call = Call::on("fallocate", ino);
         let how = match convert::allocation(mode) {
             Ok(how) => how,
-            Err(error) => return reply.error(refuse("fallocate", ino.0, &error)),
+            Err(error) => return reply.error(refuse(call, &error)),
         };
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let range = offset..offset.saturating_add(length);
         let operation = async move { ops.fallocate(handle(fh), caller, range, how).await };
         let locked = Locked::One(convert::ino(ino));
-        let give = move |reply, outcome| reply::done(reply, "fallocate", ino, outcome);
-        self.answer(req, locked, reply, operation, give);
+        let give = move |reply, outcome| reply::done(reply, call, outcome);
+        self.answer(req, call.locking(locked), reply, operation, give);
     }
 
     fn ioctl(
@@ -527,8 +580,9 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
+        let call = Call::on("ioctl", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse("ioctl", ino.0, &FsError::NotATty));
+        reply.error(refuse(call, &FsError::NotATty));
     }
 
     /// One file is one object.
@@ -540,8 +594,9 @@ impl Filesystem for Adapter {
         _newname: &OsStr,
         reply: ReplyEntry,
     ) {
+        let call = Call::on("link", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse("link", ino.0, &FsError::NotPermitted));
+        reply.error(refuse(call, &FsError::NotPermitted));
     }
 
     /// The kernel asks once: from then on it takes a file for data to its end.
@@ -554,8 +609,9 @@ impl Filesystem for Adapter {
         _whence: i32,
         reply: ReplyLseek,
     ) {
+        let call = Call::on("lseek", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse("lseek", ino.0, &FsError::NotImplemented));
+        reply.error(refuse(call, &FsError::NotImplemented));
     }
 
     /// The kernel asks once: from then on files are always ready.
@@ -569,14 +625,16 @@ impl Filesystem for Adapter {
         _flags: PollFlags,
         reply: ReplyPoll,
     ) {
+        let call = Call::on("poll", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse("poll", ino.0, &FsError::NotImplemented));
+        reply.error(refuse(call, &FsError::NotImplemented));
     }
 
     /// The kernel asks once, and only where it does not decide by modes itself.
     fn access(&self, req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        let call = Call::on("access", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse("access", ino.0, &FsError::NotImplemented));
+        reply.error(refuse(call, &FsError::NotImplemented));
     }
 
     /// Locks are the kernel's own: it asks for none.
@@ -592,8 +650,9 @@ impl Filesystem for Adapter {
         _pid: u32,
         reply: ReplyLock,
     ) {
+        let call = Call::on("getlk", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse("getlk", ino.0, &FsError::NotImplemented));
+        reply.error(refuse(call, &FsError::NotImplemented));
     }
 
     fn setlk(
@@ -609,14 +668,16 @@ impl Filesystem for Adapter {
         _sleep: bool,
         reply: ReplyEmpty,
     ) {
+        let call = Call::on("setlk", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse("setlk", ino.0, &FsError::NotImplemented));
+        reply.error(refuse(call, &FsError::NotImplemented));
     }
 
     /// There are no blocks to number.
     fn bmap(&self, req: &Request, ino: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
+        let call = Call::on("bmap", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse("bmap", ino.0, &FsError::InvalidArgument));
+        reply.error(refuse(call, &FsError::InvalidArgument));
     }
 }
 

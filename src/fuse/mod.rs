@@ -8,6 +8,7 @@
 //! locally is answered at once; what has to wait goes on as a task that owns
 //! the reply. No FUSE thread waits for S3.
 
+mod call;
 mod convert;
 mod errno;
 mod filesystem;
@@ -24,7 +25,7 @@ pub use killed::interrupt_killed;
 pub use loops::LoopWatch;
 pub use notify::{MayWait, forward_invalidations};
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use fuser::{Request, RequestId};
@@ -34,7 +35,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::FsError;
 use crate::ops::{Ops, run_for};
-use in_flight::{InFlightGuard, Interruptible, Locked};
+use call::Call;
+use in_flight::{InFlightGuard, Interruptible};
 use pending::{Outcome, PendingReply, Refusable};
 
 /// Answers the kernel's requests with operations.
@@ -80,20 +82,20 @@ impl Adapter {
     fn answer<R: Refusable, T: Outcome>(
         &self,
         request: &Request,
-        locked: Locked,
+        call: Call,
         reply: R,
         operation: impl Future<Output = Result<T, FsError>> + Send + 'static,
         give: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
         let reply = Arc::new(PendingReply::new(reply));
-        self.answer_filled(request, locked, reply, operation, give);
+        self.answer_filled(request, call, reply, operation, give);
     }
 
     /// The same for an operation that fills its reply.
     fn answer_filled<R: Refusable, T: Outcome>(
         &self,
         request: &Request,
-        locked: Locked,
+        call: Call,
         reply: Arc<PendingReply<R>>,
         operation: impl Future<Output = Result<T, FsError>> + Send + 'static,
         give: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
@@ -102,7 +104,7 @@ impl Adapter {
         let operation = Box::pin(operation);
         let (ops, requests, pending) = (self.ops.clone(), self.requests.clone(), reply.clone());
         let answer = async move {
-            let outcome = match requests.detached_ended(locked, &*pending).await {
+            let outcome = match requests.detached_ended(call.locked, &*pending).await {
                 Ok(()) => operation.await,
                 Err(error) => Err(error),
             };
@@ -115,24 +117,32 @@ impl Adapter {
             }
         };
         let answer = run_for(reply.clone(), answer);
-        self.run(request, Some((locked, reply)), answer);
+        self.run(request, call, Some(reply), answer);
+    }
+
+    /// Runs a request that waits for nothing.
+    fn at_once(&self, request: &Request, call: Call, answer: impl FnOnce()) {
+        let _in_flight = self.in_flight(request);
+        let _at_work = self.loops.at_work();
+        contained(call, answer);
     }
 
     /// Runs a request to its end, here as far as it need not wait.
     fn run(
         &self,
         request: &Request,
-        reply: Option<(Locked, Arc<dyn Interruptible>)>,
+        call: Call,
+        reply: Option<Arc<dyn Interruptible>>,
         answer: impl Future<Output = ()> + Send + 'static,
     ) {
         let _at_work = self.loops.at_work();
         let _runtime = self.runtime.enter();
         let in_flight = self.in_flight(request);
-        // A reply dropped by a panic answers EIO: the request ends, the mount goes on.
+        // A reply that a panic drops answers EIO: the request ends, the mount goes on.
         let guarded = AssertUnwindSafe(answer).catch_unwind().map(move |outcome| {
             drop(in_flight);
             if outcome.is_err() {
-                tracing::error!("a request panicked; answered with EIO");
+                panicked(call);
             }
         });
         let mut guarded = Box::pin(guarded);
@@ -141,8 +151,7 @@ impl Adapter {
         }
         let RequestId(number) = request.unique();
         let thread = convert::caller(request).thread;
-        let waiting =
-            reply.map(|(locked, reply)| self.requests.wait(number, thread, locked, reply));
+        let waiting = reply.map(|reply| self.requests.wait(number, thread, call.locked, reply));
         self.tasks.spawn(async move {
             guarded.await;
             drop(waiting);
@@ -150,14 +159,28 @@ impl Adapter {
     }
 }
 
+/// Runs what a panic does not lead out of.
+fn contained(call: Call, run: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        panicked(call);
+    }
+}
+
+fn panicked(call: Call) {
+    let Call { operation, ino, .. } = call;
+    tracing::error!(operation, ino, "panicked: answered with EIO");
+}
+
 /// Errno of a failed request, logged here and nowhere else.
-fn refuse(operation: &'static str, ino: u64, error: &FsError) -> fuser::Errno {
+fn refuse(call: Call, error: &FsError) -> fuser::Errno {
+    let Call { operation, ino, .. } = call;
     match error {
         FsError::Store(_)
         | FsError::Spool(_)
         | FsError::SpoolReadOnly
         | FsError::Corrupt
         | FsError::Archived
+        | FsError::Panicked(_)
         | FsError::TimedOut => {
             tracing::error!(operation, ino, %error, "failed");
         }

@@ -5,6 +5,7 @@ use std::io;
 use tokio::sync::mpsc::Receiver;
 
 use crate::namespace::{Ino, Invalidation};
+use crate::task::caught_now;
 
 /// Of `fuse_notify_code`. Source: linux/fuse.h.
 const INVAL_INODE: i32 = 2;
@@ -28,7 +29,10 @@ pub fn forward_invalidations(
 ) {
     while let Some(invalidation) = invalidations.blocking_recv() {
         // Nothing is lost: what the kernel keeps ends with its ttl.
-        if let Err(error) = send(&encode(&invalidation), may_wait(&invalidation)) {
+        let sent = caught_now("notify", || {
+            send(&encode(&invalidation), may_wait(&invalidation))
+        });
+        if let Err(error) = sent.map_err(io::Error::other).flatten() {
             tracing::debug!(?invalidation, %error, "kernel not told of an invalidation");
         }
     }

@@ -6,6 +6,7 @@ use fuser::{
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
+use super::call::Call;
 use super::{convert, refuse};
 use crate::error::FsError;
 use crate::ops::{
@@ -15,52 +16,31 @@ use crate::ops::{
 /// An inode number is given out again only when the kernel has forgotten it.
 const GENERATION: Generation = Generation(0);
 
-pub fn done(
-    reply: ReplyEmpty,
-    operation: &'static str,
-    ino: INodeNo,
-    outcome: Result<(), FsError>,
-) {
+pub fn done(reply: ReplyEmpty, call: Call, outcome: Result<(), FsError>) {
     match outcome {
         Ok(()) => reply.ok(),
-        Err(error) => reply.error(refuse(operation, ino.0, &error)),
+        Err(error) => reply.error(refuse(call, &error)),
     }
 }
 
-pub fn give_entry(
-    reply: ReplyEntry,
-    operation: &'static str,
-    parent: INodeNo,
-    outcome: Result<Entry, FsError>,
-) {
+pub fn give_entry(reply: ReplyEntry, call: Call, outcome: Result<Entry, FsError>) {
     match outcome {
         Ok(Entry { attr, validity }) => {
             reply.entry(&validity.0, &convert::file_attr(&attr), GENERATION);
         }
-        Err(error) => reply.error(refuse(operation, parent.0, &error)),
+        Err(error) => reply.error(refuse(call, &error)),
     }
 }
 
-pub fn give_attr(
-    reply: ReplyAttr,
-    operation: &'static str,
-    ino: INodeNo,
-    outcome: Result<(Attr, AttrValidity), FsError>,
-) {
+pub fn give_attr(reply: ReplyAttr, call: Call, outcome: Result<(Attr, AttrValidity), FsError>) {
     match outcome {
         Ok((attr, validity)) => reply.attr(&validity.0, &convert::file_attr(&attr)),
-        Err(error) => reply.error(refuse(operation, ino.0, &error)),
+        Err(error) => reply.error(refuse(call, &error)),
     }
 }
 
 /// The value, or its size where only that is asked for (size 0).
-pub fn give_xattr(
-    reply: ReplyXattr,
-    operation: &'static str,
-    ino: INodeNo,
-    asked: u32,
-    value: Result<Vec<u8>, FsError>,
-) {
+pub fn give_xattr(reply: ReplyXattr, call: Call, asked: u32, value: Result<Vec<u8>, FsError>) {
     let fitting = value.and_then(|value| {
         if asked > 0 && value.len() > asked as usize {
             return Err(FsError::AttributeTooBig);
@@ -70,21 +50,21 @@ pub fn give_xattr(
     match fitting {
         Ok(value) if asked == 0 => reply.size(value.len() as u32),
         Ok(value) => reply.data(&value),
-        Err(error) => reply.error(refuse(operation, ino.0, &error)),
+        Err(error) => reply.error(refuse(call, &error)),
     }
 }
 
-pub fn give_opened(reply: ReplyOpen, ino: INodeNo, outcome: Result<Opened, FsError>) {
+pub fn give_opened(reply: ReplyOpen, call: Call, outcome: Result<Opened, FsError>) {
     match outcome {
         Ok(opened) => reply.opened(
             FileHandle(opened.handle.0),
             convert::fopen_flags(opened.pages),
         ),
-        Err(error) => reply.error(refuse("open", ino.0, &error)),
+        Err(error) => reply.error(refuse(call, &error)),
     }
 }
 
-pub fn give_created(reply: ReplyCreate, parent: INodeNo, outcome: Result<Created, FsError>) {
+pub fn give_created(reply: ReplyCreate, call: Call, outcome: Result<Created, FsError>) {
     match outcome {
         Ok(Created { entry, opened }) => reply.created(
             &entry.validity.0,
@@ -93,38 +73,33 @@ pub fn give_created(reply: ReplyCreate, parent: INodeNo, outcome: Result<Created
             FileHandle(opened.handle.0),
             convert::fopen_flags(opened.pages),
         ),
-        Err(error) => reply.error(refuse("create", parent.0, &error)),
+        Err(error) => reply.error(refuse(call, &error)),
     }
 }
 
-pub fn give_data(
-    reply: ReplyData,
-    operation: &'static str,
-    ino: INodeNo,
-    outcome: Result<Bytes, FsError>,
-) {
+pub fn give_data(reply: ReplyData, call: Call, outcome: Result<Bytes, FsError>) {
     match outcome {
         Ok(bytes) => reply.data(&bytes),
-        Err(error) => reply.error(refuse(operation, ino.0, &error)),
+        Err(error) => reply.error(refuse(call, &error)),
     }
 }
 
-pub fn give_copied(reply: ReplyWrite, ino: INodeNo, outcome: Result<u64, FsError>) {
+pub fn give_copied(reply: ReplyWrite, call: Call, outcome: Result<u64, FsError>) {
     match outcome {
         Ok(copied) => reply.written(copied as u32),
-        Err(error) => reply.error(refuse("copy_file_range", ino.0, &error)),
+        Err(error) => reply.error(refuse(call, &error)),
     }
 }
 
 /// As many entries as fit; the kernel asks on from the last one's offset.
 pub fn give_listing(
     mut reply: ReplyDirectory,
-    dir: INodeNo,
+    call: Call,
     outcome: Result<Vec<DirEntry>, FsError>,
 ) {
     let entries = match outcome {
         Ok(entries) => entries,
-        Err(error) => return reply.error(refuse("readdir", dir.0, &error)),
+        Err(error) => return reply.error(refuse(call, &error)),
     };
     for entry in entries {
         if reply.add(

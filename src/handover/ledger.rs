@@ -18,6 +18,7 @@ use super::record::{Record, SessionTold};
 use super::told::Told;
 use crate::journal::{LogError, LogFile, Replay, Replayed, compact_from, io_error, write_anew};
 use crate::private;
+use crate::task::caught_now;
 
 /// A file that the disk did not take is tried again after this time.
 const AWAY: Duration = Duration::from_secs(1);
@@ -226,7 +227,8 @@ impl Kept {
     }
 
     fn compact(&self) {
-        let outcome = self.written_anew();
+        let outcome = caught_now("session file", || self.written_anew());
+        let outcome = outcome.map_err(io::Error::other).flatten();
         if let Err(error) = &outcome {
             tracing::warn!(%error, "the session's file stays as long as it is");
         }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::frame::{Chain, Frames, Header, Step, Subject, Tail};
+use super::log_file::LogFile;
 use super::text;
 use crate::failpoint::{self, Point};
 use crate::private;
@@ -122,44 +123,6 @@ struct Inner<S> {
     state: S,
 }
 
-/// The file itself, and where its next frame goes.
-#[derive(Debug)]
-pub struct LogFile {
-    pub file: File,
-    pub header: Header,
-    pub bytes: u64,
-    pub chain: Chain,
-}
-
-impl LogFile {
-    /// Appends frames that go on from the last one. Errors: the disk's; then
-    /// nothing was appended.
-    pub fn append(&mut self, frames: &[u8], after: Chain) -> io::Result<()> {
-        if let Err(error) = self.file.write_all_at(frames, self.bytes) {
-            // What was written of it must not stand before the next record.
-            self.file.set_len(self.bytes)?;
-            return Err(error);
-        }
-        self.bytes += frames.len() as u64;
-        self.chain = after;
-        Ok(())
-    }
-
-    /// The same file as it is now. Errors: no descriptor is left.
-    pub fn copy(&self) -> io::Result<Self> {
-        Ok(Self {
-            file: self.file.try_clone()?,
-            ..*self
-        })
-    }
-
-    /// Frames up to here are there for good, or the file is damaged.
-    pub fn note_end(&self, end: u64) -> io::Result<()> {
-        let field = self.header.end_field(end);
-        self.file.write_all_at(&field, self.header.end_at())
-    }
-}
-
 impl<S: Replay> Log<S> {
     /// A file that says this, whatever was there.
     pub fn begin(path: &Path, state: S) -> Result<Self, LogError> {
@@ -204,14 +167,16 @@ impl<S: Replay> Log<S> {
         let (mut frame, mut chain) = (Vec::new(), inner.file.chain);
         chain.push(&mut frame, S::subject(&record), &S::encode(&record)?);
         failpoint::at(Point::JournalAppendBegins);
-        inner.file.append(&frame, chain)?;
+        let appended = inner.file.append_some(&frame, chain)?;
         failpoint::at(Point::JournalWritten);
         if durable == Durable::Yes {
-            inner.file.file.sync_data()?;
+            let file = &appended.file;
+            file.file.sync_data()?;
             failpoint::at(Point::JournalSynced);
             // Only what is on disk: a power loss may keep this and lose the rest.
-            inner.file.note_end(inner.file.bytes)?;
+            file.note_end(file.bytes)?;
         }
+        appended.count();
         inner.state.apply(record);
         if inner.file.bytes > inner.compact_from {
             self.compact(&mut inner);

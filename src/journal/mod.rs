@@ -16,6 +16,7 @@ mod block_sums;
 mod damage;
 mod frame;
 mod log;
+mod log_file;
 mod record;
 mod text;
 
@@ -26,9 +27,10 @@ use std::path::Path;
 pub use block_sums::{BLOCK_BYTES, BlockSums};
 pub use frame::{Chain, Header, Subject};
 pub use log::{
-    Durable, Log, LogError, LogFile, Replay, Replayed, bytes_of, compact_from, io_error, read,
-    replay, sync_dir, write_anew,
+    Durable, Log, LogError, Replay, Replayed, bytes_of, compact_from, io_error, read, replay,
+    sync_dir, write_anew,
 };
+pub use log_file::LogFile;
 pub use record::{
     Absorbed, BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage,
     Sending, StageId,

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::io;
 use std::path::Path;
 use std::sync::Weak;
 use std::time::{Duration, SystemTime};
@@ -21,6 +22,7 @@ use super::checked;
 use super::inode::Ino;
 use super::name::Name;
 use crate::handover::TimeTold;
+use crate::task::caught_now;
 
 /// Number by parent and name.
 const NUMBERS: TableDefinition<(u64, &str), u64> = TableDefinition::new("numbers.1");
@@ -216,7 +218,9 @@ impl NameStore {
         if changes.is_empty() {
             return;
         }
-        if let Err(error) = write(database, &changes) {
+        let written = caught_now("names", || write(database, &changes));
+        let written = written.map_err(|error| redb::Error::Io(io::Error::other(error)));
+        if let Err(error) = written.flatten() {
             tracing::warn!(%error, "names not written");
             let mut unwritten = self.unwritten.lock();
             keep_older(&mut unwritten.numbers, changes.numbers);

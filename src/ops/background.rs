@@ -14,6 +14,7 @@ use super::subtree_locks::SubtreeGuard;
 use super::upload::Brought;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Kind, LocalState, Name, ObjectVersion, Pin, ROOT};
+use crate::task::kept_up;
 use crate::write_path::{AheadPart, LostReason, Recovered, Remnant, SealedBase};
 
 /// Pause before the second attempt; it doubles with each one. Each attempt has
@@ -66,7 +67,9 @@ impl Ops {
     /// Uploads what is queued, as long as the run time lasts.
     pub async fn upload_in_background(self: Arc<Self>, queued: Queued) {
         let ops = self.clone();
-        tokio::spawn(async move { ops.uploader.abort_abandoned().await });
+        let abort =
+            async move { kept_up("abort uploads", || ops.uploader.abort_abandoned()).await };
+        tokio::spawn(abort);
         tokio::spawn(self.clone().send_full_parts(queued.parts));
         tokio::spawn(self.clone().let_go_of_kept(queued.kept));
         tokio::spawn(self.clone().finish_renames());
@@ -74,7 +77,7 @@ impl Ops {
         while let Some(file) = files.recv().await {
             let ops = self.clone();
             tokio::spawn(async move {
-                ops.upload_until_settled(&file).await;
+                kept_up("upload", || ops.upload_until_settled(&file)).await;
                 ops.backlog.waiting.send_modify(|waiting| *waiting -= 1);
             });
         }

@@ -13,6 +13,7 @@
 mod again;
 mod attr;
 mod background;
+mod broken_off;
 mod cancel;
 mod changes;
 mod conditions;

@@ -15,6 +15,7 @@ use crate::store::{
     DeleteRequest, Doomed, ETag, HeadRequest, Kept, Key, ObjectMeta, ObjectStore, StoreError,
     StoreErrorKind,
 };
+use crate::task::caught;
 
 /// After this many removals in a row nobody waits for them any more.
 const BURST_FROM: u32 = 16;
@@ -127,7 +128,9 @@ impl Ops {
         while let Some((file, kept)) = queued.recv().await {
             let ops = self.clone();
             tokio::spawn(async move {
-                ops.keep_while_read(&file, &kept).await;
+                let read = caught("keep an object", ops.keep_while_read(&file, &kept));
+                // The log has it, if it broke off.
+                let (Ok(()) | Err(_)) = read.await;
                 drop(kept);
             });
         }

@@ -23,6 +23,7 @@ use crate::store::{
     DeleteRequest, Doomed, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
     ListRequest, ListedObject, ObjectStore, WriteCondition,
 };
+use crate::task::caught;
 use crate::write_path::{CopyHeaders, CopyOver, RenameIntent};
 
 /// Copies of one directory rename that run at once.
@@ -56,12 +57,16 @@ impl Ops {
         check_awaited()?;
         self.begin_rename(intent).await?;
         failpoint::at(Point::RenameDirectoryNoted);
-        let moved = self.move_tree(from, to, source, &objects).await;
+        let moved = self.move_tree(from, to, source, &objects);
+        let moved = caught("rename", moved).await.map_err(FsError::from);
+        let moved = moved.flatten();
         // Where it has failed, the application is told so.
         self.end_rename(&Key::new(old_prefix.as_str())).await;
         failpoint::at(Point::RenameDirectoryDoomed);
         let moved = moved?;
-        match self.delete_originals(&old_prefix, &objects).await {
+        let deleted = self.delete_originals(&old_prefix, &objects);
+        let deleted = caught("rename", deleted).await.map_err(FsError::from);
+        match deleted.flatten() {
             Ok(0) => {}
             Ok(newer) => {
                 tracing::warn!(

@@ -15,6 +15,7 @@ use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Entry, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{ETag, Key, WriteCondition};
+use crate::task::caught;
 use crate::write_path::{CopyHeaders, CopyOver, CopyTask, RenameIntent};
 
 impl Ops {
@@ -175,7 +176,8 @@ impl Ops {
         failpoint::at(Point::RenameFileNoted);
         let copy = (version, over);
         let outcome = self.copy_and_delete(from, to, (file, target), &intent, copy);
-        let outcome = outcome.await;
+        let outcome = caught("rename", outcome).await.map_err(FsError::from);
+        let outcome = outcome.flatten();
         let turn = match &outcome {
             Ok(_) => Some(self.note_again(file, to.dir.ino, to.name).await),
             Err(_) => None,

@@ -19,6 +19,7 @@ use super::subtree_locks::SubtreeGuard;
 use crate::error::FsError;
 use crate::namespace::{DirPath, Kind, Name, ObjectVersion, Pin, ROOT};
 use crate::store::{Doomed, Key, ListedObject, ObjectMeta, StoreErrorKind, WriteCondition};
+use crate::task::caught;
 use crate::write_path::{CopyOver, Recovered, RenameIntent};
 
 /// A rename that is not finished: nobody else has to do with its paths.
@@ -93,7 +94,8 @@ impl Ops {
             let mut left = Vec::new();
             for rename in begun {
                 let RenameIntent { from, to, .. } = &rename.intent;
-                match self.finish(&rename.intent).await {
+                let finished = caught("finish a rename", self.finish(&rename.intent)).await;
+                match finished.map_err(FsError::from).flatten() {
                     Ok(()) => tracing::info!(%from, %to, "the rename is finished"),
                     Err(error) => {
                         tracing::warn!(%from, %to, %error, ?pause, "the rename is not finished: trying again; what lies below waits");

@@ -15,6 +15,7 @@ use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Ino, Name, ObjectVersion};
 use crate::read_path::ObjectId;
 use crate::store::ObjectHeaders;
+use crate::task::caught_now;
 use crate::write_path::{ByteSource, Durable, Earlier, SealedStage, UploadTarget};
 
 /// What came of an upload.
@@ -115,8 +116,9 @@ impl Ops {
             }
         }
         if let Some(superseded) = superseded {
-            failpoint::at(Point::SealMootLeft);
+            let left = caught_now("seal", || failpoint::at(Point::SealMootLeft));
             self.desk.spool.discard(superseded.stage.file());
+            left?;
         }
         Ok(())
     }
@@ -216,8 +218,8 @@ impl Ops {
         turn
     }
 
-    /// Uploads one sealed stage. To be called with the file's turn.
-    pub(super) async fn bring_to_store(
+    /// As `bring_to_store`, which sees to what a panic leaves.
+    pub(super) async fn send_and_publish(
         &self,
         file: &OpenFile,
         sealed: &Arc<Sealed>,

@@ -9,6 +9,7 @@ use super::content::Base;
 use super::open_file::OpenFile;
 use crate::error::FsError;
 use crate::store::WriteCondition;
+use crate::task::caught;
 use crate::write_path::{AheadPart, Earlier, PartSize, Recovered, Stage, UploadTarget};
 
 /// Parts to be sent. As many as the spool has bytes for.
@@ -47,12 +48,15 @@ impl Ops {
         while let Some((file, part)) = queued.recv().await {
             let ops = self.clone();
             tokio::spawn(async move {
-                match ops.target_ahead(&file).await {
-                    Ok(Some(target)) => ops.uploader.send_ahead(&target, part).await,
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::debug!(ino = file.inode.ino.0, %error, "not sent before close");
+                let send = async {
+                    if let Some(target) = ops.target_ahead(&file).await? {
+                        ops.uploader.send_ahead(&target, part).await;
                     }
+                    Ok::<(), FsError>(())
+                };
+                let sent = caught("send a part", send).await;
+                if let Err(error) = sent.map_err(FsError::from).flatten() {
+                    tracing::debug!(ino = file.inode.ino.0, %error, "not sent before close");
                 }
             });
         }

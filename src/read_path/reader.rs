@@ -17,6 +17,7 @@ use super::cached_block::CachedBlock;
 use super::cursor::Cursor;
 use crate::error::FsError;
 use crate::store::{GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use crate::task::caught;
 
 /// Most bytes of one GET.
 const RUN_LIMIT_BYTES: u64 = 8 << 20;
@@ -267,7 +268,13 @@ impl Run {
 async fn fetch(core: Arc<Core>, object: Arc<ObjectId>, run: Range<u64>) -> RunOutcome {
     let permits = u32::try_from(run.end - run.start).unwrap_or(u32::MAX);
     let permit = core.budget.clone().acquire_many_owned(permits).await;
-    let outcome = get_run(&core, &object, &run).await;
+    // Whoever waits for it is to get an answer.
+    let outcome = caught("read", get_run(&core, &object, &run)).await;
+    let outcome = outcome.unwrap_or_else(|panicked| {
+        let (kind, op) = (StoreErrorKind::Rejected, StoreOp::Get);
+        let key = object.key.clone();
+        Err(StoreError::new(kind, op, key, panicked.to_string()))
+    });
     // Cached before it stops counting as under way: nobody asks twice.
     let mut inflight = core.inflight.lock();
     if let Ok(fetched) = &outcome {

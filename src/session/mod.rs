@@ -48,6 +48,7 @@ use crate::handover::Ledger;
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
 use crate::store::RequestCounters;
+use crate::task::kept_up;
 use crate::telemetry;
 pub use confine::close_others;
 pub use holder::{Life, hold};
@@ -121,8 +122,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     } = kernel;
     let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
     runtime.spawn(ops.clone().upload_in_background(queued));
-    let watching = connected.health.clone();
-    runtime.spawn(watching.watch(connected.store, config.prefix.clone()));
+    runtime.spawn(watch_s3(&connected, &config));
     tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let tended = tending::Tended {
         ops: ops.clone(),
@@ -153,6 +153,14 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     ending.map(drop)
 }
 
+/// Asks S3 during an outage until it answers.
+fn watch_s3(connected: &startup::Connected, config: &Config) -> impl Future<Output = ()> + use<> {
+    let (health, store) = (connected.health.clone(), connected.store.clone());
+    let prefix = config.prefix.clone();
+    let watch = move || health.clone().watch(store.clone(), prefix.clone());
+    kept_up("watch S3", watch)
+}
+
 /// Answers the kernel's requests with operations, and interrupts those of who is killed.
 fn adapter(
     runtime: &Runtime,
@@ -161,7 +169,9 @@ fn adapter(
     ledger: &Arc<Ledger>,
 ) -> Adapter {
     let in_flight = Arc::new(InFlight::new(ledger.clone()));
-    runtime.spawn(interrupt_killed(in_flight.clone()));
+    let watched = in_flight.clone();
+    let interrupt = move || interrupt_killed(watched.clone());
+    runtime.spawn(kept_up("interrupt calls", interrupt));
     let runtime = runtime.handle().clone();
     Adapter::new(ops.clone(), runtime, tasks.clone(), in_flight)
 }

@@ -26,6 +26,7 @@ use crate::store::{
     ListRequest, Metered, ObjectStore, RequestCounters, Retry, StoreAbilities, StoreError,
     StoreErrorKind, StoreHealth, StoreLog, UploadId,
 };
+use crate::task::kept_up;
 use crate::write_path::{
     Copier, CopyPartSize, PartSize, Place, Recovered, Scratch, Spool, Uploader,
 };
@@ -301,7 +302,10 @@ fn names(
     kept: KeptOfPlace,
     ledger: Arc<Ledger>,
 ) -> Namespace {
-    tokio::spawn(NameStore::run(Arc::downgrade(&kept.names)));
+    let written = Arc::downgrade(&kept.names);
+    tokio::spawn(kept_up("write names", move || {
+        NameStore::run(written.clone())
+    }));
     Namespace::new(
         origin,
         KeySpace::new(config.prefix.clone()),

@@ -18,6 +18,7 @@ use crate::fuse::LoopWatch;
 use crate::ops::{Ops, Waiting};
 use crate::store::StoreHealth;
 use crate::store::s3::S3Store;
+use crate::task::{caught, kept_up};
 
 /// How often the status is looked at; it is sent when it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -65,16 +66,18 @@ async fn tend(tended: Tended, signals: Signals) {
     let reloading = async {
         while hangup.recv().await.is_some() {
             service_manager::reloading();
-            tended.reload.run(&tended.mounted, &tended.ops);
-            tended.s3.reload_credentials().await;
+            let reload = async {
+                tended.reload.run(&tended.mounted, &tended.ops);
+                tended.s3.reload_credentials().await;
+            };
+            // The log has it, if it broke off.
+            let (Ok(()) | Err(_)) = caught("reload", reload).await;
             service_manager::ready();
         }
     };
-    tokio::join!(
-        reloading,
-        tell(&tended, terminate, interrupt),
-        show_life(&tended)
-    );
+    let telling = caught("status", tell(&tended, terminate, interrupt));
+    let showing = kept_up("watchdog", || show_life(&tended));
+    let ((), Ok(()) | Err(_), ()) = tokio::join!(reloading, telling, showing);
 }
 
 /// Sends the status whenever it has changed.

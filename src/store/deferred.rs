@@ -28,6 +28,7 @@ use order::excludes;
 
 use super::request::*;
 use super::{ETag, Key, LateChanges, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use crate::task::kept_up;
 
 /// `DeleteObjects` requests that run at once.
 const BATCHES_AT_ONCE: usize = 4;
@@ -135,7 +136,15 @@ impl Deferred {
 
     /// Deletes what is doomed and aborts what was left, as long as the run time lasts.
     pub async fn run(self: Arc<Self>) {
-        tokio::join!(self.abort_orphans(), self.delete_doomed(), self.watch());
+        let delete = || {
+            self.wake.notify_one();
+            self.delete_doomed()
+        };
+        tokio::join!(
+            kept_up("abort uploads", || self.abort_orphans()),
+            kept_up("delete", delete),
+            kept_up("look for late objects", || self.watch()),
+        );
     }
 
     async fn delete_doomed(&self) {

@@ -6,6 +6,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::store::{Key, ObjectStore, UploadId};
+use crate::task::caught;
 
 const ABORTS_AT_ONCE: usize = 4;
 
@@ -40,7 +41,8 @@ impl Aborter {
         let mut queued = self.queued.lock().await;
         let left = stream::poll_fn(|context| queued.poll_recv(context));
         let abort = |(key, upload)| async move {
-            if let Err(error) = store.abort_multipart(key, upload).await {
+            let aborted = caught("abort an upload", store.abort_multipart(key, upload)).await;
+            if let Ok(Err(error)) = aborted {
                 tracing::warn!(%error, "multipart upload not aborted: the next mount does");
             }
             self.waiting.send_modify(|waiting| *waiting -= 1);

@@ -39,6 +39,7 @@ mod odd_files;
 mod opens_in_the_middle;
 mod other_clients;
 mod outage;
+mod panics;
 mod permissions;
 mod posix;
 mod privilege_bits;
