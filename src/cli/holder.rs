@@ -28,6 +28,7 @@ pub struct HolderCommand {
 impl HolderCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         telemetry::start_logs("info", self.log.settings())?;
+        telemetry::write_logs();
         let watchdog = Duration::from_millis(self.watchdog_ms);
         let watchdog = (!watchdog.is_zero()).then_some(watchdog);
         background::hold(&self.socket, watchdog, &self.args)

@@ -12,6 +12,7 @@ use super::mountpoint::{self, NonEmpty};
 use super::{Waiter, confine, descriptor_store, startup, stop_kind};
 use crate::config::{Config, HardeningConfig};
 use crate::store::s3::S3Store;
+use crate::telemetry::write_logs;
 use crate::write_path::Place;
 
 /// What there is before the bucket is asked for anything.
@@ -41,6 +42,7 @@ impl Prepared {
         if config.hardening == HardeningConfig::On {
             confine::confine().context("privileges cannot be given up")?;
         }
+        write_logs();
         let runtime = Runtime::new().context("cannot start the run time")?;
         let s3 = Arc::new(runtime.block_on(startup::s3(&config)));
         let place = startup::place(&config, &s3);

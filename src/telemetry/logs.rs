@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::reload;
@@ -30,6 +31,8 @@ static OWN: OnceLock<Own> = OnceLock::new();
 struct Own {
     queue: Arc<LogQueue>,
     file: Option<LogFileSettings>,
+    /// Until the thread that writes has it.
+    target: Mutex<Option<Target>>,
 }
 
 type Replace = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
@@ -58,18 +61,14 @@ impl fmt::Debug for Logs {
     }
 }
 
-/// Starts logging, to standard error where there is no file.
+/// Starts logging, to standard error where there is no file. Lines wait until
+/// `write_logs` or `flush_logs`.
 ///
-/// Errors: a filter that is none, a file that cannot be opened, no thread.
+/// Errors: a filter that is none, a file that cannot be opened.
 pub fn start_logs(filter: &str, file: Option<LogFileSettings>) -> anyhow::Result<Logs> {
     let filter = parse(filter)?;
     let queue = Arc::<LogQueue>::default();
     let target = Target::open(file.as_ref())?;
-    let writer = std::thread::Builder::new().name("log".to_owned());
-    let written = queue.clone();
-    writer
-        .spawn(move || written.write_to(target))
-        .context("no thread for the log")?;
     let logs = tracing_subscriber::fmt()
         .with_target(false)
         .with_ansi(file.is_none() && io::stderr().is_terminal())
@@ -84,6 +83,7 @@ pub fn start_logs(filter: &str, file: Option<LogFileSettings>) -> anyhow::Result
     OWN.get_or_init(|| Own {
         queue: queue.clone(),
         file,
+        target: Mutex::new(Some(target)),
     });
     Ok(Logs {
         replace: Box::new(move |filter| handle.reload(filter)),
@@ -91,9 +91,24 @@ pub fn start_logs(filter: &str, file: Option<LogFileSettings>) -> anyhow::Result
     })
 }
 
+/// Starts the thread that writes the log. It has the privileges of the thread that
+/// calls: a process that gives some up does that first.
+pub fn write_logs() {
+    let Some(own) = OWN.get() else { return };
+    let Some(target) = own.target.lock().take() else {
+        return;
+    };
+    let queue = own.queue.clone();
+    let writer = std::thread::Builder::new().name("log".to_owned());
+    if let Err(error) = writer.spawn(move || queue.write_to(target)) {
+        tell_user(&format!("no thread for the log: {error}"));
+    }
+}
+
 /// Returns once all is written that was logged, or after a while. To be called before
 /// the process ends.
 pub fn flush_logs() {
+    write_logs();
     if let Some(own) = OWN.get() {
         own.queue.flush(FLUSHED_WITHIN);
     }

@@ -20,6 +20,7 @@ use rustix::thread::CapabilitySet;
 
 use super::super::confine::confine_to;
 use super::super::connection::Connection;
+use crate::telemetry::write_logs;
 
 /// So many notifications may wait before the next one does.
 const WRITERS: usize = 4;
@@ -41,6 +42,7 @@ pub fn serve(mountpoint: &Path, abort_after: Duration) -> anyhow::Result<()> {
     rustix::thread::set_name(c"mediafs-notify")?;
     // A stat of a mountpoint below another user's directory takes it.
     confine_to(CapabilitySet::DAC_READ_SEARCH).context("privileges cannot be given up")?;
+    write_logs();
     let notifications = Arc::new(rustix::io::dup(rustix::stdio::stdin())?);
     let checks = Arc::new(rustix::io::dup(rustix::stdio::stdout())?);
     let (device, connection) = receive(&notifications).context("no device came")?;
