@@ -32,7 +32,7 @@ const LAYERS: [&[&str]; 12] = [
     &["config", "fuse"],
     &["ops"],
     &["namespace", "read_path", "write_path"],
-    &["handover"],
+    &["session_state"],
     &["journal"],
     &["error"],
     &["store", "telemetry"],
@@ -42,7 +42,7 @@ const LAYERS: [&[&str]; 12] = [
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [
     ("config", &["cli", "session"]),
-    ("journal", &["handover", "session", "write_path"]),
+    ("journal", &["session_state", "session", "write_path"]),
     ("cli", &["main"]),
     ("session", &["cli"]),
 ];

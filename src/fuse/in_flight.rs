@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::error::FsError;
-use crate::handover::{Ledger, Record};
 use crate::namespace::Ino;
 use crate::ops::{PendingCall, Thread};
+use crate::session_state::{Record, SessionLog};
 
 /// Most threads remembered for being killed: the numbers are given to others in time.
 const KILLED_LIMIT: usize = 256;
@@ -52,7 +52,7 @@ pub trait Interruptible: PendingCall {
 
 #[derive(Debug)]
 pub struct InFlight {
-    ledger: Arc<Ledger>,
+    session_log: Arc<SessionLog>,
     /// The kernel is older than Linux 6.9.
     recorded: AtomicBool,
     waiting: Mutex<HashMap<u64, Waiting>>,
@@ -89,7 +89,7 @@ impl fmt::Debug for Waiting {
 /// A request that is not answered yet.
 #[derive(Debug)]
 pub struct InFlightGuard {
-    ledger: Arc<Ledger>,
+    session_log: Arc<SessionLog>,
     request: u64,
 }
 
@@ -101,9 +101,9 @@ pub struct WaitingGuard {
 }
 
 impl InFlight {
-    pub fn new(ledger: Arc<Ledger>) -> Self {
+    pub fn new(session_log: Arc<SessionLog>) -> Self {
         Self {
-            ledger,
+            session_log,
             recorded: AtomicBool::new(false),
             waiting: Mutex::default(),
             came: Notify::new(),
@@ -122,9 +122,12 @@ impl InFlight {
 
     pub fn begin(&self, request: u64) -> Option<InFlightGuard> {
         let recorded = self.recorded.load(Ordering::Relaxed);
-        let ledger = recorded.then(|| self.ledger.clone())?;
-        ledger.tell(|| Record::Began { request });
-        Some(InFlightGuard { ledger, request })
+        let session_log = recorded.then(|| self.session_log.clone())?;
+        session_log.record(|| Record::Began { request });
+        Some(InFlightGuard {
+            session_log,
+            request,
+        })
     }
 
     /// A request that cannot be answered at once.
@@ -281,7 +284,7 @@ impl InFlight {
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let request = self.request;
-        self.ledger.tell(|| Record::Answered { request });
+        self.session_log.record(|| Record::Answered { request });
     }
 }
 

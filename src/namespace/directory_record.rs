@@ -16,7 +16,7 @@ use super::inode::{Inode, Kind, Overrides};
 use super::name::Name;
 use super::numbers::hash;
 use super::table::Pin;
-use crate::handover::{SetTold, TimeTold};
+use crate::session_state::{SetTold, TimeTold};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct DirectoryRecord {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::attributes::{Attributes, Described, Xattrs};
 use super::dir::DirState;
 use super::rare::Rare;
-use crate::handover::{NodeKind, SetTold, TimeTold};
+use crate::session_state::{NodeKind, SetTold, TimeTold};
 use crate::store::ETag;
 
 /// Inode number.

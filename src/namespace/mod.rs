@@ -52,7 +52,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use crate::error::FsError;
-use crate::handover::Ledger;
+use crate::session_state::SessionLog;
 use crate::store::{Key, ObjectStore, StoreHealth};
 
 /// How long what the store said counts as true.
@@ -98,7 +98,7 @@ impl Namespace {
         markers: DirMarkers,
         invalidations: Invalidations,
         (attribute_cache, kept): (Option<AttributeCache>, Arc<NameStore>),
-        ledger: Arc<Ledger>,
+        session_log: Arc<SessionLog>,
     ) -> Self {
         let Origin { store, health } = origin;
         Self {
@@ -107,7 +107,7 @@ impl Namespace {
             coherence: RwLock::new(coherence),
             health,
             markers,
-            table: Arc::new(InodeTable::new(ledger, Numbers::new(kept.clone()))),
+            table: Arc::new(InodeTable::new(session_log, Numbers::new(kept.clone()))),
             kept,
             invalidations,
             attribute_cache,

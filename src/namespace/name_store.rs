@@ -21,7 +21,7 @@ use super::attribute_cache;
 use super::checked;
 use super::inode::Ino;
 use super::name::Name;
-use crate::handover::TimeTold;
+use crate::session_state::TimeTold;
 use crate::task::caught_now;
 
 /// Number by parent and name.

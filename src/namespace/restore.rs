@@ -6,12 +6,12 @@ use super::inode::{Ino, Inode, Kind, Overrides, ROOT};
 use super::name::Name;
 use super::numbers::Numbers;
 use super::table::{Inner, InodeTable, Pin, Slot};
-use crate::handover::{InodeTold, NodeKind, Told};
+use crate::session_state::{InodeTold, NodeKind, SessionState};
 
 impl InodeTable {
     /// Keeps the numbers that the kernel knows until `restore`: no name that is
     /// looked at meanwhile gets one of them, but for the name that has it.
-    pub fn keep_numbers(&self, told: &Told) {
+    pub fn keep_numbers(&self, told: &SessionState) {
         let mut inner = self.inner.lock();
         for (number, inode) in &told.inodes {
             let ino = Ino(*number);
@@ -33,7 +33,7 @@ impl InodeTable {
     ///
     /// What the kernel does not know is pinned until the result is dropped: whoever
     /// has use for it pins it meanwhile.
-    pub fn restore(self: &Arc<Self>, told: &mut Told) -> Vec<Pin> {
+    pub fn restore(self: &Arc<Self>, told: &mut SessionState) -> Vec<Pin> {
         let inodes = std::mem::take(&mut told.inodes);
         let mut inner = self.inner.lock();
         inner.slots.reserve(inodes.len());

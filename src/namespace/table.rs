@@ -11,7 +11,7 @@ use super::keyspace::{DirPath, KeySpace};
 use super::name::Name;
 use super::numbers::Numbers;
 use crate::error::FsError;
-use crate::handover::{Ledger, Record};
+use crate::session_state::{Record, SessionLog};
 use crate::store::Key;
 
 /// Every inode that the kernel or an operation refers to.
@@ -30,7 +30,7 @@ pub(super) struct Inner {
     /// Names whose number is not the derived one; the others are found by it.
     others: BTreeMap<(Ino, Name), Ino>,
     pub(super) numbers: Numbers,
-    ledger: Arc<Ledger>,
+    session_log: Arc<SessionLog>,
 }
 
 #[derive(Debug)]
@@ -81,8 +81,8 @@ impl Drop for Pin {
 }
 
 impl InodeTable {
-    /// The root alone. What the kernel is told of goes to the ledger.
-    pub fn new(ledger: Arc<Ledger>, numbers: Numbers) -> Self {
+    /// The root alone. What the kernel is told of goes to the session_log.
+    pub fn new(session_log: Arc<SessionLog>, numbers: Numbers) -> Self {
         let root = Slot {
             lookups: 1,
             pins: 1,
@@ -93,7 +93,7 @@ impl InodeTable {
                 slots: HashMap::from([(ROOT, Box::new(root))]),
                 others: BTreeMap::new(),
                 numbers,
-                ledger,
+                session_log,
             }),
         }
     }
@@ -240,7 +240,7 @@ impl InodeTable {
         let mut inner = self.inner.lock();
         inner.change(ino, |slot| slot.lookups += 1);
         let (ino, count) = (ino.0, 1);
-        inner.ledger.note(|| Record::Lookup { ino, count });
+        inner.session_log.queue(|| Record::Lookup { ino, count });
     }
 
     /// The kernel gives references back. The successor knows of it once `commit` returns.
@@ -249,14 +249,16 @@ impl InodeTable {
         inner.change(ino, |slot| {
             slot.lookups = slot.lookups.saturating_sub(count)
         });
-        inner.ledger.note(|| Record::Forget { ino: ino.0, count });
+        inner
+            .session_log
+            .queue(|| Record::Forget { ino: ino.0, count });
         inner.drop_unreferenced(ino);
     }
 
     /// What changed before is known to the successor once this returns.
     pub fn commit(&self) {
-        let ledger = self.inner.lock().ledger.clone();
-        ledger.commit();
+        let session_log = self.inner.lock().session_log.clone();
+        session_log.commit();
     }
 
     /// Whether someone besides the caller's one pin uses the inode.
@@ -319,7 +321,7 @@ impl Inner {
 
     fn attach(&mut self, ino: Ino, parent: Ino, name: Name) {
         if let Some(slot) = self.slots.get(&ino) {
-            self.ledger.note(|| Record::Placed {
+            self.session_log.queue(|| Record::Placed {
                 ino: ino.0,
                 kind: slot.inode.kind.into(),
                 place: (parent.0, name.shared()),
@@ -364,7 +366,7 @@ impl Inner {
         let Some(place) = slot.place.take() else {
             return;
         };
-        self.ledger.note(|| Record::Unplaced {
+        self.session_log.queue(|| Record::Unplaced {
             ino: ino.0,
             kind: kind.into(),
         });
@@ -384,7 +386,7 @@ impl Inner {
             let Some(slot) = self.slots.remove(&at) else {
                 return;
             };
-            self.ledger.note(|| Record::Gone { ino: at.0 });
+            self.session_log.queue(|| Record::Gone { ino: at.0 });
             let Slot { place, index, .. } = *slot;
             let Some(place) = place else { return };
             self.take_out(&place, index);
@@ -473,11 +475,11 @@ mod tests {
     #[test]
     fn numbers_names_and_references_are_those_of_the_daemon_before() {
         let dir = tempfile::tempdir().unwrap();
-        let path = crate::handover::path_in(dir.path());
-        let session = crate::handover::tests::session();
-        let ledger = Arc::new(Ledger::awaiting(&path));
-        ledger.begin(session).unwrap();
-        let before = Arc::new(InodeTable::new(ledger, Numbers::default()));
+        let path = crate::session_state::path_in(dir.path());
+        let session = crate::session_state::tests::session();
+        let session_log = Arc::new(SessionLog::awaiting(&path));
+        session_log.begin(session).unwrap();
+        let before = Arc::new(InodeTable::new(session_log, Numbers::default()));
         let at = |parent: Ino, text, kind| {
             let pin = before.child_or_new(parent, &name(text), kind).unwrap();
             before.add_lookup(pin.ino);
@@ -492,7 +494,7 @@ mod tests {
         drop(before.child_or_new(ROOT, &name("passing"), Kind::File));
 
         before.commit();
-        let mut told = crate::handover::told(&path).unwrap().unwrap();
+        let mut told = crate::session_state::told(&path).unwrap().unwrap();
         let table = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
         table.keep_numbers(&told);
         let early = table.child_or_new(dir, &name("o"), Kind::File);

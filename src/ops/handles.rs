@@ -13,8 +13,8 @@ use super::open_file::OpenFile;
 use super::opendir::DirHandle;
 use super::writers::{Noted, Thread, Writers};
 use crate::error::FsError;
-use crate::handover::{HandleTold, Ledger, Record};
 use crate::read_path::Cursor;
+use crate::session_state::{HandleTold, Record, SessionLog};
 
 /// Number of a handle, as the kernel repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,21 +68,21 @@ enum Handle {
 pub struct Handles {
     next: AtomicU64,
     open: Mutex<HashMap<HandleId, Handle>>,
-    ledger: Arc<Ledger>,
+    session_log: Arc<SessionLog>,
 }
 
 impl Handles {
-    pub fn new(ledger: Arc<Ledger>) -> Self {
+    pub fn new(session_log: Arc<SessionLog>) -> Self {
         Self {
             next: AtomicU64::new(0),
             open: Mutex::default(),
-            ledger,
+            session_log,
         }
     }
 
     pub fn add_file(&self, handle: FileHandle) -> HandleId {
         let id = self.next_id();
-        self.ledger.tell(|| Record::Opened {
+        self.session_log.record(|| Record::Opened {
             handle: id.0,
             told: HandleTold {
                 ino: handle.file.inode.ino.0,
@@ -98,7 +98,7 @@ impl Handles {
     pub fn add_dir(&self, handle: impl FnOnce(HandleId) -> DirHandle) -> HandleId {
         let id = self.next_id();
         let handle = handle(id);
-        self.ledger.tell(|| Record::DirOpened {
+        self.session_log.record(|| Record::DirOpened {
             handle: id.0,
             ino: handle.dir.ino.0,
             request: handle.request,
@@ -152,7 +152,8 @@ impl Handles {
         let noted = handle.writers.lock().note(thread, change);
         if let Noted::Process(process) = noted {
             let handle = id.0;
-            self.ledger.tell(|| Record::Changed { handle, process });
+            self.session_log
+                .record(|| Record::Changed { handle, process });
         }
     }
 
@@ -184,6 +185,7 @@ impl Handles {
 
     pub fn remove(&self, id: HandleId) {
         self.open.lock().remove(&id);
-        self.ledger.tell(|| Record::Released { handle: id.0 });
+        self.session_log
+            .record(|| Record::Released { handle: id.0 });
     }
 }

@@ -88,9 +88,9 @@ pub use xattr::XattrMode;
 use parking_lot::Mutex;
 
 use crate::error::FsError;
-use crate::handover::Ledger;
 use crate::namespace::Namespace;
 use crate::read_path::Reader;
+use crate::session_state::SessionLog;
 use crate::store::{Deferred, Kept};
 use crate::write_path::{Copier, Durable, Spool, Uploader};
 
@@ -163,7 +163,7 @@ pub struct Parts {
     pub spool: Spool,
     pub uploader: Uploader,
     pub copier: Copier,
-    pub ledger: Arc<Ledger>,
+    pub session_log: Arc<SessionLog>,
     /// When the kernel's session began.
     pub mounted_at: SystemTime,
 }
@@ -200,7 +200,7 @@ impl Ops {
         let desk = Arc::new(Desk {
             spool: parts.spool,
             keys: parts.namespace.keys().clone(),
-            ledger: parts.ledger.clone(),
+            session_log: parts.session_log.clone(),
         });
         let (ahead, parts_queued) = tokio::sync::mpsc::unbounded_channel();
         let (kept, kept_queued) = tokio::sync::mpsc::unbounded_channel();
@@ -223,7 +223,7 @@ impl Ops {
             settings,
             mounted_at: parts.mounted_at,
             began_at: tokio::time::Instant::now(),
-            handles: Handles::new(parts.ledger),
+            handles: Handles::new(parts.session_log),
             awaited_opens: AwaitedOpens::default(),
         };
         (ops, queued)

@@ -14,9 +14,9 @@ use super::interruption::check_awaited;
 use super::open_file::OpenFile;
 use super::writers::Writers;
 use crate::error::FsError;
-use crate::handover::ModeTold;
 use crate::namespace::{Ino, Kind, Pin};
 use crate::read_path::{Cursor, ObjectId};
+use crate::session_state::ModeTold;
 
 /// What a handle may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

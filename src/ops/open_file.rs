@@ -13,9 +13,9 @@ use super::cancel::Cancels;
 use super::changes::{ChangeNumber, Changes};
 use super::content::{Base, Intent, Piece, plan_staged};
 use crate::error::FsError;
-use crate::handover::{FileTold, Ledger, Record};
 use crate::namespace::{KeySpace, LocalState, Pin};
 use crate::read_path::ObjectId;
+use crate::session_state::{FileTold, Record, SessionLog};
 use crate::write_path::{Spool, Stage};
 
 /// Where stages are made.
@@ -23,7 +23,7 @@ use crate::write_path::{Spool, Stage};
 pub struct Desk {
     pub spool: Spool,
     pub keys: KeySpace,
-    pub ledger: Arc<Ledger>,
+    pub session_log: Arc<SessionLog>,
 }
 
 /// A file that is open, or being changed without being open.
@@ -93,14 +93,14 @@ impl DerefMut for Edit<'_> {
 
 impl Edit<'_> {
     fn tell(&mut self) {
-        let ledger = &self.file.desk.ledger;
-        if !ledger.is_kept() || self.content.is_over || !self.content.is_of_use() {
+        let session_log = &self.file.desk.session_log;
+        if !session_log.is_kept() || self.content.is_over || !self.content.is_of_use() {
             return;
         }
         let inode = &self.file.inode;
         let told = self.content.as_told(&inode.state());
         if self.content.told.as_ref() != Some(&told) {
-            ledger.tell(|| Record::File {
+            session_log.record(|| Record::File {
                 ino: inode.ino.0,
                 file: told.clone(),
             });

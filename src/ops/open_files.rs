@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use super::content::Base;
 use super::open::OpenMode;
 use super::open_file::{Content, Desk, OpenFile, Remains};
-use crate::handover::Record;
 use crate::namespace::{Ino, Pin};
+use crate::session_state::Record;
 use crate::write_path::Stage;
 
 /// Every open file, by inode.
@@ -139,7 +139,7 @@ fn take_remains(
     content.is_over = true;
     let ino = file.inode.ino.0;
     if content.told.is_some() {
-        file.desk.ledger.tell(|| Record::FileGone { ino });
+        file.desk.session_log.record(|| Record::FileGone { ino });
     }
     match (content.stage.take(), content.failed.take()) {
         (Some(stage), Some(error)) => Remains::Failed(stage, error),

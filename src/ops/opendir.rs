@@ -4,8 +4,8 @@ use super::Ops;
 use super::attr::{Attempt, KernelRequest};
 use super::handles::HandleId;
 use crate::error::FsError;
-use crate::handover::DirTold;
 use crate::namespace::{DirStream, Ino, Name, Pin, StreamedEntry};
+use crate::session_state::DirTold;
 
 /// An open directory: what has been listed so far, and where the listing stands.
 ///

@@ -7,8 +7,8 @@ use super::handles::HandleId;
 use super::lookup::Entry;
 use super::opendir::{DirHandle, Snapshot};
 use crate::error::FsError;
-use crate::handover::Record;
 use crate::namespace::{Ino, Kind, Pin, StreamedEntry};
+use crate::session_state::Record;
 
 /// Most entries looked at for one answer: what fits the kernel's buffer is less.
 const BATCH_LIMIT: usize = 1024;
@@ -182,7 +182,7 @@ impl Ops {
         let handle_number = handle.id.0;
         if restart == Restart::Anew && !snapshot.listed.is_empty() {
             *snapshot = self.new_snapshot(handle.dir.ino)?;
-            self.desk.ledger.tell(|| Record::Rewound {
+            self.desk.session_log.record(|| Record::Rewound {
                 handle: handle_number,
             });
         }
@@ -194,7 +194,7 @@ impl Ops {
         } = &mut *snapshot;
         self.namespace.resume(stream, listed, first);
         if listed.len() < *told {
-            self.desk.ledger.tell(|| Record::Rewound {
+            self.desk.session_log.record(|| Record::Rewound {
                 handle: handle_number,
             });
             *told = 0;
@@ -220,7 +220,7 @@ impl Ops {
             return;
         };
         let names = new.iter().map(|entry| entry.name.as_str().to_owned());
-        self.desk.ledger.tell(|| Record::Listed {
+        self.desk.session_log.record(|| Record::Listed {
             handle,
             names: names.collect(),
         });

@@ -419,7 +419,7 @@ mod tests {
         let files = OpenFiles::new(Arc::new(Desk {
             spool,
             keys,
-            ledger: Arc::default(),
+            session_log: Arc::default(),
         }));
         let file = files.open(pin, OpenMode::ReadWrite, |_| Base::Empty);
         (dir, file)

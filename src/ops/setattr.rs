@@ -10,8 +10,8 @@ use super::interruption::check_awaited;
 use super::open::OpenMode;
 use super::privileges::unprivileged;
 use crate::error::FsError;
-use crate::handover::Record;
 use crate::namespace::{Ino, InodeState, Kind, Pin};
+use crate::session_state::Record;
 
 /// A time to set.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +69,7 @@ impl Ops {
     /// Tells the next daemon what applications set of an inode.
     pub(super) fn tell_set(&self, inode: &Pin) {
         self.namespace.keep_directory(inode);
-        self.desk.ledger.tell(|| Record::Set {
+        self.desk.session_log.record(|| Record::Set {
             ino: inode.ino.0,
             set: (&*inode.state().overrides).into(),
         });

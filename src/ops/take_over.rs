@@ -16,9 +16,11 @@ use super::open::OpenMode;
 use super::open_file::{Content, OpenFile};
 use super::writers::Writers;
 use crate::error::FsError;
-use crate::handover::{BaseTold, FileTold, HandleTold, IntentTold, ObjectTold, RemoteTold, Told};
 use crate::namespace::{Ino, InodeState, LocalState, ObjectVersion, Pin};
 use crate::read_path::{Cursor, ObjectId};
+use crate::session_state::{
+    BaseTold, FileTold, HandleTold, IntentTold, ObjectTold, RemoteTold, SessionState,
+};
 use crate::write_path::{Left, LostReason, Recovered, Remnant, Stage, StageId};
 
 impl Ops {
@@ -26,7 +28,7 @@ impl Ops {
     ///
     /// What was sealed belongs to the file that it was sealed for, wherever the
     /// journal last saw it; where that is unknown, to the file of its key.
-    pub fn take_over(&self, mut told: Told, left: Left) {
+    pub fn take_over(&self, mut told: SessionState, left: Left) {
         let _pins = self.namespace.table().restore(&mut told);
         self.namespace.keep_directories();
         let Left {
@@ -199,7 +201,7 @@ impl Ops {
         }
     }
 
-    fn restore_handles(&self, told: &Told) {
+    fn restore_handles(&self, told: &SessionState) {
         for (number, handle) in &told.handles {
             let id = HandleId(*number);
             match self.restored_handle(handle) {

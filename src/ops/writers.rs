@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::changes::ChangeNumber;
-use crate::handover::WritersTold;
+use crate::session_state::WritersTold;
 
 /// Most processes remembered for one handle; beyond it any flush uploads.
 const PROCESSES_LIMIT: usize = 64;

@@ -13,14 +13,14 @@ use super::mountinfo::mount_at;
 use super::spool_turn::take_lock;
 use super::startup::Asking;
 use crate::config::Config;
-use crate::handover::{self, Ledger, Told};
+use crate::session_state::{self, SessionLog, SessionState};
 use crate::write_path::{Claim, ClaimedSpool, Place, PlacedSpool};
 
 /// What an earlier daemon left to this one, if anything.
 #[derive(Debug)]
 pub struct Heritage {
     spool: ClaimedSpool,
-    session: Option<(OwnedFd, Told)>,
+    session: Option<(OwnedFd, SessionState)>,
     /// Why there is none, where there might have been.
     refused: Option<String>,
 }
@@ -29,8 +29,8 @@ pub struct Heritage {
 #[derive(Debug)]
 pub struct OpenHeritage {
     pub placed: PlacedSpool,
-    pub ledger: Arc<Ledger>,
-    pub told: Told,
+    pub session_log: Arc<SessionLog>,
+    pub told: SessionState,
 }
 
 /// Takes the spool, which must be this place's, and looks for a session to go on with.
@@ -84,19 +84,19 @@ impl Heritage {
     /// For a mount there. Errors: the disk's.
     pub fn open(self, mountpoint: &Path) -> anyhow::Result<(OpenHeritage, Option<OwnedFd>)> {
         let placed = self.spool.record(mountpoint)?;
-        let path = handover::path_in(placed.dir());
+        let path = session_state::path_in(placed.dir());
         let (device, told) = self.session.unzip();
-        let ledger = match &told {
-            Some(told) => Ledger::go_on(&path, told)?,
-            None if descriptor_store::is_present() => Ledger::awaiting(&path),
-            None => Ledger::default(),
+        let session_log = match &told {
+            Some(told) => SessionLog::resume(&path, told)?,
+            None if descriptor_store::is_present() => SessionLog::awaiting(&path),
+            None => SessionLog::default(),
         };
         let open = OpenHeritage {
             placed,
-            ledger: Arc::new(ledger),
-            told: told.unwrap_or_else(|| Told {
+            session_log: Arc::new(session_log),
+            told: told.unwrap_or_else(|| SessionState {
                 refused: self.refused,
-                ..Told::default()
+                ..SessionState::default()
             }),
         };
         Ok((open, device))
@@ -111,10 +111,10 @@ fn take_up(
     config: &Config,
     place: &Place,
     device: OwnedFd,
-) -> anyhow::Result<Result<(OwnedFd, Told), String>> {
-    let path = handover::path_in(&config.spool_dir);
+) -> anyhow::Result<Result<(OwnedFd, SessionState), String>> {
+    let path = session_state::path_in(&config.spool_dir);
     let mut mountpoint = std::path::absolute(&config.mountpoint)?;
-    let reason = match handover::told(&path) {
+    let reason = match session_state::told(&path) {
         Ok(Some(told)) => match unlike(config, place, &told, &device)? {
             None => return Ok(Ok((device, told))),
             Some(reason) => {
@@ -131,7 +131,7 @@ fn take_up(
     clear(&mountpoint)?;
     // With its last copy the session ends, for programs that have files open too.
     descriptor_store::forget();
-    handover::forget(&path)?;
+    session_state::forget(&path)?;
     Ok(Err(reason))
 }
 
@@ -139,7 +139,7 @@ fn take_up(
 fn unlike(
     config: &Config,
     place: &Place,
-    told: &Told,
+    told: &SessionState,
     device: &OwnedFd,
 ) -> anyhow::Result<Option<String>> {
     if is_aborted(device)? {

@@ -18,7 +18,7 @@ use super::notifier::Notifier;
 use super::startup;
 use crate::config::Config;
 use crate::fuse::Adapter;
-use crate::handover::{self, Ledger, Record, SessionTold, Told};
+use crate::session_state::{self, Record, SessionLog, SessionState, SessionTold};
 use crate::store::StoreAbilities;
 use crate::write_path::Place;
 
@@ -51,7 +51,7 @@ pub struct Earlier {
 
 impl Earlier {
     /// None where there is no session to go on with.
-    pub fn of(told: &Told) -> Option<Self> {
+    pub fn of(told: &SessionState) -> Option<Self> {
         Some(Self {
             session: told.session.clone()?,
             under_way: told.under_way.clone(),
@@ -64,13 +64,13 @@ impl Earlier {
 pub fn start(
     config: &Config,
     asked: Asked<'_>,
-    ledger: &Ledger,
+    session_log: &SessionLog,
     inherited: Option<(OwnedFd, Earlier)>,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     match inherited {
-        Some((device, earlier)) => go_on(config, asked, device, &earlier, ledger, adapter),
-        None => begin(config, asked, ledger, adapter),
+        Some((device, earlier)) => go_on(config, asked, device, &earlier, session_log, adapter),
+        None => begin(config, asked, session_log, adapter),
     }
 }
 
@@ -80,7 +80,7 @@ pub fn start(
 fn begin(
     config: &Config,
     asked: Asked<'_>,
-    ledger: &Ledger,
+    session_log: &SessionLog,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     let settings = MountSettings {
@@ -98,7 +98,7 @@ fn begin(
         },
     };
     let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
-    let session = agree(config, asked, ledger, &device, adapter)
+    let session = agree(config, asked, session_log, &device, adapter)
         .and_then(|session| Ok((session, notifier(&mounted, device)?)));
     let (session, notifier) = session.inspect_err(|_| give_back(&mounted))?;
     Ok(KernelSession {
@@ -111,17 +111,17 @@ fn begin(
 fn agree(
     config: &Config,
     asked: Asked<'_>,
-    ledger: &Ledger,
+    session_log: &SessionLog,
     device: &OwnedFd,
     adapter: Adapter,
 ) -> anyhow::Result<Session<Adapter>> {
-    if ledger.is_kept() {
+    if session_log.is_kept() {
         descriptor_store::keep(device).context("the descriptor store does not answer")?;
     }
     let (session, Handshake { init, answer }) =
         handshake::begin(device, adapter, fuse_config(config))?;
     let entry = mount_at(&config.mountpoint)?.context("the mount is gone again")?;
-    ledger.begin(SessionTold {
+    session_log.begin(SessionTold {
         bucket: config.bucket.clone(),
         prefix: config.prefix.clone(),
         endpoint: asked.place.endpoint.clone(),
@@ -141,12 +141,12 @@ fn go_on(
     asked: Asked<'_>,
     device: OwnedFd,
     earlier: &Earlier,
-    ledger: &Ledger,
+    session_log: &SessionLog,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     let Earlier { session, under_way } = earlier;
     if session.endpoint != asked.place.endpoint {
-        ledger.tell(|| {
+        session_log.record(|| {
             Record::Session(SessionTold {
                 endpoint: asked.place.endpoint.clone(),
                 abilities: asked.abilities,
@@ -164,7 +164,7 @@ fn go_on(
         Resent::NotByThisKernel => {
             handshake::interrupt(&device, under_way)?;
             for request in under_way.iter().copied() {
-                ledger.tell(|| Record::Answered { request });
+                session_log.record(|| Record::Answered { request });
             }
             tracing::warn!(
                 calls = under_way.len(),
@@ -204,7 +204,7 @@ pub fn forget(config: &Config) {
         return;
     }
     descriptor_store::forget();
-    if let Err(error) = handover::forget(&handover::path_in(&config.spool_dir)) {
+    if let Err(error) = session_state::forget(&session_state::path_in(&config.spool_dir)) {
         tracing::warn!(%error, "the file of the session stays");
     }
 }

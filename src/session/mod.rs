@@ -44,9 +44,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::fuse::{Adapter, InFlight, forward_invalidations, interrupt_killed};
-use crate::handover::Ledger;
 use crate::namespace::{Invalidation, Invalidations};
 use crate::ops::Ops;
+use crate::session_state::SessionLog;
 use crate::store::RequestCounters;
 use crate::task::kept_up;
 use crate::telemetry;
@@ -97,7 +97,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let connected = runtime.block_on(asking)?;
     let (invalidations, to_kernel) = Invalidations::channel();
     let (heritage, device) = heritage.open(&config.mountpoint)?;
-    let ledger = heritage.ledger.clone();
+    let session_log = heritage.session_log.clone();
     let earlier = Earlier::of(&heritage.told);
     let composing = startup::compose(&config, &connected, invalidations, heritage);
     let (ops, queued) = runtime.block_on(composing)?;
@@ -106,7 +106,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let stop = runtime.block_on(async { StopSignals::listen() });
     let stop = stop.context("no signal handler")?;
     let tasks = TaskTracker::new();
-    let adapter = adapter(&runtime, &ops, &tasks, &ledger);
+    let adapter = adapter(&runtime, &ops, &tasks, &session_log);
     let loops = adapter.loops().clone();
     let inherited = device.zip(earlier);
     let asked = kernel_session::Asked {
@@ -114,7 +114,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
         mountpoint: &asked,
         abilities: connected.late.abilities().get(),
     };
-    let kernel = kernel_session::start(&config, asked, &ledger, inherited, adapter)?;
+    let kernel = kernel_session::start(&config, asked, &session_log, inherited, adapter)?;
     let KernelSession {
         mounted,
         session,
@@ -166,9 +166,9 @@ fn adapter(
     runtime: &Runtime,
     ops: &Arc<Ops>,
     tasks: &TaskTracker,
-    ledger: &Arc<Ledger>,
+    session_log: &Arc<SessionLog>,
 ) -> Adapter {
-    let in_flight = Arc::new(InFlight::new(ledger.clone()));
+    let in_flight = Arc::new(InFlight::new(session_log.clone()));
     let watched = in_flight.clone();
     let interrupt = move || interrupt_killed(watched.clone());
     runtime.spawn(kept_up("interrupt calls", interrupt));

@@ -10,7 +10,6 @@ use super::probe;
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
-use crate::handover::{Ledger, Told};
 use crate::journal::Journal;
 use crate::namespace::{
     AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, NameStore, Namespace, Origin,
@@ -20,6 +19,7 @@ use crate::ops::{
     Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
 };
 use crate::read_path::{BlockSize, ReadSettings, Reader};
+use crate::session_state::{SessionLog, SessionState};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
     Conditional, Deferred, FoldDirectories, Key, KnownAbilities, LateChanges, LeftUndone,
@@ -178,7 +178,7 @@ pub async fn compose(
 ) -> anyhow::Result<(Ops, Queued)> {
     let OpenHeritage {
         placed,
-        ledger,
+        session_log,
         told,
     } = heritage;
     let block_size = usize::try_from(config.block_size_bytes)
@@ -193,7 +193,7 @@ pub async fn compose(
     let limit = config.spool_limit_bytes;
     let (place, place_before) = placed.names();
     let of_another_place = placed.is_new_to_place();
-    let (spool, left) = Spool::go_on(placed, limit, ledger.clone(), &told)?;
+    let (spool, left) = Spool::go_on(placed, limit, session_log.clone(), &told)?;
     let journal = spool.journal().clone();
     let undone = LeftUndone {
         doomed: journal.doomed(),
@@ -211,7 +211,7 @@ pub async fn compose(
         health: connected.health.clone(),
     };
     let kept = KeptOfPlace::open(config, (&place, place_before.as_deref()), &told)?;
-    let namespace = names(config, origin, invalidations, kept, ledger.clone());
+    let namespace = names(config, origin, invalidations, kept, session_log.clone());
     let reading = ReadSettings {
         block_size,
         memory_limit_bytes: config.memory_cache_bytes,
@@ -229,7 +229,7 @@ pub async fn compose(
         .with_scratch(Scratch::new(store.clone(), &config.prefix)),
         copier: Copier::new(store.clone(), copy_part_size),
         store,
-        ledger,
+        session_log,
         mounted_at: mounted_at(&told),
     };
     tokio::spawn(parts.store.clone().run());
@@ -240,7 +240,7 @@ pub async fn compose(
 }
 
 /// When the kernel's session began.
-fn mounted_at(told: &Told) -> SystemTime {
+fn mounted_at(told: &SessionState) -> SystemTime {
     let session = told.session.as_ref();
     session.map_or_else(SystemTime::now, |session| session.mounted_at)
 }
@@ -275,7 +275,11 @@ struct KeptOfPlace {
 
 impl KeptOfPlace {
     /// `place` as it is called now, and before it moved.
-    fn open(config: &Config, place: (&str, Option<&str>), told: &Told) -> anyhow::Result<Self> {
+    fn open(
+        config: &Config,
+        place: (&str, Option<&str>),
+        told: &SessionState,
+    ) -> anyhow::Result<Self> {
         let (place, before) = place;
         let attributes = match config.attributes.mode {
             AttributesMode::Fixed => None,
@@ -300,7 +304,7 @@ fn names(
     origin: Origin,
     invalidations: Invalidations,
     kept: KeptOfPlace,
-    ledger: Arc<Ledger>,
+    session_log: Arc<SessionLog>,
 ) -> Namespace {
     let written = Arc::downgrade(&kept.names);
     tokio::spawn(kept_up("write names", move || {
@@ -321,7 +325,7 @@ fn names(
         },
         invalidations,
         (kept.attributes, kept.names),
-        ledger,
+        session_log,
     )
 }
 

@@ -10,13 +10,13 @@ use super::lost_found::{LostReason, Remnant};
 use super::merge::absorb_again;
 use super::spool::{Left, Recovered, Spool};
 use super::stage::Stage;
-use crate::handover::{FileTold, StageTold, Told};
 use crate::journal::{SealedStage, StageId};
+use crate::session_state::{FileTold, SessionState, StageTold};
 use crate::store::Key;
 
 impl Spool {
     /// To be called once, at the start.
-    pub(super) fn recover(&self, told: &Told) -> io::Result<Left> {
+    pub(super) fn recover(&self, told: &SessionState) -> io::Result<Left> {
         self.finish_absorbing()?;
         let mut begun = HashMap::new();
         let mut sealed = Vec::new();
@@ -129,7 +129,7 @@ impl Spool {
     /// Stages of files that are still open, as they were.
     fn adopt(
         &self,
-        told: &Told,
+        told: &SessionState,
         is_sealed: impl Fn(StageId) -> bool,
         doubtful: &HashSet<StageId>,
     ) -> io::Result<HashMap<StageId, Stage>> {
@@ -221,7 +221,7 @@ fn in_order(sealed: Vec<SealedStage>) -> (Vec<SealedStage>, Vec<SealedStage>) {
 
 /// Whether no write to a stage was answered: its first one comes again. The
 /// predecessor may have died before it told anybody of the stage.
-fn is_unwritten(path: &Path, id: StageId, told: &Told) -> bool {
+fn is_unwritten(path: &Path, id: StageId, told: &SessionState) -> bool {
     if told.session.is_none() || told.refused.is_some() || told.damaged_stages.contains(&id) {
         return false;
     }

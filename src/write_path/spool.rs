@@ -25,12 +25,12 @@ use super::spool_lock::SpoolLock;
 use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
-use crate::handover::{self, Ledger, Told};
 use crate::journal::{
     BlockSum, Durable, Journal, LogError, Record, RenameIntent, SealedStage, Sending, StageId,
     sync_dir,
 };
 use crate::private::{self, NotPrivate};
+use crate::session_state::{self, SessionLog, SessionState};
 use crate::store::{ETag, Key};
 
 /// Why a spool cannot be used.
@@ -87,7 +87,7 @@ pub struct Spool {
     pub(super) orphan_dir: PathBuf,
     pub(super) lost_found: LostFound,
     pub(super) journal: Arc<Journal>,
-    ledger: Arc<Ledger>,
+    session_log: Arc<SessionLog>,
     next_id: AtomicU64,
     room: Arc<Room>,
     _lock: SpoolLock,
@@ -101,7 +101,12 @@ impl Spool {
     /// other stages that it left go to lost+found.
     pub fn open(path: &Path, limit_bytes: u64) -> Result<(Self, Vec<Recovered>), SpoolError> {
         let placed = SpoolLock::take(path)?.as_recorded();
-        let (spool, left) = Self::go_on(placed, limit_bytes, Arc::default(), &Told::default())?;
+        let (spool, left) = Self::go_on(
+            placed,
+            limit_bytes,
+            Arc::default(),
+            &SessionState::default(),
+        )?;
         Ok((spool, left.sealed))
     }
 
@@ -110,8 +115,8 @@ impl Spool {
     pub fn go_on(
         placed: PlacedSpool,
         limit_bytes: u64,
-        ledger: Arc<Ledger>,
-        told: &Told,
+        session_log: Arc<SessionLog>,
+        told: &SessionState,
     ) -> Result<(Self, Left), SpoolError> {
         let PlacedSpool { lock, place, .. } = placed;
         let path = lock.dir();
@@ -126,7 +131,7 @@ impl Spool {
             orphan_dir,
             lost_found,
             journal,
-            ledger,
+            session_log,
             next_id: AtomicU64::new(first_id()),
             room: Arc::new(Room::new(limit_bytes)),
             _lock: lock,
@@ -194,9 +199,14 @@ impl Spool {
         let path = dir.join(id.to_string());
         let file = private::open(&path, options.read(true).write(true))?;
         let share = self.room.share();
-        let ledger = self.ledger.clone();
+        let session_log = self.session_log.clone();
         Ok(Arc::new(StageFile::new(
-            id, file, path, share, sums, ledger,
+            id,
+            file,
+            path,
+            share,
+            sums,
+            session_log,
         )))
     }
 
@@ -307,7 +317,8 @@ impl Spool {
         if let Err(error) = self.journal.append(Record::Done { stage }, Durable::No) {
             tracing::warn!(%stage, %error, "the journal does not know that this stage is done");
         }
-        self.ledger.tell(|| handover::Record::StageGone { stage });
+        self.session_log
+            .record(|| session_state::Record::StageGone { stage });
     }
 }
 

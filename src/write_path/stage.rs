@@ -9,8 +9,8 @@ use rangemap::RangeSet;
 use super::parts::PartSize;
 use super::stage_file::StageFile;
 use crate::error::FsError;
-use crate::handover::{Record, StageTold};
 use crate::journal::{BlockSum, SealedStage};
+use crate::session_state::{Record, StageTold};
 use crate::store::PartNumber;
 
 /// Largest file. Source: S3 User Guide, "Multipart upload limits" (48.8 TiB = 10,000 parts of 5 GiB).

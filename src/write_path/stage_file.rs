@@ -20,8 +20,8 @@ use rustix::fs::FallocateFlags;
 use super::multipart::Multipart;
 use super::room::Share;
 use crate::error::FsError;
-use crate::handover::{Ledger, Record};
 use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums, StageId};
+use crate::session_state::{Record, SessionLog};
 
 /// It stays on disk until `Spool::discard`: what a crash leaves is found at the next start.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub struct StageFile {
     pub(super) unusable: AtomicBool,
     /// Where it lies until it is dropped.
     aside: OnceLock<PathBuf>,
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) session_log: Arc<SessionLog>,
 }
 
 impl Drop for StageFile {
@@ -56,7 +56,7 @@ impl Drop for StageFile {
             tracing::warn!(path = %aside.display(), %error, "stage not removed");
         }
         let stage = self.id;
-        self.ledger.tell(|| Record::StageGone { stage });
+        self.session_log.record(|| Record::StageGone { stage });
     }
 }
 
@@ -67,7 +67,7 @@ impl StageFile {
         path: PathBuf,
         share: Share,
         sums: &[BlockSum],
-        ledger: Arc<Ledger>,
+        session_log: Arc<SessionLog>,
     ) -> Self {
         Self {
             id,
@@ -81,7 +81,7 @@ impl StageFile {
             gone: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
             aside: OnceLock::new(),
-            ledger,
+            session_log,
         }
     }
 
@@ -94,7 +94,7 @@ impl StageFile {
 
     /// Notes a change of the stage for a daemon that goes on with it.
     pub(super) fn tell(&self, record: impl FnOnce() -> Record) {
-        self.ledger.tell(record);
+        self.session_log.record(record);
     }
 
     /// Takes what is in these ranges now for what was written, where nobody was told

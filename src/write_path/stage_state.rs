@@ -8,8 +8,8 @@ use rangemap::RangeSet;
 
 use super::stage_file::StageFile;
 use crate::error::FsError;
-use crate::handover::Record;
 use crate::journal::{BlockSum, BlockSums};
+use crate::session_state::Record;
 
 impl StageFile {
     /// Notes that bytes are about to change which have checksums. A daemon that dies
@@ -22,7 +22,7 @@ impl StageFile {
         range: &Range<u64>,
     ) -> Result<(), FsError> {
         let runs = sums.overlapping(range);
-        if runs.is_empty() || !self.ledger.is_kept() {
+        if runs.is_empty() || !self.session_log.is_kept() {
             return Ok(());
         }
         let mut rest = Vec::new();

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mediafs::config::{ConfigSource, Options, Target};
-use mediafs::handover::{FileTold, Told};
 use mediafs::journal::{Header, Live, Record, Replay, StageId, replay};
 use mediafs::namespace::{Attributes, DirPath, KeySpace, Kind, NAME_LIMIT_BYTES, Name, Page};
+use mediafs::session_state::{FileTold, Told};
 use mediafs::store::s3::encoding;
 use mediafs::store::{ETag, Key, ListAnswer, ListToken, ListedObject, ObjectHeaders};
 use mediafs::write_path::{Spool, SpoolLock, Stage};

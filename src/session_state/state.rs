@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::encode::{self, kind};
 use super::record::{FileTold, HandleTold, NodeKind, Place, Record, SessionTold, SetTold};
-use super::stage_told::StageTold;
+use super::stage_state::StageTold;
 use crate::journal::{Chain, Durable, Header, Replay, StageId, Subject};
 
 /// References that an inode has for ever, whose own number is not known.
@@ -15,7 +15,7 @@ const OTHER_BYTES: u64 = 1 << 10;
 
 /// What the kernel knows of a session, and what its open files are made of.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
+pub struct SessionState {
     pub session: Option<SessionTold>,
     /// Highest number given out so far.
     pub last_ino: u64,
@@ -53,7 +53,7 @@ pub struct DirTold {
     pub names: Vec<String>,
 }
 
-impl Told {
+impl SessionState {
     fn inode(&mut self, ino: u64, kind: NodeKind) -> &mut InodeTold {
         self.last_ino = self.last_ino.max(ino);
         self.inodes.entry(ino).or_insert_with(|| InodeTold {
@@ -279,7 +279,7 @@ impl HandleTold {
     }
 }
 
-impl Replay for Told {
+impl Replay for SessionState {
     type Record = Record;
     const NAME: &'static str = "session";
     const VERSION: u32 = 2;

@@ -92,7 +92,7 @@ pub enum Record {
         stage: StageId,
         sums: Vec<BlockSum>,
     },
-    /// Told before it is done.
+    /// SessionState before it is done.
     Truncated {
         stage: StageId,
         len: u64,

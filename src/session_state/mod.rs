@@ -16,22 +16,22 @@
 //! that is not known the session is not gone on with.
 
 mod encode;
-mod ledger;
 mod record;
-mod stage_told;
-mod told;
+mod session_log;
+mod stage_state;
+mod state;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use ledger::Ledger;
 pub use record::{
     BaseTold, FileTold, HandleTold, IntentTold, ModeTold, NodeKind, ObjectTold, Place, Record,
     RemoteTold, SessionTold, SetTold, TimeTold, WritersTold,
 };
-pub use stage_told::StageTold;
-pub use told::{DirTold, InodeTold, Told};
+pub use session_log::SessionLog;
+pub use stage_state::StageTold;
+pub use state::{DirTold, InodeTold, SessionState};
 
 use crate::journal::{LogError, Replay, Replayed, io_error};
 use crate::private;
@@ -39,20 +39,20 @@ use crate::private;
 /// What an earlier daemon told the kernel; none where there is no such file.
 ///
 /// Errors: `Newer`, `Foreign`, `Damaged`, `Io`: nothing of it can be used.
-pub fn told(path: &Path) -> Result<Option<Told>, LogError> {
+pub fn told(path: &Path) -> Result<Option<SessionState>, LogError> {
     let (bytes, file) = match read(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error::<Told>(path, error)),
+        Err(error) => return Err(io_error::<SessionState>(path, error)),
     };
-    let Replayed { state, append_at } = Replayed::<Told>::of(path, &bytes)?;
+    let Replayed { state, append_at } = Replayed::<SessionState>::of(path, &bytes)?;
     let mut told = state;
     if append_at.is_some_and(|(header, ..)| header.file != file) {
         told.unusable = Some("it is a copy of a file, which others wrote to since".to_owned());
     }
     if let Some(what) = told.unusable.take() {
         return Err(LogError::Damaged {
-            name: Told::NAME,
+            name: SessionState::NAME,
             path: path.to_owned(),
             what,
         });

@@ -135,7 +135,7 @@ fn of_a_stage(stage: StageId) -> Vec<Record> {
     ]
 }
 
-fn check(told: &Told) {
+fn check(told: &SessionState) {
     assert_eq!(told.session, Some(session()));
     assert_eq!((told.last_ino, told.last_handle), (5, 6));
     assert_eq!(told.inodes.len(), 2);
@@ -162,27 +162,27 @@ fn what_was_told_is_known_to_the_next_daemon_and_to_the_one_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = path_in(dir.path());
     assert!(told(&path).unwrap().is_none());
-    let ledger = Ledger::awaiting(&path);
+    let session_log = SessionLog::awaiting(&path);
     let mut before = story();
     let after = before.split_off(7);
     for record in before {
-        ledger.tell(|| record);
+        session_log.record(|| record);
     }
     assert!(
         told(&path).unwrap().is_none(),
         "the session is not there yet"
     );
-    ledger.begin(session()).unwrap();
+    session_log.begin(session()).unwrap();
     for record in after {
-        ledger.tell(|| record);
+        session_log.record(|| record);
     }
-    drop(ledger);
+    drop(session_log);
     let next = told(&path).unwrap().unwrap();
     check(&next);
     // Gone on with, and written anew, it comes to the same.
-    let ledger = Ledger::go_on(&path, &next).unwrap();
-    ledger.tell(|| Record::Began { request: 9 });
-    drop(ledger);
+    let session_log = SessionLog::resume(&path, &next).unwrap();
+    session_log.record(|| Record::Began { request: 9 });
+    drop(session_log);
     let next = told(&path).unwrap().unwrap();
     check(&next);
     assert_eq!(next.under_way.iter().collect::<Vec<_>>(), [&9]);
@@ -194,16 +194,16 @@ fn what_was_told_is_known_to_the_next_daemon_and_to_the_one_after_it() {
 
 /// The file of a session in which something of every kind was told.
 fn recorded(path: &Path) -> Vec<u8> {
-    let ledger = Ledger::awaiting(path);
-    ledger.begin(session()).unwrap();
+    let session_log = SessionLog::awaiting(path);
+    session_log.begin(session()).unwrap();
     for record in story() {
-        ledger.tell(|| record);
+        session_log.record(|| record);
     }
     fs::read(path).unwrap()
 }
 
 /// What is known of a changed file is what was told, or in doubt, or nothing.
-fn is_true_or_in_doubt(path: &Path, whole: &Told, what: &str) {
+fn is_true_or_in_doubt(path: &Path, whole: &SessionState, what: &str) {
     let Ok(Some(told)) = told(path) else { return };
     assert_eq!(told.session, whole.session, "{what}");
     assert_eq!(told.last_handle, whole.last_handle, "{what}");
@@ -297,7 +297,7 @@ fn what_is_in_doubt_stays_so_for_the_daemon_after_the_next() {
     };
     assert!((70..bytes.len()).any(|bit| found(bit, &mut bytes)));
     let next = told(&path).unwrap().unwrap();
-    drop(Ledger::go_on(&path, &next).unwrap());
+    drop(SessionLog::resume(&path, &next).unwrap());
     let after = told(&path).unwrap().unwrap();
     assert_eq!(after.damaged_stages, next.damaged_stages);
 }
@@ -330,7 +330,7 @@ fn a_session_told_in_lines_of_text_is_read() {
         next.stages[&StageId(9)].unsummed,
         "its bytes are taken as they are"
     );
-    drop(Ledger::go_on(&path, &next).unwrap());
+    drop(SessionLog::resume(&path, &next).unwrap());
     let after = told(&path).unwrap().unwrap();
     assert!(after.stages[&StageId(9)].unsummed && after.append_at.is_some());
     // The last line may be torn, no other one.
@@ -344,8 +344,8 @@ fn a_session_told_in_lines_of_text_is_read() {
 fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = path_in(dir.path());
-    let ledger = Ledger::awaiting(&path);
-    ledger.begin(session()).unwrap();
+    let session_log = SessionLog::awaiting(&path);
+    session_log.begin(session()).unwrap();
     let placed = |ino: u64| Record::Placed {
         ino,
         kind: NodeKind::File,
@@ -355,20 +355,20 @@ fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
     const EACH: u64 = 8_000;
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let ledger = &ledger;
+            let session_log = &session_log;
             scope.spawn(move || {
                 for number in 0..EACH {
                     let ino = 2 + thread + THREADS * number;
-                    ledger.note(|| placed(ino));
-                    ledger.tell(|| Record::Lookup { ino, count: 1 });
+                    session_log.queue(|| placed(ino));
+                    session_log.record(|| Record::Lookup { ino, count: 1 });
                     if number % 100 > 0 {
-                        ledger.tell(|| Record::Gone { ino });
+                        session_log.record(|| Record::Gone { ino });
                     }
                 }
             });
         }
     });
-    drop(ledger);
+    drop(session_log);
     let told = told(&path).unwrap().unwrap();
     assert_eq!(told.inodes.len() as u64, THREADS * EACH / 100);
     assert!(told.inodes.values().all(|it| it.lookups == 1));

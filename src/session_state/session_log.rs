@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::encode;
 use super::record::{Record, SessionTold};
-use super::told::Told;
+use super::state::SessionState;
 use crate::journal::{LogError, LogFile, Replay, Replayed, compact_from, io_error, write_anew};
 use crate::private;
 use crate::task::caught_now;
@@ -29,7 +29,7 @@ const CATCH_UP_LIMIT: usize = 8;
 
 /// Where records go; nowhere, for a mount whose session ends with its daemon.
 #[derive(Debug, Default)]
-pub struct Ledger(Option<Arc<Kept>>);
+pub struct SessionLog(Option<Arc<Kept>>);
 
 #[derive(Debug)]
 struct Kept {
@@ -53,12 +53,12 @@ enum Target {
     /// Before the file is begun, and while the disk takes no records: then no file
     /// is there rather than one that misses something.
     Memory {
-        told: Box<Told>,
+        told: Box<SessionState>,
         again_at: Option<Instant>,
     },
 }
 
-impl Ledger {
+impl SessionLog {
     /// For a session that is about to begin: records wait for `begin`.
     pub fn awaiting(path: &Path) -> Self {
         let told = Box::default();
@@ -85,7 +85,7 @@ impl Ledger {
     ///
     /// Errors: the disk's.
     pub fn begin(&self, session: SessionTold) -> io::Result<()> {
-        self.note(|| Record::Session(session));
+        self.queue(|| Record::Session(session));
         match &self.0 {
             Some(kept) => kept.begin(),
             None => Ok(()),
@@ -94,8 +94,8 @@ impl Ledger {
 
     /// For a session that another daemon began: its file is gone on with as it is,
     /// and written anew first only where it is of an older version or damaged.
-    pub fn go_on(path: &Path, told: &Told) -> Result<Self, LogError> {
-        let failed = |source| io_error::<Told>(path, source);
+    pub fn resume(path: &Path, told: &SessionState) -> Result<Self, LogError> {
+        let failed = |source| io_error::<SessionState>(path, source);
         let file = match told.append_at {
             Some((header, bytes, chain)) => {
                 let mut options = fs::OpenOptions::new();
@@ -122,13 +122,13 @@ impl Ledger {
     }
 
     /// Notes what the kernel is about to be told, and writes it.
-    pub fn tell(&self, record: impl FnOnce() -> Record) {
-        self.note(record);
+    pub fn record(&self, record: impl FnOnce() -> Record) {
+        self.queue(record);
         self.commit();
     }
 
     /// Notes it, to be written by the next `commit`.
-    pub fn note(&self, record: impl FnOnce() -> Record) {
+    pub fn queue(&self, record: impl FnOnce() -> Record) {
         if let Some(kept) = &self.0 {
             let record = record();
             push(&mut kept.queue.lock(), record);
@@ -317,11 +317,11 @@ fn append(file: &mut LogFile, records: &[Record]) -> io::Result<()> {
 }
 
 /// What a file came to when it was so long.
-fn replayed(path: &Path, file: &LogFile, upto: u64) -> io::Result<Told> {
+fn replayed(path: &Path, file: &LogFile, upto: u64) -> io::Result<SessionState> {
     let mut bytes = vec![0; usize::try_from(upto).unwrap_or(0)];
     file.file.read_exact_at(&mut bytes, 0)?;
     file.header.set_end(&mut bytes, upto);
-    let told = Replayed::<Told>::of(path, &bytes).map_err(io::Error::other)?;
+    let told = Replayed::<SessionState>::of(path, &bytes).map_err(io::Error::other)?;
     let damaged = told.append_at.is_none();
     (!damaged)
         .then_some(told.state)
