@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Live;
+use super::JournalState;
 use super::frame::Subject;
 use super::record::{Record, StageId};
 use crate::store::Key;
@@ -48,7 +48,7 @@ fn short(key: &Key) -> u64 {
     u64::from(crc32fast::hash(key.as_str().as_bytes()))
 }
 
-impl Live {
+impl JournalState {
     /// A record of this is damaged, or any number of anything.
     pub(super) fn doubt(&mut self, subject: Option<Subject>) {
         self.damage.push(subject);

@@ -63,7 +63,7 @@ pub enum LogError {
 }
 
 /// What records come to.
-pub trait Replay: Default {
+pub trait LogState: Default {
     type Record: Serialize + DeserializeOwned;
     /// What the file is, in errors and in its first line.
     const NAME: &'static str;
@@ -73,7 +73,7 @@ pub trait Replay: Default {
     const DURABLE: Durable;
 
     /// Whether the record still says something.
-    fn admits(&self, _record: &Self::Record) -> bool {
+    fn accepts(&self, _record: &Self::Record) -> bool {
         true
     }
 
@@ -110,7 +110,7 @@ pub trait Replay: Default {
 
 /// A file of records that is open for appending.
 #[derive(Debug)]
-pub struct Log<S> {
+pub struct RecordLog<S> {
     path: PathBuf,
     inner: Mutex<Inner<S>>,
 }
@@ -123,10 +123,10 @@ struct Inner<S> {
     state: S,
 }
 
-impl<S: Replay> Log<S> {
+impl<S: LogState> RecordLog<S> {
     /// A file that says this, whatever was there.
     pub fn begin(path: &Path, state: S) -> Result<Self, LogError> {
-        let file = write_anew(path, &state).map_err(|source| io_error::<S>(path, source))?;
+        let file = rewrite(path, &state).map_err(|source| io_error::<S>(path, source))?;
         Ok(Self {
             path: path.to_owned(),
             inner: Mutex::new(Inner {
@@ -161,7 +161,7 @@ impl<S: Replay> Log<S> {
     /// Errors: the disk's; the record then does not count.
     pub fn append(&self, record: S::Record, durable: Durable) -> io::Result<()> {
         let mut inner = self.inner.lock();
-        if !inner.state.admits(&record) {
+        if !inner.state.accepts(&record) {
             return Ok(());
         }
         let (mut frame, mut chain) = (Vec::new(), inner.file.chain);
@@ -193,7 +193,7 @@ impl<S: Replay> Log<S> {
         if inner.file.bytes < inner.compact_from {
             return;
         }
-        match write_anew(&self.path, &inner.state) {
+        match rewrite(&self.path, &inner.state) {
             Ok(file) => inner.file = file,
             Err(error) => {
                 tracing::warn!(name = S::NAME, %error, "a file of records stays as long as it is");
@@ -203,7 +203,7 @@ impl<S: Replay> Log<S> {
 }
 
 /// What a file comes to; nothing, where there is none.
-pub fn read<S: Replay>(path: &Path) -> Result<S, LogError> {
+pub fn read<S: LogState>(path: &Path) -> Result<S, LogError> {
     match private::read(path) {
         Ok(bytes) => replay(path, &bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(S::default()),
@@ -216,7 +216,7 @@ pub fn compact_from(needed: u64) -> u64 {
     needed.saturating_mul(COMPACT_RATIO).max(COMPACT_FROM_BYTES)
 }
 
-pub fn io_error<S: Replay>(path: &Path, source: io::Error) -> LogError {
+pub fn io_error<S: LogState>(path: &Path, source: io::Error) -> LogError {
     LogError::Io {
         name: S::NAME,
         path: path.to_owned(),
@@ -225,7 +225,7 @@ pub fn io_error<S: Replay>(path: &Path, source: io::Error) -> LogError {
 }
 
 /// What the whole records of these bytes come to.
-pub fn replay<S: Replay>(path: &Path, bytes: &[u8]) -> Result<S, LogError> {
+pub fn replay<S: LogState>(path: &Path, bytes: &[u8]) -> Result<S, LogError> {
     Ok(Replayed::of(path, bytes)?.state)
 }
 
@@ -237,7 +237,7 @@ pub struct Replayed<S> {
     pub append_at: Option<(Header, u64, Chain)>,
 }
 
-impl<S: Replay> Replayed<S> {
+impl<S: LogState> Replayed<S> {
     /// Errors: `Newer`, `Foreign`.
     pub fn of(path: &Path, bytes: &[u8]) -> Result<Self, LogError> {
         // The header is written before the file gets its name: there is none, or it is whole.
@@ -306,7 +306,7 @@ impl<S: Replay> Replayed<S> {
 }
 
 /// The bytes of a file with these records. Errors: a record has no bytes.
-pub fn bytes_of<S: Replay>(state: &S, file: u64) -> io::Result<(Header, Vec<u8>, Chain)> {
+pub fn bytes_of<S: LogState>(state: &S, file: u64) -> io::Result<(Header, Vec<u8>, Chain)> {
     let (header, mut bytes) = Header::new(S::NAME, S::VERSION, file);
     let (_, mut chain) = header.start();
     let mut outcome = Ok(());
@@ -321,7 +321,7 @@ pub fn bytes_of<S: Replay>(state: &S, file: u64) -> io::Result<(Header, Vec<u8>,
 }
 
 /// A file of these records under the path, whole or not at all.
-pub fn write_anew<S: Replay>(path: &Path, state: &S) -> io::Result<LogFile> {
+pub fn rewrite<S: LogState>(path: &Path, state: &S) -> io::Result<LogFile> {
     let beside = path.with_extension("new");
     let mut options = OpenOptions::new();
     options.write(true).read(true).create(true).truncate(true);
@@ -347,7 +347,7 @@ pub fn write_anew<S: Replay>(path: &Path, state: &S) -> io::Result<LogFile> {
 }
 
 /// A crash test dies in the journal, not in files that a power loss may take.
-fn at<S: Replay>(point: Point) {
+fn at<S: LogState>(point: Point) {
     if S::DURABLE == Durable::Yes {
         failpoint::at(point);
     }

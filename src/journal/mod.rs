@@ -27,8 +27,8 @@ use std::path::Path;
 pub use block_sums::{BLOCK_BYTES, BlockSums};
 pub use frame::{Chain, Header, Subject};
 pub use log::{
-    Durable, Log, LogError, Replay, Replayed, bytes_of, compact_from, io_error, read, replay,
-    sync_dir, write_anew,
+    Durable, LogError, LogState, RecordLog, Replayed, bytes_of, compact_from, io_error, read,
+    replay, rewrite, sync_dir,
 };
 pub use log_file::LogFile;
 pub use record::{
@@ -40,7 +40,7 @@ use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
 
 /// What the journal knows of a stage that is not done.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct StageRecord {
     pub key: Key,
     pub sealed: Option<SealedStage>,
     /// The multipart upload by which it goes to S3, if one was begun.
@@ -57,18 +57,18 @@ pub struct Known {
 #[derive(Debug)]
 pub struct Peeked {
     /// As `Journal::known`.
-    pub stages: Vec<(StageId, Known)>,
+    pub stages: Vec<(StageId, StageRecord)>,
     pub deletes: usize,
     pub renames: usize,
 }
 
 #[derive(Debug)]
-pub struct Journal(Log<Live>);
+pub struct Journal(RecordLog<JournalState>);
 
 /// What the records come to.
 #[derive(Debug, Default)]
-pub struct Live {
-    stages: BTreeMap<StageId, Known>,
+pub struct JournalState {
+    stages: BTreeMap<StageId, StageRecord>,
     /// Records of sealed stages so far.
     told: u64,
     doomed: BTreeMap<Key, Option<ETag>>,
@@ -81,20 +81,20 @@ impl Journal {
     /// Opens the journal, makes it where there is none, and writes it anew with
     /// what still counts. One that is damaged is kept beside it as it was.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let live: Live = read(path)?;
+        let live: JournalState = read(path)?;
         live.keep_damaged(path);
-        Log::begin(path, live).map(Self)
+        RecordLog::begin(path, live).map(Self)
     }
 
     /// Stages that are not done: those being written, then the sealed ones in the
     /// order in which their place was told last.
-    pub fn known(&self) -> Vec<(StageId, Known)> {
-        self.0.with(Live::known)
+    pub fn known(&self) -> Vec<(StageId, StageRecord)> {
+        self.0.with(JournalState::known)
     }
 
     /// What waits, read from the file beside the daemon that appends to it.
     pub fn peek(path: &Path) -> Result<Peeked, LogError> {
-        let live = read::<Live>(path)?;
+        let live = read::<JournalState>(path)?;
         Ok(Peeked {
             stages: live.known(),
             deletes: live.doomed.len(),
@@ -149,7 +149,7 @@ impl Journal {
     }
 }
 
-impl Replay for Live {
+impl LogState for JournalState {
     type Record = Record;
     const NAME: &'static str = "journal";
     const VERSION: u32 = 3;
@@ -164,7 +164,7 @@ impl Replay for Live {
     }
 
     /// Done is done, whoever was about to tell more of the stage.
-    fn admits(&self, record: &Record) -> bool {
+    fn accepts(&self, record: &Record) -> bool {
         match record {
             Record::Sealed(sealed) => self.stages.contains_key(&sealed.stage),
             Record::Absorbed(absorbed) => self.is_sealed(absorbed.stage),
@@ -256,10 +256,10 @@ impl Replay for Live {
     }
 }
 
-impl Live {
+impl JournalState {
     /// The stage, which has this key now.
-    fn stage(&mut self, stage: StageId, key: Key) -> &mut Known {
-        let known = self.stages.entry(stage).or_insert_with(|| Known {
+    fn stage(&mut self, stage: StageId, key: Key) -> &mut StageRecord {
+        let known = self.stages.entry(stage).or_insert_with(|| StageRecord {
             key: key.clone(),
             sealed: None,
             sending: None,
@@ -299,7 +299,7 @@ impl Live {
         }
     }
 
-    fn known(&self) -> Vec<(StageId, Known)> {
+    fn known(&self) -> Vec<(StageId, StageRecord)> {
         let stages = self.stages.iter();
         let mut known: Vec<_> = stages.map(|(id, known)| (*id, known.clone())).collect();
         known.sort_by_key(|(id, known)| (known.told, *id));

@@ -244,7 +244,7 @@ fn of_every_kind(path: &Path) -> Vec<u8> {
 
 /// What is known of a changed journal is true, in doubt, or gone; never old.
 fn is_true_or_in_doubt(path: &Path, bytes: &[u8], what: &str) {
-    let live = match replay::<Live>(path, bytes) {
+    let live = match replay::<JournalState>(path, bytes) {
         Ok(live) => live,
         Err(LogError::Newer { .. } | LogError::Foreign { .. }) => return,
         Err(error) => panic!("{what}: {error}"),
@@ -266,7 +266,7 @@ fn is_true_or_in_doubt(path: &Path, bytes: &[u8], what: &str) {
     assert!(only_with, "{what}: {:?}", live.doomed);
     // Whoever comes next sees the same.
     let (_, bytes, _) = bytes_of(&live, 0).unwrap();
-    let again = replay::<Live>(path, &bytes).unwrap();
+    let again = replay::<JournalState>(path, &bytes).unwrap();
     assert_eq!(again.records(), live.records(), "{what}");
 }
 

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::log::Replay;
+use super::log::LogState;
 
 pub(super) const VERSION: u32 = 1;
 
 /// What lines of version 1 come to.
-pub(super) fn replay<S: Replay>(path: &Path, bytes: &[u8]) -> S {
+pub(super) fn replay<S: LogState>(path: &Path, bytes: &[u8]) -> S {
     let mut state = S::default();
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').peekable();
     while let Some(line) = lines.next() {

@@ -33,7 +33,7 @@ pub use session_log::SessionLog;
 pub use stage_state::StageTold;
 pub use state::{DirTold, InodeTold, SessionState};
 
-use crate::journal::{LogError, Replay, Replayed, io_error};
+use crate::journal::{LogError, LogState, Replayed, io_error};
 use crate::private;
 
 /// What an earlier daemon told the kernel; none where there is no such file.

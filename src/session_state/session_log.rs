@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::encode;
 use super::record::{Record, SessionTold};
 use super::state::SessionState;
-use crate::journal::{LogError, LogFile, Replay, Replayed, compact_from, io_error, write_anew};
+use crate::journal::{LogError, LogFile, LogState, Replayed, compact_from, io_error, rewrite};
 use crate::private;
 use crate::task::caught_now;
 
@@ -111,7 +111,7 @@ impl SessionLog {
                 file.note_end(bytes).map_err(failed)?;
                 file
             }
-            None => write_anew(path, told).map_err(failed)?,
+            None => rewrite(path, told).map_err(failed)?,
         };
         Ok(Self::with(path, Target::File(file), told.needed_bytes()))
     }
@@ -149,7 +149,7 @@ impl Kept {
         let noted = std::mem::take(&mut *self.queue.lock());
         if let Target::Memory { told, .. } = &mut writer.to {
             noted.into_iter().for_each(|record| told.apply(record));
-            let file = write_anew(&self.path, &**told)?;
+            let file = rewrite(&self.path, &**told)?;
             writer.compact_from = compact_from(file.bytes);
             writer.to = Target::File(file);
         }
@@ -184,7 +184,7 @@ impl Kept {
             return;
         }
         *again_at = Some(Instant::now() + AWAY);
-        if let Ok(file) = write_anew(&self.path, &**told) {
+        if let Ok(file) = rewrite(&self.path, &**told) {
             tracing::info!("the disk takes records of the session again");
             writer.compact_from = compact_from(file.bytes);
             writer.to = Target::File(file);
@@ -254,7 +254,7 @@ impl Kept {
         };
         let told = replayed(&self.path, &old, upto)?;
         let aside = self.path.with_extension("shorter");
-        let mut new = write_anew(&aside, &told)?;
+        let mut new = rewrite(&aside, &told)?;
         drop(told);
         let needed = new.bytes;
         let mut at = (upto, old.chain);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::encode::{self, kind};
 use super::record::{FileTold, HandleTold, NodeKind, Place, Record, SessionTold, SetTold};
 use super::stage_state::StageTold;
-use crate::journal::{Chain, Durable, Header, Replay, StageId, Subject};
+use crate::journal::{Chain, Durable, Header, LogState, StageId, Subject};
 
 /// References that an inode has for ever, whose own number is not known.
 const UNKNOWN_LOOKUPS: u64 = 1 << 40;
@@ -279,7 +279,7 @@ impl HandleTold {
     }
 }
 
-impl Replay for SessionState {
+impl LogState for SessionState {
     type Record = Record;
     const NAME: &'static str = "session";
     const VERSION: u32 = 2;

@@ -186,7 +186,7 @@ fn what_was_told_is_known_to_the_next_daemon_and_to_the_one_after_it() {
     let next = told(&path).unwrap().unwrap();
     check(&next);
     assert_eq!(next.under_way.iter().collect::<Vec<_>>(), [&9]);
-    crate::journal::write_anew(&path, &next).unwrap();
+    crate::journal::rewrite(&path, &next).unwrap();
     check(&told(&path).unwrap().unwrap());
     forget(&path).unwrap();
     assert!(told(&path).unwrap().is_none());
