@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Namespace;
-use super::ask::Answer;
 use super::attributes::{Attributes, Described};
 use super::dir::Entry;
 use super::inode::{Inode, ObjectVersion};
+use super::lookup::StoreAnswer;
 use super::name::Name;
 use super::table::Pin;
 use crate::error::FsError;
@@ -21,8 +21,8 @@ impl Namespace {
         &self,
         parent: &Pin,
         name: &Name,
-        mut answer: Answer,
-    ) -> Result<Answer, FsError> {
+        mut answer: StoreAnswer,
+    ) -> Result<StoreAnswer, FsError> {
         let Some(cache) = &self.attribute_cache else {
             return Ok(answer);
         };

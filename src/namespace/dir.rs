@@ -117,7 +117,7 @@ impl DirState {
     }
 
     /// What the listing says of `name` may be wrong: it is to be asked for anew.
-    pub fn doubt(&mut self, name: &Name) {
+    pub fn mark_suspect(&mut self, name: &Name) {
         if self.doubted.len() == DOUBTED_LIMIT {
             self.forget_listing();
         }
@@ -231,14 +231,14 @@ mod tests {
     #[test]
     fn a_doubted_listing_counts_only_where_nobody_can_be_asked() {
         let mut dir = DirState::default();
-        dir.doubt(&name("a"));
+        dir.mark_suspect(&name("a"));
         dir.remember(empty_listing(), dir.now());
         assert!(dir.listing().is_some(), "it is younger than the doubt");
-        dir.doubt(&name("a"));
+        dir.mark_suspect(&name("a"));
         assert!(dir.listing().is_none() && dir.last_listing().is_some());
         assert!(dir.is_doubted(&name("a")) && !dir.is_doubted(&name("b")));
         for number in 0..=DOUBTED_LIMIT {
-            dir.doubt(&name(&number.to_string()));
+            dir.mark_suspect(&name(&number.to_string()));
         }
         assert!(dir.last_listing().is_none(), "doubts have a bound");
     }

@@ -82,7 +82,7 @@ pub struct InodeState {
     /// The object version in the store; absent for directories and for files not yet uploaded.
     pub remote: Option<ObjectVersion>,
     /// `remote` is our own doing, its time by our clock: the store may tell another.
-    pub time_assumed: bool,
+    pub mtime_is_ours: bool,
     /// What is stored with `remote`, or with a directory's marker; none where
     /// attributes are not stored, or not known yet.
     pub attributes: Option<Arc<Attributes>>,
@@ -91,7 +91,7 @@ pub struct InodeState {
     /// When the store last confirmed `remote`, or a directory's existence.
     pub checked_at: Option<Instant>,
     /// The last `checked_at` before it came into doubt.
-    pub known_at: Option<Instant>,
+    pub last_confirmed_at: Option<Instant>,
     /// Bytes or existence of this inode that the store does not have yet.
     pub local: Option<LocalState>,
     /// Attributes set by applications that the store does not have; they live
@@ -217,7 +217,7 @@ impl InodeState {
             self.settled = *settled;
         }
         self.remote = Some(version.clone());
-        self.time_assumed = false;
+        self.mtime_is_ours = false;
         self.checked_at = Some(at);
     }
 
@@ -240,7 +240,7 @@ impl InodeState {
     pub fn is_version(&self, version: &ObjectVersion) -> bool {
         self.remote.as_ref().is_some_and(|known| {
             known.etag == version.etag
-                && (self.time_assumed || known.last_modified == version.last_modified)
+                && (self.mtime_is_ours || known.last_modified == version.last_modified)
         })
     }
 

@@ -61,14 +61,14 @@ impl Namespace {
             state.checked_at = Some(Instant::now());
         }
         self.record(parent.ino, name, Some(Entry::Directory));
-        if let Err(error) = self.child_arrived(parent).await {
+        if let Err(error) = self.entry_added(parent).await {
             tracing::warn!(%error, "the directory's marker stays beside its first entry");
         }
         Ok(())
     }
 
     /// A key came to be in the directory: a marker is not needed any more.
-    pub async fn child_arrived(&self, dir: &Pin) -> Result<(), FsError> {
+    pub async fn entry_added(&self, dir: &Pin) -> Result<(), FsError> {
         dir.state().local = None;
         self.confirm_existence(dir);
         self.drop_needless_marker(dir).await
@@ -120,7 +120,7 @@ impl Namespace {
 
     /// Before the key of `name` goes: if it is the directory's last, a marker takes its place first,
     /// so that the directory exists at every moment.
-    pub async fn child_leaves(&self, dir: &Pin, name: &Name) -> Result<(), FsError> {
+    pub async fn before_entry_removed(&self, dir: &Pin, name: &Name) -> Result<(), FsError> {
         let arrivals = dir.state().dir.arrivals;
         if dir.ino == ROOT || self.has_other_keys(dir, name).await? {
             return Ok(());

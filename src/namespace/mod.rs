@@ -7,7 +7,6 @@
 //! held across a request; nothing else is taken while waiting for it. `coherence`
 //! is taken for a copy, with any of them held.
 
-mod ask;
 mod attribute_cache;
 mod attributes;
 mod checked;
@@ -18,15 +17,16 @@ mod entries;
 mod inode;
 mod invalidation;
 mod keyspace;
+mod listing;
+mod lookup;
 mod marker;
 mod name;
 mod name_store;
 mod numbers;
+mod outage;
 mod page;
 mod rare;
 mod restore;
-mod stale;
-mod stream;
 mod table;
 
 use std::collections::VecDeque;
@@ -40,12 +40,12 @@ pub use directory_record::EntryChange;
 pub use inode::{Ino, Inode, InodeState, Kind, LocalState, ObjectVersion, Overrides, ROOT};
 pub use invalidation::{Invalidation, Invalidations};
 pub use keyspace::{DirPath, KeySpace};
+pub use listing::{DirStream, StreamedEntry};
 pub use marker::DirMarkers;
 pub use name::{NAME_LIMIT_BYTES, Name};
 pub use name_store::{NameStore, Session};
 pub use numbers::Numbers;
 pub use page::Page;
-pub use stream::{DirStream, StreamedEntry};
 pub use table::{InodeTable, Pin};
 
 use parking_lot::{Mutex, RwLock};
@@ -190,7 +190,7 @@ impl Namespace {
         {
             let mut state = file.state();
             state.remote = Some(version.clone());
-            state.time_assumed = true;
+            state.mtime_is_ours = true;
             state.settled = false;
             state.checked_at = Some(Instant::now());
         }
@@ -218,14 +218,14 @@ impl Namespace {
 
     /// Nothing known of the inode counts as true any more, unless nobody can be
     /// asked: the store contradicted it.
-    pub fn distrust(&self, inode: &Inode) {
+    pub fn invalidate(&self, inode: &Inode) {
         {
             let mut state = inode.state();
-            state.known_at = state.checked_at.take().or(state.known_at);
+            state.last_confirmed_at = state.checked_at.take().or(state.last_confirmed_at);
         }
         if let Some((parent, name)) = self.table.place(inode.ino) {
             if let Ok(dir) = self.table.get(parent) {
-                dir.state().dir.doubt(&name);
+                dir.state().dir.mark_suspect(&name);
             }
             self.invalidations.entry(parent, &name);
         }
@@ -242,12 +242,12 @@ impl Namespace {
 
     /// A create did not reach the store: nothing is known of who has the name.
     pub fn take_back(&self, inode: &Inode) {
-        self.distrust(inode);
-        self.vanish(inode);
+        self.invalidate(inode);
+        self.unlink_local(inode);
     }
 
     /// The inode has no name any more, whoever took it.
-    fn vanish(&self, inode: &Inode) {
+    fn unlink_local(&self, inode: &Inode) {
         if let Some((parent, name)) = self.table.place(inode.ino) {
             self.invalidations.entry(parent, &name);
         }

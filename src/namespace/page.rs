@@ -89,7 +89,7 @@ impl Page {
 
     /// Whether this page, the first of its listing, tells all about `name`:
     /// both `name` and `name/` would lie within it.
-    pub fn settles(&self, prefix: &str, name: &Name) -> bool {
+    pub fn is_complete_for(&self, prefix: &str, name: &Name) -> bool {
         let as_directory = format!("{prefix}{}/", name.as_str());
         self.next.is_none()
             || self
@@ -103,7 +103,9 @@ impl Page {
         let unsettled: Vec<Name> = self
             .entries
             .iter()
-            .filter(|(name, entry)| matches!(entry, Entry::File(_)) && !self.settles(prefix, name))
+            .filter(|(name, entry)| {
+                matches!(entry, Entry::File(_)) && !self.is_complete_for(prefix, name)
+            })
             .map(|(name, _)| name.clone())
             .collect();
         unsettled
@@ -178,6 +180,6 @@ mod tests {
             unsettled.iter().map(Name::as_str).collect::<Vec<_>>(),
             ["a", "a.x"]
         );
-        assert!(page.settles("", &Name::from_segment("a-1").unwrap()));
+        assert!(page.is_complete_for("", &Name::from_segment("a-1").unwrap()));
     }
 }

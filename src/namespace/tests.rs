@@ -214,9 +214,13 @@ async fn a_marker_stands_exactly_while_the_directory_is_empty() {
     };
     assert!(marker().await.is_ok());
     world.put("p/d/f", "x").await;
-    world.names.child_arrived(&dir).await.unwrap();
+    world.names.entry_added(&dir).await.unwrap();
     assert!(marker().await.is_err());
-    world.names.child_leaves(&dir, &name("f")).await.unwrap();
+    world
+        .names
+        .before_entry_removed(&dir, &name("f"))
+        .await
+        .unwrap();
     assert!(marker().await.is_ok(), "before the last key goes");
     assert!(matches!(
         world.names.check_empty(&dir).await,

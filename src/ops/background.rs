@@ -207,7 +207,7 @@ impl Ops {
         } = &sealed.base
         {
             let mut state = inode.state();
-            state.time_assumed = true;
+            state.mtime_is_ours = true;
             state.remote = Some(ObjectVersion {
                 etag: etag.clone(),
                 size_bytes: *size_bytes,

@@ -36,7 +36,7 @@ impl Ops {
             }
             pieces = file.plan(range.clone());
             if objects_of(&pieces) == objects {
-                self.namespace.distrust(&file.inode);
+                self.namespace.invalidate(&file.inode);
                 return Err(FsError::Stale);
             }
         }

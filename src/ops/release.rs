@@ -78,7 +78,7 @@ impl Ops {
         let stored = state.remote.is_some();
         drop(state);
         if stored {
-            self.namespace.distrust(&file.inode);
+            self.namespace.invalidate(&file.inode);
         } else {
             self.namespace.take_back(&file.inode);
         }

@@ -217,7 +217,7 @@ impl Ops {
     /// A name of the directory has gone, and has another client's object again.
     pub(super) async fn shows_again(&self, dir: &Pin) {
         dir.state().dir.forget_listing();
-        if let Err(error) = self.namespace.child_arrived(dir).await {
+        if let Err(error) = self.namespace.entry_added(dir).await {
             tracing::warn!(%error, "the directory's marker stays beside a file");
         }
     }

@@ -107,7 +107,9 @@ impl Ops {
         let moved = self.copy_all(objects, &old_prefix, &new_prefix).await?;
         failpoint::at(Point::RenameDirectoryCopied);
         if !objects.is_empty() {
-            self.namespace.child_leaves(&from.dir, from.name).await?;
+            self.namespace
+                .before_entry_removed(&from.dir, from.name)
+                .await?;
         }
         // Readers go to the copies before the originals go.
         self.rebase_subtree(source, &old_prefix, &new_prefix, &moved);
@@ -128,7 +130,7 @@ impl Ops {
         self.namespace.record(from.dir.ino, from.name, None);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::Directory));
-        if let Err(error) = self.namespace.child_arrived(&to.dir).await {
+        if let Err(error) = self.namespace.entry_added(&to.dir).await {
             tracing::warn!(%error, "the directory's marker stays beside its first entry");
         }
         Ok(moved)
@@ -292,7 +294,7 @@ impl Ops {
         {
             let mut state = inode.state();
             state.remote = Some(version.clone());
-            state.time_assumed = true;
+            state.mtime_is_ours = true;
             // What was asked under the old name says nothing of the copy.
             state.checked_at = Some(tokio::time::Instant::now());
         }

@@ -131,7 +131,9 @@ impl Ops {
             self.desk.spool.discard(superseded.stage.file());
         }
         if stored || maybe_stored {
-            self.namespace.child_leaves(&from.dir, from.name).await?;
+            self.namespace
+                .before_entry_removed(&from.dir, from.name)
+                .await?;
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
             let etag = etag.filter(|_| !maybe_stored);
             self.delete_original(from, old_key.clone(), etag).await?;
@@ -189,7 +191,7 @@ impl Ops {
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());
         // Bytes and times of the file are what they were.
-        state.time_assumed = true;
+        state.mtime_is_ours = true;
         if let Some(attributes) = attributes {
             state.remote = Some(moved);
             state.settle(attributes);
@@ -218,7 +220,7 @@ impl Ops {
         failpoint::at(Point::RenameFileCopied);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
-        if let Err(error) = self.namespace.child_arrived(&to.dir).await {
+        if let Err(error) = self.namespace.entry_added(&to.dir).await {
             tracing::warn!(%error, "the directory's marker stays beside its first file");
         }
         // Readers go to the copy before the original goes.
@@ -233,7 +235,9 @@ impl Ops {
         if let Some(target) = target {
             target.orphan();
         }
-        self.namespace.child_leaves(&from.dir, from.name).await?;
+        self.namespace
+            .before_entry_removed(&from.dir, from.name)
+            .await?;
         self.delete_original(from, old_key, intent.version.clone())
             .await?;
         failpoint::at(Point::RenameFileDeleted);

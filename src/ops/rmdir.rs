@@ -35,7 +35,7 @@ impl Ops {
     ) -> Result<(), FsError> {
         self.namespace.check_empty(dir).await?;
         check_awaited()?;
-        self.namespace.child_leaves(parent, name).await?;
+        self.namespace.before_entry_removed(parent, name).await?;
         self.namespace.remove_marker(dir).await?;
         self.namespace.record(parent.ino, name, None);
         let went = EntryChange::Went(name);

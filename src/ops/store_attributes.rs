@@ -37,7 +37,7 @@ impl Ops {
         };
         self.close(&file, OpenMode::Read);
         if matches!(outcome, Err(FsError::Stale)) {
-            self.namespace.distrust(inode);
+            self.namespace.invalidate(inode);
         }
         outcome
     }

@@ -178,7 +178,7 @@ impl Ops {
         };
         let mut state = inode.state();
         state.remote = told.remote.clone().map(ObjectVersion::from);
-        state.time_assumed = state.remote.is_some();
+        state.mtime_is_ours = state.remote.is_some();
         if let Some(stage) = &content.stage {
             let size_bytes = stage.len();
             state.local = Some(LocalState::Staged { size_bytes });

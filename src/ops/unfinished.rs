@@ -211,7 +211,7 @@ impl Ops {
             && !self.namespace.stores_attributes()
             && let Some(dir) = self.directory(to).await?
         {
-            self.namespace.child_arrived(&dir).await?;
+            self.namespace.entry_added(&dir).await?;
         }
         Ok(())
     }
@@ -227,13 +227,13 @@ impl Ops {
         let old_parent = self.parent_of(&intent.from).await?;
         let new_parent = self.parent_of(&intent.to).await?;
         if let (Some(dir), Some(name), false) = (&old_parent, old_name, gone.is_empty()) {
-            self.namespace.child_leaves(dir, &name).await?;
+            self.namespace.before_entry_removed(dir, &name).await?;
         }
         self.move_known(intent, moved).await?;
         self.store.doom(gone)?;
         self.store.delete_soon();
         if let Some(dir) = new_parent.as_ref().filter(|_| !gone.is_empty())
-            && let Err(error) = self.namespace.child_arrived(dir).await
+            && let Err(error) = self.namespace.entry_added(dir).await
         {
             tracing::warn!(%error, "the directory's marker stays beside its first entry");
         }
@@ -251,10 +251,10 @@ impl Ops {
         };
         self.rebase_known(&inode, intent, moved);
         // The kernel may have seen both names in a listing of the directories above.
-        self.namespace.distrust(&inode);
+        self.namespace.invalidate(&inode);
         self.place_at(&inode, &intent.to)?;
         self.rebase_known(&inode, intent, moved);
-        self.namespace.distrust(&inode);
+        self.namespace.invalidate(&inode);
         self.note_stages_again(&inode).await;
         Ok(())
     }

@@ -57,7 +57,7 @@ impl Ops {
         check_awaited()?;
         let stored = inode.state().remote.clone();
         if stored.is_some() || maybe_stored {
-            self.namespace.child_leaves(parent, name).await?;
+            self.namespace.before_entry_removed(parent, name).await?;
             let key = self.namespace.child_key(parent.ino, name)?;
             // What may be there of an attempt has an ETag that nobody was told.
             let etag = stored.map(|version| version.etag);

@@ -349,7 +349,7 @@ impl Ops {
         let Ok(parent) = self.namespace.inode(parent) else {
             return;
         };
-        if let Err(error) = self.namespace.child_arrived(&parent).await {
+        if let Err(error) = self.namespace.entry_added(&parent).await {
             tracing::warn!(%error, "the directory's marker stays beside its first file");
         }
     }

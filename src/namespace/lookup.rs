@@ -21,7 +21,7 @@ pub(super) const LIST_FROM_TTL: Duration = Duration::from_secs(1);
 const ASK_AGAIN_LIMIT: usize = 8;
 
 /// What the store said of one name.
-pub(super) struct Answer {
+pub(super) struct StoreAnswer {
     pub entry: Option<Entry>,
     /// What is stored with a file's object, or a directory's marker, where that was asked for.
     pub described: Option<Described>,
@@ -29,7 +29,7 @@ pub(super) struct Answer {
     pub seq: ChangeSeq,
 }
 
-impl Answer {
+impl StoreAnswer {
     /// What is there; none where nothing is.
     pub fn kind(&self) -> Option<Kind> {
         match &self.entry {
@@ -51,12 +51,12 @@ impl Namespace {
         }
         self.child_key(parent.ino, name)?;
         let known = || self.known_child(parent, name);
-        self.or_known(self.look_up(parent, name), known).await
+        self.or_last_known(self.look_up(parent, name), known).await
     }
 
     async fn look_up(&self, parent: &Pin, name: &Name) -> Result<Pin, FsError> {
         for _ in 0..ASK_AGAIN_LIMIT {
-            let answer = self.ask(parent, name).await?;
+            let answer = self.look_up_in_store(parent, name).await?;
             let answer = self.describe(parent, name, answer).await?;
             if !parent.state().dir.changed_since(answer.seq, name) {
                 return self.reconcile(parent, name, &answer);
@@ -92,7 +92,7 @@ impl Namespace {
         self.is_fresh(&child).then_some(child)
     }
 
-    async fn ask(&self, parent: &Pin, name: &Name) -> Result<Answer, FsError> {
+    async fn look_up_in_store(&self, parent: &Pin, name: &Name) -> Result<StoreAnswer, FsError> {
         let began = Instant::now();
         if let Some(answer) = self.remembered(parent, name, None) {
             return Ok(answer);
@@ -108,8 +108,8 @@ impl Namespace {
         let (page, asked_at, seq) = self.first_page(parent).await?;
         drop(turn);
         let prefix = self.keys.dir_prefix(&self.table.dir_path(parent.ino)?);
-        if page.settles(&prefix, name) {
-            return Ok(Answer {
+        if page.is_complete_for(&prefix, name) {
+            return Ok(StoreAnswer {
                 entry: page.entries.get(name).cloned(),
                 described: None,
                 asked_at,
@@ -120,7 +120,7 @@ impl Namespace {
     }
 
     /// The answer of the remembered listing, if it is young enough or was asked for since `began`.
-    fn remembered(&self, parent: &Pin, name: &Name, began: Option<Instant>) -> Option<Answer> {
+    fn remembered(&self, parent: &Pin, name: &Name, began: Option<Instant>) -> Option<StoreAnswer> {
         let state = parent.state();
         let listing = state.dir.listing()?;
         let entry = listing.entries.get(name).cloned();
@@ -131,7 +131,7 @@ impl Namespace {
         };
         let young = listing.asked_at.elapsed() < ttl;
         let since = began.is_some_and(|began| listing.asked_at >= began);
-        (young || since).then(|| Answer {
+        (young || since).then(|| StoreAnswer {
             entry,
             described: None,
             asked_at: listing.asked_at,
@@ -172,7 +172,7 @@ impl Namespace {
         Ok((page, asked_at, seq))
     }
 
-    async fn ask_by_name(&self, parent: &Pin, name: &Name) -> Result<Answer, FsError> {
+    async fn ask_by_name(&self, parent: &Pin, name: &Name) -> Result<StoreAnswer, FsError> {
         let (asked_at, seq) = (Instant::now(), parent.state().dir.now());
         let known = self.table.child(parent.ino, name).map(|child| child.kind);
         let (file, directory) = match known {
@@ -191,7 +191,7 @@ impl Namespace {
             (None, Some((version, described))) => (Some(Entry::File(version)), Some(described)),
             (None, None) => (None, None),
         };
-        Ok(Answer {
+        Ok(StoreAnswer {
             entry,
             described: described.filter(|_| self.stores_attributes()),
             asked_at,
@@ -250,7 +250,7 @@ impl Namespace {
         &self,
         parent: &Pin,
         name: &Name,
-        answer: &Answer,
+        answer: &StoreAnswer,
     ) -> Result<Pin, FsError> {
         if let Some(child) = self.table.child(parent.ino, name) {
             let overtaken = {
@@ -266,7 +266,7 @@ impl Namespace {
                     ?name,
                     "removed or replaced by another client"
                 );
-                self.vanish(&child);
+                self.unlink_local(&child);
             }
         }
         let kind = answer.kind().ok_or(FsError::NotFound)?;
@@ -287,7 +287,7 @@ impl Namespace {
     }
 
     /// Whether the inode may go on standing for its name, given what the store has there.
-    fn still_stands(&self, child: &Pin, answer: &Answer) -> bool {
+    fn still_stands(&self, child: &Pin, answer: &StoreAnswer) -> bool {
         let Some(kind) = answer.kind() else {
             return child.kind == Kind::Directory && self.has_local_children(child);
         };

@@ -4,8 +4,8 @@
 use tokio::time::Instant;
 
 use super::Namespace;
-use super::ask::{Answer, LIST_FROM_TTL};
 use super::dir::Entry;
+use super::lookup::{LIST_FROM_TTL, StoreAnswer};
 use super::name::Name;
 use super::table::Pin;
 use crate::error::FsError;
@@ -13,7 +13,7 @@ use crate::error::FsError;
 impl Namespace {
     /// What the store says to `asked`, or what is `known` where it does not
     /// serve: at once in an outage that is known of.
-    pub(super) async fn or_known<T>(
+    pub(super) async fn or_last_known<T>(
         &self,
         asked: impl Future<Output = Result<T, FsError>>,
         known: impl Fn() -> Option<Result<T, FsError>>,
@@ -51,11 +51,11 @@ impl Namespace {
     /// What was last known of a name, if that is still usable.
     pub(super) fn known_child(&self, parent: &Pin, name: &Name) -> Option<Result<Pin, FsError>> {
         if let Some(child) = self.table.child(parent.ino, name) {
-            let known_at = {
+            let last_confirmed_at = {
                 let state = child.state();
-                state.checked_at.or(state.known_at)
+                state.checked_at.or(state.last_confirmed_at)
             };
-            if known_at.is_some_and(|at| self.is_usable(at)) {
+            if last_confirmed_at.is_some_and(|at| self.is_usable(at)) {
                 return Some(Ok(child));
             }
         }
@@ -80,7 +80,7 @@ impl Namespace {
             }
             _ => None,
         };
-        let answer = Answer {
+        let answer = StoreAnswer {
             entry,
             described,
             asked_at,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Namespace;
-use super::ask::Answer;
 use super::dir::{ChangeSeq, DirState, Entry, Listing, REMEMBERED_ENTRIES_LIMIT};
 use super::inode::{Ino, Inode, Kind};
+use super::lookup::StoreAnswer;
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
@@ -158,7 +158,7 @@ impl Namespace {
         }
         let usable = |asked_at| self.is_usable(asked_at);
         let known = || self.listed(&dir, DirState::last_listing, usable).map(Ok);
-        let entries = self.or_known(self.list_first(stream), known).await?;
+        let entries = self.or_last_known(self.list_first(stream), known).await?;
         Ok(stream_unseen(stream, entries))
     }
 
@@ -288,7 +288,7 @@ impl Namespace {
         if dir.state().dir.changed_since(*seq, &listed.name) {
             return self.admit_changed(dir, &listed.name);
         }
-        let answer = Answer {
+        let answer = StoreAnswer {
             entry: Some(entry.clone()),
             described: None,
             asked_at: *asked_at,
@@ -308,7 +308,7 @@ impl Namespace {
             let change = state.dir.last_change(name)?;
             (change.entry.clone()?, change.at, state.dir.now())
         };
-        let answer = Answer {
+        let answer = StoreAnswer {
             entry: Some(entry),
             described: None,
             asked_at,
@@ -371,7 +371,7 @@ fn stream_page(
 ) -> Vec<StreamedEntry> {
     let mut waiting = std::mem::take(&mut stream.unsettled);
     waiting.retain(|file| !page.entries.contains_key(&file.name));
-    let settles = |entry: &StreamedEntry| page.settles(prefix, &entry.name);
+    let settles = |entry: &StreamedEntry| page.is_complete_for(prefix, &entry.name);
     let (mut given, still): (Vec<_>, Vec<_>) = waiting.into_iter().partition(settles);
     stream.unsettled = still;
     let unsettled = page.take_unsettled(prefix).into_iter();
