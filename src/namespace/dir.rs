@@ -69,7 +69,7 @@ pub struct ChangeSeq(u64);
 
 #[derive(Debug, Default)]
 pub struct DirState {
-    pub(super) listing_turn: Arc<tokio::sync::Mutex<()>>,
+    pub(super) listing_lock: Arc<tokio::sync::Mutex<()>>,
     pub marker: Marker,
     /// More entries than fit one page: not worth remembering whole.
     pub large: bool,

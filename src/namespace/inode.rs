@@ -65,9 +65,9 @@ impl Inode {
     }
 
     /// Held by whoever lists the directory, so that a listing is asked for once.
-    pub(super) fn listing_turn(&self) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn listing_lock(&self) -> Arc<tokio::sync::Mutex<()>> {
         let dir: &mut DirState = &mut self.state().dir;
-        dir.listing_turn.clone()
+        dir.listing_lock.clone()
     }
 
     /// Lock order: table, then inode; never two inodes.

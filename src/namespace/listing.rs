@@ -165,7 +165,7 @@ impl Namespace {
     async fn list_first(&self, stream: &mut DirStream) -> Result<Vec<StreamedEntry>, FsError> {
         let began = Instant::now();
         let dir = &stream.dir;
-        let turn = dir.listing_turn();
+        let turn = dir.listing_lock();
         let turn = turn.lock().await;
         if let Some(entries) = self.listed(dir, DirState::listing, |asked_at| asked_at >= began) {
             return Ok(entries);

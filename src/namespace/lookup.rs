@@ -100,7 +100,7 @@ impl Namespace {
         if parent.state().dir.large || self.coherence().ttl < LIST_FROM_TTL {
             return self.ask_by_name(parent, name).await;
         }
-        let turn = parent.listing_turn();
+        let turn = parent.listing_lock();
         let turn = turn.lock().await;
         if let Some(answer) = self.remembered(parent, name, Some(began)) {
             return Ok(answer);

@@ -3,7 +3,7 @@
 //! Owns: the inode table, what the store is known to hold and since when,
 //! looking names up, listing directories, directory markers.
 //! Must not know: bytes of files, handles, FUSE.
-//! Lock order: table, then one inode's state. a directory's `listing_turn` is the only lock
+//! Lock order: table, then one inode's state. a directory's `listing_lock` is the only lock
 //! held across a request; nothing else is taken while waiting for it. `coherence`
 //! is taken for a copy, with any of them held.
 

@@ -147,10 +147,10 @@ impl Ops {
         let Backlog { short, long, .. } = &self.backlog;
         let slots = if is_short { short } else { long };
         let (_slot, _subtrees) = self.slot_and_subtrees(slots, file).await?;
-        let _turn = file.remote_turn.lock().await;
-        let seal_turn = file.seal_turn.lock().await;
+        let _turn = file.upload_lock.lock().await;
+        let seal_lock = file.seal_lock.lock().await;
         let (sealed, earlier) = file.begin_next_upload()?;
-        drop(seal_turn);
+        drop(seal_lock);
         Some(self.bring_to_store(file, &sealed, earlier).await)
     }
 

@@ -33,11 +33,11 @@ impl Drop for CancelGuard<'_> {
 impl OpenFile {
     /// One's turn to change the store's copy: an upload that goes on for longer is cancelled.
     pub(super) async fn turn_over_uploads(&self) -> MutexGuard<'_, ()> {
-        if let Ok(turn) = timeout(NOT_CANCELLED_WITHIN, self.remote_turn.lock()).await {
+        if let Ok(turn) = timeout(NOT_CANCELLED_WITHIN, self.upload_lock.lock()).await {
             return turn;
         }
         let _cancelling = self.cancel_uploads();
-        self.remote_turn.lock().await
+        self.upload_lock.lock().await
     }
 
     /// To be held until it is one's own turn to change the store's copy.

@@ -308,8 +308,8 @@ impl ByteSource for SealedSource {
         self.sealed.stage.file().set_upload(upload);
     }
 
-    fn begin_turn(&self) -> &tokio::sync::Mutex<()> {
-        self.sealed.stage.file().begin_turn()
+    fn create_lock(&self) -> &tokio::sync::Mutex<()> {
+        self.sealed.stage.file().create_lock()
     }
 
     fn sends(&self, sending: Sending) {

@@ -52,7 +52,7 @@ impl Ops {
         }
         let inodes = [source.file.inode.ino, target.file.inode.ino];
         let _subtrees = self.share_inodes(inodes).await?;
-        let _turn = target.file.remote_turn.lock().await;
+        let _turn = target.file.upload_lock.lock().await;
         let object = whole()?;
         check_awaited()?;
         self.copy_object(&object, &target.file).await?;

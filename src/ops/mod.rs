@@ -4,9 +4,9 @@
 //! Must not know: the FUSE protocol, errno, how the mount came to be.
 //! Lock order: `subtrees` (shared by whatever changes one name or its object, alone
 //! for a directory that moves; all that a request needs at once), then one file's
-//! `remote_turn` (two only in rename, lower inode first), then its `seal_turn`, then
+//! `upload_lock` (two only in rename, lower inode first), then its `seal_lock`, then
 //! `OpenFiles`, then one file's content, then the namespace's locks. Only
-//! `subtrees`, `remote_turn` and, after them, the turn in which `write_path` begins
+//! `subtrees`, `upload_lock` and, after them, the turn in which `write_path` begins
 //! an upload are held across a request. What is sealed for the local disk takes no
 //! `subtrees`: who moves the file tells the journal of its new place.
 

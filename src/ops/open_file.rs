@@ -31,14 +31,14 @@ pub struct Desk {
 pub struct OpenFile {
     pub inode: Pin,
     /// Held while the store's copy of this file is being changed.
-    pub remote_turn: tokio::sync::Mutex<()>,
+    pub upload_lock: tokio::sync::Mutex<()>,
     /// Held while the journal is told of this file's sealed stages.
-    pub seal_turn: tokio::sync::Mutex<()>,
+    pub seal_lock: tokio::sync::Mutex<()>,
     pub(super) cancels: Cancels,
     pub(super) given_up: watch::Sender<bool>,
     /// Nobody has the file open any more.
     pub(super) unused: tokio::sync::Notify,
-    /// Held alone while the file loses its name, before `remote_turn`.
+    /// Held alone while the file loses its name, before `upload_lock`.
     pub removal: tokio::sync::RwLock<()>,
     pub(super) desk: Arc<Desk>,
     pub(super) content: Mutex<Content>,
@@ -157,8 +157,8 @@ impl OpenFile {
     pub(super) fn with(inode: Pin, content: Content, desk: Arc<Desk>) -> Self {
         Self {
             inode,
-            remote_turn: tokio::sync::Mutex::default(),
-            seal_turn: tokio::sync::Mutex::default(),
+            upload_lock: tokio::sync::Mutex::default(),
+            seal_lock: tokio::sync::Mutex::default(),
             removal: tokio::sync::RwLock::default(),
             cancels: Cancels::default(),
             given_up: watch::Sender::new(false),

@@ -32,7 +32,7 @@ impl Ops {
             }
             // Replaced by an upload of our own?
             if file.hides_object() {
-                drop(file.remote_turn.lock().await);
+                drop(file.upload_lock.lock().await);
             }
             pieces = file.plan(range.clone());
             if objects_of(&pieces) == objects {

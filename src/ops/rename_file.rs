@@ -42,7 +42,7 @@ impl Ops {
             let is_needed = file.inode.ino == source.ino && file.rests_on_object();
             let may_undo = file.inode.ino != source.ino && file.sends_whatever_is_there();
             turns.push(if is_needed || may_undo {
-                file.remote_turn.lock().await
+                file.upload_lock.lock().await
             } else {
                 file.turn_over_uploads().await
             });
@@ -115,7 +115,7 @@ impl Ops {
         let stored = file.inode.state().remote.take();
         let etag = stored.as_ref().map(|version| version.etag.clone());
         let stored = stored.is_some();
-        let turn = file.seal_turn.lock().await;
+        let turn = file.seal_lock.lock().await;
         let superseded = if stored {
             file.let_go_of_object(over)
         } else {

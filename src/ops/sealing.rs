@@ -4,7 +4,7 @@
 //! change any more, and later writes go to a new stage on top. At most two
 //! sealed stages wait for a file: one whose upload was begun, which the store
 //! may have, and over it one that has all that was sealed since. A third one is
-//! there only while `seal_turn` is held: it is merged with the second, by copying
+//! there only while `seal_lock` is held: it is merged with the second, by copying
 //! what is shorter into the other.
 
 use std::sync::Arc;
@@ -158,7 +158,7 @@ impl OpenFile {
     }
 
     /// The sealed stage to be uploaded first, which counts as sent from now on:
-    /// nothing takes its place any more. To be called with `seal_turn`.
+    /// nothing takes its place any more. To be called with `seal_lock`.
     pub fn begin_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
         self.content.lock().begin_upload()
     }
@@ -201,7 +201,7 @@ impl OpenFile {
     }
 
     /// The sealed content is in the store as this object. What is sealed over it
-    /// is based on the object from now on, and returned. To be called with `seal_turn`.
+    /// is based on the object from now on, and returned. To be called with `seal_lock`.
     pub fn uploaded(&self, sealed: &Arc<Sealed>, object: Arc<ObjectId>) -> Option<Arc<Sealed>> {
         let mut content = self.edit();
         content.covers = false;

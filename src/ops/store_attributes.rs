@@ -32,7 +32,7 @@ impl Ops {
         }
         let file = self.open_inode(self.namespace.inode(inode.ino)?, OpenMode::Read);
         let outcome = {
-            let _turn = file.remote_turn.lock().await;
+            let _turn = file.upload_lock.lock().await;
             self.copy_onto_itself(&file).await
         };
         self.close(&file, OpenMode::Read);

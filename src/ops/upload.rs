@@ -57,7 +57,7 @@ impl Ops {
                 return Err(error);
             }
         };
-        let _turn = file.remote_turn.lock().await;
+        let _turn = file.upload_lock.lock().await;
         self.seal(file).await?;
         while let Some((sealed, earlier)) = self.begin_upload(file).await {
             match self.bring_to_store(file, &sealed, earlier).await {
@@ -76,13 +76,13 @@ impl Ops {
 
     /// The sealed stage to be uploaded first, of which the journal knows.
     pub(super) async fn begin_upload(&self, file: &OpenFile) -> Option<(Arc<Sealed>, Earlier)> {
-        let _turn = file.seal_turn.lock().await;
+        let _turn = file.seal_lock.lock().await;
         file.begin_upload()
     }
 
     /// Seals what was written and tells the journal.
     pub(super) async fn seal(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
-        let _turn = file.seal_turn.lock().await;
+        let _turn = file.seal_lock.lock().await;
         match file.seal()? {
             Some(Sealing::Whole { sealed, superseded }) => {
                 self.note_sealed(file, &sealed, superseded).await?;
@@ -124,7 +124,7 @@ impl Ops {
     }
 
     /// Has the sealed stage below take over the bytes of a shorter one. To be called
-    /// with the file's `seal_turn`.
+    /// with the file's `seal_lock`.
     ///
     /// Errors: the spool's; what is sealed has failed then.
     async fn absorb(
@@ -209,7 +209,7 @@ impl Ops {
         dir: Ino,
         name: &Name,
     ) -> MutexGuard<'a, ()> {
-        let turn = file.seal_turn.lock().await;
+        let turn = file.seal_lock.lock().await;
         for sealed in file.sealed_stages() {
             if let Err(error) = self.note_at(file, &sealed, dir, name).await {
                 tracing::error!(ino = file.inode.ino.0, %error, "the journal has an older place of these bytes");
@@ -241,7 +241,7 @@ impl Ops {
         };
         self.record_object(file, &object, headers);
         failpoint::at(Point::PublishRecorded);
-        let turn = file.seal_turn.lock().await;
+        let turn = file.seal_lock.lock().await;
         if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
             self.note(file, &over).await?;
         }
@@ -279,7 +279,7 @@ impl Ops {
             below => below?,
         };
         // Not before the journal was told of the stage as it was sealed.
-        let _turn = file.seal_turn.lock().await;
+        let _turn = file.seal_lock.lock().await;
         match file.complete(sealed, &below) {
             Ok(whole) => {
                 self.note(file, &whole).await?;

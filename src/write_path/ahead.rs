@@ -33,7 +33,7 @@ impl Uploader {
         target: &UploadTarget,
         part: &AheadPart,
     ) -> Result<Option<Arc<Multipart>>, FsError> {
-        let _turn = part.file.begin_turn().lock().await;
+        let _turn = part.file.create_lock().lock().await;
         if let Some(upload) = part.file.upload() {
             // The file was renamed: what there is of the upload is of no use.
             return Ok(Some(upload).filter(|upload| upload.makes(target)));

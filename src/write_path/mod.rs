@@ -3,7 +3,7 @@
 //! Owns: the spool and its stages, uploads.
 //! Must not know: inodes, handles, the block cache, FUSE.
 //! Lock order: a stage file's checksums, its upload, that upload's parts. A stage
-//! file's `begin_turn` alone is held across a request, the one that begins its upload.
+//! file's `create_lock` alone is held across a request, the one that begins its upload.
 
 mod abandoned;
 mod ahead;

@@ -64,7 +64,7 @@ impl Uploader {
         target: &UploadTarget,
         source: &Arc<dyn ByteSource>,
     ) -> Result<Arc<Multipart>, Failed> {
-        let _turn = source.begin_turn().lock().await;
+        let _turn = source.create_lock().lock().await;
         let begun = source.multipart();
         if let Some(upload) = begun.filter(|upload| upload.makes(target)) {
             self.list_left(target, &upload).await?;
@@ -210,7 +210,7 @@ mod tests {
     struct Source {
         bytes: Bytes,
         upload: Mutex<Option<Arc<Multipart>>>,
-        begin_turn: tokio::sync::Mutex<()>,
+        create_lock: tokio::sync::Mutex<()>,
         sending: Mutex<Option<Sending>>,
         version: Mutex<Option<ETag>>,
     }
@@ -246,8 +246,8 @@ mod tests {
             *self.upload.lock() = upload;
         }
 
-        fn begin_turn(&self) -> &tokio::sync::Mutex<()> {
-            &self.begin_turn
+        fn create_lock(&self) -> &tokio::sync::Mutex<()> {
+            &self.create_lock
         }
 
         fn sends(&self, sending: Sending) {

@@ -35,7 +35,7 @@ pub struct StageFile {
     /// The upload that has parts of it, if one was begun.
     upload: Mutex<Option<Arc<Multipart>>>,
     /// Held while an upload is begun, so that there is one.
-    begin_turn: tokio::sync::Mutex<()>,
+    create_lock: tokio::sync::Mutex<()>,
     /// Parts up to here are sent, or about to be, while the file is being written.
     ahead_bytes: AtomicU64,
     /// The spool does not have it any more.
@@ -76,7 +76,7 @@ impl StageFile {
             share,
             sums: RwLock::new(BlockSums::of(sums)),
             upload: Mutex::default(),
-            begin_turn: tokio::sync::Mutex::default(),
+            create_lock: tokio::sync::Mutex::default(),
             ahead_bytes: AtomicU64::new(0),
             gone: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
@@ -150,8 +150,8 @@ impl StageFile {
         drop(before);
     }
 
-    pub fn begin_turn(&self) -> &tokio::sync::Mutex<()> {
-        &self.begin_turn
+    pub fn create_lock(&self) -> &tokio::sync::Mutex<()> {
+        &self.create_lock
     }
 
     /// The same, unless there is one already, or nobody wants the bytes any more.

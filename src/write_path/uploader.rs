@@ -43,7 +43,7 @@ pub trait ByteSource: RangeReader {
     fn set_multipart(&self, upload: Option<Arc<Multipart>>);
 
     /// Held while a multipart upload of them is begun.
-    fn begin_turn(&self) -> &tokio::sync::Mutex<()>;
+    fn create_lock(&self) -> &tokio::sync::Mutex<()>;
 
     /// This is how the multipart upload goes on, also in another life of the daemon.
     fn sends(&self, sending: Sending);
