@@ -20,7 +20,7 @@ use super::call::Call;
 use super::in_flight::Locked;
 use super::negotiate::Listings;
 use super::pending::{Listed, PendingReply};
-use super::{Adapter, contained, convert, negotiate, refuse, reply};
+use super::{Adapter, contained, convert, errno_logged, negotiate, reply};
 use crate::error::FsError;
 use crate::namespace::Name;
 use crate::ops::{CreateRequest, DirEntryPlus, Exclusive, HandleId, Taken, Truncate};
@@ -30,7 +30,7 @@ macro_rules! name_or_refuse {
     ($call:expr, $name:expr, $reply:expr) => {
         match Name::from_os($name) {
             Ok(name) => name,
-            Err(error) => return $reply.error(refuse($call, &error)),
+            Err(error) => return $reply.error(errno_logged($call, &error)),
         }
     };
 }
@@ -207,7 +207,7 @@ impl Filesystem for Adapter {
         let new_name = name_or_refuse!(call, newname, reply);
         let mode = match convert::rename_mode(flags) {
             Ok(mode) => mode,
-            Err(error) => return reply.error(refuse(call, &error)),
+            Err(error) => return reply.error(errno_logged(call, &error)),
         };
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let (from, to) = (convert::ino(parent), convert::ino(newparent));
@@ -310,7 +310,7 @@ impl Filesystem for Adapter {
         self.at_once(req, call, || {
             match self.ops.write(handle(fh), caller, how, offset, data) {
                 Ok(()) => reply.written(data.len() as u32),
-                Err(error) => reply.error(refuse(call, &error)),
+                Err(error) => reply.error(errno_logged(call, &error)),
             }
         });
     }
@@ -369,7 +369,7 @@ impl Filesystem for Adapter {
         self.at_once(req, call, || {
             match self.ops.opendir(convert::ino(ino), request) {
                 Ok(id) => reply.opened(FileHandle(id.0), FopenFlags::empty()),
-                Err(error) => reply.error(refuse(call, &error)),
+                Err(error) => reply.error(errno_logged(call, &error)),
             }
         });
     }
@@ -421,7 +421,7 @@ impl Filesystem for Adapter {
             operation,
             move |reply, outcome| match outcome {
                 Ok(_) => reply.ok(),
-                Err(error) => reply.error(refuse(call, &error)),
+                Err(error) => reply.error(errno_logged(call, &error)),
             },
         );
     }
@@ -473,7 +473,7 @@ impl Filesystem for Adapter {
         let call = Call::on("setxattr", ino);
         let mode = match convert::xattr_mode(flags, convert::kernel_request(req).attempt) {
             Ok(mode) => mode,
-            Err(error) => return reply.error(refuse(call, &error)),
+            Err(error) => return reply.error(errno_logged(call, &error)),
         };
         let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
         let changed = convert::ino(ino);
@@ -559,7 +559,7 @@ impl Filesystem for Adapter {
         let call = Call::on("fallocate", ino);
         let how = match convert::allocation(mode) {
             Ok(how) => how,
-            Err(error) => return reply.error(refuse(call, &error)),
+            Err(error) => return reply.error(errno_logged(call, &error)),
         };
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let range = offset..offset.saturating_add(length);
@@ -582,7 +582,7 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::on("ioctl", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse(call, &FsError::NotATty));
+        reply.error(errno_logged(call, &FsError::NotATty));
     }
 
     /// One file is one object.
@@ -596,7 +596,7 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::on("link", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse(call, &FsError::NotPermitted));
+        reply.error(errno_logged(call, &FsError::NotPermitted));
     }
 
     /// The kernel asks once: from then on it takes a file for data to its end.
@@ -611,7 +611,7 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::on("lseek", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse(call, &FsError::NotImplemented));
+        reply.error(errno_logged(call, &FsError::NotImplemented));
     }
 
     /// The kernel asks once: from then on files are always ready.
@@ -627,14 +627,14 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::on("poll", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse(call, &FsError::NotImplemented));
+        reply.error(errno_logged(call, &FsError::NotImplemented));
     }
 
     /// The kernel asks once, and only where it does not decide by modes itself.
     fn access(&self, req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         let call = Call::on("access", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse(call, &FsError::NotImplemented));
+        reply.error(errno_logged(call, &FsError::NotImplemented));
     }
 
     /// Locks are the kernel's own: it asks for none.
@@ -652,7 +652,7 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::on("getlk", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse(call, &FsError::NotImplemented));
+        reply.error(errno_logged(call, &FsError::NotImplemented));
     }
 
     fn setlk(
@@ -670,14 +670,14 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::on("setlk", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse(call, &FsError::NotImplemented));
+        reply.error(errno_logged(call, &FsError::NotImplemented));
     }
 
     /// There are no blocks to number.
     fn bmap(&self, req: &Request, ino: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
         let call = Call::on("bmap", ino);
         let _in_flight = self.in_flight(req);
-        reply.error(refuse(call, &FsError::InvalidArgument));
+        reply.error(errno_logged(call, &FsError::InvalidArgument));
     }
 }
 

@@ -14,16 +14,16 @@ mod errno;
 mod filesystem;
 mod in_flight;
 mod killed;
-mod loops;
 mod negotiate;
 mod notify;
 mod pending;
 mod reply;
+mod thread_watch;
 
 pub use in_flight::InFlight;
 pub use killed::interrupt_killed;
-pub use loops::LoopWatch;
 pub use notify::{MayWait, forward_invalidations};
+pub use thread_watch::ThreadWatch;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct Adapter {
     runtime: Handle,
     /// Owns the requests that wait; shutdown waits for them.
     tasks: TaskTracker,
-    loops: Arc<LoopWatch>,
+    loops: Arc<ThreadWatch>,
     requests: Arc<InFlight>,
 }
 
@@ -67,7 +67,7 @@ impl Adapter {
     }
 
     /// How the threads do that take this adapter's requests.
-    pub fn loops(&self) -> &Arc<LoopWatch> {
+    pub fn loops(&self) -> &Arc<ThreadWatch> {
         &self.loops
     }
 
@@ -172,7 +172,7 @@ fn panicked(call: Call) {
 }
 
 /// Errno of a failed request, logged here and nowhere else.
-fn refuse(call: Call, error: &FsError) -> fuser::Errno {
+fn errno_logged(call: Call, error: &FsError) -> fuser::Errno {
     let Call { operation, ino, .. } = call;
     match error {
         FsError::Store(_)

@@ -7,7 +7,7 @@ use fuser::{
 };
 
 use super::call::Call;
-use super::{convert, refuse};
+use super::{convert, errno_logged};
 use crate::error::FsError;
 use crate::ops::{
     Attr, AttrValidity, Created, DirEntry, DirEntryPlus, Entry, FsStats, Opened, Taken,
@@ -19,7 +19,7 @@ const GENERATION: Generation = Generation(0);
 pub fn done(reply: ReplyEmpty, call: Call, outcome: Result<(), FsError>) {
     match outcome {
         Ok(()) => reply.ok(),
-        Err(error) => reply.error(refuse(call, &error)),
+        Err(error) => reply.error(errno_logged(call, &error)),
     }
 }
 
@@ -28,14 +28,14 @@ pub fn give_entry(reply: ReplyEntry, call: Call, outcome: Result<Entry, FsError>
         Ok(Entry { attr, validity }) => {
             reply.entry(&validity.0, &convert::file_attr(&attr), GENERATION);
         }
-        Err(error) => reply.error(refuse(call, &error)),
+        Err(error) => reply.error(errno_logged(call, &error)),
     }
 }
 
 pub fn give_attr(reply: ReplyAttr, call: Call, outcome: Result<(Attr, AttrValidity), FsError>) {
     match outcome {
         Ok((attr, validity)) => reply.attr(&validity.0, &convert::file_attr(&attr)),
-        Err(error) => reply.error(refuse(call, &error)),
+        Err(error) => reply.error(errno_logged(call, &error)),
     }
 }
 
@@ -50,7 +50,7 @@ pub fn give_xattr(reply: ReplyXattr, call: Call, asked: u32, value: Result<Vec<u
     match fitting {
         Ok(value) if asked == 0 => reply.size(value.len() as u32),
         Ok(value) => reply.data(&value),
-        Err(error) => reply.error(refuse(call, &error)),
+        Err(error) => reply.error(errno_logged(call, &error)),
     }
 }
 
@@ -60,7 +60,7 @@ pub fn give_opened(reply: ReplyOpen, call: Call, outcome: Result<Opened, FsError
             FileHandle(opened.handle.0),
             convert::fopen_flags(opened.pages),
         ),
-        Err(error) => reply.error(refuse(call, &error)),
+        Err(error) => reply.error(errno_logged(call, &error)),
     }
 }
 
@@ -73,21 +73,21 @@ pub fn give_created(reply: ReplyCreate, call: Call, outcome: Result<Created, FsE
             FileHandle(opened.handle.0),
             convert::fopen_flags(opened.pages),
         ),
-        Err(error) => reply.error(refuse(call, &error)),
+        Err(error) => reply.error(errno_logged(call, &error)),
     }
 }
 
 pub fn give_data(reply: ReplyData, call: Call, outcome: Result<Bytes, FsError>) {
     match outcome {
         Ok(bytes) => reply.data(&bytes),
-        Err(error) => reply.error(refuse(call, &error)),
+        Err(error) => reply.error(errno_logged(call, &error)),
     }
 }
 
 pub fn give_copied(reply: ReplyWrite, call: Call, outcome: Result<u64, FsError>) {
     match outcome {
         Ok(copied) => reply.written(copied as u32),
-        Err(error) => reply.error(refuse(call, &error)),
+        Err(error) => reply.error(errno_logged(call, &error)),
     }
 }
 
@@ -99,7 +99,7 @@ pub fn give_listing(
 ) {
     let entries = match outcome {
         Ok(entries) => entries,
-        Err(error) => return reply.error(refuse(call, &error)),
+        Err(error) => return reply.error(errno_logged(call, &error)),
     };
     for entry in entries {
         if reply.add(

@@ -14,7 +14,7 @@ use tokio::time::interval;
 use super::notifier::Notifier;
 use super::{Reload, service_manager};
 use crate::config::Config;
-use crate::fuse::LoopWatch;
+use crate::fuse::ThreadWatch;
 use crate::ops::{Ops, Waiting};
 use crate::store::StoreHealth;
 use crate::store::s3::S3Store;
@@ -29,7 +29,7 @@ const END_RESERVE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Tended {
     pub ops: Arc<Ops>,
-    pub loops: Arc<LoopWatch>,
+    pub loops: Arc<ThreadWatch>,
     /// Makes the stats that show whether the mount answers.
     pub notifier: Arc<Notifier>,
     pub s3: Arc<S3Store>,

@@ -105,7 +105,7 @@ impl Writers {
             let thread = std::thread::Builder::new().name("notify".to_owned());
             thread.spawn(move || {
                 let (notifications, device, _ends) = own;
-                pass_on(&notifications, &device);
+                forward_notifications(&notifications, &device);
             })?;
         }
         // Standard input is another descriptor of the same socket: the end is the daemon's.
@@ -120,7 +120,7 @@ impl Writers {
     }
 }
 
-fn pass_on(notifications: &OwnedFd, device: &OwnedFd) {
+fn forward_notifications(notifications: &OwnedFd, device: &OwnedFd) {
     let mut notification = [0; NOTIFICATION_LIMIT_BYTES];
     loop {
         let len = match recv(notifications, &mut notification, RecvFlags::empty()) {

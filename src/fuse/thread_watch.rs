@@ -11,7 +11,7 @@ const WATCHED_LIMIT: usize = 64;
 /// A thread only does what needs no S3, and hands the rest to a task: one that
 /// is at the same request for long waits for a lock that nobody gives back.
 #[derive(Debug)]
-pub struct LoopWatch {
+pub struct ThreadWatch {
     began: Instant,
     /// Milliseconds since `began`, plus one; 0 while the thread waits for a request.
     busy_since: [AtomicU64; WATCHED_LIMIT],
@@ -19,9 +19,9 @@ pub struct LoopWatch {
 
 /// A thread is at work on a request until this is dropped.
 #[derive(Debug)]
-pub struct AtWork<'a>(Option<&'a AtomicU64>);
+pub struct BusyGuard<'a>(Option<&'a AtomicU64>);
 
-impl Default for LoopWatch {
+impl Default for ThreadWatch {
     fn default() -> Self {
         Self {
             began: Instant::now(),
@@ -30,13 +30,13 @@ impl Default for LoopWatch {
     }
 }
 
-impl LoopWatch {
-    pub(super) fn at_work(&self) -> AtWork<'_> {
+impl ThreadWatch {
+    pub(super) fn at_work(&self) -> BusyGuard<'_> {
         let slot = self.busy_since.get(own_number());
         if let Some(slot) = slot {
             slot.store(self.now_ms() + 1, Ordering::Relaxed);
         }
-        AtWork(slot)
+        BusyGuard(slot)
     }
 
     /// How many threads have been at one request for longer than `limit`.
@@ -55,7 +55,7 @@ impl LoopWatch {
     }
 }
 
-impl Drop for AtWork<'_> {
+impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.0 {
             slot.store(0, Ordering::Relaxed);
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_stays_at_one_request_is_stuck_and_one_that_waits_is_not() {
-        let watch = LoopWatch::default();
+        let watch = ThreadWatch::default();
         assert_eq!(watch.stuck(Duration::ZERO), 0);
         let at_work = watch.at_work();
         let deadline = Instant::now() + Duration::from_secs(10);
