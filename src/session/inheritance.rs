@@ -11,14 +11,14 @@ use super::descriptor_store;
 use super::mount::FS_TYPE;
 use super::mountinfo::mount_at;
 use super::spool_turn::take_lock;
-use super::startup::Asking;
+use super::startup::StartupCheck;
 use crate::config::Config;
 use crate::session_state::{self, SessionLog, SessionState};
 use crate::write_path::{Claim, ClaimedSpool, Place, PlacedSpool};
 
 /// What an earlier daemon left to this one, if anything.
 #[derive(Debug)]
-pub struct Heritage {
+pub struct Inherited {
     spool: ClaimedSpool,
     session: Option<(OwnedFd, SessionState)>,
     /// Why there is none, where there might have been.
@@ -44,26 +44,26 @@ pub fn find(
     place: &Place,
     device: Option<OwnedFd>,
     note: &dyn Fn(&str),
-) -> anyhow::Result<Heritage> {
+) -> anyhow::Result<Inherited> {
     let spool = take_lock(config, note)?.claim(Claim {
         place: place.clone(),
         moved_from: config.spool_moved_from.clone(),
     })?;
     let (session, refused) = match device {
         None => (None, None),
-        Some(device) => match take_up(config, place, device)? {
+        Some(device) => match claim(config, place, device)? {
             Ok(session) => (Some(session), None),
             Err(reason) => (None, Some(reason)),
         },
     };
-    Ok(Heritage {
+    Ok(Inherited {
         spool,
         session,
         refused,
     })
 }
 
-impl Heritage {
+impl Inherited {
     /// Where the session is mounted.
     pub fn mountpoint(&self) -> Option<&Path> {
         let (_, told) = self.session.as_ref()?;
@@ -71,13 +71,13 @@ impl Heritage {
     }
 
     /// Applications wait for who goes on: an outage must not keep him from it.
-    pub fn asking(&self) -> Asking {
+    pub fn asking(&self) -> StartupCheck {
         match &self.session {
             Some((_, told)) if !self.spool.has_moved() => {
                 let session = told.session.as_ref();
-                Asking::Nothing(session.map_or_else(Default::default, |it| it.abilities))
+                StartupCheck::Nothing(session.map_or_else(Default::default, |it| it.abilities))
             }
-            _ => Asking::WhetherItServes,
+            _ => StartupCheck::WhetherItServes,
         }
     }
 
@@ -107,7 +107,7 @@ impl Heritage {
 ///
 /// What cannot be gone on with is taken away, so that the mountpoint is free; then
 /// applications that had files open there get ENOTCONN.
-fn take_up(
+fn claim(
     config: &Config,
     place: &Place,
     device: OwnedFd,
@@ -115,7 +115,7 @@ fn take_up(
     let path = session_state::path_in(&config.spool_dir);
     let mut mountpoint = std::path::absolute(&config.mountpoint)?;
     let reason = match session_state::told(&path) {
-        Ok(Some(told)) => match unlike(config, place, &told, &device)? {
+        Ok(Some(told)) => match mismatch(config, place, &told, &device)? {
             None => return Ok(Ok((device, told))),
             Some(reason) => {
                 mountpoint = told
@@ -136,7 +136,7 @@ fn take_up(
 }
 
 /// Why the session is not of this mount, if it is not.
-fn unlike(
+fn mismatch(
     config: &Config,
     place: &Place,
     told: &SessionState,

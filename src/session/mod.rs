@@ -124,7 +124,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     runtime.spawn(ops.clone().upload_in_background(queued));
     runtime.spawn(watch_s3(&connected, &config));
     tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
-    let tended = tending::Tended {
+    let tended = tending::RunningMount {
         ops: ops.clone(),
         health: connected.health,
         s3: connected.s3,

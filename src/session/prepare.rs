@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::runtime::Runtime;
 
-use super::inheritance::{self, Heritage};
+use super::inheritance::{self, Inherited};
 use super::mountpoint::{self, NonEmpty};
 use super::{Waiter, confine, descriptor_store, startup, stop_kind};
 use crate::config::{Config, HardeningConfig};
@@ -25,7 +25,7 @@ pub struct Prepared {
     pub runtime: Runtime,
     pub s3: Arc<S3Store>,
     pub place: Place,
-    pub heritage: Heritage,
+    pub heritage: Inherited,
 }
 
 impl Prepared {

@@ -47,7 +47,7 @@ pub struct Connected {
 
 /// What is asked of a store before it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asking {
+pub enum StartupCheck {
     /// A listing and, where it is to be written, which conditions it heeds.
     WhetherItServes,
     /// A predecessor has asked, and found out so much.
@@ -85,7 +85,7 @@ pub async fn connect(
     config: &Config,
     s3: Arc<S3Store>,
     counters: Arc<RequestCounters>,
-    asking: Asking,
+    asking: StartupCheck,
 ) -> anyhow::Result<Connected> {
     let health = StoreHealth::default();
     let metered = Arc::new(Metered::new(s3.clone(), counters));
@@ -101,7 +101,7 @@ pub async fn connect(
             late: LateChanges::new(unanswered.clone(), abilities),
         }
     };
-    if let Asking::Nothing(known) = asking {
+    if let StartupCheck::Nothing(known) = asking {
         return Ok(connected(known));
     }
     let listing = ListRequest {

@@ -27,7 +27,7 @@ const END_RESERVE: Duration = Duration::from_secs(30);
 
 /// A mount that serves.
 #[derive(Debug)]
-pub struct Tended {
+pub struct RunningMount {
     pub ops: Arc<Ops>,
     pub loops: Arc<ThreadWatch>,
     /// Makes the stats that show whether the mount answers.
@@ -47,7 +47,7 @@ struct Signals {
 }
 
 /// Tends a mount until it is aborted. From here on none of the signals kills the process.
-pub fn start(runtime: &Handle, tended: Tended) -> io::Result<JoinHandle<()>> {
+pub fn start(runtime: &Handle, tended: RunningMount) -> io::Result<JoinHandle<()>> {
     let _runtime = runtime.enter();
     let signals = Signals {
         hangup: signal(SignalKind::hangup())?,
@@ -57,7 +57,7 @@ pub fn start(runtime: &Handle, tended: Tended) -> io::Result<JoinHandle<()>> {
     Ok(runtime.spawn(tend(tended, signals)))
 }
 
-async fn tend(tended: Tended, signals: Signals) {
+async fn tend(tended: RunningMount, signals: Signals) {
     let Signals {
         mut hangup,
         terminate,
@@ -81,7 +81,7 @@ async fn tend(tended: Tended, signals: Signals) {
 }
 
 /// Sends the status whenever it has changed.
-async fn tell(tended: &Tended, mut terminate: Signal, mut interrupt: Signal) {
+async fn tell(tended: &RunningMount, mut terminate: Signal, mut interrupt: Signal) {
     let Config {
         bucket,
         prefix,
@@ -138,7 +138,7 @@ fn what_waits(waiting: Waiting) -> String {
 
 /// Feeds the watchdog as long as the mount answers. S3 plays no part: an outage
 /// is no reason to kill a daemon that holds what waits for its end.
-async fn show_life(tended: &Tended) {
+async fn show_life(tended: &RunningMount) {
     let Some(period) = service_manager::watchdog_period() else {
         return;
     };
@@ -153,7 +153,7 @@ async fn show_life(tended: &Tended) {
 }
 
 /// A stat by another process through the kernel and back, and no thread that has been at one request for too long.
-async fn check_life(tended: &Tended, period: Duration) -> Result<(), String> {
+async fn check_life(tended: &RunningMount, period: Duration) -> Result<(), String> {
     let stuck = tended.loops.stuck(period);
     if stuck > 0 {
         return Err(format!("{stuck} threads are stuck in a request"));
