@@ -34,7 +34,7 @@ pub(super) fn subject(record: &Record) -> Subject {
         Record::Sending { stage, .. } => (kind::SENDING, stage.0),
         Record::Done { stage } => (kind::DONE, stage.0),
         Record::Doubtful { stage } => (kind::DOUBTFUL, stage.0),
-        Record::Doomed { key, .. } => (kind::DOOMED, short(key)),
+        Record::DeletePending { key, .. } => (kind::DOOMED, short(key)),
         Record::Deleted { key } => (kind::DELETED, short(key)),
         Record::Uploading { key, .. } => (kind::UPLOADING, short(key)),
         Record::Uploaded { key, .. } => (kind::UPLOADED, short(key)),

@@ -36,7 +36,7 @@ pub use record::{
     Sending, StageId,
 };
 
-use crate::store::{Doomed, ETag, Key, StoreLog, UploadId};
+use crate::store::{DeletePending, ETag, Key, StoreLog, UploadId};
 
 /// What the journal knows of a stage that is not done.
 #[derive(Debug, Clone)]
@@ -113,8 +113,8 @@ impl Journal {
     }
 
     /// Objects that are still to be deleted.
-    pub fn doomed(&self) -> Vec<Doomed> {
-        let doomed = |(key, etag): (&Key, &Option<ETag>)| Doomed {
+    pub fn doomed(&self) -> Vec<DeletePending> {
+        let doomed = |(key, etag): (&Key, &Option<ETag>)| DeletePending {
             key: key.clone(),
             etag: etag.clone(),
         };
@@ -205,7 +205,7 @@ impl LogState for JournalState {
                     known.doubtful = true;
                 }
             }
-            Record::Doomed { key, etag } => {
+            Record::DeletePending { key, etag } => {
                 self.doomed.insert(key, etag);
             }
             Record::Deleted { key } => {
@@ -245,7 +245,7 @@ impl LogState for JournalState {
         }
         for (key, etag) in &self.doomed {
             let (key, etag) = (key.clone(), etag.clone());
-            give(Record::Doomed { key, etag });
+            give(Record::DeletePending { key, etag });
         }
         for (key, upload) in self.uploads.iter().cloned() {
             give(Record::Uploading { key, upload });
@@ -308,9 +308,9 @@ impl JournalState {
 }
 
 impl StoreLog for Journal {
-    fn doomed(&self, doomed: &Doomed) -> io::Result<()> {
-        let Doomed { key, etag } = doomed.clone();
-        self.append(Record::Doomed { key, etag }, Durable::No)
+    fn doomed(&self, doomed: &DeletePending) -> io::Result<()> {
+        let DeletePending { key, etag } = doomed.clone();
+        self.append(Record::DeletePending { key, etag }, Durable::No)
     }
 
     fn settled(&self, keys: &[Key]) {

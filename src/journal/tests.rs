@@ -77,7 +77,7 @@ fn an_object_to_be_deleted_is_known_until_it_is_deleted() {
     let journal = Journal::open(&path).unwrap();
     for key in ["a", "b"] {
         let (key, etag) = (Key::new(key), Some(ETag::new("e")));
-        StoreLog::doomed(&journal, &Doomed { key, etag }).unwrap();
+        StoreLog::doomed(&journal, &DeletePending { key, etag }).unwrap();
     }
     journal.settled(&[Key::new("a")]);
     drop(journal);
@@ -204,7 +204,7 @@ fn doubtful(journal: &Journal) -> Vec<u64> {
 /// A journal in which something of every kind is known, all of it on disk.
 fn of_every_kind(path: &Path) -> Vec<u8> {
     let journal = Journal::open(path).unwrap();
-    let doomed = |key: &str, etag: Option<&str>| Record::Doomed {
+    let doomed = |key: &str, etag: Option<&str>| Record::DeletePending {
         key: Key::new(key),
         etag: etag.map(ETag::new),
     };

@@ -91,7 +91,7 @@ use crate::error::FsError;
 use crate::namespace::Namespace;
 use crate::read_path::Reader;
 use crate::session_state::SessionLog;
-use crate::store::{Deferred, Kept};
+use crate::store::{DeleteQueue, Kept};
 use crate::write_path::{Copier, Durable, Spool, Uploader};
 
 use background::Backlog;
@@ -157,7 +157,7 @@ pub struct OpsSettings {
 /// Everything below the FUSE adapter, composed.
 #[derive(Debug)]
 pub struct Parts {
-    pub store: Arc<Deferred>,
+    pub store: Arc<DeleteQueue>,
     pub namespace: Namespace,
     pub reader: Arc<Reader>,
     pub spool: Spool,
@@ -171,7 +171,7 @@ pub struct Parts {
 /// The file system's operations.
 #[derive(Debug)]
 pub struct Ops {
-    store: Arc<Deferred>,
+    store: Arc<DeleteQueue>,
     namespace: Namespace,
     reader: Arc<Reader>,
     desk: Arc<Desk>,

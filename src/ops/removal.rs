@@ -12,8 +12,8 @@ use super::{Durability, Ops};
 use crate::error::FsError;
 use crate::namespace::Pin;
 use crate::store::{
-    DeleteRequest, Doomed, ETag, HeadRequest, Kept, Key, ObjectMeta, ObjectStore, StoreError,
-    StoreErrorKind,
+    DeletePending, DeleteRequest, ETag, HeadRequest, Kept, Key, ObjectMeta, ObjectStore,
+    StoreError, StoreErrorKind,
 };
 use crate::task::caught;
 
@@ -100,7 +100,7 @@ impl Ops {
     pub(super) fn delete_once_unused(
         &self,
         file: &Arc<OpenFile>,
-        doomed: Doomed,
+        doomed: DeletePending,
     ) -> Result<(), FsError> {
         let kept = self.store.delete_once_unused(doomed)?;
         self.keep_object(file, kept);
@@ -193,7 +193,7 @@ impl Ops {
     ) -> Result<Removed, FsError> {
         let burst = self.removals.begin() && !self.store.is_failing();
         let outcome = if burst || self.settings.durability == Durability::Disk {
-            let later = self.store.delete_later(Doomed { key, etag });
+            let later = self.store.delete_later(DeletePending { key, etag });
             later.map(|()| Removed::Gone).map_err(FsError::from)
         } else {
             self.delete_version(key, etag).await

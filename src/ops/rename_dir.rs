@@ -20,7 +20,7 @@ use crate::failpoint::{self, Point};
 use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
 use crate::read_path::ObjectId;
 use crate::store::{
-    DeleteRequest, Doomed, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
+    DeletePending, DeleteRequest, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
     ListRequest, ListedObject, ObjectStore, WriteCondition,
 };
 use crate::task::caught;
@@ -122,7 +122,7 @@ impl Ops {
         if objects.is_empty() {
             return Ok(moved);
         }
-        if let Err(error) = self.store.doom(&doomed_of(&old_prefix, objects)) {
+        if let Err(error) = self.store.enqueue(&doomed_of(&old_prefix, objects)) {
             table.rename(source.ino, from.dir.ino, from.name)?;
             self.note_stages_again(source).await;
             return Err(error.into());
@@ -313,18 +313,18 @@ impl Ops {
 
 /// What goes with the objects of a directory: also the directories that stores
 /// with directories of their own keep.
-pub(super) fn doomed_of(prefix: &str, objects: &[ListedObject]) -> Vec<Doomed> {
+pub(super) fn doomed_of(prefix: &str, objects: &[ListedObject]) -> Vec<DeletePending> {
     if objects.is_empty() {
         return Vec::new();
     }
-    let listed = objects.iter().map(|object| Doomed {
+    let listed = objects.iter().map(|object| DeletePending {
         key: object.key.clone(),
         etag: Some(object.etag.clone()),
     });
     let keys: BTreeSet<&Key> = objects.iter().map(|object| &object.key).collect();
     let directories = directories_of(prefix, objects).into_iter();
     let directories = directories.filter(|key| !keys.contains(key));
-    let directories = directories.map(|key| Doomed { key, etag: None });
+    let directories = directories.map(|key| DeletePending { key, etag: None });
     listed.chain(directories).collect()
 }
 

@@ -18,7 +18,7 @@ use super::rename_dir::{Moved, doomed_of};
 use super::subtree_locks::SubtreeGuard;
 use crate::error::FsError;
 use crate::namespace::{DirPath, Kind, Name, ObjectVersion, Pin, ROOT};
-use crate::store::{Doomed, Key, ListedObject, ObjectMeta, StoreErrorKind, WriteCondition};
+use crate::store::{DeletePending, Key, ListedObject, ObjectMeta, StoreErrorKind, WriteCondition};
 use crate::task::caught;
 use crate::write_path::{CopyOver, Recovered, RenameIntent};
 
@@ -183,7 +183,7 @@ impl Ops {
         let moved = Moved::from([(from.clone(), moved)]);
         let etag = Some(source.etag);
         let key = from.clone();
-        self.change_places(intent, &moved, &[Doomed { key, etag }])
+        self.change_places(intent, &moved, &[DeletePending { key, etag }])
             .await
     }
 
@@ -221,7 +221,7 @@ impl Ops {
         &self,
         intent: &RenameIntent,
         moved: &Moved,
-        gone: &[Doomed],
+        gone: &[DeletePending],
     ) -> Result<(), FsError> {
         let old_name = self.names(&intent.from).pop();
         let old_parent = self.parent_of(&intent.from).await?;
@@ -230,7 +230,7 @@ impl Ops {
             self.namespace.before_entry_removed(dir, &name).await?;
         }
         self.move_known(intent, moved).await?;
-        self.store.doom(gone)?;
+        self.store.enqueue(gone)?;
         self.store.delete_soon();
         if let Some(dir) = new_parent.as_ref().filter(|_| !gone.is_empty())
             && let Err(error) = self.namespace.entry_added(dir).await
@@ -282,7 +282,8 @@ impl Ops {
             .iter()
             .filter_map(|original| copy_of(original, intent, &copies));
         let copies: Vec<ListedObject> = copies.cloned().collect();
-        self.store.doom(&doomed_of(intent.to.as_str(), &copies))?;
+        self.store
+            .enqueue(&doomed_of(intent.to.as_str(), &copies))?;
         if let Some(dir) = self.known(&intent.from) {
             let stay = originals.iter();
             let stay: Moved = stay.map(|it| (it.key.clone(), it.into())).collect();

@@ -9,7 +9,7 @@ use super::removal::Removed;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
-use crate::store::Doomed;
+use crate::store::DeletePending;
 
 impl Ops {
     /// What another client has put meanwhile stays, as if it had come later.
@@ -65,7 +65,7 @@ impl Ops {
             let mut removed = Removed::Gone;
             if etag.is_some() && self.is_kept_for_readers(&file).await {
                 let key = key.clone();
-                self.delete_once_unused(&file, Doomed { key, etag })?;
+                self.delete_once_unused(&file, DeletePending { key, etag })?;
             } else {
                 let etag = etag.filter(|_| !maybe_stored);
                 removed = self.delete_object(key.clone(), etag).await?;

@@ -22,8 +22,8 @@ use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::session_state::{SessionLog, SessionState};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
-    Conditional, Deferred, FoldDirectories, Key, KnownAbilities, LateChanges, LeftUndone,
-    ListRequest, Metered, ObjectStore, RequestCounters, Retry, StoreAbilities, StoreError,
+    Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges, ListRequest,
+    Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreAbilities, StoreError,
     StoreErrorKind, StoreHealth, StoreLog, UploadId,
 };
 use crate::task::kept_up;
@@ -195,11 +195,11 @@ pub async fn compose(
     let of_another_place = placed.is_new_to_place();
     let (spool, left) = Spool::go_on(placed, limit, session_log.clone(), &told)?;
     let journal = spool.journal().clone();
-    let undone = LeftUndone {
+    let undone = RecoveredWork {
         doomed: journal.doomed(),
         uploads: orphans(&journal, of_another_place, &left.sealed),
     };
-    let store = Arc::new(Deferred::new(
+    let store = Arc::new(DeleteQueue::new(
         connected.store.clone(),
         journal,
         config.s3.request_timeout,

@@ -2,13 +2,13 @@
 //!
 //! Owns: keys, ETags, the requests that mediafs sends and what their answers mean.
 //! Must not know: files, inodes, paths, FUSE. Only `s3` knows the AWS SDK.
-//! Production stack: `Deferred(Conditional(Retry(Metered(S3))))`; tests put `Faulty` innermost.
+//! Production stack: `DeleteQueue(Conditional(Retry(Metered(S3))))`; tests put `Faulty` innermost.
 //! Locks: none is held across a request.
 
 mod abilities;
 mod body;
 mod conditional;
-mod deferred;
+mod delete_queue;
 mod endpoint;
 mod error;
 mod etag;
@@ -28,7 +28,7 @@ mod unanswered;
 pub use abilities::{Ability, KnownAbilities, StoreAbilities};
 pub use body::{Body, BodySource, BodyStream, pieces};
 pub use conditional::Conditional;
-pub use deferred::{Deferred, Doomed, Kept, LateObject, LeftUndone, StoreLog};
+pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};
 pub use endpoint::Endpoint;
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;

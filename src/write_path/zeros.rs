@@ -19,7 +19,7 @@ use super::parts::{are_zeros_copied, ranges};
 use super::uploader::{ByteSource, Uploader};
 use crate::error::FsError;
 use crate::store::{
-    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, Deferred, ETag, Kept, Key,
+    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, DeleteQueue, ETag, Kept, Key,
     ObjectHeaders, PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, UploadId,
     UploadPartCopyRequest, WriteCondition,
 };
@@ -30,7 +30,7 @@ const SCRATCH_NAME: &str = ".mediafs-zeros-";
 /// Where scratch objects are made.
 #[derive(Debug, Clone)]
 pub struct Scratch {
-    store: Arc<Deferred>,
+    store: Arc<DeleteQueue>,
     prefix: String,
 }
 
@@ -50,7 +50,7 @@ pub struct ZeroParts {
 
 impl Scratch {
     /// `prefix` is that of the mount: empty, or ends in `/`.
-    pub fn new(store: Arc<Deferred>, prefix: &str) -> Self {
+    pub fn new(store: Arc<DeleteQueue>, prefix: &str) -> Self {
         let prefix = prefix.to_owned();
         Self { store, prefix }
     }

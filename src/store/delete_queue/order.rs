@@ -2,10 +2,10 @@
 
 use tokio::time::timeout;
 
-use super::{Deferred, Doom};
+use super::{DeleteQueue, Doom};
 use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 
-impl Deferred {
+impl DeleteQueue {
     fn any_below(&self, prefix: &str, counts: impl Fn(&str) -> bool) -> bool {
         let doomed = self.doomed.lock();
         doomed
@@ -47,7 +47,7 @@ impl Deferred {
         if !waits() {
             return Ok(());
         }
-        self.hurry.notify_one();
+        self.flush_now.notify_one();
         let mut waiting = self.waiting.subscribe();
         let done = waiting.wait_for(|_| !waits());
         match timeout(self.patience, done).await {
@@ -94,7 +94,7 @@ mod tests {
 
     use tokio::time::{Duration, timeout};
 
-    use crate::store::deferred::tests::{deferred, doomed, put};
+    use crate::store::delete_queue::tests::{delete_queue, doomed, put};
     use crate::store::memory::Memory;
 
     #[tokio::test(start_paused = true)]
@@ -112,7 +112,7 @@ mod tests {
         ] {
             let memory = Arc::new(Memory::default());
             put(&*memory, going).await;
-            let (store, _) = deferred(&memory, Vec::new());
+            let (store, _) = delete_queue(&memory, Vec::new());
             store.delete_later(doomed(going, None)).unwrap();
             // Nobody deletes.
             let making = timeout(Duration::from_secs(1), put(&*store, made)).await;

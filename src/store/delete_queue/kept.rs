@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::{Deferred, Doom, Doomed};
+use super::{DeletePending, DeleteQueue, Doom};
 use crate::store::{
     ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListAnswer, ListRequest, StoreError,
 };
@@ -14,7 +14,7 @@ use crate::store::{
 /// An object that waits for its delete until this is dropped.
 #[derive(Debug)]
 pub struct Kept {
-    store: Arc<Deferred>,
+    store: Arc<DeleteQueue>,
     key: Key,
     wanted: Arc<Notify>,
 }
@@ -41,12 +41,12 @@ impl Drop for Kept {
     }
 }
 
-impl Deferred {
+impl DeleteQueue {
     /// Has the object deleted once the result is dropped; until then it can be
     /// read, and is not seen. Errors: the log's.
-    pub fn delete_once_unused(self: &Arc<Self>, doomed: Doomed) -> io::Result<Kept> {
+    pub fn delete_once_unused(self: &Arc<Self>, doomed: DeletePending) -> io::Result<Kept> {
         self.log.doomed(&doomed)?;
-        let Doomed { key, etag } = doomed;
+        let DeletePending { key, etag } = doomed;
         self.doomed.lock().insert(key.clone(), Doom::removed(etag));
         self.tell_waiting();
         Ok(self.keep(&key, None))
@@ -55,9 +55,9 @@ impl Deferred {
     /// An object may be put under the key, which nobody sees and which is deleted
     /// once the result is dropped, by a successor if not by this daemon. Errors: the log's.
     pub fn scratch(self: &Arc<Self>, key: Key) -> io::Result<Kept> {
-        let doomed = Doomed { key, etag: None };
+        let doomed = DeletePending { key, etag: None };
         self.log.doomed(&doomed)?;
-        let Doomed { key, .. } = doomed;
+        let DeletePending { key, .. } = doomed;
         self.doomed.lock().insert(key.clone(), Doom::scratch());
         self.tell_waiting();
         Ok(self.keep(&key, None))
@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::store::ObjectStore;
-    use crate::store::deferred::tests::{deferred, doomed, keys, put};
+    use crate::store::delete_queue::tests::{delete_queue, doomed, keys, put};
     use crate::store::memory::Memory;
 
     #[tokio::test(start_paused = true)]
@@ -157,7 +157,7 @@ mod tests {
         let memory = Arc::new(Memory::default());
         let etag = put(&*memory, "d/f").await;
         put(&*memory, "e/f").await;
-        let (store, log) = deferred(&memory, Vec::new());
+        let (store, log) = delete_queue(&memory, Vec::new());
         let runs = tokio::spawn(store.clone().run());
         let kept = store.delete_once_unused(doomed("d/f", Some(etag))).unwrap();
         for max_keys in [1, LIST_PAGE_LIMIT] {
@@ -184,7 +184,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_scratch_object_is_made_unseen_and_goes_when_it_is_let_go_of() {
         let memory = Arc::new(Memory::default());
-        let (store, log) = deferred(&memory, Vec::new());
+        let (store, log) = delete_queue(&memory, Vec::new());
         let runs = tokio::spawn(store.clone().run());
         let kept = store.scratch(Key::new("scratch")).unwrap();
         assert_eq!(
@@ -207,7 +207,7 @@ mod tests {
     async fn a_write_of_the_key_has_the_reader_let_go_of_it() {
         let memory = Arc::new(Memory::default());
         let etag = put(&*memory, "f").await;
-        let (store, _) = deferred(&memory, Vec::new());
+        let (store, _) = delete_queue(&memory, Vec::new());
         let runs = tokio::spawn(store.clone().run());
         let kept = store.delete_once_unused(doomed("f", Some(etag))).unwrap();
         let reader = async move {

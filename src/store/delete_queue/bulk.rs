@@ -5,7 +5,7 @@ use std::io;
 
 use futures::stream::{self, StreamExt};
 
-use super::{Deferred, Doom, Doomed};
+use super::{DeletePending, DeleteQueue, Doom};
 use crate::failpoint::{self, Point};
 use crate::store::{
     DELETE_MANY_LIMIT, DeleteRequest, HeadRequest, Key, StoreError, StoreErrorKind,
@@ -13,12 +13,12 @@ use crate::store::{
 
 const LOOKS_AT_ONCE: usize = 16;
 
-impl Deferred {
+impl DeleteQueue {
     /// Notes objects as to be deleted: from now on they are not seen any more,
     /// and the next daemon deletes them if this one does not.
     ///
     /// Errors: the log's; none of them is to be deleted then.
-    pub fn doom(&self, doomed: &[Doomed]) -> io::Result<()> {
+    pub fn enqueue(&self, doomed: &[DeletePending]) -> io::Result<()> {
         for (count, one) in doomed.iter().enumerate() {
             if let Err(error) = self.log.doomed(one) {
                 let noted = doomed.iter().take(count);
@@ -30,7 +30,7 @@ impl Deferred {
         }
         {
             let mut waiting = self.doomed.lock();
-            for Doomed { key, etag } in doomed.iter().cloned() {
+            for DeletePending { key, etag } in doomed.iter().cloned() {
                 waiting.insert(key, Doom::now(etag));
             }
         }
@@ -222,7 +222,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::super::{LeftUndone, StoreLog};
+    use super::super::{RecoveredWork, StoreLog};
     use super::*;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
@@ -236,7 +236,7 @@ mod tests {
     struct Log(parking_lot::Mutex<(usize, Vec<Key>)>);
 
     impl StoreLog for Log {
-        fn doomed(&self, doomed: &Doomed) -> io::Result<()> {
+        fn doomed(&self, doomed: &DeletePending) -> io::Result<()> {
             let mut log = self.0.lock();
             if log.0 == log.1.len() {
                 return Err(io::ErrorKind::StorageFull.into());
@@ -254,7 +254,7 @@ mod tests {
         fn upload_ended(&self, _: Key, _: UploadId) {}
     }
 
-    async fn with_objects(room: usize) -> (Arc<Faulty>, Arc<Log>, Deferred, Vec<Doomed>) {
+    async fn with_objects(room: usize) -> (Arc<Faulty>, Arc<Log>, DeleteQueue, Vec<DeletePending>) {
         let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
         let mut doomed = Vec::new();
         for key in ["d/a", "d/b", "d/c"].map(Key::new) {
@@ -265,18 +265,18 @@ mod tests {
                 condition: WriteCondition::Always,
             };
             let etag = Some(store.put(request).await.unwrap().etag);
-            doomed.push(Doomed { key, etag });
+            doomed.push(DeletePending { key, etag });
         }
         let log = Arc::new(Log(parking_lot::Mutex::new((room, Vec::new()))));
         let patience = Duration::from_secs(1);
-        let deferred = Deferred::new(
+        let delete_queue = DeleteQueue::new(
             store.clone(),
             log.clone(),
             patience,
-            LeftUndone::default(),
+            RecoveredWork::default(),
             LateChanges::default(),
         );
-        (store, log, deferred, doomed)
+        (store, log, delete_queue, doomed)
     }
 
     async fn listed(store: &dyn ObjectStore) -> usize {
@@ -289,7 +289,7 @@ mod tests {
         store.list(request).await.unwrap().objects.len()
     }
 
-    fn keys(doomed: &[Doomed]) -> Vec<Key> {
+    fn keys(doomed: &[DeletePending]) -> Vec<Key> {
         doomed.iter().map(|one| one.key.clone()).collect()
     }
 
@@ -303,22 +303,22 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let (_, _, deferred, _) = runtime.block_on(with_objects(usize::MAX));
-        let doomed: Vec<Doomed> = (0..KEYS)
-            .map(|number| Doomed {
+        let (_, _, delete_queue, _) = runtime.block_on(with_objects(usize::MAX));
+        let doomed: Vec<DeletePending> = (0..KEYS)
+            .map(|number| DeletePending {
                 key: Key::new(format!("d/{number:03}")),
                 etag: None,
             })
             .collect();
-        let (waiting, settling) = (Arc::new(deferred), keys(&doomed));
-        let deferred = waiting.clone();
+        let (waiting, settling) = (Arc::new(delete_queue), keys(&doomed));
+        let delete_queue = waiting.clone();
         let (done, is_done) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let settler = runtime.spawn(async move {
                 for _ in 0..ROUNDS {
-                    deferred.doom(&doomed).unwrap();
+                    delete_queue.enqueue(&doomed).unwrap();
                     tokio::task::yield_now().await;
-                    deferred.settle_keys(&settling);
+                    delete_queue.settle_keys(&settling);
                     tokio::task::yield_now().await;
                 }
             });
@@ -340,30 +340,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_listing_does_not_show_what_was_deleted_while_it_was_under_way() {
-        let (store, _, deferred, doomed) = with_objects(9).await;
-        deferred.doom(&doomed).unwrap();
+        let (store, _, delete_queue, doomed) = with_objects(9).await;
+        delete_queue.enqueue(&doomed).unwrap();
         store.plan(StoreOp::List, 1, Fault::Late(Duration::from_secs(5)));
         let deleting = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            deferred.delete_doomed_now(&keys(&doomed)).await
+            delete_queue.delete_doomed_now(&keys(&doomed)).await
         };
-        let (seen, deleted) = tokio::join!(listed(&deferred), deleting);
+        let (seen, deleted) = tokio::join!(listed(&delete_queue), deleting);
         deleted.unwrap();
         assert_eq!(seen, 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_noted_is_not_deleted_at_all() {
-        let (_, log, deferred, doomed) = with_objects(2).await;
-        assert!(deferred.doom(&doomed).is_err());
+        let (_, log, delete_queue, doomed) = with_objects(2).await;
+        assert!(delete_queue.enqueue(&doomed).is_err());
         assert!(log.0.lock().1.is_empty());
-        assert_eq!(listed(&deferred).await, 3);
+        assert_eq!(listed(&delete_queue).await, 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_object_that_another_client_has_put_since_is_left_alone_and_seen_again() {
-        let (store, log, deferred, doomed) = with_objects(9).await;
-        deferred.doom(&doomed).unwrap();
+        let (store, log, delete_queue, doomed) = with_objects(9).await;
+        delete_queue.enqueue(&doomed).unwrap();
         let theirs = PutRequest {
             key: Key::new("d/b"),
             body: bytes::Bytes::from_static(b"theirs"),
@@ -371,26 +371,32 @@ mod tests {
             condition: WriteCondition::Always,
         };
         store.put(theirs).await.unwrap();
-        deferred.delete_doomed_now(&keys(&doomed)).await.unwrap();
-        assert_eq!((listed(&*store).await, listed(&deferred).await), (1, 1));
+        delete_queue
+            .delete_doomed_now(&keys(&doomed))
+            .await
+            .unwrap();
+        assert_eq!((listed(&*store).await, listed(&delete_queue).await), (1, 1));
         assert!(log.0.lock().1.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_fails_for_now_stays_unseen_and_goes_later() {
-        let (store, log, deferred, doomed) = with_objects(9).await;
-        deferred.doom(&doomed).unwrap();
-        assert_eq!(listed(&deferred).await, 0);
+        let (store, log, delete_queue, doomed) = with_objects(9).await;
+        delete_queue.enqueue(&doomed).unwrap();
+        assert_eq!(listed(&delete_queue).await, 0);
         store.plan(
             StoreOp::DeleteMany,
             1,
             Fault::Before(StoreErrorKind::Server),
         );
-        deferred.delete_doomed_now(&keys(&doomed)).await.unwrap();
-        assert_eq!((listed(&*store).await, listed(&deferred).await), (3, 0));
-        let deferred = Arc::new(deferred);
-        let background = tokio::spawn(deferred.clone().run());
-        deferred.settled().await;
+        delete_queue
+            .delete_doomed_now(&keys(&doomed))
+            .await
+            .unwrap();
+        assert_eq!((listed(&*store).await, listed(&delete_queue).await), (3, 0));
+        let delete_queue = Arc::new(delete_queue);
+        let background = tokio::spawn(delete_queue.clone().run());
+        delete_queue.settled().await;
         background.abort();
         assert_eq!(listed(&*store).await, 0);
         assert!(log.0.lock().1.is_empty());
@@ -398,16 +404,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_the_store_refuses_to_delete_is_seen_again() {
-        let (store, log, deferred, doomed) = with_objects(9).await;
-        deferred.doom(&doomed).unwrap();
+        let (store, log, delete_queue, doomed) = with_objects(9).await;
+        delete_queue.enqueue(&doomed).unwrap();
         store.plan(
             StoreOp::DeleteMany,
             1,
             Fault::Before(StoreErrorKind::AccessDenied),
         );
-        let refused = deferred.delete_doomed_now(&keys(&doomed)).await;
+        let refused = delete_queue.delete_doomed_now(&keys(&doomed)).await;
         assert_eq!(refused.unwrap_err().kind, StoreErrorKind::AccessDenied);
-        assert_eq!(listed(&deferred).await, 3);
+        assert_eq!(listed(&delete_queue).await, 3);
         assert!(log.0.lock().1.is_empty());
     }
 }

@@ -2,7 +2,7 @@
 //! objects are not seen any more. Multipart uploads that a crash left are aborted.
 
 mod bulk;
-mod doom;
+mod enqueue;
 mod kept;
 mod late;
 mod order;
@@ -23,7 +23,7 @@ pub use kept::Kept;
 pub use late::LateObject;
 
 use bulk::deepest_first;
-use doom::Doom;
+use enqueue::Doom;
 use order::excludes;
 
 use super::request::*;
@@ -40,7 +40,7 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 /// Remembers for the next daemon what is to be deleted or aborted.
 pub trait StoreLog: Send + Sync + fmt::Debug {
     /// Errors: the disk's; nothing is to be deleted then.
-    fn doomed(&self, doomed: &Doomed) -> io::Result<()>;
+    fn doomed(&self, doomed: &DeletePending) -> io::Result<()>;
     fn settled(&self, keys: &[Key]);
     fn upload_begun(&self, key: Key, upload: UploadId);
     fn upload_ended(&self, key: Key, upload: UploadId);
@@ -48,14 +48,14 @@ pub trait StoreLog: Send + Sync + fmt::Debug {
 
 /// What an earlier daemon left undone.
 #[derive(Debug, Default)]
-pub struct LeftUndone {
-    pub doomed: Vec<Doomed>,
+pub struct RecoveredWork {
+    pub doomed: Vec<DeletePending>,
     pub uploads: Vec<(Key, UploadId)>,
 }
 
 /// An object to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doomed {
+pub struct DeletePending {
     pub key: Key,
     /// Only this version, where it is known.
     pub etag: Option<ETag>,
@@ -66,7 +66,7 @@ pub struct Doomed {
 /// A key that waits for its delete has no object for `head` and `list`; a write
 /// to it waits for the delete.
 #[derive(Debug)]
-pub struct Deferred {
+pub struct DeleteQueue {
     store: Arc<dyn ObjectStore>,
     log: Arc<dyn StoreLog>,
     late_changes: LateChanges,
@@ -78,28 +78,28 @@ pub struct Deferred {
     late: Mutex<BTreeMap<Key, late::Watched>>,
     late_added: Notify,
     wake: Notify,
-    hurry: Notify,
+    flush_now: Notify,
     /// Keys that wait.
     waiting: watch::Sender<usize>,
     failing: watch::Sender<bool>,
 }
 
-impl Deferred {
+impl DeleteQueue {
     pub fn new(
         store: Arc<dyn ObjectStore>,
         log: Arc<dyn StoreLog>,
         patience: Duration,
-        left: LeftUndone,
+        left: RecoveredWork,
         late_changes: LateChanges,
     ) -> Self {
-        for Doomed { key, etag } in &left.doomed {
+        for DeletePending { key, etag } in &left.doomed {
             let condition = etag.clone().map(WriteCondition::IfMatch);
             late_changes.note(StoreOp::DeleteMany, key, condition.unwrap_or_default());
         }
         let doomed: BTreeMap<Key, Doom> = left
             .doomed
             .into_iter()
-            .map(|Doomed { key, etag }| (key, Doom::by_predecessor(etag)))
+            .map(|DeletePending { key, etag }| (key, Doom::by_predecessor(etag)))
             .collect();
         let wake = Notify::new();
         wake.notify_one();
@@ -114,15 +114,15 @@ impl Deferred {
             late: Mutex::default(),
             late_added: Notify::new(),
             wake,
-            hurry: Notify::new(),
+            flush_now: Notify::new(),
             failing: watch::Sender::new(false),
         }
     }
 
     /// Has the object deleted soon. Errors: the log's.
-    pub fn delete_later(&self, doomed: Doomed) -> io::Result<()> {
+    pub fn delete_later(&self, doomed: DeletePending) -> io::Result<()> {
         self.log.doomed(&doomed)?;
-        let Doomed { key, etag } = doomed;
+        let DeletePending { key, etag } = doomed;
         self.doomed.lock().insert(key, Doom::removed(etag));
         self.tell_waiting();
         self.wake.notify_one();
@@ -153,7 +153,7 @@ impl Deferred {
             self.wake.notified().await;
             while let waiting @ 1.. = self.due() {
                 if waiting < BATCHES_AT_ONCE * DELETE_MANY_LIMIT {
-                    let more = timeout(GATHER, self.hurry.notified()).await;
+                    let more = timeout(GATHER, self.flush_now.notified()).await;
                     tracing::trace!(hurried = more.is_ok(), "deleting");
                 }
                 let outcome = self.delete_some().await;
@@ -198,7 +198,7 @@ impl Deferred {
     /// Returns once nothing waits for its delete.
     pub async fn settled(&self) {
         self.want(|_| true);
-        self.hurry.notify_one();
+        self.flush_now.notify_one();
         let mut waiting = self.waiting.subscribe();
         // The sender is in `self`.
         if waiting.wait_for(|waiting| *waiting == 0).await.is_err() {
@@ -266,7 +266,7 @@ impl Deferred {
 }
 
 #[async_trait]
-impl ObjectStore for Deferred {
+impl ObjectStore for DeleteQueue {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         if self.is_doomed(&request.key) {
             let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
@@ -393,7 +393,7 @@ mod tests {
     pub(super) struct Log(pub Mutex<Vec<Key>>);
 
     impl StoreLog for Log {
-        fn doomed(&self, doomed: &Doomed) -> io::Result<()> {
+        fn doomed(&self, doomed: &DeletePending) -> io::Result<()> {
             self.0.lock().push(doomed.key.clone());
             Ok(())
         }
@@ -429,14 +429,17 @@ mod tests {
         keys.map(|object| object.key.as_str().to_owned()).collect()
     }
 
-    pub(super) fn deferred(store: &Arc<Memory>, left: Vec<Doomed>) -> (Arc<Deferred>, Arc<Log>) {
+    pub(super) fn delete_queue(
+        store: &Arc<Memory>,
+        left: Vec<DeletePending>,
+    ) -> (Arc<DeleteQueue>, Arc<Log>) {
         let log = Arc::new(Log::default());
         let patience = Duration::from_secs(30);
-        let left = LeftUndone {
+        let left = RecoveredWork {
             doomed: left,
-            ..LeftUndone::default()
+            ..RecoveredWork::default()
         };
-        let store = Deferred::new(
+        let store = DeleteQueue::new(
             store.clone(),
             log.clone(),
             patience,
@@ -446,8 +449,8 @@ mod tests {
         (Arc::new(store), log)
     }
 
-    pub(super) fn doomed(key: &str, etag: Option<ETag>) -> Doomed {
-        Doomed {
+    pub(super) fn doomed(key: &str, etag: Option<ETag>) -> DeletePending {
+        DeletePending {
             key: Key::new(key),
             etag,
         }
@@ -460,7 +463,7 @@ mod tests {
             put(&*memory, &format!("d/{number:04}")).await;
         }
         put(&*memory, "kept").await;
-        let (store, log) = deferred(&memory, Vec::new());
+        let (store, log) = delete_queue(&memory, Vec::new());
         for number in 0..2500 {
             let key = format!("d/{number:04}");
             store.delete_later(doomed(&key, None)).unwrap();
@@ -486,7 +489,7 @@ mod tests {
     async fn a_write_comes_after_the_delete_of_its_key() {
         let memory = Arc::new(Memory::default());
         put(&*memory, "a").await;
-        let (store, _) = deferred(&memory, Vec::new());
+        let (store, _) = delete_queue(&memory, Vec::new());
         store.delete_later(doomed("a", None)).unwrap();
         tokio::spawn(store.clone().run());
         put(&*store, "a").await;
@@ -505,7 +508,7 @@ mod tests {
             doomed("new", other),
             doomed("gone", Some(ETag::new("e"))),
         ];
-        let (store, _) = deferred(&memory, left);
+        let (store, _) = delete_queue(&memory, left);
         tokio::spawn(store.clone().run());
         store.settled().await;
         assert_eq!(keys(&*memory, 10).await, ["new"]);
@@ -514,7 +517,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_deletes_for_ever() {
         let memory = Arc::new(Memory::default());
-        let (store, _) = deferred(&memory, Vec::new());
+        let (store, _) = delete_queue(&memory, Vec::new());
         store.delete_later(doomed("a", None)).unwrap();
         let waiting = store.wait_for_key(StoreOp::Put, &Key::new("a")).await;
         assert_eq!(waiting.unwrap_err().kind, StoreErrorKind::TimedOut);

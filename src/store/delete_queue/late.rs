@@ -7,7 +7,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Deferred, Doomed, excludes};
+use super::{DeletePending, DeleteQueue, excludes};
 use crate::store::{DeleteRequest, ETag, GetRequest, HeadRequest, Key, ObjectMeta, StoreErrorKind};
 
 /// How long a store may take to carry out a request whose client has gone.
@@ -53,7 +53,7 @@ pub(super) struct Watched {
     until: Instant,
 }
 
-impl Deferred {
+impl DeleteQueue {
     /// Deletes what a cancelled upload makes of the key, should it still come;
     /// until then it is not seen. A write of the key by this mount ends that: its
     /// own condition counts then.
@@ -77,7 +77,7 @@ impl Deferred {
         let Some(watched) = self.late.lock().get(key).cloned() else {
             return;
         };
-        let doomed = Doomed {
+        let doomed = DeletePending {
             key: key.clone(),
             etag: Some(watched.object.etag),
         };
@@ -203,13 +203,13 @@ mod tests {
 
     use super::*;
     use crate::store::LIST_PAGE_LIMIT;
-    use crate::store::deferred::tests::{deferred, keys, put};
+    use crate::store::delete_queue::tests::{delete_queue, keys, put};
     use crate::store::memory::Memory;
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_late_goes_by_its_bytes_and_what_another_put_stays() {
         let memory = Arc::new(Memory::default());
-        let (store, log) = deferred(&memory, Vec::new());
+        let (store, log) = delete_queue(&memory, Vec::new());
         let runs = tokio::spawn(store.clone().run());
         store.watch_for_late(Key::new("late"), LateObject::of_bytes(b"late"));
         store.watch_for_late(Key::new("another"), LateObject::of_bytes(b"late"));
@@ -226,7 +226,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_key_that_is_written_again_is_left_alone() {
         let memory = Arc::new(Memory::default());
-        let (store, log) = deferred(&memory, Vec::new());
+        let (store, log) = delete_queue(&memory, Vec::new());
         let runs = tokio::spawn(store.clone().run());
         store.watch_for_late(Key::new("again"), LateObject::of_bytes(b"again"));
         put(&*store, "again").await;
