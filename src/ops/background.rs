@@ -15,7 +15,7 @@ use super::upload::Brought;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Kind, LocalState, Name, ObjectVersion, Pin, ROOT};
 use crate::task::kept_up;
-use crate::write_path::{AheadPart, LostReason, Recovered, Remnant, SealedBase};
+use crate::write_path::{AheadPart, LostFile, LostReason, RecoveredStage, SealedBase};
 
 /// Pause before the second attempt; it doubles with each one. Each attempt has
 /// the store's own retries within.
@@ -174,7 +174,7 @@ impl Ops {
 
     /// Takes over what an earlier daemon had sealed: its files are there at
     /// once, with their bytes, and are uploaded in the background.
-    pub fn recover(&self, recovered: Vec<Recovered>) {
+    pub fn recover(&self, recovered: Vec<RecoveredStage>) {
         for found in recovered {
             let key = found.sealed.key.clone();
             let stage = found.file.clone();
@@ -182,7 +182,7 @@ impl Ops {
             let over_a_base = found.sealed.base != SealedBase::Empty;
             if let Err(error) = self.recover_one(found) {
                 tracing::error!(%key, %error, "sealed bytes of an earlier mediafs have no place");
-                let remnant = Remnant {
+                let remnant = LostFile {
                     key: Some(&key),
                     reason: LostReason::UploadFailed(error),
                     written: over_a_base.then_some(written.as_slice()),
@@ -192,7 +192,7 @@ impl Ops {
         }
     }
 
-    fn recover_one(&self, found: Recovered) -> Result<(), FsError> {
+    fn recover_one(&self, found: RecoveredStage) -> Result<(), FsError> {
         let sealed = &found.sealed;
         tracing::info!(key = %sealed.key, bytes = sealed.len, "sealed by an earlier mediafs: uploading");
         let path = self.desk.keys.path_of(&sealed.key);

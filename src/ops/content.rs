@@ -13,7 +13,7 @@ use crate::error::FsError;
 use crate::read_path::{ObjectId, Reader};
 use crate::store::{ETag, WriteCondition};
 use crate::write_path::{
-    ByteSource, Multipart, Origin, RangeReader, Run, SealedBase, Segment, Sending, Stage,
+    ByteSource, MultipartUpload, Origin, RangeReader, Run, SealedBase, Segment, Sending, Stage,
     StageFile, StoredRange,
 };
 
@@ -300,11 +300,11 @@ impl ByteSource for SealedSource {
         }
     }
 
-    fn multipart(&self) -> Option<Arc<Multipart>> {
+    fn multipart(&self) -> Option<Arc<MultipartUpload>> {
         self.sealed.stage.file().upload()
     }
 
-    fn set_multipart(&self, upload: Option<Arc<Multipart>>) {
+    fn set_multipart(&self, upload: Option<Arc<MultipartUpload>>) {
         self.sealed.stage.file().set_upload(upload);
     }
 

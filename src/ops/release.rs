@@ -5,7 +5,7 @@ use super::handles::HandleId;
 use super::open::OpenMode;
 use super::open_file::{OpenFile, Remains};
 use crate::error::FsError;
-use crate::write_path::{LostReason, Remnant, Stage};
+use crate::write_path::{LostFile, LostReason, Stage};
 
 impl Ops {
     /// Uploads what a shared mapping wrote after the last flush; that of the last
@@ -57,7 +57,7 @@ impl Ops {
         } else {
             reason
         };
-        let remnant = Remnant {
+        let remnant = LostFile {
             key: key.as_ref(),
             reason,
             written: Some(&written)

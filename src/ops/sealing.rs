@@ -16,7 +16,7 @@ use crate::error::FsError;
 use crate::namespace::LocalState;
 use crate::read_path::ObjectId;
 use crate::store::WriteCondition;
-use crate::write_path::{Earlier, Recovered, SealedBase, Stage};
+use crate::write_path::{Earlier, RecoveredStage, SealedBase, Stage};
 
 /// A stage just sealed, and what becomes of one below it that was never sent.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl OpenFile {
                 content.base.clone()
             }
             (None, Some(below)) => {
-                stage.merge_under(&below.stage)?;
+                stage.absorb(&below.stage)?;
                 below.base.clone()
             }
             (None, None) => content.base.clone(),
@@ -117,8 +117,8 @@ impl OpenFile {
     }
 
     /// A stage that an earlier daemon sealed, over those it sealed before.
-    pub fn recover(&self, recovered: Recovered) {
-        let Recovered { file, sealed, .. } = recovered;
+    pub fn recover(&self, recovered: RecoveredStage) {
+        let RecoveredStage { file, sealed, .. } = recovered;
         let mut content = self.edit();
         // What lies over another is sent once that one is done, and said to be over its object then.
         let sent = match sealed.base {
@@ -245,7 +245,7 @@ impl OpenFile {
         while let Some(sealed) = content.base.sealed().cloned() {
             sealed.stage.file().set_upload(None);
             let merged = match content.stage.as_mut() {
-                Some(later) => later.merge_under(&sealed.stage),
+                Some(later) => later.absorb(&sealed.stage),
                 None => {
                     content.stage = Some(sealed.stage.clone());
                     Ok(())
@@ -643,7 +643,7 @@ mod tests {
             });
             let sealed = records.last().unwrap().clone();
             let file_of_stage = stage.file().clone();
-            file.recover(Recovered {
+            file.recover(RecoveredStage {
                 sending: None,
                 file: file_of_stage,
                 sealed,

@@ -21,17 +21,17 @@ use crate::read_path::{Cursor, ObjectId};
 use crate::session_state::{
     BaseTold, FileTold, HandleTold, IntentTold, ObjectTold, RemoteTold, SessionState,
 };
-use crate::write_path::{Left, LostReason, Recovered, Remnant, Stage, StageId};
+use crate::write_path::{LostFile, LostReason, Recovered, RecoveredStage, Stage, StageId};
 
 impl Ops {
     /// To be called before the first request of this daemon.
     ///
     /// What was sealed belongs to the file that it was sealed for, wherever the
     /// journal last saw it; where that is unknown, to the file of its key.
-    pub fn take_over(&self, mut told: SessionState, left: Left) {
+    pub fn take_over(&self, mut told: SessionState, left: Recovered) {
         let _pins = self.namespace.table().restore(&mut told);
         self.namespace.keep_directories();
-        let Left {
+        let Recovered {
             mut sealed,
             mut open,
         } = left;
@@ -75,7 +75,7 @@ impl Ops {
         }
     }
 
-    fn recover_into(&self, file: &Arc<OpenFile>, found: Recovered) {
+    fn recover_into(&self, file: &Arc<OpenFile>, found: RecoveredStage) {
         file.recover(found);
         self.queue(file);
     }
@@ -88,7 +88,7 @@ impl Ops {
                 self.desk.spool.discard(stage.file());
                 continue;
             }
-            let remnant = Remnant {
+            let remnant = LostFile {
                 key: None,
                 reason: LostReason::DaemonEnded,
                 written: None,
@@ -109,13 +109,13 @@ impl Ops {
                 failed = Some(FsError::Corrupt);
             }
             let merged = match &failed {
-                None => stage.merge_under(&below),
+                None => stage.absorb(&below),
                 Some(error) => Err(error.clone()),
             };
             match merged {
                 Ok(()) => self.desk.spool.discard(below.file()),
                 Err(error) => {
-                    let remnant = Remnant {
+                    let remnant = LostFile {
                         key: None,
                         reason: LostReason::Damaged("a record, or bytes,"),
                         written: None,

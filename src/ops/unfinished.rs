@@ -20,7 +20,7 @@ use crate::error::FsError;
 use crate::namespace::{DirPath, Kind, Name, ObjectVersion, Pin, ROOT};
 use crate::store::{DeletePending, Key, ListedObject, ObjectMeta, StoreErrorKind, WriteCondition};
 use crate::task::caught;
-use crate::write_path::{CopyOver, Recovered, RenameIntent};
+use crate::write_path::{CopyOver, RecoveredStage, RenameIntent};
 
 /// A rename that is not finished: nobody else has to do with its paths.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 impl Ops {
     /// Takes the paths of every rename that was begun, before anything is served:
     /// once the inodes of the earlier daemon are there, and nothing that it had sealed.
-    pub(super) fn hold_renames(&self, sealed: &mut [Recovered]) {
+    pub(super) fn hold_renames(&self, sealed: &mut [RecoveredStage]) {
         for intent in self.desk.spool.journal().renames() {
             let (from, to) = (&intent.from, &intent.to);
             tracing::info!(%from, %to, "an earlier mediafs was renaming this: finishing");
@@ -57,7 +57,11 @@ impl Ops {
     }
 
     /// The earlier daemon may have moved the directory for itself, all of it or some.
-    fn move_back(&self, intent: &RenameIntent, sealed: &mut [Recovered]) -> Result<(), FsError> {
+    fn move_back(
+        &self,
+        intent: &RenameIntent,
+        sealed: &mut [RecoveredStage],
+    ) -> Result<(), FsError> {
         for found in sealed {
             if let Some(key) = moved_key(&found.sealed.key, &intent.to, &intent.from) {
                 found.sealed.key = key;

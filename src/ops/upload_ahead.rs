@@ -10,7 +10,7 @@ use super::open_file::OpenFile;
 use crate::error::FsError;
 use crate::store::WriteCondition;
 use crate::task::caught;
-use crate::write_path::{AheadPart, Earlier, PartSize, Recovered, Stage, UploadTarget};
+use crate::write_path::{AheadPart, Earlier, PartSize, RecoveredStage, Stage, UploadTarget};
 
 /// Parts to be sent. As many as the spool has bytes for.
 pub(super) type AheadQueue = mpsc::UnboundedSender<(Arc<OpenFile>, AheadPart)>;
@@ -63,7 +63,7 @@ impl Ops {
     }
 
     /// Goes on with what an earlier daemon was sending of sealed stages.
-    pub(super) fn take_over_uploads(&self, sealed: &[Recovered]) {
+    pub(super) fn take_over_uploads(&self, sealed: &[RecoveredStage]) {
         for found in sealed {
             self.note_predecessors_upload(&found.sealed);
             let sending = found.sending.clone();

@@ -196,7 +196,7 @@ fn take_requests(
     let threads = std::thread::Builder::new().name("fuse".to_owned());
     threads.spawn(move || {
         let outcome = session.run();
-        // Nobody listens any more when the mount was abandoned.
+        // Nobody listens any more when the mount was aborts.
         drop(ended.send(outcome));
     })?;
     Ok(serving)

@@ -28,7 +28,7 @@ use crate::store::{
 };
 use crate::task::kept_up;
 use crate::write_path::{
-    Copier, CopyPartSize, PartSize, Place, Recovered, Scratch, Spool, Uploader,
+    Copier, CopyPartSize, PartSize, Place, RecoveredStage, Scratch, Spool, Uploader,
 };
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
@@ -193,7 +193,7 @@ pub async fn compose(
     let limit = config.spool_limit_bytes;
     let (place, place_before) = placed.names();
     let of_another_place = placed.is_new_to_place();
-    let (spool, left) = Spool::go_on(placed, limit, session_log.clone(), &told)?;
+    let (spool, left) = Spool::resume(placed, limit, session_log.clone(), &told)?;
     let journal = spool.journal().clone();
     let undone = RecoveredWork {
         doomed: journal.doomed(),
@@ -249,7 +249,7 @@ fn mounted_at(told: &SessionState) -> SystemTime {
 fn orphans(
     journal: &Journal,
     of_another_place: bool,
-    recovered: &[Recovered],
+    recovered: &[RecoveredStage],
 ) -> Vec<(Key, UploadId)> {
     let mut uploads = journal.uploads();
     if of_another_place {

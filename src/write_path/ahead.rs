@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::multipart::{Claim, Multipart};
+use super::multipart::{Claim, MultipartUpload};
 use super::part_sender::part_request;
 use super::stage::AheadPart;
 use super::uploader::{UploadTarget, Uploader};
@@ -32,11 +32,11 @@ impl Uploader {
         &self,
         target: &UploadTarget,
         part: &AheadPart,
-    ) -> Result<Option<Arc<Multipart>>, FsError> {
+    ) -> Result<Option<Arc<MultipartUpload>>, FsError> {
         let _turn = part.file.create_lock().lock().await;
         if let Some(upload) = part.file.upload() {
             // The file was renamed: what there is of the upload is of no use.
-            return Ok(Some(upload).filter(|upload| upload.makes(target)));
+            return Ok(Some(upload).filter(|upload| upload.matches(target)));
         }
         if part.file.is_gone() {
             return Ok(None);
@@ -47,7 +47,7 @@ impl Uploader {
 
     async fn send_part_ahead(
         &self,
-        upload: &Arc<Multipart>,
+        upload: &Arc<MultipartUpload>,
         part: &AheadPart,
     ) -> Result<(), FsError> {
         let _memory = self.hold_part(upload, &part.range).await;

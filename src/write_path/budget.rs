@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// What is for files of one request alone, as a share of it all.
+/// What is for files of one request alone, as a reservation of it all.
 const SINGLE_SHARE: u64 = 4;
 
 #[derive(Debug)]
@@ -38,12 +38,12 @@ pub struct FileShare(AtomicU64);
 #[derive(Debug)]
 pub struct Held<'a> {
     budget: &'a Budget,
-    share: Option<Arc<FileShare>>,
+    reservation: Option<Arc<FileShare>>,
     bytes: u64,
 }
 
 impl Budget {
-    /// Room for `count` parts of `part_bytes`.
+    /// SpoolQuota for `count` parts of `part_bytes`.
     pub fn new(part_bytes: u64, count: u64) -> Self {
         let limit = part_bytes * count;
         let (for_singles, for_parts) = match count {
@@ -72,31 +72,31 @@ impl Budget {
         .await;
         Held {
             budget: self,
-            share: None,
+            reservation: None,
             bytes,
         }
     }
 
     /// For a part of a file: its first one, or one more while about as much is
     /// left for others as the file has.
-    pub async fn part(&self, share: &Arc<FileShare>, bytes: u64) -> Held<'_> {
+    pub async fn part(&self, reservation: &Arc<FileShare>, bytes: u64) -> Held<'_> {
         let bytes = bytes.min(self.parts_limit);
         self.take(|taken| {
             let after = taken.parts + bytes;
-            let mine = share.0.load(Ordering::Relaxed);
+            let mine = reservation.0.load(Ordering::Relaxed);
             let fits = after <= self.parts_limit
                 && after + taken.singles <= self.limit
                 && (mine == 0 || mine + bytes <= 2 * (self.parts_limit - after));
             if fits {
                 taken.parts = after;
-                share.0.store(mine + bytes, Ordering::Relaxed);
+                reservation.0.store(mine + bytes, Ordering::Relaxed);
             }
             fits
         })
         .await;
         Held {
             budget: self,
-            share: Some(share.clone()),
+            reservation: Some(reservation.clone()),
             bytes,
         }
     }
@@ -115,11 +115,11 @@ impl Budget {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let mut taken = self.budget.taken.lock();
-        match &self.share {
+        match &self.reservation {
             None => taken.singles -= self.bytes,
-            Some(share) => {
+            Some(reservation) => {
                 taken.parts -= self.bytes;
-                share.0.fetch_sub(self.bytes, Ordering::Relaxed);
+                reservation.0.fetch_sub(self.bytes, Ordering::Relaxed);
             }
         }
         drop(taken);
@@ -136,8 +136,8 @@ mod tests {
     const PART: u64 = 8;
 
     /// As many parts of a file as there is room for now.
-    fn parts<'a>(budget: &'a Budget, share: &Arc<FileShare>) -> Vec<Held<'a>> {
-        let next = || budget.part(share, PART).now_or_never();
+    fn parts<'a>(budget: &'a Budget, reservation: &Arc<FileShare>) -> Vec<Held<'a>> {
+        let next = || budget.part(reservation, PART).now_or_never();
         std::iter::from_fn(next).collect()
     }
 
@@ -145,7 +145,10 @@ mod tests {
     fn a_file_leaves_room_for_parts_of_others_and_all_for_small_files() {
         let budget = Budget::new(PART, 8);
         let files: Vec<Arc<FileShare>> = (0..3).map(|_| Arc::default()).collect();
-        let held: Vec<_> = files.iter().map(|share| parts(&budget, share)).collect();
+        let held: Vec<_> = files
+            .iter()
+            .map(|reservation| parts(&budget, reservation))
+            .collect();
         let counts: Vec<_> = held.iter().map(Vec::len).collect();
         assert_eq!(counts, [4, 1, 1]);
         let small: Vec<_> = (0..16).map(|_| budget.single(1).now_or_never()).collect();
@@ -181,11 +184,11 @@ mod tests {
     async fn who_waits_goes_on_once_there_is_room() {
         let budget = Budget::new(PART, 1);
         let held = budget.single(PART).await;
-        let share = Arc::default();
-        let (_part, ()) = tokio::join!(budget.part(&share, PART), async {
+        let reservation = Arc::default();
+        let (_part, ()) = tokio::join!(budget.part(&reservation, PART), async {
             tokio::task::yield_now().await;
             drop(held);
         });
-        assert_eq!(share.0.load(Ordering::Relaxed), PART);
+        assert_eq!(reservation.0.load(Ordering::Relaxed), PART);
     }
 }

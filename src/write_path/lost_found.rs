@@ -54,7 +54,7 @@ impl fmt::Display for LostReason {
 
 /// What is known of bytes that are to be kept.
 #[derive(Debug)]
-pub struct Remnant<'a> {
+pub struct LostFile<'a> {
     pub key: Option<&'a Key>,
     pub reason: LostReason,
     /// Ranges that were written; the rest of the file was never here.
@@ -150,7 +150,7 @@ impl LostFound {
     }
 
     /// Moves a stage file here; the sidecar is written first, so that no kept bytes lack one.
-    pub fn take(&self, stage: &Path, remnant: &Remnant<'_>) -> io::Result<PathBuf> {
+    pub fn take(&self, stage: &Path, remnant: &LostFile<'_>) -> io::Result<PathBuf> {
         let id = stage.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let kept = self.dir.join(id);
         let sidecar = Sidecar {
@@ -227,7 +227,7 @@ mod tests {
         let stage = dir.path().join("0001");
         fs::write(&stage, b"bytes").unwrap();
         let key = Key::new("media/a.png");
-        let remnant = Remnant {
+        let remnant = LostFile {
             key: Some(&key),
             reason: LostReason::UploadFailed(FsError::AccessDenied),
             written: Some(&[0..1, 2..5]),
@@ -261,7 +261,7 @@ mod tests {
             let lost = LostFound::open(&dir.path().join("lost+found"), place.cloned()).unwrap();
             let stage = dir.path().join(name);
             fs::write(&stage, b"bytes").unwrap();
-            let remnant = Remnant {
+            let remnant = LostFile {
                 key: None,
                 reason: LostReason::DaemonEnded,
                 written: None,

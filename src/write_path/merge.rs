@@ -35,7 +35,7 @@ impl Stage {
     /// are then based on the same. The earlier one is not needed any more then.
     ///
     /// Errors: `Corrupt`, `Spool`.
-    pub fn merge_under(&mut self, earlier: &Stage) -> Result<(), FsError> {
+    pub fn absorb(&mut self, earlier: &Stage) -> Result<(), FsError> {
         let gaps: Vec<_> = self.gaps(0..self.base_len()).collect();
         for gap in gaps {
             for segment in earlier.segments(gap) {
@@ -52,7 +52,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Bytes that `merge_under` would copy.
+    /// Bytes that `absorb` would copy.
     fn shown_of(&self, earlier: &Stage) -> u64 {
         let segments = self
             .gaps(0..self.base_len())
@@ -66,7 +66,7 @@ impl Stage {
     /// Takes over what a later stage, which is based on this one, holds.
     ///
     /// Errors: `Corrupt`, `Spool`; some of it is taken over then.
-    fn absorb(&mut self, later: &Stage) -> Result<(), FsError> {
+    fn absorb_upper(&mut self, later: &Stage) -> Result<(), FsError> {
         if later.base_len() < self.len() {
             self.truncate(later.base_len())?;
         }
@@ -97,7 +97,7 @@ impl Stage {
         spool.journal.append(record, Durable::Yes)?;
         failpoint::at(Point::AbsorbJournaled);
         let mut whole = self.clone();
-        whole.absorb(later)?;
+        whole.absorb_upper(later)?;
         failpoint::at(Point::AbsorbCopied);
         whole.file().sync()?;
         failpoint::at(Point::AbsorbSynced);
@@ -111,11 +111,16 @@ impl Stage {
             let chunk = at..range.end.min(at + CHUNK_BYTES);
             let bytes = other.file().read(chunk.clone())?;
             let new = self.new_in(&chunk);
-            self.file().share().take_from(other.file().share(), new);
+            self.file()
+                .reservation()
+                .take_from(other.file().reservation(), new);
             let len = self.len().max(chunk.end);
-            let copied = self.make_local(chunk.clone(), len, |file| file.write(at, &bytes));
+            let copied = self.put_local(chunk.clone(), len, |file| file.write(at, &bytes));
             if copied.is_err() {
-                other.file().share().take_from(self.file().share(), new);
+                other
+                    .file()
+                    .reservation()
+                    .take_from(self.file().reservation(), new);
             }
             copied?;
             at = chunk.end;
@@ -210,7 +215,7 @@ mod tests {
     use super::*;
     use crate::journal::{BLOCK_BYTES, SealedBase, SealedStage, StageId};
     use crate::store::Key;
-    use crate::write_path::Recovered;
+    use crate::write_path::RecoveredStage;
 
     const LIMIT: u64 = 4 * BLOCK_BYTES;
 
@@ -281,7 +286,7 @@ mod tests {
         (below, later)
     }
 
-    fn recovered(found: Vec<Recovered>) -> HashMap<StageId, Stage> {
+    fn recovered(found: Vec<RecoveredStage>) -> HashMap<StageId, Stage> {
         let stages = found
             .into_iter()
             .map(|it| Stage::recovered(it.file, &it.sealed));
@@ -305,7 +310,7 @@ mod tests {
             assert!(text(&whole, &base) == want, "absorbed in round {round}");
             assert!(spool.staged_bytes() <= taken, "room is handed on");
             let mut merged = later.clone();
-            merged.merge_under(&whole).unwrap();
+            merged.absorb(&whole).unwrap();
             assert!(text(&merged, &base) == want, "merged in round {round}");
             assert_eq!(merged.len(), whole.len());
         }

@@ -5,7 +5,7 @@
 //! Lock order: a stage file's checksums, its upload, that upload's parts. A stage
 //! file's `create_lock` alone is held across a request, the one that begins its upload.
 
-mod abandoned;
+mod abort_queue;
 mod ahead;
 mod budget;
 mod copier;
@@ -19,8 +19,8 @@ mod part_body;
 mod part_sender;
 mod parts;
 mod place;
+mod quota;
 mod recovery;
-mod room;
 mod spool;
 mod spool_lock;
 mod stage;
@@ -34,13 +34,13 @@ pub use crate::store::CopyHeaders;
 pub use copier::{Copier, CopyOver, CopyPartSize, CopyTask};
 pub use inspect::{Entry, EntryState, PendingWork, SpoolView};
 pub use lock_owner::is_beyond_return;
-pub use lost_found::{LostReason, Remnant};
+pub use lost_found::{LostFile, LostReason};
 pub use mount_note::MountNote;
-pub use multipart::Multipart;
+pub use multipart::MultipartUpload;
 pub use part_body::RangeReader;
 pub use parts::{Origin, PartSize, Run, StoredRange};
 pub use place::{Claim, ClaimedSpool, OtherPlace, Place, PlacedSpool};
-pub use spool::{Left, Recovered, Spool, SpoolError};
+pub use spool::{Recovered, RecoveredStage, Spool, SpoolError};
 pub use spool_lock::SpoolLock;
 pub use stage::{AheadPart, Segment, Stage};
 pub use stage_file::StageFile;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 
-use super::abandoned::Abandoned;
+use super::abort_queue::AbortQueue;
 use super::budget::FileShare;
 use super::uploader::UploadTarget;
 use super::zeros::Zeros;
@@ -16,14 +16,14 @@ use crate::journal::Sending;
 use crate::store::{CompletedPart, Key, ListedPart, ObjectHeaders, PartNumber, UploadId};
 
 /// An upload that is neither completed nor known to be gone when the last one
-/// lets go of it is abandoned.
+/// lets go of it is aborts.
 #[derive(Debug)]
-pub struct Multipart {
+pub struct MultipartUpload {
     key: Key,
     headers: ObjectHeaders,
     id: UploadId,
-    abandoned: Abandoned,
-    share: Arc<FileShare>,
+    aborts: AbortQueue,
+    reservation: Arc<FileShare>,
     state: Mutex<State>,
     /// What its parts of zeros are copied from; none where they are sent.
     zeros: OnceCell<Option<Zeros>>,
@@ -66,32 +66,32 @@ pub enum Claim {
 /// A part that one task sends, alone.
 #[derive(Debug)]
 pub struct Claimed {
-    upload: Arc<Multipart>,
+    upload: Arc<MultipartUpload>,
     number: PartNumber,
 }
 
-impl Multipart {
-    pub fn begun(target: &UploadTarget, id: UploadId, abandoned: Abandoned) -> Self {
+impl MultipartUpload {
+    pub fn begun(target: &UploadTarget, id: UploadId, aborts: AbortQueue) -> Self {
         let (key, headers) = (target.key.clone(), target.headers.clone());
-        Self::new(key, headers, id, abandoned, None)
+        Self::new(key, headers, id, aborts, None)
     }
 
     /// One that an earlier daemon began for a sealed stage.
-    pub fn left(sending: Sending, abandoned: Abandoned) -> Self {
+    pub fn resumed(sending: Sending, aborts: AbortQueue) -> Self {
         let Sending {
             key,
             headers,
             upload,
             part_ends,
         } = sending;
-        Self::new(key, headers, upload, abandoned, Some(part_ends))
+        Self::new(key, headers, upload, aborts, Some(part_ends))
     }
 
     fn new(
         key: Key,
         headers: ObjectHeaders,
         id: UploadId,
-        abandoned: Abandoned,
+        aborts: AbortQueue,
         part_ends: Option<Vec<u64>>,
     ) -> Self {
         let left = match part_ends {
@@ -102,8 +102,8 @@ impl Multipart {
             key,
             headers,
             id,
-            abandoned,
-            share: Arc::default(),
+            aborts,
+            reservation: Arc::default(),
             zeros: OnceCell::new(),
             state: Mutex::new(State {
                 part_ends,
@@ -133,12 +133,12 @@ impl Multipart {
     }
 
     /// What its parts have of the memory for uploads.
-    pub fn share(&self) -> &Arc<FileShare> {
-        &self.share
+    pub fn reservation(&self) -> &Arc<FileShare> {
+        &self.reservation
     }
 
     /// Whether it makes what is wanted: key and headers are fixed when an upload begins.
-    pub fn makes(&self, target: &UploadTarget) -> bool {
+    pub fn matches(&self, target: &UploadTarget) -> bool {
         let state = self.state.lock();
         let ends = state.part_ends.as_ref();
         let fits = ends.is_none_or(|ends| ends.last() == Some(&target.len));
@@ -215,7 +215,7 @@ impl Multipart {
     /// These bytes of the file have changed: parts with them are to be sent again.
     ///
     /// To be called after the change, before anyone else may claim a part.
-    pub fn touched(&self, range: &Range<u64>) {
+    pub fn invalidate(&self, range: &Range<u64>) {
         let overlaps = |part: &Range<u64>| part.start < range.end && range.start < part.end;
         let mut state = self.state.lock();
         state.done.retain(|_, (part, _)| !overlaps(part));
@@ -227,15 +227,15 @@ impl Multipart {
     }
 
     /// The upload is completed, or the store does not know it: nothing is left to abort.
-    pub fn set_over(&self) {
+    pub fn finish(&self) {
         self.state.lock().over = true;
     }
 }
 
-impl Drop for Multipart {
+impl Drop for MultipartUpload {
     fn drop(&mut self) {
         if !self.state.get_mut().over {
-            self.abandoned.add(self.key.clone(), self.id.clone());
+            self.aborts.add(self.key.clone(), self.id.clone());
         }
     }
 }
@@ -266,9 +266,9 @@ mod tests {
     use super::*;
     use crate::store::{ETag, WriteCondition};
     use crate::write_path::Earlier;
-    use crate::write_path::abandoned::Aborter;
+    use crate::write_path::abort_queue::Aborter;
 
-    fn upload() -> Arc<Multipart> {
+    fn upload() -> Arc<MultipartUpload> {
         let target = UploadTarget {
             key: Key::new("k"),
             headers: ObjectHeaders::default(),
@@ -277,11 +277,11 @@ mod tests {
             len: 0,
             earlier: Earlier::None,
         };
-        let (abandoned, _) = Aborter::new();
-        Arc::new(Multipart::begun(
+        let (aborts, _) = Aborter::new();
+        Arc::new(MultipartUpload::begun(
             &target,
             UploadId("1".to_owned()),
-            abandoned,
+            aborts,
         ))
     }
 
@@ -289,7 +289,7 @@ mod tests {
         PartNumber::new(number).unwrap()
     }
 
-    fn claimed(upload: &Arc<Multipart>, nth: u16, range: Range<u64>) -> Claimed {
+    fn claimed(upload: &Arc<MultipartUpload>, nth: u16, range: Range<u64>) -> Claimed {
         match upload.try_claim(number(nth), &range) {
             Some(Claim::Send(claimed)) => claimed,
             other => panic!("{other:?}"),
@@ -304,7 +304,7 @@ mod tests {
         }
     }
 
-    fn is_done(upload: &Arc<Multipart>, nth: u16, range: Range<u64>) -> bool {
+    fn is_done(upload: &Arc<MultipartUpload>, nth: u16, range: Range<u64>) -> bool {
         matches!(upload.try_claim(number(nth), &range), Some(Claim::Done(_)))
     }
 
@@ -312,12 +312,12 @@ mod tests {
     fn a_part_whose_bytes_change_while_it_is_sent_is_not_done() {
         let upload = upload();
         let (first, second) = (claimed(&upload, 1, 0..8), claimed(&upload, 2, 8..16));
-        upload.touched(&(7..8));
+        upload.invalidate(&(7..8));
         first.sent(part(1));
         second.sent(part(2));
         assert!(!is_done(&upload, 1, 0..8));
         assert!(is_done(&upload, 2, 8..16));
-        upload.touched(&(15..u64::MAX));
+        upload.invalidate(&(15..u64::MAX));
         assert!(!is_done(&upload, 2, 8..16));
     }
 
@@ -325,7 +325,7 @@ mod tests {
     async fn who_needs_a_part_that_is_being_sent_waits_for_it_and_sends_it_where_that_failed() {
         let upload = upload();
         for succeeds in [true, false] {
-            upload.touched(&(0..8));
+            upload.invalidate(&(0..8));
             let sending = claimed(&upload, 1, 0..8);
             let (waiting, ()) = tokio::join!(upload.claim(number(1), 0..8), async {
                 tokio::task::yield_now().await;

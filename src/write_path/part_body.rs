@@ -13,7 +13,7 @@ use crc_fast::CrcAlgorithm;
 use md5::{Digest, Md5};
 
 use super::budget::Held;
-use super::multipart::Multipart;
+use super::multipart::MultipartUpload;
 use super::stage_file::StageFile;
 use super::uploader::Uploader;
 use crate::error::FsError;
@@ -45,12 +45,12 @@ impl BodySource for Streamed {
 }
 
 impl Uploader {
-    /// Room for sending a part. One that is streamed counts as a whole one of
+    /// SpoolQuota for sending a part. One that is streamed counts as a whole one of
     /// `--part-size`, so that no more requests are under way either.
-    pub(super) async fn hold_part(&self, upload: &Multipart, range: &Range<u64>) -> Held<'_> {
+    pub(super) async fn hold_part(&self, upload: &MultipartUpload, range: &Range<u64>) -> Held<'_> {
         let len = range.end - range.start;
         let held = len.min(self.part_size().bytes());
-        self.budget.part(upload.share(), held).await
+        self.budget.part(upload.reservation(), held).await
     }
 
     pub(super) async fn body(

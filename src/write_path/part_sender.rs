@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::multipart::{Claim, Multipart};
+use super::multipart::{Claim, MultipartUpload};
 use super::part_body::{RangeReader, is_of};
 use super::parts::{plan_parts, ranges};
 use super::uploader::{ByteSource, Failed, UploadTarget, Uploader};
@@ -54,7 +54,7 @@ impl Uploader {
         failpoint::at(Point::CompleteBegins);
         let made = self.store.complete_multipart(request).await?;
         failpoint::at(Point::CompleteAnswered);
-        upload.set_over();
+        upload.finish();
         Ok(made.etag)
     }
 
@@ -63,10 +63,10 @@ impl Uploader {
         &self,
         target: &UploadTarget,
         source: &Arc<dyn ByteSource>,
-    ) -> Result<Arc<Multipart>, Failed> {
+    ) -> Result<Arc<MultipartUpload>, Failed> {
         let _turn = source.create_lock().lock().await;
         let begun = source.multipart();
-        if let Some(upload) = begun.filter(|upload| upload.makes(target)) {
+        if let Some(upload) = begun.filter(|upload| upload.matches(target)) {
             self.list_left(target, &upload).await?;
             return Ok(upload);
         }
@@ -75,21 +75,28 @@ impl Uploader {
         Ok(upload)
     }
 
-    pub(super) async fn begin(&self, target: &UploadTarget) -> Result<Arc<Multipart>, StoreError> {
+    pub(super) async fn begin(
+        &self,
+        target: &UploadTarget,
+    ) -> Result<Arc<MultipartUpload>, StoreError> {
         let create = CreateMultipartRequest {
             key: target.key.clone(),
             headers: target.headers.clone(),
         };
         let id = self.store.create_multipart(create).await?;
-        Ok(Arc::new(Multipart::begun(
+        Ok(Arc::new(MultipartUpload::begun(
             target,
             id,
-            self.abandoned.clone(),
+            self.aborts.clone(),
         )))
     }
 
     /// Asks the store which parts it has of an upload that an earlier daemon began.
-    async fn list_left(&self, target: &UploadTarget, upload: &Multipart) -> Result<(), Failed> {
+    async fn list_left(
+        &self,
+        target: &UploadTarget,
+        upload: &MultipartUpload,
+    ) -> Result<(), Failed> {
         if !upload.is_to_be_listed() {
             return Ok(());
         }
@@ -127,7 +134,7 @@ impl Uploader {
     async fn provide_part(
         &self,
         source: &Arc<dyn ByteSource>,
-        upload: &Arc<Multipart>,
+        upload: &Arc<MultipartUpload>,
         (number, range): (u16, Range<u64>),
         zeros: Option<ZeroParts>,
     ) -> Result<CompletedPart, FsError> {
@@ -177,7 +184,7 @@ impl Uploader {
 }
 
 pub(super) fn part_request(
-    upload: &Multipart,
+    upload: &MultipartUpload,
     number: PartNumber,
     body: Body,
 ) -> UploadPartRequest {
@@ -209,7 +216,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Source {
         bytes: Bytes,
-        upload: Mutex<Option<Arc<Multipart>>>,
+        upload: Mutex<Option<Arc<MultipartUpload>>>,
         create_lock: tokio::sync::Mutex<()>,
         sending: Mutex<Option<Sending>>,
         version: Mutex<Option<ETag>>,
@@ -238,11 +245,11 @@ mod tests {
             None
         }
 
-        fn multipart(&self) -> Option<Arc<Multipart>> {
+        fn multipart(&self) -> Option<Arc<MultipartUpload>> {
             self.upload.lock().clone()
         }
 
-        fn set_multipart(&self, upload: Option<Arc<Multipart>>) {
+        fn set_multipart(&self, upload: Option<Arc<MultipartUpload>>) {
             *self.upload.lock() = upload;
         }
 

@@ -6,9 +6,9 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::lost_found::{LostReason, Remnant};
+use super::lost_found::{LostFile, LostReason};
 use super::merge::absorb_again;
-use super::spool::{Left, Recovered, Spool};
+use super::spool::{Recovered, RecoveredStage, Spool};
 use super::stage::Stage;
 use crate::journal::{SealedStage, StageId};
 use crate::session_state::{FileTold, SessionState, StageTold};
@@ -16,7 +16,7 @@ use crate::store::Key;
 
 impl Spool {
     /// To be called once, at the start.
-    pub(super) fn recover(&self, told: &SessionState) -> io::Result<Left> {
+    pub(super) fn recover(&self, told: &SessionState) -> io::Result<Recovered> {
         self.finish_absorbing()?;
         let mut begun = HashMap::new();
         let mut sealed = Vec::new();
@@ -60,7 +60,7 @@ impl Spool {
                 fs::remove_file(&path)?;
                 continue;
             }
-            let remnant = Remnant {
+            let remnant = LostFile {
                 key,
                 reason: match &told.refused {
                     _ if id.is_some_and(|id| doubtful.contains(&id)) => {
@@ -78,7 +78,7 @@ impl Spool {
             self.done(id);
         }
         let sealed = recovered;
-        Ok(Left { sealed, open })
+        Ok(Recovered { sealed, open })
     }
 
     /// A sealed stage may have taken over another one's bytes in part.
@@ -96,13 +96,13 @@ impl Spool {
         Ok(())
     }
 
-    fn recover_sealed(&self, sealed: Vec<SealedStage>) -> io::Result<Vec<Recovered>> {
+    fn recover_sealed(&self, sealed: Vec<SealedStage>) -> io::Result<Vec<RecoveredStage>> {
         let (wanted, obsolete) = in_order(sealed);
         let mut recovered = Vec::new();
         for sealed in wanted {
             let (id, key) = (sealed.stage, &sealed.key);
             match self.open_stage(id, &mut OpenOptions::new(), &sealed.sums) {
-                Ok(file) => recovered.push(Recovered {
+                Ok(file) => recovered.push(RecoveredStage {
                     file,
                     sealed,
                     sending: self.journal.sending(id),
@@ -137,13 +137,15 @@ impl Spool {
         let used = |file: &FileTold| {
             let current = file.stage;
             // What is not sealed yet the journal says nothing of.
-            let in_doubt = |id| Some(id) != current && doubtful.contains(&id);
+            let outcome_unknown = |id| Some(id) != current && doubtful.contains(&id);
             let stages = file.stages().into_iter();
-            stages.map(|id| (id, in_doubt(id))).collect::<Vec<_>>()
+            stages
+                .map(|id| (id, outcome_unknown(id)))
+                .collect::<Vec<_>>()
         };
         let used = told.files.values().flat_map(used);
-        for (id, in_doubt) in used.filter(|(id, _)| !is_sealed(*id)) {
-            let is_damaged = in_doubt || told.damaged_stages.contains(&id);
+        for (id, outcome_unknown) in used.filter(|(id, _)| !is_sealed(*id)) {
+            let is_damaged = outcome_unknown || told.damaged_stages.contains(&id);
             let none = StageTold::default();
             let Some(stage) = told.stages.get(&id).or(is_damaged.then_some(&none)) else {
                 continue;
@@ -157,7 +159,7 @@ impl Spool {
                         Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                         orphan => orphan.inspect(|file| {
                             file.set_gone();
-                            file.goes_with_its_last_user(file.path().to_owned());
+                            file.unlink_on_drop(file.path().to_owned());
                         })?,
                     }
                 }

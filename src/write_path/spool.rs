@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::inspect::PendingWork;
-use super::lost_found::{self, LostFound, Remnant};
+use super::lost_found::{self, LostFile, LostFound};
 use super::place::{OtherPlace, PlacedSpool};
-use super::room::Room;
+use super::quota::SpoolQuota;
 use super::spool_lock::SpoolLock;
 use super::stage::Stage;
 use super::stage_file::StageFile;
@@ -63,7 +63,7 @@ pub enum SpoolError {
 
 /// A stage that an earlier daemon sealed and did not bring to S3.
 #[derive(Debug)]
-pub struct Recovered {
+pub struct RecoveredStage {
     pub file: Arc<StageFile>,
     pub sealed: SealedStage,
     /// The multipart upload by which it was going there.
@@ -72,9 +72,9 @@ pub struct Recovered {
 
 /// What earlier processes left in a spool.
 #[derive(Debug, Default)]
-pub struct Left {
+pub struct Recovered {
     /// What they had sealed, what another is based on before it.
-    pub sealed: Vec<Recovered>,
+    pub sealed: Vec<RecoveredStage>,
     /// What their open files are made of, where those are still open.
     pub open: HashMap<StageId, Stage>,
 }
@@ -89,7 +89,7 @@ pub struct Spool {
     pub(super) journal: Arc<Journal>,
     session_log: Arc<SessionLog>,
     next_id: AtomicU64,
-    room: Arc<Room>,
+    room: Arc<SpoolQuota>,
     _lock: SpoolLock,
 }
 
@@ -99,9 +99,9 @@ impl Spool {
     ///
     /// Returns what an earlier process had sealed, what another is based on before it;
     /// other stages that it left go to lost+found.
-    pub fn open(path: &Path, limit_bytes: u64) -> Result<(Self, Vec<Recovered>), SpoolError> {
+    pub fn open(path: &Path, limit_bytes: u64) -> Result<(Self, Vec<RecoveredStage>), SpoolError> {
         let placed = SpoolLock::take(path)?.as_recorded();
-        let (spool, left) = Self::go_on(
+        let (spool, left) = Self::resume(
             placed,
             limit_bytes,
             Arc::default(),
@@ -112,12 +112,12 @@ impl Spool {
 
     /// The same for a daemon that goes on with the files that an earlier one had
     /// open: those that were told of are left as they were.
-    pub fn go_on(
+    pub fn resume(
         placed: PlacedSpool,
         limit_bytes: u64,
         session_log: Arc<SessionLog>,
         told: &SessionState,
-    ) -> Result<(Self, Left), SpoolError> {
+    ) -> Result<(Self, Recovered), SpoolError> {
         let PlacedSpool { lock, place, .. } = placed;
         let path = lock.dir();
         let (stage_dir, orphan_dir) = (path.join("stage"), path.join("orphan"));
@@ -133,7 +133,7 @@ impl Spool {
             journal,
             session_log,
             next_id: AtomicU64::new(first_id()),
-            room: Arc::new(Room::new(limit_bytes)),
+            room: Arc::new(SpoolQuota::new(limit_bytes)),
             _lock: lock,
         };
         let left = spool.recover(told).map_err(|source| SpoolError::Io {
@@ -198,13 +198,13 @@ impl Spool {
     ) -> io::Result<Arc<StageFile>> {
         let path = dir.join(id.to_string());
         let file = private::open(&path, options.read(true).write(true))?;
-        let share = self.room.share();
+        let reservation = self.room.reservation();
         let session_log = self.session_log.clone();
         Ok(Arc::new(StageFile::new(
             id,
             file,
             path,
-            share,
+            reservation,
             sums,
             session_log,
         )))
@@ -283,7 +283,7 @@ impl Spool {
         }
         let aside = self.orphan_dir.join(file.id().to_string());
         match fs::rename(file.path(), &aside) {
-            Ok(()) => file.goes_with_its_last_user(aside),
+            Ok(()) => file.unlink_on_drop(aside),
             Err(error) => {
                 tracing::warn!(path = %file.path().display(), %error, "stage not put aside");
             }
@@ -295,7 +295,7 @@ impl Spool {
     }
 
     /// Keeps the bytes of a stage that could not be uploaded.
-    pub fn keep(&self, file: &StageFile, remnant: &Remnant<'_>) {
+    pub fn keep(&self, file: &StageFile, remnant: &LostFile<'_>) {
         if file.set_gone() {
             return;
         }

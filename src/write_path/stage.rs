@@ -13,7 +13,7 @@ use crate::journal::{BlockSum, SealedStage};
 use crate::session_state::{Record, StageTold};
 use crate::store::PartNumber;
 
-/// Largest file. Source: S3 User Guide, "Multipart upload limits" (48.8 TiB = 10,000 parts of 5 GiB).
+/// Largest file. Source: S3 User Guide, "MultipartUpload upload limits" (48.8 TiB = 10,000 parts of 5 GiB).
 pub const FILE_LIMIT_BYTES: u64 = 10_000 * (5 << 30);
 
 /// A file's content as changed locally: a sparse local file over a base.
@@ -79,11 +79,14 @@ impl Stage {
                     .intersection(&RangeSet::from_iter([range.clone()])),
             );
         }
-        stage.file.sum_up(&unknown)?;
+        stage.file.rebuild_checksums(&unknown)?;
         if !unknown.is_empty() {
             stage.tell_all();
         }
-        stage.file.share().take_anyway(stage.local_bytes());
+        stage
+            .file
+            .reservation()
+            .reserve_unchecked(stage.local_bytes());
         Ok(stage)
     }
 
@@ -99,7 +102,7 @@ impl Stage {
             extents: std::iter::once(0..len).collect(),
             file,
         };
-        stage.file.share().take_anyway(len);
+        stage.file.reservation().reserve_unchecked(len);
         Ok(stage)
     }
 
@@ -132,7 +135,10 @@ impl Stage {
             base_len: sealed.base_len,
             extents: sealed.written.iter().cloned().collect(),
         };
-        stage.file.share().take_anyway(stage.local_bytes());
+        stage
+            .file
+            .reservation()
+            .reserve_unchecked(stage.local_bytes());
         stage.tell_all();
         stage
     }
@@ -179,7 +185,7 @@ impl Stage {
             return Ok(());
         }
         let len = self.len.max(end);
-        self.claim(offset..end, len, |file| file.write(offset, data))?;
+        self.make_local(offset..end, len, |file| file.write(offset, data))?;
         Ok(())
     }
 
@@ -193,7 +199,7 @@ impl Stage {
                 .get(from..(gap.end - offset) as usize)
                 .ok_or(FsError::InvalidArgument)?;
             let at = gap.start;
-            self.claim(gap, self.len, |file| file.write(at, bytes))?;
+            self.make_local(gap, self.len, |file| file.write(at, bytes))?;
         }
         Ok(())
     }
@@ -220,7 +226,7 @@ impl Stage {
             }
             let before = self.local_bytes();
             self.extents.remove(len..u64::MAX);
-            self.file.share().give(before - self.local_bytes());
+            self.file.reservation().release(before - self.local_bytes());
         } else {
             tell(None);
         }
@@ -236,7 +242,7 @@ impl Stage {
         if range.is_empty() {
             return Ok(());
         }
-        self.claim(range.clone(), self.len, |file| file.punch(range))
+        self.make_local(range.clone(), self.len, |file| file.punch(range))
     }
 
     /// The file is as long as it was, and shows less of its base.
@@ -253,17 +259,17 @@ impl Stage {
 
     /// Makes a range local by `put`, as far as the spool has room for what is new of
     /// it, and the file as long as `len`.
-    fn claim(
+    fn make_local(
         &mut self,
         range: Range<u64>,
         len: u64,
         put: impl FnOnce(&StageFile) -> Result<Vec<BlockSum>, FsError>,
     ) -> Result<(), FsError> {
         let new = self.new_in(&range);
-        self.file.share().take(new)?;
-        let outcome = self.make_local(range, len, put);
+        self.file.reservation().reserve(new)?;
+        let outcome = self.put_local(range, len, put);
         if outcome.is_err() {
-            self.file.share().give(new);
+            self.file.reservation().release(new);
         }
         outcome
     }
@@ -279,7 +285,7 @@ impl Stage {
     }
 
     /// The same once the spool has room.
-    pub(super) fn make_local(
+    pub(super) fn put_local(
         &mut self,
         range: Range<u64>,
         len: u64,
@@ -464,7 +470,7 @@ mod tests {
         later.write(4, b"la").unwrap();
         later.truncate(10).unwrap();
         later.truncate(11).unwrap();
-        later.merge_under(&first).unwrap();
+        later.absorb(&first).unwrap();
         assert_eq!(
             later.segments(0..20),
             [

@@ -17,8 +17,8 @@ use parking_lot::{Mutex, RwLock};
 use rangemap::RangeSet;
 use rustix::fs::FallocateFlags;
 
-use super::multipart::Multipart;
-use super::room::Share;
+use super::multipart::MultipartUpload;
+use super::quota::Reservation;
 use crate::error::FsError;
 use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums, StageId};
 use crate::session_state::{Record, SessionLog};
@@ -29,31 +29,31 @@ pub struct StageFile {
     pub(super) id: StageId,
     file: File,
     path: PathBuf,
-    share: Share,
+    reservation: Reservation,
     /// Held while bytes and checksums differ, and while they are compared.
     pub(super) sums: RwLock<BlockSums>,
     /// The upload that has parts of it, if one was begun.
-    upload: Mutex<Option<Arc<Multipart>>>,
+    upload: Mutex<Option<Arc<MultipartUpload>>>,
     /// Held while an upload is begun, so that there is one.
     create_lock: tokio::sync::Mutex<()>,
     /// Parts up to here are sent, or about to be, while the file is being written.
     ahead_bytes: AtomicU64,
     /// The spool does not have it any more.
-    gone: AtomicBool,
+    discarded: AtomicBool,
     /// What is in it is not known: it is neither served nor changed nor uploaded.
     pub(super) unusable: AtomicBool,
     /// Where it lies until it is dropped.
-    aside: OnceLock<PathBuf>,
+    orphan_path: OnceLock<PathBuf>,
     pub(super) session_log: Arc<SessionLog>,
 }
 
 impl Drop for StageFile {
     fn drop(&mut self) {
-        let Some(aside) = self.aside.get() else {
+        let Some(orphan_path) = self.orphan_path.get() else {
             return;
         };
-        if let Err(error) = std::fs::remove_file(aside) {
-            tracing::warn!(path = %aside.display(), %error, "stage not removed");
+        if let Err(error) = std::fs::remove_file(orphan_path) {
+            tracing::warn!(path = %orphan_path.display(), %error, "stage not removed");
         }
         let stage = self.id;
         self.session_log.record(|| Record::StageGone { stage });
@@ -65,7 +65,7 @@ impl StageFile {
         id: StageId,
         file: File,
         path: PathBuf,
-        share: Share,
+        reservation: Reservation,
         sums: &[BlockSum],
         session_log: Arc<SessionLog>,
     ) -> Self {
@@ -73,22 +73,22 @@ impl StageFile {
             id,
             file,
             path,
-            share,
+            reservation,
             sums: RwLock::new(BlockSums::of(sums)),
             upload: Mutex::default(),
             create_lock: tokio::sync::Mutex::default(),
             ahead_bytes: AtomicU64::new(0),
-            gone: AtomicBool::new(false),
+            discarded: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
-            aside: OnceLock::new(),
+            orphan_path: OnceLock::new(),
             session_log,
         }
     }
 
     /// The file is at this path now, and removed by the last that holds it.
-    pub(super) fn goes_with_its_last_user(&self, aside: PathBuf) {
-        if self.aside.set(aside).is_err() {
-            tracing::debug!(stage = %self.id, "put aside before");
+    pub(super) fn unlink_on_drop(&self, orphan_path: PathBuf) {
+        if self.orphan_path.set(orphan_path).is_err() {
+            tracing::debug!(stage = %self.id, "put orphan_path before");
         }
     }
 
@@ -99,7 +99,7 @@ impl StageFile {
 
     /// Takes what is in these ranges now for what was written, where nobody was told
     /// what that is. Behind the file's end there is nothing that could change.
-    pub(super) fn sum_up(&self, ranges: &RangeSet<u64>) -> io::Result<()> {
+    pub(super) fn rebuild_checksums(&self, ranges: &RangeSet<u64>) -> io::Result<()> {
         let file_end = self.file.metadata()?.len();
         let mut sums = self.sums.write();
         for range in ranges.iter() {
@@ -132,20 +132,20 @@ impl StageFile {
     }
 
     /// What the stage takes of the spool.
-    pub(super) fn share(&self) -> &Share {
-        &self.share
+    pub(super) fn reservation(&self) -> &Reservation {
+        &self.reservation
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub fn upload(&self) -> Option<Arc<Multipart>> {
+    pub fn upload(&self) -> Option<Arc<MultipartUpload>> {
         self.upload.lock().clone()
     }
 
-    /// Takes the place of the one before, which is abandoned.
-    pub fn set_upload(&self, upload: Option<Arc<Multipart>>) {
+    /// Takes the place of the one before, which is aborts.
+    pub fn set_upload(&self, upload: Option<Arc<MultipartUpload>>) {
         let before = std::mem::replace(&mut *self.upload.lock(), upload);
         drop(before);
     }
@@ -155,7 +155,7 @@ impl StageFile {
     }
 
     /// The same, unless there is one already, or nobody wants the bytes any more.
-    pub(super) fn adopt_upload(&self, upload: Arc<Multipart>) -> bool {
+    pub(super) fn adopt_upload(&self, upload: Arc<MultipartUpload>) -> bool {
         let mut slot = self.upload.lock();
         let wanted = slot.is_none() && !self.is_gone();
         if wanted {
@@ -165,7 +165,7 @@ impl StageFile {
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
+        self.discarded.load(Ordering::Relaxed)
     }
 
     pub(super) fn ahead_bytes(&self) -> u64 {
@@ -177,15 +177,15 @@ impl StageFile {
     }
 
     /// To be called after these bytes have changed.
-    fn touched(&self, range: &Range<u64>) {
+    fn invalidate(&self, range: &Range<u64>) {
         if let Some(upload) = &*self.upload.lock() {
-            upload.touched(range);
+            upload.invalidate(range);
         }
     }
 
     /// Whether it was so before.
     pub(super) fn set_gone(&self) -> bool {
-        let before = self.gone.swap(true, Ordering::Relaxed);
+        let before = self.discarded.swap(true, Ordering::Relaxed);
         self.set_upload(None);
         before
     }
@@ -255,7 +255,7 @@ impl StageFile {
         }
         self.tell_overwriting(&sums, &(offset..offset + data.len() as u64))?;
         let outcome = self.file.write_all_at(data, offset);
-        self.touched(&(offset..offset + data.len() as u64));
+        self.invalidate(&(offset..offset + data.len() as u64));
         if outcome.is_err() {
             // Nobody knows how far it came: what is there now counts.
             for sum in &mut changed {
@@ -295,7 +295,7 @@ impl StageFile {
         };
         tell(cut);
         self.file.set_len(len)?;
-        self.touched(&(len..u64::MAX));
+        self.invalidate(&(len..u64::MAX));
         if let Some(sum) = cut {
             sums.cut(sum.start);
             sums.put(sum);
@@ -328,7 +328,7 @@ impl StageFile {
             self.tell_summed(sums.overlapping(&range));
             return Err(io::Error::from(error).into());
         }
-        self.touched(&range);
+        self.invalidate(&range);
         for sum in &changed {
             sums.put(*sum);
         }

@@ -4,10 +4,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::abandoned::{Abandoned, Aborter};
+use super::abort_queue::{AbortQueue, Aborter};
 use super::budget::Budget;
 use super::copier::CopyPartSize;
-use super::multipart::Multipart;
+use super::multipart::MultipartUpload;
 use super::part_body::RangeReader;
 use super::parts::{PartSize, Run, StoredRange};
 use super::zeros::Scratch;
@@ -37,10 +37,10 @@ pub trait ByteSource: RangeReader {
     fn stored(&self, range: Range<u64>) -> Option<StoredRange>;
 
     /// The multipart upload that has parts of them, if one was begun.
-    fn multipart(&self) -> Option<Arc<Multipart>>;
+    fn multipart(&self) -> Option<Arc<MultipartUpload>>;
 
-    /// Takes the place of the one before, which is abandoned.
-    fn set_multipart(&self, upload: Option<Arc<Multipart>>);
+    /// Takes the place of the one before, which is aborts.
+    fn set_multipart(&self, upload: Option<Arc<MultipartUpload>>);
 
     /// Held while a multipart upload of them is begun.
     fn create_lock(&self) -> &tokio::sync::Mutex<()>;
@@ -81,12 +81,12 @@ pub enum Earlier {
 pub(super) struct Failed {
     pub error: FsError,
     /// The store may have applied it all the same.
-    pub in_doubt: bool,
+    pub outcome_unknown: bool,
 }
 
 impl Failed {
     /// Whether the upload was to be completed while another write of the key was under way.
-    fn met_another(&self) -> bool {
+    fn is_write_conflict(&self) -> bool {
         match &self.error {
             FsError::Store(error) => {
                 error.kind == StoreErrorKind::Conflict && error.op == StoreOp::CompleteMultipart
@@ -100,7 +100,7 @@ impl From<FsError> for Failed {
     fn from(error: FsError) -> Self {
         Self {
             error,
-            in_doubt: false,
+            outcome_unknown: false,
         }
     }
 }
@@ -108,7 +108,7 @@ impl From<FsError> for Failed {
 impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
         Self {
-            in_doubt: error.maybe_applied,
+            outcome_unknown: error.maybe_applied,
             error: error.into(),
         }
     }
@@ -122,7 +122,7 @@ pub struct Uploader {
     pub(super) copy_part_size: CopyPartSize,
     pub(super) concurrency: usize,
     pub(super) budget: Budget,
-    pub(super) abandoned: Abandoned,
+    pub(super) aborts: AbortQueue,
     pub(super) scratch: Option<Scratch>,
     aborter: Aborter,
 }
@@ -136,14 +136,14 @@ impl Uploader {
         copy_part_size: CopyPartSize,
         concurrency: usize,
     ) -> Self {
-        let (abandoned, aborter) = Aborter::new();
+        let (aborts, aborter) = Aborter::new();
         Self {
             store,
             part_size,
             copy_part_size,
             concurrency,
             budget: Budget::new(part_size.bytes(), concurrency as u64),
-            abandoned,
+            aborts,
             scratch: None,
             aborter,
         }
@@ -164,8 +164,8 @@ impl Uploader {
     }
 
     /// An upload that an earlier daemon began.
-    pub fn take_over(&self, sending: Sending) -> Arc<Multipart> {
-        Arc::new(Multipart::left(sending, self.abandoned.clone()))
+    pub fn take_over(&self, sending: Sending) -> Arc<MultipartUpload> {
+        Arc::new(MultipartUpload::resumed(sending, self.aborts.clone()))
     }
 
     /// Whether a file of this length in bytes is one request.
@@ -254,11 +254,11 @@ impl Uploader {
         if is_gone(&failed.error) {
             // Completed by an attempt whose answer was lost, or aborted by someone else.
             if let Some(upload) = source.multipart() {
-                upload.set_over();
+                upload.finish();
             }
             source.set_multipart(None);
-            let in_doubt = failed.in_doubt || target.earlier == Earlier::Maybe;
-            if in_doubt && let Some(etag) = self.find_own(target, source).await? {
+            let outcome_unknown = failed.outcome_unknown || target.earlier == Earlier::Maybe;
+            if outcome_unknown && let Some(etag) = self.find_own(target, source).await? {
                 tracing::info!(key = %target.key, "an earlier attempt had been applied");
                 return Ok(etag);
             }
@@ -268,11 +268,11 @@ impl Uploader {
                 Err(again) => again,
             };
         }
-        let in_doubt = failed.in_doubt || target.earlier == Earlier::Maybe;
+        let outcome_unknown = failed.outcome_unknown || target.earlier == Earlier::Maybe;
         match failed.error {
             // Not what it was, or gone: by our own doing, whose answer was lost?
             FsError::Stale | FsError::NotFound => {
-                if in_doubt && let Some(etag) = self.find_own(target, source).await? {
+                if outcome_unknown && let Some(etag) = self.find_own(target, source).await? {
                     tracing::info!(key = %target.key, "an earlier attempt had been applied");
                     return Ok(etag);
                 }
@@ -349,7 +349,7 @@ impl Uploader {
         target: &UploadTarget,
         source: &Arc<dyn ByteSource>,
     ) -> Result<ETag, Failed> {
-        let mut in_doubt = false;
+        let mut outcome_unknown = false;
         let mut conflicts = 0;
         loop {
             let mut failed = match self.upload_once(target, source).await {
@@ -357,11 +357,11 @@ impl Uploader {
                 Err(failed) => failed,
             };
             // The one that it met may have been an attempt of its own.
-            failed.in_doubt |= in_doubt;
-            if conflicts == CONFLICTS_LIMIT || !failed.met_another() {
+            failed.outcome_unknown |= outcome_unknown;
+            if conflicts == CONFLICTS_LIMIT || !failed.is_write_conflict() {
                 return Err(failed);
             }
-            in_doubt = failed.in_doubt;
+            outcome_unknown = failed.outcome_unknown;
             source.set_multipart(None);
             conflicts += 1;
             tracing::info!(key = %target.key, "met another write of the key: uploaded anew");

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::multipart::Multipart;
+use super::multipart::MultipartUpload;
 use super::part_body::as_crc64nvme;
 use super::parts::{are_zeros_copied, ranges};
 use super::uploader::{ByteSource, Uploader};
@@ -88,7 +88,7 @@ impl Uploader {
     /// store does not copy. Errors: the store's, the spool's.
     pub(super) async fn copy_zeros(
         &self,
-        upload: &Multipart,
+        upload: &MultipartUpload,
         (number, len): (PartNumber, u64),
         parts: ZeroParts,
     ) -> Result<Option<CompletedPart>, FsError> {
@@ -113,7 +113,11 @@ impl Uploader {
     }
 
     /// None where the store does not take or copy a scratch object.
-    async fn make_zeros(&self, upload: &Multipart, len: u64) -> Result<Option<Zeros>, FsError> {
+    async fn make_zeros(
+        &self,
+        upload: &MultipartUpload,
+        len: u64,
+    ) -> Result<Option<Zeros>, FsError> {
         let Some(scratch) = &self.scratch else {
             return Ok(None);
         };
@@ -203,7 +207,7 @@ impl Uploader {
         };
         let joined: Result<ETag, FsError> = joined.await;
         if joined.is_err() {
-            self.abandoned.add(key.clone(), id);
+            self.aborts.add(key.clone(), id);
         }
         Ok(Zeros {
             etag: joined?,

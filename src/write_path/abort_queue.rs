@@ -1,4 +1,4 @@
-//! Multipart uploads that nobody completes, on their way to be aborted.
+//! MultipartUpload uploads that nobody completes, on their way to be aborted.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ const ABORTS_AT_ONCE: usize = 4;
 
 /// Where they are left.
 #[derive(Debug, Clone)]
-pub struct Abandoned {
+pub struct AbortQueue {
     queue: mpsc::UnboundedSender<(Key, UploadId)>,
     waiting: Arc<watch::Sender<usize>>,
 }
@@ -25,15 +25,15 @@ pub struct Aborter {
 }
 
 impl Aborter {
-    pub fn new() -> (Abandoned, Self) {
+    pub fn new() -> (AbortQueue, Self) {
         let (queue, queued) = mpsc::unbounded_channel();
         let waiting = Arc::new(watch::Sender::new(0));
-        let abandoned = Abandoned {
+        let aborts = AbortQueue {
             queue,
             waiting: waiting.clone(),
         };
         let queued = Mutex::new(queued);
-        (abandoned, Self { queued, waiting })
+        (aborts, Self { queued, waiting })
     }
 
     /// Aborts as long as the run time lasts. What fails is in the journal for the next daemon.
@@ -60,7 +60,7 @@ impl Aborter {
     }
 }
 
-impl Abandoned {
+impl AbortQueue {
     pub fn add(&self, key: Key, upload: UploadId) {
         self.waiting.send_modify(|waiting| *waiting += 1);
         if let Err(mpsc::error::SendError((key, _))) = self.queue.send((key, upload)) {

@@ -7,19 +7,19 @@ use crate::error::FsError;
 
 /// The spool's bound, and what of it is taken.
 #[derive(Debug)]
-pub struct Room {
+pub struct SpoolQuota {
     limit_bytes: AtomicU64,
     taken_bytes: AtomicU64,
 }
 
 /// What one stage takes; given back when its file is closed for good.
 #[derive(Debug)]
-pub struct Share {
-    room: Arc<Room>,
+pub struct Reservation {
+    room: Arc<SpoolQuota>,
     bytes: AtomicU64,
 }
 
-impl Room {
+impl SpoolQuota {
     pub fn new(limit_bytes: u64) -> Self {
         Self {
             limit_bytes: AtomicU64::new(limit_bytes),
@@ -36,17 +36,17 @@ impl Room {
         self.taken_bytes.load(Ordering::Relaxed)
     }
 
-    pub fn share(self: &Arc<Self>) -> Share {
-        Share {
+    pub fn reservation(self: &Arc<Self>) -> Reservation {
+        Reservation {
             room: self.clone(),
             bytes: AtomicU64::new(0),
         }
     }
 }
 
-impl Share {
+impl Reservation {
     /// Errors: `NoSpace` when the spool would hold more than it may.
-    pub fn take(&self, bytes: u64) -> Result<(), FsError> {
+    pub fn reserve(&self, bytes: u64) -> Result<(), FsError> {
         let limit = self.room.limit_bytes.load(Ordering::Relaxed);
         let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= limit);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
@@ -57,7 +57,7 @@ impl Share {
     }
 
     /// Takes what is there already, whatever the bound.
-    pub fn take_anyway(&self, bytes: u64) {
+    pub fn reserve_unchecked(&self, bytes: u64) {
         self.room.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -71,7 +71,7 @@ impl Share {
     }
 
     /// Gives back, at most what it has.
-    pub fn give(&self, bytes: u64) {
+    pub fn release(&self, bytes: u64) {
         let given = self.subtract(bytes);
         self.room.taken_bytes.fetch_sub(given, Ordering::Relaxed);
     }
@@ -85,9 +85,9 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.give(self.bytes.load(Ordering::Relaxed));
+        self.release(self.bytes.load(Ordering::Relaxed));
     }
 }
 
@@ -97,17 +97,17 @@ mod tests {
 
     #[test]
     fn what_is_taken_never_passes_the_bound_and_comes_back() {
-        let room = Arc::new(Room::new(10));
-        let (first, second) = (room.share(), room.share());
-        first.take(6).unwrap();
-        assert!(matches!(second.take(5), Err(FsError::NoSpace)));
-        second.take(4).unwrap();
-        first.give(2);
-        second.take(2).unwrap();
+        let room = Arc::new(SpoolQuota::new(10));
+        let (first, second) = (room.reservation(), room.reservation());
+        first.reserve(6).unwrap();
+        assert!(matches!(second.reserve(5), Err(FsError::NoSpace)));
+        second.reserve(4).unwrap();
+        first.release(2);
+        second.reserve(2).unwrap();
         drop(first);
-        second.take(4).unwrap();
-        assert!(matches!(second.take(1), Err(FsError::NoSpace)));
-        let third = room.share();
+        second.reserve(4).unwrap();
+        assert!(matches!(second.reserve(1), Err(FsError::NoSpace)));
+        let third = room.reservation();
         third.take_from(&second, 10);
         assert_eq!(room.taken_bytes(), 10, "what the second one had");
         drop(second);
