@@ -11,7 +11,7 @@ use fuser::{
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind};
 use crate::ops::{
-    Allocation, Attempt, Attr, AttrChange, CachedPages, Caller, CopyEnd, HandleId, KernelRequest,
+    Allocation, Attr, AttrChange, CachedPages, Caller, CopyEnd, Delivery, HandleId, KernelRequest,
     NodeKind, OpenMode, Privileges, RenameMode, SpecialFile, Thread, TimeChange, Truncate,
     WriteOrigin, XattrMode,
 };
@@ -122,9 +122,9 @@ fn whole_time(decoded: SystemTime) -> SystemTime {
 /// Asked again, what was to be created may be there, by way of an earlier daemon.
 ///
 /// Errors: `InvalidArgument` for flags that setxattr(2) does not know.
-pub fn xattr_mode(flags: i32, attempt: Attempt) -> Result<XattrMode, FsError> {
+pub fn xattr_mode(flags: i32, attempt: Delivery) -> Result<XattrMode, FsError> {
     match flags {
-        libc::XATTR_CREATE if attempt == Attempt::Again => Ok(XattrMode::CreateOrReplace),
+        libc::XATTR_CREATE if attempt == Delivery::Resent => Ok(XattrMode::CreateOrReplace),
         0 => Ok(XattrMode::CreateOrReplace),
         libc::XATTR_CREATE => Ok(XattrMode::Create),
         libc::XATTR_REPLACE => Ok(XattrMode::Replace),
@@ -200,9 +200,9 @@ pub fn kernel_request(request: &Request) -> KernelRequest {
     KernelRequest {
         number: unique & !UNIQUE_RESEND,
         attempt: if unique & UNIQUE_RESEND == 0 {
-            Attempt::First
+            Delivery::First
         } else {
-            Attempt::Again
+            Delivery::Resent
         },
     }
 }

@@ -23,7 +23,7 @@ use super::pending::{Listed, PendingReply};
 use super::{Adapter, contained, convert, errno_logged, negotiate, reply};
 use crate::error::FsError;
 use crate::namespace::Name;
-use crate::ops::{CreateRequest, DirEntryPlus, Exclusive, HandleId, Taken, Truncate};
+use crate::ops::{BufferSpace, CreateRequest, DirEntryPlus, Exclusive, HandleId, Truncate};
 
 /// The rest of the method with a decoded name, or the answer that the name cannot be.
 macro_rules! name_or_refuse {
@@ -405,8 +405,8 @@ impl Filesystem for Adapter {
             let mut given = Listed::default();
             let add = |listed: DirEntryPlus| {
                 let added = filled.fill(|reply| reply::add_listed(reply, &listed));
-                let added = added.unwrap_or(Taken::Full);
-                if added == Taken::Yes {
+                let added = added.unwrap_or(BufferSpace::Full);
+                if added == BufferSpace::Yes {
                     given.0.extend(listed.entry.map(|entry| entry.attr.ino));
                 }
                 added

@@ -10,7 +10,7 @@ use super::call::Call;
 use super::{convert, errno_logged};
 use crate::error::FsError;
 use crate::ops::{
-    Attr, AttrValidity, Created, DirEntry, DirEntryPlus, Entry, FsStats, Opened, Taken,
+    Attr, AttrValidity, BufferSpace, Created, DirEntry, DirEntryPlus, Entry, FsStats, Opened,
 };
 
 /// An inode number is given out again only when the kernel has forgotten it.
@@ -115,16 +115,16 @@ pub fn give_listing(
 }
 
 /// Adds an entry with its attributes, if it fits.
-pub fn add_listed(reply: &mut ReplyDirectoryPlus, listed: &DirEntryPlus) -> Taken {
+pub fn add_listed(reply: &mut ReplyDirectoryPlus, listed: &DirEntryPlus) -> BufferSpace {
     let (validity, attr) = match &listed.entry {
         Some(entry) => (entry.validity.0, convert::file_attr(&entry.attr)),
         None => convert::dot(listed.plain.ino),
     };
     let (offset, name) = (listed.plain.next_offset, &listed.plain.name);
     if reply.add(attr.ino, offset, name, &validity, &attr, GENERATION) {
-        Taken::Full
+        BufferSpace::Full
     } else {
-        Taken::Yes
+        BufferSpace::Yes
     }
 }
 

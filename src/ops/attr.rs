@@ -35,14 +35,14 @@ pub struct Caller {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelRequest {
     pub number: u64,
-    pub attempt: Attempt,
+    pub attempt: Delivery,
 }
 
 /// Whether a daemon that is dead now may have done what is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
+pub enum Delivery {
     First,
-    Again,
+    Resent,
 }
 
 /// What stat(2) tells.
@@ -127,7 +127,7 @@ impl Ops {
     ///
     /// The group of a set-group-ID directory goes to what is made in it, and the
     /// bit to directories. Source: inode(7).
-    pub(super) fn give_birth(&self, parent: &Pin, inode: &Pin, mode: u16, maker: Caller) {
+    pub(super) fn init_attributes(&self, parent: &Pin, inode: &Pin, mode: u16, maker: Caller) {
         let now = SystemTime::now();
         if let Some((_, name)) = self.namespace.table().place(inode.ino) {
             let came = EntryChange::Came(&name);

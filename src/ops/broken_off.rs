@@ -12,7 +12,7 @@ use crate::write_path::{Earlier, StageId};
 
 impl Ops {
     /// Uploads one sealed stage. To be called with the file's turn.
-    pub(super) async fn bring_to_store(
+    pub(super) async fn publish(
         &self,
         file: &OpenFile,
         sealed: &Arc<Sealed>,

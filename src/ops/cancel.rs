@@ -1,4 +1,4 @@
-//! Uploads that are moot: their file is removed, replaced or renamed.
+//! Uploads that are superseded: their file is removed, replaced or renamed.
 //!
 //! What was sent may be carried out all the same, also later. So whoever cancels
 //! deletes what may be there, and has the store watched for what may come.

@@ -1,6 +1,6 @@
 //! The conditions on which staged content goes to the store.
 
-use super::content::{Base, Intent, Sealed};
+use super::content::{Intent, LowerLayer, Sealed};
 use super::open_file::Content;
 use crate::namespace::Inode;
 use crate::store::WriteCondition;
@@ -21,14 +21,14 @@ pub(super) fn known_under_name(inode: &Inode, content: &Content) -> WriteConditi
 pub(super) fn condition_of(content: &Content) -> WriteCondition {
     match (content.intent, &content.base) {
         (Intent::Exclusive, _) => WriteCondition::IfAbsent,
-        (Intent::Edit, Base::Object(object)) => WriteCondition::IfMatch(object.etag.clone()),
+        (Intent::Edit, LowerLayer::Object(object)) => WriteCondition::IfMatch(object.etag.clone()),
         (Intent::Edit | Intent::Replace, _) => WriteCondition::Always,
     }
 }
 
 /// The same where the staged content takes the place of a sealed one that was never sent.
-pub(super) fn condition_over(content: &Content, moot: &Sealed) -> WriteCondition {
-    match (content.intent, &moot.condition) {
+pub(super) fn condition_over(content: &Content, superseded: &Sealed) -> WriteCondition {
+    match (content.intent, &superseded.condition) {
         (Intent::Replace, WriteCondition::IfMatch(_)) => WriteCondition::Always,
         (_, condition) => condition.clone(),
     }

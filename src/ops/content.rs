@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::open_file::Desk;
+use super::open_file::StageFactory;
 use crate::error::FsError;
 use crate::read_path::{ObjectId, Reader};
 use crate::store::{ETag, WriteCondition};
@@ -19,7 +19,7 @@ use crate::write_path::{
 
 /// What shows where a stage has no bytes of its own.
 #[derive(Debug, Clone)]
-pub enum Base {
+pub enum LowerLayer {
     Empty,
     Object(Arc<ObjectId>),
     /// A stage that is being uploaded.
@@ -30,7 +30,7 @@ pub enum Base {
 #[derive(Debug)]
 pub struct Sealed {
     pub stage: Stage,
-    pub base: Base,
+    pub base: LowerLayer,
     /// Counts once the base is none that is to be uploaded first. `Always`
     /// for a whole replacement.
     pub condition: WriteCondition,
@@ -90,13 +90,13 @@ pub enum Intent {
 
 /// One contiguous piece of a planned read.
 #[derive(Debug)]
-pub enum Piece {
+pub enum ReadSegment {
     Local(Arc<StageFile>, Range<u64>),
     Object(Arc<ObjectId>, Range<u64>),
     Zero(u64),
 }
 
-impl Base {
+impl LowerLayer {
     pub fn object(&self) -> Option<&Arc<ObjectId>> {
         match self {
             Self::Object(object) => Some(object),
@@ -129,14 +129,14 @@ impl Base {
         }
     }
 
-    pub fn plan(&self, range: Range<u64>, pieces: &mut Vec<Piece>) {
+    pub fn plan(&self, range: Range<u64>, pieces: &mut Vec<ReadSegment>) {
         let range = range.start..range.end.min(self.len());
         if range.is_empty() {
             return;
         }
         match self {
             Self::Empty => {}
-            Self::Object(object) => pieces.push(Piece::Object(object.clone(), range)),
+            Self::Object(object) => pieces.push(ReadSegment::Object(object.clone(), range)),
             Self::Sealed(sealed) => plan_staged(&sealed.stage, &sealed.base, range, pieces),
         }
     }
@@ -158,7 +158,7 @@ impl Base {
     /// take the place of something else.
     pub fn map_sealed(
         &self,
-        change: impl Fn(&Sealed) -> (Base, WriteCondition, WriteCondition) + Copy,
+        change: impl Fn(&Sealed) -> (LowerLayer, WriteCondition, WriteCondition) + Copy,
     ) -> Self {
         let Self::Sealed(sealed) = self else {
             return self.clone();
@@ -204,24 +204,29 @@ impl Base {
 }
 
 /// Where the bytes of a range of a staged file come from.
-pub fn plan_staged(stage: &Stage, base: &Base, range: Range<u64>, pieces: &mut Vec<Piece>) {
+pub fn plan_staged(
+    stage: &Stage,
+    base: &LowerLayer,
+    range: Range<u64>,
+    pieces: &mut Vec<ReadSegment>,
+) {
     for segment in stage.segments(range) {
         match segment {
-            Segment::Local(range) => pieces.push(Piece::Local(stage.file().clone(), range)),
+            Segment::Local(range) => pieces.push(ReadSegment::Local(stage.file().clone(), range)),
             Segment::Base(range) => base.plan(range, pieces),
-            Segment::Zero(range) => pieces.push(Piece::Zero(range.end - range.start)),
+            Segment::Zero(range) => pieces.push(ReadSegment::Zero(range.end - range.start)),
         }
     }
 }
 
 /// Fetches planned pieces and joins them.
-pub async fn fetch(reader: &Reader, pieces: Vec<Piece>) -> Result<Bytes, FsError> {
+pub async fn fetch(reader: &Reader, pieces: Vec<ReadSegment>) -> Result<Bytes, FsError> {
     let mut parts: Vec<Bytes> = Vec::new();
     for piece in pieces {
         match piece {
-            Piece::Local(file, range) => parts.push(file.read(range)?.into()),
-            Piece::Object(object, range) => parts.extend(reader.read(&object, range).await?),
-            Piece::Zero(len) => parts.push(vec![0; len as usize].into()),
+            ReadSegment::Local(file, range) => parts.push(file.read(range)?.into()),
+            ReadSegment::Object(object, range) => parts.extend(reader.read(&object, range).await?),
+            ReadSegment::Zero(len) => parts.push(vec![0; len as usize].into()),
         }
     }
     if parts.len() == 1 {
@@ -235,7 +240,7 @@ pub async fn fetch(reader: &Reader, pieces: Vec<Piece>) -> Result<Bytes, FsError
 pub struct SealedSource {
     pub sealed: Arc<Sealed>,
     pub reader: Arc<Reader>,
-    pub desk: Arc<Desk>,
+    pub desk: Arc<StageFactory>,
 }
 
 #[async_trait]
@@ -262,9 +267,9 @@ impl ByteSource for SealedSource {
         let mut at = 0;
         let runs = pieces.into_iter().map(|piece| {
             let (len, origin) = match piece {
-                Piece::Local(_, range) => (range.end - range.start, Origin::Local),
-                Piece::Zero(len) => (len, Origin::Zero),
-                Piece::Object(object, range) => (
+                ReadSegment::Local(_, range) => (range.end - range.start, Origin::Local),
+                ReadSegment::Zero(len) => (len, Origin::Zero),
+                ReadSegment::Object(object, range) => (
                     range.end - range.start,
                     Origin::Object(object.key.clone(), object.etag.clone()),
                 ),
@@ -279,7 +284,9 @@ impl ByteSource for SealedSource {
     fn is_zero(&self, range: Range<u64>) -> bool {
         let mut pieces = Vec::new();
         plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
-        pieces.iter().all(|piece| matches!(piece, Piece::Zero(_)))
+        pieces
+            .iter()
+            .all(|piece| matches!(piece, ReadSegment::Zero(_)))
     }
 
     fn stored(&self, range: Range<u64>) -> Option<StoredRange> {
@@ -291,7 +298,7 @@ impl ByteSource for SealedSource {
             &mut pieces,
         );
         match pieces.as_slice() {
-            [Piece::Object(object, stored)] if *stored == range => Some(StoredRange {
+            [ReadSegment::Object(object, stored)] if *stored == range => Some(StoredRange {
                 key: object.key.clone(),
                 etag: object.etag.clone(),
                 range,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Ops;
-use super::content::Base;
+use super::content::LowerLayer;
 use super::handles::HandleId;
 use super::interruption::check_awaited;
 use super::open_file::OpenFile;
@@ -43,7 +43,7 @@ impl Ops {
             object.filter(whole).ok_or(FsError::Unsupported)
         };
         whole()?;
-        if to.offset != 0 || target.file.len() != 0 || target.file.hides_object() {
+        if to.offset != 0 || target.file.len() != 0 || target.file.shadows_object() {
             return Err(FsError::Unsupported);
         }
         if target.file.is_exclusive() {
@@ -63,7 +63,7 @@ impl Ops {
         let place = self.namespace.table().place(target.inode.ino);
         let (parent, name) = place.ok_or(FsError::Unsupported)?;
         let key = self.namespace.child_key(parent, &name)?;
-        let headers = self.upload_headers(target, &name, &Base::Empty, None)?;
+        let headers = self.upload_headers(target, &name, &LowerLayer::Empty, None)?;
         let known = match &target.inode.state().remote {
             Some(version) => WriteCondition::IfMatch(version.etag.clone()),
             None => WriteCondition::IfAbsent,
@@ -83,7 +83,7 @@ impl Ops {
         };
         self.record_object(target, &copy, headers);
         target.replaced(Arc::new(copy));
-        self.announce(target).await;
+        self.update_parent(target).await;
         Ok(())
     }
 }

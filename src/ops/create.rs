@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::attr::{Attempt, Caller};
+use super::attr::{Caller, Delivery};
 use super::changes::ChangeNumber;
 use super::content::Intent;
 use super::interruption::check_awaited;
@@ -57,8 +57,8 @@ impl Ops {
         request: CreateRequest,
     ) -> Result<Created, FsError> {
         self.check_writable()?;
-        if request.maker.request.attempt == Attempt::Again {
-            self.late_requests_landed().await;
+        if request.maker.request.attempt == Delivery::Resent {
+            self.wait_for_predecessor_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
         self.entry_settled(parent.ino, name).await?;
@@ -144,7 +144,7 @@ impl Ops {
         check_awaited()?;
         let inode = self.namespace.create_local(parent, name, Kind::File)?;
         let (mode, maker) = (request.permissions, request.maker);
-        self.give_birth(parent, &inode, mode, maker);
+        self.init_attributes(parent, &inode, mode, maker);
         let file = self.open_inode(self.namespace.inode(inode.ino)?, request.mode);
         let intent = match request.exclusive {
             Exclusive::Yes => Intent::Exclusive,
@@ -175,5 +175,5 @@ impl Ops {
 /// of a daemon that is dead now.
 fn made_before(inode: &Pin, maker: Caller) -> bool {
     let is_empty = inode.kind == Kind::File && inode.state().size_bytes() == 0;
-    is_empty && maker.request.attempt == Attempt::Again
+    is_empty && maker.request.attempt == Delivery::Resent
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::content::Piece;
+use super::content::ReadSegment;
 use super::handles::FileHandle;
 use super::interruption::{PendingCall, current_call};
 use super::open_file::OpenFile;
@@ -101,8 +101,8 @@ impl OpenFile {
         }
         let zeros = self.plan(0..u64::MAX).into_iter();
         let zeros = zeros.filter_map(|piece| match piece {
-            Piece::Zero(len) => Some(len),
-            Piece::Local(..) | Piece::Object(..) => None,
+            ReadSegment::Zero(len) => Some(len),
+            ReadSegment::Local(..) | ReadSegment::Object(..) => None,
         });
         zeros.sum::<u64>() > HOLES_LIMIT_BYTES
     }

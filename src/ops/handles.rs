@@ -26,7 +26,7 @@ pub struct FileHandle {
     pub file: Arc<OpenFile>,
     pub mode: OpenMode,
     /// Whether closing it uploads the file: it may write, or it made or emptied the file.
-    pub publishes: bool,
+    pub uploads_on_close: bool,
     pub cursor: Mutex<Cursor>,
     pub writers: Mutex<Writers>,
     /// The kernel's request that it answers.
@@ -38,7 +38,7 @@ impl FileHandle {
     /// Whether closing the handle has to make safe what came through it, where
     /// this thread closes it; or what came through no handle, and it answers for.
     pub fn publishes_for(&self, closer: Thread) -> bool {
-        if !self.publishes {
+        if !self.uploads_on_close {
             return false;
         }
         let writers = self.writers.lock();
@@ -48,7 +48,7 @@ impl FileHandle {
 
     /// The same where nobody closes it later.
     pub fn publishes_at_last(&self) -> bool {
-        if !self.publishes {
+        if !self.uploads_on_close {
             return false;
         }
         let last_change = self.writers.lock().last_change();
@@ -87,7 +87,7 @@ impl Handles {
             told: HandleTold {
                 ino: handle.file.inode.ino.0,
                 mode: handle.mode.into(),
-                publishes: handle.publishes,
+                uploads_on_close: handle.uploads_on_close,
                 request: handle.request,
                 writers: Some(handle.writers.lock().as_told()),
             },

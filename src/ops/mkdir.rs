@@ -1,7 +1,7 @@
 //! mkdir: a directory that persists though nothing is in it.
 
 use super::Ops;
-use super::attr::{Attempt, Caller};
+use super::attr::{Caller, Delivery};
 use super::interruption::check_awaited;
 use super::lookup::Entry;
 use crate::error::FsError;
@@ -17,13 +17,15 @@ impl Ops {
         maker: Caller,
     ) -> Result<Entry, FsError> {
         self.check_writable()?;
-        if maker.request.attempt == Attempt::Again {
-            self.late_requests_landed().await;
+        if maker.request.attempt == Delivery::Resent {
+            self.wait_for_predecessor_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
         let _subtrees = self.share_entry(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
-            Ok(made) if made.kind == Kind::Directory && maker.request.attempt == Attempt::Again => {
+            Ok(made)
+                if made.kind == Kind::Directory && maker.request.attempt == Delivery::Resent =>
+            {
                 return Ok(self.give_entry(&made));
             }
             Ok(_) => return Err(FsError::Exists),
@@ -34,7 +36,7 @@ impl Ops {
         let dir = self
             .namespace
             .create_local(&parent, name, Kind::Directory)?;
-        self.give_birth(&parent, &dir, permissions, maker);
+        self.init_attributes(&parent, &dir, permissions, maker);
         if let Err(error) = self.namespace.persist_directory(&parent, name, &dir).await {
             self.namespace.table().detach(dir.ino);
             return Err(error);

@@ -10,9 +10,7 @@
 //! an upload are held across a request. What is sealed for the local disk takes no
 //! `subtrees`: who moves the file tells the journal of its new place.
 
-mod again;
 mod attr;
-mod background;
 mod broken_off;
 mod cancel;
 mod changes;
@@ -20,6 +18,7 @@ mod conditions;
 mod content;
 mod copy_file_range;
 mod create;
+mod early_parts;
 mod fallocate;
 mod flush;
 mod fsync;
@@ -36,6 +35,7 @@ mod open_file;
 mod open_files;
 mod opendir;
 mod privileges;
+mod queue;
 mod read;
 mod readdir;
 mod release;
@@ -43,7 +43,10 @@ mod removal;
 mod rename;
 mod rename_dir;
 mod rename_file;
+mod rename_recovery;
+mod resent;
 mod rmdir;
+mod runtime_limits;
 mod sealing;
 mod setattr;
 mod shutdown;
@@ -53,11 +56,8 @@ mod store_attributes;
 mod subtree_locks;
 mod symlink;
 mod take_over;
-mod tuning;
-mod unfinished;
 mod unlink;
 mod upload;
-mod upload_ahead;
 mod write;
 mod writers;
 mod xattr;
@@ -66,8 +66,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
-pub use attr::{Attempt, Attr, AttrValidity, Caller, FixedAttributes, KernelRequest};
-pub use background::Queued;
+pub use attr::{Attr, AttrValidity, Caller, Delivery, FixedAttributes, KernelRequest};
 pub use copy_file_range::CopyEnd;
 pub use create::{CreateRequest, Created, Exclusive, NodeKind};
 pub use fallocate::Allocation;
@@ -75,12 +74,13 @@ pub use handles::HandleId;
 pub use interruption::{PendingCall, run_for};
 pub use lookup::Entry;
 pub use open::{CachedPages, OpenMode, Opened, Truncate};
-pub use readdir::{DirEntry, DirEntryPlus, Taken};
+pub use queue::QueueReceivers;
+pub use readdir::{BufferSpace, DirEntry, DirEntryPlus};
 pub use rename::RenameMode;
+pub use runtime_limits::{Opener, PendingWork, RuntimeLimits};
 pub use setattr::{AttrChange, TimeChange};
 pub use special_files::SpecialFile;
 pub use statfs::FsStats;
-pub use tuning::{Opener, Tuning, Waiting};
 pub use write::{Privileges, WriteOrigin};
 pub use writers::Thread;
 pub use xattr::XattrMode;
@@ -94,15 +94,15 @@ use crate::session_state::SessionLog;
 use crate::store::{DeleteQueue, Kept};
 use crate::write_path::{Copier, Durable, Spool, Uploader};
 
-use background::Backlog;
+use early_parts::AheadQueue;
 use handles::Handles;
 use held::AwaitedOpens;
-use open_file::{Desk, OpenFile};
+use open_file::{OpenFile, StageFactory};
 use open_files::OpenFiles;
+use queue::UploadQueue;
 use removal::Removals;
+use rename_recovery::Unfinished;
 use subtree_locks::SubtreeLocks;
-use unfinished::Unfinished;
-use upload_ahead::AheadQueue;
 
 /// Whether the mount takes changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +146,7 @@ pub struct OpsSettings {
     pub place: String,
     pub attributes: FixedAttributes,
     pub access: Access,
-    /// At first: see `Tuning`.
+    /// At first: see `RuntimeLimits`.
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreate,
     pub durability: Durability,
@@ -174,7 +174,7 @@ pub struct Ops {
     store: Arc<DeleteQueue>,
     namespace: Namespace,
     reader: Arc<Reader>,
-    desk: Arc<Desk>,
+    desk: Arc<StageFactory>,
     uploader: Uploader,
     copier: Copier,
     settings: OpsSettings,
@@ -183,7 +183,7 @@ pub struct Ops {
     /// When this daemon began.
     began_at: tokio::time::Instant,
     files: OpenFiles,
-    backlog: Backlog,
+    backlog: UploadQueue,
     ahead: AheadQueue,
     kept: tokio::sync::mpsc::UnboundedSender<(Arc<OpenFile>, Kept)>,
     removals: Removals,
@@ -195,16 +195,16 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// `Queued` goes to `upload_in_background`.
-    pub fn new(parts: Parts, settings: OpsSettings) -> (Self, Queued) {
-        let desk = Arc::new(Desk {
+    /// `QueueReceivers` goes to `upload_in_background`.
+    pub fn new(parts: Parts, settings: OpsSettings) -> (Self, QueueReceivers) {
+        let desk = Arc::new(StageFactory {
             spool: parts.spool,
             keys: parts.namespace.keys().clone(),
             session_log: parts.session_log.clone(),
         });
         let (ahead, parts_queued) = tokio::sync::mpsc::unbounded_channel();
         let (kept, kept_queued) = tokio::sync::mpsc::unbounded_channel();
-        let (backlog, queued) = Backlog::new(parts_queued, kept_queued);
+        let (backlog, queued) = UploadQueue::new(parts_queued, kept_queued);
         let ops = Self {
             subtrees: SubtreeLocks::new(parts.namespace.table().clone()),
             unfinished: Mutex::default(),

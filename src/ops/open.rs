@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::Ops;
 use super::attr::Caller;
 use super::changes::ChangeNumber;
-use super::content::{Base, Intent};
+use super::content::{Intent, LowerLayer};
 use super::given_up::Closes;
 use super::handles::{FileHandle, HandleId};
 use super::interruption::check_awaited;
@@ -126,15 +126,15 @@ impl Ops {
     }
 
     /// What the store has of a file that is not open.
-    pub(super) fn base_of(&self, inode: &Pin) -> Base {
+    pub(super) fn base_of(&self, inode: &Pin) -> LowerLayer {
         let version = inode.state().remote.clone();
         match (version, self.namespace.file_key(inode.ino)) {
-            (Some(version), Ok(key)) => Base::Object(Arc::new(ObjectId {
+            (Some(version), Ok(key)) => LowerLayer::Object(Arc::new(ObjectId {
                 key,
                 etag: version.etag,
                 size_bytes: version.size_bytes,
             })),
-            _ => Base::Empty,
+            _ => LowerLayer::Empty,
         }
     }
 
@@ -160,7 +160,7 @@ impl Ops {
         let handle = self.handles.add_file(FileHandle {
             file,
             mode,
-            publishes: mode.writes() || change.is_some(),
+            uploads_on_close: mode.writes() || change.is_some(),
             cursor: Mutex::new(Cursor::default()),
             writers: Mutex::new(Writers::opened_by(opener.thread, change)),
             request: opener.request.number,

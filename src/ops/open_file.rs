@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::cancel::Cancels;
 use super::changes::{ChangeNumber, Changes};
-use super::content::{Base, Intent, Piece, plan_staged};
+use super::content::{Intent, LowerLayer, ReadSegment, plan_staged};
 use crate::error::FsError;
 use crate::namespace::{KeySpace, LocalState, Pin};
 use crate::read_path::ObjectId;
@@ -20,7 +20,7 @@ use crate::write_path::{Spool, Stage};
 
 /// Where stages are made.
 #[derive(Debug)]
-pub struct Desk {
+pub struct StageFactory {
     pub spool: Spool,
     pub keys: KeySpace,
     pub session_log: Arc<SessionLog>,
@@ -40,13 +40,13 @@ pub struct OpenFile {
     pub(super) unused: tokio::sync::Notify,
     /// Held alone while the file loses its name, before `upload_lock`.
     pub removal: tokio::sync::RwLock<()>,
-    pub(super) desk: Arc<Desk>,
+    pub(super) desk: Arc<StageFactory>,
     pub(super) content: Mutex<Content>,
 }
 
 #[derive(Debug)]
 pub(super) struct Content {
-    pub base: Base,
+    pub base: LowerLayer,
     pub stage: Option<Stage>,
     pub intent: Intent,
     /// The stage differs from what the store has.
@@ -125,7 +125,7 @@ impl Drop for Edit<'_> {
 
 /// What is left of a file after its last handle went.
 #[derive(Debug)]
-pub enum Remains {
+pub enum LastClose {
     Nothing,
     /// Staged bytes that nobody can reach any more.
     Unwanted(Stage),
@@ -134,7 +134,7 @@ pub enum Remains {
 }
 
 impl OpenFile {
-    pub(super) fn new(inode: Pin, base: Base, desk: Arc<Desk>) -> Self {
+    pub(super) fn new(inode: Pin, base: LowerLayer, desk: Arc<StageFactory>) -> Self {
         let content = Content {
             base,
             stage: None,
@@ -154,7 +154,7 @@ impl OpenFile {
         Self::with(inode, content, desk)
     }
 
-    pub(super) fn with(inode: Pin, content: Content, desk: Arc<Desk>) -> Self {
+    pub(super) fn with(inode: Pin, content: Content, desk: Arc<StageFactory>) -> Self {
         Self {
             inode,
             upload_lock: tokio::sync::Mutex::default(),
@@ -187,7 +187,7 @@ impl OpenFile {
     }
 
     /// Where the bytes of a range come from, cut at the end of the file.
-    pub fn plan(&self, range: Range<u64>) -> Vec<Piece> {
+    pub fn plan(&self, range: Range<u64>) -> Vec<ReadSegment> {
         let content = self.content.lock();
         let mut pieces = Vec::new();
         match &content.stage {
@@ -227,8 +227,8 @@ impl OpenFile {
         if !(content.intent == Intent::Exclusive && content.dirty) {
             content.intent = intent;
         }
-        if !matches!(content.base, Base::Sealed(_)) {
-            content.base = Base::Empty;
+        if !matches!(content.base, LowerLayer::Sealed(_)) {
+            content.base = LowerLayer::Empty;
         }
         content.failed = None;
         let change = self.mark_dirty(&mut content);
@@ -287,8 +287,8 @@ impl OpenFile {
         let content = self.content.lock();
         match (&content.base, content.dirty || content.failed.is_some()) {
             (_, true) => "dirty",
-            (Base::Sealed(_), false) => "uploading",
-            (Base::Empty | Base::Object(_), false) => "clean",
+            (LowerLayer::Sealed(_), false) => "uploading",
+            (LowerLayer::Empty | LowerLayer::Object(_), false) => "clean",
         }
     }
 
@@ -308,7 +308,7 @@ impl OpenFile {
     /// The store has the file's new bytes, which never came through here.
     pub fn replaced(&self, object: Arc<ObjectId>) {
         let mut content = self.edit();
-        content.base = Base::Object(object);
+        content.base = LowerLayer::Object(object);
         content.intent = Intent::Edit;
         content.dirty = false;
         content.failed = None;
@@ -351,7 +351,7 @@ impl OpenFile {
     }
 
     /// Whether bytes of an object show below what is not sealed yet.
-    pub fn rests_on_object(&self) -> bool {
+    pub fn has_object_below(&self) -> bool {
         self.content.lock().base.shows_object()
     }
 

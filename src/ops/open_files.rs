@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::content::Base;
+use super::content::LowerLayer;
 use super::open::OpenMode;
-use super::open_file::{Content, Desk, OpenFile, Remains};
+use super::open_file::{Content, LastClose, OpenFile, StageFactory};
 use crate::namespace::{Ino, Pin};
 use crate::session_state::Record;
 use crate::write_path::Stage;
@@ -16,11 +16,11 @@ use crate::write_path::Stage;
 #[derive(Debug)]
 pub struct OpenFiles {
     files: Mutex<HashMap<Ino, Arc<OpenFile>>>,
-    desk: Arc<Desk>,
+    desk: Arc<StageFactory>,
 }
 
 impl OpenFiles {
-    pub fn new(desk: Arc<Desk>) -> Self {
+    pub fn new(desk: Arc<StageFactory>) -> Self {
         Self {
             files: Mutex::default(),
             desk,
@@ -49,7 +49,7 @@ impl OpenFiles {
         &self,
         inode: Pin,
         mode: OpenMode,
-        base: impl FnOnce(&Pin) -> Base,
+        base: impl FnOnce(&Pin) -> LowerLayer,
     ) -> Arc<OpenFile> {
         let mut files = self.files.lock();
         let file = files.entry(inode.ino).or_insert_with(|| {
@@ -64,7 +64,7 @@ impl OpenFiles {
     }
 
     /// Keeps the file here until `let_go`, whoever has it open.
-    pub fn hold(&self, inode: Pin, base: impl FnOnce(&Pin) -> Base) -> Arc<OpenFile> {
+    pub fn hold(&self, inode: Pin, base: impl FnOnce(&Pin) -> LowerLayer) -> Arc<OpenFile> {
         let mut files = self.files.lock();
         let file = files.entry(inode.ino).or_insert_with(|| {
             let base = base(&inode);
@@ -74,7 +74,7 @@ impl OpenFiles {
         file.clone()
     }
 
-    pub fn let_go(&self, file: &OpenFile) -> Remains {
+    pub fn let_go(&self, file: &OpenFile) -> LastClose {
         let mut files = self.files.lock();
         let mut content = file.content.lock();
         content.holders -= 1;
@@ -90,7 +90,7 @@ impl OpenFiles {
     }
 
     /// Counts one handle less; the last one leaves nothing behind in memory.
-    pub fn close(&self, file: &OpenFile, mode: OpenMode) -> Remains {
+    pub fn close(&self, file: &OpenFile, mode: OpenMode) -> LastClose {
         let mut files = self.files.lock();
         let mut content = file.content.lock();
         content.handles -= 1;
@@ -102,14 +102,14 @@ impl OpenFiles {
     }
 
     /// To be called once nothing of the file is to be uploaded any more.
-    pub fn settled(&self, file: &OpenFile) -> Remains {
+    pub fn release_if_unused(&self, file: &OpenFile) -> LastClose {
         let mut files = self.files.lock();
         let mut content = file.content.lock();
         take_remains(&mut files, file, &mut content)
     }
 
     /// Forgets every file and returns what is staged and not in the store.
-    pub fn abandon(&self) -> Vec<(Arc<OpenFile>, Stage)> {
+    pub fn take_dirty(&self) -> Vec<(Arc<OpenFile>, Stage)> {
         let files = std::mem::take(&mut *self.files.lock());
         let staged = |file: &OpenFile| {
             let content = file.content.lock();
@@ -131,9 +131,9 @@ fn take_remains(
     files: &mut HashMap<Ino, Arc<OpenFile>>,
     file: &OpenFile,
     content: &mut Content,
-) -> Remains {
+) -> LastClose {
     if content.handles > 0 || content.holders > 0 || content.has_uploader {
-        return Remains::Nothing;
+        return LastClose::Nothing;
     }
     files.remove(&file.inode.ino);
     content.is_over = true;
@@ -142,8 +142,8 @@ fn take_remains(
         file.desk.session_log.record(|| Record::FileGone { ino });
     }
     match (content.stage.take(), content.failed.take()) {
-        (Some(stage), Some(error)) => Remains::Failed(stage, error),
-        (Some(stage), None) => Remains::Unwanted(stage),
-        (None, _) => Remains::Nothing,
+        (Some(stage), Some(error)) => LastClose::Failed(stage, error),
+        (Some(stage), None) => LastClose::Unwanted(stage),
+        (None, _) => LastClose::Nothing,
     }
 }

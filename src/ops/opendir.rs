@@ -1,7 +1,7 @@
 //! opendir and releasedir.
 
 use super::Ops;
-use super::attr::{Attempt, KernelRequest};
+use super::attr::{Delivery, KernelRequest};
 use super::handles::HandleId;
 use crate::error::FsError;
 use crate::namespace::{DirStream, Ino, Name, Pin, StreamedEntry};
@@ -48,8 +48,8 @@ impl Ops {
     /// The handle with which an earlier daemon meant to answer a request.
     pub(super) fn answered_before(&self, request: KernelRequest) -> Option<HandleId> {
         match request.attempt {
-            Attempt::First => None,
-            Attempt::Again => self.handles.answer_to(request.number),
+            Delivery::First => None,
+            Delivery::Resent => self.handles.answer_to(request.number),
         }
     }
 

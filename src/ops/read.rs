@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Ops;
-use super::content::{Piece, fetch};
+use super::content::{ReadSegment, fetch};
 use super::handles::HandleId;
 use crate::error::FsError;
 use crate::read_path::ObjectId;
@@ -31,7 +31,7 @@ impl Ops {
                 outcome => return outcome,
             }
             // Replaced by an upload of our own?
-            if file.hides_object() {
+            if file.shadows_object() {
                 drop(file.upload_lock.lock().await);
             }
             pieces = file.plan(range.clone());
@@ -43,10 +43,10 @@ impl Ops {
     }
 }
 
-fn objects_of(pieces: &[Piece]) -> Vec<Arc<ObjectId>> {
+fn objects_of(pieces: &[ReadSegment]) -> Vec<Arc<ObjectId>> {
     let objects = pieces.iter().filter_map(|piece| match piece {
-        Piece::Object(object, _) => Some(object.clone()),
-        Piece::Local(..) | Piece::Zero(_) => None,
+        ReadSegment::Object(object, _) => Some(object.clone()),
+        ReadSegment::Local(..) | ReadSegment::Zero(_) => None,
     });
     objects.collect()
 }

@@ -74,7 +74,7 @@ impl Ops {
         &self,
         id: HandleId,
         offset: u64,
-        take: impl FnMut(DirEntryPlus) -> Taken,
+        take: impl FnMut(DirEntryPlus) -> BufferSpace,
     ) -> Result<(), FsError> {
         let outcome = self.give_entries(id, offset, take).await;
         self.namespace.table().commit();
@@ -85,7 +85,7 @@ impl Ops {
         &self,
         id: HandleId,
         offset: u64,
-        mut take: impl FnMut(DirEntryPlus) -> Taken,
+        mut take: impl FnMut(DirEntryPlus) -> BufferSpace,
     ) -> Result<(), FsError> {
         let handle = self.handles.dir(id)?;
         self.inode_settled(handle.dir.ino).await?;
@@ -93,7 +93,7 @@ impl Ops {
             self.names_settled(handle.dir.ino).await;
         }
         for plain in self.dots(&handle, offset) {
-            if take(DirEntryPlus { plain, entry: None }) == Taken::Full {
+            if take(DirEntryPlus { plain, entry: None }) == BufferSpace::Full {
                 return Ok(());
             }
         }
@@ -121,7 +121,7 @@ impl Ops {
                 if take(DirEntryPlus {
                     plain,
                     entry: Some(Entry { attr, validity }),
-                }) == Taken::Full
+                }) == BufferSpace::Full
                 {
                     return Ok(());
                 }
@@ -243,7 +243,7 @@ impl Restart {
 
 /// Whether an entry fitted the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum BufferSpace {
     Yes,
     Full,
 }

@@ -3,7 +3,7 @@
 use super::Ops;
 use super::handles::HandleId;
 use super::open::OpenMode;
-use super::open_file::{OpenFile, Remains};
+use super::open_file::{LastClose, OpenFile};
 use crate::error::FsError;
 use crate::write_path::{LostFile, LostReason, Stage};
 
@@ -31,23 +31,23 @@ impl Ops {
         self.clean_up(file, remains);
     }
 
-    pub(super) fn clean_up(&self, file: &OpenFile, remains: Remains) {
+    pub(super) fn clean_up(&self, file: &OpenFile, remains: LastClose) {
         match remains {
-            Remains::Nothing => {}
-            Remains::Unwanted(stage) => self.desk.spool.discard(stage.file()),
-            Remains::Failed(stage, error) => {
+            LastClose::Nothing => {}
+            LastClose::Unwanted(stage) => self.desk.spool.discard(stage.file()),
+            LastClose::Failed(stage, error) => {
                 let reason = match error {
                     FsError::Interrupted => LostReason::WriterKilled,
                     error => LostReason::UploadFailed(error),
                 };
-                self.keep(file, &stage, reason);
+                self.move_to_lost_found(file, &stage, reason);
                 self.fall_back_to_store(file);
             }
         }
     }
 
     /// Keeps staged bytes in lost+found.
-    pub(super) fn keep(&self, file: &OpenFile, stage: &Stage, reason: LostReason) {
+    pub(super) fn move_to_lost_found(&self, file: &OpenFile, stage: &Stage, reason: LostReason) {
         let key = self.namespace.file_key(file.inode.ino).ok();
         let written = stage.written();
         let ends_in_file = stage.file().grow_to(stage.len());
@@ -64,7 +64,7 @@ impl Ops {
                 .filter(|_| (stage.depends_on_base() || !ends_in_file) && !is_unusable)
                 .map(Vec::as_slice),
         };
-        self.desk.spool.keep(stage.file(), &remnant);
+        self.desk.spool.move_to_lost_found(stage.file(), &remnant);
     }
 
     /// The file shows again what the store has of it, or vanishes where the store has nothing.

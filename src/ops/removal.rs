@@ -161,7 +161,7 @@ impl Ops {
     /// where it does not fit, or takes too long: what is missing is ESTALE then.
     pub(super) async fn copy_what_fits(&self, file: &OpenFile, within: Duration) -> bool {
         let ino = file.inode.ino.0;
-        match timeout(within, self.hydrate(file)).await {
+        match timeout(within, self.copy_up(file)).await {
             // Or nothing is there any more that could be copied.
             Ok(Ok(()) | Err(FsError::Stale)) => true,
             Ok(Err(error)) => {

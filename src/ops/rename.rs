@@ -3,7 +3,7 @@
 use std::io;
 use std::time::SystemTime;
 
-use super::attr::{Attempt, KernelRequest};
+use super::attr::{Delivery, KernelRequest};
 use super::interruption::{check_awaited, to_the_end};
 use super::subtree_locks::{Hold, SubtreeGuard, Target};
 use super::{Durability, Ops};
@@ -60,8 +60,8 @@ impl Ops {
         };
         self.entry_settled(parent, name).await?;
         self.entry_settled(new_parent, new_name).await?;
-        if request.attempt == Attempt::Again {
-            self.late_requests_landed().await;
+        if request.attempt == Delivery::Resent {
+            self.wait_for_predecessor_requests().await;
         }
         // The kernel has looked both names up.
         let known = [&from, &to].map(|at| self.namespace.table().child(at.dir.ino, at.name));
@@ -106,7 +106,7 @@ impl Ops {
         request: KernelRequest,
     ) -> Result<Held, FsError> {
         let attempt = request.attempt;
-        if attempt == Attempt::Again
+        if attempt == Delivery::Resent
             && mode == RenameMode::Exchange
             && self.finish_exchange(from, to, request).await?
         {
@@ -114,8 +114,10 @@ impl Ops {
         }
         let known = self.namespace.table().child(from.dir.ino, from.name);
         let source = match self.namespace.lookup(&from.dir, from.name).await {
-            Err(FsError::NotFound) if attempt == Attempt::Again && mode != RenameMode::Exchange => {
-                self.moved_before(known, to).await?;
+            Err(FsError::NotFound)
+                if attempt == Delivery::Resent && mode != RenameMode::Exchange =>
+            {
+                self.finish_resent_rename(known, to).await?;
                 return Ok(Held::Enough);
             }
             found => found?,
@@ -135,8 +137,8 @@ impl Ops {
                 return Ok(Held::Enough);
             }
             let mode = match attempt {
-                Attempt::Again if same_object(&source, target) => RenameMode::Replace,
-                Attempt::First | Attempt::Again => mode,
+                Delivery::Resent if same_object(&source, target) => RenameMode::Replace,
+                Delivery::First | Delivery::Resent => mode,
             };
             check_replaceable(&source, target, mode)?;
         }

@@ -14,7 +14,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::Ops;
 use super::interruption::check_awaited;
 use super::rename::Place;
-use super::unfinished::version_of;
+use super::rename_recovery::version_of;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
@@ -41,7 +41,7 @@ impl Ops {
         target: Option<&Pin>,
     ) -> Result<(), FsError> {
         // What an earlier daemon had sent must not put a key under the old name either.
-        self.late_requests_landed().await;
+        self.wait_for_predecessor_requests().await;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
         }

@@ -39,7 +39,7 @@ impl Ops {
         let mut turns = Vec::new();
         for file in in_order {
             // The rename needs the object that an edit makes of which the store has the rest.
-            let is_needed = file.inode.ino == source.ino && file.rests_on_object();
+            let is_needed = file.inode.ino == source.ino && file.has_object_below();
             let may_undo = file.inode.ino != source.ino && file.sends_whatever_is_there();
             turns.push(if is_needed || may_undo {
                 file.upload_lock.lock().await
@@ -53,15 +53,15 @@ impl Ops {
         {
             self.copy_what_fits(file, COPIED_BEFORE_REPLACED).await;
         }
-        if both().any(|file| file.hides_object()) {
-            self.late_requests_landed().await;
+        if both().any(|file| file.shadows_object()) {
+            self.wait_for_predecessor_requests().await;
         }
         self.upload_edits(&source_file).await?;
         check_awaited()?;
         failpoint::at(Point::RenameFileBegins);
         let stored = source.state().remote.clone();
         // What is closed meanwhile is sealed for the old name or for the new one.
-        let _seal_turn = match stored.filter(|_| source_file.rests_on_object()) {
+        let _seal_turn = match stored.filter(|_| source_file.has_object_below()) {
             Some(version) => {
                 let files = (&**source_file, target_file.map(Arc::as_ref));
                 let over = known_of(target, target_file.map(Arc::as_ref));
@@ -70,8 +70,9 @@ impl Ops {
             None => {
                 let over = known_of(target, target_file.map(Arc::as_ref));
                 let turn = self.move_staged(from, to, &source_file, &over).await?;
-                let replaces = target_file
-                    .is_some_and(|file| file.inode.state().remote.is_some() || file.hides_object());
+                let replaces = target_file.is_some_and(|file| {
+                    file.inode.state().remote.is_some() || file.shadows_object()
+                });
                 if replaces {
                     source_file.cover();
                 }
@@ -93,10 +94,10 @@ impl Ops {
     /// Uploads what is sealed over an object, so that a crash finds the object
     /// under one of the names, and never without the edit.
     async fn upload_edits(&self, file: &OpenFile) -> Result<(), FsError> {
-        while file.rests_on_object()
+        while file.has_object_below()
             && let Some((sealed, earlier)) = self.begin_upload(file).await
         {
-            if self.bring_to_store(file, &sealed, earlier).await? == Brought::Cancelled {
+            if self.publish(file, &sealed, earlier).await? == Brought::Cancelled {
                 return Err(FsError::Stale);
             }
         }
@@ -111,13 +112,13 @@ impl Ops {
         file: &'a OpenFile,
         over: &WriteCondition,
     ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
-        let (maybe_stored, late) = (file.hides_object(), self.late_object(file).await);
+        let (maybe_stored, late) = (file.shadows_object(), self.late_object(file).await);
         let stored = file.inode.state().remote.take();
         let etag = stored.as_ref().map(|version| version.etag.clone());
         let stored = stored.is_some();
         let turn = file.seal_lock.lock().await;
         let superseded = if stored {
-            file.let_go_of_object(over)
+            file.detach_from_object(over)
         } else {
             file.renamed(over)
         };
@@ -298,7 +299,7 @@ impl Ops {
 
 /// What the store has under the new name, where that is known.
 fn known_of(target: Option<&Pin>, file: Option<&OpenFile>) -> WriteCondition {
-    if file.is_some_and(OpenFile::hides_object) {
+    if file.is_some_and(OpenFile::shadows_object) {
         return WriteCondition::Always;
     }
     match target.and_then(|target| target.state().remote.clone()) {

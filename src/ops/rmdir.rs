@@ -1,7 +1,7 @@
 //! rmdir: a directory without entries goes.
 
 use super::Ops;
-use super::attr::Attempt;
+use super::attr::Delivery;
 use super::interruption::check_awaited;
 use crate::error::FsError;
 use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
@@ -10,15 +10,15 @@ impl Ops {
     /// Errors: `NotFound`, `NotADirectory`, `NotEmpty` whoever filled it, `ReadOnly`, the store's.
     ///
     /// Asked again, a name that is gone is what an earlier daemon removed.
-    pub async fn rmdir(&self, parent: Ino, name: &Name, attempt: Attempt) -> Result<(), FsError> {
+    pub async fn rmdir(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<(), FsError> {
         self.check_writable()?;
-        if attempt == Attempt::Again {
-            self.late_requests_landed().await;
+        if attempt == Delivery::Resent {
+            self.wait_for_predecessor_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
         let _subtrees = self.share_entry(parent.ino, name).await?;
         let dir = match self.namespace.lookup(&parent, name).await {
-            Err(FsError::NotFound) if attempt == Attempt::Again => return Ok(()),
+            Err(FsError::NotFound) if attempt == Delivery::Resent => return Ok(()),
             found => found?,
         };
         if dir.kind != Kind::Directory {

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::conditions::{condition_of, condition_over, known_under_name};
-use super::content::{Base, Intent, Sealed, Sent};
+use super::content::{Intent, LowerLayer, Sealed, Sent};
 use super::open_file::{Content, OpenFile};
 use crate::error::FsError;
 use crate::namespace::LocalState;
@@ -79,7 +79,7 @@ impl OpenFile {
             sent: Sent::default(),
         });
         content.stage = None;
-        content.base = Base::Sealed(sealed.clone());
+        content.base = LowerLayer::Sealed(sealed.clone());
         content.dirty = false;
         content.changes.seal();
         Ok(Some(match absorbs.cloned() {
@@ -106,7 +106,7 @@ impl OpenFile {
         if ids != [&sealed.stage, &whole].map(|stage| stage.file().id()) {
             return false;
         }
-        content.base = Base::Sealed(Arc::new(Sealed {
+        content.base = LowerLayer::Sealed(Arc::new(Sealed {
             stage: whole,
             base: below.base.clone(),
             condition: top.condition.clone(),
@@ -126,12 +126,12 @@ impl OpenFile {
             SealedBase::Empty | SealedBase::Object { .. } => Sent::maybe(sealed.completing.clone()),
         };
         let base = match sealed.base.clone() {
-            SealedBase::Empty => Base::Empty,
+            SealedBase::Empty => LowerLayer::Empty,
             SealedBase::Object {
                 key,
                 etag,
                 size_bytes,
-            } => Base::Object(Arc::new(ObjectId {
+            } => LowerLayer::Object(Arc::new(ObjectId {
                 key,
                 etag,
                 size_bytes,
@@ -139,7 +139,7 @@ impl OpenFile {
             SealedBase::Stage(_) => content.base.clone(),
         };
         let size_bytes = content.stage.as_ref().map_or(sealed.len, Stage::len);
-        content.base = Base::Sealed(Arc::new(Sealed {
+        content.base = LowerLayer::Sealed(Arc::new(Sealed {
             stage: Stage::recovered(file, &sealed),
             base,
             condition: sealed.condition,
@@ -219,15 +219,15 @@ impl OpenFile {
             };
             let over = Arc::new(Sealed {
                 stage: over.stage.clone(),
-                base: Base::Object(object),
+                base: LowerLayer::Object(object),
                 condition,
                 known,
                 sent: Sent::default(),
             });
-            content.base = Base::Sealed(over.clone());
+            content.base = LowerLayer::Sealed(over.clone());
             return Some(over);
         }
-        content.base = Base::Object(object);
+        content.base = LowerLayer::Object(object);
         if !content.dirty {
             content.intent = Intent::Edit;
             self.inode.state().local = None;
@@ -238,7 +238,7 @@ impl OpenFile {
     }
 
     /// What is sealed could not be uploaded: it is the staged content again, and the file has failed.
-    pub fn unseal(&self, error: &FsError) {
+    pub fn revert_seal(&self, error: &FsError) {
         let mut content = self.edit();
         content.failed = Some(error.clone());
         content.changes.none_is_safe();
@@ -272,7 +272,7 @@ impl OpenFile {
     }
 
     /// Whether the store may have an object under the file's name that its inode does not know of.
-    pub fn hides_object(&self) -> bool {
+    pub fn shadows_object(&self) -> bool {
         let covers = self.content.lock().covers;
         let sealed = self.sealed_stages();
         covers || sealed.iter().any(|sealed| sealed.sent.is_maybe())
@@ -301,7 +301,7 @@ impl OpenFile {
             spool.orphan(stage.file());
         }
         let mut base = &content.base;
-        while let Base::Sealed(sealed) = base {
+        while let LowerLayer::Sealed(sealed) = base {
             spool.orphan(sealed.stage.file());
             base = &sealed.base;
         }
@@ -309,7 +309,7 @@ impl OpenFile {
 
     /// The file took its new name, under which the store is known to have this.
     ///
-    /// Returns the stage that is not wanted any more, as `let_go_of_object` does.
+    /// Returns the stage that is not wanted any more, as `detach_from_object` does.
     pub fn renamed(&self, known: &WriteCondition) -> Option<Arc<Sealed>> {
         let mut content = self.edit();
         if content.intent == Intent::Exclusive {
@@ -331,13 +331,13 @@ impl OpenFile {
     ///
     /// Returns the stage whose upload was cancelled and that the one above it
     /// replaces whole. It is to be discarded once the journal knows.
-    pub fn let_go_of_object(&self, known: &WriteCondition) -> Option<Arc<Sealed>> {
+    pub fn detach_from_object(&self, known: &WriteCondition) -> Option<Arc<Sealed>> {
         let mut content = self.edit();
         content.intent = Intent::Replace;
         let superseded = content.drop_superseded();
         content.base = content.base.map_sealed(|sealed| {
             let base = match &sealed.base {
-                Base::Object(_) => Base::Empty,
+                LowerLayer::Object(_) => LowerLayer::Empty,
                 other => other.clone(),
             };
             (base, WriteCondition::Always, known.clone())
@@ -350,18 +350,18 @@ impl OpenFile {
     pub fn rebase(&self, object: &Arc<ObjectId>) {
         let mut content = self.edit();
         content.base = match &content.base {
-            Base::Object(_) => Base::Object(object.clone()),
-            Base::Empty => Base::Empty,
-            sealed @ Base::Sealed(_) => sealed.map_sealed(|sealed| {
+            LowerLayer::Object(_) => LowerLayer::Object(object.clone()),
+            LowerLayer::Empty => LowerLayer::Empty,
+            sealed @ LowerLayer::Sealed(_) => sealed.map_sealed(|sealed| {
                 let moved = WriteCondition::IfMatch(object.etag.clone());
-                if !matches!(sealed.base, Base::Object(_)) {
+                if !matches!(sealed.base, LowerLayer::Object(_)) {
                     return (sealed.base.clone(), sealed.condition.clone(), moved);
                 }
                 let condition = match &sealed.condition {
                     WriteCondition::IfMatch(_) => moved.clone(),
                     other => other.clone(),
                 };
-                (Base::Object(object.clone()), condition, moved)
+                (LowerLayer::Object(object.clone()), condition, moved)
             }),
         };
     }
@@ -378,7 +378,7 @@ impl Content {
         }
         self.base = self.base.map_sealed(|top| {
             let (condition, known) = (top.condition.clone(), top.known.clone());
-            (Base::Empty, condition, known)
+            (LowerLayer::Empty, condition, known)
         });
         Some(superseded)
     }
@@ -403,8 +403,8 @@ mod tests {
     use super::*;
     use crate::namespace::{InodeTable, KeySpace, Kind, Name, Numbers, ROOT};
     use crate::ops::OpenMode;
-    use crate::ops::content::Piece;
-    use crate::ops::open_file::Desk;
+    use crate::ops::content::ReadSegment;
+    use crate::ops::open_file::StageFactory;
     use crate::ops::open_files::OpenFiles;
     use crate::store::{ETag, Key};
     use crate::write_path::Spool;
@@ -416,12 +416,12 @@ mod tests {
         let name = Name::from_segment("f").unwrap();
         let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();
         let keys = KeySpace::new("");
-        let files = OpenFiles::new(Arc::new(Desk {
+        let files = OpenFiles::new(Arc::new(StageFactory {
             spool,
             keys,
             session_log: Arc::default(),
         }));
-        let file = files.open(pin, OpenMode::ReadWrite, |_| Base::Empty);
+        let file = files.open(pin, OpenMode::ReadWrite, |_| LowerLayer::Empty);
         (dir, file)
     }
 
@@ -457,9 +457,9 @@ mod tests {
     fn text(file: &OpenFile) -> String {
         let pieces = file.plan(0..1000).into_iter();
         let bytes = pieces.flat_map(|piece| match piece {
-            Piece::Local(stage, range) => stage.read(range).unwrap(),
-            Piece::Zero(len) => vec![b'0'; len as usize],
-            Piece::Object(_, range) => vec![b'o'; (range.end - range.start) as usize],
+            ReadSegment::Local(stage, range) => stage.read(range).unwrap(),
+            ReadSegment::Zero(len) => vec![b'0'; len as usize],
+            ReadSegment::Object(_, range) => vec![b'o'; (range.end - range.start) as usize],
         });
         String::from_utf8(bytes.collect()).unwrap()
     }
@@ -489,7 +489,7 @@ mod tests {
         assert!(file.needs_upload());
         let later = sealed(&file);
         assert_eq!(later.stage.len(), 12);
-        assert!(matches!(later.base, Base::Object(_)));
+        assert!(matches!(later.base, LowerLayer::Object(_)));
         assert_eq!(later.condition, WriteCondition::IfMatch(ETag::new("e")));
     }
 
@@ -499,7 +499,7 @@ mod tests {
         file.write(0, b"first").unwrap();
         drop(sealed(&file));
         file.write(5, b" second").unwrap();
-        file.unseal(&FsError::AccessDenied);
+        file.revert_seal(&FsError::AccessDenied);
         assert!(matches!(file.seal(), Err(FsError::AccessDenied)));
         assert_eq!(text(&file), "first second");
         assert_eq!(stages_in(&dir), 1);
@@ -572,12 +572,12 @@ mod tests {
         file.start_over(Intent::Replace).unwrap();
         file.write(0, b"whole").unwrap();
         sealed(&file);
-        assert!(!file.rests_on_object());
-        let superseded = file.let_go_of_object(&WriteCondition::Always);
+        assert!(!file.has_object_below());
+        let superseded = file.detach_from_object(&WriteCondition::Always);
         assert!(Arc::ptr_eq(&superseded.unwrap(), &edit));
         let (whole, earlier) = file.begin_upload().unwrap();
         assert_eq!(earlier, Earlier::None);
-        assert!(matches!(whole.base, Base::Empty));
+        assert!(matches!(whole.base, LowerLayer::Empty));
         assert_eq!(text(&file), "whole");
         assert_eq!(file.sealed_stages().len(), 1);
     }
@@ -595,7 +595,7 @@ mod tests {
         file.renamed(&WriteCondition::IfAbsent);
         let (whole, earlier) = file.begin_upload().unwrap();
         assert_eq!(earlier, Earlier::None);
-        assert!(matches!(whole.base, Base::Empty));
+        assert!(matches!(whole.base, LowerLayer::Empty));
         assert_eq!(
             whole.stage.len(),
             5,

@@ -15,8 +15,8 @@ impl Ops {
     /// lost+found: half a file never goes to the bucket. All that is done before
     /// the first wait, which is for reads that nobody needs any more.
     pub async fn shutdown(&self) {
-        for (file, stage) in self.files.abandon() {
-            self.keep(&file, &stage, LostReason::DaemonEnded);
+        for (file, stage) in self.files.take_dirty() {
+            self.move_to_lost_found(&file, &stage, LostReason::DaemonEnded);
         }
         self.namespace.write_out();
         let aborted = tokio::time::timeout(ABORTED_WITHIN, self.uploader.aborts_settled());

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::Ops;
-use super::attr::{Attempt, Caller};
+use super::attr::{Caller, Delivery};
 use super::lookup::Entry;
 use crate::error::FsError;
 use crate::namespace::{Ino, Kind, Name};
@@ -29,13 +29,13 @@ impl Ops {
         permissions: u16,
         maker: Caller,
     ) -> Result<Entry, FsError> {
-        if maker.request.attempt == Attempt::Again {
-            self.late_requests_landed().await;
+        if maker.request.attempt == Delivery::Resent {
+            self.wait_for_predecessor_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
         let _subtrees = self.share_entry(parent.ino, name).await;
         match self.namespace.lookup(&parent, name).await {
-            Ok(made) if made.kind == special.kind && maker.request.attempt == Attempt::Again => {
+            Ok(made) if made.kind == special.kind && maker.request.attempt == Delivery::Resent => {
                 return Ok(self.give_entry(&made));
             }
             Ok(_) => return Err(FsError::Exists),
@@ -46,7 +46,7 @@ impl Ops {
             Err(error) => return Err(error),
         }
         let inode = self.namespace.create_local(&parent, name, special.kind)?;
-        self.give_birth(&parent, &inode, permissions, maker);
+        self.init_attributes(&parent, &inode, permissions, maker);
         let put = self.put_node(&parent, name, &inode, Bytes::new(), special.rdev);
         if let Err(error) = put.await {
             self.namespace.take_back(&inode);

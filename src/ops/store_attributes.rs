@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Ops;
-use super::content::Base;
+use super::content::LowerLayer;
 use super::open::OpenMode;
 use super::open_file::OpenFile;
 use super::upload::content_type;
@@ -96,7 +96,7 @@ impl Ops {
         &self,
         file: &OpenFile,
         name: &Name,
-        base: &Base,
+        base: &LowerLayer,
         kept: Option<ObjectHeaders>,
     ) -> Result<ObjectHeaders, FsError> {
         let inode = &file.inode;
@@ -106,7 +106,7 @@ impl Ops {
             return Ok(headers);
         }
         let mut headers = self.wanted_attributes(inode).encode(inode.kind)?;
-        if matches!(base, Base::Empty) {
+        if matches!(base, LowerLayer::Empty) {
             // New bytes: how the old ones were encoded or cached is not theirs.
             headers = ObjectHeaders {
                 content_type: headers.content_type,
@@ -121,8 +121,11 @@ impl Ops {
 
     /// What the object that is edited has besides its bytes, asked for anew: another
     /// client may change it and leave the bytes.
-    pub(super) async fn kept_headers(&self, base: &Base) -> Result<Option<ObjectHeaders>, FsError> {
-        let Base::Object(object) = base else {
+    pub(super) async fn kept_headers(
+        &self,
+        base: &LowerLayer,
+    ) -> Result<Option<ObjectHeaders>, FsError> {
+        let LowerLayer::Object(object) = base else {
             return Ok(None);
         };
         match self.copier.headers_of(&object.key, &object.etag).await {

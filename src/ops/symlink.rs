@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Ops;
-use super::attr::{Attempt, Caller};
-use super::content::Base;
+use super::attr::{Caller, Delivery};
+use super::content::LowerLayer;
 use super::interruption::check_awaited;
 use super::lookup::Entry;
 use super::upload::whole_seconds;
@@ -36,13 +36,13 @@ impl Ops {
         if target.len() as u64 > TARGET_LIMIT_BYTES {
             return Err(FsError::NameTooLong);
         }
-        if maker.request.attempt == Attempt::Again {
-            self.late_requests_landed().await;
+        if maker.request.attempt == Delivery::Resent {
+            self.wait_for_predecessor_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
         let _subtrees = self.share_entry(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
-            Ok(made) if made.kind == Kind::Symlink && maker.request.attempt == Attempt::Again => {
+            Ok(made) if made.kind == Kind::Symlink && maker.request.attempt == Delivery::Resent => {
                 return if self.readlink(made.ino).await? == target {
                     Ok(self.give_entry(&made))
                 } else {
@@ -55,7 +55,7 @@ impl Ops {
         }
         check_awaited()?;
         let link = self.namespace.create_local(&parent, name, Kind::Symlink)?;
-        self.give_birth(&parent, &link, SYMLINK_MODE, maker);
+        self.init_attributes(&parent, &link, SYMLINK_MODE, maker);
         if let Err(error) = self.put_node(&parent, name, &link, target, None).await {
             self.namespace.take_back(&link);
             return Err(error);
@@ -115,11 +115,11 @@ impl Ops {
             return Err(FsError::InvalidArgument);
         }
         match self.base_of(&link) {
-            Base::Object(object) => {
+            LowerLayer::Object(object) => {
                 let blocks = self.reader.read(&object, 0..TARGET_LIMIT_BYTES).await?;
                 Ok(blocks.concat().into())
             }
-            Base::Empty | Base::Sealed(_) => Err(FsError::Stale),
+            LowerLayer::Empty | LowerLayer::Sealed(_) => Err(FsError::Stale),
         }
     }
 }

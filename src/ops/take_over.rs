@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::Ops;
 use super::changes::Changes;
-use super::content::{Base, Intent};
+use super::content::{Intent, LowerLayer};
 use super::given_up::Closes;
 use super::handles::{FileHandle, HandleId};
 use super::open::OpenMode;
@@ -70,7 +70,7 @@ impl Ops {
         for file in files {
             self.keep_on_for_readers(&file);
             file.tell();
-            let remains = self.files.settled(&file);
+            let remains = self.files.release_if_unused(&file);
             self.clean_up(&file, remains);
         }
     }
@@ -93,7 +93,7 @@ impl Ops {
                 reason: LostReason::DaemonEnded,
                 written: None,
             };
-            self.desk.spool.keep(stage.file(), &remnant);
+            self.desk.spool.move_to_lost_found(stage.file(), &remnant);
         }
     }
 
@@ -120,7 +120,7 @@ impl Ops {
                         reason: LostReason::Damaged("a record, or bytes,"),
                         written: None,
                     };
-                    self.desk.spool.keep(below.file(), &remnant);
+                    self.desk.spool.move_to_lost_found(below.file(), &remnant);
                     failed = Some(error);
                 }
             }
@@ -190,14 +190,14 @@ impl Ops {
     }
 
     /// An upload ended, and the next daemon was not told which: the object is there.
-    fn base_of_remote(&self, inode: &Pin, remote: Option<&RemoteTold>) -> Base {
+    fn base_of_remote(&self, inode: &Pin, remote: Option<&RemoteTold>) -> LowerLayer {
         match (remote, self.namespace.file_key(inode.ino)) {
-            (Some(remote), Ok(key)) => Base::Object(Arc::new(ObjectId {
+            (Some(remote), Ok(key)) => LowerLayer::Object(Arc::new(ObjectId {
                 key,
                 etag: remote.etag.clone(),
                 size_bytes: remote.size_bytes,
             })),
-            _ => Base::Empty,
+            _ => LowerLayer::Empty,
         }
     }
 
@@ -228,7 +228,7 @@ impl Ops {
         Ok(FileHandle {
             file,
             mode,
-            publishes: told.publishes,
+            uploads_on_close: told.uploads_on_close,
             cursor: Mutex::new(Cursor::default()),
             writers: Mutex::new(Writers::restored(told.writers.as_ref(), change)),
             request: told.request,
@@ -238,10 +238,10 @@ impl Ops {
 }
 
 /// What lies below all stages of a file.
-fn bottom_of(base: &BaseTold) -> Base {
+fn bottom_of(base: &BaseTold) -> LowerLayer {
     match base {
-        BaseTold::Empty => Base::Empty,
-        BaseTold::Object(object) => Base::Object(Arc::new(object.clone().into())),
+        BaseTold::Empty => LowerLayer::Empty,
+        BaseTold::Object(object) => LowerLayer::Object(Arc::new(object.clone().into())),
         BaseTold::Sealed(_, below) => bottom_of(below),
     }
 }
@@ -272,16 +272,16 @@ impl Content {
     }
 }
 
-impl From<&Base> for BaseTold {
-    fn from(base: &Base) -> Self {
+impl From<&LowerLayer> for BaseTold {
+    fn from(base: &LowerLayer) -> Self {
         match base {
-            Base::Empty => Self::Empty,
-            Base::Object(object) => Self::Object(ObjectTold {
+            LowerLayer::Empty => Self::Empty,
+            LowerLayer::Object(object) => Self::Object(ObjectTold {
                 key: object.key.clone(),
                 etag: object.etag.clone(),
                 size_bytes: object.size_bytes,
             }),
-            Base::Sealed(sealed) => {
+            LowerLayer::Sealed(sealed) => {
                 Self::Sealed(sealed.stage.file().id(), Box::new((&sealed.base).into()))
             }
         }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::Ops;
-use super::attr::Attempt;
+use super::attr::Delivery;
 use super::interruption::check_awaited;
 use super::removal::Removed;
 use crate::error::FsError;
@@ -16,15 +16,15 @@ impl Ops {
     /// Errors: `NotFound`, `IsADirectory`, `ReadOnly`, the store's; nothing is removed then.
     ///
     /// Asked again, a name that is gone is what an earlier daemon removed.
-    pub async fn unlink(&self, parent: Ino, name: &Name, attempt: Attempt) -> Result<(), FsError> {
+    pub async fn unlink(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<(), FsError> {
         self.check_writable()?;
-        if attempt == Attempt::Again {
-            self.late_requests_landed().await;
+        if attempt == Delivery::Resent {
+            self.wait_for_predecessor_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
         let _subtrees = self.share_entry(parent.ino, name).await?;
         let inode = match self.namespace.lookup(&parent, name).await {
-            Err(FsError::NotFound) if attempt == Attempt::Again => {
+            Err(FsError::NotFound) if attempt == Delivery::Resent => {
                 let key = self.namespace.child_key(parent.ino, name)?;
                 self.note_predecessors_delete(&key, None);
                 return Ok(());
@@ -34,7 +34,7 @@ impl Ops {
         if inode.kind == Kind::Directory {
             return Err(FsError::IsADirectory);
         }
-        if attempt == Attempt::Again {
+        if attempt == Delivery::Resent {
             let key = self.namespace.child_key(parent.ino, name)?;
             let version = inode.state().remote.clone();
             self.remove_file(&parent, name, &inode).await?;
@@ -50,9 +50,9 @@ impl Ops {
         let _removal = self.begin_removal(&file).await;
         let _turn = file.turn_over_uploads().await;
         failpoint::at(Point::UnlinkBegins);
-        let maybe_stored = file.hides_object();
+        let maybe_stored = file.shadows_object();
         if maybe_stored {
-            self.late_requests_landed().await;
+            self.wait_for_predecessor_requests().await;
         }
         check_awaited()?;
         let stored = inode.state().remote.clone();

@@ -32,7 +32,7 @@ impl Ops {
     pub(super) async fn persist(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         match self.settings.durability {
             Durability::S3 => self.upload(file).await,
-            Durability::Disk => self.stash(file).await,
+            Durability::Disk => self.seal_and_enqueue(file).await,
         }
     }
 
@@ -53,20 +53,20 @@ impl Ops {
             Ok(shared) => shared,
             // The bytes are not to be dropped with the last handle.
             Err(error) => {
-                file.unseal(&error);
+                file.revert_seal(&error);
                 return Err(error);
             }
         };
         let _turn = file.upload_lock.lock().await;
         self.seal(file).await?;
         while let Some((sealed, earlier)) = self.begin_upload(file).await {
-            match self.bring_to_store(file, &sealed, earlier).await {
+            match self.publish(file, &sealed, earlier).await {
                 Ok(Brought::Stored) => {}
                 Ok(Brought::Cancelled) => return Ok(Brought::Cancelled),
                 Err(error) => {
                     tracing::error!(ino = file.inode.ino.0, %error, "upload failed");
                     drop(sealed);
-                    file.unseal(&error);
+                    file.revert_seal(&error);
                     return Err(error);
                 }
             }
@@ -104,14 +104,17 @@ impl Ops {
         sealed: &Arc<Sealed>,
         superseded: Option<Arc<Sealed>>,
     ) -> Result<(), FsError> {
-        match (self.note(file, sealed).await, self.settings.durability) {
+        match (
+            self.journal_seal(file, sealed).await,
+            self.settings.durability,
+        ) {
             (Ok(()), _) => {}
             // Nobody is told that the spool has it.
             (Err(error), Durability::S3) => {
                 tracing::warn!(%error, "the journal does not know what is uploaded");
             }
             (Err(error), Durability::Disk) => {
-                file.unseal(&error);
+                file.revert_seal(&error);
                 return Err(error);
             }
         }
@@ -153,14 +156,18 @@ impl Ops {
                 Ok(())
             }
             Err(error) => {
-                file.unseal(&error);
+                file.revert_seal(&error);
                 Err(error)
             }
         }
     }
 
     /// Tells the journal of a sealed stage.
-    pub(super) async fn note(&self, file: &OpenFile, sealed: &Sealed) -> Result<(), FsError> {
+    pub(super) async fn journal_seal(
+        &self,
+        file: &OpenFile,
+        sealed: &Sealed,
+    ) -> Result<(), FsError> {
         match self.namespace.table().place(file.inode.ino) {
             Some((dir, name)) => self.note_at(file, sealed, dir, &name).await,
             None => Ok(()),
@@ -226,9 +233,9 @@ impl Ops {
         earlier: Earlier,
     ) -> Result<Brought, FsError> {
         if earlier == Earlier::Maybe {
-            self.late_requests_landed().await;
+            self.wait_for_predecessor_requests().await;
         }
-        let sealed = &self.complete(file, sealed).await?;
+        let sealed = &self.fill_from_lower(file, sealed).await?;
         let sent = tokio::select! {
             biased;
             () = file.cancelled() => None,
@@ -243,12 +250,12 @@ impl Ops {
         failpoint::at(Point::PublishRecorded);
         let turn = file.seal_lock.lock().await;
         if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
-            self.note(file, &over).await?;
+            self.journal_seal(file, &over).await?;
         }
         drop(turn);
         failpoint::at(Point::PublishUploaded);
         self.desk.spool.discard(sealed.stage.file());
-        self.announce(file).await;
+        self.update_parent(file).await;
         failpoint::at(Point::PublishDiscarded);
         Ok(Brought::Stored)
     }
@@ -257,7 +264,7 @@ impl Ops {
     ///
     /// When the answer is lost, the version that it was an edit of may be gone: what
     /// the file shows, and whether the store has it, must not depend on that one.
-    async fn complete(
+    async fn fill_from_lower(
         &self,
         file: &OpenFile,
         sealed: &Arc<Sealed>,
@@ -282,7 +289,7 @@ impl Ops {
         let _turn = file.seal_lock.lock().await;
         match file.complete(sealed, &below) {
             Ok(whole) => {
-                self.note(file, &whole).await?;
+                self.journal_seal(file, &whole).await?;
                 failpoint::at(Point::UploadCompleted);
                 Ok(whole)
             }
@@ -342,7 +349,7 @@ impl Ops {
     }
 
     /// Tells the file's directory that it has a key of its own now.
-    pub(super) async fn announce(&self, file: &OpenFile) {
+    pub(super) async fn update_parent(&self, file: &OpenFile) {
         let Some((parent, _)) = self.namespace.table().place(file.inode.ino) else {
             return;
         };
@@ -355,7 +362,7 @@ impl Ops {
     }
 
     /// Copies into the stage what open handles still show of an object that is about to go.
-    pub(super) async fn hydrate(&self, file: &OpenFile) -> Result<(), FsError> {
+    pub(super) async fn copy_up(&self, file: &OpenFile) -> Result<(), FsError> {
         const CHUNK_BYTES: u64 = 8 << 20;
         if !file.shows_object() {
             return Ok(());

@@ -2,7 +2,7 @@
 //! what mediafs itself tells of a file.
 
 use super::Ops;
-use super::attr::Attempt;
+use super::attr::Delivery;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Ino, Kind, Pin, Xattrs};
 use crate::store::ObjectStore;
@@ -68,12 +68,17 @@ impl Ops {
     /// Errors: `NoAttribute`, and as `setxattr`.
     ///
     /// Asked again, an attribute that is gone is what an earlier daemon removed.
-    pub async fn removexattr(&self, ino: Ino, name: &str, attempt: Attempt) -> Result<(), FsError> {
+    pub async fn removexattr(
+        &self,
+        ino: Ino,
+        name: &str,
+        attempt: Delivery,
+    ) -> Result<(), FsError> {
         let inode = self.changeable(ino, name)?;
         let mut xattrs = xattrs(&inode);
         match (xattrs.remove(name), attempt) {
-            (None, Attempt::First) => return Err(FsError::NoAttribute),
-            (None, Attempt::Again) => return Ok(()),
+            (None, Delivery::First) => return Err(FsError::NoAttribute),
+            (None, Delivery::Resent) => return Ok(()),
             (Some(_), _) => {}
         }
         self.replace_xattrs(&inode, xattrs).await

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, ConfigSource};
 use crate::namespace::Coherence;
-use crate::ops::{Ops, Tuning};
+use crate::ops::{Ops, RuntimeLimits};
 use crate::telemetry::Logs;
 
 /// Settings that hold from the moment they are read; the others say how the mount was made.
@@ -37,7 +37,7 @@ impl Reload {
         if let Err(error) = self.logs.set_filter(&config.log) {
             tracing::error!("{error:#}: what is logged stays as it was");
         }
-        ops.tune(tuning(&config));
+        ops.tune(runtime_limits(&config));
         let differ = mounted.differences(&config);
         let (live, waiting): (Vec<_>, Vec<_>) = differ
             .into_iter()
@@ -52,8 +52,8 @@ impl Reload {
     }
 }
 
-fn tuning(config: &Config) -> Tuning {
-    Tuning {
+fn runtime_limits(config: &Config) -> RuntimeLimits {
+    RuntimeLimits {
         coherence: Coherence {
             ttl: config.ttl,
             negative_ttl: config.negative_ttl,

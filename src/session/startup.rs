@@ -16,7 +16,7 @@ use crate::namespace::{
     Session,
 };
 use crate::ops::{
-    Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, Queued,
+    Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, QueueReceivers,
 };
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::session_state::{SessionLog, SessionState};
@@ -175,7 +175,7 @@ pub async fn compose(
     connected: &Connected,
     invalidations: Invalidations,
     heritage: OpenHeritage,
-) -> anyhow::Result<(Ops, Queued)> {
+) -> anyhow::Result<(Ops, QueueReceivers)> {
     let OpenHeritage {
         placed,
         session_log,

@@ -15,7 +15,7 @@ use super::notifier::Notifier;
 use super::{Reload, service_manager};
 use crate::config::Config;
 use crate::fuse::ThreadWatch;
-use crate::ops::{Ops, Waiting};
+use crate::ops::{Ops, PendingWork};
 use crate::store::StoreHealth;
 use crate::store::s3::S3Store;
 use crate::task::{caught, kept_up};
@@ -113,7 +113,7 @@ async fn tell(tended: &RunningMount, mut terminate: Signal, mut interrupt: Signa
     }
 }
 
-fn what_waits(waiting: Waiting) -> String {
+fn what_waits(waiting: PendingWork) -> String {
     let count = |number: usize, what: &str| match number {
         0 => None,
         1 => Some(format!("1 {what}")),
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn what_waits_is_told_in_words() {
         let waiting = |files, deletes, staged_bytes| {
-            what_waits(Waiting {
+            what_waits(PendingWork {
                 files,
                 deletes,
                 staged_bytes,

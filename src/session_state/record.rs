@@ -292,7 +292,7 @@ pub enum ModeTold {
 pub struct HandleTold {
     pub ino: u64,
     pub mode: ModeTold,
-    pub publishes: bool,
+    pub uploads_on_close: bool,
     /// The request that it answers.
     pub request: u64,
     /// None where a daemon gave it out that does not record them.

@@ -41,7 +41,7 @@ fn handle() -> HandleTold {
     HandleTold {
         ino: 3,
         mode: ModeTold::ReadWrite,
-        publishes: true,
+        uploads_on_close: true,
         request: 40,
         writers: Some(WritersTold::default()),
     }
@@ -209,7 +209,7 @@ fn is_true_or_in_doubt(path: &Path, whole: &SessionState, what: &str) {
     assert_eq!(told.last_handle, whole.last_handle, "{what}");
     assert_eq!(told.files, whole.files, "{what}");
     for (handle, is) in &whole.handles {
-        let kept = |it: &HandleTold| (it.ino, it.mode, it.publishes, it.request);
+        let kept = |it: &HandleTold| (it.ino, it.mode, it.uploads_on_close, it.request);
         let found = &told.handles[handle];
         assert_eq!(kept(found), kept(is), "{what}");
         let writers = found.writers.as_ref().unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::multipart::{Claim, MultipartUpload};
 use super::part_sender::part_request;
-use super::stage::AheadPart;
+use super::stage::FullPart;
 use super::uploader::{UploadTarget, Uploader};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -15,7 +15,7 @@ use crate::failpoint::{self, Point};
 impl Uploader {
     /// Sends a part unless somebody else does; where that fails, the close sends it
     /// and tells why it cannot.
-    pub async fn send_ahead(&self, target: &UploadTarget, part: AheadPart) {
+    pub async fn upload_early(&self, target: &UploadTarget, part: FullPart) {
         let outcome = async {
             if let Some(upload) = self.begin_ahead(target, &part).await? {
                 self.send_part_ahead(&upload, &part).await?;
@@ -31,7 +31,7 @@ impl Uploader {
     async fn begin_ahead(
         &self,
         target: &UploadTarget,
-        part: &AheadPart,
+        part: &FullPart,
     ) -> Result<Option<Arc<MultipartUpload>>, FsError> {
         let _turn = part.file.create_lock().lock().await;
         if let Some(upload) = part.file.upload() {
@@ -48,7 +48,7 @@ impl Uploader {
     async fn send_part_ahead(
         &self,
         upload: &Arc<MultipartUpload>,
-        part: &AheadPart,
+        part: &FullPart,
     ) -> Result<(), FsError> {
         let _memory = self.hold_part(upload, &part.range).await;
         if part.file.is_gone() {

@@ -42,7 +42,7 @@ pub use parts::{Origin, PartSize, Run, StoredRange};
 pub use place::{Claim, ClaimedSpool, OtherPlace, Place, PlacedSpool};
 pub use spool::{Recovered, RecoveredStage, Spool, SpoolError};
 pub use spool_lock::SpoolLock;
-pub use stage::{AheadPart, Segment, Stage};
+pub use stage::{FullPart, Segment, Stage};
 pub use stage_file::StageFile;
 pub use uploader::{ByteSource, Earlier, UploadTarget, Uploader};
 pub use zeros::Scratch;

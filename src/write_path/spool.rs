@@ -295,7 +295,7 @@ impl Spool {
     }
 
     /// Keeps the bytes of a stage that could not be uploaded.
-    pub fn keep(&self, file: &StageFile, remnant: &LostFile<'_>) {
+    pub fn move_to_lost_found(&self, file: &StageFile, remnant: &LostFile<'_>) {
         if file.set_gone() {
             return;
         }

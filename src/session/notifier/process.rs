@@ -67,7 +67,7 @@ fn outlive(
 ) {
     let mut answered_at = Instant::now();
     let mut pause = SETTLED_WITHIN;
-    while writers.wait_for_all(pause) == Waiting::Yes {
+    while writers.wait_for_all(pause) == PendingWork::Yes {
         if answered_at.elapsed() >= abort_after {
             tracing::error!(path = %mountpoint.display(), "the daemon is dead, none has taken its place, and applications wait for it: the connection is aborted, they get ENOTCONN");
             connection.abort();
@@ -83,7 +83,7 @@ fn outlive(
 
 /// Whether a notification waits in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waiting {
+enum PendingWork {
     No,
     Yes,
 }
@@ -112,10 +112,10 @@ impl Writers {
         Ok(Self { running })
     }
 
-    fn wait_for_all(&self, within: Duration) -> Waiting {
+    fn wait_for_all(&self, within: Duration) -> PendingWork {
         match self.running.recv_timeout(within) {
-            Err(RecvTimeoutError::Timeout) => Waiting::Yes,
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => Waiting::No,
+            Err(RecvTimeoutError::Timeout) => PendingWork::Yes,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => PendingWork::No,
         }
     }
 }

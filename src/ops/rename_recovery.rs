@@ -92,7 +92,7 @@ impl Ops {
         if begun.is_empty() {
             return;
         }
-        self.late_requests_landed().await;
+        self.wait_for_predecessor_requests().await;
         let mut pause = PAUSE_FIRST;
         loop {
             let mut left = Vec::new();
@@ -134,10 +134,10 @@ impl Ops {
             tries += 1;
         };
         match outcome {
-            Err(error) if !may_pass(&error) => {
+            Err(error) if !is_retryable(&error) => {
                 let (from, to) = (&intent.from, &intent.to);
                 tracing::error!(%from, %to, %error, "the rename cannot be finished: taken back");
-                self.take_back(intent).await?;
+                self.roll_back(intent).await?;
             }
             outcome => outcome?,
         }
@@ -275,7 +275,7 @@ impl Ops {
     /// Deletes the copies of what is still under its old name.
     ///
     /// A file's copy stays: nobody can tell whether its name was free before.
-    async fn take_back(&self, intent: &RenameIntent) -> Result<(), FsError> {
+    async fn roll_back(&self, intent: &RenameIntent) -> Result<(), FsError> {
         if !intent.is_of_a_directory() {
             return Ok(());
         }
@@ -384,7 +384,7 @@ fn copy_of<'a>(
 }
 
 /// Whether an operator, or time, can mend it.
-fn may_pass(error: &FsError) -> bool {
+fn is_retryable(error: &FsError) -> bool {
     match error {
         FsError::TimedOut | FsError::Spool(_) => true,
         FsError::Store(error) => {

@@ -15,7 +15,7 @@ use super::upload::Brought;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Kind, LocalState, Name, ObjectVersion, Pin, ROOT};
 use crate::task::kept_up;
-use crate::write_path::{AheadPart, LostFile, LostReason, RecoveredStage, SealedBase};
+use crate::write_path::{FullPart, LostFile, LostReason, RecoveredStage, SealedBase};
 
 /// Pause before the second attempt; it doubles with each one. Each attempt has
 /// the store's own retries within.
@@ -28,7 +28,7 @@ const LONG_AT_ONCE: usize = 4;
 
 /// Files with sealed stages that wait for their upload.
 #[derive(Debug)]
-pub(super) struct Backlog {
+pub(super) struct UploadQueue {
     queue: mpsc::UnboundedSender<Arc<OpenFile>>,
     waiting: watch::Sender<usize>,
     short: Semaphore,
@@ -37,17 +37,17 @@ pub(super) struct Backlog {
 
 /// The end of the queue that `Ops::upload_in_background` takes from.
 #[derive(Debug)]
-pub struct Queued {
+pub struct QueueReceivers {
     files: mpsc::UnboundedReceiver<Arc<OpenFile>>,
-    parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>,
+    parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, FullPart)>,
     kept: KeptObjects,
 }
 
-impl Backlog {
+impl UploadQueue {
     pub fn new(
-        parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>,
+        parts: mpsc::UnboundedReceiver<(Arc<OpenFile>, FullPart)>,
         kept: KeptObjects,
-    ) -> (Self, Queued) {
+    ) -> (Self, QueueReceivers) {
         let (queue, files) = mpsc::unbounded_channel();
         let backlog = Self {
             queue,
@@ -55,7 +55,7 @@ impl Backlog {
             short: Semaphore::new(SHORT_AT_ONCE),
             long: Semaphore::new(LONG_AT_ONCE),
         };
-        (backlog, Queued { files, parts, kept })
+        (backlog, QueueReceivers { files, parts, kept })
     }
 
     pub fn waiting(&self) -> usize {
@@ -65,7 +65,7 @@ impl Backlog {
 
 impl Ops {
     /// Uploads what is queued, as long as the run time lasts.
-    pub async fn upload_in_background(self: Arc<Self>, queued: Queued) {
+    pub async fn upload_in_background(self: Arc<Self>, queued: QueueReceivers) {
         let ops = self.clone();
         let abort =
             async move { kept_up("abort uploads", || ops.uploader.abort_abandoned()).await };
@@ -99,7 +99,7 @@ impl Ops {
     /// Seals what was written, so that it outlives daemon and machine, and has it uploaded.
     ///
     /// Errors: the spool's; that of an upload that failed for good.
-    pub(super) async fn stash(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
+    pub(super) async fn seal_and_enqueue(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         self.seal(file).await?;
         self.queue(file);
         Ok(())
@@ -123,7 +123,7 @@ impl Ops {
                 Ok(Brought::Cancelled) => file.cancels_over().await,
                 Err(error) if is_final(&error) => {
                     tracing::error!(ino = file.inode.ino.0, %error, "upload failed for good");
-                    file.unseal(&error);
+                    file.revert_seal(&error);
                 }
                 Err(error) => {
                     tracing::warn!(ino = file.inode.ino.0, %error, ?pause, "upload failed: trying again");
@@ -136,7 +136,7 @@ impl Ops {
                 }
             }
         }
-        let remains = self.files.settled(file);
+        let remains = self.files.release_if_unused(file);
         self.clean_up(file, remains);
     }
 
@@ -144,14 +144,14 @@ impl Ops {
     async fn upload_next(&self, file: &Arc<OpenFile>) -> Option<Result<Brought, FsError>> {
         let first = file.sealed_stages().into_iter().next();
         let is_short = first.is_none_or(|first| self.uploader.sends_at_once(first.stage.len()));
-        let Backlog { short, long, .. } = &self.backlog;
+        let UploadQueue { short, long, .. } = &self.backlog;
         let slots = if is_short { short } else { long };
         let (_slot, _subtrees) = self.slot_and_subtrees(slots, file).await?;
         let _turn = file.upload_lock.lock().await;
         let seal_lock = file.seal_lock.lock().await;
         let (sealed, earlier) = file.begin_next_upload()?;
         drop(seal_lock);
-        Some(self.bring_to_store(file, &sealed, earlier).await)
+        Some(self.publish(file, &sealed, earlier).await)
     }
 
     /// One of the slots, and no name of the file's path changes. Whoever waits for a
@@ -187,7 +187,7 @@ impl Ops {
                     reason: LostReason::UploadFailed(error),
                     written: over_a_base.then_some(written.as_slice()),
                 };
-                self.desk.spool.keep(&stage, &remnant);
+                self.desk.spool.move_to_lost_found(&stage, &remnant);
             }
         }
     }

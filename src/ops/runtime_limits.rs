@@ -7,7 +7,7 @@ use crate::namespace::{Coherence, Ino};
 
 /// Settings that hold from the moment they are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuning {
+pub struct RuntimeLimits {
     pub coherence: Coherence,
     /// A directory rename of more objects is refused with `CrossDevice`.
     pub max_rename_objects: u64,
@@ -16,7 +16,7 @@ pub struct Tuning {
 
 /// What S3 does not have yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
+pub struct PendingWork {
     /// Files whose upload no system call waits for.
     pub files: usize,
     /// Names that are gone here and not yet in S3.
@@ -59,15 +59,15 @@ impl Ops {
         names.join("/")
     }
 
-    pub fn tune(&self, tuning: Tuning) {
-        self.namespace.set_coherence(tuning.coherence);
-        self.desk.spool.set_limit(tuning.spool_limit_bytes);
+    pub fn tune(&self, runtime_limits: RuntimeLimits) {
+        self.namespace.set_coherence(runtime_limits.coherence);
+        self.desk.spool.set_limit(runtime_limits.spool_limit_bytes);
         self.max_rename_objects
-            .store(tuning.max_rename_objects, Ordering::Relaxed);
+            .store(runtime_limits.max_rename_objects, Ordering::Relaxed);
     }
 
-    pub fn waiting(&self) -> Waiting {
-        Waiting {
+    pub fn waiting(&self) -> PendingWork {
+        PendingWork {
             files: self.backlog.waiting(),
             deletes: self.store.waiting(),
             staged_bytes: self.desk.spool.staged_bytes(),

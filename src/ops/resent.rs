@@ -15,7 +15,7 @@ impl Ops {
     ///
     /// S3 may do what it has received after the end of who sent it. Where it heeds
     /// conditions, a late change finds another version, and nothing waits here.
-    pub(super) async fn late_requests_landed(&self) {
+    pub(super) async fn wait_for_predecessor_requests(&self) {
         if !self.store.late().abilities().heeds_all() {
             sleep_until(self.began_at + LATE_LIMIT).await;
         }
@@ -43,7 +43,7 @@ impl Ops {
     /// inode under its new name once this is answered.
     ///
     /// Errors: `NotFound` when nothing has the new name; the store's.
-    pub(super) async fn moved_before(
+    pub(super) async fn finish_resent_rename(
         &self,
         source: Option<Pin>,
         to: &Place<'_>,

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::Ops;
-use super::content::Base;
+use super::content::LowerLayer;
 use super::open_file::OpenFile;
 use crate::error::FsError;
 use crate::store::WriteCondition;
 use crate::task::caught;
-use crate::write_path::{AheadPart, Earlier, PartSize, RecoveredStage, Stage, UploadTarget};
+use crate::write_path::{Earlier, FullPart, PartSize, RecoveredStage, Stage, UploadTarget};
 
 /// Parts to be sent. As many as the spool has bytes for.
-pub(super) type AheadQueue = mpsc::UnboundedSender<(Arc<OpenFile>, AheadPart)>;
+pub(super) type AheadQueue = mpsc::UnboundedSender<(Arc<OpenFile>, FullPart)>;
 
 impl OpenFile {
-    fn next_ahead(&self, part_size: PartSize) -> Option<AheadPart> {
+    fn next_ahead(&self, part_size: PartSize) -> Option<FullPart> {
         let content = self.content.lock();
         let stage = content.stage.as_ref();
         let stage = stage.filter(|_| !content.orphan && content.failed.is_none());
@@ -43,14 +43,14 @@ impl Ops {
     /// Sends the parts that are queued, as long as the run time lasts.
     pub(super) async fn send_full_parts(
         self: Arc<Self>,
-        mut queued: mpsc::UnboundedReceiver<(Arc<OpenFile>, AheadPart)>,
+        mut queued: mpsc::UnboundedReceiver<(Arc<OpenFile>, FullPart)>,
     ) {
         while let Some((file, part)) = queued.recv().await {
             let ops = self.clone();
             tokio::spawn(async move {
                 let send = async {
                     if let Some(target) = ops.target_ahead(&file).await? {
-                        ops.uploader.send_ahead(&target, part).await;
+                        ops.uploader.upload_early(&target, part).await;
                     }
                     Ok::<(), FsError>(())
                 };
@@ -81,7 +81,7 @@ impl Ops {
         let kept = self.kept_headers(&base).await?;
         Ok(Some(UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
-            headers: self.upload_headers(file, &name, &Base::Empty, kept)?,
+            headers: self.upload_headers(file, &name, &LowerLayer::Empty, kept)?,
             condition: WriteCondition::Always,
             known: WriteCondition::Always,
             len: file.len(),
