@@ -119,7 +119,7 @@ fn whole_time(decoded: SystemTime) -> SystemTime {
     }
 }
 
-/// Asked again, what was to be created may be there, by way of an earlier daemon.
+/// Asked again, what was to be created may be there, by way of a predecessor.
 ///
 /// Errors: `InvalidArgument` for flags that setxattr(2) does not know.
 pub fn xattr_mode(flags: i32, attempt: Delivery) -> Result<XattrMode, FsError> {

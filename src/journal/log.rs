@@ -196,7 +196,7 @@ impl<S: LogState> RecordLog<S> {
         match rewrite(&self.path, &inner.state) {
             Ok(file) => inner.file = file,
             Err(error) => {
-                tracing::warn!(name = S::NAME, %error, "a file of records stays as long as it is");
+                tracing::warn!(name = S::NAME, %error, "cannot rewrite a record log: it is not shortened");
             }
         }
     }
@@ -288,13 +288,13 @@ impl<S: LogState> Replayed<S> {
                     None => Some(subject),
                 },
                 Step::Torn => {
-                    tracing::info!(path = %path.display(), "the last record was torn by a crash: it does not count");
+                    tracing::info!(path = %path.display(), "ignoring the last record: a crash tore it");
                     continue;
                 }
                 Step::Damaged(subject) => subject,
             };
             understood = false;
-            tracing::error!(path = %path.display(), about = ?damaged, "the disk has changed a record: what it was about does not count as known");
+            tracing::error!(path = %path.display(), about = ?damaged, "journal record damaged: the state of its subject is unknown");
             state.damaged(damaged);
         }
         let append_at = frames.append_at().filter(|_| understood);

@@ -144,7 +144,7 @@ impl Journal {
     /// Appends what the next start can do without.
     fn tell(&self, record: Record) {
         if let Err(error) = self.append(record, Durable::No) {
-            tracing::warn!(%error, "not in the journal: the next mount looks again, or leaves an unfinished upload");
+            tracing::warn!(%error, "journal write failed: the next mount repeats this, or leaves an unfinished upload");
         }
     }
 }

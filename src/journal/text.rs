@@ -17,10 +17,10 @@ pub(super) fn replay<S: LogState>(path: &Path, bytes: &[u8]) -> S {
         match parse(line) {
             Some(record) => state.apply(record),
             None if lines.peek().is_none() && !line.ends_with(b"\n") => {
-                tracing::info!(path = %path.display(), "the last record was torn by a crash: it does not count");
+                tracing::info!(path = %path.display(), "ignoring the last record: a crash tore it");
             }
             None => {
-                tracing::error!(path = %path.display(), "the disk has changed a record: nothing said before counts as the last word");
+                tracing::error!(path = %path.display(), "journal record damaged: earlier records of every stage may be out of date");
                 state.damaged(None);
             }
         }

@@ -57,7 +57,7 @@ impl AttributeCache {
     /// copy of a bucket has the same keys and ETags, and its own attributes.
     pub fn open(path: &Path, place: &str) -> Result<Self, AttributeCacheError> {
         let opened = open(path).or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "attribute cache begun anew");
+            tracing::warn!(path = %path.display(), %error, "attribute cache was unreadable: starting with an empty one");
             std::fs::remove_file(path)?;
             open(path)
         });
@@ -93,7 +93,7 @@ impl AttributeCache {
         let cached = match unwritten {
             Some(cached) => cached?,
             None => self.read(key).unwrap_or_else(|error| {
-                tracing::warn!(%error, "attribute cache not read");
+                tracing::warn!(%error, "cannot read the attribute cache");
                 None
             })?,
         };
@@ -159,7 +159,7 @@ impl AttributeCache {
             return;
         }
         if let Err(error) = self.write(&batch) {
-            tracing::warn!(%error, "attribute cache not written");
+            tracing::warn!(%error, "cannot write the attribute cache");
         }
     }
 
@@ -174,7 +174,7 @@ impl AttributeCache {
                         let value = checked::sealed(key.as_str().as_bytes(), &value);
                         drop(table.insert(key.as_str(), value.as_slice())?);
                     }
-                    Some(Err(error)) => tracing::warn!(%key, %error, "not remembered"),
+                    Some(Err(error)) => tracing::warn!(%key, %error, "journal write failed"),
                 }
             }
         }

@@ -30,7 +30,7 @@ pub struct StreamedEntry {
 enum Source {
     /// In the table, not in the store.
     Local,
-    /// An earlier daemon gave it out, or was about to.
+    /// A predecessor gave it out, or was about to.
     Before,
     Store {
         entry: Entry,
@@ -40,7 +40,7 @@ enum Source {
 }
 
 impl StreamedEntry {
-    /// An entry that an earlier daemon listed.
+    /// An entry that a predecessor listed.
     pub fn given_before(name: Name) -> Self {
         Self {
             name,
@@ -127,7 +127,7 @@ impl Namespace {
         }
     }
 
-    /// Before entries from `first` on are asked for: what an earlier daemon listed
+    /// Before entries from `first` on are asked for: what a predecessor listed
     /// and the kernel has not taken is listed again, the rest is not.
     pub fn resume(&self, stream: &mut DirStream, listed: &mut Vec<StreamedEntry>, first: usize) {
         let before = listed.last().map(|entry| &entry.source);

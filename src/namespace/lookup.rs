@@ -292,7 +292,7 @@ impl Namespace {
             return child.kind == Kind::Directory && self.has_local_children(child);
         };
         let same_bytes = match &answer.entry {
-            // Of which version an earlier daemon told the kernel does not matter:
+            // Of which version a predecessor told the kernel does not matter:
             // whoever has the file open was told of with it.
             Some(Entry::File(version)) => child
                 .state()

@@ -231,7 +231,7 @@ impl Namespace {
         }
     }
 
-    /// Directories that an earlier daemon told of go on to exist where no marker says so.
+    /// Directories that a predecessor told of go on to exist where no marker says so.
     pub fn keep_directories(&self) {
         if self.markers == DirMarkers::Never {
             for dir in self.table.directories() {

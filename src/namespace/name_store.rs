@@ -77,14 +77,14 @@ impl NameStore {
     /// counts as it.
     pub fn open(path: &Path, place: &str, before: Option<&str>, session: Session) -> Self {
         let opened = attribute_cache::open(path).or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "what was kept of names is lost");
+            tracing::warn!(path = %path.display(), %error, "the store of names was unreadable: starting with an empty one");
             std::fs::remove_file(path)?;
             attribute_cache::open(path)
         });
         let database = opened.map_err(redb::Error::from);
         let database = database.and_then(|database| prepared(database, place, before));
         if let Err(error) = &database {
-            tracing::warn!(path = %path.display(), %error, "nothing is kept of names");
+            tracing::warn!(path = %path.display(), %error, "cannot open the store of names: inode numbers and directory attributes are not kept");
         }
         let mut store = Self {
             database: database.ok(),
@@ -144,7 +144,7 @@ impl NameStore {
             Ok(())
         });
         if let Err(error) = read {
-            tracing::warn!(%error, "kept inode numbers not read");
+            tracing::warn!(%error, "cannot read the stored inode numbers");
         }
         found
     }
@@ -168,7 +168,7 @@ impl NameStore {
             Ok(())
         });
         if let Err(error) = read {
-            tracing::warn!(%error, "what is kept of a directory is not read");
+            tracing::warn!(%error, "cannot read the stored attributes of a directory");
         }
         found
     }
@@ -204,7 +204,7 @@ impl NameStore {
             }
             let written = tokio::task::spawn_blocking(move || store.write_out()).await;
             if let Err(error) = written {
-                tracing::warn!(%error, "names not written");
+                tracing::warn!(%error, "cannot write the store of names");
             }
         }
     }
@@ -221,7 +221,7 @@ impl NameStore {
         let written = caught_now("names", || write(database, &changes));
         let written = written.map_err(|error| redb::Error::Io(io::Error::other(error)));
         if let Err(error) = written.flatten() {
-            tracing::warn!(%error, "names not written");
+            tracing::warn!(%error, "cannot write the store of names");
             let mut unwritten = self.unwritten.lock();
             keep_older(&mut unwritten.numbers, changes.numbers);
             keep_older(&mut unwritten.directories, changes.directories);

@@ -1,4 +1,4 @@
-//! The inode table of an earlier daemon.
+//! The inode table of a predecessor.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl InodeTable {
         }
     }
 
-    /// Takes over the numbers, names and references of an earlier daemon, which told
+    /// Takes over the numbers, names and references of a predecessor, which told
     /// this one of them already.
     ///
     /// What the kernel does not know is pinned until the result is dropped: whoever
@@ -88,7 +88,10 @@ impl Inner {
     fn restore_place(&mut self, ino: Ino, (parent, name): (u64, Arc<str>)) {
         let parent = Ino(parent);
         let Some(name) = Name::from_shared(name) else {
-            tracing::error!(?ino, "an inode was told with an impossible name");
+            tracing::error!(
+                ?ino,
+                "session record ignored: the inode's name is not valid"
+            );
             return;
         };
         let is_placed = self.slots.get(&ino).is_none_or(|slot| slot.place.is_some());

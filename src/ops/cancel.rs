@@ -85,7 +85,7 @@ impl Ops {
         match self.source(sealed).read(0..stage.len()).await {
             Ok(bytes) => Some(LateObject::of_bytes(&bytes)),
             Err(error) => {
-                tracing::warn!(%error, "not known what a cancelled upload may make");
+                tracing::warn!(%error, "cannot tell which version a cancelled upload may create");
                 None
             }
         }

@@ -62,7 +62,7 @@ impl Ops {
         }
     }
 
-    /// Goes on with what an earlier daemon was sending of sealed stages.
+    /// Goes on with what a predecessor was sending of sealed stages.
     pub(super) fn take_over_uploads(&self, sealed: &[RecoveredStage]) {
         for found in sealed {
             self.note_predecessors_upload(&found.sealed);

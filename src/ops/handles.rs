@@ -110,12 +110,12 @@ impl Handles {
         HandleId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A handle that an earlier daemon gave out.
+    /// A handle that a predecessor gave out.
     pub fn restore_file(&self, id: HandleId, handle: FileHandle) {
         self.restore(id, Handle::File(Arc::new(handle)));
     }
 
-    /// A handle that an earlier daemon gave out.
+    /// A handle that a predecessor gave out.
     pub fn restore_dir(&self, id: HandleId, handle: DirHandle) {
         self.restore(id, Handle::Dir(Arc::new(handle)));
     }

@@ -150,7 +150,7 @@ pub struct OpsSettings {
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreate,
     pub durability: Durability,
-    /// Longest wait of a system call for a rename that an earlier daemon began.
+    /// Longest wait of a system call for a rename that a predecessor began.
     pub patience: Duration,
 }
 

@@ -63,7 +63,7 @@ pub(super) struct Content {
     pub writers: u32,
     /// Operations that change the file's name.
     pub holders: u32,
-    /// What the next daemon was told of it.
+    /// What the successor was told of it.
     pub told: Option<FileTold>,
     /// Nobody has it open and nobody uploads it: it is not to be told of any more.
     pub is_over: bool,
@@ -110,7 +110,7 @@ impl Edit<'_> {
 }
 
 impl Content {
-    /// Whether the next daemon has any use for knowing it.
+    /// Whether the successor has any use for knowing it.
     fn is_of_use(&self) -> bool {
         let staged = self.stage.is_some() || self.base.sealed().is_some();
         self.handles > 0 || staged || self.told.is_some()
@@ -173,7 +173,7 @@ impl OpenFile {
         Ok(Stage::new(self.desk.spool.create(key.as_ref())?, base_len))
     }
 
-    /// The content to be changed; what comes of it is told to the next daemon.
+    /// The content to be changed; what comes of it is told to the successor.
     pub(super) fn edit(&self) -> Edit<'_> {
         Edit {
             file: self,
@@ -181,7 +181,7 @@ impl OpenFile {
         }
     }
 
-    /// Tells the next daemon what the inode's version is now.
+    /// Tells the successor what the inode's version is now.
     pub fn tell(&self) {
         drop(self.edit());
     }
@@ -232,7 +232,7 @@ impl OpenFile {
         }
         content.failed = None;
         let change = self.mark_dirty(&mut content);
-        // Not before the next daemon knows of what takes its place.
+        // Not before the successor knows of what takes its place.
         content.tell();
         if let Some(replaced) = replaced {
             self.desk.spool.discard(replaced.file());

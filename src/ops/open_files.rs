@@ -81,7 +81,7 @@ impl OpenFiles {
         take_remains(&mut files, file, &mut content)
     }
 
-    /// A file as an earlier daemon had it open.
+    /// A file as a predecessor had it open.
     pub(super) fn restore(&self, inode: Pin, content: Content) -> Arc<OpenFile> {
         let ino = inode.ino;
         let file = Arc::new(OpenFile::with(inode, content, self.desk.clone()));

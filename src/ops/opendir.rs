@@ -25,7 +25,7 @@ pub(super) struct Snapshot {
     pub listed: Vec<StreamedEntry>,
     pub stream: DirStream,
     pub end: bool,
-    /// How many of `listed` the next daemon was told of.
+    /// How many of `listed` the successor was told of.
     pub told: usize,
 }
 
@@ -45,7 +45,7 @@ impl Ops {
         }))
     }
 
-    /// The handle with which an earlier daemon meant to answer a request.
+    /// The handle with which a predecessor meant to answer a request.
     pub(super) fn answered_before(&self, request: KernelRequest) -> Option<HandleId> {
         match request.attempt {
             Delivery::First => None,
@@ -53,7 +53,7 @@ impl Ops {
         }
     }
 
-    /// A handle whose first entries were given out by an earlier daemon.
+    /// A handle whose first entries were given out by a predecessor.
     ///
     /// Errors: as `opendir`.
     pub(super) fn restored_dir(&self, id: HandleId, told: &DirTold) -> Result<DirHandle, FsError> {

@@ -172,7 +172,7 @@ impl Ops {
         }
     }
 
-    /// Takes over what an earlier daemon had sealed: its files are there at
+    /// Takes over what a predecessor had sealed: its files are there at
     /// once, with their bytes, and are uploaded in the background.
     pub fn recover(&self, recovered: Vec<RecoveredStage>) {
         for found in recovered {
@@ -181,7 +181,7 @@ impl Ops {
             let written = found.sealed.written.clone();
             let over_a_base = found.sealed.base != SealedBase::Empty;
             if let Err(error) = self.recover_one(found) {
-                tracing::error!(%key, %error, "sealed bytes of an earlier mediafs have no place");
+                tracing::error!(%key, %error, "what the predecessor sealed has no valid path: left in the spool");
                 let remnant = LostFile {
                     key: Some(&key),
                     reason: LostReason::UploadFailed(error),
@@ -194,7 +194,7 @@ impl Ops {
 
     fn recover_one(&self, found: RecoveredStage) -> Result<(), FsError> {
         let sealed = &found.sealed;
-        tracing::info!(key = %sealed.key, bytes = sealed.len, "sealed by an earlier mediafs: uploading");
+        tracing::info!(key = %sealed.key, bytes = sealed.len, "uploading what the predecessor sealed");
         let path = self.desk.keys.path_of(&sealed.key);
         let mut names = path.ok_or(FsError::IllegalName)?;
         let name = names.pop().ok_or(FsError::IllegalName)?;

@@ -214,7 +214,7 @@ impl Ops {
 }
 
 impl Ops {
-    /// Tells the next daemon of names up to an index, those that it was not told of.
+    /// Tells the successor of names up to an index, those that it was not told of.
     fn tell_listed(&self, handle: u64, listed: &[StreamedEntry], told: &mut usize, end: usize) {
         let Some(new) = listed.get(*told..end).filter(|new| !new.is_empty()) else {
             return;

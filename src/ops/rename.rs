@@ -41,7 +41,7 @@ impl Ops {
     /// `InvalidArgument` for a directory into itself, `CrossDevice` where the
     /// application must copy by itself, `ReadOnly`, the store's.
     ///
-    /// Asked again, a source that is gone is what an earlier daemon moved.
+    /// Asked again, a source that is gone is what a predecessor moved.
     pub async fn rename(
         &self,
         (parent, name): (Ino, &Name),
@@ -234,7 +234,7 @@ impl Ops {
         .await
     }
 
-    /// The rest of an exchange that an earlier daemon began. False where none of it,
+    /// The rest of an exchange that a predecessor began. False where none of it,
     /// or all, is done.
     async fn finish_exchange(
         &self,

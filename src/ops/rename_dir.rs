@@ -2,7 +2,7 @@
 //!
 //! Order that a crash may cut anywhere: the journal has the rename; the copies;
 //! the journal has the new places of stages, then what is to be deleted, then the
-//! end of the rename; the deletes. Until the end of the rename the next daemon
+//! end of the rename; the deletes. Until the end of the rename the successor
 //! does all of it again, as far as it is not done (`unfinished`).
 
 use std::collections::{BTreeSet, HashMap};
@@ -40,7 +40,7 @@ impl Ops {
         source: &Pin,
         target: Option<&Pin>,
     ) -> Result<(), FsError> {
-        // What an earlier daemon had sent must not put a key under the old name either.
+        // What a predecessor had sent must not put a key under the old name either.
         self.wait_for_predecessor_requests().await;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;

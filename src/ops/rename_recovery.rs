@@ -1,4 +1,4 @@
-//! Renames that an earlier daemon began and did not live to finish.
+//! Renames that a predecessor began and did not live to finish.
 //!
 //! They are finished in the background. Until one is, what lies below its two paths
 //! is neither shown nor changed, and listings of the directories above tell the old
@@ -37,11 +37,11 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
 impl Ops {
     /// Takes the paths of every rename that was begun, before anything is served:
-    /// once the inodes of the earlier daemon are there, and nothing that it had sealed.
+    /// once the inodes of the predecessor are there, and nothing that it had sealed.
     pub(super) fn hold_renames(&self, sealed: &mut [RecoveredStage]) {
         for intent in self.desk.spool.journal().renames() {
             let (from, to) = (&intent.from, &intent.to);
-            tracing::info!(%from, %to, "an earlier mediafs was renaming this: finishing");
+            tracing::info!(%from, %to, "finishing a rename that the predecessor began");
             let (old, new) = (self.path(from), self.path(to));
             let subtrees = self.subtrees.hold_unfinished(old, new);
             if intent.is_of_a_directory()
@@ -56,7 +56,7 @@ impl Ops {
         }
     }
 
-    /// The earlier daemon may have moved the directory for itself, all of it or some.
+    /// The predecessor may have moved the directory for itself, all of it or some.
     fn move_back(
         &self,
         intent: &RenameIntent,
@@ -136,7 +136,7 @@ impl Ops {
         match outcome {
             Err(error) if !is_retryable(&error) => {
                 let (from, to) = (&intent.from, &intent.to);
-                tracing::error!(%from, %to, %error, "the rename cannot be finished: taken back");
+                tracing::error!(%from, %to, %error, "the rename cannot be finished: rolled back");
                 self.roll_back(intent).await?;
             }
             outcome => outcome?,

@@ -39,7 +39,7 @@ impl Ops {
         late.note(StoreOp::Put, &sealed.key, condition.clone());
     }
 
-    /// The rest of a rename whose object an earlier daemon moved: the kernel has the
+    /// The rest of a rename whose object a predecessor moved: the kernel has the
     /// inode under its new name once this is answered.
     ///
     /// Errors: `NotFound` when nothing has the new name; the store's.

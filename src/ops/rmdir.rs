@@ -9,7 +9,7 @@ use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
 impl Ops {
     /// Errors: `NotFound`, `NotADirectory`, `NotEmpty` whoever filled it, `ReadOnly`, the store's.
     ///
-    /// Asked again, a name that is gone is what an earlier daemon removed.
+    /// Asked again, a name that is gone is what a predecessor removed.
     pub async fn rmdir(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<(), FsError> {
         self.check_writable()?;
         if attempt == Delivery::Resent {

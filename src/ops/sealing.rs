@@ -116,7 +116,7 @@ impl OpenFile {
         true
     }
 
-    /// A stage that an earlier daemon sealed, over those it sealed before.
+    /// A stage that a predecessor sealed, over those it sealed before.
     pub fn recover(&self, recovered: RecoveredStage) {
         let RecoveredStage { file, sealed, .. } = recovered;
         let mut content = self.edit();

@@ -66,7 +66,7 @@ impl Ops {
         Ok(self.attr(&inode))
     }
 
-    /// Tells the next daemon what applications set of an inode.
+    /// Tells the successor what applications set of an inode.
     pub(super) fn tell_set(&self, inode: &Pin) {
         self.namespace.keep_directory(inode);
         self.desk.session_log.record(|| Record::Set {

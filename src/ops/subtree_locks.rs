@@ -58,7 +58,7 @@ pub(super) type Claim = (Target, Hold);
 pub(super) struct SubtreeLocks {
     inodes: Arc<InodeTable>,
     table: Mutex<Table>,
-    /// Renames of an earlier daemon that are not finished.
+    /// Renames of a predecessor that are not finished.
     unfinished: watch::Sender<usize>,
 }
 
@@ -76,7 +76,7 @@ struct Table {
 struct Request {
     claims: Vec<Claim>,
     state: State,
-    /// The new path of a rename that an earlier daemon began.
+    /// The new path of a rename that a predecessor began.
     unfinished_to: Option<DirPath>,
 }
 
@@ -157,7 +157,7 @@ impl SubtreeLocks {
         (guard, granted)
     }
 
-    /// Holds the two paths of a rename that an earlier daemon began, before anybody
+    /// Holds the two paths of a rename that a predecessor began, before anybody
     /// else asks. Such renames may overlap: one task finishes them one by one.
     pub fn hold_unfinished(self: &Arc<Self>, from: DirPath, to: DirPath) -> SubtreeGuard {
         let paths = [from, to.clone()].into_iter();
@@ -183,7 +183,7 @@ impl SubtreeLocks {
         }
     }
 
-    /// Renames of an earlier daemon that are not finished.
+    /// Renames of a predecessor that are not finished.
     pub fn unfinished(&self) -> usize {
         *self.unfinished.borrow()
     }
@@ -342,7 +342,7 @@ fn conflict(some: &Paths, others: &Paths) -> bool {
 impl Ops {
     /// For an operation that changes a name in a directory.
     ///
-    /// Errors: `TimedOut` while a rename of an earlier daemon moves it.
+    /// Errors: `TimedOut` while a rename of a predecessor moves it.
     pub(super) async fn share_entry(&self, dir: Ino, name: &Name) -> Result<SubtreeGuard, FsError> {
         self.entry_settled(dir, name).await?;
         let target = Target::Entry(dir, name.clone());
@@ -362,7 +362,7 @@ impl Ops {
         Ok(self.subtrees.share(inodes).await)
     }
 
-    /// To be called before an inode is shown: while a rename of an earlier daemon
+    /// To be called before an inode is shown: while a rename of a predecessor
     /// is not finished, what is below its directories may have two names.
     ///
     /// Errors: `TimedOut`.

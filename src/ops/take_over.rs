@@ -1,4 +1,4 @@
-//! Going on with the session of an earlier daemon: its inodes, open files and handles.
+//! Going on with the session of a predecessor: its inodes, open files and handles.
 
 use std::collections::HashMap;
 use std::io;
@@ -46,7 +46,10 @@ impl Ops {
         let mut files = Vec::new();
         for (ino, file) in &told.files {
             let Ok(pin) = self.namespace.inode(Ino(*ino)) else {
-                tracing::error!(ino, "an open file was told of, and not its inode");
+                tracing::error!(
+                    ino,
+                    "session record ignored: an open file without its inode"
+                );
                 continue;
             };
             for id in file.stages() {
@@ -189,7 +192,7 @@ impl Ops {
         self.files.restore(inode, content)
     }
 
-    /// An upload ended, and the next daemon was not told which: the object is there.
+    /// An upload ended, and the successor was not told which: the object is there.
     fn base_of_remote(&self, inode: &Pin, remote: Option<&RemoteTold>) -> LowerLayer {
         match (remote, self.namespace.file_key(inode.ino)) {
             (Some(remote), Ok(key)) => LowerLayer::Object(Arc::new(ObjectId {
@@ -206,14 +209,18 @@ impl Ops {
             let id = HandleId(*number);
             match self.restored_handle(handle) {
                 Ok(handle) => self.handles.restore_file(id, handle),
-                Err(error) => tracing::error!(handle = number, %error, "a handle is lost"),
+                Err(error) => {
+                    tracing::error!(handle = number, %error, "session record ignored: a handle without its file")
+                }
             }
         }
         for (number, dir) in &told.dirs {
             let id = HandleId(*number);
             match self.restored_dir(id, dir) {
                 Ok(handle) => self.handles.restore_dir(id, handle),
-                Err(error) => tracing::error!(handle = number, %error, "a handle is lost"),
+                Err(error) => {
+                    tracing::error!(handle = number, %error, "session record ignored: a handle without its file")
+                }
             }
         }
         self.handles.go_on_after(HandleId(told.last_handle));
@@ -253,7 +260,7 @@ fn failed_before() -> FsError {
 }
 
 impl Content {
-    /// What the next daemon needs to know of it.
+    /// What the successor needs to know of it.
     pub(super) fn as_told(&self, state: &InodeState) -> FileTold {
         FileTold {
             base: (&self.base).into(),

@@ -15,7 +15,7 @@ impl Ops {
     /// What another client has put meanwhile stays, as if it had come later.
     /// Errors: `NotFound`, `IsADirectory`, `ReadOnly`, the store's; nothing is removed then.
     ///
-    /// Asked again, a name that is gone is what an earlier daemon removed.
+    /// Asked again, a name that is gone is what a predecessor removed.
     pub async fn unlink(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<(), FsError> {
         self.check_writable()?;
         if attempt == Delivery::Resent {

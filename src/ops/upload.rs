@@ -111,7 +111,7 @@ impl Ops {
             (Ok(()), _) => {}
             // Nobody is told that the spool has it.
             (Err(error), Durability::S3) => {
-                tracing::warn!(%error, "the journal does not know what is uploaded");
+                tracing::warn!(%error, "journal write failed: after a crash this upload is not resumed");
             }
             (Err(error), Durability::Disk) => {
                 file.revert_seal(&error);
@@ -219,7 +219,7 @@ impl Ops {
         let turn = file.seal_lock.lock().await;
         for sealed in file.sealed_stages() {
             if let Err(error) = self.note_at(file, &sealed, dir, name).await {
-                tracing::error!(ino = file.inode.ino.0, %error, "the journal has an older place of these bytes");
+                tracing::error!(ino = file.inode.ino.0, %error, "journal write failed: after a crash these bytes go to their old key");
             }
         }
         turn

@@ -67,7 +67,7 @@ impl Ops {
 
     /// Errors: `NoAttribute`, and as `setxattr`.
     ///
-    /// Asked again, an attribute that is gone is what an earlier daemon removed.
+    /// Asked again, an attribute that is gone is what a predecessor removed.
     pub async fn removexattr(
         &self,
         ino: Ino,

@@ -129,7 +129,7 @@ impl Reader {
     ) -> Result<Bytes, FsError> {
         tracing::error!(
             key = %object.key, block = index,
-            "memory has changed bytes of a cached block: not served, fetched anew"
+            "cached block damaged in memory (checksum mismatch): fetching it again"
         );
         self.core.memory.lock().remove(&BlockId {
             object: object.clone(),

@@ -35,7 +35,7 @@ pub fn forget() {
     }
 }
 
-/// The descriptor that an earlier daemon handed to the store.
+/// The descriptor that a predecessor handed to the store.
 ///
 /// To be called once, before other threads use the environment.
 pub fn inherited() -> Option<OwnedFd> {

@@ -2,7 +2,7 @@
 //!
 //! The kernel sends FUSE_INIT once in the life of a mount, and fuser insists on
 //! it. So the request is read here, and fuser gets it through a socket pair; the
-//! next daemon's fuser gets the same bytes again. Once it has answered, the
+//! successor's fuser gets the same bytes again. Once it has answered, the
 //! kernel's descriptor takes the socket's place.
 
 use std::collections::BTreeSet;
@@ -55,7 +55,7 @@ pub fn begin<F: Filesystem>(
     Ok((session, Handshake { init, answer }))
 }
 
-/// Goes on with the session of an earlier daemon.
+/// Goes on with the session of a predecessor.
 ///
 /// Errors: fuser's.
 pub fn resume<F: Filesystem>(
@@ -67,13 +67,13 @@ pub fn resume<F: Filesystem>(
     let (session, answer) = agree(device, &earlier.init, filesystem, config)?;
     if answer != earlier.answer {
         tracing::warn!(
-            "this mediafs would agree on other features with the kernel: those of the first mount stay until it is mounted anew"
+            "this version would negotiate other kernel features: those of the first mount stay until the next mount"
         );
     }
     Ok(session)
 }
 
-/// Has the kernel send again what the earlier daemon took and did not answer.
+/// Has the kernel send again what the predecessor took and did not answer.
 ///
 /// Source: Linux 6.9, fs/fuse/dev.c, `fuse_notify_resend`. Errors: the kernel's.
 pub fn resend(device: &OwnedFd) -> io::Result<Resent> {
@@ -91,7 +91,7 @@ pub fn resend(device: &OwnedFd) -> io::Result<Resent> {
     }
 }
 
-/// Has calls return with EINTR that an earlier daemon took and did not answer.
+/// Has calls return with EINTR that a predecessor took and did not answer.
 ///
 /// Errors: the kernel's, but for requests that it knows nothing of any more.
 pub fn interrupt(device: &OwnedFd, requests: &BTreeSet<u64>) -> io::Result<()> {

@@ -194,7 +194,7 @@ fn watch(daemon: &Child, said: &Mutex<Said>, mut watchdog: Option<Watchdog>) -> 
         if let Some(signal) = watchdog.look(sign, began.elapsed()) {
             tracing::error!(
                 ?signal,
-                "watchdog: the daemon does not say that its mount answers: it is replaced"
+                "watchdog: no health report from the daemon: replacing it"
             );
             if let Err(error) = pidfd_send_signal(&daemon, signal) {
                 tracing::warn!(%error, "the daemon cannot be ended");
@@ -209,7 +209,7 @@ fn hear_out(socket: &Path, caught_up: &mpsc::Receiver<()>) {
         .and_then(|barrier| barrier.send_to(BARRIER.as_bytes(), socket))
         .map(|_| caught_up.recv_timeout(HEARD_WITHIN));
     if !matches!(asked, Ok(Ok(()))) {
-        tracing::warn!("the last words of the daemon may be lost");
+        tracing::warn!("cannot read the rest of the daemon's output");
     }
 }
 
@@ -237,7 +237,7 @@ fn listen(socket: &UnixDatagram, said: &Mutex<Said>, heard: &mpsc::Sender<()>) {
             Ok((message, descriptor)) => note(&message, descriptor, &mut said.lock()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                tracing::error!(%error, "the daemon is not heard any more");
+                tracing::error!(%error, "lost the daemon's status messages");
                 return;
             }
         }

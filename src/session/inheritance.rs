@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::session_state::{self, SessionLog, SessionState};
 use crate::write_path::{Claim, ClaimedSpool, Place, PlacedSpool};
 
-/// What an earlier daemon left to this one, if anything.
+/// What a predecessor left to this one, if anything.
 #[derive(Debug)]
 pub struct Inherited {
     spool: ClaimedSpool,
@@ -127,7 +127,7 @@ fn claim(
         Ok(None) => "it is not known what the kernel was told".to_owned(),
         Err(error) => error.to_string(),
     };
-    tracing::warn!(%reason, "the session of the mediafs before is not gone on with: mounting anew; files that are open there are lost to their programs");
+    tracing::warn!(%reason, "cannot resume the previous session: mounting again; programs with open files get ENOTCONN");
     clear(&mountpoint)?;
     // With its last copy the session ends, for programs that have files open too.
     descriptor_store::forget();
@@ -176,7 +176,7 @@ fn is_aborted(device: &OwnedFd) -> Result<bool, rustix::io::Errno> {
     Ok(asked.revents().contains(PollFlags::ERR))
 }
 
-/// Detaches what an earlier mediafs left on the mountpoint.
+/// Detaches what a predecessor left on the mountpoint.
 fn clear(mountpoint: &Path) -> anyhow::Result<()> {
     let ours = mount_at(mountpoint)?.is_some_and(|entry| entry.fs_type == FS_TYPE);
     if ours {

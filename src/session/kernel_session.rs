@@ -42,7 +42,7 @@ pub struct Asked<'a> {
     pub abilities: StoreAbilities,
 }
 
-/// What an earlier daemon left of the session.
+/// What a predecessor left of the session.
 #[derive(Debug)]
 pub struct Earlier {
     session: SessionTold,
@@ -59,7 +59,7 @@ impl Earlier {
     }
 }
 
-/// Goes on with what an earlier daemon began, or mounts. Errors: the kernel's; there
+/// Goes on with what a predecessor began, or mounts. Errors: the kernel's; there
 /// is no process for the notifier.
 pub fn start(
     config: &Config,
@@ -160,7 +160,7 @@ fn go_on(
     };
     let session = handshake::resume(&device, &said, adapter, fuse_config(config))?;
     match handshake::resend(&device).context("requests under way are not sent again")? {
-        Resent::Yes => tracing::info!("going on with the session of the mediafs before"),
+        Resent::Yes => tracing::info!("resumed the session of the predecessor"),
         Resent::NotByThisKernel => {
             handshake::interrupt(&device, under_way)?;
             for request in under_way.iter().copied() {
@@ -168,7 +168,7 @@ fn go_on(
             }
             tracing::warn!(
                 calls = under_way.len(),
-                "going on with the session of the mediafs before; this kernel (before 6.9) does not send requests again: calls that were under way return EINTR"
+                "resumed the session of the predecessor; this kernel (before 6.9) cannot resend requests: calls in flight return EINTR"
             );
         }
     }
@@ -205,7 +205,7 @@ pub fn forget(config: &Config) {
     }
     descriptor_store::forget();
     if let Err(error) = session_state::forget(&session_state::path_in(&config.spool_dir)) {
-        tracing::warn!(%error, "the file of the session stays");
+        tracing::warn!(%error, "cannot remove the session file");
     }
 }
 
@@ -217,6 +217,6 @@ fn fuse_config(config: &Config) -> fuser::Config {
 
 fn give_back(mounted: &Mounted) {
     if let Err(error) = mounted.unmount(UnmountMode::Lazy) {
-        tracing::warn!(%error, "mountpoint not given back");
+        tracing::warn!(%error, "cannot unmount the mountpoint");
     }
 }

@@ -139,8 +139,8 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let (ending, deadline) =
         runtime.block_on(serve(&ops, &mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
-        // As after a kill: what is under way comes again to the next daemon.
-        tracing::info!(requests = %counters, "handing over to the next daemon");
+        // As after a kill: what is under way comes again to the successor.
+        tracing::info!(requests = %counters, "handing over to the successor");
         telemetry::flush_logs();
         std::process::exit(HAND_OVER_CODE);
     }
@@ -345,7 +345,7 @@ async fn drain(ops: &Ops, tasks: &TaskTracker, deadline: Instant) {
         );
     }
     if timeout_at(deadline, ops.uploads_settled()).await.is_err() {
-        tracing::warn!("uploads are left in the spool: the next mount goes on with them");
+        tracing::warn!("uploads are left in the spool: the next mount resumes them");
     }
     if timeout_at(deadline, ops.shutdown()).await.is_err() {
         tracing::warn!("given up waiting for reads under way");

@@ -76,7 +76,7 @@ pub fn check(path: &Path, non_empty: NonEmpty) -> Result<PathBuf, MountpointErro
     Ok(canonical)
 }
 
-/// Takes away what an earlier daemon of ours has left, if nothing serves it any more.
+/// Takes away what a predecessor of ours has left, if nothing serves it any more.
 ///
 /// For a service, which is started again without anybody who could do it.
 pub fn clear_dead(path: &Path) -> io::Result<()> {
@@ -87,10 +87,10 @@ pub fn clear_dead(path: &Path) -> io::Result<()> {
     match mount_probe::ask(&path)? {
         Answer::Serves => return Ok(()),
         Answer::Dead => {
-            tracing::warn!(path = %path.display(), "the daemon of this mount is gone: mounting anew");
+            tracing::warn!(path = %path.display(), "the daemon of this mount is gone: mounting again");
         }
         Answer::Silent => {
-            tracing::error!(path = %path.display(), "nobody answers for this mount: its connection is aborted, programs that wait for it get ENOTCONN: mounting anew");
+            tracing::error!(path = %path.display(), "no daemon serves this mount: aborting its connection (programs that wait for it get ENOTCONN) and mounting again");
             Connection::open(&entry.device).abort();
         }
     }

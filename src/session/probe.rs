@@ -31,7 +31,7 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> StoreAbilities 
     let abilities = match first.and(second).and(third) {
         Ok(()) => probe.ask(&written, &deleted, &bulk, upload.as_ref()).await,
         Err(error) => {
-            tracing::info!(%error, "not known which conditions the store heeds");
+            tracing::info!(%error, "cannot tell which conditional requests the store honours");
             StoreAbilities::default()
         }
     };
@@ -157,7 +157,7 @@ fn ability<T>(answer: Result<T, StoreError>) -> Ability {
             // Without the condition it was taken.
             StoreErrorKind::Unsupported | StoreErrorKind::Rejected => Ability::Missing,
             _ => {
-                tracing::info!(op = %error.op, %error, "not known whether the store heeds conditions");
+                tracing::info!(op = %error.op, %error, "cannot tell whether the store honours conditional requests");
                 Ability::Unknown
             }
         },

@@ -30,7 +30,7 @@ impl Reload {
         let config = match self.source.load() {
             Ok(config) => config,
             Err(error) => {
-                tracing::error!(%error, "not reloaded: every setting stays as it was");
+                tracing::error!(%error, "reload failed: every setting stays as it was");
                 return;
             }
         };
@@ -46,7 +46,7 @@ impl Reload {
         if !waiting.is_empty() {
             tracing::warn!(
                 settings = waiting.join(" "),
-                "these take a new mount: restart the daemon"
+                "these settings need a new mount: restart the daemon"
             );
         }
     }

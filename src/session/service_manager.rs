@@ -46,6 +46,6 @@ pub fn watchdog_period() -> Option<Duration> {
 
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager does not listen");
+        tracing::warn!(%error, "cannot send a status to the service manager");
     }
 }

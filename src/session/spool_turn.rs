@@ -64,7 +64,7 @@ pub fn take_lock(config: &Config, note: &dyn Fn(&str)) -> Result<SpoolLock, Spoo
             Owner::Dead if began.elapsed() >= ENDS_WITHIN => {
                 tracing::warn!(
                     pid,
-                    "the daemon before is dead and waits in the kernel: its spool is taken over"
+                    "the predecessor is dead but still held in the kernel: taking over its spool"
                 );
                 return SpoolLock::take_from_dead(spool);
             }
@@ -72,7 +72,7 @@ pub fn take_lock(config: &Config, note: &dyn Fn(&str)) -> Result<SpoolLock, Spoo
             Owner::Drains if began.elapsed() >= patience => return Err(in_use),
             Owner::Drains if !told => {
                 let text = format!(
-                    "the daemon before (pid {pid}) is unmounted and still uploads what {} holds: waiting for it, for {} at most",
+                    "the predecessor (pid {pid}) is unmounted and still uploads what {} holds: waiting for it, for {} at most",
                     spool.display(),
                     humantime::format_duration(patience)
                 );

@@ -20,7 +20,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopKind {
     Unmount,
-    /// The next daemon goes on with it.
+    /// The successor goes on with it.
     HandOver,
 }
 
@@ -37,7 +37,10 @@ pub fn stop_kind() -> StopKind {
     match jobs() {
         Some(jobs) => kind_of_job(&jobs, &unit),
         None => {
-            tracing::warn!(unit, "systemd does not say why the unit stops: unmounting");
+            tracing::warn!(
+                unit,
+                "systemd did not answer why the unit stops: unmounting"
+            );
             StopKind::Unmount
         }
     }

@@ -147,7 +147,7 @@ async fn show_life(tended: &RunningMount) {
         ticks.tick().await;
         match check_life(tended, period).await {
             Ok(()) => service_manager::alive(),
-            Err(why) => tracing::error!(why, "not well: the watchdog is not told otherwise"),
+            Err(why) => tracing::error!(why, "health check failed: not feeding the watchdog"),
         }
     }
 }

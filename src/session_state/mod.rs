@@ -36,7 +36,7 @@ pub use state::{DirTold, InodeTold, SessionState};
 use crate::journal::{LogError, LogState, Replayed, io_error};
 use crate::private;
 
-/// What an earlier daemon told the kernel; none where there is no such file.
+/// What a predecessor told the kernel; none where there is no such file.
 ///
 /// Errors: `Newer`, `Foreign`, `Damaged`, `Io`: nothing of it can be used.
 pub fn told(path: &Path) -> Result<Option<SessionState>, LogError> {

@@ -81,7 +81,7 @@ impl SessionLog {
         })))
     }
 
-    /// The session is there: from now on the next daemon knows.
+    /// The session is there: from now on the successor knows.
     ///
     /// Errors: the disk's.
     pub fn begin(&self, session: SessionTold) -> io::Result<()> {
@@ -185,7 +185,7 @@ impl Kept {
         }
         *again_at = Some(Instant::now() + AWAY);
         if let Ok(file) = rewrite(&self.path, &**told) {
-            tracing::info!("the disk takes records of the session again");
+            tracing::info!("the session log is written again");
             writer.compact_from = compact_from(file.bytes);
             writer.to = Target::File(file);
         }
@@ -193,19 +193,19 @@ impl Kept {
 
     /// The disk takes no records: what they come to is kept in memory.
     fn withdraw(&self, writer: &mut Writer, noted: Vec<Record>, error: &io::Error) {
-        tracing::error!(%error, "the disk takes no records of the session: a restart would begin anew");
+        tracing::error!(%error, "cannot write the session log: a restart would mount again");
         let Target::File(file) = &writer.to else {
             return;
         };
         let before = replayed(&self.path, file, file.bytes);
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::error!(%error, "a session's file that misses records stays");
+            tracing::error!(%error, "cannot remove the incomplete session file");
         }
         let (told, again_at) = match before {
             Ok(told) => (Box::new(told), Some(Instant::now() + AWAY)),
             // Never begun again: something would be missing.
             Err(error) => {
-                tracing::error!(%error, "the session's file cannot be read: after a restart it begins anew");
+                tracing::error!(%error, "cannot write a complete session file: a restart would mount again");
                 (Box::default(), None)
             }
         };
@@ -221,7 +221,7 @@ impl Kept {
         let thread = std::thread::Builder::new().name("session-file".to_owned());
         let begun = thread.spawn(move || of.compact());
         if let Err(error) = begun {
-            tracing::warn!(%error, "the session's file stays as long as it is");
+            tracing::warn!(%error, "cannot shorten the session file");
             kept.compacted(None);
         }
     }
@@ -230,7 +230,7 @@ impl Kept {
         let outcome = caught_now("session file", || self.written_anew());
         let outcome = outcome.map_err(io::Error::other).flatten();
         if let Err(error) = &outcome {
-            tracing::warn!(%error, "the session's file stays as long as it is");
+            tracing::warn!(%error, "cannot shorten the session file");
         }
         self.compacted(outcome.ok());
     }

@@ -95,7 +95,7 @@ impl KnownAbilities {
     /// The store has refused a condition as something that it does not know.
     pub fn lacks(&self, op: StoreOp) {
         self.0.lock().set(op, Ability::Missing);
-        tracing::warn!(%op, "this store does not know conditions of this request: compared before it is sent");
+        tracing::warn!(%op, "this store has no such conditional request: comparing before sending");
     }
 
     pub fn heeds_all(&self) -> bool {

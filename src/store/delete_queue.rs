@@ -37,7 +37,7 @@ const GATHER: Duration = Duration::from_millis(100);
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Remembers for the next daemon what is to be deleted or aborted.
+/// Remembers for the successor what is to be deleted or aborted.
 pub trait StoreLog: Send + Sync + fmt::Debug {
     /// Errors: the disk's; nothing is to be deleted then.
     fn doomed(&self, doomed: &DeletePending) -> io::Result<()>;
@@ -46,7 +46,7 @@ pub trait StoreLog: Send + Sync + fmt::Debug {
     fn upload_ended(&self, key: Key, upload: UploadId);
 }
 
-/// What an earlier daemon left undone.
+/// What a predecessor left undone.
 #[derive(Debug, Default)]
 pub struct RecoveredWork {
     pub doomed: Vec<DeletePending>,
@@ -162,18 +162,18 @@ impl DeleteQueue {
                     pause = PAUSE_FIRST;
                     continue;
                 };
-                tracing::warn!(%error, ?pause, "objects not deleted yet: trying again");
+                tracing::warn!(%error, ?pause, "objects delete failed: it is tried again: trying again");
                 tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 pause = (pause * 2).min(PAUSE_LIMIT);
             }
         }
     }
 
-    /// What fails is left to the next daemon.
+    /// What fails is left to the successor.
     async fn abort_orphans(&self) {
         let orphans = std::mem::take(&mut *self.orphans.lock());
         for (key, upload) in orphans {
-            tracing::info!(%key, "aborting an upload that an earlier mediafs left unfinished");
+            tracing::info!(%key, "aborting an unfinished multipart upload of the predecessor");
             if let Err(error) = self.abort_multipart(key, upload).await {
                 tracing::warn!(%error, "not aborted: the next mount tries again");
             }
@@ -248,7 +248,7 @@ impl DeleteQueue {
             };
             for error in settled.refused {
                 let key = &error.key;
-                tracing::error!(%key, %error, "not deleted: the file is there again");
+                tracing::error!(%key, %error, "delete dropped: the file exists again");
             }
             if let Some(error) = settled.pending {
                 outcome = Err(error);

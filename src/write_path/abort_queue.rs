@@ -36,7 +36,7 @@ impl Aborter {
         (aborts, Self { queued, waiting })
     }
 
-    /// Aborts as long as the run time lasts. What fails is in the journal for the next daemon.
+    /// Aborts as long as the run time lasts. What fails is in the journal for the successor.
     pub async fn run(&self, store: &dyn ObjectStore) {
         let mut queued = self.queued.lock().await;
         let left = stream::poll_fn(|context| queued.poll_recv(context));

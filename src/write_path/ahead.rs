@@ -23,7 +23,7 @@ impl Uploader {
             Ok::<(), FsError>(())
         };
         if let Err(error) = outcome.await {
-            tracing::warn!(key = %target.key, number = part.number.get(), %error, "not sent while the file is being written");
+            tracing::warn!(key = %target.key, number = part.number.get(), %error, "early upload of a part failed: it is sent at close");
             part.file.set_ahead_bytes(u64::MAX);
         }
     }

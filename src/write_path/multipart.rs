@@ -76,7 +76,7 @@ impl MultipartUpload {
         Self::new(key, headers, id, aborts, None)
     }
 
-    /// One that an earlier daemon began for a sealed stage.
+    /// One that a predecessor began for a sealed stage.
     pub fn resumed(sending: Sending, aborts: AbortQueue) -> Self {
         let Sending {
             key,

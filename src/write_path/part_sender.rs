@@ -91,7 +91,7 @@ impl Uploader {
         )))
     }
 
-    /// Asks the store which parts it has of an upload that an earlier daemon began.
+    /// Asks the store which parts it has of an upload that a predecessor began.
     async fn list_left(
         &self,
         target: &UploadTarget,
@@ -125,7 +125,7 @@ impl Uploader {
                 _ => break,
             }
         }
-        tracing::info!(key = %target.key, parts = parts.len(), "going on with an unfinished upload");
+        tracing::info!(key = %target.key, parts = parts.len(), "resuming an unfinished upload");
         upload.listed(parts);
         Ok(())
     }

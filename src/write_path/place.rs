@@ -270,7 +270,7 @@ fn tell_adopted(dir: &Path, place: &Place, pending: &PendingWork) {
     if !pending.is_nothing() {
         tracing::warn!(
             spool = %dir.display(), %place, %pending,
-            "an earlier mediafs recorded no endpoint, or no place at all, of this spool: what waits in it is taken to be for what is mounted now"
+            "a predecessor recorded no endpoint, or no place at all, of this spool: what waits in it is taken to be for what is mounted now"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What an earlier process left in a spool: sealed stages are uploaded, stages of
+//! What a predecessor left in a spool: sealed stages are uploaded, stages of
 //! files that are still open stay as they are, the rest goes to lost+found.
 
 use std::collections::{HashMap, HashSet};
@@ -72,7 +72,7 @@ impl Spool {
                 written: None,
             };
             let kept = self.lost_found.take(&path, &remnant)?;
-            tracing::warn!(path = %kept.display(), key = key.map(Key::as_str), "an earlier mediafs ended before this file was closed: bytes kept");
+            tracing::warn!(path = %kept.display(), key = key.map(Key::as_str), "the predecessor ended before this file was closed: its bytes are in lost+found");
         }
         for id in begun.into_keys().filter(|id| !open.contains_key(id)) {
             self.done(id);
@@ -116,7 +116,7 @@ impl Spool {
             }
         }
         for SealedStage { stage, key, .. } in obsolete {
-            tracing::info!(%key, "an older version that an earlier mediafs had sealed is passed over");
+            tracing::info!(%key, "skipping a stage of the predecessor: a later one replaces it");
             if let Ok(file) = self.open_stage(stage, &mut OpenOptions::new(), &[]) {
                 self.discard(&file);
             } else {

@@ -4,7 +4,7 @@
 //! spool/lock         held by the one daemon that uses the spool
 //! spool/journal      what the stages are
 //! spool/mount.json   which place they are for, and where that was mounted last
-//! spool/session      what the kernel was told, for the next daemon
+//! spool/session      what the kernel was told, for the successor
 //! spool/stage/ID     staged bytes
 //! spool/orphan/ID    staged bytes of files that are open and have no name
 //! spool/lost+found/  bytes that could not be uploaded, each with a sidecar
@@ -61,7 +61,7 @@ pub enum SpoolError {
     Journal(#[from] LogError),
 }
 
-/// A stage that an earlier daemon sealed and did not bring to S3.
+/// A stage that a predecessor sealed and did not bring to S3.
 #[derive(Debug)]
 pub struct RecoveredStage {
     pub file: Arc<StageFile>,
@@ -70,7 +70,7 @@ pub struct RecoveredStage {
     pub sending: Option<Sending>,
 }
 
-/// What earlier processes left in a spool.
+/// What predecessors left in a spool.
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// What they had sealed, what another is based on before it.
@@ -97,7 +97,7 @@ impl Spool {
     /// Opens a spool for this process alone, which sends nothing of it, and makes it
     /// where there is none; its stages hold at most `limit_bytes` together.
     ///
-    /// Returns what an earlier process had sealed, what another is based on before it;
+    /// Returns what a predecessor had sealed, what another is based on before it;
     /// other stages that it left go to lost+found.
     pub fn open(path: &Path, limit_bytes: u64) -> Result<(Self, Vec<RecoveredStage>), SpoolError> {
         let placed = SpoolLock::take(path)?.as_recorded();
@@ -210,7 +210,7 @@ impl Spool {
         )))
     }
 
-    /// Notes that a stage is to be uploaded, by the next daemon if not by this one.
+    /// Notes that a stage is to be uploaded, by the successor if not by this one.
     ///
     /// With `Durable::Yes` it outlives a power loss once this returns.
     pub fn seal(&self, file: &StageFile, sealed: SealedStage, durable: Durable) -> io::Result<()> {
@@ -234,7 +234,7 @@ impl Spool {
         let stage = file.id();
         let record = Record::Completing { stage, etag };
         if let Err(error) = self.journal.append(record, Durable::Yes) {
-            tracing::warn!(%stage, %error, "after a crash now nobody would know this upload for ours");
+            tracing::warn!(%stage, %error, "journal write failed: after a crash this multipart upload would be left in the bucket");
         }
     }
 
@@ -257,7 +257,7 @@ impl Spool {
         let stage = file.id();
         let record = Record::Sending { stage, sending };
         if let Err(error) = self.journal.append(record, Durable::No) {
-            tracing::warn!(%stage, %error, "after a crash now this upload would begin anew");
+            tracing::warn!(%stage, %error, "journal write failed: after a crash this upload would start from the beginning");
         }
     }
 
@@ -269,7 +269,7 @@ impl Spool {
             return;
         }
         if let Err(error) = fs::remove_file(file.path()) {
-            tracing::warn!(path = %file.path().display(), %error, "stage not removed");
+            tracing::warn!(path = %file.path().display(), %error, "cannot remove the stage file");
         }
         failpoint::at(Point::PublishStageRemoved);
         self.done(file.id());
@@ -285,12 +285,12 @@ impl Spool {
         match fs::rename(file.path(), &aside) {
             Ok(()) => file.unlink_on_drop(aside),
             Err(error) => {
-                tracing::warn!(path = %file.path().display(), %error, "stage not put aside");
+                tracing::warn!(path = %file.path().display(), %error, "cannot move the stage file aside");
             }
         }
         let stage = file.id();
         if let Err(error) = self.journal.append(Record::Done { stage }, Durable::No) {
-            tracing::warn!(%stage, %error, "the journal does not know that this stage is done");
+            tracing::warn!(%stage, %error, "journal write failed: the stage is uploaded again after a crash");
         }
     }
 
@@ -303,19 +303,19 @@ impl Spool {
         match self.lost_found.take(file.path(), remnant) {
             Ok(kept) => {
                 tracing::error!(
-                    path = %kept.display(), key = remnant.key.map(Key::as_str), %reason, "not in S3: bytes kept"
+                    path = %kept.display(), key = remnant.key.map(Key::as_str), %reason, "upload failed: the bytes are in lost+found"
                 );
                 self.done(file.id());
             }
             Err(error) => tracing::error!(
-                path = %file.path().display(), %error, "not in S3: bytes stay in the spool"
+                path = %file.path().display(), %error, "upload failed: the bytes stay in the spool"
             ),
         }
     }
 
     pub(super) fn done(&self, stage: StageId) {
         if let Err(error) = self.journal.append(Record::Done { stage }, Durable::No) {
-            tracing::warn!(%stage, %error, "the journal does not know that this stage is done");
+            tracing::warn!(%stage, %error, "journal write failed: the stage is uploaded again after a crash");
         }
         self.session_log
             .record(|| session_state::Record::StageGone { stage });

@@ -57,7 +57,7 @@ impl Stage {
         stage
     }
 
-    /// The stage of a file that was open when an earlier daemon ended, and is still.
+    /// The stage of a file that was open when a predecessor ended, and is still.
     /// Its file has the checksums that were told of; none is taken from the disk but
     /// of bytes that were being changed, which nobody was told are there.
     ///
@@ -127,7 +127,7 @@ impl Stage {
         }
     }
 
-    /// A stage as an earlier daemon left it.
+    /// A stage as a predecessor left it.
     pub fn recovered(file: Arc<StageFile>, sealed: &SealedStage) -> Self {
         let stage = Self {
             file,

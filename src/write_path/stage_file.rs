@@ -53,7 +53,7 @@ impl Drop for StageFile {
             return;
         };
         if let Err(error) = std::fs::remove_file(orphan_path) {
-            tracing::warn!(path = %orphan_path.display(), %error, "stage not removed");
+            tracing::warn!(path = %orphan_path.display(), %error, "cannot remove the stage file");
         }
         let stage = self.id;
         self.session_log.record(|| Record::StageGone { stage });
@@ -369,7 +369,7 @@ impl StageFile {
         }
         tracing::error!(
             path = %self.path.display(), from = sum.start, to = sum.end,
-            "the disk has changed these bytes of a stage: they are neither served nor uploaded"
+            "stage damaged on disk (checksum mismatch): its bytes are neither served nor uploaded"
         );
         Err(FsError::Corrupt)
     }

@@ -163,7 +163,7 @@ impl Uploader {
         self.aborter.settled().await;
     }
 
-    /// An upload that an earlier daemon began.
+    /// An upload that a predecessor began.
     pub fn take_over(&self, sending: Sending) -> Arc<MultipartUpload> {
         Arc::new(MultipartUpload::resumed(sending, self.aborts.clone()))
     }
@@ -262,7 +262,7 @@ impl Uploader {
                 tracing::info!(key = %target.key, "an earlier attempt had been applied");
                 return Ok(etag);
             }
-            tracing::info!(key = %target.key, error = %failed.error, "an unfinished upload is gone: beginning anew");
+            tracing::info!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone: starting again");
             failed = match self.upload_unopposed(target, source).await {
                 Ok(etag) => return Ok(etag),
                 Err(again) => again,
@@ -364,7 +364,7 @@ impl Uploader {
             outcome_unknown = failed.outcome_unknown;
             source.set_multipart(None);
             conflicts += 1;
-            tracing::info!(key = %target.key, "met another write of the key: uploaded anew");
+            tracing::info!(key = %target.key, "another client wrote this key meanwhile: uploading again");
         }
     }
 

@@ -247,7 +247,7 @@ fn hangup_reads_the_credentials_anew() {
     write_credentials(&file, &SUCCESSOR);
     mount.signal(Signal::HUP);
     wait_until(WITHIN, "new credentials", || {
-        mount.log().contains("credentials read anew")
+        mount.log().contains("credentials reloaded")
     });
     proxy.revoke(&OWNER.access_key);
     fs::write(mount.path("f"), b"bytes").unwrap();

@@ -237,8 +237,8 @@ fn an_endpoint_of_the_aws_configuration_counts_and_does_not_change_under_a_mount
     let mut mount = plan.env("AWS_CONFIG_FILE", &config).start();
     aws_config(mount.scratch(), &theirs.endpoint);
     mount.signal(Signal::HUP);
-    wait_until(WITHIN, "credentials read anew", || {
-        mount.log().contains("credentials read anew")
+    wait_until(WITHIN, "credentials reloaded", || {
+        mount.log().contains("credentials reloaded")
     });
     has_all(&mount.log(), &["names another endpoint", &theirs.endpoint]);
     fs::write(mount.path("f"), b"ours").unwrap();

@@ -15,7 +15,7 @@ const LOOKS_AT_ONCE: usize = 16;
 
 impl DeleteQueue {
     /// Notes objects as to be deleted: from now on they are not seen any more,
-    /// and the next daemon deletes them if this one does not.
+    /// and the successor deletes them if this one does not.
     ///
     /// Errors: the log's; none of them is to be deleted then.
     pub fn enqueue(&self, doomed: &[DeletePending]) -> io::Result<()> {
@@ -50,7 +50,7 @@ impl DeleteQueue {
             let failed = match self.store.delete_many(chunk.to_vec()).await {
                 Ok(failed) => failed,
                 Err(error) if error.kind.is_transient() => {
-                    tracing::warn!(%error, "objects not deleted yet: soon");
+                    tracing::warn!(%error, "objects delete failed: it is tried again: soon");
                     continue;
                 }
                 Err(error) => chunk

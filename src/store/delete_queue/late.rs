@@ -72,7 +72,7 @@ impl DeleteQueue {
         self.late_added.notify_one();
     }
 
-    /// Tells the log of what is watched for, so that the next daemon looks once more.
+    /// Tells the log of what is watched for, so that the successor looks once more.
     pub(super) fn log_late(&self, key: &Key) {
         let Some(watched) = self.late.lock().get(key).cloned() else {
             return;
@@ -82,7 +82,7 @@ impl DeleteQueue {
             etag: Some(watched.object.etag),
         };
         if let Err(error) = self.log.doomed(&doomed) {
-            tracing::warn!(%key, %error, "a crash forgets that a cancelled upload may come late");
+            tracing::warn!(%key, %error, "journal write failed: after a crash a cancelled upload that is applied late would not be deleted");
         }
     }
 
@@ -171,7 +171,7 @@ impl DeleteQueue {
             if_match: Some(meta.etag),
         };
         if let Err(error) = self.store.delete(delete).await {
-            tracing::warn!(%key, %error, "not deleted yet");
+            tracing::warn!(%key, %error, "delete failed: it is tried again");
         }
     }
 
@@ -214,7 +214,7 @@ mod tests {
         store.watch_for_late(Key::new("late"), LateObject::of_bytes(b"late"));
         store.watch_for_late(Key::new("another"), LateObject::of_bytes(b"late"));
         sleep(Duration::from_secs(20)).await;
-        assert_eq!(log.0.lock().len(), 2, "the next daemon would look");
+        assert_eq!(log.0.lock().len(), 2, "the successor would look");
         put(&*memory, "late").await;
         put(&*memory, "another").await;
         sleep(WATCHED_FOR + PAUSE_LIMIT).await;

@@ -72,7 +72,7 @@ impl S3Store {
         let mut turn = self.renewal.turn.lock().await;
         *turn = Some(Instant::now());
         self.renewal.read_anew().await;
-        tracing::info!("credentials read anew");
+        tracing::info!("credentials reloaded");
     }
 
     /// Sends a request. Where its credentials are refused, the next attempt has
