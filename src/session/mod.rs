@@ -4,29 +4,17 @@
 //! agreed, the service manager's questions answered, ready. End: unmounted (so
 //! that no request comes any more), requests drained, stages kept.
 
-mod confine;
-mod connection;
-mod descriptor_store;
-mod fusermount;
-mod handshake;
-mod holder;
-mod holders;
-mod inheritance;
-mod kernel_session;
+mod compose;
 mod mount;
-mod mount_probe;
-mod mountinfo;
-mod mountpoint;
 mod notifier;
 mod prepare;
+mod privileges;
 mod probe;
 mod reload;
-mod service_manager;
-mod spool_turn;
-mod startup;
-mod stop_kind;
-mod supervisor_watchdog;
-mod tending;
+mod sd_notify;
+mod systemd_job;
+mod takeover;
+mod watchdog;
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -50,18 +38,18 @@ use crate::session_state::SessionLog;
 use crate::store::RequestCounters;
 use crate::task::kept_up;
 use crate::telemetry;
-pub use confine::close_others;
-pub use holder::{Life, hold};
-use holders::holders;
-use kernel_session::{Earlier, KernelSession};
+use mount::busy::holders;
+pub use mount::mountinfo::{MountEntry, mount_at};
+pub use mount::probe::probe;
 use mount::{Mounted, UnmountMode, Unmounted};
-pub use mount_probe::probe;
-pub use mountinfo::{MountEntry, mount_at};
 use notifier::Notifier;
 pub use notifier::serve as notify;
 use prepare::Prepared;
+pub use privileges::close_others;
 pub use reload::Reload;
-pub use stop_kind::{StopKind, stop_kind};
+pub use systemd_job::{StopKind, stop_kind};
+use takeover::fuse_session::{Earlier, KernelSession};
+pub use takeover::supervisor::{Life, hold};
 
 /// Pause between attempts to unmount what is still in use.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -93,13 +81,13 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
         heritage,
     } = Prepared::new(config, waiter)?;
     let counters = Arc::new(RequestCounters::default());
-    let asking = startup::connect(&config, s3, counters.clone(), heritage.asking());
+    let asking = compose::connect(&config, s3, counters.clone(), heritage.asking());
     let connected = runtime.block_on(asking)?;
     let (invalidations, to_kernel) = Invalidations::channel();
     let (heritage, device) = heritage.open(&config.mountpoint)?;
     let session_log = heritage.session_log.clone();
     let earlier = Earlier::of(&heritage.told);
-    let composing = startup::compose(&config, &connected, invalidations, heritage);
+    let composing = compose::compose(&config, &connected, invalidations, heritage);
     let (ops, queued) = runtime.block_on(composing)?;
     let ops = Arc::new(ops);
     // Before there is a mount: one that appears has somebody who takes it away.
@@ -109,12 +97,12 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
     let loops = adapter.loops().clone();
     let inherited = device.zip(earlier);
-    let asked = kernel_session::Asked {
+    let asked = takeover::fuse_session::Asked {
         place: &place,
         mountpoint: &asked,
         abilities: connected.late.abilities().get(),
     };
-    let kernel = kernel_session::start(&config, asked, &session_log, inherited, adapter)?;
+    let kernel = takeover::fuse_session::start(&config, asked, &session_log, inherited, adapter)?;
     let KernelSession {
         mounted,
         session,
@@ -124,7 +112,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     runtime.spawn(ops.clone().upload_in_background(queued));
     runtime.spawn(watch_s3(&connected, &config));
     tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
-    let tended = tending::RunningMount {
+    let tended = watchdog::RunningMount {
         ops: ops.clone(),
         health: connected.health,
         s3: connected.s3,
@@ -133,8 +121,8 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
         mounted: config.clone(),
         reload,
     };
-    let tending = tending::start(runtime.handle(), tended).context("no signal handler")?;
-    service_manager::ready();
+    let tending = watchdog::start(runtime.handle(), tended).context("no signal handler")?;
+    sd_notify::ready();
     waiter.ready();
     let (ending, deadline) =
         runtime.block_on(serve(&ops, &mounted, serving, stop, config.drain_timeout));
@@ -154,7 +142,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
 }
 
 /// Asks S3 during an outage until it answers.
-fn watch_s3(connected: &startup::Connected, config: &Config) -> impl Future<Output = ()> + use<> {
+fn watch_s3(connected: &compose::Connected, config: &Config) -> impl Future<Output = ()> + use<> {
     let (health, store) = (connected.health.clone(), connected.store.clone());
     let prefix = config.prefix.clone();
     let watch = move || health.clone().watch(store.clone(), prefix.clone());
@@ -179,7 +167,7 @@ fn adapter(
 /// The last that is done for the session, while the spool is still this daemon's: the
 /// next one keeps its own session there.
 fn end(config: &Config, notifier: &Notifier) {
-    kernel_session::forget(config);
+    takeover::fuse_session::forget(config);
     notifier.end();
 }
 
@@ -234,13 +222,13 @@ impl StopSignals {
     async fn wait(mut self) -> Ending {
         tokio::select! {
             _ = self.terminate.recv() => {
-                if descriptor_store::is_present() && is_restarted().await {
+                if takeover::fd_store::is_present() && is_restarted().await {
                     return Ending::HandOver;
                 }
                 tracing::info!("SIGTERM: unmounting");
             }
             _ = self.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
-            _ = self.hand_over.recv(), if descriptor_store::is_present() => return Ending::HandOver,
+            _ = self.hand_over.recv(), if takeover::fd_store::is_present() => return Ending::HandOver,
         }
         Ending::Unmounted
     }

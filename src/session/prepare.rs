@@ -7,10 +7,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::runtime::Runtime;
 
-use super::inheritance::{self, Inherited};
-use super::mountpoint::{self, NonEmpty};
-use super::{Waiter, confine, descriptor_store, startup, stop_kind};
+use super::Waiter;
 use crate::config::{Config, HardeningConfig};
+use crate::session::compose;
+use crate::session::mount::mountpoint::{self, NonEmpty};
+use crate::session::privileges;
+use crate::session::systemd_job;
+use crate::session::takeover::fd_store;
+use crate::session::takeover::inherited::{self, Inherited};
 use crate::store::s3::S3Store;
 use crate::telemetry::write_logs;
 use crate::write_path::Place;
@@ -33,20 +37,20 @@ impl Prepared {
     pub fn new(config: Config, waiter: &dyn Waiter) -> anyhow::Result<Self> {
         let asked = std::path::absolute(&config.mountpoint)?;
         // Before other threads use the environment.
-        let device = descriptor_store::inherited();
+        let device = fd_store::inherited();
         // What is mounted there answers nothing until somebody goes on with it.
         let free = match device {
             Some(_) => None,
             None => Some(free_mountpoint(&config)?),
         };
         if config.hardening == HardeningConfig::On {
-            confine::confine().context("privileges cannot be given up")?;
+            privileges::confine().context("privileges cannot be given up")?;
         }
         write_logs();
         let runtime = Runtime::new().context("cannot start the run time")?;
-        let s3 = Arc::new(runtime.block_on(startup::s3(&config)));
-        let place = startup::place(&config, &s3);
-        let heritage = inheritance::find(&config, &place, device, &|text| waiter.note(text))?;
+        let s3 = Arc::new(runtime.block_on(compose::s3(&config)));
+        let place = compose::place(&config, &s3);
+        let heritage = inherited::find(&config, &place, device, &|text| waiter.note(text))?;
         let mountpoint = match (heritage.mountpoint(), free) {
             (Some(mountpoint), _) => mountpoint.to_owned(),
             (None, Some(free)) => free,
@@ -68,7 +72,7 @@ impl Prepared {
 
 /// Where to mount, if that is free for it.
 fn free_mountpoint(config: &Config) -> anyhow::Result<PathBuf> {
-    if stop_kind::unit().is_some() {
+    if systemd_job::unit().is_some() {
         mountpoint::clear_dead(&config.mountpoint).context("a dead mount cannot be cleared")?;
     }
     let non_empty = if config.allow_non_empty {

@@ -26,8 +26,8 @@ use rustix::net::{
     SocketType, recv, send, sendmsg, socketpair, sockopt,
 };
 
-use super::connection::Connection;
 use crate::fuse::MayWait;
+use crate::session::mount::connection::Connection;
 use crate::telemetry::{LogFileSettings, log_file};
 pub use process::serve;
 

@@ -18,8 +18,8 @@ use rustix::net::{
 };
 use rustix::thread::CapabilitySet;
 
-use super::super::confine::confine_to;
-use super::super::connection::Connection;
+use crate::session::mount::connection::Connection;
+use crate::session::privileges::confine_to;
 use crate::telemetry::write_logs;
 
 /// So many notifications may wait before the next one does.

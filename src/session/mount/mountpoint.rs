@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::UnmountFlags;
 
-use super::connection::Connection;
-use super::mount::FS_TYPE;
-use super::mount_probe::{self, Answer};
-use super::mountinfo::mount_at;
+use crate::session::mount::FS_TYPE;
+use crate::session::mount::connection::Connection;
+use crate::session::mount::mountinfo::mount_at;
+use crate::session::mount::probe::{self, Answer};
 
 /// Why a directory cannot be mounted on.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,7 @@ pub fn clear_dead(path: &Path) -> io::Result<()> {
     let Some(entry) = mount_at(&path)?.filter(|entry| entry.fs_type == FS_TYPE) else {
         return Ok(());
     };
-    match mount_probe::ask(&path)? {
+    match probe::ask(&path)? {
         Answer::Serves => return Ok(()),
         Answer::Dead => {
             tracing::warn!(path = %path.display(), "the daemon of this mount is gone: mounting again");
@@ -109,7 +109,7 @@ fn refuse_mounted(path: &Path) -> Result<(), MountpointError> {
     let (path, source_name) = (path.to_owned(), entry.source);
     // Of other file systems only what the table says.
     let answer = if entry.fs_type.starts_with("fuse") {
-        mount_probe::ask(&path).map_err(io_error)?
+        probe::ask(&path).map_err(io_error)?
     } else {
         Answer::Serves
     };

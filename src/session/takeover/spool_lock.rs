@@ -8,9 +8,9 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::mount::FS_TYPE;
-use super::mountinfo::mount_at;
 use crate::config::Config;
+use crate::session::mount::FS_TYPE;
+use crate::session::mount::mountinfo::mount_at;
 use crate::write_path::{SpoolError, SpoolLock, SpoolView, is_beyond_return};
 
 /// What an end takes beyond its drain.

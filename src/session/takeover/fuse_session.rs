@@ -9,15 +9,15 @@ use std::time::Duration;
 use anyhow::Context;
 use fuser::Session;
 
-use super::connection::Connection;
-use super::descriptor_store;
-use super::handshake::{self, Handshake, Resent};
-use super::mount::{self, Execution, MountSettings, Mounted, Sharing, UnmountMode};
-use super::mountinfo::mount_at;
-use super::notifier::Notifier;
-use super::startup;
 use crate::config::Config;
 use crate::fuse::Adapter;
+use crate::session::compose;
+use crate::session::mount::connection::Connection;
+use crate::session::mount::mountinfo::mount_at;
+use crate::session::mount::{self, Execution, MountSettings, Mounted, Sharing, UnmountMode};
+use crate::session::notifier::Notifier;
+use crate::session::takeover::fd_store;
+use crate::session::takeover::fuse_init::{self, Handshake, Resent};
 use crate::session_state::{self, Record, SessionLog, SessionState, SessionTold};
 use crate::store::StoreAbilities;
 use crate::write_path::Place;
@@ -90,7 +90,7 @@ fn begin(
         } else {
             Sharing::OwnerOnly
         },
-        access: startup::access(config),
+        access: compose::access(config),
         execution: if config.no_exec {
             Execution::Refused
         } else {
@@ -116,10 +116,10 @@ fn agree(
     adapter: Adapter,
 ) -> anyhow::Result<Session<Adapter>> {
     if session_log.is_kept() {
-        descriptor_store::keep(device).context("the descriptor store does not answer")?;
+        fd_store::keep(device).context("the descriptor store does not answer")?;
     }
     let (session, Handshake { init, answer }) =
-        handshake::begin(device, adapter, fuse_config(config))?;
+        fuse_init::begin(device, adapter, fuse_config(config))?;
     let entry = mount_at(&config.mountpoint)?.context("the mount is gone again")?;
     session_log.begin(SessionTold {
         bucket: config.bucket.clone(),
@@ -158,11 +158,11 @@ fn go_on(
         init: session.init.clone(),
         answer: session.init_answer.clone(),
     };
-    let session = handshake::resume(&device, &said, adapter, fuse_config(config))?;
-    match handshake::resend(&device).context("requests under way are not sent again")? {
+    let session = fuse_init::resume(&device, &said, adapter, fuse_config(config))?;
+    match fuse_init::resend(&device).context("requests under way are not sent again")? {
         Resent::Yes => tracing::info!("resumed the session of the predecessor"),
         Resent::NotByThisKernel => {
-            handshake::interrupt(&device, under_way)?;
+            fuse_init::interrupt(&device, under_way)?;
             for request in under_way.iter().copied() {
                 session_log.record(|| Record::Answered { request });
             }
@@ -184,7 +184,7 @@ fn go_on(
 /// Starts the process that tells the kernel what to drop. Errors: none can be started.
 fn notifier(mounted: &Mounted, device: OwnedFd) -> anyhow::Result<Arc<Notifier>> {
     let connection = Connection::open(mounted.device().unwrap_or_default());
-    let abort_after = if descriptor_store::is_present() {
+    let abort_after = if fd_store::is_present() {
         abort_after_for_tests().unwrap_or(SUCCESSOR_WITHIN)
     } else {
         Duration::ZERO
@@ -200,10 +200,10 @@ fn abort_after_for_tests() -> Option<Duration> {
 
 /// The session is over for good.
 pub fn forget(config: &Config) {
-    if !descriptor_store::is_present() {
+    if !fd_store::is_present() {
         return;
     }
-    descriptor_store::forget();
+    fd_store::forget();
     if let Err(error) = session_state::forget(&session_state::path_in(&config.spool_dir)) {
         tracing::warn!(%error, "cannot remove the session file");
     }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::mountinfo::mounts_below;
 use crate::ops::Opener;
+use crate::session::mount::mountinfo::mounts_below;
 
 /// Most holders that are named.
 const HOLDERS_LIMIT: usize = 8;

@@ -23,8 +23,8 @@ use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
 };
 
-use super::descriptor_store::DEVICE_VARIABLE;
-use super::supervisor_watchdog::{Sign, Watchdog};
+use crate::session::takeover::fd_store::DEVICE_VARIABLE;
+use crate::session::takeover::supervisor_watchdog::{Sign, Watchdog};
 use crate::write_path::is_beyond_return;
 
 /// After a daemon that served for less than this another one is started after a pause.

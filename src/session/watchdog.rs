@@ -11,11 +11,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 
-use super::notifier::Notifier;
-use super::{Reload, service_manager};
+use super::Reload;
 use crate::config::Config;
 use crate::fuse::ThreadWatch;
 use crate::ops::{Ops, PendingWork};
+use crate::session::notifier::Notifier;
+use crate::session::sd_notify;
 use crate::store::StoreHealth;
 use crate::store::s3::S3Store;
 use crate::task::{caught, kept_up};
@@ -65,14 +66,14 @@ async fn tend(tended: RunningMount, signals: Signals) {
     } = signals;
     let reloading = async {
         while hangup.recv().await.is_some() {
-            service_manager::reloading();
+            sd_notify::reloading();
             let reload = async {
                 tended.reload.run(&tended.mounted, &tended.ops);
                 tended.s3.reload_credentials().await;
             };
             // The log has it, if it broke off.
             let (Ok(()) | Err(_)) = caught("reload", reload).await;
-            service_manager::ready();
+            sd_notify::ready();
         }
     };
     let telling = caught("status", tell(&tended, terminate, interrupt));
@@ -106,9 +107,9 @@ async fn tell(tended: &RunningMount, mut terminate: Signal, mut interrupt: Signa
             continue;
         }
         if doing == "stopping" && told.starts_with("serving") {
-            service_manager::stopping(tended.mounted.drain_timeout + END_RESERVE);
+            sd_notify::stopping(tended.mounted.drain_timeout + END_RESERVE);
         }
-        service_manager::status(&now);
+        sd_notify::status(&now);
         told = now;
     }
 }
@@ -139,14 +140,14 @@ fn what_waits(waiting: PendingWork) -> String {
 /// Feeds the watchdog as long as the mount answers. S3 plays no part: an outage
 /// is no reason to kill a daemon that holds what waits for its end.
 async fn show_life(tended: &RunningMount) {
-    let Some(period) = service_manager::watchdog_period() else {
+    let Some(period) = sd_notify::watchdog_period() else {
         return;
     };
     let mut ticks = interval(period / 2);
     loop {
         ticks.tick().await;
         match check_life(tended, period).await {
-            Ok(()) => service_manager::alive(),
+            Ok(()) => sd_notify::alive(),
             Err(why) => tracing::error!(why, "health check failed: not feeding the watchdog"),
         }
     }

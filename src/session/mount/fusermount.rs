@@ -11,8 +11,8 @@ use rustix::net::{
     recvmsg, socketpair,
 };
 
-use super::mount::{Execution, MountError, MountSettings, Sharing};
 use crate::ops::Access;
+use crate::session::mount::{Execution, MountError, MountSettings, Sharing};
 
 /// Names the socket on which fusermount3 sends the descriptor. Source: fusermount3, `_FUSE_COMMFD`.
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";

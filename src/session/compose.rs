@@ -5,8 +5,6 @@ use std::time::SystemTime;
 
 use anyhow::{Context, anyhow};
 
-use super::inheritance::OpenHeritage;
-use super::probe;
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
@@ -19,6 +17,8 @@ use crate::ops::{
     Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, QueueReceivers,
 };
 use crate::read_path::{BlockSize, ReadSettings, Reader};
+use crate::session::probe;
+use crate::session::takeover::inherited::OpenHeritage;
 use crate::session_state::{SessionLog, SessionState};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::UnmountFlags;
 
-use super::descriptor_store;
-use super::mount::FS_TYPE;
-use super::mountinfo::mount_at;
-use super::spool_turn::take_lock;
-use super::startup::StartupCheck;
 use crate::config::Config;
+use crate::session::compose::StartupCheck;
+use crate::session::mount::FS_TYPE;
+use crate::session::mount::mountinfo::mount_at;
+use crate::session::takeover::fd_store;
+use crate::session::takeover::spool_lock::take_lock;
 use crate::session_state::{self, SessionLog, SessionState};
 use crate::write_path::{Claim, ClaimedSpool, Place, PlacedSpool};
 
@@ -88,7 +88,7 @@ impl Inherited {
         let (device, told) = self.session.unzip();
         let session_log = match &told {
             Some(told) => SessionLog::resume(&path, told)?,
-            None if descriptor_store::is_present() => SessionLog::awaiting(&path),
+            None if fd_store::is_present() => SessionLog::awaiting(&path),
             None => SessionLog::default(),
         };
         let open = OpenHeritage {
@@ -130,7 +130,7 @@ fn claim(
     tracing::warn!(%reason, "cannot resume the previous session: mounting again; programs with open files get ENOTCONN");
     clear(&mountpoint)?;
     // With its last copy the session ends, for programs that have files open too.
-    descriptor_store::forget();
+    fd_store::forget();
     session_state::forget(&path)?;
     Ok(Err(reason))
 }

@@ -1,5 +1,12 @@
 //! mount(2) and umount(2), or fusermount3 for users other than root.
 
+pub mod busy;
+pub mod connection;
+pub mod fusermount;
+pub mod mountinfo;
+pub mod mountpoint;
+pub mod probe;
+
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -10,8 +17,7 @@ use std::process::{Command, Stdio};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::fusermount;
-use super::mountinfo::mount_at;
+use crate::session::mount::mountinfo::mount_at;
 
 const DEVICE: &str = "/dev/fuse";
 /// Type shown by mount(8): its part behind the dot is ours.
