@@ -35,4 +35,5 @@ pub mod session_state;
 pub mod store;
 pub mod task;
 pub mod telemetry;
+pub mod vocabulary;
 pub mod write_path;

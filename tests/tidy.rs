@@ -34,7 +34,7 @@ const LAYERS: [&[&str]; 12] = [
     &["namespace", "read_path", "write_path"],
     &["session_state"],
     &["journal"],
-    &["error"],
+    &["error", "vocabulary"],
     &["store", "telemetry"],
     &["private"],
     &["failpoint", "task"],

@@ -9,12 +9,12 @@ use fuser::{
 };
 
 use crate::error::FsError;
-use crate::namespace::{Ino, Kind};
 use crate::ops::{
     Allocation, Attr, AttrChange, CachedPages, Caller, CopyEnd, Delivery, HandleId, KernelRequest,
-    NodeKind, OpenMode, Privileges, RenameMode, SpecialFile, Thread, TimeChange, Truncate,
-    WriteOrigin, XattrMode,
+    NodeKind, Privileges, RenameMode, SpecialFile, Thread, TimeChange, Truncate, WriteOrigin,
+    XattrMode,
 };
+use crate::vocabulary::{Ino, Kind, OpenMode};
 
 /// Preferred size of reads and writes, shown as `st_blksize`: one FUSE request each.
 const IO_SIZE_BYTES: u32 = 1 << 20;

@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::error::FsError;
-use crate::namespace::Ino;
 use crate::ops::{PendingCall, Thread};
 use crate::session_state::{Record, SessionLog};
+use crate::vocabulary::Ino;
 
 /// Most threads remembered for being killed: the numbers are given to others in time.
 const KILLED_LIMIT: usize = 256;

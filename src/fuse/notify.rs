@@ -4,8 +4,9 @@ use std::io;
 
 use tokio::sync::mpsc::Receiver;
 
-use crate::namespace::{Ino, Invalidation};
+use crate::namespace::Invalidation;
 use crate::task::caught_now;
+use crate::vocabulary::Ino;
 
 /// Of `fuse_notify_code`. Source: linux/fuse.h.
 const INVAL_INODE: i32 = 2;

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use super::errno::errno;
 use super::in_flight::Interruptible;
 use crate::error::FsError;
-use crate::namespace::Ino;
 use crate::ops::{Attr, AttrValidity, Created, DirEntry, Entry, Opened, Ops, PendingCall};
+use crate::vocabulary::Ino;
 
 /// Any reply of the protocol: all of them can be an error.
 pub trait Refusable: std::fmt::Debug + Send + 'static {

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::attributes::{Attributes, Described};
 use super::checked;
-use super::inode::{Kind, ObjectVersion};
 use crate::private;
 use crate::store::{Key, ObjectHeaders};
+use crate::vocabulary::{Kind, ObjectVersion};
 
 /// By key; the version is part of the value.
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("attributes.3");

@@ -8,15 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::error::FsError;
+use crate::store::{ObjectHeaders, ObjectMeta, UserMetadata};
+use crate::vocabulary::{Kind, Xattrs};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-
-use super::inode::Kind;
-use crate::error::FsError;
-use crate::store::{ObjectHeaders, ObjectMeta, UserMetadata};
 
 /// Most bytes of user metadata, names and values together. Source: S3 User Guide,
 /// "Working with object metadata".
@@ -33,9 +32,6 @@ const CHAR_DEVICE: u32 = 0o020_000;
 const BLOCK_DEVICE: u32 = 0o060_000;
 /// What every symlink's mode is in Linux.
 const SYMLINK_MODE: u32 = SYMLINK | 0o777;
-
-/// Values of extended attributes by their full names (`user.*`).
-pub type Xattrs = BTreeMap<String, Vec<u8>>;
 
 /// What is known of one object version besides its bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

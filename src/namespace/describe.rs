@@ -7,12 +7,13 @@ use tokio::time::Instant;
 use super::Namespace;
 use super::attributes::{Attributes, Described};
 use super::dir::Entry;
-use super::inode::{Inode, ObjectVersion};
+use super::inode::Inode;
 use super::lookup::StoreAnswer;
 use super::name::Name;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{HeadRequest, Key, StoreErrorKind};
+use crate::vocabulary::ObjectVersion;
 
 impl Namespace {
     /// Adds to an answer what is stored with the object, at the cost of one

@@ -1,13 +1,12 @@
 //! What is known of a directory's entries.
 
+use crate::vocabulary::{Kind, ObjectVersion};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::time::Instant;
-
-use super::inode::{Kind, ObjectVersion};
 use super::name::Name;
+use tokio::time::Instant;
 
 /// Most entries that a remembered listing may have; larger directories are asked name by name.
 pub const REMEMBERED_ENTRIES_LIMIT: usize = 20_000;

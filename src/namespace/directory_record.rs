@@ -5,6 +5,7 @@
 //! and a remount. A directory that was never seen to change has the time when this
 //! spool was first used: S3 has none for it.
 
+use crate::vocabulary::{Kind, Overrides, Timestamp};
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
@@ -12,20 +13,19 @@ use serde::{Deserialize, Serialize};
 
 use super::Namespace;
 use super::dir::{ChangeSeq, Entry};
-use super::inode::{Inode, Kind, Overrides};
+use super::inode::Inode;
 use super::name::Name;
 use super::numbers::hash;
 use super::table::Pin;
-use crate::session_state::{SetTold, TimeTold};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct DirectoryRecord {
     /// Owner, mode and times as they were shown.
-    set: SetTold,
-    changed_at: Option<TimeTold>,
+    set: Overrides,
+    changed_at: Option<Timestamp>,
     names: Option<u64>,
     /// When the kernel's session began.
-    session: TimeTold,
+    session: Timestamp,
 }
 
 /// What became of an entry.
@@ -56,14 +56,14 @@ impl Namespace {
         if state.attributes.is_some() {
             return;
         }
-        let kept = Overrides::from(&record.set);
+        let kept = record.set;
         // What a predecessor told is as young or younger.
         let set = &mut state.overrides;
         set.mtime = set.mtime.or(kept.mtime);
         set.atime = set.atime.or(kept.atime);
         set.ctime = set.ctime.or(kept.ctime);
         // With fixed attributes owner and mode of a new mount are what the options say.
-        let same_session = record.session == TimeTold::from(self.kept.session());
+        let same_session = record.session == Timestamp::from(self.kept.session());
         if self.stores_attributes() || same_session {
             set.mode = set.mode.or(kept.mode);
             set.uid = set.uid.or(kept.uid);
@@ -81,16 +81,16 @@ impl Namespace {
             let state = dir.state();
             let shown = state.effective_attributes();
             DirectoryRecord {
-                set: SetTold {
+                set: Overrides {
                     mode: shown.mode,
                     uid: shown.uid,
                     gid: shown.gid,
-                    mtime: shown.mtime.map(TimeTold::from),
-                    atime: shown.atime.map(TimeTold::from),
-                    ctime: state.overrides.ctime.map(TimeTold::from),
+                    mtime: shown.mtime,
+                    atime: shown.atime,
+                    ctime: state.overrides.ctime,
                     xattrs: (!shown.xattrs.is_empty()).then_some(shown.xattrs),
                 },
-                changed_at: state.dir.changed_at.map(TimeTold::from),
+                changed_at: state.dir.changed_at.map(Timestamp::from),
                 names: state.dir.names,
                 session: self.kept.session().into(),
             }

@@ -1,7 +1,6 @@
 //! Which inodes have their places in a directory.
 
-use super::inode::Ino;
-
+use crate::vocabulary::Ino;
 /// Only directories have any.
 #[derive(Debug, Default)]
 pub struct Entries(Option<Box<List>>);

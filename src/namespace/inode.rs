@@ -7,40 +7,10 @@ use std::time::SystemTime;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::attributes::{Attributes, Described, Xattrs};
+use super::attributes::{Attributes, Described};
 use super::dir::DirState;
 use super::rare::Rare;
-use crate::session_state::{NodeKind, SetTold, TimeTold};
-use crate::store::ETag;
-
-/// Inode number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ino(pub u64);
-
-/// The mount's root. Source: linux/fuse.h, `FUSE_ROOT_ID`.
-pub const ROOT: Ino = Ino(1);
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Kind {
-    #[default]
-    File,
-    Directory,
-    /// This and the following only where attributes are stored with objects.
-    Symlink,
-    Fifo,
-    Socket,
-    CharDevice,
-    BlockDevice,
-}
-
-/// One version of an object as the store reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectVersion {
-    pub etag: ETag,
-    pub size_bytes: u64,
-    /// Whole seconds.
-    pub last_modified: SystemTime,
-}
+use crate::vocabulary::{Ino, Kind, ObjectVersion, Overrides};
 
 /// A file or directory. Its name, parent and reference counts are the table's.
 pub struct Inode {
@@ -114,73 +84,6 @@ pub enum LocalState {
     Staged { size_bytes: u64 },
     /// A directory that no key makes exist.
     BareDirectory,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Overrides {
-    pub mode: Option<u16>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    pub mtime: Option<SystemTime>,
-    pub atime: Option<SystemTime>,
-    pub ctime: Option<SystemTime>,
-    pub xattrs: Option<Xattrs>,
-}
-
-impl From<Kind> for NodeKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::File => Self::File,
-            Kind::Directory => Self::Directory,
-            Kind::Symlink => Self::Symlink,
-            Kind::Fifo => Self::Fifo,
-            Kind::Socket => Self::Socket,
-            Kind::CharDevice => Self::CharDevice,
-            Kind::BlockDevice => Self::BlockDevice,
-        }
-    }
-}
-
-impl From<NodeKind> for Kind {
-    fn from(kind: NodeKind) -> Self {
-        match kind {
-            NodeKind::File => Self::File,
-            NodeKind::Directory => Self::Directory,
-            NodeKind::Symlink => Self::Symlink,
-            NodeKind::Fifo => Self::Fifo,
-            NodeKind::Socket => Self::Socket,
-            NodeKind::CharDevice => Self::CharDevice,
-            NodeKind::BlockDevice => Self::BlockDevice,
-        }
-    }
-}
-
-impl From<&SetTold> for Overrides {
-    fn from(told: &SetTold) -> Self {
-        Self {
-            mode: told.mode,
-            uid: told.uid,
-            gid: told.gid,
-            mtime: told.mtime.map(SystemTime::from),
-            atime: told.atime.map(SystemTime::from),
-            ctime: told.ctime.map(SystemTime::from),
-            xattrs: told.xattrs.clone(),
-        }
-    }
-}
-
-impl From<&Overrides> for SetTold {
-    fn from(set: &Overrides) -> Self {
-        Self {
-            mode: set.mode,
-            uid: set.uid,
-            gid: set.gid,
-            mtime: set.mtime.map(TimeTold::from),
-            atime: set.atime.map(TimeTold::from),
-            ctime: set.ctime.map(TimeTold::from),
-            xattrs: set.xattrs.clone(),
-        }
-    }
 }
 
 impl InodeState {

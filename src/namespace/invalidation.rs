@@ -1,12 +1,11 @@
 //! What the kernel must drop from its caches.
 
+use crate::vocabulary::Ino;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc;
-
-use super::inode::Ino;
 use super::name::Name;
+use tokio::sync::mpsc;
 
 /// Most invalidations waiting for the kernel; beyond it they are left to the ttl.
 const QUEUE_LIMIT: usize = 4096;

@@ -7,13 +7,14 @@ use tokio::time::Instant;
 
 use super::Namespace;
 use super::dir::{ChangeSeq, DirState, Entry, Listing, REMEMBERED_ENTRIES_LIMIT};
-use super::inode::{Ino, Inode, Kind};
+use super::inode::Inode;
 use super::lookup::StoreAnswer;
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListProgress, ListRequest, ListToken};
+use crate::vocabulary::{Ino, Kind};
 
 /// Directories whose listing of several pages is remembered at once.
 const LONG_LISTINGS_LIMIT: usize = 8;

@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use super::Namespace;
 use super::attributes::Described;
 use super::dir::{ChangeSeq, Entry, Listing};
-use super::inode::{Kind, LocalState, ObjectVersion};
+use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{FoldDirectories, HeadRequest, LIST_PAGE_LIMIT, ListRequest, StoreErrorKind};
+use crate::vocabulary::{Kind, ObjectVersion};
 
 /// Below this ttl a name is asked for by itself: a listing would not live to answer a second one.
 pub(super) const LIST_FROM_TTL: Duration = Duration::from_secs(1);

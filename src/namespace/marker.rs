@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Namespace;
 use super::attributes::Attributes;
 use super::dir::{Entry, Marker};
-use super::inode::{Kind, LocalState, ROOT};
+use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
@@ -19,6 +19,7 @@ use crate::store::{
     DeleteRequest, ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
     ListRequest, ListedObject, ObjectHeaders, PutRequest, StoreErrorKind, WriteCondition,
 };
+use crate::vocabulary::{Kind, ROOT};
 
 /// When directory markers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

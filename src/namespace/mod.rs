@@ -34,10 +34,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use attribute_cache::{AttributeCache, AttributeCacheError};
-pub use attributes::{Attributes, Xattrs};
+pub use attributes::Attributes;
 pub use dir::{Entry, Marker};
 pub use directory_record::EntryChange;
-pub use inode::{Ino, Inode, InodeState, Kind, LocalState, ObjectVersion, Overrides, ROOT};
+pub use inode::{Inode, InodeState, LocalState};
 pub use invalidation::{Invalidation, Invalidations};
 pub use keyspace::{DirPath, KeySpace};
 pub use listing::{DirStream, StreamedEntry};
@@ -54,6 +54,7 @@ use tokio::time::Instant;
 use crate::error::FsError;
 use crate::session_state::SessionLog;
 use crate::store::{Key, ObjectStore, StoreHealth};
+use crate::vocabulary::{Ino, Kind, ObjectVersion, ROOT};
 
 /// How long what the store said counts as true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

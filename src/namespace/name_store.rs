@@ -19,10 +19,9 @@ use redb::{
 
 use super::attribute_cache;
 use super::checked;
-use super::inode::Ino;
 use super::name::Name;
-use crate::session_state::TimeTold;
 use crate::task::caught_now;
+use crate::vocabulary::{Ino, Timestamp};
 
 /// Number by parent and name.
 const NUMBERS: TableDefinition<(u64, &str), u64> = TableDefinition::new("numbers.1");
@@ -114,7 +113,7 @@ impl NameStore {
     /// A time that is kept; now, where there is none yet.
     fn time(&self, number: u64) -> SystemTime {
         let known = self.directory(Ino(number));
-        let known = known.and_then(|json| serde_json::from_slice::<TimeTold>(&json).ok());
+        let known = known.and_then(|json| serde_json::from_slice::<Timestamp>(&json).ok());
         known.map_or_else(
             || {
                 let now = SystemTime::now();
@@ -126,7 +125,7 @@ impl NameStore {
     }
 
     fn note_time(&self, number: u64, time: SystemTime) {
-        let time = serde_json::to_vec(&TimeTold::from(time));
+        let time = serde_json::to_vec(&Timestamp::from(time));
         self.note_directory(Ino(number), time.ok());
     }
 

@@ -5,12 +5,11 @@
 //! whose number is in use gets the next free one: those are kept by name. A
 //! directory keeps its number likewise, and with it what is below its own.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-
-use super::inode::Ino;
 use super::name::Name;
 use super::name_store::NameStore;
+use crate::vocabulary::Ino;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// Most names whose number is not the derived one; the oldest fall back to it.
 const KEPT_LIMIT: usize = 100_000;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::dir::{Entry, Marker};
-use super::inode::ObjectVersion;
 use super::name::Name;
 use crate::store::{Key, ListAnswer, ListToken, ListedObject};
+use crate::vocabulary::ObjectVersion;
 
 /// Entries of one page of a directory's listing.
 #[derive(Debug, Default)]

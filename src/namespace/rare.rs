@@ -1,10 +1,10 @@
 //! What most inodes have none of.
 
+use crate::vocabulary::Overrides;
 use std::ops::{Deref, DerefMut};
 use std::sync::LazyLock;
 
 use super::dir::DirState;
-use super::inode::Overrides;
 
 /// Takes room only once it is written to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::inode::{Ino, Inode, Kind, Overrides, ROOT};
+use super::inode::Inode;
 use super::name::Name;
 use super::numbers::Numbers;
 use super::table::{Inner, InodeTable, Pin, Slot};
-use crate::session_state::{InodeTold, NodeKind, SessionState};
+use crate::session_state::{InodeTold, SessionState};
+use crate::vocabulary::{Ino, Kind, ROOT};
 
 impl InodeTable {
     /// Keeps the numbers that the kernel knows until `restore`: no name that is
@@ -38,7 +39,7 @@ impl InodeTable {
         let mut inner = self.inner.lock();
         inner.slots.reserve(inodes.len());
         // Directories first: the others have their places in them.
-        let is_directory = |inode: &InodeTold| inode.kind == NodeKind::Directory;
+        let is_directory = |inode: &InodeTold| inode.kind == Kind::Directory;
         let mut places = Vec::new();
         for (number, inode) in inodes.iter().filter(|(_, it)| is_directory(it)) {
             inner.restore_slot(Ino(*number), inode);
@@ -77,10 +78,10 @@ impl InodeTable {
 impl Inner {
     fn restore_slot(&mut self, ino: Ino, told: &InodeTold) {
         let slot = self.slots.entry(ino);
-        let slot = slot.or_insert_with(|| Box::new(Slot::new(ino, told.kind.into())));
+        let slot = slot.or_insert_with(|| Box::new(Slot::new(ino, told.kind)));
         slot.lookups = slot.lookups.max(told.lookups);
         if let Some(set) = told.set.as_deref() {
-            slot.inode.state().overrides = Overrides::from(set).into();
+            slot.inode.state().overrides = set.clone().into();
         }
     }
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::entries::Entries;
-use super::inode::{Ino, Inode, Kind, ROOT};
+use super::inode::Inode;
 use super::keyspace::{DirPath, KeySpace};
 use super::name::Name;
 use super::numbers::Numbers;
 use crate::error::FsError;
 use crate::session_state::{Record, SessionLog};
 use crate::store::Key;
+use crate::vocabulary::{Ino, Kind, ROOT};
 
 /// Every inode that the kernel or an operation refers to.
 ///
@@ -323,7 +324,7 @@ impl Inner {
         if let Some(slot) = self.slots.get(&ino) {
             self.session_log.queue(|| Record::Placed {
                 ino: ino.0,
-                kind: slot.inode.kind.into(),
+                kind: slot.inode.kind,
                 place: (parent.0, name.shared()),
             });
         }
@@ -366,10 +367,8 @@ impl Inner {
         let Some(place) = slot.place.take() else {
             return;
         };
-        self.session_log.queue(|| Record::Unplaced {
-            ino: ino.0,
-            kind: kind.into(),
-        });
+        self.session_log
+            .queue(|| Record::Unplaced { ino: ino.0, kind });
         self.numbers.gone(ino, &place);
         self.take_out(&place, index);
         self.drop_unreferenced(place.0);

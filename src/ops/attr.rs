@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::Ops;
 use super::writers::Thread;
-use crate::namespace::{EntryChange, Ino, InodeState, Kind, Pin, ROOT};
+use crate::namespace::{EntryChange, InodeState, Pin};
+use crate::vocabulary::{Ino, Kind, ROOT};
 
 /// Set-group-ID. Source: inode(7).
 pub(super) const SET_GID: u16 = 0o2000;

@@ -3,9 +3,8 @@
 //! A flush uploads_on_close what came through its handle. What came through none (a
 //! shared mapping, truncate(2) by name while others write) every handle answers
 //! for through which it may have come.
-
-use super::open::OpenMode;
 use super::open_file::OpenFile;
+use crate::vocabulary::OpenMode;
 
 /// Counts the changes of an open file's bytes, from 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

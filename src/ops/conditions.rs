@@ -1,9 +1,10 @@
 //! The conditions on which staged content goes to the store.
 
-use super::content::{Intent, LowerLayer, Sealed};
+use super::content::{LowerLayer, Sealed};
 use super::open_file::Content;
 use crate::namespace::Inode;
 use crate::store::WriteCondition;
+use crate::vocabulary::Intent;
 
 /// What the store has under the file's name, where that is known: a new stage
 /// takes its place.

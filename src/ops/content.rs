@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 
 use super::open_file::StageFactory;
 use crate::error::FsError;
-use crate::read_path::{ObjectId, Reader};
+use crate::read_path::Reader;
 use crate::store::{ETag, WriteCondition};
+use crate::vocabulary::ObjectId;
 use crate::write_path::{
     ByteSource, MultipartUpload, Origin, RangeReader, Run, SealedBase, Segment, Sending, Stage,
     StageFile, StoredRange,
@@ -75,17 +76,6 @@ impl Sent {
     pub fn as_version(&self) -> Option<ETag> {
         self.version.lock().clone()
     }
-}
-
-/// How the next upload may replace what the store has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intent {
-    /// The name must still be free.
-    Exclusive,
-    /// The last close wins.
-    Replace,
-    /// The object must still be the version that was changed.
-    Edit,
 }
 
 /// One contiguous piece of a planned read.

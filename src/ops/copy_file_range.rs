@@ -8,8 +8,8 @@ use super::handles::HandleId;
 use super::interruption::check_awaited;
 use super::open_file::OpenFile;
 use crate::error::FsError;
-use crate::read_path::ObjectId;
 use crate::store::WriteCondition;
+use crate::vocabulary::ObjectId;
 use crate::write_path::{CopyHeaders, CopyOver, CopyTask};
 
 /// One end of a copy.

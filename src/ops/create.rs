@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use super::attr::{Caller, Delivery};
 use super::changes::ChangeNumber;
-use super::content::Intent;
 use super::interruption::check_awaited;
 use super::lookup::Entry;
-use super::open::{OpenMode, Opened, Truncate};
+use super::open::{Opened, Truncate};
 use super::open_file::OpenFile;
 use super::special_files::SpecialFile;
 use super::{ExclusiveCreate, Ops};
 use crate::error::FsError;
-use crate::namespace::{Ino, Kind, Name, Pin};
+use crate::namespace::{Name, Pin};
+use crate::vocabulary::{Ino, Intent, Kind, OpenMode};
 
 /// Whether the name must be free (O_EXCL).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

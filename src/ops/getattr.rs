@@ -3,7 +3,7 @@
 use super::Ops;
 use super::attr::{Attr, AttrValidity};
 use crate::error::FsError;
-use crate::namespace::Ino;
+use crate::vocabulary::Ino;
 
 impl Ops {
     /// The root's are answered without the store.

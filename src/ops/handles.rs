@@ -8,13 +8,13 @@ use parking_lot::Mutex;
 
 use super::changes::ChangeNumber;
 use super::given_up::Closes;
-use super::open::OpenMode;
 use super::open_file::OpenFile;
 use super::opendir::DirHandle;
 use super::writers::{Noted, Thread, Writers};
 use crate::error::FsError;
 use crate::read_path::Cursor;
 use crate::session_state::{HandleTold, Record, SessionLog};
+use crate::vocabulary::OpenMode;
 
 /// Number of a handle, as the kernel repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,7 +86,7 @@ impl Handles {
             handle: id.0,
             told: HandleTold {
                 ino: handle.file.inode.ino.0,
-                mode: handle.mode.into(),
+                mode: handle.mode,
                 uploads_on_close: handle.uploads_on_close,
                 request: handle.request,
                 writers: Some(handle.writers.lock().as_told()),

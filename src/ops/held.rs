@@ -15,10 +15,10 @@ use tokio::sync::{Notify, RwLockWriteGuard};
 use tokio::time::{Instant, timeout_at};
 
 use super::Ops;
-use super::open::OpenMode;
 use super::open_file::OpenFile;
 use crate::error::FsError;
-use crate::namespace::{Ino, Name, Pin};
+use crate::namespace::{Name, Pin};
+use crate::vocabulary::{Ino, OpenMode};
 
 /// Longest time that an open which was told to look a name up again is waited for.
 const AWAITED_WITHIN: Duration = Duration::from_secs(1);

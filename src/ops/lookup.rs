@@ -6,7 +6,8 @@
 use super::Ops;
 use super::attr::{Attr, AttrValidity};
 use crate::error::FsError;
-use crate::namespace::{Ino, Name, Pin};
+use crate::namespace::{Name, Pin};
+use crate::vocabulary::Ino;
 
 /// An inode given to the kernel, which counts it as one more reference.
 #[derive(Debug, Clone, Copy)]

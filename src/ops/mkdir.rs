@@ -5,7 +5,8 @@ use super::attr::{Caller, Delivery};
 use super::interruption::check_awaited;
 use super::lookup::Entry;
 use crate::error::FsError;
-use crate::namespace::{Ino, Kind, Name};
+use crate::namespace::Name;
+use crate::vocabulary::{Ino, Kind};
 
 impl Ops {
     /// Errors: `Exists`, `ReadOnly`, `NameTooLong`, the store's.

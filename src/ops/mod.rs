@@ -73,7 +73,7 @@ pub use fallocate::Allocation;
 pub use handles::HandleId;
 pub use interruption::{PendingCall, run_for};
 pub use lookup::Entry;
-pub use open::{CachedPages, OpenMode, Opened, Truncate};
+pub use open::{CachedPages, Opened, Truncate};
 pub use queue::QueueReceivers;
 pub use readdir::{BufferSpace, DirEntry, DirEntryPlus};
 pub use rename::RenameMode;

@@ -7,54 +7,16 @@ use parking_lot::Mutex;
 use super::Ops;
 use super::attr::Caller;
 use super::changes::ChangeNumber;
-use super::content::{Intent, LowerLayer};
+use super::content::LowerLayer;
 use super::given_up::Closes;
 use super::handles::{FileHandle, HandleId};
 use super::interruption::check_awaited;
 use super::open_file::OpenFile;
 use super::writers::Writers;
 use crate::error::FsError;
-use crate::namespace::{Ino, Kind, Pin};
-use crate::read_path::{Cursor, ObjectId};
-use crate::session_state::ModeTold;
-
-/// What a handle may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenMode {
-    Read,
-    Write,
-    ReadWrite,
-}
-
-impl OpenMode {
-    pub fn reads(self) -> bool {
-        self != Self::Write
-    }
-
-    pub fn writes(self) -> bool {
-        self != Self::Read
-    }
-}
-
-impl From<OpenMode> for ModeTold {
-    fn from(mode: OpenMode) -> Self {
-        match mode {
-            OpenMode::Read => Self::Read,
-            OpenMode::Write => Self::Write,
-            OpenMode::ReadWrite => Self::ReadWrite,
-        }
-    }
-}
-
-impl From<ModeTold> for OpenMode {
-    fn from(told: ModeTold) -> Self {
-        match told {
-            ModeTold::Read => Self::Read,
-            ModeTold::Write => Self::Write,
-            ModeTold::ReadWrite => Self::ReadWrite,
-        }
-    }
-}
+use crate::namespace::Pin;
+use crate::read_path::Cursor;
+use crate::vocabulary::{Ino, Intent, Kind, ObjectId, OpenMode};
 
 /// Whether opening empties the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

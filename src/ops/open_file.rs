@@ -11,11 +11,11 @@ use tokio::sync::watch;
 
 use super::cancel::Cancels;
 use super::changes::{ChangeNumber, Changes};
-use super::content::{Intent, LowerLayer, ReadSegment, plan_staged};
+use super::content::{LowerLayer, ReadSegment, plan_staged};
 use crate::error::FsError;
 use crate::namespace::{KeySpace, LocalState, Pin};
-use crate::read_path::ObjectId;
 use crate::session_state::{FileTold, Record, SessionLog};
+use crate::vocabulary::{Intent, ObjectId};
 use crate::write_path::{Spool, Stage};
 
 /// Where stages are made.

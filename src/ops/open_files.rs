@@ -6,10 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::content::LowerLayer;
-use super::open::OpenMode;
 use super::open_file::{Content, LastClose, OpenFile, StageFactory};
-use crate::namespace::{Ino, Pin};
+use crate::namespace::Pin;
 use crate::session_state::Record;
+use crate::vocabulary::{Ino, OpenMode};
 use crate::write_path::Stage;
 
 /// Every open file, by inode.

@@ -4,8 +4,9 @@ use super::Ops;
 use super::attr::{Delivery, KernelRequest};
 use super::handles::HandleId;
 use crate::error::FsError;
-use crate::namespace::{DirStream, Ino, Name, Pin, StreamedEntry};
+use crate::namespace::{DirStream, Name, Pin, StreamedEntry};
 use crate::session_state::DirTold;
+use crate::vocabulary::Ino;
 
 /// An open directory: what has been listed so far, and where the listing stands.
 ///

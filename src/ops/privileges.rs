@@ -10,7 +10,8 @@ use super::Ops;
 use super::attr::{Caller, SET_GID};
 use super::writers::Thread;
 use crate::error::FsError;
-use crate::namespace::{Kind, Pin};
+use crate::namespace::Pin;
+use crate::vocabulary::Kind;
 
 /// Bits that a change of owner or content takes away. Source: chown(2), inode(7).
 const SET_UID: u16 = 0o4000;

@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 
 use super::Ops;
-use super::open::OpenMode;
 use super::open_file::OpenFile;
 use super::removal::KeptObjects;
 use super::subtree_locks::SubtreeGuard;
 use super::upload::Brought;
 use crate::error::FsError;
-use crate::namespace::{Attributes, Kind, LocalState, Name, ObjectVersion, Pin, ROOT};
+use crate::namespace::{Attributes, LocalState, Name, Pin};
 use crate::task::kept_up;
+use crate::vocabulary::{Kind, ObjectVersion, OpenMode, ROOT};
 use crate::write_path::{FullPart, LostFile, LostReason, RecoveredStage, SealedBase};
 
 /// Pause before the second attempt; it doubles with each one. Each attempt has

@@ -9,7 +9,7 @@ use super::Ops;
 use super::content::{ReadSegment, fetch};
 use super::handles::HandleId;
 use crate::error::FsError;
-use crate::read_path::ObjectId;
+use crate::vocabulary::ObjectId;
 
 impl Ops {
     /// The bytes of a range, cut at the end of the file.

@@ -7,8 +7,9 @@ use super::handles::HandleId;
 use super::lookup::Entry;
 use super::opendir::{DirHandle, Snapshot};
 use crate::error::FsError;
-use crate::namespace::{Ino, Kind, Pin, StreamedEntry};
+use crate::namespace::{Pin, StreamedEntry};
 use crate::session_state::Record;
+use crate::vocabulary::{Ino, Kind};
 
 /// Most entries looked at for one answer: what fits the kernel's buffer is less.
 const BATCH_LIMIT: usize = 1024;

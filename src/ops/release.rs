@@ -2,9 +2,9 @@
 
 use super::Ops;
 use super::handles::HandleId;
-use super::open::OpenMode;
 use super::open_file::{LastClose, OpenFile};
 use crate::error::FsError;
+use crate::vocabulary::OpenMode;
 use crate::write_path::{LostFile, LostReason, Stage};
 
 impl Ops {

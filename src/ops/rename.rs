@@ -8,8 +8,9 @@ use super::interruption::{check_awaited, to_the_end};
 use super::subtree_locks::{Hold, SubtreeGuard, Target};
 use super::{Durability, Ops};
 use crate::error::FsError;
-use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
+use crate::namespace::{EntryChange, Name, Pin};
 use crate::store::Key;
+use crate::vocabulary::{Ino, Kind};
 use crate::write_path::{Durable, RenameIntent};
 
 /// What happens to a file that has the new name already.

@@ -17,13 +17,13 @@ use super::rename::Place;
 use super::rename_recovery::version_of;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::namespace::{Entry, Ino, Kind, ObjectVersion, Pin};
-use crate::read_path::ObjectId;
+use crate::namespace::{Entry, Pin};
 use crate::store::{
     DeletePending, DeleteRequest, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
     ListRequest, ListedObject, ObjectStore, WriteCondition,
 };
 use crate::task::caught;
+use crate::vocabulary::{Ino, Kind, ObjectId, ObjectVersion};
 use crate::write_path::{CopyHeaders, CopyOver, RenameIntent};
 
 /// Copies of one directory rename that run at once.

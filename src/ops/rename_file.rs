@@ -12,10 +12,10 @@ use super::rename::Place;
 use super::upload::{Brought, renamed_content_type};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::namespace::{Attributes, Entry, Kind, ObjectVersion, Pin};
-use crate::read_path::ObjectId;
+use crate::namespace::{Attributes, Entry, Pin};
 use crate::store::{ETag, Key, WriteCondition};
 use crate::task::caught;
+use crate::vocabulary::{Kind, ObjectId, ObjectVersion};
 use crate::write_path::{CopyHeaders, CopyOver, CopyTask, RenameIntent};
 
 impl Ops {

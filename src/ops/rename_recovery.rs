@@ -17,9 +17,10 @@ use super::Ops;
 use super::rename_dir::{Moved, doomed_of};
 use super::subtree_locks::SubtreeGuard;
 use crate::error::FsError;
-use crate::namespace::{DirPath, Kind, Name, ObjectVersion, Pin, ROOT};
+use crate::namespace::{DirPath, Name, Pin};
 use crate::store::{DeletePending, Key, ListedObject, ObjectMeta, StoreErrorKind, WriteCondition};
 use crate::task::caught;
+use crate::vocabulary::{Kind, ObjectVersion, ROOT};
 use crate::write_path::{CopyOver, RecoveredStage, RenameIntent};
 
 /// A rename that is not finished: nobody else has to do with its paths.

@@ -5,9 +5,9 @@ use tokio::time::sleep_until;
 use super::Ops;
 use super::rename::Place;
 use crate::error::FsError;
-use crate::namespace::{Kind, ObjectVersion, Pin};
-use crate::read_path::ObjectId;
+use crate::namespace::Pin;
 use crate::store::{ETag, Key, LATE_LIMIT, StoreOp, WriteCondition};
+use crate::vocabulary::{Kind, ObjectId, ObjectVersion};
 use crate::write_path::SealedStage;
 
 impl Ops {

@@ -4,7 +4,8 @@ use super::Ops;
 use super::attr::Delivery;
 use super::interruption::check_awaited;
 use crate::error::FsError;
-use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
+use crate::namespace::{EntryChange, Name, Pin};
+use crate::vocabulary::{Ino, Kind};
 
 impl Ops {
     /// Errors: `NotFound`, `NotADirectory`, `NotEmpty` whoever filled it, `ReadOnly`, the store's.

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::Ops;
-use crate::namespace::{Coherence, Ino};
+use crate::namespace::Coherence;
+use crate::vocabulary::Ino;
 
 /// Settings that hold from the moment they are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

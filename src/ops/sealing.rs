@@ -10,12 +10,12 @@
 use std::sync::Arc;
 
 use super::conditions::{condition_of, condition_over, known_under_name};
-use super::content::{Intent, LowerLayer, Sealed, Sent};
+use super::content::{LowerLayer, Sealed, Sent};
 use super::open_file::{Content, OpenFile};
 use crate::error::FsError;
 use crate::namespace::LocalState;
-use crate::read_path::ObjectId;
 use crate::store::WriteCondition;
+use crate::vocabulary::{Intent, ObjectId};
 use crate::write_path::{Earlier, RecoveredStage, SealedBase, Stage};
 
 /// A stage just sealed, and what becomes of one below it that was never sent.
@@ -401,12 +401,12 @@ impl Content {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::{InodeTable, KeySpace, Kind, Name, Numbers, ROOT};
-    use crate::ops::OpenMode;
+    use crate::namespace::{InodeTable, KeySpace, Name, Numbers};
     use crate::ops::content::ReadSegment;
     use crate::ops::open_file::StageFactory;
     use crate::ops::open_files::OpenFiles;
     use crate::store::{ETag, Key};
+    use crate::vocabulary::{Kind, OpenMode, ROOT};
     use crate::write_path::Spool;
 
     fn file() -> (tempfile::TempDir, Arc<OpenFile>) {

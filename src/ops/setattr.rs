@@ -7,11 +7,11 @@ use super::attr::{Attr, AttrValidity, Caller};
 use super::changes::Shared;
 use super::handles::HandleId;
 use super::interruption::check_awaited;
-use super::open::OpenMode;
 use super::privileges::unprivileged;
 use crate::error::FsError;
-use crate::namespace::{Ino, InodeState, Kind, Pin};
+use crate::namespace::{InodeState, Pin};
 use crate::session_state::Record;
+use crate::vocabulary::{Ino, Kind, OpenMode};
 
 /// A time to set.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ impl Ops {
         self.namespace.keep_directory(inode);
         self.desk.session_log.record(|| Record::Set {
             ino: inode.ino.0,
-            set: (&*inode.state().overrides).into(),
+            set: (*inode.state().overrides).clone(),
         });
     }
 

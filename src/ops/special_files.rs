@@ -8,7 +8,8 @@ use super::Ops;
 use super::attr::{Caller, Delivery};
 use super::lookup::Entry;
 use crate::error::FsError;
-use crate::namespace::{Ino, Kind, Name};
+use crate::namespace::Name;
+use crate::vocabulary::{Ino, Kind};
 
 /// What mknod(2) makes besides files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

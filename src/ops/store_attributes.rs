@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use super::Ops;
 use super::content::LowerLayer;
-use super::open::OpenMode;
 use super::open_file::OpenFile;
 use super::upload::content_type;
 use crate::error::FsError;
-use crate::namespace::{Attributes, Kind, Name, Pin};
-use crate::read_path::ObjectId;
+use crate::namespace::{Attributes, Name, Pin};
 use crate::store::{ObjectHeaders, WriteCondition};
+use crate::vocabulary::{Kind, ObjectId, OpenMode};
 use crate::write_path::{CopyHeaders, CopyOver, CopyTask};
 
 impl Ops {

@@ -27,7 +27,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::Ops;
 use crate::error::FsError;
-use crate::namespace::{DirPath, Ino, InodeTable, Name};
+use crate::namespace::{DirPath, InodeTable, Name};
+use crate::vocabulary::Ino;
 
 /// Longest wait of a listing for a rename that gives one of its names to another
 /// directory: where S3 answers it is finished by then, also where it first waits for
@@ -401,7 +402,8 @@ mod tests {
     use tokio::time::{Instant, sleep, timeout};
 
     use super::*;
-    use crate::namespace::{Kind, Numbers, Pin, ROOT};
+    use crate::namespace::{Numbers, Pin};
+    use crate::vocabulary::{Kind, ROOT};
 
     /// Longer than every turn of a test together.
     const NEVER: Duration = Duration::from_secs(3600);

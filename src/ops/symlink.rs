@@ -11,8 +11,9 @@ use super::interruption::check_awaited;
 use super::lookup::Entry;
 use super::upload::whole_seconds;
 use crate::error::FsError;
-use crate::namespace::{Attributes, Ino, Kind, Name, ObjectVersion, Pin};
+use crate::namespace::{Attributes, Name, Pin};
 use crate::store::{ObjectHeaders, ObjectStore, PutRequest, WriteCondition};
+use crate::vocabulary::{Ino, Kind, ObjectVersion};
 
 /// Longest target. Source: limits.h, `PATH_MAX`, with its final NUL.
 const TARGET_LIMIT_BYTES: u64 = 4095;

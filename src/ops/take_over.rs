@@ -9,18 +9,16 @@ use parking_lot::Mutex;
 
 use super::Ops;
 use super::changes::Changes;
-use super::content::{Intent, LowerLayer};
+use super::content::LowerLayer;
 use super::given_up::Closes;
 use super::handles::{FileHandle, HandleId};
-use super::open::OpenMode;
 use super::open_file::{Content, OpenFile};
 use super::writers::Writers;
 use crate::error::FsError;
-use crate::namespace::{Ino, InodeState, LocalState, ObjectVersion, Pin};
-use crate::read_path::{Cursor, ObjectId};
-use crate::session_state::{
-    BaseTold, FileTold, HandleTold, IntentTold, ObjectTold, RemoteTold, SessionState,
-};
+use crate::namespace::{InodeState, LocalState, Pin};
+use crate::read_path::Cursor;
+use crate::session_state::{BaseTold, FileTold, HandleTold, SessionState};
+use crate::vocabulary::{Ino, ObjectId, ObjectVersion, OpenMode};
 use crate::write_path::{LostFile, LostReason, Recovered, RecoveredStage, Stage, StageId};
 
 impl Ops {
@@ -164,7 +162,7 @@ impl Ops {
         };
         let content = Content {
             base,
-            intent: told.intent.into(),
+            intent: told.intent,
             dirty: dirty && !told.orphan,
             failed: unusable.or_else(|| told.failed.then(failed_before)),
             orphan: told.orphan,
@@ -180,7 +178,7 @@ impl Ops {
             stage,
         };
         let mut state = inode.state();
-        state.remote = told.remote.clone().map(ObjectVersion::from);
+        state.remote = told.remote.clone();
         state.mtime_is_ours = state.remote.is_some();
         if let Some(stage) = &content.stage {
             let size_bytes = stage.len();
@@ -193,7 +191,7 @@ impl Ops {
     }
 
     /// An upload ended, and the successor was not told which: the object is there.
-    fn base_of_remote(&self, inode: &Pin, remote: Option<&RemoteTold>) -> LowerLayer {
+    fn base_of_remote(&self, inode: &Pin, remote: Option<&ObjectVersion>) -> LowerLayer {
         match (remote, self.namespace.file_key(inode.ino)) {
             (Some(remote), Ok(key)) => LowerLayer::Object(Arc::new(ObjectId {
                 key,
@@ -228,7 +226,7 @@ impl Ops {
 
     fn restored_handle(&self, told: &HandleTold) -> Result<FileHandle, FsError> {
         let inode = self.namespace.inode(Ino(told.ino))?;
-        let mode: OpenMode = told.mode.into();
+        let mode: OpenMode = told.mode;
         inode.state().unprivileged_writers |= mode.writes();
         let file = self.open_inode(inode, mode);
         let change = file.last_change();
@@ -248,7 +246,7 @@ impl Ops {
 fn bottom_of(base: &BaseTold) -> LowerLayer {
     match base {
         BaseTold::Empty => LowerLayer::Empty,
-        BaseTold::Object(object) => LowerLayer::Object(Arc::new(object.clone().into())),
+        BaseTold::Object(object) => LowerLayer::Object(Arc::new(object.clone())),
         BaseTold::Sealed(_, below) => bottom_of(below),
     }
 }
@@ -265,15 +263,15 @@ impl Content {
         FileTold {
             base: (&self.base).into(),
             stage: self.stage.as_ref().map(|stage| stage.file().id()),
-            intent: self.intent.into(),
+            intent: self.intent,
             dirty: self.dirty,
             failed: self.failed.is_some(),
             orphan: self.orphan,
             covers: self.covers,
-            remote: state.remote.as_ref().map(|version| RemoteTold {
+            remote: state.remote.as_ref().map(|version| ObjectVersion {
                 etag: version.etag.clone(),
                 size_bytes: version.size_bytes,
-                last_modified: version.last_modified.into(),
+                last_modified: version.last_modified,
             }),
         }
     }
@@ -283,7 +281,7 @@ impl From<&LowerLayer> for BaseTold {
     fn from(base: &LowerLayer) -> Self {
         match base {
             LowerLayer::Empty => Self::Empty,
-            LowerLayer::Object(object) => Self::Object(ObjectTold {
+            LowerLayer::Object(object) => Self::Object(ObjectId {
                 key: object.key.clone(),
                 etag: object.etag.clone(),
                 size_bytes: object.size_bytes,
@@ -291,51 +289,6 @@ impl From<&LowerLayer> for BaseTold {
             LowerLayer::Sealed(sealed) => {
                 Self::Sealed(sealed.stage.file().id(), Box::new((&sealed.base).into()))
             }
-        }
-    }
-}
-
-impl From<ObjectTold> for ObjectId {
-    fn from(told: ObjectTold) -> Self {
-        let ObjectTold {
-            key,
-            etag,
-            size_bytes,
-        } = told;
-        Self {
-            key,
-            etag,
-            size_bytes,
-        }
-    }
-}
-
-impl From<RemoteTold> for ObjectVersion {
-    fn from(told: RemoteTold) -> Self {
-        Self {
-            etag: told.etag,
-            size_bytes: told.size_bytes,
-            last_modified: told.last_modified.into(),
-        }
-    }
-}
-
-impl From<Intent> for IntentTold {
-    fn from(intent: Intent) -> Self {
-        match intent {
-            Intent::Exclusive => Self::Exclusive,
-            Intent::Replace => Self::Replace,
-            Intent::Edit => Self::Edit,
-        }
-    }
-}
-
-impl From<IntentTold> for Intent {
-    fn from(told: IntentTold) -> Self {
-        match told {
-            IntentTold::Exclusive => Self::Exclusive,
-            IntentTold::Replace => Self::Replace,
-            IntentTold::Edit => Self::Edit,
         }
     }
 }

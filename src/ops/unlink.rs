@@ -8,8 +8,9 @@ use super::interruption::check_awaited;
 use super::removal::Removed;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::namespace::{EntryChange, Ino, Kind, Name, Pin};
+use crate::namespace::{EntryChange, Name, Pin};
 use crate::store::DeletePending;
+use crate::vocabulary::{Ino, Kind};
 
 impl Ops {
     /// What another client has put meanwhile stays, as if it had come later.

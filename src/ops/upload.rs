@@ -12,10 +12,10 @@ use super::sealing::Sealing;
 use super::{Durability, Ops};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::namespace::{Attributes, Ino, Name, ObjectVersion};
-use crate::read_path::ObjectId;
+use crate::namespace::{Attributes, Name};
 use crate::store::ObjectHeaders;
 use crate::task::caught_now;
+use crate::vocabulary::{Ino, ObjectId, ObjectVersion};
 use crate::write_path::{ByteSource, Durable, Earlier, SealedStage, UploadTarget};
 
 /// What came of an upload.

@@ -4,8 +4,9 @@
 use super::Ops;
 use super::attr::Delivery;
 use crate::error::FsError;
-use crate::namespace::{Attributes, Ino, Kind, Pin, Xattrs};
+use crate::namespace::{Attributes, Pin};
 use crate::store::ObjectStore;
+use crate::vocabulary::{Ino, Kind, Xattrs};
 
 /// Of all namespaces, the one that applications may use. Source: xattr(7).
 const USER: &str = "user.";

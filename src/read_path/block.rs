@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::cached_block::CachedBlock;
-use crate::store::{ETag, Key};
+use crate::vocabulary::ObjectId;
 
 /// Bytes of one block; the last block of an object is shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,14 +40,6 @@ impl BlockSize {
     pub fn byte_range(self, blocks: &Range<u64>, object_size_bytes: u64) -> Range<u64> {
         blocks.start * self.bytes()..(blocks.end * self.bytes()).min(object_size_bytes)
     }
-}
-
-/// One version of one object: its bytes never change.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ObjectId {
-    pub key: Key,
-    pub etag: ETag,
-    pub size_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -104,6 +96,7 @@ impl MemoryTier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{ETag, Key};
 
     fn id(index: u64) -> BlockId {
         let object = ObjectId {

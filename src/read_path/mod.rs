@@ -9,6 +9,6 @@ mod cached_block;
 mod cursor;
 mod reader;
 
-pub use block::{BlockSize, ObjectId};
+pub use block::BlockSize;
 pub use cursor::Cursor;
 pub use reader::{ReadSettings, Reader};

@@ -12,12 +12,13 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::block::{BlockId, BlockSize, MemoryTier, ObjectId};
+use super::block::{BlockId, BlockSize, MemoryTier};
 use super::cached_block::CachedBlock;
 use super::cursor::Cursor;
 use crate::error::FsError;
 use crate::store::{GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught;
+use crate::vocabulary::ObjectId;
 
 /// Most bytes of one GET.
 const RUN_LIMIT_BYTES: u64 = 8 << 20;

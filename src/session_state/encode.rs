@@ -7,8 +7,9 @@
 use std::io;
 use std::sync::Arc;
 
-use super::record::{NodeKind, Record};
+use super::record::Record;
 use crate::journal::{BlockSum, StageId, Subject};
+use crate::vocabulary::Kind;
 
 macro_rules! kinds {
     ($($name:ident = $number:literal,)*) => {
@@ -181,15 +182,15 @@ pub(super) fn decode(subject: Subject, payload: &[u8]) -> Option<Record> {
     from.rest().is_empty().then_some(record)
 }
 
-fn node(out: &mut Vec<u8>, kind: NodeKind) {
+fn node(out: &mut Vec<u8>, kind: Kind) {
     out.push(match kind {
-        NodeKind::File => 0,
-        NodeKind::Directory => 1,
-        NodeKind::Symlink => 2,
-        NodeKind::Fifo => 3,
-        NodeKind::Socket => 4,
-        NodeKind::CharDevice => 5,
-        NodeKind::BlockDevice => 6,
+        Kind::File => 0,
+        Kind::Directory => 1,
+        Kind::Symlink => 2,
+        Kind::Fifo => 3,
+        Kind::Socket => 4,
+        Kind::CharDevice => 5,
+        Kind::BlockDevice => 6,
     });
 }
 
@@ -235,15 +236,15 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn node(&mut self) -> Option<NodeKind> {
+    fn node(&mut self) -> Option<Kind> {
         match self.byte()? {
-            0 => Some(NodeKind::File),
-            1 => Some(NodeKind::Directory),
-            2 => Some(NodeKind::Symlink),
-            3 => Some(NodeKind::Fifo),
-            4 => Some(NodeKind::Socket),
-            5 => Some(NodeKind::CharDevice),
-            6 => Some(NodeKind::BlockDevice),
+            0 => Some(Kind::File),
+            1 => Some(Kind::Directory),
+            2 => Some(Kind::Symlink),
+            3 => Some(Kind::Fifo),
+            4 => Some(Kind::Socket),
+            5 => Some(Kind::CharDevice),
+            6 => Some(Kind::BlockDevice),
             _ => None,
         }
     }

@@ -25,10 +25,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use record::{
-    BaseTold, FileTold, HandleTold, IntentTold, ModeTold, NodeKind, ObjectTold, Place, Record,
-    RemoteTold, SessionTold, SetTold, TimeTold, WritersTold,
-};
+pub use record::{BaseTold, FileTold, HandleTold, Place, Record, SessionTold, WritersTold};
 pub use session_log::SessionLog;
 pub use stage_state::StageTold;
 pub use state::{DirTold, InodeTold, SessionState};

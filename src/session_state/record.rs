@@ -1,15 +1,16 @@
 //! What the records say: plain data.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{BlockSum, StageId};
-use crate::store::{ETag, Endpoint, Key, StoreAbilities};
+use crate::store::{Endpoint, StoreAbilities};
+use crate::vocabulary::{Intent, Kind, ObjectId, ObjectVersion, OpenMode, Overrides};
 
 /// One thing that the kernel was told, or that follows from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,20 +25,20 @@ pub enum Record {
     /// An inode came to be, or has another name.
     Placed {
         ino: u64,
-        kind: NodeKind,
+        kind: Kind,
         place: Place,
     },
     /// The same, and the kernel counts so many references more.
     Inode {
         ino: u64,
-        kind: NodeKind,
+        kind: Kind,
         place: Place,
         lookups: u64,
     },
     /// An inode has no name any more.
     Unplaced {
         ino: u64,
-        kind: NodeKind,
+        kind: Kind,
     },
     /// The kernel counts so many references more.
     Lookup {
@@ -55,7 +56,7 @@ pub enum Record {
     /// What applications set of an inode and the store does not have.
     Set {
         ino: u64,
-        set: SetTold,
+        set: Overrides,
     },
     /// What an open file shows.
     File {
@@ -168,70 +169,12 @@ pub struct SessionTold {
 /// Parent and name.
 pub type Place = (u64, Arc<str>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NodeKind {
-    File,
-    Directory,
-    Symlink,
-    Fifo,
-    Socket,
-    CharDevice,
-    BlockDevice,
-}
-
-/// Attributes that the store does not have.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetTold {
-    pub mode: Option<u16>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    pub mtime: Option<TimeTold>,
-    pub atime: Option<TimeTold>,
-    pub ctime: Option<TimeTold>,
-    pub xattrs: Option<BTreeMap<String, Vec<u8>>>,
-}
-
-/// Nanoseconds since 1970, also before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TimeTold(i64);
-
-impl From<SystemTime> for TimeTold {
-    /// Times further than 292 years from 1970 are brought as near.
-    fn from(time: SystemTime) -> Self {
-        let nanoseconds = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
-        Self(match time.duration_since(UNIX_EPOCH) {
-            Ok(since) => nanoseconds(since),
-            Err(before) => -nanoseconds(before.duration()),
-        })
-    }
-}
-
-impl From<TimeTold> for SystemTime {
-    fn from(TimeTold(nanoseconds): TimeTold) -> Self {
-        let span = Duration::from_nanos(nanoseconds.unsigned_abs());
-        if nanoseconds < 0 {
-            UNIX_EPOCH - span
-        } else {
-            UNIX_EPOCH + span
-        }
-    }
-}
-
-/// One version of an object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObjectTold {
-    pub key: Key,
-    pub etag: ETag,
-    pub size_bytes: u64,
-}
-
 /// What shows where a stage has no bytes of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BaseTold {
     Empty,
-    Object(ObjectTold),
+    Object(ObjectId),
     /// A stage on its way to the store, over another base.
     Sealed(StageId, Box<BaseTold>),
 }
@@ -242,20 +185,12 @@ pub struct FileTold {
     pub base: BaseTold,
     pub stage: Option<StageId>,
     /// How the next upload may replace what the store has.
-    pub intent: IntentTold,
+    pub intent: Intent,
     pub dirty: bool,
     pub failed: bool,
     pub orphan: bool,
     pub covers: bool,
-    pub remote: Option<RemoteTold>,
-}
-
-/// What the store is known to have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemoteTold {
-    pub etag: ETag,
-    pub size_bytes: u64,
-    pub last_modified: TimeTold,
+    pub remote: Option<ObjectVersion>,
 }
 
 impl FileTold {
@@ -271,27 +206,11 @@ impl FileTold {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IntentTold {
-    Exclusive,
-    Replace,
-    Edit,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModeTold {
-    Read,
-    Write,
-    ReadWrite,
-}
-
 /// An open file description.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandleTold {
     pub ino: u64,
-    pub mode: ModeTold,
+    pub mode: OpenMode,
     pub uploads_on_close: bool,
     /// The request that it answers.
     pub request: u64,

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::encode::{self, kind};
-use super::record::{FileTold, HandleTold, NodeKind, Place, Record, SessionTold, SetTold};
+use super::record::{FileTold, HandleTold, Place, Record, SessionTold};
 use super::stage_state::StageTold;
 use crate::journal::{Chain, Durable, Header, LogState, StageId, Subject};
+use crate::vocabulary::{Kind, Overrides};
 
 /// References that an inode has for ever, whose own number is not known.
 const UNKNOWN_LOOKUPS: u64 = 1 << 40;
@@ -40,10 +41,10 @@ pub struct SessionState {
 /// There are many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InodeTold {
-    pub kind: NodeKind,
+    pub kind: Kind,
     pub place: Option<Place>,
     pub lookups: u64,
-    pub set: Option<Box<SetTold>>,
+    pub set: Option<Box<Overrides>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub struct DirTold {
 }
 
 impl SessionState {
-    fn inode(&mut self, ino: u64, kind: NodeKind) -> &mut InodeTold {
+    fn inode(&mut self, ino: u64, kind: Kind) -> &mut InodeTold {
         self.last_ino = self.last_ino.max(ino);
         self.inodes.entry(ino).or_insert_with(|| InodeTold {
             kind,
@@ -90,7 +91,7 @@ impl SessionState {
             }
             Record::Set { ino, set } => {
                 if let Some(inode) = self.inodes.get_mut(&ino) {
-                    inode.set = (set != SetTold::default()).then(|| Box::new(set));
+                    inode.set = (set != Overrides::default()).then(|| Box::new(set));
                 }
             }
             Record::Gone { ino } => {

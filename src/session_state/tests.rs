@@ -1,5 +1,6 @@
 use super::*;
 use crate::journal::{BlockSum, StageId};
+use crate::vocabulary::{Intent, Kind, ObjectVersion, OpenMode, Overrides, Timestamp};
 
 pub fn session() -> SessionTold {
     SessionTold {
@@ -20,15 +21,15 @@ fn file() -> FileTold {
     FileTold {
         base: BaseTold::Sealed(StageId(8), Box::new(BaseTold::Empty)),
         stage: Some(StageId(9)),
-        intent: IntentTold::Edit,
+        intent: Intent::Edit,
         dirty: true,
         failed: false,
         orphan: false,
         covers: false,
-        remote: Some(RemoteTold {
+        remote: Some(ObjectVersion {
             etag: crate::store::ETag::new("e"),
             size_bytes: 7,
-            last_modified: std::time::SystemTime::UNIX_EPOCH.into(),
+            last_modified: std::time::SystemTime::UNIX_EPOCH,
         }),
     }
 }
@@ -40,7 +41,7 @@ fn sum(start: u64, end: u64) -> BlockSum {
 fn handle() -> HandleTold {
     HandleTold {
         ino: 3,
-        mode: ModeTold::ReadWrite,
+        mode: OpenMode::ReadWrite,
         uploads_on_close: true,
         request: 40,
         writers: Some(WritersTold::default()),
@@ -48,11 +49,11 @@ fn handle() -> HandleTold {
 }
 
 fn story() -> Vec<Record> {
-    let (directory, regular) = (NodeKind::Directory, NodeKind::File);
-    let set = SetTold {
+    let (directory, regular) = (Kind::Directory, Kind::File);
+    let set = Overrides {
         mode: Some(0o600),
-        mtime: Some((std::time::UNIX_EPOCH - std::time::Duration::from_nanos(5)).into()),
-        ..SetTold::default()
+        mtime: Some(std::time::UNIX_EPOCH - std::time::Duration::from_nanos(5)),
+        ..Overrides::default()
     };
     let placed = |ino, kind, parent, name: &str| Record::Placed {
         ino,
@@ -348,7 +349,7 @@ fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
     session_log.begin(session()).unwrap();
     let placed = |ino: u64| Record::Placed {
         ino,
-        kind: NodeKind::File,
+        kind: Kind::File,
         place: (1, format!("f{ino}").into()),
     };
     const THREADS: u64 = 4;
@@ -388,6 +389,6 @@ fn a_session_of_a_newer_version_is_refused() {
 #[test]
 fn times_before_1970_are_kept() {
     let before = std::time::UNIX_EPOCH - std::time::Duration::new(3, 5);
-    let told: TimeTold = before.into();
+    let told: Timestamp = before.into();
     assert_eq!(std::time::SystemTime::from(told), before);
 }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mediafs::config::{ConfigSource, Options, Target};
-use mediafs::journal::{Header, Live, Record, Replay, StageId, replay};
-use mediafs::namespace::{Attributes, DirPath, KeySpace, Kind, NAME_LIMIT_BYTES, Name, Page};
-use mediafs::session_state::{FileTold, Told};
+use mediafs::journal::{Header, JournalState, LogState, Record, StageId, replay};
+use mediafs::namespace::{Attributes, DirPath, KeySpace, NAME_LIMIT_BYTES, Name, Page};
+use mediafs::session_state::{SavedFile, SessionState};
 use mediafs::store::s3::encoding;
 use mediafs::store::{ETag, Key, ListAnswer, ListToken, ListedObject, ObjectHeaders};
+use mediafs::vocabulary::Kind;
 use mediafs::write_path::{Spool, SpoolLock, Stage};
 
 /// Takes one input.
@@ -116,38 +117,38 @@ pub fn metadata(data: &[u8]) {
 
 /// The bytes of a journal's file; or, with every line as a record whose checksum is right.
 pub fn journal(data: &[u8]) {
-    record_file::<Live>(data);
+    record_file::<JournalState>(data);
     opens_as_spool(data);
-    let summed = with_checksums::<Live>(data);
-    record_file::<Live>(&summed);
+    let summed = with_checksums::<JournalState>(data);
+    record_file::<JournalState>(&summed);
     opens_as_spool(&summed);
-    let framed = with_frames::<Live>(data);
-    record_file::<Live>(&framed);
+    let framed = with_frames::<JournalState>(data);
+    record_file::<JournalState>(&framed);
     opens_as_spool(&framed);
 }
 
 /// The bytes of what a daemon leaves to the next one; or, with every line as a
 /// record whose checksum is right.
 pub fn state(data: &[u8]) {
-    record_file::<Told>(data);
+    record_file::<SessionState>(data);
     goes_on(data);
-    let summed = with_checksums::<Told>(data);
-    record_file::<Told>(&summed);
+    let summed = with_checksums::<SessionState>(data);
+    record_file::<SessionState>(&summed);
     goes_on(&summed);
-    let framed = with_frames::<Told>(data);
-    record_file::<Told>(&framed);
+    let framed = with_frames::<SessionState>(data);
+    record_file::<SessionState>(&framed);
     goes_on(&framed);
 }
 
 /// A daemon that goes on with this opens the spool, or is refused it.
 fn goes_on(data: &[u8]) {
-    let Ok(told) = replay::<Told>("fuzzed".as_ref(), data) else {
+    let Ok(told) = replay::<SessionState>("fuzzed".as_ref(), data) else {
         return;
     };
     let dir = scratch();
-    make_stages(&dir, told.files.values().flat_map(FileTold::stages));
+    make_stages(&dir, told.files.values().flat_map(SavedFile::stages));
     if let Ok(lock) = SpoolLock::take(&dir) {
-        drop(Spool::go_on(
+        drop(Spool::resume(
             lock.as_recorded(),
             u64::MAX,
             Arc::default(),
@@ -158,7 +159,7 @@ fn goes_on(data: &[u8]) {
 }
 
 /// Lines as records of a file of this kind, with the checksums that belong to them.
-fn with_checksums<S: Replay>(data: &[u8]) -> Vec<u8> {
+fn with_checksums<S: LogState>(data: &[u8]) -> Vec<u8> {
     let mut file = format!("mediafs-{} {}\n", S::NAME, S::VERSION);
     for json in String::from_utf8_lossy(data).lines() {
         file.push_str(&format!(
@@ -170,7 +171,7 @@ fn with_checksums<S: Replay>(data: &[u8]) -> Vec<u8> {
 }
 
 /// The same as today's files have them, one byte of them changed for some inputs.
-fn with_frames<S: Replay>(data: &[u8]) -> Vec<u8> {
+fn with_frames<S: LogState>(data: &[u8]) -> Vec<u8> {
     let (header, mut file) = Header::new(S::NAME, S::VERSION, 0);
     let (_, mut chain) = header.start();
     for json in String::from_utf8_lossy(data).lines() {
@@ -190,7 +191,7 @@ fn with_frames<S: Replay>(data: &[u8]) -> Vec<u8> {
 }
 
 /// What a file of records comes to is what its own records come to.
-fn record_file<S: Replay>(data: &[u8]) {
+fn record_file<S: LogState>(data: &[u8]) {
     let Ok(state) = replay::<S>("fuzzed".as_ref(), data) else {
         return;
     };
@@ -204,7 +205,7 @@ fn record_file<S: Replay>(data: &[u8]) {
 
 /// A spool with this journal opens or is refused, and what it recovers can be read.
 fn opens_as_spool(data: &[u8]) {
-    let Ok(live) = replay::<Live>("fuzzed".as_ref(), data) else {
+    let Ok(live) = replay::<JournalState>("fuzzed".as_ref(), data) else {
         return;
     };
     let dir = scratch();

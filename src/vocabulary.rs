@@ -1,0 +1,171 @@
+//! The plain types that several layers speak of, in memory and in the files of the
+//! session: one definition each.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::{ETag, Key};
+
+/// Inode number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ino(pub u64);
+
+/// The mount's root. Source: linux/fuse.h, `FUSE_ROOT_ID`.
+pub const ROOT: Ino = Ino(1);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    #[default]
+    File,
+    Directory,
+    /// This and the following only where attributes are stored with objects.
+    Symlink,
+    Fifo,
+    Socket,
+    CharDevice,
+    BlockDevice,
+}
+
+/// What a handle may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpenMode {
+    Read,
+    Write,
+    ReadWrite,
+}
+
+impl OpenMode {
+    pub fn reads(self) -> bool {
+        self != Self::Write
+    }
+
+    pub fn writes(self) -> bool {
+        self != Self::Read
+    }
+}
+
+/// How the next upload may replace what the store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Intent {
+    /// The name must still be free.
+    Exclusive,
+    /// The last close wins.
+    Replace,
+    /// The object must still be the version that was changed.
+    Edit,
+}
+
+/// One version of one object: its bytes never change.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ObjectId {
+    pub key: Key,
+    pub etag: ETag,
+    pub size_bytes: u64,
+}
+
+/// One version of an object as the store reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectVersion {
+    pub etag: ETag,
+    pub size_bytes: u64,
+    /// Whole seconds.
+    #[serde(with = "timestamp")]
+    pub last_modified: SystemTime,
+}
+
+impl ObjectVersion {
+    /// This version under its key.
+    pub fn at(&self, key: Key) -> ObjectId {
+        ObjectId {
+            key,
+            etag: self.etag.clone(),
+            size_bytes: self.size_bytes,
+        }
+    }
+}
+
+/// Values of extended attributes by their names.
+pub type Xattrs = BTreeMap<String, Vec<u8>>;
+
+/// Attributes that applications set and the store does not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overrides {
+    pub mode: Option<u16>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    #[serde(with = "optional_timestamp")]
+    pub mtime: Option<SystemTime>,
+    #[serde(with = "optional_timestamp")]
+    pub atime: Option<SystemTime>,
+    #[serde(with = "optional_timestamp")]
+    pub ctime: Option<SystemTime>,
+    pub xattrs: Option<Xattrs>,
+}
+
+/// A time as files have it: nanoseconds since 1970, also before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timestamp(i64);
+
+impl From<SystemTime> for Timestamp {
+    /// Times further than 292 years from 1970 are brought as near.
+    fn from(time: SystemTime) -> Self {
+        let nanoseconds = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+        Self(match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => nanoseconds(since),
+            Err(before) => -nanoseconds(before.duration()),
+        })
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(Timestamp(nanoseconds): Timestamp) -> Self {
+        let span = Duration::from_nanos(nanoseconds.unsigned_abs());
+        if nanoseconds < 0 {
+            UNIX_EPOCH - span
+        } else {
+            UNIX_EPOCH + span
+        }
+    }
+}
+
+mod timestamp {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Timestamp;
+
+    pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        Timestamp::from(*time).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        Timestamp::deserialize(deserializer).map(SystemTime::from)
+    }
+}
+
+mod optional_timestamp {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Timestamp;
+
+    pub fn serialize<S: Serializer>(
+        time: &Option<SystemTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(Timestamp::from).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        Option::<Timestamp>::deserialize(deserializer).map(|time| time.map(SystemTime::from))
+    }
+}
