@@ -48,7 +48,7 @@ pub struct StageRecord {
     /// What it was to take over last. It may lack some of it until that stage is done.
     absorbed: Option<Absorbed>,
     /// Which record of a sealed stage was its last; 0 for one that is being written.
-    told: u64,
+    order: u64,
     /// A record was damaged that may have said something else of it.
     pub doubtful: bool,
 }
@@ -70,7 +70,7 @@ pub struct Journal(RecordLog<JournalState>);
 pub struct JournalState {
     stages: BTreeMap<StageId, StageRecord>,
     /// Records of sealed stages so far.
-    told: u64,
+    order: u64,
     doomed: BTreeMap<Key, Option<ETag>>,
     uploads: BTreeSet<(Key, UploadId)>,
     renames: BTreeMap<Key, RenameIntent>,
@@ -142,7 +142,7 @@ impl Journal {
     }
 
     /// Appends what the next start can do without.
-    fn tell(&self, record: Record) {
+    fn append_or_log(&self, record: Record) {
         if let Err(error) = self.append(record, Durable::No) {
             tracing::warn!(%error, "journal write failed: the next mount repeats this, or leaves an unfinished upload");
         }
@@ -178,12 +178,12 @@ impl LogState for JournalState {
                 self.stage(stage, key);
             }
             Record::Sealed(sealed) => {
-                self.told += 1;
-                let told = self.told;
+                self.order += 1;
+                let order = self.order;
                 let known = self.stage(sealed.stage, sealed.key.clone());
                 known.doubtful = false;
                 known.absorbed = None;
-                (known.sealed, known.told) = (Some(*sealed), told);
+                (known.sealed, known.order) = (Some(*sealed), order);
             }
             Record::Sending { stage, sending } => {
                 if let Some(known) = self.stages.get_mut(&stage) {
@@ -264,7 +264,7 @@ impl JournalState {
             sealed: None,
             sending: None,
             absorbed: None,
-            told: 0,
+            order: 0,
             doubtful: false,
         });
         known.key = key;
@@ -302,7 +302,7 @@ impl JournalState {
     fn known(&self) -> Vec<(StageId, StageRecord)> {
         let stages = self.stages.iter();
         let mut known: Vec<_> = stages.map(|(id, known)| (*id, known.clone())).collect();
-        known.sort_by_key(|(id, known)| (known.told, *id));
+        known.sort_by_key(|(id, known)| (known.order, *id));
         known
     }
 }
@@ -315,16 +315,16 @@ impl StoreLog for Journal {
 
     fn settled(&self, keys: &[Key]) {
         for key in keys {
-            self.tell(Record::Deleted { key: key.clone() });
+            self.append_or_log(Record::Deleted { key: key.clone() });
         }
     }
 
     fn upload_begun(&self, key: Key, upload: UploadId) {
-        self.tell(Record::Uploading { key, upload });
+        self.append_or_log(Record::Uploading { key, upload });
     }
 
     fn upload_ended(&self, key: Key, upload: UploadId) {
-        self.tell(Record::Uploaded { key, upload });
+        self.append_or_log(Record::Uploaded { key, upload });
     }
 }
 

@@ -130,7 +130,7 @@ impl InodeState {
     pub fn adopt_directory(&mut self, described: Option<&Described>, at: Instant) {
         self.checked_at = Some(at);
         let attributes = described.map(|described| &described.attributes);
-        let Some(attributes) = attributes.filter(|told| told.says_something()) else {
+        let Some(attributes) = attributes.filter(|saved| saved.says_something()) else {
             return;
         };
         if self.attributes.as_ref() != Some(attributes) {

@@ -6,15 +6,15 @@ use super::inode::Inode;
 use super::name::Name;
 use super::numbers::Numbers;
 use super::table::{Inner, InodeTable, Pin, Slot};
-use crate::session_state::{InodeTold, SessionState};
+use crate::session_state::{SavedInode, SessionState};
 use crate::vocabulary::{Ino, Kind, ROOT};
 
 impl InodeTable {
     /// Keeps the numbers that the kernel knows until `restore`: no name that is
     /// looked at meanwhile gets one of them, but for the name that has it.
-    pub fn keep_numbers(&self, told: &SessionState) {
+    pub fn keep_numbers(&self, saved: &SessionState) {
         let mut inner = self.inner.lock();
-        for (number, inode) in &told.inodes {
+        for (number, inode) in &saved.inodes {
             let ino = Ino(*number);
             let place = inode.place.as_ref();
             let place = place.map(|(parent, name)| (Ino(*parent), &**name));
@@ -34,12 +34,12 @@ impl InodeTable {
     ///
     /// What the kernel does not know is pinned until the result is dropped: whoever
     /// has use for it pins it meanwhile.
-    pub fn restore(self: &Arc<Self>, told: &mut SessionState) -> Vec<Pin> {
-        let inodes = std::mem::take(&mut told.inodes);
+    pub fn restore(self: &Arc<Self>, saved: &mut SessionState) -> Vec<Pin> {
+        let inodes = std::mem::take(&mut saved.inodes);
         let mut inner = self.inner.lock();
         inner.slots.reserve(inodes.len());
         // Directories first: the others have their places in them.
-        let is_directory = |inode: &InodeTold| inode.kind == Kind::Directory;
+        let is_directory = |inode: &SavedInode| inode.kind == Kind::Directory;
         let mut places = Vec::new();
         for (number, inode) in inodes.iter().filter(|(_, it)| is_directory(it)) {
             inner.restore_slot(Ino(*number), inode);
@@ -76,11 +76,11 @@ impl InodeTable {
 }
 
 impl Inner {
-    fn restore_slot(&mut self, ino: Ino, told: &InodeTold) {
+    fn restore_slot(&mut self, ino: Ino, saved: &SavedInode) {
         let slot = self.slots.entry(ino);
-        let slot = slot.or_insert_with(|| Box::new(Slot::new(ino, told.kind)));
-        slot.lookups = slot.lookups.max(told.lookups);
-        if let Some(set) = told.set.as_deref() {
+        let slot = slot.or_insert_with(|| Box::new(Slot::new(ino, saved.kind)));
+        slot.lookups = slot.lookups.max(saved.lookups);
+        if let Some(set) = saved.set.as_deref() {
             slot.inode.state().overrides = set.clone().into();
         }
     }

@@ -493,9 +493,9 @@ mod tests {
         drop(before.child_or_new(ROOT, &name("passing"), Kind::File));
 
         before.commit();
-        let mut told = crate::session_state::told(&path).unwrap().unwrap();
+        let mut saved = crate::session_state::saved(&path).unwrap().unwrap();
         let table = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
-        table.keep_numbers(&told);
+        table.keep_numbers(&saved);
         let early = table.child_or_new(dir, &name("o"), Kind::File);
         assert!(early.is_err(), "its directory is not there yet");
         let early = table.child_or_new(ROOT, &name("g"), Kind::File).unwrap();
@@ -503,7 +503,7 @@ mod tests {
         let other = table.number(dir, &name("o"));
         assert_ne!(other, orphan, "that number is still in use");
         drop(early);
-        drop(table.restore(&mut told));
+        drop(table.restore(&mut saved));
         assert_eq!(table.count(), 3, "root, file and orphan: {table:?}");
         assert_eq!(table.child(ROOT, &name("g")).unwrap().ino, file);
         assert!(table.place(orphan).is_none());

@@ -166,7 +166,7 @@ impl Ops {
                 return Err(error);
             }
         };
-        self.tell_set(&inode);
+        self.record_overrides(&inode);
         Ok((inode, file, made))
     }
 }

@@ -13,7 +13,7 @@ use super::opendir::DirHandle;
 use super::writers::{Noted, Thread, Writers};
 use crate::error::FsError;
 use crate::read_path::Cursor;
-use crate::session_state::{HandleTold, Record, SessionLog};
+use crate::session_state::{Record, SavedHandle, SessionLog};
 use crate::vocabulary::OpenMode;
 
 /// Number of a handle, as the kernel repeats it.
@@ -84,12 +84,12 @@ impl Handles {
         let id = self.next_id();
         self.session_log.record(|| Record::Opened {
             handle: id.0,
-            told: HandleTold {
+            saved: SavedHandle {
                 ino: handle.file.inode.ino.0,
                 mode: handle.mode,
                 uploads_on_close: handle.uploads_on_close,
                 request: handle.request,
-                writers: Some(handle.writers.lock().as_told()),
+                writers: Some(handle.writers.lock().to_saved()),
             },
         });
         self.restore(id, Handle::File(Arc::new(handle)))

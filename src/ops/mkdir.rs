@@ -42,7 +42,7 @@ impl Ops {
             self.namespace.table().detach(dir.ino);
             return Err(error);
         }
-        self.tell_set(&dir);
+        self.record_overrides(&dir);
         Ok(self.give_entry(&dir))
     }
 }

@@ -14,7 +14,7 @@ use super::changes::{ChangeNumber, Changes};
 use super::content::{LowerLayer, ReadSegment, plan_staged};
 use crate::error::FsError;
 use crate::namespace::{KeySpace, LocalState, Pin};
-use crate::session_state::{FileTold, Record, SessionLog};
+use crate::session_state::{Record, SavedFile, SessionLog};
 use crate::vocabulary::{Intent, ObjectId};
 use crate::write_path::{Spool, Stage};
 
@@ -64,7 +64,7 @@ pub(super) struct Content {
     /// Operations that change the file's name.
     pub holders: u32,
     /// What the successor was told of it.
-    pub told: Option<FileTold>,
+    pub saved: Option<SavedFile>,
     /// Nobody has it open and nobody uploads it: it is not to be told of any more.
     pub is_over: bool,
     pub changes: Changes,
@@ -92,19 +92,19 @@ impl DerefMut for Edit<'_> {
 }
 
 impl Edit<'_> {
-    fn tell(&mut self) {
+    fn record(&mut self) {
         let session_log = &self.file.desk.session_log;
         if !session_log.is_kept() || self.content.is_over || !self.content.is_of_use() {
             return;
         }
         let inode = &self.file.inode;
-        let told = self.content.as_told(&inode.state());
-        if self.content.told.as_ref() != Some(&told) {
+        let saved = self.content.to_saved(&inode.state());
+        if self.content.saved.as_ref() != Some(&saved) {
             session_log.record(|| Record::File {
                 ino: inode.ino.0,
-                file: told.clone(),
+                file: saved.clone(),
             });
-            self.content.told = Some(told);
+            self.content.saved = Some(saved);
         }
     }
 }
@@ -113,13 +113,13 @@ impl Content {
     /// Whether the successor has any use for knowing it.
     fn is_of_use(&self) -> bool {
         let staged = self.stage.is_some() || self.base.sealed().is_some();
-        self.handles > 0 || staged || self.told.is_some()
+        self.handles > 0 || staged || self.saved.is_some()
     }
 }
 
 impl Drop for Edit<'_> {
     fn drop(&mut self) {
-        self.tell();
+        self.record();
     }
 }
 
@@ -147,7 +147,7 @@ impl OpenFile {
             handles: 0,
             writers: 0,
             holders: 0,
-            told: None,
+            saved: None,
             is_over: false,
             changes: Changes::default(),
         };
@@ -182,7 +182,7 @@ impl OpenFile {
     }
 
     /// Tells the successor what the inode's version is now.
-    pub fn tell(&self) {
+    pub fn record(&self) {
         drop(self.edit());
     }
 
@@ -233,7 +233,7 @@ impl OpenFile {
         content.failed = None;
         let change = self.mark_dirty(&mut content);
         // Not before the successor knows of what takes its place.
-        content.tell();
+        content.record();
         if let Some(replaced) = replaced {
             self.desk.spool.discard(replaced.file());
         }
@@ -250,7 +250,7 @@ impl OpenFile {
         }
         if content.stage.is_none() {
             content.stage = Some(self.new_stage(content.base.len())?);
-            content.tell();
+            content.record();
         }
         if let Some(stage) = &mut content.stage {
             change(stage)?;

@@ -138,7 +138,7 @@ fn take_remains(
     files.remove(&file.inode.ino);
     content.is_over = true;
     let ino = file.inode.ino.0;
-    if content.told.is_some() {
+    if content.saved.is_some() {
         file.desk.session_log.record(|| Record::FileGone { ino });
     }
     match (content.stage.take(), content.failed.take()) {

@@ -5,7 +5,7 @@ use super::attr::{Delivery, KernelRequest};
 use super::handles::HandleId;
 use crate::error::FsError;
 use crate::namespace::{DirStream, Name, Pin, StreamedEntry};
-use crate::session_state::DirTold;
+use crate::session_state::SavedDir;
 use crate::vocabulary::Ino;
 
 /// An open directory: what has been listed so far, and where the listing stands.
@@ -27,7 +27,7 @@ pub(super) struct Snapshot {
     pub stream: DirStream,
     pub end: bool,
     /// How many of `listed` the successor was told of.
-    pub told: usize,
+    pub recorded: usize,
 }
 
 impl Ops {
@@ -57,17 +57,21 @@ impl Ops {
     /// A handle whose first entries were given out by a predecessor.
     ///
     /// Errors: as `opendir`.
-    pub(super) fn restored_dir(&self, id: HandleId, told: &DirTold) -> Result<DirHandle, FsError> {
-        let ino = Ino(told.ino);
+    pub(super) fn restored_dir(
+        &self,
+        id: HandleId,
+        saved: &SavedDir,
+    ) -> Result<DirHandle, FsError> {
+        let ino = Ino(saved.ino);
         let mut snapshot = self.new_snapshot(ino)?;
-        let names = told.names.iter();
+        let names = saved.names.iter();
         let names = names.filter_map(|name| Name::from_segment(name));
         snapshot.listed = names.map(StreamedEntry::given_before).collect();
-        snapshot.told = snapshot.listed.len();
+        snapshot.recorded = snapshot.listed.len();
         Ok(DirHandle {
             id,
             dir: self.namespace.directory(ino)?,
-            request: told.request,
+            request: saved.request,
             snapshot: tokio::sync::Mutex::new(snapshot),
         })
     }
@@ -78,7 +82,7 @@ impl Ops {
             listed: Vec::new(),
             stream,
             end: false,
-            told: 0,
+            recorded: 0,
         })
     }
 

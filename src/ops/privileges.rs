@@ -67,7 +67,7 @@ impl Ops {
             return Dropped::No;
         }
         inode.state().overrides.mode = Some(left);
-        self.tell_set(inode);
+        self.record_overrides(inode);
         self.namespace.attributes_changed(inode);
         Dropped::Yes
     }

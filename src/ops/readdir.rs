@@ -191,16 +191,16 @@ impl Ops {
             listed,
             stream,
             end,
-            told,
+            recorded,
         } = &mut *snapshot;
         self.namespace.resume(stream, listed, first);
-        if listed.len() < *told {
+        if listed.len() < *recorded {
             self.desk.session_log.record(|| Record::Rewound {
                 handle: handle_number,
             });
-            *told = 0;
+            *recorded = 0;
         }
-        self.tell_listed(handle_number, listed, told, first);
+        self.record_listed(handle_number, listed, recorded, first);
         while listed.len() <= first && !*end {
             match self.namespace.next_entries(stream).await? {
                 Some(entries) => listed.extend(entries),
@@ -209,15 +209,21 @@ impl Ops {
         }
         let batch = listed.iter().skip(first).take(BATCH_LIMIT);
         let last = (first + BATCH_LIMIT).min(listed.len());
-        self.tell_listed(handle_number, listed, told, last);
+        self.record_listed(handle_number, listed, recorded, last);
         Ok(batch.cloned().collect())
     }
 }
 
 impl Ops {
     /// Tells the successor of names up to an index, those that it was not told of.
-    fn tell_listed(&self, handle: u64, listed: &[StreamedEntry], told: &mut usize, end: usize) {
-        let Some(new) = listed.get(*told..end).filter(|new| !new.is_empty()) else {
+    fn record_listed(
+        &self,
+        handle: u64,
+        listed: &[StreamedEntry],
+        recorded: &mut usize,
+        end: usize,
+    ) {
+        let Some(new) = listed.get(*recorded..end).filter(|new| !new.is_empty()) else {
             return;
         };
         let names = new.iter().map(|entry| entry.name.as_str().to_owned());
@@ -225,7 +231,7 @@ impl Ops {
             handle,
             names: names.collect(),
         });
-        *told = end;
+        *recorded = end;
     }
 }
 

@@ -176,7 +176,7 @@ impl Ops {
         source.state().overrides.ctime = Some(SystemTime::now());
         self.namespace.keep_directory(source);
         if let Some(file) = self.files.get(source.ino) {
-            file.tell();
+            file.record();
         }
         Ok(())
     }

@@ -62,12 +62,12 @@ impl Ops {
             inode.state().overrides = before;
             return Err(error);
         }
-        self.tell_set(&inode);
+        self.record_overrides(&inode);
         Ok(self.attr(&inode))
     }
 
     /// Tells the successor what applications set of an inode.
-    pub(super) fn tell_set(&self, inode: &Pin) {
+    pub(super) fn record_overrides(&self, inode: &Pin) {
         self.namespace.keep_directory(inode);
         self.desk.session_log.record(|| Record::Set {
             ino: inode.ino.0,

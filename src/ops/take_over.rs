@@ -17,7 +17,7 @@ use super::writers::Writers;
 use crate::error::FsError;
 use crate::namespace::{InodeState, LocalState, Pin};
 use crate::read_path::Cursor;
-use crate::session_state::{BaseTold, FileTold, HandleTold, SessionState};
+use crate::session_state::{SavedFile, SavedHandle, SavedLayer, SessionState};
 use crate::vocabulary::{Ino, ObjectId, ObjectVersion, OpenMode};
 use crate::write_path::{LostFile, LostReason, Recovered, RecoveredStage, Stage, StageId};
 
@@ -26,8 +26,8 @@ impl Ops {
     ///
     /// What was sealed belongs to the file that it was sealed for, wherever the
     /// journal last saw it; where that is unknown, to the file of its key.
-    pub fn take_over(&self, mut told: SessionState, left: Recovered) {
-        let _pins = self.namespace.table().restore(&mut told);
+    pub fn take_over(&self, mut saved: SessionState, left: Recovered) {
+        let _pins = self.namespace.table().restore(&mut saved);
         self.namespace.keep_directories();
         let Recovered {
             mut sealed,
@@ -42,7 +42,7 @@ impl Ops {
         let sealed_ids: Vec<StageId> = sealed.iter().map(|it| it.sealed.stage).collect();
         let mut owners = HashMap::new();
         let mut files = Vec::new();
-        for (ino, file) in &told.files {
+        for (ino, file) in &saved.files {
             let Ok(pin) = self.namespace.inode(Ino(*ino)) else {
                 tracing::error!(
                     ino,
@@ -57,7 +57,7 @@ impl Ops {
             files.push(self.restore_file(pin, file, &sealed_ids, &mut open));
         }
         self.keep_rest(open);
-        self.restore_handles(&told);
+        self.restore_handles(&saved);
         let (owned, rest): (Vec<_>, Vec<_>) = sealed
             .into_iter()
             .partition(|it| owners.contains_key(&it.sealed.stage));
@@ -70,7 +70,7 @@ impl Ops {
         self.recover(rest);
         for file in files {
             self.keep_on_for_readers(&file);
-            file.tell();
+            file.record();
             let remains = self.files.release_if_unused(&file);
             self.clean_up(&file, remains);
         }
@@ -136,14 +136,14 @@ impl Ops {
     fn restore_file(
         &self,
         inode: Pin,
-        told: &FileTold,
+        saved: &SavedFile,
         sealed: &[StageId],
         open: &mut HashMap<StageId, Stage>,
     ) -> Arc<OpenFile> {
         let mut stages = Vec::new();
         let (mut dirty, mut uploaded) = (false, false);
         // What the journal does not know as sealed is one stage again.
-        for id in told.stages() {
+        for id in saved.stages() {
             if sealed.contains(&id) {
                 break;
             }
@@ -151,34 +151,34 @@ impl Ops {
                 uploaded = true;
                 continue;
             };
-            dirty |= told.dirty || told.stage != Some(id);
+            dirty |= saved.dirty || saved.stage != Some(id);
             stages.push(found);
         }
         let (stage, unusable) = self.one_of(stages);
         let base = if uploaded {
-            self.base_of_remote(&inode, told.remote.as_ref())
+            self.base_of_remote(&inode, saved.remote.as_ref())
         } else {
-            bottom_of(&told.base)
+            bottom_of(&saved.base)
         };
         let content = Content {
             base,
-            intent: told.intent,
-            dirty: dirty && !told.orphan,
-            failed: unusable.or_else(|| told.failed.then(failed_before)),
-            orphan: told.orphan,
-            covers: told.covers,
+            intent: saved.intent,
+            dirty: dirty && !saved.orphan,
+            failed: unusable.or_else(|| saved.failed.then(failed_before)),
+            orphan: saved.orphan,
+            covers: saved.covers,
             has_uploader: false,
             handles: 0,
             writers: 0,
             holders: 0,
-            told: Some(told.clone()),
+            saved: Some(saved.clone()),
             is_over: false,
             // Which of the handles' changes were safe is not recorded.
             changes: Changes::since_before(),
             stage,
         };
         let mut state = inode.state();
-        state.remote = told.remote.clone();
+        state.remote = saved.remote.clone();
         state.mtime_is_ours = state.remote.is_some();
         if let Some(stage) = &content.stage {
             let size_bytes = stage.len();
@@ -202,8 +202,8 @@ impl Ops {
         }
     }
 
-    fn restore_handles(&self, told: &SessionState) {
-        for (number, handle) in &told.handles {
+    fn restore_handles(&self, saved: &SessionState) {
+        for (number, handle) in &saved.handles {
             let id = HandleId(*number);
             match self.restored_handle(handle) {
                 Ok(handle) => self.handles.restore_file(id, handle),
@@ -212,7 +212,7 @@ impl Ops {
                 }
             }
         }
-        for (number, dir) in &told.dirs {
+        for (number, dir) in &saved.dirs {
             let id = HandleId(*number);
             match self.restored_dir(id, dir) {
                 Ok(handle) => self.handles.restore_dir(id, handle),
@@ -221,33 +221,33 @@ impl Ops {
                 }
             }
         }
-        self.handles.go_on_after(HandleId(told.last_handle));
+        self.handles.go_on_after(HandleId(saved.last_handle));
     }
 
-    fn restored_handle(&self, told: &HandleTold) -> Result<FileHandle, FsError> {
-        let inode = self.namespace.inode(Ino(told.ino))?;
-        let mode: OpenMode = told.mode;
+    fn restored_handle(&self, saved: &SavedHandle) -> Result<FileHandle, FsError> {
+        let inode = self.namespace.inode(Ino(saved.ino))?;
+        let mode: OpenMode = saved.mode;
         inode.state().unprivileged_writers |= mode.writes();
         let file = self.open_inode(inode, mode);
         let change = file.last_change();
         Ok(FileHandle {
             file,
             mode,
-            uploads_on_close: told.uploads_on_close,
+            uploads_on_close: saved.uploads_on_close,
             cursor: Mutex::new(Cursor::default()),
-            writers: Mutex::new(Writers::restored(told.writers.as_ref(), change)),
-            request: told.request,
+            writers: Mutex::new(Writers::restored(saved.writers.as_ref(), change)),
+            request: saved.request,
             closes: Closes::default(),
         })
     }
 }
 
 /// What lies below all stages of a file.
-fn bottom_of(base: &BaseTold) -> LowerLayer {
+fn bottom_of(base: &SavedLayer) -> LowerLayer {
     match base {
-        BaseTold::Empty => LowerLayer::Empty,
-        BaseTold::Object(object) => LowerLayer::Object(Arc::new(object.clone())),
-        BaseTold::Sealed(_, below) => bottom_of(below),
+        SavedLayer::Empty => LowerLayer::Empty,
+        SavedLayer::Object(object) => LowerLayer::Object(Arc::new(object.clone())),
+        SavedLayer::Sealed(_, below) => bottom_of(below),
     }
 }
 
@@ -259,8 +259,8 @@ fn failed_before() -> FsError {
 
 impl Content {
     /// What the successor needs to know of it.
-    pub(super) fn as_told(&self, state: &InodeState) -> FileTold {
-        FileTold {
+    pub(super) fn to_saved(&self, state: &InodeState) -> SavedFile {
+        SavedFile {
             base: (&self.base).into(),
             stage: self.stage.as_ref().map(|stage| stage.file().id()),
             intent: self.intent,
@@ -277,7 +277,7 @@ impl Content {
     }
 }
 
-impl From<&LowerLayer> for BaseTold {
+impl From<&LowerLayer> for SavedLayer {
     fn from(base: &LowerLayer) -> Self {
         match base {
             LowerLayer::Empty => Self::Empty,

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::changes::ChangeNumber;
-use crate::session_state::WritersTold;
+use crate::session_state::SavedWriters;
 
 /// Most processes remembered for one handle; beyond it any flush uploads.
 const PROCESSES_LIMIT: usize = 64;
@@ -70,8 +70,8 @@ impl Writers {
 
     /// Of a handle that a predecessor gave out; who wrote through it is not known
     /// of one that did not record it. What it changed last is `change`.
-    pub fn restored(told: Option<&WritersTold>, change: ChangeNumber) -> Self {
-        let Some(told) = told else {
+    pub fn restored(saved: Option<&SavedWriters>, change: ChangeNumber) -> Self {
+        let Some(saved) = saved else {
             return Self {
                 opener: None,
                 last: None,
@@ -81,11 +81,11 @@ impl Writers {
             };
         };
         Self {
-            opener: told.opener,
+            opener: saved.opener,
             last: None,
-            processes: told.processes.clone(),
-            unknown: told.unknown,
-            last_change: if told.changed {
+            processes: saved.processes.clone(),
+            unknown: saved.unknown,
+            last_change: if saved.changed {
                 change
             } else {
                 ChangeNumber::default()
@@ -94,8 +94,8 @@ impl Writers {
     }
 
     /// As the successor needs to know it.
-    pub fn as_told(&self) -> WritersTold {
-        WritersTold {
+    pub fn to_saved(&self) -> SavedWriters {
+        SavedWriters {
             opener: self.opener,
             changed: self.last_change.is_some(),
             processes: self.processes.clone(),
@@ -193,10 +193,10 @@ mod tests {
             Noted::Nothing
         );
         let change = ChangeNumber::of_test(1);
-        let restored = Writers::restored(Some(&writers.as_told()), change);
+        let restored = Writers::restored(Some(&writers.to_saved()), change);
         assert!(restored.may_include(this_thread()) && !restored.may_include(INIT));
         assert_eq!(restored.last_change(), change);
-        let idle = Writers::opened_by(INIT, None).as_told();
+        let idle = Writers::opened_by(INIT, None).to_saved();
         let idle = Writers::restored(Some(&idle), change);
         assert_eq!(
             idle.last_change(),

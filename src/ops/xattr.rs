@@ -113,7 +113,7 @@ impl Ops {
         if stored.is_err() {
             inode.state().overrides.xattrs = before;
         }
-        self.tell_set(inode);
+        self.record_overrides(inode);
         stored
     }
 

@@ -179,7 +179,7 @@ pub async fn compose(
     let OpenHeritage {
         placed,
         session_log,
-        told,
+        saved,
     } = heritage;
     let block_size = usize::try_from(config.block_size_bytes)
         .ok()
@@ -193,7 +193,7 @@ pub async fn compose(
     let limit = config.spool_limit_bytes;
     let (place, place_before) = placed.names();
     let of_another_place = placed.is_new_to_place();
-    let (spool, left) = Spool::resume(placed, limit, session_log.clone(), &told)?;
+    let (spool, left) = Spool::resume(placed, limit, session_log.clone(), &saved)?;
     let journal = spool.journal().clone();
     let undone = RecoveredWork {
         doomed: journal.doomed(),
@@ -210,7 +210,7 @@ pub async fn compose(
         store: store.clone(),
         health: connected.health.clone(),
     };
-    let kept = KeptOfPlace::open(config, (&place, place_before.as_deref()), &told)?;
+    let kept = KeptOfPlace::open(config, (&place, place_before.as_deref()), &saved)?;
     let namespace = names(config, origin, invalidations, kept, session_log.clone());
     let reading = ReadSettings {
         block_size,
@@ -230,18 +230,18 @@ pub async fn compose(
         copier: Copier::new(store.clone(), copy_part_size),
         store,
         session_log,
-        mounted_at: mounted_at(&told),
+        mounted_at: mounted_at(&saved),
     };
     tokio::spawn(parts.store.clone().run());
     let (ops, queued) = Ops::new(parts, ops_settings(config, place));
-    ops.namespace().table().keep_numbers(&told);
-    ops.take_over(told, left);
+    ops.namespace().table().keep_numbers(&saved);
+    ops.take_over(saved, left);
     Ok((ops, queued))
 }
 
 /// When the kernel's session began.
-fn mounted_at(told: &SessionState) -> SystemTime {
-    let session = told.session.as_ref();
+fn mounted_at(saved: &SessionState) -> SystemTime {
+    let session = saved.session.as_ref();
     session.map_or_else(SystemTime::now, |session| session.mounted_at)
 }
 
@@ -278,7 +278,7 @@ impl KeptOfPlace {
     fn open(
         config: &Config,
         place: (&str, Option<&str>),
-        told: &SessionState,
+        saved: &SessionState,
     ) -> anyhow::Result<Self> {
         let (place, before) = place;
         let attributes = match config.attributes.mode {
@@ -289,7 +289,7 @@ impl KeptOfPlace {
                 Some(AttributeCache::open(&path, place)?)
             }
         };
-        let session = match told.session {
+        let session = match saved.session {
             Some(_) => Session::Resumed,
             None => Session::New,
         };

@@ -86,7 +86,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let (invalidations, to_kernel) = Invalidations::channel();
     let (heritage, device) = heritage.open(&config.mountpoint)?;
     let session_log = heritage.session_log.clone();
-    let earlier = Earlier::of(&heritage.told);
+    let earlier = Earlier::of(&heritage.saved);
     let composing = compose::compose(&config, &connected, invalidations, heritage);
     let (ops, queued) = runtime.block_on(composing)?;
     let ops = Arc::new(ops);
@@ -178,7 +178,7 @@ fn take_requests(
     notifier: Arc<Notifier>,
 ) -> std::io::Result<Serving> {
     let notifying = std::thread::Builder::new().name("notify".to_owned());
-    let send = move |told: &[u8], may_wait| notifier.send(told, may_wait);
+    let send = move |saved: &[u8], may_wait| notifier.send(saved, may_wait);
     notifying.spawn(move || forward_invalidations(to_kernel, send))?;
     let (ended, serving) = oneshot::channel();
     let threads = std::thread::Builder::new().name("fuse".to_owned());
@@ -245,7 +245,7 @@ async fn serve(
 ) -> (anyhow::Result<Ending>, Instant) {
     let ended = tokio::select! {
         outcome = &mut serving => Some(finished(outcome).map(|()| Ending::Unmounted)),
-        told = stop.wait() => (told == Ending::HandOver).then_some(Ok(told)),
+        saved = stop.wait() => (saved == Ending::HandOver).then_some(Ok(saved)),
         never = tell_when_detached(mounted) => match never {},
     };
     let deadline = Instant::now() + drain_timeout;
@@ -294,7 +294,7 @@ async fn unmount(
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let path = mounted.path();
-    let mut told = false;
+    let mut saved = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
         if Instant::now() >= deadline {
             let holders = holders(path, ops.openers());
@@ -302,10 +302,10 @@ async fn unmount(
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
-        if !told {
+        if !saved {
             let holders = holders(path, ops.openers());
             tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
-            told = true;
+            saved = true;
         }
         sleep(BUSY_PAUSE).await;
     }

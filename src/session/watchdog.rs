@@ -76,13 +76,16 @@ async fn tend(tended: RunningMount, signals: Signals) {
             sd_notify::ready();
         }
     };
-    let telling = caught("status", tell(&tended, terminate, interrupt));
+    let telling = caught(
+        "status",
+        report_until_stopped(&tended, terminate, interrupt),
+    );
     let showing = kept_up("watchdog", || show_life(&tended));
     let ((), Ok(()) | Err(_), ()) = tokio::join!(reloading, telling, showing);
 }
 
 /// Sends the status whenever it has changed.
-async fn tell(tended: &RunningMount, mut terminate: Signal, mut interrupt: Signal) {
+async fn report_until_stopped(tended: &RunningMount, mut terminate: Signal, mut interrupt: Signal) {
     let Config {
         bucket,
         prefix,
@@ -91,7 +94,7 @@ async fn tell(tended: &RunningMount, mut terminate: Signal, mut interrupt: Signa
     } = &tended.mounted;
     let place = format!("{bucket}/{prefix} on {}", mountpoint.display());
     let mut doing = "serving";
-    let mut told = String::new();
+    let mut saved = String::new();
     let mut ticks = interval(STATUS_EVERY);
     loop {
         tokio::select! {
@@ -103,14 +106,14 @@ async fn tell(tended: &RunningMount, mut terminate: Signal, mut interrupt: Signa
         if let Some(outage) = tended.health.outage() {
             now.push_str(&format!("; {outage}"));
         }
-        if now == told {
+        if now == saved {
             continue;
         }
-        if doing == "stopping" && told.starts_with("serving") {
+        if doing == "stopping" && saved.starts_with("serving") {
             sd_notify::stopping(tended.mounted.drain_timeout + END_RESERVE);
         }
         sd_notify::status(&now);
-        told = now;
+        saved = now;
     }
 }
 

@@ -25,10 +25,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use record::{BaseTold, FileTold, HandleTold, Place, Record, SessionTold, WritersTold};
+pub use record::{Place, Record, SavedFile, SavedHandle, SavedLayer, SavedSession, SavedWriters};
 pub use session_log::SessionLog;
-pub use stage_state::StageTold;
-pub use state::{DirTold, InodeTold, SessionState};
+pub use stage_state::SavedStage;
+pub use state::{SavedDir, SavedInode, SessionState};
 
 use crate::journal::{LogError, LogState, Replayed, io_error};
 use crate::private;
@@ -36,26 +36,26 @@ use crate::private;
 /// What a predecessor told the kernel; none where there is no such file.
 ///
 /// Errors: `Newer`, `Foreign`, `Damaged`, `Io`: nothing of it can be used.
-pub fn told(path: &Path) -> Result<Option<SessionState>, LogError> {
+pub fn saved(path: &Path) -> Result<Option<SessionState>, LogError> {
     let (bytes, file) = match read(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error::<SessionState>(path, error)),
     };
     let Replayed { state, append_at } = Replayed::<SessionState>::of(path, &bytes)?;
-    let mut told = state;
+    let mut saved = state;
     if append_at.is_some_and(|(header, ..)| header.file != file) {
-        told.unusable = Some("it is a copy of a file, which others wrote to since".to_owned());
+        saved.unusable = Some("it is a copy of a file, which others wrote to since".to_owned());
     }
-    if let Some(what) = told.unusable.take() {
+    if let Some(what) = saved.unusable.take() {
         return Err(LogError::Damaged {
             name: SessionState::NAME,
             path: path.to_owned(),
             what,
         });
     }
-    told.append_at = append_at;
-    Ok(told.session.is_some().then_some(told))
+    saved.append_at = append_at;
+    Ok(saved.session.is_some().then_some(saved))
 }
 
 /// The bytes of a file and its inode number.

@@ -16,7 +16,7 @@ use crate::vocabulary::{Intent, Kind, ObjectId, ObjectVersion, OpenMode, Overrid
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
 pub enum Record {
-    Session(SessionTold),
+    Session(SavedSession),
     /// Numbers above these were never given out.
     Numbers {
         ino: u64,
@@ -61,7 +61,7 @@ pub enum Record {
     /// What an open file shows.
     File {
         ino: u64,
-        file: FileTold,
+        file: SavedFile,
     },
     FileGone {
         ino: u64,
@@ -111,7 +111,8 @@ pub enum Record {
     },
     Opened {
         handle: u64,
-        told: HandleTold,
+        #[serde(rename = "told")]
+        saved: SavedHandle,
     },
     DirOpened {
         handle: u64,
@@ -146,7 +147,7 @@ pub enum Record {
 
 /// The session itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SessionTold {
+pub struct SavedSession {
     pub bucket: String,
     pub prefix: String,
     /// None where a daemon began it that does not record it.
@@ -172,17 +173,17 @@ pub type Place = (u64, Arc<str>);
 /// What shows where a stage has no bytes of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum BaseTold {
+pub enum SavedLayer {
     Empty,
     Object(ObjectId),
     /// A stage on its way to the store, over another base.
-    Sealed(StageId, Box<BaseTold>),
+    Sealed(StageId, Box<SavedLayer>),
 }
 
 /// What an open file shows, and what is to become of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileTold {
-    pub base: BaseTold,
+pub struct SavedFile {
+    pub base: SavedLayer,
     pub stage: Option<StageId>,
     /// How the next upload may replace what the store has.
     pub intent: Intent,
@@ -193,12 +194,12 @@ pub struct FileTold {
     pub remote: Option<ObjectVersion>,
 }
 
-impl FileTold {
+impl SavedFile {
     /// Every stage that the file is made of.
     pub fn stages(&self) -> Vec<StageId> {
         let mut stages: Vec<StageId> = self.stage.into_iter().collect();
         let mut base = &self.base;
-        while let BaseTold::Sealed(stage, below) = base {
+        while let SavedLayer::Sealed(stage, below) = base {
             stages.push(*stage);
             base = below;
         }
@@ -208,7 +209,7 @@ impl FileTold {
 
 /// An open file description.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HandleTold {
+pub struct SavedHandle {
     pub ino: u64,
     pub mode: OpenMode,
     pub uploads_on_close: bool,
@@ -216,12 +217,12 @@ pub struct HandleTold {
     pub request: u64,
     /// None where a daemon gave it out that does not record them.
     #[serde(default)]
-    pub writers: Option<WritersTold>,
+    pub writers: Option<SavedWriters>,
 }
 
 /// Who changed a file through a handle.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WritersTold {
+pub struct SavedWriters {
     pub opener: Option<u32>,
     pub changed: bool,
     pub processes: BTreeSet<u32>,

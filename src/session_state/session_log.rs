@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::encode;
-use super::record::{Record, SessionTold};
+use super::record::{Record, SavedSession};
 use super::state::SessionState;
 use crate::journal::{LogError, LogFile, LogState, Replayed, compact_from, io_error, rewrite};
 use crate::private;
@@ -53,7 +53,7 @@ enum Target {
     /// Before the file is begun, and while the disk takes no records: then no file
     /// is there rather than one that misses something.
     Memory {
-        told: Box<SessionState>,
+        saved: Box<SessionState>,
         again_at: Option<Instant>,
     },
 }
@@ -61,9 +61,9 @@ enum Target {
 impl SessionLog {
     /// For a session that is about to begin: records wait for `begin`.
     pub fn awaiting(path: &Path) -> Self {
-        let told = Box::default();
+        let saved = Box::default();
         let to = Target::Memory {
-            told,
+            saved,
             again_at: None,
         };
         Self::with(path, to, 0)
@@ -84,7 +84,7 @@ impl SessionLog {
     /// The session is there: from now on the successor knows.
     ///
     /// Errors: the disk's.
-    pub fn begin(&self, session: SessionTold) -> io::Result<()> {
+    pub fn begin(&self, session: SavedSession) -> io::Result<()> {
         self.queue(|| Record::Session(session));
         match &self.0 {
             Some(kept) => kept.begin(),
@@ -94,9 +94,9 @@ impl SessionLog {
 
     /// For a session that another daemon began: its file is gone on with as it is,
     /// and written anew first only where it is of an older version or damaged.
-    pub fn resume(path: &Path, told: &SessionState) -> Result<Self, LogError> {
+    pub fn resume(path: &Path, saved: &SessionState) -> Result<Self, LogError> {
         let failed = |source| io_error::<SessionState>(path, source);
-        let file = match told.append_at {
+        let file = match saved.append_at {
             Some((header, bytes, chain)) => {
                 let mut options = fs::OpenOptions::new();
                 let file = private::open(path, options.read(true).write(true)).map_err(failed)?;
@@ -111,9 +111,9 @@ impl SessionLog {
                 file.note_end(bytes).map_err(failed)?;
                 file
             }
-            None => rewrite(path, told).map_err(failed)?,
+            None => rewrite(path, saved).map_err(failed)?,
         };
-        Ok(Self::with(path, Target::File(file), told.needed_bytes()))
+        Ok(Self::with(path, Target::File(file), saved.needed_bytes()))
     }
 
     /// Whether somebody goes on with the session once this daemon is dead.
@@ -147,9 +147,9 @@ impl Kept {
     fn begin(&self) -> io::Result<()> {
         let mut writer = self.writer.lock();
         let noted = std::mem::take(&mut *self.queue.lock());
-        if let Target::Memory { told, .. } = &mut writer.to {
-            noted.into_iter().for_each(|record| told.apply(record));
-            let file = rewrite(&self.path, &**told)?;
+        if let Target::Memory { saved, .. } = &mut writer.to {
+            noted.into_iter().for_each(|record| saved.apply(record));
+            let file = rewrite(&self.path, &**saved)?;
             writer.compact_from = compact_from(file.bytes);
             writer.to = Target::File(file);
         }
@@ -176,15 +176,15 @@ impl Kept {
     }
 
     fn remember(&self, writer: &mut Writer, noted: Vec<Record>) {
-        let Target::Memory { told, again_at } = &mut writer.to else {
+        let Target::Memory { saved, again_at } = &mut writer.to else {
             return;
         };
-        noted.into_iter().for_each(|record| told.apply(record));
+        noted.into_iter().for_each(|record| saved.apply(record));
         if !again_at.is_some_and(|at| Instant::now() >= at) {
             return;
         }
         *again_at = Some(Instant::now() + AWAY);
-        if let Ok(file) = rewrite(&self.path, &**told) {
+        if let Ok(file) = rewrite(&self.path, &**saved) {
             tracing::info!("the session log is written again");
             writer.compact_from = compact_from(file.bytes);
             writer.to = Target::File(file);
@@ -201,15 +201,15 @@ impl Kept {
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::error!(%error, "cannot remove the incomplete session file");
         }
-        let (told, again_at) = match before {
-            Ok(told) => (Box::new(told), Some(Instant::now() + AWAY)),
+        let (saved, again_at) = match before {
+            Ok(saved) => (Box::new(saved), Some(Instant::now() + AWAY)),
             // Never begun again: something would be missing.
             Err(error) => {
                 tracing::error!(%error, "cannot write a complete session file: a restart would mount again");
                 (Box::default(), None)
             }
         };
-        writer.to = Target::Memory { told, again_at };
+        writer.to = Target::Memory { saved, again_at };
         self.remember(writer, noted);
     }
 
@@ -252,10 +252,10 @@ impl Kept {
             Target::File(file) => (file.copy()?, file.bytes),
             Target::Memory { .. } => return Err(gone()),
         };
-        let told = replayed(&self.path, &old, upto)?;
+        let saved = replayed(&self.path, &old, upto)?;
         let aside = self.path.with_extension("shorter");
-        let mut new = rewrite(&aside, &told)?;
-        drop(told);
+        let mut new = rewrite(&aside, &saved)?;
+        drop(saved);
         let needed = new.bytes;
         let mut at = (upto, old.chain);
         let mut writer;
@@ -321,10 +321,10 @@ fn replayed(path: &Path, file: &LogFile, upto: u64) -> io::Result<SessionState> 
     let mut bytes = vec![0; usize::try_from(upto).unwrap_or(0)];
     file.file.read_exact_at(&mut bytes, 0)?;
     file.header.set_end(&mut bytes, upto);
-    let told = Replayed::<SessionState>::of(path, &bytes).map_err(io::Error::other)?;
-    let damaged = told.append_at.is_none();
+    let saved = Replayed::<SessionState>::of(path, &bytes).map_err(io::Error::other)?;
+    let damaged = saved.append_at.is_none();
     (!damaged)
-        .then_some(told.state)
+        .then_some(saved.state)
         .ok_or_else(|| io::Error::other("the disk has changed the session's file"))
 }
 

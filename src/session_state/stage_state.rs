@@ -11,7 +11,7 @@ use crate::journal::{BlockSum, BlockSums, StageId};
 const SUMS_LIMIT: usize = 1024;
 
 #[derive(Debug, Clone, Default)]
-pub struct StageTold {
+pub struct SavedStage {
     pub len: u64,
     pub base_len: u64,
     pub written: RangeSet<u64>,
@@ -22,7 +22,7 @@ pub struct StageTold {
     pub in_flux: Option<Range<u64>>,
 }
 
-impl StageTold {
+impl SavedStage {
     pub(super) fn apply(&mut self, record: Record) {
         match record {
             Record::Wrote {

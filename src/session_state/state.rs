@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::encode::{self, kind};
-use super::record::{FileTold, HandleTold, Place, Record, SessionTold};
-use super::stage_state::StageTold;
+use super::record::{Place, Record, SavedFile, SavedHandle, SavedSession};
+use super::stage_state::SavedStage;
 use crate::journal::{Chain, Durable, Header, LogState, StageId, Subject};
 use crate::vocabulary::{Kind, Overrides};
 
@@ -17,15 +17,15 @@ const OTHER_BYTES: u64 = 1 << 10;
 /// What the kernel knows of a session, and what its open files are made of.
 #[derive(Debug, Clone, Default)]
 pub struct SessionState {
-    pub session: Option<SessionTold>,
+    pub session: Option<SavedSession>,
     /// Highest number given out so far.
     pub last_ino: u64,
     pub last_handle: u64,
-    pub inodes: HashMap<u64, InodeTold>,
-    pub files: BTreeMap<u64, FileTold>,
-    pub stages: BTreeMap<StageId, StageTold>,
-    pub handles: BTreeMap<u64, HandleTold>,
-    pub dirs: BTreeMap<u64, DirTold>,
+    pub inodes: HashMap<u64, SavedInode>,
+    pub files: BTreeMap<u64, SavedFile>,
+    pub stages: BTreeMap<StageId, SavedStage>,
+    pub handles: BTreeMap<u64, SavedHandle>,
+    pub dirs: BTreeMap<u64, SavedDir>,
     /// Requests that nobody answered.
     pub under_way: BTreeSet<u64>,
     /// Stages of which a record was damaged.
@@ -40,7 +40,7 @@ pub struct SessionState {
 
 /// There are many.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InodeTold {
+pub struct SavedInode {
     pub kind: Kind,
     pub place: Option<Place>,
     pub lookups: u64,
@@ -48,16 +48,16 @@ pub struct InodeTold {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirTold {
+pub struct SavedDir {
     pub ino: u64,
     pub request: u64,
     pub names: Vec<String>,
 }
 
 impl SessionState {
-    fn inode(&mut self, ino: u64, kind: Kind) -> &mut InodeTold {
+    fn inode(&mut self, ino: u64, kind: Kind) -> &mut SavedInode {
         self.last_ino = self.last_ino.max(ino);
-        self.inodes.entry(ino).or_insert_with(|| InodeTold {
+        self.inodes.entry(ino).or_insert_with(|| SavedInode {
             kind,
             place: None,
             lookups: 0,
@@ -110,12 +110,12 @@ impl SessionState {
             } => {
                 // All of it is told anew.
                 self.damaged_stages.remove(&stage);
-                let told = StageTold {
+                let saved = SavedStage {
                     len,
                     base_len,
-                    ..StageTold::default()
+                    ..SavedStage::default()
                 };
-                self.stages.insert(stage, told);
+                self.stages.insert(stage, saved);
             }
             Record::StageGone { stage } => {
                 self.stages.remove(&stage);
@@ -125,8 +125,8 @@ impl SessionState {
             | Record::Overwriting { stage, .. }
             | Record::Summed { stage, .. }
             | Record::Truncated { stage, .. } => {
-                if let Some(told) = self.stages.get_mut(&stage) {
-                    told.apply(record);
+                if let Some(saved) = self.stages.get_mut(&stage) {
+                    saved.apply(record);
                 }
             }
             _ => {}
@@ -135,9 +135,9 @@ impl SessionState {
 
     fn apply_to_handle(&mut self, record: Record) {
         match record {
-            Record::Opened { handle, told } => {
+            Record::Opened { handle, saved } => {
                 self.last_handle = self.last_handle.max(handle);
-                self.handles.insert(handle, told);
+                self.handles.insert(handle, saved);
             }
             Record::DirOpened {
                 handle,
@@ -148,7 +148,7 @@ impl SessionState {
                 let names = Vec::new();
                 self.dirs.insert(
                     handle,
-                    DirTold {
+                    SavedDir {
                         ino,
                         request,
                         names,
@@ -166,8 +166,8 @@ impl SessionState {
                 }
             }
             Record::Changed { handle, process } => {
-                if let Some(told) = self.handles.get_mut(&handle) {
-                    told.changed_by(process);
+                if let Some(saved) = self.handles.get_mut(&handle) {
+                    saved.changed_by(process);
                 }
             }
             Record::Released { handle } => {
@@ -178,9 +178,9 @@ impl SessionState {
         }
     }
 
-    fn inode_record(ino: u64, told: &InodeTold, give: &mut dyn FnMut(Record)) {
-        let (kind, lookups) = (told.kind, told.lookups);
-        match told.place.clone() {
+    fn inode_record(ino: u64, saved: &SavedInode, give: &mut dyn FnMut(Record)) {
+        let (kind, lookups) = (saved.kind, saved.lookups);
+        match saved.place.clone() {
             Some(place) => give(Record::Inode {
                 ino,
                 kind,
@@ -195,7 +195,7 @@ impl SessionState {
                 }
             }
         }
-        if let Some(set) = told.set.as_deref() {
+        if let Some(set) = saved.set.as_deref() {
             let set = set.clone();
             give(Record::Set { ino, set });
         }
@@ -203,7 +203,7 @@ impl SessionState {
 
     /// About what its file takes where it says nothing twice.
     pub(super) fn needed_bytes(&self) -> u64 {
-        let ranges = |stage: &StageTold| stage.written.len() as u64;
+        let ranges = |stage: &SavedStage| stage.written.len() as u64;
         let others = self.files.len() + self.stages.len() + self.handles.len() + self.dirs.len();
         let stages: u64 = self.stages.values().map(ranges).sum();
         self.inodes.len() as u64 * INODE_BYTES + (others as u64 + stages) * OTHER_BYTES
@@ -226,8 +226,8 @@ impl SessionState {
             | kind::STAGE_DOUBTFUL => drop(self.damaged_stages.insert(StageId(id))),
             // By anybody, then.
             kind::CHANGED => {
-                if let Some(told) = self.handles.get_mut(&id) {
-                    told.changed_by(None);
+                if let Some(saved) = self.handles.get_mut(&id) {
+                    saved.changed_by(None);
                 }
             }
             // Its entries would be missing, or come twice.
@@ -246,25 +246,25 @@ impl SessionState {
 
     fn handle_records(&self) -> impl Iterator<Item = Record> {
         let handles = self.handles.iter();
-        let opened = handles.map(|(handle, told)| Record::Opened {
+        let opened = handles.map(|(handle, saved)| Record::Opened {
             handle: *handle,
-            told: told.clone(),
+            saved: saved.clone(),
         });
-        let dirs = self.dirs.iter().flat_map(|(handle, told)| {
-            let (handle, ino, request) = (*handle, told.ino, told.request);
+        let dirs = self.dirs.iter().flat_map(|(handle, saved)| {
+            let (handle, ino, request) = (*handle, saved.ino, saved.request);
             let opened = Record::DirOpened {
                 handle,
                 ino,
                 request,
             };
-            let names = told.names.clone();
+            let names = saved.names.clone();
             [opened, Record::Listed { handle, names }]
         });
         opened.chain(dirs)
     }
 }
 
-impl HandleTold {
+impl SavedHandle {
     fn changed_by(&mut self, process: Option<u32>) {
         // Of a handle whose writers were never recorded they stay unknown.
         let Some(writers) = &mut self.writers else {
@@ -361,11 +361,11 @@ impl LogState for SessionState {
         });
         let mut inodes: Vec<_> = self.inodes.iter().collect();
         inodes.sort_unstable_by_key(|(ino, _)| **ino);
-        for (ino, told) in inodes {
-            Self::inode_record(*ino, told, give);
+        for (ino, saved) in inodes {
+            Self::inode_record(*ino, saved, give);
         }
-        for (stage, told) in &self.stages {
-            told.for_each(*stage, give);
+        for (stage, saved) in &self.stages {
+            saved.for_each(*stage, give);
         }
         for (ino, file) in &self.files {
             let (ino, file) = (*ino, file.clone());

@@ -2,8 +2,8 @@ use super::*;
 use crate::journal::{BlockSum, StageId};
 use crate::vocabulary::{Intent, Kind, ObjectVersion, OpenMode, Overrides, Timestamp};
 
-pub fn session() -> SessionTold {
-    SessionTold {
+pub fn session() -> SavedSession {
+    SavedSession {
         endpoint: None,
         bucket: "b".to_owned(),
         prefix: String::new(),
@@ -17,9 +17,9 @@ pub fn session() -> SessionTold {
     }
 }
 
-fn file() -> FileTold {
-    FileTold {
-        base: BaseTold::Sealed(StageId(8), Box::new(BaseTold::Empty)),
+fn file() -> SavedFile {
+    SavedFile {
+        base: SavedLayer::Sealed(StageId(8), Box::new(SavedLayer::Empty)),
         stage: Some(StageId(9)),
         intent: Intent::Edit,
         dirty: true,
@@ -38,13 +38,13 @@ fn sum(start: u64, end: u64) -> BlockSum {
     (start, end, (start * 100 + end) as u32).try_into().unwrap()
 }
 
-fn handle() -> HandleTold {
-    HandleTold {
+fn handle() -> SavedHandle {
+    SavedHandle {
         ino: 3,
         mode: OpenMode::ReadWrite,
         uploads_on_close: true,
         request: 40,
-        writers: Some(WritersTold::default()),
+        writers: Some(SavedWriters::default()),
     }
 }
 
@@ -61,7 +61,7 @@ fn story() -> Vec<Record> {
         place: (parent, name.into()),
     };
     let stage = StageId(9);
-    let told = handle();
+    let saved = handle();
     let mut story = vec![
         placed(2, directory, 1, "d"),
         Record::Lookup { ino: 2, count: 2 },
@@ -81,13 +81,13 @@ fn story() -> Vec<Record> {
         },
         Record::Opened {
             handle: 4,
-            told: told.clone(),
+            saved: saved.clone(),
         },
         Record::Changed {
             handle: 4,
             process: Some(7),
         },
-        Record::Opened { handle: 6, told },
+        Record::Opened { handle: 6, saved },
         Record::Released { handle: 6 },
         Record::DirOpened {
             handle: 5,
@@ -136,14 +136,14 @@ fn of_a_stage(stage: StageId) -> Vec<Record> {
     ]
 }
 
-fn check(told: &SessionState) {
-    assert_eq!(told.session, Some(session()));
-    assert_eq!((told.last_ino, told.last_handle), (5, 6));
-    assert_eq!(told.inodes.len(), 2);
-    assert_eq!(told.inodes[&2].lookups, 1);
-    assert_eq!(told.inodes[&3].place, Some((2, "f".into())));
-    assert_eq!(told.inodes[&3].set.as_ref().unwrap().mode, Some(0o600));
-    let stage = &told.stages[&StageId(9)];
+fn check(saved: &SessionState) {
+    assert_eq!(saved.session, Some(session()));
+    assert_eq!((saved.last_ino, saved.last_handle), (5, 6));
+    assert_eq!(saved.inodes.len(), 2);
+    assert_eq!(saved.inodes[&2].lookups, 1);
+    assert_eq!(saved.inodes[&3].place, Some((2, "f".into())));
+    assert_eq!(saved.inodes[&3].set.as_ref().unwrap().mode, Some(0o600));
+    let stage = &saved.stages[&StageId(9)];
     assert_eq!((stage.len, stage.base_len), (16, 9));
     assert_eq!(
         stage.written.iter().cloned().collect::<Vec<_>>(),
@@ -151,18 +151,18 @@ fn check(told: &SessionState) {
     );
     assert_eq!(stage.sums.list(), [sum(8, 10), sum(15, 16)]);
     assert_eq!(stage.in_flux, Some(10..12));
-    assert_eq!(told.files[&3], file());
-    assert_eq!(told.handles.keys().collect::<Vec<_>>(), [&4]);
-    let writers = told.handles[&4].writers.as_ref().unwrap();
+    assert_eq!(saved.files[&3], file());
+    assert_eq!(saved.handles.keys().collect::<Vec<_>>(), [&4]);
+    let writers = saved.handles[&4].writers.as_ref().unwrap();
     assert!(writers.changed && writers.processes.contains(&7) && !writers.unknown);
-    assert_eq!(told.dirs[&5].names, ["f"]);
+    assert_eq!(saved.dirs[&5].names, ["f"]);
 }
 
 #[test]
 fn what_was_told_is_known_to_the_next_daemon_and_to_the_one_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = path_in(dir.path());
-    assert!(told(&path).unwrap().is_none());
+    assert!(saved(&path).unwrap().is_none());
     let session_log = SessionLog::awaiting(&path);
     let mut before = story();
     let after = before.split_off(7);
@@ -170,7 +170,7 @@ fn what_was_told_is_known_to_the_next_daemon_and_to_the_one_after_it() {
         session_log.record(|| record);
     }
     assert!(
-        told(&path).unwrap().is_none(),
+        saved(&path).unwrap().is_none(),
         "the session is not there yet"
     );
     session_log.begin(session()).unwrap();
@@ -178,19 +178,19 @@ fn what_was_told_is_known_to_the_next_daemon_and_to_the_one_after_it() {
         session_log.record(|| record);
     }
     drop(session_log);
-    let next = told(&path).unwrap().unwrap();
+    let next = saved(&path).unwrap().unwrap();
     check(&next);
     // Gone on with, and written anew, it comes to the same.
     let session_log = SessionLog::resume(&path, &next).unwrap();
     session_log.record(|| Record::Began { request: 9 });
     drop(session_log);
-    let next = told(&path).unwrap().unwrap();
+    let next = saved(&path).unwrap().unwrap();
     check(&next);
     assert_eq!(next.under_way.iter().collect::<Vec<_>>(), [&9]);
     crate::journal::rewrite(&path, &next).unwrap();
-    check(&told(&path).unwrap().unwrap());
+    check(&saved(&path).unwrap().unwrap());
     forget(&path).unwrap();
-    assert!(told(&path).unwrap().is_none());
+    assert!(saved(&path).unwrap().is_none());
 }
 
 /// The file of a session in which something of every kind was told.
@@ -205,30 +205,30 @@ fn recorded(path: &Path) -> Vec<u8> {
 
 /// What is known of a changed file is what was told, or in doubt, or nothing.
 fn is_true_or_in_doubt(path: &Path, whole: &SessionState, what: &str) {
-    let Ok(Some(told)) = told(path) else { return };
-    assert_eq!(told.session, whole.session, "{what}");
-    assert_eq!(told.last_handle, whole.last_handle, "{what}");
-    assert_eq!(told.files, whole.files, "{what}");
+    let Ok(Some(saved)) = saved(path) else { return };
+    assert_eq!(saved.session, whole.session, "{what}");
+    assert_eq!(saved.last_handle, whole.last_handle, "{what}");
+    assert_eq!(saved.files, whole.files, "{what}");
     for (handle, is) in &whole.handles {
-        let kept = |it: &HandleTold| (it.ino, it.mode, it.uploads_on_close, it.request);
-        let found = &told.handles[handle];
+        let kept = |it: &SavedHandle| (it.ino, it.mode, it.uploads_on_close, it.request);
+        let found = &saved.handles[handle];
         assert_eq!(kept(found), kept(is), "{what}");
         let writers = found.writers.as_ref().unwrap();
         assert!(writers.unknown || found == is, "{what}");
     }
     for (ino, was) in &whole.inodes {
-        let is = &told.inodes[ino];
+        let is = &saved.inodes[ino];
         assert!(is.lookups >= was.lookups, "{what}: forgotten too early");
-        let kept = |it: &InodeTold| (it.kind, it.place.clone(), it.set.clone());
+        let kept = |it: &SavedInode| (it.kind, it.place.clone(), it.set.clone());
         assert_eq!(kept(is), kept(was), "{what}");
     }
-    for (handle, is) in &told.dirs {
+    for (handle, is) in &saved.dirs {
         assert_eq!(is, &whole.dirs[handle], "{what}");
     }
     for (id, was) in &whole.stages {
-        let is = told.stages.get(id).map(|it| format!("{it:?}"));
+        let is = saved.stages.get(id).map(|it| format!("{it:?}"));
         let same = is == Some(format!("{was:?}"));
-        assert!(same || told.damaged_stages.contains(id), "{what}: {is:?}");
+        assert!(same || saved.damaged_stages.contains(id), "{what}: {is:?}");
     }
 }
 
@@ -237,14 +237,14 @@ fn a_flipped_bit_anywhere_is_refused_or_costs_what_it_was_about() {
     let dir = tempfile::tempdir().unwrap();
     let path = path_in(dir.path());
     let bytes = recorded(&path);
-    let whole = told(&path).unwrap().unwrap();
+    let whole = saved(&path).unwrap().unwrap();
     let (mut refused, mut doubted) = (0, 0);
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 1 << (at % 8);
         fs::write(&path, changed).unwrap();
         is_true_or_in_doubt(&path, &whole, &format!("byte {at}"));
-        match told(&path) {
+        match saved(&path) {
             Err(_) => refused += 1,
             Ok(found) => doubted += usize::from(!found.unwrap().damaged_stages.is_empty()),
         }
@@ -258,7 +258,7 @@ fn a_file_that_was_cut_doubled_mixed_or_copied_is_refused() {
     let path = path_in(dir.path());
     let other = recorded(&dir.path().join("other"));
     let bytes = recorded(&path);
-    let whole = told(&path).unwrap().unwrap();
+    let whole = saved(&path).unwrap().unwrap();
     let mut random = fastrand::Rng::with_seed(5);
     for round in 0..400 {
         let from = random.usize(70..bytes.len());
@@ -274,13 +274,13 @@ fn a_file_that_was_cut_doubled_mixed_or_copied_is_refused() {
     }
     for cut in 0..bytes.len() {
         fs::write(&path, &bytes[..cut]).unwrap();
-        assert!(told(&path).is_err(), "cut at {cut}");
+        assert!(saved(&path).is_err(), "cut at {cut}");
     }
     fs::write(&path, &bytes).unwrap();
-    assert!(told(&path).is_ok());
+    assert!(saved(&path).is_ok());
     let copy = dir.path().join("copy");
     fs::copy(&path, &copy).unwrap();
-    let error = told(&copy).unwrap_err().to_string();
+    let error = saved(&copy).unwrap_err().to_string();
     assert!(error.contains("copy"), "{error}");
 }
 
@@ -292,14 +292,14 @@ fn what_is_in_doubt_stays_so_for_the_daemon_after_the_next() {
     let found = |bit: usize, bytes: &mut [u8]| {
         bytes[bit] ^= 1;
         fs::write(&path, &*bytes).unwrap();
-        let found = told(&path).is_ok_and(|it| !it.unwrap().damaged_stages.is_empty());
+        let found = saved(&path).is_ok_and(|it| !it.unwrap().damaged_stages.is_empty());
         bytes[bit] ^= u8::from(!found);
         found
     };
     assert!((70..bytes.len()).any(|bit| found(bit, &mut bytes)));
-    let next = told(&path).unwrap().unwrap();
+    let next = saved(&path).unwrap().unwrap();
     drop(SessionLog::resume(&path, &next).unwrap());
-    let after = told(&path).unwrap().unwrap();
+    let after = saved(&path).unwrap().unwrap();
     assert_eq!(after.damaged_stages, next.damaged_stages);
 }
 
@@ -325,20 +325,20 @@ fn a_session_told_in_lines_of_text_is_read() {
     }
     lines.iter().for_each(|it| text.push_str(&line(it)));
     fs::write(&path, &text).unwrap();
-    let next = told(&path).unwrap().unwrap();
+    let next = saved(&path).unwrap().unwrap();
     assert_eq!(next.inodes.len(), 2);
     assert!(
         next.stages[&StageId(9)].unsummed,
         "its bytes are taken as they are"
     );
     drop(SessionLog::resume(&path, &next).unwrap());
-    let after = told(&path).unwrap().unwrap();
+    let after = saved(&path).unwrap().unwrap();
     assert!(after.stages[&StageId(9)].unsummed && after.append_at.is_some());
     // The last line may be torn, no other one.
     fs::write(&path, &text[..text.len() - 3]).unwrap();
-    assert!(told(&path).is_ok());
+    assert!(saved(&path).is_ok());
     fs::write(&path, text.replacen("\"old\"", "\"odd\"", 1)).unwrap();
-    assert!(matches!(told(&path), Err(LogError::Damaged { .. })));
+    assert!(matches!(saved(&path), Err(LogError::Damaged { .. })));
 }
 
 #[test]
@@ -370,9 +370,9 @@ fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
         }
     });
     drop(session_log);
-    let told = told(&path).unwrap().unwrap();
-    assert_eq!(told.inodes.len() as u64, THREADS * EACH / 100);
-    assert!(told.inodes.values().all(|it| it.lookups == 1));
+    let saved = saved(&path).unwrap().unwrap();
+    assert_eq!(saved.inodes.len() as u64, THREADS * EACH / 100);
+    assert!(saved.inodes.values().all(|it| it.lookups == 1));
     let len = fs::metadata(&path).unwrap().len();
     assert!(len < 6 << 20, "{len} bytes");
 }
@@ -382,13 +382,13 @@ fn a_session_of_a_newer_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = path_in(dir.path());
     fs::write(&path, "mediafs-session 99\n").unwrap();
-    let error = told(&path).unwrap_err();
+    let error = saved(&path).unwrap_err();
     assert!(matches!(error, LogError::Newer { found: 99, .. }));
 }
 
 #[test]
 fn times_before_1970_are_kept() {
     let before = std::time::UNIX_EPOCH - std::time::Duration::new(3, 5);
-    let told: Timestamp = before.into();
-    assert_eq!(std::time::SystemTime::from(told), before);
+    let saved: Timestamp = before.into();
+    assert_eq!(std::time::SystemTime::from(saved), before);
 }

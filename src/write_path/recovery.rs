@@ -11,12 +11,12 @@ use super::merge::absorb_again;
 use super::spool::{Recovered, RecoveredStage, Spool};
 use super::stage::Stage;
 use crate::journal::{SealedStage, StageId};
-use crate::session_state::{FileTold, SessionState, StageTold};
+use crate::session_state::{SavedFile, SavedStage, SessionState};
 use crate::store::Key;
 
 impl Spool {
     /// To be called once, at the start.
-    pub(super) fn recover(&self, told: &SessionState) -> io::Result<Recovered> {
+    pub(super) fn recover(&self, saved: &SessionState) -> io::Result<Recovered> {
         self.finish_absorbing()?;
         let mut begun = HashMap::new();
         let mut sealed = Vec::new();
@@ -35,7 +35,7 @@ impl Spool {
         }
         let recovered = self.recover_sealed(sealed)?;
         let is_sealed = |id| recovered.iter().any(|found| found.file.id() == id);
-        let open = self.adopt(told, is_sealed, &doubtful)?;
+        let open = self.adopt(saved, is_sealed, &doubtful)?;
         for entry in fs::read_dir(&self.orphan_dir)? {
             let path = entry?.path();
             if !open.values().any(|stage| stage.file().path() == path) {
@@ -56,13 +56,13 @@ impl Spool {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let id = name.parse().ok();
             let key = id.and_then(|id| begun.get(&id));
-            if key.is_some() && id.is_some_and(|id| is_unwritten(&path, id, told)) {
+            if key.is_some() && id.is_some_and(|id| is_unwritten(&path, id, saved)) {
                 fs::remove_file(&path)?;
                 continue;
             }
             let remnant = LostFile {
                 key,
-                reason: match &told.refused {
+                reason: match &saved.refused {
                     _ if id.is_some_and(|id| doubtful.contains(&id)) => {
                         LostReason::Damaged("the journal's record")
                     }
@@ -129,12 +129,12 @@ impl Spool {
     /// Stages of files that are still open, as they were.
     fn adopt(
         &self,
-        told: &SessionState,
+        saved: &SessionState,
         is_sealed: impl Fn(StageId) -> bool,
         doubtful: &HashSet<StageId>,
     ) -> io::Result<HashMap<StageId, Stage>> {
         let mut open = HashMap::new();
-        let used = |file: &FileTold| {
+        let used = |file: &SavedFile| {
             let current = file.stage;
             // What is not sealed yet the journal says nothing of.
             let outcome_unknown = |id| Some(id) != current && doubtful.contains(&id);
@@ -143,11 +143,11 @@ impl Spool {
                 .map(|id| (id, outcome_unknown(id)))
                 .collect::<Vec<_>>()
         };
-        let used = told.files.values().flat_map(used);
+        let used = saved.files.values().flat_map(used);
         for (id, outcome_unknown) in used.filter(|(id, _)| !is_sealed(*id)) {
-            let is_damaged = outcome_unknown || told.damaged_stages.contains(&id);
-            let none = StageTold::default();
-            let Some(stage) = told.stages.get(&id).or(is_damaged.then_some(&none)) else {
+            let is_damaged = outcome_unknown || saved.damaged_stages.contains(&id);
+            let none = SavedStage::default();
+            let Some(stage) = saved.stages.get(&id).or(is_damaged.then_some(&none)) else {
                 continue;
             };
             let sums = stage.sums.list();
@@ -223,11 +223,11 @@ fn in_order(sealed: Vec<SealedStage>) -> (Vec<SealedStage>, Vec<SealedStage>) {
 
 /// Whether no write to a stage was answered: its first one comes again. The
 /// predecessor may have died before it told anybody of the stage.
-fn is_unwritten(path: &Path, id: StageId, told: &SessionState) -> bool {
-    if told.session.is_none() || told.refused.is_some() || told.damaged_stages.contains(&id) {
+fn is_unwritten(path: &Path, id: StageId, saved: &SessionState) -> bool {
+    if saved.session.is_none() || saved.refused.is_some() || saved.damaged_stages.contains(&id) {
         return false;
     }
-    match told.stages.get(&id) {
+    match saved.stages.get(&id) {
         Some(stage) => stage.written.is_empty(),
         None => fs::metadata(path).is_ok_and(|file| file.len() == 0),
     }

@@ -116,7 +116,7 @@ impl Spool {
         placed: PlacedSpool,
         limit_bytes: u64,
         session_log: Arc<SessionLog>,
-        told: &SessionState,
+        saved: &SessionState,
     ) -> Result<(Self, Recovered), SpoolError> {
         let PlacedSpool { lock, place, .. } = placed;
         let path = lock.dir();
@@ -136,7 +136,7 @@ impl Spool {
             room: Arc::new(SpoolQuota::new(limit_bytes)),
             _lock: lock,
         };
-        let left = spool.recover(told).map_err(|source| SpoolError::Io {
+        let left = spool.recover(saved).map_err(|source| SpoolError::Io {
             path: spool.dir.clone(),
             source,
         })?;

@@ -10,7 +10,7 @@ use super::parts::PartSize;
 use super::stage_file::StageFile;
 use crate::error::FsError;
 use crate::journal::{BlockSum, SealedStage};
-use crate::session_state::{Record, StageTold};
+use crate::session_state::{Record, SavedStage};
 use crate::store::PartNumber;
 
 /// Largest file. Source: S3 User Guide, "MultipartUpload upload limits" (48.8 TiB = 10,000 parts of 5 GiB).
@@ -62,17 +62,17 @@ impl Stage {
     /// of bytes that were being changed, which nobody was told are there.
     ///
     /// Errors: the disk's.
-    pub(super) fn adopted(file: Arc<StageFile>, told: &StageTold) -> io::Result<Self> {
+    pub(super) fn adopted(file: Arc<StageFile>, saved: &SavedStage) -> io::Result<Self> {
         let stage = Self {
             file,
-            len: told.len,
-            base_len: told.base_len,
-            extents: told.written.clone(),
+            len: saved.len,
+            base_len: saved.base_len,
+            extents: saved.written.clone(),
         };
         let mut unknown = RangeSet::new();
-        if told.unsummed {
+        if saved.unsummed {
             unknown = stage.extents.clone();
-        } else if let Some(range) = told.in_flux.as_ref().filter(|range| !range.is_empty()) {
+        } else if let Some(range) = saved.in_flux.as_ref().filter(|range| !range.is_empty()) {
             unknown.extend(
                 stage
                     .extents
@@ -108,13 +108,13 @@ impl Stage {
 
     fn tell_all(&self) {
         let (stage, len, base_len) = (self.file.id(), self.len, self.base_len);
-        self.file.tell(|| Record::Staged {
+        self.file.record(|| Record::Staged {
             stage,
             len,
             base_len,
         });
         for range in self.extents.iter() {
-            self.file.tell(|| Record::Wrote {
+            self.file.record(|| Record::Wrote {
                 stage,
                 range: range.clone(),
                 len,
@@ -123,7 +123,7 @@ impl Stage {
         }
         let sums = self.file.sums();
         if !sums.is_empty() {
-            self.file.tell(|| Record::Summed { stage, sums });
+            self.file.record(|| Record::Summed { stage, sums });
         }
     }
 
@@ -211,7 +211,7 @@ impl Stage {
         }
         let (stage, base_len) = (self.file.id(), self.base_len.min(len));
         let tell = |cut| {
-            self.file.tell(|| Record::Truncated {
+            self.file.record(|| Record::Truncated {
                 stage,
                 len,
                 base_len,
@@ -249,7 +249,7 @@ impl Stage {
     pub(super) fn cut_base(&mut self, base_len: u64) {
         self.base_len = self.base_len.min(base_len);
         let (stage, len, base_len) = (self.file.id(), self.len, self.base_len);
-        self.file.tell(|| Record::Truncated {
+        self.file.record(|| Record::Truncated {
             stage,
             len,
             base_len,
@@ -295,7 +295,7 @@ impl Stage {
         let sums = put(&self.file)?;
         if new > 0 || len != self.len || !sums.is_empty() {
             let stage = self.file.id();
-            self.file.tell(|| Record::Wrote {
+            self.file.record(|| Record::Wrote {
                 stage,
                 range: range.clone(),
                 len,

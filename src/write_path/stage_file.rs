@@ -93,7 +93,7 @@ impl StageFile {
     }
 
     /// Notes a change of the stage for a daemon that goes on with it.
-    pub(super) fn tell(&self, record: impl FnOnce() -> Record) {
+    pub(super) fn record(&self, record: impl FnOnce() -> Record) {
         self.session_log.record(record);
     }
 

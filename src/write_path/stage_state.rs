@@ -38,7 +38,7 @@ impl StageFile {
             rest.extend(left.filter(|sum| sum.start < sum.end));
         }
         let (stage, range) = (self.id, range.clone());
-        self.tell(|| Record::Overwriting { stage, range, rest });
+        self.record(|| Record::Overwriting { stage, range, rest });
         Ok(())
     }
 
@@ -72,14 +72,14 @@ impl StageFile {
     /// What could not be changed is what it was, or what is there.
     pub(super) fn tell_summed(&self, sums: Vec<BlockSum>) {
         let stage = self.id;
-        self.tell(|| Record::Summed { stage, sums });
+        self.record(|| Record::Summed { stage, sums });
     }
 
     /// What was told of it is damaged: nobody sees its bytes but in lost+found.
     pub fn set_unusable(&self) {
         let stage = self.id;
         if !self.unusable.swap(true, Ordering::Relaxed) {
-            self.tell(|| Record::StageDoubtful { stage });
+            self.record(|| Record::StageDoubtful { stage });
         }
     }
 

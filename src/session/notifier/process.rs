@@ -128,9 +128,9 @@ fn forward_notifications(notifications: &OwnedFd, device: &OwnedFd) {
             Err(_) | Ok((0, _)) => return,
             Ok((len, _)) => len,
         };
-        let told = notification.get(..len).unwrap_or_default();
+        let saved = notification.get(..len).unwrap_or_default();
         // What the kernel does not know, or does not take, ends with its ttl.
-        if let Err(error) = rustix::io::write(device, told)
+        if let Err(error) = rustix::io::write(device, saved)
             && error != rustix::io::Errno::NOENT
         {
             tracing::debug!(%error, "kernel did not take a notification");

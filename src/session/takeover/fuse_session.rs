@@ -18,7 +18,7 @@ use crate::session::mount::{self, Execution, MountSettings, Mounted, Sharing, Un
 use crate::session::notifier::Notifier;
 use crate::session::takeover::fd_store;
 use crate::session::takeover::fuse_init::{self, Handshake, Resent};
-use crate::session_state::{self, Record, SessionLog, SessionState, SessionTold};
+use crate::session_state::{self, Record, SavedSession, SessionLog, SessionState};
 use crate::store::StoreAbilities;
 use crate::write_path::Place;
 
@@ -45,16 +45,16 @@ pub struct Asked<'a> {
 /// What a predecessor left of the session.
 #[derive(Debug)]
 pub struct Earlier {
-    session: SessionTold,
+    session: SavedSession,
     under_way: BTreeSet<u64>,
 }
 
 impl Earlier {
     /// None where there is no session to go on with.
-    pub fn of(told: &SessionState) -> Option<Self> {
+    pub fn of(saved: &SessionState) -> Option<Self> {
         Some(Self {
-            session: told.session.clone()?,
-            under_way: told.under_way.clone(),
+            session: saved.session.clone()?,
+            under_way: saved.under_way.clone(),
         })
     }
 }
@@ -121,7 +121,7 @@ fn agree(
     let (session, Handshake { init, answer }) =
         fuse_init::begin(device, adapter, fuse_config(config))?;
     let entry = mount_at(&config.mountpoint)?.context("the mount is gone again")?;
-    session_log.begin(SessionTold {
+    session_log.begin(SavedSession {
         bucket: config.bucket.clone(),
         prefix: config.prefix.clone(),
         endpoint: asked.place.endpoint.clone(),
@@ -147,7 +147,7 @@ fn go_on(
     let Earlier { session, under_way } = earlier;
     if session.endpoint != asked.place.endpoint {
         session_log.record(|| {
-            Record::Session(SessionTold {
+            Record::Session(SavedSession {
                 endpoint: asked.place.endpoint.clone(),
                 abilities: asked.abilities,
                 ..session.clone()

@@ -30,7 +30,7 @@ pub struct Inherited {
 pub struct OpenHeritage {
     pub placed: PlacedSpool,
     pub session_log: Arc<SessionLog>,
-    pub told: SessionState,
+    pub saved: SessionState,
 }
 
 /// Takes the spool, which must be this place's, and looks for a session to go on with.
@@ -66,15 +66,15 @@ pub fn find(
 impl Inherited {
     /// Where the session is mounted.
     pub fn mountpoint(&self) -> Option<&Path> {
-        let (_, told) = self.session.as_ref()?;
-        Some(&told.session.as_ref()?.mountpoint)
+        let (_, saved) = self.session.as_ref()?;
+        Some(&saved.session.as_ref()?.mountpoint)
     }
 
     /// Applications wait for who goes on: an outage must not keep him from it.
     pub fn asking(&self) -> StartupCheck {
         match &self.session {
-            Some((_, told)) if !self.spool.has_moved() => {
-                let session = told.session.as_ref();
+            Some((_, saved)) if !self.spool.has_moved() => {
+                let session = saved.session.as_ref();
                 StartupCheck::Nothing(session.map_or_else(Default::default, |it| it.abilities))
             }
             _ => StartupCheck::WhetherItServes,
@@ -85,16 +85,16 @@ impl Inherited {
     pub fn open(self, mountpoint: &Path) -> anyhow::Result<(OpenHeritage, Option<OwnedFd>)> {
         let placed = self.spool.record(mountpoint)?;
         let path = session_state::path_in(placed.dir());
-        let (device, told) = self.session.unzip();
-        let session_log = match &told {
-            Some(told) => SessionLog::resume(&path, told)?,
+        let (device, saved) = self.session.unzip();
+        let session_log = match &saved {
+            Some(saved) => SessionLog::resume(&path, saved)?,
             None if fd_store::is_present() => SessionLog::awaiting(&path),
             None => SessionLog::default(),
         };
         let open = OpenHeritage {
             placed,
             session_log: Arc::new(session_log),
-            told: told.unwrap_or_else(|| SessionState {
+            saved: saved.unwrap_or_else(|| SessionState {
                 refused: self.refused,
                 ..SessionState::default()
             }),
@@ -114,11 +114,11 @@ fn claim(
 ) -> anyhow::Result<Result<(OwnedFd, SessionState), String>> {
     let path = session_state::path_in(&config.spool_dir);
     let mut mountpoint = std::path::absolute(&config.mountpoint)?;
-    let reason = match session_state::told(&path) {
-        Ok(Some(told)) => match mismatch(config, place, &told, &device)? {
-            None => return Ok(Ok((device, told))),
+    let reason = match session_state::saved(&path) {
+        Ok(Some(saved)) => match mismatch(config, place, &saved, &device)? {
+            None => return Ok(Ok((device, saved))),
             Some(reason) => {
-                mountpoint = told
+                mountpoint = saved
                     .session
                     .map_or(mountpoint, |session| session.mountpoint);
                 reason
@@ -139,13 +139,13 @@ fn claim(
 fn mismatch(
     config: &Config,
     place: &Place,
-    told: &SessionState,
+    saved: &SessionState,
     device: &OwnedFd,
 ) -> anyhow::Result<Option<String>> {
     if is_aborted(device)? {
         return Ok(Some("its connection was aborted".to_owned()));
     }
-    let Some(session) = &told.session else {
+    let Some(session) = &saved.session else {
         return Ok(Some("there is none".to_owned()));
     };
     if (&session.bucket, &session.prefix) != (&config.bucket, &config.prefix) {

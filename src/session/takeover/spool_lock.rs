@@ -50,7 +50,7 @@ impl Owner {
 pub fn take_lock(config: &Config, note: &dyn Fn(&str)) -> Result<SpoolLock, SpoolError> {
     let (spool, began) = (&config.spool_dir, Instant::now());
     let patience = config.drain_timeout.saturating_add(END_RESERVE);
-    let mut told = false;
+    let mut saved = false;
     loop {
         let in_use = match SpoolLock::take(spool) {
             Err(error @ SpoolError::InUse { .. }) => error,
@@ -70,7 +70,7 @@ pub fn take_lock(config: &Config, note: &dyn Fn(&str)) -> Result<SpoolLock, Spoo
             }
             Owner::Dead => {}
             Owner::Drains if began.elapsed() >= patience => return Err(in_use),
-            Owner::Drains if !told => {
+            Owner::Drains if !saved => {
                 let text = format!(
                     "the predecessor (pid {pid}) is unmounted and still uploads what {} holds: waiting for it, for {} at most",
                     spool.display(),
@@ -78,7 +78,7 @@ pub fn take_lock(config: &Config, note: &dyn Fn(&str)) -> Result<SpoolLock, Spoo
                 );
                 tracing::warn!("{text}");
                 note(&text);
-                told = true;
+                saved = true;
             }
             Owner::Drains => {}
         }
