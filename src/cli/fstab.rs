@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use super::{Cli, Command, background};
+use super::{Cli, Command, daemonize};
 use crate::config::ConfigError;
 use crate::session::mount_at;
 use crate::telemetry;
@@ -112,7 +112,7 @@ pub fn run(args: &[OsString]) -> ExitCode {
         Err(error) => {
             let code = if error.is::<ConfigError>() {
                 INCORRECT_INVOCATION
-            } else if error.is::<background::CannotStart>() {
+            } else if error.is::<daemonize::CannotStart>() {
                 SYSTEM_ERROR
             } else {
                 MOUNT_FAILURE

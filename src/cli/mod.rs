@@ -3,14 +3,14 @@
 //! The one place that prints an error and picks the exit code: 2 for what was
 //! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks.
 
-mod background;
+mod daemonize;
 mod fstab;
 mod help;
-mod holder;
 mod mount;
 mod notifier;
 mod probe;
 mod spool;
+mod supervise;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -41,7 +41,7 @@ enum Command {
     Spool(spool::SpoolCommand),
     Help(help::HelpCommand),
     Man(help::ManCommand),
-    Holder(holder::HolderCommand),
+    Supervise(supervise::SuperviseCommand),
     Notifier(notifier::NotifierCommand),
     Probe(probe::ProbeCommand),
 }
@@ -68,7 +68,7 @@ fn run_command() -> ExitCode {
         Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),
         Command::Probe(command) => return command.run(),
-        Command::Holder(command) => match command.run() {
+        Command::Supervise(command) => match command.run() {
             Ok(code) => return code,
             Err(error) => Err(error),
         },

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rustix::process::Signal;
 
-use super::background;
+use super::daemonize;
 use crate::config::{ConfigSource, Options, Target};
 use crate::session::{self, Reload, Waiter};
 use crate::telemetry;
@@ -55,10 +55,10 @@ impl MountCommand {
             let logs = telemetry::start_logs(&config.log, config.log_file_in_foreground())?;
             return session::run(config, Reload { source, logs }, &Nobody);
         }
-        match background::parent() {
-            None => background::start(&config, args),
+        match daemonize::parent() {
+            None => daemonize::start(&config, args),
             Some(parent) => {
-                // Without a holder nobody would take this daemon's place.
+                // Without a supervisor nobody would take this daemon's place.
                 rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
                 // The folder it was started in can be unmounted and removed.
                 std::env::set_current_dir("/")?;

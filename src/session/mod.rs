@@ -49,7 +49,7 @@ pub use privileges::close_others;
 pub use reload::Reload;
 pub use systemd_job::{StopKind, stop_kind};
 use takeover::fuse_session::{Earlier, KernelSession};
-pub use takeover::supervisor::{Life, hold};
+pub use takeover::supervisor::{Life, supervise};
 
 /// Pause between attempts to unmount what is still in use.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);

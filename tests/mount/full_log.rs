@@ -218,7 +218,7 @@ fn the_log_is_moved_aside_by_size_for_all_processes_of_a_mount() {
         mount.log().contains("starting it again")
     });
     goes_on(&mount);
-    assert_eq!(nameless(mount.holder()), Vec::<String>::new());
+    assert_eq!(nameless(mount.supervisor()), Vec::<String>::new());
     mount.unmount();
 }
 
@@ -242,12 +242,12 @@ fn a_log_in_the_foreground_is_moved_aside_by_size_too() {
 fn a_log_that_was_moved_away_is_opened_again_at_hangup_by_whoever_gets_the_signal() {
     let (plan, _proxy) = plan();
     let mount = SupervisedMount::start(plan);
-    let (daemon, holder) = (mount.daemon(), mount.holder());
+    let (daemon, supervisor) = (mount.daemon(), mount.supervisor());
     let log = mount.log_path().to_owned();
     let aside = log.with_extension("aside");
     fs::rename(&log, &aside).unwrap();
     // As 'pkill -HUP mediafs' does.
-    for pid in [holder, daemon] {
+    for pid in [supervisor, daemon] {
         kill_process(pid, Signal::HUP).unwrap();
     }
     wait_until(WITHIN, "the new file", || log.exists());
@@ -255,7 +255,7 @@ fn a_log_that_was_moved_away_is_opened_again_at_hangup_by_whoever_gets_the_signa
     wait_until(WITHIN, "its lines", || mount.log().contains("failed"));
     let moved = fs::read_to_string(&aside).unwrap();
     assert!(moved.contains("serving") && !moved.contains("failed"));
-    assert_eq!((mount.daemon(), mount.holder()), (daemon, holder));
+    assert_eq!((mount.daemon(), mount.supervisor()), (daemon, supervisor));
     mount.unmount();
 }
 

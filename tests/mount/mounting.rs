@@ -41,7 +41,7 @@ fn a_mount_in_the_background_returns_0_when_it_serves() {
     assert_eq!(
         daemons_of(&mount.root).len(),
         3,
-        "the daemon, its holder and its notifier"
+        "the daemon, its supervisor and its notifier"
     );
     umount(&mount.root);
     wait_until(ENDED_WITHIN, "the daemon's end", || {

@@ -22,11 +22,11 @@ const WROTE: u8 = 12;
 
 /// Kills the daemon, and has its successor find what `change` makes of the spool.
 fn change_between(mount: &SupervisedMount, change: impl FnOnce()) {
-    let (holder, old) = (mount.holder(), mount.daemon());
-    kill_process(holder, Signal::STOP).unwrap();
+    let (supervisor, old) = (mount.supervisor(), mount.daemon());
+    kill_process(supervisor, Signal::STOP).unwrap();
     kill_process(old, Signal::KILL).unwrap();
     change();
-    kill_process(holder, Signal::CONT).unwrap();
+    kill_process(supervisor, Signal::CONT).unwrap();
     mount.wait_for_successor(old);
 }
 

@@ -57,10 +57,10 @@ fn when_the_supervisor_is_dead_too_what_waits_is_released_after_a_while() {
     let proxy = Proxy::before(Server::shared());
     let mount = SupervisedMount::start(plan(&proxy).env("_MEDIAFS_ABORT_AFTER_MS", "1000"));
     let (mut calls, _gate) = block(&mount, &proxy);
-    let (holder, daemon) = (mount.holder(), mount.daemon());
-    kill_process(holder, Signal::STOP).unwrap();
+    let (supervisor, daemon) = (mount.supervisor(), mount.daemon());
+    kill_process(supervisor, Signal::STOP).unwrap();
     kill_process(daemon, Signal::KILL).unwrap();
-    kill_process(holder, Signal::KILL).unwrap();
+    kill_process(supervisor, Signal::KILL).unwrap();
     assert!(calls.outcome().is_err());
     wait_until(WITHIN, "an end of all processes", || {
         daemons_of(&mount.root).is_empty()

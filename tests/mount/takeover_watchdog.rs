@@ -35,13 +35,13 @@ fn a_daemon_that_is_stopped_is_replaced_and_open_files_go_on() {
 #[test]
 fn a_supervisor_that_was_stopped_itself_blames_no_daemon() {
     let mount = SupervisedMount::start(Mount::builder().args(["--watchdog", "2s"]));
-    let (first, holder) = (mount.daemon(), mount.holder());
+    let (first, supervisor) = (mount.daemon(), mount.supervisor());
     // As in a frozen container: longer than the watchdog, for both.
-    kill_process(holder, Signal::STOP).unwrap();
+    kill_process(supervisor, Signal::STOP).unwrap();
     kill_process(first, Signal::STOP).unwrap();
     std::thread::sleep(Duration::from_secs(3));
     kill_process(first, Signal::CONT).unwrap();
-    kill_process(holder, Signal::CONT).unwrap();
+    kill_process(supervisor, Signal::CONT).unwrap();
     std::thread::sleep(Duration::from_secs(1));
     fs::write(mount.path("f"), b"x").unwrap();
     assert_eq!(mount.daemon(), first, "{}", mount.log());

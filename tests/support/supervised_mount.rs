@@ -1,4 +1,4 @@
-//! A mount in the background, whose holder starts the daemon again when it dies.
+//! A mount in the background, whose supervisor starts the daemon again when it dies.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::programs::wait_until;
 
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Dropped, it is ended with its holder.
+/// Dropped, it is ended with its supervisor.
 #[derive(Debug)]
 pub struct SupervisedMount(Mount);
 
@@ -55,8 +55,8 @@ impl SupervisedMount {
     }
 
     #[track_caller]
-    pub fn holder(&self) -> Pid {
-        self.processes("holder")[0]
+    pub fn supervisor(&self) -> Pid {
+        self.processes("supervise")[0]
     }
 
     /// Kills the daemon without warning; returns once another one serves.

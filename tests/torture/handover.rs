@@ -192,8 +192,8 @@ fn what_a_newer_mediafs_told_leads_to_a_mount_anew_and_a_clear_word() {
     let mut worker = Worker::at(&mount.scratch().join("mnt"));
     worker.write_new("half", "written");
     fs::write(mount.path("whole"), b"closed").unwrap();
-    let (holder, old) = (mount.holder(), mount.daemon());
-    kill_process(holder, Signal::STOP).unwrap();
+    let (supervisor, old) = (mount.supervisor(), mount.daemon());
+    kill_process(supervisor, Signal::STOP).unwrap();
     kill_process(old, Signal::KILL).unwrap();
     let session = mount.scratch().join("spool/session");
     let bytes = fs::read(&session).unwrap();
@@ -201,7 +201,7 @@ fn what_a_newer_mediafs_told_leads_to_a_mount_anew_and_a_clear_word() {
     assert!(bytes.starts_with(b"mediafs-session "));
     let newer = [b"mediafs-session 99", &bytes[line..]].concat();
     fs::write(&session, newer).unwrap();
-    kill_process(holder, Signal::CONT).unwrap();
+    kill_process(supervisor, Signal::CONT).unwrap();
     mount.wait_for_successor(old);
     wait_until(Duration::from_secs(20), "the mount anew", || {
         fs::read(mount.path("whole")).is_ok_and(|bytes| bytes == b"closed")

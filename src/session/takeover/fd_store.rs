@@ -1,5 +1,5 @@
 //! Where the kernel's descriptor outlives the daemon: systemd's file-descriptor
-//! store, or a holder that speaks the same protocol.
+//! store, or a supervisor that speaks the same protocol.
 //!
 //! Source: sd_notify(3), `FDSTORE=1`; sd_listen_fds(3).
 
@@ -12,7 +12,7 @@ use sd_notify::NotifyState;
 
 /// Name of the descriptor in the store.
 const NAME: &str = "mediafs-device";
-/// The number of the descriptor, from a holder.
+/// The number of the descriptor, from a supervisor.
 pub(super) const DEVICE_VARIABLE: &str = "_MEDIAFS_DEVICE";
 const NOTIFY_VARIABLE: &str = "NOTIFY_SOCKET";
 

@@ -1,4 +1,4 @@
-//! The holder: keeps the kernel's descriptor where there is no systemd, and
+//! The supervisor: keeps the kernel's descriptor where there is no systemd, and
 //! starts the daemon again when it ends without having unmounted.
 //!
 //! It speaks systemd's protocol on a socket of its own (sd_notify(3): `READY=1`,
@@ -37,7 +37,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// A daemon that was killed ends within milliseconds, or waits in the kernel.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
-/// What the holder says to itself.
+/// What the supervisor says to itself.
 const BARRIER: &str = "BARRIER=1";
 const MESSAGE_LIMIT_BYTES: usize = 4096;
 
@@ -64,7 +64,7 @@ pub enum Life {
 /// say that it is alive within `watchdog`, or it is replaced.
 ///
 /// Errors: when the socket cannot be made or the program not be started.
-pub fn hold(
+pub fn supervise(
     program: &Path,
     args: &[OsString],
     socket: &Path,
@@ -74,7 +74,7 @@ pub fn hold(
     // Its environment holds the credentials of the daemon. What it starts is not bound by it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     ignore_hangup();
-    // Its own: another holder's must not take its place.
+    // Its own: another supervisor's must not take its place.
     let socket = socket.with_extension(std::process::id().to_string());
     let ours = Socket::bind(&socket)?;
     let said = Arc::new(Mutex::new(Said::default()));
@@ -213,7 +213,7 @@ fn hear_out(socket: &Path, caught_up: &mpsc::Receiver<()>) {
     }
 }
 
-/// The daemon's copy of the descriptor is inherited; the holder's own never is.
+/// The daemon's copy of the descriptor is inherited; the supervisor's own never is.
 fn start(command: &mut Command, said: &Mutex<Said>) -> anyhow::Result<Child> {
     let copy = match &said.lock().device {
         Some(device) => Some(rustix::io::dup(device)?),
@@ -275,7 +275,7 @@ fn receive(socket: &UnixDatagram) -> io::Result<(String, Option<OwnedFd>)> {
     Ok((String::from_utf8_lossy(&bytes).into_owned(), descriptor))
 }
 
-/// A socket in the file system, removed with the holder.
+/// A socket in the file system, removed with the supervisor.
 #[derive(Debug)]
 struct Socket {
     socket: UnixDatagram,
@@ -301,7 +301,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(%error, "the holder's socket stays");
+            tracing::debug!(%error, "the supervisor's socket stays");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A mount in the background: the command starts itself again as a holder, which
+//! A mount in the background: the command starts itself again as a supervisor, which
 //! starts the daemon, and waits for the daemon's word.
 //!
 //! The daemon's standard output is a pipe to the command: lines of what it waits
@@ -41,7 +41,7 @@ pub struct CannotStart(io::Error);
 pub enum Parent {
     /// A command that waits for the mount.
     Waits,
-    /// A holder whose daemon died.
+    /// A supervisor whose daemon died.
     Holds,
 }
 
@@ -105,7 +105,7 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
     let log_file = open_log(config, &log)?;
     let mut command = Command::new(env::current_exe().context("cannot find the mediafs binary")?);
     command
-        .arg("holder")
+        .arg("supervise")
         .arg(config.state_dir().join(SOCKET_NAME))
         .arg(config.watchdog.as_millis().to_string())
         .args(log.to_args())
@@ -158,7 +158,7 @@ pub fn hold(
     // The path, not the file: after an upgrade the new binary is started.
     let program = env::current_exe().context("cannot find the mediafs binary")?;
     env::set_current_dir("/")?;
-    let status = session::hold(&program, args, socket, watchdog, |command, life| {
+    let status = session::supervise(&program, args, socket, watchdog, |command, life| {
         let value = match life {
             Life::First => "1",
             Life::Later => SUCCESSOR,

@@ -1,4 +1,4 @@
-//! `mediafs holder`, which `mediafs mount` starts.
+//! `mediafs supervise`, which `mediafs mount` starts.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::background;
+use super::daemonize;
 use crate::telemetry::{self, LogFileArgs};
 
 /// Keep a mount's descriptor and its daemon running; 'mediafs mount' starts it
 #[derive(Debug, Args)]
 #[command(hide = true)]
-pub struct HolderCommand {
+pub struct SuperviseCommand {
     /// Socket for what the daemon has to say
     socket: PathBuf,
     /// How long the daemon may be silent, in milliseconds; 0: for ever
@@ -25,12 +25,12 @@ pub struct HolderCommand {
     args: Vec<OsString>,
 }
 
-impl HolderCommand {
+impl SuperviseCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         telemetry::start_logs("info", self.log.settings())?;
         telemetry::write_logs();
         let watchdog = Duration::from_millis(self.watchdog_ms);
         let watchdog = (!watchdog.is_zero()).then_some(watchdog);
-        background::hold(&self.socket, watchdog, &self.args)
+        daemonize::hold(&self.socket, watchdog, &self.args)
     }
 }
