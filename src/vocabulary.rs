@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{ETag, Key};
+use crate::store::{ETag, Key, ObjectMeta};
 
 /// Inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,6 +85,16 @@ impl ObjectVersion {
             key,
             etag: self.etag.clone(),
             size_bytes: self.size_bytes,
+        }
+    }
+}
+
+impl From<ObjectMeta> for ObjectVersion {
+    fn from(meta: ObjectMeta) -> Self {
+        Self {
+            etag: meta.etag,
+            size_bytes: meta.size_bytes,
+            last_modified: meta.last_modified,
         }
     }
 }

@@ -14,7 +14,6 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::Ops;
 use super::interruption::check_awaited;
 use super::rename::Place;
-use super::rename_recovery::version_of;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{Entry, Pin};
@@ -245,7 +244,7 @@ impl Ops {
         if there.etag != version.etag {
             tracing::warn!(key = %target, "not replaced by the file of this name in the renamed directory: another client has put it meanwhile");
         }
-        Ok(version_of(there))
+        Ok(there.into())
     }
 
     /// Returns how many are other versions than those that were moved, and stay.

@@ -61,14 +61,13 @@ impl Ops {
         failpoint::at(Point::RenameFileBegins);
         let stored = source.state().remote.clone();
         // What is closed meanwhile is sealed for the old name or for the new one.
+        let over = known_of(target, target_file.map(Arc::as_ref));
         let _seal_turn = match stored.filter(|_| source_file.has_object_below()) {
             Some(version) => {
                 let files = (&**source_file, target_file.map(Arc::as_ref));
-                let over = known_of(target, target_file.map(Arc::as_ref));
                 self.move_object(from, to, files, (version, over)).await?
             }
             None => {
-                let over = known_of(target, target_file.map(Arc::as_ref));
                 let turn = self.move_staged(from, to, &source_file, &over).await?;
                 let replaces = target_file.is_some_and(|file| {
                     file.inode.state().remote.is_some() || file.shadows_object()

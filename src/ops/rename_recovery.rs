@@ -18,7 +18,7 @@ use super::rename_dir::{Moved, doomed_of};
 use super::subtree_locks::SubtreeGuard;
 use crate::error::FsError;
 use crate::namespace::{DirPath, Name, Pin};
-use crate::store::{DeletePending, Key, ListedObject, ObjectMeta, StoreErrorKind, WriteCondition};
+use crate::store::{DeletePending, Key, ListedObject, StoreErrorKind, WriteCondition};
 use crate::task::caught;
 use crate::vocabulary::{Kind, ObjectVersion, ROOT};
 use crate::write_path::{CopyOver, RecoveredStage, RenameIntent};
@@ -155,11 +155,13 @@ impl Ops {
         let source = self.object_at(from).await?;
         let copy = self.object_at(to).await?;
         let source = match (source, copy.clone()) {
-            (Some(found), _) if Some(&found.etag) == intent.version.as_ref() => version_of(found),
+            (Some(found), _) if Some(&found.etag) == intent.version.as_ref() => {
+                ObjectVersion::from(found)
+            }
             // Another client has put a new one, or has removed both.
             (Some(_), _) | (None, None) => return Ok(()),
             (None, Some(copy)) => {
-                let moved = Moved::from([(from.clone(), version_of(copy))]);
+                let moved = Moved::from([(from.clone(), copy.into())]);
                 return self.move_known(intent, &moved).await;
             }
         };
@@ -355,14 +357,6 @@ impl Ops {
             };
         }
         Ok(Some(at))
-    }
-}
-
-pub(super) fn version_of(meta: ObjectMeta) -> ObjectVersion {
-    ObjectVersion {
-        etag: meta.etag,
-        size_bytes: meta.size_bytes,
-        last_modified: meta.last_modified,
     }
 }
 
