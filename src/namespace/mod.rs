@@ -1,10 +1,56 @@
-//! Names: inodes on one side, keys on the other.
+//! What is known, since when, and what makes it unknown: inodes on one side, keys on
+//! the other.
 //!
 //! Owns: the inode table, what the store is known to hold and since when,
 //! looking names up, listing directories, directory markers.
 //! Must not know: bytes of files, handles, FUSE.
-//! Lock order: table, then one inode's state. a directory's `listing_lock` is the only lock
-//! held across a request; nothing else is taken while waiting for it. `coherence`
+//!
+//! **Three sources.** A name is answered from the first of these that may answer:
+//!
+//! 1. *Local state* (`LocalState`): a file with staged bytes, a directory that no key
+//!    makes exist. It is true until it is uploaded or removed; no request is needed.
+//! 2. *Memory*: the inode (`remote`, confirmed at `checked_at`), or the directory's
+//!    remembered listing (`dir`, asked at `asked_at`). What is there counts for `ttl`,
+//!    what is not there for `negative_ttl`.
+//! 3. *The store*: one listing page of the directory, which answers for every name of
+//!    it at once; or, for a directory known to be large or with a short ttl, one HEAD
+//!    and one LIST of the name. `listing_lock` lets one page be asked for, and whoever
+//!    waited for it takes its answer.
+//!
+//! ```text
+//!              asked                     ttl over
+//!   unknown ─────────▶ confirmed ───────────────────▶ to be asked again
+//!      ▲                 │  ▲                              │
+//!      │ another client  │  └──────── asked ───────────────┤
+//!      └─────────────────┘                                 │ S3 does not serve
+//!         (ETag differs: content generation + 1)           ▼
+//!                                           last known, for `stale_ttl` (`outage`)
+//! ```
+//!
+//! **An answer is never older than a change.** A request that was sent before a change
+//! of the same name can be answered after it. Each change of a directory takes a number
+//! (`seq`), each answer carries the number at which it was asked, and an answer from
+//! before a change of its name is dropped and asked for again.
+//!
+//! **What makes it unknown.** `mark_suspect` (a request that got no answer may have
+//! changed the name), `invalidate` (a reader found another version), an answer with
+//! another ETag, and the ttl. What the kernel was told is withdrawn by notification
+//! (`Invalidations`), or ends with the validity that each reply states.
+//!
+//! **No answer is never "nothing".** An outage, a timeout or a refusal leaves what was
+//! known as it was; only a whole answer of the store makes a name absent.
+//!
+//! **Attributes.** A listing does not carry metadata. With stored attributes each version
+//! (key, ETag, Last-Modified) is asked for once and kept on disk (`attribute_cache`); a
+//! version that is younger than two seconds is not kept, since a copy onto itself has
+//! the same ETag and may have the same second.
+//!
+//! **Inode numbers** are derived from parent and name (`numbers`), so that they are the
+//! same after the kernel forgot them and after a remount; a number that is taken gets
+//! the next free one, which is kept in `name_store`.
+//!
+//! Lock order: table, then one inode's state. A directory's `listing_lock` is the only
+//! lock held across a request; nothing else is taken while waiting for it. `coherence`
 //! is taken for a copy, with any of them held.
 
 mod attribute_cache;
