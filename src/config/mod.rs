@@ -34,6 +34,13 @@ pub const CONFIG_DIR: &str = "/etc/mediafs";
 /// An unknown name this similar to a known one is taken for a slip (Jaro-Winkler, 0 to 1).
 const SUGGEST_FROM: f64 = 0.8;
 
+/// More threads only wait for each other: requests that wait hold none.
+const FUSE_THREADS_LIMIT: usize = 64;
+/// Each request holds a part in memory.
+const UPLOAD_CONCURRENCY_LIMIT: usize = 256;
+/// Ten years: far from the end of what a clock can add.
+const PERIOD_LIMIT: Duration = Duration::from_secs(3650 * 24 * 3600);
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -78,6 +85,8 @@ pub struct Config {
     pub log: String,
     pub log_file: LogFileConfig,
     pub fuse_threads: usize,
+    /// What was set above its limit, in words.
+    pub capped: Vec<String>,
     pub drain_timeout: Duration,
     /// How long a daemon in the background may be silent; zero: for ever.
     pub watchdog: Duration,
@@ -205,12 +214,13 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         durability: options.durability.unwrap_or(DurabilityConfig::S3),
         part_size_bytes: options.part_size.map_or(8 << 20, |size| size.0),
         copy_part_size_bytes: options.copy_part_size.map_or(512 << 20, |size| size.0),
-        upload_concurrency: positive("upload-concurrency", options.upload_concurrency, 8)?,
+        upload_concurrency: positive("upload-concurrency", options.upload_concurrency, 8)?
+            .min(UPLOAD_CONCURRENCY_LIMIT),
         hardening: options.hardening.unwrap_or(HardeningConfig::On),
         foreground: options.foreground.unwrap_or(false),
         log: options.log.unwrap_or_else(|| "info".to_owned()),
         log_file,
-        fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?,
+        fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?.min(FUSE_THREADS_LIMIT),
         drain_timeout: period(options.drain_timeout, 30),
         watchdog: period(options.watchdog, 60),
         cache_dir: service::cache_dir().unwrap_or_else(|| spool_dir.clone()),
@@ -218,8 +228,39 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         prefix,
         mountpoint,
         spool_dir,
+        capped: capped(&given),
         given,
     })
+}
+
+/// What is set above its limit, in words.
+fn capped(options: &Options) -> Vec<String> {
+    let counts = [
+        ("fuse-threads", options.fuse_threads, FUSE_THREADS_LIMIT),
+        (
+            "upload-concurrency",
+            options.upload_concurrency,
+            UPLOAD_CONCURRENCY_LIMIT,
+        ),
+    ];
+    let counts = counts.into_iter().filter_map(|(key, count, limit)| {
+        let count = usize::from(count?);
+        (count > limit).then(|| format!("{key} = {count} is above the limit: {limit} is used"))
+    });
+    let periods = [
+        ("ttl", options.ttl),
+        ("negative-ttl", options.negative_ttl),
+        ("stale-ttl", options.stale_ttl),
+        ("request-timeout", options.request_timeout),
+        ("drain-timeout", options.drain_timeout),
+        ("watchdog", options.watchdog),
+    ];
+    let periods = periods.into_iter().filter_map(|(key, period)| {
+        let period = period?;
+        let limit = Period(PERIOD_LIMIT);
+        (period.0 > limit.0).then(|| format!("{key} is above the limit: {limit} is used"))
+    });
+    counts.chain(periods).collect()
 }
 
 impl S3Config {
@@ -269,7 +310,9 @@ fn default_owner(own_id: u32) -> u32 {
 }
 
 fn period(given: Option<Period>, default_seconds: u64) -> Duration {
-    given.map_or(Duration::from_secs(default_seconds), |period| period.0)
+    given.map_or(Duration::from_secs(default_seconds), |period| {
+        period.0.min(PERIOD_LIMIT)
+    })
 }
 
 fn at_least_a_second(key: &'static str, given: Option<Period>) -> Result<Duration, Wrong> {

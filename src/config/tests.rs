@@ -154,3 +154,18 @@ fn a_configuration_is_read_again_and_tells_what_differs() {
     fs::write(&path, "nonsense").unwrap();
     assert!(source.load().is_err());
 }
+
+#[test]
+fn what_is_far_too_much_is_capped_with_a_word() {
+    let text =
+        "fuse-threads = 5000\ndrain-timeout = \"18446744073709551615\"\nupload-concurrency = 9\n";
+    let (_dir, path) = file(text);
+    let config = load(place(), Some(&path), Options::default()).unwrap();
+    assert_eq!((config.fuse_threads, config.upload_concurrency), (64, 9));
+    assert_eq!(config.drain_timeout, PERIOD_LIMIT);
+    let [threads, drain] = &config.capped[..] else {
+        panic!("{:?}", config.capped);
+    };
+    assert!(threads.contains("fuse-threads = 5000") && threads.contains("64"));
+    assert!(drain.contains("drain-timeout"));
+}

@@ -47,6 +47,12 @@ impl Prepared {
             privileges::confine().context("privileges cannot be given up")?;
         }
         write_logs();
+        for capped in &config.capped {
+            tracing::warn!("{capped}");
+        }
+        if let Err(error) = privileges::raise_open_files() {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
         let runtime = Runtime::new().context("cannot start the run time")?;
         let s3 = Arc::new(runtime.block_on(compose::s3(&config)));
         let place = compose::place(&config, &s3);

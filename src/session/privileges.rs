@@ -5,7 +5,9 @@
 
 use std::io;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// `SYS_ADMIN` to mount and unmount; `DAC_READ_SEARCH` to reach a mountpoint
@@ -47,6 +49,19 @@ pub fn confine_to(kept: CapabilitySet) -> Result<(), rustix::io::Errno> {
     };
     rustix::thread::set_capabilities(None, kept)?;
     rustix::thread::set_no_new_privs(true)
+}
+
+/// Open files as many as this process may have (`RLIMIT_NOFILE`): the soft limit is
+/// 1,024 for the sake of select(2), which nothing here calls.
+///
+/// Source: getrlimit(2); systemd.exec(5), "LimitNOFILE=".
+pub fn raise_open_files() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
 /// Closes every descriptor but the standard ones, whoever left them open.

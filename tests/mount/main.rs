@@ -27,6 +27,7 @@ mod interop;
 mod interrupts;
 mod large_files;
 mod late_requests;
+mod limits;
 mod man_pages;
 mod model;
 mod moto;
