@@ -181,7 +181,7 @@ fn a_reload_changes_what_is_logged_and_names_what_takes_a_restart() {
         service
             .machine
             .log_of(&service.unit)
-            .contains("not reloaded")
+            .contains("reload failed")
     });
     wait_until(SOON, "the end of the reload", || {
         service.property("ActiveState") == "active"

@@ -301,7 +301,7 @@ fn a_flipped_bit_in_the_spool_is_never_uploaded_nor_served() {
     assert!(mount.sidecars()[0].contains("do not match their checksum"));
     assert!(mount.keys().is_empty());
     let log = mount.log();
-    assert!(log.contains("the disk has changed these bytes"), "{log}");
+    assert!(log.contains("stage damaged on disk"), "{log}");
     assert_eq!(mount.lost_and_found()[0].len(), body.len());
 }
 

@@ -24,7 +24,7 @@ fn a_daemon_that_is_stopped_is_replaced_and_open_files_go_on() {
         .unwrap();
     assert_eq!(mount.object("f").unwrap(), b"before and after");
     assert!(
-        mount.log().contains("watchdog: the daemon does not say"),
+        mount.log().contains("watchdog: no health report"),
         "{}",
         mount.log()
     );

@@ -244,7 +244,7 @@ fn on_a_kernel_that_sends_nothing_again_calls_under_way_return_and_open_files_go
         .run("os.write(fd, b'and after'); os.close(fd)")
         .unwrap();
     assert_eq!(mount.object("g").unwrap(), b"before and after");
-    assert!(mount.log().contains("does not send requests again"));
+    assert!(mount.log().contains("cannot resend requests"));
     assert!(!mount.log().contains("calls=0"), "{}", mount.log());
     drop((file, worker));
     mount.unmount();
