@@ -9,11 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::frame::{Chain, Frames, Header, Step, Subject, Tail};
+use super::frame::{Chain, Frames, Header, Step, Tail};
 use super::log_file::LogFile;
+use super::log_state::{Durable, LogState};
 use super::text;
 use crate::failpoint::{self, Point};
 use crate::private;
@@ -22,15 +21,6 @@ use crate::private;
 pub const COMPACT_FROM_BYTES: u64 = 1 << 20;
 /// Written anew when it is this many times as long as what it still has to say.
 const COMPACT_RATIO: u64 = 4;
-
-/// Whether a record must be on disk when `append` returns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durable {
-    /// It outlives a power loss.
-    Yes,
-    /// It outlives the daemon.
-    No,
-}
 
 /// Why a file of records cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,52 +50,6 @@ pub enum LogError {
         path: PathBuf,
         source: io::Error,
     },
-}
-
-/// What records come to.
-pub trait LogState: Default {
-    type Record: Serialize + DeserializeOwned;
-    /// What the file is, in errors and in its first line.
-    const NAME: &'static str;
-    /// Grows with every change that an older mediafs would misread.
-    const VERSION: u32;
-    /// Whether a file written anew must outlive a power loss.
-    const DURABLE: Durable;
-
-    /// Whether the record still says something.
-    fn accepts(&self, _record: &Self::Record) -> bool {
-        true
-    }
-
-    /// Records of so many bytes follow.
-    fn expect(&mut self, _bytes: usize) {}
-
-    fn apply(&mut self, record: Self::Record);
-
-    /// What a record is about, which is mostly known also of one that is damaged.
-    fn subject(record: &Self::Record) -> Subject;
-
-    /// The rest of a record, in bytes.
-    fn encode(record: &Self::Record) -> io::Result<Vec<u8>> {
-        Ok(serde_json::to_vec(record)?)
-    }
-
-    fn decode(_subject: Subject, payload: &[u8]) -> Option<Self::Record> {
-        serde_json::from_slice(payload).ok()
-    }
-
-    /// A record is not what was written, or some are missing. Where it is not known
-    /// what it was about, nothing said before counts as the last word.
-    fn damaged(&mut self, subject: Option<Subject>);
-
-    /// Hands out records that come to the same.
-    fn for_each(&self, give: &mut dyn FnMut(Self::Record));
-
-    fn records(&self) -> Vec<Self::Record> {
-        let mut records = Vec::new();
-        self.for_each(&mut |record| records.push(record));
-        records
-    }
 }
 
 /// A file of records that is open for appending.

@@ -17,6 +17,7 @@ mod damage;
 mod frame;
 mod log;
 mod log_file;
+mod log_state;
 mod record;
 mod text;
 
@@ -27,10 +28,11 @@ use std::path::Path;
 pub use block_sums::{BLOCK_BYTES, BlockSums};
 pub use frame::{Chain, Header, Subject};
 pub use log::{
-    Durable, LogError, LogState, RecordLog, Replayed, bytes_of, compact_from, io_error, read,
-    replay, rewrite, sync_dir,
+    LogError, RecordLog, Replayed, bytes_of, compact_from, io_error, read, replay, rewrite,
+    sync_dir,
 };
 pub use log_file::LogFile;
+pub use log_state::{Durable, LogState};
 pub use record::{
     Absorbed, BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage,
     Sending, StageId,

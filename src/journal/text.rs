@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::log::LogState;
+use super::log_state::LogState;
 
 pub(super) const VERSION: u32 = 1;
 

@@ -18,7 +18,7 @@ use crate::ops::{
 };
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::session::probe;
-use crate::session::takeover::inherited::OpenHeritage;
+use crate::session::takeover::inherited::{OpenHeritage, StartupCheck};
 use crate::session_state::{SessionLog, SessionState};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
@@ -43,15 +43,6 @@ pub struct Connected {
     pub s3: Arc<S3Store>,
     /// What changes can rely on.
     pub late: LateChanges,
-}
-
-/// What is asked of a store before it is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartupCheck {
-    /// A listing and, where it is to be written, which conditions it heeds.
-    WhetherItServes,
-    /// A predecessor has asked, and found out so much.
-    Nothing(StoreAbilities),
 }
 
 /// A client of the configured bucket, which has asked nothing yet.

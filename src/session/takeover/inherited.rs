@@ -8,13 +8,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::UnmountFlags;
 
 use crate::config::Config;
-use crate::session::compose::StartupCheck;
 use crate::session::mount::FS_TYPE;
 use crate::session::mount::mountinfo::mount_at;
 use crate::session::takeover::fd_store;
 use crate::session::takeover::spool_lock::take_lock;
 use crate::session_state::{self, SessionLog, SessionState};
+use crate::store::StoreAbilities;
 use crate::write_path::{Claim, ClaimedSpool, Place, PlacedSpool};
+
+/// What is asked of a store before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartupCheck {
+    /// A listing and, where it is to be written, which conditions it heeds.
+    WhetherItServes,
+    /// A predecessor has asked, and found out so much.
+    Nothing(StoreAbilities),
+}
 
 /// What a predecessor left to this one, if anything.
 #[derive(Debug)]

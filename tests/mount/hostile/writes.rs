@@ -27,7 +27,12 @@ fn an_upload_id_that_is_none_fails_the_close() {
             mount.lost_and_found().len() == 1
         });
         mount.remount();
-        assert!(!mount.log().contains("aborting an unfinished multipart upload"), "{id:?}");
+        assert!(
+            !mount
+                .log()
+                .contains("aborting an unfinished multipart upload"),
+            "{id:?}"
+        );
         is_well(mount);
     }
 }
