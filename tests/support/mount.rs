@@ -11,13 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::Client;
 use super::plan::MountBuilder;
-use super::programs::wait_until;
+use super::programs::{happens_within, wait_until};
 use super::proxy::PROBE;
 use super::servers::{Server, dies_with_parent};
 
 const MOUNTED_WITHIN: Duration = Duration::from_secs(30);
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
+const LOGGED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A mounted bucket. Dropped, it is unmounted whatever state it is in.
 #[derive(Debug)]
@@ -284,8 +285,11 @@ impl Mount {
         &self.plan().log
     }
 
-    /// Everything that the daemon has said.
+    /// Everything that the daemon has said so far.
     pub fn log(&self) -> String {
+        if let Some(child) = &self.child {
+            happens_within(LOGGED_WITHIN, || has_written_its_log(child.id()));
+        }
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 }
@@ -313,6 +317,22 @@ impl Drop for Mount {
             eprintln!("left behind: {}", plan.dir.keep().display());
         }
     }
+}
+
+/// Whether the thread that writes the log of a process sleeps: every line that came
+/// before is written then. Source: proc_pid_stat(5).
+fn has_written_its_log(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let mut stats = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+            let (name, rest) = stat.split_once(") ")?;
+            name.ends_with("(log").then(|| rest.starts_with(['S', 'T']))
+        });
+    stats.all(|sleeps| sleeps)
 }
 
 /// Resident memory of a process. Source: proc_pid_status(5).
