@@ -131,6 +131,10 @@ fn a_service_with_another_bucket_is_refused_until_it_has_its_own_again() {
         .machine
         .tries(&format!("systemctl start {}", service.unit));
     assert!(!started, "started");
+    wait_until(SOON, "the refusal in the log", || {
+        let log = service.machine.log_of(&service.unit);
+        log.contains("1 file (4 B), 1 delete")
+    });
     let log = service.machine.log_of(&service.unit);
     has_all(
         &log,
