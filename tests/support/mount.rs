@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -161,18 +161,16 @@ impl Mount {
 
     #[track_caller]
     fn wait_until_served(&mut self) -> bool {
-        let started = Instant::now();
-        while !is_mounted(&self.root) {
-            if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
-                return false;
-            }
-            assert!(
-                started.elapsed() < MOUNTED_WITHIN,
-                "not mounted\n{}",
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(20));
+        let child = self.child.as_mut().unwrap();
+        let mut ended = false;
+        let mounted = happens_within(MOUNTED_WITHIN, || {
+            ended = child.try_wait().unwrap().is_some();
+            ended || is_mounted(&self.root)
+        });
+        if ended {
+            return false;
         }
+        assert!(mounted, "not mounted\n{}", self.why_it_waits());
         if self.plan().uid.is_none() {
             let answers = std::fs::read_dir(&self.root).is_ok();
             return answers && rustix::fs::statvfs(&self.root).is_ok();
@@ -230,17 +228,22 @@ impl Mount {
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         let mut status = None;
-        let started = Instant::now();
-        while status.is_none() && started.elapsed() < ENDED_WITHIN {
+        happens_within(ENDED_WITHIN, || {
             status = child.try_wait().unwrap();
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            status.is_some()
+        });
         let Some(status) = status else {
             self.child = Some(child);
-            panic!("mediafs has not ended\n{}", self.log());
+            panic!("mediafs has not ended\n{}", self.why_it_waits());
         };
         self.watchdog = None;
         status
+    }
+
+    /// Its log, and where in the kernel each thread of its processes is.
+    pub fn why_it_waits(&self) -> String {
+        let threads: String = daemons_of(&self.root).into_iter().map(threads_of).collect();
+        format!("{}--- threads:\n{threads}", self.log())
     }
 
     /// Waits until a path of the mount shows what another client did.
@@ -333,6 +336,20 @@ fn has_written_its_log(pid: u32) -> bool {
             name.ends_with("(log").then(|| rest.starts_with(['S', 'T']))
         });
     stats.all(|sleeps| sleeps)
+}
+
+/// Name, state and kernel stack of each thread. Source: proc_pid_stack(5).
+fn threads_of(pid: Pid) -> String {
+    let folder = format!("/proc/{}/task", pid.as_raw_nonzero());
+    let tasks = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let read = |task: &Path, file| std::fs::read_to_string(task.join(file)).unwrap_or_default();
+    tasks
+        .map(|task| {
+            let stat = read(&task.path(), "stat");
+            let (head, _) = stat.split_at(stat.len().min(40));
+            format!("{head}\n{}", read(&task.path(), "stack"))
+        })
+        .collect()
 }
 
 /// Resident memory of a process. Source: proc_pid_status(5).

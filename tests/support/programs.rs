@@ -5,6 +5,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const POLL_EVERY: Duration = Duration::from_millis(20);
+/// Whatever passes beyond this between two polls is a pause.
+const LONGEST_POLL: Duration = Duration::from_secs(2);
 
 /// Waits until `holds`, and panics with `what` when it does not within `deadline`.
 #[track_caller]
@@ -16,16 +18,20 @@ pub fn wait_until(deadline: Duration, what: &str, holds: impl FnMut() -> bool) {
 }
 
 /// Whether `holds` comes to hold within `deadline`.
+///
+/// A pause of the whole machine does not count: nothing could happen in it.
 pub fn happens_within(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
+    let (mut left, mut polled) = (deadline, Instant::now());
     loop {
         if holds() {
             return true;
         }
-        if start.elapsed() >= deadline {
+        if left.is_zero() {
             return false;
         }
         std::thread::sleep(POLL_EVERY);
+        left = left.saturating_sub(polled.elapsed().min(LONGEST_POLL));
+        polled = Instant::now();
     }
 }
 
@@ -106,18 +112,16 @@ pub fn run_within(deadline: Duration, command: &mut Command) -> Output {
         .stderr(std::fs::File::create(&err).unwrap())
         .spawn()
         .unwrap();
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if start.elapsed() > deadline {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            let log = std::fs::read_to_string(&err).unwrap_or_default();
-            panic!("still running after {deadline:?}: {command:?}\n{log}");
-        }
-        std::thread::sleep(POLL_EVERY);
+    let mut status = None;
+    happens_within(deadline, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    let Some(status) = status else {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let log = std::fs::read_to_string(&err).unwrap_or_default();
+        panic!("still running after {deadline:?}: {command:?}\n{log}");
     };
     Output {
         status,

@@ -9,14 +9,14 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::client::Client;
 use super::garage;
-use super::programs::venv;
+use super::programs::{happens_within, venv};
 
 /// A first start writes little; a machine that builds at the same time is slow.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -144,18 +144,13 @@ impl Server {
     /// process has ended or the time is over.
     fn is_ready(&self) -> bool {
         let client = Client::new(self);
-        let start = Instant::now();
-        while start.elapsed() < READY_WITHIN {
-            let ended = self.process().child.lock().unwrap().try_wait();
-            if ended.unwrap().is_some() {
-                return false;
-            }
-            if client.try_create_bucket("ready") && client.try_put("ready", "probe", b"x") {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        false
+        let mut ended = false;
+        let ready = happens_within(READY_WITHIN, || {
+            let status = self.process().child.lock().unwrap().try_wait();
+            ended = status.unwrap().is_some();
+            ended || client.try_create_bucket("ready") && client.try_put("ready", "probe", b"x")
+        });
+        ready && !ended
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::mount::{Mount, daemons_of, is_mounted};
 use super::plan::MountBuilder;
-use super::programs::wait_until;
+use super::programs::{happens_within, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -78,8 +78,9 @@ impl SupervisedMount {
     #[track_caller]
     pub fn unmount(&self) {
         kill_process(self.daemon(), Signal::TERM).unwrap();
-        wait_until(WITHIN, "the end", || {
+        let ended = happens_within(WITHIN, || {
             daemons_of(&self.root).is_empty() && !is_mounted(&self.root)
         });
+        assert!(ended, "it has not ended\n{}", self.why_it_waits());
     }
 }
