@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
-    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
     RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
@@ -19,18 +19,19 @@ use fuser::{
 use super::call::Call;
 use super::in_flight::Locked;
 use super::negotiate::Listings;
-use super::pending::{Listed, PendingReply};
-use super::{Adapter, contained, convert, errno_logged, negotiate, reply};
+use super::pending::PendingReply;
+use super::reply::{Listed, XattrAnswer, add_listed, give_or_refuse};
+use super::{Adapter, convert, negotiate};
 use crate::error::FsError;
 use crate::namespace::Name;
 use crate::ops::{BufferSpace, CreateRequest, DirEntryPlus, Exclusive, HandleId, Truncate};
 
-/// The rest of the method with a decoded name, or the answer that the name cannot be.
-macro_rules! name_or_refuse {
-    ($call:expr, $name:expr, $reply:expr) => {
-        match Name::from_os($name) {
-            Ok(name) => name,
-            Err(error) => return $reply.error(errno_logged($call, &error)),
+/// The rest of the method with a decoded argument, or the answer that it cannot be.
+macro_rules! decoded {
+    ($adapter:ident, $req:ident, $call:ident, $reply:ident, $argument:expr) => {
+        match $argument {
+            Ok(argument) => argument,
+            Err(error) => return $adapter.refuse($req, $call, $reply, &error),
         }
     };
 }
@@ -51,25 +52,22 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let call = Call::on("lookup", parent);
-        let name = name_or_refuse!(call, name, reply);
+        let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, dir) = (self.ops.clone(), convert::ino(parent));
         let operation = async move { ops.lookup(dir, &name).await };
-        let give = move |reply, outcome| reply::give_entry(reply, call, outcome);
-        self.answer(req, call, reply, operation, give);
+        self.answer(req, call, reply, operation);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        let _at_work = self.loops.at_work();
         let forget = || self.ops.forget(convert::ino(ino), nlookup);
-        contained(Call::on("forget", ino), forget);
+        self.contained(Call::on("forget", ino), forget);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let call = Call::on("getattr", ino);
         let ops = self.ops.clone();
         let operation = async move { ops.getattr(convert::ino(ino)).await };
-        let give = move |reply, outcome| reply::give_attr(reply, call, outcome);
-        self.answer(req, call, reply, operation, give);
+        self.answer(req, call, reply, operation);
     }
 
     fn setattr(
@@ -95,22 +93,14 @@ impl Filesystem for Adapter {
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         let changed = convert::ino(ino);
         let operation = async move { ops.setattr(changed, fh.map(handle), caller, change).await };
-        let give = move |reply, outcome| reply::give_attr(reply, call, outcome);
-        self.answer(
-            req,
-            call.locking(Locked::One(changed)),
-            reply,
-            operation,
-            give,
-        );
+        self.answer(req, call.locking(Locked::One(changed)), reply, operation);
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let call = Call::on("readlink", ino);
         let ops = self.ops.clone();
         let operation = async move { ops.readlink(convert::ino(ino)).await };
-        let give = move |reply, outcome| reply::give_data(reply, call, outcome);
-        self.answer(req, call, reply, operation, give);
+        self.answer(req, call, reply, operation);
     }
 
     fn mknod(
@@ -124,15 +114,14 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let call = Call::on("mknod", parent);
-        let name = name_or_refuse!(call, name, reply);
+        let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let dir = convert::ino(parent);
         let operation = async move {
             let (kind, permissions) = (convert::node_kind(mode, rdev), convert::permissions(mode));
             ops.mknod(dir, &name, kind, permissions, caller).await
         };
-        let give = move |reply, outcome| reply::give_entry(reply, call, outcome);
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
 
     fn mkdir(
@@ -145,13 +134,12 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let call = Call::on("mkdir", parent);
-        let name = name_or_refuse!(call, name, reply);
+        let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let dir = convert::ino(parent);
         let permissions = convert::permissions(mode);
         let operation = async move { ops.mkdir(dir, &name, permissions, caller).await };
-        let give = move |reply, outcome| reply::give_entry(reply, call, outcome);
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
 
     fn symlink(
@@ -163,33 +151,30 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let call = Call::on("symlink", parent);
-        let name = name_or_refuse!(call, link_name, reply);
+        let name = decoded!(self, req, call, reply, Name::from_os(link_name));
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
         let dir = convert::ino(parent);
         let operation = async move { ops.symlink(dir, &name, target, caller).await };
-        let give = move |reply, outcome| reply::give_entry(reply, call, outcome);
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let call = Call::on("unlink", parent);
-        let name = name_or_refuse!(call, name, reply);
+        let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
         let dir = convert::ino(parent);
         let operation = async move { ops.unlink(dir, &name, attempt).await };
-        let give = move |reply, outcome| reply::done(reply, call, outcome);
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let call = Call::on("rmdir", parent);
-        let name = name_or_refuse!(call, name, reply);
+        let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
         let dir = convert::ino(parent);
         let operation = async move { ops.rmdir(dir, &name, attempt).await };
-        let give = move |reply, outcome| reply::done(reply, call, outcome);
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
 
     fn rename(
@@ -203,26 +188,16 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let call = Call::on("rename", parent);
-        let name = name_or_refuse!(call, name, reply);
-        let new_name = name_or_refuse!(call, newname, reply);
-        let mode = match convert::rename_mode(flags) {
-            Ok(mode) => mode,
-            Err(error) => return reply.error(errno_logged(call, &error)),
-        };
+        let name = decoded!(self, req, call, reply, Name::from_os(name));
+        let new_name = decoded!(self, req, call, reply, Name::from_os(newname));
+        let mode = decoded!(self, req, call, reply, convert::rename_mode(flags));
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let (from, to) = (convert::ino(parent), convert::ino(newparent));
         let operation = async move {
             ops.rename((from, &name), (to, &new_name), mode, request)
                 .await
         };
-        let give = move |reply, outcome| reply::done(reply, call, outcome);
-        self.answer(
-            req,
-            call.locking(Locked::Two(from, to)),
-            reply,
-            operation,
-            give,
-        );
+        self.answer(req, call.locking(Locked::Two(from, to)), reply, operation);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -235,8 +210,7 @@ impl Filesystem for Adapter {
             Truncate::No => Locked::Nothing,
         };
         let operation = async move { ops.open(opened, mode, truncate, caller).await };
-        let give = move |reply, outcome| reply::give_opened(reply, call, outcome);
-        self.answer(req, call.locking(locked), reply, operation, give);
+        self.answer(req, call.locking(locked), reply, operation);
     }
 
     fn create(
@@ -250,7 +224,7 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let call = Call::on("create", parent);
-        let name = name_or_refuse!(call, name, reply);
+        let name = decoded!(self, req, call, reply, Name::from_os(name));
         let exclusive = if flags & libc::O_EXCL == 0 {
             Exclusive::No
         } else {
@@ -266,8 +240,7 @@ impl Filesystem for Adapter {
             maker: convert::caller(req),
         };
         let operation = async move { ops.create(dir, &name, request).await };
-        let give = move |reply, outcome| reply::give_created(reply, call, outcome);
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation, give);
+        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
 
     fn read(
@@ -285,8 +258,7 @@ impl Filesystem for Adapter {
         let ops = self.ops.clone();
         let range = offset..offset.saturating_add(u64::from(size));
         let operation = async move { ops.read(handle(fh), range).await };
-        let give = move |reply, outcome| reply::give_data(reply, call, outcome);
-        self.answer(req, call, reply, operation, give);
+        self.answer(req, call, reply, operation);
     }
 
     fn write(
@@ -307,11 +279,9 @@ impl Filesystem for Adapter {
             convert::privileges(write_flags),
             convert::write_origin(write_flags),
         );
-        self.at_once(req, call, || {
-            match self.ops.write(handle(fh), caller, how, offset, data) {
-                Ok(()) => reply.written(data.len() as u32),
-                Err(error) => reply.error(errno_logged(call, &error)),
-            }
+        self.answer_at_once(req, call, reply, || {
+            let written = self.ops.write(handle(fh), caller, how, offset, data);
+            written.map(|()| data.len() as u64)
         });
     }
 
@@ -326,8 +296,7 @@ impl Filesystem for Adapter {
         let call = Call::on("flush", ino);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let operation = async move { ops.flush(handle(fh), caller.thread).await };
-        let give = move |reply, outcome| reply::done(reply, call, outcome);
-        self.answer(req, call, reply, operation, give);
+        self.answer(req, call, reply, operation);
     }
 
     fn fsync(
@@ -341,8 +310,7 @@ impl Filesystem for Adapter {
         let call = Call::on("fsync", ino);
         let ops = self.ops.clone();
         let operation = async move { ops.fsync(handle(fh)).await };
-        let give = move |reply, outcome| reply::done(reply, call, outcome);
-        self.answer(req, call, reply, operation, give);
+        self.answer(req, call, reply, operation);
     }
 
     fn release(
@@ -359,18 +327,15 @@ impl Filesystem for Adapter {
         let ops = self.ops.clone();
         // Nobody waits for it.
         self.run(req, call, None, async move {
-            reply::done(reply, call, ops.release(handle(fh)).await)
+            give_or_refuse(reply, call, ops.release(handle(fh)).await)
         });
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let call = Call::on("opendir", ino);
         let request = convert::kernel_request(req);
-        self.at_once(req, call, || {
-            match self.ops.opendir(convert::ino(ino), request) {
-                Ok(id) => reply.opened(FileHandle(id.0), FopenFlags::empty()),
-                Err(error) => reply.error(errno_logged(call, &error)),
-            }
+        self.answer_at_once(req, call, reply, || {
+            self.ops.opendir(convert::ino(ino), request)
         });
     }
 
@@ -385,8 +350,7 @@ impl Filesystem for Adapter {
         let call = Call::on("readdir", ino);
         let ops = self.ops.clone();
         let operation = async move { ops.readdir(handle(fh), offset).await };
-        let give = move |reply, outcome| reply::give_listing(reply, call, outcome);
-        self.answer(req, call, reply, operation, give);
+        self.answer(req, call, reply, operation);
     }
 
     fn readdirplus(
@@ -404,7 +368,7 @@ impl Filesystem for Adapter {
         let operation = async move {
             let mut given = Listed::default();
             let add = |listed: DirEntryPlus| {
-                let added = filled.fill(|reply| reply::add_listed(reply, &listed));
+                let added = filled.fill(|reply| add_listed(reply, &listed));
                 let added = added.unwrap_or(BufferSpace::Full);
                 if added == BufferSpace::Yes {
                     given.0.extend(listed.entry.map(|entry| entry.attr.ino));
@@ -414,16 +378,7 @@ impl Filesystem for Adapter {
             ops.readdirplus(handle(fh), offset, add).await?;
             Ok(given)
         };
-        self.answer_filled(
-            req,
-            call,
-            reply,
-            operation,
-            move |reply, outcome| match outcome {
-                Ok(_) => reply.ok(),
-                Err(error) => reply.error(errno_logged(call, &error)),
-            },
-        );
+        self.answer_filled(req, call, reply, operation);
     }
 
     fn releasedir(
@@ -434,9 +389,9 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.at_once(req, Call::on("releasedir", ino), || {
+        self.answer_at_once(req, Call::on("releasedir", ino), reply, || {
             self.ops.releasedir(handle(fh));
-            reply.ok();
+            Ok(())
         });
     }
 
@@ -451,13 +406,12 @@ impl Filesystem for Adapter {
         let call = Call::on("fsyncdir", ino);
         let ops = self.ops.clone();
         let operation = async move { ops.fsyncdir(handle(fh)).await };
-        let give = move |reply, outcome| reply::done(reply, call, outcome);
-        self.answer(req, call, reply, operation, give);
+        self.answer(req, call, reply, operation);
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
         let call = Call::on("statfs", ino);
-        self.at_once(req, call, || reply::give_stats(reply, self.ops.statfs()));
+        self.answer_at_once(req, call, reply, || Ok(self.ops.statfs()));
     }
 
     fn setxattr(
@@ -471,37 +425,37 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let call = Call::on("setxattr", ino);
-        let mode = match convert::xattr_mode(flags, convert::kernel_request(req).attempt) {
-            Ok(mode) => mode,
-            Err(error) => return reply.error(errno_logged(call, &error)),
-        };
+        let mode = decoded!(
+            self,
+            req,
+            call,
+            reply,
+            convert::xattr_mode(flags, convert::kernel_request(req).attempt)
+        );
         let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
         let changed = convert::ino(ino);
         let operation = async move { ops.setxattr(changed, &name, &value, mode).await };
-        let give = move |reply, outcome| reply::done(reply, call, outcome);
-        self.answer(
-            req,
-            call.locking(Locked::One(changed)),
-            reply,
-            operation,
-            give,
-        );
+        self.answer(req, call.locking(Locked::One(changed)), reply, operation);
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let call = Call::on("getxattr", ino);
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
-        let operation = async move { ops.getxattr(convert::ino(ino), &name).await };
-        let give = move |reply, outcome| reply::give_xattr(reply, call, size, outcome);
-        self.answer(req, call, reply, operation, give);
+        let operation = async move {
+            let value = ops.getxattr(convert::ino(ino), &name).await?;
+            XattrAnswer::of(value, size)
+        };
+        self.answer(req, call, reply, operation);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let call = Call::on("listxattr", ino);
-        self.at_once(req, call, || {
-            let names = self.ops.listxattr(convert::ino(ino));
-            let joined = names.map(|names| names.into_iter().flat_map(|n| (n + "\0").into_bytes()));
-            reply::give_xattr(reply, call, size, joined.map(Iterator::collect));
+        self.answer_at_once(req, call, reply, || {
+            let names = self.ops.listxattr(convert::ino(ino))?;
+            let joined = names
+                .into_iter()
+                .flat_map(|name| (name + "\0").into_bytes());
+            XattrAnswer::of(joined.collect(), size)
         });
     }
 
@@ -511,14 +465,7 @@ impl Filesystem for Adapter {
         let attempt = convert::kernel_request(req).attempt;
         let changed = convert::ino(ino);
         let operation = async move { ops.removexattr(changed, &name, attempt).await };
-        let give = move |reply, outcome| reply::done(reply, call, outcome);
-        self.answer(
-            req,
-            call.locking(Locked::One(changed)),
-            reply,
-            operation,
-            give,
-        );
+        self.answer(req, call.locking(Locked::One(changed)), reply, operation);
     }
 
     fn copy_file_range(
@@ -542,8 +489,7 @@ impl Filesystem for Adapter {
         );
         let operation = async move { ops.copy_file_range(from, to, len).await };
         let locked = Locked::One(convert::ino(ino_out));
-        let give = move |reply, outcome| reply::give_copied(reply, call, outcome);
-        self.answer(req, call.locking(locked), reply, operation, give);
+        self.answer(req, call.locking(locked), reply, operation);
     }
 
     fn fallocate(
@@ -557,16 +503,12 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let call = Call::on("fallocate", ino);
-        let how = match convert::allocation(mode) {
-            Ok(how) => how,
-            Err(error) => return reply.error(errno_logged(call, &error)),
-        };
+        let how = decoded!(self, req, call, reply, convert::allocation(mode));
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let range = offset..offset.saturating_add(length);
         let operation = async move { ops.fallocate(handle(fh), caller, range, how).await };
         let locked = Locked::One(convert::ino(ino));
-        let give = move |reply, outcome| reply::done(reply, call, outcome);
-        self.answer(req, call.locking(locked), reply, operation, give);
+        self.answer(req, call.locking(locked), reply, operation);
     }
 
     fn ioctl(
@@ -580,9 +522,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let call = Call::on("ioctl", ino);
-        let _in_flight = self.in_flight(req);
-        reply.error(errno_logged(call, &FsError::NotATty));
+        self.refuse(req, Call::on("ioctl", ino), reply, &FsError::NotATty);
     }
 
     /// One file is one object.
@@ -594,9 +534,7 @@ impl Filesystem for Adapter {
         _newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        let call = Call::on("link", ino);
-        let _in_flight = self.in_flight(req);
-        reply.error(errno_logged(call, &FsError::NotPermitted));
+        self.refuse(req, Call::on("link", ino), reply, &FsError::NotPermitted);
     }
 
     /// The kernel asks once: from then on it takes a file for data to its end.
@@ -609,9 +547,7 @@ impl Filesystem for Adapter {
         _whence: i32,
         reply: ReplyLseek,
     ) {
-        let call = Call::on("lseek", ino);
-        let _in_flight = self.in_flight(req);
-        reply.error(errno_logged(call, &FsError::NotImplemented));
+        self.refuse(req, Call::on("lseek", ino), reply, &FsError::NotImplemented);
     }
 
     /// The kernel asks once: from then on files are always ready.
@@ -625,16 +561,17 @@ impl Filesystem for Adapter {
         _flags: PollFlags,
         reply: ReplyPoll,
     ) {
-        let call = Call::on("poll", ino);
-        let _in_flight = self.in_flight(req);
-        reply.error(errno_logged(call, &FsError::NotImplemented));
+        self.refuse(req, Call::on("poll", ino), reply, &FsError::NotImplemented);
     }
 
     /// The kernel asks once, and only where it does not decide by modes itself.
     fn access(&self, req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        let call = Call::on("access", ino);
-        let _in_flight = self.in_flight(req);
-        reply.error(errno_logged(call, &FsError::NotImplemented));
+        self.refuse(
+            req,
+            Call::on("access", ino),
+            reply,
+            &FsError::NotImplemented,
+        );
     }
 
     /// Locks are the kernel's own: it asks for none.
@@ -650,9 +587,7 @@ impl Filesystem for Adapter {
         _pid: u32,
         reply: ReplyLock,
     ) {
-        let call = Call::on("getlk", ino);
-        let _in_flight = self.in_flight(req);
-        reply.error(errno_logged(call, &FsError::NotImplemented));
+        self.refuse(req, Call::on("getlk", ino), reply, &FsError::NotImplemented);
     }
 
     fn setlk(
@@ -668,16 +603,12 @@ impl Filesystem for Adapter {
         _sleep: bool,
         reply: ReplyEmpty,
     ) {
-        let call = Call::on("setlk", ino);
-        let _in_flight = self.in_flight(req);
-        reply.error(errno_logged(call, &FsError::NotImplemented));
+        self.refuse(req, Call::on("setlk", ino), reply, &FsError::NotImplemented);
     }
 
     /// There are no blocks to number.
     fn bmap(&self, req: &Request, ino: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
-        let call = Call::on("bmap", ino);
-        let _in_flight = self.in_flight(req);
-        reply.error(errno_logged(call, &FsError::InvalidArgument));
+        self.refuse(req, Call::on("bmap", ino), reply, &FsError::InvalidArgument);
     }
 }
 

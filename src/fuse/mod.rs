@@ -37,7 +37,8 @@ use crate::error::FsError;
 use crate::ops::{Ops, run_for};
 use call::Call;
 use in_flight::{InFlightGuard, Interruptible};
-use pending::{Outcome, PendingReply, Refusable};
+use pending::{Outcome, PendingReply};
+use reply::{Refusable, ReplyOf, give_or_refuse};
 
 /// Answers the kernel's requests with operations.
 #[derive(Debug)]
@@ -79,26 +80,24 @@ impl Adapter {
 
     /// Runs an operation and answers with what it comes to; earlier, where the
     /// caller is killed meanwhile.
-    fn answer<R: Refusable, T: Outcome>(
+    fn answer<R: ReplyOf<T>, T: Outcome>(
         &self,
         request: &Request,
         call: Call,
         reply: R,
         operation: impl Future<Output = Result<T, FsError>> + Send + 'static,
-        give: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
         let reply = Arc::new(PendingReply::new(reply));
-        self.answer_filled(request, call, reply, operation, give);
+        self.answer_filled(request, call, reply, operation);
     }
 
     /// The same for an operation that fills its reply.
-    fn answer_filled<R: Refusable, T: Outcome>(
+    fn answer_filled<R: ReplyOf<T>, T: Outcome>(
         &self,
         request: &Request,
         call: Call,
         reply: Arc<PendingReply<R>>,
         operation: impl Future<Output = Result<T, FsError>> + Send + 'static,
-        give: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
         // It is long: what is around it moves a pointer.
         let operation = Box::pin(operation);
@@ -109,7 +108,7 @@ impl Adapter {
                 Err(error) => Err(error),
             };
             match (pending.take(), outcome) {
-                (Some(reply), outcome) => give(reply, outcome),
+                (Some(reply), outcome) => give_or_refuse(reply, call, outcome),
                 (None, Ok(given)) => given.give_back(&ops).await,
                 (None, Err(error)) => {
                     tracing::debug!(%error, "ended after its caller was killed");
@@ -120,11 +119,30 @@ impl Adapter {
         self.run(request, call, Some(reply), answer);
     }
 
-    /// Runs a request that waits for nothing.
-    fn at_once(&self, request: &Request, call: Call, answer: impl FnOnce()) {
+    /// Answers with an operation that waits for nothing.
+    fn answer_at_once<T>(
+        &self,
+        request: &Request,
+        call: Call,
+        reply: impl ReplyOf<T>,
+        operation: impl FnOnce() -> Result<T, FsError>,
+    ) {
         let _in_flight = self.in_flight(request);
+        self.contained(call, || give_or_refuse(reply, call, operation()));
+    }
+
+    /// Answers what is not asked for in a way that can be served.
+    fn refuse(&self, request: &Request, call: Call, reply: impl Refusable, error: &FsError) {
+        let _in_flight = self.in_flight(request);
+        reply.refuse(errno_logged(call, error));
+    }
+
+    /// Runs what a panic does not lead out of.
+    fn contained(&self, call: Call, run: impl FnOnce()) {
         let _at_work = self.loops.at_work();
-        contained(call, answer);
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            panicked(call);
+        }
     }
 
     /// Runs a request to its end, here as far as it need not wait.
@@ -156,13 +174,6 @@ impl Adapter {
             guarded.await;
             drop(waiting);
         });
-    }
-}
-
-/// Runs what a panic does not lead out of.
-fn contained(call: Call, run: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(run)).is_err() {
-        panicked(call);
     }
 }
 

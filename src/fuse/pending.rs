@@ -1,44 +1,12 @@
 //! A reply that two may give: the operation with its outcome, or an interruption.
 
-use fuser::{
-    Errno, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr,
-};
 use parking_lot::Mutex;
 
 use super::errno::errno;
 use super::in_flight::Interruptible;
+use super::reply::{Listed, Refusable, XattrAnswer};
 use crate::error::FsError;
 use crate::ops::{Attr, AttrValidity, Created, DirEntry, Entry, Opened, Ops, PendingCall};
-use crate::vocabulary::Ino;
-
-/// Any reply of the protocol: all of them can be an error.
-pub trait Refusable: std::fmt::Debug + Send + 'static {
-    fn refuse(self, errno: Errno);
-}
-
-macro_rules! refusable {
-    ($($reply:ty),*) => {
-        $(impl Refusable for $reply {
-            fn refuse(self, errno: Errno) {
-                self.error(errno);
-            }
-        })*
-    };
-}
-
-refusable!(
-    ReplyAttr,
-    ReplyCreate,
-    ReplyData,
-    ReplyDirectory,
-    ReplyDirectoryPlus,
-    ReplyEmpty,
-    ReplyEntry,
-    ReplyOpen,
-    ReplyWrite,
-    ReplyXattr
-);
 
 /// A reply until it is given.
 #[derive(Debug)]
@@ -88,7 +56,7 @@ pub trait Outcome: Send + 'static {
 impl Outcome for () {}
 impl Outcome for u64 {}
 impl Outcome for bytes::Bytes {}
-impl Outcome for Vec<u8> {}
+impl Outcome for XattrAnswer {}
 impl Outcome for Vec<DirEntry> {}
 impl Outcome for (Attr, AttrValidity) {}
 
@@ -112,10 +80,6 @@ impl Outcome for Created {
         self.entry.give_back(ops).await;
     }
 }
-
-/// Inodes that a listing has given to the kernel, each once more.
-#[derive(Debug, Default)]
-pub struct Listed(pub Vec<Ino>);
 
 impl Outcome for Listed {
     async fn give_back(self, ops: &Ops) {

@@ -2,116 +2,202 @@
 
 use bytes::Bytes;
 use fuser::{
-    FileHandle, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyBmap, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock,
+    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
 use super::call::Call;
 use super::{convert, errno_logged};
 use crate::error::FsError;
 use crate::ops::{
-    Attr, AttrValidity, BufferSpace, Created, DirEntry, DirEntryPlus, Entry, FsStats, Opened,
+    Attr, AttrValidity, BufferSpace, Created, DirEntry, DirEntryPlus, Entry, FsStats, HandleId,
+    Opened,
 };
+use crate::vocabulary::Ino;
 
 /// An inode number is given out again only when the kernel has forgotten it.
 const GENERATION: Generation = Generation(0);
 
-pub fn done(reply: ReplyEmpty, call: Call, outcome: Result<(), FsError>) {
+/// Any reply of the protocol: all of them can be an error.
+pub trait Refusable: std::fmt::Debug + Send + 'static {
+    fn refuse(self, errno: Errno);
+}
+
+macro_rules! refusable {
+    ($($reply:ty),*) => {
+        $(impl Refusable for $reply {
+            fn refuse(self, errno: Errno) {
+                self.error(errno);
+            }
+        })*
+    };
+}
+
+refusable!(
+    ReplyAttr,
+    ReplyBmap,
+    ReplyCreate,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyIoctl,
+    ReplyLock,
+    ReplyLseek,
+    ReplyOpen,
+    ReplyPoll,
+    ReplyStatfs,
+    ReplyWrite,
+    ReplyXattr
+);
+
+/// A reply that says what an operation came to.
+pub trait ReplyOf<T>: Refusable {
+    fn give(self, outcome: T);
+}
+
+/// The answer to a request, whatever its operation came to.
+pub fn give_or_refuse<T>(reply: impl ReplyOf<T>, call: Call, outcome: Result<T, FsError>) {
     match outcome {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno_logged(call, &error)),
+        Ok(outcome) => reply.give(outcome),
+        Err(error) => reply.refuse(errno_logged(call, &error)),
     }
 }
 
-pub fn give_entry(reply: ReplyEntry, call: Call, outcome: Result<Entry, FsError>) {
-    match outcome {
-        Ok(Entry { attr, validity }) => {
-            reply.entry(&validity.0, &convert::file_attr(&attr), GENERATION);
-        }
-        Err(error) => reply.error(errno_logged(call, &error)),
+impl ReplyOf<()> for ReplyEmpty {
+    fn give(self, (): ()) {
+        self.ok();
     }
 }
 
-pub fn give_attr(reply: ReplyAttr, call: Call, outcome: Result<(Attr, AttrValidity), FsError>) {
-    match outcome {
-        Ok((attr, validity)) => reply.attr(&validity.0, &convert::file_attr(&attr)),
-        Err(error) => reply.error(errno_logged(call, &error)),
+impl ReplyOf<Entry> for ReplyEntry {
+    fn give(self, Entry { attr, validity }: Entry) {
+        self.entry(&validity.0, &convert::file_attr(&attr), GENERATION);
     }
 }
 
-/// The value, or its size where only that is asked for (size 0).
-pub fn give_xattr(reply: ReplyXattr, call: Call, asked: u32, value: Result<Vec<u8>, FsError>) {
-    let fitting = value.and_then(|value| {
-        if asked > 0 && value.len() > asked as usize {
-            return Err(FsError::AttributeTooBig);
-        }
-        Ok(value)
-    });
-    match fitting {
-        Ok(value) if asked == 0 => reply.size(value.len() as u32),
-        Ok(value) => reply.data(&value),
-        Err(error) => reply.error(errno_logged(call, &error)),
+impl ReplyOf<(Attr, AttrValidity)> for ReplyAttr {
+    fn give(self, (attr, validity): (Attr, AttrValidity)) {
+        self.attr(&validity.0, &convert::file_attr(&attr));
     }
 }
 
-pub fn give_opened(reply: ReplyOpen, call: Call, outcome: Result<Opened, FsError>) {
-    match outcome {
-        Ok(opened) => reply.opened(
-            FileHandle(opened.handle.0),
-            convert::fopen_flags(opened.pages),
-        ),
-        Err(error) => reply.error(errno_logged(call, &error)),
+impl ReplyOf<Opened> for ReplyOpen {
+    fn give(self, opened: Opened) {
+        let flags = convert::fopen_flags(opened.pages);
+        self.opened(FileHandle(opened.handle.0), flags);
     }
 }
 
-pub fn give_created(reply: ReplyCreate, call: Call, outcome: Result<Created, FsError>) {
-    match outcome {
-        Ok(Created { entry, opened }) => reply.created(
+/// Of a directory.
+impl ReplyOf<HandleId> for ReplyOpen {
+    fn give(self, handle: HandleId) {
+        self.opened(FileHandle(handle.0), FopenFlags::empty());
+    }
+}
+
+impl ReplyOf<Created> for ReplyCreate {
+    fn give(self, Created { entry, opened }: Created) {
+        self.created(
             &entry.validity.0,
             &convert::file_attr(&entry.attr),
             GENERATION,
             FileHandle(opened.handle.0),
             convert::fopen_flags(opened.pages),
-        ),
-        Err(error) => reply.error(errno_logged(call, &error)),
+        );
     }
 }
 
-pub fn give_data(reply: ReplyData, call: Call, outcome: Result<Bytes, FsError>) {
-    match outcome {
-        Ok(bytes) => reply.data(&bytes),
-        Err(error) => reply.error(errno_logged(call, &error)),
+impl ReplyOf<Bytes> for ReplyData {
+    fn give(self, bytes: Bytes) {
+        self.data(&bytes);
     }
 }
 
-pub fn give_copied(reply: ReplyWrite, call: Call, outcome: Result<u64, FsError>) {
-    match outcome {
-        Ok(copied) => reply.written(copied as u32),
-        Err(error) => reply.error(errno_logged(call, &error)),
+/// How many bytes; no request asks for more than the protocol's number holds.
+impl ReplyOf<u64> for ReplyWrite {
+    fn give(self, written: u64) {
+        self.written(written as u32);
     }
 }
 
 /// As many entries as fit; the kernel asks on from the last one's offset.
-pub fn give_listing(
-    mut reply: ReplyDirectory,
-    call: Call,
-    outcome: Result<Vec<DirEntry>, FsError>,
-) {
-    let entries = match outcome {
-        Ok(entries) => entries,
-        Err(error) => return reply.error(errno_logged(call, &error)),
-    };
-    for entry in entries {
-        if reply.add(
-            INodeNo(entry.ino.0),
-            entry.next_offset,
-            convert::file_type(entry.kind),
-            &entry.name,
-        ) {
-            break;
+impl ReplyOf<Vec<DirEntry>> for ReplyDirectory {
+    fn give(mut self, entries: Vec<DirEntry>) {
+        for entry in entries {
+            if self.add(
+                INodeNo(entry.ino.0),
+                entry.next_offset,
+                convert::file_type(entry.kind),
+                &entry.name,
+            ) {
+                break;
+            }
+        }
+        self.ok();
+    }
+}
+
+/// An extended attribute, or the names of all.
+#[derive(Debug)]
+pub enum XattrAnswer {
+    SizeBytes(u32),
+    Value(Vec<u8>),
+}
+
+impl XattrAnswer {
+    /// The value, or its size where only that is asked for (size 0). Source: getxattr(2).
+    pub fn of(value: Vec<u8>, asked_bytes: u32) -> Result<Self, FsError> {
+        match asked_bytes as usize {
+            0 => Ok(Self::SizeBytes(value.len() as u32)),
+            asked if value.len() > asked => Err(FsError::AttributeTooBig),
+            _ => Ok(Self::Value(value)),
         }
     }
-    reply.ok();
+}
+
+impl ReplyOf<XattrAnswer> for ReplyXattr {
+    fn give(self, answer: XattrAnswer) {
+        match answer {
+            XattrAnswer::SizeBytes(size) => self.size(size),
+            XattrAnswer::Value(value) => self.data(&value),
+        }
+    }
+}
+
+/// Inodes that a listing has given to the kernel, each once more.
+#[derive(Debug, Default)]
+pub struct Listed(pub Vec<Ino>);
+
+/// The entries are in it by then.
+impl ReplyOf<Listed> for ReplyDirectoryPlus {
+    fn give(self, _: Listed) {
+        self.ok();
+    }
+}
+
+/// All of it is free: a bucket has no size.
+impl ReplyOf<FsStats> for ReplyStatfs {
+    fn give(self, stats: FsStats) {
+        let FsStats {
+            block_size_bytes: size,
+            blocks,
+            files,
+            name_limit_bytes,
+        } = stats;
+        self.statfs(
+            blocks,
+            blocks,
+            blocks,
+            files,
+            files,
+            size,
+            name_limit_bytes,
+            size,
+        );
+    }
 }
 
 /// Adds an entry with its attributes, if it fits.
@@ -126,24 +212,4 @@ pub fn add_listed(reply: &mut ReplyDirectoryPlus, listed: &DirEntryPlus) -> Buff
     } else {
         BufferSpace::Yes
     }
-}
-
-/// All of it is free: a bucket has no size.
-pub fn give_stats(reply: ReplyStatfs, stats: FsStats) {
-    let FsStats {
-        block_size_bytes: size,
-        blocks,
-        files,
-        name_limit_bytes,
-    } = stats;
-    reply.statfs(
-        blocks,
-        blocks,
-        blocks,
-        files,
-        files,
-        size,
-        name_limit_bytes,
-        size,
-    );
 }
