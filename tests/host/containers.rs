@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::container::{Container, Shared};
-use crate::support::mount::{daemons_of, is_mounted};
+use crate::support::mount::is_mounted;
+use crate::support::processes::daemons_of;
 use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder, SupervisedMount, run_python, wait_until};
 use rustix::process::{Signal, kill_process};

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::support::mount::{daemons_of, detach, is_mounted};
+use crate::support::mount::{detach, is_mounted};
+use crate::support::processes::daemons_of;
 use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder, Server, wait_until};
 

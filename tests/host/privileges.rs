@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::mount::{daemons_of, is_mounted};
+use crate::support::mount::is_mounted;
+use crate::support::processes::daemons_of;
 use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder, Worker, wait_until};
 

@@ -8,7 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::data::MIB;
-use crate::support::mount::{daemons_of, is_mounted};
+use crate::support::mount::is_mounted;
+use crate::support::processes::daemons_of;
 use crate::support::programs::{run_within, said, succeeds};
 use crate::support::{Mount, Server, Worker, pattern, run_python, sys, wait_until};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::support::mount::daemons_of;
+use crate::support::processes::daemons_of;
 use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder, wait_until};
 

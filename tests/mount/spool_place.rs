@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::mount::{daemons_of, detach};
+use crate::support::mount::detach;
+use crate::support::processes::daemons_of;
 use crate::support::programs::{has_all, said};
 use crate::support::proxy::Proxy;
 use crate::support::spool::{kept, listed, refused, succeeds};

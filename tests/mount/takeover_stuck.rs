@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::blocked::BlockedCalls;
-use crate::support::mount::daemons_of;
+use crate::support::processes::daemons_of;
 use crate::support::programs::{run_shell, said};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::supervised_mount::SupervisedMount;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::mount::daemons_of;
+use super::processes::daemons_of;
 use super::programs::wait_until;
 use super::rule::Gate;
 use super::worker::Worker;

@@ -25,6 +25,7 @@ pub mod machine;
 pub mod mount;
 pub mod notify;
 pub mod plan;
+pub mod processes;
 pub mod programs;
 pub mod proxy;
 pub mod requests;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::mount::{Mount, daemons_of, is_mounted};
+use super::mount::{Mount, is_mounted};
 use super::plan::MountBuilder;
+use super::processes::daemons_of;
 use super::programs::{happens_within, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);

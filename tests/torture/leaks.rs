@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crate::support::data::KIB;
-use crate::support::mount::rss_kib_of;
+use crate::support::processes::rss_kib_of;
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::{Mount, Server, pattern, sys, wait_until};
 

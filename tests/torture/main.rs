@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod amount;
 mod crash_matrix;
 mod fuzz_corpus;
 mod handover;

@@ -1,15 +1,22 @@
-//! Directories of ten thousand and a hundred thousand files: what they cost.
+//! Directories of thousands of files: what they cost. The full amount is ten thousand
+//! files, and a hundred thousand entries of a listing.
 
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::amount::Amount;
 use crate::support::Mount;
-use crate::support::mount::rss_kib_of;
+use crate::support::processes::rss_kib_of;
 use crate::support::programs::run_shell;
 use crate::support::sys::DirStream;
 
-const MANY: usize = 10_000;
-const PAGES: usize = MANY / 1000;
+/// Of a listing and of a delete in bulk. Source: the API pages of ListObjectsV2 and DeleteObjects.
+const PAGE: usize = 1000;
+
+/// More than one page.
+fn many() -> usize {
+    Amount::of(3000, 10_000)
+}
 
 /// One test of this file at a time: so many objects are all that one server can serve.
 fn turn() -> MutexGuard<'static, ()> {
@@ -35,48 +42,48 @@ fn all_requests(mount: &Mount) -> usize {
 }
 
 #[test]
-fn ls_l_of_ten_thousand_files_costs_the_listing_pages_and_nothing_else() {
+fn ls_l_of_many_files_costs_the_listing_pages_and_nothing_else() {
     let _turn = turn();
-    let mount = with_objects(MANY);
+    let mount = with_objects(many());
     assert!(mount.path("d").is_dir());
     let (before, lists) = (all_requests(&mount), mount.requests("ListObjectsV2"));
     let lines = run_shell("ls -l \"$1\" | wc -l", &[&mount.path("d")]);
-    assert_eq!(lines.trim(), (MANY + 1).to_string());
+    assert_eq!(lines.trim(), (many() + 1).to_string());
     let lists = mount.requests("ListObjectsV2") - lists;
     assert_eq!(all_requests(&mount) - before, lists, "listings only");
-    assert!(lists <= PAGES + 1, "{lists} listings");
+    assert!(lists <= many() / PAGE + 1, "{lists} listings");
 }
 
 #[test]
-fn rm_r_of_ten_thousand_files_deletes_in_bulk() {
+fn rm_r_of_many_files_deletes_in_bulk() {
     let _turn = turn();
-    let mount = with_objects(MANY);
+    let mount = with_objects(many());
     assert!(mount.path("d").is_dir());
     let before = all_requests(&mount);
     run_shell("rm -r \"$1\"", &[&mount.path("d")]);
     assert!(!mount.path("d").exists());
     mount.wait_for_keys("an empty bucket", <[String]>::is_empty);
     let cost = all_requests(&mount) - before;
-    assert!(cost < MANY / 50, "{cost} requests");
+    assert!(cost < many() / 50, "{cost} requests");
     let bulk = mount.requests("DeleteObjects");
-    assert!(bulk >= PAGES, "{bulk} deletes in bulk");
+    assert!(bulk >= many() / PAGE, "{bulk} deletes in bulk");
 }
 
 #[test]
-fn mv_of_a_directory_of_ten_thousand_files_copies_each_once_and_deletes_in_bulk() {
+fn mv_of_a_directory_of_many_files_copies_each_once_and_deletes_in_bulk() {
     let _turn = turn();
-    let mount = with_objects(MANY);
+    let mount = with_objects(many());
     run_shell("mv \"$1\" \"$2\"", &[&mount.path("d"), &mount.path("e")]);
     assert!(!mount.path("d").exists());
     let listed = mount.client().list(mount.bucket(), "");
-    let wanted: Vec<_> = (0..MANY)
+    let wanted: Vec<_> = (0..many())
         .map(|number| (format!("e/f{number:06}"), 1))
         .collect();
     assert!(listed == wanted, "{} keys", listed.len());
-    assert_eq!(mount.requests("CopyObject"), MANY);
+    assert_eq!(mount.requests("CopyObject"), many());
     assert_eq!(mount.requests("GetObject"), 0);
     let bulk = mount.requests("DeleteObjects");
-    assert!(bulk <= PAGES + 1, "{bulk} deletes in bulk");
+    assert!(bulk <= many() / PAGE + 1, "{bulk} deletes in bulk");
 }
 
 #[test]
@@ -101,28 +108,29 @@ fn a_removal_that_was_answered_stands_after_a_kill() {
 }
 
 #[test]
-fn a_hundred_thousand_entries_are_listed_once_each_in_bounded_memory() {
+fn many_entries_are_listed_once_each_in_bounded_memory() {
     let _turn = turn();
-    const ENTRIES: usize = 100_000;
-    let mount = with_objects(ENTRIES);
+    let entries: usize = Amount::of(20_000, 100_000);
+    let mount = with_objects(entries);
     let dir = mount.path("d");
     assert!(dir.is_dir());
     let before = rss_kib_of(mount.pid());
+    let last = format!("f{:06}", entries - 1);
     let mut stream = DirStream::open(&dir).unwrap();
-    let mut names: Vec<String> = (0..ENTRIES / 2)
+    let mut names: Vec<String> = (0..entries / 2)
         .map(|_| stream.next().unwrap().name.into_string().unwrap())
         .collect();
     // What comes and goes meanwhile makes nothing else vanish or repeat.
     fs::write(dir.join("a-new-one"), b"x").unwrap();
     fs::remove_file(dir.join("f000000")).unwrap();
-    fs::remove_file(dir.join(format!("f{:06}", ENTRIES - 1))).unwrap();
+    fs::remove_file(dir.join(&last)).unwrap();
     names.extend(stream.rest());
     let grown_kib = rss_kib_of(mount.pid()).saturating_sub(before);
-    let may_show = ["a-new-one", "f099999", ".", ".."];
+    let may_show = ["a-new-one", last.as_str(), ".", ".."];
     names.retain(|name| !may_show.contains(&name.as_str()));
     names.sort();
-    assert_eq!(names.len(), ENTRIES - 1);
-    let wanted = (0..ENTRIES - 1).map(|number| format!("f{number:06}"));
+    assert_eq!(names.len(), entries - 1);
+    let wanted = (0..entries - 1).map(|number| format!("f{number:06}"));
     assert!(
         names
             .iter()

@@ -1,8 +1,6 @@
 //! Suites and programs that others wrote, run on a real mount.
 //!
-//! A plain run does a slice of each; `MEDIAFS_TEST_SUITES=full`, as `scripts/suites`
-//! sets it, does the full amount. Each test prints its figures in a line that
-//! starts with `suite `.
+//! Each test prints its figures in a line that starts with `suite `.
 
 mod copies;
 mod django;
@@ -14,43 +12,13 @@ mod sqlite;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
+use crate::amount::Amount;
 use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder, Server};
 
 /// What an application may expect of a local directory, for every user.
 const OPTIONS: [&str; 3] = ["--allow-other", "--attributes", "stored"];
-
-/// How much of each suite is run.
-#[derive(Debug, Clone, Copy)]
-enum Amount {
-    Slice,
-    Full,
-}
-
-impl Amount {
-    fn wanted() -> Self {
-        match std::env::var("MEDIAFS_TEST_SUITES").as_deref() {
-            Err(_) | Ok("slice") => Self::Slice,
-            Ok("full") => Self::Full,
-            Ok(other) => panic!("MEDIAFS_TEST_SUITES={other}: slice or full"),
-        }
-    }
-
-    /// The first in a slice, the second in the full run.
-    fn of<T>(slice: T, full: T) -> T {
-        match Self::wanted() {
-            Self::Slice => slice,
-            Self::Full => full,
-        }
-    }
-
-    /// No suite is expected to take half of this.
-    fn deadline() -> Duration {
-        Self::of(Duration::from_secs(180), Duration::from_secs(3000))
-    }
-}
 
 fn builder() -> MountBuilder {
     Mount::builder().args(OPTIONS).within(Amount::deadline())

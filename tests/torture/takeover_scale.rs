@@ -12,7 +12,7 @@ use rustix::process::{Signal, kill_process};
 use crate::support::hostile::{
     Answer, Hostile, Request, answer, directory, goes_on, not_found, object, page,
 };
-use crate::support::mount::rss_kib_of;
+use crate::support::processes::rss_kib_of;
 use crate::support::{Mount, SupervisedMount, wait_until};
 
 /// Names of each directory.

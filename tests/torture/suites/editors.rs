@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::{Amount, builder, run, tool};
+use super::{builder, run, tool};
+use crate::amount::Amount;
 
 #[test]
 fn vim_and_sed_edit_files_in_place_and_leave_nothing_beside_them() {

@@ -1,7 +1,8 @@
 //! fio: blocks with checksums, written by several processes and verified, then
 //! verified again on the next mount, which has them from S3.
 
-use super::{Amount, builder, run, tool};
+use super::{builder, run, tool};
+use crate::amount::Amount;
 use crate::support::Mount;
 
 const PROCESSES: u64 = 3;

@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use super::{Amount, builder, run, suite};
+use super::{builder, run, suite};
+use crate::amount::Amount;
 use crate::support::Mount;
 use crate::support::data::assert_same_bytes;
 

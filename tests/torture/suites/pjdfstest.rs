@@ -8,7 +8,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Amount, builder, suite};
+use super::{builder, suite};
+use crate::amount::Amount;
 use crate::support::Mount;
 use crate::support::programs::{run_within, said};
 

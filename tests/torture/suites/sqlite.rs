@@ -4,7 +4,8 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use super::{Amount, builder};
+use super::builder;
+use crate::amount::Amount;
 use crate::support::programs::{python, succeeds};
 
 /// What every program here begins with.
