@@ -55,6 +55,7 @@ pub enum Record {
     /// The last word on the stage is not known: a record of it was damaged.
     Doubtful { stage: StageId },
     /// The file is removed, its object is to be deleted.
+    #[serde(rename = "doomed")]
     DeletePending { key: Key, etag: Option<ETag> },
     /// The object is deleted, or will not be.
     Deleted { key: Key },

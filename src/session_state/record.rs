@@ -93,7 +93,7 @@ pub enum Record {
         stage: StageId,
         sums: Vec<BlockSum>,
     },
-    /// SessionState before it is done.
+    /// Recorded before it is done.
     Truncated {
         stage: StageId,
         len: u64,
@@ -212,6 +212,7 @@ impl SavedFile {
 pub struct SavedHandle {
     pub ino: u64,
     pub mode: OpenMode,
+    #[serde(rename = "publishes")]
     pub uploads_on_close: bool,
     /// The request that it answers.
     pub request: u64,

@@ -386,6 +386,22 @@ fn a_session_of_a_newer_version_is_refused() {
     assert!(matches!(error, LogError::Newer { found: 99, .. }));
 }
 
+/// `session` is what a daemon of the version before left at a kill, with four files and
+/// a directory open, one of them unlinked.
+#[test]
+fn a_session_of_the_previous_version_is_gone_on_with() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mount/previous_version/session");
+    let saved: SessionState = crate::journal::replay(&path, &fs::read(&path).unwrap()).unwrap();
+    assert_eq!((saved.unusable, saved.refused), (None, None));
+    assert!(saved.damaged_stages.is_empty());
+    assert_eq!(saved.session.unwrap().bucket, "fixture");
+    let modes = saved.handles.values().map(|it| it.mode);
+    let writing = modes.filter(|mode| mode.writes()).count();
+    assert_eq!((saved.handles.len(), writing), (4, 3));
+    assert_eq!((saved.files.len(), saved.stages.len()), (4, 3));
+    assert_eq!(saved.dirs.len(), 1);
+}
+
 #[test]
 fn times_before_1970_are_kept() {
     let before = std::time::UNIX_EPOCH - std::time::Duration::new(3, 5);

@@ -43,6 +43,7 @@ mod outage;
 mod panics;
 mod permissions;
 mod posix;
+mod previous_version;
 mod privilege_bits;
 mod publishing;
 mod removal;
