@@ -35,6 +35,7 @@ mod mount_errors;
 mod mounting;
 mod moving_directories;
 mod names;
+mod notifier_death;
 mod object_headers;
 mod odd_files;
 mod opens_in_the_middle;

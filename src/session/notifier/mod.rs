@@ -33,8 +33,9 @@ pub use process::serve;
 
 /// The binary that runs, also where another one has its name by now.
 const PROGRAM: &str = "/proc/self/exe";
-/// A notifier that dies is started again, not more often than this.
-const RESTART_PAUSE: Duration = Duration::from_secs(5);
+/// A notifier that dies is started again, not more often than this. It is short
+/// beside a watchdog: the death of the one is not to be the end of the daemon.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
 /// How long the daemon waits for the notifier at its own end.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_millis(5);
@@ -116,15 +117,33 @@ impl Notifier {
     }
 
     /// Asks for a stat of the mountpoint that this daemon has to answer, and blocks
-    /// until it is answered.
+    /// until it is answered. A notifier that has died since the last one is replaced.
     ///
-    /// Errors: of the stat; `TimedOut`; the notifier is dead.
+    /// Errors: of the stat; `TimedOut`; the notifier is dead, and not yet started again.
     pub fn check(&self, within: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + within;
+        match self.check_until(deadline) {
+            Err(_) if self.restart_pause().is_some_and(|pause| pause < within) => {
+                std::thread::sleep(self.restart_pause().unwrap_or_default());
+                self.check_until(deadline)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// How long it takes until another one may be started; none while one lives.
+    fn restart_pause(&self) -> Option<Duration> {
+        let running = self.running.lock();
+        let lost = running.as_ref();
+        let lost = lost.filter(|it| it.sockets.lost.load(Ordering::Relaxed))?;
+        Some(RESTART_PAUSE.saturating_sub(lost.started_at.elapsed()))
+    }
+
+    fn check_until(&self, deadline: Instant) -> io::Result<()> {
         let sockets = self.sockets()?;
         let number = self.checks.fetch_add(1, Ordering::Relaxed);
         let asked = send(&sockets.checks, &number.to_ne_bytes(), SendFlags::NOSIGNAL);
         asked.map_err(|error| self.lost(&sockets, error))?;
-        let deadline = Instant::now() + within;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
