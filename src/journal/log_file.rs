@@ -73,7 +73,7 @@ impl Drop for Appended<'_> {
         };
         (self.file.bytes, self.file.chain) = before;
         if let Err(error) = self.file.file.set_len(self.file.bytes) {
-            tracing::error!(%error, "a record that does not count stays in its file");
+            tracing::error!(%error, "a record that was refused stays in its file");
         }
     }
 }

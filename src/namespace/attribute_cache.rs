@@ -174,7 +174,9 @@ impl AttributeCache {
                         let value = checked::sealed(key.as_str().as_bytes(), &value);
                         drop(table.insert(key.as_str(), value.as_slice())?);
                     }
-                    Some(Err(error)) => tracing::warn!(%key, %error, "journal write failed"),
+                    Some(Err(error)) => {
+                        tracing::warn!(%key, %error, "cannot write to the attribute cache")
+                    }
                 }
             }
         }

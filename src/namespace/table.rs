@@ -82,7 +82,7 @@ impl Drop for Pin {
 }
 
 impl InodeTable {
-    /// The root alone. What the kernel is told of goes to the session_log.
+    /// The root alone. What the kernel is told of goes to the session log.
     pub fn new(session_log: Arc<SessionLog>, numbers: Numbers) -> Self {
         let root = Slot {
             lookups: 1,

@@ -1,6 +1,6 @@
 //! Which changes of an open file's bytes are safe, and whose close makes them so.
 //!
-//! A flush uploads_on_close what came through its handle. What came through none (a
+//! A flush uploads what came through its handle. What came through none (a
 //! shared mapping, truncate(2) by name while others write) every handle answers
 //! for through which it may have come.
 use super::open_file::OpenFile;

@@ -1,6 +1,6 @@
 //! Which processes changed a file through a handle, and which change was the last.
 //!
-//! A flush uploads_on_close what came through its handle: who wrote nothing uploads_on_close
+//! A flush uploads what came through its handle: who wrote nothing uploads
 //! nothing, least of all half of what another handle is writing.
 //!
 //! Every process that closes its copy of a descriptor sends a flush, also one

@@ -162,7 +162,7 @@ impl DeleteQueue {
                     pause = PAUSE_FIRST;
                     continue;
                 };
-                tracing::warn!(%error, ?pause, "objects delete failed: it is tried again: trying again");
+                tracing::warn!(%error, ?pause, "deletes failed: trying again");
                 tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 pause = (pause * 2).min(PAUSE_LIMIT);
             }

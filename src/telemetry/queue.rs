@@ -325,7 +325,7 @@ mod tests {
         let written = logs.written.lock();
         let whole = written.iter().filter(|line| line.starts_with('x')).count();
         let after = written.iter().filter(|line| *line == "after").count();
-        // SessionState where they are missing: once, or again where the queue was full again.
+        // Told where they are missing: once, or again where the queue was full again.
         let missing = written.iter().filter_map(|line| {
             let (before, _) = line.split_once(" lines are missing")?;
             before.rsplit(' ').next()?.parse::<usize>().ok()

@@ -1,4 +1,4 @@
-//! MultipartUpload uploads that nobody completes, on their way to be aborted.
+//! Multipart uploads that nobody completes, on their way to be aborted.
 
 use std::sync::Arc;
 

@@ -48,7 +48,7 @@ impl MountNote {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Recorded::Nothing,
             Err(error) => {
-                tracing::error!(path = %Self::path_in(spool).display(), %error, "not read");
+                tracing::error!(path = %Self::path_in(spool).display(), %error, "cannot read it");
                 return Recorded::Damaged;
             }
         };

@@ -45,7 +45,7 @@ impl BodySource for Streamed {
 }
 
 impl Uploader {
-    /// SpoolQuota for sending a part. One that is streamed counts as a whole one of
+    /// Quota for sending a part. One that is streamed counts as a whole one of
     /// `--part-size`, so that no more requests are under way either.
     pub(super) async fn hold_part(&self, upload: &MultipartUpload, range: &Range<u64>) -> Held<'_> {
         let len = range.end - range.start;

@@ -141,7 +141,7 @@ fn with_zeros(runs: &[Run], part_size: PartSize, copied: u64, fewest: u64) -> (V
 /// Cuts a file, which these runs make up, and returns where its parts end.
 ///
 /// Errors: `TooLarge` for more than 10,000 parts of 5 GiB.
-/// Source: S3 User Guide, "MultipartUpload upload limits".
+/// Source: S3 User Guide, "Multipart upload limits".
 pub fn plan_parts(
     runs: &[Run],
     part_size: PartSize,

@@ -88,7 +88,7 @@ impl StageFile {
     /// The file is at this path now, and removed by the last that holds it.
     pub(super) fn unlink_on_drop(&self, orphan_path: PathBuf) {
         if self.orphan_path.set(orphan_path).is_err() {
-            tracing::debug!(stage = %self.id, "put orphan_path before");
+            tracing::debug!(stage = %self.id, "the stage file was moved aside before");
         }
     }
 

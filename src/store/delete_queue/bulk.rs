@@ -50,7 +50,7 @@ impl DeleteQueue {
             let failed = match self.store.delete_many(chunk.to_vec()).await {
                 Ok(failed) => failed,
                 Err(error) if error.kind.is_transient() => {
-                    tracing::warn!(%error, "objects delete failed: it is tried again: soon");
+                    tracing::warn!(%error, "deletes failed: they are tried again soon");
                     continue;
                 }
                 Err(error) => chunk
