@@ -11,16 +11,15 @@ use rustix::process::Signal;
 
 use crate::support::data::{KIB, MIB, assert_same_bytes};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Mount, MountBuilder, Server, SupervisedMount, pattern, wait_until};
+use crate::support::{Mount, MountBuilder, SupervisedMount, pattern, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 const APPENDS: usize = 300;
 const APPEND_BYTES: usize = 64 * KIB;
 
 fn behind_a_proxy() -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan
         .set("--ttl", "1h")
         .args(["--durability", "disk", "--request-timeout", "100s"]);
     (plan, proxy)

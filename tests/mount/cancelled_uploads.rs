@@ -8,19 +8,15 @@ use std::time::{Duration, Instant};
 
 use crate::support::data::MIB;
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Mount, MountBuilder, Server, SupervisedMount, pattern, wait_until};
+use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, pattern, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(20);
 /// Nothing waits for a request that is held for good.
 const AT_ONCE: Duration = Duration::from_secs(5);
-const DURABILITIES: [&str; 2] = ["s3", "disk"];
 
 fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
-        .set("--ttl", "1h")
-        .args(["--durability", durability]);
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.set("--ttl", "1h").durability(durability);
     (plan, proxy)
 }
 
@@ -43,16 +39,6 @@ fn at_once<T>(what: &str, call: impl FnOnce() -> T) -> T {
     result
 }
 
-#[track_caller]
-fn uploaded(mount: &Mount, name: &str, want: &[u8]) {
-    wait_until(WITHIN, name, || {
-        let mut state = [0; 20];
-        let read = rustix::fs::getxattr(mount.path(name), "user.mediafs.state", &mut state);
-        let is_clean = read.is_ok_and(|len| state[..len] == *b"clean");
-        is_clean && mount.object(name).as_deref() == Some(want)
-    });
-}
-
 #[test]
 fn rm_of_a_file_that_is_being_uploaded_does_not_wait_and_it_does_not_come_back() {
     for durability in DURABILITIES {
@@ -61,10 +47,10 @@ fn rm_of_a_file_that_is_being_uploaded_does_not_wait_and_it_does_not_come_back()
             let mount = plan.start();
             fs::create_dir(mount.path("d")).unwrap();
             fs::write(mount.path("d/other"), "other").unwrap();
-            uploaded(&mount, "d/other", b"other");
+            mount.wait_until_uploaded("d/other", b"other");
             if old {
                 fs::write(mount.path("d/f"), "old").unwrap();
-                uploaded(&mount, "d/f", b"old");
+                mount.wait_until_uploaded("d/f", b"old");
             }
             let gate = held_put(&proxy, "d/f");
             let writer = writing(&mount.path("d/f"), b"new".to_vec());
@@ -94,7 +80,7 @@ fn mv_of_a_file_that_is_being_uploaded_does_not_wait_and_has_one_name() {
         gate.wait_for(1);
         at_once("mv", || fs::rename(mount.path("f"), mount.path("g"))).unwrap();
         writer.join().unwrap().unwrap();
-        uploaded(&mount, "g", b"the bytes");
+        mount.wait_until_uploaded("g", b"the bytes");
         gate.open();
         proxy.wait_until_idle();
         mount.wait_for_keys("one name", |keys| keys == ["g"]);
@@ -150,7 +136,7 @@ fn a_name_whose_upload_was_cancelled_is_written_again_at_once() {
         fs::remove_file(mount.path("f")).unwrap();
         writer.join().unwrap().unwrap();
         at_once("write", || fs::write(mount.path("f"), "again")).unwrap();
-        uploaded(&mount, "f", b"again");
+        mount.wait_until_uploaded("f", b"again");
         assert_eq!(fs::read(mount.path("f")).unwrap(), b"again");
         gate.open();
         proxy.wait_until_idle();

@@ -15,12 +15,6 @@ fn disk(plan: MountBuilder) -> MountBuilder {
         .args(["--request-timeout", "1s", "--negative-ttl", "1h"])
 }
 
-fn uploaded(mount: &Mount, path: &str, want: &[u8]) {
-    wait_until(Duration::from_secs(60), path, || {
-        mount.client().try_get(mount.bucket(), path) == Ok(Some(want.to_vec()))
-    });
-}
-
 fn spool_is_empty(mount: &Mount) {
     wait_until(Duration::from_secs(20), "an empty spool", || {
         let stages = fs::read_dir(mount.scratch().join("spool/stage")).unwrap();
@@ -36,7 +30,7 @@ fn a_closed_file_is_in_the_bucket_soon_and_the_spool_is_empty_then() {
         let body = pattern(len, len as u64);
         fs::write(mount.path(name), &body).unwrap();
         assert_same_bytes(&fs::read(mount.path(name)).unwrap(), &body, "at once");
-        uploaded(&mount, name, &body);
+        mount.wait_until_uploaded(name, &body);
     }
     let head = mount.client().head(mount.bucket(), "c.png").unwrap();
     assert_eq!(head.content_type.as_deref(), Some("image/png"));
@@ -48,7 +42,7 @@ fn with_s3_down_files_are_written_read_renamed_and_removed_and_arrive_later() {
     let server = Server::private();
     let mut mount = disk(Mount::on(&server)).start();
     fs::write(mount.path("edited"), b"the first version").unwrap();
-    uploaded(&mount, "edited", b"the first version");
+    mount.wait_until_uploaded("edited", b"the first version");
     // The listing is known, the bytes are cached.
     assert_eq!(
         fs::read(mount.path("edited")).unwrap(),
@@ -87,9 +81,9 @@ fn with_s3_down_files_are_written_read_renamed_and_removed_and_arrive_later() {
     assert_eq!(fs::read_to_string(mount.path("log")).unwrap(), want);
     assert!(!mount.path("gone").exists());
     assert!(!mount.path("moved.tmp").exists());
-    uploaded(&mount, "new", b"new");
-    uploaded(&mount, "moved.txt", b"moved");
-    uploaded(&mount, "log", want.as_bytes());
+    mount.wait_until_uploaded("new", b"new");
+    mount.wait_until_uploaded("moved.txt", b"moved");
+    mount.wait_until_uploaded("log", want.as_bytes());
     spool_is_empty(&mount);
     mount.wait_for_keys("what is left", |keys| {
         keys == ["edited", "log", "moved.txt", "new"]
@@ -101,7 +95,7 @@ fn an_edit_that_was_acknowledged_before_a_kill_is_in_the_bucket_after_the_next_s
     let mut mount = disk(Mount::builder()).start();
     let mut want = pattern(9 * MIB, 1);
     fs::write(mount.path("f"), &want).unwrap();
-    uploaded(&mount, "f", &want);
+    mount.wait_until_uploaded("f", &want);
     let file = sys::open(mount.path("f"), O_RDWR).unwrap();
     file.write_all_at(b"edited", 5 * MIB as u64).unwrap();
     want[5 * MIB..5 * MIB + 6].copy_from_slice(b"edited");
@@ -109,7 +103,7 @@ fn an_edit_that_was_acknowledged_before_a_kill_is_in_the_bucket_after_the_next_s
     mount.kill9();
     mount.remount();
     assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &want, "after the kill");
-    uploaded(&mount, "f", &want);
+    mount.wait_until_uploaded("f", &want);
     spool_is_empty(&mount);
 }
 
@@ -137,7 +131,7 @@ fn what_was_closed_is_exact_after_kills_at_any_time() {
             assert_eq!(fs::read_to_string(mount.path(name)).unwrap(), want);
         }
         for name in &closed {
-            uploaded(&mount, name, format!("body of {name}").as_bytes());
+            mount.wait_until_uploaded(name, format!("body of {name}").as_bytes());
         }
     }
     assert_eq!(mount.lost_and_found().len(), 6, "one open file a kill");
@@ -157,7 +151,7 @@ fn an_exclusive_create_whose_answer_was_lost_in_a_kill_is_known_for_our_own() {
     let mut file = sys::open(mount.path("lock"), O_WRONLY | O_CREAT | O_EXCL).unwrap();
     file.write_all(b"mine").unwrap();
     sys::close(file).unwrap();
-    uploaded(&mount, "lock", b"mine");
+    mount.wait_until_uploaded("lock", b"mine");
     // As after a kill between the upload and the journal's line: the journal
     // of before it, and the stage.
     mount.unmount();
@@ -183,7 +177,7 @@ fn a_lost_race_that_shows_after_close_leaves_the_winner_and_keeps_the_bytes() {
     let server = Server::private();
     let mount = disk(Mount::on(&server)).start();
     fs::write(mount.path("f"), b"the first version").unwrap();
-    uploaded(&mount, "f", b"the first version");
+    mount.wait_until_uploaded("f", b"the first version");
     let file = sys::open(mount.path("f"), O_RDWR).unwrap();
     file.write_all_at(b"EDITED", 0).unwrap();
     mount.put_object("f", b"another client's");
@@ -209,7 +203,7 @@ fn a_stop_with_s3_down_leaves_the_rest_to_the_next_mount() {
     server.thaw();
     mount.remount();
     assert_eq!(fs::read(mount.path("f")).unwrap(), b"bytes");
-    uploaded(&mount, "f", b"bytes");
+    mount.wait_until_uploaded("f", b"bytes");
     spool_is_empty(&mount);
 }
 
@@ -230,7 +224,7 @@ fn a_file_sealed_when_the_daemon_was_killed_is_uploaded_by_the_next_one() {
     server.thaw();
     mount.remount();
     assert_eq!(fs::read(mount.path("f")).unwrap(), b"whole");
-    uploaded(&mount, "f", b"whole");
+    mount.wait_until_uploaded("f", b"whole");
     spool_is_empty(&mount);
 }
 
@@ -241,7 +235,7 @@ fn a_full_spool_is_enospc_at_write_and_has_room_again_once_uploads_end() {
         .args(["--spool-size", "4MiB"])
         .start();
     fs::write(mount.path("before"), b"x").unwrap();
-    uploaded(&mount, "before", b"x");
+    mount.wait_until_uploaded("before", b"x");
     assert_eq!(fs::read(mount.path("before")).unwrap(), b"x");
     server.freeze();
     let body = pattern(3 * MIB, 1);
@@ -256,12 +250,12 @@ fn a_full_spool_is_enospc_at_write_and_has_room_again_once_uploads_end() {
     assert_same_bytes(&fs::read(mount.path("first")).unwrap(), &body, "queued");
 
     server.thaw();
-    uploaded(&mount, "first", &body);
+    mount.wait_until_uploaded("first", &body);
     wait_until(Duration::from_secs(20), "room", || {
         second.write_all_at(&pattern(2 * MIB, 4), 0).is_ok()
     });
     sys::close(second).unwrap();
-    uploaded(&mount, "second", &pattern(2 * MIB, 4));
+    mount.wait_until_uploaded("second", &pattern(2 * MIB, 4));
     spool_is_empty(&mount);
 }
 
@@ -328,7 +322,7 @@ fn a_file_that_took_a_stored_ones_name_and_was_removed_does_not_leave_the_old_on
     let server = Server::private();
     let mut mount = disk(Mount::on(&server)).start();
     fs::write(mount.path("f"), b"the old one").unwrap();
-    uploaded(&mount, "f", b"the old one");
+    mount.wait_until_uploaded("f", b"the old one");
     server.freeze();
     // Their uploads keep the next one waiting.
     for number in 0..20 {

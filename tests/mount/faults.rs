@@ -14,10 +14,8 @@ const ALWAYS: usize = 1_000_000;
 const INTERNAL_ERROR_IN_200: Fault = Fault::Answer(200, "InternalError");
 
 fn behind_a_proxy() -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
-        .args(["--copy-part-size", "5MiB", "--part-size", "5MiB"]);
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.args(["--copy-part-size", "5MiB", "--part-size", "5MiB"]);
     (plan, proxy)
 }
 

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::proxy::{Fault, Proxy, Rule};
-use crate::support::{
-    DiskKind, Mount, MountBuilder, Server, SmallDisk, SupervisedMount, sys, wait_until,
-};
+use crate::support::{DiskKind, Mount, MountBuilder, SmallDisk, SupervisedMount, sys, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 /// Far below any deadline of a request.
@@ -22,8 +20,7 @@ const MISSING: &str = "missing here";
 
 /// A mount on which every read of `unreadable` is an error and a line of the log.
 fn plan() -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder().set("--endpoint-url", &proxy.endpoint);
+    let (plan, proxy) = Mount::behind_a_proxy();
     plan.client.put(&plan.bucket, "unreadable", b"bytes");
     let refused = Fault::Answer(400, "InvalidArgument");
     proxy.rule(Rule::on("GetObject", refused).key("unreadable").always());
@@ -137,16 +134,21 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Str
     })
 }
 
-#[test]
-fn a_pipe_that_is_not_read_makes_nobody_wait_and_tells_what_it_misses_once_it_is() {
+/// A mount that has told more than its pipe and the daemon hold.
+fn behind_a_pipe_that_nobody_reads() -> (Mount, Proxy, io::PipeReader) {
     let (read, write) = io::pipe().unwrap();
-    let (plan, _proxy) = plan();
+    let (plan, proxy) = plan();
     let plan = plan.stderr(file(write)).args(["--log", "trace"]);
     let mount = plan.start();
-    // More than the pipe and the daemon hold.
     for _ in 0..100 {
         goes_on(&mount);
     }
+    (mount, proxy, read)
+}
+
+#[test]
+fn a_pipe_that_is_not_read_makes_nobody_wait_and_tells_what_it_misses_once_it_is() {
+    let (mount, _proxy, read) = behind_a_pipe_that_nobody_reads();
     let text = read_all(read);
     wait_until(WITHIN, "the lines that wait", || {
         goes_on(&mount);
@@ -160,13 +162,7 @@ fn a_pipe_that_is_not_read_makes_nobody_wait_and_tells_what_it_misses_once_it_is
 
 #[test]
 fn a_pipe_that_is_never_read_does_not_keep_the_daemon_from_its_end() {
-    let (_read, write) = io::pipe().unwrap();
-    let (plan, _proxy) = plan();
-    let plan = plan.stderr(file(write)).args(["--log", "trace"]);
-    let mount = plan.start();
-    for _ in 0..100 {
-        goes_on(&mount);
-    }
+    let (mount, _proxy, _read) = behind_a_pipe_that_nobody_reads();
     ends_well(mount);
 }
 

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::support::data::assert_same_bytes;
 use crate::support::programs::{python, succeeds};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Mount, MountBuilder, Server, SupervisedMount, Worker, pattern, wait_until};
+use crate::support::{Mount, MountBuilder, SupervisedMount, Worker, pattern, wait_until};
 
 /// A program that is killed is gone within.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
@@ -17,10 +17,8 @@ const DONE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Nothing that these tests do ends because S3 was waited for long enough.
 fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
-        .args(["--request-timeout", "100s", "--durability", durability]);
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.args(["--request-timeout", "100s", "--durability", durability]);
     (plan, proxy)
 }
 

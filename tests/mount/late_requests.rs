@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::data::MIB;
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Mount, MountBuilder, Server, SupervisedMount, pattern, wait_until};
+use crate::support::{Mount, MountBuilder, SupervisedMount, pattern, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -33,9 +33,8 @@ const fn mode(durability: &'static str, attributes: &'static str) -> Mode {
 }
 
 fn plan(mode: Mode) -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan
         .args(["--durability", mode.durability])
         .args(["--attributes", mode.attributes])
         .args(["--part-size", "5MiB"]);

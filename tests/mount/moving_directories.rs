@@ -6,11 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::subtree_locks::{
-    DURABILITIES, WITHIN, at_once, begin, begin_rename, behind_a_proxy, hold, is_under_way,
-    make_dirs, outcome,
+    WITHIN, at_once, begin, begin_rename, behind_a_proxy, hold, is_under_way, make_dirs, outcome,
 };
 use crate::support::proxy::{Gate, Proxy};
-use crate::support::{Mount, SupervisedMount, Worker, sys, wait_until};
+use crate::support::{DURABILITIES, Mount, SupervisedMount, Worker, sys, wait_until};
 
 /// Closes what was written below a directory in the middle of its rename.
 fn write_while_it_moves(mount: &Mount, proxy: &Proxy, durability: &str) -> Gate {

@@ -11,34 +11,18 @@ use std::time::Duration;
 use libc::{O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
-use crate::support::{Mount, MountBuilder, Server, sys, wait_until};
-
-const WITHIN: Duration = Duration::from_secs(20);
-const DURABILITIES: [&str; 2] = ["s3", "disk"];
+use crate::support::{DURABILITIES, Mount, MountBuilder, Server, sys};
 
 fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
-        .set("--ttl", "1h")
-        .args(["--durability", durability]);
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.set("--ttl", "1h").durability(durability);
     (plan, proxy)
-}
-
-#[track_caller]
-fn uploaded(mount: &Mount, name: &str, want: &[u8]) {
-    wait_until(WITHIN, name, || {
-        let mut state = [0; 20];
-        let read = rustix::fs::getxattr(mount.path(name), "user.mediafs.state", &mut state);
-        let is_clean = read.is_ok_and(|len| state[..len] == *b"clean");
-        is_clean && mount.object(name).as_deref() == Some(want)
-    });
 }
 
 #[track_caller]
 fn put(mount: &Mount, name: &str, body: &str) {
     fs::write(mount.path(name), body).unwrap();
-    uploaded(mount, name, body.as_bytes());
+    mount.wait_until_uploaded(name, body.as_bytes());
 }
 
 fn read_all(mut file: File) -> String {
@@ -77,7 +61,7 @@ fn a_file_that_is_opened_while_it_is_renamed_is_the_file_under_its_new_name() {
             reader.read_exact_at(&mut seen, 0).unwrap();
             assert_eq!(&seen, b"THE NEW version", "{durability} {op} {side:?}");
             sys::close(writer).unwrap();
-            uploaded(&mount, "g", b"THE NEW version");
+            mount.wait_until_uploaded("g", b"THE NEW version");
             assert!(!mount.path("f").exists());
             fs::remove_file(mount.path("g")).unwrap();
         }
@@ -141,7 +125,7 @@ fn a_file_that_is_opened_while_another_takes_its_name_is_the_new_one() {
                 if flags == O_RDWR {
                     file.write_all(b"THE NEW").unwrap();
                     sys::close(file).unwrap();
-                    uploaded(&mount, "f", b"THE NEW version");
+                    mount.wait_until_uploaded("f", b"THE NEW version");
                 } else {
                     assert_eq!(read_all(file), "the new version");
                 }
@@ -209,7 +193,7 @@ fn a_name_is_a_directory_and_a_file_in_turn() {
         }
         fs::remove_dir_all(&x).unwrap();
         fs::write(&x, "file").unwrap();
-        uploaded(&mount, "x", b"file");
+        mount.wait_until_uploaded("x", b"file");
         for name in 0..30 {
             fs::write(mount.path(format!("y{name}")), "file").unwrap();
         }

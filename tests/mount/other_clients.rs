@@ -7,14 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Mount, Server, sys, wait_until};
+use crate::support::{Mount, sys, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 const THEIRS: &[u8] = b"theirs";
 
 fn mount(options: &[&str]) -> (Mount, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder().set("--endpoint-url", &proxy.endpoint);
+    let (plan, proxy) = Mount::behind_a_proxy();
     (plan.args(options).start(), proxy)
 }
 

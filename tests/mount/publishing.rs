@@ -6,16 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::proxy::Proxy;
-use crate::support::{Mount, MountBuilder, Server, SupervisedMount, Worker, wait_until};
+use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, Worker, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(20);
-const DURABILITIES: [&str; 2] = ["s3", "disk"];
 
 fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
-        .args(["--durability", durability]);
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.durability(durability);
     (plan, proxy)
 }
 

@@ -10,19 +10,17 @@ use libc::O_RDONLY;
 use crate::support::data::MIB;
 use crate::support::proxy::Proxy;
 use crate::support::{
-    Mount, MountBuilder, Server, SupervisedMount, Worker, pattern, sys, wait_until,
+    DURABILITIES, Mount, MountBuilder, SupervisedMount, Worker, pattern, sys, wait_until,
 };
 
 const WITHIN: Duration = Duration::from_secs(20);
-const DURABILITIES: [&str; 2] = ["s3", "disk"];
 
 fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan
         .set("--ttl", "1h")
         .args(["--negative-ttl", "0s"])
-        .args(["--durability", durability]);
+        .durability(durability);
     (plan, proxy)
 }
 

@@ -10,23 +10,21 @@ use rustix::process::Signal;
 use crate::support::data::{KIB, MIB, assert_same_bytes};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::sys::errno;
-use crate::support::{Mount, MountBuilder, Server, Worker, pattern, wait_until};
+use crate::support::{DURABILITIES, Mount, MountBuilder, Worker, pattern, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// A program that is killed, and a removal, are done within.
 const AT_ONCE: Duration = Duration::from_secs(5);
-const DURABILITIES: [&str; 2] = ["s3", "disk"];
 const TIB: u64 = 1 << 40;
 const LEN: usize = 120 * MIB;
 
 fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan
         .set("--ttl", "1h")
         .args(["--part-size", "5MiB", "--copy-part-size", "16MiB"])
         .args(["--request-timeout", "100s"])
-        .args(["--durability", durability]);
+        .durability(durability);
     (plan, proxy)
 }
 
@@ -155,23 +153,29 @@ fn nothing_comes_of_it(mount: &Mount, proxy: &Proxy) {
     assert!(sent(proxy) < 64 * MIB, "{} bytes sent", sent(proxy));
 }
 
+/// Removes the file while its last close waits at the gate.
+#[track_caller]
+fn rm_ends_the_close(mut mount: Mount, proxy: &Proxy, mut worker: Worker, gate: &Gate) {
+    worker.begin("os.close(fd)");
+    gate.wait_for(1);
+    let began = Instant::now();
+    fs::remove_file(mount.path("f")).unwrap();
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    worker.answer("os.close(fd)").unwrap();
+    drop(worker);
+    gate.open();
+    nothing_comes_of_it(&mount, proxy);
+    mount.unmount();
+    assert!(mount.lost_and_found().is_empty());
+}
+
 #[test]
 fn rm_stops_the_upload_of_many_holes() {
     for durability in DURABILITIES {
         let (plan, proxy) = behind_a_proxy(durability);
-        let mut mount = plan.start();
-        let (mut worker, gate) = giant(&mount, &proxy);
-        worker.begin("os.close(fd)");
-        gate.wait_for(1);
-        let began = Instant::now();
-        fs::remove_file(mount.path("f")).unwrap();
-        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
-        worker.answer("os.close(fd)").unwrap();
-        drop(worker);
-        gate.open();
-        nothing_comes_of_it(&mount, &proxy);
-        mount.unmount();
-        assert!(mount.lost_and_found().is_empty());
+        let mount = plan.start();
+        let (worker, gate) = giant(&mount, &proxy);
+        rm_ends_the_close(mount, &proxy, worker, &gate);
     }
 }
 
@@ -208,7 +212,7 @@ fn the_end_of_a_killed_writer_stops_the_upload_of_many_holes() {
 fn a_killed_process_that_shares_the_descriptor_does_not_stop_the_upload() {
     for durability in DURABILITIES {
         let (plan, proxy) = behind_a_proxy(durability);
-        let mut mount = plan.start();
+        let mount = plan.start();
         let (mut worker, gate) = giant(&mount, &proxy);
         let dies = "(os.write(fd, b'child'), os.kill(os.getpid(), 9))";
         worker
@@ -217,15 +221,7 @@ fn a_killed_process_that_shares_the_descriptor_does_not_stop_the_upload() {
             ))
             .unwrap();
         worker.run("os.pwrite(fd, b'more', 2 << 30)").unwrap();
-        worker.begin("os.close(fd)");
-        gate.wait_for(1);
-        fs::remove_file(mount.path("f")).unwrap();
-        worker.answer("os.close(fd)").unwrap();
-        drop(worker);
-        gate.open();
-        nothing_comes_of_it(&mount, &proxy);
-        mount.unmount();
-        assert!(mount.lost_and_found().is_empty());
+        rm_ends_the_close(mount, &proxy, worker, &gate);
     }
 }
 

@@ -9,18 +9,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Mount, MountBuilder, Server, sys};
+use crate::support::{DURABILITIES, Mount, MountBuilder, sys};
 
 pub(super) const WITHIN: Duration = Duration::from_secs(30);
 /// What does not wait for S3 or for another request returns long before.
 const AT_ONCE: Duration = Duration::from_secs(20);
-pub(super) const DURABILITIES: [&str; 2] = ["s3", "disk"];
 
 pub(super) fn behind_a_proxy(durability: &str) -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
-        .args(["--durability", durability]);
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.durability(durability);
     (plan, proxy)
 }
 

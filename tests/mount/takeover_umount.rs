@@ -4,25 +4,28 @@ use std::time::{Duration, Instant};
 
 use crate::support::mount::is_mounted;
 use crate::support::programs::{run_shell, said};
-use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::supervised_mount::SupervisedMount;
-use crate::support::{Mount, Server, wait_until};
+use crate::support::{Mount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
-#[test]
-fn a_mount_after_umount_waits_until_the_one_before_has_uploaded_what_it_has() {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
-        .args(["--durability", "disk"]);
-    let mount = SupervisedMount::start(plan);
-    let gate = proxy.hold(
-        Side::BeforeServer,
-        Rule::on("PutObject", Fault::Pass).key("f"),
-    );
+/// Writes a file whose upload waits at the gate.
+#[track_caller]
+fn write_held(mount: &Mount, proxy: &Proxy) -> Gate {
+    let rule = Rule::on("PutObject", Fault::Pass).key("f");
+    let gate = proxy.hold(Side::BeforeServer, rule);
     std::fs::write(mount.path("f"), b"bytes").unwrap();
     gate.wait_for(1);
+    gate
+}
+
+#[test]
+fn a_mount_after_umount_waits_until_the_one_before_has_uploaded_what_it_has() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.args(["--durability", "disk"]);
+    let mount = SupervisedMount::start(plan);
+    let gate = write_held(&mount, &proxy);
     let output = std::thread::scope(|scope| {
         let script = scope.spawn(|| {
             run_shell("umount \"$1\"", &[&mount.root]);
@@ -48,17 +51,10 @@ fn a_mount_after_umount_waits_until_the_one_before_has_uploaded_what_it_has() {
 
 #[test]
 fn it_waits_for_no_longer_than_its_drain_timeout() {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
-        .args(["--durability", "disk", "--drain-timeout", "1s"]);
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.args(["--durability", "disk", "--drain-timeout", "1s"]);
     let mount = SupervisedMount::start(plan);
-    let gate = proxy.hold(
-        Side::BeforeServer,
-        Rule::on("PutObject", Fault::Pass).key("f"),
-    );
-    std::fs::write(mount.path("f"), b"bytes").unwrap();
-    gate.wait_for(1);
+    let gate = write_held(&mount, &proxy);
     run_shell("umount \"$1\"", &[&mount.root]);
     // The one before leaves the upload to it.
     let output = mount.run_again();

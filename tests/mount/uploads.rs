@@ -8,22 +8,15 @@ mod sizes;
 use std::time::Duration;
 
 use crate::support::proxy::Proxy;
-use crate::support::{Mount, MountBuilder, Server, wait_until};
+use crate::support::{Mount, MountBuilder, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 /// More than any number of attempts.
 const ALWAYS: usize = 1_000_000;
 
 fn behind_a_proxy() -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder().set("--endpoint-url", &proxy.endpoint);
+    let (plan, proxy) = Mount::behind_a_proxy();
     (plan.args(["--part-size", "5MiB"]), proxy)
-}
-
-fn uploaded(mount: &Mount, path: &str, want: &[u8]) {
-    wait_until(WITHIN, path, || {
-        mount.client().try_get(mount.bucket(), path) == Ok(Some(want.to_vec()))
-    });
 }
 
 #[track_caller]

@@ -42,7 +42,7 @@ pub use data::{pattern, sha256};
 pub use disk::{DiskKind, SmallDisk};
 pub use machine::Machine;
 pub use mount::Mount;
-pub use plan::MountBuilder;
+pub use plan::{DURABILITIES, MountBuilder};
 pub use programs::{python, run_python, wait_until};
 pub use servers::Server;
 pub use supervised_mount::SupervisedMount;

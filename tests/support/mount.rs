@@ -13,7 +13,7 @@ use super::client::Client;
 use super::plan::MountBuilder;
 use super::processes::{daemons_of, has_written_its_log, rss_kib_of, threads_of};
 use super::programs::{happens_within, wait_until};
-use super::proxy::PROBE;
+use super::proxy::{PROBE, Proxy};
 use super::servers::{Server, dies_with_parent};
 
 const MOUNTED_WITHIN: Duration = Duration::from_secs(30);
@@ -45,6 +45,13 @@ impl Mount {
 
     pub fn on(server: &Server) -> MountBuilder {
         MountBuilder::new(server)
+    }
+
+    /// On this run's server, with a proxy in front of it that can be told what to do with requests.
+    pub fn behind_a_proxy() -> (MountBuilder, Proxy) {
+        let proxy = Proxy::before(Server::shared());
+        let plan = Self::builder().set("--endpoint-url", &proxy.endpoint);
+        (plan, proxy)
     }
 
     /// Not mounted yet.
@@ -108,6 +115,19 @@ impl Mount {
     pub fn keys(&self) -> Vec<String> {
         let listed = self.client().list(self.bucket(), "");
         listed.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// Waits until the daemon has nothing to send of a file, and S3 has these bytes.
+    #[track_caller]
+    pub fn wait_until_uploaded(&self, path: &str, want: &[u8]) {
+        let key = format!("{}{path}", self.plan().prefix);
+        wait_until(SETTLED_WITHIN, path, || {
+            let mut state = [0; 20];
+            let read = rustix::fs::getxattr(self.path(path), "user.mediafs.state", &mut state);
+            let is_clean = read.is_ok_and(|len| state[..len] == *b"clean");
+            let object = || self.client().try_get(self.bucket(), &key);
+            is_clean && object().is_ok_and(|found| found.as_deref() == Some(want))
+        });
     }
 
     /// Waits until the bucket's keys are so: many removals in a row reach it in bulk, a little later.

@@ -15,6 +15,9 @@ use super::mount::Mount;
 use super::programs::run_within;
 use super::servers::{Credentials, Server};
 
+/// What close(2) can wait for.
+pub const DURABILITIES: [&str; 2] = ["s3", "disk"];
+
 const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 /// What another client changed is looked for this often, unless a test says otherwise.
 const TTL: &str = "1s";
@@ -90,6 +93,10 @@ impl MountBuilder {
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
+    }
+
+    pub fn durability(self, mode: &str) -> Self {
+        self.args(["--durability", mode])
     }
 
     /// Gives an option another value than every test has.

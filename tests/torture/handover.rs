@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::data::MIB;
-use crate::support::proxy::{Fault, Proxy};
+use crate::support::proxy::Fault;
 use crate::support::{
-    Mount, MountBuilder, Server, SupervisedMount, Worker, pattern, python, sys, wait_until,
+    Mount, MountBuilder, SupervisedMount, Worker, pattern, python, sys, wait_until,
 };
 use rustix::process::{Signal, kill_process};
 
@@ -134,17 +134,22 @@ fn another_binary_takes_over_at_once_and_open_files_go_on() {
     let old = mount.daemon();
     kill_process(old, Signal::USR2).unwrap();
     mount.wait_for_successor(old);
-    worker
-        .run("os.write(fd, b'and after'); os.close(fd)")
-        .unwrap();
-    assert_eq!(mount.object("f").unwrap(), b"before and after");
+    goes_on_writing(&mount, worker, "f");
     let running = format!("/proc/{}/exe", mount.daemon().as_raw_nonzero());
     assert_eq!(
         fs::metadata(running).unwrap().ino(),
         fs::metadata(&program).unwrap().ino()
     );
-    drop(worker);
     mount.unmount();
+}
+
+/// A file that began with `before ` is written on by its process, and closed.
+#[track_caller]
+fn goes_on_writing(mount: &Mount, mut worker: Worker, name: &str) {
+    worker
+        .run("os.write(fd, b'and after'); os.close(fd)")
+        .unwrap();
+    assert_eq!(mount.object(name).unwrap(), b"before and after");
 }
 
 #[test]
@@ -156,11 +161,7 @@ fn a_second_mount_of_it_is_refused_and_takes_no_holder_away() {
     assert!(!again.status.success());
     assert!(String::from_utf8_lossy(&again.stderr).contains("already mounted"));
     mount.kill_daemon();
-    worker
-        .run("os.write(fd, b'and after'); os.close(fd)")
-        .unwrap();
-    assert_eq!(mount.object("f").unwrap(), b"before and after");
-    drop(worker);
+    goes_on_writing(&mount, worker, "f");
     mount.unmount();
 }
 
@@ -178,11 +179,7 @@ fn a_binary_that_is_away_for_a_moment_is_waited_for() {
     });
     fs::rename(&away, &program).unwrap();
     mount.wait_for_successor(old);
-    worker
-        .run("os.write(fd, b'and after'); os.close(fd)")
-        .unwrap();
-    assert_eq!(mount.object("f").unwrap(), b"before and after");
-    drop(worker);
+    goes_on_writing(&mount, worker, "f");
     mount.unmount();
 }
 
@@ -215,8 +212,7 @@ fn what_a_newer_mediafs_told_leads_to_a_mount_anew_and_a_clear_word() {
 
 #[test]
 fn on_a_kernel_that_sends_nothing_again_calls_under_way_return_and_open_files_go_on() {
-    let proxy = Proxy::before(Server::shared());
-    let plan = Mount::builder().set("--endpoint-url", &proxy.endpoint);
+    let (plan, proxy) = Mount::behind_a_proxy();
     let mount = SupervisedMount::start(plan.env("_MEDIAFS_WITHOUT_RESEND", "1"));
     mount.put_object("f", b"bytes");
     let mut worker = Worker::at(&mount.scratch().join("mnt"));
@@ -240,13 +236,10 @@ fn on_a_kernel_that_sends_nothing_again_calls_under_way_return_and_open_files_go
     }
     let mut bytes = [0; 10];
     assert_eq!(rustix::io::pread(&file, &mut bytes, 0).unwrap(), 5);
-    worker
-        .run("os.write(fd, b'and after'); os.close(fd)")
-        .unwrap();
-    assert_eq!(mount.object("g").unwrap(), b"before and after");
+    goes_on_writing(&mount, worker, "g");
     assert!(mount.log().contains("cannot resend requests"));
     assert!(!mount.log().contains("calls=0"), "{}", mount.log());
-    drop((file, worker));
+    drop(file);
     mount.unmount();
 }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-use super::{ALWAYS, WITHIN, behind_a_proxy, no_upload_is_left, uploaded};
+use super::{ALWAYS, WITHIN, behind_a_proxy, no_upload_is_left};
 use crate::support::data::{MIB, assert_same_bytes};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::{Mount, Server, pattern, sys, wait_until};
@@ -35,7 +35,7 @@ fn full_parts_are_sent_while_the_file_is_written_and_nothing_is_seen_before_clos
         assert!(mount.keys().is_empty());
         assert_eq!(proxy.seen("CompleteMultipartUpload"), 0);
         sys::close(file).unwrap();
-        uploaded(&mount, "f", &body);
+        mount.wait_until_uploaded("f", &body);
         assert_eq!(
             proxy.seen("UploadPart"),
             5,

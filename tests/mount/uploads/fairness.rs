@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 
-use super::{ALWAYS, WITHIN, behind_a_proxy, uploaded};
+use super::{ALWAYS, WITHIN, behind_a_proxy};
 use crate::support::data::{MIB, assert_same_bytes};
 use crate::support::proxy::Fault;
 use crate::support::{Mount, pattern, sys, wait_until};
@@ -34,7 +34,7 @@ fn an_upload_that_is_stuck_does_not_hold_up_others() {
         }
         for (name, closing) in others {
             closing.join().unwrap();
-            uploaded(&mount, name, &body);
+            mount.wait_until_uploaded(name, &body);
         }
         mount.wait_for_keys("the small ones", |keys| keys.len() == 22);
         assert_eq!(mount.object("stuck"), None);

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-use super::{ALWAYS, WITHIN, behind_a_proxy, no_upload_is_left, uploaded};
+use super::{ALWAYS, WITHIN, behind_a_proxy, no_upload_is_left};
 use crate::support::data::{MIB, assert_same_bytes};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::{Mount, MountBuilder, pattern, sys, wait_until};
@@ -43,7 +43,7 @@ fn an_upload_that_a_kill_cut_off_goes_on_with_the_parts_that_are_missing() {
         let (mut mount, body) = killed_after(plan, &proxy, 4);
         let before = proxy.seen("UploadPart");
         mount.remount();
-        uploaded(&mount, "f", &body);
+        mount.wait_until_uploaded("f", &body);
         assert_eq!(proxy.seen("UploadPart") - before, 3, "of 7, 4 were there");
         assert_eq!(proxy.seen("ListParts"), 1);
         assert_eq!(proxy.seen("CreateMultipartUpload"), 1);
@@ -65,7 +65,7 @@ fn a_part_that_is_not_what_the_file_has_is_sent_again() {
         .put_part(mount.bucket(), "f", 3, &pattern(6 * MIB, 4));
     let before = proxy.seen("UploadPart");
     mount.remount();
-    uploaded(&mount, "f", &body);
+    mount.wait_until_uploaded("f", &body);
     let missing = proxy.seen("UploadPart") - before;
     assert!((3..=5).contains(&missing), "{missing} parts sent");
     no_upload_is_left(&mount);
@@ -77,7 +77,7 @@ fn an_upload_that_somebody_aborted_meanwhile_begins_anew() {
     let (mut mount, body) = killed_after(plan, &proxy, 4);
     mount.client().abort_uploads(mount.bucket());
     mount.remount();
-    uploaded(&mount, "f", &body);
+    mount.wait_until_uploaded("f", &body);
     assert_eq!(proxy.seen("CreateMultipartUpload"), 2);
     no_upload_is_left(&mount);
     assert!(mount.lost_and_found().is_empty());
