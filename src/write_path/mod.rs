@@ -25,6 +25,7 @@ mod spool;
 mod spool_lock;
 mod stage;
 mod stage_file;
+mod stage_size;
 mod stage_state;
 mod uploader;
 mod zeros;
