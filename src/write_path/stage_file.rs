@@ -4,18 +4,18 @@
 //! compared at each read: what the disk changed in between is found out before
 //! anyone sees or uploads it.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 use rangemap::RangeSet;
 
+use super::descriptor::StageDescriptor;
 use super::multipart::MultipartUpload;
 use super::quota::Reservation;
 use crate::error::FsError;
@@ -26,8 +26,7 @@ use crate::session_state::{Record, SessionLog};
 #[derive(Debug)]
 pub struct StageFile {
     pub(super) id: StageId,
-    pub(super) file: File,
-    path: PathBuf,
+    descriptor: StageDescriptor,
     reservation: Reservation,
     /// Held while bytes and checksums differ, and while they are compared.
     pub(super) sums: RwLock<BlockSums>,
@@ -41,18 +40,19 @@ pub struct StageFile {
     discarded: AtomicBool,
     /// What is in it is not known: it is neither served nor changed nor uploaded.
     pub(super) unusable: AtomicBool,
-    /// Where it lies until it is dropped.
-    orphan_path: OnceLock<PathBuf>,
+    /// The file goes with it.
+    unlinks_on_drop: AtomicBool,
     pub(super) session_log: Arc<SessionLog>,
 }
 
 impl Drop for StageFile {
     fn drop(&mut self) {
-        let Some(orphan_path) = self.orphan_path.get() else {
+        if !*self.unlinks_on_drop.get_mut() {
             return;
-        };
-        if let Err(error) = std::fs::remove_file(orphan_path) {
-            tracing::warn!(path = %orphan_path.display(), %error, "cannot remove the stage file");
+        }
+        let path = self.path();
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove the stage file");
         }
         let stage = self.id;
         self.session_log.record(|| Record::StageGone { stage });
@@ -62,16 +62,14 @@ impl Drop for StageFile {
 impl StageFile {
     pub(super) fn new(
         id: StageId,
-        file: File,
-        path: PathBuf,
+        descriptor: StageDescriptor,
         reservation: Reservation,
         sums: &[BlockSum],
         session_log: Arc<SessionLog>,
     ) -> Self {
         Self {
             id,
-            file,
-            path,
+            descriptor,
             reservation,
             sums: RwLock::new(BlockSums::of(sums)),
             upload: Mutex::default(),
@@ -79,16 +77,14 @@ impl StageFile {
             ahead_bytes: AtomicU64::new(0),
             discarded: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
-            orphan_path: OnceLock::new(),
+            unlinks_on_drop: AtomicBool::new(false),
             session_log,
         }
     }
 
-    /// The file is at this path now, and removed by the last that holds it.
-    pub(super) fn unlink_on_drop(&self, orphan_path: PathBuf) {
-        if self.orphan_path.set(orphan_path).is_err() {
-            tracing::debug!(stage = %self.id, "put orphan_path before");
-        }
+    /// The last that holds it removes the file.
+    pub(super) fn unlink_on_drop(&self) {
+        self.unlinks_on_drop.store(true, Ordering::Relaxed);
     }
 
     /// Notes a change of the stage for a daemon that goes on with it.
@@ -99,7 +95,7 @@ impl StageFile {
     /// Takes what is in these ranges now for what was written, where nobody was told
     /// what that is. Behind the file's end there is nothing that could change.
     pub(super) fn rebuild_checksums(&self, ranges: &RangeSet<u64>) -> io::Result<()> {
-        let file_end = self.file.metadata()?.len();
+        let file_end = self.descriptor.file()?.metadata()?.len();
         let mut sums = self.sums.write();
         for range in ranges.iter() {
             let (mut at, range_end) = (range.start, range.end.min(file_end));
@@ -118,11 +114,17 @@ impl StageFile {
 
     /// When bytes were written last, where the disk tells.
     pub fn modified(&self) -> Option<SystemTime> {
-        self.file.metadata().and_then(|it| it.modified()).ok()
+        self.descriptor
+            .file()
+            .ok()?
+            .metadata()
+            .ok()?
+            .modified()
+            .ok()
     }
 
     pub(super) fn file_len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.descriptor.file()?.metadata()?.len())
     }
 
     /// Checksums of all that was written.
@@ -135,8 +137,12 @@ impl StageFile {
         &self.reservation
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn path(&self) -> PathBuf {
+        self.descriptor.path()
+    }
+
+    pub(super) fn descriptor(&self) -> &StageDescriptor {
+        &self.descriptor
     }
 
     pub fn upload(&self) -> Option<Arc<MultipartUpload>> {
@@ -190,7 +196,7 @@ impl StageFile {
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.descriptor.file()?.sync_data()
     }
 
     /// Bytes of a range; what was never written reads as zeros.
@@ -230,8 +236,9 @@ impl StageFile {
             };
             changed.push(sum);
         }
+        let file = self.descriptor.file_to_write()?;
         self.tell_overwriting(&sums, &(offset..offset + data.len() as u64))?;
-        let outcome = self.file.write_all_at(data, offset);
+        let outcome = file.write_all_at(data, offset);
         self.invalidate(&(offset..offset + data.len() as u64));
         if outcome.is_err() {
             // Nobody knows how far it came: what is there now counts.
@@ -283,17 +290,18 @@ impl StageFile {
             return Ok(());
         }
         tracing::error!(
-            path = %self.path.display(), from = sum.start, to = sum.end,
+            path = %self.path().display(), from = sum.start, to = sum.end,
             "stage damaged on disk (checksum mismatch): its bytes are neither served nor uploaded"
         );
         Err(FsError::Corrupt)
     }
 
     fn read_raw(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let file = self.descriptor.file()?;
         let mut buffer = vec![0; (range.end - range.start) as usize];
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, range.start + filled as u64) {
+            match file.read_at(rest, range.start + filled as u64) {
                 Ok(0) => break,
                 Ok(n) => filled += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -360,7 +368,8 @@ mod tests {
         let (_dir, stage) = stage();
         stage.write(0, &vec![7; 3 * BLOCK_BYTES as usize]).unwrap();
         let at = BLOCK_BYTES + 100;
-        stage.file.write_all_at(&[6], at).unwrap();
+        let file = stage.descriptor.file().unwrap();
+        file.write_all_at(&[6], at).unwrap();
         assert_eq!(
             stage.read(0..BLOCK_BYTES).unwrap(),
             vec![7; BLOCK_BYTES as usize]

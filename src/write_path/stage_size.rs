@@ -14,7 +14,7 @@ impl StageFile {
     /// where the disk does not take a file of that length.
     pub fn grow_to(&self, len: u64) -> bool {
         let grown = self.file_len().and_then(|had| match had < len {
-            true => self.file.set_len(len),
+            true => self.descriptor().file()?.set_len(len),
             false => Ok(()),
         });
         grown.is_ok()
@@ -26,7 +26,8 @@ impl StageFile {
     pub(super) fn reserve(&self, range: Range<u64>) -> Result<(), FsError> {
         let flags = FallocateFlags::KEEP_SIZE;
         let len = range.end - range.start;
-        match rustix::fs::fallocate(&self.file, flags, range.start, len).map_err(io::Error::from) {
+        let file = self.descriptor().file()?;
+        match rustix::fs::fallocate(&file, flags, range.start, len).map_err(io::Error::from) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
             outcome => Ok(outcome?),
         }
@@ -52,8 +53,9 @@ impl StageFile {
             }
             None => None,
         };
+        let file = self.descriptor().file_to_write()?;
         tell(cut);
-        self.file.set_len(len)?;
+        file.set_len(len)?;
         self.invalidate(&(len..u64::MAX));
         if let Some(sum) = cut {
             sums.cut(sum.start);
@@ -80,10 +82,11 @@ impl StageFile {
             }
             changed.push(BlockSums::sum(sum.start, &block));
         }
+        let file = self.descriptor().file_to_write()?;
         self.tell_overwriting(&sums, &range)?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let (start, len) = (range.start, range.end - range.start);
-        if let Err(error) = rustix::fs::fallocate(&self.file, flags, start, len) {
+        if let Err(error) = rustix::fs::fallocate(&file, flags, start, len) {
             self.tell_summed(sums.overlapping(&range));
             return Err(io::Error::from(error).into());
         }
