@@ -38,6 +38,8 @@ pub enum FsError {
     NoSpace,
     #[error("the disk of the spool is read-only")]
     SpoolReadOnly,
+    #[error("{OutOfDescriptors}")]
+    TooManyOpenFiles,
     /// A path component over 255 bytes, or a key over 1,024 bytes.
     #[error("name too long")]
     NameTooLong,
@@ -79,6 +81,21 @@ pub enum FsError {
     /// The local disk failed.
     #[error("spool: {0}")]
     Spool(#[source] Arc<io::Error>),
+}
+
+/// As many files are open as the process may have.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("too many files are open for the limit of the process (RLIMIT_NOFILE)")]
+pub struct OutOfDescriptors;
+
+impl OutOfDescriptors {
+    /// Whether it is why something could not be opened.
+    fn is_behind(error: &io::Error) -> bool {
+        // The standard library has no kind for what the system says.
+        let said = [libc::EMFILE, libc::ENFILE];
+        let is_said = error.raw_os_error().is_some_and(|it| said.contains(&it));
+        is_said || error.get_ref().is_some_and(|it| it.is::<Self>())
+    }
 }
 
 impl FsError {
@@ -137,6 +154,7 @@ impl From<io::Error> for FsError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
             io::ErrorKind::ReadOnlyFilesystem => Self::SpoolReadOnly,
             io::ErrorKind::FileTooLarge => Self::TooLarge,
+            _ if OutOfDescriptors::is_behind(&error) => Self::TooManyOpenFiles,
             _ => Self::Spool(Arc::new(error)),
         }
     }

@@ -17,6 +17,8 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::NotPermitted => Errno::EPERM,
         FsError::ReadOnly | FsError::SpoolReadOnly => Errno::EROFS,
         FsError::NoSpace => Errno::ENOSPC,
+        // Not the application's own limit, which is what EMFILE says.
+        FsError::TooManyOpenFiles => Errno::ENFILE,
         FsError::NameTooLong => Errno::ENAMETOOLONG,
         FsError::IllegalName => Errno::EILSEQ,
         FsError::TooLarge => Errno::EFBIG,
@@ -76,11 +78,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_enospc_a_read_only_one_erofs_and_any_other_local_failure_eio() {
+    fn a_full_disk_is_enospc_a_read_only_one_erofs_no_descriptor_enfile_and_any_other_local_failure_eio()
+     {
         let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
         assert_eq!(i32::from(errno(&full.into())), libc::ENOSPC);
         let read_only = std::io::Error::from_raw_os_error(libc::EROFS);
         assert_eq!(i32::from(errno(&read_only.into())), libc::EROFS);
+        for exhausted in [libc::EMFILE, libc::ENFILE] {
+            let exhausted = std::io::Error::from_raw_os_error(exhausted);
+            assert_eq!(i32::from(errno(&exhausted.into())), libc::ENFILE);
+        }
         let broken = std::io::Error::from_raw_os_error(libc::EBADF);
         assert_eq!(i32::from(errno(&broken.into())), libc::EIO);
     }

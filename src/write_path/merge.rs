@@ -101,6 +101,7 @@ impl Stage {
         failpoint::at(Point::AbsorbCopied);
         whole.file().sync()?;
         failpoint::at(Point::AbsorbSynced);
+        whole.file().descriptor().release();
         Ok(whole)
     }
 

@@ -2,7 +2,7 @@
 //! files that are still open stay as they are, the rest goes to lost+found.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,7 @@ impl Spool {
         let known: HashSet<PathBuf> = files
             .by_ref()
             .chain(open.values().map(Stage::file))
-            .map(|file| file.path().to_owned())
+            .map(|file| file.path())
             .collect();
         for entry in fs::read_dir(&self.stage_dir)? {
             let path = entry?.path();
@@ -101,7 +101,7 @@ impl Spool {
         let mut recovered = Vec::new();
         for sealed in wanted {
             let (id, key) = (sealed.stage, &sealed.key);
-            match self.open_stage(id, &mut OpenOptions::new(), &sealed.sums) {
+            match self.find_stage(&self.stage_dir, id, &sealed.sums) {
                 Ok(file) => recovered.push(RecoveredStage {
                     file,
                     sealed,
@@ -117,7 +117,7 @@ impl Spool {
         }
         for SealedStage { stage, key, .. } in obsolete {
             tracing::info!(%key, "skipping a stage of the predecessor: a later one replaces it");
-            if let Ok(file) = self.open_stage(stage, &mut OpenOptions::new(), &[]) {
+            if let Ok(file) = self.find_stage(&self.stage_dir, stage, &[]) {
                 self.discard(&file);
             } else {
                 self.done(stage);
@@ -151,15 +151,15 @@ impl Spool {
                 continue;
             };
             let sums = stage.sums.list();
-            let named = self.open_stage(id, &mut OpenOptions::new(), &sums);
+            let named = self.find_stage(&self.stage_dir, id, &sums);
             let file = match named {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match self.open_in(&self.orphan_dir, id, &mut OpenOptions::new(), &sums) {
+                    match self.find_stage(&self.orphan_dir, id, &sums) {
                         // It was uploaded, and the file shows its object.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                         orphan => orphan.inspect(|file| {
                             file.set_gone();
-                            file.unlink_on_drop(file.path().to_owned());
+                            file.unlink_on_drop();
                         })?,
                     }
                 }

@@ -11,12 +11,13 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::descriptor::{DescriptorQuota, StageDescriptor};
 use super::inspect::PendingWork;
 use super::lost_found::{self, LostFile, LostFound};
 use super::place::{OtherPlace, PlacedSpool};
@@ -90,6 +91,7 @@ pub struct Spool {
     session_log: Arc<SessionLog>,
     next_id: AtomicU64,
     room: Arc<SpoolQuota>,
+    descriptors: Arc<DescriptorQuota>,
     _lock: SpoolLock,
 }
 
@@ -134,6 +136,7 @@ impl Spool {
             session_log,
             next_id: AtomicU64::new(first_id()),
             room: Arc::new(SpoolQuota::new(limit_bytes)),
+            descriptors: Arc::new(DescriptorQuota::of_process()),
             _lock: lock,
         };
         let left = spool.recover(saved).map_err(|source| SpoolError::Io {
@@ -172,47 +175,43 @@ impl Spool {
             self.journal
                 .append(Record::Begun { stage, key }, Durable::No)?;
         }
-        let file = self.open_stage(id, OpenOptions::new().create_new(true), &[]);
-        let file = file.inspect_err(|_| self.done(id))?;
+        let path = self.stage_dir.join(id.to_string());
+        let made = StageDescriptor::create(path, &self.descriptors);
+        let made = made.inspect_err(|_| self.done(id))?;
+        let file = self.stage_of(id, made, &[]);
         if key.is_none() {
             self.orphan(&file);
         }
         Ok(file)
     }
 
-    pub(super) fn open_stage(
-        &self,
-        id: StageId,
-        options: &mut OpenOptions,
-        sums: &[BlockSum],
-    ) -> io::Result<Arc<StageFile>> {
-        self.open_in(&self.stage_dir, id, options, sums)
-    }
-
-    pub(super) fn open_in(
+    /// A stage that a predecessor left in one of the spool's directories.
+    pub(super) fn find_stage(
         &self,
         dir: &Path,
         id: StageId,
-        options: &mut OpenOptions,
         sums: &[BlockSum],
     ) -> io::Result<Arc<StageFile>> {
-        let path = dir.join(id.to_string());
-        let file = private::open(&path, options.read(true).write(true))?;
+        let found = StageDescriptor::find(dir.join(id.to_string()), &self.descriptors)?;
+        Ok(self.stage_of(id, found, sums))
+    }
+
+    fn stage_of(
+        &self,
+        id: StageId,
+        descriptor: StageDescriptor,
+        sums: &[BlockSum],
+    ) -> Arc<StageFile> {
         let reservation = self.room.reservation();
         let session_log = self.session_log.clone();
-        Ok(Arc::new(StageFile::new(
-            id,
-            file,
-            path,
-            reservation,
-            sums,
-            session_log,
-        )))
+        let file = StageFile::new(id, descriptor, reservation, sums, session_log);
+        Arc::new(file)
     }
 
     /// Notes that a stage is to be uploaded, by the successor if not by this one.
     ///
-    /// With `Durable::Yes` it outlives a power loss once this returns.
+    /// With `Durable::Yes` it outlives a power loss once this returns. Its file is open
+    /// only while somebody uses it from now on.
     pub fn seal(&self, file: &StageFile, sealed: SealedStage, durable: Durable) -> io::Result<()> {
         if durable == Durable::Yes {
             file.sync()?;
@@ -223,6 +222,7 @@ impl Spool {
         self.journal
             .append(Record::Sealed(Box::new(sealed)), durable)?;
         failpoint::at(Point::SealJournaled);
+        file.descriptor().release();
         Ok(())
     }
 
@@ -268,8 +268,9 @@ impl Spool {
         if file.set_gone() {
             return;
         }
-        if let Err(error) = fs::remove_file(file.path()) {
-            tracing::warn!(path = %file.path().display(), %error, "cannot remove the stage file");
+        if let Err(error) = file.descriptor().unlink() {
+            tracing::debug!(path = %file.path().display(), %error, "the stage file is moved aside");
+            self.move_aside(file);
         }
         failpoint::at(Point::PublishStageRemoved);
         self.done(file.id());
@@ -281,16 +282,22 @@ impl Spool {
         if file.set_gone() {
             return;
         }
-        let aside = self.orphan_dir.join(file.id().to_string());
-        match fs::rename(file.path(), &aside) {
-            Ok(()) => file.unlink_on_drop(aside),
-            Err(error) => {
-                tracing::warn!(path = %file.path().display(), %error, "cannot move the stage file aside");
-            }
-        }
+        self.move_aside(file);
         let stage = file.id();
         if let Err(error) = self.journal.append(Record::Done { stage }, Durable::No) {
             tracing::warn!(%stage, %error, "journal write failed: the stage is uploaded again after a crash");
+        }
+    }
+
+    /// The last that holds it removes the file, or else the next start does.
+    fn move_aside(&self, file: &StageFile) {
+        let aside = self.orphan_dir.join(file.id().to_string());
+        let rename = |from: &Path| fs::rename(from, &aside).map(|()| aside.clone());
+        match file.descriptor().moved(rename) {
+            Ok(_) => file.unlink_on_drop(),
+            Err(error) => {
+                tracing::warn!(path = %file.path().display(), %error, "cannot move the stage file aside");
+            }
         }
     }
 
@@ -300,7 +307,8 @@ impl Spool {
             return;
         }
         let reason = &remnant.reason;
-        match self.lost_found.take(file.path(), remnant) {
+        let take = |from: &Path| self.lost_found.take(from, remnant);
+        match file.descriptor().moved(take) {
             Ok(kept) => {
                 tracing::error!(
                     path = %kept.display(), key = remnant.key.map(Key::as_str), %reason, "upload failed: the bytes are in lost+found"

@@ -4,19 +4,18 @@
 //! compared at each read: what the disk changed in between is found out before
 //! anyone sees or uploads it.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 use rangemap::RangeSet;
-use rustix::fs::FallocateFlags;
 
+use super::descriptor::StageDescriptor;
 use super::multipart::MultipartUpload;
 use super::quota::Reservation;
 use crate::error::FsError;
@@ -27,8 +26,7 @@ use crate::session_state::{Record, SessionLog};
 #[derive(Debug)]
 pub struct StageFile {
     pub(super) id: StageId,
-    file: File,
-    path: PathBuf,
+    descriptor: StageDescriptor,
     reservation: Reservation,
     /// Held while bytes and checksums differ, and while they are compared.
     pub(super) sums: RwLock<BlockSums>,
@@ -42,18 +40,19 @@ pub struct StageFile {
     discarded: AtomicBool,
     /// What is in it is not known: it is neither served nor changed nor uploaded.
     pub(super) unusable: AtomicBool,
-    /// Where it lies until it is dropped.
-    orphan_path: OnceLock<PathBuf>,
+    /// The file goes with it.
+    unlinks_on_drop: AtomicBool,
     pub(super) session_log: Arc<SessionLog>,
 }
 
 impl Drop for StageFile {
     fn drop(&mut self) {
-        let Some(orphan_path) = self.orphan_path.get() else {
+        if !*self.unlinks_on_drop.get_mut() {
             return;
-        };
-        if let Err(error) = std::fs::remove_file(orphan_path) {
-            tracing::warn!(path = %orphan_path.display(), %error, "cannot remove the stage file");
+        }
+        let path = self.path();
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove the stage file");
         }
         let stage = self.id;
         self.session_log.record(|| Record::StageGone { stage });
@@ -63,16 +62,14 @@ impl Drop for StageFile {
 impl StageFile {
     pub(super) fn new(
         id: StageId,
-        file: File,
-        path: PathBuf,
+        descriptor: StageDescriptor,
         reservation: Reservation,
         sums: &[BlockSum],
         session_log: Arc<SessionLog>,
     ) -> Self {
         Self {
             id,
-            file,
-            path,
+            descriptor,
             reservation,
             sums: RwLock::new(BlockSums::of(sums)),
             upload: Mutex::default(),
@@ -80,16 +77,14 @@ impl StageFile {
             ahead_bytes: AtomicU64::new(0),
             discarded: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
-            orphan_path: OnceLock::new(),
+            unlinks_on_drop: AtomicBool::new(false),
             session_log,
         }
     }
 
-    /// The file is at this path now, and removed by the last that holds it.
-    pub(super) fn unlink_on_drop(&self, orphan_path: PathBuf) {
-        if self.orphan_path.set(orphan_path).is_err() {
-            tracing::debug!(stage = %self.id, "the stage file was moved aside before");
-        }
+    /// The last that holds it removes the file.
+    pub(super) fn unlink_on_drop(&self) {
+        self.unlinks_on_drop.store(true, Ordering::Relaxed);
     }
 
     /// Notes a change of the stage for a daemon that goes on with it.
@@ -100,7 +95,7 @@ impl StageFile {
     /// Takes what is in these ranges now for what was written, where nobody was told
     /// what that is. Behind the file's end there is nothing that could change.
     pub(super) fn rebuild_checksums(&self, ranges: &RangeSet<u64>) -> io::Result<()> {
-        let file_end = self.file.metadata()?.len();
+        let file_end = self.descriptor.file()?.metadata()?.len();
         let mut sums = self.sums.write();
         for range in ranges.iter() {
             let (mut at, range_end) = (range.start, range.end.min(file_end));
@@ -119,11 +114,17 @@ impl StageFile {
 
     /// When bytes were written last, where the disk tells.
     pub fn modified(&self) -> Option<SystemTime> {
-        self.file.metadata().and_then(|it| it.modified()).ok()
+        self.descriptor
+            .file()
+            .ok()?
+            .metadata()
+            .ok()?
+            .modified()
+            .ok()
     }
 
     pub(super) fn file_len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.descriptor.file()?.metadata()?.len())
     }
 
     /// Checksums of all that was written.
@@ -136,8 +137,12 @@ impl StageFile {
         &self.reservation
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn path(&self) -> PathBuf {
+        self.descriptor.path()
+    }
+
+    pub(super) fn descriptor(&self) -> &StageDescriptor {
+        &self.descriptor
     }
 
     pub fn upload(&self) -> Option<Arc<MultipartUpload>> {
@@ -177,7 +182,7 @@ impl StageFile {
     }
 
     /// To be called after these bytes have changed.
-    fn invalidate(&self, range: &Range<u64>) {
+    pub(super) fn invalidate(&self, range: &Range<u64>) {
         if let Some(upload) = &*self.upload.lock() {
             upload.invalidate(range);
         }
@@ -190,30 +195,8 @@ impl StageFile {
         before
     }
 
-    /// A hole at the end of the file counts for who looks at the file itself. False
-    /// where the disk does not take a file of that length.
-    pub fn grow_to(&self, len: u64) -> bool {
-        let grown = self.file_len().and_then(|had| match had < len {
-            true => self.file.set_len(len),
-            false => Ok(()),
-        });
-        grown.is_ok()
-    }
-
-    /// Has the disk keep room for a range; where it cannot, it is found out later.
-    ///
-    /// Errors: `NoSpace`, `Spool`.
-    pub(super) fn reserve(&self, range: Range<u64>) -> Result<(), FsError> {
-        let flags = FallocateFlags::KEEP_SIZE;
-        let len = range.end - range.start;
-        match rustix::fs::fallocate(&self.file, flags, range.start, len).map_err(io::Error::from) {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-            outcome => Ok(outcome?),
-        }
-    }
-
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.descriptor.file()?.sync_data()
     }
 
     /// Bytes of a range; what was never written reads as zeros.
@@ -253,8 +236,9 @@ impl StageFile {
             };
             changed.push(sum);
         }
+        let file = self.descriptor.file_to_write()?;
         self.tell_overwriting(&sums, &(offset..offset + data.len() as u64))?;
-        let outcome = self.file.write_all_at(data, offset);
+        let outcome = file.write_all_at(data, offset);
         self.invalidate(&(offset..offset + data.len() as u64));
         if outcome.is_err() {
             // Nobody knows how far it came: what is there now counts.
@@ -270,68 +254,6 @@ impl StageFile {
             self.tell_summed(changed.clone());
         }
         outcome?;
-        Ok(changed)
-    }
-
-    /// Cuts the file; `tell` is called before, with what is left of a run over its end.
-    ///
-    /// Errors: `Corrupt`, `Spool`.
-    pub(super) fn truncate(
-        &self,
-        len: u64,
-        tell: impl FnOnce(Option<BlockSum>),
-    ) -> Result<(), FsError> {
-        self.check_usable()?;
-        let mut sums = self.sums.write();
-        let over_the_end = sums.overlapping(&(len..len.saturating_add(1)));
-        let cut = over_the_end.first().filter(|sum| sum.start < len);
-        let cut = match cut {
-            Some(sum) => {
-                let mut block = self.read_checked(sum)?;
-                block.truncate((len - sum.start) as usize);
-                Some(BlockSums::sum(sum.start, &block))
-            }
-            None => None,
-        };
-        tell(cut);
-        self.file.set_len(len)?;
-        self.invalidate(&(len..u64::MAX));
-        if let Some(sum) = cut {
-            sums.cut(sum.start);
-            sums.put(sum);
-        } else {
-            sums.cut(len);
-        }
-        Ok(())
-    }
-
-    /// Makes a range read as zeros, and returns the checksums of what is there now.
-    ///
-    /// Errors: `Corrupt`, `Spool`.
-    pub(super) fn punch(&self, range: Range<u64>) -> Result<Vec<BlockSum>, FsError> {
-        self.check_usable()?;
-        let mut sums = self.sums.write();
-        let mut changed = Vec::new();
-        for sum in sums.overlapping(&range) {
-            let mut block = self.read_checked(&sum)?;
-            let from = range.start.max(sum.start) - sum.start;
-            let to = range.end.min(sum.end) - sum.start;
-            if let Some(part) = block.get_mut(from as usize..to as usize) {
-                part.fill(0);
-            }
-            changed.push(BlockSums::sum(sum.start, &block));
-        }
-        self.tell_overwriting(&sums, &range)?;
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let (start, len) = (range.start, range.end - range.start);
-        if let Err(error) = rustix::fs::fallocate(&self.file, flags, start, len) {
-            self.tell_summed(sums.overlapping(&range));
-            return Err(io::Error::from(error).into());
-        }
-        self.invalidate(&range);
-        for sum in &changed {
-            sums.put(*sum);
-        }
         Ok(changed)
     }
 
@@ -368,17 +290,18 @@ impl StageFile {
             return Ok(());
         }
         tracing::error!(
-            path = %self.path.display(), from = sum.start, to = sum.end,
+            path = %self.path().display(), from = sum.start, to = sum.end,
             "stage damaged on disk (checksum mismatch): its bytes are neither served nor uploaded"
         );
         Err(FsError::Corrupt)
     }
 
     fn read_raw(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let file = self.descriptor.file()?;
         let mut buffer = vec![0; (range.end - range.start) as usize];
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, range.start + filled as u64) {
+            match file.read_at(rest, range.start + filled as u64) {
                 Ok(0) => break,
                 Ok(n) => filled += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -445,7 +368,8 @@ mod tests {
         let (_dir, stage) = stage();
         stage.write(0, &vec![7; 3 * BLOCK_BYTES as usize]).unwrap();
         let at = BLOCK_BYTES + 100;
-        stage.file.write_all_at(&[6], at).unwrap();
+        let file = stage.descriptor.file().unwrap();
+        file.write_all_at(&[6], at).unwrap();
         assert_eq!(
             stage.read(0..BLOCK_BYTES).unwrap(),
             vec![7; BLOCK_BYTES as usize]

@@ -11,6 +11,7 @@ mod authentik;
 mod bulk;
 mod cancelled_uploads;
 mod copies;
+mod descriptors;
 mod directories;
 mod directory_attributes;
 mod document_examples;

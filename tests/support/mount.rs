@@ -155,13 +155,15 @@ impl Mount {
     #[track_caller]
     pub fn try_start(&mut self) -> bool {
         let plan = self.plan();
-        let mut command = dies_with_parent("TERM", plan.program());
+        let launcher = plan.launcher();
+        let mut command = dies_with_parent("TERM", &launcher[0]);
+        command.args(&launcher[1..]);
         if let Some(uid) = plan.uid {
             command = Command::new("setpriv");
             command
                 .args(["--reuid", &uid.to_string(), "--regid", &uid.to_string()])
                 .args(["--clear-groups", "--pdeathsig", "TERM"])
-                .arg(plan.program());
+                .args(&launcher);
         }
         let mut command = plan.command_after(command);
         let log = File::options()

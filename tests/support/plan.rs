@@ -40,6 +40,7 @@ pub struct MountBuilder {
     env: Vec<(OsString, OsString)>,
     unset: Vec<OsString>,
     own_binary: bool,
+    open_files: Option<u64>,
     pub(super) uid: Option<u32>,
     pub(super) watchdog: Duration,
     pub(super) log: PathBuf,
@@ -73,6 +74,7 @@ impl MountBuilder {
             env: Vec::new(),
             unset: Vec::new(),
             own_binary: false,
+            open_files: None,
             uid: None,
             watchdog: WATCHDOG,
         };
@@ -174,6 +176,12 @@ impl MountBuilder {
         self
     }
 
+    /// Runs the daemon with this limit of open files, soft and hard.
+    pub fn open_files(mut self, limit: u64) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     /// Lets one start of the daemon take longer than most tests need.
     pub fn within(mut self, watchdog: Duration) -> Self {
         self.watchdog = watchdog;
@@ -199,7 +207,21 @@ impl MountBuilder {
 
     /// `mediafs mount` in the background, as a user types it.
     pub fn command(&self) -> Command {
-        self.command_after(Command::new(self.program()))
+        let launcher = self.launcher();
+        let mut command = Command::new(&launcher[0]);
+        command.args(&launcher[1..]);
+        self.command_after(command)
+    }
+
+    /// The program, after the one that sets its limits where a test asked for some.
+    pub(super) fn launcher(&self) -> Vec<OsString> {
+        let limit = self.open_files.map(|limit| {
+            let limit = format!("--nofile={limit}:{limit}");
+            [OsString::from("prlimit"), limit.into()]
+        });
+        let mut words: Vec<_> = limit.into_iter().flatten().collect();
+        words.push(self.program().into());
+        words
     }
 
     /// Runs `mediafs mount` in the background and returns what became of it.
