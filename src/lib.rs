@@ -16,6 +16,7 @@
 //! store   telemetry              S3 requests; logs
 //! private                        files and directories of this user alone
 //! failpoint   task               where a crash test kills; what a panic ends
+//! backoff                        pauses between attempts
 //! ```
 //!
 //! Invariants:
@@ -59,6 +60,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
+mod backoff;
 pub mod cli;
 pub mod config;
 pub mod error;

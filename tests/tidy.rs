@@ -25,7 +25,7 @@ const FOLDERS: [&str; 6] = [".ci", ".git", "scripts", "src", "systemd", "tests"]
 
 /// Layers from the top down; each may use those on lines below its own, never
 /// its siblings. `config` is for those who start things.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["main"],
     &["cli"],
     &["session"],
@@ -38,6 +38,7 @@ const LAYERS: [&[&str]; 12] = [
     &["store", "telemetry"],
     &["private"],
     &["failpoint", "task"],
+    &["backoff"],
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [

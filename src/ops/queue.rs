@@ -11,14 +11,14 @@ use super::open_file::OpenFile;
 use super::removal::KeptObjects;
 use super::subtree_locks::SubtreeGuard;
 use super::upload::Brought;
+use crate::backoff::Backoff;
 use crate::error::FsError;
 use crate::namespace::{Attributes, LocalState, Name, Pin};
 use crate::task::kept_up;
 use crate::vocabulary::{Kind, ObjectVersion, OpenMode, ROOT};
 use crate::write_path::{FullPart, LostFile, LostReason, RecoveredStage, SealedBase};
 
-/// Pause before the second attempt; it doubles with each one. Each attempt has
-/// the store's own retries within.
+/// Pauses between attempts, each of which has the store's own retries within.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 /// Files of one request that are uploaded in the background at once.
@@ -116,23 +116,22 @@ impl Ops {
     }
 
     async fn upload_until_settled(&self, file: &Arc<OpenFile>) {
-        let mut pause = PAUSE_FIRST;
+        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
         while let Some(outcome) = self.upload_next(file).await {
             match outcome {
-                Ok(Brought::Stored) => pause = PAUSE_FIRST,
+                Ok(Brought::Stored) => backoff.reset(),
                 Ok(Brought::Cancelled) => file.cancels_over().await,
                 Err(error) if is_final(&error) => {
                     tracing::error!(ino = file.inode.ino.0, %error, "upload failed for good");
                     file.revert_seal(&error);
                 }
                 Err(error) => {
+                    let pause = backoff.next_pause();
                     tracing::warn!(ino = file.inode.ino.0, %error, ?pause, "upload failed: trying again");
-                    let pausing = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0));
                     tokio::select! {
-                        () = pausing => {}
+                        () = tokio::time::sleep(pause) => {}
                         () = file.cancelled() => {}
                     }
-                    pause = (pause * 2).min(PAUSE_LIMIT);
                 }
             }
         }

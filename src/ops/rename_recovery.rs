@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::Ops;
 use super::rename_dir::{Moved, doomed_of};
 use super::subtree_locks::SubtreeGuard;
+use crate::backoff::Backoff;
 use crate::error::FsError;
 use crate::namespace::{DirPath, Name, Pin};
 use crate::store::{DeletePending, Key, ListedObject, StoreErrorKind, WriteCondition};
@@ -32,7 +33,7 @@ pub(super) struct Unfinished {
 
 /// Attempts to finish a rename of what other clients change meanwhile.
 const TRIES: u32 = 3;
-/// Pause before the renames that are left are tried again; it doubles each time.
+/// Pauses before the renames that are left are tried again.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -94,7 +95,7 @@ impl Ops {
             return;
         }
         self.wait_for_predecessor_requests().await;
-        let mut pause = PAUSE_FIRST;
+        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
         loop {
             let mut left = Vec::new();
             for rename in begun {
@@ -103,7 +104,7 @@ impl Ops {
                 match finished.map_err(FsError::from).flatten() {
                     Ok(()) => tracing::info!(%from, %to, "the rename is finished"),
                     Err(error) => {
-                        tracing::warn!(%from, %to, %error, ?pause, "the rename is not finished: trying again; what lies below waits");
+                        tracing::warn!(%from, %to, %error, "the rename is not finished: trying again; what lies below waits");
                         left.push(rename);
                     }
                 }
@@ -112,8 +113,7 @@ impl Ops {
                 return;
             }
             begun = left;
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(PAUSE_LIMIT);
+            tokio::time::sleep(backoff.next_pause()).await;
         }
     }
 

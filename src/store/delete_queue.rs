@@ -28,6 +28,7 @@ use order::excludes;
 
 use super::request::*;
 use super::{ETag, Key, LateChanges, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use crate::backoff::Backoff;
 use crate::task::kept_up;
 
 /// `DeleteObjects` requests that run at once.
@@ -148,7 +149,7 @@ impl DeleteQueue {
     }
 
     async fn delete_doomed(&self) {
-        let mut pause = PAUSE_FIRST;
+        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
         loop {
             self.wake.notified().await;
             while let waiting @ 1.. = self.due() {
@@ -159,12 +160,12 @@ impl DeleteQueue {
                 let outcome = self.delete_some().await;
                 self.failing.send_replace(outcome.is_err());
                 let Err(error) = outcome else {
-                    pause = PAUSE_FIRST;
+                    backoff.reset();
                     continue;
                 };
+                let pause = backoff.next_pause();
                 tracing::warn!(%error, ?pause, "deletes failed: trying again");
-                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                pause = (pause * 2).min(PAUSE_LIMIT);
+                tokio::time::sleep(pause).await;
             }
         }
     }

@@ -23,13 +23,14 @@ use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
 };
 
+use crate::backoff::Backoff;
 use crate::session::takeover::fd_store::DEVICE_VARIABLE;
 use crate::session::takeover::supervisor_watchdog::{Sign, Watchdog};
 use crate::write_path::is_beyond_return;
 
 /// After a daemon that served for less than this another one is started after a pause.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
-/// The pause; it doubles as long as none comes to serve.
+/// The pause grows as long as none comes to serve.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at the daemon.
@@ -81,7 +82,8 @@ pub fn supervise(
     let (heard, caught_up) = mpsc::channel();
     let listener = (ours.socket.try_clone()?, said.clone());
     std::thread::spawn(move || listen(&listener.0, &listener.1, &heard));
-    let (mut life, mut pause) = (Life::First, PAUSE_FIRST);
+    let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
+    let mut life = Life::First;
     loop {
         let began = Instant::now();
         let mut command = Command::new(program);
@@ -110,11 +112,10 @@ pub fn supervise(
             "the daemon ended without having unmounted: starting it again"
         );
         if ready {
-            pause = PAUSE_FIRST;
+            backoff.reset();
         }
         if lived.is_err() || (life == Life::Later && began.elapsed() < SETTLED_AFTER) {
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(PAUSE_LIMIT);
+            std::thread::sleep(backoff.next_pause());
         }
         life = Life::Later;
     }
