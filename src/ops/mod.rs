@@ -66,6 +66,7 @@ mod interruption;
 mod killed_thread;
 mod lookup;
 mod mkdir;
+mod moved_object;
 mod open;
 mod open_file;
 mod open_files;

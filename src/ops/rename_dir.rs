@@ -5,14 +5,14 @@
 //! end of the rename; the deletes. Until the end of the rename the successor
 //! does all of it again, as far as it is not done (`unfinished`).
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Ops;
 use super::interruption::check_awaited;
+use super::moved_object::{Moved, MovedObject};
 use super::rename::Place;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -22,14 +22,11 @@ use crate::store::{
     ListRequest, ListedObject, ObjectStore, WriteCondition,
 };
 use crate::task::caught;
-use crate::vocabulary::{Ino, Kind, ObjectId, ObjectVersion};
+use crate::vocabulary::{Kind, ObjectVersion};
 use crate::write_path::{CopyHeaders, CopyOver, RenameIntent};
 
 /// Copies of one directory rename that run at once.
 const COPIES_AT_ONCE: usize = 16;
-
-/// New versions of the moved objects, by their old keys.
-pub(super) type Moved = HashMap<Key, ObjectVersion>;
 
 impl Ops {
     pub(super) async fn rename_dir(
@@ -200,7 +197,7 @@ impl Ops {
                 let namespace = &self.namespace;
                 namespace.record_copied(&object.key, &target, &version);
                 failpoint::at(Point::RenameDirectoryCopies);
-                Ok((object.key, version))
+                Ok((object.key, MovedObject::of(object.etag, version)))
             })
             .buffer_unordered(COPIES_AT_ONCE)
             .try_collect()
@@ -282,30 +279,31 @@ impl Ops {
                 }
                 _ => {
                     if let Some(version) = moved.get(&Key::new(old_key)) {
-                        self.rebase_file(child.ino, &child, Key::new(new_key), version);
+                        self.rebase_file(&child, Key::new(new_key), version);
                     }
                 }
             }
         }
     }
 
-    pub(super) fn rebase_file(&self, ino: Ino, inode: &Pin, key: Key, version: &ObjectVersion) {
+    pub(super) fn rebase_file(&self, inode: &Pin, key: Key, moved: &MovedObject) {
+        let now = tokio::time::Instant::now();
         {
             let mut state = inode.state();
-            state.remote = Some(version.clone());
-            state.mtime_is_ours = true;
-            // What was asked under the old name says nothing of the copy.
-            state.checked_at = Some(tokio::time::Instant::now());
+            let known = state.remote.as_ref();
+            if known.is_some_and(|known| moved.has_bytes_of(&known.etag, known.size_bytes)) {
+                state.remote = Some(moved.version.clone());
+                state.mtime_is_ours = true;
+                // What was asked under the old name says nothing of the copy.
+                state.checked_at = Some(now);
+            } else {
+                // Another client has replaced it; of its attributes nothing is known yet.
+                state.adopt(&moved.version, None, now);
+                state.checked_at = None;
+            }
         }
-        if let Some(file) = self.files.get(ino) {
-            let ObjectVersion {
-                etag, size_bytes, ..
-            } = version.clone();
-            file.rebase(&Arc::new(ObjectId {
-                key,
-                etag,
-                size_bytes,
-            }));
+        if let Some(file) = self.files.get(inode.ino) {
+            file.rebase(moved, key);
         }
     }
 }

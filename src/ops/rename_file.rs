@@ -6,6 +6,7 @@ use tokio::sync::MutexGuard;
 
 use super::Ops;
 use super::interruption::check_awaited;
+use super::moved_object::MovedObject;
 use super::open_file::OpenFile;
 use super::removal::{COPIED_BEFORE_REPLACED, Removed, is_read};
 use super::rename::Place;
@@ -15,7 +16,7 @@ use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Entry, Pin};
 use crate::store::{ETag, Key, WriteCondition};
 use crate::task::caught;
-use crate::vocabulary::{Kind, ObjectId, ObjectVersion};
+use crate::vocabulary::{Kind, ObjectVersion};
 use crate::write_path::{CopyHeaders, CopyOver, CopyTask, RenameIntent};
 
 impl Ops {
@@ -214,6 +215,7 @@ impl Ops {
         let (old_key, new_key) = (intent.from.clone(), intent.to.clone());
         let headers = intent.headers.clone();
         let over = CopyOver::Any(over);
+        let source = version.etag.clone();
         let moved = self
             .copy_version(&old_key, (&new_key, over), headers, version)
             .await?;
@@ -224,14 +226,7 @@ impl Ops {
             tracing::warn!(%error, "the directory's marker stays beside its first file");
         }
         // Readers go to the copy before the original goes.
-        let ObjectVersion {
-            etag, size_bytes, ..
-        } = moved.clone();
-        file.rebase(&Arc::new(ObjectId {
-            key: new_key,
-            etag,
-            size_bytes,
-        }));
+        file.rebase(&MovedObject::of(source, moved.clone()), new_key);
         if let Some(target) = target {
             target.orphan();
         }

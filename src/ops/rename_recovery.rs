@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Ops;
-use super::rename_dir::{Moved, doomed_of};
+use super::moved_object::{Moved, MovedObject};
+use super::rename_dir::doomed_of;
 use super::subtree_locks::SubtreeGuard;
 use crate::backoff::Backoff;
 use crate::error::FsError;
 use crate::namespace::{DirPath, Name, Pin};
-use crate::store::{DeletePending, Key, ListedObject, StoreErrorKind, WriteCondition};
+use crate::store::{DeletePending, ETag, Key, ListedObject, StoreErrorKind, WriteCondition};
 use crate::task::caught;
 use crate::vocabulary::{Kind, ObjectVersion, ROOT};
 use crate::write_path::{CopyOver, RecoveredStage, RenameIntent};
@@ -161,7 +162,11 @@ impl Ops {
             // Another client has put a new one, or has removed both.
             (Some(_), _) | (None, None) => return Ok(()),
             (None, Some(copy)) => {
-                let moved = Moved::from([(from.clone(), copy.into())]);
+                let moved = MovedObject {
+                    version: copy.into(),
+                    source: intent.version.clone(),
+                };
+                let moved = Moved::from([(from.clone(), moved)]);
                 return self.move_known(intent, &moved).await;
             }
         };
@@ -187,6 +192,7 @@ impl Ops {
             }
             self.namespace.table().detach(replaced.ino);
         }
+        let moved = MovedObject::of(source.etag.clone(), moved);
         let moved = Moved::from([(from.clone(), moved)]);
         let etag = Some(source.etag);
         let key = from.clone();
@@ -204,10 +210,16 @@ impl Ops {
             .cloned()
             .collect();
         let mut moved = self.copy_all(&missing, from, to).await?;
+        let sources = originals.iter().map(|it| (&it.key, &it.etag));
+        let sources: HashMap<&Key, &ETag> = sources.collect();
         for copy in copies.values() {
             // Also of originals that are gone already.
             if let Some(original) = moved_key(&copy.key, &intent.to, &intent.from) {
-                moved.entry(original).or_insert_with(|| copy.into());
+                let copied = MovedObject {
+                    version: copy.into(),
+                    source: sources.get(&original).map(|etag| (*etag).clone()),
+                };
+                moved.entry(original).or_insert(copied);
             }
         }
         let doomed = doomed_of(from, &originals);
@@ -271,7 +283,7 @@ impl Ops {
         if intent.is_of_a_directory() {
             self.rebase_subtree(inode, from, to, moved);
         } else if let Some(version) = moved.get(&intent.from) {
-            self.rebase_file(inode.ino, inode, intent.to.clone(), version);
+            self.rebase_file(inode, intent.to.clone(), version);
         }
     }
 
@@ -293,7 +305,11 @@ impl Ops {
             .enqueue(&doomed_of(intent.to.as_str(), &copies))?;
         if let Some(dir) = self.known(&intent.from) {
             let stay = originals.iter();
-            let stay: Moved = stay.map(|it| (it.key.clone(), it.into())).collect();
+            let stay = stay.map(|it| {
+                let same = MovedObject::by_predecessor(it.into());
+                (it.key.clone(), same)
+            });
+            let stay: Moved = stay.collect();
             self.rebase_subtree(&dir, from, from, &stay);
             self.note_stages_again(&dir).await;
         }

@@ -3,11 +3,12 @@
 use tokio::time::sleep_until;
 
 use super::Ops;
+use super::moved_object::MovedObject;
 use super::rename::Place;
 use crate::error::FsError;
 use crate::namespace::Pin;
 use crate::store::{ETag, Key, LATE_LIMIT, StoreOp, WriteCondition};
-use crate::vocabulary::{Kind, ObjectId, ObjectVersion};
+use crate::vocabulary::{Kind, ObjectVersion};
 use crate::write_path::SealedStage;
 
 impl Ops {
@@ -70,18 +71,14 @@ impl Ops {
 
     fn rebase_moved(&self, inode: &Pin, version: ObjectVersion) -> Result<(), FsError> {
         let key = self.namespace.file_key(inode.ino)?;
-        let (etag, size_bytes) = (version.etag.clone(), version.size_bytes);
+        let moved = MovedObject::by_predecessor(version.clone());
         {
             let mut state = inode.state();
             state.remote = Some(version);
             state.checked_at = None;
         }
         if let Some(file) = self.files.get(inode.ino) {
-            file.rebase(&std::sync::Arc::new(ObjectId {
-                key,
-                etag,
-                size_bytes,
-            }));
+            file.rebase(&moved, key);
         }
         Ok(())
     }

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use super::conditions::{condition_of, condition_over, known_under_name};
 use super::content::{LowerLayer, Sealed, Sent};
+use super::moved_object::MovedObject;
 use super::open_file::{Content, OpenFile};
 use crate::error::FsError;
 use crate::namespace::LocalState;
-use crate::store::WriteCondition;
+use crate::store::{Key, WriteCondition};
 use crate::vocabulary::{Intent, ObjectId};
 use crate::write_path::{Earlier, RecoveredStage, SealedBase, Stage};
 
@@ -346,23 +347,37 @@ impl OpenFile {
         superseded
     }
 
-    /// The same bytes are another object now: the file was renamed.
-    pub fn rebase(&self, object: &Arc<ObjectId>) {
+    /// The same bytes are another object now: the file was renamed. What is based on
+    /// another version stays so, and finds out that it is gone.
+    pub fn rebase(&self, moved: &MovedObject, key: Key) {
+        let object = moved.at(key);
+        let is_moved = |base: &ObjectId| moved.has_bytes_of(&base.etag, base.size_bytes);
         let mut content = self.edit();
         content.base = match &content.base {
-            LowerLayer::Object(_) => LowerLayer::Object(object.clone()),
-            LowerLayer::Empty => LowerLayer::Empty,
+            LowerLayer::Object(base) if is_moved(base) => LowerLayer::Object(object),
             sealed @ LowerLayer::Sealed(_) => sealed.map_sealed(|sealed| {
-                let moved = WriteCondition::IfMatch(object.etag.clone());
-                if !matches!(sealed.base, LowerLayer::Object(_)) {
-                    return (sealed.base.clone(), sealed.condition.clone(), moved);
+                let known = WriteCondition::IfMatch(object.etag.clone());
+                match &sealed.base {
+                    LowerLayer::Object(base) if is_moved(base) => {
+                        let condition = match &sealed.condition {
+                            WriteCondition::IfMatch(_) => known.clone(),
+                            other => other.clone(),
+                        };
+                        (LowerLayer::Object(object.clone()), condition, known)
+                    }
+                    LowerLayer::Object(_) => {
+                        let Sealed {
+                            base,
+                            condition,
+                            known,
+                            ..
+                        } = sealed;
+                        (base.clone(), condition.clone(), known.clone())
+                    }
+                    base => (base.clone(), sealed.condition.clone(), known),
                 }
-                let condition = match &sealed.condition {
-                    WriteCondition::IfMatch(_) => moved.clone(),
-                    other => other.clone(),
-                };
-                (LowerLayer::Object(object.clone()), condition, moved)
             }),
+            other => other.clone(),
         };
     }
 }
@@ -405,8 +420,8 @@ mod tests {
     use crate::ops::content::ReadSegment;
     use crate::ops::open_file::StageFactory;
     use crate::ops::open_files::OpenFiles;
-    use crate::store::{ETag, Key};
-    use crate::vocabulary::{Kind, OpenMode, ROOT};
+    use crate::store::ETag;
+    use crate::vocabulary::{Kind, ObjectVersion, OpenMode, ROOT};
     use crate::write_path::Spool;
 
     fn file() -> (tempfile::TempDir, Arc<OpenFile>) {
@@ -557,7 +572,16 @@ mod tests {
         file.uploaded(&first, object("1", 5));
         file.write(0, b"B").unwrap();
         sealed(&file);
-        file.rebase(&object("2", 5));
+        let version = |etag: &str| ObjectVersion {
+            etag: ETag::new(etag),
+            size_bytes: 5,
+            last_modified: std::time::SystemTime::UNIX_EPOCH,
+        };
+        let (key, other) = (Key::new("renamed"), ETag::new("other"));
+        file.rebase(&MovedObject::of(other, version("3")), key.clone());
+        let edit = file.begin_upload().unwrap().0;
+        assert_eq!(edit.condition, WriteCondition::IfMatch(ETag::new("1")));
+        file.rebase(&MovedObject::of(ETag::new("1"), version("2")), key);
         let edit = file.begin_upload().unwrap().0;
         assert_eq!(edit.condition, WriteCondition::IfMatch(ETag::new("2")));
     }

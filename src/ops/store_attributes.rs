@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::Ops;
 use super::content::LowerLayer;
+use super::moved_object::MovedObject;
 use super::open_file::OpenFile;
 use super::upload::content_type;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Name, Pin};
 use crate::store::{ObjectHeaders, WriteCondition};
-use crate::vocabulary::{Kind, ObjectId, OpenMode};
+use crate::vocabulary::{Kind, ObjectId, ObjectVersion, OpenMode};
 use crate::write_path::{CopyHeaders, CopyOver, CopyTask};
 
 impl Ops {
@@ -76,7 +77,11 @@ impl Ops {
             size_bytes: version.size_bytes,
         };
         self.record_object(file, &object, headers);
-        file.rebase(&Arc::new(object));
+        let made = ObjectVersion {
+            etag: object.etag,
+            ..version.clone()
+        };
+        file.rebase(&MovedObject::of(version.etag.clone(), made), object.key);
         Ok(())
     }
 

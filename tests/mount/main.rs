@@ -34,6 +34,7 @@ mod model;
 mod moto;
 mod mount_errors;
 mod mounting;
+mod moved_versions;
 mod moving_directories;
 mod names;
 mod notifier_death;
