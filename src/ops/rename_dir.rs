@@ -6,9 +6,11 @@
 //! does all of it again, as far as it is not done (`unfinished`).
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::sync::atomic::Ordering;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
+use parking_lot::Mutex;
 
 use super::Ops;
 use super::interruption::check_awaited;
@@ -18,8 +20,8 @@ use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{Entry, Pin};
 use crate::store::{
-    DeletePending, DeleteRequest, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
-    ListRequest, ListedObject, ObjectStore, WriteCondition,
+    DeletePending, DeleteRequest, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, LateObject,
+    ListProgress, ListRequest, ListedObject, ObjectStore, WriteCondition,
 };
 use crate::task::caught;
 use crate::vocabulary::{Kind, ObjectVersion};
@@ -53,10 +55,14 @@ impl Ops {
         check_awaited()?;
         self.begin_rename(intent).await?;
         failpoint::at(Point::RenameDirectoryNoted);
-        let moved = self.move_tree(from, to, source, &objects);
+        let mut copies = Vec::new();
+        let moved = self.move_tree(from, to, source, &objects, &mut copies);
         let moved = caught("rename", moved).await.map_err(FsError::from);
         let moved = moved.flatten();
         // Where it has failed, the application is told so.
+        if moved.is_err() {
+            self.delete_copies(&copies);
+        }
         self.end_rename(&Key::new(old_prefix.as_str())).await;
         failpoint::at(Point::RenameDirectoryDoomed);
         let moved = moved?;
@@ -91,16 +97,20 @@ impl Ops {
     }
 
     /// Copies what is below the directory and gives it its new place, in the
-    /// journal too; the originals are not seen any more.
+    /// journal too; the originals are not seen any more. Where it fails, `copies` has
+    /// those that nothing stands for.
     async fn move_tree(
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
         source: &Pin,
         objects: &[ListedObject],
+        copies: &mut Vec<DeletePending>,
     ) -> Result<Moved, FsError> {
         let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
-        let moved = self.copy_all(objects, &old_prefix, &new_prefix).await?;
+        let (moved, outcome) = self.copy_all(objects, &old_prefix, &new_prefix).await;
+        *copies = copies_in(&moved, objects, &old_prefix, &new_prefix);
+        outcome?;
         failpoint::at(Point::RenameDirectoryCopied);
         if !objects.is_empty() {
             self.namespace
@@ -108,6 +118,7 @@ impl Ops {
                 .await?;
         }
         // Readers go to the copies before the originals go.
+        copies.clear();
         self.rebase_subtree(source, &old_prefix, &new_prefix, &moved);
         let table = self.namespace.table();
         table.rename(source.ino, to.dir.ino, to.name)?;
@@ -176,55 +187,93 @@ impl Ops {
         }
     }
 
+    /// Copies each object. What another client has removed or replaced since it was
+    /// listed stays as it is. After the first failure no other copy is begun.
+    ///
+    /// Returns the copies that there are, also where it fails.
     pub(super) async fn copy_all(
         &self,
         objects: &[ListedObject],
         old_prefix: &str,
         new_prefix: &str,
-    ) -> Result<Moved, FsError> {
-        stream::iter(objects.to_vec())
-            .map(|object| async move {
-                let rest = object
-                    .key
-                    .as_str()
-                    .strip_prefix(old_prefix)
-                    .ok_or(FsError::Stale)?;
-                let target = Key::new(format!("{new_prefix}{rest}"));
-                if target.is_too_long() {
-                    return Err(FsError::NameTooLong);
+    ) -> (Moved, Result<(), FsError>) {
+        let failed = &Mutex::new(None);
+        let copies = stream::iter(objects.to_vec()).map(|object| async move {
+            if failed.lock().is_some() {
+                return None;
+            }
+            match self.copy_to(&object, old_prefix, new_prefix).await {
+                Ok(copied) => copied.map(|copied| (object.key, copied)),
+                Err(error) => {
+                    failed.lock().get_or_insert(error);
+                    None
                 }
-                let version = self.copy_one(&object, &target).await?;
-                let namespace = &self.namespace;
-                namespace.record_copied(&object.key, &target, &version);
-                failpoint::at(Point::RenameDirectoryCopies);
-                Ok((object.key, MovedObject::of(object.etag, version)))
-            })
-            .buffer_unordered(COPIES_AT_ONCE)
-            .try_collect()
-            .await
+            }
+        });
+        let copies = copies.buffer_unordered(COPIES_AT_ONCE);
+        let moved = copies.filter_map(ready).collect().await;
+        (moved, failed.lock().take().map_or(Ok(()), Err))
     }
 
-    async fn copy_one(
+    async fn copy_to(
         &self,
         object: &ListedObject,
-        target: &Key,
-    ) -> Result<ObjectVersion, FsError> {
+        old_prefix: &str,
+        new_prefix: &str,
+    ) -> Result<Option<MovedObject>, FsError> {
+        let target = moved_key(&object.key, old_prefix, new_prefix).ok_or(FsError::Stale)?;
+        if target.is_too_long() {
+            return Err(FsError::NameTooLong);
+        }
+        let copied = match self.copy_one(object, &target).await {
+            Err(error @ (FsError::NotFound | FsError::Stale)) => {
+                let there = self.object_at(&object.key).await?;
+                return match there {
+                    Some(there) if there.etag == object.etag => Err(error),
+                    Some(_) | None => Ok(None),
+                };
+            }
+            Err(error) => {
+                if error.is_no_answer() && !object.etag.is_of_parts() {
+                    let late = LateObject::of_parts(object.etag.clone(), object.size_bytes);
+                    self.store.watch_for_late(target, late);
+                }
+                return Err(error);
+            }
+            Ok(copied) => copied,
+        };
+        let namespace = &self.namespace;
+        namespace.record_copied(&object.key, &target, &copied.version);
+        failpoint::at(Point::RenameDirectoryCopies);
+        Ok(Some(copied))
+    }
+
+    /// Copies of a rename that has failed: the originals are what there is.
+    fn delete_copies(&self, copies: &[DeletePending]) {
+        if let Err(error) = self.store.enqueue(copies) {
+            tracing::warn!(%error, count = copies.len(), "copies of a directory that was not renamed stay");
+        }
+        self.store.delete_soon();
+    }
+
+    async fn copy_one(&self, object: &ListedObject, target: &Key) -> Result<MovedObject, FsError> {
         let version = ObjectVersion::from(object);
         // Stores that keep directories of their own do not copy markers.
         if target.as_str().ends_with('/') && version.size_bytes == 0 {
             let key = object.key.clone();
             let headers = self.store.head(HeadRequest { key }).await?.headers;
             let put = self.namespace.put_marker_object(target.clone(), headers);
-            return Ok(ObjectVersion {
+            let made = ObjectVersion {
                 etag: put.await?,
                 ..version
-            });
+            };
+            return Ok(MovedObject::of(object.etag.clone(), made));
         }
         // The extension stays, and with it the content type.
         let copy = async |over| {
             let headers = CopyHeaders::Same;
-            self.copy_version(&object.key, (target, over), headers, version.clone())
-                .await
+            let copied = self.copy_version(&object.key, (target, over), headers, version.clone());
+            Ok(MovedObject::of(object.etag.clone(), copied.await?))
         };
         match copy(CopyOver::Nothing).await {
             Err(FsError::Exists) => {}
@@ -238,10 +287,11 @@ impl Ops {
             // Of a copy in parts the ETag tells nothing: it is made again.
             return copy(CopyOver::Any(WriteCondition::IfMatch(there.etag))).await;
         }
+        // Our own, where the answer to it was lost.
         if there.etag != version.etag {
             tracing::warn!(key = %target, "not replaced by the file of this name in the renamed directory: another client has put it meanwhile");
         }
-        Ok(there.into())
+        Ok(MovedObject::of(there.etag.clone(), there.into()))
     }
 
     /// Returns how many are other versions than those that were moved, and stay.
@@ -306,6 +356,25 @@ impl Ops {
             file.rebase(moved, key);
         }
     }
+}
+
+/// The key that an object has after a rename.
+pub(super) fn moved_key(key: &Key, from: &str, to: &str) -> Option<Key> {
+    let rest = key.as_str().strip_prefix(from)?;
+    Some(Key::new(format!("{to}{rest}")))
+}
+
+/// The copies that this mount has made, as what is to be deleted.
+fn copies_in(moved: &Moved, objects: &[ListedObject], from: &str, to: &str) -> Vec<DeletePending> {
+    let copied = objects.iter().filter_map(|object| {
+        let copy = moved.get(&object.key)?;
+        // Another client's stays.
+        let is_ours = copy.has_bytes_of(&object.etag, object.size_bytes);
+        let key = moved_key(&object.key, from, to).filter(|_| is_ours)?;
+        let etag = Some(copy.version.etag.clone());
+        Some(DeletePending { key, etag })
+    });
+    copied.collect()
 }
 
 /// What goes with the objects of a directory: also the directories that stores

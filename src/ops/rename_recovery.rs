@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::Ops;
 use super::moved_object::{Moved, MovedObject};
-use super::rename_dir::doomed_of;
+use super::rename_dir::{doomed_of, moved_key};
 use super::subtree_locks::SubtreeGuard;
 use crate::backoff::Backoff;
 use crate::error::FsError;
@@ -66,7 +66,9 @@ impl Ops {
         sealed: &mut [RecoveredStage],
     ) -> Result<(), FsError> {
         for found in sealed {
-            if let Some(key) = moved_key(&found.sealed.key, &intent.to, &intent.from) {
+            if let Some(key) =
+                moved_key(&found.sealed.key, intent.to.as_str(), intent.from.as_str())
+            {
                 found.sealed.key = key;
                 // There it takes the place of something else, or of nothing.
                 found.sealed.known = WriteCondition::Always;
@@ -209,12 +211,13 @@ impl Ops {
             .filter(|original| copy_of(original, intent, &copies).is_none())
             .cloned()
             .collect();
-        let mut moved = self.copy_all(&missing, from, to).await?;
+        let (mut moved, outcome) = self.copy_all(&missing, from, to).await;
+        outcome?;
         let sources = originals.iter().map(|it| (&it.key, &it.etag));
         let sources: HashMap<&Key, &ETag> = sources.collect();
         for copy in copies.values() {
             // Also of originals that are gone already.
-            if let Some(original) = moved_key(&copy.key, &intent.to, &intent.from) {
+            if let Some(original) = moved_key(&copy.key, to, from) {
                 let copied = MovedObject {
                     version: copy.into(),
                     source: sources.get(&original).map(|etag| (*etag).clone()),
@@ -376,12 +379,6 @@ impl Ops {
     }
 }
 
-/// The key in another directory of what lies below a directory.
-fn moved_key(key: &Key, from: &Key, to: &Key) -> Option<Key> {
-    let rest = key.as_str().strip_prefix(from.as_str())?;
-    Some(Key::new(format!("{}{rest}", to.as_str())))
-}
-
 /// What is under the new name already, if it is as a copy would be. One whose
 /// ETag tells nothing, as that of a copy in parts, is made again.
 fn copy_of<'a>(
@@ -389,7 +386,11 @@ fn copy_of<'a>(
     intent: &RenameIntent,
     copies: &'a HashMap<Key, ListedObject>,
 ) -> Option<&'a ListedObject> {
-    let copy = copies.get(&moved_key(&original.key, &intent.from, &intent.to)?)?;
+    let copy = copies.get(&moved_key(
+        &original.key,
+        intent.from.as_str(),
+        intent.to.as_str(),
+    )?)?;
     let same = copy.etag == original.etag && copy.size_bytes == original.size_bytes;
     same.then_some(copy)
 }

@@ -2,13 +2,14 @@
 //! written below it meanwhile.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::subtree_locks::{
     WITHIN, at_once, begin, begin_rename, behind_a_proxy, hold, is_under_way, make_dirs, outcome,
 };
-use crate::support::proxy::{Gate, Proxy};
+use crate::support::proxy::{Fault, Gate, Proxy, Rule};
 use crate::support::{DURABILITIES, Mount, SupervisedMount, Worker, sys, wait_until};
 
 /// Closes what was written below a directory in the middle of its rename.
@@ -212,4 +213,73 @@ fn what_was_closed_while_its_file_moved_is_under_its_new_name_after_a_kill() {
     mount.wait_for_keys("the new name alone", |keys| keys == ["g"]);
     assert!(mount.lost_and_found().is_empty());
     upload.open();
+}
+
+fn put_files(mount: &Mount) {
+    for number in 0..6 {
+        mount.put_object(&format!("d/f{number}"), format!("{number}").as_bytes());
+    }
+}
+
+/// Holds the copy of one file of a directory; the rename waits for it.
+fn rename_at_a_gate(
+    durability: &str,
+) -> (Mount, Proxy, Gate, std::thread::JoinHandle<io::Result<()>>) {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.durability(durability).set("--ttl", "0s").start();
+    put_files(&mount);
+    let gate = hold(&proxy, "CopyObject", "e/f3");
+    let (from, to) = (mount.path("d"), mount.path("e"));
+    let renaming = std::thread::spawn(move || fs::rename(from, to));
+    gate.wait_for(1);
+    (mount, proxy, gate, renaming)
+}
+
+#[test]
+fn a_directory_moves_without_what_another_client_removes_meanwhile() {
+    for durability in DURABILITIES {
+        let (mount, _proxy, gate, renaming) = rename_at_a_gate(durability);
+        mount.client().delete(mount.bucket(), "d/f3");
+        gate.open();
+        renaming.join().unwrap().unwrap();
+        mount.wait_for_keys("what was there", |keys| {
+            keys == ["e/f0", "e/f1", "e/f2", "e/f4", "e/f5"]
+        });
+        assert!(!mount.path("d").exists());
+        assert!(!mount.path("e/f3").exists());
+        assert_eq!(fs::read(mount.path("e/f4")).unwrap(), b"4");
+    }
+}
+
+#[test]
+fn a_directory_moves_without_what_another_client_replaces_meanwhile() {
+    for durability in DURABILITIES {
+        let (mount, _proxy, gate, renaming) = rename_at_a_gate(durability);
+        mount.put_object("d/f3", b"newer");
+        gate.open();
+        renaming.join().unwrap().unwrap();
+        mount.wait_for_keys("both", |keys| {
+            keys == ["d/f3", "e/f0", "e/f1", "e/f2", "e/f4", "e/f5"]
+        });
+        assert_eq!(fs::read(mount.path("d/f3")).unwrap(), b"newer");
+        assert!(!mount.path("e/f3").exists());
+    }
+}
+
+#[test]
+fn a_rename_of_a_directory_that_fails_leaves_no_copies() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = Mount::behind_a_proxy();
+        let mount = plan.durability(durability).start();
+        put_files(&mount);
+        let refused = Fault::Answer(403, "AccessDenied");
+        proxy.rule(Rule::on("CopyObject", refused).key("e/f3").always());
+        let refused = fs::rename(mount.path("d"), mount.path("e")).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
+        mount.wait_for_keys("the originals alone", |keys| {
+            keys == ["d/f0", "d/f1", "d/f2", "d/f3", "d/f4", "d/f5"]
+        });
+        assert!(!mount.path("e").exists());
+        assert_eq!(fs::read(mount.path("d/f5")).unwrap(), b"5");
+    }
 }
