@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::daemonize;
 use crate::config::{ConfigSource, Options, Target};
 use crate::session::{self, Reload, Waiter};
-use crate::telemetry;
+use crate::telemetry::{self, LogFileIs};
 
 const USAGE: &str = "mediafs mount [OPTIONS] <BUCKET[/PREFIX]> <MOUNTPOINT>
        mediafs mount [OPTIONS] <NAME>
@@ -52,7 +52,8 @@ impl MountCommand {
         let source = ConfigSource::new(target, self.config.as_deref(), self.options)?;
         let config = source.load()?;
         if config.foreground {
-            let logs = telemetry::start_logs(&config.log, config.log_file_in_foreground())?;
+            let file = config.log_file_in_foreground();
+            let logs = telemetry::start_logs(&config.log, file, log_file_is())?;
             return session::run(config, Reload { source, logs }, &Nobody);
         }
         match daemonize::parent() {
@@ -62,12 +63,24 @@ impl MountCommand {
                 rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
                 // The folder it was started in can be unmounted and removed.
                 std::env::set_current_dir("/")?;
-                let outcome =
-                    telemetry::start_logs(&config.log, Some(config.log_file_in_background()))
-                        .and_then(|logs| session::run(config, Reload { source, logs }, &parent));
+                let outcome = telemetry::start_logs(
+                    &config.log,
+                    Some(config.log_file_in_background()),
+                    log_file_is(),
+                )
+                .and_then(|logs| session::run(config, Reload { source, logs }, &parent));
                 outcome.inspect_err(|error| parent.tell_failure(error))
             }
         }
+    }
+}
+
+/// A log alone is no reason to leave applications waiting for a successor.
+fn log_file_is() -> LogFileIs {
+    if session::has_predecessor() {
+        LogFileIs::Optional
+    } else {
+        LogFileIs::Required
     }
 }
 

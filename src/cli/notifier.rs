@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::session;
-use crate::telemetry::{self, LogFileArgs};
+use crate::telemetry::{self, LogFileArgs, LogFileIs};
 
 /// Tell the kernel what a mount's daemon knows; the daemon starts it
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub struct NotifierCommand {
 impl NotifierCommand {
     pub fn run(self) -> anyhow::Result<()> {
         session::close_others()?;
-        telemetry::start_logs("info", self.log.settings())?;
+        telemetry::start_logs("info", self.log.settings(), LogFileIs::Optional)?;
         session::notify(&self.mountpoint, Duration::from_millis(self.abort_after))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::daemonize;
-use crate::telemetry::{self, LogFileArgs};
+use crate::telemetry::{self, LogFileArgs, LogFileIs};
 
 /// Keep a mount's descriptor and its daemon running; 'mediafs mount' starts it
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub struct SuperviseCommand {
 
 impl SuperviseCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        telemetry::start_logs("info", self.log.settings())?;
+        telemetry::start_logs("info", self.log.settings(), LogFileIs::Required)?;
         telemetry::write_logs();
         let watchdog = Duration::from_millis(self.watchdog_ms);
         let watchdog = (!watchdog.is_zero()).then_some(watchdog);

@@ -48,6 +48,7 @@ use prepare::Prepared;
 pub use privileges::close_others;
 pub use reload::Reload;
 pub use systemd_job::{StopKind, stop_kind};
+pub use takeover::fd_store::has_some as has_predecessor;
 use takeover::fuse_session::{Earlier, KernelSession};
 pub use takeover::supervisor::{Life, supervise};
 

@@ -61,14 +61,27 @@ impl fmt::Debug for Logs {
     }
 }
 
+/// What a log file that cannot be opened is to the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFileIs {
+    /// Whoever starts it is there to be told.
+    Required,
+    /// Applications wait for it: lines are lost, and counted, until it can be opened.
+    Optional,
+}
+
 /// Starts logging, to standard error where there is no file. Lines wait until
 /// `write_logs` or `flush_logs`.
 ///
-/// Errors: a filter that is none, a file that cannot be opened.
-pub fn start_logs(filter: &str, file: Option<LogFileSettings>) -> anyhow::Result<Logs> {
+/// Errors: a filter that is none, a file that is required and cannot be opened.
+pub fn start_logs(
+    filter: &str,
+    file: Option<LogFileSettings>,
+    file_is: LogFileIs,
+) -> anyhow::Result<Logs> {
     let filter = parse(filter)?;
     let queue = Arc::<LogQueue>::default();
-    let target = Target::open(file.as_ref())?;
+    let target = Target::open(file.as_ref(), file_is)?;
     let logs = tracing_subscriber::fmt()
         .with_target(false)
         .with_ansi(file.is_none() && io::stderr().is_terminal())
@@ -158,27 +171,42 @@ struct Target {
 enum To {
     Stderr(File),
     File(Box<LogFile>),
+    /// It could not be opened so far.
+    Missing(LogFileSettings),
 }
 
 impl Target {
-    fn open(file: Option<&LogFileSettings>) -> anyhow::Result<Self> {
+    fn open(file: Option<&LogFileSettings>, file_is: LogFileIs) -> anyhow::Result<Self> {
         let to = match file {
             None => To::Stderr(open_stderr().context("there is no standard error")?),
-            Some(args) => {
-                let file = LogFile::open(args.clone());
-                let file = file.with_context(|| format!("log file {}", args.path.display()))?;
-                To::File(Box::new(file))
-            }
+            Some(args) => match (LogFile::open(args.clone()), file_is) {
+                (Ok(file), _) => To::File(Box::new(file)),
+                (Err(_), LogFileIs::Optional) => To::Missing(args.clone()),
+                (Err(error), LogFileIs::Required) => {
+                    let named = format!("log file {}", args.path.display());
+                    return Err(error).context(named);
+                }
+            },
         };
         Ok(Self { to, is_torn: false })
+    }
+
+    /// Errors: the file's, which cannot be opened.
+    fn find(&mut self) -> io::Result<()> {
+        if let To::Missing(args) = &self.to {
+            self.to = To::File(Box::new(LogFile::open(args.clone())?));
+        }
+        Ok(())
     }
 }
 
 impl Sink for Target {
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.find()?;
         let file = match &mut self.to {
             To::Stderr(file) => file,
             To::File(file) => file.with_room_for(line.len())?,
+            To::Missing(_) => return Err(io::ErrorKind::NotFound.into()),
         };
         if self.is_torn {
             write_all(file, b"\n", &mut self.is_torn)?;

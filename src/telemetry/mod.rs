@@ -11,4 +11,4 @@ mod panics;
 mod queue;
 
 pub use file::{LogFileArgs, LogFileSettings};
-pub use logs::{Logs, flush_logs, log_file, start_logs, tell_user, write_logs};
+pub use logs::{LogFileIs, Logs, flush_logs, log_file, start_logs, tell_user, write_logs};

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::proxy::{Fault, Proxy, Rule};
-use crate::support::{DiskKind, Mount, MountBuilder, SmallDisk, SupervisedMount, sys, wait_until};
+use crate::support::{
+    DiskKind, Mount, MountBuilder, SmallDisk, SupervisedMount, Worker, sys, wait_until,
+};
 
 const WITHIN: Duration = Duration::from_secs(30);
 /// Far below any deadline of a request.
@@ -271,4 +273,27 @@ fn a_mount_that_fails_says_why_also_where_nobody_reads_it() {
         status.is_some()
     });
     assert_eq!(status.unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_successor_comes_where_the_log_file_cannot_be_opened_and_logs_once_it_can() {
+    let (plan, _proxy) = plan();
+    let dir = plan.scratch().join("logs");
+    fs::create_dir(&dir).unwrap();
+    let mount = SupervisedMount::start(plan.log_at(dir.join("log")));
+    let mut worker = Worker::at(&mount.root);
+    worker.write_new("f", "before ");
+    fs::remove_dir_all(&dir).unwrap();
+    mount.kill_daemon();
+    worker
+        .run("os.write(fd, b'and after'); os.close(fd)")
+        .unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"before and after");
+    fs::create_dir(&dir).unwrap();
+    wait_until(WITHIN, "a line in the log", || {
+        drop(fs::read(mount.path("unreadable")));
+        mount.log().contains("unreadable")
+    });
+    drop(worker);
+    mount.unmount();
 }

@@ -132,3 +132,30 @@ fn a_successor_does_not_wait_for_a_daemon_that_waits_for_itself() {
     gate.open();
     mount.unmount();
 }
+
+#[test]
+fn successors_that_cannot_start_keep_applications_waiting_for_a_bounded_time() {
+    let (plan, _proxy) = Mount::behind_a_proxy();
+    let config = plan.scratch().join("m.toml");
+    fs::write(&config, "negative-ttl = \"0s\"\n").unwrap();
+    let plan = plan.env("_MEDIAFS_ABORT_AFTER_MS", "3000");
+    let mount = SupervisedMount::start(plan.arg("--config").arg(&config));
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    let mut worker = Worker::at(&mount.root);
+    worker.write_new("open", "before ");
+    fs::write(&config, "negative-ttl = no duration\n").unwrap();
+    kill_process(mount.daemon(), Signal::KILL).unwrap();
+    // The one that waits at the abort, and any later one.
+    assert_eq!(worker.run("os.stat('f')"), Err(libc::ECONNABORTED));
+    assert_eq!(worker.run("os.write(fd, b'x')"), Err(libc::ENOTCONN));
+    wait_until(WITHIN, "a word in the log", || {
+        mount.log().contains("none has taken its place")
+    });
+    drop(worker);
+    fs::write(&config, "negative-ttl = \"0s\"\n").unwrap();
+    wait_until(WITHIN, "the mount anew", || {
+        fs::read(mount.path("f")).is_ok_and(|bytes| bytes == b"bytes")
+    });
+    assert_eq!(mount.lost_and_found(), [b"before "]);
+    mount.unmount();
+}

@@ -56,8 +56,9 @@ pub fn serve(mountpoint: &Path, abort_after: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The daemon has ended: what waits is a successor's to answer. Without one, and with
-/// something that waits, nothing would ever end: the connection is aborted then.
+/// The daemon has ended: what applications ask is a successor's to answer. Without one
+/// they would wait for ever, also where one is started again and again and cannot
+/// serve: the connection is aborted then.
 fn outlive(
     writers: &Writers,
     checker: &Checker,
@@ -67,17 +68,28 @@ fn outlive(
 ) {
     let mut answered_at = Instant::now();
     let mut pause = SETTLED_WITHIN;
-    while writers.wait_for_all(pause) == PendingWork::Yes {
+    loop {
+        let notifications = writers.wait_for_all(pause);
+        // Nobody keeps the device: its last copy ends the connection.
+        if notifications == PendingWork::No && abort_after.is_zero() {
+            return;
+        }
         if answered_at.elapsed() >= abort_after {
-            tracing::error!(path = %mountpoint.display(), "the daemon is dead, none has taken its place, and applications wait for it: the connection is aborted, they get ENOTCONN");
+            tracing::error!(path = %mountpoint.display(), "the daemon is dead, and none has taken its place: the connection is aborted, applications get ENOTCONN");
             connection.abort();
             writers.wait_for_all(ENDS_WITHIN);
             return;
         }
-        if checker.answers_within(CHECK_EVERY) {
-            answered_at = Instant::now();
-        }
         pause = CHECK_EVERY.min(abort_after);
+        match (checker.answer_within(pause), notifications) {
+            // Somebody serves, or nothing is mounted any more.
+            (Some(_), PendingWork::No) => return,
+            (Some(0), PendingWork::Yes) => answered_at = Instant::now(),
+            (Some(_) | None, _) => {}
+        }
+        if notifications == PendingWork::No {
+            std::thread::sleep(pause);
+        }
     }
 }
 
@@ -169,11 +181,12 @@ impl Checker {
         let _waits = self.requests.try_send(number);
     }
 
-    /// Whether anybody answers for the mount.
-    fn answers_within(&self, within: Duration) -> bool {
+    /// The error number of a stat of the mountpoint, 0 for none; nothing where nobody
+    /// answers.
+    fn answer_within(&self, within: Duration) -> Option<i32> {
         while self.answers.try_recv().is_ok() {}
         self.ask(u64::MAX);
-        self.answers.recv_timeout(within) == Ok(0)
+        self.answers.recv_timeout(within).ok()
     }
 }
 

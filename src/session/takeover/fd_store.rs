@@ -15,10 +15,17 @@ const NAME: &str = "mediafs-device";
 /// The number of the descriptor, from a supervisor.
 pub(super) const DEVICE_VARIABLE: &str = "_MEDIAFS_DEVICE";
 const NOTIFY_VARIABLE: &str = "NOTIFY_SOCKET";
+/// Of systemd. Source: sd_listen_fds(3).
+const LISTED_VARIABLE: &str = "LISTEN_FDS";
 
 /// Whether there is a store.
 pub fn is_present() -> bool {
     env::var_os(NOTIFY_VARIABLE).is_some()
+}
+
+/// Whether a predecessor has handed descriptors on.
+pub fn has_some() -> bool {
+    env::var_os(DEVICE_VARIABLE).is_some() || env::var_os(LISTED_VARIABLE).is_some()
 }
 
 /// Hands a copy of the descriptor to the store. Errors: the socket's.
