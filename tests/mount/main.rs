@@ -45,6 +45,7 @@ mod permissions;
 mod posix;
 mod privilege_bits;
 mod publishing;
+mod refused_closes;
 mod removal;
 mod renames;
 mod secrets;
