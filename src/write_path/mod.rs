@@ -9,6 +9,7 @@ mod abort_queue;
 mod ahead;
 mod budget;
 mod copier;
+mod disk_room;
 mod inspect;
 mod lock_owner;
 mod lost_found;

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! spool/lock         held by the one daemon that uses the spool
-//! spool/journal      what the stages are
+//! spool/journal      what the stages are; journal.spare is for when it is written anew
 //! spool/mount.json   which place they are for, and where that was mounted last
-//! spool/session      what the kernel was told, for the successor
+//! spool/session      what the kernel was told, for the successor; with session.spare
 //! spool/stage/ID     staged bytes
 //! spool/orphan/ID    staged bytes of files that are open and have no name
 //! spool/lost+found/  bytes that could not be uploaded, each with a sidecar
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::disk_room::DiskRoom;
 use super::inspect::PendingWork;
 use super::lost_found::{self, LostFile, LostFound};
 use super::place::{OtherPlace, PlacedSpool};
@@ -133,7 +134,7 @@ impl Spool {
             journal,
             session_log,
             next_id: AtomicU64::new(first_id()),
-            room: Arc::new(SpoolQuota::new(limit_bytes)),
+            room: Arc::new(SpoolQuota::new(limit_bytes, DiskRoom::of(path))),
             _lock: lock,
         };
         let left = spool.recover(saved).map_err(|source| SpoolError::Io {

@@ -18,6 +18,7 @@ mod durability;
 mod failures;
 mod faults;
 mod files;
+mod full_disk;
 mod full_log;
 mod help_topics;
 mod hostile;
