@@ -169,9 +169,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     let mut file = open(&beside, &options)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&beside, path)) {
+        // A full disk has no room for what is of no use.
+        fs::remove_file(&beside)?;
+        return Err(error);
+    }
     File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 

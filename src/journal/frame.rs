@@ -6,6 +6,7 @@
 //! end u64, CRC-32 u32               every frame below this offset must be whole
 //! frame, frame, ...                 len u32, kind u8, id u64, CRC-32 u32,
 //!                                   payload of len bytes, CRC-32 u32
+//! zeros                             room for the next ones
 //! ```
 //!
 //! Numbers are little-endian. Each CRC-32 goes on from the one before it, the first
@@ -271,6 +272,13 @@ impl<'a> Frames<'a> {
         self.gapless.then_some((self.at as u64, self.chain))
     }
 
+    /// Whether only room follows an offset. Thirteen zeros have no checksum of zero: a frame that
+    /// was written is never taken for it.
+    fn is_room(&self, from: usize) -> bool {
+        let rest = self.bytes.get(from..).filter(|_| from >= self.end);
+        rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+    }
+
     /// The next whole frame from an offset on, whatever it goes on from.
     fn next_whole(&self, from: usize) -> Option<(usize, Chain)> {
         let last = self.bytes.len().saturating_sub(HEAD_BYTES + CHECK_BYTES);
@@ -295,7 +303,7 @@ impl<'a> Frames<'a> {
             let chains = [stored(self.bytes, check_at), computed];
             for chain in chains.into_iter().flatten() {
                 let follows = !matches!(frame_at(self.bytes, next, chain), Found::Nothing);
-                if next == len || follows {
+                if next == len || follows || self.is_room(next) {
                     (self.at, self.chain) = (next, chain);
                     return Some(subject);
                 }
@@ -322,6 +330,10 @@ impl<'a> Iterator for Frames<'a> {
             let short = self.at < self.end;
             self.gapless &= !short;
             return short.then_some(Step::Damaged(None));
+        }
+        if self.is_room(self.at) {
+            self.over = true;
+            return None;
         }
         let head = match frame_at(self.bytes, self.at, self.chain) {
             Found::Whole {
@@ -433,6 +445,41 @@ mod tests {
         let (_, other, _) = file();
         damaged(&[&whole[..ends[2]], &other[ends[2]..]].concat());
         damaged(&[&whole[..ends[1]], &other[ends[1]..ends[2]], &frame(2)].concat());
+    }
+
+    #[test]
+    fn zeros_behind_the_frames_are_room_and_before_their_end_damage() {
+        let (header, mut whole, ends) = file();
+        whole.resize(ends[3] + 100, 0);
+        for noted in [0, 1, 3] {
+            header.set_end(&mut whole, ends[noted] as u64);
+            for tail in [Tail::UpToTheFirstGap, Tail::Whole] {
+                assert_eq!(steps(&header, &whole, tail), ["1", "2", "3"]);
+                let mut frames = Frames::of(&header, &whole, tail);
+                assert_eq!(frames.by_ref().count(), 3);
+                let (at, _) = frames.append_at().unwrap();
+                assert_eq!(at, ends[3] as u64);
+            }
+        }
+        let mut bytes = whole.clone();
+        bytes[ends[1] + HEAD_BYTES + 2] ^= 4;
+        bytes[ends[2]..].fill(0);
+        header.set_end(&mut bytes, ends[2] as u64);
+        let found = steps(&header, &bytes, Tail::UpToTheFirstGap);
+        assert_eq!(found, ["1", "damaged Some(2)"], "the last one");
+        // What was never written, or is torn, where a frame must be.
+        header.set_end(&mut whole, ends[3] as u64);
+        for from in [ends[2], ends[3] - 1, ends[2] + 3] {
+            let mut lost = whole.clone();
+            lost[from..].fill(0);
+            let found = steps(&header, &lost, Tail::Whole);
+            let is_same = lost == whole;
+            let is_damaged = found.iter().any(|it| it.starts_with("damaged"));
+            assert!(is_same || is_damaged, "{found:?}");
+        }
+        header.set_end(&mut whole, ends[1] as u64);
+        whole[ends[2] + 5..].fill(0);
+        assert_eq!(steps(&header, &whole, Tail::Whole), ["1", "2", "torn"]);
     }
 
     #[test]

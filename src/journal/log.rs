@@ -1,20 +1,22 @@
 //! A file of records: what they come to is kept in memory and written anew when
 //! the file is mostly about what is over.
 //!
-//! How records stand in it is in `frame`, and how they once did in `text`.
+//! How records stand in it is in `frame`, and how they once did in `text`. On a full
+//! disk it lives on the room that it has (`log_file`) and on its spare (`spare`).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use super::frame::{Chain, Frames, Header, Step, Tail};
-use super::log_file::LogFile;
+use super::log_file::{AGAIN, LogFile, STEP_BYTES, is_full};
 use super::log_state::{Durable, LogState};
+use super::spare::{put_in_place, write_beside};
 use super::text;
-use crate::failpoint::{self, Point};
 use crate::private;
 
 /// Below this size the file is never written anew.
@@ -64,17 +66,30 @@ struct Inner<S> {
     file: LogFile,
     /// Whether it is worth writing anew is next asked at this size.
     compact_from: u64,
+    /// On a full disk it is not written anew for room before this.
+    shorten_at: Option<Instant>,
     state: S,
 }
 
 impl<S: LogState> RecordLog<S> {
-    /// A file that says this, whatever was there.
-    pub fn begin(path: &Path, state: S) -> Result<Self, LogError> {
-        let file = rewrite(path, &state).map_err(|source| io_error::<S>(path, source))?;
+    /// Goes on with a file that is whole, and writes any other anew with what still
+    /// counts: a full disk is enough for a start.
+    pub fn resume(path: &Path, replayed: Replayed<S>) -> Result<Self, LogError> {
+        let failed = |source| io_error::<S>(path, source);
+        let Replayed { state, append_at } = replayed;
+        let same = append_at.map(|at| gone_on_with(path, at, &state));
+        let mut file = match same.transpose().map_err(failed)?.flatten() {
+            Some(file) => file,
+            None => rewrite(path, &state).map_err(failed)?,
+        };
+        if !file.keep_spare(path) {
+            tracing::warn!(name = S::NAME, path = %path.display(), "the disk is full: no room can be kept for records to come");
+        }
         Ok(Self {
             path: path.to_owned(),
             inner: Mutex::new(Inner {
-                compact_from: compact_from(file.bytes),
+                compact_from: compact_from(needed_bytes(&state)),
+                shorten_at: None,
                 file,
                 state,
             }),
@@ -84,6 +99,12 @@ impl<S: LogState> RecordLog<S> {
     /// What all records so far come to.
     pub fn with<T>(&self, look: impl FnOnce(&S) -> T) -> T {
         look(&self.inner.lock().state)
+    }
+
+    /// Of the file, without its room.
+    #[cfg(test)]
+    pub fn file_bytes(&self) -> u64 {
+        self.inner.lock().file.bytes
     }
 
     /// What was appended before outlives a power loss once this returns.
@@ -108,20 +129,16 @@ impl<S: LogState> RecordLog<S> {
         if !inner.state.accepts(&record) {
             return Ok(());
         }
-        let (mut frame, mut chain) = (Vec::new(), inner.file.chain);
-        chain.push(&mut frame, S::subject(&record), &S::encode(&record)?);
-        failpoint::at(Point::JournalAppendBegins);
-        let appended = inner.file.append_some(&frame, chain)?;
-        failpoint::at(Point::JournalWritten);
-        if durable == Durable::Yes {
-            let file = &appended.file;
-            file.file.sync_data()?;
-            failpoint::at(Point::JournalSynced);
-            // Only what is on disk: a power loss may keep this and lose the rest.
-            file.note_end(file.bytes)?;
+        let (subject, payload) = (S::subject(&record), S::encode(&record)?);
+        if let Err(error) = inner.file.append_record(subject, &payload, durable) {
+            let is_shortened = is_full(&error) && self.shorten(&mut inner);
+            if !is_shortened {
+                return Err(error);
+            }
+            inner.file.append_record(subject, &payload, durable)?;
         }
-        appended.count();
         inner.state.apply(record);
+        inner.file.keep_room(&self.path);
         if inner.file.bytes > inner.compact_from {
             self.compact(&mut inner);
         }
@@ -129,11 +146,7 @@ impl<S: LogState> RecordLog<S> {
     }
 
     fn compact(&self, inner: &mut Inner<S>) {
-        let mut needed = 0;
-        inner.state.for_each(&mut |record| {
-            needed += S::encode(&record).map_or(0, |payload| payload.len() as u64);
-        });
-        inner.compact_from = compact_from(needed);
+        inner.compact_from = compact_from(needed_bytes(&inner.state));
         if inner.file.bytes < inner.compact_from {
             return;
         }
@@ -141,16 +154,63 @@ impl<S: LogState> RecordLog<S> {
             Ok(file) => inner.file = file,
             Err(error) => {
                 tracing::warn!(name = S::NAME, %error, "cannot rewrite a record log: it is not shortened");
+                // Again after it has grown.
+                inner.compact_from = inner.file.bytes + STEP_BYTES;
             }
         }
     }
+
+    /// Writes it anew for room, on a disk that has none. Returns whether there is some.
+    fn shorten(&self, inner: &mut Inner<S>) -> bool {
+        if inner.shorten_at.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        let outcome = rewrite(&self.path, &inner.state);
+        let is_shortened = outcome.is_ok();
+        match outcome {
+            Ok(file) => inner.file = file,
+            Err(error) => {
+                tracing::warn!(name = S::NAME, %error, "the disk is full, and a record log cannot be shortened");
+            }
+        }
+        // What is nearly full of what counts is not written anew for each record.
+        let is_worth_it = is_shortened && inner.file.room_bytes() >= STEP_BYTES / 2;
+        inner.shorten_at = (!is_worth_it).then(|| Instant::now() + AGAIN);
+        is_shortened
+    }
+}
+
+/// The file as it stands; none where it is a copy of another. What it says outlives a
+/// power loss then, if it has to.
+fn gone_on_with<S: LogState>(
+    path: &Path,
+    at: (Header, u64, Chain),
+    state: &S,
+) -> io::Result<Option<LogFile>> {
+    if fs::symlink_metadata(path)?.ino() != at.0.file {
+        return Ok(None);
+    }
+    let file = LogFile::resume(path, at, needed_bytes(state))?;
+    if S::DURABLE == Durable::Yes {
+        file.file.sync_all()?;
+        file.note_end(file.bytes)?;
+    }
+    Ok(Some(file))
+}
+
+fn needed_bytes<S: LogState>(state: &S) -> u64 {
+    let mut needed = 0;
+    state.for_each(&mut |record| {
+        needed += S::encode(&record).map_or(0, |payload| payload.len() as u64);
+    });
+    needed
 }
 
 /// What a file comes to; nothing, where there is none.
-pub fn read<S: LogState>(path: &Path) -> Result<S, LogError> {
+pub fn read<S: LogState>(path: &Path) -> Result<Replayed<S>, LogError> {
     match private::read(path) {
-        Ok(bytes) => replay(path, &bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(S::default()),
+        Ok(bytes) => Replayed::of(path, &bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Replayed::default()),
         Err(source) => Err(io_error::<S>(path, source)),
     }
 }
@@ -174,7 +234,7 @@ pub fn replay<S: LogState>(path: &Path, bytes: &[u8]) -> Result<S, LogError> {
 }
 
 /// What a file comes to, and where it may be gone on with.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Replayed<S> {
     pub state: S,
     /// None for a file that must be written anew.
@@ -264,37 +324,11 @@ pub fn bytes_of<S: LogState>(state: &S, file: u64) -> io::Result<(Header, Vec<u8
     Ok((header, bytes, chain))
 }
 
-/// A file of these records under the path, whole or not at all.
+/// A file of these records under the path, whole or not at all. Errors: the disk's.
 pub fn rewrite<S: LogState>(path: &Path, state: &S) -> io::Result<LogFile> {
-    let beside = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.write(true).read(true).create(true).truncate(true);
-    let mut file = private::open(&beside, &options)?;
-    let (header, bytes, chain) = bytes_of(state, file.metadata()?.ino())?;
-    file.write_all(&bytes)?;
-    at::<S>(Point::CompactWritten);
-    if S::DURABLE == Durable::Yes {
-        file.sync_all()?;
-        at::<S>(Point::CompactSynced);
-    }
-    fs::rename(&beside, path)?;
-    at::<S>(Point::CompactRenamed);
-    if S::DURABLE == Durable::Yes {
-        sync_dir(path.parent().unwrap_or(path))?;
-    }
-    Ok(LogFile {
-        file,
-        header,
-        bytes: bytes.len() as u64,
-        chain,
-    })
-}
-
-/// A crash test dies in the journal, not in files that a power loss may take.
-fn at<S: LogState>(point: Point) {
-    if S::DURABLE == Durable::Yes {
-        failpoint::at(point);
-    }
+    let mut file = write_beside(path, state)?;
+    put_in_place::<S>(&mut file, path)?;
+    Ok(file)
 }
 
 /// Names made or removed in a directory outlive a power loss. Source: fsync(2).

@@ -2,8 +2,8 @@
 //! deleted, which renames were begun and which multipart uploads are to be ended,
 //! for the start after a crash.
 //!
-//! Its file is a `Log` of records. Once the file is mostly about stages that are
-//! done it is written anew beside the old one, synced and renamed over it.
+//! Its file is a `RecordLog`. Once it is mostly about stages that are done it is
+//! written anew in its spare, which is synced and takes its place.
 //!
 //! A record that the disk has changed takes with it what it was about: a stage of
 //! which the last word is not known goes to lost+found and is not uploaded.
@@ -19,6 +19,9 @@ mod log;
 mod log_file;
 mod log_state;
 mod record;
+#[cfg(test)]
+pub mod small_disk;
+mod spare;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,12 +34,13 @@ pub use log::{
     LogError, RecordLog, Replayed, bytes_of, compact_from, io_error, read, replay, rewrite,
     sync_dir,
 };
-pub use log_file::LogFile;
+pub use log_file::{LogFile, is_full};
 pub use log_state::{Durable, LogState};
 pub use record::{
     Absorbed, BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage,
     Sending, StageId,
 };
+pub use spare::{path_of as spare_of, put_in_place, write_beside};
 
 use crate::store::{DeletePending, ETag, Key, StoreLog, UploadId};
 
@@ -80,12 +84,12 @@ pub struct JournalState {
 }
 
 impl Journal {
-    /// Opens the journal, makes it where there is none, and writes it anew with
-    /// what still counts. One that is damaged is kept beside it as it was.
+    /// Opens the journal, and makes it where there is none. One that is damaged is
+    /// written anew with what still counts, and kept beside it as it was.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let live: JournalState = read(path)?;
-        live.keep_damaged(path);
-        RecordLog::begin(path, live).map(Self)
+        let replayed: Replayed<JournalState> = read(path)?;
+        replayed.state.keep_damaged(path);
+        RecordLog::resume(path, replayed).map(Self)
     }
 
     /// Stages that are not done: those being written, then the sealed ones in the
@@ -96,7 +100,7 @@ impl Journal {
 
     /// What waits, read from the file beside the daemon that appends to it.
     pub fn peek(path: &Path) -> Result<Peeked, LogError> {
-        let live = read::<JournalState>(path)?;
+        let live = read::<JournalState>(path)?.state;
         Ok(Peeked {
             stages: live.known(),
             deletes: live.doomed.len(),

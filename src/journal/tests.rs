@@ -1,5 +1,6 @@
 use std::fs;
 
+use super::small_disk::SmallDisk;
 use super::*;
 use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
 
@@ -142,16 +143,16 @@ fn a_journal_cut_at_any_byte_tells_of_every_whole_record() {
     for id in 1..=4 {
         journal.append(begun(id), Durable::No).unwrap();
     }
-    let mut ends = vec![fs::metadata(&path).unwrap().len()];
+    let mut ends = vec![journal.0.file_bytes()];
     for id in 1..=4 {
         journal.append(sealed(id, "k"), Durable::No).unwrap();
-        ends.push(fs::metadata(&path).unwrap().len());
+        ends.push(journal.0.file_bytes());
     }
     let whole = fs::read(&path).unwrap();
     drop(journal);
     for cut in ends[0]..=ends[4] {
         fs::write(&path, &whole[..cut as usize]).unwrap();
-        let known = Journal::open(&path).unwrap().known().into_iter();
+        let known = Journal::peek(&path).unwrap().stages.into_iter();
         let known = known.filter(|(_, known)| known.sealed.is_some()).count();
         let want = ends.iter().filter(|end| **end <= cut).count() - 1;
         assert_eq!(known, want, "cut at {cut}");
@@ -239,7 +240,9 @@ fn of_every_kind(path: &Path) -> Vec<u8> {
         journal.append(record, Durable::No).unwrap();
     }
     journal.append(begun(4), Durable::Yes).unwrap();
-    fs::read(path).unwrap()
+    let mut bytes = fs::read(path).unwrap();
+    bytes.truncate(journal.0.file_bytes() as usize);
+    bytes
 }
 
 /// What is known of a changed journal is true, in doubt, or gone; never old.
@@ -341,9 +344,11 @@ fn a_journal_of_what_is_done_stays_short() {
     for id in 1..20_000 {
         journal.append(sealed(id, "k"), Durable::No).unwrap();
         journal.append(done(id), Durable::No).unwrap();
-        longest = longest.max(fs::metadata(&path).unwrap().len());
+        longest = longest.max(journal.0.file_bytes());
     }
     assert!(longest < log::COMPACT_FROM_BYTES + 1000, "{longest}");
+    let lens = [&path, &spare_of(&path)].map(|path| fs::metadata(path).unwrap().len());
+    assert!(lens.iter().all(|len| *len < 2 << 20), "{lens:?}");
     drop(journal);
     assert_eq!(keys(&Journal::open(&path).unwrap()), ["k0"]);
 }
@@ -404,5 +409,101 @@ fn a_record_with_a_range_that_is_none_does_not_count() {
         let mut record = whole.clone();
         record[field] = value;
         assert!(read(&record).is_err(), "{record}");
+    }
+}
+
+#[test]
+fn room_behind_the_records_is_kept_from_start_to_start_and_is_none_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let mut len = 0;
+    for id in 1..5 {
+        let journal = Journal::open(&path).unwrap();
+        assert_eq!(keys(&journal).len() as u64, id - 1);
+        journal.append(begun(id), Durable::Yes).unwrap();
+        let now = fs::metadata(&path).unwrap().len();
+        assert!(now > journal.0.file_bytes() + (1 << 20));
+        assert!(len == 0 || now == len, "it is gone on with");
+        len = now;
+        // What a kill leaves of a record.
+        drop(journal);
+        let mut bytes = fs::read(&path).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        bytes[end + 9..end + 30].fill(7);
+        fs::write(&path, &bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_copy_of_a_journal_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("journal"), dir.path().join("copy"));
+    let journal = Journal::open(&path).unwrap();
+    journal.append(begun(1), Durable::Yes).unwrap();
+    fs::copy(&path, &copy).unwrap();
+    let of_copy = Journal::open(&copy).unwrap();
+    of_copy.append(begun(2), Durable::Yes).unwrap();
+    journal.append(begun(3), Durable::Yes).unwrap();
+    drop((journal, of_copy));
+    assert_eq!(keys(&Journal::open(&path).unwrap()), ["k1", "k3"]);
+    assert_eq!(keys(&Journal::open(&copy).unwrap()), ["k1", "k2"]);
+}
+
+#[test]
+fn on_a_full_disk_records_go_on_and_the_journal_stays_short() {
+    let Some(disk) = SmallDisk::new(8 << 20) else {
+        return;
+    };
+    let path = disk.path("journal");
+    let journal = Journal::open(&path).unwrap();
+    journal.append(begun(0), Durable::Yes).unwrap();
+    disk.fill();
+    for id in 1..20_000 {
+        journal.append(sealed(id, "k"), Durable::No).unwrap();
+        journal.append(done(id), Durable::No).unwrap();
+    }
+    drop(journal);
+    // The start of a successor too.
+    let journal = Journal::open(&path).unwrap();
+    assert_eq!(keys(&journal), ["k0"]);
+    journal.append(begun(1), Durable::Yes).unwrap();
+    let names = fs::read_dir(path.parent().unwrap()).unwrap();
+    assert_eq!(names.count(), 3, "the journal, its spare and the filler");
+}
+
+#[test]
+fn a_journal_that_fills_the_rest_of_a_disk_refuses_records_and_takes_them_once_there_is_room() {
+    let Some(disk) = SmallDisk::new(8 << 20) else {
+        return;
+    };
+    let path = disk.path("journal");
+    let journal = Journal::open(&path).unwrap();
+    disk.fill();
+    let mut taken = 0;
+    let began = std::time::Instant::now();
+    let refused = loop {
+        match journal.append(sealed_anew(taken), Durable::No) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(is_full(&refused), "{refused}");
+    for _ in 0..10_000 {
+        assert!(journal.append(sealed_anew(taken), Durable::No).is_err());
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(60));
+    assert_eq!(journal.known().len() as u64, taken);
+    disk.free();
+    journal.append(sealed_anew(taken), Durable::Yes).unwrap();
+    drop(journal);
+    let journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.known().len() as u64, taken + 1);
+}
+
+/// A record of a stage that is not known yet.
+fn sealed_anew(id: u64) -> Record {
+    Record::Begun {
+        stage: StageId(id),
+        key: Key::new(format!("{id:0400}").as_str()),
     }
 }

@@ -97,8 +97,11 @@ impl Deref for HeldFile<'_> {
 
 impl Drop for HeldFile<'_> {
     fn drop(&mut self) {
-        let remains = self.ops.files.let_go(&self.file);
-        self.ops.clean_up(&self.file, remains);
+        let remains = self
+            .ops
+            .files
+            .let_go(&self.file, |file| self.ops.fall_back_to_store(file));
+        self.ops.clean_up(remains);
     }
 }
 
@@ -132,6 +135,11 @@ impl Ops {
                 return Err(self.look_up_again(ino).await);
             }
             file = self.open_inode(self.namespace.inode(ino)?, mode);
+        }
+        // What was refused at its close, and the store never had.
+        if file.is_bare() && self.namespace.table().place(ino).is_none() {
+            self.close(&file, mode);
+            return Err(self.look_up_again(ino).await);
         }
         self.awaited_opens.came(ino);
         Ok(file)

@@ -15,6 +15,7 @@ use super::content::{LowerLayer, ReadSegment, plan_staged};
 use crate::error::FsError;
 use crate::namespace::{KeySpace, LocalState, Pin};
 use crate::session_state::{Record, SavedFile, SessionLog};
+use crate::store::Key;
 use crate::vocabulary::{Intent, ObjectId};
 use crate::write_path::{Spool, Stage};
 
@@ -129,8 +130,9 @@ pub enum LastClose {
     Nothing,
     /// Staged bytes that nobody can reach any more.
     Unwanted(Stage),
-    /// Staged bytes whose upload failed.
-    Failed(Stage, FsError),
+    /// Staged bytes whose upload failed, and the key that they were for. The file shows
+    /// nothing of them any more.
+    Failed(Stage, FsError, Option<Key>),
 }
 
 impl OpenFile {
@@ -320,6 +322,13 @@ impl OpenFile {
         let mut state = self.inode.state();
         state.local = None;
         state.overrides.mtime = Some(SystemTime::now());
+    }
+
+    /// Whether it shows nothing but that the store has nothing.
+    pub fn is_bare(&self) -> bool {
+        let content = self.content.lock();
+        let is_empty = matches!(content.base, LowerLayer::Empty) && content.stage.is_none();
+        is_empty && !content.orphan
     }
 
     /// Whether some handle may still write.

@@ -9,8 +9,14 @@ use super::content::LowerLayer;
 use super::open_file::{Content, LastClose, OpenFile, StageFactory};
 use crate::namespace::Pin;
 use crate::session_state::Record;
+use crate::store::Key;
 use crate::vocabulary::{Ino, OpenMode};
 use crate::write_path::Stage;
+
+/// Has a file whose upload failed show what the store has, and tells the key that it had.
+pub trait FailedFile: FnOnce(&OpenFile) -> Option<Key> {}
+
+impl<F: FnOnce(&OpenFile) -> Option<Key>> FailedFile for F {}
 
 /// Every open file, by inode.
 #[derive(Debug)]
@@ -74,11 +80,11 @@ impl OpenFiles {
         file.clone()
     }
 
-    pub fn let_go(&self, file: &OpenFile) -> LastClose {
+    pub fn let_go(&self, file: &OpenFile, fail: impl FailedFile) -> LastClose {
         let mut files = self.files.lock();
         let mut content = file.content.lock();
         content.holders -= 1;
-        take_remains(&mut files, file, &mut content)
+        take_remains(&mut files, file, &mut content, fail)
     }
 
     /// A file as a predecessor had it open.
@@ -90,7 +96,7 @@ impl OpenFiles {
     }
 
     /// Counts one handle less; the last one leaves nothing behind in memory.
-    pub fn close(&self, file: &OpenFile, mode: OpenMode) -> LastClose {
+    pub fn close(&self, file: &OpenFile, mode: OpenMode, fail: impl FailedFile) -> LastClose {
         let mut files = self.files.lock();
         let mut content = file.content.lock();
         content.handles -= 1;
@@ -98,14 +104,14 @@ impl OpenFiles {
         if content.handles == 0 {
             file.unused.notify_waiters();
         }
-        take_remains(&mut files, file, &mut content)
+        take_remains(&mut files, file, &mut content, fail)
     }
 
     /// To be called once nothing of the file is to be uploaded any more.
-    pub fn release_if_unused(&self, file: &OpenFile) -> LastClose {
+    pub fn release_if_unused(&self, file: &OpenFile, fail: impl FailedFile) -> LastClose {
         let mut files = self.files.lock();
         let mut content = file.content.lock();
-        take_remains(&mut files, file, &mut content)
+        take_remains(&mut files, file, &mut content, fail)
     }
 
     /// Forgets every file and returns what is staged and not in the store.
@@ -131,6 +137,7 @@ fn take_remains(
     files: &mut HashMap<Ino, Arc<OpenFile>>,
     file: &OpenFile,
     content: &mut Content,
+    fail: impl FailedFile,
 ) -> LastClose {
     if content.handles > 0 || content.holders > 0 || content.has_uploader {
         return LastClose::Nothing;
@@ -142,7 +149,8 @@ fn take_remains(
         file.desk.session_log.record(|| Record::FileGone { ino });
     }
     match (content.stage.take(), content.failed.take()) {
-        (Some(stage), Some(error)) => LastClose::Failed(stage, error),
+        // Whoever opens the file next comes after this.
+        (Some(stage), Some(error)) => LastClose::Failed(stage, error, fail(file)),
         (Some(stage), None) => LastClose::Unwanted(stage),
         (None, _) => LastClose::Nothing,
     }

@@ -135,8 +135,10 @@ impl Ops {
                 }
             }
         }
-        let remains = self.files.release_if_unused(file);
-        self.clean_up(file, remains);
+        let remains = self
+            .files
+            .release_if_unused(file, |file| self.fall_back_to_store(file));
+        self.clean_up(remains);
     }
 
     /// Uploads one sealed stage; none when nothing is sealed any more.

@@ -4,6 +4,7 @@ use super::Ops;
 use super::handles::HandleId;
 use super::open_file::{LastClose, OpenFile};
 use crate::error::FsError;
+use crate::store::Key;
 use crate::vocabulary::OpenMode;
 use crate::write_path::{LostFile, LostReason, Stage};
 
@@ -27,28 +28,28 @@ impl Ops {
 
     /// Counts one handle less and cleans up after the last one.
     pub(super) fn close(&self, file: &OpenFile, mode: OpenMode) {
-        let remains = self.files.close(file, mode);
-        self.clean_up(file, remains);
+        let remains = self
+            .files
+            .close(file, mode, |file| self.fall_back_to_store(file));
+        self.clean_up(remains);
     }
 
-    pub(super) fn clean_up(&self, file: &OpenFile, remains: LastClose) {
+    pub(super) fn clean_up(&self, remains: LastClose) {
         match remains {
             LastClose::Nothing => {}
             LastClose::Unwanted(stage) => self.desk.spool.discard(stage.file()),
-            LastClose::Failed(stage, error) => {
+            LastClose::Failed(stage, error, key) => {
                 let reason = match error {
                     FsError::Interrupted => LostReason::WriterKilled,
                     error => LostReason::UploadFailed(error),
                 };
-                self.move_to_lost_found(file, &stage, reason);
-                self.fall_back_to_store(file);
+                self.move_to_lost_found(key, &stage, reason);
             }
         }
     }
 
     /// Keeps staged bytes in lost+found.
-    pub(super) fn move_to_lost_found(&self, file: &OpenFile, stage: &Stage, reason: LostReason) {
-        let key = self.namespace.file_key(file.inode.ino).ok();
+    pub(super) fn move_to_lost_found(&self, key: Option<Key>, stage: &Stage, reason: LostReason) {
         let written = stage.written();
         let ends_in_file = stage.file().grow_to(stage.len());
         let is_unusable = stage.file().is_unusable();
@@ -67,8 +68,10 @@ impl Ops {
         self.desk.spool.move_to_lost_found(stage.file(), &remnant);
     }
 
-    /// The file shows again what the store has of it, or vanishes where the store has nothing.
-    fn fall_back_to_store(&self, file: &OpenFile) {
+    /// The file shows again what the store has of it, or vanishes where the store has
+    /// nothing. Returns the key that it had.
+    pub(super) fn fall_back_to_store(&self, file: &OpenFile) -> Option<Key> {
+        let key = self.namespace.file_key(file.inode.ino).ok();
         let mut state = file.inode.state();
         state.local = None;
         if let Some(set) = state.overrides.if_set() {
@@ -82,5 +85,6 @@ impl Ops {
         } else {
             self.namespace.take_back(&file.inode);
         }
+        key
     }
 }

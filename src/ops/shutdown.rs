@@ -16,7 +16,8 @@ impl Ops {
     /// the first wait, which is for reads that nobody needs any more.
     pub async fn shutdown(&self) {
         for (file, stage) in self.files.take_dirty() {
-            self.move_to_lost_found(&file, &stage, LostReason::DaemonEnded);
+            let key = self.namespace.file_key(file.inode.ino).ok();
+            self.move_to_lost_found(key, &stage, LostReason::DaemonEnded);
         }
         self.namespace.write_out();
         let aborted = tokio::time::timeout(ABORTED_WITHIN, self.uploader.aborts_settled());

@@ -71,8 +71,10 @@ impl Ops {
         for file in files {
             self.keep_on_for_readers(&file);
             file.record();
-            let remains = self.files.release_if_unused(&file);
-            self.clean_up(&file, remains);
+            let remains = self
+                .files
+                .release_if_unused(&file, |file| self.fall_back_to_store(file));
+            self.clean_up(remains);
         }
     }
 

@@ -17,6 +17,7 @@
 
 mod encode;
 mod record;
+mod session_file;
 mod session_log;
 mod stage_state;
 mod state;
@@ -30,7 +31,7 @@ pub use session_log::SessionLog;
 pub use stage_state::SavedStage;
 pub use state::{SavedDir, SavedInode, SessionState};
 
-use crate::journal::{LogError, LogState, Replayed, io_error};
+use crate::journal::{LogError, LogState, Replayed, io_error, spare_of};
 use crate::private;
 
 /// What a predecessor told the kernel; none where there is no such file.
@@ -71,10 +72,13 @@ fn read(path: &Path) -> io::Result<(Vec<u8>, u64)> {
 
 /// The session is over: nobody is to go on with it.
 pub fn forget(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    for path in [path, &spare_of(path)] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// The file's place in a spool, whose lock guards it.

@@ -3,25 +3,36 @@
 //! Whoever changes a table notes it in the queue while the table is locked, so that
 //! records stand in the order of the changes, and has the queue written once the
 //! lock is free. One write takes what all threads have noted.
+//!
+//! On a full disk the file lives on the room that it has. When that is used up it is
+//! written anew in its spare, which makes room again. Only what does not fit there
+//! costs the file; it is kept in memory then, and tried again.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::encode;
 use super::record::{Record, SavedSession};
+use super::session_file::{append, carry_over, push, replayed};
 use super::state::SessionState;
-use crate::journal::{LogError, LogFile, LogState, Replayed, compact_from, io_error, rewrite};
-use crate::private;
+use crate::journal::{
+    LogError, LogFile, LogState, compact_from, io_error, is_full, put_in_place, rewrite,
+    write_beside,
+};
 use crate::task::caught_now;
 
 /// A file that the disk did not take is tried again after this time.
 const AWAY: Duration = Duration::from_secs(1);
+/// It doubles up to this.
+const AWAY_LIMIT: Duration = Duration::from_secs(30);
+/// What a file that was shortened has room for, or it was not worth it.
+const ROOM_BYTES: u64 = 64 << 10;
+/// Longest wait for another thread to shorten it.
+const SHORTENED_WITHIN: Duration = Duration::from_secs(30);
 /// As much as this is copied to a file written anew while nobody else can write.
 const CATCH_UP_BYTES: u64 = 256 << 10;
 /// Attempts to come so near the end of a file that is being written.
@@ -36,6 +47,8 @@ struct Kept {
     path: PathBuf,
     queue: Mutex<Vec<Record>>,
     writer: Mutex<Writer>,
+    /// Nobody writes it anew any more.
+    is_compacted: Condvar,
 }
 
 #[derive(Debug)]
@@ -43,8 +56,12 @@ struct Writer {
     to: Target,
     /// Whether it is worth writing anew is next asked at this size.
     compact_from: u64,
-    /// Some thread writes it anew.
+    /// Some thread writes it anew, in the spare.
     is_compacting: bool,
+    /// Some thread tries again and again to write what is in memory.
+    is_restoring: bool,
+    /// When it was last written from there.
+    restored_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -54,7 +71,8 @@ enum Target {
     /// is there rather than one that misses something.
     Memory {
         saved: Box<SessionState>,
-        again_at: Option<Instant>,
+        /// It was begun, and nothing of it is missing.
+        is_complete: bool,
     },
 }
 
@@ -64,7 +82,7 @@ impl SessionLog {
         let saved = Box::default();
         let to = Target::Memory {
             saved,
-            again_at: None,
+            is_complete: false,
         };
         Self::with(path, to, 0)
     }
@@ -77,7 +95,10 @@ impl SessionLog {
                 to,
                 compact_from: compact_from(needed_bytes),
                 is_compacting: false,
+                is_restoring: false,
+                restored_at: None,
             }),
+            is_compacted: Condvar::new(),
         })))
     }
 
@@ -96,24 +117,18 @@ impl SessionLog {
     /// and written anew first only where it is of an older version or damaged.
     pub fn resume(path: &Path, saved: &SessionState) -> Result<Self, LogError> {
         let failed = |source| io_error::<SessionState>(path, source);
-        let file = match saved.append_at {
-            Some((header, bytes, chain)) => {
-                let mut options = fs::OpenOptions::new();
-                let file = private::open(path, options.read(true).write(true)).map_err(failed)?;
-                // What a kill has torn is not part of what is gone on with.
-                file.set_len(bytes).map_err(failed)?;
-                let file = LogFile {
-                    file,
-                    header,
-                    bytes,
-                    chain,
-                };
-                file.note_end(bytes).map_err(failed)?;
-                file
-            }
-            None => rewrite(path, saved).map_err(failed)?,
+        let mut file = match saved.append_at {
+            Some(at) => LogFile::resume(path, at, saved.needed_bytes())
+                .and_then(|file| file.note_end(file.bytes).map(|()| file)),
+            None => rewrite(path, saved),
         };
-        Ok(Self::with(path, Target::File(file), saved.needed_bytes()))
+        if let Ok(file) = &mut file
+            && !file.keep_spare(path)
+        {
+            tracing::warn!(path = %path.display(), "the disk is full: no room can be kept for the session log");
+        }
+        let file = Target::File(file.map_err(failed)?);
+        Ok(Self::with(path, file, saved.needed_bytes()))
     }
 
     /// Whether somebody goes on with the session once this daemon is dead.
@@ -132,6 +147,16 @@ impl SessionLog {
         if let Some(kept) = &self.0 {
             let record = record();
             push(&mut kept.queue.lock(), record);
+        }
+    }
+
+    /// Nobody writes the file any more.
+    #[cfg(test)]
+    pub fn end(self) {
+        if let Some(kept) = &self.0 {
+            let mut writer = kept.writer.lock();
+            kept.is_compacted
+                .wait_while(&mut writer, |writer| writer.is_compacting);
         }
     }
 
@@ -158,59 +183,135 @@ impl Kept {
 
     fn commit(kept: &Arc<Self>) {
         let mut writer = kept.writer.lock();
-        // Whoever had the lock before may have written it.
-        let noted = std::mem::take(&mut *kept.queue.lock());
-        if noted.is_empty() {
-            return;
-        }
-        match &mut writer.to {
-            Target::Memory { .. } => kept.remember(&mut writer, noted),
-            Target::File(file) => {
-                if let Err(error) = append(file, &noted) {
-                    kept.withdraw(&mut writer, noted, &error);
-                } else if file.bytes > writer.compact_from && !writer.is_compacting {
+        loop {
+            // Whoever had the lock before may have written it.
+            let noted = std::mem::take(&mut *kept.queue.lock());
+            if noted.is_empty() {
+                return;
+            }
+            let Target::File(file) = &mut writer.to else {
+                return Self::remember(kept, &mut writer, noted);
+            };
+            let Err(error) = append(file, &noted) else {
+                file.keep_room(&kept.path);
+                if file.bytes > writer.compact_from && !writer.is_compacting {
                     Self::compact_aside(kept, writer);
                 }
+                return;
+            };
+            if !is_full(&error) {
+                return Self::withdraw(kept, &mut writer, noted, &error);
             }
+            if writer.is_compacting {
+                kept.queue.lock().splice(0..0, noted);
+                let busy = |writer: &mut Writer| writer.is_compacting;
+                kept.is_compacted
+                    .wait_while_for(&mut writer, busy, SHORTENED_WITHIN);
+                if writer.is_compacting {
+                    return Self::withdraw(kept, &mut writer, Vec::new(), &error);
+                }
+                continue;
+            }
+            let shortened = kept.shorten(&mut writer);
+            let Target::File(file) = &mut writer.to else {
+                return;
+            };
+            if let Err(error) = shortened.and_then(|()| append(file, &noted)) {
+                Self::withdraw(kept, &mut writer, noted, &error);
+            }
+            return;
         }
     }
 
-    fn remember(&self, writer: &mut Writer, noted: Vec<Record>) {
-        let Target::Memory { saved, again_at } = &mut writer.to else {
+    /// Writes it anew for room while nobody else writes. Errors: it got none.
+    fn shorten(&self, writer: &mut Writer) -> io::Result<()> {
+        let Target::File(file) = &writer.to else {
+            return Ok(());
+        };
+        let saved = replayed(&self.path, file, file.bytes)?;
+        let file = rewrite(&self.path, &saved)?;
+        let room_bytes = file.room_bytes();
+        writer.compact_from = compact_from(file.bytes);
+        writer.to = Target::File(file);
+        if room_bytes < ROOM_BYTES {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    /// Keeps in memory what the disk does not take, and has it tried again.
+    fn remember(kept: &Arc<Self>, writer: &mut Writer, noted: Vec<Record>) {
+        let Target::Memory { saved, is_complete } = &mut writer.to else {
             return;
         };
         noted.into_iter().for_each(|record| saved.apply(record));
-        if !again_at.is_some_and(|at| Instant::now() >= at) {
+        if !*is_complete || writer.is_restoring {
             return;
         }
-        *again_at = Some(Instant::now() + AWAY);
-        if let Ok(file) = rewrite(&self.path, &**saved) {
-            tracing::info!("the session log is written again");
-            writer.compact_from = compact_from(file.bytes);
-            writer.to = Target::File(file);
+        let of = Arc::downgrade(kept);
+        let thread = std::thread::Builder::new().name("session-file".to_owned());
+        match thread.spawn(move || Self::restore_later(&of)) {
+            Ok(_) => writer.is_restoring = true,
+            Err(error) => tracing::warn!(%error, "no thread to write the session log again"),
         }
     }
 
+    /// Tries until the disk takes the file, or nobody wants it any more.
+    fn restore_later(of: &Weak<Self>) {
+        let mut pause = AWAY;
+        while let Some(kept) = of.upgrade() {
+            let mut writer = kept.writer.lock();
+            let restored = caught_now("session file", || kept.restore(&mut writer));
+            if matches!(restored, Ok(true)) {
+                writer.is_restoring = false;
+                return;
+            }
+            drop(writer);
+            drop(kept);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(AWAY_LIMIT);
+        }
+    }
+
+    /// Whether nothing is to be tried any more.
+    fn restore(&self, writer: &mut Writer) -> bool {
+        let Target::Memory { saved, .. } = &writer.to else {
+            return true;
+        };
+        let was_just = |at: Instant| at.elapsed() < AWAY;
+        if writer.is_compacting || writer.restored_at.is_some_and(was_just) {
+            return false;
+        }
+        let Ok(file) = rewrite(&self.path, &**saved) else {
+            return false;
+        };
+        tracing::info!("the session log is written again");
+        writer.compact_from = compact_from(file.bytes);
+        writer.to = Target::File(file);
+        writer.restored_at = Some(Instant::now());
+        true
+    }
+
     /// The disk takes no records: what they come to is kept in memory.
-    fn withdraw(&self, writer: &mut Writer, noted: Vec<Record>, error: &io::Error) {
+    fn withdraw(kept: &Arc<Self>, writer: &mut Writer, noted: Vec<Record>, error: &io::Error) {
         tracing::error!(%error, "cannot write the session log: a restart would mount again");
         let Target::File(file) = &writer.to else {
             return;
         };
-        let before = replayed(&self.path, file, file.bytes);
-        if let Err(error) = fs::remove_file(&self.path) {
+        let before = replayed(&kept.path, file, file.bytes);
+        if let Err(error) = fs::remove_file(&kept.path) {
             tracing::error!(%error, "cannot remove the incomplete session file");
         }
-        let (saved, again_at) = match before {
-            Ok(saved) => (Box::new(saved), Some(Instant::now() + AWAY)),
+        let (saved, is_complete) = match before {
+            Ok(saved) => (Box::new(saved), true),
             // Never begun again: something would be missing.
             Err(error) => {
                 tracing::error!(%error, "cannot write a complete session file: a restart would mount again");
-                (Box::default(), None)
+                (Box::default(), false)
             }
         };
-        writer.to = Target::Memory { saved, again_at };
-        self.remember(writer, noted);
+        writer.to = Target::Memory { saved, is_complete };
+        Self::remember(kept, writer, noted);
     }
 
     /// Has another thread write the file anew, with what still counts.
@@ -238,6 +339,7 @@ impl Kept {
     fn compacted(&self, needed: Option<u64>) {
         let mut writer = self.writer.lock();
         writer.is_compacting = false;
+        self.is_compacted.notify_all();
         let bytes = match &writer.to {
             Target::File(file) => file.bytes,
             Target::Memory { .. } => 0,
@@ -253,8 +355,7 @@ impl Kept {
             Target::Memory { .. } => return Err(gone()),
         };
         let saved = replayed(&self.path, &old, upto)?;
-        let aside = self.path.with_extension("shorter");
-        let mut new = rewrite(&aside, &saved)?;
+        let mut new = write_beside(&self.path, &saved)?;
         drop(saved);
         let needed = new.bytes;
         let mut at = (upto, old.chain);
@@ -277,71 +378,8 @@ impl Kept {
             at = (end, chain);
         }
         new.note_end(new.bytes)?;
-        fs::rename(&aside, &self.path)?;
+        put_in_place::<SessionState>(&mut new, &self.path)?;
         writer.to = Target::File(new);
         Ok(needed)
     }
-}
-
-/// A name and its first reference are one record.
-fn push(queue: &mut Vec<Record>, record: Record) {
-    let joined = match (queue.last(), &record) {
-        (Some(Record::Placed { ino, kind, place }), Record::Lookup { ino: of, count })
-            if ino == of =>
-        {
-            Some(Record::Inode {
-                ino: *ino,
-                kind: *kind,
-                place: place.clone(),
-                lookups: *count,
-            })
-        }
-        _ => None,
-    };
-    match (joined, queue.last_mut()) {
-        (Some(joined), Some(last)) => *last = joined,
-        _ => queue.push(record),
-    }
-}
-
-/// Appends records, which then count as said.
-fn append(file: &mut LogFile, records: &[Record]) -> io::Result<()> {
-    let (mut frames, mut payload, mut chain) = (Vec::new(), Vec::new(), file.chain);
-    for record in records {
-        payload.clear();
-        encode::encode(record, &mut payload)?;
-        chain.push(&mut frames, encode::subject(record), &payload);
-    }
-    file.append(&frames, chain)?;
-    file.note_end(file.bytes)
-}
-
-/// What a file came to when it was so long.
-fn replayed(path: &Path, file: &LogFile, upto: u64) -> io::Result<SessionState> {
-    let mut bytes = vec![0; usize::try_from(upto).unwrap_or(0)];
-    file.file.read_exact_at(&mut bytes, 0)?;
-    file.header.set_end(&mut bytes, upto);
-    let saved = Replayed::<SessionState>::of(path, &bytes).map_err(io::Error::other)?;
-    let damaged = saved.append_at.is_none();
-    (!damaged)
-        .then_some(saved.state)
-        .ok_or_else(|| io::Error::other("the disk has changed the session's file"))
-}
-
-/// Appends the records of a part of a file to another.
-fn carry_over(
-    from: &LogFile,
-    range: std::ops::Range<u64>,
-    chain: crate::journal::Chain,
-    to: &mut LogFile,
-) -> io::Result<()> {
-    let mut bytes = vec![0; (range.end - range.start) as usize];
-    from.file.read_exact_at(&mut bytes, range.start)?;
-    let (mut frames, mut after) = (Vec::new(), to.chain);
-    for frame in chain.frames(&bytes) {
-        let (subject, payload) =
-            frame.ok_or_else(|| io::Error::other("the disk has changed the session's file"))?;
-        after.push(&mut frames, subject, payload);
-    }
-    to.append(&frames, after)
 }

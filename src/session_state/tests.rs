@@ -1,4 +1,5 @@
 use super::*;
+use crate::journal::small_disk::SmallDisk;
 use crate::journal::{BlockSum, StageId};
 use crate::vocabulary::{Intent, Kind, ObjectVersion, OpenMode, Overrides, Timestamp};
 
@@ -200,7 +201,10 @@ fn recorded(path: &Path) -> Vec<u8> {
     for record in story() {
         session_log.record(|| record);
     }
-    fs::read(path).unwrap()
+    let (_, end, _) = saved(path).unwrap().unwrap().append_at.unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    bytes.truncate(end as usize);
+    bytes
 }
 
 /// What is known of a changed file is what was told, or in doubt, or nothing.
@@ -347,11 +351,6 @@ fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
     let path = path_in(dir.path());
     let session_log = SessionLog::awaiting(&path);
     session_log.begin(session()).unwrap();
-    let placed = |ino: u64| Record::Placed {
-        ino,
-        kind: Kind::File,
-        place: (1, format!("f{ino}").into()),
-    };
     const THREADS: u64 = 4;
     const EACH: u64 = 8_000;
     std::thread::scope(|scope| {
@@ -369,12 +368,88 @@ fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
             });
         }
     });
-    drop(session_log);
+    session_log.end();
     let saved = saved(&path).unwrap().unwrap();
     assert_eq!(saved.inodes.len() as u64, THREADS * EACH / 100);
     assert!(saved.inodes.values().all(|it| it.lookups == 1));
     let len = fs::metadata(&path).unwrap().len();
     assert!(len < 6 << 20, "{len} bytes");
+}
+
+fn placed(ino: u64) -> Record {
+    Record::Placed {
+        ino,
+        kind: Kind::File,
+        place: (1, format!("f{ino}").into()),
+    }
+}
+
+#[test]
+fn on_a_full_disk_a_session_goes_on_whoever_writes_and_is_known_to_each_successor() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 12_000;
+    let Some(disk) = SmallDisk::new(8 << 20) else {
+        return;
+    };
+    let path = path_in(&disk.path(""));
+    let session_log = SessionLog::awaiting(&path);
+    session_log.begin(session()).unwrap();
+    disk.fill();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let session_log = &session_log;
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let ino = 2 + thread + THREADS * number;
+                    session_log.queue(|| placed(ino));
+                    session_log.record(|| Record::Lookup { ino, count: 1 });
+                    if number % 100 > 0 {
+                        session_log.record(|| Record::Gone { ino });
+                    }
+                }
+            });
+        }
+    });
+    session_log.end();
+    let next = saved(&path).unwrap().unwrap();
+    assert_eq!(next.inodes.len() as u64, THREADS * EACH / 100);
+    assert!(next.inodes.values().all(|it| it.lookups == 1));
+    let session_log = SessionLog::resume(&path, &next).unwrap();
+    session_log.record(|| Record::Gone { ino: 2 });
+    drop(session_log);
+    let after = saved(&path).unwrap().unwrap();
+    assert_eq!(after.inodes.len(), next.inodes.len() - 1);
+}
+
+#[test]
+fn a_session_that_does_not_fit_on_a_full_disk_has_no_file_until_there_is_room() {
+    let Some(disk) = SmallDisk::new(6 << 20) else {
+        return;
+    };
+    let path = path_in(&disk.path(""));
+    let session_log = SessionLog::awaiting(&path);
+    session_log.begin(session()).unwrap();
+    disk.fill();
+    let mut ino = 2;
+    while path.exists() {
+        session_log.record(|| placed(ino));
+        disk.fill();
+        ino += 1;
+    }
+    session_log.record(|| placed(ino));
+    assert!(
+        saved(&path).unwrap().is_none(),
+        "rather none than one that lacks something"
+    );
+    disk.free();
+    // Without another record.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(40);
+    while !path.exists() {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let next = saved(&path).unwrap().unwrap();
+    assert_eq!(next.inodes.len() as u64, ino - 1);
 }
 
 #[test]

@@ -149,7 +149,8 @@ impl LostFound {
         })
     }
 
-    /// Moves a stage file here; the sidecar is written first, so that no kept bytes lack one.
+    /// Moves a stage file here; the sidecar is written first, so that no kept bytes lack
+    /// one. Errors: the disk's; the file stays where it is then.
     pub fn take(&self, stage: &Path, remnant: &LostFile<'_>) -> io::Result<PathBuf> {
         let id = stage.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let kept = self.dir.join(id);
@@ -170,8 +171,13 @@ impl LostFound {
             check: None,
         };
         let text = sidecar.checked().to_text()?;
-        private::write(&kept.with_extension("json"), &text)?;
-        fs::rename(stage, &kept)?;
+        let beside = kept.with_extension("json");
+        let moved = private::write(&beside, &text).and_then(|()| fs::rename(stage, &kept));
+        if let Err(error) = moved {
+            // It tells of nothing.
+            fs::remove_file(&beside)?;
+            return Err(error);
+        }
         Ok(kept)
     }
 }

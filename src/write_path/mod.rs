@@ -10,6 +10,7 @@ mod ahead;
 mod budget;
 mod copier;
 mod descriptor;
+mod disk_room;
 mod inspect;
 mod lock_owner;
 mod lost_found;

@@ -1,8 +1,10 @@
-//! How many bytes the stages of a spool may hold together.
+//! How many bytes the stages of a spool may hold together: as many as it may have, and
+//! as its disk has room for beyond what mediafs needs itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::disk_room::DiskRoom;
 use crate::error::FsError;
 
 /// The spool's bound, and what of it is taken.
@@ -10,6 +12,7 @@ use crate::error::FsError;
 pub struct SpoolQuota {
     limit_bytes: AtomicU64,
     taken_bytes: AtomicU64,
+    disk: DiskRoom,
 }
 
 /// What one stage takes; given back when its file is closed for good.
@@ -20,10 +23,11 @@ pub struct Reservation {
 }
 
 impl SpoolQuota {
-    pub fn new(limit_bytes: u64) -> Self {
+    pub fn new(limit_bytes: u64, disk: DiskRoom) -> Self {
         Self {
             limit_bytes: AtomicU64::new(limit_bytes),
             taken_bytes: AtomicU64::new(0),
+            disk,
         }
     }
 
@@ -45,8 +49,10 @@ impl SpoolQuota {
 }
 
 impl Reservation {
-    /// Errors: `NoSpace` when the spool would hold more than it may.
+    /// Errors: `NoSpace` when the spool would hold more than it may, or its disk is
+    /// nearly full.
     pub fn reserve(&self, bytes: u64) -> Result<(), FsError> {
+        self.room.disk.check(bytes)?;
         let limit = self.room.limit_bytes.load(Ordering::Relaxed);
         let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= limit);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
@@ -97,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_never_passes_the_bound_and_comes_back() {
-        let room = Arc::new(SpoolQuota::new(10));
+        let room = Arc::new(SpoolQuota::new(10, DiskRoom::unlimited()));
         let (first, second) = (room.reservation(), room.reservation());
         first.reserve(6).unwrap();
         assert!(matches!(second.reserve(5), Err(FsError::NoSpace)));

@@ -10,7 +10,7 @@ use super::lost_found::{LostFile, LostReason};
 use super::merge::absorb_again;
 use super::spool::{Recovered, RecoveredStage, Spool};
 use super::stage::Stage;
-use crate::journal::{SealedStage, StageId};
+use crate::journal::{SealedStage, StageId, is_full};
 use crate::session_state::{SavedFile, SavedStage, SessionState};
 use crate::store::Key;
 
@@ -48,6 +48,7 @@ impl Spool {
             .chain(open.values().map(Stage::file))
             .map(|file| file.path())
             .collect();
+        let mut stays = HashSet::new();
         for entry in fs::read_dir(&self.stage_dir)? {
             let path = entry?.path();
             if known.contains(&path) {
@@ -71,14 +72,33 @@ impl Spool {
                 },
                 written: None,
             };
-            let kept = self.lost_found.take(&path, &remnant)?;
-            tracing::warn!(path = %kept.display(), key = key.map(Key::as_str), "the predecessor ended before this file was closed: its bytes are in lost+found");
+            if !self.keep(&path, &remnant)? {
+                stays.extend(id);
+            }
         }
-        for id in begun.into_keys().filter(|id| !open.contains_key(id)) {
+        let is_over = |id: &StageId| !open.contains_key(id) && !stays.contains(id);
+        for id in begun.into_keys().filter(is_over) {
             self.done(id);
         }
         let sealed = recovered;
         Ok(Recovered { sealed, open })
+    }
+
+    /// Moves a stage to lost+found. False where the disk is too full for it: the next
+    /// start does.
+    fn keep(&self, path: &Path, remnant: &LostFile<'_>) -> io::Result<bool> {
+        let key = remnant.key.map(Key::as_str);
+        match self.lost_found.take(path, remnant) {
+            Ok(kept) => {
+                tracing::warn!(path = %kept.display(), key, "the predecessor ended before this file was closed: its bytes are in lost+found");
+                Ok(true)
+            }
+            Err(error) if is_full(&error) => {
+                tracing::error!(path = %path.display(), key, %error, "the predecessor ended before this file was closed, and the disk is full: its bytes stay there until the next start");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A sealed stage may have taken over another one's bytes in part.

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! spool/lock         held by the one daemon that uses the spool
-//! spool/journal      what the stages are
+//! spool/journal      what the stages are; journal.spare is for when it is written anew
 //! spool/mount.json   which place they are for, and where that was mounted last
-//! spool/session      what the kernel was told, for the successor
+//! spool/session      what the kernel was told, for the successor; with session.spare
 //! spool/stage/ID     staged bytes
 //! spool/orphan/ID    staged bytes of files that are open and have no name
 //! spool/lost+found/  bytes that could not be uploaded, each with a sidecar
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::descriptor::{DescriptorQuota, StageDescriptor};
+use super::disk_room::DiskRoom;
 use super::inspect::PendingWork;
 use super::lost_found::{self, LostFile, LostFound};
 use super::place::{OtherPlace, PlacedSpool};
@@ -135,7 +136,7 @@ impl Spool {
             journal,
             session_log,
             next_id: AtomicU64::new(first_id()),
-            room: Arc::new(SpoolQuota::new(limit_bytes)),
+            room: Arc::new(SpoolQuota::new(limit_bytes, DiskRoom::of(path))),
             descriptors: Arc::new(DescriptorQuota::of_process()),
             _lock: lock,
         };

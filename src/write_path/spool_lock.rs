@@ -1,8 +1,8 @@
 //! The spool's lock: one daemon at a time.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -75,12 +75,21 @@ fn lock(spool: &Path) -> Result<File, SpoolError> {
         }
         return Err(SpoolError::InUse {
             path: spool.to_owned(),
-            pid: pid.trim().to_owned(),
+            pid: pid.lines().next().unwrap_or_default().trim().to_owned(),
         });
     }
-    file.set_len(0).map_err(io_error)?;
-    writeln!(file, "{}", std::process::id()).map_err(io_error)?;
+    if let Err(error) = note_pid(&file) {
+        // What counts is the lock.
+        tracing::warn!(path = %path.display(), %error, "the spool's lock does not tell the process id");
+    }
     Ok(file)
+}
+
+/// Over the one before, in the block that the file has: a full disk is enough.
+fn note_pid(file: &File) -> io::Result<()> {
+    let text = format!("{}\n", std::process::id());
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.set_len(text.len() as u64)
 }
 
 #[cfg(test)]

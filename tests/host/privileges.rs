@@ -202,7 +202,7 @@ fn no_symlink_in_the_spool_leads_to_another_file() {
     let precious = plan.scratch().join("precious");
     fs::write(&precious, b"precious").unwrap();
     fs::create_dir(&spool).unwrap();
-    for name in ["lock", "journal", "journal.new", "mount.new"] {
+    for name in ["lock", "journal", "journal.spare", "mount.new"] {
         // The record of the spool's place is written where it is not there as it is to be.
         fs::remove_file(spool.join("mount.json")).ok();
         symlink(&precious, spool.join(name)).unwrap();

@@ -30,14 +30,20 @@ fn change_between(mount: &SupervisedMount, change: impl FnOnce()) {
     mount.wait_for_successor(old);
 }
 
+/// Where the records of a session file begin and end; zeros follow.
+fn records(bytes: &[u8]) -> std::ops::Range<usize> {
+    let line = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    let end = u64::from_le_bytes(bytes[line + 1..line + 9].try_into().unwrap());
+    line + 1 + END_BYTES..end as usize
+}
+
 /// Flips a bit in the payload of the last record of a kind.
 fn flip_in_session(mount: &SupervisedMount, kind: u8) {
     let path = mount.scratch().join("spool/session");
     let mut bytes = fs::read(&path).unwrap();
-    let line = bytes.iter().position(|byte| *byte == b'\n').unwrap();
-    let mut at = line + 1 + END_BYTES;
+    let std::ops::Range { start: mut at, end } = records(&bytes);
     let mut found = None;
-    while at < bytes.len() {
+    while at < end {
         let len = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         if bytes[at + 4] == kind {
             found = Some(at + HEAD_BYTES);
@@ -158,9 +164,9 @@ fn a_session_file_that_was_cut_is_refused() {
     worker.write_new("f", "half");
     change_between(&mount, || {
         let path = mount.scratch().join("spool/session");
-        let len = fs::metadata(&path).unwrap().len();
+        let end = records(&fs::read(&path).unwrap()).end;
         let file = fs::File::options().write(true).open(path).unwrap();
-        file.set_len(len - 1).unwrap();
+        file.set_len(end as u64 - 1).unwrap();
     });
     ends_anew(&mount, &mut worker);
     drop(worker);

@@ -9,6 +9,7 @@ use super::programs::succeeds;
 
 const WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 const FILLER: &str = "filler";
+const FILES: &str = "files";
 
 /// Which file system it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,21 @@ impl SmallDisk {
     /// Gives back what `fill` took.
     pub fn free(&self) {
         fs::remove_file(self.path(FILLER)).unwrap();
+        rustix::fs::sync();
+    }
+
+    /// Makes files until there is no inode for another one. For ext4.
+    pub fn use_up_inodes(&self) {
+        let folder = self.path(FILES);
+        fs::create_dir(&folder).unwrap();
+        let made =
+            (0..).find_map(|number: u64| File::create(folder.join(number.to_string())).err());
+        assert_eq!(made.unwrap().raw_os_error(), Some(libc::ENOSPC));
+    }
+
+    /// Gives back what `use_up_inodes` took.
+    pub fn free_inodes(&self) {
+        fs::remove_dir_all(self.path(FILES)).unwrap();
         rustix::fs::sync();
     }
 

@@ -278,12 +278,7 @@ impl Mount {
 
     /// Bytes that the daemon has kept because S3 does not have them.
     pub fn lost_and_found(&self) -> Vec<Vec<u8>> {
-        let folder = self.scratch().join("spool/lost+found");
-        let entries = std::fs::read_dir(folder).into_iter().flatten();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        // Beside the bytes lies a file that tells their key.
-        let kept = paths.filter(|path| path.extension().is_none());
-        kept.map(|path| std::fs::read(path).unwrap()).collect()
+        super::spool::lost_files(&self.scratch().join("spool"))
     }
 
     /// What the daemon says of the bytes that it has kept.

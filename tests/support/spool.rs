@@ -63,3 +63,13 @@ pub fn kept(spool: &Path, key: &str) -> String {
     });
     id
 }
+
+/// Bytes that a spool has kept because S3 does not have them.
+pub fn lost_files(spool: &Path) -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(spool.join("lost+found"));
+    let entries = entries.into_iter().flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    // Beside the bytes lies a file that tells their key.
+    let kept = paths.filter(|path| path.extension().is_none());
+    kept.map(|path| std::fs::read(path).unwrap()).collect()
+}
