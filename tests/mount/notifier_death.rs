@@ -13,7 +13,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 fn plan(plan: MountBuilder) -> MountBuilder {
     plan.set("--ttl", "500ms")
-        .args(["--watchdog", "2s"])
+        .args(["--watchdog", "4s"])
         .env("_MEDIAFS_NOTIFY_IN_CONTAINER", "1")
 }
 
