@@ -112,7 +112,8 @@ impl KeptDatabase {
     }
 }
 
-fn is_full(error: &DatabaseError) -> bool {
+/// Whether it may be whole all the same.
+pub(super) fn is_full(error: &DatabaseError) -> bool {
     matches!(error, DatabaseError::Storage(StorageError::Io(error)) if is_full_or_read_only(error))
 }
 
