@@ -5,7 +5,7 @@
 //! disk it lives on the room that it has (`log_file`) and on its spare (`spare`).
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -23,6 +23,8 @@ use crate::private;
 pub const COMPACT_FROM_BYTES: u64 = 1 << 20;
 /// Written anew when it is this many times as long as what it still has to say.
 const COMPACT_RATIO: u64 = 4;
+/// Attempts to read a file that is written anew meanwhile.
+const READ_LIMIT: usize = 5;
 
 /// Why a file of records cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -208,11 +210,26 @@ fn needed_bytes<S: LogState>(state: &S) -> u64 {
 
 /// What a file comes to; nothing, where there is none.
 pub fn read<S: LogState>(path: &Path) -> Result<Replayed<S>, LogError> {
-    match private::read(path) {
+    match read_whole(path) {
         Ok(bytes) => Replayed::of(path, &bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Replayed::default()),
         Err(source) => Err(io_error::<S>(path, source)),
     }
+}
+
+/// The bytes of a file that its daemon may write anew meanwhile: what was read of one
+/// that became the spare may be of two files.
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for _ in 0..READ_LIMIT {
+        let mut file = private::view(path)?;
+        bytes.clear();
+        file.read_to_end(&mut bytes)?;
+        if fs::symlink_metadata(path)?.ino() == file.metadata()?.ino() {
+            break;
+        }
+    }
+    Ok(bytes)
 }
 
 /// The size from which a file with so many bytes to say is written anew.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attributes::{Attributes, Described};
 use super::checked;
+use super::kept_database::KeptDatabase;
 use crate::private;
 use crate::store::{Key, ObjectHeaders};
 use crate::vocabulary::{Kind, ObjectVersion};
@@ -47,7 +48,7 @@ struct Cached {
 
 #[derive(Debug)]
 pub struct AttributeCache {
-    database: Database,
+    database: KeptDatabase,
     /// None where what is known is to be forgotten.
     unwritten: Mutex<HashMap<Key, Option<Cached>>>,
 }
@@ -56,21 +57,17 @@ impl AttributeCache {
     /// Opens the file, or begins anew where it is damaged, or of another `place`: a
     /// copy of a bucket has the same keys and ETags, and its own attributes.
     pub fn open(path: &Path, place: &str) -> Result<Self, AttributeCacheError> {
-        let opened = open(path).or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "attribute cache was unreadable: starting with an empty one");
-            std::fs::remove_file(path)?;
-            open(path)
-        });
-        let failed = |source: redb::Error| AttributeCacheError {
+        let place = place.to_owned();
+        let prepare = Box::new(move |database: &Database| prepare(database, &place));
+        let database = KeptDatabase::open(path, prepare);
+        let database = database.map_err(|source| AttributeCacheError {
             path: path.to_owned(),
             source,
-        };
-        let cache = Self {
-            database: opened.map_err(|error| failed(error.into()))?,
+        })?;
+        Ok(Self {
+            database,
             unwritten: Mutex::default(),
-        };
-        cache.prepare(place).map_err(failed)?;
-        Ok(cache)
+        })
     }
 
     /// What is stored with exactly this version, if it has been asked for before.
@@ -92,21 +89,21 @@ impl AttributeCache {
         let unwritten = self.unwritten.lock().get(key).cloned();
         let cached = match unwritten {
             Some(cached) => cached?,
-            None => self.read(key).unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot read the attribute cache");
-                None
-            })?,
+            None => self.read(key)?,
         };
         (cached.etag == version.etag.as_str()).then_some(cached)
     }
 
-    fn read(&self, key: &Key) -> Result<Option<Cached>, redb::Error> {
-        let table = self.database.begin_read()?.open_table(TABLE)?;
-        let value = table.get(key.as_str())?;
-        Ok(value.and_then(|value| {
-            let value = checked::opened(key.as_str().as_bytes(), value.value())?;
-            serde_json::from_slice(value).ok()
-        }))
+    fn read(&self, key: &Key) -> Option<Cached> {
+        let found = self.database.with(|database| {
+            let table = database.begin_read()?.open_table(TABLE)?;
+            let value = table.get(key.as_str())?;
+            Ok(value.and_then(|value| {
+                let value = checked::opened(key.as_str().as_bytes(), value.value())?;
+                serde_json::from_slice(value).ok()
+            }))
+        });
+        found.flatten()
     }
 
     pub fn put(&self, key: &Key, version: &ObjectVersion, described: &Described) {
@@ -137,7 +134,7 @@ impl AttributeCache {
 
     fn remove(&self, key: &Key) {
         let known = self.unwritten.lock().contains_key(key);
-        if known || self.read(key).is_ok_and(|cached| cached.is_some()) {
+        if known || self.read(key).is_some() {
             self.note(key, None);
         }
     }
@@ -158,47 +155,47 @@ impl AttributeCache {
         if batch.is_empty() {
             return;
         }
-        if let Err(error) = self.write(&batch) {
-            tracing::warn!(%error, "cannot write the attribute cache");
-        }
+        // What is lost is asked for again.
+        self.database.with(|database| write(database, &batch));
     }
+}
 
-    fn write(&self, batch: &HashMap<Key, Option<Cached>>) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
-        {
-            let mut table = transaction.open_table(TABLE)?;
-            for (key, cached) in batch {
-                match cached.as_ref().map(serde_json::to_vec) {
-                    None => drop(table.remove(key.as_str())?),
-                    Some(Ok(value)) => {
-                        let value = checked::sealed(key.as_str().as_bytes(), &value);
-                        drop(table.insert(key.as_str(), value.as_slice())?);
-                    }
-                    Some(Err(error)) => {
-                        tracing::warn!(%key, %error, "cannot write to the attribute cache")
-                    }
+fn write(database: &Database, batch: &HashMap<Key, Option<Cached>>) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(TABLE)?;
+        for (key, cached) in batch {
+            match cached.as_ref().map(serde_json::to_vec) {
+                None => drop(table.remove(key.as_str())?),
+                Some(Ok(value)) => {
+                    let value = checked::sealed(key.as_str().as_bytes(), &value);
+                    drop(table.insert(key.as_str(), value.as_slice())?);
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%key, %error, "cannot write to the attribute cache")
                 }
             }
         }
-        transaction.commit()?;
-        Ok(())
     }
+    transaction.commit()?;
+    Ok(())
+}
 
-    fn prepare(&self, place: &str) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
-        let is_of_it = {
-            let mut known = transaction.open_table(PLACE)?;
-            let before = known.insert((), place)?;
-            before.is_some_and(|before| before.value() == place)
-        };
-        let entries = transaction.open_table(TABLE)?.len()?;
-        if !is_of_it || entries > ENTRIES_LIMIT {
-            transaction.delete_table(TABLE)?;
-            transaction.open_table(TABLE)?;
-        }
-        transaction.commit()?;
-        Ok(())
+/// Begins the table anew where it is of another place, or too long.
+fn prepare(database: &Database, place: &str) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    let is_of_it = {
+        let mut known = transaction.open_table(PLACE)?;
+        let before = known.insert((), place)?;
+        before.is_some_and(|before| before.value() == place)
+    };
+    let entries = transaction.open_table(TABLE)?.len()?;
+    if !is_of_it || entries > ENTRIES_LIMIT {
+        transaction.delete_table(TABLE)?;
+        transaction.open_table(TABLE)?;
     }
+    transaction.commit()?;
+    Ok(())
 }
 
 impl Drop for AttributeCache {

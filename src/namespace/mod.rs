@@ -62,6 +62,7 @@ mod directory_record;
 mod entries;
 mod inode;
 mod invalidation;
+mod kept_database;
 mod keyspace;
 mod listing;
 mod lookup;

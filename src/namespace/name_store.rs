@@ -9,6 +9,7 @@ use std::hash::Hash;
 use std::io;
 use std::path::Path;
 use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ use redb::{
 
 use super::attribute_cache;
 use super::checked;
+use super::kept_database;
 use super::name::Name;
 use crate::task::caught_now;
 use crate::vocabulary::{Ino, Timestamp};
@@ -56,6 +58,8 @@ pub struct NameStore {
     session: SystemTime,
     begun_at: SystemTime,
     unwritten: Mutex<Unwritten>,
+    /// The log tells that it cannot be written.
+    is_failed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +80,10 @@ impl NameStore {
     /// counts as it.
     pub fn open(path: &Path, place: &str, before: Option<&str>, session: Session) -> Self {
         let opened = attribute_cache::open(path).or_else(|error| {
+            // It may be whole: the next mount reads it.
+            if kept_database::is_full(&error) {
+                return Err(error);
+            }
             tracing::warn!(path = %path.display(), %error, "the store of names was unreadable: starting with an empty one");
             std::fs::remove_file(path)?;
             attribute_cache::open(path)
@@ -90,6 +98,7 @@ impl NameStore {
             session: SystemTime::now(),
             begun_at: SystemTime::now(),
             unwritten: Mutex::default(),
+            is_failed: AtomicBool::new(false),
         };
         match session {
             Session::New => store.note_time(SESSION, store.session),
@@ -219,8 +228,12 @@ impl NameStore {
         }
         let written = caught_now("names", || write(database, &changes));
         let written = written.map_err(|error| redb::Error::Io(io::Error::other(error)));
-        if let Err(error) = written.flatten() {
-            tracing::warn!(%error, "cannot write the store of names");
+        let written = written.flatten();
+        let was_failed = self.is_failed.swap(written.is_err(), Ordering::Relaxed);
+        if let Err(error) = written {
+            if !was_failed {
+                tracing::warn!(%error, "cannot write the store of names: if the disk is full, what changes from now on is not kept until the next mount");
+            }
             let mut unwritten = self.unwritten.lock();
             keep_older(&mut unwritten.numbers, changes.numbers);
             keep_older(&mut unwritten.directories, changes.directories);
@@ -235,6 +248,7 @@ impl Default for NameStore {
             session: SystemTime::UNIX_EPOCH,
             begun_at: SystemTime::UNIX_EPOCH,
             unwritten: Mutex::default(),
+            is_failed: AtomicBool::new(false),
         }
     }
 }
@@ -311,6 +325,25 @@ fn prepared(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_full_disk_keeps_from_being_read_is_not_thrown_away() {
+        let Some(disk) = crate::journal::small_disk::SmallDisk::new(8 << 20) else {
+            return;
+        };
+        let (path, killed) = (disk.path("names"), disk.path("killed"));
+        let record = Some(b"record".to_vec());
+        let store = NameStore::open(&path, "a", None, Session::New);
+        store.note_directory(Ino(7), record.clone());
+        store.write_out();
+        // As a kill leaves it: to be repaired, which takes room.
+        std::fs::copy(&path, &killed).unwrap();
+        disk.fill();
+        drop(NameStore::open(&killed, "a", None, Session::Resumed));
+        disk.free();
+        let store = NameStore::open(&killed, "a", None, Session::Resumed);
+        assert_eq!(store.directory(Ino(7)), record);
+    }
 
     #[test]
     fn what_is_kept_of_directories_outlives_the_daemon() {

@@ -28,7 +28,7 @@ use crate::task::caught_now;
 /// A file that the disk did not take is tried again after this time.
 const AWAY: Duration = Duration::from_secs(1);
 /// It doubles up to this.
-const AWAY_LIMIT: Duration = Duration::from_secs(30);
+const AWAY_LIMIT: Duration = Duration::from_secs(8);
 /// What a file that was shortened has room for, or it was not worth it.
 const ROOM_BYTES: u64 = 64 << 10;
 /// Longest wait for another thread to shorten it.

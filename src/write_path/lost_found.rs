@@ -173,11 +173,12 @@ impl LostFound {
         let text = sidecar.checked().to_text()?;
         let beside = kept.with_extension("json");
         let moved = private::write(&beside, &text).and_then(|()| fs::rename(stage, &kept));
-        if let Err(error) = moved {
-            // It tells of nothing.
-            fs::remove_file(&beside)?;
-            return Err(error);
-        }
+        moved.inspect_err(|_| {
+            // It tells of nothing, if it was made.
+            if let Err(error) = fs::remove_file(&beside) {
+                tracing::debug!(path = %beside.display(), %error, "no sidecar to remove");
+            }
+        })?;
         Ok(kept)
     }
 }

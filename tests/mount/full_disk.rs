@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::{Signal, kill_process};
+
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::spool::lost_files;
 use crate::support::{
@@ -18,7 +20,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 const DISK_BYTES: u64 = 32 << 20;
 const DURABILITIES: [&str; 2] = ["s3", "disk"];
 /// Opens and closes whose records are more than the session log has room for.
-const OPENS: usize = 8_000;
+const OPENS: usize = 6_000;
 
 /// A mount whose spool is on a disk of its own.
 fn plan(kind: DiskKind, durability: &str) -> (MountBuilder, SmallDisk) {
@@ -51,13 +53,16 @@ fn session_went_on(mount: &Mount) {
 fn a_daemon_that_is_killed_on_a_full_disk_costs_no_open_file() {
     for kind in [DiskKind::Ext4, DiskKind::Tmpfs] {
         for durability in DURABILITIES {
-            open_files_outlive_a_kill(kind, durability);
+            for attributes in ["fixed", "stored"] {
+                open_files_outlive_a_kill(kind, durability, attributes);
+            }
         }
     }
 }
 
-fn open_files_outlive_a_kill(kind: DiskKind, durability: &str) {
+fn open_files_outlive_a_kill(kind: DiskKind, durability: &str, attributes: &str) {
     let (plan, disk) = plan(kind, durability);
+    let plan = plan.args(["--attributes", attributes]);
     let body = pattern(100_000, 1);
     for name in ["read", "removed", "moved"] {
         plan.client.put(&plan.bucket, name, &body);
@@ -139,28 +144,43 @@ fn an_upload_under_way_when_the_disk_fills_up_outlives_a_kill() {
 }
 
 #[test]
-fn a_mount_on_a_full_disk_uploads_what_waits_and_one_with_a_new_spool_says_what_is_wrong() {
-    let proxy = Proxy::before(Server::shared());
-    let (plan, disk) = plan(DiskKind::Ext4, "disk");
-    let mut mount = plan.set("--endpoint-url", &proxy.endpoint).start();
-    assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 0);
-    proxy.all_down();
-    fs::write(mount.path("waits"), b"acknowledged").unwrap();
-    let mut half = File::create(mount.path("half")).unwrap();
-    half.write_all(b"half").unwrap();
-    mount.kill9();
-    drop(half);
-    proxy.heal();
-    disk.fill();
-    mount.remount();
-    mount.wait_for_keys("what waited", |keys| keys == ["waits"]);
-    assert_eq!(mount.object("waits").unwrap(), b"acknowledged");
-    assert!(mount.log().contains("the disk is full"), "{}", mount.log());
-    disk.free();
-    mount.remount();
-    assert_eq!(lost_files(&disk.path("spool")), [b"half"]);
-    drop(mount);
+fn a_mount_on_a_full_disk_uploads_what_waits_and_keeps_what_was_open() {
+    for is_full in [true, false] {
+        let proxy = Proxy::before(Server::shared());
+        let (plan, disk) = plan(DiskKind::Ext4, "disk");
+        let plan = plan.set("--endpoint-url", &proxy.endpoint);
+        let mut mount = plan.args(["--attributes", "stored"]).start();
+        assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 0);
+        proxy.all_down();
+        fs::write(mount.path("waits"), b"acknowledged").unwrap();
+        let mut half = File::create(mount.path("half")).unwrap();
+        half.write_all(b"half").unwrap();
+        mount.kill9();
+        drop(half);
+        proxy.heal();
+        if is_full {
+            disk.fill();
+        } else {
+            disk.use_up_inodes();
+        }
+        mount.remount();
+        mount.wait_for_keys("what waited", |keys| keys == ["waits"]);
+        assert_eq!(mount.object("waits").unwrap(), b"acknowledged");
+        let log = mount.log();
+        assert!(log.contains("and the disk is full"), "{log}");
+        assert!(lost_files(&disk.path("spool")).is_empty());
+        if is_full {
+            disk.free();
+        } else {
+            disk.free_inodes();
+        }
+        mount.remount();
+        assert_eq!(lost_files(&disk.path("spool")), [b"half"]);
+    }
+}
 
+#[test]
+fn a_new_spool_on_a_full_disk_is_refused_and_told_why() {
     let plan = Mount::builder();
     let disk = SmallDisk::new(plan.scratch(), DiskKind::Ext4, DISK_BYTES);
     disk.fill();
@@ -223,4 +243,27 @@ fn a_program_that_fills_the_disk_through_the_mount_leaves_room_for_what_mediafs_
     drop(file);
     session_went_on(&mount);
     mount.unmount();
+}
+
+#[test]
+fn a_daemon_that_dies_on_a_read_only_disk_makes_nobody_wait_and_the_log_says_why() {
+    for durability in DURABILITIES {
+        let (plan, disk) = plan(DiskKind::Ext4, durability);
+        let mount = SupervisedMount::start(plan);
+        let mut writer = Worker::at(mount.scratch());
+        writer.write_new(mount.path("written").to_str().unwrap(), "first");
+        disk.turn_read_only();
+        assert_eq!(writer.run("os.write(fd, b'x' * 9999)"), Err(libc::EROFS));
+        // Records that the session's file lacks from now on.
+        fs::read_dir(&mount.root).unwrap().count();
+        fs::metadata(mount.path("none")).unwrap_err();
+        let supervisor = mount.supervisor();
+        kill_process(mount.daemon(), Signal::KILL).unwrap();
+        assert_eq!(writer.run("os.write(fd, b'x')"), Err(libc::ENOTCONN));
+        wait_until(WITHIN, "a word of the disk", || {
+            mount.log().contains("the spool's disk is read-only")
+        });
+        // It goes on trying, for when the disk is mended.
+        kill_process(supervisor, Signal::KILL).unwrap();
+    }
 }

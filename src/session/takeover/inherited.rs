@@ -1,5 +1,6 @@
 //! Whether this daemon goes on with the session of an earlier one.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::session::takeover::fd_store;
 use crate::session::takeover::spool_lock::take_lock;
 use crate::session_state::{self, SessionLog, SessionState};
 use crate::store::StoreAbilities;
-use crate::write_path::{Claim, ClaimedSpool, Place, PlacedSpool};
+use crate::write_path::{Claim, ClaimedSpool, Place, PlacedSpool, SpoolError};
 
 /// What is asked of a store before it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,12 @@ pub fn find(
     device: Option<OwnedFd>,
     note: &dyn Fn(&str),
 ) -> anyhow::Result<Inherited> {
-    let spool = take_lock(config, note)?.claim(Claim {
+    let lock = take_lock(config, note).inspect_err(|error| {
+        if is_read_only(error) && device.is_some() {
+            give_up(config);
+        }
+    })?;
+    let spool = lock.claim(Claim {
         place: place.clone(),
         moved_from: config.spool_moved_from.clone(),
     })?;
@@ -142,6 +148,26 @@ fn claim(
     fd_store::forget();
     session_state::forget(&path)?;
     Ok(Err(reason))
+}
+
+fn is_read_only(error: &SpoolError) -> bool {
+    match error {
+        SpoolError::Io { source, .. } => source.kind() == io::ErrorKind::ReadOnlyFilesystem,
+        _ => false,
+    }
+}
+
+/// Ends a session that nobody can go on with, since no record of it can be written:
+/// what is in its file may lack the last ones. Programs do not wait for a successor.
+fn give_up(config: &Config) {
+    tracing::error!(spool = %config.spool_dir.display(), "the spool's disk is read-only: cannot resume the previous session; programs with open files get ENOTCONN");
+    let cleared = std::path::absolute(&config.mountpoint)
+        .map_err(Into::into)
+        .and_then(|mountpoint| clear(&mountpoint));
+    if let Err(error) = cleared {
+        tracing::warn!(%error, "the previous mount stays at the mountpoint");
+    }
+    fd_store::forget();
 }
 
 /// Why the session is not of this mount, if it is not.

@@ -102,14 +102,18 @@ impl Filesystem for Served {
         name: &OsStr,
         to: INodeNo,
         new_name: &OsStr,
-        _: RenameFlags,
+        flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
         let mut state = self.0.lock();
         let outcome = state.begin().and_then(|()| {
             let ino = state.child(parent.0, name)?;
+            let exchanged = match flags.contains(RenameFlags::RENAME_EXCHANGE) {
+                true => Some(state.child(to.0, new_name)?),
+                false => None,
+            };
             state.change_names(vec![
-                (parent.0, name.to_owned(), None),
+                (parent.0, name.to_owned(), exchanged),
                 (to.0, new_name.to_owned(), Some(ino)),
             ]);
             Ok(())
