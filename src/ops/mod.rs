@@ -55,6 +55,7 @@ mod content;
 mod copy_file_range;
 mod create;
 mod early_parts;
+mod failed_upload;
 mod fallocate;
 mod flush;
 mod fsync;

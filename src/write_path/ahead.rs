@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use super::full_parts::FullPart;
 use super::multipart::{Claim, MultipartUpload};
 use super::part_sender::part_request;
-use super::stage::FullPart;
 use super::uploader::{UploadTarget, Uploader};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};

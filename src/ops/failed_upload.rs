@@ -1,0 +1,33 @@
+//! What becomes of a file whose upload has failed.
+
+use super::open_file::OpenFile;
+use crate::error::FsError;
+
+impl OpenFile {
+    /// What is sealed could not be uploaded: it is the staged content again, and the file has failed.
+    pub fn revert_seal(&self, error: &FsError) {
+        let mut content = self.edit();
+        content.failed = Some(error.clone());
+        content.changes.none_is_safe();
+        while let Some(sealed) = content.base.sealed().cloned() {
+            sealed.stage.file().set_upload(None);
+            let merged = match content.stage.as_mut() {
+                Some(later) => later.absorb(&sealed.stage),
+                None => {
+                    content.stage = Some(sealed.stage.clone());
+                    Ok(())
+                }
+            };
+            if let Err(error) = merged {
+                tracing::error!(ino = self.inode.ino.0, %error, "sealed bytes stay in the spool");
+                return;
+            }
+            let kept = content.stage.as_ref().map(|stage| stage.file().id());
+            if kept != Some(sealed.stage.file().id()) {
+                self.desk.spool.discard(sealed.stage.file());
+            }
+            content.base = sealed.base.clone();
+        }
+        content.dirty = true;
+    }
+}
