@@ -307,12 +307,23 @@ impl Filesystem for Adapter {
             convert::privileges(write_flags),
             convert::write_origin(write_flags),
         );
+        let mut waits = None;
         self.at_once(req, call, || {
             match self.ops.write(handle(fh), caller, how, offset, data) {
                 Ok(()) => reply.written(data.len() as u32),
+                Err(FsError::NoSpace) if self.ops.offloads() => waits = Some(reply),
                 Err(error) => reply.error(errno_logged(call, &error)),
             }
         });
+        if let Some(reply) = waits {
+            let (ops, data) = (self.ops.clone(), data.to_vec());
+            let operation = async move {
+                let written = ops.write_with_room(handle(fh), caller, how, offset, &data);
+                written.await.map(|()| data.len() as u64)
+            };
+            let give = move |reply, outcome| reply::give_copied(reply, call, outcome);
+            self.answer(req, call, reply, operation, give);
+        }
     }
 
     fn flush(

@@ -179,6 +179,7 @@ fn errno_logged(call: Call, error: &FsError) -> fuser::Errno {
         | FsError::Spool(_)
         | FsError::SpoolReadOnly
         | FsError::Corrupt
+        | FsError::PartsLost
         | FsError::Archived
         | FsError::Panicked(_)
         | FsError::TimedOut => {

@@ -66,6 +66,7 @@ mod held;
 mod interruption;
 mod killed_thread;
 mod lookup;
+mod make_room;
 mod mkdir;
 mod open;
 mod open_file;

@@ -51,7 +51,10 @@ impl OpenFile {
             return Ok(None);
         };
         let below = content.base.sealed().cloned();
-        let below = below.filter(|below| !below.sent.is_maybe());
+        // Nor can what is not here be copied.
+        let stands =
+            |below: &Arc<Sealed>| below.sent.is_maybe() || below.stage.file().has_offloaded();
+        let below = below.filter(|below| !stands(below));
         let (condition, known) = match &below {
             Some(below) => (condition_over(&content, below), below.known.clone()),
             None => {

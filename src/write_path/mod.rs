@@ -17,6 +17,7 @@ mod lost_found;
 mod merge;
 mod mount_note;
 mod multipart;
+mod offload;
 mod own_version;
 mod part_body;
 mod part_sender;
@@ -33,7 +34,9 @@ mod stage_state;
 mod uploader;
 mod zeros;
 
-pub use crate::journal::{Durable, RenameIntent, SealedBase, SealedStage, Sending, StageId};
+pub use crate::journal::{
+    Durable, Offloaded, RenameIntent, SealedBase, SealedStage, Sending, StageId,
+};
 pub use crate::store::CopyHeaders;
 pub use copier::{Copier, CopyOver, CopyPartSize, CopyTask};
 pub use full_parts::FullPart;

@@ -31,6 +31,9 @@ impl Uploader {
         if source.completed_as().as_ref() == Some(&meta.etag) {
             return Ok(Some(meta.etag));
         }
+        if source.offloaded_end() > 0 {
+            return Ok(None);
+        }
         let mut at = 0;
         while at < target.len {
             let range = at..target.len.min(at + self.part_size.bytes());

@@ -71,7 +71,9 @@ impl Spool {
                 },
                 written: None,
             };
-            let kept = self.lost_found.take(&path, &remnant)?;
+            let missing = id.and_then(|id| self.journal.offloaded(id));
+            let missing = missing.map_or_else(Vec::new, |it| it.missing());
+            let kept = self.lost_found.take(&path, &remnant, &missing)?;
             tracing::warn!(path = %kept.display(), key = key.map(Key::as_str), "the predecessor ended before this file was closed: its bytes are in lost+found");
         }
         for id in begun.into_keys().filter(|id| !open.contains_key(id)) {

@@ -69,6 +69,9 @@ impl Stage {
                     .intersection(&RangeSet::from_iter([range.clone()])),
             );
         }
+        for missing in stage.file.missing() {
+            unknown.remove(missing);
+        }
         stage.file.rebuild_checksums(&unknown)?;
         if !unknown.is_empty() {
             stage.tell_all();
@@ -140,7 +143,8 @@ impl Stage {
 
     /// Bytes that are local.
     pub(super) fn local_bytes(&self) -> u64 {
-        covered(self.extents.iter().cloned())
+        let written = covered(self.extents.iter().cloned());
+        written.saturating_sub(self.file.missing_bytes())
     }
 
     /// Ranges that were written here.
