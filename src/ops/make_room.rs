@@ -64,6 +64,18 @@ impl OpenFile {
         self.has_object_below() || self.has_offloaded()
     }
 
+    /// Errors: `Offloaded`, where parts of it are in S3 under its present key alone.
+    pub(super) fn check_renamable(&self) -> Result<(), FsError> {
+        if !self.has_offloaded() {
+            return Ok(());
+        }
+        tracing::warn!(
+            ino = self.inode.ino.0,
+            "cannot be renamed before it is closed: it is longer than the spool has room for, and parts of it are in S3 under its name"
+        );
+        Err(FsError::Offloaded)
+    }
+
     /// Whether parts of what is sealed are in its unfinished upload alone.
     pub fn has_sealed_offloaded(&self) -> bool {
         let sealed = self.sealed_stages();
@@ -161,24 +173,12 @@ impl Ops {
         file.mark_offloaded(&key)
     }
 
-    /// Errors: `Offloaded`, where a file that is to have another key has parts under
-    /// its present one alone.
-    pub(super) fn check_movable(&self, moved: Ino) -> Result<(), FsError> {
+    /// Errors: `Offloaded`, where a file below a directory that is to be moved has parts
+    /// under its present key alone.
+    pub(super) fn check_movable(&self, dir: Ino) -> Result<(), FsError> {
         let table = self.namespace.table();
-        let is_moved = |file: &OpenFile| {
-            let ino = file.inode.ino;
-            ino == moved || table.is_within(ino, moved)
-        };
-        let mut files = self.files.all().into_iter();
-        match files.find(|file| file.has_offloaded() && is_moved(file)) {
-            None => Ok(()),
-            Some(file) => {
-                tracing::warn!(
-                    ino = file.inode.ino.0,
-                    "cannot be renamed before it is closed: it is longer than the spool has room for, and parts of it are in S3 under its name"
-                );
-                Err(FsError::Offloaded)
-            }
-        }
+        let files = self.files.all().into_iter();
+        let mut below = files.filter(|file| table.is_within(file.inode.ino, dir));
+        below.try_for_each(|file| file.check_renamable())
     }
 }

@@ -93,7 +93,7 @@ impl Ops {
     /// Uploads what is sealed over an object, so that a crash finds the object
     /// under one of the names, and never without the edit.
     async fn upload_edits(&self, file: &OpenFile) -> Result<(), FsError> {
-        self.check_movable(file.inode.ino)?;
+        file.check_renamable()?;
         while file.has_object_below()
             && let Some((sealed, earlier)) = self.begin_upload(file).await
         {
