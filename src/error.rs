@@ -36,6 +36,11 @@ pub enum FsError {
     ReadOnly,
     #[error("no space left in the spool")]
     NoSpace,
+    /// The spool had no room for them.
+    #[error(
+        "these bytes are in an unfinished upload, since the spool had no room for them: they can be read and changed once the file is closed"
+    )]
+    Offloaded,
     #[error("the disk of the spool is read-only")]
     SpoolReadOnly,
     #[error("{OutOfDescriptors}")]
@@ -67,6 +72,9 @@ pub enum FsError {
     AttributeTooBig,
     #[error("bytes do not match their checksum")]
     Corrupt,
+    /// The spool had no room for them.
+    #[error("parts of the file are gone with the unfinished upload that alone had them")]
+    PartsLost,
     /// The application that called is being killed.
     #[error("nobody waits for the answer any more")]
     Interrupted,

@@ -201,13 +201,18 @@ fn show(entry: &Entry, json: bool) -> anyhow::Result<()> {
         text += &format!("\nreason: {reason}");
     }
     if let Some(written) = &entry.written {
-        let ranges: Vec<String> = written
-            .iter()
-            .map(|[from, to]| format!("{from}-{}", to.saturating_sub(1)))
-            .collect();
-        text += &format!("\nholds:  bytes {} of the file", ranges.join(", "));
+        text += &format!("\nholds:  bytes {} of the file", ranges(written));
+    }
+    if let Some(missing) = &entry.missing {
+        text += &format!("\ngone:   bytes {} of the file", ranges(missing));
     }
     print(&text)
+}
+
+fn ranges(ranges: &[[u64; 2]]) -> String {
+    let ranges = ranges.iter();
+    let texts = ranges.map(|[from, to]| format!("{from}-{}", to.saturating_sub(1)));
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 fn export(entry: &Entry, file: &Path) -> anyhow::Result<()> {

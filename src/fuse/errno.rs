@@ -16,7 +16,7 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::AccessDenied | FsError::Archived => Errno::EACCES,
         FsError::NotPermitted => Errno::EPERM,
         FsError::ReadOnly | FsError::SpoolReadOnly => Errno::EROFS,
-        FsError::NoSpace => Errno::ENOSPC,
+        FsError::NoSpace | FsError::Offloaded => Errno::ENOSPC,
         // Not the application's own limit, which is what EMFILE says.
         FsError::TooManyOpenFiles => Errno::ENFILE,
         FsError::NameTooLong => Errno::ENAMETOOLONG,
@@ -32,9 +32,11 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::AttributeTooBig => Errno::ERANGE,
         FsError::Interrupted => Errno::EINTR,
         FsError::TimedOut => Errno::ETIMEDOUT,
-        FsError::Corrupt | FsError::Store(_) | FsError::Spool(_) | FsError::Panicked(_) => {
-            Errno::EIO
-        }
+        FsError::Corrupt
+        | FsError::PartsLost
+        | FsError::Store(_)
+        | FsError::Spool(_)
+        | FsError::Panicked(_) => Errno::EIO,
     }
 }
 

@@ -279,9 +279,17 @@ impl Filesystem for Adapter {
             convert::privileges(write_flags),
             convert::write_origin(write_flags),
         );
-        self.answer_at_once(req, call, reply, || {
-            let written = self.ops.write(handle(fh), caller, how, offset, data);
-            written.map(|()| data.len() as u64)
+        let waits = self.answer_unless_it_waits(req, call, reply, || {
+            match self.ops.write(handle(fh), caller, how, offset, data) {
+                Err(FsError::NoSpace) if self.ops.offloads() => None,
+                written => Some(written.map(|()| data.len() as u64)),
+            }
+        });
+        let Some(reply) = waits else { return };
+        let (ops, data) = (self.ops.clone(), data.to_vec());
+        self.answer(req, call, reply, async move {
+            let written = ops.write_with_room(handle(fh), caller, how, offset, &data);
+            written.await.map(|()| data.len() as u64)
         });
     }
 

@@ -127,8 +127,24 @@ impl Adapter {
         reply: impl ReplyOf<T>,
         operation: impl FnOnce() -> Result<T, FsError>,
     ) {
+        self.answer_unless_it_waits(request, call, reply, || Some(operation()));
+    }
+
+    /// Returns the reply of an operation that has to wait after all.
+    fn answer_unless_it_waits<T, R: ReplyOf<T>>(
+        &self,
+        request: &Request,
+        call: Call,
+        reply: R,
+        operation: impl FnOnce() -> Option<Result<T, FsError>>,
+    ) -> Option<R> {
         let _in_flight = self.in_flight(request);
-        self.contained(call, || give_or_refuse(reply, call, operation()));
+        let mut waits = None;
+        self.contained(call, || match operation() {
+            Some(outcome) => give_or_refuse(reply, call, outcome),
+            None => waits = Some(reply),
+        });
+        waits
     }
 
     /// Answers what is not asked for in a way that can be served.
@@ -190,6 +206,7 @@ fn errno_logged(call: Call, error: &FsError) -> fuser::Errno {
         | FsError::Spool(_)
         | FsError::SpoolReadOnly
         | FsError::Corrupt
+        | FsError::PartsLost
         | FsError::Archived
         | FsError::Panicked(_)
         | FsError::TimedOut => {

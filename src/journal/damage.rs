@@ -22,6 +22,8 @@ mod kind {
     pub const RENAMED: u8 = 11;
     pub const DOUBTFUL: u8 = 12;
     pub const ABSORBED: u8 = 13;
+    pub const OFFLOADED: u8 = 14;
+    pub const OFFLOADED_CUT: u8 = 15;
 }
 
 /// Stages by their number, keys by a checksum of them.
@@ -32,6 +34,8 @@ pub(super) fn subject(record: &Record) -> Subject {
         Record::Absorbed(absorbed) => (kind::ABSORBED, absorbed.stage.0),
         Record::Completing { stage, .. } => (kind::COMPLETING, stage.0),
         Record::Sending { stage, .. } => (kind::SENDING, stage.0),
+        Record::Offloaded { stage, .. } => (kind::OFFLOADED, stage.0),
+        Record::OffloadedCut { stage, .. } => (kind::OFFLOADED_CUT, stage.0),
         Record::Done { stage } => (kind::DONE, stage.0),
         Record::Doubtful { stage } => (kind::DOUBTFUL, stage.0),
         Record::DeletePending { key, .. } => (kind::DOOMED, short(key)),
@@ -57,7 +61,12 @@ impl JournalState {
         };
         let stage = StageId(id);
         match kind {
-            kind::BEGUN | kind::SEALED | kind::ABSORBED | kind::DOUBTFUL => {
+            kind::BEGUN
+            | kind::SEALED
+            | kind::ABSORBED
+            | kind::OFFLOADED
+            | kind::OFFLOADED_CUT
+            | kind::DOUBTFUL => {
                 if let Some(known) = self.stages.get_mut(&stage) {
                     known.doubtful = true;
                 }

@@ -18,6 +18,7 @@ mod frame;
 mod log;
 mod log_file;
 mod log_state;
+mod offloaded;
 mod record;
 #[cfg(test)]
 pub mod small_disk;
@@ -36,6 +37,7 @@ pub use log::{
 };
 pub use log_file::{LogFile, is_full};
 pub use log_state::{Durable, LogState};
+pub use offloaded::{Offloaded, OffloadedPart};
 pub use record::{
     Absorbed, BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage,
     Sending, StageId,
@@ -51,6 +53,8 @@ pub struct StageRecord {
     pub sealed: Option<SealedStage>,
     /// The multipart upload by which it goes to S3, if one was begun.
     pub sending: Option<Sending>,
+    /// What only that upload has of it.
+    pub offloaded: Option<Offloaded>,
     /// What it was to take over last. It may lack some of it until that stage is done.
     absorbed: Option<Absorbed>,
     /// Which record of a sealed stage was its last; 0 for one that is being written.
@@ -118,6 +122,12 @@ impl Journal {
         self.0.with(|live| live.stages.get(&stage)?.sending.clone())
     }
 
+    /// Parts of a stage that are not in its file.
+    pub fn offloaded(&self, stage: StageId) -> Option<Offloaded> {
+        let of = |live: &JournalState| live.stages.get(&stage)?.offloaded.clone();
+        self.0.with(of)
+    }
+
     /// Objects that are still to be deleted.
     pub fn doomed(&self) -> Vec<DeletePending> {
         let doomed = |(key, etag): (&Key, &Option<ETag>)| DeletePending {
@@ -174,6 +184,7 @@ impl LogState for JournalState {
         match record {
             Record::Sealed(sealed) => self.stages.contains_key(&sealed.stage),
             Record::Absorbed(absorbed) => self.is_sealed(absorbed.stage),
+            Record::Offloaded { stage, .. } => self.stages.contains_key(stage),
             _ => true,
         }
     }
@@ -197,6 +208,20 @@ impl LogState for JournalState {
                 }
             }
             Record::Absorbed(absorbed) => self.absorb(*absorbed),
+            Record::Offloaded { stage, offloaded } => {
+                if let Some(known) = self.stages.get_mut(&stage) {
+                    match &mut known.offloaded {
+                        Some(had) => had.add(*offloaded),
+                        None => known.offloaded = Some(*offloaded),
+                    }
+                }
+            }
+            Record::OffloadedCut { stage, len } => {
+                let known = self.stages.get_mut(&stage);
+                if let Some(had) = known.and_then(|known| known.offloaded.as_mut()) {
+                    had.cut(len);
+                }
+            }
             Record::Completing { stage, etag } => {
                 let known = self.stages.get_mut(&stage);
                 if let Some(sealed) = known.and_then(|known| known.sealed.as_mut()) {
@@ -242,6 +267,9 @@ impl LogState for JournalState {
             if let Some(sending) = known.sending {
                 give(Record::Sending { stage, sending });
             }
+            if let Some(offloaded) = known.offloaded.map(Box::new) {
+                give(Record::Offloaded { stage, offloaded });
+            }
             if known.doubtful {
                 give(Record::Doubtful { stage });
             }
@@ -269,6 +297,7 @@ impl JournalState {
             key: key.clone(),
             sealed: None,
             sending: None,
+            offloaded: None,
             absorbed: None,
             order: 0,
             doubtful: false,

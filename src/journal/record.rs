@@ -8,6 +8,7 @@ use rangemap::RangeSet;
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
+use super::offloaded::Offloaded;
 use crate::store::{CopyHeaders, ETag, Key, ObjectHeaders, UploadId, WriteCondition};
 
 /// Longest run of bytes that has one checksum; none goes over a multiple of it.
@@ -50,6 +51,13 @@ pub enum Record {
     Completing { stage: StageId, etag: ETag },
     /// The stage's bytes go to S3 by this multipart upload.
     Sending { stage: StageId, sending: Sending },
+    /// These parts of the stage are about to be in its upload alone.
+    Offloaded {
+        stage: StageId,
+        offloaded: Box<Offloaded>,
+    },
+    /// What the stage had from here on is cut off, parts of its upload too.
+    OffloadedCut { stage: StageId, len: u64 },
     /// The stage is in S3, in lost+found, or nobody wants it any more.
     Done { stage: StageId },
     /// The last word on the stage is not known: a record of it was damaged.

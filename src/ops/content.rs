@@ -305,6 +305,10 @@ impl ByteSource for SealedSource {
         self.sealed.stage.file().set_upload(upload);
     }
 
+    fn offloaded_end(&self) -> u64 {
+        self.sealed.stage.file().offloaded_end()
+    }
+
     fn create_lock(&self) -> &tokio::sync::Mutex<()> {
         self.sealed.stage.file().create_lock()
     }

@@ -67,13 +67,30 @@ impl Ops {
         for found in sealed {
             self.note_predecessors_upload(&found.sealed);
             let sending = found.sending.clone();
-            let upload = sending.map(|sending| self.uploader.take_over(sending));
+            let upload = match found.file.as_offloaded() {
+                Some(offloaded) => Some(self.uploader.take_over_offloaded(offloaded, sending)),
+                None => sending.map(|sending| self.uploader.take_over(sending)),
+            };
             found.file.set_upload(upload);
         }
     }
 
+    /// The same of stages that are still being written, where parts are there alone.
+    pub(super) fn take_over_early_uploads<'a>(&self, open: impl Iterator<Item = &'a Stage>) {
+        for stage in open {
+            if let Some(offloaded) = stage.file().as_offloaded() {
+                stage.file().set_ahead_bytes(offloaded.end());
+                let upload = self.uploader.take_over_offloaded(offloaded, None);
+                stage.file().set_upload(Some(upload));
+            }
+        }
+    }
+
     /// None for a file that has no name any more.
-    async fn target_ahead(&self, file: &OpenFile) -> Result<Option<UploadTarget>, FsError> {
+    pub(super) async fn target_ahead(
+        &self,
+        file: &OpenFile,
+    ) -> Result<Option<UploadTarget>, FsError> {
         let Some((parent, name)) = self.namespace.table().place(file.inode.ino) else {
             return Ok(None);
         };

@@ -101,6 +101,10 @@ impl Ops {
     /// Errors: the spool's; that of an upload that failed for good.
     pub(super) async fn seal_and_enqueue(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         self.seal(file).await?;
+        // It is not safe here: S3 alone has parts of it, of an upload that is not done.
+        if file.has_sealed_offloaded() {
+            return self.upload(file).await;
+        }
         self.queue(file);
         Ok(())
     }
@@ -243,6 +247,7 @@ fn is_final(error: &FsError) -> bool {
             | FsError::TooLarge
             | FsError::NameTooLong
             | FsError::Corrupt
+            | FsError::PartsLost
             | FsError::Spool(_)
     )
 }

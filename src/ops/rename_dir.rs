@@ -43,6 +43,7 @@ impl Ops {
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
         }
+        self.check_movable(source.ino)?;
         let old_prefix = self.dir_prefix(from)?;
         let new_prefix = self.dir_prefix(to)?;
         let objects = self.objects_under(&old_prefix).await?;

@@ -40,7 +40,7 @@ impl Ops {
         let mut turns = Vec::new();
         for file in in_order {
             // The rename needs the object that an edit makes of which the store has the rest.
-            let is_needed = file.inode.ino == source.ino && file.has_object_below();
+            let is_needed = file.inode.ino == source.ino && file.rests_on_s3();
             let may_undo = file.inode.ino != source.ino && file.sends_whatever_is_there();
             turns.push(if is_needed || may_undo {
                 file.upload_lock.lock().await
@@ -94,6 +94,7 @@ impl Ops {
     /// Uploads what is sealed over an object, so that a crash finds the object
     /// under one of the names, and never without the edit.
     async fn upload_edits(&self, file: &OpenFile) -> Result<(), FsError> {
+        file.check_renamable()?;
         while file.has_object_below()
             && let Some((sealed, earlier)) = self.begin_upload(file).await
         {

@@ -52,7 +52,10 @@ impl OpenFile {
             return Ok(None);
         };
         let below = content.base.sealed().cloned();
-        let below = below.filter(|below| !below.sent.is_maybe());
+        // Nor can what is not here be copied.
+        let stands =
+            |below: &Arc<Sealed>| below.sent.is_maybe() || below.stage.file().has_offloaded();
+        let below = below.filter(|below| !stands(below));
         let (condition, known) = match &below {
             Some(below) => (condition_over(&content, below), below.known.clone()),
             None => {
@@ -236,33 +239,6 @@ impl OpenFile {
             content.intent = Intent::Edit;
         }
         None
-    }
-
-    /// What is sealed could not be uploaded: it is the staged content again, and the file has failed.
-    pub fn revert_seal(&self, error: &FsError) {
-        let mut content = self.edit();
-        content.failed = Some(error.clone());
-        content.changes.none_is_safe();
-        while let Some(sealed) = content.base.sealed().cloned() {
-            sealed.stage.file().set_upload(None);
-            let merged = match content.stage.as_mut() {
-                Some(later) => later.absorb(&sealed.stage),
-                None => {
-                    content.stage = Some(sealed.stage.clone());
-                    Ok(())
-                }
-            };
-            if let Err(error) = merged {
-                tracing::error!(ino = self.inode.ino.0, %error, "sealed bytes stay in the spool");
-                return;
-            }
-            let kept = content.stage.as_ref().map(|stage| stage.file().id());
-            if kept != Some(sealed.stage.file().id()) {
-                self.desk.spool.discard(sealed.stage.file());
-            }
-            content.base = sealed.base.clone();
-        }
-        content.dirty = true;
     }
 
     /// Whether a flush has anything to do, or an upload under way to wait for.

@@ -35,6 +35,7 @@ impl Ops {
         } = left;
         self.hold_renames(&mut sealed);
         self.take_over_uploads(&sealed);
+        self.take_over_early_uploads(open.values());
         let below: HashMap<StageId, StageId> = sealed
             .iter()
             .filter_map(|it| Some((it.sealed.stage, it.sealed.base.stage()?)))
@@ -120,7 +121,10 @@ impl Ops {
                 Err(error) => {
                     let remnant = LostFile {
                         key: None,
-                        reason: LostReason::Damaged("a record, or bytes,"),
+                        reason: match &error {
+                            FsError::Offloaded => LostReason::DaemonEnded,
+                            _ => LostReason::Damaged("a record, or bytes,"),
+                        },
                         written: None,
                     };
                     self.desk.spool.move_to_lost_found(below.file(), &remnant);

@@ -92,7 +92,7 @@ impl Ops {
             }
             None => {}
         }
-        if self.settings.durability == Durability::Disk {
+        if self.settings.durability == Durability::Disk && !file.has_sealed_offloaded() {
             file.made_safe();
         }
         Ok(())

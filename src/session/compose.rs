@@ -28,7 +28,7 @@ use crate::store::{
 };
 use crate::task::kept_up;
 use crate::write_path::{
-    Copier, CopyPartSize, PartSize, Place, RecoveredStage, Scratch, Spool, Uploader,
+    Copier, CopyPartSize, PartSize, Place, Recovered, Scratch, Spool, Stage, Uploader,
 };
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
@@ -188,7 +188,7 @@ pub async fn compose(
     let journal = spool.journal().clone();
     let undone = RecoveredWork {
         doomed: journal.doomed(),
-        uploads: orphans(&journal, of_another_place, &left.sealed),
+        uploads: orphans(&journal, of_another_place, &left),
     };
     let store = Arc::new(DeleteQueue::new(
         connected.store.clone(),
@@ -236,12 +236,8 @@ fn mounted_at(saved: &SessionState) -> SystemTime {
     session.map_or_else(SystemTime::now, |session| session.mounted_at)
 }
 
-/// Multipart uploads that no sealed stage goes on with.
-fn orphans(
-    journal: &Journal,
-    of_another_place: bool,
-    recovered: &[RecoveredStage],
-) -> Vec<(Key, UploadId)> {
+/// Multipart uploads that no stage goes on with.
+fn orphans(journal: &Journal, of_another_place: bool, left: &Recovered) -> Vec<(Key, UploadId)> {
     let mut uploads = journal.uploads();
     if of_another_place {
         // Aborted here they would be others' with the same name.
@@ -251,8 +247,11 @@ fn orphans(
         }
     }
     let goes_on = |upload: &UploadId| {
-        let mut sending = recovered.iter().filter_map(|found| found.sending.as_ref());
+        let mut sending = left.sealed.iter().filter_map(|it| it.sending.as_ref());
+        let of_open = left.open.values().map(Stage::file);
+        let mut files = left.sealed.iter().map(|it| &it.file).chain(of_open);
         sending.any(|sending| sending.upload == *upload)
+            || files.any(|file| file.as_offloaded().is_some_and(|it| it.upload == *upload))
     };
     uploads.retain(|(_, upload)| !goes_on(upload));
     uploads

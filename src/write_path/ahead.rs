@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::multipart::{Claim, MultipartUpload};
+use super::full_parts::FullPart;
+use super::multipart::{Claim, Claimed, MultipartUpload};
 use super::part_sender::part_request;
-use super::stage::FullPart;
 use super::uploader::{UploadTarget, Uploader};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -28,6 +28,37 @@ impl Uploader {
         }
     }
 
+    /// Sends a part unless somebody else does, and returns once the store has it.
+    ///
+    /// Errors: the store's, the spool's; `NoSpace` where the file is not what it was.
+    pub async fn send_full_part(
+        &self,
+        target: &UploadTarget,
+        part: &FullPart,
+    ) -> Result<(), FsError> {
+        self.leave_former_name(target, part).await;
+        let upload = self.begin_ahead(target, part).await?;
+        let upload = upload.ok_or(FsError::NoSpace)?;
+        if let Claim::Send(claimed) = upload.claim(part.number, part.range.clone()).await {
+            let _memory = self.hold_part(&upload, &part.range).await;
+            self.send_claimed(&upload, part, claimed).await?;
+        }
+        // Where that was given up, parts are sent early again.
+        if part.file.ahead_bytes() == u64::MAX {
+            part.file.set_ahead_bytes(part.range.end);
+        }
+        Ok(())
+    }
+
+    /// An upload under a name that the file had before is of no use.
+    async fn leave_former_name(&self, target: &UploadTarget, part: &FullPart) {
+        let _turn = part.file.create_lock().lock().await;
+        let upload = part.file.upload();
+        if !part.file.has_offloaded() && upload.is_some_and(|it| *it.key() != target.key) {
+            part.file.set_upload(None);
+        }
+    }
+
     async fn begin_ahead(
         &self,
         target: &UploadTarget,
@@ -36,7 +67,11 @@ impl Uploader {
         let _turn = part.file.create_lock().lock().await;
         if let Some(upload) = part.file.upload() {
             // The file was renamed: what there is of the upload is of no use.
-            return Ok(Some(upload).filter(|upload| upload.matches(target)));
+            let fits = match part.file.has_offloaded() {
+                true => upload.has_key_of(target),
+                false => upload.matches(target),
+            };
+            return Ok(Some(upload).filter(|_| fits));
         }
         if part.file.is_gone() {
             return Ok(None);
@@ -55,13 +90,23 @@ impl Uploader {
             return Ok(());
         }
         if let Some(Claim::Send(claimed)) = upload.try_claim(part.number, &part.range) {
-            let body = self.body(part.file.clone(), part.range.clone()).await?;
-            let request = part_request(upload, part.number, body);
-            failpoint::at(Point::PartBegins);
-            let sent = self.store.upload_part(request).await?;
-            failpoint::at(Point::PartAnswered);
-            claimed.sent(sent);
+            self.send_claimed(upload, part, claimed).await?;
         }
+        Ok(())
+    }
+
+    async fn send_claimed(
+        &self,
+        upload: &MultipartUpload,
+        part: &FullPart,
+        claimed: Claimed,
+    ) -> Result<(), FsError> {
+        let body = self.body(part.file.clone(), part.range.clone()).await?;
+        let request = part_request(upload, part.number, body);
+        failpoint::at(Point::PartBegins);
+        let sent = self.store.upload_part(request).await?;
+        failpoint::at(Point::PartAnswered);
+        claimed.sent(sent);
         Ok(())
     }
 }

@@ -46,6 +46,9 @@ pub struct Entry {
     /// Where they are not: ranges in bytes, each with its first and the one after its last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<Vec<[u64; 2]>>,
+    /// What was written and is not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<[u64; 2]>>,
     pub spool: PathBuf,
     #[serde(rename = "file")]
     pub path: PathBuf,
@@ -190,7 +193,11 @@ impl SpoolView {
                 continue;
             };
             let sealed = known.sealed.as_ref();
-            let whole = sealed.is_some_and(|sealed| sealed.base == SealedBase::Empty);
+            let is_here = known
+                .offloaded
+                .as_ref()
+                .is_none_or(|it| it.parts.is_empty());
+            let whole = sealed.is_some_and(|it| it.base == SealedBase::Empty) && is_here;
             let ranges = sealed.filter(|_| !whole).map(|sealed| &sealed.written);
             entries.push(Entry {
                 id: id.to_string(),
@@ -205,6 +212,7 @@ impl SpoolView {
                     let pairs = ranges.iter().map(|range| [range.start, range.end]);
                     pairs.collect()
                 }),
+                missing: None,
                 spool: self.dir.clone(),
                 path,
             });
@@ -240,6 +248,7 @@ impl SpoolView {
                 reason: Some(sidecar.reason),
                 whole: sidecar.whole,
                 written: sidecar.written,
+                missing: sidecar.missing,
                 spool: self.dir.clone(),
                 path,
             });

@@ -7,12 +7,17 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rangemap::RangeSet;
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
 use crate::error::FsError;
 use crate::private::{self, NotPrivate};
 use crate::store::Key;
+
+/// Said of a file that was longer than its spool has room for.
+const MISSING: &str =
+    "; parts of it, which had left the full spool for S3, are gone with the unfinished upload";
 
 /// Of the folder, in a spool.
 pub(super) const DIR_NAME: &str = "lost+found";
@@ -77,6 +82,9 @@ pub struct Sidecar {
     /// Ranges in bytes, each with its first and the one after its last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Vec<[u64; 2]>>,
+    /// Ranges that were written and are gone with an unfinished upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<[u64; 2]>>,
     pub kept_at_unix_seconds: u64,
     /// CRC-32 of all that is before, as JSON in one line. A mediafs that had none left none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,6 +130,7 @@ impl Sidecar {
             size_bytes: metadata.map_or(0, |it| it.len()),
             whole: false,
             written: None,
+            missing: None,
             kept_at_unix_seconds: modified.map_or(0, unix_seconds),
             check: None,
         }
@@ -150,23 +159,34 @@ impl LostFound {
     }
 
     /// Moves a stage file here; the sidecar is written first, so that no kept bytes lack
-    /// one. Errors: the disk's; the file stays where it is then.
-    pub fn take(&self, stage: &Path, remnant: &LostFile<'_>) -> io::Result<PathBuf> {
+    /// one. What is `missing` was written, and an unfinished upload alone had it.
+    /// Errors: the disk's; the file stays where it is then.
+    pub fn take(
+        &self,
+        stage: &Path,
+        remnant: &LostFile<'_>,
+        missing: &[Range<u64>],
+    ) -> io::Result<PathBuf> {
         let id = stage.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let kept = self.dir.join(id);
+        let size_bytes = fs::symlink_metadata(stage)?.len();
+        let written = match remnant.written {
+            written if missing.is_empty() => written.map(<[_]>::to_vec),
+            Some(written) => Some(without(written, missing)),
+            None => Some(without(std::slice::from_ref(&(0..size_bytes)), missing)),
+        };
+        let mut reason = remnant.reason.to_string();
+        if !missing.is_empty() {
+            reason += MISSING;
+        }
         let sidecar = Sidecar {
             key: remnant.key.cloned(),
             place: self.place.clone(),
-            reason: remnant.reason.to_string(),
-            size_bytes: fs::symlink_metadata(stage)?.len(),
-            whole: matches!(remnant.reason, LostReason::UploadFailed(_))
-                && remnant.written.is_none(),
-            written: remnant.written.map(|ranges| {
-                ranges
-                    .iter()
-                    .map(|range| [range.start, range.end])
-                    .collect()
-            }),
+            reason,
+            size_bytes,
+            whole: matches!(remnant.reason, LostReason::UploadFailed(_)) && written.is_none(),
+            written: written.map(|written| pairs(&written)),
+            missing: Some(missing).filter(|it| !it.is_empty()).map(pairs),
             kept_at_unix_seconds: unix_seconds(SystemTime::now()),
             check: None,
         };
@@ -181,6 +201,20 @@ impl LostFound {
         })?;
         Ok(kept)
     }
+}
+
+fn pairs(ranges: &[Range<u64>]) -> Vec<[u64; 2]> {
+    let pairs = ranges.iter().map(|range| [range.start, range.end]);
+    pairs.collect()
+}
+
+fn without(ranges: &[Range<u64>], missing: &[Range<u64>]) -> Vec<Range<u64>> {
+    let ranges = ranges.iter().filter(|range| !range.is_empty());
+    let mut left: RangeSet<u64> = ranges.cloned().collect();
+    for gone in missing.iter().filter(|range| !range.is_empty()) {
+        left.remove(gone.clone());
+    }
+    left.into_iter().collect()
 }
 
 /// What happens to the place of kept bytes when that of the spool changes.
@@ -239,7 +273,7 @@ mod tests {
             reason: LostReason::UploadFailed(FsError::AccessDenied),
             written: Some(&[0..1, 2..5]),
         };
-        let kept = lost.take(&stage, &remnant).unwrap();
+        let kept = lost.take(&stage, &remnant, &[]).unwrap();
         assert_eq!(fs::read(&kept).unwrap(), b"bytes");
         let sidecar = fs::read_to_string(kept.with_extension("json")).unwrap();
         assert!(
@@ -273,7 +307,7 @@ mod tests {
                 reason: LostReason::DaemonEnded,
                 written: None,
             };
-            lost.take(&stage, &remnant).unwrap()
+            lost.take(&stage, &remnant, &[]).unwrap()
         };
         let kept = [keep("1", None), keep("2", Some(&a)), keep("3", Some(&b))];
         let found = || {

@@ -11,12 +11,15 @@ mod budget;
 mod copier;
 mod descriptor;
 mod disk_room;
+mod full_parts;
 mod inspect;
 mod lock_owner;
 mod lost_found;
 mod merge;
 mod mount_note;
 mod multipart;
+mod offload;
+mod own_version;
 mod part_body;
 mod part_sender;
 mod parts;
@@ -32,9 +35,12 @@ mod stage_state;
 mod uploader;
 mod zeros;
 
-pub use crate::journal::{Durable, RenameIntent, SealedBase, SealedStage, Sending, StageId};
+pub use crate::journal::{
+    Durable, Offloaded, RenameIntent, SealedBase, SealedStage, Sending, StageId,
+};
 pub use crate::store::CopyHeaders;
 pub use copier::{Copier, CopyOver, CopyPartSize, CopyTask};
+pub use full_parts::FullPart;
 pub use inspect::{Entry, EntryState, PendingWork, SpoolView};
 pub use lock_owner::is_beyond_return;
 pub use lost_found::{LostFile, LostReason};
@@ -45,7 +51,7 @@ pub use parts::{Origin, PartSize, Run, StoredRange};
 pub use place::{Claim, ClaimedSpool, OtherPlace, Place, PlacedSpool};
 pub use spool::{Recovered, RecoveredStage, Spool, SpoolError};
 pub use spool_lock::SpoolLock;
-pub use stage::{FullPart, Segment, Stage};
+pub use stage::{Segment, Stage};
 pub use stage_file::StageFile;
 pub use uploader::{ByteSource, Earlier, UploadTarget, Uploader};
 pub use zeros::Scratch;

@@ -12,7 +12,7 @@ use super::abort_queue::AbortQueue;
 use super::budget::FileShare;
 use super::uploader::UploadTarget;
 use super::zeros::Zeros;
-use crate::journal::Sending;
+use crate::journal::{Offloaded, Sending};
 use crate::store::{CompletedPart, Key, ListedPart, ObjectHeaders, PartNumber, UploadId};
 
 /// An upload that is neither completed nor known to be gone when the last one
@@ -87,6 +87,30 @@ impl MultipartUpload {
         Self::new(key, headers, upload, aborts, Some(part_ends))
     }
 
+    /// One that a predecessor began, and that alone has parts of the stage.
+    pub fn with_offloaded(
+        offloaded: Offloaded,
+        part_ends: Option<Vec<u64>>,
+        aborts: AbortQueue,
+    ) -> Self {
+        let Offloaded {
+            key,
+            headers,
+            upload,
+            parts,
+        } = offloaded;
+        let mut this = Self::new(key, headers, upload, aborts, part_ends);
+        let state = this.state.get_mut();
+        state.left = Left::Unknown;
+        for part in parts {
+            if let Some(completed) = part.completed() {
+                let done = (part.range, completed.clone());
+                state.done.insert(completed.number, done);
+            }
+        }
+        this
+    }
+
     fn new(
         key: Key,
         headers: ObjectHeaders,
@@ -143,6 +167,37 @@ impl MultipartUpload {
         let ends = state.part_ends.as_ref();
         let fits = ends.is_none_or(|ends| ends.last() == Some(&target.len));
         fits && !state.over && self.key == target.key && self.headers == target.headers
+    }
+
+    /// The same of a file whose parts are there alone: of the key, whatever headers are
+    /// wanted by now.
+    pub fn has_key_of(&self, target: &UploadTarget) -> bool {
+        let state = self.state.lock();
+        let ends = state.part_ends.as_ref();
+        let fits = ends.is_none_or(|ends| ends.last() == Some(&target.len));
+        fits && !state.over && self.key == target.key
+    }
+
+    /// Whether the store has this part.
+    pub fn has(&self, number: PartNumber, range: &Range<u64>) -> bool {
+        let state = self.state.lock();
+        let done = state.done.get(&number);
+        done.is_some_and(|(had, _)| had == range)
+    }
+
+    pub fn has_parts_under_way(&self) -> bool {
+        !self.state.lock().under_way.is_empty()
+    }
+
+    /// The first part like this that the store has.
+    pub fn first_done(
+        &self,
+        is_wanted: impl Fn(PartNumber, &Range<u64>) -> bool,
+    ) -> Option<(Range<u64>, CompletedPart)> {
+        let state = self.state.lock();
+        let mut done = state.done.iter().filter(|_| !state.over);
+        let found = done.find(|(number, (range, _))| is_wanted(**number, range));
+        found.map(|(_, part)| part.clone())
     }
 
     pub fn part_ends(&self) -> Option<Vec<u64>> {

@@ -30,7 +30,8 @@ impl Uploader {
         let part_ends = match upload.part_ends() {
             Some(part_ends) => part_ends,
             None => {
-                let plan = plan_parts(&source.runs(), self.part_size, self.copy_part_size)?;
+                let sizes = (self.part_size, self.copy_part_size);
+                let plan = plan_parts(&source.runs(), sizes, source.offloaded_end())?;
                 source.sends(upload.set_part_ends(plan.clone()));
                 plan
             }
@@ -66,9 +67,16 @@ impl Uploader {
     ) -> Result<Arc<MultipartUpload>, Failed> {
         let _turn = source.create_lock().lock().await;
         let begun = source.multipart();
-        if let Some(upload) = begun.filter(|upload| upload.matches(target)) {
+        let is_only_copy = source.offloaded_end() > 0;
+        let fits = |upload: &Arc<MultipartUpload>| {
+            upload.matches(target) || (is_only_copy && upload.has_key_of(target))
+        };
+        if let Some(upload) = begun.filter(fits) {
             self.list_left(target, &upload).await?;
             return Ok(upload);
+        }
+        if is_only_copy {
+            return Err(FsError::PartsLost.into());
         }
         let upload = self.begin(target).await?;
         source.set_multipart(Some(upload.clone()));

@@ -15,6 +15,8 @@ use crate::store::{ETag, Key, PART_COUNT_LIMIT, PART_LIMIT_BYTES, PART_MIN_BYTES
 
 /// Longest part that a setting may ask for: it is held in memory.
 const PART_SIZE_LIMIT_BYTES: u64 = 512 << 20;
+/// Longest file, which no run is longer than.
+const FILE_LIMIT: u64 = PART_COUNT_LIMIT as u64 * PART_LIMIT_BYTES;
 /// So many parts have one length, the next as many twice that.
 const PARTS_OF_ONE_SIZE: u64 = 1000;
 /// Zeros of fewer parts than these are sent: it takes less requests.
@@ -138,15 +140,22 @@ fn with_zeros(runs: &[Run], part_size: PartSize, copied: u64, fewest: u64) -> (V
     (runs, len.min(copied).max(part_size.bytes()).max(fewest))
 }
 
-/// Cuts a file, which these runs make up, and returns where its parts end.
+/// Cuts a file, which these runs make up, and returns where its parts end. Up to
+/// `fixed` they are as they were sent while the file was being written.
 ///
 /// Errors: `TooLarge` for more than 10,000 parts of 5 GiB.
 /// Source: S3 User Guide, "Multipart upload limits".
 pub fn plan_parts(
     runs: &[Run],
-    part_size: PartSize,
-    copy_part_size: CopyPartSize,
+    (part_size, copy_part_size): (PartSize, CopyPartSize),
+    fixed: u64,
 ) -> Result<Vec<u64>, FsError> {
+    let mut before = Vec::new();
+    while let Some(at) = before.last().copied().or(Some(0)).filter(|at| *at < fixed) {
+        let (_, part) = part_size.part_at(at).ok_or(FsError::TooLarge)?;
+        before.push(part.end);
+    }
+    let runs = &behind(runs, before.last().copied().unwrap_or(0));
     let len = runs.last().map_or(0, |last| last.range.end);
     let fewest = len.div_ceil(u64::from(PART_COUNT_LIMIT));
     if fewest > PART_LIMIT_BYTES {
@@ -158,7 +167,7 @@ pub fn plan_parts(
     let mut sent = Lengths::Growing(part_size);
     let mut least = PART_MIN_BYTES;
     loop {
-        let ends = cut_runs(&joined(&runs, least), sent, (copied, zeros));
+        let ends = cut_runs(before.clone(), &joined(&runs, least), sent, (copied, zeros));
         if ends.len() <= usize::from(PART_COUNT_LIMIT) {
             return Ok(ends);
         }
@@ -168,10 +177,11 @@ pub fn plan_parts(
                 (copied, zeros) = (longer(copied), longer(zeros));
             }
             // Too many pieces: less of it is copied.
-            Lengths::Equal(len) => {
+            Lengths::Equal(len) if least < FILE_LIMIT => {
                 least *= 2;
                 sent = Lengths::Equal(longer(len));
             }
+            Lengths::Equal(_) => return Err(FsError::TooLarge),
         }
     }
 }
@@ -226,9 +236,23 @@ fn merged(runs: &[Run]) -> Vec<Run> {
     merged
 }
 
-fn cut_runs(runs: &[Run], sent: Lengths, (copied, zeros): (u64, u64)) -> Vec<u64> {
+/// What of runs lies behind an offset.
+fn behind(runs: &[Run], at: u64) -> Vec<Run> {
+    let left = runs.iter().filter(|run| run.range.end > at);
+    let clipped = left.map(|run| Run {
+        range: run.range.start.max(at)..run.range.end,
+        origin: run.origin.clone(),
+    });
+    clipped.collect()
+}
+
+fn cut_runs(
+    mut ends: Vec<u64>,
+    runs: &[Run],
+    sent: Lengths,
+    (copied, zeros): (u64, u64),
+) -> Vec<u64> {
     let end = runs.last().map_or(0, |last| last.range.end);
-    let mut ends = Vec::new();
     for run in runs {
         let mut at = run.range.start;
         while at < run.range.end {
@@ -281,7 +305,7 @@ mod tests {
 
     fn plan(runs: &[Run], part: u64, copy: u64) -> Vec<u64> {
         let (part, copy) = (PartSize::new(part), CopyPartSize::new(copy));
-        plan_parts(runs, part.unwrap(), copy.unwrap()).unwrap()
+        plan_parts(runs, (part.unwrap(), copy.unwrap()), 0).unwrap()
     }
 
     /// How many parts, and the shortest but the last, and the longest.
@@ -314,7 +338,7 @@ mod tests {
         assert_eq!(shape(&of(longest_object)), (10_000, 5 * GIB, 5 * GIB));
         let beyond = [local(0..longest_object + 1)];
         let (part, copy) = (PartSize::new(8 * MIB), CopyPartSize::new(5 * GIB));
-        let planned = plan_parts(&beyond, part.unwrap(), copy.unwrap());
+        let planned = plan_parts(&beyond, (part.unwrap(), copy.unwrap()), 0);
         assert!(matches!(planned, Err(FsError::TooLarge)));
         let copied = plan(&[object(0..longest_object)], 8 * MIB, 512 * MIB);
         assert_eq!(shape(&copied), (10_000, 5 * GIB, 5 * GIB));
@@ -334,6 +358,34 @@ mod tests {
         }
         assert_eq!(size.part_at(9 << 40), None);
         assert_eq!(size.part_at(u64::MAX), None);
+    }
+
+    #[test]
+    fn parts_that_are_fixed_stay_as_they_were_sent_whatever_follows() {
+        let sizes = (8 * MIB, 512 * MIB);
+        let sizes = (PartSize::new(sizes.0), CopyPartSize::new(sizes.1));
+        let sizes = (sizes.0.unwrap(), sizes.1.unwrap());
+        // Otherwise the fourth part would take what is too short for one.
+        let runs = [
+            local(0..34 * MIB),
+            zero(34 * MIB..134 * MIB),
+            local(134 * MIB..135 * MIB),
+        ];
+        let free = plan_parts(&runs, sizes, 0).unwrap();
+        assert_ne!(free[3], 32 * MIB);
+        let fixed = plan_parts(&runs, sizes, 32 * MIB).unwrap();
+        assert_eq!(fixed[..4], [8, 16, 24, 32].map(|mib| mib * MIB));
+        assert_eq!(fixed.last(), Some(&(135 * MIB)));
+        let (_, shortest, _) = shape(&fixed);
+        assert!(shortest >= PART_MIN_BYTES);
+        let all = plan_parts(&runs[..1], sizes, 32 * MIB).unwrap();
+        assert_eq!(all, [8, 16, 24, 32, 34].map(|mib| mib * MIB));
+        let ends_there = plan_parts(&[local(0..32 * MIB)], sizes, 32 * MIB).unwrap();
+        assert_eq!(ends_there.len(), 4);
+        let thousands = [local(0..20_000 * MIB)];
+        let free = plan_parts(&thousands, sizes, 0).unwrap();
+        let fixed = plan_parts(&thousands, sizes, 12_000 * MIB).unwrap();
+        assert_eq!(fixed, free, "they grow as before");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::lost_found::{LostFile, LostReason};
@@ -72,7 +73,9 @@ impl Spool {
                 },
                 written: None,
             };
-            if !self.keep(&path, &remnant)? {
+            let missing = id.and_then(|id| self.journal.offloaded(id));
+            let missing = missing.map_or_else(Vec::new, |it| it.missing());
+            if !self.keep(&path, &remnant, &missing)? {
                 stays.extend(id);
             }
         }
@@ -86,9 +89,14 @@ impl Spool {
 
     /// Moves a stage to lost+found. False where the disk is too full for it: the next
     /// start does.
-    fn keep(&self, path: &Path, remnant: &LostFile<'_>) -> io::Result<bool> {
+    fn keep(
+        &self,
+        path: &Path,
+        remnant: &LostFile<'_>,
+        missing: &[Range<u64>],
+    ) -> io::Result<bool> {
         let key = remnant.key.map(Key::as_str);
-        match self.lost_found.take(path, remnant) {
+        match self.lost_found.take(path, remnant, missing) {
             Ok(kept) => {
                 tracing::warn!(path = %kept.display(), key, "the predecessor ended before this file was closed: its bytes are in lost+found");
                 Ok(true)

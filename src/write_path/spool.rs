@@ -194,7 +194,9 @@ impl Spool {
         sums: &[BlockSum],
     ) -> io::Result<Arc<StageFile>> {
         let found = StageDescriptor::find(dir.join(id.to_string()), &self.descriptors)?;
-        Ok(self.stage_of(id, found, sums))
+        let file = self.stage_of(id, found, sums);
+        file.set_offloaded(self.journal.offloaded(id));
+        Ok(file)
     }
 
     fn stage_of(
@@ -205,7 +207,8 @@ impl Spool {
     ) -> Arc<StageFile> {
         let reservation = self.room.reservation();
         let session_log = self.session_log.clone();
-        let file = StageFile::new(id, descriptor, reservation, sums, session_log);
+        let logs = (self.journal.clone(), session_log);
+        let file = StageFile::new(id, descriptor, reservation, sums, logs);
         Arc::new(file)
     }
 
@@ -308,7 +311,8 @@ impl Spool {
             return;
         }
         let reason = &remnant.reason;
-        let take = |from: &Path| self.lost_found.take(from, remnant);
+        let missing = file.missing();
+        let take = |from: &Path| self.lost_found.take(from, remnant, &missing);
         match file.descriptor().moved(take) {
             Ok(kept) => {
                 tracing::error!(

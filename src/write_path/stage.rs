@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use rangemap::RangeSet;
 
-use super::parts::PartSize;
 use super::stage_file::StageFile;
 use crate::error::FsError;
 use crate::journal::{BlockSum, SealedStage};
 use crate::session_state::{Record, SavedStage};
-use crate::store::PartNumber;
 
 /// Largest file. Source: S3 User Guide, "MultipartUpload upload limits" (48.8 TiB = 10,000 parts of 5 GiB).
 pub const FILE_LIMIT_BYTES: u64 = 10_000 * (5 << 30);
@@ -25,15 +23,7 @@ pub struct Stage {
     file: Arc<StageFile>,
     len: u64,
     base_len: u64,
-    extents: RangeSet<u64>,
-}
-
-/// A part of a file that is still being written.
-#[derive(Debug)]
-pub struct FullPart {
-    pub file: Arc<StageFile>,
-    pub number: PartNumber,
-    pub range: Range<u64>,
+    pub(super) extents: RangeSet<u64>,
 }
 
 /// Where a range of a staged file comes from.
@@ -78,6 +68,9 @@ impl Stage {
                     .extents
                     .intersection(&RangeSet::from_iter([range.clone()])),
             );
+        }
+        for missing in stage.file.missing() {
+            unknown.remove(missing);
         }
         stage.file.rebuild_checksums(&unknown)?;
         if !unknown.is_empty() {
@@ -150,7 +143,8 @@ impl Stage {
 
     /// Bytes that are local.
     pub(super) fn local_bytes(&self) -> u64 {
-        covered(self.extents.iter().cloned())
+        let written = covered(self.extents.iter().cloned());
+        written.saturating_sub(self.file.missing_bytes())
     }
 
     /// Ranges that were written here.
@@ -305,23 +299,6 @@ impl Stage {
         self.extents.insert(range);
         self.len = len;
         Ok(())
-    }
-
-    /// The next part that is whole though the file is still being written, in
-    /// order; each is told once. None of a file that shows a base, nor of one
-    /// that may still become a single request.
-    pub fn next_ahead(&self, part_size: PartSize) -> Option<FullPart> {
-        let (number, range) = part_size.part_at(self.file.ahead_bytes())?;
-        let whole = self.len >= range.end && self.extents.gaps(&range).next().is_none();
-        if !whole || self.base_len > 0 || self.len <= part_size.bytes() {
-            return None;
-        }
-        self.file.set_ahead_bytes(range.end);
-        Some(FullPart {
-            file: self.file.clone(),
-            number,
-            range,
-        })
     }
 
     /// Where the bytes of a range come from, in order, cut at the end of the file.

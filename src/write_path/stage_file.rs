@@ -19,7 +19,7 @@ use super::descriptor::StageDescriptor;
 use super::multipart::MultipartUpload;
 use super::quota::Reservation;
 use crate::error::FsError;
-use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums, StageId};
+use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums, Journal, Offloaded, StageId};
 use crate::session_state::{Record, SessionLog};
 
 /// It stays on disk until `Spool::discard`: what a crash leaves is found at the next start.
@@ -36,6 +36,9 @@ pub struct StageFile {
     create_lock: tokio::sync::Mutex<()>,
     /// Parts up to here are sent, or about to be, while the file is being written.
     ahead_bytes: AtomicU64,
+    /// What only the upload has.
+    pub(super) offloaded: Mutex<Option<Offloaded>>,
+    pub(super) journal: Arc<Journal>,
     /// The spool does not have it any more.
     discarded: AtomicBool,
     /// What is in it is not known: it is neither served nor changed nor uploaded.
@@ -65,7 +68,7 @@ impl StageFile {
         descriptor: StageDescriptor,
         reservation: Reservation,
         sums: &[BlockSum],
-        session_log: Arc<SessionLog>,
+        (journal, session_log): (Arc<Journal>, Arc<SessionLog>),
     ) -> Self {
         Self {
             id,
@@ -75,6 +78,8 @@ impl StageFile {
             upload: Mutex::default(),
             create_lock: tokio::sync::Mutex::default(),
             ahead_bytes: AtomicU64::new(0),
+            offloaded: Mutex::default(),
+            journal,
             discarded: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
             unlinks_on_drop: AtomicBool::new(false),
@@ -177,7 +182,7 @@ impl StageFile {
         self.ahead_bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_ahead_bytes(&self, bytes: u64) {
+    pub fn set_ahead_bytes(&self, bytes: u64) {
         self.ahead_bytes.store(bytes, Ordering::Relaxed);
     }
 
@@ -205,6 +210,7 @@ impl StageFile {
     pub fn read(&self, range: Range<u64>) -> Result<Vec<u8>, FsError> {
         self.check_usable()?;
         let sums = self.sums.read();
+        self.check_is_here(&range)?;
         let mut bytes = self.read_raw(range.clone())?;
         for sum in sums.overlapping(&range) {
             let within = sum.start.max(range.start)..sum.end.min(range.end);
@@ -228,6 +234,7 @@ impl StageFile {
     pub(super) fn write(&self, offset: u64, data: &[u8]) -> Result<Vec<BlockSum>, FsError> {
         self.check_usable()?;
         let mut sums = self.sums.write();
+        self.check_may_change(&(offset..offset + data.len() as u64))?;
         let mut changed = Vec::new();
         for (piece, bytes) in BlockSums::pieces(offset, data) {
             let sum = match sums.joined(&piece, bytes) {

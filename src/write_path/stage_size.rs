@@ -43,6 +43,7 @@ impl StageFile {
     ) -> Result<(), FsError> {
         self.check_usable()?;
         let mut sums = self.sums.write();
+        self.cut_offloaded(len)?;
         let over_the_end = sums.overlapping(&(len..len.saturating_add(1)));
         let cut = over_the_end.first().filter(|sum| sum.start < len);
         let cut = match cut {
@@ -72,6 +73,7 @@ impl StageFile {
     pub(super) fn punch(&self, range: Range<u64>) -> Result<Vec<BlockSum>, FsError> {
         self.check_usable()?;
         let mut sums = self.sums.write();
+        self.check_may_change(&range)?;
         let mut changed = Vec::new();
         for sum in sums.overlapping(&range) {
             let mut block = self.read_checked(&sum)?;

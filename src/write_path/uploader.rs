@@ -13,10 +13,10 @@ use super::parts::{PartSize, Run, StoredRange};
 use super::zeros::Scratch;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::journal::Sending;
+use crate::journal::{Offloaded, Sending};
 use crate::store::{
-    ETag, GetRequest, HeadRequest, Key, ObjectHeaders, ObjectStore, PutRequest, StoreError,
-    StoreErrorKind, StoreOp, WriteCondition,
+    ETag, HeadRequest, Key, ObjectHeaders, ObjectStore, PutRequest, StoreError, StoreErrorKind,
+    StoreOp, WriteCondition,
 };
 
 /// Uploads of one file in parts that may meet another conditional write of its
@@ -41,6 +41,11 @@ pub trait ByteSource: RangeReader {
 
     /// Takes the place of the one before, which is aborts.
     fn set_multipart(&self, upload: Option<Arc<MultipartUpload>>);
+
+    /// Up to here parts are in that upload alone, and can be neither read nor sent again.
+    fn offloaded_end(&self) -> u64 {
+        0
+    }
 
     /// Held while a multipart upload of them is begun.
     fn create_lock(&self) -> &tokio::sync::Mutex<()>;
@@ -168,6 +173,20 @@ impl Uploader {
         Arc::new(MultipartUpload::resumed(sending, self.aborts.clone()))
     }
 
+    /// The same of a stage of which that upload alone has parts.
+    pub fn take_over_offloaded(
+        &self,
+        offloaded: Offloaded,
+        sending: Option<Sending>,
+    ) -> Arc<MultipartUpload> {
+        let of_it = sending.filter(|sending| sending.upload == offloaded.upload);
+        let part_ends = of_it.map(|sending| sending.part_ends);
+        let aborts = self.aborts.clone();
+        Arc::new(MultipartUpload::with_offloaded(
+            offloaded, part_ends, aborts,
+        ))
+    }
+
     /// Whether a file of this length in bytes is one request.
     pub fn sends_at_once(&self, len: u64) -> bool {
         len <= self.part_size.bytes()
@@ -262,6 +281,10 @@ impl Uploader {
                 tracing::info!(key = %target.key, "an earlier attempt had been applied");
                 return Ok(etag);
             }
+            if source.offloaded_end() > 0 {
+                tracing::error!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone, which alone had parts of the file");
+                return Err(FsError::PartsLost);
+            }
             tracing::info!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone: starting again");
             failed = match self.upload_unopposed(target, source).await {
                 Ok(etag) => return Ok(etag),
@@ -286,59 +309,6 @@ impl Uploader {
         }
     }
 
-    /// The version under the key, if it is the one that an attempt was about to make,
-    /// or has exactly the bytes of this upload.
-    async fn find_own(
-        &self,
-        target: &UploadTarget,
-        source: &Arc<dyn ByteSource>,
-    ) -> Result<Option<ETag>, FsError> {
-        let head = HeadRequest {
-            key: target.key.clone(),
-        };
-        let meta = match self.store.head(head).await {
-            Ok(meta) if meta.size_bytes == target.len => meta,
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        if self.sends_at_once(target.len)
-            && ETag::of_bytes(&source.read(0..target.len).await?) == meta.etag
-        {
-            return Ok(Some(meta.etag));
-        }
-        if source.completed_as().as_ref() == Some(&meta.etag) {
-            return Ok(Some(meta.etag));
-        }
-        let mut at = 0;
-        while at < target.len {
-            let range = at..target.len.min(at + self.part_size.bytes());
-            at = range.end;
-            let _memory = self.budget.single(2 * self.part_size.bytes()).await;
-            let request = GetRequest {
-                key: target.key.clone(),
-                range: Some(range.clone()),
-                if_match: Some(meta.etag.clone()),
-            };
-            let stored = match self.store.get(request).await {
-                Ok(answer) => answer.body,
-                Err(error)
-                    if matches!(
-                        error.kind,
-                        StoreErrorKind::NotFound | StoreErrorKind::PreconditionFailed
-                    ) =>
-                {
-                    return Ok(None);
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if stored != source.read(range).await? {
-                return Ok(None);
-            }
-        }
-        Ok(Some(meta.etag))
-    }
-
     /// A completion that met another conditional write of the key ends its
     /// upload: it is begun anew, and then the condition holds or does not.
     ///
@@ -358,7 +328,8 @@ impl Uploader {
             };
             // The one that it met may have been an attempt of its own.
             failed.outcome_unknown |= outcome_unknown;
-            if conflicts == CONFLICTS_LIMIT || !failed.is_write_conflict() {
+            let is_only_copy = source.offloaded_end() > 0;
+            if conflicts == CONFLICTS_LIMIT || is_only_copy || !failed.is_write_conflict() {
                 return Err(failed);
             }
             outcome_unknown = failed.outcome_unknown;

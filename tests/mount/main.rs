@@ -30,6 +30,7 @@ mod interrupts;
 mod large_files;
 mod late_requests;
 mod limits;
+mod long_files;
 mod man_pages;
 mod model;
 mod moto;
