@@ -80,6 +80,7 @@ mod readdir;
 mod release;
 mod removal;
 mod rename;
+mod rename_copies;
 mod rename_dir;
 mod rename_file;
 mod rename_recovery;

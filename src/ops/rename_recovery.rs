@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use super::Ops;
 use super::moved_object::{Moved, MovedObject};
-use super::rename_dir::{doomed_of, moved_key};
+use super::rename_copies::{copy_of, moved_key};
+use super::rename_dir::doomed_of;
 use super::subtree_locks::SubtreeGuard;
 use crate::backoff::Backoff;
 use crate::error::FsError;
@@ -319,11 +320,6 @@ impl Ops {
         Ok(())
     }
 
-    async fn copies(&self, intent: &RenameIntent) -> Result<HashMap<Key, ListedObject>, FsError> {
-        let found = self.objects_under(intent.to.as_str()).await?.into_iter();
-        Ok(found.map(|object| (object.key.clone(), object)).collect())
-    }
-
     /// Names from the root down to a file or a directory; none for the root.
     fn names(&self, key: &Key) -> Vec<Name> {
         let path = key.as_str().trim_end_matches('/');
@@ -377,22 +373,6 @@ impl Ops {
         }
         Ok(Some(at))
     }
-}
-
-/// What is under the new name already, if it is as a copy would be. One whose
-/// ETag tells nothing, as that of a copy in parts, is made again.
-fn copy_of<'a>(
-    original: &ListedObject,
-    intent: &RenameIntent,
-    copies: &'a HashMap<Key, ListedObject>,
-) -> Option<&'a ListedObject> {
-    let copy = copies.get(&moved_key(
-        &original.key,
-        intent.from.as_str(),
-        intent.to.as_str(),
-    )?)?;
-    let same = copy.etag == original.etag && copy.size_bytes == original.size_bytes;
-    same.then_some(copy)
 }
 
 /// Whether an operator, or time, can mend it.

@@ -1,0 +1,178 @@
+//! The copies of a directory's rename.
+
+use std::collections::HashMap;
+use std::future::ready;
+
+use futures::stream::{self, StreamExt};
+use parking_lot::Mutex;
+
+use super::Ops;
+use super::moved_object::{Moved, MovedObject};
+use crate::error::FsError;
+use crate::failpoint::{self, Point};
+use crate::store::{
+    DeletePending, HeadRequest, Key, LateObject, ListedObject, ObjectStore, WriteCondition,
+};
+use crate::vocabulary::ObjectVersion;
+use crate::write_path::{CopyHeaders, CopyOver, RenameIntent};
+
+/// Copies of one rename that run at once.
+const COPIES_AT_ONCE: usize = 16;
+
+impl Ops {
+    /// Copies each object. What another client has removed or replaced since it was
+    /// listed stays as it is. After the first failure no other copy is begun.
+    ///
+    /// Returns the copies that there are, also where it fails.
+    pub(super) async fn copy_all(
+        &self,
+        objects: &[ListedObject],
+        old_prefix: &str,
+        new_prefix: &str,
+    ) -> (Moved, Result<(), FsError>) {
+        let failed = &Mutex::new(None);
+        let copies = stream::iter(objects.to_vec()).map(|object| async move {
+            if failed.lock().is_some() {
+                return None;
+            }
+            match self.copy_to(&object, old_prefix, new_prefix).await {
+                Ok(copied) => copied.map(|copied| (object.key, copied)),
+                Err(error) => {
+                    failed.lock().get_or_insert(error);
+                    None
+                }
+            }
+        });
+        let copies = copies.buffer_unordered(COPIES_AT_ONCE);
+        let moved = copies.filter_map(ready).collect().await;
+        (moved, failed.lock().take().map_or(Ok(()), Err))
+    }
+
+    async fn copy_to(
+        &self,
+        object: &ListedObject,
+        old_prefix: &str,
+        new_prefix: &str,
+    ) -> Result<Option<MovedObject>, FsError> {
+        let target = moved_key(&object.key, old_prefix, new_prefix).ok_or(FsError::Stale)?;
+        if target.is_too_long() {
+            return Err(FsError::NameTooLong);
+        }
+        let copied = match self.copy_one(object, &target).await {
+            Err(error @ (FsError::NotFound | FsError::Stale)) => {
+                let there = self.object_at(&object.key).await?;
+                return match there {
+                    Some(there) if there.etag == object.etag => Err(error),
+                    Some(_) | None => Ok(None),
+                };
+            }
+            Err(error) => {
+                if error.is_no_answer() && !object.etag.is_of_parts() {
+                    let late = LateObject::of_parts(object.etag.clone(), object.size_bytes);
+                    self.store.watch_for_late(target, late);
+                }
+                return Err(error);
+            }
+            Ok(copied) => copied,
+        };
+        let namespace = &self.namespace;
+        namespace.record_copied(&object.key, &target, &copied.version);
+        failpoint::at(Point::RenameDirectoryCopies);
+        Ok(Some(copied))
+    }
+
+    /// What is under the new name, by its key.
+    pub(super) async fn copies(
+        &self,
+        intent: &RenameIntent,
+    ) -> Result<HashMap<Key, ListedObject>, FsError> {
+        let found = self.objects_under(intent.to.as_str()).await?.into_iter();
+        Ok(found.map(|object| (object.key.clone(), object)).collect())
+    }
+
+    /// Copies of a rename that has failed: the originals are what there is.
+    pub(super) fn delete_copies(&self, copies: &[DeletePending]) {
+        if let Err(error) = self.store.enqueue(copies) {
+            tracing::warn!(%error, count = copies.len(), "copies of a directory that was not renamed stay");
+        }
+        self.store.delete_soon();
+    }
+
+    async fn copy_one(&self, object: &ListedObject, target: &Key) -> Result<MovedObject, FsError> {
+        let version = ObjectVersion::from(object);
+        // Stores that keep directories of their own do not copy markers.
+        if target.as_str().ends_with('/') && version.size_bytes == 0 {
+            let key = object.key.clone();
+            let headers = self.store.head(HeadRequest { key }).await?.headers;
+            let put = self.namespace.put_marker_object(target.clone(), headers);
+            let made = ObjectVersion {
+                etag: put.await?,
+                ..version
+            };
+            return Ok(MovedObject::of(object.etag.clone(), made));
+        }
+        // The extension stays, and with it the content type.
+        let copy = async |over| {
+            let headers = CopyHeaders::Same;
+            let copied = self.copy_version(&object.key, (target, over), headers, version.clone());
+            Ok(MovedObject::of(object.etag.clone(), copied.await?))
+        };
+        match copy(CopyOver::Nothing).await {
+            Err(FsError::Exists) => {}
+            copied => return copied,
+        }
+        let Some(there) = self.object_at(target).await? else {
+            return copy(CopyOver::Nothing).await;
+        };
+        let same_length = there.size_bytes == version.size_bytes;
+        if same_length && there.etag != version.etag && there.etag.is_of_parts() {
+            // Of a copy in parts the ETag tells nothing: it is made again.
+            return copy(CopyOver::Any(WriteCondition::IfMatch(there.etag))).await;
+        }
+        // Our own, where the answer to it was lost.
+        if there.etag != version.etag {
+            tracing::warn!(key = %target, "not replaced by the file of this name in the renamed directory: another client has put it meanwhile");
+        }
+        Ok(MovedObject::of(there.etag.clone(), there.into()))
+    }
+}
+
+/// The key that an object has after a rename.
+pub(super) fn moved_key(key: &Key, from: &str, to: &str) -> Option<Key> {
+    let rest = key.as_str().strip_prefix(from)?;
+    Some(Key::new(format!("{to}{rest}")))
+}
+
+/// The copies that this mount has made, as what is to be deleted.
+pub(super) fn copies_in(
+    moved: &Moved,
+    objects: &[ListedObject],
+    from: &str,
+    to: &str,
+) -> Vec<DeletePending> {
+    let copied = objects.iter().filter_map(|object| {
+        let copy = moved.get(&object.key)?;
+        // Another client's stays.
+        let is_ours = copy.has_bytes_of(&object.etag, object.size_bytes);
+        let key = moved_key(&object.key, from, to).filter(|_| is_ours)?;
+        let etag = Some(copy.version.etag.clone());
+        Some(DeletePending { key, etag })
+    });
+    copied.collect()
+}
+
+/// What is under the new name already, if it is as a copy would be. One whose
+/// ETag tells nothing, as that of a copy in parts, is made again.
+pub(super) fn copy_of<'a>(
+    original: &ListedObject,
+    intent: &RenameIntent,
+    copies: &'a HashMap<Key, ListedObject>,
+) -> Option<&'a ListedObject> {
+    let copy = copies.get(&moved_key(
+        &original.key,
+        intent.from.as_str(),
+        intent.to.as_str(),
+    )?)?;
+    let same = copy.etag == original.etag && copy.size_bytes == original.size_bytes;
+    same.then_some(copy)
+}
