@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::proxy::Proxy;
 use crate::support::rule::Rule;
-use crate::support::{Mount, MountBuilder, Server, SupervisedMount, Worker, wait_until};
+use crate::support::{Amount, Mount, MountBuilder, SupervisedMount, Worker, wait_until};
 use crate::support::{proxy::Fault, sys};
 
 const WITHIN: Duration = Duration::from_secs(120);
@@ -24,10 +24,9 @@ fn descriptors(pid: u32) -> usize {
 }
 
 fn silent_for_puts(limit: u64) -> (MountBuilder, Proxy) {
-    let proxy = Proxy::before(Server::shared());
+    let (plan, proxy) = Mount::behind_a_proxy();
     proxy.rule(Rule::on("PutObject", Fault::Answer(503, "SlowDown")).always());
-    let plan = Mount::builder()
-        .set("--endpoint-url", &proxy.endpoint)
+    let plan = plan
         .set("--ttl", "1h")
         .args(["--durability", "disk", "--request-timeout", "2s"])
         .args(["--negative-ttl", "1h"])
@@ -76,13 +75,8 @@ fn wait_and_start_again(files: usize, limit: u64) {
 
 #[test]
 fn more_files_wait_for_s3_than_descriptors_are_allowed_and_a_new_start_brings_all_there() {
-    wait_and_start_again(900, 300);
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn five_thousand_files_wait_for_s3_under_a_limit_of_1024() {
-    wait_and_start_again(5_000, 1_024);
+    let (files, limit) = Amount::of((900, 300), (5_000, 1_024));
+    wait_and_start_again(files, limit);
 }
 
 #[test]

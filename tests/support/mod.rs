@@ -14,6 +14,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod amount;
 pub mod blocked;
 pub mod client;
 pub mod container;
@@ -37,6 +38,7 @@ pub mod supervised_mount;
 pub mod sys;
 pub mod worker;
 
+pub use amount::Amount;
 pub use client::Client;
 pub use data::{pattern, sha256};
 pub use disk::{DiskKind, SmallDisk};

@@ -5,7 +5,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod amount;
 mod crash_matrix;
 mod fuzz_corpus;
 mod handover;

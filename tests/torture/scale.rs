@@ -4,7 +4,7 @@
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::amount::Amount;
+use crate::support::Amount;
 use crate::support::Mount;
 use crate::support::processes::rss_kib_of;
 use crate::support::programs::run_shell;

@@ -13,7 +13,7 @@ mod sqlite;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::amount::Amount;
+use crate::support::Amount;
 use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder, Server};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{builder_with_directories, run, tool};
-use crate::amount::Amount;
+use crate::support::Amount;
 use crate::support::{pattern, run_python};
 
 /// Makes a folder of files of many lengths, modes and dates below `$1`, `$2` in number.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::amount::Amount;
+use crate::support::Amount;
 use crate::support::{Mount, run_python, sha256};
 
 /// Does what an application does, and prints the digest that each file must have.

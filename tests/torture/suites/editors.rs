@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{builder, run, tool};
-use crate::amount::Amount;
+use crate::support::Amount;
 
 #[test]
 fn vim_and_sed_edit_files_in_place_and_leave_nothing_beside_them() {

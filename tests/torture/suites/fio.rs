@@ -2,7 +2,7 @@
 //! verified again on the next mount, which has them from S3.
 
 use super::{builder, run, tool};
-use crate::amount::Amount;
+use crate::support::Amount;
 use crate::support::Mount;
 
 const PROCESSES: u64 = 3;

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::{builder, run, suite};
-use crate::amount::Amount;
+use crate::support::Amount;
 use crate::support::Mount;
 use crate::support::data::assert_same_bytes;
 

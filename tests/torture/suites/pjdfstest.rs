@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::{builder, suite};
-use crate::amount::Amount;
+use crate::support::Amount;
 use crate::support::Mount;
 use crate::support::programs::{run_within, said};
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use super::builder;
-use crate::amount::Amount;
+use crate::support::Amount;
 use crate::support::programs::{python, succeeds};
 
 /// What every program here begins with.
