@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
+use crate::store::{Change, ChangeLog, CopyHeaders, LATE_LIMIT, ObjectHeaders, WriteCondition};
 
 fn begun(id: u64) -> Record {
     Record::Begun {
@@ -404,5 +404,59 @@ fn a_record_with_a_range_that_is_none_does_not_count() {
         let mut record = whole.clone();
         record[field] = value;
         assert!(read(&record).is_err(), "{record}");
+    }
+}
+
+fn change(key: &str) -> Change {
+    Change::new(Key::new(key), WriteCondition::IfAbsent)
+}
+
+#[test]
+fn what_was_sent_and_not_answered_is_known_for_as_long_as_it_may_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    let sent = |key: &str| ChangeLog::sent(&journal, &[change(key)]).unwrap();
+    let answered = sent("answered");
+    let given_up = sent("given up");
+    sent("under way");
+    let number = sent("long ago");
+    journal.answered(answered);
+    journal.given_up(given_up);
+    let at_ms = sent::now_ms().saturating_sub(60_000);
+    let long_ago = Record::GivenUp { number, at_ms };
+    journal.append(long_ago, Durable::No).unwrap();
+    drop(journal);
+    for _ in 0..2 {
+        let journal = Journal::open(&path).unwrap();
+        let left = journal.sent();
+        let keys: Vec<&str> = left.iter().map(|(it, _)| it.key.as_str()).collect();
+        assert_eq!(keys, ["given up", "under way"]);
+        assert!(
+            left.iter()
+                .all(|(_, time)| !time.is_zero() && *time <= LATE_LIMIT)
+        );
+        let next = ChangeLog::sent(&journal, &[change("next")]).unwrap();
+        assert!(next > number || next > given_up, "{next}");
+        journal.answered(next);
+    }
+}
+
+#[test]
+fn late_objects_are_known_until_they_are_wanted_or_their_time_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    let objects = [LateObject::of_bytes(b"a"), LateObject::any()];
+    for key in ["late", "over", "wanted"].map(Key::new) {
+        journal.late(&key, &objects).unwrap();
+    }
+    journal.late_over(&Key::new("over"));
+    journal.late_wanted(&Key::new("wanted")).unwrap();
+    drop(journal);
+    for _ in 0..2 {
+        let left = Journal::open(&path).unwrap().late_objects();
+        let [one, two] = objects.clone().map(|object| (Key::new("late"), object));
+        assert_eq!(left, [one, two]);
     }
 }
