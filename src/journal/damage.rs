@@ -24,6 +24,11 @@ mod kind {
     pub const ABSORBED: u8 = 13;
     pub const OFFLOADED: u8 = 14;
     pub const OFFLOADED_CUT: u8 = 15;
+    pub const SENT: u8 = 16;
+    pub const ANSWERED: u8 = 17;
+    pub const GIVEN_UP: u8 = 18;
+    pub const LATE: u8 = 19;
+    pub const LATE_OVER: u8 = 20;
 }
 
 /// Stages by their number, keys by a checksum of them.
@@ -44,6 +49,11 @@ pub(super) fn subject(record: &Record) -> Subject {
         Record::Uploaded { key, .. } => (kind::UPLOADED, short(key)),
         Record::Renaming(intent) => (kind::RENAMING, short(&intent.from)),
         Record::Renamed { from } => (kind::RENAMED, short(from)),
+        Record::Sent { number, .. } => (kind::SENT, *number),
+        Record::Answered { number } => (kind::ANSWERED, *number),
+        Record::GivenUp { number, .. } => (kind::GIVEN_UP, *number),
+        Record::Late { key, .. } => (kind::LATE, short(key)),
+        Record::LateOver { key } => (kind::LATE_OVER, short(key)),
     };
     Subject { kind, id }
 }
@@ -81,6 +91,7 @@ impl JournalState {
             kind::DONE => drop(self.stages.remove(&stage)),
             // Whoever has made the name again must not lose it.
             kind::DELETED => self.doomed.retain(|key, _| short(key) != id),
+            kind::LATE_OVER => self.late.retain(|key, _| short(key) != id),
             kind::RENAMED => self.renames.retain(|from, _| short(from) != id),
             // Where an upload stays, or is not known for ours, nothing is lost; what was to
             // be deleted or moved stays where it is.
@@ -95,6 +106,7 @@ impl JournalState {
         }
         // With a version a repeated delete takes nothing that came since.
         self.doomed.retain(|_, etag| etag.is_some());
+        self.late.clear();
         self.renames.clear();
     }
 

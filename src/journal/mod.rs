@@ -20,6 +20,7 @@ mod log_file;
 mod log_state;
 mod offloaded;
 mod record;
+mod sent;
 #[cfg(test)]
 pub mod small_disk;
 mod spare;
@@ -44,7 +45,7 @@ pub use record::{
 };
 pub use spare::{path_of as spare_of, put_in_place, write_beside};
 
-use crate::store::{DeletePending, ETag, Key, StoreLog, UploadId};
+use crate::store::{DeletePending, ETag, Key, LateObject, StoreLog, UploadId};
 
 /// What the journal knows of a stage that is not done.
 #[derive(Debug, Clone)]
@@ -73,7 +74,10 @@ pub struct Peeked {
 }
 
 #[derive(Debug)]
-pub struct Journal(RecordLog<JournalState>);
+pub struct Journal {
+    log: RecordLog<JournalState>,
+    numbers: sent::Numbers,
+}
 
 /// What the records come to.
 #[derive(Debug, Default)]
@@ -84,6 +88,8 @@ pub struct JournalState {
     doomed: BTreeMap<Key, Option<ETag>>,
     uploads: BTreeSet<(Key, UploadId)>,
     renames: BTreeMap<Key, RenameIntent>,
+    sent: sent::SentChanges,
+    late: BTreeMap<Key, Vec<LateObject>>,
     damage: Vec<Option<Subject>>,
 }
 
@@ -91,15 +97,19 @@ impl Journal {
     /// Opens the journal, and makes it where there is none. One that is damaged is
     /// written anew with what still counts, and kept beside it as it was.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let replayed: Replayed<JournalState> = read(path)?;
-        replayed.state.keep_damaged(path);
-        RecordLog::resume(path, replayed).map(Self)
+        let mut replayed: Replayed<JournalState> = read(path)?;
+        let live = &mut replayed.state;
+        live.keep_damaged(path);
+        live.sent.give_up_all(sent::now_ms());
+        let numbers = sent::Numbers::after(&live.sent);
+        let log = RecordLog::resume(path, replayed)?;
+        Ok(Self { log, numbers })
     }
 
     /// Stages that are not done: those being written, then the sealed ones in the
     /// order in which their place was told last.
     pub fn known(&self) -> Vec<(StageId, StageRecord)> {
-        self.0.with(JournalState::known)
+        self.log.with(JournalState::known)
     }
 
     /// What waits, read from the file beside the daemon that appends to it.
@@ -114,18 +124,19 @@ impl Journal {
 
     /// What sealed stages were to take over, and may have in part.
     pub fn absorbing(&self) -> Vec<Absorbed> {
-        self.0.with(|live| live.absorbing().cloned().collect())
+        self.log.with(|live| live.absorbing().cloned().collect())
     }
 
     /// By which multipart upload a stage goes to S3.
     pub fn sending(&self, stage: StageId) -> Option<Sending> {
-        self.0.with(|live| live.stages.get(&stage)?.sending.clone())
+        self.log
+            .with(|live| live.stages.get(&stage)?.sending.clone())
     }
 
     /// Parts of a stage that are not in its file.
     pub fn offloaded(&self, stage: StageId) -> Option<Offloaded> {
         let of = |live: &JournalState| live.stages.get(&stage)?.offloaded.clone();
-        self.0.with(of)
+        self.log.with(of)
     }
 
     /// Objects that are still to be deleted.
@@ -134,27 +145,39 @@ impl Journal {
             key: key.clone(),
             etag: etag.clone(),
         };
-        self.0.with(|live| live.doomed.iter().map(doomed).collect())
+        self.log
+            .with(|live| live.doomed.iter().map(doomed).collect())
+    }
+
+    /// Objects that may still come to be, and are to be deleted then.
+    pub fn late_objects(&self) -> Vec<(Key, LateObject)> {
+        let of = |(key, objects): (&Key, &Vec<LateObject>)| {
+            let of_key = objects.iter().map(|object| (key.clone(), object.clone()));
+            of_key.collect::<Vec<_>>()
+        };
+        self.log
+            .with(|live| live.late.iter().flat_map(of).collect())
     }
 
     /// Multipart uploads that are neither completed nor aborted.
     pub fn uploads(&self) -> Vec<(Key, UploadId)> {
-        self.0.with(|live| live.uploads.iter().cloned().collect())
+        self.log.with(|live| live.uploads.iter().cloned().collect())
     }
 
     /// Renames that were begun and are neither finished nor given up.
     pub fn renames(&self) -> Vec<RenameIntent> {
-        self.0.with(|live| live.renames.values().cloned().collect())
+        self.log
+            .with(|live| live.renames.values().cloned().collect())
     }
 
     /// What was appended before outlives a power loss once this returns.
     pub fn sync(&self) -> io::Result<()> {
-        self.0.sync()
+        self.log.sync()
     }
 
     /// Errors: the disk's; the record then does not count.
     pub fn append(&self, record: Record, durable: Durable) -> io::Result<()> {
-        self.0.append(record, durable)
+        self.log.append(record, durable)
     }
 
     /// Appends what the next start can do without.
@@ -254,6 +277,15 @@ impl LogState for JournalState {
             Record::Renamed { from } => {
                 self.renames.remove(&from);
             }
+            Record::Sent { number, changes } => self.sent.sent(number, changes),
+            Record::Answered { number } => self.sent.answered(number),
+            Record::GivenUp { number, at_ms } => self.sent.give_up(number, at_ms),
+            Record::Late { key, objects } => {
+                self.late.insert(key, objects);
+            }
+            Record::LateOver { key } => {
+                self.late.remove(&key);
+            }
         }
     }
 
@@ -286,6 +318,10 @@ impl LogState for JournalState {
         }
         for intent in self.renames.values().cloned() {
             give(Record::Renaming(Box::new(intent)));
+        }
+        self.sent.for_each(give);
+        for (key, objects) in self.late.clone() {
+            give(Record::Late { key, objects });
         }
     }
 }
@@ -352,6 +388,19 @@ impl StoreLog for Journal {
         for key in keys {
             self.append_or_log(Record::Deleted { key: key.clone() });
         }
+    }
+
+    fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()> {
+        let (key, objects) = (key.clone(), objects.to_vec());
+        self.append(Record::Late { key, objects }, Durable::No)
+    }
+
+    fn late_over(&self, key: &Key) {
+        self.append_or_log(Record::LateOver { key: key.clone() });
+    }
+
+    fn late_wanted(&self, key: &Key) -> io::Result<()> {
+        self.append(Record::LateOver { key: key.clone() }, Durable::Yes)
     }
 
     fn upload_begun(&self, key: Key, upload: UploadId) {

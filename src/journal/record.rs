@@ -9,7 +9,9 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
 use super::offloaded::Offloaded;
-use crate::store::{CopyHeaders, ETag, Key, ObjectHeaders, UploadId, WriteCondition};
+use crate::store::{
+    Change, CopyHeaders, ETag, Key, LateObject, ObjectHeaders, UploadId, WriteCondition,
+};
 
 /// Longest run of bytes that has one checksum; none goes over a multiple of it.
 pub const SUMMED_RUN_LIMIT_BYTES: u64 = 128 << 10;
@@ -75,6 +77,16 @@ pub enum Record {
     Renaming(Box<RenameIntent>),
     /// It is, as far as the rest is in the journal too; or it will not be.
     Renamed { from: Key },
+    /// A request for these changes is about to be sent.
+    Sent { number: u64, changes: Vec<Change> },
+    /// The store has carried it out, or never will.
+    Answered { number: u64 },
+    /// It got no answer, and its connection ended then, by the time since the machine started.
+    GivenUp { number: u64, at_ms: u64 },
+    /// One of these may come to be under the key, and is to be deleted then.
+    Late { key: Key, objects: Vec<LateObject> },
+    /// None will, or the key has an object again that is wanted.
+    LateOver { key: Key },
 }
 
 /// A rename of what the store has, whose steps a crash may come between.

@@ -2,7 +2,7 @@ use std::fs;
 
 use super::small_disk::SmallDisk;
 use super::*;
-use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
+use crate::store::{Change, ChangeLog, CopyHeaders, LATE_LIMIT, ObjectHeaders, WriteCondition};
 
 fn begun(id: u64) -> Record {
     Record::Begun {
@@ -143,10 +143,10 @@ fn a_journal_cut_at_any_byte_tells_of_every_whole_record() {
     for id in 1..=4 {
         journal.append(begun(id), Durable::No).unwrap();
     }
-    let mut ends = vec![journal.0.file_bytes()];
+    let mut ends = vec![journal.log.file_bytes()];
     for id in 1..=4 {
         journal.append(sealed(id, "k"), Durable::No).unwrap();
-        ends.push(journal.0.file_bytes());
+        ends.push(journal.log.file_bytes());
     }
     let whole = fs::read(&path).unwrap();
     drop(journal);
@@ -241,7 +241,7 @@ fn of_every_kind(path: &Path) -> Vec<u8> {
     }
     journal.append(begun(4), Durable::Yes).unwrap();
     let mut bytes = fs::read(path).unwrap();
-    bytes.truncate(journal.0.file_bytes() as usize);
+    bytes.truncate(journal.log.file_bytes() as usize);
     bytes
 }
 
@@ -344,7 +344,7 @@ fn a_journal_of_what_is_done_stays_short() {
     for id in 1..20_000 {
         journal.append(sealed(id, "k"), Durable::No).unwrap();
         journal.append(done(id), Durable::No).unwrap();
-        longest = longest.max(journal.0.file_bytes());
+        longest = longest.max(journal.log.file_bytes());
     }
     assert!(longest < log::COMPACT_FROM_BYTES + 1000, "{longest}");
     let lens = [&path, &spare_of(&path)].map(|path| fs::metadata(path).unwrap().len());
@@ -422,7 +422,7 @@ fn room_behind_the_records_is_kept_from_start_to_start_and_is_none_of_them() {
         assert_eq!(keys(&journal).len() as u64, id - 1);
         journal.append(begun(id), Durable::Yes).unwrap();
         let now = fs::metadata(&path).unwrap().len();
-        assert!(now > journal.0.file_bytes() + (1 << 20));
+        assert!(now > journal.log.file_bytes() + (1 << 20));
         assert!(len == 0 || now == len, "it is gone on with");
         len = now;
         // What a kill leaves of a record.
@@ -505,5 +505,59 @@ fn sealed_anew(id: u64) -> Record {
     Record::Begun {
         stage: StageId(id),
         key: Key::new(format!("{id:0400}").as_str()),
+    }
+}
+
+fn change(key: &str) -> Change {
+    Change::new(Key::new(key), WriteCondition::IfAbsent)
+}
+
+#[test]
+fn what_was_sent_and_not_answered_is_known_for_as_long_as_it_may_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    let sent = |key: &str| ChangeLog::sent(&journal, &[change(key)]).unwrap();
+    let answered = sent("answered");
+    let given_up = sent("given up");
+    sent("under way");
+    let number = sent("long ago");
+    journal.answered(answered);
+    journal.given_up(given_up);
+    let at_ms = sent::now_ms().saturating_sub(60_000);
+    let long_ago = Record::GivenUp { number, at_ms };
+    journal.append(long_ago, Durable::No).unwrap();
+    drop(journal);
+    for _ in 0..2 {
+        let journal = Journal::open(&path).unwrap();
+        let left = journal.sent();
+        let keys: Vec<&str> = left.iter().map(|(it, _)| it.key.as_str()).collect();
+        assert_eq!(keys, ["given up", "under way"]);
+        assert!(
+            left.iter()
+                .all(|(_, time)| !time.is_zero() && *time <= LATE_LIMIT)
+        );
+        let next = ChangeLog::sent(&journal, &[change("next")]).unwrap();
+        assert!(next > number || next > given_up, "{next}");
+        journal.answered(next);
+    }
+}
+
+#[test]
+fn late_objects_are_known_until_they_are_wanted_or_their_time_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let journal = Journal::open(&path).unwrap();
+    let objects = [LateObject::of_bytes(b"a"), LateObject::any()];
+    for key in ["late", "over", "wanted"].map(Key::new) {
+        journal.late(&key, &objects).unwrap();
+    }
+    journal.late_over(&Key::new("over"));
+    journal.late_wanted(&Key::new("wanted")).unwrap();
+    drop(journal);
+    for _ in 0..2 {
+        let left = Journal::open(&path).unwrap().late_objects();
+        let [one, two] = objects.clone().map(|object| (Key::new("late"), object));
+        assert_eq!(left, [one, two]);
     }
 }

@@ -76,7 +76,7 @@ impl Ops {
     async fn object_of(&self, sealed: &Arc<Sealed>) -> Option<LateObject> {
         let stage = &sealed.stage;
         if let Some(version) = sealed.sent.as_version() {
-            return Some(LateObject::of_parts(version, stage.len()));
+            return Some(LateObject::of_parts(version));
         }
         // Parts that are not joined come to nothing.
         if !self.uploader.sends_at_once(stage.len()) || stage.depends_on_base() {

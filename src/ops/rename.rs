@@ -37,6 +37,14 @@ enum Held {
     TooLittle,
 }
 
+/// Whether the journal has the end of a rename.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Yes,
+    /// A successor may take it for unfinished.
+    Unknown,
+}
+
 impl Ops {
     /// Errors: `NotFound`, `Exists`, `NotEmpty`, `IsADirectory`, `NotADirectory`,
     /// `InvalidArgument` for a directory into itself, `CrossDevice` where the
@@ -193,14 +201,20 @@ impl Ops {
 
     /// A rename is finished, or given up. In what a loss of power leaves of the
     /// journal it does not end before what it dooms is known: else both names stay.
-    pub(super) async fn end_rename(&self, from: &Key) {
+    pub(super) async fn end_rename(&self, from: &Key) -> Ended {
         if self.settings.durability == Durability::Disk
             && let Err(error) = self.desk.spool.sync().await
         {
             tracing::warn!(%error, "the next mount looks whether a rename is finished");
-            return;
+            return Ended::Unknown;
         }
-        self.desk.spool.end_rename(from);
+        match self.desk.spool.end_rename(from) {
+            Ok(()) => Ended::Yes,
+            Err(error) => {
+                tracing::warn!(%error, "the next mount looks whether a rename is finished");
+                Ended::Unknown
+            }
+        }
     }
 
     /// Three renames by way of a name that nobody uses. S3 has no exchange: other

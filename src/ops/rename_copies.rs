@@ -22,15 +22,14 @@ const COPIES_AT_ONCE: usize = 16;
 impl Ops {
     /// Copies each object. What another client has removed or replaced since it was
     /// listed stays as it is. After the first failure no other copy is begun.
-    ///
-    /// Returns the copies that there are, also where it fails.
     pub(super) async fn copy_all(
         &self,
         objects: &[ListedObject],
         old_prefix: &str,
         new_prefix: &str,
-    ) -> (Moved, Result<(), FsError>) {
+    ) -> Copies {
         let failed = &Mutex::new(None);
+        let unanswered = &Mutex::new(Vec::new());
         let copies = stream::iter(objects.to_vec()).map(|object| async move {
             if failed.lock().is_some() {
                 return None;
@@ -38,14 +37,20 @@ impl Ops {
             match self.copy_to(&object, old_prefix, new_prefix).await {
                 Ok(copied) => copied.map(|copied| (object.key, copied)),
                 Err(error) => {
+                    if error.is_no_answer() {
+                        unanswered.lock().push(object);
+                    }
                     failed.lock().get_or_insert(error);
                     None
                 }
             }
         });
         let copies = copies.buffer_unordered(COPIES_AT_ONCE);
-        let moved = copies.filter_map(ready).collect().await;
-        (moved, failed.lock().take().map_or(Ok(()), Err))
+        Copies {
+            moved: copies.filter_map(ready).collect().await,
+            unanswered: std::mem::take(&mut *unanswered.lock()),
+            failed: failed.lock().take(),
+        }
     }
 
     async fn copy_to(
@@ -66,14 +71,7 @@ impl Ops {
                     Some(_) | None => Ok(None),
                 };
             }
-            Err(error) => {
-                if error.is_no_answer() && !object.etag.is_of_parts() {
-                    let late = LateObject::of_parts(object.etag.clone(), object.size_bytes);
-                    self.store.watch_for_late(target, late);
-                }
-                return Err(error);
-            }
-            Ok(copied) => copied,
+            copied => copied?,
         };
         let namespace = &self.namespace;
         namespace.record_copied(&object.key, &target, &copied.version);
@@ -90,10 +88,15 @@ impl Ops {
         Ok(found.map(|object| (object.key.clone(), object)).collect())
     }
 
-    /// Copies of a rename that has failed: the originals are what there is.
-    pub(super) fn delete_copies(&self, copies: &[DeletePending]) {
-        if let Err(error) = self.store.enqueue(copies) {
-            tracing::warn!(%error, count = copies.len(), "copies of a directory that was not renamed stay");
+    /// Copies of a rename that has failed: the originals are what there is. To be
+    /// called once the journal does not know of the rename any more.
+    pub(super) fn delete_unwanted(&self, unwanted: Unwanted) {
+        let Unwanted { made, late } = unwanted;
+        if let Err(error) = self.store.enqueue(&made) {
+            tracing::warn!(%error, count = made.len(), "copies of a directory that was not renamed stay");
+        }
+        for (key, object) in late {
+            self.store.watch_for_late(key, object);
         }
         self.store.delete_soon();
     }
@@ -143,22 +146,48 @@ pub(super) fn moved_key(key: &Key, from: &str, to: &str) -> Option<Key> {
     Some(Key::new(format!("{to}{rest}")))
 }
 
-/// The copies that this mount has made, as what is to be deleted.
-pub(super) fn copies_in(
-    moved: &Moved,
-    objects: &[ListedObject],
-    from: &str,
-    to: &str,
-) -> Vec<DeletePending> {
-    let copied = objects.iter().filter_map(|object| {
-        let copy = moved.get(&object.key)?;
-        // Another client's stays.
-        let is_ours = copy.has_bytes_of(&object.etag, object.size_bytes);
-        let key = moved_key(&object.key, from, to).filter(|_| is_ours)?;
-        let etag = Some(copy.version.etag.clone());
-        Some(DeletePending { key, etag })
-    });
-    copied.collect()
+/// What came of the copies of one rename.
+#[derive(Debug)]
+pub(super) struct Copies {
+    pub moved: Moved,
+    /// Those that the store may make still.
+    unanswered: Vec<ListedObject>,
+    pub failed: Option<FsError>,
+}
+
+/// Copies that this mount has made, or may have, and that nothing stands for.
+#[derive(Debug, Default)]
+pub(super) struct Unwanted {
+    made: Vec<DeletePending>,
+    late: Vec<(Key, LateObject)>,
+}
+
+impl Copies {
+    /// Errors: why some are missing.
+    pub fn finished(self) -> Result<Moved, FsError> {
+        self.failed.map_or(Ok(self.moved), Err)
+    }
+
+    pub fn unwanted(&self, objects: &[ListedObject], from: &str, to: &str) -> Unwanted {
+        let made = objects.iter().filter_map(|object| {
+            let copy = self.moved.get(&object.key)?;
+            // Another client's stays.
+            let is_ours = copy.has_bytes_of(&object.etag, object.size_bytes);
+            let key = moved_key(&object.key, from, to).filter(|_| is_ours)?;
+            let etag = Some(copy.version.etag.clone());
+            Some(DeletePending { key, etag })
+        });
+        // The ETag of a copy in parts is not known before.
+        let late = self.unanswered.iter().filter(|it| !it.etag.is_of_parts());
+        let late = late.filter_map(|object| {
+            let key = moved_key(&object.key, from, to)?;
+            Some((key, LateObject::of_parts(object.etag.clone())))
+        });
+        Unwanted {
+            made: made.collect(),
+            late: late.collect(),
+        }
+    }
 }
 
 /// What is under the new name already, if it is as a copy would be. One whose

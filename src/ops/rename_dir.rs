@@ -11,8 +11,9 @@ use std::sync::atomic::Ordering;
 use super::Ops;
 use super::interruption::check_awaited;
 use super::moved_object::{Moved, MovedObject};
+use super::rename::Ended;
 use super::rename::Place;
-use super::rename_copies::copies_in;
+use super::rename_copies::Unwanted;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{Entry, Pin};
@@ -50,16 +51,17 @@ impl Ops {
         check_awaited()?;
         self.begin_rename(intent).await?;
         failpoint::at(Point::RenameDirectoryNoted);
-        let mut copies = Vec::new();
-        let moved = self.move_tree(from, to, source, &objects, &mut copies);
+        let mut unwanted = Unwanted::default();
+        let moved = self.move_tree(from, to, source, &objects, &mut unwanted);
         let moved = caught("rename", moved).await.map_err(FsError::from);
         let moved = moved.flatten();
         // Where it has failed, the application is told so.
-        if moved.is_err() {
-            self.delete_copies(&copies);
-        }
-        self.end_rename(&Key::new(old_prefix.as_str())).await;
+        let ended = self.end_rename(&Key::new(old_prefix.as_str())).await;
         failpoint::at(Point::RenameDirectoryDoomed);
+        // A successor that finished the rename would want the copies.
+        if moved.is_err() && ended == Ended::Yes {
+            self.delete_unwanted(unwanted);
+        }
         let moved = moved?;
         let deleted = self.delete_originals(&old_prefix, &objects);
         let deleted = caught("rename", deleted).await.map_err(FsError::from);
@@ -92,20 +94,22 @@ impl Ops {
     }
 
     /// Copies what is below the directory and gives it its new place, in the
-    /// journal too; the originals are not seen any more. Where it fails, `copies` has
-    /// those that nothing stands for.
+    /// journal too; the originals are not seen any more. Where it fails, `unwanted` has
+    /// the copies that nothing stands for.
     async fn move_tree(
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
         source: &Pin,
         objects: &[ListedObject],
-        copies: &mut Vec<DeletePending>,
+        unwanted: &mut Unwanted,
     ) -> Result<Moved, FsError> {
         let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
-        let (moved, outcome) = self.copy_all(objects, &old_prefix, &new_prefix).await;
-        *copies = copies_in(&moved, objects, &old_prefix, &new_prefix);
-        outcome?;
+        let copies = self.copy_all(objects, &old_prefix, &new_prefix).await;
+        if copies.failed.is_some() {
+            *unwanted = copies.unwanted(objects, &old_prefix, &new_prefix);
+        }
+        let moved = copies.finished()?;
         failpoint::at(Point::RenameDirectoryCopied);
         if !objects.is_empty() {
             self.namespace
@@ -113,7 +117,6 @@ impl Ops {
                 .await?;
         }
         // Readers go to the copies before the originals go.
-        copies.clear();
         self.rebase_subtree(source, &old_prefix, &new_prefix, &moved);
         let table = self.namespace.table();
         table.rename(source.ino, to.dir.ino, to.name)?;

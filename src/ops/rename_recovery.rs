@@ -212,8 +212,7 @@ impl Ops {
             .filter(|original| copy_of(original, intent, &copies).is_none())
             .cloned()
             .collect();
-        let (mut moved, outcome) = self.copy_all(&missing, from, to).await;
-        outcome?;
+        let mut moved = self.copy_all(&missing, from, to).await.finished()?;
         let sources = originals.iter().map(|it| (&it.key, &it.etag));
         let sources: HashMap<&Key, &ETag> = sources.collect();
         for copy in copies.values() {

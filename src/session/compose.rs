@@ -22,9 +22,9 @@ use crate::session::takeover::inherited::{OpenHeritage, StartupCheck};
 use crate::session_state::{SessionLog, SessionState};
 use crate::store::s3::{Addressing, S3Settings, S3Store};
 use crate::store::{
-    Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges, ListRequest,
-    Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreAbilities, StoreError,
-    StoreErrorKind, StoreHealth, StoreLog, UploadId,
+    Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges, LateObject,
+    ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreAbilities,
+    StoreError, StoreErrorKind, StoreHealth, StoreLog, UploadId,
 };
 use crate::task::kept_up;
 use crate::write_path::{
@@ -188,8 +188,10 @@ pub async fn compose(
     let journal = spool.journal().clone();
     let undone = RecoveredWork {
         doomed: journal.doomed(),
+        late: late_objects(&journal, of_another_place),
         uploads: orphans(&journal, of_another_place, &left),
     };
+    record_changes(connected, &journal, of_another_place);
     let store = Arc::new(DeleteQueue::new(
         connected.store.clone(),
         journal,
@@ -234,6 +236,24 @@ pub async fn compose(
 fn mounted_at(saved: &SessionState) -> SystemTime {
     let session = saved.session.as_ref();
     session.map_or_else(SystemTime::now, |session| session.mounted_at)
+}
+
+/// Has the journal told of changes, and waits for those that a predecessor sent.
+fn record_changes(connected: &Connected, journal: &Arc<Journal>, of_another_place: bool) {
+    let sent = journal.sent().into_iter().filter(|_| !of_another_place);
+    let sent = sent.collect();
+    connected.late.recorded_by(journal.clone(), sent);
+}
+
+/// What requests of a predecessor may still make, and nobody wants.
+fn late_objects(journal: &Journal, of_another_place: bool) -> Vec<(Key, LateObject)> {
+    let mut late = journal.late_objects();
+    if of_another_place {
+        for (key, _) in late.drain(..) {
+            journal.late_over(&key);
+        }
+    }
+    late
 }
 
 /// Multipart uploads that no stage goes on with.

@@ -43,6 +43,13 @@ pub trait StoreLog: Send + Sync + fmt::Debug {
     /// Errors: the disk's; nothing is to be deleted then.
     fn doomed(&self, doomed: &DeletePending) -> io::Result<()>;
     fn settled(&self, keys: &[Key]);
+    /// One of these may come to be under the key, and is to be deleted then.
+    fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()>;
+    /// None will.
+    fn late_over(&self, key: &Key);
+    /// The key is about to get an object that is wanted, and that even a power loss
+    /// must not have deleted. Errors: the disk's.
+    fn late_wanted(&self, key: &Key) -> io::Result<()>;
     fn upload_begun(&self, key: Key, upload: UploadId);
     fn upload_ended(&self, key: Key, upload: UploadId);
 }
@@ -51,6 +58,8 @@ pub trait StoreLog: Send + Sync + fmt::Debug {
 #[derive(Debug, Default)]
 pub struct RecoveredWork {
     pub doomed: Vec<DeletePending>,
+    /// What their requests may still make, and nobody wants.
+    pub late: Vec<(Key, LateObject)>,
     pub uploads: Vec<(Key, UploadId)>,
 }
 
@@ -77,6 +86,8 @@ pub struct DeleteQueue {
     orphans: Mutex<Vec<(Key, UploadId)>>,
     /// What cancelled uploads may still make.
     late: Mutex<BTreeMap<Key, late::Watched>>,
+    /// Held while one of these is deleted.
+    late_turn: tokio::sync::Mutex<()>,
     late_added: Notify,
     wake: Notify,
     flush_now: Notify,
@@ -112,7 +123,8 @@ impl DeleteQueue {
             waiting: watch::Sender::new(doomed.len()),
             doomed: Mutex::new(doomed),
             orphans: Mutex::new(left.uploads),
-            late: Mutex::default(),
+            late: Mutex::new(Self::watch_left(left.late)),
+            late_turn: tokio::sync::Mutex::default(),
             late_added: Notify::new(),
             wake,
             flush_now: Notify::new(),
@@ -364,6 +376,7 @@ impl ObjectStore for DeleteQueue {
         request: CompleteMultipartRequest,
     ) -> Result<PutAnswer, StoreError> {
         let (key, upload) = (request.key.clone(), request.upload.clone());
+        self.end_watch(StoreOp::CompleteMultipart, &key).await?;
         let answer = self.store.complete_multipart(request).await?;
         self.log.upload_ended(key, upload);
         Ok(answer)
@@ -391,7 +404,16 @@ mod tests {
     use crate::store::memory::Memory;
 
     #[derive(Debug, Default)]
-    pub(super) struct Log(pub Mutex<Vec<Key>>);
+    pub(super) struct Log(pub Mutex<Vec<Key>>, Mutex<Vec<String>>);
+
+    impl Log {
+        /// Keys of which no late object comes any more.
+        pub fn over(&self) -> Vec<String> {
+            let mut over = self.1.lock().clone();
+            over.sort();
+            over
+        }
+    }
 
     impl StoreLog for Log {
         fn doomed(&self, doomed: &DeletePending) -> io::Result<()> {
@@ -401,6 +423,23 @@ mod tests {
 
         fn settled(&self, keys: &[Key]) {
             self.0.lock().retain(|key| !keys.contains(key));
+        }
+
+        fn late(&self, key: &Key, _: &[LateObject]) -> io::Result<()> {
+            let mut log = self.0.lock();
+            log.retain(|known| known != key);
+            log.push(key.clone());
+            Ok(())
+        }
+
+        fn late_over(&self, key: &Key) {
+            self.settled(std::slice::from_ref(key));
+            self.1.lock().push(key.as_str().to_owned());
+        }
+
+        fn late_wanted(&self, key: &Key) -> io::Result<()> {
+            self.late_over(key);
+            Ok(())
         }
 
         fn upload_begun(&self, _: Key, _: UploadId) {}
@@ -434,12 +473,31 @@ mod tests {
         store: &Arc<Memory>,
         left: Vec<DeletePending>,
     ) -> (Arc<DeleteQueue>, Arc<Log>) {
+        with_left(
+            store,
+            RecoveredWork {
+                doomed: left,
+                ..RecoveredWork::default()
+            },
+        )
+    }
+
+    pub(super) fn left_late(
+        store: &Arc<Memory>,
+        late: Vec<(Key, LateObject)>,
+    ) -> (Arc<DeleteQueue>, Arc<Log>) {
+        with_left(
+            store,
+            RecoveredWork {
+                late,
+                ..RecoveredWork::default()
+            },
+        )
+    }
+
+    fn with_left(store: &Arc<Memory>, left: RecoveredWork) -> (Arc<DeleteQueue>, Arc<Log>) {
         let log = Arc::new(Log::default());
         let patience = Duration::from_secs(30);
-        let left = RecoveredWork {
-            doomed: left,
-            ..RecoveredWork::default()
-        };
         let store = DeleteQueue::new(
             store.clone(),
             log.clone(),

@@ -38,7 +38,7 @@ pub use metered::{Metered, RequestCounters};
 pub use progress::ListProgress;
 pub use request::*;
 pub use retry::Retry;
-pub use unanswered::{LATE_LIMIT, LateChanges, Leaves, Unanswered};
+pub use unanswered::{Change, ChangeLog, LATE_LIMIT, LateChanges, Leaves, Unanswered};
 
 use async_trait::async_trait;
 

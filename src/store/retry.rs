@@ -10,9 +10,8 @@ use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
-    WriteCondition,
 };
-use super::unanswered::{AttemptGuard, Leaves, Unanswered};
+use super::unanswered::{AttemptGuard, Change, Leaves, Unanswered};
 use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
 
 /// Pause before the second attempt; it doubles with each one.
@@ -42,9 +41,6 @@ pub struct Retry {
     unanswered: Arc<Unanswered>,
 }
 
-/// A change that a request asks for.
-type Change = (Key, WriteCondition);
-
 impl Retry {
     /// A request is given up after `request_timeout`, and what its bytes take;
     /// `health` learns what comes of each attempt.
@@ -64,6 +60,13 @@ impl Retry {
     /// Changes that got no answer.
     pub fn unanswered(&self) -> &Arc<Unanswered> {
         &self.unanswered
+    }
+
+    /// Returns once no late change can undo one of these.
+    async fn landed(&self, changes: &[Change], leaves: &Leaves) {
+        for change in changes {
+            self.unanswered.landed(change, leaves).await;
+        }
     }
 
     /// Sends a request that changes nothing.
@@ -195,11 +198,11 @@ impl ObjectStore for Retry {
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         let (key, bytes) = (request.key.clone(), request.body.len() as u64);
+        let changes = [Change::from(&request)];
         if self.unanswered.has(&key) {
             let left = Leaves::Version(Some(ETag::of_bytes(&request.body)));
-            self.unanswered.landed(&key, &left).await;
+            self.landed(&changes, &left).await;
         }
-        let changes = [(key.clone(), request.condition.clone())];
         let attempt = || self.store.put(request.clone());
         self.run_changing(StoreOp::Put, key, bytes, &changes, attempt)
             .await
@@ -208,8 +211,8 @@ impl ObjectStore for Retry {
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
         let key = request.target.clone();
         let left = Leaves::Version(request.source_if_match.clone());
-        self.unanswered.landed(&key, &left).await;
-        let changes = [(key.clone(), request.condition.clone())];
+        let changes = [Change::from(&request)];
+        self.landed(&changes, &left).await;
         let attempt = || self.store.copy(request.clone());
         let bytes = COPY_BYTES_PER_REQUEST;
         self.run_changing(StoreOp::Copy, key, bytes, &changes, attempt)
@@ -218,8 +221,8 @@ impl ObjectStore for Retry {
 
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
         let key = request.key.clone();
-        self.unanswered.landed(&key, &Leaves::Nothing).await;
-        let changes = [(key.clone(), request.condition())];
+        let changes = [Change::from(&request)];
+        self.landed(&changes, &Leaves::Nothing).await;
         let attempt = || self.store.delete(request.clone());
         self.run_changing(StoreOp::Delete, key, 0, &changes, attempt)
             .await
@@ -232,12 +235,8 @@ impl ObjectStore for Retry {
         let Some(first) = requests.first().map(|first| first.key.clone()) else {
             return Ok(Vec::new());
         };
-        for request in &requests {
-            self.unanswered.landed(&request.key, &Leaves::Nothing).await;
-        }
-        let changes = requests.iter();
-        let changes = changes.map(|request| (request.key.clone(), request.condition()));
-        let changes: Vec<Change> = changes.collect();
+        let changes: Vec<Change> = requests.iter().map(Change::from).collect();
+        self.landed(&changes, &Leaves::Nothing).await;
         let attempt = || self.store.delete_many(requests.clone());
         self.run_changing(StoreOp::DeleteMany, first, 0, &changes, attempt)
             .await
@@ -287,8 +286,8 @@ impl ObjectStore for Retry {
     ) -> Result<PutAnswer, StoreError> {
         let key = request.key.clone();
         let left = Leaves::Version(request.expected_etag());
-        self.unanswered.landed(&key, &left).await;
-        let changes = [(key.clone(), request.condition.clone())];
+        let changes = [Change::new(key.clone(), request.condition.clone())];
+        self.landed(&changes, &left).await;
         let attempt = || self.store.complete_multipart(request.clone());
         let (op, bytes) = (StoreOp::CompleteMultipart, COPY_BYTES_PER_REQUEST);
         self.run_changing(op, key, bytes, &changes, attempt).await
@@ -311,6 +310,7 @@ impl ObjectStore for Retry {
 mod tests {
     use super::*;
     use crate::store::ObjectHeaders;
+    use crate::store::WriteCondition;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
 

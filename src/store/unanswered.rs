@@ -4,21 +4,31 @@
 //! whose version has come back: S3 names versions by their bytes, and a name that
 //! was absent is absent again after a delete. What brings such a version back,
 //! and every change of a key that an unconditional one may still reach, waits.
+//!
+//! A log has each change from before it is sent until it is answered, or until it
+//! cannot come any more: the successor of a daemon that was killed waits as well.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use md5::{Digest, Md5};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 use super::abilities::{Ability, KnownAbilities};
+use super::request::{CopyRequest, DeleteRequest, PutRequest};
 use super::{ETag, Key, StoreOp, WriteCondition};
+use crate::task::caught_now;
 
 /// Longest time after the end of its connection in which a request is still carried out.
 pub const LATE_LIMIT: Duration = Duration::from_secs(5);
 /// Keys that are remembered; with more, every key counts.
 const KEYS_LIMIT: usize = 10_000;
+/// Of a longer body, two requests are not compared.
+const COMPARED_LIMIT_BYTES: usize = 64 << 10;
 
 /// What a change leaves under its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +38,88 @@ pub enum Leaves {
     Version(Option<ETag>),
 }
 
+/// Names all that a change leaves under its key: one that comes late undoes none
+/// that leaves the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome(u64);
+
+impl Outcome {
+    const NOTHING: Self = Self(0);
+
+    fn of(what: &dyn fmt::Debug) -> Self {
+        let md5: [u8; 16] = Md5::digest(format!("{what:?}")).into();
+        let [a, b, c, d, e, f, g, h, ..] = md5;
+        Self(u64::from_le_bytes([a, b, c, d, e, f, g, h]) | 1)
+    }
+}
+
+/// A change that a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub key: Key,
+    pub condition: WriteCondition,
+    /// Absent where it is not known.
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
+}
+
+impl Change {
+    pub fn new(key: Key, condition: WriteCondition) -> Self {
+        let outcome = None;
+        Self {
+            key,
+            condition,
+            outcome,
+        }
+    }
+}
+
+impl From<&PutRequest> for Change {
+    fn from(put: &PutRequest) -> Self {
+        let outcome = (put.body.len() <= COMPARED_LIMIT_BYTES)
+            .then(|| Outcome::of(&(ETag::of_bytes(&put.body), &put.headers)));
+        Self {
+            outcome,
+            ..Self::new(put.key.clone(), put.condition.clone())
+        }
+    }
+}
+
+impl From<&CopyRequest> for Change {
+    fn from(copy: &CopyRequest) -> Self {
+        let what = (&copy.source_if_match, &copy.replace_headers);
+        let is_known = copy.source_if_match.is_some() && copy.replace_headers.is_some();
+        Self {
+            outcome: is_known.then(|| Outcome::of(&what)),
+            ..Self::new(copy.target.clone(), copy.condition.clone())
+        }
+    }
+}
+
+impl From<&DeleteRequest> for Change {
+    fn from(delete: &DeleteRequest) -> Self {
+        Self {
+            outcome: Some(Outcome::NOTHING),
+            ..Self::new(delete.key.clone(), delete.condition())
+        }
+    }
+}
+
+/// Remembers for the successor what the store may still carry out.
+pub trait ChangeLog: Send + Sync + fmt::Debug {
+    /// These are about to be sent together. None where the log has no room.
+    fn sent(&self, changes: &[Change]) -> Option<u64>;
+    fn answered(&self, number: u64);
+    /// Their connection has just ended.
+    fn given_up(&self, number: u64);
+}
+
 /// Shared by who sends requests and by who knows what a predecessor sent.
 #[derive(Debug, Default)]
-pub struct Unanswered(Mutex<State>);
+pub struct Unanswered {
+    state: Mutex<State>,
+    log: OnceLock<Arc<dyn ChangeLog>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -42,15 +131,21 @@ struct State {
 #[derive(Debug)]
 struct Late {
     condition: WriteCondition,
+    outcome: Option<Outcome>,
     until: Instant,
 }
 
 impl Unanswered {
-    /// A change of the key, on this condition, got no answer: its connection has just ended.
-    pub fn note(&self, key: &Key, condition: WriteCondition) {
+    /// A change got no answer: its connection has just ended.
+    pub fn note(&self, change: &Change) {
+        self.note_for(change, LATE_LIMIT);
+    }
+
+    /// The same of one that cannot come any more after this time.
+    fn note_for(&self, change: &Change, time: Duration) {
         let now = Instant::now();
-        let until = now + LATE_LIMIT;
-        let mut state = self.0.lock();
+        let until = now + time;
+        let mut state = self.state.lock();
         if state.late.len() >= KEYS_LIMIT {
             state.late.retain(|_, late| {
                 late.retain(|one| one.until > now);
@@ -58,48 +153,57 @@ impl Unanswered {
             });
         }
         if state.late.len() >= KEYS_LIMIT {
-            state.any_key = Some(until);
+            state.any_key = state.any_key.max(Some(until));
             return;
         }
-        let late = state.late.entry(key.clone()).or_default();
-        late.retain(|one| one.until > now && one.condition != condition);
-        late.push(Late { condition, until });
+        let late = state.late.entry(change.key.clone()).or_default();
+        let same = |one: &Late| one.condition == change.condition && one.outcome == change.outcome;
+        late.retain(|one| one.until > now && !(same(one) && one.until <= until));
+        late.push(Late {
+            condition: change.condition.clone(),
+            outcome: change.outcome,
+            until,
+        });
     }
 
     /// Whether a change of the key may be late.
     pub fn has(&self, key: &Key) -> bool {
-        let state = self.0.lock();
+        let state = self.state.lock();
         state.any_key.is_some() || state.late.contains_key(key)
     }
 
-    /// Returns once no late change can undo one that leaves this under the key.
-    pub async fn landed(&self, key: &Key, leaves: &Leaves) {
-        let Some(until) = self.undone_until(key, leaves) else {
+    /// Returns once no late change can undo this one, which leaves this under its key.
+    pub async fn landed(&self, change: &Change, leaves: &Leaves) {
+        let Some(until) = self.undone_until(change, leaves) else {
             return;
         };
+        let key = &change.key;
         tracing::info!(%key, "a change of this key got no answer: waiting until it cannot undo the next one");
         sleep_until(until).await;
     }
 
-    fn undone_until(&self, key: &Key, leaves: &Leaves) -> Option<Instant> {
+    fn undone_until(&self, change: &Change, leaves: &Leaves) -> Option<Instant> {
         let now = Instant::now();
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.any_key = state.any_key.filter(|until| *until > now);
-        let late = state.late.get_mut(key);
+        let late = state.late.get_mut(&change.key);
         let of_key = late.and_then(|late| {
             late.retain(|one| one.until > now);
-            let undoing = late.iter().filter(|one| one.undoes(leaves));
+            let undoing = late.iter().filter(|one| one.undoes(change, leaves));
             undoing.map(|one| one.until).max()
         });
-        if state.late.get(key).is_some_and(Vec::is_empty) {
-            state.late.remove(key);
+        if state.late.get(&change.key).is_some_and(Vec::is_empty) {
+            state.late.remove(&change.key);
         }
         of_key.max(state.any_key)
     }
 }
 
 impl Late {
-    fn undoes(&self, leaves: &Leaves) -> bool {
+    fn undoes(&self, change: &Change, leaves: &Leaves) -> bool {
+        if self.outcome.is_some() && self.outcome == change.outcome {
+            return false;
+        }
         match (&self.condition, leaves) {
             (WriteCondition::Always, _) => true,
             (WriteCondition::IfAbsent, Leaves::Nothing) => true,
@@ -130,12 +234,33 @@ impl LateChanges {
             Ability::Missing => WriteCondition::Always,
             Ability::Heeded | Ability::Unknown => condition,
         };
-        self.unanswered.note(key, condition);
+        let outcome = matches!(op, StoreOp::Delete | StoreOp::DeleteMany);
+        self.unanswered.note(&Change {
+            outcome: outcome.then_some(Outcome::NOTHING),
+            ..Change::new(key.clone(), condition)
+        });
     }
 
-    /// As `Unanswered::landed`.
-    pub async fn landed(&self, key: &Key, leaves: &Leaves) {
-        self.unanswered.landed(key, leaves).await;
+    /// Has the log told of every change from now on. A predecessor left these, which
+    /// cannot come any more after the time beside them.
+    pub fn recorded_by(&self, log: Arc<dyn ChangeLog>, left: Vec<(Change, Duration)>) {
+        for (change, time) in left {
+            self.unanswered.note_for(&change, time);
+        }
+        if self.unanswered.log.set(log).is_err() {
+            tracing::debug!("changes are recorded already");
+        }
+    }
+
+    /// Whether a change of the key may be late.
+    pub fn has(&self, key: &Key) -> bool {
+        self.unanswered.has(key)
+    }
+
+    /// Returns once no late change can undo a delete of the key.
+    pub async fn landed(&self, key: &Key) {
+        let delete = Change::from(&DeleteRequest::any(key.clone()));
+        self.unanswered.landed(&delete, &Leaves::Nothing).await;
     }
 
     pub fn abilities(&self) -> &KnownAbilities {
@@ -143,32 +268,52 @@ impl LateChanges {
     }
 }
 
-/// One attempt at a change. Dropped without an answer, it is noted.
+/// One attempt at changes. Dropped without an answer, they are noted.
 #[derive(Debug)]
 pub struct AttemptGuard<'a> {
-    /// None once it was answered.
-    late: Option<(&'a Unanswered, Vec<(Key, WriteCondition)>)>,
+    unanswered: &'a Unanswered,
+    changes: &'a [Change],
+    /// What the log calls them.
+    number: Option<u64>,
+    is_answered: bool,
 }
 
 impl<'a> AttemptGuard<'a> {
-    pub fn new(unanswered: &'a Unanswered, changes: &[(Key, WriteCondition)]) -> Self {
+    pub fn new(unanswered: &'a Unanswered, changes: &'a [Change]) -> Self {
+        let log = unanswered.log.get().filter(|_| !changes.is_empty());
         Self {
-            late: Some((unanswered, changes.to_vec())),
+            unanswered,
+            changes,
+            number: log.and_then(|log| caught_now("note a request", || log.sent(changes)).ok()?),
+            is_answered: false,
         }
     }
 
     pub fn answered(mut self) {
-        self.late = None;
+        self.is_answered = true;
     }
 }
 
 impl Drop for AttemptGuard<'_> {
     fn drop(&mut self) {
-        if let Some((unanswered, changes)) = self.late.take() {
-            for (key, condition) in changes {
-                unanswered.note(&key, condition);
+        let log = self.unanswered.log.get().zip(self.number);
+        if !self.is_answered {
+            for change in self.changes {
+                self.unanswered.note(change);
             }
         }
+        let Some((log, number)) = log else {
+            return;
+        };
+        let noted = caught_now("note a request", || {
+            if self.is_answered {
+                log.answered(number);
+            } else {
+                log.given_up(number);
+            }
+        });
+        // Then a successor waits for what cannot come any more.
+        let (Ok(()) | Err(_)) = noted;
     }
 }
 
@@ -178,7 +323,8 @@ mod tests {
 
     async fn waited(unanswered: &Unanswered, key: &str, leaves: Leaves) -> Duration {
         let began = Instant::now();
-        unanswered.landed(&Key::new(key), &leaves).await;
+        let change = Change::new(Key::new(key), WriteCondition::Always);
+        unanswered.landed(&change, &leaves).await;
         began.elapsed()
     }
 
@@ -202,7 +348,7 @@ mod tests {
             (of_one, version("1"), true),
         ] {
             let case = format!("{late:?} {leaves:?}");
-            unanswered.note(&key, late);
+            unanswered.note(&Change::new(key.clone(), late));
             assert!(waited(&unanswered, "other", leaves.clone()).await.is_zero());
             let waited = waited(&unanswered, "k", leaves).await;
             assert_eq!(!waited.is_zero(), waits, "{case}");
@@ -214,7 +360,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_attempt_that_is_given_up_counts_and_an_answered_one_does_not() {
         let unanswered = Unanswered::default();
-        let changes = [(Key::new("k"), WriteCondition::Always)];
+        let changes = [Change::new(Key::new("k"), WriteCondition::Always)];
         AttemptGuard::new(&unanswered, &changes).answered();
         assert!(waited(&unanswered, "k", Leaves::Nothing).await.is_zero());
         drop(AttemptGuard::new(&unanswered, &changes));
@@ -225,7 +371,8 @@ mod tests {
     async fn with_more_than_are_remembered_every_key_waits() {
         let unanswered = Unanswered::default();
         for number in 0..=KEYS_LIMIT {
-            unanswered.note(&Key::new(number.to_string()), WriteCondition::IfAbsent);
+            let key = Key::new(number.to_string());
+            unanswered.note(&Change::new(key, WriteCondition::IfAbsent));
         }
         assert!(!waited(&unanswered, "other", version("1")).await.is_zero());
         assert!(waited(&unanswered, "other", version("1")).await.is_zero());

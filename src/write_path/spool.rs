@@ -248,12 +248,10 @@ impl Spool {
             .append(Record::Renaming(Box::new(intent)), durable)
     }
 
-    /// A rename is finished, or given up.
-    pub fn end_rename(&self, from: &Key) {
+    /// A rename is finished, or given up. Errors: the journal's.
+    pub fn end_rename(&self, from: &Key) -> io::Result<()> {
         let from = from.clone();
-        if let Err(error) = self.journal.append(Record::Renamed { from }, Durable::No) {
-            tracing::warn!(%error, "the next mount looks whether a rename is finished");
-        }
+        self.journal.append(Record::Renamed { from }, Durable::No)
     }
 
     /// Notes by which multipart upload a sealed stage goes to the store.

@@ -28,6 +28,7 @@ mod integrity;
 mod interop;
 mod interrupts;
 mod large_files;
+mod late_after_a_kill;
 mod late_requests;
 mod limits;
 mod long_files;

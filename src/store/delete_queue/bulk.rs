@@ -167,14 +167,15 @@ impl DeleteQueue {
 
     pub(super) fn settle_keys(&self, keys: &[Key]) {
         self.log.settled(keys);
-        {
+        let settled: Vec<(&Key, Doom)> = {
             let mut doomed = self.doomed.lock();
-            for key in keys {
-                doomed.remove(key);
+            let of_key = |key| Some((key, doomed.remove(key)?));
+            keys.iter().filter_map(of_key).collect()
+        };
+        for (key, doom) in settled {
+            if doom.is_scratch {
+                self.end_scratch(key);
             }
-        }
-        for key in keys {
-            self.log_late(key);
         }
         self.tell_waiting();
     }
@@ -227,8 +228,8 @@ mod tests {
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{
-        FoldDirectories, LIST_PAGE_LIMIT, LateChanges, ListRequest, ObjectHeaders, ObjectStore,
-        PutRequest, StoreOp, UploadId, WriteCondition,
+        FoldDirectories, LIST_PAGE_LIMIT, LateChanges, LateObject, ListRequest, ObjectHeaders,
+        ObjectStore, PutRequest, StoreOp, UploadId, WriteCondition,
     };
 
     /// Has room for so many records.
@@ -247,6 +248,16 @@ mod tests {
 
         fn settled(&self, keys: &[Key]) {
             self.0.lock().1.retain(|key| !keys.contains(key));
+        }
+
+        fn late(&self, _: &Key, _: &[LateObject]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn late_over(&self, _: &Key) {}
+
+        fn late_wanted(&self, _: &Key) -> io::Result<()> {
+            Ok(())
         }
 
         fn upload_begun(&self, _: Key, _: UploadId) {}

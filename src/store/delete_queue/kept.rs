@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::{DeletePending, DeleteQueue, Doom};
+use super::{DeletePending, DeleteQueue, Doom, LateObject};
 use crate::store::{
     ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListAnswer, ListRequest, StoreError,
 };
@@ -55,12 +55,19 @@ impl DeleteQueue {
     /// An object may be put under the key, which nobody sees and which is deleted
     /// once the result is dropped, by a successor if not by this daemon. Errors: the log's.
     pub fn scratch(self: &Arc<Self>, key: Key) -> io::Result<Kept> {
-        let doomed = DeletePending { key, etag: None };
-        self.log.doomed(&doomed)?;
-        let DeletePending { key, .. } = doomed;
+        self.log.late(&key, &[LateObject::any()])?;
         self.doomed.lock().insert(key.clone(), Doom::scratch());
         self.tell_waiting();
         Ok(self.keep(&key, None))
+    }
+
+    /// The object is deleted. It may come again where a request for it got no answer.
+    pub(super) fn end_scratch(&self, key: &Key) {
+        if self.late_changes.has(key) {
+            self.watch_for_late(key.clone(), LateObject::any());
+        } else {
+            self.log.late_over(key);
+        }
     }
 
     /// The same of an object that a predecessor kept, if it is still this version.
@@ -96,6 +103,10 @@ impl DeleteQueue {
         kept.for_each(|kept| kept.notify_one());
     }
 
+    fn unseen_below(&self, prefix: &str) -> usize {
+        self.kept_below(prefix) + self.watched_below(prefix)
+    }
+
     fn kept_below(&self, prefix: &str) -> usize {
         let doomed = self.doomed.lock();
         let below = doomed.range(Key::new(prefix)..);
@@ -103,12 +114,12 @@ impl DeleteQueue {
         below.filter(|(_, doom)| doom.kept.is_some()).count()
     }
 
-    /// A page without the objects that are kept: nobody waits for their readers.
+    /// A page without the objects that are kept or watched for: nobody waits for them.
     pub(super) async fn list_unkept(
         &self,
         mut request: ListRequest,
     ) -> Result<ListAnswer, StoreError> {
-        let kept = self.kept_below(&request.prefix);
+        let kept = self.unseen_below(&request.prefix);
         if kept == 0 {
             return self.store.list(request).await;
         }
@@ -118,7 +129,7 @@ impl DeleteQueue {
         let mut answer = self.store.list(request).await?;
         let mut seen = Vec::with_capacity(answer.prefixes.len());
         for prefix in std::mem::take(&mut answer.prefixes) {
-            let below = self.kept_below(&prefix);
+            let below = self.unseen_below(&prefix);
             if below == 0 || self.has_others_below(&prefix, below).await? {
                 seen.push(prefix);
             }
@@ -139,7 +150,7 @@ impl DeleteQueue {
         Ok(answer
             .objects
             .iter()
-            .any(|object| !self.is_doomed(&object.key)))
+            .any(|object| !self.is_doomed(&object.key) && !self.is_late(&object.key, &object.etag)))
     }
 }
 

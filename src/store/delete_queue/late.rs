@@ -1,56 +1,127 @@
-//! Uploads that were cancelled because their name went, and that the store may
-//! carry out later: looked for during a bounded time, and deleted.
+//! Objects that a cancelled upload, or a request without an answer, may still make:
+//! looked for during a bounded time, not seen, and deleted.
+//!
+//! The log has them for as long, and each daemon looks for what its predecessor left
+//! for the whole time from its own start: then the connections of the dead one end.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
+use futures::stream::{self, StreamExt};
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
-use super::{DeletePending, DeleteQueue, excludes};
-use crate::store::{DeleteRequest, ETag, GetRequest, HeadRequest, Key, ObjectMeta, StoreErrorKind};
+use super::{DeleteQueue, excludes};
+use crate::store::{
+    DeleteRequest, ETag, GetRequest, HeadRequest, Key, ObjectMeta, StoreError, StoreErrorKind,
+    StoreOp,
+};
 
 /// How long a store may take to carry out a request whose client has gone.
 const WATCHED_FOR: Duration = Duration::from_secs(60);
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
+const LOOKS_AT_ONCE: usize = 16;
+/// Versions of one key that are watched for: those that were cancelled last.
+const OBJECTS_LIMIT: usize = 16;
+/// How much clocks may differ. Source: S3, `RequestTimeTooSkewed`.
+const SKEW_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// What a cancelled upload may make.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a request without an answer may make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LateObject {
-    /// As a store names it that takes a hash of the bytes.
-    etag: ETag,
-    size_bytes: u64,
-    /// Whether the ETag is a hash of the bytes, which can be compared.
-    of_bytes: bool,
+    makes: LateVersion,
+    /// When nobody waited for the answer any more, in seconds since 1970.
+    given_up_at: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LateVersion {
+    /// Its ETag is the hash of these bytes, on a store that takes one.
+    Bytes {
+        etag: ETag,
+        size_bytes: u64,
+    },
+    Parts {
+        etag: ETag,
+    },
+    /// The key is this mount's alone.
+    Any,
 }
 
 impl LateObject {
-    /// One request has these bytes.
-    pub fn of_bytes(bytes: &[u8]) -> Self {
+    fn now(makes: LateVersion) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
-            etag: hash(bytes),
-            size_bytes: bytes.len() as u64,
-            of_bytes: true,
+            makes,
+            given_up_at: since.unwrap_or_default().as_secs(),
         }
     }
 
+    /// One request has these bytes.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self::now(LateVersion::Bytes {
+            etag: ETag::of_bytes(bytes),
+            size_bytes: bytes.len() as u64,
+        })
+    }
+
     /// The parts come to this version.
-    pub fn of_parts(etag: ETag, size_bytes: u64) -> Self {
-        Self {
-            etag,
-            size_bytes,
-            of_bytes: false,
+    pub fn of_parts(etag: ETag) -> Self {
+        Self::now(LateVersion::Parts { etag })
+    }
+
+    /// Whatever is under the key.
+    pub fn any() -> Self {
+        Self::now(LateVersion::Any)
+    }
+
+    fn has(&self, version: &ETag) -> bool {
+        match &self.makes {
+            LateVersion::Bytes { etag, .. } | LateVersion::Parts { etag } => etag == version,
+            LateVersion::Any => true,
         }
+    }
+
+    /// Whether the request may have made it: one of another client, with the same
+    /// bytes, may be there long after.
+    fn is_in_time(&self, meta: &ObjectMeta) -> bool {
+        let last = UNIX_EPOCH + Duration::from_secs(self.given_up_at) + WATCHED_FOR + SKEW_LIMIT;
+        meta.last_modified <= last || self.makes == LateVersion::Any
     }
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    object: LateObject,
+    objects: Vec<LateObject>,
+    /// This mount has written the key since: the conditions of its requests count.
+    is_written: bool,
     next: Instant,
     pause: Duration,
     until: Instant,
+}
+
+impl Watched {
+    fn new(now: Instant) -> Self {
+        Self {
+            objects: Vec::new(),
+            is_written: false,
+            next: now,
+            pause: PAUSE_FIRST,
+            until: now + WATCHED_FOR,
+        }
+    }
+
+    fn add(&mut self, object: LateObject) {
+        self.objects.retain(|known| known.makes != object.makes);
+        if self.objects.len() >= OBJECTS_LIMIT {
+            self.objects.remove(0);
+        }
+        self.objects.push(object);
+    }
 }
 
 impl DeleteQueue {
@@ -58,54 +129,84 @@ impl DeleteQueue {
     /// until then it is not seen. A write of the key by this mount ends that: its
     /// own condition counts then.
     pub fn watch_for_late(&self, key: Key, object: LateObject) {
-        let now = Instant::now();
-        let watched = Watched {
-            object,
-            next: now + PAUSE_FIRST,
-            pause: PAUSE_FIRST,
-            until: now + WATCHED_FOR,
+        let objects = {
+            let mut late = self.late.lock();
+            let now = Instant::now();
+            let watched = late.entry(key.clone()).or_insert_with(|| Watched::new(now));
+            // Of what came before the last write, too, some may still come.
+            let objects = std::mem::take(&mut watched.objects);
+            *watched = Watched {
+                objects,
+                next: now + PAUSE_FIRST,
+                ..Watched::new(now)
+            };
+            watched.add(object);
+            watched.objects.clone()
         };
-        self.late.lock().insert(key.clone(), watched);
-        if !self.is_doomed(&key) {
-            self.log_late(&key);
+        if let Err(error) = self.log.late(&key, &objects) {
+            tracing::warn!(%key, %error, "journal write failed: after a crash a cancelled upload that is applied late would not be deleted");
         }
         self.late_added.notify_one();
     }
 
-    /// Tells the log of what is watched for, so that the successor looks once more.
-    pub(super) fn log_late(&self, key: &Key) {
-        let Some(watched) = self.late.lock().get(key).cloned() else {
-            return;
-        };
-        let doomed = DeletePending {
-            key: key.clone(),
-            etag: Some(watched.object.etag),
-        };
-        if let Err(error) = self.log.doomed(&doomed) {
-            tracing::warn!(%key, %error, "journal write failed: after a crash a cancelled upload that is applied late would not be deleted");
+    /// What a predecessor left is looked for at once, and from now on.
+    pub(super) fn watch_left(left: Vec<(Key, LateObject)>) -> BTreeMap<Key, Watched> {
+        let now = Instant::now();
+        let mut late = BTreeMap::new();
+        for (key, object) in left {
+            let watched = late.entry(key).or_insert_with(|| Watched::new(now));
+            watched.add(object);
         }
+        late
     }
 
-    /// The key is written by this mount.
-    pub(super) fn forget_late(&self, key: &Key) {
-        if self.late.lock().remove(key).is_some() && !self.is_doomed(key) {
-            self.log.settled(std::slice::from_ref(key));
+    /// Keys below a prefix that are watched.
+    pub(super) fn watched_below(&self, prefix: &str) -> usize {
+        let late = self.late.lock();
+        let below = late.range(Key::new(prefix)..);
+        let below = below.take_while(|(key, _)| key.as_str().starts_with(prefix));
+        below.filter(|(_, watched)| !watched.is_written).count()
+    }
+
+    fn is_watched(&self, key: &Key) -> bool {
+        let late = self.late.lock();
+        late.get(key).is_some_and(|watched| !watched.is_written)
+    }
+
+    /// The key is about to be written by this mount.
+    ///
+    /// Errors: the log's. It would have the new object deleted by a successor, if it
+    /// has the same bytes.
+    pub(super) async fn end_watch(&self, op: StoreOp, key: &Key) -> Result<(), StoreError> {
+        if !self.is_watched(key) {
+            return Ok(());
         }
+        // No delete is under way that could take what is written.
+        let _turn = self.late_turn.lock().await;
+        let (log, of_log) = (self.log.clone(), key.clone());
+        let noted = tokio::task::spawn_blocking(move || log.late_wanted(&of_log)).await;
+        if let Err(error) = noted.map_err(io::Error::other).flatten() {
+            let detail = format!("the journal cannot be written: {error}");
+            let kind = StoreErrorKind::Rejected;
+            return Err(StoreError::new(kind, op, key.clone(), detail));
+        }
+        if let Some(watched) = self.late.lock().get_mut(key) {
+            watched.is_written = true;
+        }
+        Ok(())
     }
 
     /// Deletes late objects that exclude one under the key. Whether there were any.
     pub(super) async fn clear_late(&self, key: &Key) -> bool {
-        let in_the_way: Vec<(Key, Watched)> = {
+        let in_the_way: Vec<Key> = {
             let late = self.late.lock();
-            let excluding = late
-                .iter()
-                .filter(|(other, _)| excludes(other.as_str(), key.as_str()));
-            excluding
-                .map(|(key, watched)| (key.clone(), watched.clone()))
-                .collect()
+            let watched = late.iter().filter(|(_, watched)| !watched.is_written);
+            let keys = watched.map(|(other, _)| other);
+            let excluding = keys.filter(|other| excludes(other.as_str(), key.as_str()));
+            excluding.cloned().collect()
         };
-        for (other, watched) in &in_the_way {
-            self.delete_if_there(other, &watched.object).await;
+        for other in &in_the_way {
+            self.delete_if_there(other).await;
         }
         !in_the_way.is_empty()
     }
@@ -113,8 +214,8 @@ impl DeleteQueue {
     /// Whether an object that was found is one that is to be deleted.
     pub(super) fn is_late(&self, key: &Key, etag: &ETag) -> bool {
         let late = self.late.lock();
-        late.get(key)
-            .is_some_and(|watched| watched.object.etag == *etag)
+        let watched = late.get(key).filter(|watched| !watched.is_written);
+        watched.is_some_and(|watched| watched.objects.iter().any(|object| object.has(etag)))
     }
 
     pub(super) async fn watch(&self) {
@@ -135,25 +236,40 @@ impl DeleteQueue {
 
     async fn look_for_due(&self) {
         let now = Instant::now();
-        let due: Vec<(Key, Watched)> = {
+        let due: Vec<(Key, bool)> = {
             let mut late = self.late.lock();
             let due = late.iter_mut().filter(|(_, watched)| watched.next <= now);
             due.map(|(key, watched)| {
                 watched.next = now + watched.pause;
                 watched.pause = (watched.pause * 2).min(PAUSE_LIMIT);
-                (key.clone(), watched.clone())
+                (key.clone(), watched.until <= now)
             })
             .collect()
         };
-        for (key, watched) in due {
-            self.delete_if_there(&key, &watched.object).await;
-            if watched.until <= now {
-                self.forget_late(&key);
+        let looks = stream::iter(due).map(|(key, is_last)| async move {
+            if self.is_watched(&key) {
+                self.delete_if_there(&key).await;
             }
+            if is_last {
+                self.forget_late(&key, now);
+            }
+        });
+        looks.buffer_unordered(LOOKS_AT_ONCE).collect().await
+    }
+
+    /// The time is over, unless the key is watched anew.
+    fn forget_late(&self, key: &Key, now: Instant) {
+        let over = {
+            let mut late = self.late.lock();
+            let is_over = late.get(key).is_some_and(|watched| watched.until <= now);
+            is_over.then(|| late.remove(key)).flatten()
+        };
+        if over.is_some_and(|watched| !watched.is_written) {
+            self.log.late_over(key);
         }
     }
 
-    async fn delete_if_there(&self, key: &Key, object: &LateObject) {
+    async fn delete_if_there(&self, key: &Key) {
         let meta = match self.store.head(HeadRequest { key: key.clone() }).await {
             Ok(meta) => meta,
             Err(error) if error.kind == StoreErrorKind::NotFound => return,
@@ -162,7 +278,17 @@ impl DeleteQueue {
                 return;
             }
         };
-        if !self.is_same(key, &meta, object).await || !self.late.lock().contains_key(key) {
+        let watched = self.late.lock().get(key).cloned();
+        let Some(watched) = watched.filter(|watched| !watched.is_written) else {
+            return;
+        };
+        let is_late = stream::iter(&watched.objects).any(|object| self.is_same(key, &meta, object));
+        if !is_late.await {
+            return;
+        }
+        self.late_changes.landed(key).await;
+        let _turn = self.late_turn.lock().await;
+        if !self.is_watched(key) {
             return;
         }
         tracing::info!(%key, "a cancelled upload was carried out late: deleting its object");
@@ -177,8 +303,15 @@ impl DeleteQueue {
 
     /// ETags that are no hash say nothing: then the bytes decide.
     async fn is_same(&self, key: &Key, meta: &ObjectMeta, object: &LateObject) -> bool {
-        if meta.etag == object.etag || meta.size_bytes != object.size_bytes || !object.of_bytes {
-            return meta.etag == object.etag;
+        if !object.is_in_time(meta) {
+            return false;
+        }
+        let etag = match &object.makes {
+            LateVersion::Bytes { etag, size_bytes } if *size_bytes == meta.size_bytes => etag,
+            _ => return object.has(&meta.etag),
+        };
+        if *etag == meta.etag {
+            return true;
         }
         let request = GetRequest {
             key: key.clone(),
@@ -186,13 +319,8 @@ impl DeleteQueue {
             if_match: Some(meta.etag.clone()),
         };
         let body = self.store.get(request).await.map(|answer| answer.body);
-        body.is_ok_and(|body: Bytes| hash(&body) == object.etag)
+        body.is_ok_and(|body: Bytes| ETag::of_bytes(&body) == *etag)
     }
-}
-
-fn hash(bytes: &[u8]) -> ETag {
-    let md5: [u8; 16] = Md5::digest(bytes).into();
-    ETag::new(&format!("{:032x}", u128::from_be_bytes(md5)))
 }
 
 #[cfg(test)]
@@ -202,9 +330,9 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::store::LIST_PAGE_LIMIT;
-    use crate::store::delete_queue::tests::{delete_queue, keys, put};
+    use crate::store::delete_queue::tests::{delete_queue, keys, left_late, put};
     use crate::store::memory::Memory;
+    use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ObjectStore};
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_late_goes_by_its_bytes_and_what_another_put_stays() {
@@ -234,5 +362,67 @@ mod tests {
         assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["again"]);
         assert!(log.0.lock().is_empty());
         runs.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_predecessor_left_is_watched_for_as_long_and_not_seen() {
+        let memory = Arc::new(Memory::default());
+        let late = vec![
+            (Key::new("d/late"), LateObject::of_bytes(b"other")),
+            (Key::new("d/late"), LateObject::any()),
+            (Key::new("scratch"), LateObject::any()),
+        ];
+        let (store, log) = left_late(&memory, late);
+        let runs = tokio::spawn(store.clone().run());
+        sleep(WATCHED_FOR - PAUSE_LIMIT * 2).await;
+        put(&*memory, "d/late").await;
+        put(&*memory, "scratch").await;
+        assert!(keys(&*store, LIST_PAGE_LIMIT).await.is_empty());
+        let folded = ListRequest {
+            prefix: String::new(),
+            fold_directories: FoldDirectories::Yes,
+            token: None,
+            max_keys: LIST_PAGE_LIMIT,
+        };
+        let prefixes = store.list(folded).await.unwrap().prefixes;
+        assert!(prefixes.is_empty(), "{prefixes:?}");
+        sleep(PAUSE_LIMIT * 4).await;
+        assert!(keys(&*memory, LIST_PAGE_LIMIT).await.is_empty());
+        assert_eq!(log.over(), ["d/late", "scratch"]);
+        runs.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_that_was_cancelled_before_the_key_was_written_counts_once_it_is_removed() {
+        let memory = Arc::new(Memory::default());
+        let (store, _) = delete_queue(&memory, Vec::new());
+        let runs = tokio::spawn(store.clone().run());
+        store.watch_for_late(Key::new("f"), LateObject::of_bytes(b"f"));
+        put(&*store, "f").await;
+        memory
+            .delete(DeleteRequest::any(Key::new("f")))
+            .await
+            .unwrap();
+        store.watch_for_late(Key::new("f"), LateObject::of_bytes(b"second"));
+        put(&*memory, "f").await;
+        sleep(PAUSE_LIMIT).await;
+        assert!(keys(&*memory, LIST_PAGE_LIMIT).await.is_empty());
+        runs.abort();
+    }
+
+    #[tokio::test]
+    async fn what_came_long_after_is_anothers() {
+        let object = LateObject::of_bytes(b"x");
+        let memory = Memory::default();
+        put(&memory, "x").await;
+        let key = Key::new("x");
+        let there = memory.head(HeadRequest { key }).await.unwrap();
+        let meta = |age: Duration| ObjectMeta {
+            last_modified: SystemTime::now() + age,
+            ..there.clone()
+        };
+        assert!(object.is_in_time(&meta(WATCHED_FOR)));
+        assert!(!object.is_in_time(&meta(WATCHED_FOR + SKEW_LIMIT * 2)));
+        assert!(LateObject::any().is_in_time(&meta(SKEW_LIMIT * 3)));
     }
 }

@@ -34,8 +34,7 @@ impl DeleteQueue {
             self.wait_while(op, key.as_str(), || self.is_in_the_way(key.as_str()))
                 .await?;
         }
-        self.forget_late(key);
-        Ok(())
+        self.end_watch(op, key).await
     }
 
     async fn wait_while(

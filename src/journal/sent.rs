@@ -1,0 +1,137 @@
+//! Changes that were sent to the store and may still be carried out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::log_state::Durable;
+use super::record::Record;
+use super::{Journal, JournalState};
+use crate::store::{Change, ChangeLog, LATE_LIMIT};
+
+/// By the number of their request.
+#[derive(Debug, Default)]
+pub(super) struct SentChanges(BTreeMap<u64, Sent>);
+
+#[derive(Debug)]
+struct Sent {
+    changes: Vec<Change>,
+    /// When its connection ended, if it did while the daemon lived.
+    given_up: Option<u64>,
+}
+
+/// Names requests, each by a number of its own.
+#[derive(Debug)]
+pub(super) struct Numbers(AtomicU64);
+
+impl Numbers {
+    /// Those that come after what is known.
+    pub fn after(known: &SentChanges) -> Self {
+        let last = known.0.last_key_value().map_or(0, |(last, _)| *last);
+        Self(AtomicU64::new(last))
+    }
+
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl SentChanges {
+    pub fn sent(&mut self, number: u64, changes: Vec<Change>) {
+        let given_up = None;
+        self.0.insert(number, Sent { changes, given_up });
+    }
+
+    pub fn answered(&mut self, number: u64) {
+        self.0.remove(&number);
+    }
+
+    pub fn give_up(&mut self, number: u64, at_ms: u64) {
+        if let Some(sent) = self.0.get_mut(&number) {
+            sent.given_up = Some(at_ms);
+        }
+        self.forget_over(at_ms);
+    }
+
+    /// The predecessor is dead: its connections have ended.
+    pub fn give_up_all(&mut self, now_ms: u64) {
+        for sent in self.0.values_mut() {
+            sent.given_up.get_or_insert(now_ms);
+        }
+        self.forget_over(now_ms);
+    }
+
+    fn forget_over(&mut self, now_ms: u64) {
+        let counts = |at_ms| !time_left(at_ms, now_ms).is_zero();
+        self.0.retain(|_, sent| sent.given_up.is_none_or(counts));
+    }
+
+    /// What may still come, and for how long.
+    fn left(&self, now_ms: u64) -> Vec<(Change, Duration)> {
+        let of = |sent: &Sent| {
+            let left = time_left(sent.given_up.unwrap_or(now_ms), now_ms);
+            let changes = sent.changes.iter().cloned();
+            changes.map(|change| (change, left)).collect::<Vec<_>>()
+        };
+        self.0.values().flat_map(of).collect()
+    }
+
+    pub fn for_each(&self, give: &mut dyn FnMut(Record)) {
+        for (number, sent) in &self.0 {
+            let (number, changes) = (*number, sent.changes.clone());
+            give(Record::Sent { number, changes });
+            if let Some(at_ms) = sent.given_up {
+                give(Record::GivenUp { number, at_ms });
+            }
+        }
+    }
+}
+
+/// How much longer a request may be carried out whose connection ended then. A time
+/// that is still to come is of the machine before its restart.
+fn time_left(at_ms: u64, now_ms: u64) -> Duration {
+    let age = now_ms.checked_sub(at_ms).map(Duration::from_millis);
+    LATE_LIMIT.saturating_sub(age.unwrap_or_default())
+}
+
+/// Of a clock that nobody sets, and that all processes of the machine share.
+pub(super) fn now_ms() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds.saturating_mul(1000) + nanoseconds / 1_000_000
+}
+
+impl Journal {
+    /// What predecessors sent that may still be carried out, and for how long.
+    pub fn sent(&self) -> Vec<(Change, Duration)> {
+        self.log
+            .with(|live: &JournalState| live.sent.left(now_ms()))
+    }
+
+    fn append_change(&self, record: Record) -> bool {
+        let appended = self.append(record, Durable::No);
+        if let Err(error) = &appended {
+            tracing::warn!(%error, "journal write failed: a successor may not know which requests S3 can still carry out");
+        }
+        appended.is_ok()
+    }
+}
+
+impl ChangeLog for Journal {
+    fn sent(&self, changes: &[Change]) -> Option<u64> {
+        let (number, changes) = (self.numbers.next(), changes.to_vec());
+        let noted = self.append_change(Record::Sent { number, changes });
+        noted.then_some(number)
+    }
+
+    fn answered(&self, number: u64) {
+        self.append_change(Record::Answered { number });
+    }
+
+    fn given_up(&self, number: u64) {
+        let at_ms = now_ms();
+        self.append_change(Record::GivenUp { number, at_ms });
+    }
+}
