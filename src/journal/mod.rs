@@ -133,12 +133,6 @@ impl Journal {
             .with(|live| live.stages.get(&stage)?.sending.clone())
     }
 
-    /// Parts of a stage that are not in its file.
-    pub fn offloaded(&self, stage: StageId) -> Option<Offloaded> {
-        let of = |live: &JournalState| live.stages.get(&stage)?.offloaded.clone();
-        self.log.with(of)
-    }
-
     /// Objects that are still to be deleted.
     pub fn doomed(&self) -> Vec<DeletePending> {
         let doomed = |(key, etag): (&Key, &Option<ETag>)| DeletePending {
@@ -231,20 +225,8 @@ impl LogState for JournalState {
                 }
             }
             Record::Absorbed(absorbed) => self.absorb(*absorbed),
-            Record::Offloaded { stage, offloaded } => {
-                if let Some(known) = self.stages.get_mut(&stage) {
-                    match &mut known.offloaded {
-                        Some(had) => had.add(*offloaded),
-                        None => known.offloaded = Some(*offloaded),
-                    }
-                }
-            }
-            Record::OffloadedCut { stage, len } => {
-                let known = self.stages.get_mut(&stage);
-                if let Some(had) = known.and_then(|known| known.offloaded.as_mut()) {
-                    had.cut(len);
-                }
-            }
+            Record::Offloaded { stage, offloaded } => self.offload(stage, *offloaded),
+            Record::OffloadedCut { stage, len } => self.cut_offloaded(stage, len),
             Record::Completing { stage, etag } => {
                 let known = self.stages.get_mut(&stage);
                 if let Some(sealed) = known.and_then(|known| known.sealed.as_mut()) {

@@ -95,7 +95,7 @@ impl StageDescriptor {
 
     /// A file that is there already.
     pub fn find(path: PathBuf, quota: &Arc<DescriptorQuota>) -> io::Result<Self> {
-        let file = Arc::new(open(&path)?);
+        let file = Arc::new(private::open(&path, OpenOptions::new().read(true))?);
         Self::of(path, quota, &file)
     }
 
@@ -116,8 +116,10 @@ impl StageDescriptor {
     }
 
     /// The file, for as long as it is used.
+    ///
+    /// It can be read where the disk has become read-only.
     pub fn file(&self) -> io::Result<Arc<File>> {
-        self.opened(&mut self.state.lock())
+        self.opened_to_read(&mut self.state.lock())
     }
 
     /// The same, which stays open until `release`; where too many are, only for this use.
@@ -151,7 +153,7 @@ impl StageDescriptor {
     pub fn unlink(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         if state.kept.is_none() {
-            let file = self.opened(&mut state)?;
+            let file = self.opened_to_read(&mut state)?;
             state.kept = Some((file, None));
         }
         std::fs::remove_file(&state.path)
@@ -164,14 +166,28 @@ impl StageDescriptor {
         if let Some(file) = state.used.upgrade() {
             return Ok(file);
         }
-        let file = Arc::new(open(&state.path)?);
+        let file = self.checked(&state.path, open(&state.path)?)?;
+        state.used = Arc::downgrade(&file);
+        Ok(file)
+    }
+
+    fn opened_to_read(&self, state: &mut State) -> io::Result<Arc<File>> {
+        match self.opened(state) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                let file = private::open(&state.path, OpenOptions::new().read(true))?;
+                self.checked(&state.path, file)
+            }
+            opened => opened,
+        }
+    }
+
+    fn checked(&self, path: &Path, file: File) -> io::Result<Arc<File>> {
         if identity(&file)? != self.identity {
-            let place = state.path.display();
+            let place = path.display();
             let error = format!("another file is in the place of the stage {place}");
             return Err(io::Error::other(error));
         }
-        state.used = Arc::downgrade(&file);
-        Ok(file)
+        Ok(Arc::new(file))
     }
 }
 
