@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::interval;
+use tokio::time::{Instant, interval, interval_at};
 
 use super::Reload;
 use crate::config::Config;
@@ -146,7 +146,9 @@ async fn show_life(tended: &RunningMount) {
     let Some(period) = sd_notify::watchdog_period() else {
         return;
     };
-    let mut ticks = interval(period / 2);
+    // Not at once: umount(8) fails while a stat is under way, and a script may mount and
+    // unmount in a row.
+    let mut ticks = interval_at(Instant::now() + period / 2, period / 2);
     loop {
         ticks.tick().await;
         match check_life(tended, period).await {

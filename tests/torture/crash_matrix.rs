@@ -43,6 +43,14 @@ fn armed(point: Point, passes: usize) -> String {
     }
 }
 
+/// Puts a copy in the place of the journal, as a restored backup is one.
+fn copy_journal(mount: &Mount) {
+    let journal = mount.scratch().join("spool/journal");
+    let copy = journal.with_extension("copy");
+    fs::copy(&journal, &copy).unwrap();
+    fs::rename(&copy, &journal).unwrap();
+}
+
 /// Every file that another client sees.
 fn objects(mount: &Mount) -> Tree {
     let keys = mount.keys().into_iter().filter(|key| !key.ends_with('/'));
@@ -64,6 +72,9 @@ impl Case {
         }
         detach(&mount.root);
         work.check_objects(&objects(&mount)).unwrap();
+        if self.is_at_start() {
+            copy_journal(&mount);
+        }
         // The next one dies of the same, or of another kill right after its start.
         mount.change_env("FAILPOINTS", Some(&armed(self.point, 0)));
         let serves = mount.try_start();
@@ -82,7 +93,8 @@ impl Case {
         Died::Yes
     }
 
-    /// Whether only a daemon that starts comes to the point.
+    /// Whether a daemon comes to the point that starts with a copy of a journal, which
+    /// it writes anew.
     fn is_at_start(self) -> bool {
         matches!(
             self.point,
