@@ -345,19 +345,14 @@ fn a_session_told_in_lines_of_text_is_read() {
     assert!(matches!(saved(&path), Err(LogError::Damaged { .. })));
 }
 
-#[test]
-fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = path_in(dir.path());
-    let session_log = SessionLog::awaiting(&path);
-    session_log.begin(session()).unwrap();
-    const THREADS: u64 = 4;
-    const EACH: u64 = 8_000;
+const THREADS: u64 = 4;
+
+/// Has each thread make so many inodes, of which one in a hundred stays.
+fn write_from_threads(session_log: &SessionLog, each: u64) {
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let session_log = &session_log;
             scope.spawn(move || {
-                for number in 0..EACH {
+                for number in 0..each {
                     let ino = 2 + thread + THREADS * number;
                     session_log.queue(|| placed(ino));
                     session_log.record(|| Record::Lookup { ino, count: 1 });
@@ -368,6 +363,16 @@ fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
             });
         }
     });
+}
+
+#[test]
+fn a_file_written_anew_beside_those_who_write_has_what_they_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path_in(dir.path());
+    let session_log = SessionLog::awaiting(&path);
+    session_log.begin(session()).unwrap();
+    const EACH: u64 = 8_000;
+    write_from_threads(&session_log, EACH);
     session_log.end();
     let saved = saved(&path).unwrap().unwrap();
     assert_eq!(saved.inodes.len() as u64, THREADS * EACH / 100);
@@ -386,7 +391,6 @@ fn placed(ino: u64) -> Record {
 
 #[test]
 fn on_a_full_disk_a_session_goes_on_whoever_writes_and_is_known_to_each_successor() {
-    const THREADS: u64 = 4;
     const EACH: u64 = 12_000;
     let Some(disk) = SmallDisk::new(8 << 20) else {
         return;
@@ -395,21 +399,7 @@ fn on_a_full_disk_a_session_goes_on_whoever_writes_and_is_known_to_each_successo
     let session_log = SessionLog::awaiting(&path);
     session_log.begin(session()).unwrap();
     disk.fill();
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let session_log = &session_log;
-            scope.spawn(move || {
-                for number in 0..EACH {
-                    let ino = 2 + thread + THREADS * number;
-                    session_log.queue(|| placed(ino));
-                    session_log.record(|| Record::Lookup { ino, count: 1 });
-                    if number % 100 > 0 {
-                        session_log.record(|| Record::Gone { ino });
-                    }
-                }
-            });
-        }
-    });
+    write_from_threads(&session_log, EACH);
     session_log.end();
     let next = saved(&path).unwrap().unwrap();
     assert_eq!(next.inodes.len() as u64, THREADS * EACH / 100);

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::blocked::{BlockedCalls, anything_stuck};
-use crate::support::proxy::{Fault, Rule, Side};
+use crate::support::blocked::{anything_stuck, block};
 use crate::support::{Mount, MountBuilder, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -55,15 +54,7 @@ fn a_notifier_that_is_killed_is_started_again_and_the_mount_goes_on() {
 fn one_that_is_killed_while_it_waits_for_a_directory_keeps_nobody_waiting() {
     let (behind, proxy) = Mount::behind_a_proxy();
     let mount = SupervisedMount::start(plan(behind));
-    fs::create_dir(mount.path("d")).unwrap();
-    fs::write(mount.path("d/f"), b"first").unwrap();
-    let mut calls = BlockedCalls::of(&mount.root, &mount.root);
-    calls.open_file();
-    let rule = Rule::on("PutObject", Fault::Pass).key("d/new*");
-    let gate = proxy.hold(Side::BeforeServer, rule);
-    calls.lock_directory("os.mkdir('d/new')", &gate);
-    mount.put_object("d/f", b"of another client");
-    calls.wait_for_a_notification_that_waits();
+    let (mut calls, gate) = block(&mount, &proxy);
     kill_process(notifier(&mount).unwrap(), Signal::KILL).unwrap();
     all_goes_on(&mount, "the notifier cannot end");
     mount.kill_daemon();

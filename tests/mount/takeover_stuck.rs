@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::blocked::BlockedCalls;
+use crate::support::blocked::block;
 use crate::support::processes::daemons_of;
 use crate::support::programs::{run_shell, said};
-use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::supervised_mount::SupervisedMount;
 use crate::support::{Mount, MountBuilder, Server, Worker, wait_until};
 
@@ -19,21 +19,6 @@ fn plan(proxy: &Proxy) -> MountBuilder {
         .set("--endpoint-url", &proxy.endpoint)
         .set("--ttl", "500ms")
         .env("_MEDIAFS_NOTIFY_IN_CONTAINER", "1")
-}
-
-/// A notification waits for a mkdir that waits for S3.
-#[track_caller]
-fn block(mount: &Mount, proxy: &Proxy) -> (BlockedCalls, Gate) {
-    fs::create_dir(mount.path("d")).unwrap();
-    fs::write(mount.path("d/f"), b"first").unwrap();
-    let mut calls = BlockedCalls::of(&mount.root, &mount.root);
-    calls.open_file();
-    let rule = Rule::on("PutObject", Fault::Pass).key("d/new*");
-    let gate = proxy.hold(Side::BeforeServer, rule);
-    calls.lock_directory("os.mkdir('d/new')", &gate);
-    mount.put_object("d/f", b"of another client");
-    calls.wait_for_a_notification_that_waits();
-    (calls, gate)
 }
 
 #[test]

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
+use super::mount::Mount;
 use super::processes::daemons_of;
 use super::programs::wait_until;
-use super::rule::Gate;
+use super::proxy::Proxy;
+use super::rule::{Fault, Gate, Rule, Side};
 use super::worker::Worker;
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -97,4 +99,19 @@ impl BlockedCalls {
             !anything_stuck(&self.mountpoint)
         });
     }
+}
+
+/// A notification waits for a mkdir that waits for S3.
+#[track_caller]
+pub fn block(mount: &Mount, proxy: &Proxy) -> (BlockedCalls, Gate) {
+    fs::create_dir(mount.path("d")).unwrap();
+    fs::write(mount.path("d/f"), b"first").unwrap();
+    let mut calls = BlockedCalls::of(&mount.root, &mount.root);
+    calls.open_file();
+    let rule = Rule::on("PutObject", Fault::Pass).key("d/new*");
+    let gate = proxy.hold(Side::BeforeServer, rule);
+    calls.lock_directory("os.mkdir('d/new')", &gate);
+    mount.put_object("d/f", b"of another client");
+    calls.wait_for_a_notification_that_waits();
+    (calls, gate)
 }
