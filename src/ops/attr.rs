@@ -1,10 +1,15 @@
 //! Attributes as applications see them.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Ops;
+use super::content::LowerLayer;
+use super::upload::content_type;
 use super::writers::Thread;
-use crate::namespace::{EntryChange, InodeState, Pin};
+use crate::error::FsError;
+use crate::namespace::{Attributes, EntryChange, InodeState, Name, Namespace, Pin};
+use crate::session_state::{Record, SessionLog};
+use crate::store::ObjectHeaders;
 use crate::vocabulary::{Ino, Kind, ROOT};
 
 /// Set-group-ID. Source: inode(7).
@@ -69,7 +74,15 @@ pub struct Attr {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttrValidity(pub Duration);
 
-impl Ops {
+/// What applications see of an inode, and what is stored with its object.
+#[derive(Debug)]
+pub(super) struct AttributeView {
+    pub namespace: Arc<Namespace>,
+    pub fixed: FixedAttributes,
+    pub session_log: Arc<SessionLog>,
+}
+
+impl AttributeView {
     /// Attributes of an inode as they are known now.
     pub(super) fn attr(&self, inode: &Pin) -> (Attr, AttrValidity) {
         self.namespace.recall(inode);
@@ -81,7 +94,7 @@ impl Ops {
     }
 
     fn attr_of(&self, inode: &Pin, state: &InodeState, links: u32) -> Attr {
-        let fixed = &self.settings.attributes;
+        let fixed = &self.fixed;
         let (set, stored) = (&state.overrides, state.attributes.as_deref());
         let mode = set.mode.or(stored.and_then(|stored| stored.mode));
         let uid = set.uid.or(stored.and_then(|stored| stored.uid));
@@ -156,5 +169,51 @@ impl Ops {
         set.gid = Some(if inherits { above.gid } else { maker.gid });
         set.ctime = Some(now);
         set.mtime = Some(now);
+    }
+
+    /// Tells the successor what applications set of an inode.
+    pub(super) fn record_overrides(&self, inode: &Pin) {
+        self.namespace.keep_directory(inode);
+        self.session_log.record(|| Record::Set {
+            ino: inode.ino.0,
+            set: (*inode.state().overrides).clone(),
+        });
+    }
+
+    /// What is to be stored with an inode's object. The copy's own time is
+    /// later, so the file's goes along always.
+    pub(super) fn wanted_attributes(&self, inode: &Pin) -> Attributes {
+        let (shown, _) = self.attr(inode);
+        Attributes {
+            mtime: Some(shown.mtime),
+            ..inode.state().effective_attributes()
+        }
+    }
+
+    /// What goes with an upload of a file's bytes.
+    pub(super) fn upload_headers(
+        &self,
+        inode: &Pin,
+        name: &Name,
+        base: &LowerLayer,
+        kept: Option<ObjectHeaders>,
+    ) -> Result<ObjectHeaders, FsError> {
+        if !self.namespace.stores_attributes() {
+            let mut headers = kept.unwrap_or_default();
+            headers.content_type = headers.content_type.or_else(|| content_type(name));
+            return Ok(headers);
+        }
+        let mut headers = self.wanted_attributes(inode).encode(inode.kind)?;
+        if matches!(base, LowerLayer::Empty) {
+            // New bytes: how the old ones were encoded or cached is not theirs.
+            headers = ObjectHeaders {
+                content_type: headers.content_type,
+                user_metadata: headers.user_metadata,
+                ..ObjectHeaders::default()
+            };
+        }
+        headers.content_type = headers.content_type.or_else(|| content_type(name));
+        headers.tags = kept.and_then(|kept| kept.tags);
+        Ok(headers)
     }
 }

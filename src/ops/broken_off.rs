@@ -1,16 +1,16 @@
-//! What a panic leaves of an upload.
+//! What a panic, or a cancel, leaves of an upload.
 
 use std::sync::Arc;
 
-use super::Ops;
 use super::content::Sealed;
 use super::open_file::OpenFile;
-use super::upload::Brought;
+use super::upload::{Brought, Uploads};
 use crate::error::FsError;
+use crate::store::LateObject;
 use crate::task::caught;
 use crate::write_path::{Earlier, StageId};
 
-impl Ops {
+impl Uploads {
     /// Uploads one sealed stage. To be called with the file's turn.
     pub(super) async fn publish(
         &self,
@@ -26,6 +26,32 @@ impl Ops {
             return Ok(Brought::Stored);
         }
         brought?
+    }
+
+    /// What uploads of a file that were begun may make of its key, where nobody
+    /// ends them.
+    pub(super) async fn late_object(&self, file: &OpenFile) -> Option<LateObject> {
+        let sealed = file.sealed_stages();
+        let sent = sealed.iter().find(|sealed| sealed.sent.is_maybe())?;
+        self.object_of(sent).await
+    }
+
+    async fn object_of(&self, sealed: &Arc<Sealed>) -> Option<LateObject> {
+        let stage = &sealed.stage;
+        if let Some(version) = sealed.sent.as_version() {
+            return Some(LateObject::of_parts(version));
+        }
+        // Parts that are not joined come to nothing.
+        if !self.uploader.sends_at_once(stage.len()) || stage.depends_on_base() {
+            return None;
+        }
+        match self.source(sealed).read(0..stage.len()).await {
+            Ok(bytes) => Some(LateObject::of_bytes(&bytes)),
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell which version a cancelled upload may create");
+                None
+            }
+        }
     }
 }
 

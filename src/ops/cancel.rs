@@ -3,15 +3,10 @@
 //! What was sent may be carried out all the same, also later. So whoever cancels
 //! deletes what may be there, and has the store watched for what may come.
 
-use std::sync::Arc;
-
 use tokio::sync::{MutexGuard, watch};
 use tokio::time::{Duration, timeout};
 
-use super::Ops;
-use super::content::Sealed;
 use super::open_file::OpenFile;
-use crate::store::LateObject;
 
 /// A short upload costs less than what cancelling it may leave.
 const NOT_CANCELLED_WITHIN: Duration = Duration::from_millis(200);
@@ -60,34 +55,6 @@ impl OpenFile {
         let mut cancels = self.cancels.0.subscribe();
         if cancels.wait_for(|cancels| *cancels == 0).await.is_err() {
             tracing::debug!("nobody cancels uploads any more");
-        }
-    }
-}
-
-impl Ops {
-    /// What uploads of a file that were begun may make of its key, where nobody
-    /// ends them.
-    pub(super) async fn late_object(&self, file: &OpenFile) -> Option<LateObject> {
-        let sealed = file.sealed_stages();
-        let sent = sealed.iter().find(|sealed| sealed.sent.is_maybe())?;
-        self.object_of(sent).await
-    }
-
-    async fn object_of(&self, sealed: &Arc<Sealed>) -> Option<LateObject> {
-        let stage = &sealed.stage;
-        if let Some(version) = sealed.sent.as_version() {
-            return Some(LateObject::of_parts(version));
-        }
-        // Parts that are not joined come to nothing.
-        if !self.uploader.sends_at_once(stage.len()) || stage.depends_on_base() {
-            return None;
-        }
-        match self.source(sealed).read(0..stage.len()).await {
-            Ok(bytes) => Some(LateObject::of_bytes(&bytes)),
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell which version a cancelled upload may create");
-                None
-            }
         }
     }
 }

@@ -48,10 +48,10 @@ impl Ops {
         }
         if target.file.is_exclusive() {
             // A copy takes no condition on its target: an empty object claims the name.
-            self.upload(&target.file).await?;
+            self.uploads.upload(&target.file).await?;
         }
         let inodes = [source.file.inode.ino, target.file.inode.ino];
-        let _subtrees = self.share_inodes(inodes).await?;
+        let _subtrees = self.subtrees.share_inodes(inodes).await?;
         let _turn = target.file.upload_lock.lock().await;
         let object = whole()?;
         check_awaited()?;
@@ -63,7 +63,9 @@ impl Ops {
         let place = self.namespace.table().place(target.inode.ino);
         let (parent, name) = place.ok_or(FsError::Unsupported)?;
         let key = self.namespace.child_key(parent, &name)?;
-        let headers = self.upload_headers(target, &name, &LowerLayer::Empty, None)?;
+        let headers =
+            self.attributes
+                .upload_headers(&target.inode, &name, &LowerLayer::Empty, None)?;
         let known = match &target.inode.state().remote {
             Some(version) => WriteCondition::IfMatch(version.etag.clone()),
             None => WriteCondition::IfAbsent,
@@ -81,9 +83,9 @@ impl Ops {
             etag: self.copier.copy(&task).await?,
             size_bytes: object.size_bytes,
         };
-        self.record_object(target, &copy, headers);
+        self.uploads.record_object(target, &copy, headers);
         target.replaced(Arc::new(copy));
-        self.update_parent(target).await;
+        self.uploads.update_parent(target).await;
         Ok(())
     }
 }

@@ -58,10 +58,10 @@ impl Ops {
     ) -> Result<Created, FsError> {
         self.check_writable()?;
         if request.maker.request.attempt == Delivery::Resent {
-            self.wait_for_predecessor_requests().await;
+            self.predecessor.wait_for_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
-        self.entry_settled(parent.ino, name).await?;
+        self.subtrees.entry_settled(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode)
                 if request.exclusive == Exclusive::Yes && !made_before(&inode, request.maker) =>
@@ -114,7 +114,7 @@ impl Ops {
             return made.await;
         }
         let parent = self.namespace.directory(parent)?;
-        self.entry_settled(parent.ino, name).await?;
+        self.subtrees.entry_settled(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode) if made_before(&inode, maker) => return Ok(self.give_entry(&inode)),
             Ok(_) => return Err(FsError::Exists),
@@ -130,7 +130,7 @@ impl Ops {
         };
         let claim = ExclusiveCreate::Strict;
         let (inode, file, _) = self.make_file(&parent, name, &request, claim).await?;
-        self.close(&file, request.mode);
+        self.files.close(&file, request.mode);
         Ok(self.give_entry(&inode))
     }
 
@@ -144,8 +144,10 @@ impl Ops {
         check_awaited()?;
         let inode = self.namespace.create_local(parent, name, Kind::File)?;
         let (mode, maker) = (request.permissions, request.maker);
-        self.init_attributes(parent, &inode, mode, maker);
-        let file = self.open_inode(self.namespace.inode(inode.ino)?, request.mode);
+        self.attributes.init_attributes(parent, &inode, mode, maker);
+        let file = self
+            .files
+            .open(self.namespace.inode(inode.ino)?, request.mode);
         let intent = match request.exclusive {
             Exclusive::Yes => Intent::Exclusive,
             Exclusive::No => Intent::Replace,
@@ -153,7 +155,7 @@ impl Ops {
         let outcome = async {
             let made = file.start_over(intent)?;
             if claim == ExclusiveCreate::Strict {
-                self.upload(&file).await?;
+                self.uploads.upload(&file).await?;
             }
             Ok(made)
         };
@@ -161,12 +163,12 @@ impl Ops {
             Ok(made) => made,
             Err(error) => {
                 file.orphan();
-                self.close(&file, request.mode);
+                self.files.close(&file, request.mode);
                 self.namespace.take_back(&inode);
                 return Err(error);
             }
         };
-        self.record_overrides(&inode);
+        self.attributes.record_overrides(&inode);
         Ok((inode, file, made))
     }
 }

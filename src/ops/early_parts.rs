@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::Ops;
-use super::content::LowerLayer;
 use super::open_file::OpenFile;
+use super::upload::Uploads;
 use crate::error::FsError;
-use crate::store::WriteCondition;
+use crate::namespace::Namespace;
 use crate::task::caught;
-use crate::write_path::{Earlier, FullPart, PartSize, RecoveredStage, Stage, UploadTarget};
+use crate::write_path::{FullPart, PartSize, Stage, Uploader};
 
 /// Parts to be sent. As many as the spool has bytes for.
-pub(super) type AheadQueue = mpsc::UnboundedSender<(Arc<OpenFile>, FullPart)>;
+pub(super) type PartQueue = mpsc::UnboundedSender<(Arc<OpenFile>, FullPart)>;
+
+pub(super) type QueuedParts = mpsc::UnboundedReceiver<(Arc<OpenFile>, FullPart)>;
 
 impl OpenFile {
     fn next_ahead(&self, part_size: PartSize) -> Option<FullPart> {
@@ -24,7 +25,16 @@ impl OpenFile {
     }
 }
 
-impl Ops {
+/// Parts of files that are being written, which go to the store before close.
+#[derive(Debug)]
+pub(super) struct EarlyParts {
+    pub namespace: Arc<Namespace>,
+    pub uploads: Arc<Uploads>,
+    pub uploader: Arc<Uploader>,
+    pub queue: PartQueue,
+}
+
+impl EarlyParts {
     /// To be called after a write: has the parts sent that are full now.
     ///
     /// Stored attributes are fixed when an upload begins, and a write changes
@@ -34,23 +44,20 @@ impl Ops {
             return;
         }
         while let Some(part) = file.next_ahead(self.uploader.part_size()) {
-            if self.ahead.send((file.clone(), part)).is_err() {
+            if self.queue.send((file.clone(), part)).is_err() {
                 tracing::debug!("the mount ends: close sends what is written");
             }
         }
     }
 
     /// Sends the parts that are queued, as long as the run time lasts.
-    pub(super) async fn send_full_parts(
-        self: Arc<Self>,
-        mut queued: mpsc::UnboundedReceiver<(Arc<OpenFile>, FullPart)>,
-    ) {
+    pub(super) async fn send_full_parts(self: Arc<Self>, mut queued: QueuedParts) {
         while let Some((file, part)) = queued.recv().await {
-            let ops = self.clone();
+            let this = self.clone();
             tokio::spawn(async move {
                 let send = async {
-                    if let Some(target) = ops.target_ahead(&file).await? {
-                        ops.uploader.upload_early(&target, part).await;
+                    if let Some(target) = this.uploads.target_ahead(&file).await? {
+                        this.uploader.upload_early(&target, part).await;
                     }
                     Ok::<(), FsError>(())
                 };
@@ -60,49 +67,5 @@ impl Ops {
                 }
             });
         }
-    }
-
-    /// Goes on with what a predecessor was sending of sealed stages.
-    pub(super) fn take_over_uploads(&self, sealed: &[RecoveredStage]) {
-        for found in sealed {
-            self.note_predecessors_upload(&found.sealed);
-            let sending = found.sending.clone();
-            let upload = match found.file.as_offloaded() {
-                Some(offloaded) => Some(self.uploader.take_over_offloaded(offloaded, sending)),
-                None => sending.map(|sending| self.uploader.take_over(sending)),
-            };
-            found.file.set_upload(upload);
-        }
-    }
-
-    /// The same of stages that are still being written, where parts are there alone.
-    pub(super) fn take_over_early_uploads<'a>(&self, open: impl Iterator<Item = &'a Stage>) {
-        for stage in open {
-            if let Some(offloaded) = stage.file().as_offloaded() {
-                stage.file().set_ahead_bytes(offloaded.end());
-                let upload = self.uploader.take_over_offloaded(offloaded, None);
-                stage.file().set_upload(Some(upload));
-            }
-        }
-    }
-
-    /// None for a file that has no name any more.
-    pub(super) async fn target_ahead(
-        &self,
-        file: &OpenFile,
-    ) -> Result<Option<UploadTarget>, FsError> {
-        let Some((parent, name)) = self.namespace.table().place(file.inode.ino) else {
-            return Ok(None);
-        };
-        let base = file.content.lock().base.clone();
-        let kept = self.kept_headers(&base).await?;
-        Ok(Some(UploadTarget {
-            key: self.namespace.child_key(parent, &name)?,
-            headers: self.upload_headers(file, &name, &LowerLayer::Empty, kept)?,
-            condition: WriteCondition::Always,
-            known: WriteCondition::Always,
-            len: file.len(),
-            earlier: Earlier::None,
-        }))
     }
 }

@@ -36,7 +36,7 @@ impl Ops {
             return Err(FsError::BadHandle);
         }
         let file = &handle.file;
-        let dropped = self.drop_privileges(&file.inode, caller);
+        let dropped = self.attributes.drop_privileges(&file.inode, caller);
         let change = match allocation {
             Allocation::KeepSize => None,
             Allocation::Grow if file.len() >= range.end => None,
@@ -47,6 +47,8 @@ impl Ops {
         if let Some(change) = change {
             self.handles.note_change(id, &handle, caller.thread, change);
         }
-        self.store_dropped(&file.inode, dropped).await
+        self.attribute_writer
+            .store_dropped(&file.inode, dropped)
+            .await
     }
 }

@@ -22,7 +22,7 @@ impl Ops {
             return Err(FsError::Interrupted);
         }
         let _closing = handle.closes.begin();
-        self.persist(&handle.file).await?;
+        self.writeback.persist(&handle.file).await?;
         failpoint::at(Point::FlushDone);
         Ok(())
     }

@@ -16,7 +16,7 @@ impl Ops {
             return Ok(());
         }
         failpoint::at(Point::FsyncBegins);
-        self.persist(&handle.file).await?;
+        self.writeback.persist(&handle.file).await?;
         failpoint::at(Point::FsyncDone);
         Ok(())
     }

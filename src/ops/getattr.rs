@@ -11,11 +11,11 @@ impl Ops {
     /// Errors: `Stale` when the inode is gone or replaced and nobody has it open; the store's.
     pub async fn getattr(&self, ino: Ino) -> Result<(Attr, AttrValidity), FsError> {
         let inode = self.namespace.inode(ino)?;
-        self.inode_settled(ino).await?;
+        self.subtrees.inode_settled(ino).await?;
         let open = self.files.get(ino).is_some();
         if !self.namespace.revalidate(&inode).await? && !open {
             return Err(FsError::Stale);
         }
-        Ok(self.attr(&inode))
+        Ok(self.attributes.attr(&inode))
     }
 }

@@ -6,7 +6,6 @@
 //! kernel does so once, and what has the name then stays until that open has come.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLockWriteGuard};
 use tokio::time::{Instant, timeout_at};
 
-use super::Ops;
 use super::open_file::OpenFile;
+use super::open_files::OpenFiles;
 use crate::error::FsError;
-use crate::namespace::{Name, Pin};
+use crate::namespace::{Name, Namespace, Pin};
 use crate::vocabulary::{Ino, OpenMode};
 
 /// Longest time that an open which was told to look a name up again is waited for.
@@ -80,39 +79,15 @@ impl AwaitedOpens {
     }
 }
 
-/// A file that stays known as an open one, though nobody may have it open.
+/// Opens of files whose names are being changed.
 #[derive(Debug)]
-pub(super) struct HeldFile<'a> {
-    ops: &'a Ops,
-    file: Arc<OpenFile>,
+pub(super) struct NamedOpens {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub awaited_opens: AwaitedOpens,
 }
 
-impl Deref for HeldFile<'_> {
-    type Target = Arc<OpenFile>;
-
-    fn deref(&self) -> &Arc<OpenFile> {
-        &self.file
-    }
-}
-
-impl Drop for HeldFile<'_> {
-    fn drop(&mut self) {
-        let remains = self
-            .ops
-            .files
-            .let_go(&self.file, |file| self.ops.fall_back_to_store(file));
-        self.ops.clean_up(remains);
-    }
-}
-
-impl Ops {
-    /// Errors: `Stale` when the inode is gone.
-    pub(super) fn hold(&self, ino: Ino) -> Result<HeldFile<'_>, FsError> {
-        let inode = self.namespace.inode(ino)?;
-        let file = self.files.hold(inode, |inode| self.base_of(inode));
-        Ok(HeldFile { ops: self, file })
-    }
-
+impl NamedOpens {
     /// As `open_inode`, once it is decided whether the file keeps its name.
     ///
     /// Errors: `Stale` where it has lost it meanwhile: the kernel then looks the
@@ -126,19 +101,19 @@ impl Ops {
         if self.namespace.table().place(ino).is_none() && self.files.get(ino).is_none() {
             return Err(self.look_up_again(ino).await);
         }
-        let mut file = self.open_inode(inode, mode);
+        let mut file = self.files.open(inode, mode);
         while file.removal.try_read().is_err() {
             // Not counted meanwhile: for a handle the bytes would be kept.
-            self.close(&file, mode);
+            self.files.close(&file, mode);
             drop(file.removal.read().await);
             if self.namespace.table().place(ino).is_none() {
                 return Err(self.look_up_again(ino).await);
             }
-            file = self.open_inode(self.namespace.inode(ino)?, mode);
+            file = self.files.open(self.namespace.inode(ino)?, mode);
         }
         // What was refused at its close, and the store never had.
         if file.is_bare() && self.namespace.table().place(ino).is_none() {
-            self.close(&file, mode);
+            self.files.close(&file, mode);
             return Err(self.look_up_again(ino).await);
         }
         self.awaited_opens.came(ino);
@@ -180,10 +155,5 @@ impl Ops {
                 return removal;
             }
         }
-    }
-
-    /// Whether some operation is changing the name of the file.
-    pub(super) fn is_held(&self, ino: Ino) -> bool {
-        self.files.get(ino).is_some_and(|file| file.is_held())
     }
 }

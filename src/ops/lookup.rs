@@ -20,7 +20,7 @@ impl Ops {
     /// Errors: `NotFound`, `NameTooLong`, and the store's.
     pub async fn lookup(&self, parent: Ino, name: &Name) -> Result<Entry, FsError> {
         let parent = self.namespace.directory(parent)?;
-        self.entry_settled(parent.ino, name).await?;
+        self.subtrees.entry_settled(parent.ino, name).await?;
         let inode = self.namespace.lookup(&parent, name).await?;
         Ok(self.give_entry(&inode))
     }
@@ -33,7 +33,7 @@ impl Ops {
     pub(super) fn give_entry(&self, inode: &Pin) -> Entry {
         self.namespace.table().add_lookup(inode.ino);
         self.namespace.table().commit();
-        let (attr, validity) = self.attr(inode);
+        let (attr, validity) = self.attributes.attr(inode);
         Entry { attr, validity }
     }
 }

@@ -13,12 +13,15 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Ops;
 use super::attr::Caller;
 use super::handles::HandleId;
-use super::open_file::OpenFile;
+use super::open_file::{OpenFile, StageFactory};
+use super::open_files::OpenFiles;
+use super::subtree_locks::SubtreeLocks;
+use super::upload::Uploads;
 use super::write::{Privileges, WriteOrigin};
 use crate::error::FsError;
+use crate::namespace::Namespace;
 use crate::store::Key;
-use crate::vocabulary::Ino;
-use crate::write_path::{FullPart, Offloaded, PartSize, StageFile};
+use crate::write_path::{FullPart, Offloaded, PartSize, StageFile, Uploader};
 
 /// Pause before parts are looked for, or sent, again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -104,7 +107,7 @@ impl Ops {
         let file = self.handles.file(id)?.file.clone();
         let deadline = Instant::now() + self.settings.patience;
         loop {
-            match timeout_at(deadline, self.make_room(&file)).await {
+            match timeout_at(deadline, self.room_maker.make_room(&file)).await {
                 Ok(made) => made?,
                 Err(_) => return Err(FsError::NoSpace),
             }
@@ -114,14 +117,31 @@ impl Ops {
             }
         }
     }
+}
 
+/// Has parts that S3 has leave the spool.
+#[derive(Debug)]
+pub(super) struct RoomMaker {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub desk: Arc<StageFactory>,
+    pub subtrees: Arc<SubtreeLocks>,
+    pub uploads: Arc<Uploads>,
+    pub uploader: Arc<Uploader>,
+}
+
+impl RoomMaker {
     /// Returns once the spool has more room than before.
     async fn make_room(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         loop {
             if self.offload_any(file).await? {
                 return Ok(());
             }
-            let target = self.target_ahead(file).await?.ok_or(FsError::NoSpace)?;
+            let target = self
+                .uploads
+                .target_ahead(file)
+                .await?
+                .ok_or(FsError::NoSpace)?;
             let part_size = self.uploader.part_size();
             let Some(part) = file.next_unsent(&target.key, part_size) else {
                 let is_coming = |it: &Arc<OpenFile>| it.has_parts_under_way();
@@ -171,14 +191,5 @@ impl Ops {
         let _subtrees = self.subtrees.try_share(ino)?;
         let key = self.namespace.file_key(ino).ok()?;
         file.mark_offloaded(&key)
-    }
-
-    /// Errors: `Offloaded`, where a file below a directory that is to be moved has parts
-    /// under its present key alone.
-    pub(super) fn check_movable(&self, dir: Ino) -> Result<(), FsError> {
-        let table = self.namespace.table();
-        let files = self.files.all().into_iter();
-        let mut below = files.filter(|file| table.is_within(file.inode.ino, dir));
-        below.try_for_each(|file| file.check_renamable())
     }
 }

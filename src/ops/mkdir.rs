@@ -19,10 +19,10 @@ impl Ops {
     ) -> Result<Entry, FsError> {
         self.check_writable()?;
         if maker.request.attempt == Delivery::Resent {
-            self.wait_for_predecessor_requests().await;
+            self.predecessor.wait_for_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.share_entry(parent.ino, name).await?;
+        let _subtrees = self.subtrees.share_entry(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(made)
                 if made.kind == Kind::Directory && maker.request.attempt == Delivery::Resent =>
@@ -37,12 +37,13 @@ impl Ops {
         let dir = self
             .namespace
             .create_local(&parent, name, Kind::Directory)?;
-        self.init_attributes(&parent, &dir, permissions, maker);
+        self.attributes
+            .init_attributes(&parent, &dir, permissions, maker);
         if let Err(error) = self.namespace.persist_directory(&parent, name, &dir).await {
             self.namespace.table().detach(dir.ino);
             return Err(error);
         }
-        self.record_overrides(&dir);
+        self.attributes.record_overrides(&dir);
         Ok(self.give_entry(&dir))
     }
 }

@@ -50,6 +50,7 @@ mod attr;
 mod broken_off;
 mod cancel;
 mod changes;
+mod compose;
 mod conditions;
 mod content;
 mod copy_file_range;
@@ -77,16 +78,21 @@ mod privileges;
 mod queue;
 mod read;
 mod readdir;
+mod rebase;
+mod recover;
 mod release;
 mod removal;
 mod rename;
 mod rename_copies;
 mod rename_dir;
 mod rename_file;
+mod rename_log;
 mod rename_recovery;
 mod resent;
+mod restore;
 mod rmdir;
 mod runtime_limits;
+mod sealer;
 mod sealing;
 mod setattr;
 mod shutdown;
@@ -103,7 +109,6 @@ mod writers;
 mod xattr;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 pub use attr::{Attr, AttrValidity, Caller, Delivery, FixedAttributes, KernelRequest};
@@ -114,7 +119,6 @@ pub use handles::HandleId;
 pub use interruption::{PendingCall, run_for};
 pub use lookup::Entry;
 pub use open::{CachedPages, Opened, Truncate};
-pub use queue::QueueReceivers;
 pub use readdir::{BufferSpace, DirEntry, DirEntryPlus};
 pub use rename::RenameMode;
 pub use runtime_limits::{Opener, PendingWork, RuntimeLimits};
@@ -125,24 +129,30 @@ pub use write::{Privileges, WriteOrigin};
 pub use writers::Thread;
 pub use xattr::XattrMode;
 
-use parking_lot::Mutex;
-
 use crate::error::FsError;
 use crate::namespace::Namespace;
 use crate::read_path::Reader;
 use crate::session_state::SessionLog;
-use crate::store::{DeleteQueue, Kept};
+use crate::store::DeleteQueue;
+use crate::task::kept_up;
 use crate::write_path::{Copier, Durable, Spool, Uploader};
 
-use early_parts::AheadQueue;
+use attr::AttributeView;
+use early_parts::{EarlyParts, QueuedParts};
 use handles::Handles;
-use held::AwaitedOpens;
-use open_file::{OpenFile, StageFactory};
+use held::NamedOpens;
+use make_room::RoomMaker;
+use open_file::StageFactory;
 use open_files::OpenFiles;
-use queue::UploadQueue;
-use removal::Removals;
-use rename_recovery::Unfinished;
+use queue::{QueuedFiles, Writeback};
+use removal::{Deletes, KeptObjects};
+use rename::Renamer;
+use rename_copies::ObjectCopies;
+use rename_recovery::RenameRecovery;
+use resent::Predecessor;
+use store_attributes::AttributeWriter;
 use subtree_locks::SubtreeLocks;
+use upload::Uploads;
 
 /// Whether the mount takes changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,62 +221,66 @@ pub struct Parts {
 /// The file system's operations.
 #[derive(Debug)]
 pub struct Ops {
-    store: Arc<DeleteQueue>,
-    namespace: Namespace,
-    reader: Arc<Reader>,
-    desk: Arc<StageFactory>,
-    uploader: Uploader,
-    copier: Copier,
     settings: OpsSettings,
-    max_rename_objects: AtomicU64,
-    mounted_at: SystemTime,
-    /// When this daemon began.
-    began_at: tokio::time::Instant,
-    files: OpenFiles,
-    backlog: UploadQueue,
-    ahead: AheadQueue,
-    kept: tokio::sync::mpsc::UnboundedSender<(Arc<OpenFile>, Kept)>,
-    removals: Removals,
-    handles: Handles,
-    awaited_opens: AwaitedOpens,
+    namespace: Arc<Namespace>,
+    store: Arc<DeleteQueue>,
+    reader: Arc<Reader>,
+    uploader: Arc<Uploader>,
+    copier: Arc<Copier>,
+    desk: Arc<StageFactory>,
     subtrees: Arc<SubtreeLocks>,
-    /// For the task that finishes them.
-    unfinished: Mutex<Vec<Unfinished>>,
+    predecessor: Arc<Predecessor>,
+    handles: Handles,
+    files: Arc<OpenFiles>,
+    named_opens: Arc<NamedOpens>,
+    attributes: Arc<AttributeView>,
+    attribute_writer: AttributeWriter,
+    uploads: Arc<Uploads>,
+    writeback: Arc<Writeback>,
+    early_parts: Arc<EarlyParts>,
+    room_maker: RoomMaker,
+    deletes: Arc<Deletes>,
+    copies: Arc<ObjectCopies>,
+    renamer: Renamer,
+    rename_recovery: Arc<RenameRecovery>,
+}
+
+/// What `Ops::run_in_background` takes from.
+#[derive(Debug)]
+pub struct QueueReceivers {
+    files: QueuedFiles,
+    parts: QueuedParts,
+    kept: KeptObjects,
 }
 
 impl Ops {
-    /// `QueueReceivers` goes to `upload_in_background`.
-    pub fn new(parts: Parts, settings: OpsSettings) -> (Self, QueueReceivers) {
-        let desk = Arc::new(StageFactory {
-            spool: parts.spool,
-            keys: parts.namespace.keys().clone(),
-            session_log: parts.session_log.clone(),
-        });
-        let (ahead, parts_queued) = tokio::sync::mpsc::unbounded_channel();
-        let (kept, kept_queued) = tokio::sync::mpsc::unbounded_channel();
-        let (backlog, queued) = UploadQueue::new(parts_queued, kept_queued);
-        let ops = Self {
-            subtrees: SubtreeLocks::new(parts.namespace.table().clone()),
-            unfinished: Mutex::default(),
-            store: parts.store,
-            namespace: parts.namespace,
-            reader: parts.reader,
-            files: OpenFiles::new(desk.clone()),
-            desk,
-            backlog,
-            ahead,
-            kept,
-            removals: Removals::default(),
-            uploader: parts.uploader,
-            copier: parts.copier,
-            max_rename_objects: AtomicU64::new(settings.max_rename_objects),
-            settings,
-            mounted_at: parts.mounted_at,
-            began_at: tokio::time::Instant::now(),
-            handles: Handles::new(parts.session_log),
-            awaited_opens: AwaitedOpens::default(),
-        };
-        (ops, queued)
+    /// Errors: `ReadOnly` on a read-only mount.
+    fn check_writable(&self) -> Result<(), FsError> {
+        match self.settings.access {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly => Err(FsError::ReadOnly),
+        }
+    }
+
+    /// Uploads, deletes and renames what no system call waits for, as long as the
+    /// run time lasts.
+    pub async fn run_in_background(self: Arc<Self>, queued: QueueReceivers) {
+        let uploader = self.uploader.clone();
+        let abort = async move { kept_up("abort uploads", || uploader.abort_abandoned()).await };
+        tokio::spawn(abort);
+        tokio::spawn(self.early_parts.clone().send_full_parts(queued.parts));
+        tokio::spawn(self.deletes.clone().let_go_of_kept(queued.kept));
+        tokio::spawn(self.rename_recovery.clone().finish_renames());
+        self.writeback.clone().run(queued.files).await;
+    }
+
+    /// Returns once nothing waits for its upload or its delete, and no rename of an
+    /// earlier daemon to be finished.
+    pub async fn uploads_settled(&self) {
+        self.writeback.settled().await;
+        self.uploader.aborts_settled().await;
+        self.subtrees.all_settled().await;
+        self.store.settled().await;
     }
 
     /// Whether a listing of a directory knows its entries' attributes.
@@ -276,13 +290,5 @@ impl Ops {
 
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
-    }
-
-    /// Errors: `ReadOnly` on a read-only mount.
-    fn check_writable(&self) -> Result<(), FsError> {
-        match self.settings.access {
-            Access::ReadWrite => Ok(()),
-            Access::ReadOnly => Err(FsError::ReadOnly),
-        }
     }
 }

@@ -7,16 +7,14 @@ use parking_lot::Mutex;
 use super::Ops;
 use super::attr::Caller;
 use super::changes::ChangeNumber;
-use super::content::LowerLayer;
 use super::given_up::Closes;
 use super::handles::{FileHandle, HandleId};
 use super::interruption::check_awaited;
 use super::open_file::OpenFile;
 use super::writers::Writers;
 use crate::error::FsError;
-use crate::namespace::Pin;
 use crate::read_path::Cursor;
-use crate::vocabulary::{Ino, Intent, Kind, ObjectId, OpenMode};
+use crate::vocabulary::{Ino, Intent, Kind, OpenMode};
 
 /// Whether opening empties the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,14 +57,14 @@ impl Ops {
         if mode.writes() {
             self.check_writable()?;
         }
-        self.inode_settled(ino).await?;
+        self.subtrees.inode_settled(ino).await?;
         // What the store says in the middle of our own change is neither old nor new.
-        if !self.is_held(ino) && !self.namespace.revalidate(&inode).await? {
+        if !self.files.is_held(ino) && !self.namespace.revalidate(&inode).await? {
             return Err(FsError::Stale);
         }
-        let file = self.open_named(inode, mode).await?;
+        let file = self.named_opens.open_named(inode, mode).await?;
         if truncate == Truncate::Yes {
-            self.drop_privileges(&file.inode, caller);
+            self.attributes.drop_privileges(&file.inode, caller);
         }
         let emptied = match truncate {
             Truncate::Yes => check_awaited()
@@ -77,26 +75,9 @@ impl Ops {
         match emptied {
             Ok(emptied) => Ok(self.give_handle(file, mode, emptied, caller)),
             Err(error) => {
-                self.close(&file, mode);
+                self.files.close(&file, mode);
                 Err(error)
             }
-        }
-    }
-
-    pub(super) fn open_inode(&self, inode: Pin, mode: OpenMode) -> Arc<OpenFile> {
-        self.files.open(inode, mode, |inode| self.base_of(inode))
-    }
-
-    /// What the store has of a file that is not open.
-    pub(super) fn base_of(&self, inode: &Pin) -> LowerLayer {
-        let version = inode.state().remote.clone();
-        match (version, self.namespace.file_key(inode.ino)) {
-            (Some(version), Ok(key)) => LowerLayer::Object(Arc::new(ObjectId {
-                key,
-                etag: version.etag,
-                size_bytes: version.size_bytes,
-            })),
-            _ => LowerLayer::Empty,
         }
     }
 

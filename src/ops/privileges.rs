@@ -6,10 +6,8 @@
 
 use std::fs;
 
-use super::Ops;
-use super::attr::{Caller, SET_GID};
+use super::attr::{AttributeView, Caller, SET_GID};
 use super::writers::Thread;
-use crate::error::FsError;
 use crate::namespace::Pin;
 use crate::vocabulary::Kind;
 
@@ -44,7 +42,7 @@ impl Thread {
     }
 }
 
-impl Ops {
+impl AttributeView {
     /// Before a change of a file's content, unless the caller may keep the bits.
     pub(super) fn drop_privileges(&self, inode: &Pin, caller: Caller) -> Dropped {
         if !self.has_privileges(inode) || caller.keeps_privileges() {
@@ -70,14 +68,6 @@ impl Ops {
         self.record_overrides(inode);
         self.namespace.attributes_changed(inode);
         Dropped::Yes
-    }
-
-    /// Stores what is left, where no upload takes it along.
-    pub(super) async fn store_dropped(&self, inode: &Pin, dropped: Dropped) -> Result<(), FsError> {
-        match dropped {
-            Dropped::Yes => self.store_attributes(inode).await,
-            Dropped::No => Ok(()),
-        }
     }
 }
 

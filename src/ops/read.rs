@@ -19,7 +19,7 @@ impl Ops {
     pub async fn read(&self, handle: HandleId, range: Range<u64>) -> Result<Bytes, FsError> {
         let handle = self.handles.file(handle)?;
         let file = &handle.file;
-        self.inode_settled(file.inode.ino).await?;
+        self.subtrees.inode_settled(file.inode.ino).await?;
         let mut pieces = file.plan(range.clone());
         loop {
             let objects = objects_of(&pieces);

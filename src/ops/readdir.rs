@@ -37,9 +37,9 @@ impl Ops {
     /// Entries from an offset on; none at the end. Errors: `BadHandle`, the store's.
     pub async fn readdir(&self, id: HandleId, offset: u64) -> Result<Vec<DirEntry>, FsError> {
         let handle = self.handles.dir(id)?;
-        self.inode_settled(handle.dir.ino).await?;
+        self.subtrees.inode_settled(handle.dir.ino).await?;
         if offset == 0 {
-            self.names_settled(handle.dir.ino).await;
+            self.subtrees.names_settled(handle.dir.ino).await;
         }
         let mut entries = self.dots(&handle, offset);
         let mut at = offset.saturating_sub(DOTS);
@@ -51,7 +51,7 @@ impl Ops {
             let last_batch = batch.is_empty();
             for (listed, index) in batch.into_iter().zip(at..) {
                 at = index + 1;
-                if self.hides(handle.dir.ino, &listed.name) {
+                if self.subtrees.hides(handle.dir.ino, &listed.name) {
                     continue;
                 }
                 let number = self.namespace.table().number(handle.dir.ino, &listed.name);
@@ -89,9 +89,9 @@ impl Ops {
         mut take: impl FnMut(DirEntryPlus) -> BufferSpace,
     ) -> Result<(), FsError> {
         let handle = self.handles.dir(id)?;
-        self.inode_settled(handle.dir.ino).await?;
+        self.subtrees.inode_settled(handle.dir.ino).await?;
         if offset == 0 {
-            self.names_settled(handle.dir.ino).await;
+            self.subtrees.names_settled(handle.dir.ino).await;
         }
         for plain in self.dots(&handle, offset) {
             if take(DirEntryPlus { plain, entry: None }) == BufferSpace::Full {
@@ -107,7 +107,7 @@ impl Ops {
             let last_batch = batch.is_empty();
             for (listed, index) in batch.into_iter().zip(at..) {
                 at = index + 1;
-                if self.hides(handle.dir.ino, &listed.name) {
+                if self.subtrees.hides(handle.dir.ino, &listed.name) {
                     continue;
                 }
                 let inode = match self.admit(&handle.dir, &listed).await {
@@ -117,7 +117,7 @@ impl Ops {
                     Err(error) if taken == 0 => return Err(error),
                     Err(_) => return Ok(()),
                 };
-                let (attr, validity) = self.attr(&inode);
+                let (attr, validity) = self.attributes.attr(&inode);
                 let plain = plain(&listed, index, inode.ino);
                 if take(DirEntryPlus {
                     plain,

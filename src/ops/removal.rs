@@ -7,13 +7,15 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, timeout};
 
+use super::Durability;
+use super::content::fetch;
 use super::open_file::OpenFile;
-use super::{Durability, Ops};
 use crate::error::FsError;
-use crate::namespace::Pin;
+use crate::namespace::{Namespace, Pin};
+use crate::read_path::Reader;
 use crate::store::{
-    DeletePending, DeleteRequest, ETag, HeadRequest, Kept, Key, ObjectMeta, ObjectStore,
-    StoreError, StoreErrorKind,
+    DeletePending, DeleteQueue, DeleteRequest, ETag, HeadRequest, Kept, Key, ObjectMeta,
+    ObjectStore, StoreError, StoreErrorKind,
 };
 use crate::task::caught;
 
@@ -86,7 +88,18 @@ pub(super) async fn is_read(file: &OpenFile) -> bool {
     is_read() && (timeout(CLOSED_WITHIN, unused).await.is_err() && is_read())
 }
 
-impl Ops {
+/// Deletes objects whose names go.
+#[derive(Debug)]
+pub(super) struct Deletes {
+    pub namespace: Arc<Namespace>,
+    pub store: Arc<DeleteQueue>,
+    pub reader: Arc<Reader>,
+    pub durability: Durability,
+    pub row: Removals,
+    pub kept: mpsc::UnboundedSender<(Arc<OpenFile>, Kept)>,
+}
+
+impl Deletes {
     /// Whether the object of a file that is removed is to be kept for its readers.
     pub(super) async fn is_kept_for_readers(&self, file: &OpenFile) -> bool {
         if !is_read(file).await {
@@ -126,9 +139,9 @@ impl Ops {
     /// Lets go of objects once their readers do, as long as the run time lasts.
     pub(super) async fn let_go_of_kept(self: Arc<Self>, mut queued: KeptObjects) {
         while let Some((file, kept)) = queued.recv().await {
-            let ops = self.clone();
+            let deletes = self.clone();
             tokio::spawn(async move {
-                let read = caught("keep an object", ops.keep_while_read(&file, &kept));
+                let read = caught("keep an object", deletes.keep_while_read(&file, &kept));
                 // The log has it, if it broke off.
                 let (Ok(()) | Err(_)) = read.await;
                 drop(kept);
@@ -191,14 +204,14 @@ impl Ops {
         key: Key,
         etag: Option<ETag>,
     ) -> Result<Removed, FsError> {
-        let burst = self.removals.begin() && !self.store.is_failing();
-        let outcome = if burst || self.settings.durability == Durability::Disk {
+        let burst = self.row.begin() && !self.store.is_failing();
+        let outcome = if burst || self.durability == Durability::Disk {
             let later = self.store.delete_later(DeletePending { key, etag });
             later.map(|()| Removed::Gone).map_err(FsError::from)
         } else {
             self.delete_version(key, etag).await
         };
-        self.removals.end();
+        self.row.end();
         outcome
     }
 
@@ -251,6 +264,22 @@ impl Ops {
         }
         tracing::warn!(%key, "not deleted: another client has put a new object");
         Ok(Removed::NewerStays)
+    }
+
+    /// Copies into the stage what open handles still show of an object that is about to go.
+    pub(super) async fn copy_up(&self, file: &OpenFile) -> Result<(), FsError> {
+        const CHUNK_BYTES: u64 = 8 << 20;
+        if !file.shows_object() {
+            return Ok(());
+        }
+        while let Some(gap) = file.next_gap(CHUNK_BYTES)? {
+            let bytes = fetch(&self.reader, file.plan(gap.clone())).await?;
+            if bytes.len() as u64 != gap.end - gap.start {
+                return Err(FsError::Corrupt);
+            }
+            file.fill(gap.start, &bytes)?;
+        }
+        Ok(())
     }
 }
 

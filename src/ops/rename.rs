@@ -1,17 +1,20 @@
 //! rename: checks that files and directories share.
 
-use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::Ops;
 use super::attr::{Delivery, KernelRequest};
 use super::interruption::{check_awaited, to_the_end};
-use super::subtree_locks::{Hold, SubtreeGuard, Target};
-use super::{Durability, Ops};
+use super::open_files::OpenFiles;
+use super::rebase::Rebase;
+use super::rename_dir::DirectoryRenamer;
+use super::rename_file::FileRenamer;
+use super::resent::Predecessor;
+use super::subtree_locks::{Hold, SubtreeGuard, SubtreeLocks, Target};
 use crate::error::FsError;
-use crate::namespace::{EntryChange, Name, Pin};
-use crate::store::Key;
+use crate::namespace::{EntryChange, Name, Namespace, Pin};
 use crate::vocabulary::{Ino, Kind};
-use crate::write_path::{Durable, RenameIntent};
 
 /// What happens to a file that has the new name already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,19 @@ pub(super) enum Ended {
     Unknown,
 }
 
+/// Renames what has a name, and finishes what a predecessor was asked for.
+#[derive(Debug)]
+pub(super) struct Renamer {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub subtrees: Arc<SubtreeLocks>,
+    pub predecessor: Arc<Predecessor>,
+    pub rebase: Arc<Rebase>,
+    pub mounted_at: SystemTime,
+    pub file: FileRenamer,
+    pub directory: DirectoryRenamer,
+}
+
 impl Ops {
     /// Errors: `NotFound`, `Exists`, `NotEmpty`, `IsADirectory`, `NotADirectory`,
     /// `InvalidArgument` for a directory into itself, `CrossDevice` where the
@@ -53,12 +69,25 @@ impl Ops {
     /// Asked again, a source that is gone is what a predecessor moved.
     pub async fn rename(
         &self,
+        from: (Ino, &Name),
+        to: (Ino, &Name),
+        mode: RenameMode,
+        request: KernelRequest,
+    ) -> Result<(), FsError> {
+        self.check_writable()?;
+        self.renamer.rename(from, to, mode, request).await
+    }
+}
+
+impl Renamer {
+    /// As `Ops::rename`, on a mount that takes changes.
+    pub async fn rename(
+        &self,
         (parent, name): (Ino, &Name),
         (new_parent, new_name): (Ino, &Name),
         mode: RenameMode,
         request: KernelRequest,
     ) -> Result<(), FsError> {
-        self.check_writable()?;
         let from = Place {
             dir: self.namespace.directory(parent)?,
             name,
@@ -67,10 +96,10 @@ impl Ops {
             dir: self.namespace.directory(new_parent)?,
             name: new_name,
         };
-        self.entry_settled(parent, name).await?;
-        self.entry_settled(new_parent, new_name).await?;
+        self.subtrees.entry_settled(parent, name).await?;
+        self.subtrees.entry_settled(new_parent, new_name).await?;
         if request.attempt == Delivery::Resent {
-            self.wait_for_predecessor_requests().await;
+            self.predecessor.wait_for_requests().await;
         }
         // The kernel has looked both names up.
         let known = [&from, &to].map(|at| self.namespace.table().child(at.dir.ino, at.name));
@@ -174,8 +203,8 @@ impl Ops {
             Kind::Directory if self.namespace.table().is_within(to.dir.ino, source.ino) => {
                 return Err(FsError::InvalidArgument);
             }
-            Kind::Directory => self.rename_dir(from, to, source, target).await?,
-            _ => self.rename_file(from, to, source, target).await?,
+            Kind::Directory => self.directory.rename_dir(from, to, source, target).await?,
+            _ => self.file.rename_file(from, to, source, target).await?,
         }
         let (went, came) = (EntryChange::Went(from.name), EntryChange::Came(to.name));
         self.namespace.entries_changed(&from.dir, went);
@@ -187,34 +216,6 @@ impl Ops {
             file.record();
         }
         Ok(())
-    }
-
-    /// Notes a rename of what the store has before its first step.
-    pub(super) async fn begin_rename(&self, intent: RenameIntent) -> Result<(), FsError> {
-        let (desk, durable) = (self.desk.clone(), self.settings.durability.durable());
-        if durable == Durable::No {
-            return Ok(desk.spool.begin_rename(intent, durable)?);
-        }
-        let noted = tokio::task::spawn_blocking(move || desk.spool.begin_rename(intent, durable));
-        Ok(noted.await.map_err(io::Error::other)??)
-    }
-
-    /// A rename is finished, or given up. In what a loss of power leaves of the
-    /// journal it does not end before what it dooms is known: else both names stay.
-    pub(super) async fn end_rename(&self, from: &Key) -> Ended {
-        if self.settings.durability == Durability::Disk
-            && let Err(error) = self.desk.spool.sync().await
-        {
-            tracing::warn!(%error, "the next mount looks whether a rename is finished");
-            return Ended::Unknown;
-        }
-        match self.desk.spool.end_rename(from) {
-            Ok(()) => Ended::Yes,
-            Err(error) => {
-                tracing::warn!(%error, "the next mount looks whether a rename is finished");
-                Ended::Unknown
-            }
-        }
     }
 
     /// Three renames by way of a name that nobody uses. S3 has no exchange: other
@@ -283,6 +284,35 @@ impl Ops {
         let mount = since.unwrap_or_default().as_nanos() as u64;
         let name = format!(".mediafs-exchange-{mount:016x}-{:x}", request.number);
         Name::from_segment(&name).ok_or(FsError::InvalidArgument)
+    }
+
+    /// The rest of a rename whose object a predecessor moved: the kernel has the
+    /// inode under its new name once this is answered.
+    ///
+    /// Errors: `NotFound` when nothing has the new name; the store's.
+    pub(super) async fn finish_resent_rename(
+        &self,
+        source: Option<Pin>,
+        to: &Place<'_>,
+    ) -> Result<(), FsError> {
+        let target = self.namespace.lookup(&to.dir, to.name).await?;
+        let Some(source) = source.filter(|source| source.ino != target.ino) else {
+            return Ok(());
+        };
+        if let Some(file) = self.files.get(target.ino) {
+            file.orphan();
+        }
+        let version = target.state().remote.clone();
+        self.namespace
+            .table()
+            .rename(source.ino, to.dir.ino, to.name)?;
+        if source.kind == Kind::Directory {
+            return self.rebase.rebase_moved_files(&source).await;
+        }
+        if let Some(version) = version {
+            self.rebase.rebase_moved(&source, version)?;
+        }
+        Ok(())
     }
 }
 

@@ -2,24 +2,38 @@
 
 use std::collections::HashMap;
 use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 
-use super::Ops;
 use super::moved_object::{Moved, MovedObject};
+use super::removal::Deletes;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
+use crate::namespace::Namespace;
 use crate::store::{
-    DeletePending, HeadRequest, Key, LateObject, ListedObject, ObjectStore, WriteCondition,
+    DeletePending, DeleteQueue, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, LateObject,
+    ListProgress, ListRequest, ListedObject, ObjectStore, WriteCondition,
 };
 use crate::vocabulary::ObjectVersion;
-use crate::write_path::{CopyHeaders, CopyOver, RenameIntent};
+use crate::write_path::{Copier, CopyHeaders, CopyOver, CopyTask, RenameIntent};
 
 /// Copies of one rename that run at once.
 const COPIES_AT_ONCE: usize = 16;
 
-impl Ops {
+/// Copies objects to their new keys.
+#[derive(Debug)]
+pub(super) struct ObjectCopies {
+    pub namespace: Arc<Namespace>,
+    pub store: Arc<DeleteQueue>,
+    pub deletes: Arc<Deletes>,
+    pub copier: Arc<Copier>,
+    pub limit: AtomicU64,
+}
+
+impl ObjectCopies {
     /// Copies each object. What another client has removed or replaced since it was
     /// listed stays as it is. After the first failure no other copy is begun.
     pub(super) async fn copy_all(
@@ -65,7 +79,7 @@ impl Ops {
         }
         let copied = match self.copy_one(object, &target).await {
             Err(error @ (FsError::NotFound | FsError::Stale)) => {
-                let there = self.object_at(&object.key).await?;
+                let there = self.deletes.object_at(&object.key).await?;
                 return match there {
                     Some(there) if there.etag == object.etag => Err(error),
                     Some(_) | None => Ok(None),
@@ -124,7 +138,7 @@ impl Ops {
             Err(FsError::Exists) => {}
             copied => return copied,
         }
-        let Some(there) = self.object_at(target).await? else {
+        let Some(there) = self.deletes.object_at(target).await? else {
             return copy(CopyOver::Nothing).await;
         };
         let same_length = there.size_bytes == version.size_bytes;
@@ -137,6 +151,51 @@ impl Ops {
             tracing::warn!(key = %target, "not replaced by the file of this name in the renamed directory: another client has put it meanwhile");
         }
         Ok(MovedObject::of(there.etag.clone(), there.into()))
+    }
+
+    /// Errors: `CrossDevice` when there are more than the limit: mv(1) then copies file by file.
+    pub(super) async fn objects_under(&self, prefix: &str) -> Result<Vec<ListedObject>, FsError> {
+        let mut found: Vec<ListedObject> = Vec::new();
+        let (mut token, mut progress) = (None, ListProgress::default());
+        loop {
+            let request = ListRequest {
+                prefix: prefix.to_owned(),
+                fold_directories: FoldDirectories::No,
+                token,
+                max_keys: LIST_PAGE_LIMIT,
+            };
+            let answer = self.store.list(request).await?;
+            progress.step(prefix, &answer)?;
+            found.extend(answer.objects);
+            if found.len() as u64 > self.limit.load(Ordering::Relaxed) {
+                return Err(FsError::CrossDevice);
+            }
+            token = answer.next;
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Copies exactly this version. Errors: `Stale` when the source changed,
+    /// `Exists` when something is where nothing may be.
+    pub(super) async fn copy_version(
+        &self,
+        source: &Key,
+        (target, over): (&Key, CopyOver),
+        headers: CopyHeaders,
+        version: ObjectVersion,
+    ) -> Result<ObjectVersion, FsError> {
+        let task = CopyTask {
+            source: source.clone(),
+            version: version.etag.clone(),
+            size_bytes: version.size_bytes,
+            target: target.clone(),
+            over,
+            headers,
+        };
+        let etag = self.copier.copy(&task).await?;
+        Ok(ObjectVersion { etag, ..version })
     }
 }
 

@@ -6,26 +6,38 @@
 //! does all of it again, as far as it is not done (`unfinished`).
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
-use super::Ops;
 use super::interruption::check_awaited;
-use super::moved_object::{Moved, MovedObject};
-use super::rename::Ended;
-use super::rename::Place;
-use super::rename_copies::Unwanted;
+use super::moved_object::Moved;
+use super::open_files::OpenFiles;
+use super::rebase::Rebase;
+use super::removal::Deletes;
+use super::rename::{Ended, Place};
+use super::rename_copies::{ObjectCopies, Unwanted};
+use super::rename_log::RenameLog;
+use super::resent::Predecessor;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::namespace::{Entry, Pin};
-use crate::store::{
-    DeletePending, DeleteRequest, FoldDirectories, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest,
-    ListedObject, ObjectStore,
-};
+use crate::namespace::{Entry, Namespace, Pin};
+use crate::store::{DeletePending, DeleteQueue, DeleteRequest, Key, ListedObject, ObjectStore};
 use crate::task::caught;
-use crate::vocabulary::Kind;
 use crate::write_path::{CopyHeaders, RenameIntent};
 
-impl Ops {
+/// Renames directories.
+#[derive(Debug)]
+pub(super) struct DirectoryRenamer {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub store: Arc<DeleteQueue>,
+    pub predecessor: Arc<Predecessor>,
+    pub deletes: Arc<Deletes>,
+    pub copies: Arc<ObjectCopies>,
+    pub rebase: Arc<Rebase>,
+    pub log: Arc<RenameLog>,
+}
+
+impl DirectoryRenamer {
     pub(super) async fn rename_dir(
         &self,
         from: &Place<'_>,
@@ -34,14 +46,14 @@ impl Ops {
         target: Option<&Pin>,
     ) -> Result<(), FsError> {
         // What a predecessor had sent must not put a key under the old name either.
-        self.wait_for_predecessor_requests().await;
+        self.predecessor.wait_for_requests().await;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
         }
-        self.check_movable(source.ino)?;
+        self.files.check_movable(source.ino)?;
         let old_prefix = self.dir_prefix(from)?;
         let new_prefix = self.dir_prefix(to)?;
-        let objects = self.objects_under(&old_prefix).await?;
+        let objects = self.copies.objects_under(&old_prefix).await?;
         let intent = RenameIntent {
             from: Key::new(old_prefix.as_str()),
             to: Key::new(new_prefix.as_str()),
@@ -49,18 +61,18 @@ impl Ops {
             headers: CopyHeaders::Same,
         };
         check_awaited()?;
-        self.begin_rename(intent).await?;
+        self.log.begin_rename(intent).await?;
         failpoint::at(Point::RenameDirectoryNoted);
         let mut unwanted = Unwanted::default();
         let moved = self.move_tree(from, to, source, &objects, &mut unwanted);
         let moved = caught("rename", moved).await.map_err(FsError::from);
         let moved = moved.flatten();
         // Where it has failed, the application is told so.
-        let ended = self.end_rename(&Key::new(old_prefix.as_str())).await;
+        let ended = self.log.end_rename(&Key::new(old_prefix.as_str())).await;
         failpoint::at(Point::RenameDirectoryDoomed);
         // A successor that finished the rename would want the copies.
         if moved.is_err() && ended == Ended::Yes {
-            self.delete_unwanted(unwanted);
+            self.copies.delete_unwanted(unwanted);
         }
         let moved = moved?;
         let deleted = self.delete_originals(&old_prefix, &objects);
@@ -74,13 +86,13 @@ impl Ops {
                     newer,
                     "objects that other clients have put while the directory was renamed stay under its old name"
                 );
-                self.shows_again(&from.dir).await;
+                self.deletes.shows_again(&from.dir).await;
             }
             Err(error) => {
                 self.namespace
                     .table()
                     .rename(source.ino, from.dir.ino, from.name)?;
-                self.note_stages_again(source).await;
+                self.rebase.note_stages_again(source).await;
                 return Err(error);
             }
         }
@@ -105,7 +117,10 @@ impl Ops {
         unwanted: &mut Unwanted,
     ) -> Result<Moved, FsError> {
         let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
-        let copies = self.copy_all(objects, &old_prefix, &new_prefix).await;
+        let copies = self
+            .copies
+            .copy_all(objects, &old_prefix, &new_prefix)
+            .await;
         if copies.failed.is_some() {
             *unwanted = copies.unwanted(objects, &old_prefix, &new_prefix);
         }
@@ -117,19 +132,21 @@ impl Ops {
                 .await?;
         }
         // Readers go to the copies before the originals go.
-        self.rebase_subtree(source, &old_prefix, &new_prefix, &moved);
+        self.rebase
+            .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
         let table = self.namespace.table();
         table.rename(source.ino, to.dir.ino, to.name)?;
         // Also what was opened in between.
-        self.rebase_subtree(source, &old_prefix, &new_prefix, &moved);
-        self.note_stages_again(source).await;
+        self.rebase
+            .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
+        self.rebase.note_stages_again(source).await;
         failpoint::at(Point::RenameDirectoryStagesMoved);
         if objects.is_empty() {
             return Ok(moved);
         }
         if let Err(error) = self.store.enqueue(&doomed_of(&old_prefix, objects)) {
             table.rename(source.ino, from.dir.ino, from.name)?;
-            self.note_stages_again(source).await;
+            self.rebase.note_stages_again(source).await;
             return Err(error.into());
         }
         self.namespace.record(from.dir.ino, from.name, None);
@@ -141,48 +158,9 @@ impl Ops {
         Ok(moved)
     }
 
-    /// Tells the journal where every sealed stage of a file, or below a directory, belongs now.
-    ///
-    /// What is sealed from now on is told with its new place; what was being sealed
-    /// has its turn, which this waits for, and is told of again.
-    pub(super) async fn note_stages_again(&self, moved: &Pin) {
-        let table = self.namespace.table();
-        for file in self.files.sealed() {
-            if let Some((dir, name)) = table.place(file.inode.ino)
-                && table.is_within(file.inode.ino, moved.ino)
-            {
-                drop(self.note_again(&file, dir, &name).await);
-            }
-        }
-    }
-
     fn dir_prefix(&self, place: &Place<'_>) -> Result<String, FsError> {
         let path = self.namespace.table().dir_path(place.dir.ino)?;
         Ok(self.namespace.keys().dir_prefix(&path.join(place.name)))
-    }
-
-    /// Errors: `CrossDevice` when there are more than the limit: mv(1) then copies file by file.
-    pub(super) async fn objects_under(&self, prefix: &str) -> Result<Vec<ListedObject>, FsError> {
-        let mut found: Vec<ListedObject> = Vec::new();
-        let (mut token, mut progress) = (None, ListProgress::default());
-        loop {
-            let request = ListRequest {
-                prefix: prefix.to_owned(),
-                fold_directories: FoldDirectories::No,
-                token,
-                max_keys: LIST_PAGE_LIMIT,
-            };
-            let answer = self.store.list(request).await?;
-            progress.step(prefix, &answer)?;
-            found.extend(answer.objects);
-            if found.len() as u64 > self.max_rename_objects.load(Ordering::Relaxed) {
-                return Err(FsError::CrossDevice);
-            }
-            token = answer.next;
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
     }
 
     /// Returns how many are other versions than those that were moved, and stay.
@@ -195,57 +173,6 @@ impl Ops {
         let doomed = doomed_of(prefix, objects).into_iter();
         let keys: Vec<Key> = doomed.map(|doomed| doomed.key).collect();
         Ok(self.store.delete_doomed_now(&keys).await?)
-    }
-
-    /// Inodes under the directory stand for the copies from now on.
-    pub(super) fn rebase_subtree(
-        &self,
-        dir: &Pin,
-        old_prefix: &str,
-        new_prefix: &str,
-        moved: &Moved,
-    ) {
-        dir.state().dir.forget_listing();
-        for (name, child) in self.namespace.table().children(dir.ino) {
-            let old_key = format!("{old_prefix}{}", name.as_str());
-            let new_key = format!("{new_prefix}{}", name.as_str());
-            match child.kind {
-                Kind::Directory => {
-                    self.rebase_subtree(
-                        &child,
-                        &format!("{old_key}/"),
-                        &format!("{new_key}/"),
-                        moved,
-                    );
-                }
-                _ => {
-                    if let Some(version) = moved.get(&Key::new(old_key)) {
-                        self.rebase_file(&child, Key::new(new_key), version);
-                    }
-                }
-            }
-        }
-    }
-
-    pub(super) fn rebase_file(&self, inode: &Pin, key: Key, moved: &MovedObject) {
-        let now = tokio::time::Instant::now();
-        {
-            let mut state = inode.state();
-            let known = state.remote.as_ref();
-            if known.is_some_and(|known| moved.has_bytes_of(&known.etag, known.size_bytes)) {
-                state.remote = Some(moved.version.clone());
-                state.mtime_is_ours = true;
-                // What was asked under the old name says nothing of the copy.
-                state.checked_at = Some(now);
-            } else {
-                // Another client has replaced it; of its attributes nothing is known yet.
-                state.adopt(&moved.version, None, now);
-                state.checked_at = None;
-            }
-        }
-        if let Some(file) = self.files.get(inode.ino) {
-            file.rebase(moved, key);
-        }
     }
 }
 

@@ -4,22 +4,45 @@ use std::sync::Arc;
 
 use tokio::sync::MutexGuard;
 
-use super::Ops;
+use super::attr::AttributeView;
+use super::held::NamedOpens;
 use super::interruption::check_awaited;
 use super::moved_object::MovedObject;
-use super::open_file::OpenFile;
-use super::removal::{COPIED_BEFORE_REPLACED, Removed, is_read};
+use super::open_file::{OpenFile, StageFactory};
+use super::open_files::OpenFiles;
+use super::removal::{COPIED_BEFORE_REPLACED, Deletes, Removed, is_read};
 use super::rename::Place;
-use super::upload::{Brought, renamed_content_type};
+use super::rename_copies::ObjectCopies;
+use super::rename_log::RenameLog;
+use super::resent::Predecessor;
+use super::sealer::Sealer;
+use super::upload::{Brought, Uploads, renamed_content_type};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::namespace::{Attributes, Entry, Pin};
-use crate::store::{ETag, Key, WriteCondition};
+use crate::namespace::{Attributes, Entry, Namespace, Pin};
+use crate::store::{DeleteQueue, ETag, Key, WriteCondition};
 use crate::task::caught;
 use crate::vocabulary::{Kind, ObjectVersion};
-use crate::write_path::{CopyHeaders, CopyOver, CopyTask, RenameIntent};
+use crate::write_path::{CopyHeaders, CopyOver, RenameIntent};
 
-impl Ops {
+/// Renames files.
+#[derive(Debug)]
+pub(super) struct FileRenamer {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub named_opens: Arc<NamedOpens>,
+    pub attributes: Arc<AttributeView>,
+    pub desk: Arc<StageFactory>,
+    pub store: Arc<DeleteQueue>,
+    pub predecessor: Arc<Predecessor>,
+    pub sealer: Arc<Sealer>,
+    pub uploads: Arc<Uploads>,
+    pub deletes: Arc<Deletes>,
+    pub copies: Arc<ObjectCopies>,
+    pub log: Arc<RenameLog>,
+}
+
+impl FileRenamer {
     pub(super) async fn rename_file(
         &self,
         from: &Place<'_>,
@@ -27,11 +50,13 @@ impl Ops {
         source: &Pin,
         target: Option<&Pin>,
     ) -> Result<(), FsError> {
-        let source_file = self.hold(source.ino)?;
-        let target_file = target.map(|target| self.hold(target.ino)).transpose()?;
+        let source_file = self.files.hold(source.ino)?;
+        let target_file = target
+            .map(|target| self.files.hold(target.ino))
+            .transpose()?;
         let target_file = target_file.as_deref();
         let _removal = match target_file {
-            Some(file) => Some(self.begin_removal(file).await),
+            Some(file) => Some(self.named_opens.begin_removal(file).await),
             None => None,
         };
         let both = || std::iter::once(&*source_file).chain(target_file);
@@ -52,10 +77,12 @@ impl Ops {
         if let Some(file) = target_file
             && is_read(file).await
         {
-            self.copy_what_fits(file, COPIED_BEFORE_REPLACED).await;
+            self.deletes
+                .copy_what_fits(file, COPIED_BEFORE_REPLACED)
+                .await;
         }
         if both().any(|file| file.shadows_object()) {
-            self.wait_for_predecessor_requests().await;
+            self.predecessor.wait_for_requests().await;
         }
         self.upload_edits(&source_file).await?;
         check_awaited()?;
@@ -82,7 +109,7 @@ impl Ops {
         // Not before the journal knows what takes its place.
         if let Some(file) = target_file {
             file.orphan();
-            self.lose_name(file);
+            self.named_opens.lose_name(file);
         }
         self.namespace
             .table()
@@ -96,9 +123,9 @@ impl Ops {
     async fn upload_edits(&self, file: &OpenFile) -> Result<(), FsError> {
         file.check_renamable()?;
         while file.has_object_below()
-            && let Some((sealed, earlier)) = self.begin_upload(file).await
+            && let Some((sealed, earlier)) = self.uploads.begin_upload(file).await
         {
-            if self.publish(file, &sealed, earlier).await? == Brought::Cancelled {
+            if self.uploads.publish(file, &sealed, earlier).await? == Brought::Cancelled {
                 return Err(FsError::Stale);
             }
         }
@@ -113,7 +140,7 @@ impl Ops {
         file: &'a OpenFile,
         over: &WriteCondition,
     ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
-        let (maybe_stored, late) = (file.shadows_object(), self.late_object(file).await);
+        let (maybe_stored, late) = (file.shadows_object(), self.uploads.late_object(file).await);
         let stored = file.inode.state().remote.take();
         let etag = stored.as_ref().map(|version| version.etag.clone());
         let stored = stored.is_some();
@@ -127,7 +154,7 @@ impl Ops {
         if stored || superseded.is_some() {
             // First what is sealed stands alone, then its object goes, then it moves: a
             // crash finds the bytes that were acknowledged under one of the names.
-            drop(self.note_again(file, from.dir.ino, from.name).await);
+            drop(self.sealer.note_again(file, from.dir.ino, from.name).await);
         }
         if let Some(superseded) = superseded {
             self.desk.spool.discard(superseded.stage.file());
@@ -143,7 +170,7 @@ impl Ops {
                 self.store.watch_for_late(old_key, late);
             }
         }
-        let turn = self.note_again(file, to.dir.ino, to.name).await;
+        let turn = self.sealer.note_again(file, to.dir.ino, to.name).await;
         failpoint::at(Point::RenameStageMoved);
         Ok(Some(turn))
     }
@@ -176,18 +203,18 @@ impl Ops {
             version: Some(version.etag.clone()),
             headers,
         };
-        self.begin_rename(intent.clone()).await?;
+        self.log.begin_rename(intent.clone()).await?;
         failpoint::at(Point::RenameFileNoted);
         let copy = (version, over);
         let outcome = self.copy_and_delete(from, to, (file, target), &intent, copy);
         let outcome = caught("rename", outcome).await.map_err(FsError::from);
         let outcome = outcome.flatten();
         let turn = match &outcome {
-            Ok(_) => Some(self.note_again(file, to.dir.ino, to.name).await),
+            Ok(_) => Some(self.sealer.note_again(file, to.dir.ino, to.name).await),
             Err(_) => None,
         };
         // Where it has failed, the application is told so.
-        self.end_rename(&old_key).await;
+        self.log.end_rename(&old_key).await;
         let moved = outcome?;
         self.namespace.record_copied(&old_key, &intent.to, &moved);
         let mut state = source.state();
@@ -218,6 +245,7 @@ impl Ops {
         let over = CopyOver::Any(over);
         let source = version.etag.clone();
         let moved = self
+            .copies
             .copy_version(&old_key, (&new_key, over), headers, version)
             .await?;
         failpoint::at(Point::RenameFileCopied);
@@ -248,10 +276,10 @@ impl Ops {
         key: Key,
         etag: Option<ETag>,
     ) -> Result<(), FsError> {
-        let removed = self.delete_object(key, etag).await?;
+        let removed = self.deletes.delete_object(key, etag).await?;
         self.namespace.record(from.dir.ino, from.name, None);
         if removed == Removed::NewerStays {
-            self.shows_again(&from.dir).await;
+            self.deletes.shows_again(&from.dir).await;
         }
         Ok(())
     }
@@ -265,30 +293,12 @@ impl Ops {
         if !self.namespace.stores_attributes() {
             return Ok(None);
         }
-        let mut headers = self.wanted_attributes(source).encode(source.kind)?;
+        let mut headers = self
+            .attributes
+            .wanted_attributes(source)
+            .encode(source.kind)?;
         headers.content_type = content_type.cloned().or(headers.content_type);
         Ok(Some(Arc::new(Attributes::decode(headers))))
-    }
-
-    /// Copies exactly this version. Errors: `Stale` when the source changed,
-    /// `Exists` when something is where nothing may be.
-    pub(super) async fn copy_version(
-        &self,
-        source: &Key,
-        (target, over): (&Key, CopyOver),
-        headers: CopyHeaders,
-        version: ObjectVersion,
-    ) -> Result<ObjectVersion, FsError> {
-        let task = CopyTask {
-            source: source.clone(),
-            version: version.etag.clone(),
-            size_bytes: version.size_bytes,
-            target: target.clone(),
-            over,
-            headers,
-        };
-        let etag = self.copier.copy(&task).await?;
-        Ok(ObjectVersion { etag, ..version })
     }
 }
 

@@ -13,15 +13,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Ops;
+use parking_lot::Mutex;
+
 use super::moved_object::{Moved, MovedObject};
-use super::rename_copies::{copy_of, moved_key};
+use super::open_file::StageFactory;
+use super::open_files::OpenFiles;
+use super::rebase::Rebase;
+use super::removal::Deletes;
+use super::rename_copies::{ObjectCopies, copy_of, moved_key};
 use super::rename_dir::doomed_of;
-use super::subtree_locks::SubtreeGuard;
+use super::rename_log::RenameLog;
+use super::resent::Predecessor;
+use super::subtree_locks::{SubtreeGuard, SubtreeLocks};
 use crate::backoff::Backoff;
 use crate::error::FsError;
-use crate::namespace::{DirPath, Name, Pin};
-use crate::store::{DeletePending, ETag, Key, ListedObject, StoreErrorKind, WriteCondition};
+use crate::namespace::{DirPath, Name, Namespace, Pin};
+use crate::store::{
+    DeletePending, DeleteQueue, ETag, Key, ListedObject, StoreErrorKind, WriteCondition,
+};
 use crate::task::caught;
 use crate::vocabulary::{Kind, ObjectVersion, ROOT};
 use crate::write_path::{CopyOver, RecoveredStage, RenameIntent};
@@ -39,7 +48,23 @@ const TRIES: u32 = 3;
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
-impl Ops {
+/// Finishes renames of a predecessor.
+#[derive(Debug)]
+pub(super) struct RenameRecovery {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub desk: Arc<StageFactory>,
+    pub store: Arc<DeleteQueue>,
+    pub subtrees: Arc<SubtreeLocks>,
+    pub predecessor: Arc<Predecessor>,
+    pub deletes: Arc<Deletes>,
+    pub copies: Arc<ObjectCopies>,
+    pub rebase: Arc<Rebase>,
+    pub log: Arc<RenameLog>,
+    pub unfinished: Mutex<Vec<Unfinished>>,
+}
+
+impl RenameRecovery {
     /// Takes the paths of every rename that was begun, before anything is served:
     /// once the inodes of the predecessor are there, and nothing that it had sealed.
     pub(super) fn hold_renames(&self, sealed: &mut [RecoveredStage]) {
@@ -98,7 +123,7 @@ impl Ops {
         if begun.is_empty() {
             return;
         }
-        self.wait_for_predecessor_requests().await;
+        self.predecessor.wait_for_requests().await;
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
         loop {
             let mut left = Vec::new();
@@ -147,17 +172,18 @@ impl Ops {
             outcome => outcome?,
         }
         if !intent.is_of_a_directory() {
-            self.note_predecessors_delete(&intent.from, intent.version.clone());
+            self.predecessor
+                .note_delete(&intent.from, intent.version.clone());
         }
-        self.end_rename(&intent.from).await;
+        self.log.end_rename(&intent.from).await;
         self.store.delete_soon();
         Ok(())
     }
 
     async fn finish_file(&self, intent: &RenameIntent) -> Result<(), FsError> {
         let (from, to) = (&intent.from, &intent.to);
-        let source = self.object_at(from).await?;
-        let copy = self.object_at(to).await?;
+        let source = self.deletes.object_at(from).await?;
+        let copy = self.deletes.object_at(to).await?;
         let source = match (source, copy.clone()) {
             (Some(found), _) if Some(&found.etag) == intent.version.as_ref() => {
                 ObjectVersion::from(found)
@@ -185,7 +211,8 @@ impl Ops {
                 None => WriteCondition::IfAbsent,
             };
             let over = CopyOver::Any(known);
-            self.copy_version(from, (to, over), headers, source.clone())
+            self.copies
+                .copy_version(from, (to, over), headers, source.clone())
                 .await?
         };
         // What was sealed of the file that the rename replaces goes with it.
@@ -205,14 +232,14 @@ impl Ops {
 
     async fn finish_directory(&self, intent: &RenameIntent) -> Result<(), FsError> {
         let (from, to) = (intent.from.as_str(), intent.to.as_str());
-        let originals = self.objects_under(from).await?;
-        let copies = self.copies(intent).await?;
+        let originals = self.copies.objects_under(from).await?;
+        let copies = self.copies.copies(intent).await?;
         let missing: Vec<_> = originals
             .iter()
             .filter(|original| copy_of(original, intent, &copies).is_none())
             .cloned()
             .collect();
-        let mut moved = self.copy_all(&missing, from, to).await.finished()?;
+        let mut moved = self.copies.copy_all(&missing, from, to).await.finished()?;
         let sources = originals.iter().map(|it| (&it.key, &it.etag));
         let sources: HashMap<&Key, &ETag> = sources.collect();
         for copy in copies.values() {
@@ -277,16 +304,16 @@ impl Ops {
         self.place_at(&inode, &intent.to)?;
         self.rebase_known(&inode, intent, moved);
         self.namespace.invalidate(&inode);
-        self.note_stages_again(&inode).await;
+        self.rebase.note_stages_again(&inode).await;
         Ok(())
     }
 
     fn rebase_known(&self, inode: &Pin, intent: &RenameIntent, moved: &Moved) {
         let (from, to) = (intent.from.as_str(), intent.to.as_str());
         if intent.is_of_a_directory() {
-            self.rebase_subtree(inode, from, to, moved);
+            self.rebase.rebase_subtree(inode, from, to, moved);
         } else if let Some(version) = moved.get(&intent.from) {
-            self.rebase_file(inode, intent.to.clone(), version);
+            self.rebase.rebase_file(inode, intent.to.clone(), version);
         }
     }
 
@@ -298,8 +325,8 @@ impl Ops {
             return Ok(());
         }
         let from = intent.from.as_str();
-        let originals = self.objects_under(from).await?;
-        let copies = self.copies(intent).await?;
+        let originals = self.copies.objects_under(from).await?;
+        let copies = self.copies.copies(intent).await?;
         let copies = originals
             .iter()
             .filter_map(|original| copy_of(original, intent, &copies));
@@ -313,8 +340,8 @@ impl Ops {
                 (it.key.clone(), same)
             });
             let stay: Moved = stay.collect();
-            self.rebase_subtree(&dir, from, from, &stay);
-            self.note_stages_again(&dir).await;
+            self.rebase.rebase_subtree(&dir, from, from, &stay);
+            self.rebase.note_stages_again(&dir).await;
         }
         Ok(())
     }

@@ -14,10 +14,10 @@ impl Ops {
     pub async fn rmdir(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<(), FsError> {
         self.check_writable()?;
         if attempt == Delivery::Resent {
-            self.wait_for_predecessor_requests().await;
+            self.predecessor.wait_for_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.share_entry(parent.ino, name).await?;
+        let _subtrees = self.subtrees.share_entry(parent.ino, name).await?;
         let dir = match self.namespace.lookup(&parent, name).await {
             Err(FsError::NotFound) if attempt == Delivery::Resent => return Ok(()),
             found => found?,

@@ -63,13 +63,14 @@ impl Ops {
     pub fn tune(&self, runtime_limits: RuntimeLimits) {
         self.namespace.set_coherence(runtime_limits.coherence);
         self.desk.spool.set_limit(runtime_limits.spool_limit_bytes);
-        self.max_rename_objects
+        self.copies
+            .limit
             .store(runtime_limits.max_rename_objects, Ordering::Relaxed);
     }
 
     pub fn waiting(&self) -> PendingWork {
         PendingWork {
-            files: self.backlog.waiting(),
+            files: self.writeback.waiting(),
             deletes: self.store.waiting(),
             staged_bytes: self.desk.spool.staged_bytes(),
         }

@@ -395,9 +395,8 @@ mod tests {
     use crate::namespace::{InodeTable, KeySpace, Name, Numbers};
     use crate::ops::content::ReadSegment;
     use crate::ops::open_file::StageFactory;
-    use crate::ops::open_files::OpenFiles;
     use crate::store::ETag;
-    use crate::vocabulary::{Kind, ObjectVersion, OpenMode, ROOT};
+    use crate::vocabulary::{Kind, ObjectVersion, ROOT};
     use crate::write_path::Spool;
 
     fn file() -> (tempfile::TempDir, Arc<OpenFile>) {
@@ -407,12 +406,15 @@ mod tests {
         let name = Name::from_segment("f").unwrap();
         let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();
         let keys = KeySpace::new("");
-        let files = OpenFiles::new(Arc::new(StageFactory {
+        let desk = StageFactory {
             spool,
             keys,
             session_log: Arc::default(),
-        }));
-        let file = files.open(pin, OpenMode::ReadWrite, |_| LowerLayer::Empty);
+        };
+        let file = Arc::new(OpenFile::new(pin, LowerLayer::Empty, Arc::new(desk)));
+        let mut content = file.edit();
+        (content.handles, content.writers) = (1, 1);
+        drop(content);
         (dir, file)
     }
 

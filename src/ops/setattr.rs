@@ -10,7 +10,6 @@ use super::interruption::check_awaited;
 use super::privileges::unprivileged;
 use crate::error::FsError;
 use crate::namespace::{InodeState, Pin};
-use crate::session_state::Record;
 use crate::vocabulary::{Ino, Kind, OpenMode};
 
 /// A time to set.
@@ -47,32 +46,23 @@ impl Ops {
     ) -> Result<(Attr, AttrValidity), FsError> {
         self.check_writable()?;
         let inode = self.namespace.inode(ino)?;
-        self.inode_settled(ino).await?;
+        self.subtrees.inode_settled(ino).await?;
         if let Some(size_bytes) = change.size_bytes {
-            let dropped = self.drop_privileges(&inode, caller);
+            let dropped = self.attributes.drop_privileges(&inode, caller);
             self.truncate(&inode, handle, caller, size_bytes).await?;
-            self.store_dropped(&inode, dropped).await?;
+            self.attribute_writer.store_dropped(&inode, dropped).await?;
         }
         check_awaited()?;
-        let (current, _) = self.attr(&inode);
+        let (current, _) = self.attributes.attr(&inode);
         let before = inode.state().overrides.clone();
         if apply(&mut inode.state(), &current, &change)
-            && let Err(error) = self.store_attributes(&inode).await
+            && let Err(error) = self.attribute_writer.store_attributes(&inode).await
         {
             inode.state().overrides = before;
             return Err(error);
         }
-        self.record_overrides(&inode);
-        Ok(self.attr(&inode))
-    }
-
-    /// Tells the successor what applications set of an inode.
-    pub(super) fn record_overrides(&self, inode: &Pin) {
-        self.namespace.keep_directory(inode);
-        self.desk.session_log.record(|| Record::Set {
-            ino: inode.ino.0,
-            set: (*inode.state().overrides).clone(),
-        });
+        self.attributes.record_overrides(&inode);
+        Ok(self.attributes.attr(&inode))
     }
 
     async fn truncate(
@@ -94,7 +84,9 @@ impl Ops {
         if !self.namespace.revalidate(inode).await? && self.files.get(inode.ino).is_none() {
             return Err(FsError::Stale);
         }
-        let file = self.open_inode(self.namespace.inode(inode.ino)?, OpenMode::Read);
+        let file = self
+            .files
+            .open(self.namespace.inode(inode.ino)?, OpenMode::Read);
         let outcome = async {
             if file.len() == len && !file.needs_upload() {
                 return Ok(());
@@ -106,11 +98,11 @@ impl Ops {
                 file.share_change(Shared::Named, change);
                 Ok(())
             } else {
-                self.persist(&file).await
+                self.writeback.persist(&file).await
             }
         };
         let outcome = outcome.await;
-        self.close(&file, OpenMode::Read);
+        self.files.close(&file, OpenMode::Read);
         outcome
     }
 }

@@ -17,7 +17,8 @@ impl Ops {
     pub async fn shutdown(&self) {
         for (file, stage) in self.files.take_dirty() {
             let key = self.namespace.file_key(file.inode.ino).ok();
-            self.move_to_lost_found(key, &stage, LostReason::DaemonEnded);
+            self.files
+                .move_to_lost_found(key, &stage, LostReason::DaemonEnded);
         }
         self.namespace.write_out();
         let aborted = tokio::time::timeout(ABORTED_WITHIN, self.uploader.aborts_settled());

@@ -31,10 +31,10 @@ impl Ops {
         maker: Caller,
     ) -> Result<Entry, FsError> {
         if maker.request.attempt == Delivery::Resent {
-            self.wait_for_predecessor_requests().await;
+            self.predecessor.wait_for_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.share_entry(parent.ino, name).await;
+        let _subtrees = self.subtrees.share_entry(parent.ino, name).await;
         match self.namespace.lookup(&parent, name).await {
             Ok(made) if made.kind == special.kind && maker.request.attempt == Delivery::Resent => {
                 return Ok(self.give_entry(&made));
@@ -47,7 +47,8 @@ impl Ops {
             Err(error) => return Err(error),
         }
         let inode = self.namespace.create_local(&parent, name, special.kind)?;
-        self.init_attributes(&parent, &inode, permissions, maker);
+        self.attributes
+            .init_attributes(&parent, &inode, permissions, maker);
         let put = self.put_node(&parent, name, &inode, Bytes::new(), special.rdev);
         if let Err(error) = put.await {
             self.namespace.take_back(&inode);

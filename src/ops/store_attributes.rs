@@ -2,18 +2,31 @@
 
 use std::sync::Arc;
 
-use super::Ops;
-use super::content::LowerLayer;
+use super::attr::AttributeView;
 use super::moved_object::MovedObject;
 use super::open_file::OpenFile;
-use super::upload::content_type;
+use super::open_files::OpenFiles;
+use super::privileges::Dropped;
+use super::subtree_locks::SubtreeLocks;
+use super::upload::Uploads;
 use crate::error::FsError;
-use crate::namespace::{Attributes, Name, Pin};
-use crate::store::{ObjectHeaders, WriteCondition};
+use crate::namespace::{Attributes, Namespace, Pin};
+use crate::store::WriteCondition;
 use crate::vocabulary::{Kind, ObjectId, ObjectVersion, OpenMode};
-use crate::write_path::{CopyHeaders, CopyOver, CopyTask};
+use crate::write_path::{Copier, CopyHeaders, CopyOver, CopyTask};
 
-impl Ops {
+/// Brings changed attributes to the store.
+#[derive(Debug)]
+pub(super) struct AttributeWriter {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub attributes: Arc<AttributeView>,
+    pub subtrees: Arc<SubtreeLocks>,
+    pub uploads: Arc<Uploads>,
+    pub copier: Arc<Copier>,
+}
+
+impl AttributeWriter {
     /// Brings what is stored with an inode up to date, where attributes are stored.
     ///
     /// Free when nothing differs, and while the file has bytes to upload: they go along.
@@ -22,7 +35,7 @@ impl Ops {
         if !self.namespace.stores_attributes() {
             return Ok(());
         }
-        let _subtrees = self.share_inodes([inode.ino]).await?;
+        let _subtrees = self.subtrees.share_inodes([inode.ino]).await?;
         if inode.kind == Kind::Directory {
             return self
                 .namespace
@@ -30,12 +43,14 @@ impl Ops {
                 .await
                 .map(drop);
         }
-        let file = self.open_inode(self.namespace.inode(inode.ino)?, OpenMode::Read);
+        let file = self
+            .files
+            .open(self.namespace.inode(inode.ino)?, OpenMode::Read);
         let outcome = {
             let _turn = file.upload_lock.lock().await;
             self.copy_onto_itself(&file).await
         };
-        self.close(&file, OpenMode::Read);
+        self.files.close(&file, OpenMode::Read);
         if matches!(outcome, Err(FsError::Stale)) {
             self.namespace.invalidate(inode);
         }
@@ -52,7 +67,10 @@ impl Ops {
         let Some(version) = version.filter(|_| named && !file.needs_upload()) else {
             return Ok(());
         };
-        let headers = self.wanted_attributes(inode).encode(inode.kind)?;
+        let headers = self
+            .attributes
+            .wanted_attributes(inode)
+            .encode(inode.kind)?;
         let attributes = Arc::new(Attributes::decode(headers.clone()));
         if stored.as_ref() == Some(&attributes) {
             self.namespace.record_attributes(inode, attributes);
@@ -76,7 +94,7 @@ impl Ops {
             etag,
             size_bytes: version.size_bytes,
         };
-        self.record_object(file, &object, headers);
+        self.uploads.record_object(file, &object, headers);
         let made = ObjectVersion {
             etag: object.etag,
             ..version.clone()
@@ -85,57 +103,11 @@ impl Ops {
         Ok(())
     }
 
-    /// What is to be stored with an inode's object. The copy's own time is
-    /// later, so the file's goes along always.
-    pub(super) fn wanted_attributes(&self, inode: &Pin) -> Attributes {
-        let (shown, _) = self.attr(inode);
-        Attributes {
-            mtime: Some(shown.mtime),
-            ..inode.state().effective_attributes()
-        }
-    }
-
-    /// What goes with an upload of a file's bytes.
-    pub(super) fn upload_headers(
-        &self,
-        file: &OpenFile,
-        name: &Name,
-        base: &LowerLayer,
-        kept: Option<ObjectHeaders>,
-    ) -> Result<ObjectHeaders, FsError> {
-        let inode = &file.inode;
-        if !self.namespace.stores_attributes() {
-            let mut headers = kept.unwrap_or_default();
-            headers.content_type = headers.content_type.or_else(|| content_type(name));
-            return Ok(headers);
-        }
-        let mut headers = self.wanted_attributes(inode).encode(inode.kind)?;
-        if matches!(base, LowerLayer::Empty) {
-            // New bytes: how the old ones were encoded or cached is not theirs.
-            headers = ObjectHeaders {
-                content_type: headers.content_type,
-                user_metadata: headers.user_metadata,
-                ..ObjectHeaders::default()
-            };
-        }
-        headers.content_type = headers.content_type.or_else(|| content_type(name));
-        headers.tags = kept.and_then(|kept| kept.tags);
-        Ok(headers)
-    }
-
-    /// What the object that is edited has besides its bytes, asked for anew: another
-    /// client may change it and leave the bytes.
-    pub(super) async fn kept_headers(
-        &self,
-        base: &LowerLayer,
-    ) -> Result<Option<ObjectHeaders>, FsError> {
-        let LowerLayer::Object(object) = base else {
-            return Ok(None);
-        };
-        match self.copier.headers_of(&object.key, &object.etag).await {
-            // The upload finds out what is in its place.
-            Err(FsError::Stale | FsError::NotFound) => Ok(None),
-            headers => headers.map(Some),
+    /// Stores what is left, where no upload takes it along.
+    pub(super) async fn store_dropped(&self, inode: &Pin, dropped: Dropped) -> Result<(), FsError> {
+        match dropped {
+            Dropped::Yes => self.store_attributes(inode).await,
+            Dropped::No => Ok(()),
         }
     }
 }

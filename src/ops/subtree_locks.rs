@@ -25,7 +25,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use super::Ops;
 use crate::error::FsError;
 use crate::namespace::{DirPath, InodeTable, Name};
 use crate::vocabulary::Ino;
@@ -58,6 +57,7 @@ pub(super) type Claim = (Target, Hold);
 #[derive(Debug)]
 pub(super) struct SubtreeLocks {
     inodes: Arc<InodeTable>,
+    patience: Duration,
     table: Mutex<Table>,
     /// Renames of a predecessor that are not finished.
     unfinished: watch::Sender<usize>,
@@ -103,9 +103,11 @@ impl Drop for SubtreeGuard {
 }
 
 impl SubtreeLocks {
-    pub fn new(inodes: Arc<InodeTable>) -> Arc<Self> {
+    /// `patience` is the longest wait for a rename that a predecessor began.
+    pub fn new(inodes: Arc<InodeTable>, patience: Duration) -> Arc<Self> {
         Arc::new(Self {
             inodes,
+            patience,
             table: Mutex::default(),
             unfinished: watch::Sender::new(0),
         })
@@ -192,14 +194,14 @@ impl SubtreeLocks {
     /// Returns once no unfinished rename moves what is at the target.
     ///
     /// Errors: `TimedOut` after `patience`.
-    pub async fn settled(&self, target: &Target, patience: Duration) -> Result<(), FsError> {
+    async fn settled(&self, target: &Target, patience: Duration) -> Result<(), FsError> {
         self.until(patience, || !self.is_unsettled(target)).await
     }
 
     /// Returns once no unfinished rename has to do with a name in the directory.
     ///
     /// Errors: `TimedOut` after `patience`.
-    pub async fn names_settled(&self, dir: Ino, patience: Duration) -> Result<(), FsError> {
+    async fn names_settled_within(&self, dir: Ino, patience: Duration) -> Result<(), FsError> {
         let settled = || {
             let path = self.inodes.dir_path(dir).ok();
             path.is_none_or(|path| !self.moves(|it| it.parent().as_ref() == Some(&path)))
@@ -340,27 +342,31 @@ fn conflict(some: &Paths, others: &Paths) -> bool {
     })
 }
 
-impl Ops {
+impl SubtreeLocks {
     /// For an operation that changes a name in a directory.
     ///
     /// Errors: `TimedOut` while a rename of a predecessor moves it.
-    pub(super) async fn share_entry(&self, dir: Ino, name: &Name) -> Result<SubtreeGuard, FsError> {
+    pub(super) async fn share_entry(
+        self: &Arc<Self>,
+        dir: Ino,
+        name: &Name,
+    ) -> Result<SubtreeGuard, FsError> {
         self.entry_settled(dir, name).await?;
         let target = Target::Entry(dir, name.clone());
-        Ok(self.subtrees.take(vec![(target, Hold::Shared)]).await)
+        Ok(self.take(vec![(target, Hold::Shared)]).await)
     }
 
     /// For one that changes, or copies, what the store has of inodes.
     ///
     /// Errors: as `share_entry`.
     pub(super) async fn share_inodes<const N: usize>(
-        &self,
+        self: &Arc<Self>,
         inodes: [Ino; N],
     ) -> Result<SubtreeGuard, FsError> {
         for ino in inodes {
             self.inode_settled(ino).await?;
         }
-        Ok(self.subtrees.share(inodes).await)
+        Ok(self.share(inodes).await)
     }
 
     /// To be called before an inode is shown: while a rename of a predecessor
@@ -369,30 +375,30 @@ impl Ops {
     /// Errors: `TimedOut`.
     pub(super) async fn inode_settled(&self, ino: Ino) -> Result<(), FsError> {
         let target = Target::Inode(ino);
-        self.subtrees.settled(&target, self.settings.patience).await
+        self.settled(&target, self.patience).await
     }
 
     /// The same of a name in a directory.
     pub(super) async fn entry_settled(&self, dir: Ino, name: &Name) -> Result<(), FsError> {
-        if self.subtrees.unfinished() == 0 {
+        if self.unfinished() == 0 {
             return Ok(());
         }
         let target = Target::Entry(dir, name.clone());
-        self.subtrees.settled(&target, self.settings.patience).await
+        self.settled(&target, self.patience).await
     }
 
     /// To be called before names in a directory are listed, which does not wait as
     /// long as others do: what an unfinished rename moves has its old name alone then.
     pub(super) async fn names_settled(&self, dir: Ino) {
-        let patience = self.settings.patience.min(LISTING_PATIENCE);
-        if self.subtrees.names_settled(dir, patience).await.is_err() {
+        let patience = self.patience.min(LISTING_PATIENCE);
+        if self.names_settled_within(dir, patience).await.is_err() {
             tracing::debug!(ino = dir.0, "listed before the end of an unfinished rename");
         }
     }
 
     /// Whether a name is not to be listed.
     pub(super) fn hides(&self, dir: Ino, name: &Name) -> bool {
-        self.subtrees.unfinished() > 0 && self.subtrees.is_new_name(dir, name)
+        self.unfinished() > 0 && self.is_new_name(dir, name)
     }
 }
 

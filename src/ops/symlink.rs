@@ -38,10 +38,10 @@ impl Ops {
             return Err(FsError::NameTooLong);
         }
         if maker.request.attempt == Delivery::Resent {
-            self.wait_for_predecessor_requests().await;
+            self.predecessor.wait_for_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.share_entry(parent.ino, name).await?;
+        let _subtrees = self.subtrees.share_entry(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(made) if made.kind == Kind::Symlink && maker.request.attempt == Delivery::Resent => {
                 return if self.readlink(made.ino).await? == target {
@@ -56,7 +56,8 @@ impl Ops {
         }
         check_awaited()?;
         let link = self.namespace.create_local(&parent, name, Kind::Symlink)?;
-        self.init_attributes(&parent, &link, SYMLINK_MODE, maker);
+        self.attributes
+            .init_attributes(&parent, &link, SYMLINK_MODE, maker);
         if let Err(error) = self.put_node(&parent, name, &link, target, None).await {
             self.namespace.take_back(&link);
             return Err(error);
@@ -111,11 +112,11 @@ impl Ops {
     /// Errors: `InvalidArgument` for what is no symlink; `Stale`; the store's.
     pub async fn readlink(&self, ino: Ino) -> Result<Bytes, FsError> {
         let link = self.namespace.inode(ino)?;
-        self.inode_settled(ino).await?;
+        self.subtrees.inode_settled(ino).await?;
         if link.kind != Kind::Symlink {
             return Err(FsError::InvalidArgument);
         }
-        match self.base_of(&link) {
+        match self.files.base_of(&link) {
             LowerLayer::Object(object) => {
                 let blocks = self.reader.read(&object, 0..TARGET_LIMIT_BYTES).await?;
                 Ok(blocks.concat().into())

@@ -20,14 +20,14 @@ impl Ops {
     pub async fn unlink(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<(), FsError> {
         self.check_writable()?;
         if attempt == Delivery::Resent {
-            self.wait_for_predecessor_requests().await;
+            self.predecessor.wait_for_requests().await;
         }
         let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.share_entry(parent.ino, name).await?;
+        let _subtrees = self.subtrees.share_entry(parent.ino, name).await?;
         let inode = match self.namespace.lookup(&parent, name).await {
             Err(FsError::NotFound) if attempt == Delivery::Resent => {
                 let key = self.namespace.child_key(parent.ino, name)?;
-                self.note_predecessors_delete(&key, None);
+                self.predecessor.note_delete(&key, None);
                 return Ok(());
             }
             found => found?,
@@ -39,7 +39,8 @@ impl Ops {
             let key = self.namespace.child_key(parent.ino, name)?;
             let version = inode.state().remote.clone();
             self.remove_file(&parent, name, &inode).await?;
-            self.note_predecessors_delete(&key, version.map(|version| version.etag));
+            self.predecessor
+                .note_delete(&key, version.map(|version| version.etag));
             return Ok(());
         }
         self.remove_file(&parent, name, &inode).await
@@ -47,13 +48,13 @@ impl Ops {
 
     /// Deletes the object, if there is one, and takes the name away.
     async fn remove_file(&self, parent: &Pin, name: &Name, inode: &Pin) -> Result<(), FsError> {
-        let file = self.hold(inode.ino)?;
-        let _removal = self.begin_removal(&file).await;
+        let file = self.files.hold(inode.ino)?;
+        let _removal = self.named_opens.begin_removal(&file).await;
         let _turn = file.turn_over_uploads().await;
         failpoint::at(Point::UnlinkBegins);
         let maybe_stored = file.shadows_object();
         if maybe_stored {
-            self.wait_for_predecessor_requests().await;
+            self.predecessor.wait_for_requests().await;
         }
         check_awaited()?;
         let stored = inode.state().remote.clone();
@@ -62,26 +63,27 @@ impl Ops {
             let key = self.namespace.child_key(parent.ino, name)?;
             // What may be there of an attempt has an ETag that nobody was told.
             let etag = stored.map(|version| version.etag);
-            let late = self.late_object(&file).await;
+            let late = self.uploads.late_object(&file).await;
             let mut removed = Removed::Gone;
-            if etag.is_some() && self.is_kept_for_readers(&file).await {
+            if etag.is_some() && self.deletes.is_kept_for_readers(&file).await {
                 let key = key.clone();
-                self.delete_once_unused(&file, DeletePending { key, etag })?;
+                self.deletes
+                    .delete_once_unused(&file, DeletePending { key, etag })?;
             } else {
                 let etag = etag.filter(|_| !maybe_stored);
-                removed = self.delete_object(key.clone(), etag).await?;
+                removed = self.deletes.delete_object(key.clone(), etag).await?;
             }
             if let Some(late) = late {
                 self.store.watch_for_late(key, late);
             }
             self.namespace.record(parent.ino, name, None);
             if removed == Removed::NewerStays {
-                self.shows_again(parent).await;
+                self.deletes.shows_again(parent).await;
             }
         }
         failpoint::at(Point::UnlinkDeleted);
         file.orphan();
-        self.lose_name(&file);
+        self.named_opens.lose_name(&file);
         let went = EntryChange::Went(name);
         self.namespace.entries_changed(parent, went);
         inode.state().overrides.ctime = Some(SystemTime::now());

@@ -1,22 +1,21 @@
 //! From a file's staged bytes to its object.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::MutexGuard;
-
-use super::content::{Sealed, SealedSource, fetch};
-use super::open_file::OpenFile;
-use super::sealing::Sealing;
-use super::{Durability, Ops};
+use super::attr::AttributeView;
+use super::content::{LowerLayer, Sealed, SealedSource};
+use super::open_file::{OpenFile, StageFactory};
+use super::resent::Predecessor;
+use super::sealer::Sealer;
+use super::subtree_locks::SubtreeLocks;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::namespace::{Attributes, Name};
-use crate::store::ObjectHeaders;
-use crate::task::caught_now;
-use crate::vocabulary::{Ino, ObjectId, ObjectVersion};
-use crate::write_path::{ByteSource, Durable, Earlier, SealedStage, UploadTarget};
+use crate::namespace::{Attributes, Name, Namespace};
+use crate::read_path::Reader;
+use crate::store::{ObjectHeaders, WriteCondition};
+use crate::vocabulary::{ObjectId, ObjectVersion};
+use crate::write_path::{ByteSource, Copier, Earlier, UploadTarget, Uploader};
 
 /// What came of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,17 +24,21 @@ pub(super) enum Brought {
     Cancelled,
 }
 
-impl Ops {
-    /// Makes what was written last as the mount's durability wants it.
-    ///
-    /// Errors: that of this upload, or of one that failed before; the spool's.
-    pub(super) async fn persist(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
-        match self.settings.durability {
-            Durability::S3 => self.upload(file).await,
-            Durability::Disk => self.seal_and_enqueue(file).await,
-        }
-    }
+/// Brings sealed stages to the store.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    pub namespace: Arc<Namespace>,
+    pub attributes: Arc<AttributeView>,
+    pub desk: Arc<StageFactory>,
+    pub subtrees: Arc<SubtreeLocks>,
+    pub predecessor: Arc<Predecessor>,
+    pub sealer: Arc<Sealer>,
+    pub reader: Arc<Reader>,
+    pub uploader: Arc<Uploader>,
+    pub copier: Arc<Copier>,
+}
 
+impl Uploads {
     /// Brings the store up to date with a file. Returns once it has the bytes.
     ///
     /// Errors: that of this upload, or of one that failed before.
@@ -49,7 +52,7 @@ impl Ops {
     }
 
     async fn upload_unless_cancelled(&self, file: &Arc<OpenFile>) -> Result<Brought, FsError> {
-        let _subtrees = match self.share_inodes([file.inode.ino]).await {
+        let _subtrees = match self.subtrees.share_inodes([file.inode.ino]).await {
             Ok(shared) => shared,
             // The bytes are not to be dropped with the last handle.
             Err(error) => {
@@ -58,7 +61,7 @@ impl Ops {
             }
         };
         let _turn = file.upload_lock.lock().await;
-        self.seal(file).await?;
+        self.sealer.seal(file).await?;
         while let Some((sealed, earlier)) = self.begin_upload(file).await {
             match self.publish(file, &sealed, earlier).await {
                 Ok(Brought::Stored) => {}
@@ -80,151 +83,6 @@ impl Ops {
         file.begin_upload()
     }
 
-    /// Seals what was written and tells the journal.
-    pub(super) async fn seal(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
-        let _turn = file.seal_lock.lock().await;
-        match file.seal()? {
-            Some(Sealing::Whole { sealed, superseded }) => {
-                self.note_sealed(file, &sealed, superseded).await?;
-            }
-            Some(Sealing::Absorbed { sealed, below }) => {
-                self.absorb(file, &sealed, &below).await?;
-            }
-            None => {}
-        }
-        if self.settings.durability == Durability::Disk && !file.has_sealed_offloaded() {
-            file.made_safe();
-        }
-        Ok(())
-    }
-
-    async fn note_sealed(
-        &self,
-        file: &Arc<OpenFile>,
-        sealed: &Arc<Sealed>,
-        superseded: Option<Arc<Sealed>>,
-    ) -> Result<(), FsError> {
-        match (
-            self.journal_seal(file, sealed).await,
-            self.settings.durability,
-        ) {
-            (Ok(()), _) => {}
-            // Nobody is told that the spool has it.
-            (Err(error), Durability::S3) => {
-                tracing::warn!(%error, "journal write failed: after a crash this upload is not resumed");
-            }
-            (Err(error), Durability::Disk) => {
-                file.revert_seal(&error);
-                return Err(error);
-            }
-        }
-        if let Some(superseded) = superseded {
-            let left = caught_now("seal", || failpoint::at(Point::SealMootLeft));
-            self.desk.spool.discard(superseded.stage.file());
-            left?;
-        }
-        Ok(())
-    }
-
-    /// Has the sealed stage below take over the bytes of a shorter one. To be called
-    /// with the file's `seal_lock`.
-    ///
-    /// Errors: the spool's; what is sealed has failed then.
-    async fn absorb(
-        &self,
-        file: &OpenFile,
-        sealed: &Arc<Sealed>,
-        below: &Arc<Sealed>,
-    ) -> Result<(), FsError> {
-        let Some((_, name)) = self.namespace.table().place(file.inode.ino) else {
-            return Ok(());
-        };
-        let headers = self.upload_headers(file, &name, &below.base, None);
-        let (desk, into, from) = (self.desk.clone(), below.clone(), sealed.clone());
-        let absorbing = move || {
-            let conditions = (from.condition.clone(), from.known.clone());
-            let absorbed = from.stage.as_absorbed(&into.stage, headers?, conditions)?;
-            into.stage.with_absorbed(&from.stage, absorbed, &desk.spool)
-        };
-        let whole = tokio::task::spawn_blocking(absorbing).await;
-        let whole = whole.map_err(|error| io::Error::other(error).into());
-        match whole.flatten() {
-            Ok(whole) => {
-                if file.absorbed(sealed, whole) {
-                    self.desk.spool.discard(sealed.stage.file());
-                }
-                Ok(())
-            }
-            Err(error) => {
-                file.revert_seal(&error);
-                Err(error)
-            }
-        }
-    }
-
-    /// Tells the journal of a sealed stage.
-    pub(super) async fn journal_seal(
-        &self,
-        file: &OpenFile,
-        sealed: &Sealed,
-    ) -> Result<(), FsError> {
-        match self.namespace.table().place(file.inode.ino) {
-            Some((dir, name)) => self.note_at(file, sealed, dir, &name).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn note_at(
-        &self,
-        file: &OpenFile,
-        sealed: &Sealed,
-        dir: Ino,
-        name: &Name,
-    ) -> Result<(), FsError> {
-        let record = SealedStage {
-            stage: sealed.stage.file().id(),
-            key: self.namespace.child_key(dir, name)?,
-            headers: self.upload_headers(file, name, &sealed.base, None)?,
-            condition: sealed.condition.clone(),
-            known: sealed.known.clone(),
-            len: sealed.stage.len(),
-            base_len: sealed.stage.base_len(),
-            written: sealed.stage.written(),
-            sums: sealed.stage.file().sums(),
-            completing: sealed.sent.as_version(),
-            base: sealed.base.as_sealed(),
-        };
-        let (desk, stage) = (self.desk.clone(), sealed.stage.file().clone());
-        match self.settings.durability {
-            Durability::S3 => desk.spool.seal(&stage, record, Durable::No)?,
-            Durability::Disk => {
-                let sync = move || desk.spool.seal(&stage, record, Durable::Yes);
-                let synced = tokio::task::spawn_blocking(sync).await;
-                synced.map_err(io::Error::other)??;
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells the journal that a file's sealed stages have another place and base.
-    ///
-    /// Nothing more is sealed while the turn that it returns is held: who moves the
-    /// file holds it until the inode has its new place too.
-    pub(super) async fn note_again<'a>(
-        &self,
-        file: &'a OpenFile,
-        dir: Ino,
-        name: &Name,
-    ) -> MutexGuard<'a, ()> {
-        let turn = file.seal_lock.lock().await;
-        for sealed in file.sealed_stages() {
-            if let Err(error) = self.note_at(file, &sealed, dir, name).await {
-                tracing::error!(ino = file.inode.ino.0, %error, "journal write failed: after a crash these bytes go to their old key");
-            }
-        }
-        turn
-    }
-
     /// As `bring_to_store`, which sees to what a panic leaves.
     pub(super) async fn send_and_publish(
         &self,
@@ -233,7 +91,7 @@ impl Ops {
         earlier: Earlier,
     ) -> Result<Brought, FsError> {
         if earlier == Earlier::Maybe {
-            self.wait_for_predecessor_requests().await;
+            self.predecessor.wait_for_requests().await;
         }
         let sealed = &self.fill_from_lower(file, sealed).await?;
         let sent = tokio::select! {
@@ -250,7 +108,7 @@ impl Ops {
         failpoint::at(Point::PublishRecorded);
         let turn = file.seal_lock.lock().await;
         if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
-            self.journal_seal(file, &over).await?;
+            self.sealer.journal_seal(file, &over).await?;
         }
         drop(turn);
         failpoint::at(Point::PublishUploaded);
@@ -289,7 +147,7 @@ impl Ops {
         let _turn = file.seal_lock.lock().await;
         match file.complete(sealed, &below) {
             Ok(whole) => {
-                self.journal_seal(file, &whole).await?;
+                self.sealer.journal_seal(file, &whole).await?;
                 failpoint::at(Point::UploadCompleted);
                 Ok(whole)
             }
@@ -320,7 +178,9 @@ impl Ops {
         let kept = self.kept_headers(&sealed.base).await?;
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
-            headers: self.upload_headers(file, &name, &sealed.base, kept)?,
+            headers: self
+                .attributes
+                .upload_headers(&file.inode, &name, &sealed.base, kept)?,
             condition: sealed.condition.clone(),
             known: sealed.known.clone(),
             len: sealed.stage.len(),
@@ -361,20 +221,45 @@ impl Ops {
         }
     }
 
-    /// Copies into the stage what open handles still show of an object that is about to go.
-    pub(super) async fn copy_up(&self, file: &OpenFile) -> Result<(), FsError> {
-        const CHUNK_BYTES: u64 = 8 << 20;
-        if !file.shows_object() {
-            return Ok(());
+    /// None for a file that has no name any more.
+    pub(super) async fn target_ahead(
+        &self,
+        file: &OpenFile,
+    ) -> Result<Option<UploadTarget>, FsError> {
+        let Some((parent, name)) = self.namespace.table().place(file.inode.ino) else {
+            return Ok(None);
+        };
+        let base = file.content.lock().base.clone();
+        let kept = self.kept_headers(&base).await?;
+        Ok(Some(UploadTarget {
+            key: self.namespace.child_key(parent, &name)?,
+            headers: self.attributes.upload_headers(
+                &file.inode,
+                &name,
+                &LowerLayer::Empty,
+                kept,
+            )?,
+            condition: WriteCondition::Always,
+            known: WriteCondition::Always,
+            len: file.len(),
+            earlier: Earlier::None,
+        }))
+    }
+
+    /// What the object that is edited has besides its bytes, asked for anew: another
+    /// client may change it and leave the bytes.
+    pub(super) async fn kept_headers(
+        &self,
+        base: &LowerLayer,
+    ) -> Result<Option<ObjectHeaders>, FsError> {
+        let LowerLayer::Object(object) = base else {
+            return Ok(None);
+        };
+        match self.copier.headers_of(&object.key, &object.etag).await {
+            // The upload finds out what is in its place.
+            Err(FsError::Stale | FsError::NotFound) => Ok(None),
+            headers => headers.map(Some),
         }
-        while let Some(gap) = file.next_gap(CHUNK_BYTES)? {
-            let bytes = fetch(&self.reader, file.plan(gap.clone())).await?;
-            if bytes.len() as u64 != gap.end - gap.start {
-                return Err(FsError::Corrupt);
-            }
-            file.fill(gap.start, &bytes)?;
-        }
-        Ok(())
     }
 }
 

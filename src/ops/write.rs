@@ -39,10 +39,10 @@ impl Ops {
         let handle = self.handles.file(id)?;
         let inode = &handle.file.inode;
         match privileges {
-            Privileges::Drop => drop(self.take_privileges(inode)),
+            Privileges::Drop => drop(self.attributes.take_privileges(inode)),
             // Out of a mapping: who wrote it is not told.
             Privileges::Unknown if inode.state().unprivileged_writers => {
-                self.take_privileges(inode);
+                self.attributes.take_privileges(inode);
             }
             Privileges::Keep | Privileges::Unknown => {}
         }
@@ -53,7 +53,7 @@ impl Ops {
             WriteOrigin::Mapping => handle.file.share_change(Shared::Mapped, change),
         }
         failpoint::at(Point::WriteStaged);
-        self.queue_full_parts(&handle.file);
+        self.early_parts.queue_full_parts(&handle.file);
         Ok(())
     }
 }

@@ -29,7 +29,7 @@ impl Ops {
     /// Errors: `NoAttribute`; `Unsupported` for namespaces that no file here has.
     pub async fn getxattr(&self, ino: Ino, name: &str) -> Result<Vec<u8>, FsError> {
         let inode = self.namespace.inode(ino)?;
-        self.inode_settled(ino).await?;
+        self.subtrees.inode_settled(ino).await?;
         if let Some(own) = name.strip_prefix(OWN) {
             return self.own_xattr(&inode, own).await;
         }
@@ -109,11 +109,11 @@ impl Ops {
             state.overrides.ctime = Some(std::time::SystemTime::now());
             before
         };
-        let stored = self.store_attributes(inode).await;
+        let stored = self.attribute_writer.store_attributes(inode).await;
         if stored.is_err() {
             inode.state().overrides.xattrs = before;
         }
-        self.record_overrides(inode);
+        self.attributes.record_overrides(inode);
         stored
     }
 

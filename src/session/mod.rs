@@ -110,7 +110,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
         notifier,
     } = kernel;
     let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
-    runtime.spawn(ops.clone().upload_in_background(queued));
+    runtime.spawn(ops.clone().run_in_background(queued));
     runtime.spawn(watch_s3(&connected, &config));
     tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let tended = watchdog::RunningMount {

@@ -14,7 +14,10 @@ fn name(text: &str) -> Name {
 
 fn tree() -> (Arc<InodeTable>, Arc<SubtreeLocks>) {
     let inodes = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
-    (inodes.clone(), SubtreeLocks::new(inodes))
+    (
+        inodes.clone(),
+        SubtreeLocks::new(inodes, Duration::from_secs(30)),
+    )
 }
 
 fn dir(inodes: &Arc<InodeTable>, path: &str) -> Pin {
@@ -126,11 +129,11 @@ async fn what_an_unfinished_rename_moves_is_shown_once_it_is_finished_or_not_at_
     let mut upload = Box::pin(locks.share([a.ino]));
     assert!(!is_granted(&mut upload).await);
     assert!(is_granted(locks.take(vec![entry(&root, "b", Hold::Alone)])).await);
-    assert!(locks.names_settled(ROOT, PATIENCE).await.is_err());
-    locks.names_settled(b.ino, PATIENCE).await.unwrap();
+    assert!(locks.names_settled_within(ROOT, PATIENCE).await.is_err());
+    locks.names_settled_within(b.ino, PATIENCE).await.unwrap();
     drop(first);
     upload.await;
-    locks.names_settled(ROOT, PATIENCE).await.unwrap();
+    locks.names_settled_within(ROOT, PATIENCE).await.unwrap();
     locks.settled(&below, PATIENCE).await.unwrap();
     let deeper = Target::Path(paths[0].join(&name("d")));
     assert!(locks.settled(&deeper, PATIENCE).await.is_err());

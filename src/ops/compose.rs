@@ -1,0 +1,313 @@
+//! Puts the operations together: who may call whom.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::attr::AttributeView;
+use super::early_parts::EarlyParts;
+use super::handles::Handles;
+use super::held::{AwaitedOpens, NamedOpens};
+use super::make_room::RoomMaker;
+use super::open_file::StageFactory;
+use super::open_files::OpenFiles;
+use super::queue::{UploadQueue, Writeback};
+use super::rebase::Rebase;
+use super::removal::{Deletes, Removals};
+use super::rename::Renamer;
+use super::rename_copies::ObjectCopies;
+use super::rename_dir::DirectoryRenamer;
+use super::rename_file::FileRenamer;
+use super::rename_log::RenameLog;
+use super::rename_recovery::RenameRecovery;
+use super::resent::Predecessor;
+use super::sealer::Sealer;
+use super::store_attributes::AttributeWriter;
+use super::subtree_locks::SubtreeLocks;
+use super::upload::Uploads;
+use super::{Durability, Ops, OpsSettings, Parts, QueueReceivers};
+use crate::namespace::Namespace;
+use crate::read_path::Reader;
+use crate::store::DeleteQueue;
+use crate::write_path::{Copier, Uploader};
+
+/// What nearly all of them call.
+struct Common {
+    durability: Durability,
+    mounted_at: SystemTime,
+    namespace: Arc<Namespace>,
+    store: Arc<DeleteQueue>,
+    reader: Arc<Reader>,
+    uploader: Arc<Uploader>,
+    copier: Arc<Copier>,
+    desk: Arc<StageFactory>,
+    subtrees: Arc<SubtreeLocks>,
+    predecessor: Arc<Predecessor>,
+    files: Arc<OpenFiles>,
+    attributes: Arc<AttributeView>,
+}
+
+impl Ops {
+    /// `QueueReceivers` goes to `run_in_background`.
+    pub fn new(parts: Parts, settings: OpsSettings) -> (Self, QueueReceivers) {
+        let handles = Handles::new(parts.session_log.clone());
+        let common = Common::new(parts, &settings);
+        let named_opens = Arc::new(NamedOpens {
+            namespace: common.namespace.clone(),
+            files: common.files.clone(),
+            awaited_opens: AwaitedOpens::default(),
+        });
+        let sealer = common.sealer();
+        let uploads = common.uploads(&sealer);
+        let (queue, queued_files) = UploadQueue::new();
+        let writeback = common.writeback(&sealer, &uploads, queue);
+        let (queue, queued_parts) = mpsc::unbounded_channel();
+        let early_parts = EarlyParts {
+            namespace: common.namespace.clone(),
+            uploads: uploads.clone(),
+            uploader: common.uploader.clone(),
+            queue,
+        };
+        let (kept, kept_objects) = mpsc::unbounded_channel();
+        let deletes = Arc::new(Deletes {
+            namespace: common.namespace.clone(),
+            store: common.store.clone(),
+            reader: common.reader.clone(),
+            durability: common.durability,
+            row: Removals::default(),
+            kept,
+        });
+        let renames = Renames {
+            copies: common.copies(&deletes, &settings),
+            rebase: common.rebase(&sealer),
+            log: common.rename_log(),
+            named_opens: named_opens.clone(),
+            sealer,
+            uploads: uploads.clone(),
+            deletes: deletes.clone(),
+        };
+        let ops = Self {
+            attribute_writer: common.attribute_writer(&uploads),
+            room_maker: common.room_maker(&uploads),
+            renamer: renames.renamer(&common),
+            rename_recovery: Arc::new(renames.recovery(&common)),
+            copies: renames.copies,
+            writeback,
+            early_parts: Arc::new(early_parts),
+            handles,
+            named_opens,
+            uploads,
+            deletes,
+            settings,
+            namespace: common.namespace,
+            store: common.store,
+            reader: common.reader,
+            uploader: common.uploader,
+            copier: common.copier,
+            desk: common.desk,
+            subtrees: common.subtrees,
+            predecessor: common.predecessor,
+            files: common.files,
+            attributes: common.attributes,
+        };
+        let queued = QueueReceivers {
+            files: queued_files,
+            parts: queued_parts,
+            kept: kept_objects,
+        };
+        (ops, queued)
+    }
+}
+
+impl Common {
+    fn new(parts: Parts, settings: &OpsSettings) -> Self {
+        let namespace = Arc::new(parts.namespace);
+        let desk = Arc::new(StageFactory {
+            spool: parts.spool,
+            keys: namespace.keys().clone(),
+            session_log: parts.session_log.clone(),
+        });
+        let attributes = AttributeView {
+            namespace: namespace.clone(),
+            fixed: settings.attributes,
+            session_log: parts.session_log,
+        };
+        let predecessor = Predecessor {
+            store: parts.store.clone(),
+            began_at: Instant::now(),
+        };
+        Self {
+            durability: settings.durability,
+            mounted_at: parts.mounted_at,
+            store: parts.store,
+            reader: parts.reader,
+            uploader: Arc::new(parts.uploader),
+            copier: Arc::new(parts.copier),
+            subtrees: SubtreeLocks::new(namespace.table().clone(), settings.patience),
+            predecessor: Arc::new(predecessor),
+            files: Arc::new(OpenFiles::new(namespace.clone(), desk.clone())),
+            attributes: Arc::new(attributes),
+            namespace,
+            desk,
+        }
+    }
+
+    fn sealer(&self) -> Arc<Sealer> {
+        Arc::new(Sealer {
+            namespace: self.namespace.clone(),
+            attributes: self.attributes.clone(),
+            desk: self.desk.clone(),
+            durability: self.durability,
+        })
+    }
+
+    fn uploads(&self, sealer: &Arc<Sealer>) -> Arc<Uploads> {
+        Arc::new(Uploads {
+            namespace: self.namespace.clone(),
+            attributes: self.attributes.clone(),
+            desk: self.desk.clone(),
+            subtrees: self.subtrees.clone(),
+            predecessor: self.predecessor.clone(),
+            sealer: sealer.clone(),
+            reader: self.reader.clone(),
+            uploader: self.uploader.clone(),
+            copier: self.copier.clone(),
+        })
+    }
+
+    fn writeback(
+        &self,
+        sealer: &Arc<Sealer>,
+        uploads: &Arc<Uploads>,
+        queue: UploadQueue,
+    ) -> Arc<Writeback> {
+        Arc::new(Writeback {
+            namespace: self.namespace.clone(),
+            files: self.files.clone(),
+            desk: self.desk.clone(),
+            subtrees: self.subtrees.clone(),
+            predecessor: self.predecessor.clone(),
+            sealer: sealer.clone(),
+            uploads: uploads.clone(),
+            uploader: self.uploader.clone(),
+            durability: self.durability,
+            mounted_at: self.mounted_at,
+            queue,
+        })
+    }
+
+    fn room_maker(&self, uploads: &Arc<Uploads>) -> RoomMaker {
+        RoomMaker {
+            namespace: self.namespace.clone(),
+            files: self.files.clone(),
+            desk: self.desk.clone(),
+            subtrees: self.subtrees.clone(),
+            uploads: uploads.clone(),
+            uploader: self.uploader.clone(),
+        }
+    }
+
+    fn attribute_writer(&self, uploads: &Arc<Uploads>) -> AttributeWriter {
+        AttributeWriter {
+            namespace: self.namespace.clone(),
+            files: self.files.clone(),
+            attributes: self.attributes.clone(),
+            subtrees: self.subtrees.clone(),
+            uploads: uploads.clone(),
+            copier: self.copier.clone(),
+        }
+    }
+
+    fn copies(&self, deletes: &Arc<Deletes>, settings: &OpsSettings) -> Arc<ObjectCopies> {
+        Arc::new(ObjectCopies {
+            namespace: self.namespace.clone(),
+            store: self.store.clone(),
+            deletes: deletes.clone(),
+            copier: self.copier.clone(),
+            limit: AtomicU64::new(settings.max_rename_objects),
+        })
+    }
+
+    fn rebase(&self, sealer: &Arc<Sealer>) -> Arc<Rebase> {
+        Arc::new(Rebase {
+            namespace: self.namespace.clone(),
+            files: self.files.clone(),
+            sealer: sealer.clone(),
+        })
+    }
+
+    fn rename_log(&self) -> Arc<RenameLog> {
+        Arc::new(RenameLog {
+            desk: self.desk.clone(),
+            durability: self.durability,
+        })
+    }
+}
+
+/// What the parts of a rename call besides.
+struct Renames {
+    named_opens: Arc<NamedOpens>,
+    sealer: Arc<Sealer>,
+    uploads: Arc<Uploads>,
+    deletes: Arc<Deletes>,
+    copies: Arc<ObjectCopies>,
+    rebase: Arc<Rebase>,
+    log: Arc<RenameLog>,
+}
+
+impl Renames {
+    fn renamer(&self, common: &Common) -> Renamer {
+        Renamer {
+            namespace: common.namespace.clone(),
+            files: common.files.clone(),
+            subtrees: common.subtrees.clone(),
+            predecessor: common.predecessor.clone(),
+            rebase: self.rebase.clone(),
+            mounted_at: common.mounted_at,
+            file: FileRenamer {
+                namespace: common.namespace.clone(),
+                files: common.files.clone(),
+                named_opens: self.named_opens.clone(),
+                attributes: common.attributes.clone(),
+                desk: common.desk.clone(),
+                store: common.store.clone(),
+                predecessor: common.predecessor.clone(),
+                sealer: self.sealer.clone(),
+                uploads: self.uploads.clone(),
+                deletes: self.deletes.clone(),
+                copies: self.copies.clone(),
+                log: self.log.clone(),
+            },
+            directory: DirectoryRenamer {
+                namespace: common.namespace.clone(),
+                files: common.files.clone(),
+                store: common.store.clone(),
+                predecessor: common.predecessor.clone(),
+                deletes: self.deletes.clone(),
+                copies: self.copies.clone(),
+                rebase: self.rebase.clone(),
+                log: self.log.clone(),
+            },
+        }
+    }
+
+    fn recovery(&self, common: &Common) -> RenameRecovery {
+        RenameRecovery {
+            namespace: common.namespace.clone(),
+            files: common.files.clone(),
+            desk: common.desk.clone(),
+            store: common.store.clone(),
+            subtrees: common.subtrees.clone(),
+            predecessor: common.predecessor.clone(),
+            deletes: self.deletes.clone(),
+            copies: self.copies.clone(),
+            rebase: self.rebase.clone(),
+            log: self.log.clone(),
+            unfinished: Mutex::default(),
+        }
+    }
+}
