@@ -8,16 +8,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
-use super::Ops;
-use super::attr::Caller;
-use super::handles::HandleId;
 use super::open_file::{OpenFile, StageFactory};
 use super::open_files::OpenFiles;
 use super::subtree_locks::SubtreeLocks;
 use super::upload::Uploads;
-use super::write::{Privileges, WriteOrigin};
 use crate::error::FsError;
 use crate::namespace::Namespace;
 use crate::store::Key;
@@ -86,39 +82,6 @@ impl OpenFile {
     }
 }
 
-impl Ops {
-    /// Whether files leave a full spool part by part. Stored attributes are fixed when
-    /// an upload begins, and those files are sent at close.
-    pub fn offloads(&self) -> bool {
-        !self.namespace.stores_attributes()
-    }
-
-    /// As `write`, once the spool has room.
-    ///
-    /// Errors: as `write`; `NoSpace` where no room could be made in time.
-    pub async fn write_with_room(
-        &self,
-        id: HandleId,
-        caller: Caller,
-        how: (Privileges, WriteOrigin),
-        offset: u64,
-        data: &[u8],
-    ) -> Result<(), FsError> {
-        let file = self.handles.file(id)?.file.clone();
-        let deadline = Instant::now() + self.settings.patience;
-        loop {
-            match timeout_at(deadline, self.room_maker.make_room(&file)).await {
-                Ok(made) => made?,
-                Err(_) => return Err(FsError::NoSpace),
-            }
-            match self.write(id, caller, how, offset, data) {
-                Err(FsError::NoSpace) => {}
-                outcome => return outcome,
-            }
-        }
-    }
-}
-
 /// Has parts that S3 has leave the spool.
 #[derive(Debug)]
 pub(super) struct RoomMaker {
@@ -132,7 +95,7 @@ pub(super) struct RoomMaker {
 
 impl RoomMaker {
     /// Returns once the spool has more room than before.
-    async fn make_room(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
+    pub(super) async fn make_room(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         loop {
             if self.offload_any(file).await? {
                 return Ok(());

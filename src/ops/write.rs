@@ -1,11 +1,14 @@
 //! write: bytes into the spool.
 
+use tokio::time::{Instant, timeout_at};
+
 use super::Ops;
 use super::attr::Caller;
 use super::changes::Shared;
 use super::handles::HandleId;
 use crate::error::FsError;
-use crate::failpoint::{self, Point};
+use crate::failpoint;
+use crate::failpoint::Point;
 
 /// Whether a file that runs as its owner goes on to, now that it is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,5 +58,36 @@ impl Ops {
         failpoint::at(Point::WriteStaged);
         self.early_parts.queue_full_parts(&handle.file);
         Ok(())
+    }
+
+    /// Whether files leave a full spool part by part. Stored attributes are fixed when
+    /// an upload begins, and those files are sent at close.
+    pub fn offloads(&self) -> bool {
+        !self.namespace.stores_attributes()
+    }
+
+    /// As `write`, once the spool has room.
+    ///
+    /// Errors: as `write`; `NoSpace` where no room could be made in time.
+    pub async fn write_with_room(
+        &self,
+        id: HandleId,
+        caller: Caller,
+        how: (Privileges, WriteOrigin),
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), FsError> {
+        let file = self.handles.file(id)?.file.clone();
+        let deadline = Instant::now() + self.settings.patience;
+        loop {
+            match timeout_at(deadline, self.room_maker.make_room(&file)).await {
+                Ok(made) => made?,
+                Err(_) => return Err(FsError::NoSpace),
+            }
+            match self.write(id, caller, how, offset, data) {
+                Err(FsError::NoSpace) => {}
+                outcome => return outcome,
+            }
+        }
     }
 }
