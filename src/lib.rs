@@ -8,7 +8,9 @@
 //! cli             one file a subcommand; the topics of `mediafs help`
 //! session         a mount from start to end: compose, takeover, watchdog, drain
 //! fuse   config   FUSE requests and replies; settings with their origins
-//! ops             one file a system call; what is open; what is uploaded when
+//! ops             system calls, one file each; renames
+//! writeback       what is uploaded and deleted when
+//! files           what is open: stages, layers, handles
 //! namespace   read_path   write_path     names; blocks; stages and uploads
 //! session_state   what the kernel was told, for a successor
 //! journal         what the spool holds, for the start after a crash
@@ -65,6 +67,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod failpoint;
+mod files;
 pub mod fuse;
 pub mod journal;
 pub mod namespace;
@@ -78,3 +81,4 @@ pub mod task;
 pub mod telemetry;
 pub mod vocabulary;
 pub mod write_path;
+mod writeback;

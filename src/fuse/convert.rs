@@ -9,10 +9,10 @@ use fuser::{
 };
 
 use crate::error::FsError;
+use crate::files::{Attr, Caller, Delivery, HandleId, KernelRequest, Thread};
 use crate::ops::{
-    Allocation, Attr, AttrChange, CachedPages, Caller, CopyEnd, Delivery, HandleId, KernelRequest,
-    NodeKind, Privileges, RenameMode, SpecialFile, Thread, TimeChange, Truncate, WriteOrigin,
-    XattrMode,
+    Allocation, AttrChange, CachedPages, CopyEnd, NodeKind, Privileges, RenameMode, SpecialFile,
+    TimeChange, Truncate, WriteOrigin, XattrMode,
 };
 use crate::vocabulary::{Ino, Kind, OpenMode};
 

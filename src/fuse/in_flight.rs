@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::error::FsError;
-use crate::ops::{PendingCall, Thread};
+use crate::files::{PendingCall, Thread};
 use crate::session_state::{Record, SessionLog};
 use crate::vocabulary::Ino;
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::in_flight::InFlight;
-use crate::ops::Thread;
+use crate::files::Thread;
 
 /// How long a request waits before its caller is looked at, and how often then.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

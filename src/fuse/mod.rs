@@ -28,17 +28,18 @@ pub use thread_watch::ThreadWatch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use call::Call;
 use fuser::{Request, RequestId};
 use futures::FutureExt;
+use in_flight::{InFlightGuard, Interruptible};
+use pending::{Outcome, PendingReply};
+use reply::{Refusable, ReplyOf, give_or_refuse};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::error::FsError;
-use crate::ops::{Ops, run_for};
-use call::Call;
-use in_flight::{InFlightGuard, Interruptible};
-use pending::{Outcome, PendingReply};
-use reply::{Refusable, ReplyOf, give_or_refuse};
+use crate::files::run_for;
+use crate::ops::Ops;
 
 /// Answers the kernel's requests with operations.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use super::errno::errno;
 use super::in_flight::Interruptible;
 use super::reply::{Listed, Refusable, XattrAnswer};
 use crate::error::FsError;
-use crate::ops::{Attr, AttrValidity, Created, DirEntry, Entry, Opened, Ops, PendingCall};
+use crate::files::{Attr, AttrValidity, PendingCall};
+use crate::ops::{Created, DirEntry, Entry, Opened, Ops};
 
 /// A reply until it is given.
 #[derive(Debug)]

@@ -10,10 +10,8 @@ use fuser::{
 use super::call::Call;
 use super::{convert, errno_logged};
 use crate::error::FsError;
-use crate::ops::{
-    Attr, AttrValidity, BufferSpace, Created, DirEntry, DirEntryPlus, Entry, FsStats, HandleId,
-    Opened,
-};
+use crate::files::{Attr, AttrValidity, HandleId};
+use crate::ops::{BufferSpace, Created, DirEntry, DirEntryPlus, Entry, FsStats, Opened};
 use crate::vocabulary::Ino;
 
 /// An inode number is given out again only when the kernel has forgotten it.

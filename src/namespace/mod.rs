@@ -74,6 +74,7 @@ mod outage;
 mod page;
 mod rare;
 mod restore;
+mod subtree_locks;
 mod table;
 
 use std::collections::VecDeque;
@@ -93,6 +94,7 @@ pub use name::{NAME_LIMIT_BYTES, Name};
 pub use name_store::{NameStore, Session};
 pub use numbers::Numbers;
 pub use page::Page;
+pub use subtree_locks::{Hold, SubtreeGuard, SubtreeLocks, Target};
 pub use table::{InodeTable, Pin};
 
 use parking_lot::{Mutex, RwLock};

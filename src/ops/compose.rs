@@ -8,32 +8,21 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::attr::AttributeView;
-use super::early_parts::EarlyParts;
-use super::handles::Handles;
-use super::held::{AwaitedOpens, NamedOpens};
-use super::make_room::RoomMaker;
-use super::open_file::StageFactory;
-use super::open_files::OpenFiles;
-use super::queue::{UploadQueue, Writeback};
-use super::rebase::Rebase;
-use super::removal::{Deletes, Removals};
-use super::rename::Renamer;
-use super::rename_copies::ObjectCopies;
-use super::rename_dir::DirectoryRenamer;
-use super::rename_file::FileRenamer;
-use super::rename_log::RenameLog;
-use super::rename_recovery::RenameRecovery;
-use super::resent::Predecessor;
-use super::sealer::Sealer;
-use super::store_attributes::AttributeWriter;
-use super::subtree_locks::SubtreeLocks;
-use super::upload::Uploads;
-use super::{Durability, Ops, OpsSettings, Parts, QueueReceivers};
-use crate::namespace::Namespace;
+use super::rename::{
+    DirectoryRenamer, FileRenamer, ObjectCopies, Rebase, RenameLog, RenameRecovery, Renamer,
+};
+use super::{Ops, OpsSettings, Parts, QueueReceivers};
+use crate::files::{
+    AttributeView, AwaitedOpens, Durability, Handles, NamedOpens, OpenFiles, StageFactory,
+};
+use crate::namespace::{Namespace, SubtreeLocks};
 use crate::read_path::Reader;
 use crate::store::DeleteQueue;
 use crate::write_path::{Copier, Uploader};
+use crate::writeback::{
+    AttributeWriter, Deletes, EarlyParts, Predecessor, Removals, RoomMaker, Sealer, UploadQueue,
+    Uploads, Writeback,
+};
 
 /// What nearly all of them call.
 struct Common {

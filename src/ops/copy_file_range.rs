@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use super::Ops;
-use super::content::LowerLayer;
-use super::handles::HandleId;
-use super::interruption::check_awaited;
-use super::open_file::OpenFile;
 use crate::error::FsError;
+use crate::files::{HandleId, LowerLayer, OpenFile, check_awaited};
 use crate::store::WriteCondition;
 use crate::vocabulary::ObjectId;
 use crate::write_path::{CopyHeaders, CopyOver, CopyTask};

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use super::attr::{Caller, Delivery};
-use super::changes::ChangeNumber;
-use super::interruption::check_awaited;
 use super::lookup::Entry;
 use super::open::{Opened, Truncate};
-use super::open_file::OpenFile;
 use super::special_files::SpecialFile;
 use super::{ExclusiveCreate, Ops};
 use crate::error::FsError;
+use crate::files::{Caller, ChangeNumber, Delivery, OpenFile, check_awaited};
 use crate::namespace::{Name, Pin};
 use crate::vocabulary::{Ino, Intent, Kind, OpenMode};
 

@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use super::Ops;
-use super::attr::Caller;
-use super::handles::HandleId;
 use crate::error::FsError;
+use crate::files::{Caller, HandleId};
 
 /// What happens to the range. Source: fallocate(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

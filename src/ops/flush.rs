@@ -1,10 +1,9 @@
 //! flush: close(2) of one descriptor. What was written is safe when it returns.
 
 use super::Ops;
-use super::handles::HandleId;
-use super::writers::Thread;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
+use crate::files::{HandleId, Thread};
 
 impl Ops {
     /// Free for a handle that changed nothing since the last upload, whatever others

@@ -1,9 +1,9 @@
 //! fsync and fsyncdir: returns once the bytes are safe.
 
 use super::Ops;
-use super::handles::HandleId;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
+use crate::files::HandleId;
 
 impl Ops {
     /// Through whichever handle: who asks for a file to be on disk means all of it,

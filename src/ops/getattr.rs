@@ -1,8 +1,8 @@
 //! getattr: stat(2).
 
 use super::Ops;
-use super::attr::{Attr, AttrValidity};
 use crate::error::FsError;
+use crate::files::{Attr, AttrValidity};
 use crate::vocabulary::Ino;
 
 impl Ops {

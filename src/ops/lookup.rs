@@ -4,8 +4,8 @@
 //! time to that of the remembered listing.
 
 use super::Ops;
-use super::attr::{Attr, AttrValidity};
 use crate::error::FsError;
+use crate::files::{Attr, AttrValidity};
 use crate::namespace::{Name, Pin};
 use crate::vocabulary::Ino;
 

@@ -1,10 +1,9 @@
 //! mkdir: a directory that persists though nothing is in it.
 
 use super::Ops;
-use super::attr::{Caller, Delivery};
-use super::interruption::check_awaited;
 use super::lookup::Entry;
 use crate::error::FsError;
+use crate::files::{Caller, Delivery, check_awaited};
 use crate::namespace::Name;
 use crate::vocabulary::{Ino, Kind};
 

@@ -5,14 +5,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Ops;
-use super::attr::Caller;
-use super::changes::ChangeNumber;
-use super::given_up::Closes;
-use super::handles::{FileHandle, HandleId};
-use super::interruption::check_awaited;
-use super::open_file::OpenFile;
-use super::writers::Writers;
 use crate::error::FsError;
+use crate::files::{
+    Caller, ChangeNumber, Closes, FileHandle, HandleId, OpenFile, Writers, check_awaited,
+};
 use crate::read_path::Cursor;
 use crate::vocabulary::{Ino, Intent, Kind, OpenMode};
 

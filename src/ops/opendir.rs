@@ -1,34 +1,11 @@
 //! opendir and releasedir.
 
 use super::Ops;
-use super::attr::{Delivery, KernelRequest};
-use super::handles::HandleId;
 use crate::error::FsError;
-use crate::namespace::{DirStream, Name, Pin, StreamedEntry};
+use crate::files::{Delivery, DirHandle, HandleId, KernelRequest, Snapshot};
+use crate::namespace::{DirStream, Name, StreamedEntry};
 use crate::session_state::SavedDir;
 use crate::vocabulary::Ino;
-
-/// An open directory: what has been listed so far, and where the listing stands.
-///
-/// An entry keeps its offset for as long as the handle lives, whatever happens
-/// to the directory; reading from the start lists anew.
-#[derive(Debug)]
-pub struct DirHandle {
-    pub id: HandleId,
-    pub dir: Pin,
-    /// The kernel's request that it answers.
-    pub request: u64,
-    pub(super) snapshot: tokio::sync::Mutex<Snapshot>,
-}
-
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    pub listed: Vec<StreamedEntry>,
-    pub stream: DirStream,
-    pub end: bool,
-    /// How many of `listed` the successor was told of.
-    pub recorded: usize,
-}
 
 impl Ops {
     /// Does not list yet. Errors: `NotADirectory`, `Stale`.

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Ops;
-use super::content::{ReadSegment, fetch};
-use super::handles::HandleId;
 use crate::error::FsError;
+use crate::files::{HandleId, ReadSegment, fetch};
 use crate::vocabulary::ObjectId;
 
 impl Ops {

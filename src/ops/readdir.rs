@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::Ops;
-use super::handles::HandleId;
 use super::lookup::Entry;
-use super::opendir::{DirHandle, Snapshot};
 use crate::error::FsError;
+use crate::files::{DirHandle, HandleId, Snapshot};
 use crate::namespace::{Pin, StreamedEntry};
 use crate::session_state::Record;
 use crate::vocabulary::{Ino, Kind};

@@ -1,8 +1,8 @@
 //! release: the last descriptor of a handle is gone.
 
 use super::Ops;
-use super::handles::HandleId;
 use crate::error::FsError;
+use crate::files::HandleId;
 
 impl Ops {
     /// Uploads what a shared mapping wrote after the last flush; that of the last

@@ -1,9 +1,8 @@
 //! rmdir: a directory without entries goes.
 
 use super::Ops;
-use super::attr::Delivery;
-use super::interruption::check_awaited;
 use crate::error::FsError;
+use crate::files::{Delivery, check_awaited};
 use crate::namespace::{EntryChange, Name, Pin};
 use crate::vocabulary::{Ino, Kind};
 

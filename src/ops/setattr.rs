@@ -3,12 +3,8 @@
 use std::time::SystemTime;
 
 use super::Ops;
-use super::attr::{Attr, AttrValidity, Caller};
-use super::changes::Shared;
-use super::handles::HandleId;
-use super::interruption::check_awaited;
-use super::privileges::unprivileged;
 use crate::error::FsError;
+use crate::files::{Attr, AttrValidity, Caller, HandleId, Shared, check_awaited, unprivileged};
 use crate::namespace::{InodeState, Pin};
 use crate::vocabulary::{Ino, Kind, OpenMode};
 

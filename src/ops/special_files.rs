@@ -5,9 +5,9 @@
 use bytes::Bytes;
 
 use super::Ops;
-use super::attr::{Caller, Delivery};
 use super::lookup::Entry;
 use crate::error::FsError;
+use crate::files::{Caller, Delivery};
 use crate::namespace::Name;
 use crate::vocabulary::{Ino, Kind};
 

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Ops;
-use super::attr::{Caller, Delivery};
-use super::content::LowerLayer;
-use super::interruption::check_awaited;
 use super::lookup::Entry;
-use super::upload::whole_seconds;
 use crate::error::FsError;
+use crate::files::{Caller, Delivery, LowerLayer, check_awaited, whole_seconds};
 use crate::namespace::{Attributes, Name, Pin};
 use crate::store::{ObjectHeaders, ObjectStore, PutRequest, WriteCondition};
 use crate::vocabulary::{Ino, Kind, ObjectVersion};

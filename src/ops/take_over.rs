@@ -5,10 +5,8 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use super::Ops;
-use super::given_up::Closes;
-use super::handles::{FileHandle, HandleId};
-use super::writers::Writers;
 use crate::error::FsError;
+use crate::files::{Closes, FileHandle, HandleId, Writers};
 use crate::read_path::Cursor;
 use crate::session_state::{SavedHandle, SessionState};
 use crate::vocabulary::{Ino, OpenMode};

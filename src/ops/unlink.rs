@@ -3,14 +3,13 @@
 use std::time::SystemTime;
 
 use super::Ops;
-use super::attr::Delivery;
-use super::interruption::check_awaited;
-use super::removal::Removed;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
+use crate::files::{Delivery, check_awaited};
 use crate::namespace::{EntryChange, Name, Pin};
 use crate::store::DeletePending;
 use crate::vocabulary::{Ino, Kind};
+use crate::writeback::Removed;
 
 impl Ops {
     /// What another client has put meanwhile stays, as if it had come later.

@@ -3,12 +3,9 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::Ops;
-use super::attr::Caller;
-use super::changes::Shared;
-use super::handles::HandleId;
 use crate::error::FsError;
-use crate::failpoint;
-use crate::failpoint::Point;
+use crate::failpoint::{self, Point};
+use crate::files::{Caller, HandleId, Shared};
 
 /// Whether a file that runs as its owner goes on to, now that it is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //! what mediafs itself tells of a file.
 
 use super::Ops;
-use super::attr::Delivery;
 use crate::error::FsError;
+use crate::files::Delivery;
 use crate::namespace::{Attributes, Pin};
 use crate::store::ObjectStore;
 use crate::vocabulary::{Ino, Kind, Xattrs};

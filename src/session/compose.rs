@@ -8,14 +8,13 @@ use anyhow::{Context, anyhow};
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
+use crate::files::{Durability, FixedAttributes};
 use crate::journal::Journal;
 use crate::namespace::{
     AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, NameStore, Namespace, Origin,
     Session,
 };
-use crate::ops::{
-    Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, QueueReceivers,
-};
+use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts, QueueReceivers};
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::session::probe;
 use crate::session::takeover::inherited::{OpenHeritage, StartupCheck};

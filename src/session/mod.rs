@@ -23,6 +23,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fuser::Session;
+use mount::busy::holders;
+use mount::{Mounted, UnmountMode, Unmounted};
+use notifier::Notifier;
+use prepare::Prepared;
+use takeover::fuse_session::{Earlier, KernelSession};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
@@ -38,18 +43,14 @@ use crate::session_state::SessionLog;
 use crate::store::RequestCounters;
 use crate::task::kept_up;
 use crate::telemetry;
-use mount::busy::holders;
+
 pub use mount::mountinfo::{MountEntry, mount_at};
 pub use mount::probe::probe;
-use mount::{Mounted, UnmountMode, Unmounted};
-use notifier::Notifier;
 pub use notifier::serve as notify;
-use prepare::Prepared;
 pub use privileges::close_others;
 pub use reload::Reload;
 pub use systemd_job::{StopKind, stop_kind};
 pub use takeover::fd_store::has_some as has_predecessor;
-use takeover::fuse_session::{Earlier, KernelSession};
 pub use takeover::supervisor::{Life, supervise};
 
 /// Pause between attempts to unmount what is still in use.

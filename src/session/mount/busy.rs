@@ -1,9 +1,8 @@
 //! Who keeps a mount busy: as the mount's own handles tell, and /proc, without
 //! touching the mount, whose daemon this is.
 
-use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use crate::ops::Opener;
 use crate::session::mount::mountinfo::mounts_below;

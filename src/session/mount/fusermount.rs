@@ -1,6 +1,7 @@
 //! Mounting without root: fusermount3 mounts and sends the descriptor back.
 
-use std::io::{self, IoSliceMut};
+use std::io;
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;

@@ -8,11 +8,11 @@ pub mod mountpoint;
 pub mod probe;
 
 use std::ffi::CString;
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{fs, io};
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};

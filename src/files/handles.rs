@@ -1,0 +1,191 @@
+//! The handle table: what an application holds open, by number.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::changes::ChangeNumber;
+use super::dir_handle::DirHandle;
+use super::file::OpenFile;
+use super::given_up::Closes;
+use super::writers::{Noted, Thread, Writers};
+use crate::error::FsError;
+use crate::read_path::Cursor;
+use crate::session_state::{Record, SavedHandle, SessionLog};
+use crate::vocabulary::OpenMode;
+
+/// Number of a handle, as the kernel repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HandleId(pub u64);
+
+/// An open file description.
+#[derive(Debug)]
+pub struct FileHandle {
+    pub file: Arc<OpenFile>,
+    pub mode: OpenMode,
+    /// Whether closing it uploads the file: it may write, or it made or emptied the file.
+    pub uploads_on_close: bool,
+    pub cursor: Mutex<Cursor>,
+    pub writers: Mutex<Writers>,
+    /// The kernel's request that it answers.
+    pub request: u64,
+    pub closes: Closes,
+}
+
+impl FileHandle {
+    /// Whether closing the handle has to make safe what came through it, where
+    /// this thread closes it; or what came through no handle, and it answers for.
+    pub fn publishes_for(&self, closer: Thread) -> bool {
+        if !self.uploads_on_close {
+            return false;
+        }
+        let writers = self.writers.lock();
+        let own = self.file.is_unsafe(writers.last_change()) && writers.may_include(closer);
+        own || self.file.has_shared_changes(self.mode)
+    }
+
+    /// The same where nobody closes it later.
+    pub fn publishes_at_last(&self) -> bool {
+        if !self.uploads_on_close {
+            return false;
+        }
+        let last_change = self.writers.lock().last_change();
+        self.file.is_unsafe(last_change)
+            || self.file.has_shared_changes(self.mode)
+            || self.file.is_last_writer(self.mode) && self.file.needs_upload()
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Handle {
+    File(Arc<FileHandle>),
+    Dir(Arc<DirHandle>),
+}
+
+#[derive(Debug)]
+pub struct Handles {
+    next: AtomicU64,
+    open: Mutex<HashMap<HandleId, Handle>>,
+    session_log: Arc<SessionLog>,
+}
+
+impl Handles {
+    pub fn new(session_log: Arc<SessionLog>) -> Self {
+        Self {
+            next: AtomicU64::new(0),
+            open: Mutex::default(),
+            session_log,
+        }
+    }
+
+    pub fn add_file(&self, handle: FileHandle) -> HandleId {
+        let id = self.next_id();
+        self.session_log.record(|| Record::Opened {
+            handle: id.0,
+            saved: SavedHandle {
+                ino: handle.file.inode.ino.0,
+                mode: handle.mode,
+                uploads_on_close: handle.uploads_on_close,
+                request: handle.request,
+                writers: Some(handle.writers.lock().to_saved()),
+            },
+        });
+        self.restore(id, Handle::File(Arc::new(handle)))
+    }
+
+    pub fn add_dir(&self, handle: impl FnOnce(HandleId) -> DirHandle) -> HandleId {
+        let id = self.next_id();
+        let handle = handle(id);
+        self.session_log.record(|| Record::DirOpened {
+            handle: id.0,
+            ino: handle.dir.ino.0,
+            request: handle.request,
+        });
+        self.restore(id, Handle::Dir(Arc::new(handle)))
+    }
+
+    fn next_id(&self) -> HandleId {
+        HandleId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A handle that a predecessor gave out.
+    pub fn restore_file(&self, id: HandleId, handle: FileHandle) {
+        self.restore(id, Handle::File(Arc::new(handle)));
+    }
+
+    /// A handle that a predecessor gave out.
+    pub fn restore_dir(&self, id: HandleId, handle: DirHandle) {
+        self.restore(id, Handle::Dir(Arc::new(handle)));
+    }
+
+    /// No number up to this one is given out again.
+    pub fn go_on_after(&self, last: HandleId) {
+        self.next.fetch_max(last.0 + 1, Ordering::Relaxed);
+    }
+
+    fn restore(&self, id: HandleId, handle: Handle) -> HandleId {
+        self.open.lock().insert(id, handle);
+        id
+    }
+
+    /// The handle that answered this request already.
+    pub fn answer_to(&self, request: u64) -> Option<HandleId> {
+        let open = self.open.lock();
+        let answers = |handle: &Handle| match handle {
+            Handle::File(handle) => handle.request == request,
+            Handle::Dir(handle) => handle.request == request,
+        };
+        let found = open.iter().find(|(_, handle)| answers(handle));
+        found.map(|(id, _)| *id)
+    }
+
+    /// The file was changed through this handle.
+    pub fn note_change(
+        &self,
+        id: HandleId,
+        handle: &FileHandle,
+        thread: Thread,
+        change: ChangeNumber,
+    ) {
+        let noted = handle.writers.lock().note(thread, change);
+        if let Noted::Process(process) = noted {
+            let handle = id.0;
+            self.session_log
+                .record(|| Record::Changed { handle, process });
+        }
+    }
+
+    /// Every handle of a file.
+    pub fn files(&self) -> Vec<Arc<FileHandle>> {
+        let open = self.open.lock();
+        let files = open.values().filter_map(|handle| match handle {
+            Handle::File(handle) => Some(handle.clone()),
+            Handle::Dir(_) => None,
+        });
+        files.collect()
+    }
+
+    /// Errors: `BadHandle`.
+    pub fn file(&self, id: HandleId) -> Result<Arc<FileHandle>, FsError> {
+        match self.open.lock().get(&id) {
+            Some(Handle::File(handle)) => Ok(handle.clone()),
+            _ => Err(FsError::BadHandle),
+        }
+    }
+
+    /// Errors: `BadHandle`.
+    pub fn dir(&self, id: HandleId) -> Result<Arc<DirHandle>, FsError> {
+        match self.open.lock().get(&id) {
+            Some(Handle::Dir(handle)) => Ok(handle.clone()),
+            _ => Err(FsError::BadHandle),
+        }
+    }
+
+    pub fn remove(&self, id: HandleId) {
+        self.open.lock().remove(&id);
+        self.session_log
+            .record(|| Record::Released { handle: id.0 });
+    }
+}

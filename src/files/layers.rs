@@ -1,0 +1,330 @@
+//! A file's content: what is staged over what the store has.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::file::StageFactory;
+use crate::error::FsError;
+use crate::read_path::Reader;
+use crate::store::{ETag, WriteCondition};
+use crate::vocabulary::ObjectId;
+use crate::write_path::{
+    ByteSource, MultipartUpload, Origin, RangeReader, Run, SealedBase, Segment, Sending, Stage,
+    StageFile, StoredRange,
+};
+
+/// What shows where a stage has no bytes of its own.
+#[derive(Debug, Clone)]
+pub enum LowerLayer {
+    Empty,
+    Object(Arc<ObjectId>),
+    /// A stage that is being uploaded.
+    Sealed(Arc<Sealed>),
+}
+
+/// A stage that does not change any more, over what it is based on.
+#[derive(Debug)]
+pub struct Sealed {
+    pub stage: Stage,
+    pub base: LowerLayer,
+    /// Counts once the base is none that is to be uploaded first. `Always`
+    /// for a whole replacement.
+    pub condition: WriteCondition,
+    /// What a whole replacement takes the place of, where that is known.
+    pub known: WriteCondition,
+    /// Whether the store may have it already.
+    pub sent: Sent,
+}
+
+/// Whether an upload was begun, by this daemon or an earlier one.
+#[derive(Debug, Default)]
+pub struct Sent {
+    maybe: AtomicBool,
+    /// The version that it was about to make, where that is known.
+    version: Mutex<Option<ETag>>,
+}
+
+impl Sent {
+    pub fn maybe(version: Option<ETag>) -> Self {
+        Self {
+            maybe: AtomicBool::new(true),
+            version: Mutex::new(version),
+        }
+    }
+
+    pub fn copy(&self) -> Self {
+        Self {
+            maybe: AtomicBool::new(self.is_maybe()),
+            version: Mutex::new(self.as_version()),
+        }
+    }
+
+    pub fn is_maybe(&self) -> bool {
+        self.maybe.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was so before.
+    pub fn set_maybe(&self) -> bool {
+        self.maybe.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn as_version(&self) -> Option<ETag> {
+        self.version.lock().clone()
+    }
+}
+
+/// One contiguous piece of a planned read.
+#[derive(Debug)]
+pub enum ReadSegment {
+    Local(Arc<StageFile>, Range<u64>),
+    Object(Arc<ObjectId>, Range<u64>),
+    Zero(u64),
+}
+
+impl LowerLayer {
+    pub fn object(&self) -> Option<&Arc<ObjectId>> {
+        match self {
+            Self::Object(object) => Some(object),
+            Self::Empty | Self::Sealed(_) => None,
+        }
+    }
+
+    /// The stage that is to be uploaded, if one is.
+    pub fn sealed(&self) -> Option<&Arc<Sealed>> {
+        match self {
+            Self::Sealed(sealed) => Some(sealed),
+            Self::Empty | Self::Object(_) => None,
+        }
+    }
+
+    /// Whether bytes of an object show.
+    pub fn shows_object(&self) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::Object(_) => true,
+            Self::Sealed(sealed) => sealed.stage.depends_on_base() && sealed.base.shows_object(),
+        }
+    }
+
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Object(object) => object.size_bytes,
+            Self::Sealed(sealed) => sealed.stage.len(),
+        }
+    }
+
+    pub fn plan(&self, range: Range<u64>, pieces: &mut Vec<ReadSegment>) {
+        let range = range.start..range.end.min(self.len());
+        if range.is_empty() {
+            return;
+        }
+        match self {
+            Self::Empty => {}
+            Self::Object(object) => pieces.push(ReadSegment::Object(object.clone(), range)),
+            Self::Sealed(sealed) => plan_staged(&sealed.stage, &sealed.base, range, pieces),
+        }
+    }
+
+    /// As the journal names it.
+    pub fn as_sealed(&self) -> SealedBase {
+        match self {
+            Self::Empty => SealedBase::Empty,
+            Self::Object(object) => SealedBase::Object {
+                key: object.key.clone(),
+                etag: object.etag.clone(),
+                size_bytes: object.size_bytes,
+            },
+            Self::Sealed(sealed) => SealedBase::Stage(sealed.stage.file().id()),
+        }
+    }
+
+    /// The same stages, each over another base, on another condition and known to
+    /// take the place of something else.
+    pub fn map_sealed(
+        &self,
+        change: impl Fn(&Sealed) -> (LowerLayer, WriteCondition, WriteCondition) + Copy,
+    ) -> Self {
+        let Self::Sealed(sealed) = self else {
+            return self.clone();
+        };
+        let (base, condition, known) = change(sealed);
+        Self::Sealed(Arc::new(Sealed {
+            stage: sealed.stage.clone(),
+            base: base.map_sealed(change),
+            condition,
+            known,
+            sent: sealed.sent.copy(),
+        }))
+    }
+
+    /// The same under another name, which nothing was sent to.
+    pub fn unsent(&self) -> Self {
+        let Self::Sealed(sealed) = self else {
+            return self.clone();
+        };
+        Self::Sealed(Arc::new(Sealed {
+            stage: sealed.stage.clone(),
+            base: sealed.base.unsent(),
+            condition: sealed.condition.clone(),
+            known: sealed.known.clone(),
+            sent: Sent::default(),
+        }))
+    }
+
+    /// The same with another in the place of one sealed stage.
+    pub fn replace(&self, old: &Arc<Sealed>, new: &Arc<Sealed>) -> Self {
+        match self {
+            Self::Sealed(sealed) if Arc::ptr_eq(sealed, old) => Self::Sealed(new.clone()),
+            Self::Sealed(sealed) => Self::Sealed(Arc::new(Sealed {
+                stage: sealed.stage.clone(),
+                base: sealed.base.replace(old, new),
+                condition: sealed.condition.clone(),
+                known: sealed.known.clone(),
+                sent: sealed.sent.copy(),
+            })),
+            Self::Empty | Self::Object(_) => self.clone(),
+        }
+    }
+}
+
+/// Where the bytes of a range of a staged file come from.
+pub fn plan_staged(
+    stage: &Stage,
+    base: &LowerLayer,
+    range: Range<u64>,
+    pieces: &mut Vec<ReadSegment>,
+) {
+    for segment in stage.segments(range) {
+        match segment {
+            Segment::Local(range) => pieces.push(ReadSegment::Local(stage.file().clone(), range)),
+            Segment::Base(range) => base.plan(range, pieces),
+            Segment::Zero(range) => pieces.push(ReadSegment::Zero(range.end - range.start)),
+        }
+    }
+}
+
+/// Fetches planned pieces and joins them.
+pub async fn fetch(reader: &Reader, pieces: Vec<ReadSegment>) -> Result<Bytes, FsError> {
+    let mut parts: Vec<Bytes> = Vec::new();
+    for piece in pieces {
+        match piece {
+            ReadSegment::Local(file, range) => parts.push(file.read(range)?.into()),
+            ReadSegment::Object(object, range) => parts.extend(reader.read(&object, range).await?),
+            ReadSegment::Zero(len) => parts.push(vec![0; len as usize].into()),
+        }
+    }
+    if parts.len() == 1 {
+        return Ok(parts.remove(0));
+    }
+    Ok(parts.concat().into())
+}
+
+/// A sealed file as the uploader reads it.
+#[derive(Debug)]
+pub struct SealedSource {
+    pub sealed: Arc<Sealed>,
+    pub reader: Arc<Reader>,
+    pub desk: Arc<StageFactory>,
+}
+
+#[async_trait]
+impl RangeReader for SealedSource {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
+        let wanted = range.end - range.start;
+        let mut pieces = Vec::new();
+        plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
+        let bytes = fetch(&self.reader, pieces).await?;
+        // A base shorter than it was would shift every byte behind it.
+        if bytes.len() as u64 == wanted {
+            Ok(bytes)
+        } else {
+            Err(FsError::Corrupt)
+        }
+    }
+}
+
+impl ByteSource for SealedSource {
+    fn runs(&self) -> Vec<Run> {
+        let Sealed { stage, base, .. } = &*self.sealed;
+        let mut pieces = Vec::new();
+        plan_staged(stage, base, 0..stage.len(), &mut pieces);
+        let mut at = 0;
+        let runs = pieces.into_iter().map(|piece| {
+            let (len, origin) = match piece {
+                ReadSegment::Local(_, range) => (range.end - range.start, Origin::Local),
+                ReadSegment::Zero(len) => (len, Origin::Zero),
+                ReadSegment::Object(object, range) => (
+                    range.end - range.start,
+                    Origin::Object(object.key.clone(), object.etag.clone()),
+                ),
+            };
+            let range = at..at + len;
+            at = range.end;
+            Run { range, origin }
+        });
+        runs.collect()
+    }
+
+    fn is_zero(&self, range: Range<u64>) -> bool {
+        let mut pieces = Vec::new();
+        plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
+        pieces
+            .iter()
+            .all(|piece| matches!(piece, ReadSegment::Zero(_)))
+    }
+
+    fn stored(&self, range: Range<u64>) -> Option<StoredRange> {
+        let mut pieces = Vec::new();
+        plan_staged(
+            &self.sealed.stage,
+            &self.sealed.base,
+            range.clone(),
+            &mut pieces,
+        );
+        match pieces.as_slice() {
+            [ReadSegment::Object(object, stored)] if *stored == range => Some(StoredRange {
+                key: object.key.clone(),
+                etag: object.etag.clone(),
+                range,
+            }),
+            _ => None,
+        }
+    }
+
+    fn multipart(&self) -> Option<Arc<MultipartUpload>> {
+        self.sealed.stage.file().upload()
+    }
+
+    fn set_multipart(&self, upload: Option<Arc<MultipartUpload>>) {
+        self.sealed.stage.file().set_upload(upload);
+    }
+
+    fn offloaded_end(&self) -> u64 {
+        self.sealed.stage.file().offloaded_end()
+    }
+
+    fn create_lock(&self) -> &tokio::sync::Mutex<()> {
+        self.sealed.stage.file().create_lock()
+    }
+
+    fn sends(&self, sending: Sending) {
+        self.desk.spool.sending(self.sealed.stage.file(), sending);
+    }
+
+    fn completes_as(&self, version: ETag) {
+        self.desk
+            .spool
+            .completing(self.sealed.stage.file(), version.clone());
+        *self.sealed.sent.version.lock() = Some(version);
+    }
+
+    fn completed_as(&self) -> Option<ETag> {
+        self.sealed.sent.as_version()
+    }
+}

@@ -1,0 +1,193 @@
+//! Open files as a predecessor had them, and what the successor needs to know of them.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::changes::Changes;
+use super::file::{Content, OpenFile};
+use super::layers::LowerLayer;
+use super::table::OpenFiles;
+use crate::error::FsError;
+use crate::namespace::{InodeState, LocalState, Pin};
+use crate::session_state::{SavedFile, SavedLayer};
+use crate::vocabulary::{ObjectId, ObjectVersion};
+use crate::write_path::{LostFile, LostReason, Stage, StageId};
+
+impl OpenFiles {
+    /// Stages of files that cannot be gone on with. One that is empty is what the
+    /// predecessor had just made: nothing was written to it.
+    pub fn keep_rest(&self, open: HashMap<StageId, Stage>) {
+        for stage in open.into_values() {
+            if stage.is_empty() {
+                self.desk.spool.discard(stage.file());
+                continue;
+            }
+            let remnant = LostFile {
+                key: None,
+                reason: LostReason::DaemonEnded,
+                written: None,
+            };
+            self.desk.spool.move_to_lost_found(stage.file(), &remnant);
+        }
+    }
+
+    /// What is staged of a file, as one; and why it cannot be used, where it cannot.
+    fn one_of(&self, stages: Vec<Stage>) -> (Option<Stage>, Option<FsError>) {
+        let mut stages = stages.into_iter();
+        let Some(mut stage) = stages.next() else {
+            return (None, None);
+        };
+        let mut failed = stage.file().is_unusable().then_some(FsError::Corrupt);
+        for below in stages {
+            if below.file().is_unusable() {
+                failed = Some(FsError::Corrupt);
+            }
+            let merged = match &failed {
+                None => stage.absorb(&below),
+                Some(error) => Err(error.clone()),
+            };
+            match merged {
+                Ok(()) => self.desk.spool.discard(below.file()),
+                Err(error) => {
+                    let remnant = LostFile {
+                        key: None,
+                        reason: match &error {
+                            FsError::Offloaded => LostReason::DaemonEnded,
+                            _ => LostReason::Damaged("a record, or bytes,"),
+                        },
+                        written: None,
+                    };
+                    self.desk.spool.move_to_lost_found(below.file(), &remnant);
+                    failed = Some(error);
+                }
+            }
+        }
+        if let Some(error) = &failed {
+            tracing::error!(stage = %stage.file().id(), %error, "staged bytes of an open file cannot be used: they go to lost+found, the file answers with an error");
+            stage.file().set_unusable();
+        }
+        (Some(stage), failed)
+    }
+
+    pub fn restore_file(
+        &self,
+        inode: Pin,
+        saved: &SavedFile,
+        sealed: &[StageId],
+        open: &mut HashMap<StageId, Stage>,
+    ) -> Arc<OpenFile> {
+        let mut stages = Vec::new();
+        let (mut dirty, mut uploaded) = (false, false);
+        // What the journal does not know as sealed is one stage again.
+        for id in saved.stages() {
+            if sealed.contains(&id) {
+                break;
+            }
+            let Some(found) = open.remove(&id) else {
+                uploaded = true;
+                continue;
+            };
+            dirty |= saved.dirty || saved.stage != Some(id);
+            stages.push(found);
+        }
+        let (stage, unusable) = self.one_of(stages);
+        let base = if uploaded {
+            self.base_of_remote(&inode, saved.remote.as_ref())
+        } else {
+            bottom_of(&saved.base)
+        };
+        let content = Content {
+            base,
+            intent: saved.intent,
+            dirty: dirty && !saved.orphan,
+            failed: unusable.or_else(|| saved.failed.then(failed_before)),
+            orphan: saved.orphan,
+            covers: saved.covers,
+            has_uploader: false,
+            handles: 0,
+            writers: 0,
+            holders: 0,
+            saved: Some(saved.clone()),
+            is_over: false,
+            // Which of the handles' changes were safe is not recorded.
+            changes: Changes::since_before(),
+            stage,
+        };
+        let mut state = inode.state();
+        state.remote = saved.remote.clone();
+        state.mtime_is_ours = state.remote.is_some();
+        if let Some(stage) = &content.stage {
+            let size_bytes = stage.len();
+            state.local = Some(LocalState::Staged { size_bytes });
+            let written = stage.file().modified().unwrap_or_else(SystemTime::now);
+            state.overrides.mtime = state.overrides.mtime.max(Some(written));
+        }
+        drop(state);
+        self.restore(inode, content)
+    }
+
+    /// An upload ended, and the successor was not told which: the object is there.
+    fn base_of_remote(&self, inode: &Pin, remote: Option<&ObjectVersion>) -> LowerLayer {
+        match (remote, self.namespace.file_key(inode.ino)) {
+            (Some(remote), Ok(key)) => LowerLayer::Object(Arc::new(ObjectId {
+                key,
+                etag: remote.etag.clone(),
+                size_bytes: remote.size_bytes,
+            })),
+            _ => LowerLayer::Empty,
+        }
+    }
+}
+
+/// What lies below all stages of a file.
+fn bottom_of(base: &SavedLayer) -> LowerLayer {
+    match base {
+        SavedLayer::Empty => LowerLayer::Empty,
+        SavedLayer::Object(object) => LowerLayer::Object(Arc::new(object.clone())),
+        SavedLayer::Sealed(_, below) => bottom_of(below),
+    }
+}
+
+/// Why is in the log of the daemon that saw it.
+fn failed_before() -> FsError {
+    let error = io::Error::other("an upload failed before mediafs was started again");
+    FsError::Spool(Arc::new(error))
+}
+
+impl Content {
+    /// What the successor needs to know of it.
+    pub fn to_saved(&self, state: &InodeState) -> SavedFile {
+        SavedFile {
+            base: (&self.base).into(),
+            stage: self.stage.as_ref().map(|stage| stage.file().id()),
+            intent: self.intent,
+            dirty: self.dirty,
+            failed: self.failed.is_some(),
+            orphan: self.orphan,
+            covers: self.covers,
+            remote: state.remote.as_ref().map(|version| ObjectVersion {
+                etag: version.etag.clone(),
+                size_bytes: version.size_bytes,
+                last_modified: version.last_modified,
+            }),
+        }
+    }
+}
+
+impl From<&LowerLayer> for SavedLayer {
+    fn from(base: &LowerLayer) -> Self {
+        match base {
+            LowerLayer::Empty => Self::Empty,
+            LowerLayer::Object(object) => Self::Object(ObjectId {
+                key: object.key.clone(),
+                etag: object.etag.clone(),
+                size_bytes: object.size_bytes,
+            }),
+            LowerLayer::Sealed(sealed) => {
+                Self::Sealed(sealed.stage.file().id(), Box::new((&sealed.base).into()))
+            }
+        }
+    }
+}

@@ -1,0 +1,662 @@
+//! How a file's staged content gets to the store.
+//!
+//! A stage is sealed when a descriptor is closed or synced: its bytes do not
+//! change any more, and later writes go to a new stage on top. At most two
+//! sealed stages wait for a file: one whose upload was begun, which the store
+//! may have, and over it one that has all that was sealed since. A third one is
+//! there only while `seal_lock` is held: it is merged with the second, by copying
+//! what is shorter into the other.
+
+use std::sync::Arc;
+
+use super::conditions::{condition_of, condition_over, known_under_name};
+use super::file::{Content, OpenFile};
+use super::layers::{LowerLayer, Sealed, Sent};
+use super::moved_object::MovedObject;
+use crate::error::FsError;
+use crate::namespace::LocalState;
+use crate::store::{Key, WriteCondition};
+use crate::vocabulary::{Intent, ObjectId};
+use crate::write_path::{Earlier, RecoveredStage, SealedBase, Stage};
+
+/// A stage just sealed, and what becomes of one below it that was never sent.
+#[derive(Debug)]
+pub enum Sealing {
+    /// It has all that counts; what it supersedes is not needed any more.
+    Whole {
+        sealed: Arc<Sealed>,
+        superseded: Option<Arc<Sealed>>,
+    },
+    /// It is to be absorbed by the one below, which is longer.
+    Absorbed {
+        sealed: Arc<Sealed>,
+        below: Arc<Sealed>,
+    },
+}
+
+impl OpenFile {
+    /// Takes the staged content for an upload; later writes go on top of it.
+    ///
+    /// None when there is nothing new. Errors: that of an upload that failed before;
+    /// the spool's.
+    pub fn seal(&self) -> Result<Option<Sealing>, FsError> {
+        let mut content = self.edit();
+        if let Some(error) = &content.failed {
+            return Err(error.clone());
+        }
+        if !content.dirty || content.orphan {
+            content.changes.seal();
+            return Ok(None);
+        }
+        let Some(mut stage) = content.stage.clone() else {
+            return Ok(None);
+        };
+        let below = content.base.sealed().cloned();
+        // Nor can what is not here be copied.
+        let stands =
+            |below: &Arc<Sealed>| below.sent.is_maybe() || below.stage.file().has_offloaded();
+        let below = below.filter(|below| !stands(below));
+        let (condition, known) = match &below {
+            Some(below) => (condition_over(&content, below), below.known.clone()),
+            None => {
+                let known = known_under_name(&self.inode, &content);
+                (condition_of(&content), known)
+            }
+        };
+        let absorbs = below.as_ref().filter(|it| stage.is_absorbed_by(&it.stage));
+        let base = match (&absorbs, &below) {
+            (Some(below), _) => {
+                below.stage.reserve_for(&stage)?;
+                content.base.clone()
+            }
+            (None, Some(below)) => {
+                stage.absorb(&below.stage)?;
+                below.base.clone()
+            }
+            (None, None) => content.base.clone(),
+        };
+        let sealed = Arc::new(Sealed {
+            stage,
+            base,
+            condition,
+            known,
+            sent: Sent::default(),
+        });
+        content.stage = None;
+        content.base = LowerLayer::Sealed(sealed.clone());
+        content.dirty = false;
+        content.changes.seal();
+        Ok(Some(match absorbs.cloned() {
+            Some(below) => Sealing::Absorbed { sealed, below },
+            None => Sealing::Whole {
+                sealed,
+                superseded: below,
+            },
+        }))
+    }
+
+    /// A sealed stage has the bytes of the one over it too, which is in its place.
+    ///
+    /// False where the file has become another meanwhile: both are needed still.
+    pub fn absorbed(&self, sealed: &Sealed, whole: Stage) -> bool {
+        let mut content = self.edit();
+        let Some(top) = content.base.sealed().cloned() else {
+            return false;
+        };
+        let Some(below) = top.base.sealed() else {
+            return false;
+        };
+        let ids = [&top.stage, &below.stage].map(|stage| stage.file().id());
+        if ids != [&sealed.stage, &whole].map(|stage| stage.file().id()) {
+            return false;
+        }
+        content.base = LowerLayer::Sealed(Arc::new(Sealed {
+            stage: whole,
+            base: below.base.clone(),
+            condition: top.condition.clone(),
+            known: top.known.clone(),
+            sent: Sent::default(),
+        }));
+        true
+    }
+
+    /// A stage that a predecessor sealed, over those it sealed before.
+    pub fn recover(&self, recovered: RecoveredStage) {
+        let RecoveredStage { file, sealed, .. } = recovered;
+        let mut content = self.edit();
+        // What lies over another is sent once that one is done, and said to be over its object then.
+        let sent = match sealed.base {
+            SealedBase::Stage(_) => Sent::default(),
+            SealedBase::Empty | SealedBase::Object { .. } => Sent::maybe(sealed.completing.clone()),
+        };
+        let base = match sealed.base.clone() {
+            SealedBase::Empty => LowerLayer::Empty,
+            SealedBase::Object {
+                key,
+                etag,
+                size_bytes,
+            } => LowerLayer::Object(Arc::new(ObjectId {
+                key,
+                etag,
+                size_bytes,
+            })),
+            SealedBase::Stage(_) => content.base.clone(),
+        };
+        let size_bytes = content.stage.as_ref().map_or(sealed.len, Stage::len);
+        content.base = LowerLayer::Sealed(Arc::new(Sealed {
+            stage: Stage::recovered(file, &sealed),
+            base,
+            condition: sealed.condition,
+            known: sealed.known,
+            sent,
+        }));
+        self.inode.state().local = Some(LocalState::Staged { size_bytes });
+    }
+
+    /// Takes on the uploading of what is sealed, unless someone has.
+    pub fn take_uploading(&self) -> bool {
+        let mut content = self.content.lock();
+        let free = !content.has_uploader && content.base.sealed().is_some();
+        content.has_uploader |= free;
+        free
+    }
+
+    /// The sealed stage to be uploaded first, which counts as sent from now on:
+    /// nothing takes its place any more. To be called with `seal_lock`.
+    pub fn begin_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
+        self.content.lock().begin_upload()
+    }
+
+    /// The same, for who took on the uploading: when there is none, it ends.
+    pub fn begin_next_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
+        let mut content = self.content.lock();
+        let next = content.begin_upload();
+        content.has_uploader = next.is_some();
+        next
+    }
+
+    /// Every sealed stage, the one to be uploaded first before those over it.
+    pub fn sealed_stages(&self) -> Vec<Arc<Sealed>> {
+        let content = self.content.lock();
+        let top = content.base.sealed().filter(|_| !content.orphan);
+        let mut stages: Vec<_> = std::iter::successors(top, |sealed| sealed.base.sealed())
+            .cloned()
+            .collect();
+        stages.reverse();
+        stages
+    }
+
+    /// A sealed stage takes over all that it shows of its base, which are these bytes.
+    ///
+    /// Errors: the spool's.
+    pub fn complete(&self, sealed: &Arc<Sealed>, below: &[u8]) -> Result<Arc<Sealed>, FsError> {
+        let mut stage = sealed.stage.clone();
+        stage.fill(0, below)?;
+        let whole = Arc::new(Sealed {
+            stage,
+            base: sealed.base.clone(),
+            condition: sealed.condition.clone(),
+            known: sealed.known.clone(),
+            sent: sealed.sent.copy(),
+        });
+        let mut content = self.edit();
+        content.base = content.base.replace(sealed, &whole);
+        Ok(whole)
+    }
+
+    /// The sealed content is in the store as this object. What is sealed over it
+    /// is based on the object from now on, and returned. To be called with `seal_lock`.
+    pub fn uploaded(&self, sealed: &Arc<Sealed>, object: Arc<ObjectId>) -> Option<Arc<Sealed>> {
+        let mut content = self.edit();
+        content.covers = false;
+        let over = content
+            .base
+            .sealed()
+            .filter(|top| !Arc::ptr_eq(top, sealed))
+            .cloned();
+        if let Some(over) = over {
+            let known = WriteCondition::IfMatch(object.etag.clone());
+            let condition = if over.stage.base_len() == 0 {
+                WriteCondition::Always
+            } else {
+                known.clone()
+            };
+            let over = Arc::new(Sealed {
+                stage: over.stage.clone(),
+                base: LowerLayer::Object(object),
+                condition,
+                known,
+                sent: Sent::default(),
+            });
+            content.base = LowerLayer::Sealed(over.clone());
+            return Some(over);
+        }
+        content.base = LowerLayer::Object(object);
+        if !content.dirty {
+            content.intent = Intent::Edit;
+            self.inode.state().local = None;
+        } else if content.intent == Intent::Exclusive {
+            content.intent = Intent::Edit;
+        }
+        None
+    }
+
+    /// Whether a flush has anything to do, or an upload under way to wait for.
+    pub fn needs_upload(&self) -> bool {
+        let content = self.content.lock();
+        let under_way = content.base.sealed().is_some();
+        (content.dirty || under_way || content.failed.is_some()) && !content.orphan
+    }
+
+    /// Whether the store may have an object under the file's name that its inode does not know of.
+    pub fn shadows_object(&self) -> bool {
+        let covers = self.content.lock().covers;
+        let sealed = self.sealed_stages();
+        covers || sealed.iter().any(|sealed| sealed.sent.is_maybe())
+    }
+
+    /// Whether an upload that was begun replaces whatever is there when it lands.
+    pub fn sends_whatever_is_there(&self) -> bool {
+        let sealed = self.sealed_stages();
+        let mut sent = sealed.iter().filter(|sealed| sealed.sent.is_maybe());
+        sent.any(|sealed| sealed.condition == WriteCondition::Always)
+    }
+
+    /// The file, which the store does not have, takes the name of one that it has.
+    pub fn cover(&self) {
+        self.edit().covers = true;
+    }
+
+    /// The name is gone: nothing is uploaded any more, open handles go on.
+    pub fn orphan(&self) {
+        let mut content = self.edit();
+        content.orphan = true;
+        content.dirty = false;
+        content.failed = None;
+        let spool = &self.desk.spool;
+        if let Some(stage) = &content.stage {
+            spool.orphan(stage.file());
+        }
+        let mut base = &content.base;
+        while let LowerLayer::Sealed(sealed) = base {
+            spool.orphan(sealed.stage.file());
+            base = &sealed.base;
+        }
+    }
+
+    /// The file took its new name, under which the store is known to have this.
+    ///
+    /// Returns the stage that is not wanted any more, as `detach_from_object` does.
+    pub fn renamed(&self, known: &WriteCondition) -> Option<Arc<Sealed>> {
+        let mut content = self.edit();
+        if content.intent == Intent::Exclusive {
+            content.intent = Intent::Replace;
+        }
+        let superseded = content.drop_superseded();
+        content.base = content.base.map_sealed(|sealed| {
+            let condition = match sealed.condition.clone() {
+                WriteCondition::IfAbsent => WriteCondition::Always,
+                other => other,
+            };
+            (sealed.base.clone(), condition, known.clone())
+        });
+        content.base = content.base.unsent();
+        superseded
+    }
+
+    /// What is sealed stands alone, under whatever name: the object is not needed.
+    ///
+    /// Returns the stage whose upload was cancelled and that the one above it
+    /// replaces whole. It is to be discarded once the journal knows.
+    pub fn detach_from_object(&self, known: &WriteCondition) -> Option<Arc<Sealed>> {
+        let mut content = self.edit();
+        content.intent = Intent::Replace;
+        let superseded = content.drop_superseded();
+        content.base = content.base.map_sealed(|sealed| {
+            let base = match &sealed.base {
+                LowerLayer::Object(_) => LowerLayer::Empty,
+                other => other.clone(),
+            };
+            (base, WriteCondition::Always, known.clone())
+        });
+        content.base = content.base.unsent();
+        superseded
+    }
+
+    /// The same bytes are another object now: the file was renamed. What is based on
+    /// another version stays so, and finds out that it is gone.
+    pub fn rebase(&self, moved: &MovedObject, key: Key) {
+        let object = moved.at(key);
+        let is_moved = |base: &ObjectId| moved.has_bytes_of(&base.etag, base.size_bytes);
+        let mut content = self.edit();
+        content.base = match &content.base {
+            LowerLayer::Object(base) if is_moved(base) => LowerLayer::Object(object),
+            sealed @ LowerLayer::Sealed(_) => sealed.map_sealed(|sealed| {
+                let known = WriteCondition::IfMatch(object.etag.clone());
+                match &sealed.base {
+                    LowerLayer::Object(base) if is_moved(base) => {
+                        let condition = match &sealed.condition {
+                            WriteCondition::IfMatch(_) => known.clone(),
+                            other => other.clone(),
+                        };
+                        (LowerLayer::Object(object.clone()), condition, known)
+                    }
+                    LowerLayer::Object(_) => {
+                        let Sealed {
+                            base,
+                            condition,
+                            known,
+                            ..
+                        } = sealed;
+                        (base.clone(), condition.clone(), known.clone())
+                    }
+                    base => (base.clone(), sealed.condition.clone(), known),
+                }
+            }),
+            other => other.clone(),
+        };
+    }
+}
+
+impl Content {
+    /// Takes the lower sealed stage away where the upper one shows nothing of it: it
+    /// would be seen under the new name, as a version from before the rename.
+    fn drop_superseded(&mut self) -> Option<Arc<Sealed>> {
+        let top = self.base.sealed()?;
+        let superseded = top.base.sealed()?.clone();
+        if top.stage.depends_on_base() {
+            return None;
+        }
+        self.base = self.base.map_sealed(|top| {
+            let (condition, known) = (top.condition.clone(), top.known.clone());
+            (LowerLayer::Empty, condition, known)
+        });
+        Some(superseded)
+    }
+
+    fn begin_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
+        let top = self.base.sealed()?;
+        if self.orphan || self.failed.is_some() {
+            return None;
+        }
+        let first = top.base.sealed().unwrap_or(top);
+        let earlier = if first.sent.set_maybe() {
+            Earlier::Maybe
+        } else {
+            Earlier::None
+        };
+        Some((first.clone(), earlier))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::file::StageFactory;
+    use crate::files::layers::ReadSegment;
+    use crate::namespace::{InodeTable, KeySpace, Name, Numbers};
+    use crate::store::ETag;
+    use crate::vocabulary::{Kind, ObjectVersion, ROOT};
+    use crate::write_path::Spool;
+
+    fn file() -> (tempfile::TempDir, Arc<OpenFile>) {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
+        let table = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
+        let name = Name::from_segment("f").unwrap();
+        let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();
+        let keys = KeySpace::new("");
+        let desk = StageFactory {
+            spool,
+            keys,
+            session_log: Arc::default(),
+        };
+        let file = Arc::new(OpenFile::new(pin, LowerLayer::Empty, Arc::new(desk)));
+        let mut content = file.edit();
+        (content.handles, content.writers) = (1, 1);
+        drop(content);
+        (dir, file)
+    }
+
+    fn absorb(file: &OpenFile, later: &Arc<Sealed>, below: &Arc<Sealed>) -> Arc<Sealed> {
+        let conditions = (later.condition.clone(), later.known.clone());
+        let record = later
+            .stage
+            .as_absorbed(&below.stage, Default::default(), conditions);
+        let spool = &file.desk.spool;
+        let whole = below
+            .stage
+            .with_absorbed(&later.stage, record.unwrap(), spool);
+        assert!(file.absorbed(later, whole.unwrap()));
+        spool.discard(later.stage.file());
+        file.sealed_stages().pop().unwrap()
+    }
+
+    fn object(etag: &str, size_bytes: u64) -> Arc<ObjectId> {
+        Arc::new(ObjectId {
+            key: Key::new("f"),
+            etag: ETag::new(etag),
+            size_bytes,
+        })
+    }
+
+    fn sealed(file: &OpenFile) -> Arc<Sealed> {
+        match file.seal().unwrap().unwrap() {
+            Sealing::Whole { sealed, .. } | Sealing::Absorbed { sealed, .. } => sealed,
+        }
+    }
+
+    /// What the file reads as, where all of it is here.
+    fn text(file: &OpenFile) -> String {
+        let pieces = file.plan(0..1000).into_iter();
+        let bytes = pieces.flat_map(|piece| match piece {
+            ReadSegment::Local(stage, range) => stage.read(range).unwrap(),
+            ReadSegment::Zero(len) => vec![b'0'; len as usize],
+            ReadSegment::Object(_, range) => vec![b'o'; (range.end - range.start) as usize],
+        });
+        String::from_utf8(bytes.collect()).unwrap()
+    }
+
+    fn stages_in(dir: &tempfile::TempDir) -> usize {
+        std::fs::read_dir(dir.path().join("stage")).unwrap().count()
+    }
+
+    #[test]
+    fn a_second_close_waits_for_the_upload_that_the_first_one_began() {
+        let (_dir, file) = file();
+        file.write(0, b"bytes").unwrap();
+        let sealed = sealed(&file);
+        assert!(file.needs_upload(), "S3 does not have the bytes yet");
+        assert!(file.seal().unwrap().is_none(), "and nothing is sent twice");
+        file.uploaded(&sealed, object("e", 5));
+        assert!(!file.needs_upload());
+    }
+
+    #[test]
+    fn what_is_written_during_an_upload_is_dirty_after_it() {
+        let (_dir, file) = file();
+        file.write(0, b"first").unwrap();
+        let first = sealed(&file);
+        file.write(5, b" second").unwrap();
+        file.uploaded(&first, object("e", 5));
+        assert!(file.needs_upload());
+        let later = sealed(&file);
+        assert_eq!(later.stage.len(), 12);
+        assert!(matches!(later.base, LowerLayer::Object(_)));
+        assert_eq!(later.condition, WriteCondition::IfMatch(ETag::new("e")));
+    }
+
+    #[test]
+    fn a_failed_upload_leaves_every_byte_staged_and_the_file_failed() {
+        let (dir, file) = file();
+        file.write(0, b"first").unwrap();
+        drop(sealed(&file));
+        file.write(5, b" second").unwrap();
+        file.revert_seal(&FsError::AccessDenied);
+        assert!(matches!(file.seal(), Err(FsError::AccessDenied)));
+        assert_eq!(text(&file), "first second");
+        assert_eq!(stages_in(&dir), 1);
+    }
+
+    #[test]
+    fn a_later_version_makes_one_moot_that_was_never_sent() {
+        let (_dir, file) = file();
+        file.start_over(Intent::Exclusive).unwrap();
+        file.write(0, b"first version").unwrap();
+        let first = sealed(&file);
+        file.write(0, b"FIRST").unwrap();
+        let Some(Sealing::Absorbed { sealed, below }) = file.seal().unwrap() else {
+            panic!("the shorter one is absorbed");
+        };
+        assert!(Arc::ptr_eq(&below, &first));
+        assert_eq!(text(&file), "FIRST version");
+        let later = absorb(&file, &sealed, &below);
+        assert_eq!(text(&file), "FIRST version");
+        assert!(!later.stage.depends_on_base());
+        assert_eq!(later.condition, WriteCondition::IfAbsent);
+        assert!(Arc::ptr_eq(&file.begin_upload().unwrap().0, &later));
+    }
+
+    #[test]
+    fn a_version_that_may_be_sent_is_brought_to_an_end_before_the_next() {
+        let (_dir, file) = file();
+        file.start_over(Intent::Exclusive).unwrap();
+        file.write(0, b"first version").unwrap();
+        let first = sealed(&file);
+        first.sent.set_maybe();
+        for text in [b"SECOND", b"THIRD "] {
+            file.write(0, text).unwrap();
+            sealed(&file);
+        }
+        assert!(Arc::ptr_eq(&file.begin_upload().unwrap().0, &first));
+        assert_eq!(file.sealed_stages().len(), 2);
+        assert_eq!(text(&file), "THIRD version");
+        let third = file.uploaded(&first, object("1", 13)).unwrap();
+        assert_eq!(third.condition, WriteCondition::IfMatch(ETag::new("1")));
+        assert_eq!(text(&file), "THIRD ooooooo");
+        assert!(file.uploaded(&third, object("2", 13)).is_none());
+        assert!(!file.needs_upload());
+    }
+
+    #[test]
+    fn a_rename_takes_what_is_sealed_along_and_claims_nothing() {
+        let (_dir, file) = file();
+        file.start_over(Intent::Exclusive).unwrap();
+        file.write(0, b"bytes").unwrap();
+        sealed(&file);
+        file.renamed(&WriteCondition::Always);
+        let first = file.begin_upload().unwrap().0;
+        assert_eq!(first.condition, WriteCondition::Always);
+        file.uploaded(&first, object("1", 5));
+        file.write(0, b"B").unwrap();
+        sealed(&file);
+        let version = |etag: &str| ObjectVersion {
+            etag: ETag::new(etag),
+            size_bytes: 5,
+            last_modified: std::time::SystemTime::UNIX_EPOCH,
+        };
+        let (key, other) = (Key::new("renamed"), ETag::new("other"));
+        file.rebase(&MovedObject::of(other, version("3")), key.clone());
+        let edit = file.begin_upload().unwrap().0;
+        assert_eq!(edit.condition, WriteCondition::IfMatch(ETag::new("1")));
+        file.rebase(&MovedObject::of(ETag::new("1"), version("2")), key);
+        let edit = file.begin_upload().unwrap().0;
+        assert_eq!(edit.condition, WriteCondition::IfMatch(ETag::new("2")));
+    }
+
+    #[test]
+    fn a_rename_drops_an_edit_of_the_object_that_a_whole_version_replaces() {
+        let (_dir, file) = file();
+        file.replaced(object("1", 13));
+        file.write(0, b"EDIT").unwrap();
+        let edit = sealed(&file);
+        edit.sent.set_maybe();
+        file.start_over(Intent::Replace).unwrap();
+        file.write(0, b"whole").unwrap();
+        sealed(&file);
+        assert!(!file.has_object_below());
+        let superseded = file.detach_from_object(&WriteCondition::Always);
+        assert!(Arc::ptr_eq(&superseded.unwrap(), &edit));
+        let (whole, earlier) = file.begin_upload().unwrap();
+        assert_eq!(earlier, Earlier::None);
+        assert!(matches!(whole.base, LowerLayer::Empty));
+        assert_eq!(text(&file), "whole");
+        assert_eq!(file.sealed_stages().len(), 1);
+    }
+
+    #[test]
+    fn a_rename_drops_a_version_that_the_store_does_not_have_and_another_replaces_whole() {
+        let (_dir, file) = file();
+        file.start_over(Intent::Exclusive).unwrap();
+        file.write(0, b"first version").unwrap();
+        let first = sealed(&file);
+        first.sent.set_maybe();
+        file.start_over(Intent::Replace).unwrap();
+        file.write(0, b"whole").unwrap();
+        sealed(&file);
+        file.renamed(&WriteCondition::IfAbsent);
+        let (whole, earlier) = file.begin_upload().unwrap();
+        assert_eq!(earlier, Earlier::None);
+        assert!(matches!(whole.base, LowerLayer::Empty));
+        assert_eq!(
+            whole.stage.len(),
+            5,
+            "the older one is not shown under the new name"
+        );
+    }
+
+    #[test]
+    fn a_removed_file_has_nothing_to_upload_and_reads_on() {
+        let (dir, file) = file();
+        file.write(0, b"bytes").unwrap();
+        sealed(&file);
+        file.write(0, b"B").unwrap();
+        file.orphan();
+        assert!(file.begin_upload().is_none());
+        assert!(!file.needs_upload());
+        assert_eq!(text(&file), "Bytes");
+        assert_eq!(stages_in(&dir), 0);
+    }
+
+    #[test]
+    fn what_is_sealed_after_a_crash_takes_up_what_was_never_sent() {
+        let (dir, file) = file();
+        let mut records = Vec::new();
+        for (text, base) in [("first", None), ("SECOND", Some(0_usize))] {
+            let stage = file.desk.spool.create(Some(&Key::new("f"))).unwrap();
+            let mut stage = Stage::new(stage, 5 * base.is_some() as u64);
+            stage.write(0, text.as_bytes()).unwrap();
+            let below = base.map(|at| {
+                let below: &crate::journal::SealedStage = &records[at];
+                SealedBase::Stage(below.stage)
+            });
+            records.push(crate::journal::SealedStage {
+                stage: stage.file().id(),
+                key: Key::new("f"),
+                headers: Default::default(),
+                known: WriteCondition::Always,
+                condition: WriteCondition::Always,
+                len: stage.len(),
+                base_len: stage.base_len(),
+                written: stage.written(),
+                sums: stage.file().sums(),
+                completing: None,
+                base: below.unwrap_or(SealedBase::Empty),
+            });
+            let sealed = records.last().unwrap().clone();
+            let file_of_stage = stage.file().clone();
+            file.recover(RecoveredStage {
+                sending: None,
+                file: file_of_stage,
+                sealed,
+            });
+        }
+        file.write(6, b" THIRD").unwrap();
+        sealed(&file);
+        assert_eq!(file.sealed_stages().len(), 2, "the first, and all over it");
+        let (first, _) = file.begin_upload().unwrap();
+        assert_eq!(first.stage.file().id(), records[0].stage);
+        assert_eq!(text(&file), "SECOND THIRD");
+        drop(dir);
+    }
+}

@@ -1,0 +1,83 @@
+//! What of an open file is on its way to the store before, and after, its close.
+
+use std::sync::Arc;
+
+use super::file::OpenFile;
+use crate::error::FsError;
+use crate::store::Key;
+use crate::write_path::{FullPart, Offloaded, PartSize, Stage, StageFile, StageId};
+
+impl OpenFile {
+    pub fn next_ahead(&self, part_size: PartSize) -> Option<FullPart> {
+        let content = self.content.lock();
+        let stage = content.stage.as_ref();
+        let stage = stage.filter(|_| !content.orphan && content.failed.is_none());
+        stage.and_then(|stage: &Stage| stage.next_ahead(part_size))
+    }
+
+    /// Marks a part that is to leave the spool. None of a file whose name is being
+    /// changed: parts are of one key.
+    pub fn mark_offloaded(&self, key: &Key) -> Option<(Arc<StageFile>, Offloaded)> {
+        let content = self.content.lock();
+        if content.orphan || content.failed.is_some() || content.holders > 0 {
+            return None;
+        }
+        content.stage.as_ref()?.mark_offloaded(key)
+    }
+
+    /// The first full part that S3 does not have under this key.
+    pub fn next_unsent(&self, key: &Key, part_size: PartSize) -> Option<FullPart> {
+        let content = self.content.lock();
+        if content.orphan || content.failed.is_some() || content.holders > 0 {
+            return None;
+        }
+        content.stage.as_ref()?.next_unsent(key, part_size)
+    }
+
+    pub fn has_parts_under_way(&self) -> bool {
+        let content = self.content.lock();
+        let stage = content.stage.as_ref().filter(|_| !content.orphan);
+        let upload = stage.and_then(|stage| stage.file().upload());
+        upload.is_some_and(|upload| upload.has_parts_under_way())
+    }
+
+    /// Whether parts of the file are in its unfinished upload alone.
+    pub fn has_offloaded(&self) -> bool {
+        let content = self.content.lock();
+        let stage = content.stage.as_ref().filter(|_| !content.orphan);
+        let sealed = std::iter::successors(content.base.sealed(), |it| it.base.sealed());
+        let mut stages = stage.into_iter().chain(sealed.map(|sealed| &sealed.stage));
+        stages.any(|stage| stage.file().has_offloaded())
+    }
+
+    /// Whether a rename needs what S3 has of the file, or is about to have.
+    pub fn rests_on_s3(&self) -> bool {
+        self.has_object_below() || self.has_offloaded()
+    }
+
+    /// Errors: `Offloaded`, where parts of it are in S3 under its present key alone.
+    pub fn check_renamable(&self) -> Result<(), FsError> {
+        if !self.has_offloaded() {
+            return Ok(());
+        }
+        tracing::warn!(
+            ino = self.inode.ino.0,
+            "cannot be renamed before it is closed: it is longer than the spool has room for, and parts of it are in S3 under its name"
+        );
+        Err(FsError::Offloaded)
+    }
+
+    /// Whether parts of what is sealed are in its unfinished upload alone.
+    pub fn has_sealed_offloaded(&self) -> bool {
+        let sealed = self.sealed_stages();
+        sealed.iter().any(|it| it.stage.file().has_offloaded())
+    }
+
+    /// Whether a stage is still to be uploaded, as far as the file knows.
+    pub fn has_sealed(&self, stage: StageId) -> bool {
+        let sealed = self.sealed_stages();
+        sealed
+            .iter()
+            .any(|sealed| sealed.stage.file().id() == stage)
+    }
+}

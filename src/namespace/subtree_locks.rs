@@ -1,0 +1,406 @@
+//! Locks of subtrees: no name changes below a directory that moves.
+//!
+//! An operation that changes a name, or the object of one, shares the path of that
+//! name; whoever moves a directory has its old and its new path alone. A path that
+//! is held alone conflicts with every path at or below it, so that sharing a path
+//! shares each directory above it too. What is held shared never conflicts with what
+//! is held shared, and paths beside each other never conflict.
+//!
+//! Lock order: these come before every other lock of `ops`, and nobody asks for a
+//! second set while holding one. The mutex of the table is held for no wait; the
+//! inode table's is taken under it.
+//!
+//! No deadlock: a request gets all that it asks for or nothing, and waits for those
+//! that hold something and for those that asked before it. No starvation: whoever
+//! asks later waits for who waits already, where the two conflict; others pass.
+//!
+//! A name may move while somebody waits for it: a request names inodes, and each
+//! look at whether it can be granted takes their paths anew. What is held keeps its
+//! path, since only who has a directory alone moves it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use super::{DirPath, InodeTable, Name};
+use crate::error::FsError;
+use crate::vocabulary::Ino;
+
+/// Longest wait of a listing for a rename that gives one of its names to another
+/// directory: where S3 answers it is finished by then, also where it first waits for
+/// what a predecessor had sent (`LATE_LIMIT` of the store).
+const LISTING_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a path is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    Shared,
+    Alone,
+}
+
+/// What a request wants to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The path of an inode; nothing where it has no name.
+    Inode(Ino),
+    /// The path of a name in a directory, whether anything has the name or not.
+    Entry(Ino, Name),
+    Path(DirPath),
+}
+
+pub type Claim = (Target, Hold);
+
+/// Who holds which subtrees, and who waits for them.
+#[derive(Debug)]
+pub struct SubtreeLocks {
+    inodes: Arc<InodeTable>,
+    patience: Duration,
+    table: Mutex<Table>,
+    /// Renames of a predecessor that are not finished.
+    unfinished: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    last_ticket: u64,
+    /// Everybody, in the order in which they asked.
+    requests: BTreeMap<u64, Request>,
+    /// Those that want, or have, a path alone.
+    alone: BTreeSet<u64>,
+    waiting: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+struct Request {
+    claims: Vec<Claim>,
+    state: State,
+    /// The new path of a rename that a predecessor began.
+    unfinished_to: Option<DirPath>,
+}
+
+#[derive(Debug)]
+enum State {
+    Waits(oneshot::Sender<()>),
+    Holds(Paths),
+}
+
+type Paths = Vec<(DirPath, Hold)>;
+
+/// Releases what it holds, or gives up the wait for it, when it is dropped.
+#[derive(Debug)]
+pub struct SubtreeGuard {
+    locks: Arc<SubtreeLocks>,
+    ticket: u64,
+}
+
+impl Drop for SubtreeGuard {
+    fn drop(&mut self) {
+        self.locks.release(self.ticket);
+    }
+}
+
+impl SubtreeLocks {
+    /// `patience` is the longest wait for a rename that a predecessor began.
+    pub fn new(inodes: Arc<InodeTable>, patience: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            inodes,
+            patience,
+            table: Mutex::default(),
+            unfinished: watch::Sender::new(0),
+        })
+    }
+
+    /// Returns once all of it is held. Cancel-safe.
+    pub async fn take(self: &Arc<Self>, claims: Vec<Claim>) -> SubtreeGuard {
+        let (guard, granted) = self.ask(claims);
+        if let Some(granted) = granted {
+            // The sender stays in the table for as long as the guard lives.
+            granted.await.ok();
+        }
+        guard
+    }
+
+    /// As `take`, of the paths of inodes.
+    pub async fn share<const N: usize>(self: &Arc<Self>, inodes: [Ino; N]) -> SubtreeGuard {
+        let claims = inodes.map(|ino| (Target::Inode(ino), Hold::Shared));
+        self.take(claims.to_vec()).await
+    }
+
+    /// The path of an inode, unless somebody has it or wants it alone.
+    pub fn try_share(self: &Arc<Self>, ino: Ino) -> Option<SubtreeGuard> {
+        let (guard, wait) = self.ask(vec![(Target::Inode(ino), Hold::Shared)]);
+        wait.is_none().then_some(guard)
+    }
+
+    fn ask(self: &Arc<Self>, claims: Vec<Claim>) -> (SubtreeGuard, Option<oneshot::Receiver<()>>) {
+        let mut table = self.table.lock();
+        let ticket = table.next_ticket(&claims);
+        let paths = self.paths_of(&claims);
+        let (state, granted) = if self.is_blocked(&table, ticket, &paths) {
+            table.waiting.insert(ticket);
+            let (grant, granted) = oneshot::channel();
+            (State::Waits(grant), Some(granted))
+        } else {
+            (State::Holds(paths), None)
+        };
+        let request = Request {
+            claims,
+            state,
+            unfinished_to: None,
+        };
+        table.requests.insert(ticket, request);
+        drop(table);
+        let guard = SubtreeGuard {
+            locks: self.clone(),
+            ticket,
+        };
+        (guard, granted)
+    }
+
+    /// Holds the two paths of a rename that a predecessor began, before anybody
+    /// else asks. Such renames may overlap: one task finishes them one by one.
+    pub fn hold_unfinished(self: &Arc<Self>, from: DirPath, to: DirPath) -> SubtreeGuard {
+        let paths = [from, to.clone()].into_iter();
+        // A key that is none of this mount has no path.
+        let paths = paths.filter(|path| !path.is_root());
+        let paths: Paths = paths.map(|path| (path, Hold::Alone)).collect();
+        let mut table = self.table.lock();
+        let claims = paths.iter().cloned();
+        let claims: Vec<Claim> = claims
+            .map(|(path, hold)| (Target::Path(path), hold))
+            .collect();
+        let ticket = table.next_ticket(&claims);
+        let request = Request {
+            claims,
+            state: State::Holds(paths),
+            unfinished_to: Some(to),
+        };
+        table.requests.insert(ticket, request);
+        self.unfinished.send_modify(|count| *count += 1);
+        SubtreeGuard {
+            locks: self.clone(),
+            ticket,
+        }
+    }
+
+    /// Renames of a predecessor that are not finished.
+    pub fn unfinished(&self) -> usize {
+        *self.unfinished.borrow()
+    }
+
+    /// Returns once no unfinished rename moves what is at the target.
+    ///
+    /// Errors: `TimedOut` after `patience`.
+    async fn settled(&self, target: &Target, patience: Duration) -> Result<(), FsError> {
+        self.until(patience, || !self.is_unsettled(target)).await
+    }
+
+    /// Returns once no unfinished rename has to do with a name in the directory.
+    ///
+    /// Errors: `TimedOut` after `patience`.
+    async fn names_settled_within(&self, dir: Ino, patience: Duration) -> Result<(), FsError> {
+        let settled = || {
+            let path = self.inodes.dir_path(dir).ok();
+            path.is_none_or(|path| !self.moves(|it| it.parent().as_ref() == Some(&path)))
+        };
+        self.until(patience, settled).await
+    }
+
+    async fn until(&self, patience: Duration, settled: impl Fn() -> bool) -> Result<(), FsError> {
+        if self.unfinished() == 0 {
+            return Ok(());
+        }
+        let mut unfinished = self.unfinished.subscribe();
+        let settled = unfinished.wait_for(|_| settled());
+        match tokio::time::timeout(patience, settled).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(FsError::TimedOut),
+        }
+    }
+
+    /// Returns once every unfinished rename is finished.
+    pub async fn all_settled(&self) {
+        // The sender is in `self`.
+        let mut unfinished = self.unfinished.subscribe();
+        unfinished.wait_for(|count| *count == 0).await.ok();
+    }
+
+    /// Whether an unfinished rename gives something this name.
+    fn is_new_name(&self, dir: Ino, name: &Name) -> bool {
+        let path = self.path_of(&Target::Entry(dir, name.clone()));
+        let table = self.table.lock();
+        let mut alone = table.alone.iter().filter_map(|it| table.requests.get(it));
+        path.is_some() && alone.any(|request| request.unfinished_to == path)
+    }
+
+    fn is_unsettled(&self, target: &Target) -> bool {
+        let path = self.path_of(target);
+        path.is_some_and(|path| self.moves(|moving| path.is_within(moving)))
+    }
+
+    /// Whether an unfinished rename has such a path.
+    fn moves(&self, path: impl Fn(&DirPath) -> bool) -> bool {
+        let table = self.table.lock();
+        let mut alone = table.alone.iter().filter_map(|it| table.requests.get(it));
+        alone.any(|request| match &request.state {
+            State::Holds(paths) if request.unfinished_to.is_some() => {
+                paths.iter().any(|(moving, _)| path(moving))
+            }
+            State::Holds(_) | State::Waits(_) => false,
+        })
+    }
+
+    fn release(&self, ticket: u64) {
+        let mut table = self.table.lock();
+        table.alone.remove(&ticket);
+        table.waiting.remove(&ticket);
+        let gone = table.requests.remove(&ticket);
+        for ticket in table.waiting.clone() {
+            self.grant_if_free(&mut table, ticket);
+        }
+        drop(table);
+        if gone.is_some_and(|gone| gone.unfinished_to.is_some()) {
+            self.unfinished.send_modify(|count| *count -= 1);
+        }
+    }
+
+    fn grant_if_free(&self, table: &mut Table, ticket: u64) {
+        let Some(request) = table.requests.get(&ticket) else {
+            return;
+        };
+        let paths = self.paths_of(&request.claims);
+        if self.is_blocked(table, ticket, &paths) {
+            return;
+        }
+        table.waiting.remove(&ticket);
+        if let Some(request) = table.requests.get_mut(&ticket) {
+            let waited = std::mem::replace(&mut request.state, State::Holds(paths));
+            if let State::Waits(grant) = waited {
+                // Who does not wait any more is about to drop the guard.
+                grant.send(()).ok();
+            }
+        }
+    }
+
+    /// Whether another request holds, or asked before for, what conflicts.
+    fn is_blocked(&self, table: &Table, ticket: u64, paths: &Paths) -> bool {
+        let conflicts = |other: &u64| {
+            let Some(request) = table.requests.get(other) else {
+                return false;
+            };
+            match &request.state {
+                State::Holds(held) => conflict(paths, held),
+                State::Waits(_) => {
+                    *other < ticket && conflict(paths, &self.paths_of(&request.claims))
+                }
+            }
+        };
+        if paths.iter().any(|(_, hold)| *hold == Hold::Alone) {
+            let mut others = table.requests.keys().filter(|other| **other != ticket);
+            return others.any(conflicts);
+        }
+        table.alone.iter().any(conflicts)
+    }
+
+    fn paths_of(&self, claims: &[Claim]) -> Paths {
+        let paths = claims
+            .iter()
+            .filter_map(|(target, hold)| Some((self.path_of(target)?, *hold)));
+        paths.collect()
+    }
+
+    fn path_of(&self, target: &Target) -> Option<DirPath> {
+        match target {
+            Target::Inode(ino) => self.inodes.dir_path(*ino).ok(),
+            Target::Entry(dir, name) => Some(self.inodes.dir_path(*dir).ok()?.join(name)),
+            Target::Path(path) => Some(path.clone()),
+        }
+    }
+}
+
+impl Table {
+    fn next_ticket(&mut self, claims: &[Claim]) -> u64 {
+        self.last_ticket += 1;
+        if claims.iter().any(|(_, hold)| *hold == Hold::Alone) {
+            self.alone.insert(self.last_ticket);
+        }
+        self.last_ticket
+    }
+}
+
+fn conflict(some: &Paths, others: &Paths) -> bool {
+    let below = |(path, _): &(DirPath, Hold), (above, hold): &(DirPath, Hold)| {
+        *hold == Hold::Alone && path.is_within(above)
+    };
+    some.iter().any(|one| {
+        others
+            .iter()
+            .any(|other| below(one, other) || below(other, one))
+    })
+}
+
+impl SubtreeLocks {
+    /// For an operation that changes a name in a directory.
+    ///
+    /// Errors: `TimedOut` while a rename of a predecessor moves it.
+    pub async fn share_entry(
+        self: &Arc<Self>,
+        dir: Ino,
+        name: &Name,
+    ) -> Result<SubtreeGuard, FsError> {
+        self.entry_settled(dir, name).await?;
+        let target = Target::Entry(dir, name.clone());
+        Ok(self.take(vec![(target, Hold::Shared)]).await)
+    }
+
+    /// For one that changes, or copies, what the store has of inodes.
+    ///
+    /// Errors: as `share_entry`.
+    pub async fn share_inodes<const N: usize>(
+        self: &Arc<Self>,
+        inodes: [Ino; N],
+    ) -> Result<SubtreeGuard, FsError> {
+        for ino in inodes {
+            self.inode_settled(ino).await?;
+        }
+        Ok(self.share(inodes).await)
+    }
+
+    /// To be called before an inode is shown: while a rename of a predecessor
+    /// is not finished, what is below its directories may have two names.
+    ///
+    /// Errors: `TimedOut`.
+    pub async fn inode_settled(&self, ino: Ino) -> Result<(), FsError> {
+        let target = Target::Inode(ino);
+        self.settled(&target, self.patience).await
+    }
+
+    /// The same of a name in a directory.
+    pub async fn entry_settled(&self, dir: Ino, name: &Name) -> Result<(), FsError> {
+        if self.unfinished() == 0 {
+            return Ok(());
+        }
+        let target = Target::Entry(dir, name.clone());
+        self.settled(&target, self.patience).await
+    }
+
+    /// To be called before names in a directory are listed, which does not wait as
+    /// long as others do: what an unfinished rename moves has its old name alone then.
+    pub async fn names_settled(&self, dir: Ino) {
+        let patience = self.patience.min(LISTING_PATIENCE);
+        if self.names_settled_within(dir, patience).await.is_err() {
+            tracing::debug!(ino = dir.0, "listed before the end of an unfinished rename");
+        }
+    }
+
+    /// Whether a name is not to be listed.
+    pub fn hides(&self, dir: Ino, name: &Name) -> bool {
+        self.unfinished() > 0 && self.is_new_name(dir, name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! The copies of a directory's rename.
+
+use std::collections::HashMap;
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::stream;
+use futures::stream::StreamExt;
+use parking_lot::Mutex;
+
+use crate::error::FsError;
+use crate::failpoint::{self, Point};
+use crate::files::{Moved, MovedObject};
+use crate::namespace::Namespace;
+use crate::store::{
+    DeletePending, DeleteQueue, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, LateObject,
+    ListProgress, ListRequest, ListedObject, ObjectStore, WriteCondition,
+};
+use crate::vocabulary::ObjectVersion;
+use crate::write_path::{Copier, CopyHeaders, CopyOver, CopyTask, RenameIntent};
+use crate::writeback::Deletes;
+
+/// Copies of one rename that run at once.
+const COPIES_AT_ONCE: usize = 16;
+
+/// Copies objects to their new keys.
+#[derive(Debug)]
+pub struct ObjectCopies {
+    pub namespace: Arc<Namespace>,
+    pub store: Arc<DeleteQueue>,
+    pub deletes: Arc<Deletes>,
+    pub copier: Arc<Copier>,
+    pub limit: AtomicU64,
+}
+
+impl ObjectCopies {
+    /// Copies each object. What another client has removed or replaced since it was
+    /// listed stays as it is. After the first failure no other copy is begun.
+    pub async fn copy_all(
+        &self,
+        objects: &[ListedObject],
+        old_prefix: &str,
+        new_prefix: &str,
+    ) -> Copies {
+        let failed = &Mutex::new(None);
+        let unanswered = &Mutex::new(Vec::new());
+        let copies = stream::iter(objects.to_vec()).map(|object| async move {
+            if failed.lock().is_some() {
+                return None;
+            }
+            match self.copy_to(&object, old_prefix, new_prefix).await {
+                Ok(copied) => copied.map(|copied| (object.key, copied)),
+                Err(error) => {
+                    if error.is_no_answer() {
+                        unanswered.lock().push(object);
+                    }
+                    failed.lock().get_or_insert(error);
+                    None
+                }
+            }
+        });
+        let copies = copies.buffer_unordered(COPIES_AT_ONCE);
+        Copies {
+            moved: copies.filter_map(ready).collect().await,
+            unanswered: std::mem::take(&mut *unanswered.lock()),
+            failed: failed.lock().take(),
+        }
+    }
+
+    async fn copy_to(
+        &self,
+        object: &ListedObject,
+        old_prefix: &str,
+        new_prefix: &str,
+    ) -> Result<Option<MovedObject>, FsError> {
+        let target = moved_key(&object.key, old_prefix, new_prefix).ok_or(FsError::Stale)?;
+        if target.is_too_long() {
+            return Err(FsError::NameTooLong);
+        }
+        let copied = match self.copy_one(object, &target).await {
+            Err(error @ (FsError::NotFound | FsError::Stale)) => {
+                let there = self.deletes.object_at(&object.key).await?;
+                return match there {
+                    Some(there) if there.etag == object.etag => Err(error),
+                    Some(_) | None => Ok(None),
+                };
+            }
+            copied => copied?,
+        };
+        let namespace = &self.namespace;
+        namespace.record_copied(&object.key, &target, &copied.version);
+        failpoint::at(Point::RenameDirectoryCopies);
+        Ok(Some(copied))
+    }
+
+    /// What is under the new name, by its key.
+    pub async fn copies(
+        &self,
+        intent: &RenameIntent,
+    ) -> Result<HashMap<Key, ListedObject>, FsError> {
+        let found = self.objects_under(intent.to.as_str()).await?.into_iter();
+        Ok(found.map(|object| (object.key.clone(), object)).collect())
+    }
+
+    /// Copies of a rename that has failed: the originals are what there is. To be
+    /// called once the journal does not know of the rename any more.
+    pub fn delete_unwanted(&self, unwanted: Unwanted) {
+        let Unwanted { made, late } = unwanted;
+        if let Err(error) = self.store.enqueue(&made) {
+            tracing::warn!(%error, count = made.len(), "copies of a directory that was not renamed stay");
+        }
+        for (key, object) in late {
+            self.store.watch_for_late(key, object);
+        }
+        self.store.delete_soon();
+    }
+
+    async fn copy_one(&self, object: &ListedObject, target: &Key) -> Result<MovedObject, FsError> {
+        let version = ObjectVersion::from(object);
+        // Stores that keep directories of their own do not copy markers.
+        if target.as_str().ends_with('/') && version.size_bytes == 0 {
+            let key = object.key.clone();
+            let headers = self.store.head(HeadRequest { key }).await?.headers;
+            let put = self.namespace.put_marker_object(target.clone(), headers);
+            let made = ObjectVersion {
+                etag: put.await?,
+                ..version
+            };
+            return Ok(MovedObject::of(object.etag.clone(), made));
+        }
+        // The extension stays, and with it the content type.
+        let copy = async |over| {
+            let headers = CopyHeaders::Same;
+            let copied = self.copy_version(&object.key, (target, over), headers, version.clone());
+            Ok(MovedObject::of(object.etag.clone(), copied.await?))
+        };
+        match copy(CopyOver::Nothing).await {
+            Err(FsError::Exists) => {}
+            copied => return copied,
+        }
+        let Some(there) = self.deletes.object_at(target).await? else {
+            return copy(CopyOver::Nothing).await;
+        };
+        let same_length = there.size_bytes == version.size_bytes;
+        if same_length && there.etag != version.etag && there.etag.is_of_parts() {
+            // Of a copy in parts the ETag tells nothing: it is made again.
+            return copy(CopyOver::Any(WriteCondition::IfMatch(there.etag))).await;
+        }
+        // Our own, where the answer to it was lost.
+        if there.etag != version.etag {
+            tracing::warn!(key = %target, "not replaced by the file of this name in the renamed directory: another client has put it meanwhile");
+        }
+        Ok(MovedObject::of(there.etag.clone(), there.into()))
+    }
+
+    /// Errors: `CrossDevice` when there are more than the limit: mv(1) then copies file by file.
+    pub async fn objects_under(&self, prefix: &str) -> Result<Vec<ListedObject>, FsError> {
+        let mut found: Vec<ListedObject> = Vec::new();
+        let (mut token, mut progress) = (None, ListProgress::default());
+        loop {
+            let request = ListRequest {
+                prefix: prefix.to_owned(),
+                fold_directories: FoldDirectories::No,
+                token,
+                max_keys: LIST_PAGE_LIMIT,
+            };
+            let answer = self.store.list(request).await?;
+            progress.step(prefix, &answer)?;
+            found.extend(answer.objects);
+            if found.len() as u64 > self.limit.load(Ordering::Relaxed) {
+                return Err(FsError::CrossDevice);
+            }
+            token = answer.next;
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Copies exactly this version. Errors: `Stale` when the source changed,
+    /// `Exists` when something is where nothing may be.
+    pub async fn copy_version(
+        &self,
+        source: &Key,
+        (target, over): (&Key, CopyOver),
+        headers: CopyHeaders,
+        version: ObjectVersion,
+    ) -> Result<ObjectVersion, FsError> {
+        let task = CopyTask {
+            source: source.clone(),
+            version: version.etag.clone(),
+            size_bytes: version.size_bytes,
+            target: target.clone(),
+            over,
+            headers,
+        };
+        let etag = self.copier.copy(&task).await?;
+        Ok(ObjectVersion { etag, ..version })
+    }
+}
+
+/// The key that an object has after a rename.
+pub fn moved_key(key: &Key, from: &str, to: &str) -> Option<Key> {
+    let rest = key.as_str().strip_prefix(from)?;
+    Some(Key::new(format!("{to}{rest}")))
+}
+
+/// What came of the copies of one rename.
+#[derive(Debug)]
+pub struct Copies {
+    pub moved: Moved,
+    /// Those that the store may make still.
+    unanswered: Vec<ListedObject>,
+    pub failed: Option<FsError>,
+}
+
+/// Copies that this mount has made, or may have, and that nothing stands for.
+#[derive(Debug, Default)]
+pub struct Unwanted {
+    made: Vec<DeletePending>,
+    late: Vec<(Key, LateObject)>,
+}
+
+impl Copies {
+    /// Errors: why some are missing.
+    pub fn finished(self) -> Result<Moved, FsError> {
+        self.failed.map_or(Ok(self.moved), Err)
+    }
+
+    pub fn unwanted(&self, objects: &[ListedObject], from: &str, to: &str) -> Unwanted {
+        let made = objects.iter().filter_map(|object| {
+            let copy = self.moved.get(&object.key)?;
+            // Another client's stays.
+            let is_ours = copy.has_bytes_of(&object.etag, object.size_bytes);
+            let key = moved_key(&object.key, from, to).filter(|_| is_ours)?;
+            let etag = Some(copy.version.etag.clone());
+            Some(DeletePending { key, etag })
+        });
+        // The ETag of a copy in parts is not known before.
+        let late = self.unanswered.iter().filter(|it| !it.etag.is_of_parts());
+        let late = late.filter_map(|object| {
+            let key = moved_key(&object.key, from, to)?;
+            Some((key, LateObject::of_parts(object.etag.clone())))
+        });
+        Unwanted {
+            made: made.collect(),
+            late: late.collect(),
+        }
+    }
+}
+
+/// What is under the new name already, if it is as a copy would be. One whose
+/// ETag tells nothing, as that of a copy in parts, is made again.
+pub fn copy_of<'a>(
+    original: &ListedObject,
+    intent: &RenameIntent,
+    copies: &'a HashMap<Key, ListedObject>,
+) -> Option<&'a ListedObject> {
+    let copy = copies.get(&moved_key(
+        &original.key,
+        intent.from.as_str(),
+        intent.to.as_str(),
+    )?)?;
+    let same = copy.etag == original.etag && copy.size_bytes == original.size_bytes;
+    same.then_some(copy)
+}

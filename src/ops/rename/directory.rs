@@ -1,0 +1,227 @@
+//! Renaming a directory: every key under it is copied, then the old ones are deleted.
+//!
+//! Order that a crash may cut anywhere: the journal has the rename; the copies;
+//! the journal has the new places of stages, then what is to be deleted, then the
+//! end of the rename; the deletes. Until the end of the rename the successor
+//! does all of it again, as far as it is not done (`unfinished`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::copies::{ObjectCopies, Unwanted};
+use super::log::RenameLog;
+use super::rebase::Rebase;
+use super::{Ended, Place};
+use crate::error::FsError;
+use crate::failpoint::{self, Point};
+use crate::files::{Moved, OpenFiles, check_awaited};
+use crate::namespace::{Entry, Namespace, Pin};
+use crate::store::{DeletePending, DeleteQueue, DeleteRequest, Key, ListedObject, ObjectStore};
+use crate::task::caught;
+use crate::write_path::{CopyHeaders, RenameIntent};
+use crate::writeback::{Deletes, Predecessor};
+
+/// Renames directories.
+#[derive(Debug)]
+pub struct DirectoryRenamer {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub store: Arc<DeleteQueue>,
+    pub predecessor: Arc<Predecessor>,
+    pub deletes: Arc<Deletes>,
+    pub copies: Arc<ObjectCopies>,
+    pub rebase: Arc<Rebase>,
+    pub log: Arc<RenameLog>,
+}
+
+impl DirectoryRenamer {
+    pub async fn rename_dir(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        target: Option<&Pin>,
+    ) -> Result<(), FsError> {
+        // What a predecessor had sent must not put a key under the old name either.
+        self.predecessor.wait_for_requests().await;
+        if let Some(target) = target {
+            self.namespace.check_empty(target).await?;
+        }
+        self.files.check_movable(source.ino)?;
+        let old_prefix = self.dir_prefix(from)?;
+        let new_prefix = self.dir_prefix(to)?;
+        let objects = self.copies.objects_under(&old_prefix).await?;
+        let intent = RenameIntent {
+            from: Key::new(old_prefix.as_str()),
+            to: Key::new(new_prefix.as_str()),
+            version: None,
+            headers: CopyHeaders::Same,
+        };
+        check_awaited()?;
+        self.log.begin_rename(intent).await?;
+        failpoint::at(Point::RenameDirectoryNoted);
+        let mut unwanted = Unwanted::default();
+        let moved = self.move_tree(from, to, source, &objects, &mut unwanted);
+        let moved = caught("rename", moved).await.map_err(FsError::from);
+        let moved = moved.flatten();
+        // Where it has failed, the application is told so.
+        let ended = self.log.end_rename(&Key::new(old_prefix.as_str())).await;
+        failpoint::at(Point::RenameDirectoryDoomed);
+        // A successor that finished the rename would want the copies.
+        if moved.is_err() && ended == Ended::Yes {
+            self.copies.delete_unwanted(unwanted);
+        }
+        let moved = moved?;
+        let deleted = self.delete_originals(&old_prefix, &objects);
+        let deleted = caught("rename", deleted).await.map_err(FsError::from);
+        match deleted.flatten() {
+            Ok(0) => {}
+            Ok(newer) => {
+                tracing::warn!(
+                    from = old_prefix,
+                    to = new_prefix,
+                    newer,
+                    "objects that other clients have put while the directory was renamed stay under its old name"
+                );
+                self.deletes.shows_again(&from.dir).await;
+            }
+            Err(error) => {
+                self.namespace
+                    .table()
+                    .rename(source.ino, from.dir.ino, from.name)?;
+                self.rebase.note_stages_again(source).await;
+                return Err(error);
+            }
+        }
+        failpoint::at(Point::RenameDirectoryDeleted);
+        // The source's own marker, if it had one, stands in the place of the target's.
+        if target.is_some() && !moved.contains_key(&Key::new(old_prefix)) {
+            let marker = DeleteRequest::any(Key::new(new_prefix));
+            self.store.delete(marker).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies what is below the directory and gives it its new place, in the
+    /// journal too; the originals are not seen any more. Where it fails, `unwanted` has
+    /// the copies that nothing stands for.
+    async fn move_tree(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        objects: &[ListedObject],
+        unwanted: &mut Unwanted,
+    ) -> Result<Moved, FsError> {
+        let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
+        let copies = self
+            .copies
+            .copy_all(objects, &old_prefix, &new_prefix)
+            .await;
+        if copies.failed.is_some() {
+            *unwanted = copies.unwanted(objects, &old_prefix, &new_prefix);
+        }
+        let moved = copies.finished()?;
+        failpoint::at(Point::RenameDirectoryCopied);
+        if !objects.is_empty() {
+            self.namespace
+                .before_entry_removed(&from.dir, from.name)
+                .await?;
+        }
+        // Readers go to the copies before the originals go.
+        self.rebase
+            .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
+        let table = self.namespace.table();
+        table.rename(source.ino, to.dir.ino, to.name)?;
+        // Also what was opened in between.
+        self.rebase
+            .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
+        self.rebase.note_stages_again(source).await;
+        failpoint::at(Point::RenameDirectoryStagesMoved);
+        if objects.is_empty() {
+            return Ok(moved);
+        }
+        if let Err(error) = self.store.enqueue(&doomed_of(&old_prefix, objects)) {
+            table.rename(source.ino, from.dir.ino, from.name)?;
+            self.rebase.note_stages_again(source).await;
+            return Err(error.into());
+        }
+        self.namespace.record(from.dir.ino, from.name, None);
+        self.namespace
+            .record(to.dir.ino, to.name, Some(Entry::Directory));
+        if let Err(error) = self.namespace.entry_added(&to.dir).await {
+            tracing::warn!(%error, "the directory's marker stays beside its first entry");
+        }
+        Ok(moved)
+    }
+
+    fn dir_prefix(&self, place: &Place<'_>) -> Result<String, FsError> {
+        let path = self.namespace.table().dir_path(place.dir.ino)?;
+        Ok(self.namespace.keys().dir_prefix(&path.join(place.name)))
+    }
+
+    /// Returns how many are other versions than those that were moved, and stay.
+    /// Errors: why originals cannot be deleted.
+    async fn delete_originals(
+        &self,
+        prefix: &str,
+        objects: &[ListedObject],
+    ) -> Result<usize, FsError> {
+        let doomed = doomed_of(prefix, objects).into_iter();
+        let keys: Vec<Key> = doomed.map(|doomed| doomed.key).collect();
+        Ok(self.store.delete_doomed_now(&keys).await?)
+    }
+}
+
+/// What goes with the objects of a directory: also the directories that stores
+/// with directories of their own keep.
+pub fn doomed_of(prefix: &str, objects: &[ListedObject]) -> Vec<DeletePending> {
+    if objects.is_empty() {
+        return Vec::new();
+    }
+    let listed = objects.iter().map(|object| DeletePending {
+        key: object.key.clone(),
+        etag: Some(object.etag.clone()),
+    });
+    let keys: BTreeSet<&Key> = objects.iter().map(|object| &object.key).collect();
+    let directories = directories_of(prefix, objects).into_iter();
+    let directories = directories.filter(|key| !keys.contains(key));
+    let directories = directories.map(|key| DeletePending { key, etag: None });
+    listed.chain(directories).collect()
+}
+
+/// Markers of every directory from `prefix` down that has objects, the deepest first.
+fn directories_of(prefix: &str, objects: &[ListedObject]) -> Vec<Key> {
+    let mut found = BTreeSet::from([prefix]);
+    for object in objects {
+        let key = object.key.as_str();
+        let ends = key.match_indices('/').map(|(at, _)| at + 1);
+        found.extend(
+            ends.filter(|end| *end > prefix.len())
+                .filter_map(|end| key.get(..end)),
+        );
+    }
+    found.into_iter().rev().map(Key::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::store::ETag;
+
+    #[test]
+    fn the_directories_of_a_tree_come_deepest_first() {
+        let object = |key: &str| ListedObject {
+            key: Key::new(key),
+            etag: ETag::new("e"),
+            size_bytes: 0,
+            last_modified: SystemTime::UNIX_EPOCH,
+        };
+        let objects = ["p/old/a/b/f", "p/old/a/g", "p/old/h"].map(object);
+        let keys = directories_of("p/old/", &objects);
+        let keys: Vec<_> = keys.iter().map(Key::as_str).collect();
+        assert_eq!(keys, ["p/old/a/b/", "p/old/a/", "p/old/"]);
+    }
+}

@@ -1,0 +1,311 @@
+//! Renaming a file: copy, then delete; nothing is copied that only the spool has.
+
+use std::sync::Arc;
+
+use tokio::sync::MutexGuard;
+
+use super::Place;
+use super::copies::ObjectCopies;
+use super::log::RenameLog;
+use crate::error::FsError;
+use crate::failpoint::{self, Point};
+use crate::files::{
+    AttributeView, MovedObject, NamedOpens, OpenFile, OpenFiles, StageFactory, check_awaited,
+    renamed_content_type,
+};
+use crate::namespace::{Attributes, Entry, Namespace, Pin};
+use crate::store::{DeleteQueue, ETag, Key, WriteCondition};
+use crate::task::caught;
+use crate::vocabulary::{Kind, ObjectVersion};
+use crate::write_path::{CopyHeaders, CopyOver, RenameIntent};
+use crate::writeback::{
+    Brought, COPIED_BEFORE_REPLACED, Deletes, Predecessor, Removed, Sealer, Uploads, is_read,
+};
+
+/// Renames files.
+#[derive(Debug)]
+pub struct FileRenamer {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub named_opens: Arc<NamedOpens>,
+    pub attributes: Arc<AttributeView>,
+    pub desk: Arc<StageFactory>,
+    pub store: Arc<DeleteQueue>,
+    pub predecessor: Arc<Predecessor>,
+    pub sealer: Arc<Sealer>,
+    pub uploads: Arc<Uploads>,
+    pub deletes: Arc<Deletes>,
+    pub copies: Arc<ObjectCopies>,
+    pub log: Arc<RenameLog>,
+}
+
+impl FileRenamer {
+    pub async fn rename_file(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        target: Option<&Pin>,
+    ) -> Result<(), FsError> {
+        let source_file = self.files.hold(source.ino)?;
+        let target_file = target
+            .map(|target| self.files.hold(target.ino))
+            .transpose()?;
+        let target_file = target_file.as_deref();
+        let _removal = match target_file {
+            Some(file) => Some(self.named_opens.begin_removal(file).await),
+            None => None,
+        };
+        let both = || std::iter::once(&*source_file).chain(target_file);
+        let mut in_order: Vec<&Arc<OpenFile>> = both().collect();
+        in_order.sort_by_key(|file| file.inode.ino);
+        let mut turns = Vec::new();
+        for file in in_order {
+            // The rename needs the object that an edit makes of which the store has the rest.
+            let is_needed = file.inode.ino == source.ino && file.rests_on_s3();
+            let may_undo = file.inode.ino != source.ino && file.sends_whatever_is_there();
+            turns.push(if is_needed || may_undo {
+                file.upload_lock.lock().await
+            } else {
+                file.turn_over_uploads().await
+            });
+        }
+        // What takes its place overwrites its object.
+        if let Some(file) = target_file
+            && is_read(file).await
+        {
+            self.deletes
+                .copy_what_fits(file, COPIED_BEFORE_REPLACED)
+                .await;
+        }
+        if both().any(|file| file.shadows_object()) {
+            self.predecessor.wait_for_requests().await;
+        }
+        self.upload_edits(&source_file).await?;
+        check_awaited()?;
+        failpoint::at(Point::RenameFileBegins);
+        let stored = source.state().remote.clone();
+        // What is closed meanwhile is sealed for the old name or for the new one.
+        let over = known_of(target, target_file.map(Arc::as_ref));
+        let _seal_turn = match stored.filter(|_| source_file.has_object_below()) {
+            Some(version) => {
+                let files = (&**source_file, target_file.map(Arc::as_ref));
+                self.move_object(from, to, files, (version, over)).await?
+            }
+            None => {
+                let turn = self.move_staged(from, to, &source_file, &over).await?;
+                let replaces = target_file.is_some_and(|file| {
+                    file.inode.state().remote.is_some() || file.shadows_object()
+                });
+                if replaces {
+                    source_file.cover();
+                }
+                turn
+            }
+        };
+        // Not before the journal knows what takes its place.
+        if let Some(file) = target_file {
+            file.orphan();
+            self.named_opens.lose_name(file);
+        }
+        self.namespace
+            .table()
+            .rename(source.ino, to.dir.ino, to.name)?;
+        failpoint::at(Point::RenameFileDone);
+        Ok(())
+    }
+
+    /// Uploads what is sealed over an object, so that a crash finds the object
+    /// under one of the names, and never without the edit.
+    async fn upload_edits(&self, file: &OpenFile) -> Result<(), FsError> {
+        file.check_renamable()?;
+        while file.has_object_below()
+            && let Some((sealed, earlier)) = self.uploads.begin_upload(file).await
+        {
+            if self.uploads.publish(file, &sealed, earlier).await? == Brought::Cancelled {
+                return Err(FsError::Stale);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what only the spool has; what the store has under the old name goes.
+    async fn move_staged<'a>(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        file: &'a OpenFile,
+        over: &WriteCondition,
+    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
+        let (maybe_stored, late) = (file.shadows_object(), self.uploads.late_object(file).await);
+        let stored = file.inode.state().remote.take();
+        let etag = stored.as_ref().map(|version| version.etag.clone());
+        let stored = stored.is_some();
+        let turn = file.seal_lock.lock().await;
+        let superseded = if stored {
+            file.detach_from_object(over)
+        } else {
+            file.renamed(over)
+        };
+        drop(turn);
+        if stored || superseded.is_some() {
+            // First what is sealed stands alone, then its object goes, then it moves: a
+            // crash finds the bytes that were acknowledged under one of the names.
+            drop(self.sealer.note_again(file, from.dir.ino, from.name).await);
+        }
+        if let Some(superseded) = superseded {
+            self.desk.spool.discard(superseded.stage.file());
+        }
+        if stored || maybe_stored {
+            self.namespace
+                .before_entry_removed(&from.dir, from.name)
+                .await?;
+            let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
+            let etag = etag.filter(|_| !maybe_stored);
+            self.delete_original(from, old_key.clone(), etag).await?;
+            if let Some(late) = late {
+                self.store.watch_for_late(old_key, late);
+            }
+        }
+        let turn = self.sealer.note_again(file, to.dir.ino, to.name).await;
+        failpoint::at(Point::RenameStageMoved);
+        Ok(Some(turn))
+    }
+
+    async fn move_object<'a>(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        (file, target): (&'a OpenFile, Option<&OpenFile>),
+        (version, over): (ObjectVersion, WriteCondition),
+    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
+        let source = &file.inode;
+        let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
+        let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
+        let content_type = match source.kind {
+            Kind::File => renamed_content_type(from.name, to.name),
+            _ => None,
+        };
+        let attributes = self.moved_attributes(source, content_type.as_ref())?;
+        let headers = match (&attributes, content_type) {
+            (Some(moved), _) if source.state().attributes.as_ref() != Some(moved) => {
+                CopyHeaders::Replace(Box::new(moved.headers.clone()))
+            }
+            (None, Some(content_type)) => CopyHeaders::ContentType(content_type),
+            (Some(_) | None, _) => CopyHeaders::Same,
+        };
+        let intent = RenameIntent {
+            from: old_key.clone(),
+            to: new_key.clone(),
+            version: Some(version.etag.clone()),
+            headers,
+        };
+        self.log.begin_rename(intent.clone()).await?;
+        failpoint::at(Point::RenameFileNoted);
+        let copy = (version, over);
+        let outcome = self.copy_and_delete(from, to, (file, target), &intent, copy);
+        let outcome = caught("rename", outcome).await.map_err(FsError::from);
+        let outcome = outcome.flatten();
+        let turn = match &outcome {
+            Ok(_) => Some(self.sealer.note_again(file, to.dir.ino, to.name).await),
+            Err(_) => None,
+        };
+        // Where it has failed, the application is told so.
+        self.log.end_rename(&old_key).await;
+        let moved = outcome?;
+        self.namespace.record_copied(&old_key, &intent.to, &moved);
+        let mut state = source.state();
+        state.checked_at = Some(tokio::time::Instant::now());
+        // Bytes and times of the file are what they were.
+        state.mtime_is_ours = true;
+        if let Some(attributes) = attributes {
+            state.remote = Some(moved);
+            state.settle(attributes);
+        } else if let Some(old) = state.remote.replace(moved) {
+            let mtime = state.overrides.mtime.unwrap_or(old.last_modified);
+            state.overrides.mtime = Some(mtime);
+        }
+        Ok(turn)
+    }
+
+    /// The steps of a rename in the store, each safe to be the last one before a crash.
+    async fn copy_and_delete(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        (file, target): (&OpenFile, Option<&OpenFile>),
+        intent: &RenameIntent,
+        (version, over): (ObjectVersion, WriteCondition),
+    ) -> Result<ObjectVersion, FsError> {
+        let (old_key, new_key) = (intent.from.clone(), intent.to.clone());
+        let headers = intent.headers.clone();
+        let over = CopyOver::Any(over);
+        let source = version.etag.clone();
+        let moved = self
+            .copies
+            .copy_version(&old_key, (&new_key, over), headers, version)
+            .await?;
+        failpoint::at(Point::RenameFileCopied);
+        self.namespace
+            .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
+        if let Err(error) = self.namespace.entry_added(&to.dir).await {
+            tracing::warn!(%error, "the directory's marker stays beside its first file");
+        }
+        // Readers go to the copy before the original goes.
+        file.rebase(&MovedObject::of(source, moved.clone()), new_key);
+        if let Some(target) = target {
+            target.orphan();
+        }
+        self.namespace
+            .before_entry_removed(&from.dir, from.name)
+            .await?;
+        self.delete_original(from, old_key, intent.version.clone())
+            .await?;
+        failpoint::at(Point::RenameFileDeleted);
+        Ok(moved)
+    }
+
+    /// Deletes what was moved. What another client has put there since stays under
+    /// the old name, as if it had come after the rename.
+    async fn delete_original(
+        &self,
+        from: &Place<'_>,
+        key: Key,
+        etag: Option<ETag>,
+    ) -> Result<(), FsError> {
+        let removed = self.deletes.delete_object(key, etag).await?;
+        self.namespace.record(from.dir.ino, from.name, None);
+        if removed == Removed::NewerStays {
+            self.deletes.shows_again(&from.dir).await;
+        }
+        Ok(())
+    }
+
+    /// What is to be stored with a file under its new name, where attributes are stored.
+    fn moved_attributes(
+        &self,
+        source: &Pin,
+        content_type: Option<&String>,
+    ) -> Result<Option<Arc<Attributes>>, FsError> {
+        if !self.namespace.stores_attributes() {
+            return Ok(None);
+        }
+        let mut headers = self
+            .attributes
+            .wanted_attributes(source)
+            .encode(source.kind)?;
+        headers.content_type = content_type.cloned().or(headers.content_type);
+        Ok(Some(Arc::new(Attributes::decode(headers))))
+    }
+}
+
+/// What the store has under the new name, where that is known.
+fn known_of(target: Option<&Pin>, file: Option<&OpenFile>) -> WriteCondition {
+    if file.is_some_and(OpenFile::shadows_object) {
+        return WriteCondition::Always;
+    }
+    match target.and_then(|target| target.state().remote.clone()) {
+        Some(version) => WriteCondition::IfMatch(version.etag),
+        None => WriteCondition::IfAbsent,
+    }
+}

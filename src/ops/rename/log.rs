@@ -1,0 +1,47 @@
+//! Begin and end of a rename in the journal.
+
+use std::io;
+use std::sync::Arc;
+
+use super::Ended;
+use crate::error::FsError;
+use crate::files::{Durability, StageFactory};
+use crate::store::Key;
+use crate::write_path::{Durable, RenameIntent};
+
+/// What the journal knows of renames.
+#[derive(Debug)]
+pub struct RenameLog {
+    pub desk: Arc<StageFactory>,
+    pub durability: Durability,
+}
+
+impl RenameLog {
+    /// Notes a rename of what the store has before its first step.
+    pub async fn begin_rename(&self, intent: RenameIntent) -> Result<(), FsError> {
+        let (desk, durable) = (self.desk.clone(), self.durability.durable());
+        if durable == Durable::No {
+            return Ok(desk.spool.begin_rename(intent, durable)?);
+        }
+        let noted = tokio::task::spawn_blocking(move || desk.spool.begin_rename(intent, durable));
+        Ok(noted.await.map_err(io::Error::other)??)
+    }
+
+    /// A rename is finished, or given up. In what a loss of power leaves of the
+    /// journal it does not end before what it dooms is known: else both names stay.
+    pub async fn end_rename(&self, from: &Key) -> Ended {
+        if self.durability == Durability::Disk
+            && let Err(error) = self.desk.spool.sync().await
+        {
+            tracing::warn!(%error, "the next mount looks whether a rename is finished");
+            return Ended::Unknown;
+        }
+        match self.desk.spool.end_rename(from) {
+            Ok(()) => Ended::Yes,
+            Err(error) => {
+                tracing::warn!(%error, "the next mount looks whether a rename is finished");
+                Ended::Unknown
+            }
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Renames that a predecessor began and did not live to finish.
+//!
+//! They are finished in the background. Until one is, what lies below its two paths
+//! is neither shown nor changed, and listings of the directories above tell the old
+//! name alone: nobody sees a file under two names. Each step looks
+//! first whether it is done: dying here is no other than dying in the rename itself.
+//!
+//! The kernel was not answered, so a directory has its old path for it. What the
+//! journal or the session has below the new one already goes back in memory, and
+//! moves with the rest once every object has its copy.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::copies::{ObjectCopies, copy_of, moved_key};
+use super::directory::doomed_of;
+use super::log::RenameLog;
+use super::rebase::Rebase;
+use crate::backoff::Backoff;
+use crate::error::FsError;
+use crate::files::{Moved, MovedObject, OpenFiles, StageFactory};
+use crate::namespace::{DirPath, Name, Namespace, Pin, SubtreeGuard, SubtreeLocks};
+use crate::store::{
+    DeletePending, DeleteQueue, ETag, Key, ListedObject, StoreErrorKind, WriteCondition,
+};
+use crate::task::caught;
+use crate::vocabulary::{Kind, ObjectVersion, ROOT};
+use crate::write_path::{CopyOver, RecoveredStage, RenameIntent};
+use crate::writeback::{Deletes, Predecessor};
+
+/// A rename that is not finished: nobody else has to do with its paths.
+#[derive(Debug)]
+pub struct Unfinished {
+    intent: RenameIntent,
+    _subtrees: SubtreeGuard,
+}
+
+/// Attempts to finish a rename of what other clients change meanwhile.
+const TRIES: u32 = 3;
+/// Pauses before the renames that are left are tried again.
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Finishes renames of a predecessor.
+#[derive(Debug)]
+pub struct RenameRecovery {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub desk: Arc<StageFactory>,
+    pub store: Arc<DeleteQueue>,
+    pub subtrees: Arc<SubtreeLocks>,
+    pub predecessor: Arc<Predecessor>,
+    pub deletes: Arc<Deletes>,
+    pub copies: Arc<ObjectCopies>,
+    pub rebase: Arc<Rebase>,
+    pub log: Arc<RenameLog>,
+    pub unfinished: Mutex<Vec<Unfinished>>,
+}
+
+impl RenameRecovery {
+    /// Takes the paths of every rename that was begun, before anything is served:
+    /// once the inodes of the predecessor are there, and nothing that it had sealed.
+    pub fn hold_renames(&self, sealed: &mut [RecoveredStage]) {
+        for intent in self.desk.spool.journal().renames() {
+            let (from, to) = (&intent.from, &intent.to);
+            tracing::info!(%from, %to, "finishing a rename that the predecessor began");
+            let (old, new) = (self.path(from), self.path(to));
+            let subtrees = self.subtrees.hold_unfinished(old, new);
+            if intent.is_of_a_directory()
+                && let Err(error) = self.move_back(&intent, sealed)
+            {
+                tracing::error!(%from, %to, %error, "an open file lost its name in a rename");
+            }
+            self.unfinished.lock().push(Unfinished {
+                intent,
+                _subtrees: subtrees,
+            });
+        }
+    }
+
+    /// The predecessor may have moved the directory for itself, all of it or some.
+    fn move_back(
+        &self,
+        intent: &RenameIntent,
+        sealed: &mut [RecoveredStage],
+    ) -> Result<(), FsError> {
+        for found in sealed {
+            if let Some(key) =
+                moved_key(&found.sealed.key, intent.to.as_str(), intent.from.as_str())
+            {
+                found.sealed.key = key;
+                // There it takes the place of something else, or of nothing.
+                found.sealed.known = WriteCondition::Always;
+            }
+        }
+        let table = self.namespace.table();
+        let has_children = |dir: &Pin| !table.children(dir.ino).is_empty();
+        let old = self.known(&intent.from);
+        // A directory that is replaced is empty.
+        let moved = match self.known(&intent.to) {
+            Some(new) if old.is_none() => Some(new),
+            Some(new) if !old.as_ref().is_some_and(has_children) && has_children(&new) => Some(new),
+            _ => None,
+        };
+        match moved {
+            Some(moved) => self.place_at(&moved, &intent.from),
+            None => Ok(()),
+        }
+    }
+
+    /// Finishes what was begun, however long it takes.
+    ///
+    /// A rename that cannot be finished is taken back.
+    pub async fn finish_renames(self: Arc<Self>) {
+        let mut begun = std::mem::take(&mut *self.unfinished.lock());
+        if begun.is_empty() {
+            return;
+        }
+        self.predecessor.wait_for_requests().await;
+        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
+        loop {
+            let mut left = Vec::new();
+            for rename in begun {
+                let RenameIntent { from, to, .. } = &rename.intent;
+                let finished = caught("finish a rename", self.finish(&rename.intent)).await;
+                match finished.map_err(FsError::from).flatten() {
+                    Ok(()) => tracing::info!(%from, %to, "the rename is finished"),
+                    Err(error) => {
+                        tracing::warn!(%from, %to, %error, "the rename is not finished: trying again; what lies below waits");
+                        left.push(rename);
+                    }
+                }
+            }
+            if left.is_empty() {
+                return;
+            }
+            begun = left;
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
+    }
+
+    /// Errors: the store's where a later attempt may do better; the rename is still
+    /// in the journal then.
+    async fn finish(&self, intent: &RenameIntent) -> Result<(), FsError> {
+        let mut tries = 1;
+        let outcome = loop {
+            let outcome = if intent.is_of_a_directory() {
+                self.finish_directory(intent).await
+            } else {
+                self.finish_file(intent).await
+            };
+            // Another client was at it between the look and the copy.
+            let is_overtaken = matches!(outcome, Err(FsError::Stale | FsError::NotFound));
+            if !is_overtaken || tries == TRIES {
+                break outcome;
+            }
+            tries += 1;
+        };
+        match outcome {
+            Err(error) if !is_retryable(&error) => {
+                let (from, to) = (&intent.from, &intent.to);
+                tracing::error!(%from, %to, %error, "the rename cannot be finished: rolled back");
+                self.roll_back(intent).await?;
+            }
+            outcome => outcome?,
+        }
+        if !intent.is_of_a_directory() {
+            self.predecessor
+                .note_delete(&intent.from, intent.version.clone());
+        }
+        self.log.end_rename(&intent.from).await;
+        self.store.delete_soon();
+        Ok(())
+    }
+
+    async fn finish_file(&self, intent: &RenameIntent) -> Result<(), FsError> {
+        let (from, to) = (&intent.from, &intent.to);
+        let source = self.deletes.object_at(from).await?;
+        let copy = self.deletes.object_at(to).await?;
+        let source = match (source, copy.clone()) {
+            (Some(found), _) if Some(&found.etag) == intent.version.as_ref() => {
+                ObjectVersion::from(found)
+            }
+            // Another client has put a new one, or has removed both.
+            (Some(_), _) | (None, None) => return Ok(()),
+            (None, Some(copy)) => {
+                let moved = MovedObject {
+                    version: copy.into(),
+                    source: intent.version.clone(),
+                };
+                let moved = Moved::from([(from.clone(), moved)]);
+                return self.move_known(intent, &moved).await;
+            }
+        };
+        let is_copied = copy
+            .as_ref()
+            .is_some_and(|copy| (&copy.etag, copy.size_bytes) == (&source.etag, source.size_bytes));
+        let moved = if is_copied {
+            source.clone()
+        } else {
+            let headers = intent.headers.clone();
+            let known = match copy {
+                Some(copy) => WriteCondition::IfMatch(copy.etag),
+                None => WriteCondition::IfAbsent,
+            };
+            let over = CopyOver::Any(known);
+            self.copies
+                .copy_version(from, (to, over), headers, source.clone())
+                .await?
+        };
+        // What was sealed of the file that the rename replaces goes with it.
+        if let Some(replaced) = self.known(to) {
+            if let Some(file) = self.files.get(replaced.ino) {
+                file.orphan();
+            }
+            self.namespace.table().detach(replaced.ino);
+        }
+        let moved = MovedObject::of(source.etag.clone(), moved);
+        let moved = Moved::from([(from.clone(), moved)]);
+        let etag = Some(source.etag);
+        let key = from.clone();
+        self.change_places(intent, &moved, &[DeletePending { key, etag }])
+            .await
+    }
+
+    async fn finish_directory(&self, intent: &RenameIntent) -> Result<(), FsError> {
+        let (from, to) = (intent.from.as_str(), intent.to.as_str());
+        let originals = self.copies.objects_under(from).await?;
+        let copies = self.copies.copies(intent).await?;
+        let missing: Vec<_> = originals
+            .iter()
+            .filter(|original| copy_of(original, intent, &copies).is_none())
+            .cloned()
+            .collect();
+        let mut moved = self.copies.copy_all(&missing, from, to).await.finished()?;
+        let sources = originals.iter().map(|it| (&it.key, &it.etag));
+        let sources: HashMap<&Key, &ETag> = sources.collect();
+        for copy in copies.values() {
+            // Also of originals that are gone already.
+            if let Some(original) = moved_key(&copy.key, to, from) {
+                let copied = MovedObject {
+                    version: copy.into(),
+                    source: sources.get(&original).map(|etag| (*etag).clone()),
+                };
+                moved.entry(original).or_insert(copied);
+            }
+        }
+        let doomed = doomed_of(from, &originals);
+        self.change_places(intent, &moved, &doomed).await?;
+        let has_files = moved.keys().any(|key| key != &intent.from);
+        // With attributes stored it may be the source's own, which says something.
+        if has_files
+            && !self.namespace.stores_attributes()
+            && let Some(dir) = self.directory(to).await?
+        {
+            self.namespace.entry_added(&dir).await?;
+        }
+        Ok(())
+    }
+
+    /// The directories above learn what comes and goes; the originals are not seen any more.
+    async fn change_places(
+        &self,
+        intent: &RenameIntent,
+        moved: &Moved,
+        gone: &[DeletePending],
+    ) -> Result<(), FsError> {
+        let old_name = self.names(&intent.from).pop();
+        let old_parent = self.parent_of(&intent.from).await?;
+        let new_parent = self.parent_of(&intent.to).await?;
+        if let (Some(dir), Some(name), false) = (&old_parent, old_name, gone.is_empty()) {
+            self.namespace.before_entry_removed(dir, &name).await?;
+        }
+        self.move_known(intent, moved).await?;
+        self.store.enqueue(gone)?;
+        self.store.delete_soon();
+        if let Some(dir) = new_parent.as_ref().filter(|_| !gone.is_empty())
+            && let Err(error) = self.namespace.entry_added(dir).await
+        {
+            tracing::warn!(%error, "the directory's marker stays beside its first entry");
+        }
+        for dir in old_parent.iter().chain(&new_parent) {
+            dir.state().dir.forget_listing();
+        }
+        Ok(())
+    }
+
+    /// Gives the inode that is known by the old name, and what lies below it, the new
+    /// place, in the journal too. A rename that comes again finds it done.
+    async fn move_known(&self, intent: &RenameIntent, moved: &Moved) -> Result<(), FsError> {
+        let Some(inode) = self.known(&intent.from) else {
+            return Ok(());
+        };
+        self.rebase_known(&inode, intent, moved);
+        // The kernel may have seen both names in a listing of the directories above.
+        self.namespace.invalidate(&inode);
+        self.place_at(&inode, &intent.to)?;
+        self.rebase_known(&inode, intent, moved);
+        self.namespace.invalidate(&inode);
+        self.rebase.note_stages_again(&inode).await;
+        Ok(())
+    }
+
+    fn rebase_known(&self, inode: &Pin, intent: &RenameIntent, moved: &Moved) {
+        let (from, to) = (intent.from.as_str(), intent.to.as_str());
+        if intent.is_of_a_directory() {
+            self.rebase.rebase_subtree(inode, from, to, moved);
+        } else if let Some(version) = moved.get(&intent.from) {
+            self.rebase.rebase_file(inode, intent.to.clone(), version);
+        }
+    }
+
+    /// Deletes the copies of what is still under its old name.
+    ///
+    /// A file's copy stays: nobody can tell whether its name was free before.
+    async fn roll_back(&self, intent: &RenameIntent) -> Result<(), FsError> {
+        if !intent.is_of_a_directory() {
+            return Ok(());
+        }
+        let from = intent.from.as_str();
+        let originals = self.copies.objects_under(from).await?;
+        let copies = self.copies.copies(intent).await?;
+        let copies = originals
+            .iter()
+            .filter_map(|original| copy_of(original, intent, &copies));
+        let copies: Vec<ListedObject> = copies.cloned().collect();
+        self.store
+            .enqueue(&doomed_of(intent.to.as_str(), &copies))?;
+        if let Some(dir) = self.known(&intent.from) {
+            let stay = originals.iter();
+            let stay = stay.map(|it| {
+                let same = MovedObject::by_predecessor(it.into());
+                (it.key.clone(), same)
+            });
+            let stay: Moved = stay.collect();
+            self.rebase.rebase_subtree(&dir, from, from, &stay);
+            self.rebase.note_stages_again(&dir).await;
+        }
+        Ok(())
+    }
+
+    /// Names from the root down to a file or a directory; none for the root.
+    fn names(&self, key: &Key) -> Vec<Name> {
+        let path = key.as_str().trim_end_matches('/');
+        let names = self.desk.keys.path_of(&Key::new(path));
+        names.unwrap_or_default()
+    }
+
+    fn path(&self, key: &Key) -> DirPath {
+        let names = self.names(key);
+        names
+            .iter()
+            .fold(DirPath::root(), |path, name| path.join(name))
+    }
+
+    /// The inode of a file or a directory, if it is in the table.
+    fn known(&self, key: &Key) -> Option<Pin> {
+        let root = self.namespace.directory(ROOT).ok()?;
+        let table = self.namespace.table();
+        let mut names = self.names(key).into_iter();
+        let known = names.try_fold(root, |at, name| table.child(at.ino, &name));
+        known.filter(|inode| inode.ino != ROOT)
+    }
+
+    fn place_at(&self, inode: &Pin, key: &Key) -> Result<(), FsError> {
+        let table = self.namespace.table();
+        let mut names = self.names(key);
+        let name = names.pop().ok_or(FsError::IllegalName)?;
+        let root = self.namespace.directory(ROOT)?;
+        let dir = names.iter().try_fold(root, |at, name| {
+            table.child_or_new(at.ino, name, Kind::Directory)
+        })?;
+        table.rename(inode.ino, dir.ino, &name)
+    }
+
+    /// The directory that a key, or a directory's prefix, lies in.
+    async fn parent_of(&self, key: &Key) -> Result<Option<Pin>, FsError> {
+        let path = key.as_str().trim_end_matches('/');
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        self.directory(parent).await
+    }
+
+    /// A directory by its prefix, if the store has it.
+    async fn directory(&self, prefix: &str) -> Result<Option<Pin>, FsError> {
+        let mut at = self.namespace.directory(ROOT)?;
+        for name in self.names(&Key::new(prefix)) {
+            at = match self.namespace.lookup(&at, &name).await {
+                Ok(found) => found,
+                Err(FsError::NotFound) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(Some(at))
+    }
+}
+
+/// Whether an operator, or time, can mend it.
+fn is_retryable(error: &FsError) -> bool {
+    match error {
+        FsError::TimedOut | FsError::Spool(_) => true,
+        FsError::Store(error) => {
+            error.kind.is_transient()
+                || matches!(
+                    error.kind,
+                    StoreErrorKind::Credentials
+                        | StoreErrorKind::ClockSkew
+                        | StoreErrorKind::WrongRegion
+                        | StoreErrorKind::NoSuchBucket
+                )
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::store::{CopyHeaders, ETag};
+
+    fn intent() -> RenameIntent {
+        RenameIntent {
+            from: Key::new("p/d/"),
+            to: Key::new("p/e/"),
+            version: None,
+            headers: CopyHeaders::Same,
+        }
+    }
+
+    fn object(key: &str, etag: &str) -> ListedObject {
+        ListedObject {
+            key: Key::new(key),
+            etag: ETag::new(etag),
+            size_bytes: 4,
+            last_modified: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_copy_counts_only_when_it_is_what_a_copy_would_be() {
+        let there = [object("p/e/a", "1"), object("p/e/b", "other")];
+        let copies = there.map(|copy| (copy.key.clone(), copy)).into();
+        let found = |key: &str, etag: &str| copy_of(&object(key, etag), &intent(), &copies);
+        assert!(found("p/d/a", "1").is_some());
+        assert!(found("p/d/b", "2").is_none(), "other bytes");
+        assert!(found("p/d/c", "3").is_none(), "not there");
+    }
+}

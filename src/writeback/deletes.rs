@@ -1,0 +1,303 @@
+//! Deleting the object of a name that goes: at once, or in bulk when many go.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, timeout};
+
+use crate::error::FsError;
+use crate::files::{Durability, OpenFile, fetch};
+use crate::namespace::{Namespace, Pin};
+use crate::read_path::Reader;
+use crate::store::{
+    DeletePending, DeleteQueue, DeleteRequest, ETag, HeadRequest, Kept, Key, ObjectMeta,
+    ObjectStore, StoreError, StoreErrorKind,
+};
+use crate::task::caught;
+
+/// After this many removals in a row nobody waits for them any more.
+const BURST_FROM: u32 = 16;
+/// A longer pause between two removals ends the row.
+const PAUSE_LIMIT: Duration = Duration::from_millis(100);
+/// Attempts to delete what other clients replaced before.
+const DELETE_TRIES: u32 = 3;
+
+/// After this time the bytes of a file that is read and has no name are copied into
+/// the spool, so that its object goes.
+const KEPT_UNTIL_COPIED: Duration = Duration::from_secs(30);
+const COPIED_WITHIN: Duration = Duration::from_secs(10);
+/// Longest time for which a rename copies what readers show of the file that it replaces.
+pub const COPIED_BEFORE_REPLACED: Duration = Duration::from_secs(30);
+/// Longest time for which an object is kept whose bytes have no room in the spool.
+const KEPT_AT_MOST: Duration = Duration::from_secs(15 * 60);
+
+/// Up to this many bytes are copied into the spool at once, so that the object goes.
+const COPIED_AT_ONCE_BYTES: u64 = 1 << 20;
+/// Time for the end of a close(2) that has returned.
+const CLOSED_WITHIN: Duration = Duration::from_millis(50);
+
+/// Objects without a name, with the file that is read still.
+pub type KeptObjects = mpsc::UnboundedReceiver<(Arc<OpenFile>, Kept)>;
+
+/// How many names went in a row, however long each took.
+#[derive(Debug, Default)]
+pub struct Removals(Mutex<Row>);
+
+#[derive(Debug, Default)]
+struct Row {
+    removals: u32,
+    last_ended: Option<Instant>,
+}
+
+impl Removals {
+    /// Counts one, and tells whether it is one of many.
+    fn begin(&self) -> bool {
+        let mut row = self.0.lock();
+        let goes_on = row
+            .last_ended
+            .is_some_and(|ended| ended.elapsed() < PAUSE_LIMIT);
+        row.removals = if goes_on {
+            row.removals.saturating_add(1)
+        } else {
+            1
+        };
+        row.removals > BURST_FROM
+    }
+
+    fn end(&self) {
+        self.0.lock().last_ended = Some(Instant::now());
+    }
+}
+
+/// What came of deleting the object of a name that goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    Gone,
+    /// Another client has put a new object meanwhile, which is left alone.
+    NewerStays,
+}
+
+/// Whether handles show bytes of the file's object.
+pub async fn is_read(file: &OpenFile) -> bool {
+    let unused = file.unused.notified();
+    let is_read = || file.has_handles() && file.shows_object();
+    is_read() && (timeout(CLOSED_WITHIN, unused).await.is_err() && is_read())
+}
+
+/// Deletes objects whose names go.
+#[derive(Debug)]
+pub struct Deletes {
+    pub namespace: Arc<Namespace>,
+    pub store: Arc<DeleteQueue>,
+    pub reader: Arc<Reader>,
+    pub durability: Durability,
+    pub row: Removals,
+    pub kept: mpsc::UnboundedSender<(Arc<OpenFile>, Kept)>,
+}
+
+impl Deletes {
+    /// Whether the object of a file that is removed is to be kept for its readers.
+    pub async fn is_kept_for_readers(&self, file: &OpenFile) -> bool {
+        if !is_read(file).await {
+            return false;
+        }
+        file.len() > COPIED_AT_ONCE_BYTES || !self.copy_what_fits(file, COPIED_WITHIN).await
+    }
+
+    /// Has the object of a name that goes deleted once nobody reads it any more,
+    /// without its bytes coming here first. Errors: the spool's.
+    pub fn delete_once_unused(
+        &self,
+        file: &Arc<OpenFile>,
+        doomed: DeletePending,
+    ) -> Result<(), FsError> {
+        let kept = self.store.delete_once_unused(doomed)?;
+        self.keep_object(file, kept);
+        Ok(())
+    }
+
+    /// The same for files whose object a predecessor kept for their readers.
+    pub fn keep_on_for_readers(&self, file: &Arc<OpenFile>) {
+        let Some(object) = file.kept_object() else {
+            return;
+        };
+        if let Some(kept) = self.store.keep_on(&object.key, &object.etag) {
+            self.keep_object(file, kept);
+        }
+    }
+
+    fn keep_object(&self, file: &Arc<OpenFile>, kept: Kept) {
+        if self.kept.send((file.clone(), kept)).is_err() {
+            tracing::debug!("the mount ends: the object goes at once");
+        }
+    }
+
+    /// Lets go of objects once their readers do, as long as the run time lasts.
+    pub async fn let_go_of_kept(self: Arc<Self>, mut queued: KeptObjects) {
+        while let Some((file, kept)) = queued.recv().await {
+            let deletes = self.clone();
+            tokio::spawn(async move {
+                let read = caught("keep an object", deletes.keep_while_read(&file, &kept));
+                // The log has it, if it broke off.
+                let (Ok(()) | Err(_)) = read.await;
+                drop(kept);
+            });
+        }
+    }
+
+    /// Returns once nobody needs the object any more: the file is closed, or has
+    /// its bytes in the spool. Where neither comes to be, others come first at some time.
+    async fn keep_while_read(&self, file: &OpenFile, kept: &Kept) {
+        let until = Instant::now() + KEPT_AT_MOST;
+        loop {
+            let unused = file.unused.notified();
+            if !file.has_handles() {
+                return;
+            }
+            let is_wanted = tokio::select! {
+                () = unused => return,
+                () = kept.wanted() => true,
+                () = tokio::time::sleep(KEPT_UNTIL_COPIED) => false,
+            };
+            let copied = self.copy_what_fits(file, COPIED_WITHIN).await;
+            if copied || is_wanted || Instant::now() > until {
+                return;
+            }
+        }
+    }
+
+    /// Copies what handles still show of an object that goes into the spool. False
+    /// where it does not fit, or takes too long: what is missing is ESTALE then.
+    pub async fn copy_what_fits(&self, file: &OpenFile, within: Duration) -> bool {
+        let ino = file.inode.ino.0;
+        match timeout(within, self.copy_up(file)).await {
+            // Or nothing is there any more that could be copied.
+            Ok(Ok(()) | Err(FsError::Stale)) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(ino, %error, "a file that is read and has no name is not copied");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(
+                    ino,
+                    "a file that is read and has no name is not copied in time"
+                );
+                false
+            }
+        }
+    }
+
+    /// Deletes an object whose name goes; `etag` is the version that it is known
+    /// to have, absent where an upload may have made one that nobody was told of.
+    ///
+    /// A version that was there before this is meant too: what is known may be as
+    /// old as the ttl. One of many removals, and each one where the local disk is
+    /// trusted, is noted in the journal and done soon after; whether something
+    /// newer stays is then told in the log.
+    /// Errors: the store's, the spool's.
+    pub async fn delete_object(&self, key: Key, etag: Option<ETag>) -> Result<Removed, FsError> {
+        let burst = self.row.begin() && !self.store.is_failing();
+        let outcome = if burst || self.durability == Durability::Disk {
+            let later = self.store.delete_later(DeletePending { key, etag });
+            later.map(|()| Removed::Gone).map_err(FsError::from)
+        } else {
+            self.delete_version(key, etag).await
+        };
+        self.row.end();
+        outcome
+    }
+
+    /// What is under a key now.
+    pub async fn object_at(&self, key: &Key) -> Result<Option<ObjectMeta>, FsError> {
+        match self.store.head(HeadRequest { key: key.clone() }).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(StoreError {
+                kind: StoreErrorKind::NotFound,
+                ..
+            }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A name of the directory has gone, and has another client's object again.
+    pub async fn shows_again(&self, dir: &Pin) {
+        dir.state().dir.forget_listing();
+        if let Err(error) = self.namespace.entry_added(dir).await {
+            tracing::warn!(%error, "the directory's marker stays beside a file");
+        }
+    }
+
+    async fn delete_version(&self, key: Key, etag: Option<ETag>) -> Result<Removed, FsError> {
+        let began = SystemTime::now();
+        let mut known = etag;
+        for _ in 0..DELETE_TRIES {
+            let if_match = match known.take() {
+                Some(etag) => Some(etag),
+                None => self.object_at(&key).await?.map(|there| there.etag),
+            };
+            if if_match.is_none() {
+                return Ok(Removed::Gone);
+            }
+            let key = key.clone();
+            let request = DeleteRequest {
+                key: key.clone(),
+                if_match,
+            };
+            match self.store.delete(request).await {
+                Ok(()) => return Ok(Removed::Gone),
+                Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {}
+                Err(error) => return Err(error.into()),
+            }
+            match self.object_at(&key).await? {
+                None => return Ok(Removed::Gone),
+                Some(there) if there.is_older_than(began) => known = Some(there.etag),
+                Some(_) => break,
+            }
+        }
+        tracing::warn!(%key, "not deleted: another client has put a new object");
+        Ok(Removed::NewerStays)
+    }
+
+    /// Copies into the stage what open handles still show of an object that is about to go.
+    pub async fn copy_up(&self, file: &OpenFile) -> Result<(), FsError> {
+        const CHUNK_BYTES: u64 = 8 << 20;
+        if !file.shows_object() {
+            return Ok(());
+        }
+        while let Some(gap) = file.next_gap(CHUNK_BYTES)? {
+            let bytes = fetch(&self.reader, file.plan(gap.clone())).await?;
+            if bytes.len() as u64 != gap.end - gap.start {
+                return Err(FsError::Corrupt);
+            }
+            file.fill(gap.start, &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn many_removals_in_a_row_are_a_burst_however_slow_each_is() {
+        let removals = Removals::default();
+        let remove = async |pause_ms, takes_ms| {
+            tokio::time::advance(Duration::from_millis(pause_ms)).await;
+            let burst = removals.begin();
+            tokio::time::advance(Duration::from_millis(takes_ms)).await;
+            removals.end();
+            burst
+        };
+        for _ in 0..100 {
+            assert!(!remove(200, 5).await, "now and then");
+        }
+        for _ in 0..BURST_FROM - 1 {
+            assert!(!remove(1, 300).await, "not yet");
+        }
+        assert!(remove(1, 300).await);
+        assert!(!remove(200, 5).await, "after a pause");
+    }
+}

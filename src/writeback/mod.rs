@@ -1,0 +1,26 @@
+//! From stages to objects: what is uploaded when, and what is deleted.
+//!
+//! Owns: uploads of open files, those that nobody waits for, parts that go ahead of
+//! close, attributes that go to the store, deletes of names that go.
+//! Must not know: system calls, renames, the FUSE protocol.
+//! The states of a file, its records and locks: see `files`.
+
+mod broken_off;
+mod deletes;
+mod early_parts;
+mod make_room;
+mod predecessor;
+mod publish;
+mod queue;
+mod recover;
+mod sealer;
+mod store_attributes;
+
+pub use deletes::{COPIED_BEFORE_REPLACED, Deletes, KeptObjects, Removals, Removed, is_read};
+pub use early_parts::{EarlyParts, QueuedParts};
+pub use make_room::RoomMaker;
+pub use predecessor::Predecessor;
+pub use publish::{Brought, Uploads};
+pub use queue::{QueuedFiles, UploadQueue, Writeback};
+pub use sealer::Sealer;
+pub use store_attributes::AttributeWriter;

@@ -1,0 +1,257 @@
+//! From a file's staged bytes to its object.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::predecessor::Predecessor;
+use super::sealer::Sealer;
+use crate::error::FsError;
+use crate::failpoint::{self, Point};
+use crate::files::{
+    AttributeView, LowerLayer, OpenFile, Sealed, SealedSource, StageFactory, whole_seconds,
+};
+use crate::namespace::{Attributes, Namespace, SubtreeLocks};
+use crate::read_path::Reader;
+use crate::store::{ObjectHeaders, WriteCondition};
+use crate::vocabulary::{ObjectId, ObjectVersion};
+use crate::write_path::{ByteSource, Copier, Earlier, UploadTarget, Uploader};
+
+/// What came of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brought {
+    Stored,
+    Cancelled,
+}
+
+/// Brings sealed stages to the store.
+#[derive(Debug)]
+pub struct Uploads {
+    pub namespace: Arc<Namespace>,
+    pub attributes: Arc<AttributeView>,
+    pub desk: Arc<StageFactory>,
+    pub subtrees: Arc<SubtreeLocks>,
+    pub predecessor: Arc<Predecessor>,
+    pub sealer: Arc<Sealer>,
+    pub reader: Arc<Reader>,
+    pub uploader: Arc<Uploader>,
+    pub copier: Arc<Copier>,
+}
+
+impl Uploads {
+    /// Brings the store up to date with a file. Returns once it has the bytes.
+    ///
+    /// Errors: that of this upload, or of one that failed before.
+    pub async fn upload(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
+        while self.upload_unless_cancelled(file).await? == Brought::Cancelled {
+            // Then there is nothing to upload any more, or another name for it.
+            file.cancels_over().await;
+        }
+        file.made_safe();
+        Ok(())
+    }
+
+    async fn upload_unless_cancelled(&self, file: &Arc<OpenFile>) -> Result<Brought, FsError> {
+        let _subtrees = match self.subtrees.share_inodes([file.inode.ino]).await {
+            Ok(shared) => shared,
+            // The bytes are not to be dropped with the last handle.
+            Err(error) => {
+                file.revert_seal(&error);
+                return Err(error);
+            }
+        };
+        let _turn = file.upload_lock.lock().await;
+        self.sealer.seal(file).await?;
+        while let Some((sealed, earlier)) = self.begin_upload(file).await {
+            match self.publish(file, &sealed, earlier).await {
+                Ok(Brought::Stored) => {}
+                Ok(Brought::Cancelled) => return Ok(Brought::Cancelled),
+                Err(error) => {
+                    tracing::error!(ino = file.inode.ino.0, %error, "upload failed");
+                    drop(sealed);
+                    file.revert_seal(&error);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Brought::Stored)
+    }
+
+    /// The sealed stage to be uploaded first, of which the journal knows.
+    pub async fn begin_upload(&self, file: &OpenFile) -> Option<(Arc<Sealed>, Earlier)> {
+        let _turn = file.seal_lock.lock().await;
+        file.begin_upload()
+    }
+
+    /// As `bring_to_store`, which sees to what a panic leaves.
+    pub async fn send_and_publish(
+        &self,
+        file: &OpenFile,
+        sealed: &Arc<Sealed>,
+        earlier: Earlier,
+    ) -> Result<Brought, FsError> {
+        if earlier == Earlier::Maybe {
+            self.predecessor.wait_for_requests().await;
+        }
+        let sealed = &self.fill_from_lower(file, sealed).await?;
+        let sent = tokio::select! {
+            biased;
+            () = file.cancelled() => None,
+            () = file.given_up() => return Err(FsError::Interrupted),
+            sent = self.send(file, sealed, earlier) => Some(sent?),
+        };
+        let Some((object, headers)) = sent else {
+            tracing::info!(ino = file.inode.ino.0, "upload cancelled");
+            return Ok(Brought::Cancelled);
+        };
+        self.record_object(file, &object, headers);
+        failpoint::at(Point::PublishRecorded);
+        let turn = file.seal_lock.lock().await;
+        if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
+            self.sealer.journal_seal(file, &over).await?;
+        }
+        drop(turn);
+        failpoint::at(Point::PublishUploaded);
+        self.desk.spool.discard(sealed.stage.file());
+        self.update_parent(file).await;
+        failpoint::at(Point::PublishDiscarded);
+        Ok(Brought::Stored)
+    }
+
+    /// An edit that goes to the store in one request gets the rest of its file first.
+    ///
+    /// When the answer is lost, the version that it was an edit of may be gone: what
+    /// the file shows, and whether the store has it, must not depend on that one.
+    async fn fill_from_lower(
+        &self,
+        file: &OpenFile,
+        sealed: &Arc<Sealed>,
+    ) -> Result<Arc<Sealed>, FsError> {
+        let stage = &sealed.stage;
+        if !stage.depends_on_base() || !self.uploader.sends_at_once(stage.len()) {
+            return Ok(sealed.clone());
+        }
+        let source = self.source(sealed);
+        let below = source.read(0..stage.base_len().min(stage.len()));
+        let below = tokio::select! {
+            biased;
+            () = file.cancelled() => return Ok(sealed.clone()),
+            below = below => below,
+        };
+        let below = match below {
+            // It is gone already: the upload finds out what is in its place.
+            Err(FsError::Stale | FsError::NotFound) => return Ok(sealed.clone()),
+            below => below?,
+        };
+        // Not before the journal was told of the stage as it was sealed.
+        let _turn = file.seal_lock.lock().await;
+        match file.complete(sealed, &below) {
+            Ok(whole) => {
+                self.sealer.journal_seal(file, &whole).await?;
+                failpoint::at(Point::UploadCompleted);
+                Ok(whole)
+            }
+            Err(FsError::NoSpace) => Ok(sealed.clone()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn source(&self, sealed: &Arc<Sealed>) -> Arc<dyn ByteSource> {
+        Arc::new(SealedSource {
+            sealed: sealed.clone(),
+            reader: self.reader.clone(),
+            desk: self.desk.clone(),
+        })
+    }
+
+    async fn send(
+        &self,
+        file: &OpenFile,
+        sealed: &Arc<Sealed>,
+        earlier: Earlier,
+    ) -> Result<(ObjectId, ObjectHeaders), FsError> {
+        let (parent, name) = self
+            .namespace
+            .table()
+            .place(file.inode.ino)
+            .ok_or(FsError::Stale)?;
+        let kept = self.kept_headers(&sealed.base).await?;
+        let target = UploadTarget {
+            key: self.namespace.child_key(parent, &name)?,
+            headers: self
+                .attributes
+                .upload_headers(&file.inode, &name, &sealed.base, kept)?,
+            condition: sealed.condition.clone(),
+            known: sealed.known.clone(),
+            len: sealed.stage.len(),
+            earlier,
+        };
+        let source = self.source(sealed);
+        let etag = self.uploader.upload(&target, &source).await?;
+        let object = ObjectId {
+            key: target.key,
+            etag,
+            size_bytes: target.len,
+        };
+        Ok((object, target.headers))
+    }
+
+    /// The file's object is this one now, by our own doing.
+    pub fn record_object(&self, file: &OpenFile, object: &ObjectId, headers: ObjectHeaders) {
+        let version = ObjectVersion {
+            etag: object.etag.clone(),
+            size_bytes: object.size_bytes,
+            last_modified: whole_seconds(SystemTime::now()),
+        };
+        self.namespace.record_uploaded(&file.inode, version);
+        let attributes = Arc::new(Attributes::decode(headers));
+        self.namespace.record_attributes(&file.inode, attributes);
+    }
+
+    /// Tells the file's directory that it has a key of its own now.
+    pub async fn update_parent(&self, file: &OpenFile) {
+        let Some((parent, _)) = self.namespace.table().place(file.inode.ino) else {
+            return;
+        };
+        let Ok(parent) = self.namespace.inode(parent) else {
+            return;
+        };
+        if let Err(error) = self.namespace.entry_added(&parent).await {
+            tracing::warn!(%error, "the directory's marker stays beside its first file");
+        }
+    }
+
+    /// None for a file that has no name any more.
+    pub async fn target_ahead(&self, file: &OpenFile) -> Result<Option<UploadTarget>, FsError> {
+        let Some((parent, name)) = self.namespace.table().place(file.inode.ino) else {
+            return Ok(None);
+        };
+        let base = file.content.lock().base.clone();
+        let kept = self.kept_headers(&base).await?;
+        Ok(Some(UploadTarget {
+            key: self.namespace.child_key(parent, &name)?,
+            headers: self.attributes.upload_headers(
+                &file.inode,
+                &name,
+                &LowerLayer::Empty,
+                kept,
+            )?,
+            condition: WriteCondition::Always,
+            known: WriteCondition::Always,
+            len: file.len(),
+            earlier: Earlier::None,
+        }))
+    }
+
+    /// What the object that is edited has besides its bytes, asked for anew: another
+    /// client may change it and leave the bytes.
+    pub async fn kept_headers(&self, base: &LowerLayer) -> Result<Option<ObjectHeaders>, FsError> {
+        let LowerLayer::Object(object) = base else {
+            return Ok(None);
+        };
+        match self.copier.headers_of(&object.key, &object.etag).await {
+            // The upload finds out what is in its place.
+            Err(FsError::Stale | FsError::NotFound) => Ok(None),
+            headers => headers.map(Some),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Fixes the bytes of a stage for its upload, and tells the journal.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::MutexGuard;
+
+use crate::error::FsError;
+use crate::failpoint::{self, Point};
+use crate::files::{AttributeView, Durability, OpenFile, Sealed, Sealing, StageFactory};
+use crate::namespace::{Name, Namespace};
+use crate::task::caught_now;
+use crate::vocabulary::Ino;
+use crate::write_path::{Durable, SealedStage};
+
+/// Fixes the bytes of stages for their upload, and tells the journal.
+#[derive(Debug)]
+pub struct Sealer {
+    pub namespace: Arc<Namespace>,
+    pub attributes: Arc<AttributeView>,
+    pub desk: Arc<StageFactory>,
+    pub durability: Durability,
+}
+
+impl Sealer {
+    /// Seals what was written and tells the journal.
+    pub async fn seal(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
+        let _turn = file.seal_lock.lock().await;
+        match file.seal()? {
+            Some(Sealing::Whole { sealed, superseded }) => {
+                self.note_sealed(file, &sealed, superseded).await?;
+            }
+            Some(Sealing::Absorbed { sealed, below }) => {
+                self.absorb(file, &sealed, &below).await?;
+            }
+            None => {}
+        }
+        if self.durability == Durability::Disk && !file.has_sealed_offloaded() {
+            file.made_safe();
+        }
+        Ok(())
+    }
+
+    async fn note_sealed(
+        &self,
+        file: &Arc<OpenFile>,
+        sealed: &Arc<Sealed>,
+        superseded: Option<Arc<Sealed>>,
+    ) -> Result<(), FsError> {
+        match (self.journal_seal(file, sealed).await, self.durability) {
+            (Ok(()), _) => {}
+            // Nobody is told that the spool has it.
+            (Err(error), Durability::S3) => {
+                tracing::warn!(%error, "journal write failed: after a crash this upload is not resumed");
+            }
+            (Err(error), Durability::Disk) => {
+                file.revert_seal(&error);
+                return Err(error);
+            }
+        }
+        if let Some(superseded) = superseded {
+            let left = caught_now("seal", || failpoint::at(Point::SealMootLeft));
+            self.desk.spool.discard(superseded.stage.file());
+            left?;
+        }
+        Ok(())
+    }
+
+    /// Has the sealed stage below take over the bytes of a shorter one. To be called
+    /// with the file's `seal_lock`.
+    ///
+    /// Errors: the spool's; what is sealed has failed then.
+    async fn absorb(
+        &self,
+        file: &OpenFile,
+        sealed: &Arc<Sealed>,
+        below: &Arc<Sealed>,
+    ) -> Result<(), FsError> {
+        let Some((_, name)) = self.namespace.table().place(file.inode.ino) else {
+            return Ok(());
+        };
+        let headers = self
+            .attributes
+            .upload_headers(&file.inode, &name, &below.base, None);
+        let (desk, into, from) = (self.desk.clone(), below.clone(), sealed.clone());
+        let absorbing = move || {
+            let conditions = (from.condition.clone(), from.known.clone());
+            let absorbed = from.stage.as_absorbed(&into.stage, headers?, conditions)?;
+            into.stage.with_absorbed(&from.stage, absorbed, &desk.spool)
+        };
+        let whole = tokio::task::spawn_blocking(absorbing).await;
+        let whole = whole.map_err(|error| io::Error::other(error).into());
+        match whole.flatten() {
+            Ok(whole) => {
+                if file.absorbed(sealed, whole) {
+                    self.desk.spool.discard(sealed.stage.file());
+                }
+                Ok(())
+            }
+            Err(error) => {
+                file.revert_seal(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells the journal of a sealed stage.
+    pub async fn journal_seal(&self, file: &OpenFile, sealed: &Sealed) -> Result<(), FsError> {
+        match self.namespace.table().place(file.inode.ino) {
+            Some((dir, name)) => self.note_at(file, sealed, dir, &name).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn note_at(
+        &self,
+        file: &OpenFile,
+        sealed: &Sealed,
+        dir: Ino,
+        name: &Name,
+    ) -> Result<(), FsError> {
+        let record = SealedStage {
+            stage: sealed.stage.file().id(),
+            key: self.namespace.child_key(dir, name)?,
+            headers: self
+                .attributes
+                .upload_headers(&file.inode, name, &sealed.base, None)?,
+            condition: sealed.condition.clone(),
+            known: sealed.known.clone(),
+            len: sealed.stage.len(),
+            base_len: sealed.stage.base_len(),
+            written: sealed.stage.written(),
+            sums: sealed.stage.file().sums(),
+            completing: sealed.sent.as_version(),
+            base: sealed.base.as_sealed(),
+        };
+        let (desk, stage) = (self.desk.clone(), sealed.stage.file().clone());
+        match self.durability {
+            Durability::S3 => desk.spool.seal(&stage, record, Durable::No)?,
+            Durability::Disk => {
+                let sync = move || desk.spool.seal(&stage, record, Durable::Yes);
+                let synced = tokio::task::spawn_blocking(sync).await;
+                synced.map_err(io::Error::other)??;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the journal that a file's sealed stages have another place and base.
+    ///
+    /// Nothing more is sealed while the turn that it returns is held: who moves the
+    /// file holds it until the inode has its new place too.
+    pub async fn note_again<'a>(
+        &self,
+        file: &'a OpenFile,
+        dir: Ino,
+        name: &Name,
+    ) -> MutexGuard<'a, ()> {
+        let turn = file.seal_lock.lock().await;
+        for sealed in file.sealed_stages() {
+            if let Err(error) = self.note_at(file, &sealed, dir, name).await {
+                tracing::error!(ino = file.inode.ino.0, %error, "journal write failed: after a crash these bytes go to their old key");
+            }
+        }
+        turn
+    }
+}

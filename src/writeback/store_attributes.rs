@@ -1,0 +1,108 @@
+//! Attributes to the store: with the object's next version, or by a copy onto itself.
+
+use std::sync::Arc;
+
+use super::publish::Uploads;
+use crate::error::FsError;
+use crate::files::{AttributeView, Dropped, MovedObject, OpenFile, OpenFiles};
+use crate::namespace::{Attributes, Namespace, Pin, SubtreeLocks};
+use crate::store::WriteCondition;
+use crate::vocabulary::{Kind, ObjectId, ObjectVersion, OpenMode};
+use crate::write_path::{Copier, CopyHeaders, CopyOver, CopyTask};
+
+/// Brings changed attributes to the store.
+#[derive(Debug)]
+pub struct AttributeWriter {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub attributes: Arc<AttributeView>,
+    pub subtrees: Arc<SubtreeLocks>,
+    pub uploads: Arc<Uploads>,
+    pub copier: Arc<Copier>,
+}
+
+impl AttributeWriter {
+    /// Brings what is stored with an inode up to date, where attributes are stored.
+    ///
+    /// Free when nothing differs, and while the file has bytes to upload: they go along.
+    /// Errors: `NoSpace` when they do not fit; `Stale` when the object changed; the store's.
+    pub async fn store_attributes(&self, inode: &Pin) -> Result<(), FsError> {
+        if !self.namespace.stores_attributes() {
+            return Ok(());
+        }
+        let _subtrees = self.subtrees.share_inodes([inode.ino]).await?;
+        if inode.kind == Kind::Directory {
+            return self
+                .namespace
+                .store_directory_attributes(inode)
+                .await
+                .map(drop);
+        }
+        let file = self
+            .files
+            .open(self.namespace.inode(inode.ino)?, OpenMode::Read);
+        let outcome = {
+            let _turn = file.upload_lock.lock().await;
+            self.copy_onto_itself(&file).await
+        };
+        self.files.close(&file, OpenMode::Read);
+        if matches!(outcome, Err(FsError::Stale)) {
+            self.namespace.invalidate(inode);
+        }
+        outcome
+    }
+
+    async fn copy_onto_itself(&self, file: &OpenFile) -> Result<(), FsError> {
+        let inode = &file.inode;
+        let (version, stored) = {
+            let state = inode.state();
+            (state.remote.clone(), state.attributes.clone())
+        };
+        let named = self.namespace.table().place(inode.ino).is_some();
+        let Some(version) = version.filter(|_| named && !file.needs_upload()) else {
+            return Ok(());
+        };
+        let headers = self
+            .attributes
+            .wanted_attributes(inode)
+            .encode(inode.kind)?;
+        let attributes = Arc::new(Attributes::decode(headers.clone()));
+        if stored.as_ref() == Some(&attributes) {
+            self.namespace.record_attributes(inode, attributes);
+            return Ok(());
+        }
+        let key = self.namespace.file_key(inode.ino)?;
+        let task = CopyTask {
+            source: key.clone(),
+            version: version.etag.clone(),
+            size_bytes: version.size_bytes,
+            target: key.clone(),
+            over: CopyOver::Any(WriteCondition::IfMatch(version.etag.clone())),
+            headers: CopyHeaders::Replace(Box::new(headers.clone())),
+        };
+        let etag = match self.copier.copy(&task).await {
+            Err(FsError::NotFound) => return Err(FsError::Stale),
+            copied => copied?,
+        };
+        let object = ObjectId {
+            key,
+            etag,
+            size_bytes: version.size_bytes,
+        };
+        self.uploads.record_object(file, &object, headers);
+        let made = ObjectVersion {
+            etag: object.etag,
+            ..version.clone()
+        };
+        file.rebase(&MovedObject::of(version.etag.clone(), made), object.key);
+        Ok(())
+    }
+
+    /// Stores what is left, where no upload takes it along.
+    pub async fn store_dropped(&self, inode: &Pin, dropped: Dropped) -> Result<(), FsError> {
+        match dropped {
+            Dropped::Yes => self.store_attributes(inode).await,
+            Dropped::No => Ok(()),
+        }
+    }
+}
