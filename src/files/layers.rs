@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 
 use super::file::StageFactory;
 use crate::error::FsError;
+use crate::journal::{SealedBase, Sending};
 use crate::read_path::Reader;
 use crate::store::{ETag, WriteCondition};
 use crate::vocabulary::ObjectId;
 use crate::write_path::{
-    ByteSource, MultipartUpload, Origin, RangeReader, Run, SealedBase, Segment, Sending, Stage,
-    StageFile, StoredRange,
+    ByteSource, MultipartUpload, Origin, RangeReader, Run, Segment, Stage, StageFile, StoredRange,
 };
 
 /// What shows where a stage has no bytes of its own.

@@ -87,7 +87,7 @@ pub use seal::Sealing;
 pub use table::OpenFiles;
 pub use writers::{Thread, Writers};
 
-use crate::write_path::Durable;
+use crate::journal::Durable;
 
 /// When close(2) and fsync(2) return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,10 +10,11 @@ use super::file::{Content, OpenFile};
 use super::layers::LowerLayer;
 use super::table::OpenFiles;
 use crate::error::FsError;
+use crate::journal::StageId;
 use crate::namespace::{InodeState, LocalState, Pin};
 use crate::session_state::{SavedFile, SavedLayer};
 use crate::vocabulary::{ObjectId, ObjectVersion};
-use crate::write_path::{LostFile, LostReason, Stage, StageId};
+use crate::write_path::{LostFile, LostReason, Stage};
 
 impl OpenFiles {
     /// Stages of files that cannot be gone on with. One that is empty is what the

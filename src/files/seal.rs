@@ -14,10 +14,11 @@ use super::file::{Content, OpenFile};
 use super::layers::{LowerLayer, Sealed, Sent};
 use super::moved_object::MovedObject;
 use crate::error::FsError;
+use crate::journal::SealedBase;
 use crate::namespace::LocalState;
 use crate::store::{Key, WriteCondition};
 use crate::vocabulary::{Intent, ObjectId};
-use crate::write_path::{Earlier, RecoveredStage, SealedBase, Stage};
+use crate::write_path::{Earlier, RecoveredStage, Stage};
 
 /// A stage just sealed, and what becomes of one below it that was never sent.
 #[derive(Debug)]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::file::OpenFile;
 use crate::error::FsError;
+use crate::journal::{Offloaded, StageId};
 use crate::store::Key;
-use crate::write_path::{FullPart, Offloaded, PartSize, Stage, StageFile, StageId};
+use crate::write_path::{FullPart, PartSize, Stage, StageFile};
 
 impl OpenFile {
     pub fn next_ahead(&self, part_size: PartSize) -> Option<FullPart> {

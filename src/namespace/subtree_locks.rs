@@ -18,6 +18,8 @@
 //! look at whether it can be granted takes their paths anew. What is held keeps its
 //! path, since only who has a directory alone moves it.
 
+mod unfinished;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +30,6 @@ use tokio::sync::{oneshot, watch};
 use super::{DirPath, InodeTable, Name};
 use crate::error::FsError;
 use crate::vocabulary::Ino;
-
-/// Longest wait of a listing for a rename that gives one of its names to another
-/// directory: where S3 answers it is finished by then, also where it first waits for
-/// what a predecessor had sent (`LATE_LIMIT` of the store).
-const LISTING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a path is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +126,32 @@ impl SubtreeLocks {
         self.take(claims.to_vec()).await
     }
 
+    /// For an operation that changes a name in a directory.
+    ///
+    /// Errors: `TimedOut` while a rename of a predecessor moves it.
+    pub async fn share_entry(
+        self: &Arc<Self>,
+        dir: Ino,
+        name: &Name,
+    ) -> Result<SubtreeGuard, FsError> {
+        self.entry_settled(dir, name).await?;
+        let target = Target::Entry(dir, name.clone());
+        Ok(self.take(vec![(target, Hold::Shared)]).await)
+    }
+
+    /// For one that changes, or copies, what the store has of inodes.
+    ///
+    /// Errors: as `share_entry`.
+    pub async fn share_inodes<const N: usize>(
+        self: &Arc<Self>,
+        inodes: [Ino; N],
+    ) -> Result<SubtreeGuard, FsError> {
+        for ino in inodes {
+            self.inode_settled(ino).await?;
+        }
+        Ok(self.share(inodes).await)
+    }
+
     /// The path of an inode, unless somebody has it or wants it alone.
     pub fn try_share(self: &Arc<Self>, ino: Ino) -> Option<SubtreeGuard> {
         let (guard, wait) = self.ask(vec![(Target::Inode(ino), Hold::Shared)]);
@@ -158,99 +181,6 @@ impl SubtreeLocks {
             ticket,
         };
         (guard, granted)
-    }
-
-    /// Holds the two paths of a rename that a predecessor began, before anybody
-    /// else asks. Such renames may overlap: one task finishes them one by one.
-    pub fn hold_unfinished(self: &Arc<Self>, from: DirPath, to: DirPath) -> SubtreeGuard {
-        let paths = [from, to.clone()].into_iter();
-        // A key that is none of this mount has no path.
-        let paths = paths.filter(|path| !path.is_root());
-        let paths: Paths = paths.map(|path| (path, Hold::Alone)).collect();
-        let mut table = self.table.lock();
-        let claims = paths.iter().cloned();
-        let claims: Vec<Claim> = claims
-            .map(|(path, hold)| (Target::Path(path), hold))
-            .collect();
-        let ticket = table.next_ticket(&claims);
-        let request = Request {
-            claims,
-            state: State::Holds(paths),
-            unfinished_to: Some(to),
-        };
-        table.requests.insert(ticket, request);
-        self.unfinished.send_modify(|count| *count += 1);
-        SubtreeGuard {
-            locks: self.clone(),
-            ticket,
-        }
-    }
-
-    /// Renames of a predecessor that are not finished.
-    pub fn unfinished(&self) -> usize {
-        *self.unfinished.borrow()
-    }
-
-    /// Returns once no unfinished rename moves what is at the target.
-    ///
-    /// Errors: `TimedOut` after `patience`.
-    async fn settled(&self, target: &Target, patience: Duration) -> Result<(), FsError> {
-        self.until(patience, || !self.is_unsettled(target)).await
-    }
-
-    /// Returns once no unfinished rename has to do with a name in the directory.
-    ///
-    /// Errors: `TimedOut` after `patience`.
-    async fn names_settled_within(&self, dir: Ino, patience: Duration) -> Result<(), FsError> {
-        let settled = || {
-            let path = self.inodes.dir_path(dir).ok();
-            path.is_none_or(|path| !self.moves(|it| it.parent().as_ref() == Some(&path)))
-        };
-        self.until(patience, settled).await
-    }
-
-    async fn until(&self, patience: Duration, settled: impl Fn() -> bool) -> Result<(), FsError> {
-        if self.unfinished() == 0 {
-            return Ok(());
-        }
-        let mut unfinished = self.unfinished.subscribe();
-        let settled = unfinished.wait_for(|_| settled());
-        match tokio::time::timeout(patience, settled).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(FsError::TimedOut),
-        }
-    }
-
-    /// Returns once every unfinished rename is finished.
-    pub async fn all_settled(&self) {
-        // The sender is in `self`.
-        let mut unfinished = self.unfinished.subscribe();
-        unfinished.wait_for(|count| *count == 0).await.ok();
-    }
-
-    /// Whether an unfinished rename gives something this name.
-    fn is_new_name(&self, dir: Ino, name: &Name) -> bool {
-        let path = self.path_of(&Target::Entry(dir, name.clone()));
-        let table = self.table.lock();
-        let mut alone = table.alone.iter().filter_map(|it| table.requests.get(it));
-        path.is_some() && alone.any(|request| request.unfinished_to == path)
-    }
-
-    fn is_unsettled(&self, target: &Target) -> bool {
-        let path = self.path_of(target);
-        path.is_some_and(|path| self.moves(|moving| path.is_within(moving)))
-    }
-
-    /// Whether an unfinished rename has such a path.
-    fn moves(&self, path: impl Fn(&DirPath) -> bool) -> bool {
-        let table = self.table.lock();
-        let mut alone = table.alone.iter().filter_map(|it| table.requests.get(it));
-        alone.any(|request| match &request.state {
-            State::Holds(paths) if request.unfinished_to.is_some() => {
-                paths.iter().any(|(moving, _)| path(moving))
-            }
-            State::Holds(_) | State::Waits(_) => false,
-        })
     }
 
     fn release(&self, ticket: u64) {
@@ -340,66 +270,6 @@ fn conflict(some: &Paths, others: &Paths) -> bool {
             .iter()
             .any(|other| below(one, other) || below(other, one))
     })
-}
-
-impl SubtreeLocks {
-    /// For an operation that changes a name in a directory.
-    ///
-    /// Errors: `TimedOut` while a rename of a predecessor moves it.
-    pub async fn share_entry(
-        self: &Arc<Self>,
-        dir: Ino,
-        name: &Name,
-    ) -> Result<SubtreeGuard, FsError> {
-        self.entry_settled(dir, name).await?;
-        let target = Target::Entry(dir, name.clone());
-        Ok(self.take(vec![(target, Hold::Shared)]).await)
-    }
-
-    /// For one that changes, or copies, what the store has of inodes.
-    ///
-    /// Errors: as `share_entry`.
-    pub async fn share_inodes<const N: usize>(
-        self: &Arc<Self>,
-        inodes: [Ino; N],
-    ) -> Result<SubtreeGuard, FsError> {
-        for ino in inodes {
-            self.inode_settled(ino).await?;
-        }
-        Ok(self.share(inodes).await)
-    }
-
-    /// To be called before an inode is shown: while a rename of a predecessor
-    /// is not finished, what is below its directories may have two names.
-    ///
-    /// Errors: `TimedOut`.
-    pub async fn inode_settled(&self, ino: Ino) -> Result<(), FsError> {
-        let target = Target::Inode(ino);
-        self.settled(&target, self.patience).await
-    }
-
-    /// The same of a name in a directory.
-    pub async fn entry_settled(&self, dir: Ino, name: &Name) -> Result<(), FsError> {
-        if self.unfinished() == 0 {
-            return Ok(());
-        }
-        let target = Target::Entry(dir, name.clone());
-        self.settled(&target, self.patience).await
-    }
-
-    /// To be called before names in a directory are listed, which does not wait as
-    /// long as others do: what an unfinished rename moves has its old name alone then.
-    pub async fn names_settled(&self, dir: Ino) {
-        let patience = self.patience.min(LISTING_PATIENCE);
-        if self.names_settled_within(dir, patience).await.is_err() {
-            tracing::debug!(ino = dir.0, "listed before the end of an unfinished rename");
-        }
-    }
-
-    /// Whether a name is not to be listed.
-    pub fn hides(&self, dir: Ino, name: &Name) -> bool {
-        self.unfinished() > 0 && self.is_new_name(dir, name)
-    }
 }
 
 #[cfg(test)]

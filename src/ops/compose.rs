@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::rename::{
-    DirectoryRenamer, FileRenamer, ObjectCopies, Rebase, RenameLog, RenameRecovery, Renamer,
+    DirectoryRenamer, FileRenamer, KeyPaths, ObjectCopies, Rebase, RenameLog, RenameRecovery,
+    Renamer,
 };
 use super::{Ops, OpsSettings, Parts, QueueReceivers};
 use crate::files::{
@@ -296,6 +297,10 @@ impl Renames {
             copies: self.copies.clone(),
             rebase: self.rebase.clone(),
             log: self.log.clone(),
+            paths: KeyPaths {
+                namespace: common.namespace.clone(),
+                keys: common.namespace.keys().clone(),
+            },
             unfinished: Mutex::default(),
         }
     }

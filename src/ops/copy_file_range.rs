@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{HandleId, LowerLayer, OpenFile, check_awaited};
+use crate::store::CopyHeaders;
 use crate::store::WriteCondition;
 use crate::vocabulary::ObjectId;
-use crate::write_path::{CopyHeaders, CopyOver, CopyTask};
+use crate::write_path::{CopyOver, CopyTask};
 
 /// One end of a copy.
 #[derive(Debug, Clone, Copy)]

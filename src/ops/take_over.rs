@@ -7,10 +7,11 @@ use parking_lot::Mutex;
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{Closes, FileHandle, HandleId, Writers};
+use crate::journal::StageId;
 use crate::read_path::Cursor;
 use crate::session_state::{SavedHandle, SessionState};
 use crate::vocabulary::{Ino, OpenMode};
-use crate::write_path::{Recovered, StageId};
+use crate::write_path::Recovered;
 
 impl Ops {
     /// To be called before the first request of this daemon.

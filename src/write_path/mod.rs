@@ -35,10 +35,6 @@ mod stage_state;
 mod uploader;
 mod zeros;
 
-pub use crate::journal::{
-    Durable, Offloaded, RenameIntent, SealedBase, SealedStage, Sending, StageId,
-};
-pub use crate::store::CopyHeaders;
 pub use copier::{Copier, CopyOver, CopyPartSize, CopyTask};
 pub use full_parts::FullPart;
 pub use inspect::{Entry, EntryState, PendingWork, SpoolView};

@@ -13,8 +13,9 @@ use tokio::time::sleep;
 use super::publish::Uploads;
 use crate::error::FsError;
 use crate::files::{OpenFile, OpenFiles, StageFactory};
+use crate::journal::Offloaded;
 use crate::namespace::{Namespace, SubtreeLocks};
-use crate::write_path::{Offloaded, StageFile, Uploader};
+use crate::write_path::{StageFile, Uploader};
 
 /// Pause before parts are looked for, or sent, again.
 const PAUSE: Duration = Duration::from_millis(100);

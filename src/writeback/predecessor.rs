@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::journal::SealedStage;
 use crate::store::{DeleteQueue, ETag, Key, LATE_LIMIT, StoreOp, WriteCondition};
-use crate::write_path::SealedStage;
 
 /// What the daemon before this one may have sent, and S3 may do still.
 #[derive(Debug)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::queue::Writeback;
 use crate::error::FsError;
 use crate::files::OpenFile;
+use crate::journal::SealedBase;
 use crate::namespace::{Attributes, LocalState, Name, Pin};
 use crate::vocabulary::{Kind, ObjectVersion, OpenMode, ROOT};
-use crate::write_path::{LostFile, LostReason, RecoveredStage, SealedBase, Stage};
+use crate::write_path::{LostFile, LostReason, RecoveredStage, Stage};
 
 impl Writeback {
     /// Goes on with what a predecessor was sending of sealed stages.

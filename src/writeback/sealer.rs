@@ -8,10 +8,10 @@ use tokio::sync::MutexGuard;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{AttributeView, Durability, OpenFile, Sealed, Sealing, StageFactory};
+use crate::journal::{Durable, SealedStage};
 use crate::namespace::{Name, Namespace};
 use crate::task::caught_now;
 use crate::vocabulary::Ino;
-use crate::write_path::{Durable, SealedStage};
 
 /// Fixes the bytes of stages for their upload, and tells the journal.
 #[derive(Debug)]

@@ -6,9 +6,10 @@ use super::publish::Uploads;
 use crate::error::FsError;
 use crate::files::{AttributeView, Dropped, MovedObject, OpenFile, OpenFiles};
 use crate::namespace::{Attributes, Namespace, Pin, SubtreeLocks};
+use crate::store::CopyHeaders;
 use crate::store::WriteCondition;
 use crate::vocabulary::{Kind, ObjectId, ObjectVersion, OpenMode};
-use crate::write_path::{Copier, CopyHeaders, CopyOver, CopyTask};
+use crate::write_path::{Copier, CopyOver, CopyTask};
 
 /// Brings changed attributes to the store.
 #[derive(Debug)]

@@ -71,6 +71,22 @@ pub fn outside_tests(code: &str) -> &str {
     inline.map_or(code, |(at, _)| &code[..at])
 }
 
+/// Types that have an `impl` of their own, once for each.
+pub fn types_with_methods(code: &str) -> Vec<String> {
+    let heads = code.lines().filter(|line| line.starts_with("impl"));
+    let heads = heads.filter(|line| !line.contains(" for "));
+    let names = heads.filter_map(|line| {
+        let after = line.strip_prefix("impl")?;
+        let after = match after.strip_prefix('<') {
+            Some(generic) => generic.split_once("> ")?.1,
+            None => after.trim_start(),
+        };
+        let name = after.chars().take_while(|c| c.is_alphanumeric());
+        Some(name.collect())
+    });
+    names.collect()
+}
+
 /// Name and number of lines of every function with a body.
 pub fn functions(code: &str) -> Vec<(String, usize)> {
     let mut found = Vec::new();

@@ -12,13 +12,15 @@ use parking_lot::Mutex;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{Moved, MovedObject};
+use crate::journal::RenameIntent;
 use crate::namespace::Namespace;
+use crate::store::CopyHeaders;
 use crate::store::{
     DeletePending, DeleteQueue, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, LateObject,
     ListProgress, ListRequest, ListedObject, ObjectStore, WriteCondition,
 };
 use crate::vocabulary::ObjectVersion;
-use crate::write_path::{Copier, CopyHeaders, CopyOver, CopyTask, RenameIntent};
+use crate::write_path::{Copier, CopyOver, CopyTask};
 use crate::writeback::Deletes;
 
 /// Copies of one rename that run at once.

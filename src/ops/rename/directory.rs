@@ -15,10 +15,11 @@ use super::{Ended, Place};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{Moved, OpenFiles, check_awaited};
+use crate::journal::RenameIntent;
 use crate::namespace::{Entry, Namespace, Pin};
+use crate::store::CopyHeaders;
 use crate::store::{DeletePending, DeleteQueue, DeleteRequest, Key, ListedObject, ObjectStore};
 use crate::task::caught;
-use crate::write_path::{CopyHeaders, RenameIntent};
 use crate::writeback::{Deletes, Predecessor};
 
 /// Renames directories.

@@ -13,11 +13,13 @@ use crate::files::{
     AttributeView, MovedObject, NamedOpens, OpenFile, OpenFiles, StageFactory, check_awaited,
     renamed_content_type,
 };
+use crate::journal::RenameIntent;
 use crate::namespace::{Attributes, Entry, Namespace, Pin};
+use crate::store::CopyHeaders;
 use crate::store::{DeleteQueue, ETag, Key, WriteCondition};
 use crate::task::caught;
-use crate::vocabulary::{Kind, ObjectVersion};
-use crate::write_path::{CopyHeaders, CopyOver, RenameIntent};
+use crate::vocabulary::{Ino, Kind, ObjectVersion};
+use crate::write_path::CopyOver;
 use crate::writeback::{
     Brought, COPIED_BEFORE_REPLACED, Deletes, Predecessor, Removed, Sealer, Uploads, is_read,
 };
@@ -57,19 +59,7 @@ impl FileRenamer {
             None => None,
         };
         let both = || std::iter::once(&*source_file).chain(target_file);
-        let mut in_order: Vec<&Arc<OpenFile>> = both().collect();
-        in_order.sort_by_key(|file| file.inode.ino);
-        let mut turns = Vec::new();
-        for file in in_order {
-            // The rename needs the object that an edit makes of which the store has the rest.
-            let is_needed = file.inode.ino == source.ino && file.rests_on_s3();
-            let may_undo = file.inode.ino != source.ino && file.sends_whatever_is_there();
-            turns.push(if is_needed || may_undo {
-                file.upload_lock.lock().await
-            } else {
-                file.turn_over_uploads().await
-            });
-        }
+        let _uploads = lock_uploads(both(), source.ino).await;
         // What takes its place overwrites its object.
         if let Some(file) = target_file
             && is_read(file).await
@@ -297,6 +287,27 @@ impl FileRenamer {
         headers.content_type = content_type.cloned().or(headers.content_type);
         Ok(Some(Arc::new(Attributes::decode(headers))))
     }
+}
+
+/// One's turn to change what the store has of the files that a rename is about.
+async fn lock_uploads<'a>(
+    files: impl Iterator<Item = &'a Arc<OpenFile>>,
+    source: Ino,
+) -> Vec<MutexGuard<'a, ()>> {
+    let mut in_order: Vec<_> = files.collect();
+    in_order.sort_by_key(|file| file.inode.ino);
+    let mut turns = Vec::new();
+    for file in in_order {
+        // The rename needs the object that an edit makes of which the store has the rest.
+        let is_needed = file.inode.ino == source && file.rests_on_s3();
+        let may_undo = file.inode.ino != source && file.sends_whatever_is_there();
+        turns.push(if is_needed || may_undo {
+            file.upload_lock.lock().await
+        } else {
+            file.turn_over_uploads().await
+        });
+    }
+    turns
 }
 
 /// What the store has under the new name, where that is known.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::Ended;
 use crate::error::FsError;
 use crate::files::{Durability, StageFactory};
+use crate::journal::{Durable, RenameIntent};
 use crate::store::Key;
-use crate::write_path::{Durable, RenameIntent};
 
 /// What the journal knows of renames.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ mod copies;
 mod directory;
 mod file;
 mod log;
+mod paths;
 mod rebase;
 mod recovery;
 
@@ -11,6 +12,7 @@ pub use copies::ObjectCopies;
 pub use directory::DirectoryRenamer;
 pub use file::FileRenamer;
 pub use log::RenameLog;
+pub use paths::KeyPaths;
 pub use rebase::Rebase;
 pub use recovery::RenameRecovery;
 

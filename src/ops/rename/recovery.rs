@@ -18,17 +18,19 @@ use parking_lot::Mutex;
 use super::copies::{ObjectCopies, copy_of, moved_key};
 use super::directory::doomed_of;
 use super::log::RenameLog;
+use super::paths::KeyPaths;
 use super::rebase::Rebase;
 use crate::backoff::Backoff;
 use crate::error::FsError;
 use crate::files::{Moved, MovedObject, OpenFiles, StageFactory};
-use crate::namespace::{DirPath, Name, Namespace, Pin, SubtreeGuard, SubtreeLocks};
+use crate::journal::RenameIntent;
+use crate::namespace::{Namespace, Pin, SubtreeGuard, SubtreeLocks};
 use crate::store::{
     DeletePending, DeleteQueue, ETag, Key, ListedObject, StoreErrorKind, WriteCondition,
 };
 use crate::task::caught;
-use crate::vocabulary::{Kind, ObjectVersion, ROOT};
-use crate::write_path::{CopyOver, RecoveredStage, RenameIntent};
+use crate::vocabulary::ObjectVersion;
+use crate::write_path::{CopyOver, RecoveredStage};
 use crate::writeback::{Deletes, Predecessor};
 
 /// A rename that is not finished: nobody else has to do with its paths.
@@ -57,6 +59,7 @@ pub struct RenameRecovery {
     pub copies: Arc<ObjectCopies>,
     pub rebase: Arc<Rebase>,
     pub log: Arc<RenameLog>,
+    pub paths: KeyPaths,
     pub unfinished: Mutex<Vec<Unfinished>>,
 }
 
@@ -67,7 +70,7 @@ impl RenameRecovery {
         for intent in self.desk.spool.journal().renames() {
             let (from, to) = (&intent.from, &intent.to);
             tracing::info!(%from, %to, "finishing a rename that the predecessor began");
-            let (old, new) = (self.path(from), self.path(to));
+            let (old, new) = (self.paths.path(from), self.paths.path(to));
             let subtrees = self.subtrees.hold_unfinished(old, new);
             if intent.is_of_a_directory()
                 && let Err(error) = self.move_back(&intent, sealed)
@@ -98,15 +101,15 @@ impl RenameRecovery {
         }
         let table = self.namespace.table();
         let has_children = |dir: &Pin| !table.children(dir.ino).is_empty();
-        let old = self.known(&intent.from);
+        let old = self.paths.known(&intent.from);
         // A directory that is replaced is empty.
-        let moved = match self.known(&intent.to) {
+        let moved = match self.paths.known(&intent.to) {
             Some(new) if old.is_none() => Some(new),
             Some(new) if !old.as_ref().is_some_and(has_children) && has_children(&new) => Some(new),
             _ => None,
         };
         match moved {
-            Some(moved) => self.place_at(&moved, &intent.from),
+            Some(moved) => self.paths.place_at(&moved, &intent.from),
             None => Ok(()),
         }
     }
@@ -212,7 +215,7 @@ impl RenameRecovery {
                 .await?
         };
         // What was sealed of the file that the rename replaces goes with it.
-        if let Some(replaced) = self.known(to) {
+        if let Some(replaced) = self.paths.known(to) {
             if let Some(file) = self.files.get(replaced.ino) {
                 file.orphan();
             }
@@ -254,7 +257,7 @@ impl RenameRecovery {
         // With attributes stored it may be the source's own, which says something.
         if has_files
             && !self.namespace.stores_attributes()
-            && let Some(dir) = self.directory(to).await?
+            && let Some(dir) = self.paths.directory(to).await?
         {
             self.namespace.entry_added(&dir).await?;
         }
@@ -268,9 +271,9 @@ impl RenameRecovery {
         moved: &Moved,
         gone: &[DeletePending],
     ) -> Result<(), FsError> {
-        let old_name = self.names(&intent.from).pop();
-        let old_parent = self.parent_of(&intent.from).await?;
-        let new_parent = self.parent_of(&intent.to).await?;
+        let old_name = self.paths.names(&intent.from).pop();
+        let old_parent = self.paths.parent_of(&intent.from).await?;
+        let new_parent = self.paths.parent_of(&intent.to).await?;
         if let (Some(dir), Some(name), false) = (&old_parent, old_name, gone.is_empty()) {
             self.namespace.before_entry_removed(dir, &name).await?;
         }
@@ -291,13 +294,13 @@ impl RenameRecovery {
     /// Gives the inode that is known by the old name, and what lies below it, the new
     /// place, in the journal too. A rename that comes again finds it done.
     async fn move_known(&self, intent: &RenameIntent, moved: &Moved) -> Result<(), FsError> {
-        let Some(inode) = self.known(&intent.from) else {
+        let Some(inode) = self.paths.known(&intent.from) else {
             return Ok(());
         };
         self.rebase_known(&inode, intent, moved);
         // The kernel may have seen both names in a listing of the directories above.
         self.namespace.invalidate(&inode);
-        self.place_at(&inode, &intent.to)?;
+        self.paths.place_at(&inode, &intent.to)?;
         self.rebase_known(&inode, intent, moved);
         self.namespace.invalidate(&inode);
         self.rebase.note_stages_again(&inode).await;
@@ -329,7 +332,7 @@ impl RenameRecovery {
         let copies: Vec<ListedObject> = copies.cloned().collect();
         self.store
             .enqueue(&doomed_of(intent.to.as_str(), &copies))?;
-        if let Some(dir) = self.known(&intent.from) {
+        if let Some(dir) = self.paths.known(&intent.from) {
             let stay = originals.iter();
             let stay = stay.map(|it| {
                 let same = MovedObject::by_predecessor(it.into());
@@ -340,60 +343,6 @@ impl RenameRecovery {
             self.rebase.note_stages_again(&dir).await;
         }
         Ok(())
-    }
-
-    /// Names from the root down to a file or a directory; none for the root.
-    fn names(&self, key: &Key) -> Vec<Name> {
-        let path = key.as_str().trim_end_matches('/');
-        let names = self.desk.keys.path_of(&Key::new(path));
-        names.unwrap_or_default()
-    }
-
-    fn path(&self, key: &Key) -> DirPath {
-        let names = self.names(key);
-        names
-            .iter()
-            .fold(DirPath::root(), |path, name| path.join(name))
-    }
-
-    /// The inode of a file or a directory, if it is in the table.
-    fn known(&self, key: &Key) -> Option<Pin> {
-        let root = self.namespace.directory(ROOT).ok()?;
-        let table = self.namespace.table();
-        let mut names = self.names(key).into_iter();
-        let known = names.try_fold(root, |at, name| table.child(at.ino, &name));
-        known.filter(|inode| inode.ino != ROOT)
-    }
-
-    fn place_at(&self, inode: &Pin, key: &Key) -> Result<(), FsError> {
-        let table = self.namespace.table();
-        let mut names = self.names(key);
-        let name = names.pop().ok_or(FsError::IllegalName)?;
-        let root = self.namespace.directory(ROOT)?;
-        let dir = names.iter().try_fold(root, |at, name| {
-            table.child_or_new(at.ino, name, Kind::Directory)
-        })?;
-        table.rename(inode.ino, dir.ino, &name)
-    }
-
-    /// The directory that a key, or a directory's prefix, lies in.
-    async fn parent_of(&self, key: &Key) -> Result<Option<Pin>, FsError> {
-        let path = key.as_str().trim_end_matches('/');
-        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-        self.directory(parent).await
-    }
-
-    /// A directory by its prefix, if the store has it.
-    async fn directory(&self, prefix: &str) -> Result<Option<Pin>, FsError> {
-        let mut at = self.namespace.directory(ROOT)?;
-        for name in self.names(&Key::new(prefix)) {
-            at = match self.namespace.lookup(&at, &name).await {
-                Ok(found) => found,
-                Err(FsError::NotFound) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-        }
-        Ok(Some(at))
     }
 }
 

@@ -1,0 +1,80 @@
+//! In how many files the methods of a type stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use crate::source::{outside_tests, types_with_methods, without_comments_and_strings};
+use crate::{files_below, repository};
+
+/// Types whose methods stand in more files than `SPREAD_LIMIT`, and in how many. New
+/// ones are split instead; whoever gathers one of these lowers its number.
+const SPREAD_LIMIT: usize = 2;
+const SPREAD: [(&str, usize); 13] = [
+    // One file a system call.
+    ("Ops", 27),
+    ("OpenFile", 7),
+    ("Namespace", 7),
+    ("Uploader", 6),
+    ("DeleteQueue", 5),
+    ("S3Store", 5),
+    ("StageFile", 4),
+    ("Content", 3),
+    ("Journal", 3),
+    ("JournalState", 3),
+    ("Spool", 3),
+    ("Stage", 3),
+    ("Thread", 3),
+];
+
+/// Types whose methods stand in other than the allowed number of files.
+fn spread_types<'a>(sources: impl Iterator<Item = &'a (String, String)>) -> Vec<String> {
+    let mut files: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (path, text) in sources {
+        let code = without_comments_and_strings(text);
+        for name in types_with_methods(outside_tests(&code)) {
+            files.entry(name).or_default().insert(path);
+        }
+    }
+    let allowed = |name: &str| SPREAD.iter().find(|(spread, _)| *spread == name);
+    let spread = files.iter().filter(|(name, files)| match allowed(name) {
+        Some((_, number)) => files.len() != *number,
+        None => files.len() > SPREAD_LIMIT,
+    });
+    spread
+        .map(|(name, files)| format!("{name}: methods in {} files: {files:?}", files.len()))
+        .collect()
+}
+
+#[test]
+fn the_methods_of_a_type_stand_together() {
+    let files = files_below(&["src"], "rs").into_iter();
+    let read: Vec<(String, String)> = files
+        .filter(|file| !file.ends_with("tests.rs"))
+        .map(|file| {
+            let path = file.strip_prefix(repository()).unwrap().to_str().unwrap();
+            (path.to_owned(), fs::read_to_string(&file).unwrap())
+        })
+        .collect();
+    let found = spread_types(read.iter());
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_type_whose_methods_are_spread_is_found() {
+    let file = |path: &str| {
+        let text = "impl A {\n    fn f() {}\n}\nimpl<'a> B<'a> {}\nimpl Drop for C {}\n";
+        (path.to_owned(), text.to_owned())
+    };
+    let found = |paths: &[&str]| {
+        spread_types(
+            paths
+                .iter()
+                .map(|path| file(path))
+                .collect::<Vec<_>>()
+                .iter(),
+        )
+        .len()
+    };
+    assert_eq!(found(&["src/a.rs", "src/b.rs"]), 0);
+    assert_eq!(found(&["src/a.rs", "src/b.rs", "src/c.rs"]), 2, "A and B");
+}
