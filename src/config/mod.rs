@@ -167,24 +167,20 @@ fn explain(error: Option<figment::Error>) -> ConfigError {
 /// A setting that is wrong, and why.
 type Wrong = (&'static str, String);
 
-/// Relative paths count from `folder`.
-fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
+/// Every path of the options is absolute.
+fn resolve(options: Options) -> Result<Config, Wrong> {
     let given = options.clone();
     let missing = |key: &'static str| (key, "not given: see 'mediafs mount --help'".to_owned());
-    let absolute = |key: &'static str, path: PathBuf| {
-        std::path::absolute(folder.join(path)).map_err(|error| (key, error.to_string()))
-    };
-    let s3 = S3Config::resolve(&options, folder)?;
+    let s3 = S3Config::resolve(&options)?;
     let attributes = AttributesConfig::resolve(&options);
-    let log_file = LogFileConfig::resolve(&options, folder)?;
+    let log_file = LogFileConfig::resolve(&options)?;
     let bucket = options.bucket.ok_or_else(|| missing("bucket"))?;
     target::check_bucket(&bucket).map_err(|why| ("bucket", why))?;
     let prefix =
         target::clean_prefix(&options.prefix.unwrap_or_default()).map_err(|why| ("prefix", why))?;
     let mountpoint = options.mountpoint.ok_or_else(|| missing("mountpoint"))?;
-    let mountpoint = absolute("mountpoint", mountpoint)?;
     let spool_dir = match options.spool {
-        Some(dir) => absolute("spool", dir)?,
+        Some(dir) => dir,
         None => {
             target::default_spool(&bucket, &prefix, &mountpoint).map_err(|why| ("spool", why))?
         }
@@ -264,18 +260,16 @@ fn capped(options: &Options) -> Vec<String> {
 }
 
 impl S3Config {
-    fn resolve(options: &Options, folder: &Path) -> Result<Self, Wrong> {
+    fn resolve(options: &Options) -> Result<Self, Wrong> {
         if let Some(url) = &options.endpoint_url {
             target::check_endpoint(url).map_err(|why| ("endpoint-url", why))?;
         }
-        let named = options.credentials_file.as_ref();
+        let named = options.credentials_file.clone();
         Ok(Self {
             endpoint_url: options.endpoint_url.clone(),
             region: options.region.clone(),
             profile: options.profile.clone(),
-            credentials_file: named
-                .map(|file| folder.join(file))
-                .or_else(service::credentials_file),
+            credentials_file: named.or_else(service::credentials_file),
             force_path_style: options.force_path_style.unwrap_or(false),
             request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
         })

@@ -209,6 +209,16 @@ impl Options {
         });
         written.into_iter().flatten().collect()
     }
+
+    /// Every setting that is a path, with its name.
+    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 4] {
+        [
+            ("mountpoint", &mut self.mountpoint),
+            ("credentials-file", &mut self.credentials_file),
+            ("spool", &mut self.spool),
+            ("log-file", &mut self.log_file),
+        ]
+    }
 }
 
 /// When directories get a marker object.

@@ -53,6 +53,7 @@ mod previous_version;
 mod privilege_bits;
 mod publishing;
 mod refused_closes;
+mod relative_paths;
 mod removal;
 mod renames;
 mod secrets;
