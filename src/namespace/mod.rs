@@ -202,7 +202,7 @@ impl Namespace {
 
     /// Key of the object behind a file. Errors: `NotFound` when it has no name any more.
     pub fn file_key(&self, file: Ino) -> Result<Key, FsError> {
-        let (parent, name) = self.table.place(file).ok_or(FsError::NotFound)?;
+        let (parent, name) = self.table.place(file).ok_or(FsError::NOT_FOUND)?;
         self.child_key(parent, &name)
     }
 

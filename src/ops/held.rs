@@ -156,7 +156,7 @@ impl Ops {
     /// once that is not about to lose it too.
     async fn look_up_again(&self, ino: Ino) -> FsError {
         let Some((dir, name)) = self.awaited_opens.lost_name(ino) else {
-            return FsError::Stale;
+            return FsError::STALE;
         };
         while let Some(successor) = self.namespace.table().child(dir, &name) {
             self.awaited_opens.add(successor.ino);
@@ -168,7 +168,7 @@ impl Ops {
             }
             drop(file.removal.read().await);
         }
-        FsError::Stale
+        FsError::STALE
     }
 
     /// From now on opens wait: the file is about to lose its name.

@@ -62,7 +62,7 @@ impl Ops {
         self.inode_settled(ino).await?;
         // What the store says in the middle of our own change is neither old nor new.
         if !self.is_held(ino) && !self.namespace.revalidate(&inode).await? {
-            return Err(FsError::Stale);
+            return Err(FsError::STALE);
         }
         let file = self.open_named(inode, mode).await?;
         if truncate == Truncate::Yes {

@@ -242,11 +242,11 @@ impl Ops {
 fn is_final(error: &FsError) -> bool {
     matches!(
         error,
-        FsError::Stale
-            | FsError::Exists
-            | FsError::TooLarge
+        FsError::Stale(_)
+            | FsError::Exists(_)
+            | FsError::TooLarge(_)
             | FsError::NameTooLong
-            | FsError::Corrupt
+            | FsError::Corrupt(_)
             | FsError::PartsLost
             | FsError::Spool(_)
     )

@@ -163,7 +163,7 @@ impl Ops {
         let ino = file.inode.ino.0;
         match timeout(within, self.copy_up(file)).await {
             // Or nothing is there any more that could be copied.
-            Ok(Ok(()) | Err(FsError::Stale)) => true,
+            Ok(Ok(()) | Err(FsError::Stale(_))) => true,
             Ok(Err(error)) => {
                 tracing::warn!(ino, %error, "a file that is read and has no name is not copied");
                 false

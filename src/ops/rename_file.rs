@@ -99,7 +99,7 @@ impl Ops {
             && let Some((sealed, earlier)) = self.begin_upload(file).await
         {
             if self.publish(file, &sealed, earlier).await? == Brought::Cancelled {
-                return Err(FsError::Stale);
+                return Err(FsError::STALE);
             }
         }
         Ok(())

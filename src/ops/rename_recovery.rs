@@ -132,7 +132,7 @@ impl Ops {
                 self.finish_file(intent).await
             };
             // Another client was at it between the look and the copy.
-            let is_overtaken = matches!(outcome, Err(FsError::Stale | FsError::NotFound));
+            let is_overtaken = matches!(outcome, Err(FsError::Stale(_) | FsError::NotFound(_)));
             if !is_overtaken || tries == TRIES {
                 break outcome;
             }
@@ -366,7 +366,7 @@ impl Ops {
         for name in self.names(&Key::new(prefix)) {
             at = match self.namespace.lookup(&at, &name).await {
                 Ok(found) => found,
-                Err(FsError::NotFound) => return Ok(None),
+                Err(FsError::NotFound(_)) => return Ok(None),
                 Err(error) => return Err(error),
             };
         }
@@ -377,7 +377,7 @@ impl Ops {
 /// Whether an operator, or time, can mend it.
 fn is_retryable(error: &FsError) -> bool {
     match error {
-        FsError::TimedOut | FsError::Spool(_) => true,
+        FsError::TimedOut(_) | FsError::Spool(_) => true,
         FsError::Store(error) => {
             error.kind.is_transient()
                 || matches!(

@@ -19,7 +19,7 @@ impl Ops {
         let parent = self.namespace.directory(parent)?;
         let _subtrees = self.share_entry(parent.ino, name).await?;
         let dir = match self.namespace.lookup(&parent, name).await {
-            Err(FsError::NotFound) if attempt == Delivery::Resent => return Ok(()),
+            Err(FsError::NotFound(_)) if attempt == Delivery::Resent => return Ok(()),
             found => found?,
         };
         if dir.kind != Kind::Directory {

@@ -36,7 +36,7 @@ impl Ops {
             self.copy_onto_itself(&file).await
         };
         self.close(&file, OpenMode::Read);
-        if matches!(outcome, Err(FsError::Stale)) {
+        if matches!(outcome, Err(FsError::Stale(_))) {
             self.namespace.invalidate(inode);
         }
         outcome
@@ -68,7 +68,7 @@ impl Ops {
             headers: CopyHeaders::Replace(Box::new(headers.clone())),
         };
         let etag = match self.copier.copy(&task).await {
-            Err(FsError::NotFound) => return Err(FsError::Stale),
+            Err(error @ FsError::NotFound(_)) => return Err(error.into_stale()),
             copied => copied?,
         };
         let object = ObjectId {
@@ -134,7 +134,7 @@ impl Ops {
         };
         match self.copier.headers_of(&object.key, &object.etag).await {
             // The upload finds out what is in its place.
-            Err(FsError::Stale | FsError::NotFound) => Ok(None),
+            Err(FsError::Stale(_) | FsError::NotFound(_)) => Ok(None),
             headers => headers.map(Some),
         }
     }

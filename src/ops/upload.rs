@@ -282,7 +282,7 @@ impl Ops {
         };
         let below = match below {
             // It is gone already: the upload finds out what is in its place.
-            Err(FsError::Stale | FsError::NotFound) => return Ok(sealed.clone()),
+            Err(FsError::Stale(_) | FsError::NotFound(_)) => return Ok(sealed.clone()),
             below => below?,
         };
         // Not before the journal was told of the stage as it was sealed.
@@ -316,7 +316,7 @@ impl Ops {
             .namespace
             .table()
             .place(file.inode.ino)
-            .ok_or(FsError::Stale)?;
+            .ok_or(FsError::STALE)?;
         let kept = self.kept_headers(&sealed.base).await?;
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
@@ -370,7 +370,7 @@ impl Ops {
         while let Some(gap) = file.next_gap(CHUNK_BYTES)? {
             let bytes = fetch(&self.reader, file.plan(gap.clone())).await?;
             if bytes.len() as u64 != gap.end - gap.start {
-                return Err(FsError::Corrupt);
+                return Err(FsError::CORRUPT);
             }
             file.fill(gap.start, &bytes)?;
         }

@@ -58,7 +58,7 @@ impl Ops {
         let mut xattrs = xattrs(&inode);
         let there = xattrs.contains_key(name);
         match mode {
-            XattrMode::Create if there => return Err(FsError::Exists),
+            XattrMode::Create if there => return Err(FsError::EXISTS),
             XattrMode::Replace if !there => return Err(FsError::NoAttribute),
             XattrMode::CreateOrReplace | XattrMode::Create | XattrMode::Replace => {}
         }

@@ -52,6 +52,7 @@ mod posix;
 mod previous_version;
 mod privilege_bits;
 mod publishing;
+mod refusals_told;
 mod refused_closes;
 mod relative_paths;
 mod removal;
