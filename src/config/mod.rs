@@ -65,6 +65,8 @@ pub struct Config {
     pub ttl: Duration,
     pub negative_ttl: Duration,
     pub stale_ttl: Duration,
+    /// Content types of the operator.
+    pub mime: Option<PathBuf>,
     pub dir_markers: DirMarkersConfig,
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreateConfig,
@@ -198,6 +200,7 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         ttl: period(options.ttl, 60),
         negative_ttl: period(options.negative_ttl, 1),
         stale_ttl: period(options.stale_ttl, 24 * 3600),
+        mime: options.mime,
         dir_markers: options.dir_markers.unwrap_or(DirMarkersConfig::Auto),
         exclusive_create: options
             .exclusive_create

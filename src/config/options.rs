@@ -120,6 +120,10 @@ pub struct Options {
     #[arg(long, help_heading = WRITING, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclusive_create: Option<ExclusiveCreateConfig>,
+    /// Content types by file extension, as in /etc/mime.types; they come before those built in
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mime: Option<PathBuf>,
     /// When an empty directory is an object in the bucket [default: auto]
     #[arg(long, help_heading = WRITING, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,12 +215,13 @@ impl Options {
     }
 
     /// Every setting that is a path, with its name.
-    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 4] {
+    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 5] {
         [
             ("mountpoint", &mut self.mountpoint),
             ("credentials-file", &mut self.credentials_file),
             ("spool", &mut self.spool),
             ("log-file", &mut self.log_file),
+            ("mime", &mut self.mime),
         ]
     }
 }

@@ -52,6 +52,7 @@ mod cancel;
 mod changes;
 mod conditions;
 mod content;
+mod content_types;
 mod copy_file_range;
 mod create;
 mod early_parts;
@@ -107,6 +108,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 pub use attr::{Attr, AttrValidity, Caller, Delivery, FixedAttributes, KernelRequest};
+pub use content_types::ContentTypes;
 pub use copy_file_range::CopyEnd;
 pub use create::{CreateRequest, Created, Exclusive, NodeKind};
 pub use fallocate::Allocation;
@@ -190,6 +192,7 @@ pub struct OpsSettings {
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreate,
     pub durability: Durability,
+    pub content_types: ContentTypes,
     /// Longest wait of a system call for a rename that a predecessor began.
     pub patience: Duration,
 }

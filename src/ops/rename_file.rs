@@ -10,7 +10,7 @@ use super::moved_object::MovedObject;
 use super::open_file::OpenFile;
 use super::removal::{COPIED_BEFORE_REPLACED, Removed, is_read};
 use super::rename::Place;
-use super::upload::{Brought, renamed_content_type};
+use super::upload::Brought;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::namespace::{Attributes, Entry, Pin};
@@ -159,7 +159,7 @@ impl Ops {
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
         let content_type = match source.kind {
-            Kind::File => renamed_content_type(from.name, to.name),
+            Kind::File => self.settings.content_types.renamed(from.name, to.name),
             _ => None,
         };
         let attributes = self.moved_attributes(source, content_type.as_ref())?;

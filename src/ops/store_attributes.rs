@@ -6,7 +6,6 @@ use super::Ops;
 use super::content::LowerLayer;
 use super::moved_object::MovedObject;
 use super::open_file::OpenFile;
-use super::upload::content_type;
 use crate::error::FsError;
 use crate::namespace::{Attributes, Name, Pin};
 use crate::store::{ObjectHeaders, WriteCondition};
@@ -106,7 +105,9 @@ impl Ops {
         let inode = &file.inode;
         if !self.namespace.stores_attributes() {
             let mut headers = kept.unwrap_or_default();
-            headers.content_type = headers.content_type.or_else(|| content_type(name));
+            headers.content_type = headers
+                .content_type
+                .or_else(|| self.settings.content_types.of(name));
             return Ok(headers);
         }
         let mut headers = self.wanted_attributes(inode).encode(inode.kind)?;
@@ -118,7 +119,9 @@ impl Ops {
                 ..ObjectHeaders::default()
             };
         }
-        headers.content_type = headers.content_type.or_else(|| content_type(name));
+        headers.content_type = headers
+            .content_type
+            .or_else(|| self.settings.content_types.of(name));
         headers.tags = kept.and_then(|kept| kept.tags);
         Ok(headers)
     }

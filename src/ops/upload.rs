@@ -378,19 +378,6 @@ impl Ops {
     }
 }
 
-/// Content-Type of a file by the extension of its name.
-pub(super) fn content_type(name: &Name) -> Option<String> {
-    mime_guess::from_path(name.as_str())
-        .first_raw()
-        .map(str::to_owned)
-}
-
-/// The content type that a rename changes, if it does: by the extension alone.
-pub(super) fn renamed_content_type(from: &Name, to: &Name) -> Option<String> {
-    let new = content_type(to);
-    if content_type(from) == new { None } else { new }
-}
-
 /// Times of objects have no fraction, as in HTTP dates.
 pub(super) fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();

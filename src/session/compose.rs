@@ -14,7 +14,8 @@ use crate::namespace::{
     Session,
 };
 use crate::ops::{
-    Access, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts, QueueReceivers,
+    Access, ContentTypes, Durability, ExclusiveCreate, FixedAttributes, Ops, OpsSettings, Parts,
+    QueueReceivers,
 };
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::session::probe;
@@ -226,7 +227,7 @@ pub async fn compose(
         mounted_at: mounted_at(&saved),
     };
     tokio::spawn(parts.store.clone().run());
-    let (ops, queued) = Ops::new(parts, ops_settings(config, place));
+    let (ops, queued) = Ops::new(parts, ops_settings(config, place, &saved)?);
     ops.namespace().table().keep_numbers(&saved);
     ops.take_over(saved, left);
     Ok((ops, queued))
@@ -339,9 +340,32 @@ fn names(
     )
 }
 
-fn ops_settings(config: &Config, place: String) -> OpsSettings {
-    OpsSettings {
+/// Errors: the file of content types; not where programs have files open, which need a daemon more.
+fn content_types(config: &Config, is_resumed: bool) -> anyhow::Result<ContentTypes> {
+    let Some(path) = &config.mime else {
+        return Ok(ContentTypes::default());
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let types = text.and_then(|text| ContentTypes::parse(&text));
+    let types = types.map_err(|why| anyhow!("--mime {}: {why}", path.display()));
+    match types {
+        Err(error) if is_resumed => {
+            tracing::error!("{error:#}: the built-in content types are used");
+            Ok(ContentTypes::default())
+        }
+        types => types,
+    }
+}
+
+fn ops_settings(
+    config: &Config,
+    place: String,
+    saved: &SessionState,
+) -> anyhow::Result<OpsSettings> {
+    let is_resumed = saved.session.is_some();
+    let settings = OpsSettings {
         place,
+        content_types: content_types(config, is_resumed)?,
         attributes: FixedAttributes {
             uid: config.attributes.uid,
             gid: config.attributes.gid,
@@ -359,7 +383,8 @@ fn ops_settings(config: &Config, place: String) -> OpsSettings {
             ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,
             ExclusiveCreateConfig::Strict => ExclusiveCreate::Strict,
         },
-    }
+    };
+    Ok(settings)
 }
 
 pub fn access(config: &Config) -> Access {

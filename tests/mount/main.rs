@@ -10,6 +10,7 @@ mod attribute_versions;
 mod authentik;
 mod bulk;
 mod cancelled_uploads;
+mod content_types;
 mod copies;
 mod descriptors;
 mod directories;
