@@ -23,6 +23,7 @@ mod files;
 mod full_disk;
 mod full_log;
 mod help_topics;
+mod hidden_keys;
 mod hostile;
 mod inode_numbers;
 mod integrity;
