@@ -4,6 +4,7 @@
 //! layer it came from, and errors name it. No secret is ever a setting:
 //! credentials come from the AWS chain.
 
+mod limits;
 mod log_file;
 mod options;
 mod service;
@@ -15,6 +16,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use figment::Source;
 use figment::error::Kind;
 
 pub use log_file::LogFileConfig;
@@ -130,13 +132,19 @@ impl Config {
     }
 }
 
-fn origin(metadata: &figment::Metadata) -> String {
+/// Where a setting was written.
+fn origin(key: &str, metadata: &figment::Metadata) -> String {
     match &metadata.source {
-        Some(source) => format!(" (from {source})"),
-        None if metadata.name.contains("environment") => {
-            format!(" (from a {ENV_PREFIX}* variable)")
+        Some(Source::File(path)) => format!(" (from {})", path.display()),
+        _ if metadata.name.contains("environment") => {
+            let name = key.replace('-', "_").to_uppercase();
+            format!(" (from {ENV_PREFIX}{name})")
         }
-        None => " (from the command line)".to_owned(),
+        // These are arguments without a name.
+        _ if ["bucket", "prefix", "mountpoint"].contains(&key) => {
+            " (from the command line)".to_owned()
+        }
+        _ => format!(" (from --{key})"),
     }
 }
 
@@ -156,14 +164,17 @@ fn explain(error: Option<figment::Error>) -> ConfigError {
     let Some(error) = error else {
         return ConfigError("unreadable configuration".to_owned());
     };
-    let origin = error.metadata.as_ref().map(origin).unwrap_or_default();
+    let of = |key: &str| {
+        let metadata = error.metadata.as_ref();
+        metadata.map(|it| origin(key, it)).unwrap_or_default()
+    };
     if let Kind::UnknownField(key, known) = &error.kind {
         let hint = nearest(key, known.iter().copied())
             .map_or_else(String::new, |known| format!(": did you mean {known:?}?"));
-        return ConfigError(format!("unknown setting {key:?}{origin}{hint}"));
+        return ConfigError(format!("unknown setting {key:?}{}{hint}", of(key)));
     }
     let key = error.path.join(".");
-    ConfigError(format!("{key}{origin}: {}", error.kind))
+    ConfigError(format!("{key}{}: {}", of(&key), error.kind))
 }
 
 /// A setting that is wrong, and why.
@@ -206,13 +217,13 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
             .exclusive_create
             .unwrap_or(ExclusiveCreateConfig::Lazy),
         max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
-        block_size_bytes: options.block_size.map_or(1 << 20, |size| size.0),
-        memory_cache_bytes: options.memory_cache.map_or(256 << 20, |size| size.0),
+        block_size_bytes: limits::block_size(options.block_size)?,
+        memory_cache_bytes: limits::memory_cache(options.memory_cache)?,
         spool_moved_from: options.spool_moved_from.as_deref().map(Endpoint::parse),
-        spool_limit_bytes: spool_limit(options.spool_size)?,
+        spool_limit_bytes: limits::spool_size(options.spool_size)?,
         durability: options.durability.unwrap_or(DurabilityConfig::S3),
-        part_size_bytes: options.part_size.map_or(8 << 20, |size| size.0),
-        copy_part_size_bytes: options.copy_part_size.map_or(512 << 20, |size| size.0),
+        part_size_bytes: limits::part_size(options.part_size)?,
+        copy_part_size_bytes: limits::copy_part_size(options.copy_part_size)?,
         upload_concurrency: positive("upload-concurrency", options.upload_concurrency, 8)?
             .min(UPLOAD_CONCURRENCY_LIMIT),
         hardening: options.hardening.unwrap_or(HardeningConfig::On),
@@ -318,14 +329,6 @@ fn at_least_a_second(key: &'static str, given: Option<Period>) -> Result<Duratio
         Err((key, "must be at least 1s".to_owned()))
     } else {
         Ok(period)
-    }
-}
-
-fn spool_limit(size: Option<ByteSize>) -> Result<u64, Wrong> {
-    match size {
-        None => Ok(u64::MAX),
-        Some(size) if size.0 < 1 << 20 => Err(("spool-size", "must be at least 1MiB".to_owned())),
-        Some(size) => Ok(size.0),
     }
 }
 

@@ -54,7 +54,8 @@ impl ConfigSource {
             .extract()
             .map_err(|errors| explain(errors.into_iter().next()))?;
         let wrong = |(key, why): (&'static str, String)| {
-            let origin = merged.find_metadata(key).map(origin).unwrap_or_default();
+            let metadata = merged.find_metadata(key);
+            let origin = metadata.map(|it| origin(key, it)).unwrap_or_default();
             ConfigError(format!("{key}{origin}: {why}"))
         };
         for (key, path) in options.paths_mut() {

@@ -186,3 +186,23 @@ fn relative_paths_count_from_the_file_they_stand_in_or_from_where_the_command_wa
     );
     assert_eq!(config.spool_dir, dir.path().join("own/spool"));
 }
+
+#[test]
+fn a_bad_value_of_the_command_line_names_its_flag() {
+    let flags = Options {
+        request_timeout: Some(Period(Duration::ZERO)),
+        ..Options::default()
+    };
+    let told = load(place(), None, flags).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "request-timeout (from --request-timeout): must be at least 1s"
+    );
+    let target = Target::new(Some("a b/p".to_owned()), Some("/m".into()));
+    let told = load(target, None, Options::default()).unwrap_err();
+    assert!(
+        told.to_string()
+            .starts_with("bucket (from the command line): "),
+        "{told}"
+    );
+}
