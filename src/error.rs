@@ -175,7 +175,9 @@ impl FsError {
                 error.kind.is_transient()
                     || matches!(
                         error.kind,
-                        StoreErrorKind::Credentials | StoreErrorKind::ClockSkew
+                        StoreErrorKind::Credentials
+                            | StoreErrorKind::ClockSkew
+                            | StoreErrorKind::Untrusted
                     )
             }
             _ => false,
@@ -210,6 +212,7 @@ impl From<StoreError> for FsError {
             | StoreErrorKind::Server
             | StoreErrorKind::TimedOut
             | StoreErrorKind::Unreachable
+            | StoreErrorKind::Untrusted
             | StoreErrorKind::Rejected => Self::Store(error),
         }
     }

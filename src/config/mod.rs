@@ -26,9 +26,9 @@ pub use options::{
 };
 pub use source::ConfigSource;
 pub use target::{Target, state_base};
-pub use units::{ByteSize, FileMode, Period};
+pub use units::{ByteSize, FileMode, Hidden, Period};
 
-use crate::store::Endpoint;
+use crate::store::{Endpoint, ProxyUrl};
 
 const ENV_PREFIX: &str = "MEDIAFS_";
 /// Where the file of a named mount is.
@@ -105,6 +105,8 @@ pub struct S3Config {
     pub profile: Option<String>,
     pub credentials_file: Option<PathBuf>,
     pub force_path_style: bool,
+    pub ca_bundle: Option<PathBuf>,
+    pub proxy: Option<ProxyUrl>,
     pub request_timeout: Duration,
 }
 
@@ -279,12 +281,16 @@ impl S3Config {
             target::check_endpoint(url).map_err(|why| ("endpoint-url", why))?;
         }
         let named = options.credentials_file.clone();
+        let proxy = options.proxy.as_ref().map(|url| ProxyUrl::parse(&url.0));
+        let proxy = proxy.transpose().map_err(|why| ("proxy", why.to_owned()))?;
         Ok(Self {
             endpoint_url: options.endpoint_url.clone(),
             region: options.region.clone(),
             profile: options.profile.clone(),
             credentials_file: named.or_else(service::credentials_file),
             force_path_style: options.force_path_style.unwrap_or(false),
+            ca_bundle: options.ca_bundle.clone(),
+            proxy,
             request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
         })
     }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::units::{ByteSize, FileMode, Period};
+use super::units::{ByteSize, FileMode, Hidden, Period};
 
 /// Headings of the settings in `mediafs mount --help`, in their order.
 const BUCKET: &str = "Bucket and credentials";
@@ -53,6 +53,14 @@ pub struct Options {
     #[arg(long, help_heading = BUCKET, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub force_path_style: Option<bool>,
+    /// Certificates to trust in place of the system's, in PEM form [default: AWS_CA_BUNDLE, or ca_bundle of the profile]
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<PathBuf>,
+    /// HTTP proxy, as http://HOST:PORT; NO_PROXY names what is reached without it [default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY]
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Hidden>,
     /// How long a call waits for S3 before it fails [default: 30s]
     #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,10 +223,11 @@ impl Options {
     }
 
     /// Every setting that is a path, with its name.
-    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 5] {
+    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 6] {
         [
             ("mountpoint", &mut self.mountpoint),
             ("credentials-file", &mut self.credentials_file),
+            ("ca-bundle", &mut self.ca_bundle),
             ("spool", &mut self.spool),
             ("log-file", &mut self.log_file),
             ("mime", &mut self.mime),

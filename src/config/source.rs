@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::{Figment, Source};
 
+use crate::store::ProxyUrl;
+
 use super::{Config, ConfigError, ENV_PREFIX, Options, Target, explain, origin, resolve};
 
 /// What a configuration is read from: file, environment and command line.
@@ -26,6 +28,14 @@ impl ConfigSource {
         flags: Options,
         folder: PathBuf,
     ) -> Result<Self, ConfigError> {
+        let on_line = flags.proxy.as_ref();
+        let on_line = on_line.and_then(|url| ProxyUrl::parse(&url.0).ok());
+        if on_line.is_some_and(|url| url.has_credentials()) {
+            return Err(ConfigError(
+                "proxy (from --proxy): everybody can read a password on the command line: set HTTPS_PROXY or MEDIAFS_PROXY, or write it into the file of --config"
+                    .to_owned(),
+            ));
+        }
         let file = target.config_file().or_else(|| file.map(Path::to_owned));
         Ok(Self {
             file: file.map(|file| folder.join(file)),

@@ -384,6 +384,7 @@ fn is_retryable(error: &FsError) -> bool {
                     error.kind,
                     StoreErrorKind::Credentials
                         | StoreErrorKind::ClockSkew
+                        | StoreErrorKind::Untrusted
                         | StoreErrorKind::WrongRegion
                         | StoreErrorKind::NoSuchBucket
                 )

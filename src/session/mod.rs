@@ -5,6 +5,7 @@
 //! that no request comes any more), requests drained, stages kept.
 
 mod compose;
+mod explain;
 mod mount;
 mod notifier;
 mod prepare;

@@ -42,6 +42,7 @@ mod mounting;
 mod moved_versions;
 mod moving_directories;
 mod names;
+mod networks;
 mod notifier_death;
 mod object_headers;
 mod odd_files;
