@@ -61,6 +61,8 @@ pub struct Config {
     pub allow_other: bool,
     pub read_only: bool,
     pub no_exec: bool,
+    /// Of SELinux.
+    pub context: Option<String>,
     /// Shown as the mount's source.
     pub fsname: String,
     pub allow_non_empty: bool,
@@ -206,6 +208,7 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         allow_other: options.allow_other.unwrap_or(false),
         read_only: options.read_only.unwrap_or(false),
         no_exec: options.no_exec.unwrap_or(false),
+        context: options.context,
         fsname: options
             .fsname
             .unwrap_or_else(|| format!("mediafs:{bucket}/{prefix}")),
@@ -304,8 +307,8 @@ impl AttributesConfig {
         );
         Self {
             mode: options.attributes.unwrap_or(AttributesMode::Fixed),
-            uid: options.uid.unwrap_or_else(|| default_owner(own.0)),
-            gid: options.gid.unwrap_or_else(|| default_owner(own.1)),
+            uid: options.uid.map_or_else(|| default_owner(own.0), |it| it.0),
+            gid: options.gid.map_or_else(|| default_owner(own.1), |it| it.0),
             file_mode: options.file_mode.map_or(0o644, |mode| mode.0),
             dir_mode: options.dir_mode.map_or(0o755, |mode| mode.0),
         }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::units::{ByteSize, FileMode, Hidden, Period};
+use super::units::{ByteSize, FileMode, GroupId, Hidden, Period, UserId};
 
 /// Headings of the settings in `mediafs mount --help`, in their order.
 const BUCKET: &str = "Bucket and credentials";
@@ -70,14 +70,14 @@ pub struct Options {
     #[arg(long, help_heading = PERMISSIONS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<AttributesMode>,
-    /// Owner of every file and directory [default: 1000 for root, else the user who mounts]
+    /// Owner of every file and directory, by name or number [default: 1000 for root, else the user who mounts]
     #[arg(long, help_heading = PERMISSIONS)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
-    /// Group of every file and directory [default: 1000 for root, else that of the user who mounts]
+    pub uid: Option<UserId>,
+    /// Group of every file and directory, by name or number [default: 1000 for root, else that of the user who mounts]
     #[arg(long, help_heading = PERMISSIONS, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gid: Option<u32>,
+    pub gid: Option<GroupId>,
     /// Permissions of files, octal [default: 0644]
     #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +94,10 @@ pub struct Options {
     #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
+    /// SELinux context of every file; without SELinux it means nothing
+    #[arg(long, help_heading = PERMISSIONS, hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
     /// Let no file of the mount be executed
     #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -332,7 +332,13 @@ fn ops_settings(
             file_mode: config.attributes.file_mode,
             dir_mode: config.attributes.dir_mode,
         },
-        access: access(config),
+        // The kernel takes no change of what was mounted read-only, until somebody
+        // remounts it. A successor minds what its own configuration says.
+        access: if is_resumed {
+            access(config)
+        } else {
+            Access::ReadWrite
+        },
         durability: match config.durability {
             DurabilityConfig::S3 => Durability::S3,
             DurabilityConfig::Disk => Durability::Disk,

@@ -42,6 +42,7 @@ use crate::telemetry;
 use mount::busy::holders;
 pub use mount::mountinfo::{MountEntry, mount_at};
 pub use mount::probe::probe;
+pub use mount::remount::{Remount, RemountError};
 use mount::{Mounted, UnmountMode, Unmounted};
 use notifier::Notifier;
 pub use notifier::serve as notify;
