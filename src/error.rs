@@ -3,6 +3,7 @@
 //! `FsError` says what a failure *means*. Which errno an application sees is
 //! decided in `fuse::errno` alone.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -12,10 +13,10 @@ use crate::task::Panicked;
 /// Outcome of a file system operation that did not succeed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FsError {
-    #[error("no such file or directory")]
-    NotFound,
-    #[error("already exists")]
-    Exists,
+    #[error("no such file or directory{0}")]
+    NotFound(Cause),
+    #[error("already exists{0}")]
+    Exists(Cause),
     #[error("not a directory")]
     NotADirectory,
     #[error("is a directory")]
@@ -23,13 +24,13 @@ pub enum FsError {
     #[error("directory is not empty")]
     NotEmpty,
     /// The object changed or went under a reader or an editor.
-    #[error("the object was changed by another client")]
-    Stale,
-    #[error("access denied")]
-    AccessDenied,
+    #[error("the object was changed by another client{0}")]
+    Stale(Cause),
+    #[error("access denied{0}")]
+    AccessDenied(Cause),
     /// The object is in an archive class and cannot be read before it is restored.
-    #[error("object is archived: restore it first (S3 RestoreObject), then read again")]
-    Archived,
+    #[error("object is archived: restore it first (S3 RestoreObject), then read again{0}")]
+    Archived(Cause),
     #[error("operation not permitted")]
     NotPermitted,
     #[error("mounted read-only")]
@@ -51,8 +52,8 @@ pub enum FsError {
     /// A name that cannot be part of an S3 key (not UTF-8).
     #[error("name is not valid UTF-8")]
     IllegalName,
-    #[error("file too large for one object")]
-    TooLarge,
+    #[error("file too large for one object{0}")]
+    TooLarge(Cause),
     #[error("invalid argument")]
     InvalidArgument,
     #[error("not on the same file system")]
@@ -70,16 +71,16 @@ pub enum FsError {
     NoAttribute,
     #[error("attribute does not fit the buffer")]
     AttributeTooBig,
-    #[error("bytes do not match their checksum")]
-    Corrupt,
+    #[error("bytes do not match their checksum{0}")]
+    Corrupt(Cause),
     /// The spool had no room for them.
     #[error("parts of the file are gone with the unfinished upload that alone had them")]
     PartsLost,
     /// The application that called is being killed.
     #[error("nobody waits for the answer any more")]
     Interrupted,
-    #[error("no answer from S3 in time")]
-    TimedOut,
+    #[error("no answer from S3 in time{0}")]
+    TimedOut(Cause),
     /// S3 failed in a way that no better variant tells.
     #[error("{0}")]
     Store(#[source] StoreError),
@@ -89,6 +90,35 @@ pub enum FsError {
     /// The local disk failed.
     #[error("spool: {0}")]
     Spool(#[source] Arc<io::Error>),
+}
+
+/// The answer of the store behind a failure, for the log; none where mediafs found it itself.
+#[derive(Debug, Clone, Default)]
+pub struct Cause(Option<Arc<StoreError>>);
+
+impl Cause {
+    const NONE: Self = Self(None);
+
+    /// Whether the store said it.
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl From<StoreError> for Cause {
+    fn from(error: StoreError) -> Self {
+        Self(Some(Arc::new(error)))
+    }
+}
+
+impl fmt::Display for Cause {
+    /// As the end of a message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(error) => write!(f, ": {error}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// As many files are open as the process may have.
@@ -106,16 +136,48 @@ impl OutOfDescriptors {
     }
 }
 
+/// Failures that mediafs found itself.
 impl FsError {
+    pub const NOT_FOUND: Self = Self::NotFound(Cause::NONE);
+    pub const EXISTS: Self = Self::Exists(Cause::NONE);
+    pub const STALE: Self = Self::Stale(Cause::NONE);
+    pub const TOO_LARGE: Self = Self::TooLarge(Cause::NONE);
+    pub const CORRUPT: Self = Self::Corrupt(Cause::NONE);
+    pub const TIMED_OUT: Self = Self::TimedOut(Cause::NONE);
+    #[cfg(test)]
+    pub const ACCESS_DENIED: Self = Self::AccessDenied(Cause::NONE);
+}
+
+impl FsError {
+    /// What the store said means that the object is not what it was.
+    pub fn into_stale(self) -> Self {
+        Self::Stale(self.into_cause())
+    }
+
+    /// What the store said means that the name is taken.
+    pub fn into_exists(self) -> Self {
+        Self::Exists(self.into_cause())
+    }
+
+    fn into_cause(self) -> Cause {
+        match self {
+            Self::NotFound(cause) | Self::Exists(cause) | Self::Stale(cause) => cause,
+            Self::Store(error) => error.into(),
+            _ => Cause::NONE,
+        }
+    }
+
     /// Whether S3 did not serve, and so said nothing of what it was asked.
     pub fn is_no_answer(&self) -> bool {
         match self {
-            Self::TimedOut => true,
+            Self::TimedOut(_) => true,
             Self::Store(error) => {
                 error.kind.is_transient()
                     || matches!(
                         error.kind,
-                        StoreErrorKind::Credentials | StoreErrorKind::ClockSkew
+                        StoreErrorKind::Credentials
+                            | StoreErrorKind::ClockSkew
+                            | StoreErrorKind::Untrusted
                     )
             }
             _ => false,
@@ -126,17 +188,17 @@ impl FsError {
 impl From<StoreError> for FsError {
     fn from(error: StoreError) -> Self {
         match error.kind {
-            StoreErrorKind::NotFound => Self::NotFound,
-            StoreErrorKind::PreconditionFailed => Self::Stale,
-            StoreErrorKind::AccessDenied => Self::AccessDenied,
-            StoreErrorKind::Archived => Self::Archived,
-            StoreErrorKind::TooLarge => Self::TooLarge,
-            StoreErrorKind::Corrupt => Self::Corrupt,
+            StoreErrorKind::NotFound => Self::NotFound(error.into()),
+            StoreErrorKind::PreconditionFailed => Self::Stale(error.into()),
+            StoreErrorKind::AccessDenied => Self::AccessDenied(error.into()),
+            StoreErrorKind::Archived => Self::Archived(error.into()),
+            StoreErrorKind::TooLarge => Self::TooLarge(error.into()),
+            StoreErrorKind::Corrupt => Self::Corrupt(error.into()),
             // A question without an answer: no bytes were at stake.
             StoreErrorKind::TimedOut | StoreErrorKind::Unreachable
                 if matches!(error.op, StoreOp::Head | StoreOp::List) =>
             {
-                Self::TimedOut
+                Self::TimedOut(error.into())
             }
             StoreErrorKind::NoSuchBucket
             | StoreErrorKind::NoSuchUpload
@@ -150,6 +212,7 @@ impl From<StoreError> for FsError {
             | StoreErrorKind::Server
             | StoreErrorKind::TimedOut
             | StoreErrorKind::Unreachable
+            | StoreErrorKind::Untrusted
             | StoreErrorKind::Rejected => Self::Store(error),
         }
     }
@@ -161,7 +224,7 @@ impl From<io::Error> for FsError {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
             io::ErrorKind::ReadOnlyFilesystem => Self::SpoolReadOnly,
-            io::ErrorKind::FileTooLarge => Self::TooLarge,
+            io::ErrorKind::FileTooLarge => Self::TOO_LARGE,
             _ if OutOfDescriptors::is_behind(&error) => Self::TooManyOpenFiles,
             _ => Self::Spool(Arc::new(error)),
         }

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -25,6 +25,19 @@ use crate::telemetry::{self, LogFileSettings};
 const CHILD_VARIABLE: &str = "_MEDIAFS_CHILD";
 /// Its value for a daemon that takes a dead one's place: nobody waits for it.
 const SUCCESSOR: &str = "successor";
+/// Tells the child where the command was given: it has left that folder.
+const FOLDER_VARIABLE: &str = "_MEDIAFS_FOLDER";
+/// Variables whose paths the AWS and TLS libraries read themselves.
+/// Source: AWS SDKs and Tools Reference Guide; rustls-native-certs.
+const PATH_VARIABLES: [&str; 7] = [
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
 const READY: &str = "ready\n";
 const NOTE: &str = "note: ";
 const SOCKET_NAME: &str = "notify";
@@ -53,6 +66,15 @@ pub fn parent() -> Option<Parent> {
     } else {
         Parent::Waits
     })
+}
+
+/// Where the command was given. A folder that is gone matters to nobody but relative
+/// paths, which are gone too.
+pub fn folder() -> PathBuf {
+    let told = env::var_os(FOLDER_VARIABLE).map(PathBuf::from);
+    let told = told.filter(|_| parent().is_some());
+    told.or_else(|| env::current_dir().ok())
+        .unwrap_or_else(|| PathBuf::from("/"))
 }
 
 impl Parent {
@@ -103,6 +125,7 @@ impl Waiter for Parent {
 pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
     let log = config.log_file_in_background();
     let log_file = open_log(config, &log)?;
+    let folder = folder();
     let mut command = Command::new(env::current_exe().context("cannot find the mediafs binary")?);
     command
         .arg("supervise")
@@ -111,6 +134,8 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
         .args(log.to_args())
         .arg("--")
         .args(args)
+        .env(FOLDER_VARIABLE, &folder)
+        .envs(whole_paths(&folder))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log_file)
@@ -172,14 +197,21 @@ pub fn hold(
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
+/// The variables that name relative paths, with whole ones.
+fn whole_paths(folder: &Path) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    PATH_VARIABLES.into_iter().filter_map(move |name| {
+        let path = PathBuf::from(env::var_os(name).filter(|value| !value.is_empty())?);
+        path.is_relative().then(|| (name, folder.join(path)))
+    })
+}
+
 /// Opens the log of the processes that are started. Errors: with its name.
 fn open_log(config: &Config, log: &LogFileSettings) -> anyhow::Result<File> {
-    if log.is_private {
-        let dir = config.state_dir();
-        let mut made = fs::DirBuilder::new();
-        let made = made.recursive(true).mode(0o700).create(dir);
-        made.with_context(|| format!("state directory {}", dir.display()))?;
-    }
+    // Here is the supervisor's socket too, wherever the log is.
+    let dir = config.state_dir();
+    let mut made = fs::DirBuilder::new();
+    let made = made.recursive(true).mode(0o700).create(dir);
+    made.with_context(|| format!("state directory {}", dir.display()))?;
     let file = log.open();
     file.with_context(|| format!("log file {}", log.path.display()))
 }

@@ -9,15 +9,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{Arg, CommandFactory, Parser};
 
+use super::foreign_options::{self, Foreign};
 use super::{Cli, Command, daemonize};
-use crate::config::ConfigError;
-use crate::session::mount_at;
+use crate::config::{ConfigError, nearest};
+use crate::session::{Remount, mount_at};
 use crate::telemetry;
 
 /// The name under which the program is this one.
 pub const PROGRAM: &str = "mount.mediafs";
+/// The other name: what mount(8) looks for with the type that the kernel shows.
+pub const PROGRAM_OF_SHOWN_TYPE: &str = "mount.fuse.mediafs";
 
 const USAGE: &str = "usage: mount.mediafs BUCKET[/PREFIX] DIR [-sfnv] [-o OPTION[,OPTION]...]";
 const INCORRECT_INVOCATION: u8 = 1;
@@ -88,6 +91,9 @@ pub fn run(args: &[OsString]) -> ExitCode {
         Ok(request) => request,
         Err(why) => return refuse(&format!("{why}\n{USAGE}"), INCORRECT_INVOCATION),
     };
+    if request.options.iter().any(|option| option == "remount") {
+        return remount(&request);
+    }
     let words = match request.words() {
         Ok(words) => words,
         Err(why) => return refuse(&why, INCORRECT_INVOCATION),
@@ -119,6 +125,20 @@ pub fn run(args: &[OsString]) -> ExitCode {
             };
             refuse(&format!("{error:#}"), code)
         }
+    }
+}
+
+/// Changes flags of a mount that is there; the daemon's settings stay as they are.
+fn remount(request: &Request) -> ExitCode {
+    let dir = std::path::absolute(PathBuf::from(&request.dir)).unwrap_or_default();
+    let options = request.options.iter().map(String::as_str);
+    let remount = Remount::parse(options);
+    if request.fake {
+        return ExitCode::SUCCESS;
+    }
+    match remount.apply(&dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error.to_string(), MOUNT_FAILURE),
     }
 }
 
@@ -190,47 +210,65 @@ impl Request {
     fn words(&self) -> Result<Vec<OsString>, String> {
         let cli = Cli::command();
         let mount = cli.find_subcommand("mount");
-        let known = |name: &str| {
-            mount.is_some_and(|mount| {
-                mount
-                    .get_arguments()
-                    .any(|arg| arg.get_long() == Some(name))
-            })
-        };
-        let mut fsname = format!("--fsname={}", self.source.to_string_lossy());
-        let mut words = Vec::new();
+        let known: Vec<&Arg> = mount
+            .into_iter()
+            .flat_map(|it| it.get_arguments())
+            .collect();
+        let mut words = vec![format!("--fsname={}", self.source.to_string_lossy())];
         for option in &self.options {
-            let (name, value) = match option.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (option.as_str(), None),
-            };
-            if is_ignored(name) {
-                continue;
-            }
-            let renamed = RENAMED.iter().find(|(theirs, _)| *theirs == name);
-            let ours =
-                renamed.map_or_else(|| name.replace('_', "-"), |(_, ours)| (*ours).to_owned());
-            if !known(&ours) {
-                if self.sloppy {
-                    continue;
+            for word in self.setting(option, &known)? {
+                // Of two that are the same the later one counts, as for mount(8).
+                let name = |word: &str| word.split('=').next().map(str::to_owned);
+                match words.iter_mut().find(|it| name(it) == name(&word)) {
+                    Some(earlier) => *earlier = word,
+                    None => words.push(word),
                 }
-                return Err(format!(
-                    "unknown option {name:?}: see 'mediafs mount --help'"
-                ));
-            }
-            let word = match value {
-                Some(value) => format!("--{ours}={value}"),
-                None => format!("--{ours}"),
-            };
-            if ours == "fsname" {
-                fsname = word;
-            } else {
-                words.push(word.into());
             }
         }
         let places = [self.source.clone(), self.dir.clone()];
         let mount = std::iter::once(OsString::from("mount")).chain(places);
-        Ok(mount.chain([fsname.into()]).chain(words).collect())
+        Ok(mount.chain(words.into_iter().map(OsString::from)).collect())
+    }
+
+    /// The settings that an option stands for.
+    fn setting(&self, option: &str, known: &[&Arg]) -> Result<Vec<String>, String> {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        if is_ignored(name) {
+            return Ok(Vec::new());
+        }
+        let renamed = RENAMED.iter().find(|(theirs, _)| *theirs == name);
+        let ours = renamed.map_or_else(|| name.replace('_', "-"), |(_, ours)| (*ours).to_owned());
+        let setting = known.iter().find(|it| it.get_long() == Some(&ours));
+        if let Some(setting) = setting {
+            let Some(value) = value else {
+                return Ok(vec![format!("--{ours}")]);
+            };
+            if is_path(setting) && !value.starts_with('/') {
+                return Err(format!(
+                    "{option:?}: write the whole path, from / on: nobody knows which folder mount(8) is run from"
+                ));
+            }
+            return Ok(vec![format!("--{ours}={value}")]);
+        }
+        match foreign_options::understand(name, value) {
+            Some(Foreign::Settings(settings)) => Ok(settings),
+            Some(Foreign::Always) => Ok(Vec::new()),
+            _ if self.sloppy => Ok(Vec::new()),
+            Some(Foreign::Instead(use_this)) => Err(format!(
+                "option {name:?} is of another program: use {use_this}"
+            )),
+            None => {
+                let names = known.iter().filter_map(|it| it.get_long());
+                let meant = nearest(&ours, names);
+                let hint = meant.map_or_else(String::new, |it| format!(" did you mean {it:?}?"));
+                Err(format!(
+                    "unknown option {name:?}:{hint} see 'mediafs mount --help'"
+                ))
+            }
+        }
     }
 
     /// Whether the mount is there already, as after `mount -a` with another new line.
@@ -239,6 +277,13 @@ impl Request {
         let entry = mount_at(&dir).ok().flatten();
         entry.is_some_and(|entry| OsStr::new(&entry.source) == self.source)
     }
+}
+
+fn is_path(setting: &Arg) -> bool {
+    let names = setting.get_value_names().unwrap_or_default();
+    names
+        .iter()
+        .any(|name| ["FILE", "DIR"].contains(&name.as_str()))
 }
 
 fn is_ignored(name: &str) -> bool {
@@ -308,6 +353,62 @@ mod tests {
             words("b /m -s -o allow_othr").unwrap(),
             "mount b /m --fsname=b"
         );
+    }
+
+    #[test]
+    fn options_of_other_programs_are_understood_or_told_what_to_use() {
+        let s3fs = "b /m -o _netdev,allow_other,use_path_request_style,url=https://s3.example.com,iam_role=auto,umask=0022,endpoint=eu-west-1,nonempty,x-systemd.automount";
+        assert_eq!(
+            words(s3fs).unwrap(),
+            "mount b /m --fsname=b --allow-other --force-path-style --endpoint-url=https://s3.example.com --file-mode=0644 --dir-mode=0755 --region=eu-west-1 --allow-non-empty"
+        );
+        let goofys = "b /m -o endpoint=http://minio:9000,dir-mode=0777,file-mode=0666,stat-cache-ttl=10s,uid=1000,default_permissions";
+        assert_eq!(
+            words(goofys).unwrap(),
+            "mount b /m --fsname=b --endpoint-url=http://minio:9000 --dir-mode=0777 --file-mode=0666 --ttl=10s --uid=1000"
+        );
+        for (option, instead) in [
+            ("passwd_file=/etc/passwd-s3fs", "credentials-file="),
+            ("use_cache=/tmp", "memory-cache="),
+            ("mp_umask=022", "dir-mode="),
+            ("fscontext=a", "context="),
+            ("allow_root", "allow_other"),
+            ("dbglevel=info", "log="),
+            ("allow_othr", "allow-other"),
+        ] {
+            let told = words(&format!("b /m -o {option}")).unwrap_err();
+            let name = option.split('=').next().unwrap();
+            assert!(told.contains(instead) && told.contains(name), "{told}");
+            assert!(words(&format!("b /m -s -o {option}")).is_ok(), "{option}");
+        }
+    }
+
+    #[test]
+    fn of_two_options_that_are_the_same_the_later_one_counts() {
+        let told = words(
+            "b /m -o ttl=5s,umask=022,force_path_style,ttl=6s,dir-mode=0700,use_path_request_style",
+        );
+        assert_eq!(
+            told.unwrap(),
+            "mount b /m --fsname=b --ttl=6s --file-mode=0644 --dir-mode=0700 --force-path-style"
+        );
+    }
+
+    #[test]
+    fn a_relative_path_is_refused_in_every_option_that_is_one() {
+        for name in [
+            "config",
+            "credentials-file",
+            "log_file",
+            "spool",
+            "ca-bundle",
+            "mime",
+        ] {
+            let told = words(&format!("b /m -o {name}=own/x")).unwrap_err();
+            assert!(told.contains("whole path") && told.contains(name), "{told}");
+            assert!(words(&format!("b /m -o {name}=/own/x")).is_ok(), "{name}");
+        }
+        assert!(words("b /m -o endpoint-url=http://h,proxy=http://p").is_ok());
     }
 
     #[test]

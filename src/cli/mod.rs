@@ -4,6 +4,7 @@
 //! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks.
 
 mod daemonize;
+mod foreign_options;
 mod fstab;
 mod help;
 mod mount;
@@ -57,7 +58,9 @@ fn run_command() -> ExitCode {
     let mut args = std::env::args_os();
     let program = args.next().unwrap_or_default();
     let args: Vec<OsString> = args.collect();
-    if Path::new(&program).file_name() == Some(fstab::PROGRAM.as_ref()) {
+    let helpers = [fstab::PROGRAM, fstab::PROGRAM_OF_SHOWN_TYPE];
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    if helpers.iter().any(|helper| name == *helper) {
         return fstab::run(&args);
     }
     let cli = Cli::parse();

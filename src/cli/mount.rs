@@ -49,7 +49,8 @@ impl MountCommand {
     /// `args` are those that say the same to a process of its own.
     pub fn run(self, args: &[OsString]) -> anyhow::Result<()> {
         let target = Target::new(self.place, self.mountpoint);
-        let source = ConfigSource::new(target, self.config.as_deref(), self.options)?;
+        let folder = daemonize::folder();
+        let source = ConfigSource::new(target, self.config.as_deref(), self.options, folder)?;
         let config = source.load()?;
         if config.foreground {
             let file = config.log_file_in_foreground();

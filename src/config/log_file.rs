@@ -1,6 +1,6 @@
 //! Where a log file is, and how large it may become.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Config, Options, Wrong, positive};
 use crate::telemetry::LogFileSettings;
@@ -21,19 +21,14 @@ pub struct LogFileConfig {
 }
 
 impl LogFileConfig {
-    pub(super) fn resolve(options: &Options, folder: &Path) -> Result<Self, Wrong> {
-        let path = options.log_file.as_ref().map(|path| {
-            // A daemon in the background works in another folder.
-            let path = std::path::absolute(folder.join(path));
-            path.map_err(|error| ("log-file", error.to_string()))
-        });
+    pub(super) fn resolve(options: &Options) -> Result<Self, Wrong> {
         let limit_bytes = options.log_file_size.as_ref();
         let limit_bytes = limit_bytes.map_or(SIZE_DEFAULT_BYTES, |size| size.0);
         if (1..SIZE_LEAST_BYTES).contains(&limit_bytes) {
             return Err(("log-file-size", "must be 0 or at least 4KiB".to_owned()));
         }
         Ok(Self {
-            path: path.transpose()?,
+            path: options.log_file.clone(),
             limit_bytes,
             count: positive("log-file-count", options.log_file_count, COUNT_DEFAULT)?,
         })

@@ -4,6 +4,7 @@
 //! layer it came from, and errors name it. No secret is ever a setting:
 //! credentials come from the AWS chain.
 
+mod limits;
 mod log_file;
 mod options;
 mod service;
@@ -15,6 +16,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use figment::Source;
 use figment::error::Kind;
 
 pub use log_file::LogFileConfig;
@@ -24,9 +26,9 @@ pub use options::{
 };
 pub use source::ConfigSource;
 pub use target::{Target, state_base};
-pub use units::{ByteSize, FileMode, Period};
+pub use units::{ByteSize, FileMode, Hidden, Period};
 
-use crate::store::Endpoint;
+use crate::store::{Endpoint, ProxyUrl};
 
 const ENV_PREFIX: &str = "MEDIAFS_";
 /// Where the file of a named mount is.
@@ -59,12 +61,16 @@ pub struct Config {
     pub allow_other: bool,
     pub read_only: bool,
     pub no_exec: bool,
+    /// Of SELinux.
+    pub context: Option<String>,
     /// Shown as the mount's source.
     pub fsname: String,
     pub allow_non_empty: bool,
     pub ttl: Duration,
     pub negative_ttl: Duration,
     pub stale_ttl: Duration,
+    /// Content types of the operator.
+    pub mime: Option<PathBuf>,
     pub dir_markers: DirMarkersConfig,
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreateConfig,
@@ -101,6 +107,8 @@ pub struct S3Config {
     pub profile: Option<String>,
     pub credentials_file: Option<PathBuf>,
     pub force_path_style: bool,
+    pub ca_bundle: Option<PathBuf>,
+    pub proxy: Option<ProxyUrl>,
     pub request_timeout: Duration,
 }
 
@@ -128,13 +136,19 @@ impl Config {
     }
 }
 
-fn origin(metadata: &figment::Metadata) -> String {
+/// Where a setting was written.
+fn origin(key: &str, metadata: &figment::Metadata) -> String {
     match &metadata.source {
-        Some(source) => format!(" (from {source})"),
-        None if metadata.name.contains("environment") => {
-            format!(" (from a {ENV_PREFIX}* variable)")
+        Some(Source::File(path)) => format!(" (from {})", path.display()),
+        _ if metadata.name.contains("environment") => {
+            let name = key.replace('-', "_").to_uppercase();
+            format!(" (from {ENV_PREFIX}{name})")
         }
-        None => " (from the command line)".to_owned(),
+        // These are arguments without a name.
+        _ if ["bucket", "prefix", "mountpoint"].contains(&key) => {
+            " (from the command line)".to_owned()
+        }
+        _ => format!(" (from --{key})"),
     }
 }
 
@@ -154,37 +168,36 @@ fn explain(error: Option<figment::Error>) -> ConfigError {
     let Some(error) = error else {
         return ConfigError("unreadable configuration".to_owned());
     };
-    let origin = error.metadata.as_ref().map(origin).unwrap_or_default();
+    let of = |key: &str| {
+        let metadata = error.metadata.as_ref();
+        metadata.map(|it| origin(key, it)).unwrap_or_default()
+    };
     if let Kind::UnknownField(key, known) = &error.kind {
         let hint = nearest(key, known.iter().copied())
             .map_or_else(String::new, |known| format!(": did you mean {known:?}?"));
-        return ConfigError(format!("unknown setting {key:?}{origin}{hint}"));
+        return ConfigError(format!("unknown setting {key:?}{}{hint}", of(key)));
     }
     let key = error.path.join(".");
-    ConfigError(format!("{key}{origin}: {}", error.kind))
+    ConfigError(format!("{key}{}: {}", of(&key), error.kind))
 }
 
 /// A setting that is wrong, and why.
 type Wrong = (&'static str, String);
 
-/// Relative paths count from `folder`.
-fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
+/// Every path of the options is absolute.
+fn resolve(options: Options) -> Result<Config, Wrong> {
     let given = options.clone();
     let missing = |key: &'static str| (key, "not given: see 'mediafs mount --help'".to_owned());
-    let absolute = |key: &'static str, path: PathBuf| {
-        std::path::absolute(folder.join(path)).map_err(|error| (key, error.to_string()))
-    };
-    let s3 = S3Config::resolve(&options, folder)?;
+    let s3 = S3Config::resolve(&options)?;
     let attributes = AttributesConfig::resolve(&options);
-    let log_file = LogFileConfig::resolve(&options, folder)?;
+    let log_file = LogFileConfig::resolve(&options)?;
     let bucket = options.bucket.ok_or_else(|| missing("bucket"))?;
     target::check_bucket(&bucket).map_err(|why| ("bucket", why))?;
     let prefix =
         target::clean_prefix(&options.prefix.unwrap_or_default()).map_err(|why| ("prefix", why))?;
     let mountpoint = options.mountpoint.ok_or_else(|| missing("mountpoint"))?;
-    let mountpoint = absolute("mountpoint", mountpoint)?;
     let spool_dir = match options.spool {
-        Some(dir) => absolute("spool", dir)?,
+        Some(dir) => dir,
         None => {
             target::default_spool(&bucket, &prefix, &mountpoint).map_err(|why| ("spool", why))?
         }
@@ -195,6 +208,7 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         allow_other: options.allow_other.unwrap_or(false),
         read_only: options.read_only.unwrap_or(false),
         no_exec: options.no_exec.unwrap_or(false),
+        context: options.context,
         fsname: options
             .fsname
             .unwrap_or_else(|| format!("mediafs:{bucket}/{prefix}")),
@@ -202,18 +216,19 @@ fn resolve(options: Options, folder: &Path) -> Result<Config, Wrong> {
         ttl: period(options.ttl, 60),
         negative_ttl: period(options.negative_ttl, 1),
         stale_ttl: period(options.stale_ttl, 24 * 3600),
+        mime: options.mime,
         dir_markers: options.dir_markers.unwrap_or(DirMarkersConfig::Auto),
         exclusive_create: options
             .exclusive_create
             .unwrap_or(ExclusiveCreateConfig::Lazy),
         max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
-        block_size_bytes: options.block_size.map_or(1 << 20, |size| size.0),
-        memory_cache_bytes: options.memory_cache.map_or(256 << 20, |size| size.0),
+        block_size_bytes: limits::block_size(options.block_size)?,
+        memory_cache_bytes: limits::memory_cache(options.memory_cache)?,
         spool_moved_from: options.spool_moved_from.as_deref().map(Endpoint::parse),
-        spool_limit_bytes: spool_limit(options.spool_size)?,
+        spool_limit_bytes: limits::spool_size(options.spool_size)?,
         durability: options.durability.unwrap_or(DurabilityConfig::S3),
-        part_size_bytes: options.part_size.map_or(8 << 20, |size| size.0),
-        copy_part_size_bytes: options.copy_part_size.map_or(512 << 20, |size| size.0),
+        part_size_bytes: limits::part_size(options.part_size)?,
+        copy_part_size_bytes: limits::copy_part_size(options.copy_part_size)?,
         upload_concurrency: positive("upload-concurrency", options.upload_concurrency, 8)?
             .min(UPLOAD_CONCURRENCY_LIMIT),
         hardening: options.hardening.unwrap_or(HardeningConfig::On),
@@ -264,19 +279,21 @@ fn capped(options: &Options) -> Vec<String> {
 }
 
 impl S3Config {
-    fn resolve(options: &Options, folder: &Path) -> Result<Self, Wrong> {
+    fn resolve(options: &Options) -> Result<Self, Wrong> {
         if let Some(url) = &options.endpoint_url {
             target::check_endpoint(url).map_err(|why| ("endpoint-url", why))?;
         }
-        let named = options.credentials_file.as_ref();
+        let named = options.credentials_file.clone();
+        let proxy = options.proxy.as_ref().map(|url| ProxyUrl::parse(&url.0));
+        let proxy = proxy.transpose().map_err(|why| ("proxy", why.to_owned()))?;
         Ok(Self {
             endpoint_url: options.endpoint_url.clone(),
             region: options.region.clone(),
             profile: options.profile.clone(),
-            credentials_file: named
-                .map(|file| folder.join(file))
-                .or_else(service::credentials_file),
+            credentials_file: named.or_else(service::credentials_file),
             force_path_style: options.force_path_style.unwrap_or(false),
+            ca_bundle: options.ca_bundle.clone(),
+            proxy,
             request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
         })
     }
@@ -290,8 +307,8 @@ impl AttributesConfig {
         );
         Self {
             mode: options.attributes.unwrap_or(AttributesMode::Fixed),
-            uid: options.uid.unwrap_or_else(|| default_owner(own.0)),
-            gid: options.gid.unwrap_or_else(|| default_owner(own.1)),
+            uid: options.uid.map_or_else(|| default_owner(own.0), |it| it.0),
+            gid: options.gid.map_or_else(|| default_owner(own.1), |it| it.0),
             file_mode: options.file_mode.map_or(0o644, |mode| mode.0),
             dir_mode: options.dir_mode.map_or(0o755, |mode| mode.0),
         }
@@ -321,14 +338,6 @@ fn at_least_a_second(key: &'static str, given: Option<Period>) -> Result<Duratio
         Err((key, "must be at least 1s".to_owned()))
     } else {
         Ok(period)
-    }
-}
-
-fn spool_limit(size: Option<ByteSize>) -> Result<u64, Wrong> {
-    match size {
-        None => Ok(u64::MAX),
-        Some(size) if size.0 < 1 << 20 => Err(("spool-size", "must be at least 1MiB".to_owned())),
-        Some(size) => Ok(size.0),
     }
 }
 

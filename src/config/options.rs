@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::units::{ByteSize, FileMode, Period};
+use super::units::{ByteSize, FileMode, GroupId, Hidden, Period, UserId};
 
 /// Headings of the settings in `mediafs mount --help`, in their order.
 const BUCKET: &str = "Bucket and credentials";
@@ -53,6 +53,14 @@ pub struct Options {
     #[arg(long, help_heading = BUCKET, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub force_path_style: Option<bool>,
+    /// Certificates to trust in place of the system's, in PEM form [default: AWS_CA_BUNDLE, or ca_bundle of the profile]
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<PathBuf>,
+    /// HTTP proxy, as http://HOST:PORT; NO_PROXY names what is reached without it [default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY]
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Hidden>,
     /// How long a call waits for S3 before it fails [default: 30s]
     #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,14 +70,14 @@ pub struct Options {
     #[arg(long, help_heading = PERMISSIONS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<AttributesMode>,
-    /// Owner of every file and directory [default: 1000 for root, else the user who mounts]
+    /// Owner of every file and directory, by name or number [default: 1000 for root, else the user who mounts]
     #[arg(long, help_heading = PERMISSIONS)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
-    /// Group of every file and directory [default: 1000 for root, else that of the user who mounts]
+    pub uid: Option<UserId>,
+    /// Group of every file and directory, by name or number [default: 1000 for root, else that of the user who mounts]
     #[arg(long, help_heading = PERMISSIONS, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gid: Option<u32>,
+    pub gid: Option<GroupId>,
     /// Permissions of files, octal [default: 0644]
     #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +94,10 @@ pub struct Options {
     #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
+    /// SELinux context of every file; without SELinux it means nothing
+    #[arg(long, help_heading = PERMISSIONS, hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
     /// Let no file of the mount be executed
     #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +132,10 @@ pub struct Options {
     #[arg(long, help_heading = WRITING, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclusive_create: Option<ExclusiveCreateConfig>,
+    /// Content types by file extension, as in /etc/mime.types; they come before those built in
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mime: Option<PathBuf>,
     /// When an empty directory is an object in the bucket [default: auto]
     #[arg(long, help_heading = WRITING, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,6 +224,18 @@ impl Options {
             _ => None,
         });
         written.into_iter().flatten().collect()
+    }
+
+    /// Every setting that is a path, with its name.
+    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 6] {
+        [
+            ("mountpoint", &mut self.mountpoint),
+            ("credentials-file", &mut self.credentials_file),
+            ("ca-bundle", &mut self.ca_bundle),
+            ("spool", &mut self.spool),
+            ("log-file", &mut self.log_file),
+            ("mime", &mut self.mime),
+        ]
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use figment::{Figment, Source};
+
+use crate::store::ProxyUrl;
 
 use super::{Config, ConfigError, ENV_PREFIX, Options, Target, explain, origin, resolve};
 
@@ -12,17 +14,28 @@ use super::{Config, ConfigError, ENV_PREFIX, Options, Target, explain, origin, r
 pub struct ConfigSource {
     file: Option<PathBuf>,
     flags: Options,
-    /// Relative paths count from here, also after the process has left it.
+    /// Where the command was given: relative paths of flags and variables count from here.
     folder: PathBuf,
 }
 
 impl ConfigSource {
-    /// `file` is read unless the target names one.
+    /// `file` is read unless the target names one; `folder` is where the command was given.
     ///
     /// Errors: a target that is none.
-    pub fn new(target: Target, file: Option<&Path>, flags: Options) -> Result<Self, ConfigError> {
-        // A folder that is gone matters to nobody but relative paths, which then are absent too.
-        let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    pub fn new(
+        target: Target,
+        file: Option<&Path>,
+        flags: Options,
+        folder: PathBuf,
+    ) -> Result<Self, ConfigError> {
+        let on_line = flags.proxy.as_ref();
+        let on_line = on_line.and_then(|url| ProxyUrl::parse(&url.0).ok());
+        if on_line.is_some_and(|url| url.has_credentials()) {
+            return Err(ConfigError(
+                "proxy (from --proxy): everybody can read a password on the command line: set HTTPS_PROXY or MEDIAFS_PROXY, or write it into the file of --config"
+                    .to_owned(),
+            ));
+        }
         let file = target.config_file().or_else(|| file.map(Path::to_owned));
         Ok(Self {
             file: file.map(|file| folder.join(file)),
@@ -47,12 +60,31 @@ impl ConfigSource {
             .map(|name| name.as_str().replace('_', "-").to_lowercase().into());
         let flags = Serialized::defaults(&self.flags);
         let merged = figment.merge(env).merge(flags);
-        let options: Options = merged
+        let mut options: Options = merged
             .extract()
             .map_err(|errors| explain(errors.into_iter().next()))?;
-        resolve(options, &self.folder).map_err(|(key, why)| {
-            let origin = merged.find_metadata(key).map(origin).unwrap_or_default();
+        let wrong = |(key, why): (&'static str, String)| {
+            let metadata = merged.find_metadata(key);
+            let origin = metadata.map(|it| origin(key, it)).unwrap_or_default();
             ConfigError(format!("{key}{origin}: {why}"))
-        })
+        };
+        for (key, path) in options.paths_mut() {
+            if let Some(relative) = path.take() {
+                let whole = self.folder_of(key, &merged).join(relative);
+                let whole = std::path::absolute(whole);
+                *path = Some(whole.map_err(|error| wrong((key, error.to_string())))?);
+            }
+        }
+        resolve(options).map_err(wrong)
+    }
+
+    /// Where a relative path counts from: a file may be read from any folder.
+    fn folder_of(&self, key: &str, merged: &Figment) -> &Path {
+        let source = merged.find_metadata(key).and_then(|it| it.source.as_ref());
+        let file = self
+            .file
+            .as_deref()
+            .filter(|_| matches!(source, Some(Source::File(_))));
+        file.and_then(Path::parent).unwrap_or(&self.folder)
     }
 }

@@ -58,6 +58,11 @@ impl Target {
 
 /// Source: S3 User Guide, "Bucket naming rules", without what other services allow beyond them.
 pub fn check_bucket(bucket: &str) -> Result<(), String> {
+    if bucket.starts_with("arn:") {
+        return Err(format!(
+            "{bucket:?} is part of an ARN: name the bucket, or the alias of the access point (it ends in -s3alias), as in ALIAS/PREFIX"
+        ));
+    }
     let fits = (1..=255).contains(&bucket.len())
         && bucket
             .chars()

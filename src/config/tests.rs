@@ -17,7 +17,7 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn load(target: Target, file: Option<&Path>, flags: Options) -> Result<Config, ConfigError> {
-    ConfigSource::new(target, file, flags)?.load()
+    ConfigSource::new(target, file, flags, "/typed".into())?.load()
 }
 
 fn error(text: &str) -> String {
@@ -137,7 +137,7 @@ fn a_configuration_is_read_again_and_tells_what_differs() {
         log: Some("debug".to_owned()),
         ..Options::default()
     };
-    let source = ConfigSource::new(Target::FromFile, Some(&path), flags).unwrap();
+    let source = ConfigSource::new(Target::FromFile, Some(&path), flags, "/".into()).unwrap();
     let first = source.load().unwrap();
     assert!(first.mountpoint.is_absolute());
     assert_eq!(first.differences(&source.load().unwrap()), [""; 0]);
@@ -168,4 +168,41 @@ fn what_is_far_too_much_is_capped_with_a_word() {
     };
     assert!(threads.contains("fuse-threads = 5000") && threads.contains("64"));
     assert!(drain.contains("drain-timeout"));
+}
+
+#[test]
+fn relative_paths_count_from_the_file_they_stand_in_or_from_where_the_command_was_given() {
+    let (dir, path) = file("spool = \"own/spool\"\nlog-file = \"../l\"\n");
+    let flags = Options {
+        credentials_file: Some("credentials".into()),
+        ..Options::default()
+    };
+    let target = Target::new(Some("b".to_owned()), Some("mnt".into()));
+    let config = load(target, Some(&path), flags).unwrap();
+    assert_eq!(config.mountpoint, Path::new("/typed/mnt"));
+    assert_eq!(
+        config.s3.credentials_file.unwrap(),
+        Path::new("/typed/credentials")
+    );
+    assert_eq!(config.spool_dir, dir.path().join("own/spool"));
+}
+
+#[test]
+fn a_bad_value_of_the_command_line_names_its_flag() {
+    let flags = Options {
+        request_timeout: Some(Period(Duration::ZERO)),
+        ..Options::default()
+    };
+    let told = load(place(), None, flags).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "request-timeout (from --request-timeout): must be at least 1s"
+    );
+    let target = Target::new(Some("a b/p".to_owned()), Some("/m".into()));
+    let told = load(target, None, Options::default()).unwrap_err();
+    assert!(
+        told.to_string()
+            .starts_with("bucket (from the command line): "),
+        "{told}"
+    );
 }

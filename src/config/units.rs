@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use nix::unistd::{Group, User};
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -18,6 +19,79 @@ pub struct Period(pub Duration);
 /// Permission bits, written in octal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileMode(pub u16);
+
+/// A user, by number or by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserId(pub u32);
+
+/// A group, by number or by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupId(pub u32);
+
+impl FromStr for UserId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(number) = text.parse() {
+            return Ok(Self(number));
+        }
+        match User::from_name(text) {
+            Ok(Some(user)) => Ok(Self(user.uid.as_raw())),
+            Ok(None) => Err(format!(
+                "there is no user {text:?}: write a name or a number"
+            )),
+            Err(error) => Err(format!("user {text:?} cannot be looked up: {error}")),
+        }
+    }
+}
+
+impl FromStr for GroupId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(number) = text.parse() {
+            return Ok(Self(number));
+        }
+        match Group::from_name(text) {
+            Ok(Some(group)) => Ok(Self(group.gid.as_raw())),
+            Ok(None) => Err(format!(
+                "there is no group {text:?}: write a name or a number"
+            )),
+            Err(error) => Err(format!("group {text:?} cannot be looked up: {error}")),
+        }
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Text that may hold a password: what shows the settings does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(pub String);
+
+impl FromStr for Hidden {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
 
 impl FromStr for ByteSize {
     type Err = String;
@@ -118,6 +192,8 @@ macro_rules! as_text {
 as_text!(ByteSize);
 as_text!(Period);
 as_text!(FileMode);
+as_text!(UserId);
+as_text!(GroupId);
 
 #[cfg(test)]
 mod tests {
@@ -130,6 +206,11 @@ mod tests {
         assert_eq!("0".parse(), Ok(Period(Duration::ZERO)));
         assert_eq!("1m 30s".parse(), Ok(Period(Duration::from_secs(90))));
         assert_eq!("0644".parse(), Ok(FileMode(0o644)));
+        assert_eq!("7".parse(), Ok(UserId(7)));
+        assert_eq!("root".parse(), Ok(UserId(0)));
+        assert_eq!("root".parse(), Ok(GroupId(0)));
+        assert!("no such user".parse::<UserId>().is_err());
+        assert!("no such group".parse::<GroupId>().is_err());
         assert!("0999".parse::<FileMode>().is_err());
         assert!("8 bananas".parse::<ByteSize>().is_err());
         assert!("soon".parse::<Period>().is_err());

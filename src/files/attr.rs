@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::content_type::content_type;
+use super::content_types::ContentTypes;
 use super::layers::LowerLayer;
 use super::writers::Thread;
 use crate::error::FsError;
@@ -79,6 +79,7 @@ pub struct AttrValidity(pub Duration);
 pub struct AttributeView {
     pub namespace: Arc<Namespace>,
     pub fixed: FixedAttributes,
+    pub content_types: ContentTypes,
     pub session_log: Arc<SessionLog>,
 }
 
@@ -200,7 +201,7 @@ impl AttributeView {
     ) -> Result<ObjectHeaders, FsError> {
         if !self.namespace.stores_attributes() {
             let mut headers = kept.unwrap_or_default();
-            headers.content_type = headers.content_type.or_else(|| content_type(name));
+            headers.content_type = headers.content_type.or_else(|| self.content_types.of(name));
             return Ok(headers);
         }
         let mut headers = self.wanted_attributes(inode).encode(inode.kind)?;
@@ -212,7 +213,7 @@ impl AttributeView {
                 ..ObjectHeaders::default()
             };
         }
-        headers.content_type = headers.content_type.or_else(|| content_type(name));
+        headers.content_type = headers.content_type.or_else(|| self.content_types.of(name));
         headers.tags = kept.and_then(|kept| kept.tags);
         Ok(headers)
     }

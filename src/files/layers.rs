@@ -244,7 +244,7 @@ impl RangeReader for SealedSource {
         if bytes.len() as u64 == wanted {
             Ok(bytes)
         } else {
-            Err(FsError::Corrupt)
+            Err(FsError::CORRUPT)
         }
     }
 }

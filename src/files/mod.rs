@@ -50,7 +50,7 @@ mod attr;
 mod cancel;
 mod changes;
 mod conditions;
-mod content_type;
+mod content_types;
 mod dir_handle;
 mod failed_upload;
 mod file;
@@ -73,7 +73,7 @@ pub use attr::{
     whole_seconds,
 };
 pub use changes::{ChangeNumber, Shared};
-pub use content_type::renamed_content_type;
+pub use content_types::ContentTypes;
 pub use dir_handle::{DirHandle, Snapshot};
 pub use file::{OpenFile, StageFactory};
 pub use given_up::Closes;

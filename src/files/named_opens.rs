@@ -127,7 +127,7 @@ impl NamedOpens {
     /// once that is not about to lose it too.
     async fn look_up_again(&self, ino: Ino) -> FsError {
         let Some((dir, name)) = self.awaited_opens.lost_name(ino) else {
-            return FsError::Stale;
+            return FsError::STALE;
         };
         while let Some(successor) = self.namespace.table().child(dir, &name) {
             self.awaited_opens.add(successor.ino);
@@ -139,7 +139,7 @@ impl NamedOpens {
             }
             drop(file.removal.read().await);
         }
-        FsError::Stale
+        FsError::STALE
     }
 
     /// From now on opens wait: the file is about to lose its name.

@@ -40,10 +40,10 @@ impl OpenFiles {
         let Some(mut stage) = stages.next() else {
             return (None, None);
         };
-        let mut failed = stage.file().is_unusable().then_some(FsError::Corrupt);
+        let mut failed = stage.file().is_unusable().then_some(FsError::CORRUPT);
         for below in stages {
             if below.file().is_unusable() {
-                failed = Some(FsError::Corrupt);
+                failed = Some(FsError::CORRUPT);
             }
             let merged = match &failed {
                 None => stage.absorb(&below),

@@ -7,13 +7,13 @@ use crate::error::FsError;
 /// Errno of a failed operation. Sources: the man pages of the system calls.
 pub fn errno(error: &FsError) -> Errno {
     match error {
-        FsError::NotFound => Errno::ENOENT,
-        FsError::Exists => Errno::EEXIST,
+        FsError::NotFound(_) => Errno::ENOENT,
+        FsError::Exists(_) => Errno::EEXIST,
         FsError::NotADirectory => Errno::ENOTDIR,
         FsError::IsADirectory => Errno::EISDIR,
         FsError::NotEmpty => Errno::ENOTEMPTY,
-        FsError::Stale => Errno::ESTALE,
-        FsError::AccessDenied | FsError::Archived => Errno::EACCES,
+        FsError::Stale(_) => Errno::ESTALE,
+        FsError::AccessDenied(_) | FsError::Archived(_) => Errno::EACCES,
         FsError::NotPermitted => Errno::EPERM,
         FsError::ReadOnly | FsError::SpoolReadOnly => Errno::EROFS,
         FsError::NoSpace | FsError::Offloaded => Errno::ENOSPC,
@@ -21,7 +21,7 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::TooManyOpenFiles => Errno::ENFILE,
         FsError::NameTooLong => Errno::ENAMETOOLONG,
         FsError::IllegalName => Errno::EILSEQ,
-        FsError::TooLarge => Errno::EFBIG,
+        FsError::TooLarge(_) => Errno::EFBIG,
         FsError::InvalidArgument => Errno::EINVAL,
         FsError::CrossDevice => Errno::EXDEV,
         FsError::Unsupported => Errno::EOPNOTSUPP,
@@ -31,8 +31,8 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::NoAttribute => Errno::NO_XATTR,
         FsError::AttributeTooBig => Errno::ERANGE,
         FsError::Interrupted => Errno::EINTR,
-        FsError::TimedOut => Errno::ETIMEDOUT,
-        FsError::Corrupt
+        FsError::TimedOut(_) => Errno::ETIMEDOUT,
+        FsError::Corrupt(_)
         | FsError::PartsLost
         | FsError::Store(_)
         | FsError::Spool(_)

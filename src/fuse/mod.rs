@@ -206,11 +206,15 @@ fn errno_logged(call: Call, error: &FsError) -> fuser::Errno {
         FsError::Store(_)
         | FsError::Spool(_)
         | FsError::SpoolReadOnly
-        | FsError::Corrupt
+        | FsError::Corrupt(_)
         | FsError::PartsLost
-        | FsError::Archived
+        | FsError::AccessDenied(_)
+        | FsError::Archived(_)
         | FsError::Panicked(_)
-        | FsError::TimedOut => {
+        | FsError::TimedOut(_) => {
+            tracing::error!(operation, ino, %error, "failed");
+        }
+        FsError::TooLarge(cause) if cause.is_some() => {
             tracing::error!(operation, ino, %error, "failed");
         }
         _ => tracing::debug!(operation, ino, %error, "refused"),

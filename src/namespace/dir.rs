@@ -70,6 +70,8 @@ pub struct ChangeSeq(u64);
 pub struct DirState {
     pub(super) listing_lock: Arc<tokio::sync::Mutex<()>>,
     pub marker: Marker,
+    /// The log has the keys that cannot be shown and keep the directory from going.
+    pub hidden_told: bool,
     /// More entries than fit one page: not worth remembering whole.
     pub large: bool,
     /// Keys that local operations brought into the directory.

@@ -66,7 +66,7 @@ impl Namespace {
                 return Ok(child);
             }
         }
-        self.table.child(parent.ino, name).ok_or(FsError::NotFound)
+        self.table.child(parent.ino, name).ok_or(FsError::NOT_FOUND)
     }
 
     /// Asks the store again if what is known of the inode is older than the ttl.
@@ -83,7 +83,7 @@ impl Namespace {
         let parent = self.table.get(parent)?;
         match self.lookup(&parent, &name).await {
             Ok(found) => Ok(found.ino == inode.ino),
-            Err(FsError::NotFound) => Ok(false),
+            Err(FsError::NotFound(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -270,7 +270,7 @@ impl Namespace {
                 self.unlink_local(&child);
             }
         }
-        let kind = answer.kind().ok_or(FsError::NotFound)?;
+        let kind = answer.kind().ok_or(FsError::NOT_FOUND)?;
         let child = self.table.child_or_new(parent.ino, name, kind)?;
         self.recall(&child);
         let mut state = child.state();

@@ -60,6 +60,7 @@ mod describe;
 mod dir;
 mod directory_record;
 mod entries;
+mod hidden;
 mod inode;
 mod invalidation;
 mod kept_database;
@@ -85,6 +86,7 @@ pub use attribute_cache::{AttributeCache, AttributeCacheError};
 pub use attributes::Attributes;
 pub use dir::{Entry, Marker};
 pub use directory_record::EntryChange;
+pub use hidden::HiddenKey;
 pub use inode::{Inode, InodeState, LocalState};
 pub use invalidation::{Invalidation, Invalidations};
 pub use keyspace::{DirPath, KeySpace};
@@ -204,7 +206,7 @@ impl Namespace {
 
     /// Key of the object behind a file. Errors: `NotFound` when it has no name any more.
     pub fn file_key(&self, file: Ino) -> Result<Key, FsError> {
-        let (parent, name) = self.table.place(file).ok_or(FsError::NotFound)?;
+        let (parent, name) = self.table.place(file).ok_or(FsError::NOT_FOUND)?;
         self.child_key(parent, &name)
     }
 

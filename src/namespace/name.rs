@@ -31,12 +31,20 @@ impl Name {
     }
 
     fn is_possible(segment: &str) -> bool {
-        let impossible = segment.is_empty()
-            || segment == "."
-            || segment == ".."
-            || segment.len() > NAME_LIMIT_BYTES
-            || segment.contains(['/', '\0']);
-        !impossible
+        Self::why_impossible(segment).is_none()
+    }
+
+    /// Why a segment cannot be a file name, if it cannot.
+    pub fn why_impossible(segment: &str) -> Option<&'static str> {
+        match segment {
+            "" => Some("it has an empty part"),
+            "." => Some("it has the part '.'"),
+            ".." => Some("it has the part '..'"),
+            long if long.len() > NAME_LIMIT_BYTES => Some("it has a part of more than 255 bytes"),
+            odd if odd.contains('/') => Some("it has a part with a '/'"),
+            odd if odd.contains('\0') => Some("it has a NUL byte"),
+            _ => None,
+        }
     }
 
     /// A name as the kernel sends it.

@@ -102,7 +102,7 @@ impl InodeTable {
     /// Errors: `Stale` when the number refers to nothing.
     pub fn get(self: &Arc<Self>, ino: Ino) -> Result<Pin, FsError> {
         let mut inner = self.inner.lock();
-        inner.pin(self, ino).ok_or(FsError::Stale)
+        inner.pin(self, ino).ok_or(FsError::STALE)
     }
 
     /// The inode that has the name, if any.
@@ -124,20 +124,20 @@ impl InodeTable {
     ) -> Result<Pin, FsError> {
         let mut inner = self.inner.lock();
         if let Some(ino) = inner.find(parent, name) {
-            let pin = inner.pin(self, ino).ok_or(FsError::Stale)?;
+            let pin = inner.pin(self, ino).ok_or(FsError::STALE)?;
             return if pin.kind == kind {
                 Ok(pin)
             } else {
-                Err(FsError::Exists)
+                Err(FsError::EXISTS)
             };
         }
         if !inner.slots.contains_key(&parent) {
-            return Err(FsError::Stale);
+            return Err(FsError::STALE);
         }
         let ino = inner.number(parent, name);
         inner.slots.insert(ino, Box::new(Slot::new(ino, kind)));
         inner.attach(ino, parent, name.clone());
-        inner.pin(self, ino).ok_or(FsError::Stale)
+        inner.pin(self, ino).ok_or(FsError::STALE)
     }
 
     /// The number that a name has, or would have if it were looked up now.
@@ -163,7 +163,7 @@ impl InodeTable {
     pub fn rename(&self, ino: Ino, parent: Ino, name: &Name) -> Result<(), FsError> {
         let mut inner = self.inner.lock();
         if !inner.slots.contains_key(&ino) || !inner.slots.contains_key(&parent) {
-            return Err(FsError::Stale);
+            return Err(FsError::STALE);
         }
         let replaced = inner.find(parent, name);
         if replaced == Some(ino) {
@@ -195,7 +195,7 @@ impl InodeTable {
                 .slots
                 .get(&at)
                 .and_then(|slot| slot.place.as_ref())
-                .ok_or(FsError::NotFound)?;
+                .ok_or(FsError::NOT_FOUND)?;
             names.push(name);
             at = *parent;
         }
@@ -454,7 +454,7 @@ mod tests {
             .unwrap();
         table.rename(dir.ino, ROOT, &name("e")).unwrap();
         assert_eq!(table.dir_path(sub.ino).unwrap().as_str(), "e/s/");
-        assert!(matches!(table.dir_path(old.ino), Err(FsError::NotFound)));
+        assert!(matches!(table.dir_path(old.ino), Err(FsError::NotFound(_))));
         assert!(table.is_within(sub.ino, dir.ino));
         assert!(!table.is_within(dir.ino, sub.ino));
     }

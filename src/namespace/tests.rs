@@ -125,12 +125,12 @@ async fn an_absent_name_is_asked_for_again_after_the_negative_ttl() {
     let root = world.root();
     assert!(matches!(
         world.lookup(&root, "a").await,
-        Err(FsError::NotFound)
+        Err(FsError::NotFound(_))
     ));
     world.put("p/a", "x").await;
     assert!(matches!(
         world.lookup(&root, "a").await,
-        Err(FsError::NotFound)
+        Err(FsError::NotFound(_))
     ));
     advance(NEGATIVE_TTL).await;
     assert_eq!(world.lookup(&root, "a").await.unwrap().kind, Kind::File);
@@ -281,16 +281,16 @@ async fn without_an_answer_what_was_known_goes_on_until_the_stale_ttl() {
     let d = world.lookup(&root, "d").await.unwrap();
     assert_eq!(d.kind, Kind::Directory);
     let absent = world.lookup(&root, "b").await;
-    assert!(matches!(absent, Err(FsError::NotFound)), "{absent:?}");
+    assert!(matches!(absent, Err(FsError::NotFound(_))), "{absent:?}");
     assert_eq!(world.listed().await.unwrap(), ["a", "d"]);
     // What nobody has asked for yet is not known to be absent.
     let inside = world.lookup(&d, "x").await;
-    assert!(matches!(inside, Err(FsError::TimedOut)), "{inside:?}");
+    assert!(matches!(inside, Err(FsError::TimedOut(_))), "{inside:?}");
     advance(STALE_TTL).await;
     let late = world.lookup(&root, "a").await;
-    assert!(matches!(late, Err(FsError::TimedOut)), "{late:?}");
+    assert!(matches!(late, Err(FsError::TimedOut(_))), "{late:?}");
     let late = world.lookup(&root, "b").await;
-    assert!(matches!(late, Err(FsError::TimedOut)), "{late:?}");
+    assert!(matches!(late, Err(FsError::TimedOut(_))), "{late:?}");
     assert!(world.listed().await.is_err());
 }
 
@@ -311,7 +311,7 @@ async fn in_an_outage_what_is_known_is_answered_without_asking() {
     assert_eq!(world.lists(), asked);
     assert!(matches!(
         world.lookup(&root, "b").await,
-        Err(FsError::NotFound)
+        Err(FsError::NotFound(_))
     ));
 }
 

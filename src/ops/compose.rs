@@ -124,6 +124,7 @@ impl Common {
         let attributes = AttributeView {
             namespace: namespace.clone(),
             fixed: settings.attributes,
+            content_types: settings.content_types.clone(),
             session_log: parts.session_log,
         };
         let predecessor = Predecessor {

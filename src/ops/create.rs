@@ -63,7 +63,7 @@ impl Ops {
             Ok(inode)
                 if request.exclusive == Exclusive::Yes && !made_before(&inode, request.maker) =>
             {
-                return Err(FsError::Exists);
+                return Err(FsError::EXISTS);
             }
             Ok(inode) => {
                 let CreateRequest {
@@ -78,7 +78,7 @@ impl Ops {
                     opened,
                 });
             }
-            Err(FsError::NotFound) => {}
+            Err(FsError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
         let claim = match request.exclusive {
@@ -114,8 +114,8 @@ impl Ops {
         self.subtrees.entry_settled(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode) if made_before(&inode, maker) => return Ok(self.give_entry(&inode)),
-            Ok(_) => return Err(FsError::Exists),
-            Err(FsError::NotFound) => {}
+            Ok(_) => return Err(FsError::EXISTS),
+            Err(FsError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
         let request = CreateRequest {

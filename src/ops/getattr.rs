@@ -14,7 +14,7 @@ impl Ops {
         self.subtrees.inode_settled(ino).await?;
         let open = self.files.get(ino).is_some();
         if !self.namespace.revalidate(&inode).await? && !open {
-            return Err(FsError::Stale);
+            return Err(FsError::STALE);
         }
         Ok(self.attributes.attr(&inode))
     }

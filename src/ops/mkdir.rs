@@ -28,8 +28,8 @@ impl Ops {
             {
                 return Ok(self.give_entry(&made));
             }
-            Ok(_) => return Err(FsError::Exists),
-            Err(FsError::NotFound) => {}
+            Ok(_) => return Err(FsError::EXISTS),
+            Err(FsError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
         check_awaited()?;

@@ -35,7 +35,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::FsError;
 use crate::files::{
-    AttributeView, Durability, FixedAttributes, Handles, NamedOpens, OpenFiles, StageFactory,
+    AttributeView, ContentTypes, Durability, FixedAttributes, Handles, NamedOpens, OpenFiles,
+    StageFactory,
 };
 use crate::namespace::{Namespace, SubtreeLocks};
 use crate::read_path::Reader;
@@ -90,6 +91,7 @@ pub struct OpsSettings {
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreate,
     pub durability: Durability,
+    pub content_types: ContentTypes,
     /// Longest wait of a system call for a rename that a predecessor began.
     pub patience: Duration,
 }

@@ -56,7 +56,7 @@ impl Ops {
         self.subtrees.inode_settled(ino).await?;
         // What the store says in the middle of our own change is neither old nor new.
         if !self.files.is_held(ino) && !self.namespace.revalidate(&inode).await? {
-            return Err(FsError::Stale);
+            return Err(FsError::STALE);
         }
         let file = self.named_opens.open_named(inode, mode).await?;
         if truncate == Truncate::Yes {

@@ -25,10 +25,10 @@ impl Ops {
             if let Some(object) = objects.first() {
                 self.reader.read_ahead(object, &handle.cursor, &range);
             }
-            match fetch(&self.reader, pieces).await {
-                Err(FsError::Stale) => {}
+            let stale = match fetch(&self.reader, pieces).await {
+                Err(error @ FsError::Stale(_)) => error,
                 outcome => return outcome,
-            }
+            };
             // Replaced by an upload of our own?
             if file.shadows_object() {
                 drop(file.upload_lock.lock().await);
@@ -36,7 +36,7 @@ impl Ops {
             pieces = file.plan(range.clone());
             if objects_of(&pieces) == objects {
                 self.namespace.invalidate(&file.inode);
-                return Err(FsError::Stale);
+                return Err(stale);
             }
         }
     }

@@ -145,7 +145,7 @@ impl Ops {
         }
         match self.namespace.lookup(dir, &listed.name).await {
             Ok(inode) => Ok(Some(inode)),
-            Err(FsError::NotFound) => Ok(None),
+            Err(FsError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -18,7 +18,7 @@ impl Ops {
         let parent = self.namespace.directory(parent)?;
         let _subtrees = self.subtrees.share_entry(parent.ino, name).await?;
         let dir = match self.namespace.lookup(&parent, name).await {
-            Err(FsError::NotFound) if attempt == Delivery::Resent => return Ok(()),
+            Err(FsError::NotFound(_)) if attempt == Delivery::Resent => return Ok(()),
             found => found?,
         };
         if dir.kind != Kind::Directory {

@@ -78,7 +78,7 @@ impl Ops {
             return Ok(());
         }
         if !self.namespace.revalidate(inode).await? && self.files.get(inode.ino).is_none() {
-            return Err(FsError::Stale);
+            return Err(FsError::STALE);
         }
         let file = self
             .files

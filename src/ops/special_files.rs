@@ -39,11 +39,11 @@ impl Ops {
             Ok(made) if made.kind == special.kind && maker.request.attempt == Delivery::Resent => {
                 return Ok(self.give_entry(&made));
             }
-            Ok(_) => return Err(FsError::Exists),
-            Err(FsError::NotFound) if !self.namespace.stores_attributes() => {
+            Ok(_) => return Err(FsError::EXISTS),
+            Err(FsError::NotFound(_)) if !self.namespace.stores_attributes() => {
                 return Err(FsError::NotPermitted);
             }
-            Err(FsError::NotFound) => {}
+            Err(FsError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
         let inode = self.namespace.create_local(&parent, name, special.kind)?;

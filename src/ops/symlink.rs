@@ -44,11 +44,11 @@ impl Ops {
                 return if self.readlink(made.ino).await? == target {
                     Ok(self.give_entry(&made))
                 } else {
-                    Err(FsError::Exists)
+                    Err(FsError::EXISTS)
                 };
             }
-            Ok(_) => return Err(FsError::Exists),
-            Err(FsError::NotFound) => {}
+            Ok(_) => return Err(FsError::EXISTS),
+            Err(FsError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
         check_awaited()?;
@@ -88,7 +88,7 @@ impl Ops {
         };
         let put = self.store.put(request).await.map_err(FsError::from);
         let etag = match put {
-            Err(FsError::Stale) => return Err(FsError::Exists),
+            Err(error @ FsError::Stale(_)) => return Err(error.into_exists()),
             answer => answer?.etag,
         };
         let version = ObjectVersion {
@@ -118,7 +118,7 @@ impl Ops {
                 let blocks = self.reader.read(&object, 0..TARGET_LIMIT_BYTES).await?;
                 Ok(blocks.concat().into())
             }
-            LowerLayer::Empty | LowerLayer::Sealed(_) => Err(FsError::Stale),
+            LowerLayer::Empty | LowerLayer::Sealed(_) => Err(FsError::STALE),
         }
     }
 }

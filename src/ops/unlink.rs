@@ -24,7 +24,7 @@ impl Ops {
         let parent = self.namespace.directory(parent)?;
         let _subtrees = self.subtrees.share_entry(parent.ino, name).await?;
         let inode = match self.namespace.lookup(&parent, name).await {
-            Err(FsError::NotFound) if attempt == Delivery::Resent => {
+            Err(FsError::NotFound(_)) if attempt == Delivery::Resent => {
                 let key = self.namespace.child_key(parent.ino, name)?;
                 self.predecessor.note_delete(&key, None);
                 return Ok(());

@@ -4,7 +4,7 @@
 use super::Ops;
 use crate::error::FsError;
 use crate::files::Delivery;
-use crate::namespace::{Attributes, Pin};
+use crate::namespace::{Attributes, HiddenKey, Pin};
 use crate::store::ObjectStore;
 use crate::vocabulary::{Ino, Kind, Xattrs};
 
@@ -58,7 +58,7 @@ impl Ops {
         let mut xattrs = xattrs(&inode);
         let there = xattrs.contains_key(name);
         match mode {
-            XattrMode::Create if there => return Err(FsError::Exists),
+            XattrMode::Create if there => return Err(FsError::EXISTS),
             XattrMode::Replace if !there => return Err(FsError::NoAttribute),
             XattrMode::CreateOrReplace | XattrMode::Create | XattrMode::Replace => {}
         }
@@ -117,14 +117,17 @@ impl Ops {
         stored
     }
 
-    /// `key`, `etag`, `content_type` of the object; `state` of the file's bytes; `place`
-    /// of the mount.
+    /// `key`, `etag`, `content_type` of the object; `state` of the file's bytes; `hidden`
+    /// keys of a directory; `place` of the mount.
     async fn own_xattr(&self, inode: &Pin, name: &str) -> Result<Vec<u8>, FsError> {
         if name == "place" {
             return Ok(self.settings.place.clone().into_bytes());
         }
         if inode.kind == Kind::Directory {
-            return Err(FsError::NoAttribute);
+            return match name {
+                "hidden" => self.hidden_keys(inode).await,
+                _ => Err(FsError::NoAttribute),
+            };
         }
         let text = match name {
             "key" => Some(self.namespace.file_key(inode.ino)?.as_str().to_owned()),
@@ -142,6 +145,20 @@ impl Ops {
             _ => None,
         };
         text.map(String::into_bytes).ok_or(FsError::NoAttribute)
+    }
+
+    /// A line for each: the key, a tab, and why it cannot be a file name.
+    async fn hidden_keys(&self, dir: &Pin) -> Result<Vec<u8>, FsError> {
+        let mut text = String::new();
+        for HiddenKey { key, why } in self.namespace.hidden_keys(dir).await? {
+            let line = format!("{}\t{why}\n", key.as_str().escape_debug());
+            // A longer value could not be read. Source: limits.h, `XATTR_SIZE_MAX`.
+            if text.len() + line.len() > 1 << 16 {
+                break;
+            }
+            text.push_str(&line);
+        }
+        Ok(text.into_bytes())
     }
 
     async fn content_type_of(&self, inode: &Pin) -> Result<Option<String>, FsError> {

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::block::{BlockId, BlockSize, MemoryTier};
 use super::cached_block::CachedBlock;
 use super::cursor::Cursor;
-use crate::error::FsError;
+use crate::error::{Cause, FsError};
 use crate::store::{GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught;
 use crate::vocabulary::ObjectId;
@@ -142,7 +142,7 @@ impl Reader {
                 return Ok(block.slice(within));
             }
         }
-        Err(FsError::Corrupt)
+        Err(FsError::CORRUPT)
     }
 
     /// Notes a handle's read and fetches ahead of it as far as memory allows.
@@ -249,7 +249,9 @@ enum Piece {
 /// An object version that is gone has changed under its reader.
 fn changed(error: StoreError) -> FsError {
     match error.kind {
-        StoreErrorKind::NotFound | StoreErrorKind::InvalidRange => FsError::Stale,
+        StoreErrorKind::NotFound | StoreErrorKind::InvalidRange => {
+            FsError::Stale(Cause::from(error))
+        }
         _ => error.into(),
     }
 }
@@ -262,7 +264,7 @@ impl Run {
             .and_then(|at| usize::try_from(at).ok());
         at.and_then(|at| self.blocks.get(at))
             .cloned()
-            .ok_or(FsError::Corrupt)
+            .ok_or(FsError::CORRUPT)
     }
 }
 
@@ -444,7 +446,7 @@ mod tests {
         replace(&store, vec![0; 3 * BLOCK as usize]).await;
         let stale = reader.read(&object, 0..2 * BLOCK).await;
         assert!(
-            matches!(stale, Err(FsError::Stale)),
+            matches!(stale, Err(FsError::Stale(_))),
             "never a mix of two versions"
         );
         assert_eq!(
@@ -504,6 +506,6 @@ mod tests {
         });
         replace(&memory, b"other".to_vec()).await;
         let read = reader(&memory, 1 << 20).read(&object, 0..5).await;
-        assert!(matches!(read, Err(FsError::Stale)));
+        assert!(matches!(read, Err(FsError::Stale(_))));
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
 };
-use crate::files::{Durability, FixedAttributes};
+use crate::files::{ContentTypes, Durability, FixedAttributes};
 use crate::journal::Journal;
 use crate::namespace::{
     AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, NameStore, Namespace, Origin,
@@ -16,14 +16,14 @@ use crate::namespace::{
 };
 use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts, QueueReceivers};
 use crate::read_path::{BlockSize, ReadSettings, Reader};
-use crate::session::probe;
 use crate::session::takeover::inherited::{OpenHeritage, StartupCheck};
+use crate::session::{explain, probe};
 use crate::session_state::{SessionLog, SessionState};
-use crate::store::s3::{Addressing, S3Settings, S3Store};
+use crate::store::s3::{Addressing, NetworkError, OnNetworkError, S3Settings, S3Store};
 use crate::store::{
     Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges, LateObject,
     ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreAbilities,
-    StoreError, StoreErrorKind, StoreHealth, StoreLog, UploadId,
+    StoreHealth, StoreLog, UploadId,
 };
 use crate::task::kept_up;
 use crate::write_path::{
@@ -45,7 +45,9 @@ pub struct Connected {
 }
 
 /// A client of the configured bucket, which has asked nothing yet.
-pub async fn s3(config: &Config) -> S3Store {
+///
+/// Errors: certificates or a proxy that cannot be used.
+pub async fn s3(config: &Config, on_error: OnNetworkError) -> Result<S3Store, NetworkError> {
     let settings = S3Settings {
         bucket: config.bucket.clone(),
         endpoint_url: config.s3.endpoint_url.clone(),
@@ -57,8 +59,10 @@ pub async fn s3(config: &Config) -> S3Store {
         } else {
             Addressing::VirtualHost
         },
+        ca_bundle: config.s3.ca_bundle.clone(),
+        proxy: config.s3.proxy.clone(),
     };
-    S3Store::connect(settings).await
+    S3Store::connect(settings, on_error).await
 }
 
 /// Where the mount's objects are.
@@ -103,7 +107,7 @@ pub async fn connect(
     store
         .list(listing)
         .await
-        .map_err(|error| explain(&error, config))?;
+        .map_err(|error| explain::of_listing(&error, config, s3.endpoint()))?;
     if access(config) == Access::ReadOnly {
         return Ok(connected(StoreAbilities::default()));
     }
@@ -113,50 +117,6 @@ pub async fn connect(
         tracing::warn!(requests = missing.join(" "), "{WITHOUT_CONDITIONS}");
     }
     Ok(connected(abilities))
-}
-
-/// What failed, why, and what to do next.
-fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
-    let bucket = &config.bucket;
-    let endpoint = config
-        .s3
-        .endpoint_url
-        .as_deref()
-        .unwrap_or("the AWS endpoint of the region");
-    let advice = match error.kind {
-        StoreErrorKind::NoSuchBucket | StoreErrorKind::NotFound => {
-            format!("there is no bucket {bucket:?} at {endpoint}: create it, or check its name and --endpoint-url")
-        }
-        StoreErrorKind::AccessDenied => format!(
-            "access to bucket {bucket:?} is denied: the credentials need s3:ListBucket on it, and s3:GetObject, s3:PutObject and s3:DeleteObject on its objects"
-        ),
-        StoreErrorKind::Credentials => {
-            "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile"
-                .to_owned()
-        }
-        StoreErrorKind::ClockSkew => {
-            "this machine's clock differs too much from the server's: set it (for example 'timedatectl set-ntp true')"
-                .to_owned()
-        }
-        StoreErrorKind::WrongRegion => {
-            format!("bucket {bucket:?} is in another region: name it with --region")
-        }
-        StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => {
-            format!("{endpoint} cannot be reached: check --endpoint-url, the network and DNS")
-        }
-        StoreErrorKind::PreconditionFailed
-        | StoreErrorKind::Conflict
-        | StoreErrorKind::NoSuchUpload
-        | StoreErrorKind::InvalidRange
-        | StoreErrorKind::Archived
-        | StoreErrorKind::TooLarge
-        | StoreErrorKind::Corrupt
-        | StoreErrorKind::Unsupported
-        | StoreErrorKind::Throttled
-        | StoreErrorKind::Server
-        | StoreErrorKind::Rejected => format!("bucket {bucket:?} cannot be listed"),
-    };
-    anyhow!("{}", error.detail).context(advice)
 }
 
 /// The file system over a checked store, and the uploads that it has in the background.
@@ -225,7 +185,7 @@ pub async fn compose(
         mounted_at: mounted_at(&saved),
     };
     tokio::spawn(parts.store.clone().run());
-    let (ops, queued) = Ops::new(parts, ops_settings(config, place));
+    let (ops, queued) = Ops::new(parts, ops_settings(config, place, &saved)?);
     ops.namespace().table().keep_numbers(&saved);
     ops.take_over(saved, left);
     Ok((ops, queued))
@@ -338,16 +298,45 @@ fn names(
     )
 }
 
-fn ops_settings(config: &Config, place: String) -> OpsSettings {
-    OpsSettings {
+/// Errors: the file of content types; not where programs have files open, which need a daemon more.
+fn content_types(config: &Config, is_resumed: bool) -> anyhow::Result<ContentTypes> {
+    let Some(path) = &config.mime else {
+        return Ok(ContentTypes::default());
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let types = text.and_then(|text| ContentTypes::parse(&text));
+    let types = types.map_err(|why| anyhow!("--mime {}: {why}", path.display()));
+    match types {
+        Err(error) if is_resumed => {
+            tracing::error!("{error:#}: the built-in content types are used");
+            Ok(ContentTypes::default())
+        }
+        types => types,
+    }
+}
+
+fn ops_settings(
+    config: &Config,
+    place: String,
+    saved: &SessionState,
+) -> anyhow::Result<OpsSettings> {
+    let is_resumed = saved.session.is_some();
+    let settings = OpsSettings {
         place,
+        content_types: content_types(config, is_resumed)?,
         attributes: FixedAttributes {
             uid: config.attributes.uid,
             gid: config.attributes.gid,
             file_mode: config.attributes.file_mode,
             dir_mode: config.attributes.dir_mode,
         },
-        access: access(config),
+        // The kernel takes no change of what was mounted read-only, until somebody
+        // remounts it. A successor minds what its own configuration says.
+        access: if is_resumed {
+            access(config)
+        } else {
+            Access::ReadWrite
+        },
         durability: match config.durability {
             DurabilityConfig::S3 => Durability::S3,
             DurabilityConfig::Disk => Durability::Disk,
@@ -358,7 +347,8 @@ fn ops_settings(config: &Config, place: String) -> OpsSettings {
             ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,
             ExclusiveCreateConfig::Strict => ExclusiveCreate::Strict,
         },
-    }
+    };
+    Ok(settings)
 }
 
 pub fn access(config: &Config) -> Access {

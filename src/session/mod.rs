@@ -5,6 +5,7 @@
 //! that no request comes any more), requests drained, stages kept.
 
 mod compose;
+mod explain;
 mod mount;
 mod notifier;
 mod prepare;
@@ -23,11 +24,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fuser::Session;
-use mount::busy::holders;
-use mount::{Mounted, UnmountMode, Unmounted};
-use notifier::Notifier;
-use prepare::Prepared;
-use takeover::fuse_session::{Earlier, KernelSession};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
@@ -43,14 +39,19 @@ use crate::session_state::SessionLog;
 use crate::store::RequestCounters;
 use crate::task::kept_up;
 use crate::telemetry;
-
+use mount::busy::holders;
 pub use mount::mountinfo::{MountEntry, mount_at};
 pub use mount::probe::probe;
+pub use mount::remount::{Remount, RemountError};
+use mount::{Mounted, UnmountMode, Unmounted};
+use notifier::Notifier;
 pub use notifier::serve as notify;
+use prepare::Prepared;
 pub use privileges::close_others;
 pub use reload::Reload;
 pub use systemd_job::{StopKind, stop_kind};
 pub use takeover::fd_store::has_some as has_predecessor;
+use takeover::fuse_session::{Earlier, KernelSession};
 pub use takeover::supervisor::{Life, supervise};
 
 /// Pause between attempts to unmount what is still in use.

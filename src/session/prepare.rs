@@ -15,7 +15,7 @@ use crate::session::privileges;
 use crate::session::systemd_job;
 use crate::session::takeover::fd_store;
 use crate::session::takeover::inherited::{self, Inherited};
-use crate::store::s3::S3Store;
+use crate::store::s3::{OnNetworkError, S3Store};
 use crate::telemetry::write_logs;
 use crate::write_path::Place;
 
@@ -54,7 +54,11 @@ impl Prepared {
             tracing::warn!(%error, "cannot raise the limit of open files");
         }
         let runtime = Runtime::new().context("cannot start the run time")?;
-        let s3 = Arc::new(runtime.block_on(compose::s3(&config)));
+        let on_error = match device {
+            Some(_) => OnNetworkError::Ignore,
+            None => OnNetworkError::Refuse,
+        };
+        let s3 = Arc::new(runtime.block_on(compose::s3(&config, on_error))?);
         let place = compose::place(&config, &s3);
         let heritage = inherited::find(&config, &place, device, &|text| waiter.note(text))?;
         let mountpoint = match (heritage.mountpoint(), free) {

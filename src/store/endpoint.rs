@@ -51,6 +51,12 @@ impl Endpoint {
         self.0.contains("://").then_some(self.0.as_str())
     }
 
+    /// Its host, where that is a name, before which a bucket's name can stand.
+    pub fn host(&self) -> Option<String> {
+        let url = Url::parse(self.url()?).ok()?;
+        url.domain().map(str::to_owned)
+    }
+
     fn of_url(text: &str) -> Self {
         // Scheme and host in lower case, and no port that is the scheme's own.
         let Ok(url) = Url::parse(text.trim()) else {

@@ -40,6 +40,8 @@ pub enum StoreErrorKind {
     TimedOut,
     /// No connection: name, route, port or TLS.
     Unreachable,
+    /// The certificate of the server is not trusted.
+    Untrusted,
     /// The server refused the request for a reason of its own (other 4xx).
     Rejected,
 }

@@ -186,6 +186,7 @@ fn meaning(op: StoreOp, kind: StoreErrorKind) -> Meaning {
         StoreErrorKind::Server => Meaning::Nothing,
         StoreErrorKind::Credentials => Meaning::Trouble(OutageCause::Credentials),
         StoreErrorKind::ClockSkew => Meaning::Trouble(OutageCause::ClockSkew),
+        StoreErrorKind::Untrusted => Meaning::Trouble(OutageCause::Unreachable),
         _ => Meaning::Answer,
     }
 }

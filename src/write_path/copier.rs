@@ -83,22 +83,23 @@ impl Copier {
             CopyOver::Any(known) => known.clone(),
             CopyOver::Nothing => WriteCondition::IfAbsent,
         };
+        let mut refused = FsError::STALE;
         for _ in 0..REPLACE_TRIES {
             match self.copy_on_condition(task, condition).await {
-                Err(FsError::Stale) => {}
+                Err(error @ FsError::Stale(_)) => refused = error,
                 outcome => return outcome,
             }
             // Of source and target, which one is not what it was?
             if self.current(&task.source).await? != WriteCondition::IfMatch(task.version.clone()) {
-                return Err(FsError::Stale);
+                return Err(refused);
             }
             condition = self.current(&task.target).await?;
             if task.over == CopyOver::Nothing && condition != WriteCondition::IfAbsent {
-                return Err(FsError::Exists);
+                return Err(refused.into_exists());
             }
             tracing::info!(key = %task.target, "another version is there: copied on top of it");
         }
-        Err(FsError::Stale)
+        Err(refused)
     }
 
     /// The condition that holds for the key now.
@@ -167,7 +168,7 @@ impl Copier {
         if meta.etag == *version {
             Ok(meta)
         } else {
-            Err(FsError::Stale)
+            Err(FsError::STALE)
         }
     }
 
@@ -257,7 +258,7 @@ impl Copier {
             range: start..task.size_bytes.min(start + part_bytes),
             target: task.target.clone(),
             upload: upload.clone(),
-            number: number.ok_or(FsError::TooLarge)?,
+            number: number.ok_or(FsError::TOO_LARGE)?,
         };
         Ok(self.store.upload_part_copy(request).await?)
     }
@@ -353,10 +354,10 @@ mod tests {
     async fn a_source_that_changed_is_not_copied() {
         let (store, copier, mut task) = source().await;
         task.version = ETag::new("another");
-        assert!(matches!(copier.copy(&task).await, Err(FsError::Stale)));
+        assert!(matches!(copier.copy(&task).await, Err(FsError::Stale(_))));
         task.size_bytes = 100;
         task.headers = CopyHeaders::Same;
-        assert!(matches!(copier.copy(&task).await, Err(FsError::Stale)));
+        assert!(matches!(copier.copy(&task).await, Err(FsError::Stale(_))));
         assert_eq!(store.seen(StoreOp::CompleteMultipart), 0);
     }
 
@@ -375,7 +376,7 @@ mod tests {
             };
             store.put(theirs).await.unwrap();
             task.over = CopyOver::Nothing;
-            assert!(matches!(copier.copy(&task).await, Err(FsError::Exists)));
+            assert!(matches!(copier.copy(&task).await, Err(FsError::Exists(_))));
             assert_eq!(get(&store, &task.target).await.body, "theirs");
             task.over = CopyOver::Any(WriteCondition::IfAbsent);
             let etag = copier.copy(&task).await.unwrap();

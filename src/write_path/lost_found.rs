@@ -270,7 +270,7 @@ mod tests {
         let key = Key::new("media/a.png");
         let remnant = LostFile {
             key: Some(&key),
-            reason: LostReason::UploadFailed(FsError::AccessDenied),
+            reason: LostReason::UploadFailed(FsError::ACCESS_DENIED),
             written: Some(&[0..1, 2..5]),
         };
         let kept = lost.take(&stage, &remnant, &[]).unwrap();

@@ -146,7 +146,7 @@ impl Uploader {
         (number, range): (u16, Range<u64>),
         zeros: Option<ZeroParts>,
     ) -> Result<CompletedPart, FsError> {
-        let number = PartNumber::new(number).ok_or(FsError::TooLarge)?;
+        let number = PartNumber::new(number).ok_or(FsError::TOO_LARGE)?;
         let claimed = match upload.claim(number, range.clone()).await {
             Claim::Done(part) => return Ok(part),
             Claim::Send(claimed) => claimed,

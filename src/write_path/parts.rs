@@ -152,14 +152,14 @@ pub fn plan_parts(
 ) -> Result<Vec<u64>, FsError> {
     let mut before = Vec::new();
     while let Some(at) = before.last().copied().or(Some(0)).filter(|at| *at < fixed) {
-        let (_, part) = part_size.part_at(at).ok_or(FsError::TooLarge)?;
+        let (_, part) = part_size.part_at(at).ok_or(FsError::TOO_LARGE)?;
         before.push(part.end);
     }
     let runs = &behind(runs, before.last().copied().unwrap_or(0));
     let len = runs.last().map_or(0, |last| last.range.end);
     let fewest = len.div_ceil(u64::from(PART_COUNT_LIMIT));
     if fewest > PART_LIMIT_BYTES {
-        return Err(FsError::TooLarge);
+        return Err(FsError::TOO_LARGE);
     }
     let even = fewest.next_multiple_of(1 << 20).max(part_size.bytes());
     let mut copied = copy_part_size.bytes().max(fewest);
@@ -181,7 +181,7 @@ pub fn plan_parts(
                 least *= 2;
                 sent = Lengths::Equal(longer(len));
             }
-            Lengths::Equal(_) => return Err(FsError::TooLarge),
+            Lengths::Equal(_) => return Err(FsError::TOO_LARGE),
         }
     }
 }
@@ -339,7 +339,7 @@ mod tests {
         let beyond = [local(0..longest_object + 1)];
         let (part, copy) = (PartSize::new(8 * MIB), CopyPartSize::new(5 * GIB));
         let planned = plan_parts(&beyond, (part.unwrap(), copy.unwrap()), 0);
-        assert!(matches!(planned, Err(FsError::TooLarge)));
+        assert!(matches!(planned, Err(FsError::TooLarge(_))));
         let copied = plan(&[object(0..longest_object)], 8 * MIB, 512 * MIB);
         assert_eq!(shape(&copied), (10_000, 5 * GIB, 5 * GIB));
         assert!(PartSize::new(PART_MIN_BYTES - 1).is_none());

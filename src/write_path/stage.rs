@@ -174,7 +174,7 @@ impl Stage {
         let end = offset
             .checked_add(data.len() as u64)
             .filter(|end| *end <= FILE_LIMIT_BYTES);
-        let end = end.ok_or(FsError::TooLarge)?;
+        let end = end.ok_or(FsError::TOO_LARGE)?;
         if data.is_empty() {
             return Ok(());
         }
@@ -201,7 +201,7 @@ impl Stage {
     /// Errors: `TooLarge`, `NoSpace`, `Spool`.
     pub fn truncate(&mut self, len: u64) -> Result<(), FsError> {
         if len > FILE_LIMIT_BYTES {
-            return Err(FsError::TooLarge);
+            return Err(FsError::TOO_LARGE);
         }
         let (stage, base_len) = (self.file.id(), self.base_len.min(len));
         let tell = |cut| {
@@ -465,11 +465,11 @@ mod tests {
         let mut stage = scratch.stage(0);
         assert!(matches!(
             stage.write(FILE_LIMIT_BYTES, b"x"),
-            Err(FsError::TooLarge)
+            Err(FsError::TooLarge(_))
         ));
         assert!(matches!(
             stage.truncate(FILE_LIMIT_BYTES + 1),
-            Err(FsError::TooLarge)
+            Err(FsError::TooLarge(_))
         ));
     }
 }

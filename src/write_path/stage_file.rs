@@ -215,14 +215,14 @@ impl StageFile {
         for sum in sums.overlapping(&range) {
             let within = sum.start.max(range.start)..sum.end.min(range.end);
             let at = (within.start - range.start) as usize..(within.end - range.start) as usize;
-            let part = bytes.get_mut(at).ok_or(FsError::Corrupt)?;
+            let part = bytes.get_mut(at).ok_or(FsError::CORRUPT)?;
             if within == (sum.start..sum.end) {
                 self.compare(&sum, part)?;
             } else {
                 let block = self.read_checked(&sum)?;
                 let from = (within.start - sum.start) as usize;
                 let checked = block.get(from..from + part.len());
-                part.copy_from_slice(checked.ok_or(FsError::Corrupt)?);
+                part.copy_from_slice(checked.ok_or(FsError::CORRUPT)?);
             }
         }
         Ok(bytes)
@@ -300,7 +300,7 @@ impl StageFile {
             path = %self.path().display(), from = sum.start, to = sum.end,
             "stage damaged on disk (checksum mismatch): its bytes are neither served nor uploaded"
         );
-        Err(FsError::Corrupt)
+        Err(FsError::CORRUPT)
     }
 
     fn read_raw(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
@@ -322,7 +322,7 @@ impl StageFile {
 fn overlay(block: &mut [u8], at: u64, bytes: &[u8]) -> Result<(), FsError> {
     let at = at as usize;
     let part = block.get_mut(at..at + bytes.len());
-    part.ok_or(FsError::Corrupt)?.copy_from_slice(bytes);
+    part.ok_or(FsError::CORRUPT)?.copy_from_slice(bytes);
     Ok(())
 }
 
@@ -382,15 +382,18 @@ mod tests {
             vec![7; BLOCK_BYTES as usize]
         );
         for range in [0..2 * BLOCK_BYTES, at..at + 1, BLOCK_BYTES..BLOCK_BYTES + 1] {
-            assert!(matches!(stage.read(range), Err(FsError::Corrupt)));
+            assert!(matches!(stage.read(range), Err(FsError::Corrupt(_))));
         }
         let beside = stage.write(at + 1, b"x");
-        assert!(matches!(beside, Err(FsError::Corrupt)), "{beside:?}");
+        assert!(matches!(beside, Err(FsError::Corrupt(_))), "{beside:?}");
         assert!(matches!(
             stage.truncate(at + 1, |_| {}),
-            Err(FsError::Corrupt)
+            Err(FsError::Corrupt(_))
         ));
-        assert!(matches!(stage.punch(at + 1..at + 2), Err(FsError::Corrupt)));
+        assert!(matches!(
+            stage.punch(at + 1..at + 2),
+            Err(FsError::Corrupt(_))
+        ));
         // Bytes that replace all of the block heal it.
         stage
             .write(BLOCK_BYTES, &vec![8; BLOCK_BYTES as usize])

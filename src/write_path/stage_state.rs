@@ -62,7 +62,7 @@ impl StageFile {
             let kept = run.start..run.end.min(cut_at).max(run.start);
             for piece in ranges.gaps(&kept) {
                 let at = (piece.start - run.start) as usize..(piece.end - run.start) as usize;
-                let bytes = block.get(at).ok_or(FsError::Corrupt)?;
+                let bytes = block.get(at).ok_or(FsError::CORRUPT)?;
                 around.push(BlockSums::sum(piece.start, bytes));
             }
         }
@@ -89,7 +89,7 @@ impl StageFile {
 
     pub(super) fn check_usable(&self) -> Result<(), FsError> {
         if self.is_unusable() {
-            return Err(FsError::Corrupt);
+            return Err(FsError::CORRUPT);
         }
         Ok(())
     }

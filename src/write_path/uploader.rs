@@ -229,14 +229,14 @@ impl Uploader {
                 ..target.clone()
             };
             let outcome = self.upload_on_condition(&attempt, source).await;
-            if !matches!(outcome, Err(FsError::Stale | FsError::Exists)) {
+            if !matches!(outcome, Err(FsError::Stale(_) | FsError::Exists(_))) {
                 return outcome;
             }
             condition = self.current(&target.key).await?;
             // Once is a race. Twice, versions are not what the store refuses it for.
             if condition == attempt.condition {
                 if refused_though_it_holds {
-                    return outcome.map_err(|_| FsError::Stale);
+                    return outcome.map_err(FsError::into_stale);
                 }
                 refused_though_it_holds = true;
             }
@@ -294,15 +294,15 @@ impl Uploader {
         let outcome_unknown = failed.outcome_unknown || target.earlier == Earlier::Maybe;
         match failed.error {
             // Not what it was, or gone: by our own doing, whose answer was lost?
-            FsError::Stale | FsError::NotFound => {
+            error @ (FsError::Stale(_) | FsError::NotFound(_)) => {
                 if outcome_unknown && let Some(etag) = self.find_own(target, source).await? {
                     tracing::info!(key = %target.key, "an earlier attempt had been applied");
                     return Ok(etag);
                 }
                 Err(if target.condition == WriteCondition::IfAbsent {
-                    FsError::Exists
+                    error.into_exists()
                 } else {
-                    FsError::Stale
+                    error.into_stale()
                 })
             }
             error => Err(error),

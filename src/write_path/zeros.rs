@@ -140,7 +140,7 @@ impl Uploader {
                 tracing::warn!(%error, "holes of a file are not copied inside the store: their zeros are sent");
                 Ok(None)
             }
-            Err(error @ (FsError::AccessDenied | FsError::NotFound | FsError::Stale)) => {
+            Err(error @ (FsError::AccessDenied(_) | FsError::NotFound(_) | FsError::Stale(_))) => {
                 tracing::warn!(%error, "holes of a file are not copied inside the store: their zeros are sent");
                 Ok(None)
             }
@@ -191,7 +191,7 @@ impl Uploader {
             async move {
                 let start = (number - 1) * first_len;
                 let number = u16::try_from(number).ok().and_then(PartNumber::new);
-                let number = number.ok_or(FsError::TooLarge)?;
+                let number = number.ok_or(FsError::TOO_LARGE)?;
                 let range = 0..first_len.min(len - start);
                 Ok::<_, FsError>(self.copy_part(first, range, to, number).await?)
             }

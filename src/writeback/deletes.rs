@@ -174,7 +174,7 @@ impl Deletes {
         let ino = file.inode.ino.0;
         match timeout(within, self.copy_up(file)).await {
             // Or nothing is there any more that could be copied.
-            Ok(Ok(()) | Err(FsError::Stale)) => true,
+            Ok(Ok(()) | Err(FsError::Stale(_))) => true,
             Ok(Err(error)) => {
                 tracing::warn!(ino, %error, "a file that is read and has no name is not copied");
                 false
@@ -269,7 +269,7 @@ impl Deletes {
         while let Some(gap) = file.next_gap(CHUNK_BYTES)? {
             let bytes = fetch(&self.reader, file.plan(gap.clone())).await?;
             if bytes.len() as u64 != gap.end - gap.start {
-                return Err(FsError::Corrupt);
+                return Err(FsError::CORRUPT);
             }
             file.fill(gap.start, &bytes)?;
         }

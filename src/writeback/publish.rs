@@ -139,7 +139,7 @@ impl Uploads {
         };
         let below = match below {
             // It is gone already: the upload finds out what is in its place.
-            Err(FsError::Stale | FsError::NotFound) => return Ok(sealed.clone()),
+            Err(FsError::Stale(_) | FsError::NotFound(_)) => return Ok(sealed.clone()),
             below => below?,
         };
         // Not before the journal was told of the stage as it was sealed.
@@ -173,7 +173,7 @@ impl Uploads {
             .namespace
             .table()
             .place(file.inode.ino)
-            .ok_or(FsError::Stale)?;
+            .ok_or(FsError::STALE)?;
         let kept = self.kept_headers(&sealed.base).await?;
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
@@ -250,7 +250,7 @@ impl Uploads {
         };
         match self.copier.headers_of(&object.key, &object.etag).await {
             // The upload finds out what is in its place.
-            Err(FsError::Stale | FsError::NotFound) => Ok(None),
+            Err(FsError::Stale(_) | FsError::NotFound(_)) => Ok(None),
             headers => headers.map(Some),
         }
     }

@@ -188,11 +188,11 @@ impl Writeback {
 fn is_final(error: &FsError) -> bool {
     matches!(
         error,
-        FsError::Stale
-            | FsError::Exists
-            | FsError::TooLarge
+        FsError::Stale(_)
+            | FsError::Exists(_)
+            | FsError::TooLarge(_)
             | FsError::NameTooLong
-            | FsError::Corrupt
+            | FsError::Corrupt(_)
             | FsError::PartsLost
             | FsError::Spool(_)
     )

@@ -47,7 +47,7 @@ impl AttributeWriter {
             self.copy_onto_itself(&file).await
         };
         self.files.close(&file, OpenMode::Read);
-        if matches!(outcome, Err(FsError::Stale)) {
+        if matches!(outcome, Err(FsError::Stale(_))) {
             self.namespace.invalidate(inode);
         }
         outcome
@@ -82,7 +82,7 @@ impl AttributeWriter {
             headers: CopyHeaders::Replace(Box::new(headers.clone())),
         };
         let etag = match self.copier.copy(&task).await {
-            Err(FsError::NotFound) => return Err(FsError::Stale),
+            Err(error @ FsError::NotFound(_)) => return Err(error.into_stale()),
             copied => copied?,
         };
         let object = ObjectId {

@@ -1,13 +1,15 @@
 //! `mount.mediafs`, run by hand and by mount(8).
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::mount::{detach, is_mounted};
-use crate::support::processes::daemons_of;
+use crate::support::processes::{daemon_among, daemons_of};
 use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder, Server, wait_until};
 
@@ -133,6 +135,102 @@ fn what_fails_is_told_by_the_codes_of_mount() {
     expect(line.mount("rw"), 32, "no bucket");
 }
 
+#[test]
+fn a_remount_makes_it_read_only_and_writable_again_and_a_takeover_keeps_that() {
+    let line = Line::new();
+    let output = line.mount("allow_other,noexec");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let root = &line.plan.root;
+    let write = |name: &str| fs::write(root.join(name), b"bytes");
+    let is_refused = |name: &str| {
+        let refused = write(name).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    };
+    let flags = || {
+        let table = fs::read_to_string("/proc/self/mounts").unwrap();
+        let entry = table.lines().find(|it| it.contains(root.to_str().unwrap()));
+        let options = entry.unwrap().split(' ').nth(3).unwrap();
+        options.split(',').map(str::to_owned).collect::<Vec<_>>()
+    };
+    write("f").unwrap();
+    let open = fs::File::create(root.join("open")).unwrap();
+    let busy = line.mount("remount,ro");
+    assert_eq!(busy.status.code(), Some(32), "{}", said(&busy));
+    assert!(said(&busy).contains("open for writing"), "{}", said(&busy));
+    drop(open);
+    let output = line.mount("allow_other,remount,ro");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    is_refused("g");
+    for flag in ["ro", "noexec", "nosuid", "nodev"] {
+        assert!(flags().iter().any(|it| it == flag), "{flag}: {:?}", flags());
+    }
+    assert_eq!(fs::read(root.join("f")).unwrap(), b"bytes");
+    let daemon = daemon_of(root);
+    kill_process(daemon, Signal::KILL).unwrap();
+    wait_until(SOON, "a successor", || daemon_of(root) != daemon);
+    is_refused("g");
+    let output = line.mount("allow_other,remount,rw,exec");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    write("g").unwrap();
+    assert!(!flags().iter().any(|it| it == "noexec"), "{:?}", flags());
+    let stored = line.plan.client.get(&line.plan.bucket, "g");
+    assert_eq!(stored.unwrap(), b"bytes");
+}
+
+#[test]
+fn what_was_mounted_read_only_takes_changes_after_a_remount() {
+    let line = Line::new();
+    let output = line.mount("ro");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let path = line.plan.root.join("f");
+    fs::write(&path, b"x").unwrap_err();
+    let output = line.mount("ro,remount,rw");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    fs::write(&path, b"bytes").unwrap();
+    let stored = line.plan.client.get(&line.plan.bucket, "f");
+    assert_eq!(stored.unwrap(), b"bytes");
+    let other = line.plan.scratch().join("other");
+    fs::create_dir(&other).unwrap();
+    let other = other.to_str().unwrap();
+    let output = line.helper(&[&line.source, other], "remount,ro");
+    assert_eq!(output.status.code(), Some(32), "{}", said(&output));
+    assert!(said(&output).contains("no mount of mediafs"));
+}
+
+/// The process that serves.
+#[track_caller]
+fn daemon_of(root: &std::path::Path) -> Pid {
+    let mut found = None;
+    wait_until(SOON, "a daemon", || {
+        found = daemon_among(&daemons_of(root));
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn lines_of_other_programs_mount_or_say_what_to_use() {
+    let line = Line::new();
+    let pasted = "_netdev,allow_other,use_path_request_style,umask=0027,uid=daemon,gid=daemon,iam_role=auto,nonempty,default_permissions,context=system_u:object_r:httpd_sys_content_t:s0";
+    let output = line.mount(pasted);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let path = line.plan.root.join("f");
+    fs::write(&path, b"bytes").unwrap();
+    let meta = fs::metadata(&path).unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (1, 1, 0o640));
+    let above = fs::metadata(&line.plan.root).unwrap();
+    assert_eq!(above.mode() & 0o777, 0o750);
+    for (option, instead) in [
+        ("passwd_file=/etc/passwd-s3fs", "credentials-file="),
+        ("uid=nobody-of-this-name", "nobody-of-this-name"),
+        ("log-file=relative", "whole path"),
+    ] {
+        let output = line.mount(option);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(said(&output).contains(instead), "{}", said(&output));
+    }
+}
+
 /// In a mount namespace of its own: `$1` an empty folder, `$2` the helper, `$3`
 /// the mountpoint, `$4` the lines of fstab.
 const BY_MOUNT: &str = r#"
@@ -141,6 +239,7 @@ const BY_MOUNT: &str = r#"
     sbin=$(realpath /sbin)
     mount -t overlay -o "lowerdir=$sbin,upperdir=$1/upper,workdir=$1/work" none "$sbin"
     ln -sf "$(realpath "$2")" "$sbin/mount.mediafs"
+    ln -sf "$(realpath "$2")" "$sbin/mount.fuse.mediafs"
     mount --bind "$4" /etc/fstab
     mount -a -t mediafs
     mount -a -t mediafs
@@ -150,6 +249,15 @@ const BY_MOUNT: &str = r#"
     ! mountpoint -q "$3"
     mount "$3"
     cat "$3/f"
+    mount -o remount,ro "$3"
+    ! touch "$3/g" 2>"$1/refused"
+    grep -q 'Read-only' "$1/refused"
+    mount -o remount,rw "$3"
+    touch "$3/g"
+    echo >/etc/fstab
+    mount -o remount,ro "$3"
+    ! touch "$3/h" 2>"$1/refused"
+    grep -q 'Read-only' "$1/refused"
     umount "$3""#;
 
 #[test]

@@ -113,6 +113,38 @@ fn the_unit_starts_the_program_of_its_prefix() {
 }
 
 #[test]
+fn updatedb_leaves_our_mounts_out_once_they_are_installed() {
+    let plain = "# PRUNEFS=\"none\"\nPRUNE_BIND_MOUNTS=\"yes\"\nPRUNEFS=\"NFS afs fuse.sshfs\"\nPRUNEPATHS=\"/tmp\"\n";
+    let spaced = "PRUNEFS = \"tmpfs\"\n";
+    let others = "PRUNEFS=\"a fuse.mediafs2 b\"\n";
+    for before in [plain, spaced, others, "PRUNEPATHS=\"/tmp\"\n"] {
+        let destination = tempfile::tempdir().unwrap();
+        let root = destination.path();
+        let file = root.join("etc/updatedb.conf");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, before).unwrap();
+        for _ in 0..2 {
+            succeeds(&mut script("install", root, "/usr"));
+            let after = fs::read_to_string(&file).unwrap();
+            let prunes = before.contains("PRUNEFS");
+            let ours = after.lines().filter(|line| !line.starts_with('#'));
+            let count: usize = ours
+                .map(|line| line.matches(" fuse.mediafs\"").count())
+                .sum();
+            assert_eq!(count, usize::from(prunes), "{after}");
+            assert_eq!(after.replace(" fuse.mediafs\"", "\""), before);
+        }
+        for _ in 0..2 {
+            succeeds(&mut script("uninstall", root, "/usr"));
+            assert_eq!(fs::read_to_string(&file).unwrap(), before);
+        }
+    }
+    let destination = tempfile::tempdir().unwrap();
+    succeeds(&mut script("install", destination.path(), "/usr"));
+    assert!(!destination.path().join("etc/updatedb.conf").exists());
+}
+
+#[test]
 fn a_prefix_that_a_unit_cannot_name_and_arguments_are_refused() {
     let destination = tempfile::tempdir().unwrap();
     for name in ["install", "uninstall"] {

@@ -323,3 +323,14 @@ fn the_service_has_two_capabilities_and_its_own_directories() {
         .says("systemd-analyze security --threshold=45 mediafs@x.service --no-pager | tail -1");
     assert!(scored.contains("exposure level"), "{scored}");
 }
+
+#[test]
+fn relative_paths_of_a_service_count_from_the_file_that_names_them() {
+    let service = Service::on(Server::shared(), "credentials-file = \"own-credentials\"\n");
+    let folder = service.machine.path("/etc/mediafs");
+    let given = folder.join(format!("{}.credentials", service.name));
+    std::fs::rename(given, folder.join("own-credentials")).unwrap();
+    service.ctl("start");
+    std::fs::write(service.path("f"), b"bytes").unwrap();
+    assert_eq!(service.object("f").unwrap(), b"bytes");
+}

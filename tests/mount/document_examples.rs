@@ -186,7 +186,12 @@ fn every_configuration_of_a_document_is_read() {
         if example.kind.starts_with("toml") {
             let path = dir.path().join("m.toml");
             fs::write(&path, &example.text).unwrap();
-            let source = ConfigSource::new(Target::FromFile, Some(&path), Options::default());
+            let source = ConfigSource::new(
+                Target::FromFile,
+                Some(&path),
+                Options::default(),
+                "/".into(),
+            );
             let config = source.unwrap().load();
             assert!(config.is_ok(), "{config:?} in {example:?}");
             count += 1;

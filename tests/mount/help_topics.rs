@@ -6,11 +6,12 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 10] = [
+const TOPICS: [&str; 11] = [
     "durability",
     "coherence",
     "attributes",
     "outages",
+    "networks",
     "upgrades",
     "containers",
     "spool",

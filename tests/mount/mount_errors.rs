@@ -253,3 +253,22 @@ fn values_that_make_no_sense() {
         );
     }
 }
+
+#[test]
+fn values_that_do_not_fit_name_where_they_stand_and_what_was_understood() {
+    let plan = Mount::builder().args(["--block-size", "8M"]);
+    says(
+        &refusal(&plan),
+        &[&["--block-size"], &["8,000,000 bytes"], &["8MiB"]],
+    );
+    let plan = Mount::builder().args(["--memory-cache", "1000TB"]);
+    says(
+        &refusal(&plan),
+        &[&["--memory-cache"], &["this machine's memory"]],
+    );
+    let plan = Mount::builder().env("MEDIAFS_REQUEST_TIMEOUT", "1ms");
+    says(&refusal(&plan), &[&["(from MEDIAFS_REQUEST_TIMEOUT)"]]);
+    let text = refusal(&Mount::builder().args(["--request-timeout", "1ms"]));
+    says(&text, &[&["(from --request-timeout)"]]);
+    assert!(!text.contains(".rs"), "{text}");
+}

@@ -20,6 +20,7 @@ pub mod client;
 pub mod container;
 pub mod data;
 pub mod disk;
+pub mod forward_proxy;
 pub mod garage;
 pub mod hostile;
 pub mod machine;
@@ -36,6 +37,7 @@ pub mod service;
 pub mod spool;
 pub mod supervised_mount;
 pub mod sys;
+pub mod tls_front;
 pub mod worker;
 
 pub use amount::Amount;

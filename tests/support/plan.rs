@@ -115,6 +115,12 @@ impl MountBuilder {
         self
     }
 
+    /// Leaves out an option without a value that every test has.
+    pub fn without_flag(mut self, flag: &str) -> Self {
+        self.args.retain(|arg| arg != flag);
+        self
+    }
+
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self

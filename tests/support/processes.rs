@@ -20,6 +20,16 @@ pub fn daemons_of(root: &Path) -> Vec<Pid> {
         .collect()
 }
 
+/// Of the processes of one mount the one that serves, not its supervisor.
+pub fn daemon_among(processes: &[Pid]) -> Option<Pid> {
+    let mut found = processes.iter().copied();
+    found.find(|pid| {
+        let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+        let line = line.unwrap_or_default();
+        line.split(|byte| *byte == 0).nth(1) == Some(b"mount")
+    })
+}
+
 /// Whether the thread that writes the log of a process sleeps: every line that came
 /// before is written then. Source: proc_pid_stat(5).
 pub fn has_written_its_log(pid: u32) -> bool {

@@ -15,11 +15,12 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 10] = topics![
+pub const TOPICS: [Topic; 11] = topics![
     "durability",
     "coherence",
     "attributes",
     "outages",
+    "networks",
     "upgrades",
     "containers",
     "spool",

@@ -119,7 +119,7 @@ async fn what_an_unfinished_rename_moves_is_shown_once_it_is_finished_or_not_at_
     let below = Target::Entry(a.ino, name("f"));
     let began = Instant::now();
     let waited = locks.settled(&below, PATIENCE).await;
-    assert!(matches!(waited, Err(FsError::TimedOut)));
+    assert!(matches!(waited, Err(FsError::TimedOut(_))));
     assert_eq!(began.elapsed(), PATIENCE);
     let new_name = Target::Entry(ROOT, name("c"));
     assert!(locks.settled(&new_name, PATIENCE).await.is_err());

@@ -76,7 +76,7 @@ impl SubtreeLocks {
         let settled = unfinished.wait_for(|_| settled());
         match tokio::time::timeout(patience, settled).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(FsError::TimedOut),
+            Err(_) => Err(FsError::TIMED_OUT),
         }
     }
 

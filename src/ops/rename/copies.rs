@@ -76,12 +76,12 @@ impl ObjectCopies {
         old_prefix: &str,
         new_prefix: &str,
     ) -> Result<Option<MovedObject>, FsError> {
-        let target = moved_key(&object.key, old_prefix, new_prefix).ok_or(FsError::Stale)?;
+        let target = moved_key(&object.key, old_prefix, new_prefix).ok_or(FsError::STALE)?;
         if target.is_too_long() {
             return Err(FsError::NameTooLong);
         }
         let copied = match self.copy_one(object, &target).await {
-            Err(error @ (FsError::NotFound | FsError::Stale)) => {
+            Err(error @ (FsError::NotFound(_) | FsError::Stale(_))) => {
                 let there = self.deletes.object_at(&object.key).await?;
                 return match there {
                     Some(there) if there.etag == object.etag => Err(error),
@@ -138,7 +138,7 @@ impl ObjectCopies {
             Ok(MovedObject::of(object.etag.clone(), copied.await?))
         };
         match copy(CopyOver::Nothing).await {
-            Err(FsError::Exists) => {}
+            Err(FsError::Exists(_)) => {}
             copied => return copied,
         }
         let Some(there) = self.deletes.object_at(target).await? else {

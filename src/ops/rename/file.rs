@@ -11,7 +11,6 @@ use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
     AttributeView, MovedObject, NamedOpens, OpenFile, OpenFiles, StageFactory, check_awaited,
-    renamed_content_type,
 };
 use crate::journal::RenameIntent;
 use crate::namespace::{Attributes, Entry, Namespace, Pin};
@@ -113,7 +112,7 @@ impl FileRenamer {
             && let Some((sealed, earlier)) = self.uploads.begin_upload(file).await
         {
             if self.uploads.publish(file, &sealed, earlier).await? == Brought::Cancelled {
-                return Err(FsError::Stale);
+                return Err(FsError::STALE);
             }
         }
         Ok(())
@@ -173,7 +172,7 @@ impl FileRenamer {
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
         let content_type = match source.kind {
-            Kind::File => renamed_content_type(from.name, to.name),
+            Kind::File => self.attributes.content_types.renamed(from.name, to.name),
             _ => None,
         };
         let attributes = self.moved_attributes(source, content_type.as_ref())?;

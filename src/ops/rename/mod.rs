@@ -164,7 +164,7 @@ impl Renamer {
         }
         let known = self.namespace.table().child(from.dir.ino, from.name);
         let source = match self.namespace.lookup(&from.dir, from.name).await {
-            Err(FsError::NotFound)
+            Err(FsError::NotFound(_))
                 if attempt == Delivery::Resent && mode != RenameMode::Exchange =>
             {
                 self.finish_resent_rename(known, to).await?;
@@ -174,7 +174,7 @@ impl Renamer {
         };
         let target = match self.namespace.lookup(&to.dir, to.name).await {
             Ok(target) => Some(target),
-            Err(FsError::NotFound) => None,
+            Err(FsError::NotFound(_)) => None,
             Err(error) => return Err(error),
         };
         let mut both = std::iter::once(&source).chain(&target);
@@ -193,7 +193,7 @@ impl Renamer {
             check_replaceable(&source, target, mode)?;
         }
         match (mode, target) {
-            (RenameMode::Exchange, None) => return Err(FsError::NotFound),
+            (RenameMode::Exchange, None) => return Err(FsError::NOT_FOUND),
             (RenameMode::Exchange, Some(target)) => {
                 self.exchange(from, to, (&source, &target), request).await?;
             }
@@ -276,12 +276,12 @@ impl Renamer {
             name: &name,
         };
         let source = match self.namespace.lookup(&aside.dir, &name).await {
-            Err(FsError::NotFound) => return Ok(false),
+            Err(FsError::NotFound(_)) => return Ok(false),
             found => found?,
         };
         to_the_end(async {
             match self.namespace.lookup(&to.dir, to.name).await {
-                Err(FsError::NotFound) => {}
+                Err(FsError::NotFound(_)) => {}
                 target => self.move_inode(to, from, &target?, None).await?,
             }
             self.move_inode(&aside, to, &source, None).await
@@ -346,7 +346,7 @@ fn check_replaceable(source: &Pin, target: &Pin, mode: RenameMode) -> Result<(),
         target.kind == Kind::Directory,
     );
     match mode {
-        RenameMode::NoReplace => Err(FsError::Exists),
+        RenameMode::NoReplace => Err(FsError::EXISTS),
         RenameMode::Exchange => Ok(()),
         RenameMode::Replace if target && !source => Err(FsError::IsADirectory),
         RenameMode::Replace if source && !target => Err(FsError::NotADirectory),

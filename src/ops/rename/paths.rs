@@ -62,7 +62,7 @@ impl KeyPaths {
         for name in self.names(&Key::new(prefix)) {
             at = match self.namespace.lookup(&at, &name).await {
                 Ok(found) => found,
-                Err(FsError::NotFound) => return Ok(None),
+                Err(FsError::NotFound(_)) => return Ok(None),
                 Err(error) => return Err(error),
             };
         }

@@ -156,7 +156,7 @@ impl RenameRecovery {
                 self.finish_file(intent).await
             };
             // Another client was at it between the look and the copy.
-            let is_overtaken = matches!(outcome, Err(FsError::Stale | FsError::NotFound));
+            let is_overtaken = matches!(outcome, Err(FsError::Stale(_) | FsError::NotFound(_)));
             if !is_overtaken || tries == TRIES {
                 break outcome;
             }
@@ -349,13 +349,14 @@ impl RenameRecovery {
 /// Whether an operator, or time, can mend it.
 fn is_retryable(error: &FsError) -> bool {
     match error {
-        FsError::TimedOut | FsError::Spool(_) => true,
+        FsError::TimedOut(_) | FsError::Spool(_) => true,
         FsError::Store(error) => {
             error.kind.is_transient()
                 || matches!(
                     error.kind,
                     StoreErrorKind::Credentials
                         | StoreErrorKind::ClockSkew
+                        | StoreErrorKind::Untrusted
                         | StoreErrorKind::WrongRegion
                         | StoreErrorKind::NoSuchBucket
                 )

@@ -13,6 +13,7 @@ use rustix::net::{
 };
 
 use crate::ops::Access;
+use crate::session::mount::selinux;
 use crate::session::mount::{Execution, MountError, MountSettings, Sharing};
 
 /// Names the socket on which fusermount3 sends the descriptor. Source: fusermount3, `_FUSE_COMMFD`.
@@ -67,6 +68,10 @@ fn options(settings: &MountSettings) -> String {
     }
     if settings.execution == Execution::Refused {
         options.push_str(",noexec");
+    }
+    if let Some(context) = &settings.context {
+        let option = selinux::option(context).replace(',', "\\,");
+        options.push_str(&format!(",{option}"));
     }
     options
 }

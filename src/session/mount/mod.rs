@@ -6,6 +6,8 @@ pub mod fusermount;
 pub mod mountinfo;
 pub mod mountpoint;
 pub mod probe;
+pub mod remount;
+pub mod selinux;
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -33,6 +35,8 @@ pub struct MountSettings {
     pub sharing: Sharing,
     pub access: crate::ops::Access,
     pub execution: Execution,
+    /// Of SELinux.
+    pub context: Option<String>,
 }
 
 /// Whether files of the mount may be executed.
@@ -168,6 +172,10 @@ fn mount_data(device: &File, settings: &MountSettings) -> String {
     if settings.sharing == Sharing::AllUsers {
         data.push_str(",allow_other");
     }
+    if let Some(context) = &settings.context {
+        data.push(',');
+        data.push_str(&selinux::option(context));
+    }
     data
 }
 
@@ -260,6 +268,7 @@ mod tests {
             sharing: Sharing::AllUsers,
             access: crate::ops::Access::ReadOnly,
             execution: Execution::Refused,
+            context: None,
         };
         let (device, mounted) = mount(&mountpoint, &settings).unwrap();
         let entry = mount_at(&mountpoint).unwrap().unwrap();

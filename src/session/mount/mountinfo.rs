@@ -15,6 +15,8 @@ pub struct MountEntry {
     /// `major:minor`.
     pub device: String,
     pub mountpoint: PathBuf,
+    /// Of the mount, then of the file system.
+    pub options: Vec<String>,
     pub fs_type: String,
     pub source: String,
 }
@@ -43,7 +45,12 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
     let fields: Vec<&[u8]> = line.as_bytes().split(|byte| *byte == b' ').collect();
     let separator = fields.iter().position(|field| *field == b"-")?;
     let text = |at: usize| Some(String::from_utf8_lossy(&unescape(fields.get(at)?)).into_owned());
+    let options = [text(5)?, text(separator + 3).unwrap_or_default()];
+    let options = options
+        .iter()
+        .flat_map(|list| list.split(',').map(str::to_owned));
     Some(MountEntry {
+        options: options.collect(),
         id: text(0)?.parse().ok()?,
         device: text(2)?,
         mountpoint: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),

@@ -96,6 +96,7 @@ fn begin(
         } else {
             Execution::Allowed
         },
+        context: mount::selinux::context(config.context.as_deref()),
     };
     let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
     let session = agree(config, asked, session_log, &device, adapter)

@@ -9,15 +9,14 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Region, SharedHttpClient, StalledStreamProtectionConfig};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 
 use super::S3Store;
 use super::answer::AnswerCheck;
 use super::credentials::Renewal;
-use crate::store::Endpoint;
+use super::http::{self, NetworkError, OnNetworkError};
+use crate::store::{Endpoint, ProxyUrl};
 
 /// A connection that is not up by then is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,6 +42,10 @@ pub struct S3Settings {
     /// Read in place of `~/.aws/credentials`.
     pub credentials_file: Option<PathBuf>,
     pub addressing: Addressing,
+    /// Certificates in place of the system's.
+    pub ca_bundle: Option<PathBuf>,
+    /// In place of those of the environment.
+    pub proxy: Option<ProxyUrl>,
 }
 
 /// Where requests go. It stays as it was at first when the AWS configuration is read
@@ -83,22 +86,36 @@ impl Route {
 
 impl S3Store {
     /// Reads the AWS configuration; sends no request to the bucket yet.
-    pub async fn connect(settings: S3Settings) -> Self {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
+    ///
+    /// Errors: certificates or a proxy that cannot be used.
+    pub async fn connect(
+        settings: S3Settings,
+        on_error: OnNetworkError,
+    ) -> Result<Self, NetworkError> {
+        let http = http::client(&settings, &profile_files(&settings), on_error).await?;
         let (client, route) = client(&settings, http.clone(), None).await;
-        Self {
+        Ok(Self {
             bucket: settings.bucket.clone(),
             endpoint: route.endpoint(),
             renewal: Renewal::new(settings, http, client, route),
-        }
+        })
     }
 
     /// The service that the bucket is in.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
+}
+
+/// The files of the AWS configuration.
+fn profile_files(settings: &S3Settings) -> EnvConfigFiles {
+    let Some(file) = &settings.credentials_file else {
+        return EnvConfigFiles::default();
+    };
+    EnvConfigFiles::builder()
+        .include_default_config_file(true)
+        .with_file(EnvConfigFileKind::Credentials, file)
+        .build()
 }
 
 /// A client with what the AWS configuration says now, and its route, unless one is
@@ -121,12 +138,7 @@ pub(super) async fn client(
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
     }
-    if let Some(file) = &settings.credentials_file {
-        let files = EnvConfigFiles::builder()
-            .include_default_config_file(true)
-            .with_file(EnvConfigFileKind::Credentials, file);
-        loader = loader.profile_files(files.build());
-    }
+    loader = loader.profile_files(profile_files(settings));
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
     }

@@ -1,6 +1,7 @@
 //! What a failure of the SDK means.
 
 use std::error::Error;
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
@@ -8,6 +9,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use aws_smithy_checksums::body::validate;
+use aws_smithy_http::endpoint::error::ResolveEndpointError;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use http_body_util::LengthLimitError;
@@ -44,6 +46,15 @@ where
             if has_cause::<CredentialsError>(&error) =>
         {
             (StoreErrorKind::Credentials, chain(&error))
+        }
+        SdkError::DispatchFailure(_) if is_untrusted(&error) => {
+            (StoreErrorKind::Untrusted, chain(&error))
+        }
+        // It never was a request.
+        SdkError::DispatchFailure(failure)
+            if failure.is_user() || has_cause::<ResolveEndpointError>(&error) =>
+        {
+            (StoreErrorKind::Rejected, chain(&error))
         }
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             (StoreErrorKind::TimedOut, chain(&error))
@@ -106,29 +117,32 @@ pub fn kind_of_broken_body(error: &(dyn Error + 'static)) -> StoreErrorKind {
     }
 }
 
+/// The error and its causes.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // Its `source` would leave out what it holds.
+        match error.downcast_ref::<io::Error>() {
+            Some(outer) => outer.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
 /// Whether some cause of the error is of this type.
 fn has_cause<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
-    let mut at = Some(error);
-    while let Some(cause) = at {
-        if cause.is::<C>() {
-            return true;
-        }
-        at = cause.source();
-    }
-    false
+    causes(error).any(|cause| cause.is::<C>())
+}
+
+/// Whether the server's certificate was not trusted.
+fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
+    let mut tls = causes(error).filter_map(|cause| cause.downcast_ref::<rustls::Error>());
+    tls.any(|error| matches!(error, rustls::Error::InvalidCertificate(_)))
 }
 
 /// The error and its causes, each said once.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut at = Some(error);
-    while let Some(cause) = at {
-        let text = cause.to_string();
-        if parts.last() != Some(&text) {
-            parts.push(text);
-        }
-        at = cause.source();
-    }
+    let mut parts: Vec<String> = causes(error).map(ToString::to_string).collect();
+    parts.dedup();
     parts.join(": ")
 }
 

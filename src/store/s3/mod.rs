@@ -9,11 +9,13 @@ mod credentials;
 mod delete;
 pub mod encoding;
 mod error;
+mod http;
 mod multipart;
 mod object;
 mod stream;
 
 pub use connect::{Addressing, S3Settings};
+pub use http::{NetworkError, OnNetworkError};
 
 use async_trait::async_trait;
 

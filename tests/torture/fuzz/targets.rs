@@ -259,7 +259,12 @@ fn scratch() -> PathBuf {
 pub fn config(data: &[u8]) {
     let file = scratch();
     std::fs::write(&file, data).expect("a file");
-    let source = ConfigSource::new(Target::FromFile, Some(&file), Options::default());
+    let source = ConfigSource::new(
+        Target::FromFile,
+        Some(&file),
+        Options::default(),
+        "/".into(),
+    );
     let loaded = source.and_then(|source| source.load());
     std::fs::remove_file(&file).expect("the file goes");
     match loaded {

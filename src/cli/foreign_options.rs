@@ -1,0 +1,185 @@
+//! Options of other S3 file systems, as people paste them into a line of fstab.
+//!
+//! Sources: s3fs(1), goofys(1), mount-s3(1), mount.fuse3(8), mount(8).
+
+/// What an option of another program is here.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// These settings say the same.
+    Settings(Vec<String>),
+    /// It is so here anyway.
+    Always,
+    /// What to use instead.
+    Instead(&'static str),
+}
+
+/// What is so here anyway, or means nothing to a daemon of another make.
+const ALWAYS: [&str; 35] = [
+    "allow-delete",
+    "allow-overwrite",
+    "async_dio",
+    "async_read",
+    "atomic_o_trunc",
+    "auto_unmount",
+    "big_writes",
+    "complement_stat",
+    "curldbg",
+    "default_permissions",
+    "enable_content_md5",
+    "enable_noobj_cache",
+    "ensure_diskfree",
+    "hard_remove",
+    "iam_role",
+    "intr",
+    "large_read",
+    "max_background",
+    "max_read",
+    "max_readahead",
+    "max_write",
+    "multireq_max",
+    "no_remote_lock",
+    "no_splice_read",
+    "noforget",
+    "noxmlns",
+    "readdir_ino",
+    "sigv4",
+    "singlepart_copy_limit",
+    "splice_move",
+    "splice_read",
+    "splice_write",
+    "subtype",
+    "use-content-type",
+    "use_ino",
+];
+
+const TTL: &str = "ttl=, how long to trust what S3 said of a file";
+const CACHE: &str = "memory-cache=SIZE; there is no cache of file contents on disk";
+const TIMEOUT: &str = "request-timeout=DURATION";
+const BUCKET: &str = "the settings of the bucket itself (default encryption, lifecycle, policy)";
+
+/// What to use for an option that has no twin here.
+const INSTEAD: [(&str, &str); 42] = [
+    ("ac_attr_timeout", TTL),
+    ("acl", BUCKET),
+    ("allow_root", "allow_other"),
+    ("ahbe_conf", "nothing: extra headers are not supported"),
+    ("attr_timeout", TTL),
+    ("cache", CACHE),
+    ("cheap", "nothing: there is no such mode"),
+    ("check_cache_dir_exist", CACHE),
+    ("compat_dir", "dir-markers=auto, always or never"),
+    ("connect_timeout", TIMEOUT),
+    ("dbglevel", "log=debug"),
+    ("debug", "log=debug"),
+    ("debug_fuse", "log=mediafs=debug"),
+    ("debug_s3", "log=mediafs::requests=debug"),
+    ("default_acl", BUCKET),
+    ("defcontext", "context="),
+    ("del_cache", CACHE),
+    ("entry_timeout", TTL),
+    ("fscontext", "context="),
+    ("http-timeout", TIMEOUT),
+    ("logfile", "log-file=FILE"),
+    ("max_stat_cache_size", TTL),
+    ("max_dirty_data", "spool-size=SIZE"),
+    ("mp_umask", "dir-mode=MODE"),
+    ("multipart_size", "part-size=SIZE, such as 8MiB"),
+    ("negative_timeout", "negative-ttl=DURATION"),
+    (
+        "no_check_certificate",
+        "ca-bundle=FILE with the CA's certificates",
+    ),
+    (
+        "nocopyapi",
+        "nothing: a store without copies is not supported",
+    ),
+    (
+        "norenameapi",
+        "nothing: a store without copies is not supported",
+    ),
+    ("parallel_count", "upload-concurrency=COUNT"),
+    (
+        "passwd_file",
+        "credentials-file=FILE: an AWS credentials file, with the lines [default], aws_access_key_id = ID and aws_secret_access_key = SECRET",
+    ),
+    ("readwrite_timeout", TIMEOUT),
+    ("retries", TIMEOUT),
+    ("rootcontext", "context="),
+    ("sigv2", "nothing: requests are signed with version 4"),
+    ("sse", BUCKET),
+    (
+        "ssl_verify_hostname",
+        "ca-bundle=FILE with the CA's certificates",
+    ),
+    ("stat_cache_expire", TTL),
+    ("storage_class", BUCKET),
+    ("tmpdir", "spool=DIR"),
+    ("use_cache", CACHE),
+    ("use_sse", BUCKET),
+];
+
+/// What an option is that is no setting; none where nobody knows it.
+pub fn understand(name: &str, value: Option<&str>) -> Option<Foreign> {
+    let one = |setting: &str| Some(Foreign::Settings(vec![setting.to_owned()]));
+    match (name, value) {
+        ("use_path_request_style", _) => one("--force-path-style"),
+        ("url", Some(url)) => one(&format!("--endpoint-url={url}")),
+        // goofys means the service by it, s3fs the region.
+        ("endpoint", Some(url)) if url.contains("://") => one(&format!("--endpoint-url={url}")),
+        ("endpoint", Some(region)) => one(&format!("--region={region}")),
+        ("stat-cache-ttl" | "type-cache-ttl" | "metadata-ttl", Some(ttl)) => {
+            one(&format!("--ttl={ttl}"))
+        }
+        ("use_xattr", None | Some("1")) => one("--attributes=stored"),
+        ("use_xattr", _) => Some(Foreign::Always),
+        ("umask", Some(mask)) => of_mask(mask, &[("file-mode", 0o666), ("dir-mode", 0o777)]),
+        ("fmask", Some(mask)) => of_mask(mask, &[("file-mode", 0o777)]),
+        ("dmask", Some(mask)) => of_mask(mask, &[("dir-mode", 0o777)]),
+        _ if ALWAYS.contains(&name) => Some(Foreign::Always),
+        _ => {
+            let mut known = INSTEAD.iter().filter(|(theirs, _)| *theirs == name);
+            known.next().map(|(_, use_this)| Foreign::Instead(use_this))
+        }
+    }
+}
+
+fn of_mask(mask: &str, settings: &[(&str, u16)]) -> Option<Foreign> {
+    let Some(mask) = u16::from_str_radix(mask, 8).ok().filter(|it| *it <= 0o777) else {
+        return Some(Foreign::Instead(
+            "file-mode=MODE and dir-mode=MODE, in octal",
+        ));
+    };
+    let settings = settings.iter().map(|(name, all)| {
+        let mode = all & !mask;
+        format!("--{name}={mode:04o}")
+    });
+    Some(Foreign::Settings(settings.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_stands_in_two_tables() {
+        for (name, _) in INSTEAD {
+            assert!(!ALWAYS.contains(&name), "{name}");
+            let twins = INSTEAD.iter().filter(|(other, _)| *other == name);
+            assert_eq!(twins.count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn masks_become_modes() {
+        let of = |name, mask| match understand(name, Some(mask)) {
+            Some(Foreign::Settings(settings)) => settings.join(" "),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(of("umask", "0022"), "--file-mode=0644 --dir-mode=0755");
+        assert_eq!(of("umask", "077"), "--file-mode=0600 --dir-mode=0700");
+        assert_eq!(of("fmask", "0133"), "--file-mode=0644");
+        assert_eq!(of("dmask", "0027"), "--dir-mode=0750");
+        assert!(of("umask", "rwx").contains("octal"));
+        assert!(of("umask", "1777").contains("octal"));
+    }
+}

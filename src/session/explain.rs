@@ -1,0 +1,64 @@
+//! What to say when the bucket cannot be used.
+
+use anyhow::anyhow;
+
+use crate::config::Config;
+use crate::store::{Endpoint, StoreError, StoreErrorKind};
+
+/// What failed, why, and what to do next.
+pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> anyhow::Error {
+    let bucket = &config.bucket;
+    let endpoint = service.url().unwrap_or("the AWS endpoint of the region");
+    let advice = match error.kind {
+        StoreErrorKind::NoSuchBucket | StoreErrorKind::NotFound => {
+            format!("there is no bucket {bucket:?} at {endpoint}: create it, or check its name and --endpoint-url")
+        }
+        StoreErrorKind::AccessDenied => format!(
+            "access to bucket {bucket:?} is denied: the credentials need s3:ListBucket on it, and s3:GetObject, s3:PutObject and s3:DeleteObject on its objects"
+        ),
+        StoreErrorKind::Credentials => {
+            "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile"
+                .to_owned()
+        }
+        StoreErrorKind::ClockSkew => {
+            "this machine's clock differs too much from the server's: set it (for example 'timedatectl set-ntp true')"
+                .to_owned()
+        }
+        StoreErrorKind::WrongRegion => {
+            format!("bucket {bucket:?} is in another region: name it with --region")
+        }
+        StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => unreachable(config, service),
+        StoreErrorKind::Untrusted => format!(
+            "the certificate of {endpoint} is not trusted: where a CA of your own has issued it, name the file of that CA with --ca-bundle, or in AWS_CA_BUNDLE"
+        ),
+        StoreErrorKind::PreconditionFailed
+        | StoreErrorKind::Conflict
+        | StoreErrorKind::NoSuchUpload
+        | StoreErrorKind::InvalidRange
+        | StoreErrorKind::Archived
+        | StoreErrorKind::TooLarge
+        | StoreErrorKind::Corrupt
+        | StoreErrorKind::Unsupported
+        | StoreErrorKind::Throttled
+        | StoreErrorKind::Server
+        | StoreErrorKind::Rejected => format!("bucket {bucket:?} cannot be listed"),
+    };
+    anyhow!("{}", error.detail).context(advice)
+}
+
+/// Why no connection comes to be, as far as it can be told.
+fn unreachable(config: &Config, service: &Endpoint) -> String {
+    let endpoint = service.url().unwrap_or("the AWS endpoint of the region");
+    if let Some(proxy) = &config.s3.proxy {
+        return format!(
+            "{endpoint} cannot be reached through the proxy {proxy}: check --proxy, NO_PROXY and the network"
+        );
+    }
+    let host = service.host().filter(|_| !config.s3.force_path_style);
+    match host.map(|host| format!("{}.{host}", config.bucket)) {
+        Some(host) => format!(
+            "{host} of {endpoint} cannot be reached: if {host} has no address, name the bucket in the path of the URL with --force-path-style, as most services other than AWS need it; else check --endpoint-url, the network and DNS"
+        ),
+        None => format!("{endpoint} cannot be reached: check --endpoint-url, the network and DNS"),
+    }
+}
