@@ -111,13 +111,7 @@ impl FsError {
     pub fn is_no_answer(&self) -> bool {
         match self {
             Self::TimedOut => true,
-            Self::Store(error) => {
-                error.kind.is_transient()
-                    || matches!(
-                        error.kind,
-                        StoreErrorKind::Credentials | StoreErrorKind::ClockSkew
-                    )
-            }
+            Self::Store(error) => error.kind.is_no_answer(),
             _ => false,
         }
     }

@@ -73,6 +73,9 @@ impl Ops {
         tokio::spawn(self.clone().send_full_parts(queued.parts));
         tokio::spawn(self.clone().let_go_of_kept(queued.kept));
         tokio::spawn(self.clone().finish_renames());
+        let ops = self.clone();
+        let show = async move { kept_up("show refused deletes", || ops.show_refused()).await };
+        tokio::spawn(show);
         let mut files = queued.files;
         while let Some(file) = files.recv().await {
             let ops = self.clone();

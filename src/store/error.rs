@@ -52,6 +52,20 @@ impl StoreErrorKind {
             Self::Throttled | Self::Server | Self::TimedOut | Self::Unreachable
         )
     }
+
+    /// Whether the store did not serve, and so said nothing of what it was asked.
+    pub fn is_no_answer(self) -> bool {
+        self.is_transient() || matches!(self, Self::Credentials | Self::ClockSkew)
+    }
+
+    /// Whether the store would refuse the same request again, and may take another
+    /// that comes to the same.
+    pub fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::Unsupported | Self::Rejected | Self::AccessDenied | Self::Corrupt
+        )
+    }
 }
 
 /// The request that failed.

@@ -25,7 +25,7 @@ mod retry;
 pub mod s3;
 mod unanswered;
 
-pub use abilities::{Ability, KnownAbilities, StoreAbilities};
+pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
 pub use body::{Body, BodySource, BodyStream, pieces};
 pub use conditional::Conditional;
 pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};

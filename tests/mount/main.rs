@@ -52,6 +52,7 @@ mod posix;
 mod previous_version;
 mod privilege_bits;
 mod publishing;
+mod quirks;
 mod refused_closes;
 mod removal;
 mod renames;

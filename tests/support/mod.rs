@@ -29,6 +29,7 @@ pub mod plan;
 pub mod processes;
 pub mod programs;
 pub mod proxy;
+pub mod quirks;
 pub mod requests;
 pub mod rule;
 pub mod servers;

@@ -154,8 +154,14 @@ where
 ///
 /// Source: S3 API, "Error responses".
 pub fn kind_of(status: u16, code: Option<&str>) -> StoreErrorKind {
+    let told = code.and_then(kind_of_code);
+    told.unwrap_or_else(|| kind_of_status(status))
+}
+
+/// Meaning of a code that is known.
+pub fn kind_of_code(code: &str) -> Option<StoreErrorKind> {
     use StoreErrorKind as Kind;
-    match code.unwrap_or_default() {
+    Some(match code {
         "NoSuchKey" | "NotFound" => Kind::NotFound,
         "NoSuchUpload" | "InvalidPart" => Kind::NoSuchUpload,
         "NoSuchBucket" => Kind::NoSuchBucket,
@@ -182,8 +188,8 @@ pub fn kind_of(status: u16, code: Option<&str>) -> StoreErrorKind {
         "SlowDown" | "TooManyRequests" | "RequestLimitExceeded" => Kind::Throttled,
         "RequestTimeout" => Kind::TimedOut,
         "InternalError" | "ServiceUnavailable" => Kind::Server,
-        _ => kind_of_status(status),
-    }
+        _ => return None,
+    })
 }
 
 fn kind_of_status(status: u16) -> StoreErrorKind {

@@ -4,6 +4,7 @@
 //! Must not know: retries and deadlines, which are a decorator's.
 
 mod answer;
+mod checksum;
 mod connect;
 mod credentials;
 mod delete;
