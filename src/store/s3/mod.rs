@@ -10,6 +10,7 @@ mod credentials;
 mod delete;
 pub mod encoding;
 mod error;
+mod list;
 mod multipart;
 mod object;
 mod stream;

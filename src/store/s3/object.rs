@@ -1,22 +1,21 @@
-//! Requests on whole objects, and listings.
+//! Requests on whole objects.
 
 use std::ops::Range;
 use std::time::SystemTime;
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, EncodingType, MetadataDirective};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, MetadataDirective};
 use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
 use super::answer::AnswerDate;
 use super::encoding::{
-    copy_source, decode, headers_of, tagging, whole_seconds, with_headers, with_placement,
+    copy_source, headers_of, tagging, whole_seconds, with_headers, with_placement,
 };
 use super::error::{kind_of_broken_body, translate};
 use crate::store::{
-    CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key, ListAnswer,
-    ListRequest, ListToken, ListedObject, ObjectMeta, PutAnswer, PutRequest, StoreError,
-    StoreErrorKind, StoreOp, WriteCondition,
+    CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key, ListRequest,
+    ObjectMeta, PutAnswer, PutRequest, StoreError, StoreErrorKind, StoreOp, WriteCondition,
 };
 
 /// Most bytes taken of one answer whose length was not asked for.
@@ -193,54 +192,6 @@ impl S3Store {
         let tags = answer.tag_set().iter().map(|tag| (tag.key(), tag.value()));
         Ok(tagging(tags))
     }
-
-    pub(super) async fn list_objects(
-        &self,
-        request: ListRequest,
-    ) -> Result<ListAnswer, StoreError> {
-        let shown = Key::new(request.prefix.as_str());
-        let delimiter = (request.fold_directories == FoldDirectories::Yes).then(|| "/".to_owned());
-        let answer = self
-            .client()
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(&request.prefix)
-            .set_delimiter(delimiter)
-            .set_continuation_token(request.token.map(|token| token.0))
-            .max_keys(i32::from(request.max_keys))
-            .encoding_type(EncodingType::Url)
-            .send()
-            .await
-            .map_err(|error| translate(StoreOp::List, &shown, error))?;
-        let encoded = answer.encoding_type() == Some(&EncodingType::Url);
-        let plain = |listed: &str| {
-            if encoded {
-                decode(listed)
-            } else {
-                Some(listed.to_owned())
-            }
-        };
-        let objects = answer.contents().iter().filter_map(|object| {
-            Some(ListedObject {
-                key: Key::new(plain(object.key()?)?),
-                etag: usable_etag(object)?,
-                size_bytes: length(object.size()),
-                last_modified: whole_seconds(object.last_modified()),
-            })
-        });
-        let prefixes = answer
-            .common_prefixes()
-            .iter()
-            .filter_map(|folded| plain(folded.prefix()?));
-        let next = answer
-            .next_continuation_token()
-            .filter(|_| answer.is_truncated() == Some(true));
-        Ok(ListAnswer {
-            objects: objects.collect(),
-            prefixes: prefixes.collect(),
-            next: next.map(|token| ListToken(token.to_owned())),
-        })
-    }
 }
 
 /// `If-Match` and `If-None-Match` of a write.
@@ -265,20 +216,11 @@ pub(super) fn etag(op: StoreOp, key: &Key, header: Option<&str>) -> Result<ETag,
     header.and_then(ETag::parse).ok_or_else(missing)
 }
 
-/// A file whose versions cannot be told apart is not shown.
-fn usable_etag(object: &aws_sdk_s3::types::Object) -> Option<ETag> {
-    let etag = object.e_tag().and_then(ETag::parse);
-    if etag.is_none() {
-        tracing::debug!(key = object.key(), "hidden: listed without a usable ETag");
-    }
-    etag
-}
-
 fn count(header: Option<i32>) -> u32 {
     header.and_then(|count| count.try_into().ok()).unwrap_or(0)
 }
 
-fn length(header: Option<i64>) -> u64 {
+pub(super) fn length(header: Option<i64>) -> u64 {
     header
         .and_then(|length| u64::try_from(length).ok())
         .unwrap_or(0)
