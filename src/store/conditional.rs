@@ -375,6 +375,7 @@ mod tests {
             copy: Ability::Missing,
             delete: Ability::Missing,
             delete_many: Ability::Missing,
+            bulk_deletes: BulkDeletes::Taken,
         }
     }
 

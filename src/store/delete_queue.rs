@@ -146,11 +146,6 @@ impl DeleteQueue {
         Ok(())
     }
 
-    /// Whether the last attempt to delete failed.
-    pub fn is_failing(&self) -> bool {
-        *self.failing.borrow()
-    }
-
     /// Deletes what is doomed and aborts what was left, as long as the run time lasts.
     pub async fn run(self: Arc<Self>) {
         let delete = || {
@@ -195,10 +190,6 @@ impl DeleteQueue {
                 tracing::warn!(%error, "not aborted: the next mount tries again");
             }
         }
-    }
-
-    pub fn late(&self) -> &LateChanges {
-        &self.late_changes
     }
 
     /// Keys to delete.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::programs::wait_until;
-use super::quirks::{listed_backwards, refused_keys, stripped, unconditional, without};
+use super::quirks::{of_another_store, unconditional};
 use super::requests::{header, keys, operation};
 pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
@@ -236,6 +236,9 @@ fn pass(
         fate.hold(Side::AfterServer);
         answer
     };
+    if let Some(answer) = of_another_store(fate.fault, &head, &body, &keys, forward) {
+        return client.write_all(&answer?);
+    }
     match fate.fault {
         Fault::Pass => {
             client.write_all(&forward(&head, &body)?)?;
@@ -270,19 +273,11 @@ fn pass(
             *answer.last_mut().unwrap() ^= 4;
             client.write_all(&answer)
         }
-        Fault::Answer(status, code) => client.write_all(error(status, code, "").as_bytes()),
-        Fault::AnswerWith(status, code, line) => {
-            client.write_all(error(status, code, &format!("{line}\r\n")).as_bytes())
-        }
-        Fault::RefuseKeys(code) => client.write_all(&refused_keys(&keys, code)),
-        Fault::Strip(name) => client.write_all(&stripped(&forward(&head, &body)?, name)),
-        Fault::Ignore(names) => client.write_all(&forward(&without(&head, names), &body)?),
-        Fault::Unordered => client.write_all(&listed_backwards(&forward(&head, &body)?)),
-        Fault::Unconditional => client.write_all(&forward(&unconditional(&head), &body)?),
         Fault::Stall => {
             gone.wait_while(&mut state.lock(), |state| !state.gone);
             Ok(())
         }
+        other => panic!("{other:?}"),
     }
 }
 
@@ -315,16 +310,6 @@ fn pass_probe(
 fn flip(body: &mut [u8]) {
     let middle = body.len() / 2;
     body[middle] ^= 4;
-}
-
-fn error(status: u16, code: &str, lines: &str) -> String {
-    let body = format!(
-        "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planned</Message></Error>"
-    );
-    format!(
-        "HTTP/1.1 {status} Planned\r\n{lines}Content-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
 }
 
 fn read_request(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {

@@ -1,5 +1,42 @@
 //! What a scriptable S3 makes of requests and answers in the role of another store.
 
+use std::io;
+
+use super::rule::Fault;
+
+/// The answer of the server, or in its place, in the role of another store; none for
+/// other faults.
+pub fn of_another_store(
+    fault: Fault,
+    head: &str,
+    body: &[u8],
+    keys: &[String],
+    forward: impl Fn(&str, &[u8]) -> io::Result<Vec<u8>>,
+) -> Option<io::Result<Vec<u8>>> {
+    let answer = match fault {
+        Fault::Answer(status, code) => Ok(error(status, code, "")),
+        Fault::AnswerWith(status, code, line) => Ok(error(status, code, &format!("{line}\r\n"))),
+        Fault::RefuseKeys(code) => Ok(refused_keys(keys, code)),
+        Fault::Strip(name) => forward(head, body).map(|answer| stripped(&answer, name)),
+        Fault::Ignore(names) => forward(&without(head, names), body),
+        Fault::Unordered => forward(head, body).map(|answer| listed_backwards(&answer)),
+        Fault::Unconditional => forward(&unconditional(head), body),
+        _ => return None,
+    };
+    Some(answer)
+}
+
+fn error(status: u16, code: &str, lines: &str) -> Vec<u8> {
+    let body = format!(
+        "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planned</Message></Error>"
+    );
+    format!(
+        "HTTP/1.1 {status} Planned\r\n{lines}Content-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
 /// The request without its conditions.
 pub fn unconditional(head: &str) -> String {
     let lines = head.trim_end().lines();
@@ -10,7 +47,7 @@ pub fn unconditional(head: &str) -> String {
 }
 
 /// The request without parameters of its query.
-pub fn without(head: &str, names: &[&str]) -> String {
+fn without(head: &str, names: &[&str]) -> String {
     let (line, rest) = head.split_once("\r\n").unwrap();
     let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
     let (path, query) = words[1].split_once('?').unwrap();
@@ -23,7 +60,7 @@ pub fn without(head: &str, names: &[&str]) -> String {
 }
 
 /// The answer of a bulk delete that refuses every key.
-pub fn refused_keys(keys: &[String], code: &str) -> Vec<u8> {
+fn refused_keys(keys: &[String], code: &str) -> Vec<u8> {
     let errors: String = keys
         .iter()
         .map(|key| {
@@ -35,7 +72,7 @@ pub fn refused_keys(keys: &[String], code: &str) -> Vec<u8> {
 }
 
 /// The answer without the elements and the header of a name.
-pub fn stripped(answer: &[u8], name: &str) -> Vec<u8> {
+fn stripped(answer: &[u8], name: &str) -> Vec<u8> {
     let (head, mut body) = parts(answer);
     let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
     while let Some(from) = body.find(&begin) {
@@ -51,7 +88,7 @@ pub fn stripped(answer: &[u8], name: &str) -> Vec<u8> {
 }
 
 /// The answer of a listing with its objects in another order.
-pub fn listed_backwards(answer: &[u8]) -> Vec<u8> {
+fn listed_backwards(answer: &[u8]) -> Vec<u8> {
     let (head, body) = parts(answer);
     let mut objects: Vec<&str> = body.split("<Contents>").collect();
     let Some(last) = objects.pop().filter(|_| !objects.is_empty()) else {

@@ -55,3 +55,84 @@ impl Conditional {
         deletes.filter_map(async |failed| failed).collect().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{
+        KnownAbilities, ObjectHeaders, PutRequest, StoreAbilities, StoreErrorKind, StoreOp,
+        WriteCondition,
+    };
+
+    async fn with_objects(kind: StoreErrorKind) -> (Arc<Faulty>, Conditional, Vec<DeleteRequest>) {
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        for nth in 1..9 {
+            faulty.plan(StoreOp::DeleteMany, nth, Fault::Before(kind));
+        }
+        let abilities = Arc::new(KnownAbilities::new(StoreAbilities::ALL));
+        let store = Conditional::new(faulty.clone(), abilities);
+        let mut requests = Vec::new();
+        for number in 0..5 {
+            let request = PutRequest {
+                key: Key::new(format!("k{number}")),
+                body: bytes::Bytes::from_static(b"x"),
+                headers: ObjectHeaders::default(),
+                condition: WriteCondition::Always,
+            };
+            let if_match = Some(store.put(request.clone()).await.unwrap().etag);
+            let key = request.key;
+            requests.push(DeleteRequest { key, if_match });
+        }
+        (faulty, store, requests)
+    }
+
+    #[tokio::test]
+    async fn without_bulk_deletes_objects_go_one_by_one_and_the_store_is_not_asked_again() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::Unsupported).await;
+        for _ in 0..3 {
+            assert!(
+                store
+                    .delete_many(requests.clone())
+                    .await
+                    .unwrap()
+                    .is_empty()
+            );
+        }
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 1);
+    }
+
+    #[tokio::test]
+    async fn deletes_that_are_refused_one_by_one_too_say_nothing_of_bulk_deletes() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::AccessDenied).await;
+        for nth in 1..6 {
+            let refused = Fault::Before(StoreErrorKind::AccessDenied);
+            faulty.plan(StoreOp::Delete, nth, refused);
+        }
+        let failed = store.delete_many(requests.clone()).await.unwrap();
+        assert_eq!(failed.len(), 5);
+        store.delete_many(requests).await.unwrap();
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 2);
+    }
+
+    #[tokio::test]
+    async fn in_an_outage_one_delete_is_asked_for_and_not_each() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::Unsupported).await;
+        store.abilities.refuses_bulk_deletes(&StoreError::new(
+            StoreErrorKind::Unsupported,
+            StoreOp::DeleteMany,
+            Key::new(""),
+            "none",
+        ));
+        let many: Vec<_> = requests.iter().cycle().take(1000).cloned().collect();
+        for nth in 1..2000 {
+            faulty.plan(StoreOp::Delete, nth, Fault::Before(StoreErrorKind::Server));
+        }
+        let failed = store.delete_many(many).await.unwrap();
+        assert_eq!(failed.len(), 1000);
+        assert!(faulty.seen(StoreOp::Delete) <= AT_ONCE as u64);
+    }
+}

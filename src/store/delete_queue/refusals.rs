@@ -40,6 +40,11 @@ impl Refusals {
 }
 
 impl DeleteQueue {
+    /// Whether the last attempt to delete failed.
+    pub fn is_failing(&self) -> bool {
+        *self.failing.borrow()
+    }
+
     /// Notes that the store refuses deletes, where somebody has waited for the answer.
     pub fn note_refusal(&self) {
         self.refusals.state.lock().last = Some(Instant::now());
