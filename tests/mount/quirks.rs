@@ -1,6 +1,7 @@
 //! Stores that lack or refuse something: what is used in its place, and what is told.
 
 mod deletes;
+mod listings;
 
 use std::time::Duration;
 

@@ -17,6 +17,7 @@ use aws_types::service_config::ServiceConfigKey;
 use super::S3Store;
 use super::answer::AnswerCheck;
 use super::credentials::Renewal;
+use super::list::ListQuirks;
 use crate::store::Endpoint;
 
 /// A connection that is not up by then is tried anew.
@@ -92,6 +93,7 @@ impl S3Store {
             bucket: settings.bucket.clone(),
             endpoint: route.endpoint(),
             renewal: Renewal::new(settings, http, client, route),
+            list_quirks: ListQuirks::default(),
         }
     }
 

@@ -26,6 +26,7 @@ use super::request::{
 };
 use super::{Endpoint, Key, ObjectStore, StoreError};
 use credentials::Renewal;
+use list::ListQuirks;
 
 /// One bucket of an S3 service.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub struct S3Store {
     bucket: String,
     endpoint: Endpoint,
     renewal: Renewal,
+    list_quirks: ListQuirks,
 }
 
 #[async_trait]

@@ -188,22 +188,35 @@ impl S3Store {
             .send()
             .await
             .map_err(|error| translate(StoreOp::ListParts, &key, error))?;
-        let parts = answer.parts().iter().filter_map(|part| {
-            let number = u16::try_from(part.part_number()?).ok();
-            Some(ListedPart {
+        let missing = |field: &str| {
+            let detail = format!("the listing of parts lacks {field}");
+            let (kind, op) = (StoreErrorKind::Rejected, StoreOp::ListParts);
+            StoreError::new(kind, op, key.clone(), detail)
+        };
+        let mut parts = Vec::with_capacity(answer.parts().len());
+        for part in answer.parts() {
+            let number = part.part_number().and_then(|it| u16::try_from(it).ok());
+            let number = number.and_then(PartNumber::new);
+            let number = number.ok_or_else(|| missing("a PartNumber"))?;
+            let size = part.size().and_then(|size| u64::try_from(size).ok());
+            parts.push(ListedPart {
                 part: CompletedPart {
-                    number: number.and_then(PartNumber::new)?,
-                    etag: ETag::new(part.e_tag()?),
+                    number,
+                    etag: ETag::new(part.e_tag().ok_or_else(|| missing("an ETag"))?),
                     crc64nvme: part.checksum_crc64_nvme().map(str::to_owned),
                 },
-                size_bytes: u64::try_from(part.size()?).ok()?,
-            })
-        });
-        let next = answer.next_part_number_marker();
-        let next = next.filter(|_| answer.is_truncated() == Some(true));
-        Ok(ListPartsAnswer {
-            parts: parts.collect(),
-            next: next.and_then(|next| PartNumber::new(next.parse().ok()?)),
-        })
+                size_bytes: size.ok_or_else(|| missing("a Size"))?,
+            });
+        }
+        let goes_on = answer.is_truncated();
+        let goes_on = goes_on.ok_or_else(|| missing("IsTruncated"))?;
+        let named = answer.next_part_number_marker();
+        let named = named.and_then(|next| PartNumber::new(next.parse().ok()?));
+        let last = parts.last().map(|last| last.part.number);
+        let next = named.or(last).filter(|_| goes_on);
+        if goes_on && next <= request.after {
+            return Err(missing("what comes after the page before"));
+        }
+        Ok(ListPartsAnswer { parts, next })
     }
 }

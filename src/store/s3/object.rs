@@ -41,8 +41,12 @@ impl S3Store {
         };
         Ok(ObjectMeta {
             etag: etag(StoreOp::Head, &key, answer.e_tag())?,
-            size_bytes: length(answer.content_length()),
-            last_modified: whole_seconds(answer.last_modified()),
+            size_bytes: length(answer.content_length())
+                .ok_or_else(|| missing(StoreOp::Head, &key, "a Content-Length"))?,
+            last_modified: answer
+                .last_modified()
+                .map(|time| whole_seconds(Some(time)))
+                .ok_or_else(|| missing(StoreOp::Head, &key, "a Last-Modified"))?,
             answered_at: date.get().unwrap_or_else(SystemTime::now),
             tag_count: count(answer.tag_count()),
             headers: headers_of!(answer),
@@ -116,7 +120,9 @@ impl S3Store {
             .and_then(|range| range.rsplit('/').next()?.parse().ok());
         let meta = ObjectMeta {
             etag: etag(StoreOp::Get, &key, answer.e_tag())?,
-            size_bytes: total.unwrap_or_else(|| length(answer.content_length())),
+            size_bytes: total
+                .or_else(|| length(answer.content_length()))
+                .ok_or_else(|| missing(StoreOp::Get, &key, "a Content-Length"))?,
             last_modified: whole_seconds(answer.last_modified()),
             answered_at: SystemTime::now(),
             tag_count: count(answer.tag_count()),
@@ -205,25 +211,22 @@ pub(super) fn conditions(condition: &WriteCondition) -> (Option<String>, Option<
 
 /// Errors: `Server` when the answer names no version.
 pub(super) fn etag(op: StoreOp, key: &Key, header: Option<&str>) -> Result<ETag, StoreError> {
-    let missing = || {
-        StoreError::new(
-            StoreErrorKind::Server,
-            op,
-            key.clone(),
-            "answer without a usable ETag",
-        )
-    };
-    header.and_then(ETag::parse).ok_or_else(missing)
+    let etag = header.and_then(ETag::parse);
+    etag.ok_or_else(|| missing(op, key, "a usable ETag"))
+}
+
+/// An answer that lacks what it is asked for; another one may have it.
+fn missing(op: StoreOp, key: &Key, what: &str) -> StoreError {
+    let detail = format!("answer without {what}");
+    StoreError::new(StoreErrorKind::Server, op, key.clone(), detail)
 }
 
 fn count(header: Option<i32>) -> u32 {
     header.and_then(|count| count.try_into().ok()).unwrap_or(0)
 }
 
-pub(super) fn length(header: Option<i64>) -> u64 {
-    header
-        .and_then(|length| u64::try_from(length).ok())
-        .unwrap_or(0)
+fn length(header: Option<i64>) -> Option<u64> {
+    header.and_then(|length| u64::try_from(length).ok())
 }
 
 /// Reads a body to its end, but never more than was asked for, whatever the server sends.
