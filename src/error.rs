@@ -78,6 +78,11 @@ pub enum FsError {
     /// The application that called is being killed.
     #[error("nobody waits for the answer any more")]
     Interrupted,
+    /// An operator, or a delete, can mend it.
+    #[error("a quota in S3 is used up: {0}")]
+    StoreQuota(#[source] StoreError),
+    #[error("no space left in S3: {0}")]
+    StoreFull(#[source] StoreError),
     #[error("no answer from S3 in time")]
     TimedOut,
     /// S3 failed in a way that no better variant tells.
@@ -125,6 +130,8 @@ impl From<StoreError> for FsError {
             StoreErrorKind::AccessDenied => Self::AccessDenied,
             StoreErrorKind::Archived => Self::Archived,
             StoreErrorKind::TooLarge => Self::TooLarge,
+            StoreErrorKind::Quota => Self::StoreQuota(error),
+            StoreErrorKind::Full => Self::StoreFull(error),
             StoreErrorKind::Corrupt => Self::Corrupt,
             // A question without an answer: no bytes were at stake.
             StoreErrorKind::TimedOut | StoreErrorKind::Unreachable

@@ -377,7 +377,9 @@ impl Ops {
 /// Whether an operator, or time, can mend it.
 fn is_retryable(error: &FsError) -> bool {
     match error {
-        FsError::TimedOut | FsError::Spool(_) => true,
+        FsError::TimedOut | FsError::Spool(_) | FsError::StoreQuota(_) | FsError::StoreFull(_) => {
+            true
+        }
         FsError::Store(error) => {
             error.kind.is_transient()
                 || matches!(

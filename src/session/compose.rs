@@ -161,6 +161,8 @@ fn explain(error: &StoreError, config: &Config) -> anyhow::Error {
         | StoreErrorKind::InvalidRange
         | StoreErrorKind::Archived
         | StoreErrorKind::TooLarge
+        | StoreErrorKind::Quota
+        | StoreErrorKind::Full
         | StoreErrorKind::Corrupt
         | StoreErrorKind::Unsupported
         | StoreErrorKind::Throttled

@@ -28,6 +28,10 @@ pub enum StoreErrorKind {
     /// The object is in an archive class and must be restored first.
     Archived,
     TooLarge,
+    /// A quota of the account or the bucket is used up.
+    Quota,
+    /// The store has no space left.
+    Full,
     /// The bytes do not match their checksum.
     Corrupt,
     /// The server does not know this request (501).
