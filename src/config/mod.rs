@@ -20,7 +20,7 @@ use figment::error::Kind;
 pub use log_file::LogFileConfig;
 pub use options::{
     AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
-    Options,
+    Options, UploadChecksumConfig,
 };
 pub use source::ConfigSource;
 pub use target::{Target, state_base};
@@ -102,6 +102,7 @@ pub struct S3Config {
     pub credentials_file: Option<PathBuf>,
     pub force_path_style: bool,
     pub request_timeout: Duration,
+    pub upload_checksum: UploadChecksumConfig,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -277,6 +278,9 @@ impl S3Config {
                 .map(|file| folder.join(file))
                 .or_else(service::credentials_file),
             force_path_style: options.force_path_style.unwrap_or(false),
+            upload_checksum: options
+                .upload_checksum
+                .unwrap_or(UploadChecksumConfig::Auto),
             request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
         })
     }

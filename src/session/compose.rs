@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow};
 
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
+    UploadChecksumConfig,
 };
 use crate::journal::Journal;
 use crate::namespace::{
@@ -20,7 +21,7 @@ use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::session::probe;
 use crate::session::takeover::inherited::{OpenHeritage, StartupCheck};
 use crate::session_state::{SessionLog, SessionState};
-use crate::store::s3::{Addressing, S3Settings, S3Store};
+use crate::store::s3::{Addressing, ChecksumChoice, S3Settings, S3Store, UploadChecksum};
 use crate::store::{
     Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges, LateObject,
     ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreAbilities,
@@ -62,8 +63,19 @@ pub async fn s3(config: &Config) -> S3Store {
         } else {
             Addressing::VirtualHost
         },
+        upload_checksum: upload_checksum(config.s3.upload_checksum),
     };
     S3Store::connect(settings).await
+}
+
+fn upload_checksum(config: UploadChecksumConfig) -> ChecksumChoice {
+    ChecksumChoice::Only(match config {
+        UploadChecksumConfig::Auto => return ChecksumChoice::Auto,
+        UploadChecksumConfig::Crc64nvme => UploadChecksum::Crc64Nvme,
+        UploadChecksumConfig::Crc32c => UploadChecksum::Crc32c,
+        UploadChecksumConfig::Md5 => UploadChecksum::Md5,
+        UploadChecksumConfig::None => UploadChecksum::None,
+    })
 }
 
 /// Where the mount's objects are.

@@ -1,5 +1,6 @@
 //! Stores that lack or refuse something: what is used in its place, and what is told.
 
+mod checksums;
 mod codes;
 mod deletes;
 mod listings;

@@ -8,7 +8,10 @@ use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Region, SharedHttpClient, StalledStreamProtectionConfig};
+use aws_sdk_s3::config::{
+    Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+    StalledStreamProtectionConfig,
+};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_types::SdkConfig;
@@ -16,6 +19,7 @@ use aws_types::service_config::ServiceConfigKey;
 
 use super::S3Store;
 use super::answer::AnswerCheck;
+use super::checksum::{ChecksumChoice, Checksums};
 use super::credentials::Renewal;
 use super::list::ListQuirks;
 use crate::store::Endpoint;
@@ -44,6 +48,7 @@ pub struct S3Settings {
     /// Read in place of `~/.aws/credentials`.
     pub credentials_file: Option<PathBuf>,
     pub addressing: Addressing,
+    pub upload_checksum: ChecksumChoice,
 }
 
 /// Where requests go. It stays as it was at first when the AWS configuration is read
@@ -89,11 +94,15 @@ impl S3Store {
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
         let (client, route) = client(&settings, http.clone(), None).await;
+        let calculation = client.config().request_checksum_calculation();
+        let wants_none = calculation == Some(&RequestChecksumCalculation::WhenRequired);
+        let checksums = Checksums::new(settings.upload_checksum, wants_none);
         Self {
             bucket: settings.bucket.clone(),
             endpoint: route.endpoint(),
             renewal: Renewal::new(settings, http, client, route),
             list_quirks: ListQuirks::default(),
+            checksums,
         }
     }
 
@@ -149,5 +158,7 @@ pub(super) async fn client(
         .interceptor(AnswerCheck)
         .region(route.region.clone());
     config.set_endpoint_url(route.endpoint_url.clone());
+    // Each request says itself which one it has, and whether an answer is compared.
+    config.set_response_checksum_validation(Some(ResponseChecksumValidation::WhenRequired));
     (Client::from_conf(config.build()), route)
 }

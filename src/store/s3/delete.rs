@@ -92,8 +92,9 @@ impl S3Store {
             .bucket(&self.bucket)
             .delete(delete)
             .customize()
-            // Some stores want it, whatever other checksum there is.
-            .interceptor(ContentMd5)
+            .interceptor(ContentMd5 {
+                alone: self.checksums.upload().algorithm().is_none(),
+            })
             .send()
             .await;
         let answer = answer.map_err(|error| translate(StoreOp::DeleteMany, &first, error))?;

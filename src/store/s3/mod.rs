@@ -15,6 +15,7 @@ mod multipart;
 mod object;
 mod stream;
 
+pub use checksum::{ChecksumChoice, UploadChecksum};
 pub use connect::{Addressing, S3Settings};
 
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ use super::request::{
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Endpoint, Key, ObjectStore, StoreError};
+use checksum::Checksums;
 use credentials::Renewal;
 use list::ListQuirks;
 
@@ -35,6 +37,7 @@ pub struct S3Store {
     endpoint: Endpoint,
     renewal: Renewal,
     list_quirks: ListQuirks,
+    checksums: Checksums,
 }
 
 #[async_trait]

@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::time::SystemTime;
 
+use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, MetadataDirective};
+use aws_sdk_s3::types::MetadataDirective;
 use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
 use super::answer::AnswerDate;
+use super::checksum::{UploadChecksum, with_this_alone};
 use super::encoding::{
     copy_source, headers_of, tagging, whole_seconds, with_headers, with_placement,
 };
@@ -103,26 +105,31 @@ impl S3Store {
             .range
             .as_ref()
             .map(|range| format!("bytes={}-{}", range.start, range.end - 1));
-        let answer = self
-            .client()
-            .get_object()
-            .bucket(&self.bucket)
-            .key(key.as_str())
-            .set_range(range)
-            // The body is compared where the answer carries a checksum of it.
-            .checksum_mode(ChecksumMode::Enabled)
-            .set_if_match(request.if_match.as_ref().map(ETag::quoted))
-            .send()
-            .await
-            .map_err(|error| translate(StoreOp::Get, &key, error))?;
+        let (key, if_match) = (&key, request.if_match.as_ref());
+        let range = &range;
+        let send = |checksum_mode| async move {
+            let sent = self
+                .client()
+                .get_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .set_range(range.clone())
+                // The body is compared where the answer carries a checksum of it.
+                .set_checksum_mode(checksum_mode)
+                .set_if_match(if_match.map(ETag::quoted))
+                .send();
+            sent.await
+                .map_err(|error| translate(StoreOp::Get, key, error))
+        };
+        let answer = self.with_checksum_of_read(send).await?;
         let total = answer
             .content_range()
             .and_then(|range| range.rsplit('/').next()?.parse().ok());
         let meta = ObjectMeta {
-            etag: etag(StoreOp::Get, &key, answer.e_tag())?,
+            etag: etag(StoreOp::Get, key, answer.e_tag())?,
             size_bytes: total
                 .or_else(|| length(answer.content_length()))
-                .ok_or_else(|| missing(StoreOp::Get, &key, "a Content-Length"))?,
+                .ok_or_else(|| missing(StoreOp::Get, key, "a Content-Length"))?,
             last_modified: whole_seconds(answer.last_modified()),
             answered_at: SystemTime::now(),
             tag_count: count(answer.tag_count()),
@@ -131,11 +138,24 @@ impl S3Store {
         let limit = request
             .range
             .map_or(WHOLE_BODY_LIMIT_BYTES, |range| range.end - range.start);
-        let body = collect(&key, answer.body, limit).await?;
+        let body = collect(key, answer.body, limit).await?;
         Ok(GetAnswer { meta, body })
     }
 
     pub(super) async fn put_object(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
+        let answer = self
+            .with_checksum(|checksum| self.send_put(request.clone(), checksum))
+            .await?;
+        Ok(PutAnswer {
+            etag: etag(StoreOp::Put, &request.key, answer.e_tag())?,
+        })
+    }
+
+    async fn send_put(
+        &self,
+        request: PutRequest,
+        checksum: UploadChecksum,
+    ) -> Result<PutObjectOutput, StoreError> {
         let key = request.key;
         let (if_match, if_none_match) = conditions(&request.condition);
         let put = self
@@ -145,17 +165,17 @@ impl S3Store {
             .key(key.as_str());
         let put = with_placement!(put, request.headers.placement.clone());
         let put = put.set_tagging(request.headers.tags.clone());
-        let answer = with_headers!(put, request.headers)
-            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+        with_headers!(put, request.headers)
+            .set_checksum_algorithm(checksum.algorithm())
+            .set_content_md5(checksum.md5_of(&request.body))
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
             .body(ByteStream::from(request.body))
+            .customize()
+            .config_override(with_this_alone(checksum))
             .send()
             .await
-            .map_err(|error| translate(StoreOp::Put, &key, error))?;
-        Ok(PutAnswer {
-            etag: etag(StoreOp::Put, &key, answer.e_tag())?,
-        })
+            .map_err(|error| translate(StoreOp::Put, &key, error))
     }
 
     pub(super) async fn copy_object(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
