@@ -123,6 +123,7 @@ impl Probe<'_> {
         let copy = CopyRequest {
             source: deleted.clone(),
             source_if_match: None,
+            size_bytes: 1,
             target: written.clone(),
             condition: condition.clone(),
             replace_headers: None,

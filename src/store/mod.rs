@@ -125,4 +125,8 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     ///
     /// Errors: `NoSuchUpload`. Source: `ListParts`.
     async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError>;
+
+    /// An attempt got no answer: its connection may be dead, and others that are as
+    /// old. None of them is used for the next request.
+    fn renew_connections(&self) {}
 }

@@ -4,6 +4,7 @@ mod checksums;
 mod codes;
 mod deletes;
 mod listings;
+mod silence;
 
 use std::time::Duration;
 

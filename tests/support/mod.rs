@@ -22,6 +22,7 @@ pub mod data;
 pub mod disk;
 pub mod garage;
 pub mod hostile;
+pub mod line;
 pub mod machine;
 pub mod mount;
 pub mod notify;

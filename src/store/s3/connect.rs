@@ -20,6 +20,7 @@ use aws_types::service_config::ServiceConfigKey;
 use super::S3Store;
 use super::answer::AnswerCheck;
 use super::checksum::{ChecksumChoice, Checksums};
+use super::connections::{Connections, IDLE_LIMIT};
 use super::credentials::Renewal;
 use super::list::ListQuirks;
 use crate::store::Endpoint;
@@ -90,9 +91,13 @@ impl Route {
 impl S3Store {
     /// Reads the AWS configuration; sends no request to the bucket yet.
     pub async fn connect(settings: S3Settings) -> Self {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
+        let connections = Connections::new(|| {
+            aws_smithy_http_client::Builder::new()
+                .pool_idle_timeout(IDLE_LIMIT)
+                .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                .build_https()
+        });
+        let http = SharedHttpClient::new(connections.clone());
         let (client, route) = client(&settings, http.clone(), None).await;
         let calculation = client.config().request_checksum_calculation();
         let wants_none = calculation == Some(&RequestChecksumCalculation::WhenRequired);
@@ -103,6 +108,7 @@ impl S3Store {
             renewal: Renewal::new(settings, http, client, route),
             list_quirks: ListQuirks::default(),
             checksums,
+            connections,
         }
     }
 

@@ -6,6 +6,7 @@
 mod answer;
 mod checksum;
 mod connect;
+mod connections;
 mod credentials;
 mod delete;
 pub mod encoding;
@@ -27,6 +28,7 @@ use super::request::{
 };
 use super::{Endpoint, Key, ObjectStore, StoreError};
 use checksum::Checksums;
+use connections::Connections;
 use credentials::Renewal;
 use list::ListQuirks;
 
@@ -38,6 +40,7 @@ pub struct S3Store {
     renewal: Renewal,
     list_quirks: ListQuirks,
     checksums: Checksums,
+    connections: Connections,
 }
 
 #[async_trait]
@@ -108,5 +111,9 @@ impl ObjectStore for S3Store {
 
     async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
         self.renewing(self.parts_of_upload(request)).await
+    }
+
+    fn renew_connections(&self) {
+        self.connections.renew();
     }
 }
