@@ -81,6 +81,11 @@ pub enum FsError {
     Interrupted,
     #[error("no answer from S3 in time{0}")]
     TimedOut(Cause),
+    /// An operator, or a delete, can mend it.
+    #[error("a quota in S3 is used up: {0}")]
+    StoreQuota(#[source] StoreError),
+    #[error("no space left in S3: {0}")]
+    StoreFull(#[source] StoreError),
     /// S3 failed in a way that no better variant tells.
     #[error("{0}")]
     Store(#[source] StoreError),
@@ -171,15 +176,7 @@ impl FsError {
     pub fn is_no_answer(&self) -> bool {
         match self {
             Self::TimedOut(_) => true,
-            Self::Store(error) => {
-                error.kind.is_transient()
-                    || matches!(
-                        error.kind,
-                        StoreErrorKind::Credentials
-                            | StoreErrorKind::ClockSkew
-                            | StoreErrorKind::Untrusted
-                    )
-            }
+            Self::Store(error) => error.kind.is_no_answer(),
             _ => false,
         }
     }
@@ -193,6 +190,8 @@ impl From<StoreError> for FsError {
             StoreErrorKind::AccessDenied => Self::AccessDenied(error.into()),
             StoreErrorKind::Archived => Self::Archived(error.into()),
             StoreErrorKind::TooLarge => Self::TooLarge(error.into()),
+            StoreErrorKind::Quota => Self::StoreQuota(error),
+            StoreErrorKind::Full => Self::StoreFull(error),
             StoreErrorKind::Corrupt => Self::Corrupt(error.into()),
             // A question without an answer: no bytes were at stake.
             StoreErrorKind::TimedOut | StoreErrorKind::Unreachable

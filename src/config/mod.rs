@@ -22,7 +22,7 @@ use figment::error::Kind;
 pub use log_file::LogFileConfig;
 pub use options::{
     AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
-    Options,
+    Options, UploadChecksumConfig,
 };
 pub use source::ConfigSource;
 pub use target::{Target, state_base};
@@ -110,6 +110,7 @@ pub struct S3Config {
     pub ca_bundle: Option<PathBuf>,
     pub proxy: Option<ProxyUrl>,
     pub request_timeout: Duration,
+    pub upload_checksum: UploadChecksumConfig,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -294,6 +295,9 @@ impl S3Config {
             force_path_style: options.force_path_style.unwrap_or(false),
             ca_bundle: options.ca_bundle.clone(),
             proxy,
+            upload_checksum: options
+                .upload_checksum
+                .unwrap_or(UploadChecksumConfig::Auto),
             request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
         })
     }

@@ -169,6 +169,11 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_concurrency: Option<u16>,
 
+    /// Checksum that uploads carry: 'mediafs help coherence' [default: auto]
+    #[arg(long, help_heading = WRITING, hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_checksum: Option<UploadChecksumConfig>,
+
     /// Source that mount(8) and findmnt(8) show [default: mediafs:BUCKET/PREFIX]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "TEXT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -269,6 +274,22 @@ pub enum AttributesMode {
     Fixed,
     /// With the objects, as s3fs and rclone keep them
     Stored,
+}
+
+/// Checksum of uploads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UploadChecksumConfig {
+    /// CRC-64/NVME, or the best that the store takes
+    Auto,
+    /// CRC-64/NVME in x-amz-checksum-crc64nvme
+    Crc64nvme,
+    /// CRC-32C in x-amz-checksum-crc32c
+    Crc32c,
+    /// MD5 in Content-MD5
+    Md5,
+    /// None
+    None,
 }
 
 /// When an exclusive create learns that another client was first.

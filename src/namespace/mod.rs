@@ -283,6 +283,22 @@ impl Namespace {
         }
     }
 
+    /// There is an object for this path again: no listing counts that says otherwise.
+    pub fn reappeared(&self, path: &[Name]) {
+        let mut at = ROOT;
+        for name in path {
+            let Ok(dir) = self.table.get(at) else {
+                return;
+            };
+            dir.state().dir.forget_listing();
+            self.invalidations.entry(at, name);
+            let Some(child) = self.table.child(at, name) else {
+                return;
+            };
+            at = child.ino;
+        }
+    }
+
     /// Directories that a predecessor told of go on to exist where no marker says so.
     pub fn keep_directories(&self) {
         if self.markers == DirMarkers::Never {

@@ -88,14 +88,14 @@ impl Page {
     }
 
     /// Whether this page, the first of its listing, tells all about `name`:
-    /// both `name` and `name/` would lie within it.
+    /// both `name` and `name/` would lie within it, in the order of the keys' bytes
+    /// and in that of names, as some stores have it: the directory `a` before `a-b`.
     pub fn is_complete_for(&self, prefix: &str, name: &Name) -> bool {
         let as_directory = format!("{prefix}{}/", name.as_str());
-        self.next.is_none()
-            || self
-                .last
-                .as_deref()
-                .is_some_and(|last| as_directory.as_str() <= last)
+        let as_file = as_directory.trim_end_matches('/');
+        let reaches =
+            |last: &str| as_directory.as_str() <= last && as_file <= last.trim_end_matches('/');
+        self.next.is_none() || self.last.as_deref().is_some_and(reaches)
     }
 
     /// Files of this page whose directory twin may still come on a later page.
@@ -166,6 +166,17 @@ mod tests {
         assert_eq!(page.marker, Marker::Foreign);
         assert!(page.entries.is_empty());
         assert_eq!(page.hidden.len(), 6);
+    }
+
+    #[test]
+    fn a_page_that_ends_with_a_directory_says_nothing_of_names_that_go_on_its_own() {
+        let page = Page::new("p/", answer(&["p/A"], &["p/a/"], Some("t")));
+        let is_complete = |name: &str| {
+            let name = Name::from_segment(name).unwrap();
+            page.is_complete_for("p/", &name)
+        };
+        assert!(is_complete("A") && is_complete("a") && is_complete("Z"));
+        assert!(!is_complete("a-b") && !is_complete("a.c") && !is_complete("b"));
     }
 
     #[test]

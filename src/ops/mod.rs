@@ -163,6 +163,9 @@ impl Ops {
         tokio::spawn(self.early_parts.clone().send_full_parts(queued.parts));
         tokio::spawn(self.deletes.clone().let_go_of_kept(queued.kept));
         tokio::spawn(self.rename_recovery.clone().finish_renames());
+        let deletes = self.deletes.clone();
+        let show = async move { kept_up("show refused deletes", || deletes.show_refused()).await };
+        tokio::spawn(show);
         self.writeback.clone().run(queued.files).await;
     }
 

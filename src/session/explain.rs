@@ -37,6 +37,8 @@ pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> an
         | StoreErrorKind::InvalidRange
         | StoreErrorKind::Archived
         | StoreErrorKind::TooLarge
+        | StoreErrorKind::Quota
+        | StoreErrorKind::Full
         | StoreErrorKind::Corrupt
         | StoreErrorKind::Unsupported
         | StoreErrorKind::Throttled

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use crate::store::{
-    Ability, CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest,
-    DeleteRequest, ETag, Key, ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreAbilities,
-    StoreError, StoreErrorKind, UploadId, UploadPartRequest, WriteCondition,
+    Ability, BulkDeletes, CompleteMultipartRequest, CompletedPart, CopyRequest,
+    CreateMultipartRequest, DeleteRequest, ETag, Key, ObjectHeaders, ObjectStore, PartNumber,
+    PutRequest, StoreAbilities, StoreError, StoreErrorKind, UploadId, UploadPartRequest,
+    WriteCondition, told_refusal,
 };
 
 /// Keys of a probe end in this and what it tries; each mount has its own.
@@ -28,7 +29,7 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> StoreAbilities 
         probe.put(&bulk, WriteCondition::Always),
         probe.upload(&written),
     );
-    let abilities = match first.and(second).and(third) {
+    let mut abilities = match first.and(second).and(third) {
         Ok(()) => probe.ask(&written, &deleted, &bulk, upload.as_ref()).await,
         Err(error) => {
             tracing::info!(%error, "cannot tell which conditional requests the store honours");
@@ -36,14 +37,14 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> StoreAbilities 
         }
     };
     let all = [&written, &deleted, &bulk].map(|key| DeleteRequest::any(key.clone()));
-    let (deletes, abort) = tokio::join!(store.delete_many(all.to_vec()), async {
+    let (deletes, abort) = tokio::join!(probe.delete(all.to_vec()), async {
         match upload {
             Some((id, _)) => store.abort_multipart(written.clone(), id).await,
             None => Ok(()),
         }
     });
-    let left = deletes.map(|failed| failed.into_iter().map(|(_, error)| error).next_back());
-    let left = left.unwrap_or_else(Some);
+    let (left, bulk_deletes) = deletes;
+    abilities.bulk_deletes = bulk_deletes;
     if let Some(error) = left.or(abort.err()) {
         tracing::warn!(%error, "objects named {SCRATCH_NAME}* may be left in the bucket: delete them");
     }
@@ -55,6 +56,28 @@ struct Probe<'a> {
 }
 
 impl Probe<'_> {
+    /// Deletes scratch objects, one by one where the store refuses more at once;
+    /// why some are left.
+    async fn delete(&self, requests: Vec<DeleteRequest>) -> (Option<StoreError>, BulkDeletes) {
+        let refusal = match self.store.delete_many(requests.clone()).await {
+            Ok(failed) => {
+                let left = failed.into_iter().map(|(_, error)| error).next_back();
+                return (left, BulkDeletes::Taken);
+            }
+            Err(error) if !error.kind.is_refusal() => return (Some(error), BulkDeletes::Taken),
+            Err(error) => error,
+        };
+        let mut left = None;
+        for request in requests {
+            left = self.store.delete(request).await.err().or(left);
+        }
+        if left.is_some() {
+            return (left, BulkDeletes::Taken);
+        }
+        told_refusal(&refusal);
+        (None, BulkDeletes::Refused)
+    }
+
     async fn put(&self, key: &Key, condition: WriteCondition) -> Result<(), StoreError> {
         let request = PutRequest {
             key: key.clone(),
@@ -100,6 +123,7 @@ impl Probe<'_> {
         let copy = CopyRequest {
             source: deleted.clone(),
             source_if_match: None,
+            size_bytes: 1,
             target: written.clone(),
             condition: condition.clone(),
             replace_headers: None,
@@ -126,6 +150,7 @@ impl Probe<'_> {
                 let failed = failed.into_iter().next();
                 failed.map_or(Ok(()), |(_, error)| Err(error))
             })),
+            bulk_deletes: BulkDeletes::Taken,
         }
     }
 

@@ -1,9 +1,9 @@
-//! Which conditions a store heeds.
+//! Which conditions a store heeds, and whether it has bulk deletes.
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::StoreOp;
+use super::{StoreError, StoreOp};
 
 /// Whether a store heeds the condition of one kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -17,6 +17,17 @@ pub enum Ability {
     Unknown,
 }
 
+/// Whether a store deletes many objects in one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BulkDeletes {
+    /// As far as is known.
+    #[default]
+    Taken,
+    /// They go one by one.
+    Refused,
+}
+
 /// The conditions that each kind of change may carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StoreAbilities {
@@ -25,7 +36,18 @@ pub struct StoreAbilities {
     pub copy: Ability,
     pub delete: Ability,
     pub delete_many: Ability,
+    #[serde(default)]
+    pub bulk_deletes: BulkDeletes,
 }
+
+/// Those that may carry a condition.
+const CHANGES: [StoreOp; 5] = [
+    StoreOp::Put,
+    StoreOp::CompleteMultipart,
+    StoreOp::Copy,
+    StoreOp::Delete,
+    StoreOp::DeleteMany,
+];
 
 impl StoreAbilities {
     pub const ALL: Self = Self {
@@ -34,6 +56,7 @@ impl StoreAbilities {
         copy: Ability::Heeded,
         delete: Ability::Heeded,
         delete_many: Ability::Heeded,
+        bulk_deletes: BulkDeletes::Taken,
     };
 
     /// Of a kind of change; other requests need no ability.
@@ -43,6 +66,7 @@ impl StoreAbilities {
             StoreOp::CompleteMultipart => self.complete,
             StoreOp::Copy => self.copy,
             StoreOp::Delete => self.delete,
+            StoreOp::DeleteMany if self.bulk_deletes == BulkDeletes::Refused => self.delete,
             StoreOp::DeleteMany => self.delete_many,
             _ => Ability::Heeded,
         }
@@ -65,18 +89,21 @@ impl StoreAbilities {
 
     /// Requests whose condition the store is known not to heed.
     pub fn missing(&self) -> Vec<StoreOp> {
-        let changes = [
-            StoreOp::Put,
-            StoreOp::CompleteMultipart,
-            StoreOp::Copy,
-            StoreOp::Delete,
-            StoreOp::DeleteMany,
-        ];
-        let missing = changes.into_iter();
+        let missing = CHANGES.into_iter();
         missing
             .filter(|op| self.of(*op) == Ability::Missing)
             .collect()
     }
+
+    fn missing_or_unknown(&self) -> usize {
+        let changes = CHANGES.into_iter();
+        changes.filter(|op| self.of(*op) != Ability::Heeded).count()
+    }
+}
+
+/// To be told once a mount.
+pub fn told_refusal(refusal: &StoreError) {
+    tracing::warn!(error = %refusal, "this store refuses bulk deletes: objects are deleted one by one");
 }
 
 /// What is known of the store now; shared by who asks it and who sends changes.
@@ -99,6 +126,15 @@ impl KnownAbilities {
     }
 
     pub fn heeds_all(&self) -> bool {
-        self.get() == StoreAbilities::ALL
+        self.get().missing_or_unknown() == 0
+    }
+
+    /// The store has refused a bulk delete, and taken its objects one by one.
+    pub fn refuses_bulk_deletes(&self, refusal: &StoreError) {
+        let mut known = self.0.lock();
+        if known.bulk_deletes != BulkDeletes::Refused {
+            known.bulk_deletes = BulkDeletes::Refused;
+            told_refusal(refusal);
+        }
     }
 }

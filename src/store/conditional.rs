@@ -3,13 +3,15 @@
 //! Between the look and the change another client may be faster; a warning at the
 //! mount says so. `Unanswered` keeps late changes of this mount apart.
 
+mod single_deletes;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 
-use super::abilities::{Ability, KnownAbilities};
+use super::abilities::{Ability, BulkDeletes, KnownAbilities};
 use super::request::*;
 use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 
@@ -192,18 +194,9 @@ impl Conditional {
             }
         }
         if !send.is_empty() {
-            failed.extend(self.store.delete_many(send).await?);
+            failed.extend(self.send_many(send).await?);
         }
         Ok(failed)
-    }
-
-    async fn delete_one_by_one(&self, requests: Vec<DeleteRequest>) -> Vec<(Key, StoreError)> {
-        let deletes = stream::iter(requests).map(|request| async move {
-            let key = request.key.clone();
-            self.delete(request).await.err().map(|error| (key, error))
-        });
-        let deletes = deletes.buffer_unordered(LOOKS_AT_ONCE);
-        deletes.filter_map(async |failed| failed).collect().await
     }
 }
 
@@ -294,6 +287,9 @@ impl ObjectStore for Conditional {
         &self,
         requests: Vec<DeleteRequest>,
     ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        if self.abilities.get().bulk_deletes == BulkDeletes::Refused {
+            return Ok(self.delete_one_by_one(requests).await);
+        }
         let ability = self.ability(StoreOp::DeleteMany);
         let conditions = requests.iter().filter(|it| it.if_match.is_some()).count();
         if ability != Ability::Heeded && conditions > 0 {
@@ -304,7 +300,7 @@ impl ObjectStore for Conditional {
             return self.delete_after_look(requests, ability).await;
         }
         let mut failed = Vec::new();
-        for (key, error) in self.store.delete_many(requests).await? {
+        for (key, error) in self.send_many(requests).await? {
             if error.kind == StoreErrorKind::PreconditionFailed
                 && matches!(self.current(&key).await, Ok(None))
             {
@@ -379,6 +375,7 @@ mod tests {
             copy: Ability::Missing,
             delete: Ability::Missing,
             delete_many: Ability::Missing,
+            bulk_deletes: BulkDeletes::Taken,
         }
     }
 
@@ -409,6 +406,7 @@ mod tests {
             let copy = CopyRequest {
                 source: Key::new("k"),
                 source_if_match: None,
+                size_bytes: 1,
                 target: Key::new("k"),
                 condition: other,
                 replace_headers: None,

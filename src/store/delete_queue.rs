@@ -6,6 +6,7 @@ mod enqueue;
 mod kept;
 mod late;
 mod order;
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,9 +23,10 @@ use tokio::time::timeout;
 pub use kept::Kept;
 pub use late::LateObject;
 
-use bulk::deepest_first;
+use bulk::{deepest_first, of_each};
 use enqueue::Doom;
 use order::excludes;
+use refusals::Refusals;
 
 use super::request::*;
 use super::{ETag, Key, LateChanges, ObjectStore, StoreError, StoreErrorKind, StoreOp};
@@ -94,6 +96,7 @@ pub struct DeleteQueue {
     /// Keys that wait.
     waiting: watch::Sender<usize>,
     failing: watch::Sender<bool>,
+    refusals: Refusals,
 }
 
 impl DeleteQueue {
@@ -129,6 +132,7 @@ impl DeleteQueue {
             wake,
             flush_now: Notify::new(),
             failing: watch::Sender::new(false),
+            refusals: Refusals::default(),
         }
     }
 
@@ -140,11 +144,6 @@ impl DeleteQueue {
         self.tell_waiting();
         self.wake.notify_one();
         Ok(())
-    }
-
-    /// Whether the last attempt to delete failed.
-    pub fn is_failing(&self) -> bool {
-        *self.failing.borrow()
     }
 
     /// Deletes what is doomed and aborts what was left, as long as the run time lasts.
@@ -191,10 +190,6 @@ impl DeleteQueue {
                 tracing::warn!(%error, "not aborted: the next mount tries again");
             }
         }
-    }
-
-    pub fn late(&self) -> &LateChanges {
-        &self.late_changes
     }
 
     /// Keys to delete.
@@ -254,10 +249,12 @@ impl DeleteQueue {
         while let Some((chunk, answer)) = answers.next().await {
             let settled = match answer {
                 Ok(failed) => self.settle_chunk(&chunk, failed),
-                Err(error) => {
+                Err(error) if error.kind.is_no_answer() => {
                     outcome = Err(error);
                     continue;
                 }
+                // It would not be taken a second time either.
+                Err(error) => self.settle_chunk(&chunk, of_each(&chunk, &error)),
             };
             for error in settled.refused {
                 let key = &error.key;

@@ -28,6 +28,10 @@ pub enum StoreErrorKind {
     /// The object is in an archive class and must be restored first.
     Archived,
     TooLarge,
+    /// A quota of the account or the bucket is used up.
+    Quota,
+    /// The store has no space left.
+    Full,
     /// The bytes do not match their checksum.
     Corrupt,
     /// The server does not know this request (501).
@@ -52,6 +56,20 @@ impl StoreErrorKind {
         matches!(
             self,
             Self::Throttled | Self::Server | Self::TimedOut | Self::Unreachable
+        )
+    }
+
+    /// Whether the store did not serve, and so said nothing of what it was asked.
+    pub fn is_no_answer(self) -> bool {
+        self.is_transient() || matches!(self, Self::Credentials | Self::ClockSkew | Self::Untrusted)
+    }
+
+    /// Whether the store would refuse the same request again, and may take another
+    /// that comes to the same.
+    pub fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::Unsupported | Self::Rejected | Self::AccessDenied | Self::Corrupt
         )
     }
 }

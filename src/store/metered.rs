@@ -210,4 +210,8 @@ impl ObjectStore for Metered {
         let listing = self.store.list_parts(request);
         self.run(StoreOp::ListParts, key.as_str(), listing).await
     }
+
+    fn renew_connections(&self) {
+        self.store.renew_connections();
+    }
 }

@@ -26,7 +26,7 @@ mod retry;
 pub mod s3;
 mod unanswered;
 
-pub use abilities::{Ability, KnownAbilities, StoreAbilities};
+pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
 pub use body::{Body, BodySource, BodyStream, pieces};
 pub use conditional::Conditional;
 pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};
@@ -127,4 +127,8 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     ///
     /// Errors: `NoSuchUpload`. Source: `ListParts`.
     async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError>;
+
+    /// An attempt got no answer: its connection may be dead, and others that are as
+    /// old. None of them is used for the next request.
+    fn renew_connections(&self) {}
 }

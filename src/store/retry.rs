@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
-    ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
+    ObjectMeta, PART_MIN_BYTES, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest,
+    UploadPartRequest,
 };
 use super::unanswered::{AttemptGuard, Change, Leaves, Unanswered};
 use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
@@ -19,8 +20,9 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(5);
 /// A request with a body gets this much longer for each byte: the slowest link that is served.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 << 10;
-/// Copies move bytes inside the store, and long ones take it minutes.
-const COPY_BYTES_PER_REQUEST: u64 = 64 << 20;
+/// Copies move bytes inside the store, and long ones take it minutes; a longer one gets
+/// no more time than this many bytes.
+const COPY_BYTES_LIMIT: u64 = 64 << 20;
 /// An attempt without a body may use this share of the deadline, so that a
 /// connection that hangs leaves time for another.
 const ATTEMPTS_IN_DEADLINE: u32 = 3;
@@ -107,6 +109,9 @@ impl Retry {
                 )
             };
             let outcome = timeout(share.min(left) + extra, attempt()).await;
+            if outcome.is_err() {
+                self.no_answer(op, &key, attempts, attempted.elapsed());
+            }
             let outcome = outcome.unwrap_or_else(|_| Err(silent()));
             self.health.note(op, &outcome);
             let mut error = match outcome {
@@ -144,6 +149,16 @@ impl Retry {
             key,
             "out of attempts",
         ))
+    }
+
+    /// The connection may have died without a word, and others with it.
+    fn no_answer(&self, op: StoreOp, key: &Key, attempts: u32, waited: Duration) {
+        self.store.renew_connections();
+        // In an outage everybody knows.
+        if attempts == 1 && self.health.outage().is_none() {
+            let seconds = waited.as_secs_f32();
+            tracing::warn!(%op, %key, "no answer from S3 after {seconds:.1} s: the next attempt has a new connection");
+        }
     }
 
     /// Whether the same request may succeed if it is sent again.
@@ -214,7 +229,7 @@ impl ObjectStore for Retry {
         let changes = [Change::from(&request)];
         self.landed(&changes, &left).await;
         let attempt = || self.store.copy(request.clone());
-        let bytes = COPY_BYTES_PER_REQUEST;
+        let bytes = request.size_bytes.min(COPY_BYTES_LIMIT);
         self.run_changing(StoreOp::Copy, key, bytes, &changes, attempt)
             .await
     }
@@ -271,13 +286,9 @@ impl ObjectStore for Retry {
     ) -> Result<CompletedPart, StoreError> {
         let key = request.target.clone();
         let attempt = || self.store.upload_part_copy(request.clone());
-        self.run(
-            StoreOp::UploadPartCopy,
-            key,
-            COPY_BYTES_PER_REQUEST,
-            attempt,
-        )
-        .await
+        let bytes = request.range.end.saturating_sub(request.range.start);
+        let bytes = bytes.min(COPY_BYTES_LIMIT);
+        self.run(StoreOp::UploadPartCopy, key, bytes, attempt).await
     }
 
     async fn complete_multipart(
@@ -289,7 +300,9 @@ impl ObjectStore for Retry {
         let changes = [Change::new(key.clone(), request.condition.clone())];
         self.landed(&changes, &left).await;
         let attempt = || self.store.complete_multipart(request.clone());
-        let (op, bytes) = (StoreOp::CompleteMultipart, COPY_BYTES_PER_REQUEST);
+        let op = StoreOp::CompleteMultipart;
+        let bytes = request.parts.len() as u64 * PART_MIN_BYTES;
+        let bytes = bytes.min(COPY_BYTES_LIMIT);
         self.run_changing(op, key, bytes, &changes, attempt).await
     }
 
@@ -334,6 +347,32 @@ mod tests {
         }
     }
 
+    fn copy(size_bytes: u64) -> CopyRequest {
+        CopyRequest {
+            source: Key::new("k"),
+            source_if_match: None,
+            size_bytes,
+            target: Key::new("l"),
+            condition: WriteCondition::Always,
+            replace_headers: None,
+            placement: Default::default(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_that_is_not_answered_has_the_time_that_its_bytes_take() {
+        for (size_bytes, at_most) in [(1, 30), (8 << 20, 30 + 3 * 32), (5 << 30, 30 + 3 * 256)] {
+            let (faulty, store) = stack();
+            for nth in 1..100 {
+                faulty.plan(StoreOp::Copy, nth, Fault::Stall);
+            }
+            let began = Instant::now();
+            assert!(store.copy(copy(size_bytes)).await.is_err());
+            let at_most = Duration::from_secs(at_most) + TICK;
+            assert!(began.elapsed() <= at_most, "{:?}", began.elapsed());
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_failed_for_a_passing_reason_is_tried_again() {
         let (faulty, store) = stack();
@@ -365,14 +404,7 @@ mod tests {
         for nth in 1..1000 {
             faulty.plan(StoreOp::Copy, nth, Fault::Before(StoreErrorKind::Server));
         }
-        let request = CopyRequest {
-            source: Key::new("k"),
-            source_if_match: None,
-            target: Key::new("l"),
-            condition: WriteCondition::Always,
-            replace_headers: None,
-            placement: Default::default(),
-        };
+        let request = copy(1 << 30);
         let began = Instant::now();
         assert!(store.copy(request).await.is_err());
         assert!(began.elapsed() <= LIMIT + TICK, "{:?}", began.elapsed());

@@ -66,6 +66,11 @@ impl Removals {
         row.removals > BURST_FROM
     }
 
+    /// None of the names that went before tells of the next one.
+    fn refused(&self) {
+        self.0.lock().removals = 0;
+    }
+
     fn end(&self) {
         self.0.lock().last_ended = Some(Instant::now());
     }
@@ -195,18 +200,43 @@ impl Deletes {
     /// A version that was there before this is meant too: what is known may be as
     /// old as the ttl. One of many removals, and each one where the local disk is
     /// trusted, is noted in the journal and done soon after; whether something
-    /// newer stays is then told in the log.
+    /// newer stays is then told in the log. After a refusal each one waits.
     /// Errors: the store's, the spool's.
     pub async fn delete_object(&self, key: Key, etag: Option<ETag>) -> Result<Removed, FsError> {
         let burst = self.row.begin() && !self.store.is_failing();
-        let outcome = if burst || self.durability == Durability::Disk {
+        let on_disk = self.durability == Durability::Disk;
+        let later = |key, etag| {
             let later = self.store.delete_later(DeletePending { key, etag });
             later.map(|()| Removed::Gone).map_err(FsError::from)
+        };
+        let outcome = if (burst || on_disk) && !self.store.is_refusing() {
+            later(key, etag)
         } else {
-            self.delete_version(key, etag).await
+            match self.delete_version(key.clone(), etag.clone()).await {
+                Err(error) if on_disk && error.is_no_answer() => later(key, etag),
+                Err(error) => {
+                    if !error.is_no_answer() {
+                        self.row.refused();
+                        self.store.note_refusal();
+                    }
+                    Err(error)
+                }
+                removed => removed,
+            }
         };
         self.row.end();
         outcome
+    }
+
+    /// Shows what the store has refused to delete, as long as the run time lasts.
+    pub async fn show_refused(&self) {
+        loop {
+            for key in self.store.refused().await {
+                if let Some(path) = self.namespace.keys().path_of(&key) {
+                    self.namespace.reappeared(&path);
+                }
+            }
+        }
     }
 
     /// What is under a key now.

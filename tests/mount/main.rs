@@ -55,6 +55,7 @@ mod posix;
 mod previous_version;
 mod privilege_bits;
 mod publishing;
+mod quirks;
 mod refusals_told;
 mod refused_closes;
 mod relative_paths;

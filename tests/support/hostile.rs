@@ -81,8 +81,12 @@ pub fn not_found() -> Answer {
 
 /// A page of a listing from the text between its tags.
 pub fn page(inside: &str) -> Answer {
+    let end = match inside.contains("<IsTruncated>") {
+        true => "",
+        false => "<IsTruncated>false</IsTruncated>",
+    };
     xml(&format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult>{inside}</ListBucketResult>"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult>{end}{inside}</ListBucketResult>"
     ))
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::programs::wait_until;
+use super::quirks::{of_another_store, unconditional};
 use super::requests::{header, keys, operation};
 pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
@@ -178,6 +179,12 @@ impl From<Fault> for Fate {
 }
 
 impl State {
+    /// Whether it is the store that answers so, and not a fault that a test waits for.
+    fn is_of_store(&self, op: &str, keys: &[String], head: &str) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| rule.of_store && rule.matches(op, keys, head))
+    }
+
     fn fate_of(&mut self, op: &'static str, keys: &[String], head: &str) -> Fate {
         self.seen.push(op);
         if self.down {
@@ -189,7 +196,7 @@ impl State {
             return Fault::Answer(403, "InvalidAccessKeyId").into();
         }
         let mut rules = self.rules.iter_mut();
-        let Some(rule) = rules.find(|rule| rule.matches(op, keys)) else {
+        let Some(rule) = rules.find(|rule| rule.matches(op, keys, head)) else {
             return Fault::Pass.into();
         };
         if rule.skip > 0 {
@@ -212,7 +219,8 @@ fn pass(
     let (head, mut body) = read_request(&mut client)?;
     let op = operation(&head);
     let keys = keys(&head, &body);
-    if keys.iter().any(|key| key.contains(PROBE)) {
+    let is_probe = keys.iter().any(|key| key.contains(PROBE));
+    if is_probe && !state.lock().is_of_store(op, &keys, &head) {
         return pass_probe(client, upstream, state, &head, &body);
     }
     let fate = state.lock().fate_of(op, &keys, &head);
@@ -228,6 +236,9 @@ fn pass(
         fate.hold(Side::AfterServer);
         answer
     };
+    if let Some(answer) = of_another_store(fate.fault, &head, &body, &keys, forward) {
+        return client.write_all(&answer?);
+    }
     match fate.fault {
         Fault::Pass => {
             client.write_all(&forward(&head, &body)?)?;
@@ -262,15 +273,11 @@ fn pass(
             *answer.last_mut().unwrap() ^= 4;
             client.write_all(&answer)
         }
-        Fault::Answer(status, code) => client.write_all(error(status, code, "").as_bytes()),
-        Fault::AnswerWith(status, code, line) => {
-            client.write_all(error(status, code, &format!("{line}\r\n")).as_bytes())
-        }
-        Fault::Unconditional => client.write_all(&forward(&unconditional(&head), &body)?),
         Fault::Stall => {
             gone.wait_while(&mut state.lock(), |state| !state.gone);
             Ok(())
         }
+        other => panic!("{other:?}"),
     }
 }
 
@@ -290,7 +297,7 @@ fn pass_probe(
             return Ok(());
         }
         let mut rules = state.rules.iter();
-        rules.any(|rule| rule.fault == Fault::Unconditional && rule.matches(op, &[]))
+        rules.any(|rule| rule.fault == Fault::Unconditional && rule.matches(op, &[], head))
     };
     let answer = if hidden {
         forward(upstream, &unconditional(head), body)
@@ -303,24 +310,6 @@ fn pass_probe(
 fn flip(body: &mut [u8]) {
     let middle = body.len() / 2;
     body[middle] ^= 4;
-}
-
-fn unconditional(head: &str) -> String {
-    let lines = head.trim_end().lines();
-    let kept: Vec<&str> = lines
-        .filter(|line| !line.to_ascii_lowercase().starts_with("if-"))
-        .collect();
-    kept.join("\r\n")
-}
-
-fn error(status: u16, code: &str, lines: &str) -> String {
-    let body = format!(
-        "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planned</Message></Error>"
-    );
-    format!(
-        "HTTP/1.1 {status} Planned\r\n{lines}Content-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
 }
 
 fn read_request(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {

@@ -15,7 +15,7 @@ pub fn keys(head: &str, body: &[u8]) -> Vec<String> {
             .filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()))
             .collect();
     }
-    if operation(head) == "ListObjectsV2" {
+    if matches!(operation(head), "ListObjectsV2" | "ListObjects") {
         let query = target.split_once('?').map_or("", |(_, query)| query);
         let prefix = query
             .split('&')
@@ -50,6 +50,7 @@ pub fn operation(head: &str) -> &'static str {
         "GET" if has("list-type") => "ListObjectsV2",
         "GET" if has("uploadId") => "ListParts",
         "GET" if has("tagging") => "GetObjectTagging",
+        "GET" if has("prefix") || has("max-keys") => "ListObjects",
         "GET" => "GetObject",
         other => panic!("{other} {target}"),
     }

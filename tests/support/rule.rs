@@ -39,6 +39,16 @@ pub enum Fault {
     AnswerLate(Duration),
     /// Nothing happens to it.
     Pass,
+    /// A bulk delete, of which this error code is the answer for each key; the server
+    /// does not see it.
+    RefuseKeys(&'static str),
+    /// The server applies it; the answer lacks these elements and the header of that name.
+    Strip(&'static str),
+    /// The server does not see these parameters of the query. For one that checks no
+    /// signatures.
+    Ignore(&'static [&'static str]),
+    /// A listing whose answer has its objects the other way round.
+    Unordered,
 }
 
 /// Which requests, and what happens to them: the first rule that matches decides.
@@ -52,6 +62,9 @@ pub struct Rule {
     /// Requests that pass first, and that the rule is for then.
     pub(super) skip: usize,
     pub(super) times: usize,
+    /// Only for requests with a header whose name begins with this, in lower case.
+    pub(super) header: Option<&'static str>,
+    pub(super) of_store: bool,
 }
 
 /// Where a gate holds a request.
@@ -73,7 +86,22 @@ impl Rule {
             gate: None,
             skip: 0,
             times: 1,
+            header: None,
+            of_store: false,
         }
+    }
+
+    /// Only for requests with a header whose name begins so, in lower case.
+    pub fn header(mut self, begin: &'static str) -> Self {
+        self.header = Some(begin);
+        self
+    }
+
+    /// What the store is like, which also the requests by which a daemon finds that
+    /// out meet: every request until `heal`.
+    pub fn of_store(mut self) -> Self {
+        self.of_store = true;
+        self.always()
     }
 
     /// Only for requests of such keys (without the bucket): `d/f`, `d/*`, `*.png`.
@@ -100,8 +128,11 @@ impl Rule {
         self.times(usize::MAX)
     }
 
-    pub(super) fn matches(&self, op: &str, keys: &[String]) -> bool {
+    pub(super) fn matches(&self, op: &str, keys: &[String], head: &str) -> bool {
         if self.times == 0 || (self.op != "*" && self.op != op) {
+            return false;
+        }
+        if self.header.is_some_and(|begin| !has_header(head, begin)) {
             return false;
         }
         let Some(pattern) = &self.key else {
@@ -114,6 +145,11 @@ impl Rule {
             None => key == pattern,
         })
     }
+}
+
+fn has_header(head: &str, begin: &str) -> bool {
+    let mut lines = head.lines().skip(1);
+    lines.any(|line| line.to_ascii_lowercase().starts_with(begin))
 }
 
 /// Holds requests until the test lets them go. Dropped, it lets them go.

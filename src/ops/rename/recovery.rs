@@ -349,7 +349,10 @@ impl RenameRecovery {
 /// Whether an operator, or time, can mend it.
 fn is_retryable(error: &FsError) -> bool {
     match error {
-        FsError::TimedOut(_) | FsError::Spool(_) => true,
+        FsError::TimedOut(_)
+        | FsError::Spool(_)
+        | FsError::StoreQuota(_)
+        | FsError::StoreFull(_) => true,
         FsError::Store(error) => {
             error.kind.is_transient()
                 || matches!(

@@ -49,14 +49,11 @@ impl DeleteQueue {
         for chunk in deepest_first(self.requests(keys)).chunks(DELETE_MANY_LIMIT) {
             let failed = match self.store.delete_many(chunk.to_vec()).await {
                 Ok(failed) => failed,
-                Err(error) if error.kind.is_transient() => {
+                Err(error) if error.kind.is_no_answer() => {
                     tracing::warn!(%error, "deletes failed: they are tried again soon");
                     continue;
                 }
-                Err(error) => chunk
-                    .iter()
-                    .map(|request| (request.key.clone(), error.clone()))
-                    .collect(),
+                Err(error) => of_each(chunk, &error),
             };
             let settled = self.settle_chunk(chunk, failed);
             newer += settled.newer.len();
@@ -146,7 +143,7 @@ impl DeleteQueue {
         let mut settled = Settled::default();
         let mut undecided = BTreeSet::new();
         for (key, error) in failed {
-            if error.kind.is_transient() {
+            if error.kind.is_no_answer() {
                 undecided.insert(key);
                 settled.pending = Some(error);
             } else if error.kind == StoreErrorKind::PreconditionFailed {
@@ -161,7 +158,10 @@ impl DeleteQueue {
             .filter(|key| !undecided.contains(key))
             .cloned()
             .collect();
+        let refused = settled.refused.iter().map(|error| error.key.clone());
+        let refused: Vec<Key> = refused.collect();
         self.settle_keys(&decided);
+        self.refusals.note(refused);
         settled
     }
 
@@ -210,6 +210,16 @@ pub(super) struct Settled {
     pub refused: Vec<StoreError>,
     /// Those that are other versions; still doomed.
     pub newer: Vec<Key>,
+}
+
+/// The failure of a bulk delete, of each of its keys.
+pub(super) fn of_each(chunk: &[DeleteRequest], error: &StoreError) -> Vec<(Key, StoreError)> {
+    let of_key = |request: &DeleteRequest| {
+        let key = request.key.clone();
+        let error = error.clone();
+        (key.clone(), StoreError { key, ..error })
+    };
+    chunk.iter().map(of_key).collect()
 }
 
 /// What lies in a directory before the directory, where a store has such.

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{DeleteQueue, excludes};
 use crate::store::{
-    DeleteRequest, ETag, GetRequest, HeadRequest, Key, ObjectMeta, StoreError, StoreErrorKind,
-    StoreOp,
+    DeleteRequest, ETag, GetRequest, HeadRequest, Key, LateChanges, ObjectMeta, StoreError,
+    StoreErrorKind, StoreOp,
 };
 
 /// How long a store may take to carry out a request whose client has gone.
@@ -125,6 +125,10 @@ impl Watched {
 }
 
 impl DeleteQueue {
+    pub fn late(&self) -> &LateChanges {
+        &self.late_changes
+    }
+
     /// Deletes what a cancelled upload makes of the key, should it still come;
     /// until then it is not seen. A write of the key by this mount ends that: its
     /// own condition counts then.

@@ -60,7 +60,7 @@ impl Intercept for AnswerCheck {
     ) -> Result<(), BoxError> {
         // Of the others nothing is missed that would not be an error: an ETag, or all.
         let root = match operation(config) {
-            "ListObjectsV2" => "ListBucketResult",
+            "ListObjectsV2" | "ListObjects" => "ListBucketResult",
             "DeleteObjects" => "DeleteResult",
             _ => return Ok(()),
         };

@@ -8,14 +8,20 @@ use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Region, SharedHttpClient, StalledStreamProtectionConfig};
+use aws_sdk_s3::config::{
+    Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+    StalledStreamProtectionConfig,
+};
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 
 use super::S3Store;
 use super::answer::AnswerCheck;
+use super::checksum::{ChecksumChoice, Checksums};
+use super::connections::Connections;
 use super::credentials::Renewal;
 use super::http::{self, NetworkError, OnNetworkError};
+use super::list::ListQuirks;
 use crate::store::{Endpoint, ProxyUrl};
 
 /// A connection that is not up by then is tried anew.
@@ -46,6 +52,7 @@ pub struct S3Settings {
     pub ca_bundle: Option<PathBuf>,
     /// In place of those of the environment.
     pub proxy: Option<ProxyUrl>,
+    pub upload_checksum: ChecksumChoice,
 }
 
 /// Where requests go. It stays as it was at first when the AWS configuration is read
@@ -92,12 +99,20 @@ impl S3Store {
         settings: S3Settings,
         on_error: OnNetworkError,
     ) -> Result<Self, NetworkError> {
-        let http = http::client(&settings, &profile_files(&settings), on_error).await?;
+        let clients = http::clients(&settings, &profile_files(&settings), on_error).await?;
+        let connections = Connections::new(clients);
+        let http = SharedHttpClient::new(connections.clone());
         let (client, route) = client(&settings, http.clone(), None).await;
+        let calculation = client.config().request_checksum_calculation();
+        let wants_none = calculation == Some(&RequestChecksumCalculation::WhenRequired);
+        let checksums = Checksums::new(settings.upload_checksum, wants_none);
         Ok(Self {
             bucket: settings.bucket.clone(),
             endpoint: route.endpoint(),
             renewal: Renewal::new(settings, http, client, route),
+            list_quirks: ListQuirks::default(),
+            checksums,
+            connections,
         })
     }
 
@@ -159,5 +174,7 @@ pub(super) async fn client(
         .interceptor(AnswerCheck)
         .region(route.region.clone());
     config.set_endpoint_url(route.endpoint_url.clone());
+    // Each request says itself which one it has, and whether an answer is compared.
+    config.set_response_checksum_validation(Some(ResponseChecksumValidation::WhenRequired));
     (Client::from_conf(config.build()), route)
 }

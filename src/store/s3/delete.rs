@@ -1,13 +1,17 @@
 //! Deletes, one by one and in bulk.
 
+use std::collections::HashMap;
+
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use futures::stream::{self, StreamExt};
 
 use super::S3Store;
-use super::error::{kind_of, translate};
+use super::checksum::ContentMd5;
+use super::error::{kind_of_code, translate};
 use crate::store::{DeleteRequest, ETag, Key, StoreError, StoreErrorKind, StoreOp};
 
-/// Status of an entry of a bulk delete that names no code: a failure of the server.
-const STATUS_WITHOUT_CODE: u16 = 500;
+/// Deletes that a bulk delete did not do and that are sent by themselves at once.
+const SINGLE_AT_ONCE: usize = 16;
 
 impl S3Store {
     pub(super) async fn delete_object(&self, request: DeleteRequest) -> Result<(), StoreError> {
@@ -34,20 +38,30 @@ impl S3Store {
         let (single, together): (Vec<_>, Vec<_>) = requests
             .into_iter()
             .partition(|request| request.key.as_str().chars().any(char::is_control));
-        let mut failed = self.delete_together(together).await?;
-        for request in single {
-            let key = request.key.clone();
-            if let Err(error) = self.delete_object(request).await {
-                failed.push((key, error));
+        let mut single = single;
+        let mut failed = Vec::new();
+        for (request, refusal) in self.delete_together(together).await? {
+            match refusal {
+                Refusal::Told(error) => failed.push((request.key, error)),
+                // The status of its own answer tells.
+                Refusal::Unknown => single.push(request),
             }
         }
+        let single = stream::iter(single).map(|request| async move {
+            let key = request.key.clone();
+            let error = self.delete_object(request).await.err()?;
+            Some((key, error))
+        });
+        let single = single.buffer_unordered(SINGLE_AT_ONCE);
+        let refused: Vec<_> = single.filter_map(async |failed| failed).collect().await;
+        failed.extend(refused);
         Ok(failed)
     }
 
     async fn delete_together(
         &self,
         requests: Vec<DeleteRequest>,
-    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+    ) -> Result<Vec<(DeleteRequest, Refusal)>, StoreError> {
         let Some(first) = requests.first().map(|first| first.key.clone()) else {
             return Ok(Vec::new());
         };
@@ -77,18 +91,46 @@ impl S3Store {
             .delete_objects()
             .bucket(&self.bucket)
             .delete(delete)
+            .customize()
+            .interceptor(ContentMd5 {
+                alone: self.checksums.upload().algorithm().is_none(),
+            })
             .send()
             .await;
         let answer = answer.map_err(|error| translate(StoreOp::DeleteMany, &first, error))?;
-        let failed = answer.errors().iter().filter_map(|error| {
+        let mut refused = HashMap::new();
+        for error in answer.errors() {
             let key = Key::new(error.key().unwrap_or_default());
             let detail = format!("{:?}: {:?}", error.code(), error.message());
-            let kind = kind_of(STATUS_WITHOUT_CODE, error.code());
-            (kind != StoreErrorKind::NotFound).then(|| {
-                let error = StoreError::new(kind, StoreOp::DeleteMany, key.clone(), detail);
-                (key, error)
-            })
-        });
-        Ok(failed.collect())
+            let kind = error.code().and_then(kind_of_code);
+            let refusal = kind.map_or(Refusal::Unknown, |kind| {
+                Refusal::Told(StoreError::new(
+                    kind,
+                    StoreOp::DeleteMany,
+                    key.clone(),
+                    detail,
+                ))
+            });
+            refused.insert(key, refusal);
+        }
+        refused.retain(|_, refusal| !refusal.is_not_found());
+        let of_request = |request: DeleteRequest| {
+            let refusal = refused.remove(&request.key)?;
+            Some((request, refusal))
+        };
+        Ok(requests.into_iter().filter_map(of_request).collect())
+    }
+}
+
+/// Why a bulk delete did not do one of its deletes.
+enum Refusal {
+    Told(StoreError),
+    /// By a code that says nothing here, or by none.
+    Unknown,
+}
+
+impl Refusal {
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Told(error) if error.kind == StoreErrorKind::NotFound)
     }
 }

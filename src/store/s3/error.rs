@@ -168,8 +168,14 @@ where
 ///
 /// Source: S3 API, "Error responses".
 pub fn kind_of(status: u16, code: Option<&str>) -> StoreErrorKind {
+    let told = code.and_then(kind_of_code);
+    told.unwrap_or_else(|| kind_of_status(status))
+}
+
+/// Meaning of a code that is known.
+pub fn kind_of_code(code: &str) -> Option<StoreErrorKind> {
     use StoreErrorKind as Kind;
-    match code.unwrap_or_default() {
+    Some(match code {
         "NoSuchKey" | "NotFound" => Kind::NotFound,
         "NoSuchUpload" | "InvalidPart" => Kind::NoSuchUpload,
         "NoSuchBucket" => Kind::NoSuchBucket,
@@ -193,11 +199,39 @@ pub fn kind_of(status: u16, code: Option<&str>) -> StoreErrorKind {
         | "XAmzContentChecksumMismatch"
         | "XAmzContentSHA256Mismatch" => Kind::Corrupt,
         "NotImplemented" => Kind::Unsupported,
-        "SlowDown" | "TooManyRequests" | "RequestLimitExceeded" => Kind::Throttled,
+        // Ceph, Wasabi and others; MinIO; B2.
+        "QuotaExceeded"
+        | "StorageQuotaExceeded"
+        | "XMinioAdminBucketQuotaExceeded"
+        | "InsufficientStorageSpace"
+        | "storage_cap_exceeded"
+        | "cap_exceeded" => Kind::Quota,
+        "InsufficientStorage" | "XMinioStorageFull" | "StorageFull" | "NoSpaceLeft" => Kind::Full,
+        // Those of AWS: aws-runtime, `THROTTLING_ERRORS`; and of MinIO.
+        "SlowDown"
+        | "SlowDownRead"
+        | "SlowDownWrite"
+        | "TooManyRequests"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "LimitExceededException"
+        | "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "BandwidthLimitExceeded"
+        | "ProvisionedThroughputExceededException"
+        | "TransactionInProgressException"
+        | "EC2ThrottledException"
+        | "PriorRequestNotComplete"
+        | "KMS.ThrottlingException"
+        // The body did not arrive whole: it may the next time.
+        | "IncompleteBody" => Kind::Throttled,
         "RequestTimeout" => Kind::TimedOut,
         "InternalError" | "ServiceUnavailable" => Kind::Server,
-        _ => kind_of_status(status),
-    }
+        _ => return None,
+    })
 }
 
 fn kind_of_status(status: u16) -> StoreErrorKind {
@@ -207,11 +241,11 @@ fn kind_of_status(status: u16) -> StoreErrorKind {
         401 | 403 => Kind::AccessDenied,
         404 => Kind::NotFound,
         408 => Kind::TimedOut,
-        409 | 412 => Kind::PreconditionFailed,
-        413 => Kind::TooLarge,
+        412 => Kind::PreconditionFailed,
         416 => Kind::InvalidRange,
         429 => Kind::Throttled,
         501 => Kind::Unsupported,
+        507 => Kind::Full,
         // A 200 whose body is an error that no code explains.
         200..=299 | 500..=599 => Kind::Server,
         _ => Kind::Rejected,
@@ -240,6 +274,18 @@ mod tests {
         assert_eq!(kind_of(503, Some("SlowDown")), StoreErrorKind::Throttled);
         assert_eq!(kind_of(200, Some("InternalError")), StoreErrorKind::Server);
         assert_eq!(kind_of(400, Some("MadeUp")), StoreErrorKind::Rejected);
+        assert_eq!(kind_of(403, Some("QuotaExceeded")), StoreErrorKind::Quota);
+    }
+
+    #[test]
+    fn a_status_without_a_known_code_means_no_more_than_it_says() {
+        let meaning = |status| kind_of(status, Some("MadeUp"));
+        // Of a lost race S3 says 412, or a code of 409; a proxy's limit is not S3's.
+        assert_eq!(meaning(409), StoreErrorKind::Rejected);
+        assert_eq!(meaning(413), StoreErrorKind::Rejected);
+        assert_eq!(meaning(412), StoreErrorKind::PreconditionFailed);
+        assert_eq!(meaning(507), StoreErrorKind::Full);
+        assert_eq!(kind_of(413, None), StoreErrorKind::Rejected);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::S3Settings;
+use super::connections::IDLE_LIMIT;
 use crate::store::ProxyUrl;
 
 /// Variables that name proxies, as curl and the AWS SDKs read them.
@@ -57,12 +58,12 @@ pub enum OnNetworkError {
     Ignore,
 }
 
-/// A client for every service. Errors: a bundle of certificates, or a proxy, that cannot be used.
-pub(super) async fn client(
+/// Makes clients for every service. Errors: a bundle of certificates, or a proxy, that cannot be used.
+pub(super) async fn clients(
     settings: &S3Settings,
     files: &EnvConfigFiles,
     on_error: OnNetworkError,
-) -> Result<SharedHttpClient, NetworkError> {
+) -> Result<impl Fn() -> SharedHttpClient + Send + Sync + 'static, NetworkError> {
     let kept = |error: NetworkError| match on_error {
         OnNetworkError::Refuse => Err(error),
         OnNetworkError::Ignore => {
@@ -81,13 +82,14 @@ pub(super) async fn client(
                           components: Option<&RuntimeComponents>| {
         let mut builder = Connector::builder()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(tls.clone());
+            .tls_context(tls.clone())
+            .pool_idle_timeout(IDLE_LIMIT);
         builder.set_proxy_config(proxy.clone());
         builder.set_connector_settings(settings.cloned());
         builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         builder.build()
     };
-    Ok(Builder::new().build_with_connector_fn(connector))
+    Ok(move || Builder::new().build_with_connector_fn(connector.clone()))
 }
 
 /// Certificates in place of the system's, where a setting names some.

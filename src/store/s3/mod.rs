@@ -4,16 +4,20 @@
 //! Must not know: retries and deadlines, which are a decorator's.
 
 mod answer;
+mod checksum;
 mod connect;
+mod connections;
 mod credentials;
 mod delete;
 pub mod encoding;
 mod error;
 mod http;
+mod list;
 mod multipart;
 mod object;
 mod stream;
 
+pub use checksum::{ChecksumChoice, UploadChecksum};
 pub use connect::{Addressing, S3Settings};
 pub use http::{NetworkError, OnNetworkError};
 
@@ -25,7 +29,10 @@ use super::request::{
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Endpoint, Key, ObjectStore, StoreError};
+use checksum::Checksums;
+use connections::Connections;
 use credentials::Renewal;
+use list::ListQuirks;
 
 /// One bucket of an S3 service.
 #[derive(Debug)]
@@ -33,6 +40,9 @@ pub struct S3Store {
     bucket: String,
     endpoint: Endpoint,
     renewal: Renewal,
+    list_quirks: ListQuirks,
+    checksums: Checksums,
+    connections: Connections,
 }
 
 #[async_trait]
@@ -103,5 +113,9 @@ impl ObjectStore for S3Store {
 
     async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
         self.renewing(self.parts_of_upload(request)).await
+    }
+
+    fn renew_connections(&self) {
+        self.connections.renew();
     }
 }

@@ -1,9 +1,13 @@
 //! Multipart uploads.
 
+use aws_sdk_s3::operation::complete_multipart_upload::CompleteMultipartUploadOutput;
+use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadOutput;
+use aws_sdk_s3::operation::upload_part::UploadPartOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload};
+use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload};
 
 use super::S3Store;
+use super::checksum::{StreamSums, UploadChecksum, with_this_alone};
 use super::encoding::{copy_source, with_headers, with_placement};
 use super::error::translate;
 use super::object::{conditions, etag};
@@ -22,20 +26,9 @@ impl S3Store {
         &self,
         request: CreateMultipartRequest,
     ) -> Result<UploadId, StoreError> {
-        let key = request.key;
-        let create = self
-            .client()
-            .create_multipart_upload()
-            .bucket(&self.bucket)
-            .key(key.as_str());
-        let create = with_placement!(create, request.headers.placement.clone());
-        let create = create.set_tagging(request.headers.tags.clone());
-        let answer = with_headers!(create, request.headers)
-            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-            .checksum_type(ChecksumType::FullObject)
-            .send()
-            .await
-            .map_err(|error| translate(StoreOp::CreateMultipart, &key, error))?;
+        let key = &request.key;
+        let send = |checksum| self.send_create(&request, checksum);
+        let answer = self.with_checksum(send).await?;
         // It goes into the journal, and from there into requests until one ends it.
         let usable = |id: &&str| {
             (1..=UPLOAD_ID_LIMIT_BYTES).contains(&id.len()) && !id.chars().any(char::is_control)
@@ -52,37 +45,78 @@ impl S3Store {
         Ok(UploadId(id.to_owned()))
     }
 
+    async fn send_create(
+        &self,
+        request: &CreateMultipartRequest,
+        checksum: UploadChecksum,
+    ) -> Result<CreateMultipartUploadOutput, StoreError> {
+        let (key, headers) = (&request.key, request.headers.clone());
+        let create = self
+            .client()
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key.as_str());
+        let create = with_placement!(create, headers.placement.clone());
+        let create = create.set_tagging(headers.tags.clone());
+        let algorithm = checksum.algorithm();
+        with_headers!(create, headers)
+            .set_checksum_type(of_all(checksum))
+            .set_checksum_algorithm(algorithm)
+            .send()
+            .await
+            .map_err(|error| translate(StoreOp::CreateMultipart, key, error))
+    }
+
     pub(super) async fn send_part(
         &self,
         request: UploadPartRequest,
     ) -> Result<CompletedPart, StoreError> {
-        let key = request.key;
+        let key = &request.key;
+        let send = |checksum| self.send_part_with(&request, checksum);
+        let answer = self.with_checksum(send).await?;
+        Ok(CompletedPart {
+            number: request.number,
+            etag: etag(StoreOp::UploadPart, key, answer.e_tag())?,
+            crc64nvme: answer.checksum_crc64_nvme().map(str::to_owned),
+        })
+    }
+
+    async fn send_part_with(
+        &self,
+        request: &UploadPartRequest,
+        checksum: UploadChecksum,
+    ) -> Result<UploadPartOutput, StoreError> {
+        let key = &request.key;
         let part = self
             .client()
             .upload_part()
             .bucket(&self.bucket)
             .key(key.as_str())
-            .upload_id(request.upload.0)
+            .upload_id(&request.upload.0)
             .part_number(i32::from(request.number.get()));
-        let part = match request.body {
+        let part = match &request.body {
             Body::Bytes(bytes) => part
-                .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-                .body(ByteStream::from(bytes)),
+                .set_checksum_algorithm(checksum.algorithm())
+                .set_content_md5(checksum.md5_of(bytes))
+                .body(ByteStream::from(bytes.clone())),
             // Its checksum is known before its bytes are here.
-            Body::Stream(stream) => part
-                .set_content_length(i64::try_from(stream.len_bytes()).ok())
-                .checksum_crc64_nvme(&stream.crc64nvme)
-                .body(byte_stream(stream)),
+            Body::Stream(stream) => {
+                let sums = StreamSums::of(stream, checksum).await.map_err(|error| {
+                    let (kind, op) = (StoreErrorKind::Rejected, StoreOp::UploadPart);
+                    StoreError::new(kind, op, key.clone(), error.to_string())
+                })?;
+                part.set_content_length(i64::try_from(stream.len_bytes()).ok())
+                    .set_checksum_crc64_nvme(sums.crc64nvme)
+                    .set_checksum_crc32_c(sums.crc32c)
+                    .set_content_md5(sums.md5)
+                    .body(byte_stream(stream.clone()))
+            }
         };
-        let answer = part
+        part.customize()
+            .config_override(with_this_alone(checksum))
             .send()
             .await
-            .map_err(|error| translate(StoreOp::UploadPart, &key, error))?;
-        Ok(CompletedPart {
-            number: request.number,
-            etag: etag(StoreOp::UploadPart, &key, answer.e_tag())?,
-            crc64nvme: answer.checksum_crc64_nvme().map(str::to_owned),
-        })
+            .map_err(|error| translate(StoreOp::UploadPart, key, error))
     }
 
     pub(super) async fn copy_part(
@@ -126,34 +160,44 @@ impl S3Store {
         &self,
         request: CompleteMultipartRequest,
     ) -> Result<PutAnswer, StoreError> {
-        let key = request.key;
+        let key = &request.key;
+        let send = |checksum| self.send_complete(&request, checksum);
+        let answer = self.with_checksum(send).await?;
+        Ok(PutAnswer {
+            etag: etag(StoreOp::CompleteMultipart, key, answer.e_tag())?,
+        })
+    }
+
+    async fn send_complete(
+        &self,
+        request: &CompleteMultipartRequest,
+        checksum: UploadChecksum,
+    ) -> Result<CompleteMultipartUploadOutput, StoreError> {
+        let key = &request.key;
         let (if_match, if_none_match) = conditions(&request.condition);
+        let has_sums = checksum == UploadChecksum::Crc64Nvme;
         let parts = request.parts.iter().map(|part| {
             aws_sdk_s3::types::CompletedPart::builder()
                 .part_number(i32::from(part.number.get()))
                 .e_tag(part.etag.quoted())
-                .set_checksum_crc64_nvme(part.crc64nvme.clone())
+                .set_checksum_crc64_nvme(part.crc64nvme.clone().filter(|_| has_sums))
                 .build()
         });
         let parts = CompletedMultipartUpload::builder()
             .set_parts(Some(parts.collect()))
             .build();
-        let answer = self
-            .client()
+        self.client()
             .complete_multipart_upload()
             .bucket(&self.bucket)
             .key(key.as_str())
-            .upload_id(request.upload.0)
+            .upload_id(&request.upload.0)
             .multipart_upload(parts)
-            .checksum_type(ChecksumType::FullObject)
+            .set_checksum_type(of_all(checksum))
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
             .send()
             .await
-            .map_err(|error| translate(StoreOp::CompleteMultipart, &key, error))?;
-        Ok(PutAnswer {
-            etag: etag(StoreOp::CompleteMultipart, &key, answer.e_tag())?,
-        })
+            .map_err(|error| translate(StoreOp::CompleteMultipart, key, error))
     }
 
     pub(super) async fn abort_upload(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
@@ -188,22 +232,40 @@ impl S3Store {
             .send()
             .await
             .map_err(|error| translate(StoreOp::ListParts, &key, error))?;
-        let parts = answer.parts().iter().filter_map(|part| {
-            let number = u16::try_from(part.part_number()?).ok();
-            Some(ListedPart {
+        let missing = |field: &str| {
+            let detail = format!("the listing of parts lacks {field}");
+            let (kind, op) = (StoreErrorKind::Rejected, StoreOp::ListParts);
+            StoreError::new(kind, op, key.clone(), detail)
+        };
+        let mut parts = Vec::with_capacity(answer.parts().len());
+        for part in answer.parts() {
+            let number = part.part_number().and_then(|it| u16::try_from(it).ok());
+            let number = number.and_then(PartNumber::new);
+            let number = number.ok_or_else(|| missing("a PartNumber"))?;
+            let size = part.size().and_then(|size| u64::try_from(size).ok());
+            parts.push(ListedPart {
                 part: CompletedPart {
-                    number: number.and_then(PartNumber::new)?,
-                    etag: ETag::new(part.e_tag()?),
+                    number,
+                    etag: ETag::new(part.e_tag().ok_or_else(|| missing("an ETag"))?),
                     crc64nvme: part.checksum_crc64_nvme().map(str::to_owned),
                 },
-                size_bytes: u64::try_from(part.size()?).ok()?,
-            })
-        });
-        let next = answer.next_part_number_marker();
-        let next = next.filter(|_| answer.is_truncated() == Some(true));
-        Ok(ListPartsAnswer {
-            parts: parts.collect(),
-            next: next.and_then(|next| PartNumber::new(next.parse().ok()?)),
-        })
+                size_bytes: size.ok_or_else(|| missing("a Size"))?,
+            });
+        }
+        let goes_on = answer.is_truncated();
+        let goes_on = goes_on.ok_or_else(|| missing("IsTruncated"))?;
+        let named = answer.next_part_number_marker();
+        let named = named.and_then(|next| PartNumber::new(next.parse().ok()?));
+        let last = parts.last().map(|last| last.part.number);
+        let next = named.or(last).filter(|_| goes_on);
+        if goes_on && next <= request.after {
+            return Err(missing("what comes after the page before"));
+        }
+        Ok(ListPartsAnswer { parts, next })
     }
+}
+
+/// A checksum of all parts together is of the whole object.
+fn of_all(checksum: UploadChecksum) -> Option<ChecksumType> {
+    checksum.algorithm().map(|_| ChecksumType::FullObject)
 }

@@ -1,22 +1,23 @@
-//! Requests on whole objects, and listings.
+//! Requests on whole objects.
 
 use std::ops::Range;
 use std::time::SystemTime;
 
+use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, EncodingType, MetadataDirective};
+use aws_sdk_s3::types::MetadataDirective;
 use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
 use super::answer::AnswerDate;
+use super::checksum::{UploadChecksum, with_this_alone};
 use super::encoding::{
-    copy_source, decode, headers_of, tagging, whole_seconds, with_headers, with_placement,
+    copy_source, headers_of, tagging, whole_seconds, with_headers, with_placement,
 };
 use super::error::{kind_of_broken_body, translate};
 use crate::store::{
-    CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key, ListAnswer,
-    ListRequest, ListToken, ListedObject, ObjectMeta, PutAnswer, PutRequest, StoreError,
-    StoreErrorKind, StoreOp, WriteCondition,
+    CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key, ListRequest,
+    ObjectMeta, PutAnswer, PutRequest, StoreError, StoreErrorKind, StoreOp, WriteCondition,
 };
 
 /// Most bytes taken of one answer whose length was not asked for.
@@ -42,8 +43,12 @@ impl S3Store {
         };
         Ok(ObjectMeta {
             etag: etag(StoreOp::Head, &key, answer.e_tag())?,
-            size_bytes: length(answer.content_length()),
-            last_modified: whole_seconds(answer.last_modified()),
+            size_bytes: length(answer.content_length())
+                .ok_or_else(|| missing(StoreOp::Head, &key, "a Content-Length"))?,
+            last_modified: answer
+                .last_modified()
+                .map(|time| whole_seconds(Some(time)))
+                .ok_or_else(|| missing(StoreOp::Head, &key, "a Last-Modified"))?,
             answered_at: date.get().unwrap_or_else(SystemTime::now),
             tag_count: count(answer.tag_count()),
             headers: headers_of!(answer),
@@ -100,24 +105,31 @@ impl S3Store {
             .range
             .as_ref()
             .map(|range| format!("bytes={}-{}", range.start, range.end - 1));
-        let answer = self
-            .client()
-            .get_object()
-            .bucket(&self.bucket)
-            .key(key.as_str())
-            .set_range(range)
-            // The body is compared where the answer carries a checksum of it.
-            .checksum_mode(ChecksumMode::Enabled)
-            .set_if_match(request.if_match.as_ref().map(ETag::quoted))
-            .send()
-            .await
-            .map_err(|error| translate(StoreOp::Get, &key, error))?;
+        let (key, if_match) = (&key, request.if_match.as_ref());
+        let range = &range;
+        let send = |checksum_mode| async move {
+            let sent = self
+                .client()
+                .get_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .set_range(range.clone())
+                // The body is compared where the answer carries a checksum of it.
+                .set_checksum_mode(checksum_mode)
+                .set_if_match(if_match.map(ETag::quoted))
+                .send();
+            sent.await
+                .map_err(|error| translate(StoreOp::Get, key, error))
+        };
+        let answer = self.with_checksum_of_read(send).await?;
         let total = answer
             .content_range()
             .and_then(|range| range.rsplit('/').next()?.parse().ok());
         let meta = ObjectMeta {
-            etag: etag(StoreOp::Get, &key, answer.e_tag())?,
-            size_bytes: total.unwrap_or_else(|| length(answer.content_length())),
+            etag: etag(StoreOp::Get, key, answer.e_tag())?,
+            size_bytes: total
+                .or_else(|| length(answer.content_length()))
+                .ok_or_else(|| missing(StoreOp::Get, key, "a Content-Length"))?,
             last_modified: whole_seconds(answer.last_modified()),
             answered_at: SystemTime::now(),
             tag_count: count(answer.tag_count()),
@@ -126,11 +138,24 @@ impl S3Store {
         let limit = request
             .range
             .map_or(WHOLE_BODY_LIMIT_BYTES, |range| range.end - range.start);
-        let body = collect(&key, answer.body, limit).await?;
+        let body = collect(key, answer.body, limit).await?;
         Ok(GetAnswer { meta, body })
     }
 
     pub(super) async fn put_object(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
+        let answer = self
+            .with_checksum(|checksum| self.send_put(request.clone(), checksum))
+            .await?;
+        Ok(PutAnswer {
+            etag: etag(StoreOp::Put, &request.key, answer.e_tag())?,
+        })
+    }
+
+    async fn send_put(
+        &self,
+        request: PutRequest,
+        checksum: UploadChecksum,
+    ) -> Result<PutObjectOutput, StoreError> {
         let key = request.key;
         let (if_match, if_none_match) = conditions(&request.condition);
         let put = self
@@ -140,17 +165,17 @@ impl S3Store {
             .key(key.as_str());
         let put = with_placement!(put, request.headers.placement.clone());
         let put = put.set_tagging(request.headers.tags.clone());
-        let answer = with_headers!(put, request.headers)
-            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+        with_headers!(put, request.headers)
+            .set_checksum_algorithm(checksum.algorithm())
+            .set_content_md5(checksum.md5_of(&request.body))
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
             .body(ByteStream::from(request.body))
+            .customize()
+            .config_override(with_this_alone(checksum))
             .send()
             .await
-            .map_err(|error| translate(StoreOp::Put, &key, error))?;
-        Ok(PutAnswer {
-            etag: etag(StoreOp::Put, &key, answer.e_tag())?,
-        })
+            .map_err(|error| translate(StoreOp::Put, &key, error))
     }
 
     pub(super) async fn copy_object(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
@@ -193,54 +218,6 @@ impl S3Store {
         let tags = answer.tag_set().iter().map(|tag| (tag.key(), tag.value()));
         Ok(tagging(tags))
     }
-
-    pub(super) async fn list_objects(
-        &self,
-        request: ListRequest,
-    ) -> Result<ListAnswer, StoreError> {
-        let shown = Key::new(request.prefix.as_str());
-        let delimiter = (request.fold_directories == FoldDirectories::Yes).then(|| "/".to_owned());
-        let answer = self
-            .client()
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(&request.prefix)
-            .set_delimiter(delimiter)
-            .set_continuation_token(request.token.map(|token| token.0))
-            .max_keys(i32::from(request.max_keys))
-            .encoding_type(EncodingType::Url)
-            .send()
-            .await
-            .map_err(|error| translate(StoreOp::List, &shown, error))?;
-        let encoded = answer.encoding_type() == Some(&EncodingType::Url);
-        let plain = |listed: &str| {
-            if encoded {
-                decode(listed)
-            } else {
-                Some(listed.to_owned())
-            }
-        };
-        let objects = answer.contents().iter().filter_map(|object| {
-            Some(ListedObject {
-                key: Key::new(plain(object.key()?)?),
-                etag: usable_etag(object)?,
-                size_bytes: length(object.size()),
-                last_modified: whole_seconds(object.last_modified()),
-            })
-        });
-        let prefixes = answer
-            .common_prefixes()
-            .iter()
-            .filter_map(|folded| plain(folded.prefix()?));
-        let next = answer
-            .next_continuation_token()
-            .filter(|_| answer.is_truncated() == Some(true));
-        Ok(ListAnswer {
-            objects: objects.collect(),
-            prefixes: prefixes.collect(),
-            next: next.map(|token| ListToken(token.to_owned())),
-        })
-    }
 }
 
 /// `If-Match` and `If-None-Match` of a write.
@@ -254,34 +231,22 @@ pub(super) fn conditions(condition: &WriteCondition) -> (Option<String>, Option<
 
 /// Errors: `Server` when the answer names no version.
 pub(super) fn etag(op: StoreOp, key: &Key, header: Option<&str>) -> Result<ETag, StoreError> {
-    let missing = || {
-        StoreError::new(
-            StoreErrorKind::Server,
-            op,
-            key.clone(),
-            "answer without a usable ETag",
-        )
-    };
-    header.and_then(ETag::parse).ok_or_else(missing)
+    let etag = header.and_then(ETag::parse);
+    etag.ok_or_else(|| missing(op, key, "a usable ETag"))
 }
 
-/// A file whose versions cannot be told apart is not shown.
-fn usable_etag(object: &aws_sdk_s3::types::Object) -> Option<ETag> {
-    let etag = object.e_tag().and_then(ETag::parse);
-    if etag.is_none() {
-        tracing::debug!(key = object.key(), "hidden: listed without a usable ETag");
-    }
-    etag
+/// An answer that lacks what it is asked for; another one may have it.
+fn missing(op: StoreOp, key: &Key, what: &str) -> StoreError {
+    let detail = format!("answer without {what}");
+    StoreError::new(StoreErrorKind::Server, op, key.clone(), detail)
 }
 
 fn count(header: Option<i32>) -> u32 {
     header.and_then(|count| count.try_into().ok()).unwrap_or(0)
 }
 
-fn length(header: Option<i64>) -> u64 {
-    header
-        .and_then(|length| u64::try_from(length).ok())
-        .unwrap_or(0)
+fn length(header: Option<i64>) -> Option<u64> {
+    header.and_then(|length| u64::try_from(length).ok())
 }
 
 /// Reads a body to its end, but never more than was asked for, whatever the server sends.

@@ -1,0 +1,138 @@
+//! Bulk deletes where the store has none: objects go one by one.
+
+use std::sync::OnceLock;
+
+use futures::stream::{self, StreamExt};
+
+use super::Conditional;
+use crate::store::abilities::BulkDeletes;
+use crate::store::{DeleteRequest, Key, ObjectStore, StoreError};
+
+const AT_ONCE: usize = 16;
+
+impl Conditional {
+    /// Sends a bulk delete, or deletes one by one where the store refuses that as a whole.
+    pub(super) async fn send_many(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        if self.abilities.get().bulk_deletes == BulkDeletes::Refused {
+            return Ok(self.delete_one_by_one(requests).await);
+        }
+        let refusal = match self.store.delete_many(requests.clone()).await {
+            Err(error) if error.kind.is_refusal() => error,
+            answer => return answer,
+        };
+        let count = requests.len();
+        let failed = self.delete_one_by_one(requests).await;
+        let same = failed.iter().filter(|(_, it)| it.kind == refusal.kind);
+        // Otherwise it is about the objects, or about all deletes.
+        if same.count() < count {
+            self.abilities.refuses_bulk_deletes(&refusal);
+        }
+        Ok(failed)
+    }
+
+    /// Returns those that failed. Once the store does not serve, none of the rest is sent.
+    pub(super) async fn delete_one_by_one(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Vec<(Key, StoreError)> {
+        let unserved: OnceLock<StoreError> = OnceLock::new();
+        let deletes = stream::iter(requests).map(|request| async {
+            let key = request.key.clone();
+            if let Some(error) = unserved.get() {
+                return Some((key, error.clone()));
+            }
+            let error = self.delete(request).await.err()?;
+            if error.kind.is_no_answer() {
+                // Another one may have been first.
+                unserved.get_or_init(|| error.clone());
+            }
+            Some((key, error))
+        });
+        let deletes = deletes.buffer_unordered(AT_ONCE);
+        deletes.filter_map(async |failed| failed).collect().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{
+        KnownAbilities, ObjectHeaders, PutRequest, StoreAbilities, StoreErrorKind, StoreOp,
+        WriteCondition,
+    };
+
+    async fn with_objects(kind: StoreErrorKind) -> (Arc<Faulty>, Conditional, Vec<DeleteRequest>) {
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        for nth in 1..9 {
+            faulty.plan(StoreOp::DeleteMany, nth, Fault::Before(kind));
+        }
+        let abilities = Arc::new(KnownAbilities::new(StoreAbilities::ALL));
+        let store = Conditional::new(faulty.clone(), abilities);
+        let mut requests = Vec::new();
+        for number in 0..5 {
+            let request = PutRequest {
+                key: Key::new(format!("k{number}")),
+                body: bytes::Bytes::from_static(b"x"),
+                headers: ObjectHeaders::default(),
+                condition: WriteCondition::Always,
+            };
+            let if_match = Some(store.put(request.clone()).await.unwrap().etag);
+            let key = request.key;
+            requests.push(DeleteRequest { key, if_match });
+        }
+        (faulty, store, requests)
+    }
+
+    #[tokio::test]
+    async fn without_bulk_deletes_objects_go_one_by_one_and_the_store_is_not_asked_again() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::Unsupported).await;
+        for _ in 0..3 {
+            assert!(
+                store
+                    .delete_many(requests.clone())
+                    .await
+                    .unwrap()
+                    .is_empty()
+            );
+        }
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 1);
+    }
+
+    #[tokio::test]
+    async fn deletes_that_are_refused_one_by_one_too_say_nothing_of_bulk_deletes() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::AccessDenied).await;
+        for nth in 1..6 {
+            let refused = Fault::Before(StoreErrorKind::AccessDenied);
+            faulty.plan(StoreOp::Delete, nth, refused);
+        }
+        let failed = store.delete_many(requests.clone()).await.unwrap();
+        assert_eq!(failed.len(), 5);
+        store.delete_many(requests).await.unwrap();
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 2);
+    }
+
+    #[tokio::test]
+    async fn in_an_outage_one_delete_is_asked_for_and_not_each() {
+        let (faulty, store, requests) = with_objects(StoreErrorKind::Unsupported).await;
+        store.abilities.refuses_bulk_deletes(&StoreError::new(
+            StoreErrorKind::Unsupported,
+            StoreOp::DeleteMany,
+            Key::new(""),
+            "none",
+        ));
+        let many: Vec<_> = requests.iter().cycle().take(1000).cloned().collect();
+        for nth in 1..2000 {
+            faulty.plan(StoreOp::Delete, nth, Fault::Before(StoreErrorKind::Server));
+        }
+        let failed = store.delete_many(many).await.unwrap();
+        assert_eq!(failed.len(), 1000);
+        assert!(faulty.seen(StoreOp::Delete) <= AT_ONCE as u64);
+    }
+}

@@ -1,0 +1,158 @@
+//! Deletes that a store does not have, or refuses.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use super::{WITHIN, plan, said_once};
+use crate::support::proxy::{Fault, Proxy, Rule};
+use crate::support::{DURABILITIES, Mount, sys, wait_until};
+
+const FILES: usize = 60;
+/// Of an unmount that waits for nothing: less than the drain timeout.
+const STOPPED_WITHIN: Duration = Duration::from_secs(20);
+const REFUSED: &str = "refuses bulk deletes";
+
+fn make_files(mount: &Mount, body: &str) {
+    fs::create_dir_all(mount.path("d")).unwrap();
+    for number in 0..FILES {
+        fs::write(mount.path(format!("d/{number:02}")), body).unwrap();
+    }
+    mount.wait_for_keys("the files", |keys| keys.len() == FILES);
+}
+
+fn rm(path: &Path) -> Output {
+    Command::new("rm").arg("-r").arg(path).output().unwrap()
+}
+
+fn complaints(output: &Output) -> usize {
+    String::from_utf8_lossy(&output.stderr).lines().count()
+}
+
+#[track_caller]
+fn stops_at_once(mut mount: Mount) {
+    let began = Instant::now();
+    mount.unmount();
+    assert!(began.elapsed() < STOPPED_WITHIN, "{:?}", began.elapsed());
+}
+
+#[test]
+fn without_bulk_deletes_files_go_one_by_one_and_their_names_can_be_written_again() {
+    let refusals = [
+        (501, "NotImplemented"),
+        (405, "MethodNotAllowed"),
+        (400, "MissingContentMD5"),
+        (400, "InvalidArgument"),
+        (403, "AccessDenied"),
+    ];
+    for (nth, (status, code)) in refusals.into_iter().enumerate() {
+        for durability in DURABILITIES {
+            let (plan, proxy) = plan();
+            let refusal = Rule::on("DeleteObjects", Fault::Answer(status, code));
+            // Found out at the mount, or at the first refusal.
+            let is_of_store = nth % 2 == 0;
+            proxy.rule(match is_of_store {
+                true => refusal.of_store(),
+                false => refusal.always(),
+            });
+            let mount = plan.durability(durability).start();
+            make_files(&mount, "first");
+            let gone = rm(&mount.path("d"));
+            assert!(gone.status.success(), "{code}: {gone:?}");
+            mount.wait_for_keys(code, <[String]>::is_empty);
+            make_files(&mount, "second");
+            assert_eq!(fs::read(mount.path("d/42")).unwrap(), b"second");
+            assert_eq!(mount.object("d/42").unwrap(), b"second");
+            assert!(rm(&mount.path("d")).status.success());
+            said_once(&mount, REFUSED);
+            let asked = proxy.seen("DeleteObjects");
+            assert!(asked <= 3, "{code}: {asked} bulk deletes");
+            stops_at_once(mount);
+        }
+    }
+}
+
+#[test]
+fn without_bulk_deletes_a_directory_moves_whole_and_a_file_written_again_has_its_new_bytes() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = plan();
+        proxy.rule(Rule::on("DeleteObjects", Fault::Answer(501, "NotImplemented")).always());
+        let mount = plan.durability(durability).start();
+        make_files(&mount, "bytes");
+        fs::rename(mount.path("d"), mount.path("e")).unwrap();
+        mount.wait_for_keys("the new names alone", |keys| {
+            keys.len() == FILES && keys.iter().all(|key| key.starts_with("e/"))
+        });
+        fs::remove_file(mount.path("e/07")).unwrap();
+        fs::write(mount.path("e/07"), "again").unwrap();
+        wait_until(WITHIN, "the new bytes", || {
+            mount.object("e/07").as_deref() == Some(b"again")
+        });
+        stops_at_once(mount);
+    }
+}
+
+fn protect(proxy: &Proxy) {
+    proxy.rule(Rule::on("DeleteObject", Fault::Answer(403, "AccessDenied")).always());
+    proxy.rule(Rule::on("DeleteObjects", Fault::RefuseKeys("AccessDenied")).always());
+}
+
+#[test]
+fn each_file_that_a_policy_protects_is_an_error_of_its_unlink() {
+    let (plan, proxy) = plan();
+    let mount = plan.start();
+    make_files(&mount, "kept");
+    protect(&proxy);
+    let refused = rm(&mount.path("d"));
+    assert_eq!(complaints(&refused), FILES, "{refused:?}");
+    assert_eq!(fs::read_dir(mount.path("d")).unwrap().count(), FILES);
+    assert_eq!(mount.keys().len(), FILES);
+    stops_at_once(mount);
+}
+
+#[test]
+fn what_a_policy_protects_is_seen_again_and_the_next_unlink_of_it_reports_it() {
+    for (durability, tied) in [("disk", true), ("s3", false)] {
+        let (plan, proxy) = plan();
+        let mount = plan.set("--ttl", "1h").durability(durability).start();
+        make_files(&mount, "kept");
+        if tied {
+            protect(&proxy);
+        } else {
+            // The first ones go, and those that nobody waits for any more are refused.
+            proxy.rule(Rule::on("DeleteObjects", Fault::RefuseKeys("AccessDenied")).always());
+        }
+        rm(&mount.path("d"));
+        wait_until(WITHIN, "the files that are left", || {
+            let shown = fs::read_dir(mount.path("d")).map_or(0, Iterator::count);
+            let keys = mount.keys();
+            shown > 0 && shown == keys.iter().filter(|key| !key.ends_with('/')).count()
+        });
+        if tied {
+            let file = mount.path("d/42");
+            assert_eq!(sys::errno(fs::remove_file(&file)), libc::EACCES);
+            assert_eq!(fs::read(&file).unwrap(), b"kept");
+        } else {
+            assert!(rm(&mount.path("d")).status.success());
+            mount.wait_for_keys("nothing", <[String]>::is_empty);
+        }
+        stops_at_once(mount);
+    }
+}
+
+#[test]
+fn keys_that_a_bulk_delete_refuses_for_an_unknown_reason_are_asked_for_one_by_one() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = plan();
+        proxy.rule(Rule::on("DeleteObjects", Fault::RefuseKeys("Whatever")).always());
+        let mount = plan.durability(durability).start();
+        make_files(&mount, "bytes");
+        assert!(rm(&mount.path("d")).status.success());
+        mount.wait_for_keys("nothing", <[String]>::is_empty);
+        let asked = proxy.seen("DeleteObjects");
+        // Each file once, however slowly they go.
+        assert!(asked <= FILES, "{asked} bulk deletes");
+        stops_at_once(mount);
+    }
+}

@@ -1,0 +1,145 @@
+//! What a scriptable S3 makes of requests and answers in the role of another store.
+
+use std::io;
+
+use super::rule::Fault;
+
+/// The answer of the server, or in its place, in the role of another store; none for
+/// other faults.
+pub fn of_another_store(
+    fault: Fault,
+    head: &str,
+    body: &[u8],
+    keys: &[String],
+    forward: impl Fn(&str, &[u8]) -> io::Result<Vec<u8>>,
+) -> Option<io::Result<Vec<u8>>> {
+    let answer = match fault {
+        Fault::Answer(status, code) => Ok(error(status, code, "")),
+        Fault::AnswerWith(status, code, line) => Ok(error(status, code, &format!("{line}\r\n"))),
+        Fault::RefuseKeys(code) => Ok(refused_keys(keys, code)),
+        Fault::Strip(name) => forward(head, body).map(|answer| stripped(&answer, name)),
+        Fault::Ignore(names) => forward(&without(head, names), body),
+        Fault::Unordered => forward(head, body).map(|answer| listed_backwards(&answer)),
+        Fault::Unconditional => forward(&unconditional(head), body),
+        _ => return None,
+    };
+    Some(answer)
+}
+
+fn error(status: u16, code: &str, lines: &str) -> Vec<u8> {
+    let body = format!(
+        "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planned</Message></Error>"
+    );
+    format!(
+        "HTTP/1.1 {status} Planned\r\n{lines}Content-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// The request without its conditions.
+pub fn unconditional(head: &str) -> String {
+    let lines = head.trim_end().lines();
+    let kept: Vec<&str> = lines
+        .filter(|line| !line.to_ascii_lowercase().starts_with("if-"))
+        .collect();
+    kept.join("\r\n")
+}
+
+/// The request without parameters of its query.
+fn without(head: &str, names: &[&str]) -> String {
+    let (line, rest) = head.split_once("\r\n").unwrap();
+    let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    let (path, query) = words[1].split_once('?').unwrap();
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| !names.contains(&pair.split('=').next().unwrap()))
+        .collect();
+    words[1] = format!("{path}?{}", kept.join("&"));
+    format!("{}\r\n{rest}", words.join(" "))
+}
+
+/// The answer of a bulk delete that refuses every key.
+fn refused_keys(keys: &[String], code: &str) -> Vec<u8> {
+    let errors: String = keys
+        .iter()
+        .map(|key| {
+            format!("<Error><Key>{key}</Key><Code>{code}</Code><Message>planned</Message></Error>")
+        })
+        .collect();
+    let body = format!("<?xml version=\"1.0\"?><DeleteResult>{errors}</DeleteResult>");
+    with_body("HTTP/1.1 200 OK\r\nContent-Type: application/xml", &body)
+}
+
+/// The answer without the elements and the header of a name.
+fn stripped(answer: &[u8], name: &str) -> Vec<u8> {
+    let (head, mut body) = parts(answer);
+    let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
+    while let Some(from) = body.find(&begin) {
+        let to = from + body[from..].find(&end).unwrap() + end.len();
+        body.replace_range(from..to, "");
+    }
+    let header = format!("{}:", name.to_ascii_lowercase());
+    let lines = head.lines();
+    let kept: Vec<&str> = lines
+        .filter(|line| !line.to_ascii_lowercase().starts_with(&header))
+        .collect();
+    with_body(&kept.join("\r\n"), &body)
+}
+
+/// The answer of a listing with its objects in another order.
+fn listed_backwards(answer: &[u8]) -> Vec<u8> {
+    let (head, body) = parts(answer);
+    let mut objects: Vec<&str> = body.split("<Contents>").collect();
+    let Some(last) = objects.pop().filter(|_| !objects.is_empty()) else {
+        return with_body(&head, &body);
+    };
+    let (last, rest) = last.split_once("</Contents>").unwrap();
+    let last = format!("{last}</Contents>");
+    let begin = objects.remove(0);
+    objects.push(&last);
+    objects.reverse();
+    let objects = objects.join("<Contents>");
+    with_body(&head, &format!("{begin}<Contents>{objects}{rest}"))
+}
+
+fn parts(answer: &[u8]) -> (String, String) {
+    let text = String::from_utf8(answer.to_vec()).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let is_chunked = head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked");
+    let body = if is_chunked {
+        joined(body)
+    } else {
+        body.to_owned()
+    };
+    (head.to_owned(), body)
+}
+
+/// The chunks of a body in one piece.
+fn joined(mut chunks: &str) -> String {
+    let mut body = String::new();
+    while let Some((len, rest)) = chunks.split_once("\r\n") {
+        let len = usize::from_str_radix(len, 16).unwrap();
+        body.push_str(&rest[..len]);
+        chunks = rest[len..].trim_start_matches("\r\n");
+    }
+    body
+}
+
+/// An answer with this body, whatever length its head tells.
+fn with_body(head: &str, body: &str) -> Vec<u8> {
+    let lines = head.lines();
+    let kept: Vec<&str> = lines
+        .filter(|line| {
+            let line = line.to_ascii_lowercase();
+            !["content-length:", "connection:", "transfer-encoding:"]
+                .iter()
+                .any(|begin| line.starts_with(begin))
+        })
+        .collect();
+    let head = kept.join("\r\n");
+    let len = body.len();
+    format!("{head}\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n{body}").into_bytes()
+}
