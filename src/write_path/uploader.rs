@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::copier::CopyPartSize;
 use super::multipart::MultipartUpload;
 use super::part_body::RangeReader;
-use super::parts::{PartSize, Run, StoredRange};
+use super::parts::{Origin, PartSize, Run, StoredRange};
 use super::zeros::Scratch;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -53,7 +53,7 @@ pub trait ByteSource: RangeReader {
     /// This is how the multipart upload goes on, also in another life of the daemon.
     fn sends(&self, sending: Sending);
 
-    /// All parts are in the store; the next request makes this version of them.
+    /// The next request makes this version of them.
     fn completes_as(&self, version: ETag);
 
     /// The version that an earlier attempt was about to make.
@@ -347,9 +347,15 @@ impl Uploader {
         if self.sends_at_once(target.len) {
             source.set_multipart(None);
             let _memory = self.budget.single(target.len).await;
+            let body = source.read(0..target.len).await?;
+            let shows_object = |run: &Run| matches!(run.origin, Origin::Object(..));
+            if source.runs().iter().any(shows_object) {
+                // Once it is applied, not all of its bytes are anywhere to compare.
+                source.completes_as(ETag::of_bytes(&body));
+            }
             let request = PutRequest {
                 key: target.key.clone(),
-                body: source.read(0..target.len).await?,
+                body,
                 headers: target.headers.clone(),
                 condition: target.condition.clone(),
             };

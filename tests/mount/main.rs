@@ -21,6 +21,7 @@ mod faults;
 mod files;
 mod full_disk;
 mod full_log;
+mod full_spool;
 mod help_topics;
 mod hostile;
 mod inode_numbers;
