@@ -15,8 +15,7 @@ use super::zeros::Zeros;
 use crate::journal::{Offloaded, Sending};
 use crate::store::{CompletedPart, Key, ListedPart, ObjectHeaders, PartNumber, UploadId};
 
-/// An upload that is neither completed nor known to be gone when the last one
-/// lets go of it is aborts.
+/// An upload that is not completed when the last one lets go of it is aborted.
 #[derive(Debug)]
 pub struct MultipartUpload {
     key: Key,
@@ -281,7 +280,7 @@ impl MultipartUpload {
         }
     }
 
-    /// The upload is completed, or the store does not know it: nothing is left to abort.
+    /// The upload is completed: nothing is left to abort.
     pub fn finish(&self) {
         self.state.lock().over = true;
     }

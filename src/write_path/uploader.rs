@@ -271,10 +271,8 @@ impl Uploader {
             Err(failed) => failed,
         };
         if is_gone(&failed.error) {
-            // Completed by an attempt whose answer was lost, or aborted by someone else.
-            if let Some(upload) = source.multipart() {
-                upload.finish();
-            }
+            // Completed by an attempt whose answer was lost, aborted by someone else, or
+            // of other parts: then it is there, and is aborted.
             source.set_multipart(None);
             let outcome_unknown = failed.outcome_unknown || target.earlier == Earlier::Maybe;
             if outcome_unknown && let Some(etag) = self.find_own(target, source).await? {
