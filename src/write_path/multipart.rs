@@ -184,6 +184,11 @@ impl MultipartUpload {
         done.is_some_and(|(had, _)| had == range)
     }
 
+    /// Whether the store has this part, or is being sent it.
+    pub fn has_or_gets(&self, number: PartNumber, range: &Range<u64>) -> bool {
+        self.has(number, range) || self.state.lock().under_way.contains_key(&number)
+    }
+
     pub fn has_parts_under_way(&self) -> bool {
         !self.state.lock().under_way.is_empty()
     }
