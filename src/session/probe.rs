@@ -100,6 +100,7 @@ impl Probe<'_> {
         let copy = CopyRequest {
             source: deleted.clone(),
             source_if_match: None,
+            size_bytes: 0,
             target: written.clone(),
             condition: condition.clone(),
             replace_headers: None,

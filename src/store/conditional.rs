@@ -409,6 +409,7 @@ mod tests {
             let copy = CopyRequest {
                 source: Key::new("k"),
                 source_if_match: None,
+                size_bytes: 4,
                 target: Key::new("k"),
                 condition: other,
                 replace_headers: None,

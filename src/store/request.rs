@@ -158,6 +158,8 @@ pub struct CopyRequest {
     pub source: Key,
     /// The copy fails when the source is no longer this version.
     pub source_if_match: Option<ETag>,
+    /// How much the store has to copy.
+    pub size_bytes: u64,
     pub target: Key,
     /// What is under the target's key when the copy takes its place.
     pub condition: WriteCondition,

@@ -19,8 +19,11 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(5);
 /// A request with a body gets this much longer for each byte: the slowest link that is served.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 << 10;
-/// Copies move bytes inside the store, and long ones take it minutes.
-const COPY_BYTES_PER_REQUEST: u64 = 64 << 20;
+/// Copies move bytes inside the store, faster than lines do: one gets as much longer
+/// as its bytes would take, at most those of so many.
+const COPY_LIMIT_BYTES: u64 = 64 << 20;
+/// The store joins parts before it answers: so many bytes of a copy each.
+const JOIN_BYTES_PER_PART: u64 = 1 << 20;
 /// An attempt without a body may use this share of the deadline, so that a
 /// connection that hangs leaves time for another.
 const ATTEMPTS_IN_DEADLINE: u32 = 3;
@@ -214,7 +217,7 @@ impl ObjectStore for Retry {
         let changes = [Change::from(&request)];
         self.landed(&changes, &left).await;
         let attempt = || self.store.copy(request.clone());
-        let bytes = COPY_BYTES_PER_REQUEST;
+        let bytes = request.size_bytes.min(COPY_LIMIT_BYTES);
         self.run_changing(StoreOp::Copy, key, bytes, &changes, attempt)
             .await
     }
@@ -270,14 +273,10 @@ impl ObjectStore for Retry {
         request: UploadPartCopyRequest,
     ) -> Result<CompletedPart, StoreError> {
         let key = request.target.clone();
+        let len_bytes = request.range.end.saturating_sub(request.range.start);
+        let bytes = len_bytes.min(COPY_LIMIT_BYTES);
         let attempt = || self.store.upload_part_copy(request.clone());
-        self.run(
-            StoreOp::UploadPartCopy,
-            key,
-            COPY_BYTES_PER_REQUEST,
-            attempt,
-        )
-        .await
+        self.run(StoreOp::UploadPartCopy, key, bytes, attempt).await
     }
 
     async fn complete_multipart(
@@ -289,7 +288,8 @@ impl ObjectStore for Retry {
         let changes = [Change::new(key.clone(), request.condition.clone())];
         self.landed(&changes, &left).await;
         let attempt = || self.store.complete_multipart(request.clone());
-        let (op, bytes) = (StoreOp::CompleteMultipart, COPY_BYTES_PER_REQUEST);
+        let joined = request.parts.len() as u64 * JOIN_BYTES_PER_PART;
+        let (op, bytes) = (StoreOp::CompleteMultipart, joined.min(COPY_LIMIT_BYTES));
         self.run_changing(op, key, bytes, &changes, attempt).await
     }
 
@@ -309,10 +309,9 @@ impl ObjectStore for Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::ObjectHeaders;
-    use crate::store::WriteCondition;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
+    use crate::store::{ObjectHeaders, PartNumber, WriteCondition};
 
     const LIMIT: Duration = Duration::from_secs(30);
     /// How much later than asked for a timer may end, over a few of them.
@@ -331,6 +330,18 @@ mod tests {
             body,
             headers: ObjectHeaders::default(),
             condition,
+        }
+    }
+
+    fn copy(size_bytes: u64) -> CopyRequest {
+        CopyRequest {
+            source: Key::new("k"),
+            source_if_match: None,
+            size_bytes,
+            target: Key::new("l"),
+            condition: WriteCondition::Always,
+            replace_headers: None,
+            placement: Default::default(),
         }
     }
 
@@ -365,17 +376,52 @@ mod tests {
         for nth in 1..1000 {
             faulty.plan(StoreOp::Copy, nth, Fault::Before(StoreErrorKind::Server));
         }
-        let request = CopyRequest {
-            source: Key::new("k"),
-            source_if_match: None,
-            target: Key::new("l"),
-            condition: WriteCondition::Always,
-            replace_headers: None,
-            placement: Default::default(),
-        };
         let began = Instant::now();
-        assert!(store.copy(request).await.is_err());
+        assert!(store.copy(copy(1 << 30)).await.is_err());
         assert!(began.elapsed() <= LIMIT + TICK, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_that_hangs_is_waited_for_as_long_as_its_bytes_may_take() {
+        for (size_bytes, attempt_seconds) in [(5, 10), (8 << 20, 10 + 32), (1 << 40, 10 + 256)] {
+            let (faulty, store) = stack();
+            for nth in 1..10 {
+                faulty.plan(StoreOp::Copy, nth, Fault::Stall);
+            }
+            let began = Instant::now();
+            let error = store.copy(copy(size_bytes)).await.unwrap_err();
+            assert_eq!(error.kind, StoreErrorKind::TimedOut);
+            let longest = ATTEMPTS_IN_DEADLINE * Duration::from_secs(attempt_seconds) + TICK;
+            assert!(began.elapsed() <= longest, "{:?}", began.elapsed());
+            assert!(began.elapsed() > Duration::from_secs(attempt_seconds));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_completion_that_hangs_is_waited_for_as_long_as_its_parts_may_take() {
+        for (parts, attempt_seconds) in [(2, 10 + 8), (10_000, 10 + 256)] {
+            let (faulty, store) = stack();
+            for nth in 1..10 {
+                faulty.plan(StoreOp::CompleteMultipart, nth, Fault::Stall);
+            }
+            let part = |number| CompletedPart {
+                number: PartNumber::new(number).unwrap(),
+                etag: ETag::new("e"),
+                crc64nvme: None,
+            };
+            let complete = CompleteMultipartRequest {
+                key: Key::new("k"),
+                upload: UploadId("u".to_owned()),
+                parts: (1..=parts).map(part).collect(),
+                condition: WriteCondition::Always,
+            };
+            let began = Instant::now();
+            let error = store.complete_multipart(complete).await.unwrap_err();
+            assert_eq!(error.kind, StoreErrorKind::TimedOut);
+            let longest = ATTEMPTS_IN_DEADLINE * Duration::from_secs(attempt_seconds) + TICK;
+            assert!(began.elapsed() <= longest, "{:?}", began.elapsed());
+            assert!(began.elapsed() > Duration::from_secs(attempt_seconds));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -129,6 +129,7 @@ impl Copier {
         let request = CopyRequest {
             source: task.source.clone(),
             source_if_match: Some(task.version.clone()),
+            size_bytes: task.size_bytes,
             target: task.target.clone(),
             condition,
             replace_headers,
