@@ -3,6 +3,9 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::abort_queue::{AbortQueue, Aborter};
 use super::budget::Budget;
@@ -22,6 +25,8 @@ use crate::store::{
 /// Uploads of one file in parts that may meet another conditional write of its
 /// key when they are completed.
 const CONFLICTS_LIMIT: usize = 3;
+/// Time for the other write to end, where the upload is not begun anew.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts of a whole replacement whose key other clients replace meanwhile.
 const REPLACE_TRIES: usize = 8;
 
@@ -326,13 +331,18 @@ impl Uploader {
             };
             // The one that it met may have been an attempt of its own.
             failed.outcome_unknown |= outcome_unknown;
-            let is_only_copy = source.offloaded_end() > 0;
-            if conflicts == CONFLICTS_LIMIT || is_only_copy || !failed.is_write_conflict() {
+            if conflicts == CONFLICTS_LIMIT || !failed.is_write_conflict() {
                 return Err(failed);
             }
             outcome_unknown = failed.outcome_unknown;
-            source.set_multipart(None);
             conflicts += 1;
+            if source.offloaded_end() > 0 {
+                // No other one can have its parts: where the store has it still, it is completed.
+                tracing::info!(key = %target.key, "another write of this key is under way: completing again");
+                sleep(CONFLICT_PAUSE).await;
+                continue;
+            }
+            source.set_multipart(None);
             tracing::info!(key = %target.key, "another client wrote this key meanwhile: uploading again");
         }
     }
