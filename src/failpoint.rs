@@ -59,6 +59,12 @@ points! {
     PartsBegin = "parts_begin",
     PartBegins = "part_begins",
     PartAnswered = "part_answered",
+    /// A part is to leave the spool and is not served any more; the journal does not know.
+    OffloadMarked = "offload_marked",
+    /// The journal knows, the part is in the stage's file.
+    OffloadJournaled = "offload_journaled",
+    /// The part is in its upload alone.
+    OffloadPunched = "offload_punched",
     CompleteBegins = "complete_begins",
     CompleteAnswered = "complete_answered",
     /// The namespace has the new object, the open file has not.

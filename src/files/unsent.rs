@@ -26,7 +26,7 @@ impl OpenFile {
         content.stage.as_ref()?.mark_offloaded(key)
     }
 
-    /// The first full part that S3 does not have under this key.
+    /// The first full part that nobody has sent or sends under this key.
     pub fn next_unsent(&self, key: &Key, part_size: PartSize) -> Option<FullPart> {
         let content = self.content.lock();
         if content.orphan || content.failed.is_some() || content.holders > 0 {

@@ -35,7 +35,8 @@ impl Stage {
         })
     }
 
-    /// The first full part that the store does not have under this key, but for the first of all.
+    /// The first full part that nobody has sent or sends under this key, but for the
+    /// first of all.
     pub fn next_unsent(&self, key: &Key, part_size: PartSize) -> Option<FullPart> {
         if self.base_len() > 0 || self.len() <= part_size.bytes() {
             return None;
@@ -43,7 +44,7 @@ impl Stage {
         let upload = self.file().upload().filter(|upload| upload.key() == key);
         let is_sent = |number, range: &Range<u64>| {
             let upload = upload.as_ref();
-            upload.is_some_and(|upload| upload.has(number, range))
+            upload.is_some_and(|upload| upload.has_or_gets(number, range))
         };
         let mut at = part_size.bytes();
         loop {

@@ -15,8 +15,7 @@ use super::zeros::Zeros;
 use crate::journal::{Offloaded, Sending};
 use crate::store::{CompletedPart, Key, ListedPart, ObjectHeaders, PartNumber, UploadId};
 
-/// An upload that is neither completed nor known to be gone when the last one
-/// lets go of it is aborts.
+/// An upload that is not completed when the last one lets go of it is aborted.
 #[derive(Debug)]
 pub struct MultipartUpload {
     key: Key,
@@ -185,6 +184,11 @@ impl MultipartUpload {
         done.is_some_and(|(had, _)| had == range)
     }
 
+    /// Whether the store has this part, or is being sent it.
+    pub fn has_or_gets(&self, number: PartNumber, range: &Range<u64>) -> bool {
+        self.has(number, range) || self.state.lock().under_way.contains_key(&number)
+    }
+
     pub fn has_parts_under_way(&self) -> bool {
         !self.state.lock().under_way.is_empty()
     }
@@ -281,7 +285,7 @@ impl MultipartUpload {
         }
     }
 
-    /// The upload is completed, or the store does not know it: nothing is left to abort.
+    /// The upload is completed: nothing is left to abort.
     pub fn finish(&self) {
         self.state.lock().over = true;
     }

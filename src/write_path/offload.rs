@@ -21,6 +21,7 @@ use rustix::fs::FallocateFlags;
 use super::spool::Spool;
 use super::stage_file::StageFile;
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 use crate::journal::{Durable, Offloaded, OffloadedPart, Record};
 use crate::store::Key;
 
@@ -184,9 +185,13 @@ impl Spool {
     /// Errors: the disk's.
     pub fn offload(&self, file: &StageFile, marked: Offloaded) -> io::Result<()> {
         let parts = marked.parts.clone();
+        failpoint::at(Point::OffloadMarked);
         file.record_offloaded(marked)?;
         self.journal.sync()?;
-        parts.iter().try_for_each(|part| file.punch_out(part))
+        failpoint::at(Point::OffloadJournaled);
+        parts.iter().try_for_each(|part| file.punch_out(part))?;
+        failpoint::at(Point::OffloadPunched);
+        Ok(())
     }
 }
 

@@ -23,12 +23,12 @@ impl Uploader {
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        if source.completed_as().as_ref() == Some(&meta.etag) {
+            return Ok(Some(meta.etag));
+        }
         if self.sends_at_once(target.len)
             && ETag::of_bytes(&source.read(0..target.len).await?) == meta.etag
         {
-            return Ok(Some(meta.etag));
-        }
-        if source.completed_as().as_ref() == Some(&meta.etag) {
             return Ok(Some(meta.etag));
         }
         if source.offloaded_end() > 0 {

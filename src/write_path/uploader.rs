@@ -3,13 +3,16 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::abort_queue::{AbortQueue, Aborter};
 use super::budget::Budget;
 use super::copier::CopyPartSize;
 use super::multipart::MultipartUpload;
 use super::part_body::RangeReader;
-use super::parts::{PartSize, Run, StoredRange};
+use super::parts::{Origin, PartSize, Run, StoredRange};
 use super::zeros::Scratch;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -22,6 +25,8 @@ use crate::store::{
 /// Uploads of one file in parts that may meet another conditional write of its
 /// key when they are completed.
 const CONFLICTS_LIMIT: usize = 3;
+/// Time for the other write to end, where the upload is not begun anew.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts of a whole replacement whose key other clients replace meanwhile.
 const REPLACE_TRIES: usize = 8;
 
@@ -53,7 +58,7 @@ pub trait ByteSource: RangeReader {
     /// This is how the multipart upload goes on, also in another life of the daemon.
     fn sends(&self, sending: Sending);
 
-    /// All parts are in the store; the next request makes this version of them.
+    /// The next request makes this version of them.
     fn completes_as(&self, version: ETag);
 
     /// The version that an earlier attempt was about to make.
@@ -271,10 +276,8 @@ impl Uploader {
             Err(failed) => failed,
         };
         if is_gone(&failed.error) {
-            // Completed by an attempt whose answer was lost, or aborted by someone else.
-            if let Some(upload) = source.multipart() {
-                upload.finish();
-            }
+            // Completed by an attempt whose answer was lost, aborted by someone else, or
+            // of other parts: then it is there, and is aborted.
             source.set_multipart(None);
             let outcome_unknown = failed.outcome_unknown || target.earlier == Earlier::Maybe;
             if outcome_unknown && let Some(etag) = self.find_own(target, source).await? {
@@ -328,13 +331,18 @@ impl Uploader {
             };
             // The one that it met may have been an attempt of its own.
             failed.outcome_unknown |= outcome_unknown;
-            let is_only_copy = source.offloaded_end() > 0;
-            if conflicts == CONFLICTS_LIMIT || is_only_copy || !failed.is_write_conflict() {
+            if conflicts == CONFLICTS_LIMIT || !failed.is_write_conflict() {
                 return Err(failed);
             }
             outcome_unknown = failed.outcome_unknown;
-            source.set_multipart(None);
             conflicts += 1;
+            if source.offloaded_end() > 0 {
+                // No other one can have its parts: where the store has it still, it is completed.
+                tracing::info!(key = %target.key, "another write of this key is under way: completing again");
+                sleep(CONFLICT_PAUSE).await;
+                continue;
+            }
+            source.set_multipart(None);
             tracing::info!(key = %target.key, "another client wrote this key meanwhile: uploading again");
         }
     }
@@ -347,9 +355,15 @@ impl Uploader {
         if self.sends_at_once(target.len) {
             source.set_multipart(None);
             let _memory = self.budget.single(target.len).await;
+            let body = source.read(0..target.len).await?;
+            let shows_object = |run: &Run| matches!(run.origin, Origin::Object(..));
+            if source.runs().iter().any(shows_object) {
+                // Once it is applied, not all of its bytes are anywhere to compare.
+                source.completes_as(ETag::of_bytes(&body));
+            }
             let request = PutRequest {
                 key: target.key.clone(),
-                body: source.read(0..target.len).await?,
+                body,
                 headers: target.headers.clone(),
                 condition: target.condition.clone(),
             };

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::Advice;
 
 use crate::support::data::{MIB, assert_same_bytes};
-use crate::support::proxy::{Fault, Proxy};
+use crate::support::proxy::{Fault, Proxy, Side};
 use crate::support::rule::Rule;
 use crate::support::{Mount, MountBuilder, Server, pattern, sha256, sys, wait_until};
 
@@ -280,6 +280,24 @@ fn while_s3_refuses_parts_a_writer_waits_or_gets_enospc_in_time() {
     sys::close(file).unwrap();
     let object = mount.object("f").unwrap();
     assert_same_bytes(&object[..body.len()], &body, "the object");
+    nothing_is_left(&mount);
+}
+
+#[test]
+fn a_part_whose_request_hangs_keeps_no_other_part_in_the_spool() {
+    let (plan, proxy) = behind_a_proxy("s3", "24MiB");
+    let mount = plan.args(["--request-timeout", "10s"]).start();
+    let second = Rule::on("UploadPart", Fault::Pass).after(1);
+    let gate = proxy.hold(Side::BeforeServer, second);
+    // No other part is there when the spool is full again.
+    let slow = Fault::AnswerLate(Duration::from_secs(1));
+    proxy.rule(Rule::on("UploadPart", slow).always());
+    let body = pattern(4 * SPOOL, 1);
+    let file = long_file(&mount, "f", &body);
+    gate.open();
+    proxy.heal();
+    sys::close(file).unwrap();
+    assert_same_bytes(&mount.object("f").unwrap(), &body, "the object");
     nothing_is_left(&mount);
 }
 

@@ -22,6 +22,7 @@ mod faults;
 mod files;
 mod full_disk;
 mod full_log;
+mod full_spool;
 mod help_topics;
 mod hidden_keys;
 mod hostile;

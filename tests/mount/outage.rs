@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::data::{MIB, assert_same_bytes};
 use crate::support::notify::NotifySocket;
 use crate::support::programs::said;
-use crate::support::proxy::{Fault, Proxy};
+use crate::support::proxy::{Fault, Proxy, Rule};
 use crate::support::servers::{Credentials, OWNER, SUCCESSOR};
 use crate::support::{Mount, MountBuilder, Server, Worker, pattern, sys, wait_until};
 use rustix::process::Signal;
@@ -140,6 +140,39 @@ fn with_s3_silent_known_names_and_cached_bytes_go_on_until_the_stale_ttl() {
         fs::read(mount.path("d/read")).is_ok()
     });
     what_is_known_goes_on(&mount, &body);
+}
+
+/// Long copies may take S3 minutes, and that of a short file no longer than any request.
+#[test]
+fn a_copy_or_completion_of_a_short_file_that_hangs_is_given_up_soon() {
+    let (plan, proxy) = behind_a_proxy();
+    let plan = plan.args(["--attributes", "stored", "--part-size", "5MiB"]);
+    let mount = plan.args(["--request-timeout", "5s"]).start();
+    let names = ["chmod", "mv", "cp"];
+    for name in names {
+        fs::write(mount.path(name), name).unwrap();
+    }
+    let long = pattern(6 * MIB, 1);
+    let new = fs::File::create(mount.path("long")).unwrap();
+    (&new).write_all(&long).unwrap();
+    for op in ["CopyObject", "CompleteMultipartUpload"] {
+        proxy.rule(Rule::on(op, Fault::Stall).always());
+    }
+    let path = |name: &str| mount.path(name);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| fs::set_permissions(path("chmod"), mode).unwrap_err());
+        scope.spawn(|| fs::rename(path("mv"), path("moved")).unwrap_err());
+        scope.spawn(|| fs::copy(path("cp"), path("copy")).unwrap_err());
+        scope.spawn(|| sys::close(new).unwrap_err());
+    });
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    proxy.heal();
+    for name in names {
+        assert_eq!(fs::read(path(name)).unwrap(), name.as_bytes());
+    }
 }
 
 #[test]

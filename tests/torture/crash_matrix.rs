@@ -12,6 +12,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
+use crate::support::data::MIB;
 use crate::support::mount::{Mount, detach};
 use crate::support::{Server, wait_until};
 use crate::workload::{Tree, Workload, read_tree};
@@ -62,6 +63,7 @@ impl Case {
     fn run(self) -> Died {
         let mut mount = Mount::on(Server::shared())
             .args(["--durability", self.durability])
+            .args(self.spool_size())
             .args(["--part-size", "5MiB", "--negative-ttl", "1h"])
             .set("--ttl", "1h")
             .env("FAILPOINTS", self.first_arming())
@@ -102,6 +104,21 @@ impl Case {
         )
     }
 
+    /// Whether parts leave the spool before a daemon comes to the point.
+    fn is_of_a_file_longer_than_the_spool(self) -> bool {
+        matches!(
+            self.point,
+            Point::OffloadMarked | Point::OffloadJournaled | Point::OffloadPunched
+        )
+    }
+
+    fn spool_size(self) -> &'static [&'static str] {
+        match self.is_of_a_file_longer_than_the_spool() {
+            true => &["--spool-size", "18MiB"],
+            false => &[],
+        }
+    }
+
     fn first_arming(self) -> String {
         if self.is_at_start() {
             return String::new();
@@ -111,7 +128,10 @@ impl Case {
 
     /// Works until the daemon dies, at the latest of its drain.
     fn die(self, mount: &mut Mount, work: &mut Workload) -> Died {
-        let mut outcome = work.run();
+        let mut outcome = match self.is_of_a_file_longer_than_the_spool() {
+            true => work.run_longer_than(18 * MIB),
+            false => work.run(),
+        };
         if self.is_at_start() {
             outcome.unwrap();
             mount.signal(Signal::KILL);
@@ -219,6 +239,9 @@ each_point! {
     parts_begin: PartsBegin,
     part_begins: PartBegins,
     part_answered: PartAnswered,
+    offload_marked: OffloadMarked,
+    offload_journaled: OffloadJournaled,
+    offload_punched: OffloadPunched,
     complete_begins: CompleteBegins,
     complete_answered: CompleteAnswered,
     publish_recorded: PublishRecorded,

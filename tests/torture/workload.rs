@@ -72,6 +72,16 @@ impl Workload {
         self.unlink("target")
     }
 
+    /// The same with a file that is longer than the spool.
+    pub fn run_longer_than(&mut self, spool_bytes: usize) -> io::Result<()> {
+        self.leave_open("open", pattern(3 * KIB, 1))?;
+        self.write("small.txt", pattern(900, 2), O_CREAT | O_TRUNC)?;
+        self.write("long", pattern(3 * spool_bytes + 5, 3), O_CREAT | O_TRUNC)?;
+        self.append("small.txt", b"appended and synced")?;
+        self.write("long", pattern(3 * spool_bytes + 7, 4), O_TRUNC)?;
+        self.unlink("small.txt")
+    }
+
     /// Closes what was left open, too.
     pub fn finish(&mut self) -> io::Result<()> {
         let Some((file, body)) = self.left_open.take() else {

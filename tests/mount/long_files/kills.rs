@@ -6,7 +6,9 @@ use super::{SPOOL, WITHIN, behind_a_proxy, kept_with_what_is_missing, long_file,
 use crate::support::data::assert_same_bytes;
 use crate::support::proxy::{Fault, Side};
 use crate::support::rule::Rule;
-use crate::support::{Mount, SupervisedMount, Worker, pattern, sha256, sys, wait_until};
+use crate::support::{
+    DURABILITIES, Mount, SupervisedMount, Worker, pattern, sha256, sys, wait_until,
+};
 
 /// Writes what it is given of a pattern, in another process.
 const PYTHON: &str = "def more(start, end):\n    at = start\n    while at < end: at += os.write(fd, body[at:min(at + 1048576, end)])\n";
@@ -52,6 +54,29 @@ fn a_successor_goes_on_with_a_file_of_which_parts_have_left_the_spool() {
         assert_eq!(sha256(&mount.object("f").unwrap()), sha256(&body));
         assert_eq!(proxy.seen("CreateMultipartUpload"), 1);
         assert!(proxy.seen("UploadPart") <= 31 + 2 * 6, "some again");
+        nothing_is_left(&mount);
+        assert!(mount.lost_and_found().is_empty());
+    }
+}
+
+/// Each daemon takes one part out of the spool, and dies at the next one.
+#[test]
+fn a_file_is_written_while_each_daemon_dies_at_a_step_of_taking_a_part_out_of_the_spool() {
+    let steps = ["offload_marked", "offload_journaled", "offload_punched"];
+    for (durability, step) in DURABILITIES
+        .iter()
+        .flat_map(|it| steps.map(|step| (it, step)))
+    {
+        let (plan, _proxy) = behind_a_proxy(durability, "24MiB");
+        let plan = plan.env("FAILPOINTS", format!("{step}=1*off->return"));
+        let mount = SupervisedMount::start(plan);
+        let first = mount.daemon();
+        let body = pattern(11 * super::PART + 5, 1);
+        let mut worker = python_writer(&mount, &body);
+        worker.run(&format!("more(0, {})", body.len())).unwrap();
+        worker.run("os.close(fd)").unwrap();
+        assert_eq!(sha256(&mount.object("f").unwrap()), sha256(&body), "{step}");
+        assert_ne!(mount.daemon(), first, "{step}: none has died");
         nothing_is_left(&mount);
         assert!(mount.lost_and_found().is_empty());
     }

@@ -4,7 +4,9 @@
 use std::fs;
 
 use super::{SPOOL, WITHIN, behind_a_proxy, kept_with_what_is_missing, long_file, nothing_is_left};
-use crate::support::{pattern, sys, wait_until};
+use crate::support::data::assert_same_bytes;
+use crate::support::proxy::{Fault, Rule};
+use crate::support::{DURABILITIES, pattern, sys, wait_until};
 
 #[test]
 fn an_upload_that_is_lost_with_parts_of_the_file_fails_the_close_and_is_kept_as_far_as_it_is_here()
@@ -24,6 +26,24 @@ fn an_upload_that_is_lost_with_parts_of_the_file_fails_the_close_and_is_kept_as_
         wait_until(WITHIN, "the next file", || {
             mount.object("f").as_deref() == Some(b"again")
         });
+    }
+}
+
+/// As S3 answers while another write of the key, or a late attempt of ours, is under way.
+#[test]
+fn a_completion_that_meets_another_write_of_the_key_is_sent_again() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = behind_a_proxy(durability, "24MiB");
+        let mount = plan.start();
+        let body = pattern(2 * SPOOL, 1);
+        let file = long_file(&mount, "f", &body);
+        let conflict = Fault::Answer(409, "ConditionalRequestConflict");
+        proxy.rule(Rule::on("CompleteMultipartUpload", conflict).times(2));
+        sys::close(file).unwrap();
+        assert_same_bytes(&mount.object("f").unwrap(), &body, "the object");
+        assert_eq!(proxy.seen("CreateMultipartUpload"), 1);
+        nothing_is_left(&mount);
+        assert!(mount.lost_and_found().is_empty());
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use super::{ALWAYS, WITHIN, behind_a_proxy, no_upload_is_left};
 use crate::support::data::{MIB, assert_same_bytes};
 use crate::support::proxy::{Fault, Proxy};
+use crate::support::rule::Rule;
 use crate::support::{Mount, MountBuilder, pattern, sys, wait_until};
 
 /// A file of 7 parts whose close is cut off by a kill when `arrived` of them have.
@@ -120,4 +121,17 @@ fn a_lost_answer_to_a_completion_is_decided_by_what_is_there() {
     );
     no_upload_is_left(&mount);
     assert!(mount.lost_and_found().is_empty());
+}
+
+#[test]
+fn an_upload_whose_parts_s3_does_not_take_for_whole_is_sent_again_and_leaves_nothing() {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.start();
+    let body = pattern(12 * MIB, 6);
+    let refusal = Fault::Answer(400, "InvalidPart");
+    proxy.rule(Rule::on("CompleteMultipartUpload", refusal));
+    fs::write(mount.path("f"), &body).unwrap();
+    mount.wait_until_uploaded("f", &body);
+    assert_eq!(proxy.seen("CreateMultipartUpload"), 2);
+    no_upload_is_left(&mount);
 }
