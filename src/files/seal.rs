@@ -18,7 +18,7 @@ use crate::journal::SealedBase;
 use crate::namespace::LocalState;
 use crate::store::{Key, WriteCondition};
 use crate::vocabulary::{Intent, ObjectId};
-use crate::write_path::{Earlier, RecoveredStage, Stage};
+use crate::write_path::{PriorAttempt, RecoveredStage, Stage};
 
 /// A stage just sealed, and what becomes of one below it that was never sent.
 #[derive(Debug)]
@@ -164,12 +164,12 @@ impl OpenFile {
 
     /// The sealed stage to be uploaded first, which counts as sent from now on:
     /// nothing takes its place any more. To be called with `seal_lock`.
-    pub fn begin_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
+    pub fn begin_upload(&self) -> Option<(Arc<Sealed>, PriorAttempt)> {
         self.content.lock().begin_upload()
     }
 
     /// The same, for who took on the uploading: when there is none, it ends.
-    pub fn begin_next_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
+    pub fn begin_next_upload(&self) -> Option<(Arc<Sealed>, PriorAttempt)> {
         let mut content = self.content.lock();
         let next = content.begin_upload();
         content.has_uploader = next.is_some();
@@ -375,18 +375,18 @@ impl Content {
         Some(superseded)
     }
 
-    fn begin_upload(&self) -> Option<(Arc<Sealed>, Earlier)> {
+    fn begin_upload(&self) -> Option<(Arc<Sealed>, PriorAttempt)> {
         let top = self.base.sealed()?;
         if self.orphan || self.failed.is_some() {
             return None;
         }
         let first = top.base.sealed().unwrap_or(top);
-        let earlier = if first.sent.set_maybe() {
-            Earlier::Maybe
+        let prior = if first.sent.set_maybe() {
+            PriorAttempt::Maybe
         } else {
-            Earlier::None
+            PriorAttempt::None
         };
-        Some((first.clone(), earlier))
+        Some((first.clone(), prior))
     }
 }
 
@@ -578,8 +578,8 @@ mod tests {
         assert!(!file.has_object_below());
         let superseded = file.detach_from_object(&WriteCondition::Always);
         assert!(Arc::ptr_eq(&superseded.unwrap(), &edit));
-        let (whole, earlier) = file.begin_upload().unwrap();
-        assert_eq!(earlier, Earlier::None);
+        let (whole, prior) = file.begin_upload().unwrap();
+        assert_eq!(prior, PriorAttempt::None);
         assert!(matches!(whole.base, LowerLayer::Empty));
         assert_eq!(text(&file), "whole");
         assert_eq!(file.sealed_stages().len(), 1);
@@ -596,8 +596,8 @@ mod tests {
         file.write(0, b"whole").unwrap();
         sealed(&file);
         file.renamed(&WriteCondition::IfAbsent);
-        let (whole, earlier) = file.begin_upload().unwrap();
-        assert_eq!(earlier, Earlier::None);
+        let (whole, prior) = file.begin_upload().unwrap();
+        assert_eq!(prior, PriorAttempt::None);
         assert!(matches!(whole.base, LowerLayer::Empty));
         assert_eq!(
             whole.stage.len(),

@@ -35,12 +35,12 @@ impl Stage {
     /// are then based on the same. The earlier one is not needed any more then.
     ///
     /// Errors: `Corrupt`, `Spool`.
-    pub fn absorb(&mut self, earlier: &Stage) -> Result<(), FsError> {
+    pub fn absorb(&mut self, prior: &Stage) -> Result<(), FsError> {
         let gaps: Vec<_> = self.gaps(0..self.base_len()).collect();
         for gap in gaps {
-            for segment in earlier.segments(gap) {
+            for segment in prior.segments(gap) {
                 match segment {
-                    Segment::Local(range) => self.copy_from(earlier, range)?,
+                    Segment::Local(range) => self.copy_from(prior, range)?,
                     // Nobody reads there, but who looks at the file itself: what a write
                     // that failed has left must not show.
                     Segment::Zero(range) => drop(self.file().punch(range)?),
@@ -48,15 +48,15 @@ impl Stage {
                 }
             }
         }
-        self.cut_base(earlier.base_len());
+        self.cut_base(prior.base_len());
         Ok(())
     }
 
     /// Bytes that `absorb` would copy.
-    fn shown_of(&self, earlier: &Stage) -> u64 {
+    fn shown_of(&self, prior: &Stage) -> u64 {
         let segments = self
             .gaps(0..self.base_len())
-            .flat_map(|gap| earlier.segments(gap));
+            .flat_map(|gap| prior.segments(gap));
         covered(segments.filter_map(|segment| match segment {
             Segment::Local(range) => Some(range),
             Segment::Base(_) | Segment::Zero(_) => None,

@@ -49,5 +49,5 @@ pub use spool::{Recovered, RecoveredStage, Spool, SpoolError};
 pub use spool_lock::SpoolLock;
 pub use stage::{Segment, Stage};
 pub use stage_file::StageFile;
-pub use uploader::{ByteSource, Earlier, UploadTarget, Uploader};
+pub use uploader::{ByteSource, PriorAttempt, UploadTarget, Uploader};
 pub use zeros::Scratch;

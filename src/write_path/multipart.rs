@@ -324,7 +324,7 @@ impl Drop for Claimed {
 mod tests {
     use super::*;
     use crate::store::{ETag, WriteCondition};
-    use crate::write_path::Earlier;
+    use crate::write_path::PriorAttempt;
     use crate::write_path::abort_queue::Aborter;
 
     fn upload() -> Arc<MultipartUpload> {
@@ -334,7 +334,7 @@ mod tests {
             condition: WriteCondition::Always,
             known: WriteCondition::Always,
             len: 0,
-            earlier: Earlier::None,
+            prior: PriorAttempt::None,
         };
         let (aborts, _) = Aborter::new();
         Arc::new(MultipartUpload::begun(

@@ -204,7 +204,7 @@ mod tests {
     use crate::store::{CompletedPart, ETag, ObjectHeaders, PartNumber, UploadId, WriteCondition};
     use crate::write_path::abort_queue::Aborter;
     use crate::write_path::multipart::Claim;
-    use crate::write_path::{Earlier, MultipartUpload, PartSize, Stage, UploadTarget};
+    use crate::write_path::{MultipartUpload, PartSize, PriorAttempt, Stage, UploadTarget};
 
     /// No multiple of a block.
     const PART: u64 = 5_300_000;
@@ -235,7 +235,7 @@ mod tests {
                 condition: WriteCondition::Always,
                 known: WriteCondition::Always,
                 len: 0,
-                earlier: Earlier::None,
+                prior: PriorAttempt::None,
             };
             let id = UploadId("1".to_owned());
             let upload = Arc::new(MultipartUpload::begun(&target, id, Aborter::new().0));

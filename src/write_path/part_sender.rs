@@ -216,7 +216,7 @@ mod tests {
     use crate::store::memory::Memory;
     use crate::store::{GetRequest, Key, ObjectHeaders, ObjectStore, StoreOp, WriteCondition};
     use crate::write_path::parts::{Origin, Run, StoredRange};
-    use crate::write_path::{CopyPartSize, Earlier, PartSize};
+    use crate::write_path::{CopyPartSize, PartSize, PriorAttempt};
 
     const MIB: usize = 1 << 20;
 
@@ -289,7 +289,7 @@ mod tests {
     async fn upload(
         uploader: &Uploader,
         source: &Arc<Source>,
-        earlier: Earlier,
+        prior: PriorAttempt,
     ) -> Result<ETag, FsError> {
         let target = UploadTarget {
             key: Key::new("k"),
@@ -297,7 +297,7 @@ mod tests {
             condition: WriteCondition::Always,
             known: WriteCondition::Always,
             len: source.bytes.len() as u64,
-            earlier,
+            prior,
         };
         let source: Arc<dyn ByteSource> = source.clone();
         uploader.upload(&target, &source).await
@@ -327,8 +327,14 @@ mod tests {
             4,
             Fault::Before(StoreErrorKind::Server),
         );
-        assert!(upload(&uploader, &source, Earlier::None).await.is_err());
-        upload(&uploader, &source, Earlier::None).await.unwrap();
+        assert!(
+            upload(&uploader, &source, PriorAttempt::None)
+                .await
+                .is_err()
+        );
+        upload(&uploader, &source, PriorAttempt::None)
+            .await
+            .unwrap();
         assert_eq!(store.seen(StoreOp::UploadPart), 8, "7 parts, one twice");
         assert_eq!(store.seen(StoreOp::CreateMultipart), 1);
         assert_eq!(store.seen(StoreOp::ListParts), 0);
@@ -344,7 +350,7 @@ mod tests {
             6,
             Fault::Before(StoreErrorKind::Server),
         );
-        assert!(upload(&first, &before, Earlier::None).await.is_err());
+        assert!(upload(&first, &before, PriorAttempt::None).await.is_err());
         let sending = before.sending.lock().clone().unwrap();
         // The store has another part 2 by now.
         let other = UploadPartRequest {
@@ -358,7 +364,7 @@ mod tests {
 
         let (second, after) = (uploader(&store), source());
         after.set_multipart(Some(second.take_over(sending)));
-        upload(&second, &after, Earlier::None).await.unwrap();
+        upload(&second, &after, PriorAttempt::None).await.unwrap();
         assert_eq!(store.seen(StoreOp::ListParts), 3, "5 parts, 2 a page");
         assert_eq!(store.seen(StoreOp::UploadPart) - sent, 3, "2, 6 and 7");
         assert!(stored(&store).await == after.bytes);
@@ -377,13 +383,15 @@ mod tests {
             );
         };
         gone(&store);
-        let etag = upload(&uploader, &source, Earlier::None).await.unwrap();
+        let etag = upload(&uploader, &source, PriorAttempt::None)
+            .await
+            .unwrap();
         assert_eq!(store.seen(StoreOp::CreateMultipart), 2);
         assert!(stored(&store).await == source.bytes);
         // The same bytes are there of an earlier attempt, and its upload is gone.
         source.set_multipart(None);
         gone(&store);
-        let again = upload(&uploader, &source, Earlier::Maybe).await;
+        let again = upload(&uploader, &source, PriorAttempt::Maybe).await;
         assert_eq!(again.unwrap(), etag);
         assert_eq!(store.seen(StoreOp::CompleteMultipart), 1);
     }
@@ -397,7 +405,11 @@ mod tests {
             2,
             Fault::Before(StoreErrorKind::Server),
         );
-        assert!(upload(&uploader, &source, Earlier::None).await.is_err());
+        assert!(
+            upload(&uploader, &source, PriorAttempt::None)
+                .await
+                .is_err()
+        );
         source.set_multipart(None);
         let settled = async {
             tokio::select! {

@@ -76,12 +76,12 @@ pub struct UploadTarget {
     /// `Always` where it is not.
     pub known: WriteCondition,
     pub len: u64,
-    pub earlier: Earlier,
+    pub prior: PriorAttempt,
 }
 
 /// Whether an earlier upload of the same bytes to the same key may have been applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Earlier {
+pub enum PriorAttempt {
     None,
     Maybe,
 }
@@ -279,7 +279,7 @@ impl Uploader {
             // Completed by an attempt whose answer was lost, aborted by someone else, or
             // of other parts: then it is there, and is aborted.
             source.set_multipart(None);
-            let outcome_unknown = failed.outcome_unknown || target.earlier == Earlier::Maybe;
+            let outcome_unknown = failed.outcome_unknown || target.prior == PriorAttempt::Maybe;
             if outcome_unknown && let Some(etag) = self.find_own(target, source).await? {
                 tracing::info!(key = %target.key, "an earlier attempt had been applied");
                 return Ok(etag);
@@ -294,7 +294,7 @@ impl Uploader {
                 Err(again) => again,
             };
         }
-        let outcome_unknown = failed.outcome_unknown || target.earlier == Earlier::Maybe;
+        let outcome_unknown = failed.outcome_unknown || target.prior == PriorAttempt::Maybe;
         match failed.error {
             // Not what it was, or gone: by our own doing, whose answer was lost?
             error @ (FsError::Stale(_) | FsError::NotFound(_)) => {

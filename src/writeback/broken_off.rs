@@ -7,7 +7,7 @@ use crate::error::FsError;
 use crate::files::{OpenFile, Sealed};
 use crate::store::LateObject;
 use crate::task::caught;
-use crate::write_path::Earlier;
+use crate::write_path::PriorAttempt;
 
 impl Uploads {
     /// Uploads one sealed stage. To be called with the file's turn.
@@ -15,10 +15,10 @@ impl Uploads {
         &self,
         file: &OpenFile,
         sealed: &Arc<Sealed>,
-        earlier: Earlier,
+        prior: PriorAttempt,
     ) -> Result<Brought, FsError> {
         let stage = sealed.stage.file();
-        let brought = caught("upload", self.send_and_publish(file, sealed, earlier)).await;
+        let brought = caught("upload", self.send_and_publish(file, sealed, prior)).await;
         if brought.is_err() && !file.has_sealed(stage.id()) {
             // The store has it, and nobody is to upload it once more later.
             self.desk.spool.discard(stage);

@@ -14,7 +14,7 @@ use crate::namespace::{Attributes, Namespace, SubtreeLocks};
 use crate::read_path::Reader;
 use crate::store::{ObjectHeaders, WriteCondition};
 use crate::vocabulary::{ObjectId, ObjectVersion};
-use crate::write_path::{ByteSource, Copier, Earlier, UploadTarget, Uploader};
+use crate::write_path::{ByteSource, Copier, PriorAttempt, UploadTarget, Uploader};
 
 /// What came of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +61,8 @@ impl Uploads {
         };
         let _turn = file.upload_lock.lock().await;
         self.sealer.seal(file).await?;
-        while let Some((sealed, earlier)) = self.begin_upload(file).await {
-            match self.publish(file, &sealed, earlier).await {
+        while let Some((sealed, prior)) = self.begin_upload(file).await {
+            match self.publish(file, &sealed, prior).await {
                 Ok(Brought::Stored) => {}
                 Ok(Brought::Cancelled) => return Ok(Brought::Cancelled),
                 Err(error) => {
@@ -77,7 +77,7 @@ impl Uploads {
     }
 
     /// The sealed stage to be uploaded first, of which the journal knows.
-    pub async fn begin_upload(&self, file: &OpenFile) -> Option<(Arc<Sealed>, Earlier)> {
+    pub async fn begin_upload(&self, file: &OpenFile) -> Option<(Arc<Sealed>, PriorAttempt)> {
         let _turn = file.seal_lock.lock().await;
         file.begin_upload()
     }
@@ -87,9 +87,9 @@ impl Uploads {
         &self,
         file: &OpenFile,
         sealed: &Arc<Sealed>,
-        earlier: Earlier,
+        prior: PriorAttempt,
     ) -> Result<Brought, FsError> {
-        if earlier == Earlier::Maybe {
+        if prior == PriorAttempt::Maybe {
             self.predecessor.wait_for_requests().await;
         }
         let sealed = &self.fill_from_lower(file, sealed).await?;
@@ -97,7 +97,7 @@ impl Uploads {
             biased;
             () = file.cancelled() => None,
             () = file.given_up() => return Err(FsError::Interrupted),
-            sent = self.send(file, sealed, earlier) => Some(sent?),
+            sent = self.send(file, sealed, prior) => Some(sent?),
         };
         let Some((object, headers)) = sent else {
             tracing::info!(ino = file.inode.ino.0, "upload cancelled");
@@ -167,7 +167,7 @@ impl Uploads {
         &self,
         file: &OpenFile,
         sealed: &Arc<Sealed>,
-        earlier: Earlier,
+        prior: PriorAttempt,
     ) -> Result<(ObjectId, ObjectHeaders), FsError> {
         let (parent, name) = self
             .namespace
@@ -183,7 +183,7 @@ impl Uploads {
             condition: sealed.condition.clone(),
             known: sealed.known.clone(),
             len: sealed.stage.len(),
-            earlier,
+            prior,
         };
         let source = self.source(sealed);
         let etag = self.uploader.upload(&target, &source).await?;
@@ -238,7 +238,7 @@ impl Uploads {
             condition: WriteCondition::Always,
             known: WriteCondition::Always,
             len: file.len(),
-            earlier: Earlier::None,
+            prior: PriorAttempt::None,
         }))
     }
 

@@ -149,9 +149,9 @@ impl Writeback {
         let (_slot, _subtrees) = self.slot_and_subtrees(slots, file).await?;
         let _turn = file.upload_lock.lock().await;
         let seal_lock = file.seal_lock.lock().await;
-        let (sealed, earlier) = file.begin_next_upload()?;
+        let (sealed, prior) = file.begin_next_upload()?;
         drop(seal_lock);
-        Some(self.uploads.publish(file, &sealed, earlier).await)
+        Some(self.uploads.publish(file, &sealed, prior).await)
     }
 
     /// One of the slots, and no name of the file's path changes. Whoever waits for a

@@ -109,9 +109,9 @@ impl FileRenamer {
     async fn upload_edits(&self, file: &OpenFile) -> Result<(), FsError> {
         file.check_renamable()?;
         while file.has_object_below()
-            && let Some((sealed, earlier)) = self.uploads.begin_upload(file).await
+            && let Some((sealed, prior)) = self.uploads.begin_upload(file).await
         {
-            if self.uploads.publish(file, &sealed, earlier).await? == Brought::Cancelled {
+            if self.uploads.publish(file, &sealed, prior).await? == Brought::Cancelled {
                 return Err(FsError::STALE);
             }
         }
