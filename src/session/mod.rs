@@ -51,7 +51,7 @@ pub use privileges::close_others;
 pub use reload::Reload;
 pub use systemd_job::{StopKind, stop_kind};
 pub use takeover::fd_store::has_some as has_predecessor;
-use takeover::fuse_session::{Earlier, KernelSession};
+use takeover::fuse_session::{KernelSession, PredecessorSession};
 pub use takeover::supervisor::{Life, supervise};
 
 /// Pause between attempts to unmount what is still in use.
@@ -89,7 +89,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let (invalidations, to_kernel) = Invalidations::channel();
     let (heritage, device) = heritage.open(&config.mountpoint)?;
     let session_log = heritage.session_log.clone();
-    let earlier = Earlier::of(&heritage.saved);
+    let predecessor = PredecessorSession::of(&heritage.saved);
     let composing = compose::compose(&config, &connected, invalidations, heritage);
     let (ops, queued) = runtime.block_on(composing)?;
     let ops = Arc::new(ops);
@@ -99,7 +99,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
     let loops = adapter.loops().clone();
-    let inherited = device.zip(earlier);
+    let inherited = device.zip(predecessor);
     let asked = takeover::fuse_session::Asked {
         place: &place,
         mountpoint: &asked,

@@ -60,12 +60,12 @@ pub fn begin<F: Filesystem>(
 /// Errors: fuser's.
 pub fn resume<F: Filesystem>(
     device: &OwnedFd,
-    earlier: &Handshake,
+    predecessor: &Handshake,
     filesystem: F,
     config: fuser::Config,
 ) -> anyhow::Result<Session<F>> {
-    let (session, answer) = agree(device, &earlier.init, filesystem, config)?;
-    if answer != earlier.answer {
+    let (session, answer) = agree(device, &predecessor.init, filesystem, config)?;
+    if answer != predecessor.answer {
         tracing::warn!(
             "this version would negotiate other kernel features: those of the first mount stay until the next mount"
         );

@@ -44,12 +44,12 @@ pub struct Asked<'a> {
 
 /// What a predecessor left of the session.
 #[derive(Debug)]
-pub struct Earlier {
+pub struct PredecessorSession {
     session: SavedSession,
     under_way: BTreeSet<u64>,
 }
 
-impl Earlier {
+impl PredecessorSession {
     /// None where there is no session to go on with.
     pub fn of(saved: &SessionState) -> Option<Self> {
         Some(Self {
@@ -65,11 +65,13 @@ pub fn start(
     config: &Config,
     asked: Asked<'_>,
     session_log: &SessionLog,
-    inherited: Option<(OwnedFd, Earlier)>,
+    inherited: Option<(OwnedFd, PredecessorSession)>,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     match inherited {
-        Some((device, earlier)) => go_on(config, asked, device, &earlier, session_log, adapter),
+        Some((device, predecessor)) => {
+            go_on(config, asked, device, &predecessor, session_log, adapter)
+        }
         None => begin(config, asked, session_log, adapter),
     }
 }
@@ -141,11 +143,11 @@ fn go_on(
     config: &Config,
     asked: Asked<'_>,
     device: OwnedFd,
-    earlier: &Earlier,
+    predecessor: &PredecessorSession,
     session_log: &SessionLog,
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
-    let Earlier { session, under_way } = earlier;
+    let PredecessorSession { session, under_way } = predecessor;
     if session.endpoint != asked.place.endpoint {
         session_log.record(|| {
             Record::Session(SavedSession {
