@@ -17,7 +17,7 @@ use crate::namespace::{
 };
 use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts, QueueReceivers};
 use crate::read_path::{BlockSize, ReadSettings, Reader};
-use crate::session::takeover::inherited::{OpenHeritage, StartupCheck};
+use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
 use crate::session::{explain, probe};
 use crate::session_state::{SessionLog, SessionState};
 use crate::store::s3::{
@@ -148,13 +148,13 @@ pub async fn compose(
     config: &Config,
     connected: &Connected,
     invalidations: Invalidations,
-    heritage: OpenHeritage,
+    inherited: InheritedSession,
 ) -> anyhow::Result<(Ops, QueueReceivers)> {
-    let OpenHeritage {
+    let InheritedSession {
         placed,
         session_log,
         saved,
-    } = heritage;
+    } = inherited;
     let block_size = usize::try_from(config.block_size_bytes)
         .ok()
         .and_then(BlockSize::new);

@@ -81,16 +81,16 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
         runtime,
         s3,
         place,
-        heritage,
+        inherited,
     } = Prepared::new(config, waiter)?;
     let counters = Arc::new(RequestCounters::default());
-    let asking = compose::connect(&config, s3, counters.clone(), heritage.asking());
+    let asking = compose::connect(&config, s3, counters.clone(), inherited.asking());
     let connected = runtime.block_on(asking)?;
     let (invalidations, to_kernel) = Invalidations::channel();
-    let (heritage, device) = heritage.open(&config.mountpoint)?;
-    let session_log = heritage.session_log.clone();
-    let predecessor = PredecessorSession::of(&heritage.saved);
-    let composing = compose::compose(&config, &connected, invalidations, heritage);
+    let (inherited, device) = inherited.open(&config.mountpoint)?;
+    let session_log = inherited.session_log.clone();
+    let predecessor = PredecessorSession::of(&inherited.saved);
+    let composing = compose::compose(&config, &connected, invalidations, inherited);
     let (ops, queued) = runtime.block_on(composing)?;
     let ops = Arc::new(ops);
     // Before there is a mount: one that appears has somebody who takes it away.

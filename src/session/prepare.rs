@@ -29,7 +29,7 @@ pub struct Prepared {
     pub runtime: Runtime,
     pub s3: Arc<S3Store>,
     pub place: Place,
-    pub heritage: Inherited,
+    pub inherited: Inherited,
 }
 
 impl Prepared {
@@ -60,8 +60,8 @@ impl Prepared {
         };
         let s3 = Arc::new(runtime.block_on(compose::s3(&config, on_error))?);
         let place = compose::place(&config, &s3);
-        let heritage = inherited::find(&config, &place, device, &|text| waiter.note(text))?;
-        let mountpoint = match (heritage.mountpoint(), free) {
+        let inherited = inherited::find(&config, &place, device, &|text| waiter.note(text))?;
+        let mountpoint = match (inherited.mountpoint(), free) {
             (Some(mountpoint), _) => mountpoint.to_owned(),
             (None, Some(free)) => free,
             (None, None) => free_mountpoint(&config)?,
@@ -75,7 +75,7 @@ impl Prepared {
             runtime,
             s3,
             place,
-            heritage,
+            inherited,
         })
     }
 }

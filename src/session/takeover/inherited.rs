@@ -37,7 +37,7 @@ pub struct Inherited {
 
 /// The spool for this daemon alone, and what the kernel was told so far.
 #[derive(Debug)]
-pub struct OpenHeritage {
+pub struct InheritedSession {
     pub placed: PlacedSpool,
     pub session_log: Arc<SessionLog>,
     pub saved: SessionState,
@@ -97,7 +97,7 @@ impl Inherited {
     }
 
     /// For a mount there. Errors: the disk's.
-    pub fn open(self, mountpoint: &Path) -> anyhow::Result<(OpenHeritage, Option<OwnedFd>)> {
+    pub fn open(self, mountpoint: &Path) -> anyhow::Result<(InheritedSession, Option<OwnedFd>)> {
         let placed = self.spool.record(mountpoint)?;
         let path = session_state::path_in(placed.dir());
         let (device, saved) = self.session.unzip();
@@ -106,7 +106,7 @@ impl Inherited {
             None if fd_store::is_present() => SessionLog::awaiting(&path),
             None => SessionLog::default(),
         };
-        let open = OpenHeritage {
+        let open = InheritedSession {
             placed,
             session_log: Arc::new(session_log),
             saved: saved.unwrap_or_else(|| SessionState {
