@@ -30,7 +30,7 @@ impl OpenFile {
             }
             let kept = content.stage.as_ref().map(|stage| stage.file().id());
             if kept != Some(sealed.stage.file().id()) {
-                self.desk.spool.discard(sealed.stage.file());
+                self.stage_factory.spool.discard(sealed.stage.file());
             }
             content.base = sealed.base.clone();
         }
@@ -38,13 +38,13 @@ impl OpenFile {
     }
 
     fn move_to_lost_found(&self, sealed: &Sealed, why: &FsError) {
-        let key = self.inode.key(&self.desk.keys);
+        let key = self.inode.key(&self.stage_factory.keys);
         let remnant = LostFile {
             key: key.as_ref(),
             reason: LostReason::UploadFailed(why.clone()),
             written: None,
         };
         let file = sealed.stage.file();
-        self.desk.spool.move_to_lost_found(file, &remnant);
+        self.stage_factory.spool.move_to_lost_found(file, &remnant);
     }
 }

@@ -41,7 +41,7 @@ pub struct OpenFile {
     pub unused: tokio::sync::Notify,
     /// Held alone while the file loses its name, before `upload_lock`.
     pub removal: tokio::sync::RwLock<()>,
-    pub desk: Arc<StageFactory>,
+    pub stage_factory: Arc<StageFactory>,
     pub content: Mutex<Content>,
 }
 
@@ -94,7 +94,7 @@ impl DerefMut for Edit<'_> {
 
 impl Edit<'_> {
     fn record(&mut self) {
-        let session_log = &self.file.desk.session_log;
+        let session_log = &self.file.stage_factory.session_log;
         if !session_log.is_kept() || self.content.is_over || !self.content.is_of_use() {
             return;
         }
@@ -136,7 +136,7 @@ pub enum LastClose {
 }
 
 impl OpenFile {
-    pub fn new(inode: Pin, base: LowerLayer, desk: Arc<StageFactory>) -> Self {
+    pub fn new(inode: Pin, base: LowerLayer, stage_factory: Arc<StageFactory>) -> Self {
         let content = Content {
             base,
             stage: None,
@@ -153,10 +153,10 @@ impl OpenFile {
             is_over: false,
             changes: Changes::default(),
         };
-        Self::with(inode, content, desk)
+        Self::with(inode, content, stage_factory)
     }
 
-    pub fn with(inode: Pin, content: Content, desk: Arc<StageFactory>) -> Self {
+    pub fn with(inode: Pin, content: Content, stage_factory: Arc<StageFactory>) -> Self {
         Self {
             inode,
             upload_lock: tokio::sync::Mutex::default(),
@@ -165,14 +165,17 @@ impl OpenFile {
             cancels: Cancels::default(),
             given_up: watch::Sender::new(false),
             unused: tokio::sync::Notify::new(),
-            desk,
+            stage_factory,
             content: Mutex::new(content),
         }
     }
 
     fn new_stage(&self, base_len: u64) -> Result<Stage, FsError> {
-        let key = self.inode.key(&self.desk.keys);
-        Ok(Stage::new(self.desk.spool.create(key.as_ref())?, base_len))
+        let key = self.inode.key(&self.stage_factory.keys);
+        Ok(Stage::new(
+            self.stage_factory.spool.create(key.as_ref())?,
+            base_len,
+        ))
     }
 
     /// The content to be changed; what comes of it is told to the successor.
@@ -237,7 +240,7 @@ impl OpenFile {
         // Not before the successor knows of what takes its place.
         content.record();
         if let Some(replaced) = replaced {
-            self.desk.spool.discard(replaced.file());
+            self.stage_factory.spool.discard(replaced.file());
         }
         Ok(change)
     }
@@ -317,7 +320,7 @@ impl OpenFile {
         content.changes.seal();
         content.changes.make_safe();
         if let Some(stage) = content.stage.take() {
-            self.desk.spool.discard(stage.file());
+            self.stage_factory.spool.discard(stage.file());
         }
         let mut state = self.inode.state();
         state.local = None;
@@ -370,7 +373,7 @@ impl OpenFile {
         if content.stage.is_none() {
             let stage = self.new_stage(content.base.len())?;
             if content.orphan {
-                self.desk.spool.orphan(stage.file());
+                self.stage_factory.spool.orphan(stage.file());
             }
             content.stage = Some(stage);
         }

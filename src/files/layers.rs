@@ -230,7 +230,7 @@ pub async fn fetch(reader: &Reader, pieces: Vec<ReadSegment>) -> Result<Bytes, F
 pub struct SealedSource {
     pub sealed: Arc<Sealed>,
     pub reader: Arc<Reader>,
-    pub desk: Arc<StageFactory>,
+    pub stage_factory: Arc<StageFactory>,
 }
 
 #[async_trait]
@@ -314,11 +314,13 @@ impl ByteSource for SealedSource {
     }
 
     fn sends(&self, sending: Sending) {
-        self.desk.spool.sending(self.sealed.stage.file(), sending);
+        self.stage_factory
+            .spool
+            .sending(self.sealed.stage.file(), sending);
     }
 
     fn completes_as(&self, version: ETag) {
-        self.desk
+        self.stage_factory
             .spool
             .completing(self.sealed.stage.file(), version.clone());
         *self.sealed.sent.version.lock() = Some(version);

@@ -22,7 +22,7 @@ impl OpenFiles {
     pub fn keep_rest(&self, open: HashMap<StageId, Stage>) {
         for stage in open.into_values() {
             if stage.is_empty() {
-                self.desk.spool.discard(stage.file());
+                self.stage_factory.spool.discard(stage.file());
                 continue;
             }
             let remnant = LostFile {
@@ -30,7 +30,9 @@ impl OpenFiles {
                 reason: LostReason::DaemonEnded,
                 written: None,
             };
-            self.desk.spool.move_to_lost_found(stage.file(), &remnant);
+            self.stage_factory
+                .spool
+                .move_to_lost_found(stage.file(), &remnant);
         }
     }
 
@@ -50,7 +52,7 @@ impl OpenFiles {
                 Some(error) => Err(error.clone()),
             };
             match merged {
-                Ok(()) => self.desk.spool.discard(below.file()),
+                Ok(()) => self.stage_factory.spool.discard(below.file()),
                 Err(error) => {
                     let remnant = LostFile {
                         key: None,
@@ -60,7 +62,9 @@ impl OpenFiles {
                         },
                         written: None,
                     };
-                    self.desk.spool.move_to_lost_found(below.file(), &remnant);
+                    self.stage_factory
+                        .spool
+                        .move_to_lost_found(below.file(), &remnant);
                     failed = Some(error);
                 }
             }

@@ -274,7 +274,7 @@ impl OpenFile {
         content.orphan = true;
         content.dirty = false;
         content.failed = None;
-        let spool = &self.desk.spool;
+        let spool = &self.stage_factory.spool;
         if let Some(stage) = &content.stage {
             spool.orphan(stage.file());
         }
@@ -407,12 +407,16 @@ mod tests {
         let name = Name::from_segment("f").unwrap();
         let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();
         let keys = KeySpace::new("");
-        let desk = StageFactory {
+        let stage_factory = StageFactory {
             spool,
             keys,
             session_log: Arc::default(),
         };
-        let file = Arc::new(OpenFile::new(pin, LowerLayer::Empty, Arc::new(desk)));
+        let file = Arc::new(OpenFile::new(
+            pin,
+            LowerLayer::Empty,
+            Arc::new(stage_factory),
+        ));
         let mut content = file.edit();
         (content.handles, content.writers) = (1, 1);
         drop(content);
@@ -424,7 +428,7 @@ mod tests {
         let record = later
             .stage
             .as_absorbed(&below.stage, Default::default(), conditions);
-        let spool = &file.desk.spool;
+        let spool = &file.stage_factory.spool;
         let whole = below
             .stage
             .with_absorbed(&later.stage, record.unwrap(), spool);
@@ -624,7 +628,11 @@ mod tests {
         let (dir, file) = file();
         let mut records = Vec::new();
         for (text, base) in [("first", None), ("SECOND", Some(0_usize))] {
-            let stage = file.desk.spool.create(Some(&Key::new("f"))).unwrap();
+            let stage = file
+                .stage_factory
+                .spool
+                .create(Some(&Key::new("f")))
+                .unwrap();
             let mut stage = Stage::new(stage, 5 * base.is_some() as u64);
             stage.write(0, text.as_bytes()).unwrap();
             let below = base.map(|at| {

@@ -22,7 +22,7 @@ type Files = HashMap<Ino, Arc<OpenFile>>;
 pub struct OpenFiles {
     files: Mutex<Files>,
     pub namespace: Arc<Namespace>,
-    pub desk: Arc<StageFactory>,
+    pub stage_factory: Arc<StageFactory>,
 }
 
 /// A file that stays known as an open one, though nobody may have it open.
@@ -48,11 +48,11 @@ impl Drop for HeldFile<'_> {
 }
 
 impl OpenFiles {
-    pub fn new(namespace: Arc<Namespace>, desk: Arc<StageFactory>) -> Self {
+    pub fn new(namespace: Arc<Namespace>, stage_factory: Arc<StageFactory>) -> Self {
         Self {
             files: Mutex::default(),
             namespace,
-            desk,
+            stage_factory,
         }
     }
 
@@ -99,7 +99,7 @@ impl OpenFiles {
     fn entry(&self, files: &mut Files, inode: Pin) -> Arc<OpenFile> {
         let file = files.entry(inode.ino).or_insert_with(|| {
             let base = self.base_of(&inode);
-            Arc::new(OpenFile::new(inode, base, self.desk.clone()))
+            Arc::new(OpenFile::new(inode, base, self.stage_factory.clone()))
         });
         file.clone()
     }
@@ -107,7 +107,7 @@ impl OpenFiles {
     /// A file as a predecessor had it open.
     pub fn restore(&self, inode: Pin, content: Content) -> Arc<OpenFile> {
         let ino = inode.ino;
-        let file = Arc::new(OpenFile::with(inode, content, self.desk.clone()));
+        let file = Arc::new(OpenFile::with(inode, content, self.stage_factory.clone()));
         self.files.lock().insert(ino, file.clone());
         file
     }
@@ -136,7 +136,7 @@ impl OpenFiles {
         drop((content, files));
         match remains {
             LastClose::Nothing => {}
-            LastClose::Unwanted(stage) => self.desk.spool.discard(stage.file()),
+            LastClose::Unwanted(stage) => self.stage_factory.spool.discard(stage.file()),
             LastClose::Failed(stage, error, key) => {
                 let reason = match error {
                     FsError::Interrupted => LostReason::WriterKilled,
@@ -156,7 +156,9 @@ impl OpenFiles {
         content.is_over = true;
         let ino = file.inode.ino.0;
         if content.saved.is_some() {
-            file.desk.session_log.record(|| Record::FileGone { ino });
+            file.stage_factory
+                .session_log
+                .record(|| Record::FileGone { ino });
         }
         match (content.stage.take(), content.failed.take()) {
             // Whoever opens the file next comes after this.
@@ -229,7 +231,9 @@ impl OpenFiles {
                 .filter(|_| (stage.depends_on_base() || !ends_in_file) && !is_unusable)
                 .map(Vec::as_slice),
         };
-        self.desk.spool.move_to_lost_found(stage.file(), &remnant);
+        self.stage_factory
+            .spool
+            .move_to_lost_found(stage.file(), &remnant);
     }
 
     /// The file shows again what the store has of it, or vanishes where the store has

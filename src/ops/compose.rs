@@ -34,7 +34,7 @@ struct Common {
     reader: Arc<Reader>,
     uploader: Arc<Uploader>,
     copier: Arc<Copier>,
-    desk: Arc<StageFactory>,
+    stage_factory: Arc<StageFactory>,
     subtrees: Arc<SubtreeLocks>,
     predecessor: Arc<Predecessor>,
     files: Arc<OpenFiles>,
@@ -98,7 +98,7 @@ impl Ops {
             reader: common.reader,
             uploader: common.uploader,
             copier: common.copier,
-            desk: common.desk,
+            stage_factory: common.stage_factory,
             subtrees: common.subtrees,
             predecessor: common.predecessor,
             files: common.files,
@@ -116,7 +116,7 @@ impl Ops {
 impl Common {
     fn new(parts: Parts, settings: &OpsSettings) -> Self {
         let namespace = Arc::new(parts.namespace);
-        let desk = Arc::new(StageFactory {
+        let stage_factory = Arc::new(StageFactory {
             spool: parts.spool,
             keys: namespace.keys().clone(),
             session_log: parts.session_log.clone(),
@@ -140,10 +140,10 @@ impl Common {
             copier: Arc::new(parts.copier),
             subtrees: SubtreeLocks::new(namespace.table().clone(), settings.patience),
             predecessor: Arc::new(predecessor),
-            files: Arc::new(OpenFiles::new(namespace.clone(), desk.clone())),
+            files: Arc::new(OpenFiles::new(namespace.clone(), stage_factory.clone())),
             attributes: Arc::new(attributes),
             namespace,
-            desk,
+            stage_factory,
         }
     }
 
@@ -151,7 +151,7 @@ impl Common {
         Arc::new(Sealer {
             namespace: self.namespace.clone(),
             attributes: self.attributes.clone(),
-            desk: self.desk.clone(),
+            stage_factory: self.stage_factory.clone(),
             durability: self.durability,
         })
     }
@@ -160,7 +160,7 @@ impl Common {
         Arc::new(Uploads {
             namespace: self.namespace.clone(),
             attributes: self.attributes.clone(),
-            desk: self.desk.clone(),
+            stage_factory: self.stage_factory.clone(),
             subtrees: self.subtrees.clone(),
             predecessor: self.predecessor.clone(),
             sealer: sealer.clone(),
@@ -179,7 +179,7 @@ impl Common {
         Arc::new(Writeback {
             namespace: self.namespace.clone(),
             files: self.files.clone(),
-            desk: self.desk.clone(),
+            stage_factory: self.stage_factory.clone(),
             subtrees: self.subtrees.clone(),
             predecessor: self.predecessor.clone(),
             sealer: sealer.clone(),
@@ -195,7 +195,7 @@ impl Common {
         RoomMaker {
             namespace: self.namespace.clone(),
             files: self.files.clone(),
-            desk: self.desk.clone(),
+            stage_factory: self.stage_factory.clone(),
             subtrees: self.subtrees.clone(),
             uploads: uploads.clone(),
             uploader: self.uploader.clone(),
@@ -233,7 +233,7 @@ impl Common {
 
     fn rename_log(&self) -> Arc<RenameLog> {
         Arc::new(RenameLog {
-            desk: self.desk.clone(),
+            stage_factory: self.stage_factory.clone(),
             durability: self.durability,
         })
     }
@@ -264,7 +264,7 @@ impl Renames {
                 files: common.files.clone(),
                 named_opens: self.named_opens.clone(),
                 attributes: common.attributes.clone(),
-                desk: common.desk.clone(),
+                stage_factory: common.stage_factory.clone(),
                 store: common.store.clone(),
                 predecessor: common.predecessor.clone(),
                 sealer: self.sealer.clone(),
@@ -290,7 +290,7 @@ impl Renames {
         RenameRecovery {
             namespace: common.namespace.clone(),
             files: common.files.clone(),
-            desk: common.desk.clone(),
+            stage_factory: common.stage_factory.clone(),
             store: common.store.clone(),
             subtrees: common.subtrees.clone(),
             predecessor: common.predecessor.clone(),

@@ -26,6 +26,6 @@ impl Ops {
     /// Errors: `BadHandle`, the spool's.
     pub async fn fsyncdir(&self, handle: HandleId) -> Result<(), FsError> {
         self.handles.dir(handle)?;
-        Ok(self.desk.spool.sync().await?)
+        Ok(self.stage_factory.spool.sync().await?)
     }
 }

@@ -119,7 +119,7 @@ pub struct Ops {
     reader: Arc<Reader>,
     uploader: Arc<Uploader>,
     copier: Arc<Copier>,
-    desk: Arc<StageFactory>,
+    stage_factory: Arc<StageFactory>,
     subtrees: Arc<SubtreeLocks>,
     predecessor: Arc<Predecessor>,
     handles: Handles,

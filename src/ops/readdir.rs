@@ -182,7 +182,7 @@ impl Ops {
         let handle_number = handle.id.0;
         if restart == Restart::Anew && !snapshot.listed.is_empty() {
             *snapshot = self.new_snapshot(handle.dir.ino)?;
-            self.desk.session_log.record(|| Record::Rewound {
+            self.stage_factory.session_log.record(|| Record::Rewound {
                 handle: handle_number,
             });
         }
@@ -194,7 +194,7 @@ impl Ops {
         } = &mut *snapshot;
         self.namespace.resume(stream, listed, first);
         if listed.len() < *recorded {
-            self.desk.session_log.record(|| Record::Rewound {
+            self.stage_factory.session_log.record(|| Record::Rewound {
                 handle: handle_number,
             });
             *recorded = 0;
@@ -226,7 +226,7 @@ impl Ops {
             return;
         };
         let names = new.iter().map(|entry| entry.name.as_str().to_owned());
-        self.desk.session_log.record(|| Record::Listed {
+        self.stage_factory.session_log.record(|| Record::Listed {
             handle,
             names: names.collect(),
         });

@@ -62,7 +62,9 @@ impl Ops {
 
     pub fn tune(&self, runtime_limits: RuntimeLimits) {
         self.namespace.set_coherence(runtime_limits.coherence);
-        self.desk.spool.set_limit(runtime_limits.spool_limit_bytes);
+        self.stage_factory
+            .spool
+            .set_limit(runtime_limits.spool_limit_bytes);
         self.copies
             .limit
             .store(runtime_limits.max_rename_objects, Ordering::Relaxed);
@@ -72,7 +74,7 @@ impl Ops {
         PendingWork {
             files: self.writeback.waiting(),
             deletes: self.store.waiting(),
-            staged_bytes: self.desk.spool.staged_bytes(),
+            staged_bytes: self.stage_factory.spool.staged_bytes(),
         }
     }
 }

@@ -21,7 +21,7 @@ impl Uploads {
         let brought = caught("upload", self.send_and_publish(file, sealed, prior)).await;
         if brought.is_err() && !file.has_sealed(stage.id()) {
             // The store has it, and nobody is to upload it once more later.
-            self.desk.spool.discard(stage);
+            self.stage_factory.spool.discard(stage);
             return Ok(Brought::Stored);
         }
         brought?

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct RoomMaker {
     pub namespace: Arc<Namespace>,
     pub files: Arc<OpenFiles>,
-    pub desk: Arc<StageFactory>,
+    pub stage_factory: Arc<StageFactory>,
     pub subtrees: Arc<SubtreeLocks>,
     pub uploads: Arc<Uploads>,
     pub uploader: Arc<Uploader>,
@@ -79,9 +79,10 @@ impl RoomMaker {
         let Some((stage, marked)) = self.mark_offloaded(file) else {
             return Ok(false);
         };
-        let desk = self.desk.clone();
+        let stage_factory = self.stage_factory.clone();
         // No wait comes between: what is marked is punched, whoever waits for it.
-        let punched = tokio::task::spawn_blocking(move || desk.spool.offload(&stage, marked));
+        let punched =
+            tokio::task::spawn_blocking(move || stage_factory.spool.offload(&stage, marked));
         punched.await.map_err(std::io::Error::other)??;
         Ok(true)
     }

@@ -28,7 +28,7 @@ pub enum Brought {
 pub struct Uploads {
     pub namespace: Arc<Namespace>,
     pub attributes: Arc<AttributeView>,
-    pub desk: Arc<StageFactory>,
+    pub stage_factory: Arc<StageFactory>,
     pub subtrees: Arc<SubtreeLocks>,
     pub predecessor: Arc<Predecessor>,
     pub sealer: Arc<Sealer>,
@@ -111,7 +111,7 @@ impl Uploads {
         }
         drop(turn);
         failpoint::at(Point::PublishUploaded);
-        self.desk.spool.discard(sealed.stage.file());
+        self.stage_factory.spool.discard(sealed.stage.file());
         self.update_parent(file).await;
         failpoint::at(Point::PublishDiscarded);
         Ok(Brought::Stored)
@@ -159,7 +159,7 @@ impl Uploads {
         Arc::new(SealedSource {
             sealed: sealed.clone(),
             reader: self.reader.clone(),
-            desk: self.desk.clone(),
+            stage_factory: self.stage_factory.clone(),
         })
     }
 

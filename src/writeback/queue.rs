@@ -61,7 +61,7 @@ impl UploadQueue {
 pub struct Writeback {
     pub namespace: Arc<Namespace>,
     pub files: Arc<OpenFiles>,
-    pub desk: Arc<StageFactory>,
+    pub stage_factory: Arc<StageFactory>,
     pub subtrees: Arc<SubtreeLocks>,
     pub predecessor: Arc<Predecessor>,
     pub sealer: Arc<Sealer>,

@@ -50,7 +50,9 @@ impl Writeback {
                     reason: LostReason::UploadFailed(error),
                     written: over_a_base.then_some(written.as_slice()),
                 };
-                self.desk.spool.move_to_lost_found(&stage, &remnant);
+                self.stage_factory
+                    .spool
+                    .move_to_lost_found(&stage, &remnant);
             }
         }
     }
@@ -58,7 +60,7 @@ impl Writeback {
     fn recover_one(&self, found: RecoveredStage) -> Result<(), FsError> {
         let sealed = &found.sealed;
         tracing::info!(key = %sealed.key, bytes = sealed.len, "uploading what the predecessor sealed");
-        let path = self.desk.keys.path_of(&sealed.key);
+        let path = self.stage_factory.keys.path_of(&sealed.key);
         let mut names = path.ok_or(FsError::IllegalName)?;
         let name = names.pop().ok_or(FsError::IllegalName)?;
         let dir = self.local_directories(&names)?;

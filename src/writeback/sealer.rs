@@ -18,7 +18,7 @@ use crate::vocabulary::Ino;
 pub struct Sealer {
     pub namespace: Arc<Namespace>,
     pub attributes: Arc<AttributeView>,
-    pub desk: Arc<StageFactory>,
+    pub stage_factory: Arc<StageFactory>,
     pub durability: Durability,
 }
 
@@ -60,7 +60,7 @@ impl Sealer {
         }
         if let Some(superseded) = superseded {
             let left = caught_now("seal", || failpoint::at(Point::SealMootLeft));
-            self.desk.spool.discard(superseded.stage.file());
+            self.stage_factory.spool.discard(superseded.stage.file());
             left?;
         }
         Ok(())
@@ -82,18 +82,20 @@ impl Sealer {
         let headers = self
             .attributes
             .upload_headers(&file.inode, &name, &below.base, None);
-        let (desk, into, from) = (self.desk.clone(), below.clone(), sealed.clone());
+        let (stage_factory, into, from) =
+            (self.stage_factory.clone(), below.clone(), sealed.clone());
         let absorbing = move || {
             let conditions = (from.condition.clone(), from.known.clone());
             let absorbed = from.stage.as_absorbed(&into.stage, headers?, conditions)?;
-            into.stage.with_absorbed(&from.stage, absorbed, &desk.spool)
+            into.stage
+                .with_absorbed(&from.stage, absorbed, &stage_factory.spool)
         };
         let whole = tokio::task::spawn_blocking(absorbing).await;
         let whole = whole.map_err(|error| io::Error::other(error).into());
         match whole.flatten() {
             Ok(whole) => {
                 if file.absorbed(sealed, whole) {
-                    self.desk.spool.discard(sealed.stage.file());
+                    self.stage_factory.spool.discard(sealed.stage.file());
                 }
                 Ok(())
             }
@@ -134,11 +136,11 @@ impl Sealer {
             completing: sealed.sent.as_version(),
             base: sealed.base.as_sealed(),
         };
-        let (desk, stage) = (self.desk.clone(), sealed.stage.file().clone());
+        let (stage_factory, stage) = (self.stage_factory.clone(), sealed.stage.file().clone());
         match self.durability {
-            Durability::S3 => desk.spool.seal(&stage, record, Durable::No)?,
+            Durability::S3 => stage_factory.spool.seal(&stage, record, Durable::No)?,
             Durability::Disk => {
-                let sync = move || desk.spool.seal(&stage, record, Durable::Yes);
+                let sync = move || stage_factory.spool.seal(&stage, record, Durable::Yes);
                 let synced = tokio::task::spawn_blocking(sync).await;
                 synced.map_err(io::Error::other)??;
             }

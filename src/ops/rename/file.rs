@@ -30,7 +30,7 @@ pub struct FileRenamer {
     pub files: Arc<OpenFiles>,
     pub named_opens: Arc<NamedOpens>,
     pub attributes: Arc<AttributeView>,
-    pub desk: Arc<StageFactory>,
+    pub stage_factory: Arc<StageFactory>,
     pub store: Arc<DeleteQueue>,
     pub predecessor: Arc<Predecessor>,
     pub sealer: Arc<Sealer>,
@@ -143,7 +143,7 @@ impl FileRenamer {
             drop(self.sealer.note_again(file, from.dir.ino, from.name).await);
         }
         if let Some(superseded) = superseded {
-            self.desk.spool.discard(superseded.stage.file());
+            self.stage_factory.spool.discard(superseded.stage.file());
         }
         if stored || maybe_stored {
             self.namespace

@@ -12,18 +12,19 @@ use crate::store::Key;
 /// What the journal knows of renames.
 #[derive(Debug)]
 pub struct RenameLog {
-    pub desk: Arc<StageFactory>,
+    pub stage_factory: Arc<StageFactory>,
     pub durability: Durability,
 }
 
 impl RenameLog {
     /// Notes a rename of what the store has before its first step.
     pub async fn begin_rename(&self, intent: RenameIntent) -> Result<(), FsError> {
-        let (desk, durable) = (self.desk.clone(), self.durability.durable());
+        let (stage_factory, durable) = (self.stage_factory.clone(), self.durability.durable());
         if durable == Durable::No {
-            return Ok(desk.spool.begin_rename(intent, durable)?);
+            return Ok(stage_factory.spool.begin_rename(intent, durable)?);
         }
-        let noted = tokio::task::spawn_blocking(move || desk.spool.begin_rename(intent, durable));
+        let noted =
+            tokio::task::spawn_blocking(move || stage_factory.spool.begin_rename(intent, durable));
         Ok(noted.await.map_err(io::Error::other)??)
     }
 
@@ -31,12 +32,12 @@ impl RenameLog {
     /// journal it does not end before what it dooms is known: else both names stay.
     pub async fn end_rename(&self, from: &Key) -> Ended {
         if self.durability == Durability::Disk
-            && let Err(error) = self.desk.spool.sync().await
+            && let Err(error) = self.stage_factory.spool.sync().await
         {
             tracing::warn!(%error, "the next mount looks whether a rename is finished");
             return Ended::Unknown;
         }
-        match self.desk.spool.end_rename(from) {
+        match self.stage_factory.spool.end_rename(from) {
             Ok(()) => Ended::Yes,
             Err(error) => {
                 tracing::warn!(%error, "the next mount looks whether a rename is finished");

@@ -51,7 +51,7 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 pub struct RenameRecovery {
     pub namespace: Arc<Namespace>,
     pub files: Arc<OpenFiles>,
-    pub desk: Arc<StageFactory>,
+    pub stage_factory: Arc<StageFactory>,
     pub store: Arc<DeleteQueue>,
     pub subtrees: Arc<SubtreeLocks>,
     pub predecessor: Arc<Predecessor>,
@@ -67,7 +67,7 @@ impl RenameRecovery {
     /// Takes the paths of every rename that was begun, before anything is served:
     /// once the inodes of the predecessor are there, and nothing that it had sealed.
     pub fn hold_renames(&self, sealed: &mut [RecoveredStage]) {
-        for intent in self.desk.spool.journal().renames() {
+        for intent in self.stage_factory.spool.journal().renames() {
             let (from, to) = (&intent.from, &intent.to);
             tracing::info!(%from, %to, "finishing a rename that the predecessor began");
             let (old, new) = (self.paths.path(from), self.paths.path(to));
