@@ -44,7 +44,7 @@ points! {
     /// And the journal's record.
     SealJournaled = "seal_journaled",
     /// A stage that the sealed one takes up is not discarded yet.
-    SealMootLeft = "seal_moot_left",
+    SealSupersededLeft = "seal_superseded_left",
     /// The journal knows that a sealed stage takes another's bytes over.
     AbsorbJournaled = "absorb_journaled",
     /// It has them.

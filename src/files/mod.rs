@@ -25,7 +25,7 @@
 //! | first write | content | `begun` | `write_staged` | open file: lost+found |
 //! | seal, `--durability=disk` | `seal_lock` | `sealed`, synced after bytes and directory | `seal_stage_synced`, `seal_directory_synced`, `seal_journaled` | uploads it |
 //! | seal, `--durability=s3` | `seal_lock` | `sealed`, not synced | `seal_journaled` | uploads it where the daemon died; a loss of power may lose it: close(2) had not returned |
-//! | two stages become one | `seal_lock` | `absorbed`, `done` | `absorb_journaled`, `absorb_copied`, `absorb_synced`, `seal_moot_left` | copies again |
+//! | two stages become one | `seal_lock` | `absorbed`, `done` | `absorb_journaled`, `absorb_copied`, `absorb_synced`, `seal_superseded_left` | copies again |
 //! | multipart upload begins | `upload_lock` | `uploading`, `sending` | `parts_begin` | lists the parts, sends the rest |
 //! | completion | `upload_lock` | `completing` with the ETag that it makes | `complete_begins` | HEAD: that ETag is ours, done |
 //! | S3 confirms | `upload_lock` | | `put_answered`, `publish_recorded` | conditions tell: sent again, 412, found to be ours |

@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_makes_one_moot_that_was_never_sent() {
+    fn a_later_version_supersedes_one_that_was_never_sent() {
         let (_dir, file) = file();
         file.start_over(Intent::Exclusive).unwrap();
         file.write(0, b"first version").unwrap();

@@ -59,7 +59,7 @@ impl Sealer {
             }
         }
         if let Some(superseded) = superseded {
-            let left = caught_now("seal", || failpoint::at(Point::SealMootLeft));
+            let left = caught_now("seal", || failpoint::at(Point::SealSupersededLeft));
             self.stage_factory.spool.discard(superseded.stage.file());
             left?;
         }

@@ -229,7 +229,7 @@ each_point! {
     seal_stage_synced: SealStageSynced,
     seal_directory_synced: SealDirectorySynced,
     seal_journaled: SealJournaled,
-    seal_moot_left: SealMootLeft,
+    seal_superseded_left: SealSupersededLeft,
     absorb_journaled: AbsorbJournaled,
     absorb_copied: AbsorbCopied,
     absorb_synced: AbsorbSynced,
