@@ -54,7 +54,7 @@ pub type Claim = (Target, Hold);
 #[derive(Debug)]
 pub struct SubtreeLocks {
     inodes: Arc<InodeTable>,
-    patience: Duration,
+    max_wait: Duration,
     table: Mutex<Table>,
     /// Renames of a predecessor that are not finished.
     unfinished: watch::Sender<usize>,
@@ -100,11 +100,11 @@ impl Drop for SubtreeGuard {
 }
 
 impl SubtreeLocks {
-    /// `patience` is the longest wait for a rename that a predecessor began.
-    pub fn new(inodes: Arc<InodeTable>, patience: Duration) -> Arc<Self> {
+    /// `max_wait` is the longest wait for a rename that a predecessor began.
+    pub fn new(inodes: Arc<InodeTable>, max_wait: Duration) -> Arc<Self> {
         Arc::new(Self {
             inodes,
-            patience,
+            max_wait,
             table: Mutex::default(),
             unfinished: watch::Sender::new(0),
         })

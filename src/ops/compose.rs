@@ -138,7 +138,7 @@ impl Common {
             reader: parts.reader,
             uploader: Arc::new(parts.uploader),
             copier: Arc::new(parts.copier),
-            subtrees: SubtreeLocks::new(namespace.table().clone(), settings.patience),
+            subtrees: SubtreeLocks::new(namespace.table().clone(), settings.max_wait),
             predecessor: Arc::new(predecessor),
             files: Arc::new(OpenFiles::new(namespace.clone(), stage_factory.clone())),
             attributes: Arc::new(attributes),

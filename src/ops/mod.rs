@@ -93,7 +93,7 @@ pub struct OpsSettings {
     pub durability: Durability,
     pub content_types: ContentTypes,
     /// Longest wait of a system call for a rename that a predecessor began.
-    pub patience: Duration,
+    pub max_wait: Duration,
 }
 
 /// Everything below the FUSE adapter, composed.
@@ -170,7 +170,7 @@ impl Ops {
     }
 
     /// Returns once nothing waits for its upload or its delete, and no rename of an
-    /// earlier daemon to be finished.
+    /// predecessor to be finished.
     pub async fn uploads_settled(&self) {
         self.writeback.settled().await;
         self.uploader.aborts_settled().await;

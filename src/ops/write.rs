@@ -75,7 +75,7 @@ impl Ops {
         data: &[u8],
     ) -> Result<(), FsError> {
         let file = self.handles.file(id)?.file.clone();
-        let deadline = Instant::now() + self.settings.patience;
+        let deadline = Instant::now() + self.settings.max_wait;
         loop {
             match timeout_at(deadline, self.room_maker.make_room(&file)).await {
                 Ok(made) => made?,

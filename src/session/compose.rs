@@ -365,7 +365,7 @@ fn ops_settings(
             DurabilityConfig::S3 => Durability::S3,
             DurabilityConfig::Disk => Durability::Disk,
         },
-        patience: config.s3.request_timeout,
+        max_wait: config.s3.request_timeout,
         max_rename_objects: config.max_rename_objects,
         exclusive_create: match config.exclusive_create {
             ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,

@@ -83,7 +83,7 @@ pub struct DeleteQueue {
     log: Arc<dyn StoreLog>,
     late_changes: LateChanges,
     /// Longest wait of another request for deletes.
-    patience: Duration,
+    max_wait: Duration,
     doomed: Mutex<BTreeMap<Key, Doom>>,
     orphans: Mutex<Vec<(Key, UploadId)>>,
     /// What cancelled uploads may still make.
@@ -103,7 +103,7 @@ impl DeleteQueue {
     pub fn new(
         store: Arc<dyn ObjectStore>,
         log: Arc<dyn StoreLog>,
-        patience: Duration,
+        max_wait: Duration,
         left: RecoveredWork,
         late_changes: LateChanges,
     ) -> Self {
@@ -122,7 +122,7 @@ impl DeleteQueue {
             store,
             log,
             late_changes,
-            patience,
+            max_wait,
             waiting: watch::Sender::new(doomed.len()),
             doomed: Mutex::new(doomed),
             orphans: Mutex::new(left.uploads),
@@ -494,11 +494,11 @@ mod tests {
 
     fn with_left(store: &Arc<Memory>, left: RecoveredWork) -> (Arc<DeleteQueue>, Arc<Log>) {
         let log = Arc::new(Log::default());
-        let patience = Duration::from_secs(30);
+        let max_wait = Duration::from_secs(30);
         let store = DeleteQueue::new(
             store.clone(),
             log.clone(),
-            patience,
+            max_wait,
             left,
             LateChanges::default(),
         );

@@ -3,7 +3,7 @@
 //! Parts of files that are being written leave the spool, the oldest first, as soon as
 //! S3 has confirmed them and somebody needs their room (`write_path::offload`). Where
 //! there is none yet, the writer waits for its own parts, or sends them itself, within
-//! the patience of a request; then the write is ENOSPC.
+//! the longest wait of a request; then the write is ENOSPC.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! Uploads that no system call waits for: `--durability=disk`, and what an
-//! earlier daemon left sealed.
+//! predecessor left sealed.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -104,7 +104,7 @@ async fn who_gives_up_holds_up_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_unfinished_rename_moves_is_shown_once_it_is_finished_or_not_at_all() {
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const MAX_WAIT: Duration = Duration::from_secs(30);
     let (inodes, locks) = tree();
     let (root, a, b) = (
         inodes.get(ROOT).unwrap(),
@@ -118,25 +118,25 @@ async fn what_an_unfinished_rename_moves_is_shown_once_it_is_finished_or_not_at_
     assert!(locks.is_new_name(ROOT, &name("c")) && !locks.is_new_name(ROOT, &name("a")));
     let below = Target::Entry(a.ino, name("f"));
     let began = Instant::now();
-    let waited = locks.settled(&below, PATIENCE).await;
+    let waited = locks.settled(&below, MAX_WAIT).await;
     assert!(matches!(waited, Err(FsError::TimedOut(_))));
-    assert_eq!(began.elapsed(), PATIENCE);
+    assert_eq!(began.elapsed(), MAX_WAIT);
     let new_name = Target::Entry(ROOT, name("c"));
-    assert!(locks.settled(&new_name, PATIENCE).await.is_err());
+    assert!(locks.settled(&new_name, MAX_WAIT).await.is_err());
     for free in [Target::Inode(b.ino), Target::Inode(ROOT)] {
         locks.settled(&free, Duration::ZERO).await.unwrap();
     }
     let mut upload = Box::pin(locks.share([a.ino]));
     assert!(!is_granted(&mut upload).await);
     assert!(is_granted(locks.take(vec![entry(&root, "b", Hold::Alone)])).await);
-    assert!(locks.names_settled_within(ROOT, PATIENCE).await.is_err());
-    locks.names_settled_within(b.ino, PATIENCE).await.unwrap();
+    assert!(locks.names_settled_within(ROOT, MAX_WAIT).await.is_err());
+    locks.names_settled_within(b.ino, MAX_WAIT).await.unwrap();
     drop(first);
     upload.await;
-    locks.names_settled_within(ROOT, PATIENCE).await.unwrap();
-    locks.settled(&below, PATIENCE).await.unwrap();
+    locks.names_settled_within(ROOT, MAX_WAIT).await.unwrap();
+    locks.settled(&below, MAX_WAIT).await.unwrap();
     let deeper = Target::Path(paths[0].join(&name("d")));
-    assert!(locks.settled(&deeper, PATIENCE).await.is_err());
+    assert!(locks.settled(&deeper, MAX_WAIT).await.is_err());
     let all = tokio::spawn({
         let locks = locks.clone();
         async move { locks.all_settled().await }
@@ -209,7 +209,7 @@ impl World {
         let file = name(&format!("f{}", rng.u8(..4)));
         let claims = vec![(Target::Entry(parent, file.clone()), Hold::Shared)];
         let request = self.locks.take(claims);
-        let Ok(_guard) = timeout(self.patience(rng), request).await else {
+        let Ok(_guard) = timeout(self.max_wait(rng), request).await else {
             return;
         };
         let path = self.inodes.dir_path(parent).unwrap().join(&file);
@@ -262,7 +262,7 @@ impl World {
     }
 
     /// Some give up while they wait.
-    fn patience(&self, rng: &mut fastrand::Rng) -> Duration {
+    fn max_wait(&self, rng: &mut fastrand::Rng) -> Duration {
         if rng.u8(..10) == 0 {
             Duration::from_millis(rng.u64(..10))
         } else {

@@ -12,7 +12,7 @@ use crate::vocabulary::Ino;
 /// Longest wait of a listing for a rename that gives one of its names to another
 /// directory: where S3 answers it is finished by then, also where it first waits for
 /// what a predecessor had sent (`LATE_LIMIT` of the store).
-const LISTING_PATIENCE: Duration = Duration::from_secs(10);
+const LISTING_MAX_WAIT: Duration = Duration::from_secs(10);
 
 impl SubtreeLocks {
     /// Holds the two paths of a rename that a predecessor began, before anybody
@@ -48,33 +48,33 @@ impl SubtreeLocks {
 
     /// Returns once no unfinished rename moves what is at the target.
     ///
-    /// Errors: `TimedOut` after `patience`.
-    pub(super) async fn settled(&self, target: &Target, patience: Duration) -> Result<(), FsError> {
-        self.until(patience, || !self.is_unsettled(target)).await
+    /// Errors: `TimedOut` after `max_wait`.
+    pub(super) async fn settled(&self, target: &Target, max_wait: Duration) -> Result<(), FsError> {
+        self.until(max_wait, || !self.is_unsettled(target)).await
     }
 
     /// Returns once no unfinished rename has to do with a name in the directory.
     ///
-    /// Errors: `TimedOut` after `patience`.
+    /// Errors: `TimedOut` after `max_wait`.
     pub(super) async fn names_settled_within(
         &self,
         dir: Ino,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Result<(), FsError> {
         let settled = || {
             let path = self.inodes.dir_path(dir).ok();
             path.is_none_or(|path| !self.moves(|it| it.parent().as_ref() == Some(&path)))
         };
-        self.until(patience, settled).await
+        self.until(max_wait, settled).await
     }
 
-    async fn until(&self, patience: Duration, settled: impl Fn() -> bool) -> Result<(), FsError> {
+    async fn until(&self, max_wait: Duration, settled: impl Fn() -> bool) -> Result<(), FsError> {
         if self.unfinished() == 0 {
             return Ok(());
         }
         let mut unfinished = self.unfinished.subscribe();
         let settled = unfinished.wait_for(|_| settled());
-        match tokio::time::timeout(patience, settled).await {
+        match tokio::time::timeout(max_wait, settled).await {
             Ok(_) => Ok(()),
             Err(_) => Err(FsError::TIMED_OUT),
         }
@@ -118,7 +118,7 @@ impl SubtreeLocks {
     /// Errors: `TimedOut`.
     pub async fn inode_settled(&self, ino: Ino) -> Result<(), FsError> {
         let target = Target::Inode(ino);
-        self.settled(&target, self.patience).await
+        self.settled(&target, self.max_wait).await
     }
 
     /// The same of a name in a directory.
@@ -127,14 +127,14 @@ impl SubtreeLocks {
             return Ok(());
         }
         let target = Target::Entry(dir, name.clone());
-        self.settled(&target, self.patience).await
+        self.settled(&target, self.max_wait).await
     }
 
     /// To be called before names in a directory are listed, which does not wait as
     /// long as others do: what an unfinished rename moves has its old name alone then.
     pub async fn names_settled(&self, dir: Ino) {
-        let patience = self.patience.min(LISTING_PATIENCE);
-        if self.names_settled_within(dir, patience).await.is_err() {
+        let max_wait = self.max_wait.min(LISTING_MAX_WAIT);
+        if self.names_settled_within(dir, max_wait).await.is_err() {
             tracing::debug!(ino = dir.0, "listed before the end of an unfinished rename");
         }
     }

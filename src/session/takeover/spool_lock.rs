@@ -49,7 +49,7 @@ impl Owner {
 /// Errors: `InUse` by an owner that serves, or that does not end in time.
 pub fn take_lock(config: &Config, note: &dyn Fn(&str)) -> Result<SpoolLock, SpoolError> {
     let (spool, began) = (&config.spool_dir, Instant::now());
-    let patience = config.drain_timeout.saturating_add(END_RESERVE);
+    let max_wait = config.drain_timeout.saturating_add(END_RESERVE);
     let mut saved = false;
     loop {
         let in_use = match SpoolLock::take(spool) {
@@ -69,12 +69,12 @@ pub fn take_lock(config: &Config, note: &dyn Fn(&str)) -> Result<SpoolLock, Spoo
                 return SpoolLock::take_from_dead(spool);
             }
             Owner::Dead => {}
-            Owner::Drains if began.elapsed() >= patience => return Err(in_use),
+            Owner::Drains if began.elapsed() >= max_wait => return Err(in_use),
             Owner::Drains if !saved => {
                 let text = format!(
                     "the predecessor (pid {pid}) is unmounted and still uploads what {} holds: waiting for it, for {} at most",
                     spool.display(),
-                    humantime::format_duration(patience)
+                    humantime::format_duration(max_wait)
                 );
                 tracing::warn!("{text}");
                 note(&text);

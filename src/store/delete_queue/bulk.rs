@@ -290,11 +290,11 @@ mod tests {
             doomed.push(DeletePending { key, etag });
         }
         let log = Arc::new(Log(parking_lot::Mutex::new((room, Vec::new()))));
-        let patience = Duration::from_secs(1);
+        let max_wait = Duration::from_secs(1);
         let delete_queue = DeleteQueue::new(
             store.clone(),
             log.clone(),
-            patience,
+            max_wait,
             RecoveredWork::default(),
             LateChanges::default(),
         );

@@ -49,7 +49,7 @@ impl DeleteQueue {
         self.flush_now.notify_one();
         let mut waiting = self.waiting.subscribe();
         let done = waiting.wait_for(|_| !waits());
-        match timeout(self.patience, done).await {
+        match timeout(self.max_wait, done).await {
             Ok(_) => Ok(()),
             Err(_) => Err(StoreError::new(
                 StoreErrorKind::TimedOut,
