@@ -169,7 +169,7 @@ impl Ops {
         self.writeback.clone().run(queued.files).await;
     }
 
-    /// Returns once nothing waits for its upload or its delete, and no rename of an
+    /// Returns once nothing waits for its upload or its delete, and no rename of a
     /// predecessor to be finished.
     pub async fn uploads_settled(&self) {
         self.writeback.settled().await;
