@@ -9,8 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
-    ObjectMeta, PART_MIN_BYTES, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest,
-    UploadPartRequest,
+    ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::unanswered::{AttemptGuard, Change, Leaves, Unanswered};
 use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
@@ -23,6 +22,8 @@ const SLOWEST_BYTES_PER_SECOND: u64 = 256 << 10;
 /// Copies move bytes inside the store, and long ones take it minutes; a longer one gets
 /// no more time than this many bytes.
 const COPY_BYTES_LIMIT: u64 = 64 << 20;
+/// The store joins parts before it answers: as many bytes of a copy for each.
+const JOIN_BYTES_PER_PART: u64 = 1 << 20;
 /// An attempt without a body may use this share of the deadline, so that a
 /// connection that hangs leaves time for another.
 const ATTEMPTS_IN_DEADLINE: u32 = 3;
@@ -301,7 +302,7 @@ impl ObjectStore for Retry {
         self.landed(&changes, &left).await;
         let attempt = || self.store.complete_multipart(request.clone());
         let op = StoreOp::CompleteMultipart;
-        let bytes = request.parts.len() as u64 * PART_MIN_BYTES;
+        let bytes = request.parts.len() as u64 * JOIN_BYTES_PER_PART;
         let bytes = bytes.min(COPY_BYTES_LIMIT);
         self.run_changing(op, key, bytes, &changes, attempt).await
     }
@@ -322,10 +323,10 @@ impl ObjectStore for Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::ObjectHeaders;
     use crate::store::WriteCondition;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
+    use crate::store::{ObjectHeaders, PartNumber};
 
     const LIMIT: Duration = Duration::from_secs(30);
     /// How much later than asked for a timer may end, over a few of them.
@@ -408,6 +409,33 @@ mod tests {
         let began = Instant::now();
         assert!(store.copy(request).await.is_err());
         assert!(began.elapsed() <= LIMIT + TICK, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_completion_that_hangs_has_the_time_that_its_parts_take() {
+        for (parts, attempt_seconds) in [(2, 10 + 8), (10_000, 10 + 256)] {
+            let (faulty, store) = stack();
+            for nth in 1..10 {
+                faulty.plan(StoreOp::CompleteMultipart, nth, Fault::Stall);
+            }
+            let part = |number| CompletedPart {
+                number: PartNumber::new(number).unwrap(),
+                etag: ETag::new("e"),
+                crc64nvme: None,
+            };
+            let complete = CompleteMultipartRequest {
+                key: Key::new("k"),
+                upload: UploadId("u".to_owned()),
+                parts: (1..=parts).map(part).collect(),
+                condition: WriteCondition::Always,
+            };
+            let began = Instant::now();
+            let error = store.complete_multipart(complete).await.unwrap_err();
+            assert_eq!(error.kind, StoreErrorKind::TimedOut);
+            let longest = ATTEMPTS_IN_DEADLINE * Duration::from_secs(attempt_seconds) + TICK;
+            assert!(began.elapsed() <= longest, "{:?}", began.elapsed());
+            assert!(began.elapsed() > Duration::from_secs(attempt_seconds));
+        }
     }
 
     #[tokio::test(start_paused = true)]
