@@ -13,10 +13,10 @@ const SPREAD: [(&str, usize); 13] = [
     // One file a system call.
     ("Ops", 27),
     ("OpenFile", 7),
-    ("Namespace", 7),
+    ("Namespace", 8),
     ("Uploader", 6),
-    ("DeleteQueue", 5),
-    ("S3Store", 5),
+    ("DeleteQueue", 6),
+    ("S3Store", 7),
     ("StageFile", 4),
     ("Content", 3),
     ("Journal", 3),
