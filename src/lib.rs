@@ -28,7 +28,7 @@
 //! - An object is visible whole or not at all.
 //! - No read mixes two versions of an object.
 //! - Every change is sent with the version that it is based on.
-//! - No FUSE thread waits for S3; no lock but those named in `ops` is held across a request.
+//! - No FUSE thread waits for S3; no lock but those named in `files` is held across a request.
 //!
 //! Glossary:
 //! - *block*: a range of an object in the read cache.
