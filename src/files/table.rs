@@ -138,11 +138,7 @@ impl OpenFiles {
             LastClose::Nothing => {}
             LastClose::Unwanted(stage) => self.stage_factory.spool.discard(stage.file()),
             LastClose::Failed(stage, error, key) => {
-                let reason = match error {
-                    FsError::Interrupted => LostReason::WriterKilled,
-                    error => LostReason::UploadFailed(error),
-                };
-                self.move_to_lost_found(key, &stage, reason);
+                self.move_to_lost_found(key, &stage, why_failed(error));
             }
         }
     }
@@ -170,21 +166,24 @@ impl OpenFiles {
         }
     }
 
-    /// Forgets every file and returns what is staged and not in the store.
-    pub fn take_dirty(&self) -> Vec<(Arc<OpenFile>, Stage)> {
+    /// Forgets every file and returns what is staged and not in the store, and why it
+    /// goes to lost+found.
+    pub fn take_dirty(&self) -> Vec<(Arc<OpenFile>, Stage, LostReason)> {
         let files = std::mem::take(&mut *self.files.lock());
         let staged = |file: &OpenFile| {
             let content = file.content.lock();
-            content
-                .stage
-                .as_ref()
+            let stage = content.stage.as_ref();
+            let stage = stage
                 .filter(|_| content.dirty && !content.orphan)
-                .cloned()
+                .cloned()?;
+            let failed = content.failed.clone();
+            Some((stage, failed.map_or(LostReason::DaemonEnded, why_failed)))
         };
-        files
-            .into_values()
-            .filter_map(|file| staged(&file).map(|stage| (file, stage)))
-            .collect()
+        let staged = |file: Arc<OpenFile>| {
+            let (stage, reason) = staged(&file)?;
+            Some((file, stage, reason))
+        };
+        files.into_values().filter_map(staged).collect()
     }
 
     /// Whether some operation is changing the name of the file.
@@ -254,5 +253,13 @@ impl OpenFiles {
             self.namespace.take_back(&file.inode);
         }
         key
+    }
+}
+
+/// Why the bytes of a failed file go to lost+found.
+fn why_failed(error: FsError) -> LostReason {
+    match error {
+        FsError::Interrupted => LostReason::WriterKilled,
+        error => LostReason::UploadFailed(error),
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Ops;
-use crate::write_path::LostReason;
 
 /// Longest wait for uploads that were begun for files that are still open.
 const ABORTED_WITHIN: Duration = Duration::from_secs(5);
@@ -15,10 +14,9 @@ impl Ops {
     /// lost+found: half a file never goes to the bucket. All that is done before
     /// the first wait, which is for reads that nobody needs any more.
     pub async fn shutdown(&self) {
-        for (file, stage) in self.files.take_dirty() {
+        for (file, stage, reason) in self.files.take_dirty() {
             let key = self.namespace.file_key(file.inode.ino).ok();
-            self.files
-                .move_to_lost_found(key, &stage, LostReason::DaemonEnded);
+            self.files.move_to_lost_found(key, &stage, reason);
         }
         self.namespace.write_out();
         let aborted = tokio::time::timeout(ABORTED_WITHIN, self.uploader.aborts_settled());
