@@ -5,9 +5,7 @@ use super::name::Name;
 use super::page::Page;
 use super::{Namespace, Pin};
 use crate::error::FsError;
-use crate::store::{
-    FoldDirectories, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest, ListedObject,
-};
+use crate::store::{FoldDirectories, Key, ListProgress, ListRequest, ListedObject};
 
 /// Most keys that are told of one directory.
 const KEYS_LIMIT: usize = 100;
@@ -58,12 +56,7 @@ impl Namespace {
         let (mut names, mut hidden) = (Vec::new(), Vec::new());
         let (mut token, mut progress) = (None, ListProgress::default());
         for _ in 0..pages {
-            let request = ListRequest {
-                prefix: prefix.to_owned(),
-                fold_directories: FoldDirectories::Yes,
-                token,
-                max_keys: LIST_PAGE_LIMIT,
-            };
+            let request = ListRequest::page(prefix, FoldDirectories::Yes, token);
             let answer = self.store.list(request).await?;
             progress.step(prefix, &answer)?;
             let page = Page::new(prefix, answer);

@@ -13,7 +13,7 @@ use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListProgress, ListRequest, ListToken};
+use crate::store::{FoldDirectories, ListProgress, ListRequest, ListToken};
 use crate::vocabulary::{Ino, Kind};
 
 /// Directories whose listing of several pages is remembered at once.
@@ -207,12 +207,7 @@ impl Namespace {
     ) -> Result<Vec<StreamedEntry>, FsError> {
         let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
         let (asked_at, seq) = (Instant::now(), stream.dir.state().dir.now());
-        let request = ListRequest {
-            prefix: prefix.clone(),
-            fold_directories: FoldDirectories::Yes,
-            token: Some(token.clone()),
-            max_keys: LIST_PAGE_LIMIT,
-        };
+        let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, Some(token.clone()));
         let answer = self
             .store
             .list(request)

@@ -13,7 +13,7 @@ use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{FoldDirectories, HeadRequest, LIST_PAGE_LIMIT, ListRequest, StoreErrorKind};
+use crate::store::{FoldDirectories, HeadRequest, ListRequest, StoreErrorKind};
 use crate::vocabulary::{Kind, ObjectVersion};
 
 /// Below this ttl a name is asked for by itself: a listing would not live to answer a second one.
@@ -147,12 +147,7 @@ impl Namespace {
     ) -> Result<(Page, Instant, ChangeSeq), FsError> {
         let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
         let (asked_at, seq) = (Instant::now(), dir.state().dir.now());
-        let request = ListRequest {
-            prefix: prefix.clone(),
-            fold_directories: FoldDirectories::Yes,
-            token: None,
-            max_keys: LIST_PAGE_LIMIT,
-        };
+        let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, None);
         let page = Page::new(&prefix, self.store.list(request).await?);
         log_hidden(&page);
         if page.next.is_none() {

@@ -151,12 +151,7 @@ impl Conditional {
         let prefix = common_prefix(first, last);
         let mut token = None;
         for _ in 0..LOOK_PAGES_LIMIT {
-            let request = ListRequest {
-                prefix: prefix.to_owned(),
-                fold_directories: FoldDirectories::No,
-                token,
-                max_keys: LIST_PAGE_LIMIT,
-            };
+            let request = ListRequest::page(prefix, FoldDirectories::No, token);
             let answer = self.store.list(request).await?;
             let objects = answer.objects.into_iter();
             listed.extend(objects.map(|object| (object.key, object.etag)));

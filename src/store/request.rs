@@ -204,6 +204,22 @@ pub struct ListRequest {
     pub max_keys: u16,
 }
 
+impl ListRequest {
+    /// A page as long as the store gives it; of the first one when `token` is none.
+    pub fn page(
+        prefix: impl Into<String>,
+        fold_directories: FoldDirectories,
+        token: Option<ListToken>,
+    ) -> Self {
+        Self {
+            prefix: prefix.into(),
+            fold_directories,
+            token,
+            max_keys: LIST_PAGE_LIMIT,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FoldDirectories {
     Yes,

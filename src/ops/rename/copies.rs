@@ -16,8 +16,8 @@ use crate::journal::RenameIntent;
 use crate::namespace::Namespace;
 use crate::store::CopyHeaders;
 use crate::store::{
-    DeletePending, DeleteQueue, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, LateObject,
-    ListProgress, ListRequest, ListedObject, ObjectStore, WriteCondition,
+    DeletePending, DeleteQueue, FoldDirectories, HeadRequest, Key, LateObject, ListProgress,
+    ListRequest, ListedObject, ObjectStore, WriteCondition,
 };
 use crate::vocabulary::ObjectVersion;
 use crate::write_path::{Copier, CopyOver, CopyTask};
@@ -161,12 +161,7 @@ impl ObjectCopies {
         let mut found: Vec<ListedObject> = Vec::new();
         let (mut token, mut progress) = (None, ListProgress::default());
         loop {
-            let request = ListRequest {
-                prefix: prefix.to_owned(),
-                fold_directories: FoldDirectories::No,
-                token,
-                max_keys: LIST_PAGE_LIMIT,
-            };
+            let request = ListRequest::page(prefix, FoldDirectories::No, token);
             let answer = self.store.list(request).await?;
             progress.step(prefix, &answer)?;
             found.extend(answer.objects);
