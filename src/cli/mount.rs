@@ -13,7 +13,8 @@ use crate::telemetry::{self, LogFileIs};
 
 const USAGE: &str = "mediafs mount [OPTIONS] <BUCKET[/PREFIX]> <MOUNTPOINT>
        mediafs mount [OPTIONS] <NAME>
-       mediafs mount [OPTIONS] --config <FILE>";
+       mediafs mount [OPTIONS] --config <FILE>
+       mediafs mount [OPTIONS] --from-authentik[=<FILE>] <MOUNTPOINT>";
 
 const EXAMPLES: &str = "Examples:
   mediafs mount my-bucket/media /srv/media --allow-other
@@ -48,7 +49,12 @@ pub struct MountCommand {
 impl MountCommand {
     /// `args` are those that say the same to a process of its own.
     pub fn run(self, args: &[OsString]) -> anyhow::Result<()> {
-        let target = Target::new(self.place, self.mountpoint);
+        let target = match (self.place, self.mountpoint) {
+            (Some(only), None) if self.options.from_authentik.is_some() => {
+                Target::Mountpoint(only.into())
+            }
+            (place, mountpoint) => Target::new(place, mountpoint),
+        };
         let folder = daemonize::folder();
         let source = ConfigSource::new(target, self.config.as_deref(), self.options, folder)?;
         let config = source.load()?;

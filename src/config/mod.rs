@@ -2,8 +2,9 @@
 //!
 //! Owns: the settings' names, defaults and checks. A value remembers which
 //! layer it came from, and errors name it. No secret is ever a setting:
-//! credentials come from the AWS chain.
+//! credentials come from the AWS chain, or from authentik's own settings.
 
+mod authentik;
 mod limits;
 mod log_file;
 mod options;
@@ -19,10 +20,11 @@ use std::time::Duration;
 use figment::Source;
 use figment::error::Kind;
 
+pub use authentik::AuthentikSource;
 pub use log_file::LogFileConfig;
 pub use options::{
     AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
-    Options, UploadChecksumConfig,
+    Options, UploadChecksumConfig, UsageConfig,
 };
 pub use source::ConfigSource;
 pub use target::{Target, state_base};
@@ -31,6 +33,8 @@ pub use units::{ByteSize, FileMode, Hidden, Period};
 use crate::store::{Endpoint, ProxyUrl};
 
 const ENV_PREFIX: &str = "MEDIAFS_";
+/// How the name of a layer that authentik's settings make begins.
+const AUTHENTIK_LAYER: &str = "authentik: ";
 /// Where the file of a named mount is.
 pub const CONFIG_DIR: &str = "/etc/mediafs";
 /// An unknown name this similar to a known one is taken for a slip (Jaro-Winkler, 0 to 1).
@@ -93,6 +97,8 @@ pub struct Config {
     pub fuse_threads: usize,
     /// What was set above its limit, in words.
     pub capped: Vec<String>,
+    /// What else the operator should know, a line each.
+    pub notes: Vec<String>,
     pub drain_timeout: Duration,
     /// How long a daemon in the background may be silent; zero: for ever.
     pub watchdog: Duration,
@@ -106,6 +112,8 @@ pub struct S3Config {
     pub region: Option<String>,
     pub profile: Option<String>,
     pub credentials_file: Option<PathBuf>,
+    /// Has the credentials, if it has any.
+    pub authentik: Option<AuthentikSource>,
     pub force_path_style: bool,
     pub ca_bundle: Option<PathBuf>,
     pub proxy: Option<ProxyUrl>,
@@ -139,9 +147,13 @@ impl Config {
 
 /// Where a setting was written.
 fn origin(key: &str, metadata: &figment::Metadata) -> String {
-    match &metadata.source {
-        Some(Source::File(path)) => format!(" (from {})", path.display()),
-        _ if metadata.name.contains("environment") => {
+    match (metadata.name.as_ref(), &metadata.source) {
+        (_, Some(Source::File(path))) => format!(" (from {})", path.display()),
+        (name, _) if name.starts_with(AUTHENTIK_LAYER) => {
+            let of = name.trim_start_matches(AUTHENTIK_LAYER);
+            format!(" (from {of})")
+        }
+        (name, _) if name.contains("environment") => {
             let name = key.replace('-', "_").to_uppercase();
             format!(" (from {ENV_PREFIX}{name})")
         }
@@ -197,6 +209,11 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
     let prefix =
         target::clean_prefix(&options.prefix.unwrap_or_default()).map_err(|why| ("prefix", why))?;
     let mountpoint = options.mountpoint.ok_or_else(|| missing("mountpoint"))?;
+    if prefix.is_empty() && !options.data_root.unwrap_or(false) {
+        let of_authentik = options.from_authentik.is_some();
+        target::check_data_root(&bucket, &mountpoint, of_authentik)
+            .map_err(|why| ("mountpoint", why))?;
+    }
     let spool_dir = match options.spool {
         Some(dir) => dir,
         None => {
@@ -245,6 +262,7 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         mountpoint,
         spool_dir,
         capped: capped(&given),
+        notes: Vec::new(),
         given,
     })
 }
@@ -292,6 +310,7 @@ impl S3Config {
             region: options.region.clone(),
             profile: options.profile.clone(),
             credentials_file: named.or_else(service::credentials_file),
+            authentik: None,
             force_path_style: options.force_path_style.unwrap_or(false),
             ca_bundle: options.ca_bundle.clone(),
             proxy,

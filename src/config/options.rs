@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::units::{ByteSize, FileMode, GroupId, Hidden, Period, UserId};
@@ -49,6 +50,22 @@ pub struct Options {
     #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_file: Option<PathBuf>,
+    /// Take bucket, endpoint and credentials from authentik's own settings: its /etc/authentik, its variables, and FILE (.env or .yml)
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        default,
+        deserialize_with = "files"
+    )]
+    pub from_authentik: Option<Vec<PathBuf>>,
+    /// Which of authentik's folders is mounted [default: media]
+    #[arg(long, help_heading = BUCKET, hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageConfig>,
+    /// Mount a whole bucket on authentik's /data, though authentik executes /data/user_settings.py
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_root: Option<bool>,
     /// Name the bucket in the path of the URL, not in the host name: most services other than AWS need it
     #[arg(long, help_heading = BUCKET, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -242,6 +259,33 @@ impl Options {
             ("mime", &mut self.mime),
         ]
     }
+}
+
+/// One file, a list of them, or `true` for those that authentik has anyhow.
+fn files<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<PathBuf>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "must be a file, a list of files, or true")]
+    enum Files {
+        Standard(bool),
+        One(PathBuf),
+        Many(Vec<PathBuf>),
+    }
+    Ok(match Files::deserialize(from)? {
+        Files::Standard(false) => None,
+        Files::Standard(true) => Some(Vec::new()),
+        Files::One(file) => Some(vec![file]),
+        Files::Many(files) => Some(files),
+    })
+}
+
+/// Which of authentik's folders a mount is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UsageConfig {
+    /// /media, or /data/media: keys below media/
+    Media,
+    /// /data/reports: keys below reports/
+    Reports,
 }
 
 /// When directories get a marker object.

@@ -3,11 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use figment::providers::{Env, Format, Serialized, Toml};
-use figment::{Figment, Source};
+use figment::value::{Dict, Map};
+use figment::{Figment, Metadata, Profile, Provider, Source};
 
 use crate::store::ProxyUrl;
 
-use super::{Config, ConfigError, ENV_PREFIX, Options, Target, explain, origin, resolve};
+use super::authentik::{AuthentikSource, Setting, SettingValue, Usage};
+use super::{
+    AUTHENTIK_LAYER, Config, ConfigError, ENV_PREFIX, Options, Target, UsageConfig, explain,
+    origin, resolve,
+};
 
 /// What a configuration is read from: file, environment and command line.
 #[derive(Debug, Clone)]
@@ -59,10 +64,20 @@ impl ConfigSource {
         let env = Env::prefixed(ENV_PREFIX)
             .map(|name| name.as_str().replace('_', "-").to_lowercase().into());
         let flags = Serialized::defaults(&self.flags);
-        let merged = figment.merge(env).merge(flags);
-        let mut options: Options = merged
-            .extract()
-            .map_err(|errors| explain(errors.into_iter().next()))?;
+        let mut merged = figment.merge(env).merge(flags);
+        let authentik = self.authentik(&extract(&merged)?, &merged);
+        let mut notes = Vec::new();
+        if let Some(source) = &authentik {
+            let read = source.settings();
+            let read = read.map_err(|why| ConfigError(format!("from-authentik: {why}")))?;
+            merged = read
+                .settings
+                .into_iter()
+                .map(Layer)
+                .fold(merged, Figment::join);
+            notes = read.notes;
+        }
+        let mut options = extract(&merged)?;
         let wrong = |(key, why): (&'static str, String)| {
             let metadata = merged.find_metadata(key);
             let origin = metadata.map(|it| origin(key, it)).unwrap_or_default();
@@ -75,7 +90,26 @@ impl ConfigSource {
                 *path = Some(whole.map_err(|error| wrong((key, error.to_string())))?);
             }
         }
-        resolve(options).map_err(wrong)
+        let mut config = resolve(options).map_err(wrong)?;
+        config.notes.extend(notes);
+        config.s3.authentik = authentik;
+        Ok(config)
+    }
+
+    /// Where authentik's settings are, if they are asked for.
+    fn authentik(&self, options: &Options, merged: &Figment) -> Option<AuthentikSource> {
+        let named = options.from_authentik.as_ref()?;
+        let folder = self.folder_of("from-authentik", merged);
+        // Nothing after `=` names none beside those that authentik has anyhow.
+        let named = named.iter().filter(|file| !file.as_os_str().is_empty());
+        let usage = match options.usage {
+            Some(UsageConfig::Reports) => Usage::Reports,
+            Some(UsageConfig::Media) | None => Usage::Media,
+        };
+        Some(AuthentikSource::new(
+            named.map(|file| folder.join(file)).collect(),
+            usage,
+        ))
     }
 
     /// Where a relative path counts from: a file may be read from any folder.
@@ -86,5 +120,26 @@ impl ConfigSource {
             .as_deref()
             .filter(|_| matches!(source, Some(Source::File(_))));
         file.and_then(Path::parent).unwrap_or(&self.folder)
+    }
+}
+
+fn extract(merged: &Figment) -> Result<Options, ConfigError> {
+    let options = merged.extract();
+    options.map_err(|errors| explain(errors.into_iter().next()))
+}
+
+/// One of authentik's settings, with its own origin.
+struct Layer(Setting);
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(format!("{AUTHENTIK_LAYER}{}", self.0.origin))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        match &self.0.value {
+            SettingValue::Text(text) => Serialized::default(self.0.name, text).data(),
+            SettingValue::Bool(value) => Serialized::default(self.0.name, value).data(),
+        }
     }
 }

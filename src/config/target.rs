@@ -13,6 +13,8 @@ pub enum Target {
     Place { bucket: String, mountpoint: PathBuf },
     /// `NAME`: everything stands in `/etc/mediafs/NAME.toml`.
     Named(String),
+    /// `MOUNTPOINT`: authentik's settings name the bucket.
+    Mountpoint(PathBuf),
     /// Everything stands in the file of `--config`.
     FromFile,
 }
@@ -31,7 +33,7 @@ impl Target {
     pub(super) fn config_file(&self) -> Option<PathBuf> {
         match self {
             Self::Named(name) => Some(Path::new(CONFIG_DIR).join(format!("{name}.toml"))),
-            Self::Place { .. } | Self::FromFile => None,
+            Self::Place { .. } | Self::Mountpoint(_) | Self::FromFile => None,
         }
     }
 
@@ -42,7 +44,10 @@ impl Target {
                 let place = bucket.strip_prefix("s3://").unwrap_or(&bucket);
                 let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
                 flags.bucket = Some(bucket.to_owned());
-                flags.prefix = Some(prefix.to_owned());
+                // authentik's layout has a prefix for each of its folders.
+                if !prefix.is_empty() || flags.from_authentik.is_none() {
+                    flags.prefix = Some(prefix.to_owned());
+                }
                 flags.mountpoint = Some(mountpoint);
             }
             Self::Named(name) if name.contains('/') || name.starts_with("s3:") => {
@@ -50,6 +55,7 @@ impl Target {
                     "no mountpoint given: 'mediafs mount {name} MOUNTPOINT'"
                 )));
             }
+            Self::Mountpoint(mountpoint) => flags.mountpoint = Some(mountpoint),
             Self::Named(_) | Self::FromFile => {}
         }
         Ok(flags)
@@ -72,6 +78,21 @@ pub fn check_bucket(bucket: &str) -> Result<(), String> {
     } else {
         Err(format!("{bucket:?} is no bucket name"))
     }
+}
+
+/// Refuses a whole bucket where authentik looks for a program of its operator.
+///
+/// Source: authentik's settings, which import `/data/user_settings.py`.
+pub fn check_data_root(bucket: &str, mountpoint: &Path, of_authentik: bool) -> Result<(), String> {
+    let is_data = mountpoint == Path::new("/data")
+        || of_authentik && mountpoint.file_name().is_some_and(|name| name == "data");
+    if !is_data {
+        return Ok(());
+    }
+    let folder = mountpoint.display();
+    Err(format!(
+        "authentik executes {folder}/user_settings.py as Python when it starts: whoever may write to the bucket could run programs in the identity provider. Mount {bucket}/media on {folder}/media and {bucket}/reports on {folder}/reports: authentik sees the same files. --data-root mounts the whole bucket all the same"
+    ))
 }
 
 /// A prefix that ends in `/` and that no path can escape from.

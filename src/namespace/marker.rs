@@ -17,7 +17,7 @@ use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
     DeleteRequest, ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
-    ListRequest, ListedObject, ObjectHeaders, PutRequest, StoreErrorKind, WriteCondition,
+    ListRequest, ListedObject, ObjectHeaders, PutRequest, StoreErrorKind,
 };
 use crate::vocabulary::{Kind, ROOT};
 
@@ -227,16 +227,8 @@ impl Namespace {
         key: Key,
         headers: ObjectHeaders,
     ) -> Result<ETag, FsError> {
-        let request = PutRequest {
-            key,
-            body: bytes::Bytes::new(),
-            headers: ObjectHeaders {
-                content_type: Some("application/x-directory".to_owned()),
-                ..headers
-            },
-            condition: WriteCondition::Always,
-        };
-        Ok(self.store.put(request).await?.etag)
+        let marker = PutRequest::marker(key, headers);
+        Ok(self.store.put(marker).await?.etag)
     }
 
     /// Stores a directory's attributes with its marker, which then stays

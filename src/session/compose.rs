@@ -18,15 +18,15 @@ use crate::namespace::{
 use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts, QueueReceivers};
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
-use crate::session::{explain, probe};
+use crate::session::{app_folder, explain, probe};
 use crate::session_state::{SessionLog, SessionState};
 use crate::store::s3::{
     Addressing, ChecksumChoice, NetworkError, OnNetworkError, S3Settings, S3Store, UploadChecksum,
 };
 use crate::store::{
-    Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges, LateObject,
-    ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreAbilities,
-    StoreHealth, StoreLog, UploadId,
+    Conditional, DeleteQueue, FoldDirectories, Key, KeySource, KnownAbilities, LateChanges,
+    LateObject, ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry,
+    StoreAbilities, StoreHealth, StoreLog, UploadId,
 };
 use crate::task::kept_up;
 use crate::write_path::{
@@ -61,6 +61,11 @@ pub async fn s3(config: &Config, on_error: OnNetworkError) -> Result<S3Store, Ne
         region: config.s3.region.clone(),
         profile: config.s3.profile.clone(),
         credentials_file: config.s3.credentials_file.clone(),
+        keys: config
+            .s3
+            .authentik
+            .clone()
+            .map(|source| Arc::new(source) as Arc<dyn KeySource>),
         addressing: if config.s3.force_path_style {
             Addressing::Path
         } else {
@@ -136,6 +141,7 @@ pub async fn connect(
         return Ok(connected(StoreAbilities::default()));
     }
     let abilities = probe::abilities(&*store, &config.prefix).await;
+    app_folder::provide(&*store, config).await;
     let missing: Vec<_> = abilities.missing().iter().map(|op| op.name()).collect();
     if !missing.is_empty() {
         tracing::warn!(requests = missing.join(" "), "{WITHOUT_CONDITIONS}");

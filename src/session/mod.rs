@@ -4,6 +4,7 @@
 //! agreed, the service manager's questions answered, ready. End: unmounted (so
 //! that no request comes any more), requests drained, stages kept.
 
+mod app_folder;
 mod compose;
 mod explain;
 mod mount;

@@ -50,6 +50,9 @@ impl Prepared {
         for capped in &config.capped {
             tracing::warn!("{capped}");
         }
+        for note in &config.notes {
+            tracing::info!("{note}");
+        }
         if let Err(error) = privileges::raise_open_files() {
             tracing::warn!(%error, "cannot raise the limit of open files");
         }

@@ -6,6 +6,7 @@
 //! Locks: none is held across a request.
 
 mod abilities;
+mod access_keys;
 mod body;
 mod conditional;
 mod delete_queue;
@@ -27,6 +28,7 @@ pub mod s3;
 mod unanswered;
 
 pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
+pub use access_keys::{AccessKeys, KeySource};
 pub use body::{Body, BodySource, BodyStream, pieces};
 pub use conditional::Conditional;
 pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};

@@ -135,6 +135,21 @@ pub struct PutRequest {
     pub condition: WriteCondition,
 }
 
+impl PutRequest {
+    /// The object that makes a directory persist.
+    pub fn marker(key: Key, headers: ObjectHeaders) -> Self {
+        Self {
+            key,
+            body: Bytes::new(),
+            headers: ObjectHeaders {
+                content_type: Some("application/x-directory".to_owned()),
+                ..headers
+            },
+            condition: WriteCondition::Always,
+        }
+    }
+}
+
 /// The version that a write made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutAnswer {

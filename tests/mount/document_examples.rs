@@ -3,7 +3,7 @@
 //!
 //! A block of code says by its first words what becomes of it: `console run` is
 //! typed, and what it shows below a command has to be its output; `toml FILE` is
-//! read by the parser and written to FILE; `fstab` is mounted by mount(8). Later
+//! read by the parser and written to FILE, as `env FILE` is; `fstab` is mounted by mount(8). Later
 //! blocks build on files of earlier ones; what is mounted ends with its block.
 
 use std::fs;
@@ -142,6 +142,13 @@ impl Typist {
         fs::remove_file(self.machine.path("/etc/fstab")).unwrap();
     }
 
+    /// An example's file with credentials that the server takes.
+    fn with_keys(&self, text: &str) -> String {
+        let owner = &self.server.owner;
+        text.replace("=access_key\n", &format!("={}\n", owner.access_key))
+            .replace("=secret_key\n", &format!("={}\n", owner.secret_key))
+    }
+
     /// Takes away what an example has mounted.
     #[track_caller]
     fn ends(&self) {
@@ -161,8 +168,10 @@ fn every_example_of_a_document_works_as_it_stands_there() {
                 typist.runs(&example);
                 counts[0] += 1;
             }
-            (Some("toml"), Some(path)) => {
-                fs::write(typist.machine.path(path), &example.text).unwrap();
+            (Some("toml" | "env"), Some(path)) => {
+                let path = typist.machine.path(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, typist.with_keys(&example.text)).unwrap();
                 counts[1] += 1;
             }
             (Some("fstab"), None) => {
@@ -182,10 +191,21 @@ fn every_example_of_a_document_works_as_it_stands_there() {
 fn every_configuration_of_a_document_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut count = 0;
+    let mut written = String::new();
     for example in examples() {
-        if example.kind.starts_with("toml") {
+        if let Some(path) = example.kind.strip_prefix("env ") {
+            path.clone_into(&mut written);
+            fs::write(dir.path().join("env"), &example.text).unwrap();
+        } else if example.kind.starts_with("toml") {
             let path = dir.path().join("m.toml");
-            fs::write(&path, &example.text).unwrap();
+            // This machine is no example's.
+            let here = dir.path().join("env");
+            let here = here.to_str().unwrap();
+            let text = match written.as_str() {
+                "" => example.text.clone(),
+                written => example.text.replace(written, here),
+            };
+            fs::write(&path, text).unwrap();
             let source = ConfigSource::new(
                 Target::FromFile,
                 Some(&path),

@@ -20,6 +20,7 @@ mod durability;
 mod failures;
 mod faults;
 mod files;
+mod from_authentik;
 mod full_disk;
 mod full_log;
 mod full_spool;

@@ -121,6 +121,43 @@ fn secrets_of_a_file_and_of_a_program_are_not_logged_either() {
 }
 
 #[test]
+fn secrets_of_authentiks_settings_are_not_logged_either() {
+    let plan = with_secrets(Server::moto())
+        .unset("AWS_ACCESS_KEY_ID")
+        .unset("AWS_SECRET_ACCESS_KEY")
+        .unset("AWS_SESSION_TOKEN");
+    // Outside what is looked into.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(".env");
+    let settings = |bucket: &str| {
+        format!(
+            "AUTHENTIK_STORAGE__S3__BUCKET_NAME={bucket}\n\
+             AUTHENTIK_STORAGE__S3__ACCESS_KEY=AKIDEXAMPLE\n\
+             AUTHENTIK_STORAGE__S3__SECRET_KEY={SECRET_KEY}\n\
+             AUTHENTIK_STORAGE__S3__SESSION_TOKEN={SESSION_TOKEN}\n"
+        )
+    };
+    fs::write(&file, settings(&plan.bucket)).unwrap();
+    let plan = plan.arg(format!("--from-authentik={}", file.display()));
+    for wrong in [
+        "AUTHENTIK_STORAGE__S3__REGION='open",
+        "AUTHENTIK_STORAGE__S3__SIGNATURE_VERSION=s3",
+    ] {
+        fs::write(&file, format!("{}{wrong}\n", settings(&plan.bucket))).unwrap();
+        let output = plan.run();
+        assert!(!output.status.success());
+        holds_none("what it said", said(&output).as_bytes());
+    }
+    fs::write(&file, settings(&plan.bucket)).unwrap();
+    let mut mount = plan.start();
+    fs::write(mount.path("f"), b"x").unwrap();
+    mount.kill9();
+    mount.remount();
+    mount.unmount();
+    folder_holds_none(mount.scratch(), &mount.root);
+}
+
+#[test]
 fn a_refused_mount_tells_no_secret() {
     // Seen by the server: a signature that is wrong.
     refusal_holds_none(&with_secrets(Server::seaweedfs()).env("AWS_ACCESS_KEY_ID", "k"));

@@ -40,6 +40,8 @@ pub struct MountBuilder {
     env: Vec<(OsString, OsString)>,
     unset: Vec<OsString>,
     own_binary: bool,
+    /// Whether the command names the bucket.
+    names_bucket: bool,
     open_files: Option<u64>,
     pub(super) uid: Option<u32>,
     pub(super) watchdog: Duration,
@@ -74,6 +76,7 @@ impl MountBuilder {
             env: Vec::new(),
             unset: Vec::new(),
             own_binary: false,
+            names_bucket: true,
             open_files: None,
             uid: None,
             watchdog: WATCHDOG,
@@ -162,6 +165,12 @@ impl MountBuilder {
         self
     }
 
+    /// Leaves it to the settings to name bucket and prefix.
+    pub fn bucket_from_settings(mut self) -> Self {
+        self.names_bucket = false;
+        self
+    }
+
     pub fn mountpoint(mut self, path: impl Into<PathBuf>) -> Self {
         self.root = path.into();
         self
@@ -245,7 +254,9 @@ impl MountBuilder {
         } else {
             format!("{}/{prefix}", self.bucket)
         };
-        command.arg("mount").arg(what).arg(&self.root);
+        command.arg("mount");
+        command.args(self.names_bucket.then_some(what));
+        command.arg(&self.root);
         command.args(&self.args);
         // Settings of the tests, which the daemon would refuse as unknown.
         let ours = std::env::vars_os().map(|(name, _)| name);

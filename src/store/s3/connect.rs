@@ -1,9 +1,13 @@
 //! A client for one bucket, from the standard AWS credential and region chain.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{self, ProvideCredentials, future};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -22,7 +26,7 @@ use super::connections::Connections;
 use super::credentials::Renewal;
 use super::http::{self, NetworkError, OnNetworkError};
 use super::list::ListQuirks;
-use crate::store::{Endpoint, ProxyUrl};
+use crate::store::{Endpoint, KeySource, ProxyUrl};
 
 /// A connection that is not up by then is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,7 +42,7 @@ pub enum Addressing {
     Path,
 }
 
-/// Which bucket, where. Credentials come from the AWS chain, never from here.
+/// Which bucket, where.
 #[derive(Debug, Clone)]
 pub struct S3Settings {
     pub bucket: String,
@@ -47,6 +51,8 @@ pub struct S3Settings {
     pub profile: Option<String>,
     /// Read in place of `~/.aws/credentials`.
     pub credentials_file: Option<PathBuf>,
+    /// Asked before the AWS chain.
+    pub keys: Option<Arc<dyn KeySource>>,
     pub addressing: Addressing,
     /// Certificates in place of the system's.
     pub ca_bundle: Option<PathBuf>,
@@ -133,6 +139,34 @@ fn profile_files(settings: &S3Settings) -> EnvConfigFiles {
         .build()
 }
 
+/// Credentials of another program, read when they are needed.
+#[derive(Debug)]
+struct GivenKeys(Arc<dyn KeySource>);
+
+impl ProvideCredentials for GivenKeys {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(self.credentials())
+    }
+}
+
+impl GivenKeys {
+    fn credentials(&self) -> provider::Result {
+        let keys = self.0.read();
+        let keys = keys.map_err(CredentialsError::invalid_configuration)?;
+        let keys = keys.ok_or_else(|| CredentialsError::not_loaded("no access key is set"))?;
+        Ok(Credentials::new(
+            keys.access_key,
+            keys.secret_key,
+            keys.session_token,
+            None,
+            "settings of another program",
+        ))
+    }
+}
+
 /// A client with what the AWS configuration says now, and its route, unless one is
 /// given; its connections are those of `http`.
 pub(super) async fn client(
@@ -156,6 +190,11 @@ pub(super) async fn client(
     loader = loader.profile_files(profile_files(settings));
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
+    }
+    if let Some(keys) = &settings.keys
+        && !matches!(keys.read(), Ok(None))
+    {
+        loader = loader.credentials_provider(GivenKeys(keys.clone()));
     }
     if let Some(url) = &settings.endpoint_url {
         loader = loader.endpoint_url(url);

@@ -1,0 +1,266 @@
+//! authentik's settings of its S3 storage, and which settings of a mount they are.
+//!
+//! Source: authentik's documentation, "Configuration: storage settings", of 2024.2 to
+//! 2025.12; boto3's, "Config: addressing_style".
+
+use super::dotenv::Variables;
+use super::uri;
+use super::value::{Found, Value, Values};
+use crate::store::AccessKeys;
+
+/// What a mount's place is called in authentik's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// `/media`, or `/data/media`
+    Media,
+    /// `/data/reports`
+    Reports,
+}
+
+/// A setting of the mount, as authentik has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    pub name: &'static str,
+    pub value: SettingValue,
+    /// authentik's key, and where it stands.
+    pub origin: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingValue {
+    Text(String),
+    Bool(bool),
+}
+
+/// authentik's values, seen from one usage.
+pub struct Storage<'a> {
+    pub values: &'a Values,
+    /// What `env://` names.
+    pub variables: &'a Variables,
+    pub usage: Usage,
+}
+
+/// The text of a value, and where it stands.
+struct Text {
+    text: String,
+    origin: String,
+}
+
+impl Usage {
+    /// First part of its keys in the bucket, and in authentik's settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Media => "media",
+            Self::Reports => "reports",
+        }
+    }
+}
+
+impl Storage<'_> {
+    /// The settings of a mount. Errors: what authentik itself could not use, in words.
+    pub fn settings(&self) -> Result<Vec<Setting>, String> {
+        self.check_signature()?;
+        let mut settings = vec![Setting {
+            name: "prefix",
+            value: SettingValue::Text(self.usage.name().to_owned()),
+            origin: "authentik's layout".to_owned(),
+        }];
+        for (name, key) in [
+            ("bucket", "bucket_name"),
+            ("region", "region"),
+            ("profile", "session_profile"),
+        ] {
+            let found = self.text(key)?;
+            settings.extend(found.map(|found| found.setting(name)));
+        }
+        if let Some(endpoint) = self.endpoint()? {
+            settings.push(Setting {
+                name: "force-path-style",
+                value: SettingValue::Bool(self.has_path_style(&endpoint)?),
+                origin: endpoint.origin.clone(),
+            });
+            settings.push(endpoint.setting("endpoint-url"));
+        } else if let Some(style) = self.text("addressing_style")? {
+            settings.push(Setting {
+                name: "force-path-style",
+                value: SettingValue::Bool(style.text == "path"),
+                origin: style.origin,
+            });
+        }
+        Ok(settings)
+    }
+
+    /// The credentials that authentik has in its settings; none where it uses a profile, or
+    /// the AWS chain. Read anew each time: they may be in files that change.
+    pub fn access_keys(&self) -> Result<Option<AccessKeys>, String> {
+        if self.text("session_profile")?.is_some() {
+            return Ok(None);
+        }
+        let session_token = match self.text("session_token")? {
+            None => self.text("security_token")?,
+            token => token,
+        };
+        match (self.text("access_key")?, self.text("secret_key")?) {
+            (None, None) => Ok(None),
+            (Some(access), Some(secret)) => Ok(Some(AccessKeys {
+                access_key: access.text,
+                secret_key: secret.text,
+                session_token: session_token.map(|token| token.text),
+            })),
+            (Some(_), None) => Err(format!("{} is not set", self.key("secret_key"))),
+            (None, Some(_)) => Err(format!("{} is not set", self.key("access_key"))),
+        }
+    }
+
+    /// What a mount has no use for, or has otherwise, a line each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.backend() == "s3" {
+            notes.push(format!(
+                "authentik itself is on its S3 backend ({}): set it to file when authentik begins to use the mount",
+                self.origin_of_backend()
+            ));
+        }
+        let of_urls = ["custom_domain", "secure_urls"];
+        let of_urls: Vec<&str> = of_urls
+            .into_iter()
+            .filter(|key| self.found(key).is_some())
+            .collect();
+        if !of_urls.is_empty() {
+            notes.push(format!(
+                "authentik's {} has no meaning for a mount: the file backend makes its own URLs",
+                of_urls.join(" and ")
+            ));
+        }
+        if let Ok(Some(acl)) = self.text("object_acl")
+            && acl.text != "private"
+        {
+            notes.push(format!(
+                "authentik's object_acl = {}: objects of a mount have the ACL that the bucket gives them",
+                acl.text
+            ));
+        }
+        for key in ["bucket_name", "region", "access_key", "secret_key"] {
+            if let Some((key, found)) = self.found(key)
+                && matches!(found.value, Value::Number(_) | Value::Bool(_))
+            {
+                notes.push(format!(
+                    "authentik reads {key} ({}) as a number or as true or false, and boto3 then refuses it: mediafs takes it as it is written",
+                    found.origin
+                ));
+            }
+        }
+        notes
+    }
+
+    /// A custom endpoint is asked by path, as boto3 does, unless told otherwise.
+    fn has_path_style(&self, endpoint: &Text) -> Result<bool, String> {
+        let style = self.text("addressing_style")?.map(|style| style.text);
+        Ok(match style.as_deref() {
+            Some("virtual") => false,
+            Some("path") => true,
+            _ => !endpoint.text.contains(".amazonaws.com"),
+        })
+    }
+
+    fn endpoint(&self) -> Result<Option<Text>, String> {
+        if let Some(endpoint) = self.text("endpoint")? {
+            return Ok(Some(endpoint));
+        }
+        match self.found("use_ssl") {
+            Some((key, found)) if !self.is_true(found)? => {
+                let region = self.text("region")?.map(|region| region.text);
+                let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+                Ok(Some(Text {
+                    text: format!("http://s3.{region}.amazonaws.com"),
+                    origin: format!("{key}, {}", found.origin),
+                }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Source: AWS SDKs do not have signature version 2.
+    fn check_signature(&self) -> Result<(), String> {
+        match self.text("signature_version")? {
+            Some(version) if !version.text.starts_with("s3v4") && version.text != "v4" => {
+                Err(format!(
+                    "signature_version = {:?} ({}) is not supported: the service has to take AWS Signature Version 4 (s3v4)",
+                    version.text, version.origin
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn backend(&self) -> String {
+        let found = self.found_backend().map(|(_, found)| &found.value);
+        match found {
+            Some(Value::Text(backend)) => backend.clone(),
+            _ => "file".to_owned(),
+        }
+    }
+
+    fn origin_of_backend(&self) -> String {
+        let found = self.found_backend();
+        found.map_or_else(String::new, |(key, found)| {
+            format!("{key}, {}", found.origin)
+        })
+    }
+
+    fn found_backend(&self) -> Option<(String, &Found)> {
+        let of_usage = format!("storage.{}.backend", self.usage.name());
+        [of_usage, "storage.backend".to_owned()]
+            .into_iter()
+            .find_map(|key| Some((key.clone(), self.values.get(&key)?)))
+    }
+
+    /// The key of all usages.
+    fn key(&self, name: &str) -> String {
+        format!("storage.s3.{name}")
+    }
+
+    /// What this usage has of its own hides what all have, even where it is empty.
+    fn found(&self, name: &str) -> Option<(String, &Found)> {
+        let own = format!("storage.{}.s3.{name}", self.usage.name());
+        [own, self.key(name)]
+            .into_iter()
+            .find_map(|key| Some((key.clone(), self.values.get(&key)?)))
+    }
+
+    /// Empty counts as not given.
+    fn text(&self, name: &str) -> Result<Option<Text>, String> {
+        let Some((key, found)) = self.found(name) else {
+            return Ok(None);
+        };
+        let text = match &found.value {
+            Value::Null => return Ok(None),
+            Value::Bool(value) => value.to_string(),
+            Value::Number(text) => text.clone(),
+            Value::Text(text) => uri::resolve(text, self.variables)
+                .map_err(|why| format!("{key} ({}): {why}", found.origin))?,
+            Value::Other => {
+                return Err(format!("{key} ({}) is no text", found.origin));
+            }
+        };
+        let origin = format!("{key}, {}", found.origin);
+        Ok(Some(Text { text, origin }).filter(|found| !found.text.is_empty()))
+    }
+
+    fn is_true(&self, found: &Found) -> Result<bool, String> {
+        match &found.value {
+            Value::Text(text) => Ok(Value::Text(uri::resolve(text, self.variables)?).is_true()),
+            value => Ok(value.is_true()),
+        }
+    }
+}
+
+impl Text {
+    fn setting(self, name: &'static str) -> Setting {
+        Setting {
+            name,
+            value: SettingValue::Text(self.text),
+            origin: self.origin,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Credentials that another program's settings have, in place of the AWS chain's.
+
+use std::fmt;
+
+/// What requests are signed with. Its Debug shows no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessKeys {
+    pub access_key: String,
+    pub secret_key: String,
+    pub session_token: Option<String>,
+}
+
+/// Has access keys, and may have others the next time it is asked.
+pub trait KeySource: fmt::Debug + Send + Sync {
+    /// None where the AWS chain has them. Errors: in words, without a secret.
+    fn read(&self) -> Result<Option<AccessKeys>, String>;
+}
+
+impl fmt::Debug for AccessKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessKeys(***)")
+    }
+}

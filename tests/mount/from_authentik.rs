@@ -1,0 +1,192 @@
+//! Bucket, endpoint and credentials from authentik's own settings.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::programs::{run_within, said};
+use crate::support::servers::{Credentials, OWNER, SUCCESSOR};
+use crate::support::{Mount, MountBuilder, Server, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// A mount that is told nothing but the mountpoint and where authentik's settings are.
+fn untold(plan: MountBuilder) -> MountBuilder {
+    plan.bucket_from_settings()
+        .prefix("media")
+        .without("--endpoint-url")
+        .without_flag("--force-path-style")
+        .without("--region")
+        .unset("AWS_ACCESS_KEY_ID")
+        .unset("AWS_SECRET_ACCESS_KEY")
+}
+
+/// `.env` as authentik's documentation has it, beside what else is in one.
+fn dotenv(plan: &MountBuilder, endpoint: &str, keys: &Credentials) -> PathBuf {
+    let path = plan.scratch().join(".env");
+    let text = format!(
+        "PG_PASS='a$b'\nAUTHENTIK_SECRET_KEY=x\n\
+         AUTHENTIK_STORAGE__BACKEND=s3\n\
+         AUTHENTIK_STORAGE__S3__ENDPOINT={endpoint}\n\
+         AUTHENTIK_STORAGE__S3__CUSTOM_DOMAIN=s3.provider/authentik-data\n\
+         AUTHENTIK_STORAGE__S3__ACCESS_KEY=\"{}\" # of the bucket's owner\n\
+         AUTHENTIK_STORAGE__S3__SECRET_KEY={}\n\
+         AUTHENTIK_STORAGE__S3__BUCKET_NAME={}\n",
+        keys.access_key, keys.secret_key, plan.bucket
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn option(file: &std::path::Path) -> String {
+    format!("--from-authentik={}", file.display())
+}
+
+#[test]
+fn the_env_file_of_an_install_is_all_that_a_mount_needs() {
+    let server = Server::shared();
+    let plan = untold(Mount::on(server));
+    let file = dotenv(&plan, &server.endpoint, &OWNER);
+    // As it is installed: its owner's alone.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::chown(&file, Some(1000), Some(1000)).unwrap();
+    let mount = plan.arg(option(&file)).start();
+    fs::write(mount.path("public/icon.svg"), "<svg/>").unwrap();
+    assert_eq!(mount.object("public/icon.svg").unwrap(), b"<svg/>");
+    let log = mount.log();
+    for told in ["S3 backend", "custom_domain"] {
+        assert!(log.contains(told), "{told}: {log}");
+    }
+}
+
+#[test]
+fn the_folder_that_authentik_wants_before_an_upload_is_made_once() {
+    let server = Server::shared();
+    let plan = untold(Mount::on(server));
+    let file = dotenv(&plan, &server.endpoint, &OWNER);
+    let mut mount = plan.arg(option(&file)).start();
+    assert!(mount.path("public").is_dir());
+    assert_eq!(mount.keys(), ["media/public/"]);
+    fs::write(mount.path("public/a"), "a").unwrap();
+    mount.wait_for_keys("the file alone", |keys| keys == ["media/public/a"]);
+    mount.remount();
+    assert_eq!(mount.keys(), ["media/public/a"]);
+}
+
+#[test]
+fn a_daemon_in_the_background_and_its_successor_read_the_same_settings() {
+    let server = Server::shared();
+    let plan = untold(Mount::on(server));
+    dotenv(&plan, &server.endpoint, &OWNER);
+    let folder = plan.scratch().to_owned();
+    let plan = plan.arg("--from-authentik=.env");
+    let output = run_within(WITHIN, plan.command().current_dir(&folder));
+    assert!(output.status.success(), "{}", said(&output));
+    let mount = plan.adopt();
+    fs::write(mount.path("f"), "1").unwrap();
+    assert_eq!(mount.object("f").unwrap(), b"1");
+}
+
+#[test]
+fn reports_have_their_own_prefix_and_settings_of_the_mount_beat_authentiks() {
+    let server = Server::shared();
+    let plan = untold(Mount::on(server)).prefix("reports");
+    let file = dotenv(&plan, "http://127.0.0.1:9", &OWNER);
+    let plan = plan.args(["--usage", "reports", "--endpoint-url", &server.endpoint]);
+    let mount = plan.arg(option(&file)).start();
+    fs::write(mount.path("r.csv"), "1").unwrap();
+    assert_eq!(mount.object("r.csv").unwrap(), b"1");
+}
+
+#[test]
+fn a_secret_that_is_replaced_in_its_file_is_read_anew() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = untold(plan).set("--ttl", "0");
+    let written = |keys: &Credentials| {
+        let secret = plan.scratch().join("secret");
+        fs::write(&secret, format!("{}\n", keys.secret_key)).unwrap();
+        let by_file = Credentials {
+            access_key: keys.access_key.clone(),
+            secret_key: format!("file://{}", secret.display()).into(),
+        };
+        dotenv(&plan, &proxy.endpoint, &by_file)
+    };
+    let file = written(&OWNER);
+    let folder = plan.scratch().to_owned();
+    let mount = plan.arg(option(&file)).start();
+    fs::write(mount.path("a"), "a").unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    let replaced = text.replace(
+        &format!("KEY=\"{}\"", OWNER.access_key),
+        &format!("KEY=\"{}\"", SUCCESSOR.access_key),
+    );
+    assert_ne!(text, replaced);
+    fs::write(folder.join("secret"), &*SUCCESSOR.secret_key).unwrap();
+    fs::write(&file, replaced).unwrap();
+    proxy.revoke(&OWNER.access_key);
+    fs::write(mount.path("b"), "b").unwrap();
+    assert_eq!(fs::read(mount.path("b")).unwrap(), b"b");
+    mount.signal(Signal::HUP);
+    wait_until(WITHIN, "a reload", || {
+        mount.log().contains("credentials reloaded")
+    });
+    fs::write(mount.path("c"), "c").unwrap();
+}
+
+#[test]
+fn a_whole_bucket_is_not_mounted_where_authentik_executes_a_file() {
+    let plan = Mount::builder();
+    let data = plan.scratch().join("data");
+    fs::create_dir(&data).unwrap();
+    let file = dotenv(&plan, &Server::shared().endpoint, &OWNER);
+    let plan = plan.mountpoint(&data).arg(option(&file));
+    let with_prefix = format!("--config={}", plan.scratch().join("m.toml").display());
+    fs::write(plan.scratch().join("m.toml"), "prefix = \"/\"\n").unwrap();
+    let plan = plan.bucket_from_settings().arg(with_prefix);
+    let output = plan.run();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    for told in ["user_settings.py", "/media on", "--data-root"] {
+        assert!(said(&output).contains(told), "{}", said(&output));
+    }
+    let mount = plan.arg("--data-root").start();
+    fs::write(mount.path("f"), "1").unwrap();
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_refused_with_their_place() {
+    let plan = untold(Mount::builder());
+    let file = plan.scratch().join(".env");
+    for (text, told) in [
+        (
+            "AUTHENTIK_STORAGE__S3__REGION=x\n",
+            "bucket_name is not set",
+        ),
+        (
+            "AUTHENTIK_STORAGE__S3__BUCKET_NAME='b\n",
+            "line 1: the quote",
+        ),
+        (
+            "AUTHENTIK_STORAGE__S3__BUCKET_NAME=b\nAUTHENTIK_STORAGE__S3__ENDPOINT=s3.provider\n",
+            "AUTHENTIK_STORAGE__S3__ENDPOINT of ",
+        ),
+        (
+            "AUTHENTIK_STORAGE__S3__BUCKET_NAME=b\nAUTHENTIK_STORAGE__S3__SIGNATURE_VERSION=s3\n",
+            "Signature Version 4",
+        ),
+    ] {
+        fs::write(&file, text).unwrap();
+        let output = run_within(WITHIN, plan.command().arg(option(&file)));
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains(told), "{told}: {}", said(&output));
+    }
+    let missing = plan.scratch().join("none.env");
+    let output = run_within(WITHIN, plan.command().arg(option(&missing)));
+    assert!(
+        said(&output).contains("none.env: No such file"),
+        "{}",
+        said(&output)
+    );
+}
