@@ -6,6 +6,7 @@
 //! ```text
 //! main
 //! cli             one file a subcommand; the topics of `mediafs help`
+//! doctor          checks of a host and a bucket
 //! session         a mount from start to end: compose, takeover, watchdog, drain
 //! fuse   config   FUSE requests and replies; settings with their origins
 //! ops             system calls, one file each; renames
@@ -65,6 +66,7 @@
 mod backoff;
 pub mod cli;
 pub mod config;
+mod doctor;
 pub mod error;
 pub mod failpoint;
 mod files;

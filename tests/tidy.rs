@@ -27,9 +27,10 @@ const FOLDERS: [&str; 6] = [".ci", ".git", "scripts", "src", "systemd", "tests"]
 
 /// Layers from the top down; each may use those on lines below its own, never
 /// its siblings. `config` is for those who start things.
-const LAYERS: [&[&str]; 15] = [
+const LAYERS: [&[&str]; 16] = [
     &["main"],
     &["cli"],
+    &["doctor"],
     &["session"],
     &["config", "fuse"],
     &["ops"],
@@ -46,7 +47,7 @@ const LAYERS: [&[&str]; 15] = [
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [
-    ("config", &["cli", "session"]),
+    ("config", &["cli", "doctor", "session"]),
     (
         "journal",
         &[
@@ -59,7 +60,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
         ],
     ),
     ("cli", &["main"]),
-    ("session", &["cli"]),
+    ("session", &["cli", "doctor"]),
 ];
 /// Words that only the files below a path may contain.
 const CONFINED: [(&str, &[&str]); 5] = [

@@ -4,6 +4,7 @@
 //! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks.
 
 mod daemonize;
+mod doctor;
 mod foreign_options;
 mod fstab;
 mod help;
@@ -39,6 +40,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Mount(Box<mount::MountCommand>),
+    Doctor(Box<doctor::DoctorCommand>),
     Spool(spool::SpoolCommand),
     Help(help::HelpCommand),
     Man(help::ManCommand),
@@ -71,6 +73,10 @@ fn run_command() -> ExitCode {
         Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),
         Command::Probe(command) => return command.run(),
+        Command::Doctor(command) => match command.run() {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Supervise(command) => match command.run() {
             Ok(code) => return code,
             Err(error) => Err(error),

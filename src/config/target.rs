@@ -29,10 +29,16 @@ impl Target {
         }
     }
 
+    /// Whether there is a mount of this name.
+    pub fn is_configured(name: &str) -> bool {
+        let is_name = !name.contains('/') && !name.starts_with("s3:");
+        is_name && config_file(name).is_file()
+    }
+
     /// The file that a named mount reads.
     pub(super) fn config_file(&self) -> Option<PathBuf> {
         match self {
-            Self::Named(name) => Some(Path::new(CONFIG_DIR).join(format!("{name}.toml"))),
+            Self::Named(name) => Some(config_file(name)),
             Self::Place { .. } | Self::Mountpoint(_) | Self::FromFile => None,
         }
     }
@@ -60,6 +66,10 @@ impl Target {
         }
         Ok(flags)
     }
+}
+
+fn config_file(name: &str) -> PathBuf {
+    Path::new(CONFIG_DIR).join(format!("{name}.toml"))
 }
 
 /// Source: S3 User Guide, "Bucket naming rules", without what other services allow beyond them.

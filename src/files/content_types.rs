@@ -1,6 +1,8 @@
 //! Content-Type of a file, by the extension of its name.
 
 use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
 
 use crate::namespace::Name;
 
@@ -50,6 +52,14 @@ impl ContentTypes {
             own.extend(words.map(|extension| (normal(extension), kind.to_owned())));
         }
         Ok(Self { own })
+    }
+
+    /// Reads a file of such lines.
+    ///
+    /// Errors: it cannot be read, or a line of it, in words.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+        Self::parse(&text)
     }
 
     /// The type of a file of this name; none where its extension is not known.

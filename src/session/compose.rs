@@ -333,9 +333,7 @@ fn content_types(config: &Config, is_resumed: bool) -> anyhow::Result<ContentTyp
     let Some(path) = &config.mime else {
         return Ok(ContentTypes::default());
     };
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
-    let types = text.and_then(|text| ContentTypes::parse(&text));
-    let types = types.map_err(|why| anyhow!("--mime {}: {why}", path.display()));
+    let types = ContentTypes::read(path).map_err(|why| anyhow!("--mime {}: {why}", path.display()));
     match types {
         Err(error) if is_resumed => {
             tracing::error!("{error:#}: the built-in content types are used");

@@ -91,6 +91,8 @@ pub enum StoreOp {
     CompleteMultipart,
     AbortMultipart,
     ListParts,
+    GetVersioning,
+    GetCors,
 }
 
 impl StoreOp {
@@ -110,6 +112,8 @@ impl StoreOp {
             Self::CompleteMultipart => "CompleteMultipartUpload",
             Self::AbortMultipart => "AbortMultipartUpload",
             Self::ListParts => "ListParts",
+            Self::GetVersioning => "GetBucketVersioning",
+            Self::GetCors => "GetBucketCors",
         }
     }
 }

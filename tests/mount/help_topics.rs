@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 12] = [
+const TOPICS: [&str; 13] = [
     "durability",
     "coherence",
     "attributes",
@@ -18,6 +18,7 @@ const TOPICS: [&str; 12] = [
     "spool",
     "limits",
     "privileges",
+    "doctor",
     "troubleshooting",
 ];
 

@@ -15,6 +15,7 @@ mod copies;
 mod descriptors;
 mod directories;
 mod directory_attributes;
+mod doctor;
 mod document_examples;
 mod durability;
 mod failures;

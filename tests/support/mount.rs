@@ -72,6 +72,11 @@ impl Mount {
         &self.plan().client
     }
 
+    /// Another of mediafs's commands, about this mount.
+    pub fn subcommand(&self, name: &str) -> std::process::Command {
+        self.plan().subcommand(name)
+    }
+
     pub fn bucket(&self) -> &str {
         &self.plan().bucket
     }

@@ -222,10 +222,7 @@ impl MountBuilder {
 
     /// `mediafs mount` in the background, as a user types it.
     pub fn command(&self) -> Command {
-        let launcher = self.launcher();
-        let mut command = Command::new(&launcher[0]);
-        command.args(&launcher[1..]);
-        self.command_after(command)
+        self.subcommand("mount")
     }
 
     /// The program, after the one that sets its limits where a test asked for some.
@@ -247,14 +244,26 @@ impl MountBuilder {
 
     /// Adds the arguments and environment of `mediafs mount` to a command that
     /// starts the program.
-    pub fn command_after(&self, mut command: Command) -> Command {
+    pub fn command_after(&self, command: Command) -> Command {
+        self.subcommand_after(command, "mount")
+    }
+
+    /// Another of mediafs's commands that takes the place and options of a mount.
+    pub fn subcommand(&self, name: &str) -> Command {
+        let launcher = self.launcher();
+        let mut command = Command::new(&launcher[0]);
+        command.args(&launcher[1..]);
+        self.subcommand_after(command, name)
+    }
+
+    fn subcommand_after(&self, mut command: Command, name: &str) -> Command {
         let prefix = self.prefix.trim_end_matches('/');
         let what = if prefix.is_empty() {
             self.bucket.clone()
         } else {
             format!("{}/{prefix}", self.bucket)
         };
-        command.arg("mount");
+        command.arg(name);
         command.args(self.names_bucket.then_some(what));
         command.arg(&self.root);
         command.args(&self.args);

@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 12] = topics![
+pub const TOPICS: [Topic; 13] = topics![
     "durability",
     "coherence",
     "attributes",
@@ -27,6 +27,7 @@ pub const TOPICS: [Topic; 12] = topics![
     "spool",
     "limits",
     "privileges",
+    "doctor",
     "troubleshooting"
 ];
 

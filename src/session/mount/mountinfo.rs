@@ -6,14 +6,14 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-const MOUNTINFO: &str = "/proc/self/mountinfo";
-
 /// One line of mountinfo. Source: proc_pid_mountinfo(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountEntry {
     pub id: u64,
     /// `major:minor`.
     pub device: String,
+    /// What of the file system is mounted.
+    pub root: PathBuf,
     pub mountpoint: PathBuf,
     /// Of the mount, then of the file system.
     pub options: Vec<String>,
@@ -35,7 +35,12 @@ pub fn mounts_below(path: &Path) -> io::Result<Vec<MountEntry>> {
 }
 
 fn entries() -> io::Result<Vec<MountEntry>> {
-    let text = fs::read(MOUNTINFO)?;
+    mounts_of("self")
+}
+
+/// The mounts of a process's namespace.
+pub fn mounts_of(process: &str) -> io::Result<Vec<MountEntry>> {
+    let text = fs::read(format!("/proc/{process}/mountinfo"))?;
     let lines = text.split(|byte| *byte == b'\n');
     Ok(lines.filter_map(parse).collect())
 }
@@ -45,6 +50,7 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
     let fields: Vec<&[u8]> = line.as_bytes().split(|byte| *byte == b' ').collect();
     let separator = fields.iter().position(|field| *field == b"-")?;
     let text = |at: usize| Some(String::from_utf8_lossy(&unescape(fields.get(at)?)).into_owned());
+    let path = |at: usize| Some(PathBuf::from(OsString::from_vec(unescape(fields.get(at)?))));
     let options = [text(5)?, text(separator + 3).unwrap_or_default()];
     let options = options
         .iter()
@@ -53,7 +59,8 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
         options: options.collect(),
         id: text(0)?.parse().ok()?,
         device: text(2)?,
-        mountpoint: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
+        root: path(3)?,
+        mountpoint: path(4)?,
         fs_type: text(separator + 1)?,
         source: text(separator + 2)?,
     })
@@ -91,6 +98,7 @@ mod tests {
         let entry = parse(line).unwrap();
         assert_eq!(entry.id, 36);
         assert_eq!(entry.device, "0:52");
+        assert_eq!(entry.root, Path::new("/"));
         assert_eq!(entry.mountpoint, Path::new(r"/srv/a b\c"));
         assert_eq!(entry.fs_type, "fuse.mediafs");
         assert_eq!(entry.source, "mediafs:b");

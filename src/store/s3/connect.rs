@@ -174,6 +174,27 @@ pub(super) async fn client(
     http: SharedHttpClient,
     route: Option<&Route>,
 ) -> (Client, Route) {
+    let shared = shared_config(settings, http).await;
+    let named = Route::of(settings, &shared);
+    if route.is_some_and(|route| *route != named) {
+        tracing::warn!(
+            endpoint = %named.endpoint(), region = %named.region,
+            "the AWS configuration names another endpoint or region by now: that takes a new mount"
+        );
+    }
+    let route = route.cloned().unwrap_or(named);
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        .force_path_style(settings.addressing == Addressing::Path)
+        .interceptor(AnswerCheck)
+        .region(route.region.clone());
+    config.set_endpoint_url(route.endpoint_url.clone());
+    // Each request says itself which one it has, and whether an answer is compared.
+    config.set_response_checksum_validation(Some(ResponseChecksumValidation::WhenRequired));
+    (Client::from_conf(config.build()), route)
+}
+
+/// What the AWS configuration says now.
+pub(super) async fn shared_config(settings: &S3Settings, http: SharedHttpClient) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         // Retries and deadlines are the decorator's; two of a kind multiply.
@@ -199,21 +220,5 @@ pub(super) async fn client(
     if let Some(url) = &settings.endpoint_url {
         loader = loader.endpoint_url(url);
     }
-    let shared = loader.load().await;
-    let named = Route::of(settings, &shared);
-    if route.is_some_and(|route| *route != named) {
-        tracing::warn!(
-            endpoint = %named.endpoint(), region = %named.region,
-            "the AWS configuration names another endpoint or region by now: that takes a new mount"
-        );
-    }
-    let route = route.cloned().unwrap_or(named);
-    let mut config = aws_sdk_s3::config::Builder::from(&shared)
-        .force_path_style(settings.addressing == Addressing::Path)
-        .interceptor(AnswerCheck)
-        .region(route.region.clone());
-    config.set_endpoint_url(route.endpoint_url.clone());
-    // Each request says itself which one it has, and whether an answer is compared.
-    config.set_response_checksum_validation(Some(ResponseChecksumValidation::WhenRequired));
-    (Client::from_conf(config.build()), route)
+    loader.load().await
 }

@@ -49,6 +49,11 @@ impl Renewal {
         }
     }
 
+    /// What a client is made of.
+    pub fn parts(&self) -> (&S3Settings, SharedHttpClient) {
+        (&self.settings, self.http.clone())
+    }
+
     async fn read_anew(&self) {
         let (client, _) = client(&self.settings, self.http.clone(), Some(&self.route)).await;
         let mut current = self.current.write();

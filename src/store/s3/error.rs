@@ -140,7 +140,7 @@ fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The error and its causes, each said once.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = causes(error).map(ToString::to_string).collect();
     parts.dedup();
     parts.join(": ")

@@ -12,6 +12,7 @@ mod delete;
 pub mod encoding;
 mod error;
 mod http;
+pub mod inspect;
 mod list;
 mod multipart;
 mod object;

@@ -1,0 +1,200 @@
+//! The bucket: credentials, endpoint, clock, what the store can do, what it is set to.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::{Report, objects, permissions, shown};
+use crate::config::{Config, S3Config};
+use crate::session;
+use crate::store::s3::inspect::{self, Signer, Versioning};
+use crate::store::s3::{OnNetworkError, S3Store};
+use crate::store::{
+    FoldDirectories, KeySource, ListRequest, Metered, ObjectStore, Retry, StoreError,
+    StoreErrorKind, StoreHealth,
+};
+
+/// An operator waits for the report: a request is not repeated for longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) async fn examine(config: &Config, report: &mut Report) {
+    let s3 = match session::s3(config, OnNetworkError::Refuse).await {
+        Ok(s3) => Arc::new(s3),
+        Err(error) => {
+            report.fail(
+                "network",
+                format!("{error}"),
+                "change the setting that it names",
+            );
+            return;
+        }
+    };
+    let signer = match inspect::signer(&s3).await {
+        Ok(signer) => told(&signer, config),
+        Err(error) => {
+            report.fail(
+                "credentials",
+                error,
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile",
+            );
+            return;
+        }
+    };
+    let patience = config.s3.request_timeout.min(PATIENCE);
+    let metered = Arc::new(Metered::new(s3.clone(), Arc::default()));
+    let store = Retry::new(metered, patience, StoreHealth::default());
+    let listing = ListRequest {
+        prefix: config.prefix.clone(),
+        fold_directories: FoldDirectories::No,
+        token: None,
+        max_keys: 1000,
+    };
+    let page = match store.list(listing).await {
+        Ok(page) => page,
+        Err(error) => {
+            let advice = session::explain_listing(&error, config, s3.endpoint());
+            if error.kind == StoreErrorKind::Credentials {
+                report.fail(
+                    "credentials",
+                    format!("{signer}: {error}"),
+                    advice.to_string(),
+                );
+            } else {
+                report.ok("credentials", signer);
+                report.fail(check_of(&error), error.to_string(), advice.to_string());
+            }
+            return;
+        }
+    };
+    report.ok("credentials", signer);
+    let endpoint = s3.endpoint().url().unwrap_or("AWS").to_owned();
+    report.ok("endpoint", format!("{endpoint} answers"));
+    report.ok(
+        "bucket",
+        format!("{}/{} can be listed", config.bucket, config.prefix),
+    );
+    if config.read_only {
+        report.ok("permissions", "a read-only mount writes nothing: not tried");
+    } else if let Some(told_at) = permissions::examine(&store, &config.prefix, report).await {
+        clock(told_at, report);
+    }
+    objects::examine(&store, config, &page, report).await;
+    versioning(&s3, report).await;
+    cors(&s3, report).await;
+}
+
+fn told(signer: &Signer, config: &Config) -> String {
+    let from = match &config.s3 {
+        S3Config {
+            authentik: Some(source),
+            ..
+        } if matches!(source.read(), Ok(Some(_))) => "authentik's settings".to_owned(),
+        S3Config {
+            credentials_file: Some(file),
+            ..
+        } => shown(file),
+        S3Config {
+            profile: Some(profile),
+            ..
+        } => format!("profile {profile}"),
+        _ if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() => "the environment".to_owned(),
+        _ => "the AWS chain".to_owned(),
+    };
+    let temporary = if signer.is_temporary {
+        ", temporary"
+    } else {
+        ""
+    };
+    format!("access key {}, from {from}{temporary}", signer.access_key)
+}
+
+/// Which check a failed listing belongs to.
+fn check_of(error: &StoreError) -> &'static str {
+    match error.kind {
+        StoreErrorKind::ClockSkew => "clock",
+        StoreErrorKind::WrongRegion => "region",
+        StoreErrorKind::Untrusted => "certificate",
+        StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => "endpoint",
+        _ => "bucket",
+    }
+}
+
+/// S3 refuses what is 15 minutes off. Source: S3 API, "RequestTimeTooSkewed".
+fn clock(told_at: SystemTime, report: &mut Report) {
+    const WORTH_TELLING: Duration = Duration::from_secs(60);
+    let now = SystemTime::now();
+    let behind = told_at.duration_since(now);
+    let off = behind
+        .or_else(|_| now.duration_since(told_at))
+        .unwrap_or_default();
+    if off < WORTH_TELLING {
+        report.ok("clock", "agrees with the server's");
+    } else {
+        report.warn(
+            "clock",
+            format!("differs from the server's by {} s", off.as_secs()),
+            "set it, for example with 'timedatectl set-ntp true': S3 refuses requests that are 15 minutes off",
+        );
+    }
+}
+
+async fn versioning(s3: &S3Store, report: &mut Report) {
+    match inspect::versioning(s3).await {
+        Ok(Versioning::Off) => report.ok("versioning", "off"),
+        Ok(versioning) => {
+            let found = match versioning {
+                Versioning::On => "on: each close and each delete keeps the version before",
+                Versioning::Suspended | Versioning::Off => {
+                    "suspended: versions of before are still kept"
+                }
+            };
+            report.warn(
+                "versioning",
+                found,
+                "let a lifecycle rule expire noncurrent versions, or the bucket grows without end",
+            );
+        }
+        Err(error) => unknown("versioning", "s3:GetBucketVersioning", &error, report),
+    }
+}
+
+async fn cors(s3: &S3Store, report: &mut Report) {
+    match inspect::cors_origins(s3).await {
+        Ok(origins) => {
+            let bare: Vec<&str> = origins
+                .iter()
+                .map(String::as_str)
+                .filter(|origin| *origin != "*" && !origin.contains("://"))
+                .collect();
+            if bare.is_empty() {
+                let found = match origins.len() {
+                    0 => "no rules: an application on its file backend needs none".to_owned(),
+                    _ => format!("browsers may ask from {}", origins.join(", ")),
+                };
+                report.ok("cors", found);
+            } else {
+                let whole: Vec<String> =
+                    bare.iter().map(|host| format!("https://{host}")).collect();
+                report.warn(
+                    "cors",
+                    format!("{} has no scheme: no browser matches it", bare.join(", ")),
+                    format!("write {} into the bucket's rules", whole.join(", ")),
+                );
+            }
+        }
+        Err(error) => unknown("cors", "s3:GetBucketCORS", &error, report),
+    }
+}
+
+/// A mount needs neither the setting nor the permission to read it.
+fn unknown(check: &'static str, permission: &str, error: &StoreError, report: &mut Report) {
+    let found = match error.kind {
+        StoreErrorKind::AccessDenied => {
+            format!("not known: these credentials lack {permission}, which a mount does not need")
+        }
+        StoreErrorKind::Unsupported | StoreErrorKind::Rejected | StoreErrorKind::NotFound => {
+            "not known: the store does not tell".to_owned()
+        }
+        _ => format!("not known: {error}"),
+    };
+    report.ok(check, found);
+}

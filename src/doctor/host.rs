@@ -1,0 +1,141 @@
+//! This host: kernel, FUSE, limits, and the disk of the spool.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit};
+
+use super::{Report, shown};
+use crate::config::Config;
+
+const FUSE_DEVICE: &str = "/dev/fuse";
+const FUSE_CONF: &str = "/etc/fuse.conf";
+const FUSERMOUNT: &str = "fusermount3";
+/// A daemon that dies leaves calls under way to its successor from here on.
+const KERNEL_WANTED: (u32, u32) = (6, 9);
+const OPEN_FILES_WANTED: u64 = 4096;
+const ROOM_WANTED_BYTES: u64 = 1 << 30;
+/// What could not be uploaded, in the spool.
+const LOST_FOUND: &str = "lost+found";
+
+pub(super) fn examine(config: &Config, report: &mut Report) {
+    kernel(report);
+    fuse(config, report);
+    open_files(report);
+    spool(&config.spool_dir, report);
+}
+
+fn kernel(report: &mut Report) {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().ok());
+    let version = (
+        numbers.next().flatten().unwrap_or(0),
+        numbers.next().flatten().unwrap_or(0),
+    );
+    if version >= KERNEL_WANTED {
+        report.ok("kernel", format!("Linux {release}"));
+    } else {
+        report.warn(
+            "kernel",
+            format!("Linux {release}: calls under way when the daemon dies return EINTR"),
+            "Linux 6.9 or later has them answered by the next daemon",
+        );
+    }
+}
+
+fn fuse(config: &Config, report: &mut Report) {
+    match OpenOptions::new().read(true).write(true).open(FUSE_DEVICE) {
+        Ok(_) => report.ok("fuse", format!("{FUSE_DEVICE} can be opened")),
+        Err(error) => report.fail(
+            "fuse",
+            format!("{FUSE_DEVICE}: {error}"),
+            "run 'modprobe fuse'; in a container pass the device in",
+        ),
+    }
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    match on_path(FUSERMOUNT) {
+        Some(program) => report.ok("fusermount3", shown(&program)),
+        None => report.fail(
+            "fusermount3",
+            "not found: a user other than root mounts with it",
+            "apt-get install fuse3",
+        ),
+    }
+    if config.allow_other {
+        let text = fs::read_to_string(FUSE_CONF).unwrap_or_default();
+        if text.lines().any(|line| line.trim() == "user_allow_other") {
+            report.ok("user_allow_other", format!("set in {FUSE_CONF}"));
+        } else {
+            report.fail(
+                "user_allow_other",
+                format!("not set in {FUSE_CONF}: --allow-other is refused"),
+                format!("echo user_allow_other >>{FUSE_CONF}, as root"),
+            );
+        }
+    }
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+fn open_files(report: &mut Report) {
+    let limit = getrlimit(Resource::Nofile).maximum;
+    match limit {
+        Some(limit) if limit < OPEN_FILES_WANTED => report.warn(
+            "open files",
+            format!("at most {limit}: each file that is written takes one"),
+            "raise the hard limit (LimitNOFILE= of the unit, or ulimit -Hn)",
+        ),
+        Some(limit) => report.ok("open files", format!("up to {limit}")),
+        None => report.ok("open files", "without a limit"),
+    }
+}
+
+fn spool(dir: &Path, report: &mut Report) {
+    let there = dir.ancestors().find(|above| above.exists());
+    let Some(there) = there else {
+        return;
+    };
+    if there == dir
+        && let Err(error) = crate::private::directory(dir)
+    {
+        report.fail("spool", error.to_string(), "do what it says");
+        return;
+    }
+    match rustix::fs::statvfs(there) {
+        Ok(found) => {
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            let told = format!("{}: {} MiB free", shown(dir), free >> 20);
+            if free < ROOM_WANTED_BYTES {
+                report.warn(
+                    "spool",
+                    told,
+                    "what is written waits here for S3: make room, or choose another --spool",
+                );
+            } else {
+                report.ok("spool", told);
+            }
+        }
+        Err(error) => report.fail(
+            "spool",
+            format!("{}: {error}", shown(there)),
+            "choose another --spool",
+        ),
+    }
+    let kept = fs::read_dir(dir.join(LOST_FOUND)).into_iter().flatten();
+    let kept = kept.count();
+    if kept > 0 {
+        report.warn(
+            "lost+found",
+            format!("files could not be uploaded ({kept} entries)"),
+            "mediafs spool list",
+        );
+    }
+}

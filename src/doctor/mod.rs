@@ -1,0 +1,104 @@
+//! `mediafs doctor`: what a mount needs, asked of this host and of the bucket, one line each.
+//!
+//! Owns: the checks, their order and their words. It changes nothing but scratch objects
+//! under the mount's own prefix. Must not know: how the report is printed.
+
+mod bucket;
+mod host;
+mod mountpoint;
+mod objects;
+mod permissions;
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::config::Config;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Ok,
+    /// It works, with less than it could.
+    Warn,
+    Fail,
+}
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Name of the check; stable.
+    pub check: &'static str,
+    pub state: State,
+    /// What was found.
+    pub found: String,
+    /// What to type or to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// Whether there is a mountpoint to look at, or only a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Mount,
+    Bucket,
+}
+
+/// The lines of a report, in their order.
+#[derive(Debug, Default)]
+struct Report(Vec<Finding>);
+
+impl Report {
+    fn ok(&mut self, check: &'static str, found: impl Into<String>) {
+        self.add(check, State::Ok, found, None);
+    }
+
+    fn warn(&mut self, check: &'static str, found: impl Into<String>, advice: impl Into<String>) {
+        self.add(check, State::Warn, found, Some(advice.into()));
+    }
+
+    fn fail(&mut self, check: &'static str, found: impl Into<String>, advice: impl Into<String>) {
+        self.add(check, State::Fail, found, Some(advice.into()));
+    }
+
+    fn add(
+        &mut self,
+        check: &'static str,
+        state: State,
+        found: impl Into<String>,
+        advice: Option<String>,
+    ) {
+        let found = found.into();
+        self.0.push(Finding {
+            check,
+            state,
+            found,
+            advice,
+        });
+    }
+}
+
+/// Asks everything. Errors: only what keeps it from asking at all.
+pub fn examine(config: &Config, scope: Scope) -> anyhow::Result<Vec<Finding>> {
+    let mut report = Report::default();
+    for note in config.capped.iter().chain(&config.notes) {
+        report.warn("configuration", note.clone(), "change the setting");
+    }
+    if report.0.is_empty() {
+        report.ok("configuration", "understood");
+    }
+    host::examine(config, &mut report);
+    if scope == Scope::Mount {
+        mountpoint::examine(config, &mut report);
+    }
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the run time")?;
+    runtime.block_on(bucket::examine(config, &mut report));
+    Ok(report.0)
+}
+
+/// A path, as a message has it.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

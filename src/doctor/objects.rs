@@ -1,0 +1,141 @@
+//! What is in the bucket that a mount or an application will stumble over.
+
+use super::Report;
+use crate::config::Config;
+use crate::files::ContentTypes;
+use crate::namespace::Name;
+use crate::store::{HeadRequest, Key, ListAnswer, ListedObject, ObjectStore};
+
+/// Objects whose Content-Type is asked for.
+const HEADS_LIMIT: usize = 20;
+/// Keys that are named.
+const NAMED_LIMIT: usize = 3;
+/// Types that say nothing, so that a browser saves what it should show.
+const SAYS_NOTHING: [&str; 3] = ["", "binary/octet-stream", "application/octet-stream"];
+/// What authentik executes when it starts, where it is in the root of `/data`.
+const USER_SETTINGS: &str = "user_settings.py";
+
+/// Looks at the first page of a listing.
+pub(super) async fn examine(
+    store: &dyn ObjectStore,
+    config: &Config,
+    page: &ListAnswer,
+    report: &mut Report,
+) {
+    let more = if page.next.is_some() {
+        " (of the first 1,000)"
+    } else {
+        ""
+    };
+    let is_marker = |object: &&ListedObject| object.key.as_str().ends_with('/');
+    let markers = page.objects.iter().filter(is_marker).count();
+    report.ok(
+        "objects",
+        format!(
+            "{} files and {markers} directory markers{more}",
+            page.objects.len() - markers
+        ),
+    );
+    hidden(config, page, more, report);
+    executed(config, page, report);
+    content_types(store, config, page, report).await;
+}
+
+/// Keys that no file can have.
+fn hidden(config: &Config, page: &ListAnswer, more: &str, report: &mut Report) {
+    let hidden: Vec<(&Key, &'static str)> = page
+        .objects
+        .iter()
+        .filter_map(|object| Some((&object.key, why_hidden(&config.prefix, &object.key)?)))
+        .collect();
+    if hidden.is_empty() {
+        report.ok("keys", format!("each can be a file{more}"));
+        return;
+    }
+    let named: Vec<String> = hidden
+        .iter()
+        .take(NAMED_LIMIT)
+        .map(|(key, why)| format!("{key} ({why})"))
+        .collect();
+    report.warn(
+        "keys",
+        format!(
+            "{} cannot be shown as files{more}: {}",
+            hidden.len(),
+            named.join(", ")
+        ),
+        "rename or delete them with another S3 client; no file of a mount hides them",
+    );
+}
+
+fn why_hidden(prefix: &str, key: &Key) -> Option<&'static str> {
+    let path = key.as_str().strip_prefix(prefix)?;
+    // What ends in a slash is a directory.
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() {
+        return None;
+    }
+    path.split('/').find_map(Name::why_impossible)
+}
+
+fn executed(config: &Config, page: &ListAnswer, report: &mut Report) {
+    let is_there = page.objects.iter().any(|object| {
+        object.key.as_str().strip_prefix(config.prefix.as_str()) == Some(USER_SETTINGS)
+    });
+    if is_there {
+        report.warn(
+            "user_settings.py",
+            "it is in the root of what is mounted: on /data authentik executes it when it starts",
+            "look who wrote it; mount media/ and reports/ by themselves: 'mediafs help authentik'",
+        );
+    }
+}
+
+/// Objects that browsers save instead of showing them.
+async fn content_types(
+    store: &dyn ObjectStore,
+    config: &Config,
+    page: &ListAnswer,
+    report: &mut Report,
+) {
+    let types = match config.mime.as_deref().map(ContentTypes::read).transpose() {
+        Ok(types) => types.unwrap_or_default(),
+        Err(error) => {
+            report.fail("mime", error, "change --mime");
+            return;
+        }
+    };
+    let expected = page.objects.iter().filter_map(|object| {
+        let name = object.key.as_str().rsplit('/').next()?;
+        Some((&object.key, types.of(&Name::from_segment(name)?)?))
+    });
+    let (mut asked, mut wrong) = (0, Vec::new());
+    for (key, expected) in expected.take(HEADS_LIMIT) {
+        let request = HeadRequest { key: key.clone() };
+        let Ok(meta) = store.head(request).await else {
+            continue;
+        };
+        asked += 1;
+        let found = meta.headers.content_type.unwrap_or_default();
+        if SAYS_NOTHING.contains(&found.as_str()) && !SAYS_NOTHING.contains(&expected.as_str()) {
+            wrong.push(format!("{key} (should be {expected})"));
+        }
+    }
+    if wrong.is_empty() {
+        report.ok(
+            "content types",
+            format!("right in {asked} objects looked at"),
+        );
+        return;
+    }
+    let count = wrong.len();
+    wrong.truncate(NAMED_LIMIT);
+    report.warn(
+        "content types",
+        format!(
+            "{count} of {asked} objects looked at say nothing of what they are: {}",
+            wrong.join(", ")
+        ),
+        "copy them onto themselves through a mount (cp FILE FILE.new && mv FILE.new FILE): it names the type",
+    );
+}

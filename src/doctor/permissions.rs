@@ -1,0 +1,289 @@
+//! Each request that a mount sends, tried on a scratch object under its own prefix.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::Report;
+use crate::session::abilities;
+use crate::store::{
+    BulkDeletes, CopyRequest, CreateMultipartRequest, DeleteRequest, ETag, FoldDirectories,
+    GetRequest, HeadRequest, Key, ListPartsRequest, ListRequest, ObjectHeaders, ObjectStore,
+    PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, StoreOp, UploadPartCopyRequest,
+    UploadPartRequest, WriteCondition,
+};
+
+/// Scratch objects are called so, and a number.
+const SCRATCH_NAME: &str = ".mediafs-doctor-";
+/// What another doctor has left that was killed is as old as that.
+const LEFT_AFTER: Duration = Duration::from_secs(600);
+const BODY: Bytes = Bytes::from_static(b"mediafs doctor");
+
+/// When the server has answered, by its own clock.
+pub(super) async fn examine(
+    store: &dyn ObjectStore,
+    prefix: &str,
+    report: &mut Report,
+) -> Option<SystemTime> {
+    remove_left(store, prefix, SystemTime::now(), report).await;
+    let number = fastrand::u64(..);
+    let key = |name: &str| Key::new(format!("{prefix}{SCRATCH_NAME}{number:016x}{name}"));
+    let tried = Tried {
+        store,
+        key: key(""),
+        copy: key("-copy"),
+        report,
+    };
+    let answered_at = tried.all().await;
+    if answered_at.is_some() {
+        conditions(store, prefix, report).await;
+    }
+    answered_at
+}
+
+/// Only what is called as a doctor's scratch objects are, and is old.
+async fn remove_left(store: &dyn ObjectStore, prefix: &str, now: SystemTime, report: &mut Report) {
+    let listing = ListRequest {
+        prefix: format!("{prefix}{SCRATCH_NAME}"),
+        fold_directories: FoldDirectories::No,
+        token: None,
+        max_keys: 100,
+    };
+    let Ok(page) = store.list(listing).await else {
+        return;
+    };
+    let old = page.objects.into_iter().filter(|object| {
+        let age = now.duration_since(object.last_modified);
+        age.is_ok_and(|age| age >= LEFT_AFTER)
+    });
+    let mut removed = 0;
+    for object in old {
+        let deleted = store.delete(DeleteRequest::any(object.key)).await;
+        removed += usize::from(deleted.is_ok());
+    }
+    if removed > 0 {
+        report.ok(
+            "scratch objects",
+            format!("{removed} of a doctor that was killed are deleted"),
+        );
+    }
+}
+
+struct Tried<'a> {
+    store: &'a dyn ObjectStore,
+    key: Key,
+    copy: Key,
+    report: &'a mut Report,
+}
+
+impl Tried<'_> {
+    async fn all(mut self) -> Option<SystemTime> {
+        let put = self.put().await;
+        if !self.told("write", "s3:PutObject", &put) {
+            return None;
+        }
+        let head = self
+            .store
+            .head(HeadRequest {
+                key: self.key.clone(),
+            })
+            .await;
+        self.told("attributes", "s3:GetObject", &head);
+        let get = self.read().await;
+        self.told("read", "s3:GetObject", &get);
+        let copy = self.store.copy(self.copy_request()).await;
+        self.told("copy", "s3:GetObject and s3:PutObject", &copy);
+        self.multipart(copy.ok().map(|copy| copy.etag)).await;
+        if let Err(error) = self.store.tags(self.key.clone()).await {
+            self.report.warn(
+                "tags",
+                format!("{error}"),
+                "allow s3:GetObjectTagging and s3:PutObjectTagging, if objects have tags that a rename is to keep",
+            );
+        }
+        let delete = self.delete().await;
+        self.told("delete", "s3:DeleteObject", &delete);
+        head.ok().map(|head| head.answered_at)
+    }
+
+    async fn put(&self) -> Result<(), StoreError> {
+        let request = PutRequest {
+            key: self.key.clone(),
+            body: BODY,
+            headers: ObjectHeaders::default(),
+            condition: WriteCondition::Always,
+        };
+        self.store.put(request).await.map(drop)
+    }
+
+    async fn read(&self) -> Result<(), StoreError> {
+        let request = GetRequest {
+            key: self.key.clone(),
+            range: None,
+            if_match: None,
+        };
+        if self.store.get(request).await?.body == BODY {
+            return Ok(());
+        }
+        Err(StoreError::new(
+            StoreErrorKind::Corrupt,
+            StoreOp::Get,
+            self.key.clone(),
+            "other bytes come back than were written",
+        ))
+    }
+
+    fn copy_request(&self) -> CopyRequest {
+        CopyRequest {
+            source: self.key.clone(),
+            source_if_match: None,
+            size_bytes: BODY.len() as u64,
+            target: self.copy.clone(),
+            condition: WriteCondition::Always,
+            replace_headers: None,
+            placement: Placement::default(),
+        }
+    }
+
+    /// Files longer than a part, and edits of long files.
+    async fn multipart(&mut self, copy: Option<ETag>) {
+        let begin = CreateMultipartRequest {
+            key: self.key.clone(),
+            headers: ObjectHeaders::default(),
+        };
+        let upload = match self.store.create_multipart(begin).await {
+            Ok(upload) => upload,
+            Err(error) => {
+                self.told::<()>("multipart upload", "s3:PutObject", &Err(error));
+                return;
+            }
+        };
+        let mut outcome = Ok(());
+        if let (Some(first), Some(second)) = (PartNumber::new(1), PartNumber::new(2)) {
+            let part = UploadPartRequest {
+                key: self.key.clone(),
+                upload: upload.clone(),
+                number: first,
+                body: BODY.into(),
+            };
+            outcome = self.store.upload_part(part).await.map(drop);
+            if let Some(source_if_match) = copy {
+                let copied = UploadPartCopyRequest {
+                    source: self.copy.clone(),
+                    source_if_match,
+                    range: 0..BODY.len() as u64,
+                    target: self.key.clone(),
+                    upload: upload.clone(),
+                    number: second,
+                };
+                let copied = self.store.upload_part_copy(copied).await;
+                self.told("part copy", "s3:GetObject and s3:PutObject", &copied);
+            }
+        }
+        let parts = ListPartsRequest {
+            key: self.key.clone(),
+            upload: upload.clone(),
+            after: None,
+        };
+        match self.store.list_parts(parts).await {
+            Ok(_) => self.report.ok("list of parts", "works"),
+            Err(error) => self.report.warn(
+                "list of parts",
+                error.to_string(),
+                "allow s3:ListMultipartUploadParts: without it an upload that was cut off begins anew",
+            ),
+        }
+        let aborted = self.store.abort_multipart(self.key.clone(), upload).await;
+        self.told("abort of an upload", "s3:AbortMultipartUpload", &aborted);
+        self.told("multipart upload", "s3:PutObject", &outcome);
+    }
+
+    async fn delete(&self) -> Result<(), StoreError> {
+        for key in [&self.copy, &self.key] {
+            self.store.delete(DeleteRequest::any(key.clone())).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether it went well.
+    fn told<T>(
+        &mut self,
+        check: &'static str,
+        permission: &str,
+        outcome: &Result<T, StoreError>,
+    ) -> bool {
+        match outcome {
+            Ok(_) => self.report.ok(check, "works"),
+            Err(error) => {
+                let advice = match error.kind {
+                    StoreErrorKind::AccessDenied => {
+                        format!("allow {permission} on the objects below the prefix")
+                    }
+                    StoreErrorKind::Quota | StoreErrorKind::Full => {
+                        "raise the quota, or delete something".to_owned()
+                    }
+                    _ => "a mount needs this request: see 'mediafs help limits'".to_owned(),
+                };
+                self.report.fail(check, error.to_string(), advice);
+            }
+        }
+        outcome.is_ok()
+    }
+}
+
+async fn conditions(store: &dyn ObjectStore, prefix: &str, report: &mut Report) {
+    let abilities = abilities(store, prefix).await;
+    let missing: Vec<_> = abilities.missing().iter().map(|op| op.name()).collect();
+    if missing.is_empty() {
+        report.ok("conditional requests", "the store heeds them");
+    } else {
+        report.warn(
+            "conditional requests",
+            format!("the store ignores them in {}", missing.join(", ")),
+            "let nobody else write below this prefix: 'mediafs help coherence'",
+        );
+    }
+    match abilities.bulk_deletes {
+        BulkDeletes::Taken => report.ok("bulk delete", "works"),
+        BulkDeletes::Refused => report.warn(
+            "bulk delete",
+            "the store refuses it: objects are deleted one by one",
+            "nothing to do; rm -r takes longer",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::Memory;
+
+    #[tokio::test]
+    async fn only_old_scratch_objects_of_a_doctor_are_deleted() {
+        let store = Memory::default();
+        let left = format!("p/{SCRATCH_NAME}1");
+        for key in [left.as_str(), "p/file", "p/.mediafs-doctors"] {
+            let request = PutRequest {
+                key: Key::new(key),
+                body: BODY,
+                headers: ObjectHeaders::default(),
+                condition: WriteCondition::Always,
+            };
+            store.put(request).await.unwrap();
+        }
+        let mut report = Report::default();
+        // The store counts its objects' times in seconds from there.
+        remove_left(&store, "p/", SystemTime::UNIX_EPOCH, &mut report).await;
+        assert!(report.0.is_empty(), "it may be of a doctor that runs");
+        let later = SystemTime::UNIX_EPOCH + LEFT_AFTER * 2;
+        remove_left(&store, "p/", later, &mut report).await;
+        assert_eq!(report.0.len(), 1);
+        let all = ListRequest {
+            prefix: String::new(),
+            fold_directories: FoldDirectories::No,
+            token: None,
+            max_keys: 10,
+        };
+        assert_eq!(store.list(all).await.unwrap().objects.len(), 2);
+    }
+}

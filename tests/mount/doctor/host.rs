@@ -1,0 +1,171 @@
+//! What is found of this host and of the mountpoint.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::{WITHIN, line, report, told, told_by};
+use crate::support::mount::detach;
+use crate::support::programs::{run_shell, run_within};
+use crate::support::{Mount, MountBuilder, wait_until};
+
+#[test]
+fn a_mountpoint_that_cannot_be_mounted_on_is_told() {
+    let missing = Mount::builder();
+    fs::remove_dir(&missing.root).unwrap();
+    told(&missing, "mountpoint", "fail", &["mkdir -p"]);
+    let full = Mount::builder();
+    fs::write(full.root.join("f"), "x").unwrap();
+    told(&full, "mountpoint", "fail", &["not empty"]);
+    let busy = Mount::builder();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "none"])
+        .arg(&busy.root)
+        .status();
+    assert!(mounted.unwrap().success());
+    told(&busy, "mountpoint", "fail", &["tmpfs"]);
+    detach(&busy.root);
+}
+
+#[test]
+fn files_under_a_mount_are_counted() {
+    let plan = Mount::builder().arg("--allow-non-empty");
+    for name in ["one", "two"] {
+        fs::write(plan.root.join(name), "x").unwrap();
+    }
+    let mount = plan.start();
+    assert_eq!(fs::read_dir(mount.path("")).unwrap().count(), 0);
+    let (findings, code) = report(&mut mount.subcommand("doctor"));
+    assert_eq!(code, 0, "{findings:#?}");
+    assert_eq!(line(&findings, "mountpoint")["state"], "ok");
+    let hidden = line(&findings, "hidden files");
+    assert!(
+        hidden["found"].as_str().unwrap().starts_with("2 entries"),
+        "{hidden:#}"
+    );
+}
+
+/// A process in a mount namespace of its own, with a bind of the folder above a mountpoint.
+struct Container {
+    process: Child,
+    folder: PathBuf,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+        detach(&self.folder);
+    }
+}
+
+fn container(mountpoint: &Path, propagation: &str) -> Container {
+    let script = format!(
+        "mount --bind \"$1\" /mnt && mount --make-r{propagation} /mnt && touch \"$1/bound\" && exec sleep 600"
+    );
+    let parent = mountpoint.parent().unwrap();
+    // Of a host whose mounts are shared, as systemd makes them.
+    run_shell(
+        "mount --bind \"$1\" \"$1\" && mount --make-rshared \"$1\"",
+        &[parent],
+    );
+    let process = Command::new("unshare")
+        .args([
+            "--mount",
+            "--propagation",
+            "slave",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+        ])
+        .arg(parent)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until(WITHIN, "a bind", || parent.join("bound").exists());
+    fs::remove_file(parent.join("bound")).unwrap();
+    Container {
+        process,
+        folder: parent.to_owned(),
+    }
+}
+
+#[test]
+fn a_container_that_the_mount_does_not_reach_is_told() {
+    for (propagation, state) in [("private", "fail"), ("slave", "ok")] {
+        let plan = Mount::builder();
+        let container = container(&plan.root, propagation);
+        let mount = plan.start();
+        let command = &mut mount.subcommand("doctor");
+        told_by(
+            command,
+            "containers",
+            state,
+            if state == "ok" {
+                &[]
+            } else {
+                &["rslave", "sleep"]
+            },
+        );
+        drop(mount);
+        drop(container);
+    }
+}
+
+#[test]
+fn limits_of_this_host_are_told() {
+    told(
+        &Mount::builder().open_files(1024),
+        "open files",
+        "warn",
+        &["1024"],
+    );
+    let plan = Mount::builder();
+    let spool = plan.scratch().join("spool");
+    fs::create_dir(&spool).unwrap();
+    fs::set_permissions(&spool, fs::Permissions::from_mode(0o777)).unwrap();
+    told(&plan, "spool", "fail", &["chmod"]);
+    fs::set_permissions(&spool, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir(spool.join("lost+found")).unwrap();
+    fs::write(spool.join("lost+found/1"), "x").unwrap();
+    told(&plan, "lost+found", "warn", &["mediafs spool list"]);
+}
+
+/// The doctor of a plain user, on a host with another fuse.conf and another PATH.
+fn as_a_plain_user(plan: &MountBuilder) -> Output {
+    let words = plan.subcommand("doctor");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c"]);
+    command.arg("mount --bind /dev/null /etc/fuse.conf && exec setpriv --reuid 1234 --regid 1234 --clear-groups \"$@\"");
+    command
+        .arg("sh")
+        .arg(words.get_program())
+        .args(words.get_args());
+    for (name, value) in words.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    run_within(WITHIN, command.arg("--json"))
+}
+
+#[test]
+fn what_a_plain_user_lacks_is_told() {
+    if !Path::new("/etc/fuse.conf").exists() {
+        fs::write("/etc/fuse.conf", "").unwrap();
+    }
+    let plan = Mount::builder().user(1234).arg("--allow-other");
+    let output = as_a_plain_user(&plan);
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let conf = line(&findings, "user_allow_other");
+    assert_eq!(conf["state"], "fail", "{findings:#?}");
+    assert_eq!(line(&findings, "fusermount3")["state"], "ok");
+    assert_eq!(output.status.code(), Some(1));
+}
