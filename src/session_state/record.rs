@@ -165,6 +165,20 @@ pub struct SavedSession {
     /// Which conditions the store was found to heed.
     #[serde(default, skip_serializing_if = "StoreAbilities::is_unknown")]
     pub abilities: StoreAbilities,
+    /// None where a daemon began it that does not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<SavedAccess>,
+}
+
+/// What a configuration said of changes, and who refuses them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SavedAccess {
+    Writable,
+    /// Mounted read-only: the kernel refuses them until somebody remounts.
+    ReadOnly,
+    /// Read-only since a takeover: the daemon refuses them.
+    Refused,
 }
 
 /// Parent and name.

@@ -15,6 +15,7 @@ pub fn session() -> SavedSession {
         init_answer: vec![3],
         mounted_at: std::time::SystemTime::UNIX_EPOCH,
         abilities: crate::store::StoreAbilities::default(),
+        access: Some(SavedAccess::ReadOnly),
     }
 }
 
