@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{BlockSum, StageId};
-use crate::store::{Endpoint, StoreAbilities};
+use crate::store::{Endpoint, ObjectHeaders, StoreAbilities};
 use crate::vocabulary::{Intent, Kind, ObjectId, ObjectVersion, OpenMode, Overrides};
 
 /// One thing that the kernel was told, or that follows from it.
@@ -206,6 +206,10 @@ pub struct SavedFile {
     pub orphan: bool,
     pub covers: bool,
     pub remote: Option<ObjectVersion>,
+    /// What is stored with `remote`, where attributes are. None where a daemon
+    /// recorded the file that does not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Box<ObjectHeaders>>,
 }
 
 impl SavedFile {

@@ -33,6 +33,10 @@ fn file() -> SavedFile {
             size_bytes: 7,
             last_modified: std::time::SystemTime::UNIX_EPOCH,
         }),
+        stored: Some(Box::new(crate::store::ObjectHeaders {
+            content_type: Some("text/plain".to_owned()),
+            ..Default::default()
+        })),
     }
 }
 
