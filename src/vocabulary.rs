@@ -115,6 +115,9 @@ pub struct Overrides {
     #[serde(with = "optional_timestamp")]
     pub ctime: Option<SystemTime>,
     pub xattrs: Option<Xattrs>,
+    /// For a successor: the version that the file had with these times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<ETag>,
 }
 
 /// A time as files have it: nanoseconds since 1970, also before it.

@@ -175,9 +175,14 @@ impl AttributeView {
     /// Tells the successor what applications set of an inode.
     pub fn record_overrides(&self, inode: &Pin) {
         self.namespace.keep_directory(inode);
-        self.session_log.record(|| Record::Set {
-            ino: inode.ino.0,
-            set: (*inode.state().overrides).clone(),
+        self.session_log.record(|| {
+            let state = inode.state();
+            let mut set = (*state.overrides).clone();
+            if set.mtime.or(set.ctime).is_some() {
+                set.of = state.remote.as_ref().map(|remote| remote.etag.clone());
+            }
+            let ino = inode.ino.0;
+            Record::Set { ino, set }
         });
     }
 

@@ -11,7 +11,7 @@ use super::layers::LowerLayer;
 use super::table::OpenFiles;
 use crate::error::FsError;
 use crate::journal::StageId;
-use crate::namespace::{InodeState, LocalState, Pin};
+use crate::namespace::{Attributes, InodeState, LocalState, Pin};
 use crate::session_state::{SavedFile, SavedLayer};
 use crate::vocabulary::{ObjectId, ObjectVersion};
 use crate::write_path::{LostFile, LostReason, Stage};
@@ -123,6 +123,8 @@ impl OpenFiles {
         let mut state = inode.state();
         state.remote = saved.remote.clone();
         state.mtime_is_ours = state.remote.is_some();
+        let stored = saved.stored.as_deref().cloned();
+        state.attributes = stored.map(|headers| Arc::new(Attributes::decode(headers)));
         if let Some(stage) = &content.stage {
             let size_bytes = stage.len();
             state.local = Some(LocalState::Staged { size_bytes });
@@ -177,6 +179,10 @@ impl Content {
                 size_bytes: version.size_bytes,
                 last_modified: version.last_modified,
             }),
+            stored: state
+                .attributes
+                .as_ref()
+                .map(|attributes| Box::new(attributes.headers.clone())),
         }
     }
 }

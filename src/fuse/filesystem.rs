@@ -459,13 +459,15 @@ impl Filesystem for Adapter {
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let call = Call::on("listxattr", ino);
-        self.answer_at_once(req, call, reply, || {
-            let names = self.ops.listxattr(convert::ino(ino))?;
+        let ops = self.ops.clone();
+        let operation = async move {
+            let names = ops.listxattr(convert::ino(ino)).await?;
             let joined = names
                 .into_iter()
                 .flat_map(|name| (name + "\0").into_bytes());
             XattrAnswer::of(joined.collect(), size)
-        });
+        };
+        self.answer(req, call, reply, operation);
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

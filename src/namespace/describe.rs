@@ -13,7 +13,7 @@ use super::name::Name;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{HeadRequest, Key, StoreErrorKind};
-use crate::vocabulary::ObjectVersion;
+use crate::vocabulary::{Kind, ObjectVersion};
 
 impl Namespace {
     /// Adds to an answer what is stored with the object, at the cost of one
@@ -51,6 +51,41 @@ impl Namespace {
             Some(Entry::File(_)) | None => {}
         }
         Ok(answer)
+    }
+
+    /// Asks for what is stored with a file's object where that is not known, as of an
+    /// inode that the kernel refers to since before a takeover. Free where it is.
+    ///
+    /// To be called before attributes are changed or sent with an upload.
+    /// Errors: `Stale` when another client removed or replaced the file; the store's.
+    pub async fn learn_attributes(&self, inode: &Pin) -> Result<(), FsError> {
+        let (known, version, is_local) = {
+            let state = inode.state();
+            let known = state.attributes.is_some();
+            (known, state.remote.clone(), state.local.is_some())
+        };
+        let is_new = version.is_none() && is_local;
+        if !self.stores_attributes() || inode.kind == Kind::Directory || known || is_new {
+            return Ok(());
+        }
+        let Some((parent, name)) = self.table.place(inode.ino) else {
+            return Ok(());
+        };
+        let Some(version) = version else {
+            let is_there = self.revalidate(inode).await?;
+            return if is_there {
+                Ok(())
+            } else {
+                Err(FsError::STALE)
+            };
+        };
+        // Of another version nothing is taken over: the upload finds it.
+        let found = self.head(&self.table.get(parent)?, &name).await?;
+        if let Some((_, described)) = found.filter(|(found, _)| found.etag == version.etag) {
+            let mut state = inode.state();
+            state.attributes.get_or_insert(described.attributes);
+        }
+        Ok(())
     }
 
     /// What is stored with a version of a file, if that is certain without asking.

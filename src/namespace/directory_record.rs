@@ -89,6 +89,7 @@ impl Namespace {
                     atime: shown.atime,
                     ctime: state.overrides.ctime,
                     xattrs: (!shown.xattrs.is_empty()).then_some(shown.xattrs),
+                    of: None,
                 },
                 changed_at: state.dir.changed_at.map(Timestamp::from),
                 names: state.dir.names,

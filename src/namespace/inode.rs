@@ -101,7 +101,10 @@ impl InodeState {
         let known = self.remote.as_ref();
         if known.is_none_or(|known| known.etag != version.etag) {
             self.content_generation += 1;
-            if let Some(set) = self.overrides.if_set() {
+            let is_new = known.is_some();
+            if let Some(set) = self.overrides.if_set()
+                && (is_new || set.of.as_ref() != Some(&version.etag))
+            {
                 (set.mtime, set.ctime) = (None, None);
             }
         }

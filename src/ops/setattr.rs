@@ -43,6 +43,7 @@ impl Ops {
         self.check_writable()?;
         let inode = self.namespace.inode(ino)?;
         self.subtrees.inode_settled(ino).await?;
+        self.namespace.learn_attributes(&inode).await?;
         if let Some(size_bytes) = change.size_bytes {
             let dropped = self.attributes.drop_privileges(&inode, caller);
             self.truncate(&inode, handle, caller, size_bytes).await?;

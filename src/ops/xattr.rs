@@ -37,11 +37,13 @@ impl Ops {
             return Err(FsError::NoAttribute);
         }
         check_user(name)?;
+        self.namespace.learn_attributes(&inode).await?;
         xattrs(&inode).remove(name).ok_or(FsError::NoAttribute)
     }
 
-    pub fn listxattr(&self, ino: Ino) -> Result<Vec<String>, FsError> {
+    pub async fn listxattr(&self, ino: Ino) -> Result<Vec<String>, FsError> {
         let inode = self.namespace.inode(ino)?;
+        self.namespace.learn_attributes(&inode).await?;
         Ok(xattrs(&inode).into_keys().collect())
     }
 
@@ -54,7 +56,7 @@ impl Ops {
         value: &[u8],
         mode: XattrMode,
     ) -> Result<(), FsError> {
-        let inode = self.changeable(ino, name)?;
+        let inode = self.changeable(ino, name).await?;
         let mut xattrs = xattrs(&inode);
         let there = xattrs.contains_key(name);
         match mode {
@@ -75,7 +77,7 @@ impl Ops {
         name: &str,
         attempt: Delivery,
     ) -> Result<(), FsError> {
-        let inode = self.changeable(ino, name)?;
+        let inode = self.changeable(ino, name).await?;
         let mut xattrs = xattrs(&inode);
         match (xattrs.remove(name), attempt) {
             (None, Delivery::First) => return Err(FsError::NoAttribute),
@@ -85,7 +87,7 @@ impl Ops {
         self.replace_xattrs(&inode, xattrs).await
     }
 
-    fn changeable(&self, ino: Ino, name: &str) -> Result<Pin, FsError> {
+    async fn changeable(&self, ino: Ino, name: &str) -> Result<Pin, FsError> {
         self.check_writable()?;
         check_user(name)?;
         if name.starts_with(OWN) {
@@ -94,7 +96,9 @@ impl Ops {
         if !self.namespace.stores_attributes() {
             return Err(FsError::Unsupported);
         }
-        self.namespace.inode(ino)
+        let inode = self.namespace.inode(ino)?;
+        self.namespace.learn_attributes(&inode).await?;
+        Ok(inode)
     }
 
     async fn replace_xattrs(&self, inode: &Pin, xattrs: Xattrs) -> Result<(), FsError> {
@@ -128,6 +132,9 @@ impl Ops {
                 "hidden" => self.hidden_keys(inode).await,
                 _ => Err(FsError::NoAttribute),
             };
+        }
+        if name != "state" && inode.state().remote.is_none() && inode.state().local.is_none() {
+            self.namespace.revalidate(inode).await?;
         }
         let text = match name {
             "key" => Some(self.namespace.file_key(inode.ino)?.as_str().to_owned()),

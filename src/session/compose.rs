@@ -18,8 +18,8 @@ use crate::namespace::{
 use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts, QueueReceivers};
 use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
-use crate::session::{app_folder, explain, probe};
-use crate::session_state::{SessionLog, SessionState};
+use crate::session::{app_folder, explain, probe, takeover};
+use crate::session_state::{SavedAccess, SessionLog, SessionState};
 use crate::store::s3::{
     Addressing, ChecksumChoice, NetworkError, OnNetworkError, S3Settings, S3Store, UploadChecksum,
 };
@@ -359,11 +359,10 @@ fn ops_settings(
             dir_mode: config.attributes.dir_mode,
         },
         // The kernel takes no change of what was mounted read-only, until somebody
-        // remounts it. A successor minds what its own configuration says.
-        access: if is_resumed {
-            access(config)
-        } else {
-            Access::ReadWrite
+        // remounts it.
+        access: match takeover::access::of(config, saved.session.as_ref()) {
+            SavedAccess::Writable | SavedAccess::ReadOnly => Access::ReadWrite,
+            SavedAccess::Refused => Access::ReadOnly,
         },
         durability: match config.durability {
             DurabilityConfig::S3 => Durability::S3,

@@ -26,7 +26,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use record::{Place, Record, SavedFile, SavedHandle, SavedLayer, SavedSession, SavedWriters};
+pub use record::{
+    Place, Record, SavedAccess, SavedFile, SavedHandle, SavedLayer, SavedSession, SavedWriters,
+};
 pub use session_log::SessionLog;
 pub use stage_state::SavedStage;
 pub use state::{SavedDir, SavedInode, SessionState};

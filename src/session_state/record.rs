@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{BlockSum, StageId};
-use crate::store::{Endpoint, StoreAbilities};
+use crate::store::{Endpoint, ObjectHeaders, StoreAbilities};
 use crate::vocabulary::{Intent, Kind, ObjectId, ObjectVersion, OpenMode, Overrides};
 
 /// One thing that the kernel was told, or that follows from it.
@@ -165,6 +165,20 @@ pub struct SavedSession {
     /// Which conditions the store was found to heed.
     #[serde(default, skip_serializing_if = "StoreAbilities::is_unknown")]
     pub abilities: StoreAbilities,
+    /// None where a daemon began it that does not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<SavedAccess>,
+}
+
+/// What a configuration said of changes, and who refuses them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SavedAccess {
+    Writable,
+    /// Mounted read-only: the kernel refuses them until somebody remounts.
+    ReadOnly,
+    /// Read-only since a takeover: the daemon refuses them.
+    Refused,
 }
 
 /// Parent and name.
@@ -192,6 +206,10 @@ pub struct SavedFile {
     pub orphan: bool,
     pub covers: bool,
     pub remote: Option<ObjectVersion>,
+    /// What is stored with `remote`, where attributes are. None where a daemon
+    /// recorded the file that does not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Box<ObjectHeaders>>,
 }
 
 impl SavedFile {

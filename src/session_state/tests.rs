@@ -15,6 +15,7 @@ pub fn session() -> SavedSession {
         init_answer: vec![3],
         mounted_at: std::time::SystemTime::UNIX_EPOCH,
         abilities: crate::store::StoreAbilities::default(),
+        access: Some(SavedAccess::ReadOnly),
     }
 }
 
@@ -32,6 +33,10 @@ fn file() -> SavedFile {
             size_bytes: 7,
             last_modified: std::time::SystemTime::UNIX_EPOCH,
         }),
+        stored: Some(Box::new(crate::store::ObjectHeaders {
+            content_type: Some("text/plain".to_owned()),
+            ..Default::default()
+        })),
     }
 }
 

@@ -174,6 +174,7 @@ impl Uploads {
             .table()
             .place(file.inode.ino)
             .ok_or(FsError::STALE)?;
+        self.learn_attributes(file).await?;
         let kept = self.kept_headers(&sealed.base).await?;
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
@@ -195,6 +196,21 @@ impl Uploads {
         Ok((object, target.headers))
     }
 
+    /// What the object has that the file's next version keeps.
+    async fn learn_attributes(&self, file: &OpenFile) -> Result<(), FsError> {
+        let known = file.inode.state().attributes.is_some();
+        match self.namespace.learn_attributes(&file.inode).await {
+            // The upload finds out what is in its place.
+            Err(FsError::Stale(_)) => {}
+            learned => learned?,
+        }
+        // A write found no such bits when they were not known.
+        if !known && file.inode.state().unprivileged_writers {
+            self.attributes.take_privileges(&file.inode);
+        }
+        Ok(())
+    }
+
     /// The file's object is this one now, by our own doing.
     pub fn record_object(&self, file: &OpenFile, object: &ObjectId, headers: ObjectHeaders) {
         let version = ObjectVersion {
@@ -205,6 +221,7 @@ impl Uploads {
         self.namespace.record_uploaded(&file.inode, version);
         let attributes = Arc::new(Attributes::decode(headers));
         self.namespace.record_attributes(&file.inode, attributes);
+        file.record();
     }
 
     /// Tells the file's directory that it has a key of its own now.
@@ -225,6 +242,7 @@ impl Uploads {
         let Some((parent, name)) = self.namespace.table().place(file.inode.ino) else {
             return Ok(None);
         };
+        self.learn_attributes(file).await?;
         let base = file.content.lock().base.clone();
         let kept = self.kept_headers(&base).await?;
         Ok(Some(UploadTarget {

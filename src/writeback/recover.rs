@@ -97,6 +97,11 @@ impl Writeback {
     }
 
     pub fn recover_into(&self, file: &Arc<OpenFile>, found: RecoveredStage) {
+        if self.namespace.stores_attributes() {
+            let attributes = Attributes::decode(found.sealed.headers.clone());
+            let mut state = file.inode.state();
+            state.attributes.get_or_insert(Arc::new(attributes));
+        }
         file.recover(found);
         self.queue(file);
     }

@@ -1,8 +1,9 @@
 //! `mount.mediafs`, run by hand and by mount(8).
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::support::programs::{run_within, said};
 use crate::support::{Mount, MountBuilder, Server, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
+const READ_ONLY: ErrorKind = ErrorKind::ReadOnlyFilesystem;
 
 /// A line of /etc/fstab: a bucket, a mountpoint, and the server as options.
 struct Line {
@@ -108,7 +110,7 @@ fn ro_and_noexec_are_in_force() {
     let output = line.mount("ro,noexec,file-mode=0755");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let refused = fs::write(line.plan.root.join("g"), b"x").unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(refused.kind(), READ_ONLY);
     let refused = Command::new(line.plan.root.join("f")).status().unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
 }
@@ -144,7 +146,7 @@ fn a_remount_makes_it_read_only_and_writable_again_and_a_takeover_keeps_that() {
     let write = |name: &str| fs::write(root.join(name), b"bytes");
     let is_refused = |name: &str| {
         let refused = write(name).unwrap_err();
-        assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(refused.kind(), READ_ONLY);
     };
     let flags = || {
         let table = fs::read_to_string("/proc/self/mounts").unwrap();
@@ -165,9 +167,7 @@ fn a_remount_makes_it_read_only_and_writable_again_and_a_takeover_keeps_that() {
         assert!(flags().iter().any(|it| it == flag), "{flag}: {:?}", flags());
     }
     assert_eq!(fs::read(root.join("f")).unwrap(), b"bytes");
-    let daemon = daemon_of(root);
-    kill_process(daemon, Signal::KILL).unwrap();
-    wait_until(SOON, "a successor", || daemon_of(root) != daemon);
+    kill_daemon(root);
     is_refused("g");
     let output = line.mount("allow_other,remount,rw,exec");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -197,9 +197,61 @@ fn what_was_mounted_read_only_takes_changes_after_a_remount() {
     assert!(said(&output).contains("no mount of mediafs"));
 }
 
+#[test]
+fn a_takeover_keeps_what_a_remount_made_of_a_mount_that_was_read_only() {
+    let line = Line::new();
+    let write = |name: &str| fs::write(line.plan.root.join(name), b"bytes");
+    let kill = || kill_daemon(&line.plan.root);
+    let output = line.mount("ro");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    kill();
+    assert_eq!(write("f").unwrap_err().kind(), READ_ONLY);
+    let output = line.mount("ro,remount,rw");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    for name in ["f", "g"] {
+        kill();
+        write(name).unwrap();
+        let stored = line.plan.client.get(&line.plan.bucket, name);
+        assert_eq!(stored.unwrap(), b"bytes");
+    }
+    let output = line.mount("remount,ro");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    kill();
+    assert_eq!(write("h").unwrap_err().kind(), READ_ONLY);
+}
+
+#[test]
+fn a_configuration_that_became_read_only_holds_from_the_next_takeover_on() {
+    let line = Line::new();
+    let settings = line.plan.scratch().join("settings.toml");
+    let configured = |text: &str| fs::write(&settings, text).unwrap();
+    configured("");
+    let write = |name: &str| fs::write(line.plan.root.join(name), b"bytes");
+    let kill = || kill_daemon(&line.plan.root);
+    let output = line.mount(&format!("config={}", settings.display()));
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    configured("read-only = true");
+    write("f").unwrap();
+    for _ in 0..2 {
+        kill();
+        assert_eq!(write("f").unwrap_err().kind(), READ_ONLY);
+    }
+    configured("");
+    kill();
+    write("f").unwrap();
+}
+
+/// Returns once a successor runs.
+#[track_caller]
+fn kill_daemon(root: &Path) {
+    let daemon = daemon_of(root);
+    kill_process(daemon, Signal::KILL).unwrap();
+    wait_until(SOON, "a successor", || daemon_of(root) != daemon);
+}
+
 /// The process that serves.
 #[track_caller]
-fn daemon_of(root: &std::path::Path) -> Pid {
+fn daemon_of(root: &Path) -> Pid {
     let mut found = None;
     wait_until(SOON, "a daemon", || {
         found = daemon_among(&daemons_of(root));

@@ -3,6 +3,7 @@
 
 mod kills;
 mod losses;
+mod others;
 
 use std::fs::{self, File};
 use std::io::Write;

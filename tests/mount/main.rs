@@ -7,6 +7,7 @@ mod support;
 
 mod appends;
 mod attribute_versions;
+mod attributes_takeover;
 mod authentik;
 mod bulk;
 mod cancelled_uploads;

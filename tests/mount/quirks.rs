@@ -3,6 +3,7 @@
 mod checksums;
 mod codes;
 mod deletes;
+mod errors_in_200;
 mod listings;
 mod silence;
 

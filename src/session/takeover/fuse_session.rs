@@ -16,6 +16,7 @@ use crate::session::mount::connection::Connection;
 use crate::session::mount::mountinfo::mount_at;
 use crate::session::mount::{self, Execution, MountSettings, Mounted, Sharing, UnmountMode};
 use crate::session::notifier::Notifier;
+use crate::session::takeover::access;
 use crate::session::takeover::fd_store;
 use crate::session::takeover::fuse_init::{self, Handshake, Resent};
 use crate::session_state::{self, Record, SavedSession, SessionLog, SessionState};
@@ -135,6 +136,7 @@ fn agree(
         init_answer: answer,
         mounted_at: std::time::SystemTime::now(),
         abilities: asked.abilities,
+        access: Some(access::of(config, None)),
     })?;
     Ok(session)
 }
@@ -148,14 +150,14 @@ fn go_on(
     adapter: Adapter,
 ) -> anyhow::Result<KernelSession> {
     let PredecessorSession { session, under_way } = predecessor;
-    if session.endpoint != asked.place.endpoint {
-        session_log.record(|| {
-            Record::Session(SavedSession {
-                endpoint: asked.place.endpoint.clone(),
-                abilities: asked.abilities,
-                ..session.clone()
-            })
-        });
+    let current = SavedSession {
+        endpoint: asked.place.endpoint.clone(),
+        abilities: asked.abilities,
+        access: Some(access::of(config, Some(session))),
+        ..session.clone()
+    };
+    if current != *session {
+        session_log.record(|| Record::Session(current));
     }
     let said = Handshake {
         init: session.init.clone(),

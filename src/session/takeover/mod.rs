@@ -56,6 +56,7 @@
 //! Sources: linux/fuse.h; sd_notify(3), FDSTORE; libfuse's notes on
 //! FUSE_NOTIFY_RESEND.
 
+pub mod access;
 pub mod fd_store;
 pub mod fuse_init;
 pub mod fuse_session;

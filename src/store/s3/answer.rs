@@ -27,6 +27,30 @@ pub const ANSWER_LIMIT_BYTES: usize = 8 << 20;
 #[error("the answer is cut off")]
 pub struct CutOff;
 
+/// An answer of status 200 whose document is an error.
+#[derive(Debug, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct ErrorIn200 {
+    pub code: String,
+    message: String,
+}
+
+impl ErrorIn200 {
+    fn parse(body: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(body);
+        let (_, error) = text.split_once("<Error>")?;
+        let element = |name: &str| {
+            let (_, rest) = error.split_once(&format!("<{name}>"))?;
+            let (text, _) = rest.split_once(&format!("</{name}>"))?;
+            Some(text.to_owned())
+        };
+        Some(Self {
+            code: element("Code")?,
+            message: element("Message").unwrap_or_default(),
+        })
+    }
+}
+
 /// Checks every answer of a client.
 #[derive(Debug)]
 pub struct AnswerCheck;
@@ -66,10 +90,13 @@ impl Intercept for AnswerCheck {
         };
         let answer = context.response();
         let body = answer.body().bytes().unwrap_or_default();
-        if answer.status().is_success() && !is_whole(body, root) {
-            return Err(CutOff.into());
+        if !answer.status().is_success() || is_whole(body, root) {
+            return Ok(());
         }
-        Ok(())
+        Err(match ErrorIn200::parse(body) {
+            Some(error) => error.into(),
+            None => CutOff.into(),
+        })
     }
 }
 
@@ -120,6 +147,15 @@ fn is_whole(body: &[u8], root: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_in_a_200_tells_its_code() {
+        let parsed = |text: &str| ErrorIn200::parse(text.as_bytes());
+        let whole = "<?xml?>\n<Error><Code>NotImplemented</Code><Message>no</Message></Error>";
+        assert_eq!(parsed(whole).unwrap().to_string(), "NotImplemented: no");
+        assert!(parsed("<Error><Code>Cut").is_none());
+        assert!(parsed("<DeleteResult><Deleted>").is_none());
+    }
 
     #[test]
     fn a_document_is_whole_when_its_root_element_ends() {

@@ -14,7 +14,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use http_body_util::LengthLimitError;
 
-use super::answer::{ANSWER_LIMIT_BYTES, CutOff};
+use super::answer::{ANSWER_LIMIT_BYTES, CutOff, ErrorIn200};
 use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 
 /// Most of a server's words that are repeated.
@@ -30,6 +30,10 @@ where
         _ if has_cause::<LengthLimitError>(&error) => (
             StoreErrorKind::Rejected,
             format!("the answer is longer than {ANSWER_LIMIT_BYTES} bytes"),
+        ),
+        _ if let Some(ErrorIn200 { code, .. }) = cause(&error) => (
+            kind_of_code(code).unwrap_or(StoreErrorKind::Rejected),
+            chain(&error),
         ),
         // It may be whole the next time.
         _ if has_cause::<CutOff>(&error) => (StoreErrorKind::Server, CutOff.to_string()),
@@ -128,9 +132,14 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     })
 }
 
+/// The first cause of the error that is of this type.
+fn cause<'a, C: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a C> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
 /// Whether some cause of the error is of this type.
 fn has_cause<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|cause| cause.is::<C>())
+    cause::<C>(error).is_some()
 }
 
 /// Whether the server's certificate was not trusted.

@@ -1,0 +1,126 @@
+//! Answers of status 200 whose body is an error, and redirects: neither is a success.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::plan;
+use crate::support::proxy::{Fault, Rule};
+use crate::support::{DURABILITIES, Mount, sys, wait_until};
+
+const FILES: usize = 60;
+const SOON: Duration = Duration::from_secs(20);
+
+fn make_files(mount: &Mount, dir: &str) {
+    fs::create_dir(mount.path(dir)).unwrap();
+    for number in 0..FILES {
+        fs::write(mount.path(format!("{dir}/{number:02}")), b"bytes").unwrap();
+    }
+    mount.wait_for_keys("the files", |keys| {
+        keys.iter().filter(|key| key.starts_with(dir)).count() == FILES
+    });
+}
+
+#[test]
+fn a_bulk_delete_that_is_refused_in_a_200_is_refused() {
+    for code in ["NotImplemented", "AccessDenied", "MalformedXML"] {
+        for durability in DURABILITIES {
+            let (plan, proxy) = plan();
+            proxy.rule(Rule::on("DeleteObjects", Fault::Answer(200, code)).always());
+            let mut mount = plan.durability(durability).start();
+            make_files(&mount, "d");
+            let rm = Command::new("rm").arg("-r").arg(mount.path("d")).output();
+            assert!(rm.unwrap().status.success(), "{code}");
+            mount.wait_for_keys("an empty bucket", <[String]>::is_empty);
+            make_files(&mount, "d");
+            let began = Instant::now();
+            mount.unmount();
+            assert!(began.elapsed() < SOON, "{code}: {:?}", began.elapsed());
+        }
+    }
+}
+
+#[test]
+fn a_listing_that_is_refused_in_a_200_is_no_empty_directory() {
+    for code in ["AccessDenied", "NoSuchBucket", "InternalError"] {
+        let (plan, proxy) = plan();
+        plan.client.put(&plan.bucket, "d/f", b"bytes");
+        let mount = plan.start();
+        proxy.rule(Rule::on("ListObjectsV2", Fault::Answer(200, code)).always());
+        let began = Instant::now();
+        assert!(fs::read_dir(mount.path("d")).is_err(), "{code}");
+        assert!(fs::remove_dir(mount.path("d")).is_err(), "{code}");
+        assert!(
+            fs::rename(mount.path("d"), mount.path("e")).is_err(),
+            "{code}"
+        );
+        assert!(began.elapsed() < 2 * SOON, "{code}: {:?}", began.elapsed());
+        proxy.heal();
+        mount.wait_for("d/f", "the file", |path| {
+            fs::read(path).is_ok_and(|bytes| bytes == b"bytes")
+        });
+    }
+}
+
+#[test]
+fn a_write_that_is_refused_in_a_200_fails_the_close_and_its_bytes_are_kept() {
+    const LONG: usize = 9 << 20;
+    for (op, len) in [
+        ("PutObject", 5),
+        ("CreateMultipartUpload", LONG),
+        ("UploadPart", LONG),
+        ("CompleteMultipartUpload", LONG),
+    ] {
+        let (plan, proxy) = plan();
+        let mount = plan.start();
+        proxy.rule(Rule::on(op, Fault::Answer(200, "AccessDenied")).always());
+        let mut file = fs::File::create(mount.path("f")).unwrap();
+        file.write_all(&vec![7; len]).unwrap();
+        let began = Instant::now();
+        sys::errno(sys::close(file));
+        assert!(began.elapsed() < SOON, "{op}: {:?}", began.elapsed());
+        assert_eq!(mount.object("f"), None, "{op}");
+        wait_until(SOON, op, || mount.lost_and_found() == [vec![7; len]]);
+    }
+}
+
+#[test]
+fn a_redirect_is_an_error_in_time_and_nobody_is_asked_there() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let line = format!("Location: http://{}/f", elsewhere.local_addr().unwrap());
+    let line: &'static str = line.leak();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    std::thread::spawn(move || {
+        for _ in elsewhere.incoming() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    for status in [301, 302, 303, 307, 308] {
+        let (plan, proxy) = plan();
+        plan.client.put(&plan.bucket, "there", b"bytes");
+        let mount = plan.start();
+        proxy.rule(Rule::on("*", Fault::AnswerWith(status, "TemporaryRedirect", line)).always());
+        let began = Instant::now();
+        assert!(fs::read(mount.path("there")).is_err(), "{status}");
+        let written = fs::write(mount.path("new"), b"bytes");
+        assert!(written.is_err(), "{status}");
+        assert!(fs::remove_file(mount.path("there")).is_err(), "{status}");
+        assert!(fs::create_dir(mount.path("d")).is_err(), "{status}");
+        assert!(
+            began.elapsed() < 2 * SOON,
+            "{status}: {:?}",
+            began.elapsed()
+        );
+        proxy.heal();
+        mount.wait_for("there", "the file", |path| {
+            fs::read(path).is_ok_and(|bytes| bytes == b"bytes")
+        });
+        assert_eq!(mount.keys(), ["there"], "{status}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
