@@ -1,11 +1,34 @@
 //! What operations cost in requests, of S3 and of the kernel.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::support::programs::run_shell;
-use crate::support::Mount;
+use crate::support::proxy::Proxy;
+use crate::support::{Mount, MountBuilder};
 
 const MODES: [&str; 2] = ["fixed", "stored"];
+
+fn mount(options: impl Fn(MountBuilder) -> MountBuilder) -> (Mount, Proxy) {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    (options(plan).start(), proxy)
+}
+
+/// Names and attributes of everything below, as find(1) and backups ask for them.
+fn walk(path: &Path) -> usize {
+    let mut found = 0;
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        let attributes = fs::symlink_metadata(&path).unwrap();
+        assert!(attributes.ino() > 0);
+        found += 1;
+        if attributes.is_dir() {
+            found += walk(&path);
+        }
+    }
+    found
+}
 
 #[test]
 fn attributes_that_no_file_here_has_are_unsupported_and_ls_asks_for_them_once() {
@@ -37,5 +60,30 @@ fn attributes_that_no_file_here_has_are_unsupported_and_ls_asks_for_them_once() 
         run_shell("ls -l \"$1\"", &[&mount.path("d")]);
         let more = asked() - before;
         assert!(more <= 4, "{more} questions for 30 files");
+    }
+}
+
+#[test]
+fn a_second_walk_within_the_ttl_asks_s3_nothing() {
+    for mode in MODES {
+        let (mount, proxy) = mount(|plan| {
+            plan.set("--ttl", "10min")
+                .args(["--negative-ttl", "0s", "--attributes", mode])
+        });
+        let objects = (0..60).map(|n| (format!("t/d{}/f{n}", n % 6), b"x".to_vec()));
+        mount.client().put_many(mount.bucket(), objects);
+        // More than one page.
+        let objects = (0..1200).map(|n| (format!("t/long/f{n}"), b"x".to_vec()));
+        mount.client().put_many(mount.bucket(), objects);
+        mount.wait_for("t/long/f1199", "the files", |path| path.exists());
+        let wanted = 60 + 1200 + 7;
+        assert_eq!(walk(&mount.path("t")), wanted);
+        let asked = proxy.seen_in_all();
+        assert_eq!(walk(&mount.path("t")), wanted);
+        assert_eq!(proxy.seen_in_all(), asked, "{mode}");
+        // A name that another client has put since.
+        mount.put_object("t/d0/later", b"x");
+        assert!(mount.path("t/d0/later").exists());
+        assert_eq!(walk(&mount.path("t")), wanted + 1, "found by its name");
     }
 }

@@ -141,6 +141,11 @@ impl Proxy {
         seen.map(|(_, len)| *len).collect()
     }
 
+    /// Requests of every kind that came, failed ones too.
+    pub fn seen_in_all(&self) -> usize {
+        self.shared.0.lock().seen.len()
+    }
+
     /// Requests of a kind that came, failed ones too.
     pub fn seen(&self, op: &str) -> usize {
         let state = self.shared.0.lock();
