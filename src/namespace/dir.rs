@@ -166,6 +166,24 @@ impl DirState {
         }
     }
 
+    /// The store was asked for `name` alone: an older listing has its answer from now on.
+    pub fn correct(&mut self, name: &Name, entry: Option<&Entry>, asked_at: Instant) {
+        let Some(listing) = &mut self.listing else {
+            return;
+        };
+        if listing.asked_at >= asked_at || listing.entries.get(name) == entry {
+            return;
+        }
+        let entries = Arc::make_mut(&mut listing.entries);
+        match entry {
+            Some(entry) => entries.insert(name.clone(), entry.clone()),
+            None => entries.remove(name),
+        };
+        if entries.len() > REMEMBERED_ENTRIES_LIMIT {
+            self.forget_listing();
+        }
+    }
+
     /// Whether `name` may have changed locally since `seq`: an answer of the
     /// store that was asked for at `seq` says nothing about it then.
     pub fn changed_since(&self, seq: ChangeSeq, name: &Name) -> bool {
@@ -226,6 +244,21 @@ mod tests {
         dir.record(&name("a"), Some(Entry::Directory));
         assert!(dir.listing().unwrap().entries.contains_key(&name("a")));
         dir.record(&name("a"), None);
+        assert!(dir.listing().unwrap().entries.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_answer_for_one_name_shows_in_a_remembered_listing_and_an_older_one_does_not() {
+        let mut dir = DirState::default();
+        let before = Instant::now();
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        dir.remember(empty_listing(), dir.now());
+        dir.correct(&name("a"), Some(&Entry::Directory), before);
+        assert!(dir.listing().unwrap().entries.is_empty());
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        dir.correct(&name("a"), Some(&Entry::Directory), Instant::now());
+        assert!(dir.listing().unwrap().entries.contains_key(&name("a")));
+        dir.correct(&name("a"), None, Instant::now());
         assert!(dir.listing().unwrap().entries.is_empty());
     }
 

@@ -150,10 +150,12 @@ impl Namespace {
             .collect()
     }
 
+    /// What is there counts for `ttl`, in a listing as by name. What came since shows
+    /// with the next listing, which a lookup of its name after `negative_ttl` asks for.
     async fn first_entries(&self, stream: &mut DirStream) -> Result<Vec<StreamedEntry>, FsError> {
         let dir = stream.dir.clone();
-        let limit = self.coherence().negative_ttl.min(self.coherence().ttl);
-        let young = |asked_at: Instant| asked_at.elapsed() < limit;
+        let ttl = self.coherence().ttl;
+        let young = |asked_at: Instant| asked_at.elapsed() < ttl;
         if let Some(entries) = self.listed(&dir, DirState::listing, young) {
             return Ok(stream_unseen(stream, entries));
         }

@@ -60,6 +60,9 @@ impl Namespace {
             let answer = self.look_up_in_store(parent, name).await?;
             let answer = self.describe(parent, name, answer).await?;
             if !parent.state().dir.changed_since(answer.seq, name) {
+                if let Some(dir) = parent.state().dir.if_set() {
+                    dir.correct(name, answer.entry.as_ref(), answer.asked_at);
+                }
                 return self.reconcile(parent, name, &answer);
             }
             if let Some(child) = self.fresh_child(parent, name) {

@@ -11,7 +11,7 @@
 //!    makes exist. It is true until it is uploaded or removed; no request is needed.
 //! 2. *Memory*: the inode (`remote`, confirmed at `checked_at`), or the directory's
 //!    remembered listing (`dir`, asked at `asked_at`). What is there counts for `ttl`,
-//!    what is not there for `negative_ttl`.
+//!    in a listing of the directory too; what is not there for `negative_ttl`.
 //! 3. *The store*: one listing page of the directory, which answers for every name of
 //!    it at once; or, for a directory known to be large or with a short ttl, one HEAD
 //!    and one LIST of the name. `listing_lock` lets one page be asked for, and whoever

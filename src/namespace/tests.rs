@@ -137,6 +137,44 @@ async fn an_absent_name_is_asked_for_again_after_the_negative_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listing_is_remembered_for_the_ttl_and_has_what_was_found_by_name_since() {
+    let world = World::new(DirMarkers::Auto);
+    world.put("p/a", "x").await;
+    assert_eq!(world.listed().await.unwrap(), ["a"]);
+    advance(NEGATIVE_TTL * 2).await;
+    world.put("p/b", "x").await;
+    assert_eq!(world.listed().await.unwrap(), ["a"]);
+    assert_eq!(world.lists(), 1);
+    world.lookup(&world.root(), "b").await.unwrap();
+    assert_eq!(world.listed().await.unwrap(), ["a", "b"]);
+    assert_eq!(world.lists(), 2, "the lookup's own");
+    advance(TTL).await;
+    assert_eq!(world.listed().await.unwrap(), ["a", "b"]);
+    assert_eq!(world.lists(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_listing_has_what_was_found_by_name_since() {
+    let world = World::new(DirMarkers::Auto);
+    for i in 0..1500 {
+        world.put(&format!("p/f{i:04}"), "x").await;
+    }
+    assert_eq!(world.listed().await.unwrap().len(), 1500);
+    let asked = world.lists();
+    advance(NEGATIVE_TTL * 2).await;
+    world.put("p/new", "x").await;
+    world.lookup(&world.root(), "new").await.unwrap();
+    let looked = world.lists();
+    let listed = world.listed().await.unwrap();
+    assert!(listed.contains(&"new".to_owned()) && listed.len() == 1501);
+    assert_eq!(
+        world.lists(),
+        looked,
+        "no page is asked for again after {asked}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_in_use_keeps_its_version_when_another_client_replaces_it() {
     let world = World::new(DirMarkers::Auto);
     world.put("p/a", "first").await;

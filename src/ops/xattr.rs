@@ -12,8 +12,6 @@ use crate::vocabulary::{Ino, Kind, Xattrs};
 const USER: &str = "user.";
 /// What mediafs tells: readable, never listed (copies would try to set it).
 const OWN: &str = "user.mediafs.";
-/// Asked for before a file runs with other rights. Source: xattr(7).
-const SECURITY: &str = "security.";
 
 /// What setxattr(2) may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +25,17 @@ pub enum XattrMode {
 
 impl Ops {
     /// Errors: `NoAttribute`; `Unsupported` for namespaces that no file here has.
+    ///
+    /// Of `security.*` and `system.*` the error says that the file system has none, so
+    /// that ls(1) does not ask for those of each file. `NotImplemented` would make the
+    /// kernel ask for none of `user.*` either. Source: fs/fuse/xattr.c, `no_getxattr`.
     pub async fn getxattr(&self, ino: Ino, name: &str) -> Result<Vec<u8>, FsError> {
+        check_user(name)?;
         let inode = self.namespace.inode(ino)?;
         self.subtrees.inode_settled(ino).await?;
         if let Some(own) = name.strip_prefix(OWN) {
             return self.own_xattr(&inode, own).await;
         }
-        if name.starts_with(SECURITY) {
-            return Err(FsError::NoAttribute);
-        }
-        check_user(name)?;
         self.namespace.learn_attributes(&inode).await?;
         xattrs(&inode).remove(name).ok_or(FsError::NoAttribute)
     }

@@ -29,7 +29,7 @@ mod unanswered;
 
 pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
 pub use access_keys::{AccessKeys, KeySource};
-pub use body::{Body, BodySource, BodyStream, pieces};
+pub use body::{Body, BodySink, BodySource, BodyStream, pieces};
 pub use conditional::Conditional;
 pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};
 pub use endpoint::Endpoint;

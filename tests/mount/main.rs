@@ -65,6 +65,7 @@ mod refused_closes;
 mod relative_paths;
 mod removal;
 mod renames;
+mod request_counts;
 mod secrets;
 mod shutdown;
 mod sparse_files;

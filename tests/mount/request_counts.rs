@@ -1,0 +1,125 @@
+//! What operations cost in requests, of S3 and of the kernel.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::data::{KIB, MIB, assert_same_bytes};
+use crate::support::programs::run_shell;
+use crate::support::proxy::{Fault, Proxy, Rule};
+use crate::support::{Mount, MountBuilder, pattern};
+
+const MODES: [&str; 2] = ["fixed", "stored"];
+
+fn mount(options: impl Fn(MountBuilder) -> MountBuilder) -> (Mount, Proxy) {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    (options(plan).start(), proxy)
+}
+
+/// Names and attributes of everything below, as find(1) and backups ask for them.
+fn walk(path: &Path) -> usize {
+    let mut found = 0;
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        let attributes = fs::symlink_metadata(&path).unwrap();
+        assert!(attributes.ino() > 0);
+        found += 1;
+        if attributes.is_dir() {
+            found += walk(&path);
+        }
+    }
+    found
+}
+
+#[test]
+fn attributes_that_no_file_here_has_are_unsupported_and_ls_asks_for_them_once() {
+    for mode in MODES {
+        let attributes = ["--attributes", mode, "--log", "mediafs=debug"];
+        let mount = Mount::builder().args(attributes).start();
+        fs::create_dir(mount.path("d")).unwrap();
+        for number in 0..30 {
+            fs::write(mount.path(format!("d/{number}")), b"x").unwrap();
+        }
+        for path in [mount.root.clone(), mount.path("d"), mount.path("d/0")] {
+            for name in [
+                "security.capability",
+                "security.selinux",
+                "system.posix_acl_access",
+                "system.posix_acl_default",
+                "trusted.overlay.opaque",
+            ] {
+                let got = rustix::fs::getxattr(&path, name, &mut [0; 64]);
+                let errno = got.unwrap_err().raw_os_error();
+                assert_eq!(errno, libc::EOPNOTSUPP, "{name} of {path:?}");
+            }
+            let own = rustix::fs::getxattr(&path, "user.mediafs.none", &mut [0; 64]);
+            assert_eq!(own.unwrap_err().raw_os_error(), libc::ENODATA);
+        }
+        let asked = || mount.log().matches("operation=\"getxattr\"").count();
+        let before = asked();
+        assert!(before > 3, "refusals are counted by the log");
+        run_shell("ls -l \"$1\"", &[&mount.path("d")]);
+        let more = asked() - before;
+        assert!(more <= 4, "{more} questions for 30 files");
+    }
+}
+
+#[test]
+fn a_second_walk_within_the_ttl_asks_s3_nothing() {
+    for mode in MODES {
+        let (mount, proxy) = mount(|plan| {
+            plan.set("--ttl", "10min")
+                .args(["--negative-ttl", "0s", "--attributes", mode])
+        });
+        let objects = (0..60).map(|n| (format!("t/d{}/f{n}", n % 6), b"x".to_vec()));
+        mount.client().put_many(mount.bucket(), objects);
+        // More than one page.
+        let objects = (0..1200).map(|n| (format!("t/long/f{n}"), b"x".to_vec()));
+        mount.client().put_many(mount.bucket(), objects);
+        mount.wait_for("t/long/f1199", "the files", |path| path.exists());
+        let wanted = 60 + 1200 + 7;
+        assert_eq!(walk(&mount.path("t")), wanted);
+        let asked = proxy.seen_in_all();
+        assert_eq!(walk(&mount.path("t")), wanted);
+        assert_eq!(proxy.seen_in_all(), asked, "{mode}");
+        // A name that another client has put since.
+        mount.put_object("t/d0/later", b"x");
+        assert!(mount.path("t/d0/later").exists());
+        assert_eq!(walk(&mount.path("t")), wanted + 1, "found by its name");
+    }
+}
+
+#[test]
+fn a_random_reader_moves_little_more_than_it_reads() {
+    let (mount, proxy) = mount(|plan| plan);
+    let body = pattern(48 * MIB, 1);
+    mount.put_object("f", &body);
+    mount.wait_for("f", "the file", |path| path.exists());
+    let file = fs::File::open(mount.path("f")).unwrap();
+    let mut seed = 7_u64;
+    for _ in 0..40 {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+        // Far from the one before, so that it is no sequential reader's.
+        let at = (seed >> 33) as usize % (body.len() / 4096) * 4096;
+        let mut got = vec![0; 4096];
+        file.read_exact_at(&mut got, at as u64).unwrap();
+        assert_same_bytes(&got, &body[at..at + 4096], "a page");
+    }
+    let moved = proxy.answered_bytes("GetObject");
+    assert!(moved <= 40 * 160 * KIB, "{moved} bytes for 40 pages");
+}
+
+#[test]
+fn a_sequential_reader_gets_its_bytes_as_they_arrive_by_many_requests_at_once() {
+    let (mount, proxy) = mount(|plan| plan);
+    let body = pattern(64 * MIB, 2);
+    mount.put_object("f", &body);
+    mount.wait_for("f", "the file", |path| path.exists());
+    let late = Fault::AnswerLate(Duration::from_millis(200));
+    proxy.rule(Rule::on("GetObject", late).always());
+    assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &body, "all of it");
+    let (requests, at_once) = (proxy.seen("GetObject"), proxy.most_at_once("GetObject"));
+    assert!((16..=28).contains(&requests), "{requests} requests");
+    assert!(at_once >= 8, "{at_once} at once");
+}
