@@ -4,14 +4,22 @@
 //! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks.
 
 mod daemonize;
+mod flush;
 mod foreign_options;
 mod fstab;
+mod healthcheck;
 mod help;
 mod mount;
+mod mounts;
 mod notifier;
 mod probe;
+mod refresh;
+mod reload;
+mod shown;
 mod spool;
+mod status;
 mod supervise;
+mod unmount;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -39,6 +47,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Mount(Box<mount::MountCommand>),
+    Status(status::StatusCommand),
+    Unmount(unmount::UnmountCommand),
+    Flush(flush::FlushCommand),
+    Refresh(refresh::RefreshCommand),
+    Reload(reload::ReloadCommand),
+    Healthcheck(healthcheck::HealthcheckCommand),
     Spool(spool::SpoolCommand),
     Help(help::HelpCommand),
     Man(help::ManCommand),
@@ -66,6 +80,12 @@ fn run_command() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Mount(command) => command.run(&args),
+        Command::Status(command) => command.run(),
+        Command::Unmount(command) => command.run(),
+        Command::Flush(command) => command.run(),
+        Command::Refresh(command) => command.run(),
+        Command::Reload(command) => command.run(),
+        Command::Healthcheck(command) => return command.run(),
         Command::Spool(command) => command.run(),
         Command::Help(command) => command.run(Cli::command()),
         Command::Man(command) => command.run(),

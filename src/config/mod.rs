@@ -4,6 +4,7 @@
 //! layer it came from, and errors name it. No secret is ever a setting:
 //! credentials come from the AWS chain.
 
+mod control_socket;
 mod limits;
 mod log_file;
 mod options;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use figment::Source;
 use figment::error::Kind;
 
+pub use control_socket::ControlSocketConfig;
 pub use log_file::LogFileConfig;
 pub use options::{
     AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
@@ -51,6 +53,8 @@ pub struct ConfigError(String);
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Of the file in `CONFIG_DIR` that it is read from.
+    pub name: Option<String>,
     pub bucket: String,
     /// Empty, or ends in `/`.
     pub prefix: String,
@@ -96,6 +100,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How long a daemon in the background may be silent; zero: for ever.
     pub watchdog: Duration,
+    pub control_socket: ControlSocketConfig,
     /// The settings as they were written, layers merged.
     pub given: Options,
 }
@@ -239,6 +244,8 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?.min(FUSE_THREADS_LIMIT),
         drain_timeout: period(options.drain_timeout, 30),
         watchdog: period(options.watchdog, 60),
+        control_socket: ControlSocketConfig::resolve(options.control_socket),
+        name: None,
         cache_dir: service::cache_dir().unwrap_or_else(|| spool_dir.clone()),
         bucket,
         prefix,

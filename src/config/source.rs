@@ -7,7 +7,10 @@ use figment::{Figment, Source};
 
 use crate::store::ProxyUrl;
 
-use super::{Config, ConfigError, ENV_PREFIX, Options, Target, explain, origin, resolve};
+use super::control_socket::NO_SOCKET;
+use super::{
+    CONFIG_DIR, Config, ConfigError, ENV_PREFIX, Options, Target, explain, origin, resolve,
+};
 
 /// What a configuration is read from: file, environment and command line.
 #[derive(Debug, Clone)]
@@ -44,8 +47,8 @@ impl ConfigSource {
         })
     }
 
-    /// Merges the layers and checks the outcome.
-    pub fn load(&self) -> Result<Config, ConfigError> {
+    /// The layers, one over the other. Errors: there is no such file.
+    fn merged(&self) -> Result<Figment, ConfigError> {
         let mut figment = Figment::new();
         if let Some(file) = &self.file {
             if !file.is_file() {
@@ -59,7 +62,12 @@ impl ConfigSource {
         let env = Env::prefixed(ENV_PREFIX)
             .map(|name| name.as_str().replace('_', "-").to_lowercase().into());
         let flags = Serialized::defaults(&self.flags);
-        let merged = figment.merge(env).merge(flags);
+        Ok(figment.merge(env).merge(flags))
+    }
+
+    /// Merges the layers and checks the outcome.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let merged = self.merged()?;
         let mut options: Options = merged
             .extract()
             .map_err(|errors| explain(errors.into_iter().next()))?;
@@ -69,13 +77,18 @@ impl ConfigSource {
             ConfigError(format!("{key}{origin}: {why}"))
         };
         for (key, path) in options.paths_mut() {
+            if path.as_deref() == Some(Path::new(NO_SOCKET)) && key == "control-socket" {
+                continue;
+            }
             if let Some(relative) = path.take() {
                 let whole = self.folder_of(key, &merged).join(relative);
                 let whole = std::path::absolute(whole);
                 *path = Some(whole.map_err(|error| wrong((key, error.to_string())))?);
             }
         }
-        resolve(options).map_err(wrong)
+        let name = self.file.as_deref().and_then(mount_name);
+        let config = resolve(options).map_err(wrong)?;
+        Ok(Config { name, ..config })
     }
 
     /// Where a relative path counts from: a file may be read from any folder.
@@ -87,4 +100,11 @@ impl ConfigSource {
             .filter(|_| matches!(source, Some(Source::File(_))));
         file.and_then(Path::parent).unwrap_or(&self.folder)
     }
+}
+
+/// What a file in the directory of named mounts is called after.
+fn mount_name(file: &Path) -> Option<String> {
+    let stem = file.file_stem()?.to_str()?;
+    let is_there = file.parent() == Some(Path::new(CONFIG_DIR));
+    is_there.then(|| stem.to_owned())
 }

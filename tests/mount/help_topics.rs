@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 11] = [
+const TOPICS: [&str; 12] = [
     "durability",
     "coherence",
     "attributes",
@@ -15,6 +15,7 @@ const TOPICS: [&str; 11] = [
     "upgrades",
     "containers",
     "spool",
+    "status",
     "limits",
     "privileges",
     "troubleshooting",

@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 11] = topics![
+pub const TOPICS: [Topic; 12] = topics![
     "durability",
     "coherence",
     "attributes",
@@ -24,6 +24,7 @@ pub const TOPICS: [Topic; 11] = topics![
     "upgrades",
     "containers",
     "spool",
+    "status",
     "limits",
     "privileges",
     "troubleshooting"
