@@ -3,6 +3,7 @@
 //! The one place that prints an error and picks the exit code: 2 for what was
 //! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks.
 
+mod config;
 mod daemonize;
 mod flush;
 mod foreign_options;
@@ -54,6 +55,7 @@ enum Command {
     Reload(reload::ReloadCommand),
     Healthcheck(healthcheck::HealthcheckCommand),
     Spool(spool::SpoolCommand),
+    Config(config::ConfigCommand),
     Help(help::HelpCommand),
     Man(help::ManCommand),
     Supervise(supervise::SuperviseCommand),
@@ -87,6 +89,7 @@ fn run_command() -> ExitCode {
         Command::Reload(command) => command.run(),
         Command::Healthcheck(command) => return command.run(),
         Command::Spool(command) => command.run(),
+        Command::Config(command) => command.run(),
         Command::Help(command) => command.run(Cli::command()),
         Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),

@@ -7,7 +7,7 @@ use clap::Args;
 use rustix::process::Signal;
 
 use super::daemonize;
-use crate::config::{ConfigSource, Options, Target};
+use crate::config::{ConfigError, ConfigSource, Options, Target};
 use crate::session::{self, Reload, Waiter};
 use crate::telemetry::{self, LogFileIs};
 
@@ -33,6 +33,14 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Args)]
 #[command(override_usage = USAGE, after_help = EXAMPLES)]
 pub struct MountCommand {
+    #[command(flatten)]
+    args: MountArgs,
+}
+
+// What to mount and how, also for `mediafs config`. Its own words would take the place
+// of the command's: no documentation comment.
+#[derive(Debug, Args)]
+pub struct MountArgs {
     /// Bucket and key prefix; or, alone, the NAME of a file /etc/mediafs/NAME.toml
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: Option<String>,
@@ -45,12 +53,19 @@ pub struct MountCommand {
     options: Options,
 }
 
+impl MountArgs {
+    /// Errors: arguments that are none.
+    pub fn source(self) -> Result<ConfigSource, ConfigError> {
+        let target = Target::new(self.place, self.mountpoint);
+        let folder = daemonize::folder();
+        ConfigSource::new(target, self.config.as_deref(), self.options, folder)
+    }
+}
+
 impl MountCommand {
     /// `args` are those that say the same to a process of its own.
     pub fn run(self, args: &[OsString]) -> anyhow::Result<()> {
-        let target = Target::new(self.place, self.mountpoint);
-        let folder = daemonize::folder();
-        let source = ConfigSource::new(target, self.config.as_deref(), self.options, folder)?;
+        let source = self.args.source()?;
         let config = source.load()?;
         if config.foreground {
             let file = config.log_file_in_foreground();

@@ -9,6 +9,7 @@ mod limits;
 mod log_file;
 mod options;
 mod service;
+mod show;
 mod source;
 mod target;
 mod units;
@@ -26,6 +27,7 @@ pub use options::{
     AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
     Options, UploadChecksumConfig,
 };
+pub use show::{Setting, SettingOrigin};
 pub use source::ConfigSource;
 pub use target::{Target, state_base};
 pub use units::{ByteSize, FileMode, Hidden, Period};

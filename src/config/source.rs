@@ -47,8 +47,13 @@ impl ConfigSource {
         })
     }
 
+    /// The file that is read, if one is.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// The layers, one over the other. Errors: there is no such file.
-    fn merged(&self) -> Result<Figment, ConfigError> {
+    pub(super) fn merged(&self) -> Result<Figment, ConfigError> {
         let mut figment = Figment::new();
         if let Some(file) = &self.file {
             if !file.is_file() {

@@ -1,12 +1,15 @@
-//! What can be asked of a mount: flush, refresh, unmount, reload.
+//! What can be asked of a mount: flush, refresh, unmount, reload; and its configuration.
 
 use std::fs;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::support::control::{curl, done, failed, listening, status};
+use serde_json::Value;
+
+use crate::support::control::{curl, done, failed, listening, mediafs, status};
 use crate::support::mount::is_mounted;
 use crate::support::processes::daemons_of;
+use crate::support::programs::{run_within, said};
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::{Mount, SupervisedMount, wait_until};
 
@@ -230,4 +233,54 @@ fn a_reload_tells_what_holds_from_now_on_and_what_needs_a_new_mount() {
     fs::write(&file, "no-such-setting = 1\n").unwrap();
     let told = failed(&mount, &["reload", root]);
     assert!(told.contains("no-such-setting"), "{told}");
+}
+
+#[test]
+fn a_configuration_is_shown_and_checked_without_a_mount() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m.toml");
+    let text = "bucket = \"b\"\nmountpoint = \"/no/such/dir\"\n\nttl = \"5s\"\nproxy = \"http://me:doNotShowThis@proxy\"\n";
+    fs::write(&file, text).unwrap();
+    let config = |words: &[&str]| {
+        let mut command = mediafs(["config"]);
+        command.args(words).arg("--config").arg(&file);
+        command.env("MEDIAFS_LOG", "warn");
+        run_within(WITHIN, &mut command)
+    };
+    let shown = config(&["show", "--uid", "7"]);
+    let text = said(&shown);
+    assert!(shown.status.success(), "{text}");
+    let file_name = file.display();
+    for line in [
+        format!("ttl = 5s  # {file_name}:4"),
+        "log = warn  # MEDIAFS_LOG".to_owned(),
+        "uid = 7  # --uid".to_owned(),
+        "negative-ttl = 1s  # default".to_owned(),
+        format!("proxy = http://***@proxy  # {file_name}:5"),
+        "# profile is not set".to_owned(),
+    ] {
+        let starts = |shown: &str| shown.starts_with(&line);
+        assert!(text.lines().any(starts), "{line}: {text}");
+    }
+    assert!(!text.contains("doNotShowThis"), "{text}");
+    let json = config(&["show", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(json.as_array().unwrap().len() > 40);
+    assert!(!json.to_string().contains("doNotShowThis"));
+    let checked = config(&["check"]);
+    assert_eq!(checked.status.code(), Some(1), "{}", said(&checked));
+    assert!(
+        said(&checked).contains("/no/such/dir"),
+        "{}",
+        said(&checked)
+    );
+    fs::write(
+        &file,
+        "bucket = \"b\"\nmountpoint = \"/tmp\"\nttl = \"soon\"\n",
+    )
+    .unwrap();
+    let wrong = config(&["check"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", said(&wrong));
+    fs::write(&file, "bucket = \"b\"\nmountpoint = \"/tmp\"\n").unwrap();
+    assert!(config(&["check"]).status.success());
 }
