@@ -3,6 +3,7 @@
 //! The one place that prints an error and picks the exit code: 2 for what was
 //! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks.
 
+mod completions;
 mod config;
 mod daemonize;
 mod flush;
@@ -56,6 +57,7 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckCommand),
     Spool(spool::SpoolCommand),
     Config(config::ConfigCommand),
+    Completions(completions::CompletionsCommand),
     Help(help::HelpCommand),
     Man(help::ManCommand),
     Supervise(supervise::SuperviseCommand),
@@ -90,6 +92,7 @@ fn run_command() -> ExitCode {
         Command::Healthcheck(command) => return command.run(),
         Command::Spool(command) => command.run(),
         Command::Config(command) => command.run(),
+        Command::Completions(command) => command.run(Cli::command()),
         Command::Help(command) => command.run(Cli::command()),
         Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),

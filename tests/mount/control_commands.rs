@@ -284,3 +284,16 @@ fn a_configuration_is_shown_and_checked_without_a_mount() {
     fs::write(&file, "bucket = \"b\"\nmountpoint = \"/tmp\"\n").unwrap();
     assert!(config(&["check"]).status.success());
 }
+
+#[test]
+fn completions_name_the_commands_that_people_type() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run_within(WITHIN, &mut mediafs(["completions", shell]));
+        let text = said(&output);
+        assert!(output.status.success(), "{text}");
+        for word in ["status", "healthcheck", "leave-in-spool", "durability"] {
+            assert!(text.contains(word), "{shell}: {word}");
+        }
+        assert!(!text.contains("notifier"), "{shell}");
+    }
+}
