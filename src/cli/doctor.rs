@@ -1,13 +1,13 @@
 //! `mediafs doctor`.
 
-use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::daemonize;
-use crate::config::{ConfigSource, Options, Target};
+use super::mount::MountArgs;
+use super::shown;
+use crate::config::Target;
 use crate::doctor::{self, Finding, Scope, State};
 
 /// Checks without a mountpoint read the settings of a mount all the same.
@@ -26,27 +26,23 @@ const NOWHERE: &str = "/";
        mediafs doctor [OPTIONS] --config <FILE>"
 )]
 pub struct DoctorCommand {
-    /// Bucket and key prefix; or, alone and without a bucket of that name in
-    /// mind, the NAME of a file /etc/mediafs/NAME.toml
-    #[arg(value_name = "BUCKET[/PREFIX]")]
-    place: Option<String>,
-    /// Directory that is mounted on, or is to be
-    mountpoint: Option<PathBuf>,
-    /// TOML file with any of these settings
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Print a JSON array: 'mediafs help doctor'
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    options: Options,
+    args: MountArgs,
 }
 
 impl DoctorCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let (target, scope) = self.target();
-        let folder = daemonize::folder();
-        let source = ConfigSource::new(target, self.config.as_deref(), self.options, folder)?;
+        let bucket = self.args.only_bucket().map(str::to_owned);
+        let (source, scope) = match bucket {
+            Some(bucket) => {
+                let target = Target::new(Some(bucket), Some(NOWHERE.into()));
+                (self.args.source_of(target)?, Scope::Bucket)
+            }
+            None => (self.args.source()?, Scope::Mount),
+        };
         let findings = doctor::examine(&source.load()?, scope)?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&findings)?);
@@ -60,47 +56,19 @@ impl DoctorCommand {
             ExitCode::SUCCESS
         })
     }
-
-    fn target(&self) -> (Target, Scope) {
-        let place = self.place.clone();
-        match (place, self.mountpoint.clone()) {
-            (None, _) => (Target::FromFile, Scope::Mount),
-            (Some(bucket), Some(mountpoint)) => {
-                (Target::new(Some(bucket), Some(mountpoint)), Scope::Mount)
-            }
-            (Some(only), None) if self.options.from_authentik.is_some() => {
-                (Target::Mountpoint(only.into()), Scope::Mount)
-            }
-            (Some(only), None) if Target::is_configured(&only) => {
-                (Target::Named(only), Scope::Mount)
-            }
-            (Some(bucket), None) => (
-                Target::new(Some(bucket), Some(NOWHERE.into())),
-                Scope::Bucket,
-            ),
-        }
-    }
 }
 
 fn print(findings: &[Finding]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let mut out = anstream::stdout().lock();
     let width = findings.iter().map(|finding| finding.check.len()).max();
     let width = width.unwrap_or_default();
     for finding in findings {
-        let (word, code) = match finding.state {
-            State::Ok => ("ok  ", "32"),
-            State::Warn => ("warn", "33"),
-            State::Fail => ("fail", "31"),
-        };
-        let word = if colour {
-            format!("\x1b[{code}m{word}\x1b[0m")
-        } else {
-            word.to_owned()
-        };
-        writeln!(out, "{word}  {:width$}  {}", finding.check, finding.found)?;
+        let word = shown::checked(finding.state);
+        // Keys are in it.
+        let found = shown::plain(&finding.found);
+        writeln!(out, "{word}  {:width$}  {found}", finding.check)?;
         if let Some(advice) = &finding.advice {
-            writeln!(out, "      {:width$}  -> {advice}", "")?;
+            writeln!(out, "      {:width$}  -> {}", "", shown::plain(advice))?;
         }
     }
     let count = |state| findings.iter().filter(|it| it.state == state).count();

@@ -3,16 +3,26 @@
 //! The one place that prints an error and picks the exit code: 2 for what was
 //! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks.
 
+mod completions;
+mod config;
 mod daemonize;
 mod doctor;
+mod flush;
 mod foreign_options;
 mod fstab;
+mod healthcheck;
 mod help;
 mod mount;
+mod mounts;
 mod notifier;
 mod probe;
+mod refresh;
+mod reload;
+mod shown;
 mod spool;
+mod status;
 mod supervise;
+mod unmount;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -41,7 +51,15 @@ struct Cli {
 enum Command {
     Mount(Box<mount::MountCommand>),
     Doctor(Box<doctor::DoctorCommand>),
+    Status(status::StatusCommand),
+    Unmount(unmount::UnmountCommand),
+    Flush(flush::FlushCommand),
+    Refresh(refresh::RefreshCommand),
+    Reload(reload::ReloadCommand),
+    Healthcheck(healthcheck::HealthcheckCommand),
     Spool(spool::SpoolCommand),
+    Config(config::ConfigCommand),
+    Completions(completions::CompletionsCommand),
     Help(help::HelpCommand),
     Man(help::ManCommand),
     Supervise(supervise::SuperviseCommand),
@@ -68,7 +86,15 @@ fn run_command() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Mount(command) => command.run(&args),
+        Command::Status(command) => command.run(),
+        Command::Unmount(command) => command.run(),
+        Command::Flush(command) => command.run(),
+        Command::Refresh(command) => command.run(),
+        Command::Reload(command) => command.run(),
+        Command::Healthcheck(command) => return command.run(),
         Command::Spool(command) => command.run(),
+        Command::Config(command) => command.run(),
+        Command::Completions(command) => command.run(Cli::command()),
         Command::Help(command) => command.run(Cli::command()),
         Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),

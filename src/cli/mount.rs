@@ -7,7 +7,7 @@ use clap::Args;
 use rustix::process::Signal;
 
 use super::daemonize;
-use crate::config::{ConfigSource, Options, Target};
+use crate::config::{ConfigError, ConfigSource, Options, Target};
 use crate::session::{self, Reload, Waiter};
 use crate::telemetry::{self, LogFileIs};
 
@@ -34,6 +34,14 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Args)]
 #[command(override_usage = USAGE, after_help = EXAMPLES)]
 pub struct MountCommand {
+    #[command(flatten)]
+    args: MountArgs,
+}
+
+// What to mount and how, also for `mediafs config`. Its own words would take the place
+// of the command's: no documentation comment.
+#[derive(Debug, Args)]
+pub struct MountArgs {
     /// Bucket and key prefix; or, alone, the NAME of a file /etc/mediafs/NAME.toml
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: Option<String>,
@@ -46,17 +54,39 @@ pub struct MountCommand {
     options: Options,
 }
 
-impl MountCommand {
-    /// `args` are those that say the same to a process of its own.
-    pub fn run(self, args: &[OsString]) -> anyhow::Result<()> {
-        let target = match (self.place, self.mountpoint) {
+impl MountArgs {
+    /// Errors: arguments that are none.
+    pub fn source(self) -> Result<ConfigSource, ConfigError> {
+        let target = match (self.place.clone(), self.mountpoint.clone()) {
             (Some(only), None) if self.options.from_authentik.is_some() => {
                 Target::Mountpoint(only.into())
             }
             (place, mountpoint) => Target::new(place, mountpoint),
         };
+        self.source_of(target)
+    }
+
+    /// With another target than the arguments are for a mount. Errors: one that is none.
+    pub fn source_of(self, target: Target) -> Result<ConfigSource, ConfigError> {
         let folder = daemonize::folder();
-        let source = ConfigSource::new(target, self.config.as_deref(), self.options, folder)?;
+        ConfigSource::new(target, self.config.as_deref(), self.options, folder)
+    }
+
+    /// The only argument, where it is a bucket that no mount is named after.
+    pub fn only_bucket(&self) -> Option<&str> {
+        let is_bucket = |only: &&str| {
+            self.mountpoint.is_none()
+                && self.options.from_authentik.is_none()
+                && !Target::is_configured(only)
+        };
+        self.place.as_deref().filter(is_bucket)
+    }
+}
+
+impl MountCommand {
+    /// `args` are those that say the same to a process of its own.
+    pub fn run(self, args: &[OsString]) -> anyhow::Result<()> {
+        let source = self.args.source()?;
         let config = source.load()?;
         if config.foreground {
             let file = config.log_file_in_foreground();

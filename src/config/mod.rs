@@ -5,10 +5,12 @@
 //! credentials come from the AWS chain, or from authentik's own settings.
 
 mod authentik;
+mod control_socket;
 mod limits;
 mod log_file;
 mod options;
 mod service;
+mod show;
 mod source;
 mod target;
 mod units;
@@ -21,11 +23,13 @@ use figment::Source;
 use figment::error::Kind;
 
 pub use authentik::AuthentikSource;
+pub use control_socket::ControlSocketConfig;
 pub use log_file::LogFileConfig;
 pub use options::{
     AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
     Options, UploadChecksumConfig, UsageConfig,
 };
+pub use show::{Setting, SettingOrigin};
 pub use source::ConfigSource;
 pub use target::{Target, state_base};
 pub use units::{ByteSize, FileMode, Hidden, Period};
@@ -55,6 +59,8 @@ pub struct ConfigError(String);
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Of the file in `CONFIG_DIR` that it is read from.
+    pub name: Option<String>,
     pub bucket: String,
     /// Empty, or ends in `/`.
     pub prefix: String,
@@ -102,6 +108,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How long a daemon in the background may be silent; zero: for ever.
     pub watchdog: Duration,
+    pub control_socket: ControlSocketConfig,
     /// The settings as they were written, layers merged.
     pub given: Options,
 }
@@ -256,6 +263,8 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?.min(FUSE_THREADS_LIMIT),
         drain_timeout: period(options.drain_timeout, 30),
         watchdog: period(options.watchdog, 60),
+        control_socket: ControlSocketConfig::resolve(options.control_socket),
+        name: None,
         cache_dir: service::cache_dir().unwrap_or_else(|| spool_dir.clone()),
         bucket,
         prefix,

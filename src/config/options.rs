@@ -231,6 +231,10 @@ pub struct Options {
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<Period>,
+    /// Socket that 'mediafs status' asks, or none [default: /run/mediafs/NAME.sock; of a user in XDG_RUNTIME_DIR]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "PATH|none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_socket: Option<PathBuf>,
     /// Replace a daemon in the background whose mount does not answer for this long; 0 never does; the service has WatchdogSec= [default: 60s]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -249,8 +253,9 @@ impl Options {
     }
 
     /// Every setting that is a path, with its name.
-    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 6] {
+    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 7] {
         [
+            ("control-socket", &mut self.control_socket),
             ("mountpoint", &mut self.mountpoint),
             ("credentials-file", &mut self.credentials_file),
             ("ca-bundle", &mut self.ca_bundle),

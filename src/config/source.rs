@@ -9,9 +9,10 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 use crate::store::ProxyUrl;
 
 use super::authentik::{AuthentikSource, Setting, SettingValue, Usage};
+use super::control_socket::NO_SOCKET;
 use super::{
-    AUTHENTIK_LAYER, Config, ConfigError, ENV_PREFIX, Options, Target, UsageConfig, explain,
-    origin, resolve,
+    AUTHENTIK_LAYER, CONFIG_DIR, Config, ConfigError, ENV_PREFIX, Options, Target, UsageConfig,
+    explain, origin, resolve,
 };
 
 /// What a configuration is read from: file, environment and command line.
@@ -21,6 +22,13 @@ pub struct ConfigSource {
     flags: Options,
     /// Where the command was given: relative paths of flags and variables count from here.
     folder: PathBuf,
+}
+
+/// Every layer, and what comes with authentik's.
+pub(super) struct Merged {
+    pub figment: Figment,
+    pub authentik: Option<AuthentikSource>,
+    pub notes: Vec<String>,
 }
 
 impl ConfigSource {
@@ -49,8 +57,14 @@ impl ConfigSource {
         })
     }
 
-    /// Merges the layers and checks the outcome.
-    pub fn load(&self) -> Result<Config, ConfigError> {
+    /// The file that is read, if one is.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// The layers, one over the other, authentik's settings below them. Errors: a file
+    /// that is not there, or cannot be understood.
+    pub(super) fn merged(&self) -> Result<Merged, ConfigError> {
         let mut figment = Figment::new();
         if let Some(file) = &self.file {
             if !file.is_file() {
@@ -64,19 +78,31 @@ impl ConfigSource {
         let env = Env::prefixed(ENV_PREFIX)
             .map(|name| name.as_str().replace('_', "-").to_lowercase().into());
         let flags = Serialized::defaults(&self.flags);
-        let mut merged = figment.merge(env).merge(flags);
-        let authentik = self.authentik(&extract(&merged)?, &merged);
-        let mut notes = Vec::new();
-        if let Some(source) = &authentik {
-            let read = source.settings();
-            let read = read.map_err(|why| ConfigError(format!("from-authentik: {why}")))?;
-            merged = read
-                .settings
-                .into_iter()
-                .map(Layer)
-                .fold(merged, Figment::join);
-            notes = read.notes;
-        }
+        let figment = figment.merge(env).merge(flags);
+        let Some(source) = self.authentik(&extract(&figment)?, &figment) else {
+            return Ok(Merged {
+                figment,
+                authentik: None,
+                notes: Vec::new(),
+            });
+        };
+        let read = source.settings();
+        let read = read.map_err(|why| ConfigError(format!("from-authentik: {why}")))?;
+        let layers = read.settings.into_iter().map(Layer);
+        Ok(Merged {
+            figment: layers.fold(figment, Figment::join),
+            authentik: Some(source),
+            notes: read.notes,
+        })
+    }
+
+    /// Merges the layers and checks the outcome.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let Merged {
+            figment: merged,
+            authentik,
+            notes,
+        } = self.merged()?;
         let mut options = extract(&merged)?;
         let wrong = |(key, why): (&'static str, String)| {
             let metadata = merged.find_metadata(key);
@@ -84,6 +110,9 @@ impl ConfigSource {
             ConfigError(format!("{key}{origin}: {why}"))
         };
         for (key, path) in options.paths_mut() {
+            if path.as_deref() == Some(Path::new(NO_SOCKET)) && key == "control-socket" {
+                continue;
+            }
             if let Some(relative) = path.take() {
                 let whole = self.folder_of(key, &merged).join(relative);
                 let whole = std::path::absolute(whole);
@@ -93,6 +122,7 @@ impl ConfigSource {
         let mut config = resolve(options).map_err(wrong)?;
         config.notes.extend(notes);
         config.s3.authentik = authentik;
+        config.name = self.file.as_deref().and_then(mount_name);
         Ok(config)
     }
 
@@ -142,4 +172,11 @@ impl Provider for Layer {
             SettingValue::Bool(value) => Serialized::default(self.0.name, value).data(),
         }
     }
+}
+
+/// What a file in the directory of named mounts is called after.
+fn mount_name(file: &Path) -> Option<String> {
+    let stem = file.file_stem()?.to_str()?;
+    let is_there = file.parent() == Some(Path::new(CONFIG_DIR));
+    is_there.then(|| stem.to_owned())
 }

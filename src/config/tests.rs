@@ -206,3 +206,41 @@ fn a_bad_value_of_the_command_line_names_its_flag() {
         "{told}"
     );
 }
+
+#[test]
+fn each_setting_is_shown_with_where_it_was_written() {
+    let (_dir, path) = file(
+        "# first\nttl = \"5s\"\n\nlog = \"debug\"\nproxy = \"http://user:secret@proxy:8080\"\n",
+    );
+    let flags = Options {
+        log: Some("warn".to_owned()),
+        ..Options::default()
+    };
+    let source = ConfigSource::new(place(), Some(&path), flags, "/typed".into()).unwrap();
+    let settings = source.settings().unwrap();
+    let of = |name: &str| {
+        let found = settings.iter().find(|it| it.name == name).unwrap();
+        (
+            found.value.clone().unwrap_or_default(),
+            found.origin.clone(),
+        )
+    };
+    let in_line = |line| SettingOrigin::File {
+        path: path.clone(),
+        line: Some(line),
+    };
+    assert_eq!(of("bucket"), ("bucket".to_owned(), SettingOrigin::Argument));
+    assert_eq!(of("ttl"), ("5s".to_owned(), in_line(2)));
+    let flag = SettingOrigin::Flag("--log".to_owned());
+    assert_eq!(of("log"), ("warn".to_owned(), flag));
+    assert_eq!(
+        of("negative-ttl"),
+        ("1s".to_owned(), SettingOrigin::Default)
+    );
+    assert_eq!(
+        of("proxy"),
+        ("http://***@proxy:8080".to_owned(), in_line(5))
+    );
+    assert!(of("spool").0.ends_with("/spool"), "what it comes to here");
+    assert!(settings.len() > 40, "{}", settings.len());
+}

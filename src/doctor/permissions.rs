@@ -121,6 +121,7 @@ impl Tried<'_> {
             key: self.key.clone(),
             range: None,
             if_match: None,
+            sink: None,
         };
         if self.store.get(request).await?.body == BODY {
             return Ok(());

@@ -12,6 +12,9 @@ const KEYS_LIMIT: usize = 100;
 /// Most pages of a listing that are looked through for them.
 const PAGES_LIMIT: usize = 20;
 
+/// Directories of which hidden keys are counted.
+const DIRECTORIES_LIMIT: usize = 10_000;
+
 /// A key that cannot be shown, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HiddenKey {
@@ -45,6 +48,25 @@ impl Namespace {
         let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
         let (_, hidden) = self.look_for_hidden(&prefix, PAGES_LIMIT).await?;
         Ok(hidden)
+    }
+
+    /// Tells of the keys of a first page that cannot be shown, and counts those of a
+    /// directory that is one page.
+    pub(super) fn note_hidden(&self, dir: &Pin, page: &Page) {
+        for key in &page.hidden {
+            tracing::debug!(%key, "hidden: this key cannot be a file name");
+        }
+        let mut seen = self.hidden_seen.lock();
+        if page.hidden.is_empty() || page.next.is_some() {
+            seen.remove(&dir.ino);
+        } else if seen.len() < DIRECTORIES_LIMIT {
+            seen.insert(dir.ino, page.hidden.len());
+        }
+    }
+
+    /// Keys that cannot be shown, as far as listings have met them.
+    pub fn hidden_seen(&self) -> usize {
+        self.hidden_seen.lock().values().sum()
     }
 
     /// The first names and hidden keys of a directory.

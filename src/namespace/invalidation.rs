@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::name::Name;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 /// Most invalidations waiting for the kernel; beyond it they are left to the ttl.
 const QUEUE_LIMIT: usize = 4096;
@@ -51,6 +52,14 @@ impl Invalidations {
 
     pub fn attributes(&self, ino: Ino) {
         self.send(Invalidation::Attributes { ino });
+    }
+
+    /// Waits for room until the deadline; after it as the others.
+    pub async fn send_in_turn(&self, invalidation: Invalidation, deadline: Instant) {
+        let sent = timeout_at(deadline, self.queue.send(invalidation.clone())).await;
+        if sent.is_err() {
+            self.send(invalidation);
+        }
     }
 
     fn send(&self, invalidation: Invalidation) {

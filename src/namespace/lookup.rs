@@ -152,7 +152,7 @@ impl Namespace {
         let (asked_at, seq) = (Instant::now(), dir.state().dir.now());
         let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, None);
         let page = Page::new(&prefix, self.store.list(request).await?);
-        log_hidden(&page);
+        self.note_hidden(dir, &page);
         if page.next.is_none() {
             self.note_names(dir, page.entries.iter(), seq);
         }
@@ -334,11 +334,5 @@ impl Namespace {
         self.forget_directory(&pin);
         pin.state().local = Some(local);
         Ok(pin)
-    }
-}
-
-fn log_hidden(page: &Page) {
-    for key in &page.hidden {
-        tracing::debug!(%key, "hidden: this key cannot be a file name");
     }
 }

@@ -74,11 +74,12 @@ mod numbers;
 mod outage;
 mod page;
 mod rare;
+mod refresh;
 mod restore;
 mod subtree_locks;
 mod table;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -96,6 +97,7 @@ pub use name::{NAME_LIMIT_BYTES, Name};
 pub use name_store::{NameStore, Session};
 pub use numbers::Numbers;
 pub use page::Page;
+pub use refresh::forget_below;
 pub use subtree_locks::{Hold, SubtreeGuard, SubtreeLocks, Target};
 pub use table::{InodeTable, Pin};
 
@@ -140,6 +142,8 @@ pub struct Namespace {
     kept: Arc<NameStore>,
     /// Directories with a remembered listing of several pages, oldest first.
     long_listings: Mutex<VecDeque<Ino>>,
+    /// How many keys of a directory cannot be shown.
+    hidden_seen: Mutex<HashMap<Ino, usize>>,
 }
 
 impl Namespace {
@@ -164,6 +168,7 @@ impl Namespace {
             invalidations,
             attribute_cache,
             long_listings: Mutex::default(),
+            hidden_seen: Mutex::default(),
         }
     }
 

@@ -27,6 +27,7 @@ mod statfs;
 mod symlink;
 mod take_over;
 mod unlink;
+mod unsent;
 mod write;
 mod xattr;
 
@@ -61,6 +62,7 @@ pub use runtime_limits::{Opener, PendingWork, RuntimeLimits};
 pub use setattr::{AttrChange, TimeChange};
 pub use special_files::SpecialFile;
 pub use statfs::FsStats;
+pub use unsent::{Amount, Unsent, UnsentFile, UnsentState};
 pub use write::{Privileges, WriteOrigin};
 pub use xattr::XattrMode;
 

@@ -1,10 +1,15 @@
 //! What can be changed while the mount serves, and what waits in it.
 
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
 
 use super::Ops;
-use crate::namespace::Coherence;
-use crate::vocabulary::Ino;
+use super::unsent::{Unsent, path_of, unsent};
+use crate::error::FsError;
+use crate::namespace::{Coherence, Name, Pin, forget_below};
+use crate::vocabulary::{Ino, ROOT};
 
 /// Settings that hold from the moment they are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +44,7 @@ impl Ops {
     pub fn openers(&self) -> Vec<Opener> {
         let mut found = Vec::new();
         for handle in self.handles.files() {
-            let path = self.path_of(handle.file.inode.ino);
+            let path = path_of(self.namespace.table(), handle.file.inode.ino);
             let writers = handle.writers.lock();
             found.extend(writers.processes().map(|pid| Opener {
                 pid,
@@ -47,17 +52,6 @@ impl Ops {
             }));
         }
         found
-    }
-
-    fn path_of(&self, ino: Ino) -> String {
-        let mut names: Vec<String> = Vec::new();
-        let mut at = ino;
-        while let Some((parent, name)) = self.namespace.table().place(at) {
-            names.push(name.as_str().to_owned());
-            at = parent;
-        }
-        names.reverse();
-        names.join("/")
     }
 
     pub fn tune(&self, runtime_limits: RuntimeLimits) {
@@ -68,6 +62,59 @@ impl Ops {
         self.copies
             .limit
             .store(runtime_limits.max_rename_objects, Ordering::Relaxed);
+    }
+
+    /// Files below an inode, or it itself, that S3 does not have as they are here.
+    pub fn unsent(&self, below: Ino) -> Unsent {
+        unsent(&self.files, self.namespace.table(), below)
+    }
+
+    /// The inode at a path below the mountpoint. What is known is not asked for.
+    ///
+    /// Errors: `NotFound`, `InvalidArgument`; the store's.
+    pub async fn find(&self, path: &str) -> Result<Pin, FsError> {
+        let mut at = self.namespace.inode(ROOT)?;
+        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+            let name = Name::from_segment(segment).ok_or(FsError::InvalidArgument)?;
+            at = match self.namespace.table().child(at.ino, &name) {
+                Some(child) => child,
+                None => self.namespace.lookup(&at, &name).await?,
+            };
+        }
+        Ok(at)
+    }
+
+    /// Has what is known of an inode, and of all below it, asked for anew. Returns of
+    /// how many; the kernel is waited for until the deadline at most.
+    pub async fn refresh(&self, inode: Pin, deadline: Instant) -> usize {
+        forget_below(&self.namespace, inode, deadline).await
+    }
+
+    /// When the kernel's session began.
+    pub fn mounted_at(&self) -> SystemTime {
+        self.writeback.mounted_at
+    }
+
+    /// Ends the pauses between attempts to upload and to delete.
+    pub fn retry_now(&self) {
+        self.writeback.retry_now();
+        self.store.hurry();
+    }
+
+    /// Whether the last attempt to delete failed.
+    pub fn deletes_fail(&self) -> bool {
+        self.store.is_failing()
+    }
+
+    /// Of the spool; none where its disk alone is the limit.
+    pub fn spool_limit_bytes(&self) -> Option<u64> {
+        let limit = self.stage_factory.spool.limit_bytes();
+        (limit < u64::MAX).then_some(limit)
+    }
+
+    /// Bytes of cached blocks, and how many there may be.
+    pub fn cached_bytes(&self) -> (u64, u64) {
+        self.reader.cached_bytes()
     }
 
     pub fn waiting(&self) -> PendingWork {

@@ -65,6 +65,10 @@ impl MemoryTier {
         }
     }
 
+    pub fn used_and_limit(&self) -> (u64, u64) {
+        (self.used_bytes, self.limit_bytes)
+    }
+
     pub fn get(&mut self, id: &BlockId) -> Option<CachedBlock> {
         self.blocks.get(id).cloned()
     }

@@ -92,6 +92,11 @@ impl Reader {
         }
     }
 
+    /// Bytes of cached blocks, and how many there may be.
+    pub fn cached_bytes(&self) -> (u64, u64) {
+        self.core.memory.lock().used_and_limit()
+    }
+
     /// The bytes of a range, in order, cut at the end of the object.
     ///
     /// Errors: `Stale` when the object is no longer this version and the bytes

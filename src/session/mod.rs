@@ -6,6 +6,7 @@
 
 mod app_folder;
 mod compose;
+pub mod control;
 mod explain;
 mod mount;
 mod notifier;
@@ -28,7 +29,8 @@ use fuser::Session;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, Notify, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -41,6 +43,7 @@ use crate::store::RequestCounters;
 use crate::task::kept_up;
 use crate::telemetry;
 pub use compose::s3;
+use control::SocketPlace;
 pub use explain::of_listing as explain_listing;
 use mount::busy::holders;
 pub use mount::mountinfo::{MountEntry, mount_at, mounts_of};
@@ -99,8 +102,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let (ops, queued) = runtime.block_on(composing)?;
     let ops = Arc::new(ops);
     // Before there is a mount: one that appears has somebody who takes it away.
-    let stop = runtime.block_on(async { StopSignals::listen() });
-    let stop = stop.context("no signal handler")?;
+    let stop = runtime.block_on(async { StopSignals::listen() })?;
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
     let loops = adapter.loops().clone();
@@ -120,7 +122,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     runtime.spawn(ops.clone().run_in_background(queued));
     runtime.spawn(watch_s3(&connected, &config));
     tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
-    let tended = watchdog::RunningMount {
+    let running = Arc::new(watchdog::RunningMount {
         ops: ops.clone(),
         health: connected.health,
         s3: connected.s3,
@@ -128,8 +130,11 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
         notifier: notifier.clone(),
         mounted: config.clone(),
         reload,
-    };
-    let tending = watchdog::start(runtime.handle(), tended).context("no signal handler")?;
+        reloading: Mutex::default(),
+    });
+    let served = control::Served::new(running.clone(), counters.clone(), stop.asked.clone());
+    let tending = watchdog::start(runtime.handle(), running).context("no signal handler")?;
+    let socket = runtime.block_on(control::start(&config, served));
     sd_notify::ready();
     waiter.ready();
     let (ending, deadline) =
@@ -142,8 +147,7 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     }
     runtime.block_on(drain(&ops, &tasks, deadline));
     tracing::info!(requests = %counters, "stopped");
-    tending.abort();
-    end(&config, &notifier);
+    end(&config, &notifier, tending, socket);
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
     ending.map(drop)
@@ -174,9 +178,13 @@ fn adapter(
 
 /// The last that is done for the session, while the spool is still this daemon's: the
 /// next one keeps its own session there.
-fn end(config: &Config, notifier: &Notifier) {
+fn end(config: &Config, notifier: &Notifier, tending: JoinHandle<()>, socket: Option<SocketPlace>) {
+    tending.abort();
     takeover::fuse_session::forget(config);
     notifier.end();
+    if let Some(socket) = socket {
+        socket.remove();
+    }
 }
 
 /// Starts the threads that talk with the kernel. They end with the session, and the answer tells how.
@@ -213,14 +221,18 @@ struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
     hand_over: Signal,
+    /// By whoever asks at the control socket.
+    asked: Arc<Notify>,
 }
 
 impl StopSignals {
-    fn listen() -> std::io::Result<Self> {
+    fn listen() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("no signal handler");
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hand_over: signal(SignalKind::user_defined2())?,
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hand_over: on(SignalKind::user_defined2())?,
+            asked: Arc::default(),
         })
     }
 }
@@ -236,6 +248,7 @@ impl StopSignals {
                 tracing::info!("SIGTERM: unmounting");
             }
             _ = self.interrupt.recv() => tracing::info!("SIGINT: unmounting"),
+            () = self.asked.notified() => tracing::info!("asked at the control socket: unmounting"),
             _ = self.hand_over.recv(), if takeover::fd_store::is_present() => return Ending::HandOver,
         }
         Ending::Unmounted

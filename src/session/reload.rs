@@ -1,6 +1,7 @@
 //! SIGHUP: the configuration is read again.
 
-use crate::config::{Config, ConfigSource};
+use super::control::answers::Reloaded;
+use crate::config::{Config, ConfigError, ConfigSource};
 use crate::namespace::Coherence;
 use crate::ops::{Ops, RuntimeLimits};
 use crate::telemetry::Logs;
@@ -25,30 +26,29 @@ pub struct Reload {
 impl Reload {
     /// Makes live what can be, and says what of the rest waits for a new mount.
     /// A configuration that is wrong changes nothing.
-    pub fn run(&self, mounted: &Config, ops: &Ops) {
+    ///
+    /// Errors: that of the configuration.
+    pub fn run(&self, mounted: &Config, ops: &Ops) -> Result<Reloaded, ConfigError> {
         self.logs.reopen();
-        let config = match self.source.load() {
-            Ok(config) => config,
-            Err(error) => {
-                tracing::error!(%error, "reload failed: every setting stays as it was");
-                return;
-            }
-        };
+        let config = self.source.load().inspect_err(|error| {
+            tracing::error!(%error, "reload failed: every setting stays as it was");
+        })?;
         if let Err(error) = self.logs.set_filter(&config.log) {
             tracing::error!("{error:#}: what is logged stays as it was");
         }
         ops.tune(runtime_limits(&config));
         let differ = mounted.differences(&config);
-        let (live, waiting): (Vec<_>, Vec<_>) = differ
+        let (changed, waiting): (Vec<_>, Vec<_>) = differ
             .into_iter()
             .partition(|name| LIVE.contains(&name.as_str()));
-        tracing::info!(changed = live.join(" "), "reloaded");
+        tracing::info!(changed = changed.join(" "), "reloaded");
         if !waiting.is_empty() {
             tracing::warn!(
                 settings = waiting.join(" "),
                 "these settings need a new mount: restart the daemon"
             );
         }
+        Ok(Reloaded { changed, waiting })
     }
 }
 

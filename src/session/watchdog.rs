@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, interval_at};
 
 use super::Reload;
+use super::control::answers::Reloaded;
 use crate::config::Config;
 use crate::fuse::ThreadWatch;
 use crate::ops::{Ops, PendingWork};
@@ -38,6 +40,42 @@ pub struct RunningMount {
     /// What it was mounted with.
     pub mounted: Config,
     pub reload: Reload,
+    /// Held while the configuration is read again.
+    pub reloading: Mutex<()>,
+}
+
+impl RunningMount {
+    /// Reads the configuration and the credentials again.
+    ///
+    /// Errors: a configuration that is wrong, which changes nothing.
+    pub async fn reload(&self) -> Result<Reloaded, String> {
+        let _turn = self.reloading.lock().await;
+        let reload = async {
+            let reloaded = self.reload.run(&self.mounted, &self.ops);
+            self.s3.reload_credentials().await;
+            reloaded.map_err(|error| error.to_string())
+        };
+        let outcome = caught("reload", reload).await;
+        outcome.unwrap_or_else(|panicked| Err(panicked.to_string()))
+    }
+
+    /// A stat by another process through the kernel and back within `limit`, and no thread
+    /// that has been at one request for longer than `thread_limit`. Errors: why not.
+    pub async fn answers(&self, limit: Duration, thread_limit: Duration) -> Result<(), String> {
+        let stuck = self.loops.stuck(thread_limit);
+        if stuck > 0 {
+            return Err(format!("{stuck} threads are stuck in a request"));
+        }
+        let notifier = self.notifier.clone();
+        match tokio::task::spawn_blocking(move || notifier.check(limit)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                Err("the mount does not answer a stat".to_owned())
+            }
+            Ok(Err(error)) => Err(format!("the mount answers a stat with: {error}")),
+            Err(error) => Err(format!("the stat broke off: {error}")),
+        }
+    }
 }
 
 /// The signals that are heard here; two of them also by whoever ends the mount.
@@ -48,7 +86,7 @@ struct Signals {
 }
 
 /// Tends a mount until it is aborted. From here on none of the signals kills the process.
-pub fn start(runtime: &Handle, tended: RunningMount) -> io::Result<JoinHandle<()>> {
+pub fn start(runtime: &Handle, tended: Arc<RunningMount>) -> io::Result<JoinHandle<()>> {
     let _runtime = runtime.enter();
     let signals = Signals {
         hangup: signal(SignalKind::hangup())?,
@@ -58,7 +96,7 @@ pub fn start(runtime: &Handle, tended: RunningMount) -> io::Result<JoinHandle<()
     Ok(runtime.spawn(tend(tended, signals)))
 }
 
-async fn tend(tended: RunningMount, signals: Signals) {
+async fn tend(tended: Arc<RunningMount>, signals: Signals) {
     let Signals {
         mut hangup,
         terminate,
@@ -67,12 +105,8 @@ async fn tend(tended: RunningMount, signals: Signals) {
     let reloading = async {
         while hangup.recv().await.is_some() {
             sd_notify::reloading();
-            let reload = async {
-                tended.reload.run(&tended.mounted, &tended.ops);
-                tended.s3.reload_credentials().await;
-            };
-            // The log has it, if it broke off.
-            let (Ok(()) | Err(_)) = caught("reload", reload).await;
+            // The log has it, if it failed.
+            let (Ok(_) | Err(_)) = tended.reload().await;
             sd_notify::ready();
         }
     };
@@ -151,27 +185,10 @@ async fn show_life(tended: &RunningMount) {
     let mut ticks = interval_at(Instant::now() + period / 2, period / 2);
     loop {
         ticks.tick().await;
-        match check_life(tended, period).await {
+        match tended.answers(period / 2, period).await {
             Ok(()) => sd_notify::alive(),
             Err(why) => tracing::error!(why, "health check failed: not feeding the watchdog"),
         }
-    }
-}
-
-/// A stat by another process through the kernel and back, and no thread that has been at one request for too long.
-async fn check_life(tended: &RunningMount, period: Duration) -> Result<(), String> {
-    let stuck = tended.loops.stuck(period);
-    if stuck > 0 {
-        return Err(format!("{stuck} threads are stuck in a request"));
-    }
-    let notifier = tended.notifier.clone();
-    match tokio::task::spawn_blocking(move || notifier.check(period / 2)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-            Err("the mount does not answer a stat".to_owned())
-        }
-        Ok(Err(error)) => Err(format!("the mount answers a stat with: {error}")),
-        Err(error) => Err(format!("the stat broke off: {error}")),
     }
 }
 

@@ -93,6 +93,7 @@ pub struct DeleteQueue {
     late_added: Notify,
     wake: Notify,
     flush_now: Notify,
+    retry_now: Notify,
     /// Keys that wait.
     waiting: watch::Sender<usize>,
     failing: watch::Sender<bool>,
@@ -131,6 +132,7 @@ impl DeleteQueue {
             late_added: Notify::new(),
             wake,
             flush_now: Notify::new(),
+            retry_now: Notify::new(),
             failing: watch::Sender::new(false),
             refusals: Refusals::default(),
         }
@@ -176,7 +178,7 @@ impl DeleteQueue {
                 };
                 let pause = backoff.next_pause();
                 tracing::warn!(%error, ?pause, "deletes failed: trying again");
-                tokio::time::sleep(pause).await;
+                drop(timeout(pause, self.retry_now.notified()).await);
             }
         }
     }

@@ -47,6 +47,13 @@ impl fmt::Display for Outage {
     }
 }
 
+/// A request by which S3 did not serve us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFailure {
+    pub at: SystemTime,
+    pub text: String,
+}
+
 /// What the requests of a mount tell of S3's health; shared by whoever shows or uses it.
 #[derive(Debug, Clone, Default)]
 pub struct StoreHealth(Arc<watch::Sender<State>>);
@@ -58,12 +65,18 @@ struct State {
     failures: u32,
     since: Option<SystemTime>,
     outage: Option<Outage>,
+    last_failure: Option<StoreFailure>,
 }
 
 impl StoreHealth {
     /// The outage that there is now, if there is one.
     pub fn outage(&self) -> Option<Outage> {
         self.0.borrow().outage
+    }
+
+    /// The last request that S3 did not serve, however long ago.
+    pub fn last_failure(&self) -> Option<StoreFailure> {
+        self.0.borrow().last_failure.clone()
     }
 
     /// Whether S3 has ever answered a request of this mount as it should.
@@ -140,7 +153,12 @@ impl StoreHealth {
 
     fn failed(&self, cause: OutageCause, error: &StoreError) {
         self.0.send_if_modified(|state| {
-            let since = *state.since.get_or_insert_with(SystemTime::now);
+            let now = SystemTime::now();
+            state.last_failure = Some(StoreFailure {
+                at: now,
+                text: error.to_string(),
+            });
+            let since = *state.since.get_or_insert(now);
             state.failures = state.failures.saturating_add(1);
             let enough = match cause {
                 OutageCause::Unreachable | OutageCause::Credentials => OUTAGE_FROM_FAILURES,

@@ -36,6 +36,10 @@ const OPS: [StoreOp; 14] = [
 pub struct RequestCounters {
     sent: [AtomicU64; OPS.len()],
     failed: AtomicU64,
+    /// Of bodies that S3 took.
+    sent_bytes: AtomicU64,
+    /// Of bodies that S3 answered with.
+    received_bytes: AtomicU64,
 }
 
 impl RequestCounters {
@@ -43,6 +47,24 @@ impl RequestCounters {
         self.sent
             .get(op as usize)
             .map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Every kind of which some were sent, and how many.
+    pub fn by_kind(&self) -> impl Iterator<Item = (StoreOp, u64)> {
+        let all = OPS.into_iter().map(|op| (op, self.sent(op)));
+        all.filter(|(_, sent)| *sent > 0)
+    }
+
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
     }
 
     fn count(&self, op: StoreOp) {
@@ -54,10 +76,10 @@ impl RequestCounters {
 
 impl fmt::Display for RequestCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for op in OPS.into_iter().filter(|op| self.sent(*op) > 0) {
-            write!(f, "{op}={} ", self.sent(op))?;
+        for (op, sent) in self.by_kind() {
+            write!(f, "{op}={sent} ")?;
         }
-        write!(f, "failed={}", self.failed.load(Ordering::Relaxed))
+        write!(f, "failed={}", self.failed())
     }
 }
 
@@ -104,8 +126,13 @@ impl ObjectStore for Metered {
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
         let key = request.key.clone();
-        self.run(StoreOp::Get, key.as_str(), self.store.get(request))
-            .await
+        let answer = self
+            .run(StoreOp::Get, key.as_str(), self.store.get(request))
+            .await?;
+        let received = answer.body.len() as u64;
+        let counter = &self.counters.received_bytes;
+        counter.fetch_add(received, Ordering::Relaxed);
+        Ok(answer)
     }
 
     async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
@@ -114,9 +141,11 @@ impl ObjectStore for Metered {
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
-        let key = request.key.clone();
-        self.run(StoreOp::Put, key.as_str(), self.store.put(request))
-            .await
+        let (key, len) = (request.key.clone(), request.body.len() as u64);
+        let putting = self.store.put(request);
+        let answer = self.run(StoreOp::Put, key.as_str(), putting).await?;
+        self.counters.sent_bytes.fetch_add(len, Ordering::Relaxed);
+        Ok(answer)
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
@@ -161,13 +190,11 @@ impl ObjectStore for Metered {
     }
 
     async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
-        let key = request.key.clone();
-        self.run(
-            StoreOp::UploadPart,
-            key.as_str(),
-            self.store.upload_part(request),
-        )
-        .await
+        let (key, len) = (request.key.clone(), request.body.len_bytes());
+        let sending = self.store.upload_part(request);
+        let part = self.run(StoreOp::UploadPart, key.as_str(), sending).await?;
+        self.counters.sent_bytes.fetch_add(len, Ordering::Relaxed);
+        Ok(part)
     }
 
     async fn upload_part_copy(

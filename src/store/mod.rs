@@ -35,7 +35,7 @@ pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWo
 pub use endpoint::Endpoint;
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
-pub use health::{Outage, OutageCause, StoreHealth};
+pub use health::{Outage, OutageCause, StoreFailure, StoreHealth};
 pub use key::Key;
 pub use metered::{Metered, RequestCounters};
 pub use progress::ListProgress;

@@ -10,11 +10,14 @@ use anyhow::Context;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::file::{LogFile, LogFileSettings};
 use super::panics;
 use super::queue::{LinesTo, LogQueue, Sink};
+use super::recent::Recent;
 
 /// How long the end of a process waits for a log that takes nothing.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
@@ -91,7 +94,7 @@ pub fn start_logs(
         .with_env_filter(filter)
         .with_filter_reloading();
     let handle = logs.reload_handle();
-    logs.init();
+    logs.finish().with(Recent).init();
     panics::log_to(queue.clone());
     OWN.get_or_init(|| Own {
         queue: queue.clone(),

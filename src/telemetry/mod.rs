@@ -9,6 +9,8 @@ mod file;
 mod logs;
 mod panics;
 mod queue;
+mod recent;
 
 pub use file::{LogFileArgs, LogFileSettings};
 pub use logs::{LogFileIs, Logs, flush_logs, log_file, start_logs, tell_user, write_logs};
+pub use recent::{RecentLine, recent_lines};

@@ -220,26 +220,41 @@ impl SpoolView {
         entries
     }
 
+    /// How many files are in lost+found, and the last of them.
+    pub fn last_kept(&self, limit: usize) -> Result<(usize, Vec<Entry>), SpoolError> {
+        let paths = self.kept_paths().map_err(|source| self.io_error(source))?;
+        let last = paths.iter().rev().take(limit);
+        Ok((paths.len(), self.kept_entries(last)))
+    }
+
     fn kept(&self) -> io::Result<Vec<Entry>> {
-        let place = self.mount().map(|note| note.place);
-        let mut entries = Vec::new();
-        let dir = self.dir.join(DIR_NAME);
-        let names = match fs::read_dir(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(entries),
+        Ok(self.kept_entries(self.kept_paths()?.iter()))
+    }
+
+    /// In the order of their numbers.
+    fn kept_paths(&self) -> io::Result<Vec<PathBuf>> {
+        let names = match fs::read_dir(self.dir.join(DIR_NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             names => names?,
         };
+        let mut paths = Vec::new();
         for name in names {
             let path = name?.path();
-            if path.extension().is_some() {
-                continue;
+            if path.extension().is_none() {
+                paths.push(path);
             }
-            let sidecar = Sidecar::beside(&path).unwrap_or_else(|| Sidecar::unreadable(&path));
-            entries.push(Entry {
-                id: path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
+        }
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    fn kept_entries<'a>(&self, paths: impl Iterator<Item = &'a PathBuf>) -> Vec<Entry> {
+        let place = self.mount().map(|note| note.place);
+        let entry = |path: &PathBuf| {
+            let sidecar = Sidecar::beside(path).unwrap_or_else(|| Sidecar::unreadable(path));
+            let id = path.file_name().unwrap_or_default().to_string_lossy();
+            Entry {
+                id: id.into_owned(),
                 state: EntryState::Kept,
                 place: sidecar.place.or_else(|| place.clone()),
                 key: sidecar.key,
@@ -250,10 +265,10 @@ impl SpoolView {
                 written: sidecar.written,
                 missing: sidecar.missing,
                 spool: self.dir.clone(),
-                path,
-            });
-        }
-        Ok(entries)
+                path: path.clone(),
+            }
+        };
+        paths.map(entry).collect()
     }
 
     fn io_error(&self, source: io::Error) -> SpoolError {

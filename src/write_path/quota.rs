@@ -36,6 +36,10 @@ impl SpoolQuota {
         self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
     }
 
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes.load(Ordering::Relaxed)
+    }
+
     pub fn taken_bytes(&self) -> u64 {
         self.taken_bytes.load(Ordering::Relaxed)
     }
@@ -53,7 +57,7 @@ impl Reservation {
     /// nearly full.
     pub fn reserve(&self, bytes: u64) -> Result<(), FsError> {
         self.room.disk.check(bytes)?;
-        let limit = self.room.limit_bytes.load(Ordering::Relaxed);
+        let limit = self.room.limit_bytes();
         let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= limit);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         let taken = self.room.taken_bytes.fetch_update(set, fetch, fits);

@@ -157,6 +157,11 @@ impl Spool {
         self.room.taken_bytes()
     }
 
+    /// `u64::MAX` where the disk alone is the limit.
+    pub fn limit_bytes(&self) -> u64 {
+        self.room.limit_bytes()
+    }
+
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, watch};
 
 use super::predecessor::Predecessor;
 use super::publish::{Brought, Uploads};
@@ -31,6 +31,7 @@ pub struct UploadQueue {
     waiting: watch::Sender<usize>,
     short: Semaphore,
     long: Semaphore,
+    retry_now: Notify,
 }
 
 /// The other end of an `UploadQueue`.
@@ -44,6 +45,7 @@ impl UploadQueue {
             waiting: watch::Sender::new(0),
             short: Semaphore::new(SHORT_AT_ONCE),
             long: Semaphore::new(LONG_AT_ONCE),
+            retry_now: Notify::new(),
         };
         (queue, queued)
     }
@@ -82,6 +84,11 @@ impl Writeback {
                 writeback.queue.waiting.send_modify(|waiting| *waiting -= 1);
             });
         }
+    }
+
+    /// Ends the pauses between attempts that there are now.
+    pub fn retry_now(&self) {
+        self.queue.retry_now.notify_waiters();
     }
 
     /// Files that wait for their upload.
@@ -133,6 +140,7 @@ impl Writeback {
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = file.cancelled() => {}
+                        () = self.queue.retry_now.notified() => {}
                     }
                 }
             }

@@ -334,3 +334,32 @@ fn relative_paths_of_a_service_count_from_the_file_that_names_them() {
     std::fs::write(service.path("f"), b"bytes").unwrap();
     assert_eq!(service.object("f").unwrap(), b"bytes");
 }
+
+#[test]
+fn a_service_answers_under_its_name_and_an_unmount_stops_it() {
+    let service = Service::started("durability = \"disk\"\n");
+    let (machine, name) = (service.machine, &service.name);
+    let says = |words: &str| machine.says(&format!("mediafs {words}"));
+    let told = says(&format!("status {name} --json"));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["name"], name.as_str());
+    assert_eq!(told["unit"], service.unit.as_str());
+    assert_eq!(told["pid"].to_string(), service.property("MainPID"));
+    assert!(says(&format!("healthcheck {name}")).contains("alive"));
+    machine.says(&format!("ls /run/mediafs/{name}.sock"));
+    std::fs::write(service.path("f"), b"bytes").unwrap();
+    says(&format!("flush /srv/{name}/f"));
+    assert_eq!(service.object("f").unwrap(), b"bytes");
+    let before = service.property("MainPID");
+    service.ctl("restart");
+    let again = says(&format!("status {name} --json"));
+    let again: serde_json::Value = serde_json::from_str(&again).unwrap();
+    assert_ne!(again["pid"].to_string(), before);
+    assert_eq!(again["mounted_unix_seconds"], told["mounted_unix_seconds"]);
+    says(&format!("reload {name}"));
+    let unmounted = says(&format!("unmount {name}"));
+    assert!(unmounted.contains("S3 has everything"), "{unmounted}");
+    assert!(!service.is_mounted());
+    assert_eq!(service.property("ActiveState"), "inactive");
+    assert!(!machine.tries(&format!("ls /run/mediafs/{name}.sock")).0);
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 13] = [
+const TOPICS: [&str; 14] = [
     "durability",
     "coherence",
     "attributes",
@@ -16,6 +16,7 @@ const TOPICS: [&str; 13] = [
     "containers",
     "authentik",
     "spool",
+    "status",
     "limits",
     "privileges",
     "doctor",

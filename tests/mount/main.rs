@@ -12,6 +12,8 @@ mod authentik;
 mod bulk;
 mod cancelled_uploads;
 mod content_types;
+mod control;
+mod control_commands;
 mod copies;
 mod descriptors;
 mod directories;

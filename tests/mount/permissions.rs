@@ -93,8 +93,12 @@ const MOUNT_AS_USER: &str = r#"
 
 #[track_caller]
 fn mounted_as_user(args: &[&str], then: &str) -> (MountBuilder, Output) {
-    let plan = Mount::builder().user(NOBODY).env("HOME", "/nonexistent");
-    let plan = plan.args(args.iter().copied());
+    run_as_user(Mount::builder().args(args.iter().copied()), then)
+}
+
+#[track_caller]
+fn run_as_user(plan: MountBuilder, then: &str) -> (MountBuilder, Output) {
+    let plan = plan.user(NOBODY).env("HOME", "/nonexistent");
     let device = plan.scratch().join("device");
     fs::create_dir(&device).unwrap();
     let mut unshared = Command::new("unshare");
@@ -118,6 +122,32 @@ fn a_user_without_rights_mounts_and_unmounts_with_fusermount3() {
         daemons_of(&plan.root).is_empty()
     });
     let stored = plan.client.get(&plan.bucket, "d/f");
+    assert_eq!(stored.as_deref(), Some(&b"hello\n"[..]));
+}
+
+#[test]
+fn a_users_mount_answers_in_the_users_own_directory() {
+    let then = r#"
+        stat -c %a $XDG_RUNTIME_DIR/mediafs $XDG_RUNTIME_DIR/mediafs/*.sock
+        echo hello > $root/f
+        "$1" status | tail -n +2
+        "$1" flush
+        "$1" unmount $root
+        ls -A $XDG_RUNTIME_DIR/mediafs
+    "#;
+    let plan = Mount::builder().without("--control-socket");
+    let runtime = plan.scratch().join("runtime");
+    fs::create_dir(&runtime).unwrap();
+    std::os::unix::fs::chown(&runtime, Some(NOBODY), Some(NOBODY)).unwrap();
+    let (plan, output) = run_as_user(plan.env("XDG_RUNTIME_DIR", &runtime), then);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..2], ["700", "600"], "{text}");
+    assert!(lines[2].contains(plan.root.to_str().unwrap()), "{text}");
+    assert!(lines[3].contains("S3 has everything"), "{text}");
+    assert_eq!(lines.len(), 4, "nothing is left: {text}");
+    let stored = plan.client.get(&plan.bucket, "f");
     assert_eq!(stored.as_deref(), Some(&b"hello\n"[..]));
 }
 

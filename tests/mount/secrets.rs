@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::control::{curl, listening};
 use crate::support::data::MIB;
 use crate::support::hostile::{Answer, Hostile, answer};
 use crate::support::programs::{run_within, said};
@@ -77,6 +78,11 @@ fn a_mount_that_works_and_logs_all_it_can_tells_no_secret() {
     for file in ["cmdline", "status", "mountinfo"] {
         let path = format!("/proc/{}/{file}", mount.pid());
         holds_none(file, &fs::read(path).unwrap());
+    }
+    for path in ["/status", "/health"] {
+        let answer = curl(&listening(&mount), path, None);
+        assert!(answer.contains("mountpoint"), "{answer}");
+        holds_none(path, answer.as_bytes());
     }
     mount.kill9();
     mount.remount();

@@ -18,6 +18,7 @@ pub mod amount;
 pub mod blocked;
 pub mod client;
 pub mod container;
+pub mod control;
 pub mod data;
 pub mod disk;
 pub mod forward_proxy;

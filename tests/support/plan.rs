@@ -82,10 +82,13 @@ impl MountBuilder {
             watchdog: WATCHDOG,
         };
         let spool = this.dir.path().join("spool");
+        let control_socket = this.dir.path().join("control.sock");
         this.args(["--endpoint-url", &server.endpoint, "--force-path-style"])
             .args(["--region", server.region, "--ttl", TTL])
             .arg("--spool")
             .arg(spool)
+            .arg("--control-socket")
+            .arg(control_socket)
             .credentials(&server.owner)
             .env("AWS_EC2_METADATA_DISABLED", "true")
     }

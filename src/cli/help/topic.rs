@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 13] = topics![
+pub const TOPICS: [Topic; 14] = topics![
     "durability",
     "coherence",
     "attributes",
@@ -25,6 +25,7 @@ pub const TOPICS: [Topic; 13] = topics![
     "containers",
     "authentik",
     "spool",
+    "status",
     "limits",
     "privileges",
     "doctor",

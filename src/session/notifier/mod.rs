@@ -50,6 +50,8 @@ pub struct Notifier {
     delivery: Delivery,
     running: Mutex<Option<Running>>,
     checks: AtomicU64,
+    /// Held from a question to its answer: two would take each other's.
+    checking: Mutex<()>,
 }
 
 /// Whether the kernel is told what it may make wait.
@@ -99,6 +101,7 @@ impl Notifier {
             },
             running: Mutex::default(),
             checks: AtomicU64::new(0),
+            checking: Mutex::default(),
         };
         *notifier.running.lock() = Some(notifier.spawn()?);
         Ok(notifier)
@@ -122,6 +125,10 @@ impl Notifier {
     /// Errors: of the stat; `TimedOut`; the notifier is dead, and not yet started again.
     pub fn check(&self, within: Duration) -> io::Result<()> {
         let deadline = Instant::now() + within;
+        let turn = self.checking.try_lock_until(deadline);
+        let Some(_turn) = turn else {
+            return Err(io::ErrorKind::TimedOut.into());
+        };
         match self.check_until(deadline) {
             Err(_) if self.restart_pause().is_some_and(|pause| pause < within) => {
                 std::thread::sleep(self.restart_pause().unwrap_or_default());
@@ -129,6 +136,11 @@ impl Notifier {
             }
             outcome => outcome,
         }
+    }
+
+    /// Whether the kernel is told of what it is to forget; else that ends with its ttl.
+    pub fn tells_kernel(&self) -> bool {
+        self.delivery == Delivery::Notify
     }
 
     /// How long it takes until another one may be started; none while one lives.

@@ -45,6 +45,12 @@ impl DeleteQueue {
         *self.failing.borrow()
     }
 
+    /// Sends what waits without waiting for more, or for the end of a pause.
+    pub fn hurry(&self) {
+        self.flush_now.notify_one();
+        self.retry_now.notify_waiters();
+    }
+
     /// Notes that the store refuses deletes, where somebody has waited for the answer.
     pub fn note_refusal(&self) {
         self.refusals.state.lock().last = Some(Instant::now());

@@ -1,0 +1,112 @@
+//! `mediafs config`.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+
+use super::mount::MountArgs;
+use super::shown::plain;
+use crate::config::{Config, Setting, SettingOrigin};
+
+const EXAMPLES: &str = "Examples:
+  mediafs config show media    # as /etc/mediafs/media.toml says
+  mediafs config check media";
+
+/// Show or check a configuration, without mounting
+///
+/// Takes what 'mediafs mount' takes.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ConfigCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Print every setting with its value and where that comes from
+    Show {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        args: Box<MountArgs>,
+    },
+    /// Say what is wrong with a configuration, and end with 2 if something is
+    Check {
+        #[command(flatten)]
+        args: Box<MountArgs>,
+    },
+}
+
+impl ConfigCommand {
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.action {
+            Action::Show { json, args } => {
+                let settings = args.source()?.settings()?;
+                if json {
+                    println!("{}", serde_json::to_string_pretty(&settings)?);
+                    return Ok(());
+                }
+                for setting in &settings {
+                    println!("{}", plain(&line(setting)));
+                }
+                Ok(())
+            }
+            Action::Check { args } => check(&args.source()?.load()?),
+        }
+    }
+}
+
+fn line(setting: &Setting) -> String {
+    let origin = match &setting.origin {
+        SettingOrigin::Default => "default".to_owned(),
+        SettingOrigin::File {
+            path,
+            line: Some(line),
+        } => format!("{}:{line}", path.display()),
+        SettingOrigin::File { path, line: None } => path.display().to_string(),
+        SettingOrigin::Variable(name)
+        | SettingOrigin::Flag(name)
+        | SettingOrigin::Authentik(name) => name.clone(),
+        SettingOrigin::Argument => "command line".to_owned(),
+    };
+    match &setting.value {
+        Some(value) => format!("{} = {value}  # {origin}", setting.name),
+        None => format!("# {} is not set", setting.name),
+    }
+}
+
+/// The values are checked already; what they name has to be there too.
+fn check(config: &Config) -> anyhow::Result<()> {
+    let files = [
+        ("credentials-file", config.s3.credentials_file.as_deref()),
+        ("ca-bundle", config.s3.ca_bundle.as_deref()),
+        ("mime", config.mime.as_deref()),
+    ];
+    let unreadable = |path: &Path| File::open(path).err();
+    let files = files.into_iter().filter_map(|(name, path)| {
+        let path = path?;
+        let error = unreadable(path)?;
+        Some(format!("{name}: {}: {error}", path.display()))
+    });
+    let mut wrong: Vec<String> = files.collect();
+    if !config.mountpoint.is_dir() {
+        let mountpoint = config.mountpoint.display();
+        wrong.push(format!("mountpoint: {mountpoint} is no directory: make it"));
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\nmediafs: "));
+    }
+    for told in config.capped.iter().chain(&config.notes) {
+        println!("{told}");
+    }
+    let (bucket, prefix) = (&config.bucket, &config.prefix);
+    println!(
+        "nothing is wrong: s3://{bucket}/{prefix} on {}",
+        config.mountpoint.display()
+    );
+    Ok(())
+}

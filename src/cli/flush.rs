@@ -1,0 +1,94 @@
+//! `mediafs flush`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use hyper::Method;
+
+use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg};
+use super::shown::{counted, plain, size, span};
+use crate::config::Period;
+use crate::session::control::answers::{Flushed, PathRequest};
+
+/// Wait until S3 has what was written, so that every other client can read it
+///
+/// Waits for one file, for all below a directory, or for all mounts of this user.
+/// Files that a program is writing are waited for until it closes or syncs them.
+/// Ends with 1, and says what is missing, when the time is over or an upload failed.
+#[derive(Debug, Args)]
+pub struct FlushCommand {
+    /// A file or directory in a mount [default: all mounts]
+    path: Option<PathBuf>,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    timeout: Period,
+    #[command(flatten)]
+    at: SocketArg,
+}
+
+impl FlushCommand {
+    pub fn run(self) -> anyhow::Result<()> {
+        let Some(path) = &self.path else {
+            let mounts = self.at.all()?;
+            return mounts
+                .iter()
+                .try_for_each(|mount| flushed_whole(mount, "", self.timeout.0));
+        };
+        let (mount, below) = self.at.holding(path)?;
+        flushed_whole(&mount, &below, self.timeout.0)
+    }
+}
+
+fn flushed_whole(mount: &FoundMount, below: &str, timeout: Duration) -> anyhow::Result<()> {
+    let flushed = flush(mount, below, timeout)?;
+    if flushed.done {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "{}: {}",
+        mount.health.mountpoint,
+        missing(&flushed)
+    ))
+}
+
+/// What the mount says once it has waited.
+pub fn flush(mount: &FoundMount, below: &str, timeout: Duration) -> anyhow::Result<Flushed> {
+    let request = PathRequest {
+        path: below.to_owned(),
+        timeout_ms: Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+    };
+    let within = timeout.saturating_add(SAYS_WITHIN);
+    mount.ask(Method::POST, "/flush", &request, within)
+}
+
+/// What is not in S3, why, and where it is.
+pub fn missing(flushed: &Flushed) -> String {
+    let mut text = flushed.reasons.join("; ");
+    for file in &flushed.unsent.files {
+        let age = file.age_seconds.map_or_else(String::new, span);
+        let error = file.error.as_deref().unwrap_or_default();
+        let shown = format!(
+            "\n  {}  {}  {} {age} {error}",
+            file.state,
+            file.path,
+            size(file.bytes)
+        );
+        text.push_str(shown.trim_end());
+    }
+    for lost in &flushed.lost {
+        let key = lost.key.as_deref().unwrap_or("(key unknown)");
+        text.push_str(&format!(
+            "\n  lost+found  {key}  {}: {}",
+            lost.id, lost.reason
+        ));
+    }
+    if flushed.deletes_waiting > 0 {
+        let deletes = counted(flushed.deletes_waiting, "delete");
+        text.push_str(&format!("\n  {deletes} not sent"));
+    }
+    text.push_str(&format!("\nthe bytes are in {}", flushed.spool));
+    let lines = text.lines().map(plain);
+    lines.collect::<Vec<_>>().join("\n")
+}

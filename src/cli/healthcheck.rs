@@ -1,0 +1,78 @@
+//! `mediafs healthcheck`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::mounts::{Asked, SocketArg, no_mount};
+use super::shown::plain;
+use crate::session::control::answers::{Health, HealthState};
+use crate::telemetry;
+
+/// Tell whether a mount serves: alive, degraded or stuck
+///
+/// Answers at once, also while S3 does not: that is "degraded", and ends with 0, since
+/// known files can still be read. Ends with 1 where a mount does not answer, its daemon
+/// is dead, or there is none.
+#[derive(Debug, Args)]
+pub struct HealthcheckCommand {
+    /// Name or mountpoint [default: all mounts]
+    #[arg(value_name = "NAME|MOUNTPOINT")]
+    mount: Option<String>,
+    #[command(flatten)]
+    at: SocketArg,
+}
+
+impl HealthcheckCommand {
+    pub fn run(self) -> ExitCode {
+        let healths = match &self.mount {
+            Some(mount) => self.at.named(mount).map(|found| vec![Ok(found.health)]),
+            None => self.all(),
+        };
+        let healths = match healths {
+            Ok(healths) => healths,
+            Err(error) => {
+                telemetry::tell_user(&format!("mediafs: stuck: {}", plain(&error.to_string())));
+                return ExitCode::FAILURE;
+            }
+        };
+        let mut worst = HealthState::Alive;
+        for health in healths {
+            match health {
+                Ok(health) => {
+                    worst = worst.max(health.state);
+                    println!("{}", plain(&told(&health)));
+                }
+                Err(why) => {
+                    worst = HealthState::Stuck;
+                    println!("{}", plain(&why));
+                }
+            }
+        }
+        match worst {
+            HealthState::Alive | HealthState::Degraded => ExitCode::SUCCESS,
+            HealthState::Stuck => ExitCode::FAILURE,
+        }
+    }
+
+    /// Errors: there is no socket at all.
+    fn all(&self) -> anyhow::Result<Vec<Result<Health, String>>> {
+        let asked = self.at.ask_all("/health");
+        if asked.is_empty() {
+            anyhow::bail!("{}", no_mount(&[]));
+        }
+        let told = |it: Asked<Health>| {
+            let why = |error| format!("{}: stuck: {error}", it.socket.display());
+            it.answer.map_err(why)
+        };
+        Ok(asked.into_iter().map(told).collect())
+    }
+}
+
+fn told(health: &Health) -> String {
+    let mut text = format!("{}: {}", health.mountpoint, health.state.as_str());
+    if !health.reasons.is_empty() {
+        text.push_str(&format!(": {}", health.reasons.join("; ")));
+    }
+    text
+}

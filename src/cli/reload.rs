@@ -1,0 +1,40 @@
+//! `mediafs reload`.
+
+use std::time::Duration;
+
+use clap::Args;
+use hyper::Method;
+
+use super::mounts::SocketArg;
+use crate::session::control::answers::Reloaded;
+
+/// Credentials may come from a program.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Have a mount read its configuration and credentials again
+///
+/// As SIGHUP does, with an answer: which settings hold from now on, and which need a
+/// new mount.
+#[derive(Debug, Args)]
+pub struct ReloadCommand {
+    /// Name or mountpoint
+    #[arg(value_name = "NAME|MOUNTPOINT")]
+    mount: String,
+    #[command(flatten)]
+    at: SocketArg,
+}
+
+impl ReloadCommand {
+    pub fn run(self) -> anyhow::Result<()> {
+        let mount = self.at.named(&self.mount)?;
+        let Reloaded { changed, waiting } = mount.ask(Method::POST, "/reload", &(), WITHIN)?;
+        match changed.is_empty() {
+            true => println!("credentials read again; no live setting differs from the mount's"),
+            false => println!("credentials read again; live: {}", changed.join(" ")),
+        }
+        if !waiting.is_empty() {
+            println!("these need a new mount: {}", waiting.join(" "));
+        }
+        Ok(())
+    }
+}

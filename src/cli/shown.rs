@@ -1,0 +1,89 @@
+//! Text for people: sizes, times, colour.
+
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::doctor::State;
+use crate::session::control::answers::{Amount, HealthState};
+
+/// Names and errors may hold anything; a terminal gets none of what steers it.
+pub fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+pub fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).to_string()
+}
+
+pub fn files(amount: Amount) -> String {
+    let files = counted(amount.files, "file");
+    format!("{files} ({})", size(amount.bytes))
+}
+
+pub fn counted(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
+/// In its two largest units.
+pub fn span(seconds: u64) -> String {
+    let whole = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    let parts: Vec<&str> = whole.split(' ').take(2).collect();
+    parts.join(" ")
+}
+
+pub fn time(unix_seconds: u64) -> String {
+    let at = std::time::UNIX_EPOCH + Duration::from_secs(unix_seconds);
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// A word in colour; `anstream` leaves the colour out where none is wanted.
+pub fn state(state: HealthState) -> String {
+    let color = match state {
+        HealthState::Alive => AnsiColor::Green,
+        HealthState::Degraded => AnsiColor::Yellow,
+        HealthState::Stuck => AnsiColor::Red,
+    };
+    styled(state.as_str(), color.on_default())
+}
+
+/// How a check came out, in four letters.
+pub fn checked(state: State) -> String {
+    let (word, color) = match state {
+        State::Ok => ("ok  ", AnsiColor::Green),
+        State::Warn => ("warn", AnsiColor::Yellow),
+        State::Fail => ("fail", AnsiColor::Red),
+    };
+    styled(word, color.on_default())
+}
+
+pub fn warning(text: &str) -> String {
+    styled(text, AnsiColor::Yellow.on_default())
+}
+
+fn styled(text: &str, style: Style) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_steer_a_terminal_is_written_out() {
+        assert_eq!(plain("a\u{1b}[2Jb\nü"), "a\\u{1b}[2Jb\\nü");
+        assert_eq!(span(3 * 3600 + 61), "3h 1m");
+        assert_eq!(span(5), "5s");
+    }
+}

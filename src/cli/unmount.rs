@@ -1,0 +1,179 @@
+//! `mediafs unmount`.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use hyper::Method;
+
+use super::flush::{flush, missing};
+use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg};
+use super::shown::{counted, plain, size};
+use crate::config::Period;
+use crate::session::control::answers::{Flushed, Status, Unmounting};
+use crate::session::control::client::{AskError, ask_within};
+use crate::write_path::SpoolView;
+
+/// Between two lines of progress that is no terminal's.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// A look at what is missing takes as long.
+const STEP: Duration = Duration::from_secs(1);
+const POLL_EVERY: Duration = Duration::from_millis(50);
+/// An end takes its drain timeout, and this.
+const END_RESERVE: Duration = Duration::from_secs(30);
+
+/// Bring everything to S3, then unmount
+///
+/// Says what is still to be sent. With S3 down it lists that and where its bytes are,
+/// leaves the mount as it is and ends with 1; with --leave-in-spool it unmounts all the
+/// same, and the next mount of the same place sends it.
+#[derive(Debug, Args)]
+pub struct UnmountCommand {
+    /// Name or mountpoint
+    #[arg(value_name = "NAME|MOUNTPOINT")]
+    mount: String,
+    /// Unmount also with files that S3 does not have
+    #[arg(long)]
+    leave_in_spool: bool,
+    /// How long to wait for S3
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    timeout: Period,
+    #[command(flatten)]
+    at: SocketArg,
+}
+
+impl UnmountCommand {
+    pub fn run(self) -> anyhow::Result<()> {
+        let mount = self.at.named(&self.mount)?;
+        let flushed = self.drain(&mount)?;
+        if !flushed.done && !self.leave_in_spool {
+            bail!(
+                "{} is still mounted: {}\nunmount it all the same with --leave-in-spool: the next mount of the same place sends it",
+                mount.health.mountpoint,
+                missing(&flushed)
+            );
+        }
+        let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
+        match &status.unit {
+            Some(unit) => stop_unit(unit)?,
+            None => end(&mount)?,
+        }
+        report(&mount, Path::new(&status.spool.dir))
+    }
+
+    /// Waits until all is sent, or the time is over; says how far it is.
+    fn drain(&self, mount: &FoundMount) -> anyhow::Result<Flushed> {
+        let deadline = Instant::now() + self.timeout.0;
+        let mut progress = Progress::default();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let flushed = flush(mount, "", STEP.min(left))?;
+            let is_over = flushed.done || left.is_zero() || !flushed.lost.is_empty();
+            if is_over {
+                progress.end();
+                return Ok(flushed);
+            }
+            progress.tell(&flushed);
+        }
+    }
+}
+
+/// A line that is written over on a terminal, and a line now and then elsewhere.
+#[derive(Debug, Default)]
+struct Progress {
+    told_at: Option<Instant>,
+}
+
+impl Progress {
+    fn tell(&mut self, flushed: &Flushed) {
+        let unsent = &flushed.unsent;
+        let all = [unsent.dirty, unsent.queued, unsent.uploading];
+        let files: usize = all.iter().map(|it| it.files).sum();
+        let bytes = all.iter().map(|it| it.bytes).sum();
+        let files = counted(files, "file");
+        let deletes = counted(flushed.deletes_waiting, "delete");
+        let line = format!("still to be sent: {files} ({}), {deletes}", size(bytes));
+        if stderr().is_terminal() {
+            eprint!("\r\u{1b}[K{line}");
+            // Nobody may read it.
+            drop(stderr().flush());
+        } else if self.told_at.is_none_or(|at| at.elapsed() >= TOLD_EVERY) {
+            eprintln!("{line}");
+        } else {
+            return;
+        }
+        self.told_at = Some(Instant::now());
+    }
+
+    fn end(&self) {
+        if self.told_at.is_some() && stderr().is_terminal() {
+            eprint!("\r\u{1b}[K");
+        }
+    }
+}
+
+/// systemd would start a daemon again that ends by itself.
+fn stop_unit(unit: &str) -> anyhow::Result<()> {
+    let mut command = Command::new("systemctl");
+    let status = command.args(["stop", "--"]).arg(unit).status();
+    let status = status.context("cannot run systemctl")?;
+    ensure!(status.success(), "'systemctl stop {unit}': {status}");
+    Ok(())
+}
+
+/// Has the daemon end, and waits for it.
+fn end(mount: &FoundMount) -> anyhow::Result<()> {
+    let ending: Unmounting = mount.ask(Method::POST, "/unmount", &(), SAYS_WITHIN)?;
+    for opener in &ending.openers {
+        let path = plain(&opener.path);
+        eprintln!("process {} has {path} open: waiting for it", opener.pid);
+    }
+    let within = Duration::from_secs(ending.drain_timeout_seconds) + END_RESERVE;
+    let deadline = Instant::now() + within;
+    while is_there(mount, ending.pid) {
+        ensure!(
+            Instant::now() < deadline,
+            "{} has not ended: see its log",
+            mount.health.mountpoint
+        );
+        std::thread::sleep(POLL_EVERY);
+    }
+    Ok(())
+}
+
+/// Whether the same daemon still listens.
+fn is_there(mount: &FoundMount, pid: u32) -> bool {
+    let asked = (Method::GET, "/health");
+    let answer = ask_within::<crate::session::control::answers::Health>(
+        &mount.socket,
+        asked,
+        &(),
+        SAYS_WITHIN,
+    );
+    match answer {
+        Ok(health) => health.pid == pid,
+        Err(AskError::Dead | AskError::Refused) => false,
+        Err(_) => Path::new(&format!("/proc/{pid}")).exists(),
+    }
+}
+
+/// What was written between the drain and the end, and what was left on purpose.
+fn report(mount: &FoundMount, spool: &Path) -> anyhow::Result<()> {
+    let mountpoint = &mount.health.mountpoint;
+    let pending = match SpoolView::at(spool) {
+        Ok(view) => view.pending()?,
+        Err(_) => return Ok(()),
+    };
+    if pending.is_nothing() {
+        println!("{mountpoint}: unmounted; S3 has everything");
+    } else {
+        println!(
+            "{mountpoint}: unmounted; not sent, and left in {}: {pending}",
+            spool.display()
+        );
+    }
+    Ok(())
+}

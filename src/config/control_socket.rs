@@ -1,0 +1,25 @@
+//! Where a mount answers who asks how it is.
+
+use std::path::{Path, PathBuf};
+
+/// In the place of a path: there is to be none.
+pub(super) const NO_SOCKET: &str = "none";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlSocketConfig {
+    /// In the directory of the user who mounts.
+    Default,
+    /// Absolute.
+    At(PathBuf),
+    None,
+}
+
+impl ControlSocketConfig {
+    pub(super) fn resolve(given: Option<PathBuf>) -> Self {
+        match given {
+            None => Self::Default,
+            Some(none) if none == Path::new(NO_SOCKET) => Self::None,
+            Some(path) => Self::At(path),
+        }
+    }
+}

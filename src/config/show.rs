@@ -1,0 +1,148 @@
+//! Every setting with its value and where that comes from.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use figment::{Metadata, Source};
+use serde::Serialize;
+use serde_json::Value;
+use toml_edit::ImDocument;
+
+use super::{AUTHENTIK_LAYER, Config, ConfigError, ConfigSource, ENV_PREFIX, Options};
+use crate::store::ProxyUrl;
+
+/// Settings that are arguments of `mediafs mount`.
+const ARGUMENTS: [&str; 3] = ["bucket", "prefix", "mountpoint"];
+/// What stands in the place of a value that nobody is to see.
+const REDACTED: &str = "***";
+const DEFAULT_BEGINS: &str = "[default: ";
+
+/// One setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    pub name: String,
+    /// Of a default, in words; none where there is no value.
+    pub value: Option<String>,
+    pub origin: SettingOrigin,
+}
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SettingOrigin {
+    Default,
+    File {
+        path: PathBuf,
+        line: Option<usize>,
+    },
+    Variable(String),
+    Flag(String),
+    /// An argument without a name.
+    Argument,
+    /// A key of authentik's, and where it stands.
+    Authentik(String),
+}
+
+impl ConfigSource {
+    /// Every setting, in the order of the help. What may hold a password is redacted.
+    ///
+    /// Errors: as `load`.
+    pub fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
+        let config = self.load()?;
+        let merged = self.merged()?.figment;
+        let mut given = config.given.by_name();
+        let lines = self.file().map(lines_of).unwrap_or_default();
+        let settings = names_and_defaults().into_iter().map(|(name, default)| {
+            let metadata = given.get(&name).and_then(|_| merged.find_metadata(&name));
+            let origin = metadata.map_or(SettingOrigin::Default, |it| origin_of(&name, it, &lines));
+            let value = match given.remove(&name) {
+                Some(value) => Some(shown(&name, value)),
+                None => computed(&config, &name).or(default),
+            };
+            Setting {
+                name,
+                value,
+                origin,
+            }
+        });
+        Ok(settings.collect())
+    }
+}
+
+/// Every setting, and what its help says of its default.
+fn names_and_defaults() -> Vec<(String, Option<String>)> {
+    let arguments = ARGUMENTS.map(|name| (name.to_owned(), None));
+    let command = Options::augment_args(clap::Command::new(""));
+    let flags = command.get_arguments().filter_map(|arg| {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let default = help.rsplit_once(DEFAULT_BEGINS);
+        let default = default.and_then(|(_, rest)| rest.strip_suffix(']'));
+        Some((arg.get_long()?.to_owned(), default.map(str::to_owned)))
+    });
+    arguments.into_iter().chain(flags).collect()
+}
+
+/// What a default comes to on this machine.
+fn computed(config: &Config, name: &str) -> Option<String> {
+    match name {
+        "spool" => Some(config.spool_dir.display().to_string()),
+        "uid" => Some(config.attributes.uid.to_string()),
+        "gid" => Some(config.attributes.gid.to_string()),
+        "fsname" => Some(config.fsname.clone()),
+        _ => None,
+    }
+}
+
+fn shown(name: &str, value: Value) -> String {
+    let text = match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    if name != "proxy" {
+        return text;
+    }
+    match ProxyUrl::parse(&text) {
+        Ok(url) if url.has_credentials() => {
+            format!("{url}").replacen("://", &format!("://{REDACTED}@"), 1)
+        }
+        Ok(url) => url.to_string(),
+        Err(_) => REDACTED.to_owned(),
+    }
+}
+
+fn origin_of(name: &str, metadata: &Metadata, lines: &BTreeMap<String, usize>) -> SettingOrigin {
+    if let Some(of) = metadata.name.strip_prefix(AUTHENTIK_LAYER) {
+        return SettingOrigin::Authentik(of.to_owned());
+    }
+    match &metadata.source {
+        Some(Source::File(path)) => SettingOrigin::File {
+            path: path.clone(),
+            line: lines.get(name).copied(),
+        },
+        _ if metadata.name.contains("environment") => {
+            let variable = name.replace('-', "_").to_uppercase();
+            SettingOrigin::Variable(format!("{ENV_PREFIX}{variable}"))
+        }
+        _ if ARGUMENTS.contains(&name) => SettingOrigin::Argument,
+        _ => SettingOrigin::Flag(format!("--{name}")),
+    }
+}
+
+/// In which line each key of a file stands.
+fn lines_of(file: &Path) -> BTreeMap<String, usize> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let Ok(document) = ImDocument::parse(text.as_str()) else {
+        return BTreeMap::new();
+    };
+    let line = |name: &str| {
+        let (key, _) = document.get_key_value(name)?;
+        let before = text.get(..key.span()?.start)?;
+        Some(before.matches('\n').count() + 1)
+    };
+    let names = document.iter().map(|(name, _)| name);
+    names
+        .filter_map(|name| Some((name.to_owned(), line(name)?)))
+        .collect()
+}

@@ -1,0 +1,242 @@
+//! What is answered at the control socket, as JSON. The names are part of the
+//! interface: `mediafs help status` lists them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether a mount serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    Alive,
+    /// It serves what it can: S3 does not, or refuses something.
+    Degraded,
+    /// It does not answer.
+    Stuck,
+}
+
+impl HealthState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Degraded => "degraded",
+            Self::Stuck => "stuck",
+        }
+    }
+}
+
+/// `GET /health`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Health {
+    pub name: String,
+    pub mountpoint: String,
+    pub pid: u32,
+    pub state: HealthState,
+    /// Why it is not alive.
+    pub reasons: Vec<String>,
+}
+
+/// `GET /status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    #[serde(flatten)]
+    pub health: Health,
+    pub version: String,
+    pub bucket: String,
+    pub prefix: String,
+    /// In words; no credentials.
+    pub endpoint: String,
+    pub durability: String,
+    pub attributes: String,
+    /// Of systemd, where it is one's service.
+    pub unit: Option<String>,
+    /// Since this daemon was started.
+    pub uptime_seconds: u64,
+    pub mounted_unix_seconds: u64,
+    pub s3: S3Status,
+    pub uploads: Uploads,
+    pub lost_found: LostFound,
+    pub deletes: Deletes,
+    /// Keys that cannot be shown as files, in directories that were listed.
+    pub hidden_keys: usize,
+    pub spool: SpoolStatus,
+    pub cache: CacheStatus,
+    pub requests: Requests,
+    pub cost: Cost,
+    /// The last warnings and errors, oldest first.
+    pub recent: Vec<LogLine>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct S3Status {
+    pub serves: bool,
+    /// `unreachable`, `credentials` or `clock`.
+    pub cause: Option<String>,
+    pub since_unix_seconds: Option<u64>,
+    pub last_failure: Option<Failure>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failure {
+    pub at_unix_seconds: u64,
+    pub error: String,
+}
+
+/// Files that S3 does not have as they are here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Uploads {
+    /// Being written.
+    pub dirty: Amount,
+    pub queued: Amount,
+    pub uploading: Amount,
+    /// Failed for good, and still open.
+    pub failed: Amount,
+    pub oldest_age_seconds: Option<u64>,
+    /// The first of them.
+    pub files: Vec<Unsent>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    pub files: usize,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Unsent {
+    /// Below the mountpoint.
+    pub path: String,
+    /// `dirty`, `queued`, `uploading` or `failed`.
+    pub state: String,
+    pub bytes: u64,
+    pub age_seconds: Option<u64>,
+    pub error: Option<String>,
+}
+
+/// Files that could not be uploaded: `mediafs spool` shows and handles them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LostFound {
+    pub files: usize,
+    /// The last of them.
+    pub last: Vec<Lost>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lost {
+    pub id: String,
+    pub key: Option<String>,
+    pub bytes: u64,
+    pub reason: String,
+    pub at_unix_seconds: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deletes {
+    pub waiting: usize,
+    /// The last attempt failed.
+    pub failing: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SpoolStatus {
+    pub dir: String,
+    pub used_bytes: u64,
+    /// None where the disk alone is the limit.
+    pub limit_bytes: Option<u64>,
+    /// Of its disk.
+    pub free_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CacheStatus {
+    pub used_bytes: u64,
+    pub limit_bytes: u64,
+}
+
+/// Since the daemon was started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Requests {
+    pub by_kind: BTreeMap<String, u64>,
+    pub failed: u64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+}
+
+/// What the requests would cost at AWS, at the pace since the daemon was started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cost {
+    pub requests_usd_per_day: f64,
+    /// Prices and their source.
+    pub prices: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogLine {
+    pub at_unix_seconds: u64,
+    /// `ERROR` or `WARN`.
+    pub level: String,
+    pub text: String,
+}
+
+/// `POST /flush`, `POST /refresh`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathRequest {
+    /// Below the mountpoint; all of the mount where it is missing or empty.
+    #[serde(default)]
+    pub path: String,
+    /// How long a flush waits.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What a flush came to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Flushed {
+    /// S3 has all of it.
+    pub done: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+    pub unsent: Uploads,
+    pub deletes_waiting: usize,
+    /// Those that went to lost+found meanwhile.
+    pub lost: Vec<Lost>,
+    pub spool: String,
+}
+
+/// What a refresh came to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Refreshed {
+    /// Files and directories that are asked for anew.
+    pub forgotten: usize,
+    /// Where it cannot be told, what the kernel knows ends with `--ttl`.
+    pub kernel_told: bool,
+}
+
+/// What `POST /unmount` begins.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Unmounting {
+    pub pid: u32,
+    pub spool: String,
+    /// How long it may wait for them, and for S3.
+    pub drain_timeout_seconds: u64,
+    /// Who has files of it open; the unmount waits for them.
+    pub openers: Vec<Opener>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Opener {
+    pub pid: u32,
+    /// Below the mountpoint.
+    pub path: String,
+}
+
+/// What a reload came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Settings that hold from now on.
+    pub changed: Vec<String>,
+    /// Settings that take a new mount.
+    pub waiting: Vec<String>,
+}

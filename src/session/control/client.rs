@@ -1,0 +1,119 @@
+//! Asking a mount over its control socket.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::answers::Health;
+
+/// A longer answer is none of mediafs's.
+const ANSWER_LIMIT_BYTES: usize = 4 << 20;
+
+/// Why a mount gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens: its daemon is dead.
+    #[error("no daemon listens")]
+    Dead,
+    #[error("another user's, who alone is answered, and root")]
+    Refused,
+    #[error("it ends, or is another user's: the connection was closed")]
+    Closed,
+    #[error("its daemon does not answer within {}", humantime::format_duration(*.0))]
+    Silent(Duration),
+    /// An answer that says why not.
+    #[error("{1}")]
+    Denied(StatusCode, String),
+    #[error("its answer cannot be read: {0}")]
+    Broken(String),
+}
+
+/// What a refused request is answered with.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    pub error: String,
+}
+
+/// Which mount answers at a socket, and how it is.
+pub async fn identity(socket: &Path) -> Result<Health, AskError> {
+    ask(socket, Method::GET, "/health", &()).await
+}
+
+/// Sends a request and reads its answer, and waits no longer than that. For a process
+/// without a run time.
+pub fn ask_within<T: DeserializeOwned>(
+    socket: &Path,
+    (method, path): (Method, &str),
+    request: &impl Serialize,
+    within: Duration,
+) -> Result<T, AskError> {
+    let broken = |error: io::Error| AskError::Broken(error.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(broken)?;
+    let asking = async { timeout(within, ask(socket, method, path, request)).await };
+    runtime
+        .block_on(asking)
+        .unwrap_or(Err(AskError::Silent(within)))
+}
+
+async fn ask<T: DeserializeOwned>(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    request: &impl Serialize,
+) -> Result<T, AskError> {
+    let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let body = serde_json::to_vec(request).map_err(|error| AskError::Broken(error.to_string()))?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| AskError::Broken(error.to_string()))?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), ANSWER_LIMIT_BYTES).collect();
+    let body = body
+        .await
+        .map_err(|error| AskError::Broken(error.to_string()))?;
+    connection.abort();
+    let bytes = body.to_bytes();
+    let broken = |error: serde_json::Error| AskError::Broken(error.to_string());
+    if status.is_success() {
+        return serde_json::from_slice(&bytes).map_err(broken);
+    }
+    let refusal = serde_json::from_slice::<Refusal>(&bytes).map_err(broken)?;
+    Err(AskError::Denied(status, refusal.error))
+}
+
+fn unreachable(error: io::Error) -> AskError {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => AskError::Dead,
+        io::ErrorKind::PermissionDenied => AskError::Refused,
+        _ => AskError::Broken(error.to_string()),
+    }
+}
+
+impl From<hyper::Error> for AskError {
+    fn from(error: hyper::Error) -> Self {
+        if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+            Self::Closed
+        } else {
+            Self::Broken(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The control socket: HTTP on a Unix socket, for whoever runs the mount.
+//!
+//! Owns: where sockets are, who is answered, what is told and what can be asked for.
+//! Must not know: how it is shown; that is `cli`.
+//!
+//! A mount without its socket is a mount all the same: what fails here is a warning.
+//! Nothing here holds a lock of the file system for longer than a look takes, so that
+//! it answers while S3 does not.
+
+pub mod answers;
+pub mod client;
+mod cost;
+mod flush;
+pub mod place;
+mod socket;
+mod status;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::config::Config;
+use crate::error::FsError;
+use crate::session::systemd_job;
+use crate::session::watchdog::RunningMount;
+use crate::store::RequestCounters;
+use crate::task::caught;
+use answers::{Health, HealthState, Opener, PathRequest, Refreshed, Unmounting};
+use client::Refusal;
+use socket::Socket;
+pub use socket::SocketPlace;
+
+/// How long a flush waits that does not say.
+const FLUSH_WITHIN: Duration = Duration::from_secs(30);
+const FLUSH_LIMIT: Duration = Duration::from_secs(3600);
+/// How long a refresh waits for the kernel.
+const REFRESH_WITHIN: Duration = Duration::from_secs(10);
+/// A mount that has not answered a stat by then is stuck.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(1000);
+/// A thread that has been at one request for so long is stuck.
+const THREAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// A mount that can be asked.
+#[derive(Debug)]
+pub struct Served {
+    pub running: Arc<RunningMount>,
+    pub counters: Arc<RequestCounters>,
+    /// Told when the mount is to end.
+    pub stop: Arc<Notify>,
+    name: String,
+    unit: Option<String>,
+    started_at: Instant,
+}
+
+impl Served {
+    pub fn new(
+        running: Arc<RunningMount>,
+        counters: Arc<RequestCounters>,
+        stop: Arc<Notify>,
+    ) -> Self {
+        Self {
+            name: place::name_of(&running.mounted),
+            unit: systemd_job::unit(),
+            started_at: Instant::now(),
+            running,
+            counters,
+            stop,
+        }
+    }
+
+    /// Forgets a file, or all below a directory. Errors: of finding the path.
+    async fn refresh(&self, path: &str) -> Result<Refreshed, FsError> {
+        let ops = &self.running.ops;
+        let deadline = tokio::time::Instant::now() + REFRESH_WITHIN;
+        let inode = ops.find(path).await?;
+        Ok(Refreshed {
+            forgotten: ops.refresh(inode, deadline).await,
+            kernel_told: self.running.notifier.tells_kernel(),
+        })
+    }
+
+    /// Whether the kernel gets its answers.
+    async fn look(&self) -> Health {
+        match self.running.answers(ANSWERS_WITHIN, THREAD_LIMIT).await {
+            Err(why) => self.health(HealthState::Stuck, vec![why]),
+            Ok(()) => {
+                let complaints = self.complaints();
+                let state = if complaints.is_empty() {
+                    HealthState::Alive
+                } else {
+                    HealthState::Degraded
+                };
+                self.health(state, complaints)
+            }
+        }
+    }
+}
+
+/// Listens at the mount's socket as long as the run time lasts; none where it is to
+/// have none, or cannot, which is told.
+pub async fn start(config: &Config, served: Served) -> Option<SocketPlace> {
+    let outcome = listen(config, served).await;
+    outcome.unwrap_or_else(|error| {
+        tracing::warn!(%error, "no control socket: 'mediafs status' does not show this mount");
+        None
+    })
+}
+
+async fn listen(config: &Config, served: Served) -> io::Result<Option<SocketPlace>> {
+    let Some(path) = place::socket_of(config)? else {
+        return Ok(None);
+    };
+    let socket = Socket::bind(&path, &config.mountpoint).await?;
+    let place = socket.place.clone();
+    let router = router(Arc::new(served));
+    tokio::spawn(caught("control socket", socket.serve(router)));
+    Ok(Some(place))
+}
+
+fn router(served: Arc<Served>) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/status", get(status))
+        .route("/flush", post(flush))
+        .route("/refresh", post(refresh))
+        .route("/unmount", post(unmount))
+        .route("/reload", post(reload))
+        .with_state(served)
+}
+
+async fn health(State(served): State<Arc<Served>>) -> Response {
+    json(StatusCode::OK, &served.look().await)
+}
+
+async fn status(State(served): State<Arc<Served>>) -> Response {
+    let health = served.look().await;
+    match tokio::task::spawn_blocking(move || served.status(health)).await {
+        Ok(status) => json(StatusCode::OK, &status),
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+async fn flush(State(served): State<Arc<Served>>, body: Bytes) -> Response {
+    let request = match path_request(&body) {
+        Ok(request) => request,
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why),
+    };
+    let within = request
+        .timeout_ms
+        .map_or(FLUSH_WITHIN, Duration::from_millis);
+    let flushed = flush::flush(&served, &request.path, within.min(FLUSH_LIMIT)).await;
+    of_path(&request.path, flushed)
+}
+
+async fn refresh(State(served): State<Arc<Served>>, body: Bytes) -> Response {
+    let request = match path_request(&body) {
+        Ok(request) => request,
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why),
+    };
+    of_path(&request.path, served.refresh(&request.path).await)
+}
+
+async fn unmount(State(served): State<Arc<Served>>) -> Response {
+    if let Some(unit) = &served.unit {
+        let why = format!("it is the service of {unit}: 'systemctl stop {unit}' unmounts it");
+        return refused(StatusCode::CONFLICT, why);
+    }
+    let openers = served.running.ops.openers().into_iter();
+    let unmounting = Unmounting {
+        pid: std::process::id(),
+        spool: served.running.mounted.spool_dir.display().to_string(),
+        drain_timeout_seconds: served.running.mounted.drain_timeout.as_secs(),
+        openers: openers
+            .map(|it| Opener {
+                pid: it.pid,
+                path: it.path,
+            })
+            .collect(),
+    };
+    served.stop.notify_one();
+    json(StatusCode::ACCEPTED, &unmounting)
+}
+
+async fn reload(State(served): State<Arc<Served>>) -> Response {
+    match served.running.reload().await {
+        Ok(reloaded) => json(StatusCode::OK, &reloaded),
+        Err(error) => refused(StatusCode::UNPROCESSABLE_ENTITY, error),
+    }
+}
+
+/// An empty body asks for the whole mount. Errors: what is wrong with it.
+fn path_request(body: &[u8]) -> Result<PathRequest, String> {
+    if body.is_empty() || body == b"null" {
+        return Ok(PathRequest::default());
+    }
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+/// What came of a request about a path, which may not be there.
+fn of_path(path: &str, outcome: Result<impl Serialize, FsError>) -> Response {
+    match outcome {
+        Ok(answer) => json(StatusCode::OK, &answer),
+        Err(error) => {
+            let code = match &error {
+                FsError::NotFound(_) | FsError::InvalidArgument => StatusCode::NOT_FOUND,
+                // S3 was asked for it, and did not say.
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            refused(code, format!("{path:?}: {error}"))
+        }
+    }
+}
+
+fn refused(status: StatusCode, error: String) -> Response {
+    json(status, &Refusal { error })
+}
+
+fn json(status: StatusCode, answer: &impl Serialize) -> Response {
+    match serde_json::to_vec(answer) {
+        Ok(body) => (status, [(CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,204 @@
+//! What is told of a running mount.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::answers::{
+    Amount, CacheStatus, Deletes, Failure, Health, HealthState, LogLine, Lost, LostFound, Requests,
+    S3Status, SpoolStatus, Status, Unsent, Uploads,
+};
+use super::{Served, cost};
+use crate::config::{AttributesMode, DurabilityConfig};
+use crate::ops::{self, UnsentState};
+use crate::store::OutageCause;
+use crate::telemetry::recent_lines;
+use crate::vocabulary::ROOT;
+use crate::write_path::{Entry, SpoolView};
+
+/// Files of lost+found that are named.
+const LOST_NAMED_LIMIT: usize = 20;
+
+impl Served {
+    /// Everything that is known. Reads the spool's directory.
+    pub fn status(&self, health: Health) -> Status {
+        let config = &self.running.mounted;
+        let ops = &self.running.ops;
+        let uptime = self.started_at.elapsed();
+        let (used_bytes, limit_bytes) = ops.cached_bytes();
+        Status {
+            health,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            bucket: config.bucket.clone(),
+            prefix: config.prefix.clone(),
+            endpoint: self.running.s3.endpoint().to_string(),
+            durability: match config.durability {
+                DurabilityConfig::S3 => "s3".to_owned(),
+                DurabilityConfig::Disk => "disk".to_owned(),
+            },
+            attributes: match config.attributes.mode {
+                AttributesMode::Fixed => "fixed".to_owned(),
+                AttributesMode::Stored => "stored".to_owned(),
+            },
+            unit: self.unit.clone(),
+            uptime_seconds: uptime.as_secs(),
+            mounted_unix_seconds: unix_seconds(ops.mounted_at()),
+            s3: self.s3(),
+            uploads: uploads(ops.unsent(ROOT)),
+            lost_found: lost_found(&config.spool_dir),
+            deletes: Deletes {
+                waiting: ops.waiting().deletes,
+                failing: ops.deletes_fail(),
+            },
+            hidden_keys: ops.namespace().hidden_seen(),
+            spool: self.spool(),
+            cache: CacheStatus {
+                used_bytes,
+                limit_bytes,
+            },
+            requests: self.requests(),
+            cost: cost::of(self.counters.by_kind(), uptime),
+            recent: recent(),
+        }
+    }
+
+    fn s3(&self) -> S3Status {
+        let health = &self.running.health;
+        let outage = health.outage();
+        let cause = outage.map(|outage| match outage.cause {
+            OutageCause::Unreachable => "unreachable",
+            OutageCause::Credentials => "credentials",
+            OutageCause::ClockSkew => "clock",
+        });
+        S3Status {
+            serves: outage.is_none(),
+            cause: cause.map(str::to_owned),
+            since_unix_seconds: outage.map(|outage| unix_seconds(outage.since)),
+            last_failure: health.last_failure().map(|failure| Failure {
+                at_unix_seconds: unix_seconds(failure.at),
+                error: failure.text,
+            }),
+        }
+    }
+
+    fn spool(&self) -> SpoolStatus {
+        let dir = &self.running.mounted.spool_dir;
+        let disk = rustix::fs::statvfs(dir).ok();
+        SpoolStatus {
+            dir: dir.display().to_string(),
+            used_bytes: self.running.ops.waiting().staged_bytes,
+            limit_bytes: self.running.ops.spool_limit_bytes(),
+            free_bytes: disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+        }
+    }
+
+    fn requests(&self) -> Requests {
+        let by_kind = self.counters.by_kind();
+        Requests {
+            by_kind: by_kind
+                .map(|(op, count)| (op.name().to_owned(), count))
+                .collect(),
+            failed: self.counters.failed(),
+            sent_bytes: self.counters.sent_bytes(),
+            received_bytes: self.counters.received_bytes(),
+        }
+    }
+
+    /// Why the mount does not do all that it should, though it answers.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        found.extend(self.running.health.outage().map(|it| it.to_string()));
+        if self.running.ops.deletes_fail() {
+            found.push("S3 does not take deletes".to_owned());
+        }
+        found
+    }
+
+    pub fn health(&self, state: HealthState, reasons: Vec<String>) -> Health {
+        Health {
+            name: self.name.clone(),
+            mountpoint: self.running.mounted.mountpoint.display().to_string(),
+            pid: std::process::id(),
+            state,
+            reasons,
+        }
+    }
+}
+
+pub fn uploads(unsent: ops::Unsent) -> Uploads {
+    let now = SystemTime::now();
+    let age = |since: Option<SystemTime>| {
+        let age = now.duration_since(since?).unwrap_or_default();
+        Some(age.as_secs())
+    };
+    let amount = |it: ops::Amount| Amount {
+        files: it.files,
+        bytes: it.bytes,
+    };
+    let (dirty, queued) = (amount(unsent.writing), amount(unsent.queued));
+    let (uploading, failed) = (amount(unsent.uploading), amount(unsent.failed));
+    let files: Vec<Unsent> = unsent
+        .named
+        .into_iter()
+        .map(|file| {
+            let (state, error) = match file.state {
+                UnsentState::Writing => ("dirty", None),
+                UnsentState::Queued => ("queued", None),
+                UnsentState::Uploading => ("uploading", None),
+                UnsentState::Failed(error) => ("failed", Some(error)),
+            };
+            Unsent {
+                path: file.path,
+                state: state.to_owned(),
+                bytes: file.size_bytes,
+                age_seconds: age(file.since),
+                error,
+            }
+        })
+        .collect();
+    Uploads {
+        dirty,
+        queued,
+        uploading,
+        failed,
+        oldest_age_seconds: files.iter().filter_map(|file| file.age_seconds).max(),
+        files,
+    }
+}
+
+fn lost_found(spool: &Path) -> LostFound {
+    let found = SpoolView::at(spool).and_then(|view| view.last_kept(LOST_NAMED_LIMIT));
+    let (files, last) = found.unwrap_or_else(|error| {
+        tracing::debug!(%error, "cannot tell what is in lost+found");
+        (0, Vec::new())
+    });
+    LostFound {
+        files,
+        last: last.into_iter().map(lost).collect(),
+    }
+}
+
+pub fn lost(entry: Entry) -> Lost {
+    Lost {
+        id: entry.id,
+        key: entry.key.map(|key| key.as_str().to_owned()),
+        bytes: entry.size_bytes,
+        reason: entry.reason.unwrap_or_default(),
+        at_unix_seconds: entry.since_unix_seconds,
+    }
+}
+
+fn recent() -> Vec<LogLine> {
+    let lines = recent_lines().into_iter();
+    lines
+        .map(|line| LogLine {
+            at_unix_seconds: unix_seconds(line.at),
+            level: line.level.to_owned(),
+            text: line.text,
+        })
+        .collect()
+}
+
+pub fn unix_seconds(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since: Duration| since.as_secs())
+}

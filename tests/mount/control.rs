@@ -1,0 +1,375 @@
+//! The control socket: what is told of a mount, to whom, and through what it lasts.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::control::{curl, done, failed, listening, mediafs, run, socket, status};
+use crate::support::programs::{run_within, said};
+use crate::support::proxy::{Fault, Rule, Side};
+use crate::support::{DURABILITIES, Mount, Server, SupervisedMount, sys, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(60);
+const ALWAYS: usize = 1_000_000;
+/// Of `mediafs status MOUNT --json`.
+const FIELDS: &str = "
+    attributes bucket cache.limit_bytes cache.used_bytes cost.prices
+    cost.requests_usd_per_day deletes.failing deletes.waiting durability endpoint
+    hidden_keys lost_found.files lost_found.last mounted_unix_seconds mountpoint name
+    pid prefix reasons recent requests.by_kind requests.failed requests.received_bytes
+    requests.sent_bytes s3.cause s3.last_failure s3.serves s3.since_unix_seconds
+    spool.dir spool.free_bytes spool.limit_bytes spool.used_bytes state unit
+    uploads.dirty.bytes uploads.dirty.files uploads.failed.bytes uploads.failed.files
+    uploads.files uploads.oldest_age_seconds uploads.queued.bytes uploads.queued.files
+    uploads.uploading.bytes uploads.uploading.files uptime_seconds version
+";
+/// A user of no mount.
+const STRANGER: u32 = 4321;
+
+/// The names of an object's fields, those of objects within it behind a dot.
+fn fields(value: &Value, above: &str, found: &mut Vec<String>) {
+    for (name, value) in value.as_object().unwrap() {
+        let name = format!("{above}{name}");
+        // Its fields are kinds of requests.
+        if value.is_object() && name != "requests.by_kind" {
+            fields(value, &format!("{name}."), found);
+        } else {
+            found.push(name);
+        }
+    }
+}
+
+#[test]
+fn the_fields_of_the_status_are_as_documented() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    let mut found = Vec::new();
+    fields(&status(&mount), "", &mut found);
+    found.sort();
+    let wanted: Vec<&str> = FIELDS.split_whitespace().collect();
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn the_status_tells_what_the_mount_is_and_what_it_did() {
+    let mount = Mount::builder().prefix("media").start();
+    fs::write(mount.path("f"), vec![7; 100_000]).unwrap();
+    mount.put_object("g", &[8; 50_000]);
+    mount.wait_for("g", "another client's file", |path| path.exists());
+    assert_eq!(fs::read(mount.path("g")).unwrap().len(), 50_000);
+    let told = status(&mount);
+    assert_eq!(told["bucket"], mount.bucket());
+    assert_eq!(told["prefix"], "media/");
+    assert_eq!(told["mountpoint"], mount.root.to_str().unwrap());
+    assert_eq!(told["pid"], mount.pid());
+    assert_eq!(told["state"], "alive");
+    assert_eq!(told["s3"]["serves"], true);
+    assert!(told["requests"]["sent_bytes"].as_u64().unwrap() >= 100_000);
+    assert!(told["requests"]["received_bytes"].as_u64().unwrap() >= 50_000);
+    assert!(told["requests"]["by_kind"]["PutObject"].as_u64().unwrap() >= 1);
+    assert!(told["cache"]["used_bytes"].as_u64().unwrap() >= 50_000);
+    assert!(told["cost"]["requests_usd_per_day"].as_f64().unwrap() > 0.0);
+    assert_eq!(told["uploads"]["files"], json!([]));
+    let by_curl: Value = serde_json::from_str(&curl(&listening(&mount), "/status", None)).unwrap();
+    assert_eq!(by_curl["pid"], told["pid"]);
+    let text = done(&mount, &["status", mount.root.to_str().unwrap()]);
+    for part in ["alive", "media/", "all is in S3", "PutObject", "USD"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "no colour off a terminal: {text}");
+}
+
+#[test]
+fn files_that_are_written_and_that_wait_for_s3_are_told_with_their_age() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = Mount::behind_a_proxy();
+        let mount = plan.durability(durability).start();
+        let gate = proxy.hold(
+            Side::BeforeServer,
+            Rule::on("PutObject", Fault::Pass).key("held"),
+        );
+        fs::create_dir(mount.path("d")).unwrap();
+        let mut open = fs::File::create(mount.path("d/open")).unwrap();
+        open.write_all(b"half").unwrap();
+        let held = mount.path("held");
+        let writing = std::thread::spawn(move || fs::write(held, b"whole"));
+        gate.wait_for(1);
+        let told = status(&mount);
+        let uploads = &told["uploads"];
+        assert_eq!(uploads["dirty"], json!({"files": 1, "bytes": 4}), "{told}");
+        assert_eq!(
+            uploads["uploading"],
+            json!({"files": 1, "bytes": 5}),
+            "{told}"
+        );
+        let files = uploads["files"].as_array().unwrap();
+        let of = |path: &str| files.iter().find(|file| file["path"] == path).unwrap();
+        assert_eq!(of("d/open")["state"], "dirty");
+        assert_eq!(of("held")["state"], "uploading");
+        assert!(of("held")["age_seconds"].as_u64().unwrap() < 60);
+        assert!(uploads["oldest_age_seconds"].is_u64());
+        let shown = done(&mount, &["status"]);
+        assert!(shown.contains("2 files, 9 B"), "{shown}");
+        gate.open();
+        writing.join().unwrap().unwrap();
+        sys::close(open).unwrap();
+        wait_until(WITHIN, "an empty queue", || {
+            status(&mount)["uploads"]["files"] == json!([])
+        });
+    }
+}
+
+#[test]
+fn an_outage_is_told_with_its_begin_and_the_last_error() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan
+        .durability("disk")
+        .args(["--request-timeout", "2s"])
+        .start();
+    fs::write(mount.path("before"), b"x").unwrap();
+    mount.wait_until_uploaded("before", b"x");
+    proxy.all_down();
+    fs::write(mount.path("waits"), b"bytes").unwrap();
+    wait_until(WITHIN, "an outage", || {
+        status(&mount)["s3"]["serves"] == false
+    });
+    let told = status(&mount);
+    assert_eq!(told["state"], "degraded");
+    assert_eq!(told["s3"]["cause"], "unreachable");
+    assert!(told["s3"]["since_unix_seconds"].as_u64().unwrap() > 0);
+    let error = told["s3"]["last_failure"]["error"].as_str().unwrap();
+    assert!(!error.is_empty());
+    let (queued, uploading) = (&told["uploads"]["queued"], &told["uploads"]["uploading"]);
+    let waiting = queued["files"].as_u64().unwrap() + uploading["files"].as_u64().unwrap();
+    assert_eq!(waiting, 1, "{told}");
+    let recent = told["recent"].as_array().unwrap();
+    let said = |line: &Value| {
+        line["text"]
+            .as_str()
+            .unwrap()
+            .contains("S3 unreachable since")
+    };
+    assert!(recent.iter().any(said), "{told}");
+    let text = done(&mount, &["status", mount.root.to_str().unwrap()]);
+    assert!(
+        text.contains("does not serve (unreachable) since"),
+        "{text}"
+    );
+    proxy.heal();
+    wait_until(WITHIN, "S3 again", || status(&mount)["state"] == "alive");
+}
+
+#[test]
+fn what_could_not_be_uploaded_is_told_with_the_reason_and_the_hidden_keys_are_counted() {
+    let mount = Mount::on(Server::moto()).start();
+    mount.put_object("d//x", b"hidden");
+    let mut file = sys::open(
+        mount.path("f"),
+        libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
+    )
+    .unwrap();
+    file.write_all(b"ours").unwrap();
+    mount.put_object("f", b"theirs");
+    assert_eq!(sys::errno(sys::close(file)), libc::EEXIST);
+    fs::read_dir(mount.path("d")).unwrap().count();
+    let told = status(&mount);
+    assert_eq!(told["lost_found"]["files"], 1, "{told}");
+    let lost = &told["lost_found"]["last"][0];
+    assert_eq!(lost["key"], "f");
+    assert!(
+        lost["reason"].as_str().unwrap().contains("upload failed"),
+        "{told}"
+    );
+    assert_eq!(told["hidden_keys"], 1, "{told}");
+    let text = done(&mount, &["status", mount.root.to_str().unwrap()]);
+    assert!(text.contains("mediafs spool list"), "{text}");
+}
+
+#[test]
+fn a_successor_answers_at_the_same_socket() {
+    let mount = SupervisedMount::start(Mount::builder());
+    let first = status(&mount);
+    mount.kill_daemon();
+    let mut second = Value::Null;
+    wait_until(WITHIN, "the successor's answer", || {
+        let output = run(&mount, &["status", mount.root.to_str().unwrap(), "--json"]);
+        second = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        output.status.success() && second["pid"] != first["pid"]
+    });
+    assert_eq!(second["mountpoint"], first["mountpoint"]);
+    assert_eq!(
+        second["mounted_unix_seconds"],
+        first["mounted_unix_seconds"]
+    );
+    mount.unmount();
+    assert!(!socket(&mount).exists(), "an end leaves none");
+}
+
+#[test]
+fn a_dead_daemons_socket_is_told_and_the_next_mount_takes_its_place() {
+    let mut mount = Mount::fresh();
+    let root = mount.root.to_str().unwrap().to_owned();
+    let socket_path = listening(&mount);
+    mount.kill9();
+    assert!(socket_path.exists());
+    let listed = done(&mount, &["status"]);
+    assert!(listed.contains("no daemon listens"), "{listed}");
+    let stuck = run(&mount, &["healthcheck"]);
+    assert_eq!(stuck.status.code(), Some(1), "{}", said(&stuck));
+    failed(&mount, &["status", &root]);
+    mount.remount();
+    assert_eq!(status(&mount)["pid"], mount.pid());
+    mount.unmount();
+    assert!(!socket(&mount).exists());
+}
+
+#[test]
+fn each_of_two_mounts_is_found_by_its_name_and_by_its_path() {
+    let start = || Mount::builder().without("--control-socket").start();
+    let (mut first, mut second) = (start(), start());
+    let command = |words: &[&str]| {
+        let output = run_within(WITHIN, &mut mediafs(words));
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        said(&output)
+    };
+    let directory = Path::new("/run/mediafs");
+    for mount in [&first, &second] {
+        let root = mount.root.to_str().unwrap();
+        wait_until(WITHIN, "both mounts", || {
+            command(&["status"]).contains(root)
+        });
+    }
+    // systemd makes it so that its names can be read.
+    assert_eq!(fs::metadata(directory).unwrap().mode() & 0o022, 0);
+    let all = command(&["status"]);
+    let listed: Value = serde_json::from_str(&command(&["status", "--json"])).unwrap();
+    let mut sockets = Vec::new();
+    for mount in [&first, &second] {
+        let root = mount.root.to_str().unwrap();
+        assert!(all.contains(root), "{all}");
+        let one: Value = serde_json::from_str(&command(&["status", root, "--json"])).unwrap();
+        assert_eq!(one["bucket"], mount.bucket());
+        let name = one["name"].as_str().unwrap();
+        let named: Value = serde_json::from_str(&command(&["status", name, "--json"])).unwrap();
+        assert_eq!(named["pid"], mount.pid());
+        let mut listed = listed.as_array().unwrap().iter();
+        assert!(listed.any(|it| it["status"]["mountpoint"] == root));
+        assert!(command(&["healthcheck", root]).contains("alive"));
+        fs::write(mount.path("f"), b"x").unwrap();
+        command(&["flush", mount.path("f").to_str().unwrap()]);
+        let socket = directory.join(format!("{name}.sock"));
+        assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o7777, 0o600);
+        sockets.push(socket);
+    }
+    first.unmount();
+    second.unmount();
+    assert!(sockets.iter().all(|socket| !socket.exists()));
+}
+
+#[test]
+fn another_mount_does_not_take_the_socket_of_one_that_answers() {
+    let first = Mount::fresh();
+    let second = Mount::builder()
+        .set("--control-socket", listening(&first))
+        .start();
+    assert_eq!(status(&first)["pid"], first.pid());
+    wait_until(WITHIN, "a warning", || {
+        second.log().contains("no control socket")
+    });
+    fs::write(second.path("f"), b"it serves all the same").unwrap();
+}
+
+#[test]
+fn another_user_is_not_answered() {
+    let mount = Mount::fresh();
+    let socket = listening(&mount);
+    // What its mode keeps out is not what is tried here.
+    fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
+    let id = STRANGER.to_string();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
+        .args(["curl", "-sS", "--max-time", "10", "--unix-socket"])
+        .arg(&socket)
+        .arg("http://localhost/status");
+    let output = run_within(WITHIN, &mut command);
+    assert!(!output.status.success(), "{}", said(&output));
+    assert!(output.stdout.is_empty(), "{}", said(&output));
+    wait_until(WITHIN, "a warning", || {
+        mount.log().contains("another user is not answered")
+    });
+    assert_eq!(status(&mount)["pid"], mount.pid());
+}
+
+#[test]
+fn a_mount_that_cannot_have_its_socket_is_a_mount_all_the_same() {
+    let plan = Mount::builder();
+    let place = plan.scratch().join("no-such-dir/file");
+    fs::create_dir(plan.scratch().join("no-such-dir")).unwrap();
+    fs::write(&place, b"precious").unwrap();
+    let mount = plan.set("--control-socket", &place).start();
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    wait_until(WITHIN, "a warning", || {
+        mount.log().contains("no control socket")
+    });
+    assert_eq!(fs::read(&place).unwrap(), b"precious");
+    let without = Mount::builder().set("--control-socket", "none").start();
+    assert!(
+        !without.log().contains("control socket"),
+        "{}",
+        without.log()
+    );
+}
+
+#[test]
+fn a_health_check_is_quick_while_s3_does_not_answer_and_tells_a_daemon_that_hangs() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.args(["--request-timeout", "2s"]).start();
+    assert!(done(&mount, &["healthcheck"]).contains("alive"));
+    proxy.fail("*", Fault::Stall, ALWAYS);
+    wait_until(WITHIN, "an outage", || {
+        drop(fs::metadata(mount.path("unknown")));
+        status(&mount)["s3"]["serves"] == false
+    });
+    // Of several, since a busy machine is slow now and then.
+    let times = (0..10).map(|_| {
+        let began = Instant::now();
+        assert!(done(&mount, &["healthcheck"]).contains("degraded"));
+        began.elapsed()
+    });
+    let quickest = times.min().unwrap();
+    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+    mount.signal(Signal::STOP);
+    let began = Instant::now();
+    let stuck = run(&mount, &["healthcheck"]);
+    mount.signal(Signal::CONT);
+    assert_eq!(stuck.status.code(), Some(1), "{}", said(&stuck));
+    assert!(said(&stuck).contains("stuck"), "{}", said(&stuck));
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(done(&mount, &["healthcheck"]).contains("degraded"));
+}
+
+#[test]
+fn who_opens_connections_and_says_nothing_keeps_nobody_out() {
+    let mount = Mount::fresh();
+    let place = listening(&mount);
+    let connect = |_| std::os::unix::net::UnixStream::connect(&place).unwrap();
+    let silent: Vec<_> = (0..200).map(connect).collect();
+    wait_until(WITHIN, "an answer", || {
+        run(&mount, &["healthcheck"]).status.success()
+    });
+    drop(silent);
+    let odd = curl(&listening(&mount), "/flush", Some("{\"paths\": 1}"));
+    assert!(odd.contains("error"), "{odd}");
+    let usage = run_within(WITHIN, &mut mediafs(["status", "--no-such-flag"]));
+    assert_eq!(usage.status.code(), Some(2));
+    let daemon = rustix::process::Pid::from_raw(mount.pid() as i32).unwrap();
+    kill_process(daemon, Signal::HUP).unwrap();
+    assert_eq!(status(&mount)["state"], "alive");
+}

@@ -1,0 +1,299 @@
+//! What can be asked of a mount: flush, refresh, unmount, reload; and its configuration.
+
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::control::{curl, done, failed, listening, mediafs, status};
+use crate::support::mount::is_mounted;
+use crate::support::processes::daemons_of;
+use crate::support::programs::{run_within, said};
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::{Mount, SupervisedMount, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// With `--durability=disk`, behind a proxy.
+fn on_disk() -> (Mount, Proxy) {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.durability("disk").args(["--request-timeout", "2s"]);
+    let mount = plan.start();
+    // Its directory is known from now on.
+    fs::write(mount.path("first"), b"x").unwrap();
+    mount.wait_until_uploaded("first", b"x");
+    (mount, proxy)
+}
+
+fn path(mount: &Mount, name: &str) -> String {
+    mount.path(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_flush_returns_when_another_client_can_get_the_file() {
+    let (mount, proxy) = on_disk();
+    let gate = proxy.hold(
+        Side::BeforeServer,
+        Rule::on("PutObject", Fault::Pass).key("d/held"),
+    );
+    fs::create_dir(mount.path("d")).unwrap();
+    fs::write(mount.path("d/held"), b"bytes").unwrap();
+    fs::write(mount.path("other"), b"more").unwrap();
+    done(&mount, &["flush", &path(&mount, "other")]);
+    assert_eq!(mount.object("other").unwrap(), b"more");
+    assert_eq!(mount.object("d/held"), None);
+    let told = failed(&mount, &["flush", &path(&mount, "d"), "--timeout", "300ms"]);
+    assert!(
+        told.contains("d/held") && told.contains("not done"),
+        "{told}"
+    );
+    gate.open();
+    done(&mount, &["flush", &path(&mount, "d")]);
+    assert_eq!(mount.object("d/held").unwrap(), b"bytes");
+    for number in 0..20 {
+        fs::write(mount.path(format!("f{number}")), b"x").unwrap();
+    }
+    fs::remove_file(mount.path("other")).unwrap();
+    done(&mount, &["flush"]);
+    assert_eq!(mount.keys().len(), 22);
+    let told = failed(&mount, &["flush", &path(&mount, "no-such-file")]);
+    assert!(told.contains("no-such-file"), "{told}");
+}
+
+#[test]
+fn a_flush_waits_for_who_writes_and_sends_no_half_file() {
+    let (mount, _proxy) = on_disk();
+    let mut file = fs::File::create(mount.path("f")).unwrap();
+    file.write_all(b"half").unwrap();
+    let told = failed(&mount, &["flush", &path(&mount, "f"), "--timeout", "300ms"]);
+    assert!(told.contains("being written"), "{told}");
+    assert_eq!(mount.object("f"), None);
+    std::thread::scope(|scope| {
+        let flushing = scope.spawn(|| done(&mount, &["flush", &path(&mount, "f")]));
+        file.write_all(b" and half").unwrap();
+        drop(file);
+        flushing.join().unwrap();
+    });
+    assert_eq!(mount.object("f").unwrap(), b"half and half");
+}
+
+#[test]
+fn a_flush_with_s3_down_says_so_in_time_and_one_after_it_does_not_wait_for_a_pause() {
+    let (mount, proxy) = on_disk();
+    proxy.all_down();
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    wait_until(WITHIN, "an outage", || {
+        status(&mount)["s3"]["serves"] == false
+    });
+    let began = Instant::now();
+    let told = failed(&mount, &["flush", "--timeout", "1s"]);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(told.contains("S3 unreachable since"), "{told}");
+    assert!(told.contains("spool"), "where the bytes are: {told}");
+    proxy.heal();
+    done(&mount, &["flush"]);
+    assert_eq!(mount.object("f").unwrap(), b"bytes");
+}
+
+#[test]
+fn a_flush_tells_of_an_upload_that_failed_for_good() {
+    let (mount, proxy) = on_disk();
+    let gate = proxy.hold(
+        Side::BeforeServer,
+        Rule::on("PutObject", Fault::Pass).key("f"),
+    );
+    let mut file = fs::File::create_new(mount.path("f")).unwrap();
+    file.write_all(b"ours").unwrap();
+    drop(file);
+    gate.wait_for(1);
+    mount.put_object("f", b"theirs");
+    std::thread::scope(|scope| {
+        let flushing = scope.spawn(|| failed(&mount, &["flush", &path(&mount, "f")]));
+        gate.open();
+        let told = flushing.join().unwrap();
+        assert!(told.contains("mediafs spool list"), "{told}");
+    });
+    assert_eq!(mount.object("f").unwrap(), b"theirs");
+}
+
+#[test]
+fn a_refresh_shows_at_once_what_another_client_did() {
+    let (plan, _proxy) = Mount::behind_a_proxy();
+    let plan = plan
+        .set("--ttl", "600s")
+        .args(["--negative-ttl", "600s"])
+        .env("_MEDIAFS_NOTIFY_IN_CONTAINER", "1");
+    let mount = plan.start();
+    mount.put_object("d/f", b"old");
+    mount.put_object("e/f", b"old");
+    for name in ["d/f", "e/f"] {
+        assert_eq!(fs::read(mount.path(name)).unwrap(), b"old");
+    }
+    assert!(!mount.path("d/new").exists());
+    mount.put_object("d/f", b"newer");
+    mount.put_object("e/f", b"newer");
+    mount.put_object("d/new", b"new");
+    assert_eq!(
+        fs::read(mount.path("d/f")).unwrap(),
+        b"old",
+        "for ten minutes"
+    );
+    let told = done(&mount, &["refresh", &path(&mount, "d")]);
+    assert!(told.contains("forgotten"), "{told}");
+    // The kernel hears of it a moment later.
+    wait_until(WITHIN, "the new file", || {
+        fs::read(mount.path("d/f")).unwrap() == b"newer"
+    });
+    wait_until(WITHIN, "the name", || mount.path("d/new").exists());
+    assert_eq!(
+        fs::read(mount.path("e/f")).unwrap(),
+        b"old",
+        "another directory"
+    );
+    let open = fs::File::create(mount.path("local")).unwrap();
+    (&open).write_all(b"not in S3").unwrap();
+    curl(&listening(&mount), "/refresh", Some("{}"));
+    wait_until(WITHIN, "the rest", || {
+        fs::read(mount.path("e/f")).unwrap() == b"newer"
+    });
+    assert_eq!(fs::read(mount.path("local")).unwrap(), b"not in S3");
+}
+
+#[test]
+fn an_unmount_brings_everything_to_s3_first() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.durability("disk").args(["--request-timeout", "2s"]);
+    let mount = SupervisedMount::start(plan);
+    let gate = proxy.hold(
+        Side::BeforeServer,
+        Rule::on("PutObject", Fault::Pass).key("f"),
+    );
+    fs::write(mount.path("f"), b"bytes").unwrap();
+    gate.wait_for(1);
+    let root = mount.root.to_str().unwrap();
+    std::thread::scope(|scope| {
+        let unmounting = scope.spawn(|| done(&mount, &["unmount", root]));
+        wait_until(WITHIN, "a look", || is_mounted(&mount.root));
+        gate.open();
+        let told = unmounting.join().unwrap();
+        assert!(told.contains("S3 has everything"), "{told}");
+    });
+    assert!(!is_mounted(&mount.root));
+    assert_eq!(mount.object("f").unwrap(), b"bytes");
+    wait_until(WITHIN, "the supervisor's end", || {
+        daemons_of(&mount.root).is_empty()
+    });
+}
+
+#[test]
+fn an_unmount_with_s3_down_lists_what_is_unsent_and_leaves_it_only_when_told_to() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan
+        .durability("disk")
+        .args(["--request-timeout", "2s", "--drain-timeout", "1s"]);
+    let mut mount = plan.start();
+    fs::write(mount.path("first"), b"x").unwrap();
+    mount.wait_until_uploaded("first", b"x");
+    proxy.all_down();
+    fs::write(mount.path("precious"), b"bytes").unwrap();
+    let root = mount.root.to_str().unwrap().to_owned();
+    let told = failed(&mount, &["unmount", &root, "--timeout", "1s"]);
+    assert!(told.contains("precious"), "{told}");
+    assert!(
+        told.contains(mount.scratch().join("spool").to_str().unwrap()),
+        "{told}"
+    );
+    assert!(told.contains("--leave-in-spool"), "{told}");
+    assert!(is_mounted(&mount.root));
+    assert_eq!(fs::read(mount.path("precious")).unwrap(), b"bytes");
+    let told = done(
+        &mount,
+        &["unmount", &root, "--timeout", "1s", "--leave-in-spool"],
+    );
+    assert!(told.contains("1 file"), "{told}");
+    assert!(mount.wait_for_exit().success(), "{}", mount.log());
+    assert!(!is_mounted(&mount.root));
+    proxy.heal();
+    mount.remount();
+    mount.wait_until_uploaded("precious", b"bytes");
+}
+
+#[test]
+fn a_reload_tells_what_holds_from_now_on_and_what_needs_a_new_mount() {
+    let plan = Mount::builder();
+    let file = plan.scratch().join("m.toml");
+    fs::write(&file, "negative-ttl = \"60s\"\n").unwrap();
+    let mount = plan.arg("--config").arg(&file).start();
+    fs::write(&file, "negative-ttl = 0\npart-size = \"6MiB\"\n").unwrap();
+    let root = mount.root.to_str().unwrap();
+    let told = done(&mount, &["reload", root]);
+    assert!(told.contains("live: negative-ttl"), "{told}");
+    assert!(told.contains("new mount: part-size"), "{told}");
+    fs::write(&file, "no-such-setting = 1\n").unwrap();
+    let told = failed(&mount, &["reload", root]);
+    assert!(told.contains("no-such-setting"), "{told}");
+}
+
+#[test]
+fn a_configuration_is_shown_and_checked_without_a_mount() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m.toml");
+    let text = "bucket = \"b\"\nmountpoint = \"/no/such/dir\"\n\nttl = \"5s\"\nproxy = \"http://me:doNotShowThis@proxy\"\n";
+    fs::write(&file, text).unwrap();
+    let config = |words: &[&str]| {
+        let mut command = mediafs(["config"]);
+        command.args(words).arg("--config").arg(&file);
+        command.env("MEDIAFS_LOG", "warn");
+        run_within(WITHIN, &mut command)
+    };
+    let shown = config(&["show", "--uid", "7"]);
+    let text = said(&shown);
+    assert!(shown.status.success(), "{text}");
+    let file_name = file.display();
+    for line in [
+        format!("ttl = 5s  # {file_name}:4"),
+        "log = warn  # MEDIAFS_LOG".to_owned(),
+        "uid = 7  # --uid".to_owned(),
+        "negative-ttl = 1s  # default".to_owned(),
+        format!("proxy = http://***@proxy  # {file_name}:5"),
+        "# profile is not set".to_owned(),
+    ] {
+        let starts = |shown: &str| shown.starts_with(&line);
+        assert!(text.lines().any(starts), "{line}: {text}");
+    }
+    assert!(!text.contains("doNotShowThis"), "{text}");
+    let json = config(&["show", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(json.as_array().unwrap().len() > 40);
+    assert!(!json.to_string().contains("doNotShowThis"));
+    let checked = config(&["check"]);
+    assert_eq!(checked.status.code(), Some(1), "{}", said(&checked));
+    assert!(
+        said(&checked).contains("/no/such/dir"),
+        "{}",
+        said(&checked)
+    );
+    fs::write(
+        &file,
+        "bucket = \"b\"\nmountpoint = \"/tmp\"\nttl = \"soon\"\n",
+    )
+    .unwrap();
+    let wrong = config(&["check"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", said(&wrong));
+    fs::write(&file, "bucket = \"b\"\nmountpoint = \"/tmp\"\n").unwrap();
+    assert!(config(&["check"]).status.success());
+}
+
+#[test]
+fn completions_name_the_commands_that_people_type() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run_within(WITHIN, &mut mediafs(["completions", shell]));
+        let text = said(&output);
+        assert!(output.status.success(), "{text}");
+        for word in ["status", "healthcheck", "leave-in-spool", "durability"] {
+            assert!(text.contains(word), "{shell}: {word}");
+        }
+        assert!(!text.contains("notifier"), "{shell}");
+    }
+}
