@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::ensure;
 use clap::Args;
 use hyper::Method;
+use serde_json::Value;
 
-use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg};
+use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, as_json};
 use super::shown::{counted, plain, size, span};
 use crate::config::Period;
 use crate::session::control::answers::{Flushed, PathRequest};
@@ -24,33 +25,37 @@ pub struct FlushCommand {
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     timeout: Period,
+    /// Print a JSON array, an object for each mount
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     at: SocketArg,
 }
 
 impl FlushCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        let Some(path) = &self.path else {
-            let mounts = self.at.all()?;
-            return mounts
-                .iter()
-                .try_for_each(|mount| flushed_whole(mount, "", self.timeout.0));
+        let mounts = match &self.path {
+            Some(path) => vec![self.at.holding(path)?],
+            None => self.at.whole()?,
         };
-        let (mount, below) = self.at.holding(path)?;
-        flushed_whole(&mount, &below, self.timeout.0)
+        let (mut objects, mut wrong) = (Vec::new(), Vec::new());
+        for (mount, below) in &mounts {
+            let flushed = flush(mount, below, self.timeout.0)?;
+            if !flushed.done {
+                wrong.push(format!(
+                    "{}: {}",
+                    mount.health.mountpoint,
+                    missing(&flushed)
+                ));
+            }
+            objects.push(as_json(mount, &flushed)?);
+        }
+        if self.json {
+            println!("{:#}", Value::Array(objects));
+        }
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        Ok(())
     }
-}
-
-fn flushed_whole(mount: &FoundMount, below: &str, timeout: Duration) -> anyhow::Result<()> {
-    let flushed = flush(mount, below, timeout)?;
-    if flushed.done {
-        return Ok(());
-    }
-    Err(anyhow!(
-        "{}: {}",
-        mount.health.mountpoint,
-        missing(&flushed)
-    ))
 }
 
 /// What the mount says once it has waited.

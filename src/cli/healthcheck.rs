@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::mounts::{Asked, SocketArg, no_mount};
 use super::shown::plain;
@@ -19,6 +20,9 @@ pub struct HealthcheckCommand {
     /// Name or mountpoint [default: all mounts]
     #[arg(value_name = "NAME|MOUNTPOINT")]
     mount: Option<String>,
+    /// Print a JSON array, an object for each mount
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     at: SocketArg,
 }
@@ -36,17 +40,21 @@ impl HealthcheckCommand {
                 return ExitCode::FAILURE;
             }
         };
-        let mut worst = HealthState::Alive;
-        for health in healths {
-            match health {
-                Ok(health) => {
-                    worst = worst.max(health.state);
-                    println!("{}", plain(&told(&health)));
-                }
-                Err(why) => {
-                    worst = HealthState::Stuck;
-                    println!("{}", plain(&why));
-                }
+        let worst = healths.iter().map(|health| match health {
+            Ok(health) => health.state,
+            Err(_) => HealthState::Stuck,
+        });
+        let worst = worst.max().unwrap_or(HealthState::Stuck);
+        if self.json {
+            let objects = healths.iter().map(|health| match health {
+                Ok(health) => json!(health),
+                Err(why) => json!({"state": HealthState::Stuck, "reasons": [why]}),
+            });
+            println!("{:#}", objects.collect::<Value>());
+        } else {
+            for health in &healths {
+                let text = health.as_ref().map_or_else(Clone::clone, told);
+                println!("{}", plain(&text));
             }
         }
         match worst {

@@ -9,6 +9,7 @@ use clap::Args;
 use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::session::control::answers::Health;
 use crate::session::control::client::{AskError, ask_within};
@@ -99,6 +100,12 @@ impl SocketArg {
         Ok(found)
     }
 
+    /// The same, each with the path of its root.
+    pub fn whole(&self) -> anyhow::Result<Vec<(FoundMount, String)>> {
+        let all = self.all()?.into_iter();
+        Ok(all.map(|mount| (mount, String::new())).collect())
+    }
+
     /// The mount of this name or on this mountpoint.
     ///
     /// Errors: there is none that answers.
@@ -157,6 +164,16 @@ fn below_one(mounts: &[FoundMount], path: &Path) -> Option<(usize, PathBuf)> {
         let below = path.strip_prefix(&mount.health.mountpoint).ok()?;
         Some((at, below.to_owned()))
     })
+}
+
+/// What a request came to, with the mount that was asked.
+pub fn as_json(mount: &FoundMount, answer: &impl Serialize) -> anyhow::Result<Value> {
+    let mut object = serde_json::to_value(answer)?;
+    if let Some(fields) = object.as_object_mut() {
+        let mountpoint = mount.health.mountpoint.clone();
+        fields.insert("mountpoint".to_owned(), Value::String(mountpoint));
+    }
+    Ok(object)
 }
 
 /// Why none answers, and what there is.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper::Method;
+use serde_json::Value;
 
-use super::mounts::SocketArg;
+use super::mounts::{SocketArg, as_json};
 use super::shown::counted;
 use crate::session::control::answers::{PathRequest, Refreshed};
 
@@ -21,6 +22,9 @@ const WITHIN: Duration = Duration::from_secs(30);
 pub struct RefreshCommand {
     /// A file or directory in a mount [default: all mounts]
     path: Option<PathBuf>,
+    /// Print a JSON array, an object for each mount
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     at: SocketArg,
 }
@@ -29,17 +33,19 @@ impl RefreshCommand {
     pub fn run(self) -> anyhow::Result<()> {
         let mounts = match &self.path {
             Some(path) => vec![self.at.holding(path)?],
-            None => {
-                let all = self.at.all()?.into_iter();
-                all.map(|mount| (mount, String::new())).collect()
-            }
+            None => self.at.whole()?,
         };
+        let mut objects = Vec::new();
         for (mount, path) in mounts {
             let request = PathRequest {
                 path,
                 timeout_ms: None,
             };
             let done: Refreshed = mount.ask(Method::POST, "/refresh", &request, WITHIN)?;
+            if self.json {
+                objects.push(as_json(&mount, &done)?);
+                continue;
+            }
             println!(
                 "{}: {} forgotten",
                 mount.health.mountpoint,
@@ -48,6 +54,9 @@ impl RefreshCommand {
             if !done.kernel_told {
                 println!("in a container the kernel is not told: it forgets after --ttl");
             }
+        }
+        if self.json {
+            println!("{:#}", Value::Array(objects));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use hyper::Method;
 
-use super::mounts::SocketArg;
+use super::mounts::{SocketArg, as_json};
 use crate::session::control::answers::Reloaded;
 
 /// Credentials may come from a program.
@@ -20,6 +20,9 @@ pub struct ReloadCommand {
     /// Name or mountpoint
     #[arg(value_name = "NAME|MOUNTPOINT")]
     mount: String,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     at: SocketArg,
 }
@@ -27,7 +30,12 @@ pub struct ReloadCommand {
 impl ReloadCommand {
     pub fn run(self) -> anyhow::Result<()> {
         let mount = self.at.named(&self.mount)?;
-        let Reloaded { changed, waiting } = mount.ask(Method::POST, "/reload", &(), WITHIN)?;
+        let reloaded: Reloaded = mount.ask(Method::POST, "/reload", &(), WITHIN)?;
+        if self.json {
+            println!("{:#}", as_json(&mount, &reloaded)?);
+            return Ok(());
+        }
+        let Reloaded { changed, waiting } = reloaded;
         match changed.is_empty() {
             true => println!("credentials read again; no live setting differs from the mount's"),
             false => println!("credentials read again; live: {}", changed.join(" ")),

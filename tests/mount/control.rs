@@ -134,6 +134,7 @@ fn an_outage_is_told_with_its_begin_and_the_last_error() {
         .start();
     fs::write(mount.path("before"), b"x").unwrap();
     mount.wait_until_uploaded("before", b"x");
+    assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 1);
     proxy.all_down();
     fs::write(mount.path("waits"), b"bytes").unwrap();
     wait_until(WITHIN, "an outage", || {
@@ -332,6 +333,9 @@ fn a_health_check_is_quick_while_s3_does_not_answer_and_tells_a_daemon_that_hang
     let (plan, proxy) = Mount::behind_a_proxy();
     let mount = plan.args(["--request-timeout", "2s"]).start();
     assert!(done(&mount, &["healthcheck"]).contains("alive"));
+    let told = done(&mount, &["healthcheck", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told[0]["state"], "alive", "{told}");
     proxy.fail("*", Fault::Stall, ALWAYS);
     wait_until(WITHIN, "an outage", || {
         drop(fs::metadata(mount.path("unknown")));

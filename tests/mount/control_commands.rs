@@ -20,10 +20,15 @@ fn on_disk() -> (Mount, Proxy) {
     let (plan, proxy) = Mount::behind_a_proxy();
     let plan = plan.durability("disk").args(["--request-timeout", "2s"]);
     let mount = plan.start();
-    // Its directory is known from now on.
+    get_known(&mount);
+    (mount, proxy)
+}
+
+/// Files can be made in the mount's directory from now on, whatever S3 does.
+fn get_known(mount: &Mount) {
     fs::write(mount.path("first"), b"x").unwrap();
     mount.wait_until_uploaded("first", b"x");
-    (mount, proxy)
+    assert_eq!(fs::read_dir(&mount.root).unwrap().count(), 1);
 }
 
 fn path(mount: &Mount, name: &str) -> String {
@@ -49,7 +54,10 @@ fn a_flush_returns_when_another_client_can_get_the_file() {
         "{told}"
     );
     gate.open();
-    done(&mount, &["flush", &path(&mount, "d")]);
+    let told = done(&mount, &["flush", &path(&mount, "d"), "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told[0]["done"], true, "{told}");
+    assert_eq!(told[0]["mountpoint"], mount.root.to_str().unwrap());
     assert_eq!(mount.object("d/held").unwrap(), b"bytes");
     for number in 0..20 {
         fs::write(mount.path(format!("f{number}")), b"x").unwrap();
@@ -193,8 +201,7 @@ fn an_unmount_with_s3_down_lists_what_is_unsent_and_leaves_it_only_when_told_to(
         .durability("disk")
         .args(["--request-timeout", "2s", "--drain-timeout", "1s"]);
     let mut mount = plan.start();
-    fs::write(mount.path("first"), b"x").unwrap();
-    mount.wait_until_uploaded("first", b"x");
+    get_known(&mount);
     proxy.all_down();
     fs::write(mount.path("precious"), b"bytes").unwrap();
     let root = mount.root.to_str().unwrap().to_owned();
@@ -230,6 +237,8 @@ fn a_reload_tells_what_holds_from_now_on_and_what_needs_a_new_mount() {
     let told = done(&mount, &["reload", root]);
     assert!(told.contains("live: negative-ttl"), "{told}");
     assert!(told.contains("new mount: part-size"), "{told}");
+    let told = done(&mount, &["reload", root, "--json"]);
+    assert!(told.contains("\"waiting\": [\n"), "{told}");
     fs::write(&file, "no-such-setting = 1\n").unwrap();
     let told = failed(&mount, &["reload", root]);
     assert!(told.contains("no-such-setting"), "{told}");

@@ -55,9 +55,6 @@ impl Socket {
     /// the run time.
     pub async fn bind(path: &Path, mountpoint: &Path) -> io::Result<Self> {
         check_free(path, mountpoint).await?;
-        if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
-            private::directory(dir)?;
-        }
         put(path)
     }
 
@@ -152,6 +149,10 @@ async fn check_free(path: &Path, mountpoint: &Path) -> io::Result<()> {
 
 fn put(path: &Path) -> io::Result<Socket> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    // A user's runtime directory goes with the last session, and comes with the next.
+    if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
+        private::directory(dir)?;
+    }
     let beside = format!(".{}.{}", name.to_string_lossy(), std::process::id());
     let beside = path.with_file_name(beside);
     match fs::remove_file(&beside) {
@@ -217,9 +218,9 @@ mod tests {
     #[tokio::test]
     async fn a_socket_that_was_removed_is_made_again() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("m.sock");
+        let path = dir.path().join("mediafs/m.sock");
         let mut socket = Socket::bind(&path, Path::new("/m")).await.unwrap();
-        fs::remove_file(&path).unwrap();
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
         socket.look();
         assert!(path.exists());
         socket.place.remove();
