@@ -11,7 +11,7 @@ const GIB: u64 = 1 << 30;
 
 pub(super) fn block_size(size: Option<ByteSize>) -> Result<u64, Wrong> {
     const LIMITS: RangeInclusive<u64> = 4 * KIB..=16 * MIB;
-    let bytes = size.map_or(MIB, |size| size.0);
+    let bytes = size.map_or(128 * KIB, |size| size.0);
     if bytes.is_power_of_two() && LIMITS.contains(&bytes) {
         return Ok(bytes);
     }

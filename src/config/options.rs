@@ -115,7 +115,7 @@ pub struct Options {
     #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_ttl: Option<Period>,
-    /// Unit of reading and caching: a power of two from 4KiB to 16MiB [default: 1MiB]
+    /// Unit of reading and caching: a power of two from 4KiB to 16MiB [default: 128KiB]
     #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_size: Option<ByteSize>,

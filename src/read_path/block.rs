@@ -73,6 +73,11 @@ impl MemoryTier {
         self.blocks.contains(id)
     }
 
+    #[cfg(test)]
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
     pub fn remove(&mut self, id: &BlockId) {
         if let Some(removed) = self.blocks.pop(id) {
             self.used_bytes -= removed.len() as u64;

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 /// Window of a reader that has just turned out to be sequential.
 const WINDOW_FIRST_BYTES: u64 = 1 << 20;
+/// Share of the window that is used before it is filled up.
+const REFILL_SHARE: u64 = 8;
 /// The kernel sends one reader's requests to several threads: this much out of order is still sequential.
 const REORDER_BYTES: u64 = 2 << 20;
 
@@ -21,10 +23,11 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Notes a read and returns what to fetch ahead of it, empty for random readers.
+    /// Notes a read and returns what to fetch for it and ahead of it, empty for random
+    /// readers.
     ///
-    /// The window is filled up when half of it is used: few long requests
-    /// instead of one for each read.
+    /// The window is filled up when an eighth of it is used: as many requests as its
+    /// length pays for are under way all the time, and each is a long one.
     pub fn advance(&mut self, read: &Range<u64>, window_limit_bytes: u64) -> Range<u64> {
         let near = self.reached.saturating_sub(REORDER_BYTES)..=self.reached + REORDER_BYTES;
         if !near.contains(&read.start) {
@@ -41,10 +44,16 @@ impl Cursor {
                 .max(WINDOW_FIRST_BYTES)
                 .min(window_limit_bytes);
         }
-        if self.fetched >= self.reached + self.window_bytes / 2 {
+        let unused = self.window_bytes - self.window_bytes / REFILL_SHARE;
+        if self.fetched >= self.reached + unused {
             return self.fetched..self.fetched;
         }
-        let start = self.fetched.max(self.reached);
+        // What is read now and was not asked for ahead comes with what is behind it.
+        let start = if self.fetched < self.reached {
+            read.start
+        } else {
+            self.fetched
+        };
         self.fetched = self.reached + self.window_bytes;
         start..self.fetched
     }
@@ -65,7 +74,7 @@ mod tests {
     #[test]
     fn a_sequential_reader_is_fetched_ahead_of_in_growing_strides_without_gaps() {
         let mut cursor = Cursor::default();
-        let (mut next, mut strides) = (STEP, Vec::new());
+        let (mut next, mut strides) = (0, Vec::new());
         for i in 0..256 {
             let ahead = cursor.advance(&(i * STEP..(i + 1) * STEP), LIMIT);
             if !ahead.is_empty() {
@@ -85,7 +94,7 @@ mod tests {
                 .iter()
                 .rev()
                 .take(4)
-                .all(|stride| *stride > LIMIT / 2),
+                .all(|stride| *stride >= LIMIT / REFILL_SHARE),
             "{strides:?}"
         );
     }

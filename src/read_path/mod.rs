@@ -2,12 +2,13 @@
 //!
 //! Owns: blocks in memory, requests for blocks under way, read-ahead.
 //! Must not know: inodes, names, staged bytes, FUSE.
-//! Lock order: `inflight`, then `memory`; both held for microseconds.
+//! Lock order: `inflight`, then `memory`; a run's own alone; all held for microseconds.
 
 mod block;
 mod cached_block;
 mod cursor;
 mod reader;
+mod run;
 
 pub use block::BlockSize;
 pub use cursor::Cursor;

@@ -6,8 +6,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -15,15 +13,19 @@ use tokio_util::task::TaskTracker;
 use super::block::{BlockId, BlockSize, MemoryTier};
 use super::cached_block::CachedBlock;
 use super::cursor::Cursor;
+use super::run::{Arrival, Run};
 use crate::error::{Cause, FsError};
-use crate::store::{GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use crate::store::{BodySink, GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught;
 use crate::vocabulary::ObjectId;
 
 /// Most bytes of one GET.
-const RUN_LIMIT_BYTES: u64 = 8 << 20;
+const RUN_LIMIT_BYTES: u64 = 4 << 20;
 /// Most read-ahead of one handle.
 const WINDOW_LIMIT_BYTES: u64 = 64 << 20;
+/// An object of so many blocks or bytes is fetched whole, and so compared with its checksum.
+const WHOLE_BLOCKS: u64 = 8;
+const WHOLE_BYTES: u64 = 1 << 20;
 
 /// Sizes and budgets of the read path.
 #[derive(Debug, Clone, Copy)]
@@ -52,13 +54,12 @@ struct Core {
     budget_blocks: u64,
 }
 
-type RunOutcome = Result<Run, StoreError>;
+/// The runs that blocks come with.
+type Inflight = HashMap<BlockId, Arc<Run>>;
 
-/// Consecutive blocks of one object, fetched with one GET.
-#[derive(Clone)]
-struct Run {
-    first: u64,
-    blocks: Arc<[CachedBlock]>,
+enum Piece {
+    Cached(u64, CachedBlock),
+    Coming(u64, Arc<Run>),
 }
 
 impl fmt::Debug for Core {
@@ -86,7 +87,8 @@ impl Reader {
         Self {
             core: Arc::new(core),
             tasks: TaskTracker::new(),
-            window_limit_bytes: (inflight_bytes / 2).min(WINDOW_LIMIT_BYTES),
+            // The rest is for what others ask for now.
+            window_limit_bytes: (inflight_bytes / 4 * 3).min(WINDOW_LIMIT_BYTES),
         }
     }
 
@@ -113,7 +115,7 @@ impl Reader {
                     None => self.read_anew(object, index, within(index)).await?,
                 },
                 Piece::Coming(index, run) => {
-                    let block = run.await.map_err(changed)?.block(index)?;
+                    let block = run.block(index).await.map_err(changed)?;
                     block.slice(within(index))
                 }
             });
@@ -138,7 +140,7 @@ impl Reader {
         });
         for piece in self.demand(object, index..index + 1) {
             if let Piece::Coming(index, run) = piece {
-                let block = run.await.map_err(changed)?.block(index)?;
+                let block = run.block(index).await.map_err(changed)?;
                 return Ok(block.slice(within));
             }
         }
@@ -149,7 +151,7 @@ impl Reader {
     pub fn read_ahead(&self, object: &Arc<ObjectId>, cursor: &Mutex<Cursor>, read: &Range<u64>) {
         let ahead = cursor.lock().advance(read, self.window_limit_bytes);
         let ahead = ahead.start..ahead.end.min(object.size_bytes);
-        if ahead.is_empty() {
+        if ahead.is_empty() || self.is_fetched_whole(object) {
             return;
         }
         // Ends before the budget does: what is asked for comes before what may be.
@@ -171,6 +173,19 @@ impl Reader {
         self.tasks.wait().await;
     }
 
+    /// Whether one GET without a range brings all of it.
+    fn is_fetched_whole(&self, object: &ObjectId) -> bool {
+        let block_bytes = self.core.block_size.bytes();
+        let limit = WHOLE_BYTES.min(WHOLE_BLOCKS * block_bytes).max(block_bytes);
+        object.size_bytes <= limit.min(self.run_blocks() * block_bytes)
+    }
+
+    /// Most blocks of one GET.
+    fn run_blocks(&self) -> u64 {
+        let blocks = RUN_LIMIT_BYTES / self.core.block_size.bytes();
+        blocks.clamp(1, self.core.budget_blocks)
+    }
+
     /// The blocks in order: what is neither cached nor coming is asked for now.
     fn demand(&self, object: &Arc<ObjectId>, blocks: Range<u64>) -> Vec<Piece> {
         let mut inflight = self.core.inflight.lock();
@@ -185,8 +200,12 @@ impl Reader {
             } else if let Some(block) = self.core.memory.lock().get(&id) {
                 pieces.push(Piece::Cached(index, block));
             } else {
-                let runs = self.missing_runs(&inflight, object, index..blocks.end);
-                let run = runs.into_iter().next().unwrap_or(index..index + 1);
+                let run = if self.is_fetched_whole(object) {
+                    self.core.block_size.blocks(&(0..object.size_bytes))
+                } else {
+                    let runs = self.missing_runs(&inflight, object, index..blocks.end);
+                    runs.into_iter().next().unwrap_or(index..index + 1)
+                };
                 pieces.push(Piece::Coming(index, self.start(&mut inflight, object, run)));
             }
         }
@@ -200,8 +219,7 @@ impl Reader {
         object: &Arc<ObjectId>,
         blocks: Range<u64>,
     ) -> Vec<Range<u64>> {
-        let limit =
-            (RUN_LIMIT_BYTES / self.core.block_size.bytes()).clamp(1, self.core.budget_blocks);
+        let limit = self.run_blocks();
         let memory = self.core.memory.lock();
         let mut runs: Vec<Range<u64>> = Vec::new();
         for index in blocks {
@@ -220,30 +238,25 @@ impl Reader {
         runs
     }
 
-    fn start(&self, inflight: &mut Inflight, object: &Arc<ObjectId>, run: Range<u64>) -> SharedRun {
-        let future = fetch(self.core.clone(), object.clone(), run.clone())
-            .boxed()
-            .shared();
-        for index in run {
-            inflight.insert(
-                BlockId {
-                    object: object.clone(),
-                    index,
-                },
-                future.clone(),
-            );
+    fn start(
+        &self,
+        inflight: &mut Inflight,
+        object: &Arc<ObjectId>,
+        indexes: Range<u64>,
+    ) -> Arc<Run> {
+        let size = self.core.block_size;
+        let run = Arc::new(Run::new(object.clone(), indexes.clone(), size));
+        for index in indexes {
+            let object = object.clone();
+            inflight.insert(BlockId { object, index }, run.clone());
         }
-        self.tasks.spawn(future.clone().map(drop));
-        future
+        let fetch = Fetch {
+            core: self.core.clone(),
+            run: run.clone(),
+        };
+        self.tasks.spawn(fetch.run());
+        run
     }
-}
-
-type SharedRun = Shared<BoxFuture<'static, RunOutcome>>;
-type Inflight = HashMap<BlockId, SharedRun>;
-
-enum Piece {
-    Cached(u64, CachedBlock),
-    Coming(u64, SharedRun),
 }
 
 /// An object version that is gone has changed under its reader.
@@ -256,92 +269,108 @@ fn changed(error: StoreError) -> FsError {
     }
 }
 
-impl Run {
-    /// Errors: `Corrupt` when the store sent fewer bytes than the object has.
-    fn block(&self, index: u64) -> Result<CachedBlock, FsError> {
-        let at = index
-            .checked_sub(self.first)
-            .and_then(|at| usize::try_from(at).ok());
-        at.and_then(|at| self.blocks.get(at))
-            .cloned()
-            .ok_or(FsError::CORRUPT)
-    }
-}
-
-async fn fetch(core: Arc<Core>, object: Arc<ObjectId>, run: Range<u64>) -> RunOutcome {
-    let permits = u32::try_from(run.end - run.start).unwrap_or(u32::MAX);
-    let permit = core.budget.clone().acquire_many_owned(permits).await;
-    // Whoever waits for it is to get an answer.
-    let outcome = caught("read", get_run(&core, &object, &run)).await;
-    let outcome = outcome.unwrap_or_else(|panicked| {
-        let (kind, op) = (StoreErrorKind::Rejected, StoreOp::Get);
-        let key = object.key.clone();
-        Err(StoreError::new(kind, op, key, panicked.to_string()))
-    });
-    // Cached before it stops counting as under way: nobody asks twice.
-    let mut inflight = core.inflight.lock();
-    if let Ok(fetched) = &outcome {
-        let mut memory = core.memory.lock();
-        for (index, block) in run.clone().zip(fetched.blocks.iter()) {
-            memory.insert(
-                BlockId {
-                    object: object.clone(),
-                    index,
-                },
-                block.clone(),
-            );
+impl Core {
+    /// Blocks have come: they are cached before they stop counting as under way, so
+    /// that nobody asks twice.
+    fn publish(&self, run: &Arc<Run>, blocks: Vec<(u64, CachedBlock)>) {
+        let mut inflight = self.inflight.lock();
+        let mut memory = self.memory.lock();
+        for (index, block) in blocks {
+            let object = run.object.clone();
+            let id = BlockId { object, index };
+            forget(&mut inflight, &id, run);
+            memory.insert(id, block);
         }
     }
-    for index in run {
-        inflight.remove(&BlockId {
-            object: object.clone(),
-            index,
-        });
+
+    fn end(&self, run: &Arc<Run>, outcome: Result<(), StoreError>) {
+        let mut inflight = self.inflight.lock();
+        for index in run.indexes.clone() {
+            let object = run.object.clone();
+            forget(&mut inflight, &BlockId { object, index }, run);
+        }
+        drop(inflight);
+        run.end(outcome);
     }
-    drop(permit);
-    outcome
 }
 
-async fn get_run(core: &Core, object: &ObjectId, run: &Range<u64>) -> RunOutcome {
-    let bytes = core.block_size.byte_range(run, object.size_bytes);
-    let whole = bytes == (0..object.size_bytes);
-    let answer = core
-        .store
-        .get(GetRequest {
+/// A block of this run is not under way any more. Another run may have it by now.
+fn forget(inflight: &mut Inflight, id: &BlockId, run: &Arc<Run>) {
+    if inflight
+        .get(id)
+        .is_some_and(|there| Arc::ptr_eq(there, run))
+    {
+        inflight.remove(id);
+    }
+}
+
+/// The task of a run. Dropped, whoever waits for its blocks gets an answer.
+struct Fetch {
+    core: Arc<Core>,
+    run: Arc<Run>,
+}
+
+impl Fetch {
+    async fn run(self) {
+        let blocks = self.run.indexes.end - self.run.indexes.start;
+        let permits = u32::try_from(blocks).unwrap_or(u32::MAX);
+        let permit = self.core.budget.clone().acquire_many_owned(permits).await;
+        let outcome = caught("read", self.get()).await;
+        let outcome = outcome.unwrap_or_else(|panicked| {
+            let (kind, op) = (StoreErrorKind::Rejected, StoreOp::Get);
+            let key = self.run.object.key.clone();
+            Err(StoreError::new(kind, op, key, panicked.to_string()))
+        });
+        self.core.end(&self.run, outcome);
+        drop(permit);
+    }
+
+    async fn get(&self) -> Result<(), StoreError> {
+        let (run, object) = (&self.run, &self.run.object);
+        let bytes = run.bytes();
+        let whole = bytes == (0..object.size_bytes);
+        let (core, of_sink) = (self.core.clone(), run.clone());
+        let arrival = Arrival {
+            run: run.clone(),
+            publish: move |blocks| core.publish(&of_sink, blocks),
+        };
+        let sink: Arc<dyn BodySink> = Arc::new(arrival);
+        let request = GetRequest {
             key: object.key.clone(),
             range: (!whole).then_some(bytes.clone()),
             if_match: Some(object.etag.clone()),
-        })
-        .await?;
-    // Some stores ignore If-Match; and a body cut short is no body.
-    let broken = |kind, why| StoreError::new(kind, StoreOp::Get, object.key.clone(), why);
-    if answer.meta.etag != object.etag {
-        return Err(broken(
-            StoreErrorKind::PreconditionFailed,
-            "the object was replaced",
-        ));
+            sink: Some(sink.clone()),
+        };
+        let answer = self.core.store.get(request).await?;
+        // Some stores ignore If-Match; and a body cut short is no body.
+        if answer.meta.etag != object.etag {
+            return Err(StoreError {
+                kind: StoreErrorKind::PreconditionFailed,
+                ..run.broken("the object was replaced")
+            });
+        }
+        if answer.body.is_empty() && run.is_whole() {
+            return Ok(());
+        }
+        if answer.body.len() as u64 != bytes.end - bytes.start {
+            return Err(run.broken("the body has another length than asked for"));
+        }
+        if run.indexes.end - run.indexes.start == 1 {
+            let block = run.take_block(answer.body);
+            self.core.publish(run, vec![block]);
+        } else {
+            // Copied, so that one cached block does not keep the whole run in memory.
+            sink.begin();
+            sink.take(&answer.body);
+        }
+        Ok(())
     }
-    if answer.body.len() as u64 != bytes.end - bytes.start {
-        return Err(broken(
-            StoreErrorKind::Corrupt,
-            "the body has another length than asked for",
-        ));
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.core.end(&self.run, Err(self.run.broken("broken off")));
     }
-    let block_bytes = core.block_size.bytes() as usize;
-    let blocks: Vec<CachedBlock> = if run.end - run.start == 1 {
-        vec![CachedBlock::new(answer.body)]
-    } else {
-        // Copied, so that one cached block does not keep the whole run in memory.
-        answer
-            .body
-            .chunks(block_bytes)
-            .map(|block| CachedBlock::new(Bytes::copy_from_slice(block)))
-            .collect()
-    };
-    Ok(Run {
-        first: run.start,
-        blocks: blocks.into(),
-    })
 }
 
 #[cfg(test)]
@@ -440,10 +469,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_object_that_changed_is_stale_but_cached_blocks_stay_readable() {
-        let (store, object, bytes) = object(3 * BLOCK as usize).await;
+        let (store, object, bytes) = object(30 * BLOCK as usize).await;
         let reader = reader(&store, 1 << 20);
         reader.read(&object, 0..BLOCK).await.unwrap();
-        replace(&store, vec![0; 3 * BLOCK as usize]).await;
+        replace(&store, vec![0; 30 * BLOCK as usize]).await;
         let stale = reader.read(&object, 0..2 * BLOCK).await;
         assert!(
             matches!(stale, Err(FsError::Stale(_))),
@@ -480,6 +509,28 @@ mod tests {
             );
         }
         assert_eq!(store.seen(StoreOp::Get), asked + 1, "one block, once");
+    }
+
+    #[tokio::test]
+    async fn a_short_object_is_one_request_without_a_range_wherever_it_is_read() {
+        let (store, object, bytes) = object(8 * BLOCK as usize).await;
+        let reader = reader(&store, 1 << 20);
+        for at in [5 * BLOCK, 0, 3 * BLOCK + 1] {
+            let read = reader.read(&object, at..at + 10).await.unwrap().concat();
+            assert_eq!(read, bytes[at as usize..at as usize + 10]);
+        }
+        assert_eq!(store.seen(StoreOp::Get), 1);
+    }
+
+    #[tokio::test]
+    async fn a_random_reader_of_a_long_object_moves_the_blocks_that_it_reads() {
+        let (store, object, bytes) = object(100 * BLOCK as usize).await;
+        let reader = reader(&store, 1 << 20);
+        for at in [50 * BLOCK, 9 * BLOCK, 98 * BLOCK] {
+            let read = reader.read(&object, at..at + 10).await.unwrap().concat();
+            assert_eq!(read, bytes[at as usize..at as usize + 10]);
+        }
+        assert_eq!(reader.core.memory.lock().used_bytes(), 3 * BLOCK);
     }
 
     #[tokio::test]

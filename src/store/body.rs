@@ -33,6 +33,13 @@ pub trait BodySource: Send + Sync + fmt::Debug {
     async fn read(&self, range: Range<u64>) -> io::Result<Bytes>;
 }
 
+/// Takes the bytes of an answer while they arrive.
+pub trait BodySink: Send + Sync + fmt::Debug {
+    /// An attempt gives its bytes from the first on; one before may have given some.
+    fn begin(&self);
+    fn take(&self, bytes: &[u8]);
+}
+
 impl Body {
     pub fn len_bytes(&self) -> u64 {
         match self {

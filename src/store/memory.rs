@@ -320,6 +320,7 @@ impl ObjectStore for Memory {
             key: request.source,
             range: Some(request.range),
             if_match: Some(request.source_if_match),
+            sink: None,
         };
         let body = self.get(get).await?.body.into();
         let UploadPartCopyRequest {

@@ -27,7 +27,7 @@ pub mod s3;
 mod unanswered;
 
 pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
-pub use body::{Body, BodySource, BodyStream, pieces};
+pub use body::{Body, BodySink, BodySource, BodyStream, pieces};
 pub use conditional::Conditional;
 pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};
 pub use endpoint::Endpoint;

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use super::{Body, ETag, Key};
+use super::{Body, BodySink, ETag, Key};
 
 /// Most keys in one `delete_many`. Source: S3 API `DeleteObjects`.
 pub const DELETE_MANY_LIMIT: usize = 1000;
@@ -73,11 +74,15 @@ pub struct GetRequest {
     /// Byte range; the whole object when absent.
     pub range: Option<Range<u64>>,
     pub if_match: Option<ETag>,
+    /// Gets the bytes of a range as they arrive, where no checksum of them comes along
+    /// that is to be compared first and the answer is of the version of `if_match`.
+    pub sink: Option<Arc<dyn BodySink>>,
 }
 
 #[derive(Debug, Clone)]
 pub struct GetAnswer {
     pub meta: ObjectMeta,
+    /// Empty where the sink of the request has taken them.
     pub body: Bytes,
 }
 

@@ -317,6 +317,7 @@ mod tests {
                 key,
                 range: None,
                 if_match: None,
+                sink: None,
             })
             .await
             .unwrap()

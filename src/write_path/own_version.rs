@@ -43,6 +43,7 @@ impl Uploader {
                 key: target.key.clone(),
                 range: Some(range.clone()),
                 if_match: Some(meta.etag.clone()),
+                sink: None,
             };
             let stored = match self.store.get(request).await {
                 Ok(answer) => answer.body,

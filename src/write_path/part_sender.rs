@@ -314,6 +314,7 @@ mod tests {
             key: Key::new("k"),
             range: None,
             if_match: None,
+            sink: None,
         };
         store.get(request).await.unwrap().body
     }

@@ -1,12 +1,14 @@
 //! What operations cost in requests, of S3 and of the kernel.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::time::Duration;
 
+use crate::support::data::{KIB, MIB, assert_same_bytes};
 use crate::support::programs::run_shell;
-use crate::support::proxy::Proxy;
-use crate::support::{Mount, MountBuilder};
+use crate::support::proxy::{Fault, Proxy, Rule};
+use crate::support::{Mount, MountBuilder, pattern};
 
 const MODES: [&str; 2] = ["fixed", "stored"];
 
@@ -86,4 +88,38 @@ fn a_second_walk_within_the_ttl_asks_s3_nothing() {
         assert!(mount.path("t/d0/later").exists());
         assert_eq!(walk(&mount.path("t")), wanted + 1, "found by its name");
     }
+}
+
+#[test]
+fn a_random_reader_moves_little_more_than_it_reads() {
+    let (mount, proxy) = mount(|plan| plan);
+    let body = pattern(48 * MIB, 1);
+    mount.put_object("f", &body);
+    mount.wait_for("f", "the file", |path| path.exists());
+    let file = fs::File::open(mount.path("f")).unwrap();
+    let mut seed = 7_u64;
+    for _ in 0..40 {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+        // Far from the one before, so that it is no sequential reader's.
+        let at = (seed >> 33) as usize % (body.len() / 4096) * 4096;
+        let mut got = vec![0; 4096];
+        file.read_exact_at(&mut got, at as u64).unwrap();
+        assert_same_bytes(&got, &body[at..at + 4096], "a page");
+    }
+    let moved = proxy.answered_bytes("GetObject");
+    assert!(moved <= 40 * 160 * KIB, "{moved} bytes for 40 pages");
+}
+
+#[test]
+fn a_sequential_reader_gets_its_bytes_as_they_arrive_by_many_requests_at_once() {
+    let (mount, proxy) = mount(|plan| plan);
+    let body = pattern(64 * MIB, 2);
+    mount.put_object("f", &body);
+    mount.wait_for("f", "the file", |path| path.exists());
+    let late = Fault::AnswerLate(Duration::from_millis(200));
+    proxy.rule(Rule::on("GetObject", late).always());
+    assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &body, "all of it");
+    let (requests, at_once) = (proxy.seen("GetObject"), proxy.most_at_once("GetObject"));
+    assert!((16..=28).contains(&requests), "{requests} requests");
+    assert!(at_once >= 8, "{at_once} at once");
 }

@@ -6,6 +6,7 @@
 //! A request that was read whole is carried out whatever becomes of its client,
 //! as a server or a load balancer does that has it already.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -31,6 +32,10 @@ struct State {
     /// Those whose answer went to the client whole.
     passed: Vec<&'static str>,
     under_way: usize,
+    /// Of each kind, now and at most.
+    at_once: HashMap<&'static str, (usize, usize)>,
+    /// Bytes of the server's answers, with their heads.
+    answered: Vec<(&'static str, usize)>,
     /// No request reaches the server.
     down: bool,
     /// Access keys that are not known any more.
@@ -141,6 +146,19 @@ impl Proxy {
         seen.map(|(_, len)| *len).collect()
     }
 
+    /// Most requests of a kind that were under way at once.
+    pub fn most_at_once(&self, op: &str) -> usize {
+        let state = self.shared.0.lock();
+        state.at_once.get(op).map_or(0, |(_, most)| *most)
+    }
+
+    /// Bytes of the answers to requests of a kind.
+    pub fn answered_bytes(&self, op: &str) -> usize {
+        let state = self.shared.0.lock();
+        let answered = state.answered.iter().filter(|(seen, _)| *seen == op);
+        answered.map(|(_, len)| *len).sum()
+    }
+
     /// Requests of every kind that came, failed ones too.
     pub fn seen_in_all(&self) -> usize {
         self.shared.0.lock().seen.len()
@@ -180,6 +198,27 @@ impl Fate {
 impl From<Fault> for Fate {
     fn from(fault: Fault) -> Self {
         Self { fault, gate: None }
+    }
+}
+
+/// Counts a request of a kind as long as it is under way.
+struct AtOnce<'a>(&'a Mutex<State>, &'static str);
+
+impl<'a> AtOnce<'a> {
+    fn count(state: &'a Mutex<State>, op: &'static str) -> Self {
+        let mut locked = state.lock();
+        let (now, most) = locked.at_once.entry(op).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
+        Self(state, op)
+    }
+}
+
+impl Drop for AtOnce<'_> {
+    fn drop(&mut self) {
+        if let Some((now, _)) = self.0.lock().at_once.get_mut(self.1) {
+            *now -= 1;
+        }
     }
 }
 
@@ -230,6 +269,7 @@ fn pass(
     }
     let fate = state.lock().fate_of(op, &keys, &head);
     state.lock().lengths.push((op, body.len()));
+    let _at_once = AtOnce::count(state, op);
     if fate.fault == Fault::HangUp {
         drop(client);
         fate.hold(Side::BeforeServer);
@@ -239,6 +279,8 @@ fn pass(
     let forward = |head: &str, body: &[u8]| {
         let answer = forward(upstream, head, body);
         fate.hold(Side::AfterServer);
+        let len = answer.as_ref().map_or(0, Vec::len);
+        state.lock().answered.push((op, len));
         answer
     };
     if let Some(answer) = of_another_store(fate.fault, &head, &body, &keys, forward) {

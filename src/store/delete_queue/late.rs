@@ -321,6 +321,7 @@ impl DeleteQueue {
             key: key.clone(),
             range: None,
             if_match: Some(meta.etag.clone()),
+            sink: None,
         };
         let body = self.store.get(request).await.map(|answer| answer.body);
         body.is_ok_and(|body: Bytes| ETag::of_bytes(&body) == *etag)

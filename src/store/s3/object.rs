@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::SystemTime;
 
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::MetadataDirective;
@@ -16,8 +17,9 @@ use super::encoding::{
 };
 use super::error::{kind_of_broken_body, translate};
 use crate::store::{
-    CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key, ListRequest,
-    ObjectMeta, PutAnswer, PutRequest, StoreError, StoreErrorKind, StoreOp, WriteCondition,
+    BodySink, CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key,
+    ListRequest, ObjectMeta, PutAnswer, PutRequest, StoreError, StoreErrorKind, StoreOp,
+    WriteCondition,
 };
 
 /// Most bytes taken of one answer whose length was not asked for.
@@ -137,8 +139,20 @@ impl S3Store {
         };
         let limit = request
             .range
+            .as_ref()
             .map_or(WHOLE_BODY_LIMIT_BYTES, |range| range.end - range.start);
-        let body = collect(key, answer.body, limit).await?;
+        let is_wanted_version = request.if_match.as_ref() == Some(&meta.etag);
+        let sink = request
+            .sink
+            .filter(|_| is_wanted_version && is_range_without_checksum(&request.range, &answer));
+        let expected = length(answer.content_length()).unwrap_or(0).min(limit);
+        let body = match sink {
+            Some(sink) => {
+                hand_over(key, answer.body, limit, &*sink).await?;
+                Bytes::new()
+            }
+            None => collect(key, answer.body, limit, expected).await?,
+        };
         Ok(GetAnswer { meta, body })
     }
 
@@ -249,22 +263,79 @@ fn length(header: Option<i64>) -> Option<u64> {
     header.and_then(|length| u64::try_from(length).ok())
 }
 
-/// Reads a body to its end, but never more than was asked for, whatever the server sends.
-async fn collect(key: &Key, mut body: ByteStream, limit: u64) -> Result<Bytes, StoreError> {
-    let mut bytes = BytesMut::new();
+/// Whether the answer says that its body is exactly this range, and no checksum comes
+/// along that the SDK compares at the end of it.
+fn is_range_without_checksum(range: &Option<Range<u64>>, answer: &GetObjectOutput) -> bool {
+    let Some(range) = range else {
+        return false;
+    };
+    let begin = format!("bytes {}-{}/", range.start, range.end - 1);
+    let is_range = answer
+        .content_range()
+        .is_some_and(|told| told.starts_with(&begin));
+    let has_length = length(answer.content_length()) == Some(range.end - range.start);
+    let sums = [
+        answer.checksum_crc64_nvme(),
+        answer.checksum_crc32_c(),
+        answer.checksum_crc32(),
+        answer.checksum_sha1(),
+        answer.checksum_sha256(),
+    ];
+    is_range && has_length && sums.iter().all(Option::is_none)
+}
+
+/// Reads a body to its end, whose length in bytes is expected to be so, but never more
+/// than was asked for, whatever the server sends.
+async fn collect(
+    key: &Key,
+    body: ByteStream,
+    limit: u64,
+    expected: u64,
+) -> Result<Bytes, StoreError> {
+    let mut bytes = BytesMut::with_capacity(expected as usize);
+    read_body(key, body, limit, |chunk| bytes.extend_from_slice(chunk)).await?;
+    Ok(bytes.freeze())
+}
+
+/// The same, each piece of it to a sink.
+async fn hand_over(
+    key: &Key,
+    body: ByteStream,
+    limit: u64,
+    sink: &dyn BodySink,
+) -> Result<(), StoreError> {
+    sink.begin();
+    let read = read_body(key, body, limit, |chunk| sink.take(chunk)).await?;
+    if read == limit {
+        return Ok(());
+    }
+    let detail = format!("the server sent {read} of the {limit} bytes asked for");
+    let kind = StoreErrorKind::Corrupt;
+    Err(StoreError::new(kind, StoreOp::Get, key.clone(), detail))
+}
+
+/// Returns how many bytes there were.
+async fn read_body(
+    key: &Key,
+    mut body: ByteStream,
+    limit: u64,
+    mut take: impl FnMut(&[u8]),
+) -> Result<u64, StoreError> {
     let broken = |kind, detail: String| StoreError::new(kind, StoreOp::Get, key.clone(), detail);
+    let mut read = 0;
     loop {
         match body.next().await {
-            None => return Ok(bytes.freeze()),
-            Some(Ok(chunk)) if (bytes.len() + chunk.len()) as u64 <= limit => {
-                bytes.extend_from_slice(&chunk)
+            None => return Ok(read),
+            Some(Ok(chunk)) if read + chunk.len() as u64 <= limit => {
+                take(&chunk);
+                read += chunk.len() as u64;
             }
             Some(Ok(_)) => {
                 let detail = format!("the server sent more than the {limit} bytes asked for");
                 return Err(broken(StoreErrorKind::Corrupt, detail));
             }
             Some(Err(error)) => {
-                let text = format!("body broke off after {} bytes: {error}", bytes.len());
+                let text = format!("body broke off after {read} bytes: {error}");
                 return Err(broken(kind_of_broken_body(&error), text));
             }
         }
