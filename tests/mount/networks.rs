@@ -1,6 +1,7 @@
 //! Private CAs, proxies, and services that are addressed wrongly.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::support::forward_proxy::ForwardProxy;
@@ -8,7 +9,7 @@ use crate::support::mount::is_mounted;
 use crate::support::programs::{has_all, said};
 use crate::support::proxy::{Fault, Rule};
 use crate::support::tls_front::TlsFront;
-use crate::support::{Mount, MountBuilder, Server};
+use crate::support::{Mount, MountBuilder, Server, sys};
 
 /// Every variable that could lead the tests' own requests elsewhere is unset.
 fn plan() -> MountBuilder {
@@ -258,5 +259,41 @@ fn a_bucket_in_another_region_is_told_with_the_region() {
         has_all(&text, &["--region", "eu-north-1"]);
         assert!(took < Duration::from_secs(20), "{took:?}");
         proxy.heal();
+    }
+}
+
+/// The signature covers the bytes of an upload where nothing else protects their way.
+#[test]
+fn bytes_are_signed_over_plain_http_and_protected_by_tls_and_a_checksum_over_https() {
+    let files = [("short", b"bytes".to_vec()), ("long", vec![1; 9 << 20])];
+    let write = |mount: &Mount, name: &str, bytes: &[u8]| {
+        let mut file = File::create(mount.path(name)).unwrap();
+        file.write_all(bytes).unwrap();
+        sys::close(file)
+    };
+    let (over_http, proxy) = Mount::behind_a_proxy();
+    for op in ["PutObject", "UploadPart"] {
+        let refused = Fault::Answer(403, "AccessDenied");
+        let rule = Rule::on(op, refused).header("x-amz-content-sha256: unsigned-payload");
+        proxy.rule(rule.always());
+    }
+    let mount = over_http.start();
+    for (name, bytes) in &files {
+        write(&mount, name, bytes).unwrap();
+        assert!(mount.object(name).unwrap() == *bytes, "{name}");
+    }
+    let front = TlsFront::before_endpoint(&proxy.endpoint);
+    let over_tls = plan()
+        .set("--endpoint-url", front.endpoint("127.0.0.1"))
+        .arg("--ca-bundle")
+        .arg(front.ca());
+    let mount = over_tls.start();
+    for (name, bytes) in &files {
+        assert!(write(&mount, name, bytes).is_err(), "{name} was signed");
+    }
+    proxy.heal();
+    for (name, bytes) in &files {
+        write(&mount, name, bytes).unwrap();
+        assert!(mount.object(name).unwrap() == *bytes, "{name}");
     }
 }

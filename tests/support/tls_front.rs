@@ -59,10 +59,16 @@ pub struct TlsFront {
 impl TlsFront {
     #[track_caller]
     pub fn before(server: &Server) -> Self {
+        Self::before_endpoint(&server.endpoint)
+    }
+
+    /// As `http://127.0.0.1:PORT`.
+    #[track_caller]
+    pub fn before_endpoint(endpoint: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         run_shell(&format!("{{ {MAKE}\n}} 2>/dev/null"), &[dir.path()]);
-        let address = server.endpoint.strip_prefix("http://").unwrap();
+        let address = endpoint.strip_prefix("http://").unwrap();
         let (host, port) = address.split_once(':').unwrap();
         let mut command = dies_with_parent("KILL", python());
         command.args(["-c", SERVE]);

@@ -31,6 +31,34 @@ pub enum UploadChecksum {
     None,
 }
 
+/// What protects the way to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    Tls,
+    Plain,
+}
+
+/// Whether the signature of an upload covers its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PayloadSigning {
+    Signed,
+    /// The SHA-256 of the bytes, which takes a third of an upload's time, is left out.
+    Unsigned,
+}
+
+impl Transport {
+    /// Nobody changes bytes inside TLS, and the checksum is compared by the store.
+    /// Without TLS whoever is on the way could change bytes and their checksum: only
+    /// the signature tells. Source: S3 API, "Signature Calculations", `UNSIGNED-PAYLOAD`.
+    pub fn signing(self, checksum: UploadChecksum) -> PayloadSigning {
+        let is_compared = checksum != UploadChecksum::None;
+        match self {
+            Self::Tls if is_compared => PayloadSigning::Unsigned,
+            Self::Tls | Self::Plain => PayloadSigning::Signed,
+        }
+    }
+}
+
 /// Which one it is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChecksumChoice {
@@ -342,6 +370,18 @@ mod tests {
         assert_eq!(sums.upload(), UploadChecksum::Crc64Nvme);
         refuse();
         assert_eq!(sums.upload(), UploadChecksum::Md5);
+    }
+
+    #[test]
+    fn bytes_are_unsigned_where_tls_and_a_checksum_protect_them() {
+        let sums = [UploadChecksum::Crc64Nvme, UploadChecksum::Md5];
+        for checksum in sums {
+            let signing = |transport: Transport| transport.signing(checksum);
+            assert_eq!(signing(Transport::Tls), PayloadSigning::Unsigned);
+            assert_eq!(signing(Transport::Plain), PayloadSigning::Signed);
+        }
+        let none = Transport::Tls.signing(UploadChecksum::None);
+        assert_eq!(none, PayloadSigning::Signed);
     }
 
     #[test]

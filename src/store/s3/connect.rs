@@ -17,7 +17,7 @@ use aws_types::service_config::ServiceConfigKey;
 
 use super::S3Store;
 use super::answer::AnswerCheck;
-use super::checksum::{ChecksumChoice, Checksums};
+use super::checksum::{ChecksumChoice, Checksums, Transport};
 use super::connections::Connections;
 use super::credentials::Renewal;
 use super::http::{self, NetworkError, OnNetworkError};
@@ -86,6 +86,16 @@ impl Route {
         }
     }
 
+    fn transport(&self) -> Transport {
+        let scheme = self.endpoint_url.as_ref().map(|url| url.split_once("://"));
+        match scheme {
+            // AWS, by its name.
+            None => Transport::Tls,
+            Some(Some((scheme, _))) if scheme.eq_ignore_ascii_case("https") => Transport::Tls,
+            Some(_) => Transport::Plain,
+        }
+    }
+
     fn endpoint(&self) -> Endpoint {
         Endpoint::of(self.endpoint_url.as_deref(), self.region.as_ref())
     }
@@ -109,6 +119,7 @@ impl S3Store {
         Ok(Self {
             bucket: settings.bucket.clone(),
             endpoint: route.endpoint(),
+            transport: route.transport(),
             renewal: Renewal::new(settings, http, client, route),
             list_quirks: ListQuirks::default(),
             checksums,

@@ -29,7 +29,7 @@ use super::request::{
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::{Endpoint, Key, ObjectStore, StoreError};
-use checksum::Checksums;
+use checksum::{Checksums, Transport};
 use connections::Connections;
 use credentials::Renewal;
 use list::ListQuirks;
@@ -42,6 +42,7 @@ pub struct S3Store {
     renewal: Renewal,
     list_quirks: ListQuirks,
     checksums: Checksums,
+    transport: Transport,
     connections: Connections,
 }
 

@@ -7,7 +7,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload};
 
 use super::S3Store;
-use super::checksum::{StreamSums, UploadChecksum, with_this_alone};
+use super::checksum::{PayloadSigning, StreamSums, UploadChecksum, with_this_alone};
 use super::encoding::{copy_source, with_headers, with_placement};
 use super::error::translate;
 use super::object::{conditions, etag};
@@ -112,9 +112,12 @@ impl S3Store {
                     .body(byte_stream(stream.clone()))
             }
         };
-        part.customize()
-            .config_override(with_this_alone(checksum))
-            .send()
+        let part = part.customize().config_override(with_this_alone(checksum));
+        let part = match self.transport.signing(checksum) {
+            PayloadSigning::Signed => part,
+            PayloadSigning::Unsigned => part.disable_payload_signing(),
+        };
+        part.send()
             .await
             .map_err(|error| translate(StoreOp::UploadPart, key, error))
     }

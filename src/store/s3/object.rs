@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
 use super::answer::AnswerDate;
-use super::checksum::{UploadChecksum, with_this_alone};
+use super::checksum::{PayloadSigning, UploadChecksum, with_this_alone};
 use super::encoding::{
     copy_source, headers_of, tagging, whole_seconds, with_headers, with_placement,
 };
@@ -179,15 +179,19 @@ impl S3Store {
             .key(key.as_str());
         let put = with_placement!(put, request.headers.placement.clone());
         let put = put.set_tagging(request.headers.tags.clone());
-        with_headers!(put, request.headers)
+        let put = with_headers!(put, request.headers)
             .set_checksum_algorithm(checksum.algorithm())
             .set_content_md5(checksum.md5_of(&request.body))
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
             .body(ByteStream::from(request.body))
             .customize()
-            .config_override(with_this_alone(checksum))
-            .send()
+            .config_override(with_this_alone(checksum));
+        let put = match self.transport.signing(checksum) {
+            PayloadSigning::Signed => put,
+            PayloadSigning::Unsigned => put.disable_payload_signing(),
+        };
+        put.send()
             .await
             .map_err(|error| translate(StoreOp::Put, &key, error))
     }
