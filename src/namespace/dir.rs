@@ -1,5 +1,6 @@
 //! What is known of a directory's entries.
 
+use crate::store::LIST_PAGE_LIMIT;
 use crate::vocabulary::{Kind, ObjectVersion};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -110,6 +111,12 @@ impl DirState {
     /// The remembered listing, all but true of names that are doubted.
     pub fn last_listing(&self) -> Option<&Listing> {
         self.listing.as_ref()
+    }
+
+    /// Whether one page does not tell of every name: they are asked for one by one.
+    pub fn is_large(&self) -> bool {
+        let several_pages = |listing: &Listing| listing.entries.len() > LIST_PAGE_LIMIT.into();
+        self.large || self.listing.as_ref().is_some_and(several_pages)
     }
 
     pub fn forget_listing(&mut self) {

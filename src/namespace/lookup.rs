@@ -101,7 +101,7 @@ impl Namespace {
         if let Some(answer) = self.remembered(parent, name, None) {
             return Ok(answer);
         }
-        if parent.state().dir.large || self.coherence().ttl < LIST_FROM_TTL {
+        if parent.state().dir.is_large() || self.coherence().ttl < LIST_FROM_TTL {
             return self.ask_by_name(parent, name).await;
         }
         let turn = parent.listing_lock();
