@@ -86,6 +86,8 @@ pub struct DirState {
     /// Some of the names that the store showed last, and when; less those that went here since.
     pub seen: Option<(Instant, BTreeSet<Name>)>,
     listing: Option<Listing>,
+    /// When it was last forgotten or doubted: what was asked before counts no more.
+    pub(super) doubted_at: Option<Instant>,
     /// Names that the store may hold otherwise than the listing says.
     doubted: BTreeSet<Name>,
     next_seq: u64,
@@ -120,12 +122,14 @@ impl DirState {
     }
 
     pub fn forget_listing(&mut self) {
+        self.doubted_at = Some(Instant::now());
         self.listing = None;
         self.doubted.clear();
     }
 
     /// What the listing says of `name` may be wrong: it is to be asked for anew.
     pub fn mark_suspect(&mut self, name: &Name) {
+        self.doubted_at = Some(Instant::now());
         if self.doubted.len() == DOUBTED_LIMIT {
             self.forget_listing();
         }

@@ -77,6 +77,7 @@ mod rare;
 mod restore;
 mod subtree_locks;
 mod table;
+mod tree_ahead;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -101,6 +102,8 @@ pub use table::{InodeTable, Pin};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
+
+use tree_ahead::TreeAhead;
 
 use crate::error::FsError;
 use crate::session_state::SessionLog;
@@ -140,6 +143,7 @@ pub struct Namespace {
     kept: Arc<NameStore>,
     /// Directories with a remembered listing of several pages, oldest first.
     long_listings: Mutex<VecDeque<Ino>>,
+    tree_ahead: TreeAhead,
 }
 
 impl Namespace {
@@ -164,6 +168,7 @@ impl Namespace {
             invalidations,
             attribute_cache,
             long_listings: Mutex::default(),
+            tree_ahead: TreeAhead::default(),
         }
     }
 
@@ -253,6 +258,7 @@ impl Namespace {
 
     /// A local change of `name` in `dir` is in the store.
     pub fn record(&self, dir: Ino, name: &Name, entry: Option<Entry>) {
+        self.tree_ahead.changed();
         if let Ok(dir) = self.table.get(dir) {
             dir.state().dir.record(name, entry);
         }
@@ -271,6 +277,7 @@ impl Namespace {
     /// Nothing known of the inode counts as true any more, unless nobody can be
     /// asked: the store contradicted it.
     pub fn invalidate(&self, inode: &Inode) {
+        self.tree_ahead.changed();
         {
             let mut state = inode.state();
             state.last_confirmed_at = state.checked_at.take().or(state.last_confirmed_at);
@@ -285,6 +292,7 @@ impl Namespace {
 
     /// There is an object for this path again: no listing counts that says otherwise.
     pub fn reappeared(&self, path: &[Name]) {
+        self.tree_ahead.changed();
         let mut at = ROOT;
         for name in path {
             let Ok(dir) = self.table.get(at) else {

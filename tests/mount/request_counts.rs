@@ -215,3 +215,33 @@ fn files_replaced_by_tmp_fsync_and_rename_cost_a_put_a_copy_and_a_share_of_a_bul
         }
     }
 }
+
+#[test]
+fn a_cold_walk_over_200_directories_lists_the_tree_ahead() {
+    for mode in MODES {
+        let (mount, proxy) = mount(|plan| plan.set("--ttl", "60s").args(["--attributes", mode]));
+        let objects = (0..1000).map(|n| {
+            let body = n.to_string().into_bytes();
+            (format!("t/d{:03}/f{n:04}", n % 200), body)
+        });
+        mount.client().put_many(mount.bucket(), objects);
+        let deep = (0..300).map(|n| (format!("t/deep/{}/{}/f{n}", n % 10, n % 30), b"x".to_vec()));
+        mount.client().put_many(mount.bucket(), deep);
+        mount.wait_for("t/deep", "the tree", |path| path.exists());
+        let wanted = run_shell("find \"$1\" | wc -l", &[&mount.path("t")]);
+        assert_eq!(
+            wanted.trim(),
+            (1 + 200 + 1000 + 1 + 10 + 30 + 300).to_string()
+        );
+        let lists = proxy.seen("ListObjectsV2");
+        assert!(lists <= 14, "{mode}: {lists}");
+        // What changes meanwhile is seen as ever.
+        fs::write(mount.path("t/d199/new"), b"new").unwrap();
+        fs::remove_file(mount.path("t/d198/f0198")).unwrap();
+        let found = run_shell("find \"$1\" | wc -l", &[&mount.path("t")]);
+        assert_eq!(found.trim(), wanted.trim(), "one came and one went");
+        assert_eq!(fs::read(mount.path("t/d007/f0207")).unwrap(), b"207");
+        let more = proxy.seen("ListObjectsV2") - lists;
+        assert!(more <= 2, "{mode}: {more} for a name that was absent");
+    }
+}
