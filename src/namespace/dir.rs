@@ -1,5 +1,6 @@
 //! What is known of a directory's entries.
 
+use crate::store::LIST_PAGE_LIMIT;
 use crate::vocabulary::{Kind, ObjectVersion};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -85,6 +86,8 @@ pub struct DirState {
     /// Some of the names that the store showed last, and when; less those that went here since.
     pub seen: Option<(Instant, BTreeSet<Name>)>,
     listing: Option<Listing>,
+    /// When it was last forgotten or doubted: what was asked before counts no more.
+    pub(super) doubted_at: Option<Instant>,
     /// Names that the store may hold otherwise than the listing says.
     doubted: BTreeSet<Name>,
     next_seq: u64,
@@ -112,13 +115,21 @@ impl DirState {
         self.listing.as_ref()
     }
 
+    /// Whether one page does not tell of every name: they are asked for one by one.
+    pub fn is_large(&self) -> bool {
+        let several_pages = |listing: &Listing| listing.entries.len() > LIST_PAGE_LIMIT.into();
+        self.large || self.listing.as_ref().is_some_and(several_pages)
+    }
+
     pub fn forget_listing(&mut self) {
+        self.doubted_at = Some(Instant::now());
         self.listing = None;
         self.doubted.clear();
     }
 
     /// What the listing says of `name` may be wrong: it is to be asked for anew.
     pub fn mark_suspect(&mut self, name: &Name) {
+        self.doubted_at = Some(Instant::now());
         if self.doubted.len() == DOUBTED_LIMIT {
             self.forget_listing();
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Namespace;
 use super::dir::{ChangeSeq, DirState, Entry, Listing, REMEMBERED_ENTRIES_LIMIT};
 use super::inode::Inode;
-use super::lookup::StoreAnswer;
+use super::lookup::{Asker, StoreAnswer};
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
@@ -173,7 +173,7 @@ impl Namespace {
         if let Some(entries) = self.listed(dir, DirState::listing, |asked_at| asked_at >= began) {
             return Ok(entries);
         }
-        let (page, asked_at, seq) = self.first_page(dir).await?;
+        let (page, asked_at, seq) = self.first_page(dir, Asker::Listing).await?;
         drop(turn);
         let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
         stream.pages = page.next.is_some().then(|| Pages {

@@ -5,21 +5,30 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Namespace;
 use super::attributes::Described;
-use super::dir::{ChangeSeq, Entry, Listing};
+use super::dir::{ChangeSeq, Entry, Listing, Marker};
 use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
+use super::tree_ahead::directories;
+use super::{Coherence, Namespace};
 use crate::error::FsError;
-use crate::store::{FoldDirectories, HeadRequest, ListRequest, StoreErrorKind};
+use crate::store::{FoldDirectories, HeadRequest, ListRequest, ListToken, StoreErrorKind};
 use crate::vocabulary::{Kind, ObjectVersion};
 
 /// Below this ttl a name is asked for by itself: a listing would not live to answer a second one.
 pub(super) const LIST_FROM_TTL: Duration = Duration::from_secs(1);
 /// Times that an answer overtaken by local changes is asked for again.
 const ASK_AGAIN_LIMIT: usize = 8;
+
+/// Who wants to know what is in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    Listing,
+    /// Of one name, which may be absent.
+    Lookup,
+}
 
 /// What the store said of one name.
 pub(super) struct StoreAnswer {
@@ -101,7 +110,7 @@ impl Namespace {
         if let Some(answer) = self.remembered(parent, name, None) {
             return Ok(answer);
         }
-        if parent.state().dir.large || self.coherence().ttl < LIST_FROM_TTL {
+        if parent.state().dir.is_large() || self.coherence().ttl < LIST_FROM_TTL {
             return self.ask_by_name(parent, name).await;
         }
         let turn = parent.listing_lock();
@@ -109,7 +118,7 @@ impl Namespace {
         if let Some(answer) = self.remembered(parent, name, Some(began)) {
             return Ok(answer);
         }
-        let (page, asked_at, seq) = self.first_page(parent).await?;
+        let (page, asked_at, seq) = self.first_page(parent, Asker::Lookup).await?;
         drop(turn);
         let prefix = self.keys.dir_prefix(&self.table.dir_path(parent.ino)?);
         if page.is_complete_for(&prefix, name) {
@@ -147,17 +156,27 @@ impl Namespace {
     pub(super) async fn first_page(
         &self,
         dir: &Pin,
+        asker: Asker,
     ) -> Result<(Page, Instant, ChangeSeq), FsError> {
         let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
-        let (asked_at, seq) = (Instant::now(), dir.state().dir.now());
-        let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, None);
-        let page = Page::new(&prefix, self.store.list(request).await?);
+        let seq = dir.state().dir.now();
+        let (page, asked_at) = match self.page_ahead(dir, &prefix, asker).await? {
+            Some(listed) => listed,
+            None => {
+                let asked_at = Instant::now();
+                let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, None);
+                (
+                    Page::new(&prefix, self.store.list(request).await?),
+                    asked_at,
+                )
+            }
+        };
         self.note_hidden(dir, &page);
         if page.next.is_none() {
             self.note_names(dir, page.entries.iter(), seq);
         }
         let mut state = dir.state();
-        if seq == state.dir.now() {
+        if seq == state.dir.now() && page.marker != Marker::Unknown {
             state.dir.marker = page.marker;
         }
         if page.next.is_none() {
@@ -169,6 +188,42 @@ impl Namespace {
         }
         drop(state);
         Ok((page, asked_at, seq))
+    }
+
+    /// A directory that was listed ahead of a walk, or that begins what is listed so now.
+    async fn page_ahead(
+        &self,
+        dir: &Pin,
+        prefix: &str,
+        asker: Asker,
+    ) -> Result<Option<(Page, Instant)>, FsError> {
+        let Coherence {
+            ttl, negative_ttl, ..
+        } = self.coherence();
+        let max_age = match asker {
+            Asker::Listing => ttl,
+            Asker::Lookup => ttl.min(negative_ttl),
+        };
+        if ttl < LIST_FROM_TTL {
+            return Ok(None);
+        }
+        let doubted_at = dir.state().dir.doubted_at;
+        let listed = self.tree_ahead.take(prefix, doubted_at, max_age);
+        if listed.is_some() || asker == Asker::Lookup {
+            return Ok(listed);
+        }
+        let Some((parent, _)) = self.table.place(dir.ino) else {
+            return Ok(None);
+        };
+        let Some(asking) = self.tree_ahead.begin(parent) else {
+            return Ok(None);
+        };
+        let root = self.keys.dir_prefix(&self.table.dir_path(parent)?);
+        let after = Some(ListToken::after(prefix));
+        let request = ListRequest::page(root.as_str(), FoldDirectories::No, after);
+        let answer = self.store.list(request).await?;
+        self.tree_ahead.put(&asking, directories(&root, answer));
+        Ok(self.tree_ahead.take(prefix, doubted_at, max_age))
     }
 
     async fn ask_by_name(&self, parent: &Pin, name: &Name) -> Result<StoreAnswer, FsError> {

@@ -78,6 +78,7 @@ mod refresh;
 mod restore;
 mod subtree_locks;
 mod table;
+mod tree_ahead;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -103,6 +104,8 @@ pub use table::{InodeTable, Pin};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
+
+use tree_ahead::TreeAhead;
 
 use crate::error::FsError;
 use crate::session_state::SessionLog;
@@ -144,6 +147,7 @@ pub struct Namespace {
     long_listings: Mutex<VecDeque<Ino>>,
     /// How many keys of a directory cannot be shown.
     hidden_seen: Mutex<HashMap<Ino, usize>>,
+    tree_ahead: TreeAhead,
 }
 
 impl Namespace {
@@ -169,6 +173,7 @@ impl Namespace {
             attribute_cache,
             long_listings: Mutex::default(),
             hidden_seen: Mutex::default(),
+            tree_ahead: TreeAhead::default(),
         }
     }
 
@@ -258,6 +263,7 @@ impl Namespace {
 
     /// A local change of `name` in `dir` is in the store.
     pub fn record(&self, dir: Ino, name: &Name, entry: Option<Entry>) {
+        self.tree_ahead.changed();
         if let Ok(dir) = self.table.get(dir) {
             dir.state().dir.record(name, entry);
         }
@@ -276,6 +282,7 @@ impl Namespace {
     /// Nothing known of the inode counts as true any more, unless nobody can be
     /// asked: the store contradicted it.
     pub fn invalidate(&self, inode: &Inode) {
+        self.tree_ahead.changed();
         {
             let mut state = inode.state();
             state.last_confirmed_at = state.checked_at.take().or(state.last_confirmed_at);
@@ -290,6 +297,7 @@ impl Namespace {
 
     /// There is an object for this path again: no listing counts that says otherwise.
     pub fn reappeared(&self, path: &[Name]) {
+        self.tree_ahead.changed();
         let mut at = ROOT;
         for name in path {
             let Ok(dir) = self.table.get(at) else {

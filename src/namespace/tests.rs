@@ -92,6 +92,15 @@ impl World {
         Ok(names)
     }
 
+    async fn listed_in(&self, dir: Pin) -> Vec<String> {
+        let mut stream = DirStream::new(dir);
+        let mut names = Vec::new();
+        while let Some(entries) = self.names.next_entries(&mut stream).await.unwrap() {
+            names.extend(entries.iter().map(|entry| entry.name.as_str().to_owned()));
+        }
+        names
+    }
+
     fn lists(&self) -> u64 {
         self.store.seen(StoreOp::List)
     }
@@ -394,4 +403,29 @@ async fn a_file_that_is_uploaded_and_forgotten_while_it_is_listed_stays_in_the_l
     drop(admitted);
     world.names.record(ROOT, &name("a"), None);
     assert!(world.names.admit(&root, &listed[0]).is_none(), "removed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tree_that_is_walked_is_listed_ahead_and_a_change_here_shows_in_it() {
+    let world = World::new(DirMarkers::Auto);
+    for number in 0..2000 {
+        let key = format!("p/d{:03}/f{number:04}", number % 200);
+        world.put(&key, "x").await;
+    }
+    let root = world.root();
+    let dirs = world.listed_in(world.root()).await;
+    assert_eq!((dirs.len(), world.lists()), (200, 1));
+    let mut found = 0;
+    for (number, dir) in dirs.iter().enumerate() {
+        let pin = world.lookup(&root, dir).await.unwrap();
+        if number == 50 {
+            world.put(&format!("p/{dir}/new"), "x").await;
+            let version = world.names.stored_version(&pin, &name("new")).await;
+            let entry = Entry::File(version.unwrap().unwrap());
+            world.names.record(pin.ino, &name("new"), Some(entry));
+        }
+        found += world.listed_in(pin).await.len();
+    }
+    assert_eq!(found, 2001);
+    assert!(world.lists() <= 8, "{}", world.lists());
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+/// Most bytes of one GET. A long window ends where one does, so that few are shorter.
+pub(super) const RUN_LIMIT_BYTES: u64 = 4 << 20;
 /// Window of a reader that has just turned out to be sequential.
 const WINDOW_FIRST_BYTES: u64 = 1 << 20;
 /// Share of the window that is used before it is filled up.
@@ -48,13 +50,17 @@ impl Cursor {
         if self.fetched >= self.reached + unused {
             return self.fetched..self.fetched;
         }
+        let mut end = self.reached + self.window_bytes;
+        if self.window_bytes >= 2 * RUN_LIMIT_BYTES {
+            end -= end % RUN_LIMIT_BYTES;
+        }
         // What is read now and was not asked for ahead comes with what is behind it.
         let start = if self.fetched < self.reached {
             read.start
         } else {
             self.fetched
         };
-        self.fetched = self.reached + self.window_bytes;
+        self.fetched = end.max(start);
         start..self.fetched
     }
 

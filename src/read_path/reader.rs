@@ -12,15 +12,13 @@ use tokio_util::task::TaskTracker;
 
 use super::block::{BlockId, BlockSize, MemoryTier};
 use super::cached_block::CachedBlock;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, RUN_LIMIT_BYTES};
 use super::run::{Arrival, Run};
 use crate::error::{Cause, FsError};
 use crate::store::{BodySink, GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught;
 use crate::vocabulary::ObjectId;
 
-/// Most bytes of one GET.
-const RUN_LIMIT_BYTES: u64 = 4 << 20;
 /// Most read-ahead of one handle.
 const WINDOW_LIMIT_BYTES: u64 = 64 << 20;
 /// An object of so many blocks or bytes is fetched whole, and so compared with its checksum.

@@ -198,18 +198,13 @@ pub async fn compose(
         block_size,
         memory_limit_bytes: config.memory_cache_bytes,
     };
+    let uploader = uploader(config, &store, (part_size, copy_part_size));
     let parts = Parts {
         namespace,
         reader: Arc::new(Reader::new(store.clone(), reading)),
         spool,
-        uploader: Uploader::new(
-            store.clone(),
-            part_size,
-            copy_part_size,
-            config.upload_concurrency,
-        )
-        .with_scratch(Scratch::new(store.clone(), &config.prefix)),
-        copier: Copier::new(store.clone(), copy_part_size),
+        copier: Copier::new(store.clone(), copy_part_size, uploader.written_headers()),
+        uploader,
         store,
         session_log,
         mounted_at: mounted_at(&saved),
@@ -219,6 +214,16 @@ pub async fn compose(
     ops.namespace().table().keep_numbers(&saved);
     ops.take_over(saved, left);
     Ok((ops, queued))
+}
+
+fn uploader(
+    config: &Config,
+    store: &Arc<DeleteQueue>,
+    (part_size, copy_part_size): (PartSize, CopyPartSize),
+) -> Uploader {
+    let concurrency = config.upload_concurrency;
+    Uploader::new(store.clone(), part_size, copy_part_size, concurrency)
+        .with_scratch(Scratch::new(store.clone(), &config.prefix))
 }
 
 /// When the kernel's session began.

@@ -18,7 +18,6 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
 
 pub use kept::Kept;
 pub use late::LateObject;
@@ -35,8 +34,6 @@ use crate::task::kept_up;
 
 /// `DeleteObjects` requests that run at once.
 const BATCHES_AT_ONCE: usize = 4;
-/// Time for more deletes to come, unless somebody waits for those that are there.
-const GATHER: Duration = Duration::from_millis(100);
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -165,11 +162,8 @@ impl DeleteQueue {
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
         loop {
             self.wake.notified().await;
-            while let waiting @ 1.. = self.due() {
-                if waiting < BATCHES_AT_ONCE * DELETE_MANY_LIMIT {
-                    let more = timeout(GATHER, self.flush_now.notified()).await;
-                    tracing::trace!(hurried = more.is_ok(), "deleting");
-                }
+            while self.due() > 0 {
+                self.gather().await;
                 let outcome = self.delete_some().await;
                 self.failing.send_replace(outcome.is_err());
                 let Err(error) = outcome else {

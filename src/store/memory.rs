@@ -231,7 +231,8 @@ impl ObjectStore for Memory {
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
         let state = self.state.lock();
-        let after = request.token.map_or(String::new(), |token| token.0);
+        let token = request.token.unwrap_or_else(|| ListToken::after(""));
+        let after = token.0.strip_prefix('a').unwrap_or_default().to_owned();
         let mut answer = ListAnswer::default();
         let mut last = String::new();
         let found = state.objects.range(request.prefix.clone()..);
@@ -247,7 +248,7 @@ impl ObjectStore for Memory {
                 continue;
             }
             if answer.objects.len() + answer.prefixes.len() == usize::from(request.max_keys) {
-                answer.next = Some(ListToken(last));
+                answer.next = Some(ListToken::after(&last));
                 break;
             }
             last.clone_from(&shown);

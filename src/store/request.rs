@@ -250,6 +250,13 @@ pub enum FoldDirectories {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListToken(pub String);
 
+impl ListToken {
+    /// A page that starts behind a key, whether or not that is there.
+    pub fn after(key: &str) -> Self {
+        Self(format!("a{key}"))
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct ListedObject {
     pub key: Key,

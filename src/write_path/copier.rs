@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::written_headers::WrittenHeaders;
 use crate::error::FsError;
 use crate::store::{
     COPY_LIMIT_BYTES, CompleteMultipartRequest, CompletedPart, CopyHeaders, CopyRequest,
@@ -64,11 +65,21 @@ pub struct CopyTask {
 pub struct Copier {
     store: Arc<dyn ObjectStore>,
     part_size: CopyPartSize,
+    written: Arc<WrittenHeaders>,
 }
 
 impl Copier {
-    pub fn new(store: Arc<dyn ObjectStore>, part_size: CopyPartSize) -> Self {
-        Self { store, part_size }
+    /// Of what is `written` the store is not asked again.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        part_size: CopyPartSize,
+        written: Arc<WrittenHeaders>,
+    ) -> Self {
+        Self {
+            store,
+            part_size,
+            written,
+        }
     }
 
     /// Copies exactly this version and returns the copy's.
@@ -144,8 +155,10 @@ impl Copier {
         if let CopyHeaders::Replace(headers) = &task.headers {
             return Ok((**headers).clone());
         }
-        let meta = self.source(&task.source, &task.version).await?;
-        let mut headers = meta.headers;
+        let mut headers = match self.written.of(&task.source, &task.version) {
+            Some(written) => written,
+            None => self.source(&task.source, &task.version).await?.headers,
+        };
         if let CopyHeaders::ContentType(content_type) = &task.headers {
             headers.content_type = Some(content_type.clone());
         }
@@ -306,7 +319,11 @@ mod tests {
             over: CopyOver::Any(WriteCondition::IfAbsent),
             headers: CopyHeaders::ContentType("text/html".to_owned()),
         };
-        let copier = Copier::new(store.clone(), CopyPartSize::new(5 << 20).unwrap());
+        let copier = Copier::new(
+            store.clone(),
+            CopyPartSize::new(5 << 20).unwrap(),
+            Arc::default(),
+        );
         (store, copier, task)
     }
 
@@ -344,7 +361,11 @@ mod tests {
     #[tokio::test]
     async fn a_copy_in_one_request_keeps_class_and_encryption() {
         let (store, _, task) = source().await;
-        let copier = Copier::new(store.clone(), CopyPartSize::new(64 << 20).unwrap());
+        let copier = Copier::new(
+            store.clone(),
+            CopyPartSize::new(64 << 20).unwrap(),
+            Arc::default(),
+        );
         copier.copy(&task).await.unwrap();
         let original = get(&store, &task.source).await;
         let copy = get(&store, &task.target).await;

@@ -33,6 +33,7 @@ mod stage_file;
 mod stage_size;
 mod stage_state;
 mod uploader;
+mod written_headers;
 mod zeros;
 
 pub use copier::{Copier, CopyOver, CopyPartSize, CopyTask};
@@ -50,4 +51,5 @@ pub use spool_lock::SpoolLock;
 pub use stage::{Segment, Stage};
 pub use stage_file::StageFile;
 pub use uploader::{ByteSource, PriorAttempt, UploadTarget, Uploader};
+pub use written_headers::WrittenHeaders;
 pub use zeros::Scratch;

@@ -14,6 +14,8 @@ use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 use rangemap::RangeSet;
+use rustix::buffer::spare_capacity;
+use rustix::io::pread;
 
 use super::descriptor::StageDescriptor;
 use super::multipart::MultipartUpload;
@@ -305,16 +307,19 @@ impl StageFile {
 
     fn read_raw(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
         let file = self.descriptor.file()?;
-        let mut buffer = vec![0; (range.end - range.start) as usize];
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match file.read_at(rest, range.start + filled as u64) {
+        let len = (range.end - range.start) as usize;
+        let mut buffer = Vec::with_capacity(len);
+        while buffer.len() < len {
+            let at = range.start + buffer.len() as u64;
+            match pread(&file, spare_capacity(&mut buffer), at).map_err(io::Error::from) {
                 Ok(0) => break,
-                Ok(n) => filled += n,
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        // Behind the file's end there are zeros; and a vector may have room for more.
+        buffer.resize(len, 0);
         Ok(buffer)
     }
 }

@@ -13,6 +13,7 @@ use super::copier::CopyPartSize;
 use super::multipart::MultipartUpload;
 use super::part_body::RangeReader;
 use super::parts::{Origin, PartSize, Run, StoredRange};
+use super::written_headers::WrittenHeaders;
 use super::zeros::Scratch;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -134,6 +135,7 @@ pub struct Uploader {
     pub(super) budget: Budget,
     pub(super) aborts: AbortQueue,
     pub(super) scratch: Option<Scratch>,
+    written: Arc<WrittenHeaders>,
     aborter: Aborter,
 }
 
@@ -155,8 +157,14 @@ impl Uploader {
             budget: Budget::new(part_size.bytes(), concurrency as u64),
             aborts,
             scratch: None,
+            written: Arc::default(),
             aborter,
         }
+    }
+
+    /// What it has stored with objects a moment ago.
+    pub fn written_headers(&self) -> Arc<WrittenHeaders> {
+        self.written.clone()
     }
 
     pub fn part_size(&self) -> PartSize {
@@ -370,6 +378,7 @@ impl Uploader {
             failpoint::at(Point::PutBegins);
             let etag = self.store.put(request).await?.etag;
             failpoint::at(Point::PutAnswered);
+            self.written.note(&target.key, &etag, &target.headers);
             return Ok(etag);
         }
         self.upload_in_parts(target, source).await

@@ -19,8 +19,9 @@ use crate::task::caught;
 
 /// After this many removals in a row nobody waits for them any more.
 const BURST_FROM: u32 = 16;
-/// A longer pause between two removals ends the row.
-const PAUSE_LIMIT: Duration = Duration::from_millis(100);
+/// A longer pause between two removals ends the row. Files that are replaced one after
+/// the other, by tmp and rename, are such a row: an upload and a copy fit in.
+const PAUSE_LIMIT: Duration = Duration::from_millis(250);
 /// Attempts to delete what other clients replaced before.
 const DELETE_TRIES: u32 = 3;
 
@@ -322,12 +323,12 @@ mod tests {
             burst
         };
         for _ in 0..100 {
-            assert!(!remove(200, 5).await, "now and then");
+            assert!(!remove(300, 5).await, "now and then");
         }
         for _ in 0..BURST_FROM - 1 {
             assert!(!remove(1, 300).await, "not yet");
         }
         assert!(remove(1, 300).await);
-        assert!(!remove(200, 5).await, "after a pause");
+        assert!(!remove(300, 5).await, "after a pause");
     }
 }

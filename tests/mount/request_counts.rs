@@ -1,9 +1,10 @@
 //! What operations cost in requests, of S3 and of the kernel.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::data::{KIB, MIB, assert_same_bytes};
 use crate::support::programs::run_shell;
@@ -122,4 +123,125 @@ fn a_sequential_reader_gets_its_bytes_as_they_arrive_by_many_requests_at_once() 
     let (requests, at_once) = (proxy.seen("GetObject"), proxy.most_at_once("GetObject"));
     assert!((16..=28).contains(&requests), "{requests} requests");
     assert!(at_once >= 8, "{at_once} at once");
+}
+
+#[test]
+fn a_small_file_that_is_created_costs_one_put() {
+    for mode in MODES {
+        for durability in ["s3", "disk"] {
+            let (mount, proxy) = mount(|plan| {
+                plan.durability(durability)
+                    .set("--ttl", "60s")
+                    .args(["--attributes", mode])
+            });
+            fs::create_dir(mount.path("d")).unwrap();
+            fs::write(mount.path("d/first"), b"x").unwrap();
+            mount.wait_until_uploaded("d/first", b"x");
+            let (asked, lists) = (proxy.seen_in_all(), proxy.seen("ListObjectsV2"));
+            let began = Instant::now();
+            for number in 0..40 {
+                fs::write(mount.path(format!("d/{number}")), b"bytes").unwrap();
+            }
+            for number in 0..40 {
+                mount.wait_until_uploaded(&format!("d/{number}"), b"bytes");
+            }
+            // That a name is absent counts for a second.
+            let lists = proxy.seen("ListObjectsV2") - lists;
+            assert!(lists as u64 <= began.elapsed().as_secs() + 1, "{lists}");
+            assert_eq!(proxy.seen("PutObject"), 42, "{mode} {durability}");
+            assert_eq!(
+                proxy.seen_in_all() - asked - lists,
+                40,
+                "{mode} {durability}"
+            );
+        }
+    }
+}
+
+#[test]
+fn files_replaced_by_tmp_fsync_and_rename_cost_a_put_a_copy_and_a_share_of_a_bulk_delete() {
+    const FILES: usize = 100;
+    for mode in MODES {
+        let (mount, proxy) = mount(|plan| plan.args(["--attributes", mode]));
+        let replace = |number: usize, body: &[u8]| {
+            let name = format!("f{number:03}.txt");
+            let tmp = mount.path(format!("{name}.tmp"));
+            let mut file = fs::File::create(&tmp).unwrap();
+            file.write_all(body).unwrap();
+            file.sync_all().unwrap();
+            drop(file);
+            fs::rename(&tmp, mount.path(&name)).unwrap();
+        };
+        let objects = (0..FILES).map(|n| (format!("f{n:03}.txt"), b"old".to_vec()));
+        mount.client().put_many(mount.bucket(), objects);
+        assert_eq!(walk(&mount.root), FILES);
+        // As S3 takes its time.
+        proxy.rule(Rule::on("*", Fault::AnswerLate(Duration::from_millis(25))).always());
+        let asked = proxy.seen_in_all();
+        let began = Instant::now();
+        for number in 0..FILES {
+            replace(number, format!("new {number}").as_bytes());
+        }
+        let took = began.elapsed();
+        mount.wait_for_keys("the old names to go", |keys| keys.len() == FILES);
+        let requests = proxy.seen_in_all() - asked;
+        // Attributes of versions younger than two seconds are asked for again.
+        let heads = if mode == "stored" {
+            proxy.seen("HeadObject")
+        } else {
+            0
+        };
+        let kinds = [
+            "PutObject",
+            "HeadObject",
+            "CopyObject",
+            "DeleteObject",
+            "DeleteObjects",
+        ];
+        let kinds = kinds.map(|kind| (kind, proxy.seen(kind)));
+        let came = |kind| kinds.iter().find(|(seen, _)| *seen == kind).unwrap().1;
+        assert_eq!((came("PutObject"), came("CopyObject")), (FILES, FILES));
+        assert!(mode == "stored" || came("HeadObject") == 0, "{kinds:?}");
+        // Renames with longer pauses are no row.
+        if took < Duration::from_millis(150) * FILES as u32 {
+            assert!(requests <= 250 + heads, "{mode}: {requests} {kinds:?}");
+        }
+        for number in [0, 50, 99] {
+            let name = format!("f{number:03}.txt");
+            let want = format!("new {number}").into_bytes();
+            assert_eq!(mount.object(&name).unwrap(), want);
+            let head = mount.client().head(mount.bucket(), &name).unwrap();
+            assert_eq!(head.content_type.as_deref(), Some("text/plain"));
+        }
+    }
+}
+
+#[test]
+fn a_cold_walk_over_200_directories_lists_the_tree_ahead() {
+    for mode in MODES {
+        let (mount, proxy) = mount(|plan| plan.set("--ttl", "60s").args(["--attributes", mode]));
+        let objects = (0..1000).map(|n| {
+            let body = n.to_string().into_bytes();
+            (format!("t/d{:03}/f{n:04}", n % 200), body)
+        });
+        mount.client().put_many(mount.bucket(), objects);
+        let deep = (0..300).map(|n| (format!("t/deep/{}/{}/f{n}", n % 10, n % 30), b"x".to_vec()));
+        mount.client().put_many(mount.bucket(), deep);
+        mount.wait_for("t/deep", "the tree", |path| path.exists());
+        let wanted = run_shell("find \"$1\" | wc -l", &[&mount.path("t")]);
+        assert_eq!(
+            wanted.trim(),
+            (1 + 200 + 1000 + 1 + 10 + 30 + 300).to_string()
+        );
+        let lists = proxy.seen("ListObjectsV2");
+        assert!(lists <= 14, "{mode}: {lists}");
+        // What changes meanwhile is seen as ever.
+        fs::write(mount.path("t/d199/new"), b"new").unwrap();
+        fs::remove_file(mount.path("t/d198/f0198")).unwrap();
+        let found = run_shell("find \"$1\" | wc -l", &[&mount.path("t")]);
+        assert_eq!(found.trim(), wanted.trim(), "one came and one went");
+        assert_eq!(fs::read(mount.path("t/d007/f0207")).unwrap(), b"207");
+        let more = proxy.seen("ListObjectsV2") - lists;
+        assert!(more <= 2, "{mode}: {more} for a name that was absent");
+    }
 }

@@ -100,21 +100,21 @@ fn what_equals_the_present_value_costs_no_request() {
 
 #[test]
 fn a_change_of_attributes_moves_no_bytes_and_leaves_the_pages_in_the_cache() {
-    let mount = Mount::builder()
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan
         .args(["--attributes", "stored", "--copy-part-size", "5MiB"])
-        .args(["--log", "info,mediafs=debug"])
         .start();
     let body = pattern(12 << 20, 4);
     mount.put_object("big", &body);
     mount.wait_for("big", "the file", Path::exists);
     assert_same_bytes(&fs::read(mount.path("big")).unwrap(), &body, "before");
-    let gets = mount.requests("GetObject");
+    let gets = proxy.seen("GetObject");
     fs::set_permissions(mount.path("big"), PermissionsExt::from_mode(0o600)).unwrap();
     assert_eq!(mode(mount.path("big")) & 0o7777, 0o600);
     assert_same_bytes(&fs::read(mount.path("big")).unwrap(), &body, "after");
-    assert_eq!(mount.requests("UploadPart"), 0);
-    assert_eq!(mount.requests("UploadPartCopy"), 3);
-    assert_eq!(mount.requests("GetObject"), gets);
+    assert_eq!(proxy.seen("UploadPart"), 0);
+    assert_eq!(proxy.seen("UploadPartCopy"), 3);
+    assert_eq!(proxy.seen("GetObject"), gets);
     assert_same_bytes(&mount.object("big").unwrap(), &body, "object");
 }
 

@@ -189,24 +189,26 @@ fn no_read_mixes_two_versions() {
 
 #[test]
 fn pages_stay_while_the_etag_stands_and_go_when_a_change_is_noticed() {
-    let (a, b) = pair(|plan| at_once(plan).args(["--log", "mediafs=debug"]));
+    let a = at_once(Mount::builder()).start();
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let b = at_once(plan.bucket(a.bucket())).start();
     let body = pattern(3 * MIB, 1);
     fs::write(a.path("f"), &body).unwrap();
     assert_same_bytes(&fs::read(b.path("f")).unwrap(), &body, "first");
-    let gets = b.requests("GetObject");
+    let gets = proxy.seen("GetObject");
     assert!(gets > 0);
     for _ in 0..5 {
         assert_same_bytes(&fs::read(b.path("f")).unwrap(), &body, "again");
     }
     assert_eq!(
-        b.requests("GetObject"),
+        proxy.seen("GetObject"),
         gets,
         "read from the kernel's pages"
     );
     let body = pattern(3 * MIB, 2);
     fs::write(a.path("f"), &body).unwrap();
     assert_same_bytes(&fs::read(b.path("f")).unwrap(), &body, "changed");
-    assert!(b.requests("GetObject") > gets);
+    assert!(proxy.seen("GetObject") > gets);
 }
 
 /// The kernel holds locks while it waits for an answer, and a notification may

@@ -205,8 +205,9 @@ impl From<Fault> for Fate {
 struct AtOnce<'a>(&'a Mutex<State>, &'static str);
 
 impl<'a> AtOnce<'a> {
-    fn count(state: &'a Mutex<State>, op: &'static str) -> Self {
+    fn count(state: &'a Mutex<State>, op: &'static str, body_bytes: usize) -> Self {
         let mut locked = state.lock();
+        locked.lengths.push((op, body_bytes));
         let (now, most) = locked.at_once.entry(op).or_default();
         *now += 1;
         *most = (*most).max(*now);
@@ -268,8 +269,7 @@ fn pass(
         return pass_probe(client, upstream, state, &head, &body);
     }
     let fate = state.lock().fate_of(op, &keys, &head);
-    state.lock().lengths.push((op, body.len()));
-    let _at_once = AtOnce::count(state, op);
+    let _at_once = AtOnce::count(state, op, body.len());
     if fate.fault == Fault::HangUp {
         drop(client);
         fate.hold(Side::BeforeServer);
@@ -279,9 +279,7 @@ fn pass(
     let forward = |head: &str, body: &[u8]| {
         let answer = forward(upstream, head, body);
         fate.hold(Side::AfterServer);
-        let len = answer.as_ref().map_or(0, Vec::len);
-        state.lock().answered.push((op, len));
-        answer
+        answer.inspect(|answer| state.lock().answered.push((op, answer.len())))
     };
     if let Some(answer) = of_another_store(fate.fault, &head, &body, &keys, forward) {
         return client.write_all(&answer?);

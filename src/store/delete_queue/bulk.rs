@@ -1,11 +1,14 @@
-//! Many deletes that somebody waits for, noted all together before the first.
+//! Many deletes together: how long they wait for each other, and those that somebody
+//! waits for, noted all together before the first.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use tokio::time::{Instant, timeout};
 
-use super::{DeletePending, DeleteQueue, Doom};
+use super::{BATCHES_AT_ONCE, DeletePending, DeleteQueue, Doom};
 use crate::failpoint::{self, Point};
 use crate::store::{
     DELETE_MANY_LIMIT, DeleteRequest, HeadRequest, Key, StoreError, StoreErrorKind,
@@ -13,7 +16,27 @@ use crate::store::{
 
 const LOOKS_AT_ONCE: usize = 16;
 
+/// Time for one more delete to come, and for all that come so, unless somebody waits
+/// for those that are there.
+const GATHER: Duration = Duration::from_millis(250);
+const GATHER_LIMIT: Duration = Duration::from_secs(1);
+
 impl DeleteQueue {
+    /// Waits while more deletes come, up to a bound.
+    pub(super) async fn gather(&self) {
+        let began = Instant::now();
+        let mut waiting = self.due();
+        while waiting < BATCHES_AT_ONCE * DELETE_MANY_LIMIT && began.elapsed() < GATHER_LIMIT {
+            if timeout(GATHER, self.flush_now.notified()).await.is_ok() {
+                return;
+            }
+            let before = std::mem::replace(&mut waiting, self.due());
+            if waiting <= before {
+                return;
+            }
+        }
+    }
+
     /// Notes objects as to be deleted: from now on they are not seen any more,
     /// and the successor deletes them if this one does not.
     ///

@@ -39,13 +39,12 @@ impl Start {
     }
 
     fn into_token(self) -> Option<ListToken> {
-        let (kind, text) = match self {
-            Self::First => return None,
-            Self::Token(token) => ('t', token),
-            Self::After(key) => ('a', key),
-            Self::Marker(key) => ('m', key),
-        };
-        Some(ListToken(format!("{kind}{text}")))
+        match self {
+            Self::First => None,
+            Self::Token(token) => Some(ListToken(format!("t{token}"))),
+            Self::After(key) => Some(ListToken::after(&key)),
+            Self::Marker(key) => Some(ListToken(format!("m{key}"))),
+        }
     }
 }
 
