@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 pub use kept::Kept;
 pub use late::LateObject;
