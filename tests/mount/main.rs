@@ -65,6 +65,7 @@ mod removal;
 mod renames;
 mod secrets;
 mod shutdown;
+mod silent_s3;
 mod sparse_files;
 mod special_files;
 mod spool;
