@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::name::Name;
+use crate::error::FsError;
 use tokio::time::Instant;
 
 /// Most entries that a remembered listing may have; larger directories are asked name by name.
@@ -67,9 +68,36 @@ pub struct Listing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChangeSeq(u64);
 
+/// The last listing that the store did not answer, and when it was asked for: whoever
+/// waited for it does not wait as long once more.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered(Option<(Instant, FsError)>);
+
+impl Unanswered {
+    /// Errors: that of a listing that was asked for since.
+    pub fn since(&self, began: Instant) -> Result<(), FsError> {
+        match &self.0 {
+            Some((asked_at, error)) if *asked_at > began => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks, and keeps what whoever waits meanwhile needs to know.
+    pub async fn ask<T>(
+        &mut self,
+        listing: impl Future<Output = Result<T, FsError>>,
+    ) -> Result<T, FsError> {
+        let asked_at = Instant::now();
+        let outcome = listing.await;
+        let failed = outcome.as_ref().err().filter(|error| error.is_no_answer());
+        self.0 = failed.map(|error| (asked_at, error.clone()));
+        outcome
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct DirState {
-    pub(super) listing_lock: Arc<tokio::sync::Mutex<()>>,
+    pub(super) listing_lock: Arc<tokio::sync::Mutex<Unanswered>>,
     pub marker: Marker,
     /// The log has the keys that cannot be shown and keep the directory from going.
     pub hidden_told: bool,

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::attributes::{Attributes, Described};
-use super::dir::DirState;
+use super::dir::{DirState, Unanswered};
 use super::rare::Rare;
 use crate::vocabulary::{Ino, Kind, ObjectVersion, Overrides};
 
@@ -35,7 +35,7 @@ impl Inode {
     }
 
     /// Held by whoever lists the directory, so that a listing is asked for once.
-    pub(super) fn listing_lock(&self) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn listing_lock(&self) -> Arc<tokio::sync::Mutex<Unanswered>> {
         let dir: &mut DirState = &mut self.state().dir;
         dir.listing_lock.clone()
     }

@@ -169,11 +169,12 @@ impl Namespace {
         let began = Instant::now();
         let dir = &stream.dir;
         let turn = dir.listing_lock();
-        let turn = turn.lock().await;
+        let mut turn = turn.lock().await;
         if let Some(entries) = self.listed(dir, DirState::listing, |asked_at| asked_at >= began) {
             return Ok(entries);
         }
-        let (page, asked_at, seq) = self.first_page(dir, Asker::Listing).await?;
+        turn.since(began)?;
+        let (page, asked_at, seq) = turn.ask(self.first_page(dir, Asker::Listing)).await?;
         drop(turn);
         let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
         stream.pages = page.next.is_some().then(|| Pages {

@@ -114,11 +114,12 @@ impl Namespace {
             return self.ask_by_name(parent, name).await;
         }
         let turn = parent.listing_lock();
-        let turn = turn.lock().await;
+        let mut turn = turn.lock().await;
         if let Some(answer) = self.remembered(parent, name, Some(began)) {
             return Ok(answer);
         }
-        let (page, asked_at, seq) = self.first_page(parent, Asker::Lookup).await?;
+        turn.since(began)?;
+        let (page, asked_at, seq) = turn.ask(self.first_page(parent, Asker::Lookup)).await?;
         drop(turn);
         let prefix = self.keys.dir_prefix(&self.table.dir_path(parent.ino)?);
         if page.is_complete_for(&prefix, name) {

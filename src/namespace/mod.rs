@@ -15,7 +15,7 @@
 //! 3. *The store*: one listing page of the directory, which answers for every name of
 //!    it at once; or, for a directory known to be large or with a short ttl, one HEAD
 //!    and one LIST of the name. `listing_lock` lets one page be asked for, and whoever
-//!    waited for it takes its answer.
+//!    waited for it takes its answer, or that there was none.
 //!
 //! ```text
 //!              asked                     ttl over

@@ -70,6 +70,7 @@ mod renames;
 mod request_counts;
 mod secrets;
 mod shutdown;
+mod silent_s3;
 mod sparse_files;
 mod special_files;
 mod spool;
