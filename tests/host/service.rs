@@ -139,8 +139,7 @@ fn hangup_reads_the_credentials_again() {
     };
     write_credentials(&OWNER);
     let mount = plan
-        .unset("AWS_ACCESS_KEY_ID")
-        .unset("AWS_SECRET_ACCESS_KEY")
+        .without_credentials()
         .arg("--credentials-file")
         .arg(&path)
         .env("NOTIFY_SOCKET", manager.path())

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::support::control::{curl, done, failed, listening, mediafs, run, socket, status};
 use crate::support::programs::{run_within, said};
 use crate::support::proxy::{Fault, Rule, Side};
+use crate::support::spool::lose_a_race;
 use crate::support::{DURABILITIES, Mount, Server, SupervisedMount, sys, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -170,14 +171,7 @@ fn an_outage_is_told_with_its_begin_and_the_last_error() {
 fn what_could_not_be_uploaded_is_told_with_the_reason_and_the_hidden_keys_are_counted() {
     let mount = Mount::on(Server::moto()).start();
     mount.put_object("d//x", b"hidden");
-    let mut file = sys::open(
-        mount.path("f"),
-        libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
-    )
-    .unwrap();
-    file.write_all(b"ours").unwrap();
-    mount.put_object("f", b"theirs");
-    assert_eq!(sys::errno(sys::close(file)), libc::EEXIST);
+    lose_a_race(&mount, "f", b"ours", b"theirs");
     fs::read_dir(mount.path("d")).unwrap().count();
     let told = status(&mount);
     assert_eq!(told["lost_found"]["files"], 1, "{told}");

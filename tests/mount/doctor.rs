@@ -144,9 +144,7 @@ fn what_keeps_the_bucket_from_answering_is_told() {
     told(&nowhere, "endpoint", "fail", &["cannot be reached"]);
     let nameless = plan().set("--endpoint-url", "http://s3.invalid");
     told(&nameless, "endpoint", "fail", &["DNS"]);
-    let none = plan()
-        .unset("AWS_ACCESS_KEY_ID")
-        .unset("AWS_SECRET_ACCESS_KEY");
+    let none = plan().without_credentials();
     told(&none, "credentials", "fail", &["--profile"]);
     let front = TlsFront::before(Server::shared());
     let untrusted = plan().set("--endpoint-url", front.endpoint("127.0.0.1"));

@@ -20,8 +20,7 @@ fn untold(plan: MountBuilder) -> MountBuilder {
         .without("--endpoint-url")
         .without_flag("--force-path-style")
         .without("--region")
-        .unset("AWS_ACCESS_KEY_ID")
-        .unset("AWS_SECRET_ACCESS_KEY")
+        .without_credentials()
 }
 
 /// `.env` as authentik's documentation has it, beside what else is in one.

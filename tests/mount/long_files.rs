@@ -287,7 +287,8 @@ fn while_s3_refuses_parts_a_writer_waits_or_gets_enospc_in_time() {
 #[test]
 fn a_part_whose_request_hangs_keeps_no_other_part_in_the_spool() {
     let (plan, proxy) = behind_a_proxy("s3", "24MiB");
-    let mount = plan.start();
+    // A writer waits for room as long as that; the other parts may take their time.
+    let mount = plan.args(["--request-timeout", "120s"]).start();
     let second = Rule::on("UploadPart", Fault::Pass).after(1);
     let gate = proxy.hold(Side::BeforeServer, second);
     // No other part is there when the spool is full again.

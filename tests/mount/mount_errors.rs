@@ -78,8 +78,7 @@ fn a_wrong_secret() {
 #[test]
 fn no_credentials() {
     let plan = Mount::builder()
-        .unset("AWS_ACCESS_KEY_ID")
-        .unset("AWS_SECRET_ACCESS_KEY")
+        .without_credentials()
         .unset("AWS_SESSION_TOKEN")
         .unset("AWS_PROFILE")
         .env("HOME", "/nonexistent")

@@ -173,8 +173,7 @@ fn no_proxy_names_what_is_reached_without_one() {
 fn credentials_come_through_the_proxy_too() {
     let proxy = ForwardProxy::new();
     let plan = plan()
-        .unset("AWS_ACCESS_KEY_ID")
-        .unset("AWS_SECRET_ACCESS_KEY")
+        .without_credentials()
         .args(["--request-timeout", "2s"]);
     let token = plan.scratch().join("token");
     fs::write(&token, "token").unwrap();
@@ -198,8 +197,7 @@ fn single_sign_on_goes_through_the_proxy_too() {
     const CACHED: &str = ".aws/sso/cache/e8be5486177c5b5392bd9aa76563515b29358e6e.json";
     let proxy = ForwardProxy::new();
     let plan = plan()
-        .unset("AWS_ACCESS_KEY_ID")
-        .unset("AWS_SECRET_ACCESS_KEY")
+        .without_credentials()
         .args(["--request-timeout", "2s", "--profile", "own"]);
     let home = plan.scratch().to_owned();
     fs::create_dir_all(home.join(CACHED).parent().unwrap()).unwrap();

@@ -235,8 +235,7 @@ fn with_credentials_in_a_file() -> (MountBuilder, Proxy, PathBuf) {
     let (plan, proxy) = behind_a_proxy();
     let file = credentials_file(&plan, &OWNER);
     let plan = plan
-        .unset("AWS_ACCESS_KEY_ID")
-        .unset("AWS_SECRET_ACCESS_KEY")
+        .without_credentials()
         .env("AWS_SHARED_CREDENTIALS_FILE", &file)
         .set("--ttl", "0");
     (plan, proxy, file)

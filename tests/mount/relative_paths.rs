@@ -35,9 +35,7 @@ impl Relative {
         let plan = Mount::builder()
             .mountpoint("mnt")
             .set("--spool", "own/spool");
-        let plan = plan
-            .unset("AWS_ACCESS_KEY_ID")
-            .unset("AWS_SECRET_ACCESS_KEY");
+        let plan = plan.without_credentials();
         let plan = change(plan);
         let folder = plan.scratch().canonicalize().unwrap();
         let credentials = format!(

@@ -95,8 +95,7 @@ fn a_mount_that_works_and_logs_all_it_can_tells_no_secret() {
 fn secrets_of_a_file_and_of_a_program_are_not_logged_either() {
     for source in ["file", "program"] {
         let plan = with_secrets(Server::moto())
-            .unset("AWS_ACCESS_KEY_ID")
-            .unset("AWS_SECRET_ACCESS_KEY")
+            .without_credentials()
             .unset("AWS_SESSION_TOKEN");
         // Outside what is looked into.
         let dir = tempfile::tempdir().unwrap();
@@ -129,8 +128,7 @@ fn secrets_of_a_file_and_of_a_program_are_not_logged_either() {
 #[test]
 fn secrets_of_authentiks_settings_are_not_logged_either() {
     let plan = with_secrets(Server::moto())
-        .unset("AWS_ACCESS_KEY_ID")
-        .unset("AWS_SECRET_ACCESS_KEY")
+        .without_credentials()
         .unset("AWS_SESSION_TOKEN");
     // Outside what is looked into.
     let dir = tempfile::tempdir().unwrap();

@@ -8,22 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::programs::{run_within, said};
-use crate::support::spool::{kept, listed, refused, succeeds};
+use crate::support::spool::{kept, listed, lose_a_race, refused, succeeds};
 use crate::support::{Mount, Server, sys, wait_until};
-use libc::{O_CREAT, O_EXCL, O_RDWR, O_WRONLY};
+use libc::O_RDWR;
 
 /// The mount's spool.
 fn spool(mount: &Mount) -> PathBuf {
     mount.scratch().join("spool")
-}
-
-/// Leaves the bytes of an exclusive create that another client was faster with.
-#[track_caller]
-fn lose_a_race(mount: &Mount, name: &str, ours: &[u8], theirs: &[u8]) {
-    let mut file = sys::open(mount.path(name), O_WRONLY | O_CREAT | O_EXCL).unwrap();
-    file.write_all(ours).unwrap();
-    mount.put_object(name, theirs);
-    assert_eq!(sys::errno(sys::close(file)), libc::EEXIST);
 }
 
 #[test]

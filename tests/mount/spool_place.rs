@@ -1,7 +1,6 @@
 //! A spool belongs to one bucket, prefix and endpoint: what waits in it goes nowhere else.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use crate::support::mount::detach;
 use crate::support::processes::daemons_of;
 use crate::support::programs::{has_all, said};
 use crate::support::proxy::Proxy;
-use crate::support::spool::{kept, listed, refused, succeeds};
-use crate::support::{Mount, MountBuilder, Server, sys, wait_until};
+use crate::support::spool::{kept, listed, lose_a_race, refused, succeeds};
+use crate::support::{Mount, MountBuilder, Server, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -326,14 +325,7 @@ fn a_damaged_record_of_the_place_is_no_permission() {
 #[test]
 fn kept_bytes_are_written_to_their_own_place_only() {
     let mut mount = Mount::fresh();
-    let mut file = sys::open(
-        mount.path("f"),
-        libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
-    )
-    .unwrap();
-    file.write_all(b"ours").unwrap();
-    mount.put_object("f", b"theirs");
-    assert_eq!(sys::errno(sys::close(file)), libc::EEXIST);
+    lose_a_race(&mount, "f", b"ours", b"theirs");
     let spool = spool_of(&mount);
     let id = kept(&spool, "f");
     mount.unmount();

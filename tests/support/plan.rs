@@ -137,6 +137,12 @@ impl MountBuilder {
             .env("AWS_SECRET_ACCESS_KEY", &*credentials.secret_key)
     }
 
+    /// Leaves them to another source than the environment.
+    pub fn without_credentials(self) -> Self {
+        self.unset("AWS_ACCESS_KEY_ID")
+            .unset("AWS_SECRET_ACCESS_KEY")
+    }
+
     /// Removes an environment variable from what the daemon is given.
     pub fn unset(mut self, name: &str) -> Self {
         self.env.retain(|(known, _)| known != name);

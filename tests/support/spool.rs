@@ -1,10 +1,13 @@
 //! `mediafs spool` on a spool.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use super::mount::Mount;
 use super::programs::{run_within, said, wait_until};
+use super::sys;
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -72,4 +75,17 @@ pub fn lost_files(spool: &Path) -> Vec<Vec<u8>> {
     // Beside the bytes lies a file that tells their key.
     let kept = paths.filter(|path| path.extension().is_none());
     kept.map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// Leaves the bytes of an exclusive create that another client was faster with.
+#[track_caller]
+pub fn lose_a_race(mount: &Mount, name: &str, ours: &[u8], theirs: &[u8]) {
+    let mut file = sys::open(
+        mount.path(name),
+        libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
+    )
+    .unwrap();
+    file.write_all(ours).unwrap();
+    mount.put_object(name, theirs);
+    assert_eq!(sys::errno(sys::close(file)), libc::EEXIST);
 }
