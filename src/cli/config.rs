@@ -34,7 +34,7 @@ enum Action {
         #[command(flatten)]
         args: Box<MountArgs>,
     },
-    /// Say what is wrong with a configuration, and end with 2 if something is
+    /// Say what is wrong with a configuration: 2 for a setting, 1 for a file that it names
     Check {
         #[command(flatten)]
         args: Box<MountArgs>,

@@ -1,7 +1,8 @@
 //! `mediafs doctor`: what a mount needs, asked of this host and of the bucket, one line each.
 //!
-//! Owns: the checks, their order and their words. It changes nothing but scratch objects
-//! under the mount's own prefix. Must not know: how the report is printed.
+//! Owns: the checks, their order and their words. It writes scratch objects under the
+//! mount's own prefix, and takes the spool's directory away from other users, as a mount
+//! does. Must not know: how the report is printed.
 
 mod bucket;
 mod host;

@@ -1,12 +1,14 @@
 //! Bucket, endpoint and credentials from authentik's own settings.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
+use crate::support::processes::{daemon_among, daemons_of};
 use crate::support::programs::{run_within, said};
 use crate::support::servers::{Credentials, OWNER, SUCCESSOR};
 use crate::support::{Mount, MountBuilder, Server, wait_until};
@@ -85,8 +87,16 @@ fn a_daemon_in_the_background_and_its_successor_read_the_same_settings() {
     let output = run_within(WITHIN, plan.command().current_dir(&folder));
     assert!(output.status.success(), "{}", said(&output));
     let mount = plan.adopt();
+    let mut open = fs::File::create(mount.path("open")).unwrap();
+    open.write_all(b"before, ").unwrap();
+    let daemon = daemon_among(&daemons_of(&mount.root)).unwrap();
+    kill_process(daemon, Signal::KILL).unwrap();
     fs::write(mount.path("f"), "1").unwrap();
     assert_eq!(mount.object("f").unwrap(), b"1");
+    assert_ne!(daemon_among(&daemons_of(&mount.root)), Some(daemon));
+    open.write_all(b"after").unwrap();
+    drop(open);
+    assert_eq!(mount.object("open").unwrap(), b"before, after");
 }
 
 #[test]

@@ -25,9 +25,9 @@ pub enum AskError {
     /// Nobody listens: its daemon is dead.
     #[error("no daemon listens")]
     Dead,
-    #[error("another user's, who alone is answered, and root")]
+    #[error("it belongs to another user: only that user and root are answered")]
     Refused,
-    #[error("it ends, or is another user's: the connection was closed")]
+    #[error("the connection was closed: the daemon ends, or belongs to another user")]
     Closed,
     #[error("its daemon does not answer within {}", humantime::format_duration(*.0))]
     Silent(Duration),
