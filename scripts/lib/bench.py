@@ -174,10 +174,11 @@ class Workloads:
     def parallel(self, mount):
         yield "8 files of 64 MiB", at_once(lambda n: read_whole(mount.path("eight", str(n)), 64), 8)
 
-    def random(self, mount):
+    def random_reads(self, mount, numbers):
+        """How long each took."""
         took = []
         with open(mount.path("long"), "rb", buffering=0) as file:
-            for number in range(100):
+            for number in numbers:
                 at = number * 7919 % (self.mib * 256) * 4096
                 began = time.monotonic()
                 got = os.pread(file.fileno(), 4096, at)
@@ -185,7 +186,19 @@ class Workloads:
                 inside = at % MIB
                 if got != piece(at // MIB)[inside:inside + 4096]:
                     sys.exit(f"other bytes at {at}")
-        yield "median of 100 random reads of 4 KiB", statistics.median(took)
+        return took
+
+    def random(self, mount):
+        yield "median of 100 random reads of 4 KiB", statistics.median(self.random_reads(mount, range(100)))
+
+    def tail(self, mount):
+        self.random_reads(mount, range(300))
+        mount.mark()
+        mount.proxy.slow_every = 100
+        took = sorted(self.random_reads(mount, range(300, 1300)))
+        mount.proxy.slow_every = 0
+        yield "1,000 reads, 1 % answered 1 s later: median", statistics.median(took)
+        yield "the slowest 1 %, mean", statistics.mean(took[-10:])
 
     def small(self, mount):
         def scan():
@@ -247,7 +260,7 @@ class Workloads:
         yield "rm -r of 400", timed(lambda: shutil.rmtree(mount.path("went")))
 
 
-NAMES = ["read", "parallel", "random", "small", "walk", "ls", "write", "create", "replace", "remove"]
+NAMES = ["read", "parallel", "random", "tail", "small", "walk", "ls", "write", "create", "replace", "remove"]
 
 
 def measure(workloads, name, binary, bucket, proxy):
@@ -258,7 +271,7 @@ def measure(workloads, name, binary, bucket, proxy):
         proxy.take()
         state["cpu"] = mount.cpu()
 
-    mount.mark = mark
+    mount.mark, mount.proxy = mark, proxy
     mark()
     rows = []
     try:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 
 CHUNK = 256 << 10
+SLOW_SECONDS = 1
 
 
 class Proxy:
@@ -16,6 +17,8 @@ class Proxy:
         self.upstream, self.latency, self.rate = (host, int(port)), latency, rate
         self.lock = threading.Lock()
         self.counts, self.bytes_out, self.bytes_in = Counter(), 0, 0
+        # Of so many requests one is answered a second later; none where it is 0.
+        self.slow_every, self.passed = 0, 0
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.endpoint = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -39,12 +42,14 @@ class Proxy:
     def exchange(self, head, from_client, from_server):
         with self.lock:
             self.counts[kind(head)] += 1
+            self.passed += 1
+            is_slow = self.slow_every and self.passed % self.slow_every == 0
         from_server.sock.sendall(head)
         sent = from_client.pass_body(head, from_server.sock)
         answer = from_server.head()
         if answer is None:
             raise OSError("no answer")
-        time.sleep(self.latency)
+        time.sleep(self.latency + (SLOW_SECONDS if is_slow else 0))
         from_client.sock.sendall(answer)
         bodiless = head.startswith(b"HEAD ") or answer[9:12] in (b"204", b"304")
         got = 0 if bodiless else from_server.pass_body(answer, from_client.sock, self.rate)

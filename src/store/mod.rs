@@ -16,6 +16,7 @@ mod etag;
 #[cfg(test)]
 pub mod faulty;
 mod health;
+mod hedge;
 mod key;
 #[cfg(test)]
 pub mod memory;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::hedge::Hedge;
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
@@ -31,6 +32,9 @@ const ATTEMPT_LEAST: Duration = Duration::from_secs(1);
 /// Attempts at bytes that arrive damaged: a line damages them now and then, a
 /// damaged object always.
 const DAMAGED_ATTEMPTS: u32 = 4;
+/// A longer read is not sent a second time when its answer is late: its bytes cost more
+/// than the wait.
+const HEDGED_BYTES_LIMIT: u64 = 1 << 20;
 /// Of the time that is left, the share that a server's wish for a pause may take:
 /// the rest is for the last attempt.
 const PAUSE_SHARE: f64 = 0.9;
@@ -42,6 +46,8 @@ pub struct Retry {
     request_timeout: Duration,
     health: StoreHealth,
     unanswered: Arc<Unanswered>,
+    heads: Hedge,
+    small_gets: Hedge,
 }
 
 impl Retry {
@@ -57,6 +63,8 @@ impl Retry {
             request_timeout,
             health,
             unanswered: Arc::default(),
+            heads: Hedge::default(),
+            small_gets: Hedge::default(),
         }
     }
 
@@ -194,7 +202,8 @@ fn may_be_applied(kind: StoreErrorKind) -> bool {
 impl ObjectStore for Retry {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         let key = request.key.clone();
-        self.run(StoreOp::Head, key, 0, || self.store.head(request.clone()))
+        let ask = || self.store.head(request.clone());
+        self.run(StoreOp::Head, key, 0, || self.heads.run(ask(), ask))
             .await
     }
 
@@ -203,8 +212,20 @@ impl ObjectStore for Retry {
             request.key.clone(),
             request.range.as_ref().map_or(0, |r| r.end - r.start),
         );
-        self.run(StoreOp::Get, key, bytes, || self.store.get(request.clone()))
-            .await
+        let ask = || self.store.get(request.clone());
+        if !(1..=HEDGED_BYTES_LIMIT).contains(&bytes) {
+            return self.run(StoreOp::Get, key, bytes, ask).await;
+        }
+        // The sink is the first request's: two would give it their bytes in turn.
+        let again = GetRequest {
+            sink: None,
+            ..request.clone()
+        };
+        let attempt = || {
+            let second = || self.store.get(again.clone());
+            self.small_gets.run(ask(), second)
+        };
+        self.run(StoreOp::Get, key, bytes, attempt).await
     }
 
     async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {

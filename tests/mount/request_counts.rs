@@ -112,6 +112,31 @@ fn a_random_reader_moves_little_more_than_it_reads() {
 }
 
 #[test]
+fn a_small_read_that_s3_does_not_answer_is_asked_for_once_more_before_its_timeout() {
+    let timeout = Duration::from_secs(90);
+    let (mount, proxy) = mount(|plan| plan.args(["--request-timeout", "90s"]));
+    let body = pattern(40 * MIB, 3);
+    mount.put_object("f", &body);
+    mount.wait_for("f", "the file", |path| path.exists());
+    let file = fs::File::open(mount.path("f")).unwrap();
+    let blocks = body.len() / (128 * KIB);
+    // Each block once, far from the one before; it takes 256 to know what is late.
+    let read = |nth: usize| {
+        let at = nth * 131 % blocks * 128 * KIB;
+        let mut got = vec![0; 4096];
+        file.read_exact_at(&mut got, at as u64).unwrap();
+        assert_same_bytes(&got, &body[at..at + 4096], "a page");
+    };
+    (0..300).for_each(read);
+    let before = proxy.seen("GetObject");
+    proxy.fail("GetObject", Fault::Stall, 1);
+    let began = Instant::now();
+    read(300);
+    assert!(began.elapsed() < timeout / 6, "{:?}", began.elapsed());
+    assert_eq!(proxy.seen("GetObject"), before + 2);
+}
+
+#[test]
 fn a_sequential_reader_gets_its_bytes_as_they_arrive_by_many_requests_at_once() {
     let (mount, proxy) = mount(|plan| plan);
     let body = pattern(64 * MIB, 2);
