@@ -51,12 +51,14 @@ fn session_went_on(mount: &Mount) {
 
 #[test]
 fn a_daemon_that_is_killed_on_a_full_disk_costs_no_open_file() {
-    for kind in [DiskKind::Ext4, DiskKind::Tmpfs] {
-        for durability in DURABILITIES {
-            for attributes in ["fixed", "stored"] {
-                open_files_outlive_a_kill(kind, durability, attributes);
-            }
-        }
+    // Every two of the three choices together.
+    for (kind, durability, attributes) in [
+        (DiskKind::Ext4, "s3", "fixed"),
+        (DiskKind::Tmpfs, "disk", "fixed"),
+        (DiskKind::Ext4, "disk", "stored"),
+        (DiskKind::Tmpfs, "s3", "stored"),
+    ] {
+        open_files_outlive_a_kill(kind, durability, attributes);
     }
 }
 

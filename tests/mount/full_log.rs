@@ -142,7 +142,7 @@ fn behind_a_pipe_that_nobody_reads() -> (Mount, Proxy, io::PipeReader) {
     let (plan, proxy) = plan();
     let plan = plan.stderr(file(write)).args(["--log", "trace"]);
     let mount = plan.start();
-    for _ in 0..100 {
+    for _ in 0..6 {
         goes_on(&mount);
     }
     (mount, proxy, read)
