@@ -213,7 +213,12 @@ impl ObjectStore for Retry {
             request.range.as_ref().map_or(0, |r| r.end - r.start),
         );
         let ask = || self.store.get(request.clone());
-        if !(1..=HEDGED_BYTES_LIMIT).contains(&bytes) {
+        // Whole objects whose bytes are wanted as they arrive are small.
+        let is_small = match request.range {
+            Some(_) => bytes <= HEDGED_BYTES_LIMIT,
+            None => request.sink.is_some(),
+        };
+        if !is_small {
             return self.run(StoreOp::Get, key, bytes, ask).await;
         }
         // The sink is the first request's: two would give it their bytes in turn.

@@ -18,6 +18,10 @@ pub fn of_another_store(
         Fault::AnswerWith(status, code, line) => Ok(error(status, code, &format!("{line}\r\n"))),
         Fault::RefuseKeys(code) => Ok(refused_keys(keys, code)),
         Fault::Strip(name) => forward(head, body).map(|answer| stripped(&answer, name)),
+        Fault::Reword(from, to) => forward(head, body).map(|answer| {
+            let (head, body) = parts(&answer);
+            with_body(&head, &body.replace(from, to))
+        }),
         Fault::Ignore(names) => forward(&without(head, names), body),
         Fault::Unordered => forward(head, body).map(|answer| listed_backwards(&answer)),
         Fault::Unconditional => forward(&unconditional(head), body),

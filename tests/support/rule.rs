@@ -44,6 +44,8 @@ pub enum Fault {
     RefuseKeys(&'static str),
     /// The server applies it; the answer lacks these elements and the header of that name.
     Strip(&'static str),
+    /// The server applies it; the answer has the second words in place of the first.
+    Reword(&'static str, &'static str),
     /// The server does not see these parameters of the query. For one that checks no
     /// signatures.
     Ignore(&'static [&'static str]),

@@ -144,6 +144,15 @@ fn is_whole(body: &[u8], root: &str) -> bool {
     last.starts_with(format!("<{root}").as_bytes()) && last.ends_with(b"/>")
 }
 
+/// The name of the root element of an XML document that goes to its end.
+pub fn root_of_whole(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(body).ok()?;
+    let is_element = |tag: &&str| tag.starts_with(char::is_alphabetic);
+    let root = text.split('<').skip(1).find(is_element)?;
+    let root = root.split([' ', '>', '/', '\r', '\n', '\t']).next()?;
+    is_whole(body, root).then_some(root)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +164,23 @@ mod tests {
         assert_eq!(parsed(whole).unwrap().to_string(), "NotImplemented: no");
         assert!(parsed("<Error><Code>Cut").is_none());
         assert!(parsed("<DeleteResult><Deleted>").is_none());
+    }
+
+    #[test]
+    fn the_root_of_a_document_is_known_when_it_is_whole() {
+        let root = |text: &'static str| root_of_whole(text.as_bytes());
+        let whole = "<?xml?><!-- x -->\n<Initiate xmlns=\"a\"><Key>k</Key></Initiate>\n";
+        assert_eq!(root(whole), Some("Initiate"));
+        assert_eq!(root("<Initiate/>"), Some("Initiate"));
+        for text in [
+            "",
+            "<?xml?>",
+            "<Initiate><Key>k</Key>",
+            "<Initiate",
+            "words",
+        ] {
+            assert_eq!(root(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use http_body_util::LengthLimitError;
 
-use super::answer::{ANSWER_LIMIT_BYTES, CutOff, ErrorIn200};
+use super::answer::{ANSWER_LIMIT_BYTES, CutOff, ErrorIn200, root_of_whole};
 use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 
 /// Most of a server's words that are repeated.
@@ -37,6 +37,12 @@ where
         ),
         // It may be whole the next time.
         _ if has_cause::<CutOff>(&error) => (StoreErrorKind::Server, CutOff.to_string()),
+        SdkError::ServiceError(answer) if is_whole_but_unreadable(answer.raw()) => {
+            let text = answer.raw().body().bytes().unwrap_or_default();
+            let text = String::from_utf8_lossy(text);
+            let detail = format!("the answer is none that S3 gives: {text}");
+            (StoreErrorKind::Rejected, detail)
+        }
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status().as_u16();
             let code = answer.err().code();
@@ -71,6 +77,7 @@ where
     };
     let mut translated = StoreError::new(kind, op, key.clone(), printable(&detail));
     if let SdkError::ServiceError(answer) = &error {
+        translated.maybe_applied = answer.raw().status().is_success();
         let headers = answer.raw().headers();
         translated.retry_after = headers.get("retry-after").and_then(seconds);
         if kind == StoreErrorKind::ClockSkew
@@ -153,6 +160,14 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = causes(error).map(ToString::to_string).collect();
     parts.dedup();
     parts.join(": ")
+}
+
+/// Whether a request was carried out and its answer has come to its end, in a form of
+/// the store's own: it would have it the next time too.
+fn is_whole_but_unreadable(answer: &HttpResponse) -> bool {
+    let root = answer.body().bytes().and_then(root_of_whole);
+    // A page comes from a proxy, and an error is one that may pass.
+    answer.status().is_success() && root.is_some_and(|root| !matches!(root, "Error" | "html"))
 }
 
 fn service_detail<E>(status: u16, error: &E, raw: &HttpResponse) -> String

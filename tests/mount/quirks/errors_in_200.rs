@@ -67,17 +67,21 @@ fn a_listing_that_is_refused_in_a_200_is_no_empty_directory() {
 }
 
 #[test]
-fn a_write_that_is_refused_in_a_200_fails_the_close_and_its_bytes_are_kept() {
+fn a_write_whose_200_is_an_error_or_unreadable_fails_the_close_and_its_bytes_are_kept() {
     const LONG: usize = 9 << 20;
-    for (op, len) in [
-        ("PutObject", 5),
-        ("CreateMultipartUpload", LONG),
-        ("UploadPart", LONG),
-        ("CompleteMultipartUpload", LONG),
+    let refused = Fault::Answer(200, "AccessDenied");
+    // As `rclone serve s3` has it.
+    let unreadable = Fault::Reword("InitiateMultipartUploadResult", "InitiateMultipartUpload");
+    for (op, fault, len) in [
+        ("PutObject", refused, 5),
+        ("CreateMultipartUpload", refused, LONG),
+        ("CreateMultipartUpload", unreadable, LONG),
+        ("UploadPart", refused, LONG),
+        ("CompleteMultipartUpload", refused, LONG),
     ] {
         let (plan, proxy) = plan();
         let mount = plan.start();
-        proxy.rule(Rule::on(op, Fault::Answer(200, "AccessDenied")).always());
+        proxy.rule(Rule::on(op, fault).always());
         let mut file = fs::File::create(mount.path("f")).unwrap();
         file.write_all(&vec![7; len]).unwrap();
         let began = Instant::now();
