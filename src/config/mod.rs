@@ -5,6 +5,7 @@
 //! credentials come from the AWS chain, or from authentik's own settings.
 
 mod authentik;
+mod choices;
 mod control_socket;
 mod limits;
 mod log_file;
@@ -23,12 +24,13 @@ use figment::Source;
 use figment::error::Kind;
 
 pub use authentik::AuthentikSource;
+pub use choices::{
+    AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
+    UploadChecksumConfig, UsageConfig,
+};
 pub use control_socket::ControlSocketConfig;
 pub use log_file::LogFileConfig;
-pub use options::{
-    AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
-    Options, UploadChecksumConfig, UsageConfig,
-};
+pub use options::Options;
 pub use show::{Setting, SettingOrigin};
 pub use source::ConfigSource;
 pub use target::{Target, state_base};

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::choices::{
+    AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
+    UploadChecksumConfig, UsageConfig,
+};
 use super::units::{ByteSize, FileMode, GroupId, Hidden, Period, UserId};
 
 /// Headings of the settings in `mediafs mount --help`, in their order.
@@ -281,82 +285,4 @@ fn files<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<PathBuf>>, D::
         Files::One(file) => Some(vec![file]),
         Files::Many(files) => Some(files),
     })
-}
-
-/// Which of authentik's folders a mount is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UsageConfig {
-    /// /media, or /data/media: keys below media/
-    Media,
-    /// /data/reports: keys below reports/
-    Reports,
-}
-
-/// When directories get a marker object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DirMarkersConfig {
-    /// While nothing else is in the directory
-    Auto,
-    /// From mkdir to rmdir
-    Always,
-    /// Never: an empty directory lasts as long as the mount
-    Never,
-}
-
-/// When close and fsync return.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DurabilityConfig {
-    /// When S3 has the object
-    S3,
-    /// When the local disk has the bytes; the upload follows, through outages too
-    Disk,
-}
-
-/// Where attributes live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AttributesMode {
-    /// In the mount's options; changes last until the kernel forgets the file
-    Fixed,
-    /// With the objects, as s3fs and rclone keep them
-    Stored,
-}
-
-/// Checksum of uploads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UploadChecksumConfig {
-    /// CRC-64/NVME, or the best that the store takes
-    Auto,
-    /// CRC-64/NVME in x-amz-checksum-crc64nvme
-    Crc64nvme,
-    /// CRC-32C in x-amz-checksum-crc32c
-    Crc32c,
-    /// MD5 in Content-MD5
-    Md5,
-    /// None
-    None,
-}
-
-/// When an exclusive create learns that another client was first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExclusiveCreateConfig {
-    /// At close
-    Lazy,
-    /// At open, which claims the name with an empty object
-    Strict,
-}
-
-/// Whether the daemon gives up what it does not need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HardeningConfig {
-    /// Give up all capabilities but two, new privileges, core dumps and being traced
-    On,
-    /// Keep all, for a debugger or for programs that need more
-    Off,
 }
