@@ -80,3 +80,59 @@ pub enum HardeningConfig {
     /// Keep all, for a debugger or for programs that need more
     Off,
 }
+
+/// How the store encrypts what is written, with keys of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum SseConfig {
+    /// With keys of S3's
+    #[value(name = "AES256")]
+    #[serde(rename = "AES256")]
+    Aes256,
+    /// With a key of KMS
+    #[value(name = "aws:kms")]
+    #[serde(rename = "aws:kms")]
+    Kms,
+    /// The same, twice
+    #[value(name = "aws:kms:dsse")]
+    #[serde(rename = "aws:kms:dsse")]
+    KmsDsse,
+}
+
+impl SseConfig {
+    /// As the header has it.
+    pub fn algorithm(self) -> &'static str {
+        match self {
+            Self::Aes256 => "AES256",
+            Self::Kms => "aws:kms",
+            Self::KmsDsse => "aws:kms:dsse",
+        }
+    }
+}
+
+/// Canned ACLs. Source: S3 User Guide, "Access control list (ACL) overview".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AclConfig {
+    Private,
+    PublicRead,
+    PublicReadWrite,
+    AuthenticatedRead,
+    AwsExecRead,
+    BucketOwnerRead,
+    BucketOwnerFullControl,
+}
+
+impl AclConfig {
+    /// As the header has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::PublicRead => "public-read",
+            Self::PublicReadWrite => "public-read-write",
+            Self::AuthenticatedRead => "authenticated-read",
+            Self::AwsExecRead => "aws-exec-read",
+            Self::BucketOwnerRead => "bucket-owner-read",
+            Self::BucketOwnerFullControl => "bucket-owner-full-control",
+        }
+    }
+}

@@ -32,10 +32,6 @@ use crate::write_path::{
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
 
-/// How the names of directory buckets end. Source: S3 User Guide, "Directory bucket
-/// naming rules".
-const DIRECTORY_BUCKET_ENDS: &str = "--x-s3";
-
 /// A bucket that answers, as far as it was asked.
 #[derive(Debug)]
 pub struct Connected {
@@ -64,12 +60,6 @@ pub async fn connect(
     counters: Arc<RequestCounters>,
     asking: StartupCheck,
 ) -> anyhow::Result<Connected> {
-    if config.bucket.ends_with(DIRECTORY_BUCKET_ENDS) {
-        return Err(anyhow!(
-            "{:?} is a directory bucket (S3 Express One Zone), whose listings are in no order: mediafs needs a general purpose bucket",
-            config.bucket
-        ));
-    }
     let health = StoreHealth::default();
     let metered = Arc::new(Metered::new(s3.clone(), counters));
     let store = Retry::new(metered, config.s3.request_timeout, health.clone());
