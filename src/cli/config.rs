@@ -84,6 +84,10 @@ fn check(config: &Config) -> anyhow::Result<()> {
     let files = [
         ("credentials-file", config.s3.credentials_file.as_deref()),
         ("ca-bundle", config.s3.ca_bundle.as_deref()),
+        (
+            "sse-customer-key-file",
+            config.s3.requests.sse_customer_key_file.as_deref(),
+        ),
         ("mime", config.mime.as_deref()),
     ];
     let unreadable = |path: &Path| File::open(path).err();

@@ -55,12 +55,11 @@ const ALWAYS: [&str; 35] = [
 const TTL: &str = "ttl=, how long to trust what S3 said of a file";
 const CACHE: &str = "memory-cache=SIZE; there is no cache of file contents on disk";
 const TIMEOUT: &str = "request-timeout=DURATION";
-const BUCKET: &str = "the settings of the bucket itself (default encryption, lifecycle, policy)";
+const KEY_FILE: &str = "sse-customer-key-file=FILE, with 32 bytes or these in base64, mode 0600";
 
 /// What to use for an option that has no twin here.
-const INSTEAD: [(&str, &str); 42] = [
+const INSTEAD: [(&str, &str); 38] = [
     ("ac_attr_timeout", TTL),
-    ("acl", BUCKET),
     ("allow_root", "allow_other"),
     ("ahbe_conf", "nothing: extra headers are not supported"),
     ("attr_timeout", TTL),
@@ -73,7 +72,6 @@ const INSTEAD: [(&str, &str); 42] = [
     ("debug", "log=debug"),
     ("debug_fuse", "log=mediafs=debug"),
     ("debug_s3", "log=mediafs::requests=debug"),
-    ("default_acl", BUCKET),
     ("defcontext", "context="),
     ("del_cache", CACHE),
     ("entry_timeout", TTL),
@@ -105,17 +103,15 @@ const INSTEAD: [(&str, &str); 42] = [
     ("readwrite_timeout", TIMEOUT),
     ("retries", TIMEOUT),
     ("rootcontext", "context="),
+    ("load_sse_c", KEY_FILE),
     ("sigv2", "nothing: requests are signed with version 4"),
-    ("sse", BUCKET),
     (
         "ssl_verify_hostname",
         "ca-bundle=FILE with the CA's certificates",
     ),
     ("stat_cache_expire", TTL),
-    ("storage_class", BUCKET),
     ("tmpdir", "spool=DIR"),
     ("use_cache", CACHE),
-    ("use_sse", BUCKET),
 ];
 
 /// What an option is that is no setting; none where nobody knows it.
@@ -130,6 +126,17 @@ pub fn understand(name: &str, value: Option<&str>) -> Option<Foreign> {
         ("stat-cache-ttl" | "type-cache-ttl" | "metadata-ttl", Some(ttl)) => {
             one(&format!("--ttl={ttl}"))
         }
+        ("storage_class", Some(class)) => one(&format!("--storage-class={}", class.to_uppercase())),
+        ("default_acl", Some(acl)) => one(&format!("--acl={acl}")),
+        ("no-sign-request", _) | ("public_bucket", None | Some("1")) => one("--anonymous"),
+        ("transfer-acceleration", _) => one("--accelerate"),
+        ("use_sse" | "sse", None | Some("1")) => one("--sse=AES256"),
+        ("sse-kms", Some(key)) => of_kms(key),
+        ("use_sse", Some(sse)) => match sse.split_once(':') {
+            Some(("kmsid" | "k", key)) => of_kms(key),
+            None if sse == "kmsid" || sse == "k" => one("--sse=aws:kms"),
+            _ => Some(Foreign::Instead(KEY_FILE)),
+        },
         ("use_xattr", None | Some("1")) => one("--attributes=stored"),
         ("use_xattr", _) => Some(Foreign::Always),
         ("umask", Some(mask)) => of_mask(mask, &[("file-mode", 0o666), ("dir-mode", 0o777)]),
@@ -141,6 +148,14 @@ pub fn understand(name: &str, value: Option<&str>) -> Option<Foreign> {
             known.next().map(|(_, use_this)| Foreign::Instead(use_this))
         }
     }
+}
+
+fn of_kms(key: &str) -> Option<Foreign> {
+    let settings = [
+        "--sse=aws:kms".to_owned(),
+        format!("--sse-kms-key-id={key}"),
+    ];
+    Some(Foreign::Settings(settings.to_vec()))
 }
 
 fn of_mask(mask: &str, settings: &[(&str, u16)]) -> Option<Foreign> {
@@ -167,6 +182,24 @@ mod tests {
             let twins = INSTEAD.iter().filter(|(other, _)| *other == name);
             assert_eq!(twins.count(), 1, "{name}");
         }
+    }
+
+    #[test]
+    fn encryption_and_classes_of_other_programs_are_ours() {
+        let of = |name, value| match understand(name, value) {
+            Some(Foreign::Settings(settings)) => settings.join(" "),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(of("use_sse", None), "--sse=AES256");
+        let kms = "--sse=aws:kms --sse-kms-key-id=id";
+        assert_eq!(of("use_sse", Some("kmsid:id")), kms);
+        assert_eq!(of("sse-kms", Some("id")), kms);
+        assert!(of("use_sse", Some("custom:/k")).contains("sse-customer-key-file"));
+        assert_eq!(
+            of("storage_class", Some("standard_ia")),
+            "--storage-class=STANDARD_IA"
+        );
+        assert_eq!(of("public_bucket", Some("1")), "--anonymous");
     }
 
     #[test]

@@ -5,10 +5,13 @@
 //! credentials come from the AWS chain, or from authentik's own settings.
 
 mod authentik;
+mod bucket;
+mod choices;
 mod control_socket;
 mod limits;
 mod log_file;
 mod options;
+mod requests;
 mod service;
 mod show;
 mod source;
@@ -23,12 +26,14 @@ use figment::Source;
 use figment::error::Kind;
 
 pub use authentik::AuthentikSource;
+pub use choices::{
+    AclConfig, AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
+    HardeningConfig, SseConfig, UploadChecksumConfig, UsageConfig,
+};
 pub use control_socket::ControlSocketConfig;
 pub use log_file::LogFileConfig;
-pub use options::{
-    AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig, HardeningConfig,
-    Options, UploadChecksumConfig, UsageConfig,
-};
+pub use options::Options;
+pub use requests::RequestConfig;
 pub use show::{Setting, SettingOrigin};
 pub use source::ConfigSource;
 pub use target::{Target, state_base};
@@ -126,6 +131,7 @@ pub struct S3Config {
     pub proxy: Option<ProxyUrl>,
     pub request_timeout: Duration,
     pub upload_checksum: UploadChecksumConfig,
+    pub requests: RequestConfig,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -205,22 +211,13 @@ fn explain(error: Option<figment::Error>) -> ConfigError {
 type Wrong = (&'static str, String);
 
 /// Every path of the options is absolute.
-fn resolve(options: Options) -> Result<Config, Wrong> {
+fn resolve(mut options: Options) -> Result<Config, Wrong> {
+    options.bucket = options.bucket.map(target::canonical_bucket);
     let given = options.clone();
-    let missing = |key: &'static str| (key, "not given: see 'mediafs mount --help'".to_owned());
     let s3 = S3Config::resolve(&options)?;
     let attributes = AttributesConfig::resolve(&options);
     let log_file = LogFileConfig::resolve(&options)?;
-    let bucket = options.bucket.ok_or_else(|| missing("bucket"))?;
-    target::check_bucket(&bucket).map_err(|why| ("bucket", why))?;
-    let prefix =
-        target::clean_prefix(&options.prefix.unwrap_or_default()).map_err(|why| ("prefix", why))?;
-    let mountpoint = options.mountpoint.ok_or_else(|| missing("mountpoint"))?;
-    if prefix.is_empty() && !options.data_root.unwrap_or(false) {
-        let of_authentik = options.from_authentik.is_some();
-        target::check_data_root(&bucket, &mountpoint, of_authentik)
-            .map_err(|why| ("mountpoint", why))?;
-    }
+    let (bucket, prefix, mountpoint) = target::place(&options)?;
     let spool_dir = match options.spool {
         Some(dir) => dir,
         None => {
@@ -231,7 +228,10 @@ fn resolve(options: Options) -> Result<Config, Wrong> {
         s3,
         attributes,
         allow_other: options.allow_other.unwrap_or(false),
-        read_only: options.read_only.unwrap_or(false),
+        // Who may write without credentials says so.
+        read_only: options
+            .read_only
+            .unwrap_or(options.anonymous.unwrap_or(false)),
         no_exec: options.no_exec.unwrap_or(false),
         context: options.context,
         fsname: options
@@ -326,6 +326,7 @@ impl S3Config {
             upload_checksum: options
                 .upload_checksum
                 .unwrap_or(UploadChecksumConfig::Auto),
+            requests: RequestConfig::resolve(options)?,
             request_timeout: at_least_a_second("request-timeout", options.request_timeout)?,
         })
     }

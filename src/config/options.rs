@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::choices::{
+    AclConfig, AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
+    HardeningConfig, SseConfig, UploadChecksumConfig, UsageConfig,
+};
 use super::units::{ByteSize, FileMode, GroupId, Hidden, Period, UserId};
 
 /// Headings of the settings in `mediafs mount --help`, in their order.
@@ -82,6 +86,30 @@ pub struct Options {
     #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Period>,
+    /// Send requests without credentials, to a public bucket; read-only unless --read-only=false
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<bool>,
+    /// Have the requests billed to this account
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requester_pays: Option<bool>,
+    /// Account that the bucket must belong to, 12 digits
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, value_name = "ACCOUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_bucket_owner: Option<String>,
+    /// Use the endpoint of AWS that has IPv6 too
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dual_stack: Option<bool>,
+    /// Use the endpoint of AWS with FIPS 140 cryptography
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fips: Option<bool>,
+    /// Use S3 Transfer Acceleration
+    #[arg(long, help_heading = BUCKET, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerate: Option<bool>,
 
     /// Where owner, mode, times, symlinks and extended attributes are kept: 'mediafs help attributes' [default: fixed]
     #[arg(long, help_heading = PERMISSIONS)]
@@ -190,6 +218,30 @@ pub struct Options {
     #[arg(long, help_heading = WRITING, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_checksum: Option<UploadChecksumConfig>,
+    /// Storage class of new objects, such as STANDARD_IA: 'mediafs help objects' [default: the bucket's]
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "CLASS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// Encryption of what is written, with keys of the store's [default: the bucket's]
+    #[arg(long, help_heading = WRITING, hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sse: Option<SseConfig>,
+    /// Key of --sse=aws:kms [default: the bucket's]
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "KEY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sse_kms_key_id: Option<String>,
+    /// File with a key of yours, 32 bytes or these in base64, that every object is encrypted with (SSE-C)
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sse_customer_key_file: Option<PathBuf>,
+    /// Canned ACL of what is written; many stores refuse every one [default: none]
+    #[arg(long, help_heading = WRITING, hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acl: Option<AclConfig>,
+    /// Cache-Control of new objects
+    #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_control: Option<String>,
 
     /// Source that mount(8) and findmnt(8) show [default: mediafs:BUCKET/PREFIX]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "TEXT")]
@@ -253,12 +305,13 @@ impl Options {
     }
 
     /// Every setting that is a path, with its name.
-    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 7] {
+    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 8] {
         [
             ("control-socket", &mut self.control_socket),
             ("mountpoint", &mut self.mountpoint),
             ("credentials-file", &mut self.credentials_file),
             ("ca-bundle", &mut self.ca_bundle),
+            ("sse-customer-key-file", &mut self.sse_customer_key_file),
             ("spool", &mut self.spool),
             ("log-file", &mut self.log_file),
             ("mime", &mut self.mime),
@@ -281,82 +334,4 @@ fn files<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<PathBuf>>, D::
         Files::One(file) => Some(vec![file]),
         Files::Many(files) => Some(files),
     })
-}
-
-/// Which of authentik's folders a mount is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UsageConfig {
-    /// /media, or /data/media: keys below media/
-    Media,
-    /// /data/reports: keys below reports/
-    Reports,
-}
-
-/// When directories get a marker object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DirMarkersConfig {
-    /// While nothing else is in the directory
-    Auto,
-    /// From mkdir to rmdir
-    Always,
-    /// Never: an empty directory lasts as long as the mount
-    Never,
-}
-
-/// When close and fsync return.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DurabilityConfig {
-    /// When S3 has the object
-    S3,
-    /// When the local disk has the bytes; the upload follows, through outages too
-    Disk,
-}
-
-/// Where attributes live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AttributesMode {
-    /// In the mount's options; changes last until the kernel forgets the file
-    Fixed,
-    /// With the objects, as s3fs and rclone keep them
-    Stored,
-}
-
-/// Checksum of uploads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UploadChecksumConfig {
-    /// CRC-64/NVME, or the best that the store takes
-    Auto,
-    /// CRC-64/NVME in x-amz-checksum-crc64nvme
-    Crc64nvme,
-    /// CRC-32C in x-amz-checksum-crc32c
-    Crc32c,
-    /// MD5 in Content-MD5
-    Md5,
-    /// None
-    None,
-}
-
-/// When an exclusive create learns that another client was first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExclusiveCreateConfig {
-    /// At close
-    Lazy,
-    /// At open, which claims the name with an empty object
-    Strict,
-}
-
-/// Whether the daemon gives up what it does not need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HardeningConfig {
-    /// Give up all capabilities but two, new privileges, core dumps and being traced
-    On,
-    /// Keep all, for a debugger or for programs that need more
-    Off,
 }

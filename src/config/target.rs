@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+pub use super::bucket::{canonical_bucket, check_bucket, split_place};
 use super::options::Options;
 use super::service;
-use super::{CONFIG_DIR, ConfigError};
+use super::{CONFIG_DIR, ConfigError, Wrong};
 
 /// The arguments of `mediafs mount`.
 #[derive(Debug, Clone)]
@@ -47,12 +48,11 @@ impl Target {
     pub(super) fn apply(self, mut flags: Options) -> Result<Options, ConfigError> {
         match self {
             Self::Place { bucket, mountpoint } => {
-                let place = bucket.strip_prefix("s3://").unwrap_or(&bucket);
-                let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-                flags.bucket = Some(bucket.to_owned());
+                let (bucket, prefix) = split_place(&bucket);
+                flags.bucket = Some(bucket);
                 // authentik's layout has a prefix for each of its folders.
                 if !prefix.is_empty() || flags.from_authentik.is_none() {
-                    flags.prefix = Some(prefix.to_owned());
+                    flags.prefix = Some(prefix);
                 }
                 flags.mountpoint = Some(mountpoint);
             }
@@ -72,22 +72,20 @@ fn config_file(name: &str) -> PathBuf {
     Path::new(CONFIG_DIR).join(format!("{name}.toml"))
 }
 
-/// Source: S3 User Guide, "Bucket naming rules", without what other services allow beyond them.
-pub fn check_bucket(bucket: &str) -> Result<(), String> {
-    if bucket.starts_with("arn:") {
-        return Err(format!(
-            "{bucket:?} is part of an ARN: name the bucket, or the alias of the access point (it ends in -s3alias), as in ALIAS/PREFIX"
-        ));
+/// Bucket, prefix and mountpoint.
+pub(super) fn place(options: &Options) -> Result<(String, String, PathBuf), Wrong> {
+    let missing = |key: &'static str| (key, "not given: see 'mediafs mount --help'".to_owned());
+    let bucket = options.bucket.clone().ok_or_else(|| missing("bucket"))?;
+    check_bucket(&bucket).map_err(|why| ("bucket", why))?;
+    let prefix = clean_prefix(options.prefix.as_deref().unwrap_or_default());
+    let prefix = prefix.map_err(|why| ("prefix", why))?;
+    let mountpoint = options.mountpoint.clone();
+    let mountpoint = mountpoint.ok_or_else(|| missing("mountpoint"))?;
+    if prefix.is_empty() && !options.data_root.unwrap_or(false) {
+        let of_authentik = options.from_authentik.is_some();
+        check_data_root(&bucket, &mountpoint, of_authentik).map_err(|why| ("mountpoint", why))?;
     }
-    let fits = (1..=255).contains(&bucket.len())
-        && bucket
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':'));
-    if fits {
-        Ok(())
-    } else {
-        Err(format!("{bucket:?} is no bucket name"))
-    }
+    Ok((bucket, prefix, mountpoint))
 }
 
 /// Refuses a whole bucket where authentik looks for a program of its operator.

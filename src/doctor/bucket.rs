@@ -29,6 +29,7 @@ pub(super) async fn examine(config: &Config, report: &mut Report) {
         }
     };
     let signer = match inspect::signer(&s3).await {
+        _ if config.s3.requests.anonymous => "none: requests are not signed".to_owned(),
         Ok(signer) => told(&signer, config),
         Err(error) => {
             report.fail(

@@ -7,7 +7,6 @@ use anyhow::{Context, anyhow};
 
 use crate::config::{
     AttributesMode, Config, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
-    UploadChecksumConfig,
 };
 use crate::files::{ContentTypes, Durability, FixedAttributes};
 use crate::journal::Journal;
@@ -20,13 +19,11 @@ use crate::read_path::{BlockSize, ReadSettings, Reader};
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
 use crate::session::{app_folder, explain, probe, takeover};
 use crate::session_state::{SavedAccess, SessionLog, SessionState};
-use crate::store::s3::{
-    Addressing, ChecksumChoice, NetworkError, OnNetworkError, S3Settings, S3Store, UploadChecksum,
-};
+use crate::store::s3::S3Store;
 use crate::store::{
-    Conditional, DeleteQueue, FoldDirectories, Key, KeySource, KnownAbilities, LateChanges,
-    LateObject, ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry,
-    StoreAbilities, StoreHealth, StoreLog, UploadId,
+    Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges, LateObject,
+    ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreAbilities,
+    StoreHealth, StoreLog, UploadId,
 };
 use crate::task::kept_up;
 use crate::write_path::{
@@ -34,10 +31,6 @@ use crate::write_path::{
 };
 
 const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
-
-/// How the names of directory buckets end. Source: S3 User Guide, "Directory bucket
-/// naming rules".
-const DIRECTORY_BUCKET_ENDS: &str = "--x-s3";
 
 /// A bucket that answers, as far as it was asked.
 #[derive(Debug)]
@@ -49,43 +42,6 @@ pub struct Connected {
     pub s3: Arc<S3Store>,
     /// What changes can rely on.
     pub late: LateChanges,
-}
-
-/// A client of the configured bucket, which has asked nothing yet.
-///
-/// Errors: certificates or a proxy that cannot be used.
-pub async fn s3(config: &Config, on_error: OnNetworkError) -> Result<S3Store, NetworkError> {
-    let settings = S3Settings {
-        bucket: config.bucket.clone(),
-        endpoint_url: config.s3.endpoint_url.clone(),
-        region: config.s3.region.clone(),
-        profile: config.s3.profile.clone(),
-        credentials_file: config.s3.credentials_file.clone(),
-        keys: config
-            .s3
-            .authentik
-            .clone()
-            .map(|source| Arc::new(source) as Arc<dyn KeySource>),
-        addressing: if config.s3.force_path_style {
-            Addressing::Path
-        } else {
-            Addressing::VirtualHost
-        },
-        ca_bundle: config.s3.ca_bundle.clone(),
-        proxy: config.s3.proxy.clone(),
-        upload_checksum: upload_checksum(config.s3.upload_checksum),
-    };
-    S3Store::connect(settings, on_error).await
-}
-
-fn upload_checksum(config: UploadChecksumConfig) -> ChecksumChoice {
-    ChecksumChoice::Only(match config {
-        UploadChecksumConfig::Auto => return ChecksumChoice::Auto,
-        UploadChecksumConfig::Crc64nvme => UploadChecksum::Crc64Nvme,
-        UploadChecksumConfig::Crc32c => UploadChecksum::Crc32c,
-        UploadChecksumConfig::Md5 => UploadChecksum::Md5,
-        UploadChecksumConfig::None => UploadChecksum::None,
-    })
 }
 
 /// Where the mount's objects are.
@@ -104,12 +60,6 @@ pub async fn connect(
     counters: Arc<RequestCounters>,
     asking: StartupCheck,
 ) -> anyhow::Result<Connected> {
-    if config.bucket.ends_with(DIRECTORY_BUCKET_ENDS) {
-        return Err(anyhow!(
-            "{:?} is a directory bucket (S3 Express One Zone), whose listings are in no order: mediafs needs a general purpose bucket",
-            config.bucket
-        ));
-    }
     let health = StoreHealth::default();
     let metered = Arc::new(Metered::new(s3.clone(), counters));
     let store = Retry::new(metered, config.s3.request_timeout, health.clone());

@@ -5,6 +5,7 @@
 //! that no request comes any more), requests drained, stages kept.
 
 mod app_folder;
+mod client;
 mod compose;
 pub mod control;
 mod explain;
@@ -42,7 +43,7 @@ use crate::session_state::SessionLog;
 use crate::store::RequestCounters;
 use crate::task::kept_up;
 use crate::telemetry;
-pub use compose::s3;
+pub use client::s3;
 use control::SocketPlace;
 pub use explain::of_listing as explain_listing;
 use mount::busy::holders;

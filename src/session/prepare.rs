@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::Waiter;
 use crate::config::{Config, HardeningConfig};
+use crate::session::client;
 use crate::session::compose;
 use crate::session::mount::mountpoint::{self, NonEmpty};
 use crate::session::privileges;
@@ -61,7 +62,7 @@ impl Prepared {
             Some(_) => OnNetworkError::Ignore,
             None => OnNetworkError::Refuse,
         };
-        let s3 = Arc::new(runtime.block_on(compose::s3(&config, on_error))?);
+        let s3 = Arc::new(runtime.block_on(client::s3(&config, on_error))?);
         let place = compose::place(&config, &s3);
         let inherited = inherited::find(&config, &place, device, &|text| waiter.note(text))?;
         let mountpoint = match (inherited.mountpoint(), free) {

@@ -157,9 +157,10 @@ fn open_stderr() -> io::Result<File> {
 }
 
 /// Of the SDK's credentials chain only warnings, unless the filter names it: at
-/// each reading it tells at length where it found what.
+/// each reading it tells at length where it found what. Of the signer nothing below
+/// `info`, whatever the filter says: it would show every header, and one may be a key.
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
-    let all = format!("aws_config=warn,{filter}");
+    let all = format!("aws_config=warn,{filter},aws_sigv4=info");
     EnvFilter::try_new(all).with_context(|| format!("--log {filter:?} is no filter"))
 }
 

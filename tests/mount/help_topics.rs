@@ -6,11 +6,12 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 14] = [
+const TOPICS: [&str; 15] = [
     "durability",
     "coherence",
     "attributes",
     "outages",
+    "objects",
     "networks",
     "upgrades",
     "containers",

@@ -68,6 +68,7 @@ mod relative_paths;
 mod removal;
 mod renames;
 mod request_counts;
+mod request_options;
 mod secrets;
 mod shutdown;
 mod silent_s3;

@@ -232,15 +232,56 @@ fn a_bucket_in_the_host_name_that_nobody_finds_is_told_with_the_name_and_the_opt
 }
 
 #[test]
-fn an_arn_is_refused_in_words_and_at_once() {
-    for arn in [
-        "arn:aws:s3:us-east-1:123456789012:accesspoint/ap",
-        "arn:aws:s3:us-east-1:123456789012:accesspoint/ap/media",
-        "arn:aws:s3:::bucket",
+fn an_arn_that_cannot_be_used_is_refused_in_words_and_at_once() {
+    let at_another = "arn:aws:s3:us-east-1:123456789012:accesspoint/ap/media";
+    let with_endpoint = || plan().without_flag("--force-path-style");
+    for (plan, words) in [
+        (plan().bucket("arn:aws:s3:::bucket"), "ARN"),
+        (plan().bucket(at_another), "force-path-style"),
+        (with_endpoint().bucket(at_another), "an endpoint of its own"),
     ] {
-        let (text, took) = refusal(&plan().bucket(arn));
-        has_all(&text, &["ARN", "-s3alias"]);
+        let (text, took) = refusal(&plan);
+        has_all(&text, &[words, "-s3alias"]);
         assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+}
+
+#[test]
+fn endpoints_of_aws_are_asked_for_by_their_names() {
+    let via = |options: &[&str], bucket: &str, host: &str| {
+        let proxy = ForwardProxy::new();
+        let plan = plan()
+            .without("--endpoint-url")
+            .without_flag("--force-path-style")
+            .bucket(bucket)
+            .set("--region", "us-west-2")
+            .args(["--request-timeout", "1s", "--proxy"])
+            .arg(format!("http://{}", proxy.address))
+            .args(options);
+        refusal(&plan);
+        let passed = proxy.passed();
+        let asked = passed
+            .iter()
+            .any(|it| it.line.contains(&format!("{host}:443")));
+        assert!(asked, "{host}: {passed:?}");
+    };
+    via(&[], "b-1", "b-1.s3.us-west-2.amazonaws.com");
+    via(
+        &["--dual-stack"],
+        "b-1",
+        "b-1.s3.dualstack.us-west-2.amazonaws.com",
+    );
+    via(&["--fips"], "b-1", "b-1.s3-fips.us-west-2.amazonaws.com");
+    via(&["--accelerate"], "b-1", "b-1.s3-accelerate.amazonaws.com");
+    via(
+        &[],
+        "arn:aws:s3:eu-west-1:123456789012:accesspoint/ap/media",
+        "ap-123456789012.s3-accesspoint.eu-west-1.amazonaws.com",
+    );
+    for option in ["--dual-stack", "--fips", "--accelerate"] {
+        let plan = plan().without_flag("--force-path-style").arg(option);
+        let (text, _) = refusal(&plan);
+        has_all(&text, &[option, "leave out one of them"]);
     }
 }
 

@@ -41,6 +41,7 @@ pub mod spool;
 pub mod supervised_mount;
 pub mod sys;
 pub mod tls_front;
+pub mod wire;
 pub mod worker;
 
 pub use amount::Amount;

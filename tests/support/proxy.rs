@@ -7,7 +7,7 @@
 //! as a server or a load balancer does that has it already.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use super::quirks::{of_another_store, unconditional};
 use super::requests::{header, keys, operation};
 pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
+use super::wire::{forward, read_request};
 
 /// Part of the keys of scratch objects, by which a daemon finds out what the server can do.
 pub const PROBE: &str = ".mediafs-probe-";
@@ -41,6 +42,8 @@ struct State {
     /// Access keys that are not known any more.
     revoked: Vec<String>,
     gates: Vec<Gate>,
+    /// Heads of requests, where a test wants them.
+    heads: Option<Vec<(&'static str, String)>>,
     gone: bool,
 }
 
@@ -159,6 +162,19 @@ impl Proxy {
         answered.map(|(_, len)| *len).sum()
     }
 
+    /// Keeps the heads of the requests that come from now on.
+    pub fn keep_heads(&self) {
+        self.shared.0.lock().heads = Some(Vec::new());
+    }
+
+    /// Heads of a kind of request, and of all for `*`.
+    pub fn heads(&self, op: &str) -> Vec<String> {
+        let state = self.shared.0.lock();
+        let heads = state.heads.iter().flatten();
+        let wanted = heads.filter(|(seen, _)| op == "*" || *seen == op);
+        wanted.map(|(_, head)| head.clone()).collect()
+    }
+
     /// Requests of every kind that came, failed ones too.
     pub fn seen_in_all(&self) -> usize {
         self.shared.0.lock().seen.len()
@@ -230,6 +246,12 @@ impl State {
         rules.any(|rule| rule.of_store && rule.matches(op, keys, head))
     }
 
+    fn keep_head(&mut self, op: &'static str, head: &str) {
+        if let Some(heads) = &mut self.heads {
+            heads.push((op, head.to_owned()));
+        }
+    }
+
     fn fate_of(&mut self, op: &'static str, keys: &[String], head: &str) -> Fate {
         self.seen.push(op);
         if self.down {
@@ -264,6 +286,7 @@ fn pass(
     let (head, mut body) = read_request(&mut client)?;
     let op = operation(&head);
     let keys = keys(&head, &body);
+    state.lock().keep_head(op, &head);
     let is_probe = keys.iter().any(|key| key.contains(PROBE));
     if is_probe && !state.lock().is_of_store(op, &keys, &head) {
         return pass_probe(client, upstream, state, &head, &body);
@@ -355,37 +378,4 @@ fn pass_probe(
 fn flip(body: &mut [u8]) {
     let middle = body.len() / 2;
     body[middle] ^= 4;
-}
-
-fn read_request(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap();
-    if header(&head, "expect").is_some() {
-        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-    }
-    assert!(header(&head, "transfer-encoding").is_none(), "{head}");
-    let len = header(&head, "content-length").map_or(0, |len| len.parse().unwrap());
-    let mut body = vec![0; len];
-    client.read_exact(&mut body)?;
-    Ok((head, body))
-}
-
-/// The whole answer, which ends with its connection.
-fn forward(upstream: &str, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
-    let mut server = TcpStream::connect(upstream)?;
-    let lines = head.trim_end().lines();
-    let kept: Vec<&str> = lines
-        .filter(|line| !line.to_ascii_lowercase().starts_with("connection:"))
-        .collect();
-    let head = format!("{}\r\nConnection: close\r\n\r\n", kept.join("\r\n"));
-    server.write_all(head.as_bytes())?;
-    server.write_all(body)?;
-    let mut answer = Vec::new();
-    server.read_to_end(&mut answer)?;
-    Ok(answer)
 }

@@ -15,11 +15,12 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 14] = topics![
+pub const TOPICS: [Topic; 15] = topics![
     "durability",
     "coherence",
     "attributes",
     "outages",
+    "objects",
     "networks",
     "upgrades",
     "containers",

@@ -18,6 +18,7 @@ use aws_sdk_s3::config::{
 };
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
+use url::{Host, Url};
 
 use super::S3Store;
 use super::answer::AnswerCheck;
@@ -26,6 +27,7 @@ use super::connections::Connections;
 use super::credentials::Renewal;
 use super::http::{self, NetworkError, OnNetworkError};
 use super::list::ListQuirks;
+use super::request_options::{RequestOptions, ServerEncryption};
 use crate::store::{Endpoint, KeySource, ProxyUrl};
 
 /// A connection that is not up by then is tried anew.
@@ -40,6 +42,39 @@ pub enum Addressing {
     VirtualHost,
     /// `https://host/bucket/key`
     Path,
+}
+
+/// Who signs requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// Whoever the credentials belong to.
+    Credentials,
+    /// Nobody: they are not signed.
+    Anonymous,
+}
+
+/// Other endpoints of AWS than a region's plain one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AwsVariants {
+    /// IPv6 and IPv4.
+    pub dual_stack: bool,
+    /// Cryptography that FIPS 140 validates.
+    pub fips: bool,
+    /// S3 Transfer Acceleration.
+    pub accelerate: bool,
+}
+
+impl AwsVariants {
+    /// The options that name them.
+    fn names(self) -> Vec<&'static str> {
+        let all = [
+            (self.dual_stack, "--dual-stack"),
+            (self.fips, "--fips"),
+            (self.accelerate, "--accelerate"),
+        ];
+        let named = all.into_iter().filter(|(is_set, _)| *is_set);
+        named.map(|(_, name)| name).collect()
+    }
 }
 
 /// Which bucket, where.
@@ -59,6 +94,9 @@ pub struct S3Settings {
     /// In place of those of the environment.
     pub proxy: Option<ProxyUrl>,
     pub upload_checksum: ChecksumChoice,
+    pub identity: Identity,
+    pub variants: AwsVariants,
+    pub requests: RequestOptions,
 }
 
 /// Where requests go. It stays as it was at first when the AWS configuration is read
@@ -92,6 +130,47 @@ impl Route {
         }
     }
 
+    /// Errors: options that this endpoint cannot have, and a key that it would get in the
+    /// clear.
+    fn check(&self, settings: &S3Settings) -> Result<(), NetworkError> {
+        let refused = |why: String| Err(NetworkError::Endpoint(why));
+        if let Some(url) = &self.endpoint_url {
+            let variants = settings.variants.names();
+            if !variants.is_empty() {
+                let variants = variants.join(" and ");
+                return refused(format!(
+                    "{variants} choose an endpoint of AWS, and {url} is set: leave out one of them"
+                ));
+            }
+            if settings.bucket.starts_with("arn:") {
+                return refused(format!(
+                    "the ARN of an access point has an endpoint of its own, and {url} is set: leave out one of them, or name the access point by its alias (it ends in -s3alias)"
+                ));
+            }
+        }
+        let brings_key = matches!(
+            settings.requests.encryption,
+            Some(ServerEncryption::Customer(_))
+        );
+        if brings_key && self.transport() == Transport::Plain && !self.is_on_this_host() {
+            return refused(
+                "sse-customer-key-file takes an endpoint with https: over http everybody on the way can read the key".to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    fn is_on_this_host(&self) -> bool {
+        let url = self.endpoint_url.as_deref();
+        let url = url.and_then(|url| Url::parse(url).ok());
+        match url.as_ref().and_then(Url::host) {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        }
+    }
+
     fn transport(&self) -> Transport {
         let scheme = self.endpoint_url.as_ref().map(|url| url.split_once("://"));
         match scheme {
@@ -110,7 +189,7 @@ impl Route {
 impl S3Store {
     /// Reads the AWS configuration; sends no request to the bucket yet.
     ///
-    /// Errors: certificates or a proxy that cannot be used.
+    /// Errors: certificates, a proxy or options that cannot be used.
     pub async fn connect(
         settings: S3Settings,
         on_error: OnNetworkError,
@@ -119,6 +198,7 @@ impl S3Store {
         let connections = Connections::new(clients);
         let http = SharedHttpClient::new(connections.clone());
         let (client, route) = client(&settings, http.clone(), None).await;
+        route.check(&settings)?;
         let calculation = client.config().request_checksum_calculation();
         let wants_none = calculation == Some(&RequestChecksumCalculation::WhenRequired);
         let checksums = Checksums::new(settings.upload_checksum, wants_none);
@@ -197,7 +277,21 @@ pub(super) async fn client(
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .force_path_style(settings.addressing == Addressing::Path)
         .interceptor(AnswerCheck)
+        .interceptor(settings.requests.clone())
+        // The ARN of an access point says its region.
+        .use_arn_region(true)
         .region(route.region.clone());
+    // What is not asked for here, the AWS configuration may ask for.
+    let variants = settings.variants;
+    if variants.dual_stack {
+        config = config.use_dual_stack(true);
+    }
+    if variants.fips {
+        config = config.use_fips(true);
+    }
+    if variants.accelerate {
+        config = config.accelerate(true);
+    }
     config.set_endpoint_url(route.endpoint_url.clone());
     // Each request says itself which one it has, and whether an answer is compared.
     config.set_response_checksum_validation(Some(ResponseChecksumValidation::WhenRequired));
@@ -223,7 +317,9 @@ pub(super) async fn shared_config(settings: &S3Settings, http: SharedHttpClient)
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
     }
-    if let Some(keys) = &settings.keys
+    if settings.identity == Identity::Anonymous {
+        loader = loader.no_credentials();
+    } else if let Some(keys) = &settings.keys
         && !matches!(keys.read(), Ok(None))
     {
         loader = loader.credentials_provider(GivenKeys(keys.clone()));

@@ -16,9 +16,14 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// `bucket/key` as `x-amz-copy-source` wants it. Source: S3 API `CopyObject`.
+/// `bucket/key` as `x-amz-copy-source` wants it, and the ARN of an access point with its
+/// key. Source: S3 API `CopyObject`.
 pub fn copy_source(bucket: &str, key: &str) -> String {
-    format!("{bucket}/{}", utf8_percent_encode(key, ENCODED))
+    let key = utf8_percent_encode(key, ENCODED);
+    match bucket.split_once(":accesspoint:") {
+        Some((arn, name)) => format!("{arn}:accesspoint/{name}/object/{key}"),
+        None => format!("{bucket}/{key}"),
+    }
 }
 
 /// A key out of a listing with `encoding-type=url`: `+` stands for a space.
@@ -156,6 +161,10 @@ mod tests {
         assert_eq!(
             copy_source("b", "p/a b+c?#%ü"),
             "b/p/a%20b%2Bc%3F%23%25%C3%BC"
+        );
+        assert_eq!(
+            copy_source("arn:aws:s3:eu-west-1:123456789012:accesspoint:ap", "p/a b"),
+            "arn:aws:s3:eu-west-1:123456789012:accesspoint/ap/object/p/a%20b"
         );
     }
 }

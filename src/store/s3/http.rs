@@ -48,6 +48,11 @@ pub enum NetworkError {
     },
     #[error("{0}")]
     Proxy(String),
+    #[error("sse-customer-key-file {path}: {why}")]
+    CustomerKey { path: PathBuf, why: String },
+    /// What the endpoint cannot do, and what to change.
+    #[error("{0}")]
+    Endpoint(String),
 }
 
 /// What to do about settings of the network that cannot be used.

@@ -8,6 +8,7 @@ mod checksum;
 mod connect;
 mod connections;
 mod credentials;
+mod customer_key;
 mod delete;
 pub mod encoding;
 mod error;
@@ -16,11 +17,14 @@ pub mod inspect;
 mod list;
 mod multipart;
 mod object;
+mod request_options;
 mod stream;
 
 pub use checksum::{ChecksumChoice, UploadChecksum};
-pub use connect::{Addressing, S3Settings};
+pub use connect::{Addressing, AwsVariants, Identity, S3Settings};
+pub use customer_key::CustomerKey;
 pub use http::{NetworkError, OnNetworkError};
+pub use request_options::{RequestOptions, ServerEncryption};
 
 use async_trait::async_trait;
 
