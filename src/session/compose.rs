@@ -155,7 +155,7 @@ pub async fn compose(
     connected: &Connected,
     invalidations: Invalidations,
     inherited: InheritedSession,
-) -> anyhow::Result<(Ops, QueueReceivers)> {
+) -> anyhow::Result<(Arc<Ops>, QueueReceivers)> {
     let InheritedSession {
         placed,
         session_log,
@@ -213,7 +213,7 @@ pub async fn compose(
     let (ops, queued) = Ops::new(parts, ops_settings(config, place, &saved)?);
     ops.namespace().table().keep_numbers(&saved);
     ops.take_over(saved, left);
-    Ok((ops, queued))
+    Ok((Arc::new(ops), queued))
 }
 
 fn uploader(
