@@ -224,6 +224,7 @@ fn uploader(
     let concurrency = config.upload_concurrency;
     Uploader::new(store.clone(), part_size, copy_part_size, concurrency)
         .with_scratch(Scratch::new(store.clone(), &config.prefix))
+        .with_known_headers(config.ttl)
 }
 
 /// When the kernel's session began.
