@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 use rustix::process::Signal;
 
 use super::daemonize;
 use crate::config::{ConfigError, ConfigSource, Options, Target};
-use crate::session::{self, Reload, Waiter};
+use crate::session::{self, EarlySignals, Reload, Waiter};
 use crate::telemetry::{self, LogFileIs};
 
 const USAGE: &str = "mediafs mount [OPTIONS] <BUCKET[/PREFIX]> <MOUNTPOINT>
@@ -86,12 +87,13 @@ impl MountArgs {
 impl MountCommand {
     /// `args` are those that say the same to a process of its own.
     pub fn run(self, args: &[OsString]) -> anyhow::Result<()> {
+        let early = EarlySignals::keep().context("no signal handler")?;
         let source = self.args.source()?;
         let config = source.load()?;
         if config.foreground {
             let file = config.log_file_in_foreground();
             let logs = telemetry::start_logs(&config.log, file, log_file_is())?;
-            return session::run(config, Reload { source, logs }, &Nobody);
+            return session::run(config, Reload { source, logs }, early, &Nobody);
         }
         match daemonize::parent() {
             None => daemonize::start(&config, args),
@@ -105,7 +107,7 @@ impl MountCommand {
                     Some(config.log_file_in_background()),
                     log_file_is(),
                 )
-                .and_then(|logs| session::run(config, Reload { source, logs }, &parent));
+                .and_then(|logs| session::run(config, Reload { source, logs }, early, &parent));
                 outcome.inspect_err(|error| parent.tell_failure(error))
             }
         }

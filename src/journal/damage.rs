@@ -105,7 +105,7 @@ impl JournalState {
             known.sending = None;
         }
         // With a version a repeated delete takes nothing that came since.
-        self.doomed.retain(|_, etag| etag.is_some());
+        self.doomed.retain(|_, (etag, _)| etag.is_some());
         self.late.clear();
         self.renames.clear();
     }

@@ -24,11 +24,13 @@ mod sent;
 #[cfg(test)]
 pub mod small_disk;
 mod spare;
+mod store_log;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 pub use block_sums::{BLOCK_BYTES, BlockSums};
 pub use frame::{Chain, Header, Subject};
@@ -45,7 +47,7 @@ pub use record::{
 };
 pub use spare::{path_of as spare_of, put_in_place, write_beside};
 
-use crate::store::{DeletePending, ETag, Key, LateObject, StoreLog, UploadId};
+use crate::store::{DeletePending, ETag, Key, LateObject, UploadId};
 
 /// What the journal knows of a stage that is not done.
 #[derive(Debug, Clone)]
@@ -85,7 +87,7 @@ pub struct JournalState {
     stages: BTreeMap<StageId, StageRecord>,
     /// Records of sealed stages so far.
     order: u64,
-    doomed: BTreeMap<Key, Option<ETag>>,
+    doomed: BTreeMap<Key, (Option<ETag>, Option<u64>)>,
     uploads: BTreeSet<(Key, UploadId)>,
     renames: BTreeMap<Key, RenameIntent>,
     sent: sent::SentChanges,
@@ -135,12 +137,15 @@ impl Journal {
 
     /// Objects that are still to be deleted.
     pub fn doomed(&self) -> Vec<DeletePending> {
-        let doomed = |(key, etag): (&Key, &Option<ETag>)| DeletePending {
-            key: key.clone(),
-            etag: etag.clone(),
-        };
-        self.log
-            .with(|live| live.doomed.iter().map(doomed).collect())
+        self.log.with(|live| {
+            let doomed = live.doomed.iter();
+            let doomed = doomed.map(|(key, (etag, removed_at))| DeletePending {
+                key: key.clone(),
+                etag: etag.clone(),
+                removed_at: removed_at.map(|at| UNIX_EPOCH + Duration::from_millis(at)),
+            });
+            doomed.collect()
+        })
     }
 
     /// Objects that may still come to be, and are to be deleted then.
@@ -241,8 +246,12 @@ impl LogState for JournalState {
                     known.doubtful = true;
                 }
             }
-            Record::DeletePending { key, etag } => {
-                self.doomed.insert(key, etag);
+            Record::DeletePending {
+                key,
+                etag,
+                removed_at,
+            } => {
+                self.doomed.insert(key, (etag, removed_at));
             }
             Record::Deleted { key } => {
                 self.doomed.remove(&key);
@@ -291,9 +300,12 @@ impl LogState for JournalState {
         for absorbed in self.absorbing() {
             give(Record::Absorbed(Box::new(absorbed.clone())));
         }
-        for (key, etag) in &self.doomed {
-            let (key, etag) = (key.clone(), etag.clone());
-            give(Record::DeletePending { key, etag });
+        for (key, (etag, removed_at)) in &self.doomed {
+            give(Record::DeletePending {
+                key: key.clone(),
+                etag: etag.clone(),
+                removed_at: *removed_at,
+            });
         }
         for (key, upload) in self.uploads.iter().cloned() {
             give(Record::Uploading { key, upload });
@@ -357,40 +369,6 @@ impl JournalState {
         let mut known: Vec<_> = stages.map(|(id, known)| (*id, known.clone())).collect();
         known.sort_by_key(|(id, known)| (known.order, *id));
         known
-    }
-}
-
-impl StoreLog for Journal {
-    fn doomed(&self, doomed: &DeletePending) -> io::Result<()> {
-        let DeletePending { key, etag } = doomed.clone();
-        self.append(Record::DeletePending { key, etag }, Durable::No)
-    }
-
-    fn settled(&self, keys: &[Key]) {
-        for key in keys {
-            self.append_or_log(Record::Deleted { key: key.clone() });
-        }
-    }
-
-    fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()> {
-        let (key, objects) = (key.clone(), objects.to_vec());
-        self.append(Record::Late { key, objects }, Durable::No)
-    }
-
-    fn late_over(&self, key: &Key) {
-        self.append_or_log(Record::LateOver { key: key.clone() });
-    }
-
-    fn late_wanted(&self, key: &Key) -> io::Result<()> {
-        self.append(Record::LateOver { key: key.clone() }, Durable::Yes)
-    }
-
-    fn upload_begun(&self, key: Key, upload: UploadId) {
-        self.append_or_log(Record::Uploading { key, upload });
-    }
-
-    fn upload_ended(&self, key: Key, upload: UploadId) {
-        self.append_or_log(Record::Uploaded { key, upload });
     }
 }
 

@@ -66,7 +66,13 @@ pub enum Record {
     Doubtful { stage: StageId },
     /// The file is removed, its object is to be deleted.
     #[serde(rename = "doomed")]
-    DeletePending { key: Key, etag: Option<ETag> },
+    DeletePending {
+        key: Key,
+        etag: Option<ETag>,
+        /// When, in milliseconds since 1970, if other versions are meant too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        removed_at: Option<u64>,
+    },
     /// The object is deleted, or will not be.
     Deleted { key: Key },
     /// A multipart upload was created: its parts cost until it ends.

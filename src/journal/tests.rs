@@ -2,7 +2,9 @@ use std::fs;
 
 use super::small_disk::SmallDisk;
 use super::*;
-use crate::store::{Change, ChangeLog, CopyHeaders, LATE_LIMIT, ObjectHeaders, WriteCondition};
+use crate::store::{
+    Change, ChangeLog, CopyHeaders, LATE_LIMIT, ObjectHeaders, StoreLog, WriteCondition,
+};
 
 fn begun(id: u64) -> Record {
     Record::Begun {
@@ -78,7 +80,7 @@ fn an_object_to_be_deleted_is_known_until_it_is_deleted() {
     let journal = Journal::open(&path).unwrap();
     for key in ["a", "b"] {
         let (key, etag) = (Key::new(key), Some(ETag::new("e")));
-        StoreLog::doomed(&journal, &DeletePending { key, etag }).unwrap();
+        StoreLog::doomed(&journal, &DeletePending::of_version(key, etag)).unwrap();
     }
     journal.settled(&[Key::new("a")]);
     drop(journal);
@@ -208,6 +210,7 @@ fn of_every_kind(path: &Path) -> Vec<u8> {
     let doomed = |key: &str, etag: Option<&str>| Record::DeletePending {
         key: Key::new(key),
         etag: etag.map(ETag::new),
+        removed_at: None,
     };
     let renaming = RenameIntent {
         from: Key::new("from/"),

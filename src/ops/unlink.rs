@@ -65,12 +65,12 @@ impl Ops {
             let late = self.uploads.late_object(&file).await;
             let mut removed = Removed::Gone;
             if etag.is_some() && self.deletes.is_kept_for_readers(&file).await {
-                let key = key.clone();
-                self.deletes
-                    .delete_once_unused(&file, DeletePending { key, etag })?;
+                let doomed = DeletePending::of_name(key.clone(), etag);
+                self.deletes.delete_once_unused(&file, doomed)?;
             } else {
                 let etag = etag.filter(|_| !maybe_stored);
-                removed = self.deletes.delete_object(key.clone(), etag).await?;
+                let doomed = DeletePending::of_name(key.clone(), etag);
+                removed = self.deletes.delete_object(doomed).await?;
             }
             if let Some(late) = late {
                 self.store.watch_for_late(key, late);

@@ -105,7 +105,7 @@ pub async fn compose(
     connected: &Connected,
     invalidations: Invalidations,
     inherited: InheritedSession,
-) -> anyhow::Result<(Ops, QueueReceivers)> {
+) -> anyhow::Result<(Arc<Ops>, QueueReceivers)> {
     let InheritedSession {
         placed,
         session_log,
@@ -163,7 +163,7 @@ pub async fn compose(
     let (ops, queued) = Ops::new(parts, ops_settings(config, place, &saved)?);
     ops.namespace().table().keep_numbers(&saved);
     ops.take_over(saved, left);
-    Ok((ops, queued))
+    Ok((Arc::new(ops), queued))
 }
 
 fn uploader(
@@ -174,6 +174,7 @@ fn uploader(
     let concurrency = config.upload_concurrency;
     Uploader::new(store.clone(), part_size, copy_part_size, concurrency)
         .with_scratch(Scratch::new(store.clone(), &config.prefix))
+        .with_known_headers(config.ttl)
 }
 
 /// When the kernel's session began.

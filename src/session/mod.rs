@@ -8,6 +8,7 @@ mod app_folder;
 mod client;
 mod compose;
 pub mod control;
+mod early_signals;
 mod explain;
 mod mount;
 mod notifier;
@@ -45,6 +46,7 @@ use crate::task::kept_up;
 use crate::telemetry;
 pub use client::s3;
 use control::SocketPlace;
+pub use early_signals::EarlySignals;
 pub use explain::of_listing as explain_listing;
 use mount::busy::holders;
 pub use mount::mountinfo::{MountEntry, mount_at, mounts_of};
@@ -80,10 +82,15 @@ pub trait Waiter {
     fn ready(&self);
 }
 
-/// Mounts and serves until unmounted or told to stop.
+/// Mounts and serves until unmounted or told to stop. `early` are signals that came before.
 ///
 /// Errors: whatever keeps it from mounting, with what to do about it.
-pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Result<()> {
+pub fn run(
+    config: Config,
+    reload: Reload,
+    early: EarlySignals,
+    waiter: &dyn Waiter,
+) -> anyhow::Result<()> {
     let Prepared {
         config,
         asked,
@@ -101,19 +108,18 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let predecessor = PredecessorSession::of(&inherited.saved);
     let composing = compose::compose(&config, &connected, invalidations, inherited);
     let (ops, queued) = runtime.block_on(composing)?;
-    let ops = Arc::new(ops);
     // Before there is a mount: one that appears has somebody who takes it away.
     let stop = runtime.block_on(async { StopSignals::listen() })?;
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
     let loops = adapter.loops().clone();
-    let inherited = device.zip(predecessor);
     let asked = takeover::fuse_session::Asked {
         place: &place,
         mountpoint: &asked,
         abilities: connected.late.abilities().get(),
     };
-    let kernel = takeover::fuse_session::start(&config, asked, &session_log, inherited, adapter)?;
+    let before = device.zip(predecessor);
+    let kernel = takeover::fuse_session::start(&config, asked, &session_log, before, adapter)?;
     let KernelSession {
         mounted,
         session,
@@ -136,15 +142,11 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     let served = control::Served::new(running.clone(), counters.clone(), stop.asked.clone());
     let tending = watchdog::start(runtime.handle(), running).context("no signal handler")?;
     let socket = runtime.block_on(control::start(&config, served));
-    sd_notify::ready();
-    waiter.ready();
+    ready(waiter, early);
     let (ending, deadline) =
         runtime.block_on(serve(&ops, &mounted, serving, stop, config.drain_timeout));
     if matches!(ending, Ok(Ending::HandOver)) {
-        // As after a kill: what is under way comes again to the successor.
-        tracing::info!(requests = %counters, "handing over to the successor");
-        telemetry::flush_logs();
-        std::process::exit(HAND_OVER_CODE);
+        hand_over(&counters);
     }
     runtime.block_on(drain(&ops, &tasks, deadline));
     tracing::info!(requests = %counters, "stopped");
@@ -152,6 +154,20 @@ pub fn run(config: Config, reload: Reload, waiter: &dyn Waiter) -> anyhow::Resul
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
     ending.map(drop)
+}
+
+/// The mount serves, and whoever acts on signals listens.
+fn ready(waiter: &dyn Waiter, early: EarlySignals) {
+    sd_notify::ready();
+    waiter.ready();
+    early.send_again();
+}
+
+/// Ends as by a kill: what is under way comes again to the successor.
+fn hand_over(counters: &RequestCounters) -> ! {
+    tracing::info!(requests = %counters, "handing over to the successor");
+    telemetry::flush_logs();
+    std::process::exit(HAND_OVER_CODE)
 }
 
 /// Asks S3 during an outage until it answers.

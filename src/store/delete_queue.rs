@@ -24,12 +24,13 @@ pub use kept::Kept;
 pub use late::LateObject;
 
 use bulk::{deepest_first, of_each};
+pub use enqueue::DeletePending;
 use enqueue::Doom;
 use order::excludes;
 use refusals::Refusals;
 
 use super::request::*;
-use super::{ETag, Key, LateChanges, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use super::{Key, LateChanges, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 use crate::backoff::Backoff;
 use crate::task::kept_up;
 
@@ -61,14 +62,6 @@ pub struct RecoveredWork {
     /// What their requests may still make, and nobody wants.
     pub late: Vec<(Key, LateObject)>,
     pub uploads: Vec<(Key, UploadId)>,
-}
-
-/// An object to be deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeletePending {
-    pub key: Key,
-    /// Only this version, where it is known.
-    pub etag: Option<ETag>,
 }
 
 /// A store whose deletes can be put off.
@@ -106,15 +99,11 @@ impl DeleteQueue {
         left: RecoveredWork,
         late_changes: LateChanges,
     ) -> Self {
-        for DeletePending { key, etag } in &left.doomed {
+        for DeletePending { key, etag, .. } in &left.doomed {
             let condition = etag.clone().map(WriteCondition::IfMatch);
             late_changes.note(StoreOp::DeleteMany, key, condition.unwrap_or_default());
         }
-        let doomed: BTreeMap<Key, Doom> = left
-            .doomed
-            .into_iter()
-            .map(|DeletePending { key, etag }| (key, Doom::by_predecessor(etag)))
-            .collect();
+        let doomed: BTreeMap<Key, Doom> = left.doomed.into_iter().map(Doom::of).collect();
         let wake = Notify::new();
         wake.notify_one();
         Self {
@@ -139,8 +128,8 @@ impl DeleteQueue {
     /// Has the object deleted soon. Errors: the log's.
     pub fn delete_later(&self, doomed: DeletePending) -> io::Result<()> {
         self.log.doomed(&doomed)?;
-        let DeletePending { key, etag } = doomed;
-        self.doomed.lock().insert(key, Doom::removed(etag));
+        let (key, doom) = Doom::of(doomed);
+        self.doomed.lock().insert(key, doom);
         self.tell_waiting();
         self.wake.notify_one();
         Ok(())
@@ -395,6 +384,7 @@ impl ObjectStore for DeleteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::ETag;
     use crate::store::memory::Memory;
 
     #[derive(Debug, Default)]
@@ -503,10 +493,7 @@ mod tests {
     }
 
     pub(super) fn doomed(key: &str, etag: Option<ETag>) -> DeletePending {
-        DeletePending {
-            key: Key::new(key),
-            etag,
-        }
+        DeletePending::of_version(Key::new(key), etag)
     }
 
     #[tokio::test(start_paused = true)]

@@ -157,9 +157,15 @@ impl Uploader {
             budget: Budget::new(part_size.bytes(), concurrency as u64),
             aborts,
             scratch: None,
-            written: Arc::default(),
+            written: Arc::new(WrittenHeaders::new(Duration::ZERO)),
             aborter,
         }
+    }
+
+    /// What it stores with objects is known for a moment, within the `ttl`.
+    pub fn with_known_headers(mut self, ttl: Duration) -> Self {
+        self.written = Arc::new(WrittenHeaders::new(ttl));
+        self
     }
 
     /// What it has stored with objects a moment ago.

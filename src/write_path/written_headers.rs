@@ -15,8 +15,14 @@ const KNOWN_FOR: Duration = Duration::from_secs(10);
 const KNOWN_LIMIT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(511);
 
 /// Headers of the last objects that were stored with one request, by key.
+///
+/// An ETag does not tell headers apart: a copy of an object onto itself changes them
+/// and leaves it.
 #[derive(Debug)]
-pub struct WrittenHeaders(Mutex<LruCache<Key, Written>>);
+pub struct WrittenHeaders {
+    known_for: Duration,
+    written: Mutex<LruCache<Key, Written>>,
+}
 
 #[derive(Debug)]
 struct Written {
@@ -25,13 +31,15 @@ struct Written {
     at: Instant,
 }
 
-impl Default for WrittenHeaders {
-    fn default() -> Self {
-        Self(Mutex::new(LruCache::new(KNOWN_LIMIT)))
-    }
-}
-
 impl WrittenHeaders {
+    /// `ttl` is how long what the store said counts as true.
+    pub fn new(ttl: Duration) -> Self {
+        Self {
+            known_for: KNOWN_FOR.min(ttl),
+            written: Mutex::new(LruCache::new(KNOWN_LIMIT)),
+        }
+    }
+
     /// The store has confirmed this version.
     pub fn note(&self, key: &Key, version: &ETag, headers: &ObjectHeaders) {
         let written = Written {
@@ -39,14 +47,19 @@ impl WrittenHeaders {
             headers: headers.clone(),
             at: Instant::now(),
         };
-        self.0.lock().put(key.clone(), written);
+        self.written.lock().put(key.clone(), written);
+    }
+
+    /// The key is about to have, or has, an object with other headers.
+    pub fn forget(&self, key: &Key) {
+        self.written.lock().pop(key);
     }
 
     /// As a HEAD would tell them, so without tags.
     pub fn of(&self, key: &Key, version: &ETag) -> Option<ObjectHeaders> {
-        let mut known = self.0.lock();
+        let mut known = self.written.lock();
         let written = known.get(key)?;
-        let counts = written.version == *version && written.at.elapsed() < KNOWN_FOR;
+        let counts = written.version == *version && written.at.elapsed() < self.known_for;
         counts.then(|| ObjectHeaders {
             tags: None,
             ..written.headers.clone()
@@ -60,7 +73,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn headers_are_known_of_the_version_that_was_written_for_a_moment() {
-        let written = WrittenHeaders::default();
+        let written = WrittenHeaders::new(Duration::MAX);
         let (key, version) = (Key::new("k"), ETag::new("a"));
         let headers = ObjectHeaders {
             content_type: Some("text/plain".to_owned()),
@@ -75,16 +88,19 @@ mod tests {
         assert!(written.of(&Key::new("l"), &version).is_none());
         tokio::time::advance(KNOWN_FOR).await;
         assert!(written.of(&key, &version).is_none());
+        let brief = WrittenHeaders::new(Duration::ZERO);
+        brief.note(&key, &version, &headers);
+        assert!(brief.of(&key, &version).is_none(), "no longer than the ttl");
     }
 
     #[test]
     fn as_many_are_known_as_there_is_a_bound_for() {
-        let written = WrittenHeaders::default();
+        let written = WrittenHeaders::new(Duration::MAX);
         let version = ETag::new("a");
         for number in 0..2000 {
             let key = Key::new(number.to_string());
             written.note(&key, &version, &ObjectHeaders::default());
         }
-        assert_eq!(written.0.lock().len(), KNOWN_LIMIT.get());
+        assert_eq!(written.written.lock().len(), KNOWN_LIMIT.get());
     }
 }

@@ -1,7 +1,6 @@
 //! Deleting the object of a name that goes: at once, or in bulk when many go.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -12,8 +11,8 @@ use crate::files::{Durability, OpenFile, fetch};
 use crate::namespace::{Namespace, Pin};
 use crate::read_path::Reader;
 use crate::store::{
-    DeletePending, DeleteQueue, DeleteRequest, ETag, HeadRequest, Kept, Key, ObjectMeta,
-    ObjectStore, StoreError, StoreErrorKind,
+    DeletePending, DeleteQueue, DeleteRequest, HeadRequest, Kept, Key, ObjectMeta, ObjectStore,
+    StoreError, StoreErrorKind,
 };
 use crate::task::caught;
 
@@ -195,26 +194,27 @@ impl Deletes {
         }
     }
 
-    /// Deletes an object whose name goes; `etag` is the version that it is known
-    /// to have, absent where an upload may have made one that nobody was told of.
+    /// Deletes an object whose name goes. Its version is not known where an upload may
+    /// have made one that nobody was told of.
     ///
-    /// A version that was there before this is meant too: what is known may be as
-    /// old as the ttl. One of many removals, and each one where the local disk is
-    /// trusted, is noted in the journal and done soon after; whether something
-    /// newer stays is then told in the log. After a refusal each one waits.
+    /// Where a name is removed, a version that was there before is meant too: what is
+    /// known may be as old as the ttl. Of what was moved only the copied version is.
+    /// One of many removals, and each one where the local disk is trusted, is noted in
+    /// the journal and done soon after; whether something newer stays is then told in
+    /// the log. After a refusal each one waits.
     /// Errors: the store's, the spool's.
-    pub async fn delete_object(&self, key: Key, etag: Option<ETag>) -> Result<Removed, FsError> {
+    pub async fn delete_object(&self, doomed: DeletePending) -> Result<Removed, FsError> {
         let burst = self.row.begin() && !self.store.is_failing();
         let on_disk = self.durability == Durability::Disk;
-        let later = |key, etag| {
-            let later = self.store.delete_later(DeletePending { key, etag });
+        let later = |doomed| {
+            let later = self.store.delete_later(doomed);
             later.map(|()| Removed::Gone).map_err(FsError::from)
         };
         let outcome = if (burst || on_disk) && !self.store.is_refusing() {
-            later(key, etag)
+            later(doomed)
         } else {
-            match self.delete_version(key.clone(), etag.clone()).await {
-                Err(error) if on_disk && error.is_no_answer() => later(key, etag),
+            match self.delete_version(&doomed).await {
+                Err(error) if on_disk && error.is_no_answer() => later(doomed),
                 Err(error) => {
                     if !error.is_no_answer() {
                         self.row.refused();
@@ -260,18 +260,21 @@ impl Deletes {
         }
     }
 
-    async fn delete_version(&self, key: Key, etag: Option<ETag>) -> Result<Removed, FsError> {
-        let began = SystemTime::now();
-        let mut known = etag;
+    async fn delete_version(&self, doomed: &DeletePending) -> Result<Removed, FsError> {
+        let DeletePending {
+            key, removed_at, ..
+        } = doomed;
+        let is_meant =
+            |there: &ObjectMeta| removed_at.is_some_and(|removed| there.is_older_than(removed));
+        let mut known = doomed.etag.clone();
         for _ in 0..DELETE_TRIES {
             let if_match = match known.take() {
                 Some(etag) => Some(etag),
-                None => self.object_at(&key).await?.map(|there| there.etag),
+                None => self.object_at(key).await?.map(|there| there.etag),
             };
             if if_match.is_none() {
                 return Ok(Removed::Gone);
             }
-            let key = key.clone();
             let request = DeleteRequest {
                 key: key.clone(),
                 if_match,
@@ -281,9 +284,9 @@ impl Deletes {
                 Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {}
                 Err(error) => return Err(error.into()),
             }
-            match self.object_at(&key).await? {
+            match self.object_at(key).await? {
                 None => return Ok(Removed::Gone),
-                Some(there) if there.is_older_than(began) => known = Some(there.etag),
+                Some(there) if is_meant(&there) => known = Some(there.etag),
                 Some(_) => break,
             }
         }

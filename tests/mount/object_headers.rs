@@ -167,6 +167,17 @@ fn a_file_that_is_written_anew_has_the_headers_of_its_name() {
     assert_eq!(head.cache_control(), None);
 }
 
+#[test]
+fn a_rename_keeps_headers_that_another_client_has_put_with_the_same_bytes() {
+    let mount = Mount::builder().set("--ttl", "0").start();
+    fs::write(mount.path("f.txt"), b"same").unwrap();
+    put_with_headers(&mount, "f.txt", b"same", None);
+    fs::rename(mount.path("f.txt"), mount.path("f.html")).unwrap();
+    let head = head(&mount, "f.html").unwrap();
+    assert_eq!(head.content_type(), Some("text/html"));
+    assert_eq!(head.cache_control(), Some("max-age=7"));
+}
+
 fn on_moto(attributes: &str) -> MountBuilder {
     Mount::on(Server::moto())
         .args(["--attributes", attributes, "--copy-part-size", "5MiB"])

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
-use crate::support::{Mount, sys, wait_until};
+use crate::support::{Mount, SupervisedMount, sys, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 const THEIRS: &[u8] = b"theirs";
@@ -95,9 +95,23 @@ fn what_is_put_into_the_new_place_of_a_directory_that_moves_stays_there() {
     assert_eq!(fs::read(a.path("e/f")).unwrap(), THEIRS);
 }
 
+/// The modes at once: each waits for something to grow old.
+fn in_each_mode(test: impl Fn(&'static [&'static str]) + Sync) {
+    thread::scope(|scope| {
+        for mode in MODES {
+            scope.spawn(|| test(mode));
+        }
+    });
+}
+
+/// Objects have times of whole seconds: after this they are older than what begins now.
+fn grow_old() {
+    thread::sleep(Duration::from_secs(2));
+}
+
 #[test]
 fn what_is_written_to_a_file_that_moves_stays_under_the_old_name() {
-    for mode in MODES {
+    in_each_mode(|mode| {
         let (mount, proxy) = mount(mode);
         fs::write(mount.path("f"), b"old").unwrap();
         wait_for_objects(&mount, &[("f", b"old")]);
@@ -106,6 +120,8 @@ fn what_is_written_to_a_file_that_moves_stays_under_the_old_name() {
             let renamed = scope.spawn(|| fs::rename(mount.path("f"), mount.path("g")));
             gate.wait_for(1);
             mount.put_object("f", THEIRS);
+            // A copy may take long: theirs is no newer than the delete.
+            grow_old();
             gate.open();
             renamed.join().unwrap().unwrap();
         });
@@ -114,7 +130,7 @@ fn what_is_written_to_a_file_that_moves_stays_under_the_old_name() {
             fs::read(path).is_ok_and(|bytes| bytes == THEIRS)
         });
         assert_eq!(fs::read(mount.path("g")).unwrap(), b"old");
-    }
+    });
 }
 
 #[test]
@@ -200,17 +216,44 @@ fn a_removal_that_meets_a_newer_object_leaves_it() {
 
 #[test]
 fn a_removal_takes_what_was_there_before_it_whoever_put_it() {
-    for mode in MODES {
-        let (mount, _proxy) = mount(mode);
+    in_each_mode(|mode| {
+        let plan = Mount::builder().args(mode.to_vec());
+        let mount = plan.set("--ttl", "1h").start();
         fs::write(mount.path("f"), b"old").unwrap();
         wait_for_objects(&mount, &[("f", b"old")]);
         // Within the ttl this mount does not know of it.
         mount.put_object("f", THEIRS);
-        thread::sleep(Duration::from_secs(2));
+        grow_old();
         fs::remove_file(mount.path("f")).unwrap();
         mount.wait_for_keys("the end of it", <[String]>::is_empty);
         assert!(!mount.path("f").exists());
+    });
+}
+
+#[test]
+fn a_removal_that_waits_takes_what_was_there_before_it_after_a_takeover_too() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.args(["--durability", "disk"]).set("--ttl", "1h");
+    let mount = SupervisedMount::start(plan);
+    for name in ["f", "newer"] {
+        fs::write(mount.path(name), b"old").unwrap();
     }
+    wait_for_objects(&mount, &[("f", b"old"), ("newer", b"old")]);
+    mount.put_object("f", THEIRS);
+    grow_old();
+    // The daemon dies before it has sent them, or before S3 has them.
+    let gate = held(&proxy, Side::BeforeServer, "DeleteObjects", "f");
+    for name in ["f", "newer"] {
+        fs::remove_file(mount.path(name)).unwrap();
+    }
+    mount.put_object("newer", THEIRS);
+    mount.kill_daemon();
+    gate.open();
+    wait_for_objects(&mount, &[("newer", THEIRS)]);
+    assert!(!mount.path("f").exists());
+    mount.wait_for("newer", "the newer object", |path| {
+        fs::read(path).is_ok_and(|bytes| bytes == THEIRS)
+    });
 }
 
 #[test]

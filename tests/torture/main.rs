@@ -12,6 +12,7 @@ mod leaks;
 mod power_loss;
 mod scale;
 mod soak;
+mod stops_of_successors;
 mod suites;
 mod takeover_scale;
 mod workload;

@@ -232,7 +232,7 @@ impl Copies {
             let is_ours = copy.has_bytes_of(&object.etag, object.size_bytes);
             let key = moved_key(&object.key, from, to).filter(|_| is_ours)?;
             let etag = Some(copy.version.etag.clone());
-            Some(DeletePending { key, etag })
+            Some(DeletePending::of_version(key, etag))
         });
         // The ETag of a copy in parts is not known before.
         let late = self.unanswered.iter().filter(|it| !it.etag.is_of_parts());

@@ -180,14 +180,13 @@ pub fn doomed_of(prefix: &str, objects: &[ListedObject]) -> Vec<DeletePending> {
     if objects.is_empty() {
         return Vec::new();
     }
-    let listed = objects.iter().map(|object| DeletePending {
-        key: object.key.clone(),
-        etag: Some(object.etag.clone()),
-    });
+    let listed = objects
+        .iter()
+        .map(|object| DeletePending::of_version(object.key.clone(), Some(object.etag.clone())));
     let keys: BTreeSet<&Key> = objects.iter().map(|object| &object.key).collect();
     let directories = directories_of(prefix, objects).into_iter();
     let directories = directories.filter(|key| !keys.contains(key));
-    let directories = directories.map(|key| DeletePending { key, etag: None });
+    let directories = directories.map(|key| DeletePending::of_version(key, None));
     listed.chain(directories).collect()
 }
 

@@ -15,7 +15,7 @@ use crate::files::{
 use crate::journal::RenameIntent;
 use crate::namespace::{Attributes, Entry, Namespace, Pin};
 use crate::store::CopyHeaders;
-use crate::store::{DeleteQueue, ETag, Key, WriteCondition};
+use crate::store::{DeletePending, DeleteQueue, ETag, Key, WriteCondition};
 use crate::task::caught;
 use crate::vocabulary::{Ino, Kind, ObjectVersion};
 use crate::write_path::CopyOver;
@@ -262,7 +262,8 @@ impl FileRenamer {
         key: Key,
         etag: Option<ETag>,
     ) -> Result<(), FsError> {
-        let removed = self.deletes.delete_object(key, etag).await?;
+        let doomed = DeletePending::of_version(key, etag);
+        let removed = self.deletes.delete_object(doomed).await?;
         self.namespace.record(from.dir.ino, from.name, None);
         if removed == Removed::NewerStays {
             self.deletes.shows_again(&from.dir).await;

@@ -225,7 +225,7 @@ impl RenameRecovery {
         let moved = Moved::from([(from.clone(), moved)]);
         let etag = Some(source.etag);
         let key = from.clone();
-        self.change_places(intent, &moved, &[DeletePending { key, etag }])
+        self.change_places(intent, &moved, &[DeletePending::of_version(key, etag)])
             .await
     }
 

@@ -9,6 +9,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, mpsc};
@@ -20,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
+    DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
 };
 
 use crate::backoff::Backoff;
@@ -84,6 +85,7 @@ pub fn supervise(
     std::thread::spawn(move || listen(&listener.0, &listener.1, &heard));
     let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
     let mut life = Life::First;
+    let mut stop = None;
     loop {
         let began = Instant::now();
         let mut command = Command::new(program);
@@ -96,7 +98,7 @@ pub fn supervise(
             command.env("WATCHDOG_USEC", limit.as_micros().to_string());
         }
         prepare(&mut command, life);
-        let lived = live(&mut command, &said, watchdog.map(Watchdog::new));
+        let lived = live(&mut command, &said, watchdog.map(Watchdog::new), &mut stop);
         hear_out(&socket, &caught_up);
         let (ready, ever_ready) = {
             let mut said = said.lock();
@@ -111,6 +113,8 @@ pub fn supervise(
             ?lived,
             "the daemon ended without having unmounted: starting it again"
         );
+        // One that serves does not die of it.
+        stop = lived.as_ref().ok().and_then(stop_of).or(stop);
         if ready {
             backoff.reset();
         }
@@ -131,16 +135,25 @@ fn ignore_hangup() {
     }
 }
 
-/// One life of the daemon.
+/// The signal to stop that the daemon died of.
+fn stop_of(status: &ExitStatus) -> Option<Signal> {
+    let stops = [Signal::TERM, Signal::INT];
+    stops
+        .into_iter()
+        .find(|stop| status.signal() == Some(stop.as_raw()))
+}
+
+/// One life of the daemon. It is told to `stop` once it is ready.
 fn live(
     command: &mut Command,
     said: &Mutex<Said>,
     watchdog: Option<Watchdog>,
+    stop: &mut Option<Signal>,
 ) -> anyhow::Result<ExitStatus> {
     let mut daemon = start(command, said)?;
     // Whoever waits at a pipe there sees its end once the daemon closes it.
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-    match watch(&daemon, said, watchdog).context("the daemon cannot be watched")? {
+    match watch(&daemon, said, watchdog, stop).context("the daemon cannot be watched")? {
         End::Whole => Ok(daemon.wait()?),
         End::Stuck => {
             // It ends when its successor has answered what it waits for.
@@ -162,7 +175,12 @@ enum End {
 }
 
 /// Returns when the daemon has ended, which it is made to when it is silent for too long.
-fn watch(daemon: &Child, said: &Mutex<Said>, mut watchdog: Option<Watchdog>) -> io::Result<End> {
+fn watch(
+    daemon: &Child,
+    said: &Mutex<Said>,
+    mut watchdog: Option<Watchdog>,
+    stop: &mut Option<Signal>,
+) -> io::Result<End> {
     let pid = daemon.id().to_string();
     let daemon = pidfd_open(Pid::from_child(daemon), PidfdFlags::empty())?;
     let mut dead_since = None;
@@ -181,6 +199,11 @@ fn watch(daemon: &Child, said: &Mutex<Said>, mut watchdog: Option<Watchdog>) -> 
         } else if dead_since.get_or_insert(began).elapsed() >= ENDS_WITHIN {
             return Ok(End::Stuck);
         }
+        let is_ready = said.lock().ready;
+        if let Some(signal) = stop.take_if(|_| is_ready) {
+            tracing::info!(?signal, "the daemon before this one died of it: passed on");
+            end(&daemon, signal);
+        }
         let Some(watchdog) = &mut watchdog else {
             continue;
         };
@@ -197,10 +220,14 @@ fn watch(daemon: &Child, said: &Mutex<Said>, mut watchdog: Option<Watchdog>) -> 
                 ?signal,
                 "watchdog: no health report from the daemon: replacing it"
             );
-            if let Err(error) = pidfd_send_signal(&daemon, signal) {
-                tracing::warn!(%error, "the daemon cannot be ended");
-            }
+            end(&daemon, signal);
         }
+    }
+}
+
+fn end(daemon: &OwnedFd, signal: Signal) {
+    if let Err(error) = pidfd_send_signal(daemon, signal) {
+        tracing::warn!(%error, "the daemon cannot be ended");
     }
 }
 

@@ -53,9 +53,7 @@ impl DeleteQueue {
         }
         {
             let mut waiting = self.doomed.lock();
-            for DeletePending { key, etag } in doomed.iter().cloned() {
-                waiting.insert(key, Doom::now(etag));
-            }
+            waiting.extend(doomed.iter().cloned().map(Doom::of));
         }
         self.tell_waiting();
         Ok(())
@@ -310,7 +308,7 @@ mod tests {
                 condition: WriteCondition::Always,
             };
             let etag = Some(store.put(request).await.unwrap().etag);
-            doomed.push(DeletePending { key, etag });
+            doomed.push(DeletePending::of_version(key, etag));
         }
         let log = Arc::new(Log(parking_lot::Mutex::new((room, Vec::new()))));
         let max_wait = Duration::from_secs(1);
@@ -350,10 +348,8 @@ mod tests {
             .unwrap();
         let (_, _, delete_queue, _) = runtime.block_on(with_objects(usize::MAX));
         let doomed: Vec<DeletePending> = (0..KEYS)
-            .map(|number| DeletePending {
-                key: Key::new(format!("d/{number:03}")),
-                etag: None,
-            })
+            .map(|number| Key::new(format!("d/{number:03}")))
+            .map(|key| DeletePending::of_version(key, None))
             .collect();
         let (waiting, settling) = (Arc::new(delete_queue), keys(&doomed));
         let delete_queue = waiting.clone();

@@ -5,7 +5,37 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
-use crate::store::ETag;
+use crate::store::{ETag, Key};
+
+/// An object to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletePending {
+    pub key: Key,
+    /// The version that it is known to be; whichever is there where none is known.
+    pub etag: Option<ETag>,
+    /// When its name was removed: other versions that were there before are meant too.
+    /// None where only this version is meant, as of what was moved.
+    pub removed_at: Option<SystemTime>,
+}
+
+impl DeletePending {
+    /// This version alone.
+    pub fn of_version(key: Key, etag: Option<ETag>) -> Self {
+        Self {
+            key,
+            etag,
+            removed_at: None,
+        }
+    }
+
+    /// Whatever was there under a name that is removed now.
+    pub fn of_name(key: Key, etag: Option<ETag>) -> Self {
+        Self {
+            removed_at: Some(SystemTime::now()),
+            ..Self::of_version(key, etag)
+        }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Doom {
@@ -19,37 +49,28 @@ pub(super) struct Doom {
 }
 
 impl Doom {
-    pub fn now(etag: Option<ETag>) -> Self {
-        Self {
+    pub fn of(pending: DeletePending) -> (Key, Self) {
+        let DeletePending {
+            key,
             etag,
-            removed_at: None,
+            removed_at,
+        } = pending;
+        let doom = Self {
+            etag,
+            removed_at,
             kept: None,
             is_scratch: false,
-        }
-    }
-
-    /// Of a name that an application has just removed.
-    pub fn removed(etag: Option<ETag>) -> Self {
-        Self {
-            removed_at: Some(SystemTime::now()),
-            ..Self::now(etag)
-        }
+        };
+        (key, doom)
     }
 
     /// Of an object that is to be made.
     pub fn scratch() -> Self {
         Self {
-            is_scratch: true,
-            ..Self::now(None)
-        }
-    }
-
-    pub fn by_predecessor(etag: Option<ETag>) -> Self {
-        Self {
-            etag,
+            etag: None,
             removed_at: None,
             kept: None,
-            is_scratch: false,
+            is_scratch: true,
         }
     }
 }

@@ -46,8 +46,8 @@ impl DeleteQueue {
     /// read, and is not seen. Errors: the log's.
     pub fn delete_once_unused(self: &Arc<Self>, doomed: DeletePending) -> io::Result<Kept> {
         self.log.doomed(&doomed)?;
-        let DeletePending { key, etag } = doomed;
-        self.doomed.lock().insert(key.clone(), Doom::removed(etag));
+        let (key, doom) = Doom::of(doomed);
+        self.doomed.lock().insert(key.clone(), doom);
         self.tell_waiting();
         Ok(self.keep(&key, None))
     }

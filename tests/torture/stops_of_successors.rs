@@ -1,0 +1,54 @@
+//! A stop that reaches a successor at any time of its start is not lost.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::mount::is_mounted;
+use crate::support::processes::daemons_of;
+use crate::support::{Mount, SupervisedMount, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(30);
+/// After the successor's process was there. The first reaches it before it runs its program.
+const STOPS: [(u64, Signal); 4] = [
+    (0, Signal::TERM),
+    (5, Signal::INT),
+    (20, Signal::TERM),
+    (80, Signal::INT),
+];
+
+#[test]
+fn a_stop_that_reaches_a_successor_at_any_time_of_its_start_ends_the_mount() {
+    for (after_ms, stop) in STOPS {
+        let mount = SupervisedMount::start(Mount::builder());
+        fs::write(mount.path("f"), b"kept").unwrap();
+        let before = children(mount.supervisor());
+        kill_process(mount.daemon(), Signal::KILL).unwrap();
+        let mut successor = None;
+        wait_until(WITHIN, "a successor", || {
+            successor = children(mount.supervisor())
+                .difference(&before)
+                .next()
+                .copied();
+            successor.is_some()
+        });
+        // Not luck: whatever it does then, it is to end.
+        std::thread::sleep(Duration::from_millis(after_ms));
+        let successor = Pid::from_raw(successor.unwrap()).unwrap();
+        kill_process(successor, stop).unwrap();
+        wait_until(WITHIN, "the end of the mount", || {
+            daemons_of(&mount.root).is_empty() && !is_mounted(&mount.root)
+        });
+        let stored = mount.client().get(mount.bucket(), "f");
+        assert_eq!(stored.unwrap(), b"kept", "{after_ms} ms, {stop:?}");
+    }
+}
+
+fn children(of: Pid) -> BTreeSet<i32> {
+    let of = of.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
+    let pids = children.split_whitespace();
+    pids.map(|pid| pid.parse().unwrap()).collect()
+}
