@@ -29,10 +29,10 @@ const BURST: f64 = 4.0;
 
 /// Reads of one kind.
 #[derive(Debug, Default)]
-pub struct Hedge(Mutex<State>);
+pub struct Hedge(Mutex<Seen>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Seen {
     /// How long the last reads took.
     took: VecDeque<Duration>,
     /// Second requests that may be sent.
@@ -81,7 +81,7 @@ impl Hedge {
     }
 }
 
-impl State {
+impl Seen {
     /// From when on an answer is late; none where too little is known.
     fn late(&self) -> Option<Duration> {
         if self.took.len() < WINDOW {
