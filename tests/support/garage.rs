@@ -5,9 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::programs::{succeeds, wait_until};
-use super::servers::{Credentials, Server, dies_with_parent, free_ports, spawned};
+use super::servers::{
+    Credentials, Server, binary_of_the_server, dies_with_parent, free_ports, spawned,
+};
 
-/// Starts the Garage at `MEDIAFS_TEST_GARAGE`, lays out its one node and makes a key.
+/// Starts Garage, lays out its one node and makes a key.
 pub fn start() -> Server {
     let owner = Credentials {
         access_key: "GK31c2f218a2e44f485b94239e".into(),
@@ -35,12 +37,8 @@ pub fn start() -> Server {
     server
 }
 
-fn program() -> std::ffi::OsString {
-    std::env::var_os("MEDIAFS_TEST_GARAGE").expect("MEDIAFS_TEST_GARAGE: path of garage")
-}
-
 fn garage(config: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(program());
+    let mut command = Command::new(binary_of_the_server());
     command.arg("-c").arg(config).args(args);
     command
 }
@@ -65,7 +63,7 @@ root_domain = ".s3.garage.localhost"
 "#
     );
     std::fs::write(&config, text).unwrap();
-    let mut command = dies_with_parent("KILL", program());
+    let mut command = dies_with_parent("KILL", binary_of_the_server());
     command.arg("-c").arg(config).arg("server");
     (command, s3)
 }

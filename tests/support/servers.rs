@@ -27,6 +27,8 @@ const START_TRIES: usize = 3;
 pub const OWNER: Credentials = Credentials::fixed("k", "s");
 /// The same owner's next credentials.
 pub const SUCCESSOR: Credentials = Credentials::fixed("k2", "s2");
+/// Of servers that take no key as short as those.
+const OF_OTHERS: Credentials = Credentials::fixed("compat-key", "compat-secret");
 /// May list and read every bucket, and write none.
 pub const READER: Credentials = Credentials::fixed("reader", "reader-secret");
 /// May do nothing in any bucket of the tests.
@@ -72,11 +74,17 @@ impl Server {
         match std::env::var("MEDIAFS_TEST_SERVER").as_deref() {
             Err(_) | Ok("seaweedfs") => Self::seaweedfs(),
             Ok("moto") => Self::moto(),
-            Ok("garage") => {
-                static GARAGE: OnceLock<Server> = OnceLock::new();
-                GARAGE.get_or_init(garage::start)
+            Ok(other) => {
+                static OTHER: OnceLock<Server> = OnceLock::new();
+                OTHER.get_or_init(|| match other {
+                    "garage" => garage::start(),
+                    "rclone" => started("rclone", rclone_command, OF_OTHERS),
+                    "s3s-fs" => started("s3s-fs", s3s_fs_command, OF_OTHERS),
+                    _ => panic!(
+                        "MEDIAFS_TEST_SERVER={other}: seaweedfs, moto, garage, rclone or s3s-fs"
+                    ),
+                })
             }
-            Ok(other) => panic!("MEDIAFS_TEST_SERVER={other}: seaweedfs, moto or garage"),
         }
     }
 
@@ -98,12 +106,12 @@ impl Server {
     /// The shared moto.
     pub fn moto() -> &'static Server {
         static MOTO: OnceLock<Server> = OnceLock::new();
-        MOTO.get_or_init(|| started("moto", moto_command))
+        MOTO.get_or_init(|| started("moto", moto_command, OWNER))
     }
 
     /// A SeaweedFS of one test, to stop and kill.
     pub fn private() -> Server {
-        started("seaweedfs", seaweedfs_command)
+        started("seaweedfs", seaweedfs_command, OWNER)
     }
 
     /// Freezes the server: connections open, answers never come.
@@ -167,10 +175,10 @@ type Recipe = fn(&Path) -> (Command, u16);
 
 /// Starts a server and waits until it serves. Ports are chosen before they are
 /// used, so another program can take one in between: then it is tried again.
-fn started(name: &str, recipe: Recipe) -> Server {
+fn started(name: &str, recipe: Recipe, owner: Credentials) -> Server {
     let mut log = String::new();
     for _ in 0..START_TRIES {
-        let server = spawned(name, recipe, OWNER, "us-east-1");
+        let server = spawned(name, recipe, owner.clone(), "us-east-1");
         if server.is_ready() {
             return server;
         }
@@ -258,5 +266,43 @@ fn moto_command(_dir: &Path) -> (Command, u16) {
     command
         .args(["-m", "moto.server", "-H", "127.0.0.1", "-p"])
         .arg(port.to_string());
+    (command, port)
+}
+
+/// `MEDIAFS_TEST_SERVER_BINARY`: the program of a server that scripts/compat has installed.
+pub fn binary_of_the_server() -> std::ffi::OsString {
+    let variable = "MEDIAFS_TEST_SERVER_BINARY";
+    std::env::var_os(variable).unwrap_or_else(|| panic!("{variable}: path of the server"))
+}
+
+fn rclone_command(dir: &Path) -> (Command, u16) {
+    let [port] = free_ports();
+    let mut command = dies_with_parent("KILL", binary_of_the_server());
+    let data = dir.join("data");
+    std::fs::create_dir(&data).unwrap();
+    command
+        .args(["serve", "s3", "--config", "", "--auth-key"])
+        .arg(format!("{},{}", OF_OTHERS.access_key, OF_OTHERS.secret_key))
+        .args(["--addr", &format!("127.0.0.1:{port}")])
+        .arg(data);
+    (command, port)
+}
+
+fn s3s_fs_command(dir: &Path) -> (Command, u16) {
+    let [port] = free_ports();
+    let mut command = dies_with_parent("KILL", binary_of_the_server());
+    let data = dir.join("data");
+    std::fs::create_dir(&data).unwrap();
+    command
+        .args([
+            "--host",
+            "127.0.0.1",
+            "--access-key",
+            "k",
+            "--secret-key",
+            "s",
+        ])
+        .args(["--port", &port.to_string()])
+        .arg(data);
     (command, port)
 }
