@@ -8,7 +8,7 @@ use clap::Args;
 use hyper::Method;
 use serde_json::Value;
 
-use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, as_json};
+use super::mounts::{Chosen, FoundMount, SAYS_WITHIN, SocketArg, as_json};
 use super::shown::{counted, plain, size, span};
 use crate::config::Period;
 use crate::session::control::answers::{Flushed, PathRequest};
@@ -34,11 +34,9 @@ pub struct FlushCommand {
 
 impl FlushCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        let mounts = match &self.path {
-            Some(path) => vec![self.at.holding(path)?],
-            None => self.at.whole()?,
-        };
-        let (mut objects, mut wrong) = (Vec::new(), Vec::new());
+        let Chosen { mounts, silent } = self.at.chosen(self.path.as_deref())?;
+        // Nobody knows what those have to send.
+        let (mut objects, mut wrong) = (Vec::new(), silent);
         for (mount, below) in &mounts {
             let flushed = flush(mount, below, self.timeout.0)?;
             if !flushed.done {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::mounts::{Asked, SocketArg, no_mount};
+use super::mounts::{Asked, SocketArg, Wait, no_mount};
 use super::shown::plain;
 use crate::session::control::answers::{Health, HealthState};
 use crate::telemetry;
@@ -30,7 +30,10 @@ pub struct HealthcheckCommand {
 impl HealthcheckCommand {
     pub fn run(self) -> ExitCode {
         let healths = match &self.mount {
-            Some(mount) => self.at.named(mount).map(|found| vec![Ok(found.health)]),
+            Some(mount) => self
+                .at
+                .named(mount, Wait::No)
+                .map(|found| vec![Ok(found.health)]),
             None => self.all(),
         };
         let healths = match healths {

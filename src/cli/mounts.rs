@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use clap::Args;
@@ -14,11 +14,16 @@ use serde_json::Value;
 use crate::session::control::answers::Health;
 use crate::session::control::client::{AskError, ask_within};
 use crate::session::control::place;
+use crate::session::{FS_TYPE, mounts_of};
 
 /// A daemon says at once how it is, unless it hangs.
 pub const SAYS_WITHIN: Duration = Duration::from_secs(5);
 /// Sockets that are asked at once.
 const ASKED_AT_ONCE: usize = 32;
+
+/// A successor of a daemon that died serves within this time, where one follows.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where to ask, for a mount that is not in the directory of sockets.
 #[derive(Debug, Args)]
@@ -35,6 +40,22 @@ pub struct Asked<T> {
     pub answer: Result<T, AskError>,
 }
 
+/// Whether a successor of a daemon that died is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    No,
+    ForASuccessor,
+}
+
+/// The mounts that were asked for.
+#[derive(Debug)]
+pub struct Chosen {
+    /// Each with a path below its mountpoint.
+    pub mounts: Vec<(FoundMount, String)>,
+    /// Those that do not answer, with the reason.
+    pub silent: Vec<String>,
+}
+
 /// A mount that answers.
 #[derive(Debug)]
 pub struct FoundMount {
@@ -43,7 +64,8 @@ pub struct FoundMount {
 }
 
 impl FoundMount {
-    /// Sends a request. Errors: the mount's, in words.
+    /// Sends a request, to a successor where the daemon dies before it has answered.
+    /// Errors: the mount's, in words.
     pub fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -51,8 +73,24 @@ impl FoundMount {
         request: &impl Serialize,
         within: Duration,
     ) -> anyhow::Result<T> {
-        let answer = ask_within(&self.socket, (method, path), request, within);
+        let ask = || ask_within(&self.socket, (method.clone(), path), request, within);
+        let is_lost =
+            |answer: &Result<T, AskError>| matches!(answer, Err(AskError::Dead | AskError::Closed));
+        let answer = patiently(Wait::ForASuccessor, ask, is_lost);
         answer.map_err(|error| anyhow!("{}: {error}", self.health.mountpoint))
+    }
+}
+
+/// Looks until what is found is not `lost`, as long as a takeover lasts.
+fn patiently<T>(wait: Wait, look: impl Fn() -> T, is_lost: impl Fn(&T) -> bool) -> T {
+    let mut lost_at = None;
+    loop {
+        let found = look();
+        let goes_on = wait == Wait::ForASuccessor && is_lost(&found);
+        if !goes_on || lost_at.get_or_insert_with(Instant::now).elapsed() > TAKEN_OVER_WITHIN {
+            return found;
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -82,79 +120,151 @@ impl SocketArg {
         asked
     }
 
-    /// Every mount that answers.
+    /// The mount that the path is in, or every mount.
     ///
-    /// Errors: there is none.
-    pub fn all(&self) -> anyhow::Result<Vec<FoundMount>> {
-        let asked = self.ask_all::<Health>("/health").into_iter();
-        let (mut found, mut silent) = (Vec::new(), Vec::new());
-        for Asked { socket, answer } in asked {
+    /// Errors: the path is in none that answers; there is none.
+    pub fn chosen(&self, path: Option<&Path>) -> anyhow::Result<Chosen> {
+        match path {
+            Some(path) => Ok(Chosen {
+                mounts: vec![self.holding(path)?],
+                silent: Vec::new(),
+            }),
+            None => self.all(),
+        }
+    }
+
+    /// Every mount that answers, and why others do not.
+    fn look(&self) -> Looked {
+        let mut looked = Looked::default();
+        for Asked { socket, answer } in self.ask_all::<Health>("/health") {
             match answer {
-                Ok(health) => found.push(FoundMount { socket, health }),
-                Err(error) => silent.push(format!("{}: {error}", socket.display())),
+                Ok(health) => looked.found.push(FoundMount { socket, health }),
+                Err(error) => looked.silent.push((socket, error)),
             }
         }
+        looked
+    }
+
+    /// Errors: there is none that answers.
+    fn all(&self) -> anyhow::Result<Chosen> {
+        let look = || self.look();
+        let Looked { found, silent } = patiently(Wait::ForASuccessor, look, Looked::has_dead);
+        let silent = in_words(&silent);
         if found.is_empty() {
             bail!("{}", no_mount(&silent));
         }
-        Ok(found)
-    }
-
-    /// The same, each with the path of its root.
-    pub fn whole(&self) -> anyhow::Result<Vec<(FoundMount, String)>> {
-        let all = self.all()?.into_iter();
-        Ok(all.map(|mount| (mount, String::new())).collect())
+        let found = found.into_iter();
+        Ok(Chosen {
+            mounts: found.map(|mount| (mount, String::new())).collect(),
+            silent,
+        })
     }
 
     /// The mount of this name or on this mountpoint.
     ///
     /// Errors: there is none that answers.
-    pub fn named(&self, which: &str) -> anyhow::Result<FoundMount> {
+    pub fn named(&self, which: &str, wait: Wait) -> anyhow::Result<FoundMount> {
         let wanted = Path::new(which);
-        let mut silent = Vec::new();
-        for Asked { socket, answer } in self.ask_all::<Health>("/health") {
-            match answer {
-                Ok(health) if is_called(&health, wanted) => {
-                    return Ok(FoundMount { socket, health });
-                }
-                Err(error) if is_socket_of(&socket, wanted) => {
-                    bail!("{which}: {error} at {}", socket.display());
-                }
-                Ok(_) => {}
-                Err(error) => silent.push(format!("{}: {error}", socket.display())),
-            }
+        // At a socket that is given there is no other.
+        let is_wanted =
+            |it: &(PathBuf, AskError)| self.socket.is_some() || is_socket_of(&it.0, wanted);
+        let is_found = |looked: &Looked| {
+            let mut found = looked.found.iter();
+            found.position(|mount| is_called(&mount.health, wanted))
+        };
+        let look = || self.look();
+        let mut looked = patiently(wait, look, |looked| {
+            let mut dead = looked.silent.iter().filter(|it| is_wanted(it));
+            is_found(looked).is_none() && dead.any(|(_, error)| matches!(error, AskError::Dead))
+        });
+        if let Some(at) = is_found(&looked) {
+            return Ok(looked.found.swap_remove(at));
+        }
+        if let Some((socket, error)) = looked.silent.iter().find(|it| is_wanted(it)) {
+            bail!("{which}: {error} at {}", socket.display());
         }
         bail!(
             "no mount {which:?}{}: 'mediafs status' lists those that there are",
-            also(&silent)
+            also(&in_words(&looked.silent))
         )
     }
 
     /// The mount that a path is in, and the path below its mountpoint.
     ///
     /// Errors: it is in none that answers.
-    pub fn holding(&self, path: &Path) -> anyhow::Result<(FoundMount, String)> {
-        let mut mounts = self.all()?;
-        // A mountpoint below another is the longer one.
-        mounts.sort_by_key(|mount| Reverse(mount.health.mountpoint.len()));
+    fn holding(&self, path: &Path) -> anyhow::Result<(FoundMount, String)> {
         // Symlinks are followed where nothing else fits: what hangs may be on the way.
         let given = as_given(path)?;
-        let mut found = below_one(&mounts, &given);
-        if found.is_none() {
-            let followed = without_symlinks(&given);
-            found = followed.and_then(|followed| below_one(&mounts, &followed));
-        }
-        let Some((at, below)) = found else {
-            bail!(
-                "{} is in no mount: 'mediafs status' lists those that there are",
-                path.display()
-            );
+        let followed = without_symlinks(&given);
+        let spellings: Vec<&PathBuf> = [Some(&given), followed.as_ref()]
+            .into_iter()
+            .flatten()
+            .collect();
+        // Of one mount below another the other one knows nothing.
+        let mountpoint = spellings.iter().find_map(|path| mountpoint_above(path));
+        let find = || {
+            let Looked { mut found, silent } = self.look();
+            // A mountpoint below another is the longer one.
+            found.sort_by_key(|mount| Reverse(mount.health.mountpoint.len()));
+            let below = spellings.iter().find_map(|path| below_one(&found, path));
+            let below = below.filter(|(at, _)| {
+                let answers = found
+                    .get(*at)
+                    .map(|mount| Path::new(&mount.health.mountpoint));
+                silent.is_empty() || mountpoint.is_none() || answers == mountpoint.as_deref()
+            });
+            let below = below.map(|(at, below)| (found.swap_remove(at), below));
+            (below, silent)
+        };
+        let is_lost = |found: &(Option<_>, Vec<_>)| {
+            found.0.is_none() && mountpoint.is_some() && !found.1.is_empty()
+        };
+        let (found, silent) = patiently(Wait::ForASuccessor, find, is_lost);
+        let Some((mount, below)) = found else {
+            let path = path.display();
+            match &mountpoint {
+                Some(mountpoint) if !silent.is_empty() => bail!(
+                    "{path}: no daemon answers for the mount on {}{}",
+                    mountpoint.display(),
+                    also(&in_words(&silent))
+                ),
+                _ => bail!("{path} is in no mount: 'mediafs status' lists those that there are"),
+            }
         };
         let Some(below) = below.to_str() else {
             bail!("{}: no file of a mount has such a name", path.display());
         };
-        Ok((mounts.swap_remove(at), below.to_owned()))
+        Ok((mount, below.to_owned()))
     }
+}
+
+/// What a look at all sockets has found.
+#[derive(Debug, Default)]
+struct Looked {
+    found: Vec<FoundMount>,
+    silent: Vec<(PathBuf, AskError)>,
+}
+
+impl Looked {
+    fn has_dead(&self) -> bool {
+        let mut silent = self.silent.iter();
+        silent.any(|(_, error)| matches!(error, AskError::Dead))
+    }
+}
+
+fn in_words(silent: &[(PathBuf, AskError)]) -> Vec<String> {
+    let silent = silent.iter();
+    silent
+        .map(|(socket, error)| format!("{}: {error}", socket.display()))
+        .collect()
+}
+
+/// Where the mount is that a path is in, as far as this process sees it.
+fn mountpoint_above(path: &Path) -> Option<PathBuf> {
+    let mounts = mounts_of("self").ok()?.into_iter();
+    let above = mounts.filter(|mount| path.starts_with(&mount.mountpoint));
+    let nearest = above.max_by_key(|mount| mount.mountpoint.as_os_str().len())?;
+    (nearest.fs_type == FS_TYPE).then_some(nearest.mountpoint)
 }
 
 /// Which of the mounts a path is below, and how it goes on there.

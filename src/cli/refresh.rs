@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::ensure;
 use clap::Args;
 use hyper::Method;
 use serde_json::Value;
 
-use super::mounts::{SocketArg, as_json};
+use super::mounts::{Chosen, SocketArg, as_json};
 use super::shown::counted;
 use crate::session::control::answers::{PathRequest, Refreshed};
 
@@ -31,10 +32,7 @@ pub struct RefreshCommand {
 
 impl RefreshCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        let mounts = match &self.path {
-            Some(path) => vec![self.at.holding(path)?],
-            None => self.at.whole()?,
-        };
+        let Chosen { mounts, silent } = self.at.chosen(self.path.as_deref())?;
         let mut objects = Vec::new();
         for (mount, path) in mounts {
             let request = PathRequest {
@@ -58,6 +56,7 @@ impl RefreshCommand {
         if self.json {
             println!("{:#}", Value::Array(objects));
         }
+        ensure!(silent.is_empty(), "{}", silent.join("\n"));
         Ok(())
     }
 }

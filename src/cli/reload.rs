@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use hyper::Method;
 
-use super::mounts::{SocketArg, as_json};
+use super::mounts::{SocketArg, Wait, as_json};
 use crate::session::control::answers::Reloaded;
 
 /// Credentials may come from a program.
@@ -29,7 +29,7 @@ pub struct ReloadCommand {
 
 impl ReloadCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        let mount = self.at.named(&self.mount)?;
+        let mount = self.at.named(&self.mount, Wait::ForASuccessor)?;
         let reloaded: Reloaded = mount.ask(Method::POST, "/reload", &(), WITHIN)?;
         if self.json {
             println!("{:#}", as_json(&mount, &reloaded)?);

@@ -7,7 +7,7 @@ use clap::Args;
 use hyper::Method;
 use serde_json::json;
 
-use super::mounts::{Asked, SAYS_WITHIN, SocketArg, no_mount};
+use super::mounts::{Asked, SAYS_WITHIN, SocketArg, Wait, no_mount};
 use super::shown::{counted, files, plain, size, span, state, time, warning};
 use crate::session::control::answers::{Status, Uploads};
 
@@ -63,7 +63,7 @@ impl StatusCommand {
     }
 
     fn one(&self, mount: &str) -> anyhow::Result<String> {
-        let found = self.at.named(mount)?;
+        let found = self.at.named(mount, Wait::No)?;
         let status: Status = found.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
         if self.json {
             return Ok(self.as_json(&serde_json::to_value(status)?));

@@ -10,11 +10,12 @@ use clap::Args;
 use hyper::Method;
 
 use super::flush::{flush, missing};
-use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg};
+use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, Wait};
 use super::shown::{counted, plain, size};
 use crate::config::Period;
 use crate::session::control::answers::{Flushed, Status, Unmounting};
 use crate::session::control::client::{AskError, ask_within};
+use crate::session::{FS_TYPE, mount_at};
 use crate::write_path::SpoolView;
 
 /// Between two lines of progress that is no terminal's.
@@ -24,6 +25,8 @@ const STEP: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// An end takes its drain timeout, and this.
 const END_RESERVE: Duration = Duration::from_secs(30);
+/// Daemons of a mount that are killed while they end.
+const END_TRIES: usize = 3;
 
 /// Bring everything to S3, then unmount
 ///
@@ -47,7 +50,7 @@ pub struct UnmountCommand {
 
 impl UnmountCommand {
     pub fn run(self) -> anyhow::Result<()> {
-        let mount = self.at.named(&self.mount)?;
+        let mount = self.at.named(&self.mount, Wait::ForASuccessor)?;
         let flushed = self.drain(&mount)?;
         if !flushed.done && !self.leave_in_spool {
             bail!(
@@ -124,8 +127,22 @@ fn stop_unit(unit: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has the daemon end, and waits for it.
+/// Has the daemon end, or its successor where it is killed meanwhile, and waits for it.
 fn end(mount: &FoundMount) -> anyhow::Result<()> {
+    for _ in 0..END_TRIES {
+        end_one(mount)?;
+        let there = mount_at(Path::new(&mount.health.mountpoint))?;
+        if there.is_none_or(|there| there.fs_type != FS_TYPE) {
+            return Ok(());
+        }
+    }
+    bail!(
+        "{} is still mounted: its daemon was replaced while it ended",
+        mount.health.mountpoint
+    )
+}
+
+fn end_one(mount: &FoundMount) -> anyhow::Result<()> {
     let ending: Unmounting = mount.ask(Method::POST, "/unmount", &(), SAYS_WITHIN)?;
     for opener in &ending.openers {
         let path = plain(&opener.path);

@@ -48,6 +48,7 @@ pub use client::s3;
 use control::SocketPlace;
 pub use early_signals::EarlySignals;
 pub use explain::of_listing as explain_listing;
+pub use mount::FS_TYPE;
 use mount::busy::holders;
 pub use mount::mountinfo::{MountEntry, mount_at, mounts_of};
 pub use mount::mountpoint::{MountpointError, NonEmpty, check as check_mountpoint};

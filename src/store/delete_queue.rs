@@ -38,6 +38,8 @@ use crate::task::kept_up;
 const BATCHES_AT_ONCE: usize = 4;
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
+/// Times that a listing is asked for which removals overtake.
+const ASK_AGAIN_LIMIT: usize = 8;
 
 /// Remembers for the successor what is to be deleted or aborted.
 pub trait StoreLog: Send + Sync + fmt::Debug {
@@ -313,22 +315,13 @@ impl ObjectStore for DeleteQueue {
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
-        let folds = request.fold_directories == FoldDirectories::Yes;
-        let short = request.max_keys < LIST_PAGE_LIMIT;
-        // A folded name stands for keys that it does not tell, and a short page
-        // may be all of keys that are not to be seen.
-        let counts = |rest: &str| short || (folds && rest.contains('/'));
-        self.wait_below(StoreOp::List, &request.prefix, counts)
-            .await?;
-        // An object that goes while the listing is under way is in the answer, and
-        // is not doomed any more when that comes.
-        let going = self.doomed_below(&request.prefix);
-        let mut answer = self.list_unkept(request).await?;
-        answer.objects.retain(|object| {
-            let goes = going.contains(&object.key) || self.is_doomed(&object.key);
-            !goes && !self.is_late(&object.key, &object.etag)
-        });
-        Ok(answer)
+        for _ in 1..ASK_AGAIN_LIMIT {
+            let (answer, overtaken) = self.list_seen(request.clone()).await?;
+            if !overtaken {
+                return Ok(answer);
+            }
+        }
+        Ok(self.list_seen(request).await?.0)
     }
 
     async fn create_multipart(

@@ -4,9 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::control::{curl, done, failed, listening, mediafs, status};
+use crate::support::control::{curl, done, failed, listening, mediafs, run, status};
 use crate::support::mount::is_mounted;
 use crate::support::processes::daemons_of;
 use crate::support::programs::{run_within, said};
@@ -305,4 +306,39 @@ fn completions_name_the_commands_that_people_type() {
         }
         assert!(!text.contains("notifier"), "{shell}");
     }
+}
+
+#[test]
+fn commands_that_come_during_a_takeover_wait_for_the_successor() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = SupervisedMount::start(plan.durability("disk"));
+    let root = mount.root.to_str().unwrap().to_owned();
+    let supervisor = mount.supervisor();
+    for words in [
+        &["flush", &root][..],
+        &["flush"],
+        &["refresh", &root],
+        &["unmount", &root],
+    ] {
+        let name = words.join("-").replace('/', "");
+        proxy.rule(Rule::on(
+            "PutObject",
+            Fault::AnswerLate(Duration::from_millis(300)),
+        ));
+        fs::write(mount.path(&name), b"x").unwrap();
+        kill_process(supervisor, Signal::STOP).unwrap();
+        kill_process(mount.daemon(), Signal::KILL).unwrap();
+        let output = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| run(&mount, words));
+            // Nobody listens for a while, as in the takeover of a big mount.
+            std::thread::sleep(Duration::from_millis(500));
+            kill_process(supervisor, Signal::CONT).unwrap();
+            asking.join().unwrap()
+        });
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        if words[0] != "refresh" {
+            assert_eq!(mount.object(&name).unwrap(), b"x");
+        }
+    }
+    assert!(!is_mounted(&mount.root) && daemons_of(&mount.root).is_empty());
 }

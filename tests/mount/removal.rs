@@ -1,14 +1,14 @@
 //! Removing and replacing files that somebody reads: no bytes are moved for it.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::thread;
 use std::time::Duration;
 
 use libc::O_RDONLY;
 
 use crate::support::data::MIB;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::{
     DURABILITIES, Mount, MountBuilder, SupervisedMount, Worker, pattern, sys, wait_until,
 };
@@ -57,6 +57,35 @@ fn rm_of_a_file_that_is_read_fetches_nothing_and_the_reader_goes_on() {
         reads_whole(&file, &body);
         drop(file);
         mount.wait_for_keys("nothing", <[String]>::is_empty);
+    }
+}
+
+#[test]
+fn a_directory_that_is_looked_at_while_its_last_file_goes_stays_the_same() {
+    for attributes in ["fixed", "stored"] {
+        let (plan, proxy) = behind_a_proxy("disk");
+        let plan = plan.args(["--attributes", attributes]);
+        let mount = plan.set("--ttl", "0").start();
+        mount.put_object("d/f", b"x");
+        let dir = File::open(mount.path("d")).unwrap();
+        let ino = dir.metadata().unwrap().ino();
+        let held = |side, op, key| proxy.hold(side, Rule::on(op, Fault::Pass).key(key));
+        thread::scope(|scope| {
+            let marker = held(Side::BeforeServer, "PutObject", "d/");
+            let removed = scope.spawn(|| fs::remove_file(mount.path("d/f")));
+            marker.wait_for(1);
+            // Of an answer from before the marker, which comes after the removal.
+            let listing = held(Side::AfterServer, "ListObjectsV2", "d/");
+            let looked = scope.spawn(|| fs::metadata(mount.path("d")));
+            listing.wait_for(1);
+            marker.open();
+            removed.join().unwrap().unwrap();
+            listing.open();
+            assert_eq!(looked.join().unwrap().unwrap().ino(), ino, "{attributes}");
+        });
+        assert_eq!(dir.metadata().unwrap().ino(), ino);
+        assert_eq!(fs::metadata(mount.path("d")).unwrap().ino(), ino);
+        assert_eq!(fs::read_dir(mount.path("d")).unwrap().count(), 0);
     }
 }
 

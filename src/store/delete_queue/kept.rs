@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::{DeletePending, DeleteQueue, Doom, LateObject};
 use crate::store::{
-    ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListAnswer, ListRequest, StoreError,
+    ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListAnswer, ListRequest, StoreError, StoreOp,
 };
 
 /// An object that waits for its delete until this is dropped.
@@ -114,11 +114,38 @@ impl DeleteQueue {
         below.filter(|(_, doom)| doom.kept.is_some()).count()
     }
 
-    /// A page without the objects that are kept or watched for: nobody waits for them.
-    pub(super) async fn list_unkept(
+    /// A page without the objects that are to be deleted, and whether it says of a
+    /// directory that it is gone which is not.
+    ///
+    /// The marker that takes the place of a directory's last object is there before that
+    /// is to be deleted. An answer that is older than the marker has neither.
+    pub(super) async fn list_seen(
         &self,
-        mut request: ListRequest,
-    ) -> Result<ListAnswer, StoreError> {
+        request: ListRequest,
+    ) -> Result<(ListAnswer, bool), StoreError> {
+        let folds = request.fold_directories == FoldDirectories::Yes;
+        let short = request.max_keys < LIST_PAGE_LIMIT;
+        // A folded name stands for keys that it does not tell, and a short page
+        // may be all of keys that are not to be seen.
+        let counts = |rest: &str| short || (folds && rest.contains('/'));
+        self.wait_below(StoreOp::List, &request.prefix, counts)
+            .await?;
+        // An object that goes while the listing is under way is in the answer, and
+        // is not doomed any more when that comes.
+        let going = self.doomed_below(&request.prefix);
+        let mut answer = self.list_unkept(request).await?;
+        let mut overtaken = false;
+        answer.objects.retain(|object| {
+            let goes = going.contains(&object.key);
+            let went = !goes && self.is_doomed(&object.key);
+            overtaken |= went;
+            !goes && !went && !self.is_late(&object.key, &object.etag)
+        });
+        Ok((answer, overtaken && !folds))
+    }
+
+    /// A page without the objects that are kept or watched for: nobody waits for them.
+    async fn list_unkept(&self, mut request: ListRequest) -> Result<ListAnswer, StoreError> {
         let kept = self.unseen_below(&request.prefix);
         if kept == 0 {
             return self.store.list(request).await;
