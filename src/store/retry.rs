@@ -12,7 +12,9 @@ use super::request::{
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::unanswered::{AttemptGuard, Change, Leaves, Unanswered};
-use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
+use super::{
+    ETag, Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp,
+};
 
 /// Pause before the second attempt; it doubles with each one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -196,6 +198,11 @@ impl ObjectStore for Retry {
         let key = request.key.clone();
         self.run(StoreOp::Head, key, 0, || self.store.head(request.clone()))
             .await
+    }
+
+    async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
+        let ask = || self.store.checksums(key.clone());
+        self.run(StoreOp::Head, key.clone(), 0, ask).await
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
