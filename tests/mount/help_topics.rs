@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 14] = [
+const TOPICS: [&str; 15] = [
     "durability",
     "coherence",
     "attributes",
@@ -20,6 +20,7 @@ const TOPICS: [&str; 14] = [
     "limits",
     "privileges",
     "doctor",
+    "migrate",
     "troubleshooting",
 ];
 

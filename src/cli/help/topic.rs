@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 14] = topics![
+pub const TOPICS: [Topic; 15] = topics![
     "durability",
     "coherence",
     "attributes",
@@ -29,6 +29,7 @@ pub const TOPICS: [Topic; 14] = topics![
     "limits",
     "privileges",
     "doctor",
+    "migrate",
     "troubleshooting"
 ];
 
