@@ -7,6 +7,7 @@
 //! main
 //! cli             one file a subcommand; the topics of `mediafs help`
 //! doctor          checks of a host and a bucket
+//! migrate         a directory and a bucket compared, and one made like the other
 //! session         a mount from start to end: compose, takeover, watchdog, drain
 //! fuse   config   FUSE requests and replies; settings with their origins
 //! ops             system calls, one file each; renames
@@ -72,6 +73,7 @@ pub mod failpoint;
 mod files;
 pub mod fuse;
 pub mod journal;
+mod migrate;
 pub mod namespace;
 pub mod ops;
 pub mod private;

@@ -30,7 +30,7 @@ const FOLDERS: [&str; 6] = [".ci", ".git", "scripts", "src", "systemd", "tests"]
 const LAYERS: [&[&str]; 16] = [
     &["main"],
     &["cli"],
-    &["doctor"],
+    &["doctor", "migrate"],
     &["session"],
     &["config", "fuse"],
     &["ops"],
@@ -47,10 +47,11 @@ const LAYERS: [&[&str]; 16] = [
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [
-    ("config", &["cli", "doctor", "session"]),
+    ("config", &["cli", "doctor", "migrate", "session"]),
     (
         "journal",
         &[
+            "migrate",
             "session_state",
             "session",
             "ops",
@@ -60,7 +61,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
         ],
     ),
     ("cli", &["main"]),
-    ("session", &["cli", "doctor"]),
+    ("session", &["cli", "doctor", "migrate"]),
 ];
 /// Words that only the files below a path may contain.
 const CONFINED: [(&str, &[&str]); 5] = [

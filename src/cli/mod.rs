@@ -1,17 +1,22 @@
 //! The command line: one file a subcommand.
 //!
 //! The one place that prints an error and picks the exit code: 2 for what was
-//! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks.
+//! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks. Commands that
+//! move data have more of them.
 
 mod completions;
 mod config;
 mod daemonize;
 mod doctor;
+mod export;
 mod flush;
 mod foreign_options;
 mod fstab;
 mod healthcheck;
 mod help;
+mod import;
+mod migrate_args;
+mod migrate_shown;
 mod mount;
 mod mounts;
 mod notifier;
@@ -23,6 +28,7 @@ mod spool;
 mod status;
 mod supervise;
 mod unmount;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -31,6 +37,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::migrate::{Outcome, Refused};
 use crate::telemetry;
 
 /// Mounts an S3 bucket as an application's media directory.
@@ -51,6 +58,9 @@ struct Cli {
 enum Command {
     Mount(Box<mount::MountCommand>),
     Doctor(Box<doctor::DoctorCommand>),
+    Import(Box<import::ImportCommand>),
+    Export(Box<export::ExportCommand>),
+    Verify(Box<verify::VerifyCommand>),
     Status(status::StatusCommand),
     Unmount(unmount::UnmountCommand),
     Flush(flush::FlushCommand),
@@ -103,6 +113,18 @@ fn run_command() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Command::Import(command) => match command.run() {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Export(command) => match command.run() {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Verify(command) => match command.run() {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Supervise(command) => match command.run() {
             Ok(code) => return code,
             Err(error) => Err(error),
@@ -112,8 +134,13 @@ fn run_command() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::tell_user(&format!("mediafs: {error:#}"));
-            if error.is::<ConfigError>() || error.is::<help::NoSuchPage>() {
+            if error.is::<ConfigError>()
+                || error.is::<help::NoSuchPage>()
+                || error.is::<migrate_args::Usage>()
+            {
                 ExitCode::from(2)
+            } else if error.is::<Refused>() {
+                ExitCode::from(Outcome::Declined.exit_code())
             } else {
                 ExitCode::FAILURE
             }

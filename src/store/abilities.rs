@@ -125,6 +125,11 @@ impl KnownAbilities {
         tracing::warn!(%op, "this store has no such conditional request: comparing before sending");
     }
 
+    /// The store has refused a change on a condition that does not hold.
+    pub fn heeds(&self, op: StoreOp) {
+        self.0.lock().set(op, Ability::Heeded);
+    }
+
     pub fn heeds_all(&self) -> bool {
         self.get().missing_or_unknown() == 0
     }

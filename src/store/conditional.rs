@@ -13,7 +13,7 @@ use futures::stream::{self, StreamExt};
 
 use super::abilities::{Ability, BulkDeletes, KnownAbilities};
 use super::request::*;
-use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use super::{ETag, Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 
 const LOOKS_AT_ONCE: usize = 16;
 /// Up to so many deletes go one by one where only single ones heed conditions.
@@ -222,6 +222,10 @@ fn common_prefix<'a>(a: &'a str, b: &str) -> &'a str {
 impl ObjectStore for Conditional {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         self.store.head(request).await
+    }
+
+    async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
+        self.store.checksums(key).await
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {

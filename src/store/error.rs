@@ -91,6 +91,7 @@ pub enum StoreOp {
     CompleteMultipart,
     AbortMultipart,
     ListParts,
+    ListUploads,
     GetVersioning,
     GetCors,
 }
@@ -112,6 +113,7 @@ impl StoreOp {
             Self::CompleteMultipart => "CompleteMultipartUpload",
             Self::AbortMultipart => "AbortMultipartUpload",
             Self::ListParts => "ListParts",
+            Self::ListUploads => "ListMultipartUploads",
             Self::GetVersioning => "GetBucketVersioning",
             Self::GetCors => "GetBucketCors",
         }

@@ -12,7 +12,7 @@ use super::request::{
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
-use super::{Key, ObjectStore, StoreError, StoreOp};
+use super::{Key, ObjectChecksums, ObjectStore, StoreError, StoreOp};
 
 const OPS: [StoreOp; 14] = [
     StoreOp::Head,
@@ -122,6 +122,11 @@ impl ObjectStore for Metered {
         let key = request.key.clone();
         self.run(StoreOp::Head, key.as_str(), self.store.head(request))
             .await
+    }
+
+    async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
+        let asked = self.store.checksums(key.clone());
+        self.run(StoreOp::Head, key.as_str(), asked).await
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {

@@ -8,6 +8,7 @@
 mod abilities;
 mod access_keys;
 mod body;
+mod checksums;
 mod conditional;
 mod delete_queue;
 mod endpoint;
@@ -31,13 +32,14 @@ mod unanswered;
 pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
 pub use access_keys::{AccessKeys, KeySource};
 pub use body::{Body, BodySink, BodySource, BodyStream, pieces};
+pub use checksums::ObjectChecksums;
 pub use conditional::Conditional;
 pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};
 pub use endpoint::Endpoint;
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use health::{Outage, OutageCause, StoreFailure, StoreHealth};
-pub use key::Key;
+pub use key::{KEY_LIMIT_BYTES, Key};
 pub use metered::{Metered, RequestCounters};
 pub use progress::ListProgress;
 pub use proxy_url::ProxyUrl;
@@ -57,6 +59,13 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     ///
     /// Errors: `NotFound`. Source: S3 API `HeadObject`.
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError>;
+
+    /// What is known of the bytes of one object without reading them.
+    ///
+    /// Errors: `NotFound`. Source: `HeadObject` with `x-amz-checksum-mode`.
+    async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
+        self.head(HeadRequest { key }).await.map(Into::into)
+    }
 
     /// Bytes of one object, whole or a range.
     ///

@@ -13,7 +13,9 @@ use super::request::{
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::unanswered::{AttemptGuard, Change, Leaves, Unanswered};
-use super::{ETag, Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
+use super::{
+    ETag, Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp,
+};
 
 /// Pause before the second attempt; it doubles with each one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -205,6 +207,11 @@ impl ObjectStore for Retry {
         let ask = || self.store.head(request.clone());
         self.run(StoreOp::Head, key, 0, || self.heads.run(ask(), ask))
             .await
+    }
+
+    async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
+        let ask = || self.store.checksums(key.clone());
+        self.run(StoreOp::Head, key.clone(), 0, ask).await
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {

@@ -21,6 +21,7 @@ const TOPICS: [&str; 15] = [
     "limits",
     "privileges",
     "doctor",
+    "migrate",
     "troubleshooting",
 ];
 

@@ -41,6 +41,7 @@ mod late_requests;
 mod limits;
 mod long_files;
 mod man_pages;
+mod migrate;
 mod model;
 mod moto;
 mod mount_errors;

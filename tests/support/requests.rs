@@ -50,6 +50,7 @@ pub fn operation(head: &str) -> &'static str {
         "GET" if has("list-type") => "ListObjectsV2",
         "GET" if has("uploadId") => "ListParts",
         "GET" if has("tagging") => "GetObjectTagging",
+        "GET" if has("uploads") => "ListMultipartUploads",
         "GET" if has("prefix") || has("max-keys") => "ListObjects",
         "GET" => "GetObject",
         other => panic!("{other} {target}"),

@@ -9,6 +9,7 @@ mod crash_matrix;
 mod fuzz_corpus;
 mod handover;
 mod leaks;
+mod migrate;
 mod power_loss;
 mod scale;
 mod soak;

@@ -30,6 +30,7 @@ pub const TOPICS: [Topic; 15] = topics![
     "limits",
     "privileges",
     "doctor",
+    "migrate",
     "troubleshooting"
 ];
 

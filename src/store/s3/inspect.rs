@@ -1,11 +1,18 @@
 //! What an operator asks about a bucket, beside its objects.
 
+use std::time::SystemTime;
+
 use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_s3::types::ChecksumMode;
 
 use super::S3Store;
 use super::connect::shared_config;
+use super::encoding::whole_seconds;
 use super::error::{chain, translate};
-use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
+use super::object::etag;
+use crate::store::{
+    Encryption, Key, ObjectChecksums, StoreError, StoreErrorKind, StoreOp, UploadId,
+};
 
 /// Whether a bucket keeps what is replaced and deleted. Source: S3 API `GetBucketVersioning`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +75,61 @@ pub async fn cors_origins(store: &S3Store) -> Result<Vec<String>, StoreError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Checksums of an object that are of all its bytes, not of the checksums of its parts.
+pub(super) async fn checksums(store: &S3Store, key: &Key) -> Result<ObjectChecksums, StoreError> {
+    let request = store.client().head_object().bucket(&store.bucket);
+    let request = request
+        .key(key.as_str())
+        .checksum_mode(ChecksumMode::Enabled);
+    let answer = request.send().await;
+    let answer = answer.map_err(|error| translate(StoreOp::Head, key, error))?;
+    let size = answer
+        .content_length()
+        .and_then(|it| u64::try_from(it).ok());
+    let size_bytes = size.ok_or_else(|| {
+        let detail = "answer without a Content-Length";
+        StoreError::new(StoreErrorKind::Server, StoreOp::Head, key.clone(), detail)
+    })?;
+    // One of parts ends in their number.
+    let of_all = |sum: Option<&str>| sum.filter(|sum| !sum.contains('-')).map(str::to_owned);
+    let encryption = answer.server_side_encryption().map(|algorithm| Encryption {
+        algorithm: algorithm.as_str().to_owned(),
+        kms_key: None,
+        bucket_key: None,
+    });
+    Ok(ObjectChecksums {
+        etag: etag(StoreOp::Head, key, answer.e_tag())?,
+        size_bytes,
+        crc64nvme: of_all(answer.checksum_crc64_nvme()),
+        crc32c: of_all(answer.checksum_crc32_c()),
+        sha256: of_all(answer.checksum_sha256()),
+        encryption,
+    })
+}
+
+/// The multipart uploads of exactly one key that are not ended, and since when.
+pub async fn uploads_of(
+    store: &S3Store,
+    key: &Key,
+) -> Result<Vec<(UploadId, SystemTime)>, StoreError> {
+    let request = store
+        .client()
+        .list_multipart_uploads()
+        .bucket(&store.bucket);
+    let answer = request.prefix(key.as_str()).send().await;
+    let answer = answer.map_err(|error| translate(StoreOp::ListUploads, key, error))?;
+    let of_key = answer
+        .uploads()
+        .iter()
+        .filter(|upload| upload.key() == Some(key.as_str()));
+    Ok(of_key
+        .filter_map(|upload| {
+            let id = UploadId(upload.upload_id()?.to_owned());
+            Some((id, whole_seconds(upload.initiated())))
+        })
+        .collect())
 }
 
 fn bucket_key(store: &S3Store) -> Key {

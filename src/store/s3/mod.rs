@@ -33,7 +33,7 @@ use super::request::{
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
-use super::{Endpoint, Key, ObjectStore, StoreError};
+use super::{Endpoint, Key, ObjectChecksums, ObjectStore, StoreError};
 use checksum::{Checksums, Transport};
 use connections::Connections;
 use credentials::Renewal;
@@ -55,6 +55,10 @@ pub struct S3Store {
 impl ObjectStore for S3Store {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         self.renewing(self.head_object(request)).await
+    }
+
+    async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
+        self.renewing(inspect::checksums(self, &key)).await
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {

@@ -1,0 +1,42 @@
+//! `mediafs export`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::migrate_args::{MigrateArgs, MoveArgs};
+use super::migrate_shown::{self, Console};
+use crate::migrate::{Operator, export};
+
+/// Bring a bucket's objects into a directory, as far as it does not have them
+///
+/// First everything is compared and counted, then asked, then fetched. Each file
+/// appears whole, after its checksum was compared; nothing is written outside
+/// of DIR. --uid, --gid, --file-mode and --dir-mode say whose files they are:
+/// 'mediafs help migrate'.
+#[derive(Debug, Args)]
+#[command(override_usage = "mediafs export [OPTIONS] <BUCKET[/PREFIX] | NAME> <DIR>")]
+pub struct ExportCommand {
+    /// Bucket and key prefix; or the NAME of a file /etc/mediafs/NAME.toml
+    #[arg(value_name = "BUCKET[/PREFIX]")]
+    place: String,
+    /// Directory to bring them into
+    directory: PathBuf,
+    #[command(flatten)]
+    moves: MoveArgs,
+    #[command(flatten)]
+    args: MigrateArgs,
+}
+
+impl ExportCommand {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let checked = self.args.check(Some(self.place), &self.directory)?;
+        let settings = self.moves.settings();
+        let console: Arc<dyn Operator> = Arc::new(Console::new(self.moves.yes));
+        let report = checked.report()?;
+        let summary = export(checked.job(&console), &settings, report)?;
+        migrate_shown::end(&checked, summary.as_ref())
+    }
+}

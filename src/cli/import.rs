@@ -1,0 +1,41 @@
+//! `mediafs import`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::migrate_args::{MigrateArgs, MoveArgs};
+use super::migrate_shown::{self, Console};
+use crate::migrate::{Operator, import};
+
+/// Send a directory to a bucket, as far as the bucket does not have it
+///
+/// First everything is compared and counted, then asked, then sent. An object
+/// that another client writes meanwhile is kept, and named. A run that was
+/// killed goes on with the same command: 'mediafs help migrate'.
+#[derive(Debug, Args)]
+#[command(override_usage = "mediafs import [OPTIONS] <DIR> <BUCKET[/PREFIX] | NAME>")]
+pub struct ImportCommand {
+    /// Directory to send
+    directory: PathBuf,
+    /// Bucket and key prefix; or the NAME of a file /etc/mediafs/NAME.toml
+    #[arg(value_name = "BUCKET[/PREFIX]")]
+    place: Option<String>,
+    #[command(flatten)]
+    moves: MoveArgs,
+    #[command(flatten)]
+    args: MigrateArgs,
+}
+
+impl ImportCommand {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let checked = self.args.check(self.place, &self.directory)?;
+        let settings = self.moves.settings();
+        let console: Arc<dyn Operator> = Arc::new(Console::new(self.moves.yes));
+        let report = checked.report()?;
+        let summary = import(checked.job(&console), &settings, report)?;
+        migrate_shown::end(&checked, summary.as_ref())
+    }
+}

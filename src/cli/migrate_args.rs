@@ -1,0 +1,249 @@
+//! What the commands that move data have in common: places, names, reports.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::{daemonize, migrate_shown};
+use crate::config::{ByteSize, Config, ConfigSource, Options, Target};
+use crate::migrate::{
+    Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Report,
+    Selection, Symlinks,
+};
+
+/// Heading of what follows in a help text.
+const NAMES: &str = "Names";
+const REPORTS: &str = "Reports";
+
+/// A bucket without a mountpoint reads the settings of a mount all the same.
+const NOWHERE: &str = "/";
+
+// No documentation comment: it would take the place of the command's.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Take only names that match, such as 'public/**' or '*.png'; may be repeated
+    #[arg(long, value_name = "GLOB", help_heading = NAMES)]
+    include: Vec<String>,
+    /// Leave out names that match, and what is below them; may be repeated
+    #[arg(long, value_name = "GLOB", help_heading = NAMES)]
+    exclude: Vec<String>,
+    /// What to do with symlinks
+    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
+    symlinks: SymlinksArg,
+    /// What to do with FIFOs, sockets and devices
+    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
+    special: OddArg,
+    /// What to do with what cannot be read
+    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
+    unreadable: OddArg,
+    /// What to do with names that are not UTF-8 or too long, and with keys that no file can have
+    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
+    bad_names: OddArg,
+
+    /// Compare size and time, which proves nothing, in place of checksums
+    #[arg(long)]
+    fast: bool,
+    /// Take nothing for equal to nothing, and an empty directory for a source
+    #[arg(long)]
+    allow_empty: bool,
+    /// Take a directory on which fstab or systemd would mount something else
+    #[arg(long)]
+    allow_unmounted: bool,
+    /// Write the report to a file: a line of JSON for each name, then the summary
+    #[arg(long, value_name = "FILE", help_heading = REPORTS)]
+    report: Option<PathBuf>,
+    /// Print the report in place of text
+    #[arg(long, help_heading = REPORTS)]
+    json: bool,
+
+    /// TOML file with any settings of a mount
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+// Of commands that change one side.
+#[derive(Debug, Args)]
+pub struct MoveArgs {
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Only print what would be done; the exit code is 3 if that is something
+    #[arg(long)]
+    dry_run: bool,
+    /// Delete what the other side does not have, once all else is done
+    #[arg(long)]
+    delete: bool,
+    /// Delete more than half of what there is
+    #[arg(long)]
+    force: bool,
+    /// Most bytes to move in a second, such as 10MiB
+    #[arg(long, value_name = "SIZE")]
+    bwlimit: Option<ByteSize>,
+}
+
+impl MoveArgs {
+    pub fn settings(&self) -> MoveSettings {
+        MoveSettings {
+            extra: match self.delete {
+                true => Extra::Delete,
+                false => Extra::Keep,
+            },
+            force: match self.force {
+                true => Force::Yes,
+                false => Force::No,
+            },
+            dry_run: self.dry_run,
+            bandwidth: self.bwlimit.map(|limit| limit.0),
+        }
+    }
+}
+
+/// What to do with symlinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SymlinksArg {
+    /// Name them, leave them out, and exit with 3
+    Refuse,
+    /// Name them and leave them out
+    Skip,
+    /// Take what they lead to, where that is inside DIR; refuse others
+    Inside,
+    /// Take what they lead to, wherever that is
+    Follow,
+}
+
+/// What to do with names that cannot be in both places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OddArg {
+    /// Name them, leave them out, and exit with 3
+    Refuse,
+    /// Name them and leave them out
+    Skip,
+}
+
+impl From<OddArg> for OddPolicy {
+    fn from(arg: OddArg) -> Self {
+        match arg {
+            OddArg::Refuse => Self::Refuse,
+            OddArg::Skip => Self::Skip,
+        }
+    }
+}
+
+/// What a job is made of, read and checked.
+pub struct Checked {
+    pub config: Config,
+    pub directory: PathBuf,
+    pub selection: Selection,
+    args: MigrateArgs,
+}
+
+impl MigrateArgs {
+    /// Errors: arguments or settings that are none, a directory that is not there.
+    pub fn check(self, place: Option<String>, directory: &Path) -> anyhow::Result<Checked> {
+        let mut args = self;
+        let target = match place {
+            Some(name) if Target::is_configured(&name) => Target::Named(name),
+            Some(bucket) => Target::new(Some(bucket), Some(NOWHERE.into())),
+            None if args.options.from_authentik.is_some() => Target::Mountpoint(NOWHERE.into()),
+            None => Target::FromFile,
+        };
+        let options = std::mem::take(&mut args.options);
+        let folder = daemonize::folder();
+        let directory = folder.join(directory);
+        let source = ConfigSource::new(target, args.config.as_deref(), options, folder)?;
+        let config = source.load()?;
+        let selection = Selection::new(&args.include, &args.exclude);
+        let selection = selection.map_err(|why| Usage(format!("a glob is wrong: {why}")))?;
+        let resolved = std::fs::canonicalize(&directory);
+        Ok(Checked {
+            config,
+            directory: resolved.unwrap_or(directory),
+            selection,
+            args,
+        })
+    }
+}
+
+/// The command line asks for what cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+impl Checked {
+    pub fn job<'a>(&'a self, operator: &'a Arc<dyn Operator>) -> Job<'a> {
+        let args = &self.args;
+        let (symlinks, refused) = match args.symlinks {
+            SymlinksArg::Refuse => (Symlinks::Name, OddPolicy::Refuse),
+            SymlinksArg::Skip => (Symlinks::Name, OddPolicy::Skip),
+            SymlinksArg::Inside => (Symlinks::Inside, OddPolicy::Refuse),
+            SymlinksArg::Follow => (Symlinks::Everywhere, OddPolicy::Refuse),
+        };
+        Job {
+            config: &self.config,
+            directory: &self.directory,
+            selection: &self.selection,
+            symlinks,
+            odd: OddPolicies {
+                symlinks: refused,
+                special: args.special.into(),
+                unreadable: args.unreadable.into(),
+                bad_names: args.bad_names.into(),
+            },
+            comparison: match args.fast {
+                true => Comparison::SizeAndTime,
+                false => Comparison::Checksums,
+            },
+            allow_empty: args.allow_empty,
+            allow_unmounted: args.allow_unmounted,
+            operator,
+        }
+    }
+
+    pub fn prints_json(&self) -> bool {
+        self.args.json
+    }
+
+    /// Where lines go. Errors: the file of --report.
+    pub fn report(&self) -> anyhow::Result<Report> {
+        let stdout = self.args.json.then(io::stdout);
+        let file = self.args.report.as_deref().map(|path| {
+            let file = File::create(path);
+            file.map_err(|error| anyhow::anyhow!("--report {}: {error}", path.display()))
+        });
+        let file = file.transpose()?.map(BufWriter::new);
+        let out: Option<Box<dyn Write + Send>> = match (file, stdout) {
+            (Some(file), Some(stdout)) => Some(Box::new(Both(file, stdout))),
+            (Some(file), None) => Some(Box::new(file)),
+            (None, Some(stdout)) => Some(Box::new(stdout)),
+            (None, None) => None,
+        };
+        let is_text = !self.args.json;
+        let tell = move |line: &Line| {
+            if is_text {
+                migrate_shown::line(line);
+            }
+        };
+        Ok(Report::new(out, Box::new(tell)))
+    }
+}
+
+/// Writes to a file and to standard output.
+struct Both(BufWriter<File>, io::Stdout);
+
+impl Write for Both {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_all(bytes)?;
+        self.1.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        self.1.flush()
+    }
+}

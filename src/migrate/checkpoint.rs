@@ -1,0 +1,251 @@
+//! What an earlier run has proved and begun, on the local disk: never in the bucket.
+//!
+//! What is lost of it costs time, not safety: a file is compared again.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use super::entry::Stat;
+use crate::journal::Sending;
+use crate::private;
+use crate::store::UploadId;
+
+/// Which file, as it was, is which version of its object; by path.
+const EQUAL: TableDefinition<&str, &[u8]> = TableDefinition::new("equal.1");
+/// Uploads in parts that are not ended; by path.
+const UPLOADS: TableDefinition<&str, &[u8]> = TableDefinition::new("uploads.1");
+/// Entries that wait in memory for one transaction.
+const BATCH_LIMIT: usize = 256;
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("another import or export of the same places is running")]
+    InUse,
+    #[error("checkpoint: {0}: remove its folder if it stays so")]
+    Unusable(#[from] redb::Error),
+}
+
+/// A file that has the bytes of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Equal {
+    pub stat: Stat,
+    pub etag: String,
+}
+
+/// An upload in parts that a run has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    pub stat: Stat,
+    pub since: SystemTime,
+    /// Uploads of the key that were there before, whoever's they are.
+    #[serde(default)]
+    pub before: Vec<UploadId>,
+    /// None where it may have been begun.
+    pub sending: Option<Sending>,
+}
+
+#[derive(Debug)]
+pub struct Checkpoint {
+    database: Database,
+    unwritten: Mutex<Vec<(String, Equal)>>,
+}
+
+type Outcome<T> = Result<T, redb::Error>;
+
+impl Checkpoint {
+    /// Opens what a run with the same places has left.
+    pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
+        let database = match open(&directory.join("checkpoint")) {
+            Ok(database) => database,
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(CheckpointError::InUse),
+            Err(error) => return Err(redb::Error::from(error).into()),
+        };
+        let this = Self {
+            database,
+            unwritten: Mutex::default(),
+        };
+        this.prepare()?;
+        Ok(this)
+    }
+
+    fn prepare(&self) -> Outcome<()> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(EQUAL)?;
+        transaction.open_table(UPLOADS)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Whether this file, as it is, was found to have the bytes of this version.
+    pub fn is_equal(&self, path: &str, equal: &Equal) -> bool {
+        let unwritten = self
+            .unwritten
+            .lock()
+            .iter()
+            .rev()
+            .find_map(|(known, it)| (known == path).then(|| it.clone()));
+        let known = unwritten.or_else(|| self.read(EQUAL, path).ok().flatten());
+        known.as_ref() == Some(equal)
+    }
+
+    fn read<T: for<'a> Deserialize<'a>>(
+        &self,
+        table: TableDefinition<'_, &str, &[u8]>,
+        path: &str,
+    ) -> Outcome<Option<T>> {
+        let table = self.database.begin_read()?.open_table(table)?;
+        let found = table.get(path)?;
+        Ok(found.and_then(|found| serde_json::from_slice(found.value()).ok()))
+    }
+
+    /// Remembers that a file has the bytes of an object.
+    pub fn note_equal(&self, path: &str, equal: Equal) {
+        let mut unwritten = self.unwritten.lock();
+        unwritten.push((path.to_owned(), equal));
+        if unwritten.len() >= BATCH_LIMIT {
+            self.write_equal(&mut unwritten);
+        }
+    }
+
+    /// Writes what waits in memory.
+    pub fn flush(&self) {
+        self.write_equal(&mut self.unwritten.lock());
+    }
+
+    fn write_equal(&self, batch: &mut Vec<(String, Equal)>) {
+        let write = || {
+            let transaction = self.database.begin_write()?;
+            {
+                let mut table = transaction.open_table(EQUAL)?;
+                for (path, equal) in batch.iter() {
+                    if let Ok(text) = serde_json::to_vec(equal) {
+                        table.insert(path.as_str(), text.as_slice())?;
+                    }
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        let outcome: Outcome<()> = write();
+        batch.clear();
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "cannot write the checkpoint: the next run compares again");
+        }
+    }
+
+    /// An upload in parts is about to be begun, or was. Errors: the disk's; then it must not be.
+    pub fn begin(&self, path: &str, begun: &Begun) -> Outcome<()> {
+        let transaction = self.database.begin_write()?;
+        {
+            let text = serde_json::to_vec(begun).unwrap_or_default();
+            let mut table = transaction.open_table(UPLOADS)?;
+            table.insert(path, text.as_slice())?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// What was begun under this path, and not ended.
+    pub fn begun(&self, path: &str) -> Option<Begun> {
+        self.read(UPLOADS, path).ok().flatten()
+    }
+
+    /// Nothing of an upload of this path is left.
+    pub fn end(&self, path: &str) {
+        let end = || {
+            let transaction = self.database.begin_write()?;
+            transaction.open_table(UPLOADS)?.remove(path)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        let outcome: Outcome<()> = end();
+        if let Err(error) = outcome {
+            tracing::warn!(path, %error, "cannot write the checkpoint");
+        }
+    }
+
+    /// Every upload that was begun and not ended.
+    pub fn all_begun(&self) -> Outcome<Vec<(String, Begun)>> {
+        let table = self.database.begin_read()?.open_table(UPLOADS)?;
+        let mut all = Vec::new();
+        for entry in table.iter()? {
+            let (path, begun) = entry?;
+            if let Ok(begun) = serde_json::from_slice(begun.value()) {
+                all.push((path.value().to_owned(), begun));
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn open(path: &Path) -> Result<Database, DatabaseError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = FileBackend::new(private::open(path, &options)?)?;
+    Database::builder().create_with_backend(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(size_bytes: u64) -> Stat {
+        Stat {
+            device: 1,
+            inode: 2,
+            size_bytes,
+            mtime: (3, 4),
+            ctime: (5, 6),
+            mode: 0o100_644,
+            uid: 7,
+            gid: 8,
+        }
+    }
+
+    #[test]
+    fn what_one_run_proved_the_next_one_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let equal = |size: u64, etag: &str| Equal {
+            stat: stat(size),
+            etag: etag.to_owned(),
+        };
+        let first = Checkpoint::open(dir.path()).unwrap();
+        first.note_equal("a", equal(1, "old"));
+        first.note_equal("a", equal(1, "e"));
+        assert!(first.is_equal("a", &equal(1, "e")));
+        let begun = Begun {
+            stat: stat(1),
+            since: SystemTime::UNIX_EPOCH,
+            before: Vec::new(),
+            sending: None,
+        };
+        first.begin("long", &begun).unwrap();
+        first.begin("done", &begun).unwrap();
+        first.end("done");
+        assert!(matches!(
+            Checkpoint::open(dir.path()),
+            Err(CheckpointError::InUse)
+        ));
+        drop(first);
+        let second = Checkpoint::open(dir.path()).unwrap();
+        assert!(second.is_equal("a", &equal(1, "e")));
+        for other in [equal(2, "e"), equal(1, "old")] {
+            assert!(!second.is_equal("a", &other));
+        }
+        assert_eq!(second.begun("long"), Some(begun.clone()));
+        assert_eq!(second.all_begun().unwrap(), [("long".to_owned(), begun)]);
+    }
+}

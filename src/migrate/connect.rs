@@ -1,0 +1,43 @@
+//! The bucket of a job.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::config::Config;
+use crate::session;
+use crate::store::s3::{OnNetworkError, S3Store};
+use crate::store::{
+    Conditional, KnownAbilities, Metered, ObjectStore, RequestCounters, Retry, StoreAbilities,
+    StoreHealth,
+};
+
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    pub store: Arc<dyn ObjectStore>,
+    /// Sends conditions as they are, and looks at nothing before.
+    pub plain: Arc<dyn ObjectStore>,
+    pub s3: Arc<S3Store>,
+    pub abilities: Arc<KnownAbilities>,
+    pub counters: Arc<RequestCounters>,
+}
+
+/// A client that has asked nothing yet. What the store heeds is not known: no scratch
+/// object is put into the bucket to find out.
+pub async fn connect(config: &Config) -> anyhow::Result<Bucket> {
+    let s3 = session::s3(config, OnNetworkError::Refuse).await;
+    let s3 = Arc::new(s3.context("cannot use the network as it is configured")?);
+    let counters = Arc::new(RequestCounters::default());
+    let metered = Arc::new(Metered::new(s3.clone(), counters.clone()));
+    let timeout = config.s3.request_timeout;
+    let retry = Arc::new(Retry::new(metered, timeout, StoreHealth::default()));
+    let retry: Arc<dyn ObjectStore> = retry;
+    let abilities = Arc::new(KnownAbilities::new(StoreAbilities::default()));
+    Ok(Bucket {
+        store: Arc::new(Conditional::new(retry.clone(), abilities.clone())),
+        plain: retry,
+        s3,
+        abilities,
+        counters,
+    })
+}

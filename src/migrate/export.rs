@@ -1,0 +1,208 @@
+//! Makes a directory like a bucket: planned, approved, fetched, proved.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use futures::stream::{self, StreamExt};
+
+use super::action::Action;
+use super::checkpoint::Checkpoint;
+use super::connect::connect;
+use super::entry::Stat;
+use super::fetch::Fetcher;
+use super::guards;
+use super::judge::Judge;
+use super::local_file::{Tree, blocking};
+use super::merge::{Merge, Walking};
+use super::moving::{Approval, MoveSettings, approval, begin, outcome_of};
+use super::plan::{Plan, Work, plan};
+use super::report::{Done, Line, Report, Symbol};
+use super::run::{Job, Outcome, Summary, run};
+use super::spill::Spill;
+use super::target_tree::{Ownership, TargetTree};
+use super::throttle::Throttle;
+use super::walk::{Symlinks, open_root};
+
+/// Objects that are on their way at once.
+const OBJECTS_AT_ONCE: usize = 16;
+
+/// None where a signal ended it. Errors: what keeps it from moving anything.
+pub fn export(
+    job: Job<'_>,
+    settings: &MoveSettings,
+    mut report: Report,
+) -> anyhow::Result<Option<Summary>> {
+    run(async move {
+        let began = Instant::now();
+        guards::not_itself(job.config, job.directory)?;
+        make(job.directory)?;
+        let root = Arc::new(guards::source(&job)?);
+        let bucket = connect(job.config).await?;
+        let scratch = job.scratch()?;
+        let checkpoint = Arc::new(Checkpoint::open(&scratch)?);
+        let listing = job.listing(&bucket, &scratch).await?;
+        let tree = Tree {
+            root: root.clone(),
+            // Nothing is read or written through a symlink of the target.
+            symlinks: Symlinks::Name,
+        };
+        let mut walk_settings = job.walk_settings();
+        walk_settings.symlinks = Symlinks::Name;
+        let walking = Walking::begin(&tree, walk_settings);
+        let known = Some(checkpoint.clone());
+        let (store, prefix) = (bucket.store.clone(), &job.config.prefix);
+        let judge = Arc::new(Judge::new(store, tree, prefix, job.comparison, known));
+        let plan_settings = job.plan(Work::Export, settings.extra, None, &scratch);
+        let merge = Merge::new(walking, listing).await?;
+        let planned = plan(merge, &judge, &plan_settings, &mut report).await?;
+        let fetcher = Fetcher::new(
+            judge,
+            TargetTree::new(root, directories(&job)),
+            Throttle::new(settings.bandwidth),
+            job.config.attributes,
+            (job.symlinks, job.odd),
+            job.operator.clone(),
+        );
+        let outcome = match approval(&job, settings, planned, &mut report).await? {
+            Approval::Ended(outcome) => outcome,
+            Approval::Approved(planned) => {
+                act(&job, *planned, &fetcher, &scratch, &mut report).await?
+            }
+        };
+        checkpoint.flush();
+        Ok(job.summary("export", outcome, &mut report, &bucket, began)?)
+    })
+}
+
+fn make(directory: &Path) -> anyhow::Result<()> {
+    if open_root(directory).is_ok() {
+        return Ok(());
+    }
+    let made = std::fs::create_dir(directory);
+    made.with_context(|| format!("cannot make {}", directory.display()))
+}
+
+fn directories(job: &Job<'_>) -> Ownership {
+    let attributes = job.config.attributes;
+    Ownership {
+        uid: attributes.uid,
+        gid: attributes.gid,
+        mode: u32::from(attributes.dir_mode),
+        modified: None,
+    }
+}
+
+async fn act(
+    job: &Job<'_>,
+    planned: Plan,
+    fetcher: &Fetcher,
+    scratch: &Path,
+    report: &mut Report,
+) -> anyhow::Result<Outcome> {
+    let Plan {
+        actions,
+        beside,
+        counts,
+        ..
+    } = planned;
+    begin(job, &counts);
+    let mut deletes = Spill::new(scratch, "deletes")?;
+    let moved = bring(fetcher, actions, &beside, &mut deletes, report).await;
+    job.operator.ends();
+    let failed = moved?;
+    let failed = remove(fetcher, deletes, failed || counts.failed.names > 0, report).await?;
+    let tree = fetcher.tree.clone();
+    let synced = blocking(move || tree.sync()).await;
+    synced.context("the disk did not take what was fetched")?;
+    if failed {
+        return Ok(Outcome::SomeFailed);
+    }
+    Ok(outcome_of(report))
+}
+
+/// Fetches; what is to be deleted is put aside. Returns whether something failed.
+async fn bring(
+    fetcher: &Fetcher,
+    actions: Spill<Action>,
+    beside: &BTreeSet<String>,
+    deletes: &mut Spill<(String, Stat)>,
+    report: &mut Report,
+) -> anyhow::Result<bool> {
+    let mut failed = false;
+    let mut left = Vec::new();
+    let lines = stream::iter(actions.read()?).map(|action| async move {
+        let action = action?;
+        let line = match &action {
+            _ if beside.contains(action.path()) => None,
+            Action::Fetch { object, replaces } => {
+                let line = fetcher.fetch(object, replaces.as_ref()).await;
+                fetcher.operator.moved(1, 0);
+                Some(line)
+            }
+            Action::MakeDirectory { path } => fetcher.make_directory(path).await,
+            Action::DeleteFile { .. }
+            | Action::RemoveUnfinished { .. }
+            | Action::Send { .. }
+            | Action::Mark { .. }
+            | Action::DeleteObject(_) => None,
+        };
+        std::io::Result::Ok((action, line))
+    });
+    let mut lines = std::pin::pin!(lines.buffer_unordered(OBJECTS_AT_ONCE));
+    while let Some(next) = lines.next().await {
+        let (action, line) = next?;
+        match action {
+            Action::DeleteFile { path, stat } => deletes.push(&(path, stat))?,
+            Action::RemoveUnfinished { path } => left.push(path),
+            _ => {}
+        }
+        if let Some(line) = line {
+            failed |= line.is_error() && line.odd.is_none();
+            report.line(&line)?;
+        }
+    }
+    // Those of objects that were fetched have taken their places.
+    for path in left {
+        let (tree, own) = (fetcher.tree.clone(), path.clone());
+        match blocking(move || tree.remove(&own, None)).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                failed = true;
+                report.line(&Line::error(&path, error.to_string()))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(failed)
+}
+
+/// Removes files that the bucket does not have, unless something failed. Returns
+/// whether something has.
+async fn remove(
+    fetcher: &Fetcher,
+    deletes: Spill<(String, Stat)>,
+    mut failed: bool,
+    report: &mut Report,
+) -> anyhow::Result<bool> {
+    let keeps = failed;
+    for delete in deletes.read()? {
+        let (path, stat) = delete?;
+        let line = Line::new(Symbol::OnlyHere, &path, stat.size_bytes);
+        if keeps {
+            report.line(&line.because("not deleted, since something was not fetched"))?;
+            continue;
+        }
+        let (tree, own) = (fetcher.tree.clone(), path.clone());
+        let removed = blocking(move || tree.remove(&own, Some(&stat))).await;
+        let line = match removed {
+            Ok(()) => line.done(Done::Deleted),
+            Err(error) => Line::error(&path, format!("not deleted: {error}")),
+        };
+        failed |= line.is_error();
+        report.line(&line)?;
+    }
+    Ok(failed)
+}

@@ -1,0 +1,321 @@
+//! Objects on their way into a directory.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::stream::{self, StreamExt};
+use tokio::sync::Semaphore;
+
+use super::checkpoint::Equal;
+use super::entry::{Object, Odd, Stat};
+use super::judge::{Judge, Proof, Verdict};
+use super::local_file::{LocalFile, blocking};
+use super::odd_policy::OddPolicies;
+use super::report::{Done, Line};
+use super::run::Operator;
+use super::send::NOT_TRIED;
+use super::target_tree::{Ownership, TargetTree, Unfinished};
+use super::throttle::Throttle;
+use super::walk::Symlinks;
+use crate::config::{AttributesConfig, AttributesMode};
+use crate::namespace::Attributes;
+use crate::store::{ETag, GetRequest, ObjectHeaders, StoreError};
+use crate::vocabulary::Kind;
+
+/// Of an object, in memory at once, and one request.
+const PIECE_BYTES: u64 = 8 << 20;
+/// Pieces that are in memory, of all objects together.
+const PIECES_LIMIT: usize = 12;
+/// Of one object.
+const PIECES_AT_ONCE: usize = 4;
+/// What a stored mode may grant: none of it lends privileges.
+const MODE_BITS: u16 = 0o777;
+/// Attempts at an object that arrives damaged.
+const ATTEMPTS: usize = 3;
+/// Longest target of a symlink. Source: limits.h, `PATH_MAX`.
+const SYMLINK_LIMIT_BYTES: u64 = 4096;
+
+pub struct Fetcher {
+    pub judge: Arc<Judge>,
+    pub tree: TargetTree,
+    pub throttle: Throttle,
+    pub attributes: AttributesConfig,
+    pub symlinks: Symlinks,
+    pub odd: OddPolicies,
+    pub operator: Arc<dyn Operator>,
+    memory: Semaphore,
+    /// S3 does not answer, or the disk is full: nothing more is fetched.
+    stopped: AtomicBool,
+}
+
+/// Why an object was not fetched.
+enum Failed {
+    /// What arrived is not what is stored.
+    Damaged(String),
+    Store(StoreError),
+    Disk(io::Error),
+    Words(String),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Fetcher {
+    pub fn new(
+        judge: Arc<Judge>,
+        tree: TargetTree,
+        throttle: Throttle,
+        attributes: AttributesConfig,
+        (symlinks, odd): (Symlinks, OddPolicies),
+        operator: Arc<dyn Operator>,
+    ) -> Self {
+        Self {
+            judge,
+            tree,
+            throttle,
+            attributes,
+            symlinks,
+            odd,
+            operator,
+            memory: Semaphore::new(PIECES_LIMIT),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Fetches an object in the place of this file, or where there is none.
+    pub async fn fetch(&self, object: &Object, replaces: Option<&Stat>) -> Line {
+        if self.is_stopped() {
+            return Line::error(&object.path, NOT_TRIED);
+        }
+        for _ in 1..ATTEMPTS {
+            match self.fetched(object, replaces).await {
+                Ok(line) => return line,
+                Err(Failed::Damaged(why)) => {
+                    tracing::warn!(path = object.path, why, "fetching again");
+                }
+                Err(failed) => return self.failed(object, failed),
+            }
+        }
+        let last = self.fetched(object, replaces).await;
+        last.unwrap_or_else(|failed| self.failed(object, failed))
+    }
+
+    fn failed(&self, object: &Object, failed: Failed) -> Line {
+        let (stops, why) = match failed {
+            Failed::Store(error) => (error.kind.is_no_answer(), error.to_string()),
+            Failed::Disk(error) => {
+                let is_full = matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull
+                        | io::ErrorKind::QuotaExceeded
+                        | io::ErrorKind::ReadOnlyFilesystem
+                );
+                (is_full, error.to_string())
+            }
+            Failed::Damaged(why) | Failed::Words(why) => (false, why),
+        };
+        if stops && !self.stopped.swap(true, Ordering::AcqRel) {
+            self.operator
+                .tell(&format!("nothing more is fetched: {why}"));
+        }
+        Line::error(&object.path, why)
+    }
+
+    async fn fetched(&self, object: &Object, replaces: Option<&Stat>) -> Result<Line, Failed> {
+        let path = &object.path;
+        if self.attributes.mode == AttributesMode::Stored {
+            let described = self.attributes_of(object).await?;
+            match described.kind {
+                Kind::File => {}
+                Kind::Symlink => return self.symlink(object, replaces).await,
+                _ => return Ok(self.odd.line(path, Odd::Special, "it is no file")),
+            }
+            return self.file(object, replaces, &described).await;
+        }
+        self.file(object, replaces, &Attributes::default()).await
+    }
+
+    async fn attributes_of(&self, object: &Object) -> Result<Attributes, Failed> {
+        let key = self.judge.key_of(&object.path);
+        let head = crate::store::HeadRequest { key };
+        let headers: ObjectHeaders = self.judge.store.head(head).await?.headers;
+        Ok(Attributes::decode(headers))
+    }
+
+    async fn file(
+        &self,
+        object: &Object,
+        replaces: Option<&Stat>,
+        described: &Attributes,
+    ) -> Result<Line, Failed> {
+        let (tree, path) = (self.tree.clone(), object.path.clone());
+        let unfinished = blocking(move || tree.begin(&path)).await?;
+        self.write(object, &unfinished).await?;
+        let proof = self.proof(object, &unfinished).await?;
+        let ownership = self.ownership(object, described);
+        let replaces = replaces.copied();
+        let file = unfinished.file.try_clone()?;
+        blocking(move || {
+            unfinished.file.sync_data()?;
+            unfinished.finish(&ownership, replaces.as_ref())
+        })
+        .await?;
+        if let Some(checkpoint) = &self.judge.checkpoint {
+            let stat = Stat::from(&file.metadata()?);
+            let etag = object.etag.clone();
+            checkpoint.note_equal(&object.path, Equal { stat, etag });
+        }
+        Ok(Line::proved(&object.path, object.size_bytes, proof).done(Done::Fetched))
+    }
+
+    /// Writes the bytes of one version, piece by piece in their order.
+    async fn write(&self, object: &Object, unfinished: &Unfinished) -> Result<(), Failed> {
+        let starts = (0..object.size_bytes).step_by(PIECE_BYTES as usize);
+        let pieces = stream::iter(starts).map(|start| async move {
+            let turn = self.memory.acquire().await;
+            let end = object.size_bytes.min(start + PIECE_BYTES);
+            self.throttle.take(end - start).await;
+            let request = GetRequest {
+                key: self.judge.key_of(&object.path),
+                // The checksum of a whole object comes along with all of it.
+                range: (end - start < object.size_bytes).then_some(start..end),
+                if_match: Some(ETag::new(&object.etag)),
+                sink: None,
+            };
+            let answer = self.judge.store.get(request).await?;
+            Result::<_, Failed>::Ok((start, end, answer.body, turn))
+        });
+        let mut pieces = std::pin::pin!(pieces.buffered(PIECES_AT_ONCE));
+        while let Some(piece) = pieces.next().await {
+            let (start, end, bytes, turn) = piece?;
+            if bytes.len() as u64 != end - start {
+                let why = "S3 sent fewer bytes than the object has";
+                return Err(Failed::Words(why.to_owned()));
+            }
+            let file = unfinished.file.try_clone()?;
+            let len = bytes.len() as u64;
+            blocking(move || file.write_all_at(&bytes, start)).await?;
+            drop(turn);
+            self.operator.moved(0, len);
+        }
+        Ok(())
+    }
+
+    /// Reads back what was written. Errors: it has not the bytes of the object.
+    async fn proof(&self, object: &Object, unfinished: &Unfinished) -> Result<Proof, Failed> {
+        if object.size_bytes == 0 {
+            return Ok(Proof::Empty);
+        }
+        let file = LocalFile::own(unfinished.file.try_clone()?)?;
+        let verdict = self.judge.check(&file, &object.path, object).await;
+        match verdict.map_err(Failed::Words)? {
+            Verdict::Equal(proof) => Ok(proof),
+            // S3 has nothing to compare with: its bytes are what they are.
+            Verdict::Unproved => Ok(Proof::Read),
+            Verdict::Different(why) | Verdict::Failed(why) => {
+                let why = format!("what arrived is not what is stored: {why}");
+                Err(Failed::Damaged(why))
+            }
+        }
+    }
+
+    fn ownership(&self, object: &Object, described: &Attributes) -> Ownership {
+        let mode = described.mode.unwrap_or(self.attributes.file_mode) & MODE_BITS;
+        let stored = std::time::UNIX_EPOCH + std::time::Duration::from_secs(object.modified);
+        Ownership {
+            uid: described.uid.unwrap_or(self.attributes.uid),
+            gid: described.gid.unwrap_or(self.attributes.gid),
+            mode: u32::from(mode),
+            modified: Some(described.mtime.unwrap_or(stored)),
+        }
+    }
+
+    async fn symlink(&self, object: &Object, replaces: Option<&Stat>) -> Result<Line, Failed> {
+        let path = &object.path;
+        if object.size_bytes > SYMLINK_LIMIT_BYTES || replaces.is_some() {
+            let why = "it is a symlink there, and no target of one or a file here";
+            return Ok(self.odd.line(path, Odd::Symlink, why));
+        }
+        let request = GetRequest {
+            key: self.judge.key_of(path),
+            range: None,
+            if_match: Some(ETag::new(&object.etag)),
+            sink: None,
+        };
+        let body = self.judge.store.get(request).await?.body;
+        let target = String::from_utf8_lossy(&body).into_owned();
+        let is_allowed = match self.symlinks {
+            Symlinks::Name => false,
+            Symlinks::Inside => stays_inside(path, &target),
+            Symlinks::Everywhere => true,
+        };
+        if !is_allowed || target.is_empty() {
+            let why = format!("it is a symlink to {target}");
+            return Ok(self.odd.line(path, Odd::Symlink, &why));
+        }
+        let (tree, own) = (self.tree.clone(), path.clone());
+        blocking(move || tree.make_symlink(&own, &target)).await?;
+        Ok(Line::proved(path, object.size_bytes, Proof::Read).done(Done::Fetched))
+    }
+
+    /// Makes what stands for an empty directory.
+    pub async fn make_directory(&self, path: &str) -> Option<Line> {
+        let (tree, own) = (self.tree.clone(), path.to_owned());
+        match blocking(move || tree.make_directory(&own)).await {
+            Ok(()) => None,
+            Err(error) => Some(Line::error(path, error.to_string())),
+        }
+    }
+}
+
+/// Whether a symlink at this path leads to a place below the root, by its text alone.
+fn stays_inside(path: &str, target: &str) -> bool {
+    if target.starts_with('/') || target.contains('\0') {
+        return false;
+    }
+    let mut depth = path.matches('/').count();
+    for segment in target.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." if depth == 0 => return false,
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symlink_that_leads_out_of_the_root_is_known_by_its_text() {
+        for (path, target, inside) in [
+            ("a", "b", true),
+            ("a/b", "../c", true),
+            ("a/b", "../../c", false),
+            ("a", "/etc/passwd", false),
+            ("a", "..", false),
+            ("a/b/c", "../../x/../y", true),
+            ("a", "b/../../c", false),
+        ] {
+            assert_eq!(stays_inside(path, target), inside, "{path} -> {target}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Whether a file and an object have the same bytes, with as few requests as that takes.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use super::checkpoint::{Checkpoint, Equal};
+use super::entry::{Object, Stat};
+use super::local_file::{LocalFile, Tree};
+use super::sums::{More, Summing, Sums, may_be_md5};
+use crate::store::{ETag, GetRequest, Key, ObjectChecksums, ObjectStore, StoreErrorKind};
+
+/// Of an object, read and in memory at once.
+const READ_BYTES: u64 = 8 << 20;
+/// Objects that are read at once.
+const READS_AT_ONCE: usize = 4;
+
+/// By what a file and an object are known to be equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    Md5,
+    /// The MD5s of the parts of an upload.
+    Md5OfParts,
+    Crc64nvme,
+    Crc32c,
+    Sha256,
+    /// Neither has bytes.
+    Empty,
+    /// Every byte was read.
+    Read,
+    /// The store compared the bytes with their checksum as they were sent.
+    Sent,
+    /// An earlier run proved it, and neither has changed since.
+    Checkpoint,
+    /// None: --fast.
+    SizeAndTime,
+}
+
+/// How two were compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Equal(Proof),
+    Different(String),
+    /// Only its bytes can tell.
+    Unproved,
+    /// One of them cannot be read, or changes.
+    Failed(String),
+}
+
+/// How to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    Checksums,
+    SizeAndTime,
+}
+
+#[derive(Debug)]
+pub struct Judge {
+    pub store: Arc<dyn ObjectStore>,
+    pub tree: Tree,
+    pub prefix: String,
+    pub comparison: Comparison,
+    /// Of those that are to go on with what earlier runs found.
+    pub checkpoint: Option<Arc<Checkpoint>>,
+    hashing: Semaphore,
+    reading: Semaphore,
+}
+
+impl Judge {
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        tree: Tree,
+        prefix: &str,
+        comparison: Comparison,
+        checkpoint: Option<Arc<Checkpoint>>,
+    ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            store,
+            tree,
+            prefix: prefix.to_owned(),
+            comparison,
+            checkpoint,
+            hashing: Semaphore::new(cores),
+            reading: Semaphore::new(READS_AT_ONCE),
+        }
+    }
+
+    pub fn key_of(&self, path: &str) -> Key {
+        Key::new(format!("{}{path}", self.prefix))
+    }
+
+    /// Compares without reading the object.
+    pub async fn compare(&self, path: &str, stat: &Stat, object: &Object) -> Verdict {
+        if stat.size_bytes != object.size_bytes {
+            let sizes = (stat.size_bytes, object.size_bytes);
+            return Verdict::Different(format!("{} bytes here, {} there", sizes.0, sizes.1));
+        }
+        if stat.size_bytes == 0 {
+            return Verdict::Equal(Proof::Empty);
+        }
+        if self.comparison == Comparison::SizeAndTime {
+            return by_time(stat, object);
+        }
+        let equal = Equal {
+            stat: *stat,
+            etag: object.etag.clone(),
+        };
+        let checkpoint = self.checkpoint.as_ref();
+        if checkpoint.is_some_and(|known| known.is_equal(path, &equal)) {
+            return Verdict::Equal(Proof::Checkpoint);
+        }
+        match self.by_checksum(path, object).await {
+            Ok((file, verdict)) => {
+                self.note(path, &file, object, &verdict);
+                verdict
+            }
+            Err(why) => Verdict::Failed(why),
+        }
+    }
+
+    fn note(&self, path: &str, file: &LocalFile, object: &Object, verdict: &Verdict) {
+        if let (Verdict::Equal(_), Some(checkpoint)) = (verdict, &self.checkpoint) {
+            let equal = Equal {
+                stat: *file.stat(),
+                etag: object.etag.clone(),
+            };
+            checkpoint.note_equal(path, equal);
+        }
+    }
+
+    async fn by_checksum(
+        &self,
+        path: &str,
+        object: &Object,
+    ) -> Result<(LocalFile, Verdict), String> {
+        let file = self.tree.open(path).await.map_err(|it| it.to_string())?;
+        let verdict = self.check(&file, path, object).await?;
+        Ok((file, verdict))
+    }
+
+    /// Compares an open file. Errors: it cannot be read, or S3 does not tell, in words.
+    pub async fn check(
+        &self,
+        file: &LocalFile,
+        path: &str,
+        object: &Object,
+    ) -> Result<Verdict, String> {
+        if file.stat().size_bytes != object.size_bytes {
+            let why = "its size has just changed";
+            return Ok(Verdict::Different(why.to_owned()));
+        }
+        let sums = self.sums(file, Some(&object.etag), More::Nothing).await?;
+        if sums.md5.eq_ignore_ascii_case(&object.etag) {
+            return Ok(Verdict::Equal(Proof::Md5));
+        }
+        if sums.etags_of_parts.contains(&object.etag) {
+            return Ok(Verdict::Equal(Proof::Md5OfParts));
+        }
+        let asked = self.store.checksums(self.key_of(path)).await;
+        let told = match asked {
+            Ok(told) if told.etag.as_str() != object.etag => {
+                let why = "the object was replaced just now";
+                return Ok(Verdict::Different(why.to_owned()));
+            }
+            Ok(told) => told,
+            Err(error) if error.kind == StoreErrorKind::NotFound => {
+                let why = "the object was deleted just now";
+                return Ok(Verdict::Different(why.to_owned()));
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        self.by_told(file, sums, &told).await
+    }
+
+    /// By what HEAD says.
+    async fn by_told(
+        &self,
+        file: &LocalFile,
+        mut sums: Sums,
+        told: &ObjectChecksums,
+    ) -> Result<Verdict, String> {
+        let different = |what: &str| Ok(Verdict::Different(format!("another {what}")));
+        if let Some(there) = &told.crc64nvme {
+            return match sums.crc64nvme == *there {
+                true => Ok(Verdict::Equal(Proof::Crc64nvme)),
+                false => different("CRC-64/NVME"),
+            };
+        }
+        if told.has_some() {
+            sums = self.sums(file, None, More::All).await?;
+        }
+        let others = [
+            (&told.sha256, &sums.sha256, Proof::Sha256, "SHA-256"),
+            (&told.crc32c, &sums.crc32c, Proof::Crc32c, "CRC-32C"),
+        ];
+        for (there, here, proof, name) in others {
+            if there.is_some() {
+                return match there == here {
+                    true => Ok(Verdict::Equal(proof)),
+                    false => different(name),
+                };
+            }
+        }
+        if may_be_md5(told.etag.as_str()) && told.etag_is_md5() {
+            return different("MD5");
+        }
+        Ok(Verdict::Unproved)
+    }
+
+    pub async fn sums(
+        &self,
+        file: &LocalFile,
+        etag: Option<&str>,
+        more: More,
+    ) -> Result<Sums, String> {
+        let _turn = self.hashing.acquire().await;
+        let summing = Summing::new(file.stat().size_bytes, etag, more);
+        file.sums(summing).await.map_err(|error| error.to_string())
+    }
+
+    /// Reads the object, and compares byte by byte.
+    pub async fn read(&self, path: &str, object: &Object) -> Verdict {
+        let _turn = self.reading.acquire().await;
+        match self.by_bytes(path, object).await {
+            Ok((file, verdict)) => {
+                self.note(path, &file, object, &verdict);
+                verdict
+            }
+            Err(why) => Verdict::Failed(why),
+        }
+    }
+
+    async fn by_bytes(&self, path: &str, object: &Object) -> Result<(LocalFile, Verdict), String> {
+        let file = self.tree.open(path).await.map_err(|it| it.to_string())?;
+        if file.stat().size_bytes != object.size_bytes {
+            let verdict = Verdict::Different("its size has just changed".to_owned());
+            return Ok((file, verdict));
+        }
+        let mut at = 0;
+        while at < object.size_bytes {
+            let range = at..object.size_bytes.min(at + READ_BYTES);
+            let request = GetRequest {
+                key: self.key_of(path),
+                range: Some(range.clone()),
+                if_match: Some(ETag::new(&object.etag)),
+                sink: None,
+            };
+            let there = self.store.get(request).await.map_err(|it| it.to_string())?;
+            let here = file
+                .read(range.clone())
+                .await
+                .map_err(|it| it.to_string())?;
+            if here != there.body {
+                let why = format!("other bytes from {at} to {}", range.end);
+                return Ok((file, Verdict::Different(why)));
+            }
+            at = range.end;
+        }
+        Ok((file, Verdict::Equal(Proof::Read)))
+    }
+}
+
+/// As `aws s3 sync` compares.
+fn by_time(stat: &Stat, object: &Object) -> Verdict {
+    let modified = u64::try_from(stat.mtime.0).unwrap_or(0);
+    if modified > object.modified {
+        Verdict::Different("changed here after it was stored".to_owned())
+    } else {
+        Verdict::Equal(Proof::SizeAndTime)
+    }
+}

@@ -1,0 +1,179 @@
+//! The objects below a prefix in the order of their paths, however many there are and
+//! in whatever order the store lists them: sorted in memory, and on disk where they are many.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::entry::Object;
+use crate::store::{FoldDirectories, ListRequest, ObjectStore, StoreError};
+
+/// Objects that are sorted in memory at once.
+const RUN_LIMIT: usize = 100_000;
+
+/// Reads every page. One request for each 1,000 keys.
+///
+/// Errors: the store's; the disk's, as the outer one.
+pub async fn list(
+    store: &dyn ObjectStore,
+    prefix: &str,
+    scratch: &Path,
+) -> io::Result<Result<Listing, StoreError>> {
+    let mut sorter = Sorter::new(scratch, RUN_LIMIT);
+    let mut token = None;
+    loop {
+        let request = ListRequest::page(prefix, FoldDirectories::No, token);
+        let page = match store.list(request).await {
+            Ok(page) => page,
+            Err(error) => return Ok(Err(error)),
+        };
+        let below = page.objects.iter();
+        for object in below.filter_map(|listed| Object::below(prefix, listed)) {
+            // The prefix itself is the directory.
+            if !object.path.is_empty() {
+                sorter.push(object)?;
+            }
+        }
+        token = page.next;
+        if token.is_none() {
+            return sorter.finish().map(Ok);
+        }
+    }
+}
+
+/// Sorts by runs.
+#[derive(Debug)]
+struct Sorter {
+    scratch: PathBuf,
+    limit: usize,
+    run: Vec<Object>,
+    written: Vec<File>,
+}
+
+impl Sorter {
+    fn new(scratch: &Path, limit: usize) -> Self {
+        Self {
+            scratch: scratch.to_owned(),
+            limit,
+            run: Vec::new(),
+            written: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, object: Object) -> io::Result<()> {
+        self.run.push(object);
+        if self.run.len() < self.limit {
+            return Ok(());
+        }
+        self.run.sort_unstable();
+        let mut file = unnamed(&self.scratch.join(format!("run-{}", self.written.len())))?;
+        {
+            let mut out = BufWriter::new(&mut file);
+            for object in self.run.drain(..) {
+                serde_json::to_writer(&mut out, &object)?;
+                out.write_all(b"\n")?;
+            }
+            out.flush()?;
+        }
+        file.rewind()?;
+        self.written.push(file);
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<Listing> {
+        self.run.sort_unstable();
+        let written = self
+            .written
+            .into_iter()
+            .map(|file| SortedRun::Disk(BufReader::new(file)));
+        let mut runs: Vec<SortedRun> = written.collect();
+        runs.push(SortedRun::Memory(self.run.into_iter()));
+        let mut heads = BinaryHeap::with_capacity(runs.len());
+        for (number, run) in runs.iter_mut().enumerate() {
+            heads.extend(run.next()?.map(|object| Reverse((object, number))));
+        }
+        Ok(Listing { heads, runs })
+    }
+}
+
+/// A file that is gone when nobody has it open.
+pub fn unnamed(path: &Path) -> io::Result<File> {
+    let own = format!("{}.{}", path.display(), std::process::id());
+    let path = Path::new(&own);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    let file = crate::private::open(path, &options)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
+#[derive(Debug)]
+enum SortedRun {
+    Memory(std::vec::IntoIter<Object>),
+    Disk(BufReader<File>),
+}
+
+impl SortedRun {
+    fn next(&mut self) -> io::Result<Option<Object>> {
+        match self {
+            Self::Memory(objects) => Ok(objects.next()),
+            Self::Disk(lines) => {
+                let mut line = String::new();
+                if lines.read_line(&mut line)? == 0 {
+                    return Ok(None);
+                }
+                Ok(Some(serde_json::from_str(&line)?))
+            }
+        }
+    }
+}
+
+/// Objects in the order of their paths.
+#[derive(Debug)]
+pub struct Listing {
+    heads: BinaryHeap<Reverse<(Object, usize)>>,
+    runs: Vec<SortedRun>,
+}
+
+impl Listing {
+    /// Errors: the disk's.
+    pub fn next(&mut self) -> io::Result<Option<Object>> {
+        let Some(Reverse((first, number))) = self.heads.pop() else {
+            return Ok(None);
+        };
+        if let Some(run) = self.runs.get_mut(number) {
+            self.heads
+                .extend(run.next()?.map(|object| Reverse((object, number))));
+        }
+        Ok(Some(first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_in_any_order_come_out_sorted_and_no_file_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sorter = Sorter::new(dir.path(), 3);
+        for path in ["a/x", "a-b", "a", "z\n", "é", "b", "0"] {
+            let object = Object {
+                path: path.to_owned(),
+                etag: "e".to_owned(),
+                size_bytes: 1,
+                modified: 2,
+            };
+            sorter.push(object).unwrap();
+        }
+        let mut listing = sorter.finish().unwrap();
+        let mut sorted = Vec::new();
+        while let Some(object) = listing.next().unwrap() {
+            sorted.push(object.path);
+        }
+        assert_eq!(sorted, ["0", "a", "a-b", "a/x", "b", "z\n", "é"]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

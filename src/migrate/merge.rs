@@ -1,0 +1,169 @@
+//! A directory and a bucket side by side, name by name in one order.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::entry::Object;
+use super::listing::Listing;
+use super::local_file::Tree;
+use super::walk::{Found, WalkSettings, walk};
+
+/// Names that the walk may be ahead.
+const AHEAD_LIMIT: usize = 4096;
+
+/// A name, and where it is.
+#[derive(Debug, Clone)]
+pub enum Pair {
+    Here(Found),
+    There(Object),
+    Both(Found, Object),
+}
+
+impl Pair {
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Here(found) | Self::Both(found, _) => found.path(),
+            Self::There(object) => &object.path,
+        }
+    }
+}
+
+/// Names everything that a walk met, as it was.
+pub type WalkDigest = [u8; 32];
+
+/// A walk that a thread of its own goes on with.
+#[derive(Debug)]
+pub struct Walking {
+    found: mpsc::Receiver<Found>,
+    digest: JoinHandle<WalkDigest>,
+}
+
+impl Walking {
+    pub fn begin(tree: &Tree, settings: WalkSettings) -> Self {
+        let (give, found) = mpsc::channel(AHEAD_LIMIT);
+        let root = tree.root.clone();
+        let digest = tokio::task::spawn_blocking(move || {
+            let mut digest = Sha256::new();
+            let outcome = walk(root.as_fd(), &settings, &mut |it| {
+                digest.update(format!("{it:?}\n"));
+                match give.blocking_send(it) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            });
+            if outcome.is_break() {
+                tracing::debug!("nobody waits for the walk any more");
+            }
+            digest.finalize().into()
+        });
+        Self { found, digest }
+    }
+
+    pub async fn next(&mut self) -> Option<Found> {
+        self.found.recv().await
+    }
+
+    /// Walks to the end, and tells what the directory was like.
+    pub async fn digest(mut self) -> io::Result<WalkDigest> {
+        while self.next().await.is_some() {}
+        self.digest.await.map_err(io::Error::other)
+    }
+}
+
+#[derive(Debug)]
+pub struct Merge {
+    here: Walking,
+    next_here: Option<Found>,
+    there: Listing,
+    next_there: Option<Object>,
+}
+
+impl Merge {
+    pub async fn new(mut here: Walking, mut there: Listing) -> io::Result<Self> {
+        Ok(Self {
+            next_here: here.next().await,
+            here,
+            next_there: there.next()?,
+            there,
+        })
+    }
+
+    /// The next name in the order of bytes. Errors: the disk's.
+    pub async fn next(&mut self) -> io::Result<Option<Pair>> {
+        let here = self.next_here.as_ref().map(Found::path);
+        let there = self.next_there.as_ref().map(|object| object.path.as_str());
+        let (takes_here, takes_there) = match (here, there) {
+            (Some(here), Some(there)) => (here <= there, there <= here),
+            (here, there) => (here.is_some(), there.is_some()),
+        };
+        let mut found = None;
+        if takes_here {
+            found = self.next_here.take();
+            self.next_here = self.here.next().await;
+        }
+        let mut object = None;
+        if takes_there {
+            object = self.next_there.take();
+            self.next_there = self.there.next()?;
+        }
+        Ok(match (found, object) {
+            (Some(found), Some(object)) => Some(Pair::Both(found, object)),
+            (Some(found), None) => Some(Pair::Here(found)),
+            (None, Some(object)) => Some(Pair::There(object)),
+            (None, None) => None,
+        })
+    }
+
+    pub async fn digest(self) -> io::Result<WalkDigest> {
+        self.here.digest().await
+    }
+}
+
+/// Files that lie beside a directory of their name: a mount shows the directory alone.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// Each begins with those before it, and so does the last name.
+    open: Vec<String>,
+}
+
+impl Beside {
+    /// The file that this next name shows to be one.
+    pub fn see(&mut self, path: &str) -> Option<String> {
+        while self
+            .open
+            .last()
+            .is_some_and(|last| !path.starts_with(last.as_str()))
+        {
+            self.open.pop();
+        }
+        let is_above = |file: &&String| path.as_bytes().get(file.len()) == Some(&b'/');
+        let beside = self.open.iter().find(is_above).cloned();
+        if !path.ends_with('/') {
+            self.open.push(path.to_owned());
+        }
+        beside
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_beside_a_directory_of_its_name_is_seen_behind_others() {
+        let mut beside = Beside::default();
+        let names = [
+            "a", "a-b", "a-c/d", "a/b", "a/c", "b", "b0", "c/", "c/d", "d", "d/",
+        ];
+        let seen: Vec<_> = names.iter().map(|name| beside.see(name)).collect();
+        let shown = |name: &str| Some(name.to_owned());
+        let mut expected = vec![None; names.len()];
+        (expected[3], expected[4], expected[10]) = (shown("a"), shown("a"), shown("d"));
+        assert_eq!(seen, expected);
+    }
+}

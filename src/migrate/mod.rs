@@ -1,0 +1,58 @@
+//! A directory and a bucket: compared, and one made like the other.
+//!
+//! Owns: the walk, the plan, transfers, the checkpoint, the report, the guards. The
+//! plan comes first and changes nothing; the report says of each name how it stands.
+//! Must not know: how a report is printed, how an operator is asked.
+//!
+//! - Equality is by checksum: what a listing tells (an ETag that is an MD5, or one of
+//!   parts), then what HEAD tells, then the bytes.
+//! - Every change of the bucket carries the version that the plan saw: what an
+//!   application writes meanwhile is never overwritten.
+//! - A file is read as it was at one time, or not sent.
+//! - Memory does not grow with the number of names: the listing is sorted on disk,
+//!   the walk is in the same order, and what is to be done is a list on disk.
+
+mod action;
+mod checkpoint;
+mod connect;
+mod entry;
+mod export;
+mod fetch;
+mod guards;
+mod import;
+mod import_delete;
+mod judge;
+mod listing;
+mod local_file;
+mod merge;
+mod moving;
+mod object_types;
+mod odd_policy;
+mod plan;
+mod report;
+mod run;
+mod selection;
+mod send;
+mod sent_file;
+mod spill;
+mod sums;
+mod target_tree;
+mod throttle;
+mod unfinished;
+mod unproved;
+mod verify;
+mod walk;
+
+pub use export::export;
+pub use guards::{Force, Refused};
+pub use import::import;
+pub use judge::Comparison;
+pub use moving::MoveSettings;
+pub use object_types::Wrong;
+pub use odd_policy::{OddPolicies, OddPolicy};
+pub use plan::{Extra, PlanCounts, Sides};
+pub use report::{Done, Line, Report, Symbol, Tally};
+pub use run::{Job, Operator, Outcome, Summary};
+pub use selection::Selection;
+pub use verify::{VerifySettings, verify};
+pub use walk::Symlinks;

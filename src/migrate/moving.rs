@@ -1,0 +1,63 @@
+//! What import and export have in common: settings, and the question before.
+
+use super::guards::{self, Force};
+use super::plan::{Extra, Plan, PlanCounts};
+use super::report::Report;
+use super::run::{Job, Outcome};
+
+#[derive(Debug, Clone, Copy)]
+pub struct MoveSettings {
+    pub extra: Extra,
+    pub force: Force,
+    /// Nothing is done but the plan.
+    pub dry_run: bool,
+    /// Bytes a second.
+    pub bandwidth: Option<u64>,
+}
+
+/// Whether a plan is carried out.
+#[derive(Debug)]
+pub enum Approval {
+    Approved(Box<Plan>),
+    Ended(Outcome),
+}
+
+/// Asks, where there is something to do. What is not approved is reported as it stands.
+///
+/// Errors: a guard's; the disk's.
+pub async fn approval(
+    job: &Job<'_>,
+    settings: &MoveSettings,
+    planned: Plan,
+    report: &mut Report,
+) -> anyhow::Result<Approval> {
+    guards::not_too_much(job, &planned.counts, settings.force)?;
+    let has_work = planned.actions.len() > 0;
+    if !settings.dry_run && (!has_work || job.is_approved(&planned.counts).await?) {
+        return Ok(Approval::Approved(Box::new(planned)));
+    }
+    let outcome = match (settings.dry_run, has_work) {
+        (false, _) => Outcome::Declined,
+        (true, true) => Outcome::Differences,
+        (true, false) => outcome_of(report),
+    };
+    for action in planned.actions.read()? {
+        report.line(&action?.line())?;
+    }
+    Ok(Approval::Ended(outcome))
+}
+
+/// Where everything was done that could be.
+pub fn outcome_of(report: &Report) -> Outcome {
+    match report.counts.errors.names {
+        0 => Outcome::Equal,
+        _ => Outcome::Differences,
+    }
+}
+
+/// Tells the operator what begins.
+pub fn begin(job: &Job<'_>, counts: &PlanCounts) {
+    let names = counts.new.names + counts.changed.names;
+    let bytes = counts.new.bytes + counts.changed.bytes;
+    job.operator.begins(names, bytes);
+}

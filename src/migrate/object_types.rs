@@ -1,0 +1,88 @@
+//! Content-Types of objects whose bytes are right.
+
+use super::entry::Object;
+use super::judge::Judge;
+use crate::files::ContentTypes;
+use crate::namespace::Name;
+use crate::store::{
+    COPY_LIMIT_BYTES, CopyRequest, ETag, HeadRequest, ObjectHeaders, ObjectMeta, StoreError,
+    WriteCondition,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    Name,
+    /// By one copy of the object onto itself.
+    Mend,
+}
+
+#[derive(Debug, Clone)]
+pub struct ObjectTypes {
+    pub types: ContentTypes,
+    pub wrong: Wrong,
+}
+
+/// What is wrong with a Content-Type, or was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Typed {
+    Wrong(String),
+    Mended(String),
+    Failed(String),
+}
+
+/// The type of a file of this path.
+pub fn type_of(types: &ContentTypes, path: &str) -> Option<String> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    types.of(&Name::from_segment(name)?)
+}
+
+impl ObjectTypes {
+    /// None where it is right, or nobody knows which one is.
+    pub async fn check(&self, judge: &Judge, object: &Object) -> Option<Typed> {
+        let expected = type_of(&self.types, &object.path)?;
+        let key = judge.key_of(&object.path);
+        let meta = match judge.store.head(HeadRequest { key }).await {
+            Ok(meta) => meta,
+            Err(error) => return Some(Typed::Failed(error.to_string())),
+        };
+        let found = meta.headers.content_type.clone().unwrap_or_default();
+        if found.eq_ignore_ascii_case(&expected) {
+            return None;
+        }
+        let what = format!("Content-Type {found:?}, should be {expected:?}");
+        if self.wrong == Wrong::Name {
+            return Some(Typed::Wrong(what));
+        }
+        if object.size_bytes > COPY_LIMIT_BYTES {
+            let why = format!("{what}: it is longer than one copy may be");
+            return Some(Typed::Wrong(why));
+        }
+        Some(match mend(judge, object, meta, expected.clone()).await {
+            Ok(()) => Typed::Mended(format!("Content-Type {found:?} made {expected:?}")),
+            Err(error) => Typed::Failed(format!("{what}: {error}")),
+        })
+    }
+}
+
+async fn mend(
+    judge: &Judge,
+    object: &Object,
+    meta: ObjectMeta,
+    content_type: String,
+) -> Result<(), StoreError> {
+    let etag = ETag::new(&object.etag);
+    let placement = meta.headers.placement.clone();
+    let copy = CopyRequest {
+        source: judge.key_of(&object.path),
+        source_if_match: Some(etag.clone()),
+        size_bytes: object.size_bytes,
+        target: judge.key_of(&object.path),
+        condition: WriteCondition::IfMatch(etag),
+        replace_headers: Some(ObjectHeaders {
+            content_type: Some(content_type),
+            ..meta.headers
+        }),
+        placement,
+    };
+    judge.store.copy(copy).await.map(drop)
+}

@@ -1,0 +1,46 @@
+//! What becomes of names that cannot be in both places.
+
+use super::entry::Odd;
+use super::report::{Line, Symbol};
+
+/// What to make of names that cannot be in both places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OddPolicy {
+    /// They are errors.
+    Refuse,
+    /// They are counted and named.
+    Skip,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct OddPolicies {
+    pub symlinks: OddPolicy,
+    pub special: OddPolicy,
+    pub unreadable: OddPolicy,
+    pub bad_names: OddPolicy,
+}
+
+impl OddPolicies {
+    pub fn of(&self, odd: Odd) -> OddPolicy {
+        match odd {
+            Odd::Symlink => self.symlinks,
+            Odd::Special => self.special,
+            Odd::Unreadable => self.unreadable,
+            Odd::BadName => self.bad_names,
+            Odd::BesideDirectory => OddPolicy::Refuse,
+        }
+    }
+
+    pub fn line(&self, path: &str, odd: Odd, why: &str) -> Line {
+        let line = match self.of(odd) {
+            OddPolicy::Refuse => Line::error(path, why),
+            OddPolicy::Skip => {
+                Line::new(Symbol::OnlyHere, path, 0).because(format!("skipped: {why}"))
+            }
+        };
+        Line {
+            odd: Some(odd),
+            ..line
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! What is to be done: every name compared, before anything changes.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt};
+use serde::Serialize;
+
+use super::action::Action;
+use super::entry::{Object, Odd, Stat};
+use super::judge::{Judge, Verdict};
+use super::merge::{Beside, Merge, Pair, WalkDigest};
+use super::object_types::{ObjectTypes, Typed};
+use super::odd_policy::{OddPolicies, OddPolicy};
+use super::report::{Done, Line, Report, Symbol, Tally};
+use super::run::Operator;
+use super::selection::Selection;
+use super::spill::Spill;
+use super::unproved::Unproved;
+use super::walk::Found;
+use crate::config::DirMarkersConfig;
+use crate::namespace::Name;
+
+/// Names that are compared at once.
+pub(super) const COMPARED_AT_ONCE: usize = 32;
+
+/// What is to become of what is not the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// It is named.
+    Verify(Sides),
+    /// The bucket is to become as the directory is.
+    Import,
+    /// The directory is to become as the bucket is.
+    Export,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sides {
+    Both,
+    /// What only the bucket has is no difference.
+    Directory,
+}
+
+/// Whether what only the target has is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    Keep,
+    Delete,
+}
+
+/// Counts of a plan, before anything is done.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PlanCounts {
+    pub new: Tally,
+    pub changed: Tally,
+    pub equal: Tally,
+    pub to_delete: Tally,
+    /// By a policy.
+    pub refused: Tally,
+    /// They could not be compared.
+    pub failed: Tally,
+    pub directories: u64,
+    /// Files on the side that changes.
+    pub target: u64,
+    /// Files on the side that is taken as it is.
+    pub source: u64,
+}
+
+#[derive(Debug)]
+pub struct Plan {
+    pub actions: Spill<Action>,
+    /// Their files are not to be moved.
+    pub beside: BTreeSet<String>,
+    pub counts: PlanCounts,
+    pub walked: WalkDigest,
+}
+
+/// What a plan is made of.
+pub struct PlanSettings<'a> {
+    pub work: Work,
+    pub extra: Extra,
+    pub odd: OddPolicies,
+    pub selection: &'a Selection,
+    /// Where the Content-Types of equal objects are looked at.
+    pub types: Option<ObjectTypes>,
+    /// Whether empty directories are objects.
+    pub markers: DirMarkersConfig,
+    pub scratch: &'a Path,
+    /// Told how much has to be read to compare.
+    pub operator: &'a Arc<dyn Operator>,
+}
+
+pub(super) struct Planner<'a> {
+    pub(super) settings: &'a PlanSettings<'a>,
+    report: &'a mut Report,
+    actions: Spill<Action>,
+    pub(super) unproved: Spill<Unproved>,
+    pub(super) unproved_bytes: u64,
+    beside: BTreeSet<String>,
+    counts: PlanCounts,
+}
+
+/// Compares everything. Errors: the disk's.
+pub async fn plan(
+    merge: Merge,
+    judge: &Arc<Judge>,
+    settings: &PlanSettings<'_>,
+    report: &mut Report,
+) -> io::Result<Plan> {
+    let mut planner = Planner {
+        settings,
+        report,
+        actions: Spill::new(settings.scratch, "actions")?,
+        unproved: Spill::new(settings.scratch, "unproved")?,
+        unproved_bytes: 0,
+        beside: BTreeSet::new(),
+        counts: PlanCounts::default(),
+    };
+    let mut merge = merge;
+    {
+        let pairs = stream::unfold(&mut merge, |merge| async move {
+            let next = merge.next().await.transpose()?;
+            Some((next, merge))
+        });
+        let judged = pairs.map(|pair| compared(pair, judge, settings));
+        let mut judged = std::pin::pin!(judged.buffered(COMPARED_AT_ONCE));
+        let mut beside = Beside::default();
+        while let Some(next) = judged.next().await {
+            let compared = next?;
+            let path = compared.pair.path();
+            let is_ours = matches!(compared.pair, Pair::Here(Found::Unfinished { .. }));
+            if !settings.selection.takes(path) && !is_ours {
+                continue;
+            }
+            if let Some(file) = beside.see(path) {
+                planner.beside(file)?;
+            }
+            planner.pair(compared)?;
+        }
+    }
+    planner.read(judge).await?;
+    let walked = merge.digest().await?;
+    Ok(Plan {
+        actions: planner.actions,
+        beside: planner.beside,
+        counts: planner.counts,
+        walked,
+    })
+}
+
+/// A name, and how it was compared.
+struct Compared {
+    pair: Pair,
+    verdict: Option<Verdict>,
+    typed: Option<Typed>,
+}
+
+/// Errors: those of the pair.
+async fn compared(
+    pair: io::Result<Pair>,
+    judge: &Judge,
+    settings: &PlanSettings<'_>,
+) -> io::Result<Compared> {
+    let pair = pair?;
+    let (verdict, typed) = match &pair {
+        Pair::Both(Found::File { path, stat }, object) if settings.selection.takes(path) => {
+            let verdict = judge.compare(path, stat, object).await;
+            let types = settings.types.as_ref();
+            let typed = match (&verdict, types) {
+                (Verdict::Equal(_), Some(types)) => types.check(judge, object).await,
+                _ => None,
+            };
+            (Some(verdict), typed)
+        }
+        _ => (None, None),
+    };
+    Ok(Compared {
+        pair,
+        verdict,
+        typed,
+    })
+}
+
+impl Planner<'_> {
+    fn pair(&mut self, compared: Compared) -> io::Result<()> {
+        let Compared {
+            pair,
+            verdict,
+            typed,
+        } = compared;
+        match pair {
+            Pair::Here(Found::Unfinished { path }) => match self.settings.work {
+                Work::Export => self.actions.push(&Action::RemoveUnfinished { path }),
+                Work::Import | Work::Verify(_) => Ok(()),
+            },
+            Pair::Both(Found::Unfinished { path }, _) => {
+                let why = "its name is that of an unfinished file of an export";
+                self.odd(&path, Odd::BadName, why)
+            }
+            Pair::Here(Found::Directory { path, is_empty }) => self.directory_here(path, is_empty),
+            // One that has files needs no marker, and may have one.
+            Pair::Both(Found::Directory { .. }, _) => Ok(()),
+            Pair::Here(Found::Odd { path, odd, why })
+            | Pair::Both(Found::Odd { path, odd, why }, _) => self.odd(&path, odd, &why),
+            Pair::Here(Found::File { path, stat }) => self.only_here(path, stat),
+            Pair::There(object) => self.only_there(object),
+            Pair::Both(Found::File { path, stat }, object) => {
+                self.counts.source += 1;
+                self.counts.target += 1;
+                if let Some(typed) = typed {
+                    return self.typed(&path, object.size_bytes, verdict, typed);
+                }
+                self.judged(path, stat, object, verdict.unwrap_or(Verdict::Unproved))
+            }
+        }
+    }
+
+    /// One whose bytes are equal and whose Content-Type is wrong.
+    fn typed(
+        &mut self,
+        path: &str,
+        bytes: u64,
+        verdict: Option<Verdict>,
+        typed: Typed,
+    ) -> io::Result<()> {
+        let line = match typed {
+            Typed::Wrong(why) => Line::new(Symbol::Different, path, bytes).because(why),
+            Typed::Failed(why) => Line::error(path, why),
+            Typed::Mended(what) => {
+                let proof = match verdict {
+                    Some(Verdict::Equal(proof)) => Some(proof),
+                    _ => None,
+                };
+                let line = Line {
+                    proof,
+                    ..Line::new(Symbol::Equal, path, bytes)
+                };
+                line.because(what).done(Done::Mended)
+            }
+        };
+        self.report.line(&line)
+    }
+
+    fn directory_here(&mut self, path: String, is_empty: bool) -> io::Result<()> {
+        let is_marked = is_empty && self.settings.markers != DirMarkersConfig::Never;
+        match self.settings.work {
+            Work::Import if is_marked => {
+                self.counts.directories += 1;
+                self.actions.push(&Action::Mark { path })
+            }
+            Work::Verify(_) if is_marked => {
+                let line = Line::new(Symbol::OnlyHere, &path, 0);
+                self.report.line(&line.because("an empty directory"))
+            }
+            Work::Import | Work::Export | Work::Verify(_) => Ok(()),
+        }
+    }
+
+    fn odd(&mut self, path: &str, odd: Odd, why: &str) -> io::Result<()> {
+        if self.settings.odd.of(odd) == OddPolicy::Refuse {
+            self.counts.refused.add(0);
+        }
+        let line = self.settings.odd.line(path, odd, why);
+        self.report.line(&line)
+    }
+
+    fn beside(&mut self, file: String) -> io::Result<()> {
+        if self.beside.contains(&file) {
+            return Ok(());
+        }
+        let why = "there is also a directory of this name, which a mount shows in its place";
+        self.odd(&file, Odd::BesideDirectory, why)?;
+        self.beside.insert(file);
+        Ok(())
+    }
+
+    fn only_here(&mut self, path: String, stat: Stat) -> io::Result<()> {
+        let size_bytes = stat.size_bytes;
+        match (self.settings.work, self.settings.extra) {
+            (Work::Import, _) => {
+                self.counts.source += 1;
+                self.counts.new.add(size_bytes);
+                self.actions.push(&Action::Send {
+                    path,
+                    size_bytes,
+                    etag: None,
+                })
+            }
+            (Work::Export, Extra::Delete) => {
+                self.counts.target += 1;
+                self.counts.to_delete.add(size_bytes);
+                self.actions.push(&Action::DeleteFile { path, stat })
+            }
+            (Work::Export, Extra::Keep) => {
+                self.counts.target += 1;
+                self.report
+                    .line(&Line::new(Symbol::OnlyHere, &path, size_bytes))
+            }
+            (Work::Verify(_), _) => {
+                self.counts.source += 1;
+                self.report
+                    .line(&Line::new(Symbol::OnlyHere, &path, size_bytes))
+            }
+        }
+    }
+
+    fn only_there(&mut self, object: Object) -> io::Result<()> {
+        if let Some(why) = why_no_file(&object) {
+            return self.odd(&object.path, Odd::BadName, why);
+        }
+        let size_bytes = object.size_bytes;
+        match (self.settings.work, self.settings.extra) {
+            (Work::Verify(Sides::Directory), _) => Ok(()),
+            (Work::Export, _) if object.is_marker() => {
+                self.counts.directories += 1;
+                let path = object.path;
+                self.actions.push(&Action::MakeDirectory { path })
+            }
+            (Work::Export, _) => {
+                self.counts.source += 1;
+                self.counts.new.add(size_bytes);
+                self.actions.push(&Action::Fetch {
+                    object,
+                    replaces: None,
+                })
+            }
+            (Work::Import, Extra::Delete) => {
+                self.counts.target += 1;
+                self.counts.to_delete.add(size_bytes);
+                self.actions.push(&Action::DeleteObject(object))
+            }
+            (Work::Import, Extra::Keep) | (Work::Verify(Sides::Both), _) => {
+                self.counts.target += 1;
+                let line = Line::new(Symbol::OnlyThere, &object.path, size_bytes);
+                self.report.line(&line)
+            }
+        }
+    }
+
+    pub(super) fn judged(
+        &mut self,
+        path: String,
+        stat: Stat,
+        object: Object,
+        verdict: Verdict,
+    ) -> io::Result<()> {
+        let bytes = stat.size_bytes;
+        match (verdict, self.settings.work) {
+            (Verdict::Equal(proof), _) => {
+                self.counts.equal.add(bytes);
+                self.report.line(&Line::proved(&path, bytes, proof))
+            }
+            (Verdict::Unproved, _) => {
+                self.unproved_bytes += bytes;
+                self.unproved.push(&Unproved { path, stat, object })
+            }
+            (Verdict::Failed(why), _) => {
+                self.counts.failed.add(bytes);
+                self.report.line(&Line::error(&path, why))
+            }
+            (Verdict::Different(why), Work::Verify(_)) => {
+                let line = Line::new(Symbol::Different, &path, bytes).because(why);
+                self.report.line(&line)
+            }
+            (Verdict::Different(_), Work::Import) => {
+                self.counts.changed.add(bytes);
+                self.actions.push(&Action::Send {
+                    path,
+                    size_bytes: bytes,
+                    etag: Some(object.etag),
+                })
+            }
+            (Verdict::Different(_), Work::Export) => {
+                self.counts.changed.add(object.size_bytes);
+                self.actions.push(&Action::Fetch {
+                    object,
+                    replaces: Some(stat),
+                })
+            }
+        }
+    }
+}
+
+/// Why no file can have this key.
+fn why_no_file(object: &Object) -> Option<&'static str> {
+    if object.is_marker() && object.size_bytes > 0 {
+        return Some("its key ends in a slash, and it has bytes");
+    }
+    let path = object.path.strip_suffix('/').unwrap_or(&object.path);
+    path.split('/').find_map(Name::why_impossible)
+}

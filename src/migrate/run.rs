@@ -1,0 +1,226 @@
+//! What every job has: its places, its operator, its end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::connect::Bucket;
+use super::judge::Comparison;
+use super::listing::{Listing, list};
+use super::local_file::blocking;
+use super::object_types::ObjectTypes;
+use super::odd_policy::OddPolicies;
+use super::plan::{Extra, PlanCounts, PlanSettings, Work};
+use super::report::{Counts, Report};
+use super::selection::Selection;
+use super::walk::{Symlinks, WalkSettings};
+use crate::config::Config;
+use crate::private;
+use crate::session;
+
+/// Whoever gave the command.
+pub trait Operator: Send + Sync {
+    /// Says something on the way.
+    fn tell(&self, text: &str);
+
+    /// Whether what is planned may be done.
+    fn approves(&self, plan: &PlanCounts) -> bool;
+
+    /// So much is to be moved; it begins.
+    fn begins(&self, names: u64, bytes: u64);
+
+    /// So much more is moved.
+    fn moved(&self, names: u64, bytes: u64);
+
+    fn ends(&self);
+}
+
+/// What is common to all jobs.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    pub config: &'a Config,
+    /// Absolute.
+    pub directory: &'a Path,
+    pub selection: &'a Selection,
+    pub symlinks: Symlinks,
+    pub odd: OddPolicies,
+    pub comparison: Comparison,
+    pub allow_empty: bool,
+    /// Though something else should be mounted on the directory.
+    pub allow_unmounted: bool,
+    pub operator: &'a Arc<dyn Operator>,
+}
+
+impl std::fmt::Debug for Job<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Job").field(&self.directory).finish()
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// All is equal, and proved.
+    Equal,
+    Differences,
+    /// Some were not moved: another run goes on.
+    SomeFailed,
+    /// It was not approved.
+    Declined,
+    Interrupted,
+}
+
+impl Outcome {
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Equal => 0,
+            Self::Differences => 3,
+            Self::SomeFailed => 4,
+            Self::Declined => 5,
+            Self::Interrupted => 6,
+        }
+    }
+}
+
+/// The last line of a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    pub summary: &'static str,
+    pub outcome: Outcome,
+    pub version: &'static str,
+    pub bucket: String,
+    pub prefix: String,
+    pub directory: PathBuf,
+    pub seconds: f64,
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// By kind.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// SHA-256 of the lines before.
+    pub digest: String,
+}
+
+impl Job<'_> {
+    pub fn plan<'a>(
+        &'a self,
+        work: Work,
+        extra: Extra,
+        types: Option<ObjectTypes>,
+        scratch: &'a Path,
+    ) -> PlanSettings<'a> {
+        PlanSettings {
+            work,
+            extra,
+            odd: self.odd,
+            selection: self.selection,
+            types,
+            markers: self.config.dir_markers,
+            scratch,
+            operator: self.operator,
+        }
+    }
+
+    pub fn walk_settings(&self) -> WalkSettings {
+        WalkSettings {
+            symlinks: self.symlinks,
+            selection: self.selection.clone(),
+            prefix_bytes: self.config.prefix.len(),
+        }
+    }
+
+    /// Asks; a signal ends the wait for an answer too.
+    pub async fn is_approved(&self, plan: &PlanCounts) -> io::Result<bool> {
+        let (operator, plan) = (self.operator.clone(), plan.clone());
+        blocking(move || Ok(operator.approves(&plan))).await
+    }
+
+    /// Directory of this job's checkpoint and of what does not fit memory.
+    ///
+    /// Errors: it cannot be made, or is not this user's alone.
+    pub fn scratch(&self) -> anyhow::Result<PathBuf> {
+        let mut hash = crc32fast::Hasher::new();
+        let endpoint = self.config.s3.endpoint_url.as_deref().unwrap_or("aws");
+        for part in [
+            self.directory.as_os_str().as_encoded_bytes(),
+            self.config.bucket.as_bytes(),
+            self.config.prefix.as_bytes(),
+            endpoint.as_bytes(),
+        ] {
+            hash.update(part);
+            hash.update(b"\0");
+        }
+        let name = format!("migrate-{:08x}", hash.finalize());
+        let state = self.config.state_dir();
+        private::directory(state)?;
+        let directory = state.join(name);
+        private::directory(&directory)?;
+        Ok(directory)
+    }
+
+    /// Errors: why the bucket cannot be listed, and what to do.
+    pub async fn listing(&self, bucket: &Bucket, scratch: &Path) -> anyhow::Result<Listing> {
+        let listed = list(&*bucket.store, &self.config.prefix, scratch).await;
+        let listed = listed.with_context(|| format!("cannot write in {}", scratch.display()))?;
+        listed.map_err(|error| session::explain_listing(&error, self.config, bucket.s3.endpoint()))
+    }
+
+    /// Ends a report. Errors: the disk's.
+    pub fn summary(
+        &self,
+        command: &'static str,
+        outcome: Outcome,
+        report: &mut Report,
+        bucket: &Bucket,
+        began: Instant,
+    ) -> io::Result<Summary> {
+        let summary = Summary {
+            summary: command,
+            outcome,
+            version: env!("CARGO_PKG_VERSION"),
+            bucket: self.config.bucket.clone(),
+            prefix: self.config.prefix.clone(),
+            directory: self.directory.to_owned(),
+            seconds: rounded(began.elapsed()),
+            counts: report.counts.clone(),
+            requests: bucket
+                .counters
+                .by_kind()
+                .map(|(op, sent)| (op.name(), sent))
+                .collect(),
+            digest: report.digest(),
+        };
+        report.end(&summary)?;
+        Ok(summary)
+    }
+}
+
+fn rounded(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// Runs a job until it ends, or a signal ends it.
+///
+/// Errors: the job's; no runtime.
+pub fn run<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<Option<T>> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the run time")?;
+    let outcome = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => Ok(None),
+            _ = terminate.recv() => Ok(None),
+            outcome = job => outcome.map(Some),
+        }
+    });
+    // A disk or a server that does not answer is not waited for.
+    runtime.shutdown_background();
+    outcome
+}

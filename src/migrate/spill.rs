@@ -1,0 +1,52 @@
+//! A list that is longer than memory: a line of JSON for each entry, on the local disk.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
+use std::marker::PhantomData;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::listing::unnamed;
+
+/// What is written from its start to its end, then read.
+#[derive(Debug)]
+pub struct Spill<T> {
+    out: BufWriter<File>,
+    count: u64,
+    of: PhantomData<T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Spill<T> {
+    /// Its file has no name.
+    pub fn new(scratch: &Path, name: &str) -> io::Result<Self> {
+        Ok(Self {
+            out: BufWriter::new(unnamed(&scratch.join(name))?),
+            count: 0,
+            of: PhantomData,
+        })
+    }
+
+    pub fn push(&mut self, entry: &T) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, entry)?;
+        self.out.write_all(b"\n")?;
+        self.count += 1;
+        Ok(())
+    }
+
+    pub fn len(&self) -> u64 {
+        self.count
+    }
+
+    /// The entries, in their order.
+    pub fn read(self) -> io::Result<impl Iterator<Item = io::Result<T>> + Send>
+    where
+        T: Send,
+    {
+        let mut file = self.out.into_inner().map_err(|error| error.into_error())?;
+        file.rewind()?;
+        let lines = BufReader::new(file).lines();
+        Ok(lines.map(|line| Ok(serde_json::from_str(&line?)?)))
+    }
+}

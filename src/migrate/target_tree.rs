@@ -1,0 +1,285 @@
+//! A directory that files are brought into: nothing leads out of it.
+//!
+//! Every path is opened by openat2(2) below the root's descriptor, through no symlink.
+//! A file appears whole or not at all: it is written beside its place, synced, renamed.
+
+use std::fs::{File, FileTimes};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
+
+use super::entry::Stat;
+use super::selection::UNFINISHED;
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+/// Owner, permissions and time of what is brought.
+#[derive(Debug, Clone, Copy)]
+pub struct Ownership {
+    pub uid: u32,
+    pub gid: u32,
+    /// Without the bits that lend privileges.
+    pub mode: u32,
+    pub modified: Option<SystemTime>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TargetTree {
+    root: Arc<OwnedFd>,
+    /// Of directories that are made.
+    directories: Ownership,
+}
+
+/// A file beside its place.
+#[derive(Debug)]
+pub struct Unfinished {
+    parent: OwnedFd,
+    /// Its own, until it has its place.
+    name: Option<String>,
+    place: String,
+    pub file: File,
+}
+
+impl TargetTree {
+    pub fn new(root: Arc<OwnedFd>, directories: Ownership) -> Self {
+        Self { root, directories }
+    }
+
+    /// Begins a file.
+    ///
+    /// Errors: a symlink or a file is in the way; the disk's.
+    pub fn begin(&self, path: &str) -> io::Result<Unfinished> {
+        let (parent, place) = self.parent(path)?;
+        let name = unfinished_name(path);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
+        let flags = flags | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&parent, &name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(Unfinished {
+            parent,
+            name: Some(name),
+            place: place.to_owned(),
+            file: File::from(file),
+        })
+    }
+
+    /// Makes a directory, with those above it.
+    pub fn make_directory(&self, path: &str) -> io::Result<()> {
+        self.directory(path.trim_end_matches('/')).map(drop)
+    }
+
+    /// Makes a symlink where nothing is.
+    pub fn make_symlink(&self, path: &str, leads_to: &str) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        Ok(rustix::fs::symlinkat(leads_to, parent, name)?)
+    }
+
+    /// Removes a file that is still as it was; `None` where that does not matter.
+    ///
+    /// Errors: it changed; the disk's.
+    pub fn remove(&self, path: &str, was: Option<&Stat>) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        if let Some(was) = was {
+            unchanged(&parent, name, was)?;
+        }
+        Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?)
+    }
+
+    /// Returns once everything is on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&*self.root)?)
+    }
+
+    fn parent<'a>(&self, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
+        match path.rsplit_once('/') {
+            Some((above, name)) => Ok((self.directory(above)?, name)),
+            None => Ok((self.open(".")?, path)),
+        }
+    }
+
+    /// The directory of a path, made where it is not there.
+    fn directory(&self, path: &str) -> io::Result<OwnedFd> {
+        match self.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        let mut directory = self.open(".")?;
+        for name in path.split('/') {
+            let mode = Mode::from_raw_mode(self.directories.mode);
+            match rustix::fs::mkdirat(&directory, name, mode).map_err(io::Error::from) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    directory = below(&directory, name)?;
+                }
+                made => {
+                    made?;
+                    directory = below(&directory, name)?;
+                    let made = File::from(directory.try_clone()?);
+                    give(&made, &self.directories)?;
+                }
+            }
+        }
+        Ok(directory)
+    }
+
+    fn open(&self, path: &str) -> io::Result<OwnedFd> {
+        below(&self.root, path)
+    }
+}
+
+fn below(directory: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(
+        directory,
+        path,
+        DIRECTORY,
+        Mode::empty(),
+        how,
+    )?)
+}
+
+/// The same for the same path: a run that goes on writes over what one before has left.
+fn unfinished_name(path: &str) -> String {
+    let mut hash = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+    hash.update(path.as_bytes());
+    format!("{UNFINISHED}{:016x}", hash.finalize())
+}
+
+fn give(file: &File, ownership: &Ownership) -> io::Result<()> {
+    let found = file.metadata()?;
+    if (found.uid(), found.gid()) != (ownership.uid, ownership.gid) {
+        let (uid, gid) = (Uid::from_raw(ownership.uid), Gid::from_raw(ownership.gid));
+        rustix::fs::fchown(file, Some(uid), Some(gid))?;
+    }
+    rustix::fs::fchmod(file, Mode::from_raw_mode(ownership.mode))?;
+    if let Some(modified) = ownership.modified {
+        file.set_times(FileTimes::new().set_modified(modified))?;
+    }
+    Ok(())
+}
+
+/// Errors: the file is not as it was.
+fn unchanged(parent: &OwnedFd, name: &str, was: &Stat) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    if Stat::from(&File::from(file).metadata()?) == *was {
+        Ok(())
+    } else {
+        Err(io::Error::other(
+            "it was changed here meanwhile: it is kept",
+        ))
+    }
+}
+
+impl Unfinished {
+    /// Puts it in its place, where there is nothing, or this file.
+    ///
+    /// Errors: something else is there; the disk's. Then nothing of it is left.
+    pub fn finish(mut self, ownership: &Ownership, replaces: Option<&Stat>) -> io::Result<()> {
+        give(&self.file, ownership)?;
+        self.file.sync_all()?;
+        let Some(name) = &self.name else {
+            return Ok(());
+        };
+        match replaces {
+            Some(was) => {
+                unchanged(&self.parent, &self.place, was)?;
+                rustix::fs::renameat(&self.parent, name, &self.parent, &self.place)?;
+            }
+            None => {
+                let flags = RenameFlags::NOREPLACE;
+                let (parent, place) = (&self.parent, &self.place);
+                rustix::fs::renameat_with(parent, name, parent, place, flags)?;
+            }
+        }
+        self.name = None;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let removed = rustix::fs::unlinkat(&self.parent, name, AtFlags::empty());
+            if let Err(error) = removed {
+                tracing::debug!(name, %error, "an unfinished file is left");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+    use crate::migrate::walk::open_root;
+
+    fn ownership(mode: u32) -> Ownership {
+        Ownership {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            mode,
+            modified: None,
+        }
+    }
+
+    fn put(root: &Path, path: &str, replaces: Option<&Stat>) -> io::Result<()> {
+        let root = Arc::new(open_root(root).unwrap());
+        let tree = TargetTree::new(root, ownership(0o755));
+        let mut unfinished = tree.begin(path)?;
+        unfinished.file.write_all(b"new")?;
+        unfinished.finish(&ownership(0o640), replaces)
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_symlink_or_out_of_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("f"), "old").unwrap();
+        symlink(&outside, root.join("absolute")).unwrap();
+        symlink("../outside", root.join("relative")).unwrap();
+        symlink("../outside/f", root.join("file")).unwrap();
+        symlink("../outside/new", root.join("dangling")).unwrap();
+        for path in [
+            "absolute/f",
+            "relative/new",
+            "../outside/f",
+            "/etc/mediafs-test",
+            "a/../../outside/f",
+            "file",
+            "dangling",
+        ] {
+            assert!(put(&root, path, None).is_err(), "{path}");
+        }
+        let names: Vec<_> = fs::read_dir(&outside).unwrap().collect();
+        assert_eq!(names.len(), 1);
+        assert_eq!(fs::read(outside.join("f")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_file_takes_its_place_whole_and_spares_what_was_put_there_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "a/b/f", None).unwrap();
+        let path = dir.path().join("a/b/f");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+        assert!(put(dir.path(), "a/b/f", None).is_err());
+        let was = Stat::from(&fs::metadata(&path).unwrap());
+        fs::write(&path, "newer").unwrap();
+        assert!(put(dir.path(), "a/b/f", Some(&was)).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"newer");
+        let is = Stat::from(&fs::metadata(&path).unwrap());
+        put(dir.path(), "a/b/f", Some(&is)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path().join("a/b")).unwrap().count(), 1);
+    }
+}

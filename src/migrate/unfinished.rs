@@ -1,0 +1,95 @@
+//! Uploads in parts that an earlier run has begun and not ended.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::timeout;
+
+use super::checkpoint::{Begun, Checkpoint};
+use super::connect::Bucket;
+use super::entry::Stat;
+use crate::store::s3::inspect::uploads_of;
+use crate::store::{Key, ObjectHeaders, StoreError, StoreErrorKind, StoreOp, UploadId};
+use crate::write_path::{MultipartUpload, Uploader};
+
+/// Clocks of this host and of S3 differ by no more. Source: S3 API, "RequestTimeTooSkewed".
+const CLOCKS_DIFFER: Duration = Duration::from_secs(15 * 60);
+
+/// A store that does not tell of uploads by then does not.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a long file is sent as.
+#[derive(Debug)]
+pub struct Long<'a> {
+    pub path: &'a str,
+    pub key: &'a Key,
+    pub stat: &'a Stat,
+    pub headers: &'a ObjectHeaders,
+}
+
+/// The upload that goes on, if one does. Another one is aborted, and a new one noted
+/// before it is begun.
+///
+/// Errors: the store's and the checkpoint's, in words.
+pub async fn resumed(
+    long: &Long<'_>,
+    bucket: &Bucket,
+    checkpoint: &Checkpoint,
+    uploader: &Uploader,
+) -> Result<Option<Arc<MultipartUpload>>, String> {
+    if let Some(begun) = checkpoint.begun(long.path) {
+        if let Some(sending) = &begun.sending
+            && begun.stat == *long.stat
+            && sending.key == *long.key
+            && sending.headers == *long.headers
+        {
+            return Ok(Some(uploader.take_over(sending.clone())));
+        }
+        let aborted = abort(&begun, long.key, bucket).await;
+        aborted.map_err(|error| error.to_string())?;
+    }
+    // Who may not ask has no upload aborted that is not known for its own.
+    let before = left_of(bucket, long.key).await.unwrap_or_default();
+    let begun = Begun {
+        stat: *long.stat,
+        since: SystemTime::now(),
+        before: before.into_iter().map(|(id, _)| id).collect(),
+        sending: None,
+    };
+    let noted = checkpoint.begin(long.path, &begun);
+    noted.map_err(|error| format!("checkpoint: {error}"))?;
+    Ok(None)
+}
+
+/// Uploads of a key, whoever's they are. Errors: no answer in time.
+async fn left_of(bucket: &Bucket, key: &Key) -> Result<Vec<(UploadId, SystemTime)>, StoreError> {
+    let asked = timeout(ANSWERED_WITHIN, uploads_of(&bucket.s3, key)).await;
+    asked.unwrap_or_else(|_| {
+        let (kind, op) = (StoreErrorKind::TimedOut, StoreOp::ListUploads);
+        Err(StoreError::new(kind, op, key.clone(), "no answer in time"))
+    })
+}
+
+/// Ends what is left of an upload.
+pub async fn abort(begun: &Begun, key: &Key, bucket: &Bucket) -> Result<(), StoreError> {
+    if let Some(sending) = &begun.sending {
+        let (key, upload) = (sending.key.clone(), sending.upload.clone());
+        return bucket.store.abort_multipart(key, upload).await;
+    }
+    // It was killed before it knew the name of its upload, if there is one.
+    let oldest = begun.since - CLOCKS_DIFFER;
+    let left = match left_of(bucket, key).await {
+        // Nobody can tell, and nobody else may end it.
+        Err(error) if error.kind.is_refusal() => {
+            tracing::warn!(%key, %error, "a multipart upload may be left");
+            return Ok(());
+        }
+        left => left?,
+    };
+    for (upload, since) in left {
+        if since >= oldest && !begun.before.contains(&upload) {
+            bucket.store.abort_multipart(key.clone(), upload).await?;
+        }
+    }
+    Ok(())
+}

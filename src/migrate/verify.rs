@@ -1,0 +1,75 @@
+//! Compares a directory with a bucket, and changes nothing but Content-Types.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::connect::connect;
+use super::guards;
+use super::judge::Judge;
+use super::local_file::Tree;
+use super::merge::{Merge, Walking};
+use super::object_types::{ObjectTypes, Wrong};
+use super::plan::{Extra, Sides, Work, plan};
+use super::report::{Report, Symbol};
+use super::run::{Job, Outcome, Summary, run};
+use crate::files::ContentTypes;
+
+#[derive(Debug, Clone)]
+pub struct VerifySettings {
+    pub sides: Sides,
+    /// Whether Content-Types are looked at, which takes one request for each object.
+    pub types: Option<Wrong>,
+}
+
+/// None where a signal ended it. Errors: what keeps it from comparing.
+pub fn verify(
+    job: Job<'_>,
+    settings: &VerifySettings,
+    mut report: Report,
+) -> anyhow::Result<Option<Summary>> {
+    run(async move {
+        let began = Instant::now();
+        let root = guards::source(&job)?;
+        let bucket = connect(job.config).await?;
+        let scratch = job.scratch()?;
+        let listing = job.listing(&bucket, &scratch).await?;
+        let tree = Tree {
+            root: Arc::new(root),
+            symlinks: job.symlinks,
+        };
+        let walking = Walking::begin(&tree, job.walk_settings());
+        let prefix = &job.config.prefix;
+        let store = bucket.store.clone();
+        let judge = Arc::new(Judge::new(store, tree, prefix, job.comparison, None));
+        let merge = Merge::new(walking, listing).await?;
+        let types = settings.types.map(|wrong| content_types(&job, wrong));
+        let work = Work::Verify(settings.sides);
+        let plan_settings = job.plan(work, Extra::Keep, types.transpose()?, &scratch);
+        let planned = plan(merge, &judge, &plan_settings, &mut report).await?;
+        guards::not_nothing(&job, &planned.counts)?;
+        let counts = &report.counts;
+        let differs = |symbol: &Symbol| counts.of(*symbol).names > 0;
+        let outcome = if Symbol::ALL.iter().skip(1).any(differs) {
+            Outcome::Differences
+        } else {
+            Outcome::Equal
+        };
+        Ok(job.summary("verify", outcome, &mut report, &bucket, began)?)
+    })
+}
+
+fn content_types(job: &Job<'_>, wrong: Wrong) -> anyhow::Result<ObjectTypes> {
+    Ok(ObjectTypes {
+        types: types_of(job)?,
+        wrong,
+    })
+}
+
+/// Errors: the file of the operator's own types.
+pub fn types_of(job: &Job<'_>) -> anyhow::Result<ContentTypes> {
+    let Some(path) = &job.config.mime else {
+        return Ok(ContentTypes::default());
+    };
+    let types = ContentTypes::read(path);
+    types.map_err(|why| anyhow::anyhow!("--mime {}: {why}", path.display()))
+}

@@ -1,0 +1,239 @@
+//! `mediafs import` and `mediafs verify` on a real server.
+
+mod export;
+mod faults;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+
+use crate::support::data::MIB;
+use crate::support::migration::Ended;
+use crate::support::{Migration, Mount, pattern};
+
+#[test]
+fn a_tree_is_sent_once_and_compared_by_its_listing_alone() {
+    let all = Migration::new();
+    for number in 0..1_050 {
+        all.file(
+            &format!("d{}/{number}.png", number % 7),
+            format!("file {number}"),
+        );
+    }
+    all.file("long", pattern(17 * MIB, 1));
+    all.file("empty", "");
+    fs::create_dir(all.tree.join("nothing")).unwrap();
+    let first = all.ends("import", &["--yes"], 0);
+    assert_eq!(first.count("sent"), 1_053, "{}", first.said);
+    assert_eq!(
+        first.summary["sent"]["bytes"],
+        first.summary["equal"]["bytes"]
+    );
+    assert!(all.stored("nothing/").is_some());
+    let head = all.client.head(&all.bucket, "media/d0/0.png").unwrap();
+    assert_eq!(head.content_type.as_deref(), Some("image/png"));
+    // What no run remembers is proved by ETags; what a run remembers is not even read.
+    for (command, proof) in [("verify", "md5"), ("import", "checkpoint")] {
+        let before = all.proxy.seen_in_all();
+        let lists = all.proxy.seen("ListObjectsV2");
+        let again = all.ends(command, &[], 0);
+        assert_eq!(again.count("equal"), 1_052, "{}", again.said);
+        assert_eq!(all.proxy.seen("ListObjectsV2") - lists, 2);
+        assert_eq!(all.proxy.seen_in_all() - before, 2, "{}", again.summary);
+        assert_eq!(again.line("d1/1.png")["proof"], proof);
+        assert_eq!(again.count("sent"), 0);
+    }
+    fs::remove_dir(all.tree.join("nothing")).unwrap();
+    all.client.delete(&all.bucket, "media/nothing/");
+    all.assert_equal();
+}
+
+#[test]
+fn differences_are_named_by_symbols_and_a_digest_is_of_all_lines() {
+    let all = Migration::new();
+    for (path, here, there) in [
+        ("same", Some("x"), Some("x")),
+        ("bytes", Some("x"), Some("y")),
+        ("length", Some("x"), Some("yy")),
+        ("here", Some("x"), None),
+        ("a/there", None, Some("y")),
+        ("skipped.tmp", Some("x"), None),
+        ("cache/skipped", None, Some("y")),
+    ] {
+        here.inspect(|here| drop(all.file(path, here)));
+        there.inspect(|there| all.object(path, there));
+    }
+    let without = ["--exclude", "*.tmp", "--exclude", "cache/"];
+    let told = all.ends("verify", &without, 3);
+    assert_eq!(
+        told.differences(),
+        ["* bytes", "* length", "+ here", "- a/there"]
+    );
+    let one_way = all.ends("verify", &[&without[..], &["--one-way"]].concat(), 3);
+    assert_eq!(one_way.differences(), ["* bytes", "* length", "+ here"]);
+    let some = all.ends("verify", &["--include", "same"], 0);
+    assert_eq!(some.count("equal"), 1);
+    // Only bytes tell these two apart.
+    let fast = all.ends("verify", &["--fast", "--include", "bytes"], 0);
+    assert_eq!(fast.line("bytes")["proof"], "size-and-time");
+    let report = all.scratch.path().join("report");
+    let args = ["--report", report.to_str().unwrap()];
+    let output = all.command("verify", &args).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("\n+ here\n") && text.contains("digest"),
+        "{text}"
+    );
+    let written = fs::read_to_string(report).unwrap();
+    let (lines, summary) = written.trim_end().rsplit_once('\n').unwrap();
+    let digest = crate::support::sha256(format!("{lines}\n").as_bytes());
+    assert!(summary.contains(&digest), "{summary}");
+}
+
+#[test]
+fn nothing_is_done_that_a_guard_refuses() {
+    let fstab = tempfile::NamedTempFile::new().unwrap();
+    let all = Migration::new().env("LIBMOUNT_FSTAB", fstab.path());
+    all.ends("verify", &[], 5);
+    all.ends("verify", &["--allow-empty"], 0);
+    all.ends("import", &["--yes"], 5);
+    all.file("a", "a");
+    // There is no terminal to ask at.
+    let asked = all.ends("import", &[], 5);
+    assert!(asked.said.contains("--yes"), "{}", asked.said);
+    let dry = all.ends("import", &["--dry-run"], 3);
+    assert_eq!(dry.differences(), ["+ a"]);
+    assert_eq!(all.paths(), Vec::<String>::new());
+    fs::write(&fstab, format!("UUID=1 {} ext4\n", all.tree.display())).unwrap();
+    let unmounted = all.ends("import", &["--yes"], 5);
+    assert!(unmounted.said.contains("not mounted"), "{}", unmounted.said);
+    fs::write(&fstab, "").unwrap();
+    for path in ["b", "c", "d"] {
+        all.object(path, path);
+    }
+    let much = all.ends("import", &["--yes", "--delete"], 5);
+    assert!(much.said.contains("--force"), "{}", much.said);
+    assert_eq!(all.paths(), ["b", "c", "d"]);
+    for wrong in [["--nonsense", ""], ["--include", "["], ["--ttl", "x"]] {
+        all.ends("import", &wrong, 2);
+    }
+    let nowhere = all.scratch.path().join("nowhere");
+    let mut command = all.command_on("import", &nowhere, &["--yes"]);
+    assert_eq!(command.output().unwrap().status.code(), Some(1));
+    all.ends("import", &["--yes", "--delete", "--force"], 0);
+    all.assert_equal();
+}
+
+#[test]
+fn what_cannot_be_an_object_is_named_by_a_policy_and_the_rest_is_sent() {
+    let all = Migration::new();
+    all.file("plain", "x");
+    all.file("hard", "h");
+    fs::hard_link(all.tree.join("hard"), all.tree.join("link")).unwrap();
+    let outside = all.scratch.path().join("outside");
+    fs::write(&outside, "o").unwrap();
+    symlink("plain", all.tree.join("inside")).unwrap();
+    symlink(&outside, all.tree.join("out")).unwrap();
+    symlink("nowhere", all.tree.join("dangling")).unwrap();
+    symlink("loop", all.tree.join("loop")).unwrap();
+    let _socket = UnixListener::bind(all.tree.join("socket")).unwrap();
+    let fifo = all.tree.join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+    let bytes = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
+    let not_utf8: &std::ffi::OsStr = bytes;
+    fs::write(all.tree.join(not_utf8), "x").unwrap();
+    let deep = "d/".repeat(520);
+    let folder = all.tree.join(&deep);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("too-long"), "x").unwrap();
+    all.file("both", "x");
+    all.object("both/below", "y");
+    let told = all.ends("import", &["--yes"], 3);
+    let odd = &told.summary["odd"];
+    assert_eq!(odd["symlink"], 4, "{}", told.said);
+    assert_eq!(odd["special"], 2);
+    assert_eq!(odd["bad-name"], 2);
+    assert_eq!(odd["beside-directory"], 1);
+    assert_eq!(told.line("socket")["symbol"], "!");
+    let mut sent: Vec<_> = all.paths();
+    sent.sort();
+    assert_eq!(sent, ["both/below", "hard", "link", "plain"]);
+    fs::remove_file(all.tree.join("both")).unwrap();
+    all.file("both/below", "y");
+    let skip = [
+        "--symlinks",
+        "skip",
+        "--special",
+        "skip",
+        "--bad-names",
+        "skip",
+    ];
+    let skipped = all.ends("import", &[&["--yes"], &skip[..]].concat(), 0);
+    assert_eq!(skipped.summary["odd"]["symlink"], 4, "{}", skipped.said);
+    let odd = ["--special", "skip", "--bad-names", "skip"];
+    let inside = [&["--yes", "--symlinks", "inside"], &odd[..]].concat();
+    let followed = all.ends("import", &inside, 3);
+    assert_eq!(followed.count("sent"), 1, "{}", followed.said);
+    assert_eq!(all.stored("inside").unwrap(), b"x");
+    assert!(all.stored("out").is_none());
+    let all_of_them = [&["--yes", "--symlinks", "follow"], &odd[..]].concat();
+    all.ends("import", &all_of_them, 3);
+    assert_eq!(all.stored("out").unwrap(), b"o");
+}
+
+#[test]
+fn content_types_are_looked_at_where_asked_and_mended_by_one_copy_each() {
+    let all = Migration::new();
+    all.file("a.png", "x");
+    all.file("b.png", "y");
+    let put = |path: &str, body: &str, kind: &str| {
+        let key = format!("media/{path}");
+        let metadata = [("owner", "app")];
+        let client = &all.client;
+        client.put_with(&all.bucket, &key, body.as_bytes(), Some(kind), &metadata);
+    };
+    put("a.png", "x", "binary/octet-stream");
+    put("b.png", "y", "image/png");
+    all.ends("verify", &[], 0);
+    let told = all.ends("verify", &["--content-types"], 3);
+    assert_eq!(told.differences(), ["* a.png"]);
+    let mended = all.ends("verify", &["--fix-content-type"], 0);
+    assert_eq!(mended.count("mended"), 1);
+    assert_eq!(all.proxy.seen("CopyObject"), 1);
+    let head = all.client.head(&all.bucket, "media/a.png").unwrap();
+    assert_eq!(head.content_type.as_deref(), Some("image/png"));
+    assert_eq!(head.metadata["owner"], "app");
+    all.ends("verify", &["--content-types"], 0);
+}
+
+#[test]
+fn attributes_are_stored_in_the_names_of_s3fs_and_a_mount_shows_them() {
+    let plan = Mount::builder()
+        .args(["--attributes", "stored"])
+        .prefix("media");
+    let all = Migration::new().option("--attributes=stored");
+    let path = all.file("d/f", "x");
+    let times = fs::FileTimes::new()
+        .set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000, 500_000_000));
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_times(times)
+        .unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+    fs::set_permissions(&path, mode).unwrap();
+    std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
+    all.ends("import", &["--yes"], 0);
+    let head = all.client.head(&all.bucket, "media/d/f").unwrap();
+    assert_eq!(head.metadata["mode"], (0o100_640).to_string());
+    assert_eq!(head.metadata["mtime"], "1000000.500000000");
+    let mount = plan.bucket(&all.bucket).start();
+    let shown = fs::metadata(mount.path("d/f")).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    let owner = (shown.mode(), shown.uid(), shown.gid(), shown.mtime());
+    assert_eq!(owner, (0o100_640, 1234, 4321, 1_000_000));
+    // What is imported from its own mount would be itself.
+    let own = Ended::of(&mut all.command_on("import", &mount.root, &["--yes", "--json"]));
+    assert_eq!(own.code, 5, "{}", own.said);
+}

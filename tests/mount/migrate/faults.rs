@@ -1,0 +1,225 @@
+//! `mediafs import` while S3, other clients and the files' owners do what they may do.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::time::Duration;
+
+use crate::support::data::MIB;
+use crate::support::migration::Ended;
+use crate::support::proxy::{Fault, Rule, Side};
+use crate::support::{Migration, pattern};
+
+/// Runs `mediafs import --yes` beside what the test does meanwhile.
+#[track_caller]
+fn beside<T>(all: &Migration, code: i32, meanwhile: impl FnOnce() -> T) -> (Ended, T) {
+    std::thread::scope(|scope| {
+        let import = scope.spawn(|| all.run("import", &["--yes", "--request-timeout", "3s"]));
+        let done = meanwhile();
+        let ended = import.join().unwrap();
+        assert_eq!(ended.code, code, "{}", ended.said);
+        (ended, done)
+    })
+}
+
+#[test]
+fn what_another_client_writes_meanwhile_is_kept_and_named() {
+    let all = Migration::new();
+    all.file("new", "ours");
+    all.file("changed", "ours");
+    all.object("changed", "theirs");
+    let held = all.proxy.hold(
+        Side::BeforeServer,
+        Rule::on("PutObject", Fault::Pass).key("*").always(),
+    );
+    let (ended, ()) = beside(&all, 4, || {
+        held.wait_for(1);
+        all.object("new", "newer");
+        all.object("changed", "newer still");
+        held.open();
+    });
+    assert_eq!(ended.differences(), ["! changed", "! new"]);
+    assert_eq!(all.stored("new").unwrap(), b"newer");
+    assert_eq!(all.stored("changed").unwrap(), b"newer still");
+    all.proxy.heal();
+    // What was looked at is replaced, since it is asked for once more.
+    all.ends("import", &["--yes"], 0);
+    all.assert_equal();
+}
+
+#[test]
+fn requests_that_are_lost_doubled_late_or_damaged_end_in_the_same_objects() {
+    let late = Duration::from_millis(1_500);
+    for fault in [
+        Fault::Reset,
+        Fault::LoseAnswer,
+        Fault::Twice,
+        Fault::CutAnswer,
+        Fault::FlipRequest,
+        Fault::ApplyLate(late),
+        Fault::Answer(503, "SlowDown"),
+        Fault::Answer(500, "InternalError"),
+    ] {
+        let all = Migration::new();
+        for number in 0..4 {
+            all.file(&format!("f{number}"), format!("{number}"));
+        }
+        all.file("long", pattern(9 * MIB, 3));
+        let ops = [
+            "PutObject",
+            "UploadPart",
+            "CompleteMultipartUpload",
+            "ListObjectsV2",
+        ];
+        // A listing has no body that could be damaged.
+        let count = match fault {
+            Fault::FlipRequest => 2,
+            _ => ops.len(),
+        };
+        for op in ops.into_iter().take(count) {
+            all.proxy.rule(Rule::on(op, fault).times(1));
+        }
+        // Each attempt has a third of it, at least a second.
+        let ended = all.run("import", &["--yes", "--request-timeout", "4s"]);
+        assert_eq!(ended.code, 0, "{fault:?}: {}", ended.said);
+        all.proxy.wait_until_idle();
+        all.assert_equal();
+    }
+}
+
+#[test]
+fn a_file_that_is_written_while_it_is_sent_is_stored_as_it_was_or_as_it_became() {
+    // With one part at a time the others are read after the write, and else before.
+    for at_once in ["1", "8"] {
+        let all = Migration::new()
+            .option("--upload-concurrency")
+            .option(at_once);
+        let was = pattern(17 * MIB, 5);
+        let path = all.file("long", &was);
+        let held = all.proxy.hold(
+            Side::BeforeServer,
+            Rule::on("UploadPart", Fault::Pass).always(),
+        );
+        let (ended, ()) = beside(&all, 4, || {
+            held.wait_for(1);
+            let mut file = OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all(b"less").unwrap();
+            file.set_len(16 * MIB as u64 + 5).unwrap();
+            drop(file);
+            held.open();
+        });
+        assert!(
+            ended.said.contains("changed while it was sent"),
+            "{}",
+            ended.said
+        );
+        let stored = all.stored("long").unwrap();
+        assert!(
+            stored == was || stored == fs::read(&path).unwrap(),
+            "{at_once}"
+        );
+        all.ends("import", &["--yes"], 0);
+        all.assert_equal();
+    }
+}
+
+#[test]
+fn a_run_that_s3_did_not_answer_goes_on_where_it_was() {
+    let all = Migration::new();
+    all.file("long", pattern(40 * MIB, 7));
+    for number in 0..50 {
+        all.file(&format!("z{number}"), "x");
+    }
+    let down = Rule::on("UploadPart", Fault::Answer(503, "SlowDown"));
+    all.proxy.rule(down.after(3).always());
+    let ended = all.run("import", &["--yes", "--request-timeout", "2s"]);
+    assert_eq!(ended.code, 4, "{}", ended.said);
+    assert_eq!(ended.line("long")["symbol"], "!");
+    assert_eq!(all.client.unfinished_uploads(&all.bucket), ["media/long"]);
+    all.proxy.heal();
+    let before = all.proxy.lengths("UploadPart").len();
+    all.ends("import", &["--yes"], 0);
+    let sent: usize = all.proxy.lengths("UploadPart")[before..].iter().sum();
+    assert_eq!(sent, 40 * MIB - 3 * 8 * MIB);
+    all.assert_equal();
+}
+
+#[test]
+fn a_delete_waits_for_every_transfer_and_spares_what_others_replaced() {
+    let all = Migration::new();
+    for path in ["a", "b", "c", "d"] {
+        all.file(path, path);
+    }
+    all.object("stray", "x");
+    all.object("replaced", "x");
+    all.proxy
+        .fail("PutObject", Fault::Answer(403, "AccessDenied"), 1);
+    let ended = all.ends("import", &["--yes", "--delete", "--force"], 4);
+    assert_eq!(ended.count("deleted"), 0, "{}", ended.said);
+    assert!(all.stored("stray").is_some());
+    let held = all.proxy.hold(
+        Side::BeforeServer,
+        Rule::on("PutObject", Fault::Pass).always(),
+    );
+    std::thread::scope(|scope| {
+        let import = scope.spawn(|| all.run("import", &["--yes", "--delete", "--force"]));
+        held.wait_for(1);
+        all.object("replaced", "newer");
+        held.open();
+        let ended = import.join().unwrap();
+        assert_eq!(ended.code, 4, "{}", ended.said);
+        assert_eq!(ended.line("replaced")["symbol"], "!");
+        assert_eq!(ended.count("deleted"), 1);
+    });
+    assert!(all.stored("stray").is_none());
+    assert_eq!(all.stored("replaced").unwrap(), b"newer");
+}
+
+#[test]
+fn an_interrupted_run_says_so_and_can_be_resumed() {
+    let all = Migration::new();
+    all.file("long", pattern(24 * MIB, 9));
+    let held = all.proxy.hold(
+        Side::BeforeServer,
+        Rule::on("UploadPart", Fault::Pass).after(1).always(),
+    );
+    let mut import = all.command("import", &["--yes"]).spawn().unwrap();
+    held.wait_for(1);
+    let pid = rustix::process::Pid::from_child(&import);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(import.wait().unwrap().code(), Some(6));
+    held.open();
+    all.proxy.wait_until_idle();
+    all.proxy.heal();
+    all.ends("import", &["--yes"], 0);
+    all.assert_equal();
+}
+
+#[test]
+fn uploads_of_a_file_that_is_gone_are_aborted_by_the_next_run() {
+    let all = Migration::new();
+    let path = all.file("long", pattern(24 * MIB, 11));
+    all.file("other", "x");
+    // Killed before it knows the name of its upload, and after.
+    for point in ["part_begins", "part_answered"] {
+        let mut import = all.command("import", &["--yes"]);
+        import.env("FAILPOINTS", format!("{point}=return"));
+        assert_eq!(import.output().unwrap().status.code(), None);
+    }
+    let mut import = all.command("import", &["--yes"]);
+    let held = all.proxy.hold(
+        Side::AfterServer,
+        Rule::on("CreateMultipartUpload", Fault::Pass).always(),
+    );
+    fs::write(&path, pattern(23 * MIB, 12)).unwrap();
+    let mut import = import.spawn().unwrap();
+    held.wait_for(1);
+    import.kill().unwrap();
+    import.wait().unwrap();
+    held.open();
+    all.proxy.wait_until_idle();
+    all.proxy.heal();
+    assert!(!all.client.unfinished_uploads(&all.bucket).is_empty());
+    fs::remove_file(path).unwrap();
+    all.ends("import", &["--yes"], 0);
+    all.assert_equal();
+}
