@@ -5,7 +5,7 @@
 //! Lock order: `inflight`, then `memory`; a run's own alone; all held for microseconds.
 
 mod block;
-mod cached_block;
+mod cache;
 mod cursor;
 mod reader;
 mod run;

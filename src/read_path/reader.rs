@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::block::{BlockId, BlockSize, MemoryTier};
-use super::cached_block::CachedBlock;
+use super::block::{BlockId, BlockSize};
+use super::cache::{CachedBlock, MemoryTier};
 use super::cursor::{Cursor, RUN_LIMIT_BYTES};
 use super::run::{Arrival, Run};
 use crate::error::{Cause, FsError};

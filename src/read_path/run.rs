@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::block::BlockSize;
-use super::cached_block::CachedBlock;
+use super::cache::CachedBlock;
 use crate::store::{BodySink, StoreError, StoreErrorKind, StoreOp};
 use crate::vocabulary::ObjectId;
 

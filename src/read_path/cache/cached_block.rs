@@ -9,7 +9,7 @@ use bytes::Bytes;
 const SUMMED_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Clone)]
-pub(super) struct CachedBlock {
+pub struct CachedBlock {
     bytes: Bytes,
     sums: Arc<[u32]>,
 }
