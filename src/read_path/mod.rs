@@ -7,6 +7,7 @@
 mod block;
 mod cache;
 mod cursor;
+mod fetch;
 mod reader;
 mod run;
 

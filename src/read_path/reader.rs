@@ -1,7 +1,5 @@
 //! Reading objects through the block cache, one GET for a block however many ask.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,10 +11,10 @@ use tokio_util::task::TaskTracker;
 use super::block::{BlockId, BlockSize};
 use super::cache::{CachedBlock, MemoryTier};
 use super::cursor::{Cursor, RUN_LIMIT_BYTES};
-use super::run::{Arrival, Run};
+use super::fetch::{Core, Fetch, Inflight};
+use super::run::Run;
 use crate::error::{Cause, FsError};
-use crate::store::{BodySink, GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
-use crate::task::caught;
+use crate::store::{ObjectStore, StoreError, StoreErrorKind};
 use crate::vocabulary::ObjectId;
 
 /// Most read-ahead of one handle.
@@ -42,28 +40,9 @@ pub struct Reader {
     window_limit_bytes: u64,
 }
 
-struct Core {
-    store: Arc<dyn ObjectStore>,
-    block_size: BlockSize,
-    memory: Mutex<MemoryTier>,
-    inflight: Mutex<Inflight>,
-    /// One permit a block that is being fetched.
-    budget: Arc<Semaphore>,
-    budget_blocks: u64,
-}
-
-/// The runs that blocks come with.
-type Inflight = HashMap<BlockId, Arc<Run>>;
-
 enum Piece {
     Cached(u64, CachedBlock),
     Coming(u64, Arc<Run>),
-}
-
-impl fmt::Debug for Core {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "read path over {:?}", self.store)
-    }
 }
 
 impl Reader {
@@ -272,113 +251,10 @@ fn changed(error: StoreError) -> FsError {
     }
 }
 
-impl Core {
-    /// Blocks have come: they are cached before they stop counting as under way, so
-    /// that nobody asks twice.
-    fn publish(&self, run: &Arc<Run>, blocks: Vec<(u64, CachedBlock)>) {
-        let mut inflight = self.inflight.lock();
-        let mut memory = self.memory.lock();
-        for (index, block) in blocks {
-            let object = run.object.clone();
-            let id = BlockId { object, index };
-            forget(&mut inflight, &id, run);
-            memory.insert(id, block);
-        }
-    }
-
-    fn end(&self, run: &Arc<Run>, outcome: Result<(), StoreError>) {
-        let mut inflight = self.inflight.lock();
-        for index in run.indexes.clone() {
-            let object = run.object.clone();
-            forget(&mut inflight, &BlockId { object, index }, run);
-        }
-        drop(inflight);
-        run.end(outcome);
-    }
-}
-
-/// A block of this run is not under way any more. Another run may have it by now.
-fn forget(inflight: &mut Inflight, id: &BlockId, run: &Arc<Run>) {
-    if inflight
-        .get(id)
-        .is_some_and(|there| Arc::ptr_eq(there, run))
-    {
-        inflight.remove(id);
-    }
-}
-
-/// The task of a run. Dropped, whoever waits for its blocks gets an answer.
-struct Fetch {
-    core: Arc<Core>,
-    run: Arc<Run>,
-}
-
-impl Fetch {
-    async fn run(self) {
-        let blocks = self.run.indexes.end - self.run.indexes.start;
-        let permits = u32::try_from(blocks).unwrap_or(u32::MAX);
-        let permit = self.core.budget.clone().acquire_many_owned(permits).await;
-        let outcome = caught("read", self.get()).await;
-        let outcome = outcome.unwrap_or_else(|panicked| {
-            let (kind, op) = (StoreErrorKind::Rejected, StoreOp::Get);
-            let key = self.run.object.key.clone();
-            Err(StoreError::new(kind, op, key, panicked.to_string()))
-        });
-        self.core.end(&self.run, outcome);
-        drop(permit);
-    }
-
-    async fn get(&self) -> Result<(), StoreError> {
-        let (run, object) = (&self.run, &self.run.object);
-        let bytes = run.bytes();
-        let whole = bytes == (0..object.size_bytes);
-        let (core, of_sink) = (self.core.clone(), run.clone());
-        let arrival = Arrival {
-            run: run.clone(),
-            publish: move |blocks| core.publish(&of_sink, blocks),
-        };
-        let sink: Arc<dyn BodySink> = Arc::new(arrival);
-        let request = GetRequest {
-            key: object.key.clone(),
-            range: (!whole).then_some(bytes.clone()),
-            if_match: Some(object.etag.clone()),
-            sink: Some(sink.clone()),
-        };
-        let answer = self.core.store.get(request).await?;
-        // Some stores ignore If-Match; and a body cut short is no body.
-        if answer.meta.etag != object.etag {
-            return Err(StoreError {
-                kind: StoreErrorKind::PreconditionFailed,
-                ..run.broken("the object was replaced")
-            });
-        }
-        if answer.body.is_empty() && run.is_whole() {
-            return Ok(());
-        }
-        if answer.body.len() as u64 != bytes.end - bytes.start {
-            return Err(run.broken("the body has another length than asked for"));
-        }
-        if run.indexes.end - run.indexes.start == 1 {
-            let block = run.take_block(answer.body);
-            self.core.publish(run, vec![block]);
-        } else {
-            // Copied, so that one cached block does not keep the whole run in memory.
-            sink.begin();
-            sink.take(&answer.body);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Fetch {
-    fn drop(&mut self) {
-        self.core.end(&self.run, Err(self.run.broken("broken off")));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreOp;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{Key, ObjectHeaders, PutRequest, WriteCondition};
