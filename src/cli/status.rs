@@ -184,9 +184,7 @@ fn whole(status: &Status) -> String {
         line(&mut text, "hidden", &hidden);
     }
     line(&mut text, "spool", &of_spool(status));
-    let cache = &status.cache;
-    let cache = format!("{} of {}", size(cache.used_bytes), size(cache.limit_bytes));
-    line(&mut text, "cache", &cache);
+    line(&mut text, "cache", &of_cache(status));
     of_requests(&mut text, status);
     for entry in &status.recent {
         let said = format!("{} {}", time(entry.at_unix_seconds), entry.level);
@@ -263,6 +261,17 @@ fn of_spool(status: &Status) -> String {
         limit.unwrap_or_default(),
         spool.dir,
         free.unwrap_or_default()
+    )
+}
+
+fn of_cache(status: &Status) -> String {
+    let cache = &status.cache;
+    format!(
+        "{} of {} in memory; {} hits, {} misses",
+        size(cache.used_bytes),
+        size(cache.limit_bytes),
+        cache.hits,
+        cache.misses
     )
 }
 

@@ -12,5 +12,6 @@ mod reader;
 mod run;
 
 pub use block::BlockSize;
+pub use cache::TierUse;
 pub use cursor::Cursor;
 pub use reader::{ReadSettings, Reader};

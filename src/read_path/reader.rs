@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::block::{BlockId, BlockSize};
-use super::cache::{CachedBlock, MemoryTier};
+use super::cache::{BlockUse, CachedBlock, MemoryTier, TierUse};
 use super::cursor::{Cursor, RUN_LIMIT_BYTES};
 use super::fetch::{Core, Fetch, Inflight};
 use super::run::Run;
@@ -54,6 +54,7 @@ impl Reader {
             block_size: settings.block_size,
             memory: Mutex::new(MemoryTier::new(
                 settings.memory_limit_bytes - inflight_bytes,
+                settings.block_size,
             )),
             inflight: Mutex::default(),
             budget: Arc::new(Semaphore::new(
@@ -69,9 +70,9 @@ impl Reader {
         }
     }
 
-    /// Bytes of cached blocks, and how many there may be.
-    pub fn cached_bytes(&self) -> (u64, u64) {
-        self.core.memory.lock().used_and_limit()
+    /// Of cached blocks in memory.
+    pub fn memory_tier(&self) -> TierUse {
+        self.core.memory.lock().usage()
     }
 
     /// The bytes of a range, in order, cut at the end of the object.
@@ -86,7 +87,7 @@ impl Reader {
         let range = range.start..range.end.min(object.size_bytes);
         let size = self.core.block_size;
         let mut pieces = Vec::new();
-        for piece in self.demand(object, size.blocks(&range)) {
+        for piece in self.demand(object, &range) {
             let within = |index: u64| {
                 let start = index * size.bytes();
                 range.start.saturating_sub(start) as usize..(range.end - start) as usize
@@ -98,6 +99,8 @@ impl Reader {
                 },
                 Piece::Coming(index, run) => {
                     let block = run.block(index).await.map_err(changed)?;
+                    let object = object.clone();
+                    self.core.memory.lock().used(&BlockId { object, index });
                     block.slice(within(index))
                 }
             });
@@ -120,7 +123,9 @@ impl Reader {
             object: object.clone(),
             index,
         });
-        for piece in self.demand(object, index..index + 1) {
+        let size = self.core.block_size;
+        let bytes = size.byte_range(&(index..index + 1), object.size_bytes);
+        for piece in self.demand(object, &bytes) {
             if let Piece::Coming(index, run) = piece {
                 let block = run.block(index).await.map_err(changed)?;
                 return Ok(block.slice(within));
@@ -169,7 +174,9 @@ impl Reader {
     }
 
     /// The blocks in order: what is neither cached nor coming is asked for now.
-    fn demand(&self, object: &Arc<ObjectId>, blocks: Range<u64>) -> Vec<Piece> {
+    fn demand(&self, object: &Arc<ObjectId>, bytes: &Range<u64>) -> Vec<Piece> {
+        let size = self.core.block_size;
+        let blocks = size.blocks(bytes);
         let mut inflight = self.core.inflight.lock();
         let mut pieces = Vec::new();
         for index in blocks.clone() {
@@ -179,7 +186,14 @@ impl Reader {
             };
             if let Some(coming) = inflight.get(&id) {
                 pieces.push(Piece::Coming(index, coming.clone()));
-            } else if let Some(block) = self.core.memory.lock().get(&id) {
+                continue;
+            }
+            let of_read = if index * size.bytes() >= bytes.start {
+                BlockUse::Begins
+            } else {
+                BlockUse::Continues
+            };
+            if let Some(block) = self.core.memory.lock().get(&id, of_read) {
                 pieces.push(Piece::Cached(index, block));
             } else {
                 let run = if self.is_fetched_whole(object) {
@@ -377,7 +391,7 @@ mod tests {
         };
         {
             let mut memory = reader.core.memory.lock();
-            let damaged = memory.get(&id).unwrap().damaged(7);
+            let damaged = memory.get(&id, BlockUse::Begins).unwrap().damaged(7);
             memory.insert(id, damaged);
         }
         let asked = store.seen(StoreOp::Get);
@@ -409,7 +423,7 @@ mod tests {
             let read = reader.read(&object, at..at + 10).await.unwrap().concat();
             assert_eq!(read, bytes[at as usize..at as usize + 10]);
         }
-        assert_eq!(reader.core.memory.lock().used_bytes(), 3 * BLOCK);
+        assert_eq!(reader.memory_tier().used_bytes, 3 * BLOCK);
     }
 
     #[tokio::test]

@@ -152,6 +152,11 @@ pub struct SpoolStatus {
 pub struct CacheStatus {
     pub used_bytes: u64,
     pub limit_bytes: u64,
+    /// Blocks that were there when they were read, since the daemon was started.
+    #[serde(default)]
+    pub hits: u64,
+    #[serde(default)]
+    pub misses: u64,
 }
 
 /// Since the daemon was started.

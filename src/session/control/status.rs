@@ -24,7 +24,7 @@ impl Served {
         let config = &self.running.mounted;
         let ops = &self.running.ops;
         let uptime = self.started_at.elapsed();
-        let (used_bytes, limit_bytes) = ops.cached_bytes();
+        let cached = ops.memory_tier();
         Status {
             health,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -52,8 +52,10 @@ impl Served {
             hidden_keys: ops.namespace().hidden_seen(),
             spool: self.spool(),
             cache: CacheStatus {
-                used_bytes,
-                limit_bytes,
+                used_bytes: cached.used_bytes,
+                limit_bytes: cached.limit_bytes,
+                hits: cached.hits,
+                misses: cached.misses,
             },
             requests: self.requests(),
             cost: cost::of(self.counters.by_kind(), uptime),
