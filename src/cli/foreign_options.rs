@@ -53,18 +53,17 @@ const ALWAYS: [&str; 35] = [
 ];
 
 const TTL: &str = "ttl=, how long to trust what S3 said of a file";
-const CACHE: &str = "memory-cache=SIZE; there is no cache of file contents on disk";
+const CACHE: &str = "cache=DIR and cache-size=SIZE, or memory-cache=SIZE for one in memory";
 const TIMEOUT: &str = "request-timeout=DURATION";
 const BUCKET: &str = "the settings of the bucket itself (default encryption, lifecycle, policy)";
 
 /// What to use for an option that has no twin here.
-const INSTEAD: [(&str, &str); 42] = [
+const INSTEAD: [(&str, &str); 41] = [
     ("ac_attr_timeout", TTL),
     ("acl", BUCKET),
     ("allow_root", "allow_other"),
     ("ahbe_conf", "nothing: extra headers are not supported"),
     ("attr_timeout", TTL),
-    ("cache", CACHE),
     ("cheap", "nothing: there is no such mode"),
     ("check_cache_dir_exist", CACHE),
     ("compat_dir", "dir-markers=auto, always or never"),

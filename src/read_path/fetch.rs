@@ -2,22 +2,28 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::block::{BlockId, BlockSize};
-use super::cache::{CachedBlock, MemoryTier};
+use super::cache::{CachedBlock, DiskTier, MemoryTier};
 use super::run::{Arrival, Run};
 use crate::store::{BodySink, GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught;
+
+/// A disk that takes longer for a run is not used any more: S3 is faster.
+const DISK_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the reader shares with the requests under way.
 pub(super) struct Core {
     pub store: Arc<dyn ObjectStore>,
     pub block_size: BlockSize,
     pub memory: Mutex<MemoryTier>,
+    pub disk: Option<Arc<DiskTier>>,
     pub inflight: Mutex<Inflight>,
     /// One permit a block that is being fetched.
     pub budget: Arc<Semaphore>,
@@ -79,7 +85,7 @@ impl Fetch {
         let blocks = self.run.indexes.end - self.run.indexes.start;
         let permits = u32::try_from(blocks).unwrap_or(u32::MAX);
         let permit = self.core.budget.clone().acquire_many_owned(permits).await;
-        let outcome = caught("read", self.get()).await;
+        let outcome = caught("read", self.fill()).await;
         let outcome = outcome.unwrap_or_else(|panicked| {
             let (kind, op) = (StoreErrorKind::Rejected, StoreOp::Get);
             let key = self.run.object.key.clone();
@@ -89,9 +95,55 @@ impl Fetch {
         drop(permit);
     }
 
-    async fn get(&self) -> Result<(), StoreError> {
+    async fn fill(&self) -> Result<(), StoreError> {
+        self.load().await;
+        let rest = self.run.rest();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.get(rest).await?;
+        // Now it is known that they are all of this version.
+        if let Some(disk) = &self.core.disk {
+            for (index, block) in self.run.fetched() {
+                let object = self.run.object.clone();
+                disk.store(BlockId { object, index }, block);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes from the disk what it has, up to the first block that it has not.
+    async fn load(&self) {
+        let id = |run: &Run, index| BlockId {
+            object: run.object.clone(),
+            index,
+        };
+        let first = id(&self.run, self.run.indexes.start);
+        let disk = self.core.disk.clone().filter(|disk| disk.has(&first));
+        let Some(disk) = disk else { return };
+        let (core, run, of_task) = (self.core.clone(), self.run.clone(), disk.clone());
+        let loading = tokio::task::spawn_blocking(move || {
+            for index in run.indexes.clone() {
+                let Some(block) = of_task.load(&id(&run, index)) else {
+                    return;
+                };
+                if !run.take_cached(block.clone()) {
+                    return;
+                }
+                core.publish(&run, vec![(index, block)]);
+                run.tell();
+            }
+        });
+        match tokio::time::timeout(DISK_WITHIN, loading).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => disk.turn_off(&format!("reading broke off: {error}")),
+            Err(_) => disk.turn_off("it does not answer"),
+        }
+    }
+
+    async fn get(&self, blocks: Range<u64>) -> Result<(), StoreError> {
         let (run, object) = (&self.run, &self.run.object);
-        let bytes = run.bytes();
+        let bytes = run.byte_range(&blocks);
         let whole = bytes == (0..object.size_bytes);
         let (core, of_sink) = (self.core.clone(), run.clone());
         let arrival = Arrival {
@@ -119,7 +171,7 @@ impl Fetch {
         if answer.body.len() as u64 != bytes.end - bytes.start {
             return Err(run.broken("the body has another length than asked for"));
         }
-        if run.indexes.end - run.indexes.start == 1 {
+        if blocks.end - blocks.start == 1 {
             let block = run.take_block(answer.body);
             self.core.publish(run, vec![block]);
         } else {

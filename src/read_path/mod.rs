@@ -1,8 +1,8 @@
 //! Bytes of objects, by range.
 //!
-//! Owns: blocks in memory, requests for blocks under way, read-ahead.
+//! Owns: blocks in memory and on disk, requests for blocks under way, read-ahead.
 //! Must not know: inodes, names, staged bytes, FUSE.
-//! Lock order: `inflight`, then `memory`; a run's own alone; all held for microseconds.
+//! Lock order: `inflight`, then `memory`, then the disk tier's; a run's own alone; all held for microseconds.
 
 mod block;
 mod cache;
@@ -12,6 +12,6 @@ mod reader;
 mod run;
 
 pub use block::BlockSize;
-pub use cache::TierUse;
+pub use cache::{DiskSettings, DiskUse, TierUse};
 pub use cursor::Cursor;
 pub use reader::{ReadSettings, Reader};

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -9,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::block::{BlockId, BlockSize};
-use super::cache::{BlockUse, CachedBlock, MemoryTier, TierUse};
+use super::cache::{BlockUse, CachedBlock, DiskSettings, DiskTier, DiskUse, MemoryTier, TierUse};
 use super::cursor::{Cursor, RUN_LIMIT_BYTES};
 use super::fetch::{Core, Fetch, Inflight};
 use super::run::Run;
@@ -19,16 +20,20 @@ use crate::vocabulary::ObjectId;
 
 /// Most read-ahead of one handle.
 const WINDOW_LIMIT_BYTES: u64 = 64 << 20;
+/// What waits for the disk is soon written, or not worth the wait.
+const DISK_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// An object of so many blocks or bytes is fetched whole, and so compared with its checksum.
 const WHOLE_BLOCKS: u64 = 8;
 const WHOLE_BYTES: u64 = 1 << 20;
 
 /// Sizes and budgets of the read path.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ReadSettings {
     pub block_size: BlockSize,
     /// Cached blocks and requests under way together stay below it.
     pub memory_limit_bytes: u64,
+    /// Blocks are kept there too.
+    pub disk: Option<DiskSettings>,
 }
 
 /// Reads ranges of object versions.
@@ -56,6 +61,7 @@ impl Reader {
                 settings.memory_limit_bytes - inflight_bytes,
                 settings.block_size,
             )),
+            disk: settings.disk.map(|disk| Arc::new(DiskTier::start(disk))),
             inflight: Mutex::default(),
             budget: Arc::new(Semaphore::new(
                 usize::try_from(budget_blocks).unwrap_or(usize::MAX >> 4),
@@ -73,6 +79,11 @@ impl Reader {
     /// Of cached blocks in memory.
     pub fn memory_tier(&self) -> TierUse {
         self.core.memory.lock().usage()
+    }
+
+    /// Of cached blocks on disk, where there is such a tier.
+    pub fn disk_tier(&self) -> Option<DiskUse> {
+        self.core.disk.as_ref().map(|disk| disk.usage())
     }
 
     /// The bytes of a range, in order, cut at the end of the object.
@@ -158,6 +169,9 @@ impl Reader {
     pub async fn drain(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        if let Some(disk) = &self.core.disk {
+            disk.flush(DISK_ENDS_WITHIN).await;
+        }
     }
 
     /// Whether one GET without a range brings all of it.
@@ -193,8 +207,12 @@ impl Reader {
             } else {
                 BlockUse::Continues
             };
-            if let Some(block) = self.core.memory.lock().get(&id, of_read) {
-                pieces.push(Piece::Cached(index, block));
+            let hit = self.core.memory.lock().get(&id, of_read);
+            if let Some(hit) = hit {
+                if let Some(disk) = self.core.disk.as_ref().filter(|_| hit.is_reuse) {
+                    disk.touch(&id);
+                }
+                pieces.push(Piece::Cached(index, hit.block));
             } else {
                 let run = if self.is_fetched_whole(object) {
                     self.core.block_size.blocks(&(0..object.size_bytes))
@@ -208,7 +226,8 @@ impl Reader {
         pieces
     }
 
-    /// Runs of blocks that are neither cached nor coming, each at most one GET long.
+    /// Runs of blocks that are neither in memory nor coming, each at most one GET long and
+    /// either on disk or not.
     fn missing_runs(
         &self,
         inflight: &Inflight,
@@ -218,6 +237,7 @@ impl Reader {
         let limit = self.run_blocks();
         let memory = self.core.memory.lock();
         let mut runs: Vec<Range<u64>> = Vec::new();
+        let mut last_on_disk = false;
         for index in blocks {
             let id = BlockId {
                 object: object.clone(),
@@ -226,8 +246,13 @@ impl Reader {
             if inflight.contains_key(&id) || memory.contains(&id) {
                 continue;
             }
+            let disk = self.core.disk.as_ref();
+            let on_disk = disk.is_some_and(|disk| disk.has(&id));
+            let is_alike = std::mem::replace(&mut last_on_disk, on_disk) == on_disk;
             match runs.last_mut() {
-                Some(run) if run.end == index && run.end - run.start < limit => run.end += 1,
+                Some(run) if is_alike && run.end == index && run.end - run.start < limit => {
+                    run.end += 1;
+                }
                 _ => runs.push(index..index + 1),
             }
         }
@@ -309,6 +334,7 @@ mod tests {
             ReadSettings {
                 block_size,
                 memory_limit_bytes,
+                disk: None,
             },
         )
     }
@@ -391,7 +417,7 @@ mod tests {
         };
         {
             let mut memory = reader.core.memory.lock();
-            let damaged = memory.get(&id, BlockUse::Begins).unwrap().damaged(7);
+            let damaged = memory.get(&id, BlockUse::Begins).unwrap().block.damaged(7);
             memory.insert(id, damaged);
         }
         let asked = store.seen(StoreOp::Get);

@@ -20,6 +20,20 @@ impl CachedBlock {
         Self { bytes, sums }
     }
 
+    /// Bytes that had these checksums when they came; none where they have others now.
+    pub fn checked(bytes: Bytes, sums: Vec<u32>) -> Option<Self> {
+        let block = Self::new(bytes);
+        (*block.sums == *sums).then_some(block)
+    }
+
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub fn sums(&self) -> &[u32] {
+        &self.sums
+    }
+
     pub fn len(&self) -> usize {
         self.bytes.len()
     }

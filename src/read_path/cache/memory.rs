@@ -36,6 +36,14 @@ pub enum BlockUse {
     Continues,
 }
 
+/// A block that is here.
+#[derive(Debug)]
+pub struct Hit {
+    pub block: CachedBlock,
+    /// It is used again, not for the first time.
+    pub is_reuse: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Bytes;
 
@@ -73,7 +81,7 @@ impl MemoryTier {
         }
     }
 
-    pub fn get(&mut self, id: &BlockId, of_read: BlockUse) -> Option<CachedBlock> {
+    pub fn get(&mut self, id: &BlockId, of_read: BlockUse) -> Option<Hit> {
         let Some(kept) = self.blocks.peek(id) else {
             self.misses += 1;
             return None;
@@ -81,11 +89,11 @@ impl MemoryTier {
         self.hits += 1;
         let block = kept.block.clone();
         let begins = of_read == BlockUse::Begins;
-        // Its first use is what it was fetched for.
-        if begins && kept.is_used.swap(true, Ordering::Relaxed) {
+        let is_reuse = begins && kept.is_used.swap(true, Ordering::Relaxed);
+        if is_reuse {
             self.blocks.get(id);
         }
-        Some(block)
+        Some(Hit { block, is_reuse })
     }
 
     pub fn contains(&self, id: &BlockId) -> bool {

@@ -4,6 +4,7 @@
 //! Must not know: requests, handles.
 
 mod cached_block;
+mod disk;
 mod memory;
 
 use std::hash::Hash;
@@ -12,6 +13,7 @@ use quick_cache::unsync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 pub use cached_block::CachedBlock;
+pub use disk::{DiskSettings, DiskTier, DiskUse};
 pub use memory::{BlockUse, MemoryTier, TierUse};
 
 /// A map bounded by weight in which `hot_share` is for what was asked for again.
