@@ -53,17 +53,16 @@ const ALWAYS: [&str; 35] = [
 ];
 
 const TTL: &str = "ttl=, how long to trust what S3 said of a file";
-const CACHE: &str = "memory-cache=SIZE; there is no cache of file contents on disk";
+const CACHE: &str = "cache=DIR and cache-size=SIZE, or memory-cache=SIZE for one in memory";
 const TIMEOUT: &str = "request-timeout=DURATION";
 const KEY_FILE: &str = "sse-customer-key-file=FILE, with 32 bytes or these in base64, mode 0600";
 
 /// What to use for an option that has no twin here.
-const INSTEAD: [(&str, &str); 38] = [
+const INSTEAD: [(&str, &str); 37] = [
     ("ac_attr_timeout", TTL),
     ("allow_root", "allow_other"),
     ("ahbe_conf", "nothing: extra headers are not supported"),
     ("attr_timeout", TTL),
-    ("cache", CACHE),
     ("cheap", "nothing: there is no such mode"),
     ("check_cache_dir_exist", CACHE),
     ("compat_dir", "dir-markers=auto, always or never"),

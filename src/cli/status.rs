@@ -184,9 +184,7 @@ fn whole(status: &Status) -> String {
         line(&mut text, "hidden", &hidden);
     }
     line(&mut text, "spool", &of_spool(status));
-    let cache = &status.cache;
-    let cache = format!("{} of {}", size(cache.used_bytes), size(cache.limit_bytes));
-    line(&mut text, "cache", &cache);
+    of_cache(&mut text, status);
     of_requests(&mut text, status);
     for entry in &status.recent {
         let said = format!("{} {}", time(entry.at_unix_seconds), entry.level);
@@ -264,6 +262,36 @@ fn of_spool(status: &Status) -> String {
         spool.dir,
         free.unwrap_or_default()
     )
+}
+
+fn of_cache(text: &mut String, status: &Status) {
+    let cache = &status.cache;
+    let memory = format!(
+        "{} of {} in memory; {} hits, {} misses",
+        size(cache.used_bytes),
+        size(cache.limit_bytes),
+        cache.hits,
+        cache.misses
+    );
+    line(text, "cache", &memory);
+    let Some(disk) = &cache.disk else { return };
+    let mut shown = match &disk.off {
+        Some(why) => format!("off in {}: {why}", disk.dir),
+        None => format!(
+            "{} of {} in {}",
+            size(disk.used_bytes),
+            size(disk.limit_bytes),
+            disk.dir
+        ),
+    };
+    shown += &format!("; {} hits, {} misses", disk.hits, disk.misses);
+    if disk.damaged + disk.dropped > 0 {
+        shown += &format!(", {} damaged, {} not stored", disk.damaged, disk.dropped);
+    }
+    if let Some(why) = &disk.full {
+        shown += &format!("; nothing more is stored: {why}");
+    }
+    line(text, "", &shown);
 }
 
 fn of_requests(text: &mut String, status: &Status) {

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// In the place of a path: there is to be none.
-pub(super) const NO_SOCKET: &str = "none";
+use super::NO_PATH;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlSocketConfig {
@@ -18,7 +17,7 @@ impl ControlSocketConfig {
     pub(super) fn resolve(given: Option<PathBuf>) -> Self {
         match given {
             None => Self::Default,
-            Some(none) if none == Path::new(NO_SOCKET) => Self::None,
+            Some(none) if none == Path::new(NO_PATH) => Self::None,
             Some(path) => Self::At(path),
         }
     }

@@ -57,6 +57,14 @@ pub(super) fn memory_cache(size: Option<ByteSize>) -> Result<u64, Wrong> {
     }
 }
 
+pub(super) fn cache_size(size: Option<ByteSize>) -> Result<u64, Wrong> {
+    match size {
+        None => Ok(10 * GIB),
+        Some(size) if size.0 < 16 * MIB => Err(("cache-size", must_be("at least 16MiB", size.0))),
+        Some(size) => Ok(size.0),
+    }
+}
+
 /// Memory of the machine. Source: proc_meminfo(5).
 fn memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;

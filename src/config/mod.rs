@@ -8,6 +8,7 @@ mod authentik;
 mod bucket;
 mod choices;
 mod control_socket;
+mod disk_cache;
 mod limits;
 mod log_file;
 mod options;
@@ -31,6 +32,7 @@ pub use choices::{
     HardeningConfig, SseConfig, UploadChecksumConfig, UsageConfig,
 };
 pub use control_socket::ControlSocketConfig;
+pub use disk_cache::DiskCacheConfig;
 pub use log_file::LogFileConfig;
 pub use options::Options;
 pub use requests::RequestConfig;
@@ -46,6 +48,8 @@ const ENV_PREFIX: &str = "MEDIAFS_";
 const AUTHENTIK_LAYER: &str = "authentik: ";
 /// Where the file of a named mount is.
 pub const CONFIG_DIR: &str = "/etc/mediafs";
+/// In the place of a path: there is to be none.
+const NO_PATH: &str = "none";
 /// An unknown name this similar to a known one is taken for a slip (Jaro-Winkler, 0 to 1).
 const SUGGEST_FROM: f64 = 0.8;
 
@@ -91,6 +95,7 @@ pub struct Config {
     pub exclusive_create: ExclusiveCreateConfig,
     pub block_size_bytes: u64,
     pub memory_cache_bytes: u64,
+    pub disk_cache: Option<DiskCacheConfig>,
     pub spool_dir: PathBuf,
     /// Holds what can be had again from S3.
     pub cache_dir: PathBuf,
@@ -217,13 +222,11 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
     let s3 = S3Config::resolve(&options)?;
     let attributes = AttributesConfig::resolve(&options);
     let log_file = LogFileConfig::resolve(&options)?;
+    let disk_cache = DiskCacheConfig::resolve(&options)?;
     let (bucket, prefix, mountpoint) = target::place(&options)?;
-    let spool_dir = match options.spool {
-        Some(dir) => dir,
-        None => {
-            target::default_spool(&bucket, &prefix, &mountpoint).map_err(|why| ("spool", why))?
-        }
-    };
+    let default_spool = || target::default_spool(&bucket, &prefix, &mountpoint);
+    let spool_dir = options.spool.map_or_else(default_spool, Ok);
+    let spool_dir = spool_dir.map_err(|why| ("spool", why))?;
     Ok(Config {
         s3,
         attributes,
@@ -249,6 +252,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
         max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
         block_size_bytes: limits::block_size(options.block_size)?,
         memory_cache_bytes: limits::memory_cache(options.memory_cache)?,
+        disk_cache,
         spool_moved_from: options.spool_moved_from.as_deref().map(Endpoint::parse),
         spool_limit_bytes: limits::spool_size(options.spool_size)?,
         durability: options.durability.unwrap_or(DurabilityConfig::S3),

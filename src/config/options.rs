@@ -168,6 +168,14 @@ pub struct Options {
     #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_cache: Option<ByteSize>,
+    /// Directory for a cache of file contents on disk, or none: 'mediafs help coherence' [default: none; of mediafs@NAME below /var/cache/mediafs]
+    #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "DIR|none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+    /// Most bytes of the cache on disk; 1 GiB of the disk, or 5 % of a small one, stays free [default: 10GiB]
+    #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_size: Option<ByteSize>,
 
     /// When close and fsync return: 'mediafs help durability' [default: s3]
     #[arg(long, help_heading = WRITING)]
@@ -307,6 +315,7 @@ impl Options {
     /// Every setting that is a path, with its name.
     pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 8] {
         [
+            ("cache", &mut self.cache),
             ("control-socket", &mut self.control_socket),
             ("mountpoint", &mut self.mountpoint),
             ("credentials-file", &mut self.credentials_file),

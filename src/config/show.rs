@@ -88,6 +88,10 @@ fn names_and_defaults() -> Vec<(String, Option<String>)> {
 fn computed(config: &Config, name: &str) -> Option<String> {
     match name {
         "spool" => Some(config.spool_dir.display().to_string()),
+        "cache" => {
+            let cache = config.disk_cache.as_ref();
+            cache.map(|cache| cache.dir.display().to_string())
+        }
         "uid" => Some(config.attributes.uid.to_string()),
         "gid" => Some(config.attributes.gid.to_string()),
         "fsname" => Some(config.fsname.clone()),

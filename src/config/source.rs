@@ -9,10 +9,9 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 use crate::store::ProxyUrl;
 
 use super::authentik::{AuthentikSource, Setting, SettingValue, Usage};
-use super::control_socket::NO_SOCKET;
 use super::{
-    AUTHENTIK_LAYER, CONFIG_DIR, Config, ConfigError, ENV_PREFIX, Options, Target, UsageConfig,
-    explain, origin, resolve,
+    AUTHENTIK_LAYER, CONFIG_DIR, Config, ConfigError, ENV_PREFIX, NO_PATH, Options, Target,
+    UsageConfig, explain, origin, resolve,
 };
 
 /// What a configuration is read from: file, environment and command line.
@@ -110,7 +109,8 @@ impl ConfigSource {
             ConfigError(format!("{key}{origin}: {why}"))
         };
         for (key, path) in options.paths_mut() {
-            if path.as_deref() == Some(Path::new(NO_SOCKET)) && key == "control-socket" {
+            let may_be_none = ["cache", "control-socket"].contains(&key);
+            if path.as_deref() == Some(Path::new(NO_PATH)) && may_be_none {
                 continue;
             }
             if let Some(relative) = path.take() {

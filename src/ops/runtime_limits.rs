@@ -9,6 +9,7 @@ use super::Ops;
 use super::unsent::{Unsent, path_of, unsent};
 use crate::error::FsError;
 use crate::namespace::{Coherence, Name, Pin, forget_below};
+use crate::read_path::{DiskUse, TierUse};
 use crate::vocabulary::{Ino, ROOT};
 
 /// Settings that hold from the moment they are given.
@@ -112,9 +113,14 @@ impl Ops {
         (limit < u64::MAX).then_some(limit)
     }
 
-    /// Bytes of cached blocks, and how many there may be.
-    pub fn cached_bytes(&self) -> (u64, u64) {
-        self.reader.cached_bytes()
+    /// What the cached blocks in memory are, and what they were good for.
+    pub fn memory_tier(&self) -> TierUse {
+        self.reader.memory_tier()
+    }
+
+    /// The same of those on disk, where there is such a cache.
+    pub fn disk_tier(&self) -> Option<DiskUse> {
+        self.reader.disk_tier()
     }
 
     pub fn waiting(&self) -> PendingWork {

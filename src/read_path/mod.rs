@@ -1,15 +1,17 @@
 //! Bytes of objects, by range.
 //!
-//! Owns: blocks in memory, requests for blocks under way, read-ahead.
+//! Owns: blocks in memory and on disk, requests for blocks under way, read-ahead.
 //! Must not know: inodes, names, staged bytes, FUSE.
-//! Lock order: `inflight`, then `memory`; a run's own alone; all held for microseconds.
+//! Lock order: `inflight`, then `memory`, then the disk tier's; a run's own alone; all held for microseconds.
 
 mod block;
-mod cached_block;
+mod cache;
 mod cursor;
+mod fetch;
 mod reader;
 mod run;
 
 pub use block::BlockSize;
+pub use cache::{DiskSettings, DiskUse, TierUse};
 pub use cursor::Cursor;
 pub use reader::{ReadSettings, Reader};

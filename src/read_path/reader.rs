@@ -1,36 +1,39 @@
 //! Reading objects through the block cache, one GET for a block however many ask.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::block::{BlockId, BlockSize, MemoryTier};
-use super::cached_block::CachedBlock;
+use super::block::{BlockId, BlockSize};
+use super::cache::{BlockUse, CachedBlock, DiskSettings, DiskTier, DiskUse, MemoryTier, TierUse};
 use super::cursor::{Cursor, RUN_LIMIT_BYTES};
-use super::run::{Arrival, Run};
+use super::fetch::{Core, Fetch, Inflight};
+use super::run::Run;
 use crate::error::{Cause, FsError};
-use crate::store::{BodySink, GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
-use crate::task::caught;
+use crate::store::{ObjectStore, StoreError, StoreErrorKind};
 use crate::vocabulary::ObjectId;
 
 /// Most read-ahead of one handle.
 const WINDOW_LIMIT_BYTES: u64 = 64 << 20;
+/// What waits for the disk is soon written, or not worth the wait.
+const DISK_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// An object of so many blocks or bytes is fetched whole, and so compared with its checksum.
 const WHOLE_BLOCKS: u64 = 8;
 const WHOLE_BYTES: u64 = 1 << 20;
 
 /// Sizes and budgets of the read path.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ReadSettings {
     pub block_size: BlockSize,
     /// Cached blocks and requests under way together stay below it.
     pub memory_limit_bytes: u64,
+    /// Blocks are kept there too.
+    pub disk: Option<DiskSettings>,
 }
 
 /// Reads ranges of object versions.
@@ -42,28 +45,9 @@ pub struct Reader {
     window_limit_bytes: u64,
 }
 
-struct Core {
-    store: Arc<dyn ObjectStore>,
-    block_size: BlockSize,
-    memory: Mutex<MemoryTier>,
-    inflight: Mutex<Inflight>,
-    /// One permit a block that is being fetched.
-    budget: Arc<Semaphore>,
-    budget_blocks: u64,
-}
-
-/// The runs that blocks come with.
-type Inflight = HashMap<BlockId, Arc<Run>>;
-
 enum Piece {
     Cached(u64, CachedBlock),
     Coming(u64, Arc<Run>),
-}
-
-impl fmt::Debug for Core {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "read path over {:?}", self.store)
-    }
 }
 
 impl Reader {
@@ -75,7 +59,9 @@ impl Reader {
             block_size: settings.block_size,
             memory: Mutex::new(MemoryTier::new(
                 settings.memory_limit_bytes - inflight_bytes,
+                settings.block_size,
             )),
+            disk: settings.disk.map(|disk| Arc::new(DiskTier::start(disk))),
             inflight: Mutex::default(),
             budget: Arc::new(Semaphore::new(
                 usize::try_from(budget_blocks).unwrap_or(usize::MAX >> 4),
@@ -90,9 +76,14 @@ impl Reader {
         }
     }
 
-    /// Bytes of cached blocks, and how many there may be.
-    pub fn cached_bytes(&self) -> (u64, u64) {
-        self.core.memory.lock().used_and_limit()
+    /// Of cached blocks in memory.
+    pub fn memory_tier(&self) -> TierUse {
+        self.core.memory.lock().usage()
+    }
+
+    /// Of cached blocks on disk, where there is such a tier.
+    pub fn disk_tier(&self) -> Option<DiskUse> {
+        self.core.disk.as_ref().map(|disk| disk.usage())
     }
 
     /// The bytes of a range, in order, cut at the end of the object.
@@ -107,7 +98,7 @@ impl Reader {
         let range = range.start..range.end.min(object.size_bytes);
         let size = self.core.block_size;
         let mut pieces = Vec::new();
-        for piece in self.demand(object, size.blocks(&range)) {
+        for piece in self.demand(object, &range) {
             let within = |index: u64| {
                 let start = index * size.bytes();
                 range.start.saturating_sub(start) as usize..(range.end - start) as usize
@@ -119,6 +110,8 @@ impl Reader {
                 },
                 Piece::Coming(index, run) => {
                     let block = run.block(index).await.map_err(changed)?;
+                    let object = object.clone();
+                    self.core.memory.lock().used(&BlockId { object, index });
                     block.slice(within(index))
                 }
             });
@@ -141,7 +134,9 @@ impl Reader {
             object: object.clone(),
             index,
         });
-        for piece in self.demand(object, index..index + 1) {
+        let size = self.core.block_size;
+        let bytes = size.byte_range(&(index..index + 1), object.size_bytes);
+        for piece in self.demand(object, &bytes) {
             if let Piece::Coming(index, run) = piece {
                 let block = run.block(index).await.map_err(changed)?;
                 return Ok(block.slice(within));
@@ -174,6 +169,9 @@ impl Reader {
     pub async fn drain(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        if let Some(disk) = &self.core.disk {
+            disk.flush(DISK_ENDS_WITHIN).await;
+        }
     }
 
     /// Whether one GET without a range brings all of it.
@@ -190,7 +188,9 @@ impl Reader {
     }
 
     /// The blocks in order: what is neither cached nor coming is asked for now.
-    fn demand(&self, object: &Arc<ObjectId>, blocks: Range<u64>) -> Vec<Piece> {
+    fn demand(&self, object: &Arc<ObjectId>, bytes: &Range<u64>) -> Vec<Piece> {
+        let size = self.core.block_size;
+        let blocks = size.blocks(bytes);
         let mut inflight = self.core.inflight.lock();
         let mut pieces = Vec::new();
         for index in blocks.clone() {
@@ -200,8 +200,19 @@ impl Reader {
             };
             if let Some(coming) = inflight.get(&id) {
                 pieces.push(Piece::Coming(index, coming.clone()));
-            } else if let Some(block) = self.core.memory.lock().get(&id) {
-                pieces.push(Piece::Cached(index, block));
+                continue;
+            }
+            let of_read = if index * size.bytes() >= bytes.start {
+                BlockUse::Begins
+            } else {
+                BlockUse::Continues
+            };
+            let hit = self.core.memory.lock().get(&id, of_read);
+            if let Some(hit) = hit {
+                if let Some(disk) = self.core.disk.as_ref().filter(|_| hit.is_reuse) {
+                    disk.touch(&id);
+                }
+                pieces.push(Piece::Cached(index, hit.block));
             } else {
                 let run = if self.is_fetched_whole(object) {
                     self.core.block_size.blocks(&(0..object.size_bytes))
@@ -215,7 +226,8 @@ impl Reader {
         pieces
     }
 
-    /// Runs of blocks that are neither cached nor coming, each at most one GET long.
+    /// Runs of blocks that are neither in memory nor coming, each at most one GET long and
+    /// either on disk or not.
     fn missing_runs(
         &self,
         inflight: &Inflight,
@@ -225,6 +237,7 @@ impl Reader {
         let limit = self.run_blocks();
         let memory = self.core.memory.lock();
         let mut runs: Vec<Range<u64>> = Vec::new();
+        let mut last_on_disk = false;
         for index in blocks {
             let id = BlockId {
                 object: object.clone(),
@@ -233,8 +246,13 @@ impl Reader {
             if inflight.contains_key(&id) || memory.contains(&id) {
                 continue;
             }
+            let disk = self.core.disk.as_ref();
+            let on_disk = disk.is_some_and(|disk| disk.has(&id));
+            let is_alike = std::mem::replace(&mut last_on_disk, on_disk) == on_disk;
             match runs.last_mut() {
-                Some(run) if run.end == index && run.end - run.start < limit => run.end += 1,
+                Some(run) if is_alike && run.end == index && run.end - run.start < limit => {
+                    run.end += 1;
+                }
                 _ => runs.push(index..index + 1),
             }
         }
@@ -272,113 +290,10 @@ fn changed(error: StoreError) -> FsError {
     }
 }
 
-impl Core {
-    /// Blocks have come: they are cached before they stop counting as under way, so
-    /// that nobody asks twice.
-    fn publish(&self, run: &Arc<Run>, blocks: Vec<(u64, CachedBlock)>) {
-        let mut inflight = self.inflight.lock();
-        let mut memory = self.memory.lock();
-        for (index, block) in blocks {
-            let object = run.object.clone();
-            let id = BlockId { object, index };
-            forget(&mut inflight, &id, run);
-            memory.insert(id, block);
-        }
-    }
-
-    fn end(&self, run: &Arc<Run>, outcome: Result<(), StoreError>) {
-        let mut inflight = self.inflight.lock();
-        for index in run.indexes.clone() {
-            let object = run.object.clone();
-            forget(&mut inflight, &BlockId { object, index }, run);
-        }
-        drop(inflight);
-        run.end(outcome);
-    }
-}
-
-/// A block of this run is not under way any more. Another run may have it by now.
-fn forget(inflight: &mut Inflight, id: &BlockId, run: &Arc<Run>) {
-    if inflight
-        .get(id)
-        .is_some_and(|there| Arc::ptr_eq(there, run))
-    {
-        inflight.remove(id);
-    }
-}
-
-/// The task of a run. Dropped, whoever waits for its blocks gets an answer.
-struct Fetch {
-    core: Arc<Core>,
-    run: Arc<Run>,
-}
-
-impl Fetch {
-    async fn run(self) {
-        let blocks = self.run.indexes.end - self.run.indexes.start;
-        let permits = u32::try_from(blocks).unwrap_or(u32::MAX);
-        let permit = self.core.budget.clone().acquire_many_owned(permits).await;
-        let outcome = caught("read", self.get()).await;
-        let outcome = outcome.unwrap_or_else(|panicked| {
-            let (kind, op) = (StoreErrorKind::Rejected, StoreOp::Get);
-            let key = self.run.object.key.clone();
-            Err(StoreError::new(kind, op, key, panicked.to_string()))
-        });
-        self.core.end(&self.run, outcome);
-        drop(permit);
-    }
-
-    async fn get(&self) -> Result<(), StoreError> {
-        let (run, object) = (&self.run, &self.run.object);
-        let bytes = run.bytes();
-        let whole = bytes == (0..object.size_bytes);
-        let (core, of_sink) = (self.core.clone(), run.clone());
-        let arrival = Arrival {
-            run: run.clone(),
-            publish: move |blocks| core.publish(&of_sink, blocks),
-        };
-        let sink: Arc<dyn BodySink> = Arc::new(arrival);
-        let request = GetRequest {
-            key: object.key.clone(),
-            range: (!whole).then_some(bytes.clone()),
-            if_match: Some(object.etag.clone()),
-            sink: Some(sink.clone()),
-        };
-        let answer = self.core.store.get(request).await?;
-        // Some stores ignore If-Match; and a body cut short is no body.
-        if answer.meta.etag != object.etag {
-            return Err(StoreError {
-                kind: StoreErrorKind::PreconditionFailed,
-                ..run.broken("the object was replaced")
-            });
-        }
-        if answer.body.is_empty() && run.is_whole() {
-            return Ok(());
-        }
-        if answer.body.len() as u64 != bytes.end - bytes.start {
-            return Err(run.broken("the body has another length than asked for"));
-        }
-        if run.indexes.end - run.indexes.start == 1 {
-            let block = run.take_block(answer.body);
-            self.core.publish(run, vec![block]);
-        } else {
-            // Copied, so that one cached block does not keep the whole run in memory.
-            sink.begin();
-            sink.take(&answer.body);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Fetch {
-    fn drop(&mut self) {
-        self.core.end(&self.run, Err(self.run.broken("broken off")));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreOp;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{Key, ObjectHeaders, PutRequest, WriteCondition};
@@ -419,6 +334,7 @@ mod tests {
             ReadSettings {
                 block_size,
                 memory_limit_bytes,
+                disk: None,
             },
         )
     }
@@ -501,7 +417,7 @@ mod tests {
         };
         {
             let mut memory = reader.core.memory.lock();
-            let damaged = memory.get(&id).unwrap().damaged(7);
+            let damaged = memory.get(&id, BlockUse::Begins).unwrap().block.damaged(7);
             memory.insert(id, damaged);
         }
         let asked = store.seen(StoreOp::Get);
@@ -533,7 +449,7 @@ mod tests {
             let read = reader.read(&object, at..at + 10).await.unwrap().concat();
             assert_eq!(read, bytes[at as usize..at as usize + 10]);
         }
-        assert_eq!(reader.core.memory.lock().used_bytes(), 3 * BLOCK);
+        assert_eq!(reader.memory_tier().used_bytes, 3 * BLOCK);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::block::BlockSize;
-use super::cached_block::CachedBlock;
+use super::cache::CachedBlock;
 use crate::store::{BodySink, StoreError, StoreErrorKind, StoreOp};
 use crate::vocabulary::ObjectId;
 
@@ -30,6 +30,8 @@ struct Arriving {
     partial: Vec<u8>,
     /// What an attempt gives again that another one gave before it broke off.
     skip_bytes: u64,
+    /// So many were cached, once the rest is asked for.
+    cached: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,9 +52,35 @@ impl Run {
         }
     }
 
-    pub fn bytes(&self) -> Range<u64> {
-        let size_bytes = self.object.size_bytes;
-        self.block_size.byte_range(&self.indexes, size_bytes)
+    /// Takes the next block, which was cached, unless the rest is asked for already.
+    pub fn take_cached(&self, block: CachedBlock) -> bool {
+        let mut arriving = self.arriving.lock();
+        let is_next = arriving.cached.is_none();
+        if is_next {
+            arriving.blocks.push(block);
+        }
+        is_next
+    }
+
+    /// What was not cached is to be asked for: the blocks of the GET.
+    pub fn rest(&self) -> Range<u64> {
+        let mut arriving = self.arriving.lock();
+        let cached = arriving.blocks.len();
+        let cached = *arriving.cached.get_or_insert(cached);
+        self.indexes.start + cached as u64..self.indexes.end
+    }
+
+    pub fn byte_range(&self, blocks: &Range<u64>) -> Range<u64> {
+        self.block_size.byte_range(blocks, self.object.size_bytes)
+    }
+
+    /// The blocks that came by the GET, by index.
+    pub fn fetched(&self) -> Vec<(u64, CachedBlock)> {
+        let arriving = self.arriving.lock();
+        let cached = arriving.cached.unwrap_or(0);
+        let indexes = self.indexes.start + cached as u64..;
+        let fetched = arriving.blocks.iter().skip(cached).cloned();
+        indexes.zip(fetched).collect()
     }
 
     /// A block once it is there. Errors: why it does not come.
@@ -82,7 +110,8 @@ impl Run {
     pub fn begin(&self) {
         let mut arriving = self.arriving.lock();
         arriving.partial.clear();
-        arriving.skip_bytes = arriving.blocks.iter().map(|it| it.len() as u64).sum();
+        let fetched = arriving.blocks.iter().skip(arriving.cached.unwrap_or(0));
+        arriving.skip_bytes = fetched.map(|it| it.len() as u64).sum();
     }
 
     /// Takes the next bytes, and returns the blocks that they complete, by index.
@@ -118,8 +147,10 @@ impl Run {
     /// Takes a body that is one block, as it is.
     pub fn take_block(&self, body: Bytes) -> (u64, CachedBlock) {
         let block = CachedBlock::new(body);
-        self.arriving.lock().blocks.push(block.clone());
-        (self.indexes.start, block)
+        let mut arriving = self.arriving.lock();
+        let index = self.indexes.start + arriving.blocks.len() as u64;
+        arriving.blocks.push(block.clone());
+        (index, block)
     }
 
     /// Whoever waits for blocks that are there goes on.
@@ -249,6 +280,27 @@ mod tests {
             assert_eq!(block.slice(0..BLOCK), want, "{index}");
         }
         assert!(run.block(2).await.is_err() && run.block(6).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_cached_is_not_asked_for_and_comes_first() {
+        let run = run(4 * BLOCK as u64, 0..4);
+        let all = bytes(0..4 * BLOCK);
+        let block = |at: usize| CachedBlock::new(all[at * BLOCK..][..BLOCK].to_vec().into());
+        assert!(run.take_cached(block(0)));
+        assert_eq!(run.rest(), 1..4);
+        assert!(!run.take_cached(block(1)), "it comes too late");
+        run.begin();
+        run.take(&all[BLOCK..2 * BLOCK + 5]);
+        run.begin();
+        run.take(&all[BLOCK..]);
+        assert_eq!(run.rest(), 1..4);
+        let fetched = run.fetched();
+        assert_eq!(fetched.iter().map(|it| it.0).collect::<Vec<_>>(), [1, 2, 3]);
+        run.end(Ok(()));
+        for (index, want) in (0..).zip(all.chunks(BLOCK)) {
+            assert_eq!(run.block(index).await.unwrap().slice(0..BLOCK), want);
+        }
     }
 
     #[tokio::test]

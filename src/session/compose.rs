@@ -15,9 +15,9 @@ use crate::namespace::{
     Session,
 };
 use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts, QueueReceivers};
-use crate::read_path::{BlockSize, ReadSettings, Reader};
+use crate::read_path::Reader;
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
-use crate::session::{app_folder, explain, probe, takeover};
+use crate::session::{app_folder, explain, probe, reading, takeover};
 use crate::session_state::{SavedAccess, SessionLog, SessionState};
 use crate::store::s3::S3Store;
 use crate::store::{
@@ -111,11 +111,6 @@ pub async fn compose(
         session_log,
         saved,
     } = inherited;
-    let block_size = usize::try_from(config.block_size_bytes)
-        .ok()
-        .and_then(BlockSize::new);
-    let block_size =
-        block_size.context("--block-size must be a power of two from 4KiB to 16MiB")?;
     let part_size = PartSize::new(config.part_size_bytes);
     let part_size = part_size.context("--part-size must be from 5MiB to 512MiB")?;
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
@@ -144,10 +139,7 @@ pub async fn compose(
     };
     let kept = KeptOfPlace::open(config, (&place, place_before.as_deref()), &saved)?;
     let namespace = names(config, origin, invalidations, kept, session_log.clone());
-    let reading = ReadSettings {
-        block_size,
-        memory_limit_bytes: config.memory_cache_bytes,
-    };
+    let reading = reading::settings(config, &place)?;
     let uploader = uploader(config, &store, (part_size, copy_part_size));
     let parts = Parts {
         namespace,

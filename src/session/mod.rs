@@ -15,6 +15,7 @@ mod notifier;
 mod prepare;
 mod privileges;
 mod probe;
+mod reading;
 mod reload;
 mod sd_notify;
 mod systemd_job;

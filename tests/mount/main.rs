@@ -18,6 +18,7 @@ mod copies;
 mod descriptors;
 mod directories;
 mod directory_attributes;
+mod disk_cache;
 mod doctor;
 mod document_examples;
 mod durability;

@@ -152,6 +152,33 @@ pub struct SpoolStatus {
 pub struct CacheStatus {
     pub used_bytes: u64,
     pub limit_bytes: u64,
+    /// Blocks that were there when they were read, since the daemon was started.
+    #[serde(default)]
+    pub hits: u64,
+    #[serde(default)]
+    pub misses: u64,
+    /// Where there is a cache on disk.
+    #[serde(default)]
+    pub disk: Option<DiskCacheStatus>,
+}
+
+/// Counts are of blocks, since the daemon was started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DiskCacheStatus {
+    pub dir: String,
+    pub used_bytes: u64,
+    pub limit_bytes: u64,
+    pub blocks: usize,
+    pub hits: u64,
+    pub misses: u64,
+    /// That were there and not as they were written.
+    pub damaged: u64,
+    /// That were not stored: the disk was too slow or too full.
+    pub dropped: u64,
+    /// Why nothing is read or stored.
+    pub off: Option<String>,
+    /// Why nothing more is stored.
+    pub full: Option<String>,
 }
 
 /// Since the daemon was started.

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::answers::{
-    Amount, CacheStatus, Deletes, Failure, Health, HealthState, LogLine, Lost, LostFound, Requests,
-    S3Status, SpoolStatus, Status, Unsent, Uploads,
+    Amount, CacheStatus, Deletes, DiskCacheStatus, Failure, Health, HealthState, LogLine, Lost,
+    LostFound, Requests, S3Status, SpoolStatus, Status, Unsent, Uploads,
 };
 use super::{Served, cost};
 use crate::config::{AttributesMode, DurabilityConfig};
 use crate::ops::{self, UnsentState};
+use crate::read_path::DiskUse;
 use crate::store::OutageCause;
 use crate::telemetry::recent_lines;
 use crate::vocabulary::ROOT;
@@ -24,7 +25,7 @@ impl Served {
         let config = &self.running.mounted;
         let ops = &self.running.ops;
         let uptime = self.started_at.elapsed();
-        let (used_bytes, limit_bytes) = ops.cached_bytes();
+        let cached = ops.memory_tier();
         Status {
             health,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -52,8 +53,11 @@ impl Served {
             hidden_keys: ops.namespace().hidden_seen(),
             spool: self.spool(),
             cache: CacheStatus {
-                used_bytes,
-                limit_bytes,
+                used_bytes: cached.used_bytes,
+                limit_bytes: cached.limit_bytes,
+                hits: cached.hits,
+                misses: cached.misses,
+                disk: ops.disk_tier().map(of_disk),
             },
             requests: self.requests(),
             cost: cost::of(self.counters.by_kind(), uptime),
@@ -121,6 +125,21 @@ impl Served {
             state,
             reasons,
         }
+    }
+}
+
+fn of_disk(disk: DiskUse) -> DiskCacheStatus {
+    DiskCacheStatus {
+        dir: disk.dir.display().to_string(),
+        used_bytes: disk.used_bytes,
+        limit_bytes: disk.limit_bytes,
+        blocks: disk.blocks,
+        hits: disk.hits,
+        misses: disk.misses,
+        damaged: disk.damaged,
+        dropped: disk.dropped,
+        off: disk.off,
+        full: disk.full,
     }
 }
 

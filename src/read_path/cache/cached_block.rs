@@ -9,7 +9,7 @@ use bytes::Bytes;
 const SUMMED_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Clone)]
-pub(super) struct CachedBlock {
+pub struct CachedBlock {
     bytes: Bytes,
     sums: Arc<[u32]>,
 }
@@ -18,6 +18,20 @@ impl CachedBlock {
     pub fn new(bytes: Bytes) -> Self {
         let sums = bytes.chunks(SUMMED_BYTES).map(crc32fast::hash).collect();
         Self { bytes, sums }
+    }
+
+    /// Bytes that had these checksums when they came; none where they have others now.
+    pub fn checked(bytes: Bytes, sums: Vec<u32>) -> Option<Self> {
+        let block = Self::new(bytes);
+        (*block.sums == *sums).then_some(block)
+    }
+
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub fn sums(&self) -> &[u32] {
+        &self.sums
     }
 
     pub fn len(&self) -> usize {

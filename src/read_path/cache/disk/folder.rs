@@ -1,0 +1,222 @@
+//! The folder that holds the blocks of one place, and its lock.
+//!
+//! It is held by its descriptor: what another daemon makes at its path later is not it.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use md5::{Digest, Md5};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
+
+use super::block_file::BlockName;
+use crate::private::{self, NotPrivate};
+
+/// What is written, until it is whole.
+const NEW: &str = "new";
+/// Says whose blocks these are, for people.
+const PLACE: &str = "place";
+/// The time of a file is when its block was last used, so exactly.
+const USED_EVERY: Duration = Duration::from_secs(600);
+
+/// Why there is no folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("another mediafs uses {0}")]
+    InUse(PathBuf),
+    #[error(transparent)]
+    NotPrivate(#[from] NotPrivate),
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+#[derive(Debug)]
+pub struct Folder {
+    dir: OwnedFd,
+}
+
+/// A file of the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub name: BlockName,
+    pub len_bytes: u64,
+    pub used_at: SystemTime,
+}
+
+/// Of the folder's disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Space {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// Whether nothing more fits on the disk, or what this user may have of it.
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+impl Folder {
+    /// Makes it where there is none, for this user alone, and locks it. Each place (bucket,
+    /// prefix and endpoint) has one of its own below `root`.
+    pub fn open(root: &Path, place: &str) -> Result<Self, FolderError> {
+        private::directory(root)?;
+        let hash: [u8; 16] = Md5::digest(place).into();
+        let path = root.join(format!("{:032x}", u128::from_be_bytes(hash)));
+        private::directory(&path)?;
+        let io_error = |source| FolderError::Io {
+            path: path.clone(),
+            source,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(&path, flags, Mode::empty());
+        let dir = dir.map_err(|error| io_error(error.into()))?;
+        let locked = rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive);
+        match locked.map_err(io::Error::from) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(FolderError::InUse(path));
+            }
+            outcome => outcome.map_err(io_error)?,
+        }
+        let this = Self { dir };
+        match this.write_file(PLACE, &[place.as_bytes(), b"\n"]) {
+            Err(error) if !is_full(&error) => Err(io_error(error)),
+            _ => Ok(this),
+        }
+    }
+
+    /// Every block. Other files stay, but for one that a predecessor did not finish.
+    pub fn entries(&self) -> io::Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        for folder in self.names_in(".")? {
+            if folder == NEW {
+                self.unlink(NEW)?;
+            }
+            if folder.len() != 2 || u8::from_str_radix(&folder, 16).is_err() {
+                continue;
+            }
+            for file in self.names_in(&folder)? {
+                let Some(name) = BlockName::parse(&folder, &file) else {
+                    continue;
+                };
+                let path = format!("{folder}/{file}");
+                let stat = rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW)?;
+                let used = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+                found.push(Entry {
+                    name,
+                    len_bytes: u64::try_from(stat.st_size).unwrap_or(0),
+                    used_at: SystemTime::UNIX_EPOCH + used,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    fn names_in(&self, folder: &str) -> io::Result<Vec<String>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match rustix::fs::openat(&self.dir, folder, flags, Mode::empty()) {
+            Ok(opened) => opened,
+            // A file of somebody's with such a name is no folder of ours.
+            Err(error) if io::Error::from(error).kind() == io::ErrorKind::NotADirectory => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&opened)? {
+            let entry = entry?;
+            names.extend(entry.file_name().to_str().ok().map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    /// The bytes of a block's file. Errors: `NotFound`; it is longer than the limit.
+    pub fn read(&self, name: BlockName, limit_bytes: u64) -> io::Result<Vec<u8>> {
+        let (folder, file) = name.parts();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened =
+            rustix::fs::openat(&self.dir, format!("{folder}/{file}"), flags, Mode::empty())?;
+        let opened = File::from(opened);
+        let found = opened.metadata()?;
+        if !found.is_file() || found.len() > limit_bytes {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut bytes = Vec::with_capacity(found.len() as usize);
+        (&opened).take(limit_bytes).read_to_end(&mut bytes)?;
+        let used = found.modified()?.elapsed();
+        if used.is_ok_and(|since| since > USED_EVERY) {
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_NOW,
+            };
+            let times = Timestamps {
+                last_access: now,
+                last_modification: now,
+            };
+            if let Err(error) = rustix::fs::futimens(&opened, &times) {
+                tracing::debug!(%error, "when a cached block was last used is not noted");
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Writes a block's file, whole or not at all as long as the machine runs; whoever reads
+    /// it finds what a power loss left of it.
+    pub fn write(&self, name: BlockName, parts: &[&[u8]]) -> io::Result<()> {
+        let written = self.write_file(NEW, parts).and_then(|()| self.place(name));
+        if written.is_err() {
+            // A full disk has no room for what is of no use.
+            self.unlink(NEW)?;
+        }
+        written
+    }
+
+    fn place(&self, name: BlockName) -> io::Result<()> {
+        let (folder, file) = name.parts();
+        let path = format!("{folder}/{file}");
+        let place = || rustix::fs::renameat(&self.dir, NEW, &self.dir, &path);
+        match place().map_err(io::Error::from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                rustix::fs::mkdirat(&self.dir, &folder, Mode::RWXU)?;
+                Ok(place()?)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn write_file(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+        let flags = OFlags::WRONLY
+            | OFlags::CREATE
+            | OFlags::TRUNC
+            | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC
+            | OFlags::NONBLOCK;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let mut file = File::from(rustix::fs::openat(&self.dir, name, flags, mode)?);
+        parts.iter().try_for_each(|part| file.write_all(part))
+    }
+
+    /// Removes a block's file, if it is there.
+    pub fn remove(&self, name: BlockName) -> io::Result<()> {
+        let (folder, file) = name.parts();
+        self.unlink(&format!("{folder}/{file}"))
+    }
+
+    fn unlink(&self, path: &str) -> io::Result<()> {
+        let removed = rustix::fs::unlinkat(&self.dir, path, AtFlags::empty());
+        match removed.map_err(io::Error::from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    pub fn space(&self) -> io::Result<Space> {
+        let disk = rustix::fs::fstatvfs(&self.dir)?;
+        Ok(Space {
+            free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
+    }
+}

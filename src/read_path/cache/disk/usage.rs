@@ -1,0 +1,33 @@
+//! What the tier is set to, and what is told of it.
+
+use std::path::PathBuf;
+
+use crate::read_path::block::BlockSize;
+
+#[derive(Debug, Clone)]
+pub struct DiskSettings {
+    pub dir: PathBuf,
+    pub limit_bytes: u64,
+    /// Bucket, prefix and endpoint: another place has another folder.
+    pub place: String,
+    pub block_size: BlockSize,
+}
+
+/// What the tier holds and what it was good for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    pub dir: PathBuf,
+    pub used_bytes: u64,
+    pub limit_bytes: u64,
+    pub blocks: usize,
+    pub hits: u64,
+    pub misses: u64,
+    /// Blocks that were there and not as they were written.
+    pub damaged: u64,
+    /// Blocks that were not stored, since the disk was too slow or too full.
+    pub dropped: u64,
+    /// Why nothing is read or stored.
+    pub off: Option<String>,
+    /// Why nothing more is stored.
+    pub full: Option<String>,
+}

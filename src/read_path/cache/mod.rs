@@ -1,0 +1,37 @@
+//! Blocks that are kept once they came.
+//!
+//! Owns: which blocks are kept, and what makes room for others.
+//! Must not know: requests, handles.
+
+mod cached_block;
+mod disk;
+mod memory;
+
+use std::hash::Hash;
+
+use quick_cache::unsync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+
+pub use cached_block::CachedBlock;
+pub use disk::{DiskSettings, DiskTier, DiskUse};
+pub use memory::{BlockUse, MemoryTier, TierUse};
+
+/// A map bounded by weight in which `hot_share` is for what was asked for again.
+fn scan_resistant<K: Eq + Hash, V, W: Weighter<K, V>, L: Lifecycle<K, V>>(
+    limit: u64,
+    entries: usize,
+    hot_share: f64,
+    weighter: W,
+    lifecycle: L,
+) -> Cache<K, V, W, DefaultHashBuilder, L> {
+    let mut options = OptionsBuilder::new();
+    options.weight_capacity(limit);
+    options.estimated_items_capacity(entries);
+    options.hot_allocation(hot_share);
+    let hash_builder = DefaultHashBuilder::default();
+    match options.build() {
+        Ok(options) => Cache::with_options(options, weighter, hash_builder, lifecycle),
+        // Nothing that it must have is missing.
+        Err(_) => Cache::with(entries, limit, weighter, hash_builder, lifecycle),
+    }
+}
