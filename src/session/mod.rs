@@ -46,6 +46,8 @@ use crate::telemetry;
 pub use client::s3;
 use control::SocketPlace;
 pub use explain::of_listing as explain_listing;
+pub use mount::FS_TYPE;
+pub use mount::bare::{BareDirectory, is_read_only, told_hidden};
 use mount::busy::holders;
 pub use mount::mountinfo::{MountEntry, mount_at, mounts_of};
 pub use mount::mountpoint::{MountpointError, NonEmpty, check as check_mountpoint};
