@@ -93,6 +93,9 @@ pub enum StoreOp {
     ListParts,
     GetVersioning,
     GetCors,
+    /// Of a bucket itself, by whatever request.
+    BucketSettings,
+    ListUploads,
 }
 
 impl StoreOp {
@@ -114,6 +117,8 @@ impl StoreOp {
             Self::ListParts => "ListParts",
             Self::GetVersioning => "GetBucketVersioning",
             Self::GetCors => "GetBucketCors",
+            Self::BucketSettings => "settings of the bucket",
+            Self::ListUploads => "ListMultipartUploads",
         }
     }
 }

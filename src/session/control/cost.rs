@@ -31,7 +31,8 @@ fn price(op: StoreOp) -> f64 {
         | StoreOp::Tags
         | StoreOp::Get
         | StoreOp::GetVersioning
-        | StoreOp::GetCors => READ_USD,
+        | StoreOp::GetCors
+        | StoreOp::BucketSettings => READ_USD,
         StoreOp::Put
         | StoreOp::Copy
         | StoreOp::List
@@ -39,7 +40,8 @@ fn price(op: StoreOp) -> f64 {
         | StoreOp::UploadPart
         | StoreOp::UploadPartCopy
         | StoreOp::CompleteMultipart
-        | StoreOp::ListParts => WRITE_USD,
+        | StoreOp::ListParts
+        | StoreOp::ListUploads => WRITE_USD,
         // Bulk deletes are POST requests, and free all the same.
         StoreOp::Delete | StoreOp::DeleteMany | StoreOp::AbortMultipart => 0.0,
     }
