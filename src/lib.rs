@@ -6,7 +6,7 @@
 //! ```text
 //! main
 //! cli             one file a subcommand; the topics of `mediafs help`
-//! doctor          checks of a host and a bucket
+//! doctor   setup  checks of a host and a bucket; what makes both ready
 //! migrate         a directory and a bucket compared, and one made like the other
 //! session         a mount from start to end: compose, takeover, watchdog, drain
 //! fuse   config   FUSE requests and replies; settings with their origins
@@ -80,6 +80,7 @@ pub mod private;
 pub mod read_path;
 pub mod session;
 pub mod session_state;
+mod setup;
 pub mod store;
 pub mod task;
 pub mod telemetry;

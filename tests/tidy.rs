@@ -30,7 +30,7 @@ const FOLDERS: [&str; 6] = [".ci", ".git", "scripts", "src", "systemd", "tests"]
 const LAYERS: [&[&str]; 16] = [
     &["main"],
     &["cli"],
-    &["doctor", "migrate"],
+    &["doctor", "migrate", "setup"],
     &["session"],
     &["config", "fuse"],
     &["ops"],
@@ -47,7 +47,7 @@ const LAYERS: [&[&str]; 16] = [
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [
-    ("config", &["cli", "doctor", "migrate", "session"]),
+    ("config", &["cli", "doctor", "migrate", "session", "setup"]),
     (
         "journal",
         &[
@@ -61,7 +61,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
         ],
     ),
     ("cli", &["main"]),
-    ("session", &["cli", "doctor", "migrate"]),
+    ("session", &["cli", "doctor", "migrate", "setup"]),
 ];
 /// Words that only the files below a path may contain.
 const CONFINED: [(&str, &[&str]); 5] = [

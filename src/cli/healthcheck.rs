@@ -1,5 +1,6 @@
 //! `mediafs healthcheck`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -7,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::mounts::{Asked, SocketArg, Wait, no_mount};
 use super::shown::plain;
+use crate::session;
 use crate::session::control::answers::{Health, HealthState};
+use crate::session::control::client::AskError;
 use crate::telemetry;
 
 /// Tell whether a mount serves: alive, degraded or stuck
@@ -76,8 +79,33 @@ impl HealthcheckCommand {
             let why = |error| format!("{}: stuck: {error}", it.socket.display());
             it.answer.map_err(why)
         };
-        Ok(asked.into_iter().map(told).collect())
+        let is_stale = self.at.socket.is_none() && !has_mount_without_daemon(&asked);
+        let of_mounts = asked.into_iter().filter(|it| {
+            let is_dead = matches!(it.answer, Err(AskError::Dead));
+            !(is_dead && is_stale)
+        });
+        let healths: Vec<_> = of_mounts.map(told).collect();
+        if healths.is_empty() {
+            anyhow::bail!("{}", no_mount(&[]));
+        }
+        Ok(healths)
     }
+}
+
+/// Whether a mount of ours is one that no daemon has answered for. Without one, a socket
+/// on which nobody listens was left behind by a daemon that has gone with its mount.
+fn has_mount_without_daemon(asked: &[Asked<Health>]) -> bool {
+    let served = |mountpoint: &Path| {
+        let mut healths = asked.iter().filter_map(|it| it.answer.as_ref().ok());
+        healths.any(|health| Path::new(&health.mountpoint) == mountpoint)
+    };
+    let mounts = session::mounts_of("self").unwrap_or_default();
+    // Those of other users have their sockets elsewhere.
+    let user = format!("user_id={}", rustix::process::geteuid().as_raw());
+    let mut ours = mounts
+        .iter()
+        .filter(|it| it.fs_type == session::FS_TYPE && it.options.contains(&user));
+    ours.any(|it| !served(&it.mountpoint))
 }
 
 fn told(health: &Health) -> String {

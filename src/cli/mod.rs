@@ -23,6 +23,7 @@ mod notifier;
 mod probe;
 mod refresh;
 mod reload;
+mod setup;
 mod shown;
 mod spool;
 mod status;
@@ -57,6 +58,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Mount(Box<mount::MountCommand>),
+    Setup(Box<setup::SetupCommand>),
     Doctor(Box<doctor::DoctorCommand>),
     Import(Box<import::ImportCommand>),
     Export(Box<export::ExportCommand>),
@@ -110,6 +112,10 @@ fn run_command() -> ExitCode {
         Command::Notifier(command) => command.run(),
         Command::Probe(command) => return command.run(),
         Command::Doctor(command) => match command.run() {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Setup(command) => match command.run() {
             Ok(code) => return code,
             Err(error) => Err(error),
         },

@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::doctor::State;
 use crate::session::control::answers::{Amount, HealthState};
+use crate::setup::StepState;
 
 /// Names and errors may hold anything; a terminal gets none of what steers it.
 pub fn plain(text: &str) -> String {
@@ -64,6 +65,19 @@ pub fn checked(state: State) -> String {
         State::Ok => ("ok  ", AnsiColor::Green),
         State::Warn => ("warn", AnsiColor::Yellow),
         State::Fail => ("fail", AnsiColor::Red),
+    };
+    styled(word, color.on_default())
+}
+
+/// How a step of a setup stands, in four letters.
+pub fn step(state: StepState) -> String {
+    let (word, color) = match state {
+        StepState::Ok => ("ok  ", AnsiColor::Green),
+        StepState::Done => ("done", AnsiColor::Green),
+        StepState::Todo => ("todo", AnsiColor::Cyan),
+        StepState::Skipped => ("skip", AnsiColor::Yellow),
+        StepState::Conflict => ("stop", AnsiColor::Red),
+        StepState::Failed => ("fail", AnsiColor::Red),
     };
     styled(word, color.on_default())
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use hyper::Method;
+use serde_json::{Value, json};
 
 use super::flush::{flush, missing};
-use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, Wait};
+use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, Wait, as_json};
 use super::shown::{counted, plain, size};
 use crate::config::Period;
 use crate::session::control::answers::{Flushed, Status, Unmounting};
@@ -41,6 +42,9 @@ pub struct UnmountCommand {
     /// Unmount also with files that S3 does not have
     #[arg(long)]
     leave_in_spool: bool,
+    /// Print a JSON object, also of what is missing in S3
+    #[arg(long)]
+    json: bool,
     /// How long to wait for S3
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     timeout: Period,
@@ -53,6 +57,12 @@ impl UnmountCommand {
         let mount = self.at.named(&self.mount, Wait::ForASuccessor)?;
         let flushed = self.drain(&mount)?;
         if !flushed.done && !self.leave_in_spool {
+            if self.json {
+                println!(
+                    "{:#}",
+                    outcome(as_json(&mount, &flushed)?, MountState::Mounted)
+                );
+            }
             bail!(
                 "{} is still mounted: {}\nunmount it all the same with --leave-in-spool: the next mount of the same place sends it",
                 mount.health.mountpoint,
@@ -64,7 +74,34 @@ impl UnmountCommand {
             Some(unit) => stop_unit(unit)?,
             None => end(&mount)?,
         }
-        report(&mount, Path::new(&status.spool.dir))
+        self.report(&mount, Path::new(&status.spool.dir))
+    }
+
+    /// What was written between the drain and the end, and what was left on purpose.
+    fn report(&self, mount: &FoundMount, spool: &Path) -> anyhow::Result<()> {
+        let mountpoint = &mount.health.mountpoint;
+        let pending = match SpoolView::at(spool) {
+            Ok(view) => Some(view.pending()?).filter(|pending| !pending.is_nothing()),
+            // Its daemon has removed it, or another has it already.
+            Err(_) => None,
+        };
+        let left = pending.map(|pending| pending.to_string());
+        if self.json {
+            let object = json!({"done": left.is_none(), "left": left, "spool": spool});
+            println!(
+                "{:#}",
+                outcome(as_json(mount, &object)?, MountState::Unmounted)
+            );
+            return Ok(());
+        }
+        match left {
+            None => println!("{mountpoint}: unmounted; S3 has everything"),
+            Some(left) => println!(
+                "{mountpoint}: unmounted; not sent, and left in {}: {left}",
+                spool.display()
+            ),
+        }
+        Ok(())
     }
 
     /// Waits until all is sent, or the time is over; says how far it is.
@@ -177,20 +214,17 @@ fn is_there(mount: &FoundMount, pid: u32) -> bool {
     }
 }
 
-/// What was written between the drain and the end, and what was left on purpose.
-fn report(mount: &FoundMount, spool: &Path) -> anyhow::Result<()> {
-    let mountpoint = &mount.health.mountpoint;
-    let pending = match SpoolView::at(spool) {
-        Ok(view) => view.pending()?,
-        Err(_) => return Ok(()),
-    };
-    if pending.is_nothing() {
-        println!("{mountpoint}: unmounted; S3 has everything");
-    } else {
-        println!(
-            "{mountpoint}: unmounted; not sent, and left in {}: {pending}",
-            spool.display()
-        );
+/// What has become of the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MountState {
+    Mounted,
+    Unmounted,
+}
+
+fn outcome(mut object: Value, state: MountState) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        let unmounted = state == MountState::Unmounted;
+        fields.insert("unmounted".to_owned(), unmounted.into());
     }
-    Ok(())
+    object
 }

@@ -36,8 +36,8 @@ pub use disk_cache::DiskCacheConfig;
 pub use log_file::LogFileConfig;
 pub use options::Options;
 pub use requests::RequestConfig;
-pub use show::{Setting, SettingOrigin};
-pub use source::ConfigSource;
+pub use show::{Setting, SettingOrigin, shown as shown_setting};
+pub use source::{ConfigSource, settings_of_file};
 pub use target::{Target, state_base};
 pub use units::{ByteSize, FileMode, Hidden, Period};
 

@@ -303,7 +303,7 @@ pub struct Options {
 
 impl Options {
     /// The settings that are given, by their name.
-    pub(super) fn by_name(&self) -> BTreeMap<String, Value> {
+    pub fn by_name(&self) -> BTreeMap<String, Value> {
         let written = serde_json::to_value(self).ok();
         let written = written.and_then(|written| match written {
             Value::Object(settings) => Some(settings),

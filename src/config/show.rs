@@ -99,7 +99,7 @@ fn computed(config: &Config, name: &str) -> Option<String> {
     }
 }
 
-fn shown(name: &str, value: Value) -> String {
+pub fn shown(name: &str, value: Value) -> String {
     let text = match value {
         Value::String(text) => text,
         other => other.to_string(),

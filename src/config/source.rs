@@ -1,10 +1,12 @@
 //! Where a configuration comes from, so that it can be read again.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Map};
 use figment::{Figment, Metadata, Profile, Provider, Source};
+use serde_json::Value;
 
 use crate::store::ProxyUrl;
 
@@ -156,6 +158,21 @@ impl ConfigSource {
 fn extract(merged: &Figment) -> Result<Options, ConfigError> {
     let options = merged.extract();
     options.map_err(|errors| explain(errors.into_iter().next()))
+}
+
+/// The settings of a file alone, by their name; its paths count from its folder.
+///
+/// Errors: a file that cannot be understood.
+pub fn settings_of_file(file: &Path) -> Result<BTreeMap<String, Value>, ConfigError> {
+    let mut options = extract(&Figment::from(Toml::file_exact(file)))?;
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    for (key, path) in options.paths_mut() {
+        let is_word = key == "control-socket" && path.as_deref() == Some(Path::new(NO_SOCKET));
+        *path = path
+            .take()
+            .map(|path| if is_word { path } else { folder.join(path) });
+    }
+    Ok(options.by_name())
 }
 
 /// One of authentik's settings, with its own origin.

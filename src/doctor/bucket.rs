@@ -75,8 +75,11 @@ pub(super) async fn examine(config: &Config, report: &mut Report) {
     );
     if config.read_only {
         report.ok("permissions", "a read-only mount writes nothing: not tried");
-    } else if let Some(told_at) = permissions::examine(&store, &config.prefix, report).await {
-        clock(told_at, report);
+    } else {
+        permissions::abort_left(&s3, &config.prefix, report).await;
+        if let Some(told_at) = permissions::examine(&store, &config.prefix, report).await {
+            clock(told_at, report);
+        }
     }
     objects::examine(&store, config, &page, report).await;
     versioning(&s3, report).await;

@@ -3,21 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
-use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::{Report, shown};
 use crate::config::Config;
 use crate::session::{
-    MountEntry, MountpointError, NonEmpty, check_mountpoint, mount_at, mounts_of,
+    BareDirectory, FS_TYPE, MountEntry, MountpointError, NonEmpty, check_mountpoint, mount_at,
+    mounts_of, told_hidden,
 };
 
-/// Type of our mounts in mountinfo.
-const OURS: &str = "fuse.mediafs";
 /// Processes of other namespaces that are named.
 const NAMED_LIMIT: usize = 3;
 
@@ -28,7 +23,7 @@ pub(super) fn examine(config: &Config, report: &mut Report) {
             report.ok("mountpoint", format!("{} can be mounted on", shown(&path)));
             None
         }
-        Err(MountpointError::AlreadyMounted { fs_type, .. }) if fs_type == OURS => {
+        Err(MountpointError::AlreadyMounted { fs_type, .. }) if fs_type == FS_TYPE => {
             let entry = mount_at(path).ok().flatten();
             let source = entry.as_ref().map(|entry| entry.source.as_str());
             let source = source.unwrap_or_default();
@@ -71,12 +66,12 @@ fn stacked(path: &Path, report: &mut Report) {
 
 /// Files in the bare directory that the mount hides.
 fn hidden(path: &Path, report: &mut Report) {
-    match below(path) {
+    match BareDirectory::open(path).and_then(|bare| bare.entries()) {
         Ok(0) => report.ok("hidden files", "none under the mount"),
         Ok(count) => report.warn(
             "hidden files",
-            format!("{count} entries lie in the bare directory, under the mount"),
-            "stop the mount, move them away, and copy them into the mount",
+            told_hidden(path, count),
+            "write nothing there while nothing is mounted: 'mediafs setup' makes the directory immutable",
         ),
         // Looking under a mount takes root.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
@@ -86,25 +81,6 @@ fn hidden(path: &Path, report: &mut Report) {
             "run it as root",
         ),
     }
-}
-
-/// How many entries a directory has that something is mounted on, seen through a copy
-/// of its parent's mount that has nothing mounted below it. Source: open_tree(2).
-fn below(path: &Path) -> io::Result<usize> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(0);
-    };
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let bare = open_tree(CWD, parent, flags)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let dir = openat(bare.as_fd(), name, flags, Mode::empty())?;
-    let entries = Dir::read_from(&dir)?;
-    let mut count = 0;
-    for entry in entries {
-        let name = entry?.file_name().to_bytes().to_vec();
-        count += usize::from(name != b"." && name != b"..");
-    }
-    Ok(count)
 }
 
 /// A mount namespace that has the folder above the mountpoint.

@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 use super::Report;
 use crate::session::abilities;
+use crate::store::permissions;
+use crate::store::s3::{S3Store, inspect};
 use crate::store::{
     BulkDeletes, CopyRequest, CreateMultipartRequest, DeleteRequest, ETag, FoldDirectories,
     GetRequest, HeadRequest, Key, ListPartsRequest, ListRequest, ObjectHeaders, ObjectStore,
@@ -69,6 +71,36 @@ async fn remove_left(store: &dyn ObjectStore, prefix: &str, now: SystemTime, rep
     }
 }
 
+/// Uploads that a doctor which was killed has begun: those of its scratch objects alone.
+pub(super) async fn abort_left(s3: &S3Store, prefix: &str, report: &mut Report) {
+    let scratch = format!("{prefix}{SCRATCH_NAME}");
+    // Who may not list them has nothing to lose but a part of some bytes.
+    let Ok(uploads) = inspect::unfinished_uploads(s3, &scratch).await else {
+        return;
+    };
+    let now = SystemTime::now();
+    let left = uploads.into_iter().filter(|upload| {
+        let age = now.duration_since(upload.begun_at);
+        upload.key.as_str().starts_with(&scratch) && age.is_ok_and(|age| age >= LEFT_AFTER)
+    });
+    let mut aborted = 0;
+    for upload in left {
+        let ended = s3.abort_multipart(upload.key, upload.id).await;
+        aborted += usize::from(ended.is_ok());
+    }
+    if aborted > 0 {
+        report.ok(
+            "scratch uploads",
+            format!("{aborted} of a doctor that was killed are aborted"),
+        );
+    }
+}
+
+/// What a copy takes.
+fn copies() -> String {
+    format!("{} and {}", permissions::READ, permissions::WRITE)
+}
+
 struct Tried<'a> {
     store: &'a dyn ObjectStore,
     key: Key,
@@ -79,7 +111,7 @@ struct Tried<'a> {
 impl Tried<'_> {
     async fn all(mut self) -> Option<SystemTime> {
         let put = self.put().await;
-        if !self.told("write", "s3:PutObject", &put) {
+        if !self.told("write", permissions::WRITE, &put) {
             return None;
         }
         let head = self
@@ -88,21 +120,25 @@ impl Tried<'_> {
                 key: self.key.clone(),
             })
             .await;
-        self.told("attributes", "s3:GetObject", &head);
+        self.told("attributes", permissions::READ, &head);
         let get = self.read().await;
-        self.told("read", "s3:GetObject", &get);
+        self.told("read", permissions::READ, &get);
         let copy = self.store.copy(self.copy_request()).await;
-        self.told("copy", "s3:GetObject and s3:PutObject", &copy);
+        self.told("copy", &copies(), &copy);
         self.multipart(copy.ok().map(|copy| copy.etag)).await;
         if let Err(error) = self.store.tags(self.key.clone()).await {
             self.report.warn(
                 "tags",
                 format!("{error}"),
-                "allow s3:GetObjectTagging and s3:PutObjectTagging, if objects have tags that a rename is to keep",
+                format!(
+                    "allow {} and {}, if objects have tags that a rename is to keep",
+                    permissions::READ_TAGS,
+                    permissions::WRITE_TAGS
+                ),
             );
         }
         let delete = self.delete().await;
-        self.told("delete", "s3:DeleteObject", &delete);
+        self.told("delete", permissions::DELETE, &delete);
         head.ok().map(|head| head.answered_at)
     }
 
@@ -155,7 +191,7 @@ impl Tried<'_> {
         let upload = match self.store.create_multipart(begin).await {
             Ok(upload) => upload,
             Err(error) => {
-                self.told::<()>("multipart upload", "s3:PutObject", &Err(error));
+                self.told::<()>("multipart upload", permissions::WRITE, &Err(error));
                 return;
             }
         };
@@ -178,7 +214,7 @@ impl Tried<'_> {
                     number: second,
                 };
                 let copied = self.store.upload_part_copy(copied).await;
-                self.told("part copy", "s3:GetObject and s3:PutObject", &copied);
+                self.told("part copy", &copies(), &copied);
             }
         }
         let parts = ListPartsRequest {
@@ -191,12 +227,15 @@ impl Tried<'_> {
             Err(error) => self.report.warn(
                 "list of parts",
                 error.to_string(),
-                "allow s3:ListMultipartUploadParts: without it an upload that was cut off begins anew",
+                format!(
+                    "allow {}: without it an upload that was cut off begins anew",
+                    permissions::LIST_PARTS
+                ),
             ),
         }
         let aborted = self.store.abort_multipart(self.key.clone(), upload).await;
-        self.told("abort of an upload", "s3:AbortMultipartUpload", &aborted);
-        self.told("multipart upload", "s3:PutObject", &outcome);
+        self.told("abort of an upload", permissions::ABORT, &aborted);
+        self.told("multipart upload", permissions::WRITE, &outcome);
     }
 
     async fn delete(&self) -> Result<(), StoreError> {

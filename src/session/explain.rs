@@ -5,6 +5,9 @@ use anyhow::anyhow;
 use crate::config::Config;
 use crate::store::{Endpoint, StoreError, StoreErrorKind};
 
+/// In the words of rustls, `CertificateError::NotValidForNameContext`.
+const WRONG_NAME: &str = "not valid for name";
+
 /// What failed, why, and what to do next.
 pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> anyhow::Error {
     let bucket = &config.bucket;
@@ -28,6 +31,9 @@ pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> an
             format!("bucket {bucket:?} is in another region: name it with --region")
         }
         StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => unreachable(config, service),
+        StoreErrorKind::Untrusted if error.detail.contains(WRONG_NAME) => format!(
+            "the certificate of {endpoint} is for another name: name the host as its certificate does with --endpoint-url, or have a certificate made for this one"
+        ),
         StoreErrorKind::Untrusted => format!(
             "the certificate of {endpoint} is not trusted: where a CA of your own has issued it, name the file of that CA with --ca-bundle, or in AWS_CA_BUNDLE"
         ),

@@ -50,6 +50,7 @@ use control::SocketPlace;
 pub use early_signals::EarlySignals;
 pub use explain::of_listing as explain_listing;
 pub use mount::FS_TYPE;
+pub use mount::bare::{BareDirectory, is_read_only, told_hidden};
 use mount::busy::holders;
 pub use mount::mountinfo::{MountEntry, mount_at, mounts_of};
 pub use mount::mountpoint::{MountpointError, NonEmpty, check as check_mountpoint};

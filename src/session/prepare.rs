@@ -11,6 +11,7 @@ use super::Waiter;
 use crate::config::{Config, HardeningConfig};
 use crate::session::client;
 use crate::session::compose;
+use crate::session::mount::bare;
 use crate::session::mount::mountpoint::{self, NonEmpty};
 use crate::session::privileges;
 use crate::session::systemd_job;
@@ -70,6 +71,12 @@ impl Prepared {
             (None, Some(free)) => free,
             (None, None) => free_mountpoint(&config)?,
         };
+        let hidden = bare::hidden_entries(&mountpoint);
+        if hidden > 0 {
+            let told = bare::told_hidden(&mountpoint, hidden);
+            tracing::warn!("{told}");
+            waiter.note(&told);
+        }
         Ok(Self {
             config: Config {
                 mountpoint,

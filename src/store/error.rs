@@ -94,6 +94,9 @@ pub enum StoreOp {
     ListUploads,
     GetVersioning,
     GetCors,
+    /// Of a bucket itself, by whatever request.
+    BucketSettings,
+    ListUploads,
 }
 
 impl StoreOp {
@@ -116,6 +119,8 @@ impl StoreOp {
             Self::ListUploads => "ListMultipartUploads",
             Self::GetVersioning => "GetBucketVersioning",
             Self::GetCors => "GetBucketCors",
+            Self::BucketSettings => "settings of the bucket",
+            Self::ListUploads => "ListMultipartUploads",
         }
     }
 }

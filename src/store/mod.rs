@@ -22,6 +22,8 @@ mod key;
 #[cfg(test)]
 pub mod memory;
 mod metered;
+mod pace;
+pub mod permissions;
 mod progress;
 mod proxy_url;
 mod request;

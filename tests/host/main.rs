@@ -10,4 +10,5 @@ mod fstab;
 mod install;
 mod privileges;
 mod service;
+mod setup_story;
 mod systemd;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::forward_proxy::ForwardProxy;
 use crate::support::programs::{run_python, run_within, said};
 use crate::support::proxy::{Fault, Rule};
 use crate::support::servers::{Credentials, READER, free_ports};
@@ -249,4 +250,79 @@ fn the_json_of_a_report_keeps_its_shape() {
         ];
         assert!(known.contains(&names.as_slice()), "{names:?}");
     }
+}
+
+/// What the server tells of unfinished uploads, with another time of their beginning.
+fn begun_long_ago(key: &str, id: &str) -> &'static str {
+    let document = format!(
+        "<ListMultipartUploadsResult><Upload><Key>{key}</Key><UploadId>{id}</UploadId>\
+         <Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>"
+    );
+    // A fault is as long there as its test.
+    Box::leak(document.into_boxed_str())
+}
+
+#[test]
+fn an_upload_of_a_doctor_that_was_killed_is_aborted_and_no_other() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let (client, bucket) = (&plan.client, &plan.bucket);
+    for key in [".mediafs-doctor-1", "file"] {
+        client.begin_upload(bucket, key);
+    }
+    let young = report(&mut plan.subcommand("doctor")).0;
+    assert!(young.iter().all(|it| it["check"] != "scratch uploads"));
+    assert_eq!(client.unfinished_uploads(bucket).len(), 2);
+    let uploads = client.uploads(bucket);
+    let (key, id) = uploads.iter().find(|(key, _)| key != "file").unwrap();
+    let told = Fault::Document(begun_long_ago(key, id));
+    proxy.rule(Rule::on("ListMultipartUploads", told));
+    let (findings, _) = report(&mut plan.subcommand("doctor"));
+    assert_eq!(line(&findings, "scratch uploads")["state"], "ok");
+    assert_eq!(client.unfinished_uploads(bucket), ["file"]);
+}
+
+#[test]
+fn a_certificate_for_another_name_and_a_bucket_in_another_region_are_told_apart() {
+    let front = TlsFront::before(Server::shared());
+    let way = ForwardProxy::new();
+    let plan = Mount::builder()
+        .args(["--request-timeout", "2s", "--proxy"])
+        .arg(format!("http://{}", way.address))
+        .arg("--ca-bundle")
+        .arg(front.ca())
+        .set(
+            "--endpoint-url",
+            format!("https://other.invalid:{}", front.port),
+        );
+    let words = ["other.invalid", "another name", "--endpoint-url"];
+    told(&plan, "certificate", "fail", &words);
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let region = "x-amz-bucket-region: eu-north-1";
+    let fault = Fault::AnswerWith(301, "PermanentRedirect", region);
+    proxy.rule(Rule::on("ListObjectsV2", fault).always());
+    told(&plan, "region", "fail", &["eu-north-1", "--region"]);
+}
+
+#[test]
+fn a_user_without_fusermount3_is_told_to_install_it() {
+    const USER: &str = "1000";
+    let plan = Mount::builder().user(1000);
+    let as_root = plan.subcommand("doctor");
+    let mut command = Command::new("/usr/bin/setpriv");
+    command
+        .args(["--reuid", USER, "--regid", USER, "--clear-groups"])
+        .arg(plan.program())
+        .args(as_root.get_args())
+        .envs(
+            as_root
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env("PATH", "/nonexistent");
+    told_by(
+        &mut command,
+        "fusermount3",
+        "fail",
+        &["apt-get install fuse3"],
+    );
 }

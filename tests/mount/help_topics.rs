@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 15] = [
+const TOPICS: [&str; 16] = [
+    "setup",
     "durability",
     "coherence",
     "attributes",

@@ -72,6 +72,7 @@ mod renames;
 mod request_counts;
 mod request_options;
 mod secrets;
+mod setup;
 mod shutdown;
 mod silent_s3;
 mod sparse_files;

@@ -307,7 +307,7 @@ impl Client {
 
     /// Key and id of each.
     #[track_caller]
-    fn uploads(&self, bucket: &str) -> Vec<(String, String)> {
+    pub fn uploads(&self, bucket: &str) -> Vec<(String, String)> {
         let request = self.s3.list_multipart_uploads().bucket(bucket).send();
         let answer = self.runtime.block_on(request).unwrap();
         let uploads = answer.uploads().iter();

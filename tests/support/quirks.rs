@@ -15,6 +15,7 @@ pub fn of_another_store(
 ) -> Option<io::Result<Vec<u8>>> {
     let answer = match fault {
         Fault::Answer(status, code) => Ok(error(status, code, "")),
+        Fault::Document(document) => Ok(with_body("HTTP/1.1 200 OK", document)),
         Fault::AnswerWith(status, code, line) => Ok(error(status, code, &format!("{line}\r\n"))),
         Fault::RefuseKeys(code) => Ok(refused_keys(keys, code)),
         Fault::Strip(name) => forward(head, body).map(|answer| stripped(&answer, name)),

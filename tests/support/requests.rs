@@ -35,11 +35,28 @@ pub fn operation(head: &str) -> &'static str {
         let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap());
         names.any(|found| found == name)
     };
+    let settings = [
+        ("lifecycle", "GetBucketLifecycle", "PutBucketLifecycle"),
+        ("cors", "GetBucketCors", "PutBucketCors"),
+        ("versioning", "GetBucketVersioning", "PutBucketVersioning"),
+        ("encryption", "GetBucketEncryption", "PutBucketEncryption"),
+        (
+            "publicAccessBlock",
+            "GetPublicAccessBlock",
+            "PutPublicAccessBlock",
+        ),
+        ("acl", "GetBucketAcl", "PutBucketAcl"),
+    ];
+    if let Some((_, get, put)) = settings.into_iter().find(|(name, _, _)| has(name)) {
+        return if method == "GET" { get } else { put };
+    }
+    let path = target.split('?').next().unwrap().trim_matches('/');
     let copies = header(head, "x-amz-copy-source").is_some();
     match method {
         "PUT" if has("partNumber") && copies => "UploadPartCopy",
         "PUT" if has("partNumber") => "UploadPart",
         "PUT" if copies => "CopyObject",
+        "PUT" if !path.contains('/') => "CreateBucket",
         "PUT" => "PutObject",
         "POST" if has("uploads") => "CreateMultipartUpload",
         "POST" if has("uploadId") => "CompleteMultipartUpload",
@@ -49,6 +66,7 @@ pub fn operation(head: &str) -> &'static str {
         "HEAD" => "HeadObject",
         "GET" if has("list-type") => "ListObjectsV2",
         "GET" if has("uploadId") => "ListParts",
+        "GET" if has("uploads") => "ListMultipartUploads",
         "GET" if has("tagging") => "GetObjectTagging",
         "GET" if has("uploads") => "ListMultipartUploads",
         "GET" if has("prefix") || has("max-keys") => "ListObjects",

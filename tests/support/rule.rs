@@ -25,6 +25,8 @@ pub enum Fault {
     Answer(u16, &'static str),
     /// The same with one more header line.
     AnswerWith(u16, &'static str, &'static str),
+    /// This document, with 200; the server does not see it.
+    Document(&'static str),
     /// One bit of the request's body is another one.
     FlipRequest,
     /// One bit of the answer's body is another one.

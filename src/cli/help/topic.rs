@@ -15,7 +15,8 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 15] = topics![
+pub const TOPICS: [Topic; 16] = topics![
+    "setup",
     "durability",
     "coherence",
     "attributes",

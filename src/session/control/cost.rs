@@ -31,7 +31,8 @@ fn price(op: StoreOp) -> f64 {
         | StoreOp::Tags
         | StoreOp::Get
         | StoreOp::GetVersioning
-        | StoreOp::GetCors => READ_USD,
+        | StoreOp::GetCors
+        | StoreOp::BucketSettings => READ_USD,
         StoreOp::Put
         | StoreOp::Copy
         | StoreOp::List

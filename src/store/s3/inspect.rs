@@ -11,7 +11,7 @@ use super::encoding::whole_seconds;
 use super::error::{chain, translate};
 use super::object::etag;
 use crate::store::{
-    Encryption, Key, ObjectChecksums, StoreError, StoreErrorKind, StoreOp, UploadId,
+    AccessKeys, Encryption, Key, ObjectChecksums, StoreError, StoreErrorKind, StoreOp, UploadId,
 };
 
 /// Whether a bucket keeps what is replaced and deleted. Source: S3 API `GetBucketVersioning`.
@@ -35,16 +35,59 @@ const NO_CORS: &str = "NoSuchCORSConfiguration";
 
 /// Errors: no credentials, in words.
 pub async fn signer(store: &S3Store) -> Result<Signer, String> {
+    let found = credentials(store).await?;
+    Ok(Signer {
+        is_temporary: found.session_token.is_some(),
+        access_key: found.access_key,
+    })
+}
+
+/// What requests are signed with. Errors: no credentials, in words.
+pub async fn credentials(store: &S3Store) -> Result<AccessKeys, String> {
     let (settings, http) = store.renewal.parts();
     let shared = shared_config(settings, http).await;
     let provider = shared.credentials_provider();
     let provider = provider.ok_or("no credentials are configured")?;
     let found = provider.provide_credentials().await;
     let found = found.map_err(|error| chain(&error))?;
-    Ok(Signer {
+    Ok(AccessKeys {
         access_key: found.access_key_id().to_owned(),
-        is_temporary: found.session_token().is_some(),
+        secret_key: found.secret_access_key().to_owned(),
+        session_token: found.session_token().map(str::to_owned),
     })
+}
+
+/// A multipart upload that nobody has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfinishedUpload {
+    pub key: Key,
+    pub id: UploadId,
+    pub begun_at: SystemTime,
+}
+
+/// Those below a prefix, as many as the store tells at once.
+pub async fn unfinished_uploads(
+    store: &S3Store,
+    prefix: &str,
+) -> Result<Vec<UnfinishedUpload>, StoreError> {
+    let list = store.client().list_multipart_uploads();
+    let answer = list.bucket(&store.bucket).prefix(prefix).send().await;
+    let key = Key::new(prefix);
+    let answer = answer.map_err(|error| translate(StoreOp::ListUploads, &key, error))?;
+    let uploads = answer.uploads().iter().filter_map(|upload| {
+        Some(UnfinishedUpload {
+            key: Key::new(upload.key()?),
+            id: UploadId(upload.upload_id()?.to_owned()),
+            begun_at: whole_seconds(Some(upload.initiated()?)),
+        })
+    });
+    Ok(uploads.collect())
+}
+
+/// That requests are signed for.
+pub fn region(store: &S3Store) -> Option<String> {
+    let client = store.client();
+    client.config().region().map(|region| region.to_string())
 }
 
 pub async fn versioning(store: &S3Store) -> Result<Versioning, StoreError> {

@@ -18,7 +18,9 @@ mod list;
 mod multipart;
 mod object;
 mod request_options;
+pub mod settings;
 mod stream;
+mod whole;
 
 pub use checksum::{ChecksumChoice, UploadChecksum};
 pub use connect::{Addressing, AwsVariants, Identity, S3Settings};

@@ -1,0 +1,210 @@
+//! The configuration and the credentials beside it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::plan::{Found, Task};
+use crate::config::{settings_of_file, shown_setting};
+use crate::private;
+use crate::store::AccessKeys;
+
+const HEADER: &str = "# Written by 'mediafs setup'. 'mediafs help' explains each setting.\n";
+const OTHERS: u32 = 0o077;
+
+/// The settings of the mount, in TOML.
+#[derive(Debug)]
+pub struct ConfigFile {
+    pub path: PathBuf,
+    pub wanted: BTreeMap<String, Value>,
+    /// Set once it was written: who reads it has to read it again.
+    pub is_new: Arc<AtomicBool>,
+}
+
+/// Settings as a TOML file has them.
+fn toml(settings: &BTreeMap<String, Value>) -> String {
+    let lines = settings
+        .iter()
+        .map(|(name, value)| format!("{name} = {value}\n"));
+    lines.fold(HEADER.to_owned(), |text, line| text + &line)
+}
+
+/// The folder of a file, made for its owner alone where there is none.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(folder)
+}
+
+impl ConfigFile {
+    /// None where there is no file.
+    fn present(&self) -> anyhow::Result<Option<BTreeMap<String, Value>>> {
+        if fs::symlink_metadata(&self.path).is_err() {
+            return Ok(None);
+        }
+        Ok(Some(settings_of_file(&self.path)?))
+    }
+}
+
+#[async_trait(?Send)]
+impl Task for ConfigFile {
+    fn name(&self) -> &'static str {
+        "configuration"
+    }
+
+    async fn look(&self) -> anyhow::Result<Found> {
+        let path = self.path.display();
+        let Some(present) = self.present()? else {
+            return Ok(Found::ToDo(format!("write {path}")));
+        };
+        let mut lines = Vec::new();
+        for (name, value) in &self.wanted {
+            let is = present.get(name);
+            if is == Some(value) {
+                continue;
+            }
+            let shown = |value: &Value| shown_setting(name, value.clone());
+            lines.extend(is.map(|is| format!("- {name} = {}", shown(is))));
+            lines.push(format!("+ {name} = {}", shown(value)));
+        }
+        Ok(if lines.is_empty() {
+            Found::Done(format!("{path} says it"))
+        } else {
+            Found::Conflict(format!("{path} says otherwise"), lines)
+        })
+    }
+
+    async fn change(&self) -> anyhow::Result<()> {
+        let mut settings = self.present()?.unwrap_or_default();
+        settings.extend(self.wanted.clone());
+        make_folder(&self.path)?;
+        private::replace(&self.path, toml(&settings).as_bytes())
+            .with_context(|| format!("{} cannot be written", self.path.display()))?;
+        self.is_new.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn is_needed(&self) -> bool {
+        true
+    }
+}
+
+/// Who signs the requests of the mount.
+#[derive(Debug)]
+pub enum Keys {
+    /// Nobody.
+    Anonymous,
+    /// A file that the operator keeps.
+    Named(PathBuf),
+    /// They end, and whoever renews them knows this machine.
+    Temporary,
+    /// They are kept for the mount.
+    Lasting(AccessKeys),
+}
+
+/// An AWS credentials file.
+#[derive(Debug)]
+pub struct CredentialsFile {
+    pub path: PathBuf,
+    pub keys: Keys,
+}
+
+impl CredentialsFile {
+    fn text(keys: &AccessKeys) -> String {
+        format!(
+            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            keys.access_key, keys.secret_key
+        )
+    }
+
+    /// What differs, without a secret.
+    fn differences(text: &str, keys: &AccessKeys) -> Vec<String> {
+        let value = |name: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once('='));
+            let found = lines.find(|(key, _)| key.trim() == name);
+            found.map_or("", |(_, value)| value.trim())
+        };
+        let id = value("aws_access_key_id");
+        if id != keys.access_key {
+            return vec![
+                format!("- access key {id}"),
+                format!("+ access key {}", keys.access_key),
+            ];
+        }
+        if value("aws_secret_access_key") != keys.secret_key {
+            return vec![format!("+ another secret of access key {id}")];
+        }
+        Vec::new()
+    }
+}
+
+#[async_trait(?Send)]
+impl Task for CredentialsFile {
+    fn name(&self) -> &'static str {
+        "credentials"
+    }
+
+    async fn look(&self) -> anyhow::Result<Found> {
+        let path = self.path.display();
+        let keys = match &self.keys {
+            Keys::Anonymous => return Ok(Found::Done("none: requests are not signed".to_owned())),
+            Keys::Named(path) => return Ok(Found::Done(format!("in {}", path.display()))),
+            Keys::Temporary => {
+                return Ok(Found::Skipped(
+                    "they are temporary: the mount asks the AWS chain for them (profile, role, web identity)"
+                        .to_owned(),
+                ));
+            }
+            Keys::Lasting(keys) => keys,
+        };
+        let present = match private::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let id = &keys.access_key;
+                return Ok(Found::ToDo(format!("write access key {id} to {path}")));
+            }
+            Err(error) => return Err(error).with_context(|| format!("{path}")),
+        };
+        let text = String::from_utf8_lossy(&present);
+        let differences = Self::differences(&text, keys);
+        if !differences.is_empty() {
+            return Ok(Found::Conflict(format!("{path} has others"), differences));
+        }
+        let mode = fs::symlink_metadata(&self.path)?.mode() & 0o7777;
+        Ok(if mode & OTHERS != 0 {
+            Found::ToDo(format!("close {path} to other users (mode {mode:04o})"))
+        } else {
+            Found::Done(format!("in {path}"))
+        })
+    }
+
+    async fn change(&self) -> anyhow::Result<()> {
+        let Keys::Lasting(keys) = &self.keys else {
+            return Ok(());
+        };
+        make_folder(&self.path)?;
+        let text = private::read(&self.path).unwrap_or_default();
+        if !text.is_empty() && Self::differences(&String::from_utf8_lossy(&text), keys).is_empty() {
+            return Ok(fs::set_permissions(
+                &self.path,
+                fs::Permissions::from_mode(0o600),
+            )?);
+        }
+        private::replace(&self.path, Self::text(keys).as_bytes())
+            .with_context(|| format!("{} cannot be written", self.path.display()))
+    }
+
+    fn is_needed(&self) -> bool {
+        true
+    }
+}

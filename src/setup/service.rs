@@ -1,0 +1,161 @@
+//! The service that mounts, where there is systemd.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, bail};
+use async_trait::async_trait;
+
+use super::plan::{Found, Task};
+
+/// It is there where systemd runs. Source: sd_booted(3).
+const BOOTED: &str = "/run/systemd/system";
+const TEMPLATE: &str = include_str!("../../systemd/mediafs@.service");
+const TEMPLATE_NAME: &str = "mediafs@.service";
+/// Where an operator's units are.
+const UNITS: &str = "/etc/systemd/system";
+/// The program, as the template names it.
+const PROGRAM: &str = "/usr/local/bin/mediafs";
+
+/// Why no service is made here; none where one can be.
+pub fn why_none(config_file: &Path) -> Option<String> {
+    let by_hand = |why: &str| {
+        let file = config_file.display();
+        Some(format!("{why}: mount with 'mediafs mount --config {file}'"))
+    };
+    if !rustix::process::geteuid().is_root() {
+        return by_hand("only root starts a service");
+    }
+    if !Path::new(BOOTED).is_dir() {
+        return by_hand("there is no systemd here");
+    }
+    if config_file.parent() != Some(Path::new(crate::config::CONFIG_DIR)) {
+        return by_hand("the service reads files of /etc/mediafs alone");
+    }
+    None
+}
+
+fn systemctl(args: &[&str]) -> anyhow::Result<Output> {
+    let mut command = Command::new("systemctl");
+    let command = command.args(args).stdin(Stdio::null());
+    command.output().context("systemctl cannot be run")
+}
+
+fn is_true(args: &[&str]) -> anyhow::Result<bool> {
+    Ok(systemctl(args)?.status.success())
+}
+
+fn done(args: &[&str]) -> anyhow::Result<()> {
+    let output = systemctl(args)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    bail!("'systemctl {}': {}", args.join(" "), said.trim());
+}
+
+/// The template of all mounts.
+#[derive(Debug)]
+pub struct UnitFile;
+
+impl UnitFile {
+    fn path() -> PathBuf {
+        Path::new(UNITS).join(TEMPLATE_NAME)
+    }
+}
+
+#[async_trait(?Send)]
+impl Task for UnitFile {
+    fn name(&self) -> &'static str {
+        "unit"
+    }
+
+    async fn look(&self) -> anyhow::Result<Found> {
+        Ok(if is_true(&["cat", TEMPLATE_NAME])? {
+            Found::Done(format!("{TEMPLATE_NAME} is installed"))
+        } else {
+            Found::ToDo(format!("write {}", Self::path().display()))
+        })
+    }
+
+    async fn change(&self) -> anyhow::Result<()> {
+        let program = std::env::current_exe().context("where this program is")?;
+        let program = program.to_str().filter(|path| {
+            // A unit has blanks and percent signs mean more than themselves.
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
+            path.chars().all(is_plain)
+        });
+        let program = program.context("the path of this program has characters that a unit cannot have: install it with scripts/install")?;
+        let text = TEMPLATE.replace(PROGRAM, program);
+        let path = Self::path();
+        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        done(&["daemon-reload"])
+    }
+}
+
+/// One mount's own.
+#[derive(Debug)]
+pub struct Service {
+    pub name: String,
+    /// Whether its configuration was written since it was started.
+    pub is_new: Arc<AtomicBool>,
+}
+
+impl Service {
+    fn unit(&self) -> String {
+        format!("mediafs@{}.service", self.name)
+    }
+}
+
+#[async_trait(?Send)]
+impl Task for Service {
+    fn name(&self) -> &'static str {
+        "service"
+    }
+
+    async fn look(&self) -> anyhow::Result<Found> {
+        let unit = self.unit();
+        let is_enabled = is_true(&["is-enabled", "--quiet", &unit])?;
+        let is_active = is_true(&["is-active", "--quiet", &unit])?;
+        let is_new = self.is_new.load(Ordering::Relaxed);
+        Ok(match (is_enabled, is_active) {
+            (true, true) if is_new => Found::ToDo(format!("restart {unit}")),
+            (true, true) => Found::Done(format!("{unit} is enabled and runs")),
+            _ => Found::ToDo(format!("enable and start {unit}")),
+        })
+    }
+
+    async fn change(&self) -> anyhow::Result<()> {
+        let unit = self.unit();
+        let was_active = is_true(&["is-active", "--quiet", &unit])?;
+        let log = || format!("the mount does not start: 'journalctl -u {unit}' says why");
+        done(&["enable", "--now", &unit]).with_context(log)?;
+        if was_active && self.is_new.load(Ordering::Relaxed) {
+            done(&["restart", &unit]).with_context(log)?;
+        }
+        self.is_new.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// What says why there is none.
+#[derive(Debug)]
+pub struct NoService(pub String);
+
+#[async_trait(?Send)]
+impl Task for NoService {
+    fn name(&self) -> &'static str {
+        "service"
+    }
+
+    async fn look(&self) -> anyhow::Result<Found> {
+        Ok(Found::Skipped(self.0.clone()))
+    }
+
+    async fn change(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}

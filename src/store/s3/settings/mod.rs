@@ -1,0 +1,289 @@
+//! Settings of a bucket, for `mediafs setup`: read, and written whole.
+//!
+//! Owns: what an answer means (set, not set, unknown to the store, not allowed). Each
+//! request has a deadline; reads are repeated, writes never: S3 has no conditions for
+//! them, and one that is carried out late could undo what somebody else sets meanwhile.
+
+pub mod cors;
+pub mod lifecycle;
+
+pub use cors::CorsRules;
+pub use lifecycle::{AbortRule, LifecycleRules};
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId;
+use aws_sdk_s3::types::{
+    BucketCannedAcl, BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,
+    PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
+    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
+};
+
+use super::S3Store;
+use super::error::translate;
+use crate::backoff::Backoff;
+use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
+
+const DEADLINE: Duration = Duration::from_secs(15);
+const READ_ATTEMPTS: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Groups that are everybody. Source: S3 User Guide, "Amazon S3 predefined groups".
+const EVERYBODY: [&str; 2] = ["/global/AllUsers", "/global/AuthenticatedUsers"];
+/// Region whose buckets are made without a location. Source: S3 API `CreateBucket`.
+const REGION_WITHOUT_LOCATION: &str = "us-east-1";
+
+/// What a store says of a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting<T> {
+    Is(T),
+    /// Nothing is set.
+    Absent,
+    /// The store has no such setting: its words.
+    Unknown(String),
+    /// These credentials may not ask.
+    Denied,
+}
+
+/// Default encryption of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encryption {
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`.
+    pub algorithm: String,
+    pub kms_key: Option<String>,
+}
+
+/// Whether the store has no such setting, rather than a reason against this one.
+pub fn is_unknown(error: &StoreError) -> bool {
+    let has = |word: &str| error.detail.contains(word);
+    error.kind == StoreErrorKind::Unsupported
+        || has("MethodNotAllowed")
+        || has("HTTP 405")
+        || has("AccessControlListNotSupported")
+}
+
+/// What a failed read means, where `absent` is the code for nothing.
+fn setting<T>(answer: Result<T, StoreError>, absent: &str) -> Result<Setting<T>, StoreError> {
+    let error = match answer {
+        Ok(found) => return Ok(Setting::Is(found)),
+        Err(error) => error,
+    };
+    if error.detail.contains(absent) {
+        return Ok(Setting::Absent);
+    }
+    match error.kind {
+        StoreErrorKind::AccessDenied => Ok(Setting::Denied),
+        StoreErrorKind::NotFound => Ok(Setting::Absent),
+        // A store that does not know the parameter takes it for another request.
+        StoreErrorKind::Rejected => Ok(Setting::Unknown(error.detail)),
+        _ if is_unknown(&error) => Ok(Setting::Unknown(error.detail)),
+        _ => Err(error),
+    }
+}
+
+/// Sends one request that changes something.
+async fn change<T, E>(
+    store: &S3Store,
+    send: impl AsyncFn(Client) -> Result<T, SdkError<E, HttpResponse>>,
+) -> Result<T, StoreError>
+where
+    E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
+{
+    let key = Key::new(store.bucket.as_str());
+    match tokio::time::timeout(DEADLINE, send(store.client())).await {
+        Ok(answer) => answer.map_err(|error| translate(StoreOp::BucketSettings, &key, error)),
+        Err(_) => {
+            let detail = format!("no answer within {} s", DEADLINE.as_secs());
+            let kind = StoreErrorKind::TimedOut;
+            Err(StoreError::new(kind, StoreOp::BucketSettings, key, detail))
+        }
+    }
+}
+
+/// Sends a request that changes nothing, as often as it takes.
+async fn read<T, E>(
+    store: &S3Store,
+    send: impl AsyncFn(Client) -> Result<T, SdkError<E, HttpResponse>>,
+) -> Result<T, StoreError>
+where
+    E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
+{
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut attempt = 1;
+    loop {
+        match change(store, &send).await {
+            Err(error) if error.kind.is_transient() && attempt < READ_ATTEMPTS => {
+                tokio::time::sleep(backoff.next_pause()).await;
+                attempt += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Makes the bucket. One that is ours already is left as it is.
+///
+/// Errors: `Rejected` where somebody else has a bucket of that name.
+pub async fn create_bucket(store: &S3Store) -> Result<(), StoreError> {
+    let client = store.client();
+    let region = client.config().region().map(|region| region.to_string());
+    // Other services have one place, or a name of their own for each.
+    let location = region
+        .filter(|region| store.endpoint.url().is_none() && region != REGION_WITHOUT_LOCATION)
+        .map(|region| {
+            CreateBucketConfiguration::builder()
+                .location_constraint(BucketLocationConstraint::from(region.as_str()))
+                .build()
+        });
+    let made = change(store, async |client: Client| {
+        let create = client.create_bucket().bucket(&store.bucket);
+        create
+            .set_create_bucket_configuration(location.clone())
+            .send()
+            .await
+    });
+    match made.await {
+        Err(error) if error.detail.contains("BucketAlreadyOwnedByYou") => Ok(()),
+        made => made.map(drop),
+    }
+}
+
+/// Whether all of public access is blocked.
+pub async fn public_access_block(store: &S3Store) -> Result<Setting<bool>, StoreError> {
+    let answer = read(store, async |client: Client| {
+        let get = client.get_public_access_block().bucket(&store.bucket);
+        get.send().await
+    });
+    let is_whole = answer.await.map(|answer| {
+        answer
+            .public_access_block_configuration()
+            .is_some_and(|block| {
+                let all = [
+                    block.block_public_acls(),
+                    block.ignore_public_acls(),
+                    block.block_public_policy(),
+                    block.restrict_public_buckets(),
+                ];
+                all.iter().all(|it| *it == Some(true))
+            })
+    });
+    setting(is_whole, "NoSuchPublicAccessBlockConfiguration")
+}
+
+pub async fn block_public_access(store: &S3Store) -> Result<(), StoreError> {
+    let block = PublicAccessBlockConfiguration::builder()
+        .block_public_acls(true)
+        .ignore_public_acls(true)
+        .block_public_policy(true)
+        .restrict_public_buckets(true)
+        .build();
+    let put = change(store, async |client: Client| {
+        let put = client.put_public_access_block().bucket(&store.bucket);
+        put.public_access_block_configuration(block.clone())
+            .send()
+            .await
+    });
+    put.await.map(drop)
+}
+
+/// What the bucket's ACL lets everybody do.
+pub async fn public_grants(store: &S3Store) -> Result<Setting<Vec<String>>, StoreError> {
+    let answer = read(store, async |client: Client| {
+        client.get_bucket_acl().bucket(&store.bucket).send().await
+    });
+    let public = answer.await.map(|answer| {
+        let grants = answer.grants().iter().filter_map(|grant| {
+            let group = grant.grantee()?.uri()?;
+            let end = EVERYBODY.iter().find(|end| group.ends_with(**end))?;
+            let permission = grant.permission()?.as_str();
+            Some(format!(
+                "{permission} for {}",
+                end.trim_start_matches("/global/")
+            ))
+        });
+        grants.collect()
+    });
+    setting(public, "AccessControlListNotSupported")
+}
+
+pub async fn make_acl_private(store: &S3Store) -> Result<(), StoreError> {
+    let put = change(store, async |client: Client| {
+        let put = client.put_bucket_acl().bucket(&store.bucket);
+        put.acl(BucketCannedAcl::Private).send().await
+    });
+    put.await.map(drop)
+}
+
+/// Whether versions are kept.
+pub async fn versioning(store: &S3Store) -> Result<Setting<bool>, StoreError> {
+    let answer = read(store, async |client: Client| {
+        let get = client.get_bucket_versioning().bucket(&store.bucket);
+        get.send().await
+    });
+    let is_on = answer.await;
+    let is_on = is_on.map(|answer| answer.status() == Some(&BucketVersioningStatus::Enabled));
+    setting(is_on, "NoSuchVersioningConfiguration")
+}
+
+pub async fn keep_versions(store: &S3Store) -> Result<(), StoreError> {
+    let on = VersioningConfiguration::builder()
+        .status(BucketVersioningStatus::Enabled)
+        .build();
+    let put = change(store, async |client: Client| {
+        let put = client.put_bucket_versioning().bucket(&store.bucket);
+        put.versioning_configuration(on.clone()).send().await
+    });
+    put.await.map(drop)
+}
+
+pub async fn encryption(store: &S3Store) -> Result<Setting<Encryption>, StoreError> {
+    let answer = read(store, async |client: Client| {
+        let get = client.get_bucket_encryption().bucket(&store.bucket);
+        get.send().await
+    });
+    let found = answer.await.map(|answer| {
+        let rules = answer.server_side_encryption_configuration();
+        let rule = rules.and_then(|rules| rules.rules().first());
+        let default = rule.and_then(|rule| rule.apply_server_side_encryption_by_default());
+        default.map(|default| Encryption {
+            algorithm: default.sse_algorithm().as_str().to_owned(),
+            kms_key: default.kms_master_key_id().map(str::to_owned),
+        })
+    });
+    let absent = "ServerSideEncryptionConfigurationNotFoundError";
+    Ok(match setting(found, absent)? {
+        Setting::Is(Some(found)) => Setting::Is(found),
+        Setting::Is(None) | Setting::Absent => Setting::Absent,
+        Setting::Unknown(why) => Setting::Unknown(why),
+        Setting::Denied => Setting::Denied,
+    })
+}
+
+pub async fn set_encryption(store: &S3Store, wanted: &Encryption) -> Result<(), StoreError> {
+    let refused = |error: aws_sdk_s3::error::BuildError| {
+        let (kind, op) = (StoreErrorKind::Rejected, StoreOp::BucketSettings);
+        StoreError::new(kind, op, Key::new(store.bucket.as_str()), error.to_string())
+    };
+    let default = ServerSideEncryptionByDefault::builder()
+        .sse_algorithm(ServerSideEncryption::from(wanted.algorithm.as_str()))
+        .set_kms_master_key_id(wanted.kms_key.clone())
+        .build()
+        .map_err(refused)?;
+    let rule = ServerSideEncryptionRule::builder()
+        .apply_server_side_encryption_by_default(default)
+        .build();
+    let rules = ServerSideEncryptionConfiguration::builder()
+        .rules(rule)
+        .build()
+        .map_err(refused)?;
+    let put = change(store, async |client: Client| {
+        let put = client.put_bucket_encryption().bucket(&store.bucket);
+        put.server_side_encryption_configuration(rules.clone())
+            .send()
+            .await
+    });
+    put.await.map(drop)
+}

@@ -1,0 +1,166 @@
+//! From authentik's settings to a file in the bucket: setup, doctor, mount, status, flush,
+//! unmount, as root under systemd and as a plain user.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::programs::{has_all, run_within, said};
+use crate::support::{Client, Machine, Mount, Server};
+
+const USER: u32 = 1000;
+const WITHIN: Duration = Duration::from_secs(120);
+
+/// What authentik's documentation has people write.
+fn env_file(server: &Server, bucket: &str) -> String {
+    let (endpoint, owner) = (&server.endpoint, &server.owner);
+    let settings = [
+        ("BACKEND", "s3"),
+        ("S3__ENDPOINT", endpoint),
+        ("S3__REGION", server.region),
+        ("S3__ACCESS_KEY", &owner.access_key),
+        ("S3__SECRET_KEY", &owner.secret_key),
+        ("S3__BUCKET_NAME", bucket),
+        ("S3__CUSTOM_DOMAIN", "media.example.com"),
+        ("S3__SECURE_URLS", "true"),
+    ];
+    let lines = settings.iter();
+    let lines = lines.map(|(name, value)| format!("AUTHENTIK_STORAGE__MEDIA__{name}={value}\n"));
+    lines.collect()
+}
+
+#[test]
+fn as_root_authentiks_settings_become_a_service_whose_files_are_objects() {
+    let server = Server::seaweedfs();
+    let machine = Machine::shared();
+    let bucket = format!("story-{}", std::process::id());
+    fs::write(machine.path("/root/.env"), env_file(server, &bucket)).unwrap();
+    let setup =
+        "cd /root && mediafs setup --from-authentik=.env --provider seaweedfs /srv/story --yes";
+    let said = machine.says(setup);
+    has_all(&said, &["done  bucket", "done  service"]);
+    assert!(machine.says(setup).ends_with("nothing to do\n"));
+    machine.says("mediafs doctor story");
+    assert_eq!(
+        machine.property("mediafs@story.service", "ActiveState"),
+        "active"
+    );
+    let status = machine.says("mediafs status story");
+    has_all(&status, &[&bucket, "/srv/story"]);
+    machine.says("mkdir -p /srv/story/public && echo bytes >/srv/story/public/f");
+    machine.says("mediafs flush /srv/story/public/f");
+    let stored = Client::new(server).get(&bucket, "media/public/f");
+    assert_eq!(stored.as_deref(), Some(&b"bytes\n"[..]));
+    machine.says("mediafs healthcheck story && mediafs unmount story");
+    assert_eq!(
+        machine.property("mediafs@story.service", "ActiveState"),
+        "inactive"
+    );
+    machine.says("systemctl disable mediafs@story; chattr -i /srv/story || true");
+}
+
+/// A user with a home, and the program where that user can run it.
+struct User {
+    home: std::path::PathBuf,
+    program: std::path::PathBuf,
+}
+
+impl User {
+    /// In a mount namespace of its own, where everybody may open /dev/fuse.
+    fn command(&self, script: &str) -> Command {
+        const AS_USER: &str = "
+            [ -c fuse ] || mknod -m 666 fuse c 10 229
+            mount --bind fuse /dev/fuse
+            exec setpriv --reuid \"$1\" --regid \"$1\" --clear-groups sh -ec \"$2\" sh \"$3\"";
+        let mut command = Command::new("unshare");
+        command
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-ec",
+                AS_USER,
+                "sh",
+            ])
+            .args([&USER.to_string(), script])
+            .arg(&self.program)
+            .current_dir(&self.home)
+            .env("HOME", &self.home)
+            .env("XDG_RUNTIME_DIR", self.home.join("run"))
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_STATE_HOME");
+        command
+    }
+
+    #[track_caller]
+    fn says(&self, script: &str) -> String {
+        let output = run_within(WITHIN, &mut self.command(script));
+        assert!(output.status.success(), "{script}: {}", said(&output));
+        said(&output)
+    }
+}
+
+fn make_run_folder(home: &Path) {
+    let run = home.join("run");
+    fs::create_dir(&run).unwrap();
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o700)).unwrap();
+    chown(&run, Some(USER), Some(USER)).unwrap();
+}
+
+#[test]
+fn as_a_plain_user_they_become_a_configuration_that_mounts() {
+    let server = Server::moto();
+    let plan = Mount::on(server).user(USER);
+    let bucket = format!("{}-story", plan.bucket);
+    let home = plan.scratch().to_owned();
+    fs::write(home.join(".env"), env_file(server, &bucket)).unwrap();
+    make_run_folder(&home);
+    let user = User {
+        program: plan.program(),
+        home: home.clone(),
+    };
+    let setup = "\"$1\" setup --from-authentik=.env --force-path-style mnt --yes";
+    let first = user.says(setup);
+    has_all(
+        &first,
+        &[
+            "done  bucket",
+            "done  credentials",
+            "skip  guard",
+            "skip  service",
+        ],
+    );
+    assert!(user.says(setup).ends_with("nothing to do\n"));
+    let file = home.join(".config/mediafs/mnt.toml");
+    let of = format!("--config {}", file.display());
+    // Of a daemon that has gone with its mount.
+    let sockets = home.join("run/mediafs");
+    fs::create_dir(&sockets).unwrap();
+    drop(UnixListener::bind(sockets.join("stale.sock")).unwrap());
+    for path in [&sockets, &sockets.join("stale.sock")] {
+        chown(path, Some(USER), Some(USER)).unwrap();
+    }
+    fs::set_permissions(&sockets, fs::Permissions::from_mode(0o700)).unwrap();
+    let told = user.says(&format!(
+        "\"$1\" doctor {of}
+         \"$1\" mount {of}
+         \"$1\" status
+         mkdir -p mnt/public
+         echo bytes >mnt/public/f
+         \"$1\" flush mnt/public/f
+         \"$1\" healthcheck
+         \"$1\" unmount mnt --json"
+    ));
+    let unmounted = ["\"unmounted\": true", "\"done\": true"];
+    has_all(
+        &told,
+        &[&[bucket.as_str(), "alive"], &unmounted[..]].concat(),
+    );
+    let stored = plan.client.get(&bucket, "media/public/f");
+    assert_eq!(stored.as_deref(), Some(&b"bytes\n"[..]));
+}
