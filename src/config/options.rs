@@ -313,7 +313,7 @@ impl Options {
     }
 
     /// Every setting that is a path, with its name.
-    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 8] {
+    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 9] {
         [
             ("cache", &mut self.cache),
             ("control-socket", &mut self.control_socket),

@@ -111,8 +111,7 @@ impl ConfigSource {
             ConfigError(format!("{key}{origin}: {why}"))
         };
         for (key, path) in options.paths_mut() {
-            let may_be_none = ["cache", "control-socket"].contains(&key);
-            if path.as_deref() == Some(Path::new(NO_PATH)) && may_be_none {
+            if is_none(key, path.as_deref()) {
                 continue;
             }
             if let Some(relative) = path.take() {
@@ -155,6 +154,12 @@ impl ConfigSource {
     }
 }
 
+/// Whether a setting says that there is to be no such place.
+fn is_none(key: &str, path: Option<&Path>) -> bool {
+    let may_be_none = ["cache", "control-socket"].contains(&key);
+    may_be_none && path == Some(Path::new(NO_PATH))
+}
+
 fn extract(merged: &Figment) -> Result<Options, ConfigError> {
     let options = merged.extract();
     options.map_err(|errors| explain(errors.into_iter().next()))
@@ -167,10 +172,9 @@ pub fn settings_of_file(file: &Path) -> Result<BTreeMap<String, Value>, ConfigEr
     let mut options = extract(&Figment::from(Toml::file_exact(file)))?;
     let folder = file.parent().unwrap_or(Path::new("/"));
     for (key, path) in options.paths_mut() {
-        let is_word = key == "control-socket" && path.as_deref() == Some(Path::new(NO_SOCKET));
-        *path = path
-            .take()
-            .map(|path| if is_word { path } else { folder.join(path) });
+        if !is_none(key, path.as_deref()) {
+            *path = path.take().map(|path| folder.join(path));
+        }
     }
     Ok(options.by_name())
 }

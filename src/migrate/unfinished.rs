@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use super::checkpoint::{Begun, Checkpoint};
 use super::connect::Bucket;
 use super::entry::Stat;
-use crate::store::s3::inspect::uploads_of;
-use crate::store::{Key, ObjectHeaders, StoreError, StoreErrorKind, StoreOp, UploadId};
+use crate::store::s3::inspect::{UnfinishedUpload, unfinished_uploads};
+use crate::store::{Key, ObjectHeaders, StoreError, StoreErrorKind, StoreOp};
 use crate::write_path::{MultipartUpload, Uploader};
 
 /// Clocks of this host and of S3 differ by no more. Source: S3 API, "RequestTimeTooSkewed".
@@ -53,7 +53,7 @@ pub async fn resumed(
     let begun = Begun {
         stat: *long.stat,
         since: SystemTime::now(),
-        before: before.into_iter().map(|(id, _)| id).collect(),
+        before: before.into_iter().map(|upload| upload.id).collect(),
         sending: None,
     };
     let noted = checkpoint.begin(long.path, &begun);
@@ -62,12 +62,14 @@ pub async fn resumed(
 }
 
 /// Uploads of a key, whoever's they are. Errors: no answer in time.
-async fn left_of(bucket: &Bucket, key: &Key) -> Result<Vec<(UploadId, SystemTime)>, StoreError> {
-    let asked = timeout(ANSWERED_WITHIN, uploads_of(&bucket.s3, key)).await;
-    asked.unwrap_or_else(|_| {
+async fn left_of(bucket: &Bucket, key: &Key) -> Result<Vec<UnfinishedUpload>, StoreError> {
+    let asked = unfinished_uploads(&bucket.s3, key.as_str());
+    let mut left = timeout(ANSWERED_WITHIN, asked).await.unwrap_or_else(|_| {
         let (kind, op) = (StoreErrorKind::TimedOut, StoreOp::ListUploads);
         Err(StoreError::new(kind, op, key.clone(), "no answer in time"))
-    })
+    })?;
+    left.retain(|upload| upload.key == *key);
+    Ok(left)
 }
 
 /// Ends what is left of an upload.
@@ -86,9 +88,9 @@ pub async fn abort(begun: &Begun, key: &Key, bucket: &Bucket) -> Result<(), Stor
         }
         left => left?,
     };
-    for (upload, since) in left {
-        if since >= oldest && !begun.before.contains(&upload) {
-            bucket.store.abort_multipart(key.clone(), upload).await?;
+    for upload in left {
+        if upload.begun_at >= oldest && !begun.before.contains(&upload.id) {
+            bucket.store.abort_multipart(key.clone(), upload.id).await?;
         }
     }
     Ok(())

@@ -96,7 +96,6 @@ pub enum StoreOp {
     GetCors,
     /// Of a bucket itself, by whatever request.
     BucketSettings,
-    ListUploads,
 }
 
 impl StoreOp {
@@ -120,7 +119,6 @@ impl StoreOp {
             Self::GetVersioning => "GetBucketVersioning",
             Self::GetCors => "GetBucketCors",
             Self::BucketSettings => "settings of the bucket",
-            Self::ListUploads => "ListMultipartUploads",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 16] = [
+const TOPICS: [&str; 17] = [
     "setup",
     "durability",
     "coherence",

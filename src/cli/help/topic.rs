@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 16] = topics![
+pub const TOPICS: [Topic; 17] = topics![
     "setup",
     "durability",
     "coherence",

@@ -152,29 +152,6 @@ pub(super) async fn checksums(store: &S3Store, key: &Key) -> Result<ObjectChecks
     })
 }
 
-/// The multipart uploads of exactly one key that are not ended, and since when.
-pub async fn uploads_of(
-    store: &S3Store,
-    key: &Key,
-) -> Result<Vec<(UploadId, SystemTime)>, StoreError> {
-    let request = store
-        .client()
-        .list_multipart_uploads()
-        .bucket(&store.bucket);
-    let answer = request.prefix(key.as_str()).send().await;
-    let answer = answer.map_err(|error| translate(StoreOp::ListUploads, key, error))?;
-    let of_key = answer
-        .uploads()
-        .iter()
-        .filter(|upload| upload.key() == Some(key.as_str()));
-    Ok(of_key
-        .filter_map(|upload| {
-            let id = UploadId(upload.upload_id()?.to_owned());
-            Some((id, whole_seconds(upload.initiated())))
-        })
-        .collect())
-}
-
 fn bucket_key(store: &S3Store) -> Key {
     Key::new(store.bucket.as_str())
 }
