@@ -33,7 +33,7 @@ pub struct ExportCommand {
 impl ExportCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let checked = self.args.check(Some(self.place), &self.directory)?;
-        let settings = self.moves.settings();
+        let settings = self.moves.settings(None);
         let console: Arc<dyn Operator> = Arc::new(Console::new(self.moves.yes));
         let report = checked.report()?;
         let summary = export(checked.job(&console), &settings, report)?;

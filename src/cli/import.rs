@@ -23,6 +23,9 @@ pub struct ImportCommand {
     /// Bucket and key prefix; or the NAME of a file /etc/mediafs/NAME.toml
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: Option<String>,
+    /// Write each file's path, size and checksums, for 'mediafs verify --manifest'
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
     #[command(flatten)]
     moves: MoveArgs,
     #[command(flatten)]
@@ -32,7 +35,7 @@ pub struct ImportCommand {
 impl ImportCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let checked = self.args.check(self.place, &self.directory)?;
-        let settings = self.moves.settings();
+        let settings = self.moves.settings(self.manifest);
         let console: Arc<dyn Operator> = Arc::new(Console::new(self.moves.yes));
         let report = checked.report()?;
         let summary = import(checked.job(&console), &settings, report)?;

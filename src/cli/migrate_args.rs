@@ -87,7 +87,7 @@ pub struct MoveArgs {
 }
 
 impl MoveArgs {
-    pub fn settings(&self) -> MoveSettings {
+    pub fn settings(&self, manifest: Option<PathBuf>) -> MoveSettings {
         MoveSettings {
             extra: match self.delete {
                 true => Extra::Delete,
@@ -99,6 +99,7 @@ impl MoveArgs {
             },
             dry_run: self.dry_run,
             bandwidth: self.bwlimit.map(|limit| limit.0),
+            manifest,
         }
     }
 }

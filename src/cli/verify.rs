@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::migrate_args::MigrateArgs;
 use super::migrate_shown::{self, Console};
-use crate::migrate::{Operator, Sides, VerifySettings, Wrong, verify};
+use crate::migrate::{Operator, Sides, VerifySettings, Wrong, verify, verify_manifest};
 
 /// Compare a directory with a bucket, by checksums
 ///
@@ -17,13 +17,19 @@ use crate::migrate::{Operator, Sides, VerifySettings, Wrong, verify};
 /// Nothing is changed, but for Content-Types where that is asked. The exit
 /// code is 0 where all is equal, 3 where it is not: 'mediafs help migrate'.
 #[derive(Debug, Args)]
-#[command(override_usage = "mediafs verify [OPTIONS] <DIR> <BUCKET[/PREFIX] | NAME>")]
+#[command(
+    override_usage = "mediafs verify [OPTIONS] <DIR> <BUCKET[/PREFIX] | NAME>
+       mediafs verify [OPTIONS] --manifest <FILE> <BUCKET[/PREFIX] | NAME>"
+)]
 pub struct VerifyCommand {
     /// Directory to compare
     directory: PathBuf,
     /// Bucket and key prefix; or the NAME of a file /etc/mediafs/NAME.toml
     #[arg(value_name = "BUCKET[/PREFIX]")]
     place: Option<String>,
+    /// Compare with what 'mediafs import --manifest' has written, in place of DIR
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["content_types", "fix_content_type"])]
+    manifest: Option<PathBuf>,
     /// Take what only the bucket has for no difference
     #[arg(long)]
     one_way: bool,
@@ -39,7 +45,14 @@ pub struct VerifyCommand {
 
 impl VerifyCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let checked = self.args.check(self.place, &self.directory)?;
+        let (place, directory) = match (&self.manifest, self.place) {
+            (Some(manifest), None) => {
+                let place = self.directory.to_str().map(str::to_owned);
+                (place, manifest.clone())
+            }
+            (_, place) => (place, self.directory),
+        };
+        let checked = self.args.check(place, &directory)?;
         let settings = VerifySettings {
             sides: match self.one_way {
                 true => Sides::Directory,
@@ -53,7 +66,11 @@ impl VerifyCommand {
         };
         let console: Arc<dyn Operator> = Arc::new(Console::new(false));
         let report = checked.report()?;
-        let summary = verify(checked.job(&console), &settings, report)?;
+        let job = checked.job(&console);
+        let summary = match &self.manifest {
+            Some(manifest) => verify_manifest(job, manifest, settings.sides, report)?,
+            None => verify(job, &settings, report)?,
+        };
         migrate_shown::end(&checked, summary.as_ref())
     }
 }

@@ -16,6 +16,7 @@ use super::guards;
 use super::import_delete::BATCH_LIMIT;
 use super::judge::Judge;
 use super::local_file::Tree;
+use super::manifest;
 use super::merge::{Merge, Walking};
 use super::moving::{Approval, MoveSettings, approval, begin, outcome_of};
 use super::plan::{Plan, Work, plan};
@@ -61,7 +62,7 @@ pub fn import(
             Approval::Ended(outcome) => outcome,
             Approval::Approved(planned) => {
                 let sender = sender(&job, settings, &bucket, &tree, &checkpoint)?;
-                act(&job, *planned, sender, &mut report).await?
+                act(&job, settings, *planned, sender, &mut report).await?
             }
         };
         checkpoint.flush();
@@ -92,6 +93,7 @@ fn sender(
 /// Does what is planned.
 async fn act(
     job: &Job<'_>,
+    settings: &MoveSettings,
     planned: Plan,
     sender: Arc<Sender>,
     report: &mut Report,
@@ -123,7 +125,11 @@ async fn act(
     if moved? || counts.failed.names > 0 {
         return Ok(Outcome::SomeFailed);
     }
-    let walking = Walking::begin(&sender.tree, job.walk_settings());
+    let mut walking = Walking::begin(&sender.tree, job.walk_settings());
+    if let Some(path) = &settings.manifest {
+        let written = manifest::write(&mut walking, &sender.tree, path).await;
+        written.with_context(|| format!("--manifest {}", path.display()))?;
+    }
     if walking.digest().await? != walked {
         let why = "the directory changed while it was sent: run again to send what is new";
         job.operator.tell(why);

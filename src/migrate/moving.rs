@@ -1,11 +1,13 @@
 //! What import and export have in common: settings, and the question before.
 
+use std::path::PathBuf;
+
 use super::guards::{self, Force};
 use super::plan::{Extra, Plan, PlanCounts};
-use super::report::Report;
+use super::report::{Report, Symbol};
 use super::run::{Job, Outcome};
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct MoveSettings {
     pub extra: Extra,
     pub force: Force,
@@ -13,6 +15,8 @@ pub struct MoveSettings {
     pub dry_run: bool,
     /// Bytes a second.
     pub bandwidth: Option<u64>,
+    /// Where a list of the files with their checksums is written, once all are sent.
+    pub manifest: Option<PathBuf>,
 }
 
 /// Whether a plan is carried out.
@@ -52,6 +56,16 @@ pub fn outcome_of(report: &Report) -> Outcome {
     match report.counts.errors.names {
         0 => Outcome::Equal,
         _ => Outcome::Differences,
+    }
+}
+
+/// Where every name was compared.
+pub fn outcome_of_all(report: &Report) -> Outcome {
+    let differs = |symbol: &Symbol| report.counts.of(*symbol).names > 0;
+    if Symbol::ALL.iter().skip(1).any(differs) {
+        Outcome::Differences
+    } else {
+        Outcome::Equal
     }
 }
 

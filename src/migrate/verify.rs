@@ -8,10 +8,11 @@ use super::guards;
 use super::judge::Judge;
 use super::local_file::Tree;
 use super::merge::{Merge, Walking};
+use super::moving::outcome_of_all;
 use super::object_types::{ObjectTypes, Wrong};
 use super::plan::{Extra, Sides, Work, plan};
-use super::report::{Report, Symbol};
-use super::run::{Job, Outcome, Summary, run};
+use super::report::Report;
+use super::run::{Job, Summary, run};
 use crate::files::ContentTypes;
 
 #[derive(Debug, Clone)]
@@ -47,13 +48,7 @@ pub fn verify(
         let plan_settings = job.plan(work, Extra::Keep, types.transpose()?, &scratch);
         let planned = plan(merge, &judge, &plan_settings, &mut report).await?;
         guards::not_nothing(&job, &planned.counts)?;
-        let counts = &report.counts;
-        let differs = |symbol: &Symbol| counts.of(*symbol).names > 0;
-        let outcome = if Symbol::ALL.iter().skip(1).any(differs) {
-            Outcome::Differences
-        } else {
-            Outcome::Equal
-        };
+        let outcome = outcome_of_all(&report);
         Ok(job.summary("verify", outcome, &mut report, &bucket, began)?)
     })
 }

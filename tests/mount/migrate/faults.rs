@@ -49,7 +49,7 @@ fn what_another_client_writes_meanwhile_is_kept_and_named() {
 #[test]
 fn requests_that_are_lost_doubled_late_or_damaged_end_in_the_same_objects() {
     let late = Duration::from_millis(1_500);
-    for fault in [
+    let faults = [
         Fault::Reset,
         Fault::LoseAnswer,
         Fault::Twice,
@@ -58,32 +58,40 @@ fn requests_that_are_lost_doubled_late_or_damaged_end_in_the_same_objects() {
         Fault::ApplyLate(late),
         Fault::Answer(503, "SlowDown"),
         Fault::Answer(500, "InternalError"),
-    ] {
-        let all = Migration::new();
-        for number in 0..4 {
-            all.file(&format!("f{number}"), format!("{number}"));
+    ];
+    std::thread::scope(|scope| {
+        for fault in faults {
+            scope.spawn(move || ends_in_the_same_objects(fault));
         }
-        all.file("long", pattern(9 * MIB, 3));
-        let ops = [
-            "PutObject",
-            "UploadPart",
-            "CompleteMultipartUpload",
-            "ListObjectsV2",
-        ];
-        // A listing has no body that could be damaged.
-        let count = match fault {
-            Fault::FlipRequest => 2,
-            _ => ops.len(),
-        };
-        for op in ops.into_iter().take(count) {
-            all.proxy.rule(Rule::on(op, fault).times(1));
-        }
-        // Each attempt has a third of it, at least a second.
-        let ended = all.run("import", &["--yes", "--request-timeout", "4s"]);
-        assert_eq!(ended.code, 0, "{fault:?}: {}", ended.said);
-        all.proxy.wait_until_idle();
-        all.assert_equal();
+    });
+}
+
+#[track_caller]
+fn ends_in_the_same_objects(fault: Fault) {
+    let all = Migration::new();
+    for number in 0..4 {
+        all.file(&format!("f{number}"), format!("{number}"));
     }
+    all.file("long", pattern(9 * MIB, 3));
+    let ops = [
+        "PutObject",
+        "UploadPart",
+        "CompleteMultipartUpload",
+        "ListObjectsV2",
+    ];
+    // A listing has no body that could be damaged.
+    let count = match fault {
+        Fault::FlipRequest => 2,
+        _ => ops.len(),
+    };
+    for op in ops.into_iter().take(count) {
+        all.proxy.rule(Rule::on(op, fault).times(1));
+    }
+    // Each attempt has a third of it.
+    let ended = all.run("import", &["--yes", "--request-timeout", "6s"]);
+    assert_eq!(ended.code, 0, "{fault:?}: {}", ended.said);
+    all.proxy.wait_until_idle();
+    all.assert_equal();
 }
 
 #[test]
