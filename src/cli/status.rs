@@ -274,6 +274,11 @@ fn of_cache(text: &mut String, status: &Status) {
         cache.misses
     );
     line(text, "cache", &memory);
+    if cache.neighbours_fetched > 0 {
+        let (fetched, used) = (cache.neighbours_fetched, cache.neighbours_used);
+        let small = format!("{fetched} small files fetched ahead, {used} of them read");
+        line(text, "", &small);
+    }
     let Some(disk) = &cache.disk else { return };
     let mut shown = match &disk.off {
         Some(why) => format!("off in {}: {why}", disk.dir),

@@ -20,7 +20,8 @@ const WITHIN: Duration = Duration::from_secs(60);
 const ALWAYS: usize = 1_000_000;
 /// Of `mediafs status MOUNT --json`.
 const FIELDS: &str = "
-    attributes bucket cache.disk cache.hits cache.limit_bytes cache.misses cache.used_bytes cost.prices
+    attributes bucket cache.disk cache.hits cache.limit_bytes cache.misses cache.neighbours_fetched
+    cache.neighbours_used cache.used_bytes cost.prices
     cost.requests_usd_per_day deletes.failing deletes.waiting durability endpoint
     hidden_keys lost_found.files lost_found.last mounted_unix_seconds mountpoint name
     pid prefix reasons recent requests.by_kind requests.failed requests.received_bytes

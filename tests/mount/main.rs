@@ -72,6 +72,7 @@ mod request_counts;
 mod secrets;
 mod shutdown;
 mod silent_s3;
+mod small_files;
 mod sparse_files;
 mod special_files;
 mod spool;

@@ -157,6 +157,11 @@ pub struct CacheStatus {
     pub hits: u64,
     #[serde(default)]
     pub misses: u64,
+    /// Small files that were fetched beside others, and those of them that were read then.
+    #[serde(default)]
+    pub neighbours_fetched: u64,
+    #[serde(default)]
+    pub neighbours_used: u64,
     /// Where there is a cache on disk.
     #[serde(default)]
     pub disk: Option<DiskCacheStatus>,

@@ -25,7 +25,7 @@ impl Served {
         let config = &self.running.mounted;
         let ops = &self.running.ops;
         let uptime = self.started_at.elapsed();
-        let cached = ops.memory_tier();
+        let (cached, neighbours) = (ops.memory_tier(), ops.neighbour_use());
         Status {
             health,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -57,6 +57,8 @@ impl Served {
                 limit_bytes: cached.limit_bytes,
                 hits: cached.hits,
                 misses: cached.misses,
+                neighbours_fetched: neighbours.fetched,
+                neighbours_used: neighbours.used,
                 disk: ops.disk_tier().map(of_disk),
             },
             requests: self.requests(),
