@@ -185,6 +185,14 @@ fn whole(status: &Status) -> String {
     }
     line(&mut text, "spool", &of_spool(status));
     of_cache(&mut text, status);
+    let memory = &status.memory;
+    let shown = format!(
+        "budget {}, {} of it for reads; the process has {}",
+        size(memory.limit_bytes),
+        size(memory.reads_bytes),
+        size(memory.resident_bytes)
+    );
+    line(&mut text, "memory", &shown);
     of_requests(&mut text, status);
     for entry in &status.recent {
         let said = format!("{} {}", time(entry.at_unix_seconds), entry.level);

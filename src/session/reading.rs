@@ -20,7 +20,7 @@ pub fn settings(config: &Config, place: &str) -> anyhow::Result<ReadSettings> {
     });
     Ok(ReadSettings {
         block_size,
-        memory_limit_bytes: config.memory_cache_bytes,
+        memory_limit_bytes: config.memory.cache_bytes,
         disk,
     })
 }

@@ -23,7 +23,8 @@ const FIELDS: &str = "
     attributes bucket cache.disk cache.hits cache.limit_bytes cache.misses cache.neighbours_fetched
     cache.neighbours_used cache.used_bytes cost.prices
     cost.requests_usd_per_day deletes.failing deletes.waiting durability endpoint
-    hidden_keys lost_found.files lost_found.last mounted_unix_seconds mountpoint name
+    hidden_keys lost_found.files lost_found.last
+    memory.limit_bytes memory.reads_bytes memory.resident_bytes mounted_unix_seconds mountpoint name
     pid prefix reasons recent requests.by_kind requests.failed requests.received_bytes
     requests.sent_bytes s3.cause s3.last_failure s3.serves s3.since_unix_seconds
     spool.dir spool.free_bytes spool.limit_bytes spool.used_bytes state unit

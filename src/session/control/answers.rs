@@ -62,6 +62,8 @@ pub struct Status {
     pub hidden_keys: usize,
     pub spool: SpoolStatus,
     pub cache: CacheStatus,
+    #[serde(default)]
+    pub memory: MemoryStatus,
     pub requests: Requests,
     pub cost: Cost,
     /// The last warnings and errors, oldest first.
@@ -165,6 +167,16 @@ pub struct CacheStatus {
     /// Where there is a cache on disk.
     #[serde(default)]
     pub disk: Option<DiskCacheStatus>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Of the daemon's process, with its program and what the system keeps for it.
+    pub resident_bytes: u64,
+    /// For blocks, reads and uploads together.
+    pub limit_bytes: u64,
+    /// Of it, for cached blocks and reads in progress.
+    pub reads_bytes: u64,
 }
 
 /// Counts are of blocks, since the daemon was started.
