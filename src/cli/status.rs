@@ -185,6 +185,14 @@ fn whole(status: &Status) -> String {
     }
     line(&mut text, "spool", &of_spool(status));
     of_cache(&mut text, status);
+    let memory = &status.memory;
+    let shown = format!(
+        "budget {}, {} of it for reads; the process has {}",
+        size(memory.limit_bytes),
+        size(memory.reads_bytes),
+        size(memory.resident_bytes)
+    );
+    line(&mut text, "memory", &shown);
     of_requests(&mut text, status);
     for entry in &status.recent {
         let said = format!("{} {}", time(entry.at_unix_seconds), entry.level);
@@ -278,6 +286,11 @@ fn of_cache(text: &mut String, status: &Status) {
         cache.misses
     );
     line(text, "cache", &memory);
+    if cache.neighbours_fetched > 0 {
+        let (fetched, used) = (cache.neighbours_fetched, cache.neighbours_used);
+        let small = format!("{fetched} small files fetched ahead, {used} of them read");
+        line(text, "", &small);
+    }
     let Some(disk) = &cache.disk else { return };
     let mut shown = match &disk.off {
         Some(why) => format!("off in {}: {why}", disk.dir),

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::{ByteSize, Wrong};
 
 const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 pub(super) fn block_size(size: Option<ByteSize>) -> Result<u64, Wrong> {
@@ -43,17 +43,16 @@ pub(super) fn spool_size(size: Option<ByteSize>) -> Result<u64, Wrong> {
     }
 }
 
-pub(super) fn memory_cache(size: Option<ByteSize>) -> Result<u64, Wrong> {
-    let bytes = size.map_or(256 * MIB, |size| size.0);
-    match memory() {
-        Some(memory) if size.is_some() && bytes > memory => {
+pub(super) fn memory_cache(size: Option<ByteSize>) -> Result<(), Wrong> {
+    match (memory_of_machine(), size) {
+        (Some(memory), Some(ByteSize(bytes))) if bytes > memory => {
             let has = format!(
                 "at most this machine's memory, {} MiB",
                 grouped(memory / MIB)
             );
             Err(("memory-cache", must_be(&has, bytes)))
         }
-        _ => Ok(bytes),
+        _ => Ok(()),
     }
 }
 
@@ -66,7 +65,7 @@ pub(super) fn cache_size(size: Option<ByteSize>) -> Result<u64, Wrong> {
 }
 
 /// Memory of the machine. Source: proc_meminfo(5).
-fn memory() -> Option<u64> {
+pub(super) fn memory_of_machine() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
         .lines()
@@ -76,7 +75,7 @@ fn memory() -> Option<u64> {
 }
 
 /// What a size must be, and what was understood.
-fn must_be(limits: &str, bytes: u64) -> String {
+pub(super) fn must_be(limits: &str, bytes: u64) -> String {
     let meant = binary_twin(bytes).map_or_else(String::new, |(text, twin)| {
         format!("; {text} would be {}", grouped(twin))
     });
@@ -139,6 +138,6 @@ mod tests {
         assert_eq!(key, "memory-cache");
         assert!(told.contains("this machine's memory"), "{told}");
         assert!(told.contains("1,000,000,000,000,000 bytes"), "{told}");
-        assert_eq!(memory_cache(size("1MiB")), Ok(1 << 20));
+        assert_eq!(memory_cache(size("1MiB")), Ok(()));
     }
 }

@@ -11,6 +11,7 @@ mod control_socket;
 mod disk_cache;
 mod limits;
 mod log_file;
+mod memory;
 mod options;
 mod requests;
 mod service;
@@ -34,6 +35,7 @@ pub use choices::{
 pub use control_socket::ControlSocketConfig;
 pub use disk_cache::DiskCacheConfig;
 pub use log_file::LogFileConfig;
+pub use memory::MemoryConfig;
 pub use options::Options;
 pub use requests::RequestConfig;
 pub use show::{Setting, SettingOrigin, shown as shown_setting};
@@ -94,7 +96,7 @@ pub struct Config {
     pub max_rename_objects: u64,
     pub exclusive_create: ExclusiveCreateConfig,
     pub block_size_bytes: u64,
-    pub memory_cache_bytes: u64,
+    pub memory: MemoryConfig,
     pub disk_cache: Option<DiskCacheConfig>,
     pub spool_dir: PathBuf,
     /// Holds what can be had again from S3.
@@ -105,7 +107,6 @@ pub struct Config {
     pub durability: DurabilityConfig,
     pub part_size_bytes: u64,
     pub copy_part_size_bytes: u64,
-    pub upload_concurrency: usize,
     pub hardening: HardeningConfig,
     pub foreground: bool,
     pub log: String,
@@ -223,6 +224,9 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
     let attributes = AttributesConfig::resolve(&options);
     let log_file = LogFileConfig::resolve(&options)?;
     let disk_cache = DiskCacheConfig::resolve(&options)?;
+    positive("upload-concurrency", options.upload_concurrency, 1)?;
+    let part_size_bytes = limits::part_size(options.part_size)?;
+    let memory = MemoryConfig::resolve(&options, part_size_bytes, UPLOAD_CONCURRENCY_LIMIT)?;
     let (bucket, prefix, mountpoint) = target::place(&options)?;
     let default_spool = || target::default_spool(&bucket, &prefix, &mountpoint);
     let spool_dir = options.spool.map_or_else(default_spool, Ok);
@@ -251,15 +255,13 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
             .unwrap_or(ExclusiveCreateConfig::Lazy),
         max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
         block_size_bytes: limits::block_size(options.block_size)?,
-        memory_cache_bytes: limits::memory_cache(options.memory_cache)?,
+        memory,
         disk_cache,
         spool_moved_from: options.spool_moved_from.as_deref().map(Endpoint::parse),
         spool_limit_bytes: limits::spool_size(options.spool_size)?,
         durability: options.durability.unwrap_or(DurabilityConfig::S3),
-        part_size_bytes: limits::part_size(options.part_size)?,
+        part_size_bytes,
         copy_part_size_bytes: limits::copy_part_size(options.copy_part_size)?,
-        upload_concurrency: positive("upload-concurrency", options.upload_concurrency, 8)?
-            .min(UPLOAD_CONCURRENCY_LIMIT),
         hardening: options.hardening.unwrap_or(HardeningConfig::On),
         foreground: options.foreground.unwrap_or(false),
         log: options.log.unwrap_or_else(|| "info".to_owned()),

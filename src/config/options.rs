@@ -164,7 +164,11 @@ pub struct Options {
     #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_size: Option<ByteSize>,
-    /// Memory for cached blocks and reads in progress [default: 256MiB]
+    /// Memory for cached blocks, reads and uploads together: 'mediafs help limits' [default: 320MiB, or half of what there is]
+    #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// Of it, for cached blocks and reads in progress [default: what uploads leave]
     #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_cache: Option<ByteSize>,
@@ -217,7 +221,7 @@ pub struct Options {
     #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy_part_size: Option<ByteSize>,
-    /// Parts that all uploads together hold in memory; one file uses about half of them at most [default: 8]
+    /// Parts that all uploads together hold in memory; one file uses about half of them at most [default: a fifth of --memory]
     #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_concurrency: Option<u16>,

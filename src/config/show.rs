@@ -88,6 +88,9 @@ fn names_and_defaults() -> Vec<(String, Option<String>)> {
 fn computed(config: &Config, name: &str) -> Option<String> {
     match name {
         "spool" => Some(config.spool_dir.display().to_string()),
+        "memory" => Some(mib(config.memory.limit_bytes)),
+        "memory-cache" => Some(mib(config.memory.cache_bytes)),
+        "upload-concurrency" => Some(config.memory.upload_concurrency.to_string()),
         "cache" => {
             let cache = config.disk_cache.as_ref();
             cache.map(|cache| cache.dir.display().to_string())
@@ -97,6 +100,10 @@ fn computed(config: &Config, name: &str) -> Option<String> {
         "fsname" => Some(config.fsname.clone()),
         _ => None,
     }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{}MiB", bytes >> 20)
 }
 
 pub fn shown(name: &str, value: Value) -> String {

@@ -161,7 +161,10 @@ fn what_is_far_too_much_is_capped_with_a_word() {
         "fuse-threads = 5000\ndrain-timeout = \"18446744073709551615\"\nupload-concurrency = 9\n";
     let (_dir, path) = file(text);
     let config = load(place(), Some(&path), Options::default()).unwrap();
-    assert_eq!((config.fuse_threads, config.upload_concurrency), (64, 9));
+    assert_eq!(
+        (config.fuse_threads, config.memory.upload_concurrency),
+        (64, 9)
+    );
     assert_eq!(config.drain_timeout, PERIOD_LIMIT);
     let [threads, drain] = &config.capped[..] else {
         panic!("{:?}", config.capped);

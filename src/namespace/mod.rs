@@ -81,6 +81,7 @@ mod table;
 mod tree_ahead;
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -110,7 +111,7 @@ use tree_ahead::TreeAhead;
 use crate::error::FsError;
 use crate::session_state::SessionLog;
 use crate::store::{Key, ObjectStore, StoreHealth};
-use crate::vocabulary::{Ino, Kind, ObjectVersion, ROOT};
+use crate::vocabulary::{Ino, Kind, ObjectId, ObjectVersion, ROOT};
 
 /// How long what the store said counts as true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,6 +273,27 @@ impl Namespace {
     /// The time of directories of which nothing else is known.
     pub fn begun_at(&self) -> SystemTime {
         self.kept.begun_at()
+    }
+
+    /// Files that the listing of a directory has after a name, in its order; none where
+    /// none counts as true.
+    pub fn files_after(&self, dir: Ino, name: &Name, limit: usize) -> Vec<ObjectId> {
+        let ttl = self.coherence().ttl;
+        let entries = self.table.get(dir).ok().and_then(|dir| {
+            let state = dir.state();
+            let listing = state.dir.listing()?;
+            (listing.asked_at.elapsed() < ttl).then(|| listing.entries.clone())
+        });
+        let (Some(entries), Ok(path)) = (entries, self.table.dir_path(dir)) else {
+            return Vec::new();
+        };
+        let after = (Bound::Excluded(name), Bound::Unbounded);
+        let files = entries.range::<Name, _>(after);
+        let files = files.filter_map(|(name, entry)| match entry {
+            Entry::File(version) => Some(version.at(self.keys.file_key(&path, name).ok()?)),
+            Entry::Directory => None,
+        });
+        files.take(limit).collect()
     }
 
     /// What the kernel remembers of the inode's attributes is over.

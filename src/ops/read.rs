@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{HandleId, ReadSegment, fetch};
-use crate::vocabulary::ObjectId;
+use crate::vocabulary::{Ino, ObjectId};
 
 impl Ops {
     /// The bytes of a range, cut at the end of the file.
@@ -23,6 +23,9 @@ impl Ops {
         loop {
             let objects = objects_of(&pieces);
             if let Some(object) = objects.first() {
+                if range.start == 0 {
+                    self.read_neighbours(file.inode.ino, object);
+                }
                 self.reader.read_ahead(object, &handle.cursor, &range);
             }
             let stale = match fetch(&self.reader, pieces).await {
@@ -39,6 +42,14 @@ impl Ops {
                 return Err(stale);
             }
         }
+    }
+
+    fn read_neighbours(&self, file: Ino, object: &ObjectId) {
+        let Some((directory, name)) = self.namespace.table().place(file) else {
+            return;
+        };
+        let next = |limit| self.namespace.files_after(directory, &name, limit);
+        self.reader.read_neighbours(directory.0, object, next);
     }
 }
 

@@ -9,7 +9,7 @@ use super::Ops;
 use super::unsent::{Unsent, path_of, unsent};
 use crate::error::FsError;
 use crate::namespace::{Coherence, Name, Pin, forget_below};
-use crate::read_path::{DiskUse, TierUse};
+use crate::read_path::{DiskUse, NeighbourUse, TierUse};
 use crate::vocabulary::{Ino, ROOT};
 
 /// Settings that hold from the moment they are given.
@@ -121,6 +121,11 @@ impl Ops {
     /// The same of those on disk, where there is such a cache.
     pub fn disk_tier(&self) -> Option<DiskUse> {
         self.reader.disk_tier()
+    }
+
+    /// Small files that were fetched beside others.
+    pub fn neighbour_use(&self) -> NeighbourUse {
+        self.reader.neighbour_use()
     }
 
     pub fn waiting(&self) -> PendingWork {

@@ -8,10 +8,12 @@ mod block;
 mod cache;
 mod cursor;
 mod fetch;
+mod neighbours;
 mod reader;
 mod run;
 
 pub use block::BlockSize;
 pub use cache::{DiskSettings, DiskUse, TierUse};
 pub use cursor::Cursor;
+pub use neighbours::NeighbourUse;
 pub use reader::{ReadSettings, Reader};

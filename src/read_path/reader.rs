@@ -13,6 +13,7 @@ use super::block::{BlockId, BlockSize};
 use super::cache::{BlockUse, CachedBlock, DiskSettings, DiskTier, DiskUse, MemoryTier, TierUse};
 use super::cursor::{Cursor, RUN_LIMIT_BYTES};
 use super::fetch::{Core, Fetch, Inflight};
+use super::neighbours::{NeighbourUse, Neighbours};
 use super::run::Run;
 use crate::error::{Cause, FsError};
 use crate::store::{ObjectStore, StoreError, StoreErrorKind};
@@ -43,6 +44,7 @@ pub struct Reader {
     /// Owns the requests under way; they end by themselves, within the store's deadline.
     tasks: TaskTracker,
     window_limit_bytes: u64,
+    neighbours: Neighbours,
 }
 
 enum Piece {
@@ -73,6 +75,7 @@ impl Reader {
             tasks: TaskTracker::new(),
             // The rest is for what others ask for now.
             window_limit_bytes: (inflight_bytes / 4 * 3).min(WINDOW_LIMIT_BYTES),
+            neighbours: Neighbours::default(),
         }
     }
 
@@ -163,6 +166,42 @@ impl Reader {
         for run in self.missing_runs(&inflight, object, wanted.start..end) {
             drop(self.start(&mut inflight, object, run));
         }
+    }
+
+    /// A file of a directory is read from its start: fetches small ones that its listing has
+    /// next, where its readers go by the listing. `next` tells of so many of them.
+    pub fn read_neighbours(
+        &self,
+        directory: u64,
+        object: &ObjectId,
+        next: impl Fn(usize) -> Vec<ObjectId>,
+    ) {
+        let is_small =
+            |object: &ObjectId| (1..=self.core.block_size.bytes()).contains(&object.size_bytes);
+        if !is_small(object) {
+            return;
+        }
+        let next = |limit| {
+            let mut files = next(limit);
+            files.retain(is_small);
+            files
+        };
+        for object in self.neighbours.read(directory, &object.key, next) {
+            // What is asked for comes before what may be.
+            if (self.core.budget.available_permits() as u64) < self.core.budget_blocks / 2 {
+                return;
+            }
+            let object = Arc::new(object);
+            let mut inflight = self.core.inflight.lock();
+            for run in self.missing_runs(&inflight, &object, 0..1) {
+                drop(self.start(&mut inflight, &object, run));
+            }
+        }
+    }
+
+    /// Files that were fetched beside others.
+    pub fn neighbour_use(&self) -> NeighbourUse {
+        self.neighbours.usage()
     }
 
     /// Waits until no request is under way.

@@ -163,7 +163,7 @@ fn uploader(
     store: &Arc<DeleteQueue>,
     (part_size, copy_part_size): (PartSize, CopyPartSize),
 ) -> Uploader {
-    let concurrency = config.upload_concurrency;
+    let concurrency = config.memory.upload_concurrency;
     Uploader::new(store.clone(), part_size, copy_part_size, concurrency)
         .with_scratch(Scratch::new(store.clone(), &config.prefix))
         .with_known_headers(config.ttl)

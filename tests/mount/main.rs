@@ -75,6 +75,7 @@ mod secrets;
 mod setup;
 mod shutdown;
 mod silent_s3;
+mod small_files;
 mod sparse_files;
 mod special_files;
 mod spool;

@@ -31,8 +31,6 @@ use super::CachedBlock;
 use crate::read_path::block::BlockId;
 use crate::task::caught_now;
 
-/// Blocks that wait to be written are in memory.
-const QUEUE_LIMIT_BYTES: u64 = 32 << 20;
 const QUEUE_LIMIT_BLOCKS: usize = 4096;
 /// Before a disk that failed is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(10);
@@ -146,8 +144,8 @@ impl DiskTier {
         shared.misses.fetch_add(1, Ordering::Relaxed);
         let len = block.len() as u64;
         let queued = shared.queued_bytes.fetch_add(len, Ordering::Relaxed);
-        let is_taken =
-            queued + len <= QUEUE_LIMIT_BYTES && self.queue.try_send((id, block)).is_ok();
+        let is_taken = queued + len <= shared.settings.queue_limit_bytes
+            && self.queue.try_send((id, block)).is_ok();
         if !is_taken {
             shared.queued_bytes.fetch_sub(len, Ordering::Relaxed);
             shared.dropped.fetch_add(1, Ordering::Relaxed);

@@ -62,6 +62,8 @@ pub struct Status {
     pub hidden_keys: usize,
     pub spool: SpoolStatus,
     pub cache: CacheStatus,
+    #[serde(default)]
+    pub memory: MemoryStatus,
     pub requests: Requests,
     pub cost: Cost,
     /// The last warnings and errors, oldest first.
@@ -157,9 +159,24 @@ pub struct CacheStatus {
     pub hits: u64,
     #[serde(default)]
     pub misses: u64,
+    /// Small files that were fetched beside others, and those of them that were read then.
+    #[serde(default)]
+    pub neighbours_fetched: u64,
+    #[serde(default)]
+    pub neighbours_used: u64,
     /// Where there is a cache on disk.
     #[serde(default)]
     pub disk: Option<DiskCacheStatus>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Of the daemon's process, with its program and what the system keeps for it.
+    pub resident_bytes: u64,
+    /// For blocks, reads and uploads together.
+    pub limit_bytes: u64,
+    /// Of it, for cached blocks and reads in progress.
+    pub reads_bytes: u64,
 }
 
 /// Counts are of blocks, since the daemon was started.

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::answers::{
     Amount, CacheStatus, Deletes, DiskCacheStatus, Failure, Health, HealthState, LogLine, Lost,
-    LostFound, Requests, S3Status, SpoolStatus, Status, Unsent, Uploads,
+    LostFound, MemoryStatus, Requests, S3Status, SpoolStatus, Status, Unsent, Uploads,
 };
 use super::{Served, cost};
-use crate::config::{AttributesMode, DurabilityConfig};
+use crate::config::{AttributesMode, DurabilityConfig, MemoryConfig};
 use crate::ops::{self, UnsentState};
 use crate::read_path::DiskUse;
 use crate::store::OutageCause;
@@ -25,7 +25,7 @@ impl Served {
         let config = &self.running.mounted;
         let ops = &self.running.ops;
         let uptime = self.started_at.elapsed();
-        let cached = ops.memory_tier();
+        let (cached, neighbours) = (ops.memory_tier(), ops.neighbour_use());
         Status {
             health,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -57,8 +57,11 @@ impl Served {
                 limit_bytes: cached.limit_bytes,
                 hits: cached.hits,
                 misses: cached.misses,
+                neighbours_fetched: neighbours.fetched,
+                neighbours_used: neighbours.used,
                 disk: ops.disk_tier().map(of_disk),
             },
+            memory: memory(&config.memory),
             requests: self.requests(),
             cost: cost::of(self.counters.by_kind(), uptime),
             recent: recent(),
@@ -126,6 +129,21 @@ impl Served {
             state,
             reasons,
         }
+    }
+}
+
+fn memory(budget: &MemoryConfig) -> MemoryStatus {
+    // Source: proc_pid_status(5).
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|value| value.trim().strip_suffix(" kB"));
+    let resident_kib: u64 = resident.and_then(|kib| kib.parse().ok()).unwrap_or(0);
+    MemoryStatus {
+        resident_bytes: resident_kib.saturating_mul(1024),
+        limit_bytes: budget.limit_bytes,
+        reads_bytes: budget.cache_bytes,
     }
 }
 

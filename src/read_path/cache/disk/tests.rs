@@ -12,6 +12,7 @@ use crate::store::{ETag, Key};
 use crate::vocabulary::ObjectId;
 
 const BLOCK: usize = 4096;
+const QUEUE_LIMIT_BYTES: u64 = 32 << 20;
 const WITHIN: Duration = Duration::from_secs(20);
 
 fn size() -> BlockSize {
@@ -36,6 +37,7 @@ fn settings(dir: &Path, limit_bytes: u64) -> DiskSettings {
     DiskSettings {
         dir: dir.join("cache"),
         limit_bytes,
+        queue_limit_bytes: QUEUE_LIMIT_BYTES,
         place: "bucket/ at http://s3".to_owned(),
         block_size: size(),
     }

@@ -8,6 +8,8 @@ use crate::read_path::block::BlockSize;
 pub struct DiskSettings {
     pub dir: PathBuf,
     pub limit_bytes: u64,
+    /// Of blocks that wait to be written, which are in memory.
+    pub queue_limit_bytes: u64,
     /// Bucket, prefix and endpoint: another place has another folder.
     pub place: String,
     pub block_size: BlockSize,
