@@ -229,6 +229,10 @@ fn of_uploads(text: &mut String, status: &Status) {
     if let Some(age) = uploads.oldest_age_seconds {
         some.push(format!("the oldest for {}", span(age)));
     }
+    let rate = status.requests.sent_bytes_per_second;
+    if rate > 0 {
+        some.push(format!("{} a second", size(rate)));
+    }
     line(text, "uploads", &some.join(", "));
     for file in &uploads.files {
         let age = file.age_seconds.map_or_else(String::new, span);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::pace::Pace;
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
@@ -38,6 +39,8 @@ pub struct RequestCounters {
     failed: AtomicU64,
     /// Of bodies that S3 took.
     sent_bytes: AtomicU64,
+    /// The same, of the last seconds.
+    pace: Pace,
     /// Of bodies that S3 answered with.
     received_bytes: AtomicU64,
 }
@@ -61,6 +64,15 @@ impl RequestCounters {
 
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn sent_bytes_per_second(&self) -> u64 {
+        self.pace.bytes_per_second()
+    }
+
+    fn took(&self, bytes: u64) {
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.pace.add(bytes);
     }
 
     pub fn received_bytes(&self) -> u64 {
@@ -144,7 +156,7 @@ impl ObjectStore for Metered {
         let (key, len) = (request.key.clone(), request.body.len() as u64);
         let putting = self.store.put(request);
         let answer = self.run(StoreOp::Put, key.as_str(), putting).await?;
-        self.counters.sent_bytes.fetch_add(len, Ordering::Relaxed);
+        self.counters.took(len);
         Ok(answer)
     }
 
@@ -193,7 +205,7 @@ impl ObjectStore for Metered {
         let (key, len) = (request.key.clone(), request.body.len_bytes());
         let sending = self.store.upload_part(request);
         let part = self.run(StoreOp::UploadPart, key.as_str(), sending).await?;
-        self.counters.sent_bytes.fetch_add(len, Ordering::Relaxed);
+        self.counters.took(len);
         Ok(part)
     }
 

@@ -20,6 +20,7 @@ mod key;
 #[cfg(test)]
 pub mod memory;
 mod metered;
+mod pace;
 pub mod permissions;
 mod progress;
 mod proxy_url;

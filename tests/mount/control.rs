@@ -24,7 +24,8 @@ const FIELDS: &str = "
     cost.requests_usd_per_day deletes.failing deletes.waiting durability endpoint
     hidden_keys lost_found.files lost_found.last mounted_unix_seconds mountpoint name
     pid prefix reasons recent requests.by_kind requests.failed requests.received_bytes
-    requests.sent_bytes s3.cause s3.last_failure s3.serves s3.since_unix_seconds
+    requests.sent_bytes requests.sent_bytes_per_second s3.cause s3.last_failure
+    s3.serves s3.since_unix_seconds
     spool.dir spool.free_bytes spool.limit_bytes spool.used_bytes state unit
     uploads.dirty.bytes uploads.dirty.files uploads.failed.bytes uploads.failed.files
     uploads.files uploads.oldest_age_seconds uploads.queued.bytes uploads.queued.files
@@ -72,6 +73,9 @@ fn the_status_tells_what_the_mount_is_and_what_it_did() {
     assert_eq!(told["state"], "alive");
     assert_eq!(told["s3"]["serves"], true);
     assert!(told["requests"]["sent_bytes"].as_u64().unwrap() >= 100_000);
+    // They were sent a few seconds ago.
+    let rate = told["requests"]["sent_bytes_per_second"].as_u64().unwrap();
+    assert!((1..=100_000).contains(&rate), "{rate}");
     assert!(told["requests"]["received_bytes"].as_u64().unwrap() >= 50_000);
     assert!(told["requests"]["by_kind"]["PutObject"].as_u64().unwrap() >= 1);
     assert!(told["cache"]["used_bytes"].as_u64().unwrap() >= 50_000);

@@ -160,6 +160,9 @@ pub struct Requests {
     pub by_kind: BTreeMap<String, u64>,
     pub failed: u64,
     pub sent_bytes: u64,
+    /// Of the last seconds.
+    #[serde(default)]
+    pub sent_bytes_per_second: u64,
     pub received_bytes: u64,
 }
 

@@ -99,6 +99,7 @@ impl Served {
                 .collect(),
             failed: self.counters.failed(),
             sent_bytes: self.counters.sent_bytes(),
+            sent_bytes_per_second: self.counters.sent_bytes_per_second(),
             received_bytes: self.counters.received_bytes(),
         }
     }
