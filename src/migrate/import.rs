@@ -82,7 +82,7 @@ fn sender(
     let part_size = part_size.context("--part-size must be from 5MiB to 512MiB")?;
     let copy_part_size = CopyPartSize::new(config.copy_part_size_bytes);
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
-    let (store, parts) = (bucket.store.clone(), config.upload_concurrency);
+    let (store, parts) = (bucket.store.clone(), config.memory.upload_concurrency);
     let uploader = Uploader::new(store, part_size, copy_part_size, parts);
     let throttle = Throttle::new(settings.bandwidth);
     let types = types_of(job)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
 
 use super::entry::Stat;
 use super::selection::UNFINISHED;
@@ -57,8 +58,12 @@ impl TargetTree {
     pub fn begin(&self, path: &str) -> io::Result<Unfinished> {
         let (parent, place) = self.parent(path)?;
         let name = unfinished_name(path);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let flags = flags | OFlags::CLOEXEC;
+        // What is there is of a run before, or of somebody who still has it open.
+        match rustix::fs::unlinkat(&parent, &name, AtFlags::empty()) {
+            Err(error) if error != Errno::NOENT => return Err(error.into()),
+            _ => {}
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&parent, &name, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(Unfinished {
             parent,
@@ -142,7 +147,7 @@ fn below(directory: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// The same for the same path: a run that goes on writes over what one before has left.
+/// The same for the same path: a run that goes on removes what one before has left.
 fn unfinished_name(path: &str) -> String {
     let mut hash = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
     hash.update(path.as_bytes());
@@ -264,6 +269,17 @@ mod tests {
         let names: Vec<_> = fs::read_dir(&outside).unwrap().collect();
         assert_eq!(names.len(), 1);
         assert_eq!(fs::read(outside.join("f")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn what_somebody_left_in_the_place_of_an_unfinished_file_is_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("other");
+        fs::write(&other, "old").unwrap();
+        fs::hard_link(&other, dir.path().join(unfinished_name("f"))).unwrap();
+        put(dir.path(), "f", None).unwrap();
+        assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"new");
+        assert_eq!(fs::read(&other).unwrap(), b"old");
     }
 
     #[test]
