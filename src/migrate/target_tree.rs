@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
-use rustix::io::Errno;
 
 use super::entry::Stat;
 use super::selection::UNFINISHED;
@@ -59,8 +58,8 @@ impl TargetTree {
         let (parent, place) = self.parent(path)?;
         let name = unfinished_name(path);
         // What is there is of a run before, or of somebody who still has it open.
-        match rustix::fs::unlinkat(&parent, &name, AtFlags::empty()) {
-            Err(error) if error != Errno::NOENT => return Err(error.into()),
+        match rustix::fs::unlinkat(&parent, &name, AtFlags::empty()).map_err(io::Error::from) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

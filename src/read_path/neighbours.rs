@@ -39,7 +39,7 @@ pub struct Neighbours(Mutex<State>);
 #[derive(Debug)]
 struct State {
     /// By directory.
-    walks: LruCache<u64, Walk>,
+    walks: LruCache<u64, DirectoryReads>,
     counts: NeighbourUse,
 }
 
@@ -52,7 +52,7 @@ pub struct NeighbourUse {
 }
 
 #[derive(Debug, Default)]
-struct Walk {
+struct DirectoryReads {
     in_a_row: u32,
     /// The last ones that were read.
     recent: VecDeque<Key>,
@@ -87,7 +87,7 @@ impl Neighbours {
     ) -> Vec<ObjectId> {
         let mut state = self.0.lock();
         let State { walks, counts } = &mut *state;
-        let walk = walks.get_or_insert_mut(directory, Walk::default);
+        let walk = walks.get_or_insert_mut(directory, DirectoryReads::default);
         let behind: Vec<Key> = next(ORDER).into_iter().map(|it| it.key).collect();
         if walk.arrive(key, &behind) {
             counts.used += 1;
@@ -109,7 +109,7 @@ impl Neighbours {
     }
 }
 
-impl Walk {
+impl DirectoryReads {
     /// Whether the file was fetched for this walk.
     fn arrive(&mut self, key: &Key, behind: &[Key]) -> bool {
         let is_used = self.pending.remove(key);
