@@ -68,7 +68,7 @@ fn a_mount_alone_with_its_bucket_answers_as_a_plain_directory_does() {
         .args(["--negative-ttl", "1h", "--block-size", "4KiB"])
         .start();
     let clients = Clients::ThisMountOnly;
-    check(World::new(mount, clients), clients, 60);
+    check(World::new(mount, clients), clients, 30);
 }
 
 #[test]

@@ -98,21 +98,19 @@ fn container(mountpoint: &Path, propagation: &str) -> Container {
 
 #[test]
 fn a_container_that_the_mount_does_not_reach_is_told() {
-    for (propagation, state) in [("private", "fail"), ("slave", "ok")] {
+    for propagation in ["private", "slave"] {
         let plan = Mount::builder();
         let container = container(&plan.root, propagation);
         let mount = plan.start();
-        let command = &mut mount.subcommand("doctor");
-        told_by(
-            command,
-            "containers",
-            state,
-            if state == "ok" {
-                &[]
-            } else {
-                &["rslave", "sleep"]
-            },
-        );
+        let doctor = || mount.subcommand("doctor");
+        if propagation == "private" {
+            told_by(&mut doctor(), "containers", "fail", &["rslave", "sleep"]);
+        } else {
+            // A namespace that another test made meanwhile has the folder too, and goes.
+            wait_until(WITHIN, "every container to see the mount", || {
+                line(&report(&mut doctor()).0, "containers")["state"] == "ok"
+            });
+        }
         drop(mount);
         drop(container);
     }

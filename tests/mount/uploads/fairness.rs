@@ -20,6 +20,7 @@ fn closing(mount: &Mount, name: &str, body: &[u8]) -> std::thread::JoinHandle<()
 fn an_upload_that_is_stuck_does_not_hold_up_others() {
     for durability in ["s3", "disk"] {
         let (plan, proxy) = behind_a_proxy();
+        let plan = plan.args(["--upload-concurrency", "8"]);
         let mut mount = plan.args(["--durability", durability]).start();
         let body = pattern(22 * MIB, 1);
         // All that one file may have under way.
@@ -46,7 +47,7 @@ fn an_upload_that_is_stuck_does_not_hold_up_others() {
 #[test]
 fn small_files_are_closed_while_a_huge_one_has_all_that_it_can_have_under_way() {
     let (plan, proxy) = behind_a_proxy();
-    let mut mount = plan.start();
+    let mut mount = plan.args(["--upload-concurrency", "8"]).start();
     proxy.fail_after("UploadPart", 8, Fault::Stall, ALWAYS);
     let huge = closing(&mount, "huge", &pattern(256 * MIB, 1));
     wait_until(WITHIN, "parts stuck", || proxy.seen("UploadPart") >= 12);
