@@ -379,6 +379,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bytes_that_come_twice_are_those_of_their_own_block() {
+        let (store, object, bytes) = object(50_001).await;
+        let reader = reader(&store, 64 * BLOCK);
+        // Past what is fetched whole: one block, whose neighbour is asked for then.
+        store.plan(StoreOp::Get, 1, Fault::Twice);
+        for block in [5, 6] {
+            let range = block * BLOCK..(block + 1) * BLOCK;
+            let read = reader.read(&object, range.clone()).await.unwrap().concat();
+            assert!(read == bytes[range.start as usize..range.end as usize]);
+        }
+    }
+
+    #[tokio::test]
     async fn any_range_has_its_bytes() {
         let (store, object, bytes) = object(50_001).await;
         let reader = reader(&store, 16 * BLOCK);

@@ -21,6 +21,8 @@ pub enum Fault {
     After(StoreErrorKind),
     /// It was done, and its answer comes so much later.
     Late(Duration),
+    /// The bytes of a read come through the sink, and all of them in the answer too.
+    Twice,
     /// No answer ever comes.
     Stall,
 }
@@ -70,7 +72,7 @@ impl Faulty {
         };
         let fail = |kind| StoreError::new(kind, op, Key::new("planned"), "planned fault");
         match fault {
-            None => request.await,
+            None | Some(Fault::Twice) => request.await,
             Some(Fault::Before(kind)) => Err(fail(kind)),
             Some(Fault::Wish(kind, retry_after)) => Err(StoreError {
                 retry_after,
@@ -97,7 +99,15 @@ impl ObjectStore for Faulty {
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
-        self.run(StoreOp::Get, self.store.get(request)).await
+        let sink = request.sink.clone();
+        let nth = self.seen(StoreOp::Get) + 1;
+        let planned = self.state.lock().faults.get(&(StoreOp::Get, nth)).copied();
+        let answer = self.run(StoreOp::Get, self.store.get(request)).await?;
+        if let (Some(Fault::Twice), Some(sink)) = (planned, sink) {
+            sink.begin();
+            sink.take(&answer.body);
+        }
+        Ok(answer)
     }
 
     async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
