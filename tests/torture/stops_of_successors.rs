@@ -12,16 +12,13 @@ use crate::support::{Mount, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
 /// After the successor's process was there. The first reaches it before it runs its program.
-const STOPS: [(u64, Signal); 4] = [
-    (0, Signal::TERM),
-    (5, Signal::INT),
-    (20, Signal::TERM),
-    (80, Signal::INT),
-];
+/// Not SIGINT: what runs in the background of a shell is started with it ignored, until the
+/// daemon listens.
+const STOPS_MS: [u64; 4] = [0, 5, 20, 80];
 
 #[test]
 fn a_stop_that_reaches_a_successor_at_any_time_of_its_start_ends_the_mount() {
-    for (after_ms, stop) in STOPS {
+    for after_ms in STOPS_MS {
         let mount = SupervisedMount::start(Mount::builder());
         fs::write(mount.path("f"), b"kept").unwrap();
         let before = children(mount.supervisor());
@@ -37,12 +34,12 @@ fn a_stop_that_reaches_a_successor_at_any_time_of_its_start_ends_the_mount() {
         // Not luck: whatever it does then, it is to end.
         std::thread::sleep(Duration::from_millis(after_ms));
         let successor = Pid::from_raw(successor.unwrap()).unwrap();
-        kill_process(successor, stop).unwrap();
+        kill_process(successor, Signal::TERM).unwrap();
         wait_until(WITHIN, "the end of the mount", || {
             daemons_of(&mount.root).is_empty() && !is_mounted(&mount.root)
         });
         let stored = mount.client().get(mount.bucket(), "f");
-        assert_eq!(stored.unwrap(), b"kept", "{after_ms} ms, {stop:?}");
+        assert_eq!(stored.unwrap(), b"kept", "{after_ms} ms");
     }
 }
 
