@@ -15,7 +15,7 @@ const PAGE: usize = 1000;
 
 /// More than one page.
 fn many() -> usize {
-    Amount::of(3000, 10_000)
+    Amount::of(1500, 10_000)
 }
 
 /// One test of this file at a time: so many objects are all that one server can serve.
@@ -89,10 +89,10 @@ fn mv_of_a_directory_of_many_files_copies_each_once_and_deletes_in_bulk() {
 #[test]
 fn a_removal_that_was_answered_stands_after_a_kill() {
     let _turn = turn();
-    const FILES: usize = 3000;
+    const FILES: usize = 1800;
     let mut mount = with_objects(FILES);
     let dir = mount.path("d");
-    let removed = 2000;
+    let removed = 1200;
     for number in 0..removed {
         fs::remove_file(dir.join(format!("f{number:06}"))).unwrap();
     }
