@@ -122,6 +122,9 @@ impl Task for Create {
     }
 }
 
+/// Why rules are not written.
+const UNTOLD: &str = "the store does not tell the rules of others, which would be lost";
+
 #[derive(Debug)]
 pub struct PublicAccess(pub Arc<Bucket>);
 
@@ -137,7 +140,14 @@ impl Task for PublicAccess {
         Ok(
             match known(asked, "s3:GetBucketPublicAccessBlock", WANTED) {
                 Ok(Some(true)) => Found::Done("blocked".to_owned()),
-                Ok(_) => Found::ToDo(WANTED.to_owned()),
+                Ok(Some(false)) => {
+                    let lines = vec![
+                        "- not all of it is blocked".to_owned(),
+                        format!("+ {WANTED}"),
+                    ];
+                    Found::Conflict("somebody lets the public in".to_owned(), lines)
+                }
+                Ok(None) => Found::ToDo(WANTED.to_owned()),
                 Err(found) => found,
             },
         )
@@ -289,7 +299,8 @@ impl Task for AbortUploads {
     async fn change(&self) -> anyhow::Result<()> {
         let before = match settings::lifecycle::get(&self.0.s3).await? {
             Setting::Is(rules) => rules,
-            _ => LifecycleRules::default(),
+            Setting::Absent => LifecycleRules::default(),
+            Setting::Unknown(_) | Setting::Denied => bail!(UNTOLD),
         };
         let wanted = before.with_abort(&self.0.config.prefix, ABORT_AFTER_DAYS)?;
         let put = settings::lifecycle::put(&self.0.s3, &wanted).await;
@@ -342,7 +353,8 @@ impl Task for Cors {
         let Self(bucket, origins) = self;
         let before = match settings::cors::get(&bucket.s3).await? {
             Setting::Is(rules) => rules,
-            _ => CorsRules::default(),
+            Setting::Absent => CorsRules::default(),
+            Setting::Unknown(_) | Setting::Denied => bail!(UNTOLD),
         };
         let wanted = before.with(origins)?;
         let put = settings::cors::put(&bucket.s3, &wanted).await;

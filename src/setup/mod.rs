@@ -148,7 +148,7 @@ fn of_host(
         wanted,
         is_new: Arc::clone(&is_new),
     }));
-    match service::why_none(&options.config_file) {
+    match service::why_none(&options.name, &options.config_file) {
         Some(why) => tasks.push(Box::new(service::NoService(why))),
         None => {
             tasks.push(Box::new(service::UnitFile));

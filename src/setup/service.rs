@@ -21,7 +21,7 @@ const UNITS: &str = "/etc/systemd/system";
 const PROGRAM: &str = "/usr/local/bin/mediafs";
 
 /// Why no service is made here; none where one can be.
-pub fn why_none(config_file: &Path) -> Option<String> {
+pub fn why_none(name: &str, config_file: &Path) -> Option<String> {
     let by_hand = |why: &str| {
         let file = config_file.display();
         Some(format!("{why}: mount with 'mediafs mount --config {file}'"))
@@ -32,8 +32,9 @@ pub fn why_none(config_file: &Path) -> Option<String> {
     if !Path::new(BOOTED).is_dir() {
         return by_hand("there is no systemd here");
     }
-    if config_file.parent() != Some(Path::new(crate::config::CONFIG_DIR)) {
-        return by_hand("the service reads files of /etc/mediafs alone");
+    let read = Path::new(crate::config::CONFIG_DIR).join(format!("{name}.toml"));
+    if config_file != read {
+        return by_hand(&format!("the service reads {}", read.display()));
     }
     None
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::requests::header;
+use super::wire::read_head;
 
 /// One connection that came.
 #[derive(Debug, Clone)]
@@ -46,13 +47,7 @@ impl ForwardProxy {
 }
 
 fn pass(mut client: TcpStream, seen: &Mutex<Vec<Passed>>) -> io::Result<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap();
+    let head = read_head(&mut client)?;
     let line = head.lines().next().unwrap().to_owned();
     seen.lock().push(Passed {
         line: line.clone(),

@@ -5,15 +5,20 @@ use std::net::TcpStream;
 
 use super::requests::header;
 
-/// Head and body.
-pub fn read_request(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
+/// To its empty line, and no byte of what follows.
+pub fn read_head(client: &mut TcpStream) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         client.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
-    let head = String::from_utf8(head).unwrap();
+    Ok(String::from_utf8(head).unwrap())
+}
+
+/// Head and body.
+pub fn read_request(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
+    let head = read_head(client)?;
     if header(&head, "expect").is_some() {
         client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
