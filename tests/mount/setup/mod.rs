@@ -12,6 +12,7 @@ use std::time::Duration;
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, CorsConfiguration, CorsRule,
     ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
+    PublicAccessBlockConfiguration,
 };
 use serde_json::Value;
 
@@ -250,6 +251,22 @@ fn a_rule_that_covers_the_prefix_is_enough() {
     let (steps, _) = plan.steps(&[]);
     assert_eq!(state(&steps, "lifecycle rule"), "ok", "{steps:#?}");
     assert_eq!(plan.lifecycle().len(), 1);
+}
+
+#[test]
+fn public_access_that_somebody_allows_is_ended_only_by_force() {
+    let plan = Plan::on(Server::moto()).made();
+    let bucket = plan.mount.bucket.clone();
+    plan.mount.client.call(async move |s3| {
+        let some = PublicAccessBlockConfiguration::builder().block_public_acls(true);
+        let put = s3.put_public_access_block().bucket(&bucket);
+        let put = put.public_access_block_configuration(some.build());
+        put.send().await.unwrap();
+    });
+    for (args, then) in [(&[][..], "conflict"), (&["--force"], "done")] {
+        let (steps, _) = plan.steps(args);
+        assert_eq!(state(&steps, "public access"), then, "{steps:#?}");
+    }
 }
 
 #[test]
