@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use futures::stream::{self, StreamExt};
+use rustix::fs::FlockOperation;
 
 use super::action::Action;
 use super::checkpoint::Checkpoint;
@@ -41,6 +42,9 @@ pub fn export(
         guards::not_itself(job.config, job.directory)?;
         make(job.directory)?;
         let root = Arc::new(guards::source(&job)?);
+        // Files on their way have the same names whatever prefix they are of.
+        let alone = rustix::fs::flock(&*root, FlockOperation::NonBlockingLockExclusive);
+        alone.context("another export brings files into this directory: wait for its end")?;
         let bucket = connect(job.config).await?;
         let scratch = job.scratch()?;
         let checkpoint = Arc::new(Checkpoint::open(&scratch)?);

@@ -39,7 +39,8 @@ pub fn source(job: &Job<'_>) -> anyhow::Result<OwnedFd> {
     let mounts = mounts_of("self").unwrap_or_default();
     let is_mounted = |path: &Path| mounts.iter().any(|entry| entry.mountpoint == path);
     for wanted in mounts_wanted() {
-        if directory.starts_with(&wanted) && !is_mounted(&wanted) {
+        let is_part = directory.starts_with(&wanted) || wanted.starts_with(directory);
+        if is_part && !is_mounted(&wanted) {
             let wanted = wanted.display();
             return Err(Refused(format!(
                 "{wanted} is not mounted, though /etc/fstab or a unit of systemd says that it should be: mount it first, or --allow-unmounted"

@@ -114,7 +114,7 @@ async fn act(
         sender: &sender,
         beside: &beside,
     };
-    let moved = transfers.run(actions, report).await;
+    let sent = transfers.send(actions, report).await;
     job.operator.ends();
     let aborts = timeout(ABORTS_WITHIN, sender.uploader.aborts_settled()).await;
     aborting.abort();
@@ -122,17 +122,27 @@ async fn act(
         job.operator
             .tell("some uploads that were given up are not aborted yet: run again");
     }
-    if moved? || counts.failed.names > 0 {
-        return Ok(Outcome::SomeFailed);
-    }
+    let (deletes, mut failed) = sent?;
+    failed |= counts.failed.names > 0;
     let mut walking = Walking::begin(&sender.tree, job.walk_settings());
-    if let Some(path) = &settings.manifest {
+    if let (Some(path), false) = (&settings.manifest, failed) {
         let written = manifest::write(&mut walking, &sender.tree, path).await;
         written.with_context(|| format!("--manifest {}", path.display()))?;
     }
-    if walking.digest().await? != walked {
+    let has_changed = walking.digest().await? != walked;
+    if has_changed {
         let why = "the directory changed while it was sent: run again to send what is new";
         job.operator.tell(why);
+    }
+    let keeps = if failed {
+        Some("something was not sent")
+    } else if has_changed {
+        Some("the directory changed meanwhile")
+    } else {
+        (counts.unseen > 0).then_some("some of the directory could not be read")
+    };
+    failed |= transfers.remove(deletes, keeps, report).await?;
+    if failed || has_changed {
         return Ok(Outcome::SomeFailed);
     }
     Ok(outcome_of(report))
@@ -146,9 +156,12 @@ struct Transfers<'a> {
 }
 
 impl Transfers<'_> {
-    /// Sends, then deletes if all was sent. Returns whether something failed. Errors: the disk's.
-    async fn run(&self, actions: Spill<Action>, report: &mut Report) -> anyhow::Result<bool> {
-        let mut deletes = Vec::new();
+    /// Sends. Returns what is to be deleted, and whether something failed. Errors: the disk's.
+    async fn send(
+        &self,
+        actions: Spill<Action>,
+        report: &mut Report,
+    ) -> anyhow::Result<(Spill<Object>, bool)> {
         let mut tried = BTreeSet::new();
         let mut failed = false;
         let mut kept = Spill::new(&self.job.scratch()?, "deletes")?;
@@ -179,11 +192,24 @@ impl Transfers<'_> {
             self.job.operator.tell(&text);
             failed = true;
         }
-        for object in kept.read()? {
+        Ok((kept, failed))
+    }
+
+    /// Deletes, unless something `keeps` it from that. Returns whether something was not
+    /// deleted. Errors: the disk's.
+    async fn remove(
+        &self,
+        objects: Spill<Object>,
+        keeps: Option<&str>,
+        report: &mut Report,
+    ) -> anyhow::Result<bool> {
+        let (mut deletes, mut failed) = (Vec::new(), false);
+        for object in objects.read()? {
             let object: Object = object?;
-            if failed {
+            if let Some(why) = keeps {
+                failed = true;
                 let line = Line::new(Symbol::OnlyThere, &object.path, object.size_bytes);
-                report.line(&line.because("not deleted, since something was not sent"))?;
+                report.line(&line.because(format!("not deleted, since {why}")))?;
                 continue;
             }
             deletes.push(object);

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::entry::Object;
 use super::listing::Listing;
 use super::local_file::Tree;
+use super::selection::Selection;
 use super::walk::{Found, WalkSettings, walk};
 
 /// Names that the walk may be ahead.
@@ -24,7 +25,25 @@ pub enum Pair {
     Both(Found, Object),
 }
 
+/// Whether the path of something odd is that of a directory, or of the root.
+pub fn is_directory(path: &str) -> bool {
+    path.ends_with('/') || matches!(path, "" | ".")
+}
+
 impl Pair {
+    /// Whether it takes part. What is below a directory that cannot be read may be what
+    /// is included.
+    pub fn is_taken_by(&self, selection: &Selection) -> bool {
+        let is_odd = matches!(
+            self,
+            Self::Here(Found::Odd { .. }) | Self::Both(Found::Odd { .. }, _)
+        );
+        if is_odd && is_directory(self.path()) {
+            return !selection.skips_below(self.path().trim_end_matches('/'));
+        }
+        selection.takes(self.path())
+    }
+
     pub fn path(&self) -> &str {
         match self {
             Self::Here(found) | Self::Both(found, _) => found.path(),
@@ -81,6 +100,7 @@ pub struct Merge {
     next_here: Option<Found>,
     there: Listing,
     next_there: Option<Object>,
+    last: String,
 }
 
 impl Merge {
@@ -90,6 +110,7 @@ impl Merge {
             here,
             next_there: there.next()?,
             there,
+            last: String::new(),
         })
     }
 
@@ -111,12 +132,23 @@ impl Merge {
             object = self.next_there.take();
             self.next_there = self.there.next()?;
         }
-        Ok(match (found, object) {
-            (Some(found), Some(object)) => Some(Pair::Both(found, object)),
-            (Some(found), None) => Some(Pair::Here(found)),
-            (None, Some(object)) => Some(Pair::There(object)),
-            (None, None) => None,
-        })
+        let pair = match (found, object) {
+            (Some(found), Some(object)) => Pair::Both(found, object),
+            (Some(found), None) => Pair::Here(found),
+            (None, Some(object)) => Pair::There(object),
+            (None, None) => return Ok(None),
+        };
+        // Sides that are in different orders would make what both have look like what one has.
+        if pair.path() < self.last.as_str() {
+            let why = format!(
+                "{:?} comes after {:?}: nothing is done",
+                pair.path(),
+                self.last
+            );
+            return Err(io::Error::other(why));
+        }
+        pair.path().clone_into(&mut self.last);
+        Ok(Some(pair))
     }
 
     pub async fn digest(self) -> io::Result<WalkDigest> {

@@ -9,8 +9,9 @@
 //! - Every change of the bucket carries the version that the plan saw: what an
 //!   application writes meanwhile is never overwritten.
 //! - A file is read as it was at one time, or not sent.
-//! - Memory does not grow with the number of names: the listing is sorted on disk,
+//! - Memory grows with the names of one directory alone: the listing is sorted on disk,
 //!   the walk is in the same order, and what is to be done is a list on disk.
+//! - Nothing is deleted where a part of the directory could not be looked at.
 
 mod action;
 mod checkpoint;

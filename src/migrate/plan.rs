@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::action::Action;
 use super::entry::{Object, Odd, Stat};
 use super::judge::{Judge, Verdict};
-use super::merge::{Beside, Merge, Pair, WalkDigest};
+use super::merge::{Beside, Merge, Pair, WalkDigest, is_directory};
 use super::object_types::{ObjectTypes, Typed};
 use super::odd_policy::{OddPolicies, OddPolicy};
 use super::report::{Done, Line, Report, Symbol, Tally};
@@ -62,6 +62,8 @@ pub struct PlanCounts {
     pub refused: Tally,
     /// They could not be compared.
     pub failed: Tally,
+    /// Names that may hide others: directories that cannot be read, symlinks to nowhere.
+    pub unseen: u64,
     pub directories: u64,
     /// Files on the side that changes.
     pub target: u64,
@@ -132,7 +134,8 @@ pub async fn plan(
             let compared = next?;
             let path = compared.pair.path();
             let is_ours = matches!(compared.pair, Pair::Here(Found::Unfinished { .. }));
-            if !settings.selection.takes(path) && !is_ours {
+            let is_taken = is_ours || compared.pair.is_taken_by(settings.selection);
+            if !is_taken {
                 continue;
             }
             if let Some(file) = beside.see(path) {
@@ -262,6 +265,9 @@ impl Planner<'_> {
     fn odd(&mut self, path: &str, odd: Odd, why: &str) -> io::Result<()> {
         if self.settings.odd.of(odd) == OddPolicy::Refuse {
             self.counts.refused.add(0);
+        }
+        if is_directory(path) || matches!(odd, Odd::Unreadable | Odd::Symlink) {
+            self.counts.unseen += 1;
         }
         let line = self.settings.odd.line(path, odd, why);
         self.report.line(&line)

@@ -49,7 +49,10 @@ pub async fn resumed(
         aborted.map_err(|error| error.to_string())?;
     }
     // Who may not ask has no upload aborted that is not known for its own.
-    let before = left_of(bucket, long.key).await.unwrap_or_default();
+    let before = match left_of(bucket, long.key).await {
+        Err(error) if !error.kind.is_refusal() => return Err(error.to_string()),
+        left => left.unwrap_or_default(),
+    };
     let begun = Begun {
         stat: *long.stat,
         since: SystemTime::now(),

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
@@ -144,11 +144,12 @@ impl Kind {
 }
 
 impl Named {
-    /// Keys below a directory have a slash where a file's name ends.
-    fn order(&self) -> Vec<u8> {
-        let mut order = self.name.as_bytes().to_vec();
+    /// Keys below a directory have a slash where a file's name ends. What is no UTF-8 is
+    /// told, and so has its place, by another name.
+    fn order(&self) -> String {
+        let mut order = self.name.to_string_lossy().into_owned();
         if matches!(self.kind, Kind::Directory) {
-            order.push(b'/');
+            order.push('/');
         }
         order
     }
@@ -350,6 +351,7 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
     use std::path::Path;
 

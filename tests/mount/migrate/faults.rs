@@ -2,6 +2,8 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use crate::support::data::MIB;
@@ -180,6 +182,34 @@ fn a_delete_waits_for_every_transfer_and_spares_what_others_replaced() {
     });
     assert!(all.stored("stray").is_none());
     assert_eq!(all.stored("replaced").unwrap(), b"newer");
+}
+
+#[test]
+fn a_delete_spares_what_a_name_that_cannot_be_looked_below_may_stand_for() {
+    let all = Migration::new();
+    // Told with a character that comes after the next name, though its bytes come before.
+    let bad = std::ffi::OsStr::from_bytes(b"\xc4rger.png");
+    fs::write(all.tree.join(bad), "bad").unwrap();
+    all.file("\u{444}.png", "x");
+    all.object("\u{444}.png", "x");
+    all.object("avatars/1", "a");
+    symlink("nowhere", all.tree.join("avatars")).unwrap();
+    let delete = [
+        "--yes",
+        "--delete",
+        "--force",
+        "--symlinks",
+        "inside",
+        "--bad-names",
+        "skip",
+    ];
+    let kept = all.ends("import", &delete, 4);
+    assert_eq!(kept.count("deleted"), 0, "{}", kept.said);
+    assert_eq!(all.paths(), ["avatars/1", "\u{444}.png"]);
+    fs::remove_file(all.tree.join("avatars")).unwrap();
+    let gone = all.ends("import", &delete, 0);
+    assert_eq!(gone.count("deleted"), 1, "{}", gone.said);
+    assert_eq!(all.paths(), ["\u{444}.png"]);
 }
 
 #[test]
