@@ -44,7 +44,10 @@ pub fn export(
         let root = Arc::new(guards::source(&job)?);
         // Files on their way have the same names whatever prefix they are of.
         let alone = rustix::fs::flock(&*root, FlockOperation::NonBlockingLockExclusive);
-        alone.context("another export brings files into this directory: wait for its end")?;
+        if alone.is_err_and(|error| io::Error::from(error).kind() == io::ErrorKind::WouldBlock) {
+            let why = "another export brings files into this directory: wait for its end";
+            return Err(guards::Refused(why.to_owned()).into());
+        }
         let bucket = connect(job.config).await?;
         let scratch = job.scratch()?;
         let checkpoint = Arc::new(Checkpoint::open(&scratch)?);

@@ -236,8 +236,14 @@ impl Walk<'_> {
 
     fn name(&mut self, directory: BorrowedFd<'_>, above: &str, named: &Named) -> ControlFlow<()> {
         let Some(name) = named.name.to_str() else {
-            let path = format!("{above}{}", named.name.to_string_lossy());
-            if !self.settings.selection.takes(&path) {
+            // As it was sorted.
+            let path = format!("{above}{}", named.order());
+            let selection = &self.settings.selection;
+            let is_taken = match named.kind {
+                Kind::Directory => !selection.skips_below(path.trim_end_matches('/')),
+                _ => selection.takes(&path),
+            };
+            if !is_taken {
                 return ControlFlow::Continue(());
             }
             return self.odd(&path, Odd::BadName, "its name is not UTF-8");

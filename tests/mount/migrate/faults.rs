@@ -190,6 +190,11 @@ fn a_delete_spares_what_a_name_that_cannot_be_looked_below_may_stand_for() {
     // Told with a character that comes after the next name, though its bytes come before.
     let bad = std::ffi::OsStr::from_bytes(b"\xc4rger.png");
     fs::write(all.tree.join(bad), "bad").unwrap();
+    // Beside a directory whose name goes on below the slash.
+    let bad = std::ffi::OsStr::from_bytes(b"M\xfcller.jpg");
+    fs::write(all.tree.join(bad), "bad").unwrap();
+    let hidden = all.tree.join(std::ffi::OsStr::from_bytes(b"M\xfcller"));
+    fs::create_dir(&hidden).unwrap();
     all.file("\u{444}.png", "x");
     all.object("\u{444}.png", "x");
     all.object("avatars/1", "a");
@@ -207,6 +212,7 @@ fn a_delete_spares_what_a_name_that_cannot_be_looked_below_may_stand_for() {
     assert_eq!(kept.count("deleted"), 0, "{}", kept.said);
     assert_eq!(all.paths(), ["avatars/1", "\u{444}.png"]);
     fs::remove_file(all.tree.join("avatars")).unwrap();
+    fs::remove_dir(hidden).unwrap();
     let gone = all.ends("import", &delete, 0);
     assert_eq!(gone.count("deleted"), 1, "{}", gone.said);
     assert_eq!(all.paths(), ["\u{444}.png"]);
