@@ -36,10 +36,6 @@ impl DiskCacheConfig {
                 return Err(("cache", why.to_owned()));
             }
             Some(dir) => Some(dir),
-            None if of_service.is_none() && size.is_some() => {
-                let why = "there is no cache on disk: name a directory with --cache DIR";
-                return Err(("cache-size", why.to_owned()));
-            }
             None => of_service,
         };
         Ok(dir.map(|dir| Self { dir, limit_bytes }))
@@ -71,7 +67,8 @@ mod tests {
         assert_eq!(Some(found.dir), of_service());
         assert_eq!(found.limit_bytes, 1 << 30);
         let wrong = |found: Result<_, Wrong>| found.unwrap_err().0;
-        assert_eq!(wrong(choose(None, None, Some(1 << 30))), "cache-size");
+        // Another command reads the settings of a service.
+        assert_eq!(dir(choose(None, None, Some(1 << 30))), None);
         assert_eq!(wrong(choose(Some("/c"), None, Some(1000))), "cache-size");
         assert_eq!(wrong(choose(Some("/srv/media/c"), None, None)), "cache");
     }

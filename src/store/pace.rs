@@ -42,7 +42,7 @@ impl Pace {
         let now = self.began.elapsed().as_secs();
         let seconds = self.seconds.lock();
         let span = (seconds.len() as u64).min(now + 1);
-        let is_recent = |(second, _): &&(u64, u64)| now - second < span;
+        let is_recent = |(second, _): &&(u64, u64)| now.saturating_sub(*second) < span;
         let sent: u64 = seconds.iter().filter(is_recent).map(|(_, sent)| sent).sum();
         sent / span
     }

@@ -62,7 +62,10 @@ impl Folder {
     /// Makes it where there is none, for this user alone, and locks it. Each place (bucket,
     /// prefix and endpoint) has one of its own below `root`.
     pub fn open(root: &Path, place: &str) -> Result<Self, FolderError> {
-        private::directory(root)?;
+        // One that is there may be others' too, who keep their way to it.
+        if !root.is_dir() {
+            private::directory(root)?;
+        }
         let hash: [u8; 16] = Md5::digest(place).into();
         let path = root.join(format!("{:032x}", u128::from_be_bytes(hash)));
         private::directory(&path)?;
