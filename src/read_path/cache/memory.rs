@@ -9,8 +9,8 @@ use super::{CachedBlock, scan_resistant};
 use crate::read_path::block::{BlockId, BlockSize};
 
 /// Share of the tier for blocks that were read again. The rest is for those that come:
-/// it is longer than the windows of two readers, whose blocks wait there to be read.
-const HOT_SHARE: f64 = 0.5;
+/// it is longer than the windows of three readers, whose blocks wait there to be read.
+const HOT_SHARE: f64 = 0.25;
 
 /// Blocks in memory, bounded by bytes. One that is used once goes first: a stream that
 /// is longer than the tier leaves there what is used again and again.
