@@ -111,33 +111,20 @@ fn run_command() -> ExitCode {
         Command::Man(command) => command.run(),
         Command::Notifier(command) => command.run(),
         Command::Probe(command) => return command.run(),
-        Command::Doctor(command) => match command.run() {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
-        Command::Setup(command) => match command.run() {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
-        Command::Import(command) => match command.run() {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
-        Command::Export(command) => match command.run() {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
-        Command::Verify(command) => match command.run() {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
-        Command::Supervise(command) => match command.run() {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
+        Command::Doctor(command) => return ended(command.run()),
+        Command::Setup(command) => return ended(command.run()),
+        Command::Import(command) => return ended(command.run()),
+        Command::Export(command) => return ended(command.run()),
+        Command::Verify(command) => return ended(command.run()),
+        Command::Supervise(command) => return ended(command.run()),
     };
+    ended(outcome.map(|()| ExitCode::SUCCESS))
+}
+
+/// The exit code of a command, whose error is told.
+fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             telemetry::tell_user(&format!("mediafs: {error:#}"));
             if error.is::<ConfigError>()
