@@ -141,7 +141,7 @@ impl Merge {
         // Sides that are in different orders would make what both have look like what one has.
         if pair.path() < self.last.as_str() {
             let why = format!(
-                "{:?} comes after {:?}: nothing is done",
+                "names are not in order ({:?} after {:?}): the run ends before it changes anything",
                 pair.path(),
                 self.last
             );

@@ -145,7 +145,10 @@ impl Task for PublicAccess {
                         "- not all of it is blocked".to_owned(),
                         format!("+ {WANTED}"),
                     ];
-                    Found::Conflict("somebody lets the public in".to_owned(), lines)
+                    Found::Conflict(
+                        "the block that is set leaves some public access".to_owned(),
+                        lines,
+                    )
                 }
                 Ok(None) => Found::ToDo(WANTED.to_owned()),
                 Err(found) => found,

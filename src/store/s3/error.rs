@@ -40,7 +40,7 @@ where
         SdkError::ServiceError(answer) if is_whole_but_unreadable(answer.raw()) => {
             let text = answer.raw().body().bytes().unwrap_or_default();
             let text = String::from_utf8_lossy(text);
-            let detail = format!("the answer is none that S3 gives: {text}");
+            let detail = format!("the answer has a form that S3 does not have: {text}");
             (StoreErrorKind::Rejected, detail)
         }
         SdkError::ServiceError(answer) => {
