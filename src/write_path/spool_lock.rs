@@ -17,7 +17,7 @@ const LOCK_NAME: &str = "lock";
 #[derive(Debug)]
 pub struct SpoolLock {
     dir: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl SpoolLock {
@@ -26,7 +26,7 @@ impl SpoolLock {
         private::directory(path)?;
         Ok(Self {
             dir: path.to_owned(),
-            _file: lock(path)?,
+            file: lock(path)?,
         })
     }
 
@@ -51,6 +51,16 @@ impl SpoolLock {
                 Self::take(path)
             }
             outcome => outcome,
+        }
+    }
+}
+
+impl Drop for SpoolLock {
+    /// A close alone would leave it locked while a process that was just forked has a
+    /// copy of the descriptor, which is until its execve(2).
+    fn drop(&mut self) {
+        if let Err(error) = rustix::fs::flock(&self.file, FlockOperation::Unlock) {
+            tracing::debug!(%error, "the spool's lock was not released before its close");
         }
     }
 }
@@ -94,6 +104,7 @@ fn note_pid(file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::SpoolLock;
     use crate::write_path::Spool;
 
     #[test]
@@ -107,5 +118,15 @@ mod tests {
         );
         drop(first);
         assert!(Spool::open(dir.path(), u64::MAX).is_ok());
+    }
+
+    #[test]
+    fn a_lock_is_released_though_a_copy_of_its_descriptor_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = SpoolLock::take(dir.path()).unwrap();
+        let copy = lock.file.try_clone().unwrap();
+        drop(lock);
+        SpoolLock::take(dir.path()).unwrap();
+        drop(copy);
     }
 }
