@@ -180,6 +180,11 @@ impl Proxy {
         self.shared.0.lock().seen.len()
     }
 
+    /// What came after the first so many requests, failed ones too.
+    pub fn seen_after(&self, first: usize) -> Vec<&'static str> {
+        self.shared.0.lock().seen[first..].to_vec()
+    }
+
     /// Requests of a kind that came, failed ones too.
     pub fn seen(&self, op: &str) -> usize {
         let state = self.shared.0.lock();
