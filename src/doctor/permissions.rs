@@ -272,7 +272,7 @@ impl Tried<'_> {
 }
 
 async fn conditions(store: &dyn ObjectStore, prefix: &str, report: &mut Report) {
-    let abilities = abilities(store, prefix).await;
+    let abilities = abilities(store, prefix).await.abilities;
     let missing: Vec<_> = abilities.missing().iter().map(|op| op.name()).collect();
     if missing.is_empty() {
         report.ok("conditional requests", "the store heeds them");

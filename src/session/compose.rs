@@ -16,14 +16,15 @@ use crate::namespace::{
 };
 use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts, QueueReceivers};
 use crate::read_path::Reader;
+use crate::session::probe::Probed;
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
 use crate::session::{app_folder, explain, probe, reading, takeover};
 use crate::session_state::{SavedAccess, SessionLog, SessionState};
 use crate::store::s3::S3Store;
 use crate::store::{
     Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges, LateObject,
-    ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreAbilities,
-    StoreHealth, StoreLog, UploadId,
+    ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreHealth,
+    StoreLog, UploadId,
 };
 use crate::task::kept_up;
 use crate::write_path::{
@@ -42,6 +43,8 @@ pub struct Connected {
     pub s3: Arc<S3Store>,
     /// What changes can rely on.
     pub late: LateChanges,
+    /// Objects that requests without an answer may make, and nobody wants.
+    unwanted: Vec<Key>,
 }
 
 /// Where the mount's objects are.
@@ -65,17 +68,22 @@ pub async fn connect(
     let store = Retry::new(metered, config.s3.request_timeout, health.clone());
     let unanswered = store.unanswered().clone();
     let store = Arc::new(store);
-    let connected = |abilities: StoreAbilities| {
-        let abilities = Arc::new(KnownAbilities::new(abilities));
+    let connected = |probed: Probed| {
+        let abilities = Arc::new(KnownAbilities::new(probed.abilities));
         Connected {
             store: Arc::new(Conditional::new(store.clone(), abilities.clone())),
             health: health.clone(),
             s3: s3.clone(),
             late: LateChanges::new(unanswered.clone(), abilities),
+            unwanted: probed.unanswered,
         }
     };
-    if let StartupCheck::Nothing(known) = asking {
-        return Ok(connected(known));
+    if let StartupCheck::Nothing(abilities) = asking {
+        let unanswered = Vec::new();
+        return Ok(connected(Probed {
+            abilities,
+            unanswered,
+        }));
     }
     let listing = ListRequest {
         prefix: config.prefix.clone(),
@@ -88,15 +96,20 @@ pub async fn connect(
         .await
         .map_err(|error| explain::of_listing(&error, config, s3.endpoint()))?;
     if access(config) == Access::ReadOnly {
-        return Ok(connected(StoreAbilities::default()));
+        return Ok(connected(Probed::default()));
     }
-    let abilities = probe::abilities(&*store, &config.prefix).await;
+    let probed = probe::abilities(&*store, &config.prefix).await;
     app_folder::provide(&*store, config).await;
-    let missing: Vec<_> = abilities.missing().iter().map(|op| op.name()).collect();
+    let missing: Vec<_> = probed
+        .abilities
+        .missing()
+        .iter()
+        .map(|op| op.name())
+        .collect();
     if !missing.is_empty() {
         tracing::warn!(requests = missing.join(" "), "{WITHOUT_CONDITIONS}");
     }
-    Ok(connected(abilities))
+    Ok(connected(probed))
 }
 
 /// The file system over a checked store, and the uploads that it has in the background.
@@ -133,6 +146,9 @@ pub async fn compose(
         undone,
         connected.late.clone(),
     ));
+    for key in &connected.unwanted {
+        store.watch_for_late(key.clone(), LateObject::any());
+    }
     let origin = Origin {
         store: store.clone(),
         health: connected.health.clone(),

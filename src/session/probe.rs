@@ -12,13 +12,21 @@ use crate::store::{
 /// Keys of a probe end in this and what it tries; each mount has its own.
 const SCRATCH_NAME: &str = ".mediafs-probe-";
 
+/// What a probe found out and left.
+#[derive(Debug, Default)]
+pub struct Probed {
+    pub abilities: StoreAbilities,
+    /// Scratch objects that the store may make yet: nobody waits for the answer any more.
+    pub unanswered: Vec<Key>,
+}
+
 /// Finds out which conditions the store heeds, with three scratch objects of one
 /// byte and changes of them on a condition that does not hold.
 ///
-/// Twelve requests in four round trips; nothing is left. What the store does not
-/// answer, or these credentials may not do, stays unknown.
+/// Twelve requests in four round trips; nothing is left of what was answered. What the
+/// store does not answer, or these credentials may not do, stays unknown.
 /// Source: S3 User Guide, "Add preconditions to S3 operations with conditional requests".
-pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> StoreAbilities {
+pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
     let number = fastrand::u64(..);
     let key = |tried: &str| Key::new(format!("{prefix}{SCRATCH_NAME}{number:016x}-{tried}"));
     let probe = Probe { store };
@@ -29,6 +37,16 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> StoreAbilities 
         probe.put(&bulk, WriteCondition::Always),
         probe.upload(&written),
     );
+    let keys = [&written, &deleted, &bulk];
+    let put = [&first, &second, &third];
+    let is_unanswered = |put: &Result<(), StoreError>| {
+        let error = put.as_ref().err();
+        error.is_some_and(|error| !error.kind.is_refusal())
+    };
+    let unanswered = (keys.into_iter().zip(put))
+        .filter(|(_, put)| is_unanswered(put))
+        .map(|(key, _)| key.clone())
+        .collect();
     let mut abilities = match first.and(second).and(third) {
         Ok(()) => probe.ask(&written, &deleted, &bulk, upload.as_ref()).await,
         Err(error) => {
@@ -36,7 +54,7 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> StoreAbilities 
             StoreAbilities::default()
         }
     };
-    let all = [&written, &deleted, &bulk].map(|key| DeleteRequest::any(key.clone()));
+    let all = keys.map(|key| DeleteRequest::any(key.clone()));
     let (deletes, abort) = tokio::join!(probe.delete(all.to_vec()), async {
         match upload {
             Some((id, _)) => store.abort_multipart(written.clone(), id).await,
@@ -48,7 +66,10 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> StoreAbilities 
     if let Some(error) = left.or(abort.err()) {
         tracing::warn!(%error, "objects named {SCRATCH_NAME}* may be left in the bucket: delete them");
     }
-    abilities
+    Probed {
+        abilities,
+        unanswered,
+    }
 }
 
 struct Probe<'a> {
@@ -208,11 +229,13 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_heeds_conditions_is_told_from_one_that_does_not_and_nothing_is_left() {
         let heeds = Memory::default();
-        assert_eq!(abilities(&heeds, "media/").await, StoreAbilities::ALL);
+        let found = abilities(&heeds, "media/").await;
+        assert_eq!(found.abilities, StoreAbilities::ALL);
+        assert!(found.unanswered.is_empty());
         assert_eq!(keys(&heeds).await, 0);
         let ignores = Memory::without_conditions();
         let found = abilities(&ignores, "media/").await;
-        assert_eq!(found.missing().len(), 5);
+        assert_eq!(found.abilities.missing().len(), 5);
         assert_eq!(keys(&ignores).await, 0);
     }
 }

@@ -322,3 +322,24 @@ fn a_scratch_object_that_lands_after_its_upload_was_cancelled_is_deleted() {
         zeros_are_gone(&mount, &["other"]);
     }
 }
+
+#[test]
+fn scratch_objects_of_the_probe_that_land_late_are_deleted() {
+    for is_killed in [false, true] {
+        let (plan, proxy) = plan("s3", "fixed");
+        let late = Rule::on("PutObject", Fault::Pass).key(".mediafs-probe-*");
+        let gate = proxy.hold(Side::BeforeServer, late.of_store());
+        let mut mount = plan.args(["--request-timeout", "1s"]).start();
+        // Each of the three was given up.
+        gate.wait_for(3);
+        if is_killed {
+            mount.kill9();
+            proxy.heal();
+            mount.remount();
+        }
+        gate.open();
+        proxy.wait_until_idle();
+        zeros_are_gone(&mount, &[]);
+        assert_eq!(fs::read_dir(mount.path("")).unwrap().count(), 0);
+    }
+}

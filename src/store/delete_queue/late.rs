@@ -295,7 +295,7 @@ impl DeleteQueue {
         if !self.is_watched(key) {
             return;
         }
-        tracing::info!(%key, "a cancelled upload was carried out late: deleting its object");
+        tracing::info!(%key, "a request that nobody waited for was carried out late: deleting its object");
         let delete = DeleteRequest {
             key: key.clone(),
             if_match: Some(meta.etag),
