@@ -21,7 +21,7 @@ fn behind_a_proxy() -> (MountBuilder, Proxy) {
 
 /// One life of files that takes every kind of request, and what must come of it.
 fn live(mount: &Mount, round: &str) {
-    let (small, big) = (pattern(3000, 1), pattern(11 * MIB, 2));
+    let (small, big) = (pattern(3000, 1), pattern(6 * MIB, 2));
     let path = |name: &str| mount.path(format!("{round}-{name}"));
     let object = |name: &str| mount.object(&format!("{round}-{name}"));
     fs::write(path("small"), &small).unwrap();

@@ -178,7 +178,7 @@ impl Client {
             let answer = self.s3.get_object().bucket(bucket).key(key).send().await;
             match answer {
                 Ok(answer) => match answer.body.collect().await {
-                    Ok(body) => Ok(Some(body.to_vec())),
+                    Ok(body) => Ok(Some(body.into_bytes().into())),
                     Err(error) => Err(format!("{error:?}")),
                 },
                 Err(error) if error.as_service_error().is_some_and(|e| e.is_no_such_key()) => {

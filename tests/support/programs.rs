@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const POLL_EVERY: Duration = Duration::from_millis(20);
+/// Between two polls passes an eighth of what was waited for already: what takes long
+/// costs the server few requests.
+const POLL_FIRST: Duration = Duration::from_millis(10);
+const POLL_LIMIT: Duration = Duration::from_millis(250);
 /// Whatever passes beyond this between two polls is a pause.
 const LONGEST_POLL: Duration = Duration::from_secs(2);
 
@@ -22,6 +25,7 @@ pub fn wait_until(deadline: Duration, what: &str, holds: impl FnMut() -> bool) {
 /// A pause of the whole machine does not count: nothing could happen in it.
 pub fn happens_within(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let (mut left, mut polled) = (deadline, Instant::now());
+    let began = polled;
     loop {
         if holds() {
             return true;
@@ -29,7 +33,7 @@ pub fn happens_within(deadline: Duration, mut holds: impl FnMut() -> bool) -> bo
         if left.is_zero() {
             return false;
         }
-        std::thread::sleep(POLL_EVERY);
+        std::thread::sleep((began.elapsed() / 8).clamp(POLL_FIRST, POLL_LIMIT));
         left = left.saturating_sub(polled.elapsed().min(LONGEST_POLL));
         polled = Instant::now();
     }

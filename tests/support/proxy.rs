@@ -19,7 +19,7 @@ use super::quirks::{of_another_store, unconditional};
 use super::requests::{header, keys, operation};
 pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
-use super::wire::{forward, read_request};
+use super::wire::{QuietConnections, forward, read_request};
 
 /// Part of the keys of scratch objects, by which a daemon finds out what the server can do.
 pub const PROBE: &str = ".mediafs-probe-";
@@ -52,6 +52,7 @@ struct State {
 pub struct Proxy {
     pub endpoint: String,
     shared: Arc<(Mutex<State>, Condvar)>,
+    quiet: QuietConnections,
 }
 
 impl Proxy {
@@ -60,22 +61,28 @@ impl Proxy {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let upstream = server.endpoint.strip_prefix("http://").unwrap().to_owned();
         let shared: Arc<(Mutex<State>, Condvar)> = Arc::default();
-        let of_thread = shared.clone();
+        let quiet = QuietConnections::default();
+        let of_thread = (shared.clone(), quiet.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (shared, upstream) = (of_thread.clone(), upstream.clone());
+                let ((shared, quiet), upstream) = (of_thread.clone(), upstream.clone());
                 if shared.0.lock().gone {
                     return;
                 }
                 std::thread::spawn(move || {
-                    shared.0.lock().under_way += 1;
-                    let outcome = pass(stream?, &upstream, &shared);
+                    let stream = stream?;
+                    quiet.wait_for_a_request(&stream, || shared.0.lock().under_way += 1)?;
+                    let outcome = pass(stream, &upstream, &shared);
                     shared.0.lock().under_way -= 1;
                     outcome
                 });
             }
         });
-        Self { endpoint, shared }
+        Self {
+            endpoint,
+            shared,
+            quiet,
+        }
     }
 
     /// Fails the next `times` requests of a kind, such as `PutObject`.
@@ -132,7 +139,8 @@ impl Proxy {
     #[track_caller]
     pub fn wait_until_idle(&self) {
         wait_until(Duration::from_secs(20), "an idle proxy", || {
-            self.shared.0.lock().under_way == 0
+            let state = self.shared.0.lock();
+            state.under_way == 0 && self.quiet.are_quiet()
         });
     }
 

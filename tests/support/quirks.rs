@@ -23,7 +23,7 @@ pub fn of_another_store(
             let (head, body) = parts(&answer);
             with_body(&head, &body.replace(from, to))
         }),
-        Fault::Ignore(names) => forward(&without(head, names), body),
+        Fault::Ignore(names) => forward(&short_pages(&without(head, names)), body),
         Fault::Unordered => forward(head, body).map(|answer| listed_backwards(&answer)),
         Fault::Unconditional => forward(&unconditional(head), body),
         _ => return None,
@@ -49,6 +49,11 @@ pub fn unconditional(head: &str) -> String {
         .filter(|line| !line.to_ascii_lowercase().starts_with("if-"))
         .collect();
     kept.join("\r\n")
+}
+
+/// The request of a listing, of which a page has a twentieth of what was asked for.
+fn short_pages(head: &str) -> String {
+    head.replacen("max-keys=1000", "max-keys=50", 1)
 }
 
 /// The request without parameters of its query.

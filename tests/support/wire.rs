@@ -2,16 +2,32 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::net::RecvFlags;
 
 use super::requests::header;
 
 /// To its empty line, and no byte of what follows.
 pub fn read_head(client: &mut TcpStream) -> io::Result<String> {
+    const END: &[u8] = b"\r\n\r\n";
     let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte)?;
-        head.push(byte[0]);
+    let mut ahead = [0; 4096];
+    while !head.ends_with(END) {
+        let len = match client.peek(&mut ahead)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            len => len,
+        };
+        // The end may have begun in what came before.
+        let before = head.len().saturating_sub(END.len() - 1);
+        head.extend_from_slice(&ahead[..len]);
+        let mut places = head[before..].windows(END.len());
+        let end = places.position(|bytes| bytes == END);
+        let kept = end.map_or(head.len(), |at| before + at + END.len());
+        let taken = len - (head.len() - kept);
+        head.truncate(kept);
+        client.read_exact(&mut ahead[..taken])?;
     }
     Ok(String::from_utf8(head).unwrap())
 }
@@ -42,4 +58,34 @@ pub fn forward(upstream: &str, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;
     Ok(answer)
+}
+
+/// Connections on which nothing came yet: a client may open more than it needs.
+#[derive(Debug, Default, Clone)]
+pub struct QuietConnections(Arc<Mutex<Vec<Arc<TcpStream>>>>);
+
+impl QuietConnections {
+    /// Returns at the first byte of a request, once `comes` has counted it.
+    pub fn wait_for_a_request(&self, client: &TcpStream, comes: impl FnOnce()) -> io::Result<()> {
+        let quiet = Arc::new(client.try_clone()?);
+        self.0.lock().push(quiet.clone());
+        let came = client.peek(&mut [0]);
+        if came.as_ref().is_ok_and(|len| *len > 0) {
+            comes();
+        }
+        self.0.lock().retain(|stream| !Arc::ptr_eq(stream, &quiet));
+        match came? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether still nothing has come.
+    pub fn are_quiet(&self) -> bool {
+        let has_bytes = |stream: &TcpStream| {
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            rustix::net::recv(stream, &mut [0; 1], flags).is_ok_and(|(_, len)| len > 0)
+        };
+        !self.0.lock().iter().any(|stream| has_bytes(stream))
+    }
 }

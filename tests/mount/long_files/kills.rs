@@ -32,7 +32,7 @@ fn a_successor_goes_on_with_a_file_of_which_parts_have_left_the_spool() {
     for durability in ["s3", "disk"] {
         let (plan, proxy) = behind_a_proxy(durability, "24MiB");
         let mount = SupervisedMount::start(plan);
-        let body = pattern(30 * super::PART + 5, 1);
+        let body = pattern(20 * super::PART + 5, 1);
         let mut worker = python_writer(&mount, &body);
         let end = body.len();
         worker.run(&format!("more(0, {})", 2 * SPOOL)).unwrap();
@@ -53,7 +53,7 @@ fn a_successor_goes_on_with_a_file_of_which_parts_have_left_the_spool() {
         worker.run("os.close(fd)").unwrap();
         assert_eq!(sha256(&mount.object("f").unwrap()), sha256(&body));
         assert_eq!(proxy.seen("CreateMultipartUpload"), 1);
-        assert!(proxy.seen("UploadPart") <= 31 + 2 * 6, "some again");
+        assert!(proxy.seen("UploadPart") <= 21 + 2 * 6, "some again");
         nothing_is_left(&mount);
         assert!(mount.lost_and_found().is_empty());
     }
@@ -71,7 +71,7 @@ fn a_file_is_written_while_each_daemon_dies_at_a_step_of_taking_a_part_out_of_th
         let plan = plan.env("FAILPOINTS", format!("{step}=1*off->return"));
         let mount = SupervisedMount::start(plan);
         let first = mount.daemon();
-        let body = pattern(11 * super::PART + 5, 1);
+        let body = pattern(7 * super::PART + 5, 1);
         let mut worker = python_writer(&mount, &body);
         worker.run(&format!("more(0, {})", body.len())).unwrap();
         worker.run("os.close(fd)").unwrap();

@@ -34,19 +34,18 @@ fn everything_works(mount: &mut Mount) {
 
 #[test]
 fn a_store_that_refuses_checksum_headers_gets_content_md5_and_it_is_told_once() {
-    for (status, code) in [(400, "InvalidArgument"), (501, "NotImplemented")] {
-        for durability in DURABILITIES {
-            let (plan, proxy) = plan();
-            let refusal = Fault::Answer(status, code);
-            proxy.rule(Rule::on("*", refusal).header("x-amz-checksum-").of_store());
-            let mut mount = plan.durability(durability).start();
-            // Found out by the first objects, which are the probe's.
-            said_once(&mount, REFUSED);
-            everything_works(&mut mount);
-            assert_eq!(mount.log().matches(REFUSED).count(), 2, "once a mount");
-            // Their checksum is one that the store takes.
-            assert!(!mount.log().contains("refuses bulk deletes"), "{code}");
-        }
+    let refusals = [(400, "InvalidArgument"), (501, "NotImplemented")];
+    for ((status, code), durability) in refusals.into_iter().zip(DURABILITIES) {
+        let (plan, proxy) = plan();
+        let refusal = Fault::Answer(status, code);
+        proxy.rule(Rule::on("*", refusal).header("x-amz-checksum-").of_store());
+        let mut mount = plan.durability(durability).start();
+        // Found out by the first objects, which are the probe's.
+        said_once(&mount, REFUSED);
+        everything_works(&mut mount);
+        assert_eq!(mount.log().matches(REFUSED).count(), 2, "once a mount");
+        // Their checksum is one that the store takes.
+        assert!(!mount.log().contains("refuses bulk deletes"), "{code}");
     }
 }
 

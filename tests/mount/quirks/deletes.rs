@@ -46,30 +46,29 @@ fn without_bulk_deletes_files_go_one_by_one_and_their_names_can_be_written_again
         (400, "InvalidArgument"),
         (403, "AccessDenied"),
     ];
-    for (nth, (status, code)) in refusals.into_iter().enumerate() {
-        for durability in DURABILITIES {
-            let (plan, proxy) = plan();
-            let refusal = Rule::on("DeleteObjects", Fault::Answer(status, code));
-            // Found out at the mount, or at the first refusal.
-            let is_of_store = nth % 2 == 0;
-            proxy.rule(match is_of_store {
-                true => refusal.of_store(),
-                false => refusal.always(),
-            });
-            let mount = plan.durability(durability).start();
-            make_files(&mount, "first");
-            let gone = rm(&mount.path("d"));
-            assert!(gone.status.success(), "{code}: {gone:?}");
-            mount.wait_for_keys(code, <[String]>::is_empty);
-            make_files(&mount, "second");
-            assert_eq!(fs::read(mount.path("d/42")).unwrap(), b"second");
-            assert_eq!(mount.object("d/42").unwrap(), b"second");
-            assert!(rm(&mount.path("d")).status.success());
-            said_once(&mount, REFUSED);
-            let asked = proxy.seen("DeleteObjects");
-            assert!(asked <= 3, "{code}: {asked} bulk deletes");
-            stops_at_once(mount);
-        }
+    let durabilities = DURABILITIES.into_iter().cycle();
+    for (nth, ((status, code), durability)) in refusals.into_iter().zip(durabilities).enumerate() {
+        let (plan, proxy) = plan();
+        let refusal = Rule::on("DeleteObjects", Fault::Answer(status, code));
+        // Found out at the mount, or at the first refusal.
+        let is_of_store = nth % 3 == 0;
+        proxy.rule(match is_of_store {
+            true => refusal.of_store(),
+            false => refusal.always(),
+        });
+        let mount = plan.durability(durability).start();
+        make_files(&mount, "first");
+        let gone = rm(&mount.path("d"));
+        assert!(gone.status.success(), "{code}: {gone:?}");
+        mount.wait_for_keys(code, <[String]>::is_empty);
+        make_files(&mount, "second");
+        assert_eq!(fs::read(mount.path("d/42")).unwrap(), b"second");
+        assert_eq!(mount.object("d/42").unwrap(), b"second");
+        assert!(rm(&mount.path("d")).status.success());
+        said_once(&mount, REFUSED);
+        let asked = proxy.seen("DeleteObjects");
+        assert!(asked <= 3, "{code}: {asked} bulk deletes");
+        stops_at_once(mount);
     }
 }
 

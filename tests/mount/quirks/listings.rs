@@ -7,12 +7,15 @@ use super::{WITHIN, plan, said_once};
 use crate::support::proxy::{Fault, Proxy, Rule};
 use crate::support::{Mount, MountBuilder, Server, sys, wait_until};
 
-const FILES: usize = 1100;
+/// More than a page.
+const FILES: usize = 1010;
+/// The same of a store with short pages.
+const FEW_FILES: usize = 110;
 const OF_V2: &[&str] = &["list-type", "start-after", "continuation-token"];
 const ALL_MARKS: &[&str] = &["list-type", "start-after", "continuation-token", "marker"];
 
-fn put_files(plan: &MountBuilder) {
-    let files = (0..FILES).map(|number| (format!("d/{number:04}"), b"x".to_vec()));
+fn put_files(plan: &MountBuilder, count: usize) {
+    let files = (0..count).map(|number| (format!("d/{number:04}"), b"x".to_vec()));
     plan.client.put_many(&plan.bucket, files);
 }
 
@@ -34,13 +37,14 @@ fn ignoring(names: &'static [&'static str]) -> (MountBuilder, Proxy) {
 }
 
 #[track_caller]
-fn moves_whole(mount: &Mount) {
-    assert_eq!(names(mount, "d").unwrap().len(), FILES);
-    assert_eq!(fs::read(mount.path("d/1099")).unwrap(), b"x");
+fn moves_whole(mount: &Mount, count: usize) {
+    assert_eq!(names(mount, "d").unwrap().len(), count);
+    let last = format!("d/{:04}", count - 1);
+    assert_eq!(fs::read(mount.path(last)).unwrap(), b"x");
     fs::rename(mount.path("d"), mount.path("e")).unwrap();
-    assert_eq!(names(mount, "e").unwrap().len(), FILES);
+    assert_eq!(names(mount, "e").unwrap().len(), count);
     mount.wait_for_keys("the new names alone", |keys| {
-        keys.len() == FILES && keys.iter().all(|key| key.starts_with("e/"))
+        keys.len() == count && keys.iter().all(|key| key.starts_with("e/"))
     });
 }
 
@@ -48,21 +52,21 @@ fn moves_whole(mount: &Mount) {
 fn a_store_that_names_no_next_page_is_asked_for_what_comes_after_the_last_key() {
     let (plan, proxy) = plan();
     proxy.rule(Rule::on("ListObjectsV2", Fault::Strip("NextContinuationToken")).of_store());
-    put_files(&plan);
-    moves_whole(&plan.start());
+    put_files(&plan, FILES);
+    moves_whole(&plan.start(), FILES);
 }
 
 #[test]
 fn a_store_that_has_the_first_version_of_listings_alone_shows_every_file() {
     let (plan, _proxy) = ignoring(OF_V2);
-    put_files(&plan);
-    moves_whole(&plan.start());
+    put_files(&plan, FEW_FILES);
+    moves_whole(&plan.start(), FEW_FILES);
 }
 
 #[test]
 fn a_listing_that_does_not_go_on_is_an_error_and_told_once() {
     let (plan, _proxy) = ignoring(ALL_MARKS);
-    put_files(&plan);
+    put_files(&plan, FEW_FILES);
     let mount = plan.start();
     for _ in 0..2 {
         assert_eq!(sys::errno(names(&mount, "d")), libc::EIO);
@@ -72,7 +76,7 @@ fn a_listing_that_does_not_go_on_is_an_error_and_told_once() {
         );
     }
     said_once(&mount, "this store's listings do not go on");
-    assert_eq!(mount.keys().len(), FILES);
+    assert_eq!(mount.keys().len(), FEW_FILES);
 }
 
 #[test]
