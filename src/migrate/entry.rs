@@ -51,6 +51,14 @@ impl Stat {
         age.is_some_and(|age| age < TIMESTAMP_STEP)
     }
 
+    /// Whether it is the other one after a rename, which sets the ctime.
+    pub fn is_only_renamed(&self, before: &Self) -> bool {
+        Self {
+            ctime: before.ctime,
+            ..*self
+        } == *before
+    }
+
     pub fn modified(&self) -> Option<SystemTime> {
         time_of(self.mtime)
     }

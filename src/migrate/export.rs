@@ -61,15 +61,16 @@ pub fn export(
         walk_settings.symlinks = Symlinks::Name;
         let walking = Walking::begin(&tree, walk_settings);
         let known = Some(checkpoint.clone());
-        let (store, prefix) = (bucket.store.clone(), &job.config.prefix);
-        let judge = Arc::new(Judge::new(store, tree, prefix, job.comparison, known));
+        let throttle = Arc::new(Throttle::new(settings.bandwidth));
+        let (store, judge_settings) = (bucket.store.clone(), job.judge(throttle.clone()));
+        let judge = Arc::new(Judge::new(store, tree, judge_settings, known));
         let plan_settings = job.plan(Work::Export, settings.extra, None, &scratch);
         let merge = Merge::new(walking, listing).await?;
         let planned = plan(merge, &judge, &plan_settings, &mut report).await?;
         let fetcher = Fetcher::new(
             judge,
             TargetTree::new(root, directories(&job)),
-            Throttle::new(settings.bandwidth),
+            throttle,
             job.config.attributes,
             (job.symlinks, job.odd),
             job.operator.clone(),

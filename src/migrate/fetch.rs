@@ -1,10 +1,13 @@
 //! Objects on their way into a directory.
 
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tokio::sync::Semaphore;
 
@@ -40,7 +43,7 @@ const SYMLINK_LIMIT_BYTES: u64 = 4096;
 pub struct Fetcher {
     pub judge: Arc<Judge>,
     pub tree: TargetTree,
-    pub throttle: Throttle,
+    pub throttle: Arc<Throttle>,
     pub attributes: AttributesConfig,
     pub symlinks: Symlinks,
     pub odd: OddPolicies,
@@ -48,6 +51,8 @@ pub struct Fetcher {
     memory: Semaphore,
     /// S3 does not answer, or the disk is full: nothing more is fetched.
     stopped: AtomicBool,
+    /// The operator knows that objects are read twice.
+    told: AtomicBool,
 }
 
 /// Why an object was not fetched.
@@ -75,7 +80,7 @@ impl Fetcher {
     pub fn new(
         judge: Arc<Judge>,
         tree: TargetTree,
-        throttle: Throttle,
+        throttle: Arc<Throttle>,
         attributes: AttributesConfig,
         (symlinks, odd): (Symlinks, OddPolicies),
         operator: Arc<dyn Operator>,
@@ -90,6 +95,7 @@ impl Fetcher {
             operator,
             memory: Semaphore::new(PIECES_LIMIT),
             stopped: AtomicBool::new(false),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -166,17 +172,17 @@ impl Fetcher {
         let (tree, path) = (self.tree.clone(), object.path.clone());
         let unfinished = blocking(move || tree.begin(&path)).await?;
         self.write(object, &unfinished).await?;
-        let proof = self.proof(object, &unfinished).await?;
         let ownership = self.ownership(object, described);
-        let replaces = replaces.copied();
-        let file = unfinished.file.try_clone()?;
-        blocking(move || {
-            unfinished.file.sync_data()?;
-            unfinished.finish(&ownership, replaces.as_ref())
+        let unfinished = blocking(move || {
+            unfinished.give(&ownership)?;
+            Ok(unfinished)
         })
         .await?;
+        let file = LocalFile::own(unfinished.file.try_clone()?)?;
+        let proof = self.proof(object, &file).await?;
+        let (proved, replaces) = (*file.stat(), replaces.copied());
+        let stat = blocking(move || unfinished.place(&proved, replaces.as_ref())).await?;
         if let Some(checkpoint) = &self.judge.checkpoint {
-            let stat = Stat::from(&file.metadata()?);
             let etag = object.etag.clone();
             checkpoint.note_equal(&object.path, Equal { stat, etag });
         }
@@ -217,20 +223,30 @@ impl Fetcher {
     }
 
     /// Reads back what was written. Errors: it has not the bytes of the object.
-    async fn proof(&self, object: &Object, unfinished: &Unfinished) -> Result<Proof, Failed> {
+    async fn proof(&self, object: &Object, file: &LocalFile) -> Result<Proof, Failed> {
         if object.size_bytes == 0 {
             return Ok(Proof::Empty);
         }
-        let file = LocalFile::own(unfinished.file.try_clone()?)?;
-        let verdict = self.judge.check(&file, &object.path, object).await;
-        match verdict.map_err(Failed::Words)? {
-            Verdict::Equal(proof) => Ok(proof),
-            // S3 has nothing to compare with: its bytes are what they are.
-            Verdict::Unproved => Ok(Proof::Read),
-            Verdict::Different(why) | Verdict::Failed(why) => {
-                let why = format!("what arrived is not what is stored: {why}");
-                Err(Failed::Damaged(why))
-            }
+        let checked = self.judge.check(file, &object.path, object).await;
+        let mut verdict = checked.map_err(Failed::Words)?;
+        if verdict == Verdict::Unproved {
+            self.tell_of_second_read();
+            let read = self.judge.by_bytes(file, &object.path, object).await;
+            verdict = read.map_err(Failed::Words)?;
+        }
+        let why = match verdict {
+            Verdict::Equal(proof) => return Ok(proof),
+            Verdict::Unproved => "it cannot be compared".to_owned(),
+            Verdict::Different(why) | Verdict::Failed(why) => why,
+        };
+        let why = format!("what arrived is not what is stored: {why}");
+        Err(Failed::Damaged(why))
+    }
+
+    fn tell_of_second_read(&self) {
+        if !self.told.swap(true, Ordering::AcqRel) {
+            let text = "S3 tells no checksum of some objects: each of them is read a second time, and compared";
+            self.operator.tell(text);
         }
     }
 
@@ -251,26 +267,45 @@ impl Fetcher {
             let why = "it is a symlink there, and no target of one or a file here";
             return Ok(self.odd.line(path, Odd::Symlink, why));
         }
+        let body = self.whole(object).await?;
+        let proof = match ETag::of_bytes(&body)
+            .as_str()
+            .eq_ignore_ascii_case(&object.etag)
+        {
+            true => Proof::Md5,
+            false if self.whole(object).await? == body => Proof::Read,
+            false => return Err(Failed::Damaged("it was read as two symlinks".to_owned())),
+        };
+        let target = OsString::from_vec(body.to_vec());
+        let shown = target.to_string_lossy().into_owned();
+        let is_allowed = match self.symlinks {
+            Symlinks::Name => false,
+            Symlinks::Inside => stays_inside(path, &shown),
+            Symlinks::Everywhere => true,
+        };
+        if !is_allowed || target.is_empty() {
+            let why = format!("it is a symlink to {shown}");
+            return Ok(self.odd.line(path, Odd::Symlink, &why));
+        }
+        let (tree, own) = (self.tree.clone(), path.clone());
+        blocking(move || tree.make_symlink(&own, &target)).await?;
+        Ok(Line::proved(path, object.size_bytes, proof).done(Done::Fetched))
+    }
+
+    /// All bytes of a short object.
+    async fn whole(&self, object: &Object) -> Result<Bytes, Failed> {
         let request = GetRequest {
-            key: self.judge.key_of(path),
+            key: self.judge.key_of(&object.path),
             range: None,
             if_match: Some(ETag::new(&object.etag)),
             sink: None,
         };
         let body = self.judge.store.get(request).await?.body;
-        let target = String::from_utf8_lossy(&body).into_owned();
-        let is_allowed = match self.symlinks {
-            Symlinks::Name => false,
-            Symlinks::Inside => stays_inside(path, &target),
-            Symlinks::Everywhere => true,
-        };
-        if !is_allowed || target.is_empty() {
-            let why = format!("it is a symlink to {target}");
-            return Ok(self.odd.line(path, Odd::Symlink, &why));
+        if body.len() as u64 == object.size_bytes {
+            return Ok(body);
         }
-        let (tree, own) = (self.tree.clone(), path.clone());
-        blocking(move || tree.make_symlink(&own, &target)).await?;
-        Ok(Line::proved(path, object.size_bytes, Proof::Read).done(Done::Fetched))
+        let why = "S3 sent another number of bytes than the object has";
+        Err(Failed::Damaged(why.to_owned()))
     }
 
     /// Makes what stands for an empty directory.
@@ -302,7 +337,75 @@ fn stays_inside(path: &str, target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::config::AttributesConfig;
+    use crate::migrate::tests::{Places, Quiet};
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{ObjectStore, StoreOp};
+
+    fn fetcher(places: &Places) -> Fetcher {
+        let own = Ownership {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            mode: 0o755,
+            modified: None,
+        };
+        let attributes = AttributesConfig {
+            mode: AttributesMode::Fixed,
+            uid: own.uid,
+            gid: own.gid,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+        };
+        Fetcher::new(
+            places.judge.clone(),
+            TargetTree::new(places.judge.tree.root.clone(), own),
+            Arc::new(Throttle::new(None)),
+            attributes,
+            (Symlinks::Name, OddPolicies::refusing()),
+            Arc::new(Quiet),
+        )
+    }
+
+    #[tokio::test]
+    async fn an_object_without_a_checksum_is_read_twice_before_it_counts_as_read() {
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let places = Places::new(faulty.clone()).await;
+        let object = places.object("d/f", "bytes").await;
+        // What arrives damaged has the right length.
+        faulty.plan(StoreOp::Get, 1, Fault::Damaged);
+        let line = fetcher(&places).fetch(&object, None).await;
+        assert_eq!(line.proof, Some(Proof::Read), "{line:?}");
+        assert_eq!(fs::read(places.path("d/f")).unwrap(), b"bytes");
+        assert_eq!(faulty.seen(StoreOp::Get), 4);
+        // Damaged each time that it is fetched: nothing takes its place.
+        let object = places.object("never", "bytes").await;
+        for nth in [5, 7, 9] {
+            faulty.plan(StoreOp::Get, nth, Fault::Damaged);
+        }
+        let line = fetcher(&places).fetch(&object, None).await;
+        assert!(line.is_error(), "{line:?}");
+        assert!(!places.path("never").exists());
+    }
+
+    #[tokio::test]
+    async fn what_the_checkpoint_knows_of_a_fetched_file_is_what_was_proved() {
+        let store: Arc<dyn ObjectStore> = Arc::new(Memory::default());
+        let places = Places::new(store).await;
+        let object = places.object("f", "bytes").await;
+        let line = fetcher(&places).fetch(&object, None).await;
+        assert_eq!(line.done, Some(Done::Fetched), "{line:?}");
+        let stat = Stat::from(&fs::metadata(places.path("f")).unwrap());
+        let known = Equal {
+            stat,
+            etag: object.etag.clone(),
+        };
+        let checkpoint = places.judge.checkpoint.as_ref().unwrap();
+        assert!(checkpoint.is_equal("f", &known));
+    }
 
     #[test]
     fn a_symlink_that_leads_out_of_the_root_is_known_by_its_text() {

@@ -52,16 +52,17 @@ pub fn import(
             symlinks: job.symlinks,
         };
         let walking = Walking::begin(&tree, job.walk_settings());
-        let (store, prefix) = (bucket.store.clone(), &job.config.prefix);
+        let throttle = Arc::new(Throttle::new(settings.bandwidth));
+        let (store, judge_settings) = (bucket.store.clone(), job.judge(throttle.clone()));
         let known = Some(checkpoint.clone());
-        let judge = Judge::new(store, tree.clone(), prefix, job.comparison, known);
+        let judge = Judge::new(store, tree.clone(), judge_settings, known);
         let plan_settings = job.plan(Work::Import, settings.extra, None, &scratch);
         let merge = Merge::new(walking, listing).await?;
         let planned = plan(merge, &Arc::new(judge), &plan_settings, &mut report).await?;
         let outcome = match approval(&job, settings, planned, &mut report).await? {
             Approval::Ended(outcome) => outcome,
             Approval::Approved(planned) => {
-                let sender = sender(&job, settings, &bucket, &tree, &checkpoint)?;
+                let sender = sender(&job, throttle, &bucket, &tree, &checkpoint)?;
                 act(&job, settings, *planned, sender, &mut report).await?
             }
         };
@@ -72,7 +73,7 @@ pub fn import(
 
 fn sender(
     job: &Job<'_>,
-    settings: &MoveSettings,
+    throttle: Arc<Throttle>,
     bucket: &Bucket,
     tree: &Tree,
     checkpoint: &Arc<Checkpoint>,
@@ -84,7 +85,6 @@ fn sender(
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
     let (store, parts) = (bucket.store.clone(), config.memory.upload_concurrency);
     let uploader = Uploader::new(store, part_size, copy_part_size, parts);
-    let throttle = Throttle::new(settings.bandwidth);
     let types = types_of(job)?;
     let sender = Sender::new(job, bucket, uploader, tree, checkpoint, throttle, types);
     Ok(Arc::new(sender))

@@ -9,6 +9,7 @@ use super::checkpoint::{Checkpoint, Equal};
 use super::entry::{Object, Stat};
 use super::local_file::{LocalFile, Tree};
 use super::sums::{More, Summing, Sums, may_be_md5};
+use super::throttle::Throttle;
 use crate::store::{ETag, GetRequest, Key, ObjectChecksums, ObjectStore, StoreErrorKind};
 
 /// Of an object, read and in memory at once.
@@ -28,7 +29,7 @@ pub enum Proof {
     Sha256,
     /// Neither has bytes.
     Empty,
-    /// Every byte was read.
+    /// Every byte of both was read and compared.
     Read,
     /// The store compared the bytes with their checksum as they were sent.
     Sent,
@@ -56,12 +57,20 @@ pub enum Comparison {
     SizeAndTime,
 }
 
+/// What a judge goes by.
+#[derive(Debug, Clone)]
+pub struct JudgeSettings {
+    pub prefix: String,
+    pub comparison: Comparison,
+    /// Of all bytes of objects.
+    pub throttle: Arc<Throttle>,
+}
+
 #[derive(Debug)]
 pub struct Judge {
     pub store: Arc<dyn ObjectStore>,
     pub tree: Tree,
-    pub prefix: String,
-    pub comparison: Comparison,
+    settings: JudgeSettings,
     /// Of those that are to go on with what earlier runs found.
     pub checkpoint: Option<Arc<Checkpoint>>,
     hashing: Semaphore,
@@ -72,16 +81,14 @@ impl Judge {
     pub fn new(
         store: Arc<dyn ObjectStore>,
         tree: Tree,
-        prefix: &str,
-        comparison: Comparison,
+        settings: JudgeSettings,
         checkpoint: Option<Arc<Checkpoint>>,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             store,
             tree,
-            prefix: prefix.to_owned(),
-            comparison,
+            settings,
             checkpoint,
             hashing: Semaphore::new(cores),
             reading: Semaphore::new(READS_AT_ONCE),
@@ -89,7 +96,7 @@ impl Judge {
     }
 
     pub fn key_of(&self, path: &str) -> Key {
-        Key::new(format!("{}{path}", self.prefix))
+        Key::new(format!("{}{path}", self.settings.prefix))
     }
 
     /// Compares without reading the object.
@@ -101,7 +108,7 @@ impl Judge {
         if stat.size_bytes == 0 {
             return Verdict::Equal(Proof::Empty);
         }
-        if self.comparison == Comparison::SizeAndTime {
+        if self.settings.comparison == Comparison::SizeAndTime {
             return by_time(stat, object);
         }
         let equal = Equal {
@@ -153,6 +160,7 @@ impl Judge {
             return Ok(Verdict::Different(why.to_owned()));
         }
         let sums = self.sums(file, Some(&object.etag), More::Nothing).await?;
+        // An ETag that is the MD5 of these bytes was made of them, however they are encrypted.
         if sums.md5.eq_ignore_ascii_case(&object.etag) {
             return Ok(Verdict::Equal(Proof::Md5));
         }
@@ -223,9 +231,12 @@ impl Judge {
 
     /// Reads the object, and compares byte by byte.
     pub async fn read(&self, path: &str, object: &Object) -> Verdict {
-        let _turn = self.reading.acquire().await;
-        match self.by_bytes(path, object).await {
-            Ok((file, verdict)) => {
+        let file = match self.tree.open(path).await {
+            Ok(file) => file,
+            Err(error) => return Verdict::Failed(error.to_string()),
+        };
+        match self.by_bytes(&file, path, object).await {
+            Ok(verdict) => {
                 self.note(path, &file, object, &verdict);
                 verdict
             }
@@ -233,15 +244,22 @@ impl Judge {
         }
     }
 
-    async fn by_bytes(&self, path: &str, object: &Object) -> Result<(LocalFile, Verdict), String> {
-        let file = self.tree.open(path).await.map_err(|it| it.to_string())?;
+    /// The same with an open file. Errors: one of them cannot be read, in words.
+    pub async fn by_bytes(
+        &self,
+        file: &LocalFile,
+        path: &str,
+        object: &Object,
+    ) -> Result<Verdict, String> {
+        let _turn = self.reading.acquire().await;
         if file.stat().size_bytes != object.size_bytes {
-            let verdict = Verdict::Different("its size has just changed".to_owned());
-            return Ok((file, verdict));
+            let why = "its size has just changed";
+            return Ok(Verdict::Different(why.to_owned()));
         }
         let mut at = 0;
         while at < object.size_bytes {
             let range = at..object.size_bytes.min(at + READ_BYTES);
+            self.settings.throttle.take(range.end - range.start).await;
             let request = GetRequest {
                 key: self.key_of(path),
                 range: Some(range.clone()),
@@ -255,11 +273,11 @@ impl Judge {
                 .map_err(|it| it.to_string())?;
             if here != there.body {
                 let why = format!("other bytes from {at} to {}", range.end);
-                return Ok((file, Verdict::Different(why)));
+                return Ok(Verdict::Different(why));
             }
             at = range.end;
         }
-        Ok((file, Verdict::Equal(Proof::Read)))
+        Ok(Verdict::Equal(Proof::Read))
     }
 }
 
@@ -270,5 +288,83 @@ fn by_time(stat: &Stat, object: &Object) -> Verdict {
         Verdict::Different("changed here after it was stored".to_owned())
     } else {
         Verdict::Equal(Proof::SizeAndTime)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::migrate::tests::{Places, bytes_of};
+    use crate::store::faulty::{Faulty, Told};
+    use crate::store::memory::Memory;
+    use crate::store::{CustomerKeyed, Encryption, ObjectChecksums};
+
+    /// How a file and an object of as many bytes compare, when the object is not read.
+    async fn verdict(told: Told, here: &str, there: &str, etag: &str) -> Verdict {
+        let store = Faulty::telling(Arc::new(Memory::default()), told);
+        let places = Places::new(Arc::new(store)).await;
+        fs::write(places.path("f"), here).unwrap();
+        let object = Object {
+            etag: etag.to_owned(),
+            ..places.object("f", there).await
+        };
+        let file = places.judge.tree.open("f").await.unwrap();
+        places.judge.check(&file, "f", &object).await.unwrap()
+    }
+
+    fn keyed(told: ObjectChecksums, bytes: &[u8]) -> ObjectChecksums {
+        ObjectChecksums {
+            etag: ETag::of_bytes(bytes),
+            customer_key: CustomerKeyed::Yes,
+            ..told
+        }
+    }
+
+    fn kms(told: ObjectChecksums, bytes: &[u8]) -> ObjectChecksums {
+        let encryption = Encryption {
+            algorithm: "aws:kms".to_owned(),
+            kms_key: None,
+            bucket_key: None,
+        };
+        ObjectChecksums {
+            etag: ETag::of_bytes(bytes),
+            encryption: Some(encryption),
+            ..told
+        }
+    }
+
+    fn plain(told: ObjectChecksums, bytes: &[u8]) -> ObjectChecksums {
+        ObjectChecksums {
+            etag: ETag::of_bytes(bytes),
+            ..told
+        }
+    }
+
+    #[tokio::test]
+    async fn an_etag_that_is_no_md5_proves_no_difference() {
+        // What such an object's ETag is says nothing of its bytes.
+        let etag = bytes_of("there").as_str().to_owned();
+        for told in [keyed as Told, kms] {
+            let verdict = verdict(told, "here!", "there", &etag).await;
+            assert_eq!(verdict, Verdict::Unproved);
+        }
+        let verdict = verdict(plain, "here!", "there", &etag).await;
+        assert_eq!(verdict, Verdict::Different("another MD5".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn what_only_its_bytes_can_tell_is_read_and_compared() {
+        let places = Places::new(Arc::new(Memory::default())).await;
+        for (path, there, equal) in [("same", "here", true), ("other", "hers", false)] {
+            fs::write(places.path(path), "here").unwrap();
+            let object = places.object(path, there).await;
+            let file = places.judge.tree.open(path).await.unwrap();
+            let verdict = places.judge.check(&file, path, &object).await;
+            assert_eq!(verdict, Ok(Verdict::Unproved));
+            let read = places.judge.read(path, &object).await;
+            assert_eq!(read == Verdict::Equal(Proof::Read), equal, "{read:?}");
+        }
     }
 }

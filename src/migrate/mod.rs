@@ -59,3 +59,6 @@ pub use run::{Job, Operator, Outcome, Summary};
 pub use selection::Selection;
 pub use verify::{VerifySettings, verify};
 pub use walk::Symlinks;
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,16 @@ pub struct OddPolicies {
 }
 
 impl OddPolicies {
+    #[cfg(test)]
+    pub fn refusing() -> Self {
+        Self {
+            symlinks: OddPolicy::Refuse,
+            special: OddPolicy::Refuse,
+            unreadable: OddPolicy::Refuse,
+            bad_names: OddPolicy::Refuse,
+        }
+    }
+
     pub fn of(&self, odd: Odd) -> OddPolicy {
         match odd {
             Odd::Symlink => self.symlinks,

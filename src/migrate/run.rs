@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connect::Bucket;
-use super::judge::Comparison;
+use super::judge::{Comparison, JudgeSettings};
 use super::listing::{Listing, list};
 use super::local_file::blocking;
 use super::object_types::ObjectTypes;
@@ -19,6 +19,7 @@ use super::odd_policy::OddPolicies;
 use super::plan::{Extra, PlanCounts, PlanSettings, Work};
 use super::report::{Counts, Report};
 use super::selection::Selection;
+use super::throttle::Throttle;
 use super::walk::{Symlinks, WalkSettings};
 use crate::config::Config;
 use crate::private;
@@ -124,6 +125,14 @@ impl Job<'_> {
             markers: self.config.dir_markers,
             scratch,
             operator: self.operator,
+        }
+    }
+
+    pub fn judge(&self, throttle: Arc<Throttle>) -> JudgeSettings {
+        JudgeSettings {
+            prefix: self.config.prefix.clone(),
+            comparison: self.comparison,
+            throttle,
         }
     }
 

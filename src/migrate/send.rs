@@ -71,7 +71,7 @@ impl Sender {
         uploader: Uploader,
         tree: &Tree,
         checkpoint: &Arc<Checkpoint>,
-        throttle: Throttle,
+        throttle: Arc<Throttle>,
         types: ContentTypes,
     ) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Sender {
             tree: tree.clone(),
             prefix: job.config.prefix.clone(),
             checkpoint: checkpoint.clone(),
-            throttle: Arc::new(throttle),
+            throttle,
             types,
             attributes: job.config.attributes.mode,
             operator: job.operator.clone(),

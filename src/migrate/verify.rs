@@ -13,6 +13,7 @@ use super::object_types::{ObjectTypes, Wrong};
 use super::plan::{Extra, Sides, Work, plan};
 use super::report::Report;
 use super::run::{Job, Summary, run};
+use super::throttle::Throttle;
 use crate::files::ContentTypes;
 
 #[derive(Debug, Clone)]
@@ -39,9 +40,9 @@ pub fn verify(
             symlinks: job.symlinks,
         };
         let walking = Walking::begin(&tree, job.walk_settings());
-        let prefix = &job.config.prefix;
         let store = bucket.store.clone();
-        let judge = Arc::new(Judge::new(store, tree, prefix, job.comparison, None));
+        let judge_settings = job.judge(Arc::new(Throttle::new(None)));
+        let judge = Arc::new(Judge::new(store, tree, judge_settings, None));
         let merge = Merge::new(walking, listing).await?;
         let types = settings.types.map(|wrong| content_types(&job, wrong));
         let work = Work::Verify(settings.sides);
