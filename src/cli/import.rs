@@ -35,7 +35,8 @@ pub struct ImportCommand {
 impl ImportCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let checked = self.args.check(self.place, &self.directory)?;
-        let settings = self.moves.settings(self.manifest);
+        let manifest = checked.manifest(self.manifest.as_deref())?;
+        let settings = self.moves.settings(manifest);
         let console: Arc<dyn Operator> = Arc::new(Console::new(self.moves.yes));
         let report = checked.report()?;
         let summary = import(checked.job(&console), &settings, report)?;

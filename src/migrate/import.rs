@@ -25,6 +25,7 @@ use super::run::{Job, Outcome, Summary, run};
 use super::send::{NOT_TRIED, Sender};
 use super::spill::Spill;
 use super::throttle::Throttle;
+use super::unplaced::Unplaced;
 use super::verify::types_of;
 use crate::write_path::{CopyPartSize, PartSize, Uploader};
 
@@ -125,11 +126,16 @@ async fn act(
     let (deletes, mut failed) = sent?;
     failed |= counts.failed.names > 0;
     let mut walking = Walking::begin(&sender.tree, job.walk_settings());
+    let mut unplaced = None;
     if let (Some(path), false) = (&settings.manifest, failed) {
-        let written = manifest::write(&mut walking, &sender.tree, path).await;
-        written.with_context(|| format!("--manifest {}", path.display()))?;
+        let written = manifest::write(&mut walking, &sender.tree, &beside, path).await;
+        match written.with_context(|| format!("--manifest {}", path.display()))? {
+            Ok(written) => unplaced = Some(written),
+            Err(why) => job.operator.tell(&why),
+        }
     }
     let has_changed = walking.digest().await? != walked;
+    failed |= !placed(job, settings, unplaced.filter(|_| !has_changed))?;
     if has_changed {
         let why = "the directory changed while it was sent: run again to send what is new";
         job.operator.tell(why);
@@ -146,6 +152,29 @@ async fn act(
         return Ok(Outcome::SomeFailed);
     }
     Ok(outcome_of(report))
+}
+
+/// Puts a manifest in its place. Returns false where one is wanted and there is none.
+/// Errors: the disk's.
+fn placed(
+    job: &Job<'_>,
+    settings: &MoveSettings,
+    unplaced: Option<Unplaced>,
+) -> anyhow::Result<bool> {
+    match (&settings.manifest, unplaced) {
+        (None, _) => Ok(true),
+        (Some(path), Some(unplaced)) => {
+            let placed = unplaced.place();
+            placed.with_context(|| format!("--manifest {}", path.display()))?;
+            Ok(true)
+        }
+        (Some(_), None) => {
+            job.operator.tell(
+                "no manifest is written, since the run did not bring everything over: run again",
+            );
+            Ok(false)
+        }
+    }
 }
 
 struct Transfers<'a> {

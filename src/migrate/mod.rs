@@ -41,12 +41,13 @@ mod sums;
 mod target_tree;
 mod throttle;
 mod unfinished;
+mod unplaced;
 mod unproved;
 mod verify;
 mod walk;
 
 pub use export::export;
-pub use guards::{Force, Refused};
+pub use guards::{Force, Refused, outside, resolved};
 pub use import::import;
 pub use judge::Comparison;
 pub use manifest::verify_manifest;

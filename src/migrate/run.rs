@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connect::Bucket;
+use super::guards;
 use super::judge::{Comparison, JudgeSettings};
 use super::listing::{Listing, list};
 use super::local_file::blocking;
@@ -167,6 +168,7 @@ impl Job<'_> {
         }
         let name = format!("migrate-{:08x}", hash.finalize());
         let state = self.config.state_dir();
+        guards::outside(self.directory, "the folder of --spool,", state)?;
         private::directory(state)?;
         let directory = state.join(name);
         private::directory(&directory)?;

@@ -48,7 +48,8 @@ pub fn verify(
         let work = Work::Verify(settings.sides);
         let plan_settings = job.plan(work, Extra::Keep, types.transpose()?, &scratch);
         let planned = plan(merge, &judge, &plan_settings, &mut report).await?;
-        guards::not_nothing(&job, &planned.counts)?;
+        let counts = &planned.counts;
+        guards::not_nothing(&job, counts.source + counts.target)?;
         let outcome = outcome_of_all(&report);
         Ok(job.summary("verify", outcome, &mut report, &bucket, began)?)
     })

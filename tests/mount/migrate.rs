@@ -93,28 +93,40 @@ fn differences_are_named_by_symbols_and_a_digest_is_of_all_lines() {
 #[test]
 fn a_bucket_is_compared_with_a_manifest_without_the_files() {
     let all = Migration::new();
+    let manifest = all.scratch.path().join("manifest");
+    let manifest = manifest.to_str().unwrap();
+    let verify = |args: &[&str]| {
+        let mut command = all.command("verify", &["--manifest", manifest, "--json"]);
+        Ended::of(command.args(args))
+    };
+    // Nothing that is compared with nothing proves nothing.
+    let empty = ["--yes", "--allow-empty", "--manifest", manifest];
+    all.ends("import", &empty, 0);
+    assert_eq!(verify(&[]).code, 5);
+    assert_eq!(verify(&["--allow-empty"]).code, 0);
     for path in ["a", "d/b", "d-c"] {
         all.file(path, path);
     }
     all.file("long", pattern(9 * MIB, 1));
-    let manifest = all.scratch.path().join("manifest");
-    let manifest = manifest.to_str().unwrap();
     all.ends("import", &["--yes", "--manifest", manifest], 0);
-    let verify = || {
-        let mut command = all.command("verify", &["--manifest", manifest, "--json"]);
-        Ended::of(&mut command)
-    };
     fs::remove_dir_all(&all.tree).unwrap();
-    let same = verify();
+    let same = verify(&[]);
     assert_eq!((same.code, same.count("equal")), (0, 4), "{}", same.said);
     all.object("d/b", "x/b");
     all.object("more", "x");
     all.client.delete(&all.bucket, "media/a");
-    let told = verify();
+    let told = verify(&[]);
     assert_eq!(told.code, 3);
     assert_eq!(told.differences(), ["* d/b", "+ a", "- more"]);
+    // One that is cut off behind a line.
+    let text = fs::read_to_string(manifest).unwrap();
+    let end = text.trim_end().rfind('\n').unwrap();
+    fs::write(manifest, &text[..=end]).unwrap();
+    let cut = verify(&[]);
+    assert_eq!(cut.code, 1);
+    assert!(cut.said.contains("cut off"), "{}", cut.said);
     fs::write(manifest, "{}\n").unwrap();
-    assert_eq!(verify().code, 1);
+    assert_eq!(verify(&[]).code, 1);
 }
 
 #[test]
@@ -144,6 +156,12 @@ fn nothing_is_done_that_a_guard_refuses() {
     for wrong in [["--nonsense", ""], ["--include", "["], ["--ttl", "x"]] {
         all.ends("import", &wrong, 2);
     }
+    for option in ["--report", "--manifest"] {
+        let inside = all.tree.join("inside/x");
+        let refused = all.ends("import", &["--yes", option, inside.to_str().unwrap()], 5);
+        assert!(refused.said.contains("lies in"), "{}", refused.said);
+    }
+    assert!(!all.tree.join("inside").exists());
     let nowhere = all.scratch.path().join("nowhere");
     let mut command = all.command_on("import", &nowhere, &["--yes"]);
     assert_eq!(command.output().unwrap().status.code(), Some(1));
