@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::plan::PlanCounts;
+use super::plan_counts::PlanCounts;
 use super::run::Job;
 use super::walk::open_root;
 use crate::config::Config;

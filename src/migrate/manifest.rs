@@ -23,7 +23,7 @@ use super::listing::Listing;
 use super::local_file::{ChangedWhileRead, Tree};
 use super::merge::Walking;
 use super::moving::outcome_of_all;
-use super::plan::Sides;
+use super::plan_counts::Sides;
 use super::report::{Line, Report, Symbol};
 use super::run::{Job, Summary, run};
 use super::selection::Selection;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::guards::{self, Force};
-use super::plan::{Extra, Plan, PlanCounts};
+use super::plan::Plan;
+use super::plan_counts::{Extra, PlanCounts};
 use super::report::{Report, Symbol};
 use super::run::{Job, Outcome};
 

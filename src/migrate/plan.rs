@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
-use serde::Serialize;
 
 use super::action::Action;
 use super::entry::{Object, Odd, Stat};
@@ -14,7 +13,8 @@ use super::judge::{Judge, Verdict};
 use super::merge::{Beside, Merge, Pair, WalkDigest, is_directory};
 use super::object_types::{ObjectTypes, Typed};
 use super::odd_policy::{OddPolicies, OddPolicy};
-use super::report::{Done, Line, Report, Symbol, Tally};
+use super::plan_counts::{Extra, PlanCounts, Sides, Work};
+use super::report::{Done, Line, Report, Symbol};
 use super::run::Operator;
 use super::selection::Selection;
 use super::spill::Spill;
@@ -25,51 +25,6 @@ use crate::namespace::Name;
 
 /// Names that are compared at once.
 pub(super) const COMPARED_AT_ONCE: usize = 32;
-
-/// What is to become of what is not the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// It is named.
-    Verify(Sides),
-    /// The bucket is to become as the directory is.
-    Import,
-    /// The directory is to become as the bucket is.
-    Export,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sides {
-    Both,
-    /// What only the bucket has is no difference.
-    Directory,
-}
-
-/// Whether what only the target has is deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extra {
-    Keep,
-    Delete,
-}
-
-/// Counts of a plan, before anything is done.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct PlanCounts {
-    pub new: Tally,
-    pub changed: Tally,
-    pub equal: Tally,
-    pub to_delete: Tally,
-    /// By a policy.
-    pub refused: Tally,
-    /// They could not be compared.
-    pub failed: Tally,
-    /// Names that may hide others: directories that cannot be read, symlinks to nowhere.
-    pub unseen: u64,
-    pub directories: u64,
-    /// Files on the side that changes.
-    pub target: u64,
-    /// Files on the side that is taken as it is.
-    pub source: u64,
-}
 
 #[derive(Debug)]
 pub struct Plan {

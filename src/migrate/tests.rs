@@ -8,7 +8,7 @@ use super::checkpoint::Checkpoint;
 use super::entry::Object;
 use super::judge::{Comparison, Judge, JudgeSettings};
 use super::local_file::Tree;
-use super::plan::PlanCounts;
+use super::plan_counts::PlanCounts;
 use super::run::Operator;
 use super::throttle::Throttle;
 use super::walk::{Symlinks, open_root};
