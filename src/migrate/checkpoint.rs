@@ -44,9 +44,10 @@ pub struct Equal {
 pub struct Begun {
     pub stat: Stat,
     pub since: SystemTime,
-    /// Uploads of the key that were there before, whoever's they are.
+    /// Uploads of the key that were there before, whoever's they are; none where S3 did not
+    /// tell of them.
     #[serde(default)]
-    pub before: Vec<UploadId>,
+    pub before: Option<Vec<UploadId>>,
     /// None where it may have been begun.
     pub sending: Option<Sending>,
 }
@@ -229,7 +230,7 @@ mod tests {
         let begun = Begun {
             stat: stat(1),
             since: SystemTime::UNIX_EPOCH,
-            before: Vec::new(),
+            before: None,
             sending: None,
         };
         first.begin("long", &begun).unwrap();

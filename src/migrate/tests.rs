@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
-use super::entry::Object;
+use super::entry::{Object, Stat};
 use super::judge::{Comparison, Judge, JudgeSettings};
 use super::local_file::Tree;
 use super::plan_counts::PlanCounts;
@@ -31,6 +31,10 @@ impl Operator for Quiet {
     fn moved(&self, _: u64, _: u64) {}
 
     fn ends(&self) {}
+}
+
+pub fn some_stat() -> Stat {
+    Stat::from(&fs::metadata(".").unwrap())
 }
 
 /// The ETag of one PUT.
