@@ -280,7 +280,11 @@ impl Fetcher {
         let shown = target.to_string_lossy().into_owned();
         let is_allowed = match self.symlinks {
             Symlinks::Name => false,
-            Symlinks::Inside => stays_inside(path, &shown),
+            Symlinks::Inside if stays_inside(path, &shown) => {
+                let (tree, own, leads_to) = (self.tree.clone(), path.clone(), target.clone());
+                blocking(move || Ok(tree.leads_inside(&own, &leads_to))).await?
+            }
+            Symlinks::Inside => false,
             Symlinks::Everywhere => true,
         };
         if !is_allowed || target.is_empty() {
@@ -318,18 +322,20 @@ impl Fetcher {
     }
 }
 
-/// Whether a symlink at this path leads to a place below the root, by its text alone.
+/// Whether the text of a symlink at this path leads to a place below the root, if that of
+/// each symlink on its way does. It may go up at its beginning alone, where all that it
+/// leaves are directories: `..` behind the name of a symlink leads up from where that leads.
 fn stays_inside(path: &str, target: &str) -> bool {
     if target.starts_with('/') || target.contains('\0') {
         return false;
     }
-    let mut depth = path.matches('/').count();
+    let (mut depth, mut goes_down) = (path.matches('/').count(), false);
     for segment in target.split('/') {
         match segment {
             "" | "." => {}
-            ".." if depth == 0 => return false,
+            ".." if goes_down || depth == 0 => return false,
             ".." => depth -= 1,
-            _ => depth += 1,
+            _ => goes_down = true,
         }
     }
     true
@@ -415,7 +421,12 @@ mod tests {
             ("a/b", "../../c", false),
             ("a", "/etc/passwd", false),
             ("a", "..", false),
-            ("a/b/c", "../../x/../y", true),
+            ("a/b/c", "../../x/y", true),
+            ("a/b/c", "./..//../x/", true),
+            // Where `x` is a symlink to the root, this leads out of it.
+            ("a/b/c", "../../x/../y", false),
+            ("a", "x/y/up/../..", false),
+            ("a", "b\0c", false),
             ("a", "b/../../c", false),
         ] {
             assert_eq!(stays_inside(path, target), inside, "{path} -> {target}");

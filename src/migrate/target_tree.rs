@@ -3,7 +3,7 @@
 //! Every path is opened by openat2(2) below the root's descriptor, through no symlink.
 //! A file appears whole or not at all: it is written beside its place, synced, renamed.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, FileTimes};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -82,6 +82,22 @@ impl TargetTree {
     pub fn make_symlink(&self, path: &str, leads_to: &OsStr) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         Ok(rustix::fs::symlinkat(leads_to, parent, name)?)
+    }
+
+    /// Whether a symlink at this path would lead to a place below the root, through
+    /// whatever is on its way now, or to nothing.
+    pub fn leads_inside(&self, path: &str, leads_to: &OsStr) -> bool {
+        let mut whole = match path.rsplit_once('/') {
+            Some((above, _)) => OsString::from(format!("{above}/")),
+            None => OsString::new(),
+        };
+        whole.push(leads_to);
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match rustix::fs::openat2(&self.root, &whole, flags, Mode::empty(), how) {
+            Ok(_) => true,
+            Err(error) => io::Error::from(error).kind() == io::ErrorKind::NotFound,
+        }
     }
 
     /// Removes a file that is still as it was; `None` where that does not matter.
@@ -318,6 +334,32 @@ mod tests {
         let names: Vec<_> = fs::read_dir(&outside).unwrap().collect();
         assert_eq!(names.len(), 1);
         assert_eq!(fs::read(outside.join("f")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_symlink_is_made_only_where_what_is_on_its_way_stays_inside() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        symlink(dir.path(), root.join("out")).unwrap();
+        symlink("a/b", root.join("in")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let tree = TargetTree::new(Arc::new(open_root(&root).unwrap()), ownership(0o755));
+        for (path, leads_to, inside) in [
+            ("l", "a/b", true),
+            ("l", "in", true),
+            ("l", "in/nothing", true),
+            ("new/l", "../a", true),
+            ("a/l", "../in", true),
+            ("l", "out/x", false),
+            ("a/l", "../out", false),
+            ("l", "..", false),
+            ("l", "/etc", false),
+            ("l", "loop", false),
+        ] {
+            let found = tree.leads_inside(path, OsStr::new(leads_to));
+            assert_eq!(found, inside, "{path} -> {leads_to}");
+        }
     }
 
     #[test]
