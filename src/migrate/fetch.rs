@@ -16,7 +16,7 @@ use super::entry::{Object, Odd, Stat};
 use super::judge::{Judge, Proof, Verdict};
 use super::local_file::{LocalFile, blocking};
 use super::odd_policy::OddPolicies;
-use super::report::{Done, Line};
+use super::report::{Done, Line, Symbol};
 use super::run::Operator;
 use super::send::NOT_TRIED;
 use super::target_tree::{Ownership, TargetTree, Unfinished};
@@ -149,7 +149,14 @@ impl Fetcher {
             match described.kind {
                 Kind::File => {}
                 Kind::Symlink => return self.symlink(object, replaces).await,
-                _ => return Ok(self.odd.line(path, Odd::Special, "it is no file")),
+                _ => {
+                    return Ok(self.odd.line(
+                        Symbol::OnlyThere,
+                        path,
+                        Odd::Special,
+                        "it is no file",
+                    ));
+                }
             }
             return self.file(object, replaces, &described).await;
         }
@@ -265,7 +272,7 @@ impl Fetcher {
         let path = &object.path;
         if object.size_bytes > SYMLINK_LIMIT_BYTES || replaces.is_some() {
             let why = "it is a symlink there, and no target of one or a file here";
-            return Ok(self.odd.line(path, Odd::Symlink, why));
+            return Ok(self.odd.line(Symbol::OnlyThere, path, Odd::Symlink, why));
         }
         let body = self.whole(object).await?;
         let proof = match ETag::of_bytes(&body)
@@ -289,7 +296,7 @@ impl Fetcher {
         };
         if !is_allowed || target.is_empty() {
             let why = format!("it is a symlink to {shown}");
-            return Ok(self.odd.line(path, Odd::Symlink, &why));
+            return Ok(self.odd.line(Symbol::OnlyThere, path, Odd::Symlink, &why));
         }
         let (tree, own) = (self.tree.clone(), path.clone());
         blocking(move || tree.make_symlink(&own, &target)).await?;

@@ -141,18 +141,21 @@ async fn act(
         let why = "the directory changed while it was sent: run again to send what is new";
         job.operator.tell(why);
     }
+    let is_kept = !failed && !has_changed && counts.unseen > 0 && deletes.len() > 0;
     let keeps = if failed {
         Some("something was not sent")
     } else if has_changed {
         Some("the directory changed meanwhile")
     } else {
-        (counts.unseen > 0).then_some("some of the directory could not be read")
+        (counts.unseen > 0).then_some("some of the directory could not be looked at")
     };
     failed |= transfers.remove(deletes, keeps, report).await?;
-    if failed || has_changed {
-        return Ok(Outcome::SomeFailed);
+    match failed || has_changed {
+        true => Ok(Outcome::SomeFailed),
+        // Another run would keep them too.
+        false if is_kept => Ok(Outcome::Differences),
+        false => Ok(outcome_of(report)),
     }
-    Ok(outcome_of(report))
 }
 
 /// Puts a manifest in its place. Returns false where one is wanted and there is none.
@@ -225,8 +228,8 @@ impl Transfers<'_> {
         Ok((kept, failed))
     }
 
-    /// Deletes, unless something `keeps` it from that. Returns whether something was not
-    /// deleted. Errors: the disk's.
+    /// Deletes, unless something `keeps` it from that. Returns whether something could not
+    /// be deleted. Errors: the disk's.
     async fn remove(
         &self,
         objects: Spill<Object>,
@@ -237,7 +240,6 @@ impl Transfers<'_> {
         for object in objects.read()? {
             let object: Object = object?;
             if let Some(why) = keeps {
-                failed = true;
                 let line = Line::new(Symbol::OnlyThere, &object.path, object.size_bytes);
                 report.line(&line.because(format!("not deleted, since {why}")))?;
                 continue;

@@ -185,7 +185,8 @@ pub fn verify_manifest(
         let text = open(manifest);
         let text = text.with_context(|| format!("cannot use {}", manifest.display()))?;
         let bucket = connect(job.config).await?;
-        let listing = job.listing(&bucket, &job.scratch()?).await?;
+        let mut listing = job.listing(&bucket, &job.scratch()?).await?;
+        job.name_unusable(&mut listing, &mut report)?;
         let pairs = Pairs {
             entries: text.lines(),
             next_entry: None,
@@ -245,7 +246,7 @@ impl<L: Iterator<Item = io::Result<String>>> Pairs<'_, L> {
     fn object(&mut self) -> io::Result<Option<Object>> {
         loop {
             match self.listing.next()? {
-                Some(object) if object.is_marker() => {}
+                Some(object) if object.is_marker() && object.size_bytes == 0 => {}
                 next => return Ok(next),
             }
         }

@@ -1,7 +1,8 @@
 //! Content-Types of objects whose bytes are right.
 
 use super::entry::Object;
-use super::judge::Judge;
+use super::judge::{Judge, Proof};
+use super::report::{Done, Line, Symbol};
 use crate::files::ContentTypes;
 use crate::namespace::Name;
 use crate::store::{
@@ -28,6 +29,19 @@ pub enum Typed {
     Wrong(String),
     Mended(String),
     Failed(String),
+}
+
+impl Typed {
+    /// Of an object whose bytes are equal.
+    pub fn line(self, path: &str, bytes: u64, proof: Proof) -> Line {
+        match self {
+            Self::Wrong(why) => Line::new(Symbol::Different, path, bytes).because(why),
+            Self::Failed(why) => Line::error(path, why),
+            Self::Mended(what) => Line::proved(path, bytes, proof)
+                .because(what)
+                .done(Done::Mended),
+        }
+    }
 }
 
 /// The type of a file of this path.

@@ -41,12 +41,11 @@ impl OddPolicies {
         }
     }
 
-    pub fn line(&self, path: &str, odd: Odd, why: &str) -> Line {
+    /// What is told of one that is on this side.
+    pub fn line(&self, side: Symbol, path: &str, odd: Odd, why: &str) -> Line {
         let line = match self.of(odd) {
             OddPolicy::Refuse => Line::error(path, why),
-            OddPolicy::Skip => {
-                Line::new(Symbol::OnlyHere, path, 0).because(format!("skipped: {why}"))
-            }
+            OddPolicy::Skip => Line::new(side, path, 0).because(format!("skipped: {why}")),
         };
         Line {
             odd: Some(odd),

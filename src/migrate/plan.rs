@@ -10,18 +10,18 @@ use futures::stream::{self, StreamExt};
 use super::action::Action;
 use super::entry::{Object, Odd, Stat};
 use super::judge::{Judge, Verdict};
-use super::merge::{Beside, Merge, Pair, WalkDigest, is_directory};
+use super::listing::Unusable;
+use super::merge::{Above, Beside, Merge, Pair, WalkDigest, is_directory};
 use super::object_types::{ObjectTypes, Typed};
 use super::odd_policy::{OddPolicies, OddPolicy};
 use super::plan_counts::{Extra, PlanCounts, Sides, Work};
-use super::report::{Done, Line, Report, Symbol};
+use super::report::{Line, Report, Symbol};
 use super::run::Operator;
 use super::selection::Selection;
 use super::spill::Spill;
 use super::unproved::Unproved;
 use super::walk::Found;
 use crate::config::DirMarkersConfig;
-use crate::namespace::Name;
 
 /// Names that are compared at once.
 pub(super) const COMPARED_AT_ONCE: usize = 32;
@@ -57,6 +57,8 @@ pub(super) struct Planner<'a> {
     pub(super) unproved: Spill<Unproved>,
     pub(super) unproved_bytes: u64,
     beside: BTreeSet<String>,
+    /// What a policy leaves out, and what may lie below.
+    skipped: Above,
     counts: PlanCounts,
 }
 
@@ -74,9 +76,11 @@ pub async fn plan(
         unproved: Spill::new(settings.scratch, "unproved")?,
         unproved_bytes: 0,
         beside: BTreeSet::new(),
+        skipped: Above::default(),
         counts: PlanCounts::default(),
     };
     let mut merge = merge;
+    planner.unusable(merge.take_unusable())?;
     {
         let pairs = stream::unfold(&mut merge, |merge| async move {
             let next = merge.next().await.transpose()?;
@@ -93,7 +97,11 @@ pub async fn plan(
             if !is_taken {
                 continue;
             }
-            if let Some(file) = beside.see(path) {
+            let file = match compared.pair {
+                Pair::Here(Found::Odd { .. }) => beside.pass(path),
+                _ => beside.see(path),
+            };
+            if let Some(file) = file {
                 planner.beside(file)?;
             }
             planner.pair(compared)?;
@@ -126,11 +134,7 @@ async fn compared(
     let (verdict, typed) = match &pair {
         Pair::Both(Found::File { path, stat }, object) if settings.selection.takes(path) => {
             let verdict = judge.compare(path, stat, object).await;
-            let types = settings.types.as_ref();
-            let typed = match (&verdict, types) {
-                (Verdict::Equal(_), Some(types)) => types.check(judge, object).await,
-                _ => None,
-            };
+            let typed = looked_at(judge, settings, object, &verdict).await;
             (Some(verdict), typed)
         }
         _ => (None, None),
@@ -140,6 +144,19 @@ async fn compared(
         verdict,
         typed,
     })
+}
+
+/// What is wrong with an object besides its bytes, which are equal.
+pub(super) async fn looked_at(
+    judge: &Judge,
+    settings: &PlanSettings<'_>,
+    object: &Object,
+    verdict: &Verdict,
+) -> Option<Typed> {
+    match (verdict, &settings.types) {
+        (Verdict::Equal(_), Some(types)) => types.check(judge, object).await,
+        _ => None,
+    }
 }
 
 impl Planner<'_> {
@@ -160,7 +177,10 @@ impl Planner<'_> {
             }
             Pair::Here(Found::Directory { path, is_empty }) => self.directory_here(path, is_empty),
             // One that has files needs no marker, and may have one.
-            Pair::Both(Found::Directory { .. }, _) => Ok(()),
+            Pair::Both(Found::Directory { .. }, object) => match object.why_no_file() {
+                Some(why) => self.no_file(&object.path, why),
+                None => Ok(()),
+            },
             Pair::Here(Found::Odd { path, odd, why })
             | Pair::Both(Found::Odd { path, odd, why }, _) => self.odd(&path, odd, &why),
             Pair::Here(Found::File { path, stat }) => self.only_here(path, stat),
@@ -168,38 +188,10 @@ impl Planner<'_> {
             Pair::Both(Found::File { path, stat }, object) => {
                 self.counts.source += 1;
                 self.counts.target += 1;
-                if let Some(typed) = typed {
-                    return self.typed(&path, object.size_bytes, verdict, typed);
-                }
-                self.judged(path, stat, object, verdict.unwrap_or(Verdict::Unproved))
+                let verdict = verdict.unwrap_or(Verdict::Unproved);
+                self.judged(Unproved { path, stat, object }, verdict, typed)
             }
         }
-    }
-
-    /// One whose bytes are equal and whose Content-Type is wrong.
-    fn typed(
-        &mut self,
-        path: &str,
-        bytes: u64,
-        verdict: Option<Verdict>,
-        typed: Typed,
-    ) -> io::Result<()> {
-        let line = match typed {
-            Typed::Wrong(why) => Line::new(Symbol::Different, path, bytes).because(why),
-            Typed::Failed(why) => Line::error(path, why),
-            Typed::Mended(what) => {
-                let proof = match verdict {
-                    Some(Verdict::Equal(proof)) => Some(proof),
-                    _ => None,
-                };
-                let line = Line {
-                    proof,
-                    ..Line::new(Symbol::Equal, path, bytes)
-                };
-                line.because(what).done(Done::Mended)
-            }
-        };
-        self.report.line(&line)
     }
 
     fn directory_here(&mut self, path: String, is_empty: bool) -> io::Result<()> {
@@ -218,14 +210,39 @@ impl Planner<'_> {
     }
 
     fn odd(&mut self, path: &str, odd: Odd, why: &str) -> io::Result<()> {
+        let policy = self.settings.odd.of(odd);
+        if is_directory(path) || matches!(odd, Odd::Unreadable | Odd::Symlink) {
+            match policy {
+                OddPolicy::Skip if is_name(path, odd) => self.skipped.push(path),
+                OddPolicy::Skip | OddPolicy::Refuse => self.counts.unseen += 1,
+            }
+        }
+        self.told(Symbol::OnlyHere, path, odd, why)
+    }
+
+    /// One that only the bucket has.
+    pub(super) fn no_file(&mut self, path: &str, why: &str) -> io::Result<()> {
+        self.told(Symbol::OnlyThere, path, Odd::BadName, why)
+    }
+
+    fn told(&mut self, side: Symbol, path: &str, odd: Odd, why: &str) -> io::Result<()> {
         if self.settings.odd.of(odd) == OddPolicy::Refuse {
             self.counts.refused.add(0);
         }
-        if is_directory(path) || matches!(odd, Odd::Unreadable | Odd::Symlink) {
-            self.counts.unseen += 1;
-        }
-        let line = self.settings.odd.line(path, odd, why);
+        let line = self.settings.odd.line(side, path, odd, why);
         self.report.line(&line)
+    }
+
+    /// Names what the listing has and cannot be compared.
+    fn unusable(&mut self, unusable: Option<Spill<Unusable>>) -> io::Result<()> {
+        let entries = unusable.map(Spill::read).transpose()?;
+        for entry in entries.into_iter().flatten() {
+            let Unusable { path, why } = entry?;
+            if self.settings.selection.takes(&path) {
+                self.no_file(&path, &why)?;
+            }
+        }
+        Ok(())
     }
 
     fn beside(&mut self, file: String) -> io::Result<()> {
@@ -269,8 +286,8 @@ impl Planner<'_> {
     }
 
     fn only_there(&mut self, object: Object) -> io::Result<()> {
-        if let Some(why) = why_no_file(&object) {
-            return self.odd(&object.path, Odd::BadName, why);
+        if let Some(why) = object.why_no_file() {
+            return self.no_file(&object.path, why);
         }
         let size_bytes = object.size_bytes;
         match (self.settings.work, self.settings.extra) {
@@ -290,6 +307,11 @@ impl Planner<'_> {
             }
             (Work::Import, Extra::Delete) => {
                 self.counts.target += 1;
+                if let Some(skipped) = self.skipped.of(&object.path) {
+                    let why = format!("kept, since {skipped} is skipped in the directory");
+                    let line = Line::new(Symbol::OnlyThere, &object.path, size_bytes);
+                    return self.report.line(&line.because(why));
+                }
                 self.counts.to_delete.add(size_bytes);
                 self.actions.push(&Action::DeleteObject(object))
             }
@@ -303,16 +325,19 @@ impl Planner<'_> {
 
     pub(super) fn judged(
         &mut self,
-        path: String,
-        stat: Stat,
-        object: Object,
+        both: Unproved,
         verdict: Verdict,
+        typed: Option<Typed>,
     ) -> io::Result<()> {
+        let Unproved { path, stat, object } = both;
         let bytes = stat.size_bytes;
         match (verdict, self.settings.work) {
             (Verdict::Equal(proof), _) => {
                 self.counts.equal.add(bytes);
-                self.report.line(&Line::proved(&path, bytes, proof))
+                self.report.line(&match typed {
+                    Some(typed) => typed.line(&path, bytes, proof),
+                    None => Line::proved(&path, bytes, proof),
+                })
             }
             (Verdict::Unproved, _) => {
                 self.unproved_bytes += bytes;
@@ -345,11 +370,9 @@ impl Planner<'_> {
     }
 }
 
-/// Why no file can have this key.
-fn why_no_file(object: &Object) -> Option<&'static str> {
-    if object.is_marker() && object.size_bytes > 0 {
-        return Some("its key ends in a slash, and it has bytes");
-    }
-    let path = object.path.strip_suffix('/').unwrap_or(&object.path);
-    path.split('/').find_map(Name::why_impossible)
+/// Whether the path of something odd tells which keys may be of it or of what is below it.
+fn is_name(path: &str, odd: Odd) -> bool {
+    let is_root = matches!(path, "" | ".");
+    let is_lossy = odd == Odd::BadName && path.contains(char::REPLACEMENT_CHARACTER);
+    !is_root && !is_lossy
 }

@@ -40,7 +40,8 @@ pub struct PlanCounts {
     pub refused: Tally,
     /// They could not be compared.
     pub failed: Tally,
-    /// Names that may hide others: directories that cannot be read, symlinks to nowhere.
+    /// Names that may hide others, which nobody has chosen to skip or which do not tell what
+    /// they hide: directories that cannot be read, symlinks that are not followed.
     pub unseen: u64,
     pub directories: u64,
     /// Files on the side that changes.

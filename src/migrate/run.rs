@@ -11,16 +11,18 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connect::Bucket;
+use super::entry::Odd;
 use super::guards;
 use super::judge::{Comparison, JudgeSettings};
-use super::listing::{Listing, list};
+use super::listing::{Listing, Unusable, list};
 use super::local_file::blocking;
 use super::object_types::ObjectTypes;
 use super::odd_policy::OddPolicies;
 use super::plan::PlanSettings;
 use super::plan_counts::{Extra, PlanCounts, Work};
-use super::report::{Counts, Report};
+use super::report::{Counts, Report, Symbol};
 use super::selection::Selection;
+use super::spill::Spill;
 use super::throttle::Throttle;
 use super::walk::{Symlinks, WalkSettings};
 use crate::config::Config;
@@ -181,6 +183,19 @@ impl Job<'_> {
         let listed = list(&*bucket.store, &self.config.prefix, scratch).await;
         let listed = listed.with_context(|| format!("cannot write in {}", scratch.display()))?;
         listed.map_err(|error| session::explain_listing(&error, self.config, bucket.s3.endpoint()))
+    }
+
+    /// Names what a listing has and cannot be compared. Errors: the disk's.
+    pub fn name_unusable(&self, listing: &mut Listing, report: &mut Report) -> io::Result<()> {
+        let unusable = listing.take_unusable().map(Spill::read).transpose()?;
+        for entry in unusable.into_iter().flatten() {
+            let Unusable { path, why } = entry?;
+            if self.selection.takes(&path) {
+                let line = self.odd.line(Symbol::OnlyThere, &path, Odd::BadName, &why);
+                report.line(&line)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends a report. Errors: the disk's.
