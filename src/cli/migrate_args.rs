@@ -43,7 +43,7 @@ pub struct MigrateArgs {
     #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
     bad_names: OddArg,
 
-    /// Compare size and time, which proves nothing, in place of checksums
+    /// Take the same size and time for equal, which proves nothing
     #[arg(long)]
     fast: bool,
     /// Take nothing for equal to nothing, and an empty directory for a source

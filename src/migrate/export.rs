@@ -63,7 +63,10 @@ pub fn export(
         let walking = Walking::begin(&tree, walk_settings);
         let known = Some(checkpoint.clone());
         let throttle = Arc::new(Throttle::new(settings.bandwidth));
-        let (store, judge_settings) = (bucket.store.clone(), job.judge(throttle.clone()));
+        let (store, judge_settings) = (
+            bucket.store.clone(),
+            job.judge(Work::Export, throttle.clone()),
+        );
         let judge = Arc::new(Judge::new(store, tree, judge_settings, known));
         let plan_settings = job.plan(Work::Export, settings.extra, None, &scratch);
         let merge = Merge::new(walking, listing).await?;

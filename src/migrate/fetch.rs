@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tokio::sync::Semaphore;
 
-use super::checkpoint::Equal;
+use super::described::{GRANTED_BITS, set_xattrs};
 use super::entry::{Object, Odd, Stat};
 use super::judge::{Judge, Proof, Verdict};
 use super::local_file::{LocalFile, blocking};
@@ -33,8 +33,6 @@ const PIECE_BYTES: u64 = 8 << 20;
 const PIECES_LIMIT: usize = 12;
 /// Of one object.
 const PIECES_AT_ONCE: usize = 4;
-/// What a stored mode may grant: none of it lends privileges.
-const MODE_BITS: u16 = 0o777;
 /// Attempts at an object that arrives damaged.
 const ATTEMPTS: usize = 3;
 /// Longest target of a symlink. Source: limits.h, `PATH_MAX`.
@@ -180,7 +178,9 @@ impl Fetcher {
         let unfinished = blocking(move || tree.begin(&path)).await?;
         self.write(object, &unfinished).await?;
         let ownership = self.ownership(object, described);
+        let xattrs = described.xattrs.clone();
         let unfinished = blocking(move || {
+            set_xattrs(&unfinished.file, &xattrs)?;
             unfinished.give(&ownership)?;
             Ok(unfinished)
         })
@@ -190,8 +190,7 @@ impl Fetcher {
         let (proved, replaces) = (*file.stat(), replaces.copied());
         let stat = blocking(move || unfinished.place(&proved, replaces.as_ref())).await?;
         if let Some(checkpoint) = &self.judge.checkpoint {
-            let etag = object.etag.clone();
-            checkpoint.note_equal(&object.path, Equal { stat, etag });
+            checkpoint.note_equal(&object.path, self.judge.equal(&stat, object));
         }
         Ok(Line::proved(&object.path, object.size_bytes, proof).done(Done::Fetched))
     }
@@ -258,7 +257,7 @@ impl Fetcher {
     }
 
     fn ownership(&self, object: &Object, described: &Attributes) -> Ownership {
-        let mode = described.mode.unwrap_or(self.attributes.file_mode) & MODE_BITS;
+        let mode = described.mode.unwrap_or(self.attributes.file_mode) & GRANTED_BITS;
         let stored = std::time::UNIX_EPOCH + std::time::Duration::from_secs(object.modified);
         Ownership {
             uid: described.uid.unwrap_or(self.attributes.uid),
@@ -412,10 +411,7 @@ mod tests {
         let line = fetcher(&places).fetch(&object, None).await;
         assert_eq!(line.done, Some(Done::Fetched), "{line:?}");
         let stat = Stat::from(&fs::metadata(places.path("f")).unwrap());
-        let known = Equal {
-            stat,
-            etag: object.etag.clone(),
-        };
+        let known = places.judge.equal(&stat, &object);
         let checkpoint = places.judge.checkpoint.as_ref().unwrap();
         assert!(checkpoint.is_equal("f", &known));
     }

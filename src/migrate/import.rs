@@ -55,7 +55,10 @@ pub fn import(
         };
         let walking = Walking::begin(&tree, job.walk_settings());
         let throttle = Arc::new(Throttle::new(settings.bandwidth));
-        let (store, judge_settings) = (bucket.store.clone(), job.judge(throttle.clone()));
+        let (store, judge_settings) = (
+            bucket.store.clone(),
+            job.judge(Work::Import, throttle.clone()),
+        );
         let known = Some(checkpoint.clone());
         let judge = Judge::new(store, tree.clone(), judge_settings, known);
         let plan_settings = job.plan(Work::Import, settings.extra, None, &scratch);

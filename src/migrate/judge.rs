@@ -1,16 +1,23 @@
 //! Whether a file and an object have the same bytes, with as few requests as that takes.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use super::checkpoint::{Checkpoint, Equal};
+use super::checkpoint::{Checkpoint, Equal, With};
+use super::described;
 use super::entry::{Object, Stat};
 use super::local_file::{LocalFile, Tree};
+use super::plan_counts::Work;
 use super::sums::{More, Summing, Sums, may_be_md5};
 use super::throttle::Throttle;
-use crate::store::{ETag, GetRequest, Key, ObjectChecksums, ObjectStore, StoreErrorKind};
+use crate::config::AttributesMode;
+use crate::namespace::Attributes;
+use crate::store::{
+    ETag, GetRequest, HeadRequest, Key, ObjectChecksums, ObjectStore, StoreErrorKind,
+};
 
 /// Of an object, read and in memory at once.
 const READ_BYTES: u64 = 8 << 20;
@@ -62,6 +69,8 @@ pub enum Comparison {
 pub struct JudgeSettings {
     pub prefix: String,
     pub comparison: Comparison,
+    pub work: Work,
+    pub attributes: AttributesMode,
     /// Of all bytes of objects.
     pub throttle: Arc<Throttle>,
 }
@@ -108,16 +117,18 @@ impl Judge {
         if stat.size_bytes == 0 {
             return Verdict::Equal(Proof::Empty);
         }
-        if self.settings.comparison == Comparison::SizeAndTime {
-            return by_time(stat, object);
-        }
-        let equal = Equal {
-            stat: *stat,
-            etag: object.etag.clone(),
-        };
+        let equal = self.equal(stat, object);
         let checkpoint = self.checkpoint.as_ref();
         if checkpoint.is_some_and(|known| known.is_equal(path, &equal)) {
             return Verdict::Equal(Proof::Checkpoint);
+        }
+        if self.settings.comparison == Comparison::SizeAndTime {
+            match self.same_time(path, stat, object).await {
+                Ok(Same::Yes) => return Verdict::Equal(Proof::SizeAndTime),
+                // Times that differ say nothing of the bytes.
+                Ok(Same::Unknown) => {}
+                Err(why) => return Verdict::Failed(why),
+            }
         }
         match self.by_checksum(path, object).await {
             Ok((file, verdict)) => {
@@ -128,14 +139,78 @@ impl Judge {
         }
     }
 
+    /// Where attributes are compared too, it waits for them.
     fn note(&self, path: &str, file: &LocalFile, object: &Object, verdict: &Verdict) {
-        if let (Verdict::Equal(_), Some(checkpoint)) = (verdict, &self.checkpoint) {
-            let equal = Equal {
-                stat: *file.stat(),
-                etag: object.etag.clone(),
-            };
-            checkpoint.note_equal(path, equal);
+        let is_all = self.settings.attributes == AttributesMode::Fixed;
+        if let (Verdict::Equal(_), Some(checkpoint), true) = (verdict, &self.checkpoint, is_all) {
+            checkpoint.note_equal(path, self.equal(file.stat(), object));
         }
+    }
+
+    /// What is known once both are equal.
+    pub fn equal(&self, stat: &Stat, object: &Object) -> Equal {
+        Equal {
+            stat: *stat,
+            etag: object.etag.clone(),
+            with: With::of(self.settings.attributes),
+        }
+    }
+
+    /// Whether times say that a file and an object of its size are equal. Errors: S3 does
+    /// not tell.
+    async fn same_time(&self, path: &str, stat: &Stat, object: &Object) -> Result<Same, String> {
+        let checkpoint = self.checkpoint.as_ref();
+        let known = checkpoint.and_then(|checkpoint| checkpoint.etag(path));
+        // Another client replaced what an earlier run knew.
+        if known.is_some_and(|known| known != object.etag) {
+            return Ok(Same::Unknown);
+        }
+        if self.settings.attributes == AttributesMode::Stored
+            && let Some(stored) = self.attributes_of(path).await?.1.mtime
+        {
+            return Ok(Same::of(described::is_same_time(stat.mtime, stored)));
+        }
+        let there = (i64::try_from(object.modified).unwrap_or(i64::MAX), 0);
+        Ok(match stat.mtime.cmp(&there) {
+            Ordering::Equal => Same::Yes,
+            // It was sent after its last change: as `aws s3 sync` compares.
+            Ordering::Less if self.settings.work == Work::Import => Same::Yes,
+            Ordering::Less | Ordering::Greater => Same::Unknown,
+        })
+    }
+
+    async fn attributes_of(&self, path: &str) -> Result<(ETag, Attributes), String> {
+        let key = self.key_of(path);
+        let meta = self.store.head(HeadRequest { key }).await;
+        let meta = meta.map_err(|error| error.to_string())?;
+        Ok((meta.etag, Attributes::decode(meta.headers)))
+    }
+
+    /// In what attributes a file differs from an object of equal bytes, where they are kept
+    /// with objects. Errors: one of them cannot be asked, in words.
+    pub async fn other_attributes(
+        &self,
+        path: &str,
+        stat: &Stat,
+        object: &Object,
+    ) -> Result<Option<String>, String> {
+        if self.settings.attributes == AttributesMode::Fixed {
+            return Ok(None);
+        }
+        let file = self.tree.open(path).await.map_err(|it| it.to_string())?;
+        let xattrs = file.xattrs().await.map_err(|it| it.to_string())?;
+        let (etag, stored) = self.attributes_of(path).await?;
+        if etag.as_str() != object.etag {
+            return Ok(Some("the object was replaced just now".to_owned()));
+        }
+        let difference = described::difference(self.settings.work, file.stat(), &xattrs, &stored);
+        if let (None, Some(checkpoint)) = (&difference, &self.checkpoint)
+            // Its bytes were read in between.
+            && file.stat() == stat
+        {
+            checkpoint.note_equal(path, self.equal(stat, object));
+        }
+        Ok(difference)
     }
 
     async fn by_checksum(
@@ -281,13 +356,18 @@ impl Judge {
     }
 }
 
-/// As `aws s3 sync` compares.
-fn by_time(stat: &Stat, object: &Object) -> Verdict {
-    let modified = u64::try_from(stat.mtime.0).unwrap_or(0);
-    if modified > object.modified {
-        Verdict::Different("changed here after it was stored".to_owned())
-    } else {
-        Verdict::Equal(Proof::SizeAndTime)
+/// What times say.
+enum Same {
+    Yes,
+    Unknown,
+}
+
+impl Same {
+    fn of(is_same: bool) -> Self {
+        match is_same {
+            true => Self::Yes,
+            false => Self::Unknown,
+        }
     }
 }
 
@@ -296,10 +376,11 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::migrate::tests::{Places, bytes_of};
+    use crate::migrate::checkpoint::With;
+    use crate::migrate::tests::{Places, bytes_of, settings};
     use crate::store::faulty::{Faulty, Told};
     use crate::store::memory::Memory;
-    use crate::store::{CustomerKeyed, Encryption, ObjectChecksums};
+    use crate::store::{CustomerKeyed, Encryption, ObjectChecksums, ObjectHeaders};
 
     /// How a file and an object of as many bytes compare, when the object is not read.
     async fn verdict(told: Told, here: &str, there: &str, etag: &str) -> Verdict {
@@ -366,5 +447,89 @@ mod tests {
             let read = places.judge.read(path, &object).await;
             assert_eq!(read == Verdict::Equal(Proof::Read), equal, "{read:?}");
         }
+    }
+
+    /// How a file compares by its time, which is so many seconds after that of its object.
+    async fn by_time(work: Work, seconds: i64, known: Option<&str>) -> Verdict {
+        let by_time = JudgeSettings {
+            comparison: Comparison::SizeAndTime,
+            ..settings(work, AttributesMode::Fixed)
+        };
+        let places = Places::with(Arc::new(Memory::default()), by_time).await;
+        let path = places.path("f");
+        fs::write(&path, "here").unwrap();
+        let object = Object {
+            modified: 1000,
+            ..places.object("f", "here").await
+        };
+        let modified = std::time::UNIX_EPOCH
+            + std::time::Duration::from_secs(1000_u64.checked_add_signed(seconds).unwrap());
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_times(fs::FileTimes::new().set_modified(modified))
+            .unwrap();
+        let stat = Stat::from(&file.metadata().unwrap());
+        if let Some(etag) = known {
+            let other = Equal {
+                stat: crate::migrate::tests::some_stat(),
+                etag: etag.to_owned(),
+                with: With::Bytes,
+            };
+            places
+                .judge
+                .checkpoint
+                .as_ref()
+                .unwrap()
+                .note_equal("f", other);
+        }
+        places.judge.compare("f", &stat, &object).await
+    }
+
+    #[tokio::test]
+    async fn only_equal_times_say_that_both_are_equal_and_others_are_compared_by_bytes() {
+        let equal = Verdict::Equal(Proof::SizeAndTime);
+        for work in [Work::Export, Work::Verify(crate::migrate::Sides::Both)] {
+            assert_eq!(by_time(work, 0, None).await, equal);
+            for seconds in [-1, 1] {
+                assert_eq!(by_time(work, seconds, None).await, Verdict::Unproved);
+            }
+        }
+        // A file is sent after its last change.
+        assert_eq!(by_time(Work::Import, -1, None).await, equal);
+        assert_eq!(by_time(Work::Import, 1, None).await, Verdict::Unproved);
+        // Of the same size, in the place of the version that a run has sent.
+        for seconds in [-1, 0] {
+            let replaced = by_time(Work::Import, seconds, Some("other")).await;
+            assert_eq!(replaced, Verdict::Unproved);
+            assert_eq!(by_time(Work::Import, seconds, Some("v1")).await, equal);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_knows_of_attributes_only_once_they_were_compared() {
+        let stored = settings(Work::Import, AttributesMode::Stored);
+        let places = Places::with(Arc::new(Memory::default()), stored).await;
+        fs::write(places.path("f"), "here").unwrap();
+        let described = |mode: &str| ObjectHeaders {
+            user_metadata: [("mode".to_owned(), mode.to_owned())].into(),
+            ..ObjectHeaders::default()
+        };
+        let stat = Stat::from(&fs::metadata(places.path("f")).unwrap());
+        let other = places.described("f", "here", described("33261")).await;
+        assert_eq!(
+            places.judge.read("f", &other).await,
+            Verdict::Equal(Proof::Read)
+        );
+        let told = places.judge.other_attributes("f", &stat, &other).await;
+        assert!(told.unwrap().unwrap().contains("mode"));
+        assert_eq!(
+            places.judge.compare("f", &stat, &other).await,
+            Verdict::Unproved
+        );
+        let mode = stat.mode.to_string();
+        let same = places.described("f", "here", described(&mode)).await;
+        let told = places.judge.other_attributes("f", &stat, &same).await;
+        assert_eq!(told, Ok(None));
+        let known = places.judge.compare("f", &stat, &same).await;
+        assert_eq!(known, Verdict::Equal(Proof::Checkpoint));
     }
 }

@@ -153,7 +153,7 @@ fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
     let is_whole = end.files == files && end.digest == hex(&digest.finalize());
     if !is_whole || !line.ends_with('\n') || text.read_line(&mut line)? > 0 {
         return Err(anyhow!(
-            "the manifest is damaged: its lines are not those that its last line counts"
+            "the manifest is damaged: its last line is not of its others"
         ));
     }
     text.rewind()?;

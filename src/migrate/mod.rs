@@ -16,6 +16,7 @@
 mod action;
 mod checkpoint;
 mod connect;
+mod described;
 mod entry;
 mod export;
 mod fetch;

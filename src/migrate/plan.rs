@@ -12,7 +12,7 @@ use super::entry::{Object, Odd, Stat};
 use super::judge::{Judge, Verdict};
 use super::listing::Unusable;
 use super::merge::{Above, Beside, Merge, Pair, WalkDigest, is_directory};
-use super::object_types::{ObjectTypes, Typed};
+use super::object_types::{ObjectTypes, Typed, looked_at};
 use super::odd_policy::{OddPolicies, OddPolicy};
 use super::plan_counts::{Extra, PlanCounts, Sides, Work};
 use super::report::{Line, Report, Symbol};
@@ -134,7 +134,8 @@ async fn compared(
     let (verdict, typed) = match &pair {
         Pair::Both(Found::File { path, stat }, object) if settings.selection.takes(path) => {
             let verdict = judge.compare(path, stat, object).await;
-            let typed = looked_at(judge, settings, object, &verdict).await;
+            let types = settings.types.as_ref();
+            let typed = looked_at(judge, types, (stat, object), &verdict).await;
             (Some(verdict), typed)
         }
         _ => (None, None),
@@ -144,19 +145,6 @@ async fn compared(
         verdict,
         typed,
     })
-}
-
-/// What is wrong with an object besides its bytes, which are equal.
-pub(super) async fn looked_at(
-    judge: &Judge,
-    settings: &PlanSettings<'_>,
-    object: &Object,
-    verdict: &Verdict,
-) -> Option<Typed> {
-    match (verdict, &settings.types) {
-        (Verdict::Equal(_), Some(types)) => types.check(judge, object).await,
-        _ => None,
-    }
 }
 
 impl Planner<'_> {
@@ -331,9 +319,16 @@ impl Planner<'_> {
     ) -> io::Result<()> {
         let Unproved { path, stat, object } = both;
         let bytes = stat.size_bytes;
+        let verdict = match &typed {
+            Some(Typed::Attributes(why)) => Verdict::Different(why.clone()),
+            _ => verdict,
+        };
         match (verdict, self.settings.work) {
             (Verdict::Equal(proof), _) => {
-                self.counts.equal.add(bytes);
+                match typed {
+                    Some(Typed::Failed(_)) => self.counts.failed.add(bytes),
+                    _ => self.counts.equal.add(bytes),
+                }
                 self.report.line(&match typed {
                     Some(typed) => typed.line(&path, bytes, proof),
                     None => Line::proved(&path, bytes, proof),

@@ -132,10 +132,12 @@ impl Job<'_> {
         }
     }
 
-    pub fn judge(&self, throttle: Arc<Throttle>) -> JudgeSettings {
+    pub fn judge(&self, work: Work, throttle: Arc<Throttle>) -> JudgeSettings {
         JudgeSettings {
             prefix: self.config.prefix.clone(),
             comparison: self.comparison,
+            work,
+            attributes: self.config.attributes.mode,
             throttle,
         }
     }

@@ -8,10 +8,11 @@ use super::checkpoint::Checkpoint;
 use super::entry::{Object, Stat};
 use super::judge::{Comparison, Judge, JudgeSettings};
 use super::local_file::Tree;
-use super::plan_counts::PlanCounts;
+use super::plan_counts::{PlanCounts, Work};
 use super::run::Operator;
 use super::throttle::Throttle;
 use super::walk::{Symlinks, open_root};
+use crate::config::AttributesMode;
 use crate::store::{
     ETag, HeadRequest, Key, ListedObject, ObjectHeaders, ObjectStore, PutRequest, WriteCondition,
 };
@@ -49,17 +50,19 @@ pub struct Places {
     pub judge: Arc<Judge>,
 }
 
-pub fn settings(comparison: Comparison) -> JudgeSettings {
+pub fn settings(work: Work, attributes: AttributesMode) -> JudgeSettings {
     JudgeSettings {
         prefix: "p/".to_owned(),
-        comparison,
+        comparison: Comparison::Checksums,
+        work,
+        attributes,
         throttle: Arc::new(Throttle::new(None)),
     }
 }
 
 impl Places {
     pub async fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self::with(store, settings(Comparison::Checksums)).await
+        Self::with(store, settings(Work::Export, AttributesMode::Fixed)).await
     }
 
     pub async fn with(store: Arc<dyn ObjectStore>, settings: JudgeSettings) -> Self {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Object, Stat};
 use super::judge::{Judge, Verdict};
-use super::plan::{COMPARED_AT_ONCE, Planner, looked_at};
+use super::object_types::looked_at;
+use super::plan::{COMPARED_AT_ONCE, Planner};
 use super::spill::Spill;
 
 /// A file and an object. Only their bytes may tell whether they are equal.
@@ -32,11 +33,11 @@ impl Planner<'_> {
             unproved.len(),
             bytesize::ByteSize(self.unproved_bytes)
         ));
-        let settings = self.settings;
+        let types = self.settings.types.as_ref();
         let read = stream::iter(unproved.read()?).map(|entry| async move {
             let entry: Unproved = entry?;
             let verdict = judge.read(&entry.path, &entry.object).await;
-            let typed = looked_at(judge, settings, &entry.object, &verdict).await;
+            let typed = looked_at(judge, types, (&entry.stat, &entry.object), &verdict).await;
             io::Result::Ok((entry, verdict, typed))
         });
         let mut read = std::pin::pin!(read.buffered(COMPARED_AT_ONCE));

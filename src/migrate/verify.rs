@@ -42,11 +42,11 @@ pub fn verify(
         };
         let walking = Walking::begin(&tree, job.walk_settings());
         let store = bucket.store.clone();
-        let judge_settings = job.judge(Arc::new(Throttle::new(None)));
+        let work = Work::Verify(settings.sides);
+        let judge_settings = job.judge(work, Arc::new(Throttle::new(None)));
         let judge = Arc::new(Judge::new(store, tree, judge_settings, None));
         let merge = Merge::new(walking, listing).await?;
         let types = settings.types.map(|wrong| content_types(&job, wrong));
-        let work = Work::Verify(settings.sides);
         let plan_settings = job.plan(work, Extra::Keep, types.transpose()?, &scratch);
         let planned = plan(merge, &judge, &plan_settings, &mut report).await?;
         let counts = &planned.counts;

@@ -73,9 +73,17 @@ fn differences_are_named_by_symbols_and_a_digest_is_of_all_lines() {
     assert_eq!(one_way.differences(), ["* bytes", "* length", "+ here"]);
     let some = all.ends("verify", &["--include", "same"], 0);
     assert_eq!(some.count("equal"), 1);
-    // Only bytes tell these two apart.
-    let fast = all.ends("verify", &["--fast", "--include", "bytes"], 0);
-    assert_eq!(fast.line("bytes")["proof"], "size-and-time");
+    // Only bytes tell these two apart, and they are read where the times are not the same.
+    let fast = ["--fast", "--include", "bytes"];
+    let told = all.ends("verify", &fast, 3);
+    assert_eq!(told.differences(), ["* bytes"]);
+    let stored = all.client.head(&all.bucket, "media/bytes").unwrap();
+    let stored = u64::try_from(stored.last_modified).unwrap();
+    let stored = std::time::UNIX_EPOCH + std::time::Duration::from_secs(stored);
+    let file = fs::File::options().write(true).open(all.tree.join("bytes"));
+    file.unwrap().set_modified(stored).unwrap();
+    let told = all.ends("verify", &fast, 0);
+    assert_eq!(told.line("bytes")["proof"], "size-and-time");
     let report = all.scratch.path().join("report");
     let args = ["--report", report.to_str().unwrap()];
     let output = all.command("verify", &args).output().unwrap();
@@ -269,6 +277,7 @@ fn attributes_are_stored_in_the_names_of_s3fs_and_a_mount_shows_them() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
     fs::set_permissions(&path, mode).unwrap();
     std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
+    rustix::fs::setxattr(&path, "user.k", b"v", rustix::fs::XattrFlags::empty()).unwrap();
     all.ends("import", &["--yes"], 0);
     let head = all.client.head(&all.bucket, "media/d/f").unwrap();
     assert_eq!(head.metadata["mode"], (0o100_640).to_string());
@@ -278,6 +287,41 @@ fn attributes_are_stored_in_the_names_of_s3fs_and_a_mount_shows_them() {
     use std::os::unix::fs::MetadataExt;
     let owner = (shown.mode(), shown.uid(), shown.gid(), shown.mtime());
     assert_eq!(owner, (0o100_640, 1234, 4321, 1_000_000));
+    let value = |path: &std::path::Path| {
+        let mut value = [0; 8];
+        let len = rustix::fs::getxattr(path, "user.k", &mut value[..]).unwrap();
+        value[..len].to_vec()
+    };
+    assert_eq!(value(&mount.path("d/f")), b"v");
+    all.ends("verify", &[], 0);
+    // What has the same bytes and another mode is brought over as well.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&path, mode).unwrap();
+    let told = all.ends("verify", &[], 3);
+    assert!(
+        told.said.contains("mode 0600 here, 0640 there"),
+        "{}",
+        told.said
+    );
+    let again = all.ends("import", &["--yes"], 0);
+    assert_eq!(again.count("sent"), 1);
+    all.ends("verify", &[], 0);
+    let back = all.scratch.path().join("back");
+    let export = || Ended::of(&mut all.command_on("export", &back, &["--yes", "--json"]));
+    assert_eq!(export().code, 0);
+    let made = back.join("d/f");
+    let shown = fs::metadata(&made).unwrap();
+    assert_eq!((shown.mode(), shown.uid()), (0o100_600, 1234));
+    assert_eq!(value(&made), b"v");
+    rustix::fs::removexattr(&made, "user.k").unwrap();
+    let mended = export();
+    assert_eq!(
+        (mended.code, mended.count("fetched")),
+        (0, 1),
+        "{}",
+        mended.said
+    );
+    assert_eq!(value(&made), b"v");
     // What is imported from its own mount would be itself.
     let own = Ended::of(&mut all.command_on("import", &mount.root, &["--yes", "--json"]));
     assert_eq!(own.code, 5, "{}", own.said);
