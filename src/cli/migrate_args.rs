@@ -11,7 +11,7 @@ use super::{daemonize, migrate_shown};
 use crate::config::{ByteSize, Config, ConfigSource, Options, Target};
 use crate::migrate::{
     Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Report,
-    Selection, Symlinks, outside, resolved,
+    Selection, Source, Symlinks, outside, resolved,
 };
 
 /// Heading of what follows in a help text.
@@ -186,6 +186,7 @@ impl Checked {
         Job {
             config: &self.config,
             directory: &self.directory,
+            source: Source::Directory,
             selection: &self.selection,
             symlinks,
             odd: OddPolicies {

@@ -40,7 +40,7 @@ pub fn export(
 ) -> anyhow::Result<Option<Summary>> {
     run(async move {
         let began = Instant::now();
-        guards::not_itself(job.config, job.directory)?;
+        guards::not_itself(&job)?;
         make(job.directory)?;
         let root = Arc::new(guards::source(&job)?);
         // Files on their way have the same names whatever prefix they are of.

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::plan_counts::PlanCounts;
-use super::run::Job;
+use super::run::{Job, Source};
 use super::walk::open_root;
 use crate::config::Config;
-use crate::session::{MountEntry, mounts_of};
+use crate::session::{BareDirectory, MountEntry, mounts_of};
 
 /// Where the mounts of a system are written, and the variable that libmount knows for another.
 const FSTAB: (&str, &str) = ("LIBMOUNT_FSTAB", "/etc/fstab");
@@ -31,8 +31,14 @@ pub struct Refused(pub String);
 /// Errors: it is not there; `Refused` where something else should be mounted there.
 pub fn source(job: &Job<'_>) -> anyhow::Result<OwnedFd> {
     let directory = job.directory;
-    let root = open_root(directory);
-    let root = root.with_context(|| format!("cannot read {}", directory.display()))?;
+    let root = match job.source {
+        Source::Directory => open_root(directory),
+        Source::Hidden => BareDirectory::open(directory).map(BareDirectory::into_fd),
+    };
+    let root = root.with_context(|| match job.source {
+        Source::Directory => format!("cannot read {}", directory.display()),
+        Source::Hidden => format!("cannot look under the mount on {}", directory.display()),
+    })?;
     if job.allow_unmounted {
         return Ok(root);
     }
@@ -135,9 +141,13 @@ fn of_units(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Refuses a directory that is a mount of the same place, lies in one, or has one in it.
-pub fn not_itself(config: &Config, directory: &Path) -> Result<(), Refused> {
-    let mounts = mounts_of("self").unwrap_or_default();
-    match mount_of_itself(&mounts, directory, config) {
+pub fn not_itself(job: &Job<'_>) -> Result<(), Refused> {
+    let mut mounts = mounts_of("self").unwrap_or_default();
+    if job.source == Source::Hidden {
+        // They lie on what is looked under.
+        mounts.retain(|mount| !mount.mountpoint.starts_with(job.directory));
+    }
+    match mount_of_itself(&mounts, job.directory, job.config) {
         None => Ok(()),
         Some(mount) => Err(Refused(format!(
             "{} is a mount of the same bucket ({}): its files are the objects",

@@ -44,7 +44,7 @@ pub fn import(
     run(async move {
         let began = Instant::now();
         let root = guards::source(&job)?;
-        guards::not_itself(job.config, job.directory)?;
+        guards::not_itself(&job)?;
         let bucket = connect(job.config).await?;
         let scratch = job.scratch()?;
         let checkpoint = Arc::new(Checkpoint::open(&scratch)?);

@@ -58,7 +58,7 @@ pub use object_types::Wrong;
 pub use odd_policy::{OddPolicies, OddPolicy};
 pub use plan_counts::{Extra, PlanCounts, Sides};
 pub use report::{Done, Line, Report, Symbol, Tally};
-pub use run::{Job, Operator, Outcome, Summary};
+pub use run::{Job, Operator, Outcome, Source, Summary};
 pub use selection::Selection;
 pub use verify::{VerifySettings, verify};
 pub use walk::Symlinks;

@@ -54,7 +54,7 @@ pub async fn approval(
 
 /// Where everything was done that could be.
 pub fn outcome_of(report: &Report) -> Outcome {
-    match report.counts.errors.names {
+    match report.counts.errors.names + report.counts.different.names {
         0 => Outcome::Equal,
         _ => Outcome::Differences,
     }

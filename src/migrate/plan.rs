@@ -16,7 +16,7 @@ use super::object_types::{ObjectTypes, Typed, looked_at};
 use super::odd_policy::{OddPolicies, OddPolicy};
 use super::plan_counts::{Extra, PlanCounts, Sides, Work};
 use super::report::{Line, Report, Symbol};
-use super::run::Operator;
+use super::run::{Operator, Source};
 use super::selection::Selection;
 use super::spill::Spill;
 use super::unproved::Unproved;
@@ -38,6 +38,7 @@ pub struct Plan {
 /// What a plan is made of.
 pub struct PlanSettings<'a> {
     pub work: Work,
+    pub source: Source,
     pub extra: Extra,
     pub odd: OddPolicies,
     pub selection: &'a Selection,
@@ -311,6 +312,12 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether nothing becomes of what is different.
+    fn only_names(&self) -> bool {
+        let is_verify = matches!(self.settings.work, Work::Verify(_));
+        is_verify || self.settings.source == Source::Hidden
+    }
+
     pub(super) fn judged(
         &mut self,
         both: Unproved,
@@ -342,11 +349,11 @@ impl Planner<'_> {
                 self.counts.failed.add(bytes);
                 self.report.line(&Line::error(&path, why))
             }
-            (Verdict::Different(why), Work::Verify(_)) => {
+            (Verdict::Different(why), _) if self.only_names() => {
                 let line = Line::new(Symbol::Different, &path, bytes).because(why);
                 self.report.line(&line)
             }
-            (Verdict::Different(_), Work::Import) => {
+            (Verdict::Different(_), Work::Import | Work::Verify(_)) => {
                 self.counts.changed.add(bytes);
                 self.actions.push(&Action::Send {
                     path,

@@ -46,12 +46,21 @@ pub trait Operator: Send + Sync {
     fn ends(&self);
 }
 
+/// Where the files of a directory are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Directory,
+    /// Under the mount on it. What is stored is what programs see: it is not replaced.
+    Hidden,
+}
+
 /// What is common to all jobs.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     pub config: &'a Config,
     /// Absolute.
     pub directory: &'a Path,
+    pub source: Source,
     pub selection: &'a Selection,
     pub symlinks: Symlinks,
     pub odd: OddPolicies,
@@ -122,6 +131,7 @@ impl Job<'_> {
     ) -> PlanSettings<'a> {
         PlanSettings {
             work,
+            source: self.source,
             extra,
             odd: self.odd,
             selection: self.selection,

@@ -235,6 +235,31 @@ fn what_cannot_be_an_object_is_named_by_a_policy_and_the_rest_is_sent() {
 }
 
 #[test]
+fn files_that_a_mount_hides_are_sent_and_replace_nothing_that_is_stored() {
+    let all = Migration::new();
+    let plan = Mount::builder().arg("--allow-non-empty").prefix("media");
+    fs::create_dir(plan.root.join("d")).unwrap();
+    for (path, text) in [("d/stray", "stray"), ("both", "hidden"), ("same", "same")] {
+        fs::write(plan.root.join(path), text).unwrap();
+    }
+    all.object("both", "stored");
+    all.object("same", "same");
+    let mount = plan.bucket(&all.bucket).start();
+    let import = |args: &[&str]| {
+        let mut command = all.command_on("import", &mount.root, &["--yes", "--json"]);
+        Ended::of(command.args(args))
+    };
+    // Without it, the source is a mount of its own target.
+    assert_eq!(import(&[]).code, 5);
+    let sent = import(&["--hidden"]);
+    assert_eq!(sent.code, 3, "{}", sent.said);
+    assert_eq!(sent.differences(), ["* both"]);
+    assert_eq!((sent.count("sent"), sent.count("equal")), (1, 2));
+    assert_eq!(fs::read(mount.path("d/stray")).unwrap(), b"stray");
+    assert_eq!(fs::read(mount.path("both")).unwrap(), b"stored");
+}
+
+#[test]
 fn content_types_are_looked_at_where_asked_and_mended_by_one_copy_each() {
     let all = Migration::new();
     all.file("a.png", "x");
