@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::migrate_args::{MigrateArgs, MoveArgs};
 use super::migrate_shown::{self, Console};
-use crate::migrate::{Operator, import};
+use crate::migrate::{Job, Operator, Source, import};
 
 /// Send a directory to a bucket, as far as the bucket does not have it
 ///
@@ -26,6 +26,9 @@ pub struct ImportCommand {
     /// Write each file's path, size and checksums, for 'mediafs verify --manifest'
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
+    /// Send what lies under the mount on DIR, and replace nothing that is stored
+    #[arg(long, conflicts_with_all = ["delete", "manifest"])]
+    hidden: bool,
     #[command(flatten)]
     moves: MoveArgs,
     #[command(flatten)]
@@ -35,10 +38,18 @@ pub struct ImportCommand {
 impl ImportCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let checked = self.args.check(self.place, &self.directory)?;
-        let settings = self.moves.settings(self.manifest);
+        let manifest = checked.manifest(self.manifest.as_deref())?;
+        let settings = self.moves.settings(manifest);
         let console: Arc<dyn Operator> = Arc::new(Console::new(self.moves.yes));
         let report = checked.report()?;
-        let summary = import(checked.job(&console), &settings, report)?;
+        let job = Job {
+            source: match self.hidden {
+                true => Source::Hidden,
+                false => Source::Directory,
+            },
+            ..checked.job(&console)
+        };
+        let summary = import(job, &settings, report)?;
         migrate_shown::end(&checked, summary.as_ref())
     }
 }

@@ -11,7 +11,7 @@ use super::{daemonize, migrate_shown};
 use crate::config::{ByteSize, Config, ConfigSource, Options, Target};
 use crate::migrate::{
     Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Report,
-    Selection, Symlinks,
+    Selection, Source, Symlinks, outside, resolved,
 };
 
 /// Heading of what follows in a help text.
@@ -43,7 +43,7 @@ pub struct MigrateArgs {
     #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
     bad_names: OddArg,
 
-    /// Compare size and time, which proves nothing, in place of checksums
+    /// Take the same size and time for equal, which proves nothing
     #[arg(long)]
     fast: bool,
     /// Take nothing for equal to nothing, and an empty directory for a source
@@ -160,10 +160,9 @@ impl MigrateArgs {
         let config = source.load()?;
         let selection = Selection::new(&args.include, &args.exclude);
         let selection = selection.map_err(|why| Usage(format!("a glob is wrong: {why}")))?;
-        let resolved = std::fs::canonicalize(&directory);
         Ok(Checked {
             config,
-            directory: resolved.unwrap_or(directory),
+            directory: resolved(&directory),
             selection,
             args,
         })
@@ -187,6 +186,7 @@ impl Checked {
         Job {
             config: &self.config,
             directory: &self.directory,
+            source: Source::Directory,
             selection: &self.selection,
             symlinks,
             odd: OddPolicies {
@@ -209,8 +209,30 @@ impl Checked {
         self.args.json
     }
 
-    /// Where lines go. Errors: the file of --report.
+    /// Where a manifest is written.
+    ///
+    /// Errors: it would be moved with the directory, or take the place of what is no file
+    /// or of the report.
+    pub fn manifest(&self, path: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+        let Some(path) = path else {
+            return Ok(None);
+        };
+        let place = outside(&self.directory, "--manifest", path)?;
+        let is_no_file = std::fs::metadata(&place).is_ok_and(|found| !found.is_file());
+        let report = self.args.report.as_deref().map(resolved);
+        if is_no_file || report.is_some_and(|report| report == place) {
+            let path = path.display();
+            let why = format!("--manifest {path}: it needs a file of its own");
+            return Err(Usage(why).into());
+        }
+        Ok(Some(place))
+    }
+
+    /// Where lines go. Errors: the file of --report; it would be moved with the directory.
     pub fn report(&self) -> anyhow::Result<Report> {
+        if let Some(path) = &self.args.report {
+            outside(&self.directory, "--report", path)?;
+        }
         let stdout = self.args.json.then(io::stdout);
         let file = self.args.report.as_deref().map(|path| {
             let file = File::create(path);

@@ -12,6 +12,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use serde::{Deserialize, Serialize};
 
 use super::entry::Stat;
+use crate::config::AttributesMode;
 use crate::journal::Sending;
 use crate::private;
 use crate::store::UploadId;
@@ -37,6 +38,27 @@ pub enum CheckpointError {
 pub struct Equal {
     pub stat: Stat,
     pub etag: String,
+    #[serde(default)]
+    pub with: With,
+}
+
+/// What of both is equal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum With {
+    #[default]
+    Bytes,
+    /// And owner, mode, time, extended attributes.
+    Attributes,
+}
+
+impl With {
+    /// What a run compares and brings over.
+    pub fn of(mode: AttributesMode) -> Self {
+        match mode {
+            AttributesMode::Fixed => Self::Bytes,
+            AttributesMode::Stored => Self::Attributes,
+        }
+    }
 }
 
 /// An upload in parts that a run has begun.
@@ -44,9 +66,10 @@ pub struct Equal {
 pub struct Begun {
     pub stat: Stat,
     pub since: SystemTime,
-    /// Uploads of the key that were there before, whoever's they are.
+    /// Uploads of the key that were there before, whoever's they are; none where S3 did not
+    /// tell of them.
     #[serde(default)]
-    pub before: Vec<UploadId>,
+    pub before: Option<Vec<UploadId>>,
     /// None where it may have been begun.
     pub sending: Option<Sending>,
 }
@@ -85,14 +108,25 @@ impl Checkpoint {
 
     /// Whether this file, as it is, was found to have the bytes of this version.
     pub fn is_equal(&self, path: &str, equal: &Equal) -> bool {
+        self.known(path).is_some_and(|known| {
+            let is_same = known.stat == equal.stat && known.etag == equal.etag;
+            is_same && known.with >= equal.with
+        })
+    }
+
+    /// The version that some file of this path was found equal to.
+    pub fn etag(&self, path: &str) -> Option<String> {
+        self.known(path).map(|known| known.etag)
+    }
+
+    fn known(&self, path: &str) -> Option<Equal> {
         let unwritten = self
             .unwritten
             .lock()
             .iter()
             .rev()
             .find_map(|(known, it)| (known == path).then(|| it.clone()));
-        let known = unwritten.or_else(|| self.read(EQUAL, path).ok().flatten());
-        known.as_ref() == Some(equal)
+        unwritten.or_else(|| self.read(EQUAL, path).ok().flatten())
     }
 
     fn read<T: for<'a> Deserialize<'a>>(
@@ -221,6 +255,7 @@ mod tests {
         let equal = |size: u64, etag: &str| Equal {
             stat: stat(size),
             etag: etag.to_owned(),
+            with: With::Bytes,
         };
         let first = Checkpoint::open(dir.path()).unwrap();
         first.note_equal("a", equal(1, "old"));
@@ -229,7 +264,7 @@ mod tests {
         let begun = Begun {
             stat: stat(1),
             since: SystemTime::UNIX_EPOCH,
-            before: Vec::new(),
+            before: None,
             sending: None,
         };
         first.begin("long", &begun).unwrap();
@@ -242,7 +277,11 @@ mod tests {
         drop(first);
         let second = Checkpoint::open(dir.path()).unwrap();
         assert!(second.is_equal("a", &equal(1, "e")));
-        for other in [equal(2, "e"), equal(1, "old")] {
+        let attributes = Equal {
+            with: With::Attributes,
+            ..equal(1, "e")
+        };
+        for other in [equal(2, "e"), equal(1, "old"), attributes] {
             assert!(!second.is_equal("a", &other));
         }
         assert_eq!(second.begun("long"), Some(begun.clone()));

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::namespace::Name;
 use crate::store::ListedObject;
 
 /// A timestamp of the kernel moves in steps: within so much of it, a change may not show.
@@ -51,6 +52,14 @@ impl Stat {
         age.is_some_and(|age| age < TIMESTAMP_STEP)
     }
 
+    /// Whether it is the other one after a rename, which sets the ctime.
+    pub fn is_only_renamed(&self, before: &Self) -> bool {
+        Self {
+            ctime: before.ctime,
+            ..*self
+        } == *before
+    }
+
     pub fn modified(&self) -> Option<SystemTime> {
         time_of(self.mtime)
     }
@@ -86,6 +95,16 @@ impl Object {
             size_bytes: listed.size_bytes,
             modified: since.unwrap_or_default().as_secs(),
         })
+    }
+
+    /// Why no file can have this key.
+    pub fn why_no_file(&self) -> Option<&'static str> {
+        if (self.is_marker() || self.path.is_empty()) && self.size_bytes > 0 {
+            return Some("its key ends in a slash, and it has bytes");
+        }
+        let path = self.path.strip_suffix('/').unwrap_or(&self.path);
+        let mut segments = path.split('/').filter(|_| !self.path.is_empty());
+        segments.find_map(Name::why_impossible)
     }
 
     /// Whether it stands for a directory.

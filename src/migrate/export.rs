@@ -20,7 +20,8 @@ use super::judge::Judge;
 use super::local_file::{Tree, blocking};
 use super::merge::{Merge, Walking};
 use super::moving::{Approval, MoveSettings, approval, begin, outcome_of};
-use super::plan::{Plan, Work, plan};
+use super::plan::{Plan, plan};
+use super::plan_counts::Work;
 use super::report::{Done, Line, Report, Symbol};
 use super::run::{Job, Outcome, Summary, run};
 use super::spill::Spill;
@@ -39,7 +40,7 @@ pub fn export(
 ) -> anyhow::Result<Option<Summary>> {
     run(async move {
         let began = Instant::now();
-        guards::not_itself(job.config, job.directory)?;
+        guards::not_itself(&job)?;
         make(job.directory)?;
         let root = Arc::new(guards::source(&job)?);
         // Files on their way have the same names whatever prefix they are of.
@@ -61,15 +62,19 @@ pub fn export(
         walk_settings.symlinks = Symlinks::Name;
         let walking = Walking::begin(&tree, walk_settings);
         let known = Some(checkpoint.clone());
-        let (store, prefix) = (bucket.store.clone(), &job.config.prefix);
-        let judge = Arc::new(Judge::new(store, tree, prefix, job.comparison, known));
+        let throttle = Arc::new(Throttle::new(settings.bandwidth));
+        let (store, judge_settings) = (
+            bucket.store.clone(),
+            job.judge(Work::Export, throttle.clone()),
+        );
+        let judge = Arc::new(Judge::new(store, tree, judge_settings, known));
         let plan_settings = job.plan(Work::Export, settings.extra, None, &scratch);
         let merge = Merge::new(walking, listing).await?;
         let planned = plan(merge, &judge, &plan_settings, &mut report).await?;
         let fetcher = Fetcher::new(
             judge,
             TargetTree::new(root, directories(&job)),
-            Throttle::new(settings.bandwidth),
+            throttle,
             job.config.attributes,
             (job.symlinks, job.odd),
             job.operator.clone(),

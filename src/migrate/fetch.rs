@@ -1,19 +1,22 @@
 //! Objects on their way into a directory.
 
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tokio::sync::Semaphore;
 
-use super::checkpoint::Equal;
+use super::described::{GRANTED_BITS, set_xattrs};
 use super::entry::{Object, Odd, Stat};
 use super::judge::{Judge, Proof, Verdict};
 use super::local_file::{LocalFile, blocking};
 use super::odd_policy::OddPolicies;
-use super::report::{Done, Line};
+use super::report::{Done, Line, Symbol};
 use super::run::Operator;
 use super::send::NOT_TRIED;
 use super::target_tree::{Ownership, TargetTree, Unfinished};
@@ -30,8 +33,6 @@ const PIECE_BYTES: u64 = 8 << 20;
 const PIECES_LIMIT: usize = 12;
 /// Of one object.
 const PIECES_AT_ONCE: usize = 4;
-/// What a stored mode may grant: none of it lends privileges.
-const MODE_BITS: u16 = 0o777;
 /// Attempts at an object that arrives damaged.
 const ATTEMPTS: usize = 3;
 /// Longest target of a symlink. Source: limits.h, `PATH_MAX`.
@@ -40,7 +41,7 @@ const SYMLINK_LIMIT_BYTES: u64 = 4096;
 pub struct Fetcher {
     pub judge: Arc<Judge>,
     pub tree: TargetTree,
-    pub throttle: Throttle,
+    pub throttle: Arc<Throttle>,
     pub attributes: AttributesConfig,
     pub symlinks: Symlinks,
     pub odd: OddPolicies,
@@ -48,6 +49,8 @@ pub struct Fetcher {
     memory: Semaphore,
     /// S3 does not answer, or the disk is full: nothing more is fetched.
     stopped: AtomicBool,
+    /// The operator knows that objects are read twice.
+    told: AtomicBool,
 }
 
 /// Why an object was not fetched.
@@ -75,7 +78,7 @@ impl Fetcher {
     pub fn new(
         judge: Arc<Judge>,
         tree: TargetTree,
-        throttle: Throttle,
+        throttle: Arc<Throttle>,
         attributes: AttributesConfig,
         (symlinks, odd): (Symlinks, OddPolicies),
         operator: Arc<dyn Operator>,
@@ -90,6 +93,7 @@ impl Fetcher {
             operator,
             memory: Semaphore::new(PIECES_LIMIT),
             stopped: AtomicBool::new(false),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -143,7 +147,14 @@ impl Fetcher {
             match described.kind {
                 Kind::File => {}
                 Kind::Symlink => return self.symlink(object, replaces).await,
-                _ => return Ok(self.odd.line(path, Odd::Special, "it is no file")),
+                _ => {
+                    return Ok(self.odd.line(
+                        Symbol::OnlyThere,
+                        path,
+                        Odd::Special,
+                        "it is no file",
+                    ));
+                }
             }
             return self.file(object, replaces, &described).await;
         }
@@ -166,19 +177,20 @@ impl Fetcher {
         let (tree, path) = (self.tree.clone(), object.path.clone());
         let unfinished = blocking(move || tree.begin(&path)).await?;
         self.write(object, &unfinished).await?;
-        let proof = self.proof(object, &unfinished).await?;
         let ownership = self.ownership(object, described);
-        let replaces = replaces.copied();
-        let file = unfinished.file.try_clone()?;
-        blocking(move || {
-            unfinished.file.sync_data()?;
-            unfinished.finish(&ownership, replaces.as_ref())
+        let xattrs = described.xattrs.clone();
+        let unfinished = blocking(move || {
+            set_xattrs(&unfinished.file, &xattrs)?;
+            unfinished.give(&ownership)?;
+            Ok(unfinished)
         })
         .await?;
+        let file = LocalFile::own(unfinished.file.try_clone()?)?;
+        let proof = self.proof(object, &file).await?;
+        let (proved, replaces) = (*file.stat(), replaces.copied());
+        let stat = blocking(move || unfinished.place(&proved, replaces.as_ref())).await?;
         if let Some(checkpoint) = &self.judge.checkpoint {
-            let stat = Stat::from(&file.metadata()?);
-            let etag = object.etag.clone();
-            checkpoint.note_equal(&object.path, Equal { stat, etag });
+            checkpoint.note_equal(&object.path, self.judge.equal(&stat, object));
         }
         Ok(Line::proved(&object.path, object.size_bytes, proof).done(Done::Fetched))
     }
@@ -217,25 +229,35 @@ impl Fetcher {
     }
 
     /// Reads back what was written. Errors: it has not the bytes of the object.
-    async fn proof(&self, object: &Object, unfinished: &Unfinished) -> Result<Proof, Failed> {
+    async fn proof(&self, object: &Object, file: &LocalFile) -> Result<Proof, Failed> {
         if object.size_bytes == 0 {
             return Ok(Proof::Empty);
         }
-        let file = LocalFile::own(unfinished.file.try_clone()?)?;
-        let verdict = self.judge.check(&file, &object.path, object).await;
-        match verdict.map_err(Failed::Words)? {
-            Verdict::Equal(proof) => Ok(proof),
-            // S3 has nothing to compare with: its bytes are what they are.
-            Verdict::Unproved => Ok(Proof::Read),
-            Verdict::Different(why) | Verdict::Failed(why) => {
-                let why = format!("what arrived is not what is stored: {why}");
-                Err(Failed::Damaged(why))
-            }
+        let checked = self.judge.check(file, &object.path, object).await;
+        let mut verdict = checked.map_err(Failed::Words)?;
+        if verdict == Verdict::Unproved {
+            self.tell_of_second_read();
+            let read = self.judge.by_bytes(file, &object.path, object).await;
+            verdict = read.map_err(Failed::Words)?;
+        }
+        let why = match verdict {
+            Verdict::Equal(proof) => return Ok(proof),
+            Verdict::Unproved => "it cannot be compared".to_owned(),
+            Verdict::Different(why) | Verdict::Failed(why) => why,
+        };
+        let why = format!("what arrived is not what is stored: {why}");
+        Err(Failed::Damaged(why))
+    }
+
+    fn tell_of_second_read(&self) {
+        if !self.told.swap(true, Ordering::AcqRel) {
+            let text = "S3 tells no checksum of some objects: each of them is read a second time, and compared";
+            self.operator.tell(text);
         }
     }
 
     fn ownership(&self, object: &Object, described: &Attributes) -> Ownership {
-        let mode = described.mode.unwrap_or(self.attributes.file_mode) & MODE_BITS;
+        let mode = described.mode.unwrap_or(self.attributes.file_mode) & GRANTED_BITS;
         let stored = std::time::UNIX_EPOCH + std::time::Duration::from_secs(object.modified);
         Ownership {
             uid: described.uid.unwrap_or(self.attributes.uid),
@@ -249,28 +271,51 @@ impl Fetcher {
         let path = &object.path;
         if object.size_bytes > SYMLINK_LIMIT_BYTES || replaces.is_some() {
             let why = "it is a symlink there, and no target of one or a file here";
-            return Ok(self.odd.line(path, Odd::Symlink, why));
+            return Ok(self.odd.line(Symbol::OnlyThere, path, Odd::Symlink, why));
         }
+        let body = self.whole(object).await?;
+        let proof = match ETag::of_bytes(&body)
+            .as_str()
+            .eq_ignore_ascii_case(&object.etag)
+        {
+            true => Proof::Md5,
+            false if self.whole(object).await? == body => Proof::Read,
+            false => return Err(Failed::Damaged("it was read as two symlinks".to_owned())),
+        };
+        let target = OsString::from_vec(body.to_vec());
+        let shown = target.to_string_lossy().into_owned();
+        let is_allowed = match self.symlinks {
+            Symlinks::Name => false,
+            Symlinks::Inside if stays_inside(path, &shown) => {
+                let (tree, own, leads_to) = (self.tree.clone(), path.clone(), target.clone());
+                blocking(move || Ok(tree.leads_inside(&own, &leads_to))).await?
+            }
+            Symlinks::Inside => false,
+            Symlinks::Everywhere => true,
+        };
+        if !is_allowed || target.is_empty() {
+            let why = format!("it is a symlink to {shown}");
+            return Ok(self.odd.line(Symbol::OnlyThere, path, Odd::Symlink, &why));
+        }
+        let (tree, own) = (self.tree.clone(), path.clone());
+        blocking(move || tree.make_symlink(&own, &target)).await?;
+        Ok(Line::proved(path, object.size_bytes, proof).done(Done::Fetched))
+    }
+
+    /// All bytes of a short object.
+    async fn whole(&self, object: &Object) -> Result<Bytes, Failed> {
         let request = GetRequest {
-            key: self.judge.key_of(path),
+            key: self.judge.key_of(&object.path),
             range: None,
             if_match: Some(ETag::new(&object.etag)),
             sink: None,
         };
         let body = self.judge.store.get(request).await?.body;
-        let target = String::from_utf8_lossy(&body).into_owned();
-        let is_allowed = match self.symlinks {
-            Symlinks::Name => false,
-            Symlinks::Inside => stays_inside(path, &target),
-            Symlinks::Everywhere => true,
-        };
-        if !is_allowed || target.is_empty() {
-            let why = format!("it is a symlink to {target}");
-            return Ok(self.odd.line(path, Odd::Symlink, &why));
+        if body.len() as u64 == object.size_bytes {
+            return Ok(body);
         }
-        let (tree, own) = (self.tree.clone(), path.clone());
-        blocking(move || tree.make_symlink(&own, &target)).await?;
-        Ok(Line::proved(path, object.size_bytes, Proof::Read).done(Done::Fetched))
+        let why = "S3 sent another number of bytes than the object has";
+        Err(Failed::Damaged(why.to_owned()))
     }
 
     /// Makes what stands for an empty directory.
@@ -283,18 +328,20 @@ impl Fetcher {
     }
 }
 
-/// Whether a symlink at this path leads to a place below the root, by its text alone.
+/// Whether the text of a symlink at this path leads to a place below the root, if that of
+/// each symlink on its way does. It may go up at its beginning alone, where all that it
+/// leaves are directories: `..` behind the name of a symlink leads up from where that leads.
 fn stays_inside(path: &str, target: &str) -> bool {
     if target.starts_with('/') || target.contains('\0') {
         return false;
     }
-    let mut depth = path.matches('/').count();
+    let (mut depth, mut goes_down) = (path.matches('/').count(), false);
     for segment in target.split('/') {
         match segment {
             "" | "." => {}
-            ".." if depth == 0 => return false,
+            ".." if goes_down || depth == 0 => return false,
             ".." => depth -= 1,
-            _ => depth += 1,
+            _ => goes_down = true,
         }
     }
     true
@@ -302,7 +349,72 @@ fn stays_inside(path: &str, target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::config::AttributesConfig;
+    use crate::migrate::tests::{Places, Quiet};
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{ObjectStore, StoreOp};
+
+    fn fetcher(places: &Places) -> Fetcher {
+        let own = Ownership {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            mode: 0o755,
+            modified: None,
+        };
+        let attributes = AttributesConfig {
+            mode: AttributesMode::Fixed,
+            uid: own.uid,
+            gid: own.gid,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+        };
+        Fetcher::new(
+            places.judge.clone(),
+            TargetTree::new(places.judge.tree.root.clone(), own),
+            Arc::new(Throttle::new(None)),
+            attributes,
+            (Symlinks::Name, OddPolicies::refusing()),
+            Arc::new(Quiet),
+        )
+    }
+
+    #[tokio::test]
+    async fn an_object_without_a_checksum_is_read_twice_before_it_counts_as_read() {
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let places = Places::new(faulty.clone()).await;
+        let object = places.object("d/f", "bytes").await;
+        // What arrives damaged has the right length.
+        faulty.plan(StoreOp::Get, 1, Fault::Damaged);
+        let line = fetcher(&places).fetch(&object, None).await;
+        assert_eq!(line.proof, Some(Proof::Read), "{line:?}");
+        assert_eq!(fs::read(places.path("d/f")).unwrap(), b"bytes");
+        assert_eq!(faulty.seen(StoreOp::Get), 4);
+        // Damaged each time that it is fetched: nothing takes its place.
+        let object = places.object("never", "bytes").await;
+        for nth in [5, 7, 9] {
+            faulty.plan(StoreOp::Get, nth, Fault::Damaged);
+        }
+        let line = fetcher(&places).fetch(&object, None).await;
+        assert!(line.is_error(), "{line:?}");
+        assert!(!places.path("never").exists());
+    }
+
+    #[tokio::test]
+    async fn what_the_checkpoint_knows_of_a_fetched_file_is_what_was_proved() {
+        let store: Arc<dyn ObjectStore> = Arc::new(Memory::default());
+        let places = Places::new(store).await;
+        let object = places.object("f", "bytes").await;
+        let line = fetcher(&places).fetch(&object, None).await;
+        assert_eq!(line.done, Some(Done::Fetched), "{line:?}");
+        let stat = Stat::from(&fs::metadata(places.path("f")).unwrap());
+        let known = places.judge.equal(&stat, &object);
+        let checkpoint = places.judge.checkpoint.as_ref().unwrap();
+        assert!(checkpoint.is_equal("f", &known));
+    }
 
     #[test]
     fn a_symlink_that_leads_out_of_the_root_is_known_by_its_text() {
@@ -312,7 +424,12 @@ mod tests {
             ("a/b", "../../c", false),
             ("a", "/etc/passwd", false),
             ("a", "..", false),
-            ("a/b/c", "../../x/../y", true),
+            ("a/b/c", "../../x/y", true),
+            ("a/b/c", "./..//../x/", true),
+            // Where `x` is a symlink to the root, this leads out of it.
+            ("a/b/c", "../../x/../y", false),
+            ("a", "x/y/up/../..", false),
+            ("a", "b\0c", false),
             ("a", "b/../../c", false),
         ] {
             assert_eq!(stays_inside(path, target), inside, "{path} -> {target}");

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::plan::PlanCounts;
-use super::run::Job;
+use super::plan_counts::PlanCounts;
+use super::run::{Job, Source};
 use super::walk::open_root;
 use crate::config::Config;
-use crate::session::{MountEntry, mounts_of};
+use crate::session::{BareDirectory, MountEntry, mounts_of};
 
 /// Where the mounts of a system are written, and the variable that libmount knows for another.
 const FSTAB: (&str, &str) = ("LIBMOUNT_FSTAB", "/etc/fstab");
@@ -31,24 +31,66 @@ pub struct Refused(pub String);
 /// Errors: it is not there; `Refused` where something else should be mounted there.
 pub fn source(job: &Job<'_>) -> anyhow::Result<OwnedFd> {
     let directory = job.directory;
-    let root = open_root(directory);
-    let root = root.with_context(|| format!("cannot read {}", directory.display()))?;
+    let root = match job.source {
+        Source::Directory => open_root(directory),
+        Source::Hidden => BareDirectory::open(directory).map(BareDirectory::into_fd),
+    };
+    let root = root.with_context(|| match job.source {
+        Source::Directory => format!("cannot read {}", directory.display()),
+        Source::Hidden => format!("cannot look under the mount on {}", directory.display()),
+    })?;
     if job.allow_unmounted {
         return Ok(root);
     }
     let mounts = mounts_of("self").unwrap_or_default();
+    match not_mounted(&mounts, mounts_wanted(), directory) {
+        None => Ok(root),
+        Some(wanted) => Err(Refused(format!(
+            "{} is not mounted, though /etc/fstab or a unit of systemd says that it should be: mount it first, or --allow-unmounted",
+            wanted.display()
+        ))
+        .into()),
+    }
+}
+
+/// A mount that should be there and is not, on the directory, above or below it.
+fn not_mounted(mounts: &[MountEntry], wanted: Vec<PathBuf>, directory: &Path) -> Option<PathBuf> {
     let is_mounted = |path: &Path| mounts.iter().any(|entry| entry.mountpoint == path);
-    for wanted in mounts_wanted() {
-        let is_part = directory.starts_with(&wanted) || wanted.starts_with(directory);
-        if is_part && !is_mounted(&wanted) {
-            let wanted = wanted.display();
-            return Err(Refused(format!(
-                "{wanted} is not mounted, though /etc/fstab or a unit of systemd says that it should be: mount it first, or --allow-unmounted"
-            ))
-            .into());
+    let mut missing = wanted.into_iter().filter(|path| !is_mounted(path));
+    missing.find(|path| {
+        let place = resolved(path);
+        let is_part = directory.starts_with(&place) || place.starts_with(directory);
+        is_part && !is_mounted(&place)
+    })
+}
+
+/// Where a path leads through symlinks, as far as it is there.
+pub fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for above in path.ancestors() {
+        if let (Ok(there), Ok(rest)) = (fs::canonicalize(above), path.strip_prefix(above)) {
+            // An empty rest would put a slash behind the name of a file.
+            return match rest.as_os_str().is_empty() {
+                true => there,
+                false => there.join(rest),
+            };
         }
     }
-    Ok(root)
+    path
+}
+
+/// Where a file or folder lies that a run writes to, which is not to be in the directory:
+/// it would be moved as data.
+pub fn outside(directory: &Path, what: &str, path: &Path) -> Result<PathBuf, Refused> {
+    let place = resolved(path);
+    if !place.starts_with(directory) {
+        return Ok(place);
+    }
+    Err(Refused(format!(
+        "{what} {} lies in {}, whose files take part: choose another place for it",
+        path.display(),
+        directory.display()
+    )))
 }
 
 /// Mountpoints that should be mounted once the system is up.
@@ -99,9 +141,13 @@ fn of_units(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Refuses a directory that is a mount of the same place, lies in one, or has one in it.
-pub fn not_itself(config: &Config, directory: &Path) -> Result<(), Refused> {
-    let mounts = mounts_of("self").unwrap_or_default();
-    match mount_of_itself(&mounts, directory, config) {
+pub fn not_itself(job: &Job<'_>) -> Result<(), Refused> {
+    let mut mounts = mounts_of("self").unwrap_or_default();
+    if job.source == Source::Hidden {
+        // They lie on what is looked under.
+        mounts.retain(|mount| !mount.mountpoint.starts_with(job.directory));
+    }
+    match mount_of_itself(&mounts, job.directory, job.config) {
         None => Ok(()),
         Some(mount) => Err(Refused(format!(
             "{} is a mount of the same bucket ({}): its files are the objects",
@@ -129,11 +175,19 @@ fn mount_of_itself<'a>(
         let place = mount.source.strip_prefix("mediafs:");
         let may_be = place.is_none_or(|place| {
             let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-            let own = config.prefix.as_str();
-            bucket == config.bucket && (prefix.starts_with(own) || own.starts_with(prefix))
+            let (prefix, own) = (whole(prefix), whole(&config.prefix));
+            bucket == config.bucket && (prefix.starts_with(&own) || own.starts_with(&prefix))
         });
         mount.fs_type == FS_TYPE && may_be
     })
+}
+
+/// A prefix whose last segment is not the beginning of another one.
+fn whole(prefix: &str) -> String {
+    match prefix.trim_matches('/') {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    }
 }
 
 /// Whether a guard's refusal of a delete is overruled.
@@ -161,8 +215,8 @@ pub fn not_too_much(job: &Job<'_>, counts: &PlanCounts, force: Force) -> Result<
 }
 
 /// Refuses a comparison of nothing with nothing, which is most likely of a wrong place.
-pub fn not_nothing(job: &Job<'_>, counts: &PlanCounts) -> Result<(), Refused> {
-    if job.allow_empty || counts.source > 0 || counts.target > 0 {
+pub fn not_nothing(job: &Job<'_>, files: u64) -> Result<(), Refused> {
+    if job.allow_empty || files > 0 {
         return Ok(());
     }
     Err(Refused(format!(
@@ -175,7 +229,53 @@ pub fn not_nothing(job: &Job<'_>, counts: &PlanCounts) -> Result<(), Refused> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    #[test]
+    fn a_mount_that_is_wanted_by_a_symlinked_path_is_missed_where_it_leads() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("data/media")).unwrap();
+        symlink(root.join("data"), root.join("srv")).unwrap();
+        let directory = root.join("data/media");
+        let wanted = root.join("srv/media");
+        let missed = |wanted: &Path| not_mounted(&[], vec![wanted.to_owned()], &directory);
+        assert_eq!(missed(&wanted), Some(wanted.clone()));
+        assert_eq!(missed(&root.join("srv")), Some(root.join("srv")));
+        assert_eq!(
+            missed(&root.join("srv/media/a")),
+            Some(root.join("srv/media/a"))
+        );
+        assert_eq!(missed(&root.join("srv/other")), None);
+        let mounts = [MountEntry {
+            id: 1,
+            device: "0:3".to_owned(),
+            root: "/".into(),
+            mountpoint: directory.clone(),
+            options: Vec::new(),
+            fs_type: "ext4".to_owned(),
+            source: "/dev/x".to_owned(),
+        }];
+        assert_eq!(not_mounted(&mounts, vec![wanted], &directory), None);
+    }
+
+    #[test]
+    fn what_a_run_writes_does_not_lie_in_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("tree/sub")).unwrap();
+        symlink(root.join("tree/sub"), root.join("link")).unwrap();
+        let tree = root.join("tree");
+        let lies = |path: &str| outside(&tree, "--report", &root.join(path));
+        for inside in ["tree/report", "tree", "link/report", "link/a/b/report"] {
+            assert!(lies(inside).is_err(), "{inside}");
+        }
+        for (path, place) in [("report", "report"), ("tree-2", "tree-2"), ("a/b", "a/b")] {
+            assert_eq!(lies(path).unwrap(), root.join(place));
+        }
+    }
 
     #[test]
     fn mounts_that_should_be_there_are_read_from_fstab_and_units() {

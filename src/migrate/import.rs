@@ -19,12 +19,14 @@ use super::local_file::Tree;
 use super::manifest;
 use super::merge::{Merge, Walking};
 use super::moving::{Approval, MoveSettings, approval, begin, outcome_of};
-use super::plan::{Plan, Work, plan};
+use super::plan::{Plan, plan};
+use super::plan_counts::Work;
 use super::report::{Line, Report, Symbol};
 use super::run::{Job, Outcome, Summary, run};
 use super::send::{NOT_TRIED, Sender};
 use super::spill::Spill;
 use super::throttle::Throttle;
+use super::unplaced::Unplaced;
 use super::verify::types_of;
 use crate::write_path::{CopyPartSize, PartSize, Uploader};
 
@@ -42,7 +44,7 @@ pub fn import(
     run(async move {
         let began = Instant::now();
         let root = guards::source(&job)?;
-        guards::not_itself(job.config, job.directory)?;
+        guards::not_itself(&job)?;
         let bucket = connect(job.config).await?;
         let scratch = job.scratch()?;
         let checkpoint = Arc::new(Checkpoint::open(&scratch)?);
@@ -52,16 +54,20 @@ pub fn import(
             symlinks: job.symlinks,
         };
         let walking = Walking::begin(&tree, job.walk_settings());
-        let (store, prefix) = (bucket.store.clone(), &job.config.prefix);
+        let throttle = Arc::new(Throttle::new(settings.bandwidth));
+        let (store, judge_settings) = (
+            bucket.store.clone(),
+            job.judge(Work::Import, throttle.clone()),
+        );
         let known = Some(checkpoint.clone());
-        let judge = Judge::new(store, tree.clone(), prefix, job.comparison, known);
+        let judge = Judge::new(store, tree.clone(), judge_settings, known);
         let plan_settings = job.plan(Work::Import, settings.extra, None, &scratch);
         let merge = Merge::new(walking, listing).await?;
         let planned = plan(merge, &Arc::new(judge), &plan_settings, &mut report).await?;
         let outcome = match approval(&job, settings, planned, &mut report).await? {
             Approval::Ended(outcome) => outcome,
             Approval::Approved(planned) => {
-                let sender = sender(&job, settings, &bucket, &tree, &checkpoint)?;
+                let sender = sender(&job, throttle, &bucket, &tree, &checkpoint)?;
                 act(&job, settings, *planned, sender, &mut report).await?
             }
         };
@@ -72,7 +78,7 @@ pub fn import(
 
 fn sender(
     job: &Job<'_>,
-    settings: &MoveSettings,
+    throttle: Arc<Throttle>,
     bucket: &Bucket,
     tree: &Tree,
     checkpoint: &Arc<Checkpoint>,
@@ -84,7 +90,6 @@ fn sender(
     let copy_part_size = copy_part_size.context("--copy-part-size must be from 5MiB to 5GiB")?;
     let (store, parts) = (bucket.store.clone(), config.memory.upload_concurrency);
     let uploader = Uploader::new(store, part_size, copy_part_size, parts);
-    let throttle = Throttle::new(settings.bandwidth);
     let types = types_of(job)?;
     let sender = Sender::new(job, bucket, uploader, tree, checkpoint, throttle, types);
     Ok(Arc::new(sender))
@@ -125,27 +130,58 @@ async fn act(
     let (deletes, mut failed) = sent?;
     failed |= counts.failed.names > 0;
     let mut walking = Walking::begin(&sender.tree, job.walk_settings());
+    let mut unplaced = None;
     if let (Some(path), false) = (&settings.manifest, failed) {
-        let written = manifest::write(&mut walking, &sender.tree, path).await;
-        written.with_context(|| format!("--manifest {}", path.display()))?;
+        let written = manifest::write(&mut walking, &sender.tree, &beside, path).await;
+        match written.with_context(|| format!("--manifest {}", path.display()))? {
+            Ok(written) => unplaced = Some(written),
+            Err(why) => job.operator.tell(&why),
+        }
     }
     let has_changed = walking.digest().await? != walked;
+    failed |= !placed(job, settings, unplaced.filter(|_| !has_changed))?;
     if has_changed {
         let why = "the directory changed while it was sent: run again to send what is new";
         job.operator.tell(why);
     }
+    let is_kept = !failed && !has_changed && counts.unseen > 0 && deletes.len() > 0;
     let keeps = if failed {
         Some("something was not sent")
     } else if has_changed {
         Some("the directory changed meanwhile")
     } else {
-        (counts.unseen > 0).then_some("some of the directory could not be read")
+        (counts.unseen > 0).then_some("some of the directory could not be looked at")
     };
     failed |= transfers.remove(deletes, keeps, report).await?;
-    if failed || has_changed {
-        return Ok(Outcome::SomeFailed);
+    match failed || has_changed {
+        true => Ok(Outcome::SomeFailed),
+        // Another run would keep them too.
+        false if is_kept => Ok(Outcome::Differences),
+        false => Ok(outcome_of(report)),
     }
-    Ok(outcome_of(report))
+}
+
+/// Puts a manifest in its place. Returns false where one is wanted and there is none.
+/// Errors: the disk's.
+fn placed(
+    job: &Job<'_>,
+    settings: &MoveSettings,
+    unplaced: Option<Unplaced>,
+) -> anyhow::Result<bool> {
+    match (&settings.manifest, unplaced) {
+        (None, _) => Ok(true),
+        (Some(path), Some(unplaced)) => {
+            let placed = unplaced.place();
+            placed.with_context(|| format!("--manifest {}", path.display()))?;
+            Ok(true)
+        }
+        (Some(_), None) => {
+            job.operator.tell(
+                "no manifest is written, since the run did not bring everything over: run again",
+            );
+            Ok(false)
+        }
+    }
 }
 
 struct Transfers<'a> {
@@ -195,8 +231,8 @@ impl Transfers<'_> {
         Ok((kept, failed))
     }
 
-    /// Deletes, unless something `keeps` it from that. Returns whether something was not
-    /// deleted. Errors: the disk's.
+    /// Deletes, unless something `keeps` it from that. Returns whether something could not
+    /// be deleted. Errors: the disk's.
     async fn remove(
         &self,
         objects: Spill<Object>,
@@ -207,7 +243,6 @@ impl Transfers<'_> {
         for object in objects.read()? {
             let object: Object = object?;
             if let Some(why) = keeps {
-                failed = true;
                 let line = Line::new(Symbol::OnlyThere, &object.path, object.size_bytes);
                 report.line(&line.because(format!("not deleted, since {why}")))?;
                 continue;

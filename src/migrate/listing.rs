@@ -7,11 +7,30 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::entry::Object;
-use crate::store::{FoldDirectories, ListRequest, ObjectStore, StoreError};
+use super::spill::Spill;
+use crate::store::{FoldDirectories, ListRequest, ObjectStore, StoreError, UnusableKey};
 
 /// Objects that are sorted in memory at once.
 const RUN_LIMIT: usize = 100_000;
+
+/// What is below the prefix and can be no file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unusable {
+    pub path: String,
+    pub why: String,
+}
+
+impl Unusable {
+    fn new(path: &str, why: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            why: why.into(),
+        }
+    }
+}
 
 /// Reads every page. One request for each 1,000 keys.
 ///
@@ -22,6 +41,7 @@ pub async fn list(
     scratch: &Path,
 ) -> io::Result<Result<Listing, StoreError>> {
     let mut sorter = Sorter::new(scratch, RUN_LIMIT);
+    let mut unusable = Spill::new(scratch, "unusable")?;
     let mut token = None;
     loop {
         let request = ListRequest::page(prefix, FoldDirectories::No, token);
@@ -32,13 +52,21 @@ pub async fn list(
         let below = page.objects.iter();
         for object in below.filter_map(|listed| Object::below(prefix, listed)) {
             // The prefix itself is the directory.
-            if !object.path.is_empty() {
-                sorter.push(object)?;
+            match (object.path.is_empty(), object.why_no_file()) {
+                (false, _) => sorter.push(object)?,
+                (true, None) => {}
+                (true, Some(why)) => unusable.push(&Unusable::new(".", why))?,
             }
+        }
+        for UnusableKey { key, why } in page.unusable {
+            let path = key.strip_prefix(prefix).unwrap_or(&key);
+            unusable.push(&Unusable::new(path, why))?;
         }
         token = page.next;
         if token.is_none() {
-            return sorter.finish().map(Ok);
+            let mut listing = sorter.finish()?;
+            listing.unusable = Some(unusable);
+            return Ok(Ok(listing));
         }
     }
 }
@@ -94,7 +122,11 @@ impl Sorter {
         for (number, run) in runs.iter_mut().enumerate() {
             heads.extend(run.next()?.map(|object| Reverse((object, number))));
         }
-        Ok(Listing { heads, runs })
+        Ok(Listing {
+            heads,
+            runs,
+            unusable: None,
+        })
     }
 }
 
@@ -135,9 +167,15 @@ impl SortedRun {
 pub struct Listing {
     heads: BinaryHeap<Reverse<(Object, usize)>>,
     runs: Vec<SortedRun>,
+    unusable: Option<Spill<Unusable>>,
 }
 
 impl Listing {
+    /// What is listed and cannot be compared, once.
+    pub fn take_unusable(&mut self) -> Option<Spill<Unusable>> {
+        self.unusable.take()
+    }
+
     /// Errors: the disk's.
     pub fn next(&mut self) -> io::Result<Option<Object>> {
         let Some(Reverse((first, number))) = self.heads.pop() else {
@@ -154,6 +192,23 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::migrate::tests::Places;
+    use crate::store::memory::Memory;
+
+    #[tokio::test]
+    async fn a_directory_of_the_prefix_itself_that_has_bytes_is_named() {
+        let places = Places::new(std::sync::Arc::new(Memory::default())).await;
+        for (path, bytes) in [("", "x"), ("d/", ""), ("f", "x")] {
+            places.object(path, bytes).await;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let listed = list(&*places.store, "p/", scratch.path()).await;
+        let mut listing = listed.unwrap().unwrap();
+        let unusable = listing.take_unusable().unwrap().read().unwrap();
+        let unusable: Vec<_> = unusable.map(|it| it.unwrap().path).collect();
+        assert_eq!(unusable, ["."]);
+        assert_eq!(listing.next().unwrap().unwrap().path, "d/");
+    }
 
     #[test]
     fn objects_in_any_order_come_out_sorted_and_no_file_is_left() {

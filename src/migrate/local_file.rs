@@ -12,9 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
+use super::described;
 use super::entry::Stat;
 use super::sums::{Summing, Sums};
 use super::walk::{Symlinks, resolve_flags};
+use crate::vocabulary::Xattrs;
 
 /// Read, and in memory, at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -121,6 +123,17 @@ impl LocalFile {
             Ok(summing.finish())
         };
         blocking(sum).await
+    }
+
+    /// Extended attributes that a mount would keep. Errors: `ChangedWhileRead`; the disk's.
+    pub async fn xattrs(&self) -> io::Result<Xattrs> {
+        let this = self.clone();
+        blocking(move || {
+            let found = described::xattrs(&this.file);
+            this.check()?;
+            found
+        })
+        .await
     }
 
     fn check(&self) -> io::Result<()> {

@@ -9,9 +9,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::entry::Object;
-use super::listing::Listing;
+use super::listing::{Listing, Unusable};
 use super::local_file::Tree;
 use super::selection::Selection;
+use super::spill::Spill;
 use super::walk::{Found, WalkSettings, walk};
 
 /// Names that the walk may be ahead.
@@ -151,34 +152,63 @@ impl Merge {
         Ok(Some(pair))
     }
 
+    /// What the listing has and cannot be compared, once.
+    pub fn take_unusable(&mut self) -> Option<Spill<Unusable>> {
+        self.there.take_unusable()
+    }
+
     pub async fn digest(self) -> io::Result<WalkDigest> {
         self.here.digest().await
     }
 }
 
-/// Files that lie beside a directory of their name: a mount shows the directory alone.
+/// Names that those which follow in the order of bytes may lie below.
 #[derive(Debug, Default)]
-pub struct Beside {
+pub struct Above {
     /// Each begins with those before it, and so does the last name.
     open: Vec<String>,
 }
 
+impl Above {
+    /// The one that this next name lies below.
+    pub fn of(&mut self, path: &str) -> Option<&str> {
+        self.pass(path);
+        let is_above = |name: &&String| path.as_bytes().get(name.len()) == Some(&b'/');
+        self.open.iter().find(is_above).map(String::as_str)
+    }
+
+    /// Takes this next name for one.
+    pub fn push(&mut self, path: &str) {
+        let name = path.trim_end_matches('/');
+        self.pass(name);
+        self.open.push(name.to_owned());
+    }
+
+    fn pass(&mut self, path: &str) {
+        let is_over = |last: &String| !path.starts_with(last.as_str());
+        while self.open.last().is_some_and(is_over) {
+            self.open.pop();
+        }
+    }
+}
+
+/// Files that lie beside a directory of their name: a mount shows the directory alone.
+#[derive(Debug, Default)]
+pub struct Beside(Above);
+
 impl Beside {
     /// The file that this next name shows to be one.
     pub fn see(&mut self, path: &str) -> Option<String> {
-        while self
-            .open
-            .last()
-            .is_some_and(|last| !path.starts_with(last.as_str()))
-        {
-            self.open.pop();
-        }
-        let is_above = |file: &&String| path.as_bytes().get(file.len()) == Some(&b'/');
-        let beside = self.open.iter().find(is_above).cloned();
+        let beside = self.pass(path);
         if !path.ends_with('/') {
-            self.open.push(path.to_owned());
+            self.0.push(path);
         }
         beside
+    }
+
+    /// The same where this name is left out, and so is no file beside what follows.
+    pub fn pass(&mut self, path: &str) -> Option<String> {
+        self.0.of(path).map(str::to_owned)
     }
 }
 
@@ -197,5 +227,14 @@ mod tests {
         let mut expected = vec![None; names.len()];
         (expected[3], expected[4], expected[10]) = (shown("a"), shown("a"), shown("d"));
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_name_that_is_left_out_lies_beside_nothing() {
+        let mut beside = Beside::default();
+        assert_eq!(beside.pass("a"), None);
+        assert_eq!(beside.see("a/b"), None);
+        assert_eq!(beside.see("c"), None);
+        assert_eq!(beside.pass("c/d"), Some("c".to_owned()));
     }
 }

@@ -16,6 +16,7 @@
 mod action;
 mod checkpoint;
 mod connect;
+mod described;
 mod entry;
 mod export;
 mod fetch;
@@ -31,6 +32,7 @@ mod moving;
 mod object_types;
 mod odd_policy;
 mod plan;
+mod plan_counts;
 mod report;
 mod run;
 mod selection;
@@ -41,21 +43,25 @@ mod sums;
 mod target_tree;
 mod throttle;
 mod unfinished;
+mod unplaced;
 mod unproved;
 mod verify;
 mod walk;
 
 pub use export::export;
-pub use guards::{Force, Refused};
+pub use guards::{Force, Refused, outside, resolved};
 pub use import::import;
 pub use judge::Comparison;
 pub use manifest::verify_manifest;
 pub use moving::MoveSettings;
 pub use object_types::Wrong;
 pub use odd_policy::{OddPolicies, OddPolicy};
-pub use plan::{Extra, PlanCounts, Sides};
+pub use plan_counts::{Extra, PlanCounts, Sides};
 pub use report::{Done, Line, Report, Symbol, Tally};
-pub use run::{Job, Operator, Outcome, Summary};
+pub use run::{Job, Operator, Outcome, Source, Summary};
 pub use selection::Selection;
 pub use verify::{VerifySettings, verify};
 pub use walk::Symlinks;
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::guards::{self, Force};
-use super::plan::{Extra, Plan, PlanCounts};
+use super::plan::Plan;
+use super::plan_counts::{Extra, PlanCounts};
 use super::report::{Report, Symbol};
 use super::run::{Job, Outcome};
 
@@ -53,7 +54,7 @@ pub async fn approval(
 
 /// Where everything was done that could be.
 pub fn outcome_of(report: &Report) -> Outcome {
-    match report.counts.errors.names {
+    match report.counts.errors.names + report.counts.different.names {
         0 => Outcome::Equal,
         _ => Outcome::Differences,
     }

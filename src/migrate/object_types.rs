@@ -1,7 +1,8 @@
 //! Content-Types of objects whose bytes are right.
 
-use super::entry::Object;
-use super::judge::Judge;
+use super::entry::{Object, Stat};
+use super::judge::{Judge, Proof, Verdict};
+use super::report::{Done, Line, Symbol};
 use crate::files::ContentTypes;
 use crate::namespace::Name;
 use crate::store::{
@@ -25,9 +26,32 @@ pub struct ObjectTypes {
 /// What is wrong with a Content-Type, or was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Typed {
+    /// Its attributes are others, and perhaps its Content-Type too.
+    Attributes(String),
     Wrong(String),
     Mended(String),
     Failed(String),
+}
+
+impl Typed {
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Attributes(why) | Self::Wrong(why) | Self::Mended(why) | Self::Failed(why) => why,
+        }
+    }
+
+    /// Of an object whose bytes are equal.
+    pub fn line(self, path: &str, bytes: u64, proof: Proof) -> Line {
+        match self {
+            Self::Attributes(why) | Self::Wrong(why) => {
+                Line::new(Symbol::Different, path, bytes).because(why)
+            }
+            Self::Failed(why) => Line::error(path, why),
+            Self::Mended(what) => Line::proved(path, bytes, proof)
+                .because(what)
+                .done(Done::Mended),
+        }
+    }
 }
 
 /// The type of a file of this path.
@@ -61,6 +85,33 @@ impl ObjectTypes {
             Ok(()) => Typed::Mended(format!("Content-Type {found:?} made {expected:?}")),
             Err(error) => Typed::Failed(format!("{what}: {error}")),
         })
+    }
+}
+
+/// What is wrong with an object besides its bytes, which are equal.
+pub async fn looked_at(
+    judge: &Judge,
+    types: Option<&ObjectTypes>,
+    (stat, object): (&Stat, &Object),
+    verdict: &Verdict,
+) -> Option<Typed> {
+    let Verdict::Equal(proof) = verdict else {
+        return None;
+    };
+    let others = match proof {
+        Proof::Checkpoint | Proof::SizeAndTime => Ok(None),
+        _ => judge.other_attributes(&object.path, stat, object).await,
+    };
+    // Last, since to mend one may give the object another ETag.
+    let typed = match types {
+        Some(types) => types.check(judge, object).await,
+        None => None,
+    };
+    match (others, typed) {
+        (Err(why), _) => Some(Typed::Failed(why)),
+        (Ok(None), typed) => typed,
+        (Ok(Some(why)), None) => Some(Typed::Attributes(why)),
+        (Ok(Some(why)), Some(typed)) => Some(Typed::Attributes(format!("{why}; {}", typed.why()))),
     }
 }
 

@@ -21,6 +21,16 @@ pub struct OddPolicies {
 }
 
 impl OddPolicies {
+    #[cfg(test)]
+    pub fn refusing() -> Self {
+        Self {
+            symlinks: OddPolicy::Refuse,
+            special: OddPolicy::Refuse,
+            unreadable: OddPolicy::Refuse,
+            bad_names: OddPolicy::Refuse,
+        }
+    }
+
     pub fn of(&self, odd: Odd) -> OddPolicy {
         match odd {
             Odd::Symlink => self.symlinks,
@@ -31,12 +41,11 @@ impl OddPolicies {
         }
     }
 
-    pub fn line(&self, path: &str, odd: Odd, why: &str) -> Line {
+    /// What is told of one that is on this side.
+    pub fn line(&self, side: Symbol, path: &str, odd: Odd, why: &str) -> Line {
         let line = match self.of(odd) {
             OddPolicy::Refuse => Line::error(path, why),
-            OddPolicy::Skip => {
-                Line::new(Symbol::OnlyHere, path, 0).because(format!("skipped: {why}"))
-            }
+            OddPolicy::Skip => Line::new(side, path, 0).because(format!("skipped: {why}")),
         };
         Line {
             odd: Some(odd),

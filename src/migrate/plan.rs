@@ -6,70 +6,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
-use serde::Serialize;
 
 use super::action::Action;
 use super::entry::{Object, Odd, Stat};
 use super::judge::{Judge, Verdict};
-use super::merge::{Beside, Merge, Pair, WalkDigest, is_directory};
-use super::object_types::{ObjectTypes, Typed};
+use super::listing::Unusable;
+use super::merge::{Above, Beside, Merge, Pair, WalkDigest, is_directory};
+use super::object_types::{ObjectTypes, Typed, looked_at};
 use super::odd_policy::{OddPolicies, OddPolicy};
-use super::report::{Done, Line, Report, Symbol, Tally};
-use super::run::Operator;
+use super::plan_counts::{Extra, PlanCounts, Sides, Work};
+use super::report::{Line, Report, Symbol};
+use super::run::{Operator, Source};
 use super::selection::Selection;
 use super::spill::Spill;
 use super::unproved::Unproved;
 use super::walk::Found;
 use crate::config::DirMarkersConfig;
-use crate::namespace::Name;
 
 /// Names that are compared at once.
 pub(super) const COMPARED_AT_ONCE: usize = 32;
-
-/// What is to become of what is not the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// It is named.
-    Verify(Sides),
-    /// The bucket is to become as the directory is.
-    Import,
-    /// The directory is to become as the bucket is.
-    Export,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sides {
-    Both,
-    /// What only the bucket has is no difference.
-    Directory,
-}
-
-/// Whether what only the target has is deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extra {
-    Keep,
-    Delete,
-}
-
-/// Counts of a plan, before anything is done.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct PlanCounts {
-    pub new: Tally,
-    pub changed: Tally,
-    pub equal: Tally,
-    pub to_delete: Tally,
-    /// By a policy.
-    pub refused: Tally,
-    /// They could not be compared.
-    pub failed: Tally,
-    /// Names that may hide others: directories that cannot be read, symlinks to nowhere.
-    pub unseen: u64,
-    pub directories: u64,
-    /// Files on the side that changes.
-    pub target: u64,
-    /// Files on the side that is taken as it is.
-    pub source: u64,
-}
 
 #[derive(Debug)]
 pub struct Plan {
@@ -83,6 +38,7 @@ pub struct Plan {
 /// What a plan is made of.
 pub struct PlanSettings<'a> {
     pub work: Work,
+    pub source: Source,
     pub extra: Extra,
     pub odd: OddPolicies,
     pub selection: &'a Selection,
@@ -102,6 +58,8 @@ pub(super) struct Planner<'a> {
     pub(super) unproved: Spill<Unproved>,
     pub(super) unproved_bytes: u64,
     beside: BTreeSet<String>,
+    /// What a policy leaves out, and what may lie below.
+    skipped: Above,
     counts: PlanCounts,
 }
 
@@ -119,9 +77,11 @@ pub async fn plan(
         unproved: Spill::new(settings.scratch, "unproved")?,
         unproved_bytes: 0,
         beside: BTreeSet::new(),
+        skipped: Above::default(),
         counts: PlanCounts::default(),
     };
     let mut merge = merge;
+    planner.unusable(merge.take_unusable())?;
     {
         let pairs = stream::unfold(&mut merge, |merge| async move {
             let next = merge.next().await.transpose()?;
@@ -138,7 +98,11 @@ pub async fn plan(
             if !is_taken {
                 continue;
             }
-            if let Some(file) = beside.see(path) {
+            let file = match compared.pair {
+                Pair::Here(Found::Odd { .. }) => beside.pass(path),
+                _ => beside.see(path),
+            };
+            if let Some(file) = file {
                 planner.beside(file)?;
             }
             planner.pair(compared)?;
@@ -172,10 +136,7 @@ async fn compared(
         Pair::Both(Found::File { path, stat }, object) if settings.selection.takes(path) => {
             let verdict = judge.compare(path, stat, object).await;
             let types = settings.types.as_ref();
-            let typed = match (&verdict, types) {
-                (Verdict::Equal(_), Some(types)) => types.check(judge, object).await,
-                _ => None,
-            };
+            let typed = looked_at(judge, types, (stat, object), &verdict).await;
             (Some(verdict), typed)
         }
         _ => (None, None),
@@ -205,7 +166,10 @@ impl Planner<'_> {
             }
             Pair::Here(Found::Directory { path, is_empty }) => self.directory_here(path, is_empty),
             // One that has files needs no marker, and may have one.
-            Pair::Both(Found::Directory { .. }, _) => Ok(()),
+            Pair::Both(Found::Directory { .. }, object) => match object.why_no_file() {
+                Some(why) => self.no_file(&object.path, why),
+                None => Ok(()),
+            },
             Pair::Here(Found::Odd { path, odd, why })
             | Pair::Both(Found::Odd { path, odd, why }, _) => self.odd(&path, odd, &why),
             Pair::Here(Found::File { path, stat }) => self.only_here(path, stat),
@@ -213,38 +177,10 @@ impl Planner<'_> {
             Pair::Both(Found::File { path, stat }, object) => {
                 self.counts.source += 1;
                 self.counts.target += 1;
-                if let Some(typed) = typed {
-                    return self.typed(&path, object.size_bytes, verdict, typed);
-                }
-                self.judged(path, stat, object, verdict.unwrap_or(Verdict::Unproved))
+                let verdict = verdict.unwrap_or(Verdict::Unproved);
+                self.judged(Unproved { path, stat, object }, verdict, typed)
             }
         }
-    }
-
-    /// One whose bytes are equal and whose Content-Type is wrong.
-    fn typed(
-        &mut self,
-        path: &str,
-        bytes: u64,
-        verdict: Option<Verdict>,
-        typed: Typed,
-    ) -> io::Result<()> {
-        let line = match typed {
-            Typed::Wrong(why) => Line::new(Symbol::Different, path, bytes).because(why),
-            Typed::Failed(why) => Line::error(path, why),
-            Typed::Mended(what) => {
-                let proof = match verdict {
-                    Some(Verdict::Equal(proof)) => Some(proof),
-                    _ => None,
-                };
-                let line = Line {
-                    proof,
-                    ..Line::new(Symbol::Equal, path, bytes)
-                };
-                line.because(what).done(Done::Mended)
-            }
-        };
-        self.report.line(&line)
     }
 
     fn directory_here(&mut self, path: String, is_empty: bool) -> io::Result<()> {
@@ -263,14 +199,39 @@ impl Planner<'_> {
     }
 
     fn odd(&mut self, path: &str, odd: Odd, why: &str) -> io::Result<()> {
+        let policy = self.settings.odd.of(odd);
+        if is_directory(path) || matches!(odd, Odd::Unreadable | Odd::Symlink) {
+            match policy {
+                OddPolicy::Skip if is_name(path, odd) => self.skipped.push(path),
+                OddPolicy::Skip | OddPolicy::Refuse => self.counts.unseen += 1,
+            }
+        }
+        self.told(Symbol::OnlyHere, path, odd, why)
+    }
+
+    /// One that only the bucket has.
+    pub(super) fn no_file(&mut self, path: &str, why: &str) -> io::Result<()> {
+        self.told(Symbol::OnlyThere, path, Odd::BadName, why)
+    }
+
+    fn told(&mut self, side: Symbol, path: &str, odd: Odd, why: &str) -> io::Result<()> {
         if self.settings.odd.of(odd) == OddPolicy::Refuse {
             self.counts.refused.add(0);
         }
-        if is_directory(path) || matches!(odd, Odd::Unreadable | Odd::Symlink) {
-            self.counts.unseen += 1;
-        }
-        let line = self.settings.odd.line(path, odd, why);
+        let line = self.settings.odd.line(side, path, odd, why);
         self.report.line(&line)
+    }
+
+    /// Names what the listing has and cannot be compared.
+    fn unusable(&mut self, unusable: Option<Spill<Unusable>>) -> io::Result<()> {
+        let entries = unusable.map(Spill::read).transpose()?;
+        for entry in entries.into_iter().flatten() {
+            let Unusable { path, why } = entry?;
+            if self.settings.selection.takes(&path) {
+                self.no_file(&path, &why)?;
+            }
+        }
+        Ok(())
     }
 
     fn beside(&mut self, file: String) -> io::Result<()> {
@@ -314,8 +275,8 @@ impl Planner<'_> {
     }
 
     fn only_there(&mut self, object: Object) -> io::Result<()> {
-        if let Some(why) = why_no_file(&object) {
-            return self.odd(&object.path, Odd::BadName, why);
+        if let Some(why) = object.why_no_file() {
+            return self.no_file(&object.path, why);
         }
         let size_bytes = object.size_bytes;
         match (self.settings.work, self.settings.extra) {
@@ -335,6 +296,11 @@ impl Planner<'_> {
             }
             (Work::Import, Extra::Delete) => {
                 self.counts.target += 1;
+                if let Some(skipped) = self.skipped.of(&object.path) {
+                    let why = format!("kept, since {skipped} is skipped in the directory");
+                    let line = Line::new(Symbol::OnlyThere, &object.path, size_bytes);
+                    return self.report.line(&line.because(why));
+                }
                 self.counts.to_delete.add(size_bytes);
                 self.actions.push(&Action::DeleteObject(object))
             }
@@ -346,18 +312,34 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether nothing becomes of what is different.
+    fn only_names(&self) -> bool {
+        let is_verify = matches!(self.settings.work, Work::Verify(_));
+        is_verify || self.settings.source == Source::Hidden
+    }
+
     pub(super) fn judged(
         &mut self,
-        path: String,
-        stat: Stat,
-        object: Object,
+        both: Unproved,
         verdict: Verdict,
+        typed: Option<Typed>,
     ) -> io::Result<()> {
+        let Unproved { path, stat, object } = both;
         let bytes = stat.size_bytes;
+        let verdict = match &typed {
+            Some(Typed::Attributes(why)) => Verdict::Different(why.clone()),
+            _ => verdict,
+        };
         match (verdict, self.settings.work) {
             (Verdict::Equal(proof), _) => {
-                self.counts.equal.add(bytes);
-                self.report.line(&Line::proved(&path, bytes, proof))
+                match typed {
+                    Some(Typed::Failed(_)) => self.counts.failed.add(bytes),
+                    _ => self.counts.equal.add(bytes),
+                }
+                self.report.line(&match typed {
+                    Some(typed) => typed.line(&path, bytes, proof),
+                    None => Line::proved(&path, bytes, proof),
+                })
             }
             (Verdict::Unproved, _) => {
                 self.unproved_bytes += bytes;
@@ -367,11 +349,11 @@ impl Planner<'_> {
                 self.counts.failed.add(bytes);
                 self.report.line(&Line::error(&path, why))
             }
-            (Verdict::Different(why), Work::Verify(_)) => {
+            (Verdict::Different(why), _) if self.only_names() => {
                 let line = Line::new(Symbol::Different, &path, bytes).because(why);
                 self.report.line(&line)
             }
-            (Verdict::Different(_), Work::Import) => {
+            (Verdict::Different(_), Work::Import | Work::Verify(_)) => {
                 self.counts.changed.add(bytes);
                 self.actions.push(&Action::Send {
                     path,
@@ -390,11 +372,9 @@ impl Planner<'_> {
     }
 }
 
-/// Why no file can have this key.
-fn why_no_file(object: &Object) -> Option<&'static str> {
-    if object.is_marker() && object.size_bytes > 0 {
-        return Some("its key ends in a slash, and it has bytes");
-    }
-    let path = object.path.strip_suffix('/').unwrap_or(&object.path);
-    path.split('/').find_map(Name::why_impossible)
+/// Whether the path of something odd tells which keys may be of it or of what is below it.
+fn is_name(path: &str, odd: Odd) -> bool {
+    let is_root = matches!(path, "" | ".");
+    let is_lossy = odd == Odd::BadName && path.contains(char::REPLACEMENT_CHARACTER);
+    !is_root && !is_lossy
 }

@@ -11,14 +11,19 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connect::Bucket;
-use super::judge::Comparison;
-use super::listing::{Listing, list};
+use super::entry::Odd;
+use super::guards;
+use super::judge::{Comparison, JudgeSettings};
+use super::listing::{Listing, Unusable, list};
 use super::local_file::blocking;
 use super::object_types::ObjectTypes;
 use super::odd_policy::OddPolicies;
-use super::plan::{Extra, PlanCounts, PlanSettings, Work};
-use super::report::{Counts, Report};
+use super::plan::PlanSettings;
+use super::plan_counts::{Extra, PlanCounts, Work};
+use super::report::{Counts, Report, Symbol};
 use super::selection::Selection;
+use super::spill::Spill;
+use super::throttle::Throttle;
 use super::walk::{Symlinks, WalkSettings};
 use crate::config::Config;
 use crate::private;
@@ -41,12 +46,21 @@ pub trait Operator: Send + Sync {
     fn ends(&self);
 }
 
+/// Where the files of a directory are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Directory,
+    /// Under the mount on it. What is stored is what programs see: it is not replaced.
+    Hidden,
+}
+
 /// What is common to all jobs.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     pub config: &'a Config,
     /// Absolute.
     pub directory: &'a Path,
+    pub source: Source,
     pub selection: &'a Selection,
     pub symlinks: Symlinks,
     pub odd: OddPolicies,
@@ -117,6 +131,7 @@ impl Job<'_> {
     ) -> PlanSettings<'a> {
         PlanSettings {
             work,
+            source: self.source,
             extra,
             odd: self.odd,
             selection: self.selection,
@@ -124,6 +139,16 @@ impl Job<'_> {
             markers: self.config.dir_markers,
             scratch,
             operator: self.operator,
+        }
+    }
+
+    pub fn judge(&self, work: Work, throttle: Arc<Throttle>) -> JudgeSettings {
+        JudgeSettings {
+            prefix: self.config.prefix.clone(),
+            comparison: self.comparison,
+            work,
+            attributes: self.config.attributes.mode,
+            throttle,
         }
     }
 
@@ -158,6 +183,7 @@ impl Job<'_> {
         }
         let name = format!("migrate-{:08x}", hash.finalize());
         let state = self.config.state_dir();
+        guards::outside(self.directory, "the folder of --spool,", state)?;
         private::directory(state)?;
         let directory = state.join(name);
         private::directory(&directory)?;
@@ -169,6 +195,19 @@ impl Job<'_> {
         let listed = list(&*bucket.store, &self.config.prefix, scratch).await;
         let listed = listed.with_context(|| format!("cannot write in {}", scratch.display()))?;
         listed.map_err(|error| session::explain_listing(&error, self.config, bucket.s3.endpoint()))
+    }
+
+    /// Names what a listing has and cannot be compared. Errors: the disk's.
+    pub fn name_unusable(&self, listing: &mut Listing, report: &mut Report) -> io::Result<()> {
+        let unusable = listing.take_unusable().map(Spill::read).transpose()?;
+        for entry in unusable.into_iter().flatten() {
+            let Unusable { path, why } = entry?;
+            if self.selection.takes(&path) {
+                let line = self.odd.line(Symbol::OnlyThere, &path, Odd::BadName, &why);
+                report.line(&line)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends a report. Errors: the disk's.

@@ -1,14 +1,14 @@
 //! Files on their way into the bucket.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Mutex;
 
-use super::checkpoint::{Checkpoint, Equal};
+use super::checkpoint::{Checkpoint, Equal, With};
 use super::connect::Bucket;
-use super::entry::Stat;
 use super::judge::Proof;
 use super::local_file::{LocalFile, Tree, is_changed_while_read};
 use super::object_types::type_of;
@@ -71,7 +71,7 @@ impl Sender {
         uploader: Uploader,
         tree: &Tree,
         checkpoint: &Arc<Checkpoint>,
-        throttle: Throttle,
+        throttle: Arc<Throttle>,
         types: ContentTypes,
     ) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Sender {
             tree: tree.clone(),
             prefix: job.config.prefix.clone(),
             checkpoint: checkpoint.clone(),
-            throttle: Arc::new(throttle),
+            throttle,
             types,
             attributes: job.config.attributes.mode,
             operator: job.operator.clone(),
@@ -112,6 +112,7 @@ impl Sender {
                     let equal = Equal {
                         stat: *file.stat(),
                         etag: etag.as_str().to_owned(),
+                        with: With::of(self.attributes),
                     };
                     self.checkpoint.note_equal(path, equal);
                     return Line::proved(path, size, Proof::Sent).done(Done::Sent);
@@ -126,8 +127,9 @@ impl Sender {
 
     async fn attempt(&self, path: &str, file: &LocalFile, replaces: Option<&str>) -> Attempt {
         let key = self.key_of(path);
-        let headers = match self.headers(path, file.stat()) {
+        let headers = match self.headers(path, file).await {
             Ok(headers) => headers,
+            Err(error) if is_changed_while_read(&error) => return Attempt::Again,
             Err(error) => return Attempt::Failed(error.to_string()),
         };
         let len = file.stat().size_bytes;
@@ -186,7 +188,9 @@ impl Sender {
         }
     }
 
-    fn headers(&self, path: &str, stat: &Stat) -> Result<ObjectHeaders, FsError> {
+    /// Errors: attributes that cannot be read, or that do not fit.
+    async fn headers(&self, path: &str, file: &LocalFile) -> io::Result<ObjectHeaders> {
+        let stat = file.stat();
         let headers = ObjectHeaders {
             content_type: type_of(&self.types, path),
             ..ObjectHeaders::default()
@@ -199,10 +203,13 @@ impl Sender {
             uid: Some(stat.uid),
             gid: Some(stat.gid),
             mtime: stat.modified(),
+            xattrs: file.xattrs().await?,
             headers,
             ..Attributes::default()
         };
-        attributes.encode(Kind::File)
+        attributes.encode(Kind::File).map_err(|_| {
+            io::Error::other("its extended attributes do not fit into an object's metadata (2 KiB)")
+        })
     }
 
     /// Asks for the same object once more, on a condition that does not hold: what

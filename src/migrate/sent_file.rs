@@ -150,7 +150,7 @@ impl ByteSource for SentFile {
         let noted = self.checkpoint.begun(&self.path);
         let (since, before) = match noted {
             Some(noted) => (noted.since, noted.before),
-            None => (SystemTime::now(), Vec::new()),
+            None => (SystemTime::now(), None),
         };
         let begun = Begun {
             stat: *self.file.stat(),

@@ -3,6 +3,7 @@
 //! Every path is opened by openat2(2) below the root's descriptor, through no symlink.
 //! A file appears whole or not at all: it is written beside its place, synced, renamed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, FileTimes};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -78,9 +79,25 @@ impl TargetTree {
     }
 
     /// Makes a symlink where nothing is.
-    pub fn make_symlink(&self, path: &str, leads_to: &str) -> io::Result<()> {
+    pub fn make_symlink(&self, path: &str, leads_to: &OsStr) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         Ok(rustix::fs::symlinkat(leads_to, parent, name)?)
+    }
+
+    /// Whether a symlink at this path would lead to a place below the root, through
+    /// whatever is on its way now, or to nothing.
+    pub fn leads_inside(&self, path: &str, leads_to: &OsStr) -> bool {
+        let mut whole = match path.rsplit_once('/') {
+            Some((above, _)) => OsString::from(format!("{above}/")),
+            None => OsString::new(),
+        };
+        whole.push(leads_to);
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match rustix::fs::openat2(&self.root, &whole, flags, Mode::empty(), how) {
+            Ok(_) => true,
+            Err(error) => io::Error::from(error).kind() == io::ErrorKind::NotFound,
+        }
     }
 
     /// Removes a file that is still as it was; `None` where that does not matter.
@@ -180,15 +197,25 @@ fn unchanged(parent: &OwnedFd, name: &str, was: &Stat) -> io::Result<()> {
 }
 
 impl Unfinished {
-    /// Puts it in its place, where there is nothing, or this file.
-    ///
-    /// Errors: something else is there; the disk's. Then nothing of it is left.
-    pub fn finish(mut self, ownership: &Ownership, replaces: Option<&Stat>) -> io::Result<()> {
+    /// Sets whose it is, and syncs it: from here on nothing but a rename changes it.
+    pub fn give(&self, ownership: &Ownership) -> io::Result<()> {
         give(&self.file, ownership)?;
-        self.file.sync_all()?;
+        self.file.sync_all()
+    }
+
+    /// Puts it in its place, where there is nothing, or this file. It is to be as it was
+    /// when its bytes were `proved`: what is returned is then known of the same bytes.
+    ///
+    /// Errors: something else is there; somebody changed it; the disk's. Nothing of a file
+    /// that is not in its place is left.
+    pub fn place(mut self, proved: &Stat, replaces: Option<&Stat>) -> io::Result<Stat> {
+        let changed = || io::Error::other("it was changed here while it was fetched: run again");
         let Some(name) = &self.name else {
-            return Ok(());
+            return Err(changed());
         };
+        if Stat::from(&self.file.metadata()?) != *proved {
+            return Err(changed());
+        }
         match replaces {
             Some(was) => {
                 unchanged(&self.parent, &self.place, was)?;
@@ -201,7 +228,12 @@ impl Unfinished {
             }
         }
         self.name = None;
-        Ok(())
+        let placed = Stat::from(&self.file.metadata()?);
+        if placed.is_only_renamed(proved) {
+            Ok(placed)
+        } else {
+            Err(changed())
+        }
     }
 }
 
@@ -219,7 +251,7 @@ impl Drop for Unfinished {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::Write;
+    use std::io::{Seek, Write};
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
@@ -240,7 +272,41 @@ mod tests {
         let tree = TargetTree::new(root, ownership(0o755));
         let mut unfinished = tree.begin(path)?;
         unfinished.file.write_all(b"new")?;
-        unfinished.finish(&ownership(0o640), replaces)
+        unfinished.give(&ownership(0o640))?;
+        let proved = Stat::from(&unfinished.file.metadata()?);
+        unfinished.place(&proved, replaces).map(drop)
+    }
+
+    #[test]
+    fn a_file_that_changes_after_it_was_proved_is_not_taken_for_what_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = TargetTree::new(Arc::new(open_root(dir.path()).unwrap()), ownership(0o755));
+        let mut unfinished = tree.begin("f").unwrap();
+        unfinished.file.write_all(b"old").unwrap();
+        let past = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        let given = Ownership {
+            modified: Some(past),
+            ..ownership(0o640)
+        };
+        unfinished.give(&given).unwrap();
+        let proved = Stat::from(&unfinished.file.metadata().unwrap());
+        // The same length, and before the rename.
+        unfinished.file.rewind().unwrap();
+        unfinished.file.write_all(b"new").unwrap();
+        assert!(unfinished.place(&proved, None).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        // What a rename alone changes does not matter, and a write behind it does.
+        let mut unfinished = tree.begin("f").unwrap();
+        unfinished.file.write_all(b"old").unwrap();
+        unfinished.give(&given).unwrap();
+        let mut writer = unfinished.file.try_clone().unwrap();
+        let proved = Stat::from(&unfinished.file.metadata().unwrap());
+        let placed = unfinished.place(&proved, None).unwrap();
+        assert!(placed.is_only_renamed(&proved));
+        writer.rewind().unwrap();
+        writer.write_all(b"new").unwrap();
+        let later = Stat::from(&writer.metadata().unwrap());
+        assert!(!later.is_only_renamed(&proved));
     }
 
     #[test]
@@ -268,6 +334,32 @@ mod tests {
         let names: Vec<_> = fs::read_dir(&outside).unwrap().collect();
         assert_eq!(names.len(), 1);
         assert_eq!(fs::read(outside.join("f")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_symlink_is_made_only_where_what_is_on_its_way_stays_inside() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        symlink(dir.path(), root.join("out")).unwrap();
+        symlink("a/b", root.join("in")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let tree = TargetTree::new(Arc::new(open_root(&root).unwrap()), ownership(0o755));
+        for (path, leads_to, inside) in [
+            ("l", "a/b", true),
+            ("l", "in", true),
+            ("l", "in/nothing", true),
+            ("new/l", "../a", true),
+            ("a/l", "../in", true),
+            ("l", "out/x", false),
+            ("a/l", "../out", false),
+            ("l", "..", false),
+            ("l", "/etc", false),
+            ("l", "loop", false),
+        ] {
+            let found = tree.leads_inside(path, OsStr::new(leads_to));
+            assert_eq!(found, inside, "{path} -> {leads_to}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::checkpoint::{Begun, Checkpoint};
 use super::connect::Bucket;
 use super::entry::Stat;
 use crate::store::s3::inspect::{UnfinishedUpload, unfinished_uploads};
-use crate::store::{Key, ObjectHeaders, StoreError, StoreErrorKind, StoreOp};
+use crate::store::{Key, ObjectHeaders, StoreError, StoreErrorKind, StoreOp, UploadId};
 use crate::write_path::{MultipartUpload, Uploader};
 
 /// Clocks of this host and of S3 differ by no more. Source: S3 API, "RequestTimeTooSkewed".
@@ -48,15 +48,15 @@ pub async fn resumed(
         let aborted = abort(&begun, long.key, bucket).await;
         aborted.map_err(|error| error.to_string())?;
     }
-    // Who may not ask has no upload aborted that is not known for its own.
     let before = match left_of(bucket, long.key).await {
-        Err(error) if !error.kind.is_refusal() => return Err(error.to_string()),
-        left => left.unwrap_or_default(),
+        Ok(left) => Some(left.into_iter().map(|upload| upload.id).collect()),
+        Err(error) if error.kind.is_refusal() => None,
+        Err(error) => return Err(error.to_string()),
     };
     let begun = Begun {
         stat: *long.stat,
         since: SystemTime::now(),
-        before: before.into_iter().map(|upload| upload.id).collect(),
+        before,
         sending: None,
     };
     let noted = checkpoint.begin(long.path, &begun);
@@ -82,7 +82,10 @@ pub async fn abort(begun: &Begun, key: &Key, bucket: &Bucket) -> Result<(), Stor
         return bucket.store.abort_multipart(key, upload).await;
     }
     // It was killed before it knew the name of its upload, if there is one.
-    let oldest = begun.since - CLOCKS_DIFFER;
+    if begun.before.is_none() {
+        tracing::warn!(%key, "a multipart upload may be left: which ones were there before is not known");
+        return Ok(());
+    }
     let left = match left_of(bucket, key).await {
         // Nobody can tell, and nobody else may end it.
         Err(error) if error.kind.is_refusal() => {
@@ -91,10 +94,53 @@ pub async fn abort(begun: &Begun, key: &Key, bucket: &Bucket) -> Result<(), Stor
         }
         left => left?,
     };
-    for upload in left {
-        if upload.begun_at >= oldest && !begun.before.contains(&upload.id) {
-            bucket.store.abort_multipart(key.clone(), upload.id).await?;
-        }
+    for upload in own(begun, left) {
+        bucket.store.abort_multipart(key.clone(), upload).await?;
     }
     Ok(())
+}
+
+/// Of the uploads of a key, those that a run may have begun. Where it is not known which
+/// were there before, none can be told from those of others.
+fn own(begun: &Begun, left: Vec<UnfinishedUpload>) -> Vec<UploadId> {
+    let Some(before) = &begun.before else {
+        return Vec::new();
+    };
+    let oldest = begun.since - CLOCKS_DIFFER;
+    let ids = left
+        .into_iter()
+        .filter(|upload| upload.begun_at >= oldest)
+        .map(|upload| upload.id);
+    ids.filter(|id| !before.contains(id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_is_a_runs_own_only_where_those_of_before_are_known() {
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let id = |name: &str| UploadId(name.to_owned());
+        let upload = |name: &str, begun_at| UnfinishedUpload {
+            key: Key::new("k"),
+            id: id(name),
+            begun_at,
+        };
+        let left = vec![
+            upload("theirs", since),
+            upload("old", since - Duration::from_secs(3600)),
+            upload("ours", since),
+        ];
+        let begun = |before| Begun {
+            stat: crate::migrate::tests::some_stat(),
+            since,
+            before,
+            sending: None,
+        };
+        let known = begun(Some(vec![id("theirs")]));
+        assert_eq!(own(&known, left.clone()), [id("ours")]);
+        // S3 refused to tell of them.
+        assert_eq!(own(&begun(None), left), []);
+    }
 }

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Object, Stat};
 use super::judge::{Judge, Verdict};
+use super::object_types::looked_at;
 use super::plan::{COMPARED_AT_ONCE, Planner};
 use super::spill::Spill;
 
-/// What only its bytes can tell.
+/// A file and an object. Only their bytes may tell whether they are equal.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Unproved {
     pub path: String,
@@ -32,19 +33,21 @@ impl Planner<'_> {
             unproved.len(),
             bytesize::ByteSize(self.unproved_bytes)
         ));
+        let types = self.settings.types.as_ref();
         let read = stream::iter(unproved.read()?).map(|entry| async move {
-            let entry = entry?;
+            let entry: Unproved = entry?;
             let verdict = judge.read(&entry.path, &entry.object).await;
-            io::Result::Ok((entry, verdict))
+            let typed = looked_at(judge, types, (&entry.stat, &entry.object), &verdict).await;
+            io::Result::Ok((entry, verdict, typed))
         });
         let mut read = std::pin::pin!(read.buffered(COMPARED_AT_ONCE));
         while let Some(next) = read.next().await {
-            let (entry, verdict) = next?;
+            let (entry, verdict, typed) = next?;
             let verdict = match verdict {
                 Verdict::Unproved => Verdict::Failed("it cannot be compared".to_owned()),
                 told => told,
             };
-            self.judged(entry.path, entry.stat, entry.object, verdict)?;
+            self.judged(entry, verdict, typed)?;
         }
         Ok(())
     }

@@ -10,9 +10,11 @@ use super::local_file::Tree;
 use super::merge::{Merge, Walking};
 use super::moving::outcome_of_all;
 use super::object_types::{ObjectTypes, Wrong};
-use super::plan::{Extra, Sides, Work, plan};
+use super::plan::plan;
+use super::plan_counts::{Extra, Sides, Work};
 use super::report::Report;
 use super::run::{Job, Summary, run};
+use super::throttle::Throttle;
 use crate::files::ContentTypes;
 
 #[derive(Debug, Clone)]
@@ -39,15 +41,16 @@ pub fn verify(
             symlinks: job.symlinks,
         };
         let walking = Walking::begin(&tree, job.walk_settings());
-        let prefix = &job.config.prefix;
         let store = bucket.store.clone();
-        let judge = Arc::new(Judge::new(store, tree, prefix, job.comparison, None));
+        let work = Work::Verify(settings.sides);
+        let judge_settings = job.judge(work, Arc::new(Throttle::new(None)));
+        let judge = Arc::new(Judge::new(store, tree, judge_settings, None));
         let merge = Merge::new(walking, listing).await?;
         let types = settings.types.map(|wrong| content_types(&job, wrong));
-        let work = Work::Verify(settings.sides);
         let plan_settings = job.plan(work, Extra::Keep, types.transpose()?, &scratch);
         let planned = plan(merge, &judge, &plan_settings, &mut report).await?;
-        guards::not_nothing(&job, &planned.counts)?;
+        let counts = &planned.counts;
+        guards::not_nothing(&job, counts.source + counts.target)?;
         let outcome = outcome_of_all(&report);
         Ok(job.summary("verify", outcome, &mut report, &bucket, began)?)
     })

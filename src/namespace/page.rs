@@ -136,6 +136,7 @@ mod tests {
             objects: objects.iter().map(|key| object(key)).collect(),
             prefixes: prefixes.iter().map(|&prefix| prefix.to_owned()).collect(),
             next: next.map(|token| ListToken(token.to_owned())),
+            ..ListAnswer::default()
         }
     }
 

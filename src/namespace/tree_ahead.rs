@@ -266,8 +266,8 @@ mod tests {
         };
         ListAnswer {
             objects: keys.iter().map(object).collect(),
-            prefixes: Vec::new(),
             next: next.map(|token| ListToken(token.to_owned())),
+            ..ListAnswer::default()
         }
     }
 

@@ -14,6 +14,14 @@ pub struct ObjectChecksums {
     pub crc32c: Option<String>,
     pub sha256: Option<String>,
     pub encryption: Option<Encryption>,
+    pub customer_key: CustomerKeyed,
+}
+
+/// Whether an object is encrypted with a key that the store does not keep (SSE-C).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CustomerKeyed {
+    No,
+    Yes,
 }
 
 impl ObjectChecksums {
@@ -22,7 +30,8 @@ impl ObjectChecksums {
     /// Source: S3 API, "Object", on ETag: not with SSE-KMS and SSE-C.
     pub fn etag_is_md5(&self) -> bool {
         let encryption = self.encryption.as_ref();
-        encryption.is_none_or(|it| it.algorithm == "AES256")
+        let is_of_store = encryption.is_none_or(|it| it.algorithm == "AES256");
+        is_of_store && self.customer_key == CustomerKeyed::No
     }
 
     pub fn has_some(&self) -> bool {
@@ -40,6 +49,40 @@ impl From<ObjectMeta> for ObjectChecksums {
             crc32c: None,
             sha256: None,
             encryption: meta.headers.placement.encryption,
+            customer_key: CustomerKeyed::No,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etag_is_an_md5_only_where_the_store_encrypts_with_its_own_keys_or_not_at_all() {
+        let told = |algorithm: Option<&str>, customer_key| ObjectChecksums {
+            etag: ETag::new("e"),
+            size_bytes: 1,
+            crc64nvme: None,
+            crc32c: None,
+            sha256: None,
+            encryption: algorithm.map(|algorithm| Encryption {
+                algorithm: algorithm.to_owned(),
+                kms_key: None,
+                bucket_key: None,
+            }),
+            customer_key,
+        };
+        for (algorithm, customer_key, is_md5) in [
+            (None, CustomerKeyed::No, true),
+            (Some("AES256"), CustomerKeyed::No, true),
+            (Some("aws:kms"), CustomerKeyed::No, false),
+            (Some("aws:kms:dsse"), CustomerKeyed::No, false),
+            (None, CustomerKeyed::Yes, false),
+            (Some("AES256"), CustomerKeyed::Yes, false),
+        ] {
+            let told = told(algorithm, customer_key);
+            assert_eq!(told.etag_is_md5(), is_md5, "{told:?}");
         }
     }
 }

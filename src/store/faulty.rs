@@ -23,6 +23,8 @@ pub enum Fault {
     Late(Duration),
     /// The bytes of a read come through the sink, and all of them in the answer too.
     Twice,
+    /// The last byte of a read arrives as another one.
+    Damaged,
     /// No answer ever comes.
     Stall,
 }
@@ -34,8 +36,12 @@ pub struct Faulty {
     state: Mutex<State>,
 }
 
+/// Makes what is said of an object's bytes from what nobody has said yet.
+pub type Told = fn(ObjectChecksums, &[u8]) -> ObjectChecksums;
+
 #[derive(Debug, Default)]
 struct State {
+    told: Option<Told>,
     faults: HashMap<(StoreOp, u64), Fault>,
     seen: HashMap<StoreOp, u64>,
 }
@@ -46,6 +52,13 @@ impl Faulty {
             store,
             state: Mutex::default(),
         }
+    }
+
+    /// A store that tells of the bytes of its objects.
+    pub fn telling(store: Arc<dyn ObjectStore>, told: Told) -> Self {
+        let this = Self::new(store);
+        this.state.lock().told = Some(told);
+        this
     }
 
     /// Plans a fault for the `nth` request of a kind, counted from 1.
@@ -72,7 +85,7 @@ impl Faulty {
         };
         let fail = |kind| StoreError::new(kind, op, Key::new("planned"), "planned fault");
         match fault {
-            None | Some(Fault::Twice) => request.await,
+            None | Some(Fault::Twice | Fault::Damaged) => request.await,
             Some(Fault::Before(kind)) => Err(fail(kind)),
             Some(Fault::Wish(kind, retry_after)) => Err(StoreError {
                 retry_after,
@@ -98,11 +111,31 @@ impl ObjectStore for Faulty {
         self.run(StoreOp::Head, self.store.head(request)).await
     }
 
+    async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
+        let asked = self.store.checksums(key.clone());
+        let nothing = self.run(StoreOp::Head, asked).await?;
+        let Some(told) = self.state.lock().told else {
+            return Ok(nothing);
+        };
+        let whole = GetRequest {
+            key,
+            range: None,
+            if_match: None,
+            sink: None,
+        };
+        Ok(told(nothing, &self.store.get(whole).await?.body))
+    }
+
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
         let sink = request.sink.clone();
         let nth = self.seen(StoreOp::Get) + 1;
         let planned = self.state.lock().faults.get(&(StoreOp::Get, nth)).copied();
-        let answer = self.run(StoreOp::Get, self.store.get(request)).await?;
+        let mut answer = self.run(StoreOp::Get, self.store.get(request)).await?;
+        if let Some(Fault::Damaged) = planned {
+            let mut bytes = answer.body.to_vec();
+            *bytes.last_mut().unwrap() ^= 1;
+            answer.body = bytes.into();
+        }
         if let (Some(Fault::Twice), Some(sink)) = (planned, sink) {
             sink.begin();
             sink.take(&answer.body);

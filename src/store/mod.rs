@@ -34,7 +34,7 @@ mod unanswered;
 pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
 pub use access_keys::{AccessKeys, KeySource};
 pub use body::{Body, BodySink, BodySource, BodyStream, pieces};
-pub use checksums::ObjectChecksums;
+pub use checksums::{CustomerKeyed, ObjectChecksums};
 pub use conditional::Conditional;
 pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};
 pub use endpoint::Endpoint;

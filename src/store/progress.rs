@@ -56,8 +56,8 @@ mod tests {
         });
         ListAnswer {
             objects: objects.collect(),
-            prefixes: Vec::new(),
             next: Some(ListToken("t".to_owned())),
+            ..ListAnswer::default()
         }
     }
 

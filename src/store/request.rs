@@ -266,11 +266,21 @@ pub struct ListedObject {
     pub last_modified: SystemTime,
 }
 
+/// A listed object whose key or version cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusableKey {
+    /// As far as it is text.
+    pub key: String,
+    pub why: String,
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct ListAnswer {
     pub objects: Vec<ListedObject>,
     /// Common prefixes, each ending in `/`.
     pub prefixes: Vec<String>,
+    /// What no request can name.
+    pub unusable: Vec<UnusableKey>,
     /// Absent on the last page.
     pub next: Option<ListToken>,
 }

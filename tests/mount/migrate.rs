@@ -73,9 +73,17 @@ fn differences_are_named_by_symbols_and_a_digest_is_of_all_lines() {
     assert_eq!(one_way.differences(), ["* bytes", "* length", "+ here"]);
     let some = all.ends("verify", &["--include", "same"], 0);
     assert_eq!(some.count("equal"), 1);
-    // Only bytes tell these two apart.
-    let fast = all.ends("verify", &["--fast", "--include", "bytes"], 0);
-    assert_eq!(fast.line("bytes")["proof"], "size-and-time");
+    // Only bytes tell these two apart, and they are read where the times are not the same.
+    let fast = ["--fast", "--include", "bytes"];
+    let told = all.ends("verify", &fast, 3);
+    assert_eq!(told.differences(), ["* bytes"]);
+    let stored = all.client.head(&all.bucket, "media/bytes").unwrap();
+    let stored = u64::try_from(stored.last_modified).unwrap();
+    let stored = std::time::UNIX_EPOCH + std::time::Duration::from_secs(stored);
+    let file = fs::File::options().write(true).open(all.tree.join("bytes"));
+    file.unwrap().set_modified(stored).unwrap();
+    let told = all.ends("verify", &fast, 0);
+    assert_eq!(told.line("bytes")["proof"], "size-and-time");
     let report = all.scratch.path().join("report");
     let args = ["--report", report.to_str().unwrap()];
     let output = all.command("verify", &args).output().unwrap();
@@ -93,28 +101,40 @@ fn differences_are_named_by_symbols_and_a_digest_is_of_all_lines() {
 #[test]
 fn a_bucket_is_compared_with_a_manifest_without_the_files() {
     let all = Migration::new();
+    let manifest = all.scratch.path().join("manifest");
+    let manifest = manifest.to_str().unwrap();
+    let verify = |args: &[&str]| {
+        let mut command = all.command("verify", &["--manifest", manifest, "--json"]);
+        Ended::of(command.args(args))
+    };
+    // Nothing that is compared with nothing proves nothing.
+    let empty = ["--yes", "--allow-empty", "--manifest", manifest];
+    all.ends("import", &empty, 0);
+    assert_eq!(verify(&[]).code, 5);
+    assert_eq!(verify(&["--allow-empty"]).code, 0);
     for path in ["a", "d/b", "d-c"] {
         all.file(path, path);
     }
     all.file("long", pattern(9 * MIB, 1));
-    let manifest = all.scratch.path().join("manifest");
-    let manifest = manifest.to_str().unwrap();
     all.ends("import", &["--yes", "--manifest", manifest], 0);
-    let verify = || {
-        let mut command = all.command("verify", &["--manifest", manifest, "--json"]);
-        Ended::of(&mut command)
-    };
     fs::remove_dir_all(&all.tree).unwrap();
-    let same = verify();
+    let same = verify(&[]);
     assert_eq!((same.code, same.count("equal")), (0, 4), "{}", same.said);
     all.object("d/b", "x/b");
     all.object("more", "x");
     all.client.delete(&all.bucket, "media/a");
-    let told = verify();
+    let told = verify(&[]);
     assert_eq!(told.code, 3);
     assert_eq!(told.differences(), ["* d/b", "+ a", "- more"]);
+    // One that is cut off behind a line.
+    let text = fs::read_to_string(manifest).unwrap();
+    let end = text.trim_end().rfind('\n').unwrap();
+    fs::write(manifest, &text[..=end]).unwrap();
+    let cut = verify(&[]);
+    assert_eq!(cut.code, 1);
+    assert!(cut.said.contains("cut off"), "{}", cut.said);
     fs::write(manifest, "{}\n").unwrap();
-    assert_eq!(verify().code, 1);
+    assert_eq!(verify(&[]).code, 1);
 }
 
 #[test]
@@ -144,6 +164,12 @@ fn nothing_is_done_that_a_guard_refuses() {
     for wrong in [["--nonsense", ""], ["--include", "["], ["--ttl", "x"]] {
         all.ends("import", &wrong, 2);
     }
+    for option in ["--report", "--manifest"] {
+        let inside = all.tree.join("inside/x");
+        let refused = all.ends("import", &["--yes", option, inside.to_str().unwrap()], 5);
+        assert!(refused.said.contains("lies in"), "{}", refused.said);
+    }
+    assert!(!all.tree.join("inside").exists());
     let nowhere = all.scratch.path().join("nowhere");
     let mut command = all.command_on("import", &nowhere, &["--yes"]);
     assert_eq!(command.output().unwrap().status.code(), Some(1));
@@ -209,6 +235,31 @@ fn what_cannot_be_an_object_is_named_by_a_policy_and_the_rest_is_sent() {
 }
 
 #[test]
+fn files_that_a_mount_hides_are_sent_and_replace_nothing_that_is_stored() {
+    let all = Migration::new();
+    let plan = Mount::builder().arg("--allow-non-empty").prefix("media");
+    fs::create_dir(plan.root.join("d")).unwrap();
+    for (path, text) in [("d/stray", "stray"), ("both", "hidden"), ("same", "same")] {
+        fs::write(plan.root.join(path), text).unwrap();
+    }
+    all.object("both", "stored");
+    all.object("same", "same");
+    let mount = plan.bucket(&all.bucket).start();
+    let import = |args: &[&str]| {
+        let mut command = all.command_on("import", &mount.root, &["--yes", "--json"]);
+        Ended::of(command.args(args))
+    };
+    // Without it, the source is a mount of its own target.
+    assert_eq!(import(&[]).code, 5);
+    let sent = import(&["--hidden"]);
+    assert_eq!(sent.code, 3, "{}", sent.said);
+    assert_eq!(sent.differences(), ["* both"]);
+    assert_eq!((sent.count("sent"), sent.count("equal")), (1, 2));
+    assert_eq!(fs::read(mount.path("d/stray")).unwrap(), b"stray");
+    assert_eq!(fs::read(mount.path("both")).unwrap(), b"stored");
+}
+
+#[test]
 fn content_types_are_looked_at_where_asked_and_mended_by_one_copy_each() {
     let all = Migration::new();
     all.file("a.png", "x");
@@ -251,6 +302,7 @@ fn attributes_are_stored_in_the_names_of_s3fs_and_a_mount_shows_them() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
     fs::set_permissions(&path, mode).unwrap();
     std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
+    rustix::fs::setxattr(&path, "user.k", b"v", rustix::fs::XattrFlags::empty()).unwrap();
     all.ends("import", &["--yes"], 0);
     let head = all.client.head(&all.bucket, "media/d/f").unwrap();
     assert_eq!(head.metadata["mode"], (0o100_640).to_string());
@@ -260,6 +312,41 @@ fn attributes_are_stored_in_the_names_of_s3fs_and_a_mount_shows_them() {
     use std::os::unix::fs::MetadataExt;
     let owner = (shown.mode(), shown.uid(), shown.gid(), shown.mtime());
     assert_eq!(owner, (0o100_640, 1234, 4321, 1_000_000));
+    let value = |path: &std::path::Path| {
+        let mut value = [0; 8];
+        let len = rustix::fs::getxattr(path, "user.k", &mut value[..]).unwrap();
+        value[..len].to_vec()
+    };
+    assert_eq!(value(&mount.path("d/f")), b"v");
+    all.ends("verify", &[], 0);
+    // What has the same bytes and another mode is brought over as well.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&path, mode).unwrap();
+    let told = all.ends("verify", &[], 3);
+    assert!(
+        told.said.contains("mode 0600 here, 0640 there"),
+        "{}",
+        told.said
+    );
+    let again = all.ends("import", &["--yes"], 0);
+    assert_eq!(again.count("sent"), 1);
+    all.ends("verify", &[], 0);
+    let back = all.scratch.path().join("back");
+    let export = || Ended::of(&mut all.command_on("export", &back, &["--yes", "--json"]));
+    assert_eq!(export().code, 0);
+    let made = back.join("d/f");
+    let shown = fs::metadata(&made).unwrap();
+    assert_eq!((shown.mode(), shown.uid()), (0o100_600, 1234));
+    assert_eq!(value(&made), b"v");
+    rustix::fs::removexattr(&made, "user.k").unwrap();
+    let mended = export();
+    assert_eq!(
+        (mended.code, mended.count("fetched")),
+        (0, 1),
+        "{}",
+        mended.said
+    );
+    assert_eq!(value(&made), b"v");
     // What is imported from its own mount would be itself.
     let own = Ended::of(&mut all.command_on("import", &mount.root, &["--yes", "--json"]));
     assert_eq!(own.code, 5, "{}", own.said);

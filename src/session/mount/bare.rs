@@ -35,6 +35,11 @@ impl BareDirectory {
         Ok(Self(openat(bare.as_fd(), name, flags, Mode::empty())?))
     }
 
+    /// To read what is in it.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// How many entries it has; no more than `COUNT_LIMIT` are counted.
     pub fn entries(&self) -> io::Result<usize> {
         let mut count = 0;
@@ -85,7 +90,7 @@ pub fn told_hidden(path: &Path, count: usize) -> String {
         "entries lie"
     };
     format!(
-        "{more}{count} {noun} in the bare directory {path}, hidden by the mount: 'mediafs unmount {path}' shows them; move them away, mount again, and copy them in"
+        "{more}{count} {noun} in the bare directory {path}, hidden by the mount: 'mediafs import --hidden {path} BUCKET/PREFIX' sends them, 'mediafs unmount {path}' shows them"
     )
 }
 

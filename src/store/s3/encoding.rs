@@ -37,6 +37,12 @@ pub fn decode(listed: &str) -> Option<String> {
         .map(|key| key.into_owned())
 }
 
+/// The same of a key that is not UTF-8, to be shown.
+pub fn decode_lossy(listed: &str) -> String {
+    let spaced = listed.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}
+
 /// An object's time in whole seconds: listings tell more digits than HEAD does.
 pub fn whole_seconds(time: Option<&DateTime>) -> SystemTime {
     let seconds = time.map_or(0, DateTime::secs);

@@ -10,8 +10,10 @@ use super::connect::shared_config;
 use super::encoding::whole_seconds;
 use super::error::{chain, translate};
 use super::object::etag;
+use super::request_options::ServerEncryption;
 use crate::store::{
-    AccessKeys, Encryption, Key, ObjectChecksums, StoreError, StoreErrorKind, StoreOp, UploadId,
+    AccessKeys, CustomerKeyed, Encryption, Key, ObjectChecksums, StoreError, StoreErrorKind,
+    StoreOp, UploadId,
 };
 
 /// Whether a bucket keeps what is replaced and deleted. Source: S3 API `GetBucketVersioning`.
@@ -142,6 +144,15 @@ pub(super) async fn checksums(store: &S3Store, key: &Key) -> Result<ObjectChecks
         kms_key: None,
         bucket_key: None,
     });
+    // A store that answers a request with such a key need not say so.
+    let brings_key = matches!(
+        store.renewal.parts().0.requests.encryption,
+        Some(ServerEncryption::Customer(_))
+    );
+    let customer_key = match brings_key || answer.sse_customer_algorithm().is_some() {
+        true => CustomerKeyed::Yes,
+        false => CustomerKeyed::No,
+    };
     Ok(ObjectChecksums {
         etag: etag(StoreOp::Head, key, answer.e_tag())?,
         size_bytes,
@@ -149,6 +160,7 @@ pub(super) async fn checksums(store: &S3Store, key: &Key) -> Result<ObjectChecks
         crc32c: of_all(answer.checksum_crc32_c()),
         sha256: of_all(answer.checksum_sha256()),
         encryption,
+        customer_key,
     })
 }
 

@@ -7,11 +7,11 @@ use std::sync::Once;
 use aws_sdk_s3::types::{CommonPrefix, EncodingType, Object};
 
 use super::S3Store;
-use super::encoding::{decode, whole_seconds};
+use super::encoding::{decode, decode_lossy, whole_seconds};
 use super::error::translate;
 use crate::store::{
     ETag, FoldDirectories, Key, ListAnswer, ListRequest, ListToken, ListedObject, StoreError,
-    StoreErrorKind, StoreOp,
+    StoreErrorKind, StoreOp, UnusableKey,
 };
 
 /// Where a page starts.
@@ -210,9 +210,13 @@ impl Page {
             let time = object.last_modified();
             let time = time.ok_or_else(|| missing("a LastModified"))?;
             // A file whose versions cannot be told apart is not shown.
-            let (Some(key), Some(etag)) = (plain(key), ETag::parse(etag)) else {
-                tracing::debug!(key, "hidden: listed without a usable key or ETag");
-                continue;
+            let (key, etag) = match (plain(key), ETag::parse(etag)) {
+                (Some(key), Some(etag)) => (key, etag),
+                (named, _) => {
+                    tracing::debug!(key, "hidden: listed without a usable key or ETag");
+                    answer.unusable.push(unusable_key(key, named));
+                    continue;
+                }
             };
             answer.objects.push(ListedObject {
                 key: Key::new(key),
@@ -258,6 +262,19 @@ impl Page {
                 })
             }
         }
+    }
+}
+
+fn unusable_key(listed: &str, key: Option<String>) -> UnusableKey {
+    match key {
+        Some(key) => UnusableKey {
+            key,
+            why: "S3 lists it without an ETag that names a version".to_owned(),
+        },
+        None => UnusableKey {
+            key: decode_lossy(listed),
+            why: format!("its key is not UTF-8: {listed}"),
+        },
     }
 }
 
@@ -313,7 +330,7 @@ mod tests {
             answer: ListAnswer {
                 objects: objects.collect(),
                 prefixes: prefixes.iter().map(|&it| it.to_owned()).collect(),
-                next: None,
+                ..ListAnswer::default()
             },
             is_truncated: true,
             token: None,
@@ -332,6 +349,40 @@ mod tests {
         let marker = Start::Marker("c/".to_owned());
         let next = page(&["d"], &[]).next(&marker);
         assert_eq!(next, Some(Start::Marker("d".to_owned())));
+    }
+
+    #[test]
+    fn an_object_whose_key_or_version_cannot_be_told_is_named_beside_the_others() {
+        let object = |key: &str, etag: &str| {
+            Object::builder()
+                .key(key)
+                .e_tag(etag)
+                .size(1)
+                .last_modified(aws_sdk_s3::primitives::DateTime::from_secs(1))
+                .build()
+        };
+        let objects = [
+            object("p/a", "e"),
+            object("p/caf%E9", "e"),
+            object("p/b", ""),
+        ];
+        let url = EncodingType::Url;
+        let page = Page::new("p/", Some(&url), (&objects, &[]), Some(false), None).unwrap();
+        let keys: Vec<_> = page
+            .answer
+            .objects
+            .iter()
+            .map(|it| it.key.as_str())
+            .collect();
+        assert_eq!(keys, ["p/a"]);
+        let unusable: Vec<_> = page
+            .answer
+            .unusable
+            .iter()
+            .map(|it| it.key.as_str())
+            .collect();
+        assert_eq!(unusable, ["p/caf\u{fffd}", "p/b"]);
+        assert!(page.answer.unusable[0].why.contains("p/caf%E9"));
     }
 
     #[test]

@@ -199,21 +199,28 @@ fn a_delete_spares_what_a_name_that_cannot_be_looked_below_may_stand_for() {
     all.object("\u{444}.png", "x");
     all.object("avatars/1", "a");
     symlink("nowhere", all.tree.join("avatars")).unwrap();
-    let delete = [
-        "--yes",
-        "--delete",
-        "--force",
-        "--symlinks",
-        "inside",
-        "--bad-names",
-        "skip",
-    ];
-    let kept = all.ends("import", &delete, 4);
+    all.object("avatars-2", "stray");
+    let delete = |symlinks: &'static str| {
+        let common = ["--yes", "--delete", "--force", "--bad-names", "skip"];
+        [&common[..], &["--symlinks", symlinks]].concat()
+    };
+    // Another run would keep them too: nothing failed that it could mend.
+    for symlinks in ["inside", "skip"] {
+        let kept = all.ends("import", &delete(symlinks), 3);
+        assert_eq!(kept.count("deleted"), 0, "{}", kept.said);
+    }
+    fs::remove_dir(hidden).unwrap();
+    let kept = all.ends("import", &delete("inside"), 3);
     assert_eq!(kept.count("deleted"), 0, "{}", kept.said);
+    let mut left = all.paths();
+    left.sort();
+    assert_eq!(left, ["avatars-2", "avatars/1", "\u{444}.png"]);
+    // What is skipped by choice keeps what may be of it, and nothing else.
+    let skipped = all.ends("import", &delete("skip"), 0);
+    assert_eq!(skipped.count("deleted"), 1, "{}", skipped.said);
     assert_eq!(all.paths(), ["avatars/1", "\u{444}.png"]);
     fs::remove_file(all.tree.join("avatars")).unwrap();
-    fs::remove_dir(hidden).unwrap();
-    let gone = all.ends("import", &delete, 0);
+    let gone = all.ends("import", &delete("inside"), 0);
     assert_eq!(gone.count("deleted"), 1, "{}", gone.said);
     assert_eq!(all.paths(), ["\u{444}.png"]);
 }
