@@ -3,6 +3,10 @@
 //!
 //! The log has them for as long, and each daemon looks for what its predecessor left
 //! for the whole time from its own start: then the connections of the dead one end.
+//!
+//! Nothing but the bytes tells such an object from one that another client has put since.
+//! So the time is short where the key is not this mount's alone, and what was made after
+//! it stays, whoever made it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,19 +19,20 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{DeleteQueue, excludes};
 use crate::store::{
-    DeleteRequest, ETag, GetRequest, HeadRequest, Key, LateChanges, ObjectMeta, StoreError,
-    StoreErrorKind, StoreOp,
+    DeleteRequest, ETag, GetRequest, HeadRequest, Key, LATE_LIMIT, LateChanges, ObjectMeta,
+    StoreError, StoreErrorKind, StoreOp,
 };
 
-/// How long a store may take to carry out a request whose client has gone.
-const WATCHED_FOR: Duration = Duration::from_secs(60);
+/// How long scratch objects are looked for, which nobody else makes.
+const SCRATCH_WATCHED_FOR: Duration = Duration::from_secs(60);
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 const LOOKS_AT_ONCE: usize = 16;
 /// Versions of one key that are watched for: those that were cancelled last.
 const OBJECTS_LIMIT: usize = 16;
-/// How much clocks may differ. Source: S3, `RequestTimeTooSkewed`.
-const SKEW_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// How much this host's clock and the store's may differ, with the time that a
+/// successor takes to start.
+const SKEW_LIMIT: Duration = Duration::from_secs(25);
 
 /// What a request without an answer may make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,8 +94,16 @@ impl LateObject {
     /// Whether the request may have made it: one of another client, with the same
     /// bytes, may be there long after.
     fn is_in_time(&self, meta: &ObjectMeta) -> bool {
-        let last = UNIX_EPOCH + Duration::from_secs(self.given_up_at) + WATCHED_FOR + SKEW_LIMIT;
+        let last = UNIX_EPOCH + Duration::from_secs(self.given_up_at) + LATE_LIMIT + SKEW_LIMIT;
         meta.last_modified <= last || self.makes == LateVersion::Any
+    }
+
+    /// How long a store may take to carry out a request whose client has gone.
+    fn watched_for(&self) -> Duration {
+        match self.makes {
+            LateVersion::Bytes { .. } | LateVersion::Parts { .. } => LATE_LIMIT,
+            LateVersion::Any => SCRATCH_WATCHED_FOR,
+        }
     }
 }
 
@@ -111,11 +124,12 @@ impl Watched {
             is_written: false,
             next: now,
             pause: PAUSE_FIRST,
-            until: now + WATCHED_FOR,
+            until: now,
         }
     }
 
-    fn add(&mut self, object: LateObject) {
+    fn add(&mut self, object: LateObject, now: Instant) {
+        self.until = self.until.max(now + object.watched_for());
         self.objects.retain(|known| known.makes != object.makes);
         if self.objects.len() >= OBJECTS_LIMIT {
             self.objects.remove(0);
@@ -144,7 +158,7 @@ impl DeleteQueue {
                 next: now + PAUSE_FIRST,
                 ..Watched::new(now)
             };
-            watched.add(object);
+            watched.add(object, now);
             watched.objects.clone()
         };
         if let Err(error) = self.log.late(&key, &objects) {
@@ -159,7 +173,7 @@ impl DeleteQueue {
         let mut late = BTreeMap::new();
         for (key, object) in left {
             let watched = late.entry(key).or_insert_with(|| Watched::new(now));
-            watched.add(object);
+            watched.add(object, now);
         }
         late
     }
@@ -244,9 +258,13 @@ impl DeleteQueue {
             let mut late = self.late.lock();
             let due = late.iter_mut().filter(|(_, watched)| watched.next <= now);
             due.map(|(key, watched)| {
+                let is_last = watched.until <= now;
                 watched.next = now + watched.pause;
+                if !is_last {
+                    watched.next = watched.next.min(watched.until);
+                }
                 watched.pause = (watched.pause * 2).min(PAUSE_LIMIT);
-                (key.clone(), watched.until <= now)
+                (key.clone(), is_last)
             })
             .collect()
         };
@@ -346,14 +364,41 @@ mod tests {
         let runs = tokio::spawn(store.clone().run());
         store.watch_for_late(Key::new("late"), LateObject::of_bytes(b"late"));
         store.watch_for_late(Key::new("another"), LateObject::of_bytes(b"late"));
-        sleep(Duration::from_secs(20)).await;
+        sleep(Duration::from_secs(2)).await;
         assert_eq!(log.0.lock().len(), 2, "the successor would look");
         put(&*memory, "late").await;
         put(&*memory, "another").await;
-        sleep(WATCHED_FOR + PAUSE_LIMIT).await;
+        sleep(LATE_LIMIT).await;
         assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["another"]);
         assert!(log.0.lock().is_empty());
         runs.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_bytes_that_another_client_puts_later_stay_and_are_seen() {
+        let memory = Arc::new(Memory::default());
+        for left in [
+            Vec::new(),
+            vec![(Key::new("f"), LateObject::of_bytes(b"f"))],
+        ] {
+            let is_live = left.is_empty();
+            let (store, log) = left_late(&memory, left);
+            let runs = tokio::spawn(store.clone().run());
+            if is_live {
+                store.watch_for_late(Key::new("f"), LateObject::of_bytes(b"f"));
+            }
+            sleep(LATE_LIMIT + Duration::from_secs(1)).await;
+            put(&*memory, "f").await;
+            assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["f"]);
+            sleep(SCRATCH_WATCHED_FOR + PAUSE_LIMIT).await;
+            assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["f"]);
+            assert!(log.0.lock().is_empty());
+            memory
+                .delete(DeleteRequest::any(Key::new("f")))
+                .await
+                .unwrap();
+            runs.abort();
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -363,7 +408,7 @@ mod tests {
         let runs = tokio::spawn(store.clone().run());
         store.watch_for_late(Key::new("again"), LateObject::of_bytes(b"again"));
         put(&*store, "again").await;
-        sleep(WATCHED_FOR + PAUSE_LIMIT).await;
+        sleep(LATE_LIMIT + PAUSE_LIMIT).await;
         assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["again"]);
         assert!(log.0.lock().is_empty());
         runs.abort();
@@ -379,7 +424,7 @@ mod tests {
         ];
         let (store, log) = left_late(&memory, late);
         let runs = tokio::spawn(store.clone().run());
-        sleep(WATCHED_FOR - PAUSE_LIMIT * 2).await;
+        sleep(SCRATCH_WATCHED_FOR - PAUSE_LIMIT * 2).await;
         put(&*memory, "d/late").await;
         put(&*memory, "scratch").await;
         assert!(keys(&*store, LIST_PAGE_LIMIT).await.is_empty());
@@ -426,8 +471,8 @@ mod tests {
             last_modified: SystemTime::now() + age,
             ..there.clone()
         };
-        assert!(object.is_in_time(&meta(WATCHED_FOR)));
-        assert!(!object.is_in_time(&meta(WATCHED_FOR + SKEW_LIMIT * 2)));
+        assert!(object.is_in_time(&meta(LATE_LIMIT)));
+        assert!(!object.is_in_time(&meta(LATE_LIMIT + SKEW_LIMIT * 2)));
         assert!(LateObject::any().is_in_time(&meta(SKEW_LIMIT * 3)));
     }
 }
