@@ -118,12 +118,12 @@ impl State {
             WriteCondition::IfMatch(etag) => current.as_ref() == Some(etag),
         };
         if !holds {
-            return Err(StoreError::new(
-                StoreErrorKind::PreconditionFailed,
-                op,
-                key.clone(),
-                "condition",
-            ));
+            // Source: S3 API, PutObject, CopyObject and CompleteMultipartUpload, `If-Match`.
+            let kind = match (condition, &current) {
+                (WriteCondition::IfMatch(_), None) => StoreErrorKind::NotFound,
+                _ => StoreErrorKind::PreconditionFailed,
+            };
+            return Err(StoreError::new(kind, op, key.clone(), "condition"));
         }
         self.versions += 1;
         let object = Object {

@@ -105,7 +105,9 @@ impl Copier {
         let mut refused = FsError::STALE;
         for _ in 0..REPLACE_TRIES {
             match self.copy_on_condition(task, condition).await {
-                Err(error @ FsError::Stale(_)) => refused = error,
+                // Not found: the source, or the version that is taken the place of.
+                // Source: S3 API, CopyObject, `If-Match`.
+                Err(error @ (FsError::Stale(_) | FsError::NotFound(_))) => refused = error,
                 outcome => return outcome,
             }
             // Of source and target, which one is not what it was?
@@ -293,7 +295,7 @@ mod tests {
     use super::*;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{GetRequest, Placement, PutRequest, StoreOp, UserMetadata};
+    use crate::store::{DeleteRequest, GetRequest, Placement, PutRequest, StoreOp, UserMetadata};
 
     const LEN: usize = 23 << 20;
 
@@ -428,6 +430,13 @@ mod tests {
             task.over = CopyOver::Any(WriteCondition::IfAbsent);
             let etag = copier.copy(&task).await.unwrap();
             assert_eq!(get(&store, &task.target).await.meta.etag, etag);
+
+            // Another client removes it.
+            let removed = DeleteRequest::any(task.target.clone());
+            store.delete(removed).await.unwrap();
+            task.over = CopyOver::Any(WriteCondition::IfMatch(etag.clone()));
+            let again = copier.copy(&task).await.unwrap();
+            assert_eq!(get(&store, &task.target).await.meta.etag, again);
         }
     }
 
