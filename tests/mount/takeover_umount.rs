@@ -1,8 +1,13 @@
 //! A mount that comes right after another one of the same spool.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
+use rustix::mount::UnmountFlags;
+use rustix::process::Signal;
+
 use crate::support::mount::is_mounted;
+use crate::support::processes::daemons_of;
 use crate::support::programs::{run_shell, said};
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::supervised_mount::SupervisedMount;
@@ -83,4 +88,24 @@ fn a_spool_of_a_mount_that_serves_is_refused_at_once() {
         began.elapsed()
     );
     mount.unmount();
+}
+
+#[test]
+fn an_umount_during_a_takeover_holds() {
+    for has_open_file in [false, true] {
+        let mount = SupervisedMount::start(Mount::builder());
+        std::fs::write(mount.path("f"), b"bytes").unwrap();
+        let open = has_open_file.then(|| std::fs::File::open(mount.path("f")).unwrap());
+        rustix::process::kill_process(mount.daemon(), Signal::KILL).unwrap();
+        rustix::mount::unmount(&mount.root, UnmountFlags::DETACH).unwrap();
+        if let Some(mut file) = open {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes, b"bytes");
+        }
+        wait_until(WITHIN, "the end of all its processes", || {
+            daemons_of(&mount.root).is_empty()
+        });
+        assert!(!is_mounted(&mount.root), "{has_open_file}");
+    }
 }

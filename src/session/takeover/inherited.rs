@@ -129,13 +129,15 @@ fn claim(
 ) -> anyhow::Result<Result<(OwnedFd, SessionState), String>> {
     let path = session_state::path_in(&config.spool_dir);
     let mut mountpoint = std::path::absolute(&config.mountpoint)?;
+    let mut known = None;
     let reason = match session_state::saved(&path) {
         Ok(Some(saved)) => match mismatch(config, place, &saved, &device)? {
             None => return Ok(Ok((device, saved))),
             Some(reason) => {
-                mountpoint = saved
-                    .session
-                    .map_or(mountpoint, |session| session.mountpoint);
+                if let Some(session) = saved.session {
+                    mountpoint = session.mountpoint;
+                    known = Some(session.device);
+                }
                 reason
             }
         },
@@ -143,7 +145,7 @@ fn claim(
         Err(error) => error.to_string(),
     };
     tracing::warn!(%reason, "cannot resume the previous session: mounting again; programs with open files get ENOTCONN");
-    clear(&mountpoint)?;
+    clear(&mountpoint, known.as_deref())?;
     // With its last copy the session ends, for programs that have files open too.
     fd_store::forget();
     session_state::forget(&path)?;
@@ -163,7 +165,7 @@ fn give_up(config: &Config) {
     tracing::error!(spool = %config.spool_dir.display(), "the spool's disk is read-only: cannot resume the previous session; programs with open files get ENOTCONN");
     let cleared = std::path::absolute(&config.mountpoint)
         .map_err(Into::into)
-        .and_then(|mountpoint| clear(&mountpoint));
+        .and_then(|mountpoint| clear(&mountpoint, None));
     if let Err(error) = cleared {
         tracing::warn!(%error, "the previous mount stays at the mountpoint");
     }
@@ -177,9 +179,6 @@ fn mismatch(
     saved: &SessionState,
     device: &OwnedFd,
 ) -> anyhow::Result<Option<String>> {
-    if is_aborted(device)? {
-        return Ok(Some("its connection was aborted".to_owned()));
-    }
     let Some(session) = &saved.session else {
         return Ok(Some("there is none".to_owned()));
     };
@@ -198,7 +197,12 @@ fn mismatch(
     }
     let mounted = mount_at(&session.mountpoint)?;
     if mounted.is_none_or(|entry| entry.device != session.device) {
-        return Ok(Some("it was unmounted meanwhile".to_owned()));
+        // An umount holds. Who has files open is served to the end, which is now if nobody has.
+        tracing::info!("the previous session was unmounted meanwhile");
+        return Ok(None);
+    }
+    if is_aborted(device)? {
+        return Ok(Some("its connection was aborted".to_owned()));
     }
     Ok(None)
 }
@@ -211,10 +215,13 @@ fn is_aborted(device: &OwnedFd) -> Result<bool, rustix::io::Errno> {
     Ok(asked.revents().contains(PollFlags::ERR))
 }
 
-/// Detaches what a predecessor left on the mountpoint.
-fn clear(mountpoint: &Path) -> anyhow::Result<()> {
-    let ours = mount_at(mountpoint)?.is_some_and(|entry| entry.fs_type == FS_TYPE);
-    if ours {
+/// Detaches what a predecessor left on the mountpoint: the mount of this `device`, any
+/// of mediafs where it is not known.
+fn clear(mountpoint: &Path, device: Option<&str>) -> anyhow::Result<()> {
+    let left = mount_at(mountpoint)?.is_some_and(|entry| {
+        entry.fs_type == FS_TYPE && device.is_none_or(|device| entry.device == device)
+    });
+    if left {
         rustix::mount::unmount(mountpoint, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     }
     Ok(())
