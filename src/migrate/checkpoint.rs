@@ -3,12 +3,15 @@
 //! What is lost of it costs time, not safety: a file is compared again.
 
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+};
 use serde::{Deserialize, Serialize};
 
 use super::entry::Stat;
@@ -23,14 +26,16 @@ const EQUAL: TableDefinition<&str, &[u8]> = TableDefinition::new("equal.1");
 const UPLOADS: TableDefinition<&str, &[u8]> = TableDefinition::new("uploads.1");
 /// Entries that wait in memory for one transaction.
 const BATCH_LIMIT: usize = 256;
+/// The database's own bound of its memory is 1 GiB.
+const CACHE_BYTES: usize = 16 << 20;
 
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     #[error("another import or export of the same places is running")]
     InUse,
-    #[error("checkpoint: {0}: remove its folder if it stays so")]
-    Unusable(#[from] redb::Error),
+    #[error("the checkpoint {path} cannot be used")]
+    Unusable { path: PathBuf, source: redb::Error },
 }
 
 /// A file that has the bytes of an object.
@@ -85,17 +90,28 @@ type Outcome<T> = Result<T, redb::Error>;
 impl Checkpoint {
     /// Opens what a run with the same places has left.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
-        let database = match open(&directory.join("checkpoint")) {
-            Ok(database) => database,
+        let path = directory.join("checkpoint");
+        let begin_anew = |error: DatabaseError| {
+            // A full or read-only disk says nothing of what the file has.
+            if is_of_the_disk(&error) {
+                return Err(error);
+            }
+            tracing::warn!(path = %path.display(), %error, "the checkpoint cannot be read: what earlier runs have done is compared again");
+            std::fs::remove_file(&path)?;
+            open(&path)
+        };
+        let opened = match open(&path) {
             Err(DatabaseError::DatabaseAlreadyOpen) => return Err(CheckpointError::InUse),
-            Err(error) => return Err(redb::Error::from(error).into()),
+            opened => opened.or_else(begin_anew),
         };
-        let this = Self {
-            database,
-            unwritten: Mutex::default(),
-        };
-        this.prepare()?;
-        Ok(this)
+        let prepared = opened.map_err(redb::Error::from).and_then(|database| {
+            let this = Self {
+                database,
+                unwritten: Mutex::default(),
+            };
+            this.prepare().map(|()| this)
+        });
+        prepared.map_err(|source| CheckpointError::Unusable { path, source })
     }
 
     fn prepare(&self) -> Outcome<()> {
@@ -225,16 +241,41 @@ impl Drop for Checkpoint {
     }
 }
 
+fn is_of_the_disk(error: &DatabaseError) -> bool {
+    let DatabaseError::Storage(StorageError::Io(error)) = error else {
+        return false;
+    };
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
 fn open(path: &Path) -> Result<Database, DatabaseError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let file = FileBackend::new(private::open(path, &options)?)?;
-    Database::builder().create_with_backend(file)
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.create_with_backend(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_a_full_disk_left_half_made_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        for left in [vec![], vec![0; 1 << 20], b"redb".to_vec()] {
+            std::fs::write(dir.path().join("checkpoint"), &left).unwrap();
+            let checkpoint = Checkpoint::open(dir.path()).unwrap();
+            assert!(checkpoint.begun("f").is_none());
+        }
+    }
 
     fn stat(size_bytes: u64) -> Stat {
         Stat {

@@ -9,7 +9,10 @@ use super::checkpoint::{Begun, Checkpoint};
 use super::connect::Bucket;
 use super::entry::Stat;
 use crate::store::s3::inspect::{UnfinishedUpload, unfinished_uploads};
-use crate::store::{Key, ObjectHeaders, StoreError, StoreErrorKind, StoreOp, UploadId};
+use crate::store::{
+    Key, ListPartsRequest, ObjectHeaders, ObjectStore, StoreError, StoreErrorKind, StoreOp,
+    UploadId,
+};
 use crate::write_path::{MultipartUpload, Uploader};
 
 /// Clocks of this host and of S3 differ by no more. Source: S3 API, "RequestTimeTooSkewed".
@@ -95,9 +98,32 @@ pub async fn abort(begun: &Begun, key: &Key, bucket: &Bucket) -> Result<(), Stor
         left => left?,
     };
     for upload in own(begun, left) {
+        if has_parts(&*bucket.store, key, &upload).await? {
+            tracing::warn!(%key, "a multipart upload is left that may be another client's");
+            continue;
+        }
         bucket.store.abort_multipart(key.clone(), upload).await?;
     }
     Ok(())
+}
+
+/// Whether it has, or nobody can tell: the run that was killed before it knew the name of
+/// its upload has sent none.
+async fn has_parts(
+    store: &dyn ObjectStore,
+    key: &Key,
+    upload: &UploadId,
+) -> Result<bool, StoreError> {
+    let first = ListPartsRequest {
+        key: key.clone(),
+        upload: upload.clone(),
+        after: None,
+    };
+    match store.list_parts(first).await {
+        Err(error) if error.kind == StoreErrorKind::NoSuchUpload => Ok(false),
+        Err(error) if error.kind.is_refusal() => Ok(true),
+        answer => Ok(!answer?.parts.is_empty()),
+    }
 }
 
 /// Of the uploads of a key, those that a run may have begun. Where it is not known which
