@@ -46,6 +46,7 @@ pub fn keys(data: &[u8]) {
     let answer = ListAnswer {
         objects: objects.collect(),
         prefixes: folded.clone(),
+        unusable: Vec::new(),
         next: data
             .len()
             .is_multiple_of(2)
