@@ -308,7 +308,7 @@ impl Inner {
 
     /// The inode that has the name, if any.
     pub(super) fn find(&self, parent: Ino, name: &Name) -> Option<Ino> {
-        let derived = Numbers::derived(parent, name.as_str());
+        let derived = Ino::derived(parent, name.as_str());
         let slot = self.slots.get(&derived);
         let place = slot.and_then(|slot| slot.place.as_ref());
         if place.is_some_and(|(dir, it)| *dir == parent && it == name) {
