@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::inode::Inode;
 use super::name::Name;
 use super::numbers::Numbers;
-use super::table::{Inner, InodeTable, Pin, Slot};
+use super::pin::Pin;
+use super::slot::Slot;
+use super::table::{Inner, InodeTable};
 use crate::session_state::{SavedInode, SessionState};
 use crate::vocabulary::{Ino, Kind, ROOT};
 

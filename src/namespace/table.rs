@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::entries::Entries;
-use super::inode::Inode;
-use super::keyspace::{DirPath, KeySpace};
+use super::keyspace::DirPath;
 use super::name::Name;
 use super::numbers::Numbers;
+use super::pin::Pin;
+use super::slot::Slot;
 use crate::error::FsError;
 use crate::session_state::{Record, SessionLog};
-use crate::store::Key;
 use crate::vocabulary::{Ino, Kind, ROOT};
 
 /// Every inode that the kernel or an operation refers to.
@@ -32,53 +31,6 @@ pub(super) struct Inner {
     others: BTreeMap<(Ino, Name), Ino>,
     pub(super) numbers: Numbers,
     session_log: Arc<SessionLog>,
-}
-
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) inode: Arc<Inode>,
-    /// Where the inode is; the root and inodes without a name have none.
-    pub(super) place: Option<(Ino, Name)>,
-    /// References of the kernel. Source: libfuse's documentation of `forget`.
-    pub(super) lookups: u64,
-    /// References of operations and open files.
-    pins: u32,
-    /// Which of the entries of its directory it is.
-    index: u32,
-    /// Inodes whose place is in this directory.
-    entries: Entries,
-}
-
-/// Keeps an inode in the table.
-#[derive(Debug)]
-pub struct Pin {
-    table: Arc<InodeTable>,
-    inode: Arc<Inode>,
-}
-
-impl std::ops::Deref for Pin {
-    type Target = Arc<Inode>;
-
-    fn deref(&self) -> &Arc<Inode> {
-        &self.inode
-    }
-}
-
-impl Pin {
-    /// Key of the file's object; none when its name is gone or too long.
-    pub fn key(&self, keys: &KeySpace) -> Option<Key> {
-        let (parent, name) = self.table.place(self.inode.ino)?;
-        keys.file_key(&self.table.dir_path(parent).ok()?, &name)
-            .ok()
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        let mut inner = self.table.inner.lock();
-        inner.change(self.inode.ino, |slot| slot.pins -= 1);
-        inner.drop_unreferenced(self.inode.ino);
-    }
 }
 
 impl InodeTable {
@@ -262,6 +214,13 @@ impl InodeTable {
         session_log.commit();
     }
 
+    /// A pin is gone.
+    pub(super) fn unpin(&self, ino: Ino) {
+        let mut inner = self.inner.lock();
+        inner.change(ino, |slot| slot.pins -= 1);
+        inner.drop_unreferenced(ino);
+    }
+
     /// Whether someone besides the caller's one pin uses the inode.
     pub fn is_pinned_elsewhere(&self, ino: Ino) -> bool {
         self.inner
@@ -274,19 +233,6 @@ impl InodeTable {
     /// How many inodes are referred to, the root included.
     pub fn count(&self) -> usize {
         self.inner.lock().slots.len()
-    }
-}
-
-impl Slot {
-    pub(super) fn new(ino: Ino, kind: Kind) -> Self {
-        Self {
-            inode: Arc::new(Inode::new(ino, kind)),
-            place: None,
-            lookups: 0,
-            pins: 0,
-            index: 0,
-            entries: Entries::default(),
-        }
     }
 }
 
