@@ -270,7 +270,7 @@ impl Namespace {
     pub async fn check_empty(&self, dir: &Pin) -> Result<(), FsError> {
         if self
             .table
-            .children(dir.ino)
+            .awake_children(dir.ino)
             .iter()
             .any(|(_, child)| child.state().local.is_some())
         {

@@ -49,6 +49,10 @@
 //! same after the kernel forgot them and after a remount; a number that is taken gets
 //! the next free one, which is kept in `name_store`.
 //!
+//! **Memory** has a bound but for the names themselves. An inode is *awake* while somebody
+//! uses it or more is known of it than the store tells; of the others the oldest go
+//! dormant, as those of a predecessor are (`restore`).
+//!
 //! Lock order: table, then one inode's state. A directory's `listing_lock` is the only
 //! lock held across a request; nothing else is taken while waiting for it. `coherence`
 //! is taken for a copy, with any of them held.

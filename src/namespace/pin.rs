@@ -8,7 +8,7 @@ use super::keyspace::KeySpace;
 use super::table::InodeTable;
 use crate::store::Key;
 
-/// Keeps an inode in the table.
+/// Keeps an inode in the table, and awake.
 #[derive(Debug)]
 pub struct Pin {
     pub(super) table: Arc<InodeTable>,

@@ -1,4 +1,4 @@
-//! What the table has of an inode.
+//! What the table has of an inode that is awake.
 
 use std::sync::Arc;
 

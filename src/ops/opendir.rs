@@ -41,8 +41,8 @@ impl Ops {
     ) -> Result<DirHandle, FsError> {
         let ino = Ino(saved.ino);
         let mut snapshot = self.new_snapshot(ino)?;
-        let names = saved.names.iter();
-        let names = names.filter_map(|name| Name::from_segment(name));
+        let names = saved.names().ok_or(FsError::BadHandle)?;
+        let names = names.iter().filter_map(|name| Name::from_segment(name));
         snapshot.listed = names.map(StreamedEntry::given_before).collect();
         snapshot.recorded = snapshot.listed.len();
         Ok(DirHandle {

@@ -228,7 +228,7 @@ impl Kept {
         let Target::File(file) = &writer.to else {
             return Ok(());
         };
-        let saved = replayed(&self.path, file, file.bytes)?;
+        let saved = replayed(file, file.bytes)?;
         let file = rewrite(&self.path, &saved)?;
         let room_bytes = file.room_bytes();
         writer.compact_from = compact_from(file.bytes);
@@ -298,7 +298,7 @@ impl Kept {
         let Target::File(file) = &writer.to else {
             return;
         };
-        let before = replayed(&kept.path, file, file.bytes);
+        let before = replayed(file, file.bytes);
         if let Err(error) = fs::remove_file(&kept.path) {
             tracing::error!(%error, "cannot remove the incomplete session file");
         }
@@ -354,7 +354,7 @@ impl Kept {
             Target::File(file) => (file.copy()?, file.bytes),
             Target::Memory { .. } => return Err(gone()),
         };
-        let saved = replayed(&self.path, &old, upto)?;
+        let saved = replayed(&old, upto)?;
         let mut new = write_beside(&self.path, &saved)?;
         drop(saved);
         let needed = new.bytes;
