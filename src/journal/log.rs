@@ -235,7 +235,7 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The size from which a file with so many bytes to say is written anew.
-pub fn compact_from(needed: u64) -> u64 {
+pub(super) fn compact_from(needed: u64) -> u64 {
     needed.saturating_mul(COMPACT_RATIO).max(COMPACT_FROM_BYTES)
 }
 

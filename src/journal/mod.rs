@@ -36,7 +36,7 @@ use std::time::{Duration, UNIX_EPOCH};
 pub use block_sums::{BLOCK_BYTES, BlockSums};
 pub use frame::{Chain, Header, Subject};
 pub use log::{
-    LogError, RecordLog, Replayed, compact_from, io_error, read, replay, rewrite, sync_dir,
+    COMPACT_FROM_BYTES, LogError, RecordLog, Replayed, io_error, read, replay, rewrite, sync_dir,
 };
 pub use log_file::{LogFile, is_full};
 pub use log_state::{Durable, LogState};
