@@ -188,6 +188,9 @@ impl Namespace {
             state.dir.forget_listing();
         }
         drop(state);
+        if page.next.is_none() {
+            self.listing_remembered(dir.ino, page.entries.len());
+        }
         Ok((page, asked_at, seq))
     }
 
