@@ -15,6 +15,44 @@ pub struct Ino(pub u64);
 /// The mount's root. Source: linux/fuse.h, `FUSE_ROOT_ID`.
 pub const ROOT: Ino = Ino(1);
 
+/// Numbers that follow from names are from here to twice as much: far from the
+/// reserved ones, and whole in a double, as JavaScript tells them.
+const FIRST_DERIVED: u64 = 1 << 52;
+
+impl Ino {
+    /// The number that follows from a name in a directory, the same for ever.
+    pub fn derived(parent: Self, name: &str) -> Self {
+        Self::derived_again(parent, name, 0)
+    }
+
+    /// The next ones, where that is another inode's.
+    pub fn derived_again(parent: Self, name: &str, tries: u64) -> Self {
+        let step = tries.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = mix(fnv(parent.0, name).wrapping_add(step));
+        Self(FIRST_DERIVED | (hash % FIRST_DERIVED))
+    }
+}
+
+/// A hash of a name that is the same for ever.
+pub fn hash_of_name(seed: u64, name: &str) -> u64 {
+    mix(fnv(seed, name))
+}
+
+/// FNV-1a.
+fn fnv(seed: u64, name: &str) -> u64 {
+    let bytes = seed.to_le_bytes().into_iter().chain(name.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// The finalizer of MurmurHash3.
+fn mix(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {

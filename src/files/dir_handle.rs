@@ -1,7 +1,8 @@
 //! Open directories.
 
 use super::handles::HandleId;
-use crate::namespace::{DirStream, Pin, StreamedEntry};
+use super::listed::Listed;
+use crate::namespace::{DirStream, Pin};
 
 /// An open directory: what has been listed so far, and where the listing stands.
 ///
@@ -18,7 +19,7 @@ pub struct DirHandle {
 
 #[derive(Debug)]
 pub struct Snapshot {
-    pub listed: Vec<StreamedEntry>,
+    pub listed: Listed,
     pub stream: DirStream,
     pub end: bool,
     /// How many of `listed` the successor was told of.

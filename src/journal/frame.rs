@@ -15,7 +15,7 @@
 //! own, so that of a damaged record this much is mostly known.
 
 /// Length, kind and id of a frame, and their checksum.
-const HEAD_BYTES: usize = 17;
+pub(super) const HEAD_BYTES: usize = 17;
 const CHECK_BYTES: usize = 4;
 /// The offset up to which frames must be whole, and its checksum.
 const END_BYTES: usize = 12;
@@ -146,7 +146,7 @@ impl Header {
     }
 
     /// None where it is not what was written.
-    fn end(&self, bytes: &[u8]) -> Option<u64> {
+    pub(super) fn end(&self, bytes: &[u8]) -> Option<u64> {
         let end = number::<8>(bytes, self.line_len).map(u64::from_le_bytes)?;
         (bytes.get(self.line_len..self.frames_at()) == Some(self.end_field(end).as_slice()))
             .then_some(end)
@@ -167,7 +167,7 @@ fn stored(bytes: &[u8], at: usize) -> Option<Chain> {
 }
 
 /// What stands at an offset.
-enum Found<'a> {
+pub(super) enum Found<'a> {
     Whole {
         subject: Subject,
         payload: &'a [u8],
@@ -182,7 +182,7 @@ enum Found<'a> {
     Nothing,
 }
 
-fn frame_at(bytes: &[u8], at: usize, chain: Chain) -> Found<'_> {
+pub(super) fn frame_at(bytes: &[u8], at: usize, chain: Chain) -> Found<'_> {
     let head = bytes.get(at..at.saturating_add(HEAD_BYTES - CHECK_BYTES));
     let (Some(head), Some(check)) = (head, stored(bytes, at + HEAD_BYTES - CHECK_BYTES)) else {
         return Found::Nothing;

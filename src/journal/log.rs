@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -23,6 +23,8 @@ use crate::private;
 pub const COMPACT_FROM_BYTES: u64 = 1 << 20;
 /// Written anew when it is this many times as long as what it still has to say.
 const COMPACT_RATIO: u64 = 4;
+/// A file written anew is written in pieces of about this.
+const WRITE_BYTES: usize = 1 << 20;
 /// Attempts to read a file that is written anew meanwhile.
 const READ_LIMIT: usize = 5;
 
@@ -233,7 +235,7 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The size from which a file with so many bytes to say is written anew.
-pub fn compact_from(needed: u64) -> u64 {
+pub(super) fn compact_from(needed: u64) -> u64 {
     needed.saturating_mul(COMPACT_RATIO).max(COMPACT_FROM_BYTES)
 }
 
@@ -301,13 +303,8 @@ impl<S: LogState> Replayed<S> {
         let mut understood = true;
         for step in frames.by_ref() {
             let damaged = match step {
-                Step::Frame(subject, payload) => match S::decode(subject, payload) {
-                    Some(record) => {
-                        state.apply(record);
-                        continue;
-                    }
-                    None => Some(subject),
-                },
+                Step::Frame(subject, payload) if state.replay(subject, payload) => continue,
+                Step::Frame(subject, _) => Some(subject),
                 Step::Torn => {
                     tracing::info!(path = %path.display(), "ignoring the last record: a crash tore it");
                     continue;
@@ -326,19 +323,37 @@ impl<S: LogState> Replayed<S> {
     }
 }
 
-/// The bytes of a file with these records. Errors: a record has no bytes.
-pub fn bytes_of<S: LogState>(state: &S, file: u64) -> io::Result<(Header, Vec<u8>, Chain)> {
+/// Writes these records to a file, from its start; its end is noted last. Returns how
+/// many bytes they are. Errors: the disk's; a record has no bytes.
+pub fn write_frames<S: LogState>(
+    out: &File,
+    state: &S,
+    file: u64,
+) -> io::Result<(Header, u64, Chain)> {
     let (header, mut bytes) = Header::new(S::NAME, S::VERSION, file);
     let (_, mut chain) = header.start();
+    let mut at = 0;
     let mut outcome = Ok(());
-    state.for_each(&mut |record| match S::encode(&record) {
-        Ok(payload) => chain.push(&mut bytes, S::subject(&record), &payload),
-        Err(error) => outcome = Err(error),
+    state.for_each(&mut |record| {
+        if outcome.is_err() {
+            return;
+        }
+        outcome = S::encode(&record).and_then(|payload| {
+            chain.push(&mut bytes, S::subject(&record), &payload);
+            if bytes.len() < WRITE_BYTES {
+                return Ok(());
+            }
+            out.write_all_at(&bytes, at)?;
+            at += bytes.len() as u64;
+            bytes.clear();
+            Ok(())
+        });
     });
     outcome?;
-    let end = bytes.len() as u64;
-    header.set_end(&mut bytes, end);
-    Ok((header, bytes, chain))
+    out.write_all_at(&bytes, at)?;
+    let end = at + bytes.len() as u64;
+    out.write_all_at(&header.end_field(end), header.end_at())?;
+    Ok((header, end, chain))
 }
 
 /// A file of these records under the path, whole or not at all. Errors: the disk's.

@@ -48,6 +48,12 @@ pub trait LogState: Default {
         serde_json::from_slice(payload).ok()
     }
 
+    /// Applies a record as it stands in the file. Returns whether it is one.
+    fn replay(&mut self, subject: Subject, payload: &[u8]) -> bool {
+        let record = Self::decode(subject, payload);
+        record.map(|record| self.apply(record)).is_some()
+    }
+
     /// A record is not what was written, or some are missing. Where it is not known
     /// what it was about, nothing said before counts as the last word.
     fn damaged(&mut self, subject: Option<Subject>);

@@ -26,6 +26,7 @@ pub mod small_disk;
 mod spare;
 mod store_log;
 mod text;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -35,8 +36,7 @@ use std::time::{Duration, UNIX_EPOCH};
 pub use block_sums::{BLOCK_BYTES, BlockSums};
 pub use frame::{Chain, Header, Subject};
 pub use log::{
-    LogError, RecordLog, Replayed, bytes_of, compact_from, io_error, read, replay, rewrite,
-    sync_dir,
+    COMPACT_FROM_BYTES, LogError, RecordLog, Replayed, io_error, read, replay, rewrite, sync_dir,
 };
 pub use log_file::{LogFile, is_full};
 pub use log_state::{Durable, LogState};
@@ -46,6 +46,7 @@ pub use record::{
     Sending, StageId,
 };
 pub use spare::{path_of as spare_of, put_in_place, write_beside};
+pub use whole::{read_upto, read_whole};
 
 use crate::store::{DeletePending, ETag, Key, LateObject, UploadId};
 

@@ -5,12 +5,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::log::{bytes_of, compact_from, sync_dir};
+use super::log::{compact_from, sync_dir, write_frames};
 use super::log_file::{LogFile, STEP_BYTES, allocate};
 use super::log_state::{Durable, LogState};
 use crate::failpoint::{self, Point};
@@ -56,9 +56,7 @@ pub fn write_beside<S: LogState>(path: &Path, state: &S) -> io::Result<LogFile> 
 }
 
 fn fill<S: LogState>(file: File, state: &S, found: &fs::Metadata) -> io::Result<LogFile> {
-    let (header, bytes, chain) = bytes_of(state, found.ino())?;
-    file.write_all_at(&bytes, 0)?;
-    let needed = bytes.len() as u64;
+    let (header, needed, chain) = write_frames(&file, state, found.ino())?;
     let wanted = wanted_bytes(needed);
     if found.len() > wanted + ROOM_LIMIT_BYTES {
         file.set_len(wanted)?;

@@ -271,7 +271,10 @@ fn is_true_or_in_doubt(path: &Path, bytes: &[u8], what: &str) {
     let only_with = live.doomed.keys().all(|key| key.as_str() == "with");
     assert!(only_with, "{what}: {:?}", live.doomed);
     // Whoever comes next sees the same.
-    let (_, bytes, _) = bytes_of(&live, 0).unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    super::log::write_frames(&file, &live, 0).unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
     let again = replay::<JournalState>(path, &bytes).unwrap();
     assert_eq!(again.records(), live.records(), "{what}");
 }

@@ -5,7 +5,7 @@
 //! and a remount. A directory that was never seen to change has the time when this
 //! spool was first used: S3 has none for it.
 
-use crate::vocabulary::{Kind, Overrides, Timestamp};
+use crate::vocabulary::{Kind, Overrides, Timestamp, hash_of_name};
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
@@ -15,8 +15,7 @@ use super::Namespace;
 use super::dir::{ChangeSeq, Entry};
 use super::inode::Inode;
 use super::name::Name;
-use super::numbers::hash;
-use super::table::Pin;
+use super::pin::Pin;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct DirectoryRecord {
@@ -160,5 +159,5 @@ impl Namespace {
 }
 
 fn hash_of(name: &Name) -> u64 {
-    hash(0, name.as_str())
+    hash_of_name(0, name.as_str())
 }

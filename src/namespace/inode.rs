@@ -142,6 +142,12 @@ impl InodeState {
         }
     }
 
+    /// Whether nothing is known of a file that the store would not tell.
+    pub fn is_what_the_store_tells(&self) -> bool {
+        let is_unset = self.overrides.is_unset() && self.dir.is_unset();
+        self.local.is_none() && is_unset && !self.unprivileged_writers
+    }
+
     /// Whether `remote` is this version, with all that is stored beside the bytes.
     pub fn is_version(&self, version: &ObjectVersion) -> bool {
         self.remote.as_ref().is_some_and(|known| {

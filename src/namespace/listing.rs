@@ -11,13 +11,10 @@ use super::inode::Inode;
 use super::lookup::{Asker, StoreAnswer};
 use super::name::Name;
 use super::page::Page;
-use super::table::Pin;
+use super::pin::Pin;
 use crate::error::FsError;
 use crate::store::{FoldDirectories, ListProgress, ListRequest, ListToken};
 use crate::vocabulary::{Ino, Kind};
-
-/// Directories whose listing of several pages is remembered at once.
-const LONG_LISTINGS_LIMIT: usize = 8;
 
 /// One entry as a listing gives it.
 #[derive(Debug, Clone)]
@@ -247,28 +244,22 @@ impl Namespace {
             return;
         }
         self.note_names(&stream.dir, pages.entries.iter(), pages.seq);
+        let entries = pages.entries.len();
         let listing = Listing {
             asked_at: pages.asked_at,
             entries: Arc::new(pages.entries),
         };
         stream.dir.state().dir.remember(listing, pages.seq);
-        self.long_listing(stream.dir.ino);
+        self.listing_remembered(stream.dir.ino, entries);
     }
 
-    /// Keeps the memory of long listings bounded: the oldest goes.
-    fn long_listing(&self, dir: Ino) {
-        let oldest = {
-            let mut long = self.long_listings.lock();
-            long.retain(|other| *other != dir);
-            long.push_back(dir);
-            if long.len() > LONG_LISTINGS_LIMIT {
-                long.pop_front()
-            } else {
-                None
+    /// Keeps the memory of listings bounded: the oldest go.
+    pub(super) fn listing_remembered(&self, dir: Ino, entries: usize) {
+        let oldest = self.remembered.lock().add(dir, entries);
+        for dir in oldest {
+            if let Ok(dir) = self.table.get(dir) {
+                dir.state().dir.forget_listing();
             }
-        };
-        if let Some(oldest) = oldest.and_then(|oldest| self.table.get(oldest).ok()) {
-            oldest.state().dir.forget_listing();
         }
     }
 

@@ -10,7 +10,7 @@ use super::dir::{ChangeSeq, Entry, Listing, Marker};
 use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
-use super::table::Pin;
+use super::pin::Pin;
 use super::tree_ahead::directories;
 use super::{Coherence, Namespace};
 use crate::error::FsError;
@@ -188,6 +188,9 @@ impl Namespace {
             state.dir.forget_listing();
         }
         drop(state);
+        if page.next.is_none() {
+            self.listing_remembered(dir.ino, page.entries.len());
+        }
         Ok((page, asked_at, seq))
     }
 
@@ -361,7 +364,8 @@ impl Namespace {
 
     /// Whether something below the directory exists here only.
     pub fn has_local_children(&self, dir: &Pin) -> bool {
-        self.table.children(dir.ino).into_iter().any(|(_, child)| {
+        let children = self.table.awake_children(dir.ino);
+        children.into_iter().any(|(_, child)| {
             child.state().local.is_some()
                 || (child.kind == Kind::Directory && self.has_local_children(&child))
         })
@@ -369,7 +373,7 @@ impl Namespace {
 
     /// Entries of a directory that the store does not have yet, all or in part.
     pub(super) fn children_only_here(&self, dir: &Pin) -> Vec<(Name, Pin)> {
-        let mut children = self.table.children(dir.ino);
+        let mut children = self.table.awake_children(dir.ino);
         children.retain(|(_, child)| match child.state().local {
             Some(LocalState::Staged { .. } | LocalState::BareDirectory) => true,
             None => child.kind == Kind::Directory && self.has_local_children(child),

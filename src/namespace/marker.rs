@@ -13,7 +13,7 @@ use super::dir::{Entry, Marker};
 use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
-use super::table::Pin;
+use super::pin::Pin;
 use crate::error::FsError;
 use crate::store::{
     DeleteRequest, ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
@@ -270,7 +270,7 @@ impl Namespace {
     pub async fn check_empty(&self, dir: &Pin) -> Result<(), FsError> {
         if self
             .table
-            .children(dir.ino)
+            .awake_children(dir.ino)
             .iter()
             .any(|(_, child)| child.state().local.is_some())
         {

@@ -49,6 +49,11 @@
 //! same after the kernel forgot them and after a remount; a number that is taken gets
 //! the next free one, which is kept in `name_store`.
 //!
+//! **Memory** has a bound but for the names themselves. An inode is *awake* while somebody
+//! uses it or more is known of it than the store tells; of the others the oldest go
+//! dormant, as those of a predecessor are (`restore`). Listings are remembered up to so
+//! many entries in all (`remembered`).
+//!
 //! Lock order: table, then one inode's state. A directory's `listing_lock` is the only
 //! lock held across a request; nothing else is taken while waiting for it. `coherence`
 //! is taken for a copy, with any of them held.
@@ -73,14 +78,17 @@ mod name_store;
 mod numbers;
 mod outage;
 mod page;
+mod pin;
 mod rare;
 mod refresh;
+mod remembered;
 mod restore;
+mod slot;
 mod subtree_locks;
 mod table;
 mod tree_ahead;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -99,13 +107,15 @@ pub use name::{NAME_LIMIT_BYTES, Name};
 pub use name_store::{NameStore, Session};
 pub use numbers::Numbers;
 pub use page::Page;
+pub use pin::Pin;
 pub use refresh::forget_below;
 pub use subtree_locks::{Hold, SubtreeGuard, SubtreeLocks, Target};
-pub use table::{InodeTable, Pin};
+pub use table::InodeTable;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
+use remembered::Remembered;
 use tree_ahead::TreeAhead;
 
 use crate::error::FsError;
@@ -144,8 +154,7 @@ pub struct Namespace {
     /// Present where attributes are stored with objects.
     attribute_cache: Option<AttributeCache>,
     kept: Arc<NameStore>,
-    /// Directories with a remembered listing of several pages, oldest first.
-    long_listings: Mutex<VecDeque<Ino>>,
+    remembered: Mutex<Remembered>,
     /// How many keys of a directory cannot be shown.
     hidden_seen: Mutex<HashMap<Ino, usize>>,
     tree_ahead: TreeAhead,
@@ -172,7 +181,7 @@ impl Namespace {
             kept,
             invalidations,
             attribute_cache,
-            long_listings: Mutex::default(),
+            remembered: Mutex::default(),
             hidden_seen: Mutex::default(),
             tree_ahead: TreeAhead::default(),
         }

@@ -13,9 +13,6 @@ use std::sync::Arc;
 
 /// Most names whose number is not the derived one; the oldest fall back to it.
 const KEPT_LIMIT: usize = 100_000;
-/// Numbers are from here to twice as much: far from the reserved ones, and whole
-/// in a double, as JavaScript tells them.
-const FIRST: u64 = 1 << 52;
 
 /// Parent and name.
 type Place = (Ino, Name);
@@ -47,7 +44,7 @@ impl Numbers {
         kept.copied().unwrap_or_else(|| {
             let mut tries = 0;
             loop {
-                let ino = derived((place.0, place.1.as_str()), tries);
+                let ino = Ino::derived_again(place.0, place.1.as_str(), tries);
                 let reserved = self.owners.get(&ino);
                 if !in_use(ino) && reserved.is_none_or(|owner| owner.as_ref() == Some(place)) {
                     return ino;
@@ -57,14 +54,9 @@ impl Numbers {
         })
     }
 
-    /// The number that follows from a place.
-    pub fn derived(parent: Ino, name: &str) -> Ino {
-        derived((parent, name), 0)
-    }
-
     /// Whether a number is the one that follows from the place.
     pub fn derives(ino: Ino, parent: Ino, name: &str) -> bool {
-        ino == derived((parent, name), 0)
+        ino == Ino::derived(parent, name)
     }
 
     /// An inode has this place now.
@@ -116,31 +108,6 @@ impl Numbers {
             self.store.note_number(place, None);
         }
     }
-}
-
-fn derived((parent, name): (Ino, &str), tries: u64) -> Ino {
-    let step = tries.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    Ino(FIRST | (mix(fnv(parent.0, name).wrapping_add(step)) % FIRST))
-}
-
-/// A hash of a name that is the same for ever.
-pub(super) fn hash(seed: u64, name: &str) -> u64 {
-    mix(fnv(seed, name))
-}
-
-/// FNV-1a.
-fn fnv(seed: u64, name: &str) -> u64 {
-    let bytes = seed.to_le_bytes().into_iter().chain(name.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-/// The finalizer of MurmurHash3.
-fn mix(hash: u64) -> u64 {
-    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
 }
 
 #[cfg(test)]

@@ -34,6 +34,10 @@ impl<T> Rare<T> {
     pub fn if_set(&mut self) -> Option<&mut T> {
         self.0.as_deref_mut()
     }
+
+    pub fn is_unset(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 impl<T> From<T> for Rare<T> {

@@ -1,18 +1,19 @@
 //! The inode table: numbers, names, reference counts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use super::entries::Entries;
-use super::inode::Inode;
-use super::keyspace::{DirPath, KeySpace};
+use super::keyspace::DirPath;
 use super::name::Name;
 use super::numbers::Numbers;
+use super::pin::Pin;
+use super::restore::AWAKE_LIMIT;
+use super::slot::Slot;
 use crate::error::FsError;
-use crate::session_state::{Record, SessionLog};
-use crate::store::Key;
+use crate::session_state::{Record, SavedInodes, SessionLog};
 use crate::vocabulary::{Ino, Kind, ROOT};
 
 /// Every inode that the kernel or an operation refers to.
@@ -27,58 +28,16 @@ pub struct InodeTable {
 #[derive(Debug)]
 pub(super) struct Inner {
     /// Boxed: a table that grows has room for twice as many.
-    pub(super) slots: HashMap<Ino, Box<Slot>>,
+    pub(super) slots: HashMap<Ino, Box<Slot>, RandomState>,
+    /// The others that the kernel knows. See `restore`.
+    pub(super) dormant: SavedInodes,
+    /// Files in `slots`, the oldest first; also some that are not any more.
+    pub(super) awake: VecDeque<Ino>,
+    pub(super) awake_limit: usize,
     /// Names whose number is not the derived one; the others are found by it.
     others: BTreeMap<(Ino, Name), Ino>,
     pub(super) numbers: Numbers,
     session_log: Arc<SessionLog>,
-}
-
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) inode: Arc<Inode>,
-    /// Where the inode is; the root and inodes without a name have none.
-    pub(super) place: Option<(Ino, Name)>,
-    /// References of the kernel. Source: libfuse's documentation of `forget`.
-    pub(super) lookups: u64,
-    /// References of operations and open files.
-    pins: u32,
-    /// Which of the entries of its directory it is.
-    index: u32,
-    /// Inodes whose place is in this directory.
-    entries: Entries,
-}
-
-/// Keeps an inode in the table.
-#[derive(Debug)]
-pub struct Pin {
-    table: Arc<InodeTable>,
-    inode: Arc<Inode>,
-}
-
-impl std::ops::Deref for Pin {
-    type Target = Arc<Inode>;
-
-    fn deref(&self) -> &Arc<Inode> {
-        &self.inode
-    }
-}
-
-impl Pin {
-    /// Key of the file's object; none when its name is gone or too long.
-    pub fn key(&self, keys: &KeySpace) -> Option<Key> {
-        let (parent, name) = self.table.place(self.inode.ino)?;
-        keys.file_key(&self.table.dir_path(parent).ok()?, &name)
-            .ok()
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        let mut inner = self.table.inner.lock();
-        inner.change(self.inode.ino, |slot| slot.pins -= 1);
-        inner.drop_unreferenced(self.inode.ino);
-    }
 }
 
 impl InodeTable {
@@ -91,7 +50,10 @@ impl InodeTable {
         };
         Self {
             inner: Mutex::new(Inner {
-                slots: HashMap::from([(ROOT, Box::new(root))]),
+                slots: HashMap::from_iter([(ROOT, Box::new(root))]),
+                dormant: SavedInodes::default(),
+                awake: VecDeque::new(),
+                awake_limit: AWAKE_LIMIT,
                 others: BTreeMap::new(),
                 numbers,
                 session_log,
@@ -135,6 +97,7 @@ impl InodeTable {
             return Err(FsError::STALE);
         }
         let ino = inner.number(parent, name);
+        inner.note_awake(ino, kind);
         inner.slots.insert(ino, Box::new(Slot::new(ino, kind)));
         inner.attach(ino, parent, name.clone());
         inner.pin(self, ino).ok_or(FsError::STALE)
@@ -162,7 +125,7 @@ impl InodeTable {
     /// Errors: `Stale` when the inode or the new parent is gone.
     pub fn rename(&self, ino: Ino, parent: Ino, name: &Name) -> Result<(), FsError> {
         let mut inner = self.inner.lock();
-        if !inner.slots.contains_key(&ino) || !inner.slots.contains_key(&parent) {
+        if inner.wake(ino).is_none() || !inner.slots.contains_key(&parent) {
             return Err(FsError::STALE);
         }
         let replaced = inner.find(parent, name);
@@ -182,7 +145,7 @@ impl InodeTable {
 
     /// Parent and name of an inode; none for the root and for inodes without a name.
     pub fn place(&self, ino: Ino) -> Option<(Ino, Name)> {
-        self.inner.lock().slots.get(&ino)?.place.clone()
+        self.inner.lock().place_of(ino)
     }
 
     /// Path of a directory. Errors: `NotFound` when it, or one above it, has no name any more.
@@ -220,13 +183,35 @@ impl InodeTable {
 
     /// The directory's entries that are in the table.
     pub fn children(self: &Arc<Self>, dir: Ino) -> Vec<(Name, Pin)> {
+        self.children_where(dir, |_, _| true)
+    }
+
+    /// Those of which more may be known than the store tells.
+    pub fn awake_children(self: &Arc<Self>, dir: Ino) -> Vec<(Name, Pin)> {
+        self.children_where(dir, |inner, ino| inner.slots.contains_key(&ino))
+    }
+
+    /// Whether the directory has entries in the table.
+    pub fn has_children(&self, dir: Ino) -> bool {
+        let inner = self.inner.lock();
+        let slot = inner.slots.get(&dir);
+        slot.is_some_and(|slot| !slot.entries.all().is_empty())
+    }
+
+    fn children_where(
+        self: &Arc<Self>,
+        dir: Ino,
+        wanted: impl Fn(&Inner, Ino) -> bool,
+    ) -> Vec<(Name, Pin)> {
         let mut inner = self.inner.lock();
         let entries = inner.slots.get(&dir).map(|slot| slot.entries.all());
-        let place = |ino: &Ino| {
-            let (_, name) = inner.slots.get(ino)?.place.as_ref()?;
-            Some((name.clone(), *ino))
+        let entries = entries.unwrap_or_default().iter().copied();
+        let found: Vec<Ino> = entries.filter(|ino| wanted(&inner, *ino)).collect();
+        let place = |ino: Ino| {
+            let (_, name) = inner.wake(ino)?.place.as_ref()?;
+            Some((name.clone(), ino))
         };
-        let found = entries.unwrap_or_default().iter().filter_map(place);
+        let found = found.into_iter().filter_map(place);
         let mut found: Vec<(Name, Ino)> = found.collect();
         found.sort_unstable();
         found
@@ -262,6 +247,14 @@ impl InodeTable {
         session_log.commit();
     }
 
+    /// A pin is gone.
+    pub(super) fn unpin(&self, ino: Ino) {
+        let mut inner = self.inner.lock();
+        inner.change(ino, |slot| slot.pins -= 1);
+        inner.drop_unreferenced(ino);
+        inner.calm();
+    }
+
     /// Whether someone besides the caller's one pin uses the inode.
     pub fn is_pinned_elsewhere(&self, ino: Ino) -> bool {
         self.inner
@@ -273,26 +266,14 @@ impl InodeTable {
 
     /// How many inodes are referred to, the root included.
     pub fn count(&self) -> usize {
-        self.inner.lock().slots.len()
-    }
-}
-
-impl Slot {
-    pub(super) fn new(ino: Ino, kind: Kind) -> Self {
-        Self {
-            inode: Arc::new(Inode::new(ino, kind)),
-            place: None,
-            lookups: 0,
-            pins: 0,
-            index: 0,
-            entries: Entries::default(),
-        }
+        let inner = self.inner.lock();
+        inner.slots.len() + inner.dormant.len()
     }
 }
 
 impl Inner {
     pub(super) fn pin(&mut self, table: &Arc<InodeTable>, ino: Ino) -> Option<Pin> {
-        let slot = self.slots.get_mut(&ino)?;
+        let slot = self.wake(ino)?;
         slot.pins += 1;
         Some(Pin {
             table: table.clone(),
@@ -301,17 +282,22 @@ impl Inner {
     }
 
     fn change(&mut self, ino: Ino, change: impl FnOnce(&mut Slot)) {
-        if let Some(slot) = self.slots.get_mut(&ino) {
+        if let Some(slot) = self.wake(ino) {
             change(slot);
         }
     }
 
     /// The inode that has the name, if any.
     pub(super) fn find(&self, parent: Ino, name: &Name) -> Option<Ino> {
-        let derived = Numbers::derived(parent, name.as_str());
-        let slot = self.slots.get(&derived);
-        let place = slot.and_then(|slot| slot.place.as_ref());
-        if place.is_some_and(|(dir, it)| *dir == parent && it == name) {
+        let derived = Ino::derived(parent, name.as_str());
+        let has_it = match self.slots.get(&derived) {
+            Some(slot) => {
+                let place = slot.place.as_ref();
+                place.is_some_and(|(dir, it)| *dir == parent && it == name)
+            }
+            None => self.dormant.is_at(derived.0, (parent.0, name.as_str())),
+        };
+        if has_it {
             return Some(derived);
         }
         if self.others.is_empty() {
@@ -348,19 +334,16 @@ impl Inner {
     /// An inode that was in this place is not any more.
     fn take_out(&mut self, place: &(Ino, Name), index: u32) {
         self.others.remove(place);
-        let directory = self.slots.get_mut(&place.0);
-        if let Some(moved) = directory.and_then(|slot| slot.entries.remove(index)) {
-            self.change(moved, |slot| slot.index = index);
-        }
+        self.leave(place.0, index);
     }
 
     fn number(&self, parent: Ino, name: &Name) -> Ino {
-        let in_use = |ino| self.slots.contains_key(&ino);
+        let in_use = |ino: Ino| self.slots.contains_key(&ino) || self.dormant.contains(ino.0);
         self.numbers.of(&(parent, name.clone()), in_use)
     }
 
     fn detach(&mut self, ino: Ino) {
-        let Some(slot) = self.slots.get_mut(&ino) else {
+        let Some(slot) = self.wake(ino) else {
             return;
         };
         let (index, kind) = (slot.index, slot.inode.kind);

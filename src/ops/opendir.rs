@@ -2,8 +2,8 @@
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{Delivery, DirHandle, HandleId, KernelRequest, Snapshot};
-use crate::namespace::{DirStream, Name, StreamedEntry};
+use crate::files::{Delivery, DirHandle, HandleId, KernelRequest, Listed, Snapshot};
+use crate::namespace::{DirStream, Name};
 use crate::session_state::SavedDir;
 use crate::vocabulary::Ino;
 
@@ -41,9 +41,9 @@ impl Ops {
     ) -> Result<DirHandle, FsError> {
         let ino = Ino(saved.ino);
         let mut snapshot = self.new_snapshot(ino)?;
-        let names = saved.names.iter();
-        let names = names.filter_map(|name| Name::from_segment(name));
-        snapshot.listed = names.map(StreamedEntry::given_before).collect();
+        let names = saved.names().ok_or(FsError::BadHandle)?;
+        let names = names.iter().filter_map(|name| Name::from_segment(name));
+        snapshot.listed = Listed::given_before(names);
         snapshot.recorded = snapshot.listed.len();
         Ok(DirHandle {
             id,
@@ -56,7 +56,7 @@ impl Ops {
     pub(super) fn new_snapshot(&self, ino: Ino) -> Result<Snapshot, FsError> {
         let stream = DirStream::new(self.namespace.directory(ino)?);
         Ok(Snapshot {
-            listed: Vec::new(),
+            listed: Listed::default(),
             stream,
             end: false,
             recorded: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Ops;
 use super::lookup::Entry;
 use crate::error::FsError;
-use crate::files::{DirHandle, HandleId, Snapshot};
+use crate::files::{DirHandle, HandleId, Listed, Snapshot};
 use crate::namespace::{Pin, StreamedEntry};
 use crate::session_state::Record;
 use crate::vocabulary::{Ino, Kind};
@@ -192,7 +192,10 @@ impl Ops {
             end,
             recorded,
         } = &mut *snapshot;
-        self.namespace.resume(stream, listed, first);
+        if let Some(listed) = listed.whole_mut() {
+            self.namespace.resume(stream, listed, first);
+        }
+        listed.passed(first);
         if listed.len() < *recorded {
             self.stage_factory.session_log.record(|| Record::Rewound {
                 handle: handle_number,
@@ -206,29 +209,21 @@ impl Ops {
                 None => *end = true,
             }
         }
-        let batch = listed.iter().skip(first).take(BATCH_LIMIT);
-        let last = (first + BATCH_LIMIT).min(listed.len());
+        let last = first.saturating_add(BATCH_LIMIT).min(listed.len());
         self.record_listed(handle_number, listed, recorded, last);
-        Ok(batch.cloned().collect())
+        Ok(listed.from(first, BATCH_LIMIT))
     }
 }
 
 impl Ops {
     /// Tells the successor of names up to an index, those that it was not told of.
-    fn record_listed(
-        &self,
-        handle: u64,
-        listed: &[StreamedEntry],
-        recorded: &mut usize,
-        end: usize,
-    ) {
-        let Some(new) = listed.get(*recorded..end).filter(|new| !new.is_empty()) else {
+    fn record_listed(&self, handle: u64, listed: &Listed, recorded: &mut usize, end: usize) {
+        if *recorded >= end || end > listed.len() {
             return;
-        };
-        let names = new.iter().map(|entry| entry.name.as_str().to_owned());
+        }
         self.stage_factory.session_log.record(|| Record::Listed {
             handle,
-            names: names.collect(),
+            names: listed.names(*recorded..end),
         });
         *recorded = end;
     }

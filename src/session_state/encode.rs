@@ -5,7 +5,6 @@
 //! what one means is a new kind.
 
 use std::io;
-use std::sync::Arc;
 
 use super::record::Record;
 use crate::journal::{BlockSum, StageId, Subject};
@@ -122,24 +121,39 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
+/// Kind, references and place of an inode, in a record of `PLACED` or `INODE`.
+pub(super) fn placed(kind: u8, payload: &[u8]) -> Option<(Kind, u64, (u64, &str))> {
+    let mut from = Reader(payload);
+    let node = from.node()?;
+    let lookups = match kind {
+        kind::INODE => from.number()?,
+        _ => 0,
+    };
+    let parent = from.number()?;
+    let name = std::str::from_utf8(from.rest()).ok()?;
+    Some((node, lookups, (parent, name)))
+}
+
 pub(super) fn decode(subject: Subject, payload: &[u8]) -> Option<Record> {
     let Subject { kind, id } = subject;
     let stage = StageId(id);
     let mut from = Reader(payload);
     let record = match kind {
-        kind::PLACED => {
-            let (ino, kind) = (id, from.node()?);
-            let place = (from.number()?, from.text()?);
-            Record::Placed { ino, kind, place }
-        }
-        kind::INODE => {
-            let (ino, kind, lookups) = (id, from.node()?, from.number()?);
-            let place = (from.number()?, from.text()?);
-            Record::Inode {
-                ino,
-                kind,
-                place,
-                lookups,
+        kind::PLACED | kind::INODE => {
+            let (node, lookups, (parent, name)) = placed(kind, from.rest())?;
+            let (ino, place) = (id, (parent, name.into()));
+            match kind {
+                kind::PLACED => Record::Placed {
+                    ino,
+                    kind: node,
+                    place,
+                },
+                _ => Record::Inode {
+                    ino,
+                    kind: node,
+                    place,
+                    lookups,
+                },
             }
         }
         kind::LOOKUP => Record::Lookup {
@@ -247,10 +261,6 @@ impl<'a> Reader<'a> {
             6 => Some(Kind::BlockDevice),
             _ => None,
         }
-    }
-
-    fn text(&mut self) -> Option<Arc<str>> {
-        std::str::from_utf8(self.rest()).ok().map(Arc::from)
     }
 
     fn sums(&mut self) -> Option<Vec<BlockSum>> {

@@ -16,38 +16,48 @@
 //! that is not known the session is not gone on with.
 
 mod encode;
+mod inodes;
 mod record;
 mod session_file;
 mod session_log;
 mod stage_state;
 mod state;
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use inodes::{SavedInode, SavedInodes, TakenInode};
 pub use record::{
     Place, Record, SavedAccess, SavedFile, SavedHandle, SavedLayer, SavedSession, SavedWriters,
 };
 pub use session_log::SessionLog;
 pub use stage_state::SavedStage;
-pub use state::{SavedDir, SavedInode, SessionState};
+pub use state::{SavedDir, SessionState};
 
-use crate::journal::{LogError, LogState, Replayed, io_error, spare_of};
+use crate::journal::{LogError, LogState, Replayed, io_error, read_whole, spare_of};
 use crate::private;
 
 /// What a predecessor told the kernel; none where there is no such file.
 ///
 /// Errors: `Newer`, `Foreign`, `Damaged`, `Io`: nothing of it can be used.
 pub fn saved(path: &Path) -> Result<Option<SessionState>, LogError> {
-    let (bytes, file) = match read(path) {
-        Ok(found) => found,
+    let failed = |error| io_error::<SessionState>(path, error);
+    let file = match private::view(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error::<SessionState>(path, error)),
+        Err(error) => return Err(failed(error)),
     };
-    let Replayed { state, append_at } = Replayed::<SessionState>::of(path, &bytes)?;
+    let replayed = match read_whole::<SessionState>(&file).map_err(failed)? {
+        Some(whole) => whole,
+        // It is not whole, or of an earlier version.
+        None => Replayed::of(path, &read(&file).map_err(failed)?)?,
+    };
+    let Replayed { state, append_at } = replayed;
     let mut saved = state;
-    if append_at.is_some_and(|(header, ..)| header.file != file) {
+    let number = file.metadata().map_err(failed)?.ino();
+    if append_at.is_some_and(|(header, ..)| header.file != number) {
         saved.unusable = Some("it is a copy of a file, which others wrote to since".to_owned());
     }
     if let Some(what) = saved.unusable.take() {
@@ -61,15 +71,10 @@ pub fn saved(path: &Path) -> Result<Option<SessionState>, LogError> {
     Ok(saved.session.is_some().then_some(saved))
 }
 
-/// The bytes of a file and its inode number.
-fn read(path: &Path) -> io::Result<(Vec<u8>, u64)> {
-    use std::io::Read;
-    use std::os::unix::fs::MetadataExt;
-    let mut file = private::view(path)?;
-    let metadata = file.metadata()?;
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+fn read(mut file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    Ok((bytes, metadata.ino()))
+    Ok(bytes)
 }
 
 /// The session is over: nobody is to go on with it.

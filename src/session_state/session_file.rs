@@ -2,12 +2,11 @@
 
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use super::encode;
 use super::record::Record;
 use super::state::SessionState;
-use crate::journal::{Chain, LogFile, Replayed};
+use crate::journal::{Chain, LogFile, read_upto};
 
 /// A name and its first reference are one record.
 pub(super) fn push(queue: &mut Vec<Record>, record: Record) {
@@ -42,15 +41,9 @@ pub(super) fn append(file: &mut LogFile, records: &[Record]) -> io::Result<()> {
 }
 
 /// What a file came to when it was so long.
-pub(super) fn replayed(path: &Path, file: &LogFile, upto: u64) -> io::Result<SessionState> {
-    let mut bytes = vec![0; usize::try_from(upto).unwrap_or(0)];
-    file.file.read_exact_at(&mut bytes, 0)?;
-    file.header.set_end(&mut bytes, upto);
-    let saved = Replayed::<SessionState>::of(path, &bytes).map_err(io::Error::other)?;
-    let damaged = saved.append_at.is_none();
-    (!damaged)
-        .then_some(saved.state)
-        .ok_or_else(|| io::Error::other("the disk has changed the session's file"))
+pub(super) fn replayed(file: &LogFile, upto: u64) -> io::Result<SessionState> {
+    let state = read_upto::<SessionState>(file, upto)?;
+    state.ok_or_else(|| io::Error::other("the disk has changed the session's file"))
 }
 
 /// Appends the records of a part of a file to another.

@@ -20,11 +20,14 @@ use super::record::{Record, SavedSession};
 use super::session_file::{append, carry_over, push, replayed};
 use super::state::SessionState;
 use crate::journal::{
-    LogError, LogFile, LogState, compact_from, io_error, is_full, put_in_place, rewrite,
+    COMPACT_FROM_BYTES, LogError, LogFile, LogState, io_error, is_full, put_in_place, rewrite,
     write_beside,
 };
 use crate::task::caught_now;
 
+/// Written anew when it is this many times as long as what it still has to say: programs
+/// wait while a successor reads all of it.
+const COMPACT_RATIO: u64 = 2;
 /// A file that the disk did not take is tried again after this time.
 const AWAY: Duration = Duration::from_secs(1);
 /// It doubles up to this.
@@ -37,6 +40,11 @@ const SHORTENED_WITHIN: Duration = Duration::from_secs(30);
 const CATCH_UP_BYTES: u64 = 256 << 10;
 /// Attempts to come so near the end of a file that is being written.
 const CATCH_UP_LIMIT: usize = 8;
+
+/// The size from which a file with so many bytes to say is written anew.
+fn compact_from(needed: u64) -> u64 {
+    needed.saturating_mul(COMPACT_RATIO).max(COMPACT_FROM_BYTES)
+}
 
 /// Where records go; nowhere, for a mount whose session ends with its daemon.
 #[derive(Debug, Default)]
@@ -228,7 +236,7 @@ impl Kept {
         let Target::File(file) = &writer.to else {
             return Ok(());
         };
-        let saved = replayed(&self.path, file, file.bytes)?;
+        let saved = replayed(file, file.bytes)?;
         let file = rewrite(&self.path, &saved)?;
         let room_bytes = file.room_bytes();
         writer.compact_from = compact_from(file.bytes);
@@ -298,7 +306,7 @@ impl Kept {
         let Target::File(file) = &writer.to else {
             return;
         };
-        let before = replayed(&kept.path, file, file.bytes);
+        let before = replayed(file, file.bytes);
         if let Err(error) = fs::remove_file(&kept.path) {
             tracing::error!(%error, "cannot remove the incomplete session file");
         }
@@ -354,7 +362,7 @@ impl Kept {
             Target::File(file) => (file.copy()?, file.bytes),
             Target::Memory { .. } => return Err(gone()),
         };
-        let saved = replayed(&self.path, &old, upto)?;
+        let saved = replayed(&old, upto)?;
         let mut new = write_beside(&self.path, &saved)?;
         drop(saved);
         let needed = new.bytes;

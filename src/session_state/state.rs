@@ -1,17 +1,21 @@
 //! What all records come to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::encode::{self, kind};
+use super::inodes::{SavedInode, SavedInodes};
 use super::record::{Place, Record, SavedFile, SavedHandle, SavedSession};
 use super::stage_state::SavedStage;
 use crate::journal::{Chain, Durable, Header, LogState, StageId, Subject};
 use crate::vocabulary::{Kind, Overrides};
 
-/// References that an inode has for ever, whose own number is not known.
-const UNKNOWN_LOOKUPS: u64 = 1 << 40;
 /// What a record takes in a file, about: of an inode, and of anything else.
 const INODE_BYTES: u64 = 64;
+/// Least that the record of an inode takes in a file, and of this its name.
+const RECORD_BYTES: usize = 44;
+const NAME_BYTES: usize = 20;
+/// Room for more inodes than this is not taken before they are there.
+const EXPECTED_LIMIT: usize = 1_000_000;
 const OTHER_BYTES: u64 = 1 << 10;
 
 /// What the kernel knows of a session, and what its open files are made of.
@@ -21,7 +25,7 @@ pub struct SessionState {
     /// Highest number given out so far.
     pub last_ino: u64,
     pub last_handle: u64,
-    pub inodes: HashMap<u64, SavedInode>,
+    pub inodes: SavedInodes,
     pub files: BTreeMap<u64, SavedFile>,
     pub stages: BTreeMap<StageId, SavedStage>,
     pub handles: BTreeMap<u64, SavedHandle>,
@@ -38,65 +42,62 @@ pub struct SessionState {
     pub append_at: Option<(Header, u64, Chain)>,
 }
 
-/// There are many.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedInode {
-    pub kind: Kind,
-    pub place: Option<Place>,
-    pub lookups: u64,
-    pub set: Option<Box<Overrides>>,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedDir {
     pub ino: u64,
     pub request: u64,
-    pub names: Vec<String>,
+    /// Records of the names that were listed, as they stand in the file: most
+    /// directories are closed again before anybody wants to know.
+    listed: Vec<Vec<u8>>,
+}
+
+impl SavedDir {
+    /// Names that may have been given out, in order; none where that is not known.
+    pub fn names(&self) -> Option<Vec<String>> {
+        let mut all = Vec::new();
+        for payload in &self.listed {
+            match serde_json::from_slice(payload) {
+                Ok(Record::Listed { names, .. }) => all.extend(names),
+                _ => return None,
+            }
+        }
+        Some(all)
+    }
 }
 
 impl SessionState {
-    fn inode(&mut self, ino: u64, kind: Kind) -> &mut SavedInode {
+    /// Returns whether it can be kept.
+    fn place(&mut self, ino: u64, kind: Kind, place: (u64, &str), lookups: u64) -> bool {
         self.last_ino = self.last_ino.max(ino);
-        self.inodes.entry(ino).or_insert_with(|| SavedInode {
-            kind,
-            place: None,
-            lookups: 0,
-            set: None,
-        })
+        self.inodes.place(ino, kind, place, lookups)
+    }
+
+    fn place_or_doubt(&mut self, ino: u64, kind: Kind, (parent, name): Place, lookups: u64) {
+        if !self.place(ino, kind, (parent, &name), lookups) {
+            self.unusable = Some("there is no room for its names".to_owned());
+        }
     }
 
     fn apply_to_inode(&mut self, record: Record) {
         match record {
-            Record::Placed { ino, kind, place } => self.inode(ino, kind).place = Some(place),
+            Record::Placed { ino, kind, place } => self.place_or_doubt(ino, kind, place, 0),
             Record::Inode {
                 ino,
                 kind,
                 place,
                 lookups,
-            } => {
-                let inode = self.inode(ino, kind);
-                inode.place = Some(place);
-                inode.lookups = inode.lookups.saturating_add(lookups);
+            } => self.place_or_doubt(ino, kind, place, lookups),
+            Record::Unplaced { ino, kind } => {
+                self.last_ino = self.last_ino.max(ino);
+                self.inodes.unplace(ino, kind);
             }
-            Record::Unplaced { ino, kind } => self.inode(ino, kind).place = None,
-            Record::Lookup { ino, count } => {
-                if let Some(inode) = self.inodes.get_mut(&ino) {
-                    inode.lookups = inode.lookups.saturating_add(count);
-                }
-            }
-            Record::Forget { ino, count } => {
-                if let Some(inode) = self.inodes.get_mut(&ino) {
-                    inode.lookups = inode.lookups.saturating_sub(count);
-                }
-            }
+            Record::Lookup { ino, count } => self.inodes.add_lookups(ino, count),
+            Record::Forget { ino, count } => self.inodes.take_lookups(ino, count),
             Record::Set { ino, set } => {
-                if let Some(inode) = self.inodes.get_mut(&ino) {
-                    inode.set = (set != Overrides::default()).then(|| Box::new(set));
-                }
+                let set = (set != Overrides::default()).then_some(set);
+                self.inodes.set(ino, set);
             }
-            Record::Gone { ino } => {
-                self.inodes.remove(&ino);
-            }
+            Record::Gone { ino } => self.inodes.remove(ino),
             _ => {}
         }
     }
@@ -145,24 +146,24 @@ impl SessionState {
                 request,
             } => {
                 self.last_handle = self.last_handle.max(handle);
-                let names = Vec::new();
-                self.dirs.insert(
-                    handle,
-                    SavedDir {
-                        ino,
-                        request,
-                        names,
-                    },
-                );
+                let listed = Vec::new();
+                let dir = SavedDir {
+                    ino,
+                    request,
+                    listed,
+                };
+                self.dirs.insert(handle, dir);
             }
-            Record::Listed { handle, names } => {
-                if let Some(dir) = self.dirs.get_mut(&handle) {
-                    dir.names.extend(names);
+            Record::Listed { handle, .. } => {
+                if let (Some(dir), Ok(payload)) =
+                    (self.dirs.get_mut(&handle), serde_json::to_vec(&record))
+                {
+                    dir.listed.push(payload);
                 }
             }
             Record::Rewound { handle } => {
                 if let Some(dir) = self.dirs.get_mut(&handle) {
-                    dir.names.clear();
+                    dir.listed.clear();
                 }
             }
             Record::Changed { handle, process } => {
@@ -178,13 +179,13 @@ impl SessionState {
         }
     }
 
-    fn inode_record(ino: u64, saved: &SavedInode, give: &mut dyn FnMut(Record)) {
+    fn inode_record(ino: u64, saved: &SavedInode<'_>, give: &mut dyn FnMut(Record)) {
         let (kind, lookups) = (saved.kind, saved.lookups);
-        match saved.place.clone() {
-            Some(place) => give(Record::Inode {
+        match saved.place {
+            Some((parent, name)) => give(Record::Inode {
                 ino,
                 kind,
-                place,
+                place: (parent, name.into()),
                 lookups,
             }),
             None => {
@@ -195,8 +196,7 @@ impl SessionState {
                 }
             }
         }
-        if let Some(set) = saved.set.as_deref() {
-            let set = set.clone();
+        if let Some(set) = saved.set.cloned() {
             give(Record::Set { ino, set });
         }
     }
@@ -213,11 +213,7 @@ impl SessionState {
     fn doubt(&mut self, subject: Subject) -> Result<(), String> {
         let Subject { kind, id } = subject;
         match kind {
-            kind::LOOKUP | kind::FORGET => {
-                if let Some(inode) = self.inodes.get_mut(&id) {
-                    inode.lookups = inode.lookups.saturating_add(UNKNOWN_LOOKUPS);
-                }
-            }
+            kind::LOOKUP | kind::FORGET => self.inodes.doubt_lookups(id),
             kind::STAGED
             | kind::WROTE
             | kind::TRUNCATED
@@ -257,8 +253,9 @@ impl SessionState {
                 ino,
                 request,
             };
-            let names = saved.names.clone();
-            [opened, Record::Listed { handle, names }]
+            let listed = saved.listed.iter();
+            let listed = listed.filter_map(|payload| serde_json::from_slice(payload).ok());
+            std::iter::once(opened).chain(listed)
         });
         opened.chain(dirs)
     }
@@ -287,7 +284,8 @@ impl LogState for SessionState {
     const DURABLE: Durable = Durable::No;
 
     fn expect(&mut self, bytes: usize) {
-        self.inodes.reserve(bytes / INODE_BYTES as usize);
+        let inodes = (bytes / RECORD_BYTES).min(EXPECTED_LIMIT);
+        self.inodes.reserve(inodes, inodes * NAME_BYTES);
     }
 
     fn subject(record: &Record) -> Subject {
@@ -302,6 +300,26 @@ impl LogState for SessionState {
 
     fn decode(subject: Subject, payload: &[u8]) -> Option<Record> {
         encode::decode(subject, payload)
+    }
+
+    fn replay(&mut self, subject: Subject, payload: &[u8]) -> bool {
+        let Subject { kind, id } = subject;
+        match kind {
+            kind::PLACED | kind::INODE => {
+                let placed = encode::placed(kind, payload);
+                placed.is_some_and(|(node, lookups, place)| self.place(id, node, place, lookups))
+            }
+            kind::LISTED => {
+                if let Some(dir) = self.dirs.get_mut(&id) {
+                    dir.listed.push(payload.to_vec());
+                }
+                true
+            }
+            _ => {
+                let record = encode::decode(subject, payload);
+                record.map(|record| self.apply(record)).is_some()
+            }
+        }
     }
 
     fn damaged(&mut self, subject: Option<Subject>) {
@@ -359,10 +377,10 @@ impl LogState for SessionState {
             ino: self.last_ino,
             handle: self.last_handle,
         });
-        let mut inodes: Vec<_> = self.inodes.iter().collect();
-        inodes.sort_unstable_by_key(|(ino, _)| **ino);
-        for (ino, saved) in inodes {
-            Self::inode_record(*ino, saved, give);
+        for ino in self.inodes.sorted() {
+            if let Some(saved) = self.inodes.get(ino) {
+                Self::inode_record(ino, &saved, give);
+            }
         }
         for (stage, saved) in &self.stages {
             saved.for_each(*stage, give);

@@ -291,7 +291,9 @@ impl MountBuilder {
     /// The daemon's binary; a copy where the test asked for one, or the user could not
     /// reach the original.
     pub fn program(&self) -> PathBuf {
-        let built = PathBuf::from(env!("CARGO_BIN_EXE_mediafs"));
+        let built = std::env::var_os("MEDIAFS_TEST_BINARY");
+        let built = built.unwrap_or_else(|| env!("CARGO_BIN_EXE_mediafs").into());
+        let built = PathBuf::from(built);
         if self.uid.is_none() && !self.own_binary {
             return built;
         }

@@ -100,7 +100,7 @@ impl RenameRecovery {
             }
         }
         let table = self.namespace.table();
-        let has_children = |dir: &Pin| !table.children(dir.ino).is_empty();
+        let has_children = |dir: &Pin| table.has_children(dir.ino);
         let old = self.paths.known(&intent.from);
         // A directory that is replaced is empty.
         let moved = match self.paths.known(&intent.to) {

@@ -41,9 +41,12 @@
 //! handles; the recorded FUSE_INIT to fuser; FUSE_NOTIFY_RESEND (Linux 6.9), which puts
 //! every request that the dead daemon took and did not answer back on the queue, marked
 //! as resent. A resent request may have been carried out: create, mkdir, unlink, rename
-//! and append look first (`ops::resent`). An older kernel cannot resend: the calls in
-//! flight return EINTR. S3 is not asked before the first answer: an outage does not keep
-//! a successor from serving.
+//! and append look first (`ops::resent`). Programs wait meanwhile, so nothing is made for
+//! each name that the kernel knows: the session file is checked on one core while another
+//! takes its records in (`journal::whole`), a name stays as small as it was read until
+//! somebody asks for it (`namespace::restore`), and no file is rewritten. An older kernel
+//! cannot resend: the calls in flight return EINTR. S3 is not asked before the first
+//! answer: an outage does not keep a successor from serving.
 //!
 //! **Requests of the dead daemon at S3** may still be carried out. Each carried the
 //! version that it was based on; a change that would bring such a version back waits
