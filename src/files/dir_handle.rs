@@ -1,7 +1,7 @@
 //! Open directories.
 
-use super::handles::HandleId;
 use crate::namespace::{DirStream, Pin, StreamedEntry};
+use crate::vocabulary::HandleId;
 
 /// An open directory: what has been listed so far, and where the listing stands.
 ///

@@ -14,11 +14,7 @@ use super::writers::{Noted, Thread, Writers};
 use crate::error::FsError;
 use crate::read_path::Cursor;
 use crate::session_state::{Record, SavedHandle, SessionLog};
-use crate::vocabulary::OpenMode;
-
-/// Number of a handle, as the kernel repeats it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct HandleId(pub u64);
+use crate::vocabulary::{HandleId, OpenMode};
 
 /// An open file description.
 #[derive(Debug)]

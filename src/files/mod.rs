@@ -77,7 +77,7 @@ pub use content_types::ContentTypes;
 pub use dir_handle::{DirHandle, Snapshot};
 pub use file::{OpenFile, StageFactory};
 pub use given_up::Closes;
-pub use handles::{FileHandle, HandleId, Handles};
+pub use handles::{FileHandle, Handles};
 pub use interruption::{PendingCall, check_awaited, run_for, to_the_end};
 pub use layers::{LowerLayer, ReadSegment, Sealed, SealedSource, fetch};
 pub use moved_object::{Moved, MovedObject};

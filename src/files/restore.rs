@@ -10,10 +10,9 @@ use super::file::{Content, OpenFile};
 use super::layers::LowerLayer;
 use super::table::OpenFiles;
 use crate::error::FsError;
-use crate::journal::StageId;
 use crate::namespace::{Attributes, InodeState, LocalState, Pin};
 use crate::session_state::{SavedFile, SavedLayer};
-use crate::vocabulary::{ObjectId, ObjectVersion};
+use crate::vocabulary::{ObjectId, ObjectVersion, StageId};
 use crate::write_path::{LostFile, LostReason, Stage};
 
 impl OpenFiles {

@@ -10,9 +10,9 @@ use fuser::{
 use super::call::Call;
 use super::{convert, errno_logged};
 use crate::error::FsError;
-use crate::files::{Attr, AttrValidity, HandleId};
+use crate::files::{Attr, AttrValidity};
 use crate::ops::{BufferSpace, Created, DirEntry, DirEntryPlus, Entry, FsStats, Opened};
-use crate::vocabulary::Ino;
+use crate::vocabulary::{HandleId, Ino};
 
 /// An inode number is given out again only when the kernel has forgotten it.
 const GENERATION: Generation = Generation(0);

@@ -43,11 +43,12 @@ pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
 pub use record::{
     Absorbed, BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage,
-    Sending, StageId,
+    Sending,
 };
 pub use spare::{path_of as spare_of, put_in_place, write_beside};
 
 use crate::store::{DeletePending, ETag, Key, LateObject, UploadId};
+use crate::vocabulary::StageId;
 
 /// What the journal knows of a stage that is not done.
 #[derive(Debug, Clone)]

@@ -1,8 +1,6 @@
 //! What the journal says: plain data.
 
-use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 
 use rangemap::RangeSet;
 use serde::de::{Deserializer, Error};
@@ -12,27 +10,10 @@ use super::offloaded::Offloaded;
 use crate::store::{
     Change, CopyHeaders, ETag, Key, LateObject, ObjectHeaders, UploadId, WriteCondition,
 };
+use crate::vocabulary::StageId;
 
 /// Longest run of bytes that has one checksum; none goes over a multiple of it.
 pub const SUMMED_RUN_LIMIT_BYTES: u64 = 128 << 10;
-
-/// Names a stage file of the spool; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct StageId(pub u64);
-
-impl fmt::Display for StageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl FromStr for StageId {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        u64::from_str_radix(text, 16).map(Self)
-    }
-}
 
 /// A step in the life of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

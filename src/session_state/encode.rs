@@ -8,8 +8,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::record::Record;
-use crate::journal::{BlockSum, StageId, Subject};
-use crate::vocabulary::Kind;
+use crate::journal::{BlockSum, Subject};
+use crate::vocabulary::{Kind, StageId};
 
 macro_rules! kinds {
     ($($name:ident = $number:literal,)*) => {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::encode::{self, kind};
 use super::record::{Place, Record, SavedFile, SavedHandle, SavedSession};
 use super::stage_state::SavedStage;
-use crate::journal::{Chain, Durable, Header, LogState, StageId, Subject};
-use crate::vocabulary::{Kind, Overrides};
+use crate::journal::{Chain, Durable, Header, LogState, Subject};
+use crate::vocabulary::{Kind, Overrides, StageId};
 
 /// References that an inode has for ever, whose own number is not known.
 const UNKNOWN_LOOKUPS: u64 = 1 << 40;

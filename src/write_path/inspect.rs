@@ -12,9 +12,10 @@ use super::lost_found::{DIR_NAME, Sidecar, unix_seconds};
 use super::mount_note::{MountNote, Recorded};
 use super::place::Place;
 use super::spool::{Spool, SpoolError};
-use crate::journal::{Journal, Peeked, SealedBase, StageId};
+use crate::journal::{Journal, Peeked, SealedBase};
 use crate::private;
 use crate::store::Key;
+use crate::vocabulary::StageId;
 
 /// How far bytes have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

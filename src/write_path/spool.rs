@@ -28,12 +28,12 @@ use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
 use crate::journal::{
-    BlockSum, Durable, Journal, LogError, Record, RenameIntent, SealedStage, Sending, StageId,
-    sync_dir,
+    BlockSum, Durable, Journal, LogError, Record, RenameIntent, SealedStage, Sending, sync_dir,
 };
 use crate::private::{self, NotPrivate};
 use crate::session_state::{self, SessionLog, SessionState};
 use crate::store::{ETag, Key};
+use crate::vocabulary::StageId;
 
 /// Why a spool cannot be used.
 #[derive(Debug, thiserror::Error)]
