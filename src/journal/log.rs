@@ -4,7 +4,7 @@
 //! How records stand in it is in `frame`, and how they once did in `text`. On a full
 //! disk it lives on the room that it has (`log_file`) and on its spare (`spare`).
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,13 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::frame::{Chain, Frames, Header, Step, Tail};
-use super::log_file::{AGAIN, LogFile, STEP_BYTES, is_full};
+use super::log_file::{AGAIN, LogFile};
 use super::log_state::{Durable, LogState};
-use super::spare::{put_in_place, write_beside};
+use super::rewrite::rewrite;
+use super::room::{STEP_BYTES, compact_from, is_full};
 use super::text;
 use crate::private;
 
-/// Below this size the file is never written anew.
-pub const COMPACT_FROM_BYTES: u64 = 1 << 20;
-/// Written anew when it is this many times as long as what it still has to say.
-const COMPACT_RATIO: u64 = 4;
 /// Attempts to read a file that is written anew meanwhile.
 const READ_LIMIT: usize = 5;
 
@@ -232,11 +229,6 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The size from which a file with so many bytes to say is written anew.
-pub fn compact_from(needed: u64) -> u64 {
-    needed.saturating_mul(COMPACT_RATIO).max(COMPACT_FROM_BYTES)
-}
-
 pub fn io_error<S: LogState>(path: &Path, source: io::Error) -> LogError {
     LogError::Io {
         name: S::NAME,
@@ -324,31 +316,4 @@ impl<S: LogState> Replayed<S> {
             append_at: append_at.map(|(at, chain)| (*header, at, chain)),
         }
     }
-}
-
-/// The bytes of a file with these records. Errors: a record has no bytes.
-pub fn bytes_of<S: LogState>(state: &S, file: u64) -> io::Result<(Header, Vec<u8>, Chain)> {
-    let (header, mut bytes) = Header::new(S::NAME, S::VERSION, file);
-    let (_, mut chain) = header.start();
-    let mut outcome = Ok(());
-    state.for_each(&mut |record| match S::encode(&record) {
-        Ok(payload) => chain.push(&mut bytes, S::subject(&record), &payload),
-        Err(error) => outcome = Err(error),
-    });
-    outcome?;
-    let end = bytes.len() as u64;
-    header.set_end(&mut bytes, end);
-    Ok((header, bytes, chain))
-}
-
-/// A file of these records under the path, whole or not at all. Errors: the disk's.
-pub fn rewrite<S: LogState>(path: &Path, state: &S) -> io::Result<LogFile> {
-    let mut file = write_beside(path, state)?;
-    put_in_place::<S>(&mut file, path)?;
-    Ok(file)
-}
-
-/// Names made or removed in a directory outlive a power loss. Source: fsync(2).
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }

@@ -20,6 +20,8 @@ mod log_file;
 mod log_state;
 mod offloaded;
 mod record;
+mod rewrite;
+mod room;
 mod sent;
 #[cfg(test)]
 pub mod small_disk;
@@ -32,20 +34,16 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-pub use block_sums::{BLOCK_BYTES, BlockSums};
+pub use block_sums::{BLOCK_BYTES, BlockSum, BlockSums};
 pub use frame::{Chain, Header, Subject};
-pub use log::{
-    LogError, RecordLog, Replayed, bytes_of, compact_from, io_error, read, replay, rewrite,
-    sync_dir,
-};
-pub use log_file::{LogFile, is_full};
+pub use log::{LogError, RecordLog, Replayed, io_error, read, replay};
+pub use log_file::LogFile;
 pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
-pub use record::{
-    Absorbed, BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage,
-    Sending,
-};
-pub use spare::{path_of as spare_of, put_in_place, write_beside};
+pub use record::{Absorbed, Record, RenameIntent, SealedBase, SealedStage, Sending};
+pub use rewrite::{bytes_of, put_in_place, rewrite, sync_dir, write_beside};
+pub use room::{compact_from, is_full};
+pub use spare::path_of as spare_of;
 
 use crate::store::{DeletePending, ETag, Key, LateObject, UploadId};
 use crate::vocabulary::StageId;

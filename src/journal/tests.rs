@@ -349,7 +349,7 @@ fn a_journal_of_what_is_done_stays_short() {
         journal.append(done(id), Durable::No).unwrap();
         longest = longest.max(journal.log.file_bytes());
     }
-    assert!(longest < log::COMPACT_FROM_BYTES + 1000, "{longest}");
+    assert!(longest < room::COMPACT_FROM_BYTES + 1000, "{longest}");
     let lens = [&path, &spare_of(&path)].map(|path| fs::metadata(path).unwrap().len());
     assert!(lens.iter().all(|len| *len < 2 << 20), "{lens:?}");
     drop(journal);
