@@ -49,7 +49,7 @@ impl Ops {
     async fn remove_file(&self, parent: &Pin, name: &Name, inode: &Pin) -> Result<(), FsError> {
         let file = self.files.hold(inode.ino)?;
         let _removal = self.named_opens.begin_removal(&file).await;
-        let _turn = file.turn_over_uploads().await;
+        let _turn = file.upload_lock.lock_over_uploads().await;
         failpoint::at(Point::UnlinkBegins);
         let maybe_stored = file.shadows_object();
         if maybe_stored {

@@ -304,7 +304,7 @@ async fn lock_uploads<'a>(
         turns.push(if is_needed || may_undo {
             file.upload_lock.lock().await
         } else {
-            file.turn_over_uploads().await
+            file.upload_lock.lock_over_uploads().await
         });
     }
     turns
