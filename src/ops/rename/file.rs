@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::MutexGuard;
 
-use super::Place;
 use super::copies::ObjectCopies;
 use super::log::RenameLog;
+use super::place::Place;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
