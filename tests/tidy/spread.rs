@@ -15,7 +15,7 @@ const SPREAD: [(&str, usize); 12] = [
     ("OpenFile", 5),
     ("Namespace", 8),
     ("Uploader", 6),
-    ("DeleteQueue", 6),
+    ("DeleteQueue", 5),
     ("S3Store", 7),
     ("StageFile", 4),
     ("Journal", 3),
