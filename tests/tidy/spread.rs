@@ -16,7 +16,7 @@ const SPREAD: [(&str, usize); 12] = [
     ("Namespace", 8),
     ("Uploader", 6),
     ("DeleteQueue", 5),
-    ("S3Store", 7),
+    ("S3Store", 5),
     ("StageFile", 4),
     ("Journal", 3),
     ("JournalState", 3),
