@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 
 use crate::config::state_base;
 use crate::session::mount_at;
-use crate::write_path::{Entry, EntryState, SpoolView};
+use crate::write_path::{Entry, EntryState, SpoolView, discard_entry};
 
 /// Longest name of a place that is read from a mount.
 const PLACE_LIMIT_BYTES: usize = 4096;
@@ -77,8 +77,8 @@ impl SpoolCommand {
             }
             Action::Export { id, file } => export(&find(&views, &id)?.1, &file),
             Action::Discard { id } => {
-                let (view, entry) = find(&views, &id)?;
-                view.discard(&entry)?;
+                let (_, entry) = find(&views, &id)?;
+                discard_entry(&entry)?;
                 println!("{} discarded", describe(&entry));
                 Ok(())
             }
@@ -279,7 +279,7 @@ fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<()> {
             path.display()
         );
     }
-    view.discard(entry)?;
+    discard_entry(entry)?;
     println!("{} written to {}", describe(entry), path.display());
     Ok(())
 }

@@ -4,7 +4,6 @@
 //! shared mapping, truncate(2) by name while others write) every handle answers
 //! for through which it may have come.
 
-use super::file::OpenFile;
 use crate::vocabulary::OpenMode;
 
 /// Counts the changes of an open file's bytes, from 1.
@@ -73,46 +72,30 @@ impl Changes {
     pub fn none_is_safe(&mut self) {
         self.safe = ChangeNumber::default();
     }
-}
 
-impl OpenFile {
     /// The last change, through whatever handle.
-    pub fn last_change(&self) -> ChangeNumber {
-        self.content.lock().changes.last
-    }
-
-    /// What was sealed last is in the store, or in the journal where that is enough.
-    pub fn made_safe(&self) {
-        self.content.lock().changes.make_safe();
+    pub fn last(&self) -> ChangeNumber {
+        self.last
     }
 
     /// Whether a change is not yet as safe as the mount's durability wants it.
     pub fn is_unsafe(&self, change: ChangeNumber) -> bool {
-        let content = self.content.lock();
-        change > content.changes.safe && !content.orphan
+        change > self.safe
     }
 
     /// A change came through no handle.
-    pub fn share_change(&self, how: Shared, change: ChangeNumber) {
-        let changes = &mut self.content.lock().changes;
+    pub fn share(&mut self, how: Shared, change: ChangeNumber) {
         let last = match how {
-            Shared::Mapped => &mut changes.mapped,
-            Shared::Named => &mut changes.named,
+            Shared::Mapped => &mut self.mapped,
+            Shared::Named => &mut self.named,
         };
         *last = change.max(*last);
     }
 
     /// Whether there are changes through no handle for which one of this mode answers.
-    pub fn has_shared_changes(&self, mode: OpenMode) -> bool {
-        let content = self.content.lock();
-        let changes = &content.changes;
-        let mapped = mode == OpenMode::ReadWrite && changes.mapped > changes.safe;
-        let named = mode.writes() && changes.named > changes.safe;
-        (mapped || named) && !content.orphan
-    }
-
-    /// Whether no other handle than one of this mode may write.
-    pub fn is_last_writer(&self, mode: OpenMode) -> bool {
-        self.content.lock().writers == u32::from(mode.writes())
+    pub fn has_shared(&self, mode: OpenMode) -> bool {
+        let mapped = mode == OpenMode::ReadWrite && self.mapped > self.safe;
+        let named = mode.writes() && self.named > self.safe;
+        mapped || named
     }
 }

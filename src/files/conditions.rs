@@ -1,6 +1,6 @@
 //! The conditions on which staged content goes to the store.
 
-use super::file::Content;
+use super::content::Content;
 use super::layers::{LowerLayer, Sealed};
 use crate::namespace::Inode;
 use crate::store::WriteCondition;

@@ -1,8 +1,8 @@
 //! Open directories.
 
-use super::handles::HandleId;
 use super::listed::Listed;
 use crate::namespace::{DirStream, Pin};
+use crate::vocabulary::HandleId;
 
 /// An open directory: what has been listed so far, and where the listing stands.
 ///

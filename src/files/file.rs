@@ -2,21 +2,22 @@
 //!
 //! How it gets to the store is in `sealing`.
 
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::cancel::Cancels;
-use super::changes::{ChangeNumber, Changes};
+use super::changes::{ChangeNumber, Shared};
+use super::content::{Content, Edit};
 use super::layers::{LowerLayer, ReadSegment, plan_staged};
+use super::upload_lock::UploadLock;
 use crate::error::FsError;
 use crate::namespace::{KeySpace, LocalState, Pin};
-use crate::session_state::{Record, SavedFile, SessionLog};
+use crate::session_state::SessionLog;
 use crate::store::Key;
-use crate::vocabulary::{Intent, ObjectId};
+use crate::vocabulary::{Intent, ObjectId, OpenMode};
 use crate::write_path::{Spool, Stage};
 
 /// Where stages are made.
@@ -31,11 +32,9 @@ pub struct StageFactory {
 #[derive(Debug)]
 pub struct OpenFile {
     pub inode: Pin,
-    /// Held while the store's copy of this file is being changed.
-    pub upload_lock: tokio::sync::Mutex<()>,
+    pub upload_lock: UploadLock,
     /// Held while the journal is told of this file's sealed stages.
     pub seal_lock: tokio::sync::Mutex<()>,
-    pub cancels: Cancels,
     pub given_up: watch::Sender<bool>,
     /// Nobody has the file open any more.
     pub unused: tokio::sync::Notify,
@@ -43,85 +42,6 @@ pub struct OpenFile {
     pub removal: tokio::sync::RwLock<()>,
     pub stage_factory: Arc<StageFactory>,
     pub content: Mutex<Content>,
-}
-
-#[derive(Debug)]
-pub struct Content {
-    pub base: LowerLayer,
-    pub stage: Option<Stage>,
-    pub intent: Intent,
-    /// The stage differs from what the store has.
-    pub dirty: bool,
-    /// Set by the first upload that failed; every later flush reports it.
-    pub failed: Option<FsError>,
-    /// The name is gone: nothing of this file goes to the store any more.
-    pub orphan: bool,
-    /// The file took the name of another, whose object is there until the next upload.
-    pub covers: bool,
-    /// Someone uploads what is sealed, and goes on until nothing is.
-    pub has_uploader: bool,
-    pub handles: u32,
-    pub writers: u32,
-    /// Operations that change the file's name.
-    pub holders: u32,
-    /// What the successor was told of it.
-    pub saved: Option<SavedFile>,
-    /// Nobody has it open and nobody uploads it: it is not to be told of any more.
-    pub is_over: bool,
-    pub changes: Changes,
-}
-
-/// Content while it is changed.
-#[derive(Debug)]
-pub struct Edit<'a> {
-    file: &'a OpenFile,
-    content: MutexGuard<'a, Content>,
-}
-
-impl Deref for Edit<'_> {
-    type Target = Content;
-
-    fn deref(&self) -> &Content {
-        &self.content
-    }
-}
-
-impl DerefMut for Edit<'_> {
-    fn deref_mut(&mut self) -> &mut Content {
-        &mut self.content
-    }
-}
-
-impl Edit<'_> {
-    fn record(&mut self) {
-        let session_log = &self.file.stage_factory.session_log;
-        if !session_log.is_kept() || self.content.is_over || !self.content.is_of_use() {
-            return;
-        }
-        let inode = &self.file.inode;
-        let saved = self.content.to_saved(&inode.state());
-        if self.content.saved.as_ref() != Some(&saved) {
-            session_log.record(|| Record::File {
-                ino: inode.ino.0,
-                file: saved.clone(),
-            });
-            self.content.saved = Some(saved);
-        }
-    }
-}
-
-impl Content {
-    /// Whether the successor has any use for knowing it.
-    fn is_of_use(&self) -> bool {
-        let staged = self.stage.is_some() || self.base.sealed().is_some();
-        self.handles > 0 || staged || self.saved.is_some()
-    }
-}
-
-impl Drop for Edit<'_> {
-    fn drop(&mut self) {
-        self.record();
-    }
 }
 
 /// What is left of a file after its last handle went.
@@ -137,32 +57,15 @@ pub enum LastClose {
 
 impl OpenFile {
     pub fn new(inode: Pin, base: LowerLayer, stage_factory: Arc<StageFactory>) -> Self {
-        let content = Content {
-            base,
-            stage: None,
-            intent: Intent::Edit,
-            covers: false,
-            dirty: false,
-            failed: None,
-            orphan: false,
-            has_uploader: false,
-            handles: 0,
-            writers: 0,
-            holders: 0,
-            saved: None,
-            is_over: false,
-            changes: Changes::default(),
-        };
-        Self::with(inode, content, stage_factory)
+        Self::with(inode, Content::new(base), stage_factory)
     }
 
     pub fn with(inode: Pin, content: Content, stage_factory: Arc<StageFactory>) -> Self {
         Self {
             inode,
-            upload_lock: tokio::sync::Mutex::default(),
+            upload_lock: UploadLock::default(),
             seal_lock: tokio::sync::Mutex::default(),
             removal: tokio::sync::RwLock::default(),
-            cancels: Cancels::default(),
             given_up: watch::Sender::new(false),
             unused: tokio::sync::Notify::new(),
             stage_factory,
@@ -180,10 +83,8 @@ impl OpenFile {
 
     /// The content to be changed; what comes of it is told to the successor.
     pub fn edit(&self) -> Edit<'_> {
-        Edit {
-            file: self,
-            content: self.content.lock(),
-        }
+        let session_log = &self.stage_factory.session_log;
+        Edit::new(&self.inode, session_log, self.content.lock())
     }
 
     /// Tells the successor what the inode's version is now.
@@ -277,6 +178,38 @@ impl OpenFile {
         state.overrides.mtime = now;
         state.overrides.ctime = now;
         change
+    }
+
+    /// The last change, through whatever handle.
+    pub fn last_change(&self) -> ChangeNumber {
+        self.content.lock().changes.last()
+    }
+
+    /// What was sealed last is in the store, or in the journal where that is enough.
+    pub fn made_safe(&self) {
+        self.content.lock().changes.make_safe();
+    }
+
+    /// Whether a change is not yet as safe as the mount's durability wants it.
+    pub fn is_unsafe(&self, change: ChangeNumber) -> bool {
+        let content = self.content.lock();
+        content.changes.is_unsafe(change) && !content.orphan
+    }
+
+    /// A change came through no handle.
+    pub fn share_change(&self, how: Shared, change: ChangeNumber) {
+        self.content.lock().changes.share(how, change);
+    }
+
+    /// Whether there are changes through no handle for which one of this mode answers.
+    pub fn has_shared_changes(&self, mode: OpenMode) -> bool {
+        let content = self.content.lock();
+        content.changes.has_shared(mode) && !content.orphan
+    }
+
+    /// Whether no other handle than one of this mode may write.
+    pub fn is_last_writer(&self, mode: OpenMode) -> bool {
+        self.content.lock().writers == u32::from(mode.writes())
     }
 
     pub fn len(&self) -> u64 {

@@ -14,10 +14,8 @@ use tokio::sync::watch;
 
 use super::Durability;
 use super::file::OpenFile;
-use super::handles::FileHandle;
 use super::interruption::{PendingCall, current_call};
 use super::layers::ReadSegment;
-use super::writers::Thread;
 use crate::error::FsError;
 
 /// Holes of a file that are filled in S3 though its program was killed: some hundred
@@ -43,11 +41,11 @@ impl Closes {
         CloseGuard(self)
     }
 
-    fn note_killed(&self) {
+    pub fn note_killed(&self) {
         self.by_killed.store(true, Ordering::Relaxed);
     }
 
-    fn has_killed(&self) -> bool {
+    pub fn has_killed(&self) -> bool {
         let pending = self.pending.lock();
         self.by_killed.load(Ordering::Relaxed) || pending.iter().any(|call| !call.is_awaited())
     }
@@ -75,28 +73,8 @@ impl Drop for GivenUp<'_> {
     }
 }
 
-impl FileHandle {
-    /// Whether a thread that closes a descriptor of a file of many holes is being killed.
-    pub fn is_closed_by_killed(&self, closer: Thread) -> bool {
-        let is_killed = self.file.has_many_holes() && closer.is_being_killed();
-        if is_killed {
-            self.closes.note_killed();
-        }
-        is_killed
-    }
-
-    /// To be called once no descriptor is left, before what was written is published.
-    pub fn give_up_holes(&self, durability: Durability) -> Option<GivenUp<'_>> {
-        let file = &self.file;
-        if !self.closes.has_killed() || !file.is_last_writer(self.mode) || !file.has_many_holes() {
-            return None;
-        }
-        file.give_up(durability)
-    }
-}
-
 impl OpenFile {
-    fn has_many_holes(&self) -> bool {
+    pub fn has_many_holes(&self) -> bool {
         if self.len() <= HOLES_LIMIT_BYTES {
             return false;
         }
@@ -109,7 +87,7 @@ impl OpenFile {
     }
 
     /// None where some of it was acknowledged.
-    fn give_up(&self, durability: Durability) -> Option<GivenUp<'_>> {
+    pub fn give_up(&self, durability: Durability) -> Option<GivenUp<'_>> {
         let mut content = self.edit();
         match content.base.sealed() {
             _ if content.orphan => return None,

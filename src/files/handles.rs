@@ -8,55 +8,11 @@ use parking_lot::Mutex;
 
 use super::changes::ChangeNumber;
 use super::dir_handle::DirHandle;
-use super::file::OpenFile;
-use super::given_up::Closes;
-use super::writers::{Noted, Thread, Writers};
+use super::file_handle::FileHandle;
+use super::writers::{Noted, Thread};
 use crate::error::FsError;
-use crate::read_path::Cursor;
 use crate::session_state::{Record, SavedHandle, SessionLog};
-use crate::vocabulary::OpenMode;
-
-/// Number of a handle, as the kernel repeats it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct HandleId(pub u64);
-
-/// An open file description.
-#[derive(Debug)]
-pub struct FileHandle {
-    pub file: Arc<OpenFile>,
-    pub mode: OpenMode,
-    /// Whether closing it uploads the file: it may write, or it made or emptied the file.
-    pub uploads_on_close: bool,
-    pub cursor: Mutex<Cursor>,
-    pub writers: Mutex<Writers>,
-    /// The kernel's request that it answers.
-    pub request: u64,
-    pub closes: Closes,
-}
-
-impl FileHandle {
-    /// Whether closing the handle has to make safe what came through it, where
-    /// this thread closes it; or what came through no handle, and it answers for.
-    pub fn publishes_for(&self, closer: Thread) -> bool {
-        if !self.uploads_on_close {
-            return false;
-        }
-        let writers = self.writers.lock();
-        let own = self.file.is_unsafe(writers.last_change()) && writers.may_include(closer);
-        own || self.file.has_shared_changes(self.mode)
-    }
-
-    /// The same where nobody closes it later.
-    pub fn publishes_at_last(&self) -> bool {
-        if !self.uploads_on_close {
-            return false;
-        }
-        let last_change = self.writers.lock().last_change();
-        self.file.is_unsafe(last_change)
-            || self.file.has_shared_changes(self.mode)
-            || self.file.is_last_writer(self.mode) && self.file.needs_upload()
-    }
-}
+use crate::vocabulary::HandleId;
 
 #[derive(Debug, Clone)]
 enum Handle {

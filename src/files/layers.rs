@@ -4,19 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::file::StageFactory;
 use crate::error::FsError;
-use crate::journal::{SealedBase, Sending};
+use crate::journal::SealedBase;
 use crate::read_path::Reader;
 use crate::store::{ETag, WriteCondition};
 use crate::vocabulary::ObjectId;
-use crate::write_path::{
-    ByteSource, MultipartUpload, Origin, RangeReader, Run, Segment, Stage, StageFile, StoredRange,
-};
+use crate::write_path::{Segment, Stage, StageFile};
 
 /// What shows where a stage has no bytes of its own.
 #[derive(Debug, Clone)]
@@ -71,6 +67,10 @@ impl Sent {
     /// Whether it was so before.
     pub fn set_maybe(&self) -> bool {
         self.maybe.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn set_version(&self, version: ETag) {
+        *self.version.lock() = Some(version);
     }
 
     pub fn as_version(&self) -> Option<ETag> {
@@ -223,110 +223,4 @@ pub async fn fetch(reader: &Reader, pieces: Vec<ReadSegment>) -> Result<Bytes, F
         return Ok(parts.remove(0));
     }
     Ok(parts.concat().into())
-}
-
-/// A sealed file as the uploader reads it.
-#[derive(Debug)]
-pub struct SealedSource {
-    pub sealed: Arc<Sealed>,
-    pub reader: Arc<Reader>,
-    pub stage_factory: Arc<StageFactory>,
-}
-
-#[async_trait]
-impl RangeReader for SealedSource {
-    async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
-        let wanted = range.end - range.start;
-        let mut pieces = Vec::new();
-        plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
-        let bytes = fetch(&self.reader, pieces).await?;
-        // A base shorter than it was would shift every byte behind it.
-        if bytes.len() as u64 == wanted {
-            Ok(bytes)
-        } else {
-            Err(FsError::CORRUPT)
-        }
-    }
-}
-
-impl ByteSource for SealedSource {
-    fn runs(&self) -> Vec<Run> {
-        let Sealed { stage, base, .. } = &*self.sealed;
-        let mut pieces = Vec::new();
-        plan_staged(stage, base, 0..stage.len(), &mut pieces);
-        let mut at = 0;
-        let runs = pieces.into_iter().map(|piece| {
-            let (len, origin) = match piece {
-                ReadSegment::Local(_, range) => (range.end - range.start, Origin::Local),
-                ReadSegment::Zero(len) => (len, Origin::Zero),
-                ReadSegment::Object(object, range) => (
-                    range.end - range.start,
-                    Origin::Object(object.key.clone(), object.etag.clone()),
-                ),
-            };
-            let range = at..at + len;
-            at = range.end;
-            Run { range, origin }
-        });
-        runs.collect()
-    }
-
-    fn is_zero(&self, range: Range<u64>) -> bool {
-        let mut pieces = Vec::new();
-        plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
-        pieces
-            .iter()
-            .all(|piece| matches!(piece, ReadSegment::Zero(_)))
-    }
-
-    fn stored(&self, range: Range<u64>) -> Option<StoredRange> {
-        let mut pieces = Vec::new();
-        plan_staged(
-            &self.sealed.stage,
-            &self.sealed.base,
-            range.clone(),
-            &mut pieces,
-        );
-        match pieces.as_slice() {
-            [ReadSegment::Object(object, stored)] if *stored == range => Some(StoredRange {
-                key: object.key.clone(),
-                etag: object.etag.clone(),
-                range,
-            }),
-            _ => None,
-        }
-    }
-
-    fn multipart(&self) -> Option<Arc<MultipartUpload>> {
-        self.sealed.stage.file().upload()
-    }
-
-    fn set_multipart(&self, upload: Option<Arc<MultipartUpload>>) {
-        self.sealed.stage.file().set_upload(upload);
-    }
-
-    fn offloaded_end(&self) -> u64 {
-        self.sealed.stage.file().offloaded_end()
-    }
-
-    fn create_lock(&self) -> &tokio::sync::Mutex<()> {
-        self.sealed.stage.file().create_lock()
-    }
-
-    fn sends(&self, sending: Sending) {
-        self.stage_factory
-            .spool
-            .sending(self.sealed.stage.file(), sending);
-    }
-
-    fn completes_as(&self, version: ETag) {
-        self.stage_factory
-            .spool
-            .completing(self.sealed.stage.file(), version.clone());
-        *self.sealed.sent.version.lock() = Some(version);
-    }
-
-    fn completed_as(&self) -> Option<ETag> {
-        self.sealed.sent.as_version()
-    }
 }

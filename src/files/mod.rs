@@ -47,13 +47,14 @@
 //! no `subtrees`: who moves the file tells the journal of its new place.
 
 mod attr;
-mod cancel;
 mod changes;
 mod conditions;
+mod content;
 mod content_types;
 mod dir_handle;
 mod failed_upload;
 mod file;
+mod file_handle;
 mod given_up;
 mod handles;
 mod interruption;
@@ -65,8 +66,10 @@ mod named_opens;
 mod privileges;
 mod restore;
 mod seal;
+mod sealed_source;
 mod table;
 mod unsent;
+mod upload_lock;
 mod writers;
 
 pub use attr::{
@@ -77,15 +80,17 @@ pub use changes::{ChangeNumber, Shared};
 pub use content_types::ContentTypes;
 pub use dir_handle::{DirHandle, Snapshot};
 pub use file::{OpenFile, StageFactory};
+pub use file_handle::FileHandle;
 pub use given_up::Closes;
-pub use handles::{FileHandle, HandleId, Handles};
+pub use handles::Handles;
 pub use interruption::{PendingCall, check_awaited, run_for, to_the_end};
-pub use layers::{LowerLayer, ReadSegment, Sealed, SealedSource, fetch};
+pub use layers::{LowerLayer, ReadSegment, Sealed, fetch};
 pub use listed::Listed;
 pub use moved_object::{Moved, MovedObject};
 pub use named_opens::{AwaitedOpens, NamedOpens};
 pub use privileges::{Dropped, unprivileged};
 pub use seal::Sealing;
+pub use sealed_source::SealedSource;
 pub use table::OpenFiles;
 pub use writers::{Thread, Writers};
 

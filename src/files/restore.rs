@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::changes::Changes;
-use super::file::{Content, OpenFile};
+use super::content::Content;
+use super::file::OpenFile;
 use super::layers::LowerLayer;
 use super::table::OpenFiles;
 use crate::error::FsError;
-use crate::journal::StageId;
-use crate::namespace::{Attributes, InodeState, LocalState, Pin};
+use crate::namespace::{Attributes, LocalState, Pin};
 use crate::session_state::{SavedFile, SavedLayer};
-use crate::vocabulary::{ObjectId, ObjectVersion};
+use crate::vocabulary::{ObjectId, ObjectVersion, StageId};
 use crate::write_path::{LostFile, LostReason, Stage};
 
 impl OpenFiles {
@@ -161,44 +161,4 @@ fn bottom_of(base: &SavedLayer) -> LowerLayer {
 fn failed_before() -> FsError {
     let error = io::Error::other("an upload failed before mediafs was started again");
     FsError::Spool(Arc::new(error))
-}
-
-impl Content {
-    /// What the successor needs to know of it.
-    pub fn to_saved(&self, state: &InodeState) -> SavedFile {
-        SavedFile {
-            base: (&self.base).into(),
-            stage: self.stage.as_ref().map(|stage| stage.file().id()),
-            intent: self.intent,
-            dirty: self.dirty,
-            failed: self.failed.is_some(),
-            orphan: self.orphan,
-            covers: self.covers,
-            remote: state.remote.as_ref().map(|version| ObjectVersion {
-                etag: version.etag.clone(),
-                size_bytes: version.size_bytes,
-                last_modified: version.last_modified,
-            }),
-            stored: state
-                .attributes
-                .as_ref()
-                .map(|attributes| Box::new(attributes.headers.clone())),
-        }
-    }
-}
-
-impl From<&LowerLayer> for SavedLayer {
-    fn from(base: &LowerLayer) -> Self {
-        match base {
-            LowerLayer::Empty => Self::Empty,
-            LowerLayer::Object(object) => Self::Object(ObjectId {
-                key: object.key.clone(),
-                etag: object.etag.clone(),
-                size_bytes: object.size_bytes,
-            }),
-            LowerLayer::Sealed(sealed) => {
-                Self::Sealed(sealed.stage.file().id(), Box::new((&sealed.base).into()))
-            }
-        }
-    }
 }

@@ -10,7 +10,8 @@
 use std::sync::Arc;
 
 use super::conditions::{condition_of, condition_over, known_under_name};
-use super::file::{Content, OpenFile};
+use super::content::Content;
+use super::file::OpenFile;
 use super::layers::{LowerLayer, Sealed, Sent};
 use super::moved_object::MovedObject;
 use crate::error::FsError;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::file::{Content, LastClose, OpenFile, StageFactory};
+use super::content::Content;
+use super::file::{LastClose, OpenFile, StageFactory};
 use super::layers::LowerLayer;
 use crate::error::FsError;
 use crate::namespace::{Namespace, Pin};

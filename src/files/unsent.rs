@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::file::OpenFile;
 use crate::error::FsError;
-use crate::journal::{Offloaded, StageId};
+use crate::journal::Offloaded;
 use crate::store::Key;
+use crate::vocabulary::StageId;
 use crate::write_path::{FullPart, PartSize, Stage, StageFile};
 
 impl OpenFile {

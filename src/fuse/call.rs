@@ -1,8 +1,10 @@
 //! A request of the kernel: as the log names it, and what it locks.
 
-use fuser::INodeNo;
+use fuser::{Errno, INodeNo};
 
+use super::errno::errno;
 use super::in_flight::Locked;
+use crate::error::FsError;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
@@ -24,5 +26,28 @@ impl Call {
 
     pub fn locking(self, locked: Locked) -> Self {
         Self { locked, ..self }
+    }
+
+    /// Errno of the request that failed, logged here and nowhere else.
+    pub fn errno_logged(self, error: &FsError) -> Errno {
+        let Self { operation, ino, .. } = self;
+        match error {
+            FsError::Store(_)
+            | FsError::Spool(_)
+            | FsError::SpoolReadOnly
+            | FsError::Corrupt(_)
+            | FsError::PartsLost
+            | FsError::AccessDenied(_)
+            | FsError::Archived(_)
+            | FsError::Panicked(_)
+            | FsError::TimedOut(_) => {
+                tracing::error!(operation, ino, %error, "failed");
+            }
+            FsError::TooLarge(cause) if cause.is_some() => {
+                tracing::error!(operation, ino, %error, "failed");
+            }
+            _ => tracing::debug!(operation, ino, %error, "refused"),
+        }
+        errno(error)
     }
 }

@@ -9,12 +9,12 @@ use fuser::{
 };
 
 use crate::error::FsError;
-use crate::files::{Attr, Caller, Delivery, HandleId, KernelRequest, Thread};
+use crate::files::{Attr, Caller, Delivery, KernelRequest, Thread};
 use crate::ops::{
     Allocation, AttrChange, CachedPages, CopyEnd, NodeKind, Privileges, RenameMode, SpecialFile,
     TimeChange, Truncate, WriteOrigin, XattrMode,
 };
-use crate::vocabulary::{Ino, Kind, OpenMode};
+use crate::vocabulary::{HandleId, Ino, Kind, OpenMode};
 
 /// Preferred size of reads and writes, shown as `st_blksize`: one FUSE request each.
 const IO_SIZE_BYTES: u32 = 1 << 20;

@@ -23,9 +23,9 @@ use super::pending::PendingReply;
 use super::reply::{Listed, XattrAnswer, add_listed, give_or_refuse};
 use super::{Adapter, convert, negotiate};
 use crate::error::FsError;
-use crate::files::HandleId;
 use crate::namespace::Name;
 use crate::ops::{BufferSpace, CreateRequest, DirEntryPlus, Exclusive, Truncate};
+use crate::vocabulary::HandleId;
 
 /// The rest of the method with a decoded argument, or the answer that it cannot be.
 macro_rules! decoded {

@@ -151,7 +151,7 @@ impl Adapter {
     /// Answers what is not asked for in a way that can be served.
     fn refuse(&self, request: &Request, call: Call, reply: impl Refusable, error: &FsError) {
         let _in_flight = self.in_flight(request);
-        reply.refuse(errno_logged(call, error));
+        reply.refuse(call.errno_logged(error));
     }
 
     /// Runs what a panic does not lead out of.
@@ -197,27 +197,4 @@ impl Adapter {
 fn panicked(call: Call) {
     let Call { operation, ino, .. } = call;
     tracing::error!(operation, ino, "panicked: answered with EIO");
-}
-
-/// Errno of a failed request, logged here and nowhere else.
-fn errno_logged(call: Call, error: &FsError) -> fuser::Errno {
-    let Call { operation, ino, .. } = call;
-    match error {
-        FsError::Store(_)
-        | FsError::Spool(_)
-        | FsError::SpoolReadOnly
-        | FsError::Corrupt(_)
-        | FsError::PartsLost
-        | FsError::AccessDenied(_)
-        | FsError::Archived(_)
-        | FsError::Panicked(_)
-        | FsError::TimedOut(_) => {
-            tracing::error!(operation, ino, %error, "failed");
-        }
-        FsError::TooLarge(cause) if cause.is_some() => {
-            tracing::error!(operation, ino, %error, "failed");
-        }
-        _ => tracing::debug!(operation, ino, %error, "refused"),
-    }
-    errno::errno(error)
 }

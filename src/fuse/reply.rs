@@ -8,11 +8,11 @@ use fuser::{
 };
 
 use super::call::Call;
-use super::{convert, errno_logged};
+use super::convert;
 use crate::error::FsError;
-use crate::files::{Attr, AttrValidity, HandleId};
+use crate::files::{Attr, AttrValidity};
 use crate::ops::{BufferSpace, Created, DirEntry, DirEntryPlus, Entry, FsStats, Opened};
-use crate::vocabulary::Ino;
+use crate::vocabulary::{HandleId, Ino};
 
 /// An inode number is given out again only when the kernel has forgotten it.
 const GENERATION: Generation = Generation(0);
@@ -60,7 +60,7 @@ pub trait ReplyOf<T>: Refusable {
 pub fn give_or_refuse<T>(reply: impl ReplyOf<T>, call: Call, outcome: Result<T, FsError>) {
     match outcome {
         Ok(outcome) => reply.give(outcome),
-        Err(error) => reply.refuse(errno_logged(call, &error)),
+        Err(error) => reply.refuse(call.errno_logged(&error)),
     }
 }
 

@@ -3,11 +3,40 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::record::{BlockSum, SUMMED_RUN_LIMIT_BYTES};
+use serde::{Deserialize, Serialize};
 
-/// No checksum goes over the end of such a block: an overwrite in the middle
-/// reads at most as much.
-pub const BLOCK_BYTES: u64 = SUMMED_RUN_LIMIT_BYTES;
+/// Longest run of bytes that has one checksum. None goes over the end of such a
+/// block: an overwrite in the middle reads at most as much.
+pub const BLOCK_BYTES: u64 = 128 << 10;
+
+/// Checksum of a run of bytes of a stage file; as `[start, end, crc32]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "(u64, u64, u32)", into = "(u64, u64, u32)")]
+pub struct BlockSum {
+    pub start: u64,
+    pub end: u64,
+    pub crc32: u32,
+}
+
+impl TryFrom<(u64, u64, u32)> for BlockSum {
+    type Error = String;
+
+    fn try_from((start, end, crc32): (u64, u64, u32)) -> Result<Self, String> {
+        // The run is read into memory to compare it, and none goes over the end of a block.
+        let block = |at: u64| at / BLOCK_BYTES;
+        if start < end && block(start) == block(end - 1) {
+            Ok(Self { start, end, crc32 })
+        } else {
+            Err(format!("no run of bytes goes from {start} to {end}"))
+        }
+    }
+}
+
+impl From<BlockSum> for (u64, u64, u32) {
+    fn from(sum: BlockSum) -> Self {
+        (sum.start, sum.end, sum.crc32)
+    }
+}
 
 /// A checksum for each run of bytes that was written, and for nothing else: a
 /// hole that is filled later leaves the others true.

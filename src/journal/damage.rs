@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::JournalState;
 use super::frame::Subject;
-use super::record::{Record, StageId};
+use super::record::Record;
 use crate::store::Key;
+use crate::vocabulary::StageId;
 
 /// What records are about: numbers that stay, since files have them.
 mod kind {

@@ -4,27 +4,22 @@
 //! How records stand in it is in `frame`, and how they once did in `text`. On a full
 //! disk it lives on the room that it has (`log_file`) and on its spare (`spare`).
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use super::frame::{Chain, Frames, Header, Step, Tail};
-use super::log_file::{AGAIN, LogFile, STEP_BYTES, is_full};
+use super::log_file::{AGAIN, LogFile};
 use super::log_state::{Durable, LogState};
-use super::spare::{put_in_place, write_beside};
+use super::rewrite::rewrite;
+use super::room::{STEP_BYTES, compact_from, is_full};
 use super::text;
 use crate::private;
 
-/// Below this size the file is never written anew.
-pub const COMPACT_FROM_BYTES: u64 = 1 << 20;
-/// Written anew when it is this many times as long as what it still has to say.
-const COMPACT_RATIO: u64 = 4;
-/// A file written anew is written in pieces of about this.
-const WRITE_BYTES: usize = 1 << 20;
 /// Attempts to read a file that is written anew meanwhile.
 const READ_LIMIT: usize = 5;
 
@@ -234,11 +229,6 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The size from which a file with so many bytes to say is written anew.
-pub(super) fn compact_from(needed: u64) -> u64 {
-    needed.saturating_mul(COMPACT_RATIO).max(COMPACT_FROM_BYTES)
-}
-
 pub fn io_error<S: LogState>(path: &Path, source: io::Error) -> LogError {
     LogError::Io {
         name: S::NAME,
@@ -321,49 +311,4 @@ impl<S: LogState> Replayed<S> {
             append_at: append_at.map(|(at, chain)| (*header, at, chain)),
         }
     }
-}
-
-/// Writes these records to a file, from its start; its end is noted last. Returns how
-/// many bytes they are. Errors: the disk's; a record has no bytes.
-pub fn write_frames<S: LogState>(
-    out: &File,
-    state: &S,
-    file: u64,
-) -> io::Result<(Header, u64, Chain)> {
-    let (header, mut bytes) = Header::new(S::NAME, S::VERSION, file);
-    let (_, mut chain) = header.start();
-    let mut at = 0;
-    let mut outcome = Ok(());
-    state.for_each(&mut |record| {
-        if outcome.is_err() {
-            return;
-        }
-        outcome = S::encode(&record).and_then(|payload| {
-            chain.push(&mut bytes, S::subject(&record), &payload);
-            if bytes.len() < WRITE_BYTES {
-                return Ok(());
-            }
-            out.write_all_at(&bytes, at)?;
-            at += bytes.len() as u64;
-            bytes.clear();
-            Ok(())
-        });
-    });
-    outcome?;
-    out.write_all_at(&bytes, at)?;
-    let end = at + bytes.len() as u64;
-    out.write_all_at(&header.end_field(end), header.end_at())?;
-    Ok((header, end, chain))
-}
-
-/// A file of these records under the path, whole or not at all. Errors: the disk's.
-pub fn rewrite<S: LogState>(path: &Path, state: &S) -> io::Result<LogFile> {
-    let mut file = write_beside(path, state)?;
-    put_in_place::<S>(&mut file, path)?;
-    Ok(file)
-}
-
-/// Names made or removed in a directory outlive a power loss. Source: fsync(2).
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }

@@ -9,19 +9,15 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::FallocateFlags;
-
 use super::frame::{Chain, Header, Subject};
 use super::log_state::Durable;
+use super::room::{STEP_BYTES, allocate, wanted_bytes, zero};
 use super::spare;
 use crate::failpoint::{self, Point};
 use crate::private;
 
-/// Room is taken from the disk in steps of this, before half of one is used.
-pub(super) const STEP_BYTES: u64 = 256 << 10;
 /// A disk that had none is asked for room again after this time.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
-const CHUNK_BYTES: usize = 256 << 10;
 
 /// The file itself, and where its next frame goes.
 #[derive(Debug)]
@@ -81,7 +77,7 @@ impl LogFile {
         needed: u64,
     ) -> io::Result<Self> {
         let file = private::open(path, OpenOptions::new().read(true).write(true))?;
-        Self::new(file, header, (bytes, chain), spare::wanted_bytes(needed))
+        Self::new(file, header, (bytes, chain), wanted_bytes(needed))
     }
 
     /// Appends frames that go on from the last one. Errors: the disk's; then
@@ -207,52 +203,6 @@ impl LogFile {
             }
         }
     }
-}
-
-/// Whether an error of the disk may go away when less is on it.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
-
-/// Has the disk keep blocks for a range, which is zeros where it is behind the end of
-/// the file. Errors: the disk's.
-pub(super) fn allocate(file: &File, from: u64, upto: u64) -> io::Result<()> {
-    let len = upto - from;
-    let allocated = rustix::fs::fallocate(file, FallocateFlags::empty(), from, len);
-    match allocated.map_err(io::Error::from) {
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => write_zeros(file, from..upto),
-        outcome => outcome,
-    }
-}
-
-/// Makes a range zeros that is none yet; its blocks stay.
-pub(super) fn zero(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
-    let mut bytes = vec![0; CHUNK_BYTES.min((range.end - range.start) as usize)];
-    let mut at = range.start;
-    while at < range.end {
-        let len = bytes.len().min((range.end - at) as usize);
-        let chunk = bytes.get_mut(..len).unwrap_or_default();
-        file.read_exact_at(chunk, at)?;
-        if chunk.iter().any(|byte| *byte != 0) {
-            write_zeros(file, at..at + len as u64)?;
-        }
-        at += len as u64;
-    }
-    Ok(())
-}
-
-fn write_zeros(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
-    let zeros = vec![0; CHUNK_BYTES.min((range.end - range.start) as usize)];
-    let mut at = range.start;
-    while at < range.end {
-        let len = zeros.len().min((range.end - at) as usize);
-        file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
-        at += len as u64;
-    }
-    Ok(())
 }
 
 /// Frames that a successor would read, and whose records do not count yet.

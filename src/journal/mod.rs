@@ -20,6 +20,8 @@ mod log_file;
 mod log_state;
 mod offloaded;
 mod record;
+mod rewrite;
+mod room;
 mod sent;
 #[cfg(test)]
 pub mod small_disk;
@@ -33,22 +35,20 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-pub use block_sums::{BLOCK_BYTES, BlockSums};
+pub use block_sums::{BLOCK_BYTES, BlockSum, BlockSums};
 pub use frame::{Chain, Header, Subject};
-pub use log::{
-    COMPACT_FROM_BYTES, LogError, RecordLog, Replayed, io_error, read, replay, rewrite, sync_dir,
-};
-pub use log_file::{LogFile, is_full};
+pub use log::{LogError, RecordLog, Replayed, io_error, read, replay};
+pub use log_file::LogFile;
 pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
-pub use record::{
-    Absorbed, BlockSum, Record, RenameIntent, SUMMED_RUN_LIMIT_BYTES, SealedBase, SealedStage,
-    Sending, StageId,
-};
-pub use spare::{path_of as spare_of, put_in_place, write_beside};
+pub use record::{Absorbed, Record, RenameIntent, SealedBase, SealedStage, Sending};
+pub use rewrite::{put_in_place, rewrite, sync_dir, write_beside};
+pub use room::{COMPACT_FROM_BYTES, is_full};
+pub use spare::path_of as spare_of;
 pub use whole::{read_upto, read_whole};
 
 use crate::store::{DeletePending, ETag, Key, LateObject, UploadId};
+use crate::vocabulary::StageId;
 
 /// What the journal knows of a stage that is not done.
 #[derive(Debug, Clone)]

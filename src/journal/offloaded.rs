@@ -5,9 +5,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::block_sums::BLOCK_BYTES;
-use super::record::StageId;
 use super::{Journal, JournalState};
 use crate::store::{CompletedPart, ETag, Key, ObjectHeaders, PartNumber, UploadId};
+use crate::vocabulary::StageId;
 
 /// Parts that are punched out of a stage's file, and the upload that has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

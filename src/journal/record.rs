@@ -1,38 +1,17 @@
 //! What the journal says: plain data.
 
-use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 
 use rangemap::RangeSet;
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
+use super::block_sums::BlockSum;
 use super::offloaded::Offloaded;
 use crate::store::{
     Change, CopyHeaders, ETag, Key, LateObject, ObjectHeaders, UploadId, WriteCondition,
 };
-
-/// Longest run of bytes that has one checksum; none goes over a multiple of it.
-pub const SUMMED_RUN_LIMIT_BYTES: u64 = 128 << 10;
-
-/// Names a stage file of the spool; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct StageId(pub u64);
-
-impl fmt::Display for StageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl FromStr for StageId {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        u64::from_str_radix(text, 16).map(Self)
-    }
-}
+use crate::vocabulary::StageId;
 
 /// A step in the life of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,29 +177,6 @@ pub struct Sending {
     pub part_ends: Vec<u64>,
 }
 
-/// Checksum of a run of bytes of a stage file; as `[start, end, crc32]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "(u64, u64, u32)", into = "(u64, u64, u32)")]
-pub struct BlockSum {
-    pub start: u64,
-    pub end: u64,
-    pub crc32: u32,
-}
-
-impl TryFrom<(u64, u64, u32)> for BlockSum {
-    type Error = String;
-
-    fn try_from((start, end, crc32): (u64, u64, u32)) -> Result<Self, String> {
-        // The run is read into memory to compare it, and none goes over the end of a block.
-        let block = |at: u64| at / SUMMED_RUN_LIMIT_BYTES;
-        if start < end && block(start) == block(end - 1) {
-            Ok(Self { start, end, crc32 })
-        } else {
-            Err(format!("no run of bytes goes from {start} to {end}"))
-        }
-    }
-}
-
 fn ranges<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Range<u64>>, D::Error> {
     let ranges = Vec::<Range<u64>>::deserialize(from)?;
     match ranges.iter().find(|range| range.is_empty()) {
@@ -235,12 +191,6 @@ fn ends<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
         Ok(ends)
     } else {
         Err(D::Error::custom("some part is empty"))
-    }
-}
-
-impl From<BlockSum> for (u64, u64, u32) {
-    fn from(sum: BlockSum) -> Self {
-        (sum.start, sum.end, sum.crc32)
     }
 }
 

@@ -272,7 +272,7 @@ fn is_true_or_in_doubt(path: &Path, bytes: &[u8], what: &str) {
     assert!(only_with, "{what}: {:?}", live.doomed);
     // Whoever comes next sees the same.
     let mut file = tempfile::tempfile().unwrap();
-    super::log::write_frames(&file, &live, 0).unwrap();
+    super::rewrite::write_frames(&file, &live, 0).unwrap();
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
     let again = replay::<JournalState>(path, &bytes).unwrap();
@@ -352,7 +352,7 @@ fn a_journal_of_what_is_done_stays_short() {
         journal.append(done(id), Durable::No).unwrap();
         longest = longest.max(journal.log.file_bytes());
     }
-    assert!(longest < log::COMPACT_FROM_BYTES + 1000, "{longest}");
+    assert!(longest < room::COMPACT_FROM_BYTES + 1000, "{longest}");
     let lens = [&path, &spare_of(&path)].map(|path| fs::metadata(path).unwrap().len());
     assert!(lens.iter().all(|len| *len < 2 << 20), "{lens:?}");
     drop(journal);

@@ -235,7 +235,7 @@ mod tests {
 
     fn bytes_of(state: &Texts) -> (Header, Vec<u8>, Chain) {
         let file = tempfile::tempfile().unwrap();
-        let (header, end, chain) = super::super::log::write_frames(&file, state, 7).unwrap();
+        let (header, end, chain) = super::super::rewrite::write_frames(&file, state, 7).unwrap();
         (header, read(&file, 0..end).unwrap(), chain)
     }
 

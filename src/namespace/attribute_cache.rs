@@ -3,19 +3,16 @@
 //! A cache: what is lost or unreadable is asked for again.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTableMetadata, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{Attributes, Described};
 use super::checked;
 use super::kept_database::KeptDatabase;
-use crate::private;
 use crate::store::{Key, ObjectHeaders};
 use crate::vocabulary::{Kind, ObjectVersion};
 
@@ -202,13 +199,6 @@ impl Drop for AttributeCache {
     fn drop(&mut self) {
         self.write_out();
     }
-}
-
-pub(super) fn open(path: &Path) -> Result<Database, DatabaseError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let file = FileBackend::new(private::open(path, &options)?)?;
-    Database::builder().create_with_backend(file)
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -4,14 +4,16 @@
 //! not kept. It is opened again after a while.
 
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
+use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, StorageError};
 
-use super::attribute_cache::open;
+use crate::private;
 
 /// One that the disk failed is opened again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -110,6 +112,13 @@ impl KeptDatabase {
             }
         }
     }
+}
+
+pub(super) fn open(path: &Path) -> Result<Database, DatabaseError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = FileBackend::new(private::open(path, &options)?)?;
+    Database::builder().create_with_backend(file)
 }
 
 /// Whether it may be whole all the same.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{HandleId, LowerLayer, OpenFile, check_awaited};
+use crate::files::{LowerLayer, OpenFile, check_awaited};
 use crate::store::CopyHeaders;
 use crate::store::WriteCondition;
-use crate::vocabulary::ObjectId;
+use crate::vocabulary::{HandleId, ObjectId};
 use crate::write_path::{CopyOver, CopyTask};
 
 /// One end of a copy.

@@ -53,12 +53,8 @@ impl Ops {
         name: &Name,
         request: CreateRequest,
     ) -> Result<Created, FsError> {
-        self.check_writable()?;
-        if request.maker.request.attempt == Delivery::Resent {
-            self.predecessor.wait_for_requests().await;
-        }
-        let parent = self.namespace.directory(parent)?;
-        self.subtrees.entry_settled(parent.ino, name).await?;
+        let attempt = request.maker.request.attempt;
+        let parent = self.change_name_unlocked(parent, name, attempt).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode)
                 if request.exclusive == Exclusive::Yes && !made_before(&inode, request.maker) =>

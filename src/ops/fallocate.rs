@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{Caller, HandleId};
+use crate::files::Caller;
+use crate::vocabulary::HandleId;
 
 /// What happens to the range. Source: fallocate(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use super::Ops;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::files::{HandleId, Thread};
+use crate::files::Thread;
+use crate::vocabulary::HandleId;
 
 impl Ops {
     /// Free for a handle that changed nothing since the last upload, whatever others

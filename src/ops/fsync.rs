@@ -3,7 +3,7 @@
 use super::Ops;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::files::HandleId;
+use crate::vocabulary::HandleId;
 
 impl Ops {
     /// Through whichever handle: who asks for a file to be on disk means all of it,

@@ -3,6 +3,7 @@
 //! Owns: the order in which the parts below are called.
 //! Must not know: the FUSE protocol, errno, how the mount came to be.
 
+mod change;
 mod compose;
 mod copy_file_range;
 mod create;

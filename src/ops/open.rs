@@ -6,11 +6,9 @@ use parking_lot::Mutex;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{
-    Caller, ChangeNumber, Closes, FileHandle, HandleId, OpenFile, Writers, check_awaited,
-};
+use crate::files::{Caller, ChangeNumber, Closes, FileHandle, OpenFile, Writers, check_awaited};
 use crate::read_path::Cursor;
-use crate::vocabulary::{Ino, Intent, Kind, OpenMode};
+use crate::vocabulary::{HandleId, Ino, Intent, Kind, OpenMode};
 
 /// Whether opening empties the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

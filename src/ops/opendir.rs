@@ -2,10 +2,10 @@
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{Delivery, DirHandle, HandleId, KernelRequest, Listed, Snapshot};
+use crate::files::{Delivery, DirHandle, KernelRequest, Listed, Snapshot};
 use crate::namespace::{DirStream, Name};
 use crate::session_state::SavedDir;
-use crate::vocabulary::Ino;
+use crate::vocabulary::{HandleId, Ino};
 
 impl Ops {
     /// Does not list yet. Errors: `NotADirectory`, `Stale`.

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{HandleId, ReadSegment, fetch};
-use crate::vocabulary::{Ino, ObjectId};
+use crate::files::{ReadSegment, fetch};
+use crate::vocabulary::{HandleId, Ino, ObjectId};
 
 impl Ops {
     /// The bytes of a range, cut at the end of the file.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::Ops;
 use super::lookup::Entry;
 use crate::error::FsError;
-use crate::files::{DirHandle, HandleId, Listed, Snapshot};
+use crate::files::{DirHandle, Listed, Snapshot};
 use crate::namespace::{Pin, StreamedEntry};
 use crate::session_state::Record;
-use crate::vocabulary::{Ino, Kind};
+use crate::vocabulary::{HandleId, Ino, Kind};
 
 /// Most entries looked at for one answer: what fits the kernel's buffer is less.
 const BATCH_LIMIT: usize = 1024;

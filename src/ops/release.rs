@@ -2,7 +2,7 @@
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::HandleId;
+use crate::vocabulary::HandleId;
 
 impl Ops {
     /// Uploads what a shared mapping wrote after the last flush; that of the last

@@ -11,12 +11,7 @@ impl Ops {
     ///
     /// Asked again, a name that is gone is what a predecessor removed.
     pub async fn rmdir(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<(), FsError> {
-        self.check_writable()?;
-        if attempt == Delivery::Resent {
-            self.predecessor.wait_for_requests().await;
-        }
-        let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.subtrees.share_entry(parent.ino, name).await?;
+        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
         let dir = match self.namespace.lookup(&parent, name).await {
             Err(FsError::NotFound(_)) if attempt == Delivery::Resent => return Ok(()),
             found => found?,

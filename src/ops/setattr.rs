@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{Attr, AttrValidity, Caller, HandleId, Shared, check_awaited, unprivileged};
+use crate::files::{Attr, AttrValidity, Caller, Shared, check_awaited, unprivileged};
 use crate::namespace::{InodeState, Pin};
-use crate::vocabulary::{Ino, Kind, OpenMode};
+use crate::vocabulary::{HandleId, Ino, Kind, OpenMode};
 
 /// A time to set.
 #[derive(Debug, Clone, Copy)]

@@ -27,20 +27,16 @@ impl Ops {
         target: Bytes,
         maker: Caller,
     ) -> Result<Entry, FsError> {
-        self.check_writable()?;
+        let attempt = maker.request.attempt;
+        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
         if !self.namespace.stores_attributes() {
             return Err(FsError::NotPermitted);
         }
         if target.len() as u64 > TARGET_LIMIT_BYTES {
             return Err(FsError::NameTooLong);
         }
-        if maker.request.attempt == Delivery::Resent {
-            self.predecessor.wait_for_requests().await;
-        }
-        let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.subtrees.share_entry(parent.ino, name).await?;
         match self.namespace.lookup(&parent, name).await {
-            Ok(made) if made.kind == Kind::Symlink && maker.request.attempt == Delivery::Resent => {
+            Ok(made) if made.kind == Kind::Symlink && attempt == Delivery::Resent => {
                 return if self.readlink(made.ino).await? == target {
                     Ok(self.give_entry(&made))
                 } else {

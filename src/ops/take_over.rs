@@ -6,11 +6,10 @@ use parking_lot::Mutex;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{Closes, FileHandle, HandleId, Writers};
-use crate::journal::StageId;
+use crate::files::{Closes, FileHandle, Writers};
 use crate::read_path::Cursor;
 use crate::session_state::{SavedHandle, SessionState};
-use crate::vocabulary::{Ino, OpenMode};
+use crate::vocabulary::{HandleId, Ino, OpenMode, StageId};
 use crate::write_path::Recovered;
 
 impl Ops {

@@ -17,12 +17,7 @@ impl Ops {
     ///
     /// Asked again, a name that is gone is what a predecessor removed.
     pub async fn unlink(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<(), FsError> {
-        self.check_writable()?;
-        if attempt == Delivery::Resent {
-            self.predecessor.wait_for_requests().await;
-        }
-        let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.subtrees.share_entry(parent.ino, name).await?;
+        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
         let inode = match self.namespace.lookup(&parent, name).await {
             Err(FsError::NotFound(_)) if attempt == Delivery::Resent => {
                 let key = self.namespace.child_key(parent.ino, name)?;
@@ -49,7 +44,7 @@ impl Ops {
     async fn remove_file(&self, parent: &Pin, name: &Name, inode: &Pin) -> Result<(), FsError> {
         let file = self.files.hold(inode.ino)?;
         let _removal = self.named_opens.begin_removal(&file).await;
-        let _turn = file.turn_over_uploads().await;
+        let _turn = file.upload_lock.lock_over_uploads().await;
         failpoint::at(Point::UnlinkBegins);
         let maybe_stored = file.shadows_object();
         if maybe_stored {

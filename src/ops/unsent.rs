@@ -110,7 +110,7 @@ pub fn unsent(files: &OpenFiles, table: &InodeTable, below: Ino) -> Unsent {
 
 /// None for a file that S3 has, and for one without a name.
 fn look_at(file: Arc<OpenFile>) -> Option<Found> {
-    let is_uploading = file.upload_lock.try_lock().is_err();
+    let is_uploading = file.upload_lock.is_locked();
     // Under one lock: a stage that is sealed meanwhile must not be missed.
     let content = file.content.lock();
     if content.orphan {

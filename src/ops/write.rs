@@ -5,7 +5,8 @@ use tokio::time::{Instant, timeout_at};
 use super::Ops;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::files::{Caller, HandleId, Shared};
+use crate::files::{Caller, Shared};
+use crate::vocabulary::HandleId;
 
 /// Whether a file that runs as its owner goes on to, now that it is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

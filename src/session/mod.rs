@@ -60,6 +60,7 @@ use mount::{Mounted, UnmountMode, Unmounted};
 use notifier::Notifier;
 pub use notifier::serve as notify;
 use prepare::Prepared;
+pub use prepare::Waiter;
 pub use privileges::close_others;
 pub use probe::abilities;
 pub use reload::Reload;
@@ -76,14 +77,6 @@ const DETACHED_POLL: Duration = Duration::from_secs(1);
 /// Exit code of a daemon that is to be started again, and does not unmount.
 /// Source: sysexits.h, `EX_TEMPFAIL`.
 const HAND_OVER_CODE: i32 = 75;
-
-/// Who waits for a mount.
-pub trait Waiter {
-    /// Something that the mount waits for itself.
-    fn note(&self, text: &str);
-    /// The mount serves.
-    fn ready(&self);
-}
 
 /// Mounts and serves until unmounted or told to stop. `early` are signals that came before.
 ///

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::runtime::Runtime;
 
-use super::Waiter;
 use crate::config::{Config, HardeningConfig};
 use crate::session::client;
 use crate::session::compose;
@@ -20,6 +19,14 @@ use crate::session::takeover::inherited::{self, Inherited};
 use crate::store::s3::{OnNetworkError, S3Store};
 use crate::telemetry::write_logs;
 use crate::write_path::Place;
+
+/// Who waits for a mount.
+pub trait Waiter {
+    /// Something that the mount waits for itself.
+    fn note(&self, text: &str);
+    /// The mount serves.
+    fn ready(&self);
+}
 
 /// What there is before the bucket is asked for anything.
 #[derive(Debug)]

@@ -7,8 +7,8 @@
 use std::io;
 
 use super::record::Record;
-use crate::journal::{BlockSum, StageId, Subject};
-use crate::vocabulary::Kind;
+use crate::journal::{BlockSum, Subject};
+use crate::vocabulary::{Kind, StageId};
 
 macro_rules! kinds {
     ($($name:ident = $number:literal,)*) => {

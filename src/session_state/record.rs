@@ -8,9 +8,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::{BlockSum, StageId};
+use crate::journal::BlockSum;
 use crate::store::{Endpoint, ObjectHeaders, StoreAbilities};
-use crate::vocabulary::{Intent, Kind, ObjectId, ObjectVersion, OpenMode, Overrides};
+use crate::vocabulary::{Intent, Kind, ObjectId, ObjectVersion, OpenMode, Overrides, StageId};
 
 /// One thing that the kernel was told, or that follows from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

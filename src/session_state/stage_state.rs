@@ -5,7 +5,8 @@ use std::ops::Range;
 use rangemap::RangeSet;
 
 use super::record::Record;
-use crate::journal::{BlockSum, BlockSums, StageId};
+use crate::journal::{BlockSum, BlockSums};
+use crate::vocabulary::StageId;
 
 /// Checksums in one record of a file written anew.
 const SUMS_LIMIT: usize = 1024;

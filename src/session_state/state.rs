@@ -6,8 +6,8 @@ use super::encode::{self, kind};
 use super::inodes::{SavedInode, SavedInodes};
 use super::record::{Place, Record, SavedFile, SavedHandle, SavedSession};
 use super::stage_state::SavedStage;
-use crate::journal::{Chain, Durable, Header, LogState, StageId, Subject};
-use crate::vocabulary::{Kind, Overrides};
+use crate::journal::{Chain, Durable, Header, LogState, Subject};
+use crate::vocabulary::{Kind, Overrides, StageId};
 
 /// What a record takes in a file, about: of an inode, and of anything else.
 const INODE_BYTES: u64 = 64;

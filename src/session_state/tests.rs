@@ -1,7 +1,7 @@
 use super::*;
+use crate::journal::BlockSum;
 use crate::journal::small_disk::SmallDisk;
-use crate::journal::{BlockSum, StageId};
-use crate::vocabulary::{Intent, Kind, ObjectVersion, OpenMode, Overrides, Timestamp};
+use crate::vocabulary::{Intent, Kind, ObjectVersion, OpenMode, Overrides, StageId, Timestamp};
 
 /// What the records come to.
 pub fn apply(state: &mut SessionState, records: impl Iterator<Item = Record>) {

@@ -5,6 +5,7 @@ mod bulk;
 mod enqueue;
 mod kept;
 mod late;
+mod late_object;
 mod order;
 mod refusals;
 
@@ -15,18 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 pub use kept::Kept;
-pub use late::LateObject;
+pub use late_object::LateObject;
+use late_object::Watched;
 
-use bulk::{deepest_first, of_each};
 pub use enqueue::DeletePending;
 use enqueue::Doom;
-use order::excludes;
 use refusals::Refusals;
 
 use super::request::*;
@@ -34,8 +33,6 @@ use super::{Key, LateChanges, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 use crate::backoff::Backoff;
 use crate::task::kept_up;
 
-/// `DeleteObjects` requests that run at once.
-const BATCHES_AT_ONCE: usize = 4;
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 /// Times that a listing is asked for which removals overtake.
@@ -80,7 +77,7 @@ pub struct DeleteQueue {
     doomed: Mutex<BTreeMap<Key, Doom>>,
     orphans: Mutex<Vec<(Key, UploadId)>>,
     /// What cancelled uploads may still make.
-    late: Mutex<BTreeMap<Key, late::Watched>>,
+    late: Mutex<BTreeMap<Key, Watched>>,
     /// Held while one of these is deleted.
     late_turn: tokio::sync::Mutex<()>,
     late_added: Notify,
@@ -116,7 +113,7 @@ impl DeleteQueue {
             waiting: watch::Sender::new(doomed.len()),
             doomed: Mutex::new(doomed),
             orphans: Mutex::new(left.uploads),
-            late: Mutex::new(Self::watch_left(left.late)),
+            late: Mutex::new(Watched::of_left(left.late)),
             late_turn: tokio::sync::Mutex::default(),
             late_added: Notify::new(),
             wake,
@@ -202,60 +199,30 @@ impl DeleteQueue {
         }
     }
 
-    async fn delete_some(&self) -> Result<(), StoreError> {
-        let batch: Vec<(Key, Doom)> = {
-            let doomed = self.doomed.lock();
-            let last = doomed
-                .iter()
-                .rev()
-                .filter(|(_, doom)| doom.kept.is_none())
-                .take(BATCHES_AT_ONCE * DELETE_MANY_LIMIT);
-            last.map(|(key, doom)| (key.clone(), doom.clone()))
-                .collect()
-        };
-        // A marker has no bytes of anybody.
-        let (known, unknown): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .partition(|(key, doom)| doom.etag.is_some() || key.as_str().ends_with('/'));
-        let request = |(key, doom): (Key, Doom)| DeleteRequest {
-            key,
-            if_match: doom.etag,
-        };
-        let mut requests: Vec<DeleteRequest> = known.into_iter().map(request).collect();
-        requests.extend(
-            self.found(unknown.into_iter().map(|(key, _)| key).collect())
-                .await?,
-        );
-        let chunks: Vec<Vec<DeleteRequest>> = deepest_first(requests)
-            .chunks(DELETE_MANY_LIMIT)
-            .map(<[DeleteRequest]>::to_vec)
-            .collect();
-        let mut answers = stream::iter(chunks)
-            .map(|chunk| async move { (chunk.clone(), self.store.delete_many(chunk).await) })
-            .buffer_unordered(BATCHES_AT_ONCE);
-        let mut outcome = Ok(());
-        while let Some((chunk, answer)) = answers.next().await {
-            let settled = match answer {
-                Ok(failed) => self.settle_chunk(&chunk, failed),
-                Err(error) if error.kind.is_no_answer() => {
-                    outcome = Err(error);
-                    continue;
-                }
-                // It would not be taken a second time either.
-                Err(error) => self.settle_chunk(&chunk, of_each(&chunk, &error)),
-            };
-            for error in settled.refused {
-                let key = &error.key;
-                tracing::error!(%key, %error, "delete dropped: the file exists again");
-            }
-            if let Some(error) = settled.pending {
-                outcome = Err(error);
-            }
-            if let Err(error) = self.leave_newer(settled.newer).await {
-                outcome = Err(error);
-            }
-        }
-        outcome
+    /// Whether the last attempt to delete failed.
+    pub fn is_failing(&self) -> bool {
+        *self.failing.borrow()
+    }
+
+    /// Sends what waits without waiting for more, or for the end of a pause.
+    pub fn hurry(&self) {
+        self.flush_now.notify_one();
+        self.retry_now.notify_waiters();
+    }
+
+    /// Notes that the store refuses deletes, where somebody has waited for the answer.
+    pub fn note_refusal(&self) {
+        self.refusals.note_told();
+    }
+
+    /// Whether the store has refused a delete a short time ago.
+    pub fn is_refusing(&self) -> bool {
+        self.refusals.is_recent()
+    }
+
+    /// Waits for objects that are there again though they were to go.
+    pub async fn refused(&self) -> Vec<Key> {
+        self.refusals.next().await
     }
 
     fn is_doomed(&self, key: &Key) -> bool {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::full_parts::FullPart;
 use super::multipart::{Claim, Claimed, MultipartUpload};
 use super::part_sender::part_request;
-use super::uploader::{UploadTarget, Uploader};
+use super::upload_target::UploadTarget;
+use super::uploader::Uploader;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 

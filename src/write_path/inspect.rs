@@ -1,7 +1,6 @@
 //! What a spool holds, seen from outside: beside the daemon that uses it, or without one.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,9 +9,10 @@ use serde::Serialize;
 
 use super::lost_found::{DIR_NAME, Sidecar, unix_seconds};
 use super::mount_note::{MountNote, Recorded};
+use super::pending_work::PendingWork;
 use super::place::Place;
-use super::spool::{Spool, SpoolError};
-use crate::journal::{Journal, Peeked, SealedBase, StageId};
+use super::spool_error::SpoolError;
+use crate::journal::{Journal, Peeked, SealedBase};
 use crate::private;
 use crate::store::Key;
 
@@ -52,35 +52,6 @@ pub struct Entry {
     pub spool: PathBuf,
     #[serde(rename = "file")]
     pub path: PathBuf,
-}
-
-/// What waits in a spool for its place.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct PendingWork {
-    /// Those that are closed or synced, and those that were open when a daemon died.
-    pub files: usize,
-    pub bytes: u64,
-    pub deletes: usize,
-    pub renames: usize,
-}
-
-impl PendingWork {
-    pub fn is_nothing(&self) -> bool {
-        self.files + self.deletes + self.renames == 0
-    }
-}
-
-impl fmt::Display for PendingWork {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |number: usize, what: &str| match number {
-            1 => format!("1 {what}"),
-            _ => format!("{number} {what}s"),
-        };
-        let size = bytesize::ByteSize(self.bytes);
-        let (files, deletes) = (count(self.files, "file"), count(self.deletes, "delete"));
-        let renames = count(self.renames, "rename");
-        write!(f, "{files} ({size}), {deletes} and {renames}")
-    }
 }
 
 /// A spool to look at.
@@ -151,36 +122,6 @@ impl SpoolView {
         entries.extend(self.kept().map_err(|source| self.io_error(source))?);
         entries.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(entries)
-    }
-
-    /// Removes an entry for good.
-    ///
-    /// Errors: `InUse`, for what waits while a daemon may be uploading it.
-    pub fn discard(&self, entry: &Entry) -> Result<(), SpoolError> {
-        match entry.state {
-            EntryState::Kept => {
-                // The bytes first: a sidecar without bytes is passed over.
-                fs::remove_file(&entry.path)
-                    .and_then(|()| fs::remove_file(entry.path.with_extension("json")))
-                    .map_err(|source| self.io_error(source))
-            }
-            EntryState::Waiting | EntryState::Writing => {
-                let (spool, recovered) = Spool::open(&self.dir, u64::MAX)?;
-                let is_it = |id: StageId| id.to_string() == entry.id;
-                let needs_it =
-                    |base: &SealedBase| matches!(base, SealedBase::Stage(id) if is_it(*id));
-                if let Some(needing) = recovered.iter().find(|it| needs_it(&it.sealed.base)) {
-                    return Err(SpoolError::Needed {
-                        id: entry.id.clone(),
-                        by: needing.sealed.stage.to_string(),
-                    });
-                }
-                if let Some(it) = recovered.iter().find(|it| is_it(it.sealed.stage)) {
-                    spool.discard(&it.file);
-                }
-                Ok(())
-            }
-        }
     }
 
     fn staged(&self, journal: &Peeked) -> Vec<Entry> {
@@ -293,49 +234,6 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Durable, SealedStage};
-    use crate::store::{ObjectHeaders, WriteCondition};
-
-    fn seal(spool: &Spool, key: &str, base: SealedBase) -> StageId {
-        let stage = spool.create(Some(&Key::new(key))).unwrap();
-        stage.write(0, b"bytes").unwrap();
-        let sealed = SealedStage {
-            stage: stage.id(),
-            key: Key::new(key),
-            headers: ObjectHeaders::default(),
-            condition: WriteCondition::Always,
-            known: WriteCondition::Always,
-            len: 5,
-            base_len: 0,
-            written: std::iter::once(0..5).collect(),
-            sums: stage.sums(),
-            completing: None,
-            base,
-        };
-        spool.seal(&stage, sealed, Durable::No).unwrap();
-        stage.id()
-    }
-
-    #[test]
-    fn what_waits_is_discarded_only_without_a_daemon_and_when_nothing_builds_on_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
-        let first = seal(&spool, "k", SealedBase::Empty);
-        seal(&spool, "k", SealedBase::Stage(first));
-        let view = SpoolView::at(dir.path()).unwrap();
-        let entries = view.entries().unwrap();
-        assert_eq!(entries.len(), 2);
-        assert!(entries[0].whole && !entries[1].whole);
-
-        let error = view.discard(&entries[0]).unwrap_err();
-        assert!(matches!(error, SpoolError::InUse { .. }), "{error}");
-        drop(spool);
-        let error = view.discard(&entries[0]).unwrap_err();
-        assert!(matches!(error, SpoolError::Needed { .. }), "{error}");
-        view.discard(&entries[1]).unwrap();
-        view.discard(&entries[0]).unwrap();
-        assert!(view.entries().unwrap().is_empty());
-    }
 
     #[test]
     fn a_directory_that_is_no_spool_is_told() {

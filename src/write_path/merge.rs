@@ -214,8 +214,9 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::journal::{BLOCK_BYTES, SealedBase, SealedStage, StageId};
+    use crate::journal::{BLOCK_BYTES, SealedBase, SealedStage};
     use crate::store::Key;
+    use crate::vocabulary::StageId;
     use crate::write_path::RecoveredStage;
 
     const LIMIT: u64 = 4 * BLOCK_BYTES;

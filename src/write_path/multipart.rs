@@ -10,8 +10,8 @@ use tokio::sync::{Notify, OnceCell};
 
 use super::abort_queue::AbortQueue;
 use super::budget::FileShare;
-use super::uploader::UploadTarget;
-use super::zeros::Zeros;
+use super::scratch::Zeros;
+use super::upload_target::UploadTarget;
 use crate::journal::{Offloaded, Sending};
 use crate::store::{CompletedPart, Key, ListedPart, ObjectHeaders, PartNumber, UploadId};
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::uploader::{ByteSource, UploadTarget, Uploader};
+use super::byte_source::ByteSource;
+use super::upload_target::UploadTarget;
+use super::uploader::Uploader;
 use crate::error::FsError;
 use crate::store::{ETag, GetRequest, HeadRequest, StoreErrorKind};
 

@@ -1,7 +1,6 @@
 //! The bytes of parts: one of `--part-size` is held in memory, longer ones are
 //! read twice, for their checksum and as they are sent.
 
-use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,25 +12,11 @@ use crc_fast::CrcAlgorithm;
 use md5::{Digest, Md5};
 
 use super::budget::Held;
+use super::byte_source::RangeReader;
 use super::multipart::MultipartUpload;
-use super::stage_file::StageFile;
 use super::uploader::Uploader;
 use crate::error::FsError;
 use crate::store::{Body, BodySource, BodyStream, CompletedPart, pieces};
-
-/// Bytes that are read by range.
-#[async_trait]
-pub trait RangeReader: Send + Sync + fmt::Debug {
-    /// Exactly the bytes of a range.
-    async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError>;
-}
-
-#[async_trait]
-impl RangeReader for StageFile {
-    async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
-        StageFile::read(self, range).map(Bytes::from)
-    }
-}
 
 /// For the store, which knows of no file.
 #[derive(Debug)]

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::byte_source::{ByteSource, RangeReader};
 use super::multipart::{Claim, MultipartUpload};
-use super::part_body::{RangeReader, is_of};
+use super::part_body::is_of;
 use super::parts::{plan_parts, ranges};
-use super::uploader::{ByteSource, Failed, UploadTarget, Uploader};
+use super::upload_target::UploadTarget;
+use super::uploader::{Failed, Uploader};
 use super::zeros::ZeroParts;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};

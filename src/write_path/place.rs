@@ -1,22 +1,12 @@
-//! Which place a spool belongs to: what waits in it is for that place alone.
-//!
-//! The place is on disk before the first byte of journal and stages, and compared
-//! before the journal is opened, under the spool's lock. Another place is refused
-//! while anything waits.
+//! Where a mount's objects are.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::inspect::{PendingWork, SpoolView};
-use super::lost_found::{self, Restamp};
-use super::mount_note::{MountNote, Recorded};
-use super::spool::SpoolError;
-use super::spool_lock::SpoolLock;
 use crate::store::Endpoint;
 
-/// Where a mount's objects are.
+/// A prefix of a bucket at an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub bucket: String,
@@ -29,17 +19,17 @@ pub struct Place {
 
 impl Place {
     /// An endpoint that is not recorded may be any.
-    fn may_be(&self, other: &Self) -> bool {
+    pub(super) fn may_be(&self, other: &Self) -> bool {
         let known = self.endpoint.as_ref().zip(other.endpoint.as_ref());
         self.has_keys_of(other) && known.is_none_or(|(ours, theirs)| ours == theirs)
     }
 
-    fn has_keys_of(&self, other: &Self) -> bool {
+    pub(super) fn has_keys_of(&self, other: &Self) -> bool {
         (&self.bucket, &self.prefix) == (&other.bucket, &other.prefix)
     }
 
     /// The arguments of `mediafs mount` that name it, but for the mountpoint.
-    fn arguments(&self) -> String {
+    pub(super) fn arguments(&self) -> String {
         let mut arguments = format!("{}/{}", self.bucket, self.prefix);
         arguments.truncate(arguments.trim_end_matches('/').len());
         arguments.push_str(" MOUNTPOINT");
@@ -57,220 +47,5 @@ impl fmt::Display for Place {
             Some(endpoint) => write!(f, " on {endpoint}"),
             None => f.write_str(" (its endpoint is not recorded)"),
         }
-    }
-}
-
-/// Why a spool is not used for a place.
-#[derive(Debug)]
-pub struct OtherPlace {
-    spool: PathBuf,
-    recorded: Place,
-    asked: Place,
-    pending: PendingWork,
-}
-
-impl fmt::Display for OtherPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            recorded,
-            asked,
-            pending,
-            ..
-        } = self;
-        let spool = self.spool.display();
-        write!(
-            f,
-            "spool {spool} belongs to {recorded}, and was asked for by {asked}; {pending} wait in it for the former. Nothing was sent or changed.\n\
-             To bring that away: 'mediafs mount {} --spool {spool}', until 'mediafs spool list --spool {spool}' shows nothing that waits.\n\
-             To mount {asked} before: name another folder with --spool; what waits stays in this one.",
-            recorded.arguments()
-        )?;
-        match &recorded.endpoint {
-            Some(endpoint) if recorded.has_keys_of(asked) => write!(
-                f,
-                "\nIf the bucket itself has moved with all that is in it: confirm that with '--spool-moved-from {endpoint}'."
-            ),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Which place a mount wants a spool for.
-#[derive(Debug, Clone)]
-pub struct Claim {
-    pub place: Place,
-    /// Where an operator says that the bucket was before it moved.
-    pub moved_from: Option<Endpoint>,
-}
-
-/// What a spool belonged to before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Former {
-    Same,
-    /// The same bucket was at another endpoint.
-    Moved(Place),
-    /// Another, of which nothing waits; none that is known where its record is damaged.
-    Other(Option<Place>),
-    /// Nothing is recorded.
-    Unrecorded,
-}
-
-/// A locked spool that a mount may have, and that is as it was.
-#[derive(Debug)]
-pub struct ClaimedSpool {
-    lock: SpoolLock,
-    place: Place,
-    former: Former,
-}
-
-/// A locked spool whose place is recorded.
-#[derive(Debug)]
-pub struct PlacedSpool {
-    pub(super) lock: SpoolLock,
-    /// None where nobody knows, in a spool that is looked at from outside.
-    pub(super) place: Option<Place>,
-    former: Former,
-}
-
-impl SpoolLock {
-    /// Compares, and changes nothing.
-    ///
-    /// Errors: `OtherPlace`, `PlaceUnknown` while something waits; `Io`, the journal's.
-    pub fn claim(self, claim: Claim) -> Result<ClaimedSpool, SpoolError> {
-        let dir = self.dir();
-        let pending = || SpoolView::unchecked(dir).pending();
-        let Claim { place, moved_from } = claim;
-        let former = match MountNote::read(dir) {
-            Recorded::Note(note) if note.place == place => Former::Same,
-            Recorded::Nothing => {
-                tell_adopted(dir, &place, &pending()?);
-                Former::Unrecorded
-            }
-            Recorded::Note(note) if note.place.may_be(&place) => {
-                tell_adopted(dir, &place, &pending()?);
-                Former::Unrecorded
-            }
-            Recorded::Note(note)
-                if note.place.has_keys_of(&place) && note.place.endpoint == moved_from =>
-            {
-                Former::Moved(note.place)
-            }
-            Recorded::Note(note) => {
-                let pending = pending()?;
-                if !pending.is_nothing() {
-                    return Err(SpoolError::OtherPlace(Box::new(OtherPlace {
-                        spool: dir.to_owned(),
-                        recorded: note.place,
-                        asked: place,
-                        pending,
-                    })));
-                }
-                Former::Other(Some(note.place))
-            }
-            Recorded::Damaged => {
-                let pending = pending()?;
-                if !pending.is_nothing() {
-                    return Err(SpoolError::PlaceUnknown {
-                        record: MountNote::path_in(dir),
-                        pending,
-                    });
-                }
-                Former::Other(None)
-            }
-        };
-        Ok(ClaimedSpool {
-            lock: self,
-            place,
-            former,
-        })
-    }
-
-    /// For whoever sends nothing: it belongs to what it belonged to.
-    pub fn as_recorded(self) -> PlacedSpool {
-        let place = match MountNote::read(self.dir()) {
-            Recorded::Note(note) => Some(note.place),
-            Recorded::Nothing | Recorded::Damaged => None,
-        };
-        PlacedSpool {
-            lock: self,
-            place,
-            former: Former::Same,
-        }
-    }
-}
-
-impl ClaimedSpool {
-    /// Records the place, where a mount of it is about to be. It outlives a power loss
-    /// once this returns. Errors: the disk's.
-    pub fn record(self, mountpoint: &Path) -> Result<PlacedSpool, SpoolError> {
-        let Self {
-            lock,
-            place,
-            former,
-        } = self;
-        let dir = lock.dir();
-        let spool = dir.display();
-        let restamp = match &former {
-            Former::Same | Former::Unrecorded => None,
-            Former::Moved(from) => {
-                tracing::warn!(%spool, %from, to = %place, "the spool's bucket has moved, by the word of who mounts it");
-                Some(Restamp::Moved { from, to: &place })
-            }
-            Former::Other(known) => {
-                let from = known.as_ref().map(ToString::to_string);
-                tracing::info!(%spool, from, to = %place, "the spool belongs to another place from now on: nothing waited in it");
-                known.as_ref().map(Restamp::Left)
-            }
-        };
-        let io_error = |source| SpoolError::Io {
-            path: dir.to_owned(),
-            source,
-        };
-        // What is kept of the former place says so before nothing else does.
-        if let Some(restamp) = restamp {
-            lost_found::restamp(&dir.join(lost_found::DIR_NAME), &restamp).map_err(io_error)?;
-        }
-        let note = MountNote::new(place.clone(), mountpoint);
-        note.write(dir).map_err(io_error)?;
-        Ok(PlacedSpool {
-            lock,
-            place: Some(place),
-            former,
-        })
-    }
-
-    /// Whether the store may be another than the one that a predecessor asked.
-    pub fn has_moved(&self) -> bool {
-        matches!(self.former, Former::Moved(_))
-    }
-}
-
-impl PlacedSpool {
-    pub fn dir(&self) -> &Path {
-        self.lock.dir()
-    }
-
-    /// What the place is called, and what it was called before it moved.
-    pub fn names(&self) -> (String, Option<String>) {
-        let now = self.place.as_ref().map(ToString::to_string);
-        let before = match &self.former {
-            Former::Moved(from) => Some(from.to_string()),
-            _ => None,
-        };
-        (now.unwrap_or_default(), before)
-    }
-
-    /// Whether it belonged to another place until now.
-    pub fn is_new_to_place(&self) -> bool {
-        matches!(self.former, Former::Other(_))
-    }
-}
-
-fn tell_adopted(dir: &Path, place: &Place, pending: &PendingWork) {
-    if !pending.is_nothing() {
-        tracing::warn!(
-            spool = %dir.display(), %place, %pending,
-            "a predecessor recorded no endpoint, or no place at all, of this spool: what waits in it is taken to be for what is mounted now"
-        );
     }
 }

@@ -11,9 +11,10 @@ use super::lost_found::{LostFile, LostReason};
 use super::merge::absorb_again;
 use super::spool::{Recovered, RecoveredStage, Spool};
 use super::stage::Stage;
-use crate::journal::{SealedStage, StageId, is_full};
+use crate::journal::{SealedStage, is_full};
 use crate::session_state::{SavedFile, SavedStage, SessionState};
 use crate::store::Key;
+use crate::vocabulary::StageId;
 
 impl Spool {
     /// To be called once, at the start.

@@ -17,51 +17,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::claim::PlacedSpool;
 use super::descriptor::{DescriptorQuota, StageDescriptor};
 use super::disk_room::DiskRoom;
-use super::inspect::PendingWork;
 use super::lost_found::{self, LostFile, LostFound};
-use super::place::{OtherPlace, PlacedSpool};
 use super::quota::SpoolQuota;
+use super::spool_error::SpoolError;
 use super::spool_lock::SpoolLock;
 use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
 use crate::journal::{
-    BlockSum, Durable, Journal, LogError, Record, RenameIntent, SealedStage, Sending, StageId,
-    sync_dir,
+    BlockSum, Durable, Journal, Record, RenameIntent, SealedStage, Sending, sync_dir,
 };
-use crate::private::{self, NotPrivate};
+use crate::private;
 use crate::session_state::{self, SessionLog, SessionState};
 use crate::store::{ETag, Key};
-
-/// Why a spool cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    #[error(
-        "spool {path} is in use by another mediafs (pid {pid}): unmount that one first, or choose another --spool"
-    )]
-    InUse { path: PathBuf, pid: String },
-    #[error("stage {id} is what stage {by} was written over: discard {by} first")]
-    Needed { id: String, by: String },
-    #[error("{0}")]
-    OtherPlace(Box<OtherPlace>),
-    #[error(
-        "{record} is damaged, so that nobody knows which bucket the spool belongs to, and {pending} wait in it: look at them with 'mediafs spool list'; if all of it is for what you mount now, remove that file and mount again"
-    )]
-    PlaceUnknown {
-        record: PathBuf,
-        pending: PendingWork,
-    },
-    #[error("{0} is no spool of mediafs")]
-    NotASpool(PathBuf),
-    #[error("spool {path}: {source}")]
-    Io { path: PathBuf, source: io::Error },
-    #[error("spool: {0}")]
-    NotPrivate(#[from] NotPrivate),
-    #[error(transparent)]
-    Journal(#[from] LogError),
-}
+use crate::vocabulary::StageId;
 
 /// A stage that a predecessor sealed and did not bring to S3.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use super::lock_owner::is_beyond_return;
-use super::spool::SpoolError;
+use super::spool_error::SpoolError;
 use crate::private;
 
 const LOCK_NAME: &str = "lock";

@@ -21,8 +21,9 @@ use super::descriptor::StageDescriptor;
 use super::multipart::MultipartUpload;
 use super::quota::Reservation;
 use crate::error::FsError;
-use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums, Journal, Offloaded, StageId};
+use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums, Journal, Offloaded};
 use crate::session_state::{Record, SessionLog};
+use crate::vocabulary::StageId;
 
 /// It stays on disk until `Spool::discard`: what a crash leaves is found at the next start.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! Uploads: one PUT for small files, parts in parallel for longer ones; what an
 //! edit left alone is copied inside the store.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,18 +8,19 @@ use tokio::time::sleep;
 
 use super::abort_queue::{AbortQueue, Aborter};
 use super::budget::Budget;
+use super::byte_source::ByteSource;
 use super::copier::CopyPartSize;
 use super::multipart::MultipartUpload;
-use super::part_body::RangeReader;
-use super::parts::{Origin, PartSize, Run, StoredRange};
+use super::parts::{Origin, PartSize, Run};
+use super::scratch::Scratch;
+use super::upload_target::{PriorAttempt, UploadTarget};
 use super::written_headers::WrittenHeaders;
-use super::zeros::Scratch;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::journal::{Offloaded, Sending};
 use crate::store::{
-    ETag, HeadRequest, Key, ObjectHeaders, ObjectStore, PutRequest, StoreError, StoreErrorKind,
-    StoreOp, WriteCondition,
+    ETag, HeadRequest, Key, ObjectStore, PutRequest, StoreError, StoreErrorKind, StoreOp,
+    WriteCondition,
 };
 
 /// Uploads of one file in parts that may meet another conditional write of its
@@ -30,62 +30,6 @@ const CONFLICTS_LIMIT: usize = 3;
 const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts of a whole replacement whose key other clients replace meanwhile.
 const REPLACE_TRIES: usize = 8;
-
-/// Bytes to upload.
-pub trait ByteSource: RangeReader {
-    /// What of the file is local and what the store has, from its start to its end.
-    fn runs(&self) -> Vec<Run>;
-
-    /// Whether all bytes of a range are zeros that nobody wrote.
-    fn is_zero(&self, range: Range<u64>) -> bool;
-
-    /// Where in the store exactly the bytes of a range are, if they are.
-    fn stored(&self, range: Range<u64>) -> Option<StoredRange>;
-
-    /// The multipart upload that has parts of them, if one was begun.
-    fn multipart(&self) -> Option<Arc<MultipartUpload>>;
-
-    /// Takes the place of the one before, which is aborts.
-    fn set_multipart(&self, upload: Option<Arc<MultipartUpload>>);
-
-    /// Up to here parts are in that upload alone, and can be neither read nor sent again.
-    fn offloaded_end(&self) -> u64 {
-        0
-    }
-
-    /// Held while a multipart upload of them is begun.
-    fn create_lock(&self) -> &tokio::sync::Mutex<()>;
-
-    /// This is how the multipart upload goes on, also in another life of the daemon.
-    fn sends(&self, sending: Sending);
-
-    /// The next request makes this version of them.
-    fn completes_as(&self, version: ETag);
-
-    /// The version that an earlier attempt was about to make.
-    fn completed_as(&self) -> Option<ETag>;
-}
-
-/// What an upload makes.
-#[derive(Debug, Clone)]
-pub struct UploadTarget {
-    pub key: Key,
-    pub headers: ObjectHeaders,
-    /// `Always` for a whole replacement: the last close wins.
-    pub condition: WriteCondition,
-    /// What a whole replacement finds under the key, as far as that is known;
-    /// `Always` where it is not.
-    pub known: WriteCondition,
-    pub len: u64,
-    pub prior: PriorAttempt,
-}
-
-/// Whether an earlier upload of the same bytes to the same key may have been applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PriorAttempt {
-    None,
-    Maybe,
-}
 
 /// Why an upload failed.
 #[derive(Debug)]

@@ -13,55 +13,23 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::byte_source::ByteSource;
 use super::multipart::MultipartUpload;
 use super::part_body::as_crc64nvme;
 use super::parts::{are_zeros_copied, ranges};
-use super::uploader::{ByteSource, Uploader};
+use super::scratch::{Scratch, Zeros};
+use super::uploader::Uploader;
 use crate::error::FsError;
 use crate::store::{
-    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, DeleteQueue, ETag, Kept, Key,
-    ObjectHeaders, PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, UploadId,
-    UploadPartCopyRequest, WriteCondition,
+    CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, Key, ObjectHeaders,
+    PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, UploadId, UploadPartCopyRequest,
+    WriteCondition,
 };
-
-/// Keys of scratch objects of zeros end in this and a number.
-const SCRATCH_NAME: &str = ".mediafs-zeros-";
-
-/// Where scratch objects are made.
-#[derive(Debug, Clone)]
-pub struct Scratch {
-    store: Arc<DeleteQueue>,
-    prefix: String,
-}
-
-/// An object of zeros, which goes when this is dropped.
-#[derive(Debug)]
-pub struct Zeros {
-    key: Key,
-    etag: ETag,
-    _kept: Kept,
-}
 
 /// The parts of an upload that are all zeros, where they are copied.
 #[derive(Debug, Clone, Copy)]
 pub struct ZeroParts {
     longest: u64,
-}
-
-impl Scratch {
-    /// `prefix` is that of the mount: empty, or ends in `/`.
-    pub fn new(store: Arc<DeleteQueue>, prefix: &str) -> Self {
-        let prefix = prefix.to_owned();
-        Self { store, prefix }
-    }
-
-    fn key(&self) -> Key {
-        Key::new(format!(
-            "{}{SCRATCH_NAME}{:016x}",
-            self.prefix,
-            fastrand::u64(..)
-        ))
-    }
 }
 
 impl Uploader {
@@ -164,11 +132,7 @@ impl Uploader {
             condition: WriteCondition::Always,
         };
         let etag = self.store.put(request).await?.etag;
-        Ok(Zeros {
-            key,
-            etag,
-            _kept: kept,
-        })
+        Ok(Zeros::new(key, etag, kept))
     }
 
     /// Zeros of any length, of copies of what is there.
@@ -209,11 +173,7 @@ impl Uploader {
         if joined.is_err() {
             self.aborts.add(key.clone(), id);
         }
-        Ok(Zeros {
-            etag: joined?,
-            key,
-            _kept: kept,
-        })
+        Ok(Zeros::new(key, joined?, kept))
     }
 
     async fn copy_part(

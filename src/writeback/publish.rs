@@ -44,7 +44,7 @@ impl Uploads {
     pub async fn upload(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
         while self.upload_unless_cancelled(file).await? == Brought::Cancelled {
             // Then there is nothing to upload any more, or another name for it.
-            file.cancels_over().await;
+            file.upload_lock.cancels_over().await;
         }
         file.made_safe();
         Ok(())
@@ -95,7 +95,7 @@ impl Uploads {
         let sealed = &self.fill_from_lower(file, sealed).await?;
         let sent = tokio::select! {
             biased;
-            () = file.cancelled() => None,
+            () = file.upload_lock.cancelled() => None,
             () = file.given_up() => return Err(FsError::Interrupted),
             sent = self.send(file, sealed, prior) => Some(sent?),
         };
@@ -134,7 +134,7 @@ impl Uploads {
         let below = source.read(0..stage.base_len().min(stage.len()));
         let below = tokio::select! {
             biased;
-            () = file.cancelled() => return Ok(sealed.clone()),
+            () = file.upload_lock.cancelled() => return Ok(sealed.clone()),
             below = below => below,
         };
         let below = match below {

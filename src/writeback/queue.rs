@@ -129,7 +129,7 @@ impl Writeback {
         while let Some(outcome) = self.upload_next(file).await {
             match outcome {
                 Ok(Brought::Stored) => backoff.reset(),
-                Ok(Brought::Cancelled) => file.cancels_over().await,
+                Ok(Brought::Cancelled) => file.upload_lock.cancels_over().await,
                 Err(error) if is_final(&error) => {
                     tracing::error!(ino = file.inode.ino.0, %error, "upload failed for good");
                     file.revert_seal(&error);
@@ -139,7 +139,7 @@ impl Writeback {
                     tracing::warn!(ino = file.inode.ino.0, %error, ?pause, "upload failed: trying again");
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
-                        () = file.cancelled() => {}
+                        () = file.upload_lock.cancelled() => {}
                         () = self.queue.retry_now.notified() => {}
                     }
                 }

@@ -9,16 +9,15 @@ use crate::{files_below, repository};
 /// Types whose methods stand in more files than `SPREAD_LIMIT`, and in how many. New
 /// ones are split instead; whoever gathers one of these lowers its number.
 const SPREAD_LIMIT: usize = 2;
-const SPREAD: [(&str, usize); 13] = [
+const SPREAD: [(&str, usize); 12] = [
     // One file a system call.
-    ("Ops", 27),
-    ("OpenFile", 7),
+    ("Ops", 28),
+    ("OpenFile", 5),
     ("Namespace", 8),
     ("Uploader", 6),
-    ("DeleteQueue", 6),
-    ("S3Store", 7),
+    ("DeleteQueue", 5),
+    ("S3Store", 5),
     ("StageFile", 4),
-    ("Content", 3),
     ("Journal", 3),
     ("JournalState", 3),
     ("Spool", 3),

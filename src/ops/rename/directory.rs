@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::copies::{ObjectCopies, Unwanted};
-use super::log::RenameLog;
+use super::log::{Ended, RenameLog};
+use super::place::Place;
 use super::rebase::Rebase;
-use super::{Ended, Place};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{Moved, OpenFiles, check_awaited};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::MutexGuard;
 
-use super::Place;
 use super::copies::ObjectCopies;
 use super::log::RenameLog;
+use super::place::Place;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
@@ -304,7 +304,7 @@ async fn lock_uploads<'a>(
         turns.push(if is_needed || may_undo {
             file.upload_lock.lock().await
         } else {
-            file.turn_over_uploads().await
+            file.upload_lock.lock_over_uploads().await
         });
     }
     turns

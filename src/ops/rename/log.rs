@@ -3,11 +3,18 @@
 use std::io;
 use std::sync::Arc;
 
-use super::Ended;
 use crate::error::FsError;
 use crate::files::{Durability, StageFactory};
 use crate::journal::{Durable, RenameIntent};
 use crate::store::Key;
+
+/// Whether the journal has the end of a rename.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Yes,
+    /// A successor may take it for unfinished.
+    Unknown,
+}
 
 /// What the journal knows of renames.
 #[derive(Debug)]

@@ -8,12 +8,15 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use tokio::time::{Instant, timeout};
 
-use super::{BATCHES_AT_ONCE, DeletePending, DeleteQueue, Doom};
+use super::DeleteQueue;
+use super::enqueue::{DeletePending, Doom};
 use crate::failpoint::{self, Point};
 use crate::store::{
     DELETE_MANY_LIMIT, DeleteRequest, HeadRequest, Key, StoreError, StoreErrorKind,
 };
 
+/// `DeleteObjects` requests that run at once.
+const BATCHES_AT_ONCE: usize = 4;
 const LOOKS_AT_ONCE: usize = 16;
 
 /// Time for one more delete to come, and for all that come so, unless somebody waits
@@ -87,9 +90,66 @@ impl DeleteQueue {
         outcome.map(|()| newer)
     }
 
+    /// Deletes some of what nobody keeps. Errors: why some of it is still to be deleted.
+    pub(super) async fn delete_some(&self) -> Result<(), StoreError> {
+        let batch: Vec<(Key, Doom)> = {
+            let doomed = self.doomed.lock();
+            let last = doomed
+                .iter()
+                .rev()
+                .filter(|(_, doom)| doom.kept.is_none())
+                .take(BATCHES_AT_ONCE * DELETE_MANY_LIMIT);
+            last.map(|(key, doom)| (key.clone(), doom.clone()))
+                .collect()
+        };
+        // A marker has no bytes of anybody.
+        let (known, unknown): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|(key, doom)| doom.etag.is_some() || key.as_str().ends_with('/'));
+        let request = |(key, doom): (Key, Doom)| DeleteRequest {
+            key,
+            if_match: doom.etag,
+        };
+        let mut requests: Vec<DeleteRequest> = known.into_iter().map(request).collect();
+        requests.extend(
+            self.found(unknown.into_iter().map(|(key, _)| key).collect())
+                .await?,
+        );
+        let chunks: Vec<Vec<DeleteRequest>> = deepest_first(requests)
+            .chunks(DELETE_MANY_LIMIT)
+            .map(<[DeleteRequest]>::to_vec)
+            .collect();
+        let mut answers = stream::iter(chunks)
+            .map(|chunk| async move { (chunk.clone(), self.store.delete_many(chunk).await) })
+            .buffer_unordered(BATCHES_AT_ONCE);
+        let mut outcome = Ok(());
+        while let Some((chunk, answer)) = answers.next().await {
+            let settled = match answer {
+                Ok(failed) => self.settle_chunk(&chunk, failed),
+                Err(error) if error.kind.is_no_answer() => {
+                    outcome = Err(error);
+                    continue;
+                }
+                // It would not be taken a second time either.
+                Err(error) => self.settle_chunk(&chunk, of_each(&chunk, &error)),
+            };
+            for error in settled.refused {
+                let key = &error.key;
+                tracing::error!(%key, %error, "delete dropped: the file exists again");
+            }
+            if let Some(error) = settled.pending {
+                outcome = Err(error);
+            }
+            if let Err(error) = self.leave_newer(settled.newer).await {
+                outcome = Err(error);
+            }
+        }
+        outcome
+    }
+
     /// Which versions there are of objects of which none is known; those that are
     /// not there are settled.
-    pub(super) async fn found(&self, unknown: Vec<Key>) -> Result<Vec<DeleteRequest>, StoreError> {
+    async fn found(&self, unknown: Vec<Key>) -> Result<Vec<DeleteRequest>, StoreError> {
         let mut looks = stream::iter(unknown)
             .map(|key| async move {
                 let head = self.store.head(HeadRequest { key: key.clone() }).await;
@@ -120,7 +180,7 @@ impl DeleteQueue {
 
     /// What is to become of objects that are not the versions that were to be deleted:
     /// those that were there before the removal are meant too.
-    pub(super) async fn leave_newer(&self, found: Vec<Key>) -> Result<(), StoreError> {
+    async fn leave_newer(&self, found: Vec<Key>) -> Result<(), StoreError> {
         for key in found {
             let doom = self.doomed.lock().get(&key).cloned();
             let removed_at = doom.and_then(|doom| doom.removed_at);
@@ -156,11 +216,7 @@ impl DeleteQueue {
     }
 
     /// What a bulk delete came to; what is decided is not doomed any more.
-    pub(super) fn settle_chunk(
-        &self,
-        chunk: &[DeleteRequest],
-        failed: Vec<(Key, StoreError)>,
-    ) -> Settled {
+    fn settle_chunk(&self, chunk: &[DeleteRequest], failed: Vec<(Key, StoreError)>) -> Settled {
         let mut settled = Settled::default();
         let mut undecided = BTreeSet::new();
         for (key, error) in failed {
@@ -224,7 +280,7 @@ impl DeleteQueue {
 
 /// What a bulk delete has not done.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
+struct Settled {
     /// Why some are still to be deleted.
     pub pending: Option<StoreError>,
     /// Why others never will be.
@@ -234,7 +290,7 @@ pub(super) struct Settled {
 }
 
 /// The failure of a bulk delete, of each of its keys.
-pub(super) fn of_each(chunk: &[DeleteRequest], error: &StoreError) -> Vec<(Key, StoreError)> {
+fn of_each(chunk: &[DeleteRequest], error: &StoreError) -> Vec<(Key, StoreError)> {
     let of_key = |request: &DeleteRequest| {
         let key = request.key.clone();
         let error = error.clone();
@@ -244,7 +300,7 @@ pub(super) fn of_each(chunk: &[DeleteRequest], error: &StoreError) -> Vec<(Key, 
 }
 
 /// What lies in a directory before the directory, where a store has such.
-pub(super) fn deepest_first(mut requests: Vec<DeleteRequest>) -> Vec<DeleteRequest> {
+fn deepest_first(mut requests: Vec<DeleteRequest>) -> Vec<DeleteRequest> {
     requests.sort_unstable_by(|a, b| b.key.cmp(&a.key));
     requests
 }

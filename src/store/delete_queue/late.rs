@@ -8,135 +8,23 @@
 //! So the time is short where the key is not this mount's alone, and what was made after
 //! it stays, whoever made it.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
-use super::{DeleteQueue, excludes};
+use super::DeleteQueue;
+use super::late_object::{LateObject, LateVersion, PAUSE_FIRST, Watched};
+use super::order::excludes;
 use crate::store::{
-    DeleteRequest, ETag, GetRequest, HeadRequest, Key, LATE_LIMIT, LateChanges, ObjectMeta,
-    StoreError, StoreErrorKind, StoreOp,
+    DeleteRequest, ETag, GetRequest, HeadRequest, Key, LateChanges, ObjectMeta, StoreError,
+    StoreErrorKind, StoreOp,
 };
 
-/// How long scratch objects are looked for, which nobody else makes.
-const SCRATCH_WATCHED_FOR: Duration = Duration::from_secs(60);
-const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 const LOOKS_AT_ONCE: usize = 16;
-/// Versions of one key that are watched for: those that were cancelled last.
-const OBJECTS_LIMIT: usize = 16;
-/// How much this host's clock and the store's may differ, with the time that a
-/// successor takes to start.
-const SKEW_LIMIT: Duration = Duration::from_secs(25);
-
-/// What a request without an answer may make.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LateObject {
-    makes: LateVersion,
-    /// When nobody waited for the answer any more, in seconds since 1970.
-    given_up_at: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum LateVersion {
-    /// Its ETag is the hash of these bytes, on a store that takes one.
-    Bytes {
-        etag: ETag,
-        size_bytes: u64,
-    },
-    Parts {
-        etag: ETag,
-    },
-    /// The key is this mount's alone.
-    Any,
-}
-
-impl LateObject {
-    fn now(makes: LateVersion) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self {
-            makes,
-            given_up_at: since.unwrap_or_default().as_secs(),
-        }
-    }
-
-    /// One request has these bytes.
-    pub fn of_bytes(bytes: &[u8]) -> Self {
-        Self::now(LateVersion::Bytes {
-            etag: ETag::of_bytes(bytes),
-            size_bytes: bytes.len() as u64,
-        })
-    }
-
-    /// The parts come to this version.
-    pub fn of_parts(etag: ETag) -> Self {
-        Self::now(LateVersion::Parts { etag })
-    }
-
-    /// Whatever is under the key.
-    pub fn any() -> Self {
-        Self::now(LateVersion::Any)
-    }
-
-    fn has(&self, version: &ETag) -> bool {
-        match &self.makes {
-            LateVersion::Bytes { etag, .. } | LateVersion::Parts { etag } => etag == version,
-            LateVersion::Any => true,
-        }
-    }
-
-    /// Whether the request may have made it: one of another client, with the same
-    /// bytes, may be there long after.
-    fn is_in_time(&self, meta: &ObjectMeta) -> bool {
-        let last = UNIX_EPOCH + Duration::from_secs(self.given_up_at) + LATE_LIMIT + SKEW_LIMIT;
-        meta.last_modified <= last || self.makes == LateVersion::Any
-    }
-
-    /// How long a store may take to carry out a request whose client has gone.
-    fn watched_for(&self) -> Duration {
-        match self.makes {
-            LateVersion::Bytes { .. } | LateVersion::Parts { .. } => LATE_LIMIT,
-            LateVersion::Any => SCRATCH_WATCHED_FOR,
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Watched {
-    objects: Vec<LateObject>,
-    /// This mount has written the key since: the conditions of its requests count.
-    is_written: bool,
-    next: Instant,
-    pause: Duration,
-    until: Instant,
-}
-
-impl Watched {
-    fn new(now: Instant) -> Self {
-        Self {
-            objects: Vec::new(),
-            is_written: false,
-            next: now,
-            pause: PAUSE_FIRST,
-            until: now,
-        }
-    }
-
-    fn add(&mut self, object: LateObject, now: Instant) {
-        self.until = self.until.max(now + object.watched_for());
-        self.objects.retain(|known| known.makes != object.makes);
-        if self.objects.len() >= OBJECTS_LIMIT {
-            self.objects.remove(0);
-        }
-        self.objects.push(object);
-    }
-}
 
 impl DeleteQueue {
     pub fn late(&self) -> &LateChanges {
@@ -165,17 +53,6 @@ impl DeleteQueue {
             tracing::warn!(%key, %error, "journal write failed: after a crash a cancelled upload that is applied late would not be deleted");
         }
         self.late_added.notify_one();
-    }
-
-    /// What a predecessor left is looked for at once, and from now on.
-    pub(super) fn watch_left(left: Vec<(Key, LateObject)>) -> BTreeMap<Key, Watched> {
-        let now = Instant::now();
-        let mut late = BTreeMap::new();
-        for (key, object) in left {
-            let watched = late.entry(key).or_insert_with(|| Watched::new(now));
-            watched.add(object, now);
-        }
-        late
     }
 
     /// Keys below a prefix that are watched.
@@ -352,10 +229,11 @@ mod tests {
 
     use tokio::time::sleep;
 
+    use super::super::late_object::SCRATCH_WATCHED_FOR;
     use super::*;
     use crate::store::delete_queue::tests::{delete_queue, keys, left_late, put};
     use crate::store::memory::Memory;
-    use crate::store::{FoldDirectories, LIST_PAGE_LIMIT, ListRequest, ObjectStore};
+    use crate::store::{FoldDirectories, LATE_LIMIT, LIST_PAGE_LIMIT, ListRequest, ObjectStore};
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_late_goes_by_its_bytes_and_what_another_put_stays() {
@@ -458,21 +336,5 @@ mod tests {
         sleep(PAUSE_LIMIT).await;
         assert!(keys(&*memory, LIST_PAGE_LIMIT).await.is_empty());
         runs.abort();
-    }
-
-    #[tokio::test]
-    async fn what_came_long_after_is_anothers() {
-        let object = LateObject::of_bytes(b"x");
-        let memory = Memory::default();
-        put(&memory, "x").await;
-        let key = Key::new("x");
-        let there = memory.head(HeadRequest { key }).await.unwrap();
-        let meta = |age: Duration| ObjectMeta {
-            last_modified: SystemTime::now() + age,
-            ..there.clone()
-        };
-        assert!(object.is_in_time(&meta(LATE_LIMIT)));
-        assert!(!object.is_in_time(&meta(LATE_LIMIT + SKEW_LIMIT * 2)));
-        assert!(LateObject::any().is_in_time(&meta(SKEW_LIMIT * 3)));
     }
 }

@@ -2,7 +2,8 @@
 
 use tokio::time::timeout;
 
-use super::{DeleteQueue, Doom};
+use super::DeleteQueue;
+use super::enqueue::Doom;
 use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 
 impl DeleteQueue {

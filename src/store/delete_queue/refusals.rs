@@ -5,7 +5,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use super::DeleteQueue;
 use crate::store::Key;
 
 /// After a refusal nobody is told for so long that an object goes before it has gone.
@@ -37,36 +36,23 @@ impl Refusals {
         drop(state);
         self.added.notify_one();
     }
-}
 
-impl DeleteQueue {
-    /// Whether the last attempt to delete failed.
-    pub fn is_failing(&self) -> bool {
-        *self.failing.borrow()
+    /// The store refuses deletes, where somebody has waited for the answer.
+    pub fn note_told(&self) {
+        self.state.lock().last = Some(Instant::now());
     }
 
-    /// Sends what waits without waiting for more, or for the end of a pause.
-    pub fn hurry(&self) {
-        self.flush_now.notify_one();
-        self.retry_now.notify_waiters();
-    }
-
-    /// Notes that the store refuses deletes, where somebody has waited for the answer.
-    pub fn note_refusal(&self) {
-        self.refusals.state.lock().last = Some(Instant::now());
-    }
-
-    /// Whether the store has refused a delete a short time ago.
-    pub fn is_refusing(&self) -> bool {
-        let last = self.refusals.state.lock().last;
+    /// Whether there was one a short time ago.
+    pub fn is_recent(&self) -> bool {
+        let last = self.state.lock().last;
         last.is_some_and(|last| last.elapsed() < REMEMBERED)
     }
 
     /// Waits for objects that are there again though they were to go.
-    pub async fn refused(&self) -> Vec<Key> {
+    pub async fn next(&self) -> Vec<Key> {
         loop {
-            let added = self.refusals.added.notified();
-            let keys = std::mem::take(&mut self.refusals.state.lock().keys);
+            let added = self.added.notified();
+            let keys = std::mem::take(&mut self.state.lock().keys);
             if !keys.is_empty() {
                 return keys;
             }

@@ -14,7 +14,6 @@ use crc_fast::CrcAlgorithm;
 use md5::{Digest, Md5};
 use parking_lot::Mutex;
 
-use super::S3Store;
 use crate::store::{BodyStream, StoreError, StoreErrorKind, pieces};
 
 /// Once may be a fault on the way: so many refusals in a row, each of which passed
@@ -182,6 +181,63 @@ impl Checksums {
         self.state.lock().reads.then_some(ChecksumMode::Enabled)
     }
 
+    /// Sends a part of an upload with its checksum, and with a weaker one where the
+    /// store refuses that. What it takes then is used from then on.
+    pub async fn with_checksum<T, F>(
+        &self,
+        send: impl Fn(UploadChecksum) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let first = self.upload();
+        let refusal = match send(first).await {
+            Err(error) if may_be_header(&error) && !self.is_fixed => error,
+            answer => {
+                if answer.is_ok() {
+                    self.state.lock().uploads_refused = 0;
+                }
+                return answer;
+            }
+        };
+        let mut next = first.weaker();
+        while let Some(checksum) = next {
+            match send(checksum).await {
+                Ok(answer) => {
+                    self.took(checksum, first, &refusal);
+                    return Ok(answer);
+                }
+                Err(error) if may_be_header(&error) => next = checksum.weaker(),
+                Err(error) => return Err(error),
+            }
+        }
+        // It is something else that the store refuses.
+        Err(refusal)
+    }
+
+    /// The same of a read.
+    pub async fn with_checksum_of_read<T, F>(
+        &self,
+        send: impl Fn(Option<ChecksumMode>) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let first = self.of_reads();
+        let refusal = match send(first.clone()).await {
+            Err(error) if may_be_header(&error) && first.is_some() => error,
+            answer => {
+                if answer.is_ok() {
+                    self.state.lock().reads_refused = 0;
+                }
+                return answer;
+            }
+        };
+        let answer = send(None).await.map_err(|_| refusal.clone())?;
+        self.took_read(&refusal);
+        Ok(answer)
+    }
+
     /// The store has refused one checksum, and taken another with the same request.
     fn took(&self, taken: UploadChecksum, refused: UploadChecksum, why: &StoreError) {
         let mut state = self.state.lock();
@@ -226,65 +282,6 @@ fn may_be_header(error: &StoreError) -> bool {
         error.kind,
         StoreErrorKind::Rejected | StoreErrorKind::Unsupported
     )
-}
-
-impl S3Store {
-    /// Sends a part of an upload with its checksum, and with a weaker one where the
-    /// store refuses that. What it takes then is used from then on.
-    pub(super) async fn with_checksum<T, F>(
-        &self,
-        send: impl Fn(UploadChecksum) -> F,
-    ) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        let first = self.checksums.upload();
-        let refusal = match send(first).await {
-            Err(error) if may_be_header(&error) && !self.checksums.is_fixed => error,
-            answer => {
-                if answer.is_ok() {
-                    self.checksums.state.lock().uploads_refused = 0;
-                }
-                return answer;
-            }
-        };
-        let mut next = first.weaker();
-        while let Some(checksum) = next {
-            match send(checksum).await {
-                Ok(answer) => {
-                    self.checksums.took(checksum, first, &refusal);
-                    return Ok(answer);
-                }
-                Err(error) if may_be_header(&error) => next = checksum.weaker(),
-                Err(error) => return Err(error),
-            }
-        }
-        // It is something else that the store refuses.
-        Err(refusal)
-    }
-
-    /// The same of a read.
-    pub(super) async fn with_checksum_of_read<T, F>(
-        &self,
-        send: impl Fn(Option<ChecksumMode>) -> F,
-    ) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        let first = self.checksums.of_reads();
-        let refusal = match send(first.clone()).await {
-            Err(error) if may_be_header(&error) && first.is_some() => error,
-            answer => {
-                if answer.is_ok() {
-                    self.checksums.state.lock().reads_refused = 0;
-                }
-                return answer;
-            }
-        };
-        let answer = send(None).await.map_err(|_| refusal.clone())?;
-        self.checksums.took_read(&refusal);
-        Ok(answer)
-    }
 }
 
 /// Adds the MD5 of a body that is in memory. Some stores want it, whatever other

@@ -10,8 +10,8 @@ use aws_sdk_s3::config::SharedHttpClient;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use super::S3Store;
-use super::connect::{Route, S3Settings, client};
+use super::client::{Route, client};
+use super::s3_settings::S3Settings;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The chain may ask other services: not more often than this.
@@ -60,29 +60,27 @@ impl Renewal {
         current.client = client;
         current.generation += 1;
     }
-}
 
-impl S3Store {
-    pub(super) fn client(&self) -> Client {
-        self.renewal.current.read().client.clone()
+    pub fn client(&self) -> Client {
+        self.current.read().client.clone()
     }
 
     /// Of the client: it has grown once credentials were read anew.
-    pub(super) fn generation(&self) -> u64 {
-        self.renewal.current.read().generation
+    pub fn generation(&self) -> u64 {
+        self.current.read().generation
     }
 
     /// Reads the AWS configuration anew; requests from now on use what it says.
-    pub async fn reload_credentials(&self) {
-        let mut turn = self.renewal.turn.lock().await;
+    pub async fn reload(&self) {
+        let mut turn = self.turn.lock().await;
         *turn = Some(Instant::now());
-        self.renewal.read_anew().await;
+        self.read_anew().await;
         tracing::info!("credentials reloaded");
     }
 
     /// Sends a request. Where its credentials are refused, the next attempt has
     /// those that the AWS configuration names by then.
-    pub(super) async fn renewing<T>(
+    pub async fn renewing<T>(
         &self,
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
@@ -99,7 +97,7 @@ impl S3Store {
 
     /// When to send what was refused again; none where nothing is new.
     async fn renew(&self, refused: u64) -> Option<Duration> {
-        let mut turn = self.renewal.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         // Another request that was refused was first.
         if self.generation() > refused {
             return Some(Duration::ZERO);
@@ -108,7 +106,7 @@ impl S3Store {
             return None;
         }
         *turn = Some(Instant::now());
-        self.renewal.read_anew().await;
+        self.read_anew().await;
         tracing::debug!("credentials refused: read anew");
         Some(Duration::ZERO)
     }

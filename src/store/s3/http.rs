@@ -19,8 +19,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::S3Settings;
 use super::connections::IDLE_LIMIT;
+use super::s3_settings::S3Settings;
 use crate::store::ProxyUrl;
 
 /// Variables that name proxies, as curl and the AWS SDKs read them.

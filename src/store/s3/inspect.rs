@@ -6,7 +6,7 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::types::ChecksumMode;
 
 use super::S3Store;
-use super::connect::shared_config;
+use super::client::shared_config;
 use super::encoding::whole_seconds;
 use super::error::{chain, translate};
 use super::object::etag;

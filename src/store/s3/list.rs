@@ -2,7 +2,6 @@
 //! stores that know the second version of the request, the first, or half of one.
 
 use std::cmp::Ordering;
-use std::sync::Once;
 
 use aws_sdk_s3::types::{CommonPrefix, EncodingType, Object};
 
@@ -55,22 +54,6 @@ struct Page {
     token: Option<String>,
 }
 
-/// Quirks of listings that are told once.
-#[derive(Debug)]
-pub(super) struct ListQuirks {
-    order: Once,
-    end: Once,
-}
-
-impl Default for ListQuirks {
-    fn default() -> Self {
-        Self {
-            order: Once::new(),
-            end: Once::new(),
-        }
-    }
-}
-
 impl S3Store {
     pub(super) async fn list_objects(
         &self,
@@ -89,12 +72,7 @@ impl S3Store {
             next = page.next(&start);
         }
         if page.is_truncated && next.is_none() {
-            self.list_quirks.end.call_once(|| {
-                tracing::error!(
-                    prefix = request.prefix,
-                    "this store's listings do not go on: it names no next page, and heeds neither start-after nor marker; directories of more than one page are EIO"
-                );
-            });
+            self.list_quirks.tell_end(&request.prefix);
             let why =
                 "the listing does not go on: no next page, and the same one after its last key";
             return Err(unusable(&request.prefix, why));
@@ -176,12 +154,7 @@ impl S3Store {
         if is_ordered(keys) && is_ordered(prefixes) {
             return Ok(());
         }
-        self.list_quirks.order.call_once(|| {
-            tracing::error!(
-                prefix = request.prefix,
-                "this store's listings are not in the order of keys (a directory bucket?): mediafs cannot tell from them what is not there; they are EIO"
-            );
-        });
+        self.list_quirks.tell_order(&request.prefix);
         let why = "the listing is not in the order of keys, as those of directory buckets";
         Err(unusable(&request.prefix, why))
     }

@@ -5,7 +5,7 @@
 
 mod answer;
 mod checksum;
-mod connect;
+mod client;
 mod connections;
 mod credentials;
 mod customer_key;
@@ -15,20 +15,24 @@ mod error;
 mod http;
 pub mod inspect;
 mod list;
+mod list_quirks;
 mod multipart;
 mod object;
 mod request_options;
+mod s3_settings;
 pub mod settings;
 mod stream;
 mod whole;
 
 pub use checksum::{ChecksumChoice, UploadChecksum};
-pub use connect::{Addressing, AwsVariants, Identity, S3Settings};
 pub use customer_key::CustomerKey;
 pub use http::{NetworkError, OnNetworkError};
 pub use request_options::{RequestOptions, ServerEncryption};
+pub use s3_settings::{Addressing, AwsVariants, Identity, S3Settings};
 
 use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{RequestChecksumCalculation, SharedHttpClient};
 
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
@@ -39,7 +43,7 @@ use super::{Endpoint, Key, ObjectChecksums, ObjectStore, StoreError};
 use checksum::{Checksums, Transport};
 use connections::Connections;
 use credentials::Renewal;
-use list::ListQuirks;
+use list_quirks::ListQuirks;
 
 /// One bucket of an S3 service.
 #[derive(Debug)]
@@ -53,78 +57,120 @@ pub struct S3Store {
     connections: Connections,
 }
 
+impl S3Store {
+    /// Reads the AWS configuration; sends no request to the bucket yet.
+    ///
+    /// Errors: certificates, a proxy or options that cannot be used.
+    pub async fn connect(
+        settings: S3Settings,
+        on_error: OnNetworkError,
+    ) -> Result<Self, NetworkError> {
+        let clients = http::clients(&settings, &client::profile_files(&settings), on_error).await?;
+        let connections = Connections::new(clients);
+        let http = SharedHttpClient::new(connections.clone());
+        let (client, route) = client::client(&settings, http.clone(), None).await;
+        route.check(&settings)?;
+        let calculation = client.config().request_checksum_calculation();
+        let wants_none = calculation == Some(&RequestChecksumCalculation::WhenRequired);
+        let checksums = Checksums::new(settings.upload_checksum, wants_none);
+        Ok(Self {
+            bucket: settings.bucket.clone(),
+            endpoint: route.endpoint(),
+            transport: route.transport(),
+            renewal: Renewal::new(settings, http, client, route),
+            list_quirks: ListQuirks::new(),
+            checksums,
+            connections,
+        })
+    }
+
+    /// The service that the bucket is in.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn client(&self) -> Client {
+        self.renewal.client()
+    }
+
+    /// Reads the AWS configuration anew; requests from now on use what it says.
+    pub async fn reload_credentials(&self) {
+        self.renewal.reload().await;
+    }
+}
+
 #[async_trait]
 impl ObjectStore for S3Store {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        self.renewing(self.head_object(request)).await
+        self.renewal.renewing(self.head_object(request)).await
     }
 
     async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
-        self.renewing(inspect::checksums(self, &key)).await
+        self.renewal.renewing(inspect::checksums(self, &key)).await
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
-        self.renewing(self.get_object(request)).await
+        self.renewal.renewing(self.get_object(request)).await
     }
 
     async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
-        self.renewing(self.object_tags(key)).await
+        self.renewal.renewing(self.object_tags(key)).await
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
-        self.renewing(self.put_object(request)).await
+        self.renewal.renewing(self.put_object(request)).await
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
-        self.renewing(self.copy_object(request)).await
+        self.renewal.renewing(self.copy_object(request)).await
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
-        self.renewing(self.delete_object(request)).await
+        self.renewal.renewing(self.delete_object(request)).await
     }
 
     async fn delete_many(
         &self,
         requests: Vec<DeleteRequest>,
     ) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        self.renewing(self.delete_objects(requests)).await
+        self.renewal.renewing(self.delete_objects(requests)).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
-        self.renewing(self.list_objects(request)).await
+        self.renewal.renewing(self.list_objects(request)).await
     }
 
     async fn create_multipart(
         &self,
         request: CreateMultipartRequest,
     ) -> Result<UploadId, StoreError> {
-        self.renewing(self.create_upload(request)).await
+        self.renewal.renewing(self.create_upload(request)).await
     }
 
     async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
-        self.renewing(self.send_part(request)).await
+        self.renewal.renewing(self.send_part(request)).await
     }
 
     async fn upload_part_copy(
         &self,
         request: UploadPartCopyRequest,
     ) -> Result<CompletedPart, StoreError> {
-        self.renewing(self.copy_part(request)).await
+        self.renewal.renewing(self.copy_part(request)).await
     }
 
     async fn complete_multipart(
         &self,
         request: CompleteMultipartRequest,
     ) -> Result<PutAnswer, StoreError> {
-        self.renewing(self.complete_upload(request)).await
+        self.renewal.renewing(self.complete_upload(request)).await
     }
 
     async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
-        self.renewing(self.abort_upload(key, upload)).await
+        self.renewal.renewing(self.abort_upload(key, upload)).await
     }
 
     async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
-        self.renewing(self.parts_of_upload(request)).await
+        self.renewal.renewing(self.parts_of_upload(request)).await
     }
 
     fn renew_connections(&self) {

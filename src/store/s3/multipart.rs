@@ -28,7 +28,7 @@ impl S3Store {
     ) -> Result<UploadId, StoreError> {
         let key = &request.key;
         let send = |checksum| self.send_create(&request, checksum);
-        let answer = self.with_checksum(send).await?;
+        let answer = self.checksums.with_checksum(send).await?;
         // It goes into the journal, and from there into requests until one ends it.
         let usable = |id: &&str| {
             (1..=UPLOAD_ID_LIMIT_BYTES).contains(&id.len()) && !id.chars().any(char::is_control)
@@ -73,7 +73,7 @@ impl S3Store {
     ) -> Result<CompletedPart, StoreError> {
         let key = &request.key;
         let send = |checksum| self.send_part_with(&request, checksum);
-        let answer = self.with_checksum(send).await?;
+        let answer = self.checksums.with_checksum(send).await?;
         Ok(CompletedPart {
             number: request.number,
             etag: etag(StoreOp::UploadPart, key, answer.e_tag())?,
@@ -165,7 +165,7 @@ impl S3Store {
     ) -> Result<PutAnswer, StoreError> {
         let key = &request.key;
         let send = |checksum| self.send_complete(&request, checksum);
-        let answer = self.with_checksum(send).await?;
+        let answer = self.checksums.with_checksum(send).await?;
         Ok(PutAnswer {
             etag: etag(StoreOp::CompleteMultipart, key, answer.e_tag())?,
         })

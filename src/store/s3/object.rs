@@ -28,7 +28,7 @@ const WHOLE_BODY_LIMIT_BYTES: u64 = 64 << 20;
 impl S3Store {
     pub(super) async fn head_object(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         let key = request.key;
-        let sent_with = self.generation();
+        let sent_with = self.renewal.generation();
         let date = AnswerDate::default();
         let answer = self
             .client()
@@ -84,7 +84,7 @@ impl S3Store {
                 }
             }
             // Replaced meanwhile: what is granted now says nothing of those before.
-            _ if self.generation() > sent_with => StoreError {
+            _ if self.renewal.generation() > sent_with => StoreError {
                 kind: StoreErrorKind::Credentials,
                 ..refused
             },
@@ -125,7 +125,7 @@ impl S3Store {
             sent.await
                 .map_err(|error| translate(StoreOp::Get, key, error))
         };
-        let answer = self.with_checksum_of_read(send).await?;
+        let answer = self.checksums.with_checksum_of_read(send).await?;
         let total = answer
             .content_range()
             .and_then(|range| range.rsplit('/').next()?.parse().ok());
@@ -160,6 +160,7 @@ impl S3Store {
 
     pub(super) async fn put_object(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         let answer = self
+            .checksums
             .with_checksum(|checksum| self.send_put(request.clone(), checksum))
             .await?;
         Ok(PutAnswer {

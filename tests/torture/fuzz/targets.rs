@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mediafs::config::{ConfigSource, Options, Target};
-use mediafs::journal::{Header, JournalState, LogState, Record, StageId, replay};
+use mediafs::journal::{Header, JournalState, LogState, Record, replay};
 use mediafs::namespace::{Attributes, DirPath, KeySpace, NAME_LIMIT_BYTES, Name, Page};
 use mediafs::session_state::{SavedFile, SessionState};
 use mediafs::store::s3::encoding;
 use mediafs::store::{ETag, Key, ListAnswer, ListToken, ListedObject, ObjectHeaders};
-use mediafs::vocabulary::Kind;
+use mediafs::vocabulary::{Kind, StageId};
 use mediafs::write_path::{Spool, SpoolLock, Stage};
 
 /// Takes one input.

@@ -1,6 +1,5 @@
-//! A client for one bucket, from the standard AWS credential and region chain.
+//! A client of the SDK for one bucket, from the standard AWS credential and region chain.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,91 +12,23 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
-    StalledStreamProtectionConfig,
+    Region, ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 use url::{Host, Url};
 
-use super::S3Store;
 use super::answer::AnswerCheck;
-use super::checksum::{ChecksumChoice, Checksums, Transport};
-use super::connections::Connections;
-use super::credentials::Renewal;
-use super::http::{self, NetworkError, OnNetworkError};
-use super::list::ListQuirks;
-use super::request_options::{RequestOptions, ServerEncryption};
-use crate::store::{Endpoint, KeySource, ProxyUrl};
+use super::checksum::Transport;
+use super::http::NetworkError;
+use super::request_options::ServerEncryption;
+use super::s3_settings::{Addressing, Identity, S3Settings};
+use crate::store::{Endpoint, KeySource};
 
 /// A connection that is not up by then is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Region named to services that have none of their own.
 const REGION_OF_OTHER_SERVICES: &str = "us-east-1";
-
-/// How the bucket is named in a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Addressing {
-    /// `https://bucket.host/key`
-    VirtualHost,
-    /// `https://host/bucket/key`
-    Path,
-}
-
-/// Who signs requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Identity {
-    /// Whoever the credentials belong to.
-    Credentials,
-    /// Nobody: they are not signed.
-    Anonymous,
-}
-
-/// Other endpoints of AWS than a region's plain one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AwsVariants {
-    /// IPv6 and IPv4.
-    pub dual_stack: bool,
-    /// Cryptography that FIPS 140 validates.
-    pub fips: bool,
-    /// S3 Transfer Acceleration.
-    pub accelerate: bool,
-}
-
-impl AwsVariants {
-    /// The options that name them.
-    fn names(self) -> Vec<&'static str> {
-        let all = [
-            (self.dual_stack, "--dual-stack"),
-            (self.fips, "--fips"),
-            (self.accelerate, "--accelerate"),
-        ];
-        let named = all.into_iter().filter(|(is_set, _)| *is_set);
-        named.map(|(_, name)| name).collect()
-    }
-}
-
-/// Which bucket, where.
-#[derive(Debug, Clone)]
-pub struct S3Settings {
-    pub bucket: String,
-    pub endpoint_url: Option<String>,
-    pub region: Option<String>,
-    pub profile: Option<String>,
-    /// Read in place of `~/.aws/credentials`.
-    pub credentials_file: Option<PathBuf>,
-    /// Asked before the AWS chain.
-    pub keys: Option<Arc<dyn KeySource>>,
-    pub addressing: Addressing,
-    /// Certificates in place of the system's.
-    pub ca_bundle: Option<PathBuf>,
-    /// In place of those of the environment.
-    pub proxy: Option<ProxyUrl>,
-    pub upload_checksum: ChecksumChoice,
-    pub identity: Identity,
-    pub variants: AwsVariants,
-    pub requests: RequestOptions,
-}
 
 /// Where requests go. It stays as it was at first when the AWS configuration is read
 /// anew for its credentials: what waits for one endpoint is not for another.
@@ -132,7 +63,7 @@ impl Route {
 
     /// Errors: options that this endpoint cannot have, and a key that it would get in the
     /// clear.
-    fn check(&self, settings: &S3Settings) -> Result<(), NetworkError> {
+    pub fn check(&self, settings: &S3Settings) -> Result<(), NetworkError> {
         let refused = |why: String| Err(NetworkError::Endpoint(why));
         if let Some(url) = &self.endpoint_url {
             let variants = settings.variants.names();
@@ -171,7 +102,7 @@ impl Route {
         }
     }
 
-    fn transport(&self) -> Transport {
+    pub fn transport(&self) -> Transport {
         let scheme = self.endpoint_url.as_ref().map(|url| url.split_once("://"));
         match scheme {
             // AWS, by its name.
@@ -181,46 +112,13 @@ impl Route {
         }
     }
 
-    fn endpoint(&self) -> Endpoint {
+    pub fn endpoint(&self) -> Endpoint {
         Endpoint::of(self.endpoint_url.as_deref(), self.region.as_ref())
     }
 }
 
-impl S3Store {
-    /// Reads the AWS configuration; sends no request to the bucket yet.
-    ///
-    /// Errors: certificates, a proxy or options that cannot be used.
-    pub async fn connect(
-        settings: S3Settings,
-        on_error: OnNetworkError,
-    ) -> Result<Self, NetworkError> {
-        let clients = http::clients(&settings, &profile_files(&settings), on_error).await?;
-        let connections = Connections::new(clients);
-        let http = SharedHttpClient::new(connections.clone());
-        let (client, route) = client(&settings, http.clone(), None).await;
-        route.check(&settings)?;
-        let calculation = client.config().request_checksum_calculation();
-        let wants_none = calculation == Some(&RequestChecksumCalculation::WhenRequired);
-        let checksums = Checksums::new(settings.upload_checksum, wants_none);
-        Ok(Self {
-            bucket: settings.bucket.clone(),
-            endpoint: route.endpoint(),
-            transport: route.transport(),
-            renewal: Renewal::new(settings, http, client, route),
-            list_quirks: ListQuirks::default(),
-            checksums,
-            connections,
-        })
-    }
-
-    /// The service that the bucket is in.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-}
-
 /// The files of the AWS configuration.
-fn profile_files(settings: &S3Settings) -> EnvConfigFiles {
+pub(super) fn profile_files(settings: &S3Settings) -> EnvConfigFiles {
     let Some(file) = &settings.credentials_file else {
         return EnvConfigFiles::default();
     };

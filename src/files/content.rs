@@ -1,0 +1,161 @@
+//! What an open file has: its stage over a lower layer, and how far both have come.
+
+use std::ops::{Deref, DerefMut};
+
+use parking_lot::MutexGuard;
+
+use super::changes::Changes;
+use super::layers::LowerLayer;
+use crate::error::FsError;
+use crate::namespace::{InodeState, Pin};
+use crate::session_state::{Record, SavedFile, SavedLayer, SessionLog};
+use crate::vocabulary::{Intent, ObjectId, ObjectVersion};
+use crate::write_path::Stage;
+
+/// The bytes of an open file, and what is to become of them.
+#[derive(Debug)]
+pub struct Content {
+    pub base: LowerLayer,
+    pub stage: Option<Stage>,
+    pub intent: Intent,
+    /// The stage differs from what the store has.
+    pub dirty: bool,
+    /// Set by the first upload that failed; every later flush reports it.
+    pub failed: Option<FsError>,
+    /// The name is gone: nothing of this file goes to the store any more.
+    pub orphan: bool,
+    /// The file took the name of another, whose object is there until the next upload.
+    pub covers: bool,
+    /// Someone uploads what is sealed, and goes on until nothing is.
+    pub has_uploader: bool,
+    pub handles: u32,
+    pub writers: u32,
+    /// Operations that change the file's name.
+    pub holders: u32,
+    /// What the successor was told of it.
+    pub saved: Option<SavedFile>,
+    /// Nobody has it open and nobody uploads it: it is not to be told of any more.
+    pub is_over: bool,
+    pub changes: Changes,
+}
+
+impl Content {
+    pub fn new(base: LowerLayer) -> Self {
+        Self {
+            base,
+            stage: None,
+            intent: Intent::Edit,
+            covers: false,
+            dirty: false,
+            failed: None,
+            orphan: false,
+            has_uploader: false,
+            handles: 0,
+            writers: 0,
+            holders: 0,
+            saved: None,
+            is_over: false,
+            changes: Changes::default(),
+        }
+    }
+
+    /// Whether the successor has any use for knowing it.
+    fn is_of_use(&self) -> bool {
+        let staged = self.stage.is_some() || self.base.sealed().is_some();
+        self.handles > 0 || staged || self.saved.is_some()
+    }
+
+    /// What the successor needs to know of it.
+    pub fn to_saved(&self, state: &InodeState) -> SavedFile {
+        SavedFile {
+            base: (&self.base).into(),
+            stage: self.stage.as_ref().map(|stage| stage.file().id()),
+            intent: self.intent,
+            dirty: self.dirty,
+            failed: self.failed.is_some(),
+            orphan: self.orphan,
+            covers: self.covers,
+            remote: state.remote.as_ref().map(|version| ObjectVersion {
+                etag: version.etag.clone(),
+                size_bytes: version.size_bytes,
+                last_modified: version.last_modified,
+            }),
+            stored: state
+                .attributes
+                .as_ref()
+                .map(|attributes| Box::new(attributes.headers.clone())),
+        }
+    }
+}
+
+/// Content while it is changed; what comes of it is told to the successor.
+#[derive(Debug)]
+pub struct Edit<'a> {
+    inode: &'a Pin,
+    session_log: &'a SessionLog,
+    content: MutexGuard<'a, Content>,
+}
+
+impl<'a> Edit<'a> {
+    pub fn new(
+        inode: &'a Pin,
+        session_log: &'a SessionLog,
+        content: MutexGuard<'a, Content>,
+    ) -> Self {
+        Self {
+            inode,
+            session_log,
+            content,
+        }
+    }
+
+    pub fn record(&mut self) {
+        if !self.session_log.is_kept() || self.content.is_over || !self.content.is_of_use() {
+            return;
+        }
+        let saved = self.content.to_saved(&self.inode.state());
+        if self.content.saved.as_ref() != Some(&saved) {
+            self.session_log.record(|| Record::File {
+                ino: self.inode.ino.0,
+                file: saved.clone(),
+            });
+            self.content.saved = Some(saved);
+        }
+    }
+}
+
+impl Deref for Edit<'_> {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.content
+    }
+}
+
+impl DerefMut for Edit<'_> {
+    fn deref_mut(&mut self) -> &mut Content {
+        &mut self.content
+    }
+}
+
+impl Drop for Edit<'_> {
+    fn drop(&mut self) {
+        self.record();
+    }
+}
+
+impl From<&LowerLayer> for SavedLayer {
+    fn from(base: &LowerLayer) -> Self {
+        match base {
+            LowerLayer::Empty => Self::Empty,
+            LowerLayer::Object(object) => Self::Object(ObjectId {
+                key: object.key.clone(),
+                etag: object.etag.clone(),
+                size_bytes: object.size_bytes,
+            }),
+            LowerLayer::Sealed(sealed) => {
+                Self::Sealed(sealed.stage.file().id(), Box::new((&sealed.base).into()))
+            }
+        }
+    }
+}

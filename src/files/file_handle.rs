@@ -1,0 +1,68 @@
+//! An open file description: what came through it, and what its close has to do.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Durability;
+use super::file::OpenFile;
+use super::given_up::{Closes, GivenUp};
+use super::writers::{Thread, Writers};
+use crate::read_path::Cursor;
+use crate::vocabulary::OpenMode;
+
+/// An open file description.
+#[derive(Debug)]
+pub struct FileHandle {
+    pub file: Arc<OpenFile>,
+    pub mode: OpenMode,
+    /// Whether closing it uploads the file: it may write, or it made or emptied the file.
+    pub uploads_on_close: bool,
+    pub cursor: Mutex<Cursor>,
+    pub writers: Mutex<Writers>,
+    /// The kernel's request that it answers.
+    pub request: u64,
+    pub closes: Closes,
+}
+
+impl FileHandle {
+    /// Whether closing the handle has to make safe what came through it, where
+    /// this thread closes it; or what came through no handle, and it answers for.
+    pub fn publishes_for(&self, closer: Thread) -> bool {
+        if !self.uploads_on_close {
+            return false;
+        }
+        let writers = self.writers.lock();
+        let own = self.file.is_unsafe(writers.last_change()) && writers.may_include(closer);
+        own || self.file.has_shared_changes(self.mode)
+    }
+
+    /// The same where nobody closes it later.
+    pub fn publishes_at_last(&self) -> bool {
+        if !self.uploads_on_close {
+            return false;
+        }
+        let last_change = self.writers.lock().last_change();
+        self.file.is_unsafe(last_change)
+            || self.file.has_shared_changes(self.mode)
+            || self.file.is_last_writer(self.mode) && self.file.needs_upload()
+    }
+
+    /// Whether a thread that closes a descriptor of a file of many holes is being killed.
+    pub fn is_closed_by_killed(&self, closer: Thread) -> bool {
+        let is_killed = self.file.has_many_holes() && closer.is_being_killed();
+        if is_killed {
+            self.closes.note_killed();
+        }
+        is_killed
+    }
+
+    /// To be called once no descriptor is left, before what was written is published.
+    pub fn give_up_holes(&self, durability: Durability) -> Option<GivenUp<'_>> {
+        let file = &self.file;
+        if !self.closes.has_killed() || !file.is_last_writer(self.mode) || !file.has_many_holes() {
+            return None;
+        }
+        file.give_up(durability)
+    }
+}

@@ -1,0 +1,46 @@
+//! What every operation that changes a name does before it looks at what is there.
+
+use super::Ops;
+use crate::error::FsError;
+use crate::files::Delivery;
+use crate::namespace::{Name, Pin, SubtreeGuard};
+use crate::vocabulary::Ino;
+
+impl Ops {
+    /// Nobody moves a directory above the name until the guard is dropped.
+    ///
+    /// Errors: `ReadOnly`; `Stale`, or `NotADirectory`, for the directory; `TimedOut` while
+    /// a rename of a predecessor moves it.
+    pub(super) async fn change_name(
+        &self,
+        parent: Ino,
+        name: &Name,
+        attempt: Delivery,
+    ) -> Result<(Pin, SubtreeGuard), FsError> {
+        let parent = self.begin_change(parent, attempt).await?;
+        let subtrees = self.subtrees.share_entry(parent.ino, name).await?;
+        Ok((parent, subtrees))
+    }
+
+    /// The same for one that takes its locks later, when a file is uploaded.
+    pub(super) async fn change_name_unlocked(
+        &self,
+        parent: Ino,
+        name: &Name,
+        attempt: Delivery,
+    ) -> Result<Pin, FsError> {
+        let parent = self.begin_change(parent, attempt).await?;
+        self.subtrees.entry_settled(parent.ino, name).await?;
+        Ok(parent)
+    }
+
+    /// What a predecessor sent may still change the name: a request that comes again
+    /// waits for it, or it would be answered by what is not so any more.
+    async fn begin_change(&self, parent: Ino, attempt: Delivery) -> Result<Pin, FsError> {
+        self.check_writable()?;
+        if attempt == Delivery::Resent {
+            self.predecessor.wait_for_requests().await;
+        }
+        self.namespace.directory(parent)
+    }
+}

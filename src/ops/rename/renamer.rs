@@ -1,0 +1,309 @@
+//! Renaming what has a name: checks that files and directories share.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::directory::DirectoryRenamer;
+use super::file::FileRenamer;
+use super::place::Place;
+use super::rebase::Rebase;
+use crate::error::FsError;
+use crate::files::{Delivery, KernelRequest, OpenFiles, check_awaited, to_the_end};
+use crate::namespace::{
+    EntryChange, Hold, Name, Namespace, Pin, SubtreeGuard, SubtreeLocks, Target,
+};
+use crate::vocabulary::{Ino, Kind};
+use crate::writeback::Predecessor;
+
+/// What happens to a file that has the new name already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameMode {
+    Replace,
+    /// RENAME_NOREPLACE.
+    NoReplace,
+    /// RENAME_EXCHANGE: the two names change places.
+    Exchange,
+}
+
+/// Whether what was held sufficed: more than names of files may move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Enough,
+    TooLittle,
+}
+
+/// Renames what has a name, and finishes what a predecessor was asked for.
+#[derive(Debug)]
+pub struct Renamer {
+    pub namespace: Arc<Namespace>,
+    pub files: Arc<OpenFiles>,
+    pub subtrees: Arc<SubtreeLocks>,
+    pub predecessor: Arc<Predecessor>,
+    pub rebase: Arc<Rebase>,
+    pub mounted_at: SystemTime,
+    pub file: FileRenamer,
+    pub directory: DirectoryRenamer,
+}
+
+impl Renamer {
+    /// As `Ops::rename`, on a mount that takes changes.
+    pub async fn rename(
+        &self,
+        (parent, name): (Ino, &Name),
+        (new_parent, new_name): (Ino, &Name),
+        mode: RenameMode,
+        request: KernelRequest,
+    ) -> Result<(), FsError> {
+        let from = Place {
+            dir: self.namespace.directory(parent)?,
+            name,
+        };
+        let to = Place {
+            dir: self.namespace.directory(new_parent)?,
+            name: new_name,
+        };
+        self.subtrees.entry_settled(parent, name).await?;
+        self.subtrees.entry_settled(new_parent, new_name).await?;
+        if request.attempt == Delivery::Resent {
+            self.predecessor.wait_for_requests().await;
+        }
+        // The kernel has looked both names up.
+        let known = [&from, &to].map(|at| self.namespace.table().child(at.dir.ino, at.name));
+        let mut hold = if known.iter().flatten().any(|at| at.kind == Kind::Directory) {
+            Hold::Alone
+        } else {
+            Hold::Shared
+        };
+        loop {
+            let _subtrees = self.lock_names(&from, &to, hold, request).await?;
+            match self.rename_held(&from, &to, mode, hold, request).await? {
+                Held::Enough => return Ok(()),
+                Held::TooLittle => hold = Hold::Alone,
+            }
+        }
+    }
+
+    /// Holds both names, and the one by whose way they are exchanged.
+    async fn lock_names(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        hold: Hold,
+        request: KernelRequest,
+    ) -> Result<SubtreeGuard, FsError> {
+        let aside = self.aside(request)?;
+        let names = [
+            (from.dir.ino, from.name),
+            (to.dir.ino, to.name),
+            (from.dir.ino, &aside),
+        ];
+        let claims = names.map(|(dir, name)| (Target::Entry(dir, name.clone()), hold));
+        Ok(self.subtrees.take(claims.to_vec()).await)
+    }
+
+    async fn rename_held(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        mode: RenameMode,
+        hold: Hold,
+        request: KernelRequest,
+    ) -> Result<Held, FsError> {
+        let attempt = request.attempt;
+        if attempt == Delivery::Resent
+            && mode == RenameMode::Exchange
+            && self.finish_exchange(from, to, request).await?
+        {
+            return Ok(Held::Enough);
+        }
+        let known = self.namespace.table().child(from.dir.ino, from.name);
+        let source = match self.namespace.lookup(&from.dir, from.name).await {
+            Err(FsError::NotFound(_))
+                if attempt == Delivery::Resent && mode != RenameMode::Exchange =>
+            {
+                self.finish_resent_rename(known, to).await?;
+                return Ok(Held::Enough);
+            }
+            found => found?,
+        };
+        let target = match self.namespace.lookup(&to.dir, to.name).await {
+            Ok(target) => Some(target),
+            Err(FsError::NotFound(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let mut both = std::iter::once(&source).chain(&target);
+        if hold == Hold::Shared && both.any(|at| at.kind == Kind::Directory) {
+            return Ok(Held::TooLittle);
+        }
+        self.namespace.child_key(to.dir.ino, to.name)?;
+        if let Some(target) = &target {
+            if target.ino == source.ino {
+                return Ok(Held::Enough);
+            }
+            let mode = match attempt {
+                Delivery::Resent if same_object(&source, target) => RenameMode::Replace,
+                Delivery::First | Delivery::Resent => mode,
+            };
+            check_replaceable(&source, target, mode)?;
+        }
+        match (mode, target) {
+            (RenameMode::Exchange, None) => return Err(FsError::NOT_FOUND),
+            (RenameMode::Exchange, Some(target)) => {
+                self.exchange(from, to, (&source, &target), request).await?;
+            }
+            (RenameMode::Replace | RenameMode::NoReplace, target) => {
+                self.move_inode(from, to, &source, target.as_ref()).await?;
+            }
+        }
+        Ok(Held::Enough)
+    }
+
+    async fn move_inode(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        target: Option<&Pin>,
+    ) -> Result<(), FsError> {
+        match source.kind {
+            Kind::Directory if self.namespace.table().is_within(to.dir.ino, source.ino) => {
+                return Err(FsError::InvalidArgument);
+            }
+            Kind::Directory => self.directory.rename_dir(from, to, source, target).await?,
+            _ => self.file.rename_file(from, to, source, target).await?,
+        }
+        let (went, came) = (EntryChange::Went(from.name), EntryChange::Came(to.name));
+        self.namespace.entries_changed(&from.dir, went);
+        let came = target.map_or(came, |_| EntryChange::Replaced);
+        self.namespace.entries_changed(&to.dir, came);
+        source.state().overrides.ctime = Some(SystemTime::now());
+        self.namespace.keep_directory(source);
+        if let Some(file) = self.files.get(source.ino) {
+            file.record();
+        }
+        Ok(())
+    }
+
+    /// Three renames by way of a name that nobody uses. S3 has no exchange: other
+    /// clients see the steps, and after a crash between them the first file's
+    /// object has that name.
+    async fn exchange(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        (source, target): (&Pin, &Pin),
+        request: KernelRequest,
+    ) -> Result<(), FsError> {
+        let table = self.namespace.table();
+        if table.is_within(to.dir.ino, source.ino) || table.is_within(from.dir.ino, target.ino) {
+            return Err(FsError::InvalidArgument);
+        }
+        let name = self.aside(request)?;
+        let aside = Place {
+            dir: self.namespace.directory(from.dir.ino)?,
+            name: &name,
+        };
+        check_awaited()?;
+        // All of it or nothing.
+        to_the_end(async {
+            self.move_inode(from, &aside, source, None).await?;
+            if let Err(error) = self.move_inode(to, from, target, None).await {
+                self.move_inode(&aside, from, source, None).await?;
+                return Err(error);
+            }
+            self.move_inode(&aside, to, source, None).await
+        })
+        .await
+    }
+
+    /// The rest of an exchange that a predecessor began. False where none of it,
+    /// or all, is done.
+    async fn finish_exchange(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        request: KernelRequest,
+    ) -> Result<bool, FsError> {
+        let name = self.aside(request)?;
+        let aside = Place {
+            dir: self.namespace.directory(from.dir.ino)?,
+            name: &name,
+        };
+        let source = match self.namespace.lookup(&aside.dir, &name).await {
+            Err(FsError::NotFound(_)) => return Ok(false),
+            found => found?,
+        };
+        to_the_end(async {
+            match self.namespace.lookup(&to.dir, to.name).await {
+                Err(FsError::NotFound(_)) => {}
+                target => self.move_inode(to, from, &target?, None).await?,
+            }
+            self.move_inode(&aside, to, &source, None).await
+        })
+        .await?;
+        Ok(true)
+    }
+
+    /// A name that nobody uses, the same when the request comes again.
+    fn aside(&self, request: KernelRequest) -> Result<Name, FsError> {
+        let since = self.mounted_at.duration_since(SystemTime::UNIX_EPOCH);
+        let mount = since.unwrap_or_default().as_nanos() as u64;
+        let name = format!(".mediafs-exchange-{mount:016x}-{:x}", request.number);
+        Name::from_segment(&name).ok_or(FsError::InvalidArgument)
+    }
+
+    /// The rest of a rename whose object a predecessor moved: the kernel has the
+    /// inode under its new name once this is answered.
+    ///
+    /// Errors: `NotFound` when nothing has the new name; the store's.
+    pub async fn finish_resent_rename(
+        &self,
+        source: Option<Pin>,
+        to: &Place<'_>,
+    ) -> Result<(), FsError> {
+        let target = self.namespace.lookup(&to.dir, to.name).await?;
+        let Some(source) = source.filter(|source| source.ino != target.ino) else {
+            return Ok(());
+        };
+        if let Some(file) = self.files.get(target.ino) {
+            file.orphan();
+        }
+        let version = target.state().remote.clone();
+        self.namespace
+            .table()
+            .rename(source.ino, to.dir.ino, to.name)?;
+        if source.kind == Kind::Directory {
+            return self.rebase.rebase_moved_files(&source).await;
+        }
+        if let Some(version) = version {
+            self.rebase.rebase_moved(&source, version)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a copy of the source may be what stands in its new place.
+fn same_object(source: &Pin, target: &Pin) -> bool {
+    let version = source.state().remote.clone();
+    let there = target.state().remote.clone();
+    match (version, there) {
+        (Some(version), Some(there)) => {
+            (version.etag, version.size_bytes) == (there.etag, there.size_bytes)
+        }
+        _ => false,
+    }
+}
+
+fn check_replaceable(source: &Pin, target: &Pin, mode: RenameMode) -> Result<(), FsError> {
+    let (source, target) = (
+        source.kind == Kind::Directory,
+        target.kind == Kind::Directory,
+    );
+    match mode {
+        RenameMode::NoReplace => Err(FsError::EXISTS),
+        RenameMode::Exchange => Ok(()),
+        RenameMode::Replace if target && !source => Err(FsError::IsADirectory),
+        RenameMode::Replace if source && !target => Err(FsError::NotADirectory),
+        RenameMode::Replace => Ok(()),
+    }
+}
