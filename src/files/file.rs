@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -40,6 +41,8 @@ pub struct OpenFile {
     pub unused: tokio::sync::Notify,
     /// Held alone while the file loses its name, before `upload_lock`.
     pub removal: tokio::sync::RwLock<()>,
+    /// Somebody is about to look for full parts of it.
+    pub parts_queued: AtomicBool,
     pub stage_factory: Arc<StageFactory>,
     pub content: Mutex<Content>,
 }
@@ -68,6 +71,7 @@ impl OpenFile {
             removal: tokio::sync::RwLock::default(),
             given_up: watch::Sender::new(false),
             unused: tokio::sync::Notify::new(),
+            parts_queued: AtomicBool::new(false),
             stage_factory,
             content: Mutex::new(content),
         }

@@ -1,6 +1,7 @@
 //! What of an open file is on its way to the store before, and after, its close.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::file::OpenFile;
 use crate::error::FsError;
@@ -10,6 +11,23 @@ use crate::vocabulary::StageId;
 use crate::write_path::{FullPart, PartSize, Stage, StageFile};
 
 impl OpenFile {
+    /// Whether it was not queued yet, and is from now on.
+    pub fn queue_parts(&self) -> bool {
+        !self.parts_queued.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn unqueue_parts(&self) {
+        self.parts_queued.store(false, Ordering::Release);
+    }
+
+    /// Whether there is a part for `next_ahead`.
+    pub fn has_ahead(&self, part_size: PartSize) -> bool {
+        let content = self.content.lock();
+        let is_kept = !content.orphan && content.failed.is_none();
+        let stage = content.stage.as_ref();
+        is_kept && stage.is_some_and(|stage| stage.full_ahead(part_size).is_some())
+    }
+
     pub fn next_ahead(&self, part_size: PartSize) -> Option<FullPart> {
         let content = self.content.lock();
         let stage = content.stage.as_ref();

@@ -58,6 +58,8 @@ pub struct SubtreeLocks {
     table: Mutex<Table>,
     /// Renames of a predecessor that are not finished.
     unfinished: watch::Sender<usize>,
+    /// How often a path was released that somebody had, or wanted, alone.
+    released: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +109,7 @@ impl SubtreeLocks {
             max_wait,
             table: Mutex::default(),
             unfinished: watch::Sender::new(0),
+            released: watch::Sender::new(0),
         })
     }
 
@@ -158,6 +161,11 @@ impl SubtreeLocks {
         wait.is_none().then_some(guard)
     }
 
+    /// Changes whenever `try_share` may have another answer.
+    pub fn releases(&self) -> watch::Receiver<u64> {
+        self.released.subscribe()
+    }
+
     fn ask(self: &Arc<Self>, claims: Vec<Claim>) -> (SubtreeGuard, Option<oneshot::Receiver<()>>) {
         let mut table = self.table.lock();
         let ticket = table.next_ticket(&claims);
@@ -185,13 +193,16 @@ impl SubtreeLocks {
 
     fn release(&self, ticket: u64) {
         let mut table = self.table.lock();
-        table.alone.remove(&ticket);
+        let was_alone = table.alone.remove(&ticket);
         table.waiting.remove(&ticket);
         let gone = table.requests.remove(&ticket);
         for ticket in table.waiting.clone() {
             self.grant_if_free(&mut table, ticket);
         }
         drop(table);
+        if was_alone {
+            self.released.send_modify(|released| *released += 1);
+        }
         if gone.is_some_and(|gone| gone.unfinished_to.is_some()) {
             self.unfinished.send_modify(|count| *count -= 1);
         }

@@ -5,14 +5,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::rename::{
     DirectoryRenamer, FileRenamer, KeyPaths, ObjectCopies, Rebase, RenameLog, RenameRecovery,
     Renamer,
 };
-use super::{Ops, OpsSettings, Parts, QueueReceivers};
+use super::{Ops, OpsSettings, Parts};
 use crate::files::{
     AttributeView, AwaitedOpens, Durability, Handles, NamedOpens, OpenFiles, StageFactory,
 };
@@ -21,8 +20,8 @@ use crate::read_path::Reader;
 use crate::store::DeleteQueue;
 use crate::write_path::{Copier, Uploader};
 use crate::writeback::{
-    AttributeWriter, Deletes, EarlyParts, Predecessor, Removals, RoomMaker, Sealer, UploadQueue,
-    Uploads, Writeback,
+    AttributeWriter, Deletes, EarlyParts, Predecessor, Removals, RetryQueue, RoomMaker, Sealer,
+    UploadQueue, Uploads, Writeback,
 };
 
 /// What nearly all of them call.
@@ -42,8 +41,7 @@ struct Common {
 }
 
 impl Ops {
-    /// `QueueReceivers` goes to `run_in_background`.
-    pub fn new(parts: Parts, settings: OpsSettings) -> (Self, QueueReceivers) {
+    pub fn new(parts: Parts, settings: OpsSettings) -> Self {
         let handles = Handles::new(parts.session_log.clone());
         let common = Common::new(parts, &settings);
         let named_opens = Arc::new(NamedOpens {
@@ -53,23 +51,19 @@ impl Ops {
         });
         let sealer = common.sealer();
         let uploads = common.uploads(&sealer);
-        let (queue, queued_files) = UploadQueue::new();
-        let writeback = common.writeback(&sealer, &uploads, queue);
-        let (queue, queued_parts) = mpsc::unbounded_channel();
+        let writeback = common.writeback(&sealer, &uploads);
         let early_parts = EarlyParts {
             namespace: common.namespace.clone(),
             uploads: uploads.clone(),
             uploader: common.uploader.clone(),
-            queue,
+            queue: RetryQueue::new(),
         };
-        let (kept, kept_objects) = mpsc::unbounded_channel();
         let deletes = Arc::new(Deletes {
             namespace: common.namespace.clone(),
             store: common.store.clone(),
             reader: common.reader.clone(),
             durability: common.durability,
             row: Removals::default(),
-            kept,
         });
         let renames = Renames {
             copies: common.copies(&deletes, &settings),
@@ -80,7 +74,7 @@ impl Ops {
             uploads: uploads.clone(),
             deletes: deletes.clone(),
         };
-        let ops = Self {
+        Self {
             attribute_writer: common.attribute_writer(&uploads),
             room_maker: common.room_maker(&uploads),
             renamer: renames.renamer(&common),
@@ -103,13 +97,7 @@ impl Ops {
             predecessor: common.predecessor,
             files: common.files,
             attributes: common.attributes,
-        };
-        let queued = QueueReceivers {
-            files: queued_files,
-            parts: queued_parts,
-            kept: kept_objects,
-        };
-        (ops, queued)
+        }
     }
 }
 
@@ -170,12 +158,7 @@ impl Common {
         })
     }
 
-    fn writeback(
-        &self,
-        sealer: &Arc<Sealer>,
-        uploads: &Arc<Uploads>,
-        queue: UploadQueue,
-    ) -> Arc<Writeback> {
+    fn writeback(&self, sealer: &Arc<Sealer>, uploads: &Arc<Uploads>) -> Arc<Writeback> {
         Arc::new(Writeback {
             namespace: self.namespace.clone(),
             files: self.files.clone(),
@@ -187,7 +170,7 @@ impl Common {
             uploader: self.uploader.clone(),
             durability: self.durability,
             mounted_at: self.mounted_at,
-            queue,
+            queue: UploadQueue::new(),
         })
     }
 

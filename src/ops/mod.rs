@@ -47,8 +47,7 @@ use crate::store::DeleteQueue;
 use crate::task::kept_up;
 use crate::write_path::{Copier, Spool, Uploader};
 use crate::writeback::{
-    AttributeWriter, Deletes, EarlyParts, KeptObjects, Predecessor, QueuedFiles, QueuedParts,
-    RoomMaker, Uploads, Writeback,
+    AttributeWriter, Deletes, EarlyParts, Predecessor, RoomMaker, Uploads, Writeback,
 };
 use rename::{ObjectCopies, RenameRecovery, Renamer};
 
@@ -140,14 +139,6 @@ pub struct Ops {
     rename_recovery: Arc<RenameRecovery>,
 }
 
-/// What `Ops::run_in_background` takes from.
-#[derive(Debug)]
-pub struct QueueReceivers {
-    files: QueuedFiles,
-    parts: QueuedParts,
-    kept: KeptObjects,
-}
-
 impl Ops {
     /// Errors: `ReadOnly` on a read-only mount.
     fn check_writable(&self) -> Result<(), FsError> {
@@ -159,17 +150,16 @@ impl Ops {
 
     /// Uploads, deletes and renames what no system call waits for, as long as the
     /// run time lasts.
-    pub async fn run_in_background(self: Arc<Self>, queued: QueueReceivers) {
+    pub async fn run_in_background(self: Arc<Self>) {
         let uploader = self.uploader.clone();
         let abort = async move { kept_up("abort uploads", || uploader.abort_abandoned()).await };
         tokio::spawn(abort);
-        tokio::spawn(self.early_parts.clone().send_full_parts(queued.parts));
-        tokio::spawn(self.deletes.clone().let_go_of_kept(queued.kept));
+        tokio::spawn(self.early_parts.clone().send_full_parts());
         tokio::spawn(self.rename_recovery.clone().finish_renames());
         let deletes = self.deletes.clone();
         let show = async move { kept_up("show refused deletes", || deletes.show_refused()).await };
         tokio::spawn(show);
-        self.writeback.clone().run(queued.files).await;
+        self.writeback.clone().run().await;
     }
 
     /// Returns once nothing waits for its upload or its delete, and no rename of a

@@ -14,7 +14,7 @@ use crate::namespace::{
     AttributeCache, Coherence, DirMarkers, Invalidations, KeySpace, NameStore, Namespace, Origin,
     Session,
 };
-use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts, QueueReceivers};
+use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts};
 use crate::read_path::Reader;
 use crate::session::probe::Probed;
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
@@ -118,7 +118,7 @@ pub async fn compose(
     connected: &Connected,
     invalidations: Invalidations,
     inherited: InheritedSession,
-) -> anyhow::Result<(Arc<Ops>, QueueReceivers)> {
+) -> anyhow::Result<Arc<Ops>> {
     let InheritedSession {
         placed,
         session_log,
@@ -168,10 +168,10 @@ pub async fn compose(
         mounted_at: mounted_at(&saved),
     };
     tokio::spawn(parts.store.clone().run());
-    let (ops, queued) = Ops::new(parts, ops_settings(config, place, &saved)?);
+    let ops = Ops::new(parts, ops_settings(config, place, &saved)?);
     ops.namespace().table().keep_numbers(&saved);
     ops.take_over(saved, left);
-    Ok((Arc::new(ops), queued))
+    Ok(Arc::new(ops))
 }
 
 fn uploader(

@@ -103,7 +103,7 @@ pub fn run(
     let session_log = inherited.session_log.clone();
     let predecessor = PredecessorSession::of(&inherited.saved);
     let composing = compose::compose(&config, &connected, invalidations, inherited);
-    let (ops, queued) = runtime.block_on(composing)?;
+    let ops = runtime.block_on(composing)?;
     // Before there is a mount: one that appears has somebody who takes it away.
     let stop = runtime.block_on(async { StopSignals::listen() })?;
     let tasks = TaskTracker::new();
@@ -122,7 +122,7 @@ pub fn run(
         notifier,
     } = kernel;
     let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
-    runtime.spawn(ops.clone().run_in_background(queued));
+    runtime.spawn(ops.clone().run_in_background());
     runtime.spawn(watch_s3(&connected, &config));
     tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let running = Arc::new(watchdog::RunningMount {

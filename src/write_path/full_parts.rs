@@ -19,20 +19,26 @@ pub struct FullPart {
 
 impl Stage {
     /// The next part that is whole though the file is still being written, in
-    /// order; each is told once. None of a file that shows a base, nor of one
-    /// that may still become a single request.
+    /// order; each is told once.
     pub fn next_ahead(&self, part_size: PartSize) -> Option<FullPart> {
-        let (number, range) = part_size.part_at(self.file().ahead_bytes())?;
-        let whole = self.len() >= range.end && self.extents.gaps(&range).next().is_none();
-        if !whole || self.base_len() > 0 || self.len() <= part_size.bytes() {
-            return None;
-        }
+        let (number, range) = self.full_ahead(part_size)?;
         self.file().set_ahead_bytes(range.end);
         Some(FullPart {
             file: self.file().clone(),
             number,
             range,
         })
+    }
+
+    /// The same part, which is not told by that. None of a file that shows a base, nor of
+    /// one that may still become a single request.
+    pub fn full_ahead(&self, part_size: PartSize) -> Option<(PartNumber, Range<u64>)> {
+        let (number, range) = part_size.part_at(self.file().ahead_bytes())?;
+        let whole = self.len() >= range.end && self.extents.gaps(&range).next().is_none();
+        if !whole || self.base_len() > 0 || self.len() <= part_size.bytes() {
+            return None;
+        }
+        Some((number, range))
     }
 
     /// The first full part that nobody has sent or sends under this key, but for the

@@ -121,6 +121,11 @@ impl Uploader {
         self.part_size
     }
 
+    /// Parts that are in memory at once.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
     /// Aborts uploads that nobody completes, as long as the run time lasts.
     pub async fn abort_abandoned(&self) {
         self.aborter.run(&*self.store).await;

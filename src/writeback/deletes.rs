@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, timeout};
 
 use crate::error::FsError;
@@ -37,9 +36,6 @@ const KEPT_AT_MOST: Duration = Duration::from_secs(15 * 60);
 const COPIED_AT_ONCE_BYTES: u64 = 1 << 20;
 /// Time for the end of a close(2) that has returned.
 const CLOSED_WITHIN: Duration = Duration::from_millis(50);
-
-/// Objects without a name, with the file that is read still.
-pub type KeptObjects = mpsc::UnboundedReceiver<(Arc<OpenFile>, Kept)>;
 
 /// How many names went in a row, however long each took.
 #[derive(Debug, Default)]
@@ -99,7 +95,6 @@ pub struct Deletes {
     pub reader: Arc<Reader>,
     pub durability: Durability,
     pub row: Removals,
-    pub kept: mpsc::UnboundedSender<(Arc<OpenFile>, Kept)>,
 }
 
 impl Deletes {
@@ -114,7 +109,7 @@ impl Deletes {
     /// Has the object of a name that goes deleted once nobody reads it any more,
     /// without its bytes coming here first. Errors: the spool's.
     pub fn delete_once_unused(
-        &self,
+        self: &Arc<Self>,
         file: &Arc<OpenFile>,
         doomed: DeletePending,
     ) -> Result<(), FsError> {
@@ -124,7 +119,7 @@ impl Deletes {
     }
 
     /// The same for files whose object a predecessor kept for their readers.
-    pub fn keep_on_for_readers(&self, file: &Arc<OpenFile>) {
+    pub fn keep_on_for_readers(self: &Arc<Self>, file: &Arc<OpenFile>) {
         let Some(object) = file.kept_object() else {
             return;
         };
@@ -133,23 +128,16 @@ impl Deletes {
         }
     }
 
-    fn keep_object(&self, file: &Arc<OpenFile>, kept: Kept) {
-        if self.kept.send((file.clone(), kept)).is_err() {
-            tracing::debug!("the mount ends: the object goes at once");
-        }
-    }
-
-    /// Lets go of objects once their readers do, as long as the run time lasts.
-    pub async fn let_go_of_kept(self: Arc<Self>, mut queued: KeptObjects) {
-        while let Some((file, kept)) = queued.recv().await {
-            let deletes = self.clone();
-            tokio::spawn(async move {
-                let read = caught("keep an object", deletes.keep_while_read(&file, &kept));
-                // The log has it, if it broke off.
-                let (Ok(()) | Err(_)) = read.await;
-                drop(kept);
-            });
-        }
+    /// A task for each file that is open and has no name. At the end of the mount the
+    /// object goes at once.
+    fn keep_object(self: &Arc<Self>, file: &Arc<OpenFile>, kept: Kept) {
+        let (deletes, file) = (self.clone(), file.clone());
+        tokio::spawn(async move {
+            let read = caught("keep an object", deletes.keep_while_read(&file, &kept));
+            // The log has it, if it broke off.
+            let (Ok(()) | Err(_)) = read.await;
+            drop(kept);
+        });
     }
 
     /// Returns once nobody needs the object any more: the file is closed, or has

@@ -2,19 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::publish::Uploads;
+use super::retry_queue::RetryQueue;
 use crate::error::FsError;
 use crate::files::OpenFile;
 use crate::namespace::Namespace;
-use crate::task::caught;
+use crate::task::{caught, kept_up};
 use crate::write_path::{FullPart, Uploader};
-
-/// Parts to be sent. As many as the spool has bytes for.
-pub type PartQueue = mpsc::UnboundedSender<(Arc<OpenFile>, FullPart)>;
-
-pub type QueuedParts = mpsc::UnboundedReceiver<(Arc<OpenFile>, FullPart)>;
 
 /// Parts of files that are being written, which go to the store before close.
 #[derive(Debug)]
@@ -22,7 +16,9 @@ pub struct EarlyParts {
     pub namespace: Arc<Namespace>,
     pub uploads: Arc<Uploads>,
     pub uploader: Arc<Uploader>,
-    pub queue: PartQueue,
+    /// Files that may have full parts, each once. Which ones is looked up when there is
+    /// somebody to send one.
+    pub queue: RetryQueue<Arc<OpenFile>>,
 }
 
 impl EarlyParts {
@@ -31,32 +27,42 @@ impl EarlyParts {
     /// Stored attributes are fixed when an upload begins, and a write changes
     /// them: those files are sent at close.
     pub fn queue_full_parts(&self, file: &Arc<OpenFile>) {
-        if self.namespace.stores_attributes() {
-            return;
+        let is_sent = !self.namespace.stores_attributes();
+        if is_sent && file.has_ahead(self.uploader.part_size()) && file.queue_parts() {
+            self.queue.add(file.clone());
         }
-        while let Some(part) = file.next_ahead(self.uploader.part_size()) {
-            if self.queue.send((file.clone(), part)).is_err() {
-                tracing::debug!("the mount ends: close sends what is written");
+    }
+
+    /// Sends full parts of the files that are queued, as long as the run time lasts.
+    pub async fn send_full_parts(self: Arc<Self>) {
+        // Each has one part in memory, at the most.
+        for _ in 0..self.uploader.concurrency() {
+            let this = self.clone();
+            tokio::spawn(async move { kept_up("send parts", || this.work()).await });
+        }
+    }
+
+    async fn work(&self) {
+        loop {
+            let file = self.queue.next().await;
+            // A write from now on queues the file again.
+            file.unqueue_parts();
+            let Some(part) = file.next_ahead(self.uploader.part_size()) else {
+                continue;
+            };
+            // Its next part is another worker's, behind those of other files.
+            self.queue_full_parts(&file);
+            let sent = caught("send a part", self.send(&file, part)).await;
+            if let Err(error) = sent.map_err(FsError::from).flatten() {
+                tracing::debug!(ino = file.inode.ino.0, %error, "not sent before close");
             }
         }
     }
 
-    /// Sends the parts that are queued, as long as the run time lasts.
-    pub async fn send_full_parts(self: Arc<Self>, mut queued: QueuedParts) {
-        while let Some((file, part)) = queued.recv().await {
-            let this = self.clone();
-            tokio::spawn(async move {
-                let send = async {
-                    if let Some(target) = this.uploads.target_ahead(&file).await? {
-                        this.uploader.upload_early(&target, part).await;
-                    }
-                    Ok::<(), FsError>(())
-                };
-                let sent = caught("send a part", send).await;
-                if let Err(error) = sent.map_err(FsError::from).flatten() {
-                    tracing::debug!(ino = file.inode.ino.0, %error, "not sent before close");
-                }
-            });
+    async fn send(&self, file: &Arc<OpenFile>, part: FullPart) -> Result<(), FsError> {
+        if let Some(target) = self.uploads.target_ahead(file).await? {
+            self.uploader.upload_early(&target, part).await;
         }
+        Ok(())
     }
 }

@@ -4,16 +4,18 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::predecessor::Predecessor;
 use super::publish::{Brought, Uploads};
+use super::retry_queue::RetryQueue;
 use super::sealer::Sealer;
 use crate::backoff::Backoff;
 use crate::error::FsError;
 use crate::files::{Durability, OpenFile, OpenFiles, StageFactory};
-use crate::namespace::{Namespace, SubtreeGuard, SubtreeLocks};
-use crate::task::kept_up;
+use crate::namespace::{Namespace, SubtreeLocks};
+use crate::task::{caught, kept_up};
 use crate::write_path::Uploader;
 
 /// Pauses between attempts, each of which has the store's own retries within.
@@ -24,37 +26,56 @@ const SHORT_AT_ONCE: usize = 8;
 /// The same of files in parts, which share the parts that are sent at once.
 const LONG_AT_ONCE: usize = 4;
 
-/// Files with sealed stages that wait for their upload.
+/// Files with sealed stages that wait for their upload, each once.
 #[derive(Debug)]
 pub struct UploadQueue {
-    files: mpsc::UnboundedSender<Arc<OpenFile>>,
+    short: RetryQueue<QueuedFile>,
+    long: RetryQueue<QueuedFile>,
+    /// Of those that are being uploaded, too.
     waiting: watch::Sender<usize>,
-    short: Semaphore,
-    long: Semaphore,
-    retry_now: Notify,
 }
 
-/// The other end of an `UploadQueue`.
-pub type QueuedFiles = mpsc::UnboundedReceiver<Arc<OpenFile>>;
+#[derive(Debug)]
+struct QueuedFile {
+    file: Arc<OpenFile>,
+    backoff: Backoff,
+}
+
+/// Whether what is uploaded next of a file is one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Short,
+    Long,
+}
+
+/// What an attempt to upload a file came to.
+enum Attempt {
+    /// Nothing is sealed any more.
+    Over,
+    /// A directory above the file moves.
+    Blocked,
+    Brought(Brought),
+}
 
 impl UploadQueue {
-    pub fn new() -> (Self, QueuedFiles) {
-        let (files, queued) = mpsc::unbounded_channel();
-        let queue = Self {
-            files,
+    pub fn new() -> Self {
+        Self {
+            short: RetryQueue::new(),
+            long: RetryQueue::new(),
             waiting: watch::Sender::new(0),
-            short: Semaphore::new(SHORT_AT_ONCE),
-            long: Semaphore::new(LONG_AT_ONCE),
-            retry_now: Notify::new(),
-        };
-        (queue, queued)
+        }
     }
 
-    fn add(&self, file: &Arc<OpenFile>) {
-        self.waiting.send_modify(|waiting| *waiting += 1);
-        if self.files.send(file.clone()).is_err() {
-            tracing::warn!("the mount ends: the next one uploads what is sealed");
+    fn of(&self, length: Length) -> &RetryQueue<QueuedFile> {
+        match length {
+            Length::Short => &self.short,
+            Length::Long => &self.long,
         }
+    }
+
+    fn end_blocks(&self) {
+        self.short.end_blocks();
+        self.long.end_blocks();
     }
 }
 
@@ -76,19 +97,32 @@ pub struct Writeback {
 
 impl Writeback {
     /// Uploads what is queued, as long as the run time lasts.
-    pub async fn run(self: Arc<Self>, mut queued: QueuedFiles) {
-        while let Some(file) = queued.recv().await {
-            let writeback = self.clone();
-            tokio::spawn(async move {
-                kept_up("upload", || writeback.upload_until_settled(&file)).await;
-                writeback.queue.waiting.send_modify(|waiting| *waiting -= 1);
-            });
+    pub async fn run(self: Arc<Self>) {
+        // Before a worker can be kept off a path.
+        let mut releases = self.subtrees.releases();
+        let lines = [(Length::Short, SHORT_AT_ONCE), (Length::Long, LONG_AT_ONCE)];
+        for (length, workers) in lines {
+            for _ in 0..workers {
+                let this = self.clone();
+                tokio::spawn(async move { kept_up("upload", || this.work(length)).await });
+            }
+        }
+        while releases.changed().await.is_ok() {
+            self.queue.end_blocks();
+        }
+    }
+
+    async fn work(&self, length: Length) {
+        loop {
+            let queued = self.queue.of(length).next().await;
+            self.take_turn(queued, length).await;
         }
     }
 
     /// Ends the pauses between attempts that there are now.
     pub fn retry_now(&self) {
-        self.queue.retry_now.notify_waiters();
+        self.queue.short.end_pauses();
+        self.queue.long.end_pauses();
     }
 
     /// Files that wait for their upload.
@@ -119,65 +153,83 @@ impl Writeback {
     }
 
     pub fn queue(&self, file: &Arc<OpenFile>) {
-        if file.take_uploading() {
-            self.queue.add(file);
+        if !file.take_uploading() {
+            return;
+        }
+        self.queue.waiting.send_modify(|waiting| *waiting += 1);
+        let queued = QueuedFile {
+            file: file.clone(),
+            backoff: Backoff::new(PAUSE_FIRST, PAUSE_LIMIT),
+        };
+        self.queue.of(self.length_of(file)).add(queued);
+    }
+
+    fn length_of(&self, file: &OpenFile) -> Length {
+        let first = file.sealed_stages().into_iter().next();
+        match first.is_none_or(|first| self.uploader.sends_at_once(first.stage.len())) {
+            true => Length::Short,
+            false => Length::Long,
         }
     }
 
-    async fn upload_until_settled(&self, file: &Arc<OpenFile>) {
-        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
-        while let Some(outcome) = self.upload_next(file).await {
-            match outcome {
-                Ok(Brought::Stored) => backoff.reset(),
-                Ok(Brought::Cancelled) => file.upload_lock.cancels_over().await,
-                Err(error) if is_final(&error) => {
-                    tracing::error!(ino = file.inode.ino.0, %error, "upload failed for good");
-                    file.revert_seal(&error);
-                }
-                Err(error) => {
-                    let pause = backoff.next_pause();
-                    tracing::warn!(ino = file.inode.ino.0, %error, ?pause, "upload failed: trying again");
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = file.upload_lock.cancelled() => {}
-                        () = self.queue.retry_now.notified() => {}
-                    }
+    /// One attempt; the file waits for the next one unless nothing is left to upload.
+    async fn take_turn(&self, mut queued: QueuedFile, length: Length) {
+        let file = queued.file.clone();
+        let now = self.length_of(&file);
+        if now != length {
+            return self.queue.of(now).add(queued);
+        }
+        let line = self.queue.of(length);
+        let attempt = caught("upload", self.upload_next(&file)).await;
+        match attempt.map_err(FsError::from).flatten() {
+            Ok(Attempt::Over) => {
+                self.files.release_if_unused(&file);
+                self.queue.waiting.send_modify(|waiting| *waiting -= 1);
+            }
+            Ok(Attempt::Blocked) => {
+                line.block(queued);
+                // It may have been released before that.
+                if self.subtrees.try_share(file.inode.ino).is_some() {
+                    line.end_blocks();
                 }
             }
+            Ok(Attempt::Brought(Brought::Stored)) => {
+                queued.backoff.reset();
+                line.add(queued);
+            }
+            Ok(Attempt::Brought(Brought::Cancelled)) => {
+                let over = timeout(PAUSE_FIRST, file.upload_lock.cancels_over()).await;
+                match over {
+                    Ok(()) => line.add(queued),
+                    Err(_) => line.pause(queued, PAUSE_FIRST),
+                }
+            }
+            Err(error) if is_final(&error) => {
+                tracing::error!(ino = file.inode.ino.0, %error, "upload failed for good");
+                file.revert_seal(&error);
+                line.add(queued);
+            }
+            Err(error) => {
+                let pause = queued.backoff.next_pause();
+                tracing::warn!(ino = file.inode.ino.0, %error, ?pause, "upload failed: trying again");
+                line.pause(queued, pause);
+            }
         }
-        self.files.release_if_unused(file);
     }
 
-    /// Uploads one sealed stage; none when nothing is sealed any more.
-    async fn upload_next(&self, file: &Arc<OpenFile>) -> Option<Result<Brought, FsError>> {
-        let first = file.sealed_stages().into_iter().next();
-        let is_short = first.is_none_or(|first| self.uploader.sends_at_once(first.stage.len()));
-        let UploadQueue { short, long, .. } = &self.queue;
-        let slots = if is_short { short } else { long };
-        let (_slot, _subtrees) = self.slot_and_subtrees(slots, file).await?;
+    /// Uploads one sealed stage, while no name of the file's path changes.
+    async fn upload_next(&self, file: &Arc<OpenFile>) -> Result<Attempt, FsError> {
+        let Some(_subtrees) = self.subtrees.try_share(file.inode.ino) else {
+            return Ok(Attempt::Blocked);
+        };
         let _turn = file.upload_lock.lock().await;
         let seal_lock = file.seal_lock.lock().await;
-        let (sealed, prior) = file.begin_next_upload()?;
+        let Some((sealed, prior)) = file.begin_next_upload() else {
+            return Ok(Attempt::Over);
+        };
         drop(seal_lock);
-        Some(self.uploads.publish(file, &sealed, prior).await)
-    }
-
-    /// One of the slots, and no name of the file's path changes. Whoever waits for a
-    /// directory that moves leaves the slot to others.
-    async fn slot_and_subtrees<'a>(
-        &self,
-        slots: &'a Semaphore,
-        file: &OpenFile,
-    ) -> Option<(SemaphorePermit<'a>, SubtreeGuard)> {
-        let ino = file.inode.ino;
-        loop {
-            let slot = slots.acquire().await.ok()?;
-            if let Some(subtrees) = self.subtrees.try_share(ino) {
-                return Some((slot, subtrees));
-            }
-            drop(slot);
-            drop(self.subtrees.share([ino]).await);
-        }
+        let brought = self.uploads.publish(file, &sealed, prior).await;
+        brought.map(Attempt::Brought)
     }
 
     /// Makes what was written last as the mount's durability wants it.

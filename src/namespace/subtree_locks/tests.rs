@@ -371,3 +371,17 @@ fn threads_that_cross_each_other_all_come_to_an_end() {
     });
     assert!(locks.table.lock().requests.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_was_refused_a_path_hears_of_its_release() {
+    let (inodes, locks) = tree();
+    let (a, ab) = (dir(&inodes, "a"), dir(&inodes, "a/b"));
+    let moving = locks.take(vec![entry(&a, "b", Hold::Alone)]).await;
+    let releases = locks.releases();
+    assert!(locks.try_share(ab.ino).is_none());
+    drop(locks.share([a.ino]).await);
+    assert!(!releases.has_changed().unwrap(), "it kept nobody off");
+    drop(moving);
+    assert!(releases.has_changed().unwrap());
+    assert!(locks.try_share(ab.ino).is_some());
+}

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::FileType;
+
 use super::{End, Running, files, held, plan, wait_for_files};
 use crate::support::proxy::{Fault, Gate, Proxy};
 use crate::support::{DURABILITIES, Mount, SupervisedMount};
@@ -167,7 +169,7 @@ const MOVED_DIRECTORY: Opposites = Opposites {
 };
 
 /// With `--attributes=stored`.
-const SENT_AGAIN: [Opposites; 3] = [
+const SENT_AGAIN: [Opposites; 4] = [
     Opposites {
         name: "symlink",
         key: "l",
@@ -188,15 +190,24 @@ const SENT_AGAIN: [Opposites; 3] = [
         name: "fifo",
         key: "l",
         prepare: nothing,
-        first: |dir| {
-            let mode = rustix::fs::Mode::from_raw_mode(0o644);
-            let fifo = rustix::fs::FileType::Fifo;
-            rustix::fs::mknodat(rustix::fs::CWD, dir.join("l"), fifo, mode, 0).unwrap();
-        },
+        first: |dir| mknod(&dir.join("l"), FileType::Fifo),
+        second: |dir| fs::remove_file(dir.join("l")).unwrap(),
+        leaves: &["keep"],
+    },
+    Opposites {
+        name: "mknod",
+        key: "l",
+        prepare: nothing,
+        first: |dir| mknod(&dir.join("l"), FileType::RegularFile),
         second: |dir| fs::remove_file(dir.join("l")).unwrap(),
         leaves: &["keep"],
     },
 ];
+
+fn mknod(path: &Path, kind: FileType) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o644);
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
+}
 
 /// The kernel sends to the successor again what the predecessor had begun.
 fn what_is_sent_again_undoes_nothing(durability: &str, attributes: &str, cases: &[Opposites]) {
