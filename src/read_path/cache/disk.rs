@@ -166,26 +166,7 @@ impl DiskTier {
     }
 
     pub fn usage(&self) -> DiskUse {
-        let shared = &self.shared;
-        let mut state = shared.state.lock();
-        let (used_bytes, blocks) = state
-            .index()
-            .map_or((0, 0), |index| (index.used_bytes(), index.blocks()));
-        DiskUse {
-            dir: shared.settings.dir.clone(),
-            used_bytes,
-            limit_bytes: shared.settings.limit_bytes,
-            blocks,
-            hits: shared.hits.load(Ordering::Relaxed),
-            misses: shared.misses.load(Ordering::Relaxed),
-            damaged: shared.damaged.load(Ordering::Relaxed),
-            dropped: shared.dropped.load(Ordering::Relaxed),
-            off: match &state.mode {
-                Mode::Off(why) => Some(why.clone()),
-                Mode::On { .. } => None,
-            },
-            full: state.full.clone(),
-        }
+        usage::of(&self.shared)
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the tier is set to, and what is told of it.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
+use super::{Mode, Shared};
 use crate::read_path::block::BlockSize;
 
 #[derive(Debug, Clone)]
@@ -32,4 +34,27 @@ pub struct DiskUse {
     pub off: Option<String>,
     /// Why nothing more is stored.
     pub full: Option<String>,
+}
+
+/// What is told of a tier.
+pub(super) fn of(shared: &Shared) -> DiskUse {
+    let mut state = shared.state.lock();
+    let (used_bytes, blocks) = state
+        .index()
+        .map_or((0, 0), |index| (index.used_bytes(), index.blocks()));
+    DiskUse {
+        dir: shared.settings.dir.clone(),
+        used_bytes,
+        limit_bytes: shared.settings.limit_bytes,
+        blocks,
+        hits: shared.hits.load(Ordering::Relaxed),
+        misses: shared.misses.load(Ordering::Relaxed),
+        damaged: shared.damaged.load(Ordering::Relaxed),
+        dropped: shared.dropped.load(Ordering::Relaxed),
+        off: match &state.mode {
+            Mode::Off(why) => Some(why.clone()),
+            Mode::On { .. } => None,
+        },
+        full: state.full.clone(),
+    }
 }
