@@ -1,6 +1,6 @@
 //! Reading objects through the block cache, one GET for a block however many ask.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,23 +169,18 @@ impl Reader {
     }
 
     /// A file of a directory is read from its start: fetches small ones that its listing has
-    /// next, where its readers go by the listing. `next` tells of so many of them.
+    /// next, where its readers go by the listing. `next` tells of so many of these sizes.
     pub fn read_neighbours(
         &self,
         directory: u64,
         object: &ObjectId,
-        next: impl Fn(usize) -> Vec<ObjectId>,
+        next: impl Fn(&RangeInclusive<u64>, usize) -> Vec<ObjectId>,
     ) {
-        let is_small =
-            |object: &ObjectId| (1..=self.core.block_size.bytes()).contains(&object.size_bytes);
-        if !is_small(object) {
+        let small = 1..=self.core.block_size.bytes();
+        if !small.contains(&object.size_bytes) {
             return;
         }
-        let next = |limit| {
-            let mut files = next(limit);
-            files.retain(is_small);
-            files
-        };
+        let next = |limit| next(&small, limit);
         for object in self.neighbours.read(directory, &object.key, next) {
             // What is asked for comes before what may be.
             if (self.core.budget.available_permits() as u64) < self.core.budget_blocks / 2 {
