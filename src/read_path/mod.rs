@@ -8,6 +8,7 @@ mod block;
 mod cache;
 mod cursor;
 mod fetch;
+mod load;
 mod neighbours;
 mod reader;
 mod run;

@@ -13,6 +13,7 @@ use super::block::{BlockId, BlockSize};
 use super::cache::{BlockUse, CachedBlock, DiskSettings, DiskTier, DiskUse, MemoryTier, TierUse};
 use super::cursor::{Cursor, RUN_LIMIT_BYTES};
 use super::fetch::{Core, Fetch, Inflight};
+use super::load::{AT_ONCE_LIMIT, Loads};
 use super::neighbours::{NeighbourUse, Neighbours};
 use super::run::Run;
 use crate::error::{Cause, FsError};
@@ -21,6 +22,8 @@ use crate::vocabulary::ObjectId;
 
 /// Most read-ahead of one handle.
 const WINDOW_LIMIT_BYTES: u64 = 64 << 20;
+/// Of the blocks under way, for those that wait for the disk.
+const LOADS_SHARE: u64 = 8;
 /// What waits for the disk is soon written, or not worth the wait.
 const DISK_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// An object of so many blocks or bytes is fetched whole, and so compared with its checksum.
@@ -55,7 +58,13 @@ enum Piece {
 impl Reader {
     pub fn new(store: Arc<dyn ObjectStore>, settings: ReadSettings) -> Self {
         let inflight_bytes = settings.memory_limit_bytes / 4;
-        let budget_blocks = (inflight_bytes / settings.block_size.bytes()).max(1);
+        let blocks = (inflight_bytes / settings.block_size.bytes()).max(1);
+        // What a disk that is frozen does not give back is not of the budget.
+        let loads = match settings.disk {
+            Some(_) => (blocks / LOADS_SHARE).clamp(1, AT_ONCE_LIMIT),
+            None => 0,
+        };
+        let budget_blocks = (blocks - loads).max(1);
         let core = Core {
             store,
             block_size: settings.block_size,
@@ -64,6 +73,7 @@ impl Reader {
                 settings.block_size,
             )),
             disk: settings.disk.map(|disk| Arc::new(DiskTier::start(disk))),
+            loads: Loads::new(loads),
             inflight: Mutex::default(),
             budget: Arc::new(Semaphore::new(
                 usize::try_from(budget_blocks).unwrap_or(usize::MAX >> 4),
