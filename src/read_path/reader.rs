@@ -506,7 +506,7 @@ mod tests {
             let read = reader.read(&object, at..at + 10).await.unwrap().concat();
             assert_eq!(read, bytes[at as usize..at as usize + 10]);
         }
-        assert_eq!(reader.memory_tier().used_bytes, 3 * BLOCK);
+        assert_eq!(reader.memory_tier().blocks, 3);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use super::index::BLOCK_COST_BYTES;
 use super::{Mode, Shared};
 use crate::read_path::block::BlockSize;
 
@@ -12,9 +13,18 @@ pub struct DiskSettings {
     pub limit_bytes: u64,
     /// Of blocks that wait to be written, which are in memory.
     pub queue_limit_bytes: u64,
+    /// Memory of the index, which bounds the blocks too.
+    pub index_limit_bytes: u64,
     /// Bucket, prefix and endpoint: another place has another folder.
     pub place: String,
     pub block_size: BlockSize,
+}
+
+impl DiskSettings {
+    /// Memory that the index of so many bytes takes, all in whole blocks.
+    pub fn index_bytes(limit_bytes: u64, block_size: BlockSize) -> u64 {
+        (limit_bytes / block_size.bytes()).saturating_mul(BLOCK_COST_BYTES)
+    }
 }
 
 /// What the tier holds and what it was good for.
