@@ -39,6 +39,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::ConfigError;
 use crate::migrate::{Outcome, Refused};
+use crate::session::UnheardStop;
 use crate::telemetry;
 
 /// Mounts an S3 bucket as an application's media directory.
@@ -127,6 +128,10 @@ fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             telemetry::tell_user(&format!("mediafs: {error:#}"));
+            if let Some(stop) = error.downcast_ref::<UnheardStop>() {
+                telemetry::flush_logs();
+                stop.die();
+            }
             if error.is::<ConfigError>()
                 || error.is::<help::NoSuchPage>()
                 || error.is::<migrate_args::Usage>()

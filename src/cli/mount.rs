@@ -88,6 +88,11 @@ impl MountCommand {
     /// `args` are those that say the same to a process of its own.
     pub fn run(self, args: &[OsString]) -> anyhow::Result<()> {
         let early = EarlySignals::keep().context("no signal handler")?;
+        let outcome = self.run_until_unmounted(args, &early);
+        outcome.map_err(|error| early.unheard(error))
+    }
+
+    fn run_until_unmounted(self, args: &[OsString], early: &EarlySignals) -> anyhow::Result<()> {
         let source = self.args.source()?;
         let config = source.load()?;
         if config.foreground {

@@ -17,6 +17,11 @@ const DEFAULT_BYTES: u64 = 320 * MIB;
 const LEAST_BYTES: u64 = 32 * MIB;
 /// Of what the machine or its control group has, unless the operator says otherwise.
 const DEFAULT_SHARE: u64 = 2;
+/// What reads have at least, unless the operator says otherwise.
+const LEAST_CACHE_BYTES: u64 = LEAST_BYTES / 2;
+/// The same in blocks: some come, some wait for the disk, and those that are kept have to
+/// be several for one to be among them.
+const LEAST_BLOCKS: u64 = 16;
 /// Of the budget, for uploads.
 const UPLOADS_SHARE: u64 = 5;
 /// More connections pay only with much memory, where parts are long.
@@ -36,7 +41,7 @@ impl MemoryConfig {
     /// Errors: more than there is, or less than it takes.
     pub(super) fn resolve(
         options: &Options,
-        part_size_bytes: u64,
+        (block_size_bytes, part_size_bytes): (u64, u64),
         concurrency_limit: usize,
     ) -> Result<Self, Wrong> {
         limits::memory_cache(options.memory_cache)?;
@@ -46,26 +51,27 @@ impl MemoryConfig {
             memory: options.memory.map(|size| size.0),
             cache: options.memory_cache.map(|size| size.0),
             uploads: options.upload_concurrency.map(usize::from),
+            concurrency_limit,
+            block_size_bytes,
+            part_size_bytes,
         };
-        given.share_out(there_is, part_size_bytes, concurrency_limit)
+        given.share_out(there_is)
     }
 }
 
-/// What the operator set.
-#[derive(Debug, Clone, Copy, Default)]
+/// What the operator set, and what it is for.
+#[derive(Debug, Clone, Copy)]
 struct Given {
     memory: Option<u64>,
     cache: Option<u64>,
     uploads: Option<usize>,
+    concurrency_limit: usize,
+    block_size_bytes: u64,
+    part_size_bytes: u64,
 }
 
 impl Given {
-    fn share_out(
-        self,
-        there_is: Option<u64>,
-        part_size_bytes: u64,
-        concurrency_limit: usize,
-    ) -> Result<MemoryConfig, Wrong> {
+    fn share_out(self, there_is: Option<u64>) -> Result<MemoryConfig, Wrong> {
         let there_is = there_is.unwrap_or(u64::MAX);
         if let Some(bytes) = self.memory.filter(|bytes| *bytes > there_is) {
             let has = format!(
@@ -77,30 +83,75 @@ impl Given {
         if let Some(bytes) = self.memory.filter(|bytes| *bytes < LEAST_BYTES) {
             return Err(("memory", must_be("at least 32MiB", bytes)));
         }
-        let limit_bytes = self.memory.unwrap_or_else(|| {
-            let share = there_is / DEFAULT_SHARE;
-            share.clamp(LEAST_BYTES, DEFAULT_BYTES)
-        });
-        let upload_concurrency = match self.uploads {
-            Some(count) => count.min(concurrency_limit),
+        let least_of_blocks = LEAST_BLOCKS.saturating_mul(self.block_size_bytes);
+        if self.cache.is_some_and(|bytes| bytes < least_of_blocks) {
+            let why = format!(
+                "must be at least {} MiB, {LEAST_BLOCKS} blocks of block-size: raise it, or lower block-size",
+                least_of_blocks.div_ceil(MIB)
+            );
+            return Err(("memory-cache", why));
+        }
+        let reads = self.cache.unwrap_or(LEAST_CACHE_BYTES.max(least_of_blocks));
+        let of_uploads = |count: usize| self.part_size_bytes.saturating_mul(count as u64);
+        let least = reads.saturating_add(of_uploads(self.uploads_given().unwrap_or(1)));
+        let limit_bytes = match self.memory {
+            Some(memory) if reads > memory && self.cache.is_some() => {
+                let why = "must not be more than memory, of which it is a part";
+                return Err(("memory-cache", why.to_owned()));
+            }
+            Some(memory) if least > memory => return Err(("memory", self.too_little(least))),
+            Some(memory) => memory,
+            // A machine that is smaller than the defaults has to do.
+            None if least > there_is.max(LEAST_BYTES) => {
+                let why = format!("{}, or use a larger machine", self.too_little(least));
+                return Err(("memory", why));
+            }
+            // What is set by itself counts, whatever the default of the whole.
             None => {
-                let fit = limit_bytes / UPLOADS_SHARE / part_size_bytes.max(1);
-                fit.clamp(1, UPLOADS_AT_ONCE_LIMIT) as usize
+                let share = there_is / DEFAULT_SHARE;
+                share.clamp(LEAST_BYTES, DEFAULT_BYTES).max(least)
             }
         };
-        let uploads = part_size_bytes.saturating_mul(upload_concurrency as u64);
-        let rest = limit_bytes.saturating_sub(uploads).max(LEAST_BYTES / 2);
-        let cache_bytes = self.cache.unwrap_or(rest);
-        if self.memory.is_some() && cache_bytes > limit_bytes {
-            let why = "must not be more than memory, of which it is a part";
-            return Err(("memory-cache", why.to_owned()));
-        }
+        let upload_concurrency = self.uploads_given().unwrap_or_else(|| {
+            let for_uploads = (limit_bytes / UPLOADS_SHARE).min(limit_bytes - reads);
+            let fit = for_uploads / self.part_size_bytes.max(1);
+            fit.clamp(1, UPLOADS_AT_ONCE_LIMIT) as usize
+        });
+        let rest = limit_bytes.saturating_sub(of_uploads(upload_concurrency));
         Ok(MemoryConfig {
-            // What is set by itself counts, whatever the default of the whole.
-            limit_bytes: limit_bytes.max(cache_bytes.saturating_add(uploads)),
-            cache_bytes,
+            limit_bytes,
+            cache_bytes: self.cache.unwrap_or(rest),
             upload_concurrency,
         })
+    }
+
+    fn uploads_given(&self) -> Option<usize> {
+        let count = self.uploads?;
+        Some(count.min(self.concurrency_limit))
+    }
+
+    /// What does not fit, and which of the options may be changed.
+    fn too_little(&self, least: u64) -> String {
+        let parts = self.uploads_given().unwrap_or(1);
+        let uploads = self.part_size_bytes.saturating_mul(parts as u64);
+        let for_reads = match self.cache {
+            Some(_) => "memory-cache".to_owned(),
+            None => format!(
+                "reads, with a block-size of {} KiB",
+                self.block_size_bytes >> 10
+            ),
+        };
+        let lower = match self.cache {
+            Some(_) => "memory-cache",
+            None => "block-size",
+        };
+        format!(
+            "must be at least {} MiB: {} MiB for uploads (upload-concurrency {parts} x part-size {} MiB) and {} MiB for {for_reads}; raise it, or lower part-size, upload-concurrency or {lower}",
+            least.div_ceil(MIB),
+            uploads / MIB,
+            self.part_size_bytes / MIB,
+            least.saturating_sub(uploads).div_ceil(MIB),
+        )
     }
 }
 
@@ -136,17 +187,25 @@ mod tests {
     use super::*;
 
     const PART: u64 = 8 * MIB;
+    const USUAL: Given = Given {
+        memory: None,
+        cache: None,
+        uploads: None,
+        concurrency_limit: 256,
+        block_size_bytes: 128 << 10,
+        part_size_bytes: PART,
+    };
 
     fn share(given: Given, there_is: u64) -> Result<MemoryConfig, Wrong> {
-        given.share_out(Some(there_is), PART, 256)
+        given.share_out(Some(there_is))
+    }
+
+    fn with(memory: Option<u64>) -> Given {
+        Given { memory, ..USUAL }
     }
 
     #[test]
     fn one_number_sets_the_others_and_a_small_group_has_small_ones() {
-        let with = |memory| Given {
-            memory,
-            ..Given::default()
-        };
         let usual = share(with(None), 64 << 30).unwrap();
         assert_eq!(usual.cache_bytes, 256 * MIB);
         assert_eq!(usual.upload_concurrency, 8);
@@ -163,14 +222,18 @@ mod tests {
         }
         assert_eq!(share(with(Some(MIB)), 1 << 30).unwrap_err().0, "memory");
         assert_eq!(share(with(Some(2 << 30)), 1 << 30).unwrap_err().0, "memory");
+        for tiny in [4, 16, 24, 33].map(|mib| mib * MIB) {
+            let shared = share(with(None), tiny).unwrap();
+            assert_eq!(shared.limit_bytes, LEAST_BYTES);
+        }
     }
 
     #[test]
     fn what_is_set_by_itself_counts() {
         let given = Given {
-            memory: None,
             cache: Some(1 << 30),
             uploads: Some(4),
+            ..USUAL
         };
         let shared = share(given, 64 << 30).unwrap();
         assert_eq!(shared.cache_bytes, 1 << 30);
@@ -180,6 +243,73 @@ mod tests {
             ..given
         };
         assert_eq!(share(given, 64 << 30).unwrap_err().0, "memory-cache");
+        // Uploads have what it leaves.
+        let given = Given {
+            memory: Some(320 * MIB),
+            cache: Some(300 * MIB),
+            ..USUAL
+        };
+        let shared = share(given, 64 << 30).unwrap();
+        assert_eq!(
+            (shared.cache_bytes, shared.upload_concurrency),
+            (300 * MIB, 2)
+        );
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused_and_named_with_what_to_change() {
+        let refused = |given, there_is, key, words: &[&str]| {
+            let (wrong, told) = share(given, there_is).unwrap_err();
+            assert_eq!(wrong, key, "{told}");
+            for word in words {
+                assert!(told.contains(word), "{word}: {told}");
+            }
+        };
+        let long_parts = Given {
+            part_size_bytes: 512 * MIB,
+            ..with(Some(256 * MIB))
+        };
+        let words = ["528 MiB", "part-size 512 MiB", "lower part-size"];
+        refused(long_parts, 64 << 30, "memory", &words);
+        let many_parts = Given {
+            uploads: Some(64),
+            ..with(Some(256 * MIB))
+        };
+        let words = ["528 MiB", "upload-concurrency 64"];
+        refused(many_parts, 64 << 30, "memory", &words);
+        let long_blocks = Given {
+            block_size_bytes: 16 * MIB,
+            ..with(Some(256 * MIB))
+        };
+        let words = ["264 MiB", "block-size of 16384 KiB", "or block-size"];
+        refused(long_blocks, 64 << 30, "memory", &words);
+        let few_blocks = Given {
+            cache: Some(64 * MIB),
+            ..long_blocks
+        };
+        refused(
+            few_blocks,
+            64 << 30,
+            "memory-cache",
+            &["256 MiB", "block-size"],
+        );
+        let all = Given {
+            cache: Some(252 * MIB),
+            ..with(Some(256 * MIB))
+        };
+        refused(all, 64 << 30, "memory", &["260 MiB", "or memory-cache"]);
+        // The default grows for what is asked for, up to what there is.
+        let without = |given| Given {
+            memory: None,
+            ..given
+        };
+        for given in [long_parts, many_parts, long_blocks].map(without) {
+            let shared = share(given, 1 << 30).unwrap();
+            let uploads = given.part_size_bytes * shared.upload_concurrency as u64;
+            assert!(shared.cache_bytes + uploads <= shared.limit_bytes);
+            assert!(shared.cache_bytes >= 16 * given.block_size_bytes.max(MIB));
+            refused(given, 200 * MIB, "memory", &["larger machine"]);
+        }
     }
 
     #[test]

@@ -226,7 +226,9 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
     let disk_cache = DiskCacheConfig::resolve(&options)?;
     positive("upload-concurrency", options.upload_concurrency, 1)?;
     let part_size_bytes = limits::part_size(options.part_size)?;
-    let memory = MemoryConfig::resolve(&options, part_size_bytes, UPLOAD_CONCURRENCY_LIMIT)?;
+    let block_size_bytes = limits::block_size(options.block_size)?;
+    let sizes = (block_size_bytes, part_size_bytes);
+    let memory = MemoryConfig::resolve(&options, sizes, UPLOAD_CONCURRENCY_LIMIT)?;
     let (bucket, prefix, mountpoint) = target::place(&options)?;
     let default_spool = || target::default_spool(&bucket, &prefix, &mountpoint);
     let spool_dir = options.spool.map_or_else(default_spool, Ok);
@@ -254,7 +256,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
             .exclusive_create
             .unwrap_or(ExclusiveCreateConfig::Lazy),
         max_rename_objects: options.max_rename_objects.unwrap_or(100_000),
-        block_size_bytes: limits::block_size(options.block_size)?,
+        block_size_bytes,
         memory,
         disk_cache,
         spool_moved_from: options.spool_moved_from.as_deref().map(Endpoint::parse),

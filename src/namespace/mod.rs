@@ -89,7 +89,7 @@ mod table;
 mod tree_ahead;
 
 use std::collections::HashMap;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -122,6 +122,9 @@ use crate::error::FsError;
 use crate::session_state::SessionLog;
 use crate::store::{Key, ObjectStore, StoreHealth};
 use crate::vocabulary::{Ino, Kind, ObjectId, ObjectVersion, ROOT};
+
+/// Entries of a listing that are looked at for some files.
+const LOOKED_AT_LIMIT: usize = 512;
 
 /// How long what the store said counts as true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,9 +287,15 @@ impl Namespace {
         self.kept.begun_at()
     }
 
-    /// Files that the listing of a directory has after a name, in its order; none where
-    /// none counts as true.
-    pub fn files_after(&self, dir: Ino, name: &Name, limit: usize) -> Vec<ObjectId> {
+    /// The first files of these sizes that the listing of a directory has after a name, in
+    /// its order; none where none counts as true. Others between them are passed over, but
+    /// not without end.
+    pub fn files_after(
+        &self,
+        (dir, name): (Ino, &Name),
+        sizes: &RangeInclusive<u64>,
+        limit: usize,
+    ) -> Vec<ObjectId> {
         let ttl = self.coherence().ttl;
         let entries = self.table.get(dir).ok().and_then(|dir| {
             let state = dir.state();
@@ -297,10 +306,12 @@ impl Namespace {
             return Vec::new();
         };
         let after = (Bound::Excluded(name), Bound::Unbounded);
-        let files = entries.range::<Name, _>(after);
-        let files = files.filter_map(|(name, entry)| match entry {
-            Entry::File(version) => Some(version.at(self.keys.file_key(&path, name).ok()?)),
-            Entry::Directory => None,
+        let looked_at = entries.range::<Name, _>(after).take(LOOKED_AT_LIMIT);
+        let files = looked_at.filter_map(|(name, entry)| match entry {
+            Entry::File(version) if sizes.contains(&version.size_bytes) => {
+                Some(version.at(self.keys.file_key(&path, name).ok()?))
+            }
+            Entry::File(_) | Entry::Directory => None,
         });
         files.take(limit).collect()
     }

@@ -429,3 +429,31 @@ async fn a_tree_that_is_walked_is_listed_ahead_and_a_change_here_shows_in_it() {
     assert_eq!(found, 2001);
     assert!(world.lists() <= 8, "{}", world.lists());
 }
+
+#[tokio::test(start_paused = true)]
+async fn files_after_a_name_are_of_the_sizes_asked_for_and_looked_for_within_a_bound() {
+    let world = World::new(DirMarkers::Auto);
+    for key in ["p/a", "p/c1", "p/c2", "p/c3", "p/z"] {
+        world.put(key, "x").await;
+    }
+    for number in 0..20 {
+        world.put(&format!("p/b{number:02}"), "long").await;
+    }
+    for number in 0..LOOKED_AT_LIMIT {
+        world.put(&format!("p/d{number:03}/f"), "x").await;
+    }
+    world.listed().await.unwrap();
+    let after = |text: &str, limit| -> Vec<String> {
+        let found = world
+            .names
+            .files_after((ROOT, &name(text)), &(1..=2), limit);
+        found.iter().map(|it| it.key.to_string()).collect()
+    };
+    assert_eq!(
+        after("a", 2),
+        ["p/c1", "p/c2"],
+        "past those that are longer"
+    );
+    assert_eq!(after("c1", 16), ["p/c2", "p/c3"], "and not without end");
+    assert_eq!(after("d000", 16), ["p/z"]);
+}

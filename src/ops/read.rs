@@ -48,7 +48,8 @@ impl Ops {
         let Some((directory, name)) = self.namespace.table().place(file) else {
             return;
         };
-        let next = |limit| self.namespace.files_after(directory, &name, limit);
+        let place = (directory, &name);
+        let next = |sizes: &_, limit| self.namespace.files_after(place, sizes, limit);
         self.reader.read_neighbours(directory.0, object, next);
     }
 }

@@ -4,19 +4,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::block::{BlockId, BlockSize};
 use super::cache::{CachedBlock, DiskTier, MemoryTier};
+use super::load::{LoadError, Loads};
 use super::run::{Arrival, Run};
 use crate::store::{BodySink, GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught;
-
-/// A disk that takes longer for a run is not used any more: S3 is faster.
-const DISK_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the reader shares with the requests under way.
 pub(super) struct Core {
@@ -24,6 +21,7 @@ pub(super) struct Core {
     pub block_size: BlockSize,
     pub memory: Mutex<MemoryTier>,
     pub disk: Option<Arc<DiskTier>>,
+    pub loads: Loads,
     pub inflight: Mutex<Inflight>,
     /// One permit a block that is being fetched.
     pub budget: Arc<Semaphore>,
@@ -114,30 +112,26 @@ impl Fetch {
 
     /// Takes from the disk what it has, up to the first block that it has not.
     async fn load(&self) {
-        let id = |run: &Run, index| BlockId {
-            object: run.object.clone(),
+        let object = self.run.object.clone();
+        let id = move |index| BlockId {
+            object: object.clone(),
             index,
         };
-        let first = id(&self.run, self.run.indexes.start);
+        let first = id(self.run.indexes.start);
         let disk = self.core.disk.clone().filter(|disk| disk.has(&first));
         let Some(disk) = disk else { return };
-        let (core, run, of_task) = (self.core.clone(), self.run.clone(), disk.clone());
-        let loading = tokio::task::spawn_blocking(move || {
-            for index in run.indexes.clone() {
-                let Some(block) = of_task.load(&id(&run, index)) else {
-                    return;
-                };
-                if !run.take_cached(block.clone()) {
-                    return;
-                }
-                core.publish(&run, vec![(index, block)]);
-                run.tell();
-            }
-        });
-        match tokio::time::timeout(DISK_WITHIN, loading).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => disk.turn_off(&format!("reading broke off: {error}")),
-            Err(_) => disk.turn_off("it does not answer"),
+        let of_thread = disk.clone();
+        let load = move |index| of_thread.load(&id(index));
+        let take = |index, block: CachedBlock| {
+            self.run.take_cached(block.clone());
+            self.core.publish(&self.run, vec![(index, block)]);
+            self.run.tell();
+        };
+        let indexes = self.run.indexes.clone();
+        match self.core.loads.run(indexes, load, take).await {
+            Ok(()) => {}
+            Err(LoadError::Silent) => disk.turn_off("it does not answer"),
+            Err(LoadError::Broken(why)) => disk.turn_off(&format!("reading broke off: {why}")),
         }
     }
 

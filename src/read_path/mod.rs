@@ -2,15 +2,17 @@
 //!
 //! Owns: blocks in memory and on disk, requests for blocks under way, read-ahead.
 //! Must not know: inodes, names, staged bytes, FUSE.
-//! Lock order: `inflight`, then `memory`, then the disk tier's; a run's own alone; all held for microseconds.
+//! Lock order: a cursor, `inflight`, then `memory`, then the disk tier's; a run's own alone; all held for microseconds.
 
 mod block;
 mod cache;
 mod cursor;
 mod fetch;
+mod load;
 mod neighbours;
 mod reader;
 mod run;
+mod streams;
 
 pub use block::BlockSize;
 pub use cache::{DiskSettings, DiskUse, TierUse};

@@ -1,6 +1,6 @@
 //! Reading objects through the block cache, one GET for a block however many ask.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +11,18 @@ use tokio_util::task::TaskTracker;
 
 use super::block::{BlockId, BlockSize};
 use super::cache::{BlockUse, CachedBlock, DiskSettings, DiskTier, DiskUse, MemoryTier, TierUse};
-use super::cursor::{Cursor, RUN_LIMIT_BYTES};
+use super::cursor::Cursor;
 use super::fetch::{Core, Fetch, Inflight};
+use super::load::{AT_ONCE_LIMIT, Loads};
 use super::neighbours::{NeighbourUse, Neighbours};
 use super::run::Run;
+use super::streams::{RUN_LIMIT_BYTES, Streams};
 use crate::error::{Cause, FsError};
 use crate::store::{ObjectStore, StoreError, StoreErrorKind};
 use crate::vocabulary::ObjectId;
 
-/// Most read-ahead of one handle.
-const WINDOW_LIMIT_BYTES: u64 = 64 << 20;
+/// Of the blocks under way, for those that wait for the disk.
+const LOADS_SHARE: u64 = 8;
 /// What waits for the disk is soon written, or not worth the wait.
 const DISK_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// An object of so many blocks or bytes is fetched whole, and so compared with its checksum.
@@ -43,7 +45,7 @@ pub struct Reader {
     core: Arc<Core>,
     /// Owns the requests under way; they end by themselves, within the store's deadline.
     tasks: TaskTracker,
-    window_limit_bytes: u64,
+    streams: Streams,
     neighbours: Neighbours,
 }
 
@@ -55,15 +57,22 @@ enum Piece {
 impl Reader {
     pub fn new(store: Arc<dyn ObjectStore>, settings: ReadSettings) -> Self {
         let inflight_bytes = settings.memory_limit_bytes / 4;
-        let budget_blocks = (inflight_bytes / settings.block_size.bytes()).max(1);
+        let blocks = (inflight_bytes / settings.block_size.bytes()).max(1);
+        // What a disk that is frozen does not give back is not of the budget.
+        let loads = match settings.disk {
+            Some(_) => (blocks / LOADS_SHARE).clamp(1, AT_ONCE_LIMIT),
+            None => 0,
+        };
+        let budget_blocks = (blocks - loads).max(1);
+        let cached_bytes = settings.memory_limit_bytes - inflight_bytes;
+        let block_bytes = settings.block_size.bytes();
+        let streams = Streams::new(block_bytes, budget_blocks * block_bytes, cached_bytes);
         let core = Core {
             store,
             block_size: settings.block_size,
-            memory: Mutex::new(MemoryTier::new(
-                settings.memory_limit_bytes - inflight_bytes,
-                settings.block_size,
-            )),
+            memory: Mutex::new(MemoryTier::new(cached_bytes, settings.block_size)),
             disk: settings.disk.map(|disk| Arc::new(DiskTier::start(disk))),
+            loads: Loads::new(loads),
             inflight: Mutex::default(),
             budget: Arc::new(Semaphore::new(
                 usize::try_from(budget_blocks).unwrap_or(usize::MAX >> 4),
@@ -73,8 +82,7 @@ impl Reader {
         Self {
             core: Arc::new(core),
             tasks: TaskTracker::new(),
-            // The rest is for what others ask for now.
-            window_limit_bytes: (inflight_bytes / 4 * 3).min(WINDOW_LIMIT_BYTES),
+            streams,
             neighbours: Neighbours::default(),
         }
     }
@@ -150,42 +158,52 @@ impl Reader {
 
     /// Notes a handle's read and fetches ahead of it as far as memory allows.
     pub fn read_ahead(&self, object: &Arc<ObjectId>, cursor: &Mutex<Cursor>, read: &Range<u64>) {
-        let ahead = cursor.lock().advance(read, self.window_limit_bytes);
-        let ahead = ahead.start..ahead.end.min(object.size_bytes);
-        if ahead.is_empty() || self.is_fetched_whole(object) {
+        if self.is_fetched_whole(object) {
             return;
         }
-        // Ends before the budget does: what is asked for comes before what may be.
-        let wanted = self.core.block_size.blocks(&ahead);
-        let free = self.core.budget.available_permits() as u64;
-        let end = wanted.end.min(wanted.start + free);
-        if end < wanted.end {
-            cursor.lock().fell_short(end * self.core.block_size.bytes());
+        let mut cursor = cursor.lock();
+        let window = self.streams.window();
+        let ahead = cursor.advance(read, window);
+        if cursor.is_stream() && read.end < object.size_bytes {
+            self.streams.note(object);
+        } else {
+            self.streams.end(object);
         }
+        let ahead = ahead.start..ahead.end.min(object.size_bytes);
+        if ahead.is_empty() {
+            return;
+        }
+        let block_bytes = self.core.block_size.bytes();
+        let wanted = self.core.block_size.blocks(&ahead);
+        let run_blocks = window.run_bytes / block_bytes;
+        // What is asked for comes before what may be.
+        let mut free = self.core.budget.available_permits() as u64;
         let mut inflight = self.core.inflight.lock();
-        for run in self.missing_runs(&inflight, object, wanted.start..end) {
+        for run in self.missing_runs(&inflight, object, wanted, run_blocks) {
+            let (at, blocks) = (run.start * block_bytes, run.end - run.start);
+            // The reader would wait for it in any case: it is one long request.
+            if blocks > free && at > read.end {
+                cursor.fell_short(at);
+                return;
+            }
+            free = free.saturating_sub(blocks);
             drop(self.start(&mut inflight, object, run));
         }
     }
 
     /// A file of a directory is read from its start: fetches small ones that its listing has
-    /// next, where its readers go by the listing. `next` tells of so many of them.
+    /// next, where its readers go by the listing. `next` tells of so many of these sizes.
     pub fn read_neighbours(
         &self,
         directory: u64,
         object: &ObjectId,
-        next: impl Fn(usize) -> Vec<ObjectId>,
+        next: impl Fn(&RangeInclusive<u64>, usize) -> Vec<ObjectId>,
     ) {
-        let is_small =
-            |object: &ObjectId| (1..=self.core.block_size.bytes()).contains(&object.size_bytes);
-        if !is_small(object) {
+        let small = 1..=self.core.block_size.bytes();
+        if !small.contains(&object.size_bytes) {
             return;
         }
-        let next = |limit| {
-            let mut files = next(limit);
-            files.retain(is_small);
-            files
-        };
+        let next = |limit| next(&small, limit);
         for object in self.neighbours.read(directory, &object.key, next) {
             // What is asked for comes before what may be.
             if (self.core.budget.available_permits() as u64) < self.core.budget_blocks / 2 {
@@ -193,7 +211,7 @@ impl Reader {
             }
             let object = Arc::new(object);
             let mut inflight = self.core.inflight.lock();
-            for run in self.missing_runs(&inflight, &object, 0..1) {
+            for run in self.missing_runs(&inflight, &object, 0..1, 1) {
                 drop(self.start(&mut inflight, &object, run));
             }
         }
@@ -256,7 +274,8 @@ impl Reader {
                 let run = if self.is_fetched_whole(object) {
                     self.core.block_size.blocks(&(0..object.size_bytes))
                 } else {
-                    let runs = self.missing_runs(&inflight, object, index..blocks.end);
+                    let wanted = index..blocks.end;
+                    let runs = self.missing_runs(&inflight, object, wanted, self.run_blocks());
                     runs.into_iter().next().unwrap_or(index..index + 1)
                 };
                 pieces.push(Piece::Coming(index, self.start(&mut inflight, object, run)));
@@ -266,14 +285,15 @@ impl Reader {
     }
 
     /// Runs of blocks that are neither in memory nor coming, each at most one GET long and
-    /// either on disk or not.
+    /// either on disk or not. GETs of so many blocks end where the next one begins.
     fn missing_runs(
         &self,
         inflight: &Inflight,
         object: &Arc<ObjectId>,
         blocks: Range<u64>,
+        run_blocks: u64,
     ) -> Vec<Range<u64>> {
-        let limit = self.run_blocks();
+        let limit = run_blocks.clamp(1, self.core.budget_blocks);
         let memory = self.core.memory.lock();
         let mut runs: Vec<Range<u64>> = Vec::new();
         let mut last_on_disk = false;
@@ -289,7 +309,7 @@ impl Reader {
             let on_disk = disk.is_some_and(|disk| disk.has(&id));
             let is_alike = std::mem::replace(&mut last_on_disk, on_disk) == on_disk;
             match runs.last_mut() {
-                Some(run) if is_alike && run.end == index && run.end - run.start < limit => {
+                Some(run) if is_alike && run.end == index && !index.is_multiple_of(limit) => {
                     run.end += 1;
                 }
                 _ => runs.push(index..index + 1),
@@ -356,14 +376,24 @@ mod tests {
     }
 
     async fn replace(store: &Arc<Faulty>, bytes: Vec<u8>) -> crate::store::ETag {
+        put(store, "k", bytes.into()).await.etag
+    }
+
+    async fn put(store: &Arc<Faulty>, key: &str, body: Bytes) -> ObjectId {
         let (headers, condition) = (ObjectHeaders::default(), WriteCondition::Always);
+        let (key, size_bytes) = (Key::new(key), body.len() as u64);
         let request = PutRequest {
-            key: Key::new("k"),
-            body: bytes.into(),
+            key: key.clone(),
+            body,
             headers,
             condition,
         };
-        store.put(request).await.unwrap().etag
+        let etag = store.put(request).await.unwrap().etag;
+        ObjectId {
+            key,
+            etag,
+            size_bytes,
+        }
     }
 
     fn reader(store: &Arc<Faulty>, memory_limit_bytes: u64) -> Reader {
@@ -422,7 +452,7 @@ mod tests {
     #[tokio::test]
     async fn a_sequential_reader_costs_few_long_requests() {
         let (store, object, bytes) = object(40 * BLOCK as usize).await;
-        let reader = reader(&store, 1 << 20);
+        let reader = reader(&store, 4 << 20);
         let cursor = Mutex::new(Cursor::default());
         let mut read = Vec::new();
         while read.len() < bytes.len() {
@@ -436,6 +466,40 @@ mod tests {
             "{}",
             store.seen(StoreOp::Get)
         );
+    }
+
+    #[tokio::test]
+    async fn readers_that_share_a_budget_have_long_requests_and_their_bytes() {
+        const READERS: usize = 8;
+        const STEP: usize = 128 << 10;
+        let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let bytes: Vec<u8> = (0..16 << 20).map(|at: u32| (at / 7) as u8).collect();
+        let bytes = Bytes::from(bytes);
+        let mut readers = Vec::new();
+        for number in 0..READERS {
+            let object = put(&store, &format!("k{number}"), bytes.clone()).await;
+            readers.push((Arc::new(object), Mutex::new(Cursor::default())));
+        }
+        // Of each file some 4 MiB may be fetched ahead, with 2 MiB at once.
+        let settings = ReadSettings {
+            block_size: BlockSize::new(64 << 10).unwrap(),
+            memory_limit_bytes: 64 << 20,
+            disk: None,
+        };
+        let reader = Reader::new(store.clone(), settings);
+        for (at, want) in bytes.chunks(STEP).enumerate() {
+            let range = (at * STEP) as u64..((at + 1) * STEP) as u64;
+            let reads = readers.iter().map(|(object, cursor)| {
+                reader.read_ahead(object, cursor, &range);
+                reader.read(object, range.clone())
+            });
+            for read in futures::future::try_join_all(reads).await.unwrap() {
+                assert!(read.concat() == want, "{range:?}");
+            }
+            assert!(reader.memory_tier().used_bytes <= 48 << 20);
+        }
+        let asked = store.seen(StoreOp::Get);
+        assert!(asked <= 10 * READERS as u64, "{asked}");
     }
 
     #[tokio::test]
@@ -501,7 +565,7 @@ mod tests {
             let read = reader.read(&object, at..at + 10).await.unwrap().concat();
             assert_eq!(read, bytes[at as usize..at as usize + 10]);
         }
-        assert_eq!(reader.memory_tier().used_bytes, 3 * BLOCK);
+        assert_eq!(reader.memory_tier().blocks, 3);
     }
 
     #[tokio::test]

@@ -52,14 +52,9 @@ impl Run {
         }
     }
 
-    /// Takes the next block, which was cached, unless the rest is asked for already.
-    pub fn take_cached(&self, block: CachedBlock) -> bool {
-        let mut arriving = self.arriving.lock();
-        let is_next = arriving.cached.is_none();
-        if is_next {
-            arriving.blocks.push(block);
-        }
-        is_next
+    /// Takes the next block, which was cached. To be called before the rest is asked for.
+    pub fn take_cached(&self, block: CachedBlock) {
+        self.arriving.lock().blocks.push(block);
     }
 
     /// What was not cached is to be asked for: the blocks of the GET.
@@ -287,9 +282,8 @@ mod tests {
         let run = run(4 * BLOCK as u64, 0..4);
         let all = bytes(0..4 * BLOCK);
         let block = |at: usize| CachedBlock::new(all[at * BLOCK..][..BLOCK].to_vec().into());
-        assert!(run.take_cached(block(0)));
+        run.take_cached(block(0));
         assert_eq!(run.rest(), 1..4);
-        assert!(!run.take_cached(block(1)), "it comes too late");
         run.begin();
         run.take(&all[BLOCK..2 * BLOCK + 5]);
         run.begin();

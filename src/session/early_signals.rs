@@ -2,7 +2,8 @@
 //! them are there.
 //!
 //! The mount is there already: a signal that killed the daemon would be lost, for the
-//! next one would serve on. It is kept, and sent again once somebody acts on it.
+//! next one would serve on. It is kept, and sent again once somebody acts on it. A daemon
+//! that does not come so far dies of it, and whoever starts the next one passes it on.
 
 use std::io;
 use std::sync::Arc;
@@ -20,6 +21,20 @@ const KEPT: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::HUP];
 /// Signals that came since it was made.
 #[derive(Debug, Default)]
 pub struct EarlySignals(Vec<Early>);
+
+/// A signal to stop came to a daemon that ends without having served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("told to stop before the mount was taken over")]
+pub struct UnheardStop(i32);
+
+impl UnheardStop {
+    /// Ends the process by the signal.
+    pub fn die(self) {
+        if let Err(error) = low_level::emulate_default_handler(self.0) {
+            tracing::warn!(%error, "a signal that came early is lost");
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Early {
@@ -49,11 +64,25 @@ impl EarlySignals {
         kept.collect::<io::Result<_>>().map(Self)
     }
 
+    /// The error of a daemon that comes to its end, with the signal to stop that came.
+    pub fn unheard(&self, error: anyhow::Error) -> anyhow::Error {
+        let came = |early: &&Early| early.came.load(Ordering::SeqCst);
+        match self
+            .0
+            .iter()
+            .filter(came)
+            .find(|it| it.signal != Signal::HUP)
+        {
+            Some(early) => error.context(UnheardStop(early.signal.as_raw())),
+            None => error,
+        }
+    }
+
     /// Has each that came come again. To be called when all who act on them listen.
-    pub fn send_again(self) {
-        for early in self.0 {
+    pub fn send_again(&self) {
+        for early in &self.0 {
             low_level::unregister(early.handler);
-            if !early.came.load(Ordering::SeqCst) {
+            if !early.came.swap(false, Ordering::SeqCst) {
                 continue;
             }
             tracing::info!(signal = ?early.signal, "a signal came before the mount was taken over");

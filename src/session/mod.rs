@@ -47,7 +47,7 @@ use crate::task::kept_up;
 use crate::telemetry;
 pub use client::s3;
 use control::SocketPlace;
-pub use early_signals::EarlySignals;
+pub use early_signals::{EarlySignals, UnheardStop};
 pub use explain::of_listing as explain_listing;
 pub use mount::FS_TYPE;
 pub use mount::bare::{BareDirectory, is_read_only, told_hidden};
@@ -84,7 +84,7 @@ const HAND_OVER_CODE: i32 = 75;
 pub fn run(
     config: Config,
     reload: Reload,
-    early: EarlySignals,
+    early: &EarlySignals,
     waiter: &dyn Waiter,
 ) -> anyhow::Result<()> {
     let Prepared {
@@ -153,7 +153,7 @@ pub fn run(
 }
 
 /// The mount serves, and whoever acts on signals listens.
-fn ready(waiter: &dyn Waiter, early: EarlySignals) {
+fn ready(waiter: &dyn Waiter, early: &EarlySignals) {
     sd_notify::ready();
     waiter.ready();
     early.send_again();

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::mount::is_mounted;
@@ -41,6 +43,49 @@ fn a_stop_that_reaches_a_successor_at_any_time_of_its_start_ends_the_mount() {
         let stored = mount.client().get(mount.bucket(), "f");
         assert_eq!(stored.unwrap(), b"kept", "{after_ms} ms");
     }
+}
+
+#[test]
+fn a_stop_that_reaches_a_successor_that_fails_ends_the_mount_by_the_next_one() {
+    let mount = SupervisedMount::start(Mount::builder());
+    fs::write(mount.path("f"), b"kept").unwrap();
+    let before = children(mount.supervisor());
+    // No successor comes before the spool is held by somebody else.
+    kill_process(mount.supervisor(), Signal::STOP).unwrap();
+    kill_process(mount.daemon(), Signal::KILL).unwrap();
+    let spool = mount.scratch().join("spool");
+    let lock = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(spool.join("lock"))
+        .unwrap();
+    wait_until(WITHIN, "the spool's lock", || {
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+    });
+    lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+        .unwrap();
+    // Who is not mounted is waited for.
+    let (note, aside) = (spool.join("mount.json"), spool.join("aside"));
+    fs::rename(&note, &aside).unwrap();
+    kill_process(mount.supervisor(), Signal::CONT).unwrap();
+    wait_until(WITHIN, "a successor that waits", || {
+        mount.log().contains("still uploads what")
+    });
+    let after = children(mount.supervisor());
+    let successor = after.difference(&before).next().copied().unwrap();
+    let successor = Pid::from_raw(successor).unwrap();
+    kill_process(successor, Signal::TERM).unwrap();
+    // Who is mounted is not: the successor fails.
+    fs::rename(&aside, &note).unwrap();
+    wait_until(WITHIN, "the end of the successor", || {
+        !children(mount.supervisor()).contains(&successor.as_raw_nonzero().get())
+    });
+    drop(lock);
+    wait_until(WITHIN, "the end of the mount", || {
+        daemons_of(&mount.root).is_empty() && !is_mounted(&mount.root)
+    });
+    let stored = mount.client().get(mount.bucket(), "f");
+    assert_eq!(stored.unwrap(), b"kept");
 }
 
 fn children(of: Pid) -> BTreeSet<i32> {

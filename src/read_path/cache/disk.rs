@@ -10,6 +10,7 @@
 
 mod block_file;
 mod folder;
+mod former;
 mod index;
 mod usage;
 
@@ -24,10 +25,11 @@ use parking_lot::Mutex;
 
 use block_file::{BlockName, block_in, head_of, limit_bytes};
 use folder::{Folder, FolderError, is_full};
+use former::FormerPlaces;
 use index::{Index, on_disk_bytes};
 pub use usage::{DiskSettings, DiskUse};
 
-use super::CachedBlock;
+use super::{CachedBlock, memory_bytes};
 use crate::read_path::block::BlockId;
 use crate::task::caught_now;
 
@@ -142,12 +144,12 @@ impl DiskTier {
             return;
         }
         shared.misses.fetch_add(1, Ordering::Relaxed);
-        let len = block.len() as u64;
-        let queued = shared.queued_bytes.fetch_add(len, Ordering::Relaxed);
-        let is_taken = queued + len <= shared.settings.queue_limit_bytes
+        let takes = memory_bytes(&id, &block);
+        let queued = shared.queued_bytes.fetch_add(takes, Ordering::Relaxed);
+        let is_taken = queued + takes <= shared.settings.queue_limit_bytes
             && self.queue.try_send((id, block)).is_ok();
         if !is_taken {
-            shared.queued_bytes.fetch_sub(len, Ordering::Relaxed);
+            shared.queued_bytes.fetch_sub(takes, Ordering::Relaxed);
             shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -166,26 +168,7 @@ impl DiskTier {
     }
 
     pub fn usage(&self) -> DiskUse {
-        let shared = &self.shared;
-        let mut state = shared.state.lock();
-        let (used_bytes, blocks) = state
-            .index()
-            .map_or((0, 0), |index| (index.used_bytes(), index.blocks()));
-        DiskUse {
-            dir: shared.settings.dir.clone(),
-            used_bytes,
-            limit_bytes: shared.settings.limit_bytes,
-            blocks,
-            hits: shared.hits.load(Ordering::Relaxed),
-            misses: shared.misses.load(Ordering::Relaxed),
-            damaged: shared.damaged.load(Ordering::Relaxed),
-            dropped: shared.dropped.load(Ordering::Relaxed),
-            off: match &state.mode {
-                Mode::Off(why) => Some(why.clone()),
-                Mode::On { .. } => None,
-            },
-            full: state.full.clone(),
-        }
+        usage::of(&self.shared)
     }
 }
 
@@ -203,8 +186,9 @@ impl Shared {
 
     /// The thread's work, until the tier is dropped.
     fn serve(&self, queued: &Receiver<(BlockId, CachedBlock)>) {
+        let mut former = FormerPlaces::new(&self.settings.dir, &self.settings.place);
         loop {
-            let retry_every = match self.turn_on() {
+            let retry_every = match self.turn_on(&mut former) {
                 Ok(()) => RETRY_EVERY,
                 Err(error) => {
                     self.turn_off(&error.to_string());
@@ -217,10 +201,10 @@ impl Shared {
             loop {
                 match queued.recv_timeout(retry_every) {
                     Ok((id, block)) => {
-                        let len = block.len() as u64;
-                        self.write(&id, &block);
-                        drop(block);
-                        self.queued_bytes.fetch_sub(len, Ordering::Relaxed);
+                        let takes = memory_bytes(&id, &block);
+                        self.write(&id, &block, &mut former);
+                        drop((id, block));
+                        self.queued_bytes.fetch_sub(takes, Ordering::Relaxed);
                     }
                     Err(RecvTimeoutError::Timeout) if self.folder().is_none() => break,
                     Err(RecvTimeoutError::Timeout) => {}
@@ -231,18 +215,21 @@ impl Shared {
     }
 
     /// Locks the folder and learns what it has.
-    fn turn_on(&self) -> Result<(), FolderError> {
+    fn turn_on(&self, former: &mut FormerPlaces) -> Result<(), FolderError> {
         let settings = &self.settings;
         let folder = Arc::new(Folder::open(&settings.dir, &settings.place)?);
         let io_error = |source| FolderError::Io {
             path: settings.dir.clone(),
             source,
         };
-        let mut index = Index::new(settings.limit_bytes, settings.block_size.bytes());
-        for name in index.fill(folder.entries().map_err(io_error)?) {
+        let mut index = Index::new(settings.limit_bytes, settings.index_limit_bytes);
+        let found = folder.newest_blocks(index.most_blocks());
+        for name in index.fill(found.map_err(io_error)?) {
             folder.remove(name).map_err(io_error)?;
         }
         let (blocks, used_bytes) = (index.blocks(), index.used_bytes());
+        former.look();
+        former.shrink(settings.limit_bytes.saturating_sub(used_bytes));
         tracing::debug!(dir = %settings.dir.display(), blocks, used_bytes, "disk cache in use");
         self.state.lock().mode = Mode::On { folder, index };
         Ok(())
@@ -299,7 +286,7 @@ impl Shared {
         }
     }
 
-    fn write(&self, id: &BlockId, block: &CachedBlock) {
+    fn write(&self, id: &BlockId, block: &CachedBlock, former: &mut FormerPlaces) {
         let Some(folder) = self.folder() else {
             return;
         };
@@ -308,17 +295,22 @@ impl Shared {
             return;
         };
         let len_bytes = (head.len() + block.len()) as u64;
-        let written = self.have_room(&folder, on_disk_bytes(len_bytes));
+        let written = self.have_room(&folder, former, on_disk_bytes(len_bytes));
         let written = written.and_then(|()| folder.write(name, &[&head, block.bytes()]));
         match written {
-            Ok(()) => self.stored(&folder, name, len_bytes),
-            Err(error) if is_full(&error) => self.full(&folder, &error, len_bytes),
+            Ok(()) => self.stored(&folder, former, (name, len_bytes)),
+            Err(error) if is_full(&error) => self.full((&folder, former), &error, len_bytes),
             Err(error) => self.turn_off(&error.to_string()),
         }
     }
 
     /// Leaves others on the disk what they need. Errors: `StorageFull`.
-    fn have_room(&self, folder: &Folder, needed_bytes: u64) -> io::Result<()> {
+    fn have_room(
+        &self,
+        folder: &Folder,
+        former: &mut FormerPlaces,
+        needed_bytes: u64,
+    ) -> io::Result<()> {
         let enough = || {
             let space = folder.space()?;
             let reserve = FREE_LIMIT_BYTES.min(space.total_bytes / FREE_SHARE);
@@ -329,14 +321,15 @@ impl Shared {
         if missing == 0 {
             return Ok(());
         }
-        self.give_up(folder, missing)?;
+        self.give_up(folder, former, missing)?;
         match enough()? {
             0 => Ok(()),
             _ => Err(io::ErrorKind::StorageFull.into()),
         }
     }
 
-    fn give_up(&self, folder: &Folder, bytes: u64) -> io::Result<()> {
+    fn give_up(&self, folder: &Folder, former: &mut FormerPlaces, bytes: u64) -> io::Result<()> {
+        let bytes = bytes.saturating_sub(former.give_up(bytes));
         let mut state = self.state.lock();
         let removed = state.index().map(|index| index.give_up(bytes));
         drop(state);
@@ -344,9 +337,15 @@ impl Shared {
         removed.try_for_each(|name| folder.remove(name))
     }
 
-    fn stored(&self, folder: &Folder, name: BlockName, len_bytes: u64) {
+    fn stored(
+        &self,
+        folder: &Folder,
+        former: &mut FormerPlaces,
+        (name, len_bytes): (BlockName, u64),
+    ) {
         let mut state = self.state.lock();
         let removed = state.index().map(|index| index.insert(name, len_bytes));
+        let used_bytes = state.index().map_or(0, |index| index.used_bytes());
         let was_told = std::mem::take(&mut state.is_told);
         state.full = None;
         drop(state);
@@ -359,10 +358,17 @@ impl Shared {
                 return self.turn_off(&error.to_string());
             }
         }
+        former.look();
+        former.shrink(self.settings.limit_bytes.saturating_sub(used_bytes));
     }
 
     /// Nothing more is stored until there is room; what is there is read.
-    fn full(&self, folder: &Folder, error: &io::Error, len_bytes: u64) {
+    fn full(
+        &self,
+        (folder, former): (&Folder, &mut FormerPlaces),
+        error: &io::Error,
+        len_bytes: u64,
+    ) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         let is_told = std::mem::replace(&mut state.is_told, true);
@@ -372,7 +378,8 @@ impl Shared {
             let dir = self.settings.dir.display();
             tracing::warn!(%dir, %error, "disk cache: its disk is full, nothing more is stored until there is room");
         }
-        if let Err(error) = self.give_up(folder, 2 * on_disk_bytes(len_bytes)) {
+        let given_up = self.give_up(folder, former, 2 * on_disk_bytes(len_bytes));
+        if let Err(error) = given_up {
             self.turn_off(&error.to_string());
         }
     }

@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, Weighter};
 
-use super::{CachedBlock, scan_resistant};
+use super::{CachedBlock, memory_bytes, scan_resistant};
 use crate::read_path::block::{BlockId, BlockSize};
 
 /// Share of the tier for blocks that were read again. The rest is for those that come:
 /// it is longer than the windows of three readers, whose blocks wait there to be read.
 const HOT_SHARE: f64 = 0.25;
 
-/// Blocks in memory, bounded by bytes. One that is used once goes first: a stream that
+/// Blocks in memory, bounded by the memory that they take. One that is used once goes first: a stream that
 /// is longer than the tier leaves there what is used again and again.
 #[derive(Debug)]
 pub struct MemoryTier {
-    blocks: Cache<BlockId, Kept, Bytes, DefaultHashBuilder, DefaultLifecycle<BlockId, Kept>>,
+    blocks: Cache<BlockId, Kept, Memory, DefaultHashBuilder, DefaultLifecycle<BlockId, Kept>>,
     hits: u64,
     misses: u64,
 }
@@ -45,19 +45,21 @@ pub struct Hit {
 }
 
 #[derive(Debug, Clone)]
-struct Bytes;
+struct Memory;
 
-impl Weighter<BlockId, Kept> for Bytes {
-    fn weight(&self, _: &BlockId, kept: &Kept) -> u64 {
-        kept.block.len() as u64
+impl Weighter<BlockId, Kept> for Memory {
+    fn weight(&self, id: &BlockId, kept: &Kept) -> u64 {
+        memory_bytes(id, &kept.block)
     }
 }
 
 /// What a tier holds and what it was good for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TierUse {
+    /// With what a block takes beside its bytes.
     pub used_bytes: u64,
     pub limit_bytes: u64,
+    pub blocks: usize,
     pub hits: u64,
     pub misses: u64,
 }
@@ -66,7 +68,7 @@ impl MemoryTier {
     pub fn new(limit_bytes: u64, block_size: BlockSize) -> Self {
         let blocks = usize::try_from(limit_bytes / block_size.bytes()).unwrap_or(usize::MAX);
         Self {
-            blocks: scan_resistant(limit_bytes, blocks, HOT_SHARE, Bytes, Default::default()),
+            blocks: scan_resistant(limit_bytes, blocks, HOT_SHARE, Memory, Default::default()),
             hits: 0,
             misses: 0,
         }
@@ -76,6 +78,7 @@ impl MemoryTier {
         TierUse {
             used_bytes: self.blocks.weight(),
             limit_bytes: self.blocks.capacity(),
+            blocks: self.blocks.len(),
             hits: self.hits,
             misses: self.misses,
         }
@@ -122,6 +125,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::read_path::cache::BLOCK_COST_BYTES;
     use crate::store::{ETag, Key};
     use crate::vocabulary::ObjectId;
 
@@ -168,6 +172,22 @@ mod tests {
         assert!(tier.contains(&id("k", 99)));
         tier.remove(&id("k", 99));
         assert!(tier.get(&id("k", 99), BlockUse::Begins).is_none());
+    }
+
+    #[test]
+    fn what_a_short_block_takes_beside_its_bytes_counts() {
+        let mut tier = tier(100);
+        let key = "k".repeat(200);
+        for index in 0..10_000 {
+            tier.insert(id(&key, index), CachedBlock::new(vec![1].into()));
+        }
+        let usage = tier.usage();
+        let each = usage.used_bytes / usage.blocks as u64;
+        assert!((600..650).contains(&each), "{usage:?}");
+        let takes = tier.blocks.memory_used().total() / usage.blocks;
+        // What owns bytes and names is as much again.
+        assert!(takes * 2 <= BLOCK_COST_BYTES as usize, "{takes}");
+        assert!(usage.used_bytes <= 100 * BLOCK as u64);
     }
 
     #[test]

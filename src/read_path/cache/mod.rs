@@ -16,6 +16,19 @@ pub use cached_block::CachedBlock;
 pub use disk::{DiskSettings, DiskTier, DiskUse};
 pub use memory::{BlockUse, MemoryTier, TierUse};
 
+use crate::read_path::block::BlockId;
+
+/// Memory that a block takes beside its bytes and its names: where it is in maps and lists,
+/// what owns its bytes, and what allocations are rounded up to.
+const BLOCK_COST_BYTES: u64 = 400;
+
+/// Memory that a block takes.
+fn memory_bytes(id: &BlockId, block: &CachedBlock) -> u64 {
+    let names = id.object.key.as_str().len() + id.object.etag.as_str().len();
+    let sums = size_of_val(block.sums());
+    (block.len() + names + sums) as u64 + BLOCK_COST_BYTES
+}
+
 /// A map bounded by weight in which `hot_share` is for what was asked for again.
 fn scan_resistant<K: Eq + Hash, V, W: Weighter<K, V>, L: Lifecycle<K, V>>(
     limit: u64,

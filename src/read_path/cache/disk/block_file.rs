@@ -25,6 +25,9 @@ const HEAD_LIMIT_BYTES: usize = 64 << 10;
 pub struct BlockName(u128);
 
 impl BlockName {
+    /// No block's.
+    pub const NONE: Self = Self(u128::MAX);
+
     pub fn of(id: &BlockId, size: BlockSize) -> Self {
         let ObjectId {
             key,
@@ -53,7 +56,8 @@ impl BlockName {
     /// The same from a folder's entries; none for what is not a block.
     pub fn parse(folder: &str, file: &str) -> Option<Self> {
         let name = Self(u128::from_str_radix(&format!("{folder}{file}"), 16).ok()?);
-        (name.parts() == (folder.to_owned(), file.to_owned())).then_some(name)
+        let is_block = name != Self::NONE;
+        (is_block && name.parts() == (folder.to_owned(), file.to_owned())).then_some(name)
     }
 }
 
@@ -181,5 +185,6 @@ mod tests {
         }
         assert_eq!(BlockName::parse("ab", "xyz"), None);
         assert_eq!(BlockName::parse("ab", "1"), None);
+        assert_eq!(BlockName::parse("ff", &"f".repeat(30)), None);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It is held by its descriptor: what another daemon makes at its path later is not it.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -20,6 +21,15 @@ const NEW: &str = "new";
 const PLACE: &str = "place";
 /// The time of a file is when its block was last used, so exactly.
 const USED_EVERY: Duration = Duration::from_secs(600);
+
+/// Bucket, prefix and endpoint are far shorter.
+const PLACE_LIMIT_BYTES: u64 = 64 << 10;
+/// Blocks beyond those that are asked for, before some go.
+const SURPLUS_LIMIT: usize = 10_000;
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Why there is no folder.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +68,16 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
+/// The name of a place's folder.
+pub fn name_of(place: impl AsRef<[u8]>) -> String {
+    let hash: [u8; 16] = Md5::digest(place).into();
+    format!("{:032x}", u128::from_be_bytes(hash))
+}
+
+fn is_of_blocks(folder: &str) -> bool {
+    folder.len() == 2 && u8::from_str_radix(folder, 16).is_ok()
+}
+
 impl Folder {
     /// Makes it where there is none, for this user alone, and locks it. Each place (bucket,
     /// prefix and endpoint) has one of its own below `root`.
@@ -66,38 +86,96 @@ impl Folder {
         if !root.is_dir() {
             private::directory(root)?;
         }
-        let hash: [u8; 16] = Md5::digest(place).into();
-        let path = root.join(format!("{:032x}", u128::from_be_bytes(hash)));
+        let path = root.join(name_of(place));
         private::directory(&path)?;
         let io_error = |source| FolderError::Io {
             path: path.clone(),
             source,
         };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(&path, flags, Mode::empty());
-        let dir = dir.map_err(|error| io_error(error.into()))?;
-        let locked = rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive);
-        match locked.map_err(io::Error::from) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(FolderError::InUse(path));
-            }
-            outcome => outcome.map_err(io_error)?,
-        }
-        let this = Self { dir };
+        let Some(this) = Self::lock(&path).map_err(io_error)? else {
+            return Err(FolderError::InUse(path));
+        };
         match this.write_file(PLACE, &[place.as_bytes(), b"\n"]) {
             Err(error) if !is_full(&error) => Err(io_error(error)),
             _ => Ok(this),
         }
     }
 
-    /// Every block. Other files stay, but for one that a predecessor did not finish.
-    pub fn entries(&self) -> io::Result<Vec<Entry>> {
-        let mut found = Vec::new();
+    /// The folder that is there; none where somebody uses or removes it.
+    fn lock(path: &Path) -> io::Result<Option<Self>> {
+        let dir = rustix::fs::open(path, FOLDER, Mode::empty())?;
+        let locked = rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive);
+        match locked.map_err(io::Error::from) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            outcome => outcome?,
+        }
+        let is_there = rustix::fs::fstat(&dir)?.st_nlink > 0;
+        Ok(is_there.then_some(Self { dir }))
+    }
+
+    /// A folder that a daemon of this user has made for a place, while nobody uses it.
+    pub fn unused(path: &Path) -> io::Result<Option<Self>> {
+        let Some(this) = Self::lock(path)? else {
+            return Ok(None);
+        };
+        let owner = rustix::fs::fstat(&this.dir)?.st_uid;
+        let place = match this.read_file(PLACE, PLACE_LIMIT_BYTES) {
+            Ok((_, place)) => place,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let place = place.strip_suffix(b"\n").unwrap_or(&place);
+        let is_named_so = path.file_name().is_some_and(|it| it == &*name_of(place));
+        let is_ours = is_named_so && owner == rustix::process::geteuid().as_raw();
+        Ok(is_ours.then_some(this))
+    }
+
+    /// Removes what daemons have made here, and the folder at `path` unless somebody has
+    /// something else in it.
+    pub fn remove_all(self, path: &Path) -> io::Result<()> {
+        self.each_block(|entry| self.remove(entry.name))?;
+        let leave_others = |removed: rustix::io::Result<()>| match removed.map_err(io::Error::from)
+        {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            outcome => outcome,
+        };
+        for folder in self.names_in(".")?.iter().filter(|name| is_of_blocks(name)) {
+            let removed = rustix::fs::unlinkat(&self.dir, folder, AtFlags::REMOVEDIR);
+            leave_others(removed)?;
+        }
+        self.unlink(PLACE)?;
+        leave_others(rustix::fs::rmdir(path))
+    }
+
+    /// The blocks used last, so many at most; others go. Other files stay.
+    pub fn newest_blocks(&self, most: usize) -> io::Result<Vec<Entry>> {
+        let mut found: Vec<Entry> = Vec::new();
+        let shorten = |found: &mut Vec<Entry>| {
+            if found.len() <= most {
+                return Ok(());
+            }
+            found.select_nth_unstable_by_key(most, |entry| Reverse(entry.used_at));
+            let mut surplus = found.drain(most..);
+            surplus.try_for_each(|entry| self.remove(entry.name))
+        };
+        self.each_block(|entry| {
+            found.push(entry);
+            if found.len() < most.saturating_add(SURPLUS_LIMIT) {
+                return Ok(());
+            }
+            shorten(&mut found)
+        })?;
+        shorten(&mut found)?;
+        Ok(found)
+    }
+
+    /// Every block. What a predecessor did not finish goes.
+    pub fn each_block(&self, mut take: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
         for folder in self.names_in(".")? {
             if folder == NEW {
                 self.unlink(NEW)?;
             }
-            if folder.len() != 2 || u8::from_str_radix(&folder, 16).is_err() {
+            if !is_of_blocks(&folder) {
                 continue;
             }
             for file in self.names_in(&folder)? {
@@ -107,19 +185,18 @@ impl Folder {
                 let path = format!("{folder}/{file}");
                 let stat = rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW)?;
                 let used = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
-                found.push(Entry {
+                take(Entry {
                     name,
                     len_bytes: u64::try_from(stat.st_size).unwrap_or(0),
                     used_at: SystemTime::UNIX_EPOCH + used,
-                });
+                })?;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     fn names_in(&self, folder: &str) -> io::Result<Vec<String>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = match rustix::fs::openat(&self.dir, folder, flags, Mode::empty()) {
+        let opened = match rustix::fs::openat(&self.dir, folder, FOLDER, Mode::empty()) {
             Ok(opened) => opened,
             // A file of somebody's with such a name is no folder of ours.
             Err(error) if io::Error::from(error).kind() == io::ErrorKind::NotADirectory => {
@@ -138,17 +215,8 @@ impl Folder {
     /// The bytes of a block's file. Errors: `NotFound`; it is longer than the limit.
     pub fn read(&self, name: BlockName, limit_bytes: u64) -> io::Result<Vec<u8>> {
         let (folder, file) = name.parts();
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let opened =
-            rustix::fs::openat(&self.dir, format!("{folder}/{file}"), flags, Mode::empty())?;
-        let opened = File::from(opened);
-        let found = opened.metadata()?;
-        if !found.is_file() || found.len() > limit_bytes {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut bytes = Vec::with_capacity(found.len() as usize);
-        (&opened).take(limit_bytes).read_to_end(&mut bytes)?;
-        let used = found.modified()?.elapsed();
+        let (opened, bytes) = self.read_file(&format!("{folder}/{file}"), limit_bytes)?;
+        let used = opened.metadata()?.modified()?.elapsed();
         if used.is_ok_and(|since| since > USED_EVERY) {
             let now = Timespec {
                 tv_sec: 0,
@@ -163,6 +231,18 @@ impl Folder {
             }
         }
         Ok(bytes)
+    }
+
+    fn read_file(&self, path: &str, limit_bytes: u64) -> io::Result<(File, Vec<u8>)> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = File::from(rustix::fs::openat(&self.dir, path, flags, Mode::empty())?);
+        let found = opened.metadata()?;
+        if !found.is_file() || found.len() > limit_bytes {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut bytes = Vec::with_capacity(found.len() as usize);
+        (&opened).take(limit_bytes).read_to_end(&mut bytes)?;
+        Ok((opened, bytes))
     }
 
     /// Writes a block's file, whole or not at all as long as the machine runs; whoever reads

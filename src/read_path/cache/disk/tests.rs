@@ -38,6 +38,7 @@ fn settings(dir: &Path, limit_bytes: u64) -> DiskSettings {
         dir: dir.join("cache"),
         limit_bytes,
         queue_limit_bytes: QUEUE_LIMIT_BYTES,
+        index_limit_bytes: 1 << 20,
         place: "bucket/ at http://s3".to_owned(),
         block_size: size(),
     }
@@ -224,4 +225,111 @@ fn what_does_not_fit_into_the_queue_is_dropped_at_once() {
     }
     let usage = tier.usage();
     assert!(usage.dropped > 0 && began.elapsed() < WITHIN, "{usage:?}");
+}
+
+/// The folder of a place.
+fn folder_of(dir: &Path, place: &str) -> PathBuf {
+    dir.join("cache").join(folder::name_of(place))
+}
+
+/// Has blocks stored for a place, and ends.
+fn leave(dir: &Path, place: &str, blocks: u64) {
+    let mut settings = settings(dir, 1 << 30);
+    settings.place = place.to_owned();
+    let tier = DiskTier::start(settings);
+    happens("a tier in use", || tier.usage().off.is_none());
+    (0..blocks).for_each(|index| tier.store(id("e", index), block(index)));
+    flush(&tier);
+    drop(tier);
+    happens("a folder that nobody uses", || {
+        Folder::unused(&folder_of(dir, place)).unwrap().is_some()
+    });
+}
+
+#[test]
+fn what_is_left_of_other_places_shares_the_size_and_the_oldest_goes_first() {
+    let dir = tempdir();
+    let [old, young, used] = ["old", "young", "used"].map(|place| folder_of(dir.path(), place));
+    leave(dir.path(), "old", 20);
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    for file in files(dir.path()) {
+        fs::File::open(file)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+    }
+    leave(dir.path(), "young", 20);
+    let mut in_use = settings(dir.path(), 1 << 30);
+    in_use.place = "used".to_owned();
+    let in_use = DiskTier::start(in_use);
+    happens("a tier in use", || in_use.usage().off.is_none());
+    in_use.store(id("e", 0), block(0));
+    flush(&in_use);
+    // Not ours: another name, no word of a place, another word, and a way to elsewhere.
+    let root = dir.path().join("cache");
+    let elsewhere = dir.path().join("elsewhere");
+    let kept = [
+        root.join("blocks/ab/0123"),
+        folder_of(dir.path(), "wordless").join("ab/cd"),
+        folder_of(dir.path(), "misnamed").join("place"),
+        elsewhere.join("place"),
+    ];
+    for path in &kept {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "linked\n").unwrap();
+    }
+    std::os::unix::fs::symlink(&elsewhere, folder_of(dir.path(), "linked")).unwrap();
+    fs::write(young.join("mine"), b"somebody's").unwrap();
+
+    // A block with its head takes two units: room for 50 of them.
+    let tier = DiskTier::start(settings(dir.path(), 50 * 2 * BLOCK as u64));
+    happens("a tier in use", || tier.usage().off.is_none());
+    assert!(old.exists() && young.exists(), "there is room");
+    (0..15).for_each(|index| tier.store(id("e", index), block(index)));
+    flush(&tier);
+    assert!(!old.exists() && young.join("place").exists());
+    (15..45).for_each(|index| tier.store(id("e", index), block(index)));
+    flush(&tier);
+    let left: Vec<_> = fs::read_dir(&young).unwrap().collect();
+    assert_eq!(left.len(), 1, "what somebody put there");
+    assert_eq!(tier.usage().blocks, 45);
+    assert!(used.exists() && in_use.load(&id("e", 0)).is_some());
+    assert!(kept.iter().all(|path| path.exists()));
+    drop(in_use);
+}
+
+#[test]
+fn a_place_that_is_mounted_again_has_its_blocks_where_they_fit() {
+    let dir = tempdir();
+    leave(dir.path(), "first", 20);
+    leave(dir.path(), "second", 20);
+    leave(dir.path(), "first", 0);
+    let mut settings = settings(dir.path(), 1 << 30);
+    settings.place = "first".to_owned();
+    let tier = DiskTier::start(settings);
+    happens("a tier in use", || tier.usage().off.is_none());
+    assert_eq!(tier.usage().blocks, 20);
+    assert!(folder_of(dir.path(), "second").exists());
+}
+
+#[test]
+fn more_blocks_than_the_index_has_memory_for_go_by_age_as_they_are_found() {
+    let dir = tempdir();
+    drop(filled(dir.path(), 30));
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let found = files(dir.path());
+    for file in &found[..12] {
+        fs::File::open(file)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+    }
+    let mut few = settings(dir.path(), 1 << 30);
+    few.index_limit_bytes = 18 * index::BLOCK_COST_BYTES;
+    let tier = DiskTier::start(few);
+    happens("a tier in use", || tier.usage().off.is_none());
+    let left = files(dir.path());
+    assert_eq!(left.len(), tier.usage().blocks);
+    assert!((16..=18).contains(&left.len()), "{}", left.len());
+    assert!(left.iter().all(|file| !found[..12].contains(file)));
 }
