@@ -10,7 +10,7 @@ use super::dir::Entry;
 use super::inode::Inode;
 use super::lookup::StoreAnswer;
 use super::name::Name;
-use super::pin::Pin;
+use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{HeadRequest, Key, StoreErrorKind};
 use crate::vocabulary::{Kind, ObjectVersion};

@@ -15,7 +15,7 @@ use super::Namespace;
 use super::dir::{ChangeSeq, Entry};
 use super::inode::Inode;
 use super::name::Name;
-use super::pin::Pin;
+use super::table::Pin;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct DirectoryRecord {

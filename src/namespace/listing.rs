@@ -11,7 +11,7 @@ use super::inode::Inode;
 use super::lookup::{Asker, StoreAnswer};
 use super::name::Name;
 use super::page::Page;
-use super::pin::Pin;
+use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{FoldDirectories, ListProgress, ListRequest, ListToken};
 use crate::vocabulary::{Ino, Kind};

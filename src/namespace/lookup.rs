@@ -10,7 +10,7 @@ use super::dir::{ChangeSeq, Entry, Listing, Marker};
 use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
-use super::pin::Pin;
+use super::table::Pin;
 use super::tree_ahead::directories;
 use super::{Coherence, Namespace};
 use crate::error::FsError;

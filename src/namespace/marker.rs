@@ -13,7 +13,7 @@ use super::dir::{Entry, Marker};
 use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
-use super::pin::Pin;
+use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
     DeleteRequest, ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,

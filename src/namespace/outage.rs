@@ -7,7 +7,7 @@ use super::Namespace;
 use super::dir::Entry;
 use super::lookup::{LIST_FROM_TTL, StoreAnswer};
 use super::name::Name;
-use super::pin::Pin;
+use super::table::Pin;
 use crate::error::FsError;
 
 impl Namespace {

@@ -7,17 +7,15 @@
 
 use std::sync::Arc;
 
+use super::inner::Inner;
 use super::inode::Inode;
 use super::name::Name;
 use super::numbers::Numbers;
-use super::pin::Pin;
 use super::slot::Slot;
-use super::table::{Inner, InodeTable};
+use super::table::{InodeTable, Pin};
 use crate::session_state::{SavedInodes, SessionState, TakenInode};
 use crate::vocabulary::{Ino, Kind, ROOT};
 
-/// So many inodes are awake; beyond it the oldest go dormant.
-pub(super) const AWAKE_LIMIT: usize = 250_000;
 /// Of these are looked at whenever one may: more than come to be awake.
 const STEPS: usize = 4;
 /// Numbers of inodes that are not awake any more, at most, beside as many as are.
@@ -57,7 +55,9 @@ impl InodeTable {
         others.0.extend(homeless);
         inner.restore_each(others, &mut unknown);
         inner.numbers.end_reservations();
-        let pins = unknown.into_iter().filter_map(|ino| inner.pin(self, ino));
+        let pins = unknown
+            .into_iter()
+            .filter_map(|ino| self.pin(&mut inner, ino));
         pins.collect()
     }
 

@@ -1,19 +1,20 @@
 //! The inode table: numbers, names, reference counts.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use super::keyspace::DirPath;
+use super::inner::{AWAKE_LIMIT, Inner};
+use super::inode::Inode;
+use super::keyspace::{DirPath, KeySpace};
 use super::name::Name;
 use super::numbers::Numbers;
-use super::pin::Pin;
-use super::restore::AWAKE_LIMIT;
 use super::slot::Slot;
 use crate::error::FsError;
 use crate::session_state::{Record, SavedInodes, SessionLog};
+use crate::store::Key;
 use crate::vocabulary::{Ino, Kind, ROOT};
 
 /// Every inode that the kernel or an operation refers to.
@@ -23,21 +24,6 @@ use crate::vocabulary::{Ino, Kind, ROOT};
 #[derive(Debug)]
 pub struct InodeTable {
     pub(super) inner: Mutex<Inner>,
-}
-
-#[derive(Debug)]
-pub(super) struct Inner {
-    /// Boxed: a table that grows has room for twice as many.
-    pub(super) slots: HashMap<Ino, Box<Slot>, RandomState>,
-    /// The others that the kernel knows. See `restore`.
-    pub(super) dormant: SavedInodes,
-    /// Files in `slots`, the oldest first; also some that are not any more.
-    pub(super) awake: VecDeque<Ino>,
-    pub(super) awake_limit: usize,
-    /// Names whose number is not the derived one; the others are found by it.
-    others: BTreeMap<(Ino, Name), Ino>,
-    pub(super) numbers: Numbers,
-    session_log: Arc<SessionLog>,
 }
 
 impl InodeTable {
@@ -64,14 +50,14 @@ impl InodeTable {
     /// Errors: `Stale` when the number refers to nothing.
     pub fn get(self: &Arc<Self>, ino: Ino) -> Result<Pin, FsError> {
         let mut inner = self.inner.lock();
-        inner.pin(self, ino).ok_or(FsError::STALE)
+        self.pin(&mut inner, ino).ok_or(FsError::STALE)
     }
 
     /// The inode that has the name, if any.
     pub fn child(self: &Arc<Self>, parent: Ino, name: &Name) -> Option<Pin> {
         let mut inner = self.inner.lock();
         let ino = inner.find(parent, name)?;
-        inner.pin(self, ino)
+        self.pin(&mut inner, ino)
     }
 
     /// The inode that has the name; a new one where there is none.
@@ -86,7 +72,7 @@ impl InodeTable {
     ) -> Result<Pin, FsError> {
         let mut inner = self.inner.lock();
         if let Some(ino) = inner.find(parent, name) {
-            let pin = inner.pin(self, ino).ok_or(FsError::STALE)?;
+            let pin = self.pin(&mut inner, ino).ok_or(FsError::STALE)?;
             return if pin.kind == kind {
                 Ok(pin)
             } else {
@@ -100,7 +86,7 @@ impl InodeTable {
         inner.note_awake(ino, kind);
         inner.slots.insert(ino, Box::new(Slot::new(ino, kind)));
         inner.attach(ino, parent, name.clone());
-        inner.pin(self, ino).ok_or(FsError::STALE)
+        self.pin(&mut inner, ino).ok_or(FsError::STALE)
     }
 
     /// The number that a name has, or would have if it were looked up now.
@@ -216,7 +202,7 @@ impl InodeTable {
         found.sort_unstable();
         found
             .into_iter()
-            .filter_map(|(name, ino)| Some((name, inner.pin(self, ino)?)))
+            .filter_map(|(name, ino)| Some((name, self.pin(&mut inner, ino)?)))
             .collect()
     }
 
@@ -269,111 +255,44 @@ impl InodeTable {
         let inner = self.inner.lock();
         inner.slots.len() + inner.dormant.len()
     }
-}
 
-impl Inner {
-    pub(super) fn pin(&mut self, table: &Arc<InodeTable>, ino: Ino) -> Option<Pin> {
-        let slot = self.wake(ino)?;
+    pub(super) fn pin(self: &Arc<Self>, inner: &mut Inner, ino: Ino) -> Option<Pin> {
+        let slot = inner.wake(ino)?;
         slot.pins += 1;
         Some(Pin {
-            table: table.clone(),
+            table: self.clone(),
             inode: slot.inode.clone(),
         })
     }
+}
 
-    fn change(&mut self, ino: Ino, change: impl FnOnce(&mut Slot)) {
-        if let Some(slot) = self.wake(ino) {
-            change(slot);
-        }
+/// Keeps an inode in the table, and awake.
+#[derive(Debug)]
+pub struct Pin {
+    table: Arc<InodeTable>,
+    inode: Arc<Inode>,
+}
+
+impl Deref for Pin {
+    type Target = Arc<Inode>;
+
+    fn deref(&self) -> &Arc<Inode> {
+        &self.inode
     }
+}
 
-    /// The inode that has the name, if any.
-    pub(super) fn find(&self, parent: Ino, name: &Name) -> Option<Ino> {
-        let derived = Ino::derived(parent, name.as_str());
-        let has_it = match self.slots.get(&derived) {
-            Some(slot) => {
-                let place = slot.place.as_ref();
-                place.is_some_and(|(dir, it)| *dir == parent && it == name)
-            }
-            None => self.dormant.is_at(derived.0, (parent.0, name.as_str())),
-        };
-        if has_it {
-            return Some(derived);
-        }
-        if self.others.is_empty() {
-            return None;
-        }
-        self.others.get(&(parent, name.clone())).copied()
+impl Pin {
+    /// Key of the file's object; none when its name is gone or too long.
+    pub fn key(&self, keys: &KeySpace) -> Option<Key> {
+        let (parent, name) = self.table.place(self.inode.ino)?;
+        keys.file_key(&self.table.dir_path(parent).ok()?, &name)
+            .ok()
     }
+}
 
-    fn attach(&mut self, ino: Ino, parent: Ino, name: Name) {
-        if let Some(slot) = self.slots.get(&ino) {
-            self.session_log.queue(|| Record::Placed {
-                ino: ino.0,
-                kind: slot.inode.kind,
-                place: (parent.0, name.shared()),
-            });
-        }
-        let place = (parent, name);
-        self.numbers.placed(ino, &place);
-        self.put(ino, place);
-    }
-
-    pub(super) fn put(&mut self, ino: Ino, place: (Ino, Name)) {
-        if !Numbers::derives(ino, place.0, place.1.as_str()) {
-            self.others.insert(place.clone(), ino);
-        }
-        let directory = self.slots.get_mut(&place.0);
-        let index = directory.map_or(0, |slot| slot.entries.push(ino));
-        self.change(ino, |slot| {
-            slot.index = index;
-            slot.place = Some(place);
-        });
-    }
-
-    /// An inode that was in this place is not any more.
-    fn take_out(&mut self, place: &(Ino, Name), index: u32) {
-        self.others.remove(place);
-        self.leave(place.0, index);
-    }
-
-    fn number(&self, parent: Ino, name: &Name) -> Ino {
-        let in_use = |ino: Ino| self.slots.contains_key(&ino) || self.dormant.contains(ino.0);
-        self.numbers.of(&(parent, name.clone()), in_use)
-    }
-
-    fn detach(&mut self, ino: Ino) {
-        let Some(slot) = self.wake(ino) else {
-            return;
-        };
-        let (index, kind) = (slot.index, slot.inode.kind);
-        let Some(place) = slot.place.take() else {
-            return;
-        };
-        self.session_log
-            .queue(|| Record::Unplaced { ino: ino.0, kind });
-        self.numbers.gone(ino, &place);
-        self.take_out(&place, index);
-        self.drop_unreferenced(place.0);
-    }
-
-    /// Drops the inode, and then the directories above it, as far as nothing refers to them.
-    fn drop_unreferenced(&mut self, ino: Ino) {
-        let mut at = ino;
-        while let Some(slot) = self.slots.get(&at) {
-            let is_used = slot.lookups > 0 || slot.pins > 0 || !slot.entries.all().is_empty();
-            if at == ROOT || is_used {
-                return;
-            }
-            let Some(slot) = self.slots.remove(&at) else {
-                return;
-            };
-            self.session_log.queue(|| Record::Gone { ino: at.0 });
-            let Slot { place, index, .. } = *slot;
-            let Some(place) = place else { return };
-            self.take_out(&place, index);
-            at = place.0;
-        }
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.table.unpin(self.inode.ino);
     }
 }
 
