@@ -101,13 +101,12 @@ impl Ops {
         permissions: u16,
         maker: Caller,
     ) -> Result<Entry, FsError> {
-        self.check_writable()?;
         if let NodeKind::Special(special) = kind {
             let made = self.make_special(parent, name, special, permissions, maker);
             return made.await;
         }
-        let parent = self.namespace.directory(parent)?;
-        self.subtrees.entry_settled(parent.ino, name).await?;
+        let attempt = maker.request.attempt;
+        let parent = self.change_name_unlocked(parent, name, attempt).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode) if made_before(&inode, maker) => return Ok(self.give_entry(&inode)),
             Ok(_) => return Err(FsError::EXISTS),

@@ -30,13 +30,10 @@ impl Ops {
         permissions: u16,
         maker: Caller,
     ) -> Result<Entry, FsError> {
-        if maker.request.attempt == Delivery::Resent {
-            self.predecessor.wait_for_requests().await;
-        }
-        let parent = self.namespace.directory(parent)?;
-        let _subtrees = self.subtrees.share_entry(parent.ino, name).await;
+        let attempt = maker.request.attempt;
+        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
         match self.namespace.lookup(&parent, name).await {
-            Ok(made) if made.kind == special.kind && maker.request.attempt == Delivery::Resent => {
+            Ok(made) if made.kind == special.kind && attempt == Delivery::Resent => {
                 return Ok(self.give_entry(&made));
             }
             Ok(_) => return Err(FsError::EXISTS),
