@@ -17,6 +17,8 @@ use crate::private;
 
 /// One that the disk failed is opened again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Of one database: its own bound is 1 GiB.
+const CACHE_BYTES: usize = 16 << 20;
 
 type Prepare = Box<dyn Fn(&Database) -> Result<(), redb::Error> + Send + Sync>;
 
@@ -118,7 +120,9 @@ pub(super) fn open(path: &Path) -> Result<Database, DatabaseError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let file = FileBackend::new(private::open(path, &options)?)?;
-    Database::builder().create_with_backend(file)
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.create_with_backend(file)
 }
 
 /// Whether it may be whole all the same.
