@@ -146,10 +146,9 @@ impl DeleteQueue {
             .collect()
         };
         let looks = stream::iter(due).map(|(key, is_last)| async move {
-            if self.is_watched(&key) {
-                self.delete_if_there(&key).await;
-            }
-            if is_last {
+            // One that nobody could look for is looked for again.
+            let is_known = !self.is_watched(&key) || self.delete_if_there(&key).await;
+            if is_last && is_known {
                 self.forget_late(&key, now);
             }
         });
@@ -168,36 +167,39 @@ impl DeleteQueue {
         }
     }
 
-    async fn delete_if_there(&self, key: &Key) {
+    /// Whether none is there any more, as far as the store told.
+    async fn delete_if_there(&self, key: &Key) -> bool {
         let meta = match self.store.head(HeadRequest { key: key.clone() }).await {
             Ok(meta) => meta,
-            Err(error) if error.kind == StoreErrorKind::NotFound => return,
+            Err(error) if error.kind == StoreErrorKind::NotFound => return true,
             Err(error) => {
                 tracing::debug!(%key, %error, "not looked for a cancelled upload");
-                return;
+                return false;
             }
         };
         let watched = self.late.lock().get(key).cloned();
         let Some(watched) = watched.filter(|watched| !watched.is_written) else {
-            return;
+            return true;
         };
         let is_late = stream::iter(&watched.objects).any(|object| self.is_same(key, &meta, object));
         if !is_late.await {
-            return;
+            return true;
         }
         self.late_changes.landed(key).await;
         let _turn = self.late_turn.lock().await;
         if !self.is_watched(key) {
-            return;
+            return true;
         }
         tracing::info!(%key, "a request that nobody waited for was carried out late: deleting its object");
         let delete = DeleteRequest {
             key: key.clone(),
             if_match: Some(meta.etag),
         };
-        if let Err(error) = self.store.delete(delete).await {
+        let deleted = self.store.delete(delete).await;
+        if let Err(error) = &deleted {
             tracing::warn!(%key, %error, "delete failed: it is tried again");
         }
+        deleted.is_ok()
     }
 
     /// ETags that are no hash say nothing: then the bytes decide.
