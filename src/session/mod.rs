@@ -113,14 +113,14 @@ pub fn run(
         place: &place,
         mountpoint: &asked,
         abilities: connected.late.abilities().get(),
+        mounted_at: ops.mounted_at(),
     };
     let before = device.zip(predecessor);
-    let kernel = takeover::fuse_session::start(&config, asked, &session_log, before, adapter)?;
     let KernelSession {
         mounted,
         session,
         notifier,
-    } = kernel;
+    } = takeover::fuse_session::start(&config, asked, &session_log, before, adapter)?;
     let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
     runtime.spawn(ops.clone().run_in_background());
     runtime.spawn(watch_s3(&connected, &config));
@@ -279,7 +279,9 @@ async fn serve(
 ) -> (anyhow::Result<Ending>, Instant) {
     let ended = tokio::select! {
         outcome = &mut serving => Some(finished(outcome).map(|()| Ending::Unmounted)),
-        saved = stop.wait() => (saved == Ending::HandOver).then_some(Ok(saved)),
+        // A mount that somebody took away is not handed over: who starts next mounts.
+        saved = stop.wait() => (saved == Ending::HandOver && mounted.is_attached().unwrap_or(true))
+            .then_some(Ok(saved)),
         never = tell_when_detached(mounted) => match never {},
     };
     let deadline = Instant::now() + drain_timeout;

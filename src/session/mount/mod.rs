@@ -200,6 +200,17 @@ impl Mounted {
         }
     }
 
+    /// This file system, which something else may have taken the place of.
+    pub fn of_session(mountpoint: &Path, device: &str) -> Self {
+        let entry = mount_at(mountpoint).ok().flatten();
+        let own = entry.filter(|entry| entry.device == device);
+        Self {
+            mountpoint: mountpoint.to_owned(),
+            mount_id: own.map(|entry| entry.id),
+            device: Some(device.to_owned()),
+        }
+    }
+
     /// Unmounts, unless something else is mounted at the path by now.
     pub fn unmount(&self, mode: UnmountMode) -> io::Result<Unmounted> {
         if !self.is_attached()? {

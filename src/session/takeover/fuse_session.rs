@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use fuser::Session;
@@ -41,6 +41,7 @@ pub struct Asked<'a> {
     pub mountpoint: &'a Path,
     /// What the store was found to heed.
     pub abilities: StoreAbilities,
+    pub mounted_at: SystemTime,
 }
 
 /// What a predecessor left of the session.
@@ -134,7 +135,7 @@ fn agree(
         device: entry.device,
         init,
         init_answer: answer,
-        mounted_at: std::time::SystemTime::now(),
+        mounted_at: asked.mounted_at,
         abilities: asked.abilities,
         access: Some(access::of(config, None)),
     })?;
@@ -177,7 +178,7 @@ fn go_on(
             );
         }
     }
-    let mounted = Mounted::at(&config.mountpoint);
+    let mounted = Mounted::of_session(&config.mountpoint, &predecessor.session.device);
     let notifier = notifier(&mounted, device)?;
     Ok(KernelSession {
         mounted,
