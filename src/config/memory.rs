@@ -19,9 +19,8 @@ const LEAST_BYTES: u64 = 32 * MIB;
 const DEFAULT_SHARE: u64 = 2;
 /// What reads have at least, unless the operator says otherwise.
 const LEAST_CACHE_BYTES: u64 = LEAST_BYTES / 2;
-/// The same in blocks: some come, some wait for the disk, and those that are kept have to
-/// be several for one to be among them.
-const LEAST_BLOCKS: u64 = 16;
+/// The same in blocks: with fewer nothing is read ahead, and hardly one is kept.
+const LEAST_BLOCKS: u64 = 4;
 /// Of the budget, for uploads.
 const UPLOADS_SHARE: u64 = 5;
 /// More connections pay only with much memory, where parts are long.
@@ -278,10 +277,10 @@ mod tests {
         let words = ["528 MiB", "upload-concurrency 64"];
         refused(many_parts, 64 << 30, "memory", &words);
         let long_blocks = Given {
-            block_size_bytes: 16 * MIB,
+            block_size_bytes: 64 * MIB,
             ..with(Some(256 * MIB))
         };
-        let words = ["264 MiB", "block-size of 16384 KiB", "or block-size"];
+        let words = ["264 MiB", "block-size of 65536 KiB", "or block-size"];
         refused(long_blocks, 64 << 30, "memory", &words);
         let few_blocks = Given {
             cache: Some(64 * MIB),
@@ -307,7 +306,7 @@ mod tests {
             let shared = share(given, 1 << 30).unwrap();
             let uploads = given.part_size_bytes * shared.upload_concurrency as u64;
             assert!(shared.cache_bytes + uploads <= shared.limit_bytes);
-            assert!(shared.cache_bytes >= 16 * given.block_size_bytes.max(MIB));
+            assert!(shared.cache_bytes >= LEAST_BLOCKS * given.block_size_bytes.max(MIB));
             refused(given, 200 * MIB, "memory", &["larger machine"]);
         }
     }

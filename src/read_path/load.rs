@@ -41,7 +41,7 @@ impl Loads {
     }
 
     /// Has blocks read one after the other, up to the first that is not there, and gives
-    /// them to `take`. None where too many are being read.
+    /// them to `take`. None where as many are being read for as long as a block may take.
     ///
     /// Errors: the disk does not answer for one block, or the reading broke off.
     pub async fn run(
@@ -50,7 +50,8 @@ impl Loads {
         load: impl Fn(u64) -> Option<CachedBlock> + Send + 'static,
         take: impl Fn(u64, CachedBlock),
     ) -> Result<(), LoadError> {
-        let Ok(thread) = self.free.clone().try_acquire_owned() else {
+        let free = self.free.clone().acquire_owned();
+        let Ok(Ok(thread)) = tokio::time::timeout(self.within, free).await else {
             return Ok(());
         };
         let (loaded, mut blocks) = mpsc::channel(LOADED_AHEAD);
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_frozen_disk_holds_a_few_threads_until_it_comes_back_and_nobody_waits() {
+    async fn a_frozen_disk_holds_a_few_threads_until_it_comes_back_and_nobody_waits_for_long() {
         let loads = loads(2, Duration::from_secs(1));
         let (mut thaw, mut held) = (Vec::new(), Vec::new());
         for _ in 0..2 {
