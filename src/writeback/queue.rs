@@ -195,7 +195,11 @@ impl Writeback {
             }
             Ok(Attempt::Brought(Brought::Stored)) => {
                 queued.backoff.reset();
-                line.add(queued);
+                // Mostly there is nothing more of it: it need not wait to be told so.
+                match file.sealed_stages().is_empty() {
+                    true => line.add_first(queued),
+                    false => line.add(queued),
+                }
             }
             Ok(Attempt::Brought(Brought::Cancelled)) => {
                 let over = timeout(PAUSE_FIRST, file.upload_lock.cancels_over()).await;

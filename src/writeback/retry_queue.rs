@@ -45,6 +45,12 @@ impl<T> RetryQueue<T> {
         self.changed.notify_one();
     }
 
+    /// Before all others.
+    pub fn add_first(&self, waiting: T) {
+        self.state.lock().ready.push_front(waiting);
+        self.changed.notify_one();
+    }
+
     /// It is ready after the pause.
     pub fn pause(&self, waiting: T, pause: Duration) {
         let mut state = self.state.lock();
