@@ -9,7 +9,7 @@ use super::name::Name;
 use super::numbers::Numbers;
 use super::slot::Slot;
 use crate::session_state::{Record, SavedInodes, SessionLog};
-use crate::vocabulary::{Ino, ROOT};
+use crate::vocabulary::{Ino, Kind, ROOT};
 
 /// So many inodes are awake; beyond it the oldest go dormant.
 pub const AWAKE_LIMIT: usize = 250_000;
@@ -18,6 +18,8 @@ pub const AWAKE_LIMIT: usize = 250_000;
 pub struct Inner {
     /// Boxed: a table that grows has room for twice as many.
     pub slots: HashMap<Ino, Box<Slot>, RandomState>,
+    /// How many of them are directories, which never sleep.
+    pub directories: usize,
     /// The others that the kernel knows. See `restore`.
     pub dormant: SavedInodes,
     /// Files in `slots`, the oldest first; also some that are not any more.
@@ -117,6 +119,7 @@ impl Inner {
             let Some(slot) = self.slots.remove(&at) else {
                 return;
             };
+            self.directories -= usize::from(slot.inode.kind == Kind::Directory);
             self.session_log.queue(|| Record::Gone { ino: at.0 });
             let Slot { place, index, .. } = *slot;
             let Some(place) = place else { return };

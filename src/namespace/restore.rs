@@ -5,6 +5,7 @@
 //! It wakes when somebody asks for it. So a successor serves before it has looked at
 //! each of a million names, and so many take little memory.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::inner::Inner;
@@ -116,9 +117,12 @@ impl Inner {
     }
 
     fn restore_slot(&mut self, ino: Ino, saved: &TakenInode) {
-        self.note_awake(ino, saved.kind);
-        let slot = self.slots.entry(ino);
-        let slot = slot.or_insert_with(|| Box::new(Slot::new(ino, saved.kind)));
+        if !self.slots.contains_key(&ino) {
+            self.add_awake(Slot::new(ino, saved.kind));
+        }
+        let Some(slot) = self.slots.get_mut(&ino) else {
+            return;
+        };
         slot.lookups = slot.lookups.max(saved.lookups);
         if let Some(set) = saved.set.as_deref() {
             slot.inode.state().overrides = set.clone().into();
@@ -162,8 +166,7 @@ impl Inner {
                     None => self.leave(parent, index),
                 }
             }
-            self.note_awake(ino, kind);
-            self.slots.insert(ino, Box::new(slot));
+            self.add_awake(slot);
         }
         self.slots.get_mut(&ino).map(|slot| &mut **slot)
     }
@@ -190,21 +193,26 @@ impl Inner {
     }
 
     /// Files go dormant in the order in which they woke.
-    pub(super) fn note_awake(&mut self, ino: Ino, kind: Kind) {
+    pub(super) fn add_awake(&mut self, slot: Slot) {
+        let (ino, kind) = (slot.inode.ino, slot.inode.kind);
+        self.slots.insert(ino, Box::new(slot));
         if kind == Kind::Directory {
+            self.directories += 1;
             return;
         }
         self.awake.push_back(ino);
         if self.awake.len() > 2 * self.slots.len() + STALE_LIMIT {
-            let slots = &self.slots;
-            self.awake.retain(|ino| slots.contains_key(ino));
+            let (slots, mut seen) = (&self.slots, HashSet::new());
+            // A name that goes and comes back has its number again.
+            self.awake
+                .retain(|ino| slots.contains_key(ino) && seen.insert(*ino));
         }
     }
 
     /// Puts the oldest to sleep while too many are awake.
     pub(super) fn calm(&mut self) {
         for _ in 0..STEPS {
-            if self.slots.len() <= self.awake_limit {
+            if self.slots.len() - self.directories <= self.awake_limit {
                 return;
             }
             let Some(ino) = self.awake.pop_front() else {

@@ -37,6 +37,7 @@ impl InodeTable {
         Self {
             inner: Mutex::new(Inner {
                 slots: HashMap::from_iter([(ROOT, Box::new(root))]),
+                directories: 1,
                 dormant: SavedInodes::default(),
                 awake: VecDeque::new(),
                 awake_limit: AWAKE_LIMIT,
@@ -83,8 +84,7 @@ impl InodeTable {
             return Err(FsError::STALE);
         }
         let ino = inner.number(parent, name);
-        inner.note_awake(ino, kind);
-        inner.slots.insert(ino, Box::new(Slot::new(ino, kind)));
+        inner.add_awake(Slot::new(ino, kind));
         inner.attach(ino, parent, name.clone());
         self.pin(&mut inner, ino).ok_or(FsError::STALE)
     }

@@ -44,6 +44,7 @@ impl Ops {
         let inode = self.namespace.inode(ino)?;
         self.subtrees.inode_settled(ino).await?;
         self.namespace.learn_attributes(&inode).await?;
+        self.learn_version(&inode, &change).await?;
         if let Some(size_bytes) = change.size_bytes {
             let dropped = self.attributes.drop_privileges(&inode, caller);
             self.truncate(&inode, handle, caller, size_bytes).await?;
@@ -60,6 +61,26 @@ impl Ops {
         }
         self.attributes.record_overrides(&inode);
         Ok(self.attributes.attr(&inode))
+    }
+
+    /// Of an inode that slept nothing is known but its name: what is set would be compared
+    /// with nothing, and shown with no size.
+    ///
+    /// Errors: `Stale`; where a time is set, which belongs to a version, the store's.
+    async fn learn_version(&self, inode: &Pin, change: &AttrChange) -> Result<(), FsError> {
+        let is_known = {
+            let state = inode.state();
+            state.remote.is_some() || state.local.is_some()
+        };
+        if is_known || inode.kind == Kind::Directory || self.files.get(inode.ino).is_some() {
+            return Ok(());
+        }
+        match self.namespace.revalidate(inode).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(FsError::STALE),
+            Err(error) if change.atime.or(change.mtime).is_some() => Err(error),
+            Err(_) => Ok(()),
+        }
     }
 
     async fn truncate(

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, XattrFlags, statx};
+use rustix::fs::{AtFlags, CWD, StatxFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags, statx};
 
 use crate::support::sys::{self, drop_names};
 use crate::support::{Mount, SupervisedMount};
@@ -226,4 +226,35 @@ fn in_the_default_mode_what_was_set_holds_as_before_it() {
     mount.kill_daemon();
     is_as_before();
     mount.unmount();
+}
+
+/// The kernel asks for the change alone, of a file of which the successor knows the name.
+#[test]
+fn a_time_that_is_set_first_stays_and_the_file_keeps_its_length() {
+    for attributes in ["fixed", "stored"] {
+        let mount = taken_over(attributes, |_| {});
+        let path = mount.path("f");
+        let time = Timespec {
+            tv_sec: 1_000_000_000,
+            tv_nsec: 0,
+        };
+        let only_mtime = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: time,
+        };
+        rustix::fs::utimensat(CWD, &path, &only_mtime, AtFlags::empty()).unwrap();
+        for ask_again in [false, true] {
+            let flags = if ask_again {
+                AtFlags::STATX_FORCE_SYNC
+            } else {
+                AtFlags::empty()
+            };
+            let seen = statx(CWD, &path, flags, StatxFlags::BASIC_STATS).unwrap();
+            assert_eq!(seen.stx_size, 5, "{attributes}");
+            assert_eq!(seen.stx_mtime.tv_sec, time.tv_sec, "{attributes}");
+        }
+    }
 }
