@@ -45,6 +45,10 @@ pub struct Equal {
     pub etag: String,
     #[serde(default)]
     pub with: With,
+    /// When the object was made, in seconds since 1970, where attributes were compared: a
+    /// copy onto itself, which changes them, keeps the ETag.
+    #[serde(default)]
+    pub modified: Option<u64>,
 }
 
 /// What of both is equal.
@@ -92,12 +96,11 @@ impl Checkpoint {
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join("checkpoint");
         let begin_anew = |error: DatabaseError| {
-            // A full or read-only disk says nothing of what the file has.
-            if is_of_the_disk(&error) {
+            if !is_broken(&error) {
                 return Err(error);
             }
-            tracing::warn!(path = %path.display(), %error, "the checkpoint cannot be read: what earlier runs have done is compared again");
-            std::fs::remove_file(&path)?;
+            tracing::warn!(path = %path.display(), %error, "the checkpoint cannot be read and is kept as checkpoint.broken: what earlier runs have done is compared again, and uploads in parts that they began may be left");
+            std::fs::rename(&path, directory.join("checkpoint.broken"))?;
             open(&path)
         };
         let opened = match open(&path) {
@@ -126,7 +129,8 @@ impl Checkpoint {
     pub fn is_equal(&self, path: &str, equal: &Equal) -> bool {
         self.known(path).is_some_and(|known| {
             let is_same = known.stat == equal.stat && known.etag == equal.etag;
-            is_same && known.with >= equal.with
+            let has_others = equal.with == With::Attributes && known.modified != equal.modified;
+            is_same && known.with >= equal.with && !has_others
         })
     }
 
@@ -241,17 +245,17 @@ impl Drop for Checkpoint {
     }
 }
 
-fn is_of_the_disk(error: &DatabaseError) -> bool {
-    let DatabaseError::Storage(StorageError::Io(error)) = error else {
-        return false;
-    };
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::PermissionDenied
-    )
+/// Whether the file is no checkpoint. Other errors say nothing of what it has.
+fn is_broken(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::UpgradeRequired(_) => true,
+        DatabaseError::Storage(StorageError::Corrupted(_)) => true,
+        DatabaseError::Storage(StorageError::Io(error)) => matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        ),
+        _ => false,
+    }
 }
 
 fn open(path: &Path) -> Result<Database, DatabaseError> {
@@ -297,6 +301,7 @@ mod tests {
             stat: stat(size),
             etag: etag.to_owned(),
             with: With::Bytes,
+            modified: None,
         };
         let first = Checkpoint::open(dir.path()).unwrap();
         first.note_equal("a", equal(1, "old"));
@@ -320,6 +325,7 @@ mod tests {
         assert!(second.is_equal("a", &equal(1, "e")));
         let attributes = Equal {
             with: With::Attributes,
+            modified: None,
             ..equal(1, "e")
         };
         for other in [equal(2, "e"), equal(1, "old"), attributes] {

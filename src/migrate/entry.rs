@@ -12,6 +12,8 @@ use crate::store::ListedObject;
 /// A timestamp of the kernel moves in steps: within so much of it, a change may not show.
 /// Source: the tick of kernels with CONFIG_HZ=100, twice.
 const TIMESTAMP_STEP: Duration = Duration::from_millis(20);
+/// Times of objects have no fraction, and clocks differ a little.
+const SETTLED_AFTER_SECONDS: u64 = 2;
 
 /// Seconds since 1970 and nanoseconds.
 pub type Timestamp = (i64, i64);
@@ -85,6 +87,13 @@ pub struct Object {
 }
 
 impl Object {
+    /// Whether nothing more was done to it in the second in which it was made, as far as
+    /// the clocks of S3 and this host agree.
+    pub fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.modified.saturating_add(SETTLED_AFTER_SECONDS) <= now.unwrap_or_default().as_secs()
+    }
+
     /// None for what is not below the prefix.
     pub fn below(prefix: &str, listed: &ListedObject) -> Option<Self> {
         let path = listed.key.as_str().strip_prefix(prefix)?;

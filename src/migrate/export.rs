@@ -126,14 +126,22 @@ async fn act(
     let moved = bring(fetcher, actions, &beside, &mut deletes, report).await;
     job.operator.ends();
     let failed = moved?;
-    let failed = remove(fetcher, deletes, failed || counts.failed.names > 0, report).await?;
+    let is_kept = counts.unseen > 0 && deletes.len() > 0;
+    let keeps = if failed || counts.failed.names > 0 {
+        Some("something was not fetched")
+    } else {
+        is_kept.then_some("some of what is listed cannot be told")
+    };
+    let failed = failed | remove(fetcher, deletes, keeps, report).await?;
     let tree = fetcher.tree.clone();
     let synced = blocking(move || tree.sync()).await;
     synced.context("the disk did not take what was fetched")?;
-    if failed {
-        return Ok(Outcome::SomeFailed);
+    match failed || counts.failed.names > 0 {
+        true => Ok(Outcome::SomeFailed),
+        // Another run would keep them too.
+        false if is_kept => Ok(Outcome::Differences),
+        false => Ok(outcome_of(report)),
     }
-    Ok(outcome_of(report))
 }
 
 /// Fetches; what is to be deleted is put aside. Returns whether something failed.
@@ -196,15 +204,15 @@ async fn bring(
 async fn remove(
     fetcher: &Fetcher,
     deletes: Spill<(String, Stat)>,
-    mut failed: bool,
+    keeps: Option<&str>,
     report: &mut Report,
 ) -> anyhow::Result<bool> {
-    let keeps = failed;
+    let mut failed = false;
     for delete in deletes.read()? {
         let (path, stat) = delete?;
         let line = Line::new(Symbol::OnlyHere, &path, stat.size_bytes);
-        if keeps {
-            report.line(&line.because("not deleted, since something was not fetched"))?;
+        if let Some(why) = keeps {
+            report.line(&line.because(format!("not deleted, since {why}")))?;
             continue;
         }
         let (tree, own) = (fetcher.tree.clone(), path.clone());

@@ -118,7 +118,8 @@ impl Judge {
             return Verdict::Equal(Proof::Empty);
         }
         let equal = self.equal(stat, object);
-        let checkpoint = self.checkpoint.as_ref();
+        let is_enough = equal.with == With::of(self.settings.attributes);
+        let checkpoint = self.checkpoint.as_ref().filter(|_| is_enough);
         if checkpoint.is_some_and(|known| known.is_equal(path, &equal)) {
             return Verdict::Equal(Proof::Checkpoint);
         }
@@ -149,10 +150,16 @@ impl Judge {
 
     /// What is known once both are equal.
     pub fn equal(&self, stat: &Stat, object: &Object) -> Equal {
+        // Attributes may change once more within the second in which the object was made.
+        let with = match self.settings.attributes {
+            AttributesMode::Stored if !object.is_settled() => With::Bytes,
+            mode => With::of(mode),
+        };
         Equal {
             stat: *stat,
             etag: object.etag.clone(),
-            with: With::of(self.settings.attributes),
+            with,
+            modified: (with == With::Attributes).then_some(object.modified),
         }
     }
 
@@ -473,6 +480,7 @@ mod tests {
                 stat: crate::migrate::tests::some_stat(),
                 etag: etag.to_owned(),
                 with: With::Bytes,
+                modified: None,
             };
             places
                 .judge

@@ -176,16 +176,21 @@ impl Listing {
         self.unusable.take()
     }
 
-    /// Errors: the disk's.
+    /// One that S3 has told of twice comes once. Errors: the disk's.
     pub fn next(&mut self) -> io::Result<Option<Object>> {
-        let Some(Reverse((first, number))) = self.heads.pop() else {
-            return Ok(None);
-        };
-        if let Some(run) = self.runs.get_mut(number) {
-            self.heads
-                .extend(run.next()?.map(|object| Reverse((object, number))));
+        loop {
+            let Some(Reverse((first, number))) = self.heads.pop() else {
+                return Ok(None);
+            };
+            if let Some(run) = self.runs.get_mut(number) {
+                self.heads
+                    .extend(run.next()?.map(|object| Reverse((object, number))));
+            }
+            let next = self.heads.peek().map(|Reverse((next, _))| next);
+            if next.is_none_or(|next| next.path != first.path) {
+                return Ok(Some(first));
+            }
         }
-        Ok(Some(first))
     }
 }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::entry::Object;
+use super::entry::{Object, Odd};
 use super::listing::{Listing, Unusable};
 use super::local_file::Tree;
 use super::selection::Selection;
@@ -32,14 +32,16 @@ pub fn is_directory(path: &str) -> bool {
 }
 
 impl Pair {
-    /// Whether it takes part. What is below a directory that cannot be read may be what
-    /// is included.
+    /// Whether it takes part. What is below a directory that cannot be read, or behind a
+    /// symlink that is not followed, may be what is included: the walk gives no others.
     pub fn is_taken_by(&self, selection: &Selection) -> bool {
-        let is_odd = matches!(
-            self,
-            Self::Here(Found::Odd { .. }) | Self::Both(Found::Odd { .. }, _)
-        );
-        if is_odd && is_directory(self.path()) {
+        let may_hide = match self {
+            Self::Here(Found::Odd { odd, .. }) | Self::Both(Found::Odd { odd, .. }, _) => {
+                is_directory(self.path()) || matches!(odd, Odd::Symlink | Odd::Unreadable)
+            }
+            _ => false,
+        };
+        if may_hide {
             return !selection.skips_below(self.path().trim_end_matches('/'));
         }
         selection.takes(self.path())

@@ -228,6 +228,8 @@ impl Planner<'_> {
         for entry in entries.into_iter().flatten() {
             let Unusable { path, why } = entry?;
             if self.settings.selection.takes(&path) {
+                // It may be the object of a file that seems to be here alone.
+                self.counts.unseen += 1;
                 self.no_file(&path, &why)?;
             }
         }

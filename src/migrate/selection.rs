@@ -40,8 +40,16 @@ impl Selection {
     /// Whether nothing below this directory takes part.
     pub fn skips_below(&self, path: &str) -> bool {
         let name = path.rsplit('/').next().unwrap_or(path);
-        self.exclude.is_match(path) || name.starts_with(UNFINISHED)
+        self.exclude.is_match(path) || is_unfinished(name)
     }
+}
+
+/// Whether it is the name of an unfinished file of an export: sixteen digits follow.
+pub fn is_unfinished(name: &str) -> bool {
+    let digits = name.strip_prefix(UNFINISHED);
+    digits.is_some_and(|digits| {
+        digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    })
 }
 
 fn set(globs: &[String]) -> Result<GlobSet, String> {
@@ -81,7 +89,8 @@ mod tests {
             ("x/cache/a", false),
             ("x/cache/", false),
             ("cached", true),
-            (".mediafs-export-1", false),
+            (".mediafs-export-0123456789abcdef", false),
+            (".mediafs-export-notes", true),
         ] {
             assert_eq!(all.takes(path), taken, "{path}");
         }

@@ -113,6 +113,8 @@ impl Sender {
                         stat: *file.stat(),
                         etag: etag.as_str().to_owned(),
                         with: With::of(self.attributes),
+                        // Not told by what was sent.
+                        modified: None,
                     };
                     self.checkpoint.note_equal(path, equal);
                     return Line::proved(path, size, Proof::Sent).done(Done::Sent);

@@ -53,7 +53,8 @@ pub async fn resumed(
     }
     let before = match left_of(bucket, long.key).await {
         Ok(left) => Some(left.into_iter().map(|upload| upload.id).collect()),
-        Err(error) if error.kind.is_refusal() => None,
+        // Which were there before is not known then.
+        Err(error) if error.kind.is_refusal() || error.kind == StoreErrorKind::TimedOut => None,
         Err(error) => return Err(error.to_string()),
     };
     let begun = Begun {

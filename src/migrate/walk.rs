@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStringExt;
 use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use super::entry::{Odd, Stat};
-use super::selection::{Selection, UNFINISHED};
+use super::selection::{Selection, is_unfinished};
 use crate::namespace::NAME_LIMIT_BYTES;
 use crate::store::KEY_LIMIT_BYTES;
 
@@ -252,10 +252,13 @@ impl Walk<'_> {
         if let Kind::Directory = named.kind {
             return self.directory(directory, name, &path);
         }
-        if name.starts_with(UNFINISHED) {
+        if is_unfinished(name) {
             return (self.give)(Found::Unfinished { path });
         }
-        if !self.settings.selection.takes(&path) {
+        let selection = &self.settings.selection;
+        let is_taken = selection.takes(&path)
+            || !selection.skips_below(&path) && may_be_directory(directory, named);
+        if !is_taken {
             return ControlFlow::Continue(());
         }
         if let Some(why) = self.too_long(name, &path) {
@@ -351,6 +354,20 @@ impl Walk<'_> {
             odd,
             why: why.to_owned(),
         })
+    }
+}
+
+/// Whether names that are included may lie behind one that is not followed.
+fn may_be_directory(directory: BorrowedFd<'_>, named: &Named) -> bool {
+    match named.kind {
+        Kind::File | Kind::Directory | Kind::Special => false,
+        Kind::Unknown(_) => true,
+        Kind::Symlink => {
+            let target = rustix::fs::statat(directory, named.name.as_os_str(), AtFlags::empty());
+            target.map_or(true, |it| {
+                FileType::from_raw_mode(it.st_mode) == FileType::Directory
+            })
+        }
     }
 }
 
