@@ -17,8 +17,16 @@ fn ready_comes_when_the_mount_serves_and_stopping_when_it_is_told_to_end() {
     let mut mount = Mount::builder()
         .env("NOTIFY_SOCKET", manager.path())
         .start();
-    manager.wait_for(SOON, |line| line == "READY=1");
-    let status = manager.wait_for(SOON, |line| line.starts_with("STATUS="));
+    // One task tells that it is ready, another one the status.
+    let (mut is_ready, mut status) = (false, None);
+    wait_until(SOON, "that it is ready, and its status", || {
+        let message = manager.next(Duration::from_millis(100)).unwrap_or_default();
+        is_ready |= message.lines().any(|line| line == "READY=1");
+        let told = message.lines().find(|line| line.starts_with("STATUS="));
+        status = told.map(str::to_owned).or(status.take());
+        is_ready && status.is_some()
+    });
+    let status = status.unwrap();
     assert!(status.contains("nothing waits for S3"), "{status}");
     assert!(status.contains(mount.bucket()), "{status}");
     mount.unmount();

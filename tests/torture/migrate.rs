@@ -7,7 +7,7 @@ use crate::support::data::MIB;
 use crate::support::{Migration, pattern};
 
 const KILLS: usize = 20;
-const FILES: usize = 400;
+const FILES: usize = 240;
 /// A run that is not killed takes about as long.
 const KILLED_WITHIN: Duration = Duration::from_millis(1_500);
 

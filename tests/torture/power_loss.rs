@@ -21,9 +21,9 @@ use crate::workload::{Tree, Workload, read_tree};
 use disk::{Disk, Survives};
 use rustix::process::Pid;
 
-const CUTS: u64 = 16;
+const CUTS: u64 = 12;
 /// A start of the daemon is done with its journal after some fewer.
-const START_CUTS: u64 = 10;
+const START_CUTS: u64 = 8;
 const CASES_AT_ONCE: usize = 4;
 const POWER_GOES_WITHIN: Duration = Duration::from_secs(60);
 /// Until what is closed is in S3, about.

@@ -89,7 +89,7 @@ fn mv_of_a_directory_of_many_files_copies_each_once_and_deletes_in_bulk() {
 #[test]
 fn a_removal_that_was_answered_stands_after_a_kill() {
     let _turn = turn();
-    const FILES: usize = 1800;
+    const FILES: usize = 1300;
     let mut mount = with_objects(FILES);
     let dir = mount.path("d");
     let removed = 1200;
@@ -110,7 +110,7 @@ fn a_removal_that_was_answered_stands_after_a_kill() {
 #[test]
 fn many_entries_are_listed_once_each_in_bounded_memory() {
     let _turn = turn();
-    let entries: usize = Amount::of(20_000, 100_000);
+    let entries: usize = Amount::of(8_000, 100_000);
     let mount = with_objects(entries);
     let dir = mount.path("d");
     assert!(dir.is_dir());

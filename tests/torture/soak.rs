@@ -23,8 +23,8 @@ use fastrand::Rng;
 use worker::{Attributes, Worker};
 
 const WORKERS: u64 = 4;
-const ROUNDS: u64 = 4;
-const PAIR_ROUNDS: u64 = 3;
+const ROUNDS: u64 = 3;
+const PAIR_ROUNDS: u64 = 2;
 /// One mount serves so many rounds before its bucket is compared and another begins.
 const ROUNDS_A_MOUNT: u64 = 10;
 /// The cache, the parts that are uploaded at once, and a debug binary.
