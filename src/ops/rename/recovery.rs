@@ -187,10 +187,8 @@ impl RenameRecovery {
             (Some(found), _) if Some(&found.etag) == intent.version.as_ref() => {
                 ObjectVersion::from(found)
             }
-            // Another client has put a new one.
-            (Some(_), _) => return Ok(()),
-            // Another client has removed it, which may have been after the rename.
-            (None, None) => return self.move_known(intent, &Moved::new()).await,
+            // Another client has put a new one, or has removed both.
+            (Some(_), _) | (None, None) => return Ok(()),
             (None, Some(copy)) => {
                 let moved = MovedObject {
                     version: copy.into(),
