@@ -8,6 +8,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError};
+
+/// Of one database, beside the `--memory` budget.
+const DATABASE_CACHE_BYTES: usize = 16 << 20;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const WRITABLE_BY_ALL: u32 = 0o002;
 const OTHERS: u32 = 0o077;
@@ -133,6 +138,18 @@ fn check_mode(path: &Path, found: &Metadata, forbidden: u32) -> Result<(), NotPr
         path: path.to_owned(),
         mode,
     })
+}
+
+/// Opens a database in such a file, or makes one. Its cache has a bound: redb's own is 1 GiB.
+///
+/// Errors: as `open`, and the database's.
+pub fn database(path: &Path) -> Result<Database, DatabaseError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = FileBackend::new(open(path, &options)?)?;
+    let mut builder = Database::builder();
+    builder.set_cache_size(DATABASE_CACHE_BYTES);
+    builder.create_with_backend(file)
 }
 
 /// Opens a file of this user's; made, it is for this user's eyes only.

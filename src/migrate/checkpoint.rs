@@ -2,13 +2,11 @@
 //!
 //! What is lost of it costs time, not safety: a file is compared again.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
 };
@@ -26,8 +24,6 @@ const EQUAL: TableDefinition<&str, &[u8]> = TableDefinition::new("equal.1");
 const UPLOADS: TableDefinition<&str, &[u8]> = TableDefinition::new("uploads.1");
 /// Entries that wait in memory for one transaction.
 const BATCH_LIMIT: usize = 256;
-/// The database's own bound of its memory is 1 GiB.
-const CACHE_BYTES: usize = 16 << 20;
 
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -101,9 +97,9 @@ impl Checkpoint {
             }
             tracing::warn!(path = %path.display(), %error, "the checkpoint cannot be read and is kept as checkpoint.broken: what earlier runs have done is compared again, and uploads in parts that they began may be left");
             std::fs::rename(&path, directory.join("checkpoint.broken"))?;
-            open(&path)
+            private::database(&path)
         };
-        let opened = match open(&path) {
+        let opened = match private::database(&path) {
             Err(DatabaseError::DatabaseAlreadyOpen) => return Err(CheckpointError::InUse),
             opened => opened.or_else(begin_anew),
         };
@@ -256,15 +252,6 @@ fn is_broken(error: &DatabaseError) -> bool {
         ),
         _ => false,
     }
-}
-
-fn open(path: &Path) -> Result<Database, DatabaseError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let file = FileBackend::new(private::open(path, &options)?)?;
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    builder.create_with_backend(file)
 }
 
 #[cfg(test)]

@@ -4,21 +4,17 @@
 //! not kept. It is opened again after a while.
 
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, StorageError};
 
 use crate::private;
 
 /// One that the disk failed is opened again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
-/// Of one database: its own bound is 1 GiB.
-const CACHE_BYTES: usize = 16 << 20;
 
 type Prepare = Box<dyn Fn(&Database) -> Result<(), redb::Error> + Send + Sync>;
 
@@ -44,14 +40,14 @@ impl KeptDatabase {
     ///
     /// Errors: those that are not of a disk which is full or read-only.
     pub fn open(path: &Path, prepare: Prepare) -> Result<Self, redb::Error> {
-        let opened = open(path).or_else(|error| {
+        let opened = private::database(path).or_else(|error| {
             // It may be whole.
             if is_full(&error) {
                 return Err(error);
             }
             tracing::warn!(path = %path.display(), %error, "attribute cache was unreadable: starting with an empty one");
             std::fs::remove_file(path)?;
-            open(path)
+            private::database(path)
         });
         let prepared = opened.map_err(redb::Error::from).and_then(|database| {
             prepare(&database)?;
@@ -101,7 +97,7 @@ impl KeptDatabase {
         if !is_due(&inner) {
             return;
         }
-        let opened = open(&self.path).map_err(redb::Error::from);
+        let opened = private::database(&self.path).map_err(redb::Error::from);
         let prepared = opened.and_then(|database| (self.prepare)(&database).map(|()| database));
         match prepared {
             Ok(database) => {
@@ -114,15 +110,6 @@ impl KeptDatabase {
             }
         }
     }
-}
-
-pub(super) fn open(path: &Path) -> Result<Database, DatabaseError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let file = FileBackend::new(private::open(path, &options)?)?;
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    builder.create_with_backend(file)
 }
 
 /// Whether it may be whole all the same.

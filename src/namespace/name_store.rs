@@ -21,6 +21,7 @@ use redb::{
 use super::checked;
 use super::kept_database;
 use super::name::Name;
+use crate::private;
 use crate::task::caught_now;
 use crate::vocabulary::{Ino, Timestamp};
 
@@ -78,14 +79,14 @@ impl NameStore {
     /// names of another bucket have the same numbers. What the place was called before
     /// counts as it.
     pub fn open(path: &Path, place: &str, before: Option<&str>, session: Session) -> Self {
-        let opened = kept_database::open(path).or_else(|error| {
+        let opened = private::database(path).or_else(|error| {
             // It may be whole: the next mount reads it.
             if kept_database::is_full(&error) {
                 return Err(error);
             }
             tracing::warn!(path = %path.display(), %error, "the store of names was unreadable: starting with an empty one");
             std::fs::remove_file(path)?;
-            kept_database::open(path)
+            private::database(path)
         });
         let database = opened.map_err(redb::Error::from);
         let database = database.and_then(|database| prepared(database, place, before));
