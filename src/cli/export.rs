@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::migrate_args::{MigrateArgs, MoveArgs};
-use super::migrate_shown::{self, Console};
+use super::migrate_shown::Console;
 use crate::migrate::{Operator, export};
 
 /// Bring a bucket's objects into a directory, as far as it does not have them
@@ -37,6 +37,6 @@ impl ExportCommand {
         let console: Arc<dyn Operator> = Arc::new(Console::new(self.moves.yes));
         let report = checked.report()?;
         let summary = export(checked.job(&console), &settings, report)?;
-        migrate_shown::end(&checked, summary.as_ref())
+        checked.end(summary.as_ref())
     }
 }

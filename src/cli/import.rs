@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::migrate_args::{MigrateArgs, MoveArgs};
-use super::migrate_shown::{self, Console};
+use super::migrate_shown::Console;
 use crate::migrate::{Job, Operator, Source, import};
 
 /// Send a directory to a bucket, as far as the bucket does not have it
@@ -50,6 +50,6 @@ impl ImportCommand {
             ..checked.job(&console)
         };
         let summary = import(job, &settings, report)?;
-        migrate_shown::end(&checked, summary.as_ref())
+        checked.end(summary.as_ref())
     }
 }

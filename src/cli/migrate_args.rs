@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -10,9 +11,10 @@ use clap::{Args, ValueEnum};
 use super::{daemonize, migrate_shown};
 use crate::config::{ByteSize, Config, ConfigSource, Options, Target};
 use crate::migrate::{
-    Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Report,
-    Selection, Source, Symlinks, outside, resolved,
+    Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Outcome,
+    Report, Selection, Source, Summary, Symlinks, outside, resolved,
 };
+use crate::telemetry;
 
 /// Heading of what follows in a help text.
 const NAMES: &str = "Names";
@@ -205,8 +207,21 @@ impl Checked {
         }
     }
 
-    pub fn prints_json(&self) -> bool {
-        self.args.json
+    /// Ends a command: none where a signal ended the job.
+    pub fn end(&self, summary: Option<&Summary>) -> anyhow::Result<ExitCode> {
+        let outcome = match summary {
+            None => {
+                telemetry::tell_user("mediafs: interrupted: the same command goes on");
+                Outcome::Interrupted
+            }
+            Some(summary) => {
+                if !self.args.json {
+                    migrate_shown::summary(summary)?;
+                }
+                summary.outcome
+            }
+        };
+        Ok(ExitCode::from(outcome.exit_code()))
     }
 
     /// Where a manifest is written.

@@ -1,16 +1,14 @@
 //! How a job is shown: lines of names, a table at the end, progress, the question before.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
-use super::migrate_args::Checked;
 use super::shown;
-use crate::migrate::{Done, Line, Operator, Outcome, PlanCounts, Summary, Symbol, Tally};
+use crate::migrate::{Done, Line, Operator, PlanCounts, Summary, Symbol, Tally};
 use crate::telemetry;
 
 /// Between two lines of progress, where there is no terminal.
@@ -180,21 +178,4 @@ impl Operator for Console {
             bar.finish_and_clear();
         }
     }
-}
-
-/// Ends a command: none where a signal ended the job.
-pub fn end(checked: &Checked, summary: Option<&Summary>) -> anyhow::Result<ExitCode> {
-    let outcome = match summary {
-        None => {
-            telemetry::tell_user("mediafs: interrupted: the same command goes on");
-            Outcome::Interrupted
-        }
-        Some(summary) => {
-            if !checked.prints_json() {
-                self::summary(summary)?;
-            }
-            summary.outcome
-        }
-    };
-    Ok(ExitCode::from(outcome.exit_code()))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::migrate_args::MigrateArgs;
-use super::migrate_shown::{self, Console};
+use super::migrate_shown::Console;
 use crate::migrate::{Operator, Sides, VerifySettings, Wrong, verify, verify_manifest};
 
 /// Compare a directory with a bucket, by checksums
@@ -71,6 +71,6 @@ impl VerifyCommand {
             Some(manifest) => verify_manifest(job, manifest, settings.sides, report)?,
             None => verify(job, &settings, report)?,
         };
-        migrate_shown::end(&checked, summary.as_ref())
+        checked.end(summary.as_ref())
     }
 }

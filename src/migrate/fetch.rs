@@ -13,11 +13,12 @@ use tokio::sync::Semaphore;
 
 use super::described::{GRANTED_BITS, set_xattrs};
 use super::entry::{Object, Odd, Stat};
-use super::judge::{Judge, Proof, Verdict};
+use super::judge::{Judge, Verdict};
 use super::local_file::{LocalFile, blocking};
 use super::odd_policy::OddPolicies;
+use super::operator::Operator;
+use super::proof::Proof;
 use super::report::{Done, Line, Symbol};
-use super::run::Operator;
 use super::send::NOT_TRIED;
 use super::target_tree::{Ownership, TargetTree, Unfinished};
 use super::throttle::Throttle;

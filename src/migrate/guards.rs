@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::job::{Job, Source};
 use super::plan_counts::PlanCounts;
-use super::run::{Job, Source};
 use super::walk::open_root;
 use crate::config::Config;
 use crate::session::{BareDirectory, MountEntry, mounts_of};

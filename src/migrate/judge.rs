@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::checkpoint::{Checkpoint, Equal, With};
@@ -11,6 +10,7 @@ use super::described;
 use super::entry::{Object, Stat};
 use super::local_file::{LocalFile, Tree};
 use super::plan_counts::Work;
+use super::proof::Proof;
 use super::sums::{More, Summing, Sums, may_be_md5};
 use super::throttle::Throttle;
 use crate::config::AttributesMode;
@@ -19,32 +19,12 @@ use crate::store::{
     ETag, GetRequest, HeadRequest, Key, ObjectChecksums, ObjectStore, StoreErrorKind,
 };
 
+/// Names that are compared at once.
+pub const COMPARED_AT_ONCE: usize = 32;
 /// Of an object, read and in memory at once.
 const READ_BYTES: u64 = 8 << 20;
 /// Objects that are read at once.
 const READS_AT_ONCE: usize = 4;
-
-/// By what a file and an object are known to be equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Proof {
-    Md5,
-    /// The MD5s of the parts of an upload.
-    Md5OfParts,
-    Crc64nvme,
-    Crc32c,
-    Sha256,
-    /// Neither has bytes.
-    Empty,
-    /// Every byte of both was read and compared.
-    Read,
-    /// The store compared the bytes with their checksum as they were sent.
-    Sent,
-    /// An earlier run proved it, and neither has changed since.
-    Checkpoint,
-    /// None: --fast.
-    SizeAndTime,
-}
 
 /// How two were compared.
 #[derive(Debug, Clone, PartialEq, Eq)]

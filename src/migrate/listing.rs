@@ -3,14 +3,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::entry::Object;
-use super::spill::Spill;
+use super::spill::{Spill, unnamed};
 use crate::store::{FoldDirectories, ListRequest, ObjectStore, StoreError, UnusableKey};
 
 /// Objects that are sorted in memory at once.
@@ -130,17 +130,6 @@ impl Sorter {
     }
 }
 
-/// A file that is gone when nobody has it open.
-pub fn unnamed(path: &Path) -> io::Result<File> {
-    let own = format!("{}.{}", path.display(), std::process::id());
-    let path = Path::new(&own);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true);
-    let file = crate::private::open(path, &options)?;
-    fs::remove_file(path)?;
-    Ok(file)
-}
-
 #[derive(Debug)]
 enum SortedRun {
     Memory(std::vec::IntoIter<Object>),
@@ -196,6 +185,8 @@ impl Listing {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::migrate::tests::Places;
     use crate::store::memory::Memory;

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use super::guards::{self, Force};
+use super::job::Job;
 use super::plan::Plan;
 use super::plan_counts::{Extra, PlanCounts};
 use super::report::{Report, Symbol};
-use super::run::{Job, Outcome};
+use super::run::Outcome;
 
 #[derive(Debug, Clone)]
 pub struct MoveSettings {

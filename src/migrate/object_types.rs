@@ -1,7 +1,8 @@
 //! Content-Types of objects whose bytes are right.
 
 use super::entry::{Object, Stat};
-use super::judge::{Judge, Proof, Verdict};
+use super::judge::{Judge, Verdict};
+use super::proof::Proof;
 use super::report::{Done, Line, Symbol};
 use crate::files::ContentTypes;
 use crate::namespace::Name;

@@ -9,22 +9,20 @@ use futures::stream::{self, StreamExt};
 
 use super::action::Action;
 use super::entry::{Object, Odd, Stat};
-use super::judge::{Judge, Verdict};
+use super::job::Source;
+use super::judge::{COMPARED_AT_ONCE, Judge, Verdict};
 use super::listing::Unusable;
 use super::merge::{Above, Beside, Merge, Pair, WalkDigest, is_directory};
 use super::object_types::{ObjectTypes, Typed, looked_at};
 use super::odd_policy::{OddPolicies, OddPolicy};
+use super::operator::Operator;
 use super::plan_counts::{Extra, PlanCounts, Sides, Work};
 use super::report::{Line, Report, Symbol};
-use super::run::{Operator, Source};
 use super::selection::Selection;
 use super::spill::Spill;
-use super::unproved::Unproved;
+use super::unproved::{Unproved, UnprovedPairs};
 use super::walk::Found;
 use crate::config::DirMarkersConfig;
-
-/// Names that are compared at once.
-pub(super) const COMPARED_AT_ONCE: usize = 32;
 
 #[derive(Debug)]
 pub struct Plan {
@@ -51,12 +49,11 @@ pub struct PlanSettings<'a> {
     pub operator: &'a Arc<dyn Operator>,
 }
 
-pub(super) struct Planner<'a> {
-    pub(super) settings: &'a PlanSettings<'a>,
+struct Planner<'a> {
+    settings: &'a PlanSettings<'a>,
     report: &'a mut Report,
     actions: Spill<Action>,
-    pub(super) unproved: Spill<Unproved>,
-    pub(super) unproved_bytes: u64,
+    unproved: UnprovedPairs,
     beside: BTreeSet<String>,
     /// What a policy leaves out, and what may lie below.
     skipped: Above,
@@ -74,8 +71,7 @@ pub async fn plan(
         settings,
         report,
         actions: Spill::new(settings.scratch, "actions")?,
-        unproved: Spill::new(settings.scratch, "unproved")?,
-        unproved_bytes: 0,
+        unproved: UnprovedPairs::new(settings.scratch)?,
         beside: BTreeSet::new(),
         skipped: Above::default(),
         counts: PlanCounts::default(),
@@ -149,6 +145,16 @@ async fn compared(
 }
 
 impl Planner<'_> {
+    /// Decides what only the bytes can tell.
+    async fn read(&mut self, judge: &Arc<Judge>) -> io::Result<()> {
+        let fresh = UnprovedPairs::new(self.settings.scratch)?;
+        let unproved = std::mem::replace(&mut self.unproved, fresh);
+        let types = self.settings.types.as_ref();
+        let operator = self.settings.operator;
+        let judged = |pair, verdict, typed| self.judged(pair, verdict, typed);
+        unproved.read(judge, types, operator, judged).await
+    }
+
     fn pair(&mut self, compared: Compared) -> io::Result<()> {
         let Compared {
             pair,
@@ -210,7 +216,7 @@ impl Planner<'_> {
     }
 
     /// One that only the bucket has.
-    pub(super) fn no_file(&mut self, path: &str, why: &str) -> io::Result<()> {
+    fn no_file(&mut self, path: &str, why: &str) -> io::Result<()> {
         self.told(Symbol::OnlyThere, path, Odd::BadName, why)
     }
 
@@ -320,12 +326,7 @@ impl Planner<'_> {
         is_verify || self.settings.source == Source::Hidden
     }
 
-    pub(super) fn judged(
-        &mut self,
-        both: Unproved,
-        verdict: Verdict,
-        typed: Option<Typed>,
-    ) -> io::Result<()> {
+    fn judged(&mut self, both: Unproved, verdict: Verdict, typed: Option<Typed>) -> io::Result<()> {
         let Unproved { path, stat, object } = both;
         let bytes = stat.size_bytes;
         let verdict = match &typed {
@@ -343,10 +344,7 @@ impl Planner<'_> {
                     None => Line::proved(&path, bytes, proof),
                 })
             }
-            (Verdict::Unproved, _) => {
-                self.unproved_bytes += bytes;
-                self.unproved.push(&Unproved { path, stat, object })
-            }
+            (Verdict::Unproved, _) => self.unproved.push(&Unproved { path, stat, object }),
             (Verdict::Failed(why), _) => {
                 self.counts.failed.add(bytes);
                 self.report.line(&Line::error(&path, why))

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::entry::Odd;
-use super::judge::Proof;
+use super::proof::Proof;
 use super::sums::hex;
 
 /// How a name stands at the end.

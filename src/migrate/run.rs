@@ -1,4 +1,4 @@
-//! What every job has: its places, its operator, its end.
+//! How every job runs: its settings, its folder, its end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,69 +13,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::connect::Bucket;
 use super::entry::Odd;
 use super::guards;
-use super::judge::{Comparison, JudgeSettings};
+use super::job::Job;
+use super::judge::JudgeSettings;
 use super::listing::{Listing, Unusable, list};
 use super::local_file::blocking;
 use super::object_types::ObjectTypes;
-use super::odd_policy::OddPolicies;
 use super::plan::PlanSettings;
 use super::plan_counts::{Extra, PlanCounts, Work};
 use super::report::{Counts, Report, Symbol};
-use super::selection::Selection;
 use super::spill::Spill;
 use super::throttle::Throttle;
-use super::walk::{Symlinks, WalkSettings};
-use crate::config::Config;
+use super::walk::WalkSettings;
 use crate::private;
 use crate::session;
-
-/// Whoever gave the command.
-pub trait Operator: Send + Sync {
-    /// Says something on the way.
-    fn tell(&self, text: &str);
-
-    /// Whether what is planned may be done.
-    fn approves(&self, plan: &PlanCounts) -> bool;
-
-    /// So much is to be moved; it begins.
-    fn begins(&self, names: u64, bytes: u64);
-
-    /// So much more is moved.
-    fn moved(&self, names: u64, bytes: u64);
-
-    fn ends(&self);
-}
-
-/// Where the files of a directory are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    Directory,
-    /// Under the mount on it. What is stored is what programs see: it is not replaced.
-    Hidden,
-}
-
-/// What is common to all jobs.
-#[derive(Clone, Copy)]
-pub struct Job<'a> {
-    pub config: &'a Config,
-    /// Absolute.
-    pub directory: &'a Path,
-    pub source: Source,
-    pub selection: &'a Selection,
-    pub symlinks: Symlinks,
-    pub odd: OddPolicies,
-    pub comparison: Comparison,
-    pub allow_empty: bool,
-    /// Though something else should be mounted on the directory.
-    pub allow_unmounted: bool,
-    pub operator: &'a Arc<dyn Operator>,
-}
-
-impl std::fmt::Debug for Job<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Job").field(&self.directory).finish()
-    }
-}
 
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -9,11 +9,12 @@ use tokio::sync::Mutex;
 
 use super::checkpoint::{Checkpoint, Equal, With};
 use super::connect::Bucket;
-use super::judge::Proof;
+use super::job::Job;
 use super::local_file::{LocalFile, Tree, is_changed_while_read};
 use super::object_types::type_of;
+use super::operator::Operator;
+use super::proof::Proof;
 use super::report::{Done, Line};
-use super::run::{Job, Operator};
 use super::sent_file::{ReadFailure, SentFile};
 use super::throttle::Throttle;
 use super::unfinished::{self, Long};
@@ -155,7 +156,14 @@ impl Sender {
         if self.is_silent() {
             return Attempt::Failed(NOT_TRIED.to_owned());
         }
-        let source = Arc::new(SentFile::new(path, file.clone(), self, upload));
+        let source = Arc::new(SentFile::new(
+            path,
+            file.clone(),
+            upload,
+            self.throttle.clone(),
+            self.checkpoint.clone(),
+            self.operator.clone(),
+        ));
         let condition = match replaces {
             Some(etag) => WriteCondition::IfMatch(ETag::new(etag)),
             None => WriteCondition::IfAbsent,

@@ -12,8 +12,7 @@ use parking_lot::Mutex;
 
 use super::checkpoint::{Begun, Checkpoint};
 use super::local_file::{LocalFile, is_changed_while_read};
-use super::run::Operator;
-use super::send::Sender;
+use super::operator::Operator;
 use super::throttle::Throttle;
 use crate::error::FsError;
 use crate::journal::Sending;
@@ -60,15 +59,17 @@ impl SentFile {
     pub fn new(
         path: &str,
         file: LocalFile,
-        sender: &Sender,
         upload: Option<Arc<MultipartUpload>>,
+        throttle: Arc<Throttle>,
+        checkpoint: Arc<Checkpoint>,
+        operator: Arc<dyn Operator>,
     ) -> Self {
         Self {
             path: path.to_owned(),
             file,
-            throttle: sender.throttle.clone(),
-            checkpoint: sender.checkpoint.clone(),
-            operator: sender.operator.clone(),
+            throttle,
+            checkpoint,
+            operator,
             failure: Mutex::default(),
             unfinished: Mutex::new(Unfinished::Keep),
             upload: Mutex::new(upload),

@@ -1,14 +1,12 @@
 //! A list that is longer than memory: a line of JSON for each entry, on the local disk.
 
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::marker::PhantomData;
 use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-use super::listing::unnamed;
 
 /// What is written from its start to its end, then read.
 #[derive(Debug)]
@@ -49,4 +47,15 @@ impl<T: Serialize + DeserializeOwned> Spill<T> {
         let lines = BufReader::new(file).lines();
         Ok(lines.map(|line| Ok(serde_json::from_str(&line?)?)))
     }
+}
+
+/// A file that is gone when nobody has it open.
+pub fn unnamed(path: &Path) -> io::Result<File> {
+    let own = format!("{}.{}", path.display(), std::process::id());
+    let path = Path::new(&own);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    let file = crate::private::open(path, &options)?;
+    fs::remove_file(path)?;
+    Ok(file)
 }

@@ -1,15 +1,16 @@
 //! Files and objects that only their bytes can tell apart.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Object, Stat};
-use super::judge::{Judge, Verdict};
-use super::object_types::looked_at;
-use super::plan::{COMPARED_AT_ONCE, Planner};
+use super::judge::{COMPARED_AT_ONCE, Judge, Verdict};
+use super::object_types::{ObjectTypes, Typed, looked_at};
+use super::operator::Operator;
 use super::spill::Spill;
 
 /// A file and an object. Only their bytes may tell whether they are equal.
@@ -20,21 +21,45 @@ pub struct Unproved {
     pub object: Object,
 }
 
-impl Planner<'_> {
-    /// Reads what S3 has no checksum of.
-    pub(super) async fn read(&mut self, judge: &Arc<Judge>) -> io::Result<()> {
-        let fresh = Spill::new(self.settings.scratch, "unproved")?;
-        let unproved = std::mem::replace(&mut self.unproved, fresh);
-        if unproved.len() == 0 {
+/// All of a plan.
+#[derive(Debug)]
+pub struct UnprovedPairs {
+    pairs: Spill<Unproved>,
+    bytes: u64,
+}
+
+impl UnprovedPairs {
+    pub fn new(scratch: &Path) -> io::Result<Self> {
+        Ok(Self {
+            pairs: Spill::new(scratch, "unproved")?,
+            bytes: 0,
+        })
+    }
+
+    pub fn push(&mut self, pair: &Unproved) -> io::Result<()> {
+        self.bytes += pair.stat.size_bytes;
+        self.pairs.push(pair)
+    }
+
+    /// Reads what S3 has no checksum of, and says how each pair compares, in their order.
+    ///
+    /// Errors: the disk's; those of `judged`.
+    pub async fn read(
+        self,
+        judge: &Arc<Judge>,
+        types: Option<&ObjectTypes>,
+        operator: &Arc<dyn Operator>,
+        mut judged: impl FnMut(Unproved, Verdict, Option<Typed>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.pairs.len() == 0 {
             return Ok(());
         }
-        self.settings.operator.tell(&format!(
+        operator.tell(&format!(
             "{} objects have no checksum that says anything of their bytes: reading {} to compare",
-            unproved.len(),
-            bytesize::ByteSize(self.unproved_bytes)
+            self.pairs.len(),
+            bytesize::ByteSize(self.bytes)
         ));
-        let types = self.settings.types.as_ref();
-        let read = stream::iter(unproved.read()?).map(|entry| async move {
+        let read = stream::iter(self.pairs.read()?).map(|entry| async move {
             let entry: Unproved = entry?;
             let verdict = judge.read(&entry.path, &entry.object).await;
             let typed = looked_at(judge, types, (&entry.stat, &entry.object), &verdict).await;
@@ -47,7 +72,7 @@ impl Planner<'_> {
                 Verdict::Unproved => Verdict::Failed("it cannot be compared".to_owned()),
                 told => told,
             };
-            self.judged(entry, verdict, typed)?;
+            judged(entry, verdict, typed)?;
         }
         Ok(())
     }

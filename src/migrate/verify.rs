@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::connect::connect;
 use super::guards;
+use super::job::Job;
 use super::judge::Judge;
 use super::local_file::Tree;
 use super::merge::{Merge, Walking};
@@ -13,7 +14,7 @@ use super::object_types::{ObjectTypes, Wrong};
 use super::plan::plan;
 use super::plan_counts::{Extra, Sides, Work};
 use super::report::Report;
-use super::run::{Job, Summary, run};
+use super::run::{Summary, run};
 use super::throttle::Throttle;
 use crate::files::ContentTypes;
 
