@@ -122,6 +122,17 @@ pub enum Intent {
     Edit,
 }
 
+/// Whose the name of an open file is, and what the store has under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameState {
+    /// Its own: what the store has there is of this file.
+    Own,
+    /// Taken from another file, whose object is there until the next upload.
+    TakenOver,
+    /// None: nothing of this file goes to the store any more.
+    Gone,
+}
+
 /// One version of one object: its bytes never change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ObjectId {

@@ -4,12 +4,12 @@ use super::content::Content;
 use super::layers::{LowerLayer, Sealed};
 use crate::namespace::Inode;
 use crate::store::WriteCondition;
-use crate::vocabulary::Intent;
+use crate::vocabulary::{Intent, NameState};
 
 /// What the store has under the file's name, where that is known: a new stage
 /// takes its place.
 pub fn known_under_name(inode: &Inode, content: &Content) -> WriteCondition {
-    if content.covers || content.base.sealed().is_some() {
+    if content.name == NameState::TakenOver || content.base.sealed().is_some() {
         return WriteCondition::Always;
     }
     match &inode.state().remote {

@@ -9,8 +9,18 @@ use super::layers::LowerLayer;
 use crate::error::FsError;
 use crate::namespace::{InodeState, Pin};
 use crate::session_state::{Record, SavedFile, SavedLayer, SessionLog};
-use crate::vocabulary::{Intent, ObjectId, ObjectVersion};
+use crate::vocabulary::{Intent, NameState, ObjectId, ObjectVersion};
 use crate::write_path::Stage;
+
+/// What the session log has of an open file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Recorded {
+    #[default]
+    Nothing,
+    File(SavedFile),
+    /// Nobody has the file open and nobody uploads it: nothing more is recorded of it.
+    Closed,
+}
 
 /// The bytes of an open file, and what is to become of them.
 #[derive(Debug)]
@@ -22,20 +32,14 @@ pub struct Content {
     pub dirty: bool,
     /// Set by the first upload that failed; every later flush reports it.
     pub failed: Option<FsError>,
-    /// The name is gone: nothing of this file goes to the store any more.
-    pub orphan: bool,
-    /// The file took the name of another, whose object is there until the next upload.
-    pub covers: bool,
+    pub name: NameState,
     /// Someone uploads what is sealed, and goes on until nothing is.
     pub has_uploader: bool,
     pub handles: u32,
     pub writers: u32,
     /// Operations that change the file's name.
     pub holders: u32,
-    /// What the successor was told of it.
-    pub saved: Option<SavedFile>,
-    /// Nobody has it open and nobody uploads it: it is not to be told of any more.
-    pub is_over: bool,
+    pub recorded: Recorded,
     pub changes: Changes,
 }
 
@@ -45,16 +49,14 @@ impl Content {
             base,
             stage: None,
             intent: Intent::Edit,
-            covers: false,
+            name: NameState::Own,
             dirty: false,
             failed: None,
-            orphan: false,
             has_uploader: false,
             handles: 0,
             writers: 0,
             holders: 0,
-            saved: None,
-            is_over: false,
+            recorded: Recorded::Nothing,
             changes: Changes::default(),
         }
     }
@@ -62,7 +64,15 @@ impl Content {
     /// Whether the successor has any use for knowing it.
     fn is_of_use(&self) -> bool {
         let staged = self.stage.is_some() || self.base.sealed().is_some();
-        self.handles > 0 || staged || self.saved.is_some()
+        match &self.recorded {
+            Recorded::Nothing => self.handles > 0 || staged,
+            Recorded::File(_) => true,
+            Recorded::Closed => false,
+        }
+    }
+
+    pub fn is_nameless(&self) -> bool {
+        self.name == NameState::Gone
     }
 
     /// What the successor needs to know of it.
@@ -73,8 +83,7 @@ impl Content {
             intent: self.intent,
             dirty: self.dirty,
             failed: self.failed.is_some(),
-            orphan: self.orphan,
-            covers: self.covers,
+            name: self.name,
             remote: state.remote.as_ref().map(|version| ObjectVersion {
                 etag: version.etag.clone(),
                 size_bytes: version.size_bytes,
@@ -110,16 +119,18 @@ impl<'a> Edit<'a> {
     }
 
     pub fn record(&mut self) {
-        if !self.session_log.is_kept() || self.content.is_over || !self.content.is_of_use() {
+        if !self.session_log.is_kept() || !self.content.is_of_use() {
             return;
         }
-        let saved = self.content.to_saved(&self.inode.state());
-        if self.content.saved.as_ref() != Some(&saved) {
+        let saved = Recorded::File(self.content.to_saved(&self.inode.state()));
+        if self.content.recorded != saved
+            && let Recorded::File(file) = &saved
+        {
             self.session_log.record(|| Record::File {
                 ino: self.inode.ino.0,
-                file: saved.clone(),
+                file: file.clone(),
             });
-            self.content.saved = Some(saved);
+            self.content.recorded = saved;
         }
     }
 }

@@ -197,7 +197,7 @@ impl OpenFile {
     /// Whether a change is not yet as safe as the mount's durability wants it.
     pub fn is_unsafe(&self, change: ChangeNumber) -> bool {
         let content = self.content.lock();
-        content.changes.is_unsafe(change) && !content.orphan
+        content.changes.is_unsafe(change) && !content.is_nameless()
     }
 
     /// A change came through no handle.
@@ -208,7 +208,7 @@ impl OpenFile {
     /// Whether there are changes through no handle for which one of this mode answers.
     pub fn has_shared_changes(&self, mode: OpenMode) -> bool {
         let content = self.content.lock();
-        content.changes.has_shared(mode) && !content.orphan
+        content.changes.has_shared(mode) && !content.is_nameless()
     }
 
     /// Whether no other handle than one of this mode may write.
@@ -243,7 +243,7 @@ impl OpenFile {
     /// The object that holds exactly the file's bytes, if one does.
     pub fn whole_object(&self) -> Option<Arc<ObjectId>> {
         let content = self.content.lock();
-        let whole = content.stage.is_none() && !content.orphan;
+        let whole = content.stage.is_none() && !content.is_nameless();
         content.base.object().filter(|_| whole).cloned()
     }
 
@@ -268,7 +268,7 @@ impl OpenFile {
     pub fn is_bare(&self) -> bool {
         let content = self.content.lock();
         let is_empty = matches!(content.base, LowerLayer::Empty) && content.stage.is_none();
-        is_empty && !content.orphan
+        is_empty && !content.is_nameless()
     }
 
     /// Whether some handle may still write.
@@ -295,7 +295,7 @@ impl OpenFile {
     /// The object that handles of a file without a name show.
     pub fn kept_object(&self) -> Option<Arc<ObjectId>> {
         let content = self.content.lock();
-        let is_read = content.orphan && content.handles > 0;
+        let is_read = content.is_nameless() && content.handles > 0;
         content.base.object().filter(|_| is_read).cloned()
     }
 
@@ -309,7 +309,7 @@ impl OpenFile {
         let mut content = self.edit();
         if content.stage.is_none() {
             let stage = self.new_stage(content.base.len())?;
-            if content.orphan {
+            if content.is_nameless() {
                 self.stage_factory.spool.orphan(stage.file());
             }
             content.stage = Some(stage);

@@ -90,7 +90,7 @@ impl OpenFile {
     pub fn give_up(&self, durability: Durability) -> Option<GivenUp<'_>> {
         let mut content = self.edit();
         match content.base.sealed() {
-            _ if content.orphan => return None,
+            _ if content.is_nameless() => return None,
             None if content.dirty => content.failed = Some(FsError::Interrupted),
             None => return None,
             Some(sealed) => {

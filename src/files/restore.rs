@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::changes::Changes;
-use super::content::Content;
+use super::content::{Content, Recorded};
 use super::file::OpenFile;
 use super::layers::LowerLayer;
 use super::table::OpenFiles;
 use crate::error::FsError;
 use crate::namespace::{Attributes, LocalState, Pin};
 use crate::session_state::{SavedFile, SavedLayer};
-use crate::vocabulary::{ObjectId, ObjectVersion, StageId};
+use crate::vocabulary::{NameState, ObjectId, ObjectVersion, StageId};
 use crate::write_path::{LostFile, LostReason, Stage};
 
 impl OpenFiles {
@@ -106,16 +106,14 @@ impl OpenFiles {
         let content = Content {
             base,
             intent: saved.intent,
-            dirty: dirty && !saved.orphan,
+            dirty: dirty && saved.name != NameState::Gone,
             failed: unusable.or_else(|| saved.failed.then(failed_before)),
-            orphan: saved.orphan,
-            covers: saved.covers,
+            name: saved.name,
             has_uploader: false,
             handles: 0,
             writers: 0,
             holders: 0,
-            saved: Some(saved.clone()),
-            is_over: false,
+            recorded: Recorded::File(saved.clone()),
             // Which of the handles' changes were safe is not recorded.
             changes: Changes::since_before(),
             stage,

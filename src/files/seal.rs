@@ -18,7 +18,7 @@ use crate::error::FsError;
 use crate::journal::SealedBase;
 use crate::namespace::LocalState;
 use crate::store::{Key, WriteCondition};
-use crate::vocabulary::{Intent, ObjectId};
+use crate::vocabulary::{Intent, NameState, ObjectId};
 use crate::write_path::{PriorAttempt, RecoveredStage, Stage};
 
 /// A stage just sealed, and what becomes of one below it that was never sent.
@@ -46,7 +46,7 @@ impl OpenFile {
         if let Some(error) = &content.failed {
             return Err(error.clone());
         }
-        if !content.dirty || content.orphan {
+        if !content.dirty || content.is_nameless() {
             content.changes.seal();
             return Ok(None);
         }
@@ -180,7 +180,7 @@ impl OpenFile {
     /// Every sealed stage, the one to be uploaded first before those over it.
     pub fn sealed_stages(&self) -> Vec<Arc<Sealed>> {
         let content = self.content.lock();
-        let top = content.base.sealed().filter(|_| !content.orphan);
+        let top = content.base.sealed().filter(|_| !content.is_nameless());
         let mut stages: Vec<_> = std::iter::successors(top, |sealed| sealed.base.sealed())
             .cloned()
             .collect();
@@ -210,7 +210,9 @@ impl OpenFile {
     /// is based on the object from now on, and returned. To be called with `seal_lock`.
     pub fn uploaded(&self, sealed: &Arc<Sealed>, object: Arc<ObjectId>) -> Option<Arc<Sealed>> {
         let mut content = self.edit();
-        content.covers = false;
+        if content.name == NameState::TakenOver {
+            content.name = NameState::Own;
+        }
         let over = content
             .base
             .sealed()
@@ -247,14 +249,14 @@ impl OpenFile {
     pub fn needs_upload(&self) -> bool {
         let content = self.content.lock();
         let under_way = content.base.sealed().is_some();
-        (content.dirty || under_way || content.failed.is_some()) && !content.orphan
+        (content.dirty || under_way || content.failed.is_some()) && !content.is_nameless()
     }
 
     /// Whether the store may have an object under the file's name that its inode does not know of.
     pub fn shadows_object(&self) -> bool {
-        let covers = self.content.lock().covers;
+        let name = self.content.lock().name;
         let sealed = self.sealed_stages();
-        covers || sealed.iter().any(|sealed| sealed.sent.is_maybe())
+        name == NameState::TakenOver || sealed.iter().any(|sealed| sealed.sent.is_maybe())
     }
 
     /// Whether an upload that was begun replaces whatever is there when it lands.
@@ -266,13 +268,16 @@ impl OpenFile {
 
     /// The file, which the store does not have, takes the name of one that it has.
     pub fn cover(&self) {
-        self.edit().covers = true;
+        let mut content = self.edit();
+        if content.name == NameState::Own {
+            content.name = NameState::TakenOver;
+        }
     }
 
     /// The name is gone: nothing is uploaded any more, open handles go on.
     pub fn orphan(&self) {
         let mut content = self.edit();
-        content.orphan = true;
+        content.name = NameState::Gone;
         content.dirty = false;
         content.failed = None;
         let spool = &self.stage_factory.spool;
@@ -378,7 +383,7 @@ impl Content {
 
     fn begin_upload(&self) -> Option<(Arc<Sealed>, PriorAttempt)> {
         let top = self.base.sealed()?;
-        if self.orphan || self.failed.is_some() {
+        if self.is_nameless() || self.failed.is_some() {
             return None;
         }
         let first = top.base.sealed().unwrap_or(top);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::content::Content;
+use super::content::{Content, Recorded};
 use super::file::{LastClose, OpenFile, StageFactory};
 use super::layers::LowerLayer;
 use crate::error::FsError;
@@ -150,9 +150,9 @@ impl OpenFiles {
             return LastClose::Nothing;
         }
         files.remove(&file.inode.ino);
-        content.is_over = true;
+        let recorded = std::mem::replace(&mut content.recorded, Recorded::Closed);
         let ino = file.inode.ino.0;
-        if content.saved.is_some() {
+        if let Recorded::File(_) = recorded {
             file.stage_factory
                 .session_log
                 .record(|| Record::FileGone { ino });
@@ -175,7 +175,7 @@ impl OpenFiles {
             let content = file.content.lock();
             let stage = content.stage.as_ref();
             let stage = stage
-                .filter(|_| content.dirty && !content.orphan)
+                .filter(|_| content.dirty && !content.is_nameless())
                 .cloned()?;
             let failed = content.failed.clone();
             Some((stage, failed.map_or(LostReason::DaemonEnded, why_failed)))

@@ -23,7 +23,7 @@ impl OpenFile {
     /// Whether there is a part for `next_ahead`.
     pub fn has_ahead(&self, part_size: PartSize) -> bool {
         let content = self.content.lock();
-        let is_kept = !content.orphan && content.failed.is_none();
+        let is_kept = !content.is_nameless() && content.failed.is_none();
         let stage = content.stage.as_ref();
         is_kept && stage.is_some_and(|stage| stage.full_ahead(part_size).is_some())
     }
@@ -31,7 +31,7 @@ impl OpenFile {
     pub fn next_ahead(&self, part_size: PartSize) -> Option<FullPart> {
         let content = self.content.lock();
         let stage = content.stage.as_ref();
-        let stage = stage.filter(|_| !content.orphan && content.failed.is_none());
+        let stage = stage.filter(|_| !content.is_nameless() && content.failed.is_none());
         stage.and_then(|stage: &Stage| stage.next_ahead(part_size))
     }
 
@@ -39,7 +39,7 @@ impl OpenFile {
     /// changed: parts are of one key.
     pub fn mark_offloaded(&self, key: &Key) -> Option<(Arc<StageFile>, Offloaded)> {
         let content = self.content.lock();
-        if content.orphan || content.failed.is_some() || content.holders > 0 {
+        if content.is_nameless() || content.failed.is_some() || content.holders > 0 {
             return None;
         }
         content.stage.as_ref()?.mark_offloaded(key)
@@ -48,7 +48,7 @@ impl OpenFile {
     /// The first full part that nobody has sent or sends under this key.
     pub fn next_unsent(&self, key: &Key, part_size: PartSize) -> Option<FullPart> {
         let content = self.content.lock();
-        if content.orphan || content.failed.is_some() || content.holders > 0 {
+        if content.is_nameless() || content.failed.is_some() || content.holders > 0 {
             return None;
         }
         content.stage.as_ref()?.next_unsent(key, part_size)
@@ -56,7 +56,7 @@ impl OpenFile {
 
     pub fn has_parts_under_way(&self) -> bool {
         let content = self.content.lock();
-        let stage = content.stage.as_ref().filter(|_| !content.orphan);
+        let stage = content.stage.as_ref().filter(|_| !content.is_nameless());
         let upload = stage.and_then(|stage| stage.file().upload());
         upload.is_some_and(|upload| upload.has_parts_under_way())
     }
@@ -64,7 +64,7 @@ impl OpenFile {
     /// Whether parts of the file are in its unfinished upload alone.
     pub fn has_offloaded(&self) -> bool {
         let content = self.content.lock();
-        let stage = content.stage.as_ref().filter(|_| !content.orphan);
+        let stage = content.stage.as_ref().filter(|_| !content.is_nameless());
         let sealed = std::iter::successors(content.base.sealed(), |it| it.base.sealed());
         let mut stages = stage.into_iter().chain(sealed.map(|sealed| &sealed.stage));
         stages.any(|stage| stage.file().has_offloaded())

@@ -113,7 +113,7 @@ fn look_at(file: Arc<OpenFile>) -> Option<Found> {
     let is_uploading = file.upload_lock.is_locked();
     // Under one lock: a stage that is sealed meanwhile must not be missed.
     let content = file.content.lock();
-    if content.orphan {
+    if content.is_nameless() {
         return None;
     }
     let staged = content.stage.as_ref().filter(|_| content.dirty);

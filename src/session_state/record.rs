@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::BlockSum;
 use crate::store::{Endpoint, ObjectHeaders, StoreAbilities};
-use crate::vocabulary::{Intent, Kind, ObjectId, ObjectVersion, OpenMode, Overrides, StageId};
+use crate::vocabulary::{
+    Intent, Kind, NameState, ObjectId, ObjectVersion, OpenMode, Overrides, StageId,
+};
 
 /// One thing that the kernel was told, or that follows from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -203,13 +205,43 @@ pub struct SavedFile {
     pub intent: Intent,
     pub dirty: bool,
     pub failed: bool,
-    pub orphan: bool,
-    pub covers: bool,
+    #[serde(flatten, with = "saved_name")]
+    pub name: NameState,
     pub remote: Option<ObjectVersion>,
     /// What is stored with `remote`, where attributes are. None where a daemon
     /// recorded the file that does not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<Box<ObjectHeaders>>,
+}
+
+/// A file's name as it stands in the file: two flags.
+mod saved_name {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::vocabulary::NameState;
+
+    #[derive(Serialize, Deserialize)]
+    struct Flags {
+        orphan: bool,
+        covers: bool,
+    }
+
+    pub fn serialize<S: Serializer>(name: &NameState, to: S) -> Result<S::Ok, S::Error> {
+        let flags = Flags {
+            orphan: *name == NameState::Gone,
+            covers: *name == NameState::TakenOver,
+        };
+        flags.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<NameState, D::Error> {
+        let flags = Flags::deserialize(from)?;
+        Ok(match (flags.orphan, flags.covers) {
+            (true, _) => NameState::Gone,
+            (false, true) => NameState::TakenOver,
+            (false, false) => NameState::Own,
+        })
+    }
 }
 
 impl SavedFile {

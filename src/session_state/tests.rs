@@ -1,7 +1,9 @@
 use super::*;
 use crate::journal::BlockSum;
 use crate::journal::small_disk::SmallDisk;
-use crate::vocabulary::{Intent, Kind, ObjectVersion, OpenMode, Overrides, StageId, Timestamp};
+use crate::vocabulary::{
+    Intent, Kind, NameState, ObjectVersion, OpenMode, Overrides, StageId, Timestamp,
+};
 
 /// What the records come to.
 pub fn apply(state: &mut SessionState, records: impl Iterator<Item = Record>) {
@@ -31,8 +33,7 @@ fn file() -> SavedFile {
         intent: Intent::Edit,
         dirty: true,
         failed: false,
-        orphan: false,
-        covers: false,
+        name: NameState::Own,
         remote: Some(ObjectVersion {
             etag: crate::store::ETag::new("e"),
             size_bytes: 7,
@@ -316,6 +317,22 @@ fn what_is_in_doubt_stays_so_for_the_daemon_after_the_next() {
     drop(SessionLog::resume(&path, &next).unwrap());
     let after = saved(&path).unwrap().unwrap();
     assert_eq!(after.damaged_stages, next.damaged_stages);
+}
+
+#[test]
+fn whose_a_name_is_stands_in_the_file_as_two_flags() {
+    let saved = |orphan: bool, covers: bool| {
+        let mut json = serde_json::to_value(file()).unwrap();
+        assert_eq!(json["orphan"], serde_json::Value::Bool(false));
+        (json["orphan"], json["covers"]) = (orphan.into(), covers.into());
+        let saved: SavedFile = serde_json::from_value(json.clone()).unwrap();
+        (saved.name, serde_json::to_value(&saved).unwrap() == json)
+    };
+    assert_eq!(saved(false, false), (NameState::Own, true));
+    assert_eq!(saved(false, true), (NameState::TakenOver, true));
+    assert_eq!(saved(true, false), (NameState::Gone, true));
+    // Of a file that had taken a name and lost it.
+    assert_eq!(saved(true, true), (NameState::Gone, false));
 }
 
 #[test]
