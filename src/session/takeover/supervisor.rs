@@ -43,15 +43,35 @@ const HEARD_WITHIN: Duration = Duration::from_secs(5);
 const BARRIER: &str = "BARRIER=1";
 const MESSAGE_LIMIT_BYTES: usize = 4096;
 
+/// Whether the daemon has said that it serves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Readiness {
+    #[default]
+    Never,
+    /// In an earlier life.
+    Before,
+    /// In this life.
+    Now,
+}
+
 /// What the daemon has said so far.
 #[derive(Debug, Default)]
 struct Said {
-    /// In this life of the daemon.
-    ready: bool,
-    ever_ready: bool,
+    readiness: Readiness,
     /// Since the watchdog's last look.
     alive: bool,
     device: Option<OwnedFd>,
+}
+
+impl Said {
+    /// How far the life came that has just ended.
+    fn end_life(&mut self) -> Readiness {
+        let reached = self.readiness;
+        if reached == Readiness::Now {
+            self.readiness = Readiness::Before;
+        }
+        reached
+    }
 }
 
 /// Which life of the daemon begins.
@@ -100,13 +120,10 @@ pub fn supervise(
         prepare(&mut command, life);
         let lived = live(&mut command, &said, watchdog.map(Watchdog::new), &mut stop);
         hear_out(&socket, &caught_up);
-        let (ready, ever_ready) = {
-            let mut said = said.lock();
-            (std::mem::take(&mut said.ready), said.ever_ready)
-        };
+        let readiness = said.lock().end_life();
         // Before it was ready it has told whoever waits why it is not.
         let unmounted = lived.as_ref().is_ok_and(ExitStatus::success);
-        if unmounted || !ever_ready {
+        if unmounted || readiness == Readiness::Never {
             return lived;
         }
         tracing::warn!(
@@ -115,7 +132,7 @@ pub fn supervise(
         );
         // One that serves does not die of it.
         stop = lived.as_ref().ok().and_then(stop_of).or(stop);
-        if ready {
+        if readiness == Readiness::Now {
             backoff.reset();
         }
         if lived.is_err() || (life == Life::Later && began.elapsed() < SETTLED_AFTER) {
@@ -199,7 +216,7 @@ fn watch(
         } else if dead_since.get_or_insert(began).elapsed() >= ENDS_WITHIN {
             return Ok(End::Stuck);
         }
-        let is_ready = said.lock().ready;
+        let is_ready = said.lock().readiness == Readiness::Now;
         if let Some(signal) = stop.take_if(|_| is_ready) {
             tracing::info!(?signal, "the daemon before this one died of it: passed on");
             end(&daemon, signal);
@@ -209,10 +226,10 @@ fn watch(
         };
         let sign = {
             let mut said = said.lock();
-            match (said.ready, std::mem::take(&mut said.alive)) {
-                (false, _) => Sign::Starting,
-                (true, true) => Sign::Alive,
-                (true, false) => Sign::Silent,
+            match (said.readiness, std::mem::take(&mut said.alive)) {
+                (Readiness::Never | Readiness::Before, _) => Sign::Starting,
+                (Readiness::Now, true) => Sign::Alive,
+                (Readiness::Now, false) => Sign::Silent,
             }
         };
         if let Some(signal) = watchdog.look(sign, began.elapsed()) {
@@ -275,7 +292,7 @@ fn listen(socket: &UnixDatagram, said: &Mutex<Said>, heard: &mpsc::Sender<()>) {
 fn note(message: &str, descriptor: Option<OwnedFd>, said: &mut Said) {
     for line in message.lines() {
         match line {
-            "READY=1" => (said.ready, said.ever_ready) = (true, true),
+            "READY=1" => said.readiness = Readiness::Now,
             "WATCHDOG=1" => said.alive = true,
             "FDSTOREREMOVE=1" => said.device = None,
             _ => {}
