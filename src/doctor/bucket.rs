@@ -14,7 +14,7 @@ use crate::store::{
 };
 
 /// An operator waits for the report: a request is not repeated for longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn examine(config: &Config, report: &mut Report) {
     let s3 = match session::s3(config, OnNetworkError::Refuse).await {
@@ -40,9 +40,9 @@ pub(super) async fn examine(config: &Config, report: &mut Report) {
             return;
         }
     };
-    let patience = config.s3.request_timeout.min(PATIENCE);
+    let max_wait = config.s3.request_timeout.min(MAX_WAIT);
     let metered = Arc::new(Metered::new(s3.clone(), Arc::default()));
-    let store = Retry::new(metered, patience, StoreHealth::default());
+    let store = Retry::new(metered, max_wait, StoreHealth::default());
     let listing = ListRequest {
         prefix: config.prefix.clone(),
         fold_directories: FoldDirectories::No,

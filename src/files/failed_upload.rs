@@ -39,12 +39,12 @@ impl OpenFile {
 
     fn move_to_lost_found(&self, sealed: &Sealed, why: &FsError) {
         let key = self.inode.key(&self.stage_factory.keys);
-        let remnant = LostFile {
+        let lost = LostFile {
             key: key.as_ref(),
             reason: LostReason::UploadFailed(why.clone()),
             written: None,
         };
         let file = sealed.stage.file();
-        self.stage_factory.spool.move_to_lost_found(file, &remnant);
+        self.stage_factory.spool.move_to_lost_found(file, &lost);
     }
 }

@@ -25,14 +25,14 @@ impl OpenFiles {
                 self.stage_factory.spool.discard(stage.file());
                 continue;
             }
-            let remnant = LostFile {
+            let lost = LostFile {
                 key: None,
                 reason: LostReason::DaemonEnded,
                 written: None,
             };
             self.stage_factory
                 .spool
-                .move_to_lost_found(stage.file(), &remnant);
+                .move_to_lost_found(stage.file(), &lost);
         }
     }
 
@@ -54,7 +54,7 @@ impl OpenFiles {
             match merged {
                 Ok(()) => self.stage_factory.spool.discard(below.file()),
                 Err(error) => {
-                    let remnant = LostFile {
+                    let lost = LostFile {
                         key: None,
                         reason: match &error {
                             FsError::Offloaded => LostReason::DaemonEnded,
@@ -64,7 +64,7 @@ impl OpenFiles {
                     };
                     self.stage_factory
                         .spool
-                        .move_to_lost_found(below.file(), &remnant);
+                        .move_to_lost_found(below.file(), &lost);
                     failed = Some(error);
                 }
             }

@@ -191,7 +191,11 @@ impl OpenFile {
     /// A sealed stage takes over all that it shows of its base, which are these bytes.
     ///
     /// Errors: the spool's.
-    pub fn complete(&self, sealed: &Arc<Sealed>, below: &[u8]) -> Result<Arc<Sealed>, FsError> {
+    pub fn fill_from_lower(
+        &self,
+        sealed: &Arc<Sealed>,
+        below: &[u8],
+    ) -> Result<Arc<Sealed>, FsError> {
         let mut stage = sealed.stage.clone();
         stage.fill(0, below)?;
         let whole = Arc::new(Sealed {

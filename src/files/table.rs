@@ -224,7 +224,7 @@ impl OpenFiles {
         } else {
             reason
         };
-        let remnant = LostFile {
+        let lost = LostFile {
             key: key.as_ref(),
             reason,
             written: Some(&written)
@@ -233,7 +233,7 @@ impl OpenFiles {
         };
         self.stage_factory
             .spool
-            .move_to_lost_found(stage.file(), &remnant);
+            .move_to_lost_found(stage.file(), &lost);
     }
 
     /// The file shows again what the store has of it, or vanishes where the store has
@@ -251,7 +251,7 @@ impl OpenFiles {
         if stored {
             self.namespace.invalidate(&file.inode);
         } else {
-            self.namespace.take_back(&file.inode);
+            self.namespace.roll_back_create(&file.inode);
         }
         key
     }

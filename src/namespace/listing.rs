@@ -361,8 +361,8 @@ fn stream_page(
 ) -> Vec<StreamedEntry> {
     let mut waiting = std::mem::take(&mut stream.unsettled);
     waiting.retain(|file| !page.entries.contains_key(&file.name));
-    let settles = |entry: &StreamedEntry| page.is_complete_for(prefix, &entry.name);
-    let (mut given, still): (Vec<_>, Vec<_>) = waiting.into_iter().partition(settles);
+    let is_settled = |entry: &StreamedEntry| page.is_complete_for(prefix, &entry.name);
+    let (mut given, still): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_settled);
     stream.unsettled = still;
     let unsettled = page.take_unsettled(prefix).into_iter();
     stream

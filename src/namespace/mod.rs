@@ -363,7 +363,7 @@ impl Namespace {
     }
 
     /// A create did not reach the store: nothing is known of who has the name.
-    pub fn take_back(&self, inode: &Inode) {
+    pub fn roll_back_create(&self, inode: &Inode) {
         self.invalidate(inode);
         self.unlink_local(inode);
     }

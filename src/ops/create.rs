@@ -156,7 +156,7 @@ impl Ops {
             Err(error) => {
                 file.orphan();
                 self.files.close(&file, request.mode);
-                self.namespace.take_back(&inode);
+                self.namespace.roll_back_create(&inode);
                 return Err(error);
             }
         };

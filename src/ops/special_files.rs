@@ -48,7 +48,7 @@ impl Ops {
             .init_attributes(&parent, &inode, permissions, maker);
         let put = self.put_node(&parent, name, &inode, Bytes::new(), special.rdev);
         if let Err(error) = put.await {
-            self.namespace.take_back(&inode);
+            self.namespace.roll_back_create(&inode);
             return Err(error);
         }
         Ok(self.give_entry(&inode))

@@ -52,7 +52,7 @@ impl Ops {
         self.attributes
             .init_attributes(&parent, &link, SYMLINK_MODE, maker);
         if let Err(error) = self.put_node(&parent, name, &link, target, None).await {
-            self.namespace.take_back(&link);
+            self.namespace.roll_back_create(&link);
             return Err(error);
         }
         Ok(self.give_entry(&link))

@@ -136,7 +136,7 @@ pub fn run(
         reloading: Mutex::default(),
     });
     let served = control::Served::new(running.clone(), counters.clone(), stop.asked.clone());
-    let tending = watchdog::start(runtime.handle(), running).context("no signal handler")?;
+    let watched = watchdog::start(runtime.handle(), running).context("no signal handler")?;
     let socket = runtime.block_on(control::start(&config, served));
     ready(waiter, early);
     let (ending, deadline) =
@@ -146,7 +146,7 @@ pub fn run(
     }
     runtime.block_on(drain(&ops, &tasks, deadline));
     tracing::info!(requests = %counters, "stopped");
-    end(&config, &notifier, tending, socket);
+    end(&config, &notifier, watched, socket);
     drop(ops);
     runtime.shutdown_timeout(Duration::from_secs(1));
     ending.map(drop)
@@ -191,8 +191,8 @@ fn adapter(
 
 /// The last that is done for the session, while the spool is still this daemon's: the
 /// next one keeps its own session there.
-fn end(config: &Config, notifier: &Notifier, tending: JoinHandle<()>, socket: Option<SocketPlace>) {
-    tending.abort();
+fn end(config: &Config, notifier: &Notifier, watched: JoinHandle<()>, socket: Option<SocketPlace>) {
+    watched.abort();
     takeover::fuse_session::forget(config);
     notifier.end();
     if let Some(socket) = socket {

@@ -39,7 +39,7 @@ use bucket::Bucket;
 use files::{ConfigFile, CredentialsFile, Keys};
 
 /// An operator waits: a request is not repeated for longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Settings of the command that the mount does not have, and credentials, which get a file.
 const NOT_KEPT: [&str; 5] = [
     "from-authentik",
@@ -72,10 +72,10 @@ pub async fn tasks(config: &Config, options: &SetupOptions) -> anyhow::Result<Ve
     let keys = keys(config, options, &s3).await?;
     let wanted = wanted(config, options, &keys, &s3);
     let metered = Arc::new(Metered::new(s3.clone(), Arc::default()));
-    let patience = config.s3.request_timeout.min(PATIENCE);
+    let max_wait = config.s3.request_timeout.min(MAX_WAIT);
     let bucket = Arc::new(Bucket {
         s3,
-        store: Arc::new(Retry::new(metered, patience, StoreHealth::default())),
+        store: Arc::new(Retry::new(metered, max_wait, StoreHealth::default())),
         config: config.clone(),
     });
     let mut tasks = of_bucket(&bucket, options);

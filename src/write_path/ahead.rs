@@ -74,7 +74,7 @@ impl Uploader {
             };
             return Ok(Some(upload).filter(|_| fits));
         }
-        if part.file.is_gone() {
+        if part.file.is_discarded() {
             return Ok(None);
         }
         let upload = self.begin(target).await?;
@@ -87,7 +87,7 @@ impl Uploader {
         part: &FullPart,
     ) -> Result<(), FsError> {
         let _memory = self.hold_part(upload, &part.range).await;
-        if part.file.is_gone() {
+        if part.file.is_discarded() {
             return Ok(());
         }
         if let Some(Claim::Send(claimed)) = upload.try_claim(part.number, &part.range) {

@@ -164,27 +164,27 @@ impl LostFound {
     pub fn take(
         &self,
         stage: &Path,
-        remnant: &LostFile<'_>,
+        lost: &LostFile<'_>,
         missing: &[Range<u64>],
     ) -> io::Result<PathBuf> {
         let id = stage.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let kept = self.dir.join(id);
         let size_bytes = fs::symlink_metadata(stage)?.len();
-        let written = match remnant.written {
+        let written = match lost.written {
             written if missing.is_empty() => written.map(<[_]>::to_vec),
             Some(written) => Some(without(written, missing)),
             None => Some(without(std::slice::from_ref(&(0..size_bytes)), missing)),
         };
-        let mut reason = remnant.reason.to_string();
+        let mut reason = lost.reason.to_string();
         if !missing.is_empty() {
             reason += MISSING;
         }
         let sidecar = Sidecar {
-            key: remnant.key.cloned(),
+            key: lost.key.cloned(),
             place: self.place.clone(),
             reason,
             size_bytes,
-            whole: matches!(remnant.reason, LostReason::UploadFailed(_)) && written.is_none(),
+            whole: matches!(lost.reason, LostReason::UploadFailed(_)) && written.is_none(),
             written: written.map(|written| pairs(&written)),
             missing: Some(missing).filter(|it| !it.is_empty()).map(pairs),
             kept_at_unix_seconds: unix_seconds(SystemTime::now()),
@@ -268,12 +268,12 @@ mod tests {
         let stage = dir.path().join("0001");
         fs::write(&stage, b"bytes").unwrap();
         let key = Key::new("media/a.png");
-        let remnant = LostFile {
+        let file = LostFile {
             key: Some(&key),
             reason: LostReason::UploadFailed(FsError::ACCESS_DENIED),
             written: Some(&[0..1, 2..5]),
         };
-        let kept = lost.take(&stage, &remnant, &[]).unwrap();
+        let kept = lost.take(&stage, &file, &[]).unwrap();
         assert_eq!(fs::read(&kept).unwrap(), b"bytes");
         let sidecar = fs::read_to_string(kept.with_extension("json")).unwrap();
         assert!(
@@ -302,12 +302,12 @@ mod tests {
             let lost = LostFound::open(&dir.path().join("lost+found"), place.cloned()).unwrap();
             let stage = dir.path().join(name);
             fs::write(&stage, b"bytes").unwrap();
-            let remnant = LostFile {
+            let file = LostFile {
                 key: None,
                 reason: LostReason::DaemonEnded,
                 written: None,
             };
-            lost.take(&stage, &remnant, &[]).unwrap()
+            lost.take(&stage, &file, &[]).unwrap()
         };
         let kept = [keep("1", None), keep("2", Some(&a)), keep("3", Some(&b))];
         let found = || {

@@ -37,7 +37,7 @@ struct State {
     /// Parts that the store has, with exactly the file's bytes.
     done: BTreeMap<PartNumber, (Range<u64>, CompletedPart)>,
     under_way: BTreeMap<PartNumber, (Range<u64>, Content)>,
-    left: Left,
+    resumed: ResumedParts,
     over: bool,
 }
 
@@ -50,7 +50,7 @@ enum Content {
 
 /// Parts that an earlier life of the daemon may have sent.
 #[derive(Debug)]
-enum Left {
+enum ResumedParts {
     Unknown,
     Listed(BTreeMap<PartNumber, ListedPart>),
 }
@@ -100,7 +100,7 @@ impl MultipartUpload {
         } = offloaded;
         let mut this = Self::new(key, headers, upload, aborts, part_ends);
         let state = this.state.get_mut();
-        state.left = Left::Unknown;
+        state.resumed = ResumedParts::Unknown;
         for part in parts {
             if let Some(completed) = part.completed() {
                 let done = (part.range, completed.clone());
@@ -117,9 +117,9 @@ impl MultipartUpload {
         aborts: AbortQueue,
         part_ends: Option<Vec<u64>>,
     ) -> Self {
-        let left = match part_ends {
-            None => Left::Listed(BTreeMap::new()),
-            Some(_) => Left::Unknown,
+        let resumed = match part_ends {
+            None => ResumedParts::Listed(BTreeMap::new()),
+            Some(_) => ResumedParts::Unknown,
         };
         Self {
             key,
@@ -132,7 +132,7 @@ impl MultipartUpload {
                 part_ends,
                 done: BTreeMap::new(),
                 under_way: BTreeMap::new(),
-                left,
+                resumed,
                 over: false,
             }),
             settled: Notify::new(),
@@ -221,22 +221,22 @@ impl MultipartUpload {
 
     /// Whether nobody has asked the store yet which parts it has.
     pub fn is_to_be_listed(&self) -> bool {
-        matches!(self.state.lock().left, Left::Unknown)
+        matches!(self.state.lock().resumed, ResumedParts::Unknown)
     }
 
     /// What the store has said.
     pub fn listed(&self, parts: Vec<ListedPart>) {
         let parts = parts.into_iter();
         let parts = parts.map(|listed| (listed.part.number, listed)).collect();
-        self.state.lock().left = Left::Listed(parts);
+        self.state.lock().resumed = ResumedParts::Listed(parts);
     }
 
     /// The part that the store had already, if it is of this length; its bytes
     /// are still to be compared.
     pub fn left_part(&self, number: PartNumber, len: u64) -> Option<CompletedPart> {
-        match &self.state.lock().left {
-            Left::Unknown => None,
-            Left::Listed(parts) => {
+        match &self.state.lock().resumed {
+            ResumedParts::Unknown => None,
+            ResumedParts::Listed(parts) => {
                 let listed = parts.get(&number).filter(|part| part.size_bytes == len);
                 listed.map(|listed| listed.part.clone())
             }

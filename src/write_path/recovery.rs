@@ -63,7 +63,7 @@ impl Spool {
                 fs::remove_file(&path)?;
                 continue;
             }
-            let remnant = LostFile {
+            let lost = LostFile {
                 key,
                 reason: match &saved.refused {
                     _ if id.is_some_and(|id| doubtful.contains(&id)) => {
@@ -76,7 +76,7 @@ impl Spool {
             };
             let missing = id.and_then(|id| self.journal.offloaded(id));
             let missing = missing.map_or_else(Vec::new, |it| it.missing());
-            if !self.keep(&path, &remnant, &missing)? {
+            if !self.keep(&path, &lost, &missing)? {
                 stays.extend(id);
             }
         }
@@ -90,14 +90,9 @@ impl Spool {
 
     /// Moves a stage to lost+found. False where the disk is too full for it: the next
     /// start does.
-    fn keep(
-        &self,
-        path: &Path,
-        remnant: &LostFile<'_>,
-        missing: &[Range<u64>],
-    ) -> io::Result<bool> {
-        let key = remnant.key.map(Key::as_str);
-        match self.lost_found.take(path, remnant, missing) {
+    fn keep(&self, path: &Path, lost: &LostFile<'_>, missing: &[Range<u64>]) -> io::Result<bool> {
+        let key = lost.key.map(Key::as_str);
+        match self.lost_found.take(path, lost, missing) {
             Ok(kept) => {
                 tracing::warn!(path = %kept.display(), key, "the predecessor ended before this file was closed: its bytes are in lost+found");
                 Ok(true)
@@ -187,7 +182,7 @@ impl Spool {
                         // It was uploaded, and the file shows its object.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                         orphan => orphan.inspect(|file| {
-                            file.set_gone();
+                            file.set_discarded();
                             file.unlink_on_drop();
                         })?,
                     }

@@ -244,7 +244,7 @@ impl Spool {
     ///
     /// Readers that still hold it go on.
     pub fn discard(&self, file: &StageFile) {
-        if file.set_gone() {
+        if file.set_discarded() {
             return;
         }
         if let Err(error) = file.descriptor().unlink() {
@@ -258,7 +258,7 @@ impl Spool {
     /// The stage is of a file that has no name any more: it goes with the last that
     /// holds it, or at the next start unless somebody has the file open still.
     pub fn orphan(&self, file: &StageFile) {
-        if file.set_gone() {
+        if file.set_discarded() {
             return;
         }
         self.move_aside(file);
@@ -270,8 +270,8 @@ impl Spool {
 
     /// The last that holds it removes the file, or else the next start does.
     fn move_aside(&self, file: &StageFile) {
-        let aside = self.orphan_dir.join(file.id().to_string());
-        let rename = |from: &Path| fs::rename(from, &aside).map(|()| aside.clone());
+        let orphan_path = self.orphan_dir.join(file.id().to_string());
+        let rename = |from: &Path| fs::rename(from, &orphan_path).map(|()| orphan_path.clone());
         match file.descriptor().moved(rename) {
             Ok(_) => file.unlink_on_drop(),
             Err(error) => {
@@ -281,17 +281,17 @@ impl Spool {
     }
 
     /// Keeps the bytes of a stage that could not be uploaded.
-    pub fn move_to_lost_found(&self, file: &StageFile, remnant: &LostFile<'_>) {
-        if file.set_gone() {
+    pub fn move_to_lost_found(&self, file: &StageFile, lost: &LostFile<'_>) {
+        if file.set_discarded() {
             return;
         }
-        let reason = &remnant.reason;
+        let reason = &lost.reason;
         let missing = file.missing();
-        let take = |from: &Path| self.lost_found.take(from, remnant, &missing);
+        let take = |from: &Path| self.lost_found.take(from, lost, &missing);
         match file.descriptor().moved(take) {
             Ok(kept) => {
                 tracing::error!(
-                    path = %kept.display(), key = remnant.key.map(Key::as_str), %reason, "upload failed: the bytes are in lost+found"
+                    path = %kept.display(), key = lost.key.map(Key::as_str), %reason, "upload failed: the bytes are in lost+found"
                 );
                 self.done(file.id());
             }

@@ -170,14 +170,14 @@ impl StageFile {
     /// The same, unless there is one already, or nobody wants the bytes any more.
     pub(super) fn adopt_upload(&self, upload: Arc<MultipartUpload>) -> bool {
         let mut slot = self.upload.lock();
-        let wanted = slot.is_none() && !self.is_gone();
+        let wanted = slot.is_none() && !self.is_discarded();
         if wanted {
             *slot = Some(upload);
         }
         wanted
     }
 
-    pub(super) fn is_gone(&self) -> bool {
+    pub(super) fn is_discarded(&self) -> bool {
         self.discarded.load(Ordering::Relaxed)
     }
 
@@ -197,7 +197,7 @@ impl StageFile {
     }
 
     /// Whether it was so before.
-    pub(super) fn set_gone(&self) -> bool {
+    pub(super) fn set_discarded(&self) -> bool {
         let before = self.discarded.swap(true, Ordering::Relaxed);
         self.set_upload(None);
         before

@@ -59,7 +59,7 @@ impl Uploads {
                 return Err(error);
             }
         };
-        let _turn = file.upload_lock.lock().await;
+        let _guard = file.upload_lock.lock().await;
         self.sealer.seal(file).await?;
         while let Some((sealed, prior)) = self.begin_upload(file).await {
             match self.publish(file, &sealed, prior).await {
@@ -78,7 +78,7 @@ impl Uploads {
 
     /// The sealed stage to be uploaded first, of which the journal knows.
     pub async fn begin_upload(&self, file: &OpenFile) -> Option<(Arc<Sealed>, PriorAttempt)> {
-        let _turn = file.seal_lock.lock().await;
+        let _guard = file.seal_lock.lock().await;
         file.begin_upload()
     }
 
@@ -105,11 +105,11 @@ impl Uploads {
         };
         self.record_object(file, &object, headers);
         failpoint::at(Point::PublishRecorded);
-        let turn = file.seal_lock.lock().await;
+        let guard = file.seal_lock.lock().await;
         if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
             self.sealer.journal_seal(file, &over).await?;
         }
-        drop(turn);
+        drop(guard);
         failpoint::at(Point::PublishUploaded);
         self.stage_factory.spool.discard(sealed.stage.file());
         self.update_parent(file).await;
@@ -143,8 +143,8 @@ impl Uploads {
             below => below?,
         };
         // Not before the journal was told of the stage as it was sealed.
-        let _turn = file.seal_lock.lock().await;
-        match file.complete(sealed, &below) {
+        let _guard = file.seal_lock.lock().await;
+        match file.fill_from_lower(sealed, &below) {
             Ok(whole) => {
                 self.sealer.journal_seal(file, &whole).await?;
                 failpoint::at(Point::UploadCompleted);

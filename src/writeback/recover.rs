@@ -45,14 +45,12 @@ impl Writeback {
             let over_a_base = found.sealed.base != SealedBase::Empty;
             if let Err(error) = self.recover_one(found) {
                 tracing::error!(%key, %error, "what the predecessor sealed has no valid path: left in the spool");
-                let remnant = LostFile {
+                let lost = LostFile {
                     key: Some(&key),
                     reason: LostReason::UploadFailed(error),
                     written: over_a_base.then_some(written.as_slice()),
                 };
-                self.stage_factory
-                    .spool
-                    .move_to_lost_found(&stage, &remnant);
+                self.stage_factory.spool.move_to_lost_found(&stage, &lost);
             }
         }
     }

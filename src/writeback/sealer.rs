@@ -25,10 +25,10 @@ pub struct Sealer {
 impl Sealer {
     /// Seals what was written and tells the journal.
     pub async fn seal(&self, file: &Arc<OpenFile>) -> Result<(), FsError> {
-        let _turn = file.seal_lock.lock().await;
+        let _guard = file.seal_lock.lock().await;
         match file.seal()? {
             Some(Sealing::Whole { sealed, superseded }) => {
-                self.note_sealed(file, &sealed, superseded).await?;
+                self.journal_or_revert(file, &sealed, superseded).await?;
             }
             Some(Sealing::Absorbed { sealed, below }) => {
                 self.absorb(file, &sealed, &below).await?;
@@ -41,7 +41,7 @@ impl Sealer {
         Ok(())
     }
 
-    async fn note_sealed(
+    async fn journal_or_revert(
         &self,
         file: &Arc<OpenFile>,
         sealed: &Arc<Sealed>,
@@ -109,12 +109,12 @@ impl Sealer {
     /// Tells the journal of a sealed stage.
     pub async fn journal_seal(&self, file: &OpenFile, sealed: &Sealed) -> Result<(), FsError> {
         match self.namespace.table().place(file.inode.ino) {
-            Some((dir, name)) => self.note_at(file, sealed, dir, &name).await,
+            Some((dir, name)) => self.journal_seal_at(file, sealed, dir, &name).await,
             None => Ok(()),
         }
     }
 
-    async fn note_at(
+    async fn journal_seal_at(
         &self,
         file: &OpenFile,
         sealed: &Sealed,
@@ -150,20 +150,20 @@ impl Sealer {
 
     /// Tells the journal that a file's sealed stages have another place and base.
     ///
-    /// Nothing more is sealed while the turn that it returns is held: who moves the
+    /// Nothing more is sealed while the guard that it returns is held: who moves the
     /// file holds it until the inode has its new place too.
-    pub async fn note_again<'a>(
+    pub async fn journal_seal_again<'a>(
         &self,
         file: &'a OpenFile,
         dir: Ino,
         name: &Name,
     ) -> MutexGuard<'a, ()> {
-        let turn = file.seal_lock.lock().await;
+        let guard = file.seal_lock.lock().await;
         for sealed in file.sealed_stages() {
-            if let Err(error) = self.note_at(file, &sealed, dir, name).await {
+            if let Err(error) = self.journal_seal_at(file, &sealed, dir, name).await {
                 tracing::error!(ino = file.inode.ino.0, %error, "journal write failed: after a crash these bytes go to their old key");
             }
         }
-        turn
+        guard
     }
 }

@@ -90,7 +90,7 @@ impl DirectoryRenamer {
                 self.namespace
                     .table()
                     .rename(source.ino, from.dir.ino, from.name)?;
-                self.rebase.note_stages_again(source).await;
+                self.rebase.journal_seals_again(source).await;
                 return Err(error);
             }
         }
@@ -137,14 +137,14 @@ impl DirectoryRenamer {
         // Also what was opened in between.
         self.rebase
             .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
-        self.rebase.note_stages_again(source).await;
+        self.rebase.journal_seals_again(source).await;
         failpoint::at(Point::RenameDirectoryStagesMoved);
         if objects.is_empty() {
             return Ok(moved);
         }
         if let Err(error) = self.store.enqueue(&doomed_of(&old_prefix, objects)) {
             table.rename(source.ino, from.dir.ino, from.name)?;
-            self.rebase.note_stages_again(source).await;
+            self.rebase.journal_seals_again(source).await;
             return Err(error.into());
         }
         self.namespace.record(from.dir.ino, from.name, None);

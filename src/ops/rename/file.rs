@@ -76,20 +76,20 @@ impl FileRenamer {
         let stored = source.state().remote.clone();
         // What is closed meanwhile is sealed for the old name or for the new one.
         let over = known_of(target, target_file.map(Arc::as_ref));
-        let _seal_turn = match stored.filter(|_| source_file.has_object_below()) {
+        let _seal_guard = match stored.filter(|_| source_file.has_object_below()) {
             Some(version) => {
                 let files = (&**source_file, target_file.map(Arc::as_ref));
                 self.move_object(from, to, files, (version, over)).await?
             }
             None => {
-                let turn = self.move_staged(from, to, &source_file, &over).await?;
+                let seal_guard = self.move_staged(from, to, &source_file, &over).await?;
                 let replaces = target_file.is_some_and(|file| {
                     file.inode.state().remote.is_some() || file.shadows_object()
                 });
                 if replaces {
                     source_file.cover();
                 }
-                turn
+                seal_guard
             }
         };
         // Not before the journal knows what takes its place.
@@ -130,17 +130,21 @@ impl FileRenamer {
         let stored = file.inode.state().remote.take();
         let etag = stored.as_ref().map(|version| version.etag.clone());
         let stored = stored.is_some();
-        let turn = file.seal_lock.lock().await;
+        let seal_guard = file.seal_lock.lock().await;
         let superseded = if stored {
             file.detach_from_object(over)
         } else {
             file.renamed(over)
         };
-        drop(turn);
+        drop(seal_guard);
         if stored || superseded.is_some() {
             // First what is sealed stands alone, then its object goes, then it moves: a
             // crash finds the bytes that were acknowledged under one of the names.
-            drop(self.sealer.note_again(file, from.dir.ino, from.name).await);
+            drop(
+                self.sealer
+                    .journal_seal_again(file, from.dir.ino, from.name)
+                    .await,
+            );
         }
         if let Some(superseded) = superseded {
             self.stage_factory.spool.discard(superseded.stage.file());
@@ -156,9 +160,12 @@ impl FileRenamer {
                 self.store.watch_for_late(old_key, late);
             }
         }
-        let turn = self.sealer.note_again(file, to.dir.ino, to.name).await;
+        let seal_guard = self
+            .sealer
+            .journal_seal_again(file, to.dir.ino, to.name)
+            .await;
         failpoint::at(Point::RenameStageMoved);
-        Ok(Some(turn))
+        Ok(Some(seal_guard))
     }
 
     async fn move_object<'a>(
@@ -195,8 +202,12 @@ impl FileRenamer {
         let outcome = self.copy_and_delete(from, to, (file, target), &intent, copy);
         let outcome = caught("rename", outcome).await.map_err(FsError::from);
         let outcome = outcome.flatten();
-        let turn = match &outcome {
-            Ok(_) => Some(self.sealer.note_again(file, to.dir.ino, to.name).await),
+        let seal_guard = match &outcome {
+            Ok(_) => Some(
+                self.sealer
+                    .journal_seal_again(file, to.dir.ino, to.name)
+                    .await,
+            ),
             Err(_) => None,
         };
         // Where it has failed, the application is told so.
@@ -214,7 +225,7 @@ impl FileRenamer {
             let mtime = state.overrides.mtime.unwrap_or(old.last_modified);
             state.overrides.mtime = Some(mtime);
         }
-        Ok(turn)
+        Ok(seal_guard)
     }
 
     /// The steps of a rename in the store, each safe to be the last one before a crash.
@@ -296,18 +307,18 @@ async fn lock_uploads<'a>(
 ) -> Vec<MutexGuard<'a, ()>> {
     let mut in_order: Vec<_> = files.collect();
     in_order.sort_by_key(|file| file.inode.ino);
-    let mut turns = Vec::new();
+    let mut guards = Vec::new();
     for file in in_order {
         // The rename needs the object that an edit makes of which the store has the rest.
         let is_needed = file.inode.ino == source && file.rests_on_s3();
         let may_undo = file.inode.ino != source && file.sends_whatever_is_there();
-        turns.push(if is_needed || may_undo {
+        guards.push(if is_needed || may_undo {
             file.upload_lock.lock().await
         } else {
             file.upload_lock.lock_over_uploads().await
         });
     }
-    turns
+    guards
 }
 
 /// What the store has under the new name, where that is known.

@@ -22,13 +22,13 @@ impl Rebase {
     ///
     /// What is sealed from now on is told with its new place; what was being sealed
     /// has its turn, which this waits for, and is told of again.
-    pub async fn note_stages_again(&self, moved: &Pin) {
+    pub async fn journal_seals_again(&self, moved: &Pin) {
         let table = self.namespace.table();
         for file in self.files.sealed() {
             if let Some((dir, name)) = table.place(file.inode.ino)
                 && table.is_within(file.inode.ino, moved.ino)
             {
-                drop(self.sealer.note_again(&file, dir, &name).await);
+                drop(self.sealer.journal_seal_again(&file, dir, &name).await);
             }
         }
     }

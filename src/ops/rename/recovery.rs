@@ -303,7 +303,7 @@ impl RenameRecovery {
         self.paths.place_at(&inode, &intent.to)?;
         self.rebase_known(&inode, intent, moved);
         self.namespace.invalidate(&inode);
-        self.rebase.note_stages_again(&inode).await;
+        self.rebase.journal_seals_again(&inode).await;
         Ok(())
     }
 
@@ -340,7 +340,7 @@ impl RenameRecovery {
             });
             let stay: Moved = stay.collect();
             self.rebase.rebase_subtree(&dir, from, from, &stay);
-            self.rebase.note_stages_again(&dir).await;
+            self.rebase.journal_seals_again(&dir).await;
         }
         Ok(())
     }

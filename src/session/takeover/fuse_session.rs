@@ -72,7 +72,7 @@ pub fn start(
 ) -> anyhow::Result<KernelSession> {
     match inherited {
         Some((device, predecessor)) => {
-            go_on(config, asked, device, &predecessor, session_log, adapter)
+            resume(config, asked, device, &predecessor, session_log, adapter)
         }
         None => begin(config, asked, session_log, adapter),
     }
@@ -142,7 +142,7 @@ fn agree(
     Ok(session)
 }
 
-fn go_on(
+fn resume(
     config: &Config,
     asked: Asked<'_>,
     device: OwnedFd,
