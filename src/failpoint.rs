@@ -43,7 +43,7 @@ points! {
     SealDirectorySynced = "seal_directory_synced",
     /// And the journal's record.
     SealJournaled = "seal_journaled",
-    /// A stage that the sealed one takes up is not discarded yet.
+    /// A stage that the sealed one absorbs is not discarded yet.
     SealSupersededLeft = "seal_superseded_left",
     /// The journal knows that a sealed stage takes another's bytes over.
     AbsorbJournaled = "absorb_journaled",
@@ -101,7 +101,7 @@ points! {
     JournalAppendBegins = "journal_append_begins",
     JournalWritten = "journal_written",
     JournalSynced = "journal_synced",
-    /// The journal is written anew, beside the old one.
+    /// The journal is rewritten, beside the old one.
     CompactWritten = "compact_written",
     CompactSynced = "compact_synced",
     CompactRenamed = "compact_renamed",

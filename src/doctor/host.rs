@@ -39,7 +39,7 @@ fn kernel(report: &mut Report) {
         report.warn(
             "kernel",
             format!("Linux {release}: calls under way when the daemon dies return EINTR"),
-            "Linux 6.9 or later has them answered by the next daemon",
+            "Linux 6.9 or later has them answered by the successor",
         );
     }
 }

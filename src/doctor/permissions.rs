@@ -228,7 +228,7 @@ impl Tried<'_> {
                 "list of parts",
                 error.to_string(),
                 format!(
-                    "allow {}: without it an upload that was cut off begins anew",
+                    "allow {}: without it an upload that was cut off starts again",
                     permissions::LIST_PARTS
                 ),
             ),

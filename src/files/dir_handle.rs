@@ -7,7 +7,7 @@ use crate::vocabulary::HandleId;
 /// An open directory: what has been listed so far, and where the listing stands.
 ///
 /// An entry keeps its offset for as long as the handle lives, whatever happens
-/// to the directory; reading from the start lists anew.
+/// to the directory; reading from the start lists again.
 #[derive(Debug)]
 pub struct DirHandle {
     pub id: HandleId,

@@ -17,7 +17,7 @@
 //!
 //! A file is a *stage* over a *lower layer* (`LowerLayer`): nothing, an object, or a
 //! sealed stage over another lower layer. At most two sealed stages wait: one whose
-//! upload was begun, which S3 may have, and over it one that takes up all that was
+//! upload was begun, which S3 may have, and over it one that absorbs all that was
 //! sealed since: of the two the shorter is copied into the longer (`write_path::merge`).
 //!
 //! | event | lock | journal record | failpoint | what recovery does |

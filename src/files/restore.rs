@@ -17,7 +17,7 @@ use crate::vocabulary::{NameState, ObjectId, ObjectVersion, StageId};
 use crate::write_path::{LostFile, LostReason, Stage};
 
 impl OpenFiles {
-    /// Stages of files that cannot be gone on with. One that is empty is what the
+    /// Stages of files that cannot be resumed. One that is empty is what the
     /// predecessor had just made: nothing was written to it.
     pub fn keep_rest(&self, open: HashMap<StageId, Stage>) {
         for stage in open.into_values() {

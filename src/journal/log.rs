@@ -1,4 +1,4 @@
-//! A file of records: what they come to is kept in memory and written anew when
+//! A file of records: what they come to is kept in memory and rewritten when
 //! the file is mostly about what is over.
 //!
 //! How records stand in it is in `frame`, and how they once did in `text`. On a full
@@ -20,7 +20,7 @@ use super::room::{STEP_BYTES, compact_from, is_full};
 use super::text;
 use crate::private;
 
-/// Attempts to read a file that is written anew meanwhile.
+/// Attempts to read a file that is rewritten meanwhile.
 const READ_LIMIT: usize = 5;
 
 /// Why a file of records cannot be used.
@@ -63,15 +63,15 @@ pub struct RecordLog<S> {
 #[derive(Debug)]
 struct Inner<S> {
     file: LogFile,
-    /// Whether it is worth writing anew is next asked at this size.
+    /// Whether it is worth rewriting is next asked at this size.
     compact_from: u64,
-    /// On a full disk it is not written anew for room before this.
+    /// On a full disk it is not rewritten for room before this.
     shorten_at: Option<Instant>,
     state: S,
 }
 
 impl<S: LogState> RecordLog<S> {
-    /// Goes on with a file that is whole, and writes any other anew with what still
+    /// Appends to a file that is whole, and rewrites any other with what still
     /// counts: a full disk is enough for a start.
     pub fn resume(path: &Path, replayed: Replayed<S>) -> Result<Self, LogError> {
         let failed = |source| io_error::<S>(path, source);
@@ -159,7 +159,7 @@ impl<S: LogState> RecordLog<S> {
         }
     }
 
-    /// Writes it anew for room, on a disk that has none. Returns whether there is some.
+    /// Rewrites it for room, on a disk that has none. Returns whether there is some.
     fn shorten(&self, inner: &mut Inner<S>) -> bool {
         if inner.shorten_at.is_some_and(|at| Instant::now() < at) {
             return false;
@@ -172,7 +172,7 @@ impl<S: LogState> RecordLog<S> {
                 tracing::warn!(name = S::NAME, %error, "the disk is full, and a record log cannot be shortened");
             }
         }
-        // What is nearly full of what counts is not written anew for each record.
+        // What is nearly full of what counts is not rewritten for each record.
         let is_worth_it = is_shortened && inner.file.room_bytes() >= STEP_BYTES / 2;
         inner.shorten_at = (!is_worth_it).then(|| Instant::now() + AGAIN);
         is_shortened
@@ -214,7 +214,7 @@ pub fn read<S: LogState>(path: &Path) -> Result<Replayed<S>, LogError> {
     }
 }
 
-/// The bytes of a file that its daemon may write anew meanwhile: what was read of one
+/// The bytes of a file that its daemon may rewrite meanwhile: what was read of one
 /// that became the spare may be of two files.
 fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -242,11 +242,11 @@ pub fn replay<S: LogState>(path: &Path, bytes: &[u8]) -> Result<S, LogError> {
     Ok(Replayed::of(path, bytes)?.state)
 }
 
-/// What a file comes to, and where it may be gone on with.
+/// What a file comes to, and where it may be appended to.
 #[derive(Debug, Default)]
 pub struct Replayed<S> {
     pub state: S,
-    /// None for a file that must be written anew.
+    /// None for a file that must be rewritten.
     pub append_at: Option<(Header, u64, Chain)>,
 }
 

@@ -68,7 +68,7 @@ impl LogFile {
         Ok(this)
     }
 
-    /// Goes on with a file that has nothing that counts behind its last frame.
+    /// Appends to a file that has nothing that counts behind its last frame.
     ///
     /// Errors: the disk's.
     pub fn resume(

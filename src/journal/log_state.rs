@@ -23,7 +23,7 @@ pub trait LogState: Default {
     const NAME: &'static str;
     /// Grows with every change that an older mediafs would misread.
     const VERSION: u32;
-    /// Whether a file written anew must outlive a power loss.
+    /// Whether a rewritten file must outlive a power loss.
     const DURABLE: Durable;
 
     /// Whether the record still says something.

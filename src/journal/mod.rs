@@ -3,7 +3,7 @@
 //! for the start after a crash.
 //!
 //! Its file is a `RecordLog`. Once it is mostly about stages that are done it is
-//! written anew in its spare, which is synced and takes its place.
+//! rewritten in its spare, which is synced and takes its place.
 //!
 //! A record that the disk has changed takes with it what it was about: a stage of
 //! which the last word is not known goes to lost+found and is not uploaded.
@@ -98,7 +98,7 @@ pub struct JournalState {
 
 impl Journal {
     /// Opens the journal, and makes it where there is none. One that is damaged is
-    /// written anew with what still counts, and kept beside it as it was.
+    /// rewritten with what still counts, and kept beside it as it was.
     pub fn open(path: &Path) -> Result<Self, LogError> {
         let mut replayed: Replayed<JournalState> = read(path)?;
         let live = &mut replayed.state;

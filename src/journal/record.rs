@@ -166,7 +166,7 @@ impl SealedStage {
     }
 }
 
-/// All that it takes to go on with a multipart upload in another life of the daemon.
+/// All that it takes to resume a multipart upload in a successor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sending {
     pub key: Key,

@@ -1,4 +1,4 @@
-//! Writing a file of records anew: in its spare, which then takes its place.
+//! Rewriting a file of records: in its spare, which then takes its place.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,5 +1,5 @@
 //! What a file of records takes of the disk: how much room it is given, and the size
-//! from which it is written anew.
+//! from which it is rewritten.
 
 use std::fs::File;
 use std::io;
@@ -8,9 +8,9 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::FallocateFlags;
 
-/// Below this size the file is never written anew.
+/// Below this size the file is never rewritten.
 pub const COMPACT_FROM_BYTES: u64 = 1 << 20;
-/// Written anew when it is this many times as long as what it still has to say.
+/// Rewritten when it is this many times as long as what it still has to say.
 const COMPACT_RATIO: u64 = 4;
 /// Room is taken from the disk in steps of this, before half of one is used.
 pub const STEP_BYTES: u64 = 256 << 10;
@@ -18,7 +18,7 @@ pub const STEP_BYTES: u64 = 256 << 10;
 pub const ROOM_LIMIT_BYTES: u64 = 16 << 20;
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// The size from which a file with so many bytes to say is written anew.
+/// The size from which a file with so many bytes to say is rewritten.
 pub fn compact_from(needed: u64) -> u64 {
     needed.saturating_mul(COMPACT_RATIO).max(COMPACT_FROM_BYTES)
 }

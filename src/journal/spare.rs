@@ -1,4 +1,4 @@
-//! The spare of a file of records: the file beside it in which it is written anew.
+//! The spare of a file of records: the file beside it in which it is rewritten.
 //!
 //! It has its blocks before they are needed, and afterwards the two change places: a
 //! file of records is shortened on a disk that is full.

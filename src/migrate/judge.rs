@@ -60,7 +60,7 @@ pub struct Judge {
     pub store: Arc<dyn ObjectStore>,
     pub tree: Tree,
     settings: JudgeSettings,
-    /// Of those that are to go on with what earlier runs found.
+    /// Of those that use what earlier runs found.
     pub checkpoint: Option<Arc<Checkpoint>>,
     hashing: Semaphore,
     reading: Semaphore,

@@ -58,7 +58,7 @@ impl Pair {
 /// Names everything that a walk met, as it was.
 pub type WalkDigest = [u8; 32];
 
-/// A walk that a thread of its own goes on with.
+/// A walk that goes on in a thread of its own.
 #[derive(Debug)]
 pub struct Walking {
     found: mpsc::Receiver<Found>,

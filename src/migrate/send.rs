@@ -309,7 +309,7 @@ fn failed(source: &SentFile, error: &FsError) -> Attempt {
             let why = "another client wrote it meanwhile: its version is kept";
             Attempt::Failed(why.to_owned())
         }
-        // The next run goes on with the parts that are there.
+        // The next run resumes with the parts that are there.
         error if error.is_no_answer() => Attempt::Failed(error.to_string()),
         error => {
             source.give_up();

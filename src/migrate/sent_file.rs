@@ -29,7 +29,7 @@ pub enum ReadFailure {
 /// What becomes of an upload in parts that is not completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unfinished {
-    /// The next run goes on with it.
+    /// The next run resumes it.
     Keep,
     Abort,
 }

@@ -51,7 +51,7 @@ pub struct AttributeCache {
 }
 
 impl AttributeCache {
-    /// Opens the file, or begins anew where it is damaged, or of another `place`: a
+    /// Opens the file, or starts again where it is damaged, or of another `place`: a
     /// copy of a bucket has the same keys and ETags, and its own attributes.
     pub fn open(path: &Path, place: &str) -> Result<Self, AttributeCacheError> {
         let place = place.to_owned();
@@ -178,7 +178,7 @@ fn write(database: &Database, batch: &HashMap<Key, Option<Cached>>) -> Result<()
     Ok(())
 }
 
-/// Begins the table anew where it is of another place, or too long.
+/// Starts the table again where it is of another place, or too long.
 fn prepare(database: &Database, place: &str) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     let is_of_it = {

@@ -155,7 +155,7 @@ impl DirState {
         self.doubted.clear();
     }
 
-    /// What the listing says of `name` may be wrong: it is to be asked for anew.
+    /// What the listing says of `name` may be wrong: it is to be asked for again.
     pub fn mark_suspect(&mut self, name: &Name) {
         self.doubted_at = Some(Instant::now());
         if self.doubted.len() == DOUBTED_LIMIT {

@@ -36,7 +36,7 @@ struct Inner {
 }
 
 impl KeptDatabase {
-    /// Opens the file, or begins anew where it is damaged. `prepare` comes before its use.
+    /// Opens the file, or starts again where it is damaged. `prepare` comes before its use.
     ///
     /// Errors: those that are not of a disk which is full or read-only.
     pub fn open(path: &Path, prepare: Prepare) -> Result<Self, redb::Error> {

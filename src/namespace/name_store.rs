@@ -75,7 +75,7 @@ impl Unwritten {
 }
 
 impl NameStore {
-    /// Opens the file, or begins anew where it is damaged, or of another `place`:
+    /// Opens the file, or starts again where it is damaged, or of another `place`:
     /// names of another bucket have the same numbers. What the place was called before
     /// counts as it.
     pub fn open(path: &Path, place: &str, before: Option<&str>, session: Session) -> Self {

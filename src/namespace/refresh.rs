@@ -6,7 +6,7 @@ use super::invalidation::Invalidation;
 use super::{Namespace, Pin};
 use crate::vocabulary::Kind;
 
-/// Has an inode and all that is known below it asked for anew. What S3 does not have
+/// Has an inode and all that is known below it asked for again. What S3 does not have
 /// stays. Returns how many were forgotten; the kernel is told of each, and waited for
 /// until the deadline at most.
 pub async fn forget_below(namespace: &Namespace, at: Pin, deadline: Instant) -> usize {

@@ -15,7 +15,7 @@
 //! asks later waits for who waits already, where the two conflict; others pass.
 //!
 //! A name may move while somebody waits for it: a request names inodes, and each
-//! look at whether it can be granted takes their paths anew. What is held keeps its
+//! look at whether it can be granted takes their paths again. What is held keeps its
 //! path, since only who has a directory alone moves it.
 
 mod unfinished;

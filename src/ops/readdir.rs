@@ -229,7 +229,7 @@ impl Ops {
     }
 }
 
-/// Whether the directory is listed anew: rewinddir(3) does, and shows what came since.
+/// Whether the directory is listed again: rewinddir(3) does, and shows what came since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Restart {
     Anew,

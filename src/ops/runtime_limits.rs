@@ -85,7 +85,7 @@ impl Ops {
         Ok(at)
     }
 
-    /// Has what is known of an inode, and of all below it, asked for anew. Returns of
+    /// Has what is known of an inode, and of all below it, asked for again. Returns of
     /// how many; the kernel is waited for until the deadline at most.
     pub async fn refresh(&self, inode: Pin, deadline: Instant) -> usize {
         forget_below(&self.namespace, inode, deadline).await

@@ -1,4 +1,4 @@
-//! Going on with the session of a predecessor: its inodes, open files and handles.
+//! Resuming the session of a predecessor: its inodes, open files and handles.
 
 use std::collections::HashMap;
 

@@ -39,7 +39,7 @@ pub struct Connected {
     pub store: Arc<dyn ObjectStore>,
     /// What the store's requests tell of S3.
     pub health: StoreHealth,
-    /// Reads its credentials anew when told to.
+    /// Reads its credentials again when told to.
     pub s3: Arc<S3Store>,
     /// What changes can rely on.
     pub late: LateChanges,
@@ -209,7 +209,7 @@ fn late_objects(journal: &Journal, of_another_place: bool) -> Vec<(Key, LateObje
     late
 }
 
-/// Multipart uploads that no stage goes on with.
+/// Multipart uploads that no stage resumes.
 fn orphans(journal: &Journal, of_another_place: bool, left: &Recovered) -> Vec<(Key, UploadId)> {
     let mut uploads = journal.uploads();
     if of_another_place {

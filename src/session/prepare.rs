@@ -47,7 +47,7 @@ impl Prepared {
         let asked = std::path::absolute(&config.mountpoint)?;
         // Before other threads use the environment.
         let device = fd_store::inherited();
-        // What is mounted there answers nothing until somebody goes on with it.
+        // What is mounted there answers nothing until somebody resumes it.
         let free = match device {
             Some(_) => None,
             None => Some(free_mountpoint(&config)?),

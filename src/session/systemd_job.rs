@@ -20,7 +20,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopKind {
     Unmount,
-    /// The successor goes on with it.
+    /// The successor resumes it.
     HandOver,
 }
 

@@ -1,4 +1,4 @@
-//! The hand-over: what the kernel was told, kept for the daemon that goes on with
+//! The hand-over: what the kernel was told, kept for the daemon that resumes
 //! its session.
 //!
 //! Owns: the file of what the kernel knows (inode numbers and how often it was
@@ -13,7 +13,7 @@
 //!
 //! What a successor reads counts only if it is whole. A record that the disk has
 //! changed costs the file that it was about, whose bytes go to lost+found; where
-//! that is not known the session is not gone on with.
+//! that is not known the session is not resumed.
 
 mod encode;
 mod inodes;
@@ -77,7 +77,7 @@ fn read(mut file: &File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The session is over: nobody is to go on with it.
+/// The session is over: nobody is to resume it.
 pub fn forget(path: &Path) -> io::Result<()> {
     for path in [path, &spare_of(path)] {
         match fs::remove_file(path) {

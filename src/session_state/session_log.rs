@@ -5,7 +5,7 @@
 //! lock is free. One write takes what all threads have noted.
 //!
 //! On a full disk the file lives on the room that it has. When that is used up it is
-//! written anew in its spare, which makes room again. Only what does not fit there
+//! rewritten in its spare, which makes room again. Only what does not fit there
 //! costs the file; it is kept in memory then, and tried again.
 
 use std::fs;
@@ -25,7 +25,7 @@ use crate::journal::{
 };
 use crate::task::caught_now;
 
-/// Written anew when it is this many times as long as what it still has to say: programs
+/// Rewritten when it is this many times as long as what it still has to say: programs
 /// wait while a successor reads all of it.
 const COMPACT_RATIO: u64 = 2;
 /// A file that the disk did not take is tried again after this time.
@@ -36,12 +36,12 @@ const AWAY_LIMIT: Duration = Duration::from_secs(8);
 const ROOM_BYTES: u64 = 64 << 10;
 /// Longest wait for another thread to shorten it.
 const SHORTENED_WITHIN: Duration = Duration::from_secs(30);
-/// As much as this is copied to a file written anew while nobody else can write.
+/// As much as this is copied to a rewritten file while nobody else can write.
 const CATCH_UP_BYTES: u64 = 256 << 10;
 /// Attempts to come so near the end of a file that is being written.
 const CATCH_UP_LIMIT: usize = 8;
 
-/// The size from which a file with so many bytes to say is written anew.
+/// The size from which a file with so many bytes to say is rewritten.
 fn compact_from(needed: u64) -> u64 {
     needed.saturating_mul(COMPACT_RATIO).max(COMPACT_FROM_BYTES)
 }
@@ -55,16 +55,16 @@ struct Kept {
     path: PathBuf,
     queue: Mutex<Vec<Record>>,
     writer: Mutex<Writer>,
-    /// Nobody writes it anew any more.
+    /// Nobody rewrites it any more.
     is_compacted: Condvar,
 }
 
 #[derive(Debug)]
 struct Writer {
     to: Target,
-    /// Whether it is worth writing anew is next asked at this size.
+    /// Whether it is worth rewriting is next asked at this size.
     compact_from: u64,
-    /// Some thread writes it anew, in the spare.
+    /// Some thread rewrites it, in the spare.
     is_compacting: bool,
     /// Some thread tries again and again to write what is in memory.
     is_restoring: bool,
@@ -121,8 +121,8 @@ impl SessionLog {
         }
     }
 
-    /// For a session that another daemon began: its file is gone on with as it is,
-    /// and written anew first only where it is of an older version or damaged.
+    /// For a session that another daemon began: its file is appended to as it is,
+    /// and rewritten first only where it is of an older version or damaged.
     pub fn resume(path: &Path, saved: &SessionState) -> Result<Self, LogError> {
         let failed = |source| io_error::<SessionState>(path, source);
         let mut file = match saved.append_at {
@@ -139,7 +139,7 @@ impl SessionLog {
         Ok(Self::with(path, file, saved.needed_bytes()))
     }
 
-    /// Whether somebody goes on with the session once this daemon is dead.
+    /// Whether somebody resumes the session once this daemon is dead.
     pub fn is_kept(&self) -> bool {
         self.0.is_some()
     }
@@ -231,7 +231,7 @@ impl Kept {
         }
     }
 
-    /// Writes it anew for room while nobody else writes. Errors: it got none.
+    /// Rewrites it for room while nobody else writes. Errors: it got none.
     fn shorten(&self, writer: &mut Writer) -> io::Result<()> {
         let Target::File(file) = &writer.to else {
             return Ok(());
@@ -322,7 +322,7 @@ impl Kept {
         Self::remember(kept, writer, noted);
     }
 
-    /// Has another thread write the file anew, with what still counts.
+    /// Has another thread rewrite the file, with what still counts.
     fn compact_aside(kept: &Arc<Self>, mut writer: MutexGuard<'_, Writer>) {
         writer.is_compacting = true;
         drop(writer);

@@ -8,7 +8,7 @@ use super::record::Record;
 use crate::journal::{BlockSum, BlockSums};
 use crate::vocabulary::StageId;
 
-/// Checksums in one record of a file written anew.
+/// Checksums in one record of a rewritten file.
 const SUMS_LIMIT: usize = 1024;
 
 #[derive(Debug, Clone, Default)]

@@ -36,9 +36,9 @@ pub struct SessionState {
     pub damaged_stages: BTreeSet<StageId>,
     /// Why nothing of it is to be used.
     pub unusable: Option<String>,
-    /// Why an earlier session is not gone on with, where it might have been.
+    /// Why the session of a predecessor is not resumed, where it might have been.
     pub refused: Option<String>,
-    /// Where its file is gone on with.
+    /// Where its file is appended to.
     pub append_at: Option<(Header, u64, Chain)>,
 }
 
@@ -109,7 +109,7 @@ impl SessionState {
                 len,
                 base_len,
             } => {
-                // All of it is told anew.
+                // All of it is recorded again.
                 self.damaged_stages.remove(&stage);
                 let saved = SavedStage {
                     len,

@@ -193,7 +193,7 @@ fn what_was_told_is_known_to_the_next_daemon_and_to_the_one_after_it() {
     drop(session_log);
     let next = saved(&path).unwrap().unwrap();
     check(&next);
-    // Gone on with, and written anew, it comes to the same.
+    // Resumed, and rewritten, it comes to the same.
     let session_log = SessionLog::resume(&path, &next).unwrap();
     session_log.record(|| Record::Began { request: 9 });
     drop(session_log);

@@ -14,7 +14,7 @@ use super::{ObjectStore, StoreError, StoreErrorKind, StoreOp};
 const OUTAGE_FROM_FAILURES: u32 = 3;
 /// Pause between questions whether an outage is over.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
-/// A question that takes longer is asked anew: its connection may be the one that hangs.
+/// A question that takes longer is asked again: its connection may be the one that hangs.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why S3 does not serve us.

@@ -33,7 +33,7 @@ pub enum LostReason {
     WriterKilled,
     /// What a daemon left for the next one is not what it wrote.
     Damaged(&'static str),
-    /// The same, and no file that was open is gone on with.
+    /// The same, and no file that was open is resumed.
     SessionRefused(String),
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for LostReason {
             ),
             Self::SessionRefused(why) => write!(
                 f,
-                "mediafs ended before the file was closed, and its open files were not gone on with: {why}"
+                "mediafs ended before the file was closed, and its open files were not resumed: {why}"
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! The parts of one upload: begun or gone on with, sent or copied, and completed.
+//! The parts of one upload: begun or resumed, sent or copied, and completed.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::store::{
 impl Uploader {
     /// Sends what the store does not have yet of a file, and joins the parts.
     ///
-    /// What fails leaves the upload to the source: the next attempt goes on with it.
+    /// What fails leaves the upload to the source: the next attempt resumes it.
     pub(super) async fn upload_in_parts(
         &self,
         target: &UploadTarget,

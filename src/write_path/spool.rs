@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! spool/lock         held by the one daemon that uses the spool
-//! spool/journal      what the stages are; journal.spare is for when it is written anew
+//! spool/journal      what the stages are; journal.spare is for when it is rewritten
 //! spool/mount.json   which place they are for, and where that was mounted last
 //! spool/session      what the kernel was told, for the successor; with session.spare
 //! spool/stage/ID     staged bytes
@@ -85,7 +85,7 @@ impl Spool {
         Ok((spool, left.sealed))
     }
 
-    /// The same for a daemon that goes on with the files that an earlier one had
+    /// The same for a successor, which keeps the files that its predecessor had
     /// open: those that were told of are left as they were.
     pub fn resume(
         placed: PlacedSpool,

@@ -95,7 +95,7 @@ impl StageFile {
         self.unlinks_on_drop.store(true, Ordering::Relaxed);
     }
 
-    /// Notes a change of the stage for a daemon that goes on with it.
+    /// Notes a change of the stage for the successor.
     pub(super) fn record(&self, record: impl FnOnce() -> Record) {
         self.session_log.record(record);
     }

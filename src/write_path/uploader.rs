@@ -26,7 +26,7 @@ use crate::store::{
 /// Uploads of one file in parts that may meet another conditional write of its
 /// key when they are completed.
 const CONFLICTS_LIMIT: usize = 3;
-/// Time for the other write to end, where the upload is not begun anew.
+/// Time for the other write to end, where the upload is not started again.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts of a whole replacement whose key other clients replace meanwhile.
 const REPLACE_TRIES: usize = 8;
@@ -276,7 +276,7 @@ impl Uploader {
     }
 
     /// A completion that met another conditional write of the key ends its
-    /// upload: it is begun anew, and then the condition holds or does not.
+    /// upload: it is started again, and then the condition holds or does not.
     ///
     /// Source: S3 User Guide, on 409 Conflict in "How to prevent object overwrites
     /// with conditional writes".

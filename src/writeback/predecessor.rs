@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::journal::SealedStage;
 use crate::store::{DeleteQueue, ETag, Key, LATE_LIMIT, StoreOp, WriteCondition};
 
-/// What the daemon before this one may have sent, and S3 may do still.
+/// What the predecessor may have sent, and S3 may do still.
 #[derive(Debug)]
 pub struct Predecessor {
     pub store: Arc<DeleteQueue>,

@@ -260,7 +260,7 @@ impl Uploads {
         }))
     }
 
-    /// What the object that is edited has besides its bytes, asked for anew: another
+    /// What the object that is edited has besides its bytes, asked for again: another
     /// client may change it and leave the bytes.
     pub async fn kept_headers(&self, base: &LowerLayer) -> Result<Option<ObjectHeaders>, FsError> {
         let LowerLayer::Object(object) = base else {

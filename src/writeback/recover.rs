@@ -1,4 +1,4 @@
-//! Goes on with what a predecessor had sealed and was sending.
+//! Resumes what a predecessor had sealed and was sending.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::vocabulary::{Kind, ObjectVersion, OpenMode, ROOT};
 use crate::write_path::{LostFile, LostReason, RecoveredStage, Stage};
 
 impl Writeback {
-    /// Goes on with what a predecessor was sending of sealed stages.
+    /// Resumes what a predecessor was sending of sealed stages.
     pub fn take_over_uploads(&self, sealed: &[RecoveredStage]) {
         for found in sealed {
             self.predecessor.note_upload(&found.sealed);

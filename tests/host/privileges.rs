@@ -221,7 +221,7 @@ fn no_symlink_in_the_spool_leads_to_another_file() {
     // A stage that nobody knows is set aside as it is.
     fs::create_dir_all(spool.join("stage")).unwrap();
     symlink(&precious, spool.join("stage/0000000000000001")).unwrap();
-    // The cache of attributes is begun anew.
+    // The cache of attributes is started again.
     symlink(&precious, spool.join("attributes")).unwrap();
     let mut mount = plan.start();
     let kept = mount.scratch().join("spool/lost+found/0000000000000001");

@@ -76,7 +76,7 @@ fn open_files_outlive_a_kill(kind: DiskKind, durability: &str, attributes: &str)
     let reader = File::open(mount.path("read")).unwrap();
     disk.fill();
 
-    // More than there is room for without writing the file anew.
+    // More than there is room for without rewriting the file.
     for _ in 0..OPENS {
         drop(File::open(mount.path("read")).unwrap());
     }

@@ -203,7 +203,7 @@ fn a_file_is_cut_between_parts_that_have_left_the_spool_and_written_on() {
     body.resize(end, 0);
     body.extend(b"end");
     assert_eq!(sha256(&mount.object("f").unwrap()), sha256(&body));
-    // And begun anew.
+    // And started again.
     let file = long_file(&mount, "g", &body[..2 * SPOOL]);
     file.set_len(0).unwrap();
     file.write_all_at(b"short", 0).unwrap();

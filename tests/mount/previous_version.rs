@@ -1,4 +1,4 @@
-//! What the version before left is gone on with.
+//! What the version before left is resumed.
 //!
 //! `previous_version/spool` is the spool of a daemon whose journal was of
 //! version 2. With S3 silent and `--durability=disk`, files were appended to, removed,

@@ -259,7 +259,7 @@ fn an_endpoint_of_the_aws_configuration_counts_and_does_not_change_under_a_mount
     mount.wait_for_keys("the upload", |keys| keys == ["f", "g"]);
 }
 
-/// Takes away from the record of a spool's place what an earlier mediafs did not write.
+/// Takes away from the record of a spool's place what the previous version did not write.
 fn make_older(spool: &Path) {
     let path = spool.join("mount.json");
     let text = fs::read_to_string(&path).unwrap();

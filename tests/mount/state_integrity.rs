@@ -141,7 +141,7 @@ fn bytes_that_the_disk_changed_in_an_open_stage_are_not_taken_for_what_was_writt
         let mut worker = Worker::at(&mount.root);
         worker.write_new("f", "begun ");
         worker.run(shape).unwrap();
-        // Unchanged, it is gone on with.
+        // Unchanged, it is resumed.
         mount.kill_daemon();
         worker.run("os.pwrite(fd, b'z', 7000)").unwrap();
         change_between(&mount, || {

@@ -2,7 +2,7 @@
 //! durability, and the next one makes good what was acknowledged.
 //!
 //! Each case: a fixed workload runs into a failpoint, which kills the daemon; the
-//! next daemon is killed too, by the same failpoint or right after its start; the
+//! successor is killed too, by the same failpoint or right after its start; the
 //! one after it must show each file as it was acknowledged, and what was under way
 //! as it was before or after, in the mount and in the bucket.
 //!
@@ -96,7 +96,7 @@ impl Case {
     }
 
     /// Whether a daemon comes to the point that starts with a copy of a journal, which
-    /// it writes anew.
+    /// it rewrites.
     fn is_at_start(self) -> bool {
         matches!(
             self.point,

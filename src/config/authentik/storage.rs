@@ -91,7 +91,7 @@ impl Storage<'_> {
     }
 
     /// The credentials that authentik has in its settings; none where it uses a profile, or
-    /// the AWS chain. Read anew each time: they may be in files that change.
+    /// the AWS chain. Read again each time: they may be in files that change.
     pub fn access_keys(&self) -> Result<Option<AccessKeys>, String> {
         if self.text("session_profile")?.is_some() {
             return Ok(None);

@@ -255,7 +255,7 @@ pub struct Flushed {
 /// What a refresh came to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Refreshed {
-    /// Files and directories that are asked for anew.
+    /// Files and directories that are asked for again.
     pub forgotten: usize,
     /// Where it cannot be told, what the kernel knows ends with `--ttl`.
     pub kernel_told: bool,

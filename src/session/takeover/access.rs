@@ -6,7 +6,7 @@ use crate::ops::Access;
 use crate::session::compose;
 use crate::session_state::{SavedAccess, SavedSession};
 
-/// For a session of this configuration; `predecessor` is where it goes on with one.
+/// For a session of this configuration; `predecessor` is where it resumes one.
 pub fn of(config: &Config, predecessor: Option<&SavedSession>) -> SavedAccess {
     let before = predecessor.map(|session| session.access);
     match (compose::access(config), before) {

@@ -1,4 +1,4 @@
-//! The beginning of a kernel session, and the going on with one.
+//! The beginning of a kernel session, and the resuming of one.
 //!
 //! The kernel sends FUSE_INIT once in the life of a mount, and fuser insists on
 //! it. So the request is read here, and fuser gets it through a socket pair; the
@@ -55,7 +55,7 @@ pub fn begin<F: Filesystem>(
     Ok((session, Handshake { init, answer }))
 }
 
-/// Goes on with the session of a predecessor.
+/// Resumes the session of a predecessor.
 ///
 /// Errors: fuser's.
 pub fn resume<F: Filesystem>(

@@ -1,4 +1,4 @@
-//! The mount and its session with the kernel, begun or gone on with.
+//! The mount and its session with the kernel, begun or resumed.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -52,7 +52,7 @@ pub struct PredecessorSession {
 }
 
 impl PredecessorSession {
-    /// None where there is no session to go on with.
+    /// None where there is no session to resume.
     pub fn of(saved: &SessionState) -> Option<Self> {
         Some(Self {
             session: saved.session.clone()?,
@@ -61,7 +61,7 @@ impl PredecessorSession {
     }
 }
 
-/// Goes on with what a predecessor began, or mounts. Errors: the kernel's; there
+/// Resumes what a predecessor began, or mounts. Errors: the kernel's; there
 /// is no process for the notifier.
 pub fn start(
     config: &Config,

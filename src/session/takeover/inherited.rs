@@ -1,4 +1,4 @@
-//! Whether this daemon goes on with the session of an earlier one.
+//! Whether this daemon resumes the session of a predecessor.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -43,7 +43,7 @@ pub struct InheritedSession {
     pub saved: SessionState,
 }
 
-/// Takes the spool, which must be this place's, and looks for a session to go on with.
+/// Takes the spool, which must be this place's, and looks for a session to resume.
 ///
 /// To be called before anything looks into the mountpoint of a `device`: until a
 /// daemon goes on, nobody answers there. `note` says what it waits for, if it does.
@@ -118,9 +118,9 @@ impl Inherited {
     }
 }
 
-/// Takes up the session on an inherited descriptor, if it is the one of this mount.
+/// Claims the session on an inherited descriptor, if it is the one of this mount.
 ///
-/// What cannot be gone on with is taken away, so that the mountpoint is free; then
+/// What cannot be resumed is taken away, so that the mountpoint is free; then
 /// applications that had files open there get ENOTCONN.
 fn claim(
     config: &Config,
@@ -159,7 +159,7 @@ fn is_read_only(error: &SpoolError) -> bool {
     }
 }
 
-/// Ends a session that nobody can go on with, since no record of it can be written:
+/// Ends a session that nobody can resume, since no record of it can be written:
 /// what is in its file may lack the last ones. Programs do not wait for a successor.
 fn give_up(config: &Config) {
     tracing::error!(spool = %config.spool_dir.display(), "the spool's disk is read-only: cannot resume the previous session; programs with open files get ENOTCONN");

@@ -218,7 +218,7 @@ fn watch(
         }
         let is_ready = said.lock().readiness == Readiness::Now;
         if let Some(signal) = stop.take_if(|_| is_ready) {
-            tracing::info!(?signal, "the daemon before this one died of it: passed on");
+            tracing::info!(?signal, "the predecessor died of it: passed on");
             end(&daemon, signal);
         }
         let Some(watchdog) = &mut watchdog else {

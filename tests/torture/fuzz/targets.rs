@@ -141,7 +141,7 @@ pub fn state(data: &[u8]) {
     goes_on(&framed);
 }
 
-/// A daemon that goes on with this opens the spool, or is refused it.
+/// A daemon that resumes this opens the spool, or is refused it.
 fn goes_on(data: &[u8]) {
     let Ok(told) = replay::<SessionState>("fuzzed".as_ref(), data) else {
         return;
