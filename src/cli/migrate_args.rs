@@ -37,13 +37,13 @@ pub struct MigrateArgs {
     symlinks: SymlinksArg,
     /// What to do with FIFOs, sockets and devices
     #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
-    special: OddArg,
+    special: OddPolicy,
     /// What to do with what cannot be read
     #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
-    unreadable: OddArg,
+    unreadable: OddPolicy,
     /// What to do with names that are not UTF-8 or too long, and with keys that no file can have
     #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
-    bad_names: OddArg,
+    bad_names: OddPolicy,
 
     /// Take the same size and time for equal, which proves nothing
     #[arg(long)]
@@ -119,24 +119,6 @@ pub enum SymlinksArg {
     Follow,
 }
 
-/// What to do with names that cannot be in both places.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OddArg {
-    /// Name them, leave them out, and exit with 3
-    Refuse,
-    /// Name them and leave them out
-    Skip,
-}
-
-impl From<OddArg> for OddPolicy {
-    fn from(arg: OddArg) -> Self {
-        match arg {
-            OddArg::Refuse => Self::Refuse,
-            OddArg::Skip => Self::Skip,
-        }
-    }
-}
-
 /// What a job is made of, read and checked.
 pub struct Checked {
     pub config: Config,
@@ -193,9 +175,9 @@ impl Checked {
             symlinks,
             odd: OddPolicies {
                 symlinks: refused,
-                special: args.special.into(),
-                unreadable: args.unreadable.into(),
-                bad_names: args.bad_names.into(),
+                special: args.special,
+                unreadable: args.unreadable,
+                bad_names: args.bad_names,
             },
             comparison: match args.fast {
                 true => Comparison::SizeAndTime,

@@ -1,14 +1,16 @@
 //! What becomes of names that cannot be in both places.
 
+use clap::ValueEnum;
+
 use super::entry::Odd;
 use super::report::{Line, Symbol};
 
-/// What to make of names that cannot be in both places.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What to do with names that cannot be in both places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OddPolicy {
-    /// They are errors.
+    /// Name them, leave them out, and exit with 3
     Refuse,
-    /// They are counted and named.
+    /// Name them and leave them out
     Skip,
 }
 
