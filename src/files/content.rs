@@ -9,7 +9,7 @@ use super::layers::LowerLayer;
 use crate::error::FsError;
 use crate::namespace::{InodeState, Pin};
 use crate::session_state::{Record, SavedFile, SavedLayer, SessionLog};
-use crate::vocabulary::{Intent, NameState, ObjectId, ObjectVersion};
+use crate::vocabulary::{Intent, NameState};
 use crate::write_path::Stage;
 
 /// What the session log has of an open file.
@@ -84,11 +84,7 @@ impl Content {
             dirty: self.dirty,
             failed: self.failed.is_some(),
             name: self.name,
-            remote: state.remote.as_ref().map(|version| ObjectVersion {
-                etag: version.etag.clone(),
-                size_bytes: version.size_bytes,
-                last_modified: version.last_modified,
-            }),
+            remote: state.remote.clone(),
             stored: state
                 .attributes
                 .as_ref()
@@ -159,11 +155,7 @@ impl From<&LowerLayer> for SavedLayer {
     fn from(base: &LowerLayer) -> Self {
         match base {
             LowerLayer::Empty => Self::Empty,
-            LowerLayer::Object(object) => Self::Object(ObjectId {
-                key: object.key.clone(),
-                etag: object.etag.clone(),
-                size_bytes: object.size_bytes,
-            }),
+            LowerLayer::Object(object) => Self::Object((**object).clone()),
             LowerLayer::Sealed(sealed) => {
                 Self::Sealed(sealed.stage.file().id(), Box::new((&sealed.base).into()))
             }

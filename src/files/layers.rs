@@ -135,11 +135,7 @@ impl LowerLayer {
     pub fn as_sealed(&self) -> SealedBase {
         match self {
             Self::Empty => SealedBase::Empty,
-            Self::Object(object) => SealedBase::Object {
-                key: object.key.clone(),
-                etag: object.etag.clone(),
-                size_bytes: object.size_bytes,
-            },
+            Self::Object(object) => SealedBase::Object((**object).clone()),
             Self::Sealed(sealed) => SealedBase::Stage(sealed.stage.file().id()),
         }
     }

@@ -13,7 +13,7 @@ use super::table::OpenFiles;
 use crate::error::FsError;
 use crate::namespace::{Attributes, LocalState, Pin};
 use crate::session_state::{SavedFile, SavedLayer};
-use crate::vocabulary::{NameState, ObjectId, ObjectVersion, StageId};
+use crate::vocabulary::{NameState, ObjectVersion, StageId};
 use crate::write_path::{LostFile, LostReason, Stage};
 
 impl OpenFiles {
@@ -136,11 +136,7 @@ impl OpenFiles {
     /// An upload ended, and the successor was not told which: the object is there.
     fn base_of_remote(&self, inode: &Pin, remote: Option<&ObjectVersion>) -> LowerLayer {
         match (remote, self.namespace.file_key(inode.ino)) {
-            (Some(remote), Ok(key)) => LowerLayer::Object(Arc::new(ObjectId {
-                key,
-                etag: remote.etag.clone(),
-                size_bytes: remote.size_bytes,
-            })),
+            (Some(remote), Ok(key)) => LowerLayer::Object(Arc::new(remote.at(key))),
             _ => LowerLayer::Empty,
         }
     }

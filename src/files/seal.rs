@@ -129,19 +129,11 @@ impl OpenFile {
         // What lies over another is sent once that one is done, and said to be over its object then.
         let sent = match sealed.base {
             SealedBase::Stage(_) => Sent::default(),
-            SealedBase::Empty | SealedBase::Object { .. } => Sent::maybe(sealed.completing.clone()),
+            SealedBase::Empty | SealedBase::Object(_) => Sent::maybe(sealed.completing.clone()),
         };
         let base = match sealed.base.clone() {
             SealedBase::Empty => LowerLayer::Empty,
-            SealedBase::Object {
-                key,
-                etag,
-                size_bytes,
-            } => LowerLayer::Object(Arc::new(ObjectId {
-                key,
-                etag,
-                size_bytes,
-            })),
+            SealedBase::Object(object) => LowerLayer::Object(Arc::new(object)),
             SealedBase::Stage(_) => content.base.clone(),
         };
         let size_bytes = content.stage.as_ref().map_or(sealed.len, Stage::len);

@@ -13,7 +13,7 @@ use crate::error::FsError;
 use crate::namespace::{Namespace, Pin};
 use crate::session_state::Record;
 use crate::store::Key;
-use crate::vocabulary::{Ino, ObjectId, OpenMode};
+use crate::vocabulary::{Ino, OpenMode};
 use crate::write_path::{LostFile, LostReason, Stage};
 
 type Files = HashMap<Ino, Arc<OpenFile>>;
@@ -205,11 +205,7 @@ impl OpenFiles {
     pub fn base_of(&self, inode: &Pin) -> LowerLayer {
         let version = inode.state().remote.clone();
         match (version, self.namespace.file_key(inode.ino)) {
-            (Some(version), Ok(key)) => LowerLayer::Object(Arc::new(ObjectId {
-                key,
-                etag: version.etag,
-                size_bytes: version.size_bytes,
-            })),
+            (Some(version), Ok(key)) => LowerLayer::Object(Arc::new(version.at(key))),
             _ => LowerLayer::Empty,
         }
     }

@@ -11,7 +11,7 @@ use super::offloaded::Offloaded;
 use crate::store::{
     Change, CopyHeaders, ETag, Key, LateObject, ObjectHeaders, UploadId, WriteCondition,
 };
-use crate::vocabulary::StageId;
+use crate::vocabulary::{ObjectId, StageId};
 
 /// A step in the life of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,11 +199,7 @@ fn ends<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
 #[serde(rename_all = "lowercase")]
 pub enum SealedBase {
     Empty,
-    Object {
-        key: Key,
-        etag: ETag,
-        size_bytes: u64,
-    },
+    Object(ObjectId),
     /// A stage that was sealed before and is uploaded before.
     Stage(StageId),
 }
@@ -212,7 +208,7 @@ impl SealedBase {
     pub fn stage(&self) -> Option<StageId> {
         match self {
             Self::Stage(below) => Some(*below),
-            Self::Empty | Self::Object { .. } => None,
+            Self::Empty | Self::Object(_) => None,
         }
     }
 }

@@ -65,15 +65,12 @@ impl Writeback {
         let inode = self.namespace.create_local(&dir, &name, Kind::File)?;
         let attributes = Arc::new(Attributes::decode(sealed.headers.clone()));
         self.namespace.record_attributes(&inode, attributes);
-        if let SealedBase::Object {
-            etag, size_bytes, ..
-        } = &sealed.base
-        {
+        if let SealedBase::Object(object) = &sealed.base {
             let mut state = inode.state();
             state.mtime_is_ours = true;
             state.remote = Some(ObjectVersion {
-                etag: etag.clone(),
-                size_bytes: *size_bytes,
+                etag: object.etag.clone(),
+                size_bytes: object.size_bytes,
                 last_modified: self.mounted_at,
             });
         }

@@ -8,7 +8,7 @@ use crate::files::{AttributeView, Dropped, MovedObject, OpenFile, OpenFiles};
 use crate::namespace::{Attributes, Namespace, Pin, SubtreeLocks};
 use crate::store::CopyHeaders;
 use crate::store::WriteCondition;
-use crate::vocabulary::{Kind, ObjectId, ObjectVersion, OpenMode};
+use crate::vocabulary::{Kind, ObjectVersion, OpenMode};
 use crate::write_path::{Copier, CopyOver, CopyTask};
 
 /// Brings changed attributes to the store.
@@ -85,17 +85,13 @@ impl AttributeWriter {
             Err(error @ FsError::NotFound(_)) => return Err(error.into_stale()),
             copied => copied?,
         };
-        let object = ObjectId {
-            key,
-            etag,
-            size_bytes: version.size_bytes,
-        };
-        self.uploads.record_object(file, &object, headers);
         let made = ObjectVersion {
-            etag: object.etag,
+            etag,
             ..version.clone()
         };
-        file.rebase(&MovedObject::of(version.etag.clone(), made), object.key);
+        self.uploads
+            .record_object(file, &made.at(key.clone()), headers);
+        file.rebase(&MovedObject::of(version.etag.clone(), made), key);
         Ok(())
     }
 
