@@ -6,8 +6,8 @@
 //! ```text
 //! main
 //! cli             one file a subcommand; the topics of `mediafs help`
-//! doctor   setup  checks of a host and a bucket; what makes both ready
-//! migrate         a directory and a bucket compared, and one made like the other
+//! doctor   setup   migrate   checks of a host and a bucket; what makes both ready;
+//!                 a directory and a bucket compared, and one made like the other
 //! session         a mount from start to end: compose, takeover, watchdog, drain
 //! fuse   config   FUSE requests and replies; settings with their origins
 //! ops             system calls, one file each; renames

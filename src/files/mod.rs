@@ -20,6 +20,25 @@
 //! upload was begun, which S3 may have, and over it one that absorbs all that was
 //! sealed since: of the two the shorter is copied into the longer (`write_path::merge`).
 //!
+//! **Whose the name is** (`NameState`). A file has a name of its own, or one that a
+//! rename took from another file, whose object is in S3 until the next upload, or none:
+//! it was removed or replaced. A file without a name is read and written by those who
+//! have it open; its stages lie in `orphan/` of the spool, and nothing of it is uploaded.
+//!
+//! **Whose close answers** (`changes`). Each change has a number. A close or an fsync
+//! makes what came through its handle safe, or returns why not. What came through no
+//! handle (a shared mapping, truncate(2) by name) is answered for by every handle
+//! through which it may have come.
+//!
+//! **A failed file.** After an upload that failed, each write, flush and fsync returns
+//! its error, until the file is truncated to nothing. What is staged goes to lost+found
+//! with the last close, and the file shows the object again.
+//!
+//! **Long files.** A part that is whole is sent while the file is still being written
+//! (`write_path::ahead`). On a full spool, parts that S3 has confirmed are punched out
+//! of the stage (`write_path::offload`): until the upload is completed nobody can read
+//! them, and the file keeps its name.
+//!
 //! | event | lock | journal record | failpoint | what recovery does |
 //! |---|---|---|---|---|
 //! | first write | content | `begun` | `write_staged` | open file: lost+found |

@@ -40,6 +40,10 @@
 //! **No answer is never "nothing".** An outage, a timeout or a refusal leaves what was
 //! known as it was; only a whole answer of the store makes a name absent.
 //!
+//! **A walk** of a tree asks for directory after directory. Once some of one parent were
+//! listed in a row, the keys of the parent's tree are listed instead, and each page
+//! answers for every directory that lies in it whole (`tree_ahead`).
+//!
 //! **Attributes.** A listing does not carry metadata. With stored attributes each version
 //! (key, ETag, Last-Modified) is asked for once and kept on disk (`attribute_cache`); a
 //! version that is younger than two seconds is not kept, since a copy onto itself has

@@ -41,7 +41,7 @@
 //! handles; the recorded FUSE_INIT to fuser; FUSE_NOTIFY_RESEND (Linux 6.9), which puts
 //! every request that the dead daemon took and did not answer back on the queue, marked
 //! as resent. A resent request may have been carried out: create, mkdir, unlink, rename
-//! and append look first (`ops::resent`). Programs wait meanwhile, so nothing is made for
+//! and append look first (`Delivery::Resent`). Programs wait meanwhile, so nothing is made for
 //! each name that the kernel knows: the session file is checked on one core while another
 //! takes its records in (`journal::whole`), a name stays as small as it was read until
 //! somebody asks for it (`namespace::restore`), and no file is rewritten. An older kernel
