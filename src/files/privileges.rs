@@ -27,19 +27,17 @@ pub enum Dropped {
 impl Caller {
     /// Whether its changes leave a file's setuid and setgid bits.
     pub fn keeps_privileges(&self) -> bool {
-        self.uid == 0 && self.thread.has_capability(CAP_FSETID)
+        self.uid == 0 && has_capability(self.thread, CAP_FSETID)
     }
 }
 
-impl Thread {
-    /// True also where it cannot be told. Source: proc_pid_status(5), `CapEff`.
-    fn has_capability(self, number: u32) -> bool {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).unwrap_or_default();
-        let mut lines = status.lines();
-        let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));
-        let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-        effective.is_none_or(|effective| effective & (1 << number) != 0)
-    }
+/// True also where it cannot be told. Source: proc_pid_status(5), `CapEff`.
+fn has_capability(thread: Thread, number: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", thread.0)).unwrap_or_default();
+    let mut lines = status.lines();
+    let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_none_or(|effective| effective & (1 << number) != 0)
 }
 
 impl AttributeView {

@@ -8,7 +8,7 @@ use crate::error::FsError;
 use crate::journal::Offloaded;
 use crate::store::Key;
 use crate::vocabulary::StageId;
-use crate::write_path::{FullPart, PartSize, Stage, StageFile};
+use crate::write_path::{FullPart, PartSize, StageFile};
 
 impl OpenFile {
     /// Whether it was not queued yet, and is from now on.
@@ -25,14 +25,14 @@ impl OpenFile {
         let content = self.content.lock();
         let is_kept = !content.is_nameless() && content.failed.is_none();
         let stage = content.stage.as_ref();
-        is_kept && stage.is_some_and(|stage| stage.full_ahead(part_size).is_some())
+        is_kept && stage.is_some_and(|stage| FullPart::place_ahead(stage, part_size).is_some())
     }
 
     pub fn next_ahead(&self, part_size: PartSize) -> Option<FullPart> {
         let content = self.content.lock();
         let stage = content.stage.as_ref();
         let stage = stage.filter(|_| !content.is_nameless() && content.failed.is_none());
-        stage.and_then(|stage: &Stage| stage.next_ahead(part_size))
+        stage.and_then(|stage| FullPart::next_ahead(stage, part_size))
     }
 
     /// Marks a part that is to leave the spool. None of a file whose name is being
@@ -51,7 +51,7 @@ impl OpenFile {
         if content.is_nameless() || content.failed.is_some() || content.holders > 0 {
             return None;
         }
-        content.stage.as_ref()?.next_unsent(key, part_size)
+        FullPart::next_unsent(content.stage.as_ref()?, key, part_size)
     }
 
     pub fn has_parts_under_way(&self) -> bool {

@@ -136,6 +136,12 @@ impl Journal {
             .with(|live| live.stages.get(&stage)?.sending.clone())
     }
 
+    /// Parts of a stage that are not in its file.
+    pub fn offloaded(&self, stage: StageId) -> Option<Offloaded> {
+        self.log
+            .with(|live| live.stages.get(&stage)?.offloaded.clone())
+    }
+
     /// Objects that are still to be deleted.
     pub fn doomed(&self) -> Vec<DeletePending> {
         self.log.with(|live| {
@@ -362,6 +368,22 @@ impl JournalState {
         // Its own record may be damaged.
         if !self.stages.contains_key(&from) {
             self.stage(from, key);
+        }
+    }
+
+    fn offload(&mut self, stage: StageId, offloaded: Offloaded) {
+        if let Some(known) = self.stages.get_mut(&stage) {
+            match &mut known.offloaded {
+                Some(had) => had.add(offloaded),
+                None => known.offloaded = Some(offloaded),
+            }
+        }
+    }
+
+    fn cut_offloaded(&mut self, stage: StageId, len: u64) {
+        let known = self.stages.get_mut(&stage);
+        if let Some(had) = known.and_then(|known| known.offloaded.as_mut()) {
+            had.cut(len);
         }
     }
 

@@ -5,9 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::block_sums::BLOCK_BYTES;
-use super::{Journal, JournalState};
 use crate::store::{CompletedPart, ETag, Key, ObjectHeaders, PartNumber, UploadId};
-use crate::vocabulary::StageId;
 
 /// Parts that are punched out of a stage's file, and the upload that has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,31 +80,5 @@ impl OffloadedPart {
             etag: self.etag.clone(),
             crc64nvme: self.crc64nvme.clone(),
         })
-    }
-}
-
-impl Journal {
-    /// Parts of a stage that are not in its file.
-    pub fn offloaded(&self, stage: StageId) -> Option<Offloaded> {
-        let of = |live: &JournalState| live.stages.get(&stage)?.offloaded.clone();
-        self.log.with(of)
-    }
-}
-
-impl JournalState {
-    pub(super) fn offload(&mut self, stage: StageId, offloaded: Offloaded) {
-        if let Some(known) = self.stages.get_mut(&stage) {
-            match &mut known.offloaded {
-                Some(had) => had.add(offloaded),
-                None => known.offloaded = Some(offloaded),
-            }
-        }
-    }
-
-    pub(super) fn cut_offloaded(&mut self, stage: StageId, len: u64) {
-        let known = self.stages.get_mut(&stage);
-        if let Some(had) = known.and_then(|known| known.offloaded.as_mut()) {
-            had.cut(len);
-        }
     }
 }

@@ -18,10 +18,8 @@ use std::ops::Range;
 use parking_lot::MutexGuard;
 use rustix::fs::FallocateFlags;
 
-use super::spool::Spool;
 use super::stage_file::StageFile;
 use crate::error::FsError;
-use crate::failpoint::{self, Point};
 use crate::journal::{Durable, Offloaded, OffloadedPart, Record};
 use crate::store::Key;
 
@@ -146,7 +144,7 @@ impl StageFile {
     }
 
     /// Tells the journal of a marked part, before or after it is told of a cut.
-    fn record_offloaded(&self, marked: Offloaded) -> io::Result<()> {
+    pub(super) fn record_offloaded(&self, marked: Offloaded) -> io::Result<()> {
         let offloaded = self.offloaded();
         if !marked
             .parts
@@ -163,7 +161,7 @@ impl StageFile {
     }
 
     /// Punches a marked part out of the file, unless the file was cut meanwhile.
-    fn punch_out(&self, part: &OffloadedPart) -> io::Result<()> {
+    pub(super) fn punch_out(&self, part: &OffloadedPart) -> io::Result<()> {
         // Nobody reads or writes until this is done.
         let _sums = self.sums.write();
         let missing = part.missing();
@@ -178,23 +176,6 @@ impl StageFile {
     }
 }
 
-impl Spool {
-    /// Punches a part out of a stage's file that was marked. It counts as gone from
-    /// then on, whatever comes of this.
-    ///
-    /// Errors: the disk's.
-    pub fn offload(&self, file: &StageFile, marked: Offloaded) -> io::Result<()> {
-        let parts = marked.parts.clone();
-        failpoint::at(Point::OffloadMarked);
-        file.record_offloaded(marked)?;
-        self.journal.sync()?;
-        failpoint::at(Point::OffloadJournaled);
-        parts.iter().try_for_each(|part| file.punch_out(part))?;
-        failpoint::at(Point::OffloadPunched);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -203,8 +184,9 @@ mod tests {
     use crate::journal::{BLOCK_BYTES, Journal};
     use crate::store::{CompletedPart, ETag, ObjectHeaders, PartNumber, UploadId, WriteCondition};
     use crate::write_path::abort_queue::Aborter;
+    use crate::write_path::full_parts::FullPart;
     use crate::write_path::multipart::Claim;
-    use crate::write_path::{MultipartUpload, PartSize, PriorAttempt, Stage, UploadTarget};
+    use crate::write_path::{MultipartUpload, PartSize, PriorAttempt, Spool, Stage, UploadTarget};
 
     /// No multiple of a block.
     const PART: u64 = 5_300_000;
@@ -306,7 +288,7 @@ mod tests {
         assert!(it.stage.truncate(PART + 1).is_err());
         assert_eq!(it.stage.len(), 4 * PART);
         let size = PartSize::new(PART).unwrap();
-        let unsent = it.stage.next_unsent(&it.key, size).unwrap();
+        let unsent = FullPart::next_unsent(&it.stage, &it.key, size).unwrap();
         assert_eq!(unsent.range, 3 * PART..4 * PART);
     }
 

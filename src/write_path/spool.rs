@@ -28,7 +28,7 @@ use super::stage::Stage;
 use super::stage_file::StageFile;
 use crate::failpoint::{self, Point};
 use crate::journal::{
-    BlockSum, Durable, Journal, Record, RenameIntent, SealedStage, Sending, sync_dir,
+    BlockSum, Durable, Journal, Offloaded, Record, RenameIntent, SealedStage, Sending, sync_dir,
 };
 use crate::private;
 use crate::session_state::{self, SessionLog, SessionState};
@@ -278,6 +278,21 @@ impl Spool {
                 tracing::warn!(path = %file.path().display(), %error, "cannot move the stage file aside");
             }
         }
+    }
+
+    /// Punches a part out of a stage's file that was marked. It counts as gone from
+    /// then on, whatever comes of this.
+    ///
+    /// Errors: the disk's.
+    pub fn offload(&self, file: &StageFile, marked: Offloaded) -> io::Result<()> {
+        let parts = marked.parts.clone();
+        failpoint::at(Point::OffloadMarked);
+        file.record_offloaded(marked)?;
+        self.journal.sync()?;
+        failpoint::at(Point::OffloadJournaled);
+        parts.iter().try_for_each(|part| file.punch_out(part))?;
+        failpoint::at(Point::OffloadPunched);
+        Ok(())
     }
 
     /// Keeps the bytes of a stage that could not be uploaded.

@@ -8,8 +8,9 @@ use rangemap::RangeSet;
 
 use super::stage_file::StageFile;
 use crate::error::FsError;
-use crate::journal::{BlockSum, SealedStage};
+use crate::journal::{BlockSum, Offloaded, SealedStage};
 use crate::session_state::{Record, SavedStage};
+use crate::store::Key;
 
 /// Largest file. Source: S3 User Guide, "MultipartUpload upload limits" (48.8 TiB = 10,000 parts of 5 GiB).
 pub const FILE_LIMIT_BYTES: u64 = 10_000 * (5 << 30);
@@ -339,6 +340,13 @@ impl Stage {
                 Segment::Base(gap) => Some(gap),
                 Segment::Local(_) | Segment::Zero(_) => None,
             })
+    }
+
+    /// Marks a part of a file under this key that may leave the spool.
+    pub fn mark_offloaded(&self, key: &Key) -> Option<(Arc<StageFile>, Offloaded)> {
+        let is_local = |range: &Range<u64>| self.extents.gaps(range).next().is_none();
+        let marked = self.file().mark_offloaded(key, is_local)?;
+        Some((self.file().clone(), marked))
     }
 }
 
