@@ -63,7 +63,7 @@ fn jobs() -> Option<String> {
         .spawn()
         .ok()?;
     let mut pipe = child.stdout.take()?;
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     let reading = thread::Builder::new().name("systemctl".to_owned());
     let reading = reading.spawn(move || {
         let mut text = String::new();

@@ -140,7 +140,7 @@ pub fn log_file() -> Option<LogFileSettings> {
 pub fn tell_user(text: &str) {
     flush_logs();
     let bytes = format!("{}\n", text.trim_end()).into_bytes();
-    let (done, told) = std::sync::mpsc::channel();
+    let (done, told) = std::sync::mpsc::sync_channel(1);
     let telling = std::thread::Builder::new().spawn(move || {
         let outcome = open_stderr().and_then(|mut stderr| stderr.write_all(&bytes));
         // Whoever waits may have given up.

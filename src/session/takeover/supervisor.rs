@@ -100,7 +100,7 @@ pub fn supervise(
     let socket = socket.with_extension(std::process::id().to_string());
     let ours = Socket::bind(&socket)?;
     let said = Arc::new(Mutex::new(Said::default()));
-    let (heard, caught_up) = mpsc::channel();
+    let (heard, caught_up) = mpsc::sync_channel(1);
     let listener = (ours.socket.try_clone()?, said.clone());
     std::thread::spawn(move || listen(&listener.0, &listener.1, &heard));
     let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
@@ -271,11 +271,12 @@ fn start(command: &mut Command, said: &Mutex<Said>) -> anyhow::Result<Child> {
     command.spawn().context("cannot start the daemon")
 }
 
-fn listen(socket: &UnixDatagram, said: &Mutex<Said>, heard: &mpsc::Sender<()>) {
+fn listen(socket: &UnixDatagram, said: &Mutex<Said>, heard: &mpsc::SyncSender<()>) {
     loop {
         match receive(socket) {
             Ok((message, _)) if message == BARRIER => {
-                if heard.send(()).is_err() {
+                // One that nobody waited for says the same.
+                if let Err(mpsc::TrySendError::Disconnected(())) = heard.try_send(()) {
                     return;
                 }
             }
