@@ -91,7 +91,7 @@ impl JournalState {
             // Its file was removed before.
             kind::DONE => drop(self.stages.remove(&stage)),
             // Whoever has made the name again must not lose it.
-            kind::DELETED => self.doomed.retain(|key, _| short(key) != id),
+            kind::DELETED => self.pending.retain(|key, _| short(key) != id),
             kind::LATE_OVER => self.late.retain(|key, _| short(key) != id),
             kind::RENAMED => self.renames.retain(|from, _| short(from) != id),
             // Where an upload stays, or is not known for ours, nothing is lost; what was to
@@ -106,7 +106,7 @@ impl JournalState {
             known.sending = None;
         }
         // With a version a repeated delete takes nothing that came since.
-        self.doomed.retain(|_, (etag, _)| etag.is_some());
+        self.pending.retain(|_, (etag, _)| etag.is_some());
         self.late.clear();
         self.renames.clear();
     }

@@ -88,7 +88,7 @@ pub struct JournalState {
     stages: BTreeMap<StageId, StageRecord>,
     /// Records of sealed stages so far.
     order: u64,
-    doomed: BTreeMap<Key, (Option<ETag>, Option<u64>)>,
+    pending: BTreeMap<Key, (Option<ETag>, Option<u64>)>,
     uploads: BTreeSet<(Key, UploadId)>,
     renames: BTreeMap<Key, RenameIntent>,
     sent: sent::SentChanges,
@@ -120,7 +120,7 @@ impl Journal {
         let live = read::<JournalState>(path)?.state;
         Ok(Peeked {
             stages: live.known(),
-            deletes: live.doomed.len(),
+            deletes: live.pending.len(),
             renames: live.renames.len(),
         })
     }
@@ -143,15 +143,15 @@ impl Journal {
     }
 
     /// Objects that are still to be deleted.
-    pub fn doomed(&self) -> Vec<DeletePending> {
+    pub fn pending_deletes(&self) -> Vec<DeletePending> {
         self.log.with(|live| {
-            let doomed = live.doomed.iter();
-            let doomed = doomed.map(|(key, (etag, removed_at))| DeletePending {
+            let pending = live.pending.iter();
+            let pending = pending.map(|(key, (etag, removed_at))| DeletePending {
                 key: key.clone(),
                 etag: etag.clone(),
                 removed_at: removed_at.map(|at| UNIX_EPOCH + Duration::from_millis(at)),
             });
-            doomed.collect()
+            pending.collect()
         })
     }
 
@@ -258,10 +258,10 @@ impl LogState for JournalState {
                 etag,
                 removed_at,
             } => {
-                self.doomed.insert(key, (etag, removed_at));
+                self.pending.insert(key, (etag, removed_at));
             }
             Record::Deleted { key } => {
-                self.doomed.remove(&key);
+                self.pending.remove(&key);
             }
             Record::Uploading { key, upload } => {
                 self.uploads.insert((key, upload));
@@ -307,7 +307,7 @@ impl LogState for JournalState {
         for absorbed in self.absorbing() {
             give(Record::Absorbed(Box::new(absorbed.clone())));
         }
-        for (key, (etag, removed_at)) in &self.doomed {
+        for (key, (etag, removed_at)) in &self.pending {
             give(Record::DeletePending {
                 key: key.clone(),
                 etag: etag.clone(),

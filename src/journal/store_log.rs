@@ -7,12 +7,12 @@ use super::{Durable, Journal, Record};
 use crate::store::{DeletePending, Key, LateObject, StoreLog, UploadId};
 
 impl StoreLog for Journal {
-    fn doomed(&self, doomed: &DeletePending) -> io::Result<()> {
+    fn delete_pending(&self, pending: &DeletePending) -> io::Result<()> {
         let DeletePending {
             key,
             etag,
             removed_at,
-        } = doomed.clone();
+        } = pending.clone();
         let removed_at = removed_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let record = Record::DeletePending {
             key,

@@ -80,12 +80,12 @@ fn an_object_to_be_deleted_is_known_until_it_is_deleted() {
     let journal = Journal::open(&path).unwrap();
     for key in ["a", "b"] {
         let (key, etag) = (Key::new(key), Some(ETag::new("e")));
-        StoreLog::doomed(&journal, &DeletePending::of_version(key, etag)).unwrap();
+        StoreLog::delete_pending(&journal, &DeletePending::of_version(key, etag)).unwrap();
     }
     journal.settled(&[Key::new("a")]);
     drop(journal);
     for _ in 0..2 {
-        let left = Journal::open(&path).unwrap().doomed();
+        let left = Journal::open(&path).unwrap().pending_deletes();
         assert_eq!(left.len(), 1);
         assert_eq!(
             (left[0].key.as_str(), &left[0].etag),
@@ -207,7 +207,7 @@ fn doubtful(journal: &Journal) -> Vec<u64> {
 /// A journal in which something of every kind is known, all of it on disk.
 fn of_every_kind(path: &Path) -> Vec<u8> {
     let journal = Journal::open(path).unwrap();
-    let doomed = |key: &str, etag: Option<&str>| Record::DeletePending {
+    let pending = |key: &str, etag: Option<&str>| Record::DeletePending {
         key: Key::new(key),
         etag: etag.map(ETag::new),
         removed_at: None,
@@ -222,8 +222,8 @@ fn of_every_kind(path: &Path) -> Vec<u8> {
         begun(1),
         sealed(1, "old name"),
         begun(2),
-        doomed("with", Some("e")),
-        doomed("without", None),
+        pending("with", Some("e")),
+        pending("without", None),
         sealed(1, "new name"),
         Record::Renaming(Box::new(renaming)),
         begun(3),
@@ -268,8 +268,8 @@ fn is_true_or_in_doubt(path: &Path, bytes: &[u8], what: &str) {
         assert!(is_true || known.doubtful, "{what}: {id} is {known:?}");
     }
     assert!(live.renames.is_empty(), "{what}");
-    let only_with = live.doomed.keys().all(|key| key.as_str() == "with");
-    assert!(only_with, "{what}: {:?}", live.doomed);
+    let only_with = live.pending.keys().all(|key| key.as_str() == "with");
+    assert!(only_with, "{what}: {:?}", live.pending);
     // Whoever comes next sees the same.
     let mut file = tempfile::tempfile().unwrap();
     super::rewrite::write_frames(&file, &live, 0).unwrap();

@@ -99,7 +99,7 @@ impl Ops {
     /// Ends the pauses between attempts to upload and to delete.
     pub fn retry_now(&self) {
         self.writeback.retry_now();
-        self.store.hurry();
+        self.store.flush_now();
     }
 
     /// Whether the last attempt to delete failed.

@@ -60,12 +60,12 @@ impl Ops {
             let late = self.uploads.late_object(&file).await;
             let mut removed = Removed::Gone;
             if etag.is_some() && self.deletes.is_kept_for_readers(&file).await {
-                let doomed = DeletePending::of_name(key.clone(), etag);
-                self.deletes.delete_once_unused(&file, doomed)?;
+                let pending = DeletePending::of_name(key.clone(), etag);
+                self.deletes.delete_once_unused(&file, pending)?;
             } else {
                 let etag = etag.filter(|_| !maybe_stored);
-                let doomed = DeletePending::of_name(key.clone(), etag);
-                removed = self.deletes.delete_object(doomed).await?;
+                let pending = DeletePending::of_name(key.clone(), etag);
+                removed = self.deletes.delete_object(pending).await?;
             }
             if let Some(late) = late {
                 self.store.watch_for_late(key, late);

@@ -134,7 +134,7 @@ pub async fn compose(
     let (spool, left) = Spool::resume(placed, limit, session_log.clone(), &saved)?;
     let journal = spool.journal().clone();
     let undone = RecoveredWork {
-        doomed: journal.doomed(),
+        pending: journal.pending_deletes(),
         late: late_objects(&journal, of_another_place),
         uploads: orphans(&journal, of_another_place, &left),
     };

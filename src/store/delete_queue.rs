@@ -25,7 +25,7 @@ pub use late_object::LateObject;
 use late_object::Watched;
 
 pub use enqueue::DeletePending;
-use enqueue::Doom;
+use enqueue::QueuedDelete;
 use refusals::Refusals;
 
 use super::request::*;
@@ -41,7 +41,7 @@ const ASK_AGAIN_LIMIT: usize = 8;
 /// Remembers for the successor what is to be deleted or aborted.
 pub trait StoreLog: Send + Sync + fmt::Debug {
     /// Errors: the disk's; nothing is to be deleted then.
-    fn doomed(&self, doomed: &DeletePending) -> io::Result<()>;
+    fn delete_pending(&self, pending: &DeletePending) -> io::Result<()>;
     fn settled(&self, keys: &[Key]);
     /// One of these may come to be under the key, and is to be deleted then.
     fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()>;
@@ -57,7 +57,7 @@ pub trait StoreLog: Send + Sync + fmt::Debug {
 /// What a predecessor left undone.
 #[derive(Debug, Default)]
 pub struct RecoveredWork {
-    pub doomed: Vec<DeletePending>,
+    pub pending: Vec<DeletePending>,
     /// What their requests may still make, and nobody wants.
     pub late: Vec<(Key, LateObject)>,
     pub uploads: Vec<(Key, UploadId)>,
@@ -74,7 +74,7 @@ pub struct DeleteQueue {
     late_changes: LateChanges,
     /// Longest wait of another request for deletes.
     max_wait: Duration,
-    doomed: Mutex<BTreeMap<Key, Doom>>,
+    pending: Mutex<BTreeMap<Key, QueuedDelete>>,
     orphans: Mutex<Vec<(Key, UploadId)>>,
     /// What cancelled uploads may still make.
     late: Mutex<BTreeMap<Key, Watched>>,
@@ -98,11 +98,12 @@ impl DeleteQueue {
         left: RecoveredWork,
         late_changes: LateChanges,
     ) -> Self {
-        for DeletePending { key, etag, .. } in &left.doomed {
+        for DeletePending { key, etag, .. } in &left.pending {
             let condition = etag.clone().map(WriteCondition::IfMatch);
             late_changes.note(StoreOp::DeleteMany, key, condition.unwrap_or_default());
         }
-        let doomed: BTreeMap<Key, Doom> = left.doomed.into_iter().map(Doom::of).collect();
+        let pending: BTreeMap<Key, QueuedDelete> =
+            left.pending.into_iter().map(QueuedDelete::of).collect();
         let wake = Notify::new();
         wake.notify_one();
         Self {
@@ -110,8 +111,8 @@ impl DeleteQueue {
             log,
             late_changes,
             max_wait,
-            waiting: watch::Sender::new(doomed.len()),
-            doomed: Mutex::new(doomed),
+            waiting: watch::Sender::new(pending.len()),
+            pending: Mutex::new(pending),
             orphans: Mutex::new(left.uploads),
             late: Mutex::new(Watched::of_left(left.late)),
             late_turn: tokio::sync::Mutex::default(),
@@ -125,20 +126,20 @@ impl DeleteQueue {
     }
 
     /// Has the object deleted soon. Errors: the log's.
-    pub fn delete_later(&self, doomed: DeletePending) -> io::Result<()> {
-        self.log.doomed(&doomed)?;
-        let (key, doom) = Doom::of(doomed);
-        self.doomed.lock().insert(key, doom);
+    pub fn delete_later(&self, pending: DeletePending) -> io::Result<()> {
+        self.log.delete_pending(&pending)?;
+        let (key, queued) = QueuedDelete::of(pending);
+        self.pending.lock().insert(key, queued);
         self.tell_waiting();
         self.wake.notify_one();
         Ok(())
     }
 
-    /// Deletes what is doomed and aborts what was left, as long as the run time lasts.
+    /// Deletes what is pending and aborts what was left, as long as the run time lasts.
     pub async fn run(self: Arc<Self>) {
         let delete = || {
             self.wake.notify_one();
-            self.delete_doomed()
+            self.delete_pending()
         };
         tokio::join!(
             kept_up("abort uploads", || self.abort_orphans()),
@@ -147,7 +148,7 @@ impl DeleteQueue {
         );
     }
 
-    async fn delete_doomed(&self) {
+    async fn delete_pending(&self) {
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
         loop {
             self.wake.notified().await;
@@ -184,8 +185,11 @@ impl DeleteQueue {
 
     /// Those that nobody keeps.
     fn due(&self) -> usize {
-        let doomed = self.doomed.lock();
-        doomed.values().filter(|doom| doom.kept.is_none()).count()
+        let pending = self.pending.lock();
+        pending
+            .values()
+            .filter(|queued| queued.kept.is_none())
+            .count()
     }
 
     /// Returns once nothing waits for its delete.
@@ -205,7 +209,7 @@ impl DeleteQueue {
     }
 
     /// Sends what waits without waiting for more, or for the end of a pause.
-    pub fn hurry(&self) {
+    pub fn flush_now(&self) {
         self.flush_now.notify_one();
         self.retry_now.notify_waiters();
     }
@@ -225,15 +229,15 @@ impl DeleteQueue {
         self.refusals.next().await
     }
 
-    fn is_doomed(&self, key: &Key) -> bool {
-        self.doomed.lock().contains_key(key)
+    fn is_pending(&self, key: &Key) -> bool {
+        self.pending.lock().contains_key(key)
     }
 }
 
 #[async_trait]
 impl ObjectStore for DeleteQueue {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        if self.is_doomed(&request.key) {
+        if self.is_pending(&request.key) {
             let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
             return Err(StoreError::new(kind, op, request.key, "is being deleted"));
         }
@@ -360,8 +364,8 @@ mod tests {
     }
 
     impl StoreLog for Log {
-        fn doomed(&self, doomed: &DeletePending) -> io::Result<()> {
-            self.0.lock().push(doomed.key.clone());
+        fn delete_pending(&self, pending: &DeletePending) -> io::Result<()> {
+            self.0.lock().push(pending.key.clone());
             Ok(())
         }
 
@@ -420,7 +424,7 @@ mod tests {
         with_left(
             store,
             RecoveredWork {
-                doomed: left,
+                pending: left,
                 ..RecoveredWork::default()
             },
         )
@@ -452,7 +456,7 @@ mod tests {
         (Arc::new(store), log)
     }
 
-    pub(super) fn doomed(key: &str, etag: Option<ETag>) -> DeletePending {
+    pub(super) fn pending(key: &str, etag: Option<ETag>) -> DeletePending {
         DeletePending::of_version(Key::new(key), etag)
     }
 
@@ -466,7 +470,7 @@ mod tests {
         let (store, log) = delete_queue(&memory, Vec::new());
         for number in 0..2500 {
             let key = format!("d/{number:04}");
-            store.delete_later(doomed(&key, None)).unwrap();
+            store.delete_later(pending(&key, None)).unwrap();
         }
         let head = HeadRequest {
             key: Key::new("d/0000"),
@@ -490,7 +494,7 @@ mod tests {
         let memory = Arc::new(Memory::default());
         put(&*memory, "a").await;
         let (store, _) = delete_queue(&memory, Vec::new());
-        store.delete_later(doomed("a", None)).unwrap();
+        store.delete_later(pending("a", None)).unwrap();
         tokio::spawn(store.clone().run());
         put(&*store, "a").await;
         store.settled().await;
@@ -504,9 +508,9 @@ mod tests {
         let other = Some(ETag::new("another version"));
         put(&*memory, "new").await;
         let left = vec![
-            doomed("old", Some(old)),
-            doomed("new", other),
-            doomed("gone", Some(ETag::new("e"))),
+            pending("old", Some(old)),
+            pending("new", other),
+            pending("gone", Some(ETag::new("e"))),
         ];
         let (store, _) = delete_queue(&memory, left);
         tokio::spawn(store.clone().run());
@@ -518,7 +522,7 @@ mod tests {
     async fn nobody_waits_for_deletes_for_ever() {
         let memory = Arc::new(Memory::default());
         let (store, _) = delete_queue(&memory, Vec::new());
-        store.delete_later(doomed("a", None)).unwrap();
+        store.delete_later(pending("a", None)).unwrap();
         let waiting = store.wait_for_key(StoreOp::Put, &Key::new("a")).await;
         assert_eq!(waiting.unwrap_err().kind, StoreErrorKind::TimedOut);
         assert!(

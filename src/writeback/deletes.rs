@@ -111,9 +111,9 @@ impl Deletes {
     pub fn delete_once_unused(
         self: &Arc<Self>,
         file: &Arc<OpenFile>,
-        doomed: DeletePending,
+        pending: DeletePending,
     ) -> Result<(), FsError> {
-        let kept = self.store.delete_once_unused(doomed)?;
+        let kept = self.store.delete_once_unused(pending)?;
         self.keep_object(file, kept);
         Ok(())
     }
@@ -191,18 +191,18 @@ impl Deletes {
     /// the journal and done soon after; whether something newer stays is then told in
     /// the log. After a refusal each one waits.
     /// Errors: the store's, the spool's.
-    pub async fn delete_object(&self, doomed: DeletePending) -> Result<Removed, FsError> {
+    pub async fn delete_object(&self, pending: DeletePending) -> Result<Removed, FsError> {
         let burst = self.row.begin() && !self.store.is_failing();
         let on_disk = self.durability == Durability::Disk;
-        let later = |doomed| {
-            let later = self.store.delete_later(doomed);
+        let later = |pending| {
+            let later = self.store.delete_later(pending);
             later.map(|()| Removed::Gone).map_err(FsError::from)
         };
         let outcome = if (burst || on_disk) && !self.store.is_refusing() {
-            later(doomed)
+            later(pending)
         } else {
-            match self.delete_version(&doomed).await {
-                Err(error) if on_disk && error.is_no_answer() => later(doomed),
+            match self.delete_version(&pending).await {
+                Err(error) if on_disk && error.is_no_answer() => later(pending),
                 Err(error) => {
                     if !error.is_no_answer() {
                         self.row.refused();
@@ -248,13 +248,13 @@ impl Deletes {
         }
     }
 
-    async fn delete_version(&self, doomed: &DeletePending) -> Result<Removed, FsError> {
+    async fn delete_version(&self, pending: &DeletePending) -> Result<Removed, FsError> {
         let DeletePending {
             key, removed_at, ..
-        } = doomed;
+        } = pending;
         let is_meant =
             |there: &ObjectMeta| removed_at.is_some_and(|removed| there.is_older_than(removed));
-        let mut known = doomed.etag.clone();
+        let mut known = pending.etag.clone();
         for _ in 0..DELETE_TRIES {
             let if_match = match known.take() {
                 Some(etag) => Some(etag),

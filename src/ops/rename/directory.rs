@@ -142,7 +142,7 @@ impl DirectoryRenamer {
         if objects.is_empty() {
             return Ok(moved);
         }
-        if let Err(error) = self.store.enqueue(&doomed_of(&old_prefix, objects)) {
+        if let Err(error) = self.store.enqueue(&pending_of(&old_prefix, objects)) {
             table.rename(source.ino, from.dir.ino, from.name)?;
             self.rebase.journal_seals_again(source).await;
             return Err(error.into());
@@ -168,15 +168,15 @@ impl DirectoryRenamer {
         prefix: &str,
         objects: &[ListedObject],
     ) -> Result<usize, FsError> {
-        let doomed = doomed_of(prefix, objects).into_iter();
-        let keys: Vec<Key> = doomed.map(|doomed| doomed.key).collect();
-        Ok(self.store.delete_doomed_now(&keys).await?)
+        let pending = pending_of(prefix, objects).into_iter();
+        let keys: Vec<Key> = pending.map(|pending| pending.key).collect();
+        Ok(self.store.delete_pending_now(&keys).await?)
     }
 }
 
 /// What goes with the objects of a directory: also the directories that stores
 /// with directories of their own keep.
-pub fn doomed_of(prefix: &str, objects: &[ListedObject]) -> Vec<DeletePending> {
+pub fn pending_of(prefix: &str, objects: &[ListedObject]) -> Vec<DeletePending> {
     if objects.is_empty() {
         return Vec::new();
     }

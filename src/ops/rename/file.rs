@@ -273,8 +273,8 @@ impl FileRenamer {
         key: Key,
         etag: Option<ETag>,
     ) -> Result<(), FsError> {
-        let doomed = DeletePending::of_version(key, etag);
-        let removed = self.deletes.delete_object(doomed).await?;
+        let pending = DeletePending::of_version(key, etag);
+        let removed = self.deletes.delete_object(pending).await?;
         self.namespace.record(from.dir.ino, from.name, None);
         if removed == Removed::NewerStays {
             self.deletes.shows_again(&from.dir).await;

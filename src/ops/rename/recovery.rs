@@ -16,7 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::copies::{ObjectCopies, copy_of, moved_key};
-use super::directory::doomed_of;
+use super::directory::pending_of;
 use super::log::RenameLog;
 use super::paths::KeyPaths;
 use super::rebase::Rebase;
@@ -251,8 +251,8 @@ impl RenameRecovery {
                 moved.entry(original).or_insert(copied);
             }
         }
-        let doomed = doomed_of(from, &originals);
-        self.change_places(intent, &moved, &doomed).await?;
+        let pending = pending_of(from, &originals);
+        self.change_places(intent, &moved, &pending).await?;
         let has_files = moved.keys().any(|key| key != &intent.from);
         // With attributes stored it may be the source's own, which says something.
         if has_files
@@ -331,7 +331,7 @@ impl RenameRecovery {
             .filter_map(|original| copy_of(original, intent, &copies));
         let copies: Vec<ListedObject> = copies.cloned().collect();
         self.store
-            .enqueue(&doomed_of(intent.to.as_str(), &copies))?;
+            .enqueue(&pending_of(intent.to.as_str(), &copies))?;
         if let Some(dir) = self.paths.known(&intent.from) {
             let stay = originals.iter();
             let stay = stay.map(|it| {

@@ -9,7 +9,7 @@ use futures::stream::{self, StreamExt};
 use tokio::time::{Instant, timeout};
 
 use super::DeleteQueue;
-use super::enqueue::{DeletePending, Doom};
+use super::enqueue::{DeletePending, QueuedDelete};
 use crate::failpoint::{self, Point};
 use crate::store::{
     DELETE_MANY_LIMIT, DeleteRequest, HeadRequest, Key, StoreError, StoreErrorKind,
@@ -44,10 +44,10 @@ impl DeleteQueue {
     /// and the successor deletes them if this one does not.
     ///
     /// Errors: the log's; none of them is to be deleted then.
-    pub fn enqueue(&self, doomed: &[DeletePending]) -> io::Result<()> {
-        for (count, one) in doomed.iter().enumerate() {
-            if let Err(error) = self.log.doomed(one) {
-                let noted = doomed.iter().take(count);
+    pub fn enqueue(&self, pending: &[DeletePending]) -> io::Result<()> {
+        for (count, one) in pending.iter().enumerate() {
+            if let Err(error) = self.log.delete_pending(one) {
+                let noted = pending.iter().take(count);
                 let noted: Vec<Key> = noted.map(|one| one.key.clone()).collect();
                 self.log.settled(&noted);
                 return Err(error);
@@ -55,19 +55,19 @@ impl DeleteQueue {
             failpoint::at(Point::RenameDirectoryDooms);
         }
         {
-            let mut waiting = self.doomed.lock();
-            waiting.extend(doomed.iter().cloned().map(Doom::of));
+            let mut waiting = self.pending.lock();
+            waiting.extend(pending.iter().cloned().map(QueuedDelete::of));
         }
         self.tell_waiting();
         Ok(())
     }
 
-    /// Deletes doomed objects; those for which the store cannot be reached are
+    /// Deletes pending objects; those for which the store cannot be reached are
     /// left to be deleted soon.
     ///
     /// Returns how many are other versions by now, and stay. Errors: why objects
     /// cannot be deleted, which are seen again.
-    pub async fn delete_doomed_now(&self, keys: &[Key]) -> Result<usize, StoreError> {
+    pub async fn delete_pending_now(&self, keys: &[Key]) -> Result<usize, StoreError> {
         let mut outcome = Ok(());
         let mut newer = 0;
         for chunk in deepest_first(self.requests(keys)).chunks(DELETE_MANY_LIMIT) {
@@ -92,23 +92,23 @@ impl DeleteQueue {
 
     /// Deletes some of what nobody keeps. Errors: why some of it is still to be deleted.
     pub(super) async fn delete_some(&self) -> Result<(), StoreError> {
-        let batch: Vec<(Key, Doom)> = {
-            let doomed = self.doomed.lock();
-            let last = doomed
+        let batch: Vec<(Key, QueuedDelete)> = {
+            let pending = self.pending.lock();
+            let last = pending
                 .iter()
                 .rev()
-                .filter(|(_, doom)| doom.kept.is_none())
+                .filter(|(_, queued)| queued.kept.is_none())
                 .take(BATCHES_AT_ONCE * DELETE_MANY_LIMIT);
-            last.map(|(key, doom)| (key.clone(), doom.clone()))
+            last.map(|(key, queued)| (key.clone(), queued.clone()))
                 .collect()
         };
         // A marker has no bytes of anybody.
         let (known, unknown): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .partition(|(key, doom)| doom.etag.is_some() || key.as_str().ends_with('/'));
-        let request = |(key, doom): (Key, Doom)| DeleteRequest {
+            .partition(|(key, queued)| queued.etag.is_some() || key.as_str().ends_with('/'));
+        let request = |(key, queued): (Key, QueuedDelete)| DeleteRequest {
             key,
-            if_match: doom.etag,
+            if_match: queued.etag,
         };
         let mut requests: Vec<DeleteRequest> = known.into_iter().map(request).collect();
         requests.extend(
@@ -182,8 +182,8 @@ impl DeleteQueue {
     /// those that were there before the removal are meant too.
     async fn leave_newer(&self, found: Vec<Key>) -> Result<(), StoreError> {
         for key in found {
-            let doom = self.doomed.lock().get(&key).cloned();
-            let removed_at = doom.and_then(|doom| doom.removed_at);
+            let queued = self.pending.lock().get(&key).cloned();
+            let removed_at = queued.and_then(|queued| queued.removed_at);
             let there = match self.store.head(HeadRequest { key: key.clone() }).await {
                 Ok(there) => there,
                 Err(error) if error.kind == StoreErrorKind::NotFound => {
@@ -193,8 +193,8 @@ impl DeleteQueue {
                 Err(error) => return Err(error),
             };
             if removed_at.is_some_and(|at| there.is_older_than(at)) {
-                if let Some(doom) = self.doomed.lock().get_mut(&key) {
-                    doom.etag = Some(there.etag);
+                if let Some(queued) = self.pending.lock().get_mut(&key) {
+                    queued.etag = Some(there.etag);
                 }
             } else {
                 self.leave(&[key]);
@@ -203,19 +203,19 @@ impl DeleteQueue {
         Ok(())
     }
 
-    /// Of these keys, those that are still doomed.
+    /// Of these keys, those that are still pending.
     fn requests(&self, keys: &[Key]) -> Vec<DeleteRequest> {
-        let doomed = self.doomed.lock();
+        let pending = self.pending.lock();
         let request = |key: &Key| {
             Some(DeleteRequest {
                 key: key.clone(),
-                if_match: doomed.get(key)?.etag.clone(),
+                if_match: pending.get(key)?.etag.clone(),
             })
         };
         keys.iter().filter_map(request).collect()
     }
 
-    /// What a bulk delete came to; what is decided is not doomed any more.
+    /// What a bulk delete came to; what is decided is not pending any more.
     fn settle_chunk(&self, chunk: &[DeleteRequest], failed: Vec<(Key, StoreError)>) -> Settled {
         let mut settled = Settled::default();
         let mut undecided = BTreeSet::new();
@@ -244,35 +244,35 @@ impl DeleteQueue {
 
     pub(super) fn settle_keys(&self, keys: &[Key]) {
         self.log.settled(keys);
-        let settled: Vec<(&Key, Doom)> = {
-            let mut doomed = self.doomed.lock();
-            let of_key = |key| Some((key, doomed.remove(key)?));
+        let settled: Vec<(&Key, QueuedDelete)> = {
+            let mut pending = self.pending.lock();
+            let of_key = |key| Some((key, pending.remove(key)?));
             keys.iter().filter_map(of_key).collect()
         };
-        for (key, doom) in settled {
-            if doom.is_scratch {
+        for (key, queued) in settled {
+            if queued.is_scratch {
                 self.end_scratch(key);
             }
         }
         self.tell_waiting();
     }
 
-    pub(super) fn doomed_below(&self, prefix: &str) -> BTreeSet<Key> {
-        let doomed = self.doomed.lock();
-        let below = doomed.range(Key::new(prefix)..).map(|(key, _)| key);
+    pub(super) fn pending_below(&self, prefix: &str) -> BTreeSet<Key> {
+        let pending = self.pending.lock();
+        let below = pending.range(Key::new(prefix)..).map(|(key, _)| key);
         below
             .take_while(|key| key.as_str().starts_with(prefix))
             .cloned()
             .collect()
     }
 
-    /// Lock order: the channel's own, then `doomed`, as who waits takes them.
+    /// Lock order: the channel's own, then `pending`, as who waits takes them.
     pub(super) fn tell_waiting(&self) {
         self.waiting
-            .send_modify(|waiting| *waiting = self.doomed.lock().len());
+            .send_modify(|waiting| *waiting = self.pending.lock().len());
     }
 
-    /// Has what is doomed deleted by who does that in the background.
+    /// Has what is pending deleted by who does that in the background.
     pub fn delete_soon(&self) {
         self.wake.notify_one();
     }
@@ -285,7 +285,7 @@ struct Settled {
     pub pending: Option<StoreError>,
     /// Why others never will be.
     pub refused: Vec<StoreError>,
-    /// Those that are other versions; still doomed.
+    /// Those that are other versions; still pending.
     pub newer: Vec<Key>,
 }
 
@@ -325,12 +325,12 @@ mod tests {
     struct Log(parking_lot::Mutex<(usize, Vec<Key>)>);
 
     impl StoreLog for Log {
-        fn doomed(&self, doomed: &DeletePending) -> io::Result<()> {
+        fn delete_pending(&self, pending: &DeletePending) -> io::Result<()> {
             let mut log = self.0.lock();
             if log.0 == log.1.len() {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            log.1.push(doomed.key.clone());
+            log.1.push(pending.key.clone());
             Ok(())
         }
 
@@ -355,7 +355,7 @@ mod tests {
 
     async fn with_objects(room: usize) -> (Arc<Faulty>, Arc<Log>, DeleteQueue, Vec<DeletePending>) {
         let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
-        let mut doomed = Vec::new();
+        let mut pending = Vec::new();
         for key in ["d/a", "d/b", "d/c"].map(Key::new) {
             let request = PutRequest {
                 key: key.clone(),
@@ -364,7 +364,7 @@ mod tests {
                 condition: WriteCondition::Always,
             };
             let etag = Some(store.put(request).await.unwrap().etag);
-            doomed.push(DeletePending::of_version(key, etag));
+            pending.push(DeletePending::of_version(key, etag));
         }
         let log = Arc::new(Log(parking_lot::Mutex::new((room, Vec::new()))));
         let max_wait = Duration::from_secs(1);
@@ -375,7 +375,7 @@ mod tests {
             RecoveredWork::default(),
             LateChanges::default(),
         );
-        (store, log, delete_queue, doomed)
+        (store, log, delete_queue, pending)
     }
 
     async fn listed(store: &dyn ObjectStore) -> usize {
@@ -388,8 +388,8 @@ mod tests {
         store.list(request).await.unwrap().objects.len()
     }
 
-    fn keys(doomed: &[DeletePending]) -> Vec<Key> {
-        doomed.iter().map(|one| one.key.clone()).collect()
+    fn keys(pending: &[DeletePending]) -> Vec<Key> {
+        pending.iter().map(|one| one.key.clone()).collect()
     }
 
     /// Threads that block each other block for good: the test waits for them outside.
@@ -403,11 +403,11 @@ mod tests {
             .build()
             .unwrap();
         let (_, _, delete_queue, _) = runtime.block_on(with_objects(usize::MAX));
-        let doomed: Vec<DeletePending> = (0..KEYS)
+        let pending: Vec<DeletePending> = (0..KEYS)
             .map(|number| Key::new(format!("d/{number:03}")))
             .map(|key| DeletePending::of_version(key, None))
             .collect();
-        let (waiting, settling) = (Arc::new(delete_queue), keys(&doomed));
+        let (waiting, settling) = (Arc::new(delete_queue), keys(&pending));
         let delete_queue = waiting.clone();
         let (done, is_done) = std::sync::mpsc::channel();
         let rounds = Arc::new(AtomicUsize::new(0));
@@ -416,7 +416,7 @@ mod tests {
             let settler = runtime.spawn(async move {
                 for _ in 0..ROUNDS {
                     counted.fetch_add(1, Ordering::Relaxed);
-                    delete_queue.enqueue(&doomed).unwrap();
+                    delete_queue.enqueue(&pending).unwrap();
                     tokio::task::yield_now().await;
                     delete_queue.settle_keys(&settling);
                     tokio::task::yield_now().await;
@@ -443,12 +443,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_listing_does_not_show_what_was_deleted_while_it_was_under_way() {
-        let (store, _, delete_queue, doomed) = with_objects(9).await;
-        delete_queue.enqueue(&doomed).unwrap();
+        let (store, _, delete_queue, pending) = with_objects(9).await;
+        delete_queue.enqueue(&pending).unwrap();
         store.plan(StoreOp::List, 1, Fault::Late(Duration::from_secs(5)));
         let deleting = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            delete_queue.delete_doomed_now(&keys(&doomed)).await
+            delete_queue.delete_pending_now(&keys(&pending)).await
         };
         let (seen, deleted) = tokio::join!(listed(&delete_queue), deleting);
         deleted.unwrap();
@@ -457,16 +457,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_noted_is_not_deleted_at_all() {
-        let (_, log, delete_queue, doomed) = with_objects(2).await;
-        assert!(delete_queue.enqueue(&doomed).is_err());
+        let (_, log, delete_queue, pending) = with_objects(2).await;
+        assert!(delete_queue.enqueue(&pending).is_err());
         assert!(log.0.lock().1.is_empty());
         assert_eq!(listed(&delete_queue).await, 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_object_that_another_client_has_put_since_is_left_alone_and_seen_again() {
-        let (store, log, delete_queue, doomed) = with_objects(9).await;
-        delete_queue.enqueue(&doomed).unwrap();
+        let (store, log, delete_queue, pending) = with_objects(9).await;
+        delete_queue.enqueue(&pending).unwrap();
         let theirs = PutRequest {
             key: Key::new("d/b"),
             body: bytes::Bytes::from_static(b"theirs"),
@@ -475,7 +475,7 @@ mod tests {
         };
         store.put(theirs).await.unwrap();
         delete_queue
-            .delete_doomed_now(&keys(&doomed))
+            .delete_pending_now(&keys(&pending))
             .await
             .unwrap();
         assert_eq!((listed(&*store).await, listed(&delete_queue).await), (1, 1));
@@ -484,8 +484,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_fails_for_now_stays_unseen_and_goes_later() {
-        let (store, log, delete_queue, doomed) = with_objects(9).await;
-        delete_queue.enqueue(&doomed).unwrap();
+        let (store, log, delete_queue, pending) = with_objects(9).await;
+        delete_queue.enqueue(&pending).unwrap();
         assert_eq!(listed(&delete_queue).await, 0);
         store.plan(
             StoreOp::DeleteMany,
@@ -493,7 +493,7 @@ mod tests {
             Fault::Before(StoreErrorKind::Server),
         );
         delete_queue
-            .delete_doomed_now(&keys(&doomed))
+            .delete_pending_now(&keys(&pending))
             .await
             .unwrap();
         assert_eq!((listed(&*store).await, listed(&delete_queue).await), (3, 0));
@@ -507,14 +507,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_the_store_refuses_to_delete_is_seen_again() {
-        let (store, log, delete_queue, doomed) = with_objects(9).await;
-        delete_queue.enqueue(&doomed).unwrap();
+        let (store, log, delete_queue, pending) = with_objects(9).await;
+        delete_queue.enqueue(&pending).unwrap();
         store.plan(
             StoreOp::DeleteMany,
             1,
             Fault::Before(StoreErrorKind::AccessDenied),
         );
-        let refused = delete_queue.delete_doomed_now(&keys(&doomed)).await;
+        let refused = delete_queue.delete_pending_now(&keys(&pending)).await;
         assert_eq!(refused.unwrap_err().kind, StoreErrorKind::AccessDenied);
         assert_eq!(listed(&delete_queue).await, 3);
         assert!(log.0.lock().1.is_empty());

@@ -38,7 +38,7 @@ impl DeletePending {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Doom {
+pub(super) struct QueuedDelete {
     pub etag: Option<ETag>,
     /// Other versions that were there by then are to be deleted too.
     pub removed_at: Option<SystemTime>,
@@ -48,20 +48,20 @@ pub(super) struct Doom {
     pub is_scratch: bool,
 }
 
-impl Doom {
+impl QueuedDelete {
     pub fn of(pending: DeletePending) -> (Key, Self) {
         let DeletePending {
             key,
             etag,
             removed_at,
         } = pending;
-        let doom = Self {
+        let queued = Self {
             etag,
             removed_at,
             kept: None,
             is_scratch: false,
         };
-        (key, doom)
+        (key, queued)
     }
 
     /// Of an object that is to be made.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::{DeletePending, DeleteQueue, Doom, LateObject};
+use super::{DeletePending, DeleteQueue, LateObject, QueuedDelete};
 use crate::store::{
     ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListAnswer, ListRequest, StoreError, StoreOp,
 };
@@ -28,13 +28,13 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if let Some(doom) = self.store.doomed.lock().get_mut(&self.key)
-            && doom
+        if let Some(queued) = self.store.pending.lock().get_mut(&self.key)
+            && queued
                 .kept
                 .as_ref()
                 .is_some_and(|kept| Arc::ptr_eq(kept, &self.wanted))
         {
-            doom.kept = None;
+            queued.kept = None;
         }
         self.store.tell_waiting();
         self.store.wake.notify_one();
@@ -44,10 +44,10 @@ impl Drop for Kept {
 impl DeleteQueue {
     /// Has the object deleted once the result is dropped; until then it can be
     /// read, and is not seen. Errors: the log's.
-    pub fn delete_once_unused(self: &Arc<Self>, doomed: DeletePending) -> io::Result<Kept> {
-        self.log.doomed(&doomed)?;
-        let (key, doom) = Doom::of(doomed);
-        self.doomed.lock().insert(key.clone(), doom);
+    pub fn delete_once_unused(self: &Arc<Self>, pending: DeletePending) -> io::Result<Kept> {
+        self.log.delete_pending(&pending)?;
+        let (key, queued) = QueuedDelete::of(pending);
+        self.pending.lock().insert(key.clone(), queued);
         self.tell_waiting();
         Ok(self.keep(&key, None))
     }
@@ -56,7 +56,9 @@ impl DeleteQueue {
     /// once the result is dropped, by a successor if not by this daemon. Errors: the log's.
     pub fn scratch(self: &Arc<Self>, key: Key) -> io::Result<Kept> {
         self.log.late(&key, &[LateObject::any()])?;
-        self.doomed.lock().insert(key.clone(), Doom::scratch());
+        self.pending
+            .lock()
+            .insert(key.clone(), QueuedDelete::scratch());
         self.tell_waiting();
         Ok(self.keep(&key, None))
     }
@@ -73,18 +75,18 @@ impl DeleteQueue {
     /// The same of an object that a predecessor kept, if it is still this version.
     pub fn keep_on(self: &Arc<Self>, key: &Key, etag: &ETag) -> Option<Kept> {
         let is_kept = {
-            let doomed = self.doomed.lock();
-            let doom = doomed.get(key)?;
-            doom.etag.as_ref().is_none_or(|doomed| doomed == etag)
+            let pending = self.pending.lock();
+            let queued = pending.get(key)?;
+            queued.etag.as_ref().is_none_or(|pending| pending == etag)
         };
         is_kept.then(|| self.keep(key, Some(etag)))
     }
 
     fn keep(self: &Arc<Self>, key: &Key, etag: Option<&ETag>) -> Kept {
         let wanted = Arc::new(Notify::new());
-        if let Some(doom) = self.doomed.lock().get_mut(key) {
-            doom.kept = Some(wanted.clone());
-            doom.etag = etag.cloned().or(doom.etag.take());
+        if let Some(queued) = self.pending.lock().get_mut(key) {
+            queued.kept = Some(wanted.clone());
+            queued.etag = etag.cloned().or(queued.etag.take());
         }
         Kept {
             store: self.clone(),
@@ -95,9 +97,9 @@ impl DeleteQueue {
 
     /// Has those let go of the objects that keep them, where their delete `counts`.
     pub(super) fn want(&self, counts: impl Fn(&Key) -> bool) {
-        let doomed = self.doomed.lock();
-        let kept = doomed.iter().filter_map(|(key, doom)| {
-            let kept = doom.kept.as_ref()?;
+        let pending = self.pending.lock();
+        let kept = pending.iter().filter_map(|(key, queued)| {
+            let kept = queued.kept.as_ref()?;
             counts(key).then_some(kept)
         });
         kept.for_each(|kept| kept.notify_one());
@@ -108,10 +110,10 @@ impl DeleteQueue {
     }
 
     fn kept_below(&self, prefix: &str) -> usize {
-        let doomed = self.doomed.lock();
-        let below = doomed.range(Key::new(prefix)..);
+        let pending = self.pending.lock();
+        let below = pending.range(Key::new(prefix)..);
         let below = below.take_while(|(key, _)| key.as_str().starts_with(prefix));
-        below.filter(|(_, doom)| doom.kept.is_some()).count()
+        below.filter(|(_, queued)| queued.kept.is_some()).count()
     }
 
     /// A page without the objects that are to be deleted, and whether it says of a
@@ -131,13 +133,13 @@ impl DeleteQueue {
         self.wait_below(StoreOp::List, &request.prefix, counts)
             .await?;
         // An object that goes while the listing is under way is in the answer, and
-        // is not doomed any more when that comes.
-        let going = self.doomed_below(&request.prefix);
+        // is not pending any more when that comes.
+        let going = self.pending_below(&request.prefix);
         let mut answer = self.list_unkept(request).await?;
         let mut overtaken = false;
         answer.objects.retain(|object| {
             let goes = going.contains(&object.key);
-            let went = !goes && self.is_doomed(&object.key);
+            let went = !goes && self.is_pending(&object.key);
             overtaken |= went;
             !goes && !went && !self.is_late(&object.key, &object.etag)
         });
@@ -174,10 +176,9 @@ impl DeleteQueue {
             max_keys: one_more.min(LIST_PAGE_LIMIT),
         };
         let answer = self.store.list(request).await?;
-        Ok(answer
-            .objects
-            .iter()
-            .any(|object| !self.is_doomed(&object.key) && !self.is_late(&object.key, &object.etag)))
+        Ok(answer.objects.iter().any(|object| {
+            !self.is_pending(&object.key) && !self.is_late(&object.key, &object.etag)
+        }))
     }
 }
 
@@ -187,7 +188,7 @@ mod tests {
 
     use super::*;
     use crate::store::ObjectStore;
-    use crate::store::delete_queue::tests::{delete_queue, doomed, keys, put};
+    use crate::store::delete_queue::tests::{delete_queue, keys, pending, put};
     use crate::store::memory::Memory;
 
     #[tokio::test(start_paused = true)]
@@ -197,7 +198,9 @@ mod tests {
         put(&*memory, "e/f").await;
         let (store, log) = delete_queue(&memory, Vec::new());
         let runs = tokio::spawn(store.clone().run());
-        let kept = store.delete_once_unused(doomed("d/f", Some(etag))).unwrap();
+        let kept = store
+            .delete_once_unused(pending("d/f", Some(etag)))
+            .unwrap();
         for max_keys in [1, LIST_PAGE_LIMIT] {
             assert_eq!(keys(&*store, max_keys).await, ["e/f"]);
         }
@@ -247,7 +250,7 @@ mod tests {
         let etag = put(&*memory, "f").await;
         let (store, _) = delete_queue(&memory, Vec::new());
         let runs = tokio::spawn(store.clone().run());
-        let kept = store.delete_once_unused(doomed("f", Some(etag))).unwrap();
+        let kept = store.delete_once_unused(pending("f", Some(etag))).unwrap();
         let reader = async move {
             kept.wanted().await;
             assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["f"]);

@@ -3,16 +3,16 @@
 use tokio::time::timeout;
 
 use super::DeleteQueue;
-use super::enqueue::Doom;
+use super::enqueue::QueuedDelete;
 use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 
 impl DeleteQueue {
     fn any_below(&self, prefix: &str, counts: impl Fn(&str) -> bool) -> bool {
-        let doomed = self.doomed.lock();
-        doomed
+        let pending = self.pending.lock();
+        pending
             .range(Key::new(prefix)..)
             .take_while(|(key, _)| key.as_str().starts_with(prefix))
-            .filter(|(_, doom)| doom.kept.is_none())
+            .filter(|(_, queued)| queued.kept.is_none())
             .filter_map(|(key, _)| key.as_str().strip_prefix(prefix))
             .any(counts)
     }
@@ -31,7 +31,7 @@ impl DeleteQueue {
     /// Waits until the deletes are done that a new object under the key has to come after.
     pub(super) async fn wait_for_key(&self, op: StoreOp, key: &Key) -> Result<(), StoreError> {
         if self.is_in_the_way(key.as_str()) {
-            self.want(|doomed| excludes(doomed.as_str(), key.as_str()));
+            self.want(|pending| excludes(pending.as_str(), key.as_str()));
             self.wait_while(op, key.as_str(), || self.is_in_the_way(key.as_str()))
                 .await?;
         }
@@ -64,16 +64,16 @@ impl DeleteQueue {
     /// Whether an object waits for its delete that a new one under the key replaces,
     /// or excludes on stores where `x` and what lies under `x/` exclude each other.
     fn is_in_the_way(&self, key: &str) -> bool {
-        let doomed = self.doomed.lock();
+        let pending = self.pending.lock();
         let above = key.match_indices('/').filter_map(|(at, _)| key.get(..at));
         let mut above = above.chain([key]).map(Key::new);
-        let in_the_way = |doom: &Doom| !doom.is_scratch || doom.kept.is_none();
-        if above.any(|key| doomed.get(&key).is_some_and(in_the_way)) {
+        let in_the_way = |queued: &QueuedDelete| !queued.is_scratch || queued.kept.is_none();
+        if above.any(|key| pending.get(&key).is_some_and(in_the_way)) {
             return true;
         }
         let below = format!("{key}/");
-        let mut after = doomed.range(Key::new(below.as_str())..);
-        let is_below = |(at, _): (&Key, &Doom)| at.as_str().starts_with(&below);
+        let mut after = pending.range(Key::new(below.as_str())..);
+        let is_below = |(at, _): (&Key, &QueuedDelete)| at.as_str().starts_with(&below);
         !key.ends_with('/') && after.next().is_some_and(is_below)
     }
 }
@@ -94,7 +94,7 @@ mod tests {
 
     use tokio::time::{Duration, timeout};
 
-    use crate::store::delete_queue::tests::{delete_queue, doomed, put};
+    use crate::store::delete_queue::tests::{delete_queue, pending, put};
     use crate::store::memory::Memory;
 
     #[tokio::test(start_paused = true)]
@@ -113,7 +113,7 @@ mod tests {
             let memory = Arc::new(Memory::default());
             put(&*memory, going).await;
             let (store, _) = delete_queue(&memory, Vec::new());
-            store.delete_later(doomed(going, None)).unwrap();
+            store.delete_later(pending(going, None)).unwrap();
             // Nobody deletes.
             let making = timeout(Duration::from_secs(1), put(&*store, made)).await;
             assert_eq!(making.is_err(), waits, "{going} and {made}");
