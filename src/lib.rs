@@ -5,22 +5,21 @@
 //!
 //! ```text
 //! main
-//! cli             one file a subcommand; the topics of `mediafs help`
-//! doctor   setup   migrate   checks of a host and a bucket; what makes both ready;
-//!                 a directory and a bucket compared, and one made like the other
-//! session         a mount from start to end: compose, takeover, watchdog, drain
-//! fuse   config   FUSE requests and replies; settings with their origins
-//! ops             system calls, one file each; renames
-//! writeback       what is uploaded and deleted when
-//! files           what is open: stages, layers, handles
-//! namespace   read_path   write_path     names; blocks; stages and uploads
-//! session_state   what the kernel was told, for a successor
-//! journal         what the spool holds, for the start after a crash
-//! error   vocabulary     errors above the store; plain types of several layers
-//! store   telemetry              S3 requests; logs
-//! private                        files and directories of this user alone
-//! failpoint   task               where a crash test kills; what a panic ends
-//! backoff                        pauses between attempts
+//! cli                                     one file a subcommand; the topics of `mediafs help`
+//! doctor   migrate   setup                checks; a bucket and a directory compared; making ready
+//! session                                 a mount from start to end: compose, takeover, watchdog, drain
+//! config   fuse                           settings with their origins; FUSE requests and replies
+//! ops                                     system calls, one file each; renames
+//! writeback                               what is uploaded and deleted when
+//! files                                   what is open: stages, layers, handles
+//! namespace   read_path   write_path      names; blocks; stages and uploads
+//! session_state                           what the kernel was told, for a successor
+//! journal                                 what the spool holds, for the start after a crash
+//! error   vocabulary                      errors above the store; plain types of several layers
+//! store   telemetry                       S3 requests; logs
+//! private                                 files and directories of this user alone
+//! failpoint   task                        where a crash test kills; what a panic ends
+//! backoff                                 pauses between attempts
 //! ```
 //!
 //! Invariants:

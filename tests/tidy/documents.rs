@@ -1,6 +1,9 @@
 //! What documents say of tests and files.
 
 use std::collections::BTreeSet;
+use std::fs;
+
+use crate::{LAYERS, repository};
 
 /// A name with so many underscores is a test's.
 const UNDERSCORES_OF_A_TEST: usize = 3;
@@ -72,4 +75,16 @@ fn names_a_test(row: &str) -> bool {
     let cells = row.trim_matches(['|', ' ']).rsplit_once(" | ");
     let shown_by = cells.map(|(_, last)| last).unwrap_or_default();
     code_spans(shown_by).any(|code| is_like_a_test(code) || code.starts_with("tests/"))
+}
+
+#[test]
+fn the_layers_stand_in_the_documentation_as_they_are_checked() {
+    let text = fs::read_to_string(repository().join("src/lib.rs")).unwrap();
+    let drawn = text.split("```").nth(1).unwrap().lines().skip(1);
+    let drawn = drawn.filter_map(|line| line.strip_prefix("//! "));
+    // What a layer does stands far behind its name.
+    let names = drawn.map(|line| line.split("    ").next().unwrap().split_whitespace());
+    let names: Vec<Vec<&str>> = names.map(Iterator::collect).collect();
+    let names: Vec<Vec<&str>> = names.into_iter().filter(|it| !it.is_empty()).collect();
+    assert_eq!(names, LAYERS);
 }
