@@ -193,6 +193,8 @@ fn whole(status: &Status) -> String {
         size(memory.resident_bytes)
     );
     line(&mut text, "memory", &shown);
+    let names = counted(status.known_names, "name");
+    line(&mut text, "names", &format!("the kernel knows {names}"));
     of_requests(&mut text, status);
     for entry in &status.recent {
         let said = format!("{} {}", time(entry.at_unix_seconds), entry.level);

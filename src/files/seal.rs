@@ -405,7 +405,11 @@ mod tests {
     fn file() -> (tempfile::TempDir, Arc<OpenFile>) {
         let dir = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(dir.path(), u64::MAX).unwrap();
-        let table = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
+        let table = Arc::new(InodeTable::new(
+            Arc::default(),
+            Numbers::default(),
+            Default::default(),
+        ));
         let name = Name::from_segment("f").unwrap();
         let pin = table.child_or_new(ROOT, &name, Kind::File).unwrap();
         let keys = KeySpace::new("");

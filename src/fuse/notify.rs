@@ -11,6 +11,7 @@ use crate::vocabulary::Ino;
 /// Of `fuse_notify_code`. Source: linux/fuse.h.
 const INVAL_INODE: i32 = 2;
 const INVAL_ENTRY: i32 = 3;
+const PRUNE: i32 = 9;
 
 /// Whether the kernel may make a notification wait for an application's call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +42,16 @@ pub fn forward_invalidations(
 
 fn may_wait(invalidation: &Invalidation) -> MayWait {
     match invalidation {
-        Invalidation::Entry { .. } | Invalidation::Pages { .. } => MayWait::Yes,
+        Invalidation::Entry { .. } | Invalidation::Pages { .. } | Invalidation::Unused { .. } => {
+            MayWait::Yes
+        }
         Invalidation::Attributes { .. } => MayWait::No,
     }
 }
 
 /// Source: linux/fuse.h: `fuse_out_header` with the code for an error and no
-/// request's number, then `fuse_notify_inval_inode_out` or `fuse_notify_inval_entry_out`.
+/// request's number, then `fuse_notify_inval_inode_out`, `fuse_notify_inval_entry_out`, or
+/// `fuse_notify_prune_out` and its inode numbers.
 fn encode(invalidation: &Invalidation) -> Vec<u8> {
     let (code, body) = match invalidation {
         Invalidation::Entry { parent, name } => {
@@ -63,6 +67,12 @@ fn encode(invalidation: &Invalidation) -> Vec<u8> {
         Invalidation::Pages { ino } => (INVAL_INODE, inode(*ino, 0)),
         // Source: fs/fuse/inode.c, `fuse_reverse_inval_inode`: no pages below 0.
         Invalidation::Attributes { ino } => (INVAL_INODE, inode(*ino, -1)),
+        Invalidation::Unused { inos } => {
+            let mut body = (inos.len() as u32).to_ne_bytes().to_vec();
+            body.extend([0; 12]);
+            body.extend(inos.iter().flat_map(|ino| ino.0.to_ne_bytes()));
+            (PRUNE, body)
+        }
     };
     let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
     message.extend(code.to_ne_bytes());
@@ -102,6 +112,17 @@ mod tests {
         assert_eq!(told, wanted);
         let told = encode(&Invalidation::Attributes { ino: Ino(7) });
         wanted[24..32].fill(0xff);
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn files_that_are_to_be_forgotten_are_told_with_their_count() {
+        let told = encode(&Invalidation::Unused {
+            inos: vec![Ino(7), Ino(8)],
+        });
+        let mut wanted = vec![48, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        wanted.extend([2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        wanted.extend([7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(told, wanted);
     }
 

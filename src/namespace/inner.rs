@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::invalidation::{Invalidations, UNUSED_BATCH};
 use super::name::Name;
 use super::numbers::Numbers;
 use super::slot::Slot;
@@ -13,6 +14,8 @@ use crate::vocabulary::{Ino, Kind, ROOT};
 
 /// So many inodes are awake; beyond it the oldest go dormant.
 pub const AWAKE_LIMIT: usize = 250_000;
+/// So many the kernel may know; beyond it it is asked to forget what goes dormant.
+const KNOWN_LIMIT: usize = 1_000_000;
 
 #[derive(Debug)]
 pub struct Inner {
@@ -25,6 +28,10 @@ pub struct Inner {
     /// Files in `slots`, the oldest first; also some that are not any more.
     pub awake: VecDeque<Ino>,
     pub awake_limit: usize,
+    pub known_limit: usize,
+    /// What the kernel is about to be asked to forget.
+    pub unused: Vec<Ino>,
+    pub invalidations: Invalidations,
     /// Names whose number is not the derived one; the others are found by it.
     pub others: BTreeMap<(Ino, Name), Ino>,
     pub numbers: Numbers,
@@ -108,6 +115,17 @@ impl Inner {
         self.drop_unreferenced(place.0);
     }
 
+    /// The inode is dormant, and the kernel may forget it where it knows too many.
+    pub fn went_dormant(&mut self, ino: Ino) {
+        if self.slots.len() + self.dormant.len() <= self.known_limit {
+            return;
+        }
+        self.unused.push(ino);
+        if self.unused.len() >= UNUSED_BATCH {
+            self.invalidations.unused(std::mem::take(&mut self.unused));
+        }
+    }
+
     /// Drops the inode, and then the directories above it, as far as nothing refers to them.
     pub fn drop_unreferenced(&mut self, ino: Ino) {
         let mut at = ino;
@@ -127,4 +145,10 @@ impl Inner {
             at = place.0;
         }
     }
+}
+
+/// A test has the kernel forget earlier.
+pub fn known_limit() -> usize {
+    let given = std::env::var("_MEDIAFS_NAMES_LIMIT").ok();
+    given.and_then(|it| it.parse().ok()).unwrap_or(KNOWN_LIMIT)
 }

@@ -19,7 +19,14 @@ pub enum Invalidation {
     Pages { ino: Ino },
     /// Attributes alone.
     Attributes { ino: Ino },
+    /// Files that nobody has asked for in a long time: whatever the kernel does not use
+    /// of them goes, and it gives its references back. Source: linux/fuse.h,
+    /// `FUSE_NOTIFY_PRUNE`, since Linux 6.18; an older kernel keeps them.
+    Unused { inos: Vec<Ino> },
 }
+
+/// So many files are told of at once.
+pub const UNUSED_BATCH: usize = 48;
 
 /// Sends invalidations to whoever talks to the kernel.
 ///
@@ -29,6 +36,13 @@ pub enum Invalidation {
 pub struct Invalidations {
     queue: mpsc::Sender<Invalidation>,
     dropped: Arc<AtomicU64>,
+}
+
+/// One that nobody hears.
+impl Default for Invalidations {
+    fn default() -> Self {
+        Self::channel().0
+    }
 }
 
 impl Invalidations {
@@ -52,6 +66,10 @@ impl Invalidations {
 
     pub fn attributes(&self, ino: Ino) {
         self.send(Invalidation::Attributes { ino });
+    }
+
+    pub fn unused(&self, inos: Vec<Ino>) {
+        self.send(Invalidation::Unused { inos });
     }
 
     /// Waits for room until the deadline; after it as the others.

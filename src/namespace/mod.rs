@@ -183,7 +183,11 @@ impl Namespace {
             coherence: RwLock::new(coherence),
             health,
             markers,
-            table: Arc::new(InodeTable::new(session_log, Numbers::new(kept.clone()))),
+            table: Arc::new(InodeTable::new(
+                session_log,
+                Numbers::new(kept.clone()),
+                invalidations.clone(),
+            )),
             kept,
             invalidations,
             attribute_cache,

@@ -219,7 +219,9 @@ impl Inner {
                 return;
             };
             let is_awake = self.slots.contains_key(&ino);
-            if is_awake && !self.put_to_sleep(ino) {
+            if is_awake && self.put_to_sleep(ino) {
+                self.went_dormant(ino);
+            } else if is_awake {
                 self.awake.push_back(ino);
             }
         }
@@ -263,6 +265,7 @@ fn valid(ino: Ino, name: Arc<str>) -> Option<Name> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::invalidation::{Invalidation, Invalidations, UNUSED_BATCH};
     use super::*;
     use crate::session_state::Record;
     use crate::vocabulary::Overrides;
@@ -273,7 +276,7 @@ mod tests {
 
     /// A table that keeps few awake.
     fn table() -> Arc<InodeTable> {
-        let table = InodeTable::new(Arc::default(), Numbers::default());
+        let table = InodeTable::new(Arc::default(), Numbers::default(), Default::default());
         table.inner.lock().awake_limit = 10;
         Arc::new(table)
     }
@@ -319,6 +322,27 @@ mod tests {
         }
         table.forget(dir, 1);
         assert_eq!(table.count(), 1);
+    }
+
+    #[test]
+    fn the_kernel_is_asked_to_forget_what_goes_dormant_beyond_a_bound() {
+        let (invalidations, mut told) = Invalidations::channel();
+        let table = InodeTable::new(Arc::default(), Numbers::default(), invalidations);
+        let table = Arc::new(table);
+        table.inner.lock().awake_limit = 10;
+        table.inner.lock().known_limit = 100;
+        let number = |text: usize| looked_up(&table, ROOT, &text.to_string(), Kind::File);
+        let all: Vec<Ino> = (0..100 + 2 * UNUSED_BATCH).map(number).collect();
+        let mut unused = Vec::new();
+        while let Ok(Invalidation::Unused { inos }) = told.try_recv() {
+            assert_eq!(inos.len(), UNUSED_BATCH);
+            unused.extend(inos);
+        }
+        // The oldest of them went dormant while there was room for all.
+        let first = all.iter().position(|ino| *ino == unused[0]).unwrap();
+        assert!((85..=100).contains(&first), "{first}");
+        assert_eq!(unused, all[first..first + unused.len()]);
+        assert!(unused.len() >= UNUSED_BATCH);
     }
 
     #[test]

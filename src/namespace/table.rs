@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::inner::{AWAKE_LIMIT, Inner};
+use super::inner::{AWAKE_LIMIT, Inner, known_limit};
 use super::inode::Inode;
+use super::invalidation::Invalidations;
 use super::keyspace::{DirPath, KeySpace};
 use super::name::Name;
 use super::numbers::Numbers;
@@ -28,7 +29,12 @@ pub struct InodeTable {
 
 impl InodeTable {
     /// The root alone. What the kernel is told of goes to the session log.
-    pub fn new(session_log: Arc<SessionLog>, numbers: Numbers) -> Self {
+    pub fn new(
+        session_log: Arc<SessionLog>,
+        numbers: Numbers,
+        invalidations: Invalidations,
+    ) -> Self {
+        let known_limit = known_limit();
         let root = Slot {
             lookups: 1,
             pins: 1,
@@ -40,7 +46,10 @@ impl InodeTable {
                 directories: 1,
                 dormant: SavedInodes::default(),
                 awake: VecDeque::new(),
-                awake_limit: AWAKE_LIMIT,
+                awake_limit: AWAKE_LIMIT.min(known_limit),
+                known_limit,
+                unused: Vec::new(),
+                invalidations,
                 others: BTreeMap::new(),
                 numbers,
                 session_log,
@@ -305,7 +314,11 @@ mod tests {
     }
 
     fn table() -> Arc<InodeTable> {
-        Arc::new(InodeTable::new(Arc::default(), Numbers::default()))
+        Arc::new(InodeTable::new(
+            Arc::default(),
+            Numbers::default(),
+            Default::default(),
+        ))
     }
 
     #[test]
@@ -380,7 +393,11 @@ mod tests {
         let session = crate::session_state::tests::session();
         let session_log = Arc::new(SessionLog::awaiting(&path));
         session_log.begin(session).unwrap();
-        let before = Arc::new(InodeTable::new(session_log, Numbers::default()));
+        let before = Arc::new(InodeTable::new(
+            session_log,
+            Numbers::default(),
+            Default::default(),
+        ));
         let at = |parent: Ino, text, kind| {
             let pin = before.child_or_new(parent, &name(text), kind).unwrap();
             before.add_lookup(pin.ino);
@@ -396,7 +413,11 @@ mod tests {
 
         before.commit();
         let mut saved = crate::session_state::saved(&path).unwrap().unwrap();
-        let table = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
+        let table = Arc::new(InodeTable::new(
+            Arc::default(),
+            Numbers::default(),
+            Default::default(),
+        ));
         table.keep_numbers(&saved);
         let early = table.child_or_new(dir, &name("o"), Kind::File);
         assert!(early.is_err(), "its directory is not there yet");

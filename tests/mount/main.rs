@@ -36,6 +36,7 @@ mod inode_numbers;
 mod integrity;
 mod interop;
 mod interrupts;
+mod known_names;
 mod large_files;
 mod late_after_a_kill;
 mod late_requests;

@@ -13,7 +13,11 @@ fn name(text: &str) -> Name {
 }
 
 fn tree() -> (Arc<InodeTable>, Arc<SubtreeLocks>) {
-    let inodes = Arc::new(InodeTable::new(Arc::default(), Numbers::default()));
+    let inodes = Arc::new(InodeTable::new(
+        Arc::default(),
+        Numbers::default(),
+        Default::default(),
+    ));
     (
         inodes.clone(),
         SubtreeLocks::new(inodes, Duration::from_secs(30)),

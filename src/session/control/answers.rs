@@ -60,6 +60,9 @@ pub struct Status {
     pub deletes: Deletes,
     /// Keys that cannot be shown as files, in directories that were listed.
     pub hidden_keys: usize,
+    /// Files and directories that the kernel or an operation refers to.
+    #[serde(default)]
+    pub known_names: usize,
     pub spool: SpoolStatus,
     pub cache: CacheStatus,
     #[serde(default)]

@@ -51,6 +51,7 @@ impl Served {
                 failing: ops.deletes_fail(),
             },
             hidden_keys: ops.namespace().hidden_seen(),
+            known_names: ops.namespace().table().count(),
             spool: self.spool(),
             cache: CacheStatus {
                 used_bytes: cached.used_bytes,
