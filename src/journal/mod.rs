@@ -41,7 +41,7 @@ pub use log::{LogError, RecordLog, Replayed, io_error, read, replay};
 pub use log_file::LogFile;
 pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
-pub use record::{Absorbed, Record, RenameIntent, SealedBase, SealedStage, Sending};
+pub use record::{Absorbed, Originals, Record, RenameIntent, SealedBase, SealedStage, Sending};
 pub use rewrite::{put_in_place, rewrite, sync_dir, write_beside};
 pub use room::{COMPACT_FROM_BYTES, is_full};
 pub use spare::path_of as spare_of;

@@ -1,5 +1,6 @@
 //! What the journal says: plain data.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use rangemap::RangeSet;
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::block_sums::BlockSum;
 use super::offloaded::Offloaded;
 use crate::store::{
-    Change, CopyHeaders, ETag, Key, LateObject, ObjectHeaders, UploadId, WriteCondition,
+    Change, CopyHeaders, ETag, Key, LateObject, ListedObject, ObjectHeaders, UploadId,
+    WriteCondition,
 };
 use crate::vocabulary::{ObjectId, StageId};
 
@@ -85,6 +87,39 @@ pub struct RenameIntent {
     /// What is stored with a file under its new name.
     #[serde(default)]
     pub headers: CopyHeaders,
+    /// What a file takes the place of, where that is known.
+    #[serde(default)]
+    pub over: WriteCondition,
+    /// Of a directory's objects, those that are renamed; others have come since.
+    #[serde(default)]
+    pub originals: Option<Originals>,
+}
+
+/// Versions of objects, each by a checksum of its key and its ETag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Originals(BTreeSet<u64>);
+
+impl Originals {
+    pub fn of(objects: &[ListedObject]) -> Self {
+        Self(
+            objects
+                .iter()
+                .map(|it| checksum(&it.key, &it.etag))
+                .collect(),
+        )
+    }
+
+    pub fn has(&self, object: &ListedObject) -> bool {
+        self.0.contains(&checksum(&object.key, &object.etag))
+    }
+}
+
+fn checksum(key: &Key, etag: &ETag) -> u64 {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+    digest.update(key.as_str().as_bytes());
+    digest.update(&[0]);
+    digest.update(etag.as_str().as_bytes());
+    digest.finalize()
 }
 
 impl RenameIntent {

@@ -122,6 +122,8 @@ fn a_rename_is_known_until_it_is_finished() {
         to: Key::new("to"),
         version: Some(ETag::new("e")),
         headers: CopyHeaders::ContentType("text/plain".to_owned()),
+        over: WriteCondition::IfAbsent,
+        originals: None,
     };
     for from in ["a", "d/"] {
         let record = Record::Renaming(Box::new(intent(from)));
@@ -217,6 +219,8 @@ fn of_every_kind(path: &Path) -> Vec<u8> {
         to: Key::new("to/"),
         version: None,
         headers: CopyHeaders::ContentType("text/plain".to_owned()),
+        over: WriteCondition::IfAbsent,
+        originals: None,
     };
     for record in [
         begun(1),

@@ -218,6 +218,7 @@ impl Common {
         Arc::new(RenameLog {
             stage_factory: self.stage_factory.clone(),
             durability: self.durability,
+            finished: Mutex::default(),
         })
     }
 }
@@ -242,6 +243,7 @@ impl Renames {
             predecessor: common.predecessor.clone(),
             rebase: self.rebase.clone(),
             mounted_at: common.mounted_at,
+            log: self.log.clone(),
             file: FileRenamer {
                 namespace: common.namespace.clone(),
                 files: common.files.clone(),

@@ -45,8 +45,17 @@ impl CopyPartSize {
 pub enum CopyOver {
     /// Whatever is there; this is known of it, `Always` where nothing is.
     Any(WriteCondition),
-    /// Nothing may be there.
-    Nothing,
+    /// This alone: a version, or nothing.
+    Only(WriteCondition),
+}
+
+impl CopyOver {
+    /// What is known of it.
+    pub fn condition(&self) -> &WriteCondition {
+        match self {
+            Self::Any(known) | Self::Only(known) => known,
+        }
+    }
 }
 
 /// A copy to make of one version of an object.
@@ -86,8 +95,8 @@ impl Copier {
     ///
     /// Each attempt names what it takes the place of: one that the store carries
     /// out late finds another version.
-    /// Errors: `Stale` when the source is no longer this version; `Exists` when
-    /// something is where nothing may be; the store's.
+    /// Errors: `Stale` when the source, or what it may take the place of, is no longer
+    /// this version; `Exists` when something is where nothing may be; the store's.
     pub async fn copy(&self, task: &CopyTask) -> Result<ETag, FsError> {
         // Before, for a copy that is applied and nobody waits for any more.
         self.written.forget(&task.target);
@@ -99,8 +108,7 @@ impl Copier {
     async fn copy_over(&self, task: &CopyTask) -> Result<ETag, FsError> {
         let mut condition = match &task.over {
             CopyOver::Any(WriteCondition::Always) => self.current(&task.target).await?,
-            CopyOver::Any(known) => known.clone(),
-            CopyOver::Nothing => WriteCondition::IfAbsent,
+            CopyOver::Any(known) | CopyOver::Only(known) => known.clone(),
         };
         let mut refused = FsError::STALE;
         for _ in 0..REPLACE_TRIES {
@@ -115,8 +123,14 @@ impl Copier {
                 return Err(refused);
             }
             condition = self.current(&task.target).await?;
-            if task.over == CopyOver::Nothing && condition != WriteCondition::IfAbsent {
-                return Err(refused.into_exists());
+            match &task.over {
+                CopyOver::Only(wanted) if condition != *wanted => {
+                    return Err(match wanted {
+                        WriteCondition::IfAbsent => refused.into_exists(),
+                        _ => refused,
+                    });
+                }
+                CopyOver::Any(_) | CopyOver::Only(_) => {}
             }
             tracing::info!(key = %task.target, "another version is there: copied on top of it");
         }
@@ -424,7 +438,7 @@ mod tests {
                 condition: WriteCondition::Always,
             };
             store.put(theirs).await.unwrap();
-            task.over = CopyOver::Nothing;
+            task.over = CopyOver::Only(WriteCondition::IfAbsent);
             assert!(matches!(copier.copy(&task).await, Err(FsError::Exists(_))));
             assert_eq!(get(&store, &task.target).await.body, "theirs");
             task.over = CopyOver::Any(WriteCondition::IfAbsent);

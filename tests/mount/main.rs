@@ -70,6 +70,7 @@ mod refused_closes;
 mod relative_paths;
 mod removal;
 mod renames;
+mod renames_takeover;
 mod request_counts;
 mod request_options;
 mod secrets;

@@ -137,20 +137,18 @@ impl ObjectCopies {
             let copied = self.copy_version(&object.key, (target, over), headers, version.clone());
             Ok(MovedObject::of(object.etag.clone(), copied.await?))
         };
-        match copy(CopyOver::Nothing).await {
+        let free = CopyOver::Only(WriteCondition::IfAbsent);
+        match copy(free.clone()).await {
             Err(FsError::Exists(_)) => {}
             copied => return copied,
         }
         let Some(there) = self.deletes.object_at(target).await? else {
-            return copy(CopyOver::Nothing).await;
+            return copy(free).await;
         };
-        let same_length = there.size_bytes == version.size_bytes;
-        if same_length && there.etag != version.etag && there.etag.is_of_parts() {
-            // Of a copy in parts the ETag tells nothing: it is made again.
-            return copy(CopyOver::Any(WriteCondition::IfMatch(there.etag))).await;
-        }
-        // Our own, where the answer to it was lost.
-        if there.etag != version.etag {
+        // It may be our own, where the answer to it was lost. That of a predecessor in
+        // parts has another ETag.
+        let may_be_ours = there.size_bytes == version.size_bytes && there.etag.is_of_parts();
+        if there.etag != version.etag && !may_be_ours {
             tracing::warn!(key = %target, "not replaced by the file of this name in the renamed directory: another client has put it meanwhile");
         }
         Ok(MovedObject::of(there.etag.clone(), there.into()))
@@ -247,18 +245,17 @@ impl Copies {
     }
 }
 
-/// What is under the new name already, if it is as a copy would be. One whose
-/// ETag tells nothing, as that of a copy in parts, is made again.
+/// What is under the new name already.
 pub fn copy_of<'a>(
     original: &ListedObject,
     intent: &RenameIntent,
     copies: &'a HashMap<Key, ListedObject>,
 ) -> Option<&'a ListedObject> {
-    let copy = copies.get(&moved_key(
-        &original.key,
-        intent.from.as_str(),
-        intent.to.as_str(),
-    )?)?;
-    let same = copy.etag == original.etag && copy.size_bytes == original.size_bytes;
-    same.then_some(copy)
+    let (from, to) = (intent.from.as_str(), intent.to.as_str());
+    copies.get(&moved_key(&original.key, from, to)?)
+}
+
+/// Whether a copy certainly has the bytes of this version.
+pub fn is_same(copy: &ListedObject, original: &ListedObject) -> bool {
+    copy.etag == original.etag && copy.size_bytes == original.size_bytes
 }

@@ -15,10 +15,12 @@ use super::rebase::Rebase;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{Moved, OpenFiles, check_awaited};
-use crate::journal::RenameIntent;
+use crate::journal::{Originals, RenameIntent};
 use crate::namespace::{Entry, Namespace, Pin};
 use crate::store::CopyHeaders;
-use crate::store::{DeletePending, DeleteQueue, DeleteRequest, Key, ListedObject, ObjectStore};
+use crate::store::{
+    DeletePending, DeleteQueue, DeleteRequest, Key, ListedObject, ObjectStore, WriteCondition,
+};
 use crate::task::caught;
 use crate::writeback::{Deletes, Predecessor};
 
@@ -57,6 +59,8 @@ impl DirectoryRenamer {
             to: Key::new(new_prefix.as_str()),
             version: None,
             headers: CopyHeaders::Same,
+            over: WriteCondition::Always,
+            originals: Some(Originals::of(&objects)),
         };
         check_awaited()?;
         self.log.begin_rename(intent).await?;

@@ -6,7 +6,7 @@ use tokio::sync::MutexGuard;
 
 use super::copies::ObjectCopies;
 use super::log::RenameLog;
-use super::place::Place;
+use super::place::{Place, RenameMode};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
@@ -45,8 +45,8 @@ impl FileRenamer {
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
-        source: &Pin,
-        target: Option<&Pin>,
+        (source, target): (&Pin, Option<&Pin>),
+        mode: RenameMode,
     ) -> Result<(), FsError> {
         let source_file = self.files.hold(source.ino)?;
         let target_file = target
@@ -75,14 +75,21 @@ impl FileRenamer {
         failpoint::at(Point::RenameFileBegins);
         let stored = source.state().remote.clone();
         // What is closed meanwhile is sealed for the old name or for the new one.
-        let over = known_of(target, target_file.map(Arc::as_ref));
+        let known = known_of(target, target_file.map(Arc::as_ref));
         let _seal_guard = match stored.filter(|_| source_file.has_object_below()) {
             Some(version) => {
                 let files = (&**source_file, target_file.map(Arc::as_ref));
+                let over = match mode {
+                    RenameMode::NoReplace => CopyOver::Only(known),
+                    RenameMode::Replace | RenameMode::Exchange => CopyOver::Any(known),
+                };
                 self.move_object(from, to, files, (version, over)).await?
             }
             None => {
-                let seal_guard = self.move_staged(from, to, &source_file, &over).await?;
+                if mode == RenameMode::NoReplace {
+                    self.check_absent(to).await?;
+                }
+                let seal_guard = self.move_staged(from, to, &source_file, &known).await?;
                 let replaces = target_file.is_some_and(|file| {
                     file.inode.state().remote.is_some() || file.shadows_object()
                 });
@@ -102,6 +109,28 @@ impl FileRenamer {
             .rename(source.ino, to.dir.ino, to.name)?;
         failpoint::at(Point::RenameFileDone);
         Ok(())
+    }
+
+    /// Another client may have made the name since it was looked up. While S3 is away
+    /// nobody can tell.
+    ///
+    /// Errors: `Exists`.
+    async fn check_absent(&self, to: &Place<'_>) -> Result<(), FsError> {
+        let key = self.namespace.child_key(to.dir.ino, to.name)?;
+        match self.deletes.object_at(&key).await {
+            Ok(Some(_)) => Err(self.taken(to)),
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::info!(%key, %error, "renamed without a look whether its new name is free");
+                Ok(())
+            }
+        }
+    }
+
+    /// Another client has the name: whoever looks it up next sees its file.
+    fn taken(&self, to: &Place<'_>) -> FsError {
+        to.dir.state().dir.forget_listing();
+        FsError::EXISTS
     }
 
     /// Uploads what is sealed over an object, so that a crash finds the object
@@ -173,7 +202,7 @@ impl FileRenamer {
         from: &Place<'_>,
         to: &Place<'_>,
         (file, target): (&'a OpenFile, Option<&OpenFile>),
-        (version, over): (ObjectVersion, WriteCondition),
+        (version, over): (ObjectVersion, CopyOver),
     ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
         let source = &file.inode;
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
@@ -195,6 +224,8 @@ impl FileRenamer {
             to: new_key.clone(),
             version: Some(version.etag.clone()),
             headers,
+            over: over.condition().clone(),
+            originals: None,
         };
         self.log.begin_rename(intent.clone()).await?;
         failpoint::at(Point::RenameFileNoted);
@@ -212,7 +243,10 @@ impl FileRenamer {
         };
         // Where it has failed, the application is told so.
         self.log.end_rename(&old_key).await;
-        let moved = outcome?;
+        let moved = match outcome {
+            Err(FsError::Exists(_)) => return Err(self.taken(to)),
+            outcome => outcome?,
+        };
         self.namespace.record_copied(&old_key, &intent.to, &moved);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());
@@ -235,11 +269,10 @@ impl FileRenamer {
         to: &Place<'_>,
         (file, target): (&OpenFile, Option<&OpenFile>),
         intent: &RenameIntent,
-        (version, over): (ObjectVersion, WriteCondition),
+        (version, over): (ObjectVersion, CopyOver),
     ) -> Result<ObjectVersion, FsError> {
         let (old_key, new_key) = (intent.from.clone(), intent.to.clone());
         let headers = intent.headers.clone();
-        let over = CopyOver::Any(over);
         let source = version.etag.clone();
         let moved = self
             .copies

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::error::FsError;
 use crate::files::{Durability, StageFactory};
 use crate::journal::{Durable, RenameIntent};
@@ -21,6 +23,8 @@ pub enum Ended {
 pub struct RenameLog {
     pub stage_factory: Arc<StageFactory>,
     pub durability: Durability,
+    /// Renames that a predecessor began and this daemon carried out: old and new keys.
+    pub finished: Mutex<Vec<(Key, Key)>>,
 }
 
 impl RenameLog {
@@ -33,6 +37,24 @@ impl RenameLog {
         let noted =
             tokio::task::spawn_blocking(move || stage_factory.spool.begin_rename(intent, durable));
         Ok(noted.await.map_err(io::Error::other)??)
+    }
+
+    pub fn note_finished(&self, from: &Key, to: &Key) {
+        self.finished.lock().push((from.clone(), to.clone()));
+    }
+
+    /// Whether a predecessor's rename of a file or a directory was carried out. The
+    /// kernel asks once: a later rename of the same names is another one.
+    pub fn take_finished(&self, from: &Key, to: &Key) -> bool {
+        let of_directory = |key: &Key| format!("{key}/");
+        let directories = (of_directory(from), of_directory(to));
+        let is_it = |(old, new): &(Key, Key)| {
+            let of_files = (old, new) == (from, to);
+            of_files || (old.as_str(), new.as_str()) == (&directories.0, &directories.1)
+        };
+        let mut finished = self.finished.lock();
+        let found = finished.iter().position(is_it);
+        found.map(|at| finished.remove(at)).is_some()
     }
 
     /// A rename is finished, or given up. In what a loss of power leaves of the

@@ -9,15 +9,17 @@ mod place;
 mod rebase;
 mod recovery;
 mod renamer;
+mod target_state;
 
 pub use copies::ObjectCopies;
 pub use directory::DirectoryRenamer;
 pub use file::FileRenamer;
 pub use log::RenameLog;
 pub use paths::KeyPaths;
+pub use place::RenameMode;
 pub use rebase::Rebase;
 pub use recovery::RenameRecovery;
-pub use renamer::{RenameMode, Renamer};
+pub use renamer::Renamer;
 
 use crate::error::FsError;
 use crate::files::KernelRequest;

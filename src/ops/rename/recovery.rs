@@ -15,22 +15,21 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::copies::{ObjectCopies, copy_of, moved_key};
+use super::copies::{ObjectCopies, copy_of, is_same, moved_key};
 use super::directory::pending_of;
 use super::log::RenameLog;
 use super::paths::KeyPaths;
 use super::rebase::Rebase;
+use super::target_state::{TargetState, may_be_copy, state_of};
 use crate::backoff::Backoff;
 use crate::error::FsError;
 use crate::files::{Moved, MovedObject, OpenFiles, StageFactory};
 use crate::journal::RenameIntent;
 use crate::namespace::{Namespace, Pin, SubtreeGuard, SubtreeLocks};
-use crate::store::{
-    DeletePending, DeleteQueue, ETag, Key, ListedObject, StoreErrorKind, WriteCondition,
-};
+use crate::store::{DeletePending, DeleteQueue, Key, ListedObject, StoreErrorKind, WriteCondition};
 use crate::task::caught;
 use crate::vocabulary::ObjectVersion;
-use crate::write_path::{CopyOver, RecoveredStage};
+use crate::write_path::RecoveredStage;
 use crate::writeback::{Deletes, Predecessor};
 
 /// A rename that is not finished: nobody else has to do with its paths.
@@ -38,6 +37,14 @@ use crate::writeback::{Deletes, Predecessor};
 pub struct Unfinished {
     intent: RenameIntent,
     _subtrees: SubtreeGuard,
+}
+
+/// What came of a rename that a predecessor began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finished {
+    CarriedOut,
+    /// Everything is as another client has made it meanwhile.
+    GivenUp,
 }
 
 /// Attempts to finish a rename of what other clients change meanwhile.
@@ -168,7 +175,11 @@ impl RenameRecovery {
                 tracing::error!(%from, %to, %error, "the rename cannot be finished: rolled back");
                 self.roll_back(intent).await?;
             }
-            outcome => outcome?,
+            outcome => {
+                if outcome? == Finished::CarriedOut {
+                    self.log.note_finished(&intent.from, &intent.to);
+                }
+            }
         }
         if !intent.is_of_a_directory() {
             self.predecessor
@@ -179,7 +190,7 @@ impl RenameRecovery {
         Ok(())
     }
 
-    async fn finish_file(&self, intent: &RenameIntent) -> Result<(), FsError> {
+    async fn finish_file(&self, intent: &RenameIntent) -> Result<Finished, FsError> {
         let (from, to) = (&intent.from, &intent.to);
         let source = self.deletes.object_at(from).await?;
         let copy = self.deletes.object_at(to).await?;
@@ -187,32 +198,39 @@ impl RenameRecovery {
             (Some(found), _) if Some(&found.etag) == intent.version.as_ref() => {
                 ObjectVersion::from(found)
             }
-            // Another client has put a new one, or has removed both.
-            (Some(_), _) | (None, None) => return Ok(()),
-            (None, Some(copy)) => {
+            // Another client has put a new one, before the copy was made.
+            (Some(_), None) => return Ok(Finished::GivenUp),
+            // Another client has removed it since: after the rename, under its new name.
+            (None, None) => {
+                self.move_known(intent, &Moved::new()).await?;
+                return Ok(Finished::CarriedOut);
+            }
+            (Some(_), Some(copy)) if !may_be_copy(&copy, intent) => return Ok(Finished::GivenUp),
+            // What another client has put since stays under the old name.
+            (Some(_) | None, Some(copy)) => {
                 let moved = MovedObject {
                     version: copy.into(),
                     source: intent.version.clone(),
                 };
                 let moved = Moved::from([(from.clone(), moved)]);
-                return self.move_known(intent, &moved).await;
+                self.move_known(intent, &moved).await?;
+                return Ok(Finished::CarriedOut);
             }
         };
-        let is_copied = copy
-            .as_ref()
-            .is_some_and(|copy| (&copy.etag, copy.size_bytes) == (&source.etag, source.size_bytes));
-        let moved = if is_copied {
-            source.clone()
-        } else {
-            let headers = intent.headers.clone();
-            let known = match copy {
-                Some(copy) => WriteCondition::IfMatch(copy.etag),
-                None => WriteCondition::IfAbsent,
-            };
-            let over = CopyOver::Any(known);
-            self.copies
-                .copy_version(from, (to, over), headers, source.clone())
-                .await?
+        let moved = match state_of(copy, &source, &intent.over) {
+            TargetState::Copy(etag) => ObjectVersion {
+                etag,
+                ..source.clone()
+            },
+            TargetState::Newer => {
+                tracing::warn!(%from, %to, "the rename is given up: another client has put a file under the new name meanwhile, and both stay");
+                return Ok(Finished::GivenUp);
+            }
+            TargetState::Before(over) => {
+                self.copies
+                    .copy_version(from, (to, over), intent.headers.clone(), source.clone())
+                    .await?
+            }
         };
         // What was sealed of the file that the rename replaces goes with it.
         if let Some(replaced) = self.paths.known(to) {
@@ -226,27 +244,34 @@ impl RenameRecovery {
         let etag = Some(source.etag);
         let key = from.clone();
         self.change_places(intent, &moved, &[DeletePending::of_version(key, etag)])
-            .await
+            .await?;
+        Ok(Finished::CarriedOut)
     }
 
-    async fn finish_directory(&self, intent: &RenameIntent) -> Result<(), FsError> {
+    async fn finish_directory(&self, intent: &RenameIntent) -> Result<Finished, FsError> {
         let (from, to) = (intent.from.as_str(), intent.to.as_str());
-        let originals = self.copies.objects_under(from).await?;
         let copies = self.copies.copies(intent).await?;
-        let missing: Vec<_> = originals
-            .iter()
-            .filter(|original| copy_of(original, intent, &copies).is_none())
-            .cloned()
-            .collect();
+        let mut originals = self.copies.objects_under(from).await?;
+        // What has come since stays under the old name.
+        originals.retain(|object| match &intent.originals {
+            Some(renamed) => renamed.has(object),
+            None => copy_of(object, intent, &copies).is_none_or(|copy| is_same(copy, object)),
+        });
+        let missing = originals.iter();
+        let missing = missing.filter(|original| copy_of(original, intent, &copies).is_none());
+        let missing: Vec<_> = missing.cloned().collect();
         let mut moved = self.copies.copy_all(&missing, from, to).await.finished()?;
-        let sources = originals.iter().map(|it| (&it.key, &it.etag));
-        let sources: HashMap<&Key, &ETag> = sources.collect();
+        let sources: HashMap<&Key, &ListedObject> =
+            originals.iter().map(|it| (&it.key, it)).collect();
         for copy in copies.values() {
             // Also of originals that are gone already.
             if let Some(original) = moved_key(&copy.key, to, from) {
+                let source = sources.get(&original);
+                // One of another length is another client's.
+                let source = source.filter(|it| it.size_bytes == copy.size_bytes);
                 let copied = MovedObject {
                     version: copy.into(),
-                    source: sources.get(&original).map(|etag| (*etag).clone()),
+                    source: source.map(|it| it.etag.clone()),
                 };
                 moved.entry(original).or_insert(copied);
             }
@@ -261,7 +286,7 @@ impl RenameRecovery {
         {
             self.namespace.entry_added(&dir).await?;
         }
-        Ok(())
+        Ok(Finished::CarriedOut)
     }
 
     /// The directories above learn what comes and goes; the originals are not seen any more.
@@ -326,9 +351,10 @@ impl RenameRecovery {
         let from = intent.from.as_str();
         let originals = self.copies.objects_under(from).await?;
         let copies = self.copies.copies(intent).await?;
-        let copies = originals
-            .iter()
-            .filter_map(|original| copy_of(original, intent, &copies));
+        let copies = originals.iter().filter_map(|original| {
+            let copy = copy_of(original, intent, &copies);
+            copy.filter(|copy| is_same(copy, original))
+        });
         let copies: Vec<ListedObject> = copies.cloned().collect();
         self.store
             .enqueue(&pending_of(intent.to.as_str(), &copies))?;
@@ -381,6 +407,8 @@ mod tests {
             to: Key::new("p/e/"),
             version: None,
             headers: CopyHeaders::Same,
+            over: WriteCondition::Always,
+            originals: None,
         }
     }
 
@@ -394,12 +422,15 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_counts_only_when_it_is_what_a_copy_would_be() {
+    fn a_copy_has_the_bytes_of_its_original_where_both_have_one_etag() {
         let there = [object("p/e/a", "1"), object("p/e/b", "other")];
         let copies = there.map(|copy| (copy.key.clone(), copy)).into();
-        let found = |key: &str, etag: &str| copy_of(&object(key, etag), &intent(), &copies);
-        assert!(found("p/d/a", "1").is_some());
-        assert!(found("p/d/b", "2").is_none(), "other bytes");
-        assert!(found("p/d/c", "3").is_none(), "not there");
+        let found = |key: &str, etag: &str| {
+            let original = object(key, etag);
+            copy_of(&original, &intent(), &copies).map(|copy| is_same(copy, &original))
+        };
+        assert_eq!(found("p/d/a", "1"), Some(true));
+        assert_eq!(found("p/d/b", "2"), Some(false), "other bytes");
+        assert_eq!(found("p/d/c", "3"), None, "not there");
     }
 }

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use super::directory::DirectoryRenamer;
 use super::file::FileRenamer;
-use super::place::Place;
+use super::log::RenameLog;
+use super::place::{Place, RenameMode};
 use super::rebase::Rebase;
 use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest, OpenFiles, check_awaited, to_the_end};
@@ -14,16 +15,6 @@ use crate::namespace::{
 };
 use crate::vocabulary::{Ino, Kind};
 use crate::writeback::Predecessor;
-
-/// What happens to a file that has the new name already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RenameMode {
-    Replace,
-    /// RENAME_NOREPLACE.
-    NoReplace,
-    /// RENAME_EXCHANGE: the two names change places.
-    Exchange,
-}
 
 /// Whether what was held sufficed: more than names of files may move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +32,7 @@ pub struct Renamer {
     pub predecessor: Arc<Predecessor>,
     pub rebase: Arc<Rebase>,
     pub mounted_at: SystemTime,
+    pub log: Arc<RenameLog>,
     pub file: FileRenamer,
     pub directory: DirectoryRenamer,
 }
@@ -66,6 +58,11 @@ impl Renamer {
         self.subtrees.entry_settled(new_parent, new_name).await?;
         if request.attempt == Delivery::Resent {
             self.predecessor.wait_for_requests().await;
+            let old = self.namespace.child_key(parent, name)?;
+            let new = self.namespace.child_key(new_parent, new_name)?;
+            if self.log.take_finished(&old, &new) {
+                return Ok(());
+            }
         }
         // The kernel has looked both names up.
         let known = [&from, &to].map(|at| self.namespace.table().child(at.dir.ino, at.name));
@@ -152,7 +149,8 @@ impl Renamer {
                 self.exchange(from, to, (&source, &target), request).await?;
             }
             (RenameMode::Replace | RenameMode::NoReplace, target) => {
-                self.move_inode(from, to, &source, target.as_ref()).await?;
+                let moves = (&source, target.as_ref());
+                self.move_inode(from, to, moves, mode).await?;
             }
         }
         Ok(Held::Enough)
@@ -162,15 +160,18 @@ impl Renamer {
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
-        source: &Pin,
-        target: Option<&Pin>,
+        (source, target): (&Pin, Option<&Pin>),
+        mode: RenameMode,
     ) -> Result<(), FsError> {
         match source.kind {
             Kind::Directory if self.namespace.table().is_within(to.dir.ino, source.ino) => {
                 return Err(FsError::InvalidArgument);
             }
             Kind::Directory => self.directory.rename_dir(from, to, source, target).await?,
-            _ => self.file.rename_file(from, to, source, target).await?,
+            _ => {
+                let files = (source, target);
+                self.file.rename_file(from, to, files, mode).await?;
+            }
         }
         let (went, came) = (EntryChange::Went(from.name), EntryChange::Came(to.name));
         self.namespace.entries_changed(&from.dir, went);
@@ -204,14 +205,18 @@ impl Renamer {
             name: &name,
         };
         check_awaited()?;
+        let step = async |from, to, inode| {
+            let moves = (inode, None);
+            self.move_inode(from, to, moves, RenameMode::Exchange).await
+        };
         // All of it or nothing.
         to_the_end(async {
-            self.move_inode(from, &aside, source, None).await?;
-            if let Err(error) = self.move_inode(to, from, target, None).await {
-                self.move_inode(&aside, from, source, None).await?;
+            step(from, &aside, source).await?;
+            if let Err(error) = step(to, from, target).await {
+                step(&aside, from, source).await?;
                 return Err(error);
             }
-            self.move_inode(&aside, to, source, None).await
+            step(&aside, to, source).await
         })
         .await
     }
@@ -233,12 +238,13 @@ impl Renamer {
             Err(FsError::NotFound(_)) => return Ok(false),
             found => found?,
         };
+        let mode = RenameMode::Exchange;
         to_the_end(async {
             match self.namespace.lookup(&to.dir, to.name).await {
                 Err(FsError::NotFound(_)) => {}
-                target => self.move_inode(to, from, &target?, None).await?,
+                target => self.move_inode(to, from, (&target?, None), mode).await?,
             }
-            self.move_inode(&aside, to, &source, None).await
+            self.move_inode(&aside, to, (&source, None), mode).await
         })
         .await?;
         Ok(true)
@@ -255,13 +261,18 @@ impl Renamer {
     /// The rest of a rename whose object a predecessor moved: the kernel has the
     /// inode under its new name once this is answered.
     ///
-    /// Errors: `NotFound` when nothing has the new name; the store's.
+    /// Errors: `NotFound` when nothing has either name, and no predecessor moved it;
+    /// the store's.
     pub async fn finish_resent_rename(
         &self,
         source: Option<Pin>,
         to: &Place<'_>,
     ) -> Result<(), FsError> {
-        let target = self.namespace.lookup(&to.dir, to.name).await?;
+        let target = match self.namespace.lookup(&to.dir, to.name).await {
+            // The predecessor moved it, and another client has removed it since.
+            Err(FsError::NotFound(_)) if source.is_none() => return Ok(()),
+            found => found?,
+        };
         let Some(source) = source.filter(|source| source.ino != target.ino) else {
             return Ok(());
         };
