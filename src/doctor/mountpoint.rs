@@ -1,16 +1,14 @@
 //! The mountpoint: what is mounted, what it hides, and which containers see it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Report, shown};
 use crate::config::Config;
 use crate::session::{
     BareDirectory, FS_TYPE, MountEntry, MountpointError, NonEmpty, check_mountpoint, mount_at,
-    mounts_of, told_hidden,
+    mounts_of, processes, told_hidden,
 };
 
 /// Processes of other namespaces that are named.
@@ -122,22 +120,19 @@ fn namespaces(path: &Path, ours: &MountEntry, report: &mut Report) {
 }
 
 fn containers(path: &Path, ours: &MountEntry) -> io::Result<Vec<Container>> {
-    let own = fs::metadata("/proc/self/ns/mnt")?.ino();
+    let own = processes::mount_namespace("self")?;
     let place = Place::of(path)?;
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
+    for pid in processes::pids()? {
+        let process = pid.to_string();
         // A process may end meanwhile, or be another user's.
-        let Ok(namespace) = fs::metadata(format!("/proc/{pid}/ns/mnt")) else {
+        let Ok(namespace) = processes::mount_namespace(&process) else {
             continue;
         };
-        if namespace.ino() == own || found.contains_key(&namespace.ino()) {
+        if namespace == own || found.contains_key(&namespace) {
             continue;
         }
-        let Ok(entries) = mounts_of(&pid.to_string()) else {
+        let Ok(entries) = mounts_of(&process) else {
             continue;
         };
         let wanted: Vec<PathBuf> = entries
@@ -149,9 +144,8 @@ fn containers(path: &Path, ours: &MountEntry) -> io::Result<Vec<Container>> {
                 let mut here = entries.iter().filter(|entry| entry.mountpoint == *wanted);
                 here.any(|entry| entry.device == ours.device)
             });
-            let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let program = program.trim().to_owned();
-            found.insert(namespace.ino(), Container { pid, program, sees });
+            let program = processes::name_of(pid).unwrap_or_default();
+            found.insert(namespace, Container { pid, program, sees });
         }
     }
     Ok(found.into_values().collect())

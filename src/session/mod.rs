@@ -55,6 +55,7 @@ use mount::busy::holders;
 pub use mount::mountinfo::{MountEntry, mount_at, mounts_of};
 pub use mount::mountpoint::{MountpointError, NonEmpty, check as check_mountpoint};
 pub use mount::probe::probe;
+pub use mount::processes;
 pub use mount::remount::{Remount, RemountError};
 use mount::{Mounted, UnmountMode, Unmounted};
 use notifier::Notifier;

@@ -6,6 +6,7 @@ use std::{fmt, fs};
 
 use crate::ops::Opener;
 use crate::session::mount::mountinfo::mounts_below;
+use crate::session::mount::processes::{descriptors, mapped_files, mount_namespace, name_of, pids};
 
 /// Most holders that are named.
 const HOLDERS_LIMIT: usize = 8;
@@ -82,22 +83,16 @@ pub fn holders(mountpoint: &Path, openers: Vec<Opener>) -> Holders {
             });
         }
     }
-    let own_namespace = fs::read_link("/proc/self/ns/mnt").ok();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let process = process.path();
+    let own_namespace = mount_namespace("self").ok();
+    for pid in pids().into_iter().flatten() {
         if names(&found, pid) {
             continue;
         }
         // A path of another namespace is that of another mount.
-        if fs::read_link(process.join("ns/mnt")).ok() != own_namespace {
+        if mount_namespace(&pid.to_string()).ok() != own_namespace {
             continue;
         }
-        if let Some((hold, path)) = hold_of(&process, mountpoint) {
+        if let Some((hold, path)) = hold_of(pid, mountpoint) {
             found.push(Holder::Process {
                 pid,
                 name: name_of(pid).unwrap_or_default(),
@@ -114,27 +109,14 @@ fn names(found: &[Holder], pid: u32) -> bool {
     found.any(|holder| matches!(holder, Holder::Process { pid: known, .. } if *known == pid))
 }
 
-/// None when the process is gone.
-fn name_of(pid: u32) -> Option<String> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(name.trim_end().to_owned())
-}
-
 /// How a process holds something below a path: the first that is found.
-fn hold_of(process: &Path, mountpoint: &Path) -> Option<(&'static str, PathBuf)> {
+fn hold_of(pid: u32, mountpoint: &Path) -> Option<(&'static str, PathBuf)> {
     let below = |path: PathBuf| path.starts_with(mountpoint).then_some(path);
-    let link = |name: &str| below(fs::read_link(process.join(name)).ok()?);
-    let open = || {
-        let descriptors = fs::read_dir(process.join("fd")).ok()?.flatten();
-        descriptors
-            .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
-            .find_map(below)
-    };
+    let link = |name: &str| below(fs::read_link(format!("/proc/{pid}/{name}")).ok()?);
+    let open = || descriptors(pid).find_map(|(_, path)| below(path));
     let mapped = || {
-        let maps = fs::read_to_string(process.join("maps")).ok()?;
-        maps.lines()
-            .filter_map(|line| Some(PathBuf::from(line.get(line.find('/')?..)?)))
-            .find_map(below)
+        let mut files = mapped_files(pid).into_iter();
+        files.find_map(|file| below(file.path))
     };
     link("cwd")
         .map(|path| ("working in", path))

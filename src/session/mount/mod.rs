@@ -7,6 +7,7 @@ pub mod fusermount;
 pub mod mountinfo;
 pub mod mountpoint;
 pub mod probe;
+pub mod processes;
 pub mod remount;
 pub mod selinux;
 
