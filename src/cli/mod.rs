@@ -4,10 +4,13 @@
 //! asked wrongly, 1 for what failed; those of mount(8) when mount(8) asks. Commands that
 //! move data have more of them.
 
+mod attach;
 mod completions;
 mod config;
 mod daemonize;
+mod detach;
 mod doctor;
+mod engine;
 mod export;
 mod flush;
 mod foreign_options;
@@ -69,6 +72,8 @@ enum Command {
     Flush(flush::FlushCommand),
     Refresh(refresh::RefreshCommand),
     Reload(reload::ReloadCommand),
+    Attach(attach::AttachCommand),
+    Detach(detach::DetachCommand),
     Healthcheck(healthcheck::HealthcheckCommand),
     Spool(spool::SpoolCommand),
     Config(config::ConfigCommand),
@@ -104,6 +109,8 @@ fn run_command() -> ExitCode {
         Command::Flush(command) => command.run(),
         Command::Refresh(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Attach(command) => command.run(),
+        Command::Detach(command) => command.run(),
         Command::Healthcheck(command) => return command.run(),
         Command::Spool(command) => command.run(),
         Command::Config(command) => command.run(),

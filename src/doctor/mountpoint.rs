@@ -112,7 +112,7 @@ fn namespaces(path: &Path, ours: &MountEntry, report: &mut Report) {
                 blind.len(),
                 named.join(", ")
             ),
-            "bind the folder with propagation rslave, and start the container again: 'mediafs help containers'",
+            "bind the folder with propagation rslave, and start the container again; until then 'mediafs attach --pid PID PATH' puts the mount into it: 'mediafs help containers'",
         );
     } else if !seeing.is_empty() {
         report.ok("containers", format!("{} see the mount", seeing.len()));

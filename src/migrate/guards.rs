@@ -254,6 +254,7 @@ mod tests {
             device: "0:3".to_owned(),
             root: "/".into(),
             mountpoint: directory.clone(),
+            peer_group: None,
             options: Vec::new(),
             fs_type: "ext4".to_owned(),
             source: "/dev/x".to_owned(),

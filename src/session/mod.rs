@@ -52,6 +52,8 @@ pub use explain::of_listing as explain_listing;
 pub use mount::FS_TYPE;
 pub use mount::bare::{BareDirectory, is_read_only, told_hidden};
 use mount::busy::holders;
+pub use mount::inside::{AttachPoint, Attachable, InsideError, MountTree};
+pub use mount::left_behind::LeftBehind;
 pub use mount::mountinfo::{MountEntry, mount_at, mounts_of};
 pub use mount::mountpoint::{MountpointError, NonEmpty, check as check_mountpoint};
 pub use mount::probe::probe;

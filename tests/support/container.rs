@@ -73,9 +73,21 @@ impl Container {
     /// Starts one with a folder of the host as its /mnt.
     #[track_caller]
     pub fn with(folder: &Path) -> Self {
+        Self::start(&["--propagation", "slave"], folder)
+    }
+
+    /// The same with private propagation: what the host mounts later it never sees.
+    #[track_caller]
+    pub fn private(folder: &Path) -> Self {
+        Self::start(&["--propagation", "private"], folder)
+    }
+
+    #[track_caller]
+    fn start(flags: &[&str], folder: &Path) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut child = Command::new("unshare")
-            .args(["--mount", "--propagation", "slave", "--pid", "--fork"])
+            .args(["--mount", "--pid", "--fork"])
+            .args(flags)
             .args(["--kill-child", "sh", "-ec", CONTAINER, "sh"])
             .arg(root.path())
             .arg(folder)
@@ -102,9 +114,19 @@ impl Container {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Runs a shell script inside as a user: whether it ended with 0, and what it said.
     #[track_caller]
     pub fn tries(&self, uid: u32, script: &str) -> (bool, String) {
+        let output = run_within(SOON, &mut self.command(uid, script));
+        (output.status.success(), said(&output))
+    }
+
+    /// A shell script inside as a user.
+    pub fn command(&self, uid: u32, script: &str) -> Command {
         let (pid, uid) = (self.pid.to_string(), uid.to_string());
         let mut command = Command::new("nsenter");
         command
@@ -118,8 +140,7 @@ impl Container {
                 "--clear-groups",
             ])
             .args(["sh", "-ec", script]);
-        let output = run_within(SOON, &mut command);
-        (output.status.success(), said(&output))
+        command
     }
 
     /// Runs a shell script inside that must end with 0.

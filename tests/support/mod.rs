@@ -30,6 +30,7 @@ pub mod migration;
 pub mod mount;
 pub mod notify;
 pub mod plan;
+pub mod podman;
 pub mod processes;
 pub mod programs;
 pub mod proxy;

@@ -4,6 +4,8 @@ pub mod bare;
 pub mod busy;
 pub mod connection;
 pub mod fusermount;
+pub mod inside;
+pub mod left_behind;
 pub mod mountinfo;
 pub mod mountpoint;
 pub mod probe;

@@ -15,6 +15,8 @@ pub struct MountEntry {
     /// What of the file system is mounted.
     pub root: PathBuf,
     pub mountpoint: PathBuf,
+    /// Of mounts that have the same mounted below them.
+    pub peer_group: Option<u64>,
     /// Of the mount, then of the file system.
     pub options: Vec<String>,
     pub fs_type: String,
@@ -55,8 +57,11 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
     let options = options
         .iter()
         .flat_map(|list| list.split(',').map(str::to_owned));
+    let mut tags = fields.get(6..separator)?.iter();
+    let peer_group = tags.find_map(|tag| tag.strip_prefix(b"shared:"));
     Some(MountEntry {
         options: options.collect(),
+        peer_group: peer_group.and_then(|it| std::str::from_utf8(it).ok()?.parse().ok()),
         id: text(0)?.parse().ok()?,
         device: text(2)?,
         root: path(3)?,
@@ -100,6 +105,7 @@ mod tests {
         assert_eq!(entry.device, "0:52");
         assert_eq!(entry.root, Path::new("/"));
         assert_eq!(entry.mountpoint, Path::new(r"/srv/a b\c"));
+        assert_eq!(entry.peer_group, Some(7));
         assert_eq!(entry.fs_type, "fuse.mediafs");
         assert_eq!(entry.source, "mediafs:b");
     }

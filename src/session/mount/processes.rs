@@ -1,9 +1,24 @@
 //! The processes of this machine, as /proc tells of them.
 
+use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+/// A process by its number and its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub name: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name, self.pid)
+    }
+}
 
 /// The numbers of all processes, as this PID namespace has them.
 pub fn pids() -> io::Result<impl Iterator<Item = u32>> {
@@ -30,6 +45,24 @@ pub fn descriptors(pid: u32) -> impl Iterator<Item = (String, PathBuf)> {
         let number = entry.file_name().into_string().ok()?;
         Some((number, fs::read_link(entry.path()).ok()?))
     })
+}
+
+/// What /proc says that a descriptor of this process leads to.
+pub fn link_of(descriptor: BorrowedFd) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
+}
+
+/// The mount that a descriptor of this process is in: its file system is not asked.
+pub fn mount_id(descriptor: BorrowedFd) -> io::Result<u64> {
+    mount_id_in(&format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd()))
+}
+
+/// Source: proc_pid_fdinfo(5).
+pub fn mount_id_in(fdinfo: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(fdinfo)?;
+    let mut ids = text.lines().filter_map(|line| line.strip_prefix("mnt_id:"));
+    let id = ids.next().and_then(|id| id.trim().parse().ok());
+    id.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// A file that a process has mapped.

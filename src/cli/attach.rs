@@ -1,0 +1,153 @@
+//! `mediafs attach`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+
+use super::engine::{InsideArg, absolute};
+use super::migrate_args::Usage;
+use super::mounts::{Chosen, FoundMount, SocketArg, Wait};
+use super::shown::{counted, plain, warning};
+use crate::session::{AttachPoint, Attachable, LeftBehind, MountTree};
+
+/// Processes with open files that are named.
+const NAMED_LIMIT: usize = 20;
+
+/// Put a mount into a container that runs already
+///
+/// For a container that was started before the mount and does not see it: PATH, a
+/// directory in the container, becomes the mount, without a restart. Files that are open
+/// there stay those of the old directory; who has some is listed. The container's next
+/// start needs the mount as a bind, which is printed. Takes root. 'mediafs detach' takes
+/// the mount out again; 'mediafs help containers' says more.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "mediafs attach --container <NAME> [NAME|MOUNTPOINT] <PATH>
+       mediafs attach --pid <N> [NAME|MOUNTPOINT] <PATH>"
+)]
+pub struct AttachCommand {
+    /// The mount, which may be left out if there is one only, and the directory in the container
+    #[arg(value_name = "MOUNT|PATH", required = true, num_args = 1..=2)]
+    places: Vec<PathBuf>,
+    #[command(flatten)]
+    inside: InsideArg,
+    #[command(flatten)]
+    at: SocketArg,
+}
+
+impl AttachCommand {
+    pub fn run(self) -> anyhow::Result<()> {
+        let (mount, path) = match self.places.as_slice() {
+            [mount, path] => (Some(mount.to_string_lossy()), path),
+            [path] => (None, path),
+            _ => return Err(Usage("give a PATH".to_owned()).into()),
+        };
+        let path = absolute(path)?;
+        let mount = self.mount(mount.as_deref())?;
+        let mountpoint = Path::new(&mount.health.mountpoint);
+        let tree = self.inside.tree()?;
+        let place = tree.find(path)?;
+        let mount = Attachable::at(mountpoint)?;
+        if self.is_there(&tree, &place, &mount)? {
+            println!("{}: attached already", told(&tree, &place));
+        } else {
+            let left = tree.attach(&mount, &place)?;
+            let source = plain(&mount.entry.source);
+            println!("{}: attached, and shows {source}", told(&tree, &place));
+            tell_left(&left, "the old directory");
+        }
+        if !mount.entry.options.iter().any(|it| it == "allow_other") {
+            let text = "it is mounted without --allow-other: other users than the mount's get EACCES, in containers too";
+            eprintln!("{}", warning(text));
+        }
+        println!("{}", bind(mountpoint, &place.path));
+        Ok(())
+    }
+
+    fn mount(&self, named: Option<&str>) -> anyhow::Result<FoundMount> {
+        if let Some(named) = named {
+            return self.at.named(named, Wait::ForASuccessor);
+        }
+        let Chosen { mut mounts, silent } = self.at.chosen(None)?;
+        match mounts.pop() {
+            Some((mount, _)) if mounts.is_empty() && silent.is_empty() => Ok(mount),
+            last => {
+                mounts.extend(last);
+                let mut names: Vec<String> = mounts
+                    .into_iter()
+                    .map(|(mount, _)| mount.health.mountpoint)
+                    .collect();
+                names.extend(silent);
+                let names = names.join("\n  ");
+                Err(Usage(format!(
+                    "there is more than one mount: name it before PATH\n  {names}"
+                ))
+                .into())
+            }
+        }
+    }
+
+    /// Whether the place is this mount already. Errors: it is another one of mediafs.
+    fn is_there(
+        &self,
+        tree: &MountTree,
+        place: &AttachPoint,
+        mount: &Attachable,
+    ) -> anyhow::Result<bool> {
+        let Some(there) = place.ours() else {
+            return Ok(false);
+        };
+        if (&there.device, &there.root) == (&mount.entry.device, &mount.entry.root) {
+            return Ok(true);
+        }
+        bail!(
+            "{}: another mount of mediafs is there ({}): 'mediafs detach {} {}' takes it out",
+            told(tree, place),
+            plain(&there.source),
+            self.inside.as_given(),
+            place.path.display()
+        )
+    }
+}
+
+/// A place, as a line begins with it.
+pub fn told(tree: &MountTree, place: &AttachPoint) -> String {
+    plain(&format!("{} in {}", place.path.display(), tree.process()))
+}
+
+/// Says who has files open that are not seen at the path any more.
+pub fn tell_left(left: &[LeftBehind], of: &str) {
+    if left.is_empty() {
+        return;
+    }
+    println!("what is open in {of} stays there until it is closed:");
+    for LeftBehind { process, count } in left.iter().take(NAMED_LIMIT) {
+        println!(
+            "  {}: {}",
+            plain(&process.to_string()),
+            counted(*count, "file")
+        );
+    }
+    if let more @ 1.. = left.len().saturating_sub(NAMED_LIMIT) {
+        println!("  and {more} more");
+    }
+}
+
+/// What the container's next start needs.
+fn bind(mountpoint: &Path, path: &Path) -> String {
+    let (mountpoint, path) = (mountpoint.display(), path.display());
+    let text = format!(
+        "for the container's next start, which does not know of it:
+  podman or docker: -v {mountpoint}:{path}:rslave
+  compose.yml, at its volumes:
+      - type: bind
+        source: {mountpoint}
+        target: {path}
+        bind:
+          propagation: rslave
+          create_host_path: false"
+    );
+    let lines: Vec<String> = text.lines().map(plain).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,73 @@
+//! `mediafs detach`.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::attach::{tell_left, told};
+use super::engine::{InsideArg, absolute};
+use super::migrate_args::Usage;
+use super::shown::plain;
+use crate::session::MountTree;
+
+/// Take a mount out of a container that runs
+///
+/// What PATH was before is seen again. Files that are open in the mount stay usable as
+/// long as it serves; who has some is listed. Works without the mount's daemon. Takes
+/// root.
+#[derive(Debug, Args)]
+#[command(override_usage = "mediafs detach --container <NAME> [PATH]
+       mediafs detach --pid <N> [PATH]")]
+pub struct DetachCommand {
+    /// Where it is in the container [default: the only mount of mediafs there]
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    inside: InsideArg,
+}
+
+impl DetachCommand {
+    pub fn run(self) -> anyhow::Result<()> {
+        if let Some(path) = &self.path {
+            absolute(path)?;
+        }
+        let tree = self.inside.tree()?;
+        let path = match self.path {
+            Some(path) => path,
+            None => only(&tree)?,
+        };
+        let place = tree.find(&path)?;
+        let Some(mount) = place.ours() else {
+            bail!("{}: no mount of mediafs", told(&tree, &place));
+        };
+        let left = tree.detach(mount, &place)?;
+        println!("{}: detached", told(&tree, &place));
+        tell_left(&left, "the mount");
+        Ok(())
+    }
+}
+
+/// Errors: there is none; `Usage` where there are several.
+fn only(tree: &MountTree) -> anyhow::Result<PathBuf> {
+    let mut paths: Vec<PathBuf> = tree.ours()?.into_iter().map(|it| it.mountpoint).collect();
+    paths.sort();
+    paths.dedup();
+    match paths.as_slice() {
+        [] => bail!(
+            "{} has no mount of mediafs",
+            plain(&tree.process().to_string())
+        ),
+        [path] => Ok(path.clone()),
+        [..] => {
+            let paths: Vec<String> = paths
+                .iter()
+                .map(|it| plain(&it.display().to_string()))
+                .collect();
+            let paths = paths.join("\n  ");
+            Err(Usage(format!(
+                "there is more than one mount of mediafs: name its PATH\n  {paths}"
+            ))
+            .into())
+        }
+    }
+}

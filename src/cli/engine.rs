@@ -1,0 +1,111 @@
+//! Containers by their names, as the command of their engine knows them.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::bail;
+use clap::Args;
+
+use super::migrate_args::Usage;
+use crate::session::MountTree;
+
+/// Commands that know containers by name. Source: podman-inspect(1), docker inspect.
+const ENGINES: [&str; 2] = ["podman", "docker"];
+
+/// Whose mount tree is meant.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct InsideArg {
+    /// A running container of podman or docker
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
+    /// Any process of the container, by its number on this host
+    #[arg(long, value_name = "N")]
+    pid: Option<u32>,
+}
+
+impl InsideArg {
+    /// Errors: there is no such container, or it does not run; `InsideError`.
+    pub fn tree(&self) -> anyhow::Result<MountTree> {
+        let pid = match (&self.container, self.pid) {
+            (Some(container), _) => pid_of(container)?,
+            (None, pid) => pid.unwrap_or_default(),
+        };
+        Ok(MountTree::of(pid)?)
+    }
+
+    /// As it was given, for a command line.
+    pub fn as_given(&self) -> String {
+        match (&self.container, self.pid) {
+            (Some(container), _) => format!("--container {container}"),
+            (None, pid) => format!("--pid {}", pid.unwrap_or_default()),
+        }
+    }
+}
+
+/// Errors: `Usage`.
+pub fn absolute(path: &Path) -> Result<&Path, Usage> {
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    let path = path.display();
+    Err(Usage(format!(
+        "{path}: give the path in the container from its root: /{path}"
+    )))
+}
+
+fn pid_of(container: &str) -> anyhow::Result<u32> {
+    let mut running = Vec::new();
+    let mut reasons = Vec::new();
+    for engine in ENGINES {
+        match ask(engine, container) {
+            Ok(Some(0)) => reasons.push(format!("{engine}: it does not run")),
+            Ok(Some(pid)) => running.push((engine, pid)),
+            Ok(None) => {}
+            Err(why) => reasons.push(format!("{engine}: {why}")),
+        }
+    }
+    match running.as_slice() {
+        [(_, pid)] => Ok(*pid),
+        [] if reasons.is_empty() => {
+            bail!("neither podman nor docker is installed here: name a process with --pid")
+        }
+        [] => bail!(
+            "no running container {container:?}:\n  {}",
+            reasons.join("\n  ")
+        ),
+        [..] => {
+            bail!("podman and docker both run a container {container:?}: name a process with --pid")
+        }
+    }
+}
+
+/// The first process of a container, 0 of one that does not run; none where there is no
+/// such command.
+fn ask(engine: &str, container: &str) -> Result<Option<u32>, String> {
+    let mut command = Command::new(engine);
+    command.args([
+        "inspect",
+        "--type",
+        "container",
+        "--format",
+        "{{.State.Pid}}",
+    ]);
+    let asked = command
+        .arg("--")
+        .arg(container)
+        .stdin(Stdio::null())
+        .output();
+    let output = match asked {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return Err(why.trim().to_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let pid = said.trim().parse();
+    pid.map(Some).map_err(|_| format!("it says {said:?}"))
+}

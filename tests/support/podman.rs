@@ -1,0 +1,116 @@
+//! Containers of podman: its real engine and runtime, on a root of busybox alone, with
+//! storage and settings of the test's own.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::programs::{run_within, said, succeeds};
+
+const SOON: Duration = Duration::from_secs(120);
+const TOOLS: [&str; 8] = ["cat", "echo", "id", "ls", "mkdir", "mv", "sh", "sleep"];
+const FOLDERS: [&str; 8] = ["bin", "dev", "etc", "media", "proc", "run", "sys", "tmp"];
+
+/// A container that runs, as uid 1000, with a read-only root and one folder of the
+/// host on its /media, with podman's propagation: private.
+#[derive(Debug)]
+pub struct Podman {
+    dir: TempDir,
+    pub name: String,
+}
+
+impl Podman {
+    #[track_caller]
+    pub fn with(folder: &Path) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let unique = dir.path().file_name().unwrap().to_str().unwrap();
+        let name = format!("mediafs-test-{}", unique.trim_start_matches('.'));
+        let this = Self { dir, name };
+        this.make_root();
+        this.configure();
+        let mut run = this.command(&["run", "--detach", "--name", &this.name]);
+        // The machine of the tests may itself be one that cannot raise limits.
+        run.args([
+            "--ulimit",
+            "nofile=1024:1024",
+            "--ulimit",
+            "nproc=1024:1024",
+        ]);
+        run.args(["--network", "none", "--read-only", "--user", "1000:1000"]);
+        run.arg("--volume")
+            .arg(format!("{}:/media", folder.display()));
+        run.arg("--rootfs").arg(this.root());
+        succeeds(run.args(["sleep", "1000"]));
+        this
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    fn make_root(&self) {
+        let root = self.root();
+        for folder in FOLDERS {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        for path in [self.dir.path(), &root] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let busybox = succeeds(Command::new("sh").args(["-c", "command -v busybox"]));
+        fs::copy(busybox.trim(), root.join("bin/busybox")).unwrap();
+        for tool in TOOLS {
+            symlink("busybox", root.join("bin").join(tool)).unwrap();
+        }
+    }
+
+    /// Source: containers-storage.conf(5), containers.conf(5).
+    fn configure(&self) {
+        let dir = self.dir.path().display();
+        let storage = format!(
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{dir}/graph\"\nrunroot = \"{dir}/run\"\n"
+        );
+        let engine = format!(
+            "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\nstatic_dir = \"{dir}/static\"\ntmp_dir = \"{dir}/tmp\"\n"
+        );
+        fs::write(self.dir.path().join("storage.conf"), storage).unwrap();
+        fs::write(self.dir.path().join("containers.conf"), engine).unwrap();
+    }
+
+    /// Has a command see this podman's containers.
+    pub fn seen_by<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let file = |name: &str| self.dir.path().join(name);
+        command
+            .env("CONTAINERS_STORAGE_CONF", file("storage.conf"))
+            .env("CONTAINERS_CONF", file("containers.conf"))
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("podman");
+        self.seen_by(command.args(words));
+        command
+    }
+
+    /// A shell script inside, as the container's user.
+    pub fn shell(&self, script: &str) -> Command {
+        self.command(&["exec", &self.name, "sh", "-ec", script])
+    }
+
+    /// Runs it; it must end with 0.
+    #[track_caller]
+    pub fn says(&self, script: &str) -> String {
+        let output = run_within(SOON, &mut self.shell(script));
+        assert!(output.status.success(), "{script}: {}", said(&output));
+        said(&output)
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let mut remove = self.command(&["rm", "--force", "--time", "0", &self.name]);
+        drop(remove.output());
+    }
+}
