@@ -1,7 +1,7 @@
 //! `mediafs unmount`.
 
 use std::io::{IsTerminal, Write, stderr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::shown::{counted, plain, size};
 use crate::config::Period;
 use crate::session::control::answers::{Flushed, Status, Unmounting};
 use crate::session::control::client::{AskError, ask_within};
-use crate::session::{FS_TYPE, mount_at};
+use crate::session::{FS_TYPE, elsewhere, mount_at};
 use crate::write_path::SpoolView;
 
 /// Between two lines of progress that is no terminal's.
@@ -24,6 +24,8 @@ const TOLD_EVERY: Duration = Duration::from_secs(5);
 /// A look at what is missing takes as long.
 const STEP: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_millis(50);
+/// A file system that nobody else has ends sooner after its unmount.
+const TOLD_ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
 /// An end takes its drain timeout, and this.
 const END_RESERVE: Duration = Duration::from_secs(30);
 /// Daemons of a mount that are killed while they end.
@@ -187,7 +189,9 @@ fn end_one(mount: &FoundMount) -> anyhow::Result<()> {
     }
     let within = Duration::from_secs(ending.drain_timeout_seconds) + END_RESERVE;
     let deadline = Instant::now() + within;
+    let mut others = Others::of(mount);
     while is_there(mount, ending.pid) {
+        others.tell();
         ensure!(
             Instant::now() < deadline,
             "{} has not ended: see its log",
@@ -196,6 +200,48 @@ fn end_one(mount: &FoundMount) -> anyhow::Result<()> {
         std::thread::sleep(POLL_EVERY);
     }
     Ok(())
+}
+
+/// Mounts of the same file system in containers, which outlive the host's.
+struct Others {
+    mountpoint: PathBuf,
+    /// None once they have been told.
+    device: Option<String>,
+    unmounted_at: Option<Instant>,
+}
+
+impl Others {
+    fn of(mount: &FoundMount) -> Self {
+        let mountpoint = PathBuf::from(&mount.health.mountpoint);
+        let there = mount_at(&mountpoint).ok().flatten();
+        Self {
+            device: there.map(|it| it.device),
+            mountpoint,
+            unmounted_at: None,
+        }
+    }
+
+    /// Says once where it still is, a moment after it is gone here.
+    fn tell(&mut self) {
+        let Some(device) = &self.device else { return };
+        let there = mount_at(&self.mountpoint).ok().flatten();
+        if there.is_some_and(|it| it.device == *device) {
+            return;
+        }
+        let since = *self.unmounted_at.get_or_insert_with(Instant::now);
+        if since.elapsed() < TOLD_ELSEWHERE_AFTER {
+            return;
+        }
+        let others = elsewhere(device);
+        if !others.is_nowhere() {
+            let mountpoint = self.mountpoint.display();
+            let told = format!(
+                "{mountpoint}: unmounted here, and still in use, for at most the drain timeout: {others}"
+            );
+            eprintln!("{}", plain(&told));
+        }
+        self.device = None;
+    }
 }
 
 /// Whether the same daemon still listens.

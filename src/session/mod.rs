@@ -52,6 +52,7 @@ pub use explain::of_listing as explain_listing;
 pub use mount::FS_TYPE;
 pub use mount::bare::{BareDirectory, is_read_only, told_hidden};
 use mount::busy::holders;
+pub use mount::elsewhere::elsewhere;
 pub use mount::inside::{AttachPoint, Attachable, InsideError, MountTree};
 pub use mount::left_behind::LeftBehind;
 pub use mount::mountinfo::{MountEntry, mount_at, mounts_of};
@@ -76,6 +77,8 @@ pub use takeover::supervisor::{Life, supervise};
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// How often to look whether the mount is still in its place.
 const DETACHED_POLL: Duration = Duration::from_secs(1);
+/// A file system that nobody else has ends sooner after its unmount.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// Exit code of a daemon that is to be started again, and does not unmount.
 /// Source: sysexits.h, `EX_TEMPFAIL`.
@@ -329,7 +332,7 @@ async fn tell_when_detached(mounted: &Mounted) -> Infallible {
 async fn unmount(
     ops: &Ops,
     mounted: &Mounted,
-    serving: Serving,
+    mut serving: Serving,
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let path = mounted.path();
@@ -348,6 +351,12 @@ async fn unmount(
         }
         sleep(BUSY_PAUSE).await;
     }
+    let soon = deadline.min(Instant::now() + TOLD_AFTER);
+    if let Ok(outcome) = timeout_at(soon, &mut serving).await {
+        return finished(outcome);
+    }
+    let users = elsewhere(mounted.device().unwrap_or_default());
+    tracing::warn!(path = %path.display(), "unmounted here, and still in use, for at most the drain timeout: {users}");
     match timeout_at(deadline, serving).await {
         Ok(outcome) => finished(outcome),
         // Another mount namespace, or a file that was open when it was detached, still has the file system.

@@ -3,13 +3,16 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::container::{Container, Shared};
 use crate::support::control::{listening, mediafs};
+use crate::support::mount::is_mounted;
 use crate::support::podman::Podman;
+use crate::support::processes::daemons_of;
 use crate::support::programs::{has_all, run_within, said};
 use crate::support::{Mount, SupervisedMount, wait_until};
 
@@ -323,4 +326,59 @@ fn what_cannot_be_is_refused_in_words() {
     drop(asleep);
     assert_eq!(container.says(ROOT, "ls /mnt"), "old\nsub\n");
     mount.unmount();
+}
+
+#[test]
+fn a_stop_ends_a_mount_that_a_container_has_and_says_who_has_it() {
+    let old = old_folder();
+    let container = Container::private(old.path());
+    let plan = Mount::builder().arg("--allow-other");
+    let mount = SupervisedMount::start(plan.args(["--drain-timeout", "4s"]));
+    let root = mount.root.display().to_string();
+    done(&mount, "attach", container.pid(), &[&root, "/mnt"]);
+    kill_process(mount.daemon(), Signal::TERM).unwrap();
+    wait_until(SOON, "the host's unmount", || !is_mounted(&mount.root));
+    let began = Instant::now();
+    container.says(APPLICATION, "echo x >/mnt/late");
+    wait_until(SOON, "the daemon's end", || {
+        daemons_of(&mount.root).is_empty()
+    });
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert_eq!(mount.object("late").unwrap(), b"x\n");
+    has_all(
+        &mount.log(),
+        &[
+            "unmounted here, and still in use",
+            "on /mnt of ",
+            "mediafs detach --pid PID PATH",
+        ],
+    );
+    // What is left answers nothing, and can be taken out.
+    let (read, told) = container.tries(ROOT, "ls /mnt");
+    assert!(!read, "{told}");
+    let told = ends_with(0, &run(&mount, "detach", container.pid(), &["/mnt"]));
+    has_all(&told, &["detached"]);
+    assert_eq!(container.says(ROOT, "ls /mnt"), "old\nsub\n");
+}
+
+#[test]
+fn an_unmount_says_which_container_has_the_mount_still() {
+    let old = old_folder();
+    let container = Container::private(old.path());
+    let plan = Mount::builder().arg("--allow-other");
+    let mount = SupervisedMount::start(plan.args(["--drain-timeout", "4s"]));
+    let root = mount.root.display().to_string();
+    done(&mount, "attach", container.pid(), &[&root, "/mnt"]);
+    let mut unmount = mediafs(["unmount", &root, "--socket"]);
+    let output = run_within(SOON, unmount.arg(listening(&mount)));
+    let told = ends_with(0, &output);
+    let wanted = [
+        "unmounted here, and still in use",
+        "on /mnt of ",
+        "mediafs detach --pid PID PATH",
+        "S3 has everything",
+    ];
+    has_all(&told, &wanted);
+    done(&mount, "detach", container.pid(), &[]);
+    assert_eq!(container.says(ROOT, "ls /mnt"), "old\nsub\n");
 }

@@ -3,6 +3,7 @@
 pub mod bare;
 pub mod busy;
 pub mod connection;
+pub mod elsewhere;
 pub mod fusermount;
 pub mod inside;
 pub mod left_behind;
