@@ -9,7 +9,9 @@ use super::lookup::Entry;
 use crate::error::FsError;
 use crate::files::{Caller, Delivery, LowerLayer, check_awaited, whole_seconds};
 use crate::namespace::{Attributes, Name, Pin};
-use crate::store::{ObjectHeaders, ObjectStore, PutRequest, WriteCondition};
+use crate::store::{
+    ETag, GetRequest, ObjectHeaders, ObjectStore, PutRequest, StoreErrorKind, WriteCondition,
+};
 use crate::vocabulary::{Ino, Kind, ObjectVersion};
 
 /// Longest target. Source: limits.h, `PATH_MAX`, with its final NUL.
@@ -82,11 +84,7 @@ impl Ops {
             headers: headers.clone(),
             condition: WriteCondition::IfAbsent,
         };
-        let put = self.store.put(request).await.map_err(FsError::from);
-        let etag = match put {
-            Err(error @ FsError::Stale(_)) => return Err(error.into_exists()),
-            answer => answer?.etag,
-        };
+        let etag = self.put_new(request).await?;
         let version = ObjectVersion {
             etag,
             size_bytes,
@@ -100,6 +98,45 @@ impl Ops {
             tracing::warn!(%error, "the directory's marker stays beside its first file");
         }
         Ok(())
+    }
+
+    /// Puts an object under a name that has none. Errors: `Exists`, the store's.
+    async fn put_new(&self, request: PutRequest) -> Result<ETag, FsError> {
+        let refusal = match self.store.put(request.clone()).await {
+            Ok(made) => return Ok(made.etag),
+            Err(error) if error.kind != StoreErrorKind::PreconditionFailed => {
+                return Err(error.into());
+            }
+            Err(refusal) => refusal,
+        };
+        // By an attempt of its own, whose answer was lost?
+        if refusal.maybe_applied
+            && let Some(etag) = self.find_own(&request).await?
+        {
+            return Ok(etag);
+        }
+        Err(FsError::from(refusal).into_exists())
+    }
+
+    /// The version under the key, if it is what was put: its times, to the nanosecond,
+    /// are nobody else's.
+    async fn find_own(&self, put: &PutRequest) -> Result<Option<ETag>, FsError> {
+        let get = GetRequest {
+            key: put.key.clone(),
+            range: None,
+            if_match: None,
+            sink: None,
+        };
+        let there = match self.store.get(get).await {
+            Ok(there) => there,
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let found = &there.meta.headers.user_metadata;
+        let mut wanted = put.headers.user_metadata.iter();
+        let is_own =
+            there.body == put.body && wanted.all(|(name, value)| found.get(name) == Some(value));
+        Ok(is_own.then_some(there.meta.etag))
     }
 
     /// Errors: `InvalidArgument` for what is no symlink; `Stale`; the store's.

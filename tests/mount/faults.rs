@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use crate::support::data::{MIB, assert_same_bytes};
-use crate::support::proxy::{Fault, Proxy};
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::{Mount, MountBuilder, Server, pattern, sys, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -78,6 +78,44 @@ fn a_request_that_never_arrived_is_sent_again() {
 #[test]
 fn a_request_that_was_applied_and_whose_answer_was_lost_is_applied_once() {
     one_fault_of_each_kind_shows_nowhere(Fault::LoseAnswer);
+}
+
+#[test]
+fn a_symlink_or_fifo_whose_answer_was_lost_is_made_once() {
+    let (plan, proxy) = behind_a_proxy();
+    let mount = plan.arg("--attributes=stored").start();
+    for (round, fault) in [(1, Fault::LoseAnswer), (2, Fault::CutAnswer)] {
+        let path = |name: &str| mount.path(format!("{name}{round}"));
+        proxy.fail("PutObject", fault, 1);
+        std::os::unix::fs::symlink("target", path("link")).unwrap();
+        assert_eq!(
+            fs::read_link(path("link")).unwrap().to_str(),
+            Some("target")
+        );
+        proxy.fail("PutObject", fault, 1);
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path("fifo"),
+            rustix::fs::FileType::Fifo,
+            mode,
+            0,
+        )
+        .unwrap();
+        // Another client's is no answer to it.
+        proxy.fail("PutObject", Fault::Reset, 1);
+        let theirs = format!("theirs{round}");
+        let held = Rule::on("PutObject", Fault::Pass).key(&theirs);
+        let gate = proxy.hold(Side::BeforeServer, held);
+        let made = std::thread::spawn({
+            let path = path("theirs");
+            move || std::os::unix::fs::symlink("target", path)
+        });
+        gate.wait_for(1);
+        mount.put_object(&theirs, b"target");
+        gate.open();
+        assert_eq!(sys::errno(made.join().unwrap()), libc::EEXIST);
+    }
 }
 
 #[test]
