@@ -60,11 +60,11 @@ impl Ops {
             let late = self.uploads.late_object(&file).await;
             let mut removed = Removed::Gone;
             if etag.is_some() && self.deletes.is_kept_for_readers(&file).await {
-                let pending = DeletePending::of_name(key.clone(), etag);
+                let pending = DeletePending::of_name(key.clone(), etag, self.store.time());
                 self.deletes.delete_once_unused(&file, pending)?;
             } else {
                 let etag = etag.filter(|_| !maybe_stored);
-                let pending = DeletePending::of_name(key.clone(), etag);
+                let pending = DeletePending::of_name(key.clone(), etag, self.store.time());
                 removed = self.deletes.delete_object(pending).await?;
             }
             if let Some(late) = late {

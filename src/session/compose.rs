@@ -139,13 +139,14 @@ pub async fn compose(
         uploads: orphans(&journal, of_another_place, &left),
     };
     record_changes(connected, &journal, of_another_place);
-    let store = Arc::new(DeleteQueue::new(
+    let store = DeleteQueue::new(
         connected.store.clone(),
         journal,
         config.s3.request_timeout,
         undone,
         connected.late.clone(),
-    ));
+    );
+    let store = Arc::new(store.with_clock(connected.s3.clock().clone()));
     for key in &connected.unwanted {
         store.watch_for_late(key.clone(), LateObject::any());
     }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -29,7 +29,7 @@ use enqueue::QueuedDelete;
 use refusals::Refusals;
 
 use super::request::*;
-use super::{Key, LateChanges, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use super::{Key, LateChanges, ObjectStore, StoreClock, StoreError, StoreErrorKind, StoreOp};
 use crate::backoff::Backoff;
 use crate::task::kept_up;
 
@@ -72,6 +72,7 @@ pub struct DeleteQueue {
     store: Arc<dyn ObjectStore>,
     log: Arc<dyn StoreLog>,
     late_changes: LateChanges,
+    clock: Arc<StoreClock>,
     /// Longest wait of another request for deletes.
     max_wait: Duration,
     pending: Mutex<BTreeMap<Key, QueuedDelete>>,
@@ -110,6 +111,7 @@ impl DeleteQueue {
             store,
             log,
             late_changes,
+            clock: Arc::default(),
             max_wait,
             waiting: watch::Sender::new(pending.len()),
             pending: Mutex::new(pending),
@@ -123,6 +125,16 @@ impl DeleteQueue {
             failing: watch::Sender::new(false),
             refusals: Refusals::default(),
         }
+    }
+
+    /// The clock that times of objects are of.
+    pub fn with_clock(self, clock: Arc<StoreClock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// A time that has come in the store, where that is known.
+    pub fn time(&self) -> Option<SystemTime> {
+        self.clock.now()
     }
 
     /// Has the object deleted soon. Errors: the log's.

@@ -9,6 +9,7 @@ mod abilities;
 mod access_keys;
 mod body;
 mod checksums;
+mod clock;
 mod conditional;
 mod delete_queue;
 mod endpoint;
@@ -35,6 +36,7 @@ pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_r
 pub use access_keys::{AccessKeys, KeySource};
 pub use body::{Body, BodySink, BodySource, BodyStream, pieces};
 pub use checksums::{CustomerKeyed, ObjectChecksums};
+pub use clock::StoreClock;
 pub use conditional::Conditional;
 pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};
 pub use endpoint::Endpoint;

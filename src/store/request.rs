@@ -54,8 +54,8 @@ pub struct ObjectMeta {
 }
 
 impl ObjectMeta {
-    /// Whether it was there before this time for certain, as far as the clocks of
-    /// store and mount agree: times of objects have no fraction.
+    /// Whether it was there before this time of the store for certain: times of
+    /// objects have no fraction.
     pub fn is_older_than(&self, time: SystemTime) -> bool {
         self.last_modified + LAST_MODIFIED_STEP <= time
     }

@@ -11,6 +11,7 @@ mod attributes_takeover;
 mod authentik;
 mod bulk;
 mod cancelled_uploads;
+mod clocks;
 mod content_types;
 mod control;
 mod control_commands;

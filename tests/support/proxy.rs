@@ -15,7 +15,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::programs::wait_until;
-use super::quirks::{of_another_store, unconditional};
+use super::quirks::{of_another_store, unconditional, with_clock};
 use super::requests::{header, keys, operation};
 pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
@@ -39,6 +39,8 @@ struct State {
     answered: Vec<(&'static str, usize)>,
     /// No request reaches the server.
     down: bool,
+    /// How much the server's clock is ahead, in seconds.
+    ahead: i64,
     /// Access keys that are not known any more.
     revoked: Vec<String>,
     gates: Vec<Gate>,
@@ -116,6 +118,11 @@ impl Proxy {
     /// Opens every gate.
     pub fn open_gates(&self) {
         self.shared.0.lock().gates.iter().for_each(Gate::open);
+    }
+
+    /// From now on the heads of answers are of a server whose clock is so many seconds ahead.
+    pub fn set_clock(&self, ahead: i64) {
+        self.shared.0.lock().ahead = ahead;
     }
 
     /// From now on every connection ends at once.
@@ -313,7 +320,7 @@ fn pass(
     }
     fate.hold(Side::BeforeServer);
     let forward = |head: &str, body: &[u8]| {
-        let answer = forward(upstream, head, body);
+        let answer = with_clock(forward(upstream, head, body), state.lock().ahead);
         fate.hold(Side::AfterServer);
         answer.inspect(|answer| state.lock().answered.push((op, answer.len())))
     };
@@ -380,12 +387,9 @@ fn pass_probe(
         let mut rules = state.rules.iter();
         rules.any(|rule| rule.fault == Fault::Unconditional && rule.matches(op, &[], head))
     };
-    let answer = if hidden {
-        forward(upstream, &unconditional(head), body)
-    } else {
-        forward(upstream, head, body)
-    };
-    client.write_all(&answer?)
+    let other = hidden.then(|| unconditional(head));
+    let answer = forward(upstream, other.as_deref().unwrap_or(head), body);
+    client.write_all(&with_clock(answer, state.lock().ahead)?)
 }
 
 fn flip(body: &mut [u8]) {

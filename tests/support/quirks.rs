@@ -2,6 +2,8 @@
 
 use std::io;
 
+use aws_smithy_types::date_time::{DateTime, Format};
+
 use super::rule::Fault;
 
 /// The answer of the server, or in its place, in the role of another store; none for
@@ -29,6 +31,28 @@ pub fn of_another_store(
         _ => return None,
     };
     Some(answer)
+}
+
+/// The answer of a server whose clock is so many seconds ahead.
+pub fn with_clock(answer: io::Result<Vec<u8>>, ahead: i64) -> io::Result<Vec<u8>> {
+    let answer = answer?;
+    if ahead == 0 {
+        return Ok(answer);
+    }
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let (head, rest) = answer.split_at(end.unwrap_or(0));
+    let is_time = |name: &str| ["date", "last-modified"].contains(&&*name.to_ascii_lowercase());
+    let head = String::from_utf8(head.to_vec()).unwrap();
+    let lines = head.split("\r\n").map(|line| match line.split_once(": ") {
+        Some((name, time)) if is_time(name) => {
+            let time = DateTime::from_str(time, Format::HttpDate).unwrap();
+            let time = DateTime::from_secs(time.secs() + ahead);
+            format!("{name}: {}", time.fmt(Format::HttpDate).unwrap())
+        }
+        _ => line.to_owned(),
+    });
+    let head = lines.collect::<Vec<_>>().join("\r\n");
+    Ok([head.as_bytes(), rest].concat())
 }
 
 fn error(status: u16, code: &str, lines: &str) -> Vec<u8> {

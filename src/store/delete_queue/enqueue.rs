@@ -13,8 +13,9 @@ pub struct DeletePending {
     pub key: Key,
     /// The version that it is known to be; whichever is there where none is known.
     pub etag: Option<ETag>,
-    /// When its name was removed: other versions that were there before are meant too.
-    /// None where only this version is meant, as of what was moved.
+    /// When its name was removed, by the store's clock: other versions that were there
+    /// before are meant too. None where they are not, as of what was moved, and where
+    /// the store's time is not known.
     pub removed_at: Option<SystemTime>,
 }
 
@@ -28,10 +29,10 @@ impl DeletePending {
         }
     }
 
-    /// Whatever was there under a name that is removed now.
-    pub fn of_name(key: Key, etag: Option<ETag>) -> Self {
+    /// Whatever was there under a name that is removed at this time of the store.
+    pub fn of_name(key: Key, etag: Option<ETag>, removed_at: Option<SystemTime>) -> Self {
         Self {
-            removed_at: Some(SystemTime::now()),
+            removed_at,
             ..Self::of_version(key, etag)
         }
     }

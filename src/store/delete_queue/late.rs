@@ -35,6 +35,10 @@ impl DeleteQueue {
     /// until then it is not seen. A write of the key by this mount ends that: its
     /// own condition counts then.
     pub fn watch_for_late(&self, key: Key, object: LateObject) {
+        let object = match self.clock.now() {
+            Some(now) => object.given_up_at(now),
+            None => object,
+        };
         let objects = {
             let mut late = self.late.lock();
             let now = Instant::now();

@@ -13,15 +13,16 @@ pub(super) const SCRATCH_WATCHED_FOR: Duration = Duration::from_secs(60);
 pub(super) const PAUSE_FIRST: Duration = Duration::from_millis(500);
 /// Versions of one key that are watched for: those that were cancelled last.
 const OBJECTS_LIMIT: usize = 16;
-/// How much this host's clock and the store's may differ, with the time that a
-/// successor takes to start.
+/// How much the clocks of one store may differ, with the time that a successor takes to
+/// start.
 const SKEW_LIMIT: Duration = Duration::from_secs(25);
 
 /// What a request without an answer may make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LateObject {
     pub(super) makes: LateVersion,
-    /// When nobody waited for the answer any more, in seconds since 1970.
+    /// When nobody waited for the answer any more, in seconds since 1970; by the store's
+    /// clock once it is watched for.
     given_up_at: u64,
 }
 
@@ -65,6 +66,15 @@ impl LateObject {
     /// Whatever is under the key.
     pub fn any() -> Self {
         Self::now(LateVersion::Any)
+    }
+
+    /// Nobody has waited for it since this time of the store.
+    pub(super) fn given_up_at(self, time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH);
+        Self {
+            given_up_at: since.unwrap_or_default().as_secs(),
+            ..self
+        }
     }
 
     pub(super) fn has(&self, version: &ETag) -> bool {

@@ -6,15 +6,20 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::config::interceptors::{
     AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextMut,
-    BeforeDeserializationInterceptorContextRef,
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
 };
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::http::Headers;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use aws_smithy_types::date_time::{DateTime, Format};
 use http_body_util::Limited;
 use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::store::StoreClock;
 
 /// Longest answer that is held in memory whole: twice a listing's page of 1,000
 /// keys of 1,024 bytes, each of them three bytes in its URL encoding.
@@ -51,13 +56,34 @@ impl ErrorIn200 {
     }
 }
 
-/// Checks every answer of a client.
+/// When a request was sent.
 #[derive(Debug)]
-pub struct AnswerCheck;
+struct Sent(Instant);
+
+impl Storable for Sent {
+    type Storer = StoreReplace<Self>;
+}
+
+/// Checks every answer of a client, and learns the store's time from it.
+#[derive(Debug)]
+pub struct AnswerCheck {
+    pub clock: Arc<StoreClock>,
+}
 
 impl Intercept for AnswerCheck {
     fn name(&self) -> &'static str {
         "AnswerCheck"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let sent = Sent(Instant::now());
+        config.interceptor_state().store_put(sent);
+        Ok(())
     }
 
     fn modify_before_deserialization(
@@ -67,6 +93,15 @@ impl Intercept for AnswerCheck {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let answer = context.response_mut();
+        // A proxy on the way may answer an error, and has a clock of its own.
+        if let Some(sent) = config
+            .load::<Sent>()
+            .filter(|_| answer.status().is_success())
+        {
+            // A store that tells no time is taken to have this host's.
+            let date = date_of(answer.headers()).unwrap_or_else(SystemTime::now);
+            self.clock.note(date, sent.0);
+        }
         // Nobody needs them, and a store that sends them twice (SeaweedFS) would have the
         // SDK refuse the answer.
         for name in ["algorithm", "key-md5"] {
@@ -134,11 +169,14 @@ impl Intercept for AnswerDate {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
-        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
-        *self.0.lock() = date.and_then(|date| SystemTime::try_from(date).ok());
+        *self.0.lock() = date_of(context.response().headers());
         Ok(())
     }
+}
+
+fn date_of(headers: &Headers) -> Option<SystemTime> {
+    let date = DateTime::from_str(headers.get("date")?, Format::HttpDate);
+    SystemTime::try_from(date.ok()?).ok()
 }
 
 /// Whether an XML document goes to the end of its root element.

@@ -23,7 +23,7 @@ use super::checksum::Transport;
 use super::http::NetworkError;
 use super::request_options::ServerEncryption;
 use super::s3_settings::{Addressing, Identity, S3Settings};
-use crate::store::{Endpoint, KeySource};
+use crate::store::{Endpoint, KeySource, StoreClock};
 
 /// A connection that is not up by then is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -157,11 +157,12 @@ impl GivenKeys {
 }
 
 /// A client with what the AWS configuration says now, and its route, unless one is
-/// given; its connections are those of `http`.
+/// given; its connections are those of `http`, and its answers set the clock.
 pub(super) async fn client(
     settings: &S3Settings,
     http: SharedHttpClient,
     route: Option<&Route>,
+    clock: &Arc<StoreClock>,
 ) -> (Client, Route) {
     let shared = shared_config(settings, http).await;
     let named = Route::of(settings, &shared);
@@ -174,7 +175,9 @@ pub(super) async fn client(
     let route = route.cloned().unwrap_or(named);
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .force_path_style(settings.addressing == Addressing::Path)
-        .interceptor(AnswerCheck)
+        .interceptor(AnswerCheck {
+            clock: clock.clone(),
+        })
         .interceptor(settings.requests.clone())
         // The ARN of an access point says its region.
         .use_arn_region(true)

@@ -3,6 +3,7 @@
 //! The SDK reads files of the AWS configuration once a client, and goes on with
 //! what they said: new credentials take a new client.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use super::client::{Route, client};
 use super::s3_settings::S3Settings;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{StoreClock, StoreError, StoreErrorKind};
 
 /// The chain may ask other services: not more often than this.
 const RENEW_PAUSE: Duration = Duration::from_secs(1);
@@ -23,6 +24,7 @@ pub(super) struct Renewal {
     settings: S3Settings,
     http: SharedHttpClient,
     route: Route,
+    clock: Arc<StoreClock>,
     current: RwLock<Current>,
     /// When the configuration was last read anew.
     turn: tokio::sync::Mutex<Option<Instant>>,
@@ -36,11 +38,15 @@ struct Current {
 }
 
 impl Renewal {
-    pub fn new(settings: S3Settings, http: SharedHttpClient, client: Client, route: Route) -> Self {
+    /// Connects with what the AWS configuration says now.
+    pub async fn new(settings: S3Settings, http: SharedHttpClient) -> Self {
+        let clock = Arc::default();
+        let (client, route) = client(&settings, http.clone(), None, &clock).await;
         Self {
             settings,
             http,
             route,
+            clock,
             current: RwLock::new(Current {
                 client,
                 generation: 0,
@@ -55,10 +61,20 @@ impl Renewal {
     }
 
     async fn read_anew(&self) {
-        let (client, _) = client(&self.settings, self.http.clone(), Some(&self.route)).await;
+        let (http, route) = (self.http.clone(), Some(&self.route));
+        let (client, _) = client(&self.settings, http, route, &self.clock).await;
         let mut current = self.current.write();
         current.client = client;
         current.generation += 1;
+    }
+
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// The store's, as every client has learned it.
+    pub fn clock(&self) -> &Arc<StoreClock> {
+        &self.clock
     }
 
     pub fn client(&self) -> Client {

@@ -30,6 +30,8 @@ pub use http::{NetworkError, OnNetworkError};
 pub use request_options::{RequestOptions, ServerEncryption};
 pub use s3_settings::{Addressing, AwsVariants, Identity, S3Settings};
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, SharedHttpClient};
@@ -39,7 +41,7 @@ use super::request::{
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
-use super::{Endpoint, Key, ObjectChecksums, ObjectStore, StoreError};
+use super::{Endpoint, Key, ObjectChecksums, ObjectStore, StoreClock, StoreError};
 use checksum::{Checksums, Transport};
 use connections::Connections;
 use credentials::Renewal;
@@ -68,16 +70,18 @@ impl S3Store {
         let clients = http::clients(&settings, &client::profile_files(&settings), on_error).await?;
         let connections = Connections::new(clients);
         let http = SharedHttpClient::new(connections.clone());
-        let (client, route) = client::client(&settings, http.clone(), None).await;
+        let renewal = Renewal::new(settings.clone(), http).await;
+        let route = renewal.route();
         route.check(&settings)?;
+        let client = renewal.client();
         let calculation = client.config().request_checksum_calculation();
         let wants_none = calculation == Some(&RequestChecksumCalculation::WhenRequired);
         let checksums = Checksums::new(settings.upload_checksum, wants_none);
         Ok(Self {
-            bucket: settings.bucket.clone(),
+            bucket: settings.bucket,
             endpoint: route.endpoint(),
             transport: route.transport(),
-            renewal: Renewal::new(settings, http, client, route),
+            renewal,
             list_quirks: ListQuirks::new(),
             checksums,
             connections,
@@ -87,6 +91,11 @@ impl S3Store {
     /// The service that the bucket is in.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The clock that times of objects are of.
+    pub fn clock(&self) -> &Arc<StoreClock> {
+        self.renewal.clock()
     }
 
     fn client(&self) -> Client {

@@ -135,7 +135,7 @@ impl S3Store {
                 .or_else(|| length(answer.content_length()))
                 .ok_or_else(|| missing(StoreOp::Get, key, "a Content-Length"))?,
             last_modified: whole_seconds(answer.last_modified()),
-            answered_at: SystemTime::now(),
+            answered_at: self.clock().now().unwrap_or_else(SystemTime::now),
             tag_count: count(answer.tag_count()),
             headers: headers_of!(answer),
         };
