@@ -75,6 +75,10 @@ impl Retry {
         &self.unanswered
     }
 
+    fn as_sent(&self, op: StoreOp, change: Change) -> Change {
+        self.unanswered.as_sent(op, change)
+    }
+
     /// Returns once no late change can undo one of these.
     async fn landed(&self, changes: &[Change], leaves: &Leaves) {
         for change in changes {
@@ -247,7 +251,7 @@ impl ObjectStore for Retry {
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         let (key, bytes) = (request.key.clone(), request.body.len() as u64);
-        let changes = [Change::from(&request)];
+        let changes = [self.as_sent(StoreOp::Put, Change::from(&request))];
         if self.unanswered.has(&key) {
             let left = Leaves::Version(Some(ETag::of_bytes(&request.body)));
             self.landed(&changes, &left).await;
@@ -260,7 +264,7 @@ impl ObjectStore for Retry {
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
         let key = request.target.clone();
         let left = Leaves::Version(request.source_if_match.clone());
-        let changes = [Change::from(&request)];
+        let changes = [self.as_sent(StoreOp::Copy, Change::from(&request))];
         self.landed(&changes, &left).await;
         let attempt = || self.store.copy(request.clone());
         let bytes = request.size_bytes.min(COPY_BYTES_LIMIT);
@@ -270,7 +274,7 @@ impl ObjectStore for Retry {
 
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
         let key = request.key.clone();
-        let changes = [Change::from(&request)];
+        let changes = [self.as_sent(StoreOp::Delete, Change::from(&request))];
         self.landed(&changes, &Leaves::Nothing).await;
         let attempt = || self.store.delete(request.clone());
         self.run_changing(StoreOp::Delete, key, 0, &changes, attempt)
@@ -284,7 +288,9 @@ impl ObjectStore for Retry {
         let Some(first) = requests.first().map(|first| first.key.clone()) else {
             return Ok(Vec::new());
         };
-        let changes: Vec<Change> = requests.iter().map(Change::from).collect();
+        let changes = requests.iter().map(Change::from);
+        let changes = changes.map(|change| self.as_sent(StoreOp::DeleteMany, change));
+        let changes: Vec<Change> = changes.collect();
         self.landed(&changes, &Leaves::Nothing).await;
         let attempt = || self.store.delete_many(requests.clone());
         self.run_changing(StoreOp::DeleteMany, first, 0, &changes, attempt)
@@ -331,10 +337,11 @@ impl ObjectStore for Retry {
     ) -> Result<PutAnswer, StoreError> {
         let key = request.key.clone();
         let left = Leaves::Version(request.expected_etag());
-        let changes = [Change::new(key.clone(), request.condition.clone())];
+        let op = StoreOp::CompleteMultipart;
+        let change = Change::new(key.clone(), request.condition.clone());
+        let changes = [self.as_sent(op, change)];
         self.landed(&changes, &left).await;
         let attempt = || self.store.complete_multipart(request.clone());
-        let op = StoreOp::CompleteMultipart;
         let bytes = request.parts.len() as u64 * JOIN_BYTES_PER_PART;
         let bytes = bytes.min(COPY_BYTES_LIMIT);
         self.run_changing(op, key, bytes, &changes, attempt).await

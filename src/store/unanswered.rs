@@ -119,6 +119,8 @@ pub trait ChangeLog: Send + Sync + fmt::Debug {
 pub struct Unanswered {
     state: Mutex<State>,
     log: OnceLock<Arc<dyn ChangeLog>>,
+    /// What is known of the store that the changes go to.
+    abilities: OnceLock<Arc<KnownAbilities>>,
 }
 
 #[derive(Debug, Default)]
@@ -136,6 +138,21 @@ struct Late {
 }
 
 impl Unanswered {
+    /// From now on only conditions that the store is known to heed count.
+    pub fn know(&self, abilities: Arc<KnownAbilities>) {
+        if self.abilities.set(abilities).is_err() {
+            tracing::debug!("the store's abilities are known already");
+        }
+    }
+
+    /// The change as a request comes to it: a condition that the store may ignore is none.
+    pub fn as_sent(&self, op: StoreOp, change: Change) -> Change {
+        match self.abilities.get() {
+            Some(abilities) => abilities.as_carried_out(op, change),
+            None => change,
+        }
+    }
+
     /// A change got no answer: its connection has just ended.
     pub fn note(&self, change: &Change) {
         self.note_for(change, LATE_LIMIT);
@@ -213,6 +230,20 @@ impl Late {
     }
 }
 
+impl KnownAbilities {
+    /// A condition counts where the store is known to heed it.
+    fn as_carried_out(&self, op: StoreOp, change: Change) -> Change {
+        let condition = match self.get().of(op) {
+            Ability::Heeded => change.condition,
+            Ability::Missing | Ability::Unknown => WriteCondition::Always,
+        };
+        Change {
+            condition,
+            ..change
+        }
+    }
+}
+
 /// What a daemon can rely on against changes that its predecessor sent, or its own.
 #[derive(Debug, Clone, Default)]
 pub struct LateChanges {
@@ -222,6 +253,7 @@ pub struct LateChanges {
 
 impl LateChanges {
     pub fn new(unanswered: Arc<Unanswered>, abilities: Arc<KnownAbilities>) -> Self {
+        unanswered.know(abilities.clone());
         Self {
             unanswered,
             abilities,
@@ -230,15 +262,13 @@ impl LateChanges {
 
     /// A predecessor may have sent this change, which ended with it.
     pub fn note(&self, op: StoreOp, key: &Key, condition: WriteCondition) {
-        let condition = match self.abilities.get().of(op) {
-            Ability::Missing => WriteCondition::Always,
-            Ability::Heeded | Ability::Unknown => condition,
-        };
         let outcome = matches!(op, StoreOp::Delete | StoreOp::DeleteMany);
-        self.unanswered.note(&Change {
+        let change = Change {
             outcome: outcome.then_some(Outcome::NOTHING),
             ..Change::new(key.clone(), condition)
-        });
+        };
+        let change = self.abilities.as_carried_out(op, change);
+        self.unanswered.note(&change);
     }
 
     /// Has the log told of every change from now on. A predecessor left these, which
@@ -320,6 +350,7 @@ impl Drop for AttemptGuard<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreAbilities;
 
     async fn waited(unanswered: &Unanswered, key: &str, leaves: Leaves) -> Duration {
         let began = Instant::now();
@@ -354,6 +385,27 @@ mod tests {
             assert_eq!(!waited.is_zero(), waits, "{case}");
             assert!(waited <= LATE_LIMIT + Duration::from_millis(2), "{case}");
             tokio::time::advance(LATE_LIMIT).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_condition_that_the_store_is_not_known_to_heed_refuses_no_late_change() {
+        let (all, none) = (StoreAbilities::ALL, StoreAbilities::default());
+        for (known, waits) in [(all, false), (none, true)] {
+            for of_predecessor in [false, true] {
+                let unanswered = Arc::<Unanswered>::default();
+                let abilities = Arc::new(KnownAbilities::new(known));
+                let late = LateChanges::new(unanswered.clone(), abilities);
+                let (key, condition) = (Key::new("k"), WriteCondition::IfMatch(ETag::new("1")));
+                if of_predecessor {
+                    late.note(StoreOp::Put, &key, condition);
+                } else {
+                    let sent = unanswered.as_sent(StoreOp::Put, Change::new(key, condition));
+                    drop(AttemptGuard::new(&unanswered, &[sent]));
+                }
+                let waited = waited(&unanswered, "k", version("2")).await;
+                assert_eq!(!waited.is_zero(), waits, "{known:?} {of_predecessor}");
+            }
         }
     }
 
