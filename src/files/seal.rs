@@ -255,6 +255,11 @@ impl OpenFile {
         name == NameState::TakenOver || sealed.iter().any(|sealed| sealed.sent.is_maybe())
     }
 
+    /// Whether it has taken the name of an object that the store may have still.
+    pub fn covers_object(&self) -> bool {
+        self.content.lock().covers
+    }
+
     /// Whether an upload that was begun replaces whatever is there when it lands.
     pub fn sends_whatever_is_there(&self) -> bool {
         let sealed = self.sealed_stages();

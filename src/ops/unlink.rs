@@ -55,20 +55,18 @@ impl Ops {
         if stored.is_some() || maybe_stored {
             self.namespace.before_entry_removed(parent, name).await?;
             let key = self.namespace.child_key(parent.ino, name)?;
-            // What may be there of an attempt has an ETag that nobody was told.
             let etag = stored.map(|version| version.etag);
+            // What may be there of an attempt has an ETag that nobody was told.
             let late = self.uploads.late_object(&file).await;
+            let pending = DeletePending::of_name(key.clone(), etag, self.store.time());
             let mut removed = Removed::Gone;
-            if etag.is_some() && self.deletes.is_kept_for_readers(&file).await {
-                let pending = DeletePending::of_name(key.clone(), etag, self.store.time());
+            if pending.etag.is_some() && self.deletes.is_kept_for_readers(&file).await {
                 self.deletes.delete_once_unused(&file, pending)?;
+                if let Some(late) = late {
+                    self.store.watch_for_late(key, late);
+                }
             } else {
-                let etag = etag.filter(|_| !maybe_stored);
-                let pending = DeletePending::of_name(key.clone(), etag, self.store.time());
-                removed = self.deletes.delete_object(pending).await?;
-            }
-            if let Some(late) = late {
-                self.store.watch_for_late(key, late);
+                removed = self.deletes.delete_object(pending, late).await?;
             }
             self.namespace.record(parent.ino, name, None);
             if removed == Removed::NewerStays {

@@ -6,6 +6,7 @@ mod enqueue;
 mod kept;
 mod late;
 mod late_object;
+mod made;
 mod order;
 mod refusals;
 
@@ -23,13 +24,14 @@ use tokio::time::timeout;
 pub use kept::Kept;
 pub use late_object::LateObject;
 use late_object::Watched;
+use made::Made;
 
 pub use enqueue::DeletePending;
 use enqueue::QueuedDelete;
 use refusals::Refusals;
 
 use super::request::*;
-use super::{Key, LateChanges, ObjectStore, StoreClock, StoreError, StoreErrorKind, StoreOp};
+use super::{ETag, Key, LateChanges, ObjectStore, StoreClock, StoreError, StoreErrorKind, StoreOp};
 use crate::backoff::Backoff;
 use crate::task::kept_up;
 
@@ -82,6 +84,7 @@ pub struct DeleteQueue {
     /// Held while one of these is deleted.
     late_turn: tokio::sync::Mutex<()>,
     late_added: Notify,
+    made: Made,
     wake: Notify,
     flush_now: Notify,
     retry_now: Notify,
@@ -119,6 +122,7 @@ impl DeleteQueue {
             late: Mutex::new(Watched::of_left(left.late)),
             late_turn: tokio::sync::Mutex::default(),
             late_added: Notify::new(),
+            made: Made::default(),
             wake,
             flush_now: Notify::new(),
             retry_now: Notify::new(),
@@ -135,6 +139,11 @@ impl DeleteQueue {
     /// A time that has come in the store, where that is known.
     pub fn time(&self) -> Option<SystemTime> {
         self.clock.now()
+    }
+
+    /// The version that this mount has made of a key that it removes, within a short time.
+    pub fn take_made(&self, key: &Key) -> Option<ETag> {
+        self.made.take(key)
     }
 
     /// Has the object deleted soon. Errors: the log's.
@@ -272,18 +281,22 @@ impl ObjectStore for DeleteQueue {
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
         self.wait_for_key(StoreOp::Put, &request.key).await?;
-        match self.store.put(request.clone()).await {
+        let key = request.key.clone();
+        let answer = match self.store.put(request.clone()).await {
             Err(error) if !error.kind.is_transient() && self.clear_late(&request.key).await => {
                 tracing::debug!(%error, "a cancelled upload was in the way");
                 self.store.put(request).await
             }
             answer => answer,
-        }
+        };
+        answer.inspect(|made| self.made.note(&key, &made.etag))
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
         self.wait_for_key(StoreOp::Copy, &request.target).await?;
-        self.store.copy(request).await
+        let key = request.target.clone();
+        let answer = self.store.copy(request).await;
+        answer.inspect(|made| self.made.note(&key, &made.etag))
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
@@ -337,6 +350,7 @@ impl ObjectStore for DeleteQueue {
         let (key, upload) = (request.key.clone(), request.upload.clone());
         self.end_watch(StoreOp::CompleteMultipart, &key).await?;
         let answer = self.store.complete_multipart(request).await?;
+        self.made.note(&key, &answer.etag);
         self.log.upload_ended(key, upload);
         Ok(answer)
     }
@@ -360,7 +374,6 @@ impl ObjectStore for DeleteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::ETag;
     use crate::store::memory::Memory;
 
     #[derive(Debug, Default)]
@@ -475,15 +488,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_doomed_object_is_not_seen_and_goes_in_bulk() {
         let memory = Arc::new(Memory::default());
-        for number in 0..2500 {
-            put(&*memory, &format!("d/{number:04}")).await;
-        }
-        put(&*memory, "kept").await;
         let (store, log) = delete_queue(&memory, Vec::new());
         for number in 0..2500 {
             let key = format!("d/{number:04}");
-            store.delete_later(pending(&key, None)).unwrap();
+            let etag = put(&*memory, &key).await;
+            store.delete_later(pending(&key, Some(etag))).unwrap();
         }
+        put(&*memory, "kept").await;
         let head = HeadRequest {
             key: Key::new("d/0000"),
         };
@@ -504,9 +515,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_comes_after_the_delete_of_its_key() {
         let memory = Arc::new(Memory::default());
-        put(&*memory, "a").await;
+        let etag = put(&*memory, "a").await;
         let (store, _) = delete_queue(&memory, Vec::new());
-        store.delete_later(pending("a", None)).unwrap();
+        store.delete_later(pending("a", Some(etag))).unwrap();
         tokio::spawn(store.clone().run());
         put(&*store, "a").await;
         store.settled().await;
@@ -528,6 +539,30 @@ mod tests {
         tokio::spawn(store.clone().run());
         store.settled().await;
         assert_eq!(keys(&*memory, 10).await, ["new"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_an_unknown_version_what_was_there_before_or_is_awaited_goes() {
+        let memory = Arc::new(Memory::default());
+        let (store, log) = delete_queue(&memory, Vec::new());
+        for key in ["awaited", "before", "moved", "since"] {
+            put(&*memory, key).await;
+        }
+        let late = LateObject::of_bytes(b"awaited");
+        store.watch_for_late(Key::new("awaited"), late);
+        // Times of objects are those of the first seconds.
+        let first = std::time::UNIX_EPOCH;
+        let of_name = |key: &str, at| DeletePending::of_name(Key::new(key), None, Some(at));
+        store.delete_later(pending("awaited", None)).unwrap();
+        let at = first + Duration::from_secs(60);
+        store.delete_later(of_name("before", at)).unwrap();
+        store.delete_later(pending("moved", None)).unwrap();
+        store.delete_later(of_name("since", first)).unwrap();
+        let runs = tokio::spawn(store.clone().run());
+        store.settled().await;
+        assert_eq!(keys(&*memory, 10).await, ["moved", "since"]);
+        assert!(!log.0.lock().contains(&Key::new("moved")));
+        runs.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,8 +10,8 @@ use crate::files::{Durability, OpenFile, fetch};
 use crate::namespace::{Namespace, Pin};
 use crate::read_path::Reader;
 use crate::store::{
-    DeletePending, DeleteQueue, DeleteRequest, HeadRequest, Kept, Key, ObjectMeta, ObjectStore,
-    StoreError, StoreErrorKind,
+    DeletePending, DeleteQueue, DeleteRequest, HeadRequest, Kept, Key, LateObject, ObjectMeta,
+    ObjectStore, StoreError, StoreErrorKind,
 };
 use crate::task::caught;
 
@@ -21,7 +21,7 @@ const BURST_FROM: u32 = 16;
 /// the other, by tmp and rename, are such a row: an upload and a copy fit in.
 const PAUSE_LIMIT: Duration = Duration::from_millis(250);
 /// Attempts to delete what other clients replaced before.
-const DELETE_TRIES: u32 = 3;
+const DELETE_TRIES: u32 = 4;
 
 /// After this time the bytes of a file that is read and has no name are copied into
 /// the spool, so that its object goes.
@@ -182,27 +182,45 @@ impl Deletes {
         }
     }
 
-    /// Deletes an object whose name goes. Its version is not known where an upload may
-    /// have made one that nobody was told of.
+    /// Deletes an object whose name goes, and what an upload makes of the key that
+    /// nobody waits for any more.
     ///
     /// Where a name is removed, a version that was there before is meant too: what is
     /// known may be as old as the ttl. Of what was moved only the copied version is.
+    /// What is there beside these is another client's, and stays.
     /// One of many removals, and each one where the local disk is trusted, is noted in
     /// the journal and done soon after; whether something newer stays is then told in
     /// the log. After a refusal each one waits.
     /// Errors: the store's, the spool's.
-    pub async fn delete_object(&self, pending: DeletePending) -> Result<Removed, FsError> {
+    pub async fn delete_object(
+        &self,
+        pending: DeletePending,
+        late: Option<LateObject>,
+    ) -> Result<Removed, FsError> {
+        let made = || self.store.take_made(&pending.key);
+        let pending = DeletePending {
+            etag: pending.etag.clone().or_else(made),
+            ..pending
+        };
+        let watch = |late: Option<LateObject>| {
+            if let Some(late) = late {
+                self.store.watch_for_late(pending.key.clone(), late);
+            }
+        };
         let burst = self.row.begin() && !self.store.is_failing();
         let on_disk = self.durability == Durability::Disk;
-        let later = |pending| {
-            let later = self.store.delete_later(pending);
+        let later = || {
+            // Who deletes looks for it. Where the journal has no room, the name stays, and
+            // the next upload of the file ends this.
+            watch(late.clone());
+            let later = self.store.delete_later(pending.clone());
             later.map(|()| Removed::Gone).map_err(FsError::from)
         };
         let outcome = if (burst || on_disk) && !self.store.is_refusing() {
-            later(pending)
+            later()
         } else {
-            match self.delete_version(&pending).await {
-                Err(error) if on_disk && error.is_no_answer() => later(pending),
+            match self.delete_version(&pending, late.as_ref()).await {
+                Err(error) if on_disk && error.is_no_answer() => later(),
                 Err(error) => {
                     if !error.is_no_answer() {
                         self.row.refused();
@@ -210,7 +228,10 @@ impl Deletes {
                     }
                     Err(error)
                 }
-                removed => removed,
+                removed => {
+                    watch(late.clone());
+                    removed
+                }
             }
         };
         self.row.end();
@@ -248,38 +269,54 @@ impl Deletes {
         }
     }
 
-    async fn delete_version(&self, pending: &DeletePending) -> Result<Removed, FsError> {
-        let DeletePending {
-            key, removed_at, ..
-        } = pending;
-        let is_meant =
-            |there: &ObjectMeta| removed_at.is_some_and(|removed| there.is_older_than(removed));
-        let mut known = pending.etag.clone();
+    async fn delete_version(
+        &self,
+        pending: &DeletePending,
+        late: Option<&LateObject>,
+    ) -> Result<Removed, FsError> {
+        let DeletePending { key, etag, .. } = pending;
+        let mut known = etag.clone();
         for _ in 0..DELETE_TRIES {
-            let if_match = match known.take() {
-                Some(etag) => Some(etag),
-                None => self.object_at(key).await?.map(|there| there.etag),
-            };
-            if if_match.is_none() {
-                return Ok(Removed::Gone);
-            }
-            let request = DeleteRequest {
-                key: key.clone(),
-                if_match,
-            };
-            match self.store.delete(request).await {
-                Ok(()) => return Ok(Removed::Gone),
-                Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {}
-                Err(error) => return Err(error.into()),
+            if let Some(etag) = known.take() {
+                let request = DeleteRequest {
+                    key: key.clone(),
+                    if_match: Some(etag),
+                };
+                match self.store.delete(request).await {
+                    Ok(()) => return Ok(Removed::Gone),
+                    Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
             match self.object_at(key).await? {
                 None => return Ok(Removed::Gone),
-                Some(there) if is_meant(&there) => known = Some(there.etag),
+                Some(there) if self.is_meant(pending, late, &there).await => {
+                    known = Some(there.etag);
+                }
                 Some(_) => break,
             }
         }
         tracing::warn!(%key, "not deleted: another client has put a new object");
         Ok(Removed::NewerStays)
+    }
+
+    /// Whether an object that is there goes with the name.
+    async fn is_meant(
+        &self,
+        pending: &DeletePending,
+        late: Option<&LateObject>,
+        there: &ObjectMeta,
+    ) -> bool {
+        let DeletePending {
+            key, removed_at, ..
+        } = pending;
+        if removed_at.is_some_and(|removed| there.is_older_than(removed)) {
+            return true;
+        }
+        match late {
+            Some(late) => self.store.is_same(key, there, late).await,
+            None => false,
+        }
     }
 
     /// Copies into the stage what open handles still show of an object that is about to go.

@@ -89,6 +89,118 @@ fn mv_of_a_file_that_is_being_uploaded_does_not_wait_and_has_one_name() {
     }
 }
 
+const THEIRS: &[u8] = b"theirs";
+/// One removal more than those that somebody waits for.
+const MANY: usize = 17;
+
+/// Removes so many files, so that nobody waits for the next removal.
+fn remove_many(mount: &Mount) {
+    for number in 0..MANY {
+        fs::remove_file(mount.path(format!("x{number}"))).unwrap();
+    }
+}
+
+#[test]
+fn what_another_client_puts_after_the_rm_of_a_file_that_is_being_uploaded_stays() {
+    for (durability, many) in [("s3", false), ("s3", true), ("disk", false), ("disk", true)] {
+        let (plan, proxy) = behind_a_proxy(durability);
+        let mount = plan.start();
+        for number in (0..MANY).filter(|_| many) {
+            fs::write(mount.path(format!("x{number}")), "x").unwrap();
+        }
+        mount.wait_for_keys("them", |keys| keys.len() == if many { MANY } else { 0 });
+        let upload = held_put(&proxy, "f");
+        let writer = writing(&mount.path("f"), b"ours".to_vec());
+        upload.wait_for(1);
+        let looks = Rule::on("HeadObject", Fault::Pass).key("f").always();
+        let looks = proxy.hold(Side::BeforeServer, looks);
+        if many {
+            remove_many(&mount);
+        }
+        let path = mount.path("f");
+        let removed = thread::spawn(move || fs::remove_file(path));
+        looks.wait_for(1);
+        mount.put_object("f", THEIRS);
+        looks.open();
+        removed.join().unwrap().unwrap();
+        writer.join().unwrap().unwrap();
+        mount.wait_for("f", "the object of the other client", |path| {
+            fs::read(path).is_ok_and(|bytes| bytes == THEIRS)
+        });
+        upload.open();
+        proxy.wait_until_idle();
+        assert_eq!(mount.object("f").unwrap(), THEIRS, "{durability} {many}");
+        let log = mount.log();
+        assert!(log.contains("another client has put a new object"), "{log}");
+        mount.wait_for_keys("f alone", |keys| keys == ["f"]);
+    }
+}
+
+#[test]
+fn what_another_client_puts_before_the_mv_of_a_file_that_is_being_uploaded_stays() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = behind_a_proxy(durability);
+        let mount = plan.start();
+        let upload = held_put(&proxy, "f");
+        let writer = writing(&mount.path("f"), b"ours".to_vec());
+        upload.wait_for(1);
+        mount.put_object("f", THEIRS);
+        fs::rename(mount.path("f"), mount.path("g")).unwrap();
+        writer.join().unwrap().unwrap();
+        mount.wait_until_uploaded("g", b"ours");
+        mount.wait_for("f", "the object of the other client", |path| {
+            fs::read(path).is_ok_and(|bytes| bytes == THEIRS)
+        });
+        upload.open();
+        proxy.wait_until_idle();
+        assert_eq!(mount.object("f").unwrap(), THEIRS, "{durability}");
+    }
+}
+
+#[test]
+fn what_an_upload_without_an_answer_has_made_goes_with_its_name() {
+    for durability in DURABILITIES {
+        for new_name in [None, Some("g")] {
+            let (plan, proxy) = behind_a_proxy(durability);
+            let mount = plan.start();
+            let rule = Rule::on("PutObject", Fault::Pass).key("f");
+            let upload = proxy.hold(Side::AfterServer, rule);
+            let writer = writing(&mount.path("f"), b"ours".to_vec());
+            upload.wait_for(1);
+            wait_until(WITHIN, "the object", || mount.object("f").is_some());
+            match new_name {
+                None => fs::remove_file(mount.path("f")).unwrap(),
+                Some(new) => fs::rename(mount.path("f"), mount.path(new)).unwrap(),
+            }
+            writer.join().unwrap().unwrap();
+            let wanted = Vec::from_iter(new_name);
+            mount.wait_for_keys("what is wanted", |keys| keys == wanted);
+            upload.open();
+            proxy.wait_until_idle();
+            assert_eq!(mount.keys(), wanted, "{durability}");
+        }
+    }
+}
+
+#[test]
+fn what_a_file_that_is_not_uploaded_has_taken_the_place_of_goes_with_the_name() {
+    for new_name in [None, Some("g")] {
+        let (plan, proxy) = behind_a_proxy("disk");
+        let mount = plan.start();
+        fs::write(mount.path("f"), "old").unwrap();
+        mount.wait_until_uploaded("f", b"old");
+        let _gates = ["f", "tmp"].map(|key| held_put(&proxy, key));
+        fs::write(mount.path("tmp"), "new").unwrap();
+        fs::rename(mount.path("tmp"), mount.path("f")).unwrap();
+        match new_name {
+            None => fs::remove_file(mount.path("f")).unwrap(),
+            Some(new) => fs::rename(mount.path("f"), mount.path(new)).unwrap(),
+        }
+        let wanted = Vec::from_iter(new_name);
+        mount.wait_for_keys("what is wanted", |keys| keys == wanted);
+    }
+}
+
 #[test]
 fn a_long_upload_is_aborted_when_its_file_is_removed() {
     for durability in DURABILITIES {

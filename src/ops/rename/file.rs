@@ -15,7 +15,7 @@ use crate::files::{
 use crate::journal::RenameIntent;
 use crate::namespace::{Attributes, Entry, Namespace, Pin};
 use crate::store::CopyHeaders;
-use crate::store::{DeletePending, DeleteQueue, ETag, Key, WriteCondition};
+use crate::store::{DeletePending, DeleteQueue, LateObject, WriteCondition};
 use crate::task::caught;
 use crate::vocabulary::{Ino, Kind, ObjectVersion};
 use crate::write_path::CopyOver;
@@ -183,11 +183,11 @@ impl FileRenamer {
                 .before_entry_removed(&from.dir, from.name)
                 .await?;
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
-            let etag = etag.filter(|_| !maybe_stored);
-            self.delete_original(from, old_key.clone(), etag).await?;
-            if let Some(late) = late {
-                self.store.watch_for_late(old_key, late);
-            }
+            // One that it has taken the place of is known by its time alone.
+            let replaced = file.covers_object() || (etag.is_none() && late.is_none());
+            let removed_at = self.store.time().filter(|_| replaced);
+            let pending = DeletePending::of_name(old_key, etag, removed_at);
+            self.delete_original(from, pending, late).await?;
         }
         let seal_guard = self
             .sealer
@@ -292,8 +292,8 @@ impl FileRenamer {
         self.namespace
             .before_entry_removed(&from.dir, from.name)
             .await?;
-        self.delete_original(from, old_key, intent.version.clone())
-            .await?;
+        let pending = DeletePending::of_version(old_key, intent.version.clone());
+        self.delete_original(from, pending, None).await?;
         failpoint::at(Point::RenameFileDeleted);
         Ok(moved)
     }
@@ -303,11 +303,10 @@ impl FileRenamer {
     async fn delete_original(
         &self,
         from: &Place<'_>,
-        key: Key,
-        etag: Option<ETag>,
+        pending: DeletePending,
+        late: Option<LateObject>,
     ) -> Result<(), FsError> {
-        let pending = DeletePending::of_version(key, etag);
-        let removed = self.deletes.delete_object(pending).await?;
+        let removed = self.deletes.delete_object(pending, late).await?;
         self.namespace.record(from.dir.ino, from.name, None);
         if removed == Removed::NewerStays {
             self.deletes.shows_again(&from.dir).await;

@@ -12,7 +12,7 @@ use super::DeleteQueue;
 use super::enqueue::{DeletePending, QueuedDelete};
 use crate::failpoint::{self, Point};
 use crate::store::{
-    DELETE_MANY_LIMIT, DeleteRequest, HeadRequest, Key, StoreError, StoreErrorKind,
+    DELETE_MANY_LIMIT, DeleteRequest, ETag, HeadRequest, Key, StoreError, StoreErrorKind,
 };
 
 /// `DeleteObjects` requests that run at once.
@@ -102,19 +102,15 @@ impl DeleteQueue {
             last.map(|(key, queued)| (key.clone(), queued.clone()))
                 .collect()
         };
-        // A marker has no bytes of anybody.
         let (known, unknown): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .partition(|(key, queued)| queued.etag.is_some() || key.as_str().ends_with('/'));
+            .partition(|(key, queued)| queued.etag.is_some() || is_marker(key));
         let request = |(key, queued): (Key, QueuedDelete)| DeleteRequest {
             key,
             if_match: queued.etag,
         };
         let mut requests: Vec<DeleteRequest> = known.into_iter().map(request).collect();
-        requests.extend(
-            self.found(unknown.into_iter().map(|(key, _)| key).collect())
-                .await?,
-        );
+        requests.extend(self.found(unknown).await?);
         let chunks: Vec<Vec<DeleteRequest>> = deepest_first(requests)
             .chunks(DELETE_MANY_LIMIT)
             .map(<[DeleteRequest]>::to_vec)
@@ -147,27 +143,40 @@ impl DeleteQueue {
         outcome
     }
 
-    /// Which versions there are of objects of which none is known; those that are
-    /// not there are settled.
-    async fn found(&self, unknown: Vec<Key>) -> Result<Vec<DeleteRequest>, StoreError> {
+    /// What is to be deleted of objects of which no version is known; the others are settled.
+    async fn found(&self, unknown: Vec<(Key, QueuedDelete)>) -> Result<Vec<DeleteRequest>, StoreError> {
         let mut looks = stream::iter(unknown)
-            .map(|key| async move {
-                let head = self.store.head(HeadRequest { key: key.clone() }).await;
-                (key, head)
+            .map(|(key, queued)| async move {
+                let found = self.meant(&key, &queued).await;
+                (key, found)
             })
             .buffer_unordered(LOOKS_AT_ONCE);
-        let mut found = Vec::new();
-        while let Some((key, head)) = looks.next().await {
-            match head {
-                Ok(meta) => found.push(DeleteRequest {
+        let mut requests = Vec::new();
+        while let Some((key, found)) = looks.next().await {
+            match found? {
+                Found::Meant(etag) => requests.push(DeleteRequest {
                     key,
-                    if_match: Some(meta.etag),
+                    if_match: Some(etag),
                 }),
-                Err(error) if error.kind == StoreErrorKind::NotFound => self.settle_keys(&[key]),
-                Err(error) => return Err(error),
+                Found::Newer => self.leave(&[key]),
+                Found::Nothing => self.settle_keys(&[key]),
             }
         }
-        Ok(found)
+        Ok(requests)
+    }
+
+    /// Looks at what is there now.
+    async fn meant(&self, key: &Key, queued: &QueuedDelete) -> Result<Found, StoreError> {
+        let there = match self.store.head(HeadRequest { key: key.clone() }).await {
+            Ok(there) => there,
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(error),
+        };
+        let is_meant = queued.means_older(&there) || self.is_awaited(key, &there).await;
+        Ok(match is_meant {
+            true => Found::Meant(there.etag),
+            false => Found::Newer,
+        })
     }
 
     /// Other clients have put new objects under these keys.
@@ -178,38 +187,34 @@ impl DeleteQueue {
         self.settle_keys(newer);
     }
 
-    /// What is to become of objects that are not the versions that were to be deleted:
-    /// those that were there before the removal are meant too.
+    /// What is to become of objects that are not the versions that were to be deleted.
     async fn leave_newer(&self, found: Vec<Key>) -> Result<(), StoreError> {
         for key in found {
-            let queued = self.pending.lock().get(&key).cloned();
-            let removed_at = queued.and_then(|queued| queued.removed_at);
-            let there = match self.store.head(HeadRequest { key: key.clone() }).await {
-                Ok(there) => there,
-                Err(error) if error.kind == StoreErrorKind::NotFound => {
-                    self.settle_keys(&[key]);
-                    continue;
-                }
-                Err(error) => return Err(error),
+            let Some(queued) = self.pending.lock().get(&key).cloned() else {
+                continue;
             };
-            if removed_at.is_some_and(|at| there.is_older_than(at)) {
-                if let Some(queued) = self.pending.lock().get_mut(&key) {
-                    queued.etag = Some(there.etag);
+            match self.meant(&key, &queued).await? {
+                Found::Meant(etag) => {
+                    if let Some(queued) = self.pending.lock().get_mut(&key) {
+                        queued.etag = Some(etag);
+                    }
                 }
-            } else {
-                self.leave(&[key]);
+                Found::Newer => self.leave(&[key]),
+                Found::Nothing => self.settle_keys(&[key]),
             }
         }
         Ok(())
     }
 
-    /// Of these keys, those that are still pending.
+    /// Of these keys, those that are still pending, each with the version that goes.
     fn requests(&self, keys: &[Key]) -> Vec<DeleteRequest> {
         let pending = self.pending.lock();
         let request = |key: &Key| {
-            Some(DeleteRequest {
+            let if_match = pending.get(key)?.etag.clone();
+            let is_known = if_match.is_some() || is_marker(key);
+            is_known.then(|| DeleteRequest {
                 key: key.clone(),
-                if_match: pending.get(key)?.etag.clone(),
+                if_match,
             })
         };
         keys.iter().filter_map(request).collect()
@@ -276,6 +281,21 @@ impl DeleteQueue {
     pub fn delete_soon(&self) {
         self.wake.notify_one();
     }
+}
+
+/// What a look at a pending key comes to.
+#[derive(Debug)]
+enum Found {
+    /// This version is to go.
+    Meant(ETag),
+    /// Another client's, which stays.
+    Newer,
+    Nothing,
+}
+
+/// It has no bytes of anybody: whichever is there goes.
+fn is_marker(key: &Key) -> bool {
+    key.as_str().ends_with('/')
 }
 
 /// What a bulk delete has not done.

@@ -5,13 +5,14 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
-use crate::store::{ETag, Key};
+use crate::store::{ETag, Key, ObjectMeta};
 
 /// An object to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletePending {
     pub key: Key,
-    /// The version that it is known to be; whichever is there where none is known.
+    /// The version that it is known to be. Besides it, what late requests for the key
+    /// make is meant; of a marker, whichever is there.
     pub etag: Option<ETag>,
     /// When its name was removed, by the store's clock: other versions that were there
     /// before are meant too. None where they are not, as of what was moved, and where
@@ -63,6 +64,11 @@ impl QueuedDelete {
             is_scratch: false,
         };
         (key, queued)
+    }
+
+    /// Whether an object is meant that was there before the removal.
+    pub fn means_older(&self, there: &ObjectMeta) -> bool {
+        self.is_scratch || self.removed_at.is_some_and(|at| there.is_older_than(at))
     }
 
     /// Of an object that is to be made.

@@ -181,12 +181,7 @@ impl DeleteQueue {
                 return false;
             }
         };
-        let watched = self.late.lock().get(key).cloned();
-        let Some(watched) = watched.filter(|watched| !watched.is_written) else {
-            return true;
-        };
-        let is_late = stream::iter(&watched.objects).any(|object| self.is_same(key, &meta, object));
-        if !is_late.await {
+        if !self.is_awaited(key, &meta).await {
             return true;
         }
         self.late_changes.landed(key).await;
@@ -206,11 +201,21 @@ impl DeleteQueue {
         deleted.is_ok()
     }
 
-    /// ETags that are no hash say nothing: then the bytes decide.
-    async fn is_same(&self, key: &Key, meta: &ObjectMeta, object: &LateObject) -> bool {
-        if !object.is_in_time(meta) {
+    /// Whether an object that was found is one that the key is watched for.
+    pub(super) async fn is_awaited(&self, key: &Key, meta: &ObjectMeta) -> bool {
+        let watched = self.late.lock().get(key).cloned();
+        let Some(watched) = watched.filter(|watched| !watched.is_written) else {
             return false;
-        }
+        };
+        let in_time = watched.objects.iter().filter(|it| it.is_in_time(meta));
+        stream::iter(in_time)
+            .any(|object| self.is_same(key, meta, object))
+            .await
+    }
+
+    /// Whether a request may have made an object. ETags that are no hash say nothing:
+    /// then the bytes decide.
+    pub async fn is_same(&self, key: &Key, meta: &ObjectMeta, object: &LateObject) -> bool {
         let etag = match &object.makes {
             LateVersion::Bytes { etag, size_bytes } if *size_bytes == meta.size_bytes => etag,
             _ => return object.has(&meta.etag),
