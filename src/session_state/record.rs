@@ -279,3 +279,19 @@ pub struct SavedWriters {
     pub processes: BTreeSet<u32>,
     pub unknown: bool,
 }
+
+impl SavedHandle {
+    pub(super) fn changed_by(&mut self, process: Option<u32>) {
+        // Of a handle whose writers were never recorded they stay unknown.
+        let Some(writers) = &mut self.writers else {
+            return;
+        };
+        writers.changed = true;
+        match process {
+            Some(process) => {
+                writers.processes.insert(process);
+            }
+            None => writers.unknown = true,
+        }
+    }
+}

@@ -261,22 +261,6 @@ impl SessionState {
     }
 }
 
-impl SavedHandle {
-    fn changed_by(&mut self, process: Option<u32>) {
-        // Of a handle whose writers were never recorded they stay unknown.
-        let Some(writers) = &mut self.writers else {
-            return;
-        };
-        writers.changed = true;
-        match process {
-            Some(process) => {
-                writers.processes.insert(process);
-            }
-            None => writers.unknown = true,
-        }
-    }
-}
-
 impl LogState for SessionState {
     type Record = Record;
     const NAME: &'static str = "session";
