@@ -98,6 +98,8 @@ points! {
     RenameDirectoryDeleted = "rename_directory_deleted",
     UnlinkBegins = "unlink_begins",
     UnlinkDeleted = "unlink_deleted",
+    /// The session log has a request as carried out; it is not answered.
+    RequestDone = "request_done",
     JournalAppendBegins = "journal_append_begins",
     JournalWritten = "journal_written",
     JournalSynced = "journal_synced",

@@ -1,6 +1,7 @@
 //! The requests of the FUSE protocol, one method each.
 
 use std::ffi::OsStr;
+use std::future::ready;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -93,7 +94,10 @@ impl Filesystem for Adapter {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         let changed = convert::ino(ino);
-        let operation = async move { ops.setattr(changed, fh.map(handle), caller, change).await };
+        let operation = async move {
+            let set = ops.setattr(changed, fh.map(handle), caller, change);
+            ops.once(caller.request, set, ops.getattr(changed)).await
+        };
         self.answer(req, call.locking(Locked::One(changed)), reply, operation);
     }
 
@@ -120,7 +124,8 @@ impl Filesystem for Adapter {
         let dir = convert::ino(parent);
         let operation = async move {
             let (kind, permissions) = (convert::node_kind(mode, rdev), convert::permissions(mode));
-            ops.mknod(dir, &name, kind, permissions, caller).await
+            let made = ops.mknod(dir, &name, kind, permissions, caller);
+            ops.once(caller.request, made, ops.lookup(dir, &name)).await
         };
         self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
@@ -139,7 +144,10 @@ impl Filesystem for Adapter {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let dir = convert::ino(parent);
         let permissions = convert::permissions(mode);
-        let operation = async move { ops.mkdir(dir, &name, permissions, caller).await };
+        let operation = async move {
+            let made = ops.mkdir(dir, &name, permissions, caller);
+            ops.once(caller.request, made, ops.lookup(dir, &name)).await
+        };
         self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
 
@@ -156,25 +164,35 @@ impl Filesystem for Adapter {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
         let dir = convert::ino(parent);
-        let operation = async move { ops.symlink(dir, &name, target, caller).await };
+        let operation = async move {
+            let made = ops.symlink(dir, &name, target, caller);
+            ops.once(caller.request, made, ops.lookup(dir, &name)).await
+        };
         self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let call = Call::on("unlink", parent);
         let name = decoded!(self, req, call, reply, Name::from_os(name));
-        let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
+        let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let dir = convert::ino(parent);
-        let operation = async move { ops.unlink(dir, &name, attempt).await };
+        let operation = async move {
+            let removed = ops.unlink(dir, &name, request.attempt);
+            ops.once(request, removed, ops.rest_of_unlink(dir, &name))
+                .await
+        };
         self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let call = Call::on("rmdir", parent);
         let name = decoded!(self, req, call, reply, Name::from_os(name));
-        let (ops, attempt) = (self.ops.clone(), convert::kernel_request(req).attempt);
+        let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let dir = convert::ino(parent);
-        let operation = async move { ops.rmdir(dir, &name, attempt).await };
+        let operation = async move {
+            let removed = ops.rmdir(dir, &name, request.attempt);
+            ops.once(request, removed, ready(Ok(()))).await
+        };
         self.answer(req, call.locking(Locked::One(dir)), reply, operation);
     }
 
@@ -195,8 +213,10 @@ impl Filesystem for Adapter {
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let (from, to) = (convert::ino(parent), convert::ino(newparent));
         let operation = async move {
-            ops.rename((from, &name), (to, &new_name), mode, request)
-                .await
+            let (from, to) = ((from, &name), (to, &new_name));
+            let renamed = ops.rename(from, to, mode, request);
+            let rest = ops.rest_of_rename(from, to, mode, request);
+            ops.once(request, renamed, rest).await
         };
         self.answer(req, call.locking(Locked::Two(from, to)), reply, operation);
     }
@@ -434,16 +454,20 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let call = Call::on("setxattr", ino);
+        let request = convert::kernel_request(req);
         let mode = decoded!(
             self,
             req,
             call,
             reply,
-            convert::xattr_mode(flags, convert::kernel_request(req).attempt)
+            convert::xattr_mode(flags, request.attempt)
         );
         let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
         let changed = convert::ino(ino);
-        let operation = async move { ops.setxattr(changed, &name, &value, mode).await };
+        let operation = async move {
+            let set = ops.setxattr(changed, &name, &value, mode);
+            ops.once(request, set, ready(Ok(()))).await
+        };
         self.answer(req, call.locking(Locked::One(changed)), reply, operation);
     }
 
@@ -473,9 +497,12 @@ impl Filesystem for Adapter {
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let call = Call::on("removexattr", ino);
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
-        let attempt = convert::kernel_request(req).attempt;
+        let request = convert::kernel_request(req);
         let changed = convert::ino(ino);
-        let operation = async move { ops.removexattr(changed, &name, attempt).await };
+        let operation = async move {
+            let removed = ops.removexattr(changed, &name, request.attempt);
+            ops.once(request, removed, ready(Ok(()))).await
+        };
         self.answer(req, call.locking(Locked::One(changed)), reply, operation);
     }
 

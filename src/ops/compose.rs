@@ -11,6 +11,7 @@ use super::rename::{
     DirectoryRenamer, FileRenamer, KeyPaths, ObjectCopies, Rebase, RenameLog, RenameRecovery,
     Renamer,
 };
+use super::resent::CarriedOut;
 use super::{Ops, OpsSettings, Parts};
 use crate::files::{
     AttributeView, AwaitedOpens, Durability, Handles, NamedOpens, OpenFiles, StageFactory,
@@ -36,6 +37,7 @@ struct Common {
     stage_factory: Arc<StageFactory>,
     subtrees: Arc<SubtreeLocks>,
     predecessor: Arc<Predecessor>,
+    carried_out: Arc<CarriedOut>,
     files: Arc<OpenFiles>,
     attributes: Arc<AttributeView>,
 }
@@ -95,6 +97,7 @@ impl Ops {
             stage_factory: common.stage_factory,
             subtrees: common.subtrees,
             predecessor: common.predecessor,
+            carried_out: common.carried_out,
             files: common.files,
             attributes: common.attributes,
         }
@@ -109,6 +112,7 @@ impl Common {
             keys: namespace.keys().clone(),
             session_log: parts.session_log.clone(),
         });
+        let carried_out = Arc::new(CarriedOut::new(parts.session_log.clone()));
         let attributes = AttributeView {
             namespace: namespace.clone(),
             fixed: settings.attributes,
@@ -128,6 +132,7 @@ impl Common {
             copier: Arc::new(parts.copier),
             subtrees: SubtreeLocks::new(namespace.table().clone(), settings.max_wait),
             predecessor: Arc::new(predecessor),
+            carried_out,
             files: Arc::new(OpenFiles::new(namespace.clone(), stage_factory.clone())),
             attributes: Arc::new(attributes),
             namespace,
@@ -241,6 +246,7 @@ impl Renames {
             files: common.files.clone(),
             subtrees: common.subtrees.clone(),
             predecessor: common.predecessor.clone(),
+            carried_out: common.carried_out.clone(),
             rebase: self.rebase.clone(),
             mounted_at: common.mounted_at,
             log: self.log.clone(),

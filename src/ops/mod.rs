@@ -19,6 +19,7 @@ mod read;
 mod readdir;
 mod release;
 mod rename;
+mod resent;
 mod rmdir;
 mod runtime_limits;
 mod setattr;
@@ -36,9 +37,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::error::FsError;
+use crate::failpoint::{self, Point};
 use crate::files::{
-    AttributeView, ContentTypes, Durability, FixedAttributes, Handles, NamedOpens, OpenFiles,
-    StageFactory,
+    AttributeView, ContentTypes, Durability, FixedAttributes, Handles, KernelRequest, NamedOpens,
+    OpenFiles, StageFactory,
 };
 use crate::namespace::{Namespace, SubtreeLocks};
 use crate::read_path::Reader;
@@ -50,6 +52,7 @@ use crate::writeback::{
     AttributeWriter, Deletes, EarlyParts, Predecessor, RoomMaker, Uploads, Writeback,
 };
 use rename::{ObjectCopies, RenameRecovery, Renamer};
+use resent::CarriedOut;
 
 pub use copy_file_range::CopyEnd;
 pub use create::{CreateRequest, Created, Exclusive, NodeKind};
@@ -124,6 +127,7 @@ pub struct Ops {
     stage_factory: Arc<StageFactory>,
     subtrees: Arc<SubtreeLocks>,
     predecessor: Arc<Predecessor>,
+    carried_out: Arc<CarriedOut>,
     handles: Handles,
     files: Arc<OpenFiles>,
     named_opens: Arc<NamedOpens>,
@@ -146,6 +150,23 @@ impl Ops {
             Access::ReadWrite => Ok(()),
             Access::ReadOnly => Err(FsError::ReadOnly),
         }
+    }
+
+    /// Carries a request out, unless a predecessor did: then what is left of it, and
+    /// its answer.
+    pub async fn once<T>(
+        &self,
+        request: KernelRequest,
+        operation: impl Future<Output = Result<T, FsError>>,
+        rest: impl Future<Output = Result<T, FsError>>,
+    ) -> Result<T, FsError> {
+        if self.carried_out.by_predecessor(request) {
+            return rest.await;
+        }
+        let outcome = operation.await?;
+        self.carried_out.record(request);
+        failpoint::at(Point::RequestDone);
+        Ok(outcome)
     }
 
     /// Uploads, deletes and renames what no system call waits for, as long as the

@@ -40,6 +40,14 @@ impl Ops {
         self.remove_file(&parent, name, &inode).await
     }
 
+    /// The rest of a removal that a predecessor carried out: it may have sent more than
+    /// one delete.
+    pub async fn rest_of_unlink(&self, parent: Ino, name: &Name) -> Result<(), FsError> {
+        let key = self.namespace.child_key(parent, name)?;
+        self.predecessor.note_delete(&key, None);
+        Ok(())
+    }
+
     /// Deletes the object, if there is one, and takes the name away.
     async fn remove_file(&self, parent: &Pin, name: &Name, inode: &Pin) -> Result<(), FsError> {
         let file = self.files.hold(inode.ino)?;

@@ -45,6 +45,7 @@ kinds! {
     SUMMED = 24,
     STAGE_DOUBTFUL = 25,
     CHANGED = 26,
+    DONE = 27,
 }
 
 pub(super) fn subject(record: &Record) -> Subject {
@@ -75,6 +76,7 @@ pub(super) fn subject(record: &Record) -> Subject {
         Record::Released { handle } => (kind::RELEASED, *handle),
         Record::Began { request } => (kind::BEGAN, *request),
         Record::Answered { request } => (kind::ANSWERED, *request),
+        Record::Done { request } => (kind::DONE, *request),
     };
     Subject { kind, id }
 }
@@ -99,7 +101,10 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> io::Result<()> {
             out.extend(place.1.as_bytes());
         }
         Record::Lookup { count, .. } | Record::Forget { count, .. } => number(out, *count),
-        Record::Gone { .. } | Record::Began { .. } | Record::Answered { .. } => {}
+        Record::Gone { .. }
+        | Record::Began { .. }
+        | Record::Answered { .. }
+        | Record::Done { .. } => {}
         Record::Wrote {
             range, len, sums, ..
         } => {
@@ -167,6 +172,7 @@ pub(super) fn decode(subject: Subject, payload: &[u8]) -> Option<Record> {
         kind::GONE => Record::Gone { ino: id },
         kind::BEGAN => Record::Began { request: id },
         kind::ANSWERED => Record::Answered { request: id },
+        kind::DONE => Record::Done { request: id },
         kind::WROTE => {
             let len = from.number()?;
             let range = from.number()?..from.number()?;

@@ -15,6 +15,7 @@
 //! changed costs the file that it was about, whose bytes go to lost+found; where
 //! that is not known the session is not resumed.
 
+mod done_requests;
 mod encode;
 mod inodes;
 mod record;
@@ -28,6 +29,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use done_requests::DoneRequests;
 pub use inodes::{SavedInode, SavedInodes, TakenInode};
 pub use record::{
     Place, Record, SavedAccess, SavedFile, SavedHandle, SavedLayer, SavedSession, SavedWriters,

@@ -145,6 +145,10 @@ pub enum Record {
     Answered {
         request: u64,
     },
+    /// A request is carried out, whether or not the kernel gets the answer.
+    Done {
+        request: u64,
+    },
 }
 
 /// The session itself.

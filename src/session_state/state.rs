@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::done_requests::DoneRequests;
 use super::encode::{self, kind};
 use super::inodes::{SavedInode, SavedInodes};
 use super::record::{Place, Record, SavedFile, SavedHandle, SavedSession};
@@ -9,7 +10,7 @@ use super::stage_state::SavedStage;
 use crate::journal::{Chain, Durable, Header, LogState, Subject};
 use crate::vocabulary::{Kind, Overrides, StageId};
 
-/// What a record takes in a file, about: of an inode, and of anything else.
+/// What a record takes in a file, about: of an inode or a request, and of anything else.
 const INODE_BYTES: u64 = 64;
 /// Least that the record of an inode takes in a file, and of this its name.
 const RECORD_BYTES: usize = 44;
@@ -32,6 +33,7 @@ pub struct SessionState {
     pub dirs: BTreeMap<u64, SavedDir>,
     /// Requests that nobody answered.
     pub under_way: BTreeSet<u64>,
+    pub done: DoneRequests,
     /// Stages of which a record was damaged.
     pub damaged_stages: BTreeSet<StageId>,
     /// Why nothing of it is to be used.
@@ -206,7 +208,8 @@ impl SessionState {
         let ranges = |stage: &SavedStage| stage.written.len() as u64;
         let others = self.files.len() + self.stages.len() + self.handles.len() + self.dirs.len();
         let stages: u64 = self.stages.values().map(ranges).sum();
-        self.inodes.len() as u64 * INODE_BYTES + (others as u64 + stages) * OTHER_BYTES
+        let small = self.inodes.len() + self.done.len();
+        small as u64 * INODE_BYTES + (others as u64 + stages) * OTHER_BYTES
     }
 
     /// What a damaged record makes unknown, where that is less than everything.
@@ -228,13 +231,14 @@ impl SessionState {
             }
             // Its entries would be missing, or come twice.
             kind::DIR_OPENED | kind::LISTED | kind::REWOUND => drop(self.dirs.remove(&id)),
-            // What is gone stays a while longer.
+            // What is gone stays a while longer; what is done may be done again.
             kind::GONE
             | kind::FILE_GONE
             | kind::STAGE_GONE
             | kind::RELEASED
             | kind::BEGAN
-            | kind::ANSWERED => {}
+            | kind::ANSWERED
+            | kind::DONE => {}
             _ => return Err(format!("a record of kind {kind} about {id} has changed")),
         }
         Ok(())
@@ -331,6 +335,7 @@ impl LogState for SessionState {
             Record::Answered { request } => {
                 self.under_way.remove(&request);
             }
+            Record::Done { request } => self.done.add(request),
             record @ (Record::Placed { .. }
             | Record::Inode { .. }
             | Record::Unplaced { .. }
@@ -379,6 +384,9 @@ impl LogState for SessionState {
         self.handle_records().for_each(&mut *give);
         for request in self.under_way.iter().copied() {
             give(Record::Began { request });
+        }
+        for request in self.done.iter() {
+            give(Record::Done { request });
         }
     }
 }

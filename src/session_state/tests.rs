@@ -110,6 +110,7 @@ fn story() -> Vec<Record> {
             handle: 5,
             names: vec!["f".to_owned()],
         },
+        Record::Done { request: 41 },
     ]);
     story
 }
@@ -169,6 +170,7 @@ fn check(saved: &SessionState) {
     let writers = saved.handles[&4].writers.as_ref().unwrap();
     assert!(writers.changed && writers.processes.contains(&7) && !writers.unknown);
     assert_eq!(saved.dirs[&5].names().unwrap(), ["f"]);
+    assert_eq!(saved.done.iter().collect::<Vec<_>>(), [41]);
 }
 
 #[test]

@@ -74,6 +74,7 @@ mod renames;
 mod renames_takeover;
 mod request_counts;
 mod request_options;
+mod resent_requests;
 mod secrets;
 mod setup;
 mod shutdown;

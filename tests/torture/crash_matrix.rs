@@ -263,6 +263,7 @@ each_point! {
     rename_directory_deleted: RenameDirectoryDeleted,
     unlink_begins: UnlinkBegins,
     unlink_deleted: UnlinkDeleted,
+    request_done: RequestDone,
     journal_append_begins: JournalAppendBegins,
     journal_written: JournalWritten,
     journal_synced: JournalSynced,

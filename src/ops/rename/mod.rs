@@ -43,4 +43,20 @@ impl Ops {
         self.check_writable()?;
         self.renamer.rename(from, to, mode, request).await
     }
+
+    /// What a predecessor left of a rename that counts as carried out.
+    ///
+    /// Errors: the store's.
+    pub async fn rest_of_rename(
+        &self,
+        from: (Ino, &Name),
+        to: (Ino, &Name),
+        mode: RenameMode,
+        request: KernelRequest,
+    ) -> Result<(), FsError> {
+        match mode {
+            RenameMode::Exchange => self.renamer.rest_of_exchange(from, to, request).await,
+            RenameMode::Replace | RenameMode::NoReplace => Ok(()),
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::files::{Delivery, KernelRequest, OpenFiles, check_awaited, to_the_end
 use crate::namespace::{
     EntryChange, Hold, Name, Namespace, Pin, SubtreeGuard, SubtreeLocks, Target,
 };
+use crate::ops::resent::CarriedOut;
 use crate::vocabulary::{Ino, Kind};
 use crate::writeback::Predecessor;
 
@@ -30,6 +31,7 @@ pub struct Renamer {
     pub files: Arc<OpenFiles>,
     pub subtrees: Arc<SubtreeLocks>,
     pub predecessor: Arc<Predecessor>,
+    pub carried_out: Arc<CarriedOut>,
     pub rebase: Arc<Rebase>,
     pub mounted_at: SystemTime,
     pub log: Arc<RenameLog>,
@@ -41,28 +43,14 @@ impl Renamer {
     /// As `Ops::rename`, on a mount that takes changes.
     pub async fn rename(
         &self,
-        (parent, name): (Ino, &Name),
-        (new_parent, new_name): (Ino, &Name),
+        from: (Ino, &Name),
+        to: (Ino, &Name),
         mode: RenameMode,
         request: KernelRequest,
     ) -> Result<(), FsError> {
-        let from = Place {
-            dir: self.namespace.directory(parent)?,
-            name,
-        };
-        let to = Place {
-            dir: self.namespace.directory(new_parent)?,
-            name: new_name,
-        };
-        self.subtrees.entry_settled(parent, name).await?;
-        self.subtrees.entry_settled(new_parent, new_name).await?;
-        if request.attempt == Delivery::Resent {
-            self.predecessor.wait_for_requests().await;
-            let old = self.namespace.child_key(parent, name)?;
-            let new = self.namespace.child_key(new_parent, new_name)?;
-            if self.log.take_finished(&old, &new) {
-                return Ok(());
-            }
+        let (from, to) = self.settled_places(from, to, request).await?;
+        if self.is_finished(&from, &to, request)? {
+            return Ok(());
         }
         // The kernel has looked both names up.
         let known = [&from, &to].map(|at| self.namespace.table().child(at.dir.ino, at.name));
@@ -78,6 +66,44 @@ impl Renamer {
                 Held::TooLittle => hold = Hold::Alone,
             }
         }
+    }
+
+    /// Both places, once no predecessor changes them.
+    async fn settled_places<'a>(
+        &self,
+        (parent, name): (Ino, &'a Name),
+        (new_parent, new_name): (Ino, &'a Name),
+        request: KernelRequest,
+    ) -> Result<(Place<'a>, Place<'a>), FsError> {
+        let from = Place {
+            dir: self.namespace.directory(parent)?,
+            name,
+        };
+        let to = Place {
+            dir: self.namespace.directory(new_parent)?,
+            name: new_name,
+        };
+        self.subtrees.entry_settled(parent, name).await?;
+        self.subtrees.entry_settled(new_parent, new_name).await?;
+        if request.attempt == Delivery::Resent {
+            self.predecessor.wait_for_requests().await;
+        }
+        Ok((from, to))
+    }
+
+    /// Whether it is a rename that a predecessor began, and its recovery carried out.
+    fn is_finished(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        request: KernelRequest,
+    ) -> Result<bool, FsError> {
+        if request.attempt == Delivery::First {
+            return Ok(false);
+        }
+        let old = self.namespace.child_key(from.dir.ino, from.name)?;
+        let new = self.namespace.child_key(to.dir.ino, to.name)?;
+        Ok(self.log.take_finished(&old, &new))
     }
 
     /// Holds both names, and the one by whose way they are exchanged.
@@ -216,6 +242,7 @@ impl Renamer {
                 step(&aside, from, source).await?;
                 return Err(error);
             }
+            self.carried_out.record(request);
             step(&aside, to, source).await
         })
         .await
@@ -244,10 +271,38 @@ impl Renamer {
                 Err(FsError::NotFound(_)) => {}
                 target => self.move_inode(to, from, (&target?, None), mode).await?,
             }
+            self.carried_out.record(request);
             self.move_inode(&aside, to, (&source, None), mode).await
         })
         .await?;
         Ok(true)
+    }
+
+    /// The last step of an exchange that counts as carried out, where a predecessor did
+    /// not come to its end. What another client has put there since is replaced.
+    pub async fn rest_of_exchange(
+        &self,
+        from: (Ino, &Name),
+        to: (Ino, &Name),
+        request: KernelRequest,
+    ) -> Result<(), FsError> {
+        let (from, to) = self.settled_places(from, to, request).await?;
+        let _subtrees = self.lock_names(&from, &to, Hold::Alone, request).await?;
+        let name = self.aside(request)?;
+        let aside = Place {
+            dir: self.namespace.directory(from.dir.ino)?,
+            name: &name,
+        };
+        let source = match self.namespace.lookup(&aside.dir, &name).await {
+            Err(FsError::NotFound(_)) => return Ok(()),
+            found => found?,
+        };
+        let replaced = match self.namespace.lookup(&to.dir, to.name).await {
+            Err(FsError::NotFound(_)) => None,
+            found => Some(found?),
+        };
+        let moves = (&source, replaced.as_ref());
+        to_the_end(self.move_inode(&aside, &to, moves, RenameMode::Exchange)).await
     }
 
     /// A name that nobody uses, the same when the request comes again.
