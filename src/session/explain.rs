@@ -27,9 +27,7 @@ pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> an
             "this machine's clock differs too much from the server's: set it (for example 'timedatectl set-ntp true')"
                 .to_owned()
         }
-        StoreErrorKind::WrongRegion => {
-            format!("bucket {bucket:?} is in another region: name it with --region")
-        }
+        StoreErrorKind::WrongRegion => another_region(error, bucket, service),
         StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => unreachable(config, service),
         StoreErrorKind::Untrusted if error.detail.contains(WRONG_NAME) => format!(
             "the certificate of {endpoint} is for another name: name the host as its certificate does with --endpoint-url, or have a certificate made for this one"
@@ -52,6 +50,20 @@ pub fn of_listing(error: &StoreError, config: &Config, service: &Endpoint) -> an
         | StoreErrorKind::Rejected => format!("bucket {bucket:?} cannot be listed"),
     };
     anyhow!("{}", error.detail).context(advice)
+}
+
+/// Where requests did not come to the region that the store names, if it names one.
+fn another_region(error: &StoreError, bucket: &str, service: &Endpoint) -> String {
+    let of_region = match service.url() {
+        Some(_) => ", and the URL of that region with --endpoint-url",
+        None => "",
+    };
+    match &error.region {
+        Some(region) => {
+            format!("bucket {bucket:?} is in region {region}: use --region {region}{of_region}")
+        }
+        None => format!("bucket {bucket:?} is in another region: name it with --region{of_region}"),
+    }
 }
 
 /// Why no connection comes to be, as far as it can be told.

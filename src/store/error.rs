@@ -143,6 +143,8 @@ pub struct StoreError {
     pub maybe_applied: bool,
     /// When the same request may succeed, where that is known.
     pub retry_after: Option<Duration>,
+    /// The region of the bucket, where the store named it.
+    pub region: Option<Box<str>>,
 }
 
 impl StoreError {
@@ -154,6 +156,7 @@ impl StoreError {
             detail: detail.into(),
             maybe_applied: false,
             retry_after: None,
+            region: None,
         }
     }
 }

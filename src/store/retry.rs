@@ -181,6 +181,8 @@ impl Retry {
         match error.kind {
             // Those that were good may be about to be replaced.
             StoreErrorKind::Credentials => error.retry_after.is_some() || self.health.has_served(),
+            // Requests go to the region that was named, from now on.
+            StoreErrorKind::WrongRegion => error.retry_after.is_some(),
             StoreErrorKind::Corrupt => attempts < DAMAGED_ATTEMPTS,
             // A refused completion ends the upload: its parts have to be sent again.
             StoreErrorKind::Conflict => error.op != StoreOp::CompleteMultipart,

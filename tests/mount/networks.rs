@@ -9,7 +9,7 @@ use crate::support::mount::is_mounted;
 use crate::support::programs::{has_all, said};
 use crate::support::proxy::{Fault, Rule};
 use crate::support::tls_front::TlsFront;
-use crate::support::{Mount, MountBuilder, Server, sys};
+use crate::support::{Mount, MountBuilder, Server, SupervisedMount, sys, wait_until};
 
 /// Every variable that could lead the tests' own requests elsewhere is unset.
 fn plan() -> MountBuilder {
@@ -285,18 +285,73 @@ fn endpoints_of_aws_are_asked_for_by_their_names() {
     }
 }
 
+/// Codes and statuses by which a store says that a bucket is in another region.
+const ELSEWHERE: [(u16, &str); 2] = [
+    (301, "PermanentRedirect"),
+    (400, "AuthorizationHeaderMalformed"),
+];
+const REGION_LINE: &str = "x-amz-bucket-region: eu-north-1";
+
 #[test]
-fn a_bucket_in_another_region_is_told_with_the_region() {
+fn a_bucket_in_another_region_is_followed_once_and_the_log_names_the_region() {
+    for (status, code) in ELSEWHERE {
+        for fault in [
+            Fault::AnswerWith(status, code, REGION_LINE),
+            Fault::Elsewhere(status, code, "eu-north-1"),
+        ] {
+            let (plan, proxy) = Mount::behind_a_proxy();
+            proxy.rule(Rule::on("*", fault).signed_for("us-east-1").of_store());
+            let mut mount = serves(plan);
+            let told = |mount: &Mount| mount.log().matches("region=eu-north-1").count();
+            assert_eq!(told(&mount), 1, "{fault:?}");
+            // Credentials that are read anew go there too.
+            mount.signal(rustix::process::Signal::HUP);
+            wait_until(Duration::from_secs(20), "a reload", || {
+                mount.log().contains("credentials reloaded")
+            });
+            fs::write(mount.path("later"), b"bytes").unwrap();
+            assert!(!mount.log().contains("names another endpoint or region"));
+            mount.remount();
+            assert_eq!(fs::read(mount.path("later")).unwrap(), b"bytes");
+            assert_eq!(told(&mount), 2, "{fault:?}");
+        }
+    }
+}
+
+/// A successor asks nothing at its start.
+#[test]
+fn a_successor_follows_its_first_request_to_the_region_of_the_bucket() {
     let (plan, proxy) = Mount::behind_a_proxy();
-    for (status, code) in [
-        (301, "PermanentRedirect"),
-        (400, "AuthorizationHeaderMalformed"),
-    ] {
-        let fault = Fault::AnswerWith(status, code, "x-amz-bucket-region: eu-north-1");
+    // The answer to a HEAD has no body, and no code.
+    let fault = Fault::AnswerWith(400, "AuthorizationHeaderMalformed", REGION_LINE);
+    proxy.rule(Rule::on("*", fault).signed_for("us-east-1").of_store());
+    let mount = SupervisedMount::start(plan.set("--ttl", "0"));
+    fs::write(mount.path("f"), b"first").unwrap();
+    mount.kill_daemon();
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"first");
+    fs::write(mount.path("f"), b"second").unwrap();
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"second");
+}
+
+#[test]
+fn a_bucket_that_no_region_has_is_told_with_the_region() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    for (status, code) in ELSEWHERE {
+        let fault = Fault::AnswerWith(status, code, REGION_LINE);
         proxy.rule(Rule::on("ListObjectsV2", fault).always());
+        let asked = proxy.seen("ListObjectsV2");
         let (text, took) = refusal(&plan);
-        has_all(&text, &["--region", "eu-north-1"]);
+        has_all(&text, &["use --region eu-north-1"]);
         assert!(took < Duration::from_secs(20), "{took:?}");
+        assert_eq!(proxy.seen("ListObjectsV2") - asked, 2, "followed once");
+        proxy.heal();
+        // What would be another host is none.
+        let fault = Fault::AnswerWith(status, code, "x-amz-bucket-region: evil.example/");
+        proxy.rule(Rule::on("ListObjectsV2", fault).always());
+        let asked = proxy.seen("ListObjectsV2");
+        let (text, _) = refusal(&plan);
+        has_all(&text, &["name it with --region"]);
+        assert_eq!(proxy.seen("ListObjectsV2") - asked, 1, "not followed");
         proxy.heal();
     }
 }

@@ -16,9 +16,17 @@ pub fn of_another_store(
     forward: impl Fn(&str, &[u8]) -> io::Result<Vec<u8>>,
 ) -> Option<io::Result<Vec<u8>>> {
     let answer = match fault {
-        Fault::Answer(status, code) => Ok(error(status, code, "")),
+        Fault::Answer(status, code) => Ok(error(status, code, "", "")),
+        Fault::Elsewhere(status, code, region) => Ok(error(
+            status,
+            code,
+            "",
+            &format!("<Region>{region}</Region>"),
+        )),
         Fault::Document(document) => Ok(with_body("HTTP/1.1 200 OK", document)),
-        Fault::AnswerWith(status, code, line) => Ok(error(status, code, &format!("{line}\r\n"))),
+        Fault::AnswerWith(status, code, line) => {
+            Ok(error(status, code, &format!("{line}\r\n"), ""))
+        }
         Fault::RefuseKeys(code) => Ok(refused_keys(keys, code)),
         Fault::Strip(name) => forward(head, body).map(|answer| stripped(&answer, name)),
         Fault::Reword(from, to) => forward(head, body).map(|answer| {
@@ -55,9 +63,9 @@ pub fn with_clock(answer: io::Result<Vec<u8>>, ahead: i64) -> io::Result<Vec<u8>
     Ok([head.as_bytes(), rest].concat())
 }
 
-fn error(status: u16, code: &str, lines: &str) -> Vec<u8> {
+fn error(status: u16, code: &str, lines: &str, elements: &str) -> Vec<u8> {
     let body = format!(
-        "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planned</Message></Error>"
+        "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planned</Message>{elements}</Error>"
     );
     format!(
         "HTTP/1.1 {status} Planned\r\n{lines}Content-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",

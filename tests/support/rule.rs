@@ -25,6 +25,9 @@ pub enum Fault {
     Answer(u16, &'static str),
     /// The same with one more header line.
     AnswerWith(u16, &'static str, &'static str),
+    /// This status with this error code and the bucket's region in the document; the
+    /// server does not see it.
+    Elsewhere(u16, &'static str, &'static str),
     /// This document, with 200; the server does not see it.
     Document(&'static str),
     /// One bit of the request's body is another one.
@@ -68,6 +71,8 @@ pub struct Rule {
     pub(super) times: usize,
     /// Only for requests with a header whose name begins with this, in lower case.
     pub(super) header: Option<&'static str>,
+    /// Only for requests that are signed for this region.
+    pub(super) region: Option<&'static str>,
     pub(super) of_store: bool,
 }
 
@@ -91,6 +96,7 @@ impl Rule {
             skip: 0,
             times: 1,
             header: None,
+            region: None,
             of_store: false,
         }
     }
@@ -98,6 +104,12 @@ impl Rule {
     /// Only for requests with a header whose name begins so, in lower case.
     pub fn header(mut self, begin: &'static str) -> Self {
         self.header = Some(begin);
+        self
+    }
+
+    /// Only for requests that are signed for this region.
+    pub fn signed_for(mut self, region: &'static str) -> Self {
+        self.region = Some(region);
         self
     }
 
@@ -137,6 +149,10 @@ impl Rule {
             return false;
         }
         if self.header.is_some_and(|begin| !has_header(head, begin)) {
+            return false;
+        }
+        let is_of_region = |region| head.contains(&format!("/{region}/s3/aws4_request"));
+        if !self.region.is_none_or(is_of_region) {
             return false;
         }
         let Some(pattern) = &self.key else {

@@ -102,6 +102,13 @@ impl Route {
         }
     }
 
+    /// Whether requests may be signed for another region of the same service: what waits
+    /// for one partition of AWS is not for another, nor are its credentials.
+    pub fn may_move_to(&self, region: &str) -> bool {
+        let there = Endpoint::of(self.endpoint_url.as_deref(), region);
+        self.region.as_ref() != region && there == self.endpoint()
+    }
+
     pub fn transport(&self) -> Transport {
         let scheme = self.endpoint_url.as_ref().map(|url| url.split_once("://"));
         match scheme {
@@ -157,11 +164,13 @@ impl GivenKeys {
 }
 
 /// A client with what the AWS configuration says now, and its route, unless one is
-/// given; its connections are those of `http`, and its answers set the clock.
+/// given; its connections are those of `http`, its region that of the bucket where the
+/// store has named it, and its answers set the clock.
 pub(super) async fn client(
     settings: &S3Settings,
     http: SharedHttpClient,
     route: Option<&Route>,
+    of_bucket: Option<&Region>,
     clock: &Arc<StoreClock>,
 ) -> (Client, Route) {
     let shared = shared_config(settings, http).await;
@@ -181,7 +190,7 @@ pub(super) async fn client(
         .interceptor(settings.requests.clone())
         // The ARN of an access point says its region.
         .use_arn_region(true)
-        .region(route.region.clone());
+        .region(of_bucket.unwrap_or(&route.region).clone());
     // What is not asked for here, the AWS configuration may ask for.
     let variants = settings.variants;
     if variants.dual_stack {

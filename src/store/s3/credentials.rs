@@ -1,13 +1,13 @@
-//! Credentials that are replaced under a running mount.
+//! Credentials that are replaced under a running mount, and the region of its bucket.
 //!
 //! The SDK reads files of the AWS configuration once a client, and goes on with
 //! what they said: new credentials take a new client.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::SharedHttpClient;
+use aws_sdk_s3::config::{Region, SharedHttpClient};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
@@ -25,6 +25,8 @@ pub(super) struct Renewal {
     http: SharedHttpClient,
     route: Route,
     clock: Arc<StoreClock>,
+    /// Of the bucket, where the store has named another one than the route's.
+    of_bucket: OnceLock<Region>,
     current: RwLock<Current>,
     /// When the configuration was last read anew.
     turn: tokio::sync::Mutex<Option<Instant>>,
@@ -41,12 +43,13 @@ impl Renewal {
     /// Connects with what the AWS configuration says now.
     pub async fn new(settings: S3Settings, http: SharedHttpClient) -> Self {
         let clock = Arc::default();
-        let (client, route) = client(&settings, http.clone(), None, &clock).await;
+        let (client, route) = client(&settings, http.clone(), None, None, &clock).await;
         Self {
             settings,
             http,
             route,
             clock,
+            of_bucket: OnceLock::new(),
             current: RwLock::new(Current {
                 client,
                 generation: 0,
@@ -62,7 +65,8 @@ impl Renewal {
 
     async fn read_anew(&self) {
         let (http, route) = (self.http.clone(), Some(&self.route));
-        let (client, _) = client(&self.settings, http, route, &self.clock).await;
+        let (bucket, clock) = (self.of_bucket.get(), &self.clock);
+        let (client, _) = client(&self.settings, http, route, bucket, clock).await;
         let mut current = self.current.write();
         current.client = client;
         current.generation += 1;
@@ -95,7 +99,8 @@ impl Renewal {
     }
 
     /// Sends a request. Where its credentials are refused, the next attempt has
-    /// those that the AWS configuration names by then.
+    /// those that the AWS configuration names by then; where the store names another
+    /// region, it goes there.
     pub async fn renewing<T>(
         &self,
         request: impl Future<Output = Result<T, StoreError>>,
@@ -103,12 +108,36 @@ impl Renewal {
         // The request takes its client when it is first polled, which is later.
         let sent_with = self.generation();
         let mut outcome = request.await;
-        if let Err(error) = &mut outcome
-            && error.kind == StoreErrorKind::Credentials
-        {
-            error.retry_after = self.renew(sent_with).await;
+        if let Err(error) = &mut outcome {
+            match error.kind {
+                StoreErrorKind::Credentials => error.retry_after = self.renew(sent_with).await,
+                StoreErrorKind::WrongRegion => {
+                    error.retry_after = self.follow(sent_with, error).await
+                }
+                _ => (),
+            }
         }
         outcome
+    }
+
+    /// When to send a request again that the store wants in another region; none where
+    /// that was not named, or is followed already: a second one would be a loop.
+    async fn follow(&self, refused: u64, error: &StoreError) -> Option<Duration> {
+        let region = error.region.as_deref()?;
+        let _turn = self.turn.lock().await;
+        if self.generation() > refused {
+            return Some(Duration::ZERO);
+        }
+        if !self.route.may_move_to(region) {
+            return None;
+        }
+        self.of_bucket.set(Region::new(region.to_owned())).ok()?;
+        self.read_anew().await;
+        tracing::warn!(
+            %region,
+            "the bucket is in another region than configured: requests go there from now on (set --region {region} to save the first one)"
+        );
+        Some(Duration::ZERO)
     }
 
     /// When to send what was refused again; none where nothing is new.

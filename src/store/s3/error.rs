@@ -15,6 +15,7 @@ use aws_smithy_types::date_time::Format;
 use http_body_util::LengthLimitError;
 
 use super::answer::{ANSWER_LIMIT_BYTES, CutOff, ErrorIn200, root_of_whole};
+use super::region;
 use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 
 /// Most of a server's words that are repeated.
@@ -45,11 +46,12 @@ where
         }
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status().as_u16();
-            let code = answer.err().code();
-            (
-                kind_of(status, code),
-                service_detail(status, answer.err(), answer.raw()),
-            )
+            let kind = match (answer.err().code(), region::named(answer.raw())) {
+                // The answer to a HEAD has no body to say so.
+                (None, Some(_)) if status == 400 => StoreErrorKind::WrongRegion,
+                (code, _) => kind_of(status, code),
+            };
+            (kind, service_detail(status, answer.err(), answer.raw()))
         }
         SdkError::TimeoutError(_) => (StoreErrorKind::TimedOut, "no answer in time".to_owned()),
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_)
@@ -79,6 +81,7 @@ where
     if let SdkError::ServiceError(answer) = &error {
         translated.maybe_applied = answer.raw().status().is_success();
         let headers = answer.raw().headers();
+        translated.region = region::named(answer.raw()).map(Into::into);
         translated.retry_after = headers.get("retry-after").and_then(seconds);
         if kind == StoreErrorKind::ClockSkew
             && let Some(difference) = headers.get("date").and_then(clock_difference)
@@ -179,7 +182,7 @@ where
         (Some(code), None) => code.to_owned(),
         (None, _) => format!("HTTP {status}"),
     };
-    if let Some(region) = raw.headers().get("x-amz-bucket-region") {
+    if let Some(region) = region::named(raw) {
         detail.push_str(&format!(" (the bucket is in region {region})"));
     }
     if let Some(id) = error.request_id() {

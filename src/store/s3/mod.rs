@@ -18,6 +18,7 @@ mod list;
 mod list_quirks;
 mod multipart;
 mod object;
+mod region;
 mod request_options;
 mod s3_settings;
 pub mod settings;
