@@ -1,5 +1,6 @@
 //! Multipart uploads.
 
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::operation::complete_multipart_upload::CompleteMultipartUploadOutput;
 use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadOutput;
 use aws_sdk_s3::operation::upload_part::UploadPartOutput;
@@ -7,6 +8,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload};
 
 use super::S3Store;
+use super::answer::root_of_whole;
 use super::checksum::{PayloadSigning, StreamSums, UploadChecksum, with_this_alone};
 use super::encoding::{copy_source, with_headers, with_placement};
 use super::error::translate;
@@ -20,6 +22,9 @@ use crate::store::{
 
 /// Longest id of an upload that is taken; S3's have some 130 characters.
 const UPLOAD_ID_LIMIT_BYTES: usize = 2048;
+/// How rclone calls the document that S3 calls `InitiateMultipartUploadResult`, and which
+/// the SDK does not read therefore. Source: rclone 1.75, `serve s3`.
+const BEGUN_BY_RCLONE: &str = "InitiateMultipartUpload";
 
 impl S3Store {
     pub(super) async fn create_upload(
@@ -64,7 +69,10 @@ impl S3Store {
             .set_checksum_algorithm(algorithm)
             .send()
             .await
-            .map_err(|error| translate(StoreOp::CreateMultipart, key, error))
+            .or_else(|error| match error.raw_response().and_then(id_of_rclone) {
+                Some(id) => Ok(CreateMultipartUploadOutput::builder().upload_id(id).build()),
+                None => Err(translate(StoreOp::CreateMultipart, key, error)),
+            })
     }
 
     pub(super) async fn send_part(
@@ -271,4 +279,14 @@ impl S3Store {
 /// A checksum of all parts together is of the whole object.
 fn of_all(checksum: UploadChecksum) -> Option<ChecksumType> {
     checksum.algorithm().map(|_| ChecksumType::FullObject)
+}
+
+/// The id of an upload that was begun, where the answer is called as rclone calls it.
+fn id_of_rclone(answer: &HttpResponse) -> Option<String> {
+    let body = answer.body().bytes()?;
+    if !answer.status().is_success() || root_of_whole(body) != Some(BEGUN_BY_RCLONE) {
+        return None;
+    }
+    let (_, rest) = std::str::from_utf8(body).ok()?.split_once("<UploadId>")?;
+    Some(rest.split_once("</UploadId>")?.0.to_owned())
 }

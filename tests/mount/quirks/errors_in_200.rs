@@ -69,8 +69,7 @@ fn a_listing_that_is_refused_in_a_200_is_no_empty_directory() {
 fn a_write_whose_200_is_an_error_or_unreadable_fails_the_close_and_its_bytes_are_kept() {
     const LONG: usize = 9 << 20;
     let refused = Fault::Answer(200, "AccessDenied");
-    // As `rclone serve s3` has it.
-    let unreadable = Fault::Reword("InitiateMultipartUploadResult", "InitiateMultipartUpload");
+    let unreadable = Fault::Reword("InitiateMultipartUploadResult", "UploadHasBegun");
     for (op, fault, len) in [
         ("PutObject", refused, 5),
         ("CreateMultipartUpload", refused, LONG),
@@ -89,6 +88,18 @@ fn a_write_whose_200_is_an_error_or_unreadable_fails_the_close_and_its_bytes_are
         assert_eq!(mount.object("f"), None, "{op}");
         wait_until(SOON, op, || mount.lost_and_found() == [vec![7; len]]);
     }
+}
+
+#[test]
+fn an_upload_of_parts_begins_where_the_answer_is_called_as_rclone_calls_it() {
+    let (plan, proxy) = plan();
+    let mount = plan.start();
+    let renamed = Fault::Reword("InitiateMultipartUploadResult", "InitiateMultipartUpload");
+    proxy.rule(Rule::on("CreateMultipartUpload", renamed).always());
+    let bytes = crate::support::pattern(20 << 20, 1);
+    fs::write(mount.path("f"), &bytes).unwrap();
+    assert!(mount.object("f").unwrap() == bytes);
+    assert!(proxy.seen("UploadPart") > 1);
 }
 
 #[test]
