@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use futures::stream::{self, StreamExt};
 
@@ -101,7 +102,7 @@ impl S3Store {
         let mut refused = HashMap::new();
         for error in answer.errors() {
             let key = Key::new(error.key().unwrap_or_default());
-            let detail = format!("{:?}: {:?}", error.code(), error.message());
+            let detail = refused_detail(error.code(), error.message(), answer.request_id());
             let kind = error.code().and_then(kind_of_code);
             let refusal = kind.map_or(Refusal::Unknown, |kind| {
                 Refusal::Told(StoreError::new(
@@ -120,6 +121,14 @@ impl S3Store {
         };
         Ok(requests.into_iter().filter_map(of_request).collect())
     }
+}
+
+/// The store's own words about one key.
+fn refused_detail(code: Option<&str>, message: Option<&str>, request: Option<&str>) -> String {
+    let code = code.unwrap_or("refused without a code");
+    let message = message.map_or_else(String::new, |message| format!(": {message}"));
+    let request = request.map_or_else(String::new, |id| format!(" (request {id})"));
+    format!("{code}{message}{request}")
 }
 
 /// Why a bulk delete did not do one of its deletes.

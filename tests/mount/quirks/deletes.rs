@@ -128,6 +128,15 @@ fn what_a_policy_protects_is_seen_again_and_the_next_unlink_of_it_reports_it() {
             let keys = mount.keys();
             shown > 0 && shown == keys.iter().filter(|key| !key.ends_with('/')).count()
         });
+        // unlink(2) said of each of them that it went.
+        let log = mount.log();
+        for key in mount.keys().iter().filter(|key| !key.ends_with('/')) {
+            let words = format!("DeleteObjects {key}: AccessDenied: planned");
+            let told = log
+                .lines()
+                .any(|line| line.contains("the file exists again") && line.contains(&words));
+            assert!(told, "{key} is not told of\n{log}");
+        }
         if tied {
             let file = mount.path("d/42");
             assert_eq!(sys::errno(fs::remove_file(&file)), libc::EACCES);
