@@ -2,12 +2,20 @@
 //!
 //! Each test prints its figures in a line that starts with `suite `.
 
+mod archives;
+mod backups;
 mod copies;
 mod django;
 mod editors;
 mod fio;
 mod fsx;
+mod http;
+mod logrotate;
+mod media;
+mod nginx;
+mod php;
 mod pjdfstest;
+mod samba;
 mod sqlite;
 
 use std::path::{Path, PathBuf};

@@ -28,7 +28,7 @@ fn files() -> usize {
     Amount::of(60, 1000)
 }
 
-fn make_tree(root: &Path) {
+pub fn make_tree(root: &Path) {
     fs::create_dir(root).unwrap();
     run_python(TREE, &[root, Path::new(&files().to_string())]);
 }
@@ -108,6 +108,45 @@ fn a_second_rsync_transfers_nothing() {
     println!(
         "suite rsync: {} files, the second run and that of the next mount transferred 0",
         files()
+    );
+}
+
+/// As servers are copied: with hard links, of which there are none here, ACLs and
+/// extended attributes.
+#[test]
+fn rsync_with_acls_and_attributes_transfers_all_and_nothing_a_second_time() {
+    let mut mount = builder_with_directories().start();
+    let source = mount.scratch().join("source");
+    make_tree(&source);
+    let set = |path: &Path, name: &str, value: &[u8]| {
+        rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    let marked = source.join("d1/marked");
+    fs::write(&marked, b"bytes").unwrap();
+    set(&marked, "user.colour", b"red");
+    set(&marked, "user.size", b"large");
+    fs::write(source.join("d2/plain"), b"bytes").unwrap();
+    let copy = mount.path("copy");
+    let rsync = |from: &Path, to: &Path| {
+        let mut command = tool("rsync");
+        command.args(["-aHAX", "--itemize-changes"]);
+        run(command.arg(format!("{}/", from.display())).arg(to))
+    };
+    rsync(&source, &copy);
+    assert_eq!(rsync(&source, &copy), "");
+    mount.remount();
+    assert_eq!(rsync(&source, &copy), "");
+    let back = mount.scratch().join("back");
+    rsync(&copy, &back);
+    run(tool("diff").arg("-r").arg(&source).arg(&back));
+    for path in [copy.join("d1/marked"), back.join("d1/marked")] {
+        let mut value = [0; 16];
+        let len = rustix::fs::getxattr(&path, "user.colour", &mut value).unwrap();
+        assert_eq!(&value[..len], b"red", "{path:?}");
+    }
+    println!(
+        "suite rsync: -aHAX of {} files, the second run changed nothing",
+        files() + 2
     );
 }
 
