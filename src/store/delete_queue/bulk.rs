@@ -144,7 +144,10 @@ impl DeleteQueue {
     }
 
     /// What is to be deleted of objects of which no version is known; the others are settled.
-    async fn found(&self, unknown: Vec<(Key, QueuedDelete)>) -> Result<Vec<DeleteRequest>, StoreError> {
+    async fn found(
+        &self,
+        unknown: Vec<(Key, QueuedDelete)>,
+    ) -> Result<Vec<DeleteRequest>, StoreError> {
         let mut looks = stream::iter(unknown)
             .map(|(key, queued)| async move {
                 let found = self.meant(&key, &queued).await;
