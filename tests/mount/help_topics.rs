@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 17] = [
+const TOPICS: [&str; 18] = [
     "setup",
     "durability",
     "coherence",
@@ -14,6 +14,7 @@ const TOPICS: [&str; 17] = [
     "outages",
     "objects",
     "networks",
+    "stores",
     "upgrades",
     "containers",
     "authentik",

@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 17] = topics![
+pub const TOPICS: [Topic; 18] = topics![
     "setup",
     "durability",
     "coherence",
@@ -23,6 +23,7 @@ pub const TOPICS: [Topic; 17] = topics![
     "outages",
     "objects",
     "networks",
+    "stores",
     "upgrades",
     "containers",
     "authentik",
