@@ -525,7 +525,8 @@ impl Filesystem for Adapter {
             convert::copy_end(fh_in, offset_in),
             convert::copy_end(fh_out, offset_out),
         );
-        let operation = async move { ops.copy_file_range(from, to, len).await };
+        let caller = convert::caller(req);
+        let operation = async move { ops.copy_file_range(from, to, len, caller).await };
         let locked = Locked::One(convert::ino(ino_out));
         self.answer(req, call.locking(locked), reply, operation);
     }

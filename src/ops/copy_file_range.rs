@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{LowerLayer, OpenFile, check_awaited};
+use crate::files::{Caller, LowerLayer, OpenFile, check_awaited};
 use crate::store::CopyHeaders;
 use crate::store::WriteCondition;
 use crate::vocabulary::{HandleId, ObjectId};
@@ -27,6 +27,7 @@ impl Ops {
         from: CopyEnd,
         to: CopyEnd,
         len: u64,
+        caller: Caller,
     ) -> Result<u64, FsError> {
         let source = self.handles.file(from.handle)?;
         let target = self.handles.file(to.handle)?;
@@ -53,6 +54,7 @@ impl Ops {
         let _turn = target.file.upload_lock.lock().await;
         let object = whole()?;
         check_awaited()?;
+        self.attributes.drop_privileges(&target.file.inode, caller);
         self.copy_object(&object, &target.file).await?;
         Ok(object.size_bytes)
     }

@@ -10,7 +10,7 @@ use crate::support::sys::drop_names;
 use crate::support::{Mount, Server};
 
 /// Ways to change a file of `0o7777` bytes of its content, as Python with `path` and `os`.
-const CHANGES: [(&str, &str); 12] = [
+const CHANGES: [(&str, &str); 13] = [
     (
         "write",
         "fd = os.open(path, os.O_WRONLY); os.write(fd, b'xx'); os.close(fd)",
@@ -34,6 +34,10 @@ const CHANGES: [(&str, &str); 12] = [
     ("fallocate that keeps the size", "allocate(1, 0, 9000)"),
     ("punch a hole", "allocate(3, 0, 100)"),
     ("zero a range", "allocate(16, 0, 100)"),
+    (
+        "copy_file_range",
+        "source = os.open(path + '.source', os.O_RDONLY); fd = os.open(path, os.O_WRONLY); os.copy_file_range(source, fd, 100)",
+    ),
     (
         "mmap",
         "import mmap; f = open(path, 'r+b'); m = mmap.mmap(f.fileno(), 4096); m[0:4] = b'mmap'; m.flush(); m.close(); f.close()",
@@ -86,6 +90,11 @@ fn check(mount: &mut Mount, stored: bool) {
         for before in [0o6777, 0o6666] {
             let path = mount.path(format!("f{number}-{before:o}"));
             make(&path, before);
+            fs::write(
+                mount.path(format!("f{number}-{before:o}.source")),
+                [b's'; 5000],
+            )
+            .unwrap();
             // With fixed attributes a mode is known as long as the kernel knows the file.
             let _held = fs::File::open(&path).unwrap();
             as_a_stranger(change, &path);
@@ -113,6 +122,35 @@ fn a_change_by_somebody_else_takes_setuid_and_setgid_away_in_stored_mode() {
 #[test]
 fn a_change_by_somebody_else_takes_setuid_and_setgid_away_in_fixed_mode() {
     check(&mut mount("fixed"), false);
+}
+
+/// A whole object becomes the file by a copy within S3.
+#[test]
+fn a_copy_by_somebody_else_into_an_empty_file_takes_them_away() {
+    for attributes in ["stored", "fixed"] {
+        let mount = Mount::on(Server::shared())
+            .args(["--allow-other", "--attributes", attributes])
+            .args(["--log", "info,mediafs=debug"])
+            .start();
+        fs::write(mount.path("source"), [b's'; 5000]).unwrap();
+        let path = mount.path("f");
+        fs::write(&path, b"").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o6777)).unwrap();
+        let _held = fs::File::open(&path).unwrap();
+        let copies = mount.requests("CopyObject");
+        as_a_stranger(
+            "source = os.open(os.path.dirname(path) + '/source', os.O_RDONLY); fd = os.open(path, os.O_WRONLY); assert os.copy_file_range(source, fd, 5000) == 5000; os.close(fd)",
+            &path,
+        );
+        assert_eq!(mount.requests("CopyObject"), copies + 1, "{attributes}");
+        assert_eq!(mode(&path), 0o777, "{attributes}");
+        assert_eq!(fs::read(&path).unwrap(), [b's'; 5000]);
+        if attributes == "stored" {
+            let head = mount.client().head(mount.bucket(), "f").unwrap();
+            let stored: u32 = head.metadata["mode"].parse().unwrap();
+            assert_eq!(stored & 0o7777, 0o777);
+        }
+    }
 }
 
 #[test]
