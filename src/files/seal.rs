@@ -257,7 +257,7 @@ impl OpenFile {
 
     /// Whether it has taken the name of an object that the store may have still.
     pub fn covers_object(&self) -> bool {
-        self.content.lock().covers
+        self.content.lock().name == NameState::TakenOver
     }
 
     /// Whether an upload that was begun replaces whatever is there when it lands.

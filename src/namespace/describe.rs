@@ -88,6 +88,43 @@ impl Namespace {
         Ok(())
     }
 
+    /// Asks anew for what is stored with a file's object: another client may have changed
+    /// it and left the bytes, which no condition on the ETag notices.
+    ///
+    /// To be called before it is stored again. Free where attributes are not stored.
+    /// Errors: the store's.
+    pub async fn relearn_attributes(&self, inode: &Pin) -> Result<(), FsError> {
+        let version = inode.state().remote.clone();
+        let (Some(version), Some((parent, name))) = (version, self.table.place(inode.ino)) else {
+            return Ok(());
+        };
+        if !self.stores_attributes() || inode.kind == Kind::Directory {
+            return Ok(());
+        }
+        let found = self.head(&self.table.get(parent)?, &name).await?;
+        // Of another version nothing is taken over: who stores it finds out.
+        if let Some((_, described)) = found.filter(|(found, _)| found.etag == version.etag) {
+            self.take_attributes(inode, described.attributes);
+        }
+        Ok(())
+    }
+
+    /// The store was found to hold these with the file's object. What was set here and is
+    /// not stored yet stays. Returns whether something else was shown.
+    pub fn take_attributes(&self, inode: &Inode, stored: Arc<Attributes>) -> bool {
+        let differs = {
+            let mut state = inode.state();
+            let shown = |it: &Attributes| (it.mode, it.uid, it.gid, it.mtime, it.atime);
+            let shows = shown(&stored);
+            let known = state.attributes.replace(stored);
+            known.is_some_and(|known| shown(&known) != shows)
+        };
+        if differs {
+            self.attributes_changed(inode);
+        }
+        differs
+    }
+
     /// What is stored with a version of a file, if that is certain without asking.
     ///
     /// What this mount has stored itself is not: another client may have changed it

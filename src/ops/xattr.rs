@@ -97,6 +97,8 @@ impl Ops {
         }
         let inode = self.namespace.inode(ino)?;
         self.namespace.learn_attributes(&inode).await?;
+        // All of them are stored as one.
+        self.namespace.relearn_attributes(&inode).await?;
         Ok(inode)
     }
 

@@ -176,6 +176,11 @@ impl Uploads {
             .ok_or(FsError::STALE)?;
         self.learn_attributes(file).await?;
         let kept = self.kept_headers(&sealed.base).await?;
+        match sealed.base {
+            // New bytes of an object that stays: its mode and owner do too.
+            LowerLayer::Empty => self.namespace.relearn_attributes(&file.inode).await?,
+            LowerLayer::Object(_) | LowerLayer::Sealed(_) => self.take_kept(file, kept.as_ref()),
+        }
         let target = UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
             headers: self
@@ -209,6 +214,23 @@ impl Uploads {
             self.attributes.take_privileges(&file.inode);
         }
         Ok(())
+    }
+
+    /// Lays what is changed here over what the object that is edited has by now.
+    fn take_kept(&self, file: &OpenFile, kept: Option<&ObjectHeaders>) {
+        let Some(kept) = kept.filter(|_| self.namespace.stores_attributes()) else {
+            return;
+        };
+        // Tags are not among them.
+        let headers = ObjectHeaders {
+            tags: None,
+            ..kept.clone()
+        };
+        let stored = Arc::new(Attributes::decode(headers));
+        let differs = self.namespace.take_attributes(&file.inode, stored);
+        if differs && file.inode.state().unprivileged_writers {
+            self.attributes.take_privileges(&file.inode);
+        }
     }
 
     /// The file's object is this one now, by our own doing.
@@ -245,6 +267,7 @@ impl Uploads {
         self.learn_attributes(file).await?;
         let base = file.content.lock().base.clone();
         let kept = self.kept_headers(&base).await?;
+        self.take_kept(file, kept.as_ref());
         Ok(Some(UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
             headers: self.attributes.upload_headers(

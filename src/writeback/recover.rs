@@ -64,7 +64,14 @@ impl Writeback {
         let dir = self.local_directories(&names)?;
         let inode = self.namespace.create_local(&dir, &name, Kind::File)?;
         let attributes = Arc::new(Attributes::decode(sealed.headers.clone()));
-        self.namespace.record_attributes(&inode, attributes);
+        self.namespace.record_attributes(&inode, attributes.clone());
+        if self.namespace.stores_attributes() {
+            // What was set before the bytes were sealed is not known from the rest.
+            let set = &mut inode.state().overrides;
+            (set.mode, set.uid, set.gid) = (attributes.mode, attributes.uid, attributes.gid);
+            (set.mtime, set.atime) = (attributes.mtime, attributes.atime);
+            set.xattrs = Some(attributes.xattrs.clone());
+        }
         if let SealedBase::Object(object) = &sealed.base {
             let mut state = inode.state();
             state.mtime_is_ours = true;

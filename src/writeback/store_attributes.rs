@@ -6,9 +6,8 @@ use super::publish::Uploads;
 use crate::error::FsError;
 use crate::files::{AttributeView, Dropped, MovedObject, OpenFile, OpenFiles};
 use crate::namespace::{Attributes, Namespace, Pin, SubtreeLocks};
-use crate::store::CopyHeaders;
-use crate::store::WriteCondition;
-use crate::vocabulary::{Kind, ObjectVersion, OpenMode};
+use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
+use crate::vocabulary::{Kind, ObjectId, ObjectVersion, OpenMode};
 use crate::write_path::{Copier, CopyOver, CopyTask};
 
 /// Brings changed attributes to the store.
@@ -55,23 +54,19 @@ impl AttributeWriter {
 
     async fn copy_onto_itself(&self, file: &OpenFile) -> Result<(), FsError> {
         let inode = &file.inode;
-        let (version, stored) = {
-            let state = inode.state();
-            (state.remote.clone(), state.attributes.clone())
-        };
+        let version = inode.state().remote.clone();
         let named = self.namespace.table().place(inode.ino).is_some();
         let Some(version) = version.filter(|_| named && !file.needs_upload()) else {
             return Ok(());
         };
-        let headers = self
-            .attributes
-            .wanted_attributes(inode)
-            .encode(inode.kind)?;
-        let attributes = Arc::new(Attributes::decode(headers.clone()));
-        if stored.as_ref() == Some(&attributes) {
-            self.namespace.record_attributes(inode, attributes);
+        if self.changed_headers(inode)?.is_none() {
             return Ok(());
         }
+        // Only what is changed here is changed there.
+        self.namespace.relearn_attributes(inode).await?;
+        let Some(headers) = self.changed_headers(inode)? else {
+            return Ok(());
+        };
         let key = self.namespace.file_key(inode.ino)?;
         let task = CopyTask {
             source: key.clone(),
@@ -93,6 +88,19 @@ impl AttributeWriter {
             .record_object(file, &made.at(key.clone()), headers);
         file.rebase(&MovedObject::of(version.etag.clone(), made), key);
         Ok(())
+    }
+
+    /// What is to be stored with a file's object, where that is not what is stored.
+    fn changed_headers(&self, inode: &Pin) -> Result<Option<ObjectHeaders>, FsError> {
+        let wanted = self.attributes.wanted_attributes(inode);
+        let headers = wanted.encode(inode.kind)?;
+        let attributes = Arc::new(Attributes::decode(headers.clone()));
+        let stored = inode.state().attributes.clone();
+        if stored.as_ref() == Some(&attributes) {
+            self.namespace.record_attributes(inode, attributes);
+            return Ok(None);
+        }
+        Ok(Some(headers))
     }
 
     /// Stores what is left, where no upload takes it along.

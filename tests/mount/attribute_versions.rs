@@ -4,9 +4,12 @@
 //! changes within one second leave objects that no listing tells apart.
 
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
+
+use rustix::fs::XattrFlags;
 
 use crate::support::sys::{DirStream, drop_names};
 use crate::support::{Mount, MountBuilder};
@@ -98,4 +101,60 @@ fn another_clients_later_change_of_the_attributes_alone_shows() {
         chmod(&b.path("f"), 0o601);
     }
     a.wait_for("f", "the other mode", |path| mode(path) == 0o601);
+}
+
+type Change = (&'static str, fn(&Path));
+
+/// Changes of a file that are stored with it.
+const CHANGES: [Change; 5] = [
+    ("append", |path| {
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(b", more").unwrap();
+    }),
+    ("rewrite", |path| fs::write(path, b"new bytes").unwrap()),
+    ("owner", |path| chown(path, Some(7), None).unwrap()),
+    ("attribute", |path| setxattr(path, "user.a", b"ours")),
+    ("time", |path| {
+        let file = fs::File::open(path).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000))
+            .unwrap();
+    }),
+];
+
+fn setxattr(path: &Path, name: &str, value: &[u8]) {
+    rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
+}
+
+/// The mode that is stored with an object.
+fn stored_mode(mount: &Mount, key: &str) -> u32 {
+    let head = mount.client().head(mount.bucket(), key).unwrap();
+    head.metadata["mode"].parse::<u32>().unwrap() & 0o7777
+}
+
+#[test]
+fn a_change_stores_nothing_of_what_another_client_has_changed_meanwhile() {
+    let mut a = stored(Mount::builder().set("--ttl", "1h"));
+    let b = stored(Mount::builder().bucket(a.bucket()));
+    for (name, change) in CHANGES {
+        fs::write(a.path(name), b"bytes").unwrap();
+        chmod(&a.path(name), 0o644);
+        b.wait_for(name, "the file", |path| {
+            path.exists() && mode(path) == 0o644
+        });
+        chmod(&b.path(name), 0o600);
+        setxattr(&b.path(name), "user.b", b"theirs");
+        assert_eq!(mode(&a.path(name)), 0o644, "{name}: not remembered");
+        change(&a.path(name));
+        assert_eq!(stored_mode(&a, name), 0o600, "{name}");
+        a.wait_for(name, "the mode to show", |path| mode(path) == 0o600);
+    }
+    a.remount();
+    for (name, _) in CHANGES {
+        let mut value = [0; 16];
+        let len = rustix::fs::getxattr(a.path(name), "user.b", &mut value[..]).unwrap();
+        assert_eq!(&value[..len], b"theirs", "{name}");
+    }
+    let mut value = [0; 16];
+    let len = rustix::fs::getxattr(a.path("attribute"), "user.a", &mut value[..]).unwrap();
+    assert_eq!(&value[..len], b"ours");
 }
