@@ -7,7 +7,7 @@ use crate::error::FsError;
 use crate::files::{AttributeView, Dropped, MovedObject, OpenFile, OpenFiles};
 use crate::namespace::{Attributes, Namespace, Pin, SubtreeLocks};
 use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
-use crate::vocabulary::{Kind, ObjectId, ObjectVersion, OpenMode};
+use crate::vocabulary::{Kind, ObjectVersion, OpenMode};
 use crate::write_path::{Copier, CopyOver, CopyTask};
 
 /// Brings changed attributes to the store.

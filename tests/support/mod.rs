@@ -40,9 +40,11 @@ pub mod rule;
 pub mod servers;
 pub mod service;
 pub mod spool;
+pub mod suite;
 pub mod supervised_mount;
 pub mod sys;
 pub mod tls_front;
+pub mod web_server;
 pub mod wire;
 pub mod worker;
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::copies::make_tree;
-use super::{builder, run, tool};
+use crate::support::suite::make_tree;
+use crate::support::suite::{builder, run, tool};
 
 #[test]
 fn archives_that_zip_and_7z_change_in_place_unpack_to_what_was_packed() {

@@ -3,35 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::{builder_with_directories, run, tool};
-use crate::support::Amount;
-use crate::support::{pattern, run_python};
-
-/// Makes a folder of files of many lengths, modes and dates below `$1`, `$2` in number.
-const TREE: &str = r#"
-import os, pathlib, random, sys
-root, count = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-random.seed(1)
-for number in range(count):
-    path = root / f"d{number % 7}" / f"e{number % 3}" / f"file {number:04}.bin"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(random.randbytes(random.choice([0, 1, 100, 4096, 70000])))
-    path.chmod(random.choice([0o644, 0o755, 0o600, 0o444]))
-    os.utime(path, (1_500_000_000, 1_400_000_000 + number * 86_400))
-(root / "empty").mkdir()
-# A folder's time lasts where it was set, and rsync sets what differs by a second.
-for folder in [root, *root.rglob("*/")]:
-    os.utime(folder, (1_500_000_000, 1_450_000_000))
-"#;
-
-fn files() -> usize {
-    Amount::of(60, 1000)
-}
-
-pub fn make_tree(root: &Path) {
-    fs::create_dir(root).unwrap();
-    run_python(TREE, &[root, Path::new(&files().to_string())]);
-}
+use crate::support::pattern;
+use crate::support::suite::{builder_with_directories, files, make_tree, run, tool};
 
 #[test]
 fn a_git_clone_is_sound_and_goes_on_working() {

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::{builder, run, tool};
 use crate::support::Amount;
+use crate::support::suite::{builder, run, tool};
 
 #[test]
 fn vim_and_sed_edit_files_in_place_and_leave_nothing_beside_them() {

@@ -1,9 +1,9 @@
 //! fio: blocks with checksums, written by several processes and verified, then
 //! verified again on the next mount, which has them from S3.
 
-use super::{builder, run, tool};
 use crate::support::Amount;
 use crate::support::Mount;
+use crate::support::suite::{builder, run, tool};
 
 const PROCESSES: u64 = 3;
 

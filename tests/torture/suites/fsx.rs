@@ -3,10 +3,10 @@
 
 use std::fs;
 
-use super::{builder, run, suite};
 use crate::support::Amount;
 use crate::support::Mount;
 use crate::support::data::assert_same_bytes;
+use crate::support::suite::{builder, run, suite};
 
 /// Operations that do not upload the file.
 const WEIGHTS: &str = "

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use super::{builder, run, tool};
 use crate::support::Amount;
+use crate::support::suite::{builder, run, tool};
 
 /// What the files of former rounds hold, the oldest first.
 fn rotated(folder: &Path, rounds: usize) -> Vec<u8> {

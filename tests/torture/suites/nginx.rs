@@ -3,9 +3,9 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::builder;
-use super::http::WebServer;
 use crate::support::servers::free_ports;
+use crate::support::suite::builder;
+use crate::support::web_server::WebServer;
 use crate::support::{Amount, Mount};
 
 /// Lengths of a file in its versions: one request of S3, and several parts of a cache.

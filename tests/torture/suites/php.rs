@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::http::WebServer;
-use super::{builder, run, tool};
 use crate::support::servers::free_ports;
+use crate::support::suite::{builder, run, tool};
+use crate::support::web_server::WebServer;
 use crate::support::{Amount, pattern};
 
 /// Takes the file of a form as applications do.

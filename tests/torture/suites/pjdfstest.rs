@@ -8,10 +8,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{builder, suite};
 use crate::support::Amount;
 use crate::support::Mount;
 use crate::support::programs::{run_within, said};
+use crate::support::suite::{builder, suite};
 
 const EXPECTED: &str = include_str!("pjdfstest.expected");
 

@@ -4,9 +4,9 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use super::builder;
 use crate::support::Amount;
 use crate::support::programs::{python, succeeds};
+use crate::support::suite::builder;
 
 /// What every program here begins with.
 const OPEN: &str = r#"

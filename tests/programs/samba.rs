@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::copies::make_tree;
-use super::http::WebServer;
-use super::{builder, run, tool};
 use crate::support::pattern;
 use crate::support::servers::free_ports;
+use crate::support::suite::make_tree;
+use crate::support::suite::{builder, run, tool};
+use crate::support::web_server::WebServer;
 
 /// Everything is in a folder of its own, and guests are root.
 fn configuration(folder: &Path, share: &Path) -> String {
@@ -31,7 +31,6 @@ fn configuration(folder: &Path, share: &Path) -> String {
 }
 
 #[test]
-#[ignore = "samba is big: scripts/suites runs it"]
 fn what_samba_clients_put_get_rename_and_remove_is_so_on_the_mount() {
     let mut mount = builder().start();
     let folder = mount.scratch().join("samba");

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::copies::make_tree;
-use super::{builder, run, tool};
+use crate::support::suite::make_tree;
+use crate::support::suite::{builder, run, tool};
 use crate::support::{Mount, pattern};
 
 /// Three generations of a folder, which changes between them.
@@ -21,7 +21,6 @@ fn generations(mount: &Mount, mut back_up: impl FnMut(&Path)) -> std::path::Path
 }
 
 #[test]
-#[ignore = "restic is big: scripts/suites runs it"]
 fn a_restic_repository_is_sound_and_brings_everything_back() {
     let mut mount = builder().start();
     let (repository, cache) = (mount.path("repository"), mount.scratch().join("cache"));
@@ -53,7 +52,6 @@ fn a_restic_repository_is_sound_and_brings_everything_back() {
 }
 
 #[test]
-#[ignore = "borg is big: scripts/suites runs it"]
 fn a_borg_repository_is_sound_and_brings_everything_back() {
     let mut mount = builder().start();
     let (repository, base) = (mount.path("repository"), mount.scratch().join("borg"));

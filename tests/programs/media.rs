@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::{builder, run, tool};
 use crate::support::Amount;
+use crate::support::suite::{builder, run, tool};
 
 fn encode(target: &Path) {
     let seconds = Amount::of(2, 20);
@@ -26,7 +26,6 @@ fn encode(target: &Path) {
 }
 
 #[test]
-#[ignore = "ffmpeg is big: scripts/suites runs it"]
 fn a_film_with_its_index_in_front_is_the_same_as_on_a_local_disk() {
     let mut mount = builder().start();
     let local = mount.scratch().join("film.mp4");

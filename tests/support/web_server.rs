@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::tool;
-use crate::support::programs::happens_within;
-use crate::support::servers::dies_with_parent;
-use crate::support::{Amount, wait_until};
+use super::programs::happens_within;
+use super::servers::dies_with_parent;
+use super::suite::tool;
+use super::{Amount, wait_until};
 
 /// Longest silence of a server.
 const SILENCE: Duration = Duration::from_secs(60);
