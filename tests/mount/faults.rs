@@ -273,7 +273,9 @@ fn a_rename_that_cannot_be_finished_yet_is_finished_by_a_later_mount() {
     proxy.heal();
     mount.remount();
     fs::remove_file(mount.path("other")).unwrap();
-    assert_eq!(fs::read(mount.path("e/1")).unwrap(), b"d/1");
+    mount.wait_for("e/1", "the moved file", |path| {
+        fs::read(path).is_ok_and(|bytes| bytes == b"d/1")
+    });
     mount.wait_for_keys("the new names", |keys| keys == ["e/1", "e/2"]);
 }
 
