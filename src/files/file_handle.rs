@@ -1,6 +1,7 @@
 //! An open file description: what came through it, and what its close has to do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -23,9 +24,48 @@ pub struct FileHandle {
     /// The kernel's request that it answers.
     pub request: u64,
     pub closes: Closes,
+    pub pages: PagesAtOpen,
+}
+
+/// What the kernel was told of its cached pages when a file was opened.
+#[derive(Debug)]
+pub struct PagesAtOpen {
+    /// Of the file's content then.
+    generation: u64,
+    /// The kernel has taken the answer.
+    is_taken: AtomicBool,
+}
+
+impl PagesAtOpen {
+    pub fn of(generation: u64) -> Self {
+        Self {
+            generation,
+            is_taken: AtomicBool::new(false),
+        }
+    }
+
+    /// Of a handle that a predecessor gave out: nobody knows of which content.
+    pub fn unknown() -> Self {
+        Self {
+            generation: 0,
+            is_taken: AtomicBool::new(true),
+        }
+    }
 }
 
 impl FileHandle {
+    /// The kernel uses the handle: it has dropped the pages that it was to drop. Before
+    /// that, whoever else opens the file has it drop them too.
+    pub fn note_use(&self) {
+        if self.pages.is_taken.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.file.inode.state();
+        if state.content_generation == self.pages.generation {
+            state.kernel_generation = Some(self.pages.generation);
+        }
+    }
+
     /// Whether closing the handle has to make safe what came through it, where
     /// this thread closes it; or what came through no handle, and it answers for.
     pub fn publishes_for(&self, closer: Thread) -> bool {

@@ -99,7 +99,7 @@ pub use changes::{ChangeNumber, Shared};
 pub use content_types::ContentTypes;
 pub use dir_handle::{DirHandle, Snapshot};
 pub use file::{OpenFile, StageFactory};
-pub use file_handle::FileHandle;
+pub use file_handle::{FileHandle, PagesAtOpen};
 pub use given_up::Closes;
 pub use handles::Handles;
 pub use interruption::{PendingCall, check_awaited, run_for, to_the_end};

@@ -14,6 +14,7 @@ impl Ops {
     /// and has left many holes.
     pub async fn flush(&self, handle: HandleId, closer: Thread) -> Result<(), FsError> {
         let handle = self.handles.file(handle)?;
+        handle.note_use();
         if !handle.publishes_for(closer) {
             return Ok(());
         }

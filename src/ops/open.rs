@@ -6,7 +6,9 @@ use parking_lot::Mutex;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{Caller, ChangeNumber, Closes, FileHandle, OpenFile, Writers, check_awaited};
+use crate::files::{
+    Caller, ChangeNumber, Closes, FileHandle, OpenFile, PagesAtOpen, Writers, check_awaited,
+};
 use crate::read_path::Cursor;
 use crate::vocabulary::{HandleId, Ino, Intent, Kind, OpenMode};
 
@@ -83,16 +85,15 @@ impl Ops {
         change: Option<ChangeNumber>,
         opener: Caller,
     ) -> Opened {
-        let pages = {
+        let (generation, pages) = {
             let mut state = file.inode.state();
             state.unprivileged_writers |= mode.writes() && opener.uid != 0;
             let current = state.kernel_generation == Some(state.content_generation);
-            state.kernel_generation = Some(state.content_generation);
-            if current {
-                CachedPages::Keep
-            } else {
-                CachedPages::Drop
-            }
+            let pages = match current {
+                true => CachedPages::Keep,
+                false => CachedPages::Drop,
+            };
+            (state.content_generation, pages)
         };
         let handle = self.handles.add_file(FileHandle {
             file,
@@ -102,6 +103,7 @@ impl Ops {
             writers: Mutex::new(Writers::opened_by(opener.thread, change)),
             request: opener.request.number,
             closes: Closes::default(),
+            pages: PagesAtOpen::of(generation),
         });
         Opened { handle, pages }
     }

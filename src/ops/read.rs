@@ -17,6 +17,7 @@ impl Ops {
     /// the bytes of this handle's version are not cached; the store's.
     pub async fn read(&self, handle: HandleId, range: Range<u64>) -> Result<Bytes, FsError> {
         let handle = self.handles.file(handle)?;
+        handle.note_use();
         let file = &handle.file;
         self.subtrees.inode_settled(file.inode.ino).await?;
         let mut pieces = file.plan(range.clone());

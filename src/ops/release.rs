@@ -11,6 +11,7 @@ impl Ops {
     /// Errors: `BadHandle`. An upload's error has nobody to go to: the bytes go to lost+found.
     pub async fn release(&self, id: HandleId) -> Result<(), FsError> {
         let handle = self.handles.file(id)?;
+        handle.note_use();
         let _given_up = handle.give_up_holes(self.settings.durability);
         if handle.publishes_at_last()
             && let Err(error) = self.writeback.persist(&handle.file).await

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{Closes, FileHandle, Writers};
+use crate::files::{Closes, FileHandle, PagesAtOpen, Writers};
 use crate::read_path::Cursor;
 use crate::session_state::{SavedHandle, SessionState};
 use crate::vocabulary::{HandleId, Ino, OpenMode, StageId};
@@ -104,6 +104,7 @@ impl Ops {
             writers: Mutex::new(Writers::restored(saved.writers.as_ref(), change)),
             request: saved.request,
             closes: Closes::default(),
+            pages: PagesAtOpen::unknown(),
         })
     }
 }
