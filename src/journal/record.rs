@@ -90,6 +90,9 @@ pub struct RenameIntent {
     /// What a file takes the place of, where that is known.
     #[serde(default)]
     pub over: WriteCondition,
+    /// Its copy, once that is made.
+    #[serde(default)]
+    pub copy: Option<ETag>,
     /// Of a directory's objects, those that are renamed; others have come since.
     #[serde(default)]
     pub originals: Option<Originals>,

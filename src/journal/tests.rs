@@ -123,6 +123,7 @@ fn a_rename_is_known_until_it_is_finished() {
         version: Some(ETag::new("e")),
         headers: CopyHeaders::ContentType("text/plain".to_owned()),
         over: WriteCondition::IfAbsent,
+        copy: None,
         originals: None,
     };
     for from in ["a", "d/"] {
@@ -220,6 +221,7 @@ fn of_every_kind(path: &Path) -> Vec<u8> {
         version: None,
         headers: CopyHeaders::ContentType("text/plain".to_owned()),
         over: WriteCondition::IfAbsent,
+        copy: None,
         originals: None,
     };
     for record in [

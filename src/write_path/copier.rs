@@ -171,7 +171,17 @@ impl Copier {
             replace_headers,
             placement,
         };
-        Ok(self.store.copy(request).await?.etag)
+        let error = match self.store.copy(request).await {
+            Ok(answer) => return Ok(answer.etag),
+            Err(error) => error,
+        };
+        // By an attempt of its own, whose answer was lost?
+        let refused = error.kind == StoreErrorKind::PreconditionFailed && error.maybe_applied;
+        let copy = WriteCondition::IfMatch(task.version.clone());
+        if refused && self.current(&task.target).await? == copy {
+            return Ok(task.version.clone());
+        }
+        Err(error.into())
     }
 
     /// What is to be stored with the copy.

@@ -284,3 +284,23 @@ fn a_rename_of_a_directory_that_fails_leaves_no_copies() {
         assert_eq!(fs::read(mount.path("d/f5")).unwrap(), b"5");
     }
 }
+
+/// Another mount that renames the directory too may take its copy for its own, and delete
+/// the original.
+#[test]
+fn a_rename_of_a_directory_that_fails_leaves_copies_of_others() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.set("--ttl", "0s").start();
+    put_files(&mount);
+    let theirs = hold(&proxy, "CopyObject", "e/f1");
+    let refused = Fault::Answer(403, "AccessDenied");
+    proxy.rule(Rule::on("CopyObject", refused).key("e/f3").always());
+    let moving = begin_rename(&mount, "d", "e");
+    theirs.wait_for(1);
+    mount.put_object("e/f1", b"1");
+    theirs.open();
+    assert_eq!(sys::errno(outcome(&moving)), libc::EACCES);
+    mount.wait_for_keys("the originals and the other's copy", |keys| {
+        keys == ["d/f0", "d/f1", "d/f2", "d/f3", "d/f4", "d/f5", "e/f1"]
+    });
+}

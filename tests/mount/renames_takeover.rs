@@ -2,12 +2,15 @@
 //! the next daemon comes: what it stored is there afterwards, and what was renamed is.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::support::mount::detach;
+use crate::support::proxy::Fault;
 use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, wait_until};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Signal, kill_process};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -18,14 +21,27 @@ fn dies_at(point: &str, durability: &str) -> MountBuilder {
     plan.env("FAILPOINTS", format!("{point}=return"))
 }
 
+fn no_replace([old, new]: [PathBuf; 2]) -> io::Result<()> {
+    let flags = RenameFlags::NOREPLACE;
+    Ok(renameat_with(CWD, old, CWD, new, flags)?)
+}
+
 /// Kills the daemon at this point of `mv old new`, has another client do something, and
 /// the next daemon begin, which answers the rename.
-fn renamed_amid(mount: &SupervisedMount, meanwhile: impl FnOnce(&Mount)) -> std::io::Result<()> {
+fn renamed_amid(mount: &SupervisedMount, meanwhile: impl FnOnce(&Mount)) -> io::Result<()> {
+    called_amid(mount, |[old, new]| fs::rename(old, new), meanwhile)
+}
+
+fn called_amid(
+    mount: &SupervisedMount,
+    call: impl FnOnce([PathBuf; 2]) -> io::Result<()> + Send + 'static,
+    meanwhile: impl FnOnce(&Mount),
+) -> io::Result<()> {
     let (supervisor, daemon) = (mount.supervisor(), mount.daemon());
     kill_process(supervisor, Signal::STOP).unwrap();
     let (answer, answered) = mpsc::channel();
-    let [old, new] = BOTH.map(|name| mount.path(name));
-    std::thread::spawn(move || answer.send(fs::rename(old, new)));
+    let names = BOTH.map(|name| mount.path(name));
+    std::thread::spawn(move || answer.send(call(names)));
     wait_until(WITHIN, "the end of the daemon", || {
         !mount.processes("mount").contains(&daemon)
     });
@@ -146,14 +162,56 @@ fn a_rename_that_is_to_replace_nothing_leaves_what_another_client_has_made() {
         fs::write(mount.path("old"), b"ours").unwrap();
         assert!(!mount.path("new").exists());
         mount.put_object("new", b"of another");
-        let [old, new] = BOTH.map(|name| mount.path(name));
-        let flags = rustix::fs::RenameFlags::NOREPLACE;
-        let cwd = rustix::fs::CWD;
-        let outcome = rustix::fs::renameat_with(cwd, &old, cwd, &new, flags);
-        assert_eq!(outcome, Err(rustix::io::Errno::EXIST), "{durability}");
+        let names = BOTH.map(|name| mount.path(name));
+        let refused = no_replace(names.clone()).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EEXIST), "{durability}");
         assert_eq!(mount.object("new").unwrap(), b"of another");
-        assert_eq!(fs::read(&old).unwrap(), b"ours");
+        assert_eq!(fs::read(&names[0]).unwrap(), b"ours");
         mount.unmount();
         assert_eq!(mount.object("old").unwrap(), b"ours");
     }
+}
+
+/// 'mv' of coreutils renames so first.
+#[test]
+fn a_rename_that_is_to_replace_nothing_knows_its_own_copy_when_the_answer_was_lost() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mut mount = plan.start();
+    fs::write(mount.path("old"), b"ours").unwrap();
+    proxy.fail("CopyObject", Fault::LoseAnswer, 1);
+    no_replace(BOTH.map(|name| mount.path(name))).unwrap();
+    mount.unmount();
+    assert_eq!(mount.keys(), ["new"]);
+}
+
+/// Of two that make a lock so, one wins.
+#[test]
+fn a_rename_that_a_kill_cut_takes_no_file_of_the_same_length_for_its_copy() {
+    let mount = SupervisedMount::start(dies_at("rename_file_noted", "s3"));
+    mount.put_object("old", b"ours");
+    mount.wait_for("old", "the file", Path::exists);
+    let theirs = |mount: &Mount| mount.put_object("new", b"them");
+    let outcome = called_amid(&mount, no_replace, theirs);
+    assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::EEXIST));
+    mount.unmount();
+    assert_eq!(mount.object("old").unwrap(), b"ours");
+    assert_eq!(mount.object("new").unwrap(), b"them");
+}
+
+#[test]
+fn a_file_of_the_same_bytes_is_replaced_with_its_mode_after_a_kill_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let plan = dies_at("rename_file_noted", "s3");
+    let mut mount = plan.args(["--attributes", "stored"]).start();
+    for (name, mode) in [("old", 0o600), ("new", 0o644)] {
+        fs::write(mount.path(name), b"the same").unwrap();
+        fs::set_permissions(mount.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    remounted_amid(&mut mount, |_| ());
+    mount.wait_for_keys("the new name alone", |keys| keys == ["new"]);
+    let mode = fs::metadata(mount.path("new"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
 }

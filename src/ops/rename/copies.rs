@@ -1,6 +1,6 @@
 //! The copies of a directory's rename.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,12 +47,18 @@ impl ObjectCopies {
     ) -> Copies {
         let failed = &Mutex::new(None);
         let unanswered = &Mutex::new(Vec::new());
+        let made = &Mutex::new(HashSet::new());
         let copies = stream::iter(objects.to_vec()).map(|object| async move {
             if failed.lock().is_some() {
                 return None;
             }
             match self.copy_to(&object, old_prefix, new_prefix).await {
-                Ok(copied) => copied.map(|copied| (object.key, copied)),
+                Ok(copied) => copied.map(|(copied, by)| {
+                    if by == CopiedBy::Us {
+                        made.lock().insert(object.key.clone());
+                    }
+                    (object.key, copied)
+                }),
                 Err(error) => {
                     if error.is_no_answer() {
                         unanswered.lock().push(object);
@@ -65,6 +71,7 @@ impl ObjectCopies {
         let copies = copies.buffer_unordered(COPIES_AT_ONCE);
         Copies {
             moved: copies.filter_map(ready).collect().await,
+            made: std::mem::take(&mut *made.lock()),
             unanswered: std::mem::take(&mut *unanswered.lock()),
             failed: failed.lock().take(),
         }
@@ -75,12 +82,12 @@ impl ObjectCopies {
         object: &ListedObject,
         old_prefix: &str,
         new_prefix: &str,
-    ) -> Result<Option<MovedObject>, FsError> {
+    ) -> Result<Option<(MovedObject, CopiedBy)>, FsError> {
         let target = moved_key(&object.key, old_prefix, new_prefix).ok_or(FsError::STALE)?;
         if target.is_too_long() {
             return Err(FsError::NameTooLong);
         }
-        let copied = match self.copy_one(object, &target).await {
+        let (copied, by) = match self.copy_one(object, &target).await {
             Err(error @ (FsError::NotFound(_) | FsError::Stale(_))) => {
                 let there = self.deletes.object_at(&object.key).await?;
                 return match there {
@@ -93,7 +100,7 @@ impl ObjectCopies {
         let namespace = &self.namespace;
         namespace.record_copied(&object.key, &target, &copied.version);
         failpoint::at(Point::RenameDirectoryCopies);
-        Ok(Some(copied))
+        Ok(Some((copied, by)))
     }
 
     /// What is under the new name, by its key.
@@ -101,16 +108,29 @@ impl ObjectCopies {
         &self,
         intent: &RenameIntent,
     ) -> Result<HashMap<Key, ListedObject>, FsError> {
-        let found = self.objects_under(intent.to.as_str()).await?.into_iter();
+        let found = self
+            .all_objects_under(intent.to.as_str())
+            .await?
+            .into_iter();
         Ok(found.map(|object| (object.key.clone(), object)).collect())
     }
 
     /// Copies of a rename that has failed: the originals are what there is. To be
     /// called once the journal does not know of the rename any more.
-    pub fn delete_unwanted(&self, unwanted: Unwanted) {
+    ///
+    /// Another mount that renames the directory too may have taken one for its own, and
+    /// have deleted the original: that one stays.
+    pub async fn delete_unwanted(&self, unwanted: Unwanted) {
         let Unwanted { made, late } = unwanted;
-        if let Err(error) = self.store.enqueue(&made) {
-            tracing::warn!(%error, count = made.len(), "copies of a directory that was not renamed stay");
+        let looks = stream::iter(made).map(|(original, copy)| async move {
+            let there = self.deletes.object_at(&original.key).await;
+            let is_there = there.is_ok_and(|it| it.is_some_and(|it| it.etag == original.etag));
+            is_there.then_some(copy)
+        });
+        let looks = looks.buffer_unordered(COPIES_AT_ONCE);
+        let gone: Vec<DeletePending> = looks.filter_map(ready).collect().await;
+        if let Err(error) = self.store.enqueue(&gone) {
+            tracing::warn!(%error, count = gone.len(), "copies of a directory that was not renamed stay");
         }
         for (key, object) in late {
             self.store.watch_for_late(key, object);
@@ -118,7 +138,11 @@ impl ObjectCopies {
         self.store.delete_soon();
     }
 
-    async fn copy_one(&self, object: &ListedObject, target: &Key) -> Result<MovedObject, FsError> {
+    async fn copy_one(
+        &self,
+        object: &ListedObject,
+        target: &Key,
+    ) -> Result<(MovedObject, CopiedBy), FsError> {
         let version = ObjectVersion::from(object);
         // Stores that keep directories of their own do not copy markers.
         if target.as_str().ends_with('/') && version.size_bytes == 0 {
@@ -129,13 +153,14 @@ impl ObjectCopies {
                 etag: put.await?,
                 ..version
             };
-            return Ok(MovedObject::of(object.etag.clone(), made));
+            return Ok((MovedObject::of(object.etag.clone(), made), CopiedBy::Us));
         }
         // The extension stays, and with it the content type.
         let copy = async |over| {
             let headers = CopyHeaders::Same;
             let copied = self.copy_version(&object.key, (target, over), headers, version.clone());
-            Ok(MovedObject::of(object.etag.clone(), copied.await?))
+            let moved = MovedObject::of(object.etag.clone(), copied.await?);
+            Ok((moved, CopiedBy::Us))
         };
         let free = CopyOver::Only(WriteCondition::IfAbsent);
         match copy(free.clone()).await {
@@ -145,17 +170,28 @@ impl ObjectCopies {
         let Some(there) = self.deletes.object_at(target).await? else {
             return copy(free).await;
         };
-        // It may be our own, where the answer to it was lost. That of a predecessor in
+        // Of a predecessor, or of another mount that renames the directory too. One in
         // parts has another ETag.
         let may_be_ours = there.size_bytes == version.size_bytes && there.etag.is_of_parts();
         if there.etag != version.etag && !may_be_ours {
             tracing::warn!(key = %target, "not replaced by the file of this name in the renamed directory: another client has put it meanwhile");
         }
-        Ok(MovedObject::of(there.etag.clone(), there.into()))
+        let moved = MovedObject::of(there.etag.clone(), there.into());
+        Ok((moved, CopiedBy::Another))
     }
 
     /// Errors: `CrossDevice` when there are more than the limit: mv(1) then copies file by file.
     pub async fn objects_under(&self, prefix: &str) -> Result<Vec<ListedObject>, FsError> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        self.objects_within(prefix, limit).await
+    }
+
+    /// Of a rename that was begun, whatever the limit is by now.
+    pub async fn all_objects_under(&self, prefix: &str) -> Result<Vec<ListedObject>, FsError> {
+        self.objects_within(prefix, u64::MAX).await
+    }
+
+    async fn objects_within(&self, prefix: &str, limit: u64) -> Result<Vec<ListedObject>, FsError> {
         let mut found: Vec<ListedObject> = Vec::new();
         let (mut token, mut progress) = (None, ListProgress::default());
         loop {
@@ -163,7 +199,7 @@ impl ObjectCopies {
             let answer = self.store.list(request).await?;
             progress.step(prefix, &answer)?;
             found.extend(answer.objects);
-            if found.len() as u64 > self.limit.load(Ordering::Relaxed) {
+            if found.len() as u64 > limit {
                 return Err(FsError::CrossDevice);
             }
             token = answer.next;
@@ -201,10 +237,19 @@ pub fn moved_key(key: &Key, from: &str, to: &str) -> Option<Key> {
     Some(Key::new(format!("{to}{rest}")))
 }
 
+/// Whose request has made a copy, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CopiedBy {
+    Us,
+    Another,
+}
+
 /// What came of the copies of one rename.
 #[derive(Debug)]
 pub struct Copies {
     pub moved: Moved,
+    /// Originals whose copies were made here.
+    made: HashSet<Key>,
     /// Those that the store may make still.
     unanswered: Vec<ListedObject>,
     pub failed: Option<FsError>,
@@ -213,7 +258,8 @@ pub struct Copies {
 /// Copies that this mount has made, or may have, and that nothing stands for.
 #[derive(Debug, Default)]
 pub struct Unwanted {
-    made: Vec<DeletePending>,
+    /// With their originals.
+    made: Vec<(ListedObject, DeletePending)>,
     late: Vec<(Key, LateObject)>,
 }
 
@@ -227,10 +273,10 @@ impl Copies {
         let made = objects.iter().filter_map(|object| {
             let copy = self.moved.get(&object.key)?;
             // Another client's stays.
-            let is_ours = copy.has_bytes_of(&object.etag, object.size_bytes);
+            let is_ours = self.made.contains(&object.key);
             let key = moved_key(&object.key, from, to).filter(|_| is_ours)?;
             let etag = Some(copy.version.etag.clone());
-            Some(DeletePending::of_version(key, etag))
+            Some((object.clone(), DeletePending::of_version(key, etag)))
         });
         // The ETag of a copy in parts is not known before.
         let late = self.unanswered.iter().filter(|it| !it.etag.is_of_parts());

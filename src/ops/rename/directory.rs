@@ -60,6 +60,7 @@ impl DirectoryRenamer {
             version: None,
             headers: CopyHeaders::Same,
             over: WriteCondition::Always,
+            copy: None,
             originals: Some(Originals::of(&objects)),
         };
         check_awaited()?;
@@ -74,7 +75,7 @@ impl DirectoryRenamer {
         failpoint::at(Point::RenameDirectoryDoomed);
         // A successor that finished the rename would want the copies.
         if moved.is_err() && ended == Ended::Yes {
-            self.copies.delete_unwanted(unwanted);
+            self.copies.delete_unwanted(unwanted).await;
         }
         let moved = moved?;
         let deleted = self.delete_originals(&old_prefix, &objects);

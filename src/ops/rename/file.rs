@@ -121,7 +121,7 @@ impl FileRenamer {
             Ok(Some(_)) => Err(self.taken(to)),
             Ok(None) => Ok(()),
             Err(error) => {
-                tracing::info!(%key, %error, "renamed without a look whether its new name is free");
+                tracing::info!(%key, %error, "renamed without checking that the new name is free: S3 did not answer");
                 Ok(())
             }
         }
@@ -225,6 +225,7 @@ impl FileRenamer {
             version: Some(version.etag.clone()),
             headers,
             over: over.condition().clone(),
+            copy: None,
             originals: None,
         };
         self.log.begin_rename(intent.clone()).await?;
@@ -278,6 +279,7 @@ impl FileRenamer {
             .copies
             .copy_version(&old_key, (&new_key, over), headers, version)
             .await?;
+        self.log.note_copy(intent, moved.etag.clone());
         failpoint::at(Point::RenameFileCopied);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));

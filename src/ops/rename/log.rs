@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::error::FsError;
 use crate::files::{Durability, StageFactory};
 use crate::journal::{Durable, RenameIntent};
-use crate::store::Key;
+use crate::store::{ETag, Key};
 
 /// Whether the journal has the end of a rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,18 @@ impl RenameLog {
         let noted =
             tokio::task::spawn_blocking(move || stage_factory.spool.begin_rename(intent, durable));
         Ok(noted.await.map_err(io::Error::other)??)
+    }
+
+    /// The copy of a file is made: a successor that does not learn of it has to guess.
+    pub fn note_copy(&self, intent: &RenameIntent, copy: ETag) {
+        let intent = RenameIntent {
+            copy: Some(copy),
+            ..intent.clone()
+        };
+        let spool = &self.stage_factory.spool;
+        if let Err(error) = spool.begin_rename(intent, Durable::No) {
+            tracing::debug!(%error, "the journal does not have the copy of a rename");
+        }
     }
 
     pub fn note_finished(&self, from: &Key, to: &Key) {

@@ -20,7 +20,7 @@ use super::directory::pending_of;
 use super::log::RenameLog;
 use super::paths::KeyPaths;
 use super::rebase::Rebase;
-use super::target_state::{TargetState, may_be_copy, state_of};
+use super::target_state::{TargetState, may_be_copy, moved_of, state_of, was_there};
 use crate::backoff::Backoff;
 use crate::error::FsError;
 use crate::files::{Moved, MovedObject, OpenFiles, StageFactory};
@@ -163,7 +163,10 @@ impl RenameRecovery {
                 self.finish_file(intent).await
             };
             // Another client was at it between the look and the copy.
-            let is_overtaken = matches!(outcome, Err(FsError::Stale(_) | FsError::NotFound(_)));
+            let is_overtaken = matches!(
+                outcome,
+                Err(FsError::Stale(_) | FsError::NotFound(_) | FsError::Exists(_))
+            );
             if !is_overtaken || tries == TRIES {
                 break outcome;
             }
@@ -193,43 +196,40 @@ impl RenameRecovery {
     async fn finish_file(&self, intent: &RenameIntent) -> Result<Finished, FsError> {
         let (from, to) = (&intent.from, &intent.to);
         let source = self.deletes.object_at(from).await?;
-        let copy = self.deletes.object_at(to).await?;
-        let source = match (source, copy.clone()) {
+        let there = self.deletes.object_at(to).await?;
+        let source = match (source, &there) {
             (Some(found), _) if Some(&found.etag) == intent.version.as_ref() => {
                 ObjectVersion::from(found)
             }
             // Another client has put a new one, before the copy was made.
-            (Some(_), None) => return Ok(Finished::GivenUp),
-            // Another client has removed it since: after the rename, under its new name.
-            (None, None) => {
-                self.move_known(intent, &Moved::new()).await?;
-                return Ok(Finished::CarriedOut);
+            (Some(_), None) if intent.copy.is_none() => return Ok(Finished::GivenUp),
+            (Some(_), Some(there)) if !may_be_copy(there, intent) => {
+                return Ok(Finished::GivenUp);
             }
-            (Some(_), Some(copy)) if !may_be_copy(&copy, intent) => return Ok(Finished::GivenUp),
-            // What another client has put since stays under the old name.
-            (Some(_) | None, Some(copy)) => {
-                let moved = MovedObject {
-                    version: copy.into(),
-                    source: intent.version.clone(),
-                };
-                let moved = Moved::from([(from.clone(), moved)]);
+            // Another client has removed it before the copy was made.
+            (None, Some(there)) if was_there(there, intent) => return Ok(Finished::GivenUp),
+            // What another client has put since stays under the old name, and what has
+            // become of the copy under the new one.
+            (Some(_) | None, _) => {
+                let moved = moved_of(there, intent);
                 self.move_known(intent, &moved).await?;
                 return Ok(Finished::CarriedOut);
             }
         };
-        let moved = match state_of(copy, &source, &intent.over) {
-            TargetState::Copy(etag) => ObjectVersion {
+        let moved = match state_of(there, &source, intent) {
+            TargetState::Copy(etag) => Some(ObjectVersion {
                 etag,
                 ..source.clone()
-            },
+            }),
+            TargetState::CopyReplaced => None,
             TargetState::Newer => {
-                tracing::warn!(%from, %to, "the rename is given up: another client has put a file under the new name meanwhile, and both stay");
+                tracing::warn!(%from, %to, "rename abandoned: another client has created a file under the new name; both files stay");
                 return Ok(Finished::GivenUp);
             }
             TargetState::Before(over) => {
-                self.copies
-                    .copy_version(from, (to, over), intent.headers.clone(), source.clone())
-                    .await?
+                let (headers, version) = (intent.headers.clone(), source.clone());
+                let copied = self.copies.copy_version(from, (to, over), headers, version);
+                Some(copied.await?)
             }
         };
         // What was sealed of the file that the rename replaces goes with it.
@@ -239,19 +239,20 @@ impl RenameRecovery {
             }
             self.namespace.table().detach(replaced.ino);
         }
-        let moved = MovedObject::of(source.etag.clone(), moved);
-        let moved = Moved::from([(from.clone(), moved)]);
-        let etag = Some(source.etag);
-        let key = from.clone();
-        self.change_places(intent, &moved, &[DeletePending::of_version(key, etag)])
-            .await?;
+        let moved = moved.map(|moved| MovedObject::of(source.etag.clone(), moved));
+        let moved = moved
+            .map(|moved| (from.clone(), moved))
+            .into_iter()
+            .collect();
+        let pending = DeletePending::of_version(from.clone(), Some(source.etag));
+        self.change_places(intent, &moved, &[pending]).await?;
         Ok(Finished::CarriedOut)
     }
 
     async fn finish_directory(&self, intent: &RenameIntent) -> Result<Finished, FsError> {
         let (from, to) = (intent.from.as_str(), intent.to.as_str());
         let copies = self.copies.copies(intent).await?;
-        let mut originals = self.copies.objects_under(from).await?;
+        let mut originals = self.copies.all_objects_under(from).await?;
         // What has come since stays under the old name.
         originals.retain(|object| match &intent.originals {
             Some(renamed) => renamed.has(object),
@@ -349,7 +350,7 @@ impl RenameRecovery {
             return Ok(());
         }
         let from = intent.from.as_str();
-        let originals = self.copies.objects_under(from).await?;
+        let originals = self.copies.all_objects_under(from).await?;
         let copies = self.copies.copies(intent).await?;
         let copies = originals.iter().filter_map(|original| {
             let copy = copy_of(original, intent, &copies);
@@ -408,6 +409,7 @@ mod tests {
             version: None,
             headers: CopyHeaders::Same,
             over: WriteCondition::Always,
+            copy: None,
             originals: None,
         }
     }

@@ -1,5 +1,6 @@
 //! What has the new name of a file whose rename a kill cut.
 
+use crate::files::{Moved, MovedObject};
 use crate::journal::RenameIntent;
 use crate::store::{ETag, ObjectMeta, WriteCondition};
 use crate::vocabulary::ObjectVersion;
@@ -11,37 +12,71 @@ pub enum TargetState {
     /// What the rename takes the place of.
     Before(CopyOver),
     Copy(ETag),
+    /// Another client has replaced or removed the copy since.
+    CopyReplaced,
     /// Another client's, which has come since.
     Newer,
 }
 
-/// Also of a copy in parts, or with a key of its own, whose ETag is not the source's.
+/// The journal may not have the copy: then its ETag tells, which is the source's where it
+/// was not made in parts.
 pub fn state_of(
     there: Option<ObjectMeta>,
     source: &ObjectVersion,
-    over: &WriteCondition,
+    intent: &RenameIntent,
 ) -> TargetState {
     let Some(there) = there else {
-        return TargetState::Before(CopyOver::Only(WriteCondition::IfAbsent));
+        return match &intent.copy {
+            Some(_) => TargetState::CopyReplaced,
+            None => TargetState::Before(CopyOver::Only(WriteCondition::IfAbsent)),
+        };
     };
+    if let Some(copy) = &intent.copy {
+        return match *copy == there.etag {
+            true => TargetState::Copy(there.etag),
+            false => TargetState::CopyReplaced,
+        };
+    }
     let is_as_long = there.size_bytes == source.size_bytes;
     let is_same = is_as_long && there.etag == source.etag;
+    // Nothing tells whether one in parts has other bytes.
+    let is_opaque = there.etag.is_of_parts() || source.etag.is_of_parts();
+    let over = &intent.over;
     match over {
+        // Also where it has the bytes of the source: what is stored with them may differ.
+        WriteCondition::IfMatch(before) if *before == there.etag => {
+            TargetState::Before(CopyOver::Only(over.clone()))
+        }
         _ if is_same => TargetState::Copy(there.etag),
         // It is not known what was there.
         WriteCondition::Always => {
             TargetState::Before(CopyOver::Any(WriteCondition::IfMatch(there.etag)))
         }
-        WriteCondition::IfMatch(before) if *before == there.etag => {
-            TargetState::Before(CopyOver::Only(over.clone()))
-        }
-        _ if is_as_long => TargetState::Copy(there.etag),
+        _ if is_as_long && is_opaque => TargetState::Copy(there.etag),
         _ => TargetState::Newer,
     }
 }
 
+/// What came of a file whose original is gone: handles of the original go over to what is
+/// certainly its copy, and to nothing else.
+pub fn moved_of(there: Option<ObjectMeta>, intent: &RenameIntent) -> Moved {
+    let Some(there) = there else {
+        return Moved::new();
+    };
+    let known = intent.copy.as_ref().or(intent.version.as_ref());
+    let is_copy = known == Some(&there.etag);
+    let moved = MovedObject {
+        version: there.into(),
+        source: intent.version.clone().filter(|_| is_copy),
+    };
+    Moved::from([(intent.from.clone(), moved)])
+}
+
 /// Whether what has the new name is no longer what the rename takes the place of.
 pub fn may_be_copy(there: &ObjectMeta, intent: &RenameIntent) -> bool {
+    if intent.copy.is_some() {
+        return true;
+    }
     match &intent.over {
         WriteCondition::Always => Some(&there.etag) == intent.version.as_ref(),
         WriteCondition::IfMatch(before) => *before != there.etag,
@@ -49,12 +84,18 @@ pub fn may_be_copy(there: &ObjectMeta, intent: &RenameIntent) -> bool {
     }
 }
 
+/// Whether it is what the rename was to take the place of.
+pub fn was_there(there: &ObjectMeta, intent: &RenameIntent) -> bool {
+    let before = WriteCondition::IfMatch(there.etag.clone());
+    intent.copy.is_none() && intent.over == before
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::store::ObjectHeaders;
+    use crate::store::{CopyHeaders, Key, ObjectHeaders};
 
     #[test]
     fn what_has_the_new_name_is_told_from_what_had_it_and_from_another_clients() {
@@ -77,7 +118,16 @@ mod tests {
         let only =
             |condition: &WriteCondition| TargetState::Before(CopyOver::Only(condition.clone()));
         let copy = |etag: &str| TargetState::Copy(ETag::new(etag));
-        let of = |there, over: &WriteCondition| state_of(there, &source, over);
+        let intent = |over: &WriteCondition, copy: Option<&str>| RenameIntent {
+            from: Key::new("a"),
+            to: Key::new("b"),
+            version: Some(source.etag.clone()),
+            headers: CopyHeaders::Same,
+            over: over.clone(),
+            copy: copy.map(ETag::new),
+            originals: None,
+        };
+        let of = |there, over: &WriteCondition| state_of(there, &source, &intent(over, None));
         assert_eq!(of(None, &before), only(&WriteCondition::IfAbsent));
         assert_eq!(of(there("source", 4), &before), copy("source"));
         assert_eq!(of(there("before", 4), &before), only(&before));
@@ -87,6 +137,13 @@ mod tests {
             of(there("other", 5), &WriteCondition::IfAbsent),
             TargetState::Newer
         );
+        assert_eq!(of(there("other", 4), &before), TargetState::Newer);
+        let same = WriteCondition::IfMatch(ETag::new("source"));
+        assert_eq!(of(there("source", 4), &same), only(&same), "other headers");
+        let known = |there| state_of(there, &source, &intent(&before, Some("made")));
+        assert_eq!(known(there("made", 4)), copy("made"));
+        assert_eq!(known(there("other", 4)), TargetState::CopyReplaced);
+        assert_eq!(known(None), TargetState::CopyReplaced);
         let other = WriteCondition::IfMatch(ETag::new("other"));
         let over_any = TargetState::Before(CopyOver::Any(other));
         assert_eq!(of(there("other", 5), &WriteCondition::Always), over_any);
