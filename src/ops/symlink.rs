@@ -121,6 +121,11 @@ impl Ops {
     /// The version under the key, if it is what was put: its times, to the nanosecond,
     /// are nobody else's.
     async fn find_own(&self, put: &PutRequest) -> Result<Option<ETag>, FsError> {
+        // Another client's may be long.
+        let there = self.deletes.object_at(&put.key).await?;
+        if there.is_none_or(|there| there.size_bytes != put.body.len() as u64) {
+            return Ok(None);
+        }
         let get = GetRequest {
             key: put.key.clone(),
             range: None,

@@ -1,6 +1,9 @@
 //! What a panic, or a cancel, leaves of an upload.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::publish::{Brought, Uploads};
 use crate::error::FsError;
@@ -8,6 +11,9 @@ use crate::files::{OpenFile, Sealed};
 use crate::store::LateObject;
 use crate::task::caught;
 use crate::write_path::PriorAttempt;
+
+/// How long a removal waits for the bytes of an upload that it cancels.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
 impl Uploads {
     /// Uploads one sealed stage. To be called with the file's turn.
@@ -41,13 +47,19 @@ impl Uploads {
             return Some(LateObject::of_parts(version));
         }
         // Parts that are not joined come to nothing.
-        if !self.uploader.sends_at_once(stage.len()) || stage.depends_on_base() {
+        if !self.uploader.sends_at_once(stage.len()) {
             return None;
         }
-        match self.source(sealed).read(0..stage.len()).await {
-            Ok(bytes) => Some(LateObject::of_bytes(&bytes)),
-            Err(error) => {
+        // What it has of the object below was read to be sent, and is cached mostly.
+        let source = self.source(sealed);
+        match timeout(KNOWN_WITHIN, source.read(0..stage.len())).await {
+            Ok(Ok(bytes)) => Some(LateObject::of_bytes(&bytes)),
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot tell which version a cancelled upload may create");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("cannot tell in time which version a cancelled upload may create");
                 None
             }
         }

@@ -110,7 +110,8 @@ impl DeleteQueue {
             if_match: queued.etag,
         };
         let mut requests: Vec<DeleteRequest> = known.into_iter().map(request).collect();
-        requests.extend(self.found(unknown).await?);
+        let (found, mut outcome) = self.found(unknown).await;
+        requests.extend(found);
         let chunks: Vec<Vec<DeleteRequest>> = deepest_first(requests)
             .chunks(DELETE_MANY_LIMIT)
             .map(<[DeleteRequest]>::to_vec)
@@ -118,7 +119,6 @@ impl DeleteQueue {
         let mut answers = stream::iter(chunks)
             .map(|chunk| async move { (chunk.clone(), self.store.delete_many(chunk).await) })
             .buffer_unordered(BATCHES_AT_ONCE);
-        let mut outcome = Ok(());
         while let Some((chunk, answer)) = answers.next().await {
             let settled = match answer {
                 Ok(failed) => self.settle_chunk(&chunk, failed),
@@ -143,29 +143,42 @@ impl DeleteQueue {
         outcome
     }
 
-    /// What is to be deleted of objects of which no version is known; the others are settled.
+    /// What is to be deleted of objects of which no version is known, and why some could
+    /// not be looked at; the others are settled.
     async fn found(
         &self,
         unknown: Vec<(Key, QueuedDelete)>,
-    ) -> Result<Vec<DeleteRequest>, StoreError> {
+    ) -> (Vec<DeleteRequest>, Result<(), StoreError>) {
         let mut looks = stream::iter(unknown)
             .map(|(key, queued)| async move {
                 let found = self.meant(&key, &queued).await;
                 (key, found)
             })
             .buffer_unordered(LOOKS_AT_ONCE);
-        let mut requests = Vec::new();
+        let (mut requests, mut outcome) = (Vec::new(), Ok(()));
         while let Some((key, found)) = looks.next().await {
-            match found? {
-                Found::Meant(etag) => requests.push(DeleteRequest {
+            match found {
+                Ok(Found::Meant(etag)) => requests.push(DeleteRequest {
                     key,
                     if_match: Some(etag),
                 }),
-                Found::Newer => self.leave(&[key]),
-                Found::Nothing => self.settle_keys(&[key]),
+                Ok(Found::Newer) => self.leave(&[key]),
+                Ok(Found::Nothing) => self.settle_keys(&[key]),
+                Err(error) => outcome = self.not_seen(&key, error),
             }
         }
-        Ok(requests)
+        (requests, outcome)
+    }
+
+    /// An object that nobody may look at stays, and keeps no other from going.
+    /// Errors: the store has not answered.
+    fn not_seen(&self, key: &Key, error: StoreError) -> Result<(), StoreError> {
+        if error.kind.is_no_answer() {
+            return Err(error);
+        }
+        tracing::error!(%key, %error, "delete dropped: what is there cannot be looked at");
+        self.settle_keys(std::slice::from_ref(key));
+        Ok(())
     }
 
     /// Looks at what is there now.
@@ -196,14 +209,15 @@ impl DeleteQueue {
             let Some(queued) = self.pending.lock().get(&key).cloned() else {
                 continue;
             };
-            match self.meant(&key, &queued).await? {
-                Found::Meant(etag) => {
+            match self.meant(&key, &queued).await {
+                Ok(Found::Meant(etag)) => {
                     if let Some(queued) = self.pending.lock().get_mut(&key) {
                         queued.etag = Some(etag);
                     }
                 }
-                Found::Newer => self.leave(&[key]),
-                Found::Nothing => self.settle_keys(&[key]),
+                Ok(Found::Newer) => self.leave(&[key]),
+                Ok(Found::Nothing) => self.settle_keys(&[key]),
+                Err(error) => self.not_seen(&key, error)?,
             }
         }
         Ok(())
