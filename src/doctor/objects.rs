@@ -37,7 +37,7 @@ pub(super) async fn examine(
         ),
     );
     hidden(config, page, more, report);
-    executed(config, page, report);
+    executed(store, config, report).await;
     content_types(store, config, page, report).await;
 }
 
@@ -78,16 +78,23 @@ fn why_hidden(prefix: &str, key: &Key) -> Option<&'static str> {
     path.split('/').find_map(Name::why_impossible)
 }
 
-fn executed(config: &Config, page: &ListAnswer, report: &mut Report) {
-    let is_there = page.objects.iter().any(|object| {
-        object.key.as_str().strip_prefix(config.prefix.as_str()) == Some(USER_SETTINGS)
-    });
-    if is_there {
-        report.warn(
-            "user_settings.py",
-            "it is in the root of what is mounted: on /data authentik executes it when it starts",
-            "look who wrote it; mount media/ and reports/ by themselves: 'mediafs help authentik'",
-        );
+/// Below the prefix, and in the bucket's root, which others may mount.
+async fn executed(store: &dyn ObjectStore, config: &Config, report: &mut Report) {
+    let places = [
+        (config.prefix.as_str(), "the root of what is mounted"),
+        ("", "the bucket's root"),
+    ];
+    let last = if config.prefix.is_empty() { 1 } else { 2 };
+    for (prefix, place) in places.into_iter().take(last) {
+        let key = Key::new(format!("{prefix}{USER_SETTINGS}"));
+        // Who may not look there cannot mount it either.
+        if store.head(HeadRequest { key }).await.is_ok() {
+            report.warn(
+                "user_settings.py",
+                format!("it is in {place}: on /data authentik executes it when it starts"),
+                "look who wrote it; mount media/ and reports/ by themselves: 'mediafs help authentik'",
+            );
+        }
     }
 }
 
@@ -117,8 +124,10 @@ async fn content_types(
         };
         asked += 1;
         let found = meta.headers.content_type.unwrap_or_default();
-        if SAYS_NOTHING.contains(&found.as_str()) && !SAYS_NOTHING.contains(&expected.as_str()) {
-            wrong.push(format!("{key} (should be {expected})"));
+        // What comes after a semicolon is its charset.
+        let kind = found.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case(&expected) && !SAYS_NOTHING.contains(&expected.as_str()) {
+            wrong.push(format!("{key} ({found:?}, should be {expected})"));
         }
     }
     if wrong.is_empty() {
@@ -133,7 +142,7 @@ async fn content_types(
     report.warn(
         "content types",
         format!(
-            "{count} of {asked} objects looked at say nothing of what they are: {}",
+            "{count} of {asked} objects looked at have another type than their name says: {}",
             wrong.join(", ")
         ),
         "copy them onto themselves through a mount (cp FILE FILE.new && mv FILE.new FILE): it names the type",

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::Report;
-use crate::session::abilities;
+use crate::session::{PROBE_SCRATCH_NAME, abilities};
 use crate::store::permissions;
 use crate::store::s3::{S3Store, inspect};
 use crate::store::{
@@ -17,6 +17,8 @@ use crate::store::{
 
 /// Scratch objects are called so, and a number.
 const SCRATCH_NAME: &str = ".mediafs-doctor-";
+/// Also those of the probe, which each mount sends.
+const SCRATCH_NAMES: [&str; 2] = [SCRATCH_NAME, PROBE_SCRATCH_NAME];
 /// What another doctor has left that was killed is as old as that.
 const LEFT_AFTER: Duration = Duration::from_secs(600);
 const BODY: Bytes = Bytes::from_static(b"mediafs doctor");
@@ -45,16 +47,19 @@ pub(super) async fn examine(
 
 /// Only what is called as a doctor's scratch objects are, and is old.
 async fn remove_left(store: &dyn ObjectStore, prefix: &str, now: SystemTime, report: &mut Report) {
-    let listing = ListRequest {
-        prefix: format!("{prefix}{SCRATCH_NAME}"),
-        fold_directories: FoldDirectories::No,
-        token: None,
-        max_keys: 100,
-    };
-    let Ok(page) = store.list(listing).await else {
-        return;
-    };
-    let old = page.objects.into_iter().filter(|object| {
+    let mut found = Vec::new();
+    for name in SCRATCH_NAMES {
+        let listing = ListRequest {
+            prefix: format!("{prefix}{name}"),
+            fold_directories: FoldDirectories::No,
+            token: None,
+            max_keys: 100,
+        };
+        if let Ok(page) = store.list(listing).await {
+            found.extend(page.objects);
+        }
+    }
+    let old = found.into_iter().filter(|object| {
         let age = now.duration_since(object.last_modified);
         age.is_ok_and(|age| age >= LEFT_AFTER)
     });
@@ -66,22 +71,38 @@ async fn remove_left(store: &dyn ObjectStore, prefix: &str, now: SystemTime, rep
     if removed > 0 {
         report.ok(
             "scratch objects",
-            format!("{removed} of a doctor that was killed are deleted"),
+            format!("{removed} of a doctor or a mount that was killed are deleted"),
         );
     }
 }
 
 /// Uploads that a doctor which was killed has begun: those of its scratch objects alone.
 pub(super) async fn abort_left(s3: &S3Store, prefix: &str, report: &mut Report) {
-    let scratch = format!("{prefix}{SCRATCH_NAME}");
-    // Who may not list them has nothing to lose but a part of some bytes.
-    let Ok(uploads) = inspect::unfinished_uploads(s3, &scratch).await else {
-        return;
-    };
+    let scratch = SCRATCH_NAMES.map(|name| format!("{prefix}{name}"));
+    let mut uploads = Vec::new();
+    for name in &scratch {
+        match inspect::unfinished_uploads(s3, name).await {
+            Ok(found) => uploads.extend(found),
+            Err(error) => {
+                report.warn(
+                    "list uploads",
+                    error.to_string(),
+                    format!(
+                        "allow {} on the bucket: a mount aborts what a crash left",
+                        permissions::LIST_UPLOADS
+                    ),
+                );
+                return;
+            }
+        }
+    }
     let now = SystemTime::now();
     let left = uploads.into_iter().filter(|upload| {
         let age = now.duration_since(upload.begun_at);
-        upload.key.as_str().starts_with(&scratch) && age.is_ok_and(|age| age >= LEFT_AFTER)
+        let is_scratch = scratch
+            .iter()
+            .any(|name| upload.key.as_str().starts_with(name));
+        is_scratch && age.is_ok_and(|age| age >= LEFT_AFTER)
     });
     let mut aborted = 0;
     for upload in left {
@@ -272,11 +293,24 @@ impl Tried<'_> {
 }
 
 async fn conditions(store: &dyn ObjectStore, prefix: &str, report: &mut Report) {
-    let abilities = abilities(store, prefix).await.abilities;
-    let missing: Vec<_> = abilities.missing().iter().map(|op| op.name()).collect();
-    if missing.is_empty() {
+    let probed = abilities(store, prefix).await;
+    for key in probed.unanswered {
+        // One that lands later is deleted by the next doctor.
+        let _left = store.delete(DeleteRequest::any(key)).await;
+    }
+    let abilities = probed.abilities;
+    let names = |ops: Vec<StoreOp>| ops.iter().map(|op| op.name()).collect::<Vec<_>>();
+    let (missing, unknown) = (names(abilities.missing()), names(abilities.unknown()));
+    if !unknown.is_empty() {
+        report.warn(
+            "conditional requests",
+            format!("could not be tried in {}", unknown.join(", ")),
+            "mend what the lines above say, and run this again",
+        );
+    }
+    if missing.is_empty() && unknown.is_empty() {
         report.ok("conditional requests", "the store heeds them");
-    } else {
+    } else if !missing.is_empty() {
         report.warn(
             "conditional requests",
             format!("the store ignores them in {}", missing.join(", ")),

@@ -9,32 +9,51 @@ use crate::store::{
 /// Name of authentik's only tenant. Source: authentik, `postgresql.default_schema`.
 const TENANT: &str = "public";
 
-/// Makes it where authentik's settings are the mount's, and nothing is in it. Its lack is
-/// told, and no reason not to mount.
-pub async fn provide(store: &dyn ObjectStore, config: &Config) {
-    let wanted = config.s3.authentik.is_some()
-        && !config.read_only
-        && config.dir_markers != DirMarkersConfig::Never;
-    if !wanted {
-        return;
+/// The folder's marker, where authentik's settings are the mount's.
+#[derive(Debug)]
+pub struct AppFolder(Key);
+
+impl AppFolder {
+    pub fn of(config: &Config) -> Option<Self> {
+        let wanted = config.s3.authentik.is_some()
+            && !config.read_only
+            && config.dir_markers != DirMarkersConfig::Never;
+        wanted.then(|| Self(Key::new(format!("{}{TENANT}/", config.prefix))))
     }
-    let marker = format!("{}{TENANT}/", config.prefix);
-    if let Err(error) = put_where_absent(store, &marker).await {
-        tracing::warn!(%error, key = marker, "authentik's folder cannot be made");
+
+    pub fn marker(&self) -> &Key {
+        &self.0
+    }
+
+    /// Whether something is in it.
+    pub async fn is_there(&self, store: &dyn ObjectStore) -> Result<bool, StoreError> {
+        let listing = ListRequest {
+            prefix: self.0.as_str().to_owned(),
+            fold_directories: FoldDirectories::No,
+            token: None,
+            max_keys: 1,
+        };
+        let found = store.list(listing).await?;
+        Ok(!found.objects.is_empty())
+    }
+
+    pub async fn make(&self, store: &dyn ObjectStore) -> Result<(), StoreError> {
+        let marker = PutRequest::marker(self.0.clone(), ObjectHeaders::default());
+        store.put(marker).await.map(drop)
     }
 }
 
-async fn put_where_absent(store: &dyn ObjectStore, marker: &str) -> Result<(), StoreError> {
-    let listing = ListRequest {
-        prefix: marker.to_owned(),
-        fold_directories: FoldDirectories::No,
-        token: None,
-        max_keys: 1,
+/// Makes it where nothing is in it. Its lack is told, and no reason not to mount.
+pub async fn provide(store: &dyn ObjectStore, config: &Config) {
+    let Some(folder) = AppFolder::of(config) else {
+        return;
     };
-    let found = store.list(listing).await?;
-    if found.objects.is_empty() {
-        let marker = PutRequest::marker(Key::new(marker), ObjectHeaders::default());
-        store.put(marker).await?;
+    let made = match folder.is_there(store).await {
+        Ok(true) => Ok(()),
+        Ok(false) => folder.make(store).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = made {
+        tracing::warn!(%error, key = %folder.marker(), "authentik's folder cannot be made");
     }
-    Ok(())
 }

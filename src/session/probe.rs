@@ -10,7 +10,7 @@ use crate::store::{
 };
 
 /// Keys of a probe end in this and what it tries; each mount has its own.
-const SCRATCH_NAME: &str = ".mediafs-probe-";
+pub const SCRATCH_NAME: &str = ".mediafs-probe-";
 
 /// What a probe found out and left.
 #[derive(Debug, Default)]

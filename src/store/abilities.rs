@@ -95,6 +95,14 @@ impl StoreAbilities {
             .collect()
     }
 
+    /// Requests of which it is not known whether the store heeds their condition.
+    pub fn unknown(&self) -> Vec<StoreOp> {
+        let unknown = CHANGES.into_iter();
+        unknown
+            .filter(|op| self.of(*op) == Ability::Unknown)
+            .collect()
+    }
+
     fn missing_or_unknown(&self) -> usize {
         let changes = CHANGES.into_iter();
         changes.filter(|op| self.of(*op) != Ability::Heeded).count()

@@ -212,6 +212,42 @@ fn what_lies_in_the_bucket_is_told() {
 }
 
 #[test]
+fn code_that_authentik_runs_is_found_wherever_it_lies() {
+    let plan = Mount::on(Server::moto());
+    plan.client.put(&plan.bucket, "user_settings.py", b"x");
+    plan.client
+        .put_with(&plan.bucket, "media/logo.png", b"x", Some("text/html"), &[]);
+    let plan = plan.prefix("media");
+    told(&plan, "user_settings.py", "warn", &["the bucket's root"]);
+    told(&plan, "content types", "warn", &["text/html", "image/png"]);
+}
+
+#[test]
+fn what_could_not_be_tried_is_not_told_to_work() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let refused = Rule::on("PutObject", Fault::Answer(403, "AccessDenied"));
+    proxy.rule(refused.key(".mediafs-probe-*").of_store());
+    told(
+        &plan,
+        "conditional requests",
+        "warn",
+        &["could not be tried"],
+    );
+}
+
+#[test]
+fn a_question_that_nobody_answers_ends() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    proxy.rule(Rule::on("GetBucketVersioning", Fault::Stall));
+    told(
+        &plan,
+        "versioning",
+        "ok",
+        &["not known", "no answer within"],
+    );
+}
+
+#[test]
 fn settings_of_the_bucket_that_surprise_are_told() {
     let server = Server::shared();
     let plan = Mount::on(server);

@@ -11,6 +11,7 @@ use super::encoding::whole_seconds;
 use super::error::{chain, translate};
 use super::object::etag;
 use super::request_options::ServerEncryption;
+use super::settings::answered;
 use crate::store::{
     AccessKeys, CustomerKeyed, Encryption, Key, ObjectChecksums, StoreError, StoreErrorKind,
     StoreOp, UploadId,
@@ -73,9 +74,8 @@ pub async fn unfinished_uploads(
     prefix: &str,
 ) -> Result<Vec<UnfinishedUpload>, StoreError> {
     let list = store.client().list_multipart_uploads();
-    let answer = list.bucket(&store.bucket).prefix(prefix).send().await;
-    let key = Key::new(prefix);
-    let answer = answer.map_err(|error| translate(StoreOp::ListUploads, &key, error))?;
+    let request = list.bucket(&store.bucket).prefix(prefix).send();
+    let answer = answered(StoreOp::ListUploads, &Key::new(prefix), request).await?;
     let uploads = answer.uploads().iter().filter_map(|upload| {
         Some(UnfinishedUpload {
             key: Key::new(upload.key()?),
@@ -95,9 +95,7 @@ pub fn region(store: &S3Store) -> Option<String> {
 pub async fn versioning(store: &S3Store) -> Result<Versioning, StoreError> {
     use aws_sdk_s3::types::BucketVersioningStatus as Status;
     let request = store.client().get_bucket_versioning().bucket(&store.bucket);
-    let answer = request.send().await;
-    let answer =
-        answer.map_err(|error| translate(StoreOp::GetVersioning, &bucket_key(store), error))?;
+    let answer = answered(StoreOp::GetVersioning, &bucket_key(store), request.send()).await?;
     Ok(match answer.status() {
         Some(Status::Enabled) => Versioning::On,
         Some(Status::Suspended) => Versioning::Suspended,
@@ -108,8 +106,7 @@ pub async fn versioning(store: &S3Store) -> Result<Versioning, StoreError> {
 /// Origins that browsers may ask from, each as it is written.
 pub async fn cors_origins(store: &S3Store) -> Result<Vec<String>, StoreError> {
     let request = store.client().get_bucket_cors().bucket(&store.bucket);
-    let answer = request.send().await;
-    match answer.map_err(|error| translate(StoreOp::GetCors, &bucket_key(store), error)) {
+    match answered(StoreOp::GetCors, &bucket_key(store), request.send()).await {
         Ok(answer) => Ok(answer
             .cors_rules()
             .iter()

@@ -35,6 +35,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const EVERYBODY: [&str; 2] = ["/global/AllUsers", "/global/AuthenticatedUsers"];
 /// Region whose buckets are made without a location. Source: S3 API `CreateBucket`.
 const REGION_WITHOUT_LOCATION: &str = "us-east-1";
+/// Code of the answer where the location is not that of the request's region.
+const WRONG_LOCATION: &str = "IllegalLocationConstraint";
 
 /// What a store says of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,12 +95,28 @@ where
     E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
 {
     let key = Key::new(store.bucket.as_str());
-    match tokio::time::timeout(DEADLINE, send(store.client())).await {
-        Ok(answer) => answer.map_err(|error| translate(StoreOp::BucketSettings, &key, error)),
+    answered(StoreOp::BucketSettings, &key, send(store.client())).await
+}
+
+/// The answer to one request, within the deadline.
+pub(super) async fn answered<T, E>(
+    op: StoreOp,
+    key: &Key,
+    request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+) -> Result<T, StoreError>
+where
+    E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
+{
+    match tokio::time::timeout(DEADLINE, request).await {
+        Ok(answer) => answer.map_err(|error| translate(op, key, error)),
         Err(_) => {
             let detail = format!("no answer within {} s", DEADLINE.as_secs());
-            let kind = StoreErrorKind::TimedOut;
-            Err(StoreError::new(kind, StoreOp::BucketSettings, key, detail))
+            Err(StoreError::new(
+                StoreErrorKind::TimedOut,
+                op,
+                key.clone(),
+                detail,
+            ))
         }
     }
 }
@@ -130,24 +148,34 @@ where
 pub async fn create_bucket(store: &S3Store) -> Result<(), StoreError> {
     let client = store.client();
     let region = client.config().region().map(|region| region.to_string());
-    // Other services have one place, or a name of their own for each.
-    let location = region
-        .filter(|region| store.endpoint.url().is_none() && region != REGION_WITHOUT_LOCATION)
-        .map(|region| {
-            CreateBucketConfiguration::builder()
-                .location_constraint(BucketLocationConstraint::from(region.as_str()))
-                .build()
-        });
-    let made = change(store, async |client: Client| {
-        let create = client.create_bucket().bucket(&store.bucket);
-        create
-            .set_create_bucket_configuration(location.clone())
-            .send()
-            .await
+    let region = region.filter(|region| region != REGION_WITHOUT_LOCATION);
+    let location = region.map(|region| {
+        CreateBucketConfiguration::builder()
+            .location_constraint(BucketLocationConstraint::from(region.as_str()))
+            .build()
     });
-    match made.await {
+    // Most other services have one place, or a name of their own for each.
+    let of_aws = location.clone().filter(|_| store.endpoint.url().is_none());
+    let create = async |location: Option<CreateBucketConfiguration>| {
+        let made = change(store, async |client: Client| {
+            let create = client.create_bucket().bucket(&store.bucket);
+            create
+                .set_create_bucket_configuration(location.clone())
+                .send()
+                .await
+        });
+        made.await.map(drop)
+    };
+    let made = match create(of_aws).await {
+        // It has regions as AWS has them.
+        Err(error) if error.detail.contains(WRONG_LOCATION) && location.is_some() => {
+            create(location).await
+        }
+        made => made,
+    };
+    match made {
         Err(error) if error.detail.contains("BucketAlreadyOwnedByYou") => Ok(()),
-        made => made.map(drop),
+        made => made,
     }
 }
 
@@ -171,6 +199,21 @@ pub async fn public_access_block(store: &S3Store) -> Result<Setting<bool>, Store
             })
     });
     setting(is_whole, "NoSuchPublicAccessBlockConfiguration")
+}
+
+/// Whether the bucket's policy lets everybody in.
+pub async fn policy_is_public(store: &S3Store) -> Result<Setting<bool>, StoreError> {
+    let answer = read(store, async |client: Client| {
+        let get = client.get_bucket_policy_status().bucket(&store.bucket);
+        get.send().await
+    });
+    let is_public = answer.await.map(|answer| {
+        let status = answer.policy_status();
+        status
+            .and_then(|status| status.is_public())
+            .unwrap_or(false)
+    });
+    setting(is_public, "NoSuchBucketPolicy")
 }
 
 pub async fn block_public_access(store: &S3Store) -> Result<(), StoreError> {
@@ -272,8 +315,18 @@ pub async fn set_encryption(store: &S3Store, wanted: &Encryption) -> Result<(), 
         .set_kms_master_key_id(wanted.kms_key.clone())
         .build()
         .map_err(refused)?;
+    // A key of the bucket saves requests to KMS: it stays as somebody has set it.
+    let before = read(store, async |client: Client| {
+        let get = client.get_bucket_encryption().bucket(&store.bucket);
+        get.send().await
+    });
+    let bucket_key = before.await.ok().and_then(|answer| {
+        let rules = answer.server_side_encryption_configuration()?;
+        rules.rules().first()?.bucket_key_enabled()
+    });
     let rule = ServerSideEncryptionRule::builder()
         .apply_server_side_encryption_by_default(default)
+        .set_bucket_key_enabled(bucket_key)
         .build();
     let rules = ServerSideEncryptionConfiguration::builder()
         .rules(rule)
