@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::daemonize;
+use super::migrate_args::Usage;
 use super::shown;
 use crate::config::{CONFIG_DIR, Config, ConfigSource, Options, SseConfig, Target};
 use crate::setup::{self, Lock, OnConflict, Provider, SetupOptions, Step, StepState, Task};
@@ -63,9 +64,12 @@ pub struct SetupCommand {
     /// Keep versions of what is replaced and deleted
     #[arg(long)]
     versioning: bool,
-    /// Encrypt new objects by default, with the key of --sse-kms-key-id if that is given
+    /// Encrypt new objects by default
     #[arg(long, num_args = 0..=1, default_missing_value = "AES256", require_equals = true)]
     default_encryption: Option<SseConfig>,
+    /// Key of KMS for it [default: that of --sse-kms-key-id, or the store's own]
+    #[arg(long, value_name = "KEY", requires = "default_encryption")]
+    default_encryption_key: Option<String>,
     /// Let browsers read from this origin; may be repeated
     #[arg(long, value_name = "ORIGIN", value_parser = setup::origin)]
     cors_origin: Vec<String>,
@@ -81,7 +85,10 @@ impl SetupCommand {
         let options = self.setup_options()?;
         let config = self.load(&options.config_file)?;
         if self.print_policy {
-            println!("{}", serde_json::to_string_pretty(&setup::policy(&config))?);
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&setup::policy(&config, options.encryption.as_ref()))?
+            );
             return Ok(ExitCode::SUCCESS);
         }
         let runtime = tokio::runtime::Runtime::new().context("cannot start the run time")?;
@@ -94,7 +101,8 @@ impl SetupCommand {
                 Target::Mountpoint(only.into())
             }
             (Some(bucket), None) => {
-                bail!("no mountpoint given: 'mediafs setup {bucket} MOUNTPOINT'")
+                let usage = format!("no mountpoint given: 'mediafs setup {bucket} MOUNTPOINT'");
+                return Err(Usage(usage).into());
             }
             (place, mountpoint) => Target::new(place, mountpoint),
         })
@@ -114,14 +122,16 @@ impl SetupCommand {
             (Some(name), _) => name.clone(),
             (None, Some(name)) => name.to_string_lossy().into_owned(),
             (None, None) => {
-                bail!("no mountpoint given: 'mediafs setup BUCKET[/PREFIX] MOUNTPOINT'")
+                let usage = "no mountpoint given: 'mediafs setup BUCKET[/PREFIX] MOUNTPOINT'";
+                return Err(Usage(usage.to_owned()).into());
             }
         };
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
-            bail!(
+            let usage = format!(
                 "{name:?} is no name of a mount: name it with --name, in letters, digits, - and _"
             );
+            return Err(Usage(usage).into());
         }
         let config_file = match &self.config {
             Some(file) => folder.join(file),
@@ -133,7 +143,10 @@ impl SetupCommand {
             versioning: self.versioning,
             encryption: self.default_encryption.map(|sse| Encryption {
                 algorithm: sse.algorithm().to_owned(),
-                kms_key: self.options.sse_kms_key_id.clone(),
+                kms_key: self
+                    .default_encryption_key
+                    .clone()
+                    .or_else(|| self.options.sse_kms_key_id.clone()),
             }),
             cors_origins: self.cors_origin.clone(),
             guard: !self.no_guard,
@@ -152,9 +165,7 @@ impl SetupCommand {
             return Ok(config);
         };
         let mut flags = self.options.clone();
-        provider
-            .fill(&config, &mut flags)
-            .map_err(anyhow::Error::msg)?;
+        provider.fill(&config, &mut flags).map_err(Usage)?;
         load(flags)
     }
 
@@ -168,6 +179,9 @@ impl SetupCommand {
         let has = |state| plan.iter().any(|step| step.state == state);
         let conflicts = has(StepState::Conflict);
         if !self.json {
+            for note in &config.notes {
+                writeln!(anstream::stdout(), "note: {}", shown::plain(note))?;
+            }
             plan.iter().try_for_each(print)?;
         }
         if conflicts && !self.force {

@@ -40,7 +40,7 @@ impl Bucket {
     }
 }
 
-fn is_missing(error: &StoreError) -> bool {
+pub fn is_missing(error: &StoreError) -> bool {
     matches!(
         error.kind,
         StoreErrorKind::NoSuchBucket | StoreErrorKind::NotFound
@@ -137,6 +137,19 @@ impl Task for PublicAccess {
     async fn look(&self) -> anyhow::Result<Found> {
         const WANTED: &str = "block it";
         let asked = settings::public_access_block(&self.0.s3).await;
+        if !matches!(asked, Ok(Setting::Is(true)))
+            && matches!(
+                settings::policy_is_public(&self.0.s3).await,
+                Ok(Setting::Is(true))
+            )
+        {
+            let lines = vec![
+                "- the bucket's policy lets everybody in".to_owned(),
+                format!("+ {WANTED}"),
+            ];
+            let text = "everybody may use the bucket".to_owned();
+            return Ok(Found::Conflict(text, lines));
+        }
         Ok(
             match known(asked, "s3:GetBucketPublicAccessBlock", WANTED) {
                 Ok(Some(true)) => Found::Done("blocked".to_owned()),

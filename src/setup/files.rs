@@ -161,7 +161,7 @@ impl Task for CredentialsFile {
             Keys::Named(path) => return Ok(Found::Done(format!("in {}", path.display()))),
             Keys::Temporary => {
                 return Ok(Found::Skipped(
-                    "they are temporary: the mount asks the AWS chain for them (profile, role, web identity)"
+                    "they are temporary: the mount reads them where they are renewed (authentik's settings, profile, role, web identity)"
                         .to_owned(),
                 ));
             }

@@ -5,6 +5,7 @@
 //! Each step is looked at again right before it is done, so that a setup that was killed
 //! goes on where it was. Must not know: how a plan is printed, and who agrees to it.
 
+mod app_folder;
 mod bucket;
 mod files;
 mod host;
@@ -30,7 +31,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::config::Config;
-use crate::session::{self, NonEmpty, mount_at};
+use crate::session::{self, AppFolder, NonEmpty, mount_at};
 use crate::store::s3::inspect;
 use crate::store::s3::settings::Encryption;
 use crate::store::s3::{OnNetworkError, S3Store};
@@ -116,6 +117,10 @@ fn of_bucket(bucket: &Arc<Bucket>, options: &SetupOptions) -> Vec<Box<dyn Task>>
         let origins = options.cors_origins.clone();
         tasks.push(Box::new(bucket::Cors(of(), origins)));
     }
+    if let Some(folder) = AppFolder::of(&bucket.config) {
+        let bucket = of();
+        tasks.push(Box::new(app_folder::MakeAppFolder { bucket, folder }));
+    }
     tasks
 }
 
@@ -154,6 +159,7 @@ fn of_host(
             tasks.push(Box::new(service::UnitFile));
             tasks.push(Box::new(service::Service {
                 name: options.name.clone(),
+                config_file: options.config_file.clone(),
                 is_new,
             }));
         }
@@ -219,6 +225,14 @@ fn wanted(
         (Keys::Named(path), _) => set("credentials-file", path_value(path)),
         (Keys::Temporary, Some(profile)) => set("profile", profile.as_str().into()),
         (Keys::Temporary, None) | (Keys::Anonymous, _) => {}
+    }
+    // Whoever renews them writes them where they are now.
+    if let (Keys::Temporary, Some(source)) = (keys, &config.s3.authentik) {
+        let files = source.files().iter().map(|file| path_value(file));
+        set("from-authentik", Value::Array(files.collect()));
+        if let Some(usage) = config.given.by_name().remove("usage") {
+            set("usage", usage);
+        }
     }
     // Applications run as other users than root.
     if rustix::process::geteuid().is_root() && config.given.allow_other.is_none() {

@@ -4,13 +4,16 @@ use serde_json::{Value, json};
 
 use crate::config::{Config, SseConfig};
 use crate::store::permissions::{LIST, LIST_UPLOADS, ON_OBJECTS, ON_OBJECTS_READ_ONLY, WRITE_ACL};
+use crate::store::s3::settings::Encryption;
 
 /// Of KMS, for objects that are encrypted with its keys.
 const ON_KEY: [&str; 2] = ["kms:Decrypt", "kms:GenerateDataKey"];
+/// What algorithms that take them begin with.
+const KMS: &str = "aws:kms";
 const VERSION: &str = "2012-10-17";
 
 /// As IAM takes it. Source: IAM User Guide, "IAM JSON policy elements reference".
-pub fn policy(config: &Config) -> Value {
+pub fn policy(config: &Config, default_encryption: Option<&Encryption>) -> Value {
     let (bucket, objects) = resources(&config.bucket, &config.s3.region);
     let prefix = &config.prefix;
     let mut on_objects = if config.read_only {
@@ -49,8 +52,11 @@ pub fn policy(config: &Config) -> Value {
             "Resource": bucket,
         }));
     }
-    if matches!(requests.sse, Some(SseConfig::Kms | SseConfig::KmsDsse)) {
+    let of_requests = matches!(requests.sse, Some(SseConfig::Kms | SseConfig::KmsDsse));
+    let of_bucket = default_encryption.filter(|it| it.algorithm.starts_with(KMS));
+    if of_requests || of_bucket.is_some() {
         let key = requests.sse_kms_key_id.as_deref();
+        let key = key.or_else(|| of_bucket?.kms_key.as_deref());
         let key = key.filter(|key| key.starts_with("arn:")).unwrap_or("*");
         statements.push(json!({
             "Sid": "MediafsKey",
@@ -92,7 +98,7 @@ mod tests {
             mountpoint: "/srv/m".into(),
         };
         let source = ConfigSource::new(target, None, options, "/".into()).unwrap();
-        policy(&source.load().unwrap())
+        policy(&source.load().unwrap(), None)
     }
 
     #[test]
@@ -121,6 +127,22 @@ mod tests {
         assert_eq!(read_only["Statement"].as_array().unwrap().len(), 2);
         let kms = of("b", |it| it.sse = Some(SseConfig::Kms));
         assert_eq!(kms["Statement"][3]["Resource"], "*");
+        let source = ConfigSource::new(
+            Target::Place {
+                bucket: "b".to_owned(),
+                mountpoint: "/srv/m".into(),
+            },
+            None,
+            Options::default(),
+            "/".into(),
+        );
+        let encryption = Encryption {
+            algorithm: "aws:kms".to_owned(),
+            kms_key: Some("arn:aws:kms:eu-west-1:1:key/k".to_owned()),
+        };
+        let of_bucket = super::policy(&source.unwrap().load().unwrap(), Some(&encryption));
+        let key = &of_bucket["Statement"][3]["Resource"];
+        assert_eq!(key, "arn:aws:kms:eu-west-1:1:key/k");
         let point = of("arn:aws:s3:eu-west-1:123456789012:accesspoint/ap/m", |_| ());
         let arn = "arn:aws:s3:eu-west-1:123456789012:accesspoint/ap";
         assert_eq!(point["Statement"][0]["Resource"], arn);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
@@ -101,6 +102,7 @@ impl Task for UnitFile {
 #[derive(Debug)]
 pub struct Service {
     pub name: String,
+    pub config_file: PathBuf,
     /// Whether its configuration was written since it was started.
     pub is_new: Arc<AtomicBool>,
 }
@@ -108,6 +110,29 @@ pub struct Service {
 impl Service {
     fn unit(&self) -> String {
         format!("mediafs@{}.service", self.name)
+    }
+
+    /// Whether it runs with a configuration that is written over by now, by a setup that
+    /// did not come to its end too.
+    fn is_outdated(&self) -> anyhow::Result<bool> {
+        if self.is_new.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let unit = self.unit();
+        let property = "--property=ActiveEnterTimestamp";
+        let output = systemctl(&["show", "--timestamp=unix", "--value", property, &unit])?;
+        let since = String::from_utf8_lossy(&output.stdout);
+        let since = since
+            .trim()
+            .strip_prefix('@')
+            .and_then(|it| it.parse().ok());
+        let since = since.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+        let written = fs::metadata(&self.config_file).and_then(|file| file.modified());
+        // Of the second in which it was started nobody can tell.
+        Ok(match (since, written) {
+            (Some(since), Ok(written)) => written >= since + Duration::from_secs(1),
+            _ => false,
+        })
     }
 }
 
@@ -121,9 +146,8 @@ impl Task for Service {
         let unit = self.unit();
         let is_enabled = is_true(&["is-enabled", "--quiet", &unit])?;
         let is_active = is_true(&["is-active", "--quiet", &unit])?;
-        let is_new = self.is_new.load(Ordering::Relaxed);
         Ok(match (is_enabled, is_active) {
-            (true, true) if is_new => Found::ToDo(format!("restart {unit}")),
+            (true, true) if self.is_outdated()? => Found::ToDo(format!("restart {unit}")),
             (true, true) => Found::Done(format!("{unit} is enabled and runs")),
             _ => Found::ToDo(format!("enable and start {unit}")),
         })
@@ -131,10 +155,10 @@ impl Task for Service {
 
     async fn change(&self) -> anyhow::Result<()> {
         let unit = self.unit();
-        let was_active = is_true(&["is-active", "--quiet", &unit])?;
+        let was_outdated = is_true(&["is-active", "--quiet", &unit])? && self.is_outdated()?;
         let log = || format!("the mount does not start: 'journalctl -u {unit}' says why");
         done(&["enable", "--now", &unit]).with_context(log)?;
-        if was_active && self.is_new.load(Ordering::Relaxed) {
+        if was_outdated {
             done(&["restart", &unit]).with_context(log)?;
         }
         self.is_new.store(false, Ordering::Relaxed);

@@ -50,7 +50,7 @@ fn as_root_authentiks_settings_become_a_service_whose_files_are_objects() {
     );
     let status = machine.says("mediafs status story");
     has_all(&status, &[&bucket, "/srv/story"]);
-    machine.says("mkdir -p /srv/story/public && echo bytes >/srv/story/public/f");
+    machine.says("echo bytes >/srv/story/public/f");
     machine.says("mediafs flush /srv/story/public/f");
     let stored = Client::new(server).get(&bucket, "media/public/f");
     assert_eq!(stored.as_deref(), Some(&b"bytes\n"[..]));
@@ -150,7 +150,6 @@ fn as_a_plain_user_they_become_a_configuration_that_mounts() {
         "\"$1\" doctor {of}
          \"$1\" mount {of}
          \"$1\" status
-         mkdir -p mnt/public
          echo bytes >mnt/public/f
          \"$1\" flush mnt/public/f
          \"$1\" healthcheck

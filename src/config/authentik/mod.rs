@@ -56,6 +56,11 @@ impl AuthentikSource {
         Self { etc, files, usage }
     }
 
+    /// Those that were named; absolute.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// Errors: files that cannot be read, settings that cannot be used, in words.
     pub fn settings(&self) -> Result<AuthentikSettings, String> {
         let read = self.read(environment())?;

@@ -191,6 +191,47 @@ fn what_a_store_has_is_set_and_what_it_lacks_is_skipped_with_its_name() {
 }
 
 #[test]
+fn a_bucket_is_made_in_its_region_on_a_service_that_has_regions_as_aws_has_them() {
+    let plan = Plan::on(Server::moto());
+    let mount = plan.mount.set("--region", "eu-central-1");
+    let plan = Plan { mount, ..plan };
+    let (steps, code) = plan.steps(&[]);
+    assert_eq!((code, state(&steps, "bucket")), (0, "done"), "{steps:#?}");
+}
+
+#[test]
+fn a_policy_that_lets_everybody_in_is_replaced_only_by_force() {
+    let plan = Plan::on(Server::moto()).made();
+    let bucket = plan.mount.bucket.clone();
+    let policy = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::{bucket}/*"}}]}}"#
+    );
+    plan.mount.client.call(async move |s3| {
+        let put = s3.put_bucket_policy().bucket(&bucket).policy(&policy);
+        put.send().await.unwrap();
+    });
+    let (steps, code) = plan.steps(&[]);
+    assert_eq!(
+        (code, state(&steps, "public access")),
+        (1, "conflict"),
+        "{steps:#?}"
+    );
+    let (steps, code) = plan.steps(&["--force"]);
+    assert_eq!(
+        (code, state(&steps, "public access")),
+        (0, "done"),
+        "{steps:#?}"
+    );
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let plan = Plan::on(Server::moto());
+    let output = plan.run(&["--name", "a b"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+}
+
+#[test]
 fn rules_of_others_are_kept() {
     for server in [Server::seaweedfs(), Server::moto()] {
         let plan = Plan::on(server)
