@@ -81,7 +81,7 @@ impl AttachCommand {
                 names.extend(silent);
                 let names = names.join("\n  ");
                 Err(Usage(format!(
-                    "there is more than one mount: name it before PATH\n  {names}"
+                    "give the mount before PATH: there is more than one, or one does not answer\n  {names}"
                 ))
                 .into())
             }
@@ -106,7 +106,7 @@ impl AttachCommand {
             told(tree, place),
             plain(&there.source),
             self.inside.as_given(),
-            place.path.display()
+            plain(&place.path.display().to_string())
         )
     }
 }

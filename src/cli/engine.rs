@@ -59,16 +59,20 @@ fn pid_of(container: &str) -> anyhow::Result<u32> {
     let mut reasons = Vec::new();
     for engine in ENGINES {
         match ask(engine, container) {
-            Ok(Some(0)) => reasons.push(format!("{engine}: it does not run")),
+            Ok(Some(0)) => reasons.push(format!("{engine}: not running")),
             Ok(Some(pid)) => running.push((engine, pid)),
             Ok(None) => {}
             Err(why) => reasons.push(format!("{engine}: {why}")),
         }
     }
+    // The package podman-docker has podman under docker's name too.
+    running.dedup_by_key(|(_, pid)| *pid);
     match running.as_slice() {
         [(_, pid)] => Ok(*pid),
         [] if reasons.is_empty() => {
-            bail!("neither podman nor docker is installed here: name a process with --pid")
+            bail!(
+                "neither podman nor docker is installed: give a process of the container with --pid"
+            )
         }
         [] => bail!(
             "no running container {container:?}:\n  {}",
@@ -107,5 +111,6 @@ fn ask(engine: &str, container: &str) -> Result<Option<u32>, String> {
     }
     let said = String::from_utf8_lossy(&output.stdout);
     let pid = said.trim().parse();
-    pid.map(Some).map_err(|_| format!("it says {said:?}"))
+    pid.map(Some)
+        .map_err(|_| format!("unexpected output {said:?}"))
 }

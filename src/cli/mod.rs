@@ -134,7 +134,10 @@ fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            telemetry::tell_user(&format!("mediafs: {error:#}"));
+            // Names in it may be of a container, or of anybody's objects.
+            let text = format!("mediafs: {error:#}");
+            let lines: Vec<String> = text.lines().map(shown::plain).collect();
+            telemetry::tell_user(&lines.join("\n"));
             if let Some(stop) = error.downcast_ref::<UnheardStop>() {
                 telemetry::flush_logs();
                 stop.die();

@@ -182,6 +182,8 @@ fn end(mount: &FoundMount) -> anyhow::Result<()> {
 }
 
 fn end_one(mount: &FoundMount) -> anyhow::Result<()> {
+    // As it is while it is mounted.
+    let mut others = Others::of(mount);
     let ending: Unmounting = mount.ask(Method::POST, "/unmount", &(), SAYS_WITHIN)?;
     for opener in &ending.openers {
         let path = plain(&opener.path);
@@ -189,7 +191,6 @@ fn end_one(mount: &FoundMount) -> anyhow::Result<()> {
     }
     let within = Duration::from_secs(ending.drain_timeout_seconds) + END_RESERVE;
     let deadline = Instant::now() + within;
-    let mut others = Others::of(mount);
     while is_there(mount, ending.pid) {
         others.tell();
         ensure!(

@@ -44,7 +44,8 @@ impl Podman {
         run.arg("--volume")
             .arg(format!("{}:/media", folder.display()));
         run.arg("--rootfs").arg(this.root());
-        succeeds(run.args(["sleep", "1000"]));
+        let output = run_within(SOON, run.args(["sleep", "1000"]));
+        assert!(output.status.success(), "{}", said(&output));
         this
     }
 

@@ -235,13 +235,19 @@ impl MountTree {
         attached.map_err(failed)?;
         let mut entry = mount.entry.clone();
         entry.id = mount_id(tree.as_fd()).map_err(failed)?;
-        left_behind(self.process.pid, Wanted::Below(&at.link, &entry)).map_err(failed)
+        // A process that has ended meanwhile has nothing open.
+        let left = left_behind(self.process.pid, Wanted::Below(&at.link, &entry));
+        Ok(left.unwrap_or_default())
     }
 
     /// A mount on a shared mount appears at all its peers.
     fn refuse_shared(&self, at: &AttachPoint) -> Result<(), InsideError> {
         let failed = |error: io::Error| self.failed(&at.path, error);
-        let Some(group) = at.mount.as_ref().and_then(|mount| mount.peer_group) else {
+        let Some(mount) = &at.mount else {
+            let why = "the process does not tell which mount it is on";
+            return Err(failed(io::Error::other(why)));
+        };
+        let Some(group) = mount.peer_group else {
             return Ok(());
         };
         let own = mounts_of("self").map_err(failed)?;
@@ -268,8 +274,12 @@ impl MountTree {
         };
         let parent = self.open(parent, OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS);
         let parent = parent.map_err(|errno| failed(errno.into()))?;
-        let left = left_behind(self.process.pid, Wanted::In(mount)).map_err(failed)?;
-        // A process of the container cannot rename what is mounted on.
+        let left = left_behind(self.process.pid, Wanted::In(mount)).unwrap_or_default();
+        // Somebody else may have taken it out meanwhile, and something else be there.
+        let now = self.find(&at.path)?.mount;
+        if now.is_none_or(|now| now.id != mount.id) {
+            return Err(failed(io::Error::other("another mount is there by now")));
+        }
         let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
         let detached = self.inside(|| {
             fchdir(&parent)?;
