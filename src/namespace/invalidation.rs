@@ -38,7 +38,7 @@ pub struct Invalidations {
     dropped: Arc<AtomicU64>,
 }
 
-/// One that nobody hears.
+/// A sender whose receiver is closed.
 impl Default for Invalidations {
     fn default() -> Self {
         Self::channel().0

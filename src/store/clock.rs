@@ -11,7 +11,7 @@ const DATE_STEP: Duration = Duration::from_secs(1);
 /// Of the time that has passed, what this host may count too much.
 const DRIFT_SHARE: u32 = 4096;
 
-/// A bound from below: what it says has passed in the store for certain.
+/// A lower bound: the store's clock has certainly reached this time.
 ///
 /// It counts on by the monotonic clock, which nobody sets, from the answer that told
 /// most. With answers at all times of a second the bound is as close as the network is fast.

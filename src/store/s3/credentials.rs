@@ -135,7 +135,7 @@ impl Renewal {
         self.read_anew().await;
         tracing::warn!(
             %region,
-            "the bucket is in another region than configured: requests go there from now on (set --region {region} to save the first one)"
+            "the bucket is in region {region}, not the configured one: requests go there from now on (set --region {region})"
         );
         Some(Duration::ZERO)
     }

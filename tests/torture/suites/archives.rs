@@ -2,9 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::support::suite::make_tree;
 use crate::support::suite::{builder, run, tool};
+
+/// Times in an archive are of two seconds each.
+fn write_later(path: &Path, body: &[u8], minutes: u64) {
+    fs::write(path, body).unwrap();
+    let later = SystemTime::now() + Duration::from_secs(60 * minutes);
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(later).unwrap();
+}
 
 #[test]
 fn archives_that_zip_and_7z_change_in_place_unpack_to_what_was_packed() {
@@ -28,8 +37,8 @@ fn archives_that_zip_and_7z_change_in_place_unpack_to_what_was_packed() {
     seven(&["a", "-mx1"], &archive, Some(Path::new(".")), &source);
     // A file more, another one instead of it, and it goes.
     let aside = mount.scratch().to_owned();
-    for body in [&b"first"[..], b"second"] {
-        fs::write(aside.join("one"), body).unwrap();
+    for (body, minutes) in [(&b"first"[..], 1), (b"second", 2)] {
+        write_later(&aside.join("one"), body, minutes);
         zip(&["-u"], Path::new("one"), &aside);
         zip(&["-g"], Path::new("more.bin"), &aside);
         seven(&["u", "-mx1"], &archive, Some(Path::new("one")), &aside);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::servers::free_ports;
 use crate::support::suite::builder;
 use crate::support::web_server::WebServer;
-use crate::support::{Amount, Mount};
+use crate::support::{Amount, Mount, wait_until};
 
 /// Lengths of a file in its versions: one request of S3, and several parts of a cache.
 const LENGTHS: [usize; 2] = [300_000, 3_000_000];
@@ -63,6 +63,9 @@ fn replaced(
 ) -> (usize, usize) {
     let stop = AtomicBool::new(false);
     replace(version(0, len));
+    wait_until(Amount::deadline(), "the first version", || {
+        server.get(path).is_ok()
+    });
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| ask_until(&stop, server, path, len));
         for number in 1..=Amount::of(20, 300) {
