@@ -4,14 +4,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::support::mount::detach;
 use crate::support::proxy::Fault;
 use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, wait_until};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::process::{Signal, kill_process};
 
 const WITHIN: Duration = Duration::from_secs(60);
 const BOTH: [&str; 2] = ["old", "new"];
@@ -34,21 +32,11 @@ fn renamed_amid(mount: &SupervisedMount, meanwhile: impl FnOnce(&Mount)) -> io::
 
 fn called_amid(
     mount: &SupervisedMount,
-    call: impl FnOnce([PathBuf; 2]) -> io::Result<()> + Send + 'static,
+    call: impl FnOnce([PathBuf; 2]) -> io::Result<()> + Send,
     meanwhile: impl FnOnce(&Mount),
 ) -> io::Result<()> {
-    let (supervisor, daemon) = (mount.supervisor(), mount.daemon());
-    kill_process(supervisor, Signal::STOP).unwrap();
-    let (answer, answered) = mpsc::channel();
     let names = BOTH.map(|name| mount.path(name));
-    std::thread::spawn(move || answer.send(call(names)));
-    wait_until(WITHIN, "the end of the daemon", || {
-        !mount.processes("mount").contains(&daemon)
-    });
-    meanwhile(mount);
-    kill_process(supervisor, Signal::CONT).unwrap();
-    let outcome = answered.recv_timeout(WITHIN);
-    outcome.unwrap_or_else(|_| panic!("no answer\n{}", mount.log()))
+    mount.change_amid_death(|| call(names), || meanwhile(mount))
 }
 
 /// The same with a mount that nobody takes over: the next one finishes the rename.

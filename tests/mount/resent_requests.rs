@@ -6,11 +6,9 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::process::{Signal, kill_process};
 
 use crate::support::{DURABILITIES, Mount, SupervisedMount, wait_until};
 
@@ -29,24 +27,16 @@ fn dies_at(point: &str, durability: &str, objects: &[(&str, &str)]) -> Supervise
     SupervisedMount::start(plan)
 }
 
-/// Has another client act between the death of the daemon that a call kills and the
-/// start of its successor; what the call comes to.
+/// What the call comes to whose daemon dies, while another client acts later than it.
 fn change_meanwhile(
     mount: &SupervisedMount,
     call: impl FnOnce() -> io::Result<()> + Send,
     meanwhile: impl FnOnce(),
 ) -> io::Result<()> {
-    let (supervisor, daemon) = (mount.supervisor(), mount.daemon());
-    kill_process(supervisor, Signal::STOP).unwrap();
     let began = Instant::now();
-    thread::scope(|scope| {
-        let call = scope.spawn(call);
-        let is_dead = || !mount.processes("mount").contains(&daemon);
-        wait_until(WITHIN, "the death of the daemon", is_dead);
+    mount.change_amid_death(call, || {
         wait_until(WITHIN, "the next seconds", || began.elapsed() > NEWER_AFTER);
         meanwhile();
-        kill_process(supervisor, Signal::CONT).unwrap();
-        call.join().unwrap()
     })
 }
 

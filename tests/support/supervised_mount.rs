@@ -1,5 +1,6 @@
 //! A mount in the background, whose supervisor starts the daemon again when it dies.
 
+use std::io;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -73,6 +74,27 @@ impl SupervisedMount {
         wait_until(WITHIN, "another daemon", || {
             self.processes("mount").iter().any(|pid| *pid != of)
         });
+    }
+
+    /// Has another client act between the death of the daemon, which a call brings about,
+    /// and the start of its successor; what the call comes to.
+    #[track_caller]
+    pub fn change_amid_death(
+        &self,
+        call: impl FnOnce() -> io::Result<()> + Send,
+        meanwhile: impl FnOnce(),
+    ) -> io::Result<()> {
+        let (supervisor, daemon) = (self.supervisor(), self.daemon());
+        kill_process(supervisor, Signal::STOP).unwrap();
+        std::thread::scope(|scope| {
+            let call = scope.spawn(call);
+            wait_until(WITHIN, "the death of the daemon", || {
+                !self.processes("mount").contains(&daemon)
+            });
+            meanwhile();
+            kill_process(supervisor, Signal::CONT).unwrap();
+            call.join().unwrap()
+        })
     }
 
     /// Ends the mount with SIGTERM, and waits until nothing of it is left.
