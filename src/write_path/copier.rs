@@ -137,6 +137,10 @@ impl Copier {
         Err(refused)
     }
 
+    pub fn copies_in_parts(&self, size_bytes: u64) -> bool {
+        size_bytes > self.part_size.0
+    }
+
     /// The condition that holds for the key now.
     async fn current(&self, key: &Key) -> Result<WriteCondition, FsError> {
         match self.store.head(HeadRequest { key: key.clone() }).await {
@@ -151,7 +155,7 @@ impl Copier {
         task: &CopyTask,
         condition: WriteCondition,
     ) -> Result<ETag, FsError> {
-        if task.size_bytes > self.part_size.0 {
+        if self.copies_in_parts(task.size_bytes) {
             return self.copy_in_parts(task, condition).await;
         }
         // Class and encryption of the source do not go along by themselves.
@@ -167,7 +171,7 @@ impl Copier {
             source_if_match: Some(task.version.clone()),
             size_bytes: task.size_bytes,
             target: task.target.clone(),
-            condition,
+            condition: condition.clone(),
             replace_headers,
             placement,
         };
@@ -178,7 +182,11 @@ impl Copier {
         // By an attempt of its own, whose answer was lost?
         let refused = error.kind == StoreErrorKind::PreconditionFailed && error.maybe_applied;
         let copy = WriteCondition::IfMatch(task.version.clone());
-        if refused && self.current(&task.target).await? == copy {
+        let may_be_own = refused && condition != copy;
+        if may_be_own
+            && self.current(&task.target).await? == copy
+            && self.current(&task.source).await? == copy
+        {
             return Ok(task.version.clone());
         }
         Err(error.into())

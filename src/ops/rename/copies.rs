@@ -9,6 +9,7 @@ use futures::stream;
 use futures::stream::StreamExt;
 use parking_lot::Mutex;
 
+use super::target_state::InParts;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{Moved, MovedObject};
@@ -117,20 +118,10 @@ impl ObjectCopies {
 
     /// Copies of a rename that has failed: the originals are what there is. To be
     /// called once the journal does not know of the rename any more.
-    ///
-    /// Another mount that renames the directory too may have taken one for its own, and
-    /// have deleted the original: that one stays.
-    pub async fn delete_unwanted(&self, unwanted: Unwanted) {
+    pub fn delete_unwanted(&self, unwanted: Unwanted) {
         let Unwanted { made, late } = unwanted;
-        let looks = stream::iter(made).map(|(original, copy)| async move {
-            let there = self.deletes.object_at(&original.key).await;
-            let is_there = there.is_ok_and(|it| it.is_some_and(|it| it.etag == original.etag));
-            is_there.then_some(copy)
-        });
-        let looks = looks.buffer_unordered(COPIES_AT_ONCE);
-        let gone: Vec<DeletePending> = looks.filter_map(ready).collect().await;
-        if let Err(error) = self.store.enqueue(&gone) {
-            tracing::warn!(%error, count = gone.len(), "copies of a directory that was not renamed stay");
+        if let Err(error) = self.store.enqueue(&made) {
+            tracing::warn!(%error, count = made.len(), "copies of a directory that was not renamed stay");
         }
         for (key, object) in late {
             self.store.watch_for_late(key, object);
@@ -209,6 +200,13 @@ impl ObjectCopies {
         }
     }
 
+    pub fn in_parts(&self, size_bytes: u64) -> InParts {
+        match self.copier.copies_in_parts(size_bytes) {
+            true => InParts::Yes,
+            false => InParts::No,
+        }
+    }
+
     /// Copies exactly this version. Errors: `Stale` when the source changed,
     /// `Exists` when something is where nothing may be.
     pub async fn copy_version(
@@ -258,9 +256,30 @@ pub struct Copies {
 /// Copies that this mount has made, or may have, and that nothing stands for.
 #[derive(Debug, Default)]
 pub struct Unwanted {
-    /// With their originals.
-    made: Vec<(ListedObject, DeletePending)>,
+    made: Vec<DeletePending>,
     late: Vec<(Key, LateObject)>,
+}
+
+impl ObjectCopies {
+    /// Another mount that renames the directory too deletes its copies where it fails.
+    ///
+    /// Errors: `Stale` where one that was taken over is not there any more.
+    pub async fn check_taken_over(
+        &self,
+        copies: &Copies,
+        old_prefix: &str,
+        new_prefix: &str,
+    ) -> Result<(), FsError> {
+        let taken = copies.moved.iter();
+        for (key, copy) in taken.filter(|(key, _)| !copies.made.contains(*key)) {
+            let target = moved_key(key, old_prefix, new_prefix).ok_or(FsError::STALE)?;
+            let there = self.deletes.object_at(&target).await?;
+            if there.is_none_or(|there| there.etag != copy.version.etag) {
+                return Err(FsError::STALE);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Copies {
@@ -276,7 +295,7 @@ impl Copies {
             let is_ours = self.made.contains(&object.key);
             let key = moved_key(&object.key, from, to).filter(|_| is_ours)?;
             let etag = Some(copy.version.etag.clone());
-            Some((object.clone(), DeletePending::of_version(key, etag)))
+            Some(DeletePending::of_version(key, etag))
         });
         // The ETag of a copy in parts is not known before.
         let late = self.unanswered.iter().filter(|it| !it.etag.is_of_parts());

@@ -75,7 +75,7 @@ impl DirectoryRenamer {
         failpoint::at(Point::RenameDirectoryDoomed);
         // A successor that finished the rename would want the copies.
         if moved.is_err() && ended == Ended::Yes {
-            self.copies.delete_unwanted(unwanted).await;
+            self.copies.delete_unwanted(unwanted);
         }
         let moved = moved?;
         let deleted = self.delete_originals(&old_prefix, &objects);
@@ -120,10 +120,14 @@ impl DirectoryRenamer {
         unwanted: &mut Unwanted,
     ) -> Result<Moved, FsError> {
         let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
-        let copies = self
+        let mut copies = self
             .copies
             .copy_all(objects, &old_prefix, &new_prefix)
             .await;
+        if copies.failed.is_none() {
+            let (old, new) = (&old_prefix, &new_prefix);
+            copies.failed = self.copies.check_taken_over(&copies, old, new).await.err();
+        }
         if copies.failed.is_some() {
             *unwanted = copies.unwanted(objects, &old_prefix, &new_prefix);
         }

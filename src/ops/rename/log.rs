@@ -18,13 +18,21 @@ pub enum Ended {
     Unknown,
 }
 
+/// What came of a rename that a predecessor began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    CarriedOut,
+    /// Everything is as another client has made it meanwhile.
+    GivenUp,
+}
+
 /// What the journal knows of renames.
 #[derive(Debug)]
 pub struct RenameLog {
     pub stage_factory: Arc<StageFactory>,
     pub durability: Durability,
-    /// Renames that a predecessor began and this daemon carried out: old and new keys.
-    pub finished: Mutex<Vec<(Key, Key)>>,
+    /// Renames that a predecessor began, by old and new keys, and what came of them.
+    pub finished: Mutex<Vec<(Key, Key, Finished)>>,
 }
 
 impl RenameLog {
@@ -51,22 +59,23 @@ impl RenameLog {
         }
     }
 
-    pub fn note_finished(&self, from: &Key, to: &Key) {
-        self.finished.lock().push((from.clone(), to.clone()));
+    pub fn note_finished(&self, from: &Key, to: &Key, finished: Finished) {
+        let entry = (from.clone(), to.clone(), finished);
+        self.finished.lock().push(entry);
     }
 
-    /// Whether a predecessor's rename of a file or a directory was carried out. The
-    /// kernel asks once: a later rename of the same names is another one.
-    pub fn take_finished(&self, from: &Key, to: &Key) -> bool {
+    /// What came of a predecessor's rename of a file or a directory. The kernel asks
+    /// once: a later rename of the same names is another one.
+    pub fn take_finished(&self, from: &Key, to: &Key) -> Option<Finished> {
         let of_directory = |key: &Key| format!("{key}/");
         let directories = (of_directory(from), of_directory(to));
-        let is_it = |(old, new): &(Key, Key)| {
+        let is_it = |(old, new, _): &(Key, Key, Finished)| {
             let of_files = (old, new) == (from, to);
             of_files || (old.as_str(), new.as_str()) == (&directories.0, &directories.1)
         };
         let mut finished = self.finished.lock();
         let found = finished.iter().position(is_it);
-        found.map(|at| finished.remove(at)).is_some()
+        found.map(|at| finished.remove(at).2)
     }
 
     /// A rename is finished, or given up. In what a loss of power leaves of the

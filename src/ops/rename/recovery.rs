@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::copies::{ObjectCopies, copy_of, is_same, moved_key};
 use super::directory::pending_of;
-use super::log::RenameLog;
+use super::log::{Finished, RenameLog};
 use super::paths::KeyPaths;
 use super::rebase::Rebase;
 use super::target_state::{TargetState, may_be_copy, moved_of, state_of, was_there};
@@ -37,14 +37,6 @@ use crate::writeback::{Deletes, Predecessor};
 pub struct Unfinished {
     intent: RenameIntent,
     _subtrees: SubtreeGuard,
-}
-
-/// What came of a rename that a predecessor began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Finished {
-    CarriedOut,
-    /// Everything is as another client has made it meanwhile.
-    GivenUp,
 }
 
 /// Attempts to finish a rename of what other clients change meanwhile.
@@ -179,9 +171,8 @@ impl RenameRecovery {
                 self.roll_back(intent).await?;
             }
             outcome => {
-                if outcome? == Finished::CarriedOut {
-                    self.log.note_finished(&intent.from, &intent.to);
-                }
+                let finished = outcome?;
+                self.log.note_finished(&intent.from, &intent.to, finished);
             }
         }
         if !intent.is_of_a_directory() {
@@ -216,12 +207,12 @@ impl RenameRecovery {
                 return Ok(Finished::CarriedOut);
             }
         };
-        let moved = match state_of(there, &source, intent) {
-            TargetState::Copy(etag) => Some(ObjectVersion {
+        let copied = self.copies.in_parts(source.size_bytes);
+        let moved = match state_of(there, &source, intent, copied) {
+            TargetState::Copy(etag) => ObjectVersion {
                 etag,
                 ..source.clone()
-            }),
-            TargetState::CopyReplaced => None,
+            },
             TargetState::Newer => {
                 tracing::warn!(%from, %to, "rename abandoned: another client has created a file under the new name; both files stay");
                 return Ok(Finished::GivenUp);
@@ -229,7 +220,7 @@ impl RenameRecovery {
             TargetState::Before(over) => {
                 let (headers, version) = (intent.headers.clone(), source.clone());
                 let copied = self.copies.copy_version(from, (to, over), headers, version);
-                Some(copied.await?)
+                copied.await?
             }
         };
         // What was sealed of the file that the rename replaces goes with it.
@@ -239,11 +230,8 @@ impl RenameRecovery {
             }
             self.namespace.table().detach(replaced.ino);
         }
-        let moved = moved.map(|moved| MovedObject::of(source.etag.clone(), moved));
-        let moved = moved
-            .map(|moved| (from.clone(), moved))
-            .into_iter()
-            .collect();
+        let moved = MovedObject::of(source.etag.clone(), moved);
+        let moved = Moved::from([(from.clone(), moved)]);
         let pending = DeletePending::of_version(from.clone(), Some(source.etag));
         self.change_places(intent, &moved, &[pending]).await?;
         Ok(Finished::CarriedOut)

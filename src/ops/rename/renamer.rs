@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::directory::DirectoryRenamer;
 use super::file::FileRenamer;
-use super::log::RenameLog;
+use super::log::{Finished, RenameLog};
 use super::place::{Place, RenameMode};
 use super::rebase::Rebase;
 use crate::error::FsError;
@@ -49,9 +49,15 @@ impl Renamer {
         request: KernelRequest,
     ) -> Result<(), FsError> {
         let (from, to) = self.settled_places(from, to, request).await?;
-        if self.is_finished(&from, &to, request)? {
-            return Ok(());
-        }
+        let request = match self.finished(&from, &to, request)? {
+            Some(Finished::CarriedOut) => return Ok(()),
+            // Nothing of it is done.
+            Some(Finished::GivenUp) => KernelRequest {
+                attempt: Delivery::First,
+                ..request
+            },
+            None => request,
+        };
         // The kernel has looked both names up.
         let known = [&from, &to].map(|at| self.namespace.table().child(at.dir.ino, at.name));
         let mut hold = if known.iter().flatten().any(|at| at.kind == Kind::Directory) {
@@ -91,15 +97,15 @@ impl Renamer {
         Ok((from, to))
     }
 
-    /// Whether it is a rename that a predecessor began, and its recovery carried out.
-    fn is_finished(
+    /// What came of it, where it is a rename that a predecessor began.
+    fn finished(
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
         request: KernelRequest,
-    ) -> Result<bool, FsError> {
+    ) -> Result<Option<Finished>, FsError> {
         if request.attempt == Delivery::First {
-            return Ok(false);
+            return Ok(None);
         }
         let old = self.namespace.child_key(from.dir.ino, from.name)?;
         let new = self.namespace.child_key(to.dir.ino, to.name)?;

@@ -6,14 +6,19 @@ use crate::store::{ETag, ObjectMeta, WriteCondition};
 use crate::vocabulary::ObjectVersion;
 use crate::write_path::CopyOver;
 
+/// Whether an object of the source's length is copied in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InParts {
+    Yes,
+    No,
+}
+
 /// What has the new name of a file that is renamed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TargetState {
     /// What the rename takes the place of.
     Before(CopyOver),
     Copy(ETag),
-    /// Another client has replaced or removed the copy since.
-    CopyReplaced,
     /// Another client's, which has come since.
     Newer,
 }
@@ -24,23 +29,22 @@ pub fn state_of(
     there: Option<ObjectMeta>,
     source: &ObjectVersion,
     intent: &RenameIntent,
+    copied: InParts,
 ) -> TargetState {
     let Some(there) = there else {
-        return match &intent.copy {
-            Some(_) => TargetState::CopyReplaced,
-            None => TargetState::Before(CopyOver::Only(WriteCondition::IfAbsent)),
-        };
+        return TargetState::Before(CopyOver::Only(WriteCondition::IfAbsent));
     };
+    // The source may be there for another reason than that the rename was under way.
     if let Some(copy) = &intent.copy {
         return match *copy == there.etag {
             true => TargetState::Copy(there.etag),
-            false => TargetState::CopyReplaced,
+            false => TargetState::Newer,
         };
     }
     let is_as_long = there.size_bytes == source.size_bytes;
     let is_same = is_as_long && there.etag == source.etag;
-    // Nothing tells whether one in parts has other bytes.
-    let is_opaque = there.etag.is_of_parts() || source.etag.is_of_parts();
+    // The copy's ETag is then none that is known.
+    let is_opaque = copied == InParts::Yes || source.etag.is_of_parts();
     let over = &intent.over;
     match over {
         // Also where it has the bytes of the source: what is stored with them may differ.
@@ -127,11 +131,20 @@ mod tests {
             copy: copy.map(ETag::new),
             originals: None,
         };
-        let of = |there, over: &WriteCondition| state_of(there, &source, &intent(over, None));
+        let of = |there, over: &WriteCondition| {
+            state_of(there, &source, &intent(over, None), InParts::No)
+        };
         assert_eq!(of(None, &before), only(&WriteCondition::IfAbsent));
         assert_eq!(of(there("source", 4), &before), copy("source"));
         assert_eq!(of(there("before", 4), &before), only(&before));
-        assert_eq!(of(there("parts-2", 4), &before), copy("parts-2"));
+        assert_eq!(of(there("parts-2", 4), &before), TargetState::Newer);
+        let in_parts = state_of(
+            there("parts-2", 4),
+            &source,
+            &intent(&before, None),
+            InParts::Yes,
+        );
+        assert_eq!(in_parts, copy("parts-2"));
         assert_eq!(of(there("other", 5), &before), TargetState::Newer);
         assert_eq!(
             of(there("other", 5), &WriteCondition::IfAbsent),
@@ -140,10 +153,10 @@ mod tests {
         assert_eq!(of(there("other", 4), &before), TargetState::Newer);
         let same = WriteCondition::IfMatch(ETag::new("source"));
         assert_eq!(of(there("source", 4), &same), only(&same), "other headers");
-        let known = |there| state_of(there, &source, &intent(&before, Some("made")));
+        let known = |there| state_of(there, &source, &intent(&before, Some("made")), InParts::No);
         assert_eq!(known(there("made", 4)), copy("made"));
-        assert_eq!(known(there("other", 4)), TargetState::CopyReplaced);
-        assert_eq!(known(None), TargetState::CopyReplaced);
+        assert_eq!(known(there("other", 4)), TargetState::Newer);
+        assert_eq!(known(None), only(&WriteCondition::IfAbsent));
         let other = WriteCondition::IfMatch(ETag::new("other"));
         let over_any = TargetState::Before(CopyOver::Any(other));
         assert_eq!(of(there("other", 5), &WriteCondition::Always), over_any);
