@@ -177,8 +177,7 @@ impl Place {
     /// Where the mountpoint is in a bind of itself or of a folder above it. A bind of the
     /// whole file system is a container's own root.
     fn through(&self, entry: &MountEntry) -> Option<PathBuf> {
-        let is_own_root = entry.root == Path::new("/") && entry.mountpoint == Path::new("/");
-        let is_bind = entry.device == self.device && !is_own_root;
+        let is_bind = entry.device == self.device && entry.root != Path::new("/");
         let inside = self.path.strip_prefix(&entry.root).ok();
         let inside = inside.filter(|_| is_bind)?;
         Some(if inside.as_os_str().is_empty() {

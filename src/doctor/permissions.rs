@@ -83,6 +83,7 @@ pub(super) async fn abort_left(s3: &S3Store, prefix: &str, report: &mut Report) 
     for name in &scratch {
         match inspect::unfinished_uploads(s3, name).await {
             Ok(found) => uploads.extend(found),
+            Err(error) if error.kind != StoreErrorKind::AccessDenied => return,
             Err(error) => {
                 report.warn(
                     "list uploads",

@@ -137,7 +137,8 @@ impl Task for PublicAccess {
     async fn look(&self) -> anyhow::Result<Found> {
         const WANTED: &str = "block it";
         let asked = settings::public_access_block(&self.0.s3).await;
-        if !matches!(asked, Ok(Setting::Is(true)))
+        let may_be_open = matches!(asked, Ok(Setting::Is(false) | Setting::Absent));
+        if may_be_open
             && matches!(
                 settings::policy_is_public(&self.0.s3).await,
                 Ok(Setting::Is(true))

@@ -227,7 +227,9 @@ fn wanted(
         (Keys::Temporary, None) | (Keys::Anonymous, _) => {}
     }
     // Whoever renews them writes them where they are now.
-    if let (Keys::Temporary, Some(source)) = (keys, &config.s3.authentik) {
+    if let (Keys::Temporary, Some(source)) = (keys, &config.s3.authentik)
+        && !source.files().is_empty()
+    {
         let files = source.files().iter().map(|file| path_value(file));
         set("from-authentik", Value::Array(files.collect()));
         if let Some(usage) = config.given.by_name().remove("usage") {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
@@ -130,7 +130,9 @@ impl Service {
         let written = fs::metadata(&self.config_file).and_then(|file| file.modified());
         // Of the second in which it was started nobody can tell.
         Ok(match (since, written) {
-            (Some(since), Ok(written)) => written >= since + Duration::from_secs(1),
+            (Some(since), Ok(written)) => {
+                written >= since + Duration::from_secs(1) && written <= SystemTime::now()
+            }
             _ => false,
         })
     }

@@ -164,7 +164,13 @@ impl DeleteQueue {
                 }),
                 Ok(Found::Newer) => self.leave(&[key]),
                 Ok(Found::Nothing) => self.settle_keys(&[key]),
-                Err(error) => outcome = self.not_seen(&key, error),
+                Err(error) => {
+                    // In an outage each look takes its whole deadline.
+                    if let Err(error) = self.not_seen(&key, error) {
+                        outcome = Err(error);
+                        break;
+                    }
+                }
             }
         }
         (requests, outcome)
@@ -178,6 +184,7 @@ impl DeleteQueue {
         }
         tracing::error!(%key, %error, "delete dropped: what is there cannot be looked at");
         self.settle_keys(std::slice::from_ref(key));
+        self.refusals.note(vec![key.clone()]);
         Ok(())
     }
 
