@@ -47,6 +47,7 @@ impl AttachCommand {
         let mount = self.mount(mount.as_deref())?;
         let mountpoint = Path::new(&mount.health.mountpoint);
         let tree = self.inside.tree()?;
+        tree.lock()?;
         let place = tree.find(path)?;
         let mount = Attachable::at(mountpoint)?;
         if self.is_there(&tree, &place, &mount)? {
@@ -121,7 +122,7 @@ pub fn tell_left(left: &[LeftBehind], of: &str) {
     if left.is_empty() {
         return;
     }
-    println!("what is open in {of} stays there until it is closed:");
+    println!("these programs have files open in {of}, and keep them until they close them:");
     for LeftBehind { process, count } in left.iter().take(NAMED_LIMIT) {
         println!(
             "  {}: {}",
@@ -138,7 +139,7 @@ pub fn tell_left(left: &[LeftBehind], of: &str) {
 fn bind(mountpoint: &Path, path: &Path) -> String {
     let (mountpoint, path) = (mountpoint.display(), path.display());
     let text = format!(
-        "for the container's next start, which does not know of it:
+        "a restart of the container does not bring it back: add this bind to the container
   podman or docker: -v {mountpoint}:{path}:rslave
   compose.yml, at its volumes:
       - type: bind
@@ -146,7 +147,9 @@ fn bind(mountpoint: &Path, path: &Path) -> String {
         target: {path}
         bind:
           propagation: rslave
-          create_host_path: false"
+          create_host_path: false
+with it the container has to be restarted after each unmount on the host; a bind of a
+folder above the mount, as in 'mediafs help containers', shows every later mount too"
     );
     let lines: Vec<String> = text.lines().map(plain).collect();
     lines.join("\n")

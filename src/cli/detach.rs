@@ -32,6 +32,7 @@ impl DetachCommand {
             absolute(path)?;
         }
         let tree = self.inside.tree()?;
+        tree.lock()?;
         let path = match self.path {
             Some(path) => path,
             None => only(&tree)?,

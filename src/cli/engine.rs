@@ -1,7 +1,9 @@
 //! Containers by their names, as the command of their engine knows them.
 
+use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
@@ -11,6 +13,9 @@ use crate::session::MountTree;
 
 /// Commands that know containers by name. Source: podman-inspect(1), docker inspect.
 const ENGINES: [&str; 2] = ["podman", "docker"];
+/// One that waits for its own daemon or for a lock is not waited for.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Whose mount tree is meant.
 #[derive(Debug, Args)]
@@ -58,7 +63,7 @@ fn pid_of(container: &str) -> anyhow::Result<u32> {
     let mut running = Vec::new();
     let mut reasons = Vec::new();
     for engine in ENGINES {
-        match ask(engine, container) {
+        match ask(engine, container, ANSWERS_WITHIN) {
             Ok(Some(0)) => reasons.push(format!("{engine}: not running")),
             Ok(Some(pid)) => running.push((engine, pid)),
             Ok(None) => {}
@@ -85,8 +90,8 @@ fn pid_of(container: &str) -> anyhow::Result<u32> {
 }
 
 /// The first process of a container, 0 of one that does not run; none where there is no
-/// such command.
-fn ask(engine: &str, container: &str) -> Result<Option<u32>, String> {
+/// such command. Errors: in words.
+fn ask(engine: &str, container: &str, within: Duration) -> Result<Option<u32>, String> {
     let mut command = Command::new(engine);
     command.args([
         "inspect",
@@ -95,14 +100,9 @@ fn ask(engine: &str, container: &str) -> Result<Option<u32>, String> {
         "--format",
         "{{.State.Pid}}",
     ]);
-    let asked = command
-        .arg("--")
-        .arg(container)
-        .stdin(Stdio::null())
-        .output();
-    let output = match asked {
+    let output = match output(command.arg("--").arg(container), within) {
         Ok(output) => output,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
     if !output.status.success() {
@@ -113,4 +113,50 @@ fn ask(engine: &str, container: &str) -> Result<Option<u32>, String> {
     let pid = said.trim().parse();
     pid.map(Some)
         .map_err(|_| format!("unexpected output {said:?}"))
+}
+
+/// What a command prints, which is little. Errors: it cannot be run; no answer in time.
+fn output(command: &mut Command, within: Duration) -> io::Result<Output> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
+    let deadline = Instant::now() + within;
+    while child.try_wait()?.is_none() {
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            let why = format!(
+                "no answer within {} s: is its daemon stuck?",
+                within.as_secs()
+            );
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    child.wait_with_output()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn an_engine_that_does_not_answer_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = |name: &str, script: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let answers = engine("answers", "echo 42");
+        let long = Duration::from_secs(60);
+        assert_eq!(ask(&answers, "app", long), Ok(Some(42)));
+        let hangs = engine("hangs", "exec sleep 600");
+        let why = ask(&hangs, "app", Duration::from_secs(1)).unwrap_err();
+        assert!(why.contains("no answer within 1 s"), "{why}");
+        assert_eq!(ask("/nonexistent/engine", "app", long), Ok(None));
+    }
 }

@@ -123,7 +123,7 @@ fn a_running_container_gets_the_mount_and_gives_it_back() {
         &[
             "/mnt in cat (pid ",
             "): attached",
-            "what is open in the old directory",
+            "these programs have files open in the old directory",
             &bind,
             &yaml,
         ],
@@ -170,7 +170,7 @@ fn kill_and_detach(container: &Container, mount: &SupervisedMount) {
         &[
             "/mnt in cat (pid ",
             "): detached",
-            "what is open in the mount",
+            "these programs have files open in the mount",
             "1 file",
         ],
     );
@@ -308,6 +308,12 @@ fn what_cannot_be_is_refused_in_words() {
         &ends_with(1, &attach(u32::MAX, &[&root, "/mnt"])),
         &["there is no process"],
     );
+    // Whoever attaches holds the namespace so.
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt")).unwrap();
+    namespace.lock().unwrap();
+    let second = ends_with(1, &attach(pid, &[&root, "/mnt"]));
+    has_all(&second, &["another attach or detach is at work in cat"]);
+    drop(namespace);
     let nobody = run_within(SOON, &mut mediafs(["attach", "/mnt"]));
     has_all(&ends_with(2, &nobody), &["--container <NAME>", "--pid <N>"]);
     let mut both = mediafs(["attach", "--pid", "1", "--container", "x", "/mnt"]);

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, ResolveFlags, flock, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 use rustix::process::fchdir;
@@ -45,6 +45,8 @@ pub enum InsideError {
         "{path} in {process} is on a mount that is shared with this namespace: mount there, and {process} sees it"
     )]
     Shared { path: PathBuf, process: Process },
+    #[error("another attach or detach is at work in {0}: run it again once that has ended")]
+    Busy(Process),
     #[error("nothing of mediafs is mounted on {0} any more")]
     NotMounted(PathBuf),
     #[error("{path} in {process}: {source}")]
@@ -150,6 +152,19 @@ impl MountTree {
 
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Nobody else attaches or detaches here until this tree is dropped: of two who look
+    /// and then mount at once, both would mount.
+    ///
+    /// Errors: `Busy`; the kernel's.
+    pub fn lock(&self) -> Result<(), InsideError> {
+        // Whoever opens the namespace gets the same inode while somebody has it open.
+        match flock(&self.namespace, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(()),
+            Err(Errno::WOULDBLOCK) => Err(InsideError::Busy(self.process.clone())),
+            Err(errno) => Err(self.failed(Path::new("/"), errno.into())),
+        }
     }
 
     /// The mounts of mediafs in it.
