@@ -128,6 +128,7 @@ pub struct Config {
 pub struct S3Config {
     pub endpoint_url: Option<String>,
     pub region: Option<String>,
+    /// Not that of authentik's settings, which may change.
     pub profile: Option<String>,
     pub credentials_file: Option<PathBuf>,
     /// Has the credentials, if it has any.
@@ -159,7 +160,10 @@ impl Config {
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (ours, theirs) = (self.given.by_name(), other.given.by_name());
         let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
-        let differ = |name: &&String| ours.get(*name) != theirs.get(*name);
+        // Authentik's is read again with its keys.
+        let is_own_profile = self.s3.profile.is_some() || other.s3.profile.is_some();
+        let counts = |name: &str| name != "profile" || is_own_profile;
+        let differ = |name: &&String| counts(name) && ours.get(*name) != theirs.get(*name);
         names.into_iter().filter(differ).cloned().collect()
     }
 }

@@ -123,6 +123,11 @@ impl ConfigSource {
         let mut config = resolve(options).map_err(wrong)?;
         config.notes.extend(notes);
         config.s3.authentik = authentik;
+        let of_profile = merged.find_metadata("profile");
+        if of_profile.is_some_and(|it| it.name.starts_with(AUTHENTIK_LAYER)) {
+            // It is asked for each time that credentials are read: another may be named by then.
+            config.s3.profile = None;
+        }
         config.name = self.file.as_deref().and_then(mount_name);
         Ok(config)
     }

@@ -9,7 +9,7 @@ use crate::session;
 use crate::store::s3::inspect::{self, Signer, Versioning};
 use crate::store::s3::{OnNetworkError, S3Store};
 use crate::store::{
-    FoldDirectories, KeySource, ListRequest, Metered, ObjectStore, Retry, StoreError,
+    FoldDirectories, GivenKeys, KeySource, ListRequest, Metered, ObjectStore, Retry, StoreError,
     StoreErrorKind, StoreHealth,
 };
 
@@ -88,10 +88,9 @@ pub(super) async fn examine(config: &Config, report: &mut Report) {
 
 fn told(signer: &Signer, config: &Config) -> String {
     let from = match &config.s3 {
-        S3Config {
-            authentik: Some(source),
-            ..
-        } if matches!(source.read(), Ok(Some(_))) => "authentik's settings".to_owned(),
+        _ if matches!(of_authentik, Some(Ok(GivenKeys::Keys(_)))) => {
+            "authentik's settings".to_owned()
+        }
         S3Config {
             credentials_file: Some(file),
             ..
@@ -102,6 +101,7 @@ fn told(signer: &Signer, config: &Config) -> String {
         } => format!("profile {profile}"),
         _ if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() => "the environment".to_owned(),
         _ => "the AWS chain".to_owned(),
+    let of_authentik = config.s3.authentik.as_ref().map(KeySource::read);
     };
     let temporary = if signer.is_temporary {
         ", temporary"
@@ -115,6 +115,9 @@ fn told(signer: &Signer, config: &Config) -> String {
 fn check_of(error: &StoreError) -> &'static str {
     match error.kind {
         StoreErrorKind::ClockSkew => "clock",
+        _ if let Some(Ok(GivenKeys::Profile(profile))) = &of_authentik => {
+            format!("profile {profile}, which authentik's settings name")
+        }
         StoreErrorKind::WrongRegion => "region",
         StoreErrorKind::Untrusted => "certificate",
         StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => "endpoint",

@@ -220,16 +220,18 @@ fn wanted(
     if let (None, Some(path)) = (&config.given.ca_bundle, bundle) {
         set("ca-bundle", path_value(Path::new(&path)));
     }
-    match (keys, &config.given.profile) {
+    let authentik = config.s3.authentik.as_ref();
+    let authentik = authentik.filter(|source| !source.files().is_empty());
+    // One that authentik's settings name is read there.
+    let is_own = config.s3.profile.is_some() || authentik.is_none();
+    match (keys, config.given.profile.as_ref().filter(|_| is_own)) {
         (Keys::Lasting(_), _) => set("credentials-file", path_value(&credentials_path(options))),
         (Keys::Named(path), _) => set("credentials-file", path_value(path)),
         (Keys::Temporary, Some(profile)) => set("profile", profile.as_str().into()),
         (Keys::Temporary, None) | (Keys::Anonymous, _) => {}
     }
     // Whoever renews them writes them where they are now.
-    if let (Keys::Temporary, Some(source)) = (keys, &config.s3.authentik)
-        && !source.files().is_empty()
-    {
+    if let (Keys::Temporary, Some(source)) = (keys, authentik) {
         let files = source.files().iter().map(|file| path_value(file));
         set("from-authentik", Value::Array(files.collect()));
         if let Some(usage) = config.given.by_name().remove("usage") {

@@ -10,10 +10,20 @@ pub struct AccessKeys {
     pub session_token: Option<String>,
 }
 
+/// Who signs requests, as another program's settings say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GivenKeys {
+    Keys(AccessKeys),
+    /// The AWS profile of this name.
+    Profile(String),
+    /// Nothing: the AWS chain has them.
+    None,
+}
+
 /// Has access keys, and may have others the next time it is asked.
 pub trait KeySource: fmt::Debug + Send + Sync {
-    /// None where the AWS chain has them. Errors: in words, without a secret.
-    fn read(&self) -> Result<Option<AccessKeys>, String>;
+    /// Errors: in words, without a secret.
+    fn read(&self) -> Result<GivenKeys, String>;
 }
 
 impl fmt::Debug for AccessKeys {

@@ -33,7 +33,7 @@ pub mod s3;
 mod unanswered;
 
 pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
-pub use access_keys::{AccessKeys, KeySource};
+pub use access_keys::{AccessKeys, GivenKeys, KeySource};
 pub use body::{Body, BodySink, BodySource, BodyStream, pieces};
 pub use checksums::{CustomerKeyed, ObjectChecksums};
 pub use clock::StoreClock;

@@ -146,6 +146,44 @@ fn a_secret_that_is_replaced_in_its_file_is_read_anew() {
 }
 
 #[test]
+fn another_profile_that_authentik_names_is_read_anew() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = untold(plan).set("--ttl", "0");
+    let profiles = plan.scratch().join("credentials");
+    let of = |name: &str, keys: &Credentials| {
+        let (access, secret) = (&keys.access_key, &keys.secret_key);
+        format!("[{name}]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n")
+    };
+    let text = of("first", &OWNER) + &of("second", &SUCCESSOR);
+    fs::write(&profiles, text).unwrap();
+    let (file, bucket) = (plan.scratch().join(".env"), plan.bucket.clone());
+    let name = |profile: &str| {
+        let of_s3 = "AUTHENTIK_STORAGE__S3";
+        let text = format!(
+            "{of_s3}__ENDPOINT={}\n{of_s3}__BUCKET_NAME={bucket}\n{of_s3}__SESSION_PROFILE={profile}\n",
+            proxy.endpoint
+        );
+        fs::write(&file, text).unwrap();
+    };
+    name("first");
+    let mount = plan
+        .env("AWS_SHARED_CREDENTIALS_FILE", &profiles)
+        .arg(option(&file))
+        .start();
+    fs::write(mount.path("a"), "a").unwrap();
+    name("second");
+    proxy.revoke(&OWNER.access_key);
+    fs::write(mount.path("b"), "b").unwrap();
+    assert_eq!(fs::read(mount.path("b")).unwrap(), b"b");
+    mount.signal(Signal::HUP);
+    wait_until(WITHIN, "a reload", || {
+        mount.log().contains("credentials reloaded")
+    });
+    assert!(!mount.log().contains("need a new mount"), "{}", mount.log());
+    fs::write(mount.path("c"), "c").unwrap();
+}
+
+#[test]
 fn a_whole_bucket_is_not_mounted_where_authentik_executes_a_file() {
     let plan = Mount::builder();
     let data = plan.scratch().join("data");

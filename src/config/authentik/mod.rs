@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub use dotenv::Variables;
 pub use storage::{Setting, SettingValue, Usage};
 
-use crate::store::{AccessKeys, KeySource};
+use crate::store::{GivenKeys, KeySource};
 use storage::Storage;
 use value::{Found, Value, Values};
 
@@ -140,7 +140,7 @@ impl AuthentikSource {
 }
 
 impl KeySource for AuthentikSource {
-    fn read(&self) -> Result<Option<AccessKeys>, String> {
+    fn read(&self) -> Result<GivenKeys, String> {
         let read = self.read(environment())?;
         self.storage(&read).access_keys()
     }

@@ -6,7 +6,7 @@
 use super::dotenv::Variables;
 use super::uri;
 use super::value::{Found, Value, Values};
-use crate::store::AccessKeys;
+use crate::store::{AccessKeys, GivenKeys};
 
 /// What a mount's place is called in authentik's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,19 +90,19 @@ impl Storage<'_> {
         Ok(settings)
     }
 
-    /// The credentials that authentik has in its settings; none where it uses a profile, or
-    /// the AWS chain. Read again each time: they may be in files that change.
-    pub fn access_keys(&self) -> Result<Option<AccessKeys>, String> {
-        if self.text("session_profile")?.is_some() {
-            return Ok(None);
+    /// The credentials that authentik has in its settings. Read again each time: they may be
+    /// in files that change.
+    pub fn access_keys(&self) -> Result<GivenKeys, String> {
+        if let Some(profile) = self.text("session_profile")? {
+            return Ok(GivenKeys::Profile(profile.text));
         }
         let session_token = match self.text("session_token")? {
             None => self.text("security_token")?,
             token => token,
         };
         match (self.text("access_key")?, self.text("secret_key")?) {
-            (None, None) => Ok(None),
-            (Some(access), Some(secret)) => Ok(Some(AccessKeys {
+            (None, None) => Ok(GivenKeys::None),
+            (Some(access), Some(secret)) => Ok(GivenKeys::Keys(AccessKeys {
                 access_key: access.text,
                 secret_key: secret.text,
                 session_token: session_token.map(|token| token.text),

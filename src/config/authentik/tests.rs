@@ -4,6 +4,7 @@
 use std::fs;
 
 use super::*;
+use crate::store::AccessKeys;
 
 /// authentik's files and variables of one case.
 #[derive(Default)]
@@ -54,7 +55,7 @@ fn outcome(case: &Case) -> Result<Vec<(String, String)>, String> {
             (setting.name.to_owned(), value)
         })
         .collect();
-    if let Some(keys) = storage.access_keys()? {
+    if let GivenKeys::Keys(keys) = storage.access_keys()? {
         let token = keys.session_token.unwrap_or_default();
         let keys = format!("{} {} {token}", keys.access_key, keys.secret_key);
         found.push(("keys".to_owned(), keys.trim_end().to_owned()));

@@ -23,7 +23,7 @@ use super::checksum::Transport;
 use super::http::NetworkError;
 use super::request_options::ServerEncryption;
 use super::s3_settings::{Addressing, Identity, S3Settings};
-use crate::store::{Endpoint, KeySource, StoreClock};
+use crate::store::{Endpoint, GivenKeys, KeySource, StoreClock};
 
 /// A connection that is not up by then is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -137,9 +137,9 @@ pub(super) fn profile_files(settings: &S3Settings) -> EnvConfigFiles {
 
 /// Credentials of another program, read when they are needed.
 #[derive(Debug)]
-struct GivenKeys(Arc<dyn KeySource>);
+struct KeysOfSource(Arc<dyn KeySource>);
 
-impl ProvideCredentials for GivenKeys {
+impl ProvideCredentials for KeysOfSource {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -148,11 +148,13 @@ impl ProvideCredentials for GivenKeys {
     }
 }
 
-impl GivenKeys {
+impl KeysOfSource {
     fn credentials(&self) -> provider::Result {
         let keys = self.0.read();
         let keys = keys.map_err(CredentialsError::invalid_configuration)?;
-        let keys = keys.ok_or_else(|| CredentialsError::not_loaded("no access key is set"))?;
+        let GivenKeys::Keys(keys) = keys else {
+            return Err(CredentialsError::not_loaded("no access key is set"));
+        };
         Ok(Credentials::new(
             keys.access_key,
             keys.secret_key,
@@ -224,15 +226,15 @@ pub(super) async fn shared_config(settings: &S3Settings, http: SharedHttpClient)
         loader = loader.region(Region::new(region.clone()));
     }
     loader = loader.profile_files(profile_files(settings));
-    if let Some(profile) = &settings.profile {
+    if let Some(profile) = settings.profile_now() {
         loader = loader.profile_name(profile);
     }
     if settings.identity == Identity::Anonymous {
         loader = loader.no_credentials();
     } else if let Some(keys) = &settings.keys
-        && !matches!(keys.read(), Ok(None))
+        && matches!(keys.read(), Ok(GivenKeys::Keys(_)) | Err(_))
     {
-        loader = loader.credentials_provider(GivenKeys(keys.clone()));
+        loader = loader.credentials_provider(KeysOfSource(keys.clone()));
     }
     if let Some(url) = &settings.endpoint_url {
         loader = loader.endpoint_url(url);

@@ -125,7 +125,7 @@ async fn trust(
 
 /// What the profile says. A configuration that cannot be read is told by whoever needs it.
 async fn of_profile(settings: &S3Settings, files: &EnvConfigFiles) -> Option<PathBuf> {
-    let named = settings.profile.clone().map(Cow::Owned);
+    let named = settings.profile_now().map(Cow::Owned);
     let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), files, named).await;
     let profiles = profiles.ok()?;
     profiles.get("ca_bundle").map(PathBuf::from)

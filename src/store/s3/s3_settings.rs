@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::checksum::ChecksumChoice;
 use super::request_options::RequestOptions;
-use crate::store::{KeySource, ProxyUrl};
+use crate::store::{GivenKeys, KeySource, ProxyUrl};
 
 /// How the bucket is named in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,4 +69,16 @@ pub struct S3Settings {
     pub identity: Identity,
     pub variants: AwsVariants,
     pub requests: RequestOptions,
+}
+
+impl S3Settings {
+    /// The profile of the AWS configuration: the one that is set, else the one that the
+    /// settings of another program name by now.
+    pub(super) fn profile_now(&self) -> Option<String> {
+        let of_source = || match self.keys.as_ref()?.read() {
+            Ok(GivenKeys::Profile(name)) => Some(name),
+            _ => None,
+        };
+        self.profile.clone().or_else(of_source)
+    }
 }
