@@ -1,5 +1,5 @@
-//! Keys below a directory that cannot be file names: nobody sees them, and they keep
-//! the directory from going.
+//! Keys below a directory that cannot be shown as files. Those that cannot be file names
+//! keep the directory from going, though nobody sees them.
 
 use super::name::Name;
 use super::page::Page;
@@ -14,6 +14,9 @@ const PAGES_LIMIT: usize = 20;
 
 /// Directories of which hidden keys are counted.
 const DIRECTORIES_LIMIT: usize = 10_000;
+
+/// Why an object is not shown that has a directory's name.
+pub const SHADOWED: &str = "a directory has its name";
 
 /// A key that cannot be shown, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +59,15 @@ impl Namespace {
         for key in &page.hidden {
             tracing::debug!(%key, "hidden: this key cannot be a file name");
         }
+        for key in &page.shadowed {
+            tracing::debug!(%key, "hidden: {SHADOWED}");
+        }
+        let count = page.hidden.len() + page.shadowed.len();
         let mut seen = self.hidden_seen.lock();
-        if page.hidden.is_empty() || page.next.is_some() {
+        if count == 0 || page.next.is_some() {
             seen.remove(&dir.ino);
         } else if seen.len() < DIRECTORIES_LIMIT {
-            seen.insert(dir.ino, page.hidden.len());
+            seen.insert(dir.ino, count);
         }
     }
 
@@ -84,6 +91,8 @@ impl Namespace {
             let page = Page::new(prefix, answer);
             let found = page.hidden.into_iter();
             hidden.extend(found.map(|key| HiddenKey::below(prefix, key)));
+            let shadowed = page.shadowed.into_iter();
+            hidden.extend(shadowed.map(|key| HiddenKey { key, why: SHADOWED }));
             names.extend(page.entries.into_keys());
             if page.next.is_none() || hidden.len() >= KEYS_LIMIT {
                 break;

@@ -101,7 +101,7 @@ pub use attribute_cache::{AttributeCache, AttributeCacheError};
 pub use attributes::Attributes;
 pub use dir::{Entry, Marker};
 pub use directory_record::EntryChange;
-pub use hidden::HiddenKey;
+pub use hidden::{HiddenKey, SHADOWED};
 pub use inode::{Inode, InodeState, LocalState};
 pub use invalidation::{Invalidation, Invalidations};
 pub use keyspace::{DirPath, KeySpace};

@@ -16,6 +16,8 @@ pub struct Page {
     pub marker: Marker,
     /// Keys that cannot be shown as files.
     pub hidden: Vec<Key>,
+    /// Objects in whose place a directory of their name is shown.
+    pub shadowed: Vec<Key>,
     pub next: Option<ListToken>,
     /// The page reaches up to here; absent on an empty page.
     pub last: Option<String>,
@@ -81,7 +83,10 @@ impl Page {
             .and_then(|rest| rest.strip_suffix('/'));
         match segment.and_then(Name::from_segment) {
             Some(name) => {
-                self.entries.insert(name, Entry::Directory);
+                let before = self.entries.insert(name, Entry::Directory);
+                if matches!(before, Some(Entry::File(_))) {
+                    self.shadowed.push(Key::new(folded.trim_end_matches('/')));
+                }
             }
             None => self.hidden.push(Key::new(folded)),
         }
@@ -155,6 +160,7 @@ mod tests {
                 ("b", super::super::Kind::File)
             ]
         );
+        assert_eq!(page.shadowed, [Key::new("p/a")]);
     }
 
     #[test]

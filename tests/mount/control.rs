@@ -176,7 +176,9 @@ fn an_outage_is_told_with_its_begin_and_the_last_error() {
 #[test]
 fn what_could_not_be_uploaded_is_told_with_the_reason_and_the_hidden_keys_are_counted() {
     let mount = Mount::on(Server::moto()).start();
-    mount.put_object("d//x", b"hidden");
+    for key in ["d//x", "d/a", "d/a/b"] {
+        mount.put_object(key, b"bytes");
+    }
     lose_a_race(&mount, "f", b"ours", b"theirs");
     fs::read_dir(mount.path("d")).unwrap().count();
     let told = status(&mount);
@@ -187,7 +189,7 @@ fn what_could_not_be_uploaded_is_told_with_the_reason_and_the_hidden_keys_are_co
         lost["reason"].as_str().unwrap().contains("upload failed"),
         "{told}"
     );
-    assert_eq!(told["hidden_keys"], 1, "{told}");
+    assert_eq!(told["hidden_keys"], 2, "{told}");
     let text = done(&mount, &["status", mount.root.to_str().unwrap()]);
     assert!(text.contains("mediafs spool list"), "{text}");
 }
