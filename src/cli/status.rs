@@ -169,6 +169,9 @@ fn whole(status: &Status) -> String {
         span(status.uptime_seconds)
     );
     line(&mut text, "daemon", &daemon);
+    if let Some(fuse) = &status.fuse {
+        line(&mut text, "kernel", &fuse.to_string());
+    }
     line(&mut text, "S3", &of_s3(status));
     of_uploads(&mut text, status);
     of_lost_found(&mut text, status);

@@ -22,6 +22,7 @@ mod thread_watch;
 
 pub use in_flight::InFlight;
 pub use killed::interrupt_killed;
+pub use negotiate::Agreement;
 pub use notify::{MayWait, forward_invalidations};
 pub use thread_watch::ThreadWatch;
 

@@ -71,7 +71,7 @@ pub use probe::{SCRATCH_NAME as PROBE_SCRATCH_NAME, abilities};
 pub use reload::Reload;
 pub use systemd_job::{StopKind, stop_kind};
 pub use takeover::fd_store::has_some as has_predecessor;
-use takeover::fuse_session::{KernelSession, PredecessorSession};
+use takeover::fuse_session::{self, PredecessorSession};
 pub use takeover::supervisor::{Life, supervise};
 
 /// Pause between attempts to unmount what is still in use.
@@ -116,19 +116,17 @@ pub fn run(
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
     let loops = adapter.loops().clone();
-    let asked = takeover::fuse_session::Asked {
+    let asked = fuse_session::Asked {
         place: &place,
         mountpoint: &asked,
         abilities: connected.late.abilities().get(),
         mounted_at: ops.mounted_at(),
     };
     let before = device.zip(predecessor);
-    let KernelSession {
-        mounted,
-        session,
-        notifier,
-    } = takeover::fuse_session::start(&config, asked, &session_log, before, adapter)?;
-    let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
+    let kernel = fuse_session::start(&config, asked, &session_log, before, adapter)?;
+    let (mounted, notifier) = (kernel.mounted, kernel.notifier);
+    let serving = take_requests(kernel.session, to_kernel, notifier.clone());
+    let serving = serving.context("no thread")?;
     runtime.spawn(ops.clone().run_in_background());
     runtime.spawn(watch_s3(&connected, &config));
     tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
@@ -138,6 +136,7 @@ pub fn run(
         s3: connected.s3,
         loops,
         notifier: notifier.clone(),
+        agreed: kernel.agreed,
         mounted: config.clone(),
         reload,
         reloading: Mutex::default(),
@@ -200,7 +199,7 @@ fn adapter(
 /// next one keeps its own session there.
 fn end(config: &Config, notifier: &Notifier, watched: JoinHandle<()>, socket: Option<SocketPlace>) {
     watched.abort();
-    takeover::fuse_session::forget(config);
+    fuse_session::forget(config);
     notifier.end();
     if let Some(socket) = socket {
         socket.remove();

@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval, interval_at};
 use super::Reload;
 use super::control::answers::Reloaded;
 use crate::config::Config;
-use crate::fuse::ThreadWatch;
+use crate::fuse::{Agreement, ThreadWatch};
 use crate::ops::{Ops, PendingWork};
 use crate::session::notifier::Notifier;
 use crate::session::sd_notify;
@@ -37,6 +37,8 @@ pub struct RunningMount {
     pub notifier: Arc<Notifier>,
     pub s3: Arc<S3Store>,
     pub health: StoreHealth,
+    /// With the kernel, when the mount began.
+    pub agreed: Option<Agreement>,
     /// What it was mounted with.
     pub mounted: Config,
     pub reload: Reload,

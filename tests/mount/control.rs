@@ -23,7 +23,8 @@ const FIELDS: &str = "
     attributes bucket cache.disk cache.hits cache.limit_bytes cache.misses cache.neighbours_fetched
     cache.neighbours_used cache.used_bytes cost.prices
     cost.requests_usd_per_day deletes.failing deletes.waiting durability endpoint
-    hidden_keys known_names lost_found.files lost_found.last
+    fuse.features fuse.lacking fuse.max_background fuse.max_readahead_bytes fuse.max_write_bytes
+    fuse.protocol hidden_keys known_names lost_found.files lost_found.last
     memory.limit_bytes memory.reads_bytes memory.resident_bytes mounted_unix_seconds mountpoint name
     pid prefix reasons recent requests.by_kind requests.failed requests.received_bytes
     requests.sent_bytes requests.sent_bytes_per_second s3.cause s3.last_failure

@@ -2,6 +2,7 @@
 //! interface: `mediafs help status` lists them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,9 @@ pub struct Status {
     pub attributes: String,
     /// Of systemd, where it is one's service.
     pub unit: Option<String>,
+    /// None of an older daemon.
+    #[serde(default)]
+    pub fuse: Option<FuseStatus>,
     /// Since this daemon was started.
     pub uptime_seconds: u64,
     pub mounted_unix_seconds: u64,
@@ -71,6 +75,38 @@ pub struct Status {
     pub cost: Cost,
     /// The last warnings and errors, oldest first.
     pub recent: Vec<LogLine>,
+}
+
+/// What was agreed with the kernel when the mount began.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FuseStatus {
+    /// Of FUSE, as in `7.40`.
+    pub protocol: String,
+    pub max_write_bytes: u64,
+    pub max_readahead_bytes: u64,
+    pub max_background: u16,
+    /// In use.
+    pub features: Vec<String>,
+    /// That help, and that this kernel does not offer.
+    pub lacking: Vec<String>,
+}
+
+impl fmt::Display for FuseStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "FUSE {}, writes of {} KiB, read-ahead of {} KiB, {} requests in the background; {}",
+            self.protocol,
+            self.max_write_bytes >> 10,
+            self.max_readahead_bytes >> 10,
+            self.max_background,
+            self.features.join(", ")
+        )?;
+        match self.lacking.as_slice() {
+            [] => Ok(()),
+            lacking => write!(f, "; the kernel has no {}", lacking.join(", ")),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

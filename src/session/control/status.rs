@@ -4,11 +4,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::answers::{
-    Amount, CacheStatus, Deletes, DiskCacheStatus, Failure, Health, HealthState, LogLine, Lost,
-    LostFound, MemoryStatus, Requests, S3Status, SpoolStatus, Status, Unsent, Uploads,
+    Amount, CacheStatus, Deletes, DiskCacheStatus, Failure, FuseStatus, Health, HealthState,
+    LogLine, Lost, LostFound, MemoryStatus, Requests, S3Status, SpoolStatus, Status, Unsent,
+    Uploads,
 };
 use super::{Served, cost};
 use crate::config::{AttributesMode, DurabilityConfig, MemoryConfig};
+use crate::fuse::Agreement;
 use crate::ops::{self, UnsentState};
 use crate::read_path::DiskUse;
 use crate::store::OutageCause;
@@ -41,6 +43,7 @@ impl Served {
                 AttributesMode::Stored => "stored".to_owned(),
             },
             unit: self.unit.clone(),
+            fuse: self.running.agreed.as_ref().map(of_kernel),
             uptime_seconds: uptime.as_secs(),
             mounted_unix_seconds: unix_seconds(ops.mounted_at()),
             s3: self.s3(),
@@ -145,6 +148,18 @@ fn memory(budget: &MemoryConfig) -> MemoryStatus {
         resident_bytes: resident_kib.saturating_mul(1024),
         limit_bytes: budget.limit_bytes,
         reads_bytes: budget.cache_bytes,
+    }
+}
+
+fn of_kernel(agreed: &Agreement) -> FuseStatus {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    FuseStatus {
+        protocol: format!("{}.{}", agreed.major, agreed.minor),
+        max_write_bytes: agreed.max_write_bytes.into(),
+        max_readahead_bytes: agreed.max_readahead_bytes.into(),
+        max_background: agreed.max_background,
+        features: owned(&agreed.agreed),
+        lacking: owned(&agreed.lacking),
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use fuser::Session;
 
 use crate::config::Config;
-use crate::fuse::Adapter;
+use crate::fuse::{Adapter, Agreement};
 use crate::session::compose;
 use crate::session::mount::connection::Connection;
 use crate::session::mount::mountinfo::mount_at;
@@ -32,6 +32,8 @@ pub struct KernelSession {
     pub mounted: Mounted,
     pub session: Session<Adapter>,
     pub notifier: Arc<Notifier>,
+    /// None where its bytes cannot be read.
+    pub agreed: Option<Agreement>,
 }
 
 /// What the mount was asked for.
@@ -105,11 +107,12 @@ fn begin(
     let (device, mounted) = mount::mount(&config.mountpoint, &settings)?;
     let session = agree(config, asked, session_log, &device, adapter)
         .and_then(|session| Ok((session, notifier(&mounted, device)?)));
-    let (session, notifier) = session.inspect_err(|_| give_back(&mounted))?;
+    let ((session, agreed), notifier) = session.inspect_err(|_| give_back(&mounted))?;
     Ok(KernelSession {
         mounted,
         session,
         notifier,
+        agreed,
     })
 }
 
@@ -119,12 +122,13 @@ fn agree(
     session_log: &SessionLog,
     device: &OwnedFd,
     adapter: Adapter,
-) -> anyhow::Result<Session<Adapter>> {
+) -> anyhow::Result<(Session<Adapter>, Option<Agreement>)> {
     if session_log.is_kept() {
         fd_store::keep(device).context("the descriptor store does not answer")?;
     }
     let (session, Handshake { init, answer }) =
         fuse_init::begin(device, adapter, fuse_config(config))?;
+    let agreed = Agreement::read(&init, &answer);
     let entry = mount_at(&config.mountpoint)?.context("the mount is gone again")?;
     session_log.begin(SavedSession {
         bucket: config.bucket.clone(),
@@ -139,7 +143,7 @@ fn agree(
         abilities: asked.abilities,
         access: Some(access::of(config, None)),
     })?;
-    Ok(session)
+    Ok((session, agreed))
 }
 
 fn resume(
@@ -184,6 +188,7 @@ fn resume(
         mounted,
         session,
         notifier,
+        agreed: Agreement::read(&said.init, &said.answer),
     })
 }
 
