@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use crate::config::{AclConfig, Config, RequestConfig, UploadChecksumConfig};
-use crate::store::KeySource;
 use crate::store::s3::{
-    Addressing, AwsVariants, ChecksumChoice, CustomerKey, Identity, NetworkError, OnNetworkError,
-    RequestOptions, S3Settings, S3Store, ServerEncryption, UploadChecksum,
+    Addressing, AwsVariants, ChecksumChoice, CustomerKey, Identity, NamedProxy, NetworkError,
+    OnNetworkError, RequestOptions, S3Settings, S3Store, ServerEncryption, UploadChecksum,
+    proxy_of,
 };
+use crate::store::{Endpoint, KeySource};
+
+/// What AWS's endpoints have in common, for those who except them from a proxy.
+const AWS_URL: &str = "https://s3.amazonaws.com";
 
 /// A client of the configured bucket, which has asked nothing yet.
 ///
@@ -46,6 +50,13 @@ pub async fn s3(config: &Config, on_error: OnNetworkError) -> Result<S3Store, Ne
         requests: request_options(requests)?,
     };
     S3Store::connect(settings, on_error).await
+}
+
+/// The proxy that requests to the bucket go through.
+pub fn proxy(config: &Config, service: &Endpoint) -> Option<NamedProxy> {
+    let given = config.s3.endpoint_url.as_deref();
+    let url = given.or(service.url()).unwrap_or(AWS_URL);
+    proxy_of(config.s3.proxy.as_ref(), url)
 }
 
 fn request_options(config: &RequestConfig) -> Result<RequestOptions, NetworkError> {

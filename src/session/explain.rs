@@ -2,7 +2,9 @@
 
 use anyhow::anyhow;
 
+use super::client::proxy;
 use crate::config::Config;
+use crate::store::s3::NamedProxy;
 use crate::store::{Endpoint, StoreError, StoreErrorKind};
 
 /// In the words of rustls, `CertificateError::NotValidForNameContext`.
@@ -69,9 +71,9 @@ fn another_region(error: &StoreError, bucket: &str, service: &Endpoint) -> Strin
 /// Why no connection comes to be, as far as it can be told.
 fn unreachable(config: &Config, service: &Endpoint) -> String {
     let endpoint = service.url().unwrap_or("the AWS endpoint of the region");
-    if let Some(proxy) = &config.s3.proxy {
+    if let Some(NamedProxy { url, named_by }) = proxy(config, service) {
         return format!(
-            "{endpoint} cannot be reached through the proxy {proxy}: check --proxy, NO_PROXY and the network"
+            "{endpoint} cannot be reached through the proxy {url}: check {named_by}, NO_PROXY and the network"
         );
     }
     let host = service.host().filter(|_| !config.s3.force_path_style);

@@ -46,7 +46,7 @@ use crate::store::RequestCounters;
 use crate::task::kept_up;
 use crate::telemetry;
 pub use app_folder::AppFolder;
-pub use client::s3;
+pub use client::{proxy, s3};
 use control::SocketPlace;
 pub use early_signals::{EarlySignals, UnheardStop};
 pub use explain::of_listing as explain_listing;

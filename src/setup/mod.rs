@@ -38,6 +38,7 @@ use crate::store::s3::{OnNetworkError, S3Store};
 use crate::store::{Metered, Retry, StoreHealth};
 use bucket::Bucket;
 use files::{ConfigFile, CredentialsFile, Keys};
+use plan::{Found, Told};
 
 /// An operator waits: a request is not repeated for longer.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -71,7 +72,13 @@ pub async fn tasks(config: &Config, options: &SetupOptions) -> anyhow::Result<Ve
     };
     let s3 = Arc::new(session::s3(config, OnNetworkError::Refuse).await?);
     let keys = keys(config, options, &s3).await?;
-    let wanted = wanted(config, options, &keys, &s3);
+    let proxy = session::proxy(config, s3.endpoint());
+    let mut wanted = wanted(config, options, &keys, &s3);
+    if let (None, Some(proxy)) = (&config.given.proxy, &proxy) {
+        // The service does not have the variable.
+        let url = proxy.url.with_credentials().to_owned();
+        wanted.insert("proxy".to_owned(), url.into());
+    }
     let metered = Arc::new(Metered::new(s3.clone(), Arc::default()));
     let max_wait = config.s3.request_timeout.min(MAX_WAIT);
     let bucket = Arc::new(Bucket {
@@ -79,7 +86,13 @@ pub async fn tasks(config: &Config, options: &SetupOptions) -> anyhow::Result<Ve
         store: Arc::new(Retry::new(metered, max_wait, StoreHealth::default())),
         config: config.clone(),
     });
-    let mut tasks = of_bucket(&bucket, options);
+    let mut tasks: Vec<Box<dyn Task>> = Vec::new();
+    if let Some(proxy) = proxy {
+        let found = Found::Done(format!("{} ({})", proxy.url, proxy.named_by));
+        let name = "proxy";
+        tasks.push(Box::new(Told { name, found }));
+    }
+    tasks.extend(of_bucket(&bucket, options));
     tasks.extend(of_host(config, options, keys, wanted));
     Ok(tasks)
 }
@@ -154,7 +167,10 @@ fn of_host(
         is_new: Arc::clone(&is_new),
     }));
     match service::why_none(&options.name, &options.config_file) {
-        Some(why) => tasks.push(Box::new(service::NoService(why))),
+        Some(why) => tasks.push(Box::new(Told {
+            name: "service",
+            found: Found::Skipped(why),
+        })),
         None => {
             tasks.push(Box::new(service::UnitFile));
             tasks.push(Box::new(service::Service {

@@ -35,6 +35,28 @@ pub trait Task {
     }
 }
 
+/// A line of the plan that nothing is to be done about.
+#[derive(Debug)]
+pub struct Told {
+    pub name: &'static str,
+    pub found: Found,
+}
+
+#[async_trait(?Send)]
+impl Task for Told {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn look(&self) -> anyhow::Result<Found> {
+        Ok(self.found.clone())
+    }
+
+    async fn change(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
 /// It cannot be had here, and that is no failure.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

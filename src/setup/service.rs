@@ -167,22 +167,3 @@ impl Task for Service {
         Ok(())
     }
 }
-
-/// What says why there is none.
-#[derive(Debug)]
-pub struct NoService(pub String);
-
-#[async_trait(?Send)]
-impl Task for NoService {
-    fn name(&self) -> &'static str {
-        "service"
-    }
-
-    async fn look(&self) -> anyhow::Result<Found> {
-        Ok(Found::Skipped(self.0.clone()))
-    }
-
-    async fn change(&self) -> anyhow::Result<()> {
-        Ok(())
-    }
-}

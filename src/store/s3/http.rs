@@ -15,6 +15,8 @@ use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::HttpConnectorSettings;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_types::os_shim_internal::{Env, Fs};
+use hyper::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -150,12 +152,9 @@ fn certificates(path: &Path) -> Result<Vec<u8>, String> {
 ///
 /// Source: AWS SDKs and Tools Reference Guide, "HTTP proxy"; curl(1), "Environment".
 fn proxy(named: Option<&ProxyUrl>) -> Result<Option<ProxyConfig>, NetworkError> {
-    let except = ["NO_PROXY", "no_proxy"].map(env::var);
-    let except = except.into_iter().find_map(Result::ok).unwrap_or_default();
-    // The library has it mean every name, and no address.
-    if except.split(',').any(|it| it.trim() == "*") {
+    let Some(except) = exceptions() else {
         return Ok(None);
-    }
+    };
     let Some(url) = named else {
         return proxies_of_environment();
     };
@@ -164,6 +163,55 @@ fn proxy(named: Option<&ProxyUrl>) -> Result<Option<ProxyConfig>, NetworkError> 
     let config = config.map_err(|_| NetworkError::Proxy(format!("--proxy {url} is no URL")))?;
     tracing::info!(proxy = %url, except, "requests go through a proxy");
     Ok(Some(config.no_proxy(format!("{except},{LINK_LOCAL}"))))
+}
+
+/// What is reached without a proxy; none where that is everything.
+fn exceptions() -> Option<String> {
+    let except = ["NO_PROXY", "no_proxy"].map(env::var);
+    let except = except.into_iter().find_map(Result::ok).unwrap_or_default();
+    // The library has it mean every name, and no address.
+    let is_all = except.split(',').any(|it| it.trim() == "*");
+    (!is_all).then_some(except)
+}
+
+/// A proxy, and what names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedProxy {
+    pub url: ProxyUrl,
+    /// An option or a variable.
+    pub named_by: &'static str,
+}
+
+/// The proxy that requests to this URL go through: that of the option, else those of the
+/// environment.
+pub fn proxy_of(named: Option<&ProxyUrl>, url: &str) -> Option<NamedProxy> {
+    let uri: Uri = url.parse().ok()?;
+    let except = exceptions()?;
+    if let Some(named) = named {
+        let matcher = Matcher::builder().all(named.with_credentials());
+        matcher.no(except).build().intercept(&uri)?;
+        return Some(NamedProxy {
+            url: named.clone(),
+            named_by: "--proxy",
+        });
+    }
+    let found = Matcher::from_env().intercept(&uri)?;
+    let found = ProxyUrl::parse(&found.uri().to_string()).ok()?;
+    let begins = [uri.scheme_str()?, "all"];
+    let is_of_scheme = |name: &&&'static str| {
+        let name = name.to_ascii_lowercase();
+        begins.iter().any(|begin| name == format!("{begin}_proxy"))
+    };
+    PROXY_VARIABLES
+        .iter()
+        .filter(is_of_scheme)
+        .find_map(|name| {
+            let url = ProxyUrl::parse(&env::var(name).ok()?).ok()?;
+            (url.to_string() == found.to_string()).then_some(NamedProxy {
+                url,
+                named_by: name,
+            })
+        })
 }
 
 fn proxies_of_environment() -> Result<Option<ProxyConfig>, NetworkError> {

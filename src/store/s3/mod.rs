@@ -27,7 +27,7 @@ mod whole;
 
 pub use checksum::{ChecksumChoice, UploadChecksum};
 pub use customer_key::CustomerKey;
-pub use http::{NetworkError, OnNetworkError};
+pub use http::{NamedProxy, NetworkError, OnNetworkError, proxy_of};
 pub use request_options::{RequestOptions, ServerEncryption};
 pub use s3_settings::{Addressing, AwsVariants, Identity, S3Settings};
 
