@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Report, objects, permissions, shown};
+use super::{NO_ANSWER, Report, checksums, objects, permissions, shown};
 use crate::config::{Config, S3Config};
 use crate::session;
 use crate::store::s3::inspect::{self, Signer, Versioning};
@@ -28,6 +28,7 @@ pub(super) async fn examine(config: &Config, report: &mut Report) {
             return;
         }
     };
+    proxy(config, &s3, report);
     let signer = match inspect::signer(&s3).await {
         _ if config.s3.requests.anonymous => "none: requests are not signed".to_owned(),
         Ok(signer) => told(&signer, config),
@@ -67,18 +68,14 @@ pub(super) async fn examine(config: &Config, report: &mut Report) {
         }
     };
     report.ok("credentials", signer);
-    let endpoint = s3.endpoint().url().unwrap_or("AWS").to_owned();
-    report.ok("endpoint", format!("{endpoint} answers"));
-    report.ok(
-        "bucket",
-        format!("{}/{} can be listed", config.bucket, config.prefix),
-    );
+    listed(config, &s3, report);
     if config.read_only {
         report.ok("permissions", "a read-only mount writes nothing: not tried");
     } else {
         permissions::abort_left(&s3, &config.prefix, report).await;
         if let Some(told_at) = permissions::examine(&store, &config.prefix, report).await {
             clock(told_at, report);
+            checksums::examine(&s3, &store, &config.prefix, report).await;
         }
     }
     objects::examine(&store, config, &page, report).await;
@@ -86,7 +83,26 @@ pub(super) async fn examine(config: &Config, report: &mut Report) {
     cors(&s3, report).await;
 }
 
+/// The way to the store.
+fn proxy(config: &Config, s3: &S3Store, report: &mut Report) {
+    let found = match session::proxy(config, s3.endpoint()) {
+        Some(proxy) => format!("{} ({})", proxy.url, proxy.named_by),
+        None => "none for the endpoint".to_owned(),
+    };
+    report.ok("proxy", found);
+}
+
+fn listed(config: &Config, s3: &S3Store, report: &mut Report) {
+    let endpoint = s3.endpoint().url().unwrap_or("AWS").to_owned();
+    report.ok("endpoint", format!("{endpoint} answers"));
+    report.ok(
+        "bucket",
+        format!("{}/{} can be listed", config.bucket, config.prefix),
+    );
+}
+
 fn told(signer: &Signer, config: &Config) -> String {
+    let of_authentik = config.s3.authentik.as_ref().map(KeySource::read);
     let from = match &config.s3 {
         _ if matches!(of_authentik, Some(Ok(GivenKeys::Keys(_)))) => {
             "authentik's settings".to_owned()
@@ -99,9 +115,11 @@ fn told(signer: &Signer, config: &Config) -> String {
             profile: Some(profile),
             ..
         } => format!("profile {profile}"),
+        _ if let Some(Ok(GivenKeys::Profile(profile))) = &of_authentik => {
+            format!("profile {profile}, which authentik's settings name")
+        }
         _ if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() => "the environment".to_owned(),
         _ => "the AWS chain".to_owned(),
-    let of_authentik = config.s3.authentik.as_ref().map(KeySource::read);
     };
     let temporary = if signer.is_temporary {
         ", temporary"
@@ -115,9 +133,6 @@ fn told(signer: &Signer, config: &Config) -> String {
 fn check_of(error: &StoreError) -> &'static str {
     match error.kind {
         StoreErrorKind::ClockSkew => "clock",
-        _ if let Some(Ok(GivenKeys::Profile(profile))) = &of_authentik => {
-            format!("profile {profile}, which authentik's settings name")
-        }
         StoreErrorKind::WrongRegion => "region",
         StoreErrorKind::Untrusted => "certificate",
         StoreErrorKind::Unreachable | StoreErrorKind::TimedOut => "endpoint",
@@ -201,7 +216,10 @@ fn unknown(check: &'static str, permission: &str, error: &StoreError, report: &m
         StoreErrorKind::Unsupported | StoreErrorKind::Rejected | StoreErrorKind::NotFound => {
             "not known: the store does not tell".to_owned()
         }
-        _ => format!("not known: {error}"),
+        _ => {
+            report.warn(check, format!("not known: {error}"), NO_ANSWER);
+            return;
+        }
     };
     report.ok(check, found);
 }

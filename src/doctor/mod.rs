@@ -5,6 +5,8 @@
 //! does. Must not know: how the report is printed.
 
 mod bucket;
+mod checksums;
+mod containers;
 mod host;
 mod mountpoint;
 mod objects;
@@ -16,6 +18,9 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::config::Config;
+
+/// What to do where the store said nothing to a question.
+const NO_ANSWER: &str = "run it again; if it stays so, look at the store's own log and at the network between it and this host";
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -1,18 +1,23 @@
-//! The mountpoint: what is mounted, what it hides, and which containers see it.
+//! The mountpoint: what is mounted, what its daemon says, and what it hides.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
-use super::{Report, shown};
+use hyper::Method;
+
+use super::{Report, containers, shown};
 use crate::config::Config;
+use crate::session::control::answers::{FuseStatus, Status};
+use crate::session::control::client::ask_within;
+use crate::session::control::place;
 use crate::session::{
-    BareDirectory, FS_TYPE, MountEntry, MountpointError, NonEmpty, check_mountpoint, mount_at,
-    mounts_of, processes, told_hidden,
+    BareDirectory, FS_TYPE, MountpointError, NonEmpty, check_mountpoint, mount_at, mounts_of,
+    told_hidden,
 };
 
-/// Processes of other namespaces that are named.
-const NAMED_LIMIT: usize = 3;
+/// A daemon says at once how it is, unless it hangs.
+const SAYS_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) fn examine(config: &Config, report: &mut Report) {
     let path = &config.mountpoint;
@@ -40,9 +45,39 @@ pub(super) fn examine(config: &Config, report: &mut Report) {
         }
     };
     if let Some(entry) = mounted {
+        negotiated(config, report);
         stacked(path, report);
         hidden(path, report);
-        namespaces(path, &entry, report);
+        containers::examine(path, &entry, report);
+    }
+}
+
+/// What kernel and daemon agreed on, as the daemon has it.
+fn negotiated(config: &Config, report: &mut Report) {
+    // Its daemon may have been started with another name, or elsewhere.
+    let Ok(Some(named)) = place::socket_of(config) else {
+        return;
+    };
+    let mountpoint = config.mountpoint.display().to_string();
+    let mut statuses = [named]
+        .into_iter()
+        .chain(place::sockets())
+        .map(|socket| ask_within::<Status>(&socket, (Method::GET, "/status"), &(), SAYS_WITHIN));
+    let status = statuses.find_map(|it| it.ok().filter(|it| it.health.mountpoint == mountpoint));
+    match status.map(|status| status.fuse) {
+        Some(Some(FuseStatus { lacking, .. })) if !lacking.is_empty() => report.warn(
+            "negotiated",
+            format!("the kernel has no {}", lacking.join(", ")),
+            "nothing to do; a newer kernel may have it",
+        ),
+        Some(Some(fuse)) => report.ok("negotiated", fuse.to_string()),
+        // Of a daemon that is older than this program.
+        Some(None) => {}
+        None => report.warn(
+            "negotiated",
+            "not known: no daemon answers for the mount",
+            format!("mediafs healthcheck {}", shown(&config.mountpoint)),
+        ),
     }
 }
 
@@ -78,112 +113,5 @@ fn hidden(path: &Path, report: &mut Report) {
             format!("cannot look under the mount: {error}"),
             "run it as root",
         ),
-    }
-}
-
-/// A mount namespace that has the folder above the mountpoint.
-struct Container {
-    pid: u32,
-    program: String,
-    sees: bool,
-}
-
-/// Whether the mount reaches those who bind the folder that it is in.
-fn namespaces(path: &Path, ours: &MountEntry, report: &mut Report) {
-    let found = match containers(path, ours) {
-        Ok(found) => found,
-        Err(error) => {
-            report.warn(
-                "containers",
-                format!("cannot look into other mount namespaces: {error}"),
-                "run it as root",
-            );
-            return;
-        }
-    };
-    let name = |container: &Container| format!("{} (pid {})", container.program, container.pid);
-    let (seeing, blind): (Vec<_>, Vec<_>) = found.iter().partition(|container| container.sees);
-    if !blind.is_empty() {
-        let named: Vec<String> = blind.iter().take(NAMED_LIMIT).copied().map(name).collect();
-        report.fail(
-            "containers",
-            format!(
-                "{} bind a folder above the mountpoint and do not see the mount: {}",
-                blind.len(),
-                named.join(", ")
-            ),
-            "bind the folder with propagation rslave, and start the container again; until then 'mediafs attach --pid PID PATH' puts the mount into it: 'mediafs help containers'",
-        );
-    } else if !seeing.is_empty() {
-        report.ok("containers", format!("{} see the mount", seeing.len()));
-    }
-}
-
-fn containers(path: &Path, ours: &MountEntry) -> io::Result<Vec<Container>> {
-    let own = processes::mount_namespace("self")?;
-    let place = Place::of(path)?;
-    let mut found = BTreeMap::new();
-    for pid in processes::pids()? {
-        let process = pid.to_string();
-        // A process may end meanwhile, or be another user's.
-        let Ok(namespace) = processes::mount_namespace(&process) else {
-            continue;
-        };
-        if namespace == own || found.contains_key(&namespace) {
-            continue;
-        }
-        let Ok(entries) = mounts_of(&process) else {
-            continue;
-        };
-        let wanted: Vec<PathBuf> = entries
-            .iter()
-            .filter_map(|entry| place.through(entry))
-            .collect();
-        if !wanted.is_empty() {
-            let sees = wanted.iter().all(|wanted| {
-                let mut here = entries.iter().filter(|entry| entry.mountpoint == *wanted);
-                here.any(|entry| entry.device == ours.device)
-            });
-            let program = processes::name_of(pid).unwrap_or_default();
-            found.insert(namespace, Container { pid, program, sees });
-        }
-    }
-    Ok(found.into_values().collect())
-}
-
-/// Where the mountpoint is within its file system.
-struct Place {
-    device: String,
-    path: PathBuf,
-}
-
-impl Place {
-    fn of(mountpoint: &Path) -> io::Result<Self> {
-        let parent = mountpoint.parent().unwrap_or(mountpoint);
-        let entries = mounts_of("self")?;
-        let above = entries
-            .iter()
-            .filter(|entry| parent.starts_with(&entry.mountpoint))
-            .max_by_key(|entry| entry.mountpoint.as_os_str().len())
-            .ok_or(io::ErrorKind::NotFound)?;
-        let inside = mountpoint.strip_prefix(&above.mountpoint);
-        let inside = inside.map_err(io::Error::other)?;
-        Ok(Self {
-            device: above.device.clone(),
-            path: above.root.join(inside),
-        })
-    }
-
-    /// Where the mountpoint is in a bind of itself or of a folder above it. A bind of the
-    /// whole file system is a container's own root.
-    fn through(&self, entry: &MountEntry) -> Option<PathBuf> {
-        let is_bind = entry.device == self.device && entry.root != Path::new("/");
-        let inside = self.path.strip_prefix(&entry.root).ok();
-        let inside = inside.filter(|_| is_bind)?;
-        Some(if inside.as_os_str().is_empty() {
-            entry.mountpoint.clone()
-        } else {
-            entry.mountpoint.join(inside)
-        })
     }
 }

@@ -1,9 +1,11 @@
 //! What is in the bucket that a mount or an application will stumble over.
 
-use super::Report;
+use std::collections::BTreeSet;
+
+use super::{NO_ANSWER, Report};
 use crate::config::Config;
 use crate::files::ContentTypes;
-use crate::namespace::Name;
+use crate::namespace::{Name, SHADOWED};
 use crate::store::{HeadRequest, Key, ListAnswer, ListedObject, ObjectStore};
 
 /// Objects whose Content-Type is asked for.
@@ -41,12 +43,22 @@ pub(super) async fn examine(
     content_types(store, config, page, report).await;
 }
 
-/// Keys that no file can have.
+/// Keys that no file can have, and those whose place a directory has.
 fn hidden(config: &Config, page: &ListAnswer, more: &str, report: &mut Report) {
+    let directories: BTreeSet<&str> = page
+        .objects
+        .iter()
+        .flat_map(|object| directories_of(object.key.as_str()))
+        .collect();
+    let why = |key: &Key| {
+        let is_file = !key.as_str().ends_with('/');
+        let is_shadowed = is_file && directories.contains(key.as_str());
+        why_hidden(&config.prefix, key).or(is_shadowed.then_some(SHADOWED))
+    };
     let hidden: Vec<(&Key, &'static str)> = page
         .objects
         .iter()
-        .filter_map(|object| Some((&object.key, why_hidden(&config.prefix, &object.key)?)))
+        .filter_map(|object| Some((&object.key, why(&object.key)?)))
         .collect();
     if hidden.is_empty() {
         report.ok("keys", format!("each can be a file{more}"));
@@ -68,6 +80,11 @@ fn hidden(config: &Config, page: &ListAnswer, more: &str, report: &mut Report) {
     );
 }
 
+/// The keys before each slash of a key.
+fn directories_of(key: &str) -> impl Iterator<Item = &str> {
+    key.match_indices('/').filter_map(|(at, _)| key.get(..at))
+}
+
 fn why_hidden(prefix: &str, key: &Key) -> Option<&'static str> {
     let path = key.as_str().strip_prefix(prefix)?;
     // What ends in a slash is a directory.
@@ -87,13 +104,19 @@ async fn executed(store: &dyn ObjectStore, config: &Config, report: &mut Report)
     let last = if config.prefix.is_empty() { 1 } else { 2 };
     for (prefix, place) in places.into_iter().take(last) {
         let key = Key::new(format!("{prefix}{USER_SETTINGS}"));
-        // Who may not look there cannot mount it either.
-        if store.head(HeadRequest { key }).await.is_ok() {
-            report.warn(
+        match store.head(HeadRequest { key }).await {
+            Ok(_) => report.warn(
                 "user_settings.py",
                 format!("it is in {place}: on /data authentik executes it when it starts"),
                 "look who wrote it; mount media/ and reports/ by themselves: 'mediafs help authentik'",
-            );
+            ),
+            Err(error) if error.kind.is_no_answer() => report.warn(
+                "user_settings.py",
+                format!("not known whether it is in {place}: {error}"),
+                NO_ANSWER,
+            ),
+            // Who may not look there cannot mount it either.
+            Err(_) => {}
         }
     }
 }
@@ -131,8 +154,14 @@ async fn content_types(
     let (mut asked, mut wrong) = (0, Vec::new());
     for (key, expected) in expected.take(HEADS_LIMIT) {
         let request = HeadRequest { key: key.clone() };
-        let Ok(meta) = store.head(request).await else {
-            continue;
+        let meta = match store.head(request).await {
+            Ok(meta) => meta,
+            Err(error) if error.kind.is_no_answer() => {
+                let found = format!("not known: {error}");
+                report.warn("content types", found, NO_ANSWER);
+                return;
+            }
+            Err(_) => continue,
         };
         asked += 1;
         let found = meta.headers.content_type.unwrap_or_default();

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::Report;
+use super::{NO_ANSWER, Report};
 use crate::session::{PROBE_SCRATCH_NAME, abilities};
 use crate::store::permissions;
 use crate::store::s3::{S3Store, inspect};
@@ -21,7 +21,15 @@ const SCRATCH_NAME: &str = ".mediafs-doctor-";
 const SCRATCH_NAMES: [&str; 2] = [SCRATCH_NAME, PROBE_SCRATCH_NAME];
 /// What another doctor has left that was killed is as old as that.
 const LEFT_AFTER: Duration = Duration::from_secs(600);
-const BODY: Bytes = Bytes::from_static(b"mediafs doctor");
+pub(super) const BODY: Bytes = Bytes::from_static(b"mediafs doctor");
+/// A tag of the scratch object, as a header has it.
+const TAG: &str = "mediafs=doctor";
+
+/// A key that only this doctor has.
+pub(super) fn scratch_key(prefix: &str, name: &str) -> Key {
+    let number = fastrand::u64(..);
+    Key::new(format!("{prefix}{SCRATCH_NAME}{number:016x}{name}"))
+}
 
 /// When the server has answered, by its own clock.
 pub(super) async fn examine(
@@ -30,12 +38,11 @@ pub(super) async fn examine(
     report: &mut Report,
 ) -> Option<SystemTime> {
     remove_left(store, prefix, SystemTime::now(), report).await;
-    let number = fastrand::u64(..);
-    let key = |name: &str| Key::new(format!("{prefix}{SCRATCH_NAME}{number:016x}{name}"));
     let tried = Tried {
         store,
-        key: key(""),
-        copy: key("-copy"),
+        key: scratch_key(prefix, ""),
+        copy: scratch_key(prefix, "-copy"),
+        tagged: scratch_key(prefix, "-tagged"),
         report,
     };
     let answered_at = tried.all().await;
@@ -55,8 +62,13 @@ async fn remove_left(store: &dyn ObjectStore, prefix: &str, now: SystemTime, rep
             token: None,
             max_keys: 100,
         };
-        if let Ok(page) = store.list(listing).await {
-            found.extend(page.objects);
+        match store.list(listing).await {
+            Ok(page) => found.extend(page.objects),
+            Err(error) => {
+                let told = format!("not known whether some are left: {error}");
+                report.warn("scratch objects", told, NO_ANSWER);
+                return;
+            }
         }
     }
     let old = found.into_iter().filter(|object| {
@@ -83,6 +95,11 @@ pub(super) async fn abort_left(s3: &S3Store, prefix: &str, report: &mut Report) 
     for name in &scratch {
         match inspect::unfinished_uploads(s3, name).await {
             Ok(found) => uploads.extend(found),
+            Err(error) if error.kind.is_no_answer() => {
+                report.warn("list uploads", error.to_string(), NO_ANSWER);
+                return;
+            }
+            // The store has no such request.
             Err(error) if error.kind != StoreErrorKind::AccessDenied => return,
             Err(error) => {
                 report.warn(
@@ -118,6 +135,9 @@ pub(super) async fn abort_left(s3: &S3Store, prefix: &str, report: &mut Report) 
     }
 }
 
+/// What to do where there are no tags.
+const NO_TAGS: &str = "nothing to do, unless another program gives objects tags";
+
 /// What a copy takes.
 fn copies() -> String {
     format!("{} and {}", permissions::READ, permissions::WRITE)
@@ -127,6 +147,7 @@ struct Tried<'a> {
     store: &'a dyn ObjectStore,
     key: Key,
     copy: Key,
+    tagged: Key,
     report: &'a mut Report,
 }
 
@@ -148,30 +169,56 @@ impl Tried<'_> {
         let copy = self.store.copy(self.copy_request()).await;
         self.told("copy", &copies(), &copy);
         self.multipart(copy.ok().map(|copy| copy.etag)).await;
-        if let Err(error) = self.store.tags(self.key.clone()).await {
-            self.report.warn(
-                "tags",
-                format!("{error}"),
-                format!(
-                    "allow {} and {}, if objects have tags that a rename is to keep",
-                    permissions::READ_TAGS,
-                    permissions::WRITE_TAGS
-                ),
-            );
-        }
+        self.tags().await;
         let delete = self.delete().await;
         self.told("delete", permissions::DELETE, &delete);
         head.ok().map(|head| head.answered_at)
     }
 
     async fn put(&self) -> Result<(), StoreError> {
+        self.put_with(&self.key, ObjectHeaders::default()).await
+    }
+
+    async fn put_with(&self, key: &Key, headers: ObjectHeaders) -> Result<(), StoreError> {
         let request = PutRequest {
-            key: self.key.clone(),
+            key: key.clone(),
             body: BODY,
-            headers: ObjectHeaders::default(),
+            headers,
             condition: WriteCondition::Always,
         };
         self.store.put(request).await.map(drop)
+    }
+
+    /// A rename in parts reads the tags of an object and gives them to the new one.
+    async fn tags(&mut self) {
+        let headers = ObjectHeaders {
+            tags: Some(TAG.to_owned()),
+            ..ObjectHeaders::default()
+        };
+        let found = match self.put_with(&self.tagged, headers).await {
+            Ok(()) => self.store.tags(self.tagged.clone()).await,
+            Err(error) => Err(error),
+        };
+        let advice = match found {
+            Ok(Some(tags)) if tags == TAG => {
+                self.report.ok("tags", "work");
+                return;
+            }
+            Ok(_) => {
+                let found = "the store takes the tags of an upload and does not keep them";
+                self.report.warn("tags", found, NO_TAGS);
+                return;
+            }
+            Err(ref error) if error.kind.is_no_answer() => NO_ANSWER.to_owned(),
+            Err(ref error) if error.kind == StoreErrorKind::AccessDenied => format!(
+                "allow {} and {}, if objects have tags that a rename is to keep",
+                permissions::READ_TAGS,
+                permissions::WRITE_TAGS
+            ),
+            Err(_) => NO_TAGS.to_owned(),
+        };
+        let error = found.err().map(|error| error.to_string());
+        self.report.warn("tags", error.unwrap_or_default(), advice);
     }
 
     async fn read(&self) -> Result<(), StoreError> {
@@ -249,10 +296,13 @@ impl Tried<'_> {
             Err(error) => self.report.warn(
                 "list of parts",
                 error.to_string(),
-                format!(
-                    "allow {}: without it an upload that was cut off starts again",
-                    permissions::LIST_PARTS
-                ),
+                match error.kind {
+                    kind if kind.is_no_answer() => NO_ANSWER.to_owned(),
+                    _ => format!(
+                        "allow {}: without it an upload that was cut off starts again",
+                        permissions::LIST_PARTS
+                    ),
+                },
             ),
         }
         let aborted = self.store.abort_multipart(self.key.clone(), upload).await;
@@ -261,7 +311,7 @@ impl Tried<'_> {
     }
 
     async fn delete(&self) -> Result<(), StoreError> {
-        for key in [&self.copy, &self.key] {
+        for key in [&self.copy, &self.tagged, &self.key] {
             self.store.delete(DeleteRequest::any(key.clone())).await?;
         }
         Ok(())
@@ -284,6 +334,7 @@ impl Tried<'_> {
                     StoreErrorKind::Quota | StoreErrorKind::Full => {
                         "raise the quota, or delete something".to_owned()
                     }
+                    kind if kind.is_no_answer() => NO_ANSWER.to_owned(),
                     _ => "a mount needs this request: see 'mediafs help limits'".to_owned(),
                 };
                 self.report.fail(check, error.to_string(), advice);

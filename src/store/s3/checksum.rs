@@ -89,7 +89,7 @@ impl UploadChecksum {
         }
     }
 
-    fn words(self) -> &'static str {
+    pub fn words(self) -> &'static str {
         match self {
             Self::Crc64Nvme => "a CRC-64/NVME",
             Self::Crc32c => "a CRC-32C",

@@ -3,9 +3,12 @@
 use std::time::SystemTime;
 
 use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumMode;
+use bytes::Bytes;
 
 use super::S3Store;
+use super::checksum::{UploadChecksum, with_this_alone};
 use super::client::shared_config;
 use super::encoding::whole_seconds;
 use super::error::{chain, translate};
@@ -24,6 +27,14 @@ pub enum Versioning {
     On,
     /// New objects have no versions; those of before are kept.
     Suspended,
+}
+
+/// What a store does with an upload whose checksum is that of other bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChecksumUse {
+    /// It refuses the upload.
+    Compared,
+    Ignored,
 }
 
 /// Who signs requests: no secret is in it.
@@ -84,6 +95,49 @@ pub async fn unfinished_uploads(
         })
     });
     Ok(uploads.collect())
+}
+
+/// That goes along with uploads, as far as it was found out what the store takes.
+pub fn upload_checksum(store: &S3Store) -> UploadChecksum {
+    store.checksums.upload()
+}
+
+/// Sends bytes with a checksum that is not theirs. An object may come of it.
+pub async fn checksum_use(
+    store: &S3Store,
+    key: &Key,
+    body: Bytes,
+    checksum: UploadChecksum,
+) -> Result<ChecksumUse, StoreError> {
+    // Of no byte; the first two have 8 and 4 bytes.
+    let (crc64nvme, crc32c) = ("AAAAAAAAAAA=", "AAAAAA==");
+    let of = |which, sum: &str| (checksum == which).then(|| sum.to_owned());
+    let put = store.client().put_object().bucket(&store.bucket);
+    let put = put
+        .key(key.as_str())
+        .set_checksum_crc64_nvme(of(UploadChecksum::Crc64Nvme, crc64nvme))
+        .set_checksum_crc32_c(of(UploadChecksum::Crc32c, crc32c))
+        .set_content_md5(
+            UploadChecksum::Md5
+                .md5_of(&[])
+                .filter(|_| checksum == UploadChecksum::Md5),
+        )
+        .body(ByteStream::from(body))
+        .customize()
+        .config_override(with_this_alone(checksum));
+    match answered(StoreOp::Put, key, put.send()).await {
+        Ok(_) => Ok(ChecksumUse::Ignored),
+        // Stores have several codes for it; the same upload with its own checksum was taken.
+        Err(error)
+            if matches!(
+                error.kind,
+                StoreErrorKind::Corrupt | StoreErrorKind::Rejected
+            ) =>
+        {
+            Ok(ChecksumUse::Compared)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// That requests are signed for.

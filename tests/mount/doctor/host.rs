@@ -8,9 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 use super::{WITHIN, line, report, told, told_by};
+use crate::support::control::status;
 use crate::support::mount::detach;
 use crate::support::programs::{run_shell, run_within};
-use crate::support::{Mount, MountBuilder, wait_until};
+use crate::support::{Mount, MountBuilder, SupervisedMount, wait_until};
 
 #[test]
 fn a_mountpoint_that_cannot_be_mounted_on_is_told() {
@@ -48,6 +49,27 @@ fn files_under_a_mount_are_counted() {
     );
 }
 
+#[test]
+fn what_kernel_and_daemon_agreed_on_is_told_of_a_successor_too() {
+    let mount = SupervisedMount::start(Mount::builder());
+    let agreed = status(&mount)["fuse"].clone();
+    assert!(agreed["protocol"].as_str().unwrap().starts_with("7."));
+    assert_eq!(agreed["max_write_bytes"], 1 << 20);
+    let features = agreed["features"].as_array().unwrap();
+    assert!(features.iter().any(|it| it == "async-read"), "{agreed}");
+    let found = line(&report(&mut mount.subcommand("doctor")).0, "negotiated").clone();
+    let told = match agreed["lacking"].as_array().unwrap().first() {
+        None => format!("FUSE {}", agreed["protocol"].as_str().unwrap()),
+        Some(lacking) => lacking.as_str().unwrap().to_owned(),
+    };
+    assert!(found["found"].as_str().unwrap().contains(&told), "{found}");
+    let daemon = status(&mount)["pid"].clone();
+    mount.kill_daemon();
+    fs::read_dir(&mount.root).unwrap();
+    wait_until(WITHIN, "a successor", || status(&mount)["pid"] != daemon);
+    assert_eq!(status(&mount)["fuse"], agreed);
+}
+
 /// A process in a mount namespace of its own, with a bind of the folder above a mountpoint.
 struct Container {
     process: Child,
@@ -63,14 +85,19 @@ impl Drop for Container {
 }
 
 fn container(mountpoint: &Path, propagation: &str) -> Container {
-    let script = format!(
-        "mount --bind \"$1\" /mnt && mount --make-r{propagation} /mnt && touch \"$1/bound\" && exec sleep 600"
-    );
     let parent = mountpoint.parent().unwrap();
     // Of a host whose mounts are shared, as systemd makes them.
     run_shell(
         "mount --bind \"$1\" \"$1\" && mount --make-rshared \"$1\"",
         &[parent],
+    );
+    binding("$1", parent, propagation)
+}
+
+/// With a bind of what the shell makes of the word, where `$1` is the folder.
+fn binding(word: &str, parent: &Path, propagation: &str) -> Container {
+    let script = format!(
+        "mount --bind \"{word}\" /mnt && mount --make-r{propagation} /mnt && touch \"$1/bound\" && exec sleep 600"
     );
     let process = Command::new("unshare")
         .args([
@@ -114,6 +141,20 @@ fn a_container_that_the_mount_does_not_reach_is_told() {
         drop(mount);
         drop(container);
     }
+}
+
+#[test]
+fn a_container_that_binds_a_whole_file_system_is_told() {
+    let plan = Mount::builder();
+    let parent = plan.root.parent().unwrap().to_owned();
+    run_shell("mount -t tmpfs none \"$1\"", &[&parent]);
+    fs::create_dir(&plan.root).unwrap();
+    let container = binding("$1", &parent, "private");
+    let mount = plan.start();
+    let mut doctor = mount.subcommand("doctor");
+    told_by(&mut doctor, "containers", "fail", &["rslave", "sleep"]);
+    drop(mount);
+    drop(container);
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! What is found of the store beyond its permissions: checksums, tags, keys, the way to it.
+
+use super::{line, report, told};
+use crate::support::forward_proxy::ForwardProxy;
+use crate::support::proxy::{Fault, Rule};
+use crate::support::servers::free_ports;
+use crate::support::{Mount, MountBuilder, Server};
+
+const NO_TAGS: &str = "<Tagging><TagSet></TagSet></Tagging>";
+
+/// Without a proxy of the tests' own environment.
+fn without_proxies(mut plan: MountBuilder) -> MountBuilder {
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        plan = plan.unset(name).unset(&name.to_lowercase());
+    }
+    plan
+}
+
+#[test]
+fn an_object_in_whose_place_a_directory_is_shown_is_told() {
+    let plan = Mount::on(Server::moto());
+    for key in ["a", "a/b", "c/", "c/d"] {
+        plan.client.put(&plan.bucket, key, b"");
+    }
+    let words = ["1 cannot be shown", "a (a directory has its name)"];
+    told(&plan, "keys", "warn", &words);
+}
+
+#[test]
+fn what_a_store_does_with_a_checksum_is_told() {
+    let compares = ["compares a CRC-64/NVME"];
+    told(&Mount::builder(), "checksums", "ok", &compares);
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let refusal = Fault::Answer(400, "InvalidArgument");
+    proxy.rule(Rule::on("*", refusal).header("x-amz-checksum-").of_store());
+    told(&plan, "checksums", "warn", &["Content-MD5"]);
+    let none = Mount::builder().args(["--upload-checksum", "none"]);
+    told(&none, "checksums", "warn", &["no checksum goes along"]);
+}
+
+#[test]
+fn a_store_that_does_not_compare_checksums_is_told() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let taken = Rule::on("PutObject", Fault::Document(""));
+    proxy.rule(taken.key(".mediafs-doctor-*-checksum").of_store());
+    told(&plan, "checksums", "warn", &["not those of their checksum"]);
+}
+
+#[test]
+fn tags_that_a_store_refuses_or_loses_are_told() {
+    for (fault, word) in [
+        (Fault::Answer(501, "NotImplemented"), "nothing to do"),
+        (Fault::Answer(403, "AccessDenied"), "s3:GetObjectTagging"),
+        (Fault::Document(NO_TAGS), "does not keep them"),
+        (Fault::Answer(503, "SlowDown"), "run it again"),
+    ] {
+        let (plan, proxy) = Mount::behind_a_proxy();
+        proxy.rule(Rule::on("GetObjectTagging", fault).of_store());
+        let plan = plan.args(["--request-timeout", "1s"]);
+        told(&plan, "tags", "warn", &[word]);
+        assert_eq!(plan.client.list(&plan.bucket, ""), []);
+    }
+}
+
+#[test]
+fn what_could_not_be_looked_at_in_time_is_told() {
+    for (op, key, check) in [
+        ("HeadObject", "user_settings.py", "user_settings.py"),
+        ("HeadObject", "logo.png", "content types"),
+        ("ListMultipartUploads", "*", "list uploads"),
+    ] {
+        let (plan, proxy) = Mount::behind_a_proxy();
+        plan.client.put(&plan.bucket, "logo.png", b"x");
+        let busy = Rule::on(op, Fault::Answer(503, "SlowDown"));
+        proxy.rule(busy.key(key).of_store());
+        let plan = plan.args(["--request-timeout", "1s"]);
+        told(&plan, check, "warn", &["run it again"]);
+    }
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_named_without_its_password() {
+    let way = ForwardProxy::new();
+    let (_, port) = Server::shared().endpoint.rsplit_once(':').unwrap();
+    let plan = without_proxies(Mount::builder())
+        .set("--endpoint-url", format!("http://s3.invalid:{port}"))
+        .env("HTTP_PROXY", format!("http://ann:geheim@{}", way.address));
+    let named = format!("http://{} (HTTP_PROXY)", way.address);
+    told(&plan, "proxy", "ok", &[&named]);
+    let (findings, _) = report(&mut plan.subcommand("doctor"));
+    assert!(!format!("{findings:?}").contains("geheim"));
+    let [port] = free_ports();
+    let dead = without_proxies(Mount::builder())
+        .set("--endpoint-url", "http://s3.invalid")
+        .args(["--request-timeout", "1s"])
+        .env("ALL_PROXY", format!("http://127.0.0.1:{port}"));
+    told(
+        &dead,
+        "endpoint",
+        "fail",
+        &["through the proxy", "ALL_PROXY"],
+    );
+    let past = without_proxies(Mount::builder())
+        .env("HTTP_PROXY", format!("http://{}", way.address))
+        .env("NO_PROXY", "127.0.0.0/8");
+    let (findings, _) = report(&mut past.subcommand("doctor"));
+    assert_eq!(line(&findings, "proxy")["found"], "none for the endpoint");
+}
