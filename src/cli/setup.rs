@@ -179,10 +179,11 @@ impl SetupCommand {
         let has = |state| plan.iter().any(|step| step.state == state);
         let conflicts = has(StepState::Conflict);
         if !self.json {
+            let mut out = anstream::stdout();
             for note in &config.notes {
-                writeln!(anstream::stdout(), "note: {}", shown::plain(note))?;
+                writeln!(out, "note: {}", shown::plain(note))?;
             }
-            plan.iter().try_for_each(print)?;
+            print(&mut out, &plan)?;
         }
         if conflicts && !self.force {
             self.end(&plan, "nothing was done: --force replaces what differs")?;
@@ -196,7 +197,7 @@ impl SetupCommand {
             self.end(&plan, "nothing was done: --dry-run")?;
             return Ok(ExitCode::SUCCESS);
         }
-        if !self.yes && !agrees()? {
+        if !self.yes && !self.agrees(&plan)? {
             self.end(&plan, "nothing was done")?;
             return Ok(ExitCode::FAILURE);
         }
@@ -218,7 +219,7 @@ impl SetupCommand {
         let done = setup::carry_out(tasks, on_conflict, |step| {
             let is_news = !matches!(step.state, StepState::Ok | StepState::Skipped);
             if is_news && !self.json && printed.is_ok() {
-                printed = print(step);
+                printed = print(&mut anstream::stdout(), std::slice::from_ref(step));
             }
         });
         let done = done.await;
@@ -234,6 +235,25 @@ impl SetupCommand {
             &format!("done; 'mediafs doctor --config {file}' checks it"),
         )?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The question is for who is at the terminal, and no part of what is printed.
+    /// Errors: nobody is there to be asked.
+    fn agrees(&self, plan: &[Step]) -> anyhow::Result<bool> {
+        if !io::stdin().is_terminal() {
+            bail!(
+                "nobody can be asked here: --yes does it without asking, --dry-run prints the plan"
+            );
+        }
+        let mut out = anstream::stderr();
+        if self.json {
+            print(&mut out, plan)?;
+        }
+        write!(out, "Do this? [y/N] ")?;
+        out.flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
     fn end(&self, steps: &[Step], word: &str) -> anyhow::Result<()> {
@@ -258,24 +278,13 @@ fn config_dir() -> anyhow::Result<PathBuf> {
     Ok(found.join("mediafs"))
 }
 
-fn print(step: &Step) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
-    let (word, text) = (shown::step(step.state), shown::plain(&step.text));
-    writeln!(out, "{word}  {:18}  {text}", step.name)?;
-    for line in &step.differences {
-        writeln!(out, "      {:18}    {}", "", shown::plain(line))?;
+fn print(out: &mut impl Write, steps: &[Step]) -> io::Result<()> {
+    for step in steps {
+        let (word, text) = (shown::step(step.state), shown::plain(&step.text));
+        writeln!(out, "{word}  {:18}  {text}", step.name)?;
+        for line in &step.differences {
+            writeln!(out, "      {:18}    {}", "", shown::plain(line))?;
+        }
     }
     Ok(())
-}
-
-/// Errors: nobody is there to be asked.
-fn agrees() -> anyhow::Result<bool> {
-    if !io::stdin().is_terminal() {
-        bail!("nobody can be asked here: --yes does it without asking, --dry-run prints the plan");
-    }
-    print!("Do this? [y/N] ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

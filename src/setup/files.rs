@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use async_trait::async_trait;
 use serde_json::Value;
+use toml_edit::{DocumentMut, Item};
 
 use super::plan::{Found, Task};
 use crate::config::{settings_of_file, shown_setting};
@@ -29,12 +30,35 @@ pub struct ConfigFile {
     pub is_new: Arc<AtomicBool>,
 }
 
-/// Settings as a TOML file has them.
-fn toml(settings: &BTreeMap<String, Value>) -> String {
-    let lines = settings
-        .iter()
-        .map(|(name, value)| format!("{name} = {value}\n"));
-    lines.fold(HEADER.to_owned(), |text, line| text + &line)
+/// The file with this setting, and all else as its operator wrote it.
+fn set(document: &mut DocumentMut, name: &str, value: &Value) {
+    let Some(mut value) = toml(value) else {
+        return;
+    };
+    match document.get_mut(name).and_then(Item::as_value_mut) {
+        Some(present) => {
+            // The comment behind it.
+            *value.decor_mut() = present.decor().clone();
+            *present = value;
+        }
+        None => {
+            document.insert(name, Item::Value(value));
+        }
+    }
+}
+
+/// A value as TOML has it; none of what it has not.
+fn toml(value: &Value) -> Option<toml_edit::Value> {
+    Some(match value {
+        Value::Bool(value) => (*value).into(),
+        Value::String(text) => text.as_str().into(),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => whole.into(),
+            None => number.as_f64()?.into(),
+        },
+        Value::Array(values) => values.iter().filter_map(toml).collect(),
+        Value::Null | Value::Object(_) => return None,
+    })
 }
 
 /// The folder of a file, made for its owner alone where there is none.
@@ -85,11 +109,25 @@ impl Task for ConfigFile {
     }
 
     async fn change(&self) -> anyhow::Result<()> {
-        let mut settings = self.present()?.unwrap_or_default();
-        settings.extend(self.wanted.clone());
+        let path = self.path.display();
+        let present = self.present()?;
+        let text = match &present {
+            Some(_) => {
+                fs::read_to_string(&self.path).with_context(|| format!("{path} cannot be read"))?
+            }
+            None => HEADER.to_owned(),
+        };
+        let document = text.parse::<DocumentMut>();
+        let mut document = document.with_context(|| format!("{path} cannot be understood"))?;
+        let present = present.unwrap_or_default();
+        for (name, value) in &self.wanted {
+            if present.get(name) != Some(value) {
+                set(&mut document, name, value);
+            }
+        }
         make_folder(&self.path)?;
-        private::replace(&self.path, toml(&settings).as_bytes())
-            .with_context(|| format!("{} cannot be written", self.path.display()))?;
+        private::replace(&self.path, document.to_string().as_bytes())
+            .with_context(|| format!("{path} cannot be written"))?;
         self.is_new.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -206,5 +244,25 @@ impl Task for CredentialsFile {
 
     fn is_needed(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_setting_is_set_and_the_rest_of_the_file_stays() {
+        let text = "# Of the media.\nttl = '5s' # short\n\n# Where:\nregion = \"a\"\n# The end.\n";
+        let mut document: DocumentMut = text.parse().unwrap();
+        set(&mut document, "ttl", &json!("1m"));
+        set(&mut document, "fuse-threads", &json!(4));
+        set(&mut document, "from-authentik", &json!(["a", "b"]));
+        set(&mut document, "allow-other", &json!(true));
+        let expected = "# Of the media.\nttl = \"1m\" # short\n\n# Where:\nregion = \"a\"\n\
+                        fuse-threads = 4\nfrom-authentik = [\"a\", \"b\"]\nallow-other = true\n# The end.\n";
+        assert_eq!(document.to_string(), expected);
     }
 }

@@ -142,6 +142,15 @@ mod tests {
             let told = filled(provider, Options::default()).unwrap_err();
             assert!(told.contains("--endpoint-url"), "{told}");
         }
+        let gcs = filled(Provider::Gcs, Options::default()).unwrap();
+        let url = "https://storage.googleapis.com";
+        assert_eq!(gcs.endpoint_url.as_deref(), Some(url));
+        assert_eq!(gcs.region.as_deref(), Some("auto"));
+        let url = "https://abc.r2.cloudflarestorage.com";
+        let r2 = filled(Provider::R2, own(url)).unwrap();
+        assert_eq!(r2.endpoint_url.as_deref(), Some(url));
+        assert_eq!(r2.region.as_deref(), Some("auto"));
+        assert_eq!(r2.force_path_style, Some(true));
         assert!(filled(Provider::Aws, own("http://s3")).is_err());
         let aws = filled(Provider::Aws, Options::default()).unwrap();
         assert_eq!(aws.endpoint_url, None);

@@ -2,6 +2,8 @@
 
 mod attacks;
 mod mountpoints;
+mod settings;
+mod terminal;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -155,6 +157,9 @@ fn a_bucket_is_made_and_mounted_and_a_second_run_has_nothing_to_do() {
         assert!(plan.lifecycle().iter().any(aborts_uploads));
         let cors = plan.cors();
         assert_eq!(cors[0].allowed_origins(), ["https://auth.example.com"]);
+        assert_eq!(cors[0].allowed_methods(), ["GET"]);
+        assert_eq!(cors[0].allowed_headers(), ["Authorization"]);
+        assert_eq!(cors[0].max_age_seconds(), Some(3000));
         for file in [plan.file(), plan.credentials()] {
             let mode = fs::metadata(&file).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{}", file.display());

@@ -1,0 +1,81 @@
+//! What a setup writes for the mount, and what it leaves of what is there.
+
+use std::fs;
+
+use super::{Plan, state};
+use crate::support::Server;
+use crate::support::forward_proxy::ForwardProxy;
+use crate::support::programs::has_all;
+
+#[test]
+fn comments_and_the_order_of_the_operators_file_are_kept() {
+    let plan = Plan::on(Server::moto());
+    plan.succeeds(&[]);
+    let text = fs::read_to_string(plan.file()).unwrap();
+    let text = text.replace("ttl = \"1s\"", "ttl = \"5m\" # was too short")
+        + "\n# Asked for by the auditors:\nnegative-ttl = \"7s\"\n# The end.\n";
+    fs::write(plan.file(), &text).unwrap();
+    plan.succeeds(&["--force"]);
+    let expected = text.replace("\"5m\"", "\"1s\"");
+    assert_eq!(fs::read_to_string(plan.file()).unwrap(), expected);
+    plan.has_nothing_to_do(&[]);
+}
+
+#[test]
+fn default_encryption_is_that_of_the_option() {
+    let plan = Plan::on(Server::moto()).with(&["--default-encryption"]);
+    plan.succeeds(&[]);
+    let bucket = plan.mount.bucket.clone();
+    let found = plan.mount.client.call(async move |s3| {
+        let answer = s3.get_bucket_encryption().bucket(bucket).send().await;
+        let answer = answer.unwrap();
+        let rules = answer.server_side_encryption_configuration().unwrap();
+        let rule = rules.rules()[0].apply_server_side_encryption_by_default();
+        rule.unwrap().sse_algorithm().as_str().to_owned()
+    });
+    assert_eq!(found, "AES256");
+}
+
+#[test]
+fn temporary_keys_are_not_written_down() {
+    let plan = Plan::on(Server::moto());
+    let mount = plan.mount.env("AWS_SESSION_TOKEN", "for-an-hour");
+    let plan = Plan { mount, ..plan };
+    let (steps, code) = plan.steps(&[]);
+    assert_eq!((code, state(&steps, "credentials")), (0, "skipped"));
+    assert!(!plan.credentials().exists());
+    let text = fs::read_to_string(plan.file()).unwrap();
+    for secret in ["for-an-hour", "credentials-file"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_named_and_kept_for_the_service() {
+    let way = ForwardProxy::new();
+    let server = Server::seaweedfs();
+    let (_, port) = server.endpoint.rsplit_once(':').unwrap();
+    let plan = Plan::on(server);
+    let mount = [
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+        "NO_PROXY",
+        "no_proxy",
+    ]
+    .into_iter()
+    .fold(plan.mount, |plan, name| plan.unset(name))
+    .set("--endpoint-url", format!("http://s3.invalid:{port}"))
+    .env("HTTP_PROXY", format!("http://ann:geheim@{}", way.address));
+    let plan = Plan { mount, ..plan };
+    let text = plan.succeeds(&[]);
+    let named = format!("http://{} (HTTP_PROXY)", way.address);
+    has_all(&text, &["ok    proxy", &named]);
+    assert!(!text.contains("geheim"), "{text}");
+    let text = fs::read_to_string(plan.file()).unwrap();
+    let kept = format!("proxy = \"http://ann:geheim@{}/\"", way.address);
+    assert!(text.contains(&kept), "{text}");
+    let mount = plan.mount.unset("HTTP_PROXY");
+    let plan = Plan { mount, ..plan };
+    plan.has_nothing_to_do(&[]);
+}
