@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::programs::{has_all, run_within, said};
-use crate::support::{Client, Machine, Mount, Server};
+use crate::support::{Client, Machine, Mount, Server, wait_until};
 
 const USER: u32 = 1000;
 const WITHIN: Duration = Duration::from_secs(120);
@@ -32,17 +32,27 @@ fn env_file(server: &Server, bucket: &str) -> String {
     lines.collect()
 }
 
+/// What `--provider` calls the server that `scripts/compat` has chosen, or SeaweedFS.
+fn provider(server: &Server) -> &'static str {
+    match server.region {
+        "garage" => "garage",
+        _ => "seaweedfs",
+    }
+}
+
 #[test]
 fn as_root_authentiks_settings_become_a_service_whose_files_are_objects() {
-    let server = Server::seaweedfs();
+    let server = Server::shared();
+    let provider = provider(server);
     let machine = Machine::shared();
     let bucket = format!("story-{}", std::process::id());
     fs::write(machine.path("/root/.env"), env_file(server, &bucket)).unwrap();
-    let setup =
-        "cd /root && mediafs setup --from-authentik=.env --provider seaweedfs /srv/story --yes";
-    let said = machine.says(setup);
+    let setup = format!(
+        "cd /root && mediafs setup --from-authentik=.env --provider {provider} /srv/story --yes"
+    );
+    let said = machine.says(&setup);
     has_all(&said, &["done  bucket", "done  service"]);
-    assert!(machine.says(setup).ends_with("nothing to do\n"));
+    assert!(machine.says(&setup).ends_with("nothing to do\n"));
     machine.says("mediafs doctor story");
     assert_eq!(
         machine.property("mediafs@story.service", "ActiveState"),
@@ -113,8 +123,61 @@ fn make_run_folder(home: &Path) {
 }
 
 #[test]
+fn a_missing_unit_is_written_an_older_service_restarted_and_an_uninstallation_frees_the_folder() {
+    let server = Server::shared();
+    let provider = provider(server);
+    let machine = Machine::boot();
+    let bucket = format!("story-unit-{}", std::process::id());
+    fs::write(machine.path("/root/.env"), env_file(server, &bucket)).unwrap();
+    machine.says(
+        "rm -r /usr/local/lib/systemd/system/mediafs@.service /etc/systemd/system/mediafs@*
+         systemctl daemon-reload",
+    );
+    let setup = format!(
+        "cd /root && AWS_EC2_METADATA_DISABLED=true mediafs setup --from-authentik=.env \
+         --provider {provider} /srv/unit --yes"
+    );
+    has_all(&machine.says(&setup), &["done  unit", "done  service"]);
+    let unit = machine.says("cat /etc/systemd/system/mediafs@.service");
+    let start = "ExecStart=/usr/local/bin/mediafs mount --foreground --config /etc/mediafs/%i.toml";
+    has_all(&unit, &[start, "Type=notify"]);
+    let of_service = |name: &str| machine.property("mediafs@unit.service", name);
+    assert_eq!(of_service("UnitFileState"), "enabled");
+    let before = of_service("MainPID");
+    // A file of the second in which it was started is not told from one before it.
+    wait_until(WITHIN, "another second", || {
+        machine.says("date +%s") > started_at(&machine)
+    });
+    let changed = machine.says(&format!("{setup} --ttl 5m --force"));
+    has_all(&changed, &["done  configuration", "done  service"]);
+    assert_ne!(of_service("MainPID"), before);
+    let shown = machine.says("mediafs config show unit");
+    has_all(&shown, &["5m"]);
+    let write = "echo x >/srv/unit/f";
+    machine.says(&format!(
+        "{write}; {}/scripts/uninstall",
+        env!("CARGO_MANIFEST_DIR")
+    ));
+    assert!(Client::new(server).get(&bucket, "media/f").is_some());
+    machine.says("rmdir /srv/unit");
+}
+
+/// When the service was started, in the words of date(1).
+fn started_at(machine: &Machine) -> String {
+    let show = "systemctl show --timestamp=unix --value -p ActiveEnterTimestamp mediafs@unit";
+    machine.says(show).replace('@', "")
+}
+
+#[test]
 fn as_a_plain_user_they_become_a_configuration_that_mounts() {
-    let server = Server::moto();
+    as_a_plain_user(Server::moto());
+    if std::env::var_os("MEDIAFS_TEST_SERVER").is_some() {
+        as_a_plain_user(Server::shared());
+    }
+}
+
+#[track_caller]
+fn as_a_plain_user(server: &'static Server) {
     let plan = Mount::on(server).user(USER);
     let bucket = format!("{}-story", plan.bucket);
     let home = plan.scratch().to_owned();

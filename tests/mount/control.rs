@@ -11,7 +11,7 @@ use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::control::{curl, done, failed, listening, mediafs, run, socket, status};
-use crate::support::programs::{run_within, said};
+use crate::support::programs::{has_all, run_within, said};
 use crate::support::proxy::{Fault, Rule, Side};
 use crate::support::spool::lose_a_race;
 use crate::support::{DURABILITIES, Mount, Server, SupervisedMount, sys, wait_until};
@@ -124,6 +124,8 @@ fn files_that_are_written_and_that_wait_for_s3_are_told_with_their_age() {
         assert!(uploads["oldest_age_seconds"].is_u64());
         let shown = done(&mount, &["status"]);
         assert!(shown.contains("2 files, 9 B"), "{shown}");
+        let shown = done(&mount, &["status", mount.root.to_str().unwrap()]);
+        has_all(&shown, &["1 file (5 B) uploading", "    uploading held"]);
         gate.open();
         writing.join().unwrap().unwrap();
         sys::close(open).unwrap();

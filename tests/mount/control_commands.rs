@@ -1,7 +1,8 @@
 //! What can be asked of a mount: flush, refresh, unmount, reload; and its configuration.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
@@ -206,7 +207,9 @@ fn an_unmount_with_s3_down_lists_what_is_unsent_and_leaves_it_only_when_told_to(
     proxy.all_down();
     fs::write(mount.path("precious"), b"bytes").unwrap();
     let root = mount.root.to_str().unwrap().to_owned();
-    let told = failed(&mount, &["unmount", &root, "--timeout", "1s"]);
+    let told = failed(&mount, &["unmount", &root, "--timeout", "3s"]);
+    let progress = "still to be sent: 1 file (5 B), 0 deletes";
+    assert!(told.contains(progress), "{told}");
     assert!(told.contains("precious"), "{told}");
     assert!(
         told.contains(mount.scratch().join("spool").to_str().unwrap()),
@@ -225,6 +228,25 @@ fn an_unmount_with_s3_down_lists_what_is_unsent_and_leaves_it_only_when_told_to(
     proxy.heal();
     mount.remount();
     mount.wait_until_uploaded("precious", b"bytes");
+}
+
+#[test]
+fn a_status_that_is_watched_is_told_again_and_again() {
+    let mount = Mount::fresh();
+    let root = mount.root.to_str().unwrap();
+    let mut watching = mediafs(["status", root, "--json", "--watch", "--socket"]);
+    let watching = watching.arg(listening(&mount)).stdout(Stdio::piped());
+    let mut watching = watching.spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut uptime = || {
+        let line = lines.next().unwrap().unwrap();
+        let told: Value = serde_json::from_str(&line).unwrap();
+        told["uptime_seconds"].as_u64().unwrap()
+    };
+    let first = uptime();
+    assert!(uptime() > first);
+    watching.kill().unwrap();
+    watching.wait().unwrap();
 }
 
 #[test]
