@@ -241,14 +241,16 @@ impl Namespace {
         if nowhere || !self.stores_attributes() {
             return Ok(Stored::Nothing);
         }
-        let (stored, effective) = {
-            let state = dir.state();
-            (state.attributes.clone(), state.effective_attributes())
-        };
-        let attributes = Arc::new(Attributes::decode(effective.encode(Kind::Directory)?));
-        if stored.as_ref() == Some(&attributes) || !attributes.says_something() {
+        if changed_attributes(dir)?.is_none() {
             return Ok(Stored::Nothing);
         }
+        // Only what is changed here is changed there. A new one nobody else has changed.
+        if dir.state().local.is_none() {
+            self.relearn_attributes(dir).await?;
+        }
+        let Some(attributes) = changed_attributes(dir)? else {
+            return Ok(Stored::Nothing);
+        };
         if self.marker(dir).await? == Marker::Foreign {
             return Ok(Stored::Nothing);
         }
@@ -308,4 +310,15 @@ impl Namespace {
         dir.state().dir.marker = Marker::Absent;
         Ok(())
     }
+}
+
+/// What is to be stored with a directory's marker, where that is not what is stored.
+fn changed_attributes(dir: &Pin) -> Result<Option<Arc<Attributes>>, FsError> {
+    let (stored, effective) = {
+        let state = dir.state();
+        (state.attributes.clone(), state.effective_attributes())
+    };
+    let wanted = Arc::new(Attributes::decode(effective.encode(Kind::Directory)?));
+    let differs = stored.as_ref() != Some(&wanted) && wanted.says_something();
+    Ok(differs.then_some(wanted))
 }
