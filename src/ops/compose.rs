@@ -201,7 +201,6 @@ impl Common {
             attributes: self.attributes.clone(),
             subtrees: self.subtrees.clone(),
             uploads: uploads.clone(),
-            copier: self.copier.clone(),
         }
     }
 
