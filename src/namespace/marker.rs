@@ -62,17 +62,28 @@ impl Namespace {
             state.checked_at = Some(Instant::now());
         }
         self.record(parent.ino, name, Some(Entry::Directory));
-        if let Err(error) = self.entry_added(parent).await {
-            tracing::warn!(%error, "the directory's marker stays beside its first entry");
-        }
+        self.entry_added(parent).await;
         Ok(())
     }
 
-    /// A key came to be in the directory: a marker is not needed any more.
-    pub async fn entry_added(&self, dir: &Pin) -> Result<(), FsError> {
+    /// A key came to be in the directory: a marker is not needed any more. Where the store
+    /// does not delete it, it stays.
+    pub async fn entry_added(&self, dir: &Pin) {
         dir.state().local = None;
         self.confirm_existence(dir);
-        self.drop_needless_marker(dir).await
+        let Err(error) = self.drop_needless_marker(dir).await else {
+            return;
+        };
+        let times = {
+            let mut state = dir.state();
+            state.dir.markers_that_stayed = state.dir.markers_that_stayed.saturating_add(1);
+            state.dir.markers_that_stayed
+        };
+        // One is worth a line for each directory, and each time they have doubled.
+        if times.is_power_of_two() {
+            let ino = dir.ino.0;
+            tracing::warn!(ino, times, %error, "a directory's marker stays beside what is in it: it cannot be deleted");
+        }
     }
 
     /// The directory and those above it exist in the store: something lies under them.

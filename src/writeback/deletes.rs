@@ -270,9 +270,7 @@ impl Deletes {
     /// A name of the directory has gone, and has another client's object again.
     pub async fn shows_again(&self, dir: &Pin) {
         dir.state().dir.forget_listing();
-        if let Err(error) = self.namespace.entry_added(dir).await {
-            tracing::warn!(%error, "the directory's marker stays beside a file");
-        }
+        self.namespace.entry_added(dir).await;
     }
 
     async fn delete_version(

@@ -324,9 +324,7 @@ impl Uploads {
         let Ok(parent) = self.namespace.inode(parent) else {
             return;
         };
-        if let Err(error) = self.namespace.entry_added(&parent).await {
-            tracing::warn!(%error, "the directory's marker stays beside its first file");
-        }
+        self.namespace.entry_added(&parent).await;
     }
 
     /// None for a file that has no name any more.

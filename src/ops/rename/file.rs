@@ -297,9 +297,7 @@ impl FileRenamer {
         failpoint::at(Point::RenameFileCopied);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
-        if let Err(error) = self.namespace.entry_added(&to.dir).await {
-            tracing::warn!(%error, "the directory's marker stays beside its first file");
-        }
+        self.namespace.entry_added(&to.dir).await;
         // Readers go to the copy before the original goes.
         file.rebase(&MovedObject::of(source, moved.clone()), new_key);
         if let Some(target) = target {
