@@ -24,7 +24,7 @@
 //!
 //! Invariants:
 //! - One file is one object under prefix + path; nothing else is in the bucket
-//!   but markers of empty directories.
+//!   but markers of empty directories, and scratch objects while they are needed.
 //! - Bytes leave the spool when S3 has confirmed them, never before.
 //! - An object is visible whole or not at all.
 //! - No read mixes two versions of an object.

@@ -292,11 +292,21 @@ impl OpenFile {
         shows && content.base.shows_object()
     }
 
-    /// The object that handles of a file without a name show.
-    pub fn kept_object(&self) -> Option<Arc<ObjectId>> {
+    /// The object that handles show.
+    pub fn read_object(&self) -> Option<Arc<ObjectId>> {
         let content = self.content.lock();
-        let is_read = content.is_nameless() && content.handles > 0;
+        let is_read = content.handles > 0;
         content.base.object().filter(|_| is_read).cloned()
+    }
+
+    /// The object below everything that is staged.
+    pub fn object_at_bottom(&self) -> Option<Arc<ObjectId>> {
+        let content = self.content.lock();
+        let mut base = &content.base;
+        while let LowerLayer::Sealed(sealed) = base {
+            base = &sealed.base;
+        }
+        base.object().cloned()
     }
 
     /// Whether bytes of an object show below what is not sealed yet.

@@ -302,7 +302,7 @@ impl Filesystem for Adapter {
         );
         let waits = self.answer_unless_it_waits(req, call, reply, || {
             match self.ops.write(handle(fh), caller, how, offset, data) {
-                Err(FsError::NoSpace) if self.ops.offloads() => None,
+                Err(FsError::NoSpace) => None,
                 written => Some(written.map(|()| data.len() as u64)),
             }
         });

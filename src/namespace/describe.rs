@@ -88,28 +88,46 @@ impl Namespace {
         Ok(())
     }
 
-    /// Asks anew for what is stored with a file's object: another client may have changed
-    /// it and left the bytes, which no condition on the ETag notices.
+    /// Asks anew for what is stored with a file's object, or a directory's marker: another
+    /// client may have changed it and left the bytes, which no condition on the ETag notices.
     ///
     /// To be called before it is stored again. Free where attributes are not stored.
     /// Errors: the store's.
     pub async fn relearn_attributes(&self, inode: &Pin) -> Result<(), FsError> {
-        let version = inode.state().remote.clone();
-        let (Some(version), Some((parent, name))) = (version, self.table.place(inode.ino)) else {
+        let place = self.table.place(inode.ino);
+        let Some((parent, name)) = place.filter(|_| self.stores_attributes()) else {
             return Ok(());
         };
-        if !self.stores_attributes() || inode.kind == Kind::Directory {
-            return Ok(());
-        }
-        let found = self.head(&self.table.get(parent)?, &name).await?;
-        // Of another version nothing is taken over: who stores it finds out.
-        if let Some((_, described)) = found.filter(|(found, _)| found.etag == version.etag) {
+        let parent = self.table.get(parent)?;
+        let described = match inode.kind {
+            // A marker without attributes tells nothing: not every store keeps them.
+            Kind::Directory => {
+                let described = self.marker_attributes(&parent, &name).await?;
+                described.filter(|it| it.attributes.says_something())
+            }
+            _ => self.object_attributes(inode, (&parent, &name)).await?,
+        };
+        if let Some(described) = described {
             self.take_attributes(inode, described.attributes);
         }
         Ok(())
     }
 
-    /// The store was found to hold these with the file's object. What was set here and is
+    /// None where the store has another version: who stores it finds out.
+    async fn object_attributes(
+        &self,
+        inode: &Pin,
+        (parent, name): (&Pin, &Name),
+    ) -> Result<Option<Described>, FsError> {
+        let Some(version) = inode.state().remote.clone() else {
+            return Ok(None);
+        };
+        let found = self.head(parent, name).await?;
+        let found = found.filter(|(found, _)| found.etag == version.etag);
+        Ok(found.map(|(_, described)| described))
+    }
+
+    /// The store was found to hold these with the file's object, or the marker. What was set here and is
     /// not stored yet stays. Returns whether something else was shown.
     pub fn take_attributes(&self, inode: &Inode, stored: Arc<Attributes>) -> bool {
         let differs = {

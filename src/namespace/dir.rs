@@ -99,6 +99,8 @@ impl Unanswered {
 pub struct DirState {
     pub(super) listing_lock: Arc<tokio::sync::Mutex<Unanswered>>,
     pub marker: Marker,
+    /// How often it was not deleted though something else was in the directory.
+    pub(super) markers_that_stayed: u32,
     /// The log has the keys that cannot be shown and keep the directory from going.
     pub hidden_told: bool,
     /// More entries than fit one page: not worth remembering whole.

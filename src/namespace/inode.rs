@@ -142,9 +142,24 @@ impl InodeState {
         }
     }
 
-    /// Whether nothing is known of a file that the store would not tell.
+    /// Whether nothing is known of a file that the store would not tell, but for when an
+    /// application has changed its attributes last: what came of that is stored.
     pub fn is_what_the_store_tells(&self) -> bool {
-        let is_unset = self.overrides.is_unset() && self.dir.is_unset();
+        let Overrides {
+            mode,
+            uid,
+            gid,
+            mtime,
+            atime,
+            ctime: _,
+            xattrs,
+            of: _,
+        } = &*self.overrides;
+        let is_unset = mode.is_none()
+            && uid.or(*gid).is_none()
+            && mtime.or(*atime).is_none()
+            && xattrs.is_none()
+            && self.dir.is_unset();
         self.local.is_none() && is_unset && !self.unprivileged_writers
     }
 

@@ -62,17 +62,28 @@ impl Namespace {
             state.checked_at = Some(Instant::now());
         }
         self.record(parent.ino, name, Some(Entry::Directory));
-        if let Err(error) = self.entry_added(parent).await {
-            tracing::warn!(%error, "the directory's marker stays beside its first entry");
-        }
+        self.entry_added(parent).await;
         Ok(())
     }
 
-    /// A key came to be in the directory: a marker is not needed any more.
-    pub async fn entry_added(&self, dir: &Pin) -> Result<(), FsError> {
+    /// A key came to be in the directory: a marker is not needed any more. Where the store
+    /// does not delete it, it stays.
+    pub async fn entry_added(&self, dir: &Pin) {
         dir.state().local = None;
         self.confirm_existence(dir);
-        self.drop_needless_marker(dir).await
+        let Err(error) = self.drop_needless_marker(dir).await else {
+            return;
+        };
+        let times = {
+            let mut state = dir.state();
+            state.dir.markers_that_stayed = state.dir.markers_that_stayed.saturating_add(1);
+            state.dir.markers_that_stayed
+        };
+        // One is worth a line for each directory, and each time they have doubled.
+        if times.is_power_of_two() {
+            let ino = dir.ino.0;
+            tracing::warn!(ino, times, %error, "a directory's marker stays beside what is in it: it cannot be deleted");
+        }
     }
 
     /// The directory and those above it exist in the store: something lies under them.
@@ -241,14 +252,16 @@ impl Namespace {
         if nowhere || !self.stores_attributes() {
             return Ok(Stored::Nothing);
         }
-        let (stored, effective) = {
-            let state = dir.state();
-            (state.attributes.clone(), state.effective_attributes())
-        };
-        let attributes = Arc::new(Attributes::decode(effective.encode(Kind::Directory)?));
-        if stored.as_ref() == Some(&attributes) || !attributes.says_something() {
+        if changed_attributes(dir)?.is_none() {
             return Ok(Stored::Nothing);
         }
+        // Only what is changed here is changed there. A new one nobody else has changed.
+        if dir.state().local.is_none() {
+            self.relearn_attributes(dir).await?;
+        }
+        let Some(attributes) = changed_attributes(dir)? else {
+            return Ok(Stored::Nothing);
+        };
         if self.marker(dir).await? == Marker::Foreign {
             return Ok(Stored::Nothing);
         }
@@ -308,4 +321,15 @@ impl Namespace {
         dir.state().dir.marker = Marker::Absent;
         Ok(())
     }
+}
+
+/// What is to be stored with a directory's marker, where that is not what is stored.
+fn changed_attributes(dir: &Pin) -> Result<Option<Arc<Attributes>>, FsError> {
+    let (stored, effective) = {
+        let state = dir.state();
+        (state.attributes.clone(), state.effective_attributes())
+    };
+    let wanted = Arc::new(Attributes::decode(effective.encode(Kind::Directory)?));
+    let differs = stored.as_ref() != Some(&wanted) && wanted.says_something();
+    Ok(differs.then_some(wanted))
 }

@@ -265,6 +265,9 @@ fn valid(ino: Ino, name: Arc<str>) -> Option<Name> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use super::super::attributes::Attributes;
     use super::super::invalidation::{Invalidation, Invalidations, UNUSED_BATCH};
     use super::*;
     use crate::session_state::Record;
@@ -368,6 +371,26 @@ mod tests {
         assert_eq!(table.get(set).unwrap().state().overrides.mode, Some(0o600));
         assert_eq!(used.state().content_generation, 7);
         assert_eq!(table.awake_children(ROOT).len(), awake(&table) - 1);
+    }
+
+    #[test]
+    fn files_whose_attributes_were_changed_and_stored_sleep() {
+        let table = table();
+        for number in 0..1000 {
+            let ino = looked_up(&table, ROOT, &number.to_string(), Kind::File);
+            let inode = table.get(ino).unwrap();
+            let mut state = inode.state();
+            // As chmod(2) does, and the store then.
+            state.overrides.mode = Some(0o600);
+            state.overrides.ctime = Some(SystemTime::now());
+            let stored = Attributes {
+                mode: Some(0o600),
+                ..Attributes::default()
+            };
+            state.settle(Arc::new(stored));
+        }
+        looked_up(&table, ROOT, "last", Kind::File);
+        assert!(awake(&table) <= 15, "{}", awake(&table));
     }
 
     #[test]

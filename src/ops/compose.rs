@@ -19,7 +19,7 @@ use crate::files::{
 use crate::namespace::{Namespace, SubtreeLocks};
 use crate::read_path::Reader;
 use crate::store::DeleteQueue;
-use crate::write_path::{Copier, Uploader};
+use crate::write_path::{Copier, Scratch, Uploader};
 use crate::writeback::{
     AttributeWriter, Deletes, EarlyParts, Predecessor, Removals, RetryQueue, RoomMaker, Sealer,
     UploadQueue, Uploads, Writeback,
@@ -34,6 +34,7 @@ struct Common {
     reader: Arc<Reader>,
     uploader: Arc<Uploader>,
     copier: Arc<Copier>,
+    scratch: Scratch,
     stage_factory: Arc<StageFactory>,
     subtrees: Arc<SubtreeLocks>,
     predecessor: Arc<Predecessor>,
@@ -64,6 +65,8 @@ impl Ops {
             namespace: common.namespace.clone(),
             store: common.store.clone(),
             reader: common.reader.clone(),
+            copier: common.copier.clone(),
+            scratch: common.scratch.clone(),
             durability: common.durability,
             row: Removals::default(),
         });
@@ -130,6 +133,7 @@ impl Common {
             reader: parts.reader,
             uploader: Arc::new(parts.uploader),
             copier: Arc::new(parts.copier),
+            scratch: parts.scratch,
             subtrees: SubtreeLocks::new(namespace.table().clone(), settings.max_wait),
             predecessor: Arc::new(predecessor),
             carried_out,
@@ -197,7 +201,6 @@ impl Common {
             attributes: self.attributes.clone(),
             subtrees: self.subtrees.clone(),
             uploads: uploads.clone(),
-            copier: self.copier.clone(),
         }
     }
 

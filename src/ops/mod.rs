@@ -47,7 +47,7 @@ use crate::read_path::Reader;
 use crate::session_state::SessionLog;
 use crate::store::DeleteQueue;
 use crate::task::kept_up;
-use crate::write_path::{Copier, Spool, Uploader};
+use crate::write_path::{Copier, Scratch, Spool, Uploader};
 use crate::writeback::{
     AttributeWriter, Deletes, EarlyParts, Predecessor, RoomMaker, Uploads, Writeback,
 };
@@ -110,6 +110,7 @@ pub struct Parts {
     pub spool: Spool,
     pub uploader: Uploader,
     pub copier: Copier,
+    pub scratch: Scratch,
     pub session_log: Arc<SessionLog>,
     /// When the kernel's session began.
     pub mounted_at: SystemTime,

@@ -152,7 +152,7 @@ fn apply(state: &mut InodeState, current: &Attr, change: &AttrChange) -> bool {
         // What is not set shows the other's value where it has none of its own.
         set.atime = Some(atime.unwrap_or(current.atime));
     }
-    if mtime.is_some() {
+    if mtime.is_some() && current.kind == Kind::Directory {
         state.dir.changed_at = None;
     }
     let set = &mut state.overrides;

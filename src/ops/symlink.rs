@@ -94,9 +94,7 @@ impl Ops {
         self.namespace.record_uploaded(inode, version);
         let attributes = Arc::new(Attributes::decode(headers));
         self.namespace.record_attributes(inode, attributes);
-        if let Err(error) = self.namespace.entry_added(parent).await {
-            tracing::warn!(%error, "the directory's marker stays beside its first file");
-        }
+        self.namespace.entry_added(parent).await;
         Ok(())
     }
 

@@ -58,12 +58,6 @@ impl Ops {
         Ok(())
     }
 
-    /// Whether files leave a full spool part by part. Stored attributes are fixed when
-    /// an upload begins, and those files are sent at close.
-    pub fn offloads(&self) -> bool {
-        !self.namespace.stores_attributes()
-    }
-
     /// As `write`, once the spool has room.
     ///
     /// Errors: as `write`; `NoSpace` where no room could be made in time.

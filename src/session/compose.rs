@@ -157,12 +157,14 @@ pub async fn compose(
     let kept = KeptOfPlace::open(config, (&place, place_before.as_deref()), &saved)?;
     let namespace = names(config, origin, invalidations, kept, session_log.clone());
     let reading = reading::settings(config, &place)?;
-    let uploader = uploader(config, &store, (part_size, copy_part_size));
+    let scratch = Scratch::new(store.clone(), &config.prefix);
+    let uploader = uploader(config, &scratch, &store, (part_size, copy_part_size));
     let parts = Parts {
         namespace,
         reader: Arc::new(Reader::new(store.clone(), reading)),
         spool,
         copier: Copier::new(store.clone(), copy_part_size, uploader.written_headers()),
+        scratch,
         uploader,
         store,
         session_log,
@@ -177,12 +179,13 @@ pub async fn compose(
 
 fn uploader(
     config: &Config,
+    scratch: &Scratch,
     store: &Arc<DeleteQueue>,
     (part_size, copy_part_size): (PartSize, CopyPartSize),
 ) -> Uploader {
     let concurrency = config.memory.upload_concurrency;
     Uploader::new(store.clone(), part_size, copy_part_size, concurrency)
-        .with_scratch(Scratch::new(store.clone(), &config.prefix))
+        .with_scratch(scratch.clone())
         .with_known_headers(config.ttl)
 }
 

@@ -171,6 +171,7 @@ impl DeleteQueue {
 
     async fn delete_pending(&self) {
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
+        let mut failures: u32 = 0;
         loop {
             self.wake.notified().await;
             while self.due() > 0 {
@@ -179,10 +180,16 @@ impl DeleteQueue {
                 self.failing.send_replace(outcome.is_err());
                 let Err(error) = outcome else {
                     backoff.reset();
+                    failures = 0;
                     continue;
                 };
                 let pause = backoff.next_pause();
-                tracing::warn!(%error, ?pause, "deletes failed: trying again");
+                failures = failures.saturating_add(1);
+                // One is worth a line, and each time they have doubled.
+                if failures.is_power_of_two() {
+                    let waiting = self.waiting();
+                    tracing::warn!(%error, ?pause, failures, waiting, "deletes failed: trying again");
+                }
                 drop(timeout(pause, self.retry_now.notified()).await);
             }
         }

@@ -67,12 +67,9 @@ impl Uploader {
     ) -> Result<Option<Arc<MultipartUpload>>, FsError> {
         let _turn = part.file.create_lock().lock().await;
         if let Some(upload) = part.file.upload() {
-            // The file was renamed: what there is of the upload is of no use.
-            let fits = match part.file.has_offloaded() {
-                true => upload.has_key_of(target),
-                false => upload.matches(target),
-            };
-            return Ok(Some(upload).filter(|_| fits));
+            // Of a file that was renamed what there is of the upload is of no use. With
+            // other headers it is where some of its parts leave the spool.
+            return Ok(Some(upload).filter(|upload| upload.has_key_of(target)));
         }
         if part.file.is_discarded() {
             return Ok(None);

@@ -41,9 +41,9 @@ impl FullPart {
     }
 
     /// The first full part that nobody has sent or sends under this key, but for the
-    /// first of all.
+    /// first of all. What shows a base is copied from it at close.
     pub fn next_unsent(stage: &Stage, key: &Key, part_size: PartSize) -> Option<Self> {
-        if stage.base_len() > 0 || stage.len() <= part_size.bytes() {
+        if stage.len() <= part_size.bytes() {
             return None;
         }
         let upload = stage.file().upload().filter(|upload| upload.key() == key);
@@ -54,10 +54,11 @@ impl FullPart {
         let mut at = part_size.bytes();
         loop {
             let (number, range) = part_size.part_at(at)?;
-            if stage.len() < range.end || stage.extents.gaps(&range).next().is_some() {
+            if stage.len() < range.end {
                 return None;
             }
-            if !is_sent(number, &range) {
+            let is_local = stage.extents.gaps(&range).next().is_none();
+            if is_local && !is_sent(number, &range) {
                 let file = stage.file().clone();
                 return Some(Self {
                     file,

@@ -1,11 +1,13 @@
-//! Scratch objects of zeros, from which holes of files are copied.
+//! Scratch objects: zeros, from which holes of files are copied, and copies of what is
+//! read still and was replaced.
 
 use std::sync::Arc;
 
 use crate::store::{DeleteQueue, ETag, Kept, Key};
 
-/// Keys of scratch objects of zeros end in this and a number.
-const SCRATCH_NAME: &str = ".mediafs-zeros-";
+/// Keys of scratch objects end in one of these and a number.
+const ZEROS_NAME: &str = ".mediafs-zeros-";
+const REPLACED_NAME: &str = ".mediafs-replaced-";
 
 /// Where scratch objects are made.
 #[derive(Debug, Clone)]
@@ -29,12 +31,17 @@ impl Scratch {
         Self { store, prefix }
     }
 
-    pub(super) fn key(&self) -> Key {
-        Key::new(format!(
-            "{}{SCRATCH_NAME}{:016x}",
-            self.prefix,
-            fastrand::u64(..)
-        ))
+    pub(super) fn key_of_zeros(&self) -> Key {
+        self.key(ZEROS_NAME)
+    }
+
+    /// Of a copy of what is about to be replaced.
+    pub fn key_of_replaced(&self) -> Key {
+        self.key(REPLACED_NAME)
+    }
+
+    fn key(&self, name: &str) -> Key {
+        Key::new(format!("{}{name}{:016x}", self.prefix, fastrand::u64(..)))
     }
 }
 

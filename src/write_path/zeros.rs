@@ -122,7 +122,7 @@ impl Uploader {
         len: u64,
         headers: &ObjectHeaders,
     ) -> Result<Zeros, FsError> {
-        let key = scratch.key();
+        let key = scratch.key_of_zeros();
         let kept = scratch.store.scratch(key.clone())?;
         let _memory = self.budget.single(len).await;
         let request = PutRequest {
@@ -143,7 +143,7 @@ impl Uploader {
         len: u64,
         headers: ObjectHeaders,
     ) -> Result<Zeros, FsError> {
-        let key = scratch.key();
+        let key = scratch.key_of_zeros();
         let kept = scratch.store.scratch(key.clone())?;
         let create = CreateMultipartRequest {
             key: key.clone(),

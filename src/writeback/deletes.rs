@@ -14,6 +14,7 @@ use crate::store::{
     ObjectStore, StoreError, StoreErrorKind,
 };
 use crate::task::caught;
+use crate::write_path::{Copier, Scratch};
 
 /// After this many removals in a row nobody waits for them any more.
 const BURST_FROM: u32 = 16;
@@ -27,13 +28,11 @@ const DELETE_TRIES: u32 = 4;
 /// the spool, so that its object goes.
 const KEPT_UNTIL_COPIED: Duration = Duration::from_secs(30);
 const COPIED_WITHIN: Duration = Duration::from_secs(10);
-/// Longest time for which a rename copies what readers show of the file that it replaces.
-pub const COPIED_BEFORE_REPLACED: Duration = Duration::from_secs(30);
 /// Longest time for which an object is kept whose bytes have no room in the spool.
 const KEPT_AT_MOST: Duration = Duration::from_secs(15 * 60);
 
 /// Up to this many bytes are copied into the spool at once, so that the object goes.
-const COPIED_AT_ONCE_BYTES: u64 = 1 << 20;
+pub(super) const COPIED_AT_ONCE_BYTES: u64 = 1 << 20;
 /// Time for the end of a close(2) that has returned.
 const CLOSED_WITHIN: Duration = Duration::from_millis(50);
 
@@ -93,6 +92,8 @@ pub struct Deletes {
     pub namespace: Arc<Namespace>,
     pub store: Arc<DeleteQueue>,
     pub reader: Arc<Reader>,
+    pub copier: Arc<Copier>,
+    pub scratch: Scratch,
     pub durability: Durability,
     pub row: Removals,
 }
@@ -120,9 +121,14 @@ impl Deletes {
 
     /// The same for files whose object a predecessor kept for their readers.
     pub fn keep_on_for_readers(self: &Arc<Self>, file: &Arc<OpenFile>) {
-        let Some(object) = file.kept_object() else {
+        let Some(object) = file.read_object() else {
             return;
         };
+        // None of a name: that one is written and deleted by its name.
+        let own = self.namespace.file_key(file.inode.ino);
+        if own.is_ok_and(|own| own == object.key) {
+            return;
+        }
         if let Some(kept) = self.store.keep_on(&object.key, &object.etag) {
             self.keep_object(file, kept);
         }
@@ -130,7 +136,7 @@ impl Deletes {
 
     /// A task for each file that is open and has no name. At the end of the mount the
     /// object goes at once.
-    fn keep_object(self: &Arc<Self>, file: &Arc<OpenFile>, kept: Kept) {
+    pub(super) fn keep_object(self: &Arc<Self>, file: &Arc<OpenFile>, kept: Kept) {
         let (deletes, file) = (self.clone(), file.clone());
         tokio::spawn(async move {
             let read = caught("keep an object", deletes.keep_while_read(&file, &kept));
@@ -264,9 +270,7 @@ impl Deletes {
     /// A name of the directory has gone, and has another client's object again.
     pub async fn shows_again(&self, dir: &Pin) {
         dir.state().dir.forget_listing();
-        if let Err(error) = self.namespace.entry_added(dir).await {
-            tracing::warn!(%error, "the directory's marker stays beside a file");
-        }
+        self.namespace.entry_added(dir).await;
     }
 
     async fn delete_version(

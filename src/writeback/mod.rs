@@ -13,11 +13,12 @@ mod predecessor;
 mod publish;
 mod queue;
 mod recover;
+mod replaced;
 mod retry_queue;
 mod sealer;
 mod store_attributes;
 
-pub use deletes::{COPIED_BEFORE_REPLACED, Deletes, Removals, Removed, is_read};
+pub use deletes::{Deletes, Removals, Removed};
 pub use early_parts::EarlyParts;
 pub use make_room::RoomMaker;
 pub use predecessor::Predecessor;

@@ -8,19 +8,31 @@ use super::sealer::Sealer;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
-    AttributeView, LowerLayer, OpenFile, Sealed, SealedSource, StageFactory, whole_seconds,
+    AttributeView, LowerLayer, MovedObject, OpenFile, Sealed, SealedSource, StageFactory,
+    whole_seconds,
 };
 use crate::namespace::{Attributes, Namespace, SubtreeLocks};
 use crate::read_path::Reader;
-use crate::store::{ObjectHeaders, WriteCondition};
+use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
 use crate::vocabulary::{ObjectId, ObjectVersion};
-use crate::write_path::{ByteSource, Copier, PriorAttempt, UploadTarget, Uploader};
+use crate::write_path::{
+    ByteSource, Copier, CopyOver, CopyTask, PriorAttempt, UploadTarget, Uploader,
+};
 
 /// What came of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Brought {
     Stored,
     Cancelled,
+}
+
+/// An object that an upload has made.
+struct Made {
+    object: ObjectId,
+    /// What is stored with it.
+    headers: ObjectHeaders,
+    /// What is to be, where its upload was begun with something else.
+    wanted: Option<ObjectHeaders>,
 }
 
 /// Brings sealed stages to the store.
@@ -99,14 +111,14 @@ impl Uploads {
             () = file.given_up() => return Err(FsError::Interrupted),
             sent = self.send(file, sealed, prior) => Some(sent?),
         };
-        let Some((object, headers)) = sent else {
+        let Some(made) = sent else {
             tracing::info!(ino = file.inode.ino.0, "upload cancelled");
             return Ok(Brought::Cancelled);
         };
-        self.record_object(file, &object, headers);
+        self.record_object(file, &made.object, made.headers);
         failpoint::at(Point::PublishRecorded);
         let guard = file.seal_lock.lock().await;
-        if let Some(over) = file.uploaded(sealed, Arc::new(object)) {
+        if let Some(over) = file.uploaded(sealed, Arc::new(made.object)) {
             self.sealer.journal_seal(file, &over).await?;
         }
         drop(guard);
@@ -114,6 +126,9 @@ impl Uploads {
         self.stage_factory.spool.discard(sealed.stage.file());
         self.update_parent(file).await;
         failpoint::at(Point::PublishDiscarded);
+        if let Some(wanted) = made.wanted {
+            self.store_wanted(file, wanted).await;
+        }
         Ok(Brought::Stored)
     }
 
@@ -168,7 +183,7 @@ impl Uploads {
         file: &OpenFile,
         sealed: &Arc<Sealed>,
         prior: PriorAttempt,
-    ) -> Result<(ObjectId, ObjectHeaders), FsError> {
+    ) -> Result<Made, FsError> {
         let (parent, name) = self
             .namespace
             .table()
@@ -192,13 +207,68 @@ impl Uploads {
             prior,
         };
         let source = self.source(sealed);
+        // Parts that an upload alone has are completed with what it was begun with.
+        let begun = source.multipart().filter(|_| source.offloaded_end() > 0);
+        let begun = begun.map(|upload| upload.headers().clone());
+        let begun = begun.filter(|headers| *headers != target.headers);
         let etag = self.uploader.upload(&target, &source).await?;
         let object = ObjectId {
             key: target.key,
             etag,
             size_bytes: target.len,
         };
-        Ok((object, target.headers))
+        let (headers, wanted) = match begun {
+            Some(headers) => (headers, Some(target.headers)),
+            None => (target.headers, None),
+        };
+        Ok(Made {
+            object,
+            headers,
+            wanted,
+        })
+    }
+
+    /// Stores with the file's object what is to be. What was written since takes it
+    /// along; where it fails, the next change of an attribute stores it.
+    async fn store_wanted(&self, file: &OpenFile, wanted: ObjectHeaders) {
+        let version = file.inode.state().remote.clone();
+        let version = version.filter(|_| !file.needs_upload());
+        let Some(version) = version else { return };
+        if let Err(error) = self.replace_headers(file, &version, wanted).await {
+            tracing::warn!(ino = file.inode.ino.0, %error, "what was changed of the file while parts of it were sent is not stored with its object");
+        }
+    }
+
+    /// Stores other headers with this version of the file's object, by a copy of it onto
+    /// itself.
+    ///
+    /// Errors: `Stale` where another client removed or replaced it; the store's.
+    pub async fn replace_headers(
+        &self,
+        file: &OpenFile,
+        version: &ObjectVersion,
+        headers: ObjectHeaders,
+    ) -> Result<(), FsError> {
+        let key = self.namespace.file_key(file.inode.ino)?;
+        let task = CopyTask {
+            source: key.clone(),
+            version: version.etag.clone(),
+            size_bytes: version.size_bytes,
+            target: key.clone(),
+            over: CopyOver::Any(WriteCondition::IfMatch(version.etag.clone())),
+            headers: CopyHeaders::Replace(Box::new(headers.clone())),
+        };
+        let etag = match self.copier.copy(&task).await {
+            Err(error @ FsError::NotFound(_)) => return Err(error.into_stale()),
+            copied => copied?,
+        };
+        let made = ObjectVersion {
+            etag,
+            ..version.clone()
+        };
+        self.record_object(file, &made.at(key.clone()), headers);
+        file.rebase(&MovedObject::of(version.etag.clone(), made), key);
+        Ok(())
     }
 
     /// What the object has that the file's next version keeps.
@@ -254,9 +324,7 @@ impl Uploads {
         let Ok(parent) = self.namespace.inode(parent) else {
             return;
         };
-        if let Err(error) = self.namespace.entry_added(&parent).await {
-            tracing::warn!(%error, "the directory's marker stays beside its first file");
-        }
+        self.namespace.entry_added(&parent).await;
     }
 
     /// None for a file that has no name any more.
@@ -270,12 +338,9 @@ impl Uploads {
         self.take_kept(file, kept.as_ref());
         Ok(Some(UploadTarget {
             key: self.namespace.child_key(parent, &name)?,
-            headers: self.attributes.upload_headers(
-                &file.inode,
-                &name,
-                &LowerLayer::Empty,
-                kept,
-            )?,
+            headers: self
+                .attributes
+                .upload_headers(&file.inode, &name, &base, kept)?,
             condition: WriteCondition::Always,
             known: WriteCondition::Always,
             len: file.len(),

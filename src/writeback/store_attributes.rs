@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use super::publish::Uploads;
 use crate::error::FsError;
-use crate::files::{AttributeView, Dropped, MovedObject, OpenFile, OpenFiles};
+use crate::files::{AttributeView, Dropped, OpenFile, OpenFiles};
 use crate::namespace::{Attributes, Namespace, Pin, SubtreeLocks};
-use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
-use crate::vocabulary::{Kind, ObjectVersion, OpenMode};
-use crate::write_path::{Copier, CopyOver, CopyTask};
+use crate::store::ObjectHeaders;
+use crate::vocabulary::{Kind, OpenMode};
 
 /// Brings changed attributes to the store.
 #[derive(Debug)]
@@ -18,7 +17,6 @@ pub struct AttributeWriter {
     pub attributes: Arc<AttributeView>,
     pub subtrees: Arc<SubtreeLocks>,
     pub uploads: Arc<Uploads>,
-    pub copier: Arc<Copier>,
 }
 
 impl AttributeWriter {
@@ -67,27 +65,7 @@ impl AttributeWriter {
         let Some(headers) = self.changed_headers(inode)? else {
             return Ok(());
         };
-        let key = self.namespace.file_key(inode.ino)?;
-        let task = CopyTask {
-            source: key.clone(),
-            version: version.etag.clone(),
-            size_bytes: version.size_bytes,
-            target: key.clone(),
-            over: CopyOver::Any(WriteCondition::IfMatch(version.etag.clone())),
-            headers: CopyHeaders::Replace(Box::new(headers.clone())),
-        };
-        let etag = match self.copier.copy(&task).await {
-            Err(error @ FsError::NotFound(_)) => return Err(error.into_stale()),
-            copied => copied?,
-        };
-        let made = ObjectVersion {
-            etag,
-            ..version.clone()
-        };
-        self.uploads
-            .record_object(file, &made.at(key.clone()), headers);
-        file.rebase(&MovedObject::of(version.etag.clone(), made), key);
-        Ok(())
+        self.uploads.replace_headers(file, &version, headers).await
     }
 
     /// What is to be stored with a file's object, where that is not what is stored.

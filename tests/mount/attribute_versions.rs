@@ -12,7 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::fs::XattrFlags;
 
 use crate::support::sys::{DirStream, drop_names};
-use crate::support::{Mount, MountBuilder};
+use crate::support::{Mount, MountBuilder, Server};
 
 /// Tries to have two changes within one second.
 const TRIES: usize = 30;
@@ -157,4 +157,36 @@ fn a_change_stores_nothing_of_what_another_client_has_changed_meanwhile() {
     let mut value = [0; 16];
     let len = rustix::fs::getxattr(a.path("attribute"), "user.a", &mut value[..]).unwrap();
     assert_eq!(&value[..len], b"ours");
+}
+
+#[test]
+fn a_change_of_a_directory_stores_nothing_of_what_another_client_has_changed_meanwhile() {
+    // It keeps what is stored with markers.
+    let server = Server::moto();
+    let mut a = stored(Mount::on(server).set("--ttl", "1h"));
+    let b = stored(Mount::on(server).bucket(a.bucket()));
+    let changes = || {
+        let of_directories = |it: &&Change| !matches!(it.0, "append" | "rewrite");
+        CHANGES.iter().filter(of_directories)
+    };
+    for (name, change) in changes() {
+        fs::create_dir(a.path(name)).unwrap();
+        chmod(&a.path(name), 0o755);
+        b.wait_for(name, "the directory", |path| {
+            path.exists() && mode(path) == 0o755
+        });
+        chmod(&b.path(name), 0o700);
+        setxattr(&b.path(name), "user.b", b"theirs");
+        assert_eq!(mode(&a.path(name)), 0o755, "{name}: not remembered");
+        change(&a.path(name));
+        assert_eq!(stored_mode(&a, &format!("{name}/")), 0o700, "{name}");
+        a.wait_for(name, "the mode to show", |path| mode(path) == 0o700);
+    }
+    a.remount();
+    for (name, _) in changes() {
+        assert_eq!(mode(&a.path(name)), 0o700, "{name}");
+        let mut value = [0; 16];
+        let len = rustix::fs::getxattr(a.path(name), "user.b", &mut value[..]).unwrap();
+        assert_eq!(&value[..len], b"theirs", "{name}");
+    }
 }

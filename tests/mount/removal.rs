@@ -127,46 +127,148 @@ fn a_name_that_is_made_again_while_its_old_file_is_read_leaves_both_whole() {
     }
 }
 
-#[test]
-fn mv_over_a_file_that_is_read_works_on_a_full_spool() {
-    for durability in DURABILITIES {
-        let (plan, _proxy) = behind_a_proxy(durability);
-        let mount = plan.args(["--spool-size", "16MiB"]).start();
-        let (body, small) = (pattern(40 * MIB, 4), pattern(MIB, 5));
-        let file = reader(&mount, "f", &body);
-        mount.put_object("new", &small);
-        fs::rename(mount.path("new"), mount.path("f")).unwrap();
-        assert_eq!(fs::read(mount.path("f")).unwrap(), small);
-        // What is cached goes on.
-        let mut begin = [0; 1000];
-        file.read_exact_at(&mut begin, 0).unwrap();
-        assert_eq!(begin, body[..1000]);
-        // Where it fits, all of it does.
-        let file = reader(&mount, "g", &small);
-        fs::rename(mount.path("f"), mount.path("g")).unwrap();
-        reads_whole(&file, &small);
+/// Where the bytes are of what takes the place of a file that is read.
+const NEW_FILES: [NewFile; 2] = [NewFile::InS3, NewFile::WrittenHere];
+
+#[derive(Debug, Clone, Copy)]
+enum NewFile {
+    InS3,
+    WrittenHere,
+}
+
+impl NewFile {
+    fn make(self, mount: &Mount, body: &[u8]) {
+        match self {
+            Self::InS3 => mount.put_object("new", body),
+            Self::WrittenHere => fs::write(mount.path("new"), body).unwrap(),
+        }
     }
+}
+
+#[test]
+fn mv_over_a_file_that_is_read_fetches_nothing_and_the_reader_goes_on() {
+    for durability in DURABILITIES {
+        for new_file in NEW_FILES {
+            let (plan, proxy) = behind_a_proxy(durability);
+            // No room for the file in the spool.
+            let mount = plan.args(["--spool-size", "16MiB"]).start();
+            let (body, small) = (pattern(40 * MIB, 4), pattern(MIB, 5));
+            let file = reader(&mount, "f", &body);
+            new_file.make(&mount, &small);
+            let gets = proxy.seen("GetObject");
+            fs::rename(mount.path("new"), mount.path("f")).unwrap();
+            assert_eq!(proxy.seen("GetObject"), gets, "{durability}, {new_file:?}");
+            reads_whole(&file, &body);
+            assert_eq!(fs::read(mount.path("f")).unwrap(), small);
+            let names = fs::read_dir(&mount.root).unwrap();
+            assert_eq!(names.count(), 1, "the copy is not seen");
+            drop(file);
+            mount.wait_for_keys("the new file alone", |keys| keys == ["f"]);
+            assert_eq!(mount.object("f").unwrap(), small);
+        }
+    }
+}
+
+#[test]
+fn a_short_file_that_is_read_and_replaced_leaves_no_copy_in_the_store() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = behind_a_proxy(durability);
+        let mount = plan.start();
+        let (body, small) = (pattern(MIB, 4), pattern(MIB, 5));
+        let file = reader(&mount, "g", &body);
+        mount.put_object("f", &small);
+        let copies = proxy.seen("CopyObject");
+        fs::rename(mount.path("f"), mount.path("g")).unwrap();
+        assert_eq!(proxy.seen("CopyObject"), copies + 1, "that of the rename");
+        reads_whole(&file, &body);
+    }
+}
+
+#[test]
+fn a_file_that_is_read_is_as_it_was_when_what_would_replace_it_fails() {
+    let (plan, proxy) = behind_a_proxy("s3");
+    let mount = plan.start();
+    let body = pattern(3 * MIB, 4);
+    let file = reader(&mount, "f", &body);
+    mount.put_object("new", b"new");
+    let refused = Fault::Answer(403, "AccessDenied");
+    proxy.rule(Rule::on("CopyObject", refused).key("f"));
+    let moved = fs::rename(mount.path("new"), mount.path("f"));
+    assert_eq!(sys::errno(moved), libc::EACCES);
+    reads_whole(&file, &body);
+    assert_eq!(fs::read(mount.path("f")).unwrap(), body);
+    mount.wait_for_keys("both", |keys| keys == ["f", "new"]);
+    // It is changed by its name, as before.
+    let file = File::options().write(true).open(mount.path("f")).unwrap();
+    file.write_all_at(b"edit", 0).unwrap();
+    sys::close(file).unwrap();
+    assert_eq!(mount.object("f").unwrap()[..4], *b"edit");
+}
+
+#[test]
+fn a_store_that_makes_no_copy_aside_has_the_bytes_fetched() {
+    let (plan, proxy) = behind_a_proxy("s3");
+    let mount = plan.start();
+    let body = pattern(3 * MIB, 4);
+    let file = reader(&mount, "f", &body);
+    fs::write(mount.path("new"), b"new").unwrap();
+    let refused = Fault::Answer(403, "AccessDenied");
+    proxy.rule(Rule::on("CopyObject", refused).key(".mediafs-replaced-*"));
+    fs::rename(mount.path("new"), mount.path("f")).unwrap();
+    reads_whole(&file, &body);
+    assert_eq!(mount.object("f").unwrap(), b"new");
+}
+
+/// A file that a process reads is taken away by it, before a takeover.
+fn reads_on_after_a_takeover(durability: &str, taken_away: &str) -> SupervisedMount {
+    let mount = SupervisedMount::start(Mount::builder().args(["--durability", durability]));
+    let body = pattern(3 * MIB, 6);
+    mount.put_object("f", &body);
+    let mut worker = Worker::at(&mount.root);
+    worker.run("fd = os.open('f', os.O_RDONLY)").unwrap();
+    worker.run("begin = os.read(fd, 1000)").unwrap();
+    worker.run(taken_away).unwrap();
+    mount.kill_daemon();
+    // Longer than the successor waits for what its predecessor has sent.
+    thread::sleep(Duration::from_millis(2500));
+    worker
+        .run("rest = b''.join(iter(lambda: os.read(fd, 1 << 20), b''))")
+        .unwrap();
+    worker.run("assert len(begin + rest) == 3 << 20").unwrap();
+    worker.run("os.close(fd)").unwrap();
+    mount
+}
+
+#[test]
+fn a_reader_of_a_replaced_file_goes_on_after_a_takeover_and_its_copy_goes() {
+    for durability in DURABILITIES {
+        let replaced = "open('new', 'w').write('new'); os.rename('new', 'f')";
+        let mount = reads_on_after_a_takeover(durability, replaced);
+        assert_eq!(fs::read(mount.path("f")).unwrap(), b"new");
+        mount.wait_for_keys("the new file alone", |keys| keys == ["f"]);
+    }
+}
+
+#[test]
+fn a_copy_for_readers_goes_with_the_daemon() {
+    let mut mount = Mount::fresh();
+    let body = pattern(3 * MIB, 7);
+    let file = reader(&mount, "f", &body);
+    fs::write(mount.path("new"), b"new").unwrap();
+    fs::rename(mount.path("new"), mount.path("f")).unwrap();
+    assert_eq!(mount.keys().len(), 2);
+    mount.kill9();
+    drop(file);
+    mount.remount();
+    mount.wait_for_keys("the new file alone", |keys| keys == ["f"]);
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"new");
 }
 
 #[test]
 fn a_reader_of_a_removed_file_goes_on_after_a_takeover() {
     for durability in DURABILITIES {
-        let mount = SupervisedMount::start(Mount::builder().args(["--durability", durability]));
-        let body = pattern(3 * MIB, 6);
-        mount.put_object("f", &body);
-        let mut worker = Worker::at(&mount.root);
-        worker.run("fd = os.open('f', os.O_RDONLY)").unwrap();
-        worker.run("begin = os.read(fd, 1000)").unwrap();
-        worker.run("os.unlink('f')").unwrap();
-        mount.kill_daemon();
+        let mount = reads_on_after_a_takeover(durability, "os.unlink('f')");
         assert!(!mount.path("f").exists());
-        // Longer than the successor waits for what its predecessor has sent.
-        thread::sleep(Duration::from_millis(2500));
-        worker
-            .run("rest = b''.join(iter(lambda: os.read(fd, 1 << 20), b''))")
-            .unwrap();
-        worker.run("assert len(begin + rest) == 3 << 20").unwrap();
-        worker.run("os.close(fd)").unwrap();
         mount.wait_for_keys("nothing", <[String]>::is_empty);
     }
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::blocked::BlockedCalls;
+use crate::support::blocked::{BlockedCalls, anything_stuck};
+use crate::support::control::done;
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::supervised_mount::SupervisedMount;
-use crate::support::{Mount, MountBuilder, Server};
+use crate::support::{Mount, MountBuilder, Server, wait_until};
 
+const WITHIN: Duration = Duration::from_secs(30);
 /// Short enough that names are asked for one by one, not by a listing.
 const TTL: Duration = Duration::from_millis(500);
 
@@ -23,6 +25,8 @@ enum Death {
     Abort,
     Watchdog,
 }
+
+const DEATHS: [Death; 4] = [Death::Kill, Death::Upgrade, Death::Abort, Death::Watchdog];
 
 /// A call that has its directory locked, and the request that it waits for.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +65,7 @@ fn a_successor_comes(call: Call) {
     fs::create_dir(mount.path("d")).unwrap();
     fs::write(mount.path("d/f"), b"first").unwrap();
     let mut calls = BlockedCalls::of(&mount.root, &mount.root);
-    let deaths = [Death::Kill, Death::Upgrade, Death::Abort, Death::Watchdog];
-    for (round, death) in deaths.into_iter().enumerate() {
+    for (round, death) in DEATHS.into_iter().enumerate() {
         fs::write(mount.path("d/victim"), "x").unwrap();
         calls.open_file();
         // What is known of the directory is too old by then to answer a listing.
@@ -88,7 +91,7 @@ fn a_successor_comes(call: Call) {
     drop(calls);
     assert!(mount.lost_and_found().is_empty(), "{:?}", mount.sidecars());
     mount.unmount();
-    for round in 0..deaths.len() {
+    for round in 0..DEATHS.len() {
         let key = format!("d/after{round}");
         assert_eq!(mount.object(&key).unwrap(), b"whole");
     }
@@ -138,4 +141,36 @@ fn a_successor_comes_while_a_notification_waits_for_a_listing() {
         request: "ListObjectsV2",
         key: "d/",
     });
+}
+
+/// The kernel drops no page that is being read, and whoever reads it waits for S3.
+#[test]
+fn a_successor_comes_while_a_notification_waits_for_a_page_that_is_read() {
+    let proxy = Proxy::before(Server::shared());
+    let mount = SupervisedMount::start(plan(&proxy));
+    fs::create_dir(mount.path("d")).unwrap();
+    let mut calls = BlockedCalls::of(&mount.root, &mount.root);
+    for (round, death) in DEATHS.into_iter().enumerate() {
+        let name = format!("d/f{round}");
+        let body = name.repeat(10_000).into_bytes();
+        mount.put_object(&name, &body);
+        mount.wait_for(&name, "their file", |path| path.exists());
+        let rule = Rule::on("GetObject", Fault::Pass).key(&name);
+        let gate = proxy.hold(Side::BeforeServer, rule);
+        let read = format!("r = os.open({name:?}, os.O_RDONLY); os.pread(r, 100, 0); os.close(r)");
+        calls.lock_directory(&read, &gate);
+        let path = mount.path(&name).display().to_string();
+        done(&mount, &["refresh", &path]);
+        wait_until(WITHIN, "a notification that waits", || {
+            anything_stuck(&mount.root)
+        });
+        end(&mount, death);
+        gate.open();
+        calls.released();
+        proxy.wait_until_idle();
+        assert_eq!(fs::read(mount.path(&name)).unwrap(), body);
+        proxy.heal();
+    }
+    drop(calls);
+    mount.unmount();
 }

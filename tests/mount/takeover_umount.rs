@@ -109,3 +109,37 @@ fn an_umount_during_a_takeover_holds() {
         assert!(!is_mounted(&mount.root), "{has_open_file}");
     }
 }
+
+/// As a script does that has seen EBUSY: a file is open, so the old one lives on.
+#[test]
+fn each_mount_after_a_lazy_umount_has_what_the_one_before_it_had() {
+    const TIMES: usize = 5;
+    let mount = SupervisedMount::start(Mount::builder().durability("disk"));
+    for time in 0..TIMES {
+        let name = format!("f{time}");
+        std::fs::write(mount.path(&name), name.as_bytes()).unwrap();
+        let mut open = std::fs::File::open(mount.path(&name)).unwrap();
+        run_shell("umount -l \"$1\"", &[&mount.root]);
+        assert!(!is_mounted(&mount.root));
+        let mut bytes = String::new();
+        open.read_to_string(&mut bytes).unwrap();
+        assert_eq!(bytes, name, "open files go on");
+        drop(open);
+        let output = mount.run_again();
+        assert!(output.status.success(), "{time}: {}", said(&output));
+        for before in 0..=time {
+            let name = format!("f{before}");
+            let read = std::fs::read(mount.path(&name)).unwrap();
+            assert_eq!(read, name.as_bytes(), "{time}");
+        }
+    }
+    mount.unmount();
+    wait_until(WITHIN, "an end of all processes", || {
+        daemons_of(&mount.root).is_empty()
+    });
+    for time in 0..TIMES {
+        let name = format!("f{time}");
+        assert_eq!(mount.object(&name).unwrap(), name.as_bytes());
+    }
+    assert!(mount.lost_and_found().is_empty());
+}

@@ -2,7 +2,10 @@
 //! files, and a hundred thousand entries of a listing.
 
 use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::support::Amount;
 use crate::support::Mount;
@@ -84,6 +87,76 @@ fn mv_of_a_directory_of_many_files_copies_each_once_and_deletes_in_bulk() {
     assert_eq!(mount.requests("GetObject"), 0);
     let bulk = mount.requests("DeleteObjects");
     assert!(bulk <= many() / PAGE + 1, "{bulk} deletes in bulk");
+}
+
+/// A call of a program, and how long it took.
+#[derive(Debug, Default, Clone, Copy)]
+struct Longest(Duration, &'static str);
+
+impl Longest {
+    fn time(&mut self, name: &'static str, call: impl FnOnce() -> std::io::Result<()>) {
+        let began = Instant::now();
+        call().unwrap_or_else(|error| panic!("{name}: {error}"));
+        if began.elapsed() > self.0 {
+            *self = Self(began.elapsed(), name);
+        }
+    }
+}
+
+/// Makes, renames, reads and removes files until all is over. How often, and the
+/// longest call.
+fn write_until(over: &AtomicBool, folder: &Path) -> (usize, Longest) {
+    let (mut rounds, mut longest) = (0, Longest::default());
+    let (new, file) = (folder.join("new"), folder.join("file"));
+    while !over.load(Ordering::SeqCst) {
+        longest.time("write", || fs::write(&new, b"bytes"));
+        longest.time("rename", || fs::rename(&new, &file));
+        longest.time("read", || fs::read(&file).map(drop));
+        longest.time("mkdir", || fs::create_dir(folder.join("d")));
+        longest.time("rmdir", || fs::remove_dir(folder.join("d")));
+        longest.time("unlink", || fs::remove_file(&file));
+        rounds += 1;
+    }
+    (rounds, longest)
+}
+
+#[test]
+fn mv_of_a_directory_of_many_files_delays_no_writer_elsewhere() {
+    const WRITERS: usize = 8;
+    /// So many requests at once that each waits for its turn in the server.
+    const CALL_LIMIT: Duration = Duration::from_secs(5);
+    let _turn = turn();
+    let mount = with_objects(many());
+    let folders: Vec<_> = (0..WRITERS)
+        .map(|number| mount.path(format!("w{number}")))
+        .collect();
+    folders.iter().for_each(|it| fs::create_dir(it).unwrap());
+    let over = AtomicBool::new(false);
+    let (took, told) = std::thread::scope(|scope| {
+        let writers = folders.iter().map(|folder| {
+            let over = &over;
+            scope.spawn(move || write_until(over, folder))
+        });
+        let writers: Vec<_> = writers.collect();
+        let began = Instant::now();
+        let moved = fs::rename(mount.path("d"), mount.path("e"));
+        let took = began.elapsed();
+        over.store(true, Ordering::SeqCst);
+        moved.unwrap();
+        let told = writers.into_iter().map(|writer| writer.join().unwrap());
+        (took, told.collect::<Vec<_>>())
+    });
+    let rounds: usize = told.iter().map(|(rounds, _)| rounds).sum();
+    let longest = told.iter().map(|(_, longest)| *longest);
+    let Longest(longest, name) = longest.max_by_key(|it| it.0).unwrap();
+    println!(
+        "suite mv of {} objects: {took:.1?}; {WRITERS} writers elsewhere did {rounds} rounds meanwhile, their longest call was a {name} of {longest:.2?}",
+        many()
+    );
+    assert!(rounds >= WRITERS, "{rounds} rounds");
+    assert!(longest < CALL_LIMIT, "{name}: {longest:?} of {took:?}");
+    let listed = mount.client().list(mount.bucket(), "e/");
+    assert_eq!(listed.len(), many());
 }
 
 #[test]

@@ -242,7 +242,14 @@ fn nothing_acknowledged_is_lost_by_kills_and_faults_where_close_waits_for_the_di
 #[test]
 fn nothing_acknowledged_is_lost_where_two_mounts_change_the_same_names() {
     if End::wanted().is_none() {
-        pair::pair(7, PAIR_ROUNDS);
+        pair::pair("s3", 7, PAIR_ROUNDS);
+    }
+}
+
+#[test]
+fn nothing_is_lost_where_two_mounts_change_the_same_names_and_close_waits_for_the_disk() {
+    if End::wanted().is_none() {
+        pair::pair("disk", 8, PAIR_ROUNDS);
     }
 }
 
@@ -255,7 +262,7 @@ fn nothing_acknowledged_is_lost_for_as_long_as_it_is_told_to_go_on() {
     while !end.is_reached(rounds) {
         let durability = if seed.is_multiple_of(2) { "s3" } else { "disk" };
         operations += soak(durability, seed, ROUNDS_A_MOUNT);
-        operations += pair::pair(seed, ROUNDS_A_MOUNT);
+        operations += pair::pair(durability, seed, ROUNDS_A_MOUNT);
         rounds += ROUNDS_A_MOUNT;
         seed = seed.wrapping_add(1);
     }

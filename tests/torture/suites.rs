@@ -4,6 +4,7 @@
 
 mod archives;
 mod copies;
+mod cpython;
 mod django;
 mod editors;
 mod fio;

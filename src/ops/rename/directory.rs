@@ -159,9 +159,7 @@ impl DirectoryRenamer {
         self.namespace.record(from.dir.ino, from.name, None);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::Directory));
-        if let Err(error) = self.namespace.entry_added(&to.dir).await {
-            tracing::warn!(%error, "the directory's marker stays beside its first entry");
-        }
+        self.namespace.entry_added(&to.dir).await;
         Ok(moved)
     }
 

@@ -19,9 +19,7 @@ use crate::store::{DeletePending, DeleteQueue, LateObject, WriteCondition};
 use crate::task::caught;
 use crate::vocabulary::{Ino, Kind, ObjectVersion};
 use crate::write_path::CopyOver;
-use crate::writeback::{
-    Brought, COPIED_BEFORE_REPLACED, Deletes, Predecessor, Removed, Sealer, Uploads, is_read,
-};
+use crate::writeback::{Brought, Deletes, Predecessor, Removed, Sealer, Uploads};
 
 /// Renames files.
 #[derive(Debug)]
@@ -59,44 +57,26 @@ impl FileRenamer {
         };
         let both = || std::iter::once(&*source_file).chain(target_file);
         let _uploads = lock_uploads(both(), source.ino).await;
-        // What takes its place overwrites its object.
-        if let Some(file) = target_file
-            && is_read(file).await
-        {
-            self.deletes
-                .copy_what_fits(file, COPIED_BEFORE_REPLACED)
-                .await;
-        }
         if both().any(|file| file.shadows_object()) {
             self.predecessor.wait_for_requests().await;
         }
         self.upload_edits(&source_file).await?;
         check_awaited()?;
+        // What takes its place overwrites its object.
+        let replaced = match target_file {
+            Some(file) => self.deletes.keep_for_readers(file).await,
+            None => None,
+        };
         failpoint::at(Point::RenameFileBegins);
-        let stored = source.state().remote.clone();
+        let files = (&**source_file, (target, target_file));
         // What is closed meanwhile is sealed for the old name or for the new one.
-        let known = known_of(target, target_file.map(Arc::as_ref));
-        let _seal_guard = match stored.filter(|_| source_file.has_object_below()) {
-            Some(version) => {
-                let files = (&**source_file, target_file.map(Arc::as_ref));
-                let over = match mode {
-                    RenameMode::NoReplace => CopyOver::Only(known),
-                    RenameMode::Replace | RenameMode::Exchange => CopyOver::Any(known),
-                };
-                self.move_object(from, to, files, (version, over)).await?
-            }
-            None => {
-                if mode == RenameMode::NoReplace {
-                    self.check_absent(to).await?;
+        let _seal_guard = match self.move_file(from, to, files, mode).await {
+            Ok(seal_guard) => seal_guard,
+            Err(error) => {
+                if let Some(replaced) = replaced {
+                    self.deletes.not_replaced(replaced);
                 }
-                let seal_guard = self.move_staged(from, to, &source_file, &known).await?;
-                let replaces = target_file.is_some_and(|file| {
-                    file.inode.state().remote.is_some() || file.shadows_object()
-                });
-                if replaces {
-                    source_file.cover();
-                }
-                seal_guard
+                return Err(error);
             }
         };
         // Not before the journal knows what takes its place.
@@ -104,11 +84,45 @@ impl FileRenamer {
             file.orphan();
             self.named_opens.lose_name(file);
         }
+        if let Some(replaced) = replaced {
+            self.deletes.keep_replaced(replaced);
+        }
         self.namespace
             .table()
             .rename(source.ino, to.dir.ino, to.name)?;
         failpoint::at(Point::RenameFileDone);
         Ok(())
+    }
+
+    /// Moves what the store has, or what the spool has of the file.
+    async fn move_file<'a>(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        (source, (target, target_file)): (&'a OpenFile, (Option<&Pin>, Option<&Arc<OpenFile>>)),
+        mode: RenameMode,
+    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
+        let target_file = target_file.map(Arc::as_ref);
+        let known = known_of(target, target_file);
+        let stored = source.inode.state().remote.clone();
+        if let Some(version) = stored.filter(|_| source.has_object_below()) {
+            let over = match mode {
+                RenameMode::NoReplace => CopyOver::Only(known),
+                RenameMode::Replace | RenameMode::Exchange => CopyOver::Any(known),
+            };
+            let files = (source, target_file);
+            return self.move_object(from, to, files, (version, over)).await;
+        }
+        if mode == RenameMode::NoReplace {
+            self.check_absent(to).await?;
+        }
+        let seal_guard = self.move_staged(from, to, source, &known).await?;
+        let replaces = target_file
+            .is_some_and(|file| file.inode.state().remote.is_some() || file.shadows_object());
+        if replaces {
+            source.cover();
+        }
+        Ok(seal_guard)
     }
 
     /// Another client may have made the name since it was looked up. While S3 is away
@@ -283,9 +297,7 @@ impl FileRenamer {
         failpoint::at(Point::RenameFileCopied);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
-        if let Err(error) = self.namespace.entry_added(&to.dir).await {
-            tracing::warn!(%error, "the directory's marker stays beside its first file");
-        }
+        self.namespace.entry_added(&to.dir).await;
         // Readers go to the copy before the original goes.
         file.rebase(&MovedObject::of(source, moved.clone()), new_key);
         if let Some(target) = target {

@@ -273,7 +273,7 @@ impl RenameRecovery {
             && !self.namespace.stores_attributes()
             && let Some(dir) = self.paths.directory(to).await?
         {
-            self.namespace.entry_added(&dir).await?;
+            self.namespace.entry_added(&dir).await;
         }
         Ok(Finished::CarriedOut)
     }
@@ -294,10 +294,8 @@ impl RenameRecovery {
         self.move_known(intent, moved).await?;
         self.store.enqueue(gone)?;
         self.store.delete_soon();
-        if let Some(dir) = new_parent.as_ref().filter(|_| !gone.is_empty())
-            && let Err(error) = self.namespace.entry_added(dir).await
-        {
-            tracing::warn!(%error, "the directory's marker stays beside its first entry");
+        if let Some(dir) = new_parent.as_ref().filter(|_| !gone.is_empty()) {
+            self.namespace.entry_added(dir).await;
         }
         for dir in old_parent.iter().chain(&new_parent) {
             dir.state().dir.forget_listing();

@@ -19,6 +19,10 @@ use crate::store::{
 const BATCHES_AT_ONCE: usize = 4;
 const LOOKS_AT_ONCE: usize = 16;
 
+/// So many times a store fails for a key in bulk before it is asked what is there, and
+/// to delete it alone.
+const FAILURES_LIMIT: u32 = 3;
+
 /// Time for one more delete to come, and for all that come so, unless somebody waits
 /// for those that are there.
 const GATHER: Duration = Duration::from_millis(250);
@@ -139,8 +143,43 @@ impl DeleteQueue {
             if let Err(error) = self.leave_newer(settled.newer).await {
                 outcome = Err(error);
             }
+            self.delete_alone(settled.failing).await;
         }
         outcome
+    }
+
+    /// Objects that a store fails to delete again and again, though it answers. What is
+    /// not there needs no delete; what stays is tried again.
+    async fn delete_alone(&self, failing: Vec<Key>) {
+        for key in failing {
+            let there = self.store.head(HeadRequest { key: key.clone() }).await;
+            let deleted = match there {
+                Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+                Ok(_) => match self.requests(std::slice::from_ref(&key)).pop() {
+                    Some(request) => self.store.delete(request).await,
+                    None => continue,
+                },
+            };
+            match deleted {
+                Ok(()) => self.settle_keys(&[key]),
+                Err(error) => {
+                    tracing::debug!(%key, %error, "not deleted alone either");
+                    if error.kind.is_no_answer() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the store has failed for the key too often.
+    fn note_failure(&self, key: &Key) -> bool {
+        let mut pending = self.pending.lock();
+        pending.get_mut(key).is_some_and(|queued| {
+            queued.failures = queued.failures.saturating_add(1);
+            queued.failures >= FAILURES_LIMIT
+        })
     }
 
     /// What is to be deleted of objects of which no version is known, and why some could
@@ -250,6 +289,9 @@ impl DeleteQueue {
         let mut undecided = BTreeSet::new();
         for (key, error) in failed {
             if error.kind.is_no_answer() {
+                if self.note_failure(&key) {
+                    settled.failing.push(key.clone());
+                }
                 undecided.insert(key);
                 settled.pending = Some(error);
             } else if error.kind == StoreErrorKind::PreconditionFailed {
@@ -327,6 +369,8 @@ fn is_marker(key: &Key) -> bool {
 struct Settled {
     /// Why some are still to be deleted.
     pub pending: Option<StoreError>,
+    /// Those of them for which the store has failed often.
+    pub failing: Vec<Key>,
     /// Why others never will be.
     pub refused: Vec<StoreError>,
     /// Those that are other versions; still pending.

@@ -48,6 +48,8 @@ pub(super) struct QueuedDelete {
     pub kept: Option<Arc<Notify>>,
     /// Of this mount alone, which makes it and uses it meanwhile.
     pub is_scratch: bool,
+    /// How often the store has failed for this key, though it answered.
+    pub failures: u32,
 }
 
 impl QueuedDelete {
@@ -62,6 +64,7 @@ impl QueuedDelete {
             removed_at,
             kept: None,
             is_scratch: false,
+            failures: 0,
         };
         (key, queued)
     }
@@ -78,6 +81,7 @@ impl QueuedDelete {
             removed_at: None,
             kept: None,
             is_scratch: true,
+            failures: 0,
         }
     }
 }

@@ -20,6 +20,22 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// A scratch object is made, as this version: a successor keeps it on for those who
+    /// read it. Errors: the log's.
+    pub fn made(&self, etag: &ETag) -> io::Result<()> {
+        let store = &self.store;
+        let pending = DeletePending::of_version(self.key.clone(), Some(etag.clone()));
+        store.log.delete_pending(&pending)?;
+        // Else one that comes late is to be looked for.
+        if !store.late_changes.has(&self.key) {
+            store.log.late_over(&self.key);
+        }
+        if let Some(queued) = store.pending.lock().get_mut(&self.key) {
+            queued.etag = Some(etag.clone());
+        }
+        Ok(())
+    }
+
     /// Returns once somebody waits for the delete.
     pub async fn wanted(&self) {
         self.wanted.notified().await;

@@ -164,3 +164,43 @@ fn keys_that_a_bulk_delete_refuses_for_an_unknown_reason_are_asked_for_one_by_on
         stops_at_once(mount);
     }
 }
+
+/// As `rclone serve s3` answers for a directory that is not there, again and again.
+#[test]
+fn what_bulk_deletes_fail_for_goes_one_by_one_and_what_is_not_there_is_gone() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = plan();
+        let mount = plan.durability(durability).start();
+        make_files(&mount, "first");
+        proxy.rule(Rule::on("DeleteObjects", Fault::RefuseKeys("InternalError")).always());
+        assert!(rm(&mount.path("d")).status.success(), "{durability}");
+        mount.wait_for_keys("nothing", <[String]>::is_empty);
+        fs::create_dir(mount.path("e")).unwrap();
+        fs::write(mount.path("e/f"), "second").unwrap();
+        fs::rename(mount.path("e"), mount.path("d")).unwrap();
+        mount.wait_for_keys("the new name alone", |keys| keys == ["d/f"]);
+        stops_at_once(mount);
+    }
+}
+
+#[test]
+fn a_marker_that_cannot_be_deleted_is_told_of_once_for_its_directory() {
+    const STAYS: &str = "marker stays beside what is in it";
+    let (plan, proxy) = plan();
+    let mount = plan.start();
+    let refused = Fault::Answer(403, "AccessDenied");
+    proxy.rule(Rule::on("DeleteObject", refused).key("*/").always());
+    for dir in ["d", "e"] {
+        fs::create_dir(mount.path(dir)).unwrap();
+        for number in 0..7 {
+            fs::write(mount.path(format!("{dir}/{number}")), "x").unwrap();
+        }
+    }
+    let log = mount.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains(STAYS)).collect();
+    for times in ["times=1 ", "times=2 ", "times=4 "] {
+        let count = told.iter().filter(|line| line.contains(times)).count();
+        assert_eq!(count, 2, "{times}: {told:?}");
+    }
+    assert_eq!(told.len(), 6, "{told:?}");
+}

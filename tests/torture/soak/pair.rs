@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::register::{Change, Event, Histories, Outcome, Register, Version, note};
+use crate::support::control::done;
 use crate::support::proxy::{Fault, Proxy, Rule};
 use crate::support::{Mount, Server, SupervisedMount, sys, wait_until};
 
@@ -23,9 +24,9 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const DELAY_LIMIT_MS: u64 = 2500;
 
 /// Rounds on one bucket. Returns how many calls there were.
-pub fn pair(seed: u64, rounds: u64) -> u64 {
-    println!("soak of two mounts: seed={seed} rounds={rounds}");
-    let mut pair = Pair::new(seed);
+pub fn pair(durability: &'static str, seed: u64, rounds: u64) -> u64 {
+    println!("soak of two mounts: durability={durability} seed={seed} rounds={rounds}");
+    let mut pair = Pair::new(durability, seed);
     for _ in 0..rounds {
         pair.round();
     }
@@ -36,6 +37,7 @@ pub fn pair(seed: u64, rounds: u64) -> u64 {
 struct Pair {
     mounts: [SupervisedMount; 2],
     proxies: [Proxy; 2],
+    durability: &'static str,
     random: Rng,
     calls: u64,
     /// What each name has at the beginning of a round.
@@ -45,7 +47,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(seed: u64) -> Self {
+    fn new(durability: &'static str, seed: u64) -> Self {
         let server = Server::shared();
         let proxies = [Proxy::before(server), Proxy::before(server)];
         let plan = |proxy: &Proxy| {
@@ -53,7 +55,7 @@ impl Pair {
                 .set("--endpoint-url", &proxy.endpoint)
                 .set("--ttl", "0s")
                 .args(["--negative-ttl", "0s", "--attributes", "stored"])
-                .args(["--request-timeout", "20s"])
+                .args(["--request-timeout", "20s", "--durability", durability])
                 .within(Duration::from_secs(120))
         };
         let first = SupervisedMount::start(plan(&proxies[0]));
@@ -65,6 +67,7 @@ impl Pair {
         Self {
             mounts: [first, second],
             proxies,
+            durability,
             random: Rng::with_seed(seed),
             calls: 0,
             held: names.collect(),
@@ -148,6 +151,9 @@ impl Pair {
             proxy.heal();
             proxy.wait_until_idle();
         }
+        if self.durability == "disk" {
+            return self.compare_once_uploaded(all);
+        }
         for (name, register) in all {
             register.check_reads(&name);
             let path = format!("shared/{name}");
@@ -163,6 +169,31 @@ impl Pair {
                 seen = object();
             }
             register.check_end(&name, seen);
+            for mount in &self.mounts {
+                self.check_shown(mount, &path, seen);
+            }
+            self.held.insert(name, seen);
+        }
+        self.published
+            .retain(|version| self.held.values().any(|held| *held == Some(*version)));
+    }
+
+    /// The same where close does not wait for S3: what was read, and what is there once all
+    /// is uploaded, is what some call left, and both mounts show the same.
+    fn compare_once_uploaded(&mut self, all: Histories) {
+        for mount in &self.mounts {
+            done(mount, &["flush", &mount.root.display().to_string()]);
+        }
+        for (name, register) in all {
+            for read in &register.reads {
+                let was_so = register.was_left_so(read.what, read.ended);
+                assert!(was_so, "{name} showed {:?}", read.what);
+            }
+            let path = format!("shared/{name}");
+            let bytes = self.mounts[0].object(&path);
+            let seen = bytes.map(|bytes| Version::of(&bytes, &path));
+            let was_so = register.was_left_so(seen, Instant::now());
+            assert!(was_so, "{name} is {seen:?} in the end");
             for mount in &self.mounts {
                 self.check_shown(mount, &path, seen);
             }

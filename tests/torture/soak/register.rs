@@ -134,6 +134,14 @@ impl Register {
         })
     }
 
+    /// Whether some call that had begun left it so. Where close waits for the disk alone,
+    /// the order of two mounts is that of their uploads.
+    pub fn was_left_so(&self, seen: Option<Version>, ended: Instant) -> bool {
+        let left = seen.map_or(Change::Removed, Change::Wrote);
+        let mut causes = self.changes.iter().filter(|change| change.what == left);
+        causes.any(|cause| cause.began <= ended)
+    }
+
     /// As the last state, when all calls are over.
     pub fn may_end(&self, seen: Option<Version>) -> bool {
         let now = Instant::now();
