@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::store::{StoreError, StoreErrorKind, StoreOp};
+use crate::store::{FailureFacts, StoreError, StoreErrorKind, StoreOp};
 use crate::task::Panicked;
 
 /// Outcome of a file system operation that did not succeed.
@@ -104,6 +104,10 @@ pub struct Cause(Option<Arc<StoreError>>);
 impl Cause {
     const NONE: Self = Self(None);
 
+    fn store_error(&self) -> Option<&StoreError> {
+        self.0.as_deref()
+    }
+
     /// Whether the store said it.
     pub fn is_some(&self) -> bool {
         self.0.is_some()
@@ -169,6 +173,33 @@ impl FsError {
             Self::NotFound(cause) | Self::Exists(cause) | Self::Stale(cause) => cause,
             Self::Store(error) => error.into(),
             _ => Cause::NONE,
+        }
+    }
+
+    /// What a line of the log has beside the error's text.
+    pub fn facts(&self) -> FailureFacts<'_> {
+        let store_error = match self {
+            Self::Store(error) | Self::StoreQuota(error) | Self::StoreFull(error) => Some(error),
+            Self::NotFound(cause)
+            | Self::Exists(cause)
+            | Self::Stale(cause)
+            | Self::AccessDenied(cause)
+            | Self::Archived(cause)
+            | Self::TooLarge(cause)
+            | Self::Corrupt(cause)
+            | Self::TimedOut(cause) => cause.store_error(),
+            _ => None,
+        };
+        let advice = match self {
+            Self::Spool(_) | Self::SpoolReadOnly => Some("look after the disk of the spool"),
+            Self::PartsLost => Some("write the file again; see 'mediafs spool list'"),
+            Self::Panicked(_) => Some("a mistake of mediafs: report it with this log"),
+            _ => None,
+        };
+        let facts = store_error.map(StoreError::facts).unwrap_or_default();
+        FailureFacts {
+            advice: advice.or(facts.advice),
+            ..facts
         }
     }
 

@@ -131,7 +131,7 @@ pub fn start(config: &Config, args: &[OsString]) -> anyhow::Result<()> {
         .arg("supervise")
         .arg(config.state_dir().join(SOCKET_NAME))
         .arg(config.watchdog.as_millis().to_string())
-        .args(log.to_args())
+        .args(config.log_in_background().to_args())
         .arg("--")
         .args(args)
         .env(FOLDER_VARIABLE, &folder)

@@ -18,6 +18,7 @@ mod fstab;
 mod healthcheck;
 mod help;
 mod import;
+mod log_level;
 mod migrate_args;
 mod migrate_shown;
 mod mount;
@@ -72,6 +73,7 @@ enum Command {
     Flush(flush::FlushCommand),
     Refresh(refresh::RefreshCommand),
     Reload(reload::ReloadCommand),
+    LogLevel(log_level::LogLevelCommand),
     Attach(attach::AttachCommand),
     Detach(detach::DetachCommand),
     Healthcheck(healthcheck::HealthcheckCommand),
@@ -109,6 +111,7 @@ fn run_command() -> ExitCode {
         Command::Flush(command) => command.run(),
         Command::Refresh(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::LogLevel(command) => command.run(),
         Command::Attach(command) => command.run(),
         Command::Detach(command) => command.run(),
         Command::Healthcheck(command) => return command.run(),

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::daemonize;
 use crate::config::{ConfigError, ConfigSource, Options, Target};
 use crate::session::{self, EarlySignals, Reload, Waiter};
-use crate::telemetry::{self, LogFileIs};
+use crate::telemetry::{self, LogIs};
 
 const USAGE: &str = "mediafs mount [OPTIONS] <BUCKET[/PREFIX]> <MOUNTPOINT>
        mediafs mount [OPTIONS] <NAME>
@@ -96,8 +96,8 @@ impl MountCommand {
         let source = self.args.source()?;
         let config = source.load()?;
         if config.foreground {
-            let file = config.log_file_in_foreground();
-            let logs = telemetry::start_logs(&config.log, file, log_file_is())?;
+            let filter = session::log_filter_at_start(&config);
+            let logs = telemetry::start_logs(&filter, config.log_in_foreground(), log_is())?;
             return session::run(config, Reload { source, logs }, early, &Nobody);
         }
         match daemonize::parent() {
@@ -107,12 +107,10 @@ impl MountCommand {
                 rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
                 // The folder it was started in can be unmounted and removed.
                 std::env::set_current_dir("/")?;
-                let outcome = telemetry::start_logs(
-                    &config.log,
-                    Some(config.log_file_in_background()),
-                    log_file_is(),
-                )
-                .and_then(|logs| session::run(config, Reload { source, logs }, early, &parent));
+                let filter = session::log_filter_at_start(&config);
+                let logs = telemetry::start_logs(&filter, config.log_in_background(), log_is());
+                let outcome = logs
+                    .and_then(|logs| session::run(config, Reload { source, logs }, early, &parent));
                 outcome.inspect_err(|error| parent.tell_failure(error))
             }
         }
@@ -120,11 +118,11 @@ impl MountCommand {
 }
 
 /// A log alone is no reason to leave applications waiting for a successor.
-fn log_file_is() -> LogFileIs {
+fn log_is() -> LogIs {
     if session::has_predecessor() {
-        LogFileIs::Optional
+        LogIs::Optional
     } else {
-        LogFileIs::Required
+        LogIs::Required
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::session;
-use crate::telemetry::{self, LogFileArgs, LogFileIs};
+use crate::telemetry::{self, LogArgs, LogIs};
 
 /// Tell the kernel what a mount's daemon knows; the daemon starts it
 #[derive(Debug, Args)]
@@ -16,13 +16,13 @@ pub struct NotifierCommand {
     /// How long applications may wait for a daemon when there is none, in milliseconds
     abort_after: u64,
     #[command(flatten)]
-    log: LogFileArgs,
+    log: LogArgs,
 }
 
 impl NotifierCommand {
     pub fn run(self) -> anyhow::Result<()> {
         session::close_others()?;
-        telemetry::start_logs("info", self.log.settings(), LogFileIs::Optional)?;
+        telemetry::start_logs("info", self.log.output(), LogIs::Optional)?;
         session::notify(&self.mountpoint, Duration::from_millis(self.abort_after))
     }
 }

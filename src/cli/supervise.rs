@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::daemonize;
-use crate::telemetry::{self, LogFileArgs, LogFileIs};
+use crate::telemetry::{self, LogArgs, LogIs};
 
 /// Keep a mount's descriptor and its daemon running; 'mediafs mount' starts it
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub struct SuperviseCommand {
     /// How long the daemon may be silent, in milliseconds; 0: for ever
     watchdog_ms: u64,
     #[command(flatten)]
-    log: LogFileArgs,
+    log: LogArgs,
     /// The daemon's arguments
     #[arg(last = true, required = true)]
     args: Vec<OsString>,
@@ -27,7 +27,7 @@ pub struct SuperviseCommand {
 
 impl SuperviseCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        telemetry::start_logs("info", self.log.settings(), LogFileIs::Required)?;
+        telemetry::start_logs("info", self.log.output(), LogIs::Required)?;
         telemetry::write_logs();
         let watchdog = Duration::from_millis(self.watchdog_ms);
         let watchdog = (!watchdog.is_zero()).then_some(watchdog);

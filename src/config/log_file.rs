@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Config, Options, Wrong, positive};
-use crate::telemetry::LogFileSettings;
+use crate::telemetry::{LogFileSettings, LogFormat, LogOutput};
 
 const NAME: &str = "mediafs.log";
 const SIZE_DEFAULT_BYTES: u64 = 10 << 20;
@@ -18,6 +18,7 @@ pub struct LogFileConfig {
     /// 0: never moved aside.
     limit_bytes: u64,
     count: usize,
+    format: LogFormat,
 }
 
 impl LogFileConfig {
@@ -27,7 +28,13 @@ impl LogFileConfig {
         if (1..SIZE_LEAST_BYTES).contains(&limit_bytes) {
             return Err(("log-file-size", "must be 0 or at least 4KiB".to_owned()));
         }
+        let format = options.log_format.unwrap_or_default();
+        if format == LogFormat::Journald && options.log_file.is_some() {
+            let why = "journald is no log-file: leave one of the two out";
+            return Err(("log-format", why.to_owned()));
+        }
         Ok(Self {
+            format,
             path: options.log_file.clone(),
             limit_bytes,
             count: positive("log-file-count", options.log_file_count, COUNT_DEFAULT)?,
@@ -45,15 +52,29 @@ impl LogFileConfig {
 }
 
 impl Config {
-    /// The log file of a daemon in the foreground; none for standard error.
-    pub fn log_file_in_foreground(&self) -> Option<LogFileSettings> {
-        let path = self.log_file.path.clone()?;
-        Some(self.log_file.args(path, false))
+    /// The log of a daemon in the foreground.
+    pub fn log_in_foreground(&self) -> LogOutput {
+        LogOutput {
+            file: self.log_file_given(),
+            format: self.log_file.format,
+        }
     }
 
-    /// The log file of a daemon in the background.
+    /// The log of a daemon in the background.
+    pub fn log_in_background(&self) -> LogOutput {
+        let format = self.log_file.format;
+        let file = (format != LogFormat::Journald).then(|| self.log_file_in_background());
+        LogOutput { file, format }
+    }
+
+    /// The log file of a daemon in the background, and what else it says.
     pub fn log_file_in_background(&self) -> LogFileSettings {
         let own = || self.log_file.args(self.state_dir().join(NAME), true);
-        self.log_file_in_foreground().unwrap_or_else(own)
+        self.log_file_given().unwrap_or_else(own)
+    }
+
+    fn log_file_given(&self) -> Option<LogFileSettings> {
+        let path = self.log_file.path.clone()?;
+        Some(self.log_file.args(path, false))
     }
 }

@@ -13,6 +13,7 @@ use super::choices::{
     HardeningConfig, SseConfig, UploadChecksumConfig, UsageConfig,
 };
 use super::units::{ByteSize, FileMode, GroupId, Hidden, Period, UserId};
+use crate::telemetry::LogFormat;
 
 /// Headings of the settings in `mediafs mount --help`, in their order.
 const BUCKET: &str = "Bucket and credentials";
@@ -275,6 +276,10 @@ pub struct Options {
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// How the log is written: 'mediafs help logs' [default: auto]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
     /// File to log to [default: standard error; in the background mediafs.log beside the spool]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]

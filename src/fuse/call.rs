@@ -5,6 +5,7 @@ use fuser::{Errno, INodeNo};
 use super::errno::errno;
 use super::in_flight::Locked;
 use crate::error::FsError;
+use crate::store::log_failure;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
@@ -40,11 +41,13 @@ impl Call {
             | FsError::AccessDenied(_)
             | FsError::Archived(_)
             | FsError::Panicked(_)
+            | FsError::StoreQuota(_)
+            | FsError::StoreFull(_)
             | FsError::TimedOut(_) => {
-                tracing::error!(operation, ino, %error, "failed");
+                log_failure!(error, error, [operation, ino,], "failed");
             }
-            FsError::TooLarge(cause) if cause.is_some() => {
-                tracing::error!(operation, ino, %error, "failed");
+            FsError::TooLarge(cause) | FsError::Stale(cause) if cause.is_some() => {
+                log_failure!(error, error, [operation, ino,], "failed");
             }
             _ => tracing::debug!(operation, ino, %error, "refused"),
         }

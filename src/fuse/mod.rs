@@ -37,6 +37,7 @@ use pending::{Outcome, PendingReply};
 use reply::{Refusable, ReplyOf, give_or_refuse};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::error::FsError;
 use crate::files::run_for;
@@ -181,7 +182,10 @@ impl Adapter {
                 panicked(call);
             }
         });
-        let mut guarded = Box::pin(guarded);
+        // Names the call in the lines of the requests that it sends.
+        let Call { operation, ino, .. } = call;
+        let span = tracing::debug_span!(target: "mediafs::requests", "call", operation, ino);
+        let mut guarded = Box::pin(guarded.instrument(span));
         if guarded.as_mut().now_or_never().is_some() {
             return;
         }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use super::block::{BlockId, BlockSize};
 use super::cache::{BlockUse, CachedBlock, DiskSettings, DiskTier, DiskUse, MemoryTier, TierUse};
@@ -334,7 +335,7 @@ impl Reader {
             core: self.core.clone(),
             run: run.clone(),
         };
-        self.tasks.spawn(fetch.run());
+        self.tasks.spawn(fetch.run().in_current_span());
         run
     }
 }

@@ -10,6 +10,7 @@ mod compose;
 pub mod control;
 mod early_signals;
 mod explain;
+mod log_filter;
 mod mount;
 mod notifier;
 mod prepare;
@@ -50,6 +51,7 @@ pub use client::{proxy, s3};
 use control::SocketPlace;
 pub use early_signals::{EarlySignals, UnheardStop};
 pub use explain::of_listing as explain_listing;
+pub use log_filter::at_start as log_filter_at_start;
 pub use mount::FS_TYPE;
 pub use mount::bare::{BareDirectory, is_read_only, told_hidden};
 use mount::busy::holders;
@@ -108,7 +110,8 @@ pub fn run(
     let (invalidations, to_kernel) = Invalidations::channel();
     let (inherited, device) = inherited.open(&config.mountpoint)?;
     let session_log = inherited.session_log.clone();
-    let predecessor = PredecessorSession::of(&inherited.saved);
+    let before = device.zip(PredecessorSession::of(&inherited.saved));
+    log_filter::begin(&config, before.as_ref());
     let composing = compose::compose(&config, &connected, invalidations, inherited);
     let ops = runtime.block_on(composing)?;
     // Before there is a mount: one that appears has somebody who takes it away.
@@ -122,7 +125,6 @@ pub fn run(
         abilities: connected.late.abilities().get(),
         mounted_at: ops.mounted_at(),
     };
-    let before = device.zip(predecessor);
     let kernel = fuse_session::start(&config, asked, &session_log, before, adapter)?;
     let (mounted, notifier) = (kernel.mounted, kernel.notifier);
     let serving = take_requests(kernel.session, to_kernel, notifier.clone());

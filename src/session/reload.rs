@@ -1,6 +1,7 @@
 //! SIGHUP: the configuration is read again.
 
 use super::control::answers::Reloaded;
+use super::log_filter;
 use crate::config::{Config, ConfigError, ConfigSource};
 use crate::namespace::Coherence;
 use crate::ops::{Ops, RuntimeLimits};
@@ -36,6 +37,7 @@ impl Reload {
         if let Err(error) = self.logs.set_filter(&config.log) {
             tracing::error!("{error:#}: what is logged stays as it was");
         }
+        log_filter::forget(mounted);
         ops.tune(runtime_limits(&config));
         let differ = mounted.differences(&config);
         let (changed, waiting): (Vec<_>, Vec<_>) = differ

@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, interval_at};
 
 use super::Reload;
-use super::control::answers::Reloaded;
+use super::control::answers::{LogFilter, Reloaded};
+use super::log_filter;
 use crate::config::Config;
 use crate::fuse::{Agreement, ThreadWatch};
 use crate::ops::{Ops, PendingWork};
@@ -59,6 +60,27 @@ impl RunningMount {
         };
         let outcome = caught("reload", reload).await;
         outcome.unwrap_or_else(|panicked| Err(panicked.to_string()))
+    }
+
+    /// What is logged.
+    pub fn log_filter(&self) -> LogFilter {
+        LogFilter {
+            filter: self.reload.logs.filter(),
+            unkept: None,
+        }
+    }
+
+    /// Logs by another filter, as successors will. Errors: a filter that is none.
+    pub async fn set_log_filter(&self, filter: &str) -> Result<LogFilter, String> {
+        let _turn = self.reloading.lock().await;
+        let set = self.reload.logs.set_filter(filter);
+        set.map_err(|error| format!("{error:#}"))?;
+        let kept = log_filter::keep(&self.mounted, filter);
+        tracing::info!(filter, "what is logged has been changed");
+        Ok(LogFilter {
+            filter: filter.to_owned(),
+            unkept: kept.err().map(|error| error.to_string()),
+        })
     }
 
     /// A stat by another process through the kernel and back within `limit`, and no thread

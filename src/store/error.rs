@@ -145,6 +145,10 @@ pub struct StoreError {
     pub retry_after: Option<Duration>,
     /// The region of the bucket, where the store named it.
     pub region: Option<Box<str>>,
+    /// The code of the store's answer, such as `AccessDenied`.
+    pub code: Option<Box<str>>,
+    /// By which the store's own log knows the request.
+    pub request_id: Option<Box<str>>,
 }
 
 impl StoreError {
@@ -157,6 +161,8 @@ impl StoreError {
             maybe_applied: false,
             retry_after: None,
             region: None,
+            code: None,
+            request_id: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::request::{FoldDirectories, ListRequest};
-use super::{ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use super::{ObjectStore, StoreError, StoreErrorKind, StoreOp, log_failure};
 
 /// So many requests in a row without an answer are an outage: one is lost now and then.
 const OUTAGE_FROM_FAILURES: u32 = 3;
@@ -170,7 +170,7 @@ impl StoreHealth {
             }
             let outage = Outage { cause, since };
             state.outage = Some(outage);
-            tracing::error!(%error, "{outage}: what is known stays readable");
+            log_failure!(error, error, [], "{outage}: what is known stays readable");
             true
         });
     }

@@ -121,7 +121,8 @@ impl Metered {
             Ok(_) => tracing::debug!(target: "mediafs::requests", %op, key, ms),
             Err(error) => {
                 self.counters.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(target: "mediafs::requests", %op, key, ms, kind = ?error.kind);
+                let (code, request_id) = (error.code.as_deref(), error.request_id.as_deref());
+                tracing::debug!(target: "mediafs::requests", %op, key, ms, kind = ?error.kind, code, request_id);
             }
         }
         outcome

@@ -15,6 +15,7 @@ mod delete_queue;
 mod endpoint;
 mod error;
 mod etag;
+mod failure_log;
 #[cfg(test)]
 pub mod faulty;
 mod health;
@@ -42,6 +43,8 @@ pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWo
 pub use endpoint::Endpoint;
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
+pub use failure_log::FailureFacts;
+pub(crate) use failure_log::log_failure;
 pub use health::{Outage, OutageCause, StoreFailure, StoreHealth};
 pub use key::{KEY_LIMIT_BYTES, Key};
 pub use metered::{Metered, RequestCounters};

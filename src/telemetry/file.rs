@@ -325,23 +325,4 @@ mod tests {
         let refused = LogFile::open(LogFileSettings { path: pipe, ..null });
         assert!(refused.is_err());
     }
-
-    #[test]
-    fn arguments_say_the_same_to_another_process() {
-        #[derive(Debug, clap::Parser)]
-        struct Parsed {
-            #[command(flatten)]
-            log: LogFileArgs,
-        }
-        use clap::Parser;
-        for is_private in [false, true] {
-            let args = LogFileSettings {
-                is_private,
-                ..args(Path::new("/a b"), 7, 3)
-            };
-            let words = std::iter::once("x".into()).chain(args.to_args());
-            assert_eq!(Parsed::parse_from(words).log.settings(), Some(args));
-        }
-        assert_eq!(Parsed::parse_from(["x"]).log.settings(), None);
-    }
 }

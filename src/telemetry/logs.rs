@@ -1,31 +1,27 @@
-//! Logs: to standard error or a file.
+//! The logs of this process, from their start to their end.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::{Args, ValueEnum};
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
-use super::file::{LogFile, LogFileSettings};
-use super::panics;
-use super::queue::{LinesTo, LogQueue, Sink};
-use super::recent::Recent;
+use super::file::{LogFileArgs, LogFileSettings};
+use super::form::{Form, LogFormat};
+use super::lines::Lines;
+use super::queue::LogQueue;
+use super::target::{LogIs, Place, Target, open_stderr};
+use super::{journal, panics};
 
 /// How long the end of a process waits for a log that takes nothing.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
-/// How long one line waits for a pipe that is full and was made not to be waited for.
-const TAKEN_WITHIN: Timespec = Timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
 
 /// Of this process, as the subscriber of `tracing` is.
 static OWN: OnceLock<Own> = OnceLock::new();
@@ -33,23 +29,85 @@ static OWN: OnceLock<Own> = OnceLock::new();
 #[derive(Debug)]
 struct Own {
     queue: Arc<LogQueue>,
-    file: Option<LogFileSettings>,
+    lines: Lines,
+    output: LogOutput,
     /// Until the thread that writes has it.
     target: Mutex<Option<Target>>,
 }
 
-type Replace = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
+/// Where the log of a process goes, and how it is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogOutput {
+    /// Standard error where absent, or the journal.
+    pub file: Option<LogFileSettings>,
+    pub format: LogFormat,
+}
+
+/// The same as arguments of a subcommand.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    #[command(flatten)]
+    file: LogFileArgs,
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+impl LogArgs {
+    pub fn output(self) -> LogOutput {
+        LogOutput {
+            file: self.file.settings(),
+            format: self.log_format,
+        }
+    }
+}
+
+impl LogOutput {
+    /// As `LogArgs` reads them.
+    pub fn to_args(&self) -> Vec<OsString> {
+        let file = self.file.as_ref().map(LogFileSettings::to_args);
+        let mut args = file.unwrap_or_default();
+        if let Some(format) = self.format.to_possible_value() {
+            args.extend(["--log-format".into(), format.get_name().into()]);
+        }
+        args
+    }
+
+    fn form(&self) -> Form {
+        match self.format {
+            LogFormat::Json => Form::Json,
+            LogFormat::Journald => Form::Journal,
+            LogFormat::Auto if self.file.is_none() && journal::has_stderr() => Form::Journal,
+            _ if self.file.is_none() && is_coloured() => Form::Colour,
+            LogFormat::Auto | LogFormat::Text => Form::Text,
+        }
+    }
+}
+
+fn is_coloured() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}
 
 /// The logs of this process.
 pub struct Logs {
-    replace: Box<Replace>,
+    filter: reload::Handle<EnvFilter, Registry>,
+    /// As it was given.
+    current: Mutex<String>,
     queue: Arc<LogQueue>,
 }
 
 impl Logs {
     /// Logs by another filter from now on. Errors: a filter that is none.
     pub fn set_filter(&self, filter: &str) -> anyhow::Result<()> {
-        (self.replace)(parse(filter)?).context("the logs have ended")
+        let parsed = parse(filter)?;
+        let mut current = self.current.lock();
+        self.filter.reload(parsed).context("the logs have ended")?;
+        filter.clone_into(&mut current);
+        Ok(())
+    }
+
+    /// What is logged now.
+    pub fn filter(&self) -> String {
+        self.current.lock().clone()
     }
 
     /// The file may have been moved away.
@@ -64,45 +122,37 @@ impl fmt::Debug for Logs {
     }
 }
 
-/// What a log file that cannot be opened is to the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFileIs {
-    /// Whoever starts it is there to be told.
-    Required,
-    /// Applications wait for it: lines are lost, and counted, until it can be opened.
-    Optional,
-}
-
-/// Starts logging, to standard error where there is no file. Lines wait until
-/// `write_logs` or `flush_logs`.
+/// Starts logging. Lines wait until `write_logs` or `flush_logs`.
 ///
-/// Errors: a filter that is none, a file that is required and cannot be opened.
-pub fn start_logs(
-    filter: &str,
-    file: Option<LogFileSettings>,
-    file_is: LogFileIs,
-) -> anyhow::Result<Logs> {
-    let filter = parse(filter)?;
-    let queue = Arc::<LogQueue>::default();
-    let target = Target::open(file.as_ref(), file_is)?;
-    let logs = tracing_subscriber::fmt()
-        .with_target(false)
-        .with_ansi(file.is_none() && io::stderr().is_terminal())
-        // It would tell of them on standard error, which may be what fails.
-        .log_internal_errors(false)
-        .with_writer(LinesTo(queue.clone()))
-        .with_env_filter(filter)
-        .with_filter_reloading();
-    let handle = logs.reload_handle();
-    logs.finish().with(Recent).init();
+/// Errors: a filter that is none, a log that is required and cannot be opened.
+pub fn start_logs(filter: &str, output: LogOutput, log_is: LogIs) -> anyhow::Result<Logs> {
+    let form = output.form();
+    let place = match (form, &output.file) {
+        (Form::Journal, _) => Place::Journal,
+        (_, Some(file)) => Place::File(file.clone()),
+        (_, None) => Place::Stderr,
+    };
+    let (layer, handle) = reload::Layer::new(parse(filter)?);
+    let target = Target::open(place, log_is)?;
+    let queue = Arc::new(LogQueue::new(form));
+    let lines = Lines::new(queue.clone(), form);
+    tracing_subscriber::registry()
+        .with(layer)
+        .with(lines.clone())
+        .init();
     panics::log_to(queue.clone());
     OWN.get_or_init(|| Own {
         queue: queue.clone(),
-        file,
+        lines,
+        output: LogOutput {
+            format: form.asked_for(),
+            ..output
+        },
         target: Mutex::new(Some(target)),
     });
     Ok(Logs {
-        replace: Box::new(move |filter| handle.reload(filter)),
+        filter: handle,
+        current: Mutex::new(filter.to_owned()),
         queue,
     })
 }
@@ -116,7 +166,8 @@ pub fn write_logs() {
     };
     let queue = own.queue.clone();
     let writer = std::thread::Builder::new().name("log".to_owned());
-    if let Err(error) = writer.spawn(move || queue.write_to(target)) {
+    let write = move || queue.write_to(target, || own.lines.sum_up_old());
+    if let Err(error) = writer.spawn(write) {
         tell_user(&format!("no thread for the log: {error}"));
     }
 }
@@ -126,13 +177,14 @@ pub fn write_logs() {
 pub fn flush_logs() {
     write_logs();
     if let Some(own) = OWN.get() {
+        own.lines.sum_up();
         own.queue.flush(FLUSHED_WITHIN);
     }
 }
 
-/// The log file of this process; none where it logs to standard error.
-pub fn log_file() -> Option<LogFileSettings> {
-    OWN.get()?.file.clone()
+/// The log of this process; that of another process of the mount goes to the same place.
+pub fn log_output() -> LogOutput {
+    OWN.get().map(|own| own.output.clone()).unwrap_or_default()
 }
 
 /// Tells the user something on standard error, in lines. Nobody may read it, and its
@@ -151,110 +203,61 @@ pub fn tell_user(text: &str) {
     }
 }
 
-/// A descriptor that does not share the lock of the standard library's.
-fn open_stderr() -> io::Result<File> {
-    Ok(File::from(rustix::io::dup(rustix::stdio::stderr())?))
+/// Errors: why it is no filter.
+pub fn check_filter(filter: &str) -> anyhow::Result<()> {
+    parse(filter).map(drop)
 }
 
-/// Of the SDK's credentials chain only warnings, unless the filter names it: at
+/// What the filter does not name is logged from `info` on: who asks for the requests of
+/// one module wants to see errors too. Of the SDK's credentials chain only warnings, unless the filter names it: at
 /// each reading it tells at length where it found what. Of the signer nothing below
 /// `info`, whatever the filter says: it would show every header, and one may be a key.
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
-    let all = format!("aws_config=warn,{filter},aws_sigv4=info");
+    let all = format!("info,aws_config=warn,{filter},aws_sigv4=info");
     EnvFilter::try_new(all).with_context(|| format!("--log {filter:?} is no filter"))
 }
 
-#[derive(Debug)]
-struct Target {
-    to: To,
-    /// The line before is there in part.
-    is_torn: bool,
-}
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
 
-#[derive(Debug)]
-enum To {
-    Stderr(File),
-    File(Box<LogFile>),
-    /// It could not be opened so far.
-    Missing(LogFileSettings),
-}
+    use super::*;
 
-impl Target {
-    fn open(file: Option<&LogFileSettings>, file_is: LogFileIs) -> anyhow::Result<Self> {
-        let to = match file {
-            None => To::Stderr(open_stderr().context("there is no standard error")?),
-            Some(args) => match (LogFile::open(args.clone()), file_is) {
-                (Ok(file), _) => To::File(Box::new(file)),
-                (Err(_), LogFileIs::Optional) => To::Missing(args.clone()),
-                (Err(error), LogFileIs::Required) => {
-                    let named = format!("log file {}", args.path.display());
-                    return Err(error).context(named);
-                }
-            },
+    #[test]
+    fn a_filter_that_names_a_module_hides_no_error_and_a_level_holds_for_all_others() {
+        let of_others = |filter: &str| {
+            let all = parse(filter).unwrap().to_string();
+            let bare: Vec<&str> = all.split(',').filter(|it| !it.contains('=')).collect();
+            bare.join(" ")
         };
-        Ok(Self { to, is_torn: false })
+        assert_eq!(of_others("mediafs::requests=debug"), "info");
+        assert_eq!(of_others("warn"), "warn");
+        assert_eq!(of_others("error,mediafs::requests=debug"), "error");
+        assert_eq!(of_others("off"), "off");
     }
 
-    /// Errors: the file's, which cannot be opened.
-    fn find(&mut self) -> io::Result<()> {
-        if let To::Missing(args) = &self.to {
-            self.to = To::File(Box::new(LogFile::open(args.clone())?));
+    #[test]
+    fn arguments_say_the_same_to_another_process() {
+        #[derive(Debug, Parser)]
+        struct Parsed {
+            #[command(flatten)]
+            log: LogArgs,
         }
-        Ok(())
-    }
-}
-
-impl Sink for Target {
-    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        self.find()?;
-        let file = match &mut self.to {
-            To::Stderr(file) => file,
-            To::File(file) => file.with_room_for(line.len())?,
-            To::Missing(_) => return Err(io::ErrorKind::NotFound.into()),
+        let file = LogFileSettings {
+            path: "/a b".into(),
+            limit_bytes: 7,
+            count: 3,
+            is_private: true,
         };
-        if self.is_torn {
-            write_all(file, b"\n", &mut self.is_torn)?;
-            self.is_torn = false;
-        }
-        write_all(file, line, &mut self.is_torn)
-    }
-
-    fn follow(&mut self) {
-        if let To::File(file) = &mut self.to
-            && let Err(error) = file.follow()
-        {
-            tracing::warn!(%error, "the log file cannot be opened again");
-        }
-    }
-}
-
-/// Errors: some bytes may be there, of which `is_torn` tells then.
-fn write_all(file: &mut File, bytes: &[u8], is_torn: &mut bool) -> io::Result<()> {
-    let (mut rest, mut waited) = (bytes, false);
-    while !rest.is_empty() {
-        let error = match file.write(rest) {
-            Ok(written) if written > 0 => {
-                rest = rest.get(written..).unwrap_or_default();
-                waited = false;
-                continue;
-            }
-            Ok(_) => io::ErrorKind::WriteZero.into(),
-            Err(error) => error,
-        };
-        match error.kind() {
-            io::ErrorKind::Interrupted => {}
-            io::ErrorKind::WouldBlock if !waited => {
-                poll(
-                    &mut [PollFd::new(file, PollFlags::OUT)],
-                    Some(&TAKEN_WITHIN),
-                )?;
-                waited = true;
-            }
-            _ => {
-                *is_torn |= rest.len() < bytes.len();
-                return Err(error);
+        for file in [None, Some(file)] {
+            for format in LogFormat::value_variants() {
+                let output = LogOutput {
+                    file: file.clone(),
+                    format: *format,
+                };
+                let words = std::iter::once("x".into()).chain(output.to_args());
+                assert_eq!(Parsed::parse_from(words).log.output(), output);
             }
         }
     }
-    Ok(())
 }

@@ -5,7 +5,9 @@ use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::queue::{LogQueue, line};
+use tracing::Level;
+
+use super::queue::LogQueue;
 
 /// The process may be about to abort.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
@@ -16,7 +18,9 @@ const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
 /// which may be a pipe that nobody reads.
 pub fn log_to(queue: Arc<LogQueue>) {
     std::panic::set_hook(Box::new(move |panic| {
-        queue.push(line("ERROR", &describe(panic)).as_bytes());
+        for line in describe(panic).lines() {
+            queue.say(Level::ERROR, line);
+        }
         queue.flush(WRITTEN_WITHIN);
     }));
 }

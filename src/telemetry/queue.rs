@@ -8,13 +8,15 @@
 //! Locks: its own, held while a line is put in or taken out.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Level;
+
+use super::form::Form;
+use super::record::Record;
 
 /// Of all lines that wait.
 const QUEUE_LIMIT_BYTES: usize = 1 << 20;
@@ -24,7 +26,9 @@ const LINE_LIMIT_BYTES: usize = 32 << 10;
 const ENTRY_BYTES: usize = 64;
 const CUT: &[u8] = b" ...\n";
 /// How long nothing comes before the writer looks whether its file has moved.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(10);
+/// How often at most the writer asks for lines that nobody has put in.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// Where lines go in the end.
 pub trait Sink: Send + 'static {
@@ -46,6 +50,7 @@ enum Entry {
 /// Lines that wait for the writer.
 #[derive(Debug, Default)]
 pub struct LogQueue {
+    form: Form,
     state: Mutex<State>,
     came: Condvar,
     idle: Condvar,
@@ -78,6 +83,19 @@ impl State {
 }
 
 impl LogQueue {
+    pub fn new(form: Form) -> Self {
+        Self {
+            form,
+            ..Self::default()
+        }
+    }
+
+    /// Puts in a line of somebody who cannot use `tracing`.
+    pub fn say(&self, level: Level, text: &str) {
+        let record = Record::new(level, text.to_owned());
+        self.push(&self.form.write(&record));
+    }
+
     /// Puts a line in, or drops it.
     pub fn push(&self, line: &[u8]) {
         let whole = line.get(..LINE_LIMIT_BYTES).map(|start| [start, CUT]);
@@ -133,13 +151,16 @@ impl LogQueue {
         entry
     }
 
-    /// Writes lines as they come, for as long as the process lives.
-    pub fn write_to<S: Sink>(self: Arc<Self>, sink: S) {
+    /// Writes lines as they come, for as long as the process lives. `ask` puts in those
+    /// that come with time.
+    pub fn write_to<S: Sink>(self: Arc<Self>, sink: S, ask: impl Fn()) {
         let mut writer = Writer {
             sink,
+            form: self.form,
             lost: 0,
             why: String::new(),
         };
+        let mut asked = Instant::now();
         loop {
             match self.next(IDLE) {
                 Some(Entry::Line(line)) => writer.write(&line),
@@ -150,12 +171,28 @@ impl LogQueue {
                     writer.tell_lost();
                 }
             }
+            if asked.elapsed() >= ASKED_EVERY {
+                ask();
+                asked = Instant::now();
+            }
         }
+    }
+
+    /// The lines that wait.
+    #[cfg(test)]
+    pub fn waiting(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let lines = state.entries.iter().filter_map(|entry| match entry {
+            Entry::Line(line) => Some(String::from_utf8_lossy(line).into_owned()),
+            Entry::Dropped(_) | Entry::Follow => None,
+        });
+        lines.collect()
     }
 }
 
 struct Writer<S> {
     sink: S,
+    form: Form,
     /// Lines that are missing before the next one.
     lost: u64,
     why: String,
@@ -187,49 +224,13 @@ impl<S: Sink> Writer<S> {
             return true;
         }
         let lines = if *lost == 1 { "line is" } else { "lines are" };
-        let note = line("WARN", &format!("{lost} {lines} missing here: {why}"));
-        let written = self.sink.write_line(note.as_bytes());
-        match written {
+        let note = format!("{lost} {lines} missing here: {why}");
+        let note = self.form.write(&Record::new(Level::WARN, note));
+        match self.sink.write_line(&note) {
             Ok(()) => self.lost = 0,
             Err(error) => self.why = error.to_string(),
         }
         self.lost == 0
-    }
-}
-
-/// A line as the others are, of somebody who cannot use `tracing`.
-pub fn line(level: &str, text: &str) -> String {
-    let now = humantime::format_rfc3339_micros(SystemTime::now());
-    format!("{now} {level:>5} {text}\n")
-}
-
-/// Hands out writers of lines.
-#[derive(Clone)]
-pub struct LinesTo(pub Arc<LogQueue>);
-
-impl fmt::Debug for LinesTo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LinesTo")
-    }
-}
-
-impl io::Write for LinesTo {
-    /// Called with one whole line, by `tracing_subscriber`.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for LinesTo {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }
 
@@ -275,7 +276,7 @@ mod tests {
         };
         std::thread::spawn({
             let queue = queue.clone();
-            move || queue.write_to(sink)
+            move || queue.write_to(sink, || ())
         });
         Logs {
             queue,

@@ -15,6 +15,7 @@ use crate::error::FsError;
 use crate::files::{OpenFile, OpenFiles, StageFactory};
 use crate::journal::Offloaded;
 use crate::namespace::{Namespace, SubtreeLocks};
+use crate::store::log_failure;
 use crate::write_path::{StageFile, Uploader};
 
 /// Pause before parts are looked for, or sent, again.
@@ -53,7 +54,12 @@ impl RoomMaker {
                 continue;
             };
             if let Err(error) = self.uploader.send_full_part(&target, &part).await {
-                tracing::warn!(ino = file.inode.ino.0, %error, "the spool is full, and a part that would leave it cannot be sent");
+                log_failure!(
+                    warn,
+                    &error,
+                    [ino = file.inode.ino.0,],
+                    "the spool is full, and a part that would leave it cannot be sent"
+                );
                 if !error.is_no_answer() {
                     return Err(FsError::NoSpace);
                 }

@@ -78,7 +78,6 @@ impl Uploads {
                 Ok(Brought::Stored) => {}
                 Ok(Brought::Cancelled) => return Ok(Brought::Cancelled),
                 Err(error) => {
-                    tracing::error!(ino = file.inode.ino.0, %error, "upload failed");
                     drop(sealed);
                     file.revert_seal(&error);
                     return Err(error);

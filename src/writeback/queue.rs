@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::error::FsError;
 use crate::files::{Durability, OpenFile, OpenFiles, StageFactory};
 use crate::namespace::{Namespace, SubtreeLocks};
+use crate::store::log_failure;
 use crate::task::{caught, kept_up};
 use crate::write_path::Uploader;
 
@@ -209,13 +210,18 @@ impl Writeback {
                 }
             }
             Err(error) if is_final(&error) => {
-                tracing::error!(ino = file.inode.ino.0, %error, "upload failed for good");
+                log_failure!(
+                    error,
+                    &error,
+                    [ino = file.inode.ino.0,],
+                    "upload failed for good"
+                );
                 file.revert_seal(&error);
                 line.add(queued);
             }
             Err(error) => {
                 let pause = queued.backoff.next_pause();
-                tracing::warn!(ino = file.inode.ino.0, %error, ?pause, "upload failed: trying again");
+                log_failure!(warn, &error, [ino = file.inode.ino.0, ?pause,], "upload failed: trying again");
                 line.pause(queued, pause);
             }
         }

@@ -363,3 +363,36 @@ fn a_service_answers_under_its_name_and_an_unmount_stops_it() {
     assert_eq!(service.property("ActiveState"), "inactive");
     assert!(!machine.tries(&format!("ls /run/mediafs/{name}.sock")).0);
 }
+
+#[test]
+fn a_service_logs_to_the_journal_with_fields_that_it_is_searched_by() {
+    let proxy = Proxy::before(Server::shared());
+    let service = Service::on(Server::shared(), "");
+    let config = format!("/etc/mediafs/{}.toml", service.name);
+    let config = service.machine.path(&config);
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text.replace(&Server::shared().endpoint, &proxy.endpoint);
+    fs::write(&config, text).unwrap();
+    service.client.put(&service.bucket, "denied", b"bytes");
+    let denied = Fault::Answer(403, "AccessDenied");
+    proxy.rule(Rule::on("GetObject", denied).key("denied").always());
+    service.ctl("start");
+    assert!(fs::read(service.path("denied")).is_err());
+    let search = format!(
+        "journalctl --no-pager -o json -u {} MEDIAFS_S3_CODE=AccessDenied",
+        service.unit
+    );
+    let mut found = String::new();
+    wait_until(SOON, "its entry", || {
+        found = service.machine.says(&search);
+        !found.is_empty()
+    });
+    let first = found.lines().next().unwrap();
+    let entry: serde_json::Value = serde_json::from_str(first).unwrap();
+    assert_eq!(entry["MEDIAFS_OPERATION"], "read");
+    assert_eq!(entry["MEDIAFS_S3_KEY"], "denied");
+    assert_eq!(entry["PRIORITY"], "3");
+    assert_eq!(entry["_TRANSPORT"], "journal");
+    assert_eq!(entry["SYSLOG_IDENTIFIER"], "mediafs");
+    assert!(entry["MESSAGE"].as_str().unwrap().starts_with("failed"));
+}

@@ -17,6 +17,8 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// Far below any deadline of a request.
 const AT_ONCE: Duration = Duration::from_secs(5);
 const DISK_BYTES: u64 = 4 << 20;
+/// Lines of which none is counted in place of being written.
+const DETAILED: [&str; 2] = ["--log", "mediafs=debug"];
 /// Once the log can be written again.
 const MISSING: &str = "missing here";
 
@@ -74,7 +76,7 @@ fn logs_again(mount: &Mount) {
 fn with_the_disk_of_standard_error_full_all_goes_on_and_the_log_tells_what_it_misses() {
     let (plan, _proxy) = plan();
     let disk = SmallDisk::new(plan.scratch(), DiskKind::Ext4, DISK_BYTES);
-    let mount = plan.log_at(disk.path("log")).start();
+    let mount = plan.args(DETAILED).log_at(disk.path("log")).start();
     disk.fill();
     goes_on(&mount);
     disk.free();
@@ -88,7 +90,7 @@ fn with_the_disk_of_the_log_file_full_all_goes_on_and_the_log_tells_what_it_miss
         let (plan, _proxy) = plan();
         let disk = SmallDisk::new(plan.scratch(), kind, DISK_BYTES);
         let log = disk.path("log");
-        let plan = plan.arg("--log-file").arg(&log).log_at(log);
+        let plan = plan.args(DETAILED).arg("--log-file").arg(&log).log_at(log);
         let mount = plan.start();
         disk.fill();
         goes_on(&mount);
@@ -102,7 +104,7 @@ fn with_the_disk_of_the_log_file_full_all_goes_on_and_the_log_tells_what_it_miss
 fn with_the_disk_of_the_log_full_a_daemon_that_dies_is_replaced() {
     let (plan, _proxy) = plan();
     let disk = SmallDisk::new(plan.scratch(), DiskKind::Ext4, DISK_BYTES);
-    let mount = SupervisedMount::start(plan.log_at(disk.path("log")));
+    let mount = SupervisedMount::start(plan.args(DETAILED).log_at(disk.path("log")));
     disk.fill();
     goes_on(&mount);
     mount.kill_daemon();

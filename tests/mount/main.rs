@@ -42,6 +42,7 @@ mod large_files;
 mod late_after_a_kill;
 mod late_requests;
 mod limits;
+mod logs;
 mod long_files;
 mod man_pages;
 mod migrate;

@@ -26,7 +26,9 @@ use crate::error::FsError;
 use crate::files::{Moved, MovedObject, OpenFiles, StageFactory};
 use crate::journal::RenameIntent;
 use crate::namespace::{Namespace, Pin, SubtreeGuard, SubtreeLocks};
-use crate::store::{DeletePending, DeleteQueue, Key, ListedObject, StoreErrorKind, WriteCondition};
+use crate::store::{
+    DeletePending, DeleteQueue, Key, ListedObject, StoreErrorKind, WriteCondition, log_failure,
+};
 use crate::task::caught;
 use crate::vocabulary::ObjectVersion;
 use crate::write_path::RecoveredStage;
@@ -131,7 +133,7 @@ impl RenameRecovery {
                 match finished.map_err(FsError::from).flatten() {
                     Ok(()) => tracing::info!(%from, %to, "the rename is finished"),
                     Err(error) => {
-                        tracing::warn!(%from, %to, %error, "the rename is not finished: trying again; what lies below waits");
+                        log_failure!(warn, &error, [%from, %to,], "the rename is not finished: trying again; what lies below waits");
                         left.push(rename);
                     }
                 }

@@ -38,6 +38,16 @@ pub struct Health {
     pub reasons: Vec<String>,
 }
 
+/// `GET /log` and `POST /log`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogFilter {
+    /// As `--log` takes it.
+    pub filter: String,
+    /// Why a successor will not log by it.
+    #[serde(default)]
+    pub unkept: Option<String>,
+}
+
 /// `GET /status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {

@@ -35,7 +35,7 @@ use crate::session::systemd_job;
 use crate::session::watchdog::RunningMount;
 use crate::store::RequestCounters;
 use crate::task::caught;
-use answers::{Health, HealthState, Opener, PathRequest, Refreshed, Unmounting};
+use answers::{Health, HealthState, LogFilter, Opener, PathRequest, Refreshed, Unmounting};
 use client::Refusal;
 use socket::Socket;
 pub use socket::SocketPlace;
@@ -135,6 +135,7 @@ fn router(served: Arc<Served>) -> Router {
         .route("/refresh", post(refresh))
         .route("/unmount", post(unmount))
         .route("/reload", post(reload))
+        .route("/log", get(log_filter).post(set_log_filter))
         .with_state(served)
 }
 
@@ -194,6 +195,21 @@ async fn unmount(State(served): State<Arc<Served>>) -> Response {
 async fn reload(State(served): State<Arc<Served>>) -> Response {
     match served.running.reload().await {
         Ok(reloaded) => json(StatusCode::OK, &reloaded),
+        Err(error) => refused(StatusCode::UNPROCESSABLE_ENTITY, error),
+    }
+}
+
+async fn log_filter(State(served): State<Arc<Served>>) -> Response {
+    json(StatusCode::OK, &served.running.log_filter())
+}
+
+async fn set_log_filter(State(served): State<Arc<Served>>, body: Bytes) -> Response {
+    let wanted = match serde_json::from_slice::<LogFilter>(&body) {
+        Ok(wanted) => wanted,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    match served.running.set_log_filter(&wanted.filter).await {
+        Ok(set) => json(StatusCode::OK, &set),
         Err(error) => refused(StatusCode::UNPROCESSABLE_ENTITY, error),
     }
 }

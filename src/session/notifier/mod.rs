@@ -28,7 +28,7 @@ use rustix::net::{
 
 use crate::fuse::MayWait;
 use crate::session::mount::connection::Connection;
-use crate::telemetry::{LogFileSettings, log_file};
+use crate::telemetry::log_output;
 pub use process::serve;
 
 /// The binary that runs, also where another one has its name by now.
@@ -233,12 +233,7 @@ impl Notifier {
             .arg("notifier")
             .arg(&self.mountpoint)
             .arg(self.abort_after.as_millis().to_string())
-            .args(
-                log_file()
-                    .as_ref()
-                    .map(LogFileSettings::to_args)
-                    .unwrap_or_default(),
-            )
+            .args(log_output().to_args())
             // The daemon's may hold credentials.
             .env_clear()
             .stdin(their_notifications)

@@ -13,6 +13,7 @@ use super::enqueue::{DeletePending, QueuedDelete};
 use crate::failpoint::{self, Point};
 use crate::store::{
     DELETE_MANY_LIMIT, DeleteRequest, ETag, HeadRequest, Key, StoreError, StoreErrorKind,
+    log_failure,
 };
 
 /// `DeleteObjects` requests that run at once.
@@ -78,7 +79,12 @@ impl DeleteQueue {
             let failed = match self.store.delete_many(chunk.to_vec()).await {
                 Ok(failed) => failed,
                 Err(error) if error.kind.is_no_answer() => {
-                    tracing::warn!(%error, "deletes failed: they are tried again soon");
+                    log_failure!(
+                        warn,
+                        &error,
+                        [],
+                        "deletes failed: they are tried again soon"
+                    );
                     continue;
                 }
                 Err(error) => of_each(chunk, &error),

@@ -83,6 +83,8 @@ where
         let headers = answer.raw().headers();
         translated.region = region::named(answer.raw()).map(Into::into);
         translated.retry_after = headers.get("retry-after").and_then(seconds);
+        translated.code = answer.err().code().map(printable).map(Into::into);
+        translated.request_id = answer.err().request_id().map(printable).map(Into::into);
         if kind == StoreErrorKind::ClockSkew
             && let Some(difference) = headers.get("date").and_then(clock_difference)
         {

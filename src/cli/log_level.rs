@@ -1,0 +1,58 @@
+//! `mediafs log-level`.
+
+use clap::Args;
+use hyper::Method;
+
+use super::mounts::{SAYS_WITHIN, SocketArg, Wait, as_json};
+use super::shown::plain;
+use crate::session::control::answers::LogFilter;
+use crate::telemetry;
+
+const EXAMPLES: &str = "Examples:
+  mediafs log-level media                            # what is logged
+  mediafs log-level media mediafs::requests=debug    # each S3 request
+  mediafs reload media                               # as configured again";
+
+/// Show or change what a mount logs, while it serves
+///
+/// Daemons that take over from this one log the same. It ends with the mount, or
+/// with 'mediafs reload', which takes what the configuration says.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct LogLevelCommand {
+    /// Name or mountpoint
+    #[arg(value_name = "NAME|MOUNTPOINT")]
+    mount: String,
+    /// error, warn, info, debug, trace, or a filter such as
+    /// mediafs::requests=debug [default: show the present one]
+    filter: Option<String>,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    at: SocketArg,
+}
+
+impl LogLevelCommand {
+    pub fn run(self) -> anyhow::Result<()> {
+        let mount = self.at.named(&self.mount, Wait::ForASuccessor)?;
+        let answer: LogFilter = match self.filter {
+            None => mount.ask(Method::GET, "/log", &(), SAYS_WITHIN)?,
+            Some(filter) => {
+                let unkept = None;
+                let wanted = LogFilter { filter, unkept };
+                mount.ask(Method::POST, "/log", &wanted, SAYS_WITHIN)?
+            }
+        };
+        if self.json {
+            println!("{:#}", as_json(&mount, &answer)?);
+            return Ok(());
+        }
+        println!("{}", plain(&answer.filter));
+        if let Some(why) = &answer.unkept {
+            let told = format!("mediafs: a successor will not log by it: {}", plain(why));
+            telemetry::tell_user(&told);
+        }
+        Ok(())
+    }
+}
