@@ -5,6 +5,7 @@
 //! that no request comes any more), requests drained, stages kept.
 
 mod app_folder;
+mod background;
 mod client;
 mod compose;
 pub mod control;
@@ -129,9 +130,7 @@ pub fn run(
         notifier,
     } = takeover::fuse_session::start(&config, asked, &session_log, before, adapter)?;
     let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
-    runtime.spawn(ops.clone().run_in_background());
-    runtime.spawn(watch_s3(&connected, &config));
-    tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
+    background::start(&runtime, &ops, &connected, &config);
     let running = Arc::new(watchdog::RunningMount {
         ops: ops.clone(),
         health: connected.health,
@@ -171,14 +170,6 @@ fn hand_over(counters: &RequestCounters) -> ! {
     tracing::info!(requests = %counters, "handing over to the successor");
     telemetry::flush_logs();
     std::process::exit(HAND_OVER_CODE)
-}
-
-/// Asks S3 during an outage until it answers.
-fn watch_s3(connected: &compose::Connected, config: &Config) -> impl Future<Output = ()> + use<> {
-    let (health, store) = (connected.health.clone(), connected.store.clone());
-    let prefix = config.prefix.clone();
-    let watch = move || health.clone().watch(store.clone(), prefix.clone());
-    kept_up("watch S3", watch)
 }
 
 /// Answers the kernel's requests with operations, and interrupts those of who is killed.
