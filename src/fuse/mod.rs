@@ -195,6 +195,6 @@ impl Adapter {
 }
 
 fn panicked(call: Call) {
-    let Call { operation, ino, .. } = call;
+    let (operation, ino) = (call.operation.name(), call.ino);
     tracing::error!(operation, ino, "panicked: answered with EIO");
 }
