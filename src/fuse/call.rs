@@ -15,6 +15,8 @@ macro_rules! operations {
         }
 
         impl Operation {
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name),*

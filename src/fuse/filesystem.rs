@@ -276,9 +276,9 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let call = Call::on(Operation::Read, ino);
-        let ops = self.ops.clone();
+        let (ops, calls) = (self.ops.clone(), self.calls.clone());
         let range = offset..offset.saturating_add(u64::from(size));
-        let operation = async move { ops.read(handle(fh), range).await };
+        let operation = async move { calls.read(ops.read(handle(fh), range).await) };
         self.answer(req, call, reply, operation);
     }
 
@@ -303,14 +303,14 @@ impl Filesystem for Adapter {
         let waits = self.answer_unless_it_waits(req, call, reply, || {
             match self.ops.write(handle(fh), caller, how, offset, data) {
                 Err(FsError::NoSpace) if self.ops.offloads() => None,
-                written => Some(written.map(|()| data.len() as u64)),
+                written => Some(self.calls.written(written, data.len())),
             }
         });
         let Some(reply) = waits else { return };
-        let (ops, data) = (self.ops.clone(), data.to_vec());
+        let (ops, calls, data) = (self.ops.clone(), self.calls.clone(), data.to_vec());
         self.answer(req, call, reply, async move {
             let written = ops.write_with_room(handle(fh), caller, how, offset, &data);
-            written.await.map(|()| data.len() as u64)
+            calls.written(written.await, data.len())
         });
     }
 

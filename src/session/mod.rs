@@ -72,7 +72,7 @@ pub use probe::{SCRATCH_NAME as PROBE_SCRATCH_NAME, abilities};
 pub use reload::Reload;
 pub use systemd_job::{StopKind, stop_kind};
 pub use takeover::fd_store::has_some as has_predecessor;
-use takeover::fuse_session::{KernelSession, PredecessorSession};
+use takeover::fuse_session::{self, KernelSession, PredecessorSession};
 pub use takeover::supervisor::{Life, supervise};
 
 /// Pause between attempts to unmount what is still in use.
@@ -109,26 +109,26 @@ pub fn run(
     let (invalidations, to_kernel) = Invalidations::channel();
     let (inherited, device) = inherited.open(&config.mountpoint)?;
     let session_log = inherited.session_log.clone();
-    let predecessor = PredecessorSession::of(&inherited.saved);
+    let predecessor = device.zip(PredecessorSession::of(&inherited.saved));
     let composing = compose::compose(&config, &connected, invalidations, inherited);
     let ops = runtime.block_on(composing)?;
     // Before there is a mount: one that appears has somebody who takes it away.
     let stop = runtime.block_on(async { StopSignals::listen() })?;
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
-    let loops = adapter.loops().clone();
-    let asked = takeover::fuse_session::Asked {
+    let (loops, calls) = (adapter.loops().clone(), adapter.calls().clone());
+    let asked = fuse_session::Asked {
         place: &place,
         mountpoint: &asked,
         abilities: connected.late.abilities().get(),
         mounted_at: ops.mounted_at(),
     };
-    let before = device.zip(predecessor);
     let KernelSession {
         mounted,
         session,
         notifier,
-    } = takeover::fuse_session::start(&config, asked, &session_log, before, adapter)?;
+        takeovers,
+    } = fuse_session::start(&config, asked, &session_log, predecessor, adapter)?;
     let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
     background::start(&runtime, &ops, &connected, &config);
     let running = Arc::new(watchdog::RunningMount {
@@ -136,6 +136,8 @@ pub fn run(
         health: connected.health,
         s3: connected.s3,
         loops,
+        calls,
+        takeovers,
         notifier: notifier.clone(),
         mounted: config.clone(),
         reload,
@@ -191,7 +193,7 @@ fn adapter(
 /// next one keeps its own session there.
 fn end(config: &Config, notifier: &Notifier, watched: JoinHandle<()>, socket: Option<SocketPlace>) {
     watched.abort();
-    takeover::fuse_session::forget(config);
+    fuse_session::forget(config);
     notifier.end();
     if let Some(socket) = socket {
         socket.remove();

@@ -32,6 +32,8 @@ pub struct KernelSession {
     pub mounted: Mounted,
     pub session: Session<Adapter>,
     pub notifier: Arc<Notifier>,
+    /// How many daemons have resumed it, this one included.
+    pub takeovers: u64,
 }
 
 /// What the mount was asked for.
@@ -110,6 +112,7 @@ fn begin(
         mounted,
         session,
         notifier,
+        takeovers: 0,
     })
 }
 
@@ -136,6 +139,7 @@ fn agree(
         init,
         init_answer: answer,
         mounted_at: asked.mounted_at,
+        takeovers: 0,
         abilities: asked.abilities,
         access: Some(access::of(config, None)),
     })?;
@@ -155,11 +159,11 @@ fn resume(
         endpoint: asked.place.endpoint.clone(),
         abilities: asked.abilities,
         access: Some(access::of(config, Some(session))),
+        takeovers: session.takeovers.saturating_add(1),
         ..session.clone()
     };
-    if current != *session {
-        session_log.record(|| Record::Session(current));
-    }
+    let takeovers = current.takeovers;
+    session_log.record(|| Record::Session(current));
     let said = Handshake {
         init: session.init.clone(),
         answer: session.init_answer.clone(),
@@ -184,6 +188,7 @@ fn resume(
         mounted,
         session,
         notifier,
+        takeovers,
     })
 }
 
