@@ -44,6 +44,7 @@ mod late_requests;
 mod limits;
 mod long_files;
 mod man_pages;
+mod metrics;
 mod migrate;
 mod model;
 mod moto;

@@ -26,6 +26,7 @@ pub mod garage;
 pub mod hostile;
 pub mod line;
 pub mod machine;
+pub mod metrics;
 pub mod migration;
 pub mod mount;
 pub mod notify;
