@@ -12,4 +12,5 @@ mod install;
 mod privileges;
 mod service;
 mod setup_story;
+mod status_page;
 mod systemd;

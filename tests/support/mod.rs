@@ -16,6 +16,7 @@
 
 pub mod amount;
 pub mod blocked;
+pub mod browser;
 pub mod client;
 pub mod container;
 pub mod control;

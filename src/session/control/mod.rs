@@ -14,6 +14,7 @@ mod cost;
 mod flush;
 mod listener;
 mod metrics;
+mod page;
 pub mod place;
 mod socket;
 mod status;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
@@ -20,17 +20,19 @@ use tokio::time::timeout;
 
 use super::answers::{HealthState, MountStatus, Status};
 use super::client::{self, AskError};
-use super::{Served, json, metrics, place, refused};
+use super::{Served, json, metrics, page, place, refused};
 
 /// Other mounts of this user that a page shows.
 const OTHERS_LIMIT: usize = 50;
 /// One that has not answered by then is shown without numbers.
 const OTHER_SAYS_WITHIN: Duration = Duration::from_secs(2);
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
 
 /// Nothing here changes anything.
 pub fn router(served: Arc<Served>) -> Router {
     Router::new()
+        .route("/", get(show))
         .route("/metrics", get(scrape))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -66,6 +68,14 @@ async fn mounts(State(served): State<Arc<Served>>) -> Response {
     json(StatusCode::OK, &all(&served).await)
 }
 
+async fn show(State(served): State<Arc<Served>>) -> Response {
+    let page = page::html(&all(&served).await);
+    let headers = [
+        (CONTENT_TYPE, HTML),
+        (CONTENT_SECURITY_POLICY, page::policy()),
+    ];
+    (headers, page).into_response()
+}
 
 async fn scrape(State(served): State<Arc<Served>>) -> Response {
     let text = match own_status(&served).await {
