@@ -9,6 +9,7 @@ mod attach;
 mod containers;
 mod fstab;
 mod install;
+mod metrics;
 mod privileges;
 mod service;
 mod setup_story;
