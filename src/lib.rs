@@ -19,7 +19,7 @@
 //! store   telemetry                       S3 requests; logs
 //! private                                 files and directories of this user alone
 //! failpoint   task                        where a crash test kills; what a panic ends
-//! backoff                                 pauses between attempts
+//! backoff   latency                       pauses between attempts; how long things take
 //! ```
 //!
 //! Invariants:
@@ -72,6 +72,7 @@ pub mod failpoint;
 mod files;
 pub mod fuse;
 pub mod journal;
+mod latency;
 mod migrate;
 pub mod namespace;
 pub mod ops;

@@ -47,7 +47,7 @@ const LAYERS: [&[&str]; 16] = [
     &["store", "telemetry"],
     &["private"],
     &["failpoint", "task"],
-    &["backoff"],
+    &["backoff", "latency"],
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper::Method;
-use serde_json::json;
 
 use super::mounts::{Asked, SAYS_WITHIN, SocketArg, Wait, no_mount};
 use super::shown::{counted, files, plain, size, span, state, time, warning};
-use crate::session::control::answers::{Status, Uploads};
+use crate::session::control::answers::{Amount, MountStatus, Status, Uploads};
 
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// Clears a terminal and goes to its top. Source: console_codes(4).
@@ -74,13 +73,12 @@ impl StatusCommand {
     fn all(&self) -> anyhow::Result<String> {
         let asked = self.at.ask_all::<Status>("/status");
         if self.json {
-            let entries = asked.into_iter().map(|it| match it.answer {
-                Ok(status) => json!({"socket": it.socket, "status": status, "error": null}),
-                Err(error) => {
-                    json!({"socket": it.socket, "status": null, "error": error.to_string()})
-                }
+            let entries = asked.into_iter().map(|it| {
+                let answer = it.answer.map_err(|error| error.to_string());
+                MountStatus::new(Some(it.socket), answer)
             });
-            return Ok(self.as_json(&entries.collect()));
+            let entries: Vec<MountStatus> = entries.collect();
+            return Ok(self.as_json(&serde_json::to_value(entries)?));
         }
         Ok(table(&asked))
     }
@@ -137,18 +135,10 @@ fn table(asked: &[Asked<Status>]) -> String {
 }
 
 fn not_in_s3(uploads: &Uploads) -> String {
-    let all = [
-        uploads.dirty,
-        uploads.queued,
-        uploads.uploading,
-        uploads.failed,
-    ];
-    match all.iter().map(|it| it.files).sum() {
+    let all = Amount::from(uploads);
+    match all.files {
         0 => "nothing".to_owned(),
-        count => {
-            let bytes = all.iter().map(|it| it.bytes).sum();
-            format!("{}, {}", counted(count, "file"), size(bytes))
-        }
+        count => format!("{}, {}", counted(count, "file"), size(all.bytes)),
     }
 }
 
@@ -162,12 +152,16 @@ fn whole(status: &Status) -> String {
     let place = format!("{}/{} on {}", status.bucket, status.prefix, status.endpoint);
     line(&mut text, "bucket", &place);
     line(&mut text, "mountpoint", &health.mountpoint);
-    let daemon = format!(
+    let mut daemon = format!(
         "pid {}, mediafs {}, for {}",
         health.pid,
         status.version,
         span(status.uptime_seconds)
     );
+    if status.takeovers > 0 {
+        let takeovers = usize::try_from(status.takeovers).unwrap_or(usize::MAX);
+        daemon += &format!(", after {}", counted(takeovers, "takeover"));
+    }
     line(&mut text, "daemon", &daemon);
     if let Some(fuse) = &status.fuse {
         line(&mut text, "kernel", &fuse.to_string());

@@ -12,6 +12,7 @@ mod disk_cache;
 mod limits;
 mod log_file;
 mod memory;
+mod metrics_address;
 mod options;
 mod requests;
 mod service;
@@ -36,6 +37,7 @@ pub use control_socket::ControlSocketConfig;
 pub use disk_cache::DiskCacheConfig;
 pub use log_file::LogFileConfig;
 pub use memory::MemoryConfig;
+pub use metrics_address::MetricsAddress;
 pub use options::Options;
 pub use requests::RequestConfig;
 pub use show::{Setting, SettingOrigin, shown as shown_setting};
@@ -120,6 +122,8 @@ pub struct Config {
     /// How long a daemon in the background may be silent; zero: for ever.
     pub watchdog: Duration,
     pub control_socket: ControlSocketConfig,
+    /// Where it is read how the mount is, if anywhere.
+    pub metrics: Option<MetricsAddress>,
     /// The settings as they were written, layers merged.
     pub given: Options,
 }
@@ -276,6 +280,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
         drain_timeout: period(options.drain_timeout, 30),
         watchdog: period(options.watchdog, 60),
         control_socket: ControlSocketConfig::resolve(options.control_socket),
+        metrics: options.metrics,
         name: None,
         cache_dir: service::cache_dir().unwrap_or_else(|| spool_dir.clone()),
         bucket,
@@ -283,7 +288,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
         mountpoint,
         spool_dir,
         capped: capped(&given),
-        notes: Vec::new(),
+        notes: metrics_address::notes(options.metrics),
         given,
     })
 }

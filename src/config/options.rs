@@ -12,6 +12,7 @@ use super::choices::{
     AclConfig, AttributesMode, DirMarkersConfig, DurabilityConfig, ExclusiveCreateConfig,
     HardeningConfig, SseConfig, UploadChecksumConfig, UsageConfig,
 };
+use super::metrics_address::MetricsAddress;
 use super::units::{ByteSize, FileMode, GroupId, Hidden, Period, UserId};
 use crate::telemetry::LogFormat;
 
@@ -304,6 +305,10 @@ pub struct Options {
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "PATH|none")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_socket: Option<PathBuf>,
+    /// Address of metrics and a status page, as 127.0.0.1:9750, or a port of loopback: 'mediafs help metrics' [default: none]
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsAddress>,
     /// Replace a daemon in the background whose mount does not answer for this long; 0 never does; the service has WatchdogSec= [default: 60s]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]

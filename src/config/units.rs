@@ -8,6 +8,8 @@ use nix::unistd::{Group, User};
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::metrics_address::MetricsAddress;
+
 /// A number of bytes: `8MiB`, `256M`, `1048576`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteSize(pub u64);
@@ -194,6 +196,7 @@ as_text!(Period);
 as_text!(FileMode);
 as_text!(UserId);
 as_text!(GroupId);
+as_text!(MetricsAddress);
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,70 @@ use super::in_flight::Locked;
 use crate::error::FsError;
 use crate::store::log_failure;
 
+macro_rules! operations {
+    ($($variant:ident = $name:literal,)*) => {
+        /// What the kernel asks for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Operation {
+            $($variant),*
+        }
+
+        impl Operation {
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name),*
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    Lookup = "lookup",
+    Forget = "forget",
+    Getattr = "getattr",
+    Setattr = "setattr",
+    Readlink = "readlink",
+    Mknod = "mknod",
+    Mkdir = "mkdir",
+    Symlink = "symlink",
+    Unlink = "unlink",
+    Rmdir = "rmdir",
+    Rename = "rename",
+    Open = "open",
+    Create = "create",
+    Read = "read",
+    Write = "write",
+    Flush = "flush",
+    Fsync = "fsync",
+    Release = "release",
+    Opendir = "opendir",
+    Readdir = "readdir",
+    Readdirplus = "readdirplus",
+    Releasedir = "releasedir",
+    Fsyncdir = "fsyncdir",
+    Statfs = "statfs",
+    Setxattr = "setxattr",
+    Getxattr = "getxattr",
+    Listxattr = "listxattr",
+    Removexattr = "removexattr",
+    CopyFileRange = "copy_file_range",
+    Fallocate = "fallocate",
+    Ioctl = "ioctl",
+    Link = "link",
+    Lseek = "lseek",
+    Poll = "poll",
+    Access = "access",
+    Getlk = "getlk",
+    Setlk = "setlk",
+    Bmap = "bmap",
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
-    pub operation: &'static str,
+    pub operation: Operation,
     /// Of the file, or of the directory with the name.
     pub ino: u64,
     pub locked: Locked,
@@ -17,7 +78,7 @@ pub struct Call {
 
 impl Call {
     /// One that locks nothing.
-    pub fn on(operation: &'static str, ino: INodeNo) -> Self {
+    pub fn on(operation: Operation, ino: INodeNo) -> Self {
         Self {
             operation,
             ino: ino.0,
@@ -31,7 +92,7 @@ impl Call {
 
     /// Errno of the request that failed, logged here and nowhere else.
     pub fn errno_logged(self, error: &FsError) -> Errno {
-        let Self { operation, ino, .. } = self;
+        let (operation, ino) = (self.operation.name(), self.ino);
         match error {
             FsError::Store(_)
             | FsError::Spool(_)

@@ -17,7 +17,7 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::call::Call;
+use super::call::{Call, Operation};
 use super::in_flight::Locked;
 use super::negotiate::Listings;
 use super::pending::PendingReply;
@@ -53,7 +53,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let call = Call::on("lookup", parent);
+        let call = Call::on(Operation::Lookup, parent);
         let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, dir) = (self.ops.clone(), convert::ino(parent));
         let operation = async move { ops.lookup(dir, &name).await };
@@ -62,11 +62,11 @@ impl Filesystem for Adapter {
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         let forget = || self.ops.forget(convert::ino(ino), nlookup);
-        self.contained(Call::on("forget", ino), forget);
+        self.contained(Call::on(Operation::Forget, ino), forget);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let call = Call::on("getattr", ino);
+        let call = Call::on(Operation::Getattr, ino);
         let ops = self.ops.clone();
         let operation = async move { ops.getattr(convert::ino(ino)).await };
         self.answer(req, call, reply, operation);
@@ -90,7 +90,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let call = Call::on("setattr", ino);
+        let call = Call::on(Operation::Setattr, ino);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         let changed = convert::ino(ino);
@@ -102,7 +102,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        let call = Call::on("readlink", ino);
+        let call = Call::on(Operation::Readlink, ino);
         let ops = self.ops.clone();
         let operation = async move { ops.readlink(convert::ino(ino)).await };
         self.answer(req, call, reply, operation);
@@ -118,7 +118,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let call = Call::on("mknod", parent);
+        let call = Call::on(Operation::Mknod, parent);
         let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let dir = convert::ino(parent);
@@ -139,7 +139,7 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let call = Call::on("mkdir", parent);
+        let call = Call::on(Operation::Mkdir, parent);
         let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let dir = convert::ino(parent);
@@ -159,7 +159,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let call = Call::on("symlink", parent);
+        let call = Call::on(Operation::Symlink, parent);
         let name = decoded!(self, req, call, reply, Name::from_os(link_name));
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
@@ -172,7 +172,7 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let call = Call::on("unlink", parent);
+        let call = Call::on(Operation::Unlink, parent);
         let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let dir = convert::ino(parent);
@@ -185,7 +185,7 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let call = Call::on("rmdir", parent);
+        let call = Call::on(Operation::Rmdir, parent);
         let name = decoded!(self, req, call, reply, Name::from_os(name));
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let dir = convert::ino(parent);
@@ -206,7 +206,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let call = Call::on("rename", parent);
+        let call = Call::on(Operation::Rename, parent);
         let name = decoded!(self, req, call, reply, Name::from_os(name));
         let new_name = decoded!(self, req, call, reply, Name::from_os(newname));
         let mode = decoded!(self, req, call, reply, convert::rename_mode(flags));
@@ -222,7 +222,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let call = Call::on("open", ino);
+        let call = Call::on(Operation::Open, ino);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let (mode, truncate) = (convert::open_mode(flags), convert::truncate(flags));
         let opened = convert::ino(ino);
@@ -244,7 +244,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let call = Call::on("create", parent);
+        let call = Call::on(Operation::Create, parent);
         let name = decoded!(self, req, call, reply, Name::from_os(name));
         let exclusive = if flags & libc::O_EXCL == 0 {
             Exclusive::No
@@ -275,10 +275,10 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let call = Call::on("read", ino);
-        let ops = self.ops.clone();
+        let call = Call::on(Operation::Read, ino);
+        let (ops, calls) = (self.ops.clone(), self.calls.clone());
         let range = offset..offset.saturating_add(u64::from(size));
-        let operation = async move { ops.read(handle(fh), range).await };
+        let operation = async move { calls.read(ops.read(handle(fh), range).await) };
         self.answer(req, call, reply, operation);
     }
 
@@ -294,7 +294,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let call = Call::on("write", ino);
+        let call = Call::on(Operation::Write, ino);
         let caller = convert::caller(req);
         let how = (
             convert::privileges(write_flags),
@@ -303,14 +303,14 @@ impl Filesystem for Adapter {
         let waits = self.answer_unless_it_waits(req, call, reply, || {
             match self.ops.write(handle(fh), caller, how, offset, data) {
                 Err(FsError::NoSpace) => None,
-                written => Some(written.map(|()| data.len() as u64)),
+                written => Some(self.calls.written(written, data.len())),
             }
         });
         let Some(reply) = waits else { return };
-        let (ops, data) = (self.ops.clone(), data.to_vec());
+        let (ops, calls, data) = (self.ops.clone(), self.calls.clone(), data.to_vec());
         self.answer(req, call, reply, async move {
             let written = ops.write_with_room(handle(fh), caller, how, offset, &data);
-            written.await.map(|()| data.len() as u64)
+            calls.written(written.await, data.len())
         });
     }
 
@@ -322,7 +322,7 @@ impl Filesystem for Adapter {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let call = Call::on("flush", ino);
+        let call = Call::on(Operation::Flush, ino);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let operation = async move { ops.flush(handle(fh), caller.thread).await };
         self.answer(req, call, reply, operation);
@@ -336,7 +336,7 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let call = Call::on("fsync", ino);
+        let call = Call::on(Operation::Fsync, ino);
         let ops = self.ops.clone();
         let operation = async move { ops.fsync(handle(fh)).await };
         self.answer(req, call, reply, operation);
@@ -352,7 +352,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let call = Call::on("release", ino);
+        let call = Call::on(Operation::Release, ino);
         let ops = self.ops.clone();
         // Nobody waits for it.
         self.run(req, call, None, async move {
@@ -361,7 +361,7 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let call = Call::on("opendir", ino);
+        let call = Call::on(Operation::Opendir, ino);
         let request = convert::kernel_request(req);
         self.answer_at_once(req, call, reply, || {
             self.ops.opendir(convert::ino(ino), request)
@@ -376,7 +376,7 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        let call = Call::on("readdir", ino);
+        let call = Call::on(Operation::Readdir, ino);
         let ops = self.ops.clone();
         let operation = async move { ops.readdir(handle(fh), offset).await };
         self.answer(req, call, reply, operation);
@@ -390,7 +390,7 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        let call = Call::on("readdirplus", ino);
+        let call = Call::on(Operation::Readdirplus, ino);
         let ops = self.ops.clone();
         let reply = Arc::new(PendingReply::new(reply));
         let filled = reply.clone();
@@ -418,7 +418,7 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.answer_at_once(req, Call::on("releasedir", ino), reply, || {
+        self.answer_at_once(req, Call::on(Operation::Releasedir, ino), reply, || {
             self.ops.releasedir(handle(fh));
             Ok(())
         });
@@ -432,14 +432,14 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let call = Call::on("fsyncdir", ino);
+        let call = Call::on(Operation::Fsyncdir, ino);
         let ops = self.ops.clone();
         let operation = async move { ops.fsyncdir(handle(fh)).await };
         self.answer(req, call, reply, operation);
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        let call = Call::on("statfs", ino);
+        let call = Call::on(Operation::Statfs, ino);
         self.answer_at_once(req, call, reply, || Ok(self.ops.statfs()));
     }
 
@@ -453,7 +453,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let call = Call::on("setxattr", ino);
+        let call = Call::on(Operation::Setxattr, ino);
         let request = convert::kernel_request(req);
         let mode = decoded!(
             self,
@@ -472,7 +472,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let call = Call::on("getxattr", ino);
+        let call = Call::on(Operation::Getxattr, ino);
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
         let operation = async move {
             let value = ops.getxattr(convert::ino(ino), &name).await?;
@@ -482,7 +482,7 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let call = Call::on("listxattr", ino);
+        let call = Call::on(Operation::Listxattr, ino);
         let ops = self.ops.clone();
         let operation = async move {
             let names = ops.listxattr(convert::ino(ino)).await?;
@@ -495,7 +495,7 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let call = Call::on("removexattr", ino);
+        let call = Call::on(Operation::Removexattr, ino);
         let (ops, name) = (self.ops.clone(), convert::xattr_name(name));
         let request = convert::kernel_request(req);
         let changed = convert::ino(ino);
@@ -519,7 +519,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let call = Call::on("copy_file_range", ino_in);
+        let call = Call::on(Operation::CopyFileRange, ino_in);
         let ops = self.ops.clone();
         let (from, to) = (
             convert::copy_end(fh_in, offset_in),
@@ -541,7 +541,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let call = Call::on("fallocate", ino);
+        let call = Call::on(Operation::Fallocate, ino);
         let how = decoded!(self, req, call, reply, convert::allocation(mode));
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let range = offset..offset.saturating_add(length);
@@ -561,7 +561,12 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.refuse(req, Call::on("ioctl", ino), reply, &FsError::NotATty);
+        self.refuse(
+            req,
+            Call::on(Operation::Ioctl, ino),
+            reply,
+            &FsError::NotATty,
+        );
     }
 
     /// One file is one object.
@@ -573,7 +578,12 @@ impl Filesystem for Adapter {
         _newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.refuse(req, Call::on("link", ino), reply, &FsError::NotPermitted);
+        self.refuse(
+            req,
+            Call::on(Operation::Link, ino),
+            reply,
+            &FsError::NotPermitted,
+        );
     }
 
     /// The kernel asks once: from then on it takes a file for data to its end.
@@ -586,7 +596,12 @@ impl Filesystem for Adapter {
         _whence: i32,
         reply: ReplyLseek,
     ) {
-        self.refuse(req, Call::on("lseek", ino), reply, &FsError::NotImplemented);
+        self.refuse(
+            req,
+            Call::on(Operation::Lseek, ino),
+            reply,
+            &FsError::NotImplemented,
+        );
     }
 
     /// The kernel asks once: from then on files are always ready.
@@ -600,14 +615,19 @@ impl Filesystem for Adapter {
         _flags: PollFlags,
         reply: ReplyPoll,
     ) {
-        self.refuse(req, Call::on("poll", ino), reply, &FsError::NotImplemented);
+        self.refuse(
+            req,
+            Call::on(Operation::Poll, ino),
+            reply,
+            &FsError::NotImplemented,
+        );
     }
 
     /// The kernel asks once, and only where it does not decide by modes itself.
     fn access(&self, req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         self.refuse(
             req,
-            Call::on("access", ino),
+            Call::on(Operation::Access, ino),
             reply,
             &FsError::NotImplemented,
         );
@@ -626,7 +646,12 @@ impl Filesystem for Adapter {
         _pid: u32,
         reply: ReplyLock,
     ) {
-        self.refuse(req, Call::on("getlk", ino), reply, &FsError::NotImplemented);
+        self.refuse(
+            req,
+            Call::on(Operation::Getlk, ino),
+            reply,
+            &FsError::NotImplemented,
+        );
     }
 
     fn setlk(
@@ -642,12 +667,22 @@ impl Filesystem for Adapter {
         _sleep: bool,
         reply: ReplyEmpty,
     ) {
-        self.refuse(req, Call::on("setlk", ino), reply, &FsError::NotImplemented);
+        self.refuse(
+            req,
+            Call::on(Operation::Setlk, ino),
+            reply,
+            &FsError::NotImplemented,
+        );
     }
 
     /// There are no blocks to number.
     fn bmap(&self, req: &Request, ino: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
-        self.refuse(req, Call::on("bmap", ino), reply, &FsError::InvalidArgument);
+        self.refuse(
+            req,
+            Call::on(Operation::Bmap, ino),
+            reply,
+            &FsError::InvalidArgument,
+        );
     }
 }
 

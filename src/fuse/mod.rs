@@ -9,6 +9,7 @@
 //! the reply. No FUSE thread waits for S3.
 
 mod call;
+mod call_counters;
 mod convert;
 mod errno;
 mod filesystem;
@@ -20,6 +21,7 @@ mod pending;
 mod reply;
 mod thread_watch;
 
+pub use call_counters::CallCounters;
 pub use in_flight::InFlight;
 pub use killed::interrupt_killed;
 pub use negotiate::Agreement;
@@ -52,6 +54,7 @@ pub struct Adapter {
     tasks: TaskTracker,
     loops: Arc<ThreadWatch>,
     requests: Arc<InFlight>,
+    calls: Arc<CallCounters>,
 }
 
 impl Adapter {
@@ -67,12 +70,18 @@ impl Adapter {
             runtime,
             tasks,
             loops: Arc::default(),
+            calls: Arc::default(),
         }
     }
 
     /// How the threads do that take this adapter's requests.
     pub fn loops(&self) -> &Arc<ThreadWatch> {
         &self.loops
+    }
+
+    /// What the requests come to that this adapter answers.
+    pub fn calls(&self) -> &Arc<CallCounters> {
+        &self.calls
     }
 
     /// To be kept until the request is answered.
@@ -142,17 +151,22 @@ impl Adapter {
         operation: impl FnOnce() -> Option<Result<T, FsError>>,
     ) -> Option<R> {
         let _in_flight = self.in_flight(request);
+        let stopwatch = self.calls.begin(call.operation);
         let mut waits = None;
         self.contained(call, || match operation() {
             Some(outcome) => give_or_refuse(reply, call, outcome),
             None => waits = Some(reply),
         });
+        if waits.is_some() {
+            stopwatch.discard();
+        }
         waits
     }
 
     /// Answers what is not asked for in a way that can be served.
     fn refuse(&self, request: &Request, call: Call, reply: impl Refusable, error: &FsError) {
         let _in_flight = self.in_flight(request);
+        let _stopwatch = self.calls.begin(call.operation);
         reply.refuse(call.errno_logged(error));
     }
 
@@ -175,9 +189,10 @@ impl Adapter {
         let _at_work = self.loops.at_work();
         let _runtime = self.runtime.enter();
         let in_flight = self.in_flight(request);
+        let stopwatch = self.calls.begin(call.operation);
         // A reply that a panic drops answers EIO: the request ends, the mount goes on.
         let guarded = AssertUnwindSafe(answer).catch_unwind().map(move |outcome| {
-            drop(in_flight);
+            drop((in_flight, stopwatch));
             if outcome.is_err() {
                 panicked(call);
             }
@@ -200,6 +215,6 @@ impl Adapter {
 }
 
 fn panicked(call: Call) {
-    let Call { operation, ino, .. } = call;
+    let (operation, ino) = (call.operation.name(), call.ino);
     tracing::error!(operation, ino, "panicked: answered with EIO");
 }

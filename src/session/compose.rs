@@ -64,8 +64,9 @@ pub async fn connect(
     asking: StartupCheck,
 ) -> anyhow::Result<Connected> {
     let health = StoreHealth::default();
-    let metered = Arc::new(Metered::new(s3.clone(), counters));
+    let metered = Arc::new(Metered::new(s3.clone(), counters.clone()));
     let store = Retry::new(metered, config.s3.request_timeout, health.clone());
+    let store = store.counted_by(counters);
     let unanswered = store.unanswered().clone();
     let store = Arc::new(store);
     let connected = |probed: Probed| {

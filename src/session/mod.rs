@@ -5,6 +5,7 @@
 //! that no request comes any more), requests drained, stages kept.
 
 mod app_folder;
+mod background;
 mod client;
 mod compose;
 pub mod control;
@@ -118,7 +119,7 @@ pub fn run(
     let stop = runtime.block_on(async { StopSignals::listen() })?;
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
-    let loops = adapter.loops().clone();
+    let (loops, calls) = (adapter.loops().clone(), adapter.calls().clone());
     let asked = fuse_session::Asked {
         place: &place,
         mountpoint: &asked,
@@ -129,14 +130,14 @@ pub fn run(
     let (mounted, notifier) = (kernel.mounted, kernel.notifier);
     let serving = take_requests(kernel.session, to_kernel, notifier.clone());
     let serving = serving.context("no thread")?;
-    runtime.spawn(ops.clone().run_in_background());
-    runtime.spawn(watch_s3(&connected, &config));
-    tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
+    background::start(&runtime, &ops, &connected, &config);
     let running = Arc::new(watchdog::RunningMount {
         ops: ops.clone(),
         health: connected.health,
         s3: connected.s3,
         loops,
+        calls,
+        takeovers: kernel.takeovers,
         notifier: notifier.clone(),
         agreed: kernel.agreed,
         mounted: config.clone(),
@@ -172,14 +173,6 @@ fn hand_over(counters: &RequestCounters) -> ! {
     tracing::info!(requests = %counters, "handing over to the successor");
     telemetry::flush_logs();
     std::process::exit(HAND_OVER_CODE)
-}
-
-/// Asks S3 during an outage until it answers.
-fn watch_s3(connected: &compose::Connected, config: &Config) -> impl Future<Output = ()> + use<> {
-    let (health, store) = (connected.health.clone(), connected.store.clone());
-    let prefix = config.prefix.clone();
-    let watch = move || health.clone().watch(store.clone(), prefix.clone());
-    kept_up("watch S3", watch)
 }
 
 /// Answers the kernel's requests with operations, and interrupts those of who is killed.

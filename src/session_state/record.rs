@@ -168,12 +168,19 @@ pub struct SavedSession {
     pub init: Vec<u8>,
     pub init_answer: Vec<u8>,
     pub mounted_at: SystemTime,
+    /// How many daemons have resumed it.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub takeovers: u64,
     /// Which conditions the store was found to heed.
     #[serde(default, skip_serializing_if = "StoreAbilities::is_unknown")]
     pub abilities: StoreAbilities,
     /// None where a daemon began it that does not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<SavedAccess>,
+}
+
+fn is_none(takeovers: &u64) -> bool {
+    *takeovers == 0
 }
 
 /// What a configuration said of changes, and who refuses them.

@@ -21,6 +21,7 @@ pub fn session() -> SavedSession {
         init: vec![1, 2],
         init_answer: vec![3],
         mounted_at: std::time::SystemTime::UNIX_EPOCH,
+        takeovers: 0,
         abilities: crate::store::StoreAbilities::default(),
         access: Some(SavedAccess::ReadOnly),
     }

@@ -1,10 +1,12 @@
-//! Counts requests: what S3 bills, and what tests compare.
+//! Counts requests: what S3 bills, how long each takes, and what tests compare.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::pace::Pace;
@@ -13,7 +15,8 @@ use super::request::{
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
-use super::{Key, ObjectChecksums, ObjectStore, StoreError, StoreOp};
+use super::{Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use crate::latency::{Latencies, Latency};
 
 const OPS: [StoreOp; 14] = [
     StoreOp::Head,
@@ -36,7 +39,11 @@ const OPS: [StoreOp; 14] = [
 #[derive(Debug, Default)]
 pub struct RequestCounters {
     sent: [AtomicU64; OPS.len()],
-    failed: AtomicU64,
+    latencies: Arc<Latencies<{ OPS.len() }>>,
+    /// Failures are few.
+    failed: Mutex<HashMap<StoreErrorKind, u64>>,
+    /// Sent since an earlier attempt had failed.
+    retried: AtomicU64,
     /// Of bodies that S3 took.
     sent_bytes: AtomicU64,
     /// The same, of the last seconds.
@@ -58,8 +65,32 @@ impl RequestCounters {
         all.filter(|(_, sent)| *sent > 0)
     }
 
+    /// How long those took that are over, by kind.
+    pub fn latencies(&self) -> impl Iterator<Item = (StoreOp, Latency)> {
+        let all = OPS.into_iter();
+        all.filter_map(|op| Some((op, self.latencies.of(op as usize)?)))
+    }
+
     pub fn failed(&self) -> u64 {
-        self.failed.load(Ordering::Relaxed)
+        self.failed.lock().values().sum()
+    }
+
+    /// What failed, by its reason.
+    pub fn failed_by_kind(&self) -> Vec<(StoreErrorKind, u64)> {
+        let failed = self.failed.lock();
+        failed.iter().map(|(kind, count)| (*kind, *count)).collect()
+    }
+
+    pub fn retried(&self) -> u64 {
+        self.retried.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_failure(&self, kind: StoreErrorKind) {
+        *self.failed.lock().entry(kind).or_default() += 1;
+    }
+
+    pub(super) fn note_retry(&self) {
+        self.retried.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn sent_bytes(&self) -> u64 {
@@ -115,12 +146,15 @@ impl Metered {
     ) -> Result<T, StoreError> {
         self.counters.count(op);
         let began = Instant::now();
+        // Also of one that is given up.
+        let stopwatch = self.counters.latencies.begin(op as usize);
         let outcome = request.await;
+        drop(stopwatch);
         let ms = began.elapsed().as_millis() as u64;
         match &outcome {
             Ok(_) => tracing::debug!(target: "mediafs::requests", %op, key, ms),
             Err(error) => {
-                self.counters.failed.fetch_add(1, Ordering::Relaxed);
+                self.counters.note_failure(error.kind);
                 let (code, request_id) = (error.code.as_deref(), error.request_id.as_deref());
                 tracing::debug!(target: "mediafs::requests", %op, key, ms, kind = ?error.kind, code, request_id);
             }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::hedge::Hedge;
+use super::metered::RequestCounters;
 use super::request::{
     CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
@@ -48,6 +49,7 @@ pub struct Retry {
     request_timeout: Duration,
     health: StoreHealth,
     unanswered: Arc<Unanswered>,
+    counters: Arc<RequestCounters>,
     heads: Hedge,
     small_gets: Hedge,
 }
@@ -65,9 +67,15 @@ impl Retry {
             request_timeout,
             health,
             unanswered: Arc::default(),
+            counters: Arc::default(),
             heads: Hedge::default(),
             small_gets: Hedge::default(),
         }
+    }
+
+    /// Counts retries, and attempts without an answer, with the rest of what is sent.
+    pub fn counted_by(self, counters: Arc<RequestCounters>) -> Self {
+        Self { counters, ..self }
     }
 
     /// Changes that got no answer.
@@ -125,6 +133,7 @@ impl Retry {
             };
             let outcome = timeout(share.min(left) + extra, attempt()).await;
             if outcome.is_err() {
+                self.counters.note_failure(StoreErrorKind::TimedOut);
                 self.no_answer(op, &key, attempts, attempted.elapsed());
             }
             let outcome = outcome.unwrap_or_else(|_| Err(silent()));
@@ -156,6 +165,7 @@ impl Retry {
             maybe_applied |= may_be_applied(error.kind);
             tracing::debug!(%op, %key, attempts, %error, "trying again");
             sleep(pause).await;
+            self.counters.note_retry();
             backoff = (backoff * 2).min(BACKOFF_LIMIT);
         }
         Err(StoreError::new(

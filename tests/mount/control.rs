@@ -21,15 +21,18 @@ const ALWAYS: usize = 1_000_000;
 /// Of `mediafs status MOUNT --json`.
 const FIELDS: &str = "
     attributes bucket cache.disk cache.hits cache.limit_bytes cache.misses cache.neighbours_fetched
-    cache.neighbours_used cache.used_bytes cost.prices
-    cost.requests_usd_per_day deletes.failing deletes.waiting durability endpoint
+    cache.neighbours_used cache.unread_bytes cache.used_bytes calls.latency calls.read_bytes
+    calls.written_bytes cost.prices cost.requests_usd
+    cost.requests_usd_per_day deletes.failing deletes.waiting descriptors.limit descriptors.open
+    durability endpoint
     fuse.features fuse.lacking fuse.max_background fuse.max_readahead_bytes fuse.max_write_bytes
-    fuse.protocol hidden_keys known_names lost_found.files lost_found.last
+    fuse.protocol hidden_keys known_names latency_bounds_seconds lost_found.files lost_found.last
     memory.limit_bytes memory.reads_bytes memory.resident_bytes mounted_unix_seconds mountpoint name
-    pid prefix reasons recent requests.by_kind requests.failed requests.received_bytes
+    pid prefix reasons recent requests.by_kind requests.failed requests.failed_by_kind
+    requests.latency requests.received_bytes requests.retried
     requests.sent_bytes requests.sent_bytes_per_second s3.cause s3.last_failure
     s3.serves s3.since_unix_seconds
-    spool.dir spool.free_bytes spool.limit_bytes spool.used_bytes state unit
+    spool.dir spool.free_bytes spool.limit_bytes spool.used_bytes state takeovers unit
     uploads.dirty.bytes uploads.dirty.files uploads.failed.bytes uploads.failed.files
     uploads.files uploads.oldest_age_seconds uploads.queued.bytes uploads.queued.files
     uploads.uploading.bytes uploads.uploading.files uptime_seconds version
@@ -41,8 +44,10 @@ const STRANGER: u32 = 4321;
 fn fields(value: &Value, above: &str, found: &mut Vec<String>) {
     for (name, value) in value.as_object().unwrap() {
         let name = format!("{above}{name}");
-        // Its fields are kinds of requests.
-        if value.is_object() && name != "requests.by_kind" {
+        // Their fields are kinds of requests.
+        let by_kind = ["by_kind", "failed_by_kind", "latency"];
+        let is_by_kind = by_kind.contains(&name.rsplit('.').next().unwrap());
+        if value.is_object() && !is_by_kind {
             fields(value, &format!("{name}."), found);
         } else {
             found.push(name);

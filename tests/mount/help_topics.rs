@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 19] = [
+const TOPICS: [&str; 20] = [
     "setup",
     "durability",
     "coherence",
@@ -21,6 +21,7 @@ const TOPICS: [&str; 19] = [
     "spool",
     "status",
     "logs",
+    "metrics",
     "limits",
     "privileges",
     "doctor",

@@ -45,6 +45,7 @@ mod limits;
 mod logs;
 mod long_files;
 mod man_pages;
+mod metrics;
 mod migrate;
 mod model;
 mod moto;

@@ -79,9 +79,9 @@ fn a_mount_that_works_and_logs_all_it_can_tells_no_secret() {
         let path = format!("/proc/{}/{file}", mount.pid());
         holds_none(file, &fs::read(path).unwrap());
     }
-    for path in ["/status", "/health"] {
+    for path in ["/status", "/health", "/metrics", "/api/mounts", "/"] {
         let answer = curl(&listening(&mount), path, None);
-        assert!(answer.contains("mountpoint"), "{answer}");
+        assert!(answer.contains(mount.root.to_str().unwrap()), "{answer}");
         holds_none(path, answer.as_bytes());
     }
     mount.kill9();

@@ -16,6 +16,7 @@
 
 pub mod amount;
 pub mod blocked;
+pub mod browser;
 pub mod client;
 pub mod container;
 pub mod control;
@@ -26,6 +27,7 @@ pub mod garage;
 pub mod hostile;
 pub mod line;
 pub mod machine;
+pub mod metrics;
 pub mod migration;
 pub mod mount;
 pub mod notify;

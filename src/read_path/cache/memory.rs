@@ -1,9 +1,10 @@
 //! Cached blocks in memory.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use quick_cache::unsync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, Weighter};
+use quick_cache::unsync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 
 use super::{CachedBlock, memory_bytes, scan_resistant};
 use crate::read_path::block::{BlockId, BlockSize};
@@ -16,7 +17,8 @@ const HOT_SHARE: f64 = 0.25;
 /// is longer than the tier leaves there what is used again and again.
 #[derive(Debug)]
 pub struct MemoryTier {
-    blocks: Cache<BlockId, Kept, Memory, DefaultHashBuilder, DefaultLifecycle<BlockId, Kept>>,
+    blocks: Cache<BlockId, Kept, Memory, DefaultHashBuilder, CountUnread>,
+    unread_bytes: Arc<AtomicU64>,
     hits: u64,
     misses: u64,
 }
@@ -26,6 +28,23 @@ struct Kept {
     block: CachedBlock,
     /// The use that it was fetched for has come.
     is_used: AtomicBool,
+    /// Some of it was read.
+    is_read: AtomicBool,
+}
+
+/// Counts what makes room for others before anybody has read it.
+#[derive(Debug)]
+struct CountUnread(Arc<AtomicU64>);
+
+impl Lifecycle<BlockId, Kept> for CountUnread {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: BlockId, kept: Kept) {
+        if !kept.is_read.load(Ordering::Relaxed) {
+            let bytes = kept.block.len() as u64;
+            self.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What a read does with a block.
@@ -62,13 +81,18 @@ pub struct TierUse {
     pub blocks: usize,
     pub hits: u64,
     pub misses: u64,
+    /// Evicted before anybody had read them.
+    pub unread_bytes: u64,
 }
 
 impl MemoryTier {
     pub fn new(limit_bytes: u64, block_size: BlockSize) -> Self {
         let blocks = usize::try_from(limit_bytes / block_size.bytes()).unwrap_or(usize::MAX);
+        let unread_bytes = Arc::<AtomicU64>::default();
+        let count = CountUnread(unread_bytes.clone());
         Self {
-            blocks: scan_resistant(limit_bytes, blocks, HOT_SHARE, Memory, Default::default()),
+            blocks: scan_resistant(limit_bytes, blocks, HOT_SHARE, Memory, count),
+            unread_bytes,
             hits: 0,
             misses: 0,
         }
@@ -81,6 +105,7 @@ impl MemoryTier {
             blocks: self.blocks.len(),
             hits: self.hits,
             misses: self.misses,
+            unread_bytes: self.unread_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -90,6 +115,7 @@ impl MemoryTier {
             return None;
         };
         self.hits += 1;
+        kept.is_read.store(true, Ordering::Relaxed);
         let block = kept.block.clone();
         let begins = of_read == BlockUse::Begins;
         let is_reuse = begins && kept.is_used.swap(true, Ordering::Relaxed);
@@ -107,6 +133,7 @@ impl MemoryTier {
     pub fn used(&self, id: &BlockId) {
         if let Some(kept) = self.blocks.peek(id) {
             kept.is_used.store(true, Ordering::Relaxed);
+            kept.is_read.store(true, Ordering::Relaxed);
         }
     }
 
@@ -115,8 +142,12 @@ impl MemoryTier {
     }
 
     pub fn insert(&mut self, id: BlockId, block: CachedBlock) {
-        let is_used = AtomicBool::new(false);
-        self.blocks.insert(id, Kept { block, is_used });
+        let kept = Kept {
+            block,
+            is_used: AtomicBool::new(false),
+            is_read: AtomicBool::new(false),
+        };
+        self.blocks.insert(id, kept);
     }
 }
 
@@ -188,6 +219,21 @@ mod tests {
         // What owns bytes and names is as much again.
         assert!(takes * 2 <= BLOCK_COST_BYTES as usize, "{takes}");
         assert!(usage.used_bytes <= 100 * BLOCK as u64);
+    }
+
+    #[test]
+    fn what_is_evicted_unread_is_counted() {
+        let mut tier = tier(8);
+        for index in 0..40 {
+            read(&mut tier, &id("read", index));
+        }
+        assert_eq!(tier.usage().unread_bytes, 0);
+        for index in 0..40 {
+            tier.insert(id("ahead", index), block());
+        }
+        let unread = tier.usage().unread_bytes;
+        assert_eq!(unread % BLOCK as u64, 0);
+        assert!((30..=40).contains(&(unread / BLOCK as u64)), "{unread}");
     }
 
     #[test]

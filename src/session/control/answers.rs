@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,26 @@ pub struct LogFilter {
     pub unkept: Option<String>,
 }
 
+/// Of every mount of a user: an entry of `GET /api/mounts`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MountStatus {
+    pub socket: Option<PathBuf>,
+    pub status: Option<Status>,
+    /// Why there is no status.
+    pub error: Option<String>,
+}
+
+impl MountStatus {
+    pub fn new(socket: Option<PathBuf>, answer: Result<Status, String>) -> Self {
+        let error = answer.as_ref().err().cloned();
+        Self {
+            socket,
+            status: answer.ok(),
+            error,
+        }
+    }
+}
+
 /// `GET /status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
@@ -68,6 +89,9 @@ pub struct Status {
     /// Since this daemon was started.
     pub uptime_seconds: u64,
     pub mounted_unix_seconds: u64,
+    /// Daemons that have resumed the session since.
+    #[serde(default)]
+    pub takeovers: u64,
     pub s3: S3Status,
     pub uploads: Uploads,
     pub lost_found: LostFound,
@@ -81,6 +105,13 @@ pub struct Status {
     pub cache: CacheStatus,
     #[serde(default)]
     pub memory: MemoryStatus,
+    #[serde(default)]
+    pub descriptors: Descriptors,
+    #[serde(default)]
+    pub calls: Calls,
+    /// Of the buckets of `LatencyStatus`; what takes longer is in one beyond.
+    #[serde(default)]
+    pub latency_bounds_seconds: Vec<f64>,
     pub requests: Requests,
     pub cost: Cost,
     /// The last warnings and errors, oldest first.
@@ -148,6 +179,17 @@ pub struct Uploads {
     pub files: Vec<Unsent>,
 }
 
+/// In whatever state they are.
+impl From<&Uploads> for Amount {
+    fn from(of: &Uploads) -> Self {
+        let all = [of.dirty, of.queued, of.uploading, of.failed];
+        Self {
+            files: all.iter().map(|it| it.files).sum(),
+            bytes: all.iter().map(|it| it.bytes).sum(),
+        }
+    }
+}
+
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     pub files: usize,
@@ -213,6 +255,9 @@ pub struct CacheStatus {
     pub neighbours_fetched: u64,
     #[serde(default)]
     pub neighbours_used: u64,
+    /// That left the cache in memory before anybody had read them.
+    #[serde(default)]
+    pub unread_bytes: u64,
     /// Where there is a cache on disk.
     #[serde(default)]
     pub disk: Option<DiskCacheStatus>,
@@ -226,6 +271,33 @@ pub struct MemoryStatus {
     pub limit_bytes: u64,
     /// Of it, for cached blocks and reads in progress.
     pub reads_bytes: u64,
+}
+
+/// Of the daemon's process.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Descriptors {
+    pub open: usize,
+    pub limit: u64,
+}
+
+/// The kernel's requests, since the daemon was started.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Calls {
+    /// By operation.
+    pub latency: BTreeMap<String, LatencyStatus>,
+    /// By applications.
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+}
+
+/// How long things took.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyStatus {
+    pub count: u64,
+    /// All together.
+    pub seconds: f64,
+    /// Counts up to each bound, without those below it.
+    pub buckets: Vec<u64>,
 }
 
 /// Counts are of blocks, since the daemon was started.
@@ -251,7 +323,16 @@ pub struct DiskCacheStatus {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Requests {
     pub by_kind: BTreeMap<String, u64>,
+    /// Of those that are over.
+    #[serde(default)]
+    pub latency: BTreeMap<String, LatencyStatus>,
     pub failed: u64,
+    /// The same by reason.
+    #[serde(default)]
+    pub failed_by_kind: BTreeMap<String, u64>,
+    /// Sent again, since an earlier attempt had failed.
+    #[serde(default)]
+    pub retried: u64,
     pub sent_bytes: u64,
     /// Of the last seconds.
     #[serde(default)]
@@ -259,9 +340,21 @@ pub struct Requests {
     pub received_bytes: u64,
 }
 
-/// What the requests would cost at AWS, at the pace since the daemon was started.
+impl Requests {
+    /// Those that failed for another reason than that there is no such object.
+    pub fn failures(&self) -> u64 {
+        let absent = self.failed_by_kind.get("NotFound").copied().unwrap_or(0);
+        self.failed.saturating_sub(absent)
+    }
+}
+
+/// What the requests would cost at AWS, since the daemon was started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Cost {
+    /// All together.
+    #[serde(default)]
+    pub requests_usd: f64,
+    /// At the pace since then.
     pub requests_usd_per_day: f64,
     /// Prices and their source.
     pub prices: String,

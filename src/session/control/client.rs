@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::answers::Health;
+use super::answers::{Health, Status};
 
 /// A longer answer is none of mediafs's.
 const ANSWER_LIMIT_BYTES: usize = 4 << 20;
@@ -47,6 +47,11 @@ pub struct Refusal {
 /// Which mount answers at a socket, and how it is.
 pub async fn identity(socket: &Path) -> Result<Health, AskError> {
     ask(socket, Method::GET, "/health", &()).await
+}
+
+/// How the mount is that answers at a socket.
+pub async fn status(socket: &Path) -> Result<Status, AskError> {
+    ask(socket, Method::GET, "/status", &()).await
 }
 
 /// Sends a request and reads its answer, and waits no longer than that. For a process

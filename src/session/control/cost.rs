@@ -20,6 +20,7 @@ pub fn of(requests: impl Iterator<Item = (StoreOp, u64)>, uptime: Duration) -> C
     let spent: f64 = requests.map(|(op, count)| price(op) * count as f64).sum();
     let days = uptime.max(PACE_FROM).as_secs_f64() / DAY.as_secs_f64();
     Cost {
+        requests_usd: spent,
         requests_usd_per_day: spent / days,
         prices: PRICES.to_owned(),
     }

@@ -1,4 +1,5 @@
-//! The control socket: HTTP on a Unix socket, for whoever runs the mount.
+//! The control socket: HTTP on a Unix socket, for whoever runs the mount; and what can
+//! be read of it, also at the address of `--metrics`.
 //!
 //! Owns: where sockets are, who is answered, what is told and what can be asked for.
 //! Must not know: how it is shown; that is `cli`.
@@ -11,9 +12,13 @@ pub mod answers;
 pub mod client;
 mod cost;
 mod flush;
+mod listener;
+mod metrics;
+mod page;
 pub mod place;
 mod socket;
 mod status;
+mod web;
 
 use std::io;
 use std::sync::Arc;
@@ -29,7 +34,7 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use crate::config::Config;
+use crate::config::{Config, MetricsAddress};
 use crate::error::FsError;
 use crate::session::systemd_job;
 use crate::session::watchdog::RunningMount;
@@ -106,9 +111,14 @@ impl Served {
     }
 }
 
-/// Listens at the mount's socket as long as the run time lasts; none where it is to
-/// have none, or cannot, which is told.
+/// Listens at the mount's socket, and at the address for metrics, as long as the run
+/// time lasts; no socket where it is to have none, or cannot, which is told.
 pub async fn start(config: &Config, served: Served) -> Option<SocketPlace> {
+    let served = Arc::new(served);
+    if let Some(MetricsAddress(address)) = config.metrics {
+        let serve = listener::serve(address, web::router(served.clone()));
+        tokio::spawn(caught("metrics", serve));
+    }
     let outcome = listen(config, served).await;
     outcome.unwrap_or_else(|error| {
         tracing::warn!(%error, "no control socket: 'mediafs status' does not show this mount");
@@ -116,13 +126,13 @@ pub async fn start(config: &Config, served: Served) -> Option<SocketPlace> {
     })
 }
 
-async fn listen(config: &Config, served: Served) -> io::Result<Option<SocketPlace>> {
+async fn listen(config: &Config, served: Arc<Served>) -> io::Result<Option<SocketPlace>> {
     let Some(path) = place::socket_of(config)? else {
         return Ok(None);
     };
     let socket = Socket::bind(&path, &config.mountpoint).await?;
     let place = socket.place.clone();
-    let router = router(Arc::new(served));
+    let router = router(served);
     tokio::spawn(caught("control socket", socket.serve(router)));
     Ok(Some(place))
 }
@@ -130,25 +140,18 @@ async fn listen(config: &Config, served: Served) -> io::Result<Option<SocketPlac
 fn router(served: Arc<Served>) -> Router {
     Router::new()
         .route("/health", get(health))
-        .route("/status", get(status))
+        .route("/status", get(web::status))
         .route("/flush", post(flush))
         .route("/refresh", post(refresh))
         .route("/unmount", post(unmount))
         .route("/reload", post(reload))
         .route("/log", get(log_filter).post(set_log_filter))
-        .with_state(served)
+        .with_state(served.clone())
+        .merge(web::router(served))
 }
 
 async fn health(State(served): State<Arc<Served>>) -> Response {
     json(StatusCode::OK, &served.look().await)
-}
-
-async fn status(State(served): State<Arc<Served>>) -> Response {
-    let health = served.look().await;
-    match tokio::task::spawn_blocking(move || served.status(health)).await {
-        Ok(status) => json(StatusCode::OK, &status),
-        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-    }
 }
 
 async fn flush(State(served): State<Arc<Served>>, body: Bytes) -> Response {

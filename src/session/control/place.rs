@@ -61,6 +61,11 @@ pub fn own_dir() -> Option<PathBuf> {
     runtime.is_absolute().then(|| runtime.join(FOLDER))
 }
 
+/// The sockets of this user's mounts.
+pub fn own_sockets() -> Vec<PathBuf> {
+    sockets_in(own_dir().into_iter().collect())
+}
+
 /// Every socket that this user may ask: its own; for root those of all users.
 pub fn sockets() -> Vec<PathBuf> {
     let mut dirs: Vec<PathBuf> = own_dir().into_iter().collect();
@@ -68,6 +73,10 @@ pub fn sockets() -> Vec<PathBuf> {
         let users = fs::read_dir(USERS_DIR).into_iter().flatten().flatten();
         dirs.extend(users.map(|user| user.path().join(FOLDER)));
     }
+    sockets_in(dirs)
+}
+
+fn sockets_in(dirs: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for dir in dirs {
         let names = fs::read_dir(dir).into_iter().flatten().flatten();

@@ -12,6 +12,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -22,12 +23,12 @@ use crate::private;
 /// For its user alone; root may ask anyway.
 const MODE: u32 = 0o600;
 /// Connections that are served at once; others wait.
-const CONNECTIONS_LIMIT: usize = 64;
+pub(super) const CONNECTIONS_LIMIT: usize = 64;
 /// A request that has not come by then does not come.
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than any request may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2 * 3600);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether the socket is still in its place.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// A daemon that serves says at once which mount it has.
@@ -65,7 +66,7 @@ impl Socket {
             let accepted = timeout(LOOK_EVERY, self.accept(&slots)).await;
             match accepted {
                 Ok(Ok(Some((stream, slot)))) => {
-                    tokio::spawn(answer(stream, router.clone(), slot));
+                    tokio::spawn(answer(stream, router.clone(), slot, ANSWERED_WITHIN));
                 }
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => {
@@ -174,16 +175,21 @@ fn put(path: &Path) -> io::Result<Socket> {
 }
 
 /// One request: whoever asks again connects again.
-async fn answer(stream: UnixStream, router: Router, slot: OwnedSemaphorePermit) {
+pub(super) async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    slot: OwnedSemaphorePermit,
+    within: Duration,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match timeout(ANSWERED_WITHIN, connection).await {
+    match timeout(within, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "control socket: a connection broke off"),
-        Err(_) => tracing::debug!("control socket: a request took too long"),
+        Ok(Err(error)) => tracing::debug!(%error, "a connection of who asked broke off"),
+        Err(_) => tracing::debug!("a request of who asked took too long"),
     }
     drop(slot);
 }

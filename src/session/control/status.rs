@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::answers::{
-    Amount, CacheStatus, Deletes, DiskCacheStatus, Failure, FuseStatus, Health, HealthState,
-    LogLine, Lost, LostFound, MemoryStatus, Requests, S3Status, SpoolStatus, Status, Unsent,
-    Uploads,
+    Amount, CacheStatus, Calls, Deletes, Descriptors, DiskCacheStatus, Failure, FuseStatus, Health,
+    HealthState, LatencyStatus, LogLine, Lost, LostFound, MemoryStatus, Requests, S3Status,
+    SpoolStatus, Status, Unsent, Uploads,
 };
 use super::{Served, cost};
 use crate::config::{AttributesMode, DurabilityConfig, MemoryConfig};
 use crate::fuse::Agreement;
+use crate::latency::{BOUNDS, Latency};
 use crate::ops::{self, UnsentState};
 use crate::read_path::DiskUse;
 use crate::store::OutageCause;
@@ -46,6 +49,7 @@ impl Served {
             fuse: self.running.agreed.as_ref().map(of_kernel),
             uptime_seconds: uptime.as_secs(),
             mounted_unix_seconds: unix_seconds(ops.mounted_at()),
+            takeovers: self.running.takeovers,
             s3: self.s3(),
             uploads: uploads(ops.unsent(ROOT)),
             lost_found: lost_found(&config.spool_dir),
@@ -63,9 +67,13 @@ impl Served {
                 misses: cached.misses,
                 neighbours_fetched: neighbours.fetched,
                 neighbours_used: neighbours.used,
+                unread_bytes: cached.unread_bytes,
                 disk: ops.disk_tier().map(of_disk),
             },
             memory: memory(&config.memory),
+            descriptors: descriptors(),
+            calls: self.calls(),
+            latency_bounds_seconds: BOUNDS.iter().map(Duration::as_secs_f64).collect(),
             requests: self.requests(),
             cost: cost::of(self.counters.by_kind(), uptime),
             recent: recent(),
@@ -102,13 +110,33 @@ impl Served {
         }
     }
 
+    fn calls(&self) -> Calls {
+        let calls = &self.running.calls;
+        let latencies = calls.latencies();
+        Calls {
+            latency: latencies
+                .map(|(name, taken)| (name.to_owned(), latency(taken)))
+                .collect(),
+            read_bytes: calls.read_bytes(),
+            written_bytes: calls.written_bytes(),
+        }
+    }
+
     fn requests(&self) -> Requests {
-        let by_kind = self.counters.by_kind();
+        let (by_kind, latencies) = (self.counters.by_kind(), self.counters.latencies());
+        let failed = self.counters.failed_by_kind().into_iter();
         Requests {
             by_kind: by_kind
                 .map(|(op, count)| (op.name().to_owned(), count))
                 .collect(),
+            latency: latencies
+                .map(|(op, taken)| (op.name().to_owned(), latency(taken)))
+                .collect(),
             failed: self.counters.failed(),
+            failed_by_kind: failed
+                .map(|(kind, count)| (format!("{kind:?}"), count))
+                .collect(),
+            retried: self.counters.retried(),
             sent_bytes: self.counters.sent_bytes(),
             sent_bytes_per_second: self.counters.sent_bytes_per_second(),
             received_bytes: self.counters.received_bytes(),
@@ -160,6 +188,24 @@ fn of_kernel(agreed: &Agreement) -> FuseStatus {
         max_background: agreed.max_background,
         features: owned(&agreed.agreed),
         lacking: owned(&agreed.lacking),
+    }
+}
+
+fn descriptors() -> Descriptors {
+    // One is that of the directory itself.
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count());
+    let limit = getrlimit(Resource::Nofile).current;
+    Descriptors {
+        open: open.saturating_sub(1),
+        limit: limit.unwrap_or(u64::MAX),
+    }
+}
+
+fn latency(taken: Latency) -> LatencyStatus {
+    LatencyStatus {
+        count: taken.buckets.iter().sum(),
+        seconds: taken.total.as_secs_f64(),
+        buckets: taken.buckets,
     }
 }
 

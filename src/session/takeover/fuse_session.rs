@@ -34,6 +34,8 @@ pub struct KernelSession {
     pub notifier: Arc<Notifier>,
     /// None where its bytes cannot be read.
     pub agreed: Option<Agreement>,
+    /// How many daemons have resumed it, this one included.
+    pub takeovers: u64,
 }
 
 /// What the mount was asked for.
@@ -113,6 +115,7 @@ fn begin(
         session,
         notifier,
         agreed,
+        takeovers: 0,
     })
 }
 
@@ -140,6 +143,7 @@ fn agree(
         init,
         init_answer: answer,
         mounted_at: asked.mounted_at,
+        takeovers: 0,
         abilities: asked.abilities,
         access: Some(access::of(config, None)),
     })?;
@@ -159,11 +163,11 @@ fn resume(
         endpoint: asked.place.endpoint.clone(),
         abilities: asked.abilities,
         access: Some(access::of(config, Some(session))),
+        takeovers: session.takeovers.saturating_add(1),
         ..session.clone()
     };
-    if current != *session {
-        session_log.record(|| Record::Session(current));
-    }
+    let takeovers = current.takeovers;
+    session_log.record(|| Record::Session(current));
     let said = Handshake {
         init: session.init.clone(),
         answer: session.init_answer.clone(),
@@ -189,6 +193,7 @@ fn resume(
         session,
         notifier,
         agreed: Agreement::read(&said.init, &said.answer),
+        takeovers,
     })
 }
 
