@@ -19,7 +19,7 @@ use super::odd_policy::OddPolicies;
 use super::operator::Operator;
 use super::proof::Proof;
 use super::report::{Done, Line, Symbol};
-use super::send::NOT_TRIED;
+use super::outbox::NOT_TRIED;
 use super::target_tree::{Ownership, TargetTree, Unfinished};
 use super::throttle::Throttle;
 use super::walk::Symlinks;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::job::{Job, Source};
+use super::moving::Asking;
 use super::plan_counts::PlanCounts;
 use super::walk::open_root;
 use crate::config::Config;
@@ -198,8 +199,12 @@ pub enum Force {
 }
 
 /// Refuses a source without a file, and a delete of more than half of the target.
-pub fn not_too_much(job: &Job<'_>, counts: &PlanCounts, force: Force) -> Result<(), Refused> {
-    if counts.source == 0 && !job.allow_empty {
+pub fn not_too_much(
+    asking: &Asking<'_>,
+    counts: &PlanCounts,
+    force: Force,
+) -> Result<(), Refused> {
+    if counts.source == 0 && !asking.allow_empty {
         return Err(Refused(
             "the source has no file: is it the right place? --allow-empty takes it as it is"
                 .to_owned(),

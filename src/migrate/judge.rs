@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::checkpoint::{Checkpoint, Equal, With};
 use super::described;
-use super::entry::{Object, Stat};
+use super::entry::{Object, Snapshot, Stat};
 use super::local_file::{LocalFile, Tree};
 use super::plan_counts::Work;
 use super::proof::Proof;
@@ -136,7 +136,7 @@ impl Judge {
             mode => With::of(mode),
         };
         Equal {
-            stat: *stat,
+            other: Snapshot::File(*stat),
             etag: object.etag.clone(),
             with,
             modified: (with == With::Attributes).then_some(object.modified),
@@ -457,7 +457,7 @@ mod tests {
         let stat = Stat::from(&file.metadata().unwrap());
         if let Some(etag) = known {
             let other = Equal {
-                stat: crate::migrate::tests::some_stat(),
+                other: Snapshot::File(crate::migrate::tests::some_stat()),
                 etag: etag.to_owned(),
                 with: With::Bytes,
                 modified: None,

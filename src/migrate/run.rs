@@ -16,10 +16,10 @@ use super::guards;
 use super::job::Job;
 use super::judge::JudgeSettings;
 use super::listing::{Listing, Unusable, list};
-use super::local_file::blocking;
+use super::moving::Asking;
 use super::object_types::ObjectTypes;
 use super::plan::PlanSettings;
-use super::plan_counts::{Extra, PlanCounts, Work};
+use super::plan_counts::{Extra, Work};
 use super::report::{Counts, Report, Symbol};
 use super::spill::Spill;
 use super::throttle::Throttle;
@@ -110,10 +110,11 @@ impl Job<'_> {
         }
     }
 
-    /// Asks; a signal ends the wait for an answer too.
-    pub async fn is_approved(&self, plan: &PlanCounts) -> io::Result<bool> {
-        let (operator, plan) = (self.operator.clone(), plan.clone());
-        blocking(move || Ok(operator.approves(&plan))).await
+    pub fn asking(&self) -> Asking<'_> {
+        Asking {
+            operator: self.operator,
+            allow_empty: self.allow_empty,
+        }
     }
 
     /// Directory of this job's checkpoint and of what does not fit memory.
