@@ -51,9 +51,9 @@ impl Action {
             | Self::MakeDirectory { path }
             | Self::RemoveUnfinished { path }
             | Self::DeleteFile { path, .. } => path,
-            Self::Fetch { object, .. }
-            | Self::Copy { object, .. }
-            | Self::DeleteObject(object) => &object.path,
+            Self::Fetch { object, .. } | Self::Copy { object, .. } | Self::DeleteObject(object) => {
+                &object.path
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! Objects that the source does not have, deleted once all else is done.
 
 use super::entry::Object;
-use super::report::{Done, Line, Symbol};
 use super::outbox::Outbox;
+use super::report::{Done, Line, Symbol};
 use crate::store::{DELETE_MANY_LIMIT, DeleteRequest, ETag, Key, StoreError};
 
 /// Objects that are deleted with one request.

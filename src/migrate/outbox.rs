@@ -20,9 +20,7 @@ use super::upload_source::UploadSource;
 use crate::config::Config;
 use crate::error::FsError;
 use crate::store::{ETag, Key, ObjectHeaders, PutRequest, StoreErrorKind, StoreOp, WriteCondition};
-use crate::write_path::{
-    ByteSource, CopyPartSize, PartSize, PriorAttempt, UploadTarget, Uploader,
-};
+use crate::write_path::{ByteSource, CopyPartSize, PartSize, PriorAttempt, UploadTarget, Uploader};
 
 /// Longest file that the store's conditions are tried with.
 const TRIED_LIMIT_BYTES: u64 = 1 << 20;

@@ -1,7 +1,8 @@
-//! `mediafs import` and `mediafs verify` on a real server.
+//! `mediafs import`, `verify`, `export` and `move` on a real server.
 
 mod export;
 mod faults;
+mod moves;
 
 use std::fs;
 use std::os::unix::fs::symlink;
