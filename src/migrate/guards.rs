@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::connect::Bucket;
 use super::job::{Job, Source};
-use super::moving::Asking;
+use super::operator::Asking;
 use super::plan_counts::PlanCounts;
 use super::walk::open_root;
 use crate::config::Config;

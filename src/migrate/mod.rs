@@ -41,6 +41,7 @@ mod outbox;
 mod places;
 mod plan;
 mod plan_counts;
+mod plan_one_side;
 mod proof;
 mod report;
 mod run;

@@ -1,12 +1,10 @@
 //! What import, export and move have in common: settings, and the question before.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::guards::{self, Force};
-use super::local_file::blocking;
-use super::operator::Operator;
+use super::operator::{Asking, Operator};
 use super::plan::Plan;
 use super::plan_counts::{Extra, PlanCounts};
 use super::report::{Report, Symbol};
@@ -22,21 +20,6 @@ pub struct MoveSettings {
     pub bandwidth: Option<u64>,
     /// Where a list of the files with their checksums is written, once all are sent.
     pub manifest: Option<PathBuf>,
-}
-
-/// Who is asked, and about what kind of source.
-#[derive(Clone, Copy)]
-pub struct Asking<'a> {
-    pub operator: &'a Arc<dyn Operator>,
-    pub allow_empty: bool,
-}
-
-impl Asking<'_> {
-    /// Asks; a signal ends the wait for an answer too.
-    async fn is_approved(&self, plan: &PlanCounts) -> io::Result<bool> {
-        let (operator, plan) = (self.operator.clone(), plan.clone());
-        blocking(move || Ok(operator.approves(&plan))).await
-    }
 }
 
 /// Whether a plan is carried out.

@@ -16,15 +16,15 @@ use super::guards;
 use super::job::Job;
 use super::judge::JudgeSettings;
 use super::listing::{Listing, Unusable, list};
-use super::moving::Asking;
 use super::object_types::ObjectTypes;
+use super::operator::Asking;
 use super::plan::PlanSettings;
 use super::plan_counts::{Extra, Work};
 use super::report::{Counts, Report, Symbol};
 use super::spill::Spill;
 use super::throttle::Throttle;
-use super::walk::WalkSettings;
-use crate::config::Config;
+use super::walk::{Symlinks, WalkSettings};
+use crate::config::{AttributesMode, Config};
 use crate::private;
 use crate::session;
 
@@ -157,6 +157,9 @@ impl Job<'_> {
             selection: self.selection,
             types,
             markers: self.config.dir_markers,
+            makes_links: work == Work::Export
+                && self.symlinks != Symlinks::Name
+                && self.config.attributes.mode == AttributesMode::Stored,
             scratch,
             operator: self.operator,
         }
