@@ -18,6 +18,7 @@ mod fstab;
 mod healthcheck;
 mod help;
 mod import;
+mod materialize;
 mod migrate_args;
 mod migrate_shown;
 mod mount;

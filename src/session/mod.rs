@@ -40,7 +40,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::fuse::{Adapter, InFlight, forward_invalidations, interrupt_killed};
 use crate::namespace::{Invalidation, Invalidations};
-use crate::ops::Ops;
+use crate::ops::{OpenFor, Ops};
 use crate::session_state::SessionLog;
 use crate::store::RequestCounters;
 use crate::task::kept_up;
@@ -61,6 +61,7 @@ pub use mount::mountpoint::{MountpointError, NonEmpty, check as check_mountpoint
 pub use mount::probe::probe;
 pub use mount::processes;
 pub use mount::remount::{Remount, RemountError};
+pub use mount::replace::{Replaced, take_place};
 use mount::{Mounted, UnmountMode, Unmounted};
 use notifier::Notifier;
 pub use notifier::serve as notify;
@@ -108,21 +109,20 @@ pub fn run(
     let (invalidations, to_kernel) = Invalidations::channel();
     let (inherited, device) = inherited.open(&config.mountpoint)?;
     let session_log = inherited.session_log.clone();
-    let predecessor = PredecessorSession::of(&inherited.saved);
+    let before = device.zip(PredecessorSession::of(&inherited.saved));
     let composing = compose::compose(&config, &connected, invalidations, inherited);
     let ops = runtime.block_on(composing)?;
     // Before there is a mount: one that appears has somebody who takes it away.
     let stop = runtime.block_on(async { StopSignals::listen() })?;
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
-    let loops = adapter.loops().clone();
+    let (loops, barrier) = (adapter.loops().clone(), adapter.barrier().clone());
     let asked = takeover::fuse_session::Asked {
         place: &place,
         mountpoint: &asked,
         abilities: connected.late.abilities().get(),
         mounted_at: ops.mounted_at(),
     };
-    let before = device.zip(predecessor);
     let KernelSession {
         mounted,
         session,
@@ -137,6 +137,7 @@ pub fn run(
         health: connected.health,
         s3: connected.s3,
         loops,
+        barrier,
         notifier: notifier.clone(),
         mounted: config.clone(),
         reload,
@@ -340,13 +341,13 @@ async fn unmount(
     let mut saved = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
         if Instant::now() >= deadline {
-            let holders = holders(path, ops.openers());
+            let holders = holders(path, ops.openers(OpenFor::Anything));
             tracing::warn!(path = %path.display(), "still held by {holders}: detached; what is still open loses the mount");
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
         if !saved {
-            let holders = holders(path, ops.openers());
+            let holders = holders(path, ops.openers(OpenFor::Anything));
             tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
             saved = true;
         }

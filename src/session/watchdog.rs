@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval, interval_at};
 use super::Reload;
 use super::control::answers::Reloaded;
 use crate::config::Config;
-use crate::fuse::ThreadWatch;
+use crate::fuse::{ThreadWatch, WriteBarrier};
 use crate::ops::{Ops, PendingWork};
 use crate::session::notifier::Notifier;
 use crate::session::sd_notify;
@@ -33,6 +33,7 @@ const END_RESERVE: Duration = Duration::from_secs(30);
 pub struct RunningMount {
     pub ops: Arc<Ops>,
     pub loops: Arc<ThreadWatch>,
+    pub barrier: Arc<WriteBarrier>,
     /// Makes the stats that show whether the mount answers.
     pub notifier: Arc<Notifier>,
     pub s3: Arc<S3Store>,

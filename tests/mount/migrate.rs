@@ -2,6 +2,7 @@
 
 mod export;
 mod faults;
+mod materialize;
 mod moves;
 
 use std::fs;
