@@ -23,37 +23,25 @@ const REPORTS: &str = "Reports";
 /// A bucket without a mountpoint reads the settings of a mount all the same.
 const NOWHERE: &str = "/";
 
-// No documentation comment: it would take the place of the command's.
+// No documentation comment: it would take the place of the command's. Of every command.
 #[derive(Debug, Args)]
-pub struct MigrateArgs {
+pub struct CommonArgs {
     /// Take only names that match, such as 'public/**' or '*.png'; may be repeated
     #[arg(long, value_name = "GLOB", help_heading = NAMES)]
     include: Vec<String>,
     /// Leave out names that match, and what is below them; may be repeated
     #[arg(long, value_name = "GLOB", help_heading = NAMES)]
     exclude: Vec<String>,
-    /// What to do with symlinks
-    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
-    symlinks: SymlinksArg,
-    /// What to do with FIFOs, sockets and devices
-    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
-    special: OddPolicy,
-    /// What to do with what cannot be read
-    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
-    unreadable: OddPolicy,
     /// What to do with names that are not UTF-8 or too long, and with keys that no file can have
     #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
-    bad_names: OddPolicy,
+    pub bad_names: OddPolicy,
 
     /// Take the same size and time for equal, which proves nothing
     #[arg(long)]
     fast: bool,
     /// Take nothing for equal to nothing, and an empty directory for a source
     #[arg(long)]
-    allow_empty: bool,
-    /// Take a directory on which fstab or systemd would mount something else
-    #[arg(long)]
-    allow_unmounted: bool,
+    pub allow_empty: bool,
     /// Write the report to a file: a line of JSON for each name, then the summary
     #[arg(long, value_name = "FILE", help_heading = REPORTS)]
     report: Option<PathBuf>,
@@ -63,9 +51,28 @@ pub struct MigrateArgs {
 
     /// TOML file with any settings of a mount
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     #[command(flatten)]
-    options: Options,
+    pub options: Options,
+}
+
+// Of commands that have a directory.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// What to do with symlinks
+    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
+    symlinks: SymlinksArg,
+    /// What to do with FIFOs, sockets and devices
+    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
+    special: OddPolicy,
+    /// What to do with what cannot be read
+    #[arg(long, value_enum, default_value = "refuse", help_heading = NAMES)]
+    unreadable: OddPolicy,
+    /// Take a directory on which fstab or systemd would mount something else
+    #[arg(long)]
+    allow_unmounted: bool,
+    #[command(flatten)]
+    common: CommonArgs,
 }
 
 // Of commands that change one side.
@@ -132,24 +139,86 @@ impl MigrateArgs {
     pub fn check(self, place: Option<String>, directory: &Path) -> anyhow::Result<Checked> {
         let mut args = self;
         let target = match place {
-            Some(name) if Target::is_configured(&name) => Target::Named(name),
-            Some(bucket) => Target::new(Some(bucket), Some(NOWHERE.into())),
-            None if args.options.from_authentik.is_some() => Target::Mountpoint(NOWHERE.into()),
-            None => Target::FromFile,
+            None if args.common.options.from_authentik.is_some() => {
+                Target::Mountpoint(NOWHERE.into())
+            }
+            place => target_of(place),
         };
-        let options = std::mem::take(&mut args.options);
+        let options = std::mem::take(&mut args.common.options);
         let folder = daemonize::folder();
         let directory = folder.join(directory);
-        let source = ConfigSource::new(target, args.config.as_deref(), options, folder)?;
-        let config = source.load()?;
-        let selection = Selection::new(&args.include, &args.exclude);
-        let selection = selection.map_err(|why| Usage(format!("a glob is wrong: {why}")))?;
+        let file = args.common.config.as_deref();
+        let source = ConfigSource::new(target, file, options, folder)?;
         Ok(Checked {
-            config,
+            config: source.load()?,
             directory: resolved(&directory),
-            selection,
+            selection: args.common.selection()?,
             args,
         })
+    }
+}
+
+/// What a place of objects stands for.
+pub fn target_of(place: Option<String>) -> Target {
+    match place {
+        Some(name) if Target::is_configured(&name) => Target::Named(name),
+        Some(bucket) => Target::new(Some(bucket), Some(NOWHERE.into())),
+        None => Target::FromFile,
+    }
+}
+
+impl CommonArgs {
+    /// Errors: `Usage`.
+    pub fn selection(&self) -> Result<Selection, Usage> {
+        let selection = Selection::new(&self.include, &self.exclude);
+        selection.map_err(|why| Usage(format!("a glob is wrong: {why}")))
+    }
+
+    pub fn comparison(&self) -> Comparison {
+        match self.fast {
+            true => Comparison::SizeAndTime,
+            false => Comparison::Checksums,
+        }
+    }
+
+    /// Ends a command: none where a signal ended the job.
+    pub fn end(&self, summary: Option<&Summary>) -> anyhow::Result<ExitCode> {
+        let outcome = match summary {
+            None => {
+                telemetry::tell_user("mediafs: interrupted: the same command goes on");
+                Outcome::Interrupted
+            }
+            Some(summary) => {
+                if !self.json {
+                    migrate_shown::summary(summary)?;
+                }
+                summary.outcome
+            }
+        };
+        Ok(ExitCode::from(outcome.exit_code()))
+    }
+
+    /// Where lines go. Errors: the file of --report.
+    pub fn report(&self) -> anyhow::Result<Report> {
+        let stdout = self.json.then(io::stdout);
+        let file = self.report.as_deref().map(|path| {
+            let file = File::create(path);
+            file.map_err(|error| anyhow::anyhow!("--report {}: {error}", path.display()))
+        });
+        let file = file.transpose()?.map(BufWriter::new);
+        let out: Option<Box<dyn Write + Send>> = match (file, stdout) {
+            (Some(file), Some(stdout)) => Some(Box::new(Both(file, stdout))),
+            (Some(file), None) => Some(Box::new(file)),
+            (None, Some(stdout)) => Some(Box::new(stdout)),
+            (None, None) => None,
+        };
+        let is_text = !self.json;
+        let tell = move |line: &Line| {
+            if is_text {
+                migrate_shown::line(line);
+            }
+        };
+        Ok(Report::new(out, Box::new(tell)))
     }
 }
 
@@ -177,13 +246,10 @@ impl Checked {
                 symlinks: refused,
                 special: args.special,
                 unreadable: args.unreadable,
-                bad_names: args.bad_names,
+                bad_names: args.common.bad_names,
             },
-            comparison: match args.fast {
-                true => Comparison::SizeAndTime,
-                false => Comparison::Checksums,
-            },
-            allow_empty: args.allow_empty,
+            comparison: args.common.comparison(),
+            allow_empty: args.common.allow_empty,
             allow_unmounted: args.allow_unmounted,
             operator,
         }
@@ -191,19 +257,7 @@ impl Checked {
 
     /// Ends a command: none where a signal ended the job.
     pub fn end(&self, summary: Option<&Summary>) -> anyhow::Result<ExitCode> {
-        let outcome = match summary {
-            None => {
-                telemetry::tell_user("mediafs: interrupted: the same command goes on");
-                Outcome::Interrupted
-            }
-            Some(summary) => {
-                if !self.args.json {
-                    migrate_shown::summary(summary)?;
-                }
-                summary.outcome
-            }
-        };
-        Ok(ExitCode::from(outcome.exit_code()))
+        self.args.common.end(summary)
     }
 
     /// Where a manifest is written.
@@ -216,7 +270,7 @@ impl Checked {
         };
         let place = outside(&self.directory, "--manifest", path)?;
         let is_no_file = std::fs::metadata(&place).is_ok_and(|found| !found.is_file());
-        let report = self.args.report.as_deref().map(resolved);
+        let report = self.args.common.report.as_deref().map(resolved);
         if is_no_file || report.is_some_and(|report| report == place) {
             let path = path.display();
             let why = format!("--manifest {path}: it needs a file of its own");
@@ -227,28 +281,10 @@ impl Checked {
 
     /// Where lines go. Errors: the file of --report; it would be moved with the directory.
     pub fn report(&self) -> anyhow::Result<Report> {
-        if let Some(path) = &self.args.report {
+        if let Some(path) = &self.args.common.report {
             outside(&self.directory, "--report", path)?;
         }
-        let stdout = self.args.json.then(io::stdout);
-        let file = self.args.report.as_deref().map(|path| {
-            let file = File::create(path);
-            file.map_err(|error| anyhow::anyhow!("--report {}: {error}", path.display()))
-        });
-        let file = file.transpose()?.map(BufWriter::new);
-        let out: Option<Box<dyn Write + Send>> = match (file, stdout) {
-            (Some(file), Some(stdout)) => Some(Box::new(Both(file, stdout))),
-            (Some(file), None) => Some(Box::new(file)),
-            (None, Some(stdout)) => Some(Box::new(stdout)),
-            (None, None) => None,
-        };
-        let is_text = !self.args.json;
-        let tell = move |line: &Line| {
-            if is_text {
-                migrate_shown::line(line);
-            }
-        };
-        Ok(Report::new(out, Box::new(tell)))
+        self.args.common.report()
     }
 }
 

@@ -16,7 +16,10 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Prints a name that is not equal on both sides, or whose object or file is gone or mended.
 pub fn line(line: &Line) {
-    let is_moved = matches!(line.done, None | Some(Done::Sent | Done::Fetched));
+    let is_moved = matches!(
+        line.done,
+        None | Some(Done::Sent | Done::Fetched | Done::Copied)
+    );
     let is_quiet = line.symbol == Symbol::Equal && is_moved;
     if is_quiet {
         return;
@@ -45,13 +48,11 @@ fn tally(tally: Tally) -> String {
 pub fn summary(summary: &Summary) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let counts = &summary.counts;
-    let words = [
-        "equal",
-        "only in the directory",
-        "only in the bucket",
-        "different",
-        "errors",
-    ];
+    let (here, there) = match summary.source {
+        Some(_) => ("only in OLD", "only in NEW"),
+        None => ("only in the directory", "only in the bucket"),
+    };
+    let words = ["equal", here, there, "different", "errors"];
     for (symbol, words) in Symbol::ALL.into_iter().zip(words) {
         let symbol_text = symbol.text();
         writeln!(out, "{symbol_text} {words:22}{}", tally(counts.of(symbol)))?;
@@ -59,6 +60,7 @@ pub fn summary(summary: &Summary) -> io::Result<()> {
     let done = [
         ("sent", counts.sent),
         ("fetched", counts.fetched),
+        ("copied", counts.copied),
         ("deleted", counts.deleted),
         ("Content-Types mended", counts.mended),
     ];

@@ -19,10 +19,12 @@ mod healthcheck;
 mod help;
 mod import;
 mod log_level;
+mod materialize;
 mod migrate_args;
 mod migrate_shown;
 mod mount;
 mod mounts;
+mod move_objects;
 mod notifier;
 mod probe;
 mod refresh;
@@ -68,6 +70,7 @@ enum Command {
     Import(Box<import::ImportCommand>),
     Export(Box<export::ExportCommand>),
     Verify(Box<verify::VerifyCommand>),
+    Move(Box<move_objects::MoveCommand>),
     Status(status::StatusCommand),
     Unmount(unmount::UnmountCommand),
     Flush(flush::FlushCommand),
@@ -127,6 +130,7 @@ fn run_command() -> ExitCode {
         Command::Import(command) => return ended(command.run()),
         Command::Export(command) => return ended(command.run()),
         Command::Verify(command) => return ended(command.run()),
+        Command::Move(command) => return ended(command.run()),
         Command::Supervise(command) => return ended(command.run()),
     };
     ended(outcome.map(|()| ExitCode::SUCCESS))

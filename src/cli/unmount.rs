@@ -11,6 +11,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::flush::{flush, missing};
+use super::materialize::MaterializeArgs;
 use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, Wait, as_json};
 use super::shown::{counted, plain, size};
 use crate::config::Period;
@@ -47,9 +48,11 @@ pub struct UnmountCommand {
     /// Print a JSON object, also of what is missing in S3
     #[arg(long)]
     json: bool,
-    /// How long to wait for S3
+    /// How long to wait for S3; with --materialize, how long changes may wait at most
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     timeout: Period,
+    #[command(flatten)]
+    materialize: MaterializeArgs,
     #[command(flatten)]
     at: SocketArg,
 }
@@ -57,6 +60,11 @@ pub struct UnmountCommand {
 impl UnmountCommand {
     pub fn run(self) -> anyhow::Result<()> {
         let mount = self.at.named(&self.mount, Wait::ForASuccessor)?;
+        if let Some(materialize) = self.materialize.of(&mount, self.timeout.0)? {
+            let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
+            materialize.run()?;
+            return stop(&mount, &status);
+        }
         let flushed = self.drain(&mount)?;
         if !flushed.done && !self.leave_in_spool {
             if self.json {
@@ -72,10 +80,7 @@ impl UnmountCommand {
             );
         }
         let status: Status = mount.ask(Method::GET, "/status", &(), SAYS_WITHIN)?;
-        match &status.unit {
-            Some(unit) => stop_unit(unit)?,
-            None => end(&mount)?,
-        }
+        stop(&mount, &status)?;
         self.report(&mount, Path::new(&status.spool.dir))
     }
 
@@ -154,6 +159,14 @@ impl Progress {
         if self.told_at.is_some() && stderr().is_terminal() {
             eprint!("\r\u{1b}[K");
         }
+    }
+}
+
+/// Ends the daemon.
+fn stop(mount: &FoundMount, status: &Status) -> anyhow::Result<()> {
+    match &status.unit {
+        Some(unit) => stop_unit(unit),
+        None => end(mount),
     }
 }
 

@@ -68,12 +68,21 @@ operations! {
     Bmap = "bmap",
 }
 
+/// Whether a call changes something, and how it names that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing is changed, or through a handle that is open for that.
+    None,
+    ChangesByPath,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
     pub operation: Operation,
     /// Of the file, or of the directory with the name.
     pub ino: u64,
     pub locked: Locked,
+    pub effect: Effect,
 }
 
 impl Call {
@@ -83,11 +92,20 @@ impl Call {
             operation,
             ino: ino.0,
             locked: Locked::Nothing,
+            effect: Effect::None,
         }
     }
 
     pub fn locking(self, locked: Locked) -> Self {
         Self { locked, ..self }
+    }
+
+    /// One that changes what its path names, and locks it.
+    pub fn changing(self, locked: Locked) -> Self {
+        Self {
+            effect: Effect::ChangesByPath,
+            ..self.locking(locked)
+        }
     }
 
     /// Errno of the request that failed, logged here and nowhere else.

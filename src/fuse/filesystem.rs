@@ -94,11 +94,15 @@ impl Filesystem for Adapter {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         let changed = convert::ino(ino);
+        let call = match fh.is_some() || self.is_of_writer(changed) {
+            true => call.locking(Locked::One(changed)),
+            false => call.changing(Locked::One(changed)),
+        };
         let operation = async move {
             let set = ops.setattr(changed, fh.map(handle), caller, change);
             ops.once(caller.request, set, ops.getattr(changed)).await
         };
-        self.answer(req, call.locking(Locked::One(changed)), reply, operation);
+        self.answer(req, call, reply, operation);
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -127,7 +131,7 @@ impl Filesystem for Adapter {
             let made = ops.mknod(dir, &name, kind, permissions, caller);
             ops.once(caller.request, made, ops.lookup(dir, &name)).await
         };
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
+        self.answer(req, call.changing(Locked::One(dir)), reply, operation);
     }
 
     fn mkdir(
@@ -148,7 +152,7 @@ impl Filesystem for Adapter {
             let made = ops.mkdir(dir, &name, permissions, caller);
             ops.once(caller.request, made, ops.lookup(dir, &name)).await
         };
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
+        self.answer(req, call.changing(Locked::One(dir)), reply, operation);
     }
 
     fn symlink(
@@ -168,7 +172,7 @@ impl Filesystem for Adapter {
             let made = ops.symlink(dir, &name, target, caller);
             ops.once(caller.request, made, ops.lookup(dir, &name)).await
         };
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
+        self.answer(req, call.changing(Locked::One(dir)), reply, operation);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -181,7 +185,7 @@ impl Filesystem for Adapter {
             ops.once(request, removed, ops.rest_of_unlink(dir, &name))
                 .await
         };
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
+        self.answer(req, call.changing(Locked::One(dir)), reply, operation);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -193,7 +197,7 @@ impl Filesystem for Adapter {
             let removed = ops.rmdir(dir, &name, request.attempt);
             ops.once(request, removed, ready(Ok(()))).await
         };
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
+        self.answer(req, call.changing(Locked::One(dir)), reply, operation);
     }
 
     fn rename(
@@ -218,7 +222,7 @@ impl Filesystem for Adapter {
             let rest = ops.rest_of_rename(from, to, mode, request);
             ops.once(request, renamed, rest).await
         };
-        self.answer(req, call.locking(Locked::Two(from, to)), reply, operation);
+        self.answer(req, call.changing(Locked::Two(from, to)), reply, operation);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -230,8 +234,12 @@ impl Filesystem for Adapter {
             Truncate::Yes => Locked::One(opened),
             Truncate::No => Locked::Nothing,
         };
+        let call = match mode.writes() {
+            true => call.changing(locked),
+            false => call.locking(locked),
+        };
         let operation = async move { ops.open(opened, mode, truncate, caller).await };
-        self.answer(req, call.locking(locked), reply, operation);
+        self.answer(req, call, reply, operation);
     }
 
     fn create(
@@ -261,7 +269,7 @@ impl Filesystem for Adapter {
             maker: convert::caller(req),
         };
         let operation = async move { ops.create(dir, &name, request).await };
-        self.answer(req, call.locking(Locked::One(dir)), reply, operation);
+        self.answer(req, call.changing(Locked::One(dir)), reply, operation);
     }
 
     fn read(
@@ -468,7 +476,7 @@ impl Filesystem for Adapter {
             let set = ops.setxattr(changed, &name, &value, mode);
             ops.once(request, set, ready(Ok(()))).await
         };
-        self.answer(req, call.locking(Locked::One(changed)), reply, operation);
+        self.answer(req, call.changing(Locked::One(changed)), reply, operation);
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -503,7 +511,7 @@ impl Filesystem for Adapter {
             let removed = ops.removexattr(changed, &name, request.attempt);
             ops.once(request, removed, ready(Ok(()))).await
         };
-        self.answer(req, call.locking(Locked::One(changed)), reply, operation);
+        self.answer(req, call.changing(Locked::One(changed)), reply, operation);
     }
 
     fn copy_file_range(

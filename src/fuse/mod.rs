@@ -8,6 +8,7 @@
 //! locally is answered at once; what has to wait goes on as a task that owns
 //! the reply. No FUSE thread waits for S3.
 
+mod barrier;
 mod call;
 mod call_counters;
 mod convert;
@@ -21,6 +22,7 @@ mod pending;
 mod reply;
 mod thread_watch;
 
+pub use barrier::WriteBarrier;
 pub use call_counters::CallCounters;
 pub use in_flight::InFlight;
 pub use killed::interrupt_killed;
@@ -31,7 +33,7 @@ pub use thread_watch::ThreadWatch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use call::Call;
+use call::{Call, Effect};
 use fuser::{Request, RequestId};
 use futures::FutureExt;
 use in_flight::{InFlightGuard, Interruptible};
@@ -43,7 +45,8 @@ use tracing::Instrument;
 
 use crate::error::FsError;
 use crate::files::run_for;
-use crate::ops::Ops;
+use crate::ops::{OpenFor, Ops};
+use crate::vocabulary::Ino;
 
 /// Answers the kernel's requests with operations.
 #[derive(Debug)]
@@ -53,6 +56,7 @@ pub struct Adapter {
     /// Owns the requests that wait; shutdown waits for them.
     tasks: TaskTracker,
     loops: Arc<ThreadWatch>,
+    barrier: Arc<WriteBarrier>,
     requests: Arc<InFlight>,
     calls: Arc<CallCounters>,
 }
@@ -70,6 +74,7 @@ impl Adapter {
             runtime,
             tasks,
             loops: Arc::default(),
+            barrier: Arc::default(),
             calls: Arc::default(),
         }
     }
@@ -82,6 +87,18 @@ impl Adapter {
     /// What the requests come to that this adapter answers.
     pub fn calls(&self) -> &Arc<CallCounters> {
         &self.calls
+    }
+
+    /// Holds back calls that change something.
+    pub fn barrier(&self) -> &Arc<WriteBarrier> {
+        &self.barrier
+    }
+
+    /// Whether changes are held and a change of this file may be by one of its writers,
+    /// who is waited for: the kernel does not tell by which handle a file is changed.
+    fn is_of_writer(&self, ino: Ino) -> bool {
+        let written = OpenFor::WritingOf(ino);
+        self.barrier.is_held() && !self.ops.openers(written).is_empty()
     }
 
     /// To be kept until the request is answered.
@@ -114,11 +131,17 @@ impl Adapter {
         // It is long: what is around it moves a pointer.
         let operation = Box::pin(operation);
         let (ops, requests, pending) = (self.ops.clone(), self.requests.clone(), reply.clone());
+        let barrier = self.barrier.clone();
         let answer = async move {
-            let outcome = match requests.detached_ended(call.locked, &*pending).await {
-                Ok(()) => operation.await,
-                Err(error) => Err(error),
+            let carried_out = async {
+                let _passing = match call.effect {
+                    Effect::ChangesByPath => Some(barrier.pass().await?),
+                    Effect::None => None,
+                };
+                requests.detached_ended(call.locked, &*pending).await?;
+                operation.await
             };
+            let outcome = carried_out.await;
             match (pending.take(), outcome) {
                 (Some(reply), outcome) => give_or_refuse(reply, call, outcome),
                 (None, Ok(given)) => given.give_back(&ops).await,

@@ -14,6 +14,12 @@ pub enum Action {
         size_bytes: u64,
         etag: Option<String>,
     },
+    /// The object of the other bucket is brought into this one, where `etag` is the version
+    /// that it takes the place of.
+    Copy {
+        object: Object,
+        etag: Option<String>,
+    },
     /// An empty directory gets its marker.
     Mark {
         path: String,
@@ -45,7 +51,9 @@ impl Action {
             | Self::MakeDirectory { path }
             | Self::RemoveUnfinished { path }
             | Self::DeleteFile { path, .. } => path,
-            Self::Fetch { object, .. } | Self::DeleteObject(object) => &object.path,
+            Self::Fetch { object, .. } | Self::Copy { object, .. } | Self::DeleteObject(object) => {
+                &object.path
+            }
         }
     }
 
@@ -57,6 +65,10 @@ impl Action {
             } => match etag {
                 None => (Symbol::OnlyHere, *size_bytes),
                 Some(_) => (Symbol::Different, *size_bytes),
+            },
+            Self::Copy { object, etag } => match etag {
+                None => (Symbol::OnlyHere, object.size_bytes),
+                Some(_) => (Symbol::Different, object.size_bytes),
             },
             Self::Fetch { object, replaces } => match replaces {
                 None => (Symbol::OnlyThere, object.size_bytes),

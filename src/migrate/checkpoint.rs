@@ -12,7 +12,7 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::entry::Stat;
+use super::entry::Snapshot;
 use crate::config::AttributesMode;
 use crate::journal::Sending;
 use crate::private;
@@ -34,10 +34,11 @@ pub enum CheckpointError {
     Unusable { path: PathBuf, source: redb::Error },
 }
 
-/// A file that has the bytes of an object.
+/// A file, or an object of another bucket, that has the bytes of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Equal {
-    pub stat: Stat,
+    #[serde(rename = "stat")]
+    pub other: Snapshot,
     pub etag: String,
     #[serde(default)]
     pub with: With,
@@ -69,7 +70,8 @@ impl With {
 /// An upload in parts that a run has begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
-    pub stat: Stat,
+    #[serde(rename = "stat")]
+    pub source: Snapshot,
     pub since: SystemTime,
     /// Uploads of the key that were there before, whoever's they are; none where S3 did not
     /// tell of them.
@@ -124,7 +126,7 @@ impl Checkpoint {
     /// Whether this file, as it is, was found to have the bytes of this version.
     pub fn is_equal(&self, path: &str, equal: &Equal) -> bool {
         self.known(path).is_some_and(|known| {
-            let is_same = known.stat == equal.stat && known.etag == equal.etag;
+            let is_same = known.other == equal.other && known.etag == equal.etag;
             let has_others = equal.with == With::Attributes && known.modified != equal.modified;
             is_same && known.with >= equal.with && !has_others
         })
@@ -257,6 +259,7 @@ fn is_broken(error: &DatabaseError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::migrate::entry::Stat;
 
     #[test]
     fn a_file_that_a_full_disk_left_half_made_is_begun_anew() {
@@ -285,7 +288,7 @@ mod tests {
     fn what_one_run_proved_the_next_one_knows() {
         let dir = tempfile::tempdir().unwrap();
         let equal = |size: u64, etag: &str| Equal {
-            stat: stat(size),
+            other: Snapshot::File(stat(size)),
             etag: etag.to_owned(),
             with: With::Bytes,
             modified: None,
@@ -295,7 +298,7 @@ mod tests {
         first.note_equal("a", equal(1, "e"));
         assert!(first.is_equal("a", &equal(1, "e")));
         let begun = Begun {
-            stat: stat(1),
+            source: Snapshot::File(stat(1)),
             since: SystemTime::UNIX_EPOCH,
             before: None,
             sending: None,

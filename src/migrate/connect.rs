@@ -25,8 +25,14 @@ pub struct Bucket {
 /// A client that has asked nothing yet. What the store heeds is not known: no scratch
 /// object is put into the bucket to find out.
 pub async fn connect(config: &Config) -> anyhow::Result<Bucket> {
+    connect_copying(config, &config.bucket).await
+}
+
+/// The same, where the sources of copies are keys of another bucket.
+pub async fn connect_copying(config: &Config, copied_from: &str) -> anyhow::Result<Bucket> {
     let s3 = session::s3(config, OnNetworkError::Refuse).await;
-    let s3 = Arc::new(s3.context("cannot use the network as it is configured")?);
+    let s3 = s3.context("cannot use the network as it is configured")?;
+    let s3 = Arc::new(s3.copying_from(copied_from));
     let counters = Arc::new(RequestCounters::default());
     let metered = Arc::new(Metered::new(s3.clone(), counters.clone()));
     let timeout = config.s3.request_timeout;

@@ -106,6 +106,14 @@ impl Object {
         })
     }
 
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::Object {
+            etag: self.etag.clone(),
+            size_bytes: self.size_bytes,
+            modified: self.modified,
+        }
+    }
+
     /// Why no file can have this key.
     pub fn why_no_file(&self) -> Option<&'static str> {
         if (self.is_marker() || self.path.is_empty()) && self.size_bytes > 0 {
@@ -120,6 +128,19 @@ impl Object {
     pub fn is_marker(&self) -> bool {
         self.path.ends_with('/')
     }
+}
+
+/// A file or an object as it was: as long as it is the same, its bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Snapshot {
+    File(Stat),
+    Object {
+        etag: String,
+        size_bytes: u64,
+        /// A copy onto itself, which changes headers, keeps the ETag.
+        modified: u64,
+    },
 }
 
 /// Why a name is in one place and cannot be in the other.

@@ -80,7 +80,7 @@ pub fn export(
             (job.symlinks, job.odd),
             job.operator.clone(),
         );
-        let outcome = match approval(&job, settings, planned, &mut report).await? {
+        let outcome = match approval(&job.asking(), settings, planned, &mut report).await? {
             Approval::Ended(outcome) => outcome,
             Approval::Approved(planned) => {
                 act(&job, *planned, &fetcher, &scratch, &mut report).await?
@@ -122,7 +122,7 @@ async fn act(
         counts,
         ..
     } = planned;
-    begin(job, &counts);
+    begin(job.operator, &counts);
     let mut deletes = Spill::new(scratch, "deletes")?;
     let moved = bring(fetcher, actions, &beside, &mut deletes, report).await;
     job.operator.ends();
@@ -168,6 +168,7 @@ async fn bring(
             Action::DeleteFile { .. }
             | Action::RemoveUnfinished { .. }
             | Action::Send { .. }
+            | Action::Copy { .. }
             | Action::Mark { .. }
             | Action::DeleteObject(_) => None,
         };

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::connect::Bucket;
 use super::job::{Job, Source};
+use super::operator::Asking;
 use super::plan_counts::PlanCounts;
 use super::walk::open_root;
 use crate::config::Config;
@@ -182,6 +184,22 @@ fn mount_of_itself<'a>(
     })
 }
 
+/// Refuses a move of a place into itself, or into what lies in or above it.
+pub fn not_the_same(
+    (from, source): (&Config, &Bucket),
+    (to, target): (&Config, &Bucket),
+) -> Result<(), Refused> {
+    let is_one_bucket = source.s3.endpoint() == target.s3.endpoint() && from.bucket == to.bucket;
+    let is_inside = from.prefix.starts_with(&to.prefix) || to.prefix.starts_with(&from.prefix);
+    if !is_one_bucket || !is_inside {
+        return Ok(());
+    }
+    Err(Refused(format!(
+        "s3://{}/{} and s3://{}/{} are the same place, or one lies in the other",
+        from.bucket, from.prefix, to.bucket, to.prefix
+    )))
+}
+
 /// A prefix whose last segment is not the beginning of another one.
 fn whole(prefix: &str) -> String {
     match prefix.trim_matches('/') {
@@ -198,8 +216,8 @@ pub enum Force {
 }
 
 /// Refuses a source without a file, and a delete of more than half of the target.
-pub fn not_too_much(job: &Job<'_>, counts: &PlanCounts, force: Force) -> Result<(), Refused> {
-    if counts.source == 0 && !job.allow_empty {
+pub fn not_too_much(asking: &Asking<'_>, counts: &PlanCounts, force: Force) -> Result<(), Refused> {
+    if counts.source == 0 && !asking.allow_empty {
         return Err(Refused(
             "the source has no file: is it the right place? --allow-empty takes it as it is"
                 .to_owned(),

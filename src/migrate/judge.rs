@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::checkpoint::{Checkpoint, Equal, With};
 use super::described;
-use super::entry::{Object, Stat};
+use super::entry::{Object, Snapshot, Stat};
 use super::local_file::{LocalFile, Tree};
 use super::plan_counts::Work;
 use super::proof::Proof;
@@ -18,6 +18,7 @@ use crate::namespace::Attributes;
 use crate::store::{
     ETag, GetRequest, HeadRequest, Key, ObjectChecksums, ObjectStore, StoreErrorKind,
 };
+use crate::vocabulary::Kind;
 
 /// Names that are compared at once.
 pub const COMPARED_AT_ONCE: usize = 32;
@@ -136,7 +137,7 @@ impl Judge {
             mode => With::of(mode),
         };
         Equal {
-            stat: *stat,
+            other: Snapshot::File(*stat),
             etag: object.etag.clone(),
             with,
             modified: (with == With::Attributes).then_some(object.modified),
@@ -198,6 +199,36 @@ impl Judge {
             checkpoint.note_equal(path, self.equal(stat, object));
         }
         Ok(difference)
+    }
+
+    /// Whether a symlink is one in the bucket too, which leads to the same.
+    pub async fn compare_link(&self, path: &str, object: &Object) -> Verdict {
+        let target = match self.tree.link(path) {
+            Ok(target) => target,
+            Err(error) => return Verdict::Failed(error.to_string()),
+        };
+        if target.len() as u64 != object.size_bytes {
+            return Verdict::Different("it leads elsewhere".to_owned());
+        }
+        match self.attributes_of(path).await {
+            Ok((etag, stored)) if etag.as_str() == object.etag && stored.kind == Kind::Symlink => {}
+            Ok(_) => return Verdict::Different("it is no symlink there".to_owned()),
+            Err(why) => return Verdict::Failed(why),
+        }
+        if ETag::of_bytes(&target).as_str() == object.etag {
+            return Verdict::Equal(Proof::Md5);
+        }
+        let request = GetRequest {
+            key: self.key_of(path),
+            range: None,
+            if_match: Some(ETag::new(&object.etag)),
+            sink: None,
+        };
+        match self.store.get(request).await {
+            Ok(answer) if answer.body == target => Verdict::Equal(Proof::Read),
+            Ok(_) => Verdict::Different("it leads elsewhere".to_owned()),
+            Err(error) => Verdict::Failed(error.to_string()),
+        }
     }
 
     async fn by_checksum(
@@ -457,7 +488,7 @@ mod tests {
         let stat = Stat::from(&file.metadata().unwrap());
         if let Some(etag) = known {
             let other = Equal {
-                stat: crate::migrate::tests::some_stat(),
+                other: Snapshot::File(crate::migrate::tests::some_stat()),
                 etag: etag.to_owned(),
                 with: With::Bytes,
                 modified: None,

@@ -52,6 +52,14 @@ impl Tree {
         Err(io::Error::other(ChangedWhileRead))
     }
 
+    /// What a symlink leads to.
+    pub fn link(&self, path: &str) -> io::Result<Vec<u8>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let how = resolve_flags(Symlinks::Name);
+        let link = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), how)?;
+        Ok(rustix::fs::readlinkat(link, "", Vec::new())?.into_bytes())
+    }
+
     fn open_now(&self, path: &str) -> io::Result<LocalFile> {
         // A FIFO that took its place is not waited for.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;

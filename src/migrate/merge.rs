@@ -179,6 +179,11 @@ impl Above {
         self.open.iter().find(is_above).map(String::as_str)
     }
 
+    /// Whether this name is one that the last name lies below.
+    pub fn has(&self, name: &str) -> bool {
+        self.open.iter().any(|open| open == name)
+    }
+
     /// Takes this next name for one.
     pub fn push(&mut self, path: &str) {
         let name = path.trim_end_matches('/');

@@ -1,4 +1,4 @@
-//! A directory and a bucket: compared, and one made like the other.
+//! A directory and a bucket, or two buckets: compared, and one made like the other.
 //!
 //! Owns: the walk, the plan, transfers, the checkpoint, the report, the guards. The
 //! plan comes first and changes nothing; the report says of each name how it stands.
@@ -16,38 +16,47 @@
 mod action;
 mod checkpoint;
 mod connect;
+mod delete_objects;
 mod described;
 mod entry;
 mod export;
 mod fetch;
 mod guards;
 mod import;
-mod import_delete;
 mod job;
 mod judge;
 mod listing;
 mod local_file;
 mod manifest;
 mod merge;
+mod move_objects;
+mod move_plan;
+mod mover;
 mod moving;
+mod object_judge;
 mod object_types;
 mod odd_policy;
 mod operator;
+mod outbox;
+mod places;
 mod plan;
 mod plan_counts;
+mod plan_one_side;
 mod proof;
 mod report;
 mod run;
 mod selection;
 mod send;
-mod sent_file;
+mod sent_bytes;
 mod spill;
 mod sums;
 mod target_tree;
 mod throttle;
+mod transfers;
 mod unfinished;
 mod unplaced;
 mod unproved;
+mod upload_source;
 mod verify;
 mod walk;
 
@@ -57,6 +66,7 @@ pub use import::import;
 pub use job::{Job, Source};
 pub use judge::Comparison;
 pub use manifest::verify_manifest;
+pub use move_objects::{MoveJob, move_objects};
 pub use moving::MoveSettings;
 pub use object_types::Wrong;
 pub use odd_policy::{OddPolicies, OddPolicy};

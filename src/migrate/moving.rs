@@ -1,9 +1,10 @@
-//! What import and export have in common: settings, and the question before.
+//! What import, export and move have in common: settings, and the question before.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::guards::{self, Force};
-use super::job::Job;
+use super::operator::{Asking, Operator};
 use super::plan::Plan;
 use super::plan_counts::{Extra, PlanCounts};
 use super::report::{Report, Symbol};
@@ -32,14 +33,14 @@ pub enum Approval {
 ///
 /// Errors: a guard's; the disk's.
 pub async fn approval(
-    job: &Job<'_>,
+    asking: &Asking<'_>,
     settings: &MoveSettings,
     planned: Plan,
     report: &mut Report,
 ) -> anyhow::Result<Approval> {
-    guards::not_too_much(job, &planned.counts, settings.force)?;
+    guards::not_too_much(asking, &planned.counts, settings.force)?;
     let has_work = planned.actions.len() > 0;
-    if !settings.dry_run && (!has_work || job.is_approved(&planned.counts).await?) {
+    if !settings.dry_run && (!has_work || asking.is_approved(&planned.counts).await?) {
         return Ok(Approval::Approved(Box::new(planned)));
     }
     let outcome = match (settings.dry_run, has_work) {
@@ -72,8 +73,8 @@ pub fn outcome_of_all(report: &Report) -> Outcome {
 }
 
 /// Tells the operator what begins.
-pub fn begin(job: &Job<'_>, counts: &PlanCounts) {
+pub fn begin(operator: &Arc<dyn Operator>, counts: &PlanCounts) {
     let names = counts.new.names + counts.changed.names;
     let bytes = counts.new.bytes + counts.changed.bytes;
-    job.operator.begins(names, bytes);
+    operator.begins(names, bytes);
 }

@@ -33,6 +33,16 @@ impl OddPolicies {
         }
     }
 
+    /// Where there are no files, and so nothing but names.
+    pub fn of_names(bad_names: OddPolicy) -> Self {
+        Self {
+            symlinks: OddPolicy::Refuse,
+            special: OddPolicy::Refuse,
+            unreadable: OddPolicy::Refuse,
+            bad_names,
+        }
+    }
+
     pub fn of(&self, odd: Odd) -> OddPolicy {
         match odd {
             Odd::Symlink => self.symlinks,

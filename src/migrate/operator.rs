@@ -1,5 +1,9 @@
 //! Who gave the command, and is told how it goes.
 
+use std::io;
+use std::sync::Arc;
+
+use super::local_file::blocking;
 use super::plan_counts::PlanCounts;
 
 /// Whoever gave the command.
@@ -17,4 +21,19 @@ pub trait Operator: Send + Sync {
     fn moved(&self, names: u64, bytes: u64);
 
     fn ends(&self);
+}
+
+/// Who is asked, and about what kind of source.
+#[derive(Clone, Copy)]
+pub struct Asking<'a> {
+    pub operator: &'a Arc<dyn Operator>,
+    pub allow_empty: bool,
+}
+
+impl Asking<'_> {
+    /// Asks; a signal ends the wait for an answer too.
+    pub async fn is_approved(&self, plan: &PlanCounts) -> io::Result<bool> {
+        let (operator, plan) = (self.operator.clone(), plan.clone());
+        blocking(move || Ok(operator.approves(&plan))).await
+    }
 }

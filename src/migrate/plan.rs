@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt};
 
 use super::action::Action;
-use super::entry::{Object, Odd, Stat};
+use super::entry::Odd;
 use super::job::Source;
 use super::judge::{COMPARED_AT_ONCE, Judge, Verdict};
 use super::listing::Unusable;
@@ -16,7 +16,7 @@ use super::merge::{Above, Beside, Merge, Pair, WalkDigest, is_directory};
 use super::object_types::{ObjectTypes, Typed, looked_at};
 use super::odd_policy::{OddPolicies, OddPolicy};
 use super::operator::Operator;
-use super::plan_counts::{Extra, PlanCounts, Sides, Work};
+use super::plan_counts::{Extra, PlanCounts, Work};
 use super::report::{Line, Report, Symbol};
 use super::selection::Selection;
 use super::spill::Spill;
@@ -44,20 +44,26 @@ pub struct PlanSettings<'a> {
     pub types: Option<ObjectTypes>,
     /// Whether empty directories are objects.
     pub markers: DirMarkersConfig,
+    /// Whether symlinks of the bucket become symlinks of the directory.
+    pub makes_links: bool,
     pub scratch: &'a Path,
     /// Told how much has to be read to compare.
     pub operator: &'a Arc<dyn Operator>,
 }
 
-struct Planner<'a> {
-    settings: &'a PlanSettings<'a>,
-    report: &'a mut Report,
-    actions: Spill<Action>,
-    unproved: UnprovedPairs,
-    beside: BTreeSet<String>,
+pub(super) struct Planner<'a> {
+    pub(super) settings: &'a PlanSettings<'a>,
+    pub(super) report: &'a mut Report,
+    pub(super) actions: Spill<Action>,
+    pub(super) unproved: UnprovedPairs,
+    pub(super) beside: BTreeSet<String>,
     /// What a policy leaves out, and what may lie below.
-    skipped: Above,
-    counts: PlanCounts,
+    pub(super) skipped: Above,
+    /// Objects to be deleted: what lies below them takes their names.
+    pub(super) deleted: Above,
+    /// Objects that a mount shows, under which files are looked for.
+    pub(super) shown: Above,
+    pub(super) counts: PlanCounts,
 }
 
 /// Compares everything. Errors: the disk's.
@@ -74,6 +80,8 @@ pub async fn plan(
         unproved: UnprovedPairs::new(settings.scratch)?,
         beside: BTreeSet::new(),
         skipped: Above::default(),
+        deleted: Above::default(),
+        shown: Above::default(),
         counts: PlanCounts::default(),
     };
     let mut merge = merge;
@@ -91,7 +99,12 @@ pub async fn plan(
             let path = compared.pair.path();
             let is_ours = matches!(compared.pair, Pair::Here(Found::Unfinished { .. }));
             let is_taken = is_ours || compared.pair.is_taken_by(settings.selection);
+            let hides = planner.would_hide(&compared.pair);
             if !is_taken {
+                continue;
+            }
+            if let Some(why) = hides {
+                planner.odd(path, Odd::BesideDirectory, &why)?;
                 continue;
             }
             let file = match compared.pair {
@@ -135,6 +148,16 @@ async fn compared(
             let typed = looked_at(judge, types, (stat, object), &verdict).await;
             (Some(verdict), typed)
         }
+        Pair::Both(
+            Found::Odd {
+                path,
+                odd: Odd::Symlink,
+                ..
+            },
+            object,
+        ) if settings.makes_links && settings.selection.takes(path) => {
+            (Some(judge.compare_link(path, object).await), None)
+        }
         _ => (None, None),
     };
     Ok(Compared {
@@ -176,6 +199,12 @@ impl Planner<'_> {
                 Some(why) => self.no_file(&object.path, why),
                 None => Ok(()),
             },
+            Pair::Both(Found::Odd { path, .. }, object)
+                if matches!(verdict, Some(Verdict::Equal(_))) =>
+            {
+                let verdict = verdict.unwrap_or(Verdict::Unproved);
+                self.link(&path, &object, verdict)
+            }
             Pair::Here(Found::Odd { path, odd, why })
             | Pair::Both(Found::Odd { path, odd, why }, _) => self.odd(&path, odd, &why),
             Pair::Here(Found::File { path, stat }) => self.only_here(path, stat),
@@ -189,22 +218,7 @@ impl Planner<'_> {
         }
     }
 
-    fn directory_here(&mut self, path: String, is_empty: bool) -> io::Result<()> {
-        let is_marked = is_empty && self.settings.markers != DirMarkersConfig::Never;
-        match self.settings.work {
-            Work::Import if is_marked => {
-                self.counts.directories += 1;
-                self.actions.push(&Action::Mark { path })
-            }
-            Work::Verify(_) if is_marked => {
-                let line = Line::new(Symbol::OnlyHere, &path, 0);
-                self.report.line(&line.because("an empty directory"))
-            }
-            Work::Import | Work::Export | Work::Verify(_) => Ok(()),
-        }
-    }
-
-    fn odd(&mut self, path: &str, odd: Odd, why: &str) -> io::Result<()> {
+    pub(super) fn odd(&mut self, path: &str, odd: Odd, why: &str) -> io::Result<()> {
         let policy = self.settings.odd.of(odd);
         if is_directory(path) || matches!(odd, Odd::Unreadable | Odd::Symlink) {
             match policy {
@@ -216,7 +230,7 @@ impl Planner<'_> {
     }
 
     /// One that only the bucket has.
-    fn no_file(&mut self, path: &str, why: &str) -> io::Result<()> {
+    pub(super) fn no_file(&mut self, path: &str, why: &str) -> io::Result<()> {
         self.told(Symbol::OnlyThere, path, Odd::BadName, why)
     }
 
@@ -243,81 +257,13 @@ impl Planner<'_> {
     }
 
     fn beside(&mut self, file: String) -> io::Result<()> {
-        if self.beside.contains(&file) {
+        if self.beside.contains(&file) || self.deleted.has(&file) {
             return Ok(());
         }
         let why = "there is also a directory of this name, which a mount shows in its place";
         self.odd(&file, Odd::BesideDirectory, why)?;
         self.beside.insert(file);
         Ok(())
-    }
-
-    fn only_here(&mut self, path: String, stat: Stat) -> io::Result<()> {
-        let size_bytes = stat.size_bytes;
-        match (self.settings.work, self.settings.extra) {
-            (Work::Import, _) => {
-                self.counts.source += 1;
-                self.counts.new.add(size_bytes);
-                self.actions.push(&Action::Send {
-                    path,
-                    size_bytes,
-                    etag: None,
-                })
-            }
-            (Work::Export, Extra::Delete) => {
-                self.counts.target += 1;
-                self.counts.to_delete.add(size_bytes);
-                self.actions.push(&Action::DeleteFile { path, stat })
-            }
-            (Work::Export, Extra::Keep) => {
-                self.counts.target += 1;
-                self.report
-                    .line(&Line::new(Symbol::OnlyHere, &path, size_bytes))
-            }
-            (Work::Verify(_), _) => {
-                self.counts.source += 1;
-                self.report
-                    .line(&Line::new(Symbol::OnlyHere, &path, size_bytes))
-            }
-        }
-    }
-
-    fn only_there(&mut self, object: Object) -> io::Result<()> {
-        if let Some(why) = object.why_no_file() {
-            return self.no_file(&object.path, why);
-        }
-        let size_bytes = object.size_bytes;
-        match (self.settings.work, self.settings.extra) {
-            (Work::Verify(Sides::Directory), _) => Ok(()),
-            (Work::Export, _) if object.is_marker() => {
-                self.counts.directories += 1;
-                let path = object.path;
-                self.actions.push(&Action::MakeDirectory { path })
-            }
-            (Work::Export, _) => {
-                self.counts.source += 1;
-                self.counts.new.add(size_bytes);
-                self.actions.push(&Action::Fetch {
-                    object,
-                    replaces: None,
-                })
-            }
-            (Work::Import, Extra::Delete) => {
-                self.counts.target += 1;
-                if let Some(skipped) = self.skipped.of(&object.path) {
-                    let why = format!("kept, since {skipped} is skipped in the directory");
-                    let line = Line::new(Symbol::OnlyThere, &object.path, size_bytes);
-                    return self.report.line(&line.because(why));
-                }
-                self.counts.to_delete.add(size_bytes);
-                self.actions.push(&Action::DeleteObject(object))
-            }
-            (Work::Import, Extra::Keep) | (Work::Verify(Sides::Both), _) => {
-                self.counts.target += 1;
-                let line = Line::new(Symbol::OnlyThere, &object.path, size_bytes);
-                self.report.line(&line)
-            }
-        }
     }
 
     /// Whether nothing becomes of what is different.

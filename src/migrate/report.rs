@@ -53,6 +53,8 @@ impl Symbol {
 pub enum Done {
     Sent,
     Fetched,
+    /// By the store itself.
+    Copied,
     Deleted,
     /// Its Content-Type was set.
     Mended,
@@ -63,6 +65,7 @@ impl Done {
         match self {
             Self::Sent => "sent",
             Self::Fetched => "fetched",
+            Self::Copied => "copied",
             Self::Deleted => "deleted",
             Self::Mended => "mended",
         }
@@ -152,6 +155,7 @@ pub struct Counts {
     pub errors: Tally,
     pub sent: Tally,
     pub fetched: Tally,
+    pub copied: Tally,
     pub deleted: Tally,
     pub mended: Tally,
     /// By what they are, those that a policy skips too.
@@ -184,6 +188,7 @@ impl Counts {
         let of_done = line.done.map(|done| match done {
             Done::Sent => &mut self.sent,
             Done::Fetched => &mut self.fetched,
+            Done::Copied => &mut self.copied,
             Done::Deleted => &mut self.deleted,
             Done::Mended => &mut self.mended,
         });

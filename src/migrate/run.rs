@@ -16,14 +16,15 @@ use super::guards;
 use super::job::Job;
 use super::judge::JudgeSettings;
 use super::listing::{Listing, Unusable, list};
-use super::local_file::blocking;
 use super::object_types::ObjectTypes;
+use super::operator::Asking;
 use super::plan::PlanSettings;
-use super::plan_counts::{Extra, PlanCounts, Work};
+use super::plan_counts::{Extra, Work};
 use super::report::{Counts, Report, Symbol};
 use super::spill::Spill;
 use super::throttle::Throttle;
-use super::walk::WalkSettings;
+use super::walk::{Symlinks, WalkSettings};
+use crate::config::{AttributesMode, Config};
 use crate::private;
 use crate::session;
 
@@ -61,7 +62,11 @@ pub struct Summary {
     pub version: &'static str,
     pub bucket: String,
     pub prefix: String,
-    pub directory: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// Of a move, where the objects come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     pub seconds: f64,
     #[serde(flatten)]
     pub counts: Counts,
@@ -69,6 +74,71 @@ pub struct Summary {
     pub requests: BTreeMap<&'static str, u64>,
     /// SHA-256 of the lines before.
     pub digest: String,
+}
+
+impl Summary {
+    /// Without a place of its own beside the bucket, and without requests.
+    pub fn new(
+        command: &'static str,
+        outcome: Outcome,
+        config: &Config,
+        report: &Report,
+        began: Instant,
+    ) -> Self {
+        Self {
+            summary: command,
+            outcome,
+            version: env!("CARGO_PKG_VERSION"),
+            bucket: config.bucket.clone(),
+            prefix: config.prefix.clone(),
+            directory: None,
+            source: None,
+            seconds: rounded(began.elapsed()),
+            counts: report.counts.clone(),
+            requests: BTreeMap::new(),
+            digest: report.digest(),
+        }
+    }
+
+    pub fn with_requests(self, requests: BTreeMap<&'static str, u64>) -> Self {
+        Self { requests, ..self }
+    }
+}
+
+/// How many were sent to all of them, by kind.
+pub fn requests_of(buckets: &[&Bucket]) -> BTreeMap<&'static str, u64> {
+    let mut requests = BTreeMap::new();
+    for (op, sent) in buckets.iter().flat_map(|it| it.counters.by_kind()) {
+        *requests.entry(op.name()).or_default() += sent;
+    }
+    requests
+}
+
+/// Errors: why the bucket cannot be listed, and what to do.
+pub async fn listing(config: &Config, bucket: &Bucket, scratch: &Path) -> anyhow::Result<Listing> {
+    let listed = list(&*bucket.store, &config.prefix, scratch).await;
+    let listed = listed.with_context(|| format!("cannot write in {}", scratch.display()))?;
+    listed.map_err(|error| session::explain_listing(&error, config, bucket.s3.endpoint()))
+}
+
+/// Directory of the checkpoint of a job between these places, and of what does not fit
+/// memory.
+///
+/// Errors: it cannot be made, or is not this user's alone.
+pub fn scratch<'a>(
+    state: &Path,
+    places: impl IntoIterator<Item = &'a [u8]>,
+) -> anyhow::Result<PathBuf> {
+    let mut hash = crc32fast::Hasher::new();
+    for part in places {
+        hash.update(part);
+        hash.update(b"\0");
+    }
+    let name = format!("migrate-{:08x}", hash.finalize());
+    private::directory(state)?;
+    let directory = state.join(name);
+    private::directory(&directory)?;
+    Ok(directory)
 }
 
 impl Job<'_> {
@@ -87,6 +157,9 @@ impl Job<'_> {
             selection: self.selection,
             types,
             markers: self.config.dir_markers,
+            makes_links: work == Work::Export
+                && self.symlinks != Symlinks::Name
+                && self.config.attributes.mode == AttributesMode::Stored,
             scratch,
             operator: self.operator,
         }
@@ -110,41 +183,32 @@ impl Job<'_> {
         }
     }
 
-    /// Asks; a signal ends the wait for an answer too.
-    pub async fn is_approved(&self, plan: &PlanCounts) -> io::Result<bool> {
-        let (operator, plan) = (self.operator.clone(), plan.clone());
-        blocking(move || Ok(operator.approves(&plan))).await
+    pub fn asking(&self) -> Asking<'_> {
+        Asking {
+            operator: self.operator,
+            allow_empty: self.allow_empty,
+        }
     }
 
     /// Directory of this job's checkpoint and of what does not fit memory.
     ///
     /// Errors: it cannot be made, or is not this user's alone.
     pub fn scratch(&self) -> anyhow::Result<PathBuf> {
-        let mut hash = crc32fast::Hasher::new();
         let endpoint = self.config.s3.endpoint_url.as_deref().unwrap_or("aws");
-        for part in [
+        let state = self.config.state_dir();
+        guards::outside(self.directory, "the folder of --spool,", state)?;
+        let places = [
             self.directory.as_os_str().as_encoded_bytes(),
             self.config.bucket.as_bytes(),
             self.config.prefix.as_bytes(),
             endpoint.as_bytes(),
-        ] {
-            hash.update(part);
-            hash.update(b"\0");
-        }
-        let name = format!("migrate-{:08x}", hash.finalize());
-        let state = self.config.state_dir();
-        guards::outside(self.directory, "the folder of --spool,", state)?;
-        private::directory(state)?;
-        let directory = state.join(name);
-        private::directory(&directory)?;
-        Ok(directory)
+        ];
+        scratch(state, places)
     }
 
     /// Errors: why the bucket cannot be listed, and what to do.
     pub async fn listing(&self, bucket: &Bucket, scratch: &Path) -> anyhow::Result<Listing> {
-        let listed = list(&*bucket.store, &self.config.prefix, scratch).await;
-        let listed = listed.with_context(|| format!("cannot write in {}", scratch.display()))?;
-        listed.map_err(|error| session::explain_listing(&error, self.config, bucket.s3.endpoint()))
+        listing(self.config, bucket, scratch).await
     }
 
     /// Names what a listing has and cannot be compared. Errors: the disk's.
@@ -170,21 +234,10 @@ impl Job<'_> {
         began: Instant,
     ) -> io::Result<Summary> {
         let summary = Summary {
-            summary: command,
-            outcome,
-            version: env!("CARGO_PKG_VERSION"),
-            bucket: self.config.bucket.clone(),
-            prefix: self.config.prefix.clone(),
-            directory: self.directory.to_owned(),
-            seconds: rounded(began.elapsed()),
-            counts: report.counts.clone(),
-            requests: bucket
-                .counters
-                .by_kind()
-                .map(|(op, sent)| (op.name(), sent))
-                .collect(),
-            digest: report.digest(),
+            directory: Some(self.directory.to_owned()),
+            ..Summary::new(command, outcome, self.config, report, began)
         };
+        let summary = summary.with_requests(requests_of(&[bucket]));
         report.end(&summary)?;
         Ok(summary)
     }

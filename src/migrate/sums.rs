@@ -93,6 +93,11 @@ pub fn may_be_md5(etag: &str) -> bool {
     etag.len() == 32 && etag.bytes().all(|it| it.is_ascii_hexdigit())
 }
 
+/// Whether an ETag may be that of an upload in parts.
+pub fn is_of_parts(etag: &str) -> bool {
+    parts_of(etag).is_some()
+}
+
 /// Of how many parts an ETag tells. Source: S3 User Guide, "Checking object integrity".
 fn parts_of(etag: &str) -> Option<u64> {
     let (md5, parts) = etag.split_once('-')?;

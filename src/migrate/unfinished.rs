@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::checkpoint::{Begun, Checkpoint};
 use super::connect::Bucket;
-use super::entry::Stat;
+use super::entry::Snapshot;
 use crate::store::s3::inspect::{UnfinishedUpload, unfinished_uploads};
 use crate::store::{
     Key, ListPartsRequest, ObjectHeaders, ObjectStore, StoreError, StoreErrorKind, StoreOp,
@@ -21,12 +21,12 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(15 * 60);
 /// A store that does not tell of uploads by then does not.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a long file is sent as.
+/// What is sent in parts.
 #[derive(Debug)]
 pub struct Long<'a> {
     pub path: &'a str,
     pub key: &'a Key,
-    pub stat: &'a Stat,
+    pub source: &'a Snapshot,
     pub headers: &'a ObjectHeaders,
 }
 
@@ -42,7 +42,7 @@ pub async fn resumed(
 ) -> Result<Option<Arc<MultipartUpload>>, String> {
     if let Some(begun) = checkpoint.begun(long.path) {
         if let Some(sending) = &begun.sending
-            && begun.stat == *long.stat
+            && begun.source == *long.source
             && sending.key == *long.key
             && sending.headers == *long.headers
         {
@@ -58,7 +58,7 @@ pub async fn resumed(
         Err(error) => return Err(error.to_string()),
     };
     let begun = Begun {
-        stat: *long.stat,
+        source: long.source.clone(),
         since: SystemTime::now(),
         before,
         sending: None,
@@ -160,7 +160,7 @@ mod tests {
             upload("ours", since),
         ];
         let begun = |before| Begun {
-            stat: crate::migrate::tests::some_stat(),
+            source: Snapshot::File(crate::migrate::tests::some_stat()),
             since,
             before,
             sending: None,

@@ -61,7 +61,7 @@ pub use lookup::Entry;
 pub use open::{CachedPages, Opened, Truncate};
 pub use readdir::{BufferSpace, DirEntry, DirEntryPlus};
 pub use rename::RenameMode;
-pub use runtime_limits::{Opener, PendingWork, RuntimeLimits};
+pub use runtime_limits::{OpenFor, Opener, PendingWork, RuntimeLimits};
 pub use setattr::{AttrChange, TimeChange};
 pub use special_files::SpecialFile;
 pub use statfs::FsStats;

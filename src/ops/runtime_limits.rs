@@ -10,7 +10,7 @@ use super::unsent::{Unsent, path_of, unsent};
 use crate::error::FsError;
 use crate::namespace::{Coherence, Name, Pin, forget_below};
 use crate::read_path::{DiskUse, NeighbourUse, TierUse};
-use crate::vocabulary::{Ino, ROOT};
+use crate::vocabulary::{Ino, OpenMode, ROOT};
 
 /// Settings that hold from the moment they are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +40,28 @@ pub struct Opener {
     pub path: String,
 }
 
+/// Which of the open files are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenFor {
+    Anything,
+    Writing,
+    /// This one.
+    WritingOf(Ino),
+}
+
 impl Ops {
     /// Who opened what is open; a process may have ended and left it to another.
-    pub fn openers(&self) -> Vec<Opener> {
+    pub fn openers(&self, open_for: OpenFor) -> Vec<Opener> {
         let mut found = Vec::new();
+        let is_meant = |ino: Ino, mode: OpenMode| match open_for {
+            OpenFor::Anything => true,
+            OpenFor::Writing => mode.writes(),
+            OpenFor::WritingOf(wanted) => mode.writes() && ino == wanted,
+        };
         for handle in self.handles.files() {
+            if !is_meant(handle.file.inode.ino, handle.mode) {
+                continue;
+            }
             let path = path_of(self.namespace.table(), handle.file.inode.ino);
             let writers = handle.writers.lock();
             found.extend(writers.processes().map(|pid| Opener {

@@ -42,7 +42,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::fuse::{Adapter, InFlight, forward_invalidations, interrupt_killed};
 use crate::namespace::{Invalidation, Invalidations};
-use crate::ops::Ops;
+use crate::ops::{OpenFor, Ops};
 use crate::session_state::SessionLog;
 use crate::store::RequestCounters;
 use crate::task::kept_up;
@@ -64,6 +64,7 @@ pub use mount::mountpoint::{MountpointError, NonEmpty, check as check_mountpoint
 pub use mount::probe::probe;
 pub use mount::processes;
 pub use mount::remount::{Remount, RemountError};
+pub use mount::replace::{Replaced, take_place};
 use mount::{Mounted, UnmountMode, Unmounted};
 use notifier::Notifier;
 pub use notifier::serve as notify;
@@ -120,6 +121,7 @@ pub fn run(
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
     let (loops, calls) = (adapter.loops().clone(), adapter.calls().clone());
+    let barrier = adapter.barrier().clone();
     let asked = fuse_session::Asked {
         place: &place,
         mountpoint: &asked,
@@ -138,6 +140,7 @@ pub fn run(
         loops,
         calls,
         takeovers: kernel.takeovers,
+        barrier,
         notifier: notifier.clone(),
         agreed: kernel.agreed,
         mounted: config.clone(),
@@ -334,13 +337,13 @@ async fn unmount(
     let mut saved = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
         if Instant::now() >= deadline {
-            let holders = holders(path, ops.openers());
+            let holders = holders(path, ops.openers(OpenFor::Anything));
             tracing::warn!(path = %path.display(), "still held by {holders}: detached; what is still open loses the mount");
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
         if !saved {
-            let holders = holders(path, ops.openers());
+            let holders = holders(path, ops.openers(OpenFor::Anything));
             tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
             saved = true;
         }

@@ -16,7 +16,7 @@ use super::Reload;
 use super::control::answers::{LogFilter, Reloaded};
 use super::log_filter;
 use crate::config::Config;
-use crate::fuse::{Agreement, CallCounters, ThreadWatch};
+use crate::fuse::{Agreement, CallCounters, ThreadWatch, WriteBarrier};
 use crate::ops::{Ops, PendingWork};
 use crate::session::notifier::Notifier;
 use crate::session::sd_notify;
@@ -37,6 +37,7 @@ pub struct RunningMount {
     pub calls: Arc<CallCounters>,
     /// Daemons that have resumed the session, this one included.
     pub takeovers: u64,
+    pub barrier: Arc<WriteBarrier>,
     /// Makes the stats that show whether the mount answers.
     pub notifier: Arc<Notifier>,
     pub s3: Arc<S3Store>,

@@ -1,7 +1,9 @@
-//! `mediafs import` and `mediafs verify` on a real server.
+//! `mediafs import`, `verify`, `export` and `move` on a real server.
 
 mod export;
 mod faults;
+mod materialize;
+mod moves;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -239,11 +241,18 @@ fn files_that_a_mount_hides_are_sent_and_replace_nothing_that_is_stored() {
     let all = Migration::new();
     let plan = Mount::builder().arg("--allow-non-empty").prefix("media");
     fs::create_dir(plan.root.join("d")).unwrap();
-    for (path, text) in [("d/stray", "stray"), ("both", "hidden"), ("same", "same")] {
+    fs::create_dir(plan.root.join("file")).unwrap();
+    for (path, text) in [
+        ("d/stray", "stray"),
+        ("both", "hidden"),
+        ("same", "same"),
+        ("file/below", "it would hide the file"),
+    ] {
         fs::write(plan.root.join(path), text).unwrap();
     }
     all.object("both", "stored");
     all.object("same", "same");
+    all.object("file", "shown");
     let mount = plan.bucket(&all.bucket).start();
     let import = |args: &[&str]| {
         let mut command = all.command_on("import", &mount.root, &["--yes", "--json"]);
@@ -253,7 +262,9 @@ fn files_that_a_mount_hides_are_sent_and_replace_nothing_that_is_stored() {
     assert_eq!(import(&[]).code, 5);
     let sent = import(&["--hidden"]);
     assert_eq!(sent.code, 3, "{}", sent.said);
-    assert_eq!(sent.differences(), ["* both"]);
+    let told = sent.differences();
+    assert_eq!(told, ["! file/", "! file/below", "* both", "- file"]);
+    assert_eq!(fs::read(mount.path("file")).unwrap(), b"shown");
     assert_eq!((sent.count("sent"), sent.count("equal")), (1, 2));
     assert_eq!(fs::read(mount.path("d/stray")).unwrap(), b"stray");
     assert_eq!(fs::read(mount.path("both")).unwrap(), b"stored");
@@ -350,4 +361,20 @@ fn attributes_are_stored_in_the_names_of_s3fs_and_a_mount_shows_them() {
     // What is imported from its own mount would be itself.
     let own = Ended::of(&mut all.command_on("import", &mount.root, &["--yes", "--json"]));
     assert_eq!(own.code, 5, "{}", own.said);
+}
+
+#[test]
+fn a_delete_takes_an_object_that_stands_in_the_place_of_a_directory() {
+    let all = Migration::new();
+    all.file("a/b", "b");
+    all.file("c", "c");
+    all.object("a", "a");
+    all.object("a/b", "b");
+    // A mount would show the directory alone: without --delete that is told.
+    let told = all.ends("import", &["--yes"], 3);
+    assert_eq!(told.line("a")["symbol"], "!");
+    let deleted = all.ends("import", &["--yes", "--delete"], 0);
+    assert_eq!(deleted.count("deleted"), 1, "{}", deleted.said);
+    assert_eq!(deleted.line("a")["done"], "deleted");
+    all.assert_equal();
 }

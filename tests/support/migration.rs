@@ -125,6 +125,24 @@ impl Migration {
             "export" => command.arg(place).arg(tree),
             _ => command.arg(tree).arg(place),
         };
+        self.configured(command, args)
+    }
+
+    /// `mediafs move` from the prefix of the bucket to this place.
+    pub fn move_to(&self, target: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
+        command.arg("move");
+        command.arg(format!("s3://{}/{PREFIX}", self.bucket));
+        command.arg(format!("s3://{target}"));
+        self.configured(command, args)
+    }
+
+    /// The server without the proxy before it.
+    pub fn endpoint(&self) -> &str {
+        &self.server.endpoint
+    }
+
+    fn configured(&self, mut command: Command, args: &[&str]) -> Command {
         command
             .args(["--endpoint-url", &self.proxy.endpoint])
             .args(["--force-path-style", "--region", "us-east-1"])

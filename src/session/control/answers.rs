@@ -421,6 +421,55 @@ pub struct Opener {
     pub path: String,
 }
 
+impl From<crate::ops::Opener> for Opener {
+    fn from(opener: crate::ops::Opener) -> Self {
+        Self {
+            pid: opener.pid,
+            path: opener.path,
+        }
+    }
+}
+
+/// `POST /barrier`: calls that change something by a path wait from now on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRequest {
+    /// Then they go on in any case.
+    pub within_ms: u64,
+}
+
+/// Once nobody has a file open for writing, and S3 has everything.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Held {
+    /// Whether it came to that: if not, the calls go on.
+    pub held: bool,
+    /// Names the barrier.
+    pub number: u64,
+    /// Who has files open for writing.
+    pub writers: Vec<Opener>,
+    /// What S3 does not have.
+    pub unsent: Option<Flushed>,
+}
+
+/// `POST /release`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndBarrier {
+    pub number: u64,
+    pub how: BarrierEnd,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BarrierEnd {
+    /// The calls go on.
+    Lift,
+    /// It holds for a moment longer, while another directory takes the mount's place.
+    Replacing,
+    /// The calls go to what is in the mount's place.
+    Replaced,
+}
+
 /// What a reload came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {

@@ -9,6 +9,7 @@
 //! it answers while S3 does not.
 
 pub mod answers;
+mod barrier;
 pub mod client;
 mod cost;
 mod flush;
@@ -36,9 +37,10 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, MetricsAddress};
 use crate::error::FsError;
+use crate::ops::OpenFor;
 use crate::session::systemd_job;
 use crate::session::watchdog::RunningMount;
-use crate::store::RequestCounters;
+use crate::store::{ProxyUrl, RequestCounters};
 use crate::task::caught;
 use answers::{Health, HealthState, LogFilter, Opener, PathRequest, Refreshed, Unmounting};
 use client::Refusal;
@@ -62,6 +64,7 @@ pub struct Served {
     pub counters: Arc<RequestCounters>,
     /// Told when the mount is to end.
     pub stop: Arc<Notify>,
+    barrier: barrier::Barrier,
     name: String,
     unit: Option<String>,
     started_at: Instant,
@@ -75,6 +78,7 @@ impl Served {
     ) -> Self {
         Self {
             name: place::name_of(&running.mounted),
+            barrier: barrier::Barrier::default(),
             unit: systemd_job::unit(),
             started_at: Instant::now(),
             running,
@@ -146,6 +150,9 @@ fn router(served: Arc<Served>) -> Router {
         .route("/unmount", post(unmount))
         .route("/reload", post(reload))
         .route("/log", get(log_filter).post(set_log_filter))
+        .route("/settings", get(settings))
+        .route("/barrier", post(hold))
+        .route("/release", post(release))
         .with_state(served.clone())
         .merge(web::router(served))
 }
@@ -179,20 +186,50 @@ async fn unmount(State(served): State<Arc<Served>>) -> Response {
         let why = format!("it is the service of {unit}: 'systemctl stop {unit}' unmounts it");
         return refused(StatusCode::CONFLICT, why);
     }
-    let openers = served.running.ops.openers().into_iter();
+    let openers = served.running.ops.openers(OpenFor::Anything).into_iter();
     let unmounting = Unmounting {
         pid: std::process::id(),
         spool: served.running.mounted.spool_dir.display().to_string(),
         drain_timeout_seconds: served.running.mounted.drain_timeout.as_secs(),
-        openers: openers
-            .map(|it| Opener {
-                pid: it.pid,
-                path: it.path,
-            })
-            .collect(),
+        openers: openers.map(Opener::from).collect(),
     };
     served.stop.notify_one();
     json(StatusCode::ACCEPTED, &unmounting)
+}
+
+/// What it was mounted with, but for a password of the proxy: no other setting has one.
+async fn settings(State(served): State<Arc<Served>>) -> Response {
+    let mounted = &served.running.mounted;
+    let mut given = mounted.given.clone();
+    if mounted
+        .s3
+        .proxy
+        .as_ref()
+        .is_some_and(ProxyUrl::has_credentials)
+    {
+        given.proxy = None;
+    }
+    json(StatusCode::OK, &given)
+}
+
+async fn hold(State(served): State<Arc<Served>>, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(request) => match barrier::hold(&served, request).await {
+            Ok(answer) => json(StatusCode::OK, &answer),
+            Err(why) => refused(StatusCode::CONFLICT, why),
+        },
+        Err(error) => refused(StatusCode::BAD_REQUEST, error.to_string()),
+    }
+}
+
+async fn release(State(served): State<Arc<Served>>, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(request) => match served.barrier.end(&served, request) {
+            Ok(()) => json(StatusCode::OK, &()),
+            Err(why) => refused(StatusCode::CONFLICT, why),
+        },
+        Err(error) => refused(StatusCode::BAD_REQUEST, error.to_string()),
+    }
 }
 
 async fn reload(State(served): State<Arc<Served>>) -> Response {

@@ -102,6 +102,11 @@ impl Attachable {
             _ => Err(gone()),
         }
     }
+
+    /// The directory at which the mount is seen.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
 }
 
 impl AttachPoint {

@@ -12,6 +12,7 @@ pub mod mountpoint;
 pub mod probe;
 pub mod processes;
 pub mod remount;
+pub mod replace;
 pub mod selinux;
 
 use std::ffi::CString;

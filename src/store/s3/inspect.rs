@@ -44,6 +44,8 @@ pub struct Signer {
     pub is_temporary: bool,
 }
 
+/// Pages of unfinished uploads that are read, each of up to 1,000.
+const UPLOAD_PAGES_LIMIT: usize = 1_000;
 /// Code of the answer where there are no rules.
 const NO_CORS: &str = "NoSuchCORSConfiguration";
 
@@ -79,22 +81,38 @@ pub struct UnfinishedUpload {
     pub begun_at: SystemTime,
 }
 
-/// Those below a prefix, as many as the store tells at once.
+/// Those below a prefix, page by page.
 pub async fn unfinished_uploads(
     store: &S3Store,
     prefix: &str,
 ) -> Result<Vec<UnfinishedUpload>, StoreError> {
-    let list = store.client().list_multipart_uploads();
-    let request = list.bucket(&store.bucket).prefix(prefix).send();
-    let answer = answered(StoreOp::ListUploads, &Key::new(prefix), request).await?;
-    let uploads = answer.uploads().iter().filter_map(|upload| {
-        Some(UnfinishedUpload {
-            key: Key::new(upload.key()?),
-            id: UploadId(upload.upload_id()?.to_owned()),
-            begun_at: whole_seconds(Some(upload.initiated()?)),
-        })
-    });
-    Ok(uploads.collect())
+    let mut uploads = Vec::new();
+    let mut after = (None, None);
+    for _ in 0..UPLOAD_PAGES_LIMIT {
+        let list = store.client().list_multipart_uploads();
+        let list = list.bucket(&store.bucket).prefix(prefix);
+        let (key, id) = after.clone();
+        let request = list.set_key_marker(key).set_upload_id_marker(id).send();
+        let answer = answered(StoreOp::ListUploads, &Key::new(prefix), request).await?;
+        uploads.extend(answer.uploads().iter().filter_map(|upload| {
+            Some(UnfinishedUpload {
+                key: Key::new(upload.key()?),
+                id: UploadId(upload.upload_id()?.to_owned()),
+                begun_at: whole_seconds(Some(upload.initiated()?)),
+            })
+        }));
+        let told = |marker: Option<&str>| marker.filter(|it| !it.is_empty()).map(str::to_owned);
+        let next = (
+            told(answer.next_key_marker()),
+            told(answer.next_upload_id_marker()),
+        );
+        // A store that does not go on would tell the same page for ever.
+        if answer.is_truncated() != Some(true) || next.0.is_none() || next == after {
+            break;
+        }
+        after = next;
+    }
+    Ok(uploads)
 }
 
 /// That goes along with uploads, as far as it was found out what the store takes.

@@ -52,6 +52,8 @@ use list_quirks::ListQuirks;
 #[derive(Debug)]
 pub struct S3Store {
     bucket: String,
+    /// Has the sources of copies.
+    copied_from: String,
     endpoint: Endpoint,
     renewal: Renewal,
     list_quirks: ListQuirks,
@@ -79,6 +81,7 @@ impl S3Store {
         let wants_none = calculation == Some(&RequestChecksumCalculation::WhenRequired);
         let checksums = Checksums::new(settings.upload_checksum, wants_none);
         Ok(Self {
+            copied_from: settings.bucket.clone(),
             bucket: settings.bucket,
             endpoint: route.endpoint(),
             transport: route.transport(),
@@ -87,6 +90,14 @@ impl S3Store {
             checksums,
             connections,
         })
+    }
+
+    /// The same store, to which the source of a copy is a key of this bucket.
+    pub fn copying_from(self, bucket: &str) -> Self {
+        Self {
+            copied_from: bucket.to_owned(),
+            ..self
+        }
     }
 
     /// The service that the bucket is in.

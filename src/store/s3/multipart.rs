@@ -147,7 +147,7 @@ impl S3Store {
             .key(key.as_str())
             .upload_id(request.upload.0)
             .part_number(i32::from(request.number.get()))
-            .copy_source(copy_source(&self.bucket, request.source.as_str()))
+            .copy_source(copy_source(&self.copied_from, request.source.as_str()))
             .copy_source_range(range)
             .copy_source_if_match(request.source_if_match.quoted())
             .send()

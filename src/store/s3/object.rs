@@ -207,7 +207,7 @@ impl S3Store {
             .copy_object()
             .bucket(&self.bucket)
             .key(key.as_str())
-            .copy_source(copy_source(&self.bucket, request.source.as_str()))
+            .copy_source(copy_source(&self.copied_from, request.source.as_str()))
             .set_copy_source_if_match(request.source_if_match.as_ref().map(ETag::quoted))
             .set_if_match(if_match)
             .set_if_none_match(if_none_match);

@@ -208,3 +208,22 @@ fn bytes_that_are_damaged_on_their_way_are_fetched_again_or_not_at_all() {
         fs::remove_file(all.tree.join("long")).unwrap();
     }
 }
+
+#[test]
+fn a_symlink_that_was_brought_is_equal_in_the_next_run_and_another_is_named() {
+    let all = Migration::new().option("--attributes=stored");
+    all.object("d/a", "x");
+    let mode = [("mode", "41471")];
+    let client = &all.client;
+    client.put_with(&all.bucket, "media/d/link", b"a", None, &mode);
+    let args = ["--yes", "--symlinks", "inside"];
+    let first = all.ends("export", &args, 0);
+    assert_eq!(first.count("fetched"), 2, "{}", first.said);
+    let again = all.ends("export", &args, 0);
+    assert_eq!(again.count("equal"), 2, "{}", again.said);
+    assert_eq!(again.count("fetched"), 0);
+    fs::remove_file(all.tree.join("d/link")).unwrap();
+    symlink("b", all.tree.join("d/link")).unwrap();
+    let other = all.ends("export", &args, 3);
+    assert_eq!(other.line("d/link")["odd"], "symlink");
+}

@@ -1,14 +1,14 @@
-//! Objects that the directory does not have, deleted once all else is done.
+//! Objects that the source does not have, deleted once all else is done.
 
 use super::entry::Object;
+use super::outbox::Outbox;
 use super::report::{Done, Line, Symbol};
-use super::send::Sender;
 use crate::store::{DELETE_MANY_LIMIT, DeleteRequest, ETag, Key, StoreError};
 
 /// Objects that are deleted with one request.
 pub const BATCH_LIMIT: usize = DELETE_MANY_LIMIT;
 
-impl Sender {
+impl Outbox {
     /// Deletes those that are still the versions that the plan saw.
     pub async fn delete(&self, objects: Vec<Object>) -> Vec<Line> {
         let requests = objects.iter().map(|object| DeleteRequest {

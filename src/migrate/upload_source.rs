@@ -1,4 +1,4 @@
-//! A file of the directory as the source of an upload.
+//! A version that is sent, as the source of an upload.
 
 use std::fmt;
 use std::io;
@@ -11,20 +11,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::checkpoint::{Begun, Checkpoint};
-use super::local_file::{LocalFile, is_changed_while_read};
 use super::operator::Operator;
+use super::sent_bytes::{ReadFailure, SentBytes};
 use super::throttle::Throttle;
 use crate::error::FsError;
 use crate::journal::Sending;
 use crate::store::ETag;
 use crate::write_path::{ByteSource, MultipartUpload, Origin, RangeReader, Run, StoredRange};
-
-/// Why the bytes of a file could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReadFailure {
-    Changed,
-    Other(String),
-}
 
 /// What becomes of an upload in parts that is not completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +27,11 @@ enum Unfinished {
     Abort,
 }
 
-/// Bytes of one version of a file. An upload in parts that it has begun is kept for
+/// Bytes of one version. An upload in parts that it has begun is kept for
 /// the next run, unless it is given up.
-pub struct SentFile {
+pub struct UploadSource {
     path: String,
-    file: LocalFile,
+    bytes: SentBytes,
     throttle: Arc<Throttle>,
     checkpoint: Arc<Checkpoint>,
     operator: Arc<dyn Operator>,
@@ -49,16 +42,16 @@ pub struct SentFile {
     create_lock: tokio::sync::Mutex<()>,
 }
 
-impl fmt::Debug for SentFile {
+impl fmt::Debug for UploadSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SentFile").field(&self.path).finish()
+        f.debug_tuple("UploadSource").field(&self.path).finish()
     }
 }
 
-impl SentFile {
+impl UploadSource {
     pub fn new(
         path: &str,
-        file: LocalFile,
+        bytes: SentBytes,
         upload: Option<Arc<MultipartUpload>>,
         throttle: Arc<Throttle>,
         checkpoint: Arc<Checkpoint>,
@@ -66,7 +59,7 @@ impl SentFile {
     ) -> Self {
         Self {
             path: path.to_owned(),
-            file,
+            bytes,
             throttle,
             checkpoint,
             operator,
@@ -88,17 +81,18 @@ impl SentFile {
         *self.unfinished.lock() = Unfinished::Abort;
     }
 
-    fn failed(&self, error: io::Error) -> FsError {
-        let failure = match is_changed_while_read(&error) {
-            true => ReadFailure::Changed,
-            false => ReadFailure::Other(error.to_string()),
+    fn failed(&self, failure: ReadFailure) -> FsError {
+        let why = match &failure {
+            ReadFailure::Changed => "it changed while it was read",
+            ReadFailure::NoAnswer(why) | ReadFailure::Other(why) => why,
         };
+        let error = io::Error::other(why.to_owned());
         *self.failure.lock() = Some(failure);
         FsError::Spool(Arc::new(error))
     }
 }
 
-impl Drop for SentFile {
+impl Drop for UploadSource {
     fn drop(&mut self) {
         if let (Some(upload), Unfinished::Keep) =
             (self.upload.get_mut().take(), *self.unfinished.get_mut())
@@ -109,30 +103,34 @@ impl Drop for SentFile {
 }
 
 #[async_trait]
-impl RangeReader for SentFile {
+impl RangeReader for UploadSource {
     async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
         let len = range.end - range.start;
         self.throttle.take(len).await;
-        let read = self.file.read(range).await;
+        let read = self.bytes.read(range).await;
         self.operator.moved(0, len);
-        read.map_err(|error| self.failed(error))
+        read.map_err(|failure| self.failed(failure))
     }
 }
 
-impl ByteSource for SentFile {
+impl ByteSource for UploadSource {
     fn runs(&self) -> Vec<Run> {
-        vec![Run {
-            range: 0..self.file.stat().size_bytes,
-            origin: Origin::Local,
-        }]
+        let range = 0..self.bytes.len();
+        let origin = match self.bytes.stored(range.clone()) {
+            Some(stored) => Origin::Object(stored.key, stored.etag),
+            None => Origin::Local,
+        };
+        vec![Run { range, origin }]
     }
 
     fn is_zero(&self, _: Range<u64>) -> bool {
         false
     }
 
-    fn stored(&self, _: Range<u64>) -> Option<StoredRange> {
-        None
+    fn stored(&self, range: Range<u64>) -> Option<StoredRange> {
+        let stored = self.bytes.stored(range.clone())?;
+        self.operator.moved(0, range.end - range.start);
+        Some(stored)
     }
 
     fn multipart(&self) -> Option<Arc<MultipartUpload>> {
@@ -154,7 +152,7 @@ impl ByteSource for SentFile {
             None => (SystemTime::now(), None),
         };
         let begun = Begun {
-            stat: *self.file.stat(),
+            source: self.bytes.snapshot(),
             since,
             before,
             sending: Some(sending),

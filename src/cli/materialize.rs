@@ -1,0 +1,277 @@
+//! `mediafs unmount --materialize`: a directory with the mount's files takes its place.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use hyper::Method;
+
+use super::daemonize;
+use super::flush::missing;
+use super::migrate_args::Usage;
+use super::migrate_shown::{self, Console};
+use super::mounts::{FoundMount, SAYS_WITHIN};
+use super::shown::plain;
+use crate::config::{Config, ConfigSource, Options, Target};
+use crate::migrate::{
+    Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Outcome,
+    Refused, Report, Selection, Source, Summary, Symlinks, export, resolved,
+};
+use crate::session::control::answers::{BarrierEnd, EndBarrier, Held, HoldRequest};
+use crate::session::{Attachable, Replaced, elsewhere, take_place};
+
+/// Exports before the barrier of what other clients change meanwhile.
+const EXPORTS_LIMIT: usize = 3;
+
+#[derive(Debug, Args)]
+pub struct MaterializeArgs {
+    /// Bring all files into DIR, which then takes the mount's place: 'mediafs help migrate'
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["leave_in_spool", "json"])]
+    materialize: Option<PathBuf>,
+    /// Do not ask before files are brought
+    #[arg(long, short, requires = "materialize")]
+    yes: bool,
+    /// Delete files of DIR that the mount does not have
+    #[arg(long, requires = "materialize")]
+    delete: bool,
+}
+
+/// A directory that is to take the place of a mount.
+pub struct Materialize<'a> {
+    mount: &'a FoundMount,
+    attachable: Attachable,
+    config: Config,
+    directory: PathBuf,
+    args: &'a MaterializeArgs,
+    /// How long changes may be held.
+    within: Duration,
+}
+
+impl MaterializeArgs {
+    /// None where it is not asked for. Errors: what keeps it from being done.
+    pub fn of<'a>(
+        &'a self,
+        mount: &'a FoundMount,
+        within: Duration,
+    ) -> anyhow::Result<Option<Materialize<'a>>> {
+        let Some(directory) = &self.materialize else {
+            return Ok(None);
+        };
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "--materialize mounts DIR in the mount's place: run it as root"
+        );
+        let folder = daemonize::folder();
+        let directory = resolved(&folder.join(directory));
+        let mountpoint = Path::new(&mount.health.mountpoint);
+        if directory.starts_with(mountpoint) || mountpoint.starts_with(&directory) {
+            let why = "--materialize needs a directory that is not in the mount, nor above it";
+            return Err(Usage(why.to_owned()).into());
+        }
+        let attachable = Attachable::at(mountpoint)?;
+        let others = elsewhere(&attachable.entry.device);
+        if !others.is_nowhere() {
+            let why = format!(
+                "the mount is seen elsewhere too, where DIR cannot take its place: {others}"
+            );
+            return Err(Refused(why).into());
+        }
+        let options: Options = mount.ask(Method::GET, "/settings", &(), SAYS_WITHIN)?;
+        let config = ConfigSource::new(Target::FromFile, None, options, folder)?.load()?;
+        Ok(Some(Materialize {
+            mount,
+            attachable,
+            config,
+            directory,
+            args: self,
+            within,
+        }))
+    }
+}
+
+impl Materialize<'_> {
+    /// Brings everything, and has DIR seen in the mount's place. The mount serves
+    /// nobody any more then but who has its files open.
+    ///
+    /// Errors: DIR does not have everything, and the mount goes on.
+    pub fn run(&self) -> anyhow::Result<()> {
+        let goes_on = || {
+            format!(
+                "{} goes on as before; the same command goes on where it was",
+                self.mount.health.mountpoint
+            )
+        };
+        self.bring_beforehand().with_context(goes_on)?;
+        let (number, began) = (self.hold().with_context(goes_on)?, Instant::now());
+        let replaced = self.replace(number);
+        let how = match replaced {
+            Ok(_) => BarrierEnd::Replaced,
+            Err(_) => BarrierEnd::Lift,
+        };
+        let ended = self.end_barrier(number, how);
+        let replaced = replaced.with_context(goes_on)?;
+        // Where its time is over by now, it has seen by itself what is there.
+        if let Err(error) = ended {
+            tracing::debug!(%error, "the barrier was over");
+        }
+        self.tell(replaced, began.elapsed());
+        Ok(())
+    }
+
+    /// Brings what there is while the mount serves, so that little is left. What programs
+    /// change meanwhile is left to the end.
+    fn bring_beforehand(&self) -> anyhow::Result<()> {
+        let console: Arc<dyn Operator> = Arc::new(Console::new(self.args.yes));
+        let mut settings = self.settings();
+        if !self.args.delete {
+            settings.extra = Extra::Keep;
+        }
+        for attempt in 1.. {
+            let summary = self.export(&settings, &console, |_| {})?;
+            let more = summary.counts.only_here.names;
+            // Those of later attempts were brought before, and have gone in the mount since.
+            if more > 0 && settings.extra == Extra::Keep {
+                return Err(Refused(format!(
+                    "{} has {more} files that the mount does not have: --delete removes them, or choose another directory",
+                    self.directory.display()
+                ))
+                .into());
+            }
+            if summary.outcome != Outcome::SomeFailed {
+                return check(&summary);
+            }
+            if attempt == EXPORTS_LIMIT {
+                ensure!(
+                    summary.counts.fetched.names > 0,
+                    "{} files could not be brought: 'mediafs export' names them",
+                    summary.counts.errors.names
+                );
+                return Ok(());
+            }
+            settings = MoveSettings {
+                force: Force::Yes,
+                ..self.settings()
+            };
+        }
+        Ok(())
+    }
+
+    fn settings(&self) -> MoveSettings {
+        MoveSettings {
+            extra: Extra::Delete,
+            force: Force::No,
+            dry_run: false,
+            bandwidth: None,
+            manifest: None,
+        }
+    }
+
+    /// Holds changes back once S3 has everything. Errors: who keeps it from that.
+    fn hold(&self) -> anyhow::Result<u64> {
+        let within_ms = u64::try_from(self.within.as_millis()).unwrap_or(u64::MAX);
+        let request = HoldRequest { within_ms };
+        let within = self.within.saturating_add(SAYS_WITHIN);
+        let held: Held = self.mount.ask(Method::POST, "/barrier", &request, within)?;
+        if held.held {
+            return Ok(held.number);
+        }
+        let span = humantime::format_duration(self.within);
+        let mut text = format!("no moment within {span} at which nobody writes");
+        for opener in &held.writers {
+            let path = plain(&opener.path);
+            text.push_str(&format!(
+                "\n  process {} has {path} open for writing",
+                opener.pid
+            ));
+        }
+        if let Some(unsent) = &held.unsent {
+            text.push_str(&format!("\n{}", missing(unsent)));
+        }
+        bail!("{text}")
+    }
+
+    /// Brings the last difference, and puts DIR in the mount's place.
+    fn replace(&self, number: u64) -> anyhow::Result<Replaced> {
+        let settings = MoveSettings {
+            force: Force::Yes,
+            ..self.settings()
+        };
+        let console: Arc<dyn Operator> = Arc::new(Console::new(true));
+        check(&self.export(&settings, &console, migrate_shown::line)?)?;
+        let attributes = &self.config.attributes;
+        let given = chown(&self.directory, Some(attributes.uid), Some(attributes.gid));
+        let mode = Permissions::from_mode(u32::from(attributes.dir_mode));
+        let given = given.and_then(|()| fs::set_permissions(&self.directory, mode));
+        given.with_context(|| format!("cannot set the owner of {}", self.directory.display()))?;
+        self.end_barrier(number, BarrierEnd::Replacing)?;
+        take_place(&self.attachable, &self.directory)
+            .with_context(|| format!("cannot mount {}", self.directory.display()))
+    }
+
+    fn end_barrier(&self, number: u64, how: BarrierEnd) -> anyhow::Result<()> {
+        let request = EndBarrier { number, how };
+        self.mount
+            .ask(Method::POST, "/release", &request, SAYS_WITHIN)
+    }
+
+    fn export(
+        &self,
+        settings: &MoveSettings,
+        console: &Arc<dyn Operator>,
+        tell: impl Fn(&Line) + Send + Sync + 'static,
+    ) -> anyhow::Result<Summary> {
+        let selection = Selection::default();
+        let job = Job {
+            config: &self.config,
+            directory: &self.directory,
+            source: Source::Directory,
+            selection: &selection,
+            // Those that the mount shows, wherever they lead.
+            symlinks: Symlinks::Everywhere,
+            odd: OddPolicies::of_names(OddPolicy::Skip),
+            comparison: Comparison::Checksums,
+            allow_empty: true,
+            allow_unmounted: false,
+            operator: console,
+        };
+        let report = Report::new(None, Box::new(tell));
+        export(job, settings, report)?.context("interrupted")
+    }
+
+    fn tell(&self, replaced: Replaced, held: Duration) {
+        let mountpoint = &self.mount.health.mountpoint;
+        let directory = self.directory.display();
+        let held = humantime::format_duration(Duration::from_millis(
+            u64::try_from(held.as_millis()).unwrap_or(u64::MAX),
+        ));
+        let mut text = format!(
+            "{mountpoint}: {directory} is there now, with everything; changes waited for {held}
+what is open in the mount stays there until it is closed; S3 keeps all objects
+for the next start of the machine, in /etc/fstab in place of the mount's line:
+  {directory} {mountpoint} none bind 0 0"
+        );
+        if replaced == Replaced::Covered {
+            text.push_str("\nthe old mount lies below it until the next start of the machine");
+        }
+        let lines: Vec<String> = text.lines().map(plain).collect();
+        println!("{}", lines.join("\n"));
+    }
+}
+
+/// Errors: an export that has not brought everything that a mount shows.
+fn check(summary: &Summary) -> anyhow::Result<()> {
+    let counts = &summary.counts;
+    // Keys that no mount shows are named, and stay in the bucket alone.
+    let hidden: u64 = counts.odd.values().sum();
+    let is_all_shown = counts.different.names == 0 && counts.errors.names <= hidden;
+    match summary.outcome {
+        Outcome::Equal => Ok(()),
+        Outcome::Differences if is_all_shown => Ok(()),
+        Outcome::Declined => Err(Refused("nothing is done without a yes".to_owned()).into()),
+        _ => bail!("not everything could be brought"),
+    }
+}

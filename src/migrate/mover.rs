@@ -1,0 +1,303 @@
+//! Objects on their way from one bucket into another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::entry::Object;
+use super::judge::Verdict;
+use super::object_judge::ObjectJudge;
+use super::outbox::{Attempt, NO_VERSION, NOT_TRIED, Outbox, Tried, condition_of};
+use super::places::ObjectPlace;
+use super::proof::Proof;
+use super::report::{Done, Line};
+use super::sent_bytes::{ObjectWay, SentBytes, SentObject};
+use crate::store::{
+    CopyRequest, ETag, GetRequest, HeadRequest, ObjectHeaders, ObjectMeta, Placement, StoreError,
+    StoreErrorKind, StoreOp, WriteCondition,
+};
+
+/// Longest object that is read at once, with its headers.
+const READ_AT_ONCE_BYTES: u64 = 1 << 20;
+const REPLACED: &str = "it was replaced or deleted in OLD meanwhile: run again";
+
+/// Brings objects over, each on the condition that what it replaces is what the plan saw.
+pub struct Mover {
+    pub outbox: Arc<Outbox>,
+    pub judge: Arc<ObjectJudge>,
+    /// Longest object that the store copies in one request.
+    copy_limit_bytes: u64,
+    /// Whether the store copies between the buckets itself.
+    copies: AtomicBool,
+    copy_conditions: Tried,
+    told_of_tags: AtomicBool,
+}
+
+/// Why an object is not there.
+enum Failed {
+    /// The store does not copy this one: some do not find what ends in a slash.
+    NotCopied,
+    /// The store does not copy between the buckets.
+    CopiesNone(StoreError),
+    Words(String),
+}
+
+impl Mover {
+    pub fn new(
+        outbox: Arc<Outbox>,
+        judge: Arc<ObjectJudge>,
+        copy_limit_bytes: u64,
+        copies: bool,
+    ) -> Self {
+        Self {
+            outbox,
+            judge,
+            copy_limit_bytes,
+            copies: AtomicBool::new(copies),
+            copy_conditions: Tried::default(),
+            told_of_tags: AtomicBool::new(false),
+        }
+    }
+
+    fn source(&self) -> &ObjectPlace {
+        &self.judge.source
+    }
+
+    /// Brings one object in the place of this version, or where there is none, and
+    /// compares.
+    pub async fn bring(&self, object: &Object, replaces: Option<&str>) -> Line {
+        if self.outbox.is_silent() {
+            return Line::error(&object.path, NOT_TRIED);
+        }
+        let brought = match self.copies.load(Ordering::Acquire) {
+            true => match self.copied(object, replaces).await {
+                Err(Failed::NotCopied) => self.sent(object, replaces).await,
+                Err(Failed::CopiesNone(error)) => {
+                    self.stop_copying(&error);
+                    self.sent(object, replaces).await
+                }
+                copied => copied,
+            },
+            false => self.sent(object, replaces).await,
+        };
+        let line = match brought {
+            Ok((etag, done)) => self.proved(object, &etag).await.map(|it| it.done(done)),
+            Err(Failed::Words(why)) => Err(why),
+            Err(Failed::CopiesNone(error)) => Err(error.to_string()),
+            Err(Failed::NotCopied) => Err("the store does not copy it".to_owned()),
+        };
+        line.unwrap_or_else(|why| Line::error(&object.path, why))
+    }
+
+    fn stop_copying(&self, error: &StoreError) {
+        if self.copies.swap(false, Ordering::AcqRel) {
+            let text = format!(
+                "the store does not copy from one bucket to the other: bytes go through here ({error})"
+            );
+            self.outbox.operator.tell(&text);
+        }
+    }
+
+    /// The store copies it, with all that is stored with it.
+    async fn copied(
+        &self,
+        object: &Object,
+        replaces: Option<&str>,
+    ) -> Result<(ETag, Done), Failed> {
+        if object.size_bytes > self.copy_limit_bytes {
+            let headers = self.headers(object).await?;
+            let etag = self
+                .uploaded(object, ObjectWay::Copied, headers, replaces)
+                .await?;
+            return Ok((etag, Done::Copied));
+        }
+        let trying = self.copy_conditions.first().await;
+        let request = CopyRequest {
+            source: self.source().key_of(&object.path),
+            source_if_match: Some(ETag::new(&object.etag)),
+            size_bytes: object.size_bytes,
+            target: self.outbox.key_of(&object.path),
+            condition: condition_of(replaces),
+            replace_headers: None,
+            // Class and encryption are those of the bucket that it comes to.
+            placement: Placement::default(),
+        };
+        match self.outbox.bucket.store.copy(request.clone()).await {
+            Ok(answer) => {
+                if trying.is_some() {
+                    self.try_conditions(request).await;
+                }
+                self.outbox.operator.moved(0, object.size_bytes);
+                Ok((answer.etag, Done::Copied))
+            }
+            Err(error) => Err(self.not_copied(object, replaces, error).await),
+        }
+    }
+
+    /// Why a copy failed: by its source, by its target, or since the store makes none.
+    async fn not_copied(
+        &self,
+        object: &Object,
+        replaces: Option<&str>,
+        error: StoreError,
+    ) -> Failed {
+        if error.kind.is_no_answer() {
+            self.outbox.falls_silent();
+            return Failed::Words(error.to_string());
+        }
+        let is_refused = matches!(
+            error.kind,
+            StoreErrorKind::PreconditionFailed | StoreErrorKind::Conflict
+        );
+        if !is_refused && error.kind != StoreErrorKind::NotFound {
+            return Failed::CopiesNone(error);
+        }
+        let key = self.source().key_of(&object.path);
+        match self.source().store.head(HeadRequest { key }).await {
+            Ok(meta) if meta.etag.as_str() == object.etag => {}
+            Ok(_) => return Failed::Words(REPLACED.to_owned()),
+            Err(gone) if gone.kind == StoreErrorKind::NotFound => {
+                return Failed::Words(REPLACED.to_owned());
+            }
+            Err(error) => return Failed::Words(error.to_string()),
+        }
+        match (is_refused, replaces) {
+            (true, _) | (false, Some(_)) => {
+                let why = "another client changed it in NEW meanwhile: its version is kept";
+                Failed::Words(why.to_owned())
+            }
+            // The source is there, and the store says that it is not.
+            (false, None) => Failed::NotCopied,
+        }
+    }
+
+    /// Asks for the same copy on a condition that does not hold.
+    async fn try_conditions(&self, request: CopyRequest) {
+        let request = CopyRequest {
+            condition: WriteCondition::IfMatch(ETag::new(NO_VERSION)),
+            ..request
+        };
+        let bucket = &self.outbox.bucket;
+        let answer = bucket.plain.copy(request).await;
+        let answer = answer.map(drop).map_err(|error| error.kind);
+        self.copy_conditions.told(bucket, StoreOp::Copy, answer);
+    }
+
+    /// Its bytes go through here.
+    async fn sent(&self, object: &Object, replaces: Option<&str>) -> Result<(ETag, Done), Failed> {
+        let (way, headers) = match object.size_bytes {
+            1..=READ_AT_ONCE_BYTES => {
+                let request = GetRequest {
+                    key: self.source().key_of(&object.path),
+                    range: None,
+                    if_match: Some(ETag::new(&object.etag)),
+                    sink: None,
+                };
+                let answer = self.source().store.get(request).await;
+                let answer = answer.map_err(|error| self.unreadable(&error))?;
+                let headers = self.carried(object, answer.meta).await?;
+                (ObjectWay::Read(answer.body), headers)
+            }
+            _ => (ObjectWay::ByRange, self.headers(object).await?),
+        };
+        let etag = self.uploaded(object, way, headers, replaces).await?;
+        Ok((etag, Done::Sent))
+    }
+
+    async fn uploaded(
+        &self,
+        object: &Object,
+        way: ObjectWay,
+        headers: ObjectHeaders,
+        replaces: Option<&str>,
+    ) -> Result<ETag, Failed> {
+        let bytes = SentBytes::Object(SentObject {
+            store: self.source().store.clone(),
+            key: self.source().key_of(&object.path),
+            object: object.clone(),
+            way,
+        });
+        let upload = self.outbox.upload(&object.path, &bytes, headers, replaces);
+        match upload.await {
+            Attempt::Sent(etag) => Ok(etag),
+            Attempt::Changed => Err(Failed::Words(REPLACED.to_owned())),
+            Attempt::Failed(why) => Err(Failed::Words(why)),
+        }
+    }
+
+    async fn headers(&self, object: &Object) -> Result<ObjectHeaders, Failed> {
+        let key = self.source().key_of(&object.path);
+        let meta = self.source().store.head(HeadRequest { key }).await;
+        let meta = meta.map_err(|error| self.unreadable(&error))?;
+        self.carried(object, meta).await
+    }
+
+    /// What goes along with this version.
+    async fn carried(&self, object: &Object, meta: ObjectMeta) -> Result<ObjectHeaders, Failed> {
+        if meta.etag.as_str() != object.etag {
+            return Err(Failed::Words(REPLACED.to_owned()));
+        }
+        let mut headers = ObjectHeaders {
+            placement: Placement::default(),
+            ..meta.headers
+        };
+        if meta.tag_count > 0 {
+            let key = self.source().key_of(&object.path);
+            headers.tags = match self.source().store.tags(key).await {
+                Ok(tags) => tags,
+                Err(error) if error.kind.is_no_answer() => return Err(self.unreadable(&error)),
+                Err(error) => {
+                    self.tell_of_tags(&error);
+                    None
+                }
+            };
+        }
+        Ok(headers)
+    }
+
+    fn tell_of_tags(&self, error: &StoreError) {
+        if !self.told_of_tags.swap(true, Ordering::AcqRel) {
+            let text = format!("tags are not brought along: they cannot be read ({error})");
+            self.outbox.operator.tell(&text);
+        }
+    }
+
+    fn unreadable(&self, error: &StoreError) -> Failed {
+        match error.kind {
+            StoreErrorKind::NotFound | StoreErrorKind::PreconditionFailed => {
+                Failed::Words(REPLACED.to_owned())
+            }
+            kind => {
+                if kind.is_no_answer() {
+                    self.outbox.falls_silent();
+                }
+                Failed::Words(error.to_string())
+            }
+        }
+    }
+
+    /// Compares what is there now. Errors: it has not the bytes of the source, in words.
+    async fn proved(&self, object: &Object, etag: &ETag) -> Result<Line, String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let there = Object {
+            etag: etag.as_str().to_owned(),
+            modified: now.unwrap_or_default().as_secs(),
+            ..object.clone()
+        };
+        let mut verdict = self.judge.bytes(object, &there).await;
+        if verdict == Verdict::Unproved {
+            verdict = self.judge.read(object, &there).await;
+        }
+        let proof: Proof = match verdict {
+            Verdict::Equal(proof) => proof,
+            Verdict::Unproved => return Err("it cannot be compared".to_owned()),
+            Verdict::Failed(why) => return Err(format!("it was brought, and not compared: {why}")),
+            Verdict::Different(why) => {
+                return Err(format!("what arrived is not what is stored in OLD: {why}"));
+            }
+        };
+        // Its headers are those that came with it.
+        self.judge.note(object, &there);
+        Ok(Line::proved(&object.path, object.size_bytes, proof))
+    }
+}

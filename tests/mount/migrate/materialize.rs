@@ -1,0 +1,233 @@
+//! `mediafs unmount --materialize`: a directory takes a mount's place.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::control::{curl, listening, mediafs};
+use crate::support::disk::{DiskKind, SmallDisk};
+use crate::support::mount::detach;
+use crate::support::programs::{run_within, said};
+use crate::support::servers::Server;
+use crate::support::{Mount, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(120);
+const WRITERS: usize = 4;
+
+fn command(mount: &Mount, directory: &Path, args: &[&str]) -> Command {
+    let owner = &Server::shared().owner;
+    let mut command = mediafs(["unmount"]);
+    command
+        .arg(&mount.root)
+        .arg("--materialize")
+        .arg(directory)
+        .arg("--yes")
+        .args(args)
+        .arg("--socket")
+        .arg(listening(mount))
+        .env("AWS_ACCESS_KEY_ID", &*owner.access_key)
+        .env("AWS_SECRET_ACCESS_KEY", &*owner.secret_key)
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    command
+}
+
+fn run(mount: &Mount, directory: &Path, args: &[&str]) -> Output {
+    run_within(WITHIN, &mut command(mount, directory, args))
+}
+
+#[track_caller]
+fn ends(mount: &Mount, directory: &Path, args: &[&str], code: i32) -> String {
+    let output = run(mount, directory, args);
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{}{}",
+        said(&output),
+        mount.log()
+    );
+    said(&output)
+}
+
+fn is_fuse(root: &Path) -> bool {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let on_root = |line: &&str| line.split(' ').nth(4) == root.to_str();
+    let last = text.lines().rfind(on_root);
+    last.is_some_and(|line| line.contains("fuse.mediafs"))
+}
+
+/// What a writer knows to be there, and the calls that failed.
+#[derive(Default)]
+struct Written {
+    files: BTreeMap<PathBuf, String>,
+    failed: Vec<String>,
+}
+
+/// Makes, replaces, renames and removes files below a folder until it is told to stop.
+fn write_on(folder: &Path, stops: &AtomicBool) -> Written {
+    let mut written = Written::default();
+    let mut number = 0_u64;
+    while !stops.load(Ordering::Relaxed) {
+        number += 1;
+        let (path, text) = (folder.join(format!("f{number}")), format!("text {number}"));
+        let beside = folder.join("beside");
+        let mut steps = || -> std::io::Result<()> {
+            match number % 4 {
+                0 => {
+                    fs::write(&beside, &text)?;
+                    fs::rename(&beside, &path)?;
+                }
+                1 => {
+                    let below = folder.join(format!("d{number}"));
+                    fs::create_dir(&below)?;
+                    fs::write(below.join("f"), &text)?;
+                    written.files.insert(below.join("f"), text.clone());
+                    fs::write(&path, &text)?;
+                }
+                2 => {
+                    fs::write(&path, "old")?;
+                    fs::write(&path, &text)?;
+                }
+                _ => {
+                    fs::write(&path, &text)?;
+                    let before = folder.join(format!("f{}", number - 1));
+                    fs::remove_file(&before)?;
+                    written.files.remove(&before);
+                }
+            }
+            written.files.insert(path.clone(), text.clone());
+            Ok(())
+        };
+        if let Err(error) = steps() {
+            written.failed.push(format!("{}: {error}", path.display()));
+        }
+    }
+    written
+}
+
+#[test]
+fn a_directory_takes_the_mounts_place_under_writers_that_see_no_error_and_lose_nothing() {
+    let plan = Mount::builder().args(["--file-mode=0640", "--drain-timeout=2s"]);
+    let mount = plan.start();
+    let directory = mount.scratch().join("local");
+    fs::create_dir(mount.path("before")).unwrap();
+    fs::create_dir(mount.path("empty")).unwrap();
+    for number in 0..50 {
+        fs::write(mount.path(format!("before/{number}")), format!("{number}")).unwrap();
+    }
+    let stored = fs::metadata(mount.path("before/7")).unwrap();
+    let reader = fs::File::open(mount.path("before/8")).unwrap();
+    let stops = AtomicBool::new(false);
+    let (ended, keys, all) = std::thread::scope(|scope| {
+        let writers = (0..WRITERS).map(|number| {
+            let folder = mount.path(format!("w{number}"));
+            fs::create_dir(&folder).unwrap();
+            let stops = &stops;
+            scope.spawn(move || write_on(&folder, stops))
+        });
+        let writers: Vec<_> = writers.collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let ended = run(&mount, &directory, &["--timeout", "60s"]);
+        let keys = mount.client().list(mount.bucket(), "");
+        // They go on in the directory.
+        std::thread::sleep(Duration::from_millis(200));
+        stops.store(true, Ordering::Relaxed);
+        let all: Vec<Written> = writers.into_iter().map(|it| it.join().unwrap()).collect();
+        (ended, keys, all)
+    });
+    let text = said(&ended);
+    assert!(ended.status.success(), "{text}{}", mount.log());
+    assert!(!is_fuse(&mount.root));
+    assert!(text.contains("none bind 0 0"), "{text}");
+    for written in &all {
+        assert!(written.failed.is_empty(), "{:?}\n{text}", written.failed);
+        assert!(written.files.len() > 10, "{} files", written.files.len());
+        for (path, text) in &written.files {
+            let found = fs::read_to_string(path);
+            assert_eq!(found.ok().as_ref(), Some(text), "{}", path.display());
+            let own = directory.join(path.strip_prefix(&mount.root).unwrap());
+            assert_eq!(fs::read_to_string(own).unwrap(), *text);
+        }
+    }
+    assert_eq!(mount.client().list(mount.bucket(), ""), keys);
+    let brought = fs::metadata(directory.join("before/7")).unwrap();
+    assert_eq!((brought.uid(), brought.gid()), (stored.uid(), stored.gid()));
+    assert_eq!(brought.mode(), 0o100_640);
+    assert_eq!(brought.mtime(), stored.mtime());
+    assert!(directory.join("empty").is_dir());
+    drop(reader);
+    detach(&mount.root);
+}
+
+#[test]
+fn who_writes_is_named_and_a_full_disk_told_and_the_mount_goes_on() {
+    let mount = Mount::fresh();
+    let disk = SmallDisk::new(mount.scratch(), DiskKind::Tmpfs, 40 << 20);
+    let directory = disk.path("local");
+    fs::create_dir(&directory).unwrap();
+    fs::write(mount.path("f"), vec![7; 3 << 20]).unwrap();
+    let goes_on = |name: &str| {
+        fs::write(mount.path(name), name).unwrap();
+        assert_eq!(fs::read(mount.path(name)).unwrap(), name.as_bytes());
+        assert!(is_fuse(&mount.root));
+    };
+    disk.fill();
+    let full = ends(&mount, &directory, &[], 1);
+    assert!(full.contains("goes on as before"), "{full}");
+    goes_on("after-the-full-disk");
+    disk.free();
+    fs::write(directory.join("own"), "own").unwrap();
+    let more = ends(&mount, &directory, &[], 5);
+    assert!(more.contains("--delete"), "{more}");
+    assert_eq!(fs::read(directory.join("own")).unwrap(), b"own");
+    let mut writer = fs::File::create(mount.path("held")).unwrap();
+    writer.write_all(b"half").unwrap();
+    let told = ends(&mount, &directory, &["--delete", "--timeout", "1s"], 1);
+    assert!(
+        told.contains("open for writing") && told.contains("held"),
+        "{told}"
+    );
+    goes_on("after-the-writer");
+    writer.write_all(b", whole").unwrap();
+    drop(writer);
+    ends(&mount, &directory, &["--delete"], 0);
+    assert!(!is_fuse(&mount.root));
+    assert!(!directory.join("own").exists());
+    for name in ["after-the-full-disk", "after-the-writer"] {
+        assert_eq!(fs::read(mount.path(name)).unwrap(), name.as_bytes());
+    }
+    assert_eq!(fs::read(mount.path("held")).unwrap(), b"half, whole");
+    detach(&mount.root);
+}
+
+#[test]
+fn changes_wait_no_longer_than_was_asked_whatever_becomes_of_who_asked() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("f"), "x").unwrap();
+    let socket = listening(&mount);
+    let told = curl(&socket, "/barrier", Some(r#"{"within_ms": 2000}"#));
+    assert!(told.contains(r#""held":true"#), "{told}");
+    // Nobody has more than one.
+    let again = curl(&socket, "/barrier", Some(r#"{"within_ms": 2000}"#));
+    assert!(again.contains("already"), "{again}");
+    let began = Instant::now();
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
+    std::thread::scope(|scope| {
+        let change = scope.spawn(|| fs::write(mount.path("new"), "new"));
+        let rename = scope.spawn(|| fs::rename(mount.path("f"), mount.path("g")));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!change.is_finished() && !rename.is_finished());
+        change.join().unwrap().unwrap();
+        rename.join().unwrap().unwrap();
+    });
+    assert!(began.elapsed() >= Duration::from_millis(1_500));
+    wait_until(WITHIN, "the file", || mount.object("new").is_some());
+    assert_eq!(fs::read(mount.path("g")).unwrap(), b"x");
+    let ended = r#"{"number": 1, "how": "replaced"}"#;
+    let late = curl(&socket, "/release", Some(ended));
+    assert!(late.contains("not there any more"), "{late}");
+}
