@@ -78,15 +78,15 @@ class Contestant:
         found = re.search(r"v?\d+\.\d+[\w.+-]*", text)
         return found[0] if found else "?"
 
-    def mount(self, bucket, workload=None, options=()):
-        folder = tempfile.mkdtemp(prefix=f"bench-{self.name}-")
-        return Mount(lambda root: [*self.command(bucket, root, folder, workload), *options], folder)
+    def mount(self, bucket, workload=None):
+        folder = tempfile.mkdtemp(prefix="bench-")
+        return Mount(lambda root: self.command(bucket, root, folder, workload), folder)
 
 
 class Mediafs(Contestant):
-    def __init__(self, endpoint, binary):
+    def __init__(self, endpoint, binary, options=()):
         super().__init__(endpoint)
-        self.binary = binary
+        self.binary, self.options = binary, options
         self.name = os.path.basename(binary)
 
     def version_command(self):
@@ -97,4 +97,4 @@ class Mediafs(Contestant):
         cache = ["--cache", os.path.join(folder, "cache"), "--cache-size", "4GiB"]
         return [self.binary, "mount", "--foreground", bucket, root, "--endpoint-url", self.endpoint,
                 "--force-path-style", "--region", REGION, "--spool", os.path.join(folder, "spool"),
-                *(cache if workload == "cached" else [])]
+                *(cache if workload == "cached" else []), *self.options]
