@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 18] = topics![
+pub const TOPICS: [Topic; 19] = topics![
     "setup",
     "durability",
     "coherence",
@@ -30,6 +30,7 @@ pub const TOPICS: [Topic; 18] = topics![
     "spool",
     "status",
     "limits",
+    "performance",
     "privileges",
     "doctor",
     "migrate",
