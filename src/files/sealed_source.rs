@@ -12,7 +12,9 @@ use crate::error::FsError;
 use crate::journal::Sending;
 use crate::read_path::Reader;
 use crate::store::ETag;
-use crate::write_path::{ByteSource, MultipartUpload, Origin, RangeReader, Run, StoredRange};
+use crate::write_path::{
+    ByteSource, MultipartUpload, Origin, RangeReader, Run, StoredRange, Summed,
+};
 
 /// A sealed stage over its lower layer, and where its upload is noted.
 #[derive(Debug)]
@@ -35,6 +37,23 @@ impl RangeReader for SealedSource {
         } else {
             Err(FsError::CORRUPT)
         }
+    }
+
+    async fn read_summed(&self, range: Range<u64>) -> Result<Summed, FsError> {
+        let mut pieces = Vec::new();
+        plan_staged(
+            &self.sealed.stage,
+            &self.sealed.base,
+            range.clone(),
+            &mut pieces,
+        );
+        if let [ReadSegment::Local(file, here)] = pieces.as_slice()
+            && here.end - here.start == range.end - range.start
+        {
+            return file.read_summed(here.clone());
+        }
+        let bytes = self.read(range).await?;
+        Ok(Summed::of(bytes))
     }
 }
 

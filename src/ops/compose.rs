@@ -60,6 +60,7 @@ impl Ops {
             uploads: uploads.clone(),
             uploader: common.uploader.clone(),
             queue: RetryQueue::new(),
+            sending: Mutex::default(),
         };
         let deletes = Arc::new(Deletes {
             namespace: common.namespace.clone(),

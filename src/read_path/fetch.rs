@@ -12,6 +12,7 @@ use super::block::{BlockId, BlockSize};
 use super::cache::{CachedBlock, DiskTier, MemoryTier};
 use super::load::{LoadError, Loads};
 use super::run::{Arrival, Run};
+use super::throughput::Throughput;
 use crate::store::{BodySink, GetRequest, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught;
 
@@ -23,6 +24,7 @@ pub(super) struct Core {
     pub disk: Option<Arc<DiskTier>>,
     pub loads: Loads,
     pub inflight: Mutex<Inflight>,
+    pub throughput: Throughput,
     /// One permit a block that is being fetched.
     pub budget: Arc<Semaphore>,
     pub budget_blocks: u64,
@@ -142,7 +144,11 @@ impl Fetch {
         let (core, of_sink) = (self.core.clone(), run.clone());
         let arrival = Arrival {
             run: run.clone(),
-            publish: move |blocks| core.publish(&of_sink, blocks),
+            publish: move |blocks: Vec<(u64, CachedBlock)>| {
+                let bytes = blocks.iter().map(|(_, block)| block.len() as u64);
+                core.throughput.arrived(bytes.sum());
+                core.publish(&of_sink, blocks);
+            },
         };
         let sink: Arc<dyn BodySink> = Arc::new(arrival);
         let request = GetRequest {

@@ -13,6 +13,7 @@ mod neighbours;
 mod reader;
 mod run;
 mod streams;
+mod throughput;
 
 pub use block::BlockSize;
 pub use cache::{DiskSettings, DiskUse, TierUse};

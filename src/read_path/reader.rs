@@ -18,6 +18,7 @@ use super::load::{AT_ONCE_LIMIT, Loads};
 use super::neighbours::{NeighbourUse, Neighbours};
 use super::run::Run;
 use super::streams::{RUN_LIMIT_BYTES, Streams};
+use super::throughput::Throughput;
 use crate::error::{Cause, FsError};
 use crate::store::{ObjectStore, StoreError, StoreErrorKind};
 use crate::vocabulary::ObjectId;
@@ -75,6 +76,7 @@ impl Reader {
             disk: settings.disk.map(|disk| Arc::new(DiskTier::start(disk))),
             loads: Loads::new(loads),
             inflight: Mutex::default(),
+            throughput: Throughput::new(),
             budget: Arc::new(Semaphore::new(
                 usize::try_from(budget_blocks).unwrap_or(usize::MAX >> 4),
             )),
@@ -163,7 +165,7 @@ impl Reader {
             return;
         }
         let mut cursor = cursor.lock();
-        let window = self.streams.window();
+        let window = self.streams.window(self.core.throughput.window_bytes());
         let ahead = cursor.advance(read, window);
         if cursor.is_stream() && read.end < object.size_bytes {
             self.streams.note(object);

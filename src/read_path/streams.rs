@@ -14,8 +14,6 @@ pub(super) const RUN_LIMIT_BYTES: u64 = 4 << 20;
 /// The same where so many readers have requests under way that more connections do not pay.
 const LONG_RUN_LIMIT_BYTES: u64 = 8 << 20;
 const LONG_RUNS_FROM: u64 = 4;
-/// Most read-ahead of one handle.
-const WINDOW_LIMIT_BYTES: u64 = 64 << 20;
 /// Of a window, for one GET: several are under way.
 const RUN_SHARE: u64 = 4;
 /// The same of readers with long runs.
@@ -62,20 +60,20 @@ impl Streams {
         self.recent.lock().remove(object);
     }
 
-    /// What one reader may have now.
-    pub fn window(&self) -> Window {
+    /// What one reader may have now, of `most_bytes`.
+    pub fn window(&self, most_bytes: u64) -> Window {
         let mut recent = self.recent.lock();
         recent.retain(|_, at| at.elapsed() < RECENT);
         let readers = recent.len().max(1) as u64;
         drop(recent);
-        self.window_of(readers)
+        self.window_of(readers, most_bytes)
     }
 
-    fn window_of(&self, readers: u64) -> Window {
+    fn window_of(&self, readers: u64, most_bytes: u64) -> Window {
         // The rest is for what others ask for now.
         let limit_bytes = (self.inflight_bytes / 4 * 3)
             .min(self.ahead_bytes / readers)
-            .min(WINDOW_LIMIT_BYTES);
+            .min(most_bytes);
         let (limit, share) = if readers < LONG_RUNS_FROM {
             (RUN_LIMIT_BYTES, RUN_SHARE)
         } else {
@@ -95,24 +93,29 @@ mod tests {
     use crate::store::{ETag, Key};
 
     const MIB: u64 = 1 << 20;
+    const MOST: u64 = 64 * MIB;
 
     #[test]
     fn readers_share_memory_and_have_long_requests_where_they_are_many() {
         let streams = Streams::new(128 << 10, 64 * MIB, 192 * MIB);
         let mib = |readers| {
-            let window = streams.window_of(readers);
+            let window = streams.window_of(readers, MOST);
             (window.limit_bytes / MIB, window.run_bytes / MIB)
         };
         assert_eq!([1, 3].map(mib), [(48, 4), (48, 4)]);
         assert_eq!([4, 8, 9].map(mib), [(36, 8), (18, 8), (16, 8)]);
         assert_eq!([16, 40].map(mib), [(9, 4), (3, 1)]);
         for readers in 1..200 {
-            let window = streams.window_of(readers);
+            let window = streams.window_of(readers, MOST);
             assert!(window.limit_bytes * readers <= 144 * MIB);
             assert!(window.run_bytes >= 128 << 10);
         }
-        let small = Streams::new(128 << 10, 4 * MIB, 12 * MIB).window_of(1);
+        let small = Streams::new(128 << 10, 4 * MIB, 12 * MIB).window_of(1, MOST);
         assert_eq!((small.limit_bytes, small.run_bytes), (3 * MIB, MIB / 2));
+        let large = Streams::new(128 << 10, 1024 * MIB, 3072 * MIB);
+        for most_bytes in [MOST, 8 * MOST] {
+            assert_eq!(large.window_of(1, most_bytes).limit_bytes, most_bytes);
+        }
     }
 
     #[test]
@@ -125,13 +128,13 @@ mod tests {
                 size_bytes: 1 << 30,
             })
         };
-        let alone = streams.window();
+        let alone = streams.window(MOST);
         for number in 0..8 {
             streams.note(&object(number));
             streams.note(&object(number));
         }
-        assert_ne!(streams.window(), alone);
+        assert_ne!(streams.window(MOST), alone);
         (0..7).for_each(|number| streams.end(&object(number)));
-        assert_eq!(streams.window(), alone);
+        assert_eq!(streams.window(MOST), alone);
     }
 }

@@ -14,7 +14,16 @@ const PIECE_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub enum Body {
     Bytes(Bytes),
+    Summed(SummedBytes),
     Stream(BodyStream),
+}
+
+/// Bytes whose checksum is known: nobody has to go over them for it again.
+#[derive(Debug, Clone)]
+pub struct SummedBytes {
+    pub bytes: Bytes,
+    /// As S3 writes it.
+    pub crc64nvme: String,
 }
 
 /// A body that is read as it is sent, from the start for each attempt.
@@ -44,6 +53,7 @@ impl Body {
     pub fn len_bytes(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Summed(summed) => summed.bytes.len() as u64,
             Self::Stream(stream) => stream.len_bytes(),
         }
     }

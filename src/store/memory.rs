@@ -292,6 +292,7 @@ impl ObjectStore for Memory {
     async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
         let body = match request.body {
             Body::Bytes(bytes) => bytes,
+            Body::Summed(summed) => summed.bytes,
             Body::Stream(stream) => {
                 let mut all = BytesMut::new();
                 for range in pieces(stream.range) {

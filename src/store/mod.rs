@@ -35,7 +35,7 @@ mod unanswered;
 
 pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
 pub use access_keys::{AccessKeys, GivenKeys, KeySource};
-pub use body::{Body, BodySink, BodySource, BodyStream, pieces};
+pub use body::{Body, BodySink, BodySource, BodyStream, SummedBytes, pieces};
 pub use checksums::{CustomerKeyed, ObjectChecksums};
 pub use clock::StoreClock;
 pub use conditional::Conditional;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::crc64nvme::Summed;
 use super::multipart::MultipartUpload;
 use super::parts::{Run, StoredRange};
 use super::stage_file::StageFile;
@@ -19,12 +20,21 @@ use crate::store::ETag;
 pub trait RangeReader: Send + Sync + fmt::Debug {
     /// Exactly the bytes of a range.
     async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError>;
+
+    /// The same with their checksum, where they are gone over only once if possible.
+    async fn read_summed(&self, range: Range<u64>) -> Result<Summed, FsError> {
+        Ok(Summed::of(self.read(range).await?))
+    }
 }
 
 #[async_trait]
 impl RangeReader for StageFile {
     async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
         StageFile::read(self, range).map(Bytes::from)
+    }
+
+    async fn read_summed(&self, range: Range<u64>) -> Result<Summed, FsError> {
+        StageFile::read_summed(self, range)
     }
 }
 

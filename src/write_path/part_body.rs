@@ -6,17 +6,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use base64::Engine;
 use bytes::Bytes;
-use crc_fast::CrcAlgorithm;
 use md5::{Digest, Md5};
 
 use super::budget::Held;
 use super::byte_source::RangeReader;
+use super::crc64nvme::Crc64Nvme;
 use super::multipart::MultipartUpload;
 use super::uploader::Uploader;
 use crate::error::FsError;
-use crate::store::{Body, BodySource, BodyStream, CompletedPart, pieces};
+use crate::store::{Body, BodySource, BodyStream, CompletedPart, SummedBytes, pieces};
 
 /// For the store, which knows of no file.
 #[derive(Debug)]
@@ -44,7 +43,11 @@ impl Uploader {
         range: Range<u64>,
     ) -> Result<Body, FsError> {
         if self.sends_at_once(range.end - range.start) {
-            return Ok(reader.read(range).await?.into());
+            let summed = reader.read_summed(range).await?;
+            return Ok(Body::Summed(SummedBytes {
+                bytes: summed.bytes,
+                crc64nvme: summed.crc64nvme.text(),
+            }));
         }
         let crc64nvme = crc64nvme(&*reader, range.clone()).await?;
         let source = Arc::new(Streamed(reader));
@@ -78,37 +81,9 @@ pub async fn is_of(
 }
 
 async fn crc64nvme(reader: &dyn RangeReader, range: Range<u64>) -> Result<String, FsError> {
-    let mut crc = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
+    let mut crc = Crc64Nvme::default();
     for piece in pieces(range) {
         crc.update(&reader.read(piece).await?);
     }
-    Ok(as_crc64nvme(crc.finalize()))
-}
-
-/// As S3 writes it: base64 in network order.
-pub(super) fn as_crc64nvme(crc: u64) -> String {
-    base64::engine::general_purpose::STANDARD.encode(crc.to_be_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug)]
-    struct Text(&'static [u8]);
-
-    #[async_trait]
-    impl RangeReader for Text {
-        async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
-            Ok(self.0[range.start as usize..range.end as usize].into())
-        }
-    }
-
-    #[tokio::test]
-    async fn the_checksum_is_the_one_that_s3_computes() {
-        // Source: the check value of CRC-64/NVME, NVM Express Base Specification.
-        let crc = crc64nvme(&Text(b"123456789"), 0..9).await.unwrap();
-        let bytes = 0xae8b_1486_0a79_9888_u64.to_be_bytes();
-        assert_eq!(crc, base64::engine::general_purpose::STANDARD.encode(bytes));
-    }
+    Ok(crc.text())
 }

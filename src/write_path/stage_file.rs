@@ -17,6 +17,7 @@ use rangemap::RangeSet;
 use rustix::buffer::spare_capacity;
 use rustix::io::pread;
 
+use super::crc64nvme::{Crc64Nvme, Summed};
 use super::descriptor::StageDescriptor;
 use super::multipart::MultipartUpload;
 use super::quota::Reservation;
@@ -211,10 +212,44 @@ impl StageFile {
     ///
     /// Errors: `Corrupt`, `Spool`.
     pub fn read(&self, range: Range<u64>) -> Result<Vec<u8>, FsError> {
+        self.read_through(range, |_| {})
+    }
+
+    /// The same with the checksum for the store, which is computed of each block while the
+    /// processor's cache has it for its own.
+    pub fn read_summed(&self, range: Range<u64>) -> Result<Summed, FsError> {
+        let mut crc64nvme = Crc64Nvme::default();
+        let bytes = self.read_through(range, |block| crc64nvme.update(block))?;
+        Ok(Summed {
+            bytes: bytes.into(),
+            crc64nvme,
+        })
+    }
+
+    /// Gives `seen` one block after the other as soon as it is compared.
+    fn read_through(
+        &self,
+        range: Range<u64>,
+        mut seen: impl FnMut(&[u8]),
+    ) -> Result<Vec<u8>, FsError> {
         self.check_usable()?;
         let sums = self.sums.read();
         self.check_is_here(&range)?;
         let mut bytes = self.read_raw(range.clone())?;
+        let (mut rest, mut at) = (bytes.as_mut_slice(), range.start);
+        while !rest.is_empty() {
+            let end = range.end.min((at / BLOCK_BYTES + 1) * BLOCK_BYTES);
+            let (block, after) = rest.split_at_mut((end - at) as usize);
+            self.compare_all(&sums, at, block)?;
+            seen(block);
+            (rest, at) = (after, end);
+        }
+        Ok(bytes)
+    }
+
+    /// Compares bytes of one block, or takes those that were compared.
+    fn compare_all(&self, sums: &BlockSums, at: u64, bytes: &mut [u8]) -> Result<(), FsError> {
+        let range = at..at + bytes.len() as u64;
         for sum in sums.overlapping(&range) {
             let within = sum.start.max(range.start)..sum.end.min(range.end);
             let at = (within.start - range.start) as usize..(within.end - range.start) as usize;
@@ -228,7 +263,7 @@ impl StageFile {
                 part.copy_from_slice(checked.ok_or(FsError::CORRUPT)?);
             }
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Returns the checksums of what is there now, for the successor.
@@ -371,8 +406,12 @@ mod tests {
             }
             let from = random.u64(0..limit);
             let to = random.u64(from..limit);
-            let seen = stage.read(from..to).unwrap();
-            assert!(seen == want[from as usize..to as usize], "round {round}");
+            let want = &want[from as usize..to as usize];
+            assert!(stage.read(from..to).unwrap() == want, "round {round}");
+            let seen = stage.read_summed(from..to).unwrap();
+            assert!(seen.bytes == want, "round {round}");
+            let of_want = Summed::of(want.to_vec().into()).crc64nvme.text();
+            assert_eq!(seen.crc64nvme.text(), of_want, "round {round}");
         }
     }
 
@@ -388,7 +427,12 @@ mod tests {
             vec![7; BLOCK_BYTES as usize]
         );
         for range in [0..2 * BLOCK_BYTES, at..at + 1, BLOCK_BYTES..BLOCK_BYTES + 1] {
-            assert!(matches!(stage.read(range), Err(FsError::Corrupt(_))));
+            assert!(matches!(
+                stage.read(range.clone()),
+                Err(FsError::Corrupt(_))
+            ));
+            let summed = stage.read_summed(range);
+            assert!(matches!(summed, Err(FsError::Corrupt(_))));
         }
         let beside = stage.write(at + 1, b"x");
         assert!(matches!(beside, Err(FsError::Corrupt(_))), "{beside:?}");

@@ -10,12 +10,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crc_fast::CrcAlgorithm;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::byte_source::ByteSource;
+use super::crc64nvme::Crc64Nvme;
 use super::multipart::MultipartUpload;
-use super::part_body::as_crc64nvme;
 use super::parts::{are_zeros_copied, ranges};
 use super::scratch::{Scratch, Zeros};
 use super::uploader::Uploader;
@@ -61,7 +60,11 @@ impl Uploader {
         parts: ZeroParts,
     ) -> Result<Option<CompletedPart>, FsError> {
         let left = upload.left_part(number, len);
-        if let Some(part) = left.filter(|part| part.crc64nvme == Some(crc64nvme_of_zeros(len))) {
+        let of_zeros = |part: &CompletedPart| {
+            let theirs = part.crc64nvme.as_ref();
+            theirs.is_some_and(|theirs| *theirs == Crc64Nvme::text_of_zeros(len))
+        };
+        if let Some(part) = left.filter(of_zeros) {
             return Ok(Some(part));
         }
         let making = upload
@@ -207,39 +210,4 @@ fn is_refusal(error: &StoreError) -> bool {
             | StoreErrorKind::InvalidRange
             | StoreErrorKind::TooLarge
     )
-}
-
-/// As S3 writes it: of twice as many zeros it follows from that of these.
-fn crc64nvme_of_zeros(len: u64) -> String {
-    let combine = |first: u64, second: u64, second_len: u64| {
-        crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, first, second, second_len)
-    };
-    let (mut all, mut all_len) = (crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme).finalize(), 0);
-    let mut one = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
-    one.update(&[0]);
-    let (mut power, mut power_len) = (one.finalize(), 1_u64);
-    while all_len < len {
-        if len & power_len != 0 {
-            all = combine(all, power, power_len);
-            all_len += power_len;
-        }
-        power = combine(power, power, power_len);
-        power_len = power_len.saturating_mul(2);
-    }
-    as_crc64nvme(all)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checksum_of_zeros_is_that_of_their_bytes() {
-        for len in [0, 1, 2, 3, 1000, (1 << 20) + 1] {
-            let mut crc = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
-            crc.update(&vec![0; len]);
-            let want = as_crc64nvme(crc.finalize());
-            assert_eq!(crc64nvme_of_zeros(len as u64), want, "{len}");
-        }
-    }
 }

@@ -1,6 +1,9 @@
 //! Parts of files that are still being written go to the store in the background.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::publish::Uploads;
 use super::retry_queue::RetryQueue;
@@ -8,6 +11,7 @@ use crate::error::FsError;
 use crate::files::OpenFile;
 use crate::namespace::Namespace;
 use crate::task::{caught, kept_up};
+use crate::vocabulary::Ino;
 use crate::write_path::{FullPart, Uploader};
 
 /// Parts of files that are being written, which go to the store before close.
@@ -19,6 +23,53 @@ pub struct EarlyParts {
     /// Files that may have full parts, each once. Which ones is looked up when there is
     /// somebody to send one.
     pub queue: RetryQueue<Arc<OpenFile>>,
+    pub sending: Mutex<Sending>,
+}
+
+/// How many workers each file has.
+#[derive(Debug, Default)]
+pub struct Sending {
+    of_files: HashMap<Ino, usize>,
+    all: usize,
+}
+
+/// A worker's time for a part of a file.
+#[derive(Debug)]
+struct Turn<'a> {
+    parts: &'a EarlyParts,
+    ino: Ino,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.parts.sending.lock().end(self.ino);
+        self.parts.queue.end_blocks();
+    }
+}
+
+impl Sending {
+    /// A file has its first worker, or one more while others are left as many as half of
+    /// what it has then: requests that hang do not keep all of them.
+    fn begin(&mut self, ino: Ino, workers: usize) -> bool {
+        let mine = self.of_files.get(&ino).copied().unwrap_or(0) + 1;
+        let left = workers.saturating_sub(self.all + 1);
+        let fits = mine == 1 || mine <= 2 * left;
+        if fits {
+            self.of_files.insert(ino, mine);
+            self.all += 1;
+        }
+        fits
+    }
+
+    fn end(&mut self, ino: Ino) {
+        if let Some(mine) = self.of_files.get_mut(&ino) {
+            *mine -= 1;
+            self.all -= 1;
+            if *mine == 0 {
+                self.of_files.remove(&ino);
+            }
+        }
+    }
 }
 
 impl EarlyParts {
@@ -45,6 +96,9 @@ impl EarlyParts {
     async fn work(&self) {
         loop {
             let file = self.queue.next().await;
+            let Some(turn) = self.begin_turn(&file) else {
+                continue;
+            };
             // A write from now on queues the file again.
             file.unqueue_parts();
             let Some(part) = file.next_ahead(self.uploader.part_size()) else {
@@ -56,7 +110,20 @@ impl EarlyParts {
             if let Err(error) = sent.map_err(FsError::from).flatten() {
                 tracing::debug!(ino = file.inode.ino.0, %error, "not sent before close");
             }
+            drop(turn);
         }
+    }
+
+    /// None of a file that has its share of the workers: it waits until one is free again.
+    fn begin_turn(&self, file: &Arc<OpenFile>) -> Option<Turn<'_>> {
+        let ino = file.inode.ino;
+        // Held until it is blocked: what frees a worker then ends that.
+        let mut sending = self.sending.lock();
+        if !sending.begin(ino, self.uploader.concurrency()) {
+            self.queue.block(file.clone());
+            return None;
+        }
+        Some(Turn { parts: self, ino })
     }
 
     async fn send(&self, file: &Arc<OpenFile>, part: FullPart) -> Result<(), FsError> {
@@ -64,5 +131,28 @@ impl EarlyParts {
             self.uploader.upload_early(&target, part).await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_file_leaves_workers_to_others_and_each_has_one() {
+        const WORKERS: usize = 8;
+        let mut sending = Sending::default();
+        let taken = [1, 2, 3].map(|ino| {
+            let begins = std::iter::from_fn(|| sending.begin(Ino(ino), WORKERS).then_some(()));
+            begins.count()
+        });
+        assert_eq!(taken, [5, 2, 1]);
+        sending.end(Ino(1));
+        assert!(sending.begin(Ino(4), WORKERS) && !sending.begin(Ino(1), WORKERS));
+        for (ino, times) in [(1, 4), (2, 2), (3, 1), (4, 1)] {
+            (0..times).for_each(|_| sending.end(Ino(ino)));
+        }
+        assert!(sending.of_files.is_empty() && sending.all == 0);
+        assert!(Sending::default().begin(Ino(1), 1));
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::predecessor::Predecessor;
 use super::publish::{Brought, Uploads};
-use super::retry_queue::RetryQueue;
+use super::retry_queue::{Next, RetryQueue};
 use super::sealer::Sealer;
 use crate::backoff::Backoff;
 use crate::error::FsError;
@@ -40,6 +40,15 @@ pub struct UploadQueue {
 struct QueuedFile {
     file: Arc<OpenFile>,
     backoff: Backoff,
+}
+
+impl QueuedFile {
+    fn new(file: Arc<OpenFile>) -> Self {
+        Self {
+            file,
+            backoff: Backoff::new(PAUSE_FIRST, PAUSE_LIMIT),
+        }
+    }
 }
 
 /// Whether what is uploaded next of a file is one request.
@@ -114,9 +123,10 @@ impl Writeback {
     }
 
     async fn work(&self, length: Length) {
+        let line = self.queue.of(length);
         loop {
-            let queued = self.queue.of(length).next().await;
-            self.take_turn(queued, length).await;
+            let turn = async |queued: &mut QueuedFile| self.take_turn(queued, length).await;
+            line.give_turn("upload", turn).await;
         }
     }
 
@@ -158,10 +168,7 @@ impl Writeback {
             return;
         }
         self.queue.waiting.send_modify(|waiting| *waiting += 1);
-        let queued = QueuedFile {
-            file: file.clone(),
-            backoff: Backoff::new(PAUSE_FIRST, PAUSE_LIMIT),
-        };
+        let queued = QueuedFile::new(file.clone());
         self.queue.of(self.length_of(file)).add(queued);
     }
 
@@ -174,40 +181,32 @@ impl Writeback {
     }
 
     /// One attempt; the file waits for the next one unless nothing is left to upload.
-    async fn take_turn(&self, mut queued: QueuedFile, length: Length) {
+    async fn take_turn(&self, queued: &mut QueuedFile, length: Length) -> Next {
         let file = queued.file.clone();
         let now = self.length_of(&file);
         if now != length {
-            return self.queue.of(now).add(queued);
+            self.queue.of(now).add(QueuedFile::new(file));
+            return Next::Over;
         }
-        let line = self.queue.of(length);
         let attempt = caught("upload", self.upload_next(&file)).await;
         match attempt.map_err(FsError::from).flatten() {
             Ok(Attempt::Over) => {
                 self.files.release_if_unused(&file);
                 self.queue.waiting.send_modify(|waiting| *waiting -= 1);
+                Next::Over
             }
-            Ok(Attempt::Blocked) => {
-                line.block(queued);
-                // It may have been released before that.
-                if self.subtrees.try_share(file.inode.ino).is_some() {
-                    line.end_blocks();
-                }
-            }
+            Ok(Attempt::Blocked) => Next::Blocked,
             Ok(Attempt::Brought(Brought::Stored)) => {
                 queued.backoff.reset();
                 // Mostly there is nothing more of it: it need not wait to be told so.
                 match file.sealed_stages().is_empty() {
-                    true => line.add_first(queued),
-                    false => line.add(queued),
+                    true => Next::First,
+                    false => Next::Ready,
                 }
             }
             Ok(Attempt::Brought(Brought::Cancelled)) => {
                 let over = timeout(PAUSE_FIRST, file.upload_lock.cancels_over()).await;
-                match over {
-                    Ok(()) => line.add(queued),
-                    Err(_) => line.pause(queued, PAUSE_FIRST),
-                }
+                over.map_or(Next::Pause(PAUSE_FIRST), |()| Next::Ready)
             }
             Err(error) if is_final(&error) => {
                 log_failure!(
@@ -217,12 +216,12 @@ impl Writeback {
                     "upload failed for good"
                 );
                 file.revert_seal(&error);
-                line.add(queued);
+                Next::Ready
             }
             Err(error) => {
                 let pause = queued.backoff.next_pause();
                 log_failure!(warn, &error, [ino = file.inode.ino.0, ?pause,], "upload failed: trying again");
-                line.pause(queued, pause);
+                Next::Pause(pause)
             }
         }
     }

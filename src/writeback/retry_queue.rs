@@ -10,6 +10,26 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, timeout_at};
 
+use crate::task::caught;
+
+/// After a turn that panicked.
+const PANIC_PAUSE: Duration = Duration::from_secs(30);
+
+/// What becomes of what has had its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It waits for nothing more.
+    Over,
+    /// It is ready behind all others.
+    Ready,
+    /// The same before all others.
+    First,
+    /// It is ready after the pause.
+    Pause(Duration),
+    /// It is ready once `end_blocks` is called, which counts from when its turn began.
+    Blocked,
+}
+
 #[derive(Debug)]
 pub struct RetryQueue<T> {
     state: Mutex<Waiting<T>>,
@@ -25,6 +45,8 @@ struct Waiting<T> {
     pausing: BTreeMap<(Instant, u64), T>,
     pauses: u64,
     blocked: Vec<T>,
+    /// How often `end_blocks` was called.
+    blocks_ended: u64,
 }
 
 impl<T> RetryQueue<T> {
@@ -35,6 +57,7 @@ impl<T> RetryQueue<T> {
                 pausing: BTreeMap::new(),
                 pauses: 0,
                 blocked: Vec::new(),
+                blocks_ended: 0,
             }),
             changed: Notify::new(),
         }
@@ -45,18 +68,21 @@ impl<T> RetryQueue<T> {
         self.changed.notify_one();
     }
 
-    /// Before all others.
-    pub fn add_first(&self, waiting: T) {
-        self.state.lock().ready.push_front(waiting);
-        self.changed.notify_one();
-    }
-
-    /// It is ready after the pause.
-    pub fn pause(&self, waiting: T, pause: Duration) {
+    /// Gives what is ready first its turn, once something is. What panics in it pauses.
+    pub async fn give_turn(&self, step: &'static str, turn: impl AsyncFnOnce(&mut T) -> Next) {
+        let (mut waiting, blocks_ended) = self.next_in_epoch().await;
+        let next = caught(step, turn(&mut waiting)).await;
+        let next = next.unwrap_or(Next::Pause(PANIC_PAUSE));
         let mut state = self.state.lock();
-        state.pauses += 1;
-        let end = (Instant::now() + pause, state.pauses);
-        state.pausing.insert(end, waiting);
+        match next {
+            Next::Over => return,
+            Next::Blocked if state.blocks_ended == blocks_ended => {
+                return state.blocked.push(waiting);
+            }
+            Next::Ready | Next::Blocked => state.ready.push_back(waiting),
+            Next::First => state.ready.push_front(waiting),
+            Next::Pause(pause) => state.pause(waiting, pause),
+        }
         drop(state);
         self.changed.notify_one();
     }
@@ -78,6 +104,7 @@ impl<T> RetryQueue<T> {
     pub fn end_blocks(&self) {
         let mut state = self.state.lock();
         let blocked = std::mem::take(&mut state.blocked);
+        state.blocks_ended += 1;
         state.ready.extend(blocked);
         drop(state);
         self.changed.notify_one();
@@ -85,12 +112,21 @@ impl<T> RetryQueue<T> {
 
     /// Returns what is ready first, once something is. Cancel-safe.
     pub async fn next(&self) -> T {
+        self.next_in_epoch().await.0
+    }
+
+    /// The same, with how often blocks had been ended by then.
+    async fn next_in_epoch(&self) -> (T, u64) {
         loop {
             let changed = self.changed.notified();
-            let first_end = match self.state.lock().take() {
+            let (taken, blocks_ended) = {
+                let mut state = self.state.lock();
+                (state.take(), state.blocks_ended)
+            };
+            let first_end = match taken {
                 Ok(ready) => {
                     self.changed.notify_one();
-                    return ready;
+                    return (ready, blocks_ended);
                 }
                 Err(first_end) => first_end,
             };
@@ -104,6 +140,12 @@ impl<T> RetryQueue<T> {
 }
 
 impl<T> Waiting<T> {
+    fn pause(&mut self, waiting: T, pause: Duration) {
+        self.pauses += 1;
+        let end = (Instant::now() + pause, self.pauses);
+        self.pausing.insert(end, waiting);
+    }
+
     /// What is ready first; else when the first pause ends.
     fn take(&mut self) -> Result<T, Option<Instant>> {
         let now = Instant::now();
@@ -132,16 +174,17 @@ mod tests {
         timeout(SOON, queue.next()).await.ok()
     }
 
+    async fn turn(queue: &RetryQueue<u32>, next: Next) {
+        queue.give_turn("test", async |_| next).await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_pauses_or_is_blocked_keeps_nobody_from_its_turn() {
         let queue = RetryQueue::new();
         (0..6).for_each(|number| queue.add(number));
-        let pausing = queue.next().await;
-        queue.pause(pausing, PAUSE);
-        let blocked = queue.next().await;
-        queue.block(blocked);
-        let again = queue.next().await;
-        queue.add(again);
+        turn(&queue, Next::Pause(PAUSE)).await;
+        turn(&queue, Next::Blocked).await;
+        turn(&queue, Next::Ready).await;
         let mut seen = Vec::new();
         while let Some(number) = soon(&queue).await {
             seen.push(number);
@@ -157,12 +200,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pauses_end_early_where_somebody_asks_for_it() {
         let queue = RetryQueue::new();
-        (0..3).for_each(|number| queue.pause(number, PAUSE));
+        for number in 0..3 {
+            queue.add(number);
+            turn(&queue, Next::Pause(PAUSE)).await;
+        }
         assert_eq!(soon(&queue).await, None);
         queue.end_pauses();
         for number in 0..3 {
             assert_eq!(soon(&queue).await, Some(number));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_panics_in_its_turn_has_another_one() {
+        let queue = RetryQueue::new();
+        queue.add(7);
+        let broken = async |_: &mut u32| -> Next { panic!("planned") };
+        queue.give_turn("test", broken).await;
+        assert_eq!(soon(&queue).await, None);
+        sleep(PANIC_PAUSE).await;
+        assert_eq!(soon(&queue).await, Some(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_block_that_ends_before_its_turn_does_is_none() {
+        let queue = RetryQueue::new();
+        queue.add(7);
+        let ends_meanwhile = async |_: &mut u32| {
+            queue.end_blocks();
+            Next::Blocked
+        };
+        queue.give_turn("test", ends_meanwhile).await;
+        assert_eq!(soon(&queue).await, Some(7));
     }
 
     /// However many wait: the workers alone are tasks.
@@ -175,18 +244,25 @@ mod tests {
             let (queue, done) = (queue.clone(), done.clone());
             tokio::spawn(async move {
                 loop {
-                    match queue.next().await {
+                    let turn = async |waiting: &mut (u32, u32)| match waiting {
                         // A hung request.
-                        (0, _) => std::future::pending::<()>().await,
-                        (number, 0) => queue.pause((number, 1), PAUSE),
-                        _ => done.send_modify(|done| *done += 1),
-                    }
+                        (0, _) => std::future::pending().await,
+                        (_, turns @ 0) => {
+                            *turns += 1;
+                            Next::Pause(PAUSE)
+                        }
+                        _ => {
+                            done.send_modify(|done| *done += 1);
+                            Next::Over
+                        }
+                    };
+                    queue.give_turn("test", turn).await;
                 }
             });
         }
         // Both are idle when the first comes.
         sleep(SOON).await;
-        queue.pause((1, 1), PAUSE);
+        queue.add((1, 0));
         sleep(SOON).await;
         queue.add((0, 0));
         sleep(SOON).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 20] = [
+const TOPICS: [&str; 21] = [
     "setup",
     "durability",
     "coherence",
@@ -23,6 +23,7 @@ const TOPICS: [&str; 20] = [
     "logs",
     "metrics",
     "limits",
+    "performance",
     "privileges",
     "doctor",
     "migrate",

@@ -152,6 +152,60 @@ fn a_sequential_reader_gets_its_bytes_as_they_arrive_by_many_requests_at_once() 
 }
 
 #[test]
+fn files_that_are_read_in_parallel_cost_few_long_requests() {
+    const FILES: usize = 8;
+    let (mount, proxy) = mount(|plan| plan);
+    let body = pattern(32 * MIB, 4);
+    for number in 0..FILES {
+        mount.put_object(&number.to_string(), &body);
+    }
+    mount.wait_for("7", "the last file", |path| path.exists());
+    std::thread::scope(|scope| {
+        for number in 0..FILES {
+            let (path, body) = (mount.path(number.to_string()), &body);
+            scope.spawn(move || assert_same_bytes(&fs::read(path).unwrap(), body, "a file"));
+        }
+    });
+    // 80 for 64 MiB each, of which 16 begin with short ones.
+    let requests = proxy.seen("GetObject");
+    assert!(requests <= 48, "{requests}");
+}
+
+#[test]
+fn what_the_kernel_has_of_a_file_is_read_again_without_a_request() {
+    let (mount, proxy) = mount(|plan| plan.args(["--memory-cache", "16MiB"]));
+    let body = pattern(48 * MIB, 5);
+    mount.put_object("f", &body);
+    mount.wait_for("f", "the file", |path| path.exists());
+    assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &body, "first");
+    let asked = proxy.seen_in_all();
+    assert_same_bytes(&fs::read(mount.path("f")).unwrap(), &body, "again");
+    assert_eq!(proxy.seen_in_all(), asked);
+}
+
+#[test]
+fn a_long_directory_is_listed_by_the_page_and_renamed_by_a_head_and_a_copy_for_each_file() {
+    const FILES: usize = 2500;
+    let (mount, proxy) = mount(|plan| plan.set("--ttl", "60s"));
+    let objects = (0..FILES).map(|n| (format!("d/{n:04}"), b"x".to_vec()));
+    mount.client().put_many(mount.bucket(), objects);
+    mount.wait_for("d", "the directory", |path| path.exists());
+    let before = proxy.seen("ListObjectsV2");
+    for times in 1..=2 {
+        let listed = run_shell("ls -l \"$1\" | wc -l", &[&mount.path("d")]);
+        assert_eq!(listed.trim(), (1 + FILES).to_string());
+        let pages = proxy.seen("ListObjectsV2") - before;
+        assert!(pages <= 4, "{pages} after {times}");
+    }
+    fs::rename(mount.path("d"), mount.path("e")).unwrap();
+    assert_eq!(proxy.seen("CopyObject"), FILES);
+    // The encryption of an object, which a copy does not keep, is in no listing. The
+    // others are of the names that were looked up.
+    let heads = proxy.seen("HeadObject");
+    assert!(heads <= FILES + 4, "{heads} requests");
+}
+
+#[test]
 fn a_small_file_that_is_created_costs_one_put() {
     for mode in MODES {
         for durability in ["s3", "disk"] {

@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 20] = topics![
+pub const TOPICS: [Topic; 21] = topics![
     "setup",
     "durability",
     "coherence",
@@ -32,6 +32,7 @@ pub const TOPICS: [Topic; 20] = topics![
     "logs",
     "metrics",
     "limits",
+    "performance",
     "privileges",
     "doctor",
     "migrate",

@@ -25,7 +25,7 @@ use crate::write_path::{Copier, CopyOver, CopyTask};
 use crate::writeback::Deletes;
 
 /// Copies of one rename that run at once.
-const COPIES_AT_ONCE: usize = 16;
+const COPIES_AT_ONCE: usize = 32;
 
 /// Copies objects to their new keys.
 #[derive(Debug)]

@@ -2,6 +2,12 @@
 //!
 //! Owns: which blocks are kept, and what makes room for others.
 //! Must not know: requests, handles.
+//!
+//! Files of the disk tier are not given to the kernel for passthrough (FUSE_PASSTHROUGH,
+//! Linux 6.9): it wants one file with the object's offsets, and reads it without comparing
+//! checksums, so a torn or damaged block would be served. And an inode that is open so
+//! cannot be open with the page cache too: an open for writing beside it would fail.
+//! Source: fs/fuse/iomode.c.
 
 mod cached_block;
 mod disk;

@@ -107,6 +107,14 @@ impl S3Store {
                 .set_checksum_algorithm(checksum.algorithm())
                 .set_content_md5(checksum.md5_of(bytes))
                 .body(ByteStream::from(bytes.clone())),
+            Body::Summed(summed) => {
+                let known = checksum == UploadChecksum::Crc64Nvme;
+                let sum = summed.crc64nvme.clone();
+                part.set_checksum_algorithm(checksum.algorithm().filter(|_| !known))
+                    .set_checksum_crc64_nvme(known.then_some(sum))
+                    .set_content_md5(checksum.md5_of(&summed.bytes))
+                    .body(ByteStream::from(summed.bytes.clone()))
+            }
             // Its checksum is known before its bytes are here.
             Body::Stream(stream) => {
                 let sums = StreamSums::of(stream, checksum).await.map_err(|error| {

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::{ALWAYS, WITHIN, behind_a_proxy};
 use crate::support::data::{MIB, assert_same_bytes};
-use crate::support::proxy::Fault;
+use crate::support::proxy::{Fault, Rule};
 use crate::support::{Mount, pattern, sys, wait_until};
 
 /// A file of 22 MiB, closed in the background.
@@ -42,6 +42,26 @@ fn an_upload_that_is_stuck_does_not_hold_up_others() {
         mount.kill9();
         stuck.join().unwrap();
     }
+}
+
+#[test]
+fn a_file_whose_parts_hang_while_it_is_written_keeps_no_other_from_sending_its_own() {
+    let (plan, proxy) = behind_a_proxy();
+    let mut mount = plan.args(["--upload-concurrency", "8"]).start();
+    proxy.rule(Rule::on("UploadPart", Fault::Stall).key("stuck").always());
+    let open = |name: &str, parts: usize| {
+        let mut file = File::create(mount.path(name)).unwrap();
+        file.write_all(&pattern(parts * 5 * MIB + 1, 1)).unwrap();
+        file
+    };
+    let stuck = open("stuck", 12);
+    wait_until(WITHIN, "4 parts stuck", || proxy.seen("UploadPart") >= 4);
+    let other = open("other", 3);
+    wait_until(WITHIN, "the other's parts", || {
+        proxy.passed("UploadPart") == 3
+    });
+    mount.kill9();
+    drop((stuck, other));
 }
 
 #[test]

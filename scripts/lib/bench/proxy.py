@@ -47,6 +47,9 @@ class Proxy:
         from_server.sock.sendall(head)
         sent = from_client.pass_body(head, from_server.sock)
         answer = from_server.head()
+        # The client has had its own already.
+        while answer is not None and answer.startswith(b"HTTP/1.1 100 "):
+            answer = from_server.head()
         if answer is None:
             raise OSError("no answer")
         time.sleep(self.latency + (SLOW_SECONDS if is_slow else 0))
