@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::rename::{
     DirectoryRenamer, FileRenamer, KeyPaths, ObjectCopies, Rebase, RenameLog, RenameRecovery,
@@ -121,7 +120,6 @@ impl Common {
         };
         let predecessor = Predecessor {
             store: parts.store.clone(),
-            began_at: Instant::now(),
         };
         Self {
             durability: settings.durability,

@@ -22,9 +22,9 @@ use crate::session::{app_folder, explain, probe, reading, takeover};
 use crate::session_state::{SavedAccess, SessionLog, SessionState};
 use crate::store::s3::S3Store;
 use crate::store::{
-    Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges, LateObject,
-    ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreHealth,
-    StoreLog, UploadId,
+    ChangeLog, Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges,
+    LateObject, ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry,
+    StoreHealth, StoreLog, UploadId,
 };
 use crate::task::kept_up;
 use crate::write_path::{
@@ -194,8 +194,12 @@ fn mounted_at(saved: &SessionState) -> SystemTime {
 
 /// Has the journal told of changes, and waits for those that a predecessor sent.
 fn record_changes(connected: &Connected, journal: &Arc<Journal>, of_another_place: bool) {
-    let sent = journal.sent().into_iter().filter(|_| !of_another_place);
-    let sent = sent.collect();
+    let mut sent = journal.sent();
+    if of_another_place {
+        for request in sent.drain(..) {
+            journal.answered(request.number);
+        }
+    }
     connected.late.recorded_by(journal.clone(), sent);
 }
 

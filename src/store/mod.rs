@@ -8,6 +8,7 @@
 mod abilities;
 mod access_keys;
 mod body;
+mod change;
 mod checksums;
 mod clock;
 mod conditional;
@@ -20,6 +21,8 @@ pub mod faulty;
 mod health;
 mod hedge;
 mod key;
+mod late_changes;
+mod late_until;
 #[cfg(test)]
 pub mod memory;
 mod metered;
@@ -35,6 +38,7 @@ mod unanswered;
 pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
 pub use access_keys::{AccessKeys, KeySource};
 pub use body::{Body, BodySink, BodySource, BodyStream, pieces};
+pub use change::{Change, Leaves};
 pub use checksums::{CustomerKeyed, ObjectChecksums};
 pub use clock::StoreClock;
 pub use conditional::Conditional;
@@ -44,12 +48,14 @@ pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;
 pub use health::{Outage, OutageCause, StoreFailure, StoreHealth};
 pub use key::{KEY_LIMIT_BYTES, Key};
+pub use late_changes::LateChanges;
+pub use late_until::LATE_LIMIT;
 pub use metered::{Metered, RequestCounters};
 pub use progress::ListProgress;
 pub use proxy_url::ProxyUrl;
 pub use request::*;
 pub use retry::Retry;
-pub use unanswered::{Change, ChangeLog, LATE_LIMIT, LateChanges, Leaves, Unanswered};
+pub use unanswered::{ChangeLog, LeftUnanswered, Unanswered};
 
 use async_trait::async_trait;
 

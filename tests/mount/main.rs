@@ -27,6 +27,7 @@ mod failures;
 mod faults;
 mod files;
 mod from_authentik;
+mod frozen_store;
 mod full_disk;
 mod full_log;
 mod full_spool;

@@ -46,7 +46,7 @@ impl DirectoryRenamer {
         target: Option<&Pin>,
     ) -> Result<(), FsError> {
         // What a predecessor had sent must not put a key under the old name either.
-        self.predecessor.wait_for_requests().await;
+        self.predecessor.wait_for_requests().await?;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
         }

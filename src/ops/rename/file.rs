@@ -68,7 +68,7 @@ impl FileRenamer {
                 .await;
         }
         if both().any(|file| file.shadows_object()) {
-            self.predecessor.wait_for_requests().await;
+            self.predecessor.wait_for_requests().await?;
         }
         self.upload_edits(&source_file).await?;
         check_awaited()?;
