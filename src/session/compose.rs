@@ -31,12 +31,12 @@ use crate::write_path::{
     Copier, CopyPartSize, PartSize, Place, Recovered, Scratch, Spool, Stage, Uploader,
 };
 
-const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
-
 /// A bucket that answers, as far as it was asked.
 #[derive(Debug)]
 pub struct Connected {
     pub store: Arc<dyn ObjectStore>,
+    /// The same, with conditions as they are.
+    asked: Arc<dyn ObjectStore>,
     /// What the store's requests tell of S3.
     pub health: StoreHealth,
     /// Reads its credentials again when told to.
@@ -72,6 +72,7 @@ pub async fn connect(
         let abilities = Arc::new(KnownAbilities::new(probed.abilities));
         Connected {
             store: Arc::new(Conditional::new(store.clone(), abilities.clone())),
+            asked: store.clone(),
             health: health.clone(),
             s3: s3.clone(),
             late: LateChanges::new(unanswered.clone(), abilities),
@@ -100,15 +101,7 @@ pub async fn connect(
     }
     let probed = probe::abilities(&*store, &config.prefix).await;
     app_folder::provide(&*store, config).await;
-    let missing: Vec<_> = probed
-        .abilities
-        .missing()
-        .iter()
-        .map(|op| op.name())
-        .collect();
-    if !missing.is_empty() {
-        tracing::warn!(requests = missing.join(" "), "{WITHOUT_CONDITIONS}");
-    }
+    probe::warn_of_missing(&probed.abilities);
     Ok(connected(probed))
 }
 
@@ -150,6 +143,7 @@ pub async fn compose(
     for key in &connected.unwanted {
         store.watch_for_late(key.clone(), LateObject::any());
     }
+    ask_again(config, connected, &store);
     let origin = Origin {
         store: store.clone(),
         health: connected.health.clone(),
@@ -173,6 +167,21 @@ pub async fn compose(
     ops.namespace().table().keep_numbers(&saved);
     ops.take_over(saved, left);
     Ok(Arc::new(ops))
+}
+
+/// Has the store asked for what is not known of it.
+fn ask_again(config: &Config, connected: &Connected, delete_queue: &Arc<DeleteQueue>) {
+    if access(config) == Access::ReadOnly {
+        return;
+    }
+    let asker = probe::Asker {
+        store: connected.asked.clone(),
+        prefix: config.prefix.clone(),
+        health: connected.health.clone(),
+        late: connected.late.clone(),
+        delete_queue: delete_queue.clone(),
+    };
+    tokio::spawn(kept_up("ask the store", move || asker.clone().run()));
 }
 
 fn uploader(

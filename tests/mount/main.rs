@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abilities;
 mod appends;
 mod attribute_versions;
 mod attributes_takeover;
