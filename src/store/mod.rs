@@ -7,6 +7,7 @@
 
 mod abilities;
 mod access_keys;
+mod age;
 mod body;
 mod change;
 mod checksums;

@@ -44,6 +44,7 @@ mod large_files;
 mod late_after_a_kill;
 mod late_requests;
 mod limits;
+mod lock_files;
 mod long_files;
 mod man_pages;
 mod migrate;

@@ -79,10 +79,7 @@ impl FileRenamer {
         let _seal_guard = match stored.filter(|_| source_file.has_object_below()) {
             Some(version) => {
                 let files = (&**source_file, target_file.map(Arc::as_ref));
-                let over = match mode {
-                    RenameMode::NoReplace => CopyOver::Only(known),
-                    RenameMode::Replace | RenameMode::Exchange => CopyOver::Any(known),
-                };
+                let over = copy_over(mode, known);
                 self.move_object(from, to, files, (version, over)).await?
             }
             None => {
@@ -353,6 +350,14 @@ async fn lock_uploads<'a>(
         });
     }
     guards
+}
+
+fn copy_over(mode: RenameMode, known: WriteCondition) -> CopyOver {
+    match (mode, known) {
+        (RenameMode::NoReplace, WriteCondition::IfAbsent) => CopyOver::Free,
+        (RenameMode::NoReplace, known) => CopyOver::Only(known),
+        (RenameMode::Replace | RenameMode::Exchange, known) => CopyOver::Any(known),
+    }
 }
 
 /// What the store has under the new name, where that is known.
