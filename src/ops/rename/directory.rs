@@ -75,7 +75,7 @@ impl DirectoryRenamer {
         failpoint::at(Point::RenameDirectoryDoomed);
         // A successor that finished the rename would want the copies.
         if moved.is_err() && ended == Ended::Yes {
-            self.copies.delete_unwanted(unwanted);
+            self.copies.delete_unwanted(unwanted, &old_prefix).await;
         }
         let moved = moved?;
         let deleted = self.delete_originals(&old_prefix, &objects);

@@ -258,10 +258,23 @@ impl DeleteQueue {
         let Some(watched) = watched.filter(|watched| !watched.is_written) else {
             return false;
         };
-        let in_time = watched.objects.iter().filter(|it| it.is_in_time(meta));
-        stream::iter(in_time)
-            .any(|object| self.is_same(key, meta, object))
-            .await
+        for object in watched.objects.iter().filter(|it| it.is_in_time(meta)) {
+            if self.is_same(key, meta, object).await && self.is_unwanted(object).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Of a copy whose original has gone: another client renames the same, and has nothing
+    /// else.
+    async fn is_unwanted(&self, copy: &LateObject) -> bool {
+        let Some(original) = &copy.original else {
+            return true;
+        };
+        let key = original.key.clone();
+        let there = self.store.head(HeadRequest { key }).await;
+        there.is_ok_and(|there| there.etag == original.etag)
     }
 
     /// Whether a request may have made an object. ETags that are no hash say nothing:
@@ -291,7 +304,7 @@ mod tests {
 
     use tokio::time::sleep;
 
-    use super::super::late_object::SCRATCH_WATCHED_FOR;
+    use super::super::late_object::{Original, SCRATCH_WATCHED_FOR};
     use super::*;
     use crate::store::delete_queue::tests::{delete_queue, keys, left_late, over, put};
     use crate::store::faulty::{Fault, Faulty};
@@ -338,6 +351,30 @@ mod tests {
                 .delete(DeleteRequest::any(Key::new("f")))
                 .await
                 .unwrap();
+            runs.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_copy_goes_unless_another_client_has_moved_its_original() {
+        for is_moved in [false, true] {
+            let memory = Arc::new(Memory::default());
+            let (store, _) = delete_queue(&memory, Vec::new());
+            let runs = tokio::spawn(store.clone().run());
+            let copy = put(&*memory, "e/f").await;
+            let (key, etag) = (Key::new("d/f"), put(&*memory, "d/f").await);
+            let mut late = LateObject::of_parts(copy);
+            late.original = Some(Original {
+                key: key.clone(),
+                etag,
+            });
+            if is_moved {
+                memory.delete(DeleteRequest::any(key)).await.unwrap();
+            }
+            store.watch_for_late(Key::new("e/f"), late);
+            sleep(LATE_LIMIT * 2).await;
+            let left = keys(&*memory, LIST_PAGE_LIMIT).await;
+            assert_eq!(left, [if is_moved { "e/f" } else { "d/f" }]);
             runs.abort();
         }
     }

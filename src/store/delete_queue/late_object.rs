@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::store::{ETag, Key, LATE_LIMIT, ObjectMeta};
+use crate::store::{ETag, Key, LATE_LIMIT, ListedObject, ObjectMeta};
 
 /// How long scratch objects are looked for, which nobody else makes.
 pub(super) const SCRATCH_WATCHED_FOR: Duration = Duration::from_secs(60);
@@ -28,6 +28,17 @@ pub struct LateObject {
     given_up_at: u64,
     #[serde(default, skip_serializing_if = "Silence::is_none")]
     silence: Silence,
+    /// Of a copy: another client's of the same version is not told from it but by what
+    /// becomes of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) original: Option<Original>,
+}
+
+/// What a copy was made of, and nobody has moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Original {
+    pub key: Key,
+    pub etag: ETag,
 }
 
 /// A time in which the store answered nothing, and after which it may carry out what it
@@ -72,6 +83,7 @@ impl LateObject {
             makes,
             given_up_at: seconds(SystemTime::now()),
             silence: Silence::None,
+            original: None,
         }
     }
 
@@ -86,6 +98,15 @@ impl LateObject {
     /// The parts come to this version.
     pub fn of_parts(etag: ETag) -> Self {
         Self::now(LateVersion::Parts { etag })
+    }
+
+    /// A copy of this version, which is wanted in its own place as long as it is there.
+    pub fn of_copy(original: &ListedObject) -> Self {
+        let ListedObject { key, etag, .. } = original.clone();
+        Self {
+            original: Some(Original { key, etag }),
+            ..Self::of_parts(original.etag.clone())
+        }
     }
 
     /// Whatever is under the key.
@@ -186,7 +207,8 @@ impl Watched {
 
     pub fn add(&mut self, object: LateObject, now: Instant) {
         self.until = self.until.max(now + object.watched_for());
-        self.objects.retain(|known| known.makes != object.makes);
+        let of = |object: &LateObject| (object.makes.clone(), object.original.clone());
+        self.objects.retain(|known| of(known) != of(&object));
         if self.objects.len() >= OBJECTS_LIMIT {
             self.objects.remove(0);
         }
