@@ -10,8 +10,9 @@ use super::stage_state::SavedStage;
 use crate::journal::{Chain, Durable, Header, LogState, Subject};
 use crate::vocabulary::{Kind, Overrides, StageId};
 
-/// What a record takes in a file, about: of an inode or a request, and of anything else.
-const INODE_BYTES: u64 = 64;
+/// What a record takes in a file, about: of an inode besides its name, or of a request,
+/// and of anything else.
+const INODE_BYTES: usize = 44;
 /// Least that the record of an inode takes in a file, and of this its name.
 const RECORD_BYTES: usize = 44;
 const NAME_BYTES: usize = 20;
@@ -208,8 +209,9 @@ impl SessionState {
         let ranges = |stage: &SavedStage| stage.written.len() as u64;
         let others = self.files.len() + self.stages.len() + self.handles.len() + self.dirs.len();
         let stages: u64 = self.stages.values().map(ranges).sum();
-        let small = self.inodes.len() + self.done.len();
-        small as u64 * INODE_BYTES + (others as u64 + stages) * OTHER_BYTES
+        let small = (self.inodes.len() + self.done.len()) * INODE_BYTES;
+        let small = small + self.inodes.name_bytes();
+        small as u64 + (others as u64 + stages) * OTHER_BYTES
     }
 
     /// What a damaged record makes unknown, where that is less than everything.

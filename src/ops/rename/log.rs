@@ -39,7 +39,8 @@ impl RenameLog {
     /// Notes a rename of what the store has before its first step.
     pub async fn begin_rename(&self, intent: RenameIntent) -> Result<(), FsError> {
         let (stage_factory, durable) = (self.stage_factory.clone(), self.durability.durable());
-        if durable == Durable::No {
+        // A directory's has all its objects.
+        if durable == Durable::No && !intent.is_of_a_directory() {
             return Ok(stage_factory.spool.begin_rename(intent, durable)?);
         }
         let noted =
