@@ -221,6 +221,7 @@ impl Common {
         Arc::new(RenameLog {
             stage_factory: self.stage_factory.clone(),
             durability: self.durability,
+            carried_out: self.carried_out.clone(),
             finished: Mutex::default(),
         })
     }

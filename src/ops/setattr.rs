@@ -110,6 +110,11 @@ impl Ops {
                 return Ok(());
             }
             check_awaited()?;
+            let there = inode.state().remote.as_ref().map(|it| it.etag.clone());
+            let was_cut = self.carried_out.has_replaced(caller.request, there);
+            if was_cut && !file.needs_upload() {
+                return Ok(());
+            }
             let change = file.truncate(len)?;
             // Whoever may write to the file uploads it at close; else nobody would.
             if file.has_writers() {

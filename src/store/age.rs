@@ -20,6 +20,12 @@ impl ObjectMeta {
         self.last_modified + LAST_MODIFIED_STEP <= time
     }
 
+    /// Whether it was not there yet at this time, of which the clock that told it may be
+    /// behind.
+    pub fn is_newer_than(&self, time: SystemTime) -> bool {
+        self.last_modified >= time + LAST_MODIFIED_STEP * 2
+    }
+
     /// Whether it was there for certain before what began so long ago.
     pub fn is_older_by(&self, begun_for: Duration) -> bool {
         let age = self.answered_at.duration_since(self.last_modified);

@@ -10,7 +10,8 @@ use super::place::{Place, RenameMode};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
-    AttributeView, MovedObject, NamedOpens, OpenFile, OpenFiles, StageFactory, check_awaited,
+    AttributeView, KernelRequest, MovedObject, NamedOpens, OpenFile, OpenFiles, StageFactory,
+    check_awaited,
 };
 use crate::journal::RenameIntent;
 use crate::namespace::{Attributes, Entry, Namespace, Pin};
@@ -46,7 +47,7 @@ impl FileRenamer {
         from: &Place<'_>,
         to: &Place<'_>,
         (source, target): (&Pin, Option<&Pin>),
-        mode: RenameMode,
+        (mode, request): (RenameMode, Option<KernelRequest>),
     ) -> Result<(), FsError> {
         let source_file = self.files.hold(source.ino)?;
         let target_file = target
@@ -79,8 +80,8 @@ impl FileRenamer {
         let _seal_guard = match stored.filter(|_| source_file.has_object_below()) {
             Some(version) => {
                 let files = (&**source_file, target_file.map(Arc::as_ref));
-                let over = copy_over(mode, known);
-                self.move_object(from, to, files, (version, over)).await?
+                let copy = (version, copy_over(mode, known));
+                self.move_object(from, to, files, copy, request).await?
             }
             None => {
                 if mode == RenameMode::NoReplace {
@@ -200,6 +201,7 @@ impl FileRenamer {
         to: &Place<'_>,
         (file, target): (&'a OpenFile, Option<&OpenFile>),
         (version, over): (ObjectVersion, CopyOver),
+        request: Option<KernelRequest>,
     ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
         let source = &file.inode;
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
@@ -240,7 +242,7 @@ impl FileRenamer {
             Err(_) => None,
         };
         // Where it has failed, the application is told so.
-        self.log.end_rename(&old_key).await;
+        self.log.end_done(&old_key, &outcome, request).await;
         let moved = match outcome {
             Err(FsError::Exists(_)) => return Err(self.taken(to)),
             outcome => outcome?,
