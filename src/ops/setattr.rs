@@ -111,9 +111,12 @@ impl Ops {
             }
             check_awaited()?;
             let there = inode.state().remote.as_ref().map(|it| it.etag.clone());
-            let was_cut = self.carried_out.has_replaced(caller.request, there);
-            if was_cut && !file.needs_upload() {
-                return Ok(());
+            if self.carried_out.has_replaced(caller.request, there) {
+                // What the predecessor cut may wait for its upload, which finds a newer version.
+                return match self.writeback.persist(&file).await {
+                    Err(FsError::Stale(_)) => Ok(()),
+                    persisted => persisted,
+                };
             }
             let change = file.truncate(len)?;
             // Whoever may write to the file uploads it at close; else nobody would.

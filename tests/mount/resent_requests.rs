@@ -304,6 +304,19 @@ fn a_directory_whose_removal_was_not_answered_stays_where_another_client_makes_i
 }
 
 #[test]
+fn a_truncation_whose_answer_was_lost_does_not_cut_what_another_client_puts_there() {
+    let hidden = Hidden::with(&[("f", "old bytes")]);
+    let mount = &hidden.mount;
+    let cut = hidden.change(
+        ("PutObject", "f"),
+        || truncate(&mount.path("f"), 3),
+        || mount.put_object("f", b"theirs, and longer"),
+    );
+    cut.unwrap();
+    ends_with(mount, "cut", &[("f", "theirs, and longer")]);
+}
+
+#[test]
 fn a_copy_whose_answer_was_lost_does_not_replace_what_another_client_puts_there() {
     for theirs in [None, Some("theirs")] {
         let hidden = Hidden::with(&[("f", "copied"), ("g", "")]);
