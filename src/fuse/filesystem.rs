@@ -181,7 +181,7 @@ impl Filesystem for Adapter {
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let dir = convert::ino(parent);
         let operation = async move {
-            let removed = ops.unlink(dir, &name, request.attempt);
+            let removed = ops.unlink(dir, &name, request);
             ops.once(request, removed, ops.rest_of_unlink(dir, &name))
                 .await
         };
@@ -194,7 +194,7 @@ impl Filesystem for Adapter {
         let (ops, request) = (self.ops.clone(), convert::kernel_request(req));
         let dir = convert::ino(parent);
         let operation = async move {
-            let removed = ops.rmdir(dir, &name, request.attempt);
+            let removed = ops.rmdir(dir, &name, request);
             ops.once(request, removed, ready(Ok(()))).await
         };
         self.answer(req, call.changing(Locked::One(dir)), reply, operation);
@@ -533,8 +533,13 @@ impl Filesystem for Adapter {
             convert::copy_end(fh_in, offset_in),
             convert::copy_end(fh_out, offset_out),
         );
-        let caller = convert::caller(req);
-        let operation = async move { ops.copy_file_range(from, to, len, caller).await };
+        let (caller, source) = (convert::caller(req), convert::ino(ino_in));
+        let operation = async move {
+            let copied = ops.copy_file_range(from, to, len, caller);
+            // Nothing but whole files is copied.
+            let before = async { Ok(ops.getattr(source).await?.0.size_bytes) };
+            ops.once(caller.request, copied, before).await
+        };
         let locked = Locked::One(convert::ino(ino_out));
         self.answer(req, call.locking(locked), reply, operation);
     }

@@ -103,7 +103,7 @@ impl Journal {
         let mut replayed: Replayed<JournalState> = read(path)?;
         let live = &mut replayed.state;
         live.keep_damaged(path);
-        live.sent.give_up_all(sent::now_ms());
+        live.sent.forget_over(sent::now_ms());
         let numbers = sent::Numbers::after(&live.sent);
         let log = RecordLog::resume(path, replayed)?;
         Ok(Self { log, numbers })

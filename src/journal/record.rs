@@ -68,7 +68,8 @@ pub enum Record {
     Sent { number: u64, changes: Vec<Change> },
     /// The store has carried it out, or never will.
     Answered { number: u64 },
-    /// It got no answer, and its connection ended then, by the time since the machine started.
+    /// It got no answer, and the store has answered others since its connection ended;
+    /// by the time since the machine started.
     GivenUp { number: u64, at_ms: u64 },
     /// One of these may come to be under the key, and is to be deleted then.
     Late { key: Key, objects: Vec<LateObject> },

@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::log_state::Durable;
 use super::record::Record;
 use super::{Journal, JournalState};
-use crate::store::{Change, ChangeLog, LATE_LIMIT};
+use crate::store::{Change, ChangeLog, LATE_LIMIT, LeftUnanswered};
 
 /// By the number of their request.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct SentChanges(BTreeMap<u64, Sent>);
 #[derive(Debug)]
 struct Sent {
     changes: Vec<Change>,
-    /// When its connection ended, if it did while the daemon lived.
+    /// When the store had answered others after the end of its connection.
     given_up: Option<u64>,
 }
 
@@ -55,27 +55,19 @@ impl SentChanges {
         self.forget_over(at_ms);
     }
 
-    /// The predecessor is dead: its connections have ended.
-    pub fn give_up_all(&mut self, now_ms: u64) {
-        for sent in self.0.values_mut() {
-            sent.given_up.get_or_insert(now_ms);
-        }
-        self.forget_over(now_ms);
-    }
-
-    fn forget_over(&mut self, now_ms: u64) {
+    pub fn forget_over(&mut self, now_ms: u64) {
         let counts = |at_ms| !time_left(at_ms, now_ms).is_zero();
         self.0.retain(|_, sent| sent.given_up.is_none_or(counts));
     }
 
-    /// What may still come, and for how long.
-    fn left(&self, now_ms: u64) -> Vec<(Change, Duration)> {
-        let of = |sent: &Sent| {
-            let left = time_left(sent.given_up.unwrap_or(now_ms), now_ms);
-            let changes = sent.changes.iter().cloned();
-            changes.map(|change| (change, left)).collect::<Vec<_>>()
+    /// What may still come.
+    fn left(&self, now_ms: u64) -> Vec<LeftUnanswered> {
+        let of = |(number, sent): (&u64, &Sent)| LeftUnanswered {
+            number: *number,
+            changes: sent.changes.clone(),
+            left: sent.given_up.map(|at_ms| time_left(at_ms, now_ms)),
         };
-        self.0.values().flat_map(of).collect()
+        self.0.iter().map(of).collect()
     }
 
     pub fn for_each(&self, give: &mut dyn FnMut(Record)) {
@@ -104,8 +96,8 @@ pub(super) fn now_ms() -> u64 {
 }
 
 impl Journal {
-    /// What predecessors sent that may still be carried out, and for how long.
-    pub fn sent(&self) -> Vec<(Change, Duration)> {
+    /// What predecessors sent that may still be carried out.
+    pub fn sent(&self) -> Vec<LeftUnanswered> {
         self.log
             .with(|live: &JournalState| live.sent.left(now_ms()))
     }

@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::rename::{
     DirectoryRenamer, FileRenamer, KeyPaths, ObjectCopies, Rebase, RenameLog, RenameRecovery,
@@ -125,7 +124,6 @@ impl Common {
         };
         let predecessor = Predecessor {
             store: parts.store.clone(),
-            began_at: Instant::now(),
         };
         Self {
             durability: settings.durability,
@@ -227,6 +225,7 @@ impl Common {
         Arc::new(RenameLog {
             stage_factory: self.stage_factory.clone(),
             durability: self.durability,
+            carried_out: self.carried_out.clone(),
             finished: Mutex::default(),
         })
     }

@@ -2,15 +2,22 @@
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{Delivery, check_awaited};
+use crate::files::{Delivery, KernelRequest, check_awaited};
 use crate::namespace::{EntryChange, Name, Pin};
+use crate::session_state::Basis;
 use crate::vocabulary::{Ino, Kind};
 
 impl Ops {
     /// Errors: `NotFound`, `NotADirectory`, `NotEmpty` whoever filled it, `ReadOnly`, the store's.
     ///
     /// Asked again, a name that is gone is what a predecessor removed.
-    pub async fn rmdir(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<(), FsError> {
+    pub async fn rmdir(
+        &self,
+        parent: Ino,
+        name: &Name,
+        request: KernelRequest,
+    ) -> Result<(), FsError> {
+        let attempt = request.attempt;
         let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
         let dir = match self.namespace.lookup(&parent, name).await {
             Err(FsError::NotFound(_)) if attempt == Delivery::Resent => return Ok(()),
@@ -19,6 +26,17 @@ impl Ops {
         if dir.kind != Kind::Directory {
             return Err(FsError::NotADirectory);
         }
+        let begun_at = self.carried_out.begun(request).and_then(|it| it.at());
+        if let Some(begun_at) = begun_at
+            && self.deletes.was_made_since(&dir, begun_at).await?
+        {
+            self.namespace.forget_directory(&dir);
+            self.namespace.table().detach(dir.ino);
+            self.deletes.shows_again(&parent).await;
+            return Ok(());
+        }
+        let at = self.store.time();
+        self.carried_out.begin(request, || Basis::new(None, at));
         self.remove_dir(&parent, name, &dir).await
     }
 

@@ -110,6 +110,14 @@ impl Ops {
                 return Ok(());
             }
             check_awaited()?;
+            let there = inode.state().remote.as_ref().map(|it| it.etag.clone());
+            if self.carried_out.has_replaced(caller.request, there) {
+                // What the predecessor cut may wait for its upload, which finds a newer version.
+                return match self.writeback.persist(&file).await {
+                    Err(FsError::Stale(_)) => Ok(()),
+                    persisted => persisted,
+                };
+            }
             let change = file.truncate(len)?;
             // Whoever may write to the file uploads it at close; else nobody would.
             if file.has_writers() {

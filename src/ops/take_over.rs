@@ -20,7 +20,7 @@ impl Ops {
     pub fn take_over(&self, mut saved: SessionState, left: Recovered) {
         let _pins = self.namespace.table().restore(&mut saved);
         self.namespace.keep_directories();
-        self.carried_out.restore(&saved.done);
+        self.carried_out.restore(&saved);
         let Recovered {
             mut sealed,
             mut open,

@@ -3,11 +3,11 @@
 use std::time::SystemTime;
 
 use super::Ops;
+use super::resent::Removal;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::files::{Delivery, check_awaited};
+use crate::files::{Delivery, KernelRequest, check_awaited};
 use crate::namespace::{EntryChange, Name, Pin};
-use crate::store::DeletePending;
 use crate::vocabulary::{Ino, Kind};
 use crate::writeback::Removed;
 
@@ -16,7 +16,13 @@ impl Ops {
     /// Errors: `NotFound`, `IsADirectory`, `ReadOnly`, the store's; nothing is removed then.
     ///
     /// Asked again, a name that is gone is what a predecessor removed.
-    pub async fn unlink(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<(), FsError> {
+    pub async fn unlink(
+        &self,
+        parent: Ino,
+        name: &Name,
+        request: KernelRequest,
+    ) -> Result<(), FsError> {
+        let attempt = request.attempt;
         let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
         let inode = match self.namespace.lookup(&parent, name).await {
             Err(FsError::NotFound(_)) if attempt == Delivery::Resent => {
@@ -32,12 +38,12 @@ impl Ops {
         if attempt == Delivery::Resent {
             let key = self.namespace.child_key(parent.ino, name)?;
             let version = inode.state().remote.clone();
-            self.remove_file(&parent, name, &inode).await?;
+            self.remove_file(&parent, name, &inode, request).await?;
             self.predecessor
                 .note_delete(&key, version.map(|version| version.etag));
             return Ok(());
         }
-        self.remove_file(&parent, name, &inode).await
+        self.remove_file(&parent, name, &inode, request).await
     }
 
     /// The rest of a removal that a predecessor carried out: it may have sent more than
@@ -49,14 +55,20 @@ impl Ops {
     }
 
     /// Deletes the object, if there is one, and takes the name away.
-    async fn remove_file(&self, parent: &Pin, name: &Name, inode: &Pin) -> Result<(), FsError> {
+    async fn remove_file(
+        &self,
+        parent: &Pin,
+        name: &Name,
+        inode: &Pin,
+        request: KernelRequest,
+    ) -> Result<(), FsError> {
         let file = self.files.hold(inode.ino)?;
         let _removal = self.named_opens.begin_removal(&file).await;
         let _turn = file.upload_lock.lock_over_uploads().await;
         failpoint::at(Point::UnlinkBegins);
         let maybe_stored = file.shadows_object();
         if maybe_stored {
-            self.predecessor.wait_for_requests().await;
+            self.predecessor.wait_for_requests().await?;
         }
         check_awaited()?;
         let stored = inode.state().remote.clone();
@@ -66,7 +78,11 @@ impl Ops {
             let etag = stored.map(|version| version.etag);
             // What may be there of an attempt has an ETag that nobody was told.
             let late = self.uploads.late_object(&file).await;
-            let pending = DeletePending::of_name(key.clone(), etag, self.store.time());
+            let now = self.store.time();
+            let pending = match self.carried_out.removal(request, key.clone(), (etag, now)) {
+                Removal::Begins(pending) => pending,
+                Removal::Again(pending) => self.deletes.rest_of(pending).await?,
+            };
             let mut removed = Removed::Gone;
             if pending.etag.is_some() && self.deletes.is_kept_for_readers(&file).await {
                 self.deletes.delete_once_unused(&file, pending)?;

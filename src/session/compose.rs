@@ -22,21 +22,21 @@ use crate::session::{app_folder, explain, probe, reading, takeover};
 use crate::session_state::{SavedAccess, SessionLog, SessionState};
 use crate::store::s3::S3Store;
 use crate::store::{
-    Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges, LateObject,
-    ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry, StoreHealth,
-    StoreLog, UploadId,
+    ChangeLog, Conditional, DeleteQueue, FoldDirectories, Key, KnownAbilities, LateChanges,
+    LateObject, ListRequest, Metered, ObjectStore, RecoveredWork, RequestCounters, Retry,
+    StoreHealth, StoreLog, UploadId,
 };
 use crate::task::kept_up;
 use crate::write_path::{
     Copier, CopyPartSize, PartSize, Place, Recovered, Scratch, Spool, Stage, Uploader,
 };
 
-const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
-
 /// A bucket that answers, as far as it was asked.
 #[derive(Debug)]
 pub struct Connected {
     pub store: Arc<dyn ObjectStore>,
+    /// The same, with conditions as they are.
+    asked: Arc<dyn ObjectStore>,
     /// What the store's requests tell of S3.
     pub health: StoreHealth,
     /// Reads its credentials again when told to.
@@ -73,6 +73,7 @@ pub async fn connect(
         let abilities = Arc::new(KnownAbilities::new(probed.abilities));
         Connected {
             store: Arc::new(Conditional::new(store.clone(), abilities.clone())),
+            asked: store.clone(),
             health: health.clone(),
             s3: s3.clone(),
             late: LateChanges::new(unanswered.clone(), abilities),
@@ -101,15 +102,7 @@ pub async fn connect(
     }
     let probed = probe::abilities(&*store, &config.prefix).await;
     app_folder::provide(&*store, config).await;
-    let missing: Vec<_> = probed
-        .abilities
-        .missing()
-        .iter()
-        .map(|op| op.name())
-        .collect();
-    if !missing.is_empty() {
-        tracing::warn!(requests = missing.join(" "), "{WITHOUT_CONDITIONS}");
-    }
+    probe::warn_of_missing(&probed.abilities);
     Ok(connected(probed))
 }
 
@@ -151,6 +144,7 @@ pub async fn compose(
     for key in &connected.unwanted {
         store.watch_for_late(key.clone(), LateObject::any());
     }
+    ask_again(config, connected, &store);
     let origin = Origin {
         store: store.clone(),
         health: connected.health.clone(),
@@ -178,6 +172,21 @@ pub async fn compose(
     Ok(Arc::new(ops))
 }
 
+/// Has the store asked for what is not known of it.
+fn ask_again(config: &Config, connected: &Connected, delete_queue: &Arc<DeleteQueue>) {
+    if access(config) == Access::ReadOnly {
+        return;
+    }
+    let asker = probe::Asker {
+        store: connected.asked.clone(),
+        prefix: config.prefix.clone(),
+        health: connected.health.clone(),
+        late: connected.late.clone(),
+        delete_queue: delete_queue.clone(),
+    };
+    tokio::spawn(kept_up("ask the store", move || asker.clone().run()));
+}
+
 fn uploader(
     config: &Config,
     scratch: &Scratch,
@@ -198,8 +207,12 @@ fn mounted_at(saved: &SessionState) -> SystemTime {
 
 /// Has the journal told of changes, and waits for those that a predecessor sent.
 fn record_changes(connected: &Connected, journal: &Arc<Journal>, of_another_place: bool) {
-    let sent = journal.sent().into_iter().filter(|_| !of_another_place);
-    let sent = sent.collect();
+    let mut sent = journal.sent();
+    if of_another_place {
+        for request in sent.drain(..) {
+            journal.answered(request.number);
+        }
+    }
     connected.late.recorded_by(journal.clone(), sent);
 }
 

@@ -1,13 +1,25 @@
 //! What the store can do, found out by asking it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 
+use tokio::time::sleep;
+
+use crate::backoff::Backoff;
 use crate::store::{
     Ability, BulkDeletes, CompleteMultipartRequest, CompletedPart, CopyRequest,
-    CreateMultipartRequest, DeleteRequest, ETag, Key, ObjectHeaders, ObjectStore, PartNumber,
-    PutRequest, StoreAbilities, StoreError, StoreErrorKind, UploadId, UploadPartRequest,
-    WriteCondition, told_refusal,
+    CreateMultipartRequest, DeleteQueue, DeleteRequest, ETag, Key, LateChanges, LateObject,
+    ObjectHeaders, ObjectStore, PartNumber, PutRequest, StoreAbilities, StoreError, StoreErrorKind,
+    StoreHealth, UploadId, UploadPartRequest, WriteCondition, told_refusal,
 };
+
+const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares versions right before it sends a change; another client that is faster than that, or a request that the store carries out late, can still undo a change";
+
+/// Pauses before a store is asked again that did not tell, or could not.
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_LIMIT: Duration = Duration::from_secs(600);
 
 /// Keys of a probe end in this and what it tries; each mount has its own.
 pub const SCRATCH_NAME: &str = ".mediafs-probe-";
@@ -69,6 +81,54 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
     Probed {
         abilities,
         unanswered,
+    }
+}
+
+/// Warns of the conditions that the store does not heed.
+pub fn warn_of_missing(abilities: &StoreAbilities) {
+    let missing = abilities.missing();
+    if !missing.is_empty() {
+        let missing: Vec<_> = missing.iter().map(|op| op.name()).collect();
+        tracing::warn!(requests = missing.join(" "), "{WITHOUT_CONDITIONS}");
+    }
+}
+
+/// Who asks the store for what is not known of it.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Below all that changes conditions.
+    pub store: Arc<dyn ObjectStore>,
+    pub prefix: String,
+    pub health: StoreHealth,
+    pub late: LateChanges,
+    /// Deletes what a probe leaves.
+    pub delete_queue: Arc<DeleteQueue>,
+}
+
+impl Asker {
+    /// Asks again whenever the store serves, until everything is known: a mount may
+    /// begin while the store does not answer, or these credentials may do nothing.
+    pub async fn run(self) {
+        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
+        while !self.late.abilities().get().unknown().is_empty() {
+            self.health.served().await;
+            sleep(backoff.next_pause()).await;
+            if self.health.outage().is_some() {
+                continue;
+            }
+            let found = abilities(&*self.store, &self.prefix).await;
+            for key in found.unanswered {
+                self.delete_queue.watch_for_late(key, LateObject::any());
+            }
+            if self.late.abilities().learn(&found.abilities) {
+                let unknown = self.late.abilities().get().unknown().len();
+                tracing::info!(
+                    unknown,
+                    "found out which conditional requests the store honours"
+                );
+                warn_of_missing(&found.abilities);
+            }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
-//! The requests that were carried out last.
+//! The requests that were carried out last, or begun.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+
+use super::record::{Basis, Record};
 
 /// More than are ever carried out and not answered yet, so that a successor is asked
 /// for none that is older.
@@ -27,6 +29,39 @@ impl DoneRequests {
 
     pub fn iter(&self) -> impl Iterator<Item = u64> {
         self.0.iter().copied()
+    }
+}
+
+/// What requests were about to change that may not be carried out yet, by their numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BegunRequests(BTreeMap<u64, Basis>);
+
+impl BegunRequests {
+    pub(super) fn add(&mut self, request: u64, basis: Basis) {
+        // One that failed does not end. The kernel counts upwards.
+        if self.0.len() == DONE_LIMIT {
+            self.0.pop_first();
+        }
+        self.0.insert(request, basis);
+    }
+
+    pub(super) fn remove(&mut self, request: u64) {
+        self.0.remove(&request);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&u64, &Basis)> {
+        self.0.iter()
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = Record> {
+        self.iter().map(|(request, basis)| Record::Changes {
+            request: *request,
+            basis: basis.clone(),
+        })
     }
 }
 

@@ -46,6 +46,7 @@ kinds! {
     STAGE_DOUBTFUL = 25,
     CHANGED = 26,
     DONE = 27,
+    CHANGES = 28,
 }
 
 pub(super) fn subject(record: &Record) -> Subject {
@@ -76,6 +77,7 @@ pub(super) fn subject(record: &Record) -> Subject {
         Record::Released { handle } => (kind::RELEASED, *handle),
         Record::Began { request } => (kind::BEGAN, *request),
         Record::Answered { request } => (kind::ANSWERED, *request),
+        Record::Changes { request, .. } => (kind::CHANGES, *request),
         Record::Done { request } => (kind::DONE, *request),
     };
     Subject { kind, id }

@@ -94,6 +94,11 @@ impl SavedInodes {
         self.table.len()
     }
 
+    /// Of all names together.
+    pub fn name_bytes(&self) -> usize {
+        self.names.len() - self.unused
+    }
+
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }

@@ -29,10 +29,11 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-pub use done_requests::DoneRequests;
+pub use done_requests::{BegunRequests, DoneRequests};
 pub use inodes::{SavedInode, SavedInodes, TakenInode};
 pub use record::{
-    Place, Record, SavedAccess, SavedFile, SavedHandle, SavedLayer, SavedSession, SavedWriters,
+    Basis, Place, Record, SavedAccess, SavedFile, SavedHandle, SavedLayer, SavedSession,
+    SavedWriters,
 };
 pub use session_log::SessionLog;
 pub use stage_state::SavedStage;

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::journal::BlockSum;
-use crate::store::{Endpoint, ObjectHeaders, StoreAbilities};
+use crate::store::{ETag, Endpoint, ObjectHeaders, StoreAbilities};
 use crate::vocabulary::{
     Intent, Kind, NameState, ObjectId, ObjectVersion, OpenMode, Overrides, StageId,
 };
@@ -145,10 +145,40 @@ pub enum Record {
     Answered {
         request: u64,
     },
+    /// A request is about to delete or to replace this version: sent again, it
+    /// changes no other.
+    Changes {
+        request: u64,
+        basis: Basis,
+    },
     /// A request is carried out, whether or not the kernel gets the answer.
     Done {
         request: u64,
     },
+}
+
+/// What a request finds that it is about to change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basis {
+    /// None where nothing is known to be there.
+    #[serde(default)]
+    pub etag: Option<ETag>,
+    /// The time by the store's clock in milliseconds since 1970, where it is known.
+    #[serde(default)]
+    pub at_ms: Option<u64>,
+}
+
+impl Basis {
+    pub fn new(etag: Option<ETag>, at: Option<SystemTime>) -> Self {
+        let since = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let at_ms = since.map(|since| since.as_millis() as u64);
+        Self { etag, at_ms }
+    }
+
+    pub fn at(&self) -> Option<SystemTime> {
+        let since = Duration::from_millis(self.at_ms?);
+        Some(SystemTime::UNIX_EPOCH + since)
+    }
 }
 
 /// The session itself.

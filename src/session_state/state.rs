@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::done_requests::DoneRequests;
+use super::done_requests::{BegunRequests, DoneRequests};
 use super::encode::{self, kind};
 use super::inodes::{SavedInode, SavedInodes};
 use super::record::{Place, Record, SavedFile, SavedHandle, SavedSession};
@@ -10,8 +10,9 @@ use super::stage_state::SavedStage;
 use crate::journal::{Chain, Durable, Header, LogState, Subject};
 use crate::vocabulary::{Kind, Overrides, StageId};
 
-/// What a record takes in a file, about: of an inode or a request, and of anything else.
-const INODE_BYTES: u64 = 64;
+/// What a record takes in a file, about: of an inode besides its name, or of a request,
+/// and of anything else.
+const INODE_BYTES: usize = 44;
 /// Least that the record of an inode takes in a file, and of this its name.
 const RECORD_BYTES: usize = 44;
 const NAME_BYTES: usize = 20;
@@ -34,6 +35,7 @@ pub struct SessionState {
     /// Requests that nobody answered.
     pub under_way: BTreeSet<u64>,
     pub done: DoneRequests,
+    pub begun: BegunRequests,
     /// Stages of which a record was damaged.
     pub damaged_stages: BTreeSet<StageId>,
     /// Why nothing of it is to be used.
@@ -208,8 +210,9 @@ impl SessionState {
         let ranges = |stage: &SavedStage| stage.written.len() as u64;
         let others = self.files.len() + self.stages.len() + self.handles.len() + self.dirs.len();
         let stages: u64 = self.stages.values().map(ranges).sum();
-        let small = self.inodes.len() + self.done.len();
-        small as u64 * INODE_BYTES + (others as u64 + stages) * OTHER_BYTES
+        let small = (self.inodes.len() + self.done.len() + self.begun.len()) * INODE_BYTES;
+        let small = small + self.inodes.name_bytes();
+        small as u64 + (others as u64 + stages) * OTHER_BYTES
     }
 
     /// What a damaged record makes unknown, where that is less than everything.
@@ -335,7 +338,11 @@ impl LogState for SessionState {
             Record::Answered { request } => {
                 self.under_way.remove(&request);
             }
-            Record::Done { request } => self.done.add(request),
+            Record::Changes { request, basis } => self.begun.add(request, basis),
+            Record::Done { request } => {
+                self.begun.remove(request);
+                self.done.add(request);
+            }
             record @ (Record::Placed { .. }
             | Record::Inode { .. }
             | Record::Unplaced { .. }
@@ -385,6 +392,7 @@ impl LogState for SessionState {
         for request in self.under_way.iter().copied() {
             give(Record::Began { request });
         }
+        self.begun.records().for_each(&mut *give);
         for request in self.done.iter() {
             give(Record::Done { request });
         }

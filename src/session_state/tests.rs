@@ -1,6 +1,7 @@
 use super::*;
 use crate::journal::BlockSum;
 use crate::journal::small_disk::SmallDisk;
+use crate::store::ETag;
 use crate::vocabulary::{
     Intent, Kind, NameState, ObjectVersion, OpenMode, Overrides, StageId, Timestamp,
 };
@@ -111,7 +112,18 @@ fn story() -> Vec<Record> {
             handle: 5,
             names: vec!["f".to_owned()],
         },
+        Record::Changes {
+            request: 41,
+            basis: Basis::default(),
+        },
         Record::Done { request: 41 },
+        Record::Changes {
+            request: 43,
+            basis: Basis::new(
+                Some(ETag::new("e")),
+                Some(std::time::SystemTime::UNIX_EPOCH),
+            ),
+        },
     ]);
     story
 }

@@ -138,6 +138,19 @@ impl KnownAbilities {
         self.0.lock().set(op, Ability::Heeded);
     }
 
+    /// What was not known is by now, as far as that was found out; whether anything is new.
+    pub fn learn(&self, found: &StoreAbilities) -> bool {
+        let mut known = self.0.lock();
+        let before = *known;
+        for op in known.unknown() {
+            known.set(op, found.of(op));
+        }
+        if found.bulk_deletes == BulkDeletes::Refused {
+            known.bulk_deletes = BulkDeletes::Refused;
+        }
+        *known != before
+    }
+
     pub fn heeds_all(&self) -> bool {
         self.get().missing_or_unknown() == 0
     }
@@ -149,5 +162,23 @@ impl KnownAbilities {
             known.bulk_deletes = BulkDeletes::Refused;
             told_refusal(refusal);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_learnt_later_replaces_only_what_was_not_known() {
+        let known = KnownAbilities::new(StoreAbilities {
+            put: Ability::Missing,
+            ..StoreAbilities::default()
+        });
+        assert!(!known.learn(&StoreAbilities::default()));
+        assert!(known.learn(&StoreAbilities::ALL));
+        assert_eq!(known.get().missing(), [StoreOp::Put]);
+        assert!(known.get().unknown().is_empty());
+        assert!(!known.learn(&StoreAbilities::ALL));
     }
 }

@@ -454,7 +454,7 @@ mod tests {
         left: Vec<DeletePending>,
     ) -> (Arc<DeleteQueue>, Arc<Log>) {
         with_left(
-            store,
+            store.clone(),
             RecoveredWork {
                 pending: left,
                 ..RecoveredWork::default()
@@ -467,7 +467,7 @@ mod tests {
         late: Vec<(Key, LateObject)>,
     ) -> (Arc<DeleteQueue>, Arc<Log>) {
         with_left(
-            store,
+            store.clone(),
             RecoveredWork {
                 late,
                 ..RecoveredWork::default()
@@ -475,16 +475,14 @@ mod tests {
         )
     }
 
-    fn with_left(store: &Arc<Memory>, left: RecoveredWork) -> (Arc<DeleteQueue>, Arc<Log>) {
+    pub(super) fn over(store: Arc<dyn ObjectStore>) -> (Arc<DeleteQueue>, Arc<Log>) {
+        with_left(store, RecoveredWork::default())
+    }
+
+    fn with_left(store: Arc<dyn ObjectStore>, left: RecoveredWork) -> (Arc<DeleteQueue>, Arc<Log>) {
         let log = Arc::new(Log::default());
         let max_wait = Duration::from_secs(30);
-        let store = DeleteQueue::new(
-            store.clone(),
-            log.clone(),
-            max_wait,
-            left,
-            LateChanges::default(),
-        );
+        let store = DeleteQueue::new(store, log.clone(), max_wait, left, LateChanges::default());
         (Arc::new(store), log)
     }
 

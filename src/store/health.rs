@@ -89,6 +89,12 @@ impl StoreHealth {
         self.wait(|state| state.outage.is_some()).await;
     }
 
+    /// Returns once S3 has served a request, and there is no outage.
+    pub async fn served(&self) {
+        self.wait(|state| state.has_served && state.outage.is_none())
+            .await;
+    }
+
     /// Asks S3 during an outage until it answers, as long as the run time lasts.
     ///
     /// `store` must be one whose requests are noted here.
@@ -139,11 +145,12 @@ impl StoreHealth {
             }
         }
         self.0.send_if_modified(|state| {
+            let is_first = new && !state.has_served;
             state.has_served |= new;
             state.failures = 0;
             state.since = None;
             let Some(outage) = state.outage.take() else {
-                return false;
+                return is_first;
             };
             let seconds = outage.since.elapsed().map_or(0, |span| span.as_secs());
             tracing::info!(seconds, "S3 serves again ({outage})");

@@ -7,7 +7,9 @@
 
 mod abilities;
 mod access_keys;
+mod age;
 mod body;
+mod change;
 mod checksums;
 mod clock;
 mod conditional;
@@ -21,6 +23,8 @@ pub mod faulty;
 mod health;
 mod hedge;
 mod key;
+mod late_changes;
+mod late_until;
 #[cfg(test)]
 pub mod memory;
 mod metered;
@@ -36,6 +40,7 @@ mod unanswered;
 pub use abilities::{Ability, BulkDeletes, KnownAbilities, StoreAbilities, told_refusal};
 pub use access_keys::{AccessKeys, GivenKeys, KeySource};
 pub use body::{Body, BodySink, BodySource, BodyStream, SummedBytes, pieces};
+pub use change::{Change, Leaves};
 pub use checksums::{CustomerKeyed, ObjectChecksums};
 pub use clock::StoreClock;
 pub use conditional::Conditional;
@@ -47,12 +52,14 @@ pub use failure_log::FailureFacts;
 pub(crate) use failure_log::log_failure;
 pub use health::{Outage, OutageCause, StoreFailure, StoreHealth};
 pub use key::{KEY_LIMIT_BYTES, Key};
+pub use late_changes::LateChanges;
+pub use late_until::LATE_LIMIT;
 pub use metered::{Metered, RequestCounters};
 pub use progress::ListProgress;
 pub use proxy_url::ProxyUrl;
 pub use request::*;
 pub use retry::Retry;
-pub use unanswered::{Change, ChangeLog, LATE_LIMIT, LateChanges, Leaves, Unanswered};
+pub use unanswered::{ChangeLog, LeftUnanswered, Unanswered};
 
 use async_trait::async_trait;
 

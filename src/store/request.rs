@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
@@ -24,12 +24,6 @@ pub const PART_LIMIT_BYTES: u64 = 5 << 30;
 pub const COPY_LIMIT_BYTES: u64 = 5 << 30;
 /// Most parts of one upload. Source: S3 User Guide, "Multipart upload limits".
 pub const PART_COUNT_LIMIT: u16 = 10_000;
-
-/// What is cut off the time of an object at most.
-const LAST_MODIFIED_STEP: Duration = Duration::from_secs(1);
-/// Age from which an object is no longer changed within its Last-Modified: that
-/// is cut to whole seconds, and the clocks of one service differ a little.
-pub const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// User metadata (`x-amz-meta-*`), names in lower case without the prefix.
 pub type UserMetadata = BTreeMap<String, String>;
@@ -51,21 +45,6 @@ pub struct ObjectMeta {
     /// As far as the store tells.
     pub tag_count: u32,
     pub headers: ObjectHeaders,
-}
-
-impl ObjectMeta {
-    /// Whether it was there before this time of the store for certain: times of
-    /// objects have no fraction.
-    pub fn is_older_than(&self, time: SystemTime) -> bool {
-        self.last_modified + LAST_MODIFIED_STEP <= time
-    }
-
-    /// Whether every object with this ETag and Last-Modified has these headers: a
-    /// copy onto itself keeps the ETag, and two of them may share one second.
-    pub fn is_settled(&self) -> bool {
-        let age = self.answered_at.duration_since(self.last_modified);
-        age.is_ok_and(|age| age >= SETTLED_AFTER)
-    }
 }
 
 #[derive(Debug, Clone)]

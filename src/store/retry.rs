@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::change::{Change, Leaves};
 use super::hedge::Hedge;
 use super::metered::RequestCounters;
 use super::request::{
@@ -13,7 +14,7 @@ use super::request::{
     GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
-use super::unanswered::{AttemptGuard, Change, Leaves, Unanswered};
+use super::unanswered::{AttemptGuard, Unanswered};
 use super::{
     ETag, Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp,
 };
@@ -88,9 +89,31 @@ impl Retry {
     }
 
     /// Returns once no late change can undo one of these.
-    async fn landed(&self, changes: &[Change], leaves: &Leaves) {
+    ///
+    /// Errors: `TimedOut` where the store does not answer.
+    async fn landed(
+        &self,
+        op: StoreOp,
+        changes: &[Change],
+        leaves: &Leaves,
+    ) -> Result<(), StoreError> {
         for change in changes {
-            self.unanswered.landed(change, leaves).await;
+            let ask = || async {
+                let key = change.key.clone();
+                self.head(HeadRequest { key }).await.map(drop)
+            };
+            let what = (change, leaves);
+            self.unanswered.landed(op, what, ask).await?;
+        }
+        Ok(())
+    }
+
+    /// What an attempt tells of the store as a whole.
+    fn note(&self, sent: Instant, failed: Option<StoreErrorKind>) {
+        match failed {
+            Some(kind) if may_be_applied(kind) => self.unanswered.silent(sent),
+            Some(kind) if kind.is_no_answer() => {}
+            Some(_) | None => self.unanswered.heard(sent),
         }
     }
 
@@ -138,6 +161,7 @@ impl Retry {
             }
             let outcome = outcome.unwrap_or_else(|_| Err(silent()));
             self.health.note(op, &outcome);
+            self.note(attempted, outcome.as_ref().err().map(|error| error.kind));
             let mut error = match outcome {
                 Ok(answer) => {
                     guard.answered();
@@ -266,7 +290,7 @@ impl ObjectStore for Retry {
         let changes = [self.as_sent(StoreOp::Put, Change::from(&request))];
         if self.unanswered.has(&key) {
             let left = Leaves::Version(Some(ETag::of_bytes(&request.body)));
-            self.landed(&changes, &left).await;
+            self.landed(StoreOp::Put, &changes, &left).await?;
         }
         let attempt = || self.store.put(request.clone());
         self.run_changing(StoreOp::Put, key, bytes, &changes, attempt)
@@ -277,7 +301,7 @@ impl ObjectStore for Retry {
         let key = request.target.clone();
         let left = Leaves::Version(request.source_if_match.clone());
         let changes = [self.as_sent(StoreOp::Copy, Change::from(&request))];
-        self.landed(&changes, &left).await;
+        self.landed(StoreOp::Copy, &changes, &left).await?;
         let attempt = || self.store.copy(request.clone());
         let bytes = request.size_bytes.min(COPY_BYTES_LIMIT);
         self.run_changing(StoreOp::Copy, key, bytes, &changes, attempt)
@@ -287,7 +311,8 @@ impl ObjectStore for Retry {
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
         let key = request.key.clone();
         let changes = [self.as_sent(StoreOp::Delete, Change::from(&request))];
-        self.landed(&changes, &Leaves::Nothing).await;
+        let (op, left) = (StoreOp::Delete, Leaves::Nothing);
+        self.landed(op, &changes, &left).await?;
         let attempt = || self.store.delete(request.clone());
         self.run_changing(StoreOp::Delete, key, 0, &changes, attempt)
             .await
@@ -303,7 +328,8 @@ impl ObjectStore for Retry {
         let changes = requests.iter().map(Change::from);
         let changes = changes.map(|change| self.as_sent(StoreOp::DeleteMany, change));
         let changes: Vec<Change> = changes.collect();
-        self.landed(&changes, &Leaves::Nothing).await;
+        let (op, left) = (StoreOp::DeleteMany, Leaves::Nothing);
+        self.landed(op, &changes, &left).await?;
         let attempt = || self.store.delete_many(requests.clone());
         self.run_changing(StoreOp::DeleteMany, first, 0, &changes, attempt)
             .await
@@ -352,7 +378,7 @@ impl ObjectStore for Retry {
         let op = StoreOp::CompleteMultipart;
         let change = Change::new(key.clone(), request.condition.clone());
         let changes = [self.as_sent(op, change)];
-        self.landed(&changes, &left).await;
+        self.landed(op, &changes, &left).await?;
         let attempt = || self.store.complete_multipart(request.clone());
         let bytes = request.parts.len() as u64 * JOIN_BYTES_PER_PART;
         let bytes = bytes.min(COPY_BYTES_LIMIT);

@@ -7,134 +7,115 @@
 //!
 //! A log has each change from before it is sent until it is answered, or until it
 //! cannot come any more: the successor of a daemon that was killed waits as well.
+//! How long that is: see `late_until`.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use md5::{Digest, Md5};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
-use super::abilities::{Ability, KnownAbilities};
-use super::request::{CopyRequest, DeleteRequest, PutRequest};
-use super::{ETag, Key, StoreOp, WriteCondition};
+use super::abilities::KnownAbilities;
+use super::change::{Change, Leaves, Outcome};
+use super::late_until::LateUntil;
+use super::{Key, StoreError, StoreErrorKind, StoreOp, WriteCondition};
 use crate::task::caught_now;
 
-/// Longest time after the end of its connection in which a request is still carried out.
-pub const LATE_LIMIT: Duration = Duration::from_secs(5);
 /// Keys that are remembered; with more, every key counts.
 const KEYS_LIMIT: usize = 10_000;
-/// Of a longer body, two requests are not compared.
-const COMPARED_LIMIT_BYTES: usize = 64 << 10;
-
-/// What a change leaves under its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leaves {
-    Nothing,
-    /// Its ETag, where that is known before.
-    Version(Option<ETag>),
-}
-
-/// Names all that a change leaves under its key: one that comes late undoes none
-/// that leaves the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome(u64);
-
-impl Outcome {
-    const NOTHING: Self = Self(0);
-
-    fn of(what: &dyn fmt::Debug) -> Self {
-        let md5: [u8; 16] = Md5::digest(format!("{what:?}")).into();
-        let [a, b, c, d, e, f, g, h, ..] = md5;
-        Self(u64::from_le_bytes([a, b, c, d, e, f, g, h]) | 1)
-    }
-}
-
-/// A change that a request asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    pub key: Key,
-    pub condition: WriteCondition,
-    /// Absent where it is not known.
-    #[serde(default)]
-    pub outcome: Option<Outcome>,
-}
-
-impl Change {
-    pub fn new(key: Key, condition: WriteCondition) -> Self {
-        let outcome = None;
-        Self {
-            key,
-            condition,
-            outcome,
-        }
-    }
-}
-
-impl From<&PutRequest> for Change {
-    fn from(put: &PutRequest) -> Self {
-        let outcome = (put.body.len() <= COMPARED_LIMIT_BYTES)
-            .then(|| Outcome::of(&(ETag::of_bytes(&put.body), &put.headers)));
-        Self {
-            outcome,
-            ..Self::new(put.key.clone(), put.condition.clone())
-        }
-    }
-}
-
-impl From<&CopyRequest> for Change {
-    fn from(copy: &CopyRequest) -> Self {
-        let what = (&copy.source_if_match, &copy.replace_headers);
-        let is_known = copy.source_if_match.is_some() && copy.replace_headers.is_some();
-        Self {
-            outcome: is_known.then(|| Outcome::of(&what)),
-            ..Self::new(copy.target.clone(), copy.condition.clone())
-        }
-    }
-}
-
-impl From<&DeleteRequest> for Change {
-    fn from(delete: &DeleteRequest) -> Self {
-        Self {
-            outcome: Some(Outcome::NOTHING),
-            ..Self::new(delete.key.clone(), delete.condition())
-        }
-    }
-}
+/// Changes of one key that are told apart; with more, they are as one that undoes all.
+const OF_KEY_LIMIT: usize = 64;
+/// Requests of which the log learns when the store has answered since; of more, the
+/// time counts from the end of their connection for a successor.
+const UNHEARD_LIMIT: usize = 10_000;
+/// Times that a store is asked which answers and falls silent again.
+const ASK_AGAIN_LIMIT: usize = 8;
 
 /// Remembers for the successor what the store may still carry out.
 pub trait ChangeLog: Send + Sync + fmt::Debug {
     /// These are about to be sent together. None where the log has no room.
     fn sent(&self, changes: &[Change]) -> Option<u64>;
     fn answered(&self, number: u64);
-    /// Their connection has just ended.
+    /// Their connection has ended, and the store has answered others since.
     fn given_up(&self, number: u64);
+}
+
+/// What a predecessor sent and got no answer to.
+#[derive(Debug)]
+pub struct LeftUnanswered {
+    /// What the log calls them.
+    pub number: u64,
+    pub changes: Vec<Change>,
+    /// How much longer they may come, where the store has answered since.
+    pub left: Option<Duration>,
 }
 
 /// Shared by who sends requests and by who knows what a predecessor sent.
 #[derive(Debug, Default)]
 pub struct Unanswered {
-    state: Mutex<State>,
+    state: Mutex<Remembered>,
     log: OnceLock<Arc<dyn ChangeLog>>,
     /// What is known of the store that the changes go to.
     abilities: OnceLock<Arc<KnownAbilities>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Remembered {
     late: HashMap<Key, Vec<Late>>,
-    /// Until then every key may have something late.
-    any_key: Option<Instant>,
+    /// Every key may have something late.
+    any_key: Option<LateUntil>,
+    /// What a predecessor sent, all together.
+    predecessor: Option<LateUntil>,
+    /// What the log does not have the end of yet: numbers, by what was sent.
+    unheard: HashMap<Outcome, (u64, LateUntil)>,
+    /// Whether something waits for an answer.
+    awaits_answer: bool,
+    /// When the last of the requests was sent that were answered.
+    answered: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Late {
     condition: WriteCondition,
     outcome: Option<Outcome>,
-    until: Instant,
+    until: LateUntil,
+}
+
+impl Remembered {
+    fn each(&mut self) -> impl Iterator<Item = &mut LateUntil> {
+        let late = self.late.values_mut().flatten().map(|one| &mut one.until);
+        let unheard = self.unheard.values_mut().map(|(_, until)| until);
+        let others = self.any_key.iter_mut().chain(&mut self.predecessor);
+        late.chain(unheard).chain(others)
+    }
+
+    fn heard(&mut self, sent: Instant) -> Vec<u64> {
+        self.answered = self.answered.max(Some(sent));
+        if !self.awaits_answer {
+            return Vec::new();
+        }
+        let mut awaits_answer = false;
+        for until in self.each() {
+            until.heard(sent);
+            awaits_answer |= until.awaits_answer();
+        }
+        self.awaits_answer = awaits_answer;
+        let heard = self
+            .unheard
+            .extract_if(|_, (_, until)| !until.awaits_answer());
+        heard.map(|(_, (number, _))| number).collect()
+    }
+
+    fn silent(&mut self, since: Instant) {
+        // One request alone is held up where others were answered meanwhile.
+        if self.answered.is_some_and(|answered| answered >= since) {
+            return;
+        }
+        self.each().for_each(|until| until.silent(since));
+        self.awaits_answer = true;
+    }
 }
 
 impl Unanswered {
@@ -153,19 +134,30 @@ impl Unanswered {
         }
     }
 
-    /// A change got no answer: its connection has just ended.
-    pub fn note(&self, change: &Change) {
-        self.note_for(change, LATE_LIMIT);
+    /// The store has just answered a request that was sent then.
+    pub fn heard(&self, sent: Instant) {
+        let heard = self.state.lock().heard(sent);
+        for number in heard {
+            self.tell(|log| log.given_up(number));
+        }
     }
 
-    /// The same of one that cannot come any more after this time.
-    fn note_for(&self, change: &Change, time: Duration) {
-        let now = Instant::now();
-        let until = now + time;
+    /// A request that was sent then has got no answer.
+    pub fn silent(&self, since: Instant) {
+        self.state.lock().silent(since);
+    }
+
+    /// A change got no answer: its connection has just ended.
+    pub fn note(&self, change: &Change) {
+        self.note_until(change, LateUntil::given_up());
+    }
+
+    fn note_until(&self, change: &Change, until: LateUntil) {
         let mut state = self.state.lock();
+        state.awaits_answer |= until.awaits_answer();
         if state.late.len() >= KEYS_LIMIT {
             state.late.retain(|_, late| {
-                late.retain(|one| one.until > now);
+                late.retain(|one| !one.until.is_over());
                 !late.is_empty()
             });
         }
@@ -175,12 +167,53 @@ impl Unanswered {
         }
         let late = state.late.entry(change.key.clone()).or_default();
         let same = |one: &Late| one.condition == change.condition && one.outcome == change.outcome;
-        late.retain(|one| one.until > now && !(same(one) && one.until <= until));
+        late.retain(|one| !(one.until.is_over() || same(one) && one.until <= until));
+        let is_one_more = late.len() < OF_KEY_LIMIT;
+        let (condition, outcome) = match is_one_more {
+            true => (change.condition.clone(), change.outcome),
+            false => (WriteCondition::Always, None),
+        };
+        let until = match is_one_more {
+            true => until,
+            false => late
+                .drain(..)
+                .map(|one| one.until)
+                .fold(until, LateUntil::max),
+        };
         late.push(Late {
-            condition: change.condition.clone(),
-            outcome: change.outcome,
+            condition,
+            outcome,
             until,
         });
+    }
+
+    /// The log is to learn when the store has answered since these were given up.
+    fn note_unheard(&self, number: u64, changes: &[Change]) {
+        let mut state = self.state.lock();
+        let what = Outcome::of(&changes);
+        let is_known = state.unheard.contains_key(&what);
+        let replaced = if is_known || state.unheard.len() < UNHEARD_LIMIT {
+            state.awaits_answer = true;
+            let unheard = (number, LateUntil::given_up());
+            state.unheard.insert(what, unheard)
+        } else {
+            drop(state);
+            return self.tell(|log| log.given_up(number));
+        };
+        drop(state);
+        // The same sent again: what counts is the last one.
+        if let Some((replaced, _)) = replaced {
+            self.tell(|log| log.answered(replaced));
+        }
+    }
+
+    fn tell(&self, what: impl FnOnce(&dyn ChangeLog)) {
+        let Some(log) = self.log.get() else {
+            return;
+        };
+        let told = caught_now("note a request", || what(&**log));
+        // Then a successor waits for what cannot come any more.
+        let (Ok(()) | Err(_)) = told;
     }
 
     /// Whether a change of the key may be late.
@@ -190,22 +223,83 @@ impl Unanswered {
     }
 
     /// Returns once no late change can undo this one, which leaves this under its key.
-    pub async fn landed(&self, change: &Change, leaves: &Leaves) {
-        let Some(until) = self.undone_until(change, leaves) else {
-            return;
-        };
-        let key = &change.key;
-        tracing::info!(%key, "a change of this key got no answer: waiting until it cannot undo the next one");
-        sleep_until(until).await;
+    /// `ask` sends the store any request, whose answer is noted here.
+    ///
+    /// Errors: `TimedOut` where the store does not answer.
+    pub async fn landed<F: Future<Output = Result<(), StoreError>>>(
+        &self,
+        op: StoreOp,
+        (change, leaves): (&Change, &Leaves),
+        ask: impl Fn() -> F,
+    ) -> Result<(), StoreError> {
+        let undone_until = || self.undone_until(change, leaves);
+        self.over(op, &change.key, undone_until, ask).await
     }
 
-    fn undone_until(&self, change: &Change, leaves: &Leaves) -> Option<Instant> {
-        let now = Instant::now();
+    /// Returns once no request of a predecessor can be carried out any more.
+    pub(super) async fn predecessor_landed<F: Future<Output = Result<(), StoreError>>>(
+        &self,
+        key: &Key,
+        ask: impl Fn() -> F,
+    ) -> Result<(), StoreError> {
+        let late = || self.predecessor_until();
+        self.over(StoreOp::Head, key, late, ask).await
+    }
+
+    /// Has the log told of every change from now on. A predecessor left these, and may
+    /// have sent others.
+    pub(super) fn recorded_by(&self, log: Arc<dyn ChangeLog>, left: Vec<LeftUnanswered>) {
+        self.state.lock().predecessor = Some(LateUntil::given_up());
+        self.state.lock().awaits_answer = true;
+        if self.log.set(log).is_err() {
+            tracing::debug!("changes are recorded already");
+        }
+        for request in left {
+            let until = request
+                .left
+                .map_or_else(LateUntil::given_up, LateUntil::in_time);
+            for change in &request.changes {
+                self.note_until(change, until);
+            }
+            if request.left.is_none() {
+                self.note_unheard(request.number, &request.changes);
+            }
+        }
+    }
+
+    async fn over<F: Future<Output = Result<(), StoreError>>>(
+        &self,
+        op: StoreOp,
+        key: &Key,
+        late: impl Fn() -> Option<LateUntil>,
+        ask: impl Fn() -> F,
+    ) -> Result<(), StoreError> {
+        for asked in 0..ASK_AGAIN_LIMIT {
+            let Some(until) = late() else {
+                return Ok(());
+            };
+            if asked == 0 {
+                tracing::info!(%key, "a change of this key got no answer: waiting until it cannot undo the next one");
+            }
+            match until {
+                LateUntil::Time(until) => sleep_until(until).await,
+                LateUntil::Answer { .. } => match ask().await {
+                    Err(error) if error.kind.is_no_answer() => break,
+                    Ok(()) | Err(_) => {}
+                },
+            }
+        }
+        let detail = "S3 does not answer, and may still carry out a change that was sent before";
+        let kind = StoreErrorKind::TimedOut;
+        Err(StoreError::new(kind, op, key.clone(), detail))
+    }
+
+    fn undone_until(&self, change: &Change, leaves: &Leaves) -> Option<LateUntil> {
         let mut state = self.state.lock();
-        state.any_key = state.any_key.filter(|until| *until > now);
+        state.any_key = state.any_key.filter(|until| !until.is_over());
         let late = state.late.get_mut(&change.key);
         let of_key = late.and_then(|late| {
-            late.retain(|one| one.until > now);
+            late.retain(|one| !one.until.is_over());
             let undoing = late.iter().filter(|one| one.undoes(change, leaves));
             undoing.map(|one| one.until).max()
         });
@@ -213,6 +307,12 @@ impl Unanswered {
             state.late.remove(&change.key);
         }
         of_key.max(state.any_key)
+    }
+
+    fn predecessor_until(&self) -> Option<LateUntil> {
+        let mut state = self.state.lock();
+        state.predecessor = state.predecessor.filter(|until| !until.is_over());
+        state.predecessor
     }
 }
 
@@ -227,74 +327,6 @@ impl Late {
             (WriteCondition::IfMatch(late), Leaves::Version(Some(left))) => late == left,
             (WriteCondition::IfAbsent | WriteCondition::IfMatch(_), _) => false,
         }
-    }
-}
-
-impl KnownAbilities {
-    /// A condition counts where the store is known to heed it.
-    fn as_carried_out(&self, op: StoreOp, change: Change) -> Change {
-        let condition = match self.get().of(op) {
-            Ability::Heeded => change.condition,
-            Ability::Missing | Ability::Unknown => WriteCondition::Always,
-        };
-        Change {
-            condition,
-            ..change
-        }
-    }
-}
-
-/// What a daemon can rely on against changes that its predecessor sent, or its own.
-#[derive(Debug, Clone, Default)]
-pub struct LateChanges {
-    unanswered: Arc<Unanswered>,
-    abilities: Arc<KnownAbilities>,
-}
-
-impl LateChanges {
-    pub fn new(unanswered: Arc<Unanswered>, abilities: Arc<KnownAbilities>) -> Self {
-        unanswered.know(abilities.clone());
-        Self {
-            unanswered,
-            abilities,
-        }
-    }
-
-    /// A predecessor may have sent this change, which ended with it.
-    pub fn note(&self, op: StoreOp, key: &Key, condition: WriteCondition) {
-        let outcome = matches!(op, StoreOp::Delete | StoreOp::DeleteMany);
-        let change = Change {
-            outcome: outcome.then_some(Outcome::NOTHING),
-            ..Change::new(key.clone(), condition)
-        };
-        let change = self.abilities.as_carried_out(op, change);
-        self.unanswered.note(&change);
-    }
-
-    /// Has the log told of every change from now on. A predecessor left these, which
-    /// cannot come any more after the time beside them.
-    pub fn recorded_by(&self, log: Arc<dyn ChangeLog>, left: Vec<(Change, Duration)>) {
-        for (change, time) in left {
-            self.unanswered.note_for(&change, time);
-        }
-        if self.unanswered.log.set(log).is_err() {
-            tracing::debug!("changes are recorded already");
-        }
-    }
-
-    /// Whether a change of the key may be late.
-    pub fn has(&self, key: &Key) -> bool {
-        self.unanswered.has(key)
-    }
-
-    /// Returns once no late change can undo a delete of the key.
-    pub async fn landed(&self, key: &Key) {
-        let delete = Change::from(&DeleteRequest::any(key.clone()));
-        self.unanswered.landed(&delete, &Leaves::Nothing).await;
-    }
-
-    pub fn abilities(&self) -> &KnownAbilities {
-        &self.abilities
     }
 }
 
@@ -326,37 +358,48 @@ impl<'a> AttemptGuard<'a> {
 
 impl Drop for AttemptGuard<'_> {
     fn drop(&mut self) {
-        let log = self.unanswered.log.get().zip(self.number);
         if !self.is_answered {
             for change in self.changes {
                 self.unanswered.note(change);
             }
         }
-        let Some((log, number)) = log else {
-            return;
-        };
-        let noted = caught_now("note a request", || {
-            if self.is_answered {
-                log.answered(number);
-            } else {
-                log.given_up(number);
+        match self.number {
+            Some(number) if self.is_answered => {
+                self.unanswered.tell(|log| log.answered(number));
             }
-        });
-        // Then a successor waits for what cannot come any more.
-        let (Ok(()) | Err(_)) = noted;
+            Some(number) => self.unanswered.note_unheard(number, self.changes),
+            None => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::late_until::LATE_LIMIT;
     use super::*;
-    use crate::store::StoreAbilities;
+    use crate::store::{ETag, LateChanges, StoreAbilities};
 
     async fn waited(unanswered: &Unanswered, key: &str, leaves: Leaves) -> Duration {
         let began = Instant::now();
         let change = Change::new(Key::new(key), WriteCondition::Always);
-        unanswered.landed(&change, &leaves).await;
+        let what = (&change, &leaves);
+        let landed = unanswered.landed(StoreOp::Put, what, || answers(unanswered));
+        landed.await.unwrap();
         began.elapsed()
+    }
+
+    /// A request that the store answers.
+    async fn answers(unanswered: &Unanswered) -> Result<(), StoreError> {
+        unanswered.heard(Instant::now());
+        Ok(())
+    }
+
+    async fn is_silent(unanswered: &Unanswered) -> Result<(), StoreError> {
+        let sent = Instant::now();
+        tokio::time::sleep(LATE_LIMIT * 2).await;
+        unanswered.silent(sent);
+        let (kind, op) = (StoreErrorKind::TimedOut, StoreOp::Head);
+        Err(StoreError::new(kind, op, Key::new("k"), "silent"))
     }
 
     fn version(etag: &str) -> Leaves {
@@ -384,6 +427,7 @@ mod tests {
             let waited = waited(&unanswered, "k", leaves).await;
             assert_eq!(!waited.is_zero(), waits, "{case}");
             assert!(waited <= LATE_LIMIT + Duration::from_millis(2), "{case}");
+            answers(&unanswered).await.unwrap();
             tokio::time::advance(LATE_LIMIT).await;
         }
     }
@@ -428,5 +472,46 @@ mod tests {
         }
         assert!(!waited(&unanswered, "other", version("1")).await.is_zero());
         assert!(waited(&unanswered, "other", version("1")).await.is_zero());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_silent_store_has_counts_until_it_has_answered_for_long_enough() {
+        let unanswered = Unanswered::default();
+        let change = Change::new(Key::new("k"), WriteCondition::Always);
+        let what = (&change, &Leaves::Nothing);
+        unanswered.note(&change);
+        tokio::time::advance(LATE_LIMIT * 20).await;
+        let in_silence = unanswered.landed(StoreOp::Put, what, || is_silent(&unanswered));
+        let refused = in_silence.await.unwrap_err();
+        assert_eq!(refused.kind, StoreErrorKind::TimedOut);
+        assert!(!refused.maybe_applied);
+        unanswered.heard(Instant::now());
+        tokio::time::advance(LATE_LIMIT / 2).await;
+        is_silent(&unanswered).await.unwrap_err();
+        assert_eq!(waited(&unanswered, "k", Leaves::Nothing).await.as_secs(), 5);
+        assert!(waited(&unanswered, "k", Leaves::Nothing).await.is_zero());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_request_without_an_answer_among_others_is_no_silence() {
+        let unanswered = Unanswered::default();
+        unanswered.note(&Change::new(Key::new("k"), WriteCondition::Always));
+        let sent = Instant::now();
+        unanswered.heard(sent);
+        tokio::time::advance(LATE_LIMIT).await;
+        unanswered.silent(sent);
+        assert!(waited(&unanswered, "k", Leaves::Nothing).await.is_zero());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_different_changes_of_one_key_are_as_one_that_undoes_all() {
+        let unanswered = Unanswered::default();
+        for number in 0..=OF_KEY_LIMIT {
+            let condition = WriteCondition::IfMatch(ETag::new(&number.to_string()));
+            unanswered.note(&Change::new(Key::new("k"), condition));
+        }
+        let late = unanswered.state.lock().late[&Key::new("k")].len();
+        assert!(late <= OF_KEY_LIMIT, "{late}");
+        assert!(!waited(&unanswered, "k", Leaves::Nothing).await.is_zero());
     }
 }

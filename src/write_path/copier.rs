@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::time::Instant;
 
 use super::written_headers::WrittenHeaders;
 use crate::error::FsError;
@@ -10,11 +11,13 @@ use crate::store::{
     COPY_LIMIT_BYTES, CompleteMultipartRequest, CompletedPart, CopyHeaders, CopyRequest,
     CreateMultipartRequest, ETag, HeadRequest, Key, ObjectHeaders, ObjectMeta, ObjectStore,
     PART_COUNT_LIMIT, PART_MIN_BYTES, PartNumber, StoreErrorKind, UploadId, UploadPartCopyRequest,
-    WriteCondition,
+    UserMetadata, WriteCondition,
 };
 
 /// Parts of one copy that are under way at once; no bytes pass through here.
 const PARTS_AT_ONCE: usize = 16;
+/// What tells one client's file from another's with the same bytes, where it is stored.
+const MTIME: &str = "mtime";
 /// Attempts of a copy whose target other clients replace meanwhile.
 const REPLACE_TRIES: usize = 8;
 
@@ -47,6 +50,8 @@ pub enum CopyOver {
     Any(WriteCondition),
     /// This alone: a version, or nothing.
     Only(WriteCondition),
+    /// Nothing, and the name is whose copy was first: one that may be another client's is.
+    Free,
 }
 
 impl CopyOver {
@@ -54,6 +59,7 @@ impl CopyOver {
     pub fn condition(&self) -> &WriteCondition {
         match self {
             Self::Any(known) | Self::Only(known) => known,
+            Self::Free => &WriteCondition::IfAbsent,
         }
     }
 }
@@ -108,7 +114,7 @@ impl Copier {
     async fn copy_over(&self, task: &CopyTask) -> Result<ETag, FsError> {
         let mut condition = match &task.over {
             CopyOver::Any(WriteCondition::Always) => self.current(&task.target).await?,
-            CopyOver::Any(known) | CopyOver::Only(known) => known.clone(),
+            over => over.condition().clone(),
         };
         let mut refused = FsError::STALE;
         for _ in 0..REPLACE_TRIES {
@@ -124,13 +130,14 @@ impl Copier {
             }
             condition = self.current(&task.target).await?;
             match &task.over {
-                CopyOver::Only(wanted) if condition != *wanted => {
-                    return Err(match wanted {
+                CopyOver::Any(_) => {}
+                over if condition == *over.condition() => {}
+                over => {
+                    return Err(match over.condition() {
                         WriteCondition::IfAbsent => refused.into_exists(),
                         _ => refused,
                     });
                 }
-                CopyOver::Any(_) | CopyOver::Only(_) => {}
             }
             tracing::info!(key = %task.target, "another version is there: copied on top of it");
         }
@@ -161,6 +168,7 @@ impl Copier {
         // Class and encryption of the source do not go along by themselves.
         let headers = self.headers(task).await?;
         let placement = headers.placement.clone();
+        let (attempt, began) = ((task, headers.user_metadata.clone()), Instant::now());
         let replace_headers = match &task.headers {
             CopyHeaders::Same => None,
             // Replacing one header replaces all of them.
@@ -184,12 +192,38 @@ impl Copier {
         let copy = WriteCondition::IfMatch(task.version.clone());
         let may_be_own = refused && condition != copy;
         if may_be_own
-            && self.current(&task.target).await? == copy
+            && self.is_own(attempt, began).await?
             && self.current(&task.source).await? == copy
         {
             return Ok(task.version.clone());
         }
         Err(error.into())
+    }
+
+    /// Whether what is under the new key is a copy that was begun here. Where the name is
+    /// whose copy was first, that must be told by what is stored with it: times of changes.
+    async fn is_own(
+        &self,
+        (task, user_metadata): (&CopyTask, UserMetadata),
+        began: Instant,
+    ) -> Result<bool, FsError> {
+        let request = HeadRequest {
+            key: task.target.clone(),
+        };
+        let there = match self.store.head(request).await {
+            Ok(there) => there,
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        if there.etag != task.version {
+            return Ok(false);
+        }
+        let is_told = || {
+            let is_same = there.headers.user_metadata == user_metadata;
+            is_same && user_metadata.contains_key(MTIME)
+        };
+        let is_older = there.is_older_by(began.elapsed());
+        Ok(task.over != CopyOver::Free || (!is_older && is_told()))
     }
 
     /// What is to be stored with the copy.

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::byte_source::ByteSource;
 use super::upload_target::UploadTarget;
 use super::uploader::Uploader;
 use crate::error::FsError;
-use crate::store::{ETag, GetRequest, HeadRequest, StoreErrorKind};
+use crate::store::{ETag, GetRequest, HeadRequest, StoreErrorKind, WriteCondition};
 
 impl Uploader {
     /// The version under the key, if it is the one that an attempt was about to make,
-    /// or has exactly the bytes of this upload.
+    /// or has exactly the bytes of this upload. One that was there before the first
+    /// attempt, where that `began` here, and that none could replace, is another client's.
     pub(super) async fn find_own(
         &self,
         target: &UploadTarget,
         source: &Arc<dyn ByteSource>,
+        began: Option<Instant>,
     ) -> Result<Option<ETag>, FsError> {
         let head = HeadRequest {
             key: target.key.clone(),
@@ -25,6 +29,10 @@ impl Uploader {
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        let is_older = began.is_some_and(|began| meta.is_older_by(began.elapsed()));
+        if is_older && target.condition == WriteCondition::IfAbsent {
+            return Ok(None);
+        }
         if source.completed_as().as_ref() == Some(&meta.etag) {
             return Ok(Some(meta.etag));
         }

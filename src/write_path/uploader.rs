@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::abort_queue::{AbortQueue, Aborter};
 use super::budget::Budget;
@@ -234,6 +234,7 @@ impl Uploader {
         target: &UploadTarget,
         source: &Arc<dyn ByteSource>,
     ) -> Result<ETag, FsError> {
+        let began = (target.prior != PriorAttempt::Maybe).then(Instant::now);
         let mut failed = match self.upload_unopposed(target, source).await {
             Ok(etag) => return Ok(etag),
             Err(failed) => failed,
@@ -243,7 +244,7 @@ impl Uploader {
             // of other parts: then it is there, and is aborted.
             source.set_multipart(None);
             let outcome_unknown = failed.outcome_unknown || target.prior == PriorAttempt::Maybe;
-            if outcome_unknown && let Some(etag) = self.find_own(target, source).await? {
+            if outcome_unknown && let Some(etag) = self.find_own(target, source, began).await? {
                 tracing::info!(key = %target.key, "an earlier attempt had been applied");
                 return Ok(etag);
             }
@@ -261,7 +262,7 @@ impl Uploader {
         match failed.error {
             // Not what it was, or gone: by our own doing, whose answer was lost?
             error @ (FsError::Stale(_) | FsError::NotFound(_)) => {
-                if outcome_unknown && let Some(etag) = self.find_own(target, source).await? {
+                if outcome_unknown && let Some(etag) = self.find_own(target, source, began).await? {
                     tracing::info!(key = %target.key, "an earlier attempt had been applied");
                     return Ok(etag);
                 }

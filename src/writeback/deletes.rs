@@ -1,6 +1,7 @@
 //! Deleting the object of a name that goes: at once, or in bulk when many go.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::time::{Duration, Instant, timeout};
@@ -265,6 +266,31 @@ impl Deletes {
             }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What a predecessor may have deleted already: a version with the same bytes that has
+    /// come since is another client's.
+    pub async fn rest_of(&self, pending: DeletePending) -> Result<DeletePending, FsError> {
+        let Some(removed_at) = pending.removed_at else {
+            return Ok(pending);
+        };
+        let there = match self.object_at(&pending.key).await {
+            Err(error) if error.is_no_answer() => return Ok(pending),
+            there => there?,
+        };
+        let is_newer = there.is_some_and(|there| there.is_newer_than(removed_at));
+        Ok(DeletePending {
+            etag: pending.etag.filter(|_| !is_newer),
+            ..pending
+        })
+    }
+
+    /// Whether another client has made a directory since then.
+    pub async fn was_made_since(&self, dir: &Pin, time: SystemTime) -> Result<bool, FsError> {
+        let path = self.namespace.table().dir_path(dir.ino)?;
+        let marker = self.namespace.keys().marker_key(&path)?;
+        let there = self.object_at(&marker).await?;
+        Ok(there.is_some_and(|marker| marker.is_newer_than(time)))
     }
 
     /// A name of the directory has gone, and has another client's object again.

@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep_until};
-
+use crate::error::FsError;
 use crate::journal::SealedStage;
-use crate::store::{DeleteQueue, ETag, Key, LATE_LIMIT, StoreOp, WriteCondition};
+use crate::store::{DeleteQueue, ETag, Key, StoreOp, WriteCondition};
 
 /// What the predecessor may have sent, and S3 may do still.
 #[derive(Debug)]
 pub struct Predecessor {
     pub store: Arc<DeleteQueue>,
-    /// When this daemon began.
-    pub began_at: Instant,
 }
 
 impl Predecessor {
@@ -20,10 +17,13 @@ impl Predecessor {
     ///
     /// S3 may do what it has received after the end of who sent it. Where it heeds
     /// conditions, a late change finds another version, and nothing waits here.
-    pub async fn wait_for_requests(&self) {
-        if !self.store.late().abilities().heeds_all() {
-            sleep_until(self.began_at + LATE_LIMIT).await;
+    ///
+    /// Errors: `TimedOut` where S3 does not answer.
+    pub async fn wait_for_requests(&self) -> Result<(), FsError> {
+        if self.store.late().abilities().heeds_all() {
+            return Ok(());
         }
+        Ok(self.store.predecessor_landed().await?)
     }
 
     /// A predecessor may have sent a delete of this object, and more than once.

@@ -101,7 +101,7 @@ impl Uploads {
         prior: PriorAttempt,
     ) -> Result<Brought, FsError> {
         if prior == PriorAttempt::Maybe {
-            self.predecessor.wait_for_requests().await;
+            self.predecessor.wait_for_requests().await?;
         }
         let sealed = &self.fill_from_lower(file, sealed).await?;
         let sent = tokio::select! {

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abilities;
 mod appends;
 mod attribute_versions;
 mod attributes_takeover;
@@ -27,6 +28,7 @@ mod failures;
 mod faults;
 mod files;
 mod from_authentik;
+mod frozen_store;
 mod full_disk;
 mod full_log;
 mod full_spool;
@@ -42,6 +44,7 @@ mod large_files;
 mod late_after_a_kill;
 mod late_requests;
 mod limits;
+mod lock_files;
 mod logs;
 mod long_files;
 mod man_pages;

@@ -118,8 +118,19 @@ impl ObjectCopies {
 
     /// Copies of a rename that has failed: the originals are what there is. To be
     /// called once the journal does not know of the rename any more.
-    pub fn delete_unwanted(&self, unwanted: Unwanted) {
-        let Unwanted { made, late } = unwanted;
+    ///
+    /// Another mount that renames the directory at the same time has taken over copies
+    /// whose originals are gone.
+    pub async fn delete_unwanted(&self, unwanted: Unwanted, from: &str) {
+        let Unwanted { mut made, late } = unwanted;
+        match self.all_objects_under(from).await {
+            Ok(originals) => {
+                let there: HashSet<Key> = originals.into_iter().map(|it| it.key).collect();
+                made.retain(|(original, _)| there.contains(original));
+            }
+            Err(error) => tracing::debug!(%error, "not looked whether originals are there"),
+        }
+        let made: Vec<DeletePending> = made.into_iter().map(|(_, pending)| pending).collect();
         if let Err(error) = self.store.enqueue(&made) {
             tracing::warn!(%error, count = made.len(), "copies of a directory that was not renamed stay");
         }
@@ -256,7 +267,8 @@ pub struct Copies {
 /// Copies that this mount has made, or may have, and that nothing stands for.
 #[derive(Debug, Default)]
 pub struct Unwanted {
-    made: Vec<DeletePending>,
+    /// With what they were made of.
+    made: Vec<(Key, DeletePending)>,
     late: Vec<(Key, LateObject)>,
 }
 
@@ -295,13 +307,14 @@ impl Copies {
             let is_ours = self.made.contains(&object.key);
             let key = moved_key(&object.key, from, to).filter(|_| is_ours)?;
             let etag = Some(copy.version.etag.clone());
-            Some(DeletePending::of_version(key, etag))
+            let pending = DeletePending::of_version(key, etag);
+            Some((object.key.clone(), pending))
         });
         // The ETag of a copy in parts is not known before.
         let late = self.unanswered.iter().filter(|it| !it.etag.is_of_parts());
         let late = late.filter_map(|object| {
             let key = moved_key(&object.key, from, to)?;
-            Some((key, LateObject::of_parts(object.etag.clone())))
+            Some((key, LateObject::of_copy(object)))
         });
         Unwanted {
             made: made.collect(),

@@ -14,7 +14,7 @@ use super::place::Place;
 use super::rebase::Rebase;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::files::{Moved, OpenFiles, check_awaited};
+use crate::files::{KernelRequest, Moved, OpenFiles, check_awaited};
 use crate::journal::{Originals, RenameIntent};
 use crate::namespace::{Entry, Namespace, Pin};
 use crate::store::CopyHeaders;
@@ -44,15 +44,15 @@ impl DirectoryRenamer {
         to: &Place<'_>,
         source: &Pin,
         target: Option<&Pin>,
+        request: Option<KernelRequest>,
     ) -> Result<(), FsError> {
         // What a predecessor had sent must not put a key under the old name either.
-        self.predecessor.wait_for_requests().await;
+        self.predecessor.wait_for_requests().await?;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
         }
         self.files.check_movable(source.ino)?;
-        let old_prefix = self.dir_prefix(from)?;
-        let new_prefix = self.dir_prefix(to)?;
+        let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
         let objects = self.copies.objects_under(&old_prefix).await?;
         let intent = RenameIntent {
             from: Key::new(old_prefix.as_str()),
@@ -71,11 +71,12 @@ impl DirectoryRenamer {
         let moved = caught("rename", moved).await.map_err(FsError::from);
         let moved = moved.flatten();
         // Where it has failed, the application is told so.
-        let ended = self.log.end_rename(&Key::new(old_prefix.as_str())).await;
+        let old_key = Key::new(old_prefix.as_str());
+        let ended = self.log.end_done(&old_key, &moved, request).await;
         failpoint::at(Point::RenameDirectoryDoomed);
         // A successor that finished the rename would want the copies.
         if moved.is_err() && ended == Ended::Yes {
-            self.copies.delete_unwanted(unwanted);
+            self.copies.delete_unwanted(unwanted, &old_prefix).await;
         }
         let moved = moved?;
         let deleted = self.delete_originals(&old_prefix, &objects);
@@ -101,7 +102,7 @@ impl DirectoryRenamer {
         }
         failpoint::at(Point::RenameDirectoryDeleted);
         // The source's own marker, if it had one, stands in the place of the target's.
-        if target.is_some() && !moved.contains_key(&Key::new(old_prefix)) {
+        if target.is_some() && !moved.contains_key(&old_key) {
             let marker = DeleteRequest::any(Key::new(new_prefix));
             self.store.delete(marker).await?;
         }

@@ -10,7 +10,8 @@ use super::place::{Place, RenameMode};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
-    AttributeView, MovedObject, NamedOpens, OpenFile, OpenFiles, StageFactory, check_awaited,
+    AttributeView, KernelRequest, MovedObject, NamedOpens, OpenFile, OpenFiles, StageFactory,
+    check_awaited,
 };
 use crate::journal::RenameIntent;
 use crate::namespace::{Attributes, Entry, Namespace, Pin};
@@ -44,7 +45,7 @@ impl FileRenamer {
         from: &Place<'_>,
         to: &Place<'_>,
         (source, target): (&Pin, Option<&Pin>),
-        mode: RenameMode,
+        (mode, request): (RenameMode, Option<KernelRequest>),
     ) -> Result<(), FsError> {
         let source_file = self.files.hold(source.ino)?;
         let target_file = target
@@ -58,7 +59,7 @@ impl FileRenamer {
         let both = || std::iter::once(&*source_file).chain(target_file);
         let _uploads = lock_uploads(both(), source.ino).await;
         if both().any(|file| file.shadows_object()) {
-            self.predecessor.wait_for_requests().await;
+            self.predecessor.wait_for_requests().await?;
         }
         self.upload_edits(&source_file).await?;
         check_awaited()?;
@@ -70,7 +71,7 @@ impl FileRenamer {
         failpoint::at(Point::RenameFileBegins);
         let files = (&**source_file, (target, target_file));
         // What is closed meanwhile is sealed for the old name or for the new one.
-        let _seal_guard = match self.move_file(from, to, files, mode).await {
+        let _seal_guard = match self.move_file(from, to, files, (mode, request)).await {
             Ok(seal_guard) => seal_guard,
             Err(error) => {
                 if let Some(replaced) = replaced {
@@ -100,18 +101,15 @@ impl FileRenamer {
         from: &Place<'_>,
         to: &Place<'_>,
         (source, (target, target_file)): (&'a OpenFile, (Option<&Pin>, Option<&Arc<OpenFile>>)),
-        mode: RenameMode,
+        (mode, request): (RenameMode, Option<KernelRequest>),
     ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
         let target_file = target_file.map(Arc::as_ref);
         let known = known_of(target, target_file);
         let stored = source.inode.state().remote.clone();
         if let Some(version) = stored.filter(|_| source.has_object_below()) {
-            let over = match mode {
-                RenameMode::NoReplace => CopyOver::Only(known),
-                RenameMode::Replace | RenameMode::Exchange => CopyOver::Any(known),
-            };
             let files = (source, target_file);
-            return self.move_object(from, to, files, (version, over)).await;
+            let copy = (version, copy_over(mode, known));
+            return self.move_object(from, to, files, copy, request).await;
         }
         if mode == RenameMode::NoReplace {
             self.check_absent(to).await?;
@@ -217,6 +215,7 @@ impl FileRenamer {
         to: &Place<'_>,
         (file, target): (&'a OpenFile, Option<&OpenFile>),
         (version, over): (ObjectVersion, CopyOver),
+        request: Option<KernelRequest>,
     ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
         let source = &file.inode;
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
@@ -257,7 +256,7 @@ impl FileRenamer {
             Err(_) => None,
         };
         // Where it has failed, the application is told so.
-        self.log.end_rename(&old_key).await;
+        self.log.end_done(&old_key, &outcome, request).await;
         let moved = match outcome {
             Err(FsError::Exists(_)) => return Err(self.taken(to)),
             outcome => outcome?,
@@ -365,6 +364,14 @@ async fn lock_uploads<'a>(
         });
     }
     guards
+}
+
+fn copy_over(mode: RenameMode, known: WriteCondition) -> CopyOver {
+    match (mode, known) {
+        (RenameMode::NoReplace, WriteCondition::IfAbsent) => CopyOver::Free,
+        (RenameMode::NoReplace, known) => CopyOver::Only(known),
+        (RenameMode::Replace | RenameMode::Exchange, known) => CopyOver::Any(known),
+    }
 }
 
 /// What the store has under the new name, where that is known.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::error::FsError;
-use crate::files::{Durability, StageFactory};
+use crate::files::{Durability, KernelRequest, StageFactory};
 use crate::journal::{Durable, RenameIntent};
+use crate::ops::resent::CarriedOut;
 use crate::store::{ETag, Key};
 
 /// Whether the journal has the end of a rename.
@@ -31,6 +32,7 @@ pub enum Finished {
 pub struct RenameLog {
     pub stage_factory: Arc<StageFactory>,
     pub durability: Durability,
+    pub carried_out: Arc<CarriedOut>,
     /// Renames that a predecessor began, by old and new keys, and what came of them.
     pub finished: Mutex<Vec<(Key, Key, Finished)>>,
 }
@@ -39,7 +41,8 @@ impl RenameLog {
     /// Notes a rename of what the store has before its first step.
     pub async fn begin_rename(&self, intent: RenameIntent) -> Result<(), FsError> {
         let (stage_factory, durable) = (self.stage_factory.clone(), self.durability.durable());
-        if durable == Durable::No {
+        // A directory's has all its objects.
+        if durable == Durable::No && !intent.is_of_a_directory() {
             return Ok(stage_factory.spool.begin_rename(intent, durable)?);
         }
         let noted =
@@ -76,6 +79,20 @@ impl RenameLog {
         let mut finished = self.finished.lock();
         let found = finished.iter().position(is_it);
         found.map(|at| finished.remove(at).2)
+    }
+
+    /// As `end_rename` where it is finished: of a request that comes again this is known before the
+    /// journal has its end, or it would be taken for another one.
+    pub async fn end_done<T>(
+        &self,
+        from: &Key,
+        outcome: &Result<T, FsError>,
+        request: Option<KernelRequest>,
+    ) -> Ended {
+        if let Some(request) = request.filter(|_| outcome.is_ok()) {
+            self.carried_out.record(request);
+        }
+        self.end_rename(from).await
     }
 
     /// A rename is finished, or given up. In what a loss of power leaves of the

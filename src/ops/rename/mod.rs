@@ -56,7 +56,11 @@ impl Ops {
     ) -> Result<(), FsError> {
         match mode {
             RenameMode::Exchange => self.renamer.rest_of_exchange(from, to, request).await,
-            RenameMode::Replace | RenameMode::NoReplace => Ok(()),
+            // Its journal may not have the end: until then the names are neither shown nor changed.
+            RenameMode::Replace | RenameMode::NoReplace => {
+                self.subtrees.entry_settled(from.0, from.1).await?;
+                self.subtrees.entry_settled(to.0, to.1).await
+            }
         }
     }
 }

@@ -123,8 +123,11 @@ impl RenameRecovery {
         if begun.is_empty() {
             return;
         }
-        self.predecessor.wait_for_requests().await;
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
+        while let Err(error) = self.predecessor.wait_for_requests().await {
+            tracing::warn!(%error, "renames of the predecessor wait");
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
         loop {
             let mut left = Vec::new();
             for rename in begun {

@@ -92,7 +92,7 @@ impl Renamer {
         self.subtrees.entry_settled(parent, name).await?;
         self.subtrees.entry_settled(new_parent, new_name).await?;
         if request.attempt == Delivery::Resent {
-            self.predecessor.wait_for_requests().await;
+            self.predecessor.wait_for_requests().await?;
         }
         Ok((from, to))
     }
@@ -182,7 +182,8 @@ impl Renamer {
             }
             (RenameMode::Replace | RenameMode::NoReplace, target) => {
                 let moves = (&source, target.as_ref());
-                self.move_inode(from, to, moves, mode).await?;
+                let how = (mode, Some(request));
+                self.move_inode(from, to, moves, how).await?;
             }
         }
         Ok(Held::Enough)
@@ -193,16 +194,20 @@ impl Renamer {
         from: &Place<'_>,
         to: &Place<'_>,
         (source, target): (&Pin, Option<&Pin>),
-        mode: RenameMode,
+        (mode, request): (RenameMode, Option<KernelRequest>),
     ) -> Result<(), FsError> {
         match source.kind {
             Kind::Directory if self.namespace.table().is_within(to.dir.ino, source.ino) => {
                 return Err(FsError::InvalidArgument);
             }
-            Kind::Directory => self.directory.rename_dir(from, to, source, target).await?,
+            Kind::Directory => {
+                let renamed = self.directory.rename_dir(from, to, source, target, request);
+                renamed.await?;
+            }
             _ => {
                 let files = (source, target);
-                self.file.rename_file(from, to, files, mode).await?;
+                let how = (mode, request);
+                self.file.rename_file(from, to, files, how).await?;
             }
         }
         let (went, came) = (EntryChange::Went(from.name), EntryChange::Came(to.name));
@@ -239,7 +244,8 @@ impl Renamer {
         check_awaited()?;
         let step = async |from, to, inode| {
             let moves = (inode, None);
-            self.move_inode(from, to, moves, RenameMode::Exchange).await
+            let how = (RenameMode::Exchange, None);
+            self.move_inode(from, to, moves, how).await
         };
         // All of it or nothing.
         to_the_end(async {
@@ -271,14 +277,14 @@ impl Renamer {
             Err(FsError::NotFound(_)) => return Ok(false),
             found => found?,
         };
-        let mode = RenameMode::Exchange;
+        let how = (RenameMode::Exchange, None);
         to_the_end(async {
             match self.namespace.lookup(&to.dir, to.name).await {
                 Err(FsError::NotFound(_)) => {}
-                target => self.move_inode(to, from, (&target?, None), mode).await?,
+                target => self.move_inode(to, from, (&target?, None), how).await?,
             }
             self.carried_out.record(request);
-            self.move_inode(&aside, to, (&source, None), mode).await
+            self.move_inode(&aside, to, (&source, None), how).await
         })
         .await?;
         Ok(true)
@@ -308,7 +314,8 @@ impl Renamer {
             found => Some(found?),
         };
         let moves = (&source, replaced.as_ref());
-        to_the_end(self.move_inode(&aside, &to, moves, RenameMode::Exchange)).await
+        let how = (RenameMode::Exchange, None);
+        to_the_end(self.move_inode(&aside, &to, moves, how)).await
     }
 
     /// A name that nobody uses, the same when the request comes again.

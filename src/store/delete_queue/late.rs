@@ -3,13 +3,14 @@
 //!
 //! The log has them for as long, and each daemon looks for what its predecessor left
 //! for the whole time from its own start: then the connections of the dead one end.
+//! A store that does not answer carries nothing out: the time begins anew when it answers.
 //!
 //! Nothing but the bytes tells such an object from one that another client has put since.
 //! So the time is short where the key is not this mount's alone, and what was made after
 //! it stays, whoever made it.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -25,6 +26,8 @@ use crate::store::{
 
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 const LOOKS_AT_ONCE: usize = 16;
+/// Asked for where the question does not matter.
+const ASKED_KEY: &str = ".mediafs-ask";
 
 impl DeleteQueue {
     pub fn late(&self) -> &LateChanges {
@@ -47,16 +50,57 @@ impl DeleteQueue {
             let objects = std::mem::take(&mut watched.objects);
             *watched = Watched {
                 objects,
+                silence: watched.silence,
                 next: now + PAUSE_FIRST,
                 ..Watched::new(now)
             };
             watched.add(object, now);
             watched.objects.clone()
         };
-        if let Err(error) = self.log.late(&key, &objects) {
+        self.note_late(&key, &objects);
+        self.late_added.notify_one();
+    }
+
+    fn note_late(&self, key: &Key, objects: &[LateObject]) {
+        if let Err(error) = self.log.late(key, objects) {
             tracing::warn!(%key, %error, "journal write failed: after a crash a cancelled upload that is applied late would not be deleted");
         }
-        self.late_added.notify_one();
+    }
+
+    /// A look for late objects of the key, sent then, was answered or not.
+    fn note_look(&self, key: &Key, sent: Instant, is_answered: bool) {
+        let time = self.clock.now().unwrap_or_else(SystemTime::now);
+        let news = {
+            let mut late = self.late.lock();
+            let watched = late.get_mut(key).filter(|watched| !watched.is_written);
+            watched.and_then(|watched| {
+                let is_new = match is_answered {
+                    true => watched.heard(sent, time),
+                    false => watched.silent(),
+                };
+                is_new.then(|| watched.objects.clone())
+            })
+        };
+        if let Some(objects) = news {
+            self.note_late(key, &objects);
+        }
+    }
+
+    /// Returns once no request of a predecessor can be carried out any more.
+    ///
+    /// Errors: `TimedOut` where the store does not answer.
+    pub async fn predecessor_landed(&self) -> Result<(), StoreError> {
+        // Any question will do.
+        let key = Key::new(ASKED_KEY);
+        let landed = self
+            .late_changes
+            .predecessor_landed(&key, || self.ask(&key));
+        landed.await
+    }
+
+    async fn ask(&self, key: &Key) -> Result<(), StoreError> {
+        let request = HeadRequest { key: key.clone() };
+        self.store.head(request).await.map(drop)
     }
 
     /// Keys below a prefix that are watched.
@@ -173,7 +217,11 @@ impl DeleteQueue {
 
     /// Whether none is there any more, as far as the store told.
     async fn delete_if_there(&self, key: &Key) -> bool {
-        let meta = match self.store.head(HeadRequest { key: key.clone() }).await {
+        let sent = Instant::now();
+        let looked = self.store.head(HeadRequest { key: key.clone() }).await;
+        let is_answered = !matches!(&looked, Err(error) if error.kind.is_no_answer());
+        self.note_look(key, sent, is_answered);
+        let meta = match looked {
             Ok(meta) => meta,
             Err(error) if error.kind == StoreErrorKind::NotFound => return true,
             Err(error) => {
@@ -184,7 +232,10 @@ impl DeleteQueue {
         if !self.is_awaited(key, &meta).await {
             return true;
         }
-        self.late_changes.landed(key).await;
+        if let Err(error) = self.late_changes.landed(key, || self.ask(key)).await {
+            tracing::debug!(%key, %error, "not deleted: it is tried again");
+            return false;
+        }
         let _turn = self.late_turn.lock().await;
         if !self.is_watched(key) {
             return true;
@@ -207,10 +258,23 @@ impl DeleteQueue {
         let Some(watched) = watched.filter(|watched| !watched.is_written) else {
             return false;
         };
-        let in_time = watched.objects.iter().filter(|it| it.is_in_time(meta));
-        stream::iter(in_time)
-            .any(|object| self.is_same(key, meta, object))
-            .await
+        for object in watched.objects.iter().filter(|it| it.is_in_time(meta)) {
+            if self.is_same(key, meta, object).await && self.is_unwanted(object).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Of a copy whose original has gone: another client renames the same, and has nothing
+    /// else.
+    async fn is_unwanted(&self, copy: &LateObject) -> bool {
+        let Some(original) = &copy.original else {
+            return true;
+        };
+        let key = original.key.clone();
+        let there = self.store.head(HeadRequest { key }).await;
+        there.is_ok_and(|there| there.etag == original.etag)
     }
 
     /// Whether a request may have made an object. ETags that are no hash say nothing:
@@ -240,9 +304,10 @@ mod tests {
 
     use tokio::time::sleep;
 
-    use super::super::late_object::SCRATCH_WATCHED_FOR;
+    use super::super::late_object::{Original, SCRATCH_WATCHED_FOR};
     use super::*;
-    use crate::store::delete_queue::tests::{delete_queue, keys, left_late, put};
+    use crate::store::delete_queue::tests::{delete_queue, keys, left_late, over, put};
+    use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{FoldDirectories, LATE_LIMIT, LIST_PAGE_LIMIT, ListRequest, ObjectStore};
 
@@ -288,6 +353,50 @@ mod tests {
                 .unwrap();
             runs.abort();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_copy_goes_unless_another_client_has_moved_its_original() {
+        for is_moved in [false, true] {
+            let memory = Arc::new(Memory::default());
+            let (store, _) = delete_queue(&memory, Vec::new());
+            let runs = tokio::spawn(store.clone().run());
+            let copy = put(&*memory, "e/f").await;
+            let (key, etag) = (Key::new("d/f"), put(&*memory, "d/f").await);
+            let mut late = LateObject::of_parts(copy);
+            late.original = Some(Original {
+                key: key.clone(),
+                etag,
+            });
+            if is_moved {
+                memory.delete(DeleteRequest::any(key)).await.unwrap();
+            }
+            store.watch_for_late(Key::new("e/f"), late);
+            sleep(LATE_LIMIT * 2).await;
+            let left = keys(&*memory, LIST_PAGE_LIMIT).await;
+            assert_eq!(left, [if is_moved { "e/f" } else { "d/f" }]);
+            runs.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_what_a_silent_store_has_begins_when_it_answers() {
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let (store, log) = over(faulty.clone());
+        let runs = tokio::spawn(store.clone().run());
+        for nth in 1..=5 {
+            faulty.plan(StoreOp::Head, nth, Fault::Before(StoreErrorKind::TimedOut));
+        }
+        store.watch_for_late(Key::new("late"), LateObject::of_bytes(b"late"));
+        // Looks go unanswered for longer than a store that answers takes.
+        sleep(LATE_LIMIT * 2).await;
+        assert_eq!(log.0.lock().len(), 1, "still looked for");
+        sleep(LATE_LIMIT - Duration::from_secs(1)).await;
+        put(&*faulty, "late").await;
+        sleep(LATE_LIMIT * 2).await;
+        assert!(keys(&*faulty, LIST_PAGE_LIMIT).await.is_empty());
+        assert!(log.0.lock().is_empty());
+        runs.abort();
     }
 
     #[tokio::test(start_paused = true)]

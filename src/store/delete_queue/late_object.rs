@@ -6,11 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::store::{ETag, Key, LATE_LIMIT, ObjectMeta};
+use crate::store::{ETag, Key, LATE_LIMIT, ListedObject, ObjectMeta};
 
 /// How long scratch objects are looked for, which nobody else makes.
 pub(super) const SCRATCH_WATCHED_FOR: Duration = Duration::from_secs(60);
 pub(super) const PAUSE_FIRST: Duration = Duration::from_millis(500);
+/// An answer that takes longer may be the first after a silence.
+const SLOW_ANSWER: Duration = Duration::from_secs(2);
 /// Versions of one key that are watched for: those that were cancelled last.
 const OBJECTS_LIMIT: usize = 16;
 /// How much the clocks of one store may differ, with the time that a successor takes to
@@ -24,6 +26,40 @@ pub struct LateObject {
     /// When nobody waited for the answer any more, in seconds since 1970; by the store's
     /// clock once it is watched for.
     given_up_at: u64,
+    #[serde(default, skip_serializing_if = "Silence::is_none")]
+    silence: Silence,
+    /// Of a copy: another client's of the same version is not told from it but by what
+    /// becomes of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) original: Option<Original>,
+}
+
+/// What a copy was made of, and nobody has moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Original {
+    pub key: Key,
+    pub etag: ETag,
+}
+
+/// A time in which the store answered nothing, and after which it may carry out what it
+/// had received before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Silence {
+    #[default]
+    None,
+    Lasts,
+    /// It ended between these times, as `given_up_at`.
+    Ended {
+        after: u64,
+        before: u64,
+    },
+}
+
+impl Silence {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,10 +79,11 @@ pub(super) enum LateVersion {
 
 impl LateObject {
     fn now(makes: LateVersion) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             makes,
-            given_up_at: since.unwrap_or_default().as_secs(),
+            given_up_at: seconds(SystemTime::now()),
+            silence: Silence::None,
+            original: None,
         }
     }
 
@@ -63,6 +100,15 @@ impl LateObject {
         Self::now(LateVersion::Parts { etag })
     }
 
+    /// A copy of this version, which is wanted in its own place as long as it is there.
+    pub fn of_copy(original: &ListedObject) -> Self {
+        let ListedObject { key, etag, .. } = original.clone();
+        Self {
+            original: Some(Original { key, etag }),
+            ..Self::of_parts(original.etag.clone())
+        }
+    }
+
     /// Whatever is under the key.
     pub fn any() -> Self {
         Self::now(LateVersion::Any)
@@ -70,11 +116,25 @@ impl LateObject {
 
     /// Nobody has waited for it since this time of the store.
     pub(super) fn given_up_at(self, time: SystemTime) -> Self {
-        let since = time.duration_since(UNIX_EPOCH);
         Self {
-            given_up_at: since.unwrap_or_default().as_secs(),
+            given_up_at: seconds(time),
             ..self
         }
+    }
+
+    /// The store answers nothing.
+    pub(super) fn silent(&mut self) {
+        self.silence = Silence::Lasts;
+    }
+
+    /// It answers again since this time of its own; the last that it did not answer was
+    /// given up so long ago, if that is known.
+    pub(super) fn heard(&mut self, now: SystemTime, silent_for: Option<Duration>) {
+        let after = silent_for.map(|ago| seconds(now).saturating_sub((ago + LATE_LIMIT).as_secs()));
+        self.silence = Silence::Ended {
+            after: after.unwrap_or(self.given_up_at),
+            before: seconds(now),
+        };
     }
 
     pub(super) fn has(&self, version: &ETag) -> bool {
@@ -85,10 +145,18 @@ impl LateObject {
     }
 
     /// Whether the request may have made it: one of another client, with the same
-    /// bytes, may be there long after.
+    /// bytes, may be there long after, or have come in a silence that was this mount's alone.
     pub(super) fn is_in_time(&self, meta: &ObjectMeta) -> bool {
-        let last = UNIX_EPOCH + Duration::from_secs(self.given_up_at) + LATE_LIMIT + SKEW_LIMIT;
-        meta.last_modified <= last || self.makes == LateVersion::Any
+        let last = |since: u64| UNIX_EPOCH + Duration::from_secs(since) + LATE_LIMIT + SKEW_LIMIT;
+        let made = meta.last_modified;
+        let after_silence = match self.silence {
+            Silence::None => false,
+            Silence::Lasts => true,
+            Silence::Ended { after, before } => {
+                made >= UNIX_EPOCH + Duration::from_secs(after) && made <= last(before)
+            }
+        };
+        made <= last(self.given_up_at) || after_silence || self.makes == LateVersion::Any
     }
 
     /// How long a store may take to carry out a request whose client has gone.
@@ -100,6 +168,11 @@ impl LateObject {
     }
 }
 
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     pub objects: Vec<LateObject>,
@@ -108,6 +181,16 @@ pub(super) struct Watched {
     pub next: Instant,
     pub pause: Duration,
     pub until: Instant,
+    /// The store has not answered the last look.
+    pub silence: Option<LookSilence>,
+}
+
+/// How long no look has been answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LookSilence {
+    /// The last look was given up then.
+    Of(Instant),
+    OfPredecessor,
 }
 
 impl Watched {
@@ -118,16 +201,46 @@ impl Watched {
             next: now,
             pause: PAUSE_FIRST,
             until: now,
+            silence: None,
         }
     }
 
     pub fn add(&mut self, object: LateObject, now: Instant) {
         self.until = self.until.max(now + object.watched_for());
-        self.objects.retain(|known| known.makes != object.makes);
+        let of = |object: &LateObject| (object.makes.clone(), object.original.clone());
+        self.objects.retain(|known| of(known) != of(&object));
         if self.objects.len() >= OBJECTS_LIMIT {
             self.objects.remove(0);
         }
         self.objects.push(object);
+    }
+
+    /// A look got no answer. Whether that is news.
+    pub fn silent(&mut self) -> bool {
+        let before = self.silence.replace(LookSilence::Of(Instant::now()));
+        self.objects.iter_mut().for_each(LateObject::silent);
+        before.is_none()
+    }
+
+    /// A look that was sent then was answered, by the store's clock at this time. Whether
+    /// the store had been silent, and has to be watched anew.
+    pub fn heard(&mut self, sent: Instant, time: SystemTime) -> bool {
+        let now = Instant::now();
+        let is_slow = now.duration_since(sent) > SLOW_ANSWER;
+        let silence = self.silence.take();
+        let silence = silence.or_else(|| is_slow.then_some(LookSilence::Of(sent)));
+        let silent_for = match silence {
+            None => return false,
+            Some(LookSilence::Of(at)) => Some(now.duration_since(at)),
+            Some(LookSilence::OfPredecessor) => None,
+        };
+        for object in &mut self.objects {
+            object.heard(time, silent_for);
+            self.until = self.until.max(now + object.watched_for());
+        }
+        self.next = now + PAUSE_FIRST;
+        self.pause = PAUSE_FIRST;
+        true
     }
 
     /// What a predecessor left is looked for at once, and from now on.
@@ -136,6 +249,9 @@ impl Watched {
         let mut late = BTreeMap::new();
         for (key, object) in left {
             let watched = late.entry(key).or_insert_with(|| Self::new(now));
+            if object.silence == Silence::Lasts {
+                watched.silence = Some(LookSilence::OfPredecessor);
+            }
             watched.add(object, now);
         }
         late
@@ -163,5 +279,31 @@ mod tests {
         assert!(object.is_in_time(&meta(LATE_LIMIT)));
         assert!(!object.is_in_time(&meta(LATE_LIMIT + SKEW_LIMIT * 2)));
         assert!(LateObject::any().is_in_time(&meta(SKEW_LIMIT * 3)));
+    }
+
+    #[tokio::test]
+    async fn what_came_after_a_silence_counts_and_what_came_within_it_is_anothers() {
+        const SILENT_FOR: Duration = Duration::from_secs(1000);
+        let memory = Memory::default();
+        put(&memory, "x").await;
+        let key = Key::new("x");
+        let there = memory.head(HeadRequest { key }).await.unwrap();
+        let meta = |age: Duration| ObjectMeta {
+            last_modified: SystemTime::now() + age,
+            ..there.clone()
+        };
+        let mut object = LateObject::of_bytes(b"x");
+        object.silent();
+        assert!(object.is_in_time(&meta(SILENT_FOR)));
+        let end = SystemTime::now() + SILENT_FOR;
+        object.heard(end, Some(Duration::from_secs(10)));
+        assert!(object.is_in_time(&meta(LATE_LIMIT)));
+        assert!(!object.is_in_time(&meta(SILENT_FOR / 2)));
+        assert!(object.is_in_time(&meta(SILENT_FOR)));
+        assert!(object.is_in_time(&meta(SILENT_FOR + LATE_LIMIT)));
+        assert!(!object.is_in_time(&meta(SILENT_FOR + LATE_LIMIT + SKEW_LIMIT * 2)));
+        let mut of_predecessor = LateObject::of_bytes(b"x");
+        of_predecessor.heard(end, None);
+        assert!(of_predecessor.is_in_time(&meta(SILENT_FOR / 2)));
     }
 }
