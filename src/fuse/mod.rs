@@ -221,7 +221,7 @@ impl Adapter {
             }
         });
         // Names the call in the lines of the requests that it sends.
-        let Call { operation, ino, .. } = call;
+        let (operation, ino) = (call.operation.name(), call.ino);
         let span = tracing::debug_span!(target: "mediafs::requests", "call", operation, ino);
         let mut guarded = Box::pin(guarded.instrument(span));
         if guarded.as_mut().now_or_never().is_some() {

@@ -1,7 +1,7 @@
 """Measures `aws s3 sync`, `rclone sync`, and `mediafs import` and `export`, on one server.
 
-bench_migrate.py [--quick] [--latency MS] [--rate MB/S] [--json FILE] [--only NAME...]
-                 --aws PATH --rclone PATH --endpoint URL --binary PATH
+migrate.py [--quick] [--latency MS] [--rate MB/S] [--json FILE] [--only NAME...]
+           --aws PATH --rclone PATH --endpoint URL --binary PATH
 
 Each program sends 10,000 files of 8 KiB and one of 2 GiB to a bucket of its own behind a
 proxy that answers as late as S3 does, and brings them back into an empty directory; each
@@ -22,7 +22,7 @@ import time
 import boto3
 from botocore.config import Config
 
-from bench_proxy import Proxy
+from proxy import Proxy
 
 KIB, MIB = 1 << 10, 1 << 20
 FILES_PER_DIRECTORY = 100
