@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::mounts::{Chosen, FoundMount, SAYS_WITHIN, SocketArg, as_json};
 use super::shown::{counted, plain, size, span};
 use crate::config::Period;
-use crate::session::control::answers::{Flushed, PathRequest};
+use crate::session::control::commands::{Flushed, PathRequest};
 
 /// Wait until S3 has what was written, so that every other client can read it
 ///

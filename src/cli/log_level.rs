@@ -5,7 +5,7 @@ use hyper::Method;
 
 use super::mounts::{SAYS_WITHIN, SocketArg, Wait, as_json};
 use super::shown::plain;
-use crate::session::control::answers::LogFilter;
+use crate::session::control::commands::LogFilter;
 use crate::telemetry;
 
 const EXAMPLES: &str = "Examples:

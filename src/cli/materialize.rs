@@ -21,7 +21,7 @@ use crate::migrate::{
     Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Outcome,
     Refused, Report, Selection, Source, Summary, Symlinks, export, resolved,
 };
-use crate::session::control::answers::{BarrierEnd, EndBarrier, Held, HoldRequest};
+use crate::session::control::commands::{BarrierEnd, EndBarrier, Held, HoldRequest};
 use crate::session::{Attachable, Replaced, elsewhere, take_place};
 
 /// Exports before the barrier of what other clients change meanwhile.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::mounts::{Chosen, SocketArg, as_json};
 use super::shown::counted;
-use crate::session::control::answers::{PathRequest, Refreshed};
+use crate::session::control::commands::{PathRequest, Refreshed};
 
 /// The kernel may be slow to take what it is told.
 const WITHIN: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::mounts::{SocketArg, Wait, as_json};
-use crate::session::control::answers::Reloaded;
+use crate::session::control::commands::Reloaded;
 
 /// Credentials may come from a program.
 const WITHIN: Duration = Duration::from_secs(60);

@@ -15,8 +15,9 @@ use super::materialize::MaterializeArgs;
 use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, Wait, as_json};
 use super::shown::{counted, plain, size};
 use crate::config::Period;
-use crate::session::control::answers::{Flushed, Status, Unmounting};
+use crate::session::control::answers::Status;
 use crate::session::control::client::{AskError, ask_within};
+use crate::session::control::commands::{Flushed, Unmounting};
 use crate::session::{FS_TYPE, elsewhere, mount_at};
 use crate::write_path::SpoolView;
 

@@ -1,13 +1,20 @@
-//! Sizes that are within their limits, and what to say of those that are not.
+//! Sizes, counts and times within their limits, and what to say of those that are not.
 
 use std::fs;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use super::{ByteSize, Wrong};
+use super::{ByteSize, Options, Period, Wrong};
 
 const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+/// More threads only wait for each other: requests that wait hold none.
+pub(super) const FUSE_THREADS_LIMIT: usize = 64;
+/// Each request holds a part in memory.
+pub(super) const UPLOAD_CONCURRENCY_LIMIT: usize = 256;
+/// Ten years: far from the end of what a clock can add.
+pub(super) const PERIOD_LIMIT: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 pub(super) fn block_size(size: Option<ByteSize>) -> Result<u64, Wrong> {
     const LIMITS: RangeInclusive<u64> = 4 * KIB..=16 * MIB;
@@ -104,6 +111,36 @@ fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// What is set above its limit, in words.
+pub(super) fn capped(options: &Options) -> Vec<String> {
+    let counts = [
+        ("fuse-threads", options.fuse_threads, FUSE_THREADS_LIMIT),
+        (
+            "upload-concurrency",
+            options.upload_concurrency,
+            UPLOAD_CONCURRENCY_LIMIT,
+        ),
+    ];
+    let counts = counts.into_iter().filter_map(|(key, count, limit)| {
+        let count = usize::from(count?);
+        (count > limit).then(|| format!("{key} = {count} is above the limit: {limit} is used"))
+    });
+    let periods = [
+        ("ttl", options.ttl),
+        ("negative-ttl", options.negative_ttl),
+        ("stale-ttl", options.stale_ttl),
+        ("request-timeout", options.request_timeout),
+        ("drain-timeout", options.drain_timeout),
+        ("watchdog", options.watchdog),
+    ];
+    let periods = periods.into_iter().filter_map(|(key, period)| {
+        let period = period?;
+        let limit = Period(PERIOD_LIMIT);
+        (period.0 > limit.0).then(|| format!("{key} is above the limit: {limit} is used"))
+    });
+    counts.chain(periods).collect()
 }
 
 #[cfg(test)]

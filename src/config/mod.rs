@@ -57,13 +57,6 @@ const NO_PATH: &str = "none";
 /// An unknown name this similar to a known one is taken for a slip (Jaro-Winkler, 0 to 1).
 const SUGGEST_FROM: f64 = 0.8;
 
-/// More threads only wait for each other: requests that wait hold none.
-const FUSE_THREADS_LIMIT: usize = 64;
-/// Each request holds a part in memory.
-const UPLOAD_CONCURRENCY_LIMIT: usize = 256;
-/// Ten years: far from the end of what a clock can add.
-const PERIOD_LIMIT: Duration = Duration::from_secs(3650 * 24 * 3600);
-
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -236,7 +229,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
     let part_size_bytes = limits::part_size(options.part_size)?;
     let block_size_bytes = limits::block_size(options.block_size)?;
     let sizes = (block_size_bytes, part_size_bytes);
-    let memory = MemoryConfig::resolve(&options, sizes, UPLOAD_CONCURRENCY_LIMIT)?;
+    let memory = MemoryConfig::resolve(&options, sizes, limits::UPLOAD_CONCURRENCY_LIMIT)?;
     let (bucket, prefix, mountpoint) = target::place(&options)?;
     let default_spool = || target::default_spool(&bucket, &prefix, &mountpoint);
     let spool_dir = options.spool.map_or_else(default_spool, Ok);
@@ -276,7 +269,8 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
         foreground: options.foreground.unwrap_or(false),
         log: options.log.unwrap_or_else(|| "info".to_owned()),
         log_file,
-        fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?.min(FUSE_THREADS_LIMIT),
+        fuse_threads: positive("fuse-threads", options.fuse_threads, 4)?
+            .min(limits::FUSE_THREADS_LIMIT),
         drain_timeout: period(options.drain_timeout, 30),
         watchdog: period(options.watchdog, 60),
         control_socket: ControlSocketConfig::resolve(options.control_socket),
@@ -287,40 +281,10 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
         prefix,
         mountpoint,
         spool_dir,
-        capped: capped(&given),
+        capped: limits::capped(&given),
         notes: metrics_address::notes(options.metrics),
         given,
     })
-}
-
-/// What is set above its limit, in words.
-fn capped(options: &Options) -> Vec<String> {
-    let counts = [
-        ("fuse-threads", options.fuse_threads, FUSE_THREADS_LIMIT),
-        (
-            "upload-concurrency",
-            options.upload_concurrency,
-            UPLOAD_CONCURRENCY_LIMIT,
-        ),
-    ];
-    let counts = counts.into_iter().filter_map(|(key, count, limit)| {
-        let count = usize::from(count?);
-        (count > limit).then(|| format!("{key} = {count} is above the limit: {limit} is used"))
-    });
-    let periods = [
-        ("ttl", options.ttl),
-        ("negative-ttl", options.negative_ttl),
-        ("stale-ttl", options.stale_ttl),
-        ("request-timeout", options.request_timeout),
-        ("drain-timeout", options.drain_timeout),
-        ("watchdog", options.watchdog),
-    ];
-    let periods = periods.into_iter().filter_map(|(key, period)| {
-        let period = period?;
-        let limit = Period(PERIOD_LIMIT);
-        (period.0 > limit.0).then(|| format!("{key} is above the limit: {limit} is used"))
-    });
-    counts.chain(periods).collect()
 }
 
 impl S3Config {
@@ -378,7 +342,7 @@ fn default_owner(own_id: u32) -> u32 {
 
 fn period(given: Option<Period>, default_seconds: u64) -> Duration {
     given.map_or(Duration::from_secs(default_seconds), |period| {
-        period.0.min(PERIOD_LIMIT)
+        period.0.min(limits::PERIOD_LIMIT)
     })
 }
 

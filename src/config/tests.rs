@@ -165,7 +165,7 @@ fn what_is_far_too_much_is_capped_with_a_word() {
         (config.fuse_threads, config.memory.upload_concurrency),
         (64, 9)
     );
-    assert_eq!(config.drain_timeout, PERIOD_LIMIT);
+    assert_eq!(config.drain_timeout, limits::PERIOD_LIMIT);
     let [threads, drain] = &config.capped[..] else {
         panic!("{:?}", config.capped);
     };

@@ -90,14 +90,10 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let call = Call::on(Operation::Setattr, ino);
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         let changed = convert::ino(ino);
-        let call = match fh.is_some() || self.is_of_writer(changed) {
-            true => call.locking(Locked::One(changed)),
-            false => call.changing(Locked::One(changed)),
-        };
+        let call = self.change_of_file(Call::on(Operation::Setattr, ino), changed, fh.is_some());
         let operation = async move {
             let set = ops.setattr(changed, fh.map(handle), caller, change);
             ops.once(caller.request, set, ops.getattr(changed)).await
@@ -284,7 +280,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let call = Call::on(Operation::Read, ino);
-        let (ops, calls) = (self.ops.clone(), self.calls.clone());
+        let (ops, calls) = (self.ops.clone(), self.watched.calls.clone());
         let range = offset..offset.saturating_add(u64::from(size));
         let operation = async move { calls.read(ops.read(handle(fh), range).await) };
         self.answer(req, call, reply, operation);
@@ -311,11 +307,11 @@ impl Filesystem for Adapter {
         let waits = self.answer_unless_it_waits(req, call, reply, || {
             match self.ops.write(handle(fh), caller, how, offset, data) {
                 Err(FsError::NoSpace) => None,
-                written => Some(self.calls.written(written, data.len())),
+                written => Some(self.watched.calls.written(written, data.len())),
             }
         });
         let Some(reply) = waits else { return };
-        let (ops, calls, data) = (self.ops.clone(), self.calls.clone(), data.to_vec());
+        let (ops, calls, data) = (self.ops.clone(), self.watched.calls.clone(), data.to_vec());
         self.answer(req, call, reply, async move {
             let written = ops.write_with_room(handle(fh), caller, how, offset, &data);
             calls.written(written.await, data.len())

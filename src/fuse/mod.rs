@@ -36,7 +36,7 @@ use std::sync::Arc;
 use call::{Call, Effect};
 use fuser::{Request, RequestId};
 use futures::FutureExt;
-use in_flight::{InFlightGuard, Interruptible};
+use in_flight::{InFlightGuard, Interruptible, Locked};
 use pending::{Outcome, PendingReply};
 use reply::{Refusable, ReplyOf, give_or_refuse};
 use tokio::runtime::Handle;
@@ -55,10 +55,19 @@ pub struct Adapter {
     runtime: Handle,
     /// Owns the requests that wait; shutdown waits for them.
     tasks: TaskTracker,
-    loops: Arc<ThreadWatch>,
-    barrier: Arc<WriteBarrier>,
+    watched: WatchedAdapter,
     requests: Arc<InFlight>,
-    calls: Arc<CallCounters>,
+}
+
+/// What others see of an adapter, and hold it back by.
+#[derive(Debug, Clone, Default)]
+pub struct WatchedAdapter {
+    /// How the threads do that take requests.
+    pub loops: Arc<ThreadWatch>,
+    /// What the requests come to.
+    pub calls: Arc<CallCounters>,
+    /// Holds back calls that change something.
+    pub barrier: Arc<WriteBarrier>,
 }
 
 impl Adapter {
@@ -73,32 +82,24 @@ impl Adapter {
             ops,
             runtime,
             tasks,
-            loops: Arc::default(),
-            barrier: Arc::default(),
-            calls: Arc::default(),
+            watched: WatchedAdapter::default(),
         }
     }
 
-    /// How the threads do that take this adapter's requests.
-    pub fn loops(&self) -> &Arc<ThreadWatch> {
-        &self.loops
+    /// For those who watch it and hold it back.
+    pub fn watched(&self) -> WatchedAdapter {
+        self.watched.clone()
     }
 
-    /// What the requests come to that this adapter answers.
-    pub fn calls(&self) -> &Arc<CallCounters> {
-        &self.calls
-    }
-
-    /// Holds back calls that change something.
-    pub fn barrier(&self) -> &Arc<WriteBarrier> {
-        &self.barrier
-    }
-
-    /// Whether changes are held and a change of this file may be by one of its writers,
-    /// who is waited for: the kernel does not tell by which handle a file is changed.
-    fn is_of_writer(&self, ino: Ino) -> bool {
-        let written = OpenFor::WritingOf(ino);
-        self.barrier.is_held() && !self.ops.openers(written).is_empty()
+    /// A change of this file by its path waits at the barrier. One by a writer, who is
+    /// waited for, does not: the kernel does not tell by which handle a file is changed.
+    fn change_of_file(&self, call: Call, ino: Ino, by_handle: bool) -> Call {
+        let is_held = self.watched.barrier.is_held();
+        let is_written = || !self.ops.openers(OpenFor::WritingOf(ino)).is_empty();
+        match by_handle || (is_held && is_written()) {
+            true => call.locking(Locked::One(ino)),
+            false => call.changing(Locked::One(ino)),
+        }
     }
 
     /// To be kept until the request is answered.
@@ -131,7 +132,7 @@ impl Adapter {
         // It is long: what is around it moves a pointer.
         let operation = Box::pin(operation);
         let (ops, requests, pending) = (self.ops.clone(), self.requests.clone(), reply.clone());
-        let barrier = self.barrier.clone();
+        let barrier = self.watched.barrier.clone();
         let answer = async move {
             let carried_out = async {
                 let _passing = match call.effect {
@@ -174,7 +175,7 @@ impl Adapter {
         operation: impl FnOnce() -> Option<Result<T, FsError>>,
     ) -> Option<R> {
         let _in_flight = self.in_flight(request);
-        let stopwatch = self.calls.begin(call.operation);
+        let stopwatch = self.watched.calls.begin(call.operation);
         let mut waits = None;
         self.contained(call, || match operation() {
             Some(outcome) => give_or_refuse(reply, call, outcome),
@@ -189,13 +190,13 @@ impl Adapter {
     /// Answers what is not asked for in a way that can be served.
     fn refuse(&self, request: &Request, call: Call, reply: impl Refusable, error: &FsError) {
         let _in_flight = self.in_flight(request);
-        let _stopwatch = self.calls.begin(call.operation);
+        let _stopwatch = self.watched.calls.begin(call.operation);
         reply.refuse(call.errno_logged(error));
     }
 
     /// Runs what a panic does not lead out of.
     fn contained(&self, call: Call, run: impl FnOnce()) {
-        let _at_work = self.loops.at_work();
+        let _at_work = self.watched.loops.at_work();
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
             panicked(call);
         }
@@ -209,10 +210,10 @@ impl Adapter {
         reply: Option<Arc<dyn Interruptible>>,
         answer: impl Future<Output = ()> + Send + 'static,
     ) {
-        let _at_work = self.loops.at_work();
+        let _at_work = self.watched.loops.at_work();
         let _runtime = self.runtime.enter();
         let in_flight = self.in_flight(request);
-        let stopwatch = self.calls.begin(call.operation);
+        let stopwatch = self.watched.calls.begin(call.operation);
         // A reply that a panic drops answers EIO: the request ends, the mount goes on.
         let guarded = AssertUnwindSafe(answer).catch_unwind().map(move |outcome| {
             drop((in_flight, stopwatch));

@@ -120,8 +120,7 @@ pub fn run(
     let stop = runtime.block_on(async { StopSignals::listen() })?;
     let tasks = TaskTracker::new();
     let adapter = adapter(&runtime, &ops, &tasks, &session_log);
-    let (loops, calls) = (adapter.loops().clone(), adapter.calls().clone());
-    let barrier = adapter.barrier().clone();
+    let watched_adapter = adapter.watched();
     let asked = fuse_session::Asked {
         place: &place,
         mountpoint: &asked,
@@ -137,10 +136,8 @@ pub fn run(
         ops: ops.clone(),
         health: connected.health,
         s3: connected.s3,
-        loops,
-        calls,
+        adapter: watched_adapter,
         takeovers: kernel.takeovers,
-        barrier,
         notifier: notifier.clone(),
         agreed: kernel.agreed,
         mounted: config.clone(),

@@ -1,6 +1,6 @@
 //! SIGHUP: the configuration is read again.
 
-use super::control::answers::Reloaded;
+use super::control::commands::Reloaded;
 use super::log_filter;
 use crate::config::{Config, ConfigError, ConfigSource};
 use crate::namespace::Coherence;

@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, interval_at};
 
 use super::Reload;
-use super::control::answers::{LogFilter, Reloaded};
+use super::control::commands::{LogFilter, Reloaded};
 use super::log_filter;
 use crate::config::Config;
-use crate::fuse::{Agreement, CallCounters, ThreadWatch, WriteBarrier};
+use crate::fuse::{Agreement, WatchedAdapter};
 use crate::ops::{Ops, PendingWork};
 use crate::session::notifier::Notifier;
 use crate::session::sd_notify;
@@ -33,11 +33,9 @@ const END_RESERVE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct RunningMount {
     pub ops: Arc<Ops>,
-    pub loops: Arc<ThreadWatch>,
-    pub calls: Arc<CallCounters>,
+    pub adapter: WatchedAdapter,
     /// Daemons that have resumed the session, this one included.
     pub takeovers: u64,
-    pub barrier: Arc<WriteBarrier>,
     /// Makes the stats that show whether the mount answers.
     pub notifier: Arc<Notifier>,
     pub s3: Arc<S3Store>,
@@ -90,7 +88,7 @@ impl RunningMount {
     /// A stat by another process through the kernel and back within `limit`, and no thread
     /// that has been at one request for longer than `thread_limit`. Errors: why not.
     pub async fn answers(&self, limit: Duration, thread_limit: Duration) -> Result<(), String> {
-        let stuck = self.loops.stuck(thread_limit);
+        let stuck = self.adapter.loops.stuck(thread_limit);
         if stuck > 0 {
             return Err(format!("{stuck} threads are stuck in a request"));
         }

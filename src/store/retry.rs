@@ -146,17 +146,11 @@ impl Retry {
         for attempts in 1.. {
             let attempted = Instant::now();
             let guard = AttemptGuard::new(&self.unanswered, changes);
-            let silent = || {
-                StoreError::new(
-                    StoreErrorKind::TimedOut,
-                    op,
-                    key.clone(),
-                    "no answer in time",
-                )
-            };
+            let timed_out = StoreErrorKind::TimedOut;
+            let silent = || StoreError::new(timed_out, op, key.clone(), "no answer in time");
             let outcome = timeout(share.min(left) + extra, attempt()).await;
             if outcome.is_err() {
-                self.counters.note_failure(StoreErrorKind::TimedOut);
+                self.counters.note_failure(timed_out);
                 self.no_answer(op, &key, attempts, attempted.elapsed());
             }
             let outcome = outcome.unwrap_or_else(|_| Err(silent()));

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Served;
-use super::answers::{BarrierEnd, EndBarrier, Flushed, Held, HoldRequest, Opener};
+use super::commands::{BarrierEnd, EndBarrier, Flushed, Held, HoldRequest, Opener};
 use super::flush::flush;
 use crate::ops::OpenFor;
 use crate::session::{FS_TYPE, mount_at};
@@ -38,15 +38,15 @@ struct Lease {
 pub async fn hold(served: &Arc<Served>, request: HoldRequest) -> Result<Held, String> {
     let within = Duration::from_millis(request.within_ms).min(HOLD_LIMIT);
     let until = Instant::now() + within;
-    if !served.running.barrier.hold() {
+    if !served.running.adapter.barrier.hold() {
         return Err("changes are held already".to_owned());
     }
     let number = served.barrier.begin(until);
     tokio::spawn(expire(served.clone(), number));
     let quiet = quiet(served, until).await;
-    let held = quiet.is_ok() && served.running.barrier.is_held();
+    let held = quiet.is_ok() && served.running.adapter.barrier.is_held();
     if !held {
-        served.running.barrier.lift();
+        served.running.adapter.barrier.lift();
     }
     let (writers, unsent) = quiet.err().unwrap_or_default();
     Ok(Held {
@@ -62,7 +62,7 @@ async fn quiet(served: &Served, until: Instant) -> Result<(), (Vec<Opener>, Opti
     let running = &served.running;
     loop {
         // In this order: a call that had passed may have opened one.
-        let is_quiet = running.barrier.is_quiet();
+        let is_quiet = running.adapter.barrier.is_quiet();
         let writers = running.ops.openers(OpenFor::Writing);
         if is_quiet && writers.is_empty() {
             break;
@@ -87,16 +87,16 @@ async fn expire(served: Arc<Served>, number: u64) {
             continue;
         }
         served.barrier.0.lock().until = None;
-        if !served.running.barrier.is_held() {
+        if !served.running.adapter.barrier.is_held() {
             return;
         }
         match is_in_place(&served) {
             true => {
                 tracing::warn!("the barrier for writes is lifted: its time is over");
-                served.running.barrier.lift();
+                served.running.adapter.barrier.lift();
             }
             // Whoever did it has died before it said so.
-            false => served.running.barrier.send_away(),
+            false => served.running.adapter.barrier.send_away(),
         }
     }
 }
@@ -122,7 +122,7 @@ impl Barrier {
     /// Errors: it is over already, in words.
     pub fn end(&self, served: &Served, request: EndBarrier) -> Result<(), String> {
         let mut lease = self.0.lock();
-        let barrier = &served.running.barrier;
+        let barrier = &served.running.adapter.barrier;
         let is_there = lease.number == request.number && lease.until.is_some();
         if !is_there || !barrier.is_held() {
             return Err(NOT_HELD.to_owned());

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 
 use super::Served;
-use super::answers::{Flushed, Lost};
+use super::answers::Lost;
+use super::commands::Flushed;
 use super::status::{lost, unix_seconds, uploads};
 use crate::backoff::Backoff;
 use crate::error::FsError;

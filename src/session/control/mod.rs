@@ -11,6 +11,7 @@
 pub mod answers;
 mod barrier;
 pub mod client;
+pub mod commands;
 mod cost;
 mod flush;
 mod listener;
@@ -42,8 +43,9 @@ use crate::session::systemd_job;
 use crate::session::watchdog::RunningMount;
 use crate::store::{ProxyUrl, RequestCounters};
 use crate::task::caught;
-use answers::{Health, HealthState, LogFilter, Opener, PathRequest, Refreshed, Unmounting};
+use answers::{Health, HealthState};
 use client::Refusal;
+use commands::{LogFilter, Opener, PathRequest, Refreshed, Unmounting};
 use socket::Socket;
 pub use socket::SocketPlace;
 

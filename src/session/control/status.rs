@@ -111,7 +111,7 @@ impl Served {
     }
 
     fn calls(&self) -> Calls {
-        let calls = &self.running.calls;
+        let calls = &self.running.adapter.calls;
         let latencies = calls.latencies();
         Calls {
             latency: latencies

@@ -139,42 +139,39 @@ impl DeleteQueue {
                 // It would not be taken a second time either.
                 Err(error) => self.settle_chunk(&chunk, of_each(&chunk, &error)),
             };
-            for error in settled.refused {
-                let key = &error.key;
-                tracing::error!(%key, %error, "delete dropped: the file exists again");
-            }
-            if let Some(error) = settled.pending {
-                outcome = Err(error);
-            }
-            if let Err(error) = self.leave_newer(settled.newer).await {
-                outcome = Err(error);
-            }
-            self.delete_alone(settled.failing).await;
+            let failing = settled.failing.clone();
+            outcome = self.tell(settled).await.and(outcome);
+            self.delete_alone(failing).await;
         }
         outcome
     }
 
+    /// Tells what is not done, and leaves what another client has put. Errors: why some is
+    /// still to be deleted.
+    async fn tell(&self, settled: Settled) -> Result<(), StoreError> {
+        for error in settled.refused {
+            let key = &error.key;
+            tracing::error!(%key, %error, "delete dropped: the file exists again");
+        }
+        let left = self.leave_newer(settled.newer).await;
+        settled.pending.map_or(left, Err)
+    }
+
     /// Objects that a store fails to delete again and again, though it answers. What is
-    /// not there needs no delete; what stays is tried again.
+    /// not there needs no delete; what it fails for alone too is tried again.
     async fn delete_alone(&self, failing: Vec<Key>) {
-        for key in failing {
+        for request in self.requests(&failing) {
+            let key = request.key.clone();
             let there = self.store.head(HeadRequest { key: key.clone() }).await;
             let deleted = match there {
                 Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
                 Err(error) => Err(error),
-                Ok(_) => match self.requests(std::slice::from_ref(&key)).pop() {
-                    Some(request) => self.store.delete(request).await,
-                    None => continue,
-                },
+                Ok(_) => self.store.delete(request.clone()).await,
             };
-            match deleted {
-                Ok(()) => self.settle_keys(&[key]),
-                Err(error) => {
-                    tracing::debug!(%key, %error, "not deleted alone either");
-                    if error.kind.is_no_answer() {
-                        return;
-                    }
-                }
+            let failed = deleted.err().map(|error| (key, error));
+            let settled = self.settle_chunk(&[request], failed.into_iter().collect());
+            if self.tell(settled).await.is_err() {
+                return;
             }
         }
     }
