@@ -50,7 +50,10 @@ impl LogLevelCommand {
         }
         println!("{}", plain(&answer.filter));
         if let Some(why) = &answer.unkept {
-            let told = format!("mediafs: a successor will not log by it: {}", plain(why));
+            let told = format!(
+                "mediafs: the next daemon will not use this filter: {}",
+                plain(why)
+            );
             telemetry::tell_user(&told);
         }
         Ok(())

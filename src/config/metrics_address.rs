@@ -14,7 +14,7 @@ pub(super) fn notes(given: Option<MetricsAddress>) -> Vec<String> {
     let open = given.filter(|it| !it.0.ip().is_loopback());
     let notes = open.map(|address| {
         format!(
-            "metrics = {address} is no address of loopback: whoever reaches it reads names of files, the bucket's name and the warnings of the log"
+            "metrics = {address} is no address of loopback: whoever reaches it reads names of files and buckets and the warnings of the log, of every mount of this user"
         )
     });
     notes.into_iter().collect()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::span::{Attributes, Id};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
@@ -65,6 +65,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        if shows_secrets(event.metadata()) {
+            return;
+        }
         let mut record = Record::of(event);
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(fields) = span.extensions().get::<Fields>() {
@@ -76,6 +79,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             self.push(&record);
         }
     }
+}
+
+/// The signer shows every header below `info`, and one may be a key. A filter that names
+/// its modules, or a call's span, goes before the directive that silences it.
+fn shows_secrets(of: &Metadata<'_>) -> bool {
+    of.target().starts_with("aws_sigv4") && *of.level() > Level::INFO
 }
 
 /// The fields of other crates' spans have names like ours, of something else.

@@ -209,9 +209,9 @@ pub fn check_filter(filter: &str) -> anyhow::Result<()> {
 }
 
 /// What the filter does not name is logged from `info` on: who asks for the requests of
-/// one module wants to see errors too. Of the SDK's credentials chain only warnings, unless the filter names it: at
-/// each reading it tells at length where it found what. Of the signer nothing below
-/// `info`, whatever the filter says: it would show every header, and one may be a key.
+/// one module wants to see errors too. Of the SDK's credentials chain only warnings, unless
+/// the filter names it: at each reading it tells at length where it found what. What the
+/// signer says below `info` is never written (`lines`), and mostly not even made.
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
     let all = format!("info,aws_config=warn,{filter},aws_sigv4=info");
     EnvFilter::try_new(all).with_context(|| format!("--log {filter:?} is no filter"))

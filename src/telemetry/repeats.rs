@@ -1,7 +1,7 @@
 //! What is said again and again is said a few times, and then counted.
 //!
-//! Lines from one place in the source about one operation are a group; those of no operation
-//! about one file, since they may tell alone what became of it. Of each group some lines of
+//! Lines from one place in the source about one operation are a group. Lines without an
+//! operation are grouped by file, so that the fate of each file is logged. Of each group some lines of
 //! a while are written; the last of the others is, at the while's end, with their number. So
 //! an outage that ten thousand files meet fills no disk and hides no other line.
 //!

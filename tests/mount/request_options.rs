@@ -135,7 +135,8 @@ fn a_key_of_ones_own_goes_with_every_request_that_needs_it_and_is_nowhere_else()
     let mut mount = plan
         .arg("--sse-customer-key-file")
         .arg(&key)
-        .args(["--log", "trace"])
+        // More of the signer than its own directive lets through.
+        .args(["--log", "trace,[call]=trace,aws_sigv4::http_request=trace"])
         .start();
     use_everything(&mut mount);
     let with_key: Vec<&str> = MAKE

@@ -13,10 +13,12 @@ use super::servers::{dies_with_parent, free_ports, spawn_for_life};
 
 /// A busy machine is slow to start it.
 const WITHIN: Duration = Duration::from_secs(90);
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    // That of a container is small.
+    "--disable-dev-shm-usage",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -125,7 +127,7 @@ impl Browser {
 
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let mut command = Command::new("curl");
-        command.args(["-sS", "--max-time", "60", "-X", method]);
+        command.args(["-sS", "--max-time", "90", "-X", method]);
         command.arg(format!("{}{path}", self.session));
         if let Some(body) = body {
             // A script may be longer than an argument.

@@ -82,11 +82,10 @@ async fn quiet(served: &Served, until: Instant) -> Result<(), (Vec<Opener>, Opti
 /// Ends a barrier whose time is over: whoever asked for it may be dead.
 async fn expire(served: Arc<Served>, number: u64) {
     while let Some(until) = served.barrier.until(number) {
-        if Instant::now() < until {
-            sleep_until(until).await;
+        sleep_until(until).await;
+        if !served.barrier.is_over(number) {
             continue;
         }
-        served.barrier.0.lock().until = None;
         if !served.running.adapter.barrier.is_held() {
             return;
         }
@@ -117,6 +116,17 @@ impl Barrier {
     fn until(&self, number: u64) -> Option<Instant> {
         let lease = self.0.lock();
         lease.until.filter(|_| lease.number == number)
+    }
+
+    /// Whether the time of this one is over, which ends it.
+    fn is_over(&self, number: u64) -> bool {
+        let mut lease = self.0.lock();
+        let until = lease.until.filter(|_| lease.number == number);
+        let is_over = until.is_some_and(|until| until <= Instant::now());
+        if is_over {
+            lease.until = None;
+        }
+        is_over
     }
 
     /// Errors: it is over already, in words.

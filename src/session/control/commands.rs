@@ -9,7 +9,7 @@ use super::answers::{Lost, Uploads};
 pub struct LogFilter {
     /// As `--log` takes it.
     pub filter: String,
-    /// Why a successor will not log by it.
+    /// Why a successor will not use it.
     #[serde(default)]
     pub unkept: Option<String>,
 }

@@ -1,8 +1,8 @@
 //! The address that `--metrics` names. Who asks there reads, and changes nothing.
 //!
-//! Whoever reaches an address of loopback is a program of this machine, or a browser
-//! that a page of somebody else sends there: by a name of that page's, so that it may
-//! read the answer. So only addresses and `localhost` are answered there as a host.
+//! A web page can have a browser send requests to loopback under the page's own host
+//! name, and read the answer (DNS rebinding). So on loopback only IP addresses and
+//! `localhost` are taken for a host name.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -82,7 +82,9 @@ fn reason(error: &io::Error) -> String {
             "another program listens there, name another port with --metrics".to_owned()
         }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
-        io::ErrorKind::PermissionDenied => "ports below 1024 are root's".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "mediafs may not listen below port 1024: name a higher one".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -98,7 +100,7 @@ async fn refuse_other_names(request: Request, next: Next) -> Response {
     if host.is_some_and(is_own_name) {
         return next.run(request).await;
     }
-    let why = "ask for this address by number, or as localhost\n";
+    let why = "use the IP address or localhost as host name\n";
     (StatusCode::MISDIRECTED_REQUEST, why).into_response()
 }
 

@@ -34,7 +34,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config::{Config, MetricsAddress};
 use crate::error::FsError;
@@ -67,6 +67,8 @@ pub struct Served {
     /// Told when the mount is to end.
     pub stop: Arc<Notify>,
     barrier: barrier::Barrier,
+    /// One at a time looks at the spool: its disk may hang, and each look holds a thread.
+    looking: Arc<Semaphore>,
     name: String,
     unit: Option<String>,
     started_at: Instant,
@@ -81,6 +83,7 @@ impl Served {
         Self {
             name: place::name_of(&running.mounted),
             barrier: barrier::Barrier::default(),
+            looking: Arc::new(Semaphore::new(1)),
             unit: systemd_job::unit(),
             started_at: Instant::now(),
             running,
@@ -199,19 +202,16 @@ async fn unmount(State(served): State<Arc<Served>>) -> Response {
     json(StatusCode::ACCEPTED, &unmounting)
 }
 
-/// What it was mounted with, but for a password of the proxy: no other setting has one.
+/// What it was mounted with. Errors: a password of the proxy is part of it, which is told
+/// to nobody; no other setting has one.
 async fn settings(State(served): State<Arc<Served>>) -> Response {
     let mounted = &served.running.mounted;
-    let mut given = mounted.given.clone();
-    if mounted
-        .s3
-        .proxy
-        .as_ref()
-        .is_some_and(ProxyUrl::has_credentials)
-    {
-        given.proxy = None;
+    let proxy = mounted.s3.proxy.as_ref();
+    if proxy.is_some_and(ProxyUrl::has_credentials) {
+        let why = "the password of the mount's proxy is not told to another command: use 'mediafs export', and unmount";
+        return refused(StatusCode::CONFLICT, why.to_owned());
     }
-    json(StatusCode::OK, &given)
+    json(StatusCode::OK, &mounted.given)
 }
 
 async fn hold(State(served): State<Arc<Served>>, body: Bytes) -> Response {

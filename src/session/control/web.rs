@@ -26,6 +26,8 @@ use super::{Served, json, metrics, page, place, refused};
 const OTHERS_LIMIT: usize = 50;
 /// One that has not answered by then is shown without numbers.
 const OTHER_SAYS_WITHIN: Duration = Duration::from_secs(2);
+/// Longest wait for others who look at the spool.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
@@ -120,12 +122,19 @@ fn said(code: StatusCode, word: &str, reasons: &[String]) -> Response {
     (code, [(CONTENT_TYPE, TEXT)], text).into_response()
 }
 
-/// Errors: it panicked.
+/// Errors: it panicked, or the disk of the spool hangs.
 async fn own_status(served: &Arc<Served>) -> Result<Status, String> {
     let health = served.look().await;
+    let turn = timeout(TURN_WITHIN, served.looking.clone().acquire_owned()).await;
+    let Ok(Ok(turn)) = turn else {
+        return Err("the disk of the spool does not answer".to_owned());
+    };
     let served = served.clone();
-    let status = tokio::task::spawn_blocking(move || served.status(health)).await;
-    status.map_err(|error| error.to_string())
+    let looked = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        served.status(health)
+    });
+    looked.await.map_err(|error| error.to_string())
 }
 
 /// This mount, and then the others of its user.
