@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::OnceLock;
 
 use crate::support::programs::succeeds;
@@ -19,27 +19,31 @@ const OLD: &str = "0.0.1";
 const NEW: &str = "0.0.2";
 
 /// Two versions of the package, of the same program.
-struct Packages(tempfile::TempDir);
+struct Packages {
+    dir: tempfile::TempDir,
+    /// Takes the folder away when the tests end.
+    _sweeper: Child,
+}
 
 impl Packages {
     fn shared() -> &'static Self {
         static PACKAGES: OnceLock<Packages> = OnceLock::new();
         PACKAGES.get_or_init(|| {
             let dir = tempfile::tempdir().unwrap();
-            sweeper(dir.path());
             for version in [OLD, NEW] {
                 release(dir.path(), version);
             }
-            Self(dir)
+            let _sweeper = sweeper(dir.path());
+            Self { dir, _sweeper }
         })
     }
 
     fn file(&self, version: &str, end: &str) -> PathBuf {
-        let files = fs::read_dir(self.0.path()).unwrap();
+        let files = fs::read_dir(self.dir.path()).unwrap();
         let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
         let begin = format!("mediafs_{version}_");
         let mut names = names.filter(|name| name.starts_with(&begin) && name.ends_with(end));
-        self.0.path().join(names.next().unwrap())
+        self.dir.path().join(names.next().unwrap())
     }
 
     /// Puts a version into a machine; where it is there.

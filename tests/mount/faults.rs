@@ -207,8 +207,8 @@ fn a_lost_answer_does_not_hide_that_another_client_was_first() {
 
 #[test]
 fn a_directory_rename_that_a_kill_cut_is_finished_by_the_next_mount() {
-    const FILES: usize = 30;
-    const COPIES_AT_ONCE: usize = 16;
+    const FILES: usize = 60;
+    const COPIES_AT_ONCE: usize = 32;
     for (op, skip) in [("CopyObject", 10), ("DeleteObjects", 0)] {
         let (plan, proxy) = behind_a_proxy();
         let mut mount = plan.start();

@@ -231,8 +231,8 @@ fn with_no_inode_left_a_new_file_is_refused_and_all_else_goes_on() {
 #[test]
 fn a_program_that_fills_the_disk_through_the_mount_leaves_room_for_what_mediafs_notes() {
     let (plan, disk) = plan(DiskKind::Ext4, "disk");
-    // Its parts leave the spool only when it is closed.
-    let plan = plan.args(["--attributes", "stored"]);
+    // No part of the file is whole before the disk is full.
+    let plan = plan.args(["--part-size", "40MiB"]);
     let mount = SupervisedMount::start(plan);
     let mut file = File::create(mount.path("long")).unwrap();
     let block = vec![7; 1 << 20];

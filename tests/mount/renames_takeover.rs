@@ -160,16 +160,28 @@ fn a_rename_that_is_to_replace_nothing_leaves_what_another_client_has_made() {
     }
 }
 
-/// 'mv' of coreutils renames so first.
+/// 'mv' of coreutils renames so first, and replaces then.
 #[test]
-fn a_rename_that_is_to_replace_nothing_knows_its_own_copy_when_the_answer_was_lost() {
-    let (plan, proxy) = Mount::behind_a_proxy();
-    let mut mount = plan.start();
-    fs::write(mount.path("old"), b"ours").unwrap();
-    proxy.fail("CopyObject", Fault::LoseAnswer, 1);
-    no_replace(BOTH.map(|name| mount.path(name))).unwrap();
-    mount.unmount();
-    assert_eq!(mount.keys(), ["new"]);
+fn a_rename_that_is_to_replace_nothing_knows_its_own_copy_by_what_is_stored_with_it() {
+    for (mode, knows) in [("stored", true), ("fixed", false)] {
+        let (plan, proxy) = Mount::behind_a_proxy();
+        let mut mount = plan.args(["--attributes", mode]).start();
+        fs::write(mount.path("old"), b"ours").unwrap();
+        proxy.fail("CopyObject", Fault::LoseAnswer, 1);
+        let paths = BOTH.map(|name| mount.path(name));
+        let outcome = no_replace(paths.clone()).map_err(|error| error.raw_os_error());
+        if !knows {
+            // It may be another client's lock of the same bytes.
+            assert_eq!(outcome, Err(Some(libc::EEXIST)));
+            let [old, new] = paths;
+            fs::rename(old, new).unwrap();
+        } else {
+            outcome.unwrap();
+        }
+        mount.unmount();
+        assert_eq!(mount.keys(), ["new"], "{mode}");
+        assert_eq!(mount.object("new").unwrap(), b"ours");
+    }
 }
 
 /// Of two that make a lock so, one wins.

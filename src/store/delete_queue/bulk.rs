@@ -139,7 +139,8 @@ impl DeleteQueue {
                 // It would not be taken a second time either.
                 Err(error) => self.settle_chunk(&chunk, of_each(&chunk, &error)),
             };
-            let failing = settled.failing.clone();
+            let mut failing = chunk;
+            failing.retain(|request| settled.failing.contains(&request.key));
             outcome = self.tell(settled).await.and(outcome);
             self.delete_alone(failing).await;
         }
@@ -159,8 +160,8 @@ impl DeleteQueue {
 
     /// Objects that a store fails to delete again and again, though it answers. What is
     /// not there needs no delete; what it fails for alone too is tried again.
-    async fn delete_alone(&self, failing: Vec<Key>) {
-        for request in self.requests(&failing) {
+    async fn delete_alone(&self, failing: Vec<DeleteRequest>) {
+        for request in failing {
             let key = request.key.clone();
             let there = self.store.head(HeadRequest { key: key.clone() }).await;
             let deleted = match there {
