@@ -14,7 +14,7 @@ use crate::session::mount::bare;
 use crate::session::mount::mountpoint::{self, NonEmpty};
 use crate::session::privileges;
 use crate::session::systemd_job;
-use crate::session::takeover::fd_store;
+use crate::session::takeover::fd_store::{self, Kept};
 use crate::session::takeover::inherited::{self, Inherited};
 use crate::store::s3::{OnNetworkError, S3Store};
 use crate::telemetry::write_logs;
@@ -46,7 +46,7 @@ impl Prepared {
     pub fn new(config: Config, waiter: &dyn Waiter) -> anyhow::Result<Self> {
         let asked = std::path::absolute(&config.mountpoint)?;
         // Before other threads use the environment.
-        let device = fd_store::inherited();
+        let device = fd_store::inherited(Kept::Device);
         // What is mounted there answers nothing until somebody resumes it.
         let free = match device {
             Some(_) => None,
