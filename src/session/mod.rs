@@ -12,6 +12,7 @@ mod early_signals;
 mod explain;
 mod mount;
 mod notifier;
+mod overlay;
 mod prepare;
 mod privileges;
 mod probe;
@@ -101,6 +102,7 @@ pub fn run(
         s3,
         place,
         inherited,
+        old,
     } = Prepared::new(config, waiter)?;
     let counters = Arc::new(RequestCounters::default());
     let asking = compose::connect(&config, s3, counters.clone(), inherited.asking());
@@ -109,8 +111,8 @@ pub fn run(
     let (inherited, device) = inherited.open(&config.mountpoint)?;
     let session_log = inherited.session_log.clone();
     let predecessor = PredecessorSession::of(&inherited.saved);
-    let composing = compose::compose(&config, &connected, invalidations, inherited);
-    let ops = runtime.block_on(composing)?;
+    let composing = compose::compose(&config, &connected, invalidations, (inherited, old));
+    let (ops, overlay) = runtime.block_on(composing)?;
     // Before there is a mount: one that appears has somebody who takes it away.
     let stop = runtime.block_on(async { StopSignals::listen() })?;
     let tasks = TaskTracker::new();
@@ -131,9 +133,13 @@ pub fn run(
     let serving = take_requests(session, to_kernel, notifier.clone()).context("no thread")?;
     runtime.spawn(ops.clone().run_in_background());
     runtime.spawn(watch_s3(&connected, &config));
+    if let Some(overlay) = overlay.clone().filter(|_| !config.read_only) {
+        runtime.spawn(kept_up("import", move || overlay.clone().run()));
+    }
     tracing::info!(mountpoint = %mounted.path().display(), bucket = config.bucket, prefix = config.prefix, "serving");
     let running = Arc::new(watchdog::RunningMount {
         ops: ops.clone(),
+        overlay,
         health: connected.health,
         s3: connected.s3,
         loops,

@@ -17,6 +17,7 @@ use super::control::answers::Reloaded;
 use crate::config::Config;
 use crate::fuse::ThreadWatch;
 use crate::ops::{Ops, PendingWork};
+use crate::overlay::Overlay;
 use crate::session::notifier::Notifier;
 use crate::session::sd_notify;
 use crate::store::StoreHealth;
@@ -32,6 +33,7 @@ const END_RESERVE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct RunningMount {
     pub ops: Arc<Ops>,
+    pub overlay: Option<Arc<Overlay>>,
     pub loops: Arc<ThreadWatch>,
     /// Makes the stats that show whether the mount answers.
     pub notifier: Arc<Notifier>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 18] = [
+const TOPICS: [&str; 19] = [
     "setup",
     "durability",
     "coherence",
@@ -24,6 +24,7 @@ const TOPICS: [&str; 18] = [
     "privileges",
     "doctor",
     "migrate",
+    "overlay",
     "troubleshooting",
 ];
 

@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 18] = topics![
+pub const TOPICS: [Topic; 19] = topics![
     "setup",
     "durability",
     "coherence",
@@ -33,6 +33,7 @@ pub const TOPICS: [Topic; 18] = topics![
     "privileges",
     "doctor",
     "migrate",
+    "overlay",
     "troubleshooting"
 ];
 

@@ -210,6 +210,9 @@ pub fn forget(config: &Config) {
         return;
     }
     fd_store::forget(Kept::Device);
+    if config.overlay.is_some() {
+        fd_store::forget(Kept::OldDirectory);
+    }
     if let Err(error) = session_state::forget(&session_state::path_in(&config.spool_dir)) {
         tracing::warn!(%error, "cannot remove the session file");
     }
