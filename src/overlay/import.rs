@@ -16,7 +16,7 @@ use super::listing::{Both, Listing};
 use super::marks::{Record, hash_of};
 use super::old_directory::{OldDirectory, OldStat};
 use super::reading::Reading;
-use super::send::{Sender, Sent};
+use super::send::{OldFileSender, Sent};
 use super::store::OverlayStore;
 use super::versions::Versions;
 use super::walk::Which;
@@ -46,7 +46,7 @@ enum Outcome {
 
 /// What a walk found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct PassOutcome {
     /// It was sent, or noted to be there.
     news: u64,
     failed: u64,
@@ -56,7 +56,7 @@ pub(super) struct Found {
     is_broken_off: bool,
 }
 
-impl Found {
+impl PassOutcome {
     pub(super) fn is_proof(&self) -> bool {
         self.news == 0 && self.failed == 0 && self.changed == 0 && !self.is_broken_off
     }
@@ -69,7 +69,7 @@ pub struct Import {
     versions: Arc<Versions>,
     listing: Arc<Listing>,
     reading: Arc<Reading>,
-    sender: Arc<Sender>,
+    sender: Arc<OldFileSender>,
 }
 
 impl Import {
@@ -112,9 +112,9 @@ impl Import {
         tracing::info!(%dir, "the old directory is not needed any more: every object was verified, and the overlay has ended");
     }
 
-    pub(super) async fn pass(&self, watch: &Watch) -> Result<Found, StoreError> {
+    pub(super) async fn pass(&self, watch: &Watch) -> Result<PassOutcome, StoreError> {
         self.count(watch).await?;
-        let mut found = Found::default();
+        let mut found = PassOutcome::default();
         let mut token = None;
         loop {
             let prefix = self.core.parts.prefix.clone();
@@ -158,7 +158,7 @@ impl Import {
     }
 
     /// The old file, if it is to be sent. Notes what the bucket has instead.
-    fn compare(&self, key: &Key, both: &Both, found: &mut Found) -> Option<OldStat> {
+    fn compare(&self, key: &Key, both: &Both, found: &mut PassOutcome) -> Option<OldStat> {
         let stat = both.below?;
         let path = self.core.path(key)?;
         let hash = hash_of(path);
@@ -203,7 +203,7 @@ impl Import {
         }
     }
 
-    async fn send_all(&self, missing: Vec<(Key, OldStat)>, found: &mut Found) {
+    async fn send_all(&self, missing: Vec<(Key, OldStat)>, found: &mut PassOutcome) {
         let sends = stream::iter(missing).map(|(key, stat)| async move {
             self.core.foreground.quiet().await;
             let outcome = match key.as_str().ends_with('/') {

@@ -51,16 +51,16 @@ impl ImportState {
 }
 
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<Inner>);
+pub struct Progress(Mutex<Told>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct Told {
     state: ImportState,
     /// What was sent when.
     sent: VecDeque<(Instant, u64)>,
 }
 
-impl Inner {
+impl Told {
     fn rate(&mut self) -> u64 {
         while self
             .sent

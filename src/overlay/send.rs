@@ -42,13 +42,13 @@ impl LastStep {
 
 /// Makes objects of old files.
 #[derive(Debug)]
-pub struct Sender {
+pub struct OldFileSender {
     pub core: Arc<Core>,
     pub versions: Arc<Versions>,
     pub reading: Arc<Reading>,
 }
 
-impl Sender {
+impl OldFileSender {
     /// Reads a short file, or sends the parts of a long one.
     ///
     /// Errors: `PreconditionFailed` where it is another version by now; the disk's; the store's.

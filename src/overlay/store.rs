@@ -9,7 +9,7 @@ use super::listing::Listing;
 use super::old_directory::OldStat;
 use super::reading::Reading;
 use super::removal::Removals;
-use super::send::{Sender, Sent};
+use super::send::{OldFileSender, Sent};
 use super::versions::{Version, Versions};
 use crate::store::*;
 
@@ -20,7 +20,7 @@ pub struct OverlayStore {
     pub versions: Arc<Versions>,
     pub listing: Arc<Listing>,
     pub reading: Arc<Reading>,
-    pub sender: Arc<Sender>,
+    pub sender: Arc<OldFileSender>,
     removals: Removals,
 }
 
@@ -160,7 +160,7 @@ impl OverlayStore {
         };
         let sender = {
             let ((core, versions), reading) = (with_versions(), reading.clone());
-            Arc::new(Sender {
+            Arc::new(OldFileSender {
                 core,
                 versions,
                 reading,

@@ -40,7 +40,7 @@ pub struct Asked {
 
 /// Errors: the old directory's disk.
 pub fn walk(core: &Core, old: &OldDirectory, asked: &Asked) -> io::Result<Vec<Below>> {
-    let mut steps = Walk {
+    let mut steps = BelowWalk {
         core,
         old,
         asked,
@@ -90,14 +90,14 @@ enum Step {
     Over,
 }
 
-struct Walk<'a> {
+struct BelowWalk<'a> {
     core: &'a Core,
     old: &'a OldDirectory,
     asked: &'a Asked,
     found: Vec<Below>,
 }
 
-impl Walk<'_> {
+impl BelowWalk<'_> {
     fn is_over(&self, path: &str) -> bool {
         let is_behind = |last: &String| path > last.as_str();
         self.found.len() >= self.asked.limit || self.asked.up_to.as_ref().is_some_and(is_behind)

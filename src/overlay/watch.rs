@@ -21,10 +21,10 @@ const BUFFER_BYTES: usize = 16 << 10;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
-pub struct Watch(Option<Arc<Inner>>);
+pub struct Watch(Option<Arc<WatchQueue>>);
 
 #[derive(Debug)]
-struct Inner {
+struct WatchQueue {
     queue: OwnedFd,
     /// Paths by the kernel's numbers, and those that are watched.
     watched: Mutex<HashMap<i32, String>>,
@@ -41,7 +41,7 @@ impl Watch {
                 return Self(None);
             }
         };
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(WatchQueue {
             queue,
             watched: Mutex::default(),
         });
@@ -80,7 +80,7 @@ impl Watch {
 }
 
 /// Tells of changes as long as somebody wants to know.
-async fn listen(inner: Weak<Inner>, core: Arc<Core>) {
+async fn listen(inner: Weak<WatchQueue>, core: Arc<Core>) {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
         looks.tick().await;
@@ -94,7 +94,7 @@ async fn listen(inner: Weak<Inner>, core: Arc<Core>) {
     }
 }
 
-impl Inner {
+impl WatchQueue {
     /// What has changed since the last look.
     fn changed(&self) -> Vec<String> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];

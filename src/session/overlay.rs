@@ -13,7 +13,7 @@ use crate::overlay::{Describe, Markers, OldDirectory, OldStat, Overlay, Parts};
 use crate::session::mount::FS_TYPE;
 use crate::session::mount::bare::BareDirectory;
 use crate::session::mount::mountinfo::mount_at;
-use crate::session::takeover::fd_store::{self, Kept};
+use crate::session::takeover::fd_store::{self, KeptDescriptor};
 use crate::store::{LateChanges, ObjectHeaders, ObjectStore, StoreLog};
 use crate::vocabulary::Kind;
 
@@ -30,7 +30,7 @@ pub fn open(config: &Config) -> anyhow::Result<Option<OldDirectory>> {
     let Some(path) = &config.overlay else {
         return Ok(None);
     };
-    if let Some(kept) = fd_store::inherited(Kept::OldDirectory) {
+    if let Some(kept) = fd_store::inherited(KeptDescriptor::OldDirectory) {
         return Ok(Some(OldDirectory::new(path, kept)));
     }
     let opened = open_directory(path);
@@ -40,7 +40,7 @@ pub fn open(config: &Config) -> anyhow::Result<Option<OldDirectory>> {
         opened => opened.with_context(|| format!("--overlay {}", path.display()))?,
     };
     if fd_store::is_present() {
-        fd_store::keep(Kept::OldDirectory, &root)
+        fd_store::keep(KeptDescriptor::OldDirectory, &root)
             .context("the descriptor store does not answer")?;
     }
     Ok(Some(OldDirectory::new(path, root)))

@@ -16,7 +16,7 @@ use crate::session::mount::mountpoint::{self, MountpointError, NonEmpty};
 use crate::session::overlay;
 use crate::session::privileges;
 use crate::session::systemd_job;
-use crate::session::takeover::fd_store::{self, Kept};
+use crate::session::takeover::fd_store::{self, KeptDescriptor};
 use crate::session::takeover::inherited::{self, Inherited};
 use crate::store::s3::{OnNetworkError, S3Store};
 use crate::telemetry::write_logs;
@@ -50,7 +50,7 @@ impl Prepared {
     pub fn new(config: Config, waiter: &dyn Waiter) -> anyhow::Result<Self> {
         let asked = std::path::absolute(&config.mountpoint)?;
         // Before other threads use the environment.
-        let device = fd_store::inherited(Kept::Device);
+        let device = fd_store::inherited(KeptDescriptor::Device);
         // Before anything is mounted over it.
         let old = overlay::open(&config)?;
         // What is mounted there answers nothing until somebody resumes it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::control::{done, status};
+use crate::support::control::{done, listening, status};
 use crate::support::data::MIB;
 use crate::support::programs::{happens_within, said};
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
@@ -84,6 +84,7 @@ fn held_import() -> (MountBuilder, Proxy) {
 }
 
 pub fn of_overlay(mount: &Mount) -> Value {
+    listening(mount);
     status(mount)["overlay"].clone()
 }
 

@@ -12,14 +12,14 @@ use sd_notify::NotifyState;
 
 /// What is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeptDescriptor {
     /// The kernel's descriptor of the mount.
     Device,
     /// The directory of an overlay, over which something may be mounted.
     OldDirectory,
 }
 
-impl Kept {
+impl KeptDescriptor {
     pub(super) const ALL: [Self; 2] = [Self::Device, Self::OldDirectory];
 
     /// Its name in the store.
@@ -50,17 +50,18 @@ pub fn is_present() -> bool {
 
 /// Whether a predecessor has handed descriptors on.
 pub fn has_some() -> bool {
-    env::var_os(Kept::Device.variable()).is_some() || env::var_os(LISTED_VARIABLE).is_some()
+    env::var_os(KeptDescriptor::Device.variable()).is_some()
+        || env::var_os(LISTED_VARIABLE).is_some()
 }
 
 /// Hands a copy of a descriptor to the store. Errors: the socket's.
-pub fn keep(what: Kept, descriptor: &impl AsFd) -> io::Result<()> {
+pub fn keep(what: KeptDescriptor, descriptor: &impl AsFd) -> io::Result<()> {
     let states = [NotifyState::FdStore, NotifyState::FdName(what.name())];
     sd_notify::notify_with_fds(&states, &[descriptor.as_fd()])
 }
 
 /// It is not needed any more: the store is to close its copy.
-pub fn forget(what: Kept) {
+pub fn forget(what: KeptDescriptor) {
     let states = [NotifyState::FdStoreRemove, NotifyState::FdName(what.name())];
     if let Err(error) = sd_notify::notify(&states) {
         tracing::debug!(%error, "the descriptor store was not told of the end");
@@ -70,7 +71,7 @@ pub fn forget(what: Kept) {
 /// The descriptor that a predecessor handed to the store.
 ///
 /// To be called once for each, before other threads use the environment.
-pub fn inherited(what: Kept) -> Option<OwnedFd> {
+pub fn inherited(what: KeptDescriptor) -> Option<OwnedFd> {
     let held = env::var(what.variable()).ok();
     let number = match held.and_then(|number| number.parse().ok()) {
         Some(number) => number,
@@ -85,7 +86,7 @@ pub fn inherited(what: Kept) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-fn listed(what: Kept) -> Option<RawFd> {
+fn listed(what: KeptDescriptor) -> Option<RawFd> {
     let mut descriptors = sd_notify::listen_fds_with_names().ok()?;
     descriptors
         .find(|(_, name)| name == what.name())

@@ -26,7 +26,7 @@ use rustix::process::{
 };
 
 use crate::backoff::Backoff;
-use crate::session::takeover::fd_store::Kept;
+use crate::session::takeover::fd_store::KeptDescriptor;
 use crate::session::takeover::supervisor_watchdog::{Sign, Watchdog};
 use crate::write_path::is_beyond_return;
 
@@ -263,7 +263,7 @@ fn hear_out(socket: &Path, caught_up: &mpsc::Receiver<()>) {
 /// The daemon's copies of the descriptors are inherited; the supervisor's own never are.
 fn start(command: &mut Command, said: &Mutex<Said>) -> anyhow::Result<Child> {
     let mut copies = Vec::new();
-    for kept in Kept::ALL {
+    for kept in KeptDescriptor::ALL {
         if let Some(descriptor) = said.lock().kept.get(kept.name()) {
             let copy = rustix::io::dup(descriptor)?;
             rustix::io::fcntl_setfd(&copy, FdFlags::empty())?;
@@ -297,7 +297,7 @@ fn note(message: &str, descriptor: Option<OwnedFd>, said: &mut Said) {
     let name = message
         .lines()
         .find_map(|line| line.strip_prefix("FDNAME="));
-    let name = name.unwrap_or(Kept::Device.name());
+    let name = name.unwrap_or(KeptDescriptor::Device.name());
     for line in message.lines() {
         match line {
             "READY=1" => said.readiness = Readiness::Now,
