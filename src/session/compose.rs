@@ -15,7 +15,9 @@ use crate::namespace::{
     Session,
 };
 use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts};
+use crate::overlay::{OldDirectory, Overlay};
 use crate::read_path::Reader;
+use crate::session::overlay::{self, Waits};
 use crate::session::probe::Probed;
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
 use crate::session::{app_folder, explain, probe, reading, takeover};
@@ -111,8 +113,8 @@ pub async fn compose(
     config: &Config,
     connected: &Connected,
     invalidations: Invalidations,
-    inherited: InheritedSession,
-) -> anyhow::Result<Arc<Ops>> {
+    (inherited, old): (InheritedSession, Option<OldDirectory>),
+) -> anyhow::Result<(Arc<Ops>, Option<Arc<Overlay>>)> {
     let InheritedSession {
         placed,
         session_log,
@@ -133,9 +135,17 @@ pub async fn compose(
         uploads: orphans(&journal, of_another_place, &left),
     };
     record_changes(connected, &journal, of_another_place);
+    let is_resumed = saved.session.is_some();
+    let types = content_types(config, is_resumed)?;
+    let known = (waits(&journal, is_resumed), types.clone());
+    if of_another_place {
+        overlay::forget(config).context("the log of an overlay cannot be removed")?;
+    }
+    let bucket = (&connected.store, &connected.late);
+    let stacked = overlay::stack(config, bucket, &journal, old, known)?;
     let store = DeleteQueue::new(
-        connected.store.clone(),
-        journal,
+        stacked.store,
+        stacked.log,
         config.s3.request_timeout,
         undone,
         connected.late.clone(),
@@ -166,10 +176,10 @@ pub async fn compose(
         mounted_at: mounted_at(&saved),
     };
     tokio::spawn(parts.store.clone().run());
-    let ops = Ops::new(parts, ops_settings(config, place, &saved)?);
+    let ops = Ops::new(parts, ops_settings(config, place, types, &saved));
     ops.namespace().table().keep_numbers(&saved);
     ops.take_over(saved, left);
-    Ok(Arc::new(ops))
+    Ok((Arc::new(ops), stacked.overlay))
 }
 
 /// Has the store asked for what is not known of it.
@@ -328,12 +338,12 @@ fn content_types(config: &Config, is_resumed: bool) -> anyhow::Result<ContentTyp
 fn ops_settings(
     config: &Config,
     place: String,
+    content_types: ContentTypes,
     saved: &SessionState,
-) -> anyhow::Result<OpsSettings> {
-    let is_resumed = saved.session.is_some();
-    let settings = OpsSettings {
+) -> OpsSettings {
+    OpsSettings {
         place,
-        content_types: content_types(config, is_resumed)?,
+        content_types,
         attributes: FixedAttributes {
             uid: config.attributes.uid,
             gid: config.attributes.gid,
@@ -356,8 +366,18 @@ fn ops_settings(
             ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,
             ExclusiveCreateConfig::Strict => ExclusiveCreate::Strict,
         },
-    };
-    Ok(settings)
+    }
+}
+
+/// Whether a predecessor has left what may know versions by their old names.
+fn waits(journal: &Journal, is_resumed: bool) -> Waits {
+    let is_idle = journal.known().is_empty()
+        && journal.pending_deletes().is_empty()
+        && journal.renames().is_empty();
+    match is_idle && !is_resumed {
+        true => Waits::Nothing,
+        false => Waits::Something,
+    }
 }
 
 pub fn access(config: &Config) -> Access {

@@ -18,6 +18,7 @@ use super::log_filter;
 use crate::config::Config;
 use crate::fuse::{Agreement, CallCounters, ThreadWatch, WriteBarrier};
 use crate::ops::{Ops, PendingWork};
+use crate::overlay::Overlay;
 use crate::session::notifier::Notifier;
 use crate::session::sd_notify;
 use crate::store::StoreHealth;
@@ -33,6 +34,7 @@ const END_RESERVE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct RunningMount {
     pub ops: Arc<Ops>,
+    pub overlay: Option<Arc<Overlay>>,
     pub loops: Arc<ThreadWatch>,
     pub calls: Arc<CallCounters>,
     /// Daemons that have resumed the session, this one included.

@@ -64,6 +64,8 @@ mod odd_files;
 mod opens_in_the_middle;
 mod other_clients;
 mod outage;
+mod overlay;
+mod overlay_crashes;
 mod panics;
 mod permissions;
 mod posix;

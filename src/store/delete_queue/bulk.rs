@@ -59,6 +59,7 @@ impl DeleteQueue {
             }
             failpoint::at(Point::RenameDirectoryDooms);
         }
+        self.log.sync_pending()?;
         {
             let mut waiting = self.pending.lock();
             waiting.extend(pending.iter().cloned().map(QueuedDelete::of));

@@ -62,6 +62,7 @@ impl DeleteQueue {
     /// read, and is not seen. Errors: the log's.
     pub fn delete_once_unused(self: &Arc<Self>, pending: DeletePending) -> io::Result<Kept> {
         self.log.delete_pending(&pending)?;
+        self.log.sync_pending()?;
         let (key, queued) = QueuedDelete::of(pending);
         self.pending.lock().insert(key.clone(), queued);
         self.tell_waiting();
