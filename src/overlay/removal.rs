@@ -50,15 +50,29 @@ impl Removals {
         &self,
         requests: Vec<DeleteRequest>,
     ) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        let (mut above, mut failed) = (Vec::new(), Vec::new());
         let Some(first) = requests.first().map(|request| request.key.clone()) else {
-            return Ok(failed);
+            return Ok(Vec::new());
         };
+        let (above, mut failed) = self.left_above(requests).await;
+        self.sync_whiteouts(StoreOp::DeleteMany, &first)?;
+        if !above.is_empty() {
+            failed.extend(self.core.parts.store.delete_many(above).await?);
+        }
+        Ok(failed)
+    }
+
+    /// What the bucket is to be asked once whiteouts are written, and what cannot be
+    /// removed. The order stays: a directory that a store keeps goes when it is empty.
+    pub async fn left_above(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> (Vec<DeleteRequest>, Vec<(Key, StoreError)>) {
+        let (mut above, mut failed) = (Vec::new(), Vec::new());
         let removals = stream::iter(requests).map(|request| async move {
             let key = request.key.clone();
             (key, self.removal(StoreOp::DeleteMany, request).await)
         });
-        let mut removals = removals.buffer_unordered(LOOKS_AT_ONCE);
+        let mut removals = removals.buffered(LOOKS_AT_ONCE);
         while let Some((key, removal)) = removals.next().await {
             match removal {
                 Ok(Removal::Above(request)) => above.push(request),
@@ -66,11 +80,7 @@ impl Removals {
                 Ok(Removal::Refused(error)) | Err(error) => failed.push((key, error)),
             }
         }
-        self.sync_whiteouts(StoreOp::DeleteMany, &first)?;
-        if !above.is_empty() {
-            failed.extend(self.core.parts.store.delete_many(above).await?);
-        }
-        Ok(failed)
+        (above, failed)
     }
 
     /// Hides what the old directory has under the key. It counts no more from now on, and

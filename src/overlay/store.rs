@@ -21,7 +21,7 @@ pub struct OverlayStore {
     pub listing: Arc<Listing>,
     pub reading: Arc<Reading>,
     pub sender: Arc<OldFileSender>,
-    removals: Removals,
+    pub removals: Removals,
 }
 
 #[async_trait]

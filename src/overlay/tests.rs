@@ -382,3 +382,31 @@ async fn a_removal_waits_for_the_turn_of_the_import_and_leaves_nothing() {
     removal.await.unwrap();
     assert_eq!(text(&*both.bucket, "p/f").await, None);
 }
+
+#[tokio::test]
+async fn removals_come_to_the_bucket_in_the_order_in_which_they_were_asked_for() {
+    let both = Both::new();
+    both.old("d/1", "one");
+    both.old("d/2", "two");
+    both.import().await;
+    let core = &both.shown.core;
+    let mut requests = Vec::new();
+    for key in ["p/d/1", "p/d/2"] {
+        let if_match = both.etag(key).await;
+        let key = Key::new(key);
+        requests.push(DeleteRequest { key, if_match });
+    }
+    let asked: Vec<Key> = requests.iter().map(|it| it.key.clone()).collect();
+    let turn = core.turns.take(hash_of("d/1")).await;
+    let second_is_hidden = async {
+        while !core.is_hidden(hash_of("d/2")) {
+            tokio::task::yield_now().await;
+        }
+        drop(turn);
+    };
+    let removals = both.shown.removals.left_above(requests);
+    let ((above, failed), ()) = tokio::join!(removals, second_is_hidden);
+    assert!(failed.is_empty(), "{failed:?}");
+    let found: Vec<Key> = above.into_iter().map(|it| it.key).collect();
+    assert_eq!(found, asked);
+}
