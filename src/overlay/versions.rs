@@ -127,6 +127,15 @@ impl Versions {
                 {
                     attempt += 1;
                 }
+                // Not there, but for the old file.
+                Err(error)
+                    if error.kind == StoreErrorKind::NotFound
+                        && op != StoreOp::Copy
+                        && matches!(asked, WriteCondition::IfMatch(_))
+                        && self.core.below(key).await?.is_some() =>
+                {
+                    return Err(refused(op, key));
+                }
                 Err(error) => return Err(error),
                 Ok(answer) => {
                     if self.core.marks.with(|marks| marks.may_count(hash))
