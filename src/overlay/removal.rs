@@ -171,7 +171,8 @@ impl OverlayLog {
 impl StoreLog for OverlayLog {
     fn delete_pending(&self, pending: &DeletePending) -> io::Result<()> {
         self.journal.delete_pending(pending)?;
-        self.white_out(&pending.key)
+        let whited_out = self.white_out(&pending.key);
+        whited_out.inspect_err(|_| self.journal.settled(std::slice::from_ref(&pending.key)))
     }
 
     fn sync_pending(&self) -> io::Result<()> {

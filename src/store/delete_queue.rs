@@ -153,8 +153,7 @@ impl DeleteQueue {
 
     /// Has the object deleted soon. Errors: the log's.
     pub fn delete_later(&self, pending: DeletePending) -> io::Result<()> {
-        self.log.delete_pending(&pending)?;
-        self.log.sync_pending()?;
+        self.note_pending(std::slice::from_ref(&pending), || ())?;
         let (key, queued) = QueuedDelete::of(pending);
         self.pending.lock().insert(key, queued);
         self.tell_waiting();
