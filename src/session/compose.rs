@@ -17,7 +17,7 @@ use crate::namespace::{
 use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts};
 use crate::overlay::{OldDirectory, Overlay};
 use crate::read_path::Reader;
-use crate::session::overlay::{self, Waits};
+use crate::session::overlay::{self, Before};
 use crate::session::probe::Probed;
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
 use crate::session::{app_folder, explain, probe, reading, takeover};
@@ -135,14 +135,10 @@ pub async fn compose(
         uploads: orphans(&journal, of_another_place, &left),
     };
     record_changes(connected, &journal, of_another_place);
-    let is_resumed = saved.session.is_some();
-    let types = content_types(config, is_resumed)?;
-    let known = (waits(&journal, is_resumed), types.clone());
-    if of_another_place {
-        overlay::forget(config).context("the log of an overlay cannot be removed")?;
-    }
+    let before = Before::new(&saved, of_another_place);
+    let types = content_types(config, before.is_resumed)?;
     let bucket = (&connected.store, &connected.late);
-    let stacked = overlay::stack(config, bucket, &journal, old, known)?;
+    let stacked = overlay::stack(config, bucket, &journal, old, (before, types.clone()))?;
     let store = DeleteQueue::new(
         stacked.store,
         stacked.log,
@@ -366,17 +362,6 @@ fn ops_settings(
             ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,
             ExclusiveCreateConfig::Strict => ExclusiveCreate::Strict,
         },
-    }
-}
-
-/// Whether a predecessor has left what may know versions by their old names.
-fn waits(journal: &Journal, is_resumed: bool) -> Waits {
-    let is_idle = journal.known().is_empty()
-        && journal.pending_deletes().is_empty()
-        && journal.renames().is_empty();
-    match is_idle && !is_resumed {
-        true => Waits::Nothing,
-        false => Waits::Something,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::session::mount::FS_TYPE;
 use crate::session::mount::bare::BareDirectory;
 use crate::session::mount::mountinfo::mount_at;
 use crate::session::takeover::fd_store::{self, KeptDescriptor};
+use crate::session_state::SessionState;
 use crate::store::{LateChanges, ObjectHeaders, ObjectStore, StoreLog};
 use crate::vocabulary::Kind;
 
@@ -66,10 +67,10 @@ pub fn is_of(config: &Config, mountpoint: &Path) -> bool {
 }
 
 /// What counted of an old directory counted below another bucket. Errors: the disk's.
-pub fn forget(config: &Config) -> std::io::Result<()> {
+fn forget(config: &Config) -> anyhow::Result<()> {
     match std::fs::remove_file(marks(config)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        removed => removed.context("the log of an overlay cannot be removed"),
     }
 }
 
@@ -80,11 +81,38 @@ pub struct Stacked {
     pub overlay: Option<Arc<Overlay>>,
 }
 
-/// What there is of a predecessor, which may know old versions.
+/// What is known of a predecessor.
+#[derive(Debug, Clone, Copy)]
+pub struct Before {
+    pub is_resumed: bool,
+    /// Its bucket or prefix was another.
+    of_another_place: bool,
+}
+
+impl Before {
+    pub fn new(saved: &SessionState, of_another_place: bool) -> Self {
+        Self {
+            is_resumed: saved.session.is_some(),
+            of_another_place,
+        }
+    }
+}
+
+/// What a predecessor has left that may know old versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waits {
+enum Waits {
     Nothing,
     Something,
+}
+
+fn waits(journal: &Journal, before: Before) -> Waits {
+    let is_idle = journal.known().is_empty()
+        && journal.pending_deletes().is_empty()
+        && journal.renames().is_empty();
+    match is_idle && !before.is_resumed {
+        true => Waits::Nothing,
+        false => Waits::Something,
+    }
 }
 
 /// Puts the overlay over the bucket, where there is one that has not ended, or that what
@@ -96,8 +124,12 @@ pub fn stack(
     (store, late): (&Arc<dyn ObjectStore>, &LateChanges),
     journal: &Arc<Journal>,
     old: Option<OldDirectory>,
-    (waits, types): (Waits, ContentTypes),
+    (before, types): (Before, ContentTypes),
 ) -> anyhow::Result<Stacked> {
+    if before.of_another_place {
+        forget(config)?;
+    }
+    let waits = waits(journal, before);
     let path = marks(config);
     let ended = Overlay::has_ended(&path)?;
     let plain = || Stacked {
