@@ -65,7 +65,6 @@ mod opens_in_the_middle;
 mod other_clients;
 mod outage;
 mod overlay;
-mod overlay_crashes;
 mod panics;
 mod permissions;
 mod posix;

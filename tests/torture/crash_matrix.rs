@@ -19,7 +19,7 @@ use crate::workload::{Tree, Workload, read_tree};
 use mediafs::failpoint::Point;
 use rustix::process::Signal;
 
-/// What no mount comes to that has no old directory: `overlay_crashes` of the mount tests.
+/// What no mount comes to that has no old directory: `overlay::crashes` of the mount tests.
 const OF_OVERLAYS: [Point; 4] = [
     Point::WhiteoutWritten,
     Point::ImportNoted,
