@@ -145,6 +145,12 @@ impl OutOfDescriptors {
     }
 }
 
+/// Whether a path was not opened since a part of it is a symlink.
+pub fn is_symlink_on_the_way(error: &io::Error) -> bool {
+    // The standard library has no kind for it.
+    error.raw_os_error() == Some(libc::ELOOP)
+}
+
 /// Failures that mediafs found itself.
 impl FsError {
     pub const NOT_FOUND: Self = Self::NotFound(Cause::NONE);

@@ -98,6 +98,12 @@ points! {
     RenameDirectoryDeleted = "rename_directory_deleted",
     UnlinkBegins = "unlink_begins",
     UnlinkDeleted = "unlink_deleted",
+    /// Of an old directory below the bucket: what is removed does not count any more.
+    WhiteoutWritten = "whiteout_written",
+    /// The log has which object is about to be made of an old file.
+    ImportNoted = "import_noted",
+    ImportSent = "import_sent",
+    ImportStored = "import_stored",
     /// The session log has a request as carried out; it is not answered.
     RequestDone = "request_done",
     JournalAppendBegins = "journal_append_begins",

@@ -14,6 +14,7 @@
 //! files                                   what is open: stages, layers, handles
 //! namespace   read_path   write_path      names; blocks; stages and uploads
 //! session_state                           what the kernel was told, for a successor
+//! overlay                                 an old directory below the bucket, and its import
 //! journal                                 what the spool holds, for the start after a crash
 //! error   vocabulary                      errors above the store; plain types of several layers
 //! store   telemetry                       S3 requests; logs
@@ -51,6 +52,8 @@
 //! - *notifier*: the helper process that writes notifications, which may wait in the kernel.
 //! - *marker*: the zero-byte object `dir/` of an empty directory.
 //! - *hidden*: a key that cannot be shown as a file.
+//! - *old directory*: what an overlay shows below the bucket until all of it is there.
+//! - *whiteout*: the record that a name of the old directory does not count any more.
 //! - *pin*: a reference to an inode that keeps it in the table.
 //! - *condition*: the ETag, or the absence, that a change expects of a key.
 //! - *superseded*: a sealed stage that a later one replaces before it was sent.
@@ -76,6 +79,7 @@ mod latency;
 mod migrate;
 pub mod namespace;
 pub mod ops;
+mod overlay;
 pub mod private;
 pub mod read_path;
 pub mod session;

@@ -31,7 +31,7 @@ const FOLDERS: [&str; 6] = [".ci", ".git", "scripts", "src", "systemd", "tests"]
 
 /// Layers from the top down; each may use those on lines below its own, never
 /// its siblings. `config` is for those who start things.
-const LAYERS: [&[&str]; 16] = [
+const LAYERS: [&[&str]; 17] = [
     &["main"],
     &["cli"],
     &["doctor", "migrate", "setup"],
@@ -42,6 +42,7 @@ const LAYERS: [&[&str]; 16] = [
     &["files"],
     &["namespace", "read_path", "write_path"],
     &["session_state"],
+    &["overlay"],
     &["journal"],
     &["error", "vocabulary"],
     &["store", "telemetry"],
@@ -56,6 +57,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
         "journal",
         &[
             "migrate",
+            "overlay",
             "session_state",
             "session",
             "ops",

@@ -8,7 +8,7 @@ use hyper::Method;
 
 use super::mounts::{Asked, SAYS_WITHIN, SocketArg, Wait, no_mount};
 use super::shown::{counted, files, plain, size, span, state, time, warning};
-use crate::session::control::answers::{Amount, MountStatus, Status, Uploads};
+use crate::session::control::answers::{Amount, MountStatus, OverlayStatus, Status, Uploads};
 
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// Clears a terminal and goes to its top. Source: console_codes(4).
@@ -175,6 +175,9 @@ fn whole(status: &Status) -> String {
         (waiting, true) => format!("{waiting} wait, and S3 does not take them"),
     };
     line(&mut text, "deletes", &deletes);
+    if let Some(overlay) = &status.overlay {
+        of_overlay(&mut text, overlay);
+    }
     if status.hidden_keys > 0 {
         let hidden = counted(status.hidden_keys, "key");
         let hidden = format!("{hidden} cannot be shown as files: 'mediafs help limits'");
@@ -259,6 +262,56 @@ fn of_lost_found(text: &mut String, status: &Status) {
         let key = file.key.as_deref().unwrap_or("(key unknown)");
         let shown = format!("{}  {key}  {}: {}", file.id, size(file.bytes), file.reason);
         line(text, "", &shown);
+    }
+}
+
+fn of_overlay(text: &mut String, overlay: &OverlayStatus) {
+    let dir = &overlay.dir;
+    let left = || {
+        let count = counted(
+            usize::try_from(overlay.files_left).unwrap_or(usize::MAX),
+            "file",
+        );
+        format!("{count}, {} left", size(overlay.bytes_left))
+    };
+    let mut shown = match (overlay.ended, overlay.counted) {
+        (true, _) => format!("{dir} is not needed any more: every object was verified"),
+        (false, false) => format!("{dir}: being counted"),
+        (false, true) => format!("{dir}: {}", left()),
+    };
+    if overlay.bytes_per_second > 0 && !overlay.ended {
+        shown += &format!(", {} a second", size(overlay.bytes_per_second));
+        shown += &overlay
+            .eta_seconds
+            .map_or_else(String::new, |left| format!(", about {}", span(left)));
+    }
+    line(text, "overlay", &shown);
+    for failed in &overlay.failures {
+        line(
+            text,
+            "  failed",
+            &format!("{}: {}", failed.path, failed.error),
+        );
+    }
+    let told = [
+        (
+            overlay.odd,
+            &overlay.odd_names,
+            "no file, stays there alone",
+        ),
+        (
+            overlay.changed,
+            &overlay.changed_names,
+            "changed there after it was sent",
+        ),
+        (
+            overlay.outside_changes,
+            &overlay.outside_names,
+            "changed there by others",
+        ),
+    ];
+    for (count, names, what) in told.into_iter().filter(|(count, ..)| *count > 0) {
+        line(text, "", &format!("{count} {what}: {}", names.join(", ")));
     }
 }
 

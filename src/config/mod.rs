@@ -82,6 +82,8 @@ pub struct Config {
     /// Shown as the mount's source.
     pub fsname: String,
     pub allow_non_empty: bool,
+    /// The old directory below the bucket.
+    pub overlay: Option<PathBuf>,
     pub ttl: Duration,
     pub negative_ttl: Duration,
     pub stale_ttl: Duration,
@@ -248,6 +250,7 @@ fn resolve(mut options: Options) -> Result<Config, Wrong> {
             .fsname
             .unwrap_or_else(|| format!("mediafs:{bucket}/{prefix}")),
         allow_non_empty: options.allow_non_empty.unwrap_or(false),
+        overlay: options.overlay,
         ttl: period(options.ttl, 60),
         negative_ttl: period(options.negative_ttl, 1),
         stale_ttl: period(options.stale_ttl, 24 * 3600),

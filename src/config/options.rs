@@ -265,6 +265,10 @@ pub struct Options {
     #[arg(long, help_heading = PROCESS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_non_empty: Option<bool>,
+    /// Old directory that is shown below the bucket, and imported, until all of it is there: 'mediafs help overlay'
+    #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<PathBuf>,
     /// Whether to give up privileges and core dumps after the start: 'mediafs help privileges' [default: on]
     #[arg(long, help_heading = PROCESS, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -327,7 +331,7 @@ impl Options {
     }
 
     /// Every setting that is a path, with its name.
-    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 9] {
+    pub(super) fn paths_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 10] {
         [
             ("cache", &mut self.cache),
             ("control-socket", &mut self.control_socket),
@@ -338,6 +342,7 @@ impl Options {
             ("spool", &mut self.spool),
             ("log-file", &mut self.log_file),
             ("mime", &mut self.mime),
+            ("overlay", &mut self.overlay),
         ]
     }
 }

@@ -7,12 +7,22 @@ use tokio::runtime::Runtime;
 use super::compose::Connected;
 use crate::config::Config;
 use crate::ops::Ops;
+use crate::overlay::Overlay;
 use crate::task::kept_up;
 
-/// Starts uploads, deletes and the watch over S3, and says that the mount serves.
-pub fn start(runtime: &Runtime, ops: &Arc<Ops>, connected: &Connected, config: &Config) {
+/// Starts uploads, deletes, the watch over S3 and the import of an overlay, and says
+/// that the mount serves.
+pub fn start(
+    runtime: &Runtime,
+    (ops, overlay): (&Arc<Ops>, Option<&Arc<Overlay>>),
+    connected: &Connected,
+    config: &Config,
+) {
     runtime.spawn(ops.clone().run_in_background());
     runtime.spawn(watch_s3(connected, config));
+    if let Some(overlay) = overlay.cloned().filter(|_| !config.read_only) {
+        runtime.spawn(kept_up("import", move || overlay.clone().run()));
+    }
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
 }
 

@@ -15,7 +15,9 @@ use crate::namespace::{
     Session,
 };
 use crate::ops::{Access, ExclusiveCreate, Ops, OpsSettings, Parts};
+use crate::overlay::{OldDirectory, Overlay};
 use crate::read_path::Reader;
+use crate::session::overlay::{self, Before};
 use crate::session::probe::Probed;
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
 use crate::session::{app_folder, explain, probe, reading, takeover};
@@ -111,8 +113,8 @@ pub async fn compose(
     config: &Config,
     connected: &Connected,
     invalidations: Invalidations,
-    inherited: InheritedSession,
-) -> anyhow::Result<Arc<Ops>> {
+    (inherited, old): (InheritedSession, Option<OldDirectory>),
+) -> anyhow::Result<(Arc<Ops>, Option<Arc<Overlay>>)> {
     let InheritedSession {
         placed,
         session_log,
@@ -133,9 +135,13 @@ pub async fn compose(
         uploads: orphans(&journal, of_another_place, &left),
     };
     record_changes(connected, &journal, of_another_place);
+    let before = Before::new(&saved, of_another_place);
+    let types = content_types(config, before.is_resumed)?;
+    let bucket = (&connected.store, &connected.late);
+    let stacked = overlay::stack(config, bucket, &journal, old, (before, types.clone()))?;
     let store = DeleteQueue::new(
-        connected.store.clone(),
-        journal,
+        stacked.store,
+        stacked.log,
         config.s3.request_timeout,
         undone,
         connected.late.clone(),
@@ -166,10 +172,10 @@ pub async fn compose(
         mounted_at: mounted_at(&saved),
     };
     tokio::spawn(parts.store.clone().run());
-    let ops = Ops::new(parts, ops_settings(config, place, &saved)?);
+    let ops = Ops::new(parts, ops_settings(config, place, types, &saved));
     ops.namespace().table().keep_numbers(&saved);
     ops.take_over(saved, left);
-    Ok(Arc::new(ops))
+    Ok((Arc::new(ops), stacked.overlay))
 }
 
 /// Has the store asked for what is not known of it.
@@ -328,12 +334,12 @@ fn content_types(config: &Config, is_resumed: bool) -> anyhow::Result<ContentTyp
 fn ops_settings(
     config: &Config,
     place: String,
+    content_types: ContentTypes,
     saved: &SessionState,
-) -> anyhow::Result<OpsSettings> {
-    let is_resumed = saved.session.is_some();
-    let settings = OpsSettings {
+) -> OpsSettings {
+    OpsSettings {
         place,
-        content_types: content_types(config, is_resumed)?,
+        content_types,
         attributes: FixedAttributes {
             uid: config.attributes.uid,
             gid: config.attributes.gid,
@@ -356,8 +362,7 @@ fn ops_settings(
             ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,
             ExclusiveCreateConfig::Strict => ExclusiveCreate::Strict,
         },
-    };
-    Ok(settings)
+    }
 }
 
 pub fn access(config: &Config) -> Access {

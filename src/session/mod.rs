@@ -14,6 +14,7 @@ mod explain;
 mod log_filter;
 mod mount;
 mod notifier;
+mod overlay;
 mod prepare;
 mod privileges;
 mod probe;
@@ -105,6 +106,7 @@ pub fn run(
         s3,
         place,
         inherited,
+        old,
     } = Prepared::new(config, waiter)?;
     let counters = Arc::new(RequestCounters::default());
     let asking = compose::connect(&config, s3, counters.clone(), inherited.asking());
@@ -114,8 +116,8 @@ pub fn run(
     let session_log = inherited.session_log.clone();
     let before = device.zip(PredecessorSession::of(&inherited.saved));
     log_filter::begin(&config, before.as_ref());
-    let composing = compose::compose(&config, &connected, invalidations, inherited);
-    let ops = runtime.block_on(composing)?;
+    let composing = compose::compose(&config, &connected, invalidations, (inherited, old));
+    let (ops, overlay) = runtime.block_on(composing)?;
     // Before there is a mount: one that appears has somebody who takes it away.
     let stop = runtime.block_on(async { StopSignals::listen() })?;
     let tasks = TaskTracker::new();
@@ -131,9 +133,10 @@ pub fn run(
     let (mounted, notifier) = (kernel.mounted, kernel.notifier);
     let serving = take_requests(kernel.session, to_kernel, notifier.clone());
     let serving = serving.context("no thread")?;
-    background::start(&runtime, &ops, &connected, &config);
+    background::start(&runtime, (&ops, overlay.as_ref()), &connected, &config);
     let running = Arc::new(watchdog::RunningMount {
         ops: ops.clone(),
+        overlay,
         health: connected.health,
         s3: connected.s3,
         adapter: watched_adapter,

@@ -8,13 +8,15 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 
 use crate::config::{Config, HardeningConfig};
+use crate::overlay::OldDirectory;
 use crate::session::client;
 use crate::session::compose;
 use crate::session::mount::bare;
-use crate::session::mount::mountpoint::{self, NonEmpty};
+use crate::session::mount::mountpoint::{self, MountpointError, NonEmpty};
+use crate::session::overlay;
 use crate::session::privileges;
 use crate::session::systemd_job;
-use crate::session::takeover::fd_store;
+use crate::session::takeover::fd_store::{self, KeptDescriptor};
 use crate::session::takeover::inherited::{self, Inherited};
 use crate::store::s3::{OnNetworkError, S3Store};
 use crate::telemetry::write_logs;
@@ -39,6 +41,8 @@ pub struct Prepared {
     pub s3: Arc<S3Store>,
     pub place: Place,
     pub inherited: Inherited,
+    /// Of an overlay.
+    pub old: Option<OldDirectory>,
 }
 
 impl Prepared {
@@ -46,7 +50,9 @@ impl Prepared {
     pub fn new(config: Config, waiter: &dyn Waiter) -> anyhow::Result<Self> {
         let asked = std::path::absolute(&config.mountpoint)?;
         // Before other threads use the environment.
-        let device = fd_store::inherited();
+        let device = fd_store::inherited(KeptDescriptor::Device);
+        // Before anything is mounted over it.
+        let old = overlay::open(&config)?;
         // What is mounted there answers nothing until somebody resumes it.
         let free = match device {
             Some(_) => None,
@@ -79,7 +85,7 @@ impl Prepared {
             (None, None) => free_mountpoint(&config)?,
         };
         let hidden = bare::hidden_entries(&mountpoint);
-        if hidden > 0 {
+        if hidden > 0 && config.overlay.as_ref() != Some(&mountpoint) {
             let told = bare::told_hidden(&mountpoint, hidden);
             tracing::warn!("{told}");
             waiter.note(&told);
@@ -94,6 +100,7 @@ impl Prepared {
             s3,
             place,
             inherited,
+            old,
         })
     }
 }
@@ -108,5 +115,11 @@ fn free_mountpoint(config: &Config) -> anyhow::Result<PathBuf> {
     } else {
         NonEmpty::Refuse
     };
-    Ok(mountpoint::check(&config.mountpoint, non_empty)?)
+    match mountpoint::check(&config.mountpoint, non_empty) {
+        // What is in it is shown.
+        Err(MountpointError::NotEmpty(mountpoint)) if overlay::is_of(config, &mountpoint) => {
+            Ok(mountpoint)
+        }
+        checked => Ok(checked?),
+    }
 }

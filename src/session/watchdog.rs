@@ -18,6 +18,7 @@ use super::log_filter;
 use crate::config::Config;
 use crate::fuse::{Agreement, WatchedAdapter};
 use crate::ops::{Ops, PendingWork};
+use crate::overlay::Overlay;
 use crate::session::notifier::Notifier;
 use crate::session::sd_notify;
 use crate::store::StoreHealth;
@@ -34,6 +35,7 @@ const END_RESERVE: Duration = Duration::from_secs(30);
 pub struct RunningMount {
     pub ops: Arc<Ops>,
     pub adapter: WatchedAdapter,
+    pub overlay: Option<Arc<Overlay>>,
     /// Daemons that have resumed the session, this one included.
     pub takeovers: u64,
     /// Makes the stats that show whether the mount answers.

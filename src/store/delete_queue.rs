@@ -44,6 +44,11 @@ const ASK_AGAIN_LIMIT: usize = 8;
 pub trait StoreLog: Send + Sync + fmt::Debug {
     /// Errors: the disk's; nothing is to be deleted then.
     fn delete_pending(&self, pending: &DeletePending) -> io::Result<()>;
+    /// Of what was noted to be deleted, as much as must outlives a power loss once this
+    /// returns. Errors: the disk's.
+    fn sync_pending(&self) -> io::Result<()> {
+        Ok(())
+    }
     fn settled(&self, keys: &[Key]);
     /// One of these may come to be under the key, and is to be deleted then.
     fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()>;
@@ -148,7 +153,7 @@ impl DeleteQueue {
 
     /// Has the object deleted soon. Errors: the log's.
     pub fn delete_later(&self, pending: DeletePending) -> io::Result<()> {
-        self.log.delete_pending(&pending)?;
+        self.note_pending(std::slice::from_ref(&pending), || ())?;
         let (key, queued) = QueuedDelete::of(pending);
         self.pending.lock().insert(key, queued);
         self.tell_waiting();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 21] = [
+const TOPICS: [&str; 22] = [
     "setup",
     "durability",
     "coherence",
@@ -27,6 +27,7 @@ const TOPICS: [&str; 21] = [
     "privileges",
     "doctor",
     "migrate",
+    "overlay",
     "troubleshooting",
 ];
 

@@ -64,6 +64,7 @@ mod odd_files;
 mod opens_in_the_middle;
 mod other_clients;
 mod outage;
+mod overlay;
 mod panics;
 mod permissions;
 mod posix;

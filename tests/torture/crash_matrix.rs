@@ -19,6 +19,13 @@ use crate::workload::{Tree, Workload, read_tree};
 use mediafs::failpoint::Point;
 use rustix::process::Signal;
 
+/// What no mount comes to that has no old directory: `overlay::crashes` of the mount tests.
+const OF_OVERLAYS: [Point; 4] = [
+    Point::WhiteoutWritten,
+    Point::ImportNoted,
+    Point::ImportSent,
+    Point::ImportStored,
+];
 /// So many times the daemon comes to the point before it dies there.
 const PASSES: [usize; 2] = [0, 4];
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
@@ -215,7 +222,8 @@ macro_rules! each_point {
 
         #[test]
         fn every_failpoint_has_its_test() {
-            assert_eq!(Point::ALL, [$(Point::$point),*]);
+            let all: Vec<_> = Point::ALL.iter().filter(|it| !OF_OVERLAYS.contains(it)).collect();
+            assert_eq!(all, [$(&Point::$point),*]);
         }
     };
 }

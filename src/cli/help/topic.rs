@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 21] = topics![
+pub const TOPICS: [Topic; 22] = topics![
     "setup",
     "durability",
     "coherence",
@@ -36,6 +36,7 @@ pub const TOPICS: [Topic; 21] = topics![
     "privileges",
     "doctor",
     "migrate",
+    "overlay",
     "troubleshooting"
 ];
 

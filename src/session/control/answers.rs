@@ -86,6 +86,9 @@ pub struct Status {
     pub uploads: Uploads,
     pub lost_found: LostFound,
     pub deletes: Deletes,
+    /// Of an old directory below the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<OverlayStatus>,
     /// Keys that cannot be shown as files, in directories that were listed.
     pub hidden_keys: usize,
     /// Files and directories that the kernel or an operation refers to.
@@ -307,6 +310,42 @@ pub struct DiskCacheStatus {
     pub off: Option<String>,
     /// Why nothing more is stored.
     pub full: Option<String>,
+}
+
+/// An old directory below the bucket, and its import.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OverlayStatus {
+    pub dir: String,
+    /// Every object was verified: the old directory is not needed any more.
+    pub ended: bool,
+    /// False until the old directory was walked once.
+    pub counted: bool,
+    pub files_left: u64,
+    pub bytes_left: u64,
+    /// By this daemon.
+    pub files_sent: u64,
+    pub bytes_sent: u64,
+    /// Of the last 30 seconds.
+    pub bytes_per_second: u64,
+    pub eta_seconds: Option<u64>,
+    /// Of the last walk.
+    pub failed: u64,
+    pub failures: Vec<NotImported>,
+    /// No files, or names that are not UTF-8.
+    pub odd: u64,
+    pub odd_names: Vec<String>,
+    /// Changed in the old directory after they were sent.
+    pub changed: u64,
+    pub changed_names: Vec<String>,
+    /// Changes by others that the kernel told of.
+    pub outside_changes: u64,
+    pub outside_names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NotImported {
+    pub path: String,
+    pub error: String,
 }
 
 /// Since the daemon was started.

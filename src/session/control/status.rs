@@ -7,14 +7,15 @@ use rustix::process::{Resource, getrlimit};
 
 use super::answers::{
     Amount, CacheStatus, Calls, Deletes, Descriptors, DiskCacheStatus, Failure, FuseStatus, Health,
-    HealthState, LatencyStatus, LogLine, Lost, LostFound, MemoryStatus, Requests, S3Status,
-    SpoolStatus, Status, Unsent, Uploads,
+    HealthState, LatencyStatus, LogLine, Lost, LostFound, MemoryStatus, NotImported, OverlayStatus,
+    Requests, S3Status, SpoolStatus, Status, Unsent, Uploads,
 };
 use super::{Served, cost};
 use crate::config::{AttributesMode, DurabilityConfig, MemoryConfig};
 use crate::fuse::Agreement;
 use crate::latency::{BOUNDS, Latency};
 use crate::ops::{self, UnsentState};
+use crate::overlay::Overlay;
 use crate::read_path::DiskUse;
 use crate::store::OutageCause;
 use crate::telemetry::recent_lines;
@@ -57,6 +58,7 @@ impl Served {
                 waiting: ops.waiting().deletes,
                 failing: ops.deletes_fail(),
             },
+            overlay: self.running.overlay.as_deref().map(of_overlay),
             hidden_keys: ops.namespace().hidden_seen(),
             known_names: ops.namespace().table().count(),
             spool: self.spool(),
@@ -161,6 +163,36 @@ impl Served {
             state,
             reasons,
         }
+    }
+}
+
+fn of_overlay(overlay: &Overlay) -> OverlayStatus {
+    let state = overlay.progress().now();
+    OverlayStatus {
+        dir: overlay.old_directory().path().display().to_string(),
+        ended: state.is_ended,
+        counted: state.is_counted,
+        files_left: state.files_left,
+        bytes_left: state.bytes_left,
+        files_sent: state.files_sent,
+        bytes_sent: state.bytes_sent,
+        bytes_per_second: state.bytes_per_second,
+        eta_seconds: state.eta_seconds(),
+        failed: state.failed,
+        failures: state
+            .failures
+            .into_iter()
+            .map(|failed| NotImported {
+                path: failed.path,
+                error: failed.why,
+            })
+            .collect(),
+        odd: state.odd,
+        odd_names: state.odd_names,
+        changed: state.changed,
+        changed_names: state.changed_names,
+        outside_changes: state.outside_changes,
+        outside_names: state.outside_names,
     }
 }
 

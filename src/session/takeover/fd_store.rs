@@ -10,10 +10,35 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::FdFlags;
 use sd_notify::NotifyState;
 
-/// Name of the descriptor in the store.
-const NAME: &str = "mediafs-device";
-/// The number of the descriptor, from a supervisor.
-pub(super) const DEVICE_VARIABLE: &str = "_MEDIAFS_DEVICE";
+/// What is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptDescriptor {
+    /// The kernel's descriptor of the mount.
+    Device,
+    /// The directory of an overlay, over which something may be mounted.
+    OldDirectory,
+}
+
+impl KeptDescriptor {
+    pub(super) const ALL: [Self; 2] = [Self::Device, Self::OldDirectory];
+
+    /// Its name in the store.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Device => "mediafs-device",
+            Self::OldDirectory => "mediafs-overlay",
+        }
+    }
+
+    /// Has its number, from a supervisor.
+    pub(super) fn variable(self) -> &'static str {
+        match self {
+            Self::Device => "_MEDIAFS_DEVICE",
+            Self::OldDirectory => "_MEDIAFS_OVERLAY",
+        }
+    }
+}
+
 const NOTIFY_VARIABLE: &str = "NOTIFY_SOCKET";
 /// Of systemd. Source: sd_listen_fds(3).
 const LISTED_VARIABLE: &str = "LISTEN_FDS";
@@ -25,18 +50,19 @@ pub fn is_present() -> bool {
 
 /// Whether a predecessor has handed descriptors on.
 pub fn has_some() -> bool {
-    env::var_os(DEVICE_VARIABLE).is_some() || env::var_os(LISTED_VARIABLE).is_some()
+    env::var_os(KeptDescriptor::Device.variable()).is_some()
+        || env::var_os(LISTED_VARIABLE).is_some()
 }
 
-/// Hands a copy of the descriptor to the store. Errors: the socket's.
-pub fn keep(device: &impl AsFd) -> io::Result<()> {
-    let states = [NotifyState::FdStore, NotifyState::FdName(NAME)];
-    sd_notify::notify_with_fds(&states, &[device.as_fd()])
+/// Hands a copy of a descriptor to the store. Errors: the socket's.
+pub fn keep(what: KeptDescriptor, descriptor: &impl AsFd) -> io::Result<()> {
+    let states = [NotifyState::FdStore, NotifyState::FdName(what.name())];
+    sd_notify::notify_with_fds(&states, &[descriptor.as_fd()])
 }
 
-/// The session is over: the store is to close its copy.
-pub fn forget() {
-    let states = [NotifyState::FdStoreRemove, NotifyState::FdName(NAME)];
+/// It is not needed any more: the store is to close its copy.
+pub fn forget(what: KeptDescriptor) {
+    let states = [NotifyState::FdStoreRemove, NotifyState::FdName(what.name())];
     if let Err(error) = sd_notify::notify(&states) {
         tracing::debug!(%error, "the descriptor store was not told of the end");
     }
@@ -44,12 +70,12 @@ pub fn forget() {
 
 /// The descriptor that a predecessor handed to the store.
 ///
-/// To be called once, before other threads use the environment.
-pub fn inherited() -> Option<OwnedFd> {
-    let held = env::var(DEVICE_VARIABLE).ok();
+/// To be called once for each, before other threads use the environment.
+pub fn inherited(what: KeptDescriptor) -> Option<OwnedFd> {
+    let held = env::var(what.variable()).ok();
     let number = match held.and_then(|number| number.parse().ok()) {
         Some(number) => number,
-        None => listed()?,
+        None => listed(what)?,
     };
     // A descriptor that is not open is nobody's.
     // SAFETY: the number is only borrowed for the question whether it is open.
@@ -60,9 +86,9 @@ pub fn inherited() -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-fn listed() -> Option<RawFd> {
+fn listed(what: KeptDescriptor) -> Option<RawFd> {
     let mut descriptors = sd_notify::listen_fds_with_names().ok()?;
     descriptors
-        .find(|(_, name)| name == NAME)
+        .find(|(_, name)| name == what.name())
         .map(|(number, _)| number)
 }

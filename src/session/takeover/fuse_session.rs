@@ -17,7 +17,7 @@ use crate::session::mount::mountinfo::mount_at;
 use crate::session::mount::{self, Execution, MountSettings, Mounted, Sharing, UnmountMode};
 use crate::session::notifier::Notifier;
 use crate::session::takeover::access;
-use crate::session::takeover::fd_store;
+use crate::session::takeover::fd_store::{self, KeptDescriptor};
 use crate::session::takeover::fuse_init::{self, Handshake, Resent};
 use crate::session_state::{self, Record, SavedSession, SessionLog, SessionState};
 use crate::store::StoreAbilities;
@@ -127,7 +127,8 @@ fn agree(
     adapter: Adapter,
 ) -> anyhow::Result<(Session<Adapter>, Option<Agreement>)> {
     if session_log.is_kept() {
-        fd_store::keep(device).context("the descriptor store does not answer")?;
+        fd_store::keep(KeptDescriptor::Device, device)
+            .context("the descriptor store does not answer")?;
     }
     let (session, Handshake { init, answer }) =
         fuse_init::begin(device, adapter, fuse_config(config))?;
@@ -219,7 +220,10 @@ pub fn forget(config: &Config) {
     if !fd_store::is_present() {
         return;
     }
-    fd_store::forget();
+    fd_store::forget(KeptDescriptor::Device);
+    if config.overlay.is_some() {
+        fd_store::forget(KeptDescriptor::OldDirectory);
+    }
     if let Err(error) = session_state::forget(&session_state::path_in(&config.spool_dir)) {
         tracing::warn!(%error, "cannot remove the session file");
     }

@@ -11,7 +11,7 @@ use rustix::mount::UnmountFlags;
 use crate::config::Config;
 use crate::session::mount::FS_TYPE;
 use crate::session::mount::mountinfo::mount_at;
-use crate::session::takeover::fd_store;
+use crate::session::takeover::fd_store::{self, KeptDescriptor};
 use crate::session::takeover::spool_lock::take_lock;
 use crate::session_state::{self, SessionLog, SessionState};
 use crate::store::StoreAbilities;
@@ -147,7 +147,7 @@ fn claim(
     tracing::warn!(%reason, "cannot resume the previous session: mounting again; programs with open files get ENOTCONN");
     clear(&mountpoint, known.as_deref())?;
     // With its last copy the session ends, for programs that have files open too.
-    fd_store::forget();
+    fd_store::forget(KeptDescriptor::Device);
     session_state::forget(&path)?;
     Ok(Err(reason))
 }
@@ -169,7 +169,7 @@ fn give_up(config: &Config) {
     if let Err(error) = cleared {
         tracing::warn!(%error, "the previous mount stays at the mountpoint");
     }
-    fd_store::forget();
+    fd_store::forget(KeptDescriptor::Device);
 }
 
 /// Why the session is not of this mount, if it is not.

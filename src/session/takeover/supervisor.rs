@@ -4,6 +4,7 @@
 //! It speaks systemd's protocol on a socket of its own (sd_notify(3): `READY=1`,
 //! `FDSTORE=1`, `FDSTOREREMOVE=1`, `WATCHDOG=1`), and ends when the mount does.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -25,7 +26,7 @@ use rustix::process::{
 };
 
 use crate::backoff::Backoff;
-use crate::session::takeover::fd_store::DEVICE_VARIABLE;
+use crate::session::takeover::fd_store::KeptDescriptor;
 use crate::session::takeover::supervisor_watchdog::{Sign, Watchdog};
 use crate::write_path::is_beyond_return;
 
@@ -60,7 +61,8 @@ struct Said {
     readiness: Readiness,
     /// Since the watchdog's last look.
     alive: bool,
-    device: Option<OwnedFd>,
+    /// By their names.
+    kept: BTreeMap<String, OwnedFd>,
 }
 
 impl Said {
@@ -258,15 +260,16 @@ fn hear_out(socket: &Path, caught_up: &mpsc::Receiver<()>) {
     }
 }
 
-/// The daemon's copy of the descriptor is inherited; the supervisor's own never is.
+/// The daemon's copies of the descriptors are inherited; the supervisor's own never are.
 fn start(command: &mut Command, said: &Mutex<Said>) -> anyhow::Result<Child> {
-    let copy = match &said.lock().device {
-        Some(device) => Some(rustix::io::dup(device)?),
-        None => None,
-    };
-    if let Some(copy) = &copy {
-        rustix::io::fcntl_setfd(copy, FdFlags::empty())?;
-        command.env(DEVICE_VARIABLE, copy.as_raw_fd().to_string());
+    let mut copies = Vec::new();
+    for kept in KeptDescriptor::ALL {
+        if let Some(descriptor) = said.lock().kept.get(kept.name()) {
+            let copy = rustix::io::dup(descriptor)?;
+            rustix::io::fcntl_setfd(&copy, FdFlags::empty())?;
+            command.env(kept.variable(), copy.as_raw_fd().to_string());
+            copies.push(copy);
+        }
     }
     command.spawn().context("cannot start the daemon")
 }
@@ -291,16 +294,22 @@ fn listen(socket: &UnixDatagram, said: &Mutex<Said>, heard: &mpsc::SyncSender<()
 }
 
 fn note(message: &str, descriptor: Option<OwnedFd>, said: &mut Said) {
+    let name = message
+        .lines()
+        .find_map(|line| line.strip_prefix("FDNAME="));
+    let name = name.unwrap_or(KeptDescriptor::Device.name());
     for line in message.lines() {
         match line {
             "READY=1" => said.readiness = Readiness::Now,
             "WATCHDOG=1" => said.alive = true,
-            "FDSTOREREMOVE=1" => said.device = None,
+            "FDSTOREREMOVE=1" => drop(said.kept.remove(name)),
             _ => {}
         }
     }
-    if message.lines().any(|line| line == "FDSTORE=1") && descriptor.is_some() {
-        said.device = descriptor;
+    if let Some(descriptor) = descriptor
+        && message.lines().any(|line| line == "FDSTORE=1")
+    {
+        said.kept.insert(name.to_owned(), descriptor);
     }
 }
 

@@ -50,15 +50,7 @@ impl DeleteQueue {
     ///
     /// Errors: the log's; none of them is to be deleted then.
     pub fn enqueue(&self, pending: &[DeletePending]) -> io::Result<()> {
-        for (count, one) in pending.iter().enumerate() {
-            if let Err(error) = self.log.delete_pending(one) {
-                let noted = pending.iter().take(count);
-                let noted: Vec<Key> = noted.map(|one| one.key.clone()).collect();
-                self.log.settled(&noted);
-                return Err(error);
-            }
-            failpoint::at(Point::RenameDirectoryDooms);
-        }
+        self.note_pending(pending, || failpoint::at(Point::RenameDirectoryDooms))?;
         {
             let mut waiting = self.pending.lock();
             waiting.extend(pending.iter().cloned().map(QueuedDelete::of));

@@ -58,10 +58,30 @@ impl Drop for Kept {
 }
 
 impl DeleteQueue {
+    /// Has the log remember deletes that wait; `each` is done after each of them.
+    ///
+    /// Errors: the log's; it remembers none of them then.
+    pub(super) fn note_pending(
+        &self,
+        pending: &[DeletePending],
+        each: impl Fn(),
+    ) -> io::Result<()> {
+        let mut noted = Vec::with_capacity(pending.len());
+        let note = |one: &DeletePending| {
+            self.log.delete_pending(one)?;
+            noted.push(one.key.clone());
+            each();
+            Ok(())
+        };
+        let all = pending.iter().try_for_each(note);
+        let synced = all.and_then(|()| self.log.sync_pending());
+        synced.inspect_err(|_| self.log.settled(&noted))
+    }
+
     /// Has the object deleted once the result is dropped; until then it can be
     /// read, and is not seen. Errors: the log's.
     pub fn delete_once_unused(self: &Arc<Self>, pending: DeletePending) -> io::Result<Kept> {
-        self.log.delete_pending(&pending)?;
+        self.note_pending(std::slice::from_ref(&pending), || ())?;
         let (key, queued) = QueuedDelete::of(pending);
         self.pending.lock().insert(key.clone(), queued);
         self.tell_waiting();

@@ -1,0 +1,207 @@
+//! What all parts of an overlay share.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+
+use super::foreground::Foreground;
+use super::marks::{self, Marks, MarksError, Record, hash_of};
+use super::old_directory::{OldDirectory, OldStat};
+use super::progress::Progress;
+use crate::journal::{Durable, RecordLog};
+use crate::store::{
+    Key, LateChanges, ObjectHeaders, ObjectStore, StoreError, StoreErrorKind, StoreLog, StoreOp,
+};
+
+/// What is stored with the object of an old file of this path.
+pub type Describe = Arc<dyn Fn(&str, &OldStat) -> ObjectHeaders + Send + Sync>;
+
+/// What an overlay is made of.
+pub struct Parts {
+    /// The bucket.
+    pub store: Arc<dyn ObjectStore>,
+    pub late: LateChanges,
+    /// Told of multipart uploads.
+    pub uploads: Arc<dyn StoreLog>,
+    pub prefix: String,
+    pub describe: Describe,
+    /// Longest file that is sent in one request, and length of a part.
+    pub part_bytes: u64,
+    pub markers: Markers,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Parts").field(&self.store).finish()
+    }
+}
+
+/// Whether an empty directory is brought into the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Markers {
+    Wanted,
+    Unwanted,
+}
+
+/// The bucket, the old directory, and what of it counts.
+pub struct Core {
+    pub parts: Parts,
+    pub old: Arc<OldDirectory>,
+    pub marks: RecordLog<Marks>,
+    pub turns: Turns,
+    pub foreground: Foreground,
+    pub progress: Progress,
+    /// Directories of which nothing counts any more.
+    pub dead: Mutex<HashSet<u64>>,
+    /// Whiteouts were written and not synced. Held while they are.
+    pub unsynced: Mutex<bool>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} over {:?}", self.parts.store, self.old)
+    }
+}
+
+/// Whose turn it is to change what is under a key, of those keys that an old file has.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<HashMap<u64, Arc<tokio::sync::Mutex<()>>>>);
+
+/// With more, those that nobody has or waits for are dropped.
+const TURNS_KEPT: usize = 64;
+
+impl Turns {
+    pub async fn take(&self, key: u64) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock();
+            if turns.len() > TURNS_KEPT {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            turns.entry(key).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+}
+
+impl Core {
+    /// Errors: the log of what counts; it is of another directory.
+    pub fn open(parts: Parts, old: OldDirectory, marks: &Path) -> Result<Self, MarksError> {
+        let marks = marks::open(marks, &old)?;
+        let progress = Progress::default();
+        if marks.with(Marks::is_ended) {
+            progress.end();
+        }
+        Ok(Self {
+            parts,
+            old: Arc::new(old),
+            marks,
+            turns: Turns::default(),
+            foreground: Foreground::default(),
+            progress,
+            dead: Mutex::default(),
+            unsynced: Mutex::default(),
+        })
+    }
+
+    /// The path of a key in the old directory; none for one that is not below the prefix.
+    pub fn path<'a>(&self, key: &'a Key) -> Option<&'a str> {
+        let path = key.as_str().strip_prefix(&self.parts.prefix)?;
+        (!path.is_empty()).then_some(path)
+    }
+
+    pub fn key(&self, path: &str) -> Key {
+        Key::new(format!("{}{path}", self.parts.prefix))
+    }
+
+    pub fn is_hidden(&self, hash: u64) -> bool {
+        self.marks.with(|marks| marks.is_hidden(hash))
+    }
+
+    /// What the old directory has under a key, if that counts: nothing of what is hidden,
+    /// or was in the bucket.
+    pub async fn below(&self, key: &Key) -> Result<Option<OldStat>, StoreError> {
+        let Some(path) = self.path(key) else {
+            return Ok(None);
+        };
+        let hash = hash_of(path);
+        if !self.marks.with(|marks| marks.counts(hash)) {
+            return Ok(None);
+        }
+        self.stat(key, path).await
+    }
+
+    /// What the old directory has, whether it counts or not.
+    pub async fn stat(&self, key: &Key, path: &str) -> Result<Option<OldStat>, StoreError> {
+        let owned = path.to_owned();
+        let found = self.on_disk(move |old| old.stat(&owned)).await;
+        found.map_err(|error| of_old(StoreOp::Head, key, &error))
+    }
+
+    /// Runs what waits for the disk of the old directory.
+    pub async fn on_disk<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&OldDirectory) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let old = self.old.clone();
+        match tokio::task::spawn_blocking(move || run(&old)).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// These do not count any more. Errors: the disk's.
+    pub fn hide<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a str>,
+        durable: Durable,
+    ) -> io::Result<()> {
+        let Some(record) = Record::hidden(paths) else {
+            return Ok(());
+        };
+        self.marks.append(record, durable)?;
+        if durable == Durable::No {
+            *self.unsynced.lock() = true;
+        }
+        Ok(())
+    }
+
+    /// What was hidden so far outlives a power loss once this returns. Errors: the disk's.
+    pub fn sync(&self) -> io::Result<()> {
+        let mut unsynced = self.unsynced.lock();
+        if *unsynced {
+            self.marks.sync()?;
+            *unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// The same of one whose object has another version by now: where it is lost, the next
+    /// look finds that version.
+    pub fn hide_replaced(&self, path: &str) {
+        let is_open = self.marks.with(|marks| marks.may_count(hash_of(path)));
+        if is_open && let Err(error) = self.hide([path], Durable::No) {
+            tracing::warn!(%error, path, "cannot write the log of the overlay");
+        }
+    }
+}
+
+/// An error of the old directory's disk.
+pub fn of_old(op: StoreOp, key: &Key, error: &io::Error) -> StoreError {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied => StoreErrorKind::AccessDenied,
+        io::ErrorKind::NotFound => StoreErrorKind::NotFound,
+        _ => StoreErrorKind::Rejected,
+    };
+    StoreError::new(kind, op, key.clone(), format!("old directory: {error}"))
+}
+
+/// What was asked for is not under the key.
+pub fn refused(op: StoreOp, key: &Key) -> StoreError {
+    let why = "another version is there, of the bucket or of the old directory";
+    StoreError::new(StoreErrorKind::PreconditionFailed, op, key.clone(), why)
+}

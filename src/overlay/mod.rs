@@ -1,0 +1,123 @@
+//! An old directory shown below a bucket, until all of it is in the bucket.
+//!
+//! Owns: the old directory, what of it still counts, the listing of both, the
+//! background import.
+//! Must not know: inodes, handles, stages, FUSE.
+//!
+//! `Overlay` is a store over a store: each file of the old directory is an object of
+//! it, under the key that the import gives it, with an ETag made of what the kernel says
+//! of the file (`OldStat::etag`). All that is above — names, reads, edits,
+//! renames, deletes, recovery after a crash, takeover — has to do with objects alone
+//! and needs no case of its own:
+//!
+//! | asked | done |
+//! |---|---|
+//! | HEAD, LIST | the bucket's object, else the old file, unless that does not count |
+//! | GET of an old version | read from the old file, whatever the bucket has by now |
+//! | PUT `If-Match` an old version | PUT `If-None-Match: *` |
+//! | COPY of an old version | PUT of its bytes under the new key |
+//! | DELETE | a whiteout on disk, then the delete of what the bucket has |
+//!
+//! **What counts** (`marks`). A record log in the spool has of old files: `Hidden`, it
+//! was removed, renamed or replaced (synced before a removal is answered); `Sending`, an
+//! object of these bytes is about to be made; `Stored`, it was made.
+//!
+//! **An import is not seen.** An object that was made of an old file is shown with that
+//! file's ETag and time as long as the mount lasts: no page, handle, edit or rename
+//! that knows the old version finds another one. `Sending` is written before the
+//! request, with the version that it makes, so this holds after a crash too.
+//!
+//! **An import overwrites nothing.** It is sent with `If-None-Match: *`, by one who has
+//! the key's turn (`turns`), as a removal or a change of the same key has. A request of it
+//! that got no answer is waited for before a removal is answered.
+//!
+//! **The end.** Once a walk finds each file in a listing of the bucket, as the version
+//! that was made of its bytes, and nothing else to do, `Ended` is written. Nothing is
+//! looked up below any more.
+//!
+//! Memory: 8 to 24 bytes for each old file that was imported or hidden, and the names of
+//! the directories that were listed last. Names are kept as hashes of 64 bits.
+//!
+//! Lock order: a key's turn, which is held across requests, then one mutex at a time.
+
+mod core;
+mod foreground;
+mod import;
+mod listing;
+mod marks;
+mod old_directory;
+mod progress;
+mod reading;
+mod removal;
+mod send;
+mod store;
+mod versions;
+mod walk;
+mod watch;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use self::core::{Describe, Markers, Parts};
+pub use marks::MarksError;
+pub use old_directory::{OldDirectory, OldStat};
+pub use progress::Progress;
+
+use self::core::Core;
+use crate::store::{ObjectStore, StoreLog};
+use import::Import;
+use removal::OverlayLog;
+use store::OverlayStore;
+
+/// A bucket over an old directory.
+#[derive(Debug)]
+pub struct Overlay {
+    core: Arc<Core>,
+    store: Arc<OverlayStore>,
+}
+
+impl Overlay {
+    /// Errors: the log of what counts; it is of another directory.
+    pub fn open(parts: Parts, old: OldDirectory, marks: &Path) -> Result<Self, MarksError> {
+        let core = Arc::new(Core::open(parts, old, marks)?);
+        let store = Arc::new(OverlayStore::new(core.clone()));
+        Ok(Self { core, store })
+    }
+
+    /// The old directory of an overlay whose log is here, unless it has ended; none where
+    /// there is no log.
+    pub fn unfinished(marks: &Path) -> Result<Option<String>, MarksError> {
+        marks::unfinished(marks)
+    }
+
+    /// The old directory of an overlay that has ended.
+    pub fn has_ended(marks: &Path) -> Result<Option<String>, MarksError> {
+        marks::has_ended(marks)
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.core.progress
+    }
+
+    pub fn old_directory(&self) -> &OldDirectory {
+        &self.core.old
+    }
+
+    /// Shows both as one.
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        self.store.clone()
+    }
+
+    /// Writes whiteouts beside the journal of deletes that wait.
+    pub fn log(&self, journal: Arc<dyn StoreLog>) -> Arc<dyn StoreLog> {
+        Arc::new(OverlayLog::new(journal, self.core.clone()))
+    }
+
+    /// Sends what is left, until nothing is. Returns once the overlay has ended.
+    pub async fn run(self: Arc<Self>) {
+        Import::new(&self.store).run().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,412 @@
+use std::collections::BTreeSet;
+use std::fs;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::marks::{Record, hash_of};
+use super::*;
+use crate::journal::Durable;
+use crate::store::memory::Memory;
+use crate::store::{
+    CopyRequest, DeletePending, DeleteRequest, ETag, FoldDirectories, GetRequest, HeadRequest,
+    LateObject, ListRequest, Placement, PutRequest, UploadId, WriteCondition,
+};
+use crate::store::{Key, LateChanges, ObjectHeaders, StoreErrorKind};
+use std::io;
+
+#[derive(Debug)]
+struct NoLog;
+
+impl StoreLog for NoLog {
+    fn delete_pending(&self, _: &DeletePending) -> io::Result<()> {
+        Ok(())
+    }
+    fn settled(&self, _: &[Key]) {}
+    fn late(&self, _: &Key, _: &[LateObject]) -> io::Result<()> {
+        Ok(())
+    }
+    fn late_over(&self, _: &Key) {}
+    fn late_wanted(&self, _: &Key) -> io::Result<()> {
+        Ok(())
+    }
+    fn upload_begun(&self, _: Key, _: UploadId) {}
+    fn upload_ended(&self, _: Key, _: UploadId) {}
+}
+
+struct Both {
+    dir: tempfile::TempDir,
+    bucket: Arc<Memory>,
+    shown: Arc<OverlayStore>,
+}
+
+impl Both {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("old")).unwrap();
+        let bucket = Arc::new(Memory::default());
+        let shown = opened(dir.path(), &bucket);
+        Self { dir, bucket, shown }
+    }
+
+    /// As the next daemon finds it.
+    fn again(self) -> Self {
+        let Self { dir, bucket, shown } = self;
+        drop(shown);
+        let shown = opened(dir.path(), &bucket);
+        Self { dir, bucket, shown }
+    }
+
+    fn old(&self, path: &str, body: &str) {
+        let path = self.dir.path().join("old").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, body).unwrap();
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: &str,
+        condition: WriteCondition,
+    ) -> Result<ETag, StoreErrorKind> {
+        put(&*self.shown, key, body, condition).await
+    }
+
+    async fn etag(&self, key: &str) -> Option<ETag> {
+        let key = Key::new(key);
+        let head = self.shown.head(HeadRequest { key }).await;
+        head.ok().map(|meta| meta.etag)
+    }
+
+    async fn text(&self, key: &str) -> Option<String> {
+        text(&*self.shown, key).await
+    }
+
+    async fn delete(&self, key: &str, etag: Option<ETag>) -> Result<(), StoreErrorKind> {
+        let request = DeleteRequest {
+            key: Key::new(key),
+            if_match: etag,
+        };
+        self.shown.delete(request).await.map_err(|error| error.kind)
+    }
+
+    async fn import(&self) {
+        let watch = watch::Watch::none();
+        while !Import::new(&self.shown)
+            .pass(&watch)
+            .await
+            .unwrap()
+            .is_proof()
+        {}
+    }
+}
+
+fn opened(dir: &Path, bucket: &Arc<Memory>) -> Arc<OverlayStore> {
+    let path = dir.join("old");
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let root = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
+    let parts = Parts {
+        store: bucket.clone(),
+        late: LateChanges::default(),
+        uploads: Arc::new(NoLog),
+        prefix: "p/".to_owned(),
+        describe: Arc::new(|_, _| ObjectHeaders::default()),
+        part_bytes: 5 << 20,
+        markers: Markers::Wanted,
+    };
+    let old = OldDirectory::new(&path, root);
+    let overlay = Overlay::open(parts, old, &dir.join("marks")).unwrap();
+    overlay.store.clone()
+}
+
+async fn put(
+    store: &dyn ObjectStore,
+    key: &str,
+    body: &str,
+    condition: WriteCondition,
+) -> Result<ETag, StoreErrorKind> {
+    let request = PutRequest {
+        key: Key::new(key),
+        body: body.to_owned().into(),
+        headers: ObjectHeaders::default(),
+        condition,
+    };
+    let answer = store.put(request).await;
+    answer.map(|answer| answer.etag).map_err(|error| error.kind)
+}
+
+async fn text(store: &dyn ObjectStore, key: &str) -> Option<String> {
+    let request = GetRequest {
+        key: Key::new(key),
+        range: None,
+        if_match: None,
+        sink: None,
+    };
+    let answer = store.get(request).await.ok()?;
+    Some(String::from_utf8(answer.body.to_vec()).unwrap())
+}
+
+/// All pages, in their order.
+async fn listed(
+    store: &dyn ObjectStore,
+    prefix: &str,
+    fold: FoldDirectories,
+    max_keys: u16,
+) -> Vec<String> {
+    let (mut found, mut token) = (Vec::new(), None);
+    loop {
+        let request = ListRequest {
+            prefix: prefix.to_owned(),
+            fold_directories: fold,
+            token,
+            max_keys,
+        };
+        let answer = store.list(request).await.unwrap();
+        let keys = answer
+            .objects
+            .iter()
+            .map(|object| object.key.as_str().to_owned());
+        let mut page: Vec<String> = keys.chain(answer.prefixes).collect();
+        page.sort();
+        found.extend(page);
+        token = answer.next;
+        if token.is_none() {
+            return found;
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_whatever_length_have_every_key_of_both_once_and_in_order() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..20 {
+        let both = Both::new();
+        let mut all = Memory::default();
+        let mut below = BTreeSet::new();
+        for _ in 0..random.usize(0..12) {
+            let names = ["a", "a.b", "b", "c-"];
+            let depth = random.usize(0..3);
+            let above: String = (0..depth)
+                .map(|_| format!("{}/", random.choice(["x", "x-", "y"]).unwrap()))
+                .collect();
+            let path = format!("{above}{}", random.choice(names).unwrap());
+            if random.bool() {
+                both.old(&path, "old");
+                below.insert(path.clone());
+            } else {
+                put(
+                    &*both.bucket,
+                    &format!("p/{path}"),
+                    "new",
+                    WriteCondition::Always,
+                )
+                .await
+                .unwrap();
+            }
+            put(&all, &format!("p/{path}"), "x", WriteCondition::Always)
+                .await
+                .unwrap();
+        }
+        for path in below.iter().filter(|_| random.u8(0..4) == 0) {
+            both.delete(&format!("p/{path}"), None).await.unwrap();
+            all.delete(DeleteRequest::any(Key::new(format!("p/{path}"))))
+                .await
+                .unwrap();
+        }
+        let all = std::mem::take(&mut all);
+        for prefix in ["p/", "p/x", "p/x/", "p/x/y/", "p/b", "q"] {
+            for fold in [FoldDirectories::Yes, FoldDirectories::No] {
+                let want = listed(&all, prefix, fold, 1000).await;
+                for max_keys in [1, 2, 3, 1000] {
+                    let found = listed(&*both.shown, prefix, fold, max_keys).await;
+                    assert_eq!(found, want, "{prefix} {fold:?} {max_keys}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_directory_is_a_marker_and_one_whose_files_are_removed_is_not_there() {
+    let both = Both::new();
+    fs::create_dir_all(both.dir.path().join("old/empty/in")).unwrap();
+    both.old("d/f", "f");
+    let all = |prefix| listed(&*both.shown, prefix, FoldDirectories::No, 10);
+    assert_eq!(all("p/").await, ["p/d/f", "p/empty/in/"]);
+    assert_eq!(all("p/empty/in/").await, ["p/empty/in/"]);
+    both.delete("p/d/f", both.etag("p/d/f").await)
+        .await
+        .unwrap();
+    both.delete("p/empty/in/", None).await.unwrap();
+    let folded = listed(&*both.shown, "p/", FoldDirectories::Yes, 10).await;
+    assert!(folded.is_empty(), "{folded:?}");
+}
+
+#[tokio::test]
+async fn conditions_on_an_old_version_hold_before_and_after_its_import() {
+    for imported in [false, true] {
+        let both = Both::new();
+        both.old("f", "old");
+        both.old("g", "old too");
+        let (old, other) = (both.etag("p/f").await.unwrap(), ETag::new("other"));
+        if imported {
+            both.import().await;
+            assert_eq!(text(&*both.bucket, "p/f").await.unwrap(), "old");
+        }
+        assert_eq!(
+            both.etag("p/f").await.unwrap(),
+            old,
+            "an import is not seen"
+        );
+        let refused = Err(StoreErrorKind::PreconditionFailed);
+        assert_eq!(
+            both.put("p/f", "x", WriteCondition::IfAbsent).await,
+            refused
+        );
+        assert_eq!(
+            both.put("p/f", "x", WriteCondition::IfMatch(other.clone()))
+                .await,
+            refused
+        );
+        assert_eq!(
+            both.delete("p/g", Some(ETag::new("old.1.2"))).await,
+            Err(StoreErrorKind::PreconditionFailed)
+        );
+        let new = both
+            .put("p/f", "new", WriteCondition::IfMatch(old.clone()))
+            .await
+            .unwrap();
+        assert_eq!(both.etag("p/f").await.unwrap(), new);
+        assert_eq!(
+            both.put("p/f", "x", WriteCondition::IfMatch(old.clone()))
+                .await,
+            refused
+        );
+        assert_eq!(both.delete("p/f", Some(new)).await, Ok(()));
+        let both = both.again();
+        assert_eq!(both.text("p/f").await, None, "hidden, imported: {imported}");
+        assert_eq!(both.text("p/g").await.unwrap(), "old too");
+        both.put("p/f", "again", WriteCondition::IfAbsent)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_an_old_version_is_known_for_it() {
+    for imported in [false, true] {
+        let both = Both::new();
+        both.old("f", "old");
+        let old = both.etag("p/f").await.unwrap();
+        if imported {
+            both.import().await;
+        }
+        let request = CopyRequest {
+            source: Key::new("p/f"),
+            source_if_match: Some(old.clone()),
+            size_bytes: 3,
+            target: Key::new("p/g"),
+            condition: WriteCondition::IfAbsent,
+            replace_headers: None,
+            placement: Placement::default(),
+        };
+        assert_eq!(both.shown.copy(request).await.unwrap().etag, old);
+        both.delete("p/f", Some(old.clone())).await.unwrap();
+        let both = both.again();
+        assert_eq!(both.etag("p/g").await.unwrap(), old);
+        assert_eq!(both.text("p/f").await, None);
+        both.put("p/g", "new", WriteCondition::IfMatch(old))
+            .await
+            .unwrap();
+        assert_eq!(text(&*both.bucket, "p/g").await.unwrap(), "new");
+    }
+}
+
+#[tokio::test]
+async fn what_another_client_removes_after_the_import_does_not_come_back() {
+    let both = Both::new();
+    both.old("f", "old");
+    both.import().await;
+    both.bucket
+        .delete(DeleteRequest::any(Key::new("p/f")))
+        .await
+        .unwrap();
+    assert_eq!(both.text("p/f").await, None);
+    assert!(
+        listed(&*both.shown, "p/", FoldDirectories::No, 10)
+            .await
+            .is_empty()
+    );
+    both.import().await;
+    assert_eq!(text(&*both.bucket, "p/f").await, None);
+}
+
+#[tokio::test]
+async fn a_removal_waits_for_the_turn_of_the_import_and_leaves_nothing() {
+    let both = Both::new();
+    both.old("f", "old");
+    let old = both.etag("p/f").await.unwrap();
+    let turn = both.shown.core.turns.take(hash_of("f")).await;
+    let removal = both.delete("p/f", Some(old));
+    let mut removal = std::pin::pin!(removal);
+    assert!(futures::poll!(removal.as_mut()).is_pending());
+    put(&*both.bucket, "p/f", "old", WriteCondition::IfAbsent)
+        .await
+        .unwrap();
+    let there = both
+        .shown
+        .versions
+        .head_above(&Key::new("p/f"))
+        .await
+        .unwrap()
+        .unwrap();
+    let (made, of) = (
+        hash_of(there.as_str()),
+        hash_of(
+            both.shown
+                .core
+                .old
+                .stat("f")
+                .unwrap()
+                .unwrap()
+                .etag()
+                .as_str(),
+        ),
+    );
+    let key = hash_of("f");
+    both.shown
+        .core
+        .marks
+        .append(Record::Stored { key, made, of }, Durable::No)
+        .unwrap();
+    drop(turn);
+    removal.await.unwrap();
+    assert_eq!(text(&*both.bucket, "p/f").await, None);
+}
+
+#[tokio::test]
+async fn removals_come_to_the_bucket_in_the_order_in_which_they_were_asked_for() {
+    let both = Both::new();
+    both.old("d/1", "one");
+    both.old("d/2", "two");
+    both.import().await;
+    let core = &both.shown.core;
+    let mut requests = Vec::new();
+    for key in ["p/d/1", "p/d/2"] {
+        let if_match = both.etag(key).await;
+        let key = Key::new(key);
+        requests.push(DeleteRequest { key, if_match });
+    }
+    let asked: Vec<Key> = requests.iter().map(|it| it.key.clone()).collect();
+    let turn = core.turns.take(hash_of("d/1")).await;
+    let second_is_hidden = async {
+        while !core.is_hidden(hash_of("d/2")) {
+            tokio::task::yield_now().await;
+        }
+        drop(turn);
+    };
+    let removals = both.shown.removals.left_above(requests);
+    let ((above, failed), ()) = tokio::join!(removals, second_is_hidden);
+    assert!(failed.is_empty(), "{failed:?}");
+    let found: Vec<Key> = above.into_iter().map(|it| it.key).collect();
+    assert_eq!(found, asked);
+}

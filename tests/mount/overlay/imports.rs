@@ -1,0 +1,163 @@
+//! What is left goes into the bucket, beside whatever else changes it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::{
+    WITHIN, held_import, objects, of_overlay, old_directory, old_files, over, tree,
+    wait_for_the_end, write,
+};
+use crate::support::control::done;
+use crate::support::data::MIB;
+use crate::support::proxy::{Fault, Rule, Side};
+use crate::support::{Mount, pattern, wait_until};
+
+#[test]
+fn the_import_ends_and_a_mount_without_the_overlay_shows_the_same_tree() {
+    let plan = Mount::builder().args(["--part-size", "5MiB"]);
+    let old = old_directory(&plan);
+    let mut model = old_files(&old);
+    let long = pattern(12 * MIB, 3);
+    write(&old, "long.bin", &long);
+    write(&old, "page.html", "<p>");
+    model.insert("long.bin".to_owned(), long);
+    model.insert("page.html".to_owned(), b"<p>".into());
+    let mut mount = over(plan, &old).start();
+    wait_for_the_end(&mount);
+    assert!(
+        mount
+            .log()
+            .contains("the old directory is not needed any more")
+    );
+    let shown = done(&mount, &["status", mount.root.to_str().unwrap()]);
+    assert!(
+        shown.contains("is not needed any more: every object was verified"),
+        "{shown}"
+    );
+    assert_eq!(objects(&mount), model);
+    let head = mount.client().head(mount.bucket(), "page.html").unwrap();
+    assert_eq!(head.content_type.as_deref(), Some("text/html"));
+    fs::rename(&old, old.with_extension("away")).unwrap();
+    assert_eq!(tree(&mount.root), model);
+    // With the option: it does nothing any more.
+    mount.unmount();
+    mount.remount();
+    assert_eq!(tree(&mount.root), model);
+    assert!(of_overlay(&mount).is_null());
+    assert!(mount.client().unfinished_uploads(mount.bucket()).is_empty());
+}
+
+#[test]
+fn an_import_overwrites_nothing_that_was_put_meanwhile() {
+    let (plan, proxy) = held_import();
+    let old = old_directory(&plan);
+    let mut model = old_files(&old);
+    let gate = proxy.hold(
+        Side::BeforeServer,
+        Rule::on("PutObject", Fault::Pass).key("d/*").always(),
+    );
+    let mount = over(plan, &old).start();
+    gate.wait_for(1);
+    mount.put_object("d/x", b"another client's");
+    mount.put_object("d/e/y", b"this one's too");
+    gate.open();
+    proxy.heal();
+    wait_for_the_end(&mount);
+    model.insert("d/x".to_owned(), b"another client's".into());
+    model.insert("d/e/y".to_owned(), b"this one's too".into());
+    assert_eq!(objects(&mount), model);
+    wait_until(WITHIN, "the other client's version", || {
+        tree(&mount.root) == model
+    });
+}
+
+#[test]
+fn a_removal_while_the_file_is_on_its_way_leaves_nothing_in_the_bucket() {
+    let (plan, proxy) = held_import();
+    let old = old_directory(&plan);
+    write(&old, "d/f", "on its way");
+    write(&old, "kept", "kept");
+    let gate = proxy.hold(
+        Side::BeforeServer,
+        Rule::on("PutObject", Fault::Pass).key("d/f"),
+    );
+    let mount = over(plan, &old).start();
+    gate.wait_for(1);
+    let path = mount.path("d/f");
+    let removal = std::thread::spawn(move || fs::remove_file(path));
+    gate.open();
+    removal.join().unwrap().unwrap();
+    assert!(!mount.path("d/f").exists());
+    wait_for_the_end(&mount);
+    assert!(mount.object("d/f").is_none());
+    assert_eq!(mount.object("kept").unwrap(), b"kept");
+}
+
+#[test]
+fn who_still_writes_to_the_old_directory_is_noticed_and_told() {
+    let (plan, proxy) = held_import();
+    let old = old_directory(&plan);
+    old_files(&old);
+    symlink("a", old.join("link")).unwrap();
+    // One file keeps the overlay from ending meanwhile.
+    proxy.rule(
+        Rule::on("PutObject", Fault::Answer(503, "SlowDown"))
+            .key("a.txt")
+            .always(),
+    );
+    let mount = over(plan, &old).start();
+    wait_until(WITHIN, "a walk", || of_overlay(&mount)["counted"] == true);
+    wait_until(WITHIN, "an object", || mount.object("d/x").is_some());
+    write(&old, "d/late", "late");
+    wait_until(WITHIN, "the kernel's word", || {
+        of_overlay(&mount)["outside_names"]
+            .to_string()
+            .contains("d/late")
+    });
+    assert!(
+        mount
+            .log()
+            .contains("somebody still changes the old directory")
+    );
+    wait_until(WITHIN, "the new file", || mount.path("d/late").exists());
+    write(&old, "d/x", "changed after it was sent");
+    proxy.heal();
+    wait_until(WITHIN, "the walk's word", || {
+        of_overlay(&mount)["changed"] == 1
+    });
+    let told = of_overlay(&mount);
+    assert_eq!(told["changed_names"][0], "d/x", "{told}");
+    assert_eq!(told["odd_names"][0], "link", "{told}");
+    assert_eq!(told["ended"], false);
+    let shown = done(&mount, &["status", mount.root.to_str().unwrap()]);
+    assert!(
+        shown.contains("changed there after it was sent: d/x"),
+        "{shown}"
+    );
+    wait_until(WITHIN, "the new file's object", || {
+        mount.object("d/late").is_some()
+    });
+}
+
+#[test]
+fn s3_may_be_away_for_a_while() {
+    let (plan, proxy) = held_import();
+    let old = old_directory(&plan);
+    let mut model = old_files(&old);
+    let plan = plan.durability("disk").args(["--request-timeout", "3s"]);
+    let mount = over(plan, &old).start();
+    assert_eq!(tree(&mount.root), model);
+    proxy.rule(Rule::on("*", Fault::Answer(503, "SlowDown")).always());
+    assert_eq!(fs::read(mount.path("d/x")).unwrap(), b"old x");
+    fs::write(mount.path("d/x"), "written meanwhile").unwrap();
+    fs::remove_file(mount.path("d/e/y")).unwrap();
+    model.insert("d/x".to_owned(), b"written meanwhile".into());
+    model.remove("d/e/y");
+    assert_eq!(fs::read(mount.path("d/x")).unwrap(), b"written meanwhile");
+    assert!(!mount.path("d/e/y").exists());
+    proxy.heal();
+    wait_for_the_end(&mount);
+    assert_eq!(tree(&mount.root), model);
+    mount.wait_for_keys("the bucket", |keys| keys.len() == model.len());
+    assert_eq!(objects(&mount), model);
+}
