@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -37,6 +38,17 @@ impl Connection {
         Self { abort: abort.ok() }
     }
 
+    /// Of the session of this FUSE device, whose mount has, or had, this device number:
+    /// once the mount is gone, the number may be that of another mount.
+    pub fn of_session(device: &str, session: BorrowedFd<'_>) -> Self {
+        let connection = Self::open(device);
+        // While the session is connected, nobody else gets its number.
+        match is_connected(session) {
+            true => connection,
+            false => Self::of(None),
+        }
+    }
+
     pub fn of(abort: Option<OwnedFd>) -> Self {
         Self { abort }
     }
@@ -60,6 +72,13 @@ impl Connection {
     }
 }
 
+/// Source: fuse_dev_poll() of the kernel, which reports an error for an ended session.
+fn is_connected(session: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(session, PollFlags::IN)];
+    let now = Timespec::default();
+    poll(&mut polled, Some(&now)).is_ok() && !polled[0].revents().contains(PollFlags::ERR)
+}
+
 /// The control file system where it is not mounted, as in many containers: one of
 /// our own that is nowhere in the tree. Errors: without CAP_SYS_ADMIN.
 fn control_fs() -> Result<OwnedFd, Errno> {
@@ -67,4 +86,19 @@ fn control_fs() -> Result<OwnedFd, Errno> {
     fsconfig_create(&context)?;
     let flags = FsMountFlags::FSMOUNT_CLOEXEC;
     fsmount(&context, flags, MountAttrFlags::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_over_aborts_no_other_with_its_number() {
+        let ended = File::open("/dev/fuse").unwrap();
+        assert!(!is_connected(ended.as_fd()));
+        let connection = Connection::of_session("0:1", ended.as_fd());
+        assert!(!connection.can_be_aborted());
+    }
 }

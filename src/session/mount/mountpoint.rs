@@ -91,7 +91,11 @@ pub fn clear_dead(path: &Path) -> io::Result<()> {
         }
         Answer::Silent => {
             tracing::error!(path = %path.display(), "no daemon serves this mount: aborting its connection (programs that wait for it get ENOTCONN) and mounting again");
-            Connection::open(&entry.device).abort();
+            let connection = Connection::open(&entry.device);
+            // Where it went meanwhile, the number may be another mount's.
+            if mount_at(&path)?.is_some_and(|now| now.id == entry.id) {
+                connection.abort();
+            }
         }
     }
     rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;

@@ -1,7 +1,7 @@
 //! The mount and its session with the kernel, begun or resumed.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -200,7 +200,7 @@ fn resume(
 
 /// Starts the process that tells the kernel what to drop. Errors: none can be started.
 fn notifier(mounted: &Mounted, device: OwnedFd) -> anyhow::Result<Arc<Notifier>> {
-    let connection = Connection::open(mounted.device().unwrap_or_default());
+    let connection = Connection::of_session(mounted.device().unwrap_or_default(), device.as_fd());
     let abort_after = if fd_store::is_present() {
         abort_after_for_tests().unwrap_or(SUCCESSOR_WITHIN)
     } else {
