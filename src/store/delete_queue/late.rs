@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::DeleteQueue;
 use super::late_object::{LateObject, LateVersion, PAUSE_FIRST, Watched};
@@ -88,14 +88,21 @@ impl DeleteQueue {
 
     /// Returns once no request of a predecessor can be carried out any more.
     ///
-    /// Errors: `TimedOut` where the store does not answer.
-    pub async fn predecessor_landed(&self) -> Result<(), StoreError> {
+    /// Errors: `TimedOut` where the store does not answer, or not by the time that is given.
+    pub async fn predecessor_landed(&self, answer_by: Option<Instant>) -> Result<(), StoreError> {
         // Any question will do.
-        let key = Key::new(ASKED_KEY);
-        let landed = self
-            .late_changes
-            .predecessor_landed(&key, || self.ask(&key));
-        landed.await
+        let key = &Key::new(ASKED_KEY);
+        let ask = || async move {
+            let Some(answer_by) = answer_by else {
+                return self.ask(key).await;
+            };
+            let answer = timeout_at(answer_by, self.ask(key)).await;
+            answer.unwrap_or_else(|_| {
+                let (kind, op) = (StoreErrorKind::TimedOut, StoreOp::Head);
+                Err(StoreError::new(kind, op, key.clone(), "no answer in time"))
+            })
+        };
+        self.late_changes.predecessor_landed(key, ask).await
     }
 
     async fn ask(&self, key: &Key) -> Result<(), StoreError> {
