@@ -146,6 +146,11 @@ impl DeleteQueue {
         self.made.take(key)
     }
 
+    /// Whether this mount has made this version of a key, a short time ago.
+    pub fn has_made(&self, key: &Key, etag: &ETag) -> bool {
+        self.made.is_last(key, etag)
+    }
+
     /// Has the object deleted soon. Errors: the log's.
     pub fn delete_later(&self, pending: DeletePending) -> io::Result<()> {
         self.log.delete_pending(&pending)?;
