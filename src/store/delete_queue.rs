@@ -305,6 +305,10 @@ impl ObjectStore for DeleteQueue {
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+        // What a rename that failed has left there is not what is copied now.
+        if request.condition == WriteCondition::IfAbsent && self.is_watched(&request.target) {
+            self.delete_if_there(&request.target).await;
+        }
         self.wait_for_key(StoreOp::Copy, &request.target).await?;
         let key = request.target.clone();
         let answer = self.store.copy(request).await;
