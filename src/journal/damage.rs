@@ -30,6 +30,7 @@ mod kind {
     pub const GIVEN_UP: u8 = 18;
     pub const LATE: u8 = 19;
     pub const LATE_OVER: u8 = 20;
+    pub const HEARD_SINCE: u8 = 21;
 }
 
 /// Stages by their number, keys by a checksum of them.
@@ -53,6 +54,7 @@ pub(super) fn subject(record: &Record) -> Subject {
         Record::Sent { number, .. } => (kind::SENT, *number),
         Record::Answered { number } => (kind::ANSWERED, *number),
         Record::GivenUp { number, .. } => (kind::GIVEN_UP, *number),
+        Record::HeardSince { number, .. } => (kind::HEARD_SINCE, *number),
         Record::Late { key, .. } => (kind::LATE, short(key)),
         Record::LateOver { key } => (kind::LATE_OVER, short(key)),
     };

@@ -277,7 +277,8 @@ impl LogState for JournalState {
             }
             Record::Sent { number, changes } => self.sent.sent(number, changes),
             Record::Answered { number } => self.sent.answered(number),
-            Record::GivenUp { number, at_ms } => self.sent.give_up(number, at_ms),
+            Record::GivenUp { .. } => {}
+            Record::HeardSince { number, at_ms } => self.sent.give_up(number, at_ms),
             Record::Late { key, objects } => {
                 self.late.insert(key, objects);
             }

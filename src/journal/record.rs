@@ -68,9 +68,12 @@ pub enum Record {
     Sent { number: u64, changes: Vec<Change> },
     /// The store has carried it out, or never will.
     Answered { number: u64 },
+    /// It got no answer, and its connection ended then. Earlier versions wrote this; it
+    /// does not tell that the store has answered since.
+    GivenUp { number: u64, at_ms: u64 },
     /// It got no answer, and the store has answered others since its connection ended;
     /// by the time since the machine started.
-    GivenUp { number: u64, at_ms: u64 },
+    HeardSince { number: u64, at_ms: u64 },
     /// One of these may come to be under the key, and is to be deleted then.
     Late { key: Key, objects: Vec<LateObject> },
     /// None will, or the key has an object again that is wanted.

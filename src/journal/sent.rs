@@ -75,7 +75,7 @@ impl SentChanges {
             let (number, changes) = (*number, sent.changes.clone());
             give(Record::Sent { number, changes });
             if let Some(at_ms) = sent.given_up {
-                give(Record::GivenUp { number, at_ms });
+                give(Record::HeardSince { number, at_ms });
             }
         }
     }
@@ -124,6 +124,6 @@ impl ChangeLog for Journal {
 
     fn given_up(&self, number: u64) {
         let at_ms = now_ms();
-        self.append_change(Record::GivenUp { number, at_ms });
+        self.append_change(Record::HeardSince { number, at_ms });
     }
 }

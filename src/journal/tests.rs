@@ -538,15 +538,18 @@ fn what_was_sent_and_not_answered_is_known_for_as_long_as_it_may_come() {
     journal.answered(answered);
     journal.given_up(given_up);
     let at_ms = sent::now_ms().saturating_sub(60_000);
-    let long_ago = Record::GivenUp { number, at_ms };
+    let long_ago = Record::HeardSince { number, at_ms };
     journal.append(long_ago, Durable::No).unwrap();
+    let number = sent("of a version that did not wait for an answer");
+    let not_heard = Record::GivenUp { number, at_ms };
+    journal.append(not_heard, Durable::No).unwrap();
     drop(journal);
     for _ in 0..2 {
         let journal = Journal::open(&path).unwrap();
         let left = journal.sent();
         let of = |it: &LeftUnanswered| (it.changes[0].key.as_str().to_owned(), it.left);
         let left: Vec<_> = left.iter().map(of).collect();
-        let [(heard, Some(time)), (unheard, None)] = left.as_slice() else {
+        let [(heard, Some(time)), (unheard, None), (_, None)] = left.as_slice() else {
             panic!("{left:?}");
         };
         assert_eq!(

@@ -8,8 +8,8 @@ use crate::config::Config;
 use crate::session;
 use crate::store::s3::{OnNetworkError, S3Store};
 use crate::store::{
-    Conditional, KnownAbilities, Metered, ObjectStore, RequestCounters, Retry, StoreAbilities,
-    StoreHealth,
+    Conditional, KnownAbilities, LateChanges, Metered, ObjectStore, RequestCounters, Retry,
+    StoreAbilities, StoreHealth,
 };
 
 #[derive(Debug, Clone)]
@@ -40,7 +40,10 @@ pub async fn connect_copying(config: &Config, copied_from: &str) -> anyhow::Resu
     let retry: Arc<dyn ObjectStore> = retry;
     let abilities = Arc::new(KnownAbilities::new(StoreAbilities::default()));
     Ok(Bucket {
-        store: Arc::new(Conditional::new(retry.clone(), abilities.clone())),
+        store: Arc::new(Conditional::new(
+            retry.clone(),
+            LateChanges::none(abilities.clone()),
+        )),
         plain: retry,
         s3,
         abilities,

@@ -39,7 +39,7 @@ impl Ops {
     async fn begin_change(&self, parent: Ino, attempt: Delivery) -> Result<Pin, FsError> {
         self.check_writable()?;
         if attempt == Delivery::Resent {
-            self.predecessor.wait_for_requests().await?;
+            self.predecessor.wait_before_change().await?;
         }
         self.namespace.directory(parent)
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::rename::{
     DirectoryRenamer, FileRenamer, KeyPaths, ObjectCopies, Rebase, RenameLog, RenameRecovery,
@@ -124,6 +125,8 @@ impl Common {
         };
         let predecessor = Predecessor {
             store: parts.store.clone(),
+            durability: settings.durability,
+            began_at: Instant::now(),
         };
         Self {
             durability: settings.durability,

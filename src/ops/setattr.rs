@@ -111,7 +111,12 @@ impl Ops {
             }
             check_awaited()?;
             let there = inode.state().remote.as_ref().map(|it| it.etag.clone());
-            if self.carried_out.has_replaced(caller.request, there) {
+            // What the predecessor had not uploaded this daemon has, in the place of it.
+            let is_ours = match (&there, self.namespace.file_key(inode.ino)) {
+                (Some(etag), Ok(key)) => self.store.has_made(&key, etag),
+                (None, _) | (_, Err(_)) => false,
+            };
+            if self.carried_out.has_replaced(caller.request, there) && !is_ours {
                 // What the predecessor cut may wait for its upload, which finds a newer version.
                 return match self.writeback.persist(&file).await {
                     Err(FsError::Stale(_)) => Ok(()),

@@ -68,7 +68,7 @@ impl Ops {
         failpoint::at(Point::UnlinkBegins);
         let maybe_stored = file.shadows_object();
         if maybe_stored {
-            self.predecessor.wait_for_requests().await?;
+            self.predecessor.wait_before_change().await?;
         }
         check_awaited()?;
         let stored = inode.state().remote.clone();

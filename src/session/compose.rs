@@ -73,12 +73,13 @@ pub async fn connect(
     let store = Arc::new(store);
     let connected = |probed: Probed| {
         let abilities = Arc::new(KnownAbilities::new(probed.abilities));
+        let late = LateChanges::new(unanswered.clone(), abilities);
         Connected {
-            store: Arc::new(Conditional::new(store.clone(), abilities.clone())),
+            store: Arc::new(Conditional::new(store.clone(), late.clone())),
             asked: store.clone(),
             health: health.clone(),
             s3: s3.clone(),
-            late: LateChanges::new(unanswered.clone(), abilities),
+            late,
             unwanted: probed.unanswered,
         }
     };

@@ -5,7 +5,7 @@ use std::fmt;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use super::request::{CopyRequest, DeleteRequest, PutRequest};
+use super::request::{CompleteMultipartRequest, CopyRequest, DeleteRequest, PutRequest};
 use super::{ETag, Key, WriteCondition};
 
 /// Of a longer body, two requests are not compared.
@@ -17,6 +17,30 @@ pub enum Leaves {
     Nothing,
     /// Its ETag, where that is known before.
     Version(Option<ETag>),
+}
+
+impl From<&PutRequest> for Leaves {
+    fn from(put: &PutRequest) -> Self {
+        Self::Version(Some(ETag::of_bytes(&put.body)))
+    }
+}
+
+impl From<&CopyRequest> for Leaves {
+    fn from(copy: &CopyRequest) -> Self {
+        Self::Version(copy.source_if_match.clone())
+    }
+}
+
+impl From<&CompleteMultipartRequest> for Leaves {
+    fn from(complete: &CompleteMultipartRequest) -> Self {
+        Self::Version(complete.expected_etag())
+    }
+}
+
+impl From<&DeleteRequest> for Leaves {
+    fn from(_: &DeleteRequest) -> Self {
+        Self::Nothing
+    }
 }
 
 /// Names all that a change leaves under its key: one that comes late undoes none
@@ -83,5 +107,11 @@ impl From<&DeleteRequest> for Change {
             outcome: Some(Outcome::NOTHING),
             ..Self::new(delete.key.clone(), delete.condition())
         }
+    }
+}
+
+impl From<&CompleteMultipartRequest> for Change {
+    fn from(complete: &CompleteMultipartRequest) -> Self {
+        Self::new(complete.key.clone(), complete.condition.clone())
     }
 }

@@ -12,8 +12,11 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 
 use super::abilities::{Ability, BulkDeletes, KnownAbilities};
+use super::change::{Change, Leaves};
 use super::request::*;
-use super::{ETag, Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreOp};
+use super::{
+    ETag, Key, LateChanges, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreOp,
+};
 
 const LOOKS_AT_ONCE: usize = 16;
 /// Up to so many deletes go one by one where only single ones heed conditions.
@@ -26,7 +29,8 @@ const LOOK_PAGES_LIMIT: usize = 3;
 #[derive(Debug)]
 pub struct Conditional {
     store: Arc<dyn ObjectStore>,
-    abilities: Arc<KnownAbilities>,
+    /// Those that the store below waits for: nothing may wait after a look.
+    late: LateChanges,
 }
 
 /// What a look before a delete has found.
@@ -38,23 +42,28 @@ enum Found {
 }
 
 impl Conditional {
-    pub fn new(store: Arc<dyn ObjectStore>, abilities: Arc<KnownAbilities>) -> Self {
-        Self { store, abilities }
+    pub fn new(store: Arc<dyn ObjectStore>, late: LateChanges) -> Self {
+        Self { store, late }
+    }
+
+    fn abilities(&self) -> &KnownAbilities {
+        self.late.abilities()
     }
 
     fn ability(&self, op: StoreOp) -> Ability {
-        self.abilities.get().of(op)
+        self.abilities().get().of(op)
     }
 
     /// Sends a change with its condition, or looks first where the store does not heed it.
-    async fn change<T, F>(
+    async fn change<R, T, F>(
         &self,
         op: StoreOp,
-        key: &Key,
-        condition: &WriteCondition,
+        request: &R,
+        (key, condition): (&Key, &WriteCondition),
         send: impl Fn(WriteCondition) -> F,
     ) -> Result<T, StoreError>
     where
+        for<'a> &'a R: Into<Change> + Into<Leaves>,
         F: Future<Output = Result<T, StoreError>>,
     {
         if *condition == WriteCondition::Always {
@@ -62,6 +71,7 @@ impl Conditional {
         }
         let ability = self.ability(op);
         if ability != Ability::Heeded {
+            self.landed(op, key, request).await?;
             self.look(op, key, condition).await?;
         }
         if ability != Ability::Missing {
@@ -69,10 +79,20 @@ impl Conditional {
                 Err(error) if error.kind == StoreErrorKind::Unsupported => {}
                 answer => return answer,
             }
-            self.abilities.lacks(op);
+            self.abilities().lacks(op);
+            self.landed(op, key, request).await?;
             self.look(op, key, condition).await?;
         }
         send(WriteCondition::Always).await
+    }
+
+    /// Returns once no late change can undo this one. Errors: `TimedOut`.
+    async fn landed<R>(&self, op: StoreOp, key: &Key, request: &R) -> Result<(), StoreError>
+    where
+        for<'a> &'a R: Into<Change> + Into<Leaves>,
+    {
+        let ask = || async { self.current(key).await.map(drop) };
+        self.late.landed_before(op, key, request, ask).await
     }
 
     /// Errors: `PreconditionFailed` when the condition does not hold now.
@@ -172,6 +192,10 @@ impl Conditional {
         let (on_condition, always): (Vec<_>, Vec<_>) = requests
             .into_iter()
             .partition(|request| request.if_match.is_some());
+        for request in &on_condition {
+            self.landed(StoreOp::DeleteMany, &request.key, request)
+                .await?;
+        }
         let found = self.find_all(&on_condition).await?;
         let mut failed = Vec::new();
         let mut send = always;
@@ -244,8 +268,8 @@ impl ObjectStore for Conditional {
                 ..request
             })
         };
-        let (key, condition) = (&request.key, &request.condition);
-        self.change(StoreOp::Put, key, condition, send).await
+        let place = (&request.key, &request.condition);
+        self.change(StoreOp::Put, &request, place, send).await
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
@@ -256,8 +280,8 @@ impl ObjectStore for Conditional {
                 ..request
             })
         };
-        let (key, condition) = (&request.target, &request.condition);
-        self.change(StoreOp::Copy, key, condition, send).await
+        let place = (&request.target, &request.condition);
+        self.change(StoreOp::Copy, &request, place, send).await
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
@@ -269,7 +293,8 @@ impl ObjectStore for Conditional {
             }
             self.store.delete(request)
         };
-        let sent = self.change(StoreOp::Delete, &request.key, &condition, send);
+        let place = (&request.key, &condition);
+        let sent = self.change(StoreOp::Delete, &request, place, send);
         match sent.await {
             Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {
                 self.unless_gone(StoreError {
@@ -286,7 +311,7 @@ impl ObjectStore for Conditional {
         &self,
         requests: Vec<DeleteRequest>,
     ) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        if self.abilities.get().bulk_deletes == BulkDeletes::Refused {
+        if self.abilities().get().bulk_deletes == BulkDeletes::Refused {
             return Ok(self.delete_one_by_one(requests).await);
         }
         let ability = self.ability(StoreOp::DeleteMany);
@@ -343,8 +368,8 @@ impl ObjectStore for Conditional {
                 ..request
             })
         };
-        let (key, condition) = (&request.key, &request.condition);
-        self.change(StoreOp::CompleteMultipart, key, condition, send)
+        let place = (&request.key, &request.condition);
+        self.change(StoreOp::CompleteMultipart, &request, place, send)
             .await
     }
 
@@ -359,12 +384,15 @@ impl ObjectStore for Conditional {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::store::StoreAbilities;
     use crate::store::memory::Memory;
+    use crate::store::{Retry, StoreAbilities, StoreHealth};
 
     fn over(store: Memory, abilities: StoreAbilities) -> Conditional {
-        Conditional::new(Arc::new(store), Arc::new(KnownAbilities::new(abilities)))
+        let abilities = Arc::new(KnownAbilities::new(abilities));
+        Conditional::new(Arc::new(store), LateChanges::none(abilities))
     }
 
     fn none() -> StoreAbilities {
@@ -450,6 +478,54 @@ mod tests {
                 .map(|(key, error)| (key.as_str(), error.kind))
                 .collect();
             assert_eq!(failed, [("d/7", StoreErrorKind::PreconditionFailed)]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_waits_between_the_look_and_the_change() {
+        let memory = Arc::new(Memory::without_conditions());
+        let retry = Retry::new(
+            memory.clone(),
+            Duration::from_secs(30),
+            StoreHealth::default(),
+        );
+        let abilities = Arc::new(KnownAbilities::new(none()));
+        let late = LateChanges::new(retry.unanswered().clone(), abilities);
+        let store = Conditional::new(Arc::new(retry), late.clone());
+        for in_bulk in [false, true] {
+            let always = WriteCondition::Always;
+            let if_match = Some(put(&store, "k", always.clone()).await.unwrap());
+            let key = Key::new("k");
+            late.note(StoreOp::Put, &key, always.clone());
+            let request = DeleteRequest { key, if_match };
+            let deleted = async {
+                match in_bulk {
+                    false => store.delete(request).await.map_err(|error| error.kind),
+                    true => {
+                        let failed = store.delete_many(vec![request]).await.unwrap();
+                        failed
+                            .into_iter()
+                            .next()
+                            .map_or(Ok(()), |(_, error)| Err(error.kind))
+                    }
+                }
+            };
+            let by_another = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let request = PutRequest {
+                    key: Key::new("k"),
+                    body: bytes::Bytes::from_static(b"of another client"),
+                    headers: ObjectHeaders::default(),
+                    condition: always,
+                };
+                memory.put(request).await.unwrap();
+            };
+            let (deleted, ()) = tokio::join!(deleted, by_another);
+            assert_eq!(
+                deleted,
+                Err(StoreErrorKind::PreconditionFailed),
+                "{in_bulk}"
+            );
         }
     }
 

@@ -151,6 +151,11 @@ impl DeleteQueue {
         self.made.take(key)
     }
 
+    /// Whether this mount has made this version of a key, a short time ago.
+    pub fn has_made(&self, key: &Key, etag: &ETag) -> bool {
+        self.made.is_last(key, etag)
+    }
+
     /// Has the object deleted soon. Errors: the log's.
     pub fn delete_later(&self, pending: DeletePending) -> io::Result<()> {
         self.note_pending(std::slice::from_ref(&pending), || ())?;
@@ -305,6 +310,10 @@ impl ObjectStore for DeleteQueue {
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+        // What a rename that failed has left there is not what is copied now.
+        if request.condition == WriteCondition::IfAbsent && self.is_watched(&request.target) {
+            self.delete_if_there(&request.target).await;
+        }
         self.wait_for_key(StoreOp::Copy, &request.target).await?;
         let key = request.target.clone();
         let answer = self.store.copy(request).await;

@@ -38,6 +38,11 @@ impl LateChanges {
         }
     }
 
+    /// Nothing is waited for.
+    pub fn none(abilities: Arc<KnownAbilities>) -> Self {
+        Self::new(Arc::default(), abilities)
+    }
+
     /// A predecessor may have sent this change, which ended with it.
     pub fn note(&self, op: StoreOp, key: &Key, condition: WriteCondition) {
         let outcome = matches!(op, StoreOp::Delete | StoreOp::DeleteMany);
@@ -68,9 +73,29 @@ impl LateChanges {
         key: &Key,
         ask: impl Fn() -> F,
     ) -> Result<(), StoreError> {
-        let delete = Change::from(&DeleteRequest::any(key.clone()));
-        let what = (&delete, &Leaves::Nothing);
-        self.unanswered.landed(StoreOp::Delete, what, ask).await
+        let delete = DeleteRequest::any(key.clone());
+        let op = StoreOp::Delete;
+        self.landed_before(op, key, &delete, ask).await
+    }
+
+    /// The same before a request that changes the key.
+    pub(super) async fn landed_before<R, F>(
+        &self,
+        op: StoreOp,
+        key: &Key,
+        request: &R,
+        ask: impl Fn() -> F,
+    ) -> Result<(), StoreError>
+    where
+        for<'a> &'a R: Into<Change> + Into<Leaves>,
+        F: Future<Output = Result<(), StoreError>>,
+    {
+        if !self.has(key) {
+            return Ok(());
+        }
+        let (change, leaves): (Change, Leaves) = (request.into(), request.into());
+        let what = (&change, &leaves);
+        self.unanswered.landed(op, what, ask).await
     }
 
     /// Returns once no request of a predecessor can be carried out any more.

@@ -15,9 +15,7 @@ use super::request::{
     ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
 };
 use super::unanswered::{AttemptGuard, Unanswered};
-use super::{
-    ETag, Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp,
-};
+use super::{Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
 
 /// Pause before the second attempt; it doubles with each one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -283,7 +281,7 @@ impl ObjectStore for Retry {
         let (key, bytes) = (request.key.clone(), request.body.len() as u64);
         let changes = [self.as_sent(StoreOp::Put, Change::from(&request))];
         if self.unanswered.has(&key) {
-            let left = Leaves::Version(Some(ETag::of_bytes(&request.body)));
+            let left = Leaves::from(&request);
             self.landed(StoreOp::Put, &changes, &left).await?;
         }
         let attempt = || self.store.put(request.clone());
@@ -293,7 +291,7 @@ impl ObjectStore for Retry {
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
         let key = request.target.clone();
-        let left = Leaves::Version(request.source_if_match.clone());
+        let left = Leaves::from(&request);
         let changes = [self.as_sent(StoreOp::Copy, Change::from(&request))];
         self.landed(StoreOp::Copy, &changes, &left).await?;
         let attempt = || self.store.copy(request.clone());
@@ -368,10 +366,9 @@ impl ObjectStore for Retry {
         request: CompleteMultipartRequest,
     ) -> Result<PutAnswer, StoreError> {
         let key = request.key.clone();
-        let left = Leaves::Version(request.expected_etag());
+        let left = Leaves::from(&request);
         let op = StoreOp::CompleteMultipart;
-        let change = Change::new(key.clone(), request.condition.clone());
-        let changes = [self.as_sent(op, change)];
+        let changes = [self.as_sent(op, Change::from(&request))];
         self.landed(op, &changes, &left).await?;
         let attempt = || self.store.complete_multipart(request.clone());
         let bytes = request.parts.len() as u64 * JOIN_BYTES_PER_PART;
@@ -398,7 +395,7 @@ mod tests {
     use crate::store::WriteCondition;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{ObjectHeaders, PartNumber};
+    use crate::store::{ETag, ObjectHeaders, PartNumber};
 
     const LIMIT: Duration = Duration::from_secs(30);
     /// How much later than asked for a timer may end, over a few of them.

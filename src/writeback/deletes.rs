@@ -269,8 +269,13 @@ impl Deletes {
     }
 
     /// What a predecessor may have deleted already: a version with the same bytes that has
-    /// come since is another client's.
+    /// come since is another client's. What this daemon has made meanwhile is what the
+    /// predecessor had not uploaded.
     pub async fn rest_of(&self, pending: DeletePending) -> Result<DeletePending, FsError> {
+        if let Some(made) = self.store.take_made(&pending.key) {
+            let etag = Some(made);
+            return Ok(DeletePending { etag, ..pending });
+        }
         let Some(removed_at) = pending.removed_at else {
             return Ok(pending);
         };

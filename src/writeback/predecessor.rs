@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::error::FsError;
+use crate::files::Durability;
 use crate::journal::SealedStage;
-use crate::store::{DeleteQueue, ETag, Key, StoreOp, WriteCondition};
+use crate::store::{DeleteQueue, ETag, Key, LATE_LIMIT, StoreOp, WriteCondition};
 
 /// What the predecessor may have sent, and S3 may do still.
 #[derive(Debug)]
 pub struct Predecessor {
     pub store: Arc<DeleteQueue>,
+    pub durability: Durability,
+    /// When this daemon began.
+    pub began_at: Instant,
 }
 
 impl Predecessor {
@@ -23,7 +29,25 @@ impl Predecessor {
         if self.store.late().abilities().heeds_all() {
             return Ok(());
         }
-        Ok(self.store.predecessor_landed().await?)
+        Ok(self.store.predecessor_landed(None).await?)
+    }
+
+    /// The same before a change of a name. Where the local disk is trusted, an outage does
+    /// not hold it up: what it deletes waits in the journal, key by key.
+    ///
+    /// Errors: `TimedOut` where S3 does not answer and the change is to be in it.
+    pub async fn wait_before_change(&self) -> Result<(), FsError> {
+        if self.durability == Durability::S3 || self.store.late().abilities().heeds_all() {
+            return self.wait_for_requests().await;
+        }
+        let answer_by = self.began_at + LATE_LIMIT;
+        match self.store.predecessor_landed(Some(answer_by)).await {
+            Err(error) if error.kind.is_no_answer() => {
+                tracing::info!(%error, "changed without waiting for requests of the predecessor");
+                Ok(())
+            }
+            landed => Ok(landed?),
+        }
     }
 
     /// A predecessor may have sent a delete of this object, and more than once.
@@ -42,5 +66,48 @@ impl Predecessor {
         };
         let late = self.store.late();
         late.note(StoreOp::Put, &sealed.key, condition.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::journal::Journal;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{LateChanges, RecoveredWork, Retry, StoreHealth};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_holds_no_change_up_for_long_where_the_disk_is_trusted() {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        for durability in [Durability::Disk, Durability::S3] {
+            let dir = tempfile::tempdir().unwrap();
+            let journal = Arc::new(Journal::open(&dir.path().join("journal")).unwrap());
+            let faulty = Faulty::new(Arc::new(Memory::without_conditions()));
+            for nth in 1..100 {
+                faulty.plan(StoreOp::Head, nth, Fault::Stall);
+            }
+            let retry = Retry::new(Arc::new(faulty), PATIENCE, StoreHealth::default());
+            let late = LateChanges::new(retry.unanswered().clone(), Arc::default());
+            late.recorded_by(journal.clone(), Vec::new());
+            let left = RecoveredWork::default();
+            let store = DeleteQueue::new(Arc::new(retry), journal, PATIENCE, left, late);
+            let predecessor = Predecessor {
+                store: Arc::new(store),
+                durability,
+                began_at: Instant::now(),
+            };
+            let is_disk = durability == Durability::Disk;
+            for waits_at_most in [LATE_LIMIT, Duration::ZERO] {
+                let began = Instant::now();
+                let waited = predecessor.wait_before_change().await;
+                assert_eq!(waited.is_ok(), is_disk);
+                let limit = waits_at_most + Duration::from_millis(10);
+                assert_eq!(began.elapsed() <= limit, is_disk, "{:?}", began.elapsed());
+            }
+            predecessor.wait_for_requests().await.unwrap_err();
+        }
     }
 }

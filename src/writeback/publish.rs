@@ -77,6 +77,8 @@ impl Uploads {
             match self.publish(file, &sealed, prior).await {
                 Ok(Brought::Stored) => {}
                 Ok(Brought::Cancelled) => return Ok(Brought::Cancelled),
+                // The bytes are stored, and what belongs to them is not.
+                Err(error) if file.sealed_stages().is_empty() => return Err(error),
                 Err(error) => {
                     drop(sealed);
                     file.revert_seal(&error);
@@ -126,7 +128,7 @@ impl Uploads {
         self.update_parent(file).await;
         failpoint::at(Point::PublishDiscarded);
         if let Some(wanted) = made.wanted {
-            self.store_wanted(file, wanted).await;
+            self.store_wanted(file, wanted).await?;
         }
         Ok(Brought::Stored)
     }
@@ -229,12 +231,21 @@ impl Uploads {
 
     /// Stores with the file's object what is to be. What was written since takes it
     /// along; where it fails, the next change of an attribute stores it.
-    async fn store_wanted(&self, file: &OpenFile, wanted: ObjectHeaders) {
+    ///
+    /// Errors: the store's. What another client has put meanwhile stays as it is.
+    async fn store_wanted(&self, file: &OpenFile, wanted: ObjectHeaders) -> Result<(), FsError> {
         let version = file.inode.state().remote.clone();
         let version = version.filter(|_| !file.needs_upload());
-        let Some(version) = version else { return };
-        if let Err(error) = self.replace_headers(file, &version, wanted).await {
-            tracing::warn!(ino = file.inode.ino.0, %error, "what was changed of the file while parts of it were sent is not stored with its object");
+        let Some(version) = version else {
+            return Ok(());
+        };
+        let Err(error) = self.replace_headers(file, &version, wanted).await else {
+            return Ok(());
+        };
+        tracing::warn!(ino = file.inode.ino.0, %error, "what was changed of the file while parts of it were sent is not stored with its object");
+        match error {
+            FsError::Stale(_) => Ok(()),
+            error => Err(error),
         }
     }
 

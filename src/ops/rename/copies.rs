@@ -17,8 +17,8 @@ use crate::journal::RenameIntent;
 use crate::namespace::Namespace;
 use crate::store::CopyHeaders;
 use crate::store::{
-    DeletePending, DeleteQueue, FoldDirectories, HeadRequest, Key, LateObject, ListProgress,
-    ListRequest, ListedObject, ObjectStore, WriteCondition,
+    DeleteQueue, FoldDirectories, HeadRequest, Key, LateObject, ListProgress, ListRequest,
+    ListedObject, ObjectStore, WriteCondition,
 };
 use crate::vocabulary::ObjectVersion;
 use crate::write_path::{Copier, CopyOver, CopyTask};
@@ -120,24 +120,11 @@ impl ObjectCopies {
     /// called once the journal does not know of the rename any more.
     ///
     /// Another mount that renames the directory at the same time has taken over copies
-    /// whose originals are gone.
-    pub async fn delete_unwanted(&self, unwanted: Unwanted, from: &str) {
-        let Unwanted { mut made, late } = unwanted;
-        match self.all_objects_under(from).await {
-            Ok(originals) => {
-                let there: HashSet<Key> = originals.into_iter().map(|it| it.key).collect();
-                made.retain(|(original, _)| there.contains(original));
-            }
-            Err(error) => tracing::debug!(%error, "not looked whether originals are there"),
-        }
-        let made: Vec<DeletePending> = made.into_iter().map(|(_, pending)| pending).collect();
-        if let Err(error) = self.store.enqueue(&made) {
-            tracing::warn!(%error, count = made.len(), "copies of a directory that was not renamed stay");
-        }
-        for (key, object) in late {
+    /// whose originals are gone: each one is looked at right before its copy goes.
+    pub fn delete_unwanted(&self, unwanted: Vec<(Key, LateObject)>) {
+        for (key, object) in unwanted {
             self.store.watch_for_late(key, object);
         }
-        self.store.delete_soon();
     }
 
     async fn copy_one(
@@ -264,14 +251,6 @@ pub struct Copies {
     pub failed: Option<FsError>,
 }
 
-/// Copies that this mount has made, or may have, and that nothing stands for.
-#[derive(Debug, Default)]
-pub struct Unwanted {
-    /// With what they were made of.
-    made: Vec<(Key, DeletePending)>,
-    late: Vec<(Key, LateObject)>,
-}
-
 impl ObjectCopies {
     /// Another mount that renames the directory too deletes its copies where it fails.
     ///
@@ -300,26 +279,28 @@ impl Copies {
         self.failed.map_or(Ok(self.moved), Err)
     }
 
-    pub fn unwanted(&self, objects: &[ListedObject], from: &str, to: &str) -> Unwanted {
+    /// Copies that this mount has made, or may have, and that nothing stands for.
+    pub fn unwanted(
+        &self,
+        objects: &[ListedObject],
+        from: &str,
+        to: &str,
+    ) -> Vec<(Key, LateObject)> {
         let made = objects.iter().filter_map(|object| {
             let copy = self.moved.get(&object.key)?;
             // Another client's stays.
             let is_ours = self.made.contains(&object.key);
-            let key = moved_key(&object.key, from, to).filter(|_| is_ours)?;
-            let etag = Some(copy.version.etag.clone());
-            let pending = DeletePending::of_version(key, etag);
-            Some((object.key.clone(), pending))
+            is_ours.then(|| (object, copy.version.etag.clone()))
         });
         // The ETag of a copy in parts is not known before.
         let late = self.unanswered.iter().filter(|it| !it.etag.is_of_parts());
-        let late = late.filter_map(|object| {
-            let key = moved_key(&object.key, from, to)?;
-            Some((key, LateObject::of_copy(object)))
-        });
-        Unwanted {
-            made: made.collect(),
-            late: late.collect(),
-        }
+        let late = late.map(|object| (object, object.etag.clone()));
+        made.chain(late)
+            .filter_map(|(object, etag)| {
+                let key = moved_key(&object.key, from, to)?;
+                Some((key, LateObject::of_copy(object, etag)))
+            })
+            .collect()
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::copies::{ObjectCopies, Unwanted};
+use super::copies::ObjectCopies;
 use super::log::{Ended, RenameLog};
 use super::place::Place;
 use super::rebase::Rebase;
@@ -19,7 +19,8 @@ use crate::journal::{Originals, RenameIntent};
 use crate::namespace::{Entry, Namespace, Pin};
 use crate::store::CopyHeaders;
 use crate::store::{
-    DeletePending, DeleteQueue, DeleteRequest, Key, ListedObject, ObjectStore, WriteCondition,
+    DeletePending, DeleteQueue, DeleteRequest, Key, LateObject, ListedObject, ObjectStore,
+    WriteCondition,
 };
 use crate::task::caught;
 use crate::writeback::{Deletes, Predecessor};
@@ -66,7 +67,7 @@ impl DirectoryRenamer {
         check_awaited()?;
         self.log.begin_rename(intent).await?;
         failpoint::at(Point::RenameDirectoryNoted);
-        let mut unwanted = Unwanted::default();
+        let mut unwanted = Vec::new();
         let moved = self.move_tree(from, to, source, &objects, &mut unwanted);
         let moved = caught("rename", moved).await.map_err(FsError::from);
         let moved = moved.flatten();
@@ -76,7 +77,7 @@ impl DirectoryRenamer {
         failpoint::at(Point::RenameDirectoryDoomed);
         // A successor that finished the rename would want the copies.
         if moved.is_err() && ended == Ended::Yes {
-            self.copies.delete_unwanted(unwanted, &old_prefix).await;
+            self.copies.delete_unwanted(unwanted);
         }
         let moved = moved?;
         let deleted = self.delete_originals(&old_prefix, &objects);
@@ -118,7 +119,7 @@ impl DirectoryRenamer {
         to: &Place<'_>,
         source: &Pin,
         objects: &[ListedObject],
-        unwanted: &mut Unwanted,
+        unwanted: &mut Vec<(Key, LateObject)>,
     ) -> Result<Moved, FsError> {
         let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
         let mut copies = self

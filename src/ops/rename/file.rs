@@ -59,7 +59,7 @@ impl FileRenamer {
         let both = || std::iter::once(&*source_file).chain(target_file);
         let _uploads = lock_uploads(both(), source.ino).await;
         if both().any(|file| file.shadows_object()) {
-            self.predecessor.wait_for_requests().await?;
+            self.predecessor.wait_before_change().await?;
         }
         self.upload_edits(&source_file).await?;
         check_awaited()?;

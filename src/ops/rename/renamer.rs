@@ -92,7 +92,7 @@ impl Renamer {
         self.subtrees.entry_settled(parent, name).await?;
         self.subtrees.entry_settled(new_parent, new_name).await?;
         if request.attempt == Delivery::Resent {
-            self.predecessor.wait_for_requests().await?;
+            self.predecessor.wait_before_change().await?;
         }
         Ok((from, to))
     }

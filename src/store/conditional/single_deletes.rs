@@ -16,7 +16,7 @@ impl Conditional {
         &self,
         requests: Vec<DeleteRequest>,
     ) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        if self.abilities.get().bulk_deletes == BulkDeletes::Refused {
+        if self.abilities().get().bulk_deletes == BulkDeletes::Refused {
             return Ok(self.delete_one_by_one(requests).await);
         }
         let refusal = match self.store.delete_many(requests.clone()).await {
@@ -28,7 +28,7 @@ impl Conditional {
         let same = failed.iter().filter(|(_, it)| it.kind == refusal.kind);
         // Otherwise it is about the objects, or about all deletes.
         if same.count() < count {
-            self.abilities.refuses_bulk_deletes(&refusal);
+            self.abilities().refuses_bulk_deletes(&refusal);
         }
         Ok(failed)
     }
@@ -64,8 +64,8 @@ mod tests {
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{
-        KnownAbilities, ObjectHeaders, PutRequest, StoreAbilities, StoreErrorKind, StoreOp,
-        WriteCondition,
+        KnownAbilities, LateChanges, ObjectHeaders, PutRequest, StoreAbilities, StoreErrorKind,
+        StoreOp, WriteCondition,
     };
 
     async fn with_objects(kind: StoreErrorKind) -> (Arc<Faulty>, Conditional, Vec<DeleteRequest>) {
@@ -74,7 +74,7 @@ mod tests {
             faulty.plan(StoreOp::DeleteMany, nth, Fault::Before(kind));
         }
         let abilities = Arc::new(KnownAbilities::new(StoreAbilities::ALL));
-        let store = Conditional::new(faulty.clone(), abilities);
+        let store = Conditional::new(faulty.clone(), LateChanges::none(abilities));
         let mut requests = Vec::new();
         for number in 0..5 {
             let request = PutRequest {
@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn in_an_outage_one_delete_is_asked_for_and_not_each() {
         let (faulty, store, requests) = with_objects(StoreErrorKind::Unsupported).await;
-        store.abilities.refuses_bulk_deletes(&StoreError::new(
+        store.abilities().refuses_bulk_deletes(&StoreError::new(
             StoreErrorKind::Unsupported,
             StoreOp::DeleteMany,
             Key::new(""),

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::DeleteQueue;
 use super::late_object::{LateObject, LateVersion, PAUSE_FIRST, Watched};
@@ -88,14 +88,21 @@ impl DeleteQueue {
 
     /// Returns once no request of a predecessor can be carried out any more.
     ///
-    /// Errors: `TimedOut` where the store does not answer.
-    pub async fn predecessor_landed(&self) -> Result<(), StoreError> {
+    /// Errors: `TimedOut` where the store does not answer, or not by the time that is given.
+    pub async fn predecessor_landed(&self, answer_by: Option<Instant>) -> Result<(), StoreError> {
         // Any question will do.
-        let key = Key::new(ASKED_KEY);
-        let landed = self
-            .late_changes
-            .predecessor_landed(&key, || self.ask(&key));
-        landed.await
+        let key = &Key::new(ASKED_KEY);
+        let ask = || async move {
+            let Some(answer_by) = answer_by else {
+                return self.ask(key).await;
+            };
+            let answer = timeout_at(answer_by, self.ask(key)).await;
+            answer.unwrap_or_else(|_| {
+                let (kind, op) = (StoreErrorKind::TimedOut, StoreOp::Head);
+                Err(StoreError::new(kind, op, key.clone(), "no answer in time"))
+            })
+        };
+        self.late_changes.predecessor_landed(key, ask).await
     }
 
     async fn ask(&self, key: &Key) -> Result<(), StoreError> {
@@ -111,7 +118,7 @@ impl DeleteQueue {
         below.filter(|(_, watched)| !watched.is_written).count()
     }
 
-    fn is_watched(&self, key: &Key) -> bool {
+    pub(super) fn is_watched(&self, key: &Key) -> bool {
         let late = self.late.lock();
         late.get(key).is_some_and(|watched| !watched.is_written)
     }
@@ -216,7 +223,7 @@ impl DeleteQueue {
     }
 
     /// Whether none is there any more, as far as the store told.
-    async fn delete_if_there(&self, key: &Key) -> bool {
+    pub(super) async fn delete_if_there(&self, key: &Key) -> bool {
         let sent = Instant::now();
         let looked = self.store.head(HeadRequest { key: key.clone() }).await;
         let is_answered = !matches!(&looked, Err(error) if error.kind.is_no_answer());
@@ -229,16 +236,19 @@ impl DeleteQueue {
                 return false;
             }
         };
-        if !self.is_awaited(key, &meta).await {
-            return true;
-        }
         if let Err(error) = self.late_changes.landed(key, || self.ask(key)).await {
             tracing::debug!(%key, %error, "not deleted: it is tried again");
             return false;
         }
         let _turn = self.late_turn.lock().await;
-        if !self.is_watched(key) {
-            return true;
+        // Nothing waits from here on.
+        match self.is_awaited(key, &meta).await {
+            Ok(true) => {}
+            Ok(false) => return true,
+            Err(error) => {
+                tracing::debug!(%key, %error, "not deleted: it is tried again");
+                return false;
+            }
         }
         tracing::info!(%key, "a request that nobody waited for was carried out late: deleting its object");
         let delete = DeleteRequest {
@@ -253,28 +263,37 @@ impl DeleteQueue {
     }
 
     /// Whether an object that was found is one that the key is watched for.
-    pub(super) async fn is_awaited(&self, key: &Key, meta: &ObjectMeta) -> bool {
+    ///
+    /// Errors: why that is not known.
+    pub(super) async fn is_awaited(
+        &self,
+        key: &Key,
+        meta: &ObjectMeta,
+    ) -> Result<bool, StoreError> {
         let watched = self.late.lock().get(key).cloned();
         let Some(watched) = watched.filter(|watched| !watched.is_written) else {
-            return false;
+            return Ok(false);
         };
         for object in watched.objects.iter().filter(|it| it.is_in_time(meta)) {
-            if self.is_same(key, meta, object).await && self.is_unwanted(object).await {
-                return true;
+            if self.is_same(key, meta, object).await && self.is_unwanted(object).await? {
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Of a copy whose original has gone: another client renames the same, and has nothing
     /// else.
-    async fn is_unwanted(&self, copy: &LateObject) -> bool {
+    async fn is_unwanted(&self, copy: &LateObject) -> Result<bool, StoreError> {
         let Some(original) = &copy.original else {
-            return true;
+            return Ok(true);
         };
         let key = original.key.clone();
-        let there = self.store.head(HeadRequest { key }).await;
-        there.is_ok_and(|there| there.etag == original.etag)
+        match self.store.head(HeadRequest { key }).await {
+            Ok(there) => Ok(there.etag == original.etag),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a request may have made an object. ETags that are no hash say nothing:
@@ -310,6 +329,39 @@ mod tests {
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{FoldDirectories, LATE_LIMIT, LIST_PAGE_LIMIT, ListRequest, ObjectStore};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_goes_once_its_original_is_known_to_be_there_and_stays_where_it_is_gone() {
+        for is_there in [true, false] {
+            let memory = Arc::new(Memory::default());
+            let faulty = Arc::new(Faulty::new(memory.clone()));
+            let (store, _) = over(faulty.clone());
+            put(&*memory, "original").await;
+            let request = ListRequest::page("original", FoldDirectories::No, None);
+            let listed = memory.list(request).await.unwrap().objects.remove(0);
+            let copy = put(&*memory, "copy").await;
+            // The first look at the original, after that at the copy.
+            faulty.plan(StoreOp::Head, 2, Fault::Before(StoreErrorKind::TimedOut));
+            if !is_there {
+                let request = DeleteRequest::any(Key::new("original"));
+                memory.delete(request).await.unwrap();
+            }
+            store.watch_for_late(Key::new("copy"), LateObject::of_copy(&listed, copy));
+            let runs = tokio::spawn(store.clone().run());
+            sleep(PAUSE_FIRST * 2).await;
+            assert!(faulty.seen(StoreOp::Head) >= 2);
+            assert!(
+                keys(&*memory, LIST_PAGE_LIMIT)
+                    .await
+                    .contains(&"copy".to_owned())
+            );
+            sleep(LATE_LIMIT * 2).await;
+            let left = keys(&*memory, LIST_PAGE_LIMIT).await;
+            let wanted = if is_there { "original" } else { "copy" };
+            assert_eq!(left, [wanted]);
+            runs.abort();
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_late_goes_by_its_bytes_and_what_another_put_stays() {

@@ -101,11 +101,11 @@ impl LateObject {
     }
 
     /// A copy of this version, which is wanted in its own place as long as it is there.
-    pub fn of_copy(original: &ListedObject) -> Self {
+    pub fn of_copy(original: &ListedObject, copy: ETag) -> Self {
         let ListedObject { key, etag, .. } = original.clone();
         Self {
             original: Some(Original { key, etag }),
-            ..Self::of_parts(original.etag.clone())
+            ..Self::of_parts(copy)
         }
     }
 

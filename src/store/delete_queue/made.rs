@@ -30,6 +30,11 @@ impl Made {
         }
     }
 
+    /// Whether the last version that was made is this one.
+    pub fn is_last(&self, key: &Key, etag: &ETag) -> bool {
+        self.0.lock().get(key).is_some_and(|(made, _)| made == etag)
+    }
+
     /// The version is not wanted any more.
     pub fn take(&self, key: &Key) -> Option<ETag> {
         let (etag, _) = self.0.lock().remove(key)?;
