@@ -22,7 +22,7 @@ use crate::migrate::{
     Refused, Report, Selection, Source, Summary, Symlinks, export, resolved,
 };
 use crate::session::control::commands::{BarrierEnd, EndBarrier, Held, HoldRequest};
-use crate::session::{Attachable, Replaced, elsewhere, take_place};
+use crate::session::{Attachable, Replaced, TakenPlace, elsewhere, take_place};
 
 /// Exports before the barrier of what other clients change meanwhile.
 const EXPORTS_LIMIT: usize = 3;
@@ -107,19 +107,39 @@ impl Materialize<'_> {
         };
         self.bring_beforehand().with_context(goes_on)?;
         let (number, began) = (self.hold().with_context(goes_on)?, Instant::now());
-        let replaced = self.replace(number);
-        let how = match replaced {
-            Ok(_) => BarrierEnd::Replaced,
-            Err(_) => BarrierEnd::Lift,
-        };
-        let ended = self.end_barrier(number, how);
-        let replaced = replaced.with_context(goes_on)?;
-        // Where its time is over by now, it has seen by itself what is there.
-        if let Err(error) = ended {
+        match self.replace(number) {
+            Ok(place) => {
+                let replaced = place.replaced;
+                if let Err(error) = self.end_barrier(number, BarrierEnd::Replaced) {
+                    return Err(self.give_back(place, number, error));
+                }
+                self.tell(replaced, began.elapsed());
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(error) = self.end_barrier(number, BarrierEnd::Lift) {
+                    tracing::debug!(%error, "the barrier was over");
+                }
+                Err(error.context(goes_on()))
+            }
+        }
+    }
+
+    /// What waited has gone on in the mount, and DIR does not have it.
+    fn give_back(&self, place: TakenPlace, number: u64, why: anyhow::Error) -> anyhow::Error {
+        let mountpoint = &self.mount.health.mountpoint;
+        let directory = self.directory.display();
+        if let Err(error) = place.give_back() {
+            return why.context(format!(
+                "{directory} is on {mountpoint}, and lacks what was changed last, which S3 has: the mount could not be put back: {error}"
+            ));
+        }
+        if let Err(error) = self.end_barrier(number, BarrierEnd::Lift) {
             tracing::debug!(%error, "the barrier was over");
         }
-        self.tell(replaced, began.elapsed());
-        Ok(())
+        why.context(format!(
+            "{mountpoint} goes on; what programs changed in the last moment may be in {directory} alone"
+        ))
     }
 
     /// Brings what there is while the mount serves, so that little is left. What programs
@@ -183,10 +203,8 @@ impl Materialize<'_> {
         let mut text = format!("no moment within {span} at which nobody writes");
         for opener in &held.writers {
             let path = plain(&opener.path);
-            text.push_str(&format!(
-                "\n  process {} has {path} open for writing",
-                opener.pid
-            ));
+            let process = opener.process();
+            text.push_str(&format!("\n  {process} has {path} open for writing"));
         }
         if let Some(unsent) = &held.unsent {
             text.push_str(&format!("\n{}", missing(unsent)));
@@ -195,7 +213,7 @@ impl Materialize<'_> {
     }
 
     /// Brings the last difference, and puts DIR in the mount's place.
-    fn replace(&self, number: u64) -> anyhow::Result<Replaced> {
+    fn replace(&self, number: u64) -> anyhow::Result<TakenPlace> {
         let settings = MoveSettings {
             force: Force::Yes,
             ..self.settings()

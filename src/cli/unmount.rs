@@ -201,7 +201,8 @@ fn end_one(mount: &FoundMount) -> anyhow::Result<()> {
     let ending: Unmounting = mount.ask(Method::POST, "/unmount", &(), SAYS_WITHIN)?;
     for opener in &ending.openers {
         let path = plain(&opener.path);
-        eprintln!("process {} has {path} open: waiting for it", opener.pid);
+        let process = opener.process();
+        eprintln!("{process} has {path} open: waiting for it");
     }
     let within = Duration::from_secs(ending.drain_timeout_seconds) + END_RESERVE;
     let deadline = Instant::now() + within;

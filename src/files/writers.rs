@@ -41,6 +41,7 @@ impl Thread {
 pub struct Writers {
     /// Made the file or emptied it, perhaps; None where it could not be told.
     opener: Option<u32>,
+    opening_thread: Option<Thread>,
     last: Option<Thread>,
     processes: BTreeSet<u32>,
     /// Some change came from a process that could not be told.
@@ -61,6 +62,7 @@ impl Writers {
     pub fn opened_by(thread: Thread, change: Option<ChangeNumber>) -> Self {
         Self {
             opener: thread.process(),
+            opening_thread: Some(thread),
             last: None,
             processes: BTreeSet::new(),
             unknown: false,
@@ -74,6 +76,7 @@ impl Writers {
         let Some(saved) = saved else {
             return Self {
                 opener: None,
+                opening_thread: None,
                 last: None,
                 processes: BTreeSet::new(),
                 unknown: true,
@@ -82,6 +85,7 @@ impl Writers {
         };
         Self {
             opener: saved.opener,
+            opening_thread: None,
             last: None,
             processes: saved.processes.clone(),
             unknown: saved.unknown,
@@ -132,6 +136,11 @@ impl Writers {
     /// Who opened the handle or changed the file through it, as far as that could be told.
     pub fn processes(&self) -> impl Iterator<Item = u32> {
         self.opener.into_iter().chain(self.processes.clone())
+    }
+
+    /// Whether this thread opened the handle, or was the last to change the file through it.
+    pub fn has_used(&self, thread: Thread) -> bool {
+        [self.opening_thread, self.last].contains(&Some(thread))
     }
 
     /// Whether changes through the handle may be the thread's.

@@ -5,7 +5,9 @@ use fuser::{Errno, INodeNo};
 use super::errno::errno;
 use super::in_flight::Locked;
 use crate::error::FsError;
+use crate::ops::ChangedByWriter;
 use crate::store::log_failure;
+use crate::vocabulary::Ino;
 
 macro_rules! operations {
     ($($variant:ident = $name:literal,)*) => {
@@ -105,6 +107,22 @@ impl Call {
         Self {
             effect: Effect::ChangesByPath,
             ..self.locking(locked)
+        }
+    }
+
+    /// One that changes a file, perhaps through a handle.
+    pub fn changing_unless(self, by_handle: bool, ino: Ino) -> Self {
+        match by_handle {
+            true => self.locking(Locked::One(ino)),
+            false => self.changing(Locked::One(ino)),
+        }
+    }
+
+    /// What a writer may change by a path before it closes its own file.
+    pub fn changed_by_writer(self) -> ChangedByWriter {
+        match self.operation {
+            Operation::Open | Operation::Create => ChangedByWriter::Opened,
+            _ => ChangedByWriter::Named(Ino(self.ino)),
         }
     }
 

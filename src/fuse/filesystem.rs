@@ -93,7 +93,7 @@ impl Filesystem for Adapter {
         let (ops, caller) = (self.ops.clone(), convert::caller(req));
         let change = convert::attr_change(mode, (uid, gid), size, (atime, mtime));
         let changed = convert::ino(ino);
-        let call = self.change_of_file(Call::on(Operation::Setattr, ino), changed, fh.is_some());
+        let call = Call::on(Operation::Setattr, ino).changing_unless(fh.is_some(), changed);
         let operation = async move {
             let set = ops.setattr(changed, fh.map(handle), caller, change);
             ops.once(caller.request, set, ops.getattr(changed)).await
@@ -230,7 +230,7 @@ impl Filesystem for Adapter {
             Truncate::Yes => Locked::One(opened),
             Truncate::No => Locked::Nothing,
         };
-        let call = match mode.writes() {
+        let call = match mode.writes() || truncate == Truncate::Yes {
             true => call.changing(locked),
             false => call.locking(locked),
         };
@@ -529,14 +529,14 @@ impl Filesystem for Adapter {
             convert::copy_end(fh_in, offset_in),
             convert::copy_end(fh_out, offset_out),
         );
-        let (caller, source) = (convert::caller(req), convert::ino(ino_in));
+        let (caller, target) = (convert::caller(req), convert::ino(ino_out));
         let operation = async move {
             let copied = ops.copy_file_range(from, to, len, caller);
             // Nothing but whole files is copied.
-            let before = async { Ok(ops.getattr(source).await?.0.size_bytes) };
+            let before = async { Ok(ops.getattr(target).await?.0.size_bytes) };
             ops.once(caller.request, copied, before).await
         };
-        let locked = Locked::One(convert::ino(ino_out));
+        let locked = Locked::One(target);
         self.answer(req, call.locking(locked), reply, operation);
     }
 

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use call::{Call, Effect};
 use fuser::{Request, RequestId};
 use futures::FutureExt;
-use in_flight::{InFlightGuard, Interruptible, Locked};
+use in_flight::{InFlightGuard, Interruptible};
 use pending::{Outcome, PendingReply};
 use reply::{Refusable, ReplyOf, give_or_refuse};
 use tokio::runtime::Handle;
@@ -45,8 +45,7 @@ use tracing::Instrument;
 
 use crate::error::FsError;
 use crate::files::run_for;
-use crate::ops::{OpenFor, Ops};
-use crate::vocabulary::Ino;
+use crate::ops::{Ops, is_by_writer};
 
 /// Answers the kernel's requests with operations.
 #[derive(Debug)]
@@ -91,17 +90,6 @@ impl Adapter {
         self.watched.clone()
     }
 
-    /// A change of this file by its path waits at the barrier. One by a writer, who is
-    /// waited for, does not: the kernel does not tell by which handle a file is changed.
-    fn change_of_file(&self, call: Call, ino: Ino, by_handle: bool) -> Call {
-        let is_held = self.watched.barrier.is_held();
-        let is_written = || !self.ops.openers(OpenFor::WritingOf(ino)).is_empty();
-        match by_handle || (is_held && is_written()) {
-            true => call.locking(Locked::One(ino)),
-            false => call.changing(Locked::One(ino)),
-        }
-    }
-
     /// To be kept until the request is answered.
     fn in_flight(&self, request: &Request) -> Option<InFlightGuard> {
         let RequestId(number) = request.unique();
@@ -133,10 +121,14 @@ impl Adapter {
         let operation = Box::pin(operation);
         let (ops, requests, pending) = (self.ops.clone(), self.requests.clone(), reply.clone());
         let barrier = self.watched.barrier.clone();
+        let thread = convert::caller(request).thread;
         let answer = async move {
             let carried_out = async {
                 let _passing = match call.effect {
-                    Effect::ChangesByPath => Some(barrier.pass().await?),
+                    Effect::ChangesByPath => {
+                        let by_writer = || is_by_writer(&ops, thread, call.changed_by_writer());
+                        Some(barrier.pass(by_writer).await?)
+                    }
                     Effect::None => None,
                 };
                 requests.detached_ended(call.locked, &*pending).await?;

@@ -61,7 +61,9 @@ pub use lookup::Entry;
 pub use open::{CachedPages, Opened, Truncate};
 pub use readdir::{BufferSpace, DirEntry, DirEntryPlus};
 pub use rename::RenameMode;
-pub use runtime_limits::{OpenFor, Opener, PendingWork, RuntimeLimits};
+pub use runtime_limits::{
+    ChangedByWriter, OpenFor, Opener, PendingWork, RuntimeLimits, is_by_writer,
+};
 pub use setattr::{AttrChange, TimeChange};
 pub use special_files::SpecialFile;
 pub use statfs::FsStats;

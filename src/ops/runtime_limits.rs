@@ -8,9 +8,10 @@ use tokio::time::Instant;
 use super::Ops;
 use super::unsent::{Unsent, path_of, unsent};
 use crate::error::FsError;
+use crate::files::Thread;
 use crate::namespace::{Coherence, Name, Pin, forget_below};
 use crate::read_path::{DiskUse, NeighbourUse, TierUse};
-use crate::vocabulary::{Ino, OpenMode, ROOT};
+use crate::vocabulary::{Ino, ROOT};
 
 /// Settings that hold from the moment they are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub struct PendingWork {
 /// A process that was seen to open a file that is still open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opener {
+    /// 0 where it could not be told.
     pub pid: u32,
     /// Below the mountpoint.
     pub path: String,
@@ -44,27 +46,48 @@ pub struct Opener {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenFor {
     Anything,
+    /// What may change a file, or uploads one when it is closed.
     Writing,
-    /// This one.
-    WritingOf(Ino),
+}
+
+/// What a call changes by a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangedByWriter {
+    /// It opens a file for writing.
+    Opened,
+    /// This file, or a name in this directory.
+    Named(Ino),
+}
+
+/// Whether a call may be part of what a writer does before it closes its file. One
+/// that opens a file is its own thread's alone: else the threads of a process would
+/// have files open for ever, in turn.
+pub fn is_by_writer(ops: &Ops, thread: Thread, changed: ChangedByWriter) -> bool {
+    let handles = ops.handles.files();
+    let mut handles = handles.iter().filter(|handle| handle.uploads_on_close);
+    match changed {
+        ChangedByWriter::Opened => handles.any(|handle| handle.writers.lock().has_used(thread)),
+        ChangedByWriter::Named(ino) => handles.any(|handle| {
+            handle.file.inode.ino == ino || handle.writers.lock().may_include(thread)
+        }),
+    }
 }
 
 impl Ops {
-    /// Who opened what is open; a process may have ended and left it to another.
+    /// Who opened what is open, at least one of each handle; a process may have ended and
+    /// left it to another.
     pub fn openers(&self, open_for: OpenFor) -> Vec<Opener> {
         let mut found = Vec::new();
-        let is_meant = |ino: Ino, mode: OpenMode| match open_for {
-            OpenFor::Anything => true,
-            OpenFor::Writing => mode.writes(),
-            OpenFor::WritingOf(wanted) => mode.writes() && ino == wanted,
-        };
         for handle in self.handles.files() {
-            if !is_meant(handle.file.inode.ino, handle.mode) {
+            if open_for == OpenFor::Writing && !handle.uploads_on_close {
                 continue;
             }
             let path = path_of(self.namespace.table(), handle.file.inode.ino);
-            let writers = handle.writers.lock();
-            found.extend(writers.processes().map(|pid| Opener {
+            let mut processes: Vec<u32> = handle.writers.lock().processes().collect();
+            if processes.is_empty() {
+                processes.push(0);
+            }
+            found.extend(processes.into_iter().map(|pid| Opener {
                 pid,
                 path: path.clone(),
             }));

@@ -65,7 +65,7 @@ pub use mount::mountpoint::{MountpointError, NonEmpty, check as check_mountpoint
 pub use mount::probe::probe;
 pub use mount::processes;
 pub use mount::remount::{Remount, RemountError};
-pub use mount::replace::{Replaced, take_place};
+pub use mount::replace::{Replaced, TakenPlace, take_place};
 use mount::{Mounted, UnmountMode, Unmounted};
 use notifier::Notifier;
 pub use notifier::serve as notify;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Served;
 use super::commands::{BarrierEnd, EndBarrier, Flushed, Held, HoldRequest, Opener};
 use super::flush::flush;
+use crate::fuse::WriteBarrier;
 use crate::ops::OpenFor;
 use crate::session::{FS_TYPE, mount_at};
 
@@ -38,15 +39,16 @@ struct Lease {
 pub async fn hold(served: &Arc<Served>, request: HoldRequest) -> Result<Held, String> {
     let within = Duration::from_millis(request.within_ms).min(HOLD_LIMIT);
     let until = Instant::now() + within;
-    if !served.running.adapter.barrier.hold() {
-        return Err("changes are held already".to_owned());
-    }
-    let number = served.barrier.begin(until);
+    let barrier = &served.running.adapter.barrier;
+    let number = served.barrier.begin(barrier, until);
+    let number = number.ok_or("changes are held already")?;
     tokio::spawn(expire(served.clone(), number));
     let quiet = quiet(served, until).await;
-    let held = quiet.is_ok() && served.running.adapter.barrier.is_held();
+    let held = quiet.is_ok() && served.barrier.until(number).is_some();
     if !held {
-        served.running.adapter.barrier.lift();
+        // Nobody was told its number yet who could have it last longer.
+        let end = WriteBarrier::lift;
+        served.barrier.end_by(barrier, number, until, end);
     }
     let (writers, unsent) = quiet.err().unwrap_or_default();
     Ok(Held {
@@ -61,13 +63,12 @@ pub async fn hold(served: &Arc<Served>, request: HoldRequest) -> Result<Held, St
 async fn quiet(served: &Served, until: Instant) -> Result<(), (Vec<Opener>, Option<Flushed>)> {
     let running = &served.running;
     loop {
-        // In this order: a call that had passed may have opened one.
-        let is_quiet = running.adapter.barrier.is_quiet();
-        let writers = running.ops.openers(OpenFor::Writing);
-        if is_quiet && writers.is_empty() {
+        let is_any_writer = || !running.ops.openers(OpenFor::Writing).is_empty();
+        if running.adapter.barrier.hold_all(is_any_writer) {
             break;
         }
         if Instant::now() >= until {
+            let writers = running.ops.openers(OpenFor::Writing);
             return Err((writers.into_iter().map(Opener::from).collect(), None));
         }
         sleep(LOOK_EVERY).await;
@@ -81,21 +82,16 @@ async fn quiet(served: &Served, until: Instant) -> Result<(), (Vec<Opener>, Opti
 
 /// Ends a barrier whose time is over: whoever asked for it may be dead.
 async fn expire(served: Arc<Served>, number: u64) {
+    let barrier = &served.running.adapter.barrier;
     while let Some(until) = served.barrier.until(number) {
         sleep_until(until).await;
-        if !served.barrier.is_over(number) {
-            continue;
-        }
-        if !served.running.adapter.barrier.is_held() {
-            return;
-        }
-        match is_in_place(&served) {
-            true => {
-                tracing::warn!("the barrier for writes is lifted: its time is over");
-                served.running.adapter.barrier.lift();
-            }
+        let end = match is_in_place(&served) {
+            true => WriteBarrier::lift,
             // Whoever did it has died before it said so.
-            false => served.running.adapter.barrier.send_away(),
+            false => WriteBarrier::send_away,
+        };
+        if served.barrier.end_by(barrier, number, Instant::now(), end) {
+            tracing::warn!("the barrier for writes ends: its time is over");
         }
     }
 }
@@ -106,11 +102,14 @@ fn is_in_place(served: &Served) -> bool {
 }
 
 impl Barrier {
-    fn begin(&self, until: Instant) -> u64 {
+    /// None where changes are held already, or go elsewhere.
+    fn begin(&self, barrier: &WriteBarrier, until: Instant) -> Option<u64> {
         let mut lease = self.0.lock();
-        lease.number += 1;
-        lease.until = Some(until);
-        lease.number
+        barrier.gather().then(|| {
+            lease.number += 1;
+            lease.until = Some(until);
+            lease.number
+        })
     }
 
     fn until(&self, number: u64) -> Option<Instant> {
@@ -118,22 +117,35 @@ impl Barrier {
         lease.until.filter(|_| lease.number == number)
     }
 
-    /// Whether the time of this one is over, which ends it.
-    fn is_over(&self, number: u64) -> bool {
+    /// Ends this one by this time at the latest, and no other that has begun since.
+    /// Returns whether that ended it.
+    fn end_by(
+        &self,
+        barrier: &WriteBarrier,
+        number: u64,
+        now: Instant,
+        end: impl Fn(&WriteBarrier),
+    ) -> bool {
         let mut lease = self.0.lock();
         let until = lease.until.filter(|_| lease.number == number);
-        let is_over = until.is_some_and(|until| until <= Instant::now());
-        if is_over {
+        let ends = until.is_some_and(|until| until <= now);
+        if ends {
+            end(barrier);
             lease.until = None;
         }
-        is_over
+        ends
     }
 
     /// Errors: it is over already, in words.
     pub fn end(&self, served: &Served, request: EndBarrier) -> Result<(), String> {
         let mut lease = self.0.lock();
         let barrier = &served.running.adapter.barrier;
-        let is_there = lease.number == request.number && lease.until.is_some();
+        // It saw by itself what is in the mount's place when its time was over.
+        let is_last = lease.number == request.number;
+        if is_last && request.how == BarrierEnd::Replaced && barrier.is_replaced() {
+            return Ok(());
+        }
+        let is_there = is_last && lease.until.is_some();
         if !is_there || !barrier.is_held() {
             return Err(NOT_HELD.to_owned());
         }

@@ -62,9 +62,19 @@ pub struct Unmounting {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Opener {
+    /// 0 where it could not be told.
     pub pid: u32,
     /// Below the mountpoint.
     pub path: String,
+}
+
+impl Opener {
+    pub fn process(&self) -> String {
+        match self.pid {
+            0 => "a process that the daemon cannot see".to_owned(),
+            pid => format!("process {pid}"),
+        }
+    }
 }
 
 impl From<crate::ops::Opener> for Opener {

@@ -1,7 +1,8 @@
 //! A directory in the place of a mount, with nothing else to be seen in between.
 
 use std::io;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
@@ -20,25 +21,67 @@ pub enum Replaced {
     Covered,
 }
 
+/// A directory that is in a mount's place.
+#[derive(Debug)]
+pub struct TakenPlace {
+    pub replaced: Replaced,
+    mountpoint: PathBuf,
+    directory: OwnedFd,
+    /// The mount once more, mounted nowhere.
+    mount: OwnedFd,
+}
+
 /// Has the directory seen where the mount is: at every moment a path leads into one of
 /// the two. It is mounted there, until the next start of the machine.
 ///
-/// Errors: the kernel's; nothing is changed then.
-pub fn take_place(mount: &Attachable, directory: &Path) -> io::Result<Replaced> {
+/// Errors: the kernel's; nothing is changed then, or the error says what is.
+pub fn take_place(mount: &Attachable, directory: &Path) -> io::Result<TakenPlace> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(CWD, directory, flags, Mode::empty())?;
-    let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(&directory, "", copy | OpenTreeFlags::AT_EMPTY_PATH)?;
+    let copy = |of: BorrowedFd<'_>| {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        open_tree(of, "", flags | OpenTreeFlags::AT_EMPTY_PATH)
+    };
+    let mut place = TakenPlace {
+        replaced: Replaced::Detached,
+        mountpoint: mount.entry.mountpoint.clone(),
+        directory: copy(directory.as_fd())?,
+        mount: copy(mount.root())?,
+    };
     let by_descriptor =
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    let place = |how| move_mount(&tree, "", mount.root(), "", by_descriptor | how);
-    if let Err(error) = place(BENEATH) {
+    let put = |how| {
+        let tree = &place.directory;
+        move_mount(tree, "", mount.root(), "", by_descriptor | how)
+    };
+    if let Err(error) = put(BENEATH) {
         let error = io::Error::from(error);
         tracing::debug!(%error, "not mounted below: mounted over it");
-        place(MoveMountFlags::empty())?;
-        return Ok(Replaced::Covered);
+        put(MoveMountFlags::empty())?;
+        place.replaced = Replaced::Covered;
+        return Ok(place);
     }
-    let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
-    unmount(&mount.entry.mountpoint, flags)?;
-    Ok(Replaced::Detached)
+    detach(mount.root()).map_err(|error| {
+        let text = "the directory lies below the mount, which could not be taken away";
+        io::Error::new(error.kind(), format!("{text}: {error}"))
+    })?;
+    Ok(place)
+}
+
+/// Takes away the mount whose root this is, wherever its path leads by now.
+fn detach(root: BorrowedFd<'_>) -> io::Result<()> {
+    let link = format!("/proc/self/fd/{}", root.as_raw_fd());
+    Ok(unmount(link, UnmountFlags::DETACH)?)
+}
+
+impl TakenPlace {
+    /// Has the mount there again instead of the directory.
+    pub fn give_back(self) -> io::Result<()> {
+        detach(self.directory.as_fd())?;
+        if self.replaced == Replaced::Detached {
+            let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            move_mount(&self.mount, "", CWD, &self.mountpoint, by_descriptor)?;
+        }
+        Ok(())
+    }
 }

@@ -1,9 +1,10 @@
 //! `mediafs unmount --materialize`: a directory takes a mount's place.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use crate::support::{Mount, wait_until};
 const WITHIN: Duration = Duration::from_secs(120);
 const WRITERS: usize = 4;
 
-fn command(mount: &Mount, directory: &Path, args: &[&str]) -> Command {
+fn command(mount: &Mount, socket: &Path, directory: &Path, args: &[&str]) -> Command {
     let owner = &Server::shared().owner;
     let mut command = mediafs(["unmount"]);
     command
@@ -29,7 +30,7 @@ fn command(mount: &Mount, directory: &Path, args: &[&str]) -> Command {
         .arg("--yes")
         .args(args)
         .arg("--socket")
-        .arg(listening(mount))
+        .arg(socket)
         .env("AWS_ACCESS_KEY_ID", &*owner.access_key)
         .env("AWS_SECRET_ACCESS_KEY", &*owner.secret_key)
         .env("AWS_EC2_METADATA_DISABLED", "true");
@@ -37,7 +38,10 @@ fn command(mount: &Mount, directory: &Path, args: &[&str]) -> Command {
 }
 
 fn run(mount: &Mount, directory: &Path, args: &[&str]) -> Output {
-    run_within(WITHIN, &mut command(mount, directory, args))
+    run_within(
+        WITHIN,
+        &mut command(mount, &listening(mount), directory, args),
+    )
 }
 
 #[track_caller]
@@ -208,21 +212,26 @@ fn who_writes_is_named_and_a_full_disk_told_and_the_mount_goes_on() {
 fn changes_wait_no_longer_than_was_asked_whatever_becomes_of_who_asked() {
     let mount = Mount::fresh();
     fs::write(mount.path("f"), "x").unwrap();
+    fs::write(mount.path("emptied"), "x").unwrap();
     let socket = listening(&mount);
     let told = curl(&socket, "/barrier", Some(r#"{"within_ms": 2000}"#));
     assert!(told.contains(r#""held":true"#), "{told}");
     // Nobody has more than one.
     let again = curl(&socket, "/barrier", Some(r#"{"within_ms": 2000}"#));
     assert!(again.contains("already"), "{again}");
+    let (mut emptying, emptied_path) = (OpenOptions::new(), mount.path("emptied"));
+    emptying.read(true).custom_flags(libc::O_TRUNC);
     let began = Instant::now();
     assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
     std::thread::scope(|scope| {
         let change = scope.spawn(|| fs::write(mount.path("new"), "new"));
         let rename = scope.spawn(|| fs::rename(mount.path("f"), mount.path("g")));
+        let emptied = scope.spawn(|| emptying.open(&emptied_path));
         std::thread::sleep(Duration::from_millis(300));
-        assert!(!change.is_finished() && !rename.is_finished());
+        assert!(!change.is_finished() && !rename.is_finished() && !emptied.is_finished());
         change.join().unwrap().unwrap();
         rename.join().unwrap().unwrap();
+        emptied.join().unwrap().unwrap();
     });
     assert!(began.elapsed() >= Duration::from_millis(1_500));
     wait_until(WITHIN, "the file", || mount.object("new").is_some());
@@ -230,4 +239,82 @@ fn changes_wait_no_longer_than_was_asked_whatever_becomes_of_who_asked() {
     let ended = r#"{"number": 1, "how": "replaced"}"#;
     let late = curl(&socket, "/release", Some(ended));
     assert!(late.contains("not there any more"), "{late}");
+}
+
+#[test]
+fn a_writer_that_changes_names_before_it_closes_is_let_through_and_others_wait() {
+    let mount = Mount::fresh();
+    let socket = listening(&mount);
+    // A call that waits keeps others of its own directory waiting in the kernel.
+    fs::create_dir(mount.path("d")).unwrap();
+    let mut writer = fs::File::create(mount.path("tmp")).unwrap();
+    writer.write_all(b"text").unwrap();
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| curl(&socket, "/barrier", Some(r#"{"within_ms": 20000}"#)));
+        let opener = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(500));
+            fs::write(mount.path("d/other"), "other")
+        });
+        std::thread::sleep(Duration::from_millis(800));
+        assert!(!held.is_finished() && !opener.is_finished());
+        fs::rename(mount.path("tmp"), mount.path("final")).unwrap();
+        fs::write(mount.path("index"), "index").unwrap();
+        drop(writer);
+        let told = held.join().unwrap();
+        assert!(told.contains(r#""held":true"#), "{told}");
+        assert!(!opener.is_finished());
+        curl(&socket, "/release", Some(r#"{"number": 1, "how": "lift"}"#));
+        opener.join().unwrap().unwrap();
+    });
+    for (name, text) in [("final", "text"), ("index", "index"), ("d/other", "other")] {
+        assert_eq!(fs::read(mount.path(name)).unwrap(), text.as_bytes());
+    }
+}
+
+/// Passes requests on, but for the one that says what is in the mount's place: to that it
+/// answers as a daemon does whose barrier was over.
+fn refuse_the_end(listener: &UnixListener, daemon: &Path) -> io::Result<()> {
+    for client in listener.incoming() {
+        let (mut client, mut request) = (client?, vec![0; 4096]);
+        let length = client.read(&mut request)?;
+        let request = String::from_utf8_lossy(&request[..length]).into_owned();
+        if request.contains(r#""replaced""#) {
+            let body = r#"{"error":"not there any more"}"#;
+            let length = body.len();
+            let head = format!("HTTP/1.1 409 Conflict\r\ncontent-length: {length}\r\n\r\n");
+            client.write_all((head + body).as_bytes())?;
+            continue;
+        }
+        let closing = request.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+        let mut server = UnixStream::connect(daemon)?;
+        server.write_all(closing.as_bytes())?;
+        let mut answer = Vec::new();
+        server.read_to_end(&mut answer)?;
+        // Who asked may be gone.
+        client.write_all(&answer).ok();
+    }
+    Ok(())
+}
+
+#[test]
+fn where_what_waited_has_gone_on_the_mount_is_put_back() {
+    let mount = Mount::fresh();
+    fs::write(mount.path("f"), "text").unwrap();
+    let (daemon, socket) = (listening(&mount), mount.scratch().join("between"));
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || refuse_the_end(&listener, &daemon));
+    let directory = mount.scratch().join("local");
+    let output = run_within(WITHIN, &mut command(&mount, &socket, &directory, &[]));
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}{}", mount.log());
+    assert!(text.contains("goes on; what programs"), "{text}");
+    assert!(is_fuse(&mount.root), "{text}");
+    fs::write(mount.path("after"), "after").unwrap();
+    assert!(!directory.join("after").exists());
+    ends(&mount, &directory, &[], 0);
+    assert!(!is_fuse(&mount.root));
+    for (name, text) in [("f", "text"), ("after", "after")] {
+        assert_eq!(fs::read(mount.path(name)).unwrap(), text.as_bytes());
+    }
+    detach(&mount.root);
 }
