@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
@@ -25,10 +25,7 @@ pub enum Replaced {
 #[derive(Debug)]
 pub struct TakenPlace {
     pub replaced: Replaced,
-    mountpoint: PathBuf,
     directory: OwnedFd,
-    /// The mount once more, mounted nowhere.
-    mount: OwnedFd,
 }
 
 /// Has the directory seen where the mount is: at every moment a path leads into one of
@@ -38,15 +35,11 @@ pub struct TakenPlace {
 pub fn take_place(mount: &Attachable, directory: &Path) -> io::Result<TakenPlace> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(CWD, directory, flags, Mode::empty())?;
-    let copy = |of: BorrowedFd<'_>| {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        open_tree(of, "", flags | OpenTreeFlags::AT_EMPTY_PATH)
-    };
+    let copied = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let copied = copied | OpenTreeFlags::AT_EMPTY_PATH;
     let mut place = TakenPlace {
         replaced: Replaced::Detached,
-        mountpoint: mount.entry.mountpoint.clone(),
-        directory: copy(directory.as_fd())?,
-        mount: copy(mount.root())?,
+        directory: open_tree(&directory, "", copied)?,
     };
     let by_descriptor =
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -75,13 +68,8 @@ fn detach(root: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 impl TakenPlace {
-    /// Has the mount there again instead of the directory.
-    pub fn give_back(self) -> io::Result<()> {
-        detach(self.directory.as_fd())?;
-        if self.replaced == Replaced::Detached {
-            let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-            move_mount(&self.mount, "", CWD, &self.mountpoint, by_descriptor)?;
-        }
-        Ok(())
+    /// Takes a directory away that lies over the mount.
+    pub fn uncover(self) -> io::Result<()> {
+        detach(self.directory.as_fd())
     }
 }
