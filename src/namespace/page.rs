@@ -7,6 +7,14 @@ use super::name::Name;
 use crate::store::{Key, ListAnswer, ListToken, ListedObject};
 use crate::vocabulary::ObjectVersion;
 
+/// With 16 hexadecimal digits after it: not shown, whichever mount has made it.
+const SCRATCH_NAMES: [&str; 4] = [
+    ".mediafs-doctor-",
+    ".mediafs-probe-",
+    ".mediafs-replaced-",
+    ".mediafs-zeros-",
+];
+
 /// Entries of one page of a directory's listing.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -66,6 +74,7 @@ impl Page {
                     self.hidden.push(object.key.clone());
                 }
             }
+            Some(segment) if is_scratch(segment) => {}
             Some(segment) => match Name::from_segment(segment) {
                 Some(name) => {
                     let version = ObjectVersion::from(object);
@@ -120,6 +129,15 @@ impl Page {
     }
 }
 
+/// Whether it is an object that a mount or doctor makes for its own use and deletes soon.
+fn is_scratch(segment: &str) -> bool {
+    let number = SCRATCH_NAMES
+        .iter()
+        .find_map(|begin| segment.strip_prefix(begin));
+    let digits = number.and_then(|number| number.get(..16));
+    digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
@@ -134,6 +152,16 @@ mod tests {
             size_bytes: 1,
             last_modified: SystemTime::UNIX_EPOCH,
         }
+    }
+
+    #[test]
+    fn what_mediafs_makes_for_its_own_use_is_not_shown() {
+        let scratch = ".mediafs-probe-0123456789abcdef-put";
+        let names = [".mediafs-probe-notes", scratch, "a"];
+        let page = Page::new("", answer(&names, &[], None));
+        let shown: Vec<&str> = page.entries.keys().map(Name::as_str).collect();
+        assert_eq!(shown, [".mediafs-probe-notes", "a"]);
+        assert!(page.hidden.is_empty());
     }
 
     fn answer(objects: &[&str], prefixes: &[&str], next: Option<&str>) -> ListAnswer {
