@@ -142,6 +142,17 @@ impl Core {
         found.map_err(|error| of_old(StoreOp::Head, key, &error))
     }
 
+    /// Asks again where the overlay ended meanwhile: the bucket was asked before the last
+    /// file was sent, and the old directory after it counted no more.
+    pub async fn not_across_the_end<T, F: Future<Output = T>>(&self, ask: impl Fn() -> F) -> T {
+        let had_ended = self.marks.with(Marks::is_ended);
+        let answer = ask().await;
+        if had_ended == self.marks.with(Marks::is_ended) {
+            return answer;
+        }
+        ask().await
+    }
+
     /// Runs what waits for the disk of the old directory.
     pub async fn on_disk<T: Send + 'static>(
         &self,

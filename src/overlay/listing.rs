@@ -85,6 +85,11 @@ impl Listing {
         request: ListRequest,
         which: Which,
     ) -> Result<BothPage, StoreError> {
+        let list = || self.list_once(request.clone(), which);
+        self.core.not_across_the_end(list).await
+    }
+
+    async fn list_once(&self, request: ListRequest, which: Which) -> Result<BothPage, StoreError> {
         let cursor = Cursor::of(request.token.clone());
         let above = match cursor.is_done {
             true => ListAnswer::default(),

@@ -28,7 +28,8 @@ pub struct OverlayStore {
 impl ObjectStore for OverlayStore {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         let _busy = self.core.foreground.begin();
-        self.reading.head_shown(request).await
+        let head = || self.reading.head_shown(request.clone());
+        self.core.not_across_the_end(head).await
     }
 
     async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
@@ -44,7 +45,8 @@ impl ObjectStore for OverlayStore {
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
         let _busy = self.core.foreground.begin();
-        self.reading.get_shown(request).await
+        let get = || self.reading.get_shown(request.clone());
+        self.core.not_across_the_end(get).await
     }
 
     async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {

@@ -304,23 +304,6 @@ fn a_directory_whose_removal_was_not_answered_stays_where_another_client_makes_i
 }
 
 #[test]
-fn a_truncation_whose_answer_was_lost_does_not_cut_what_another_client_puts_there() {
-    let hidden = Hidden::with(&[("f", "old bytes")]);
-    let mount = &hidden.mount;
-    let cut = hidden.change(
-        ("PutObject", "f"),
-        || truncate(&mount.path("f"), 3),
-        || mount.put_object("f", b"theirs, and longer"),
-    );
-    // What was cut may have to be uploaded again, and finds the newer version then.
-    if let Err(error) = cut {
-        assert_eq!(error.raw_os_error(), Some(libc::ESTALE));
-    }
-    mount.unmount();
-    assert_eq!(mount.object("f").unwrap(), b"theirs, and longer");
-}
-
-#[test]
 fn a_copy_whose_answer_was_lost_does_not_replace_what_another_client_puts_there() {
     for theirs in [None, Some("theirs")] {
         let hidden = Hidden::with(&[("f", "copied"), ("g", "")]);
