@@ -5,7 +5,7 @@ use super::Ops;
 use crate::error::FsError;
 use crate::files::Delivery;
 use crate::namespace::{Attributes, HiddenKey, Pin};
-use crate::store::ObjectStore;
+use crate::store::{HeadRequest, ObjectStore};
 use crate::vocabulary::{Ino, Kind, Xattrs};
 
 /// Of all namespaces, the one that applications may use. Source: xattr(7).
@@ -169,18 +169,20 @@ impl Ops {
         Ok(text.into_bytes())
     }
 
+    /// What was sent from here may be without one, and has what the store gave it.
     async fn content_type_of(&self, inode: &Pin) -> Result<Option<String>, FsError> {
-        let known = inode.state().attributes.clone();
-        let headers = match known {
-            Some(attributes) => attributes.headers.clone(),
-            None if inode.state().remote.is_some() => {
-                let key = self.namespace.file_key(inode.ino)?;
-                let request = crate::store::HeadRequest { key };
-                self.store.head(request).await?.headers
-            }
-            None => return Ok(None),
+        let (known, is_stored) = {
+            let state = inode.state();
+            let known = state.attributes.as_ref();
+            let content_type = known.and_then(|known| known.headers.content_type.clone());
+            (content_type, state.remote.is_some())
         };
-        Ok(headers.content_type)
+        if known.is_some() || !is_stored {
+            return Ok(known);
+        }
+        let key = self.namespace.file_key(inode.ino)?;
+        let found = self.store.head(HeadRequest { key }).await?;
+        Ok(found.headers.content_type)
     }
 }
 

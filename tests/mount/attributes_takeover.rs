@@ -139,7 +139,8 @@ fn what_mediafs_tells_of_a_file_is_told_right_after_it() {
             ("user.mediafs.state", "clean"),
         ] {
             let mut value = [0; 100];
-            let len = rustix::fs::getxattr(mount.path("f"), name, &mut value[..]).unwrap();
+            let len = rustix::fs::getxattr(mount.path("f"), name, &mut value[..]);
+            let len = len.unwrap_or_else(|error| panic!("{mode}, {name}: {error}"));
             assert_eq!(std::str::from_utf8(&value[..len]).unwrap(), want);
         }
         mount.unmount();

@@ -228,6 +228,11 @@ fn a_file_tells_its_key_etag_type_and_state_in_either_mode() {
         let etag = getxattr(&path, "user.mediafs.etag").unwrap();
         assert_eq!(etag, head.etag.trim_matches('"').as_bytes());
         assert_eq!(getxattr(&path, "user.none"), Err(libc::ENODATA));
+        // Nothing is sent along for this name: S3 gives it a type.
+        let path = mount.path("f");
+        fs::write(&path, b"x").unwrap();
+        let kind = getxattr(&path, "user.mediafs.content_type").unwrap();
+        assert_eq!(kind, b"application/octet-stream");
     }
 }
 
