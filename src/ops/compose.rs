@@ -7,12 +7,13 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::change::NameChanges;
 use super::rename::{
     DirectoryRenamer, FileRenamer, KeyPaths, ObjectCopies, Rebase, RenameLog, RenameRecovery,
     Renamer,
 };
 use super::resent::CarriedOut;
-use super::{Ops, OpsSettings, Parts};
+use super::{Access, Ops, OpsSettings, Parts};
 use crate::files::{
     AttributeView, AwaitedOpens, Durability, Handles, NamedOpens, OpenFiles, StageFactory,
 };
@@ -81,6 +82,7 @@ impl Ops {
             deletes: deletes.clone(),
         };
         Self {
+            name_changes: common.name_changes(settings.access),
             attribute_writer: common.attribute_writer(&uploads),
             room_maker: common.room_maker(&uploads),
             renamer: renames.renamer(&common),
@@ -183,6 +185,15 @@ impl Common {
             mounted_at: self.mounted_at,
             queue: UploadQueue::new(),
         })
+    }
+
+    fn name_changes(&self, access: Access) -> NameChanges {
+        NameChanges {
+            access,
+            namespace: self.namespace.clone(),
+            subtrees: self.subtrees.clone(),
+            predecessor: self.predecessor.clone(),
+        }
     }
 
     fn room_maker(&self, uploads: &Arc<Uploads>) -> RoomMaker {

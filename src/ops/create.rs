@@ -54,7 +54,10 @@ impl Ops {
         request: CreateRequest,
     ) -> Result<Created, FsError> {
         let attempt = request.maker.request.attempt;
-        let parent = self.change_name_unlocked(parent, name, attempt).await?;
+        let parent = self
+            .name_changes
+            .begin_unlocked(parent, name, attempt)
+            .await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode)
                 if request.exclusive == Exclusive::Yes && !made_before(&inode, request.maker) =>
@@ -106,7 +109,10 @@ impl Ops {
             return made.await;
         }
         let attempt = maker.request.attempt;
-        let parent = self.change_name_unlocked(parent, name, attempt).await?;
+        let parent = self
+            .name_changes
+            .begin_unlocked(parent, name, attempt)
+            .await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode) if made_before(&inode, maker) => return Ok(self.give_entry(&inode)),
             Ok(_) => return Err(FsError::EXISTS),

@@ -51,6 +51,7 @@ use crate::write_path::{Copier, Scratch, Spool, Uploader};
 use crate::writeback::{
     AttributeWriter, Deletes, EarlyParts, Predecessor, RoomMaker, Uploads, Writeback,
 };
+use change::NameChanges;
 use rename::{ObjectCopies, RenameRecovery, Renamer};
 use resent::CarriedOut;
 
@@ -76,6 +77,16 @@ pub use xattr::XattrMode;
 pub enum Access {
     ReadWrite,
     ReadOnly,
+}
+
+impl Access {
+    /// Errors: `ReadOnly`.
+    fn check_writable(self) -> Result<(), FsError> {
+        match self {
+            Self::ReadWrite => Ok(()),
+            Self::ReadOnly => Err(FsError::ReadOnly),
+        }
+    }
 }
 
 /// When an exclusive create (O_EXCL) learns that another client was first.
@@ -131,6 +142,7 @@ pub struct Ops {
     subtrees: Arc<SubtreeLocks>,
     predecessor: Arc<Predecessor>,
     carried_out: Arc<CarriedOut>,
+    name_changes: NameChanges,
     handles: Handles,
     files: Arc<OpenFiles>,
     named_opens: Arc<NamedOpens>,
@@ -147,14 +159,6 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// Errors: `ReadOnly` on a read-only mount.
-    fn check_writable(&self) -> Result<(), FsError> {
-        match self.settings.access {
-            Access::ReadWrite => Ok(()),
-            Access::ReadOnly => Err(FsError::ReadOnly),
-        }
-    }
-
     /// Carries a request out, unless a predecessor did: then what is left of it, and
     /// its answer.
     pub async fn once<T>(

@@ -51,7 +51,7 @@ impl Ops {
             return Err(FsError::IsADirectory);
         }
         if mode.writes() {
-            self.check_writable()?;
+            self.settings.access.check_writable()?;
         }
         self.subtrees.inode_settled(ino).await?;
         // What the store says in the middle of our own change is neither old nor new.

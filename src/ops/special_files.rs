@@ -31,7 +31,7 @@ impl Ops {
         maker: Caller,
     ) -> Result<Entry, FsError> {
         let attempt = maker.request.attempt;
-        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
+        let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(made) if made.kind == special.kind && attempt == Delivery::Resent => {
                 return Ok(self.give_entry(&made));

@@ -30,7 +30,7 @@ impl Ops {
         maker: Caller,
     ) -> Result<Entry, FsError> {
         let attempt = maker.request.attempt;
-        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
+        let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
         if !self.namespace.stores_attributes() {
             return Err(FsError::NotPermitted);
         }

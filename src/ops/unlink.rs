@@ -23,7 +23,7 @@ impl Ops {
         request: KernelRequest,
     ) -> Result<(), FsError> {
         let attempt = request.attempt;
-        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
+        let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
         let inode = match self.namespace.lookup(&parent, name).await {
             Err(FsError::NotFound(_)) if attempt == Delivery::Resent => {
                 let key = self.namespace.child_key(parent.ino, name)?;
