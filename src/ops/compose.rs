@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::change::NameChanges;
+use super::readdir::DirReader;
 use super::rename::{
     DirectoryRenamer, FileRenamer, KeyPaths, ObjectCopies, Rebase, RenameLog, RenameRecovery,
     Renamer,
@@ -82,6 +83,7 @@ impl Ops {
             deletes: deletes.clone(),
         };
         Self {
+            dir_reader: common.dir_reader(),
             name_changes: common.name_changes(settings.access),
             attribute_writer: common.attribute_writer(&uploads),
             room_maker: common.room_maker(&uploads),
@@ -185,6 +187,15 @@ impl Common {
             mounted_at: self.mounted_at,
             queue: UploadQueue::new(),
         })
+    }
+
+    fn dir_reader(&self) -> DirReader {
+        DirReader {
+            namespace: self.namespace.clone(),
+            subtrees: self.subtrees.clone(),
+            attributes: self.attributes.clone(),
+            session_log: self.stage_factory.session_log.clone(),
+        }
     }
 
     fn name_changes(&self, access: Access) -> NameChanges {

@@ -73,7 +73,7 @@ impl Ops {
                 } = request;
                 let opened = self.open(inode.ino, mode, truncate, maker).await?;
                 return Ok(Created {
-                    entry: self.give_entry(&inode),
+                    entry: Entry::give(&inode, &self.attributes),
                     opened,
                 });
             }
@@ -85,9 +85,14 @@ impl Ops {
             Exclusive::No => ExclusiveCreate::Lazy,
         };
         let (inode, file, made) = self.make_file(&parent, name, &request, claim).await?;
-        let opened = self.give_handle(file, request.mode, Some(made), request.maker);
+        let opened = Opened::give(
+            &self.handles,
+            file,
+            request.mode,
+            (Some(made), request.maker),
+        );
         Ok(Created {
-            entry: self.give_entry(&inode),
+            entry: Entry::give(&inode, &self.attributes),
             opened,
         })
     }
@@ -114,7 +119,9 @@ impl Ops {
             .begin_unlocked(parent, name, attempt)
             .await?;
         match self.namespace.lookup(&parent, name).await {
-            Ok(inode) if made_before(&inode, maker) => return Ok(self.give_entry(&inode)),
+            Ok(inode) if made_before(&inode, maker) => {
+                return Ok(Entry::give(&inode, &self.attributes));
+            }
             Ok(_) => return Err(FsError::EXISTS),
             Err(FsError::NotFound(_)) => {}
             Err(error) => return Err(error),
@@ -129,7 +136,7 @@ impl Ops {
         let claim = ExclusiveCreate::Strict;
         let (inode, file, _) = self.make_file(&parent, name, &request, claim).await?;
         self.files.close(&file, request.mode);
-        Ok(self.give_entry(&inode))
+        Ok(Entry::give(&inode, &self.attributes))
     }
 
     async fn make_file(

@@ -5,7 +5,7 @@
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{Attr, AttrValidity};
+use crate::files::{Attr, AttrValidity, AttributeView};
 use crate::namespace::{Name, Pin};
 use crate::vocabulary::Ino;
 
@@ -16,24 +16,28 @@ pub struct Entry {
     pub validity: AttrValidity,
 }
 
+impl Entry {
+    /// Counts the reference that the kernel gets by it.
+    pub(super) fn give(inode: &Pin, attributes: &AttributeView) -> Self {
+        let table = attributes.namespace.table();
+        table.add_lookup(inode.ino);
+        table.commit();
+        let (attr, validity) = attributes.attr(inode);
+        Self { attr, validity }
+    }
+}
+
 impl Ops {
     /// Errors: `NotFound`, `NameTooLong`, and the store's.
     pub async fn lookup(&self, parent: Ino, name: &Name) -> Result<Entry, FsError> {
         let parent = self.namespace.directory(parent)?;
         self.subtrees.entry_settled(parent.ino, name).await?;
         let inode = self.namespace.lookup(&parent, name).await?;
-        Ok(self.give_entry(&inode))
+        Ok(Entry::give(&inode, &self.attributes))
     }
 
     pub fn forget(&self, ino: Ino, count: u64) {
         self.namespace.table().forget(ino, count);
         self.namespace.table().commit();
-    }
-
-    pub(super) fn give_entry(&self, inode: &Pin) -> Entry {
-        self.namespace.table().add_lookup(inode.ino);
-        self.namespace.table().commit();
-        let (attr, validity) = self.attributes.attr(inode);
-        Entry { attr, validity }
     }
 }

@@ -20,7 +20,7 @@ impl Ops {
         let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(made) if made.kind == Kind::Directory && attempt == Delivery::Resent => {
-                return Ok(self.give_entry(&made));
+                return Ok(Entry::give(&made, &self.attributes));
             }
             Ok(_) => return Err(FsError::EXISTS),
             Err(FsError::NotFound(_)) => {}
@@ -37,6 +37,6 @@ impl Ops {
             return Err(error);
         }
         self.attributes.record_overrides(&dir);
-        Ok(self.give_entry(&dir))
+        Ok(Entry::give(&dir, &self.attributes))
     }
 }

@@ -52,6 +52,7 @@ use crate::writeback::{
     AttributeWriter, Deletes, EarlyParts, Predecessor, RoomMaker, Uploads, Writeback,
 };
 use change::NameChanges;
+use readdir::DirReader;
 use rename::{ObjectCopies, RenameRecovery, Renamer};
 use resent::CarriedOut;
 
@@ -143,6 +144,7 @@ pub struct Ops {
     predecessor: Arc<Predecessor>,
     carried_out: Arc<CarriedOut>,
     name_changes: NameChanges,
+    dir_reader: DirReader,
     handles: Handles,
     files: Arc<OpenFiles>,
     named_opens: Arc<NamedOpens>,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::Ops;
 use super::lookup::Entry;
 use crate::error::FsError;
-use crate::files::{DirHandle, Listed, Snapshot};
-use crate::namespace::{Pin, StreamedEntry};
-use crate::session_state::Record;
+use crate::files::{AttributeView, DirHandle, Listed, Snapshot};
+use crate::namespace::{Namespace, Pin, StreamedEntry, SubtreeLocks};
+use crate::session_state::{Record, SessionLog};
 use crate::vocabulary::{HandleId, Ino, Kind};
 
 /// Most entries looked at for one answer: what fits the kernel's buffer is less.
@@ -32,20 +32,47 @@ pub struct DirEntryPlus {
     pub entry: Option<Entry>,
 }
 
+/// Lists open directories.
+#[derive(Debug)]
+pub struct DirReader {
+    pub namespace: Arc<Namespace>,
+    pub subtrees: Arc<SubtreeLocks>,
+    pub attributes: Arc<AttributeView>,
+    pub session_log: Arc<SessionLog>,
+}
+
 impl Ops {
     /// Entries from an offset on; none at the end. Errors: `BadHandle`, the store's.
     pub async fn readdir(&self, id: HandleId, offset: u64) -> Result<Vec<DirEntry>, FsError> {
         let handle = self.handles.dir(id)?;
-        self.subtrees.inode_settled(handle.dir.ino).await?;
-        if offset == 0 {
-            self.subtrees.names_settled(handle.dir.ino).await;
-        }
-        let mut entries = self.dots(&handle, offset);
+        self.dir_reader.entries(&handle, offset).await
+    }
+
+    /// Hands entries from an offset on to `take` until it returns false; each
+    /// one taken counts as a reference of the kernel.
+    ///
+    /// Errors: `BadHandle`, the store's.
+    pub async fn readdirplus(
+        &self,
+        id: HandleId,
+        offset: u64,
+        take: impl FnMut(DirEntryPlus) -> BufferSpace,
+    ) -> Result<(), FsError> {
+        let handle = self.handles.dir(id)?;
+        let outcome = self.dir_reader.give_entries(&handle, offset, take).await;
+        self.namespace.table().commit();
+        outcome
+    }
+}
+
+impl DirReader {
+    async fn entries(&self, handle: &DirHandle, offset: u64) -> Result<Vec<DirEntry>, FsError> {
+        let mut entries = self.begin(handle, offset).await?;
         let mut at = offset.saturating_sub(DOTS);
         let mut restart = Restart::at(offset);
         // An empty answer means the end: one of names that are hidden must not look like it.
         loop {
-            let batch = self.listed_from(&handle, restart, at).await?;
+            let batch = self.listed_from(handle, restart, at).await?;
             restart = Restart::GoOn;
             let last_batch = batch.is_empty();
             for (listed, index) in batch.into_iter().zip(at..) {
@@ -66,33 +93,13 @@ impl Ops {
         }
     }
 
-    /// Hands entries from an offset on to `take` until it returns false; each
-    /// one taken counts as a reference of the kernel.
-    ///
-    /// Errors: `BadHandle`, the store's.
-    pub async fn readdirplus(
-        &self,
-        id: HandleId,
-        offset: u64,
-        take: impl FnMut(DirEntryPlus) -> BufferSpace,
-    ) -> Result<(), FsError> {
-        let outcome = self.give_entries(id, offset, take).await;
-        self.namespace.table().commit();
-        outcome
-    }
-
     async fn give_entries(
         &self,
-        id: HandleId,
+        handle: &DirHandle,
         offset: u64,
         mut take: impl FnMut(DirEntryPlus) -> BufferSpace,
     ) -> Result<(), FsError> {
-        let handle = self.handles.dir(id)?;
-        self.subtrees.inode_settled(handle.dir.ino).await?;
-        if offset == 0 {
-            self.subtrees.names_settled(handle.dir.ino).await;
-        }
-        for plain in self.dots(&handle, offset) {
+        for plain in self.begin(handle, offset).await? {
             if take(DirEntryPlus { plain, entry: None }) == BufferSpace::Full {
                 return Ok(());
             }
@@ -101,7 +108,7 @@ impl Ops {
         let mut at = offset.saturating_sub(DOTS);
         let mut restart = Restart::at(offset);
         loop {
-            let batch = self.listed_from(&handle, restart, at).await?;
+            let batch = self.listed_from(handle, restart, at).await?;
             restart = Restart::GoOn;
             let last_batch = batch.is_empty();
             for (listed, index) in batch.into_iter().zip(at..) {
@@ -150,8 +157,19 @@ impl Ops {
         }
     }
 
-    fn dots(&self, handle: &Arc<DirHandle>, offset: u64) -> Vec<DirEntry> {
-        let ino = handle.dir.ino;
+    /// Waits for renames of a predecessor. Returns `.` and `..`, as far as they are asked for.
+    ///
+    /// Errors: `TimedOut`.
+    async fn begin(&self, handle: &DirHandle, offset: u64) -> Result<Vec<DirEntry>, FsError> {
+        let dir = handle.dir.ino;
+        self.subtrees.inode_settled(dir).await?;
+        if offset == 0 {
+            self.subtrees.names_settled(dir).await;
+        }
+        Ok(self.dots(dir, offset))
+    }
+
+    fn dots(&self, ino: Ino, offset: u64) -> Vec<DirEntry> {
         let parent = self
             .namespace
             .table()
@@ -181,8 +199,8 @@ impl Ops {
         let mut snapshot = handle.snapshot.lock().await;
         let handle_number = handle.id.0;
         if restart == Restart::Anew && !snapshot.listed.is_empty() {
-            *snapshot = self.new_snapshot(handle.dir.ino)?;
-            self.stage_factory.session_log.record(|| Record::Rewound {
+            *snapshot = Snapshot::of(handle.dir.ino, &self.namespace)?;
+            self.session_log.record(|| Record::Rewound {
                 handle: handle_number,
             });
         }
@@ -197,7 +215,7 @@ impl Ops {
         }
         listed.passed(first);
         if listed.len() < *recorded {
-            self.stage_factory.session_log.record(|| Record::Rewound {
+            self.session_log.record(|| Record::Rewound {
                 handle: handle_number,
             });
             *recorded = 0;
@@ -213,15 +231,13 @@ impl Ops {
         self.record_listed(handle_number, listed, recorded, last);
         Ok(listed.from(first, BATCH_LIMIT))
     }
-}
 
-impl Ops {
     /// Tells the successor of names up to an index, those that it was not told of.
     fn record_listed(&self, handle: u64, listed: &Listed, recorded: &mut usize, end: usize) {
         if *recorded >= end || end > listed.len() {
             return;
         }
-        self.stage_factory.session_log.record(|| Record::Listed {
+        self.session_log.record(|| Record::Listed {
             handle,
             names: listed.names(*recorded..end),
         });

@@ -34,7 +34,7 @@ impl Ops {
         let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(made) if made.kind == special.kind && attempt == Delivery::Resent => {
-                return Ok(self.give_entry(&made));
+                return Ok(Entry::give(&made, &self.attributes));
             }
             Ok(_) => return Err(FsError::EXISTS),
             Err(FsError::NotFound(_)) if !self.namespace.stores_attributes() => {
@@ -51,6 +51,6 @@ impl Ops {
             self.namespace.roll_back_create(&inode);
             return Err(error);
         }
-        Ok(self.give_entry(&inode))
+        Ok(Entry::give(&inode, &self.attributes))
     }
 }

@@ -40,7 +40,7 @@ impl Ops {
         match self.namespace.lookup(&parent, name).await {
             Ok(made) if made.kind == Kind::Symlink && attempt == Delivery::Resent => {
                 return if self.readlink(made.ino).await? == target {
-                    Ok(self.give_entry(&made))
+                    Ok(Entry::give(&made, &self.attributes))
                 } else {
                     Err(FsError::EXISTS)
                 };
@@ -57,7 +57,7 @@ impl Ops {
             self.namespace.roll_back_create(&link);
             return Err(error);
         }
-        Ok(self.give_entry(&link))
+        Ok(Entry::give(&link, &self.attributes))
     }
 
     /// Stores the object of a new inode that is no file.
