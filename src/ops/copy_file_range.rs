@@ -3,19 +3,32 @@
 use std::sync::Arc;
 
 use super::Ops;
+use super::resent::CarriedOut;
 use crate::error::FsError;
-use crate::files::{Caller, KernelRequest, LowerLayer, OpenFile, check_awaited};
+use crate::files::{AttributeView, Caller, KernelRequest, LowerLayer, OpenFile, check_awaited};
+use crate::namespace::Namespace;
 use crate::session_state::Basis;
-use crate::store::CopyHeaders;
-use crate::store::WriteCondition;
+use crate::store::{CopyHeaders, WriteCondition};
 use crate::vocabulary::{HandleId, ObjectId};
-use crate::write_path::{CopyOver, CopyTask};
+use crate::write_path::{Copier, CopyOver, CopyTask};
+use crate::writeback::{Deletes, Uploads};
 
 /// One end of a copy.
 #[derive(Debug, Clone, Copy)]
 pub struct CopyEnd {
     pub handle: HandleId,
     pub offset: u64,
+}
+
+/// Makes the object of a file a copy of another.
+#[derive(Debug)]
+pub struct ObjectCopier {
+    pub namespace: Arc<Namespace>,
+    pub attributes: Arc<AttributeView>,
+    pub carried_out: Arc<CarriedOut>,
+    pub copier: Arc<Copier>,
+    pub uploads: Arc<Uploads>,
+    pub deletes: Arc<Deletes>,
 }
 
 impl Ops {
@@ -56,12 +69,15 @@ impl Ops {
         let object = whole()?;
         check_awaited()?;
         self.attributes.drop_privileges(&target.file.inode, caller);
-        self.copy_object(&object, &target.file, caller.request)
+        self.object_copier
+            .copy(&object, &target.file, caller.request)
             .await?;
         Ok(object.size_bytes)
     }
+}
 
-    async fn copy_object(
+impl ObjectCopier {
+    async fn copy(
         &self,
         object: &ObjectId,
         target: &Arc<OpenFile>,

@@ -7,9 +7,12 @@ use super::open::{Opened, Truncate};
 use super::special_files::SpecialFile;
 use super::{ExclusiveCreate, Ops};
 use crate::error::FsError;
-use crate::files::{Caller, ChangeNumber, Delivery, OpenFile, check_awaited};
-use crate::namespace::{Name, Pin};
+use crate::files::{
+    AttributeView, Caller, ChangeNumber, Delivery, OpenFile, OpenFiles, check_awaited,
+};
+use crate::namespace::{Name, Namespace, Pin};
 use crate::vocabulary::{Ino, Intent, Kind, OpenMode};
+use crate::writeback::Uploads;
 
 /// Whether the name must be free (O_EXCL).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,15 @@ pub struct CreateRequest {
     /// Permission bits of a new file.
     pub permissions: u16,
     pub maker: Caller,
+}
+
+/// Makes files.
+#[derive(Debug)]
+pub struct FileMaker {
+    pub namespace: Arc<Namespace>,
+    pub attributes: Arc<AttributeView>,
+    pub files: Arc<OpenFiles>,
+    pub uploads: Arc<Uploads>,
 }
 
 impl Ops {
@@ -84,7 +96,7 @@ impl Ops {
             Exclusive::Yes => self.settings.exclusive_create,
             Exclusive::No => ExclusiveCreate::Lazy,
         };
-        let (inode, file, made) = self.make_file(&parent, name, &request, claim).await?;
+        let (inode, file, made) = self.file_maker.make(&parent, name, &request, claim).await?;
         let opened = Opened::give(
             &self.handles,
             file,
@@ -109,11 +121,13 @@ impl Ops {
         permissions: u16,
         maker: Caller,
     ) -> Result<Entry, FsError> {
-        if let NodeKind::Special(special) = kind {
-            let made = self.make_special(parent, name, special, permissions, maker);
-            return made.await;
-        }
         let attempt = maker.request.attempt;
+        if let NodeKind::Special(special) = kind {
+            let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
+            let making = (special, permissions, maker);
+            let node = self.node_maker.make_special(&parent, name, making).await?;
+            return Ok(Entry::give(&node, &self.attributes));
+        }
         let parent = self
             .name_changes
             .begin_unlocked(parent, name, attempt)
@@ -134,12 +148,14 @@ impl Ops {
             maker,
         };
         let claim = ExclusiveCreate::Strict;
-        let (inode, file, _) = self.make_file(&parent, name, &request, claim).await?;
+        let (inode, file, _) = self.file_maker.make(&parent, name, &request, claim).await?;
         self.files.close(&file, request.mode);
         Ok(Entry::give(&inode, &self.attributes))
     }
+}
 
-    async fn make_file(
+impl FileMaker {
+    async fn make(
         &self,
         parent: &Pin,
         name: &Name,

@@ -6,6 +6,7 @@
 mod change;
 mod compose;
 mod copy_file_range;
+mod core_parts;
 mod create;
 mod fallocate;
 mod flush;
@@ -52,9 +53,13 @@ use crate::writeback::{
     AttributeWriter, Deletes, EarlyParts, Predecessor, RoomMaker, Uploads, Writeback,
 };
 use change::NameChanges;
+use copy_file_range::ObjectCopier;
+use create::FileMaker;
 use readdir::DirReader;
-use rename::{ObjectCopies, RenameRecovery, Renamer};
+use rename::{RenameRecovery, Renamer};
 use resent::CarriedOut;
+use symlink::NodeMaker;
+use unlink::FileRemover;
 
 pub use copy_file_range::CopyEnd;
 pub use create::{CreateRequest, Created, Exclusive, NodeKind};
@@ -64,7 +69,7 @@ pub use open::{CachedPages, Opened, Truncate};
 pub use readdir::{BufferSpace, DirEntry, DirEntryPlus};
 pub use rename::RenameMode;
 pub use runtime_limits::{
-    ChangedByWriter, OpenFor, Opener, PendingWork, RuntimeLimits, is_by_writer,
+    ChangedByWriter, Controls, OpenFor, Opener, PendingWork, RuntimeLimits, is_by_writer,
 };
 pub use setattr::{AttrChange, TimeChange};
 pub use special_files::SpecialFile;
@@ -138,14 +143,18 @@ pub struct Ops {
     store: Arc<DeleteQueue>,
     reader: Arc<Reader>,
     uploader: Arc<Uploader>,
-    copier: Arc<Copier>,
     stage_factory: Arc<StageFactory>,
     subtrees: Arc<SubtreeLocks>,
     predecessor: Arc<Predecessor>,
     carried_out: Arc<CarriedOut>,
     name_changes: NameChanges,
     dir_reader: DirReader,
-    handles: Handles,
+    file_maker: FileMaker,
+    node_maker: NodeMaker,
+    file_remover: FileRemover,
+    object_copier: ObjectCopier,
+    controls: Controls,
+    handles: Arc<Handles>,
     files: Arc<OpenFiles>,
     named_opens: Arc<NamedOpens>,
     attributes: Arc<AttributeView>,
@@ -155,7 +164,6 @@ pub struct Ops {
     early_parts: Arc<EarlyParts>,
     room_maker: RoomMaker,
     deletes: Arc<Deletes>,
-    copies: Arc<ObjectCopies>,
     renamer: Renamer,
     rename_recovery: Arc<RenameRecovery>,
 }
@@ -204,6 +212,10 @@ impl Ops {
     /// Whether a listing of a directory knows its entries' attributes.
     pub fn lists_attributes(&self) -> bool {
         !self.namespace.stores_attributes()
+    }
+
+    pub fn controls(&self) -> &Controls {
+        &self.controls
     }
 
     pub fn namespace(&self) -> &Namespace {

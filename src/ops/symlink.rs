@@ -7,68 +7,61 @@ use bytes::Bytes;
 use super::Ops;
 use super::lookup::Entry;
 use crate::error::FsError;
-use crate::files::{Caller, Delivery, LowerLayer, check_awaited, whole_seconds};
-use crate::namespace::{Attributes, Name, Pin};
+use crate::files::{AttributeView, Caller, Delivery, LowerLayer, check_awaited, whole_seconds};
+use crate::namespace::{Attributes, Name, Namespace, Pin};
 use crate::store::{
-    ETag, GetRequest, ObjectHeaders, ObjectStore, PutRequest, StoreErrorKind, WriteCondition,
+    DeleteQueue, ETag, GetRequest, ObjectHeaders, ObjectStore, PutRequest, StoreErrorKind,
+    WriteCondition,
 };
 use crate::vocabulary::{Ino, Kind, ObjectVersion};
+use crate::writeback::Deletes;
 
 /// Longest target. Source: limits.h, `PATH_MAX`, with its final NUL.
 const TARGET_LIMIT_BYTES: u64 = 4095;
 /// Permissions that symlinks have in Linux. Source: symlink(7).
 const SYMLINK_MODE: u16 = 0o777;
 
-impl Ops {
-    /// Errors: `NotPermitted` where attributes are not stored with objects;
-    /// `Exists`, `ReadOnly`, `NameTooLong`, the store's.
-    pub async fn symlink(
-        &self,
-        parent: Ino,
-        name: &Name,
-        target: Bytes,
-        maker: Caller,
-    ) -> Result<Entry, FsError> {
-        let attempt = maker.request.attempt;
-        let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
-        if !self.namespace.stores_attributes() {
-            return Err(FsError::NotPermitted);
-        }
-        if target.len() as u64 > TARGET_LIMIT_BYTES {
-            return Err(FsError::NameTooLong);
-        }
-        match self.namespace.lookup(&parent, name).await {
-            Ok(made) if made.kind == Kind::Symlink && attempt == Delivery::Resent => {
-                return if self.readlink(made.ino).await? == target {
-                    Ok(Entry::give(&made, &self.attributes))
-                } else {
-                    Err(FsError::EXISTS)
-                };
-            }
-            Ok(_) => return Err(FsError::EXISTS),
-            Err(FsError::NotFound(_)) => {}
-            Err(error) => return Err(error),
-        }
-        check_awaited()?;
-        let link = self.namespace.create_local(&parent, name, Kind::Symlink)?;
-        self.attributes
-            .init_attributes(&parent, &link, SYMLINK_MODE, maker);
-        if let Err(error) = self.put_node(&parent, name, &link, target, None).await {
-            self.namespace.roll_back_create(&link);
-            return Err(error);
-        }
-        Ok(Entry::give(&link, &self.attributes))
-    }
+/// What is an object and no file: its bytes and attributes tell what it is.
+#[derive(Debug)]
+pub struct Node {
+    pub kind: Kind,
+    pub permissions: u16,
+    pub body: Bytes,
+    /// Of a device, as the kernel writes it.
+    pub rdev: Option<u32>,
+}
 
-    /// Stores the object of a new inode that is no file.
-    pub(super) async fn put_node(
+/// Makes inodes that are no files: each is in the store at once.
+#[derive(Debug)]
+pub struct NodeMaker {
+    pub namespace: Arc<Namespace>,
+    pub attributes: Arc<AttributeView>,
+    pub store: Arc<DeleteQueue>,
+    pub deletes: Arc<Deletes>,
+}
+
+impl NodeMaker {
+    /// Errors: `Exists`, `NameTooLong`, the store's; nothing is made then.
+    pub async fn make(
         &self,
         parent: &Pin,
         name: &Name,
-        inode: &Pin,
-        body: Bytes,
-        rdev: Option<u32>,
-    ) -> Result<(), FsError> {
+        node: Node,
+        maker: Caller,
+    ) -> Result<Pin, FsError> {
+        let inode = self.namespace.create_local(parent, name, node.kind)?;
+        self.attributes
+            .init_attributes(parent, &inode, node.permissions, maker);
+        if let Err(error) = self.put(parent, name, &inode, node).await {
+            self.namespace.roll_back_create(&inode);
+            return Err(error);
+        }
+        Ok(inode)
+    }
+
+    /// Stores the object of a new inode.
+    async fn put(&self, parent: &Pin, name: &Name, inode: &Pin, node: Node) -> Result<(), FsError> {
+        let Node { body, rdev, .. } = node;
         let attributes = Attributes {
             rdev,
             ..inode.state().effective_attributes()
@@ -140,6 +133,48 @@ impl Ops {
         let is_own =
             there.body == put.body && wanted.all(|(name, value)| found.get(name) == Some(value));
         Ok(is_own.then_some(there.meta.etag))
+    }
+}
+
+impl Ops {
+    /// Errors: `NotPermitted` where attributes are not stored with objects;
+    /// `Exists`, `ReadOnly`, `NameTooLong`, the store's.
+    pub async fn symlink(
+        &self,
+        parent: Ino,
+        name: &Name,
+        target: Bytes,
+        maker: Caller,
+    ) -> Result<Entry, FsError> {
+        let attempt = maker.request.attempt;
+        let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
+        if !self.namespace.stores_attributes() {
+            return Err(FsError::NotPermitted);
+        }
+        if target.len() as u64 > TARGET_LIMIT_BYTES {
+            return Err(FsError::NameTooLong);
+        }
+        match self.namespace.lookup(&parent, name).await {
+            Ok(made) if made.kind == Kind::Symlink && attempt == Delivery::Resent => {
+                return if self.readlink(made.ino).await? == target {
+                    Ok(Entry::give(&made, &self.attributes))
+                } else {
+                    Err(FsError::EXISTS)
+                };
+            }
+            Ok(_) => return Err(FsError::EXISTS),
+            Err(FsError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+        check_awaited()?;
+        let node = Node {
+            kind: Kind::Symlink,
+            permissions: SYMLINK_MODE,
+            body: target,
+            rdev: None,
+        };
+        let link = self.node_maker.make(&parent, name, node, maker).await?;
+        Ok(Entry::give(&link, &self.attributes))
     }
 
     /// Errors: `InvalidArgument` for what is no symlink; `Stale`; the store's.

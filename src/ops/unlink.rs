@@ -1,15 +1,30 @@
 //! unlink: a name and its object go; open handles keep the bytes.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Ops;
-use super::resent::Removal;
+use super::resent::{CarriedOut, Removal};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
-use crate::files::{Delivery, KernelRequest, check_awaited};
-use crate::namespace::{EntryChange, Name, Pin};
+use crate::files::{Delivery, KernelRequest, NamedOpens, OpenFiles, check_awaited};
+use crate::namespace::{EntryChange, Name, Namespace, Pin};
+use crate::store::DeleteQueue;
 use crate::vocabulary::{Ino, Kind};
-use crate::writeback::Removed;
+use crate::writeback::{Deletes, Predecessor, Removed, Uploads};
+
+/// Removes files.
+#[derive(Debug)]
+pub struct FileRemover {
+    pub namespace: Arc<Namespace>,
+    pub store: Arc<DeleteQueue>,
+    pub files: Arc<OpenFiles>,
+    pub named_opens: Arc<NamedOpens>,
+    pub predecessor: Arc<Predecessor>,
+    pub carried_out: Arc<CarriedOut>,
+    pub uploads: Arc<Uploads>,
+    pub deletes: Arc<Deletes>,
+}
 
 impl Ops {
     /// What another client has put meanwhile stays, as if it had come later.
@@ -38,12 +53,16 @@ impl Ops {
         if attempt == Delivery::Resent {
             let key = self.namespace.child_key(parent.ino, name)?;
             let version = inode.state().remote.clone();
-            self.remove_file(&parent, name, &inode, request).await?;
+            self.file_remover
+                .remove(&parent, name, &inode, request)
+                .await?;
             self.predecessor
                 .note_delete(&key, version.map(|version| version.etag));
             return Ok(());
         }
-        self.remove_file(&parent, name, &inode, request).await
+        self.file_remover
+            .remove(&parent, name, &inode, request)
+            .await
     }
 
     /// The rest of a removal that a predecessor carried out: it may have sent more than
@@ -53,9 +72,11 @@ impl Ops {
         self.predecessor.note_delete(&key, None);
         Ok(())
     }
+}
 
+impl FileRemover {
     /// Deletes the object, if there is one, and takes the name away.
-    async fn remove_file(
+    async fn remove(
         &self,
         parent: &Pin,
         name: &Name,

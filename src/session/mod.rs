@@ -127,7 +127,7 @@ pub fn run(
         place: &place,
         mountpoint: &asked,
         abilities: connected.late.abilities().get(),
-        mounted_at: ops.mounted_at(),
+        mounted_at: ops.controls().mounted_at(),
     };
     let kernel = fuse_session::start(&config, asked, &session_log, before, adapter)?;
     let (mounted, notifier) = (kernel.mounted, kernel.notifier);
@@ -337,13 +337,13 @@ async fn unmount(
     let mut saved = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
         if Instant::now() >= deadline {
-            let holders = holders(path, ops.openers(OpenFor::Anything));
+            let holders = holders(path, ops.controls().openers(OpenFor::Anything));
             tracing::warn!(path = %path.display(), "still held by {holders}: detached; what is still open loses the mount");
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
         if !saved {
-            let holders = holders(path, ops.openers(OpenFor::Anything));
+            let holders = holders(path, ops.controls().openers(OpenFor::Anything));
             tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
             saved = true;
         }

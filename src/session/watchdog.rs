@@ -164,7 +164,8 @@ async fn report_until_stopped(tended: &RunningMount, mut terminate: Signal, mut 
             _ = terminate.recv(), if doing == "serving" => doing = "stopping",
             _ = interrupt.recv(), if doing == "serving" => doing = "stopping",
         }
-        let mut now = format!("{doing} {place}; {}", what_waits(tended.ops.waiting()));
+        let waiting = what_waits(tended.ops.controls().waiting());
+        let mut now = format!("{doing} {place}; {waiting}");
         if let Some(outage) = tended.health.outage() {
             now.push_str(&format!("; {outage}"));
         }
