@@ -375,13 +375,13 @@ async fn drain(ops: &Ops, tasks: &TaskTracker, deadline: Instant) {
     if timeout_at(deadline, tasks.wait()).await.is_err() {
         tracing::warn!(
             requests = tasks.len(),
-            "given up waiting for requests under way"
+            "stopped waiting for requests in progress"
         );
     }
     if timeout_at(deadline, ops.uploads_settled()).await.is_err() {
         tracing::warn!("uploads are left in the spool: the next mount resumes them");
     }
     if timeout_at(deadline, ops.shutdown()).await.is_err() {
-        tracing::warn!("given up waiting for reads under way");
+        tracing::warn!("stopped waiting for reads in progress");
     }
 }
