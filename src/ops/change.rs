@@ -2,12 +2,28 @@
 
 use std::sync::Arc;
 
-use super::Access;
 use crate::error::FsError;
 use crate::files::Delivery;
 use crate::namespace::{Name, Namespace, Pin, SubtreeGuard, SubtreeLocks};
 use crate::vocabulary::Ino;
 use crate::writeback::Predecessor;
+
+/// Whether the mount takes changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    ReadWrite,
+    ReadOnly,
+}
+
+impl Access {
+    /// Errors: `ReadOnly`.
+    pub fn check_writable(self) -> Result<(), FsError> {
+        match self {
+            Self::ReadWrite => Ok(()),
+            Self::ReadOnly => Err(FsError::ReadOnly),
+        }
+    }
+}
 
 /// Lets operations change names.
 #[derive(Debug)]

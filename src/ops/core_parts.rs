@@ -7,15 +7,15 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::change::NameChanges;
-use super::copy_file_range::ObjectCopier;
-use super::create::FileMaker;
-use super::readdir::DirReader;
+use super::change::{Access, NameChanges};
+use super::dir_reader::DirReader;
+use super::file_maker::FileMaker;
+use super::file_remover::FileRemover;
+use super::node_maker::NodeMaker;
+use super::object_copier::ObjectCopier;
 use super::rename::{ObjectCopies, Rebase, RenameLog};
 use super::resent::CarriedOut;
-use super::symlink::NodeMaker;
-use super::unlink::FileRemover;
-use super::{Access, Controls, OpsSettings, Parts};
+use super::{Controls, OpsSettings, Parts};
 use crate::files::{
     AttributeView, AwaitedOpens, Durability, Handles, NamedOpens, OpenFiles, StageFactory,
 };

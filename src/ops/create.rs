@@ -1,25 +1,15 @@
 //! create and mknod: a file on a name that is free.
 
-use std::sync::Arc;
-
-use super::lookup::Entry;
+use super::Ops;
+use super::entry::{Entry, give_entry};
+use super::file_maker::{Exclusive, ExclusiveCreate, NewFile};
 use super::open::{Opened, Truncate};
 use super::special_files::SpecialFile;
-use super::{ExclusiveCreate, Ops};
-use crate::error::FsError;
-use crate::files::{
-    AttributeView, Caller, ChangeNumber, Delivery, OpenFile, OpenFiles, check_awaited,
-};
-use crate::namespace::{Name, Namespace, Pin};
-use crate::vocabulary::{Ino, Intent, Kind, OpenMode};
-use crate::writeback::Uploads;
 
-/// Whether the name must be free (O_EXCL).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exclusive {
-    Yes,
-    No,
-}
+use crate::error::FsError;
+use crate::files::{Caller, Delivery};
+use crate::namespace::{Name, Pin};
+use crate::vocabulary::{Ino, Kind, OpenMode};
 
 /// What mknod(2) is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,15 +34,6 @@ pub struct CreateRequest {
     /// Permission bits of a new file.
     pub permissions: u16,
     pub maker: Caller,
-}
-
-/// Makes files.
-#[derive(Debug)]
-pub struct FileMaker {
-    pub namespace: Arc<Namespace>,
-    pub attributes: Arc<AttributeView>,
-    pub files: Arc<OpenFiles>,
-    pub uploads: Arc<Uploads>,
 }
 
 impl Ops {
@@ -85,7 +66,7 @@ impl Ops {
                 } = request;
                 let opened = self.open(inode.ino, mode, truncate, maker).await?;
                 return Ok(Created {
-                    entry: Entry::give(&inode, &self.attributes),
+                    entry: give_entry(&inode, &self.attributes),
                     opened,
                 });
             }
@@ -96,7 +77,14 @@ impl Ops {
             Exclusive::Yes => self.settings.exclusive_create,
             Exclusive::No => ExclusiveCreate::Lazy,
         };
-        let (inode, file, made) = self.file_maker.make(&parent, name, &request, claim).await?;
+        let new = NewFile {
+            mode: request.mode,
+            exclusive: request.exclusive,
+            claim,
+            permissions: request.permissions,
+            maker: request.maker,
+        };
+        let (inode, file, made) = self.file_maker.make(&parent, name, new).await?;
         let opened = Opened::give(
             &self.handles,
             file,
@@ -104,7 +92,7 @@ impl Ops {
             (Some(made), request.maker),
         );
         Ok(Created {
-            entry: Entry::give(&inode, &self.attributes),
+            entry: give_entry(&inode, &self.attributes),
             opened,
         })
     }
@@ -126,7 +114,7 @@ impl Ops {
             let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
             let making = (special, permissions, maker);
             let node = self.node_maker.make_special(&parent, name, making).await?;
-            return Ok(Entry::give(&node, &self.attributes));
+            return Ok(give_entry(&node, &self.attributes));
         }
         let parent = self
             .name_changes
@@ -134,63 +122,22 @@ impl Ops {
             .await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode) if made_before(&inode, maker) => {
-                return Ok(Entry::give(&inode, &self.attributes));
+                return Ok(give_entry(&inode, &self.attributes));
             }
             Ok(_) => return Err(FsError::EXISTS),
             Err(FsError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
-        let request = CreateRequest {
+        let new = NewFile {
             mode: OpenMode::Read,
             exclusive: Exclusive::Yes,
-            truncate: Truncate::No,
+            claim: ExclusiveCreate::Strict,
             permissions,
             maker,
         };
-        let claim = ExclusiveCreate::Strict;
-        let (inode, file, _) = self.file_maker.make(&parent, name, &request, claim).await?;
-        self.files.close(&file, request.mode);
-        Ok(Entry::give(&inode, &self.attributes))
-    }
-}
-
-impl FileMaker {
-    async fn make(
-        &self,
-        parent: &Pin,
-        name: &Name,
-        request: &CreateRequest,
-        claim: ExclusiveCreate,
-    ) -> Result<(Pin, Arc<OpenFile>, ChangeNumber), FsError> {
-        check_awaited()?;
-        let inode = self.namespace.create_local(parent, name, Kind::File)?;
-        let (mode, maker) = (request.permissions, request.maker);
-        self.attributes.init_attributes(parent, &inode, mode, maker);
-        let file = self
-            .files
-            .open(self.namespace.inode(inode.ino)?, request.mode);
-        let intent = match request.exclusive {
-            Exclusive::Yes => Intent::Exclusive,
-            Exclusive::No => Intent::Replace,
-        };
-        let outcome = async {
-            let made = file.start_over(intent)?;
-            if claim == ExclusiveCreate::Strict {
-                self.uploads.upload(&file).await?;
-            }
-            Ok(made)
-        };
-        let made = match outcome.await {
-            Ok(made) => made,
-            Err(error) => {
-                file.orphan();
-                self.files.close(&file, request.mode);
-                self.namespace.roll_back_create(&inode);
-                return Err(error);
-            }
-        };
-        self.attributes.record_overrides(&inode);
-        Ok((inode, file, made))
+        let (inode, file, _) = self.file_maker.make(&parent, name, new).await?;
+        self.files.close(&file, new.mode);
+        Ok(give_entry(&inode, &self.attributes))
     }
 }
 

@@ -4,28 +4,10 @@
 //! time to that of the remembered listing.
 
 use super::Ops;
+use super::entry::{Entry, give_entry};
 use crate::error::FsError;
-use crate::files::{Attr, AttrValidity, AttributeView};
-use crate::namespace::{Name, Pin};
+use crate::namespace::Name;
 use crate::vocabulary::Ino;
-
-/// An inode given to the kernel, which counts it as one more reference.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry {
-    pub attr: Attr,
-    pub validity: AttrValidity,
-}
-
-impl Entry {
-    /// Counts the reference that the kernel gets by it.
-    pub(super) fn give(inode: &Pin, attributes: &AttributeView) -> Self {
-        let table = attributes.namespace.table();
-        table.add_lookup(inode.ino);
-        table.commit();
-        let (attr, validity) = attributes.attr(inode);
-        Self { attr, validity }
-    }
-}
 
 impl Ops {
     /// Errors: `NotFound`, `NameTooLong`, and the store's.
@@ -33,7 +15,7 @@ impl Ops {
         let parent = self.namespace.directory(parent)?;
         self.subtrees.entry_settled(parent.ino, name).await?;
         let inode = self.namespace.lookup(&parent, name).await?;
-        Ok(Entry::give(&inode, &self.attributes))
+        Ok(give_entry(&inode, &self.attributes))
     }
 
     pub fn forget(&self, ino: Ino, count: u64) {

@@ -8,12 +8,18 @@ mod compose;
 mod copy_file_range;
 mod core_parts;
 mod create;
+mod dir_reader;
+mod entry;
 mod fallocate;
+mod file_maker;
+mod file_remover;
 mod flush;
 mod fsync;
 mod getattr;
 mod lookup;
 mod mkdir;
+mod node_maker;
+mod object_copier;
 mod open;
 mod opendir;
 mod read;
@@ -53,20 +59,22 @@ use crate::writeback::{
     AttributeWriter, Deletes, EarlyParts, Predecessor, RoomMaker, Uploads, Writeback,
 };
 use change::NameChanges;
-use copy_file_range::ObjectCopier;
-use create::FileMaker;
-use readdir::DirReader;
+use dir_reader::DirReader;
+use file_maker::FileMaker;
+use file_remover::FileRemover;
+use node_maker::NodeMaker;
+use object_copier::ObjectCopier;
 use rename::{RenameRecovery, Renamer};
 use resent::CarriedOut;
-use symlink::NodeMaker;
-use unlink::FileRemover;
 
+pub use change::Access;
 pub use copy_file_range::CopyEnd;
-pub use create::{CreateRequest, Created, Exclusive, NodeKind};
+pub use create::{CreateRequest, Created, NodeKind};
+pub use dir_reader::{BufferSpace, DirEntry, DirEntryPlus};
+pub use entry::Entry;
 pub use fallocate::Allocation;
-pub use lookup::Entry;
+pub use file_maker::{Exclusive, ExclusiveCreate};
 pub use open::{CachedPages, Opened, Truncate};
-pub use readdir::{BufferSpace, DirEntry, DirEntryPlus};
 pub use rename::RenameMode;
 pub use runtime_limits::{
     ChangedByWriter, Controls, OpenFor, Opener, PendingWork, RuntimeLimits, is_by_writer,
@@ -77,32 +85,6 @@ pub use statfs::FsStats;
 pub use unsent::{Amount, Unsent, UnsentFile, UnsentState};
 pub use write::{Privileges, WriteOrigin};
 pub use xattr::XattrMode;
-
-/// Whether the mount takes changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    ReadWrite,
-    ReadOnly,
-}
-
-impl Access {
-    /// Errors: `ReadOnly`.
-    fn check_writable(self) -> Result<(), FsError> {
-        match self {
-            Self::ReadWrite => Ok(()),
-            Self::ReadOnly => Err(FsError::ReadOnly),
-        }
-    }
-}
-
-/// When an exclusive create (O_EXCL) learns that another client was first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExclusiveCreate {
-    /// At close: the upload fails.
-    Lazy,
-    /// At open, by an empty object that claims the name.
-    Strict,
-}
 
 /// What the operations need to know of the configuration.
 #[derive(Debug, Clone)]

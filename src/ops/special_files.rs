@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::symlink::{Node, NodeMaker};
+use super::node_maker::{Node, NodeMaker};
 use crate::error::FsError;
 use crate::files::{Caller, Delivery};
 use crate::namespace::{Name, Pin};
