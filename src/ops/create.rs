@@ -5,7 +5,6 @@ use super::entry::{Entry, give_entry};
 use super::file_maker::{Exclusive, ExclusiveCreate, NewFile};
 use super::open::{Opened, Truncate};
 use super::special_files::SpecialFile;
-
 use crate::error::FsError;
 use crate::files::{Caller, Delivery};
 use crate::namespace::{Name, Pin};

@@ -1,6 +1,8 @@
 //! System calls: one file each; the only place where names, reads and writes meet.
 //!
-//! Owns: the order in which the parts below are called.
+//! Owns: the order in which the parts below are called. What several steps of an
+//! operation share is a part too (`FileMaker`, `FileRemover`, ...): it names what it
+//! depends on, and does not know `Ops`.
 //! Must not know: the FUSE protocol, errno, how the mount came to be.
 
 mod change;
