@@ -80,7 +80,9 @@ impl Handles {
         });
         for (number, handle) in handles.chain(dirs) {
             match handle {
-                Ok(handle) => drop(self.insert(HandleId(number), handle)),
+                Ok(handle) => {
+                    self.insert(HandleId(number), handle);
+                }
                 Err(error) => {
                     tracing::error!(handle = number, %error, "session record ignored: a handle without its file")
                 }
