@@ -51,7 +51,7 @@ impl LogLevelCommand {
         println!("{}", plain(&answer.filter));
         if let Some(why) = &answer.unkept {
             let told = format!(
-                "mediafs: the next daemon will not use this filter: {}",
+                "mediafs: a daemon that starts later will not use this filter: {}",
                 plain(why)
             );
             telemetry::tell_user(&told);

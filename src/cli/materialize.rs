@@ -101,7 +101,7 @@ impl Materialize<'_> {
     pub fn run(&self) -> anyhow::Result<()> {
         let goes_on = || {
             format!(
-                "{} goes on as before; the same command goes on where it was",
+                "{} serves as before; to continue, run the same command again",
                 self.mount.health.mountpoint
             )
         };
@@ -139,7 +139,7 @@ impl Materialize<'_> {
             tracing::debug!(%error, "the barrier was over");
         }
         why.context(format!(
-            "{mountpoint} goes on; what programs changed in the last moment may be in {directory} alone"
+            "{mountpoint} is the mount again; the last changes of programs may be in {directory} alone"
         ))
     }
 

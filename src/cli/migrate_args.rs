@@ -185,7 +185,9 @@ impl CommonArgs {
     pub fn end(&self, summary: Option<&Summary>) -> anyhow::Result<ExitCode> {
         let outcome = match summary {
             None => {
-                telemetry::tell_user("mediafs: interrupted: the same command goes on");
+                telemetry::tell_user(
+                    "mediafs: interrupted: to continue, run the same command again",
+                );
                 Outcome::Interrupted
             }
             Some(summary) => {

@@ -8,9 +8,12 @@ use parking_lot::Mutex;
 use super::Durability;
 use super::file::OpenFile;
 use super::given_up::{Closes, GivenUp};
+use super::table::OpenFiles;
 use super::writers::{Thread, Writers};
+use crate::error::FsError;
 use crate::read_path::Cursor;
-use crate::vocabulary::OpenMode;
+use crate::session_state::SavedHandle;
+use crate::vocabulary::{Ino, OpenMode};
 
 /// An open file description.
 #[derive(Debug)]
@@ -54,6 +57,25 @@ impl PagesAtOpen {
 }
 
 impl FileHandle {
+    /// One that a predecessor gave out. Errors: `Stale`.
+    pub fn restored(saved: &SavedHandle, files: &OpenFiles) -> Result<Self, FsError> {
+        let inode = files.namespace.inode(Ino(saved.ino))?;
+        let mode = saved.mode;
+        inode.state().unprivileged_writers |= mode.writes();
+        let file = files.open(inode, mode);
+        let change = file.last_change();
+        Ok(Self {
+            file,
+            mode,
+            uploads_on_close: saved.uploads_on_close,
+            cursor: Mutex::new(Cursor::default()),
+            writers: Mutex::new(Writers::restored(saved.writers.as_ref(), change)),
+            request: saved.request,
+            closes: Closes::default(),
+            pages: PagesAtOpen::unknown(),
+        })
+    }
+
     /// The kernel uses the handle: it has dropped the pages that it was to drop. Before
     /// that, whoever else opens the file has it drop them too.
     pub fn note_use(&self) {

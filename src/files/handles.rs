@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::attr::{Delivery, KernelRequest};
 use super::changes::ChangeNumber;
 use super::dir_handle::DirHandle;
 use super::file_handle::FileHandle;
+use super::table::OpenFiles;
 use super::writers::{Noted, Thread};
 use crate::error::FsError;
-use crate::session_state::{Record, SavedHandle, SessionLog};
+use crate::session_state::{Record, SavedHandle, SessionLog, SessionState};
 use crate::vocabulary::HandleId;
 
 #[derive(Debug, Clone)]
@@ -48,7 +50,7 @@ impl Handles {
                 writers: Some(handle.writers.lock().to_saved()),
             },
         });
-        self.restore(id, Handle::File(Arc::new(handle)))
+        self.insert(id, Handle::File(Arc::new(handle)))
     }
 
     pub fn add_dir(&self, handle: impl FnOnce(HandleId) -> DirHandle) -> HandleId {
@@ -59,35 +61,48 @@ impl Handles {
             ino: handle.dir.ino.0,
             request: handle.request,
         });
-        self.restore(id, Handle::Dir(Arc::new(handle)))
+        self.insert(id, Handle::Dir(Arc::new(handle)))
     }
 
     fn next_id(&self) -> HandleId {
         HandleId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A handle that a predecessor gave out.
-    pub fn restore_file(&self, id: HandleId, handle: FileHandle) {
-        self.restore(id, Handle::File(Arc::new(handle)));
+    /// The handles that a predecessor gave out. No number of its is given out again.
+    pub fn restore(&self, saved: &SessionState, files: &OpenFiles) {
+        let handles = saved.handles.iter().map(|(number, saved)| {
+            let handle = FileHandle::restored(saved, files);
+            (*number, handle.map(|it| Handle::File(Arc::new(it))))
+        });
+        let dirs = saved.dirs.iter().map(|(number, saved)| {
+            let handle = DirHandle::restored(HandleId(*number), saved, &files.namespace);
+            (*number, handle.map(|it| Handle::Dir(Arc::new(it))))
+        });
+        for (number, handle) in handles.chain(dirs) {
+            match handle {
+                Ok(handle) => {
+                    self.insert(HandleId(number), handle);
+                }
+                Err(error) => {
+                    tracing::error!(handle = number, %error, "session record ignored: a handle without its file")
+                }
+            }
+        }
+        self.next
+            .fetch_max(saved.last_handle + 1, Ordering::Relaxed);
     }
 
-    /// A handle that a predecessor gave out.
-    pub fn restore_dir(&self, id: HandleId, handle: DirHandle) {
-        self.restore(id, Handle::Dir(Arc::new(handle)));
-    }
-
-    /// No number up to this one is given out again.
-    pub fn go_on_after(&self, last: HandleId) {
-        self.next.fetch_max(last.0 + 1, Ordering::Relaxed);
-    }
-
-    fn restore(&self, id: HandleId, handle: Handle) -> HandleId {
+    fn insert(&self, id: HandleId, handle: Handle) -> HandleId {
         self.open.lock().insert(id, handle);
         id
     }
 
-    /// The handle that answered this request already.
-    pub fn answer_to(&self, request: u64) -> Option<HandleId> {
+    /// The handle with which a predecessor meant to answer a request.
+    pub fn answer_to(&self, request: KernelRequest) -> Option<HandleId> {
+        let request = match request.attempt {
+            Delivery::First => return None,
+            Delivery::Resent => request.number,
+        };
         let open = self.open.lock();
         let answers = |handle: &Handle| match handle {
             Handle::File(handle) => handle.request == request,

@@ -24,12 +24,19 @@ pub struct SealedSource {
     pub stage_factory: Arc<StageFactory>,
 }
 
+impl SealedSource {
+    fn pieces(&self, range: Range<u64>) -> Vec<ReadSegment> {
+        let mut pieces = Vec::new();
+        plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
+        pieces
+    }
+}
+
 #[async_trait]
 impl RangeReader for SealedSource {
     async fn read(&self, range: Range<u64>) -> Result<Bytes, FsError> {
         let wanted = range.end - range.start;
-        let mut pieces = Vec::new();
-        plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
+        let pieces = self.pieces(range);
         let bytes = fetch(&self.reader, pieces).await?;
         // A base shorter than it was would shift every byte behind it.
         if bytes.len() as u64 == wanted {
@@ -40,13 +47,7 @@ impl RangeReader for SealedSource {
     }
 
     async fn read_summed(&self, range: Range<u64>) -> Result<Summed, FsError> {
-        let mut pieces = Vec::new();
-        plan_staged(
-            &self.sealed.stage,
-            &self.sealed.base,
-            range.clone(),
-            &mut pieces,
-        );
+        let pieces = self.pieces(range.clone());
         if let [ReadSegment::Local(file, here)] = pieces.as_slice()
             && here.end - here.start == range.end - range.start
         {
@@ -59,9 +60,7 @@ impl RangeReader for SealedSource {
 
 impl ByteSource for SealedSource {
     fn runs(&self) -> Vec<Run> {
-        let Sealed { stage, base, .. } = &*self.sealed;
-        let mut pieces = Vec::new();
-        plan_staged(stage, base, 0..stage.len(), &mut pieces);
+        let pieces = self.pieces(0..self.sealed.stage.len());
         let mut at = 0;
         let runs = pieces.into_iter().map(|piece| {
             let (len, origin) = match piece {
@@ -80,21 +79,14 @@ impl ByteSource for SealedSource {
     }
 
     fn is_zero(&self, range: Range<u64>) -> bool {
-        let mut pieces = Vec::new();
-        plan_staged(&self.sealed.stage, &self.sealed.base, range, &mut pieces);
+        let pieces = self.pieces(range);
         pieces
             .iter()
             .all(|piece| matches!(piece, ReadSegment::Zero(_)))
     }
 
     fn stored(&self, range: Range<u64>) -> Option<StoredRange> {
-        let mut pieces = Vec::new();
-        plan_staged(
-            &self.sealed.stage,
-            &self.sealed.base,
-            range.clone(),
-            &mut pieces,
-        );
+        let pieces = self.pieces(range.clone());
         match pieces.as_slice() {
             [ReadSegment::Object(object, stored)] if *stored == range => Some(StoredRange {
                 key: object.key.clone(),

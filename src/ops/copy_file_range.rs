@@ -4,12 +4,8 @@ use std::sync::Arc;
 
 use super::Ops;
 use crate::error::FsError;
-use crate::files::{Caller, KernelRequest, LowerLayer, OpenFile, check_awaited};
-use crate::session_state::Basis;
-use crate::store::CopyHeaders;
-use crate::store::WriteCondition;
+use crate::files::{Caller, check_awaited};
 use crate::vocabulary::{HandleId, ObjectId};
-use crate::write_path::{CopyOver, CopyTask};
 
 /// One end of a copy.
 #[derive(Debug, Clone, Copy)]
@@ -56,62 +52,9 @@ impl Ops {
         let object = whole()?;
         check_awaited()?;
         self.attributes.drop_privileges(&target.file.inode, caller);
-        self.copy_object(&object, &target.file, caller.request)
+        self.object_copier
+            .copy(&object, &target.file, caller.request)
             .await?;
         Ok(object.size_bytes)
-    }
-
-    async fn copy_object(
-        &self,
-        object: &ObjectId,
-        target: &Arc<OpenFile>,
-        request: KernelRequest,
-    ) -> Result<(), FsError> {
-        let place = self.namespace.table().place(target.inode.ino);
-        let (parent, name) = place.ok_or(FsError::Unsupported)?;
-        let key = self.namespace.child_key(parent, &name)?;
-        let headers =
-            self.attributes
-                .upload_headers(&target.inode, &name, &LowerLayer::Empty, None)?;
-        let known = match &target.inode.state().remote {
-            Some(version) => WriteCondition::IfMatch(version.etag.clone()),
-            None => WriteCondition::IfAbsent,
-        };
-        let was_begun = self.carried_out.begun(request).is_some();
-        if !was_begun {
-            self.carried_out.begin(request, Basis::default);
-        }
-        let task = CopyTask {
-            source: object.key.clone(),
-            version: object.etag.clone(),
-            size_bytes: object.size_bytes,
-            target: key.clone(),
-            over: match was_begun {
-                true => CopyOver::Only(known.clone()),
-                false => CopyOver::Any(known.clone()),
-            },
-            headers: CopyHeaders::Replace(Box::new(headers.clone())),
-        };
-        let (etag, size_bytes, headers) = match self.copier.copy(&task).await {
-            Ok(etag) => (etag, object.size_bytes, headers),
-            // The copy that a predecessor made, or what another client has put over it.
-            Err(FsError::Exists(_) | FsError::Stale(_)) if was_begun => {
-                let there = self.deletes.object_at(&key).await?.ok_or(FsError::STALE)?;
-                if known == WriteCondition::IfMatch(there.etag.clone()) {
-                    return Err(FsError::STALE);
-                }
-                (there.etag, there.size_bytes, there.headers)
-            }
-            Err(error) => return Err(error),
-        };
-        let copy = ObjectId {
-            key,
-            etag,
-            size_bytes,
-        };
-        self.uploads.record_object(target, &copy, headers);
-        target.replaced(Arc::new(copy));
-        self.uploads.update_parent(target).await;
-        Ok(())
     }
 }

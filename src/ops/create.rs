@@ -1,22 +1,14 @@
 //! create and mknod: a file on a name that is free.
 
-use std::sync::Arc;
-
-use super::lookup::Entry;
+use super::Ops;
+use super::entry::{Entry, give_entry};
+use super::file_maker::{Exclusive, ExclusiveCreate, NewFile};
 use super::open::{Opened, Truncate};
 use super::special_files::SpecialFile;
-use super::{ExclusiveCreate, Ops};
 use crate::error::FsError;
-use crate::files::{Caller, ChangeNumber, Delivery, OpenFile, check_awaited};
+use crate::files::{Caller, Delivery};
 use crate::namespace::{Name, Pin};
-use crate::vocabulary::{Ino, Intent, Kind, OpenMode};
-
-/// Whether the name must be free (O_EXCL).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exclusive {
-    Yes,
-    No,
-}
+use crate::vocabulary::{Ino, Kind, OpenMode};
 
 /// What mknod(2) is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +46,10 @@ impl Ops {
         request: CreateRequest,
     ) -> Result<Created, FsError> {
         let attempt = request.maker.request.attempt;
-        let parent = self.change_name_unlocked(parent, name, attempt).await?;
+        let parent = self
+            .name_changes
+            .begin_unlocked(parent, name, attempt)
+            .await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(inode)
                 if request.exclusive == Exclusive::Yes && !made_before(&inode, request.maker) =>
@@ -70,7 +65,7 @@ impl Ops {
                 } = request;
                 let opened = self.open(inode.ino, mode, truncate, maker).await?;
                 return Ok(Created {
-                    entry: self.give_entry(&inode),
+                    entry: give_entry(&inode, &self.attributes),
                     opened,
                 });
             }
@@ -81,10 +76,22 @@ impl Ops {
             Exclusive::Yes => self.settings.exclusive_create,
             Exclusive::No => ExclusiveCreate::Lazy,
         };
-        let (inode, file, made) = self.make_file(&parent, name, &request, claim).await?;
-        let opened = self.give_handle(file, request.mode, Some(made), request.maker);
+        let new = NewFile {
+            mode: request.mode,
+            exclusive: request.exclusive,
+            claim,
+            permissions: request.permissions,
+            maker: request.maker,
+        };
+        let (inode, file, made) = self.file_maker.make(&parent, name, new).await?;
+        let opened = Opened::give(
+            &self.handles,
+            file,
+            request.mode,
+            (Some(made), request.maker),
+        );
         Ok(Created {
-            entry: self.give_entry(&inode),
+            entry: give_entry(&inode, &self.attributes),
             opened,
         })
     }
@@ -101,67 +108,35 @@ impl Ops {
         permissions: u16,
         maker: Caller,
     ) -> Result<Entry, FsError> {
-        if let NodeKind::Special(special) = kind {
-            let made = self.make_special(parent, name, special, permissions, maker);
-            return made.await;
-        }
         let attempt = maker.request.attempt;
-        let parent = self.change_name_unlocked(parent, name, attempt).await?;
+        if let NodeKind::Special(special) = kind {
+            let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
+            let making = (special, permissions, maker);
+            let node = self.node_maker.make_special(&parent, name, making).await?;
+            return Ok(give_entry(&node, &self.attributes));
+        }
+        let parent = self
+            .name_changes
+            .begin_unlocked(parent, name, attempt)
+            .await?;
         match self.namespace.lookup(&parent, name).await {
-            Ok(inode) if made_before(&inode, maker) => return Ok(self.give_entry(&inode)),
+            Ok(inode) if made_before(&inode, maker) => {
+                return Ok(give_entry(&inode, &self.attributes));
+            }
             Ok(_) => return Err(FsError::EXISTS),
             Err(FsError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
-        let request = CreateRequest {
+        let new = NewFile {
             mode: OpenMode::Read,
             exclusive: Exclusive::Yes,
-            truncate: Truncate::No,
+            claim: ExclusiveCreate::Strict,
             permissions,
             maker,
         };
-        let claim = ExclusiveCreate::Strict;
-        let (inode, file, _) = self.make_file(&parent, name, &request, claim).await?;
-        self.files.close(&file, request.mode);
-        Ok(self.give_entry(&inode))
-    }
-
-    async fn make_file(
-        &self,
-        parent: &Pin,
-        name: &Name,
-        request: &CreateRequest,
-        claim: ExclusiveCreate,
-    ) -> Result<(Pin, Arc<OpenFile>, ChangeNumber), FsError> {
-        check_awaited()?;
-        let inode = self.namespace.create_local(parent, name, Kind::File)?;
-        let (mode, maker) = (request.permissions, request.maker);
-        self.attributes.init_attributes(parent, &inode, mode, maker);
-        let file = self
-            .files
-            .open(self.namespace.inode(inode.ino)?, request.mode);
-        let intent = match request.exclusive {
-            Exclusive::Yes => Intent::Exclusive,
-            Exclusive::No => Intent::Replace,
-        };
-        let outcome = async {
-            let made = file.start_over(intent)?;
-            if claim == ExclusiveCreate::Strict {
-                self.uploads.upload(&file).await?;
-            }
-            Ok(made)
-        };
-        let made = match outcome.await {
-            Ok(made) => made,
-            Err(error) => {
-                file.orphan();
-                self.files.close(&file, request.mode);
-                self.namespace.roll_back_create(&inode);
-                return Err(error);
-            }
-        };
-        self.attributes.record_overrides(&inode);
-        Ok((inode, file, made))
+        let (inode, file, _) = self.file_maker.make(&parent, name, new).await?;
+        self.files.close(&file, new.mode);
+        Ok(give_entry(&inode, &self.attributes))
     }
 }
 

@@ -4,17 +4,10 @@
 //! time to that of the remembered listing.
 
 use super::Ops;
+use super::entry::{Entry, give_entry};
 use crate::error::FsError;
-use crate::files::{Attr, AttrValidity};
-use crate::namespace::{Name, Pin};
+use crate::namespace::Name;
 use crate::vocabulary::Ino;
-
-/// An inode given to the kernel, which counts it as one more reference.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry {
-    pub attr: Attr,
-    pub validity: AttrValidity,
-}
 
 impl Ops {
     /// Errors: `NotFound`, `NameTooLong`, and the store's.
@@ -22,18 +15,11 @@ impl Ops {
         let parent = self.namespace.directory(parent)?;
         self.subtrees.entry_settled(parent.ino, name).await?;
         let inode = self.namespace.lookup(&parent, name).await?;
-        Ok(self.give_entry(&inode))
+        Ok(give_entry(&inode, &self.attributes))
     }
 
     pub fn forget(&self, ino: Ino, count: u64) {
         self.namespace.table().forget(ino, count);
         self.namespace.table().commit();
-    }
-
-    pub(super) fn give_entry(&self, inode: &Pin) -> Entry {
-        self.namespace.table().add_lookup(inode.ino);
-        self.namespace.table().commit();
-        let (attr, validity) = self.attributes.attr(inode);
-        Entry { attr, validity }
     }
 }

@@ -1,7 +1,7 @@
 //! mkdir: a directory that persists though nothing is in it.
 
 use super::Ops;
-use super::lookup::Entry;
+use super::entry::{Entry, give_entry};
 use crate::error::FsError;
 use crate::files::{Caller, Delivery, check_awaited};
 use crate::namespace::Name;
@@ -17,10 +17,10 @@ impl Ops {
         maker: Caller,
     ) -> Result<Entry, FsError> {
         let attempt = maker.request.attempt;
-        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
+        let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
         match self.namespace.lookup(&parent, name).await {
             Ok(made) if made.kind == Kind::Directory && attempt == Delivery::Resent => {
-                return Ok(self.give_entry(&made));
+                return Ok(give_entry(&made, &self.attributes));
             }
             Ok(_) => return Err(FsError::EXISTS),
             Err(FsError::NotFound(_)) => {}
@@ -37,6 +37,6 @@ impl Ops {
             return Err(error);
         }
         self.attributes.record_overrides(&dir);
-        Ok(self.give_entry(&dir))
+        Ok(give_entry(&dir, &self.attributes))
     }
 }

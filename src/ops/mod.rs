@@ -1,18 +1,27 @@
 //! System calls: one file each; the only place where names, reads and writes meet.
 //!
-//! Owns: the order in which the parts below are called.
+//! Owns: the order in which the parts below are called. What several steps of an
+//! operation share is a part too (`FileMaker`, `FileRemover`, ...): it names what it
+//! depends on, and does not know `Ops`.
 //! Must not know: the FUSE protocol, errno, how the mount came to be.
 
 mod change;
 mod compose;
 mod copy_file_range;
+mod core_parts;
 mod create;
+mod dir_reader;
+mod entry;
 mod fallocate;
+mod file_maker;
+mod file_remover;
 mod flush;
 mod fsync;
 mod getattr;
 mod lookup;
 mod mkdir;
+mod node_maker;
+mod object_copier;
 mod open;
 mod opendir;
 mod read;
@@ -51,18 +60,26 @@ use crate::write_path::{Copier, Scratch, Spool, Uploader};
 use crate::writeback::{
     AttributeWriter, Deletes, EarlyParts, Predecessor, RoomMaker, Uploads, Writeback,
 };
-use rename::{ObjectCopies, RenameRecovery, Renamer};
+use change::NameChanges;
+use dir_reader::DirReader;
+use file_maker::FileMaker;
+use file_remover::FileRemover;
+use node_maker::NodeMaker;
+use object_copier::ObjectCopier;
+use rename::{RenameRecovery, Renamer};
 use resent::CarriedOut;
 
+pub use change::Access;
 pub use copy_file_range::CopyEnd;
-pub use create::{CreateRequest, Created, Exclusive, NodeKind};
+pub use create::{CreateRequest, Created, NodeKind};
+pub use dir_reader::{BufferSpace, DirEntry, DirEntryPlus};
+pub use entry::Entry;
 pub use fallocate::Allocation;
-pub use lookup::Entry;
+pub use file_maker::{Exclusive, ExclusiveCreate};
 pub use open::{CachedPages, Opened, Truncate};
-pub use readdir::{BufferSpace, DirEntry, DirEntryPlus};
 pub use rename::RenameMode;
 pub use runtime_limits::{
-    ChangedByWriter, OpenFor, Opener, PendingWork, RuntimeLimits, is_by_writer,
+    ChangedByWriter, Controls, OpenFor, Opener, PendingWork, RuntimeLimits, is_by_writer,
 };
 pub use setattr::{AttrChange, TimeChange};
 pub use special_files::SpecialFile;
@@ -70,22 +87,6 @@ pub use statfs::FsStats;
 pub use unsent::{Amount, Unsent, UnsentFile, UnsentState};
 pub use write::{Privileges, WriteOrigin};
 pub use xattr::XattrMode;
-
-/// Whether the mount takes changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    ReadWrite,
-    ReadOnly,
-}
-
-/// When an exclusive create (O_EXCL) learns that another client was first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExclusiveCreate {
-    /// At close: the upload fails.
-    Lazy,
-    /// At open, by an empty object that claims the name.
-    Strict,
-}
 
 /// What the operations need to know of the configuration.
 #[derive(Debug, Clone)]
@@ -126,12 +127,18 @@ pub struct Ops {
     store: Arc<DeleteQueue>,
     reader: Arc<Reader>,
     uploader: Arc<Uploader>,
-    copier: Arc<Copier>,
     stage_factory: Arc<StageFactory>,
     subtrees: Arc<SubtreeLocks>,
     predecessor: Arc<Predecessor>,
     carried_out: Arc<CarriedOut>,
-    handles: Handles,
+    name_changes: NameChanges,
+    dir_reader: DirReader,
+    file_maker: FileMaker,
+    node_maker: NodeMaker,
+    file_remover: FileRemover,
+    object_copier: ObjectCopier,
+    controls: Controls,
+    handles: Arc<Handles>,
     files: Arc<OpenFiles>,
     named_opens: Arc<NamedOpens>,
     attributes: Arc<AttributeView>,
@@ -141,20 +148,11 @@ pub struct Ops {
     early_parts: Arc<EarlyParts>,
     room_maker: RoomMaker,
     deletes: Arc<Deletes>,
-    copies: Arc<ObjectCopies>,
     renamer: Renamer,
     rename_recovery: Arc<RenameRecovery>,
 }
 
 impl Ops {
-    /// Errors: `ReadOnly` on a read-only mount.
-    fn check_writable(&self) -> Result<(), FsError> {
-        match self.settings.access {
-            Access::ReadWrite => Ok(()),
-            Access::ReadOnly => Err(FsError::ReadOnly),
-        }
-    }
-
     /// Carries a request out, unless a predecessor did: then what is left of it, and
     /// its answer.
     pub async fn once<T>(
@@ -198,6 +196,10 @@ impl Ops {
     /// Whether a listing of a directory knows its entries' attributes.
     pub fn lists_attributes(&self) -> bool {
         !self.namespace.stores_attributes()
+    }
+
+    pub fn controls(&self) -> &Controls {
+        &self.controls
     }
 
     pub fn namespace(&self) -> &Namespace {

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{
-    Caller, ChangeNumber, Closes, FileHandle, OpenFile, PagesAtOpen, Writers, check_awaited,
+    Caller, ChangeNumber, Closes, FileHandle, Handles, OpenFile, PagesAtOpen, Writers,
+    check_awaited,
 };
 use crate::read_path::Cursor;
 use crate::vocabulary::{HandleId, Ino, Intent, Kind, OpenMode};
@@ -32,6 +33,38 @@ pub enum CachedPages {
     Drop,
 }
 
+impl Opened {
+    /// A new handle. `change` is that of the open itself, where it made or emptied the file.
+    pub(super) fn give(
+        handles: &Handles,
+        file: Arc<OpenFile>,
+        mode: OpenMode,
+        (change, opener): (Option<ChangeNumber>, Caller),
+    ) -> Self {
+        let (generation, pages) = {
+            let mut state = file.inode.state();
+            state.unprivileged_writers |= mode.writes() && opener.uid != 0;
+            let current = state.kernel_generation == Some(state.content_generation);
+            let pages = match current {
+                true => CachedPages::Keep,
+                false => CachedPages::Drop,
+            };
+            (state.content_generation, pages)
+        };
+        let handle = handles.add_file(FileHandle {
+            file,
+            mode,
+            uploads_on_close: mode.writes() || change.is_some(),
+            cursor: Mutex::new(Cursor::default()),
+            writers: Mutex::new(Writers::opened_by(opener.thread, change)),
+            request: opener.request.number,
+            closes: Closes::default(),
+            pages: PagesAtOpen::of(generation),
+        });
+        Self { handle, pages }
+    }
+}
+
 impl Ops {
     /// Errors: `Stale` when another client removed or replaced the file: look it
     /// up again; `IsADirectory`, `ReadOnly`, the store's.
@@ -42,7 +75,7 @@ impl Ops {
         truncate: Truncate,
         caller: Caller,
     ) -> Result<Opened, FsError> {
-        if let Some(handle) = self.answered_before(caller.request) {
+        if let Some(handle) = self.handles.answer_to(caller.request) {
             let pages = CachedPages::Drop;
             return Ok(Opened { handle, pages });
         }
@@ -51,7 +84,7 @@ impl Ops {
             return Err(FsError::IsADirectory);
         }
         if mode.writes() {
-            self.check_writable()?;
+            self.settings.access.check_writable()?;
         }
         self.subtrees.inode_settled(ino).await?;
         // What the store says in the middle of our own change is neither old nor new.
@@ -69,42 +102,11 @@ impl Ops {
             Truncate::No => Ok(None),
         };
         match emptied {
-            Ok(emptied) => Ok(self.give_handle(file, mode, emptied, caller)),
+            Ok(emptied) => Ok(Opened::give(&self.handles, file, mode, (emptied, caller))),
             Err(error) => {
                 self.files.close(&file, mode);
                 Err(error)
             }
         }
-    }
-
-    /// `change` is that of the open itself, where it made or emptied the file.
-    pub(super) fn give_handle(
-        &self,
-        file: Arc<OpenFile>,
-        mode: OpenMode,
-        change: Option<ChangeNumber>,
-        opener: Caller,
-    ) -> Opened {
-        let (generation, pages) = {
-            let mut state = file.inode.state();
-            state.unprivileged_writers |= mode.writes() && opener.uid != 0;
-            let current = state.kernel_generation == Some(state.content_generation);
-            let pages = match current {
-                true => CachedPages::Keep,
-                false => CachedPages::Drop,
-            };
-            (state.content_generation, pages)
-        };
-        let handle = self.handles.add_file(FileHandle {
-            file,
-            mode,
-            uploads_on_close: mode.writes() || change.is_some(),
-            cursor: Mutex::new(Cursor::default()),
-            writers: Mutex::new(Writers::opened_by(opener.thread, change)),
-            request: opener.request.number,
-            closes: Closes::default(),
-            pages: PagesAtOpen::of(generation),
-        });
-        Opened { handle, pages }
     }
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{ReadSegment, fetch};
+use crate::namespace::Namespace;
+use crate::read_path::Reader;
 use crate::vocabulary::{HandleId, Ino, ObjectId};
 
 impl Ops {
@@ -25,7 +27,7 @@ impl Ops {
             let objects = objects_of(&pieces);
             if let Some(object) = objects.first() {
                 if range.start == 0 {
-                    self.read_neighbours(file.inode.ino, object);
+                    read_neighbours(&self.reader, &self.namespace, file.inode.ino, object);
                 }
                 self.reader.read_ahead(object, &handle.cursor, &range);
             }
@@ -44,15 +46,15 @@ impl Ops {
             }
         }
     }
+}
 
-    fn read_neighbours(&self, file: Ino, object: &ObjectId) {
-        let Some((directory, name)) = self.namespace.table().place(file) else {
-            return;
-        };
-        let place = (directory, &name);
-        let next = |sizes: &_, limit| self.namespace.files_after(place, sizes, limit);
-        self.reader.read_neighbours(directory.0, object, next);
-    }
+fn read_neighbours(reader: &Arc<Reader>, namespace: &Namespace, file: Ino, object: &ObjectId) {
+    let Some((directory, name)) = namespace.table().place(file) else {
+        return;
+    };
+    let place = (directory, &name);
+    let next = |sizes: &_, limit| namespace.files_after(place, sizes, limit);
+    reader.read_neighbours(directory.0, object, next);
 }
 
 fn objects_of(pieces: &[ReadSegment]) -> Vec<Arc<ObjectId>> {

@@ -1,69 +1,15 @@
 //! readdir and readdirplus: entries by offset.
 
-use std::sync::Arc;
-
 use super::Ops;
-use super::lookup::Entry;
+use super::dir_reader::{BufferSpace, DirEntry, DirEntryPlus};
 use crate::error::FsError;
-use crate::files::{DirHandle, Listed, Snapshot};
-use crate::namespace::{Pin, StreamedEntry};
-use crate::session_state::Record;
-use crate::vocabulary::{HandleId, Ino, Kind};
-
-/// Most entries looked at for one answer: what fits the kernel's buffer is less.
-const BATCH_LIMIT: usize = 1024;
-/// `.` and `..` come first.
-const DOTS: u64 = 2;
-
-/// An entry as readdir(3) tells it.
-#[derive(Debug, Clone)]
-pub struct DirEntry {
-    pub ino: Ino,
-    pub kind: Kind,
-    pub name: String,
-    /// Where reading goes on after this entry.
-    pub next_offset: u64,
-}
-
-/// An entry together with the attributes, for `.` and `..` without.
-#[derive(Debug, Clone)]
-pub struct DirEntryPlus {
-    pub plain: DirEntry,
-    pub entry: Option<Entry>,
-}
+use crate::vocabulary::HandleId;
 
 impl Ops {
     /// Entries from an offset on; none at the end. Errors: `BadHandle`, the store's.
     pub async fn readdir(&self, id: HandleId, offset: u64) -> Result<Vec<DirEntry>, FsError> {
         let handle = self.handles.dir(id)?;
-        self.subtrees.inode_settled(handle.dir.ino).await?;
-        if offset == 0 {
-            self.subtrees.names_settled(handle.dir.ino).await;
-        }
-        let mut entries = self.dots(&handle, offset);
-        let mut at = offset.saturating_sub(DOTS);
-        let mut restart = Restart::at(offset);
-        // An empty answer means the end: one of names that are hidden must not look like it.
-        loop {
-            let batch = self.listed_from(&handle, restart, at).await?;
-            restart = Restart::GoOn;
-            let last_batch = batch.is_empty();
-            for (listed, index) in batch.into_iter().zip(at..) {
-                at = index + 1;
-                if self.subtrees.hides(handle.dir.ino, &listed.name) {
-                    continue;
-                }
-                let number = self.namespace.table().number(handle.dir.ino, &listed.name);
-                let kind = self.namespace.listed_kind(&handle.dir, &listed);
-                entries.push(DirEntry {
-                    kind,
-                    ..plain(&listed, index, number)
-                });
-            }
-            if !entries.is_empty() || last_batch {
-                return Ok(entries);
-            }
-        }
+        self.dir_reader.entries(&handle, offset).await
     }
 
     /// Hands entries from an offset on to `take` until it returns false; each
@@ -76,184 +22,9 @@ impl Ops {
         offset: u64,
         take: impl FnMut(DirEntryPlus) -> BufferSpace,
     ) -> Result<(), FsError> {
-        let outcome = self.give_entries(id, offset, take).await;
+        let handle = self.handles.dir(id)?;
+        let outcome = self.dir_reader.give_entries(&handle, offset, take).await;
         self.namespace.table().commit();
         outcome
-    }
-
-    async fn give_entries(
-        &self,
-        id: HandleId,
-        offset: u64,
-        mut take: impl FnMut(DirEntryPlus) -> BufferSpace,
-    ) -> Result<(), FsError> {
-        let handle = self.handles.dir(id)?;
-        self.subtrees.inode_settled(handle.dir.ino).await?;
-        if offset == 0 {
-            self.subtrees.names_settled(handle.dir.ino).await;
-        }
-        for plain in self.dots(&handle, offset) {
-            if take(DirEntryPlus { plain, entry: None }) == BufferSpace::Full {
-                return Ok(());
-            }
-        }
-        let mut taken = 0;
-        let mut at = offset.saturating_sub(DOTS);
-        let mut restart = Restart::at(offset);
-        loop {
-            let batch = self.listed_from(&handle, restart, at).await?;
-            restart = Restart::GoOn;
-            let last_batch = batch.is_empty();
-            for (listed, index) in batch.into_iter().zip(at..) {
-                at = index + 1;
-                if self.subtrees.hides(handle.dir.ino, &listed.name) {
-                    continue;
-                }
-                let inode = match self.admit(&handle.dir, &listed).await {
-                    Ok(Some(inode)) => inode,
-                    Ok(None) => continue,
-                    // The kernel asks again for what was not taken.
-                    Err(error) if taken == 0 => return Err(error),
-                    Err(_) => return Ok(()),
-                };
-                let (attr, validity) = self.attributes.attr(&inode);
-                let plain = plain(&listed, index, inode.ino);
-                if take(DirEntryPlus {
-                    plain,
-                    entry: Some(Entry { attr, validity }),
-                }) == BufferSpace::Full
-                {
-                    return Ok(());
-                }
-                self.namespace.table().add_lookup(inode.ino);
-                taken += 1;
-            }
-            // An empty answer means the end: a batch that went meanwhile must not look like it.
-            if taken > 0 || last_batch {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The inode behind a listed entry; none when the name is gone.
-    ///
-    /// One that is not in the table need not be: a file that was only here when the
-    /// listing was asked for is forgotten once it is uploaded.
-    async fn admit(&self, dir: &Pin, listed: &StreamedEntry) -> Result<Option<Pin>, FsError> {
-        if let Some(inode) = self.namespace.admit(dir, listed) {
-            return Ok(Some(inode));
-        }
-        match self.namespace.lookup(dir, &listed.name).await {
-            Ok(inode) => Ok(Some(inode)),
-            Err(FsError::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn dots(&self, handle: &Arc<DirHandle>, offset: u64) -> Vec<DirEntry> {
-        let ino = handle.dir.ino;
-        let parent = self
-            .namespace
-            .table()
-            .place(ino)
-            .map_or(ino, |(parent, _)| parent);
-        [(ino, "."), (parent, "..")]
-            .into_iter()
-            .zip(1..)
-            .filter(|(_, next_offset)| *next_offset > offset)
-            .map(|((ino, name), next_offset)| DirEntry {
-                ino,
-                kind: Kind::Directory,
-                name: name.to_owned(),
-                next_offset,
-            })
-            .collect()
-    }
-
-    /// Listed entries from an index on, listing further as needed.
-    async fn listed_from(
-        &self,
-        handle: &DirHandle,
-        restart: Restart,
-        first: u64,
-    ) -> Result<Vec<StreamedEntry>, FsError> {
-        let first = usize::try_from(first).map_err(|_| FsError::InvalidArgument)?;
-        let mut snapshot = handle.snapshot.lock().await;
-        let handle_number = handle.id.0;
-        if restart == Restart::Anew && !snapshot.listed.is_empty() {
-            *snapshot = self.new_snapshot(handle.dir.ino)?;
-            self.stage_factory.session_log.record(|| Record::Rewound {
-                handle: handle_number,
-            });
-        }
-        let Snapshot {
-            listed,
-            stream,
-            end,
-            recorded,
-        } = &mut *snapshot;
-        if let Some(listed) = listed.whole_mut() {
-            self.namespace.resume(stream, listed, first);
-        }
-        listed.passed(first);
-        if listed.len() < *recorded {
-            self.stage_factory.session_log.record(|| Record::Rewound {
-                handle: handle_number,
-            });
-            *recorded = 0;
-        }
-        self.record_listed(handle_number, listed, recorded, first);
-        while listed.len() <= first && !*end {
-            match self.namespace.next_entries(stream).await? {
-                Some(entries) => listed.extend(entries),
-                None => *end = true,
-            }
-        }
-        let last = first.saturating_add(BATCH_LIMIT).min(listed.len());
-        self.record_listed(handle_number, listed, recorded, last);
-        Ok(listed.from(first, BATCH_LIMIT))
-    }
-}
-
-impl Ops {
-    /// Tells the successor of names up to an index, those that it was not told of.
-    fn record_listed(&self, handle: u64, listed: &Listed, recorded: &mut usize, end: usize) {
-        if *recorded >= end || end > listed.len() {
-            return;
-        }
-        self.stage_factory.session_log.record(|| Record::Listed {
-            handle,
-            names: listed.names(*recorded..end),
-        });
-        *recorded = end;
-    }
-}
-
-/// Whether the directory is listed again: rewinddir(3) does, and shows what came since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Restart {
-    Anew,
-    GoOn,
-}
-
-impl Restart {
-    fn at(offset: u64) -> Self {
-        if offset == 0 { Self::Anew } else { Self::GoOn }
-    }
-}
-
-/// Whether an entry fitted the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BufferSpace {
-    Yes,
-    Full,
-}
-
-fn plain(listed: &StreamedEntry, index: u64, ino: Ino) -> DirEntry {
-    DirEntry {
-        ino,
-        kind: listed.kind,
-        name: listed.name.as_str().to_owned(),
-        next_offset: index + DOTS + 1,
     }
 }

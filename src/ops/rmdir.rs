@@ -3,7 +3,7 @@
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest, check_awaited};
-use crate::namespace::{EntryChange, Name, Pin};
+use crate::namespace::{EntryChange, Name};
 use crate::session_state::Basis;
 use crate::vocabulary::{Ino, Kind};
 
@@ -18,7 +18,7 @@ impl Ops {
         request: KernelRequest,
     ) -> Result<(), FsError> {
         let attempt = request.attempt;
-        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
+        let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
         let dir = match self.namespace.lookup(&parent, name).await {
             Err(FsError::NotFound(_)) if attempt == Delivery::Resent => return Ok(()),
             found => found?,
@@ -37,23 +37,14 @@ impl Ops {
         }
         let at = self.store.time();
         self.carried_out.begin(request, || Basis::new(None, at));
-        self.remove_dir(&parent, name, &dir).await
-    }
-
-    pub(super) async fn remove_dir(
-        &self,
-        parent: &Pin,
-        name: &Name,
-        dir: &Pin,
-    ) -> Result<(), FsError> {
-        self.namespace.check_empty(dir).await?;
+        self.namespace.check_empty(&dir).await?;
         check_awaited()?;
-        self.namespace.before_entry_removed(parent, name).await?;
-        self.namespace.remove_marker(dir).await?;
+        self.namespace.before_entry_removed(&parent, name).await?;
+        self.namespace.remove_marker(&dir).await?;
         self.namespace.record(parent.ino, name, None);
         let went = EntryChange::Went(name);
-        self.namespace.entries_changed(parent, went);
-        self.namespace.forget_directory(dir);
+        self.namespace.entries_changed(&parent, went);
+        self.namespace.forget_directory(&dir);
         self.namespace.table().detach(dir.ino);
         Ok(())
     }

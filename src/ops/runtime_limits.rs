@@ -1,17 +1,21 @@
 //! What can be changed while the mount serves, and what waits in it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use super::Ops;
+use super::rename::ObjectCopies;
 use super::unsent::{Unsent, path_of, unsent};
 use crate::error::FsError;
-use crate::files::Thread;
-use crate::namespace::{Coherence, Name, Pin, forget_below};
-use crate::read_path::{DiskUse, NeighbourUse, TierUse};
+use crate::files::{Handles, OpenFiles, StageFactory, Thread};
+use crate::namespace::{Coherence, Name, Namespace, Pin, forget_below};
+use crate::read_path::{DiskUse, NeighbourUse, Reader, TierUse};
+use crate::store::DeleteQueue;
 use crate::vocabulary::{Ino, ROOT};
+use crate::writeback::Writeback;
 
 /// Settings that hold from the moment they are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +77,20 @@ pub fn is_by_writer(ops: &Ops, thread: Thread, changed: ChangedByWriter) -> bool
     }
 }
 
-impl Ops {
+/// What an operator asks of a mount and changes of it.
+#[derive(Debug)]
+pub struct Controls {
+    pub namespace: Arc<Namespace>,
+    pub store: Arc<DeleteQueue>,
+    pub reader: Arc<Reader>,
+    pub stage_factory: Arc<StageFactory>,
+    pub handles: Arc<Handles>,
+    pub files: Arc<OpenFiles>,
+    pub writeback: Arc<Writeback>,
+    pub copies: Arc<ObjectCopies>,
+}
+
+impl Controls {
     /// Who opened what is open, at least one of each handle; a process may have ended and
     /// left it to another.
     pub fn openers(&self, open_for: OpenFor) -> Vec<Opener> {

@@ -40,7 +40,7 @@ impl Ops {
         caller: Caller,
         change: AttrChange,
     ) -> Result<(Attr, AttrValidity), FsError> {
-        self.check_writable()?;
+        self.settings.access.check_writable()?;
         let inode = self.namespace.inode(ino)?;
         self.subtrees.inode_settled(ino).await?;
         self.namespace.learn_attributes(&inode).await?;

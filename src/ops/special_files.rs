@@ -4,12 +4,11 @@
 
 use bytes::Bytes;
 
-use super::Ops;
-use super::lookup::Entry;
+use super::node_maker::{Node, NodeMaker};
 use crate::error::FsError;
 use crate::files::{Caller, Delivery};
-use crate::namespace::Name;
-use crate::vocabulary::{Ino, Kind};
+use crate::namespace::{Name, Pin};
+use crate::vocabulary::Kind;
 
 /// What mknod(2) makes besides files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,22 +18,21 @@ pub struct SpecialFile {
     pub rdev: Option<u32>,
 }
 
-impl Ops {
+impl NodeMaker {
+    /// The inode of the name; where it is made again, the one that a predecessor made.
+    ///
     /// Errors: `Exists`; `NotPermitted` where attributes are not stored with objects;
     /// the store's.
-    pub(super) async fn make_special(
+    pub async fn make_special(
         &self,
-        parent: Ino,
+        parent: &Pin,
         name: &Name,
-        special: SpecialFile,
-        permissions: u16,
-        maker: Caller,
-    ) -> Result<Entry, FsError> {
+        (special, permissions, maker): (SpecialFile, u16, Caller),
+    ) -> Result<Pin, FsError> {
         let attempt = maker.request.attempt;
-        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
-        match self.namespace.lookup(&parent, name).await {
+        match self.namespace.lookup(parent, name).await {
             Ok(made) if made.kind == special.kind && attempt == Delivery::Resent => {
-                return Ok(self.give_entry(&made));
+                return Ok(made);
             }
             Ok(_) => return Err(FsError::EXISTS),
             Err(FsError::NotFound(_)) if !self.namespace.stores_attributes() => {
@@ -43,14 +41,12 @@ impl Ops {
             Err(FsError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
-        let inode = self.namespace.create_local(&parent, name, special.kind)?;
-        self.attributes
-            .init_attributes(&parent, &inode, permissions, maker);
-        let put = self.put_node(&parent, name, &inode, Bytes::new(), special.rdev);
-        if let Err(error) = put.await {
-            self.namespace.roll_back_create(&inode);
-            return Err(error);
-        }
-        Ok(self.give_entry(&inode))
+        let node = Node {
+            kind: special.kind,
+            permissions,
+            body: Bytes::new(),
+            rdev: special.rdev,
+        };
+        self.make(parent, name, node, maker).await
     }
 }

@@ -2,14 +2,9 @@
 
 use std::collections::HashMap;
 
-use parking_lot::Mutex;
-
 use super::Ops;
-use crate::error::FsError;
-use crate::files::{Closes, FileHandle, PagesAtOpen, Writers};
-use crate::read_path::Cursor;
-use crate::session_state::{SavedHandle, SessionState};
-use crate::vocabulary::{HandleId, Ino, OpenMode, StageId};
+use crate::session_state::SessionState;
+use crate::vocabulary::{Ino, StageId};
 use crate::write_path::Recovered;
 
 impl Ops {
@@ -50,7 +45,7 @@ impl Ops {
             files.push(self.files.restore_file(pin, file, &sealed_ids, &mut open));
         }
         self.files.keep_rest(open);
-        self.restore_handles(&saved);
+        self.handles.restore(&saved, &self.files);
         let (owned, rest): (Vec<_>, Vec<_>) = sealed
             .into_iter()
             .partition(|it| owners.contains_key(&it.sealed.stage));
@@ -66,45 +61,5 @@ impl Ops {
             file.record();
             self.files.release_if_unused(&file);
         }
-    }
-
-    fn restore_handles(&self, saved: &SessionState) {
-        for (number, handle) in &saved.handles {
-            let id = HandleId(*number);
-            match self.restored_handle(handle) {
-                Ok(handle) => self.handles.restore_file(id, handle),
-                Err(error) => {
-                    tracing::error!(handle = number, %error, "session record ignored: a handle without its file")
-                }
-            }
-        }
-        for (number, dir) in &saved.dirs {
-            let id = HandleId(*number);
-            match self.restored_dir(id, dir) {
-                Ok(handle) => self.handles.restore_dir(id, handle),
-                Err(error) => {
-                    tracing::error!(handle = number, %error, "session record ignored: a handle without its file")
-                }
-            }
-        }
-        self.handles.go_on_after(HandleId(saved.last_handle));
-    }
-
-    fn restored_handle(&self, saved: &SavedHandle) -> Result<FileHandle, FsError> {
-        let inode = self.namespace.inode(Ino(saved.ino))?;
-        let mode: OpenMode = saved.mode;
-        inode.state().unprivileged_writers |= mode.writes();
-        let file = self.files.open(inode, mode);
-        let change = file.last_change();
-        Ok(FileHandle {
-            file,
-            mode,
-            uploads_on_close: saved.uploads_on_close,
-            cursor: Mutex::new(Cursor::default()),
-            writers: Mutex::new(Writers::restored(saved.writers.as_ref(), change)),
-            request: saved.request,
-            closes: Closes::default(),
-            pages: PagesAtOpen::unknown(),
-        })
     }
 }

@@ -1,15 +1,10 @@
 //! unlink: a name and its object go; open handles keep the bytes.
 
-use std::time::SystemTime;
-
 use super::Ops;
-use super::resent::Removal;
 use crate::error::FsError;
-use crate::failpoint::{self, Point};
-use crate::files::{Delivery, KernelRequest, check_awaited};
-use crate::namespace::{EntryChange, Name, Pin};
+use crate::files::{Delivery, KernelRequest};
+use crate::namespace::Name;
 use crate::vocabulary::{Ino, Kind};
-use crate::writeback::Removed;
 
 impl Ops {
     /// What another client has put meanwhile stays, as if it had come later.
@@ -23,7 +18,7 @@ impl Ops {
         request: KernelRequest,
     ) -> Result<(), FsError> {
         let attempt = request.attempt;
-        let (parent, _subtrees) = self.change_name(parent, name, attempt).await?;
+        let (parent, _subtrees) = self.name_changes.begin(parent, name, attempt).await?;
         let inode = match self.namespace.lookup(&parent, name).await {
             Err(FsError::NotFound(_)) if attempt == Delivery::Resent => {
                 let key = self.namespace.child_key(parent.ino, name)?;
@@ -38,12 +33,16 @@ impl Ops {
         if attempt == Delivery::Resent {
             let key = self.namespace.child_key(parent.ino, name)?;
             let version = inode.state().remote.clone();
-            self.remove_file(&parent, name, &inode, request).await?;
+            self.file_remover
+                .remove(&parent, name, &inode, request)
+                .await?;
             self.predecessor
                 .note_delete(&key, version.map(|version| version.etag));
             return Ok(());
         }
-        self.remove_file(&parent, name, &inode, request).await
+        self.file_remover
+            .remove(&parent, name, &inode, request)
+            .await
     }
 
     /// The rest of a removal that a predecessor carried out: it may have sent more than
@@ -51,59 +50,6 @@ impl Ops {
     pub async fn rest_of_unlink(&self, parent: Ino, name: &Name) -> Result<(), FsError> {
         let key = self.namespace.child_key(parent, name)?;
         self.predecessor.note_delete(&key, None);
-        Ok(())
-    }
-
-    /// Deletes the object, if there is one, and takes the name away.
-    async fn remove_file(
-        &self,
-        parent: &Pin,
-        name: &Name,
-        inode: &Pin,
-        request: KernelRequest,
-    ) -> Result<(), FsError> {
-        let file = self.files.hold(inode.ino)?;
-        let _removal = self.named_opens.begin_removal(&file).await;
-        let _turn = file.upload_lock.lock_over_uploads().await;
-        failpoint::at(Point::UnlinkBegins);
-        let maybe_stored = file.shadows_object();
-        if maybe_stored {
-            self.predecessor.wait_before_change().await?;
-        }
-        check_awaited()?;
-        let stored = inode.state().remote.clone();
-        if stored.is_some() || maybe_stored {
-            self.namespace.before_entry_removed(parent, name).await?;
-            let key = self.namespace.child_key(parent.ino, name)?;
-            let etag = stored.map(|version| version.etag);
-            // What may be there of an attempt has an ETag that nobody was told.
-            let late = self.uploads.late_object(&file).await;
-            let now = self.store.time();
-            let pending = match self.carried_out.removal(request, key.clone(), (etag, now)) {
-                Removal::Begins(pending) => pending,
-                Removal::Again(pending) => self.deletes.rest_of(pending).await?,
-            };
-            let mut removed = Removed::Gone;
-            if pending.etag.is_some() && self.deletes.is_kept_for_readers(&file).await {
-                self.deletes.delete_once_unused(&file, pending)?;
-                if let Some(late) = late {
-                    self.store.watch_for_late(key, late);
-                }
-            } else {
-                removed = self.deletes.delete_object(pending, late).await?;
-            }
-            self.namespace.record(parent.ino, name, None);
-            if removed == Removed::NewerStays {
-                self.deletes.shows_again(parent).await;
-            }
-        }
-        failpoint::at(Point::UnlinkDeleted);
-        file.orphan();
-        self.named_opens.lose_name(&file);
-        let went = EntryChange::Went(name);
-        self.namespace.entries_changed(parent, went);
-        inode.state().overrides.ctime = Some(SystemTime::now());
-        self.namespace.table().detach(inode.ino);
         Ok(())
     }
 }

@@ -87,7 +87,7 @@ impl Ops {
     }
 
     async fn changeable(&self, ino: Ino, name: &str) -> Result<Pin, FsError> {
-        self.check_writable()?;
+        self.settings.access.check_writable()?;
         check_user(name)?;
         if name.starts_with(OWN) {
             return Err(FsError::NotPermitted);

@@ -19,8 +19,9 @@ use crate::overlay::{OldDirectory, Overlay};
 use crate::read_path::Reader;
 use crate::session::overlay::{self, Before};
 use crate::session::probe::Probed;
+use crate::session::takeover::access;
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
-use crate::session::{app_folder, explain, probe, reading, takeover};
+use crate::session::{app_folder, explain, probe, reading};
 use crate::session_state::{SavedAccess, SessionLog, SessionState};
 use crate::store::s3::S3Store;
 use crate::store::{
@@ -100,7 +101,7 @@ pub async fn connect(
         .list(listing)
         .await
         .map_err(|error| explain::of_listing(&error, config, s3.endpoint()))?;
-    if access(config) == Access::ReadOnly {
+    if access::configured(config) == Access::ReadOnly {
         return Ok(connected(Probed::default()));
     }
     let probed = probe::abilities(&*store, &config.prefix).await;
@@ -181,7 +182,7 @@ pub async fn compose(
 
 /// Has the store asked for what is not known of it.
 fn ask_again(config: &Config, connected: &Connected, delete_queue: &Arc<DeleteQueue>) {
-    if access(config) == Access::ReadOnly {
+    if access::configured(config) == Access::ReadOnly {
         return;
     }
     let asker = probe::Asker {
@@ -349,7 +350,7 @@ fn ops_settings(
         },
         // The kernel takes no change of what was mounted read-only, until somebody
         // remounts it.
-        access: match takeover::access::of(config, saved.session.as_ref()) {
+        access: match access::of(config, saved.session.as_ref()) {
             SavedAccess::Writable | SavedAccess::ReadOnly => Access::ReadWrite,
             SavedAccess::Refused => Access::ReadOnly,
         },
@@ -363,13 +364,5 @@ fn ops_settings(
             ExclusiveCreateConfig::Lazy => ExclusiveCreate::Lazy,
             ExclusiveCreateConfig::Strict => ExclusiveCreate::Strict,
         },
-    }
-}
-
-pub fn access(config: &Config) -> Access {
-    if config.read_only {
-        Access::ReadOnly
-    } else {
-        Access::ReadWrite
     }
 }

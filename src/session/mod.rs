@@ -127,7 +127,7 @@ pub fn run(
         place: &place,
         mountpoint: &asked,
         abilities: connected.late.abilities().get(),
-        mounted_at: ops.mounted_at(),
+        mounted_at: ops.controls().mounted_at(),
     };
     let kernel = fuse_session::start(&config, asked, &session_log, before, adapter)?;
     let (mounted, notifier) = (kernel.mounted, kernel.notifier);
@@ -337,13 +337,13 @@ async fn unmount(
     let mut saved = false;
     while mounted.unmount(UnmountMode::Plain)? == Unmounted::Busy {
         if Instant::now() >= deadline {
-            let holders = holders(path, ops.openers(OpenFor::Anything));
+            let holders = holders(path, ops.controls().openers(OpenFor::Anything));
             tracing::warn!(path = %path.display(), "still held by {holders}: detached; what is still open loses the mount");
             mounted.unmount(UnmountMode::Lazy)?;
             return Ok(());
         }
         if !saved {
-            let holders = holders(path, ops.openers(OpenFor::Anything));
+            let holders = holders(path, ops.controls().openers(OpenFor::Anything));
             tracing::warn!(path = %path.display(), "busy: held by {holders}: waiting for it to be closed");
             saved = true;
         }
@@ -375,13 +375,13 @@ async fn drain(ops: &Ops, tasks: &TaskTracker, deadline: Instant) {
     if timeout_at(deadline, tasks.wait()).await.is_err() {
         tracing::warn!(
             requests = tasks.len(),
-            "given up waiting for requests under way"
+            "stopped waiting for requests in progress"
         );
     }
     if timeout_at(deadline, ops.uploads_settled()).await.is_err() {
         tracing::warn!("uploads are left in the spool: the next mount resumes them");
     }
     if timeout_at(deadline, ops.shutdown()).await.is_err() {
-        tracing::warn!("given up waiting for reads under way");
+        tracing::warn!("stopped waiting for reads in progress");
     }
 }

@@ -38,7 +38,7 @@ impl Reload {
             tracing::error!("{error:#}: what is logged stays as it was");
         }
         log_filter::forget(mounted);
-        ops.tune(runtime_limits(&config));
+        ops.controls().tune(runtime_limits(&config));
         let differ = mounted.differences(&config);
         let (changed, waiting): (Vec<_>, Vec<_>) = differ
             .into_iter()

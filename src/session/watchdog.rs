@@ -113,18 +113,19 @@ struct Signals {
     interrupt: Signal,
 }
 
-/// Tends a mount until it is aborted. From here on none of the signals kills the process.
-pub fn start(runtime: &Handle, tended: Arc<RunningMount>) -> io::Result<JoinHandle<()>> {
+/// Reloads the configuration, reports the status and feeds the watchdog until it is
+/// aborted. From here on none of the signals kills the process.
+pub fn start(runtime: &Handle, mount: Arc<RunningMount>) -> io::Result<JoinHandle<()>> {
     let _runtime = runtime.enter();
     let signals = Signals {
         hangup: signal(SignalKind::hangup())?,
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
     };
-    Ok(runtime.spawn(tend(tended, signals)))
+    Ok(runtime.spawn(watch(mount, signals)))
 }
 
-async fn tend(tended: Arc<RunningMount>, signals: Signals) {
+async fn watch(mount: Arc<RunningMount>, signals: Signals) {
     let Signals {
         mut hangup,
         terminate,
@@ -134,26 +135,23 @@ async fn tend(tended: Arc<RunningMount>, signals: Signals) {
         while hangup.recv().await.is_some() {
             sd_notify::reloading();
             // The log has it, if it failed.
-            let (Ok(_) | Err(_)) = tended.reload().await;
+            let (Ok(_) | Err(_)) = mount.reload().await;
             sd_notify::ready();
         }
     };
-    let telling = caught(
-        "status",
-        report_until_stopped(&tended, terminate, interrupt),
-    );
-    let showing = kept_up("watchdog", || show_life(&tended));
+    let telling = caught("status", report_until_stopped(&mount, terminate, interrupt));
+    let showing = kept_up("watchdog", || show_life(&mount));
     let ((), Ok(()) | Err(_), ()) = tokio::join!(reloading, telling, showing);
 }
 
 /// Sends the status whenever it has changed.
-async fn report_until_stopped(tended: &RunningMount, mut terminate: Signal, mut interrupt: Signal) {
+async fn report_until_stopped(mount: &RunningMount, mut terminate: Signal, mut interrupt: Signal) {
     let Config {
         bucket,
         prefix,
         mountpoint,
         ..
-    } = &tended.mounted;
+    } = &mount.mounted;
     let place = format!("{bucket}/{prefix} on {}", mountpoint.display());
     let mut doing = "serving";
     let mut saved = String::new();
@@ -164,15 +162,16 @@ async fn report_until_stopped(tended: &RunningMount, mut terminate: Signal, mut 
             _ = terminate.recv(), if doing == "serving" => doing = "stopping",
             _ = interrupt.recv(), if doing == "serving" => doing = "stopping",
         }
-        let mut now = format!("{doing} {place}; {}", what_waits(tended.ops.waiting()));
-        if let Some(outage) = tended.health.outage() {
+        let waiting = what_waits(mount.ops.controls().waiting());
+        let mut now = format!("{doing} {place}; {waiting}");
+        if let Some(outage) = mount.health.outage() {
             now.push_str(&format!("; {outage}"));
         }
         if now == saved {
             continue;
         }
         if doing == "stopping" && saved.starts_with("serving") {
-            sd_notify::stopping(tended.mounted.drain_timeout + END_RESERVE);
+            sd_notify::stopping(mount.mounted.drain_timeout + END_RESERVE);
         }
         sd_notify::status(&now);
         saved = now;
@@ -204,7 +203,7 @@ fn what_waits(waiting: PendingWork) -> String {
 
 /// Feeds the watchdog as long as the mount answers. S3 plays no part: an outage
 /// is no reason to kill a daemon that holds what waits for its end.
-async fn show_life(tended: &RunningMount) {
+async fn show_life(mount: &RunningMount) {
     let Some(period) = sd_notify::watchdog_period() else {
         return;
     };
@@ -213,7 +212,7 @@ async fn show_life(tended: &RunningMount) {
     let mut ticks = interval_at(Instant::now() + period / 2, period / 2);
     loop {
         ticks.tick().await;
-        match tended.answers(period / 2, period).await {
+        match mount.answers(period / 2, period).await {
             Ok(()) => sd_notify::alive(),
             Err(why) => tracing::error!(why, "health check failed: not feeding the watchdog"),
         }

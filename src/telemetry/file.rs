@@ -182,7 +182,7 @@ impl LogFile {
         {
             // The directory is another user's: what the file has is given up.
             self.file.set_len(0)?;
-            let note = format!("begun anew, since it cannot be moved aside: {error}\n");
+            let note = format!("emptied, since it cannot be renamed: {error}\n");
             self.file.write_all(note.as_bytes())?;
             flock(&self.file, FlockOperation::Unlock)?;
             return Ok(());
@@ -297,7 +297,7 @@ mod tests {
             write(&mut log, LINE);
         }
         let text = fs::read_to_string(dir.path().join("log")).unwrap();
-        assert!(text.starts_with("begun anew, since it cannot be moved aside"));
+        assert!(text.starts_with("emptied, since it cannot be renamed"));
         assert!(text.ends_with("sixteen\n") && text.len() < 200);
     }
 

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rangemap::RangeSet;
 use serde::{Deserialize, Serialize};
 
+use super::json_sum::json_sum;
 use super::place::Place;
 use crate::error::FsError;
 use crate::private::{self, NotPrivate};
@@ -111,12 +112,10 @@ impl Sidecar {
     }
 
     fn sum(&self) -> Option<u32> {
-        let unchecked = Self {
+        json_sum(&Self {
             check: None,
             ..self.clone()
-        };
-        let text = serde_json::to_vec(&unchecked).ok()?;
-        Some(crc32fast::hash(&text))
+        })
     }
 
     /// Stands for one that is missing or damaged.

@@ -17,6 +17,7 @@ mod discard;
 mod disk_room;
 mod full_parts;
 mod inspect;
+mod json_sum;
 mod lock_owner;
 mod lost_found;
 mod merge;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::json_sum::json_sum;
 use super::place::Place;
 use crate::private;
 
@@ -67,12 +68,10 @@ impl MountNote {
     }
 
     fn sum(&self) -> Option<u32> {
-        let unchecked = Self {
+        json_sum(&Self {
             check: None,
             ..self.clone()
-        };
-        let text = serde_json::to_vec(&unchecked).ok()?;
-        Some(crc32fast::hash(&text))
+        })
     }
 }
 

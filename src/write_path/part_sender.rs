@@ -306,6 +306,14 @@ mod tests {
     }
 
     /// One part at a time, so that the `nth` request is the part of that number.
+    /// Uploads until this request for a part, counted from one, fails.
+    async fn fail_at_part(store: &Faulty, nth: u64, (uploader, source): (&Uploader, &Arc<Source>)) {
+        let fault = Fault::Before(StoreErrorKind::Server);
+        store.plan(StoreOp::UploadPart, nth, fault);
+        let outcome = upload(uploader, source, PriorAttempt::None).await;
+        assert!(outcome.is_err());
+    }
+
     fn uploader(store: &Arc<Faulty>) -> Uploader {
         let copy = CopyPartSize::new(512 << 20).unwrap();
         Uploader::new(store.clone(), PartSize::new(5 << 20).unwrap(), copy, 1)
@@ -325,16 +333,7 @@ mod tests {
     async fn the_next_attempt_sends_what_the_one_before_did_not() {
         let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
         let (uploader, source) = (uploader(&store), source());
-        store.plan(
-            StoreOp::UploadPart,
-            4,
-            Fault::Before(StoreErrorKind::Server),
-        );
-        assert!(
-            upload(&uploader, &source, PriorAttempt::None)
-                .await
-                .is_err()
-        );
+        fail_at_part(&store, 4, (&uploader, &source)).await;
         upload(&uploader, &source, PriorAttempt::None)
             .await
             .unwrap();
@@ -348,12 +347,7 @@ mod tests {
     async fn the_next_life_asks_page_by_page_and_sends_what_is_missing_or_another() {
         let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
         let (first, before) = (uploader(&store), source());
-        store.plan(
-            StoreOp::UploadPart,
-            6,
-            Fault::Before(StoreErrorKind::Server),
-        );
-        assert!(upload(&first, &before, PriorAttempt::None).await.is_err());
+        fail_at_part(&store, 6, (&first, &before)).await;
         let sending = before.sending.lock().clone().unwrap();
         // The store has another part 2 by now.
         let other = UploadPartRequest {
@@ -403,16 +397,7 @@ mod tests {
     async fn an_upload_that_nobody_goes_on_with_is_aborted() {
         let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
         let (uploader, source) = (uploader(&store), source());
-        store.plan(
-            StoreOp::UploadPart,
-            2,
-            Fault::Before(StoreErrorKind::Server),
-        );
-        assert!(
-            upload(&uploader, &source, PriorAttempt::None)
-                .await
-                .is_err()
-        );
+        fail_at_part(&store, 2, (&uploader, &source)).await;
         source.set_multipart(None);
         let settled = async {
             tokio::select! {

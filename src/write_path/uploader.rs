@@ -302,7 +302,7 @@ impl Uploader {
             conflicts += 1;
             if source.offloaded_end() > 0 {
                 // No other one can have its parts: where the store has it still, it is completed.
-                tracing::info!(key = %target.key, "another write of this key is under way: completing again");
+                tracing::info!(key = %target.key, "another write of this key is in progress: completing again");
                 sleep(CONFLICT_PAUSE).await;
                 continue;
             }

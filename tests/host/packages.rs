@@ -3,16 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::OnceLock;
 
 use crate::support::programs::succeeds;
 use crate::support::servers::sweeper;
-use crate::support::service::Service;
-use crate::support::{Machine, Server, sys};
+use crate::support::service::{OpenAcross, Service};
+use crate::support::{Machine, Server};
 
 const REPO: &str = env!("CARGO_MANIFEST_DIR");
 const OLD: &str = "0.0.1";
@@ -148,25 +146,13 @@ fn a_package_is_upgraded_under_a_mount_whose_open_files_stay_open_and_then_purge
     let pid = service.property("MainPID");
     let program = machine.says(&format!("readlink /proc/{pid}/exe"));
     assert_eq!(program.trim(), "/usr/bin/mediafs");
-    fs::write(service.path("f"), b"0123456789").unwrap();
-    let mut reader = fs::File::open(service.path("f")).unwrap();
-    let mut start = [0; 4];
-    reader.read_exact(&mut start).unwrap();
-    let mut writer = fs::File::create(service.path("new")).unwrap();
-    writer.write_all(b"before ").unwrap();
-    let device = fs::metadata(service.path("")).unwrap().dev();
+    let open = OpenAcross::open(&service);
 
     let new = Packages::shared().into(&machine, NEW);
     machine.says(&format!("dpkg -i {new}"));
     assert_ne!(service.property("MainPID"), pid, "the new version serves");
     assert_eq!(service.property("ActiveState"), "active");
-    assert_eq!(fs::metadata(service.path("")).unwrap().dev(), device);
-    let mut rest = String::new();
-    reader.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "456789");
-    drop(reader);
-    writer.write_all(b"after").unwrap();
-    sys::close(writer).unwrap();
+    open.go_on(&service);
     assert_eq!(machine.says("dpkg --verify mediafs"), "");
 
     let told = machine.says("dpkg --purge mediafs");

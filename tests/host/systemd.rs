@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::support::blocked::BlockedCalls;
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
-use crate::support::service::{SOON, Service};
+use crate::support::service::{OpenAcross, SOON, Service};
 use crate::support::{Machine, Server, wait_until};
 
 #[test]
@@ -38,13 +37,7 @@ fn a_service_is_up_when_it_serves_and_stops_drained_and_unmounted() {
 #[test]
 fn a_restart_after_an_upgrade_keeps_the_mount_and_what_is_open() {
     let service = Service::started("");
-    fs::write(service.path("f"), b"0123456789").unwrap();
-    let mut reader = fs::File::open(service.path("f")).unwrap();
-    let mut start = [0; 4];
-    reader.read_exact(&mut start).unwrap();
-    let mut writer = fs::File::create(service.path("new")).unwrap();
-    writer.write_all(b"before ").unwrap();
-    let device = fs::metadata(service.path("")).unwrap().dev();
+    let open = OpenAcross::open(&service);
     let pid = service.property("MainPID");
     // The same program under a new inode, as an upgrade leaves it.
     let repo = env!("CARGO_MANIFEST_DIR");
@@ -52,13 +45,7 @@ fn a_restart_after_an_upgrade_keeps_the_mount_and_what_is_open() {
     service.machine.says(&install);
     service.ctl("restart");
     assert_ne!(service.property("MainPID"), pid);
-    assert_eq!(fs::metadata(service.path("")).unwrap().dev(), device);
-    let mut rest = String::new();
-    reader.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "456789");
-    drop(reader);
-    writer.write_all(b"after").unwrap();
-    crate::support::sys::close(writer).unwrap();
+    open.go_on(&service);
     assert_eq!(service.object("new").unwrap(), b"before after");
     service.ctl("stop");
     assert!(!service.is_mounted());

@@ -125,6 +125,32 @@ fn setxattr(path: &Path, name: &str, value: &[u8]) {
     rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
 }
 
+fn getxattr(path: &Path, name: &str) -> Vec<u8> {
+    let mut value = [0; 16];
+    let len = rustix::fs::getxattr(path, name, &mut value[..]).unwrap();
+    value[..len].to_vec()
+}
+
+/// The second mount gives a name another mode and an attribute, of which the first does not
+/// know when it makes the change; then it shows the other mode.
+#[track_caller]
+fn change_under(
+    (a, b): (&Mount, &Mount),
+    name: &str,
+    (before, theirs): (u32, u32),
+    change: fn(&Path),
+) {
+    chmod(&a.path(name), before);
+    b.wait_for(name, "the mode", |path| {
+        path.exists() && mode(path) == before
+    });
+    chmod(&b.path(name), theirs);
+    setxattr(&b.path(name), "user.b", b"theirs");
+    assert_eq!(mode(&a.path(name)), before, "{name}: not remembered");
+    change(&a.path(name));
+    a.wait_for(name, "the mode to show", |path| mode(path) == theirs);
+}
+
 /// The mode that is stored with an object.
 fn stored_mode(mount: &Mount, key: &str) -> u32 {
     let head = mount.client().head(mount.bucket(), key).unwrap();
@@ -137,26 +163,14 @@ fn a_change_stores_nothing_of_what_another_client_has_changed_meanwhile() {
     let b = stored(Mount::builder().bucket(a.bucket()));
     for (name, change) in CHANGES {
         fs::write(a.path(name), b"bytes").unwrap();
-        chmod(&a.path(name), 0o644);
-        b.wait_for(name, "the file", |path| {
-            path.exists() && mode(path) == 0o644
-        });
-        chmod(&b.path(name), 0o600);
-        setxattr(&b.path(name), "user.b", b"theirs");
-        assert_eq!(mode(&a.path(name)), 0o644, "{name}: not remembered");
-        change(&a.path(name));
+        change_under((&a, &b), name, (0o644, 0o600), change);
         assert_eq!(stored_mode(&a, name), 0o600, "{name}");
-        a.wait_for(name, "the mode to show", |path| mode(path) == 0o600);
     }
     a.remount();
     for (name, _) in CHANGES {
-        let mut value = [0; 16];
-        let len = rustix::fs::getxattr(a.path(name), "user.b", &mut value[..]).unwrap();
-        assert_eq!(&value[..len], b"theirs", "{name}");
+        assert_eq!(getxattr(&a.path(name), "user.b"), b"theirs", "{name}");
     }
-    let mut value = [0; 16];
-    let len = rustix::fs::getxattr(a.path("attribute"), "user.a", &mut value[..]).unwrap();
-    assert_eq!(&value[..len], b"ours");
+    assert_eq!(getxattr(&a.path("attribute"), "user.a"), b"ours");
 }
 
 #[test]
@@ -171,22 +185,12 @@ fn a_change_of_a_directory_stores_nothing_of_what_another_client_has_changed_mea
     };
     for (name, change) in changes() {
         fs::create_dir(a.path(name)).unwrap();
-        chmod(&a.path(name), 0o755);
-        b.wait_for(name, "the directory", |path| {
-            path.exists() && mode(path) == 0o755
-        });
-        chmod(&b.path(name), 0o700);
-        setxattr(&b.path(name), "user.b", b"theirs");
-        assert_eq!(mode(&a.path(name)), 0o755, "{name}: not remembered");
-        change(&a.path(name));
+        change_under((&a, &b), name, (0o755, 0o700), *change);
         assert_eq!(stored_mode(&a, &format!("{name}/")), 0o700, "{name}");
-        a.wait_for(name, "the mode to show", |path| mode(path) == 0o700);
     }
     a.remount();
     for (name, _) in changes() {
         assert_eq!(mode(&a.path(name)), 0o700, "{name}");
-        let mut value = [0; 16];
-        let len = rustix::fs::getxattr(a.path(name), "user.b", &mut value[..]).unwrap();
-        assert_eq!(&value[..len], b"theirs", "{name}");
+        assert_eq!(getxattr(&a.path(name), "user.b"), b"theirs", "{name}");
     }
 }

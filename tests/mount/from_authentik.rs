@@ -42,6 +42,15 @@ fn dotenv(plan: &MountBuilder, endpoint: &str, keys: &Credentials) -> PathBuf {
     path
 }
 
+/// The mount reads its credentials again.
+#[track_caller]
+fn reload(mount: &Mount) {
+    mount.signal(Signal::HUP);
+    wait_until(WITHIN, "a reload", || {
+        mount.log().contains("credentials reloaded")
+    });
+}
+
 fn option(file: &std::path::Path) -> String {
     format!("--from-authentik={}", file.display())
 }
@@ -138,10 +147,7 @@ fn a_secret_that_is_replaced_in_its_file_is_read_anew() {
     proxy.revoke(&OWNER.access_key);
     fs::write(mount.path("b"), "b").unwrap();
     assert_eq!(fs::read(mount.path("b")).unwrap(), b"b");
-    mount.signal(Signal::HUP);
-    wait_until(WITHIN, "a reload", || {
-        mount.log().contains("credentials reloaded")
-    });
+    reload(&mount);
     fs::write(mount.path("c"), "c").unwrap();
 }
 
@@ -175,10 +181,7 @@ fn another_profile_that_authentik_names_is_read_anew() {
     proxy.revoke(&OWNER.access_key);
     fs::write(mount.path("b"), "b").unwrap();
     assert_eq!(fs::read(mount.path("b")).unwrap(), b"b");
-    mount.signal(Signal::HUP);
-    wait_until(WITHIN, "a reload", || {
-        mount.log().contains("credentials reloaded")
-    });
+    reload(&mount);
     assert!(!mount.log().contains("need a new mount"), "{}", mount.log());
     fs::write(mount.path("c"), "c").unwrap();
 }

@@ -72,16 +72,21 @@ fn logs_again(mount: &Mount) {
     }
 }
 
-#[test]
-fn with_the_disk_of_standard_error_full_all_goes_on_and_the_log_tells_what_it_misses() {
-    let (plan, _proxy) = plan();
-    let disk = SmallDisk::new(plan.scratch(), DiskKind::Ext4, DISK_BYTES);
-    let mount = plan.args(DETAILED).log_at(disk.path("log")).start();
+#[track_caller]
+fn survives_full_disk(disk: &SmallDisk, mount: Mount) {
     disk.fill();
     goes_on(&mount);
     disk.free();
     logs_again(&mount);
     ends_well(mount);
+}
+
+#[test]
+fn with_the_disk_of_standard_error_full_all_goes_on_and_the_log_tells_what_it_misses() {
+    let (plan, _proxy) = plan();
+    let disk = SmallDisk::new(plan.scratch(), DiskKind::Ext4, DISK_BYTES);
+    let mount = plan.args(DETAILED).log_at(disk.path("log")).start();
+    survives_full_disk(&disk, mount);
 }
 
 #[test]
@@ -92,11 +97,7 @@ fn with_the_disk_of_the_log_file_full_all_goes_on_and_the_log_tells_what_it_miss
         let log = disk.path("log");
         let plan = plan.args(DETAILED).arg("--log-file").arg(&log).log_at(log);
         let mount = plan.start();
-        disk.fill();
-        goes_on(&mount);
-        disk.free();
-        logs_again(&mount);
-        ends_well(mount);
+        survives_full_disk(&disk, mount);
     }
 }
 

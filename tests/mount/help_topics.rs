@@ -6,30 +6,16 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 22] = [
-    "setup",
-    "durability",
-    "coherence",
-    "attributes",
-    "outages",
-    "objects",
-    "networks",
-    "stores",
-    "upgrades",
-    "containers",
-    "authentik",
-    "spool",
-    "status",
-    "logs",
-    "metrics",
-    "limits",
-    "performance",
-    "privileges",
-    "doctor",
-    "migrate",
-    "overlay",
-    "troubleshooting",
-];
+
+/// The topics that have a text.
+fn topics() -> Vec<String> {
+    let texts = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/help");
+    let files = std::fs::read_dir(texts).unwrap().map(|file| file.unwrap());
+    let names = files.map(|file| file.file_name().into_string().unwrap());
+    names
+        .filter_map(|name| Some(name.strip_suffix(".md")?.to_owned()))
+        .collect()
+}
 
 fn mediafs(words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mediafs"));
@@ -60,8 +46,8 @@ fn on_a_terminal(pager: &str) -> String {
 
 #[test]
 fn each_topic_is_plain_text_in_a_pipe() {
-    for topic in TOPICS {
-        let text = shown(&["help", topic]);
+    for topic in topics() {
+        let text = shown(&["help", &topic]);
         assert!(text.starts_with(&format!("{topic}: ")), "{text}");
         let headings = text.lines().filter(|line| line.to_uppercase() == **line);
         assert!(headings.count() > 3, "{text}");
@@ -83,7 +69,8 @@ fn on_a_terminal_it_goes_through_the_pager() {
 fn without_a_topic_it_lists_commands_and_topics() {
     for words in [&["help"][..], &["--help"]] {
         let text = shown(words);
-        for name in TOPICS.iter().chain(&["mount", "help"]) {
+        let topics = topics();
+        for name in topics.iter().map(String::as_str).chain(["mount", "help"]) {
             let line = format!("\n  {name} ");
             assert!(text.contains(&line), "{name}: {text}");
         }

@@ -1,5 +1,8 @@
 //! One mediafs@.service of a machine.
 
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -7,6 +10,7 @@ use super::client::Client;
 use super::machine::Machine;
 use super::programs::wait_until;
 use super::servers::Server;
+use super::sys;
 
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -79,6 +83,48 @@ impl<'m> Service<'m> {
     #[track_caller]
     pub fn wait_for_status(&self, what: &str) {
         wait_until(SOON, what, || self.property("StatusText").contains(what));
+    }
+}
+
+/// Files that a program has open while the daemon is replaced.
+#[derive(Debug)]
+pub struct OpenAcross {
+    reader: fs::File,
+    writer: fs::File,
+    device: u64,
+}
+
+impl OpenAcross {
+    /// One that is half read, and one that is half written.
+    pub fn open(service: &Service<'_>) -> Self {
+        fs::write(service.path("f"), b"0123456789").unwrap();
+        let mut reader = fs::File::open(service.path("f")).unwrap();
+        reader.read_exact(&mut [0; 4]).unwrap();
+        let mut writer = fs::File::create(service.path("new")).unwrap();
+        writer.write_all(b"before ").unwrap();
+        let device = fs::metadata(service.path("")).unwrap().dev();
+        Self {
+            reader,
+            writer,
+            device,
+        }
+    }
+
+    /// The mount is the same, and what is open goes on where it was.
+    #[track_caller]
+    pub fn go_on(self, service: &Service<'_>) {
+        let Self {
+            mut reader,
+            mut writer,
+            device,
+        } = self;
+        assert_eq!(fs::metadata(service.path("")).unwrap().dev(), device);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "456789");
+        drop(reader);
+        writer.write_all(b"after").unwrap();
+        sys::close(writer).unwrap();
     }
 }
 

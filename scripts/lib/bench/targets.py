@@ -3,8 +3,6 @@ from collections import namedtuple
 
 from reference import NAME as STORE
 
-# Of a result: what at most.
-Limit = namedtuple("Limit", "key column most")
 # So many times as fast as another in the same run. `other` None: as the fastest peer.
 Ratio = namedtuple("Ratio", "key other least")
 # As long as the store's own time and so many waits for a first byte.
@@ -29,35 +27,35 @@ NEAR = [
 
 
 def limits(files):
-    return [
-        Limit("cold read", "rss_mib", 320),
-        Limit("parallel files", "requests", 80),
-        Limit("parallel files", "rss_mib", 382),
+    """Of each result: what at most."""
+    return {
+        "cold read": {"rss_mib": 320},
+        "parallel files": {"requests": 80, "rss_mib": 382},
         # 100 blocks of 128 KiB, and a listing.
-        Limit("random reads, median", "mb_in", 13.2),
-        Limit("small files", "requests", 210),
-        Limit("small files again", "requests", 0),
-        Limit("walk", "requests", 10),
-        Limit("walk again", "requests", 0),
-        Limit("ls -l", "requests", files / 1000 + 1),
-        Limit("ls -l again", "requests", 0),
+        "random reads, median": {"mb_in": 13.2},
+        "small files": {"requests": 210},
+        "small files again": {"requests": 0},
+        "walk": {"requests": 10},
+        "walk again": {"requests": 0},
+        "ls -l": {"requests": files / 1000 + 1},
+        "ls -l again": {"requests": 0},
         # A name that is absent counts for --negative-ttl: one listing a second beside them.
-        Limit("create", "requests", 215),
-        Limit("create by 16 writers", "requests", 200),
-        Limit("tmp and rename", "requests", 250),
+        "create": {"requests": 215},
+        "create by 16 writers": {"requests": 200},
+        "tmp and rename": {"requests": 250},
         # A HEAD before each copy: a listing does not tell the encryption, which copies drop.
-        Limit("rename of a directory", "requests", 410),
-        Limit("rm -r", "requests", 25),
-    ]
+        "rename of a directory": {"requests": 410},
+        "rm -r": {"requests": 25},
+    }
 
 
 def missed(results, first, files, latency, is_full):
     """Lines on the targets that the first contestant missed. `results`: of (key, contestant)."""
     told = []
-    for limit in limits(files):
-        got = results.get((limit.key, first))
-        if got and got[limit.column] > limit.most:
-            told.append(f"{limit.key}: {limit.column} {got[limit.column]:.1f}, at most {limit.most:g}")
+    for key, columns in limits(files).items():
+        got = results.get((key, first))
+        over = {column: most for column, most in columns.items() if got and got[column] > most}
+        told += [f"{key}: {column} {got[column]:.1f}, at most {most:g}" for column, most in over.items()]
     # Where little is moved, latency decides, which is the same for all.
     if is_full:
         told += slower_than_peers(results, first) + slower_than_the_store(results, first, latency)

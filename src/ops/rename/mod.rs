@@ -40,7 +40,7 @@ impl Ops {
         mode: RenameMode,
         request: KernelRequest,
     ) -> Result<(), FsError> {
-        self.check_writable()?;
+        self.settings.access.check_writable()?;
         self.renamer.rename(from, to, mode, request).await
     }
 

@@ -63,12 +63,12 @@ pub async fn hold(served: &Arc<Served>, request: HoldRequest) -> Result<Held, St
 async fn quiet(served: &Served, until: Instant) -> Result<(), (Vec<Opener>, Option<Flushed>)> {
     let running = &served.running;
     loop {
-        let is_any_writer = || !running.ops.openers(OpenFor::Writing).is_empty();
+        let is_any_writer = || !running.ops.controls().openers(OpenFor::Writing).is_empty();
         if running.adapter.barrier.hold_all(is_any_writer) {
             break;
         }
         if Instant::now() >= until {
-            let writers = running.ops.openers(OpenFor::Writing);
+            let writers = running.ops.controls().openers(OpenFor::Writing);
             return Err((writers.into_iter().map(Opener::from).collect(), None));
         }
         sleep(LOOK_EVERY).await;

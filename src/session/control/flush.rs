@@ -39,8 +39,8 @@ impl Left {
 /// it is not to be seen. Errors: of finding the path.
 pub async fn flush(served: &Served, path: &str, timeout: Duration) -> Result<Flushed, FsError> {
     let (began, deadline) = (SystemTime::now(), Instant::now() + timeout);
-    let inode = served.running.ops.find(path).await?;
-    served.running.ops.retry_now();
+    let inode = served.running.ops.controls().find(path).await?;
+    served.running.ops.controls().retry_now();
     let mut pauses = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
     let left = loop {
         let left = left_below(served, inode.ino);
@@ -80,12 +80,12 @@ fn left_below(served: &Served, below: Ino) -> Left {
     let ops = &served.running.ops;
     // Deletes are of keys, which may be below the path or not.
     let deletes = if below == ROOT {
-        ops.waiting().deletes
+        ops.controls().waiting().deletes
     } else {
         0
     };
     Left {
-        unsent: ops.unsent(below),
+        unsent: ops.controls().unsent(below),
         deletes,
     }
 }

@@ -8,7 +8,8 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet, prometheus_text,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, NoLabelSet,
+    prometheus_text,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
@@ -216,17 +217,22 @@ fn process(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
 struct Metrics<'a>(DescriptorEncoder<'a>);
 
 impl Metrics<'_> {
+    fn describe<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &'s str,
+        of_type: MetricType,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, help, None, of_type)
+    }
+
     fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Info)?;
+        let mut metric = self.describe(name, help, MetricType::Info)?;
         metric.encode_info(&labels)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut metric = self.describe(name, help, MetricType::Gauge)?;
         metric.encode_gauge(&value)
     }
 
@@ -238,9 +244,7 @@ impl Metrics<'_> {
         label: &str,
         values: impl IntoIterator<Item = (&'v str, u64)>,
     ) -> fmt::Result {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut metric = self.describe(name, help, MetricType::Gauge)?;
         for (of, value) in values {
             metric.encode_family(&[(label, of)])?.encode_gauge(&value)?;
         }
@@ -248,9 +252,7 @@ impl Metrics<'_> {
     }
 
     fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut metric = self.describe(name, help, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
     }
 
@@ -266,9 +268,7 @@ impl Metrics<'_> {
         if values.peek().is_none() {
             return Ok(());
         }
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut metric = self.describe(name, help, MetricType::Counter)?;
         for (of, value) in values {
             let labels = [(label, of)];
             let mut metric = metric.encode_family(&labels)?;
@@ -289,9 +289,7 @@ impl Metrics<'_> {
         if values.is_empty() {
             return Ok(());
         }
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let mut metric = self.describe(name, help, MetricType::Histogram)?;
         let bounds = || bounds.iter().copied().chain([f64::INFINITY]);
         for (of, latency) in values {
             let buckets: Vec<(f64, u64)> = bounds().zip(latency.buckets.iter().copied()).collect();

@@ -94,11 +94,11 @@ impl Served {
 
     /// Forgets a file, or all below a directory. Errors: of finding the path.
     async fn refresh(&self, path: &str) -> Result<Refreshed, FsError> {
-        let ops = &self.running.ops;
+        let controls = self.running.ops.controls();
         let deadline = tokio::time::Instant::now() + REFRESH_WITHIN;
-        let inode = ops.find(path).await?;
+        let inode = controls.find(path).await?;
         Ok(Refreshed {
-            forgotten: ops.refresh(inode, deadline).await,
+            forgotten: controls.refresh(inode, deadline).await,
             kernel_told: self.running.notifier.tells_kernel(),
         })
     }
@@ -191,7 +191,8 @@ async fn unmount(State(served): State<Arc<Served>>) -> Response {
         let why = format!("it is the service of {unit}: 'systemctl stop {unit}' unmounts it");
         return refused(StatusCode::CONFLICT, why);
     }
-    let openers = served.running.ops.openers(OpenFor::Anything).into_iter();
+    let controls = served.running.ops.controls();
+    let openers = controls.openers(OpenFor::Anything).into_iter();
     let unmounting = Unmounting {
         pid: std::process::id(),
         spool: served.running.mounted.spool_dir.display().to_string(),

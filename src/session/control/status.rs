@@ -30,8 +30,9 @@ impl Served {
     pub fn status(&self, health: Health) -> Status {
         let config = &self.running.mounted;
         let ops = &self.running.ops;
+        let controls = ops.controls();
         let uptime = self.started_at.elapsed();
-        let (cached, neighbours) = (ops.memory_tier(), ops.neighbour_use());
+        let (cached, neighbours) = (controls.memory_tier(), controls.neighbour_use());
         Status {
             health,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -49,14 +50,14 @@ impl Served {
             unit: self.unit.clone(),
             fuse: self.running.agreed.as_ref().map(of_kernel),
             uptime_seconds: uptime.as_secs(),
-            mounted_unix_seconds: unix_seconds(ops.mounted_at()),
+            mounted_unix_seconds: unix_seconds(controls.mounted_at()),
             takeovers: self.running.takeovers,
             s3: self.s3(),
-            uploads: uploads(ops.unsent(ROOT)),
+            uploads: uploads(controls.unsent(ROOT)),
             lost_found: lost_found(&config.spool_dir),
             deletes: Deletes {
-                waiting: ops.waiting().deletes,
-                failing: ops.deletes_fail(),
+                waiting: controls.waiting().deletes,
+                failing: controls.deletes_fail(),
             },
             overlay: self.running.overlay.as_deref().map(of_overlay),
             hidden_keys: ops.namespace().hidden_seen(),
@@ -70,7 +71,7 @@ impl Served {
                 neighbours_fetched: neighbours.fetched,
                 neighbours_used: neighbours.used,
                 unread_bytes: cached.unread_bytes,
-                disk: ops.disk_tier().map(of_disk),
+                disk: controls.disk_tier().map(of_disk),
             },
             memory: memory(&config.memory),
             descriptors: descriptors(),
@@ -104,10 +105,11 @@ impl Served {
     fn spool(&self) -> SpoolStatus {
         let dir = &self.running.mounted.spool_dir;
         let disk = rustix::fs::statvfs(dir).ok();
+        let controls = self.running.ops.controls();
         SpoolStatus {
             dir: dir.display().to_string(),
-            used_bytes: self.running.ops.waiting().staged_bytes,
-            limit_bytes: self.running.ops.spool_limit_bytes(),
+            used_bytes: controls.waiting().staged_bytes,
+            limit_bytes: controls.spool_limit_bytes(),
             free_bytes: disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
         }
     }
@@ -149,7 +151,7 @@ impl Served {
     pub fn complaints(&self) -> Vec<String> {
         let mut found = Vec::new();
         found.extend(self.running.health.outage().map(|it| it.to_string()));
-        if self.running.ops.deletes_fail() {
+        if self.running.ops.controls().deletes_fail() {
             found.push("S3 does not take deletes".to_owned());
         }
         found

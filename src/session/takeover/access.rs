@@ -3,13 +3,20 @@
 
 use crate::config::Config;
 use crate::ops::Access;
-use crate::session::compose;
 use crate::session_state::{SavedAccess, SavedSession};
+
+pub fn configured(config: &Config) -> Access {
+    if config.read_only {
+        Access::ReadOnly
+    } else {
+        Access::ReadWrite
+    }
+}
 
 /// For a session of this configuration; `predecessor` is where it resumes one.
 pub fn of(config: &Config, predecessor: Option<&SavedSession>) -> SavedAccess {
     let before = predecessor.map(|session| session.access);
-    match (compose::access(config), before) {
+    match (configured(config), before) {
         (Access::ReadWrite, _) => SavedAccess::Writable,
         // The flag of the mount may have been taken away since, which stands.
         (Access::ReadOnly, None | Some(Some(SavedAccess::ReadOnly))) => SavedAccess::ReadOnly,

@@ -11,7 +11,6 @@ use fuser::Session;
 
 use crate::config::Config;
 use crate::fuse::{Adapter, Agreement};
-use crate::session::compose;
 use crate::session::mount::connection::Connection;
 use crate::session::mount::mountinfo::mount_at;
 use crate::session::mount::{self, Execution, MountSettings, Mounted, Sharing, UnmountMode};
@@ -98,7 +97,7 @@ fn begin(
         } else {
             Sharing::OwnerOnly
         },
-        access: compose::access(config),
+        access: access::configured(config),
         execution: if config.no_exec {
             Execution::Refused
         } else {
@@ -174,7 +173,9 @@ fn resume(
         answer: session.init_answer.clone(),
     };
     let session = fuse_init::resume(&device, &said, adapter, fuse_config(config))?;
-    match fuse_init::resend(&device).context("requests under way are not sent again")? {
+    match fuse_init::resend(&device)
+        .context("the kernel does not send requests in progress again")?
+    {
         Resent::Yes => tracing::info!("resumed the session of the predecessor"),
         Resent::NotByThisKernel => {
             fuse_init::interrupt(&device, under_way)?;

@@ -265,17 +265,22 @@ mod tests {
     use crate::store::memory::Memory;
     use crate::store::{HeadRequest, ObjectStore};
 
-    #[tokio::test]
-    async fn what_came_long_after_is_anothers() {
-        let object = LateObject::of_bytes(b"x");
+    /// An object that the store made so long from now.
+    async fn made_after() -> impl Fn(Duration) -> ObjectMeta {
         let memory = Memory::default();
         put(&memory, "x").await;
         let key = Key::new("x");
         let there = memory.head(HeadRequest { key }).await.unwrap();
-        let meta = |age: Duration| ObjectMeta {
+        move |age| ObjectMeta {
             last_modified: SystemTime::now() + age,
             ..there.clone()
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_long_after_is_anothers() {
+        let object = LateObject::of_bytes(b"x");
+        let meta = made_after().await;
         assert!(object.is_in_time(&meta(LATE_LIMIT)));
         assert!(!object.is_in_time(&meta(LATE_LIMIT + SKEW_LIMIT * 2)));
         assert!(LateObject::any().is_in_time(&meta(SKEW_LIMIT * 3)));
@@ -284,14 +289,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_after_a_silence_counts_and_what_came_within_it_is_anothers() {
         const SILENT_FOR: Duration = Duration::from_secs(1000);
-        let memory = Memory::default();
-        put(&memory, "x").await;
-        let key = Key::new("x");
-        let there = memory.head(HeadRequest { key }).await.unwrap();
-        let meta = |age: Duration| ObjectMeta {
-            last_modified: SystemTime::now() + age,
-            ..there.clone()
-        };
+        let meta = made_after().await;
         let mut object = LateObject::of_bytes(b"x");
         object.silent();
         assert!(object.is_in_time(&meta(SILENT_FOR)));

@@ -76,7 +76,7 @@ impl Connections {
         let mut current = self.0.current.lock();
         let slept = slept();
         if slept > current.slept + SUSPENDED_FROM {
-            tracing::info!("the machine was suspended: connecting to S3 anew");
+            tracing::info!("the machine was suspended: connecting to S3 again");
             current.http = (self.0.build)();
         }
         current.slept = slept;

@@ -152,7 +152,7 @@ impl Renewal {
         }
         *turn = Some(Instant::now());
         self.read_anew().await;
-        tracing::debug!("credentials refused: read anew");
+        tracing::debug!("credentials refused: read again");
         Some(Duration::ZERO)
     }
 }

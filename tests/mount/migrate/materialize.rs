@@ -181,7 +181,7 @@ fn who_writes_is_named_and_a_full_disk_told_and_the_mount_goes_on() {
     };
     disk.fill();
     let full = ends(&mount, &directory, &[], 1);
-    assert!(full.contains("goes on as before"), "{full}");
+    assert!(full.contains("serves as before"), "{full}");
     goes_on("after-the-full-disk");
     disk.free();
     fs::write(directory.join("own"), "own").unwrap();
