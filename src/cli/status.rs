@@ -180,7 +180,9 @@ fn whole(status: &Status) -> String {
     }
     if status.hidden_keys > 0 {
         let hidden = counted(status.hidden_keys, "key");
-        let hidden = format!("{hidden} cannot be shown as files: 'mediafs help limits'");
+        let hidden = format!(
+            "at least {hidden} cannot be shown as files: 'mediafs doctor --all' counts and names them"
+        );
         line(&mut text, "hidden", &hidden);
     }
     line(&mut text, "spool", &of_spool(status));
