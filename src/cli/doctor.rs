@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::mount::MountArgs;
-use super::shown;
+use super::shown::{self, outln};
 use crate::config::Target;
 use crate::doctor::{self, Extent, Finding, Scope, State};
 
@@ -54,9 +54,9 @@ impl DoctorCommand {
         };
         let findings = doctor::examine(&source.load()?, scope, extent)?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&findings)?);
+            outln!("{}", serde_json::to_string_pretty(&findings)?)?;
         } else {
-            print(&findings)?;
+            shown::unless_gone(print(&findings))?;
         }
         let failed = findings.iter().any(|finding| finding.state == State::Fail);
         Ok(if failed {

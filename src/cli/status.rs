@@ -7,7 +7,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::mounts::{Asked, SAYS_WITHIN, SocketArg, Wait, no_mount};
-use super::shown::{counted, files, plain, size, span, state, time, warning};
+use super::shown::{counted, files, plain, size, span, state, time, unless_gone, warning};
 use crate::session::control::answers::{Amount, MountStatus, OverlayStatus, Status, Uploads};
 
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -49,13 +49,15 @@ impl StatusCommand {
                 Some(mount) => self.one(mount)?,
                 None => self.all()?,
             };
-            if self.watch && !self.json && stdout().is_terminal() {
-                anstream::print!("{CLEAR}");
-            }
-            anstream::print!("{text}");
-            stdout().flush()?;
-            if !self.watch {
-                return Ok(());
+            let clear = if self.watch && !self.json && stdout().is_terminal() {
+                CLEAR
+            } else {
+                ""
+            };
+            let mut out = anstream::stdout();
+            let printed = write!(out, "{clear}{text}").and_then(|()| out.flush());
+            if !self.watch || printed.is_err() {
+                return Ok(unless_gone(printed)?);
             }
             std::thread::sleep(WATCH_EVERY);
         }

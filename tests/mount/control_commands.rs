@@ -364,3 +364,25 @@ fn commands_that_come_during_a_takeover_wait_for_the_successor() {
     }
     assert!(!is_mounted(&mount.root) && daemons_of(&mount.root).is_empty());
 }
+
+#[test]
+fn a_reader_that_has_gone_is_no_error_of_a_command() {
+    for words in [
+        &["completions", "bash"][..],
+        &["config", "show", "b", "/tmp"],
+        &["config", "show", "b", "/tmp", "--json"],
+        &["setup", "b", "/tmp", "--print-policy"],
+        &["help", "doctor"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = mediafs(words)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output();
+        let output = output.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {text}");
+        assert!(text.is_empty(), "{words:?}: {text}");
+    }
+}
