@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::flush::{flush, missing};
 use super::materialize::MaterializeArgs;
 use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, Wait, as_json};
-use super::shown::{counted, outln, plain, size};
+use super::shown::{counted, outln, plain, size, span};
 use crate::config::Period;
 use crate::session::control::answers::Status;
 use crate::session::control::client::{AskError, ask_within};
@@ -66,6 +66,7 @@ impl UnmountCommand {
             materialize.run()?;
             return stop(&mount, &status);
         }
+        let began = Instant::now();
         let flushed = self.drain(&mount)?;
         if !flushed.done && !self.leave_in_spool {
             if self.json {
@@ -75,8 +76,9 @@ impl UnmountCommand {
                 )?;
             }
             bail!(
-                "{} is still mounted: {}\nunmount it all the same with --leave-in-spool: the next mount of the same place sends it",
+                "{} is still mounted after {}: {}\nunmount it all the same with --leave-in-spool: the next mount of the same place sends it",
                 mount.health.mountpoint,
+                span(began.elapsed().as_secs()),
                 missing(&flushed)
             );
         }

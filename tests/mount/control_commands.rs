@@ -216,6 +216,8 @@ fn an_unmount_with_s3_down_lists_what_is_unsent_and_leaves_it_only_when_told_to(
         "{told}"
     );
     assert!(told.contains("--leave-in-spool"), "{told}");
+    assert!(told.contains("still mounted after"), "{told}");
+    assert!(!told.contains("after 0s"), "{told}");
     assert!(is_mounted(&mount.root));
     assert_eq!(fs::read(mount.path("precious")).unwrap(), b"bytes");
     let told = done(
