@@ -43,7 +43,8 @@ fn what_a_setup_and_its_mount_send_asks_for_the_encryption_of_the_option() {
     let (plan, proxy) = Plan::behind_a_proxy(Server::moto());
     proxy.keep_heads();
     let dotenv = plan.mount.scratch().join(".env");
-    fs::write(&dotenv, "AUTHENTIK_STORAGE__BACKEND=s3\n").unwrap();
+    let text = format!("AUTHENTIK_STORAGE__S3__BUCKET_NAME={}\n", plan.mount.bucket);
+    fs::write(&dotenv, text).unwrap();
     let authentik = format!("--from-authentik={}", dotenv.display());
     let mount = plan.mount.prefix("media");
     let plan =
