@@ -1,5 +1,6 @@
 //! `mediafs attach`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -8,7 +9,7 @@ use clap::Args;
 use super::engine::{InsideArg, absolute};
 use super::migrate_args::Usage;
 use super::mounts::{Chosen, FoundMount, SocketArg, Wait};
-use super::shown::{counted, plain, warning};
+use super::shown::{counted, outln, plain, warning};
 use crate::session::{AttachPoint, Attachable, LeftBehind, MountTree};
 
 /// Processes with open files that are named.
@@ -51,18 +52,18 @@ impl AttachCommand {
         let place = tree.find(path)?;
         let mount = Attachable::at(mountpoint)?;
         if self.is_there(&tree, &place, &mount)? {
-            println!("{}: attached already", told(&tree, &place));
+            outln!("{}: attached already", told(&tree, &place))?;
         } else {
             let left = tree.attach(&mount, &place)?;
             let source = plain(&mount.entry.source);
-            println!("{}: attached, and shows {source}", told(&tree, &place));
-            tell_left(&left, "the old directory");
+            outln!("{}: attached, and shows {source}", told(&tree, &place))?;
+            tell_left(&left, "the old directory")?;
         }
         if !mount.entry.options.iter().any(|it| it == "allow_other") {
             let text = "it is mounted without --allow-other: other users than the mount's get EACCES, in containers too";
             eprintln!("{}", warning(text));
         }
-        println!("{}", bind(mountpoint, &place.path));
+        outln!("{}", bind(mountpoint, &place.path))?;
         Ok(())
     }
 
@@ -118,21 +119,22 @@ pub fn told(tree: &MountTree, place: &AttachPoint) -> String {
 }
 
 /// Says who has files open that are not seen at the path any more.
-pub fn tell_left(left: &[LeftBehind], of: &str) {
+pub fn tell_left(left: &[LeftBehind], of: &str) -> io::Result<()> {
     if left.is_empty() {
-        return;
+        return Ok(());
     }
-    println!("these programs have files open in {of}, and keep them until they close them:");
+    outln!("these programs have files open in {of}, and keep them until they close them:")?;
     for LeftBehind { process, count } in left.iter().take(NAMED_LIMIT) {
-        println!(
+        outln!(
             "  {}: {}",
             plain(&process.to_string()),
             counted(*count, "file")
-        );
+        )?;
     }
     if let more @ 1.. = left.len().saturating_sub(NAMED_LIMIT) {
-        println!("  and {more} more");
+        outln!("  and {more} more")?;
     }
+    Ok(())
 }
 
 /// What the container's next start needs.

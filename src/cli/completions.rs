@@ -1,9 +1,9 @@
 //! `mediafs completions`.
 
-use std::io;
-
 use clap::{Args, Command};
 use clap_complete::{Shell, generate};
+
+use super::shown::print;
 
 /// Print completions for a shell; scripts/install installs those of bash, zsh and fish
 #[derive(Debug, Args)]
@@ -23,7 +23,8 @@ impl CompletionsCommand {
             .version(env!("CARGO_PKG_VERSION"))
             .disable_help_subcommand(true)
             .subcommands(shown);
-        generate(self.shell, &mut command, "mediafs", &mut io::stdout());
-        Ok(())
+        let mut text = Vec::new();
+        generate(self.shell, &mut command, "mediafs", &mut text);
+        Ok(print(&String::from_utf8(text)?)?)
     }
 }

@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 
 use super::mount::MountArgs;
-use super::shown::plain;
+use super::shown::{outln, plain};
 use crate::config::{Config, Setting, SettingOrigin};
 
 const EXAMPLES: &str = "Examples:
@@ -47,11 +47,11 @@ impl ConfigCommand {
             Action::Show { json, args } => {
                 let settings = args.source()?.settings()?;
                 if json {
-                    println!("{}", serde_json::to_string_pretty(&settings)?);
+                    outln!("{}", serde_json::to_string_pretty(&settings)?)?;
                     return Ok(());
                 }
                 for setting in &settings {
-                    println!("{}", plain(&line(setting)));
+                    outln!("{}", plain(&line(setting)))?;
                 }
                 Ok(())
             }
@@ -105,12 +105,12 @@ fn check(config: &Config) -> anyhow::Result<()> {
         bail!("{}", wrong.join("\nmediafs: "));
     }
     for told in config.capped.iter().chain(&config.notes) {
-        println!("{told}");
+        outln!("{told}")?;
     }
     let (bucket, prefix) = (&config.bucket, &config.prefix);
-    println!(
+    outln!(
         "nothing is wrong: s3://{bucket}/{prefix} on {}",
         config.mountpoint.display()
-    );
+    )?;
     Ok(())
 }

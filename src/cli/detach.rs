@@ -8,7 +8,7 @@ use clap::Args;
 use super::attach::{tell_left, told};
 use super::engine::{InsideArg, absolute};
 use super::migrate_args::Usage;
-use super::shown::plain;
+use super::shown::{outln, plain};
 use crate::session::MountTree;
 
 /// Take a mount out of a container that runs
@@ -42,8 +42,8 @@ impl DetachCommand {
             bail!("{}: no mount of mediafs", told(&tree, &place));
         };
         let left = tree.detach(mount, &place)?;
-        println!("{}: detached", told(&tree, &place));
-        tell_left(&left, "the mount");
+        outln!("{}: detached", told(&tree, &place))?;
+        tell_left(&left, "the mount")?;
         Ok(())
     }
 }

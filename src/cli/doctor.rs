@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::mount::MountArgs;
-use super::shown;
+use super::shown::{self, outln};
 use crate::config::Target;
-use crate::doctor::{self, Finding, Scope, State};
+use crate::doctor::{self, Extent, Finding, Scope, State};
 
 /// Checks without a mountpoint read the settings of a mount all the same.
 const NOWHERE: &str = "/";
@@ -29,6 +29,10 @@ pub struct DoctorCommand {
     /// Print a JSON array: 'mediafs help doctor'
     #[arg(long)]
     json: bool,
+    /// Look at every object, with a request for each, not at the first 20,000 and the
+    /// Content-Type of 20
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     args: MountArgs,
 }
@@ -43,11 +47,16 @@ impl DoctorCommand {
             }
             None => (self.args.source()?, Scope::Mount),
         };
-        let findings = doctor::examine(&source.load()?, scope)?;
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&findings)?);
+        let extent = if self.all {
+            Extent::All
         } else {
-            print(&findings)?;
+            Extent::Sample
+        };
+        let findings = doctor::examine(&source.load()?, scope, extent)?;
+        if self.json {
+            outln!("{}", serde_json::to_string_pretty(&findings)?)?;
+        } else {
+            shown::unless_gone(print(&findings))?;
         }
         let failed = findings.iter().any(|finding| finding.state == State::Fail);
         Ok(if failed {

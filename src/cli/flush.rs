@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::mounts::{Chosen, FoundMount, SAYS_WITHIN, SocketArg, as_json};
-use super::shown::{counted, plain, size, span};
+use super::shown::{counted, outln, plain, size, span};
 use crate::config::Period;
 use crate::session::control::commands::{Flushed, PathRequest};
 
@@ -49,7 +49,7 @@ impl FlushCommand {
             objects.push(as_json(mount, &flushed)?);
         }
         if self.json {
-            println!("{:#}", Value::Array(objects));
+            outln!("{:#}", Value::Array(objects))?;
         }
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())

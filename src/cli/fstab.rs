@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Arg, CommandFactory, Parser};
 
 use super::foreign_options::{self, Foreign};
+use super::shown::outln;
 use super::{Cli, Command, daemonize};
 use crate::config::{ConfigError, nearest};
 use crate::session::{Remount, mount_at};
@@ -108,7 +109,8 @@ pub fn run(args: &[OsString]) -> ExitCode {
         Err(error) => return refuse(&error.to_string(), INCORRECT_INVOCATION),
     };
     if request.verbose {
-        println!("{PROGRAM}: mediafs {}", shown(&words));
+        // Of what mount(8) is asked for, its output is the least.
+        drop(outln!("{PROGRAM}: mediafs {}", shown(&words)));
     }
     if request.fake || request.is_mounted() {
         return ExitCode::SUCCESS;

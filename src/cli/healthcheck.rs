@@ -1,5 +1,6 @@
 //! `mediafs healthcheck`.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::mounts::{Asked, SocketArg, Wait, no_mount};
-use super::shown::plain;
+use super::shown::{outln, plain, plain_lines};
 use crate::session;
 use crate::session::control::answers::{Health, HealthState};
 use crate::session::control::client::AskError;
@@ -42,7 +43,8 @@ impl HealthcheckCommand {
         let healths = match healths {
             Ok(healths) => healths,
             Err(error) => {
-                telemetry::tell_user(&format!("mediafs: stuck: {}", plain(&error.to_string())));
+                let why = plain_lines(&error.to_string());
+                telemetry::tell_user(&format!("mediafs: stuck: {why}"));
                 return ExitCode::FAILURE;
             }
         };
@@ -56,11 +58,11 @@ impl HealthcheckCommand {
                 Ok(health) => json!(health),
                 Err(why) => json!({"state": HealthState::Stuck, "reasons": [why]}),
             });
-            println!("{:#}", objects.collect::<Value>());
+            said(outln!("{:#}", objects.collect::<Value>()));
         } else {
             for health in &healths {
                 let text = health.as_ref().map_or_else(Clone::clone, told);
-                println!("{}", plain(&text));
+                said(outln!("{}", plain(&text)));
             }
         }
         match worst {
@@ -106,6 +108,13 @@ fn has_mount_without_daemon(asked: &[Asked<Health>]) -> bool {
         .iter()
         .filter(|it| it.fs_type == session::FS_TYPE && it.options.contains(&user));
     ours.any(|it| !served(&it.mountpoint))
+}
+
+/// The exit code tells it too.
+fn said(printed: io::Result<()>) {
+    if let Err(error) = printed {
+        telemetry::tell_user(&format!("mediafs: {error}"));
+    }
 }
 
 fn told(health: &Health) -> String {

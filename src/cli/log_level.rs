@@ -4,7 +4,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::mounts::{SAYS_WITHIN, SocketArg, Wait, as_json};
-use super::shown::plain;
+use super::shown::{outln, plain};
 use crate::session::control::commands::LogFilter;
 use crate::telemetry;
 
@@ -45,10 +45,10 @@ impl LogLevelCommand {
             }
         };
         if self.json {
-            println!("{:#}", as_json(&mount, &answer)?);
+            outln!("{:#}", as_json(&mount, &answer)?)?;
             return Ok(());
         }
-        println!("{}", plain(&answer.filter));
+        outln!("{}", plain(&answer.filter))?;
         if let Some(why) = &answer.unkept {
             let told = format!(
                 "mediafs: a daemon that starts later will not use this filter: {}",

@@ -1,6 +1,7 @@
 //! `mediafs unmount --materialize`: a directory with the mount's files takes its place.
 
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::flush::missing;
 use super::migrate_args::Usage;
 use super::migrate_shown::{self, Console};
 use super::mounts::{FoundMount, SAYS_WITHIN};
-use super::shown::plain;
+use super::shown::{outln, plain, plain_lines};
 use crate::config::{Config, ConfigSource, Options, Target};
 use crate::migrate::{
     Comparison, Extra, Force, Job, Line, MoveSettings, OddPolicies, OddPolicy, Operator, Outcome,
@@ -113,7 +114,7 @@ impl Materialize<'_> {
                 if let Err(error) = self.end_barrier(number, BarrierEnd::Replaced) {
                     return Err(self.give_back(place, number, error));
                 }
-                self.tell(replaced, began.elapsed());
+                self.tell(replaced, began.elapsed())?;
                 Ok(())
             }
             Err(error) => {
@@ -261,7 +262,7 @@ impl Materialize<'_> {
         export(job, settings, report)?.context("interrupted")
     }
 
-    fn tell(&self, replaced: Replaced, held: Duration) {
+    fn tell(&self, replaced: Replaced, held: Duration) -> io::Result<()> {
         let mountpoint = &self.mount.health.mountpoint;
         let directory = self.directory.display();
         let held = humantime::format_duration(Duration::from_millis(
@@ -276,8 +277,7 @@ for the next start of the machine, in /etc/fstab in place of the mount's line:
         if replaced == Replaced::Covered {
             text.push_str("\nthe old mount lies below it until the next start of the machine");
         }
-        let lines: Vec<String> = text.lines().map(plain).collect();
-        println!("{}", lines.join("\n"));
+        outln!("{}", plain_lines(&text))
     }
 }
 

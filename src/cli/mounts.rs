@@ -184,7 +184,7 @@ impl SocketArg {
             bail!("{which}: {error} at {}", socket.display());
         }
         bail!(
-            "no mount {which:?}{}: 'mediafs status' lists those that there are",
+            "no mount {which:?}: 'mediafs status' lists those that there are{}",
             also(&in_words(&looked.silent))
         )
     }

@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::mounts::{Chosen, SocketArg, as_json};
-use super::shown::counted;
+use super::shown::{counted, outln};
 use crate::session::control::commands::{PathRequest, Refreshed};
 
 /// The kernel may be slow to take what it is told.
@@ -44,17 +44,17 @@ impl RefreshCommand {
                 objects.push(as_json(&mount, &done)?);
                 continue;
             }
-            println!(
+            outln!(
                 "{}: {} forgotten",
                 mount.health.mountpoint,
                 counted(done.forgotten, "name")
-            );
+            )?;
             if !done.kernel_told {
-                println!("in a container the kernel is not told: it forgets after --ttl");
+                outln!("in a container the kernel is not told: it forgets after --ttl")?;
             }
         }
         if self.json {
-            println!("{:#}", Value::Array(objects));
+            outln!("{:#}", Value::Array(objects))?;
         }
         ensure!(silent.is_empty(), "{}", silent.join("\n"));
         Ok(())

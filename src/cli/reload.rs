@@ -6,6 +6,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::mounts::{SocketArg, Wait, as_json};
+use super::shown::outln;
 use crate::session::control::commands::Reloaded;
 
 /// Credentials may come from a program.
@@ -32,16 +33,16 @@ impl ReloadCommand {
         let mount = self.at.named(&self.mount, Wait::ForASuccessor)?;
         let reloaded: Reloaded = mount.ask(Method::POST, "/reload", &(), WITHIN)?;
         if self.json {
-            println!("{:#}", as_json(&mount, &reloaded)?);
+            outln!("{:#}", as_json(&mount, &reloaded)?)?;
             return Ok(());
         }
         let Reloaded { changed, waiting } = reloaded;
         match changed.is_empty() {
-            true => println!("credentials read again; no live setting differs from the mount's"),
-            false => println!("credentials read again; live: {}", changed.join(" ")),
+            true => outln!("credentials read again; no live setting differs from the mount's")?,
+            false => outln!("credentials read again; live: {}", changed.join(" "))?,
         }
         if !waiting.is_empty() {
-            println!("these need a new mount: {}", waiting.join(" "));
+            outln!("these need a new mount: {}", waiting.join(" "))?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::daemonize;
 use super::migrate_args::Usage;
-use super::shown;
+use super::shown::{self, outln};
 use crate::config::{CONFIG_DIR, Config, ConfigSource, Options, SseConfig, Target};
 use crate::setup::{self, Lock, OnConflict, Provider, SetupOptions, Step, StepState, Task};
 use crate::store::s3::settings::Encryption;
@@ -85,10 +85,10 @@ impl SetupCommand {
         let options = self.setup_options()?;
         let config = self.load(&options.config_file)?;
         if self.print_policy {
-            println!(
+            outln!(
                 "{}",
                 serde_json::to_string_pretty(&setup::policy(&config, options.encryption.as_ref()))?
-            );
+            )?;
             return Ok(ExitCode::SUCCESS);
         }
         let runtime = tokio::runtime::Runtime::new().context("cannot start the run time")?;
@@ -258,9 +258,9 @@ impl SetupCommand {
 
     fn end(&self, steps: &[Step], word: &str) -> anyhow::Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(steps)?);
+            outln!("{}", serde_json::to_string_pretty(steps)?)?;
         } else {
-            println!("{word}");
+            outln!("{word}")?;
         }
         Ok(())
     }

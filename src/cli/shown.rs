@@ -1,5 +1,7 @@
 //! Text for people: sizes, times, colour.
 
+use std::fmt;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -7,6 +9,31 @@ use anstyle::{AnsiColor, Style};
 use crate::doctor::State;
 use crate::session::control::answers::{Amount, HealthState};
 use crate::setup::StepState;
+
+/// `println!` with its error.
+macro_rules! outln {
+    ($($line:tt)*) => {
+        $crate::cli::shown::print_line(format_args!($($line)*))
+    };
+}
+pub(crate) use outln;
+
+/// A line on standard output. That its reader has gone, as head(1) does, is no error.
+pub fn print_line(line: fmt::Arguments<'_>) -> io::Result<()> {
+    print(&format!("{line}\n"))
+}
+
+/// The same without a line's end.
+pub fn print(text: &str) -> io::Result<()> {
+    unless_gone(io::stdout().write_all(text.as_bytes()))
+}
+
+pub fn unless_gone(printed: io::Result<()>) -> io::Result<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
 
 /// Names and errors may hold anything; a terminal gets none of what steers it.
 pub fn plain(text: &str) -> String {
@@ -19,6 +46,12 @@ pub fn plain(text: &str) -> String {
         }
     }
     shown
+}
+
+/// The same for words of several lines.
+pub fn plain_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(plain).collect();
+    lines.join("\n")
 }
 
 pub fn size(bytes: u64) -> String {
@@ -99,5 +132,10 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2Jb\nü"), "a\\u{1b}[2Jb\\nü");
         assert_eq!(span(3 * 3600 + 61), "3h 1m");
         assert_eq!(span(5), "5s");
+    }
+
+    #[test]
+    fn words_of_several_lines_keep_them() {
+        assert_eq!(plain_lines("a\n  b\u{7}"), "a\n  b\\u{7}");
     }
 }

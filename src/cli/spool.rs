@@ -1,12 +1,14 @@
 //! `mediafs spool`: what a mount has not brought to S3, and what to do with it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
+
+use super::shown::outln;
 
 use crate::config::state_base;
 use crate::session::mount_at;
@@ -79,7 +81,7 @@ impl SpoolCommand {
             Action::Discard { id } => {
                 let (_, entry) = find(&views, &id)?;
                 discard_entry(&entry)?;
-                println!("{} discarded", describe(&entry));
+                outln!("{} discarded", describe(&entry))?;
                 Ok(())
             }
         }
@@ -130,7 +132,7 @@ fn find<'a>(views: &'a [SpoolView], id: &str) -> anyhow::Result<(&'a SpoolView, 
 fn list_json(views: &[SpoolView]) -> anyhow::Result<()> {
     let entries = entries(views)?.into_iter();
     let entries: Vec<Entry> = entries.map(|(_, entry)| entry).collect();
-    print(&serde_json::to_string_pretty(&entries)?)
+    Ok(outln!("{}", serde_json::to_string_pretty(&entries)?)?)
 }
 
 /// Spool by spool; those that hold nothing only where one was asked for.
@@ -157,9 +159,9 @@ fn list(views: &[SpoolView], is_named: bool) -> anyhow::Result<()> {
         texts.push(text);
     }
     if texts.is_empty() {
-        return print("nothing waits for S3, nothing is kept");
+        return Ok(outln!("nothing waits for S3, nothing is kept")?);
     }
-    print(&texts.join("\n\n"))
+    Ok(outln!("{}", texts.join("\n\n"))?)
 }
 
 fn table(entries: &[Entry]) -> String {
@@ -185,7 +187,7 @@ fn table(entries: &[Entry]) -> String {
 
 fn show(entry: &Entry, json: bool) -> anyhow::Result<()> {
     if json {
-        return print(&serde_json::to_string_pretty(entry)?);
+        return Ok(outln!("{}", serde_json::to_string_pretty(entry)?)?);
     }
     let mut text = format!(
         "id:     {}\nplace:  {}\nkey:    {}\nstate:  {}\nsize:   {} bytes\nsince:  {}\nfile:   {}",
@@ -206,7 +208,7 @@ fn show(entry: &Entry, json: bool) -> anyhow::Result<()> {
     if let Some(missing) = &entry.missing {
         text += &format!("\ngone:   bytes {} of the file", ranges(missing));
     }
-    print(&text)
+    Ok(outln!("{text}")?)
 }
 
 fn ranges(ranges: &[[u64; 2]]) -> String {
@@ -218,7 +220,7 @@ fn ranges(ranges: &[[u64; 2]]) -> String {
 fn export(entry: &Entry, file: &Path) -> anyhow::Result<()> {
     let outcome = entry.export(file);
     outcome.with_context(|| format!("cannot export to {}", file.display()))?;
-    println!("{} written to {}", describe(entry), file.display());
+    outln!("{} written to {}", describe(entry), file.display())?;
     if !entry.whole {
         eprintln!(
             "mediafs: it is not all of the file: see 'mediafs spool show {}'",
@@ -280,7 +282,7 @@ fn retry(view: &SpoolView, entry: &Entry, force: bool) -> anyhow::Result<()> {
         );
     }
     discard_entry(entry)?;
-    println!("{} written to {}", describe(entry), path.display());
+    outln!("{} written to {}", describe(entry), path.display())?;
     Ok(())
 }
 
@@ -349,12 +351,4 @@ fn place(entry: &Entry) -> String {
 
 fn describe(entry: &Entry) -> String {
     format!("{} ({})", entry.id, key(entry))
-}
-
-/// To a pipe whose reader may have gone.
-fn print(text: &str) -> anyhow::Result<()> {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => Ok(outcome?),
-    }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::mounts::{Asked, SAYS_WITHIN, SocketArg, Wait, no_mount};
-use super::shown::{counted, files, plain, size, span, state, time, warning};
+use super::shown::{counted, files, plain, size, span, state, time, unless_gone, warning};
 use crate::session::control::answers::{Amount, MountStatus, OverlayStatus, Status, Uploads};
 
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -49,13 +49,15 @@ impl StatusCommand {
                 Some(mount) => self.one(mount)?,
                 None => self.all()?,
             };
-            if self.watch && !self.json && stdout().is_terminal() {
-                anstream::print!("{CLEAR}");
-            }
-            anstream::print!("{text}");
-            stdout().flush()?;
-            if !self.watch {
-                return Ok(());
+            let clear = if self.watch && !self.json && stdout().is_terminal() {
+                CLEAR
+            } else {
+                ""
+            };
+            let mut out = anstream::stdout();
+            let printed = write!(out, "{clear}{text}").and_then(|()| out.flush());
+            if !self.watch || printed.is_err() {
+                return Ok(unless_gone(printed)?);
             }
             std::thread::sleep(WATCH_EVERY);
         }
@@ -180,7 +182,9 @@ fn whole(status: &Status) -> String {
     }
     if status.hidden_keys > 0 {
         let hidden = counted(status.hidden_keys, "key");
-        let hidden = format!("{hidden} cannot be shown as files: 'mediafs help limits'");
+        let hidden = format!(
+            "at least {hidden} cannot be shown as files: 'mediafs doctor --all' counts and names them"
+        );
         line(&mut text, "hidden", &hidden);
     }
     line(&mut text, "spool", &of_spool(status));

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::flush::{flush, missing};
 use super::materialize::MaterializeArgs;
 use super::mounts::{FoundMount, SAYS_WITHIN, SocketArg, Wait, as_json};
-use super::shown::{counted, plain, size};
+use super::shown::{counted, outln, plain, size, span};
 use crate::config::Period;
 use crate::session::control::answers::Status;
 use crate::session::control::client::{AskError, ask_within};
@@ -66,17 +66,19 @@ impl UnmountCommand {
             materialize.run()?;
             return stop(&mount, &status);
         }
+        let began = Instant::now();
         let flushed = self.drain(&mount)?;
         if !flushed.done && !self.leave_in_spool {
             if self.json {
-                println!(
+                outln!(
                     "{:#}",
                     outcome(as_json(&mount, &flushed)?, MountState::Mounted)
-                );
+                )?;
             }
             bail!(
-                "{} is still mounted: {}\nunmount it all the same with --leave-in-spool: the next mount of the same place sends it",
+                "{} is still mounted after {}: {}\nunmount it all the same with --leave-in-spool: the next mount of the same place sends it",
                 mount.health.mountpoint,
+                span(began.elapsed().as_secs()),
                 missing(&flushed)
             );
         }
@@ -96,18 +98,18 @@ impl UnmountCommand {
         let left = pending.map(|pending| pending.to_string());
         if self.json {
             let object = json!({"done": left.is_none(), "left": left, "spool": spool});
-            println!(
+            outln!(
                 "{:#}",
                 outcome(as_json(mount, &object)?, MountState::Unmounted)
-            );
+            )?;
             return Ok(());
         }
         match left {
-            None => println!("{mountpoint}: unmounted; S3 has everything"),
-            Some(left) => println!(
+            None => outln!("{mountpoint}: unmounted; S3 has everything")?,
+            Some(left) => outln!(
                 "{mountpoint}: unmounted; not sent, and left in {}: {left}",
                 spool.display()
-            ),
+            )?,
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{NO_ANSWER, Report, checksums, objects, permissions, shown};
+use super::{Extent, NO_ANSWER, Report, checksums, objects, permissions, shown};
 use crate::config::{Config, S3Config};
 use crate::session;
 use crate::store::s3::inspect::{self, Signer, Versioning};
@@ -16,7 +16,7 @@ use crate::store::{
 /// An operator waits for the report: a request is not repeated for longer.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn examine(config: &Config, report: &mut Report) {
+pub(super) async fn examine(config: &Config, extent: Extent, report: &mut Report) {
     let s3 = match session::s3(config, OnNetworkError::Refuse).await {
         Ok(s3) => Arc::new(s3),
         Err(error) => {
@@ -78,7 +78,7 @@ pub(super) async fn examine(config: &Config, report: &mut Report) {
             checksums::examine(&s3, &store, &config.prefix, report).await;
         }
     }
-    objects::examine(&store, config, &page, report).await;
+    objects::examine(&store, config, page, extent, report).await;
     versioning(&s3, report).await;
     cors(&s3, report).await;
 }

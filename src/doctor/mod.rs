@@ -8,6 +8,7 @@ mod bucket;
 mod checksums;
 mod containers;
 mod host;
+mod keys;
 mod mountpoint;
 mod objects;
 mod permissions;
@@ -52,6 +53,25 @@ pub enum Scope {
     Bucket,
 }
 
+/// How many objects are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// The first ones.
+    Sample,
+    /// All: a request for each.
+    All,
+}
+
+impl Extent {
+    /// How many of those are named that have a fault.
+    fn named_limit(self) -> usize {
+        match self {
+            Self::Sample => 3,
+            Self::All => 1000,
+        }
+    }
+}
+
 /// The lines of a report, in their order.
 #[derive(Debug, Default)]
 struct Report(Vec<Finding>);
@@ -87,7 +107,7 @@ impl Report {
 }
 
 /// Asks everything. Errors: only what keeps it from asking at all.
-pub fn examine(config: &Config, scope: Scope) -> anyhow::Result<Vec<Finding>> {
+pub fn examine(config: &Config, scope: Scope, extent: Extent) -> anyhow::Result<Vec<Finding>> {
     let mut report = Report::default();
     for note in config.capped.iter().chain(&config.notes) {
         report.warn("configuration", note.clone(), "change the setting");
@@ -100,7 +120,7 @@ pub fn examine(config: &Config, scope: Scope) -> anyhow::Result<Vec<Finding>> {
         mountpoint::examine(config, &mut report);
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the run time")?;
-    runtime.block_on(bucket::examine(config, &mut report));
+    runtime.block_on(bucket::examine(config, extent, &mut report));
     Ok(report.0)
 }
 

@@ -1,98 +1,76 @@
 //! What is in the bucket that a mount or an application will stumble over.
 
-use std::collections::BTreeSet;
+use futures::{StreamExt, stream};
 
-use super::{NO_ANSWER, Report};
+use super::keys::Keys;
+use super::{Extent, NO_ANSWER, Report};
 use crate::config::Config;
 use crate::files::ContentTypes;
-use crate::namespace::{Name, SHADOWED};
-use crate::store::{HeadRequest, Key, ListAnswer, ListedObject, ObjectStore};
+use crate::namespace::Name;
+use crate::store::{
+    FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListAnswer, ListProgress, ListRequest,
+    ObjectStore, StoreError,
+};
 
-/// Objects whose Content-Type is asked for.
+/// Objects that are listed, if not all: a request for each thousand.
+const LISTED_LIMIT: usize = 20_000;
+/// Objects whose Content-Type is asked for, if not of all.
 const HEADS_LIMIT: usize = 20;
-/// Keys that are named.
-const NAMED_LIMIT: usize = 3;
+const HEADS_AT_ONCE: usize = 16;
 /// Types that say nothing, so that a browser saves what it should show.
 const SAYS_NOTHING: [&str; 3] = ["", "binary/octet-stream", "application/octet-stream"];
 /// What authentik executes when it starts, where it is in the root of `/data`.
 const USER_SETTINGS: &str = "user_settings.py";
 
-/// Looks at the first page of a listing.
+/// Looks at the objects from the first page of their flat listing on.
 pub(super) async fn examine(
     store: &dyn ObjectStore,
     config: &Config,
-    page: &ListAnswer,
+    first: ListAnswer,
+    extent: Extent,
     report: &mut Report,
 ) {
-    let more = if page.next.is_some() {
-        " (of the first 1,000)"
-    } else {
-        ""
+    let mut keys = Keys::new(config, extent);
+    let mut types = match ContentTypeCheck::new(config, extent) {
+        Ok(types) => Some(types),
+        Err(error) => {
+            report.fail("mime", error, "change --mime");
+            None
+        }
     };
-    let is_marker = |object: &&ListedObject| object.key.as_str().ends_with('/');
-    let markers = page.objects.iter().filter(is_marker).count();
-    report.ok(
-        "objects",
-        format!(
-            "{} files and {markers} directory markers{more}",
-            page.objects.len() - markers
-        ),
-    );
-    hidden(config, page, more, report);
+    let (mut page, mut progress) = (first, ListProgress::default());
+    let part = loop {
+        keys.add_page(&page);
+        if let Some(types) = &mut types {
+            types.add_page(store, &page).await;
+        }
+        let count = keys.count();
+        let moves_on = progress.step(&config.prefix, &page);
+        let Some(token) = page.next.take() else {
+            break String::new();
+        };
+        if extent == Extent::Sample && count >= LISTED_LIMIT {
+            break format!(" (of the first {count}; --all looks at every object)");
+        }
+        let request = ListRequest {
+            prefix: config.prefix.clone(),
+            fold_directories: FoldDirectories::No,
+            token: Some(token),
+            max_keys: LIST_PAGE_LIMIT,
+        };
+        page = match moves_on.and(store.list(request).await) {
+            Ok(page) => page,
+            Err(error) => {
+                report.warn("list", format!("after {count} objects: {error}"), NO_ANSWER);
+                break format!(" (of the first {count})");
+            }
+        };
+    };
+    keys.report(&part, report);
     executed(store, config, report).await;
-    content_types(store, config, page, report).await;
-}
-
-/// Keys that no file can have, and those whose place a directory has.
-fn hidden(config: &Config, page: &ListAnswer, more: &str, report: &mut Report) {
-    let directories: BTreeSet<&str> = page
-        .objects
-        .iter()
-        .flat_map(|object| directories_of(object.key.as_str()))
-        .collect();
-    let why = |key: &Key| {
-        let is_file = !key.as_str().ends_with('/');
-        let is_shadowed = is_file && directories.contains(key.as_str());
-        why_hidden(&config.prefix, key).or(is_shadowed.then_some(SHADOWED))
-    };
-    let hidden: Vec<(&Key, &'static str)> = page
-        .objects
-        .iter()
-        .filter_map(|object| Some((&object.key, why(&object.key)?)))
-        .collect();
-    if hidden.is_empty() {
-        report.ok("keys", format!("each can be a file{more}"));
-        return;
+    if let Some(types) = types {
+        types.report(report);
     }
-    let named: Vec<String> = hidden
-        .iter()
-        .take(NAMED_LIMIT)
-        .map(|(key, why)| format!("{key} ({why})"))
-        .collect();
-    report.warn(
-        "keys",
-        format!(
-            "{} cannot be shown as files{more}: {}",
-            hidden.len(),
-            named.join(", ")
-        ),
-        "rename or delete them with another S3 client; no file of a mount hides them",
-    );
-}
-
-/// The keys before each slash of a key.
-fn directories_of(key: &str) -> impl Iterator<Item = &str> {
-    key.match_indices('/').filter_map(|(at, _)| key.get(..at))
-}
-
-fn why_hidden(prefix: &str, key: &Key) -> Option<&'static str> {
-    let path = key.as_str().strip_prefix(prefix)?;
-    // What ends in a slash is a directory.
-    let path = path.strip_suffix('/').unwrap_or(path);
-    if path.is_empty() {
-        return None;
-    }
-    path.split('/').find_map(Name::why_impossible)
 }
 
 /// Below the prefix, and in the bucket's root, which others may mount.
@@ -134,58 +112,159 @@ fn is_another(found: &str, expected: &str) -> bool {
 }
 
 /// Objects that browsers save, or show as what they are not.
-async fn content_types(
-    store: &dyn ObjectStore,
-    config: &Config,
-    page: &ListAnswer,
-    report: &mut Report,
-) {
-    let types = match config.mime.as_deref().map(ContentTypes::read).transpose() {
-        Ok(types) => types.unwrap_or_default(),
-        Err(error) => {
-            report.fail("mime", error, "change --mime");
-            return;
-        }
-    };
-    let expected = page.objects.iter().filter_map(|object| {
-        let name = object.key.as_str().rsplit('/').next()?;
-        Some((&object.key, types.of(&Name::from_segment(name)?)?))
-    });
-    let (mut asked, mut wrong) = (0, Vec::new());
-    for (key, expected) in expected.take(HEADS_LIMIT) {
-        let request = HeadRequest { key: key.clone() };
-        let meta = match store.head(request).await {
-            Ok(meta) => meta,
-            Err(error) if error.kind.is_no_answer() => {
-                let found = format!("not known: {error}");
-                report.warn("content types", found, NO_ANSWER);
-                return;
+#[derive(Debug)]
+struct ContentTypeCheck {
+    expected: ContentTypes,
+    /// How many objects are asked for at most.
+    limit: usize,
+    named_limit: usize,
+    asked: usize,
+    wrong: usize,
+    named: Vec<String>,
+    failed: Option<StoreError>,
+}
+
+impl ContentTypeCheck {
+    /// Errors: what `--mime` names cannot be read.
+    fn new(config: &Config, extent: Extent) -> Result<Self, String> {
+        let expected = config.mime.as_deref().map(ContentTypes::read).transpose()?;
+        Ok(Self {
+            expected: expected.unwrap_or_default(),
+            limit: match extent {
+                Extent::Sample => HEADS_LIMIT,
+                Extent::All => usize::MAX,
+            },
+            named_limit: extent.named_limit(),
+            asked: 0,
+            wrong: 0,
+            named: Vec::new(),
+            failed: None,
+        })
+    }
+
+    async fn add_page(&mut self, store: &dyn ObjectStore, page: &ListAnswer) {
+        let left = self.limit - self.asked;
+        let expected = page.objects.iter().filter_map(|object| {
+            let name = object.key.as_str().rsplit('/').next()?;
+            Some((&object.key, self.expected.of(&Name::from_segment(name)?)?))
+        });
+        let expected: Vec<_> = expected.take(left).collect();
+        let mut heads = stream::iter(expected)
+            .map(async |(key, expected)| {
+                let request = HeadRequest { key: key.clone() };
+                (key, expected, store.head(request).await)
+            })
+            .buffered(HEADS_AT_ONCE);
+        while self.failed.is_none()
+            && let Some((key, expected, answer)) = heads.next().await
+        {
+            match answer {
+                Ok(meta) => self.add(key, &expected, meta.headers.content_type),
+                Err(error) if error.kind.is_no_answer() => self.failed = Some(error),
+                Err(_) => {}
             }
-            Err(_) => continue,
-        };
-        asked += 1;
-        let found = meta.headers.content_type.unwrap_or_default();
+        }
+    }
+
+    fn add(&mut self, key: &Key, expected: &str, found: Option<String>) {
+        self.asked += 1;
+        let found = found.unwrap_or_default();
         // What comes after a semicolon is its charset.
         let kind = found.split(';').next().unwrap_or_default().trim();
-        if is_another(kind, &expected) && !SAYS_NOTHING.contains(&expected.as_str()) {
-            wrong.push(format!("{key} ({found:?}, should be {expected})"));
+        if !is_another(kind, expected) || SAYS_NOTHING.contains(&expected) {
+            return;
+        }
+        self.wrong += 1;
+        if self.named.len() < self.named_limit {
+            self.named
+                .push(format!("{key} ({found:?}, should be {expected})"));
         }
     }
-    if wrong.is_empty() {
-        report.ok(
-            "content types",
-            format!("right in {asked} objects looked at"),
+
+    fn report(self, report: &mut Report) {
+        const CHECK: &str = "content types";
+        let asked = self.asked;
+        if let Some(error) = self.failed {
+            let found = format!("not known after {asked} objects: {error}");
+            report.warn(CHECK, found, NO_ANSWER);
+            return;
+        }
+        let more = if asked < self.limit {
+            ""
+        } else {
+            "; --all looks at every object"
+        };
+        if self.wrong == 0 {
+            report.ok(CHECK, format!("right in {asked} objects looked at{more}"));
+            return;
+        }
+        report.warn(
+            CHECK,
+            format!(
+                "{} of {asked} objects looked at have another type than their name says{more}: {}",
+                self.wrong,
+                self.named.join(", ")
+            ),
+            "copy them onto themselves through a mount (cp FILE FILE.new && mv FILE.new FILE): it names the type",
         );
-        return;
     }
-    let count = wrong.len();
-    wrong.truncate(NAMED_LIMIT);
-    report.warn(
-        "content types",
-        format!(
-            "{count} of {asked} objects looked at have another type than their name says: {}",
-            wrong.join(", ")
-        ),
-        "copy them onto themselves through a mount (cp FILE FILE.new && mv FILE.new FILE): it names the type",
-    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigSource, Options, Target};
+    use crate::doctor::Finding;
+    use crate::namespace::SHADOWED;
+    use crate::store::memory::Memory;
+    use crate::store::{ObjectHeaders, PutRequest, WriteCondition};
+
+    async fn report_of(store: &Memory, extent: Extent) -> Vec<Finding> {
+        let target = Target::Place {
+            bucket: "b".to_owned(),
+            mountpoint: "/srv/m".into(),
+        };
+        let source = ConfigSource::new(target, None, Options::default(), "/".into()).unwrap();
+        let first = ListRequest::page("", FoldDirectories::No, None);
+        let first = store.list(first).await.unwrap();
+        let mut report = Report::default();
+        examine(store, &source.load().unwrap(), first, extent, &mut report).await;
+        report.0
+    }
+
+    #[tokio::test]
+    async fn what_stands_behind_the_first_objects_is_counted_or_told_not_to_be() {
+        let store = Memory::default();
+        let sample = (0..LISTED_LIMIT).map(|number| format!("a{number:05}.png"));
+        let behind = ["b", "b-", "b/c", "z//z"].map(str::to_owned);
+        for key in sample.chain(behind) {
+            let request = PutRequest {
+                key: Key::new(key),
+                body: Default::default(),
+                headers: ObjectHeaders::default(),
+                condition: WriteCondition::Always,
+            };
+            store.put(request).await.unwrap();
+        }
+        let found = |findings: &[Finding]| -> Vec<String> {
+            findings
+                .iter()
+                .map(|finding| finding.found.clone())
+                .collect()
+        };
+        let sample = found(&report_of(&store, Extent::Sample).await);
+        let part = "(of the first 20000; --all looks at every object)";
+        assert!(sample[0].ends_with(part), "{sample:?}");
+        assert_eq!(sample[1], format!("each can be a file {part}"));
+        assert!(sample[2].starts_with("20 of 20 objects"), "{sample:?}");
+        assert!(
+            sample[2].contains("--all looks at every object"),
+            "{sample:?}"
+        );
+        let all = found(&report_of(&store, Extent::All).await);
+        assert_eq!(all[0], "20004 files and 0 directory markers");
+        let expected = format!("2 cannot be shown as files: b ({SHADOWED}), z//z (");
+        assert!(all[1].starts_with(&expected), "{all:?}");
+        assert!(all[2].starts_with("20000 of 20000 objects"), "{all:?}");
+    }
 }

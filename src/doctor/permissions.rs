@@ -11,8 +11,8 @@ use crate::store::s3::{S3Store, inspect};
 use crate::store::{
     BulkDeletes, CopyRequest, CreateMultipartRequest, DeleteRequest, ETag, FoldDirectories,
     GetRequest, HeadRequest, Key, ListPartsRequest, ListRequest, ObjectHeaders, ObjectStore,
-    PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, StoreOp, UploadPartCopyRequest,
-    UploadPartRequest, WriteCondition,
+    PART_MIN_BYTES, PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, StoreOp,
+    UploadId, UploadPartCopyRequest, UploadPartRequest, WriteCondition,
 };
 
 /// Scratch objects are called so, and a number.
@@ -153,7 +153,7 @@ struct Tried<'a> {
 
 impl Tried<'_> {
     async fn all(mut self) -> Option<SystemTime> {
-        let put = self.put().await;
+        let put = self.put(&self.key, BODY, ObjectHeaders::default()).await;
         if !self.told("write", permissions::WRITE, &put) {
             return None;
         }
@@ -175,18 +175,19 @@ impl Tried<'_> {
         head.ok().map(|head| head.answered_at)
     }
 
-    async fn put(&self) -> Result<(), StoreError> {
-        self.put_with(&self.key, ObjectHeaders::default()).await
-    }
-
-    async fn put_with(&self, key: &Key, headers: ObjectHeaders) -> Result<(), StoreError> {
+    async fn put(
+        &self,
+        key: &Key,
+        body: Bytes,
+        headers: ObjectHeaders,
+    ) -> Result<ETag, StoreError> {
         let request = PutRequest {
             key: key.clone(),
-            body: BODY,
+            body,
             headers,
             condition: WriteCondition::Always,
         };
-        self.store.put(request).await.map(drop)
+        self.store.put(request).await.map(|answer| answer.etag)
     }
 
     /// A rename in parts reads the tags of an object and gives them to the new one.
@@ -195,8 +196,8 @@ impl Tried<'_> {
             tags: Some(TAG.to_owned()),
             ..ObjectHeaders::default()
         };
-        let found = match self.put_with(&self.tagged, headers).await {
-            Ok(()) => self.store.tags(self.tagged.clone()).await,
+        let found = match self.put(&self.tagged, BODY, headers).await {
+            Ok(_) => self.store.tags(self.tagged.clone()).await,
             Err(error) => Err(error),
         };
         let advice = match found {
@@ -274,15 +275,7 @@ impl Tried<'_> {
             };
             outcome = self.store.upload_part(part).await.map(drop);
             if let Some(source_if_match) = copy {
-                let copied = UploadPartCopyRequest {
-                    source: self.copy.clone(),
-                    source_if_match,
-                    range: 0..BODY.len() as u64,
-                    target: self.key.clone(),
-                    upload: upload.clone(),
-                    number: second,
-                };
-                let copied = self.store.upload_part_copy(copied).await;
+                let copied = self.copy_part(&upload, second, source_if_match).await;
                 self.told("part copy", &copies(), &copied);
             }
         }
@@ -308,6 +301,32 @@ impl Tried<'_> {
         let aborted = self.store.abort_multipart(self.key.clone(), upload).await;
         self.told("abort of an upload", permissions::ABORT, &aborted);
         self.told("multipart upload", permissions::WRITE, &outcome);
+    }
+
+    /// Of the copy; of a longer one where the store takes no part as short as that.
+    async fn copy_part(
+        &self,
+        upload: &UploadId,
+        number: PartNumber,
+        copy: ETag,
+    ) -> Result<(), StoreError> {
+        let request = |source_if_match, len| UploadPartCopyRequest {
+            source: self.copy.clone(),
+            source_if_match,
+            range: 0..len,
+            target: self.key.clone(),
+            upload: upload.clone(),
+            number,
+        };
+        let short = request(copy, BODY.len() as u64);
+        match self.store.upload_part_copy(short).await {
+            Err(error) if error.kind == StoreErrorKind::Rejected => {}
+            answer => return answer.map(drop),
+        }
+        let long = vec![0; usize::try_from(PART_MIN_BYTES).unwrap_or_default()];
+        let long = self.put(&self.copy, long.into(), ObjectHeaders::default());
+        let long = request(long.await?, PART_MIN_BYTES);
+        self.store.upload_part_copy(long).await.map(drop)
     }
 
     async fn delete(&self) -> Result<(), StoreError> {

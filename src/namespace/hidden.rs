@@ -2,10 +2,10 @@
 //! keep the directory from going, though nobody sees them.
 
 use super::name::Name;
-use super::page::Page;
+use super::page::{HiddenKey, Page, why_hidden};
 use super::{Namespace, Pin};
 use crate::error::FsError;
-use crate::store::{FoldDirectories, Key, ListProgress, ListRequest, ListedObject};
+use crate::store::{FoldDirectories, ListProgress, ListRequest, ListedObject};
 
 /// Most keys that are told of one directory.
 const KEYS_LIMIT: usize = 100;
@@ -15,92 +15,92 @@ const PAGES_LIMIT: usize = 20;
 /// Directories of which hidden keys are counted.
 const DIRECTORIES_LIMIT: usize = 10_000;
 
-/// Why an object is not shown that has a directory's name.
-pub const SHADOWED: &str = "a directory has its name";
-
-/// A key that cannot be shown, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HiddenKey {
-    pub key: Key,
-    pub why: &'static str,
+/// The hidden keys of a directory.
+#[derive(Debug, Default)]
+pub struct HiddenKeys {
+    /// The first of them.
+    pub named: Vec<HiddenKey>,
+    pub count: usize,
+    /// The directory has more names than were looked at.
+    pub is_part: bool,
+    has_entries: bool,
 }
 
-impl HiddenKey {
-    fn below(prefix: &str, key: Key) -> Self {
-        Self {
-            why: why_hidden(prefix, key.as_str()).unwrap_or("it has no usable ETag"),
-            key,
+impl HiddenKeys {
+    fn add(&mut self, key: HiddenKey) {
+        self.count += 1;
+        if self.named.len() < KEYS_LIMIT {
+            self.named.push(key);
         }
     }
-}
-
-/// Why the key cannot be an entry of the directory of this prefix, if it cannot.
-fn why_hidden(prefix: &str, key: &str) -> Option<&'static str> {
-    let below = key.strip_prefix(prefix).unwrap_or(key);
-    if below.is_empty() {
-        return Some("it has the directory's own name, and bytes");
-    }
-    Name::why_impossible(below.split('/').next().unwrap_or_default())
 }
 
 impl Namespace {
-    /// Keys of a directory that cannot be shown: the first of them.
+    /// Keys of a directory that cannot be shown.
     ///
     /// Errors: the store's.
-    pub async fn hidden_keys(&self, dir: &Pin) -> Result<Vec<HiddenKey>, FsError> {
+    pub async fn hidden_keys(&self, dir: &Pin) -> Result<HiddenKeys, FsError> {
         let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
-        let (_, hidden) = self.look_for_hidden(&prefix, PAGES_LIMIT).await?;
-        Ok(hidden)
+        self.look_for_hidden(&prefix, PAGES_LIMIT).await
     }
 
-    /// Tells of the keys of a first page that cannot be shown, and counts those of a
-    /// directory that is one page.
+    /// Tells of the keys of a first page that cannot be shown, and counts them.
     pub(super) fn note_hidden(&self, dir: &Pin, page: &Page) {
-        for key in &page.hidden {
-            tracing::debug!(%key, "hidden: this key cannot be a file name");
+        for HiddenKey { key, why } in &page.hidden {
+            tracing::debug!(%key, "hidden: {why}");
         }
-        for key in &page.shadowed {
-            tracing::debug!(%key, "hidden: {SHADOWED}");
-        }
-        let count = page.hidden.len() + page.shadowed.len();
+        self.count_hidden(dir, page.hidden.len(), page.next.is_none());
+    }
+
+    /// Counts the hidden keys of a directory: all, or those of its first pages.
+    pub(super) fn count_hidden(&self, dir: &Pin, count: usize, is_all: bool) {
         let mut seen = self.hidden_seen.lock();
-        if count == 0 || page.next.is_some() {
+        let before = seen.get(&dir.ino).copied().filter(|_| !is_all);
+        let count = count.max(before.unwrap_or_default());
+        if count == 0 {
             seen.remove(&dir.ino);
-        } else if seen.len() < DIRECTORIES_LIMIT {
+        } else if seen.len() < DIRECTORIES_LIMIT || seen.contains_key(&dir.ino) {
             seen.insert(dir.ino, count);
         }
     }
 
-    /// Keys that cannot be shown, as far as listings have met them.
+    /// Keys that cannot be shown, as far as listings of directories that are still there
+    /// have met them: the bucket has at least so many.
     pub fn hidden_seen(&self) -> usize {
-        self.hidden_seen.lock().values().sum()
+        let mut seen = self.hidden_seen.lock();
+        seen.retain(|dir, _| self.table.dir_path(*dir).is_ok());
+        seen.values().sum()
     }
 
-    /// The first names and hidden keys of a directory.
-    async fn look_for_hidden(
-        &self,
-        prefix: &str,
-        pages: usize,
-    ) -> Result<(Vec<Name>, Vec<HiddenKey>), FsError> {
-        let (mut names, mut hidden) = (Vec::new(), Vec::new());
+    async fn look_for_hidden(&self, prefix: &str, pages: usize) -> Result<HiddenKeys, FsError> {
+        let mut found = HiddenKeys::default();
+        let mut unsettled: Vec<Name> = Vec::new();
         let (mut token, mut progress) = (None, ListProgress::default());
         for _ in 0..pages {
             let request = ListRequest::page(prefix, FoldDirectories::Yes, token);
             let answer = self.store.list(request).await?;
             progress.step(prefix, &answer)?;
-            let page = Page::new(prefix, answer);
-            let found = page.hidden.into_iter();
-            hidden.extend(found.map(|key| HiddenKey::below(prefix, key)));
-            let shadowed = page.shadowed.into_iter();
-            hidden.extend(shadowed.map(|key| HiddenKey { key, why: SHADOWED }));
-            names.extend(page.entries.into_keys());
-            if page.next.is_none() || hidden.len() >= KEYS_LIMIT {
-                break;
+            let mut page = Page::new(prefix, answer);
+            for key in page.hidden.drain(..) {
+                found.add(key);
+            }
+            for name in unsettled.extract_if(.., |name| page.is_directory(name)) {
+                found.add(HiddenKey::shadowed_by(&format!(
+                    "{prefix}{}/",
+                    name.as_str()
+                )));
+            }
+            unsettled.retain(|name| !page.is_complete_for(prefix, name));
+            found.has_entries |= !page.entries.is_empty();
+            let last = page.take_unsettled(prefix).into_iter();
+            unsettled.extend(last.map(|(name, _)| name));
+            if page.next.is_none() {
+                return Ok(found);
             }
             token = page.next;
         }
-        hidden.truncate(KEYS_LIMIT);
-        Ok((names, hidden))
+        found.is_part = true;
+        Ok(found)
     }
 
     /// Says once which key keeps a directory from going that looks empty. `found` are
@@ -111,47 +111,23 @@ impl Namespace {
         if is_told || found.any(|key| why_hidden(prefix, key).is_none()) {
             return;
         }
-        let (names, hidden) = match self.look_for_hidden(prefix, 1).await {
+        let hidden = match self.look_for_hidden(prefix, 1).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::debug!(prefix, %error, "cannot tell which keys are hidden");
                 return;
             }
         };
-        let Some(first) = hidden.first().filter(|_| names.is_empty()) else {
+        let Some(first) = hidden.named.first().filter(|_| !hidden.has_entries) else {
             return;
         };
         dir.state().dir.hidden_told = true;
+        let more = if hidden.is_part { " or more" } else { "" };
         tracing::warn!(
             key = first.key.as_str(),
-            why = first.why,
-            count = hidden.len(),
+            why = %first.why,
+            count = format_args!("{}{more}", hidden.count),
             "the directory looks empty and cannot be removed: this key cannot be a file name; see 'Which keys are files' in 'mediafs help coherence'"
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_hidden_key_has_its_reason() {
-        for (key, expected) in [
-            ("d/", Some("own name")),
-            ("d//x", Some("empty part")),
-            ("d/../x", Some("'..'")),
-            ("d/.", Some("'.'")),
-            ("d/a\0", Some("NUL")),
-            ("d/a", None),
-            ("d/a//b", None),
-        ] {
-            let why = why_hidden("d/", key);
-            assert_eq!(why.is_some(), expected.is_some(), "{key}");
-            assert!(
-                why.unwrap_or_default()
-                    .contains(expected.unwrap_or_default())
-            );
-        }
     }
 }

@@ -56,6 +56,8 @@ pub struct DirStream {
     progress: ListProgress,
     /// Files of the page before whose directory twin may follow.
     unsettled: Vec<StreamedEntry>,
+    /// Keys of the pages so far that cannot be shown.
+    hidden: usize,
     /// Names given out that the store may list again.
     given: HashSet<Name>,
     /// The pages so far, while they are few enough to be remembered at the end.
@@ -84,6 +86,7 @@ impl DirStream {
             at: Position::Start,
             progress: ListProgress::default(),
             unsettled: Vec::new(),
+            hidden: 0,
             given: HashSet::new(),
             pages: None,
         }
@@ -216,7 +219,10 @@ impl Namespace {
         stream.progress.step(&prefix, &answer)?;
         let page = Page::new(&prefix, answer);
         self.remember_pages(stream, &page);
-        Ok(stream_page(stream, &prefix, page, asked_at, seq))
+        let given = stream_page(stream, &prefix, page, asked_at, seq);
+        let is_end = matches!(stream.at, Position::End);
+        self.count_hidden(&stream.dir, stream.hidden, is_end);
+        Ok(given)
     }
 
     /// Remembers a listing of several pages once its last one is there.
@@ -360,6 +366,8 @@ fn stream_page(
     seq: ChangeSeq,
 ) -> Vec<StreamedEntry> {
     let mut waiting = std::mem::take(&mut stream.unsettled);
+    let shadowed = waiting.extract_if(.., |file| page.is_directory(&file.name));
+    stream.hidden += page.hidden.len() + shadowed.count();
     waiting.retain(|file| !page.entries.contains_key(&file.name));
     let is_settled = |entry: &StreamedEntry| page.is_complete_for(prefix, &entry.name);
     let (mut given, still): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_settled);

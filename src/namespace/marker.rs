@@ -296,10 +296,11 @@ impl Namespace {
             token: None,
             max_keys: 2,
         };
-        let found = self.store.list(request).await?.objects;
+        let answer = self.store.list(request).await?;
+        let found = answer.objects;
         let holds_something =
             |object: &ListedObject| object.key.as_str() != prefix || object.size_bytes > 0;
-        if found.iter().any(holds_something) {
+        if found.iter().any(holds_something) || !answer.unusable.is_empty() {
             self.tell_hidden(dir, &prefix, &found).await;
             return Err(FsError::NotEmpty);
         }

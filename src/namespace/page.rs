@@ -1,5 +1,6 @@
 //! From a page of a listing to directory entries.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::dir::{Entry, Marker};
@@ -15,6 +16,45 @@ const SCRATCH_NAMES: [&str; 4] = [
     ".mediafs-zeros-",
 ];
 
+/// Why an object is not shown that has a directory's name.
+pub const SHADOWED: &str = "a directory has its name";
+
+/// A key that cannot be shown, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HiddenKey {
+    /// As far as it is text.
+    pub key: Key,
+    pub why: Cow<'static, str>,
+}
+
+impl HiddenKey {
+    /// A key of a page of `prefix`.
+    fn below(prefix: &str, key: &str) -> Self {
+        let why = why_hidden(prefix, key).unwrap_or("it is not below its directory");
+        Self {
+            key: Key::new(key),
+            why: why.into(),
+        }
+    }
+
+    /// The object that has the name of this directory of a page.
+    pub(super) fn shadowed_by(folded: &str) -> Self {
+        Self {
+            key: Key::new(folded.trim_end_matches('/')),
+            why: SHADOWED.into(),
+        }
+    }
+}
+
+/// Why the key cannot be an entry of the directory of this prefix, if it cannot.
+pub(super) fn why_hidden(prefix: &str, key: &str) -> Option<&'static str> {
+    let below = key.strip_prefix(prefix)?;
+    if below.is_empty() {
+        return Some("it has the directory's own name, and bytes");
+    }
+    Name::why_impossible(below.split('/').next().unwrap_or_default())
+}
+
 /// Entries of one page of a directory's listing.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -22,10 +62,9 @@ pub struct Page {
     pub entries: BTreeMap<Name, Entry>,
     /// What the page, the first of its listing, has under the directory's own key.
     pub marker: Marker,
-    /// Keys that cannot be shown as files.
-    pub hidden: Vec<Key>,
-    /// Objects in whose place a directory of their name is shown.
-    pub shadowed: Vec<Key>,
+    /// Keys that cannot be shown as files, those included in whose place the page has a
+    /// directory of their name.
+    pub hidden: Vec<HiddenKey>,
     pub next: Option<ListToken>,
     /// The page reaches up to here; absent on an empty page.
     pub last: Option<String>,
@@ -57,6 +96,11 @@ impl Page {
             page.extend_to(folded);
             page.add_directory(prefix, folded);
         }
+        let unusable = answer.unusable.into_iter();
+        page.hidden.extend(unusable.map(|object| HiddenKey {
+            key: Key::new(object.key),
+            why: object.why.into(),
+        }));
         page
     }
 
@@ -67,11 +111,12 @@ impl Page {
     }
 
     fn add_object(&mut self, prefix: &str, object: &ListedObject) {
-        match object.key.as_str().strip_prefix(prefix) {
+        let key = object.key.as_str();
+        match key.strip_prefix(prefix) {
             Some("") => {
                 self.marker = Marker::of_size(object.size_bytes);
                 if self.marker == Marker::Foreign {
-                    self.hidden.push(object.key.clone());
+                    self.hidden.push(HiddenKey::below(prefix, key));
                 }
             }
             Some(segment) if is_scratch(segment) => {}
@@ -80,9 +125,9 @@ impl Page {
                     let version = ObjectVersion::from(object);
                     self.entries.entry(name).or_insert(Entry::File(version));
                 }
-                None => self.hidden.push(object.key.clone()),
+                None => self.hidden.push(HiddenKey::below(prefix, key)),
             },
-            None => self.hidden.push(object.key.clone()),
+            None => self.hidden.push(HiddenKey::below(prefix, key)),
         }
     }
 
@@ -94,11 +139,15 @@ impl Page {
             Some(name) => {
                 let before = self.entries.insert(name, Entry::Directory);
                 if matches!(before, Some(Entry::File(_))) {
-                    self.shadowed.push(Key::new(folded.trim_end_matches('/')));
+                    self.hidden.push(HiddenKey::shadowed_by(folded));
                 }
             }
-            None => self.hidden.push(Key::new(folded)),
+            None => self.hidden.push(HiddenKey::below(prefix, folded)),
         }
+    }
+
+    pub fn is_directory(&self, name: &Name) -> bool {
+        matches!(self.entries.get(name), Some(Entry::Directory))
     }
 
     /// Whether this page, the first of its listing, tells all about `name`:
@@ -143,7 +192,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::store::ETag;
+    use crate::store::{ETag, UnusableKey};
 
     fn object(key: &str) -> ListedObject {
         ListedObject {
@@ -188,7 +237,7 @@ mod tests {
                 ("b", super::super::Kind::File)
             ]
         );
-        assert_eq!(page.shadowed, [Key::new("p/a")]);
+        assert_eq!(page.hidden, [HiddenKey::shadowed_by("p/a/")]);
     }
 
     #[test]
@@ -201,6 +250,42 @@ mod tests {
         assert_eq!(page.marker, Marker::Foreign);
         assert!(page.entries.is_empty());
         assert_eq!(page.hidden.len(), 6);
+    }
+
+    #[test]
+    fn each_hidden_key_has_its_reason() {
+        for (key, expected) in [
+            ("d/", Some("own name")),
+            ("d//x", Some("empty part")),
+            ("d/../x", Some("'..'")),
+            ("d/.", Some("'.'")),
+            ("d/a\0", Some("NUL")),
+            ("d/a", None),
+            ("d/a//b", None),
+        ] {
+            let why = why_hidden("d/", key);
+            assert_eq!(why.is_some(), expected.is_some(), "{key}");
+            assert!(
+                why.unwrap_or_default()
+                    .contains(expected.unwrap_or_default())
+            );
+        }
+    }
+
+    #[test]
+    fn an_object_without_a_usable_version_is_hidden_with_its_reason() {
+        let mut answer = answer(&["a"], &[], None);
+        answer.unusable = vec![UnusableKey {
+            key: "b".to_owned(),
+            why: "no ETag".to_owned(),
+        }];
+        let page = Page::new("", answer);
+        let hidden: Vec<_> = page
+            .hidden
+            .iter()
+            .map(|it| (it.key.as_str(), &*it.why))
+            .collect();
+        assert_eq!(hidden, [("b", "no ETag")]);
     }
 
     #[test]

@@ -13,6 +13,10 @@ const USER: &str = "user.";
 /// What mediafs tells: readable, never listed (copies would try to set it).
 const OWN: &str = "user.mediafs.";
 
+/// Of the lines for hidden keys: with the last one, a longer value could not be read.
+/// Source: limits.h, `XATTR_SIZE_MAX`.
+const HIDDEN_LIMIT_BYTES: usize = (1 << 16) - 128;
+
 /// What setxattr(2) may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XattrMode {
@@ -155,17 +159,26 @@ impl Ops {
         text.map(String::into_bytes).ok_or(FsError::NoAttribute)
     }
 
-    /// A line for each: the key, a tab, and why it cannot be a file name.
+    /// A line for each: the key, a tab, and why it cannot be a file name. Where there are
+    /// more, a last line without a key says so.
     async fn hidden_keys(&self, dir: &Pin) -> Result<Vec<u8>, FsError> {
-        let mut text = String::new();
-        for HiddenKey { key, why } in self.namespace.hidden_keys(dir).await? {
+        let found = self.namespace.hidden_keys(dir).await?;
+        let (mut text, mut named) = (String::new(), 0);
+        for HiddenKey { key, why } in &found.named {
             let line = format!("{}\t{why}\n", key.as_str().escape_debug());
-            // A longer value could not be read. Source: limits.h, `XATTR_SIZE_MAX`.
-            if text.len() + line.len() > 1 << 16 {
+            if text.len() + line.len() > HIDDEN_LIMIT_BYTES {
                 break;
             }
             text.push_str(&line);
+            named += 1;
         }
+        let more = match (found.count - named, found.is_part) {
+            (0, false) => return Ok(text.into_bytes()),
+            (0, true) => "perhaps".to_owned(),
+            (more, false) => more.to_string(),
+            (more, true) => format!("at least {more}"),
+        };
+        text += &format!("\tand {more} more: 'mediafs doctor --all' counts and names them\n");
         Ok(text.into_bytes())
     }
 

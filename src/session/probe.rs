@@ -32,10 +32,10 @@ pub struct Probed {
     pub unanswered: Vec<Key>,
 }
 
-/// Finds out which conditions the store heeds, with three scratch objects of one
+/// Finds out which conditions the store heeds, with four scratch objects of one
 /// byte and changes of them on a condition that does not hold.
 ///
-/// Twelve requests in four round trips; nothing is left of what was answered. What the
+/// Thirteen requests in seven round trips; nothing is left of what was answered. What the
 /// store does not answer, or these credentials may not do, stays unknown.
 /// Source: S3 User Guide, "Add preconditions to S3 operations with conditional requests".
 pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
@@ -43,14 +43,15 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
     let key = |tried: &str| Key::new(format!("{prefix}{SCRATCH_NAME}{number:016x}-{tried}"));
     let probe = Probe { store };
     let (written, deleted, bulk) = (key("write"), key("delete"), key("bulk"));
-    let (first, second, third, upload) = tokio::join!(
+    let uploaded = key("upload");
+    let (first, second, third, (fourth, upload)) = tokio::join!(
         probe.put(&written, WriteCondition::Always),
         probe.put(&deleted, WriteCondition::Always),
         probe.put(&bulk, WriteCondition::Always),
-        probe.upload(&written),
+        probe.upload(&uploaded),
     );
-    let keys = [&written, &deleted, &bulk];
-    let put = [&first, &second, &third];
+    let keys = [&written, &deleted, &bulk, &uploaded];
+    let put = [&first, &second, &third, &fourth];
     let is_unanswered = |put: &Result<(), StoreError>| {
         let error = put.as_ref().err();
         error.is_some_and(|error| !error.kind.is_refusal())
@@ -59,8 +60,12 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
         .filter(|(_, put)| is_unanswered(put))
         .map(|(key, _)| key.clone())
         .collect();
-    let mut abilities = match first.and(second).and(third) {
-        Ok(()) => probe.ask(&written, &deleted, &bulk, upload.as_ref()).await,
+    let mut abilities = match first.and(second).and(third).and(fourth) {
+        Ok(()) => {
+            let upload = upload.as_ref();
+            let complete = probe.complete(&uploaded, upload);
+            probe.ask(&written, &deleted, &bulk, complete).await
+        }
         Err(error) => {
             tracing::info!(%error, "cannot tell which conditional requests the store honours");
             StoreAbilities::default()
@@ -69,7 +74,7 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
     let all = keys.map(|key| DeleteRequest::any(key.clone()));
     let (deletes, abort) = tokio::join!(probe.delete(all.to_vec()), async {
         match upload {
-            Some((id, _)) => store.abort_multipart(written.clone(), id).await,
+            Some((id, _)) => store.abort_multipart(uploaded.clone(), id).await,
             None => Ok(()),
         }
     });
@@ -169,8 +174,23 @@ impl Probe<'_> {
         self.store.put(request).await.map(drop)
     }
 
-    /// An upload of one part, ready to be completed.
-    async fn upload(&self, key: &Key) -> Option<(UploadId, CompletedPart)> {
+    /// An object, and an upload of one part in its place, ready to be completed.
+    ///
+    /// Nothing else is put there: on some stores that ends an upload. Source: Garage,
+    /// src/model/s3/object_table.rs, `Object::merge`.
+    async fn upload(
+        &self,
+        key: &Key,
+    ) -> (Result<(), StoreError>, Option<(UploadId, CompletedPart)>) {
+        let put = self.put(key, WriteCondition::Always).await;
+        let upload = match &put {
+            Ok(()) => self.upload_part(key).await,
+            Err(_) => None,
+        };
+        (put, upload)
+    }
+
+    async fn upload_part(&self, key: &Key) -> Option<(UploadId, CompletedPart)> {
         let begin = CreateMultipartRequest {
             key: key.clone(),
             headers: ObjectHeaders::default(),
@@ -197,10 +217,9 @@ impl Probe<'_> {
         written: &Key,
         deleted: &Key,
         bulk: &Key,
-        upload: Option<&(UploadId, CompletedPart)>,
+        complete: impl Future<Output = Ability>,
     ) -> StoreAbilities {
-        let nothing = ETag::new("00000000000000000000000000000000");
-        let condition = WriteCondition::IfMatch(nothing.clone());
+        let (nothing, condition) = never();
         let copy = CopyRequest {
             source: deleted.clone(),
             source_if_match: None,
@@ -216,7 +235,7 @@ impl Probe<'_> {
         };
         let (put, complete, delete_many) = tokio::join!(
             self.put(written, condition.clone()),
-            self.complete(written, upload, &condition),
+            complete,
             self.store.delete_many(vec![delete(bulk)]),
         );
         // The copy needs its source, and is not to meet the PUT of its target.
@@ -235,12 +254,7 @@ impl Probe<'_> {
         }
     }
 
-    async fn complete(
-        &self,
-        key: &Key,
-        upload: Option<&(UploadId, CompletedPart)>,
-        condition: &WriteCondition,
-    ) -> Ability {
+    async fn complete(&self, key: &Key, upload: Option<&(UploadId, CompletedPart)>) -> Ability {
         let Some((id, part)) = upload else {
             return Ability::Unknown;
         };
@@ -248,10 +262,16 @@ impl Probe<'_> {
             key: key.clone(),
             upload: id.clone(),
             parts: vec![part.clone()],
-            condition: condition.clone(),
+            condition: never().1,
         };
         ability(self.store.complete_multipart(request).await)
     }
+}
+
+/// A version that no object has, and the condition that it is there.
+fn never() -> (ETag, WriteCondition) {
+    let nothing = ETag::new("00000000000000000000000000000000");
+    (nothing.clone(), WriteCondition::IfMatch(nothing))
 }
 
 /// What comes of a change on a condition that does not hold.

@@ -21,7 +21,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// A store that takes conditions and does not heed them.
+    /// A store that takes conditions and does not heed them. As in Garage, an object that
+    /// is put ends the uploads of its key that began before.
     pub fn without_conditions() -> Self {
         let state = State {
             ignores_conditions: true,
@@ -50,6 +51,7 @@ struct Object {
 
 #[derive(Debug)]
 struct Upload {
+    key: Key,
     headers: ObjectHeaders,
     parts: BTreeMap<PartNumber, Bytes>,
 }
@@ -179,9 +181,11 @@ impl ObjectStore for Memory {
             headers,
             condition,
         } = request;
-        self.state
-            .lock()
-            .store(StoreOp::Put, &key, body, headers, &condition)
+        let mut state = self.state.lock();
+        if state.ignores_conditions {
+            state.uploads.retain(|_, upload| upload.key != key);
+        }
+        state.store(StoreOp::Put, &key, body, headers, &condition)
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
@@ -282,6 +286,7 @@ impl ObjectStore for Memory {
         state.uploads.insert(
             id.clone(),
             Upload {
+                key: request.key,
                 headers: request.headers,
                 parts: BTreeMap::new(),
             },

@@ -171,7 +171,7 @@ fn started_at(machine: &Machine) -> String {
 #[test]
 fn as_a_plain_user_they_become_a_configuration_that_mounts() {
     as_a_plain_user(Server::moto());
-    if std::env::var_os("MEDIAFS_TEST_SERVER").is_some() {
+    if std::env::var_os("TEST_S3_SERVER").is_some() {
         as_a_plain_user(Server::shared());
     }
 }

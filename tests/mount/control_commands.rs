@@ -216,6 +216,8 @@ fn an_unmount_with_s3_down_lists_what_is_unsent_and_leaves_it_only_when_told_to(
         "{told}"
     );
     assert!(told.contains("--leave-in-spool"), "{told}");
+    assert!(told.contains("still mounted after"), "{told}");
+    assert!(!told.contains("after 0s"), "{told}");
     assert!(is_mounted(&mount.root));
     assert_eq!(fs::read(mount.path("precious")).unwrap(), b"bytes");
     let told = done(
@@ -363,4 +365,26 @@ fn commands_that_come_during_a_takeover_wait_for_the_successor() {
         }
     }
     assert!(!is_mounted(&mount.root) && daemons_of(&mount.root).is_empty());
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error_of_a_command() {
+    for words in [
+        &["completions", "bash"][..],
+        &["config", "show", "b", "/tmp"],
+        &["config", "show", "b", "/tmp", "--json"],
+        &["setup", "b", "/tmp", "--print-policy"],
+        &["help", "doctor"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = mediafs(words)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output();
+        let output = output.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {text}");
+        assert!(text.is_empty(), "{words:?}: {text}");
+    }
 }

@@ -178,6 +178,9 @@ fn what_a_store_refuses_is_told() {
         proxy.rule(Rule::on(op, Fault::Answer(403, "AccessDenied")).times(1));
         told(&plan, check, "fail", &[permission, "AccessDenied"]);
     }
+    // As a store does that copies no part of a few bytes.
+    proxy.rule(Rule::on("UploadPartCopy", Fault::Answer(400, "InvalidRequest")).times(1));
+    told(&plan, "part copy", "ok", &["works"]);
     proxy.rule(Rule::on("ListParts", Fault::Answer(403, "AccessDenied")));
     told(
         &plan,

@@ -3,7 +3,13 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
+use serde_json::Value;
+
+use crate::support::control::status;
+use crate::support::programs::run_within;
+use crate::support::proxy::{Fault, Proxy, Rule};
 use crate::support::{Mount, Server};
 
 fn hidden(path: &Path) -> Option<String> {
@@ -80,4 +86,52 @@ fn the_directory_goes_once_the_hidden_keys_have_gone() {
     mount.wait_for("d", "its end", |dir| {
         fs::remove_dir(dir).is_ok() || !dir.exists()
     });
+}
+
+#[test]
+fn hidden_keys_are_counted_over_all_pages_of_a_listing() {
+    let server = Server::moto();
+    let proxy = Proxy::before(server);
+    for op in ["ListObjectsV2", "ListObjects"] {
+        // Pages of 50 keys.
+        proxy.rule(Rule::on(op, Fault::Ignore(&[])).of_store());
+    }
+    let plan = Mount::on(server).set("--endpoint-url", &proxy.endpoint);
+    // Between an object and the directory of its name: more than a page.
+    let between: Vec<String> = (0..60).map(|number| format!("d/m-{number:02}")).collect();
+    let long = format!("d/{}", "z".repeat(256));
+    let keys = between.iter().map(String::as_str);
+    for key in keys.chain(["d/..", "d/m", "d/m/x", &long]) {
+        plan.client.put(&plan.bucket, key, b"");
+    }
+    let mount = plan.start();
+    let listed = hidden(&mount.path("d")).unwrap();
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    assert!(listed.contains("d/m\ta directory has its name"), "{listed}");
+    let names = fs::read_dir(mount.path("d")).unwrap().count();
+    assert_eq!(names, 61);
+    assert_eq!(status(&mount)["hidden_keys"], 3);
+    let output = run_within(
+        Duration::from_secs(60),
+        mount.subcommand("doctor").args(["--read-only", "--json"]),
+    );
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let keys = findings.iter().find(|finding| finding["check"] == "keys");
+    let told = keys.unwrap()["found"].as_str().unwrap();
+    assert!(told.starts_with("3 cannot be shown as files: "), "{told}");
+}
+
+#[test]
+fn more_hidden_keys_than_are_named_are_counted() {
+    let mount = Mount::on(Server::moto()).start();
+    for number in 0..103 {
+        mount.put_object(&format!("d/{number:03}{}", "x".repeat(256)), b"");
+    }
+    let listed = hidden(&mount.path("d")).unwrap();
+    assert_eq!(listed.lines().count(), 101);
+    let last = listed.lines().last().unwrap();
+    assert!(
+        last.starts_with("\tand 3 more: 'mediafs doctor --all'"),
+        "{last}"
+    );
 }

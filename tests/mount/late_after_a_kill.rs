@@ -330,8 +330,8 @@ fn scratch_objects_of_the_probe_that_land_late_are_deleted() {
         let late = Rule::on("PutObject", Fault::Pass).key(".mediafs-probe-*");
         let gate = proxy.hold(Side::BeforeServer, late.of_store());
         let mut mount = plan.args(["--request-timeout", "1s"]).start();
-        // Each of the three was given up.
-        gate.wait_for(3);
+        // Each of the four was given up.
+        gate.wait_for(4);
         if is_killed {
             mount.kill9();
             proxy.heal();

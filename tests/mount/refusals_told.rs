@@ -98,3 +98,14 @@ fn the_error_of_a_refused_upload_stands_beside_the_bytes_that_are_kept() {
         assert!(sidecars.contains(word), "no {word} in {sidecars}");
     }
 }
+
+#[test]
+fn a_region_that_a_store_names_in_every_error_is_told_only_where_it_is_another() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let mount = plan.start();
+    let fault = Fault::Elsewhere(403, "AccessDenied", "garage");
+    proxy.rule(Rule::on("PutObject", fault).key("f").always());
+    fs::write(mount.path("f"), b"bytes").unwrap_err();
+    tells(&mount, &["AccessDenied", "PutObject"]);
+    assert!(!mount.log().contains("is in region"), "{}", mount.log());
+}

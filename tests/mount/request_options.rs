@@ -121,6 +121,16 @@ fn each_request_carries_the_options_that_are_for_it() {
     });
 }
 
+#[test]
+fn encryption_by_the_store_is_asked_for_with_each_object() {
+    let (plan, proxy) = behind(Server::moto());
+    let mut mount = plan.args(["--sse", "AES256"]).start();
+    use_everything(&mut mount);
+    let name = "x-amz-server-side-encryption";
+    all_of(&proxy, &MAKE, |head| has(head, name, "AES256"));
+    all_of(&proxy, &OTHERS, |head| header(head, name).is_none());
+}
+
 fn key_file(plan: &MountBuilder, mode: u32) -> PathBuf {
     let path = plan.scratch().join("key");
     fs::write(&path, [b'k'; 32]).unwrap();

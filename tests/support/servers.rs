@@ -69,9 +69,9 @@ struct Process {
 
 impl Server {
     /// The server that the tests share: SeaweedFS, or the one that
-    /// `MEDIAFS_TEST_SERVER` names.
+    /// `TEST_S3_SERVER` names.
     pub fn shared() -> &'static Server {
-        match std::env::var("MEDIAFS_TEST_SERVER").as_deref() {
+        match std::env::var("TEST_S3_SERVER").as_deref() {
             Err(_) | Ok("seaweedfs") => Self::seaweedfs(),
             Ok("moto") => Self::moto(),
             Ok(other) => {
@@ -80,9 +80,9 @@ impl Server {
                     "garage" => garage::start(),
                     "rclone" => started("rclone", rclone_command, OF_OTHERS),
                     "s3s-fs" => started("s3s-fs", s3s_fs_command, OF_OTHERS),
-                    _ => panic!(
-                        "MEDIAFS_TEST_SERVER={other}: seaweedfs, moto, garage, rclone or s3s-fs"
-                    ),
+                    _ => {
+                        panic!("TEST_S3_SERVER={other}: seaweedfs, moto, garage, rclone or s3s-fs")
+                    }
                 })
             }
         }
@@ -269,9 +269,9 @@ fn moto_command(_dir: &Path) -> (Command, u16) {
     (command, port)
 }
 
-/// `MEDIAFS_TEST_SERVER_BINARY`: the program of a server that scripts/compat has installed.
+/// `TEST_S3_SERVER_BINARY`: the program of a server that scripts/compat has installed.
 pub fn binary_of_the_server() -> std::ffi::OsString {
-    let variable = "MEDIAFS_TEST_SERVER_BINARY";
+    let variable = "TEST_S3_SERVER_BINARY";
     std::env::var_os(variable).unwrap_or_else(|| panic!("{variable}: path of the server"))
 }
 
@@ -294,14 +294,9 @@ fn s3s_fs_command(dir: &Path) -> (Command, u16) {
     let data = dir.join("data");
     std::fs::create_dir(&data).unwrap();
     command
-        .args([
-            "--host",
-            "127.0.0.1",
-            "--access-key",
-            "k",
-            "--secret-key",
-            "s",
-        ])
+        .args(["--host", "127.0.0.1"])
+        .args(["--access-key", &OF_OTHERS.access_key])
+        .args(["--secret-key", &OF_OTHERS.secret_key])
         .args(["--port", &port.to_string()])
         .arg(data);
     (command, port)

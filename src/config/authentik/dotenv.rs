@@ -21,6 +21,8 @@ const NESTING_LIMIT: u8 = 8;
 /// The variables of a file. One that the environment has is taken from there.
 pub fn parse(text: &str, environment: &Variables) -> Result<Variables, DotenvError> {
     let mut found = Variables::new();
+    // Of editors on Windows.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut rest = text;
     loop {
         rest = rest.trim_start();
@@ -249,6 +251,7 @@ mod tests {
             ("V={\"a\": 1}", "{\"a\": 1}"),
             ("# V=1\n\n  V=2", "2"),
             ("V=1\nV=2", "2"),
+            ("\u{feff}V=x", "x"),
         ] {
             assert_eq!(value(text), expected, "{text:?}");
         }

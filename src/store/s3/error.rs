@@ -184,7 +184,10 @@ where
         (Some(code), None) => code.to_owned(),
         (None, _) => format!("HTTP {status}"),
     };
-    if let Some(region) = region::named(raw) {
+    // Some stores name it in every error.
+    let is_elsewhere = (300..400).contains(&status)
+        || matches!(error.code(), None | Some("AuthorizationHeaderMalformed"));
+    if let Some(region) = region::named(raw).filter(|_| is_elsewhere) {
         detail.push_str(&format!(" (the bucket is in region {region})"));
     }
     if let Some(id) = error.request_id() {

@@ -50,6 +50,20 @@ fn files_under_a_mount_are_counted() {
 }
 
 #[test]
+fn mounts_on_each_other_are_told() {
+    let mount = Mount::fresh();
+    let bind = Command::new("mount")
+        .arg("--bind")
+        .args([&mount.root, &mount.root])
+        .status();
+    assert!(bind.unwrap().success());
+    let words = ["2 mounts on each other", mount.bucket()];
+    told_by(&mut mount.subcommand("doctor"), "mounts", "warn", &words);
+    let unbind = Command::new("umount").arg(&mount.root).status();
+    assert!(unbind.unwrap().success());
+}
+
+#[test]
 fn what_kernel_and_daemon_agreed_on_is_told_of_a_successor_too() {
     let mount = SupervisedMount::start(Mount::builder());
     let agreed = status(&mount)["fuse"].clone();

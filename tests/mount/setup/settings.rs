@@ -1,11 +1,13 @@
 //! What a setup writes for the mount, and what it leaves of what is there.
 
 use std::fs;
+use std::process::Command;
 
-use super::{Plan, state};
+use super::{Plan, WITHIN, state, unmount};
 use crate::support::Server;
 use crate::support::forward_proxy::ForwardProxy;
-use crate::support::programs::has_all;
+use crate::support::programs::{has_all, run_within, said};
+use crate::support::requests::header;
 
 #[test]
 fn comments_and_the_order_of_the_operators_file_are_kept() {
@@ -34,6 +36,40 @@ fn default_encryption_is_that_of_the_option() {
         rule.unwrap().sse_algorithm().as_str().to_owned()
     });
     assert_eq!(found, "AES256");
+}
+
+#[test]
+fn what_a_setup_and_its_mount_send_asks_for_the_encryption_of_the_option() {
+    let (plan, proxy) = Plan::behind_a_proxy(Server::moto());
+    proxy.keep_heads();
+    let dotenv = plan.mount.scratch().join(".env");
+    let text = format!("AUTHENTIK_STORAGE__S3__BUCKET_NAME={}\n", plan.mount.bucket);
+    fs::write(&dotenv, text).unwrap();
+    let authentik = format!("--from-authentik={}", dotenv.display());
+    let mount = plan.mount.prefix("media");
+    let plan =
+        Plan { mount, ..plan }.with(&["--sse", "AES256", "--default-encryption", &authentik]);
+    plan.succeeds(&[]);
+    // All that changes the bucket itself.
+    let bucket = proxy.heads("CreateBucket");
+    assert!(
+        bucket.iter().any(|head| head.contains("?encryption")),
+        "{bucket:?}"
+    );
+    let is_asked = |head: &String| header(head, "x-amz-server-side-encryption") == Some("AES256");
+    let folder = proxy.heads("PutObject");
+    assert!(
+        folder.len() == 1 && folder.iter().all(is_asked),
+        "{folder:?}"
+    );
+    let mut mount = Command::new(env!("CARGO_BIN_EXE_mediafs"));
+    mount.args(["mount", "--config"]).arg(plan.file());
+    let output = run_within(WITHIN, mount.env("AWS_EC2_METADATA_DISABLED", "true"));
+    assert!(output.status.success(), "{}", said(&output));
+    fs::write(plan.mount.root.join("f"), b"bytes").unwrap();
+    unmount(&plan);
+    let sent = proxy.heads("PutObject");
+    assert!(sent.len() > 1 && sent.iter().all(is_asked), "{sent:?}");
 }
 
 #[test]

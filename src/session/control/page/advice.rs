@@ -67,10 +67,10 @@ pub fn of(status: &Status) -> Vec<Advice> {
     }
     if status.hidden_keys > 0 {
         let what = format!(
-            "{} keys of the bucket cannot be shown as files.",
+            "At least {} keys of the bucket cannot be shown as files.",
             status.hidden_keys
         );
-        say(what, "mediafs help limits".to_owned());
+        say(what, "mediafs doctor --all".to_owned());
     }
     found
 }
