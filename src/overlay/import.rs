@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::core::{Core, Markers, of_old};
 use super::listing::{Both, Listing};
-use super::marks::{Record, hash_of};
+use super::marks::{Made, Record, hash_of};
 use super::old_directory::{OldDirectory, OldStat};
 use super::reading::Reading;
 use super::send::{OldFileSender, Sent};
@@ -197,7 +197,7 @@ impl Import {
 
     fn note_stored(&self, path: &str, made: u64, of: u64) {
         let key = hash_of(path);
-        let stored = Record::Stored { key, made, of };
+        let stored = Record::Stored(Made { key, made, of });
         if let Err(error) = self.core.marks.append(stored, Durable::No) {
             tracing::warn!(%error, path, "cannot write the log of the overlay: the next walk does");
         }
@@ -256,11 +256,11 @@ impl Import {
         // Whoever is killed after the request finds the object for what it is.
         let expected = step.made();
         let made = expected.as_ref().map_or(0, |made| hash_of(made.as_str()));
-        let sending = Record::Sending {
+        let sending = Record::Sending(Made {
             key: hash,
             made,
             of,
-        };
+        });
         let noted = self.core.marks.append(sending, Durable::No);
         noted.map_err(|error| of_old(StoreOp::Put, key, &error))?;
         failpoint::at(Point::ImportNoted);

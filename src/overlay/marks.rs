@@ -40,14 +40,24 @@ pub enum Record {
     /// These names of the old directory do not count; `above`: the directories that they
     /// lie in.
     Hidden { keys: Vec<u64>, above: Vec<u64> },
-    /// An object is about to be made of an old file: `made` is its ETag, `of` the file's.
-    Sending { key: u64, made: u64, of: u64 },
+    /// An object is about to be made of an old file.
+    Sending(Made),
     /// It was made.
-    Stored { key: u64, made: u64, of: u64 },
+    Stored(Made),
     /// The same under another name.
     Copied { key: u64, made: u64, of: ETag },
     /// All that counts is in the bucket.
     Ended,
+}
+
+/// An object of an old file, which has the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    pub key: u64,
+    /// Its ETag.
+    pub made: u64,
+    /// The file's.
+    pub of: u64,
 }
 
 impl Record {
@@ -120,6 +130,15 @@ impl Marks {
         self.twins.get(&key).copied()
     }
 
+    fn note(&mut self, Made { key, made, of }: Made, is_stored: bool) {
+        let twin = Twin {
+            made,
+            of,
+            is_stored,
+        };
+        self.twins.insert(key, twin);
+    }
+
     /// What was made under a name of a file with another name.
     pub fn copy(&self, key: u64) -> Option<(u64, ETag)> {
         self.copies.get(&key).cloned()
@@ -136,8 +155,8 @@ impl LogState for Marks {
         let (kind, id) = match record {
             Record::Begun { inode, .. } => (1, *inode),
             Record::Hidden { keys, .. } => (2, keys.first().copied().unwrap_or_default()),
-            Record::Sending { key, .. } => (3, *key),
-            Record::Stored { key, .. } => (4, *key),
+            Record::Sending(made) => (3, made.key),
+            Record::Stored(made) => (4, made.key),
             Record::Copied { key, .. } => (5, *key),
             Record::Ended => (6, 0),
         };
@@ -155,28 +174,8 @@ impl LogState for Marks {
                 self.hidden.extend(keys);
                 self.above.extend(above);
             }
-            Record::Sending { key, made, of } => {
-                let is_stored = false;
-                self.twins.insert(
-                    key,
-                    Twin {
-                        made,
-                        of,
-                        is_stored,
-                    },
-                );
-            }
-            Record::Stored { key, made, of } => {
-                let is_stored = true;
-                self.twins.insert(
-                    key,
-                    Twin {
-                        made,
-                        of,
-                        is_stored,
-                    },
-                );
-            }
+            Record::Sending(made) => self.note(made, false),
+            Record::Stored(made) => self.note(made, true),
             Record::Copied { key, made, of } => {
                 self.copies.insert(key, (made, of));
             }
@@ -202,9 +201,10 @@ impl LogState for Marks {
         }
         for (key, twin) in &self.twins {
             let (key, made, of) = (*key, twin.made, twin.of);
+            let made = Made { key, made, of };
             give(match twin.is_stored {
-                true => Record::Stored { key, made, of },
-                false => Record::Sending { key, made, of },
+                true => Record::Stored(made),
+                false => Record::Sending(made),
             });
         }
         for (key, (made, of)) in self.copies.clone() {
@@ -278,16 +278,16 @@ mod tests {
                 inode: 7,
             },
             Record::hidden(["a/b/c", "x", "e/f/"]).unwrap(),
-            Record::Sending {
+            Record::Sending(Made {
                 key: hash_of("s"),
                 made: 1,
                 of: 2,
-            },
-            Record::Stored {
+            }),
+            Record::Stored(Made {
                 key: hash_of("t"),
                 made: 3,
                 of: 4,
-            },
+            }),
             Record::Copied {
                 key: hash_of("u"),
                 made: 5,

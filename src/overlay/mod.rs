@@ -61,7 +61,7 @@ use std::sync::Arc;
 pub use self::core::{Describe, Markers, Parts};
 pub use marks::MarksError;
 pub use old_directory::{OldDirectory, OldStat};
-pub use progress::Progress;
+pub use progress::{ImportState, Progress};
 
 use self::core::Core;
 use crate::store::{ObjectStore, StoreLog};

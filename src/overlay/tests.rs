@@ -3,7 +3,7 @@ use std::fs;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::marks::{Record, hash_of};
+use super::marks::{Made, Record, hash_of};
 use super::*;
 use crate::journal::Durable;
 use crate::store::memory::Memory;
@@ -376,7 +376,7 @@ async fn a_removal_waits_for_the_turn_of_the_import_and_leaves_nothing() {
     both.shown
         .core
         .marks
-        .append(Record::Stored { key, made, of }, Durable::No)
+        .append(Record::Stored(Made { key, made, of }), Durable::No)
         .unwrap();
     drop(turn);
     removal.await.unwrap();
