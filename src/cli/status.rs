@@ -294,11 +294,7 @@ fn of_overlay(text: &mut String, overlay: &OverlayStatus) {
         );
     }
     let told = [
-        (
-            import.odd,
-            &import.odd_names,
-            "no file, stays there alone",
-        ),
+        (import.odd, &import.odd_names, "no file, stays there alone"),
         (
             import.changed,
             &import.changed_names,

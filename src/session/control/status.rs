@@ -7,8 +7,8 @@ use rustix::process::{Resource, getrlimit};
 
 use super::answers::{
     Amount, CacheStatus, Calls, Deletes, Descriptors, DiskCacheStatus, Failure, FuseStatus, Health,
-    HealthState, LatencyStatus, LogLine, Lost, LostFound, MemoryStatus, OverlayStatus,
-    Requests, S3Status, SpoolStatus, Status, Unsent, Uploads,
+    HealthState, LatencyStatus, LogLine, Lost, LostFound, MemoryStatus, OverlayStatus, Requests,
+    S3Status, SpoolStatus, Status, Unsent, Uploads,
 };
 use super::{Served, cost};
 use crate::config::{AttributesMode, DurabilityConfig, MemoryConfig};
