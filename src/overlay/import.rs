@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::core::{Core, Markers, of_old};
 use super::listing::{Both, Listing};
-use super::marks::{Made, Record, hash_of};
+use super::marks::{Made, Record, Twin, hash_of};
 use super::old_directory::{OldDirectory, OldStat};
 use super::reading::Reading;
 use super::send::{OldFileSender, Sent};
@@ -165,7 +165,7 @@ impl Import {
         let twin = self.core.marks.with(|marks| marks.twin(hash));
         let of = hash_of(stat.etag().as_str());
         let Some(above) = &both.above else {
-            return match twin.filter(|twin| twin.is_stored) {
+            return match twin.filter(Twin::is_stored) {
                 None => Some(stat),
                 Some(_) => {
                     tracing::info!(%key, "another client has removed what was imported");
@@ -180,7 +180,7 @@ impl Import {
                 self.core.progress.changed(path);
                 found.changed += 1;
             }
-            Some(twin) if !twin.is_stored => {
+            Some(twin) if !twin.is_stored() => {
                 self.note_stored(path, made, of);
                 found.news += 1;
                 self.core.progress.done(stat.size_bytes);
