@@ -270,47 +270,43 @@ fn of_lost_found(text: &mut String, status: &Status) {
 }
 
 fn of_overlay(text: &mut String, overlay: &OverlayStatus) {
-    let dir = &overlay.dir;
+    let (dir, import) = (&overlay.dir, &overlay.import);
     let left = || {
         let count = counted(
-            usize::try_from(overlay.files_left).unwrap_or(usize::MAX),
+            usize::try_from(import.files_left).unwrap_or(usize::MAX),
             "file",
         );
-        format!("{count}, {} left", size(overlay.bytes_left))
+        format!("{count}, {} left", size(import.bytes_left))
     };
-    let mut shown = match (overlay.ended, overlay.counted) {
+    let mut shown = match (import.is_ended, import.is_counted) {
         (true, _) => format!("{dir} is not needed any more: every object was verified"),
         (false, false) => format!("{dir}: being counted"),
         (false, true) => format!("{dir}: {}", left()),
     };
-    if overlay.bytes_per_second > 0 && !overlay.ended {
-        shown += &format!(", {} a second", size(overlay.bytes_per_second));
+    if import.bytes_per_second > 0 && !import.is_ended {
+        shown += &format!(", {} a second", size(import.bytes_per_second));
         shown += &overlay
             .eta_seconds
             .map_or_else(String::new, |left| format!(", about {}", span(left)));
     }
     line(text, "overlay", &shown);
-    for failed in &overlay.failures {
+    for failed in &import.failures {
         line(
             text,
             "  failed",
-            &format!("{}: {}", failed.path, failed.error),
+            &format!("{}: {}", failed.path, failed.why),
         );
     }
     let told = [
+        (import.odd, &import.odd_names, "no file, stays there alone"),
         (
-            overlay.odd,
-            &overlay.odd_names,
-            "no file, stays there alone",
-        ),
-        (
-            overlay.changed,
-            &overlay.changed_names,
+            import.changed,
+            &import.changed_names,
             "changed there after it was sent",
         ),
         (
-            overlay.outside_changes,
-            &overlay.outside_names,
+            import.outside_changes,
+            &import.outside_names,
             "changed there by others",
         ),
     ];

@@ -12,8 +12,7 @@ use crate::session::control::answers::{FuseStatus, Status};
 use crate::session::control::client::ask_within;
 use crate::session::control::place;
 use crate::session::{
-    BareDirectory, FS_TYPE, MountpointError, NonEmpty, check_mountpoint, mount_at, mounts_of,
-    told_hidden,
+    BareDirectory, FS_TYPE, MountpointError, check_mountpoint, mount_at, mounts_of, told_hidden,
 };
 
 /// A daemon says at once how it is, unless it hangs.
@@ -21,7 +20,7 @@ const SAYS_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) fn examine(config: &Config, report: &mut Report) {
     let path = &config.mountpoint;
-    let mounted = match check_mountpoint(path, NonEmpty::Refuse) {
+    let mounted = match check_mountpoint(config) {
         Ok(path) => {
             report.ok("mountpoint", format!("{} can be mounted on", shown(&path)));
             None

@@ -1,6 +1,6 @@
 //! What all parts of an overlay share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 use super::foreground::Foreground;
-use super::marks::{self, Marks, MarksError, Record, hash_of};
+use super::marks::{self, Marks, MarksError, Moment, Record, hash_of};
 use super::old_directory::{OldDirectory, OldStat};
 use super::progress::Progress;
 use crate::journal::{Durable, RecordLog};
@@ -56,8 +56,8 @@ pub struct Core {
     pub turns: Turns,
     pub foreground: Foreground,
     pub progress: Progress,
-    /// Directories of which nothing counts any more.
-    pub dead: Mutex<HashSet<u64>>,
+    /// Directories of which nothing counts any more, since when.
+    pub dead: Mutex<HashMap<u64, Moment>>,
     /// Whiteouts were written and not synced. Held while they are.
     pub unsynced: Mutex<bool>,
 }
@@ -68,7 +68,14 @@ impl fmt::Debug for Core {
     }
 }
 
-/// Whose turn it is to change what is under a key, of those keys that an old file has.
+/// Who has something under a key.
+#[derive(Debug)]
+pub enum Either<T> {
+    Above(T),
+    Below(OldStat),
+}
+
+/// Whose turn it is to change what is under a key.
 #[derive(Debug, Default)]
 pub struct Turns(Mutex<HashMap<u64, Arc<tokio::sync::Mutex<()>>>>);
 
@@ -118,21 +125,28 @@ impl Core {
         Key::new(format!("{}{path}", self.parts.prefix))
     }
 
-    pub fn is_hidden(&self, hash: u64) -> bool {
-        self.marks.with(|marks| marks.is_hidden(hash))
+    /// The turn of a key. None once the overlay has ended: nothing is imported then.
+    ///
+    /// An old file that is hidden has a turn too: an import of it may be under way.
+    pub async fn turn(&self, path: &str) -> Option<OwnedMutexGuard<()>> {
+        match self.marks.with(Marks::is_ended) {
+            true => None,
+            false => Some(self.turns.take(hash_of(path)).await),
+        }
     }
 
     /// What the old directory has under a key, if that counts: nothing of what is hidden,
     /// or was in the bucket.
     pub async fn below(&self, key: &Key) -> Result<Option<OldStat>, StoreError> {
-        let Some(path) = self.path(key) else {
-            return Ok(None);
-        };
-        let hash = hash_of(path);
-        if !self.marks.with(|marks| marks.counts(hash)) {
-            return Ok(None);
+        match self.path(key) {
+            Some(path) if self.counts(key) => self.stat(key, path).await,
+            _ => Ok(None),
         }
-        self.stat(key, path).await
+    }
+
+    fn counts(&self, key: &Key) -> bool {
+        let hash = self.path(key).map(hash_of);
+        hash.is_some_and(|hash| self.marks.with(|marks| marks.counts(hash)))
     }
 
     /// What the old directory has, whether it counts or not.
@@ -142,15 +156,31 @@ impl Core {
         found.map_err(|error| of_old(StoreOp::Head, key, &error))
     }
 
-    /// Asks again where the overlay ended meanwhile: the bucket was asked before the last
-    /// file was sent, and the old directory after it counted no more.
-    pub async fn not_across_the_end<T, F: Future<Output = T>>(&self, ask: impl Fn() -> F) -> T {
-        let had_ended = self.marks.with(Marks::is_ended);
-        let answer = ask().await;
-        if had_ended == self.marks.with(Marks::is_ended) {
-            return answer;
+    /// Asks the bucket, and the old directory where that has nothing: both again, where the
+    /// old file stopped to count in between. The bucket has something then.
+    ///
+    /// Errors: `NotFound`, where neither has something; the bucket's; the disk's.
+    pub async fn either<T, F>(
+        &self,
+        key: &Key,
+        ask: impl Fn() -> F,
+    ) -> Result<Either<T>, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        loop {
+            let counted = self.counts(key);
+            let absent = match ask().await {
+                Ok(answer) => return Ok(Either::Above(answer)),
+                Err(error) if error.kind == StoreErrorKind::NotFound && counted => error,
+                Err(error) => return Err(error),
+            };
+            match self.below(key).await? {
+                Some(stat) => return Ok(Either::Below(stat)),
+                None if self.counts(key) => return Err(absent),
+                None => {}
+            }
         }
-        ask().await
     }
 
     /// Runs what waits for the disk of the old directory.

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::core::{Core, Markers, of_old};
 use super::listing::{Both, Listing};
-use super::marks::{Record, hash_of};
+use super::marks::{Made, Record, Twin, hash_of};
 use super::old_directory::{OldDirectory, OldStat};
 use super::reading::Reading;
 use super::send::{OldFileSender, Sent};
@@ -165,7 +165,7 @@ impl Import {
         let twin = self.core.marks.with(|marks| marks.twin(hash));
         let of = hash_of(stat.etag().as_str());
         let Some(above) = &both.above else {
-            return match twin.filter(|twin| twin.is_stored) {
+            return match twin.filter(Twin::is_stored) {
                 None => Some(stat),
                 Some(_) => {
                     tracing::info!(%key, "another client has removed what was imported");
@@ -180,7 +180,7 @@ impl Import {
                 self.core.progress.changed(path);
                 found.changed += 1;
             }
-            Some(twin) if !twin.is_stored => {
+            Some(twin) if !twin.is_stored() => {
                 self.note_stored(path, made, of);
                 found.news += 1;
                 self.core.progress.done(stat.size_bytes);
@@ -197,7 +197,7 @@ impl Import {
 
     fn note_stored(&self, path: &str, made: u64, of: u64) {
         let key = hash_of(path);
-        let stored = Record::Stored { key, made, of };
+        let stored = Record::Stored(Made { key, made, of });
         if let Err(error) = self.core.marks.append(stored, Durable::No) {
             tracing::warn!(%error, path, "cannot write the log of the overlay: the next walk does");
         }
@@ -256,11 +256,11 @@ impl Import {
         // Whoever is killed after the request finds the object for what it is.
         let expected = step.made();
         let made = expected.as_ref().map_or(0, |made| hash_of(made.as_str()));
-        let sending = Record::Sending {
+        let sending = Record::Sending(Made {
             key: hash,
             made,
             of,
-        };
+        });
         let noted = self.core.marks.append(sending, Durable::No);
         noted.map_err(|error| of_old(StoreOp::Put, key, &error))?;
         failpoint::at(Point::ImportNoted);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::core::{Core, of_old};
+use super::marks::Marks;
 use super::old_directory::OldStat;
 use super::versions::Versions;
 use super::walk::{Asked, Below, Which, walk};
@@ -85,11 +86,6 @@ impl Listing {
         request: ListRequest,
         which: Which,
     ) -> Result<BothPage, StoreError> {
-        let list = || self.list_once(request.clone(), which);
-        self.core.not_across_the_end(list).await
-    }
-
-    async fn list_once(&self, request: ListRequest, which: Which) -> Result<BothPage, StoreError> {
         let cursor = Cursor::of(request.token.clone());
         let above = match cursor.is_done {
             true => ListAnswer::default(),
@@ -203,11 +199,12 @@ impl Listing {
 
     /// A page as the store above is given it.
     pub async fn list_shown(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
+        let asked_at = self.core.marks.with(Marks::now);
         let BothPage {
             keys,
             unusable,
             next,
-        } = self.list_both(request, Which::Shown).await?;
+        } = self.list_both(request, Which::Shown(asked_at)).await?;
         let mut answer = ListAnswer {
             unusable,
             next,

@@ -3,6 +3,7 @@
 //! Paths and ETags are kept as hashes: there may be a million.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU64;
 use std::path::Path;
 
 use md5::{Digest, Md5};
@@ -40,14 +41,24 @@ pub enum Record {
     /// These names of the old directory do not count; `above`: the directories that they
     /// lie in.
     Hidden { keys: Vec<u64>, above: Vec<u64> },
-    /// An object is about to be made of an old file: `made` is its ETag, `of` the file's.
-    Sending { key: u64, made: u64, of: u64 },
+    /// An object is about to be made of an old file.
+    Sending(Made),
     /// It was made.
-    Stored { key: u64, made: u64, of: u64 },
+    Stored(Made),
     /// The same under another name.
     Copied { key: u64, made: u64, of: ETag },
     /// All that counts is in the bucket.
     Ended,
+}
+
+/// An object of an old file, which has the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    pub key: u64,
+    /// Its ETag.
+    pub made: u64,
+    /// The file's.
+    pub of: u64,
 }
 
 impl Record {
@@ -66,44 +77,81 @@ impl Record {
     }
 }
 
+/// Grows with each record. What counted at a moment can be asked for later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(NonZeroU64);
+
+impl Moment {
+    const LATEST: Self = Self(NonZeroU64::MAX);
+
+    fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Self(NonZeroU64::MIN)
+    }
+}
+
 /// An object that was made of an old file, or may have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Twin {
     pub made: u64,
     pub of: u64,
-    pub is_stored: bool,
+    stored: Option<Moment>,
 }
 
-/// What the records come to.
+impl Twin {
+    /// It was made.
+    pub fn is_stored(&self) -> bool {
+        self.stored.is_some()
+    }
+}
+
+/// What the records come to. What does not count any more never counts again.
 #[derive(Debug, Default)]
 pub struct Marks {
     begun: Option<(String, u64)>,
-    hidden: HashSet<u64>,
-    above: HashSet<u64>,
+    now: Moment,
+    hidden: HashMap<u64, Moment>,
+    above: HashMap<u64, Moment>,
     twins: HashMap<u64, Twin>,
     copies: HashMap<u64, (u64, ETag)>,
-    is_ended: bool,
+    ended: Option<Moment>,
     damaged: usize,
 }
 
 impl Marks {
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
     pub fn is_ended(&self) -> bool {
-        self.is_ended
+        self.ended.is_some()
     }
 
     pub fn is_hidden(&self, key: u64) -> bool {
-        self.is_ended || self.hidden.contains(&key)
+        self.is_ended() || self.is_removed(key)
     }
 
     /// Whether it was removed, renamed or replaced.
     pub fn is_removed(&self, key: u64) -> bool {
-        self.hidden.contains(&key)
+        self.hidden.contains_key(&key)
     }
 
     /// Whether an old file of this name, if there is one, is shown by itself: it is not
     /// hidden, and was not in the bucket.
     pub fn counts(&self, key: u64) -> bool {
-        self.may_count(key) && self.twins.get(&key).is_none_or(|twin| !twin.is_stored)
+        self.counted(key, Moment::LATEST)
+    }
+
+    /// Whether it was at a moment.
+    pub fn counted(&self, key: u64, at: Moment) -> bool {
+        let stored = self.twins.get(&key).and_then(|twin| twin.stored);
+        let over = [self.ended, self.hidden.get(&key).copied(), stored];
+        !over.into_iter().flatten().any(|since| since <= at)
     }
 
     /// The same, or its object is shown in its place.
@@ -111,13 +159,18 @@ impl Marks {
         !self.is_hidden(key)
     }
 
-    /// Whether something below a directory is hidden.
-    pub fn hides_below(&self, dir: u64) -> bool {
-        self.is_ended || self.above.contains(&dir)
+    /// Whether something below a directory was hidden at a moment.
+    pub fn hid_below(&self, dir: u64, at: Moment) -> bool {
+        let since = [self.ended, self.above.get(&dir).copied()];
+        since.into_iter().flatten().any(|since| since <= at)
     }
 
     pub fn twin(&self, key: u64) -> Option<Twin> {
         self.twins.get(&key).copied()
+    }
+
+    fn note(&mut self, Made { key, made, of }: Made, stored: Option<Moment>) {
+        self.twins.insert(key, Twin { made, of, stored });
     }
 
     /// What was made under a name of a file with another name.
@@ -136,8 +189,8 @@ impl LogState for Marks {
         let (kind, id) = match record {
             Record::Begun { inode, .. } => (1, *inode),
             Record::Hidden { keys, .. } => (2, keys.first().copied().unwrap_or_default()),
-            Record::Sending { key, .. } => (3, *key),
-            Record::Stored { key, .. } => (4, *key),
+            Record::Sending(made) => (3, made.key),
+            Record::Stored(made) => (4, made.key),
             Record::Copied { key, .. } => (5, *key),
             Record::Ended => (6, 0),
         };
@@ -149,38 +202,24 @@ impl LogState for Marks {
     }
 
     fn apply(&mut self, record: Record) {
+        let now = self.now.next();
+        self.now = now;
         match record {
             Record::Begun { path, inode } => self.begun = Some((path, inode)),
             Record::Hidden { keys, above } => {
-                self.hidden.extend(keys);
-                self.above.extend(above);
+                for key in keys {
+                    self.hidden.entry(key).or_insert(now);
+                }
+                for dir in above {
+                    self.above.entry(dir).or_insert(now);
+                }
             }
-            Record::Sending { key, made, of } => {
-                let is_stored = false;
-                self.twins.insert(
-                    key,
-                    Twin {
-                        made,
-                        of,
-                        is_stored,
-                    },
-                );
-            }
-            Record::Stored { key, made, of } => {
-                let is_stored = true;
-                self.twins.insert(
-                    key,
-                    Twin {
-                        made,
-                        of,
-                        is_stored,
-                    },
-                );
-            }
+            Record::Sending(made) => self.note(made, None),
+            Record::Stored(made) => self.note(made, Some(now)),
             Record::Copied { key, made, of } => {
                 self.copies.insert(key, (made, of));
             }
-            Record::Ended => self.is_ended = true,
+            Record::Ended => self.ended = Some(now),
         }
     }
 
@@ -188,8 +227,8 @@ impl LogState for Marks {
         if let Some((path, inode)) = self.begun.clone() {
             give(Record::Begun { path, inode });
         }
-        let batch = |names: &HashSet<u64>| {
-            let names: Vec<u64> = names.iter().copied().collect();
+        let batch = |names: &HashMap<u64, Moment>| {
+            let names: Vec<u64> = names.keys().copied().collect();
             names.chunks(BATCH).map(<[u64]>::to_vec).collect::<Vec<_>>()
         };
         for keys in batch(&self.hidden) {
@@ -202,15 +241,16 @@ impl LogState for Marks {
         }
         for (key, twin) in &self.twins {
             let (key, made, of) = (*key, twin.made, twin.of);
-            give(match twin.is_stored {
-                true => Record::Stored { key, made, of },
-                false => Record::Sending { key, made, of },
+            let made = Made { key, made, of };
+            give(match twin.is_stored() {
+                true => Record::Stored(made),
+                false => Record::Sending(made),
             });
         }
         for (key, (made, of)) in self.copies.clone() {
             give(Record::Copied { key, made, of });
         }
-        if self.is_ended {
+        if self.is_ended() {
             give(Record::Ended);
         }
     }
@@ -229,7 +269,7 @@ pub fn open(path: &Path, old: &OldDirectory) -> Result<RecordLog<Marks>, MarksEr
     let given = old.path().display().to_string();
     let inode = old.inode()?;
     let begun = replayed.state.begun.clone();
-    let is_ended = replayed.state.is_ended;
+    let is_ended = replayed.state.is_ended();
     let log = RecordLog::resume(path, replayed)?;
     match begun {
         Some(_) if is_ended => Ok(log),
@@ -247,14 +287,14 @@ pub fn open(path: &Path, old: &OldDirectory) -> Result<RecordLog<Marks>, MarksEr
 /// Of which directory the overlay is that has this log, unless it has ended.
 pub fn unfinished(path: &Path) -> Result<Option<String>, MarksError> {
     let state = read::<Marks>(path)?.state;
-    let begun = state.begun.filter(|_| !state.is_ended);
+    let begun = state.begun.clone().filter(|_| !state.is_ended());
     Ok(begun.map(|(began, _)| began))
 }
 
 /// The same of one that has ended.
 pub fn has_ended(path: &Path) -> Result<Option<String>, MarksError> {
     let state = read::<Marks>(path)?.state;
-    let begun = state.begun.filter(|_| state.is_ended);
+    let begun = state.begun.clone().filter(|_| state.is_ended());
     Ok(begun.map(|(began, _)| began))
 }
 
@@ -278,16 +318,16 @@ mod tests {
                 inode: 7,
             },
             Record::hidden(["a/b/c", "x", "e/f/"]).unwrap(),
-            Record::Sending {
+            Record::Sending(Made {
                 key: hash_of("s"),
                 made: 1,
                 of: 2,
-            },
-            Record::Stored {
+            }),
+            Record::Stored(Made {
                 key: hash_of("t"),
                 made: 3,
                 of: 4,
-            },
+            }),
             Record::Copied {
                 key: hash_of("u"),
                 made: 5,
@@ -303,13 +343,44 @@ mod tests {
         }
         for marks in [&marks, &again] {
             assert!(marks.is_hidden(hash_of("a/b/c")) && !marks.is_hidden(hash_of("a/b")));
-            assert!(marks.hides_below(hash_of("a/")) && marks.hides_below(hash_of("a/b/")));
-            assert!(marks.hides_below(hash_of("e/")) && !marks.hides_below(hash_of("e/f/")));
+            let hides_below = |dir| marks.hid_below(hash_of(dir), marks.now());
+            assert!(hides_below("a/") && hides_below("a/b/"));
+            assert!(hides_below("e/") && !hides_below("e/f/"));
             assert!(marks.counts(hash_of("s")) && !marks.counts(hash_of("t")));
             assert_eq!(marks.copy(hash_of("u")), Some((5, ETag::new("o"))));
             assert!(!marks.is_ended());
         }
         again.apply(Record::Ended);
         assert!(again.is_hidden(hash_of("anything")));
+    }
+
+    #[test]
+    fn what_counted_at_a_moment_is_known_later() {
+        let mut marks = Marks::default();
+        let key = hash_of("d/f");
+        let made = Made {
+            key,
+            made: 1,
+            of: 2,
+        };
+        let records = [
+            Record::Stored(made),
+            Record::hidden(["d/f"]).unwrap(),
+            Record::Ended,
+        ];
+        for over in records {
+            let mut marks = Marks::default();
+            marks.apply(Record::Sending(made));
+            let before = marks.now();
+            marks.apply(over.clone());
+            assert!(marks.counted(key, before), "{over:?}");
+            assert!(!marks.hid_below(hash_of("d/"), before), "{over:?}");
+            assert!(!marks.counted(key, marks.now()), "{over:?}");
+            assert!(!marks.counts(key), "{over:?}");
+        }
+        marks.apply(Record::hidden(["d/f"]).unwrap());
+        let hidden = marks.now();
+        marks.apply(Record::hidden(["d/f"]).unwrap());
+        assert!(!marks.counted(key, hidden), "it never counts again");
     }
 }

@@ -31,11 +31,17 @@
 //! the key's turn (`turns`), as a removal or a change of the same key has. A request of it
 //! that got no answer is waited for before a removal is answered.
 //!
+//! **Two are asked one after the other**: the bucket, then the old directory, while an
+//! import, a removal or a write has a name change from one to the other. Records have
+//! numbers (`Moment`): a listing shows of the old directory what counted before the bucket
+//! was asked, and one name is asked for again where it stopped to count in between
+//! (`Core::either`). Who needs to know where a version is has the key's turn meanwhile.
+//!
 //! **The end.** Once a walk finds each file in a listing of the bucket, as the version
 //! that was made of its bytes, and nothing else to do, `Ended` is written. Nothing is
 //! looked up below any more.
 //!
-//! Memory: 8 to 24 bytes for each old file that was imported or hidden, and the names of
+//! Memory: 16 to 32 bytes for each old file that was imported or hidden, and the names of
 //! the directories that were listed last. Names are kept as hashes of 64 bits.
 //!
 //! Lock order: a key's turn, which is held across requests, then one mutex at a time.
@@ -61,7 +67,7 @@ use std::sync::Arc;
 pub use self::core::{Describe, Markers, Parts};
 pub use marks::MarksError;
 pub use old_directory::{OldDirectory, OldStat};
-pub use progress::Progress;
+pub use progress::{ImportState, Progress};
 
 use self::core::Core;
 use crate::store::{ObjectStore, StoreLog};

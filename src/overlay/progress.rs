@@ -4,30 +4,36 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 /// Names that are told.
 const NAMED_LIMIT: usize = 20;
 /// The rate is that of so long.
 const RATE_OF: Duration = Duration::from_secs(30);
 
-/// A file that was not sent, or a name that is told of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A file that was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     pub path: String,
+    #[serde(rename = "error")]
     pub why: String,
 }
 
 /// What is told of an import.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ImportState {
-    /// False until the old directory was walked once.
-    pub is_counted: bool,
+    /// Every object was verified: the old directory is not needed any more.
+    #[serde(rename = "ended")]
     pub is_ended: bool,
+    /// False until the old directory was walked once.
+    #[serde(rename = "counted")]
+    pub is_counted: bool,
     pub files_left: u64,
     pub bytes_left: u64,
     /// By this daemon.
     pub files_sent: u64,
     pub bytes_sent: u64,
+    /// Of the last `RATE_OF`.
     pub bytes_per_second: u64,
     /// Of the last walk.
     pub failed: u64,

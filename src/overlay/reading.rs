@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::core::{Core, of_old, refused};
+use super::core::{Core, Either, of_old, refused};
 use super::old_directory::{OldFile, OldStat};
 use super::versions::{Version, Versions};
 use crate::store::{
@@ -22,15 +22,11 @@ pub struct Reading {
 
 impl Reading {
     pub async fn head_shown(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        let key = request.key.clone();
-        let absent = match self.core.parts.store.head(request).await {
-            Ok(meta) => return self.shown_meta(&key, meta).await,
-            Err(error) if error.kind == StoreErrorKind::NotFound => error,
-            Err(error) => return Err(error),
-        };
-        match self.core.below(&key).await? {
-            Some(stat) => Ok(self.meta_of(&key, &stat)),
-            None => Err(absent),
+        let key = &request.key;
+        let head = || self.core.parts.store.head(request.clone());
+        match self.core.either(key, head).await? {
+            Either::Above(meta) => self.shown_meta(key, meta).await,
+            Either::Below(stat) => Ok(self.meta_of(key, &stat)),
         }
     }
 
@@ -71,7 +67,7 @@ impl Reading {
         if let Some(file) = self.open_version(&key, &asked).await? {
             return self.read_old(&key, file, request.range).await;
         }
-        let Version::Above(etag) = self.versions.version(&key, &asked).await? else {
+        let Version::Above(etag) = self.versions.version_in_turn(&key, &asked).await? else {
             return Err(refused(StoreOp::Get, &key));
         };
         let request = GetRequest {
@@ -85,27 +81,24 @@ impl Reading {
     }
 
     async fn get_whatever(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
-        let (key, range) = (request.key.clone(), request.range.clone());
-        let absent = match self.core.parts.store.get(request).await {
-            Ok(answer) => {
-                let meta = self.shown_meta(&key, answer.meta).await?;
+        let key = &request.key;
+        let get = || self.core.parts.store.get(request.clone());
+        let stat = match self.core.either(key, get).await? {
+            Either::Above(answer) => {
+                let meta = self.shown_meta(key, answer.meta).await?;
                 return Ok(GetAnswer { meta, ..answer });
             }
-            Err(error) if error.kind == StoreErrorKind::NotFound => error,
-            Err(error) => return Err(error),
-        };
-        let Some(stat) = self.core.below(&key).await? else {
-            return Err(absent);
+            Either::Below(stat) => stat,
         };
         if key.as_str().ends_with('/') {
             return Ok(GetAnswer {
-                meta: self.meta_of(&key, &stat),
+                meta: self.meta_of(key, &stat),
                 body: Bytes::new(),
             });
         }
-        match self.open_version(&key, &stat.etag()).await? {
-            Some(file) => self.read_old(&key, file, range).await,
-            None => Err(absent),
+        match self.open_version(key, &stat.etag()).await? {
+            Some(file) => self.read_old(key, file, request.range).await,
+            None => Err(refused(StoreOp::Get, key)),
         }
     }
 

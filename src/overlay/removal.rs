@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt};
 
 use super::core::{Core, of_old, refused};
-use super::marks::hash_of;
+use super::marks::{Marks, hash_of};
 use super::old_directory::OldStat;
 use super::versions::{Version, Versions};
 use crate::failpoint::{self, Point};
@@ -91,15 +91,10 @@ impl Removals {
             return Ok(Removal::Above(request));
         };
         let hash = hash_of(path);
-        let may_count = self.core.marks.with(|marks| marks.may_count(hash));
-        let _turn = match may_count {
-            true => Some(self.core.turns.take(hash).await),
-            false => None,
-        };
-        let is_late = self
-            .core
-            .marks
-            .with(|marks| marks.twin(hash).is_some_and(|it| !it.is_stored));
+        let _turn = self.core.turn(path).await;
+        let known = |marks: &Marks| (marks.may_count(hash), marks.twin(hash));
+        let (may_count, twin) = self.core.marks.with(known);
+        let is_late = twin.is_some_and(|twin| !twin.is_stored());
         if is_late && self.core.parts.late.has(&key) {
             let ask = || async {
                 let request = HeadRequest { key: key.clone() };

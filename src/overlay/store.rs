@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::core::{Core, of_old, refused};
+use super::core::{Core, Either, of_old, refused};
 use super::listing::Listing;
 use super::old_directory::OldStat;
 use super::reading::Reading;
@@ -28,36 +28,27 @@ pub struct OverlayStore {
 impl ObjectStore for OverlayStore {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
         let _busy = self.core.foreground.begin();
-        let head = || self.reading.head_shown(request.clone());
-        self.core.not_across_the_end(head).await
+        self.reading.head_shown(request).await
     }
 
     async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
-        let absent = match self.core.parts.store.checksums(key.clone()).await {
-            Err(error) if error.kind == StoreErrorKind::NotFound => error,
-            answer => return answer,
-        };
-        match self.core.below(&key).await? {
-            Some(stat) => Ok(self.reading.meta_of(&key, &stat).into()),
-            None => Err(absent),
+        let ask = || self.core.parts.store.checksums(key.clone());
+        match self.core.either(&key, ask).await? {
+            Either::Above(told) => Ok(told),
+            Either::Below(stat) => Ok(self.reading.meta_of(&key, &stat).into()),
         }
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
         let _busy = self.core.foreground.begin();
-        let get = || self.reading.get_shown(request.clone());
-        self.core.not_across_the_end(get).await
+        self.reading.get_shown(request).await
     }
 
     async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
-        match self.core.parts.store.tags(key.clone()).await {
-            Err(error)
-                if error.kind == StoreErrorKind::NotFound
-                    && self.core.below(&key).await?.is_some() =>
-            {
-                Ok(None)
-            }
-            answer => answer,
+        let ask = || self.core.parts.store.tags(key.clone());
+        match self.core.either(&key, ask).await? {
+            Either::Above(tags) => Ok(tags),
+            Either::Below(_) => Ok(None),
         }
     }
 
@@ -197,7 +188,7 @@ impl OverlayStore {
                 self.reading.head_shown(HeadRequest { key }).await?.etag
             }
         };
-        match self.versions.version(&source, &of).await? {
+        match self.versions.version_in_turn(&source, &of).await? {
             Version::Above(etag) => {
                 let request = CopyRequest {
                     source_if_match: Some(etag),
@@ -282,7 +273,7 @@ impl OverlayStore {
             };
             return self.core.parts.store.upload_part(request).await;
         }
-        match self.versions.version(&source, &of).await? {
+        match self.versions.version_in_turn(&source, &of).await? {
             Version::Above(source_if_match) => {
                 let request = UploadPartCopyRequest {
                     source_if_match,

@@ -1,41 +1,28 @@
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::marks::{Record, hash_of};
+use super::marks::{Made, Record, hash_of};
 use super::*;
 use crate::journal::Durable;
+use crate::store::faulty::{Fault, Faulty};
 use crate::store::memory::Memory;
 use crate::store::{
     CopyRequest, DeletePending, DeleteRequest, ETag, FoldDirectories, GetRequest, HeadRequest,
-    LateObject, ListRequest, Placement, PutRequest, UploadId, WriteCondition,
+    ListRequest, MemoryLog, Placement, PutRequest, StoreOp, WriteCondition,
 };
 use crate::store::{Key, LateChanges, ObjectHeaders, StoreErrorKind};
-use std::io;
 
-#[derive(Debug)]
-struct NoLog;
-
-impl StoreLog for NoLog {
-    fn delete_pending(&self, _: &DeletePending) -> io::Result<()> {
-        Ok(())
-    }
-    fn settled(&self, _: &[Key]) {}
-    fn late(&self, _: &Key, _: &[LateObject]) -> io::Result<()> {
-        Ok(())
-    }
-    fn late_over(&self, _: &Key) {}
-    fn late_wanted(&self, _: &Key) -> io::Result<()> {
-        Ok(())
-    }
-    fn upload_begun(&self, _: Key, _: UploadId) {}
-    fn upload_ended(&self, _: Key, _: UploadId) {}
-}
+/// Later than all that a test does meanwhile; the clock stands.
+const LATE: Duration = Duration::from_secs(3600);
 
 struct Both {
     dir: tempfile::TempDir,
     bucket: Arc<Memory>,
+    /// The way to it.
+    way: Arc<Faulty>,
     shown: Arc<OverlayStore>,
 }
 
@@ -44,16 +31,22 @@ impl Both {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("old")).unwrap();
         let bucket = Arc::new(Memory::default());
-        let shown = opened(dir.path(), &bucket);
-        Self { dir, bucket, shown }
+        let way = Arc::new(Faulty::new(bucket.clone()));
+        let shown = opened(dir.path(), &way);
+        Self {
+            dir,
+            bucket,
+            way,
+            shown,
+        }
     }
 
     /// As the next daemon finds it.
     fn again(self) -> Self {
-        let Self { dir, bucket, shown } = self;
+        let Self { shown, .. } = self;
         drop(shown);
-        let shown = opened(dir.path(), &bucket);
-        Self { dir, bucket, shown }
+        let shown = opened(self.dir.path(), &self.way);
+        Self { shown, ..self }
     }
 
     fn old(&self, path: &str, body: &str) {
@@ -81,12 +74,34 @@ impl Both {
         text(&*self.shown, key).await
     }
 
+    async fn copy(&self, source: &str, version: &ETag, target: &str) -> ETag {
+        let request = CopyRequest {
+            source: Key::new(source),
+            source_if_match: Some(version.clone()),
+            size_bytes: 3,
+            target: Key::new(target),
+            condition: WriteCondition::IfAbsent,
+            replace_headers: None,
+            placement: Placement::default(),
+        };
+        self.shown.copy(request).await.unwrap().etag
+    }
+
     async fn delete(&self, key: &str, etag: Option<ETag>) -> Result<(), StoreErrorKind> {
         let request = DeleteRequest {
             key: Key::new(key),
             if_match: etag,
         };
         self.shown.delete(request).await.map_err(|error| error.kind)
+    }
+
+    /// Answers of the next request of a kind come when all else stands still.
+    fn late(&self, op: StoreOp) {
+        self.plan(op, Fault::Late(LATE));
+    }
+
+    fn plan(&self, op: StoreOp, fault: Fault) {
+        self.way.plan(op, self.way.seen(op) + 1, fault);
     }
 
     async fn import(&self) {
@@ -100,14 +115,14 @@ impl Both {
     }
 }
 
-fn opened(dir: &Path, bucket: &Arc<Memory>) -> Arc<OverlayStore> {
+fn opened(dir: &Path, way: &Arc<Faulty>) -> Arc<OverlayStore> {
     let path = dir.join("old");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let root = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
     let parts = Parts {
-        store: bucket.clone(),
+        store: way.clone(),
         late: LateChanges::default(),
-        uploads: Arc::new(NoLog),
+        uploads: Arc::new(MemoryLog::default()),
         prefix: "p/".to_owned(),
         describe: Arc::new(|_, _| ObjectHeaders::default()),
         part_bytes: 5 << 20,
@@ -300,16 +315,7 @@ async fn a_copy_of_an_old_version_is_known_for_it() {
         if imported {
             both.import().await;
         }
-        let request = CopyRequest {
-            source: Key::new("p/f"),
-            source_if_match: Some(old.clone()),
-            size_bytes: 3,
-            target: Key::new("p/g"),
-            condition: WriteCondition::IfAbsent,
-            replace_headers: None,
-            placement: Placement::default(),
-        };
-        assert_eq!(both.shown.copy(request).await.unwrap().etag, old);
+        assert_eq!(both.copy("p/f", &old, "p/g").await, old);
         both.delete("p/f", Some(old.clone())).await.unwrap();
         let both = both.again();
         assert_eq!(both.etag("p/g").await.unwrap(), old);
@@ -376,7 +382,7 @@ async fn a_removal_waits_for_the_turn_of_the_import_and_leaves_nothing() {
     both.shown
         .core
         .marks
-        .append(Record::Stored { key, made, of }, Durable::No)
+        .append(Record::Stored(Made { key, made, of }), Durable::No)
         .unwrap();
     drop(turn);
     removal.await.unwrap();
@@ -399,7 +405,7 @@ async fn removals_come_to_the_bucket_in_the_order_in_which_they_were_asked_for()
     let asked: Vec<Key> = requests.iter().map(|it| it.key.clone()).collect();
     let turn = core.turns.take(hash_of("d/1")).await;
     let second_is_hidden = async {
-        while !core.is_hidden(hash_of("d/2")) {
+        while !core.marks.with(|marks| marks.is_hidden(hash_of("d/2"))) {
             tokio::task::yield_now().await;
         }
         drop(turn);
@@ -409,4 +415,139 @@ async fn removals_come_to_the_bucket_in_the_order_in_which_they_were_asked_for()
     assert!(failed.is_empty(), "{failed:?}");
     let found: Vec<Key> = above.into_iter().map(|it| it.key).collect();
     assert_eq!(found, asked);
+}
+
+/// Runs `ask`, whose question to the bucket gets its answer after the import.
+async fn across_an_import<T>(
+    both: &Both,
+    op: StoreOp,
+    ends: bool,
+    ask: impl Future<Output = T>,
+) -> T {
+    both.late(op);
+    let asked = both.way.seen(op);
+    let mut ask = std::pin::pin!(ask);
+    while both.way.seen(op) == asked {
+        assert!(futures::poll!(ask.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    match ends {
+        true => Import::new(&both.shown).run().await,
+        false => both.import().await,
+    }
+    ask.await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_an_import_overtakes_shows_what_was_sent_meanwhile() {
+    for ends in [false, true] {
+        for fold in [FoldDirectories::No, FoldDirectories::Yes] {
+            let both = Both::new();
+            both.old("d/f", "f");
+            both.old("g", "g");
+            fs::create_dir(both.dir.path().join("old/empty")).unwrap();
+            let all = || listed(&*both.shown, "p/", fold, 10);
+            let before = all().await;
+            assert_eq!(before.len(), 3);
+            assert_eq!(
+                across_an_import(&both, StoreOp::List, ends, all()).await,
+                before
+            );
+            assert_eq!(all().await, before, "and later, {ends} {fold:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_a_later_listing_found_dead_is_shown_by_an_earlier_one() {
+    let both = Both::new();
+    both.old("d/f", "f");
+    both.old("d/g", "g");
+    both.delete("p/d/g", None).await.unwrap();
+    let all = || listed(&*both.shown, "p/", FoldDirectories::Yes, 10);
+    both.late(StoreOp::List);
+    let mut early = std::pin::pin!(all());
+    assert!(futures::poll!(early.as_mut()).is_pending());
+    both.import().await;
+    assert_eq!(all().await, ["p/d/"]);
+    assert!(!both.shown.core.dead.lock().is_empty());
+    assert_eq!(early.await, ["p/d/"]);
+    both.delete("p/d/f", both.etag("p/d/f").await)
+        .await
+        .unwrap();
+    assert!(all().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_an_import_overtakes_finds_the_file() {
+    for ends in [false, true] {
+        let both = Both::new();
+        both.old("f", "old");
+        let old = both.etag("p/f").await;
+        let head = across_an_import(&both, StoreOp::Head, ends, both.etag("p/f")).await;
+        assert_eq!(head, old, "{ends}");
+        let both = Both::new();
+        both.old("f", "old");
+        let get = across_an_import(&both, StoreOp::Get, ends, both.text("p/f")).await;
+        assert_eq!(get.as_deref(), Some("old"), "{ends}");
+        let both = Both::new();
+        both.old("f", "old");
+        let tags = both.shown.tags(Key::new("p/f"));
+        let tags = across_an_import(&both, StoreOp::Tags, ends, tags).await;
+        assert_eq!(tags.unwrap(), None, "{ends}");
+        let both = Both::new();
+        both.old("f", "old");
+        let sums = both.shown.checksums(Key::new("p/f"));
+        let sums = across_an_import(&both, StoreOp::Head, ends, sums).await;
+        assert_eq!(sums.unwrap().size_bytes, 3, "{ends}");
+    }
+}
+
+/// An import whose object is there, and its answer is not; or whose request waits.
+async fn importing(both: &Both, fault: Fault) -> impl Future<Output = ()> {
+    both.plan(StoreOp::Put, fault);
+    let import = Import::new(&both.shown);
+    let running = tokio::spawn(async move {
+        let watch = watch::Watch::none();
+        while !import.pass(&watch).await.unwrap().is_proof() {}
+    });
+    while both.way.seen(StoreOp::Put) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    async { running.await.unwrap() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_is_known_for_its_old_file_before_the_import_has_its_answer() {
+    for copies in [false, true] {
+        let both = Both::new();
+        both.old("f", "old");
+        let old = both.etag("p/f").await.unwrap();
+        // Not the MD5 of its bytes: what the object is called, the answer says.
+        let importing = importing(&both, Fault::Late(LATE)).await;
+        assert!(text(&*both.bucket, "p/f").await.is_some());
+        if copies {
+            assert_eq!(both.copy("p/f", &old, "p/g").await, old);
+        } else {
+            assert_eq!(both.etag("p/f").await.unwrap(), old);
+        }
+        importing.await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_was_answered_before_its_turn_leaves_nothing_of_an_import_under_way() {
+    for fault in [Fault::Slow(LATE), Fault::Late(LATE)] {
+        let both = Both::new();
+        both.old("f", "old");
+        let old = both.etag("p/f").await;
+        let importing = importing(&both, fault).await;
+        let log = OverlayLog::new(Arc::new(MemoryLog::default()), both.shown.core.clone());
+        let pending = DeletePending::of_version(Key::new("p/f"), old.clone());
+        log.delete_pending(&pending).unwrap();
+        both.delete("p/f", old).await.unwrap();
+        importing.await;
+        assert_eq!(text(&*both.bucket, "p/f").await, None, "{fault:?}");
+        assert_eq!(both.text("p/f").await, None);
+    }
 }

@@ -31,7 +31,17 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Where the version is that the store above knows by this ETag.
+    /// Where the version is that the store above knows by this ETag: not while an import is
+    /// about to change that.
+    pub async fn version_in_turn(&self, key: &Key, etag: &ETag) -> Result<Version, StoreError> {
+        let _turn = match self.core.path(key) {
+            Some(path) if OldStat::is_etag(etag) => self.core.turn(path).await,
+            _ => None,
+        };
+        self.version(key, etag).await
+    }
+
+    /// The same, for one who has the key's turn.
     pub async fn version(&self, key: &Key, etag: &ETag) -> Result<Version, StoreError> {
         if !OldStat::is_etag(etag) {
             return Ok(Version::Above(etag.clone()));
@@ -40,10 +50,8 @@ impl Versions {
             return Ok(Version::Gone);
         };
         let (hash, of) = (hash_of(path), hash_of(etag.as_str()));
-        let (twin, copy) = self
-            .core
-            .marks
-            .with(|marks| (marks.twin(hash), marks.copy(hash)));
+        let known = |marks: &Marks| (marks.twin(hash), marks.copy(hash), marks.is_hidden(hash));
+        let (twin, copy, is_hidden) = self.core.marks.with(known);
         let twin = twin.filter(|twin| twin.of == of);
         let made = twin.map(|twin| twin.made);
         let made = made.or(copy.filter(|(_, of)| of == etag).map(|(made, _)| made));
@@ -52,11 +60,11 @@ impl Versions {
                 Some(there) if hash_of(there.as_str()) == made => return Ok(Version::Above(there)),
                 Some(_) => return Ok(Version::Gone),
                 // It was about to be made; or another client has removed it.
-                None if twin.is_some_and(|twin| !twin.is_stored) => {}
+                None if twin.is_some_and(|twin| !twin.is_stored()) => {}
                 None => return Ok(Version::Gone),
             }
         }
-        if self.core.is_hidden(hash) {
+        if is_hidden {
             return Ok(Version::Gone);
         }
         let found = self.core.stat(key, path).await?;
@@ -110,10 +118,7 @@ impl Versions {
             return send(asked.clone()).await;
         };
         let hash = hash_of(path);
-        let _turn = match self.core.marks.with(|marks| marks.may_count(hash)) {
-            true => Some(self.core.turns.take(hash).await),
-            false => None,
-        };
+        let _turn = self.core.turn(path).await;
         let mut attempt = 1;
         loop {
             let condition = self.condition(op, key, asked).await?;
@@ -175,6 +180,14 @@ impl Versions {
             return Ok(None);
         };
         let (hash, made) = (hash_of(path), hash_of(etag.as_str()));
+        let is_being_made = |marks: &Marks| {
+            let twin = marks.twin(hash).filter(|_| !marks.is_removed(hash));
+            twin.is_some_and(|twin| !twin.is_stored() && twin.made != made)
+        };
+        if self.core.marks.with(is_being_made) {
+            // What it is called is known when the import has its answer.
+            drop(self.core.turn(path).await);
+        }
         let known = |marks: &Marks| {
             let twin = marks.twin(hash).filter(|twin| twin.made == made);
             let copy = marks.copy(hash).filter(|(of_copy, _)| *of_copy == made);

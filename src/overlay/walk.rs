@@ -3,7 +3,7 @@
 use std::io;
 
 use super::core::Core;
-use super::marks::{Marks, hash_of};
+use super::marks::{Marks, Moment, hash_of};
 use super::old_directory::{OldDirectory, OldStat};
 use crate::store::FoldDirectories;
 
@@ -19,8 +19,9 @@ pub struct Below {
 /// Which old files a walk gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// Those that are shown by themselves.
-    Shown,
+    /// Those that were shown by themselves at a moment. Of one that is not since then, the
+    /// bucket may have been asked before it had the object.
+    Shown(Moment),
     /// And those whose objects are shown in their place.
     NotHidden,
 }
@@ -58,14 +59,15 @@ pub fn walk(core: &Core, old: &OldDirectory, asked: &Asked) -> io::Result<Vec<Be
     Ok(steps.found)
 }
 
-/// Whether anything below a directory is shown.
-fn is_alive(core: &Core, old: &OldDirectory, directory: &str) -> io::Result<bool> {
+/// Whether anything below a directory was shown at a moment.
+fn is_alive(core: &Core, old: &OldDirectory, directory: &str, at: Moment) -> io::Result<bool> {
     let hash = hash_of(directory);
-    let is_whole = |marks: &Marks| !marks.hides_below(hash) && marks.counts(hash);
+    let is_whole = |marks: &Marks| !marks.hid_below(hash, at) && marks.counted(hash, at);
     if core.marks.with(is_whole) {
         return Ok(true);
     }
-    if core.dead.lock().contains(&hash) {
+    let is_dead = |since: &Moment| *since <= at;
+    if core.dead.lock().get(&hash).is_some_and(is_dead) {
         return Ok(false);
     }
     let asked = Asked {
@@ -74,11 +76,13 @@ fn is_alive(core: &Core, old: &OldDirectory, directory: &str) -> io::Result<bool
         after: String::new(),
         up_to: None,
         limit: 1,
-        which: Which::Shown,
+        which: Which::Shown(at),
     };
     let is_alive = !walk(core, old, &asked)?.is_empty();
     if !is_alive {
-        core.dead.lock().insert(hash);
+        let mut dead = core.dead.lock();
+        let since = dead.entry(hash).or_insert(at);
+        *since = at.min(*since);
     }
     Ok(is_alive)
 }
@@ -143,7 +147,11 @@ impl BelowWalk<'_> {
             return Ok(Step::GoOn);
         }
         if self.asked.fold == FoldDirectories::Yes {
-            if !is_within && is_alive(self.core, self.old, path)? {
+            let Which::Shown(at) = self.asked.which else {
+                // An import sends files.
+                return Ok(Step::GoOn);
+            };
+            if !is_within && is_alive(self.core, self.old, path, at)? {
                 self.found.push(Below {
                     path: path.to_owned(),
                     stat: None,
@@ -172,7 +180,7 @@ impl BelowWalk<'_> {
         }
         let hash = hash_of(&path);
         let is_shown = self.core.marks.with(|marks| match self.asked.which {
-            Which::Shown => marks.counts(hash),
+            Which::Shown(at) => marks.counted(hash, at),
             Which::NotHidden => marks.may_count(hash),
         });
         if !is_shown {

@@ -110,6 +110,11 @@ fn free_mountpoint(config: &Config) -> anyhow::Result<PathBuf> {
     if systemd_job::unit().is_some() {
         mountpoint::clear_dead(&config.mountpoint).context("a dead mount cannot be cleared")?;
     }
+    Ok(check_mountpoint(config)?)
+}
+
+/// Resolves where to mount, and checks that it can be mounted on.
+pub fn check_mountpoint(config: &Config) -> Result<PathBuf, MountpointError> {
     let non_empty = if config.allow_non_empty {
         NonEmpty::Allow
     } else {
@@ -120,6 +125,6 @@ fn free_mountpoint(config: &Config) -> anyhow::Result<PathBuf> {
         Err(MountpointError::NotEmpty(mountpoint)) if overlay::is_of(config, &mountpoint) => {
             Ok(mountpoint)
         }
-        checked => Ok(checked?),
+        checked => checked,
     }
 }

@@ -9,16 +9,12 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 
 use super::plan::{Found, Lacking, Task};
-use crate::session::{
-    BareDirectory, MountpointError, NonEmpty, check_mountpoint, is_read_only, mount_at,
-};
+use crate::config::Config;
+use crate::session::{BareDirectory, MountpointError, check_mountpoint, is_read_only, mount_at};
 
 #[derive(Debug)]
 pub struct Mountpoint {
-    pub path: PathBuf,
-    /// Of our mount, as the kernel shows it.
-    pub source: String,
-    pub non_empty: NonEmpty,
+    pub config: Config,
 }
 
 #[async_trait(?Send)]
@@ -28,20 +24,20 @@ impl Task for Mountpoint {
     }
 
     async fn look(&self) -> anyhow::Result<Found> {
-        let path = self.path.display();
-        match check_mountpoint(&self.path, self.non_empty) {
+        let path = self.config.mountpoint.display();
+        match check_mountpoint(&self.config) {
             Ok(_) => Ok(Found::Done(format!("{path} can be mounted on"))),
             Err(MountpointError::AlreadyMounted { source_name, .. })
-                if source_name == self.source =>
+                if source_name == self.config.fsname =>
             {
                 Ok(Found::Done(format!("{path} serves {source_name}")))
             }
-            Err(MountpointError::Missing(_)) if self.path.is_symlink() => {
+            Err(MountpointError::Missing(_)) if self.config.mountpoint.is_symlink() => {
                 bail!(
                     "mountpoint {path} is a symlink that leads nowhere: make the directory, or name another"
                 )
             }
-            Err(MountpointError::Missing(_)) if is_read_only(&self.path)? => {
+            Err(MountpointError::Missing(_)) if is_read_only(&self.config.mountpoint)? => {
                 bail!("mountpoint {path} cannot be made: its file system is read-only")
             }
             Err(MountpointError::Missing(_)) => Ok(Found::ToDo(format!("make {path}"))),
@@ -50,7 +46,7 @@ impl Task for Mountpoint {
     }
 
     async fn change(&self) -> anyhow::Result<()> {
-        fs::create_dir_all(&self.path).context("it cannot be made")
+        fs::create_dir_all(&self.config.mountpoint).context("it cannot be made")
     }
 
     fn is_needed(&self) -> bool {

@@ -31,7 +31,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::config::Config;
-use crate::session::{self, AppFolder, NonEmpty, mount_at};
+use crate::session::{self, AppFolder, mount_at};
 use crate::store::s3::inspect;
 use crate::store::s3::settings::Encryption;
 use crate::store::s3::{OnNetworkError, S3Store};
@@ -145,13 +145,7 @@ fn of_host(
 ) -> Vec<Box<dyn Task>> {
     let path = &config.mountpoint;
     let mut tasks: Vec<Box<dyn Task>> = vec![Box::new(host::Mountpoint {
-        path: path.clone(),
-        source: config.fsname.clone(),
-        non_empty: if config.allow_non_empty {
-            NonEmpty::Allow
-        } else {
-            NonEmpty::Refuse
-        },
+        config: config.clone(),
     })];
     if options.guard {
         tasks.push(Box::new(host::Guard { path: path.clone() }));

@@ -7,6 +7,8 @@ mod kept;
 mod late;
 mod late_object;
 mod made;
+#[cfg(test)]
+pub mod memory_log;
 mod order;
 mod refusals;
 
@@ -394,52 +396,9 @@ impl ObjectStore for DeleteQueue {
 
 #[cfg(test)]
 mod tests {
+    use super::memory_log::MemoryLog;
     use super::*;
     use crate::store::memory::Memory;
-
-    #[derive(Debug, Default)]
-    pub(super) struct Log(pub Mutex<Vec<Key>>, Mutex<Vec<String>>);
-
-    impl Log {
-        /// Keys of which no late object comes any more.
-        pub fn over(&self) -> Vec<String> {
-            let mut over = self.1.lock().clone();
-            over.sort();
-            over
-        }
-    }
-
-    impl StoreLog for Log {
-        fn delete_pending(&self, pending: &DeletePending) -> io::Result<()> {
-            self.0.lock().push(pending.key.clone());
-            Ok(())
-        }
-
-        fn settled(&self, keys: &[Key]) {
-            self.0.lock().retain(|key| !keys.contains(key));
-        }
-
-        fn late(&self, key: &Key, _: &[LateObject]) -> io::Result<()> {
-            let mut log = self.0.lock();
-            log.retain(|known| known != key);
-            log.push(key.clone());
-            Ok(())
-        }
-
-        fn late_over(&self, key: &Key) {
-            self.settled(std::slice::from_ref(key));
-            self.1.lock().push(key.as_str().to_owned());
-        }
-
-        fn late_wanted(&self, key: &Key) -> io::Result<()> {
-            self.late_over(key);
-            Ok(())
-        }
-
-        fn upload_begun(&self, _: Key, _: UploadId) {}
-
-        fn upload_ended(&self, _: Key, _: UploadId) {}
-    }
 
     pub(super) async fn put(store: &dyn ObjectStore, key: &str) -> ETag {
         let request = PutRequest {
@@ -466,7 +425,7 @@ mod tests {
     pub(super) fn delete_queue(
         store: &Arc<Memory>,
         left: Vec<DeletePending>,
-    ) -> (Arc<DeleteQueue>, Arc<Log>) {
+    ) -> (Arc<DeleteQueue>, Arc<MemoryLog>) {
         with_left(
             store.clone(),
             RecoveredWork {
@@ -479,7 +438,7 @@ mod tests {
     pub(super) fn left_late(
         store: &Arc<Memory>,
         late: Vec<(Key, LateObject)>,
-    ) -> (Arc<DeleteQueue>, Arc<Log>) {
+    ) -> (Arc<DeleteQueue>, Arc<MemoryLog>) {
         with_left(
             store.clone(),
             RecoveredWork {
@@ -489,12 +448,15 @@ mod tests {
         )
     }
 
-    pub(super) fn over(store: Arc<dyn ObjectStore>) -> (Arc<DeleteQueue>, Arc<Log>) {
+    pub(super) fn over(store: Arc<dyn ObjectStore>) -> (Arc<DeleteQueue>, Arc<MemoryLog>) {
         with_left(store, RecoveredWork::default())
     }
 
-    fn with_left(store: Arc<dyn ObjectStore>, left: RecoveredWork) -> (Arc<DeleteQueue>, Arc<Log>) {
-        let log = Arc::new(Log::default());
+    fn with_left(
+        store: Arc<dyn ObjectStore>,
+        left: RecoveredWork,
+    ) -> (Arc<DeleteQueue>, Arc<MemoryLog>) {
+        let log = Arc::new(MemoryLog::default());
         let max_wait = Duration::from_secs(30);
         let store = DeleteQueue::new(store, log.clone(), max_wait, left, LateChanges::default());
         (Arc::new(store), log)
@@ -523,12 +485,12 @@ mod tests {
             keys(&*store, LIST_PAGE_LIMIT).await.is_empty(),
             "first page"
         );
-        assert_eq!(log.0.lock().len(), 2500);
+        assert_eq!(log.pending().len(), 2500);
         tokio::spawn(store.clone().run());
         assert_eq!(keys(&*store, 2).await, ["kept"], "a short page waits");
         store.settled().await;
         assert_eq!(keys(&*memory, 10).await, ["kept"]);
-        assert!(log.0.lock().is_empty());
+        assert!(log.pending().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -580,7 +542,7 @@ mod tests {
         let runs = tokio::spawn(store.clone().run());
         store.settled().await;
         assert_eq!(keys(&*memory, 10).await, ["moved", "since"]);
-        assert!(!log.0.lock().contains(&Key::new("moved")));
+        assert!(!log.pending().contains(&Key::new("moved")));
         runs.abort();
     }
 

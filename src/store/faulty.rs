@@ -21,6 +21,8 @@ pub enum Fault {
     After(StoreErrorKind),
     /// It was done, and its answer comes so much later.
     Late(Duration),
+    /// It is done so much later.
+    Slow(Duration),
     /// The bytes of a read come through the sink, and all of them in the answer too.
     Twice,
     /// The last byte of a read arrives as another one.
@@ -99,6 +101,10 @@ impl Faulty {
                 let answer = request.await;
                 tokio::time::sleep(delay).await;
                 answer
+            }
+            Some(Fault::Slow(delay)) => {
+                tokio::time::sleep(delay).await;
+                request.await
             }
             Some(Fault::Stall) => pending().await,
         }

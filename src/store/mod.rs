@@ -44,6 +44,8 @@ pub use change::{Change, Leaves};
 pub use checksums::{CustomerKeyed, ObjectChecksums};
 pub use clock::StoreClock;
 pub use conditional::Conditional;
+#[cfg(test)]
+pub use delete_queue::memory_log::MemoryLog;
 pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};
 pub use endpoint::Endpoint;
 pub use error::{StoreError, StoreErrorKind, StoreOp};

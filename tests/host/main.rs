@@ -15,4 +15,5 @@ mod privileges;
 mod service;
 mod setup_story;
 mod status_page;
+mod story_authentik;
 mod systemd;

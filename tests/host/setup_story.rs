@@ -33,7 +33,7 @@ fn env_file(server: &Server, bucket: &str) -> String {
 }
 
 /// What `--provider` calls the server that `scripts/compat` has chosen, or SeaweedFS.
-fn provider(server: &Server) -> &'static str {
+pub fn provider(server: &Server) -> &'static str {
     match server.region {
         "garage" => "garage",
         _ => "seaweedfs",

@@ -12,8 +12,20 @@ use tempfile::TempDir;
 use super::programs::{run_within, said, succeeds};
 
 const SOON: Duration = Duration::from_secs(120);
-const TOOLS: [&str; 8] = ["cat", "echo", "id", "ls", "mkdir", "mv", "sh", "sleep"];
-const FOLDERS: [&str; 8] = ["bin", "dev", "etc", "media", "proc", "run", "sys", "tmp"];
+const TOOLS: [&str; 9] = [
+    "cat", "echo", "id", "ls", "mkdir", "mv", "rm", "sh", "sleep",
+];
+const FOLDERS: [&str; 9] = [
+    "bin",
+    "data/media",
+    "dev",
+    "etc",
+    "media",
+    "proc",
+    "run",
+    "sys",
+    "tmp",
+];
 
 /// A container that runs, as uid 1000, with a read-only root and one folder of the
 /// host on its /media, with podman's propagation: private.
@@ -61,6 +73,8 @@ impl Podman {
         for path in [self.dir.path(), &root] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }
+        // What podman mounts on it gets its mode.
+        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
         let busybox = succeeds(Command::new("sh").args(["-c", "command -v busybox"]));
         fs::copy(busybox.trim(), root.join("bin/busybox")).unwrap();
         for tool in TOOLS {

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::overlay::ImportState;
+
 /// Whether a mount serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -316,36 +318,9 @@ pub struct DiskCacheStatus {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OverlayStatus {
     pub dir: String,
-    /// Every object was verified: the old directory is not needed any more.
-    pub ended: bool,
-    /// False until the old directory was walked once.
-    pub counted: bool,
-    pub files_left: u64,
-    pub bytes_left: u64,
-    /// By this daemon.
-    pub files_sent: u64,
-    pub bytes_sent: u64,
-    /// Of the last 30 seconds.
-    pub bytes_per_second: u64,
+    #[serde(flatten)]
+    pub import: ImportState,
     pub eta_seconds: Option<u64>,
-    /// Of the last walk.
-    pub failed: u64,
-    pub failures: Vec<NotImported>,
-    /// No files, or names that are not UTF-8.
-    pub odd: u64,
-    pub odd_names: Vec<String>,
-    /// Changed in the old directory after they were sent.
-    pub changed: u64,
-    pub changed_names: Vec<String>,
-    /// Changes by others that the kernel told of.
-    pub outside_changes: u64,
-    pub outside_names: Vec<String>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct NotImported {
-    pub path: String,
-    pub error: String,
 }
 
 /// Since the daemon was started.

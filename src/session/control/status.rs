@@ -7,8 +7,8 @@ use rustix::process::{Resource, getrlimit};
 
 use super::answers::{
     Amount, CacheStatus, Calls, Deletes, Descriptors, DiskCacheStatus, Failure, FuseStatus, Health,
-    HealthState, LatencyStatus, LogLine, Lost, LostFound, MemoryStatus, NotImported, OverlayStatus,
-    Requests, S3Status, SpoolStatus, Status, Unsent, Uploads,
+    HealthState, LatencyStatus, LogLine, Lost, LostFound, MemoryStatus, OverlayStatus, Requests,
+    S3Status, SpoolStatus, Status, Unsent, Uploads,
 };
 use super::{Served, cost};
 use crate::config::{AttributesMode, DurabilityConfig, MemoryConfig};
@@ -169,32 +169,11 @@ impl Served {
 }
 
 fn of_overlay(overlay: &Overlay) -> OverlayStatus {
-    let state = overlay.progress().now();
+    let import = overlay.progress().now();
     OverlayStatus {
         dir: overlay.old_directory().path().display().to_string(),
-        ended: state.is_ended,
-        counted: state.is_counted,
-        files_left: state.files_left,
-        bytes_left: state.bytes_left,
-        files_sent: state.files_sent,
-        bytes_sent: state.bytes_sent,
-        bytes_per_second: state.bytes_per_second,
-        eta_seconds: state.eta_seconds(),
-        failed: state.failed,
-        failures: state
-            .failures
-            .into_iter()
-            .map(|failed| NotImported {
-                path: failed.path,
-                error: failed.why,
-            })
-            .collect(),
-        odd: state.odd,
-        odd_names: state.odd_names,
-        changed: state.changed,
-        changed_names: state.changed_names,
-        outside_changes: state.outside_changes,
-        outside_names: state.outside_names,
+        eta_seconds: import.eta_seconds(),
+        import,
     }
 }
 

@@ -395,49 +395,19 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use super::super::{RecoveredWork, StoreLog};
+    use super::super::RecoveredWork;
+    use super::super::memory_log::MemoryLog;
     use super::*;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{
-        FoldDirectories, LIST_PAGE_LIMIT, LateChanges, LateObject, ListRequest, ObjectHeaders,
-        ObjectStore, PutRequest, StoreOp, UploadId, WriteCondition,
+        FoldDirectories, LIST_PAGE_LIMIT, LateChanges, ListRequest, ObjectHeaders, ObjectStore,
+        PutRequest, StoreOp, WriteCondition,
     };
 
-    /// Has room for so many records.
-    #[derive(Debug)]
-    struct Log(parking_lot::Mutex<(usize, Vec<Key>)>);
-
-    impl StoreLog for Log {
-        fn delete_pending(&self, pending: &DeletePending) -> io::Result<()> {
-            let mut log = self.0.lock();
-            if log.0 == log.1.len() {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            log.1.push(pending.key.clone());
-            Ok(())
-        }
-
-        fn settled(&self, keys: &[Key]) {
-            self.0.lock().1.retain(|key| !keys.contains(key));
-        }
-
-        fn late(&self, _: &Key, _: &[LateObject]) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn late_over(&self, _: &Key) {}
-
-        fn late_wanted(&self, _: &Key) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn upload_begun(&self, _: Key, _: UploadId) {}
-
-        fn upload_ended(&self, _: Key, _: UploadId) {}
-    }
-
-    async fn with_objects(room: usize) -> (Arc<Faulty>, Arc<Log>, DeleteQueue, Vec<DeletePending>) {
+    async fn with_objects(
+        room: usize,
+    ) -> (Arc<Faulty>, Arc<MemoryLog>, DeleteQueue, Vec<DeletePending>) {
         let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
         let mut pending = Vec::new();
         for key in ["d/a", "d/b", "d/c"].map(Key::new) {
@@ -450,7 +420,7 @@ mod tests {
             let etag = Some(store.put(request).await.unwrap().etag);
             pending.push(DeletePending::of_version(key, etag));
         }
-        let log = Arc::new(Log(parking_lot::Mutex::new((room, Vec::new()))));
+        let log = Arc::new(MemoryLog::with_room(room));
         let max_wait = Duration::from_secs(1);
         let delete_queue = DeleteQueue::new(
             store.clone(),
@@ -543,7 +513,7 @@ mod tests {
     async fn what_cannot_be_noted_is_not_deleted_at_all() {
         let (_, log, delete_queue, pending) = with_objects(2).await;
         assert!(delete_queue.enqueue(&pending).is_err());
-        assert!(log.0.lock().1.is_empty());
+        assert!(log.pending().is_empty());
         assert_eq!(listed(&delete_queue).await, 3);
     }
 
@@ -563,7 +533,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!((listed(&*store).await, listed(&delete_queue).await), (1, 1));
-        assert!(log.0.lock().1.is_empty());
+        assert!(log.pending().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -586,7 +556,7 @@ mod tests {
         delete_queue.settled().await;
         background.abort();
         assert_eq!(listed(&*store).await, 0);
-        assert!(log.0.lock().1.is_empty());
+        assert!(log.pending().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -601,6 +571,6 @@ mod tests {
         let refused = delete_queue.delete_pending_now(&keys(&pending)).await;
         assert_eq!(refused.unwrap_err().kind, StoreErrorKind::AccessDenied);
         assert_eq!(listed(&delete_queue).await, 3);
-        assert!(log.0.lock().1.is_empty());
+        assert!(log.pending().is_empty());
     }
 }

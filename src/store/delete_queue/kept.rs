@@ -254,7 +254,7 @@ mod tests {
         drop(kept);
         store.settled().await;
         assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["d/other", "e/f"]);
-        assert!(log.0.lock().is_empty());
+        assert!(log.pending().is_empty());
         runs.abort();
     }
 
@@ -265,7 +265,7 @@ mod tests {
         let runs = tokio::spawn(store.clone().run());
         let kept = store.scratch(Key::new("scratch")).unwrap();
         assert_eq!(
-            *log.0.lock(),
+            log.pending(),
             [Key::new("scratch")],
             "known before it is made"
         );
@@ -276,7 +276,7 @@ mod tests {
         drop(kept);
         store.settled().await;
         assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["f"]);
-        assert!(log.0.lock().is_empty());
+        assert!(log.pending().is_empty());
         runs.abort();
     }
 

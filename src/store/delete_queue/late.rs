@@ -371,12 +371,12 @@ mod tests {
         store.watch_for_late(Key::new("late"), LateObject::of_bytes(b"late"));
         store.watch_for_late(Key::new("another"), LateObject::of_bytes(b"late"));
         sleep(Duration::from_secs(2)).await;
-        assert_eq!(log.0.lock().len(), 2, "the successor would look");
+        assert_eq!(log.pending().len(), 2, "the successor would look");
         put(&*memory, "late").await;
         put(&*memory, "another").await;
         sleep(LATE_LIMIT).await;
         assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["another"]);
-        assert!(log.0.lock().is_empty());
+        assert!(log.pending().is_empty());
         runs.abort();
     }
 
@@ -398,7 +398,7 @@ mod tests {
             assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["f"]);
             sleep(SCRATCH_WATCHED_FOR + PAUSE_LIMIT).await;
             assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["f"]);
-            assert!(log.0.lock().is_empty());
+            assert!(log.pending().is_empty());
             memory
                 .delete(DeleteRequest::any(Key::new("f")))
                 .await
@@ -442,12 +442,12 @@ mod tests {
         store.watch_for_late(Key::new("late"), LateObject::of_bytes(b"late"));
         // Looks go unanswered for longer than a store that answers takes.
         sleep(LATE_LIMIT * 2).await;
-        assert_eq!(log.0.lock().len(), 1, "still looked for");
+        assert_eq!(log.pending().len(), 1, "still looked for");
         sleep(LATE_LIMIT - Duration::from_secs(1)).await;
         put(&*faulty, "late").await;
         sleep(LATE_LIMIT * 2).await;
         assert!(keys(&*faulty, LIST_PAGE_LIMIT).await.is_empty());
-        assert!(log.0.lock().is_empty());
+        assert!(log.pending().is_empty());
         runs.abort();
     }
 
@@ -460,7 +460,7 @@ mod tests {
         put(&*store, "again").await;
         sleep(LATE_LIMIT + PAUSE_LIMIT).await;
         assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["again"]);
-        assert!(log.0.lock().is_empty());
+        assert!(log.pending().is_empty());
         runs.abort();
     }
 

@@ -21,6 +21,10 @@ fn a_mountpoint_that_cannot_be_mounted_on_is_told() {
     let full = Mount::builder();
     fs::write(full.root.join("f"), "x").unwrap();
     told(&full, "mountpoint", "fail", &["not empty"]);
+    // What is in it is shown.
+    let root = full.root.clone();
+    let full = full.arg("--overlay").arg(root);
+    told(&full, "mountpoint", "ok", &["can be mounted on"]);
     let busy = Mount::builder();
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "none"])

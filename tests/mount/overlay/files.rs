@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use super::{WITHIN, held_import, old_directory, old_files, over, tree, wait_for_the_end, write};
 use crate::support::data::MIB;
@@ -117,10 +116,7 @@ fn an_open_old_file_is_read_to_its_end_whatever_becomes_of_its_name() {
     }
     let mount = over(plan, &old).start();
     let mut open: Vec<File> = ["removed", "renamed", "replaced", "imported"]
-        .map(|name| {
-            mount.wait_for(name, "the old file", Path::exists);
-            File::open(mount.path(name)).unwrap()
-        })
+        .map(|name| File::open(mount.path(name)).unwrap())
         .into();
     fs::remove_file(mount.path("removed")).unwrap();
     fs::rename(mount.path("renamed"), mount.path("other")).unwrap();

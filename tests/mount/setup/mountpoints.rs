@@ -45,6 +45,11 @@ fn a_mountpoint_that_cannot_be_used_is_refused_before_anything_is_done() {
     let plan = Plan::on(Server::shared());
     fs::write(plan.mount.root.join("precious"), b"x").unwrap();
     refused(&plan, &["not empty"]);
+    // Unless a mount would show what is in it.
+    let root = plan.mount.root.to_str().unwrap();
+    let planned = plan.run(&["--dry-run", "--overlay", root]);
+    assert_eq!(planned.status.code(), Some(0), "{}", said(&planned));
+    has_all(&said(&planned), &["can be mounted on"]);
     let file = plan.mount.scratch().join("file");
     fs::write(&file, b"x").unwrap();
     let link = plan.mount.scratch().join("link");

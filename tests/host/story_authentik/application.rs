@@ -1,0 +1,152 @@
+//! The application whose folder is moved.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::{Tree, WITHIN, as_user};
+use crate::support::podman::Podman;
+use crate::support::wait_until;
+
+/// Uploads icons and reads them, and an old one; once it may, it changes and
+/// removes them too. It tells each thing that it has done, and each that failed.
+///
+/// `$own`: how its files begin; `$media`: their folder; `$told`: the one by which it is told
+/// what to do, and tells how far it is.
+const SCRIPT: &str = r#"
+icons=public/application-icons n=0 has_changed=
+failed() { echo "! $1 in round $n"; }
+while [ ! -e $told/stop ]; do
+    [ ! -e $told/moved ] || media=/data/media
+    [ "$(cat $media/$icons/old.svg)" = "<svg>old</svg>" ] || failed "a read of an old icon"
+    if [ -e $told/hold ]; then
+        cat $told/hold >$told/held
+        sleep 0.1
+        continue
+    fi
+    n=$((n + 1))
+    icon=$icons/$own$n.svg
+    echo "<svg>$n</svg>" >$media/$icon || failed "an upload"
+    echo "+ $icon <svg>$n</svg>"
+    [ "$(cat $media/$icon)" = "<svg>$n</svg>" ] || failed "a read of an upload"
+    if [ -e $told/changes ]; then
+        echo $n >$media/public/$own.txt || failed "a change"
+        echo "+ public/$own.txt $n"
+        case $((n % 3)) in
+            0) rm $media/$icon || failed "a removal"
+                echo "- $icon" ;;
+            1) mv $media/$icon $media/$icons/$own-moved.svg || failed "a rename"
+                echo "> $icon $icons/$own-moved.svg" ;;
+        esac
+        if [ ! "$has_changed" ]; then
+            rm $media/$icons/$own-removed.png || failed "the removal of an old icon"
+            echo "- $icons/$own-removed.png"
+            mv $media/$icons/$own-renamed.png $media/$icons/$own-new.png || failed "its rename"
+            echo "> $icons/$own-renamed.png $icons/$own-new.png"
+            has_changed=1
+        fi
+    fi
+    echo $n >$told/rounds
+done
+"#;
+
+/// Where an application runs.
+pub enum Place<'a> {
+    Inside(&'a Podman),
+    /// With the folder by which it is told what to do.
+    Host(PathBuf),
+}
+
+pub struct Application<'a> {
+    place: Place<'a>,
+    child: Child,
+}
+
+impl<'a> Application<'a> {
+    pub fn start(place: Place<'a>, own: &str, media: &Path) -> Self {
+        let media = media.display();
+        let script = |told: &Path| {
+            let told = told.display();
+            format!("own={own} media={media} told={told}\n{SCRIPT}")
+        };
+        let mut command = match &place {
+            Place::Inside(container) => container.shell(&script(Path::new("/tmp"))),
+            Place::Host(told) => as_user(Command::new("sh").arg("-ec").arg(script(told))),
+        };
+        let child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let this = Self { place, child };
+        this.goes_on();
+        this
+    }
+
+    pub fn tell(&self, name: &str, text: &str) {
+        match &self.place {
+            Place::Inside(container) => drop(container.says(&format!("echo {text} >/tmp/{name}"))),
+            Place::Host(told) => fs::write(told.join(name), text).unwrap(),
+        }
+    }
+
+    fn told(&self, name: &str) -> String {
+        match &self.place {
+            Place::Inside(container) => {
+                let text = container.says(&format!("cat /tmp/{name} || true"));
+                text.trim().to_owned()
+            }
+            Place::Host(told) => fs::read_to_string(told.join(name)).unwrap_or_default(),
+        }
+    }
+
+    fn rounds(&self) -> u64 {
+        self.told("rounds").trim().parse().unwrap_or_default()
+    }
+
+    /// Returns once it has done more.
+    #[track_caller]
+    pub fn goes_on(&self) {
+        let before = self.rounds();
+        wait_until(WITHIN, "more rounds", || self.rounds() >= before + 3);
+    }
+
+    /// It reads on, and writes nothing.
+    #[track_caller]
+    pub fn hold(&self, why: &str) {
+        self.tell("hold", why);
+        wait_until(WITHIN, "no more writes", || self.told("held") == why);
+    }
+
+    #[track_caller]
+    pub fn release(&self) {
+        match &self.place {
+            Place::Inside(container) => drop(container.says("rm /tmp/hold")),
+            Place::Host(told) => fs::remove_file(told.join("hold")).unwrap(),
+        }
+        self.goes_on();
+    }
+
+    /// Ends it, and has the model do what it did. Returns the names that its files had.
+    #[track_caller]
+    pub fn end(self, model: &mut Tree) -> Vec<String> {
+        self.tell("stop", "now");
+        let output = self.child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}");
+        let mut names = Vec::new();
+        for line in text.lines() {
+            let words: Vec<&str> = line.splitn(3, ' ').collect();
+            match words[..] {
+                ["+", path, body] => {
+                    model.insert(path.to_owned(), format!("{body}\n").into());
+                    names.push(path.to_owned());
+                }
+                ["-", path] => drop(model.remove(path).unwrap()),
+                [">", from, to] => {
+                    let body = model.remove(from).unwrap();
+                    model.insert(to.to_owned(), body);
+                    names.push(to.to_owned());
+                }
+                _ => panic!("{line}"),
+            }
+        }
+        names
+    }
+}
