@@ -208,12 +208,12 @@ impl Namespace {
         let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
         let (asked_at, seq) = (Instant::now(), stream.dir.state().dir.now());
         let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, Some(token.clone()));
-        let answer = self
-            .store
-            .list(request)
-            .await
-            .inspect_err(|_| stream.at = Position::Next(token))?;
-        stream.progress.step(&prefix, &answer)?;
+        let listed = self.store.list(request).await.and_then(|answer| {
+            stream.progress.step(&prefix, &answer)?;
+            Ok(answer)
+        });
+        // What failed is asked for again: it is not the end of the directory.
+        let answer = listed.inspect_err(|_| stream.at = Position::Next(token))?;
         let page = Page::new(&prefix, answer);
         self.remember_pages(stream, &page);
         Ok(stream_page(stream, &prefix, page, asked_at, seq))

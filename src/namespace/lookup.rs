@@ -68,10 +68,16 @@ impl Namespace {
         for _ in 0..ASK_AGAIN_LIMIT {
             let answer = self.look_up_in_store(parent, name).await?;
             let answer = self.describe(parent, name, answer).await?;
-            if !parent.state().dir.changed_since(answer.seq, name) {
-                if let Some(dir) = parent.state().dir.if_set() {
+            let is_current = {
+                // Under one lock: no change comes between that the listing would lose.
+                let mut state = parent.state();
+                let is_current = !state.dir.changed_since(answer.seq, name);
+                if is_current && let Some(dir) = state.dir.if_set() {
                     dir.correct(name, answer.entry.as_ref(), answer.asked_at);
                 }
+                is_current
+            };
+            if is_current {
                 return self.reconcile(parent, name, &answer);
             }
             if let Some(child) = self.fresh_child(parent, name) {
