@@ -386,4 +386,6 @@ impl Namespace {
 }
 
 #[cfg(test)]
+mod listing_model;
+#[cfg(test)]
 mod tests;
