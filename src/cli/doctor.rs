@@ -8,7 +8,7 @@ use clap::Args;
 use super::mount::MountArgs;
 use super::shown;
 use crate::config::Target;
-use crate::doctor::{self, Finding, Scope, State};
+use crate::doctor::{self, Finding, LeftScratch, Scope, State};
 
 /// Checks without a mountpoint read the settings of a mount all the same.
 const NOWHERE: &str = "/";
@@ -29,6 +29,9 @@ pub struct DoctorCommand {
     /// Print a JSON array: 'mediafs help doctor'
     #[arg(long)]
     json: bool,
+    /// Delete scratch copies of mounts that are older than a day
+    #[arg(long)]
+    delete_scratch: bool,
     #[command(flatten)]
     args: MountArgs,
 }
@@ -43,7 +46,12 @@ impl DoctorCommand {
             }
             None => (self.args.source()?, Scope::Mount),
         };
-        let findings = doctor::examine(&source.load()?, scope)?;
+        let left = if self.delete_scratch {
+            LeftScratch::Delete
+        } else {
+            LeftScratch::Tell
+        };
+        let findings = doctor::examine(&source.load()?, scope, left)?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&findings)?);
         } else {

@@ -11,6 +11,7 @@ mod host;
 mod mountpoint;
 mod objects;
 mod permissions;
+mod scratch;
 
 use std::path::Path;
 
@@ -18,6 +19,8 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::config::Config;
+
+pub use scratch::LeftScratch;
 
 /// What to do where the store said nothing to a question.
 const NO_ANSWER: &str = "run it again; if it stays so, look at the store's own log and at the network between it and this host";
@@ -87,7 +90,7 @@ impl Report {
 }
 
 /// Asks everything. Errors: only what keeps it from asking at all.
-pub fn examine(config: &Config, scope: Scope) -> anyhow::Result<Vec<Finding>> {
+pub fn examine(config: &Config, scope: Scope, left: LeftScratch) -> anyhow::Result<Vec<Finding>> {
     let mut report = Report::default();
     for note in config.capped.iter().chain(&config.notes) {
         report.warn("configuration", note.clone(), "change the setting");
@@ -100,7 +103,7 @@ pub fn examine(config: &Config, scope: Scope) -> anyhow::Result<Vec<Finding>> {
         mountpoint::examine(config, &mut report);
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the run time")?;
-    runtime.block_on(bucket::examine(config, &mut report));
+    runtime.block_on(bucket::examine(config, left, &mut report));
     Ok(report.0)
 }
 

@@ -110,7 +110,7 @@ pub use marker::DirMarkers;
 pub use name::{NAME_LIMIT_BYTES, Name};
 pub use name_store::{NameStore, Session};
 pub use numbers::Numbers;
-pub use page::Page;
+pub use page::{Page, is_scratch};
 pub use refresh::forget_below;
 pub use subtree_locks::{Hold, SubtreeGuard, SubtreeLocks, Target};
 pub use table::{InodeTable, Pin};
