@@ -75,6 +75,7 @@ mod inode;
 mod invalidation;
 mod kept_database;
 mod keyspace;
+mod listed_pages;
 mod listing;
 mod lookup;
 mod marker;
