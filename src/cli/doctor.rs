@@ -8,7 +8,7 @@ use clap::Args;
 use super::mount::MountArgs;
 use super::shown::{self, outln};
 use crate::config::Target;
-use crate::doctor::{self, Extent, Finding, Scope, State};
+use crate::doctor::{self, Examination, Extent, Finding, LeftScratch, Scope, State};
 
 /// Checks without a mountpoint read the settings of a mount all the same.
 const NOWHERE: &str = "/";
@@ -33,6 +33,9 @@ pub struct DoctorCommand {
     /// Content-Type of 20
     #[arg(long)]
     all: bool,
+    /// Delete scratch copies of mounts that are older than a day
+    #[arg(long)]
+    delete_scratch: bool,
     #[command(flatten)]
     args: MountArgs,
 }
@@ -52,7 +55,17 @@ impl DoctorCommand {
         } else {
             Extent::Sample
         };
-        let findings = doctor::examine(&source.load()?, scope, extent)?;
+        let left_scratch = if self.delete_scratch {
+            LeftScratch::Delete
+        } else {
+            LeftScratch::Tell
+        };
+        let asked = Examination {
+            scope,
+            extent,
+            left_scratch,
+        };
+        let findings = doctor::examine(&source.load()?, asked)?;
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&findings)?)?;
         } else {

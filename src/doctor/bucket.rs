@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Extent, NO_ANSWER, Report, checksums, objects, permissions, shown};
+use super::{
+    Examination, LeftScratch, NO_ANSWER, Report, checksums, objects, permissions, scratch, shown,
+};
 use crate::config::{Config, S3Config};
 use crate::session;
 use crate::store::s3::inspect::{self, Signer, Versioning};
@@ -16,7 +18,7 @@ use crate::store::{
 /// An operator waits for the report: a request is not repeated for longer.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn examine(config: &Config, extent: Extent, report: &mut Report) {
+pub(super) async fn examine(config: &Config, asked: Examination, report: &mut Report) {
     let s3 = match session::s3(config, OnNetworkError::Refuse).await {
         Ok(s3) => Arc::new(s3),
         Err(error) => {
@@ -69,16 +71,21 @@ pub(super) async fn examine(config: &Config, extent: Extent, report: &mut Report
     };
     report.ok("credentials", signer);
     listed(config, &s3, report);
+    let mut now = SystemTime::now();
+    let mut left = asked.left_scratch;
     if config.read_only {
         report.ok("permissions", "a read-only mount writes nothing: not tried");
+        left = LeftScratch::Tell;
     } else {
         permissions::abort_left(&s3, &config.prefix, report).await;
         if let Some(told_at) = permissions::examine(&store, &config.prefix, report).await {
             clock(told_at, report);
             checksums::examine(&s3, &store, &config.prefix, report).await;
+            now = told_at;
         }
     }
-    objects::examine(&store, config, page, extent, report).await;
+    scratch::examine(&store, &config.prefix, (now, left), report).await;
+    objects::examine(&store, config, page, asked.extent, report).await;
     versioning(&s3, report).await;
     cors(&s3, report).await;
 }

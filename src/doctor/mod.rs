@@ -12,6 +12,7 @@ mod keys;
 mod mountpoint;
 mod objects;
 mod permissions;
+mod scratch;
 
 use std::path::Path;
 
@@ -19,6 +20,8 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::config::Config;
+
+pub use scratch::LeftScratch;
 
 /// What to do where the store said nothing to a question.
 const NO_ANSWER: &str = "run it again; if it stays so, look at the store's own log and at the network between it and this host";
@@ -51,6 +54,14 @@ pub struct Finding {
 pub enum Scope {
     Mount,
     Bucket,
+}
+
+/// What is looked at, and what is done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Examination {
+    pub scope: Scope,
+    pub extent: Extent,
+    pub left_scratch: LeftScratch,
 }
 
 /// How many objects are looked at.
@@ -107,7 +118,7 @@ impl Report {
 }
 
 /// Asks everything. Errors: only what keeps it from asking at all.
-pub fn examine(config: &Config, scope: Scope, extent: Extent) -> anyhow::Result<Vec<Finding>> {
+pub fn examine(config: &Config, asked: Examination) -> anyhow::Result<Vec<Finding>> {
     let mut report = Report::default();
     for note in config.capped.iter().chain(&config.notes) {
         report.warn("configuration", note.clone(), "change the setting");
@@ -116,11 +127,11 @@ pub fn examine(config: &Config, scope: Scope, extent: Extent) -> anyhow::Result<
         report.ok("configuration", "understood");
     }
     host::examine(config, &mut report);
-    if scope == Scope::Mount {
+    if asked.scope == Scope::Mount {
         mountpoint::examine(config, &mut report);
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the run time")?;
-    runtime.block_on(bucket::examine(config, extent, &mut report));
+    runtime.block_on(bucket::examine(config, asked, &mut report));
     Ok(report.0)
 }
 

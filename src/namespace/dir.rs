@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::listed_pages::ListedPages;
 use super::name::Name;
 use crate::error::FsError;
 use tokio::time::Instant;
@@ -116,6 +117,8 @@ pub struct DirState {
     /// Some of the names that the store showed last, and when; less those that went here since.
     pub seen: Option<(Instant, BTreeSet<Name>)>,
     listing: Option<Listing>,
+    /// Instead of it where it is too long.
+    pub(super) listed_pages: ListedPages,
     /// When it was last forgotten or doubted: what was asked before counts no more.
     pub(super) doubted_at: Option<Instant>,
     /// Names that the store may hold otherwise than the listing says.
@@ -154,12 +157,14 @@ impl DirState {
     pub fn forget_listing(&mut self) {
         self.doubted_at = Some(Instant::now());
         self.listing = None;
+        self.listed_pages.clear();
         self.doubted.clear();
     }
 
     /// What the listing says of `name` may be wrong: it is to be asked for again.
     pub fn mark_suspect(&mut self, name: &Name) {
         self.doubted_at = Some(Instant::now());
+        self.listed_pages.clear();
         if self.doubted.len() == DOUBTED_LIMIT {
             self.forget_listing();
         }
@@ -209,6 +214,7 @@ impl DirState {
 
     /// The store was asked for `name` alone: an older listing has its answer from now on.
     pub fn correct(&mut self, name: &Name, entry: Option<&Entry>, asked_at: Instant) {
+        self.listed_pages.correct(name, asked_at);
         let Some(listing) = &mut self.listing else {
             return;
         };
@@ -247,6 +253,7 @@ impl DirState {
         if seq == self.now() && listing.entries.len() <= REMEMBERED_ENTRIES_LIMIT {
             self.large = false;
             self.doubted.clear();
+            self.listed_pages.clear();
             self.listing = Some(listing);
         }
     }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Namespace;
 use super::dir::{ChangeSeq, DirState, Entry, Listing, REMEMBERED_ENTRIES_LIMIT};
 use super::inode::Inode;
+use super::listed_pages::ListedPage;
 use super::lookup::{Asker, StoreAnswer};
 use super::name::Name;
 use super::page::Page;
@@ -177,6 +178,7 @@ impl Namespace {
         let (page, asked_at, seq) = turn.ask(self.first_page(dir, Asker::Listing)).await?;
         drop(turn);
         let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
+        self.note_page(&stream.dir, &prefix, &page, (asked_at, seq));
         stream.pages = page.next.is_some().then(|| Pages {
             asked_at,
             seq,
@@ -211,14 +213,15 @@ impl Namespace {
         let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
         let (asked_at, seq) = (Instant::now(), stream.dir.state().dir.now());
         let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, Some(token.clone()));
-        let answer = self
-            .store
-            .list(request)
-            .await
-            .inspect_err(|_| stream.at = Position::Next(token))?;
-        stream.progress.step(&prefix, &answer)?;
+        let listed = self.store.list(request).await.and_then(|answer| {
+            stream.progress.step(&prefix, &answer)?;
+            Ok(answer)
+        });
+        // What failed is asked for again: it is not the end of the directory.
+        let answer = listed.inspect_err(|_| stream.at = Position::Next(token))?;
         let page = Page::new(&prefix, answer);
         self.remember_pages(stream, &page);
+        self.note_page(&stream.dir, &prefix, &page, (asked_at, seq));
         let given = stream_page(stream, &prefix, page, asked_at, seq);
         let is_end = matches!(stream.at, Position::End);
         self.count_hidden(&stream.dir, stream.hidden, is_end);
@@ -257,6 +260,33 @@ impl Namespace {
         };
         stream.dir.state().dir.remember(listing, pages.seq);
         self.listing_remembered(stream.dir.ino, entries);
+    }
+
+    /// Keeps a page of a directory whose listing may be too long to be remembered.
+    fn note_page(
+        &self,
+        dir: &Pin,
+        prefix: &str,
+        page: &Page,
+        (asked_at, seq): (Instant, ChangeSeq),
+    ) {
+        if !dir.state().dir.large {
+            return;
+        }
+        let is_settled = |name: &Name, entry: &Entry| {
+            entry.kind() == Kind::Directory || page.is_complete_for(prefix, name)
+        };
+        let entries = page.entries.iter();
+        let settled = entries.filter(|(name, entry)| is_settled(name, entry));
+        let page = ListedPage {
+            asked_at,
+            seq,
+            entries: settled
+                .map(|(name, entry)| (name.clone(), entry.clone()))
+                .collect(),
+        };
+        let count = dir.state().dir.listed_pages.add(page);
+        self.listing_remembered(dir.ino, count);
     }
 
     /// Keeps the memory of listings bounded: the oldest go.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attributes::Described;
-use super::dir::{ChangeSeq, Entry, Listing, Marker};
+use super::dir::{ChangeSeq, DirState, Entry, Listing, Marker};
 use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
@@ -68,10 +68,16 @@ impl Namespace {
         for _ in 0..ASK_AGAIN_LIMIT {
             let answer = self.look_up_in_store(parent, name).await?;
             let answer = self.describe(parent, name, answer).await?;
-            if !parent.state().dir.changed_since(answer.seq, name) {
-                if let Some(dir) = parent.state().dir.if_set() {
+            let is_current = {
+                // Under one lock: no change comes between that the listing would lose.
+                let mut state = parent.state();
+                let is_current = !state.dir.changed_since(answer.seq, name);
+                if is_current && let Some(dir) = state.dir.if_set() {
                     dir.correct(name, answer.entry.as_ref(), answer.asked_at);
                 }
+                is_current
+            };
+            if is_current {
                 return self.reconcile(parent, name, &answer);
             }
             if let Some(child) = self.fresh_child(parent, name) {
@@ -136,7 +142,9 @@ impl Namespace {
     /// The answer of the remembered listing, if it is young enough or was asked for since `began`.
     fn remembered(&self, parent: &Pin, name: &Name, began: Option<Instant>) -> Option<StoreAnswer> {
         let state = parent.state();
-        let listing = state.dir.listing()?;
+        let Some(listing) = state.dir.listing() else {
+            return self.listed_lately(&state.dir, name);
+        };
         let entry = listing.entries.get(name).cloned();
         let ttl = if entry.is_some() {
             self.coherence().ttl
@@ -150,6 +158,19 @@ impl Namespace {
             described: None,
             asked_at: listing.asked_at,
             seq: state.dir.now(),
+        })
+    }
+
+    /// The answer of a page of a large directory's listing, which tells of what is there.
+    fn listed_lately(&self, dir: &DirState, name: &Name) -> Option<StoreAnswer> {
+        let (page, entry) = dir.listed_pages.find(name)?;
+        let (asked_at, seq) = (page.asked_at, page.seq);
+        let is_young = asked_at.elapsed() < self.coherence().ttl;
+        (is_young && !dir.changed_since(seq, name)).then(|| StoreAnswer {
+            entry: Some(entry.clone()),
+            described: None,
+            asked_at,
+            seq,
         })
     }
 

@@ -56,12 +56,13 @@ impl Namespace {
         if self.store_directory_attributes(dir).await? == Stored::Nothing {
             self.put_marker(dir).await?;
         }
+        // First: at every moment it is known from one or the other.
+        self.record(parent.ino, name, Some(Entry::Directory));
         {
             let mut state = dir.state();
             state.local = None;
             state.checked_at = Some(Instant::now());
         }
-        self.record(parent.ino, name, Some(Entry::Directory));
         self.entry_added(parent).await;
         Ok(())
     }

@@ -75,6 +75,7 @@ mod inode;
 mod invalidation;
 mod kept_database;
 mod keyspace;
+mod listed_pages;
 mod listing;
 mod lookup;
 mod marker;
@@ -110,7 +111,7 @@ pub use marker::DirMarkers;
 pub use name::{NAME_LIMIT_BYTES, Name};
 pub use name_store::{NameStore, Session};
 pub use numbers::Numbers;
-pub use page::{HiddenKey, Page, SHADOWED};
+pub use page::{HiddenKey, Page, SHADOWED, is_scratch};
 pub use refresh::forget_below;
 pub use subtree_locks::{Hold, SubtreeGuard, SubtreeLocks, Target};
 pub use table::{InodeTable, Pin};
@@ -385,5 +386,7 @@ impl Namespace {
     }
 }
 
+#[cfg(test)]
+mod listing_model;
 #[cfg(test)]
 mod tests;

@@ -179,7 +179,7 @@ impl Page {
 }
 
 /// Whether it is an object that a mount or doctor makes for its own use and deletes soon.
-fn is_scratch(segment: &str) -> bool {
+pub fn is_scratch(segment: &str) -> bool {
     let number = SCRATCH_NAMES
         .iter()
         .find_map(|begin| segment.strip_prefix(begin));

@@ -313,6 +313,32 @@ async fn a_large_directory_is_listed_whole_and_once_and_then_asked_name_by_name(
 }
 
 #[tokio::test(start_paused = true)]
+async fn names_of_a_directory_that_is_too_large_to_be_remembered_are_known_once_listed() {
+    const FILES: usize = 20_500;
+    let world = World::new(DirMarkers::Auto);
+    for number in 0..FILES {
+        world.put(&format!("p/f{number:05}"), "x").await;
+    }
+    let root = world.root();
+    assert_eq!(world.listed().await.unwrap().len(), FILES);
+    let lists = world.lists();
+    let asked = || (world.store.seen(StoreOp::Head), world.lists() - lists);
+    for number in (0..FILES).rev().step_by(100) {
+        world.lookup(&root, &format!("f{number:05}")).await.unwrap();
+    }
+    assert_eq!(asked(), (0, 0));
+    let gone = DeleteRequest::any(Key::new("p/f00100"));
+    world.store.delete(gone).await.unwrap();
+    world.names.record(ROOT, &name("f00100"), None);
+    let looked = world.lookup(&root, "f00100").await;
+    assert!(matches!(looked, Err(FsError::NotFound(_))), "{looked:?}");
+    advance(TTL).await;
+    let before = asked();
+    world.lookup(&root, "f00200").await.unwrap();
+    assert_eq!(asked().0, before.0 + 1, "after the ttl");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_an_answer_what_was_known_goes_on_until_the_stale_ttl() {
     let world = World::new(DirMarkers::Auto);
     for key in ["p/a", "p/d/x"] {

@@ -185,7 +185,9 @@ impl DirReader {
         let first = usize::try_from(first).map_err(|_| FsError::InvalidArgument)?;
         let mut snapshot = handle.snapshot.lock().await;
         let handle_number = handle.id.0;
-        if restart == Restart::Anew && !snapshot.listed.is_empty() {
+        // One without entries was listed too.
+        let is_begun = snapshot.end || !snapshot.listed.is_empty();
+        if restart == Restart::Anew && is_begun {
             *snapshot = Snapshot::of(handle.dir.ino, &self.namespace)?;
             self.session_log.record(|| Record::Rewound {
                 handle: handle_number,

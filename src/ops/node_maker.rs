@@ -76,8 +76,9 @@ impl NodeMaker {
             size_bytes,
             last_modified: whole_seconds(std::time::SystemTime::now()),
         };
-        inode.state().local = None;
+        // First: at every moment it is known from one or the other.
         self.namespace.record_uploaded(inode, version);
+        inode.state().local = None;
         let attributes = Arc::new(Attributes::decode(headers));
         self.namespace.record_attributes(inode, attributes);
         self.namespace.entry_added(parent).await;

@@ -43,6 +43,7 @@ pub type Told = fn(ObjectChecksums, &[u8]) -> ObjectChecksums;
 
 #[derive(Debug, Default)]
 struct State {
+    delays: Option<(fastrand::Rng, Duration)>,
     told: Option<Told>,
     faults: HashMap<(StoreOp, u64), Fault>,
     seen: HashMap<StoreOp, u64>,
@@ -68,6 +69,22 @@ impl Faulty {
         self.state.lock().faults.insert((op, nth), fault);
     }
 
+    /// From now on each request waits before it is carried out, and its answer after
+    /// that, up to so long each: most of them shortly.
+    pub fn delay(&self, seed: u64, limit: Duration) {
+        self.state.lock().delays = Some((fastrand::Rng::with_seed(seed), limit));
+    }
+
+    async fn waited(&self) {
+        let delay = self.state.lock().delays.as_mut().map(|(random, limit)| {
+            let part = random.f64();
+            limit.mul_f64(part * part * part)
+        });
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+    }
+
     /// Requests of a kind that came this far.
     pub fn seen(&self, op: StoreOp) -> u64 {
         self.state.lock().seen.get(&op).copied().unwrap_or(0)
@@ -87,7 +104,12 @@ impl Faulty {
         };
         let fail = |kind| StoreError::new(kind, op, Key::new("planned"), "planned fault");
         match fault {
-            None | Some(Fault::Twice | Fault::Damaged) => request.await,
+            None | Some(Fault::Twice | Fault::Damaged) => {
+                self.waited().await;
+                let answer = request.await;
+                self.waited().await;
+                answer
+            }
             Some(Fault::Before(kind)) => Err(fail(kind)),
             Some(Fault::Wish(kind, retry_after)) => Err(StoreError {
                 retry_after,

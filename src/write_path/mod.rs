@@ -59,7 +59,7 @@ pub use multipart::MultipartUpload;
 pub use parts::{Origin, PartSize, Run, StoredRange};
 pub use pending_work::PendingWork;
 pub use place::Place;
-pub use scratch::Scratch;
+pub use scratch::{SCRATCH_NAMES, Scratch};
 pub use spool::{Recovered, RecoveredStage, Spool};
 pub use spool_error::{OtherPlace, SpoolError};
 pub use spool_lock::SpoolLock;

@@ -8,6 +8,7 @@ use crate::store::{DeleteQueue, ETag, Kept, Key};
 /// Keys of scratch objects end in one of these and a number.
 const ZEROS_NAME: &str = ".mediafs-zeros-";
 const REPLACED_NAME: &str = ".mediafs-replaced-";
+pub const SCRATCH_NAMES: [&str; 2] = [ZEROS_NAME, REPLACED_NAME];
 
 /// Where scratch objects are made.
 #[derive(Debug, Clone)]

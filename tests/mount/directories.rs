@@ -44,6 +44,20 @@ fn entries_have_their_kind_and_the_inode_that_stat_gives() {
 }
 
 #[test]
+fn a_directory_that_was_empty_shows_what_came_since_when_it_is_read_again() {
+    let mount = Mount::fresh();
+    fs::create_dir(mount.path("d")).unwrap();
+    let mut stream = DirStream::open(&mount.path("d")).unwrap();
+    assert!(stream.rest().is_empty());
+    fs::write(mount.path("d/f"), b"x").unwrap();
+    stream.rewind();
+    assert_eq!(stream.rest(), ["f"]);
+    fs::remove_file(mount.path("d/f")).unwrap();
+    stream.rewind();
+    assert!(stream.rest().is_empty());
+}
+
+#[test]
 fn positions_of_a_directory_stream_lead_back_to_the_same_entries() {
     let mount = Mount::fresh();
     let objects = (0..300).map(|i| (format!("d/f{i:03}"), b"x".to_vec()));

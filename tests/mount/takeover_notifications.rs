@@ -3,14 +3,16 @@
 //! daemon, or its successor, can answer.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
 use crate::support::blocked::{BlockedCalls, anything_stuck};
-use crate::support::control::done;
+use crate::support::control::{done, status};
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::supervised_mount::SupervisedMount;
+use crate::support::worker::Worker;
 use crate::support::{Mount, MountBuilder, Server, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -172,5 +174,52 @@ fn a_successor_comes_while_a_notification_waits_for_a_page_that_is_read() {
         proxy.heal();
     }
     drop(calls);
+    mount.unmount();
+}
+
+/// What the kernel is asked to forget comes after a notification that waits: it is lost
+/// with the daemon, and its successor asks again.
+#[test]
+fn a_successor_comes_while_the_kernel_has_yet_to_forget_names() {
+    const NAMES: usize = 200;
+    const LIMIT: usize = 20;
+    let proxy = Proxy::before(Server::shared());
+    let plan = plan(&proxy).set("--ttl", "1h");
+    let mount = SupervisedMount::start(plan.env("_MEDIAFS_NAMES_LIMIT", LIMIT.to_string()));
+    let objects = (0..NAMES).map(|number| (format!("e/{number:03}"), b"bytes".to_vec()));
+    mount.client().put_many(mount.bucket(), objects);
+    mount.wait_for("e/199", "the files", |path| path.exists());
+    let numbers = || {
+        let path = |number: usize| mount.path(format!("e/{number:03}"));
+        let all = (0..NAMES).map(|number| fs::metadata(path(number)).unwrap().ino());
+        all.collect::<Vec<_>>()
+    };
+    for (round, death) in [Death::Kill, Death::Upgrade].into_iter().enumerate() {
+        let dir = format!("d{round}");
+        fs::create_dir(mount.path(&dir)).unwrap();
+        fs::write(mount.path(format!("{dir}/f")), b"bytes").unwrap();
+        let rule = Rule::on("PutObject", Fault::Pass).key(&format!("{dir}/new"));
+        let gate = proxy.hold(Side::BeforeServer, rule);
+        let mut calls = Worker::at(&mount.root);
+        calls.begin(&format!("os.mkdir('{dir}/new')"));
+        gate.wait_for(1);
+        let path = mount.path(format!("{dir}/f")).display().to_string();
+        done(&mount, &["refresh", &path]);
+        wait_until(WITHIN, "a notification that waits", || {
+            anything_stuck(&mount.root)
+        });
+        let before = numbers();
+        end(&mount, death);
+        calls.answer("mkdir").unwrap();
+        gate.open();
+        proxy.wait_until_idle();
+        assert_eq!(numbers(), before);
+        proxy.heal();
+    }
+    let known = || status(&mount)["known_names"].as_u64().unwrap() as usize;
+    wait_until(WITHIN, "the names to be forgotten", || {
+        numbers();
+        known() < NAMES / 2
+    });
     mount.unmount();
 }

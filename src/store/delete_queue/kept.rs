@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 
 use super::{DeletePending, DeleteQueue, LateObject, QueuedDelete};
 use crate::store::{
-    ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListAnswer, ListRequest, StoreError, StoreOp,
+    ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListAnswer, ListProgress, ListRequest,
+    ListedObject, StoreError, StoreOp,
 };
 
 /// An object that waits for its delete until this is dropped.
@@ -205,16 +206,28 @@ impl DeleteQueue {
 
     async fn has_others_below(&self, prefix: &str, kept: usize) -> Result<bool, StoreError> {
         let one_more = u16::try_from(kept).unwrap_or(u16::MAX).saturating_add(1);
-        let request = ListRequest {
-            prefix: prefix.to_owned(),
-            fold_directories: FoldDirectories::No,
-            token: None,
-            max_keys: one_more.min(LIST_PAGE_LIMIT),
-        };
-        let answer = self.store.list(request).await?;
-        Ok(answer.objects.iter().any(|object| {
-            !self.is_pending(&object.key) && !self.is_late(&object.key, &object.etag)
-        }))
+        let (mut token, mut progress) = (None, ListProgress::default());
+        loop {
+            let request = ListRequest {
+                prefix: prefix.to_owned(),
+                fold_directories: FoldDirectories::No,
+                token,
+                max_keys: one_more.min(LIST_PAGE_LIMIT),
+            };
+            let answer = self.store.list(request).await?;
+            progress.step(prefix, &answer)?;
+            let is_seen = |object: &ListedObject| {
+                !self.is_pending(&object.key) && !self.is_late(&object.key, &object.etag)
+            };
+            if answer.objects.iter().any(is_seen) {
+                return Ok(true);
+            }
+            // What is removed meanwhile may fill a page by itself.
+            token = answer.next;
+            if token.is_none() {
+                return Ok(false);
+            }
+        }
     }
 }
 
@@ -256,6 +269,23 @@ mod tests {
         assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["d/other", "e/f"]);
         assert!(log.pending().is_empty());
         runs.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_is_there_where_removals_fill_the_page_before_what_stays() {
+        let memory = Arc::new(Memory::default());
+        for key in ["d/a", "d/b", "d/c", "d/d", "d/stays"] {
+            put(&*memory, key).await;
+        }
+        let (store, _) = delete_queue(&memory, Vec::new());
+        let _kept = store.delete_once_unused(pending("d/a", None)).unwrap();
+        // As they come while the directory above is listed.
+        for key in ["d/b", "d/c", "d/d"] {
+            store.delete_later(pending(key, None)).unwrap();
+        }
+        assert!(store.has_others_below("d/", 1).await.unwrap());
+        store.delete_later(pending("d/stays", None)).unwrap();
+        assert!(!store.has_others_below("d/", 1).await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
