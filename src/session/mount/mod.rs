@@ -1,5 +1,6 @@
 //! mount(2) and umount(2), or fusermount3 for users other than root.
 
+mod attributes;
 pub mod bare;
 pub mod busy;
 pub mod connection;
