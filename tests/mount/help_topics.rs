@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::programs::{run_within, said};
 
 const SOON: Duration = Duration::from_secs(30);
-const TOPICS: [&str; 22] = [
+const TOPICS: [&str; 23] = [
     "setup",
     "durability",
     "coherence",
@@ -17,6 +17,7 @@ const TOPICS: [&str; 22] = [
     "stores",
     "upgrades",
     "containers",
+    "kubernetes",
     "authentik",
     "spool",
     "status",

@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub enum Attribute {
     /// What is mounted below it appears nowhere else.
     Private,
+    /// Here; its file system, and its other mounts, stay as they are.
+    ReadOnly,
 }
 
 /// Errors: the kernel's.
@@ -20,6 +22,7 @@ pub fn set(tree: BorrowedFd, attribute: Attribute) -> io::Result<()> {
     };
     match attribute {
         Attribute::Private => attributes.propagation = libc::MS_PRIVATE,
+        Attribute::ReadOnly => attributes.attr_set = libc::MOUNT_ATTR_RDONLY,
     }
     // SAFETY: the path is a string that ends with NUL, and the kernel reads as many
     // bytes of the attributes as they have.

@@ -2,6 +2,7 @@
 
 mod attributes;
 pub mod bare;
+pub mod bind;
 pub mod busy;
 pub mod connection;
 pub mod elsewhere;
