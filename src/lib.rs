@@ -6,7 +6,8 @@
 //! ```text
 //! main
 //! cli                                     one file a subcommand; the topics of `mediafs help`
-//! doctor   migrate   setup                checks; a bucket and a directory compared; making ready
+//! csi   doctor   migrate   setup          volumes of Kubernetes; checks; a bucket and a directory
+//!                                         compared; making ready
 //! session                                 a mount from start to end: compose, takeover, watchdog, drain
 //! config   fuse                           settings with their origins; FUSE requests and replies
 //! ops                                     system calls, one file each; renames
@@ -69,6 +70,7 @@
 mod backoff;
 pub mod cli;
 pub mod config;
+pub mod csi;
 mod doctor;
 pub mod error;
 pub mod failpoint;

@@ -34,7 +34,7 @@ const FOLDERS: [&str; 6] = [".ci", ".git", "scripts", "src", "systemd", "tests"]
 const LAYERS: [&[&str]; 17] = [
     &["main"],
     &["cli"],
-    &["doctor", "migrate", "setup"],
+    &["csi", "doctor", "migrate", "setup"],
     &["session"],
     &["config", "fuse"],
     &["ops"],
@@ -52,7 +52,10 @@ const LAYERS: [&[&str]; 17] = [
 ];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [
-    ("config", &["cli", "doctor", "migrate", "session", "setup"]),
+    (
+        "config",
+        &["cli", "csi", "doctor", "migrate", "session", "setup"],
+    ),
     (
         "journal",
         &[
@@ -67,7 +70,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
         ],
     ),
     ("cli", &["main"]),
-    ("session", &["cli", "doctor", "migrate", "setup"]),
+    ("session", &["cli", "csi", "doctor", "migrate", "setup"]),
 ];
 /// Words that only the files below a path may contain.
 const CONFINED: [(&str, &[&str]); 5] = [

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Arg, CommandFactory, Parser};
 
 use super::foreign_options::{self, Foreign};
+use super::mount::MountCommand;
 use super::shown::outln;
 use super::{Cli, Command, daemonize};
 use crate::config::{ConfigError, nearest};
@@ -95,18 +96,9 @@ pub fn run(args: &[OsString]) -> ExitCode {
     if request.options.iter().any(|option| option == "remount") {
         return remount(&request);
     }
-    let words = match request.words() {
-        Ok(words) => words,
+    let (words, command) = match request.command() {
+        Ok(understood) => understood,
         Err(why) => return refuse(&why, INCORRECT_INVOCATION),
-    };
-    let program = OsString::from("mediafs");
-    let parsed = Cli::try_parse_from(std::iter::once(&program).chain(&words));
-    let command = match parsed {
-        Ok(Cli {
-            command: Command::Mount(command),
-        }) => command,
-        Ok(_) => return refuse(USAGE, INCORRECT_INVOCATION),
-        Err(error) => return refuse(&error.to_string(), INCORRECT_INVOCATION),
     };
     if request.verbose {
         // Of what mount(8) is asked for, its output is the least.
@@ -128,6 +120,22 @@ pub fn run(args: &[OsString]) -> ExitCode {
             refuse(&format!("{error:#}"), code)
         }
     }
+}
+
+/// The command that options stand for, as a line of fstab has them. Errors: in words.
+pub fn understand(
+    [source, dir]: [OsString; 2],
+    options: Vec<String>,
+) -> Result<Box<MountCommand>, String> {
+    let request = Request {
+        source,
+        dir,
+        options,
+        sloppy: false,
+        fake: false,
+        verbose: false,
+    };
+    request.command().map(|(_, command)| command)
 }
 
 /// Changes flags of a mount that is there; the daemon's settings stay as they are.
@@ -206,6 +214,19 @@ impl Request {
             dir,
             ..request
         })
+    }
+
+    /// The command that says the same, with its arguments.
+    fn command(&self) -> Result<(Vec<OsString>, Box<MountCommand>), String> {
+        let words = self.words()?;
+        let program = OsString::from("mediafs");
+        match Cli::try_parse_from(std::iter::once(&program).chain(&words)) {
+            Ok(Cli {
+                command: Command::Mount(command),
+            }) => Ok((words, command)),
+            Ok(_) => Err(USAGE.to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// The arguments of `mediafs` that say the same.

@@ -7,6 +7,7 @@
 mod attach;
 mod completions;
 mod config;
+mod csi;
 mod daemonize;
 mod detach;
 mod doctor;
@@ -82,6 +83,7 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckCommand),
     Spool(spool::SpoolCommand),
     Config(config::ConfigCommand),
+    Csi(csi::CsiCommand),
     Completions(completions::CompletionsCommand),
     Help(help::HelpCommand),
     Man(help::ManCommand),
@@ -120,6 +122,7 @@ fn run_command() -> ExitCode {
         Command::Healthcheck(command) => return command.run(),
         Command::Spool(command) => command.run(),
         Command::Config(command) => command.run(),
+        Command::Csi(command) => command.run(),
         Command::Completions(command) => command.run(Cli::command()),
         Command::Help(command) => command.run(Cli::command()),
         Command::Man(command) => command.run(),

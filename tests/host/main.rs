@@ -7,6 +7,7 @@ mod support;
 
 mod attach;
 mod containers;
+mod csi;
 mod fstab;
 mod install;
 mod metrics;

@@ -20,6 +20,7 @@ pub mod browser;
 pub mod client;
 pub mod container;
 pub mod control;
+pub mod csi;
 pub mod data;
 pub mod disk;
 pub mod forward_proxy;

@@ -15,7 +15,7 @@ macro_rules! topics {
 }
 
 /// Every topic, in the order in which an operator meets them.
-pub const TOPICS: [Topic; 22] = topics![
+pub const TOPICS: [Topic; 23] = topics![
     "setup",
     "durability",
     "coherence",
@@ -26,6 +26,7 @@ pub const TOPICS: [Topic; 22] = topics![
     "stores",
     "upgrades",
     "containers",
+    "kubernetes",
     "authentik",
     "spool",
     "status",

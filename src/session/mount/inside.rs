@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, ResolveFlags, flock, openat, openat2};
@@ -17,6 +17,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, ope
 use rustix::process::fchdir;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
+use super::attributes::{self, Attribute};
 use super::left_behind::{LeftBehind, Wanted, left_behind};
 use super::mountinfo::{MountEntry, mount_at, mounts_of};
 use super::processes::{Process, link_of, mount_id, mount_namespace, name_of};
@@ -248,7 +249,7 @@ impl MountTree {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(&mount.root, "", flags | OpenTreeFlags::AT_EMPTY_PATH);
         let tree = tree.map_err(|errno| failed(errno.into()))?;
-        make_private(tree.as_fd()).map_err(failed)?;
+        attributes::set(tree.as_fd(), Attribute::Private).map_err(failed)?;
         let flags =
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         let attached = self.inside(|| move_mount(&tree, "", &at.directory, "", flags));
@@ -330,31 +331,5 @@ impl MountTree {
             process: self.process.clone(),
             source,
         }
-    }
-}
-
-/// Source: mount_setattr(2).
-fn make_private(tree: BorrowedFd) -> io::Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: 0,
-        attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
-        userns_fd: 0,
-    };
-    // SAFETY: the path is a string that ends with NUL, and the kernel reads as many
-    // bytes of the attributes as they have.
-    let outcome = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    match outcome {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }

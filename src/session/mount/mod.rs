@@ -1,6 +1,8 @@
 //! mount(2) and umount(2), or fusermount3 for users other than root.
 
+mod attributes;
 pub mod bare;
+pub mod bind;
 pub mod busy;
 pub mod connection;
 pub mod elsewhere;
