@@ -16,7 +16,7 @@ use crate::store::{
 /// An operator waits for the report: a request is not repeated for longer.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn examine(config: &Config, left: LeftScratch, report: &mut Report) {
+pub(super) async fn examine(config: &Config, mut left: LeftScratch, report: &mut Report) {
     let s3 = match session::s3(config, OnNetworkError::Refuse).await {
         Ok(s3) => Arc::new(s3),
         Err(error) => {
@@ -70,7 +70,6 @@ pub(super) async fn examine(config: &Config, left: LeftScratch, report: &mut Rep
     report.ok("credentials", signer);
     listed(config, &s3, report);
     let mut now = SystemTime::now();
-    let mut left = left;
     if config.read_only {
         report.ok("permissions", "a read-only mount writes nothing: not tried");
         left = LeftScratch::Tell;
