@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Namespace;
 use super::attributes::{Attributes, Described};
-use super::dir::Entry;
+use super::dir_entry::Entry;
 use super::inode::Inode;
 use super::lookup::StoreAnswer;
 use super::name::Name;

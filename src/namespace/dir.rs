@@ -1,11 +1,11 @@
 //! What is known of a directory's entries.
 
 use crate::store::LIST_PAGE_LIMIT;
-use crate::vocabulary::{Kind, ObjectVersion};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::dir_entry::{ChangeSeq, Entry, Marker};
 use super::listed_pages::ListedPages;
 use super::name::Name;
 use crate::error::FsError;
@@ -18,45 +18,6 @@ const CHANGE_LOG_LIMIT: usize = 256;
 /// Most names of a listing that may be doubted; beyond it the listing is forgotten.
 const DOUBTED_LIMIT: usize = 4096;
 
-/// One entry of a directory in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    File(ObjectVersion),
-    Directory,
-}
-
-impl Entry {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::File(_) => Kind::File,
-            Self::Directory => Kind::Directory,
-        }
-    }
-}
-
-/// What stands under the key `dir/`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Marker {
-    #[default]
-    Unknown,
-    /// A zero-byte object.
-    Present,
-    Absent,
-    /// Another client's object that has bytes: not ours to write or remove.
-    Foreign,
-}
-
-impl Marker {
-    /// What an object under the key `dir/` is.
-    pub fn of_size(size_bytes: u64) -> Self {
-        if size_bytes == 0 {
-            Self::Present
-        } else {
-            Self::Foreign
-        }
-    }
-}
-
 /// Every entry of a directory, as one listing found it and local changes left it.
 #[derive(Debug, Clone)]
 pub struct Listing {
@@ -64,10 +25,6 @@ pub struct Listing {
     pub asked_at: Instant,
     pub entries: Arc<BTreeMap<Name, Entry>>,
 }
-
-/// Position in a directory's log of local changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ChangeSeq(u64);
 
 /// The last listing that the store did not answer, and when it was asked for: whoever
 /// waited for it does not wait as long once more.
@@ -175,6 +132,33 @@ impl DirState {
 
     pub fn is_doubted(&self, name: &Name) -> bool {
         self.doubted.contains(name)
+    }
+
+    /// What is remembered of a name, when that was asked for, and which changes it is
+    /// older than. A page of a large directory's listing tells of what is there alone.
+    pub fn remembered(&self, name: &Name) -> Option<(Option<Entry>, Instant, ChangeSeq)> {
+        if let Some(listing) = self.listing() {
+            let entry = listing.entries.get(name).cloned();
+            return Some((entry, listing.asked_at, self.now()));
+        }
+        let (page, entry) = self.listed_pages.find(name)?;
+        let is_current = !self.changed_since(page.seq, name);
+        is_current.then(|| (Some(entry.clone()), page.asked_at, page.seq))
+    }
+
+    /// Takes the store's answer for one name in. False where a change of it came since:
+    /// both under one lock, or the listing would lose a change that comes between.
+    pub fn take_answer(
+        &mut self,
+        name: &Name,
+        entry: Option<&Entry>,
+        (asked_at, seq): (Instant, ChangeSeq),
+    ) -> bool {
+        let is_current = !self.changed_since(seq, name);
+        if is_current {
+            self.correct(name, entry, asked_at);
+        }
+        is_current
     }
 
     /// Where the log stands; taken before the store is asked.

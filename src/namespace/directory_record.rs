@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::Namespace;
-use super::dir::{ChangeSeq, Entry};
+use super::dir_entry::{ChangeSeq, Entry};
 use super::inode::Inode;
 use super::name::Name;
 use super::table::Pin;

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
-use super::dir::{ChangeSeq, Entry};
+use super::dir_entry::{ChangeSeq, Entry};
 use super::name::Name;
+use super::page::Page;
 
 /// fts(3) of the GNU programs reads 100,000 names at once.
 const ENTRIES_LIMIT: usize = 110_000;
@@ -27,6 +28,22 @@ pub struct ListedPage {
     pub asked_at: Instant,
     pub seq: ChangeSeq,
     pub entries: BTreeMap<Name, Entry>,
+}
+
+impl ListedPage {
+    pub fn of(page: &Page, prefix: &str, (asked_at, seq): (Instant, ChangeSeq)) -> Self {
+        let is_settled = |(name, entry): &(&Name, &Entry)| {
+            **entry == Entry::Directory || page.is_complete_for(prefix, name)
+        };
+        let settled = page.entries.iter().filter(is_settled);
+        Self {
+            asked_at,
+            seq,
+            entries: settled
+                .map(|(name, entry)| (name.clone(), entry.clone()))
+                .collect(),
+        }
+    }
 }
 
 impl ListedPages {
@@ -63,7 +80,6 @@ impl ListedPages {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dir::DirState;
     use super::*;
 
     fn name(number: usize) -> Name {
@@ -75,7 +91,7 @@ mod tests {
         let mut pages = ListedPages::default();
         let page = |from: usize| ListedPage {
             asked_at: Instant::now(),
-            seq: DirState::default().now(),
+            seq: ChangeSeq(0),
             entries: (from..from + 1000)
                 .map(|number| (name(number), Entry::Directory))
                 .collect(),

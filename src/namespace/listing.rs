@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Namespace;
-use super::dir::{ChangeSeq, DirState, Entry, Listing, REMEMBERED_ENTRIES_LIMIT};
+use super::dir::{DirState, Listing, REMEMBERED_ENTRIES_LIMIT};
+use super::dir_entry::{ChangeSeq, Entry};
 use super::inode::Inode;
 use super::listed_pages::ListedPage;
 use super::lookup::{Asker, StoreAnswer};
@@ -263,28 +264,11 @@ impl Namespace {
     }
 
     /// Keeps a page of a directory whose listing may be too long to be remembered.
-    fn note_page(
-        &self,
-        dir: &Pin,
-        prefix: &str,
-        page: &Page,
-        (asked_at, seq): (Instant, ChangeSeq),
-    ) {
+    fn note_page(&self, dir: &Pin, prefix: &str, page: &Page, asked: (Instant, ChangeSeq)) {
         if !dir.state().dir.large {
             return;
         }
-        let is_settled = |name: &Name, entry: &Entry| {
-            entry.kind() == Kind::Directory || page.is_complete_for(prefix, name)
-        };
-        let entries = page.entries.iter();
-        let settled = entries.filter(|(name, entry)| is_settled(name, entry));
-        let page = ListedPage {
-            asked_at,
-            seq,
-            entries: settled
-                .map(|(name, entry)| (name.clone(), entry.clone()))
-                .collect(),
-        };
+        let page = ListedPage::of(page, prefix, asked);
         let count = dir.state().dir.listed_pages.add(page);
         self.listing_remembered(dir.ino, count);
     }

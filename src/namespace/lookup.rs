@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attributes::Described;
-use super::dir::{ChangeSeq, DirState, Entry, Listing, Marker};
+use super::dir::Listing;
+use super::dir_entry::{ChangeSeq, Entry, Marker};
 use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;
@@ -68,15 +69,12 @@ impl Namespace {
         for _ in 0..ASK_AGAIN_LIMIT {
             let answer = self.look_up_in_store(parent, name).await?;
             let answer = self.describe(parent, name, answer).await?;
-            let is_current = {
-                // Under one lock: no change comes between that the listing would lose.
-                let mut state = parent.state();
-                let is_current = !state.dir.changed_since(answer.seq, name);
-                if is_current && let Some(dir) = state.dir.if_set() {
-                    dir.correct(name, answer.entry.as_ref(), answer.asked_at);
-                }
-                is_current
-            };
+            let asked = (answer.asked_at, answer.seq);
+            let entry = answer.entry.as_ref();
+            let mut state = parent.state();
+            let dir = state.dir.if_set();
+            let is_current = dir.is_none_or(|dir| dir.take_answer(name, entry, asked));
+            drop(state);
             if is_current {
                 return self.reconcile(parent, name, &answer);
             }
@@ -141,33 +139,16 @@ impl Namespace {
 
     /// The answer of the remembered listing, if it is young enough or was asked for since `began`.
     fn remembered(&self, parent: &Pin, name: &Name, began: Option<Instant>) -> Option<StoreAnswer> {
-        let state = parent.state();
-        let Some(listing) = state.dir.listing() else {
-            return self.listed_lately(&state.dir, name);
-        };
-        let entry = listing.entries.get(name).cloned();
+        let (entry, asked_at, seq) = parent.state().dir.remembered(name)?;
         let ttl = if entry.is_some() {
             self.coherence().ttl
         } else {
             self.coherence().negative_ttl
         };
-        let young = listing.asked_at.elapsed() < ttl;
-        let since = began.is_some_and(|began| listing.asked_at >= began);
-        (young || since).then(|| StoreAnswer {
+        let young = asked_at.elapsed() < ttl;
+        let since = began.is_some_and(|began| asked_at >= began);
+        (young || since).then_some(StoreAnswer {
             entry,
-            described: None,
-            asked_at: listing.asked_at,
-            seq: state.dir.now(),
-        })
-    }
-
-    /// The answer of a page of a large directory's listing, which tells of what is there.
-    fn listed_lately(&self, dir: &DirState, name: &Name) -> Option<StoreAnswer> {
-        let (page, entry) = dir.listed_pages.find(name)?;
-        let (asked_at, seq) = (page.asked_at, page.seq);
-        let is_young = asked_at.elapsed() < self.coherence().ttl;
-        (is_young && !dir.changed_since(seq, name)).then(|| StoreAnswer {
-            entry: Some(entry.clone()),
             described: None,
             asked_at,
             seq,

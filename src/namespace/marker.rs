@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Namespace;
 use super::attributes::Attributes;
-use super::dir::{Entry, Marker};
+use super::dir_entry::{Entry, Marker};
 use super::inode::LocalState;
 use super::name::Name;
 use super::page::Page;

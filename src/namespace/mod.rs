@@ -67,6 +67,7 @@ mod attributes;
 mod checked;
 mod describe;
 mod dir;
+mod dir_entry;
 mod directory_record;
 mod entries;
 mod hidden;
@@ -100,7 +101,7 @@ use std::time::{Duration, SystemTime};
 
 pub use attribute_cache::{AttributeCache, AttributeCacheError};
 pub use attributes::Attributes;
-pub use dir::{Entry, Marker};
+pub use dir_entry::{Entry, Marker};
 pub use directory_record::EntryChange;
 pub use hidden::HiddenKeys;
 pub use inode::{Inode, InodeState, LocalState};

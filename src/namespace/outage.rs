@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 
 use super::Namespace;
-use super::dir::Entry;
+use super::dir_entry::Entry;
 use super::lookup::{LIST_FROM_TTL, StoreAnswer};
 use super::name::Name;
 use super::table::Pin;

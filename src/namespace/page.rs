@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::dir::{Entry, Marker};
+use super::dir_entry::{Entry, Marker};
 use super::name::Name;
 use crate::store::{Key, ListAnswer, ListToken, ListedObject};
 use crate::vocabulary::ObjectVersion;

@@ -323,7 +323,8 @@ async fn names_of_a_directory_that_is_too_large_to_be_remembered_are_known_once_
     assert_eq!(world.listed().await.unwrap().len(), FILES);
     let lists = world.lists();
     let asked = || (world.store.seen(StoreOp::Head), world.lists() - lists);
-    for number in (0..FILES).rev().step_by(100) {
+    // Not those at the end of a page, whose directory could follow.
+    for number in (0..FILES).step_by(100) {
         world.lookup(&root, &format!("f{number:05}")).await.unwrap();
     }
     assert_eq!(asked(), (0, 0));

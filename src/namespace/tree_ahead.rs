@@ -18,7 +18,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::dir::Marker;
+use super::dir_entry::Marker;
 use super::page::Page;
 use crate::store::{ListAnswer, ListedObject};
 use crate::vocabulary::Ino;

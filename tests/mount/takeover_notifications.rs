@@ -198,7 +198,7 @@ fn a_successor_comes_while_the_kernel_has_yet_to_forget_names() {
         let dir = format!("d{round}");
         fs::create_dir(mount.path(&dir)).unwrap();
         fs::write(mount.path(format!("{dir}/f")), b"bytes").unwrap();
-        let rule = Rule::on("PutObject", Fault::Pass).key(&format!("{dir}/new"));
+        let rule = Rule::on("PutObject", Fault::Pass).key(&format!("{dir}/new*"));
         let gate = proxy.hold(Side::BeforeServer, rule);
         let mut calls = Worker::at(&mount.root);
         calls.begin(&format!("os.mkdir('{dir}/new')"));
