@@ -24,13 +24,9 @@ impl Memory {
     /// A store that takes conditions and does not heed them. As in Garage, an object that
     /// is put ends the uploads of its key that began before.
     pub fn without_conditions() -> Self {
-        let state = State {
-            ignores_conditions: true,
-            ..State::default()
-        };
-        Self {
-            state: Mutex::new(state),
-        }
+        let memory = Self::default();
+        memory.state.lock().ignores_conditions = true;
+        memory
     }
 }
 

@@ -105,7 +105,9 @@ fn a_region_that_a_store_names_in_every_error_is_told_only_where_it_is_another()
     let mount = plan.start();
     let fault = Fault::Elsewhere(403, "AccessDenied", "garage");
     proxy.rule(Rule::on("PutObject", fault).key("f").always());
-    fs::write(mount.path("f"), b"bytes").unwrap_err();
+    let mut file = fs::File::create(mount.path("f")).unwrap();
+    file.write_all(b"bytes").unwrap();
+    sys::close(file).unwrap_err();
     tells(&mount, &["AccessDenied", "PutObject"]);
     assert!(!mount.log().contains("is in region"), "{}", mount.log());
 }
