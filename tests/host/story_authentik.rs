@@ -118,7 +118,6 @@ fn cut_over(plan: MountBuilder, operator: &Operator, application: &Application) 
     operator.moves("import", &root, &without, &[0]);
     operator.moves("verify", &root, &without, &[0]);
     let plan = plan
-        .bucket_from_settings()
         .prefix("media")
         .bucket(&operator.bucket)
         .without("--endpoint-url")
@@ -139,8 +138,8 @@ fn wait_for_the_end(mount: &Mount) {
     });
 }
 
-/// A directory takes the mount's place under an application of the host: what is detached
-/// first cannot be reached from there.
+/// A directory takes the mount's place under an application of the host. A mount that a
+/// container has would be refused.
 #[track_caller]
 fn back(mount: &Mount, operator: &Operator, local: &Path, model: &mut Tree) -> Vec<String> {
     let told = operator.home.join("told");
