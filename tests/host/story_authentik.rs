@@ -6,12 +6,11 @@ mod operator;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use self::application::{Application, Place};
+use self::application::Application;
 use self::operator::{Operator, as_authentik, ends};
 use super::setup_story::provider;
 use crate::support::control::{listening, mediafs, run as ask, status};
@@ -142,10 +141,7 @@ fn wait_for_the_end(mount: &Mount) {
 /// container has would be refused.
 #[track_caller]
 fn back(mount: &Mount, operator: &Operator, local: &Path, model: &mut Tree) -> Vec<String> {
-    let told = operator.home.join("told");
-    fs::create_dir(&told).unwrap();
-    chown(&told, Some(APPLICATION_USER), Some(APPLICATION_USER)).unwrap();
-    let application = Application::start(Place::Host(told), "h", &mount.root);
+    let application = Application::here("h", &mount.root, operator.home.join("told"));
     application.tell("changes", "");
     application.goes_on();
     let socket = listening(mount);
@@ -216,7 +212,7 @@ fn a_media_folder_moves_to_s3_and_back_under_an_application_that_sees_no_error()
     operator.does_as_root(&["doctor", "--config", config], &[0]);
 
     let container = Podman::with(&root);
-    let application = Application::start(Place::Inside(&container), "c", Path::new("/media"));
+    let application = Application::inside(&container, "c", Path::new("/media"));
     let mount = cut_over(plan, &operator, &application);
     attached(&container, &mount, "attach", &[root_text, "/media"]);
     application.tell("changes", "");
