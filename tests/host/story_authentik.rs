@@ -123,7 +123,7 @@ fn cut_over(plan: MountBuilder, operator: &Operator, application: &Application) 
         .without("--region")
         .without_flag("--force-path-style")
         .without_credentials()
-        .arg("--allow-other")
+        .args(["--allow-other", "--drain-timeout=2s"])
         .arg("--config")
         .arg(&operator.config);
     SupervisedMount::start(plan)
