@@ -135,7 +135,7 @@ pub fn scratch<'a>(
         hash.update(b"\0");
     }
     let name = format!("migrate-{:08x}", hash.finalize());
-    private::directory(state)?;
+    // Others may use what is above the spool for more.
     let directory = state.join(name);
     private::directory(&directory)?;
     Ok(directory)
@@ -265,4 +265,24 @@ pub fn run<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<Op
     // A disk or a server that does not answer is not waited for.
     runtime.shutdown_background();
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_folder_of_a_job_is_its_users_alone_and_the_one_above_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let made = scratch(dir.path(), [&b"place"[..]]).unwrap();
+        assert_eq!((mode(dir.path()), mode(&made)), (0o755, 0o700));
+        let missing = dir.path().join("above/state");
+        let made = scratch(&missing, [&b"place"[..]]).unwrap();
+        assert_eq!((mode(&missing), mode(&made)), (0o700, 0o700));
+    }
 }

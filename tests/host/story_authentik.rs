@@ -6,12 +6,11 @@ mod operator;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use self::application::{Application, Place};
+use self::application::Application;
 use self::operator::{Operator, as_authentik, ends};
 use super::setup_story::provider;
 use crate::support::control::{listening, mediafs, run as ask, status};
@@ -118,14 +117,13 @@ fn cut_over(plan: MountBuilder, operator: &Operator, application: &Application) 
     operator.moves("import", &root, &without, &[0]);
     operator.moves("verify", &root, &without, &[0]);
     let plan = plan
-        .bucket_from_settings()
         .prefix("media")
         .bucket(&operator.bucket)
         .without("--endpoint-url")
         .without("--region")
         .without_flag("--force-path-style")
         .without_credentials()
-        .arg("--allow-other")
+        .args(["--allow-other", "--drain-timeout=2s"])
         .arg("--config")
         .arg(&operator.config);
     SupervisedMount::start(plan)
@@ -139,14 +137,11 @@ fn wait_for_the_end(mount: &Mount) {
     });
 }
 
-/// A directory takes the mount's place under an application of the host: what is detached
-/// first cannot be reached from there.
+/// A directory takes the mount's place under an application of the host. A mount that a
+/// container has would be refused.
 #[track_caller]
 fn back(mount: &Mount, operator: &Operator, local: &Path, model: &mut Tree) -> Vec<String> {
-    let told = operator.home.join("told");
-    fs::create_dir(&told).unwrap();
-    chown(&told, Some(APPLICATION_USER), Some(APPLICATION_USER)).unwrap();
-    let application = Application::start(Place::Host(told), "h", &mount.root);
+    let application = Application::here("h", &mount.root, operator.home.join("told"));
     application.tell("changes", "");
     application.goes_on();
     let socket = listening(mount);
@@ -217,7 +212,7 @@ fn a_media_folder_moves_to_s3_and_back_under_an_application_that_sees_no_error()
     operator.does_as_root(&["doctor", "--config", config], &[0]);
 
     let container = Podman::with(&root);
-    let application = Application::start(Place::Inside(&container), "c", Path::new("/media"));
+    let application = Application::inside(&container, "c", Path::new("/media"));
     let mount = cut_over(plan, &operator, &application);
     attached(&container, &mount, "attach", &[root_text, "/media"]);
     application.tell("changes", "");

@@ -109,6 +109,16 @@ impl Podman {
         command
     }
 
+    /// A path of its, as the host reaches it.
+    #[track_caller]
+    pub fn path(&self, inside: &str) -> PathBuf {
+        let mut inspect = self.command(&["inspect", "--format", "{{.State.Pid}}", &self.name]);
+        PathBuf::from(format!(
+            "/proc/{}/root{inside}",
+            succeeds(&mut inspect).trim()
+        ))
+    }
+
     /// A shell script inside, as the container's user.
     pub fn shell(&self, script: &str) -> Command {
         self.command(&["exec", &self.name, "sh", "-ec", script])

@@ -1,10 +1,11 @@
 //! The application whose folder is moved.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::{Tree, WITHIN, as_user};
+use super::{APPLICATION_USER, Tree, WITHIN, as_user};
 use crate::support::podman::Podman;
 use crate::support::wait_until;
 
@@ -20,7 +21,7 @@ while [ ! -e $told/stop ]; do
     [ ! -e $told/moved ] || media=/data/media
     [ "$(cat $media/$icons/old.svg)" = "<svg>old</svg>" ] || failed "a read of an old icon"
     if [ -e $told/hold ]; then
-        cat $told/hold >$told/held
+        cat $told/hold >$told/held || true
         sleep 0.1
         continue
     fi
@@ -46,54 +47,48 @@ while [ ! -e $told/stop ]; do
             has_changed=1
         fi
     fi
-    echo $n >$told/rounds
+    echo $n >$told/rounds.new
+    mv $told/rounds.new $told/rounds
 done
 "#;
 
-/// Where an application runs.
-pub enum Place<'a> {
-    Inside(&'a Podman),
-    /// With the folder by which it is told what to do.
-    Host(PathBuf),
-}
-
-pub struct Application<'a> {
-    place: Place<'a>,
+/// An application that runs.
+pub struct Application {
     child: Child,
+    /// The folder by which it is told what to do, as this process reaches it.
+    told: PathBuf,
 }
 
-impl<'a> Application<'a> {
-    pub fn start(place: Place<'a>, own: &str, media: &Path) -> Self {
-        let media = media.display();
-        let script = |told: &Path| {
-            let told = told.display();
-            format!("own={own} media={media} told={told}\n{SCRIPT}")
-        };
-        let mut command = match &place {
-            Place::Inside(container) => container.shell(&script(Path::new("/tmp"))),
-            Place::Host(told) => as_user(Command::new("sh").arg("-ec").arg(script(told))),
-        };
+impl Application {
+    #[track_caller]
+    pub fn inside(container: &Podman, own: &str, media: &Path) -> Self {
+        let script = script(own, media, Path::new("/tmp"));
+        Self::start(container.shell(&script), container.path("/tmp"))
+    }
+
+    /// On this host, as its user.
+    #[track_caller]
+    pub fn here(own: &str, media: &Path, told: PathBuf) -> Self {
+        fs::create_dir(&told).unwrap();
+        chown(&told, Some(APPLICATION_USER), Some(APPLICATION_USER)).unwrap();
+        let script = script(own, media, &told);
+        Self::start(as_user(Command::new("sh").arg("-ec").arg(script)), told)
+    }
+
+    #[track_caller]
+    fn start(mut command: Command, told: PathBuf) -> Self {
         let child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let this = Self { place, child };
+        let this = Self { child, told };
         this.goes_on();
         this
     }
 
     pub fn tell(&self, name: &str, text: &str) {
-        match &self.place {
-            Place::Inside(container) => drop(container.says(&format!("echo {text} >/tmp/{name}"))),
-            Place::Host(told) => fs::write(told.join(name), text).unwrap(),
-        }
+        fs::write(self.told.join(name), text).unwrap();
     }
 
     fn told(&self, name: &str) -> String {
-        match &self.place {
-            Place::Inside(container) => {
-                let text = container.says(&format!("cat /tmp/{name} || true"));
-                text.trim().to_owned()
-            }
-            Place::Host(told) => fs::read_to_string(told.join(name)).unwrap_or_default(),
-        }
+        fs::read_to_string(self.told.join(name)).unwrap_or_default()
     }
 
     fn rounds(&self) -> u64 {
@@ -116,10 +111,7 @@ impl<'a> Application<'a> {
 
     #[track_caller]
     pub fn release(&self) {
-        match &self.place {
-            Place::Inside(container) => drop(container.says("rm /tmp/hold")),
-            Place::Host(told) => fs::remove_file(told.join("hold")).unwrap(),
-        }
+        fs::remove_file(self.told.join("hold")).unwrap();
         self.goes_on();
     }
 
@@ -149,4 +141,9 @@ impl<'a> Application<'a> {
         }
         names
     }
+}
+
+fn script(own: &str, media: &Path, told: &Path) -> String {
+    let (media, told) = (media.display(), told.display());
+    format!("own={own} media={media} told={told}\n{SCRIPT}")
 }
