@@ -50,12 +50,10 @@ const LAYERS: [&[&str]; 17] = [
     &["failpoint", "task"],
     &["backoff", "latency"],
 ];
+const STARTERS: &[&str] = &["cli", "csi", "doctor", "migrate", "session", "setup"];
 /// Used by these alone, whatever their line.
 const RESERVED: [(&str, &[&str]); 4] = [
-    (
-        "config",
-        &["cli", "csi", "doctor", "migrate", "session", "setup"],
-    ),
+    ("config", STARTERS),
     (
         "journal",
         &[

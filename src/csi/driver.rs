@@ -9,8 +9,8 @@ use super::messages::{
     Rpc, RpcType,
 };
 use super::request::{self, Publish};
+use super::settings::{ReadOptions, Settings};
 use super::volume::{self, Volume};
-use super::{ReadOptions, Settings};
 
 /// Settings that are the driver's, or name files and addresses of the node.
 const REFUSED: [&str; 19] = [

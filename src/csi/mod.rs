@@ -18,31 +18,25 @@ mod grpc;
 mod host;
 pub mod messages;
 mod request;
+mod settings;
 mod unit;
 mod volume;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use driver::Driver;
+pub use settings::{ReadOptions, Settings};
 
 /// Calls that are under way have so long at a stop.
 const ENDED_WITHIN: Duration = Duration::from_secs(20);
-
-/// Settings of `mediafs mount`, by their names.
-pub type Settings = BTreeMap<String, Value>;
-/// What is to be mounted: `BUCKET/PREFIX`, the mountpoint, and options as in fstab. Errors:
-/// in words.
-pub type ReadOptions = fn(&str, &Path, &[String]) -> Result<Settings, String>;
 
 /// A driver, and where it is asked.
 #[derive(Debug)]

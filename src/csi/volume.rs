@@ -20,7 +20,8 @@ use sha2::{Digest, Sha256};
 use tonic::Status;
 
 use super::request::{CredentialsFile, Publish, Users};
-use super::{Settings, host, unit};
+use super::settings::Settings;
+use super::{host, unit};
 use crate::config::settings_of_file;
 use crate::ops::Access;
 use crate::private;

@@ -38,7 +38,8 @@ impl<'m> Application<'m> {
         let unit = format!("app-{name}.service");
         machine.says(&format!(
             "systemd-run --quiet --collect --unit={unit} -p PrivateMounts=yes -p BindPaths={target}:/mnt \
-             -p User={APPLICATION} sh -c 'exec 3>/mnt/open; while date +%N >/mnt/again; do sleep 0.1; done'"
+             setpriv --reuid {APPLICATION} --clear-groups \
+             sh -c 'exec 3>/mnt/open; while date +%N >/mnt/again; do sleep 0.1; done'"
         ));
         Self { machine, unit }
     }
