@@ -47,6 +47,7 @@ mod limits;
 mod lock_files;
 mod logs;
 mod long_files;
+mod lost_answers;
 mod man_pages;
 mod metrics;
 mod migrate;
