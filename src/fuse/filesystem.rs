@@ -469,7 +469,7 @@ impl Filesystem for Adapter {
         let (ops, name, value) = (self.ops.clone(), convert::xattr_name(name), value.to_vec());
         let changed = convert::ino(ino);
         let operation = async move {
-            let set = ops.setxattr(changed, &name, &value, mode);
+            let set = ops.setxattr(changed, &name, &value, mode, request);
             ops.once(request, set, ready(Ok(()))).await
         };
         self.answer(req, call.changing(Locked::One(changed)), reply, operation);
@@ -504,7 +504,7 @@ impl Filesystem for Adapter {
         let request = convert::kernel_request(req);
         let changed = convert::ino(ino);
         let operation = async move {
-            let removed = ops.removexattr(changed, &name, request.attempt);
+            let removed = ops.removexattr(changed, &name, request);
             ops.once(request, removed, ready(Ok(()))).await
         };
         self.answer(req, call.changing(Locked::One(changed)), reply, operation);

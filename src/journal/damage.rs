@@ -31,6 +31,7 @@ mod kind {
     pub const LATE: u8 = 19;
     pub const LATE_OVER: u8 = 20;
     pub const HEARD_SINCE: u8 = 21;
+    pub const BOOT: u8 = 22;
 }
 
 /// Stages by their number, keys by a checksum of them.
@@ -57,6 +58,7 @@ pub(super) fn subject(record: &Record) -> Subject {
         Record::HeardSince { number, .. } => (kind::HEARD_SINCE, *number),
         Record::Late { key, .. } => (kind::LATE, short(key)),
         Record::LateOver { key } => (kind::LATE_OVER, short(key)),
+        Record::Boot { .. } => (kind::BOOT, 0),
     };
     Subject { kind, id }
 }

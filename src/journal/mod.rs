@@ -100,13 +100,16 @@ impl Journal {
     /// Opens the journal, and makes it where there is none. One that is damaged is
     /// rewritten with what still counts, and kept beside it as it was.
     pub fn open(path: &Path) -> Result<Self, LogError> {
+        let is_new = !path.exists();
         let mut replayed: Replayed<JournalState> = read(path)?;
         let live = &mut replayed.state;
         live.keep_damaged(path);
-        live.sent.forget_over(sent::now_ms());
+        let boot = live.sent.begin(is_new, !live.damage.is_empty());
         let numbers = sent::Numbers::after(&live.sent);
         let log = RecordLog::resume(path, replayed)?;
-        Ok(Self { log, numbers })
+        let journal = Self { log, numbers };
+        boot.into_iter().for_each(|it| journal.append_or_log(it));
+        Ok(journal)
     }
 
     /// Stages that are not done: those being written, then the sealed ones in the
@@ -153,16 +156,6 @@ impl Journal {
             });
             pending.collect()
         })
-    }
-
-    /// Objects that may still come to be, and are to be deleted then.
-    pub fn late_objects(&self) -> Vec<(Key, LateObject)> {
-        let of = |(key, objects): (&Key, &Vec<LateObject>)| {
-            let of_key = objects.iter().map(|object| (key.clone(), object.clone()));
-            of_key.collect::<Vec<_>>()
-        };
-        self.log
-            .with(|live| live.late.iter().flat_map(of).collect())
     }
 
     /// Multipart uploads that are neither completed nor aborted.
@@ -285,6 +278,7 @@ impl LogState for JournalState {
             Record::LateOver { key } => {
                 self.late.remove(&key);
             }
+            Record::Boot { id } => self.sent.boot(id),
         }
     }
 

@@ -78,6 +78,9 @@ pub enum Record {
     Late { key: Key, objects: Vec<LateObject> },
     /// None will, or the key has an object again that is wanted.
     LateOver { key: Key },
+    /// What comes next is of this start of the machine. Source: proc_sys_kernel(5),
+    /// `random/boot_id`.
+    Boot { id: String },
 }
 
 /// A rename of what the store has, whose steps a crash may come between.

@@ -9,11 +9,18 @@ use rustix::time::{ClockId, clock_gettime};
 use super::log_state::Durable;
 use super::record::Record;
 use super::{Journal, JournalState};
-use crate::store::{Change, ChangeLog, LATE_LIMIT, LeftUnanswered};
+use crate::store::{
+    Change, ChangeLog, Key, LATE_LIMIT, LateObject, LeftByPredecessor, LeftUnanswered,
+};
 
-/// By the number of their request.
 #[derive(Debug, Default)]
-pub(super) struct SentChanges(BTreeMap<u64, Sent>);
+pub(super) struct SentChanges {
+    by_number: BTreeMap<u64, Sent>,
+    /// The start of the machine that the last records are of.
+    boot: Option<String>,
+    /// What predecessors sent may not be here all.
+    may_lack_some: bool,
+}
 
 #[derive(Debug)]
 struct Sent {
@@ -29,7 +36,10 @@ pub(super) struct Numbers(AtomicU64);
 impl Numbers {
     /// Those that come after what is known.
     pub fn after(known: &SentChanges) -> Self {
-        let last = known.0.last_key_value().map_or(0, |(last, _)| *last);
+        let last = known
+            .by_number
+            .last_key_value()
+            .map_or(0, |(last, _)| *last);
         Self(AtomicU64::new(last))
     }
 
@@ -39,17 +49,33 @@ impl Numbers {
 }
 
 impl SentChanges {
+    /// A daemon begins. What it is to append, if anything: records that are not synced
+    /// outlive a daemon, and not a power loss.
+    pub fn begin(&mut self, is_new: bool, is_damaged: bool) -> Option<Record> {
+        self.forget_over(now_ms());
+        let boot = boot();
+        let is_of_boot = boot.is_some() && boot == self.boot;
+        self.may_lack_some = !is_new && (is_damaged || !is_of_boot);
+        let id = boot.filter(|_| !is_of_boot)?;
+        self.boot(id.clone());
+        Some(Record::Boot { id })
+    }
+
+    pub fn boot(&mut self, id: String) {
+        self.boot = Some(id);
+    }
+
     pub fn sent(&mut self, number: u64, changes: Vec<Change>) {
         let given_up = None;
-        self.0.insert(number, Sent { changes, given_up });
+        self.by_number.insert(number, Sent { changes, given_up });
     }
 
     pub fn answered(&mut self, number: u64) {
-        self.0.remove(&number);
+        self.by_number.remove(&number);
     }
 
     pub fn give_up(&mut self, number: u64, at_ms: u64) {
-        if let Some(sent) = self.0.get_mut(&number) {
+        if let Some(sent) = self.by_number.get_mut(&number) {
             sent.given_up = Some(at_ms);
         }
         self.forget_over(at_ms);
@@ -57,7 +83,8 @@ impl SentChanges {
 
     pub fn forget_over(&mut self, now_ms: u64) {
         let counts = |at_ms| !time_left(at_ms, now_ms).is_zero();
-        self.0.retain(|_, sent| sent.given_up.is_none_or(counts));
+        self.by_number
+            .retain(|_, sent| sent.given_up.is_none_or(counts));
     }
 
     /// What may still come.
@@ -67,16 +94,19 @@ impl SentChanges {
             changes: sent.changes.clone(),
             left: sent.given_up.map(|at_ms| time_left(at_ms, now_ms)),
         };
-        self.0.iter().map(of).collect()
+        self.by_number.iter().map(of).collect()
     }
 
     pub fn for_each(&self, give: &mut dyn FnMut(Record)) {
-        for (number, sent) in &self.0 {
+        for (number, sent) in &self.by_number {
             let (number, changes) = (*number, sent.changes.clone());
             give(Record::Sent { number, changes });
             if let Some(at_ms) = sent.given_up {
                 give(Record::HeardSince { number, at_ms });
             }
+        }
+        if let Some(id) = self.boot.clone() {
+            give(Record::Boot { id });
         }
     }
 }
@@ -95,11 +125,29 @@ pub(super) fn now_ms() -> u64 {
     seconds.saturating_mul(1000) + nanoseconds / 1_000_000
 }
 
+/// Which start of the machine this is, where the kernel tells.
+fn boot() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
 impl Journal {
     /// What predecessors sent that may still be carried out.
-    pub fn sent(&self) -> Vec<LeftUnanswered> {
+    pub fn sent(&self) -> LeftByPredecessor {
+        self.log.with(|live: &JournalState| LeftByPredecessor {
+            unanswered: live.sent.left(now_ms()),
+            may_lack_some: live.sent.may_lack_some,
+        })
+    }
+
+    /// Objects that may still come to be, and are to be deleted then.
+    pub fn late_objects(&self) -> Vec<(Key, LateObject)> {
+        let of = |(key, objects): (&Key, &Vec<LateObject>)| {
+            let of_key = objects.iter().map(|object| (key.clone(), object.clone()));
+            of_key.collect::<Vec<_>>()
+        };
         self.log
-            .with(|live: &JournalState| live.sent.left(now_ms()))
+            .with(|live| live.late.iter().flat_map(of).collect())
     }
 
     fn append_change(&self, record: Record) -> bool {

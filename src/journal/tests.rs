@@ -3,8 +3,8 @@ use std::fs;
 use super::small_disk::SmallDisk;
 use super::*;
 use crate::store::{
-    Change, ChangeLog, CopyHeaders, LATE_LIMIT, LeftUnanswered, ObjectHeaders, StoreLog,
-    WriteCondition,
+    Change, ChangeLog, CopyHeaders, LATE_LIMIT, LeftByPredecessor, LeftUnanswered, ObjectHeaders,
+    StoreLog, WriteCondition,
 };
 
 fn begun(id: u64) -> Record {
@@ -546,7 +546,11 @@ fn what_was_sent_and_not_answered_is_known_for_as_long_as_it_may_come() {
     drop(journal);
     for _ in 0..2 {
         let journal = Journal::open(&path).unwrap();
-        let left = journal.sent();
+        let LeftByPredecessor {
+            unanswered: left,
+            may_lack_some,
+        } = journal.sent();
+        assert!(!may_lack_some);
         let of = |it: &LeftUnanswered| (it.changes[0].key.as_str().to_owned(), it.left);
         let left: Vec<_> = left.iter().map(of).collect();
         let [(heard, Some(time)), (unheard, None), (_, None)] = left.as_slice() else {
@@ -561,6 +565,21 @@ fn what_was_sent_and_not_answered_is_known_for_as_long_as_it_may_come() {
         assert!(next > number || next > given_up, "{next}");
         journal.answered(next);
     }
+}
+
+#[test]
+fn a_journal_of_another_start_of_the_machine_may_lack_what_was_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let may_lack_some = || Journal::open(&path).unwrap().sent().may_lack_some;
+    assert!(!may_lack_some(), "a new one");
+    assert!(!may_lack_some(), "of the same start");
+    let journal = Journal::open(&path).unwrap();
+    let id = "another".to_owned();
+    journal.append(Record::Boot { id }, Durable::No).unwrap();
+    drop(journal);
+    assert!(may_lack_some(), "of another one");
+    assert!(!may_lack_some());
 }
 
 #[test]

@@ -21,6 +21,9 @@ use crate::store::{
 };
 use crate::vocabulary::{Kind, ROOT};
 
+/// Learns what is stored with an inode's object or marker, which is about to be replaced.
+pub type BeforeStoring<'a> = &'a (dyn Fn(&Pin) + Sync);
+
 /// When directory markers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirMarkers {
@@ -53,7 +56,7 @@ impl Namespace {
         if self.markers == DirMarkers::Never {
             return Ok(());
         }
-        if self.store_directory_attributes(dir).await? == Stored::Nothing {
+        if self.store_directory_attributes(dir, &|_| ()).await? == Stored::Nothing {
             self.put_marker(dir).await?;
         }
         // First: at every moment it is known from one or the other.
@@ -247,8 +250,13 @@ impl Namespace {
     /// whatever else is in the directory.
     ///
     /// The root's, and those of directories without markers, live as long as
-    /// the mount. Errors: `NoSpace`, the store's.
-    pub async fn store_directory_attributes(&self, dir: &Pin) -> Result<Stored, FsError> {
+    /// the mount. `before` learns what is replaced, right before it is.
+    /// Errors: `NoSpace`, the store's.
+    pub async fn store_directory_attributes(
+        &self,
+        dir: &Pin,
+        before: BeforeStoring<'_>,
+    ) -> Result<Stored, FsError> {
         let nowhere = dir.ino == ROOT || self.markers == DirMarkers::Never;
         if nowhere || !self.stores_attributes() {
             return Ok(Stored::Nothing);
@@ -267,6 +275,7 @@ impl Namespace {
             return Ok(Stored::Nothing);
         }
         let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
+        before(dir);
         self.put_marker_object(key, attributes.headers.clone())
             .await?;
         let mut state = dir.state();

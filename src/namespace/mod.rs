@@ -108,7 +108,7 @@ pub use inode::{Inode, InodeState, LocalState};
 pub use invalidation::{Invalidation, Invalidations};
 pub use keyspace::{DirPath, KeySpace};
 pub use listing::{DirStream, StreamedEntry};
-pub use marker::DirMarkers;
+pub use marker::{BeforeStoring, DirMarkers};
 pub use name::{NAME_LIMIT_BYTES, Name};
 pub use name_store::{NameStore, Session};
 pub use numbers::Numbers;

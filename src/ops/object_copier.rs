@@ -37,14 +37,19 @@ impl ObjectCopier {
         let headers =
             self.attributes
                 .upload_headers(&target.inode, &name, &LowerLayer::Empty, None)?;
-        let known = match &target.inode.state().remote {
-            Some(version) => WriteCondition::IfMatch(version.etag.clone()),
-            None => WriteCondition::IfAbsent,
+        let begun = self.carried_out.begun(request);
+        let was_begun = begun.is_some();
+        let etag = match begun {
+            Some(begun) => begun.etag,
+            None => {
+                let version = target.inode.state().remote.clone();
+                let etag = version.map(|version| version.etag);
+                let basis = || Basis::new(etag.clone(), None);
+                self.carried_out.begin(request, basis);
+                etag
+            }
         };
-        let was_begun = self.carried_out.begun(request).is_some();
-        if !was_begun {
-            self.carried_out.begin(request, Basis::default);
-        }
+        let known = etag.map_or(WriteCondition::IfAbsent, WriteCondition::IfMatch);
         let task = CopyTask {
             source: object.key.clone(),
             version: object.etag.clone(),

@@ -5,8 +5,8 @@
 //! successor answers with what is there by then.
 //!
 //! A daemon may also die between what the store did and that record. So what deletes or
-//! replaces an object records before which version it is about, and sent again it
-//! changes no other.
+//! replaces an object, or what is stored with it, records before which version it is
+//! about, and sent again it changes no other: it counts as done before that one came.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,7 +14,9 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest};
+use crate::namespace::{Attributes, Namespace, Pin};
 use crate::session_state::{Basis, Record, SessionLog, SessionState};
 use crate::store::{DeletePending, ETag, Key};
 
@@ -96,9 +98,83 @@ impl CarriedOut {
         false
     }
 
+    /// The request is about to replace what is stored with the inode's object or marker.
+    pub fn begin_storing(&self, request: KernelRequest, inode: &Pin) {
+        self.begin(request, || {
+            let state = inode.state();
+            let version = state.remote.as_ref();
+            let etag = version.map(|version| version.etag.clone());
+            let modified = version.map(|version| version.last_modified);
+            let stored = state.attributes.as_ref().map(|it| it.headers.clone());
+            Basis::new(etag, modified).with_stored(stored.unwrap_or_default())
+        });
+    }
+
+    /// What has been stored with the inode's object or marker since a predecessor was
+    /// about to replace it, if it came so far.
+    ///
+    /// Errors: the store's.
+    pub async fn stored_since(
+        &self,
+        request: KernelRequest,
+        inode: &Pin,
+        namespace: &Namespace,
+    ) -> Result<Option<StoredSince>, FsError> {
+        let Some(basis) = self.begun(request) else {
+            return Ok(None);
+        };
+        let modified = basis.at();
+        let Some(stored) = basis.stored else {
+            return Ok(None);
+        };
+        namespace.relearn_attributes(inode).await?;
+        let state = inode.state();
+        let version = state.remote.as_ref();
+        let is_same = version.map(|version| &version.etag) == basis.etag.as_ref();
+        let now = state.attributes.as_deref().filter(|_| is_same);
+        Ok(Some(StoredSince {
+            was: with_time(Attributes::decode(*stored), modified),
+            now: now.map(|now| {
+                let modified = version.map(|version| version.last_modified);
+                with_time(now.clone(), modified)
+            }),
+        }))
+    }
+
+    /// Whether another client's version has come since a predecessor was about to change
+    /// what was there. The call counts as done before it: after ESTALE the kernel would
+    /// ask once more, as if it came only now. Source: fs/open.c, `retry_estale`.
+    pub fn is_superseded<T>(&self, request: KernelRequest, outcome: &Result<T, FsError>) -> bool {
+        matches!(outcome, Err(FsError::Stale(_))) && self.begun(request).is_some()
+    }
+
     /// No successor carries the request out again.
     pub fn record(&self, request: KernelRequest) {
         let request = request.number;
         self.session_log.record(|| Record::Done { request });
+    }
+}
+
+/// What was stored when a request was about to replace it, and what is now.
+#[derive(Debug)]
+pub struct StoredSince {
+    was: Attributes,
+    /// None where another version is there.
+    now: Option<Attributes>,
+}
+
+impl StoredSince {
+    /// Whether nobody has changed this, neither a predecessor nor another client.
+    pub fn is_same<T: PartialEq>(&self, of: impl Fn(&Attributes) -> T) -> bool {
+        let now = self.now.as_ref();
+        now.is_some_and(|now| of(now) == of(&self.was))
+    }
+}
+
+/// An object shows its own time where none is stored, and keeps it with what is.
+fn with_time(attributes: Attributes, modified: Option<SystemTime>) -> Attributes {
+    Attributes {
+        mtime: attributes.mtime.or(modified),
+        ..attributes
     }
 }

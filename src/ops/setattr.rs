@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::Ops;
+use super::resent::StoredSince;
 use crate::error::FsError;
 use crate::files::{Attr, AttrValidity, Caller, Shared, check_awaited, unprivileged};
 use crate::namespace::{InodeState, Pin};
@@ -27,6 +28,28 @@ pub struct AttrChange {
     pub mtime: Option<TimeChange>,
 }
 
+impl AttrChange {
+    /// Without what a predecessor has changed, or another client since.
+    fn rest(self, since: &StoredSince) -> Self {
+        let Self {
+            mode,
+            uid,
+            gid,
+            atime,
+            mtime,
+            ..
+        } = self;
+        Self {
+            mode: mode.filter(|_| since.is_same(|it| it.mode)),
+            uid: uid.filter(|_| since.is_same(|it| it.uid)),
+            gid: gid.filter(|_| since.is_same(|it| it.gid)),
+            atime: atime.filter(|_| since.is_same(|it| it.atime)),
+            mtime: mtime.filter(|_| since.is_same(|it| it.mtime)),
+            ..self
+        }
+    }
+}
+
 impl Ops {
     /// Where attributes are stored, they are when this returns: with the object,
     /// or with the bytes that wait to be uploaded. Else they live as long as the inode.
@@ -40,27 +63,40 @@ impl Ops {
         caller: Caller,
         change: AttrChange,
     ) -> Result<(Attr, AttrValidity), FsError> {
-        self.settings.access.check_writable()?;
-        let inode = self.namespace.inode(ino)?;
-        self.subtrees.inode_settled(ino).await?;
-        self.namespace.learn_attributes(&inode).await?;
-        self.learn_version(&inode, &change).await?;
-        if let Some(size_bytes) = change.size_bytes {
-            let dropped = self.attributes.drop_privileges(&inode, caller);
-            self.truncate(&inode, handle, caller, size_bytes).await?;
-            self.attribute_writer.store_dropped(&inode, dropped).await?;
+        let outcome = async {
+            self.settings.access.check_writable()?;
+            let inode = self.namespace.inode(ino)?;
+            self.subtrees.inode_settled(ino).await?;
+            self.namespace.learn_attributes(&inode).await?;
+            self.learn_version(&inode, &change).await?;
+            if let Some(size_bytes) = change.size_bytes {
+                let dropped = self.attributes.drop_privileges(&inode, caller);
+                self.truncate(&inode, handle, caller, size_bytes).await?;
+                self.attribute_writer.store_dropped(&inode, dropped).await?;
+            }
+            check_awaited()?;
+            let request = caller.request;
+            let since = self
+                .carried_out
+                .stored_since(request, &inode, &self.namespace);
+            let change = since.await?.map_or(change, |since| change.rest(&since));
+            let (current, _) = self.attributes.attr(&inode);
+            let before = inode.state().overrides.clone();
+            let begin = |inode: &Pin| self.carried_out.begin_storing(request, inode);
+            if apply(&mut inode.state(), &current, &change)
+                && let Err(error) = self.attribute_writer.store_attributes(&inode, &begin).await
+            {
+                inode.state().overrides = before;
+                return Err(error);
+            }
+            self.attributes.record_overrides(&inode);
+            Ok(self.attributes.attr(&inode))
+        };
+        let outcome = outcome.await;
+        match self.carried_out.is_superseded(caller.request, &outcome) {
+            true => self.getattr(ino).await,
+            false => outcome,
         }
-        check_awaited()?;
-        let (current, _) = self.attributes.attr(&inode);
-        let before = inode.state().overrides.clone();
-        if apply(&mut inode.state(), &current, &change)
-            && let Err(error) = self.attribute_writer.store_attributes(&inode).await
-        {
-            inode.state().overrides = before;
-            return Err(error);
-        }
-        self.attributes.record_overrides(&inode);
-        Ok(self.attributes.attr(&inode))
     }
 
     /// Of an inode that slept nothing is known but its name: what is set would be compared
@@ -117,11 +153,8 @@ impl Ops {
                 (None, _) | (_, Err(_)) => false,
             };
             if self.carried_out.has_replaced(caller.request, there) && !is_ours {
-                // What the predecessor cut may wait for its upload, which finds a newer version.
-                return match self.writeback.persist(&file).await {
-                    Err(FsError::Stale(_)) => Ok(()),
-                    persisted => persisted,
-                };
+                // What the predecessor cut may wait for its upload.
+                return self.writeback.persist(&file).await;
             }
             let change = file.truncate(len)?;
             // Whoever may write to the file uploads it at close; else nobody would.

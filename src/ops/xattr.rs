@@ -2,8 +2,9 @@
 //! what mediafs itself tells of a file.
 
 use super::Ops;
+use super::resent::StoredSince;
 use crate::error::FsError;
-use crate::files::Delivery;
+use crate::files::{Delivery, KernelRequest};
 use crate::namespace::{Attributes, HiddenKey, Pin};
 use crate::store::{HeadRequest, ObjectStore};
 use crate::vocabulary::{Ino, Kind, Xattrs};
@@ -58,8 +59,15 @@ impl Ops {
         name: &str,
         value: &[u8],
         mode: XattrMode,
+        request: KernelRequest,
     ) -> Result<(), FsError> {
         let inode = self.changeable(ino, name).await?;
+        let since = self
+            .carried_out
+            .stored_since(request, &inode, &self.namespace);
+        if has_changed(since.await?, name) {
+            return Ok(());
+        }
         let mut xattrs = xattrs(&inode);
         let there = xattrs.contains_key(name);
         match mode {
@@ -68,7 +76,7 @@ impl Ops {
             XattrMode::CreateOrReplace | XattrMode::Create | XattrMode::Replace => {}
         }
         xattrs.insert(name.to_owned(), value.to_owned());
-        self.replace_xattrs(&inode, xattrs).await
+        self.replace_xattrs(&inode, xattrs, request).await
     }
 
     /// Errors: `NoAttribute`, and as `setxattr`.
@@ -78,16 +86,22 @@ impl Ops {
         &self,
         ino: Ino,
         name: &str,
-        attempt: Delivery,
+        request: KernelRequest,
     ) -> Result<(), FsError> {
         let inode = self.changeable(ino, name).await?;
+        let since = self
+            .carried_out
+            .stored_since(request, &inode, &self.namespace);
+        if has_changed(since.await?, name) {
+            return Ok(());
+        }
         let mut xattrs = xattrs(&inode);
-        match (xattrs.remove(name), attempt) {
+        match (xattrs.remove(name), request.attempt) {
             (None, Delivery::First) => return Err(FsError::NoAttribute),
             (None, Delivery::Resent) => return Ok(()),
             (Some(_), _) => {}
         }
-        self.replace_xattrs(&inode, xattrs).await
+        self.replace_xattrs(&inode, xattrs, request).await
     }
 
     async fn changeable(&self, ino: Ino, name: &str) -> Result<Pin, FsError> {
@@ -106,7 +120,12 @@ impl Ops {
         Ok(inode)
     }
 
-    async fn replace_xattrs(&self, inode: &Pin, xattrs: Xattrs) -> Result<(), FsError> {
+    async fn replace_xattrs(
+        &self,
+        inode: &Pin,
+        xattrs: Xattrs,
+        request: KernelRequest,
+    ) -> Result<(), FsError> {
         let before = {
             let mut state = inode.state();
             let before = state.overrides.xattrs.replace(xattrs);
@@ -118,11 +137,15 @@ impl Ops {
             state.overrides.ctime = Some(std::time::SystemTime::now());
             before
         };
-        let stored = self.attribute_writer.store_attributes(inode).await;
+        let begin = |inode: &Pin| self.carried_out.begin_storing(request, inode);
+        let stored = self.attribute_writer.store_attributes(inode, &begin).await;
         if stored.is_err() {
             inode.state().overrides.xattrs = before;
         }
         self.attributes.record_overrides(inode);
+        if self.carried_out.is_superseded(request, &stored) {
+            return Ok(());
+        }
         stored
     }
 
@@ -197,6 +220,11 @@ impl Ops {
         let found = self.store.head(HeadRequest { key }).await?;
         Ok(found.headers.content_type)
     }
+}
+
+/// Whether a predecessor, or another client since, has changed an attribute.
+fn has_changed(since: Option<StoredSince>, name: &str) -> bool {
+    since.is_some_and(|since| !since.is_same(|it| it.xattrs.get(name).cloned()))
 }
 
 fn check_user(name: &str) -> Result<(), FsError> {

@@ -215,13 +215,13 @@ fn mounted_at(saved: &SessionState) -> SystemTime {
 
 /// Has the journal told of changes, and waits for those that a predecessor sent.
 fn record_changes(connected: &Connected, journal: &Arc<Journal>, of_another_place: bool) {
-    let mut sent = journal.sent();
+    let mut left = journal.sent();
     if of_another_place {
-        for request in sent.drain(..) {
+        for request in std::mem::take(&mut left).unanswered {
             journal.answered(request.number);
         }
     }
-    connected.late.recorded_by(journal.clone(), sent);
+    connected.late.recorded_by(journal.clone(), left);
 }
 
 /// What requests of a predecessor may still make, and nobody wants.

@@ -166,13 +166,27 @@ pub struct Basis {
     /// The time by the store's clock in milliseconds since 1970, where it is known.
     #[serde(default)]
     pub at_ms: Option<u64>,
+    /// What is stored with it, where that is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Box<ObjectHeaders>>,
 }
 
 impl Basis {
     pub fn new(etag: Option<ETag>, at: Option<SystemTime>) -> Self {
         let since = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         let at_ms = since.map(|since| since.as_millis() as u64);
-        Self { etag, at_ms }
+        let stored = None;
+        Self {
+            etag,
+            at_ms,
+            stored,
+        }
+    }
+
+    /// Of an object whose attributes are about to be replaced.
+    pub fn with_stored(self, stored: ObjectHeaders) -> Self {
+        let stored = Some(Box::new(stored));
+        Self { stored, ..self }
     }
 
     pub fn at(&self) -> Option<SystemTime> {

@@ -115,3 +115,11 @@ impl From<&CompleteMultipartRequest> for Change {
         Self::new(complete.key.clone(), complete.condition.clone())
     }
 }
+
+/// The keys that the answer to a request tells of: `key`, or those that it changes.
+pub(super) fn keys_of<'a>(key: &'a Key, changes: &'a [Change]) -> Vec<&'a Key> {
+    match changes {
+        [] => vec![key],
+        changes => changes.iter().map(|change| &change.key).collect(),
+    }
+}

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
 
 use super::abilities::{Ability, BulkDeletes, KnownAbilities};
@@ -192,10 +193,9 @@ impl Conditional {
         let (on_condition, always): (Vec<_>, Vec<_>) = requests
             .into_iter()
             .partition(|request| request.if_match.is_some());
-        for request in &on_condition {
-            self.landed(StoreOp::DeleteMany, &request.key, request)
-                .await?;
-        }
+        let op = StoreOp::DeleteMany;
+        let landed = on_condition.iter().map(|it| self.landed(op, &it.key, it));
+        try_join_all(landed).await?;
         let found = self.find_all(&on_condition).await?;
         let mut failed = Vec::new();
         let mut send = always;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::abilities::{Ability, KnownAbilities};
 use super::change::{Change, Leaves, Outcome};
 use super::request::DeleteRequest;
-use super::unanswered::{ChangeLog, LeftUnanswered, Unanswered};
+use super::unanswered::{ChangeLog, LeftByPredecessor, Unanswered};
 use super::{Key, StoreError, StoreOp, WriteCondition};
 
 impl KnownAbilities {
@@ -54,9 +54,8 @@ impl LateChanges {
         self.unanswered.note(&change);
     }
 
-    /// Has the log told of every change from now on. A predecessor left these, and may
-    /// have sent others.
-    pub fn recorded_by(&self, log: Arc<dyn ChangeLog>, left: Vec<LeftUnanswered>) {
+    /// Has the log told of every change from now on.
+    pub fn recorded_by(&self, log: Arc<dyn ChangeLog>, left: LeftByPredecessor) {
         self.unanswered.recorded_by(log, left);
     }
 
@@ -103,10 +102,9 @@ impl LateChanges {
     /// Errors: `TimedOut` where the store does not answer what `ask` sends.
     pub async fn predecessor_landed<F: Future<Output = Result<(), StoreError>>>(
         &self,
-        key: &Key,
-        ask: impl Fn() -> F,
+        ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
-        self.unanswered.predecessor_landed(key, ask).await
+        self.unanswered.predecessor_landed(ask).await
     }
 
     pub fn abilities(&self) -> &KnownAbilities {

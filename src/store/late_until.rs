@@ -4,6 +4,12 @@
 //! or never. One that is silent has stopped, or cannot be reached: what it had received by
 //! then it carries out when it goes on, minutes later. So the time counts from its first
 //! answer to a request that was sent since, and starts anew where it falls silent again.
+//!
+//! A store has many servers, and one may have stopped while others answer. Which of them
+//! has a request, nobody tells; but what they divide among them is keys. So only an answer
+//! about the same key counts. Whoever waits asks for it, and nobody else does. What is left:
+//! several servers that take requests of the same key, as behind a load balancer, of which
+//! one stops for longer with a request that it has.
 
 use std::time::Duration;
 

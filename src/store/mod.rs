@@ -61,7 +61,7 @@ pub use progress::ListProgress;
 pub use proxy_url::ProxyUrl;
 pub use request::*;
 pub use retry::Retry;
-pub use unanswered::{ChangeLog, LeftUnanswered, Unanswered};
+pub use unanswered::{ChangeLog, LeftByPredecessor, LeftUnanswered, Unanswered};
 
 use async_trait::async_trait;
 

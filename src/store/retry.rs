@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::change::{Change, Leaves};
+use super::change::{Change, Leaves, keys_of};
 use super::hedge::Hedge;
 use super::metered::RequestCounters;
 use super::request::{
@@ -86,7 +87,7 @@ impl Retry {
         self.unanswered.as_sent(op, change)
     }
 
-    /// Returns once no late change can undo one of these.
+    /// Returns once no late change can undo one of these, which wait together.
     ///
     /// Errors: `TimedOut` where the store does not answer.
     async fn landed(
@@ -95,23 +96,23 @@ impl Retry {
         changes: &[Change],
         leaves: &Leaves,
     ) -> Result<(), StoreError> {
-        for change in changes {
+        let late = changes.iter().filter(|it| self.unanswered.has(&it.key));
+        let landed = late.map(|change| async move {
             let ask = || async {
                 let key = change.key.clone();
                 self.head(HeadRequest { key }).await.map(drop)
             };
-            let what = (change, leaves);
-            self.unanswered.landed(op, what, ask).await?;
-        }
-        Ok(())
+            self.unanswered.landed(op, (change, leaves), ask).await
+        });
+        try_join_all(landed).await.map(drop)
     }
 
-    /// What an attempt tells of the store as a whole.
-    fn note(&self, sent: Instant, failed: Option<StoreErrorKind>) {
+    /// What an attempt tells of what the store may still do with these keys.
+    fn note(&self, keys: &[&Key], sent: Instant, failed: Option<StoreErrorKind>) {
         match failed {
-            Some(kind) if may_be_applied(kind) => self.unanswered.silent(sent),
+            Some(kind) if may_be_applied(kind) => self.unanswered.silent(keys, sent),
             Some(kind) if kind.is_no_answer() => {}
-            Some(_) | None => self.unanswered.heard(sent),
+            Some(_) | None => self.unanswered.heard(keys, sent),
         }
     }
 
@@ -135,6 +136,7 @@ impl Retry {
         attempt: impl Fn() -> F,
     ) -> Result<T, StoreError> {
         let began = Instant::now();
+        let keys = keys_of(&key, changes);
         let extra = Duration::from_secs(body_bytes / SLOWEST_BYTES_PER_SECOND);
         let share = (self.request_timeout / ATTEMPTS_IN_DEADLINE).max(ATTEMPT_LEAST);
         // A long transfer that failed counts as one attempt; quick failures count their time.
@@ -153,7 +155,8 @@ impl Retry {
             }
             let outcome = outcome.unwrap_or_else(|_| Err(silent()));
             self.health.note(op, &outcome);
-            self.note(attempted, outcome.as_ref().err().map(|error| error.kind));
+            let failed = outcome.as_ref().err().map(|error| error.kind);
+            self.note(&keys, attempted, failed);
             let mut error = match outcome {
                 Ok(answer) => {
                     guard.answered();

@@ -9,37 +9,43 @@
 //! cannot come any more: the successor of a daemon that was killed waits as well.
 //! How long that is: see `late_until`.
 
-use std::collections::HashMap;
+mod remembered;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use super::abilities::KnownAbilities;
-use super::change::{Change, Leaves, Outcome};
+use super::change::{Change, Leaves};
 use super::late_until::LateUntil;
-use super::{Key, StoreError, StoreErrorKind, StoreOp, WriteCondition};
+use super::{Key, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught_now;
+use remembered::{ASKED_KEY, Remembered, TooMany};
 
-/// Keys that are remembered; with more, every key counts.
-const KEYS_LIMIT: usize = 10_000;
-/// Changes of one key that are told apart; with more, they are as one that undoes all.
-const OF_KEY_LIMIT: usize = 64;
-/// Requests of which the log learns when the store has answered since; of more, the
-/// time counts from the end of their connection for a successor.
-const UNHEARD_LIMIT: usize = 10_000;
 /// Times that a store is asked which answers and falls silent again.
 const ASK_AGAIN_LIMIT: usize = 8;
+/// Keys that are asked for at once.
+const ASKS_AT_ONCE: usize = 16;
 
 /// Remembers for the successor what the store may still carry out.
 pub trait ChangeLog: Send + Sync + fmt::Debug {
     /// These are about to be sent together. None where the log has no room.
     fn sent(&self, changes: &[Change]) -> Option<u64>;
     fn answered(&self, number: u64);
-    /// Their connection has ended, and the store has answered others since.
+    /// Their connection has ended, and the store has answered since for each of their keys.
     fn given_up(&self, number: u64);
+}
+
+/// What a predecessor has left.
+#[derive(Debug, Default)]
+pub struct LeftByPredecessor {
+    pub unanswered: Vec<LeftUnanswered>,
+    /// It may have sent changes that the log does not tell of.
+    pub may_lack_some: bool,
 }
 
 /// What a predecessor sent and got no answer to.
@@ -61,63 +67,6 @@ pub struct Unanswered {
     abilities: OnceLock<Arc<KnownAbilities>>,
 }
 
-#[derive(Debug, Default)]
-struct Remembered {
-    late: HashMap<Key, Vec<Late>>,
-    /// Every key may have something late.
-    any_key: Option<LateUntil>,
-    /// What a predecessor sent, all together.
-    predecessor: Option<LateUntil>,
-    /// What the log does not have the end of yet: numbers, by what was sent.
-    unheard: HashMap<Outcome, (u64, LateUntil)>,
-    /// Whether something waits for an answer.
-    awaits_answer: bool,
-    /// When the last of the requests was sent that were answered.
-    answered: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Late {
-    condition: WriteCondition,
-    outcome: Option<Outcome>,
-    until: LateUntil,
-}
-
-impl Remembered {
-    fn each(&mut self) -> impl Iterator<Item = &mut LateUntil> {
-        let late = self.late.values_mut().flatten().map(|one| &mut one.until);
-        let unheard = self.unheard.values_mut().map(|(_, until)| until);
-        let others = self.any_key.iter_mut().chain(&mut self.predecessor);
-        late.chain(unheard).chain(others)
-    }
-
-    fn heard(&mut self, sent: Instant) -> Vec<u64> {
-        self.answered = self.answered.max(Some(sent));
-        if !self.awaits_answer {
-            return Vec::new();
-        }
-        let mut awaits_answer = false;
-        for until in self.each() {
-            until.heard(sent);
-            awaits_answer |= until.awaits_answer();
-        }
-        self.awaits_answer = awaits_answer;
-        let heard = self
-            .unheard
-            .extract_if(|_, (_, until)| !until.awaits_answer());
-        heard.map(|(_, (number, _))| number).collect()
-    }
-
-    fn silent(&mut self, since: Instant) {
-        // One request alone is held up where others were answered meanwhile.
-        if self.answered.is_some_and(|answered| answered >= since) {
-            return;
-        }
-        self.each().for_each(|until| until.silent(since));
-        self.awaits_answer = true;
-    }
-}
-
 impl Unanswered {
     /// From now on only conditions that the store is known to heed count.
     pub fn know(&self, abilities: Arc<KnownAbilities>) {
@@ -134,76 +83,31 @@ impl Unanswered {
         }
     }
 
-    /// The store has just answered a request that was sent then.
-    pub fn heard(&self, sent: Instant) {
-        let heard = self.state.lock().heard(sent);
+    /// The store has just answered a request for these keys that was sent then.
+    pub fn heard(&self, keys: &[&Key], sent: Instant) {
+        let heard = self.state.lock().heard(keys, sent);
         for number in heard {
             self.tell(|log| log.given_up(number));
         }
     }
 
-    /// A request that was sent then has got no answer.
-    pub fn silent(&self, since: Instant) {
-        self.state.lock().silent(since);
+    /// A request for these keys that was sent then has got no answer.
+    pub fn silent(&self, keys: &[&Key], since: Instant) {
+        self.state.lock().silent(keys, since);
     }
 
     /// A change got no answer: its connection has just ended.
     pub fn note(&self, change: &Change) {
-        self.note_until(change, LateUntil::given_up());
-    }
-
-    fn note_until(&self, change: &Change, until: LateUntil) {
-        let mut state = self.state.lock();
-        state.awaits_answer |= until.awaits_answer();
-        if state.late.len() >= KEYS_LIMIT {
-            state.late.retain(|_, late| {
-                late.retain(|one| !one.until.is_over());
-                !late.is_empty()
-            });
-        }
-        if state.late.len() >= KEYS_LIMIT {
-            state.any_key = state.any_key.max(Some(until));
-            return;
-        }
-        let late = state.late.entry(change.key.clone()).or_default();
-        let same = |one: &Late| one.condition == change.condition && one.outcome == change.outcome;
-        late.retain(|one| !(one.until.is_over() || same(one) && one.until <= until));
-        let is_one_more = late.len() < OF_KEY_LIMIT;
-        let (condition, outcome) = match is_one_more {
-            true => (change.condition.clone(), change.outcome),
-            false => (WriteCondition::Always, None),
-        };
-        let until = match is_one_more {
-            true => until,
-            false => late
-                .drain(..)
-                .map(|one| one.until)
-                .fold(until, LateUntil::max),
-        };
-        late.push(Late {
-            condition,
-            outcome,
-            until,
-        });
+        self.state.lock().note(change, LateUntil::given_up());
     }
 
     /// The log is to learn when the store has answered since these were given up.
     fn note_unheard(&self, number: u64, changes: &[Change]) {
-        let mut state = self.state.lock();
-        let what = Outcome::of(&changes);
-        let is_known = state.unheard.contains_key(&what);
-        let replaced = if is_known || state.unheard.len() < UNHEARD_LIMIT {
-            state.awaits_answer = true;
-            let unheard = (number, LateUntil::given_up());
-            state.unheard.insert(what, unheard)
-        } else {
-            drop(state);
-            return self.tell(|log| log.given_up(number));
-        };
-        drop(state);
-        // The same sent again: what counts is the last one.
-        if let Some((replaced, _)) = replaced {
-            self.tell(|log| log.answered(replaced));
+        match self.state.lock().note_unheard(number, changes) {
+            Ok(None) => {}
+            // The same sent again: what counts is the last one.
+            Ok(Some(replaced)) => self.tell(|log| log.answered(replaced)),
+            Err(TooMany) => self.tell(|log| log.given_up(number)),
         }
     }
 
@@ -218,12 +122,11 @@ impl Unanswered {
 
     /// Whether a change of the key may be late.
     pub fn has(&self, key: &Key) -> bool {
-        let state = self.state.lock();
-        state.any_key.is_some() || state.late.contains_key(key)
+        self.state.lock().has(key)
     }
 
     /// Returns once no late change can undo this one, which leaves this under its key.
-    /// `ask` sends the store any request, whose answer is noted here.
+    /// `ask` sends the store a request for the key, whose answer is noted here.
     ///
     /// Errors: `TimedOut` where the store does not answer.
     pub async fn landed<F: Future<Output = Result<(), StoreError>>>(
@@ -232,34 +135,38 @@ impl Unanswered {
         (change, leaves): (&Change, &Leaves),
         ask: impl Fn() -> F,
     ) -> Result<(), StoreError> {
-        let undone_until = || self.undone_until(change, leaves);
-        self.over(op, &change.key, undone_until, ask).await
+        let late = || {
+            let until = self.state.lock().undone_until(change, leaves)?;
+            Some((until, vec![change.key.clone()]))
+        };
+        self.over(op, &change.key, late, |_| ask()).await
     }
 
-    /// Returns once no request of a predecessor can be carried out any more.
+    /// Returns once no request of a predecessor can be carried out any more. `ask` sends
+    /// the store a request for a key.
     pub(super) async fn predecessor_landed<F: Future<Output = Result<(), StoreError>>>(
         &self,
-        key: &Key,
-        ask: impl Fn() -> F,
+        ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
-        let late = || self.predecessor_until();
+        let late = || self.state.lock().of_predecessor();
+        let key = &Key::new(ASKED_KEY);
         self.over(StoreOp::Head, key, late, ask).await
     }
 
-    /// Has the log told of every change from now on. A predecessor left these, and may
-    /// have sent others.
-    pub(super) fn recorded_by(&self, log: Arc<dyn ChangeLog>, left: Vec<LeftUnanswered>) {
-        self.state.lock().predecessor = Some(LateUntil::given_up());
-        self.state.lock().awaits_answer = true;
+    /// Has the log told of every change from now on.
+    pub(super) fn recorded_by(&self, log: Arc<dyn ChangeLog>, left: LeftByPredecessor) {
         if self.log.set(log).is_err() {
             tracing::debug!("changes are recorded already");
         }
-        for request in left {
+        if left.may_lack_some {
+            self.state.lock().note_unknown_of_predecessor();
+        }
+        for request in left.unanswered {
             let until = request
                 .left
                 .map_or_else(LateUntil::given_up, LateUntil::in_time);
             for change in &request.changes {
-                self.note_until(change, until);
+                self.state.lock().note_of_predecessor(change, until);
             }
             if request.left.is_none() {
                 self.note_unheard(request.number, &request.changes);
@@ -267,66 +174,40 @@ impl Unanswered {
         }
     }
 
+    /// Returns once nothing is late any more: until then `late` tells how long, and the keys
+    /// to ask for where the time begins with an answer. They wait together.
     async fn over<F: Future<Output = Result<(), StoreError>>>(
         &self,
         op: StoreOp,
         key: &Key,
-        late: impl Fn() -> Option<LateUntil>,
-        ask: impl Fn() -> F,
+        late: impl Fn() -> Option<(LateUntil, Vec<Key>)>,
+        ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
         for asked in 0..ASK_AGAIN_LIMIT {
-            let Some(until) = late() else {
+            let Some((until, keys)) = late() else {
                 return Ok(());
             };
             if asked == 0 {
                 tracing::info!(%key, "a change of this key got no answer: waiting until it cannot undo the next one");
             }
-            match until {
-                LateUntil::Time(until) => sleep_until(until).await,
-                LateUntil::Answer { .. } => match ask().await {
-                    Err(error) if error.kind.is_no_answer() => break,
-                    Ok(()) | Err(_) => {}
-                },
+            if let LateUntil::Time(until) = until {
+                sleep_until(until).await;
+                continue;
+            }
+            let asks = stream::iter(keys).map(|key| async {
+                match ask(key).await {
+                    Err(error) if error.kind.is_no_answer() => Err(error),
+                    Ok(()) | Err(_) => Ok(()),
+                }
+            });
+            let answers = asks.buffer_unordered(ASKS_AT_ONCE);
+            if answers.try_collect::<Vec<()>>().await.is_err() {
+                break;
             }
         }
         let detail = "S3 does not answer, and may still carry out a change that was sent before";
         let kind = StoreErrorKind::TimedOut;
         Err(StoreError::new(kind, op, key.clone(), detail))
-    }
-
-    fn undone_until(&self, change: &Change, leaves: &Leaves) -> Option<LateUntil> {
-        let mut state = self.state.lock();
-        state.any_key = state.any_key.filter(|until| !until.is_over());
-        let late = state.late.get_mut(&change.key);
-        let of_key = late.and_then(|late| {
-            late.retain(|one| !one.until.is_over());
-            let undoing = late.iter().filter(|one| one.undoes(change, leaves));
-            undoing.map(|one| one.until).max()
-        });
-        if state.late.get(&change.key).is_some_and(Vec::is_empty) {
-            state.late.remove(&change.key);
-        }
-        of_key.max(state.any_key)
-    }
-
-    fn predecessor_until(&self) -> Option<LateUntil> {
-        let mut state = self.state.lock();
-        state.predecessor = state.predecessor.filter(|until| !until.is_over());
-        state.predecessor
-    }
-}
-
-impl Late {
-    fn undoes(&self, change: &Change, leaves: &Leaves) -> bool {
-        if self.outcome.is_some() && self.outcome == change.outcome {
-            return false;
-        }
-        match (&self.condition, leaves) {
-            (WriteCondition::Always, _) => true,
-            (WriteCondition::IfAbsent, Leaves::Nothing) => true,
-            (WriteCondition::IfMatch(late), Leaves::Version(Some(left))) => late == left,
-            (WriteCondition::IfAbsent | WriteCondition::IfMatch(_), _) => false,
-        }
     }
 }
 
@@ -376,28 +257,29 @@ impl Drop for AttemptGuard<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::late_until::LATE_LIMIT;
+    use super::remembered::{KEYS_LIMIT, OF_KEY_LIMIT};
     use super::*;
-    use crate::store::{ETag, LateChanges, StoreAbilities};
+    use crate::store::{ETag, LateChanges, StoreAbilities, WriteCondition};
 
     async fn waited(unanswered: &Unanswered, key: &str, leaves: Leaves) -> Duration {
         let began = Instant::now();
         let change = Change::new(Key::new(key), WriteCondition::Always);
         let what = (&change, &leaves);
-        let landed = unanswered.landed(StoreOp::Put, what, || answers(unanswered));
+        let landed = unanswered.landed(StoreOp::Put, what, || answers(unanswered, key));
         landed.await.unwrap();
         began.elapsed()
     }
 
     /// A request that the store answers.
-    async fn answers(unanswered: &Unanswered) -> Result<(), StoreError> {
-        unanswered.heard(Instant::now());
+    async fn answers(unanswered: &Unanswered, key: &str) -> Result<(), StoreError> {
+        unanswered.heard(&[&Key::new(key)], Instant::now());
         Ok(())
     }
 
     async fn is_silent(unanswered: &Unanswered) -> Result<(), StoreError> {
         let sent = Instant::now();
         tokio::time::sleep(LATE_LIMIT * 2).await;
-        unanswered.silent(sent);
+        unanswered.silent(&[&Key::new("k")], sent);
         let (kind, op) = (StoreErrorKind::TimedOut, StoreOp::Head);
         Err(StoreError::new(kind, op, Key::new("k"), "silent"))
     }
@@ -427,7 +309,7 @@ mod tests {
             let waited = waited(&unanswered, "k", leaves).await;
             assert_eq!(!waited.is_zero(), waits, "{case}");
             assert!(waited <= LATE_LIMIT + Duration::from_millis(2), "{case}");
-            answers(&unanswered).await.unwrap();
+            answers(&unanswered, "k").await.unwrap();
             tokio::time::advance(LATE_LIMIT).await;
         }
     }
@@ -485,7 +367,7 @@ mod tests {
         let refused = in_silence.await.unwrap_err();
         assert_eq!(refused.kind, StoreErrorKind::TimedOut);
         assert!(!refused.maybe_applied);
-        unanswered.heard(Instant::now());
+        unanswered.heard(&[&Key::new("k")], Instant::now());
         tokio::time::advance(LATE_LIMIT / 2).await;
         is_silent(&unanswered).await.unwrap_err();
         assert_eq!(waited(&unanswered, "k", Leaves::Nothing).await.as_secs(), 5);
@@ -496,11 +378,108 @@ mod tests {
     async fn one_request_without_an_answer_among_others_is_no_silence() {
         let unanswered = Unanswered::default();
         unanswered.note(&Change::new(Key::new("k"), WriteCondition::Always));
-        let sent = Instant::now();
-        unanswered.heard(sent);
+        let (sent, key) = (Instant::now(), Key::new("k"));
+        unanswered.heard(&[&key], sent);
         tokio::time::advance(LATE_LIMIT).await;
-        unanswered.silent(sent);
+        unanswered.silent(&[&key], sent);
         assert!(waited(&unanswered, "k", Leaves::Nothing).await.is_zero());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_key_begins_with_an_answer_for_this_key() {
+        let unanswered = Unanswered::default();
+        unanswered.note(&Change::new(Key::new("k"), WriteCondition::Always));
+        for _ in 0..10 {
+            answers(&unanswered, "other").await.unwrap();
+            tokio::time::advance(LATE_LIMIT).await;
+        }
+        let waited = waited(&unanswered, "k", Leaves::Nothing).await;
+        assert!(waited >= LATE_LIMIT, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_falls_silent_while_others_answer_begins_anew() {
+        let unanswered = Unanswered::default();
+        unanswered.note(&Change::new(Key::new("k"), WriteCondition::Always));
+        answers(&unanswered, "k").await.unwrap();
+        let sent = Instant::now() + Duration::from_millis(1);
+        tokio::time::advance(LATE_LIMIT / 2).await;
+        answers(&unanswered, "other").await.unwrap();
+        unanswered.silent(&[&Key::new("k")], sent);
+        tokio::time::advance(LATE_LIMIT).await;
+        let waited = waited(&unanswered, "k", Leaves::Nothing).await;
+        assert!(waited >= LATE_LIMIT, "{waited:?}");
+    }
+
+    #[derive(Debug, Default)]
+    struct Log(Mutex<Vec<u64>>);
+
+    impl ChangeLog for Log {
+        fn sent(&self, _: &[Change]) -> Option<u64> {
+            None
+        }
+
+        fn answered(&self, _: u64) {}
+
+        fn given_up(&self, number: u64) {
+            self.0.lock().push(number);
+        }
+    }
+
+    fn left(number: u64, keys: &[&str], left: Option<Duration>) -> LeftUnanswered {
+        let change = |key: &&str| Change::new(Key::new(*key), WriteCondition::Always);
+        LeftUnanswered {
+            number,
+            changes: keys.iter().map(change).collect(),
+            left,
+        }
+    }
+
+    /// How long a daemon waits for what its predecessor has left, and the keys it asks for.
+    async fn waited_for(left: LeftByPredecessor) -> (Duration, Vec<String>, Vec<u64>) {
+        let (unanswered, log) = (Unanswered::default(), Arc::<Log>::default());
+        unanswered.recorded_by(log.clone(), left);
+        let (began, asked) = (Instant::now(), Mutex::new(Vec::new()));
+        let ask = |key: Key| {
+            asked.lock().push(key.as_str().to_owned());
+            let unanswered = &unanswered;
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                unanswered.heard(&[&key], began);
+                Ok(())
+            }
+        };
+        unanswered.predecessor_landed(ask).await.unwrap();
+        let mut asked = asked.into_inner();
+        asked.sort();
+        let told = std::mem::take(&mut *log.0.lock());
+        (began.elapsed(), asked, told)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_waits_for_what_is_unanswered_and_for_all_of_it_together() {
+        let nothing = waited_for(LeftByPredecessor::default()).await;
+        assert_eq!(nothing, (Duration::ZERO, Vec::new(), Vec::new()));
+        let of_unknown = LeftByPredecessor {
+            may_lack_some: true,
+            ..LeftByPredecessor::default()
+        };
+        let (waited, asked, _) = waited_for(of_unknown).await;
+        assert_eq!((waited.as_secs(), asked.len()), (6, 1));
+        let in_time = LeftByPredecessor {
+            unanswered: vec![left(1, &["a"], Some(Duration::from_secs(2)))],
+            may_lack_some: false,
+        };
+        let (waited, asked, told) = waited_for(in_time).await;
+        assert_eq!((waited.as_secs(), asked.len(), told.len()), (2, 0, 0));
+        let in_bulk = LeftByPredecessor {
+            unanswered: vec![left(1, &["a", "b"], None), left(2, &["c"], None)],
+            may_lack_some: false,
+        };
+        let (waited, asked, mut told) = waited_for(in_bulk).await;
+        told.sort_unstable();
+        assert_eq!((waited.as_secs(), told), (6, vec![1, 2]));
+        assert_eq!(asked, ["a", "b", "c"]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -510,7 +489,7 @@ mod tests {
             let condition = WriteCondition::IfMatch(ETag::new(&number.to_string()));
             unanswered.note(&Change::new(Key::new("k"), condition));
         }
-        let late = unanswered.state.lock().late[&Key::new("k")].len();
+        let late = unanswered.state.lock().of_key(&Key::new("k"));
         assert!(late <= OF_KEY_LIMIT, "{late}");
         assert!(!waited(&unanswered, "k", Leaves::Nothing).await.is_zero());
     }

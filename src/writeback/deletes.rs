@@ -34,6 +34,8 @@ const KEPT_AT_MOST: Duration = Duration::from_secs(15 * 60);
 
 /// Up to this many bytes are copied into the spool at once, so that the object goes.
 pub(super) const COPIED_AT_ONCE_BYTES: u64 = 1 << 20;
+/// Time for a look at what is deleted again, where the local disk is trusted.
+const LOOKED_WITHIN: Duration = Duration::from_secs(1);
 /// Time for the end of a close(2) that has returned.
 const CLOSED_WITHIN: Duration = Duration::from_millis(50);
 
@@ -279,9 +281,16 @@ impl Deletes {
         let Some(removed_at) = pending.removed_at else {
             return Ok(pending);
         };
-        let there = match self.object_at(&pending.key).await {
-            Err(error) if error.is_no_answer() => return Ok(pending),
-            there => there?,
+        let look = self.object_at(&pending.key);
+        let look = match self.durability {
+            // Then the journal decides: an outage holds nothing up.
+            Durability::Disk => timeout(LOOKED_WITHIN, look).await,
+            Durability::S3 => Ok(look.await),
+        };
+        let there = match look {
+            Err(_) => return Ok(pending),
+            Ok(Err(error)) if error.is_no_answer() => return Ok(pending),
+            Ok(there) => there?,
         };
         let is_newer = there.is_some_and(|there| there.is_newer_than(removed_at));
         Ok(DeletePending {

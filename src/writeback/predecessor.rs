@@ -77,7 +77,7 @@ mod tests {
     use crate::journal::Journal;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{LateChanges, RecoveredWork, Retry, StoreHealth};
+    use crate::store::{LateChanges, LeftByPredecessor, RecoveredWork, Retry, StoreHealth};
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_holds_no_change_up_for_long_where_the_disk_is_trusted() {
@@ -91,7 +91,11 @@ mod tests {
             }
             let retry = Retry::new(Arc::new(faulty), PATIENCE, StoreHealth::default());
             let late = LateChanges::new(retry.unanswered().clone(), Arc::default());
-            late.recorded_by(journal.clone(), Vec::new());
+            let left_unknown = LeftByPredecessor {
+                may_lack_some: true,
+                ..LeftByPredecessor::default()
+            };
+            late.recorded_by(journal.clone(), left_unknown);
             let left = RecoveredWork::default();
             let store = DeleteQueue::new(Arc::new(retry), journal, PATIENCE, left, late);
             let predecessor = Predecessor {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::publish::Uploads;
 use crate::error::FsError;
 use crate::files::{AttributeView, Dropped, OpenFile, OpenFiles};
-use crate::namespace::{Attributes, Namespace, Pin, SubtreeLocks};
+use crate::namespace::{Attributes, BeforeStoring, Namespace, Pin, SubtreeLocks};
 use crate::store::ObjectHeaders;
 use crate::vocabulary::{Kind, OpenMode};
 
@@ -24,7 +24,12 @@ impl AttributeWriter {
     ///
     /// Free when nothing differs, and while the file has bytes to upload: they go along.
     /// Errors: `NoSpace` when they do not fit; `Stale` when the object changed; the store's.
-    pub async fn store_attributes(&self, inode: &Pin) -> Result<(), FsError> {
+    /// `before` learns what is replaced, right before it is.
+    pub async fn store_attributes(
+        &self,
+        inode: &Pin,
+        before: BeforeStoring<'_>,
+    ) -> Result<(), FsError> {
         if !self.namespace.stores_attributes() {
             return Ok(());
         }
@@ -32,7 +37,7 @@ impl AttributeWriter {
         if inode.kind == Kind::Directory {
             return self
                 .namespace
-                .store_directory_attributes(inode)
+                .store_directory_attributes(inode, before)
                 .await
                 .map(drop);
         }
@@ -41,7 +46,7 @@ impl AttributeWriter {
             .open(self.namespace.inode(inode.ino)?, OpenMode::Read);
         let outcome = {
             let _turn = file.upload_lock.lock().await;
-            self.copy_onto_itself(&file).await
+            self.copy_onto_itself(&file, before).await
         };
         self.files.close(&file, OpenMode::Read);
         if matches!(outcome, Err(FsError::Stale(_))) {
@@ -50,7 +55,11 @@ impl AttributeWriter {
         outcome
     }
 
-    async fn copy_onto_itself(&self, file: &OpenFile) -> Result<(), FsError> {
+    async fn copy_onto_itself(
+        &self,
+        file: &OpenFile,
+        before: BeforeStoring<'_>,
+    ) -> Result<(), FsError> {
         let inode = &file.inode;
         let version = inode.state().remote.clone();
         let named = self.namespace.table().place(inode.ino).is_some();
@@ -65,6 +74,7 @@ impl AttributeWriter {
         let Some(headers) = self.changed_headers(inode)? else {
             return Ok(());
         };
+        before(inode);
         self.uploads.replace_headers(file, &version, headers).await
     }
 
@@ -84,7 +94,8 @@ impl AttributeWriter {
     /// Stores what is left, where no upload takes it along.
     pub async fn store_dropped(&self, inode: &Pin, dropped: Dropped) -> Result<(), FsError> {
         match dropped {
-            Dropped::Yes => self.store_attributes(inode).await,
+            // Asked again, the bits are there or they are not.
+            Dropped::Yes => self.store_attributes(inode, &|_| ()).await,
             Dropped::No => Ok(()),
         }
     }

@@ -47,6 +47,8 @@ mod limits;
 mod lock_files;
 mod logs;
 mod long_files;
+mod lost_answers;
+mod lost_attributes;
 mod man_pages;
 mod metrics;
 mod migrate;

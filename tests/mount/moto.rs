@@ -72,6 +72,28 @@ fn directories_are_made_renamed_and_removed() {
     assert_eq!(mount.keys(), Vec::<String>::new());
 }
 
+/// Where conditions are missing, what a predecessor left unanswered is waited for.
+#[test]
+fn a_mount_waits_for_no_predecessor_that_left_nothing_unanswered() {
+    let mut mount = fresh();
+    let names = ["a", "b", "c", "d"];
+    fs::create_dir(mount.path(names[0])).unwrap();
+    fs::write(mount.path(names[0]).join("f"), b"x").unwrap();
+    for (number, pair) in names.windows(2).enumerate() {
+        fs::rename(mount.path(pair[0]), mount.path(pair[1])).unwrap();
+        match number {
+            0 => mount.remount(),
+            _ => {
+                mount.kill9();
+                mount.remount();
+            }
+        }
+    }
+    assert_eq!(fs::read(mount.path("d/f")).unwrap(), b"x");
+    let log = mount.log();
+    assert!(!log.contains("got no answer: waiting"), "{log}");
+}
+
 #[test]
 fn a_directory_of_several_pages_is_listed_whole() {
     let mount = fresh();

@@ -9,17 +9,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::process::{Signal, kill_process};
 
-use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::{DURABILITIES, Mount, SupervisedMount, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+pub const WITHIN: Duration = Duration::from_secs(30);
 /// Times of objects have no fraction: what comes as much later is newer for sure.
-const NEWER_AFTER: Duration = Duration::from_secs(2);
+pub const NEWER_AFTER: Duration = Duration::from_secs(2);
 
 /// Every daemon dies at the failpoint; the objects are there at first.
-fn dies_at(point: &str, durability: &str, objects: &[(&str, &str)]) -> SupervisedMount {
+pub fn dies_at(point: &str, durability: &str, objects: &[(&str, &str)]) -> SupervisedMount {
     let plan = Mount::builder()
         .durability(durability)
         .env("FAILPOINTS", point);
@@ -30,7 +28,7 @@ fn dies_at(point: &str, durability: &str, objects: &[(&str, &str)]) -> Supervise
 }
 
 /// What the call comes to whose daemon dies, while another client acts later than it.
-fn change_meanwhile(
+pub fn change_meanwhile(
     mount: &SupervisedMount,
     call: impl FnOnce() -> io::Result<()> + Send,
     meanwhile: impl FnOnce(),
@@ -44,7 +42,7 @@ fn change_meanwhile(
 
 /// Exactly these objects are in the bucket in the end, and in the mount.
 #[track_caller]
-fn ends_with(mount: &SupervisedMount, what: &str, objects: &[(&str, &str)]) {
+pub fn ends_with(mount: &SupervisedMount, what: &str, objects: &[(&str, &str)]) {
     for (key, body) in objects {
         let shows = |path: &Path| fs::read(path).is_ok_and(|read| read == body.as_bytes());
         mount.wait_for(key, what, shows);
@@ -180,7 +178,7 @@ fn a_directory_that_was_made_is_the_answer_also_where_another_client_has_filled_
 }
 
 /// By its name: nobody has it open.
-fn truncate(path: &Path, len: i64) -> io::Result<()> {
+pub fn truncate(path: &Path, len: i64) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path is a string that ends with a NUL.
     match unsafe { libc::truncate(path.as_ptr(), len) } {
@@ -222,111 +220,5 @@ fn a_rename_that_has_come_to_its_end_is_done() {
             renamed.unwrap();
             ends_with(&mount, point, &[(old, "theirs"), (new, "old")]);
         }
-    }
-}
-
-/// A change that the store carries out, and whose answer the daemon does not live to see.
-struct Hidden {
-    mount: SupervisedMount,
-    proxy: Proxy,
-}
-
-impl Hidden {
-    fn with(objects: &[(&str, &str)]) -> Self {
-        let (plan, proxy) = Mount::behind_a_proxy();
-        for (key, body) in objects {
-            plan.client.put(&plan.bucket, key, body.as_bytes());
-        }
-        let mount = SupervisedMount::start(plan.set("--ttl", "1s"));
-        Self { mount, proxy }
-    }
-
-    /// What the call comes to whose request of this kind is answered after the daemon's
-    /// death, while another client acts later than it.
-    fn change(
-        &self,
-        (op, key): (&'static str, &str),
-        call: impl FnOnce() -> io::Result<()> + Send,
-        meanwhile: impl FnOnce(),
-    ) -> io::Result<()> {
-        let rule = Rule::on(op, Fault::Pass).key(key);
-        let answer = self.proxy.hold(Side::AfterServer, rule);
-        let daemon = self.mount.daemon();
-        let killed = || {
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    answer.wait_for(1);
-                    let applied = || self.proxy.answered_bytes(op) > 0 || answer.held() > 0;
-                    wait_until(WITHIN, "the change", applied);
-                    kill_process(daemon, Signal::KILL).unwrap();
-                });
-                call()
-            })
-        };
-        let changed = change_meanwhile(&self.mount, killed, || {
-            let died = Instant::now();
-            wait_until(WITHIN, "the next seconds", || died.elapsed() > NEWER_AFTER);
-            meanwhile();
-        });
-        answer.open();
-        changed
-    }
-}
-
-#[test]
-fn a_removal_whose_answer_was_lost_does_not_remove_what_another_client_puts_there() {
-    for theirs in ["theirs", "old"] {
-        let hidden = Hidden::with(&[("f", "old")]);
-        let mount = &hidden.mount;
-        let removed = hidden.change(
-            ("DeleteObject", "f"),
-            || fs::remove_file(mount.path("f")),
-            || mount.put_object("f", theirs.as_bytes()),
-        );
-        removed.unwrap();
-        ends_with(mount, theirs, &[("f", theirs)]);
-    }
-}
-
-#[test]
-fn a_directory_whose_removal_was_not_answered_stays_where_another_client_makes_it() {
-    let hidden = Hidden::with(&[("d/", "")]);
-    let mount = &hidden.mount;
-    let removed = hidden.change(
-        ("DeleteObject", "d/"),
-        || fs::remove_dir(mount.path("d")),
-        || mount.put_object("d/", b""),
-    );
-    removed.unwrap();
-    mount.wait_for("d", "the directory of the other client", Path::is_dir);
-    mount.unmount();
-    assert_eq!(mount.keys(), ["d/"]);
-}
-
-#[test]
-fn a_copy_whose_answer_was_lost_does_not_replace_what_another_client_puts_there() {
-    for theirs in [None, Some("theirs")] {
-        let hidden = Hidden::with(&[("f", "copied"), ("g", "")]);
-        let mount = &hidden.mount;
-        let source = fs::File::open(mount.path("f")).unwrap();
-        let target = fs::OpenOptions::new().write(true).open(mount.path("g"));
-        let target = target.unwrap();
-        let copy = || {
-            let copied = rustix::fs::copy_file_range(&source, None, &target, None, 6)?;
-            assert_eq!(copied, 6);
-            Ok(())
-        };
-        let put_theirs = || {
-            if let Some(theirs) = theirs {
-                mount.put_object("g", theirs.as_bytes());
-            }
-        };
-        hidden
-            .change(("CopyObject", "g"), copy, put_theirs)
-            .unwrap();
-        drop(target);
-        drop(source);
-        let left = theirs.unwrap_or("copied");
-        ends_with(mount, left, &[("f", "copied"), ("g", left)]);
     }
 }

@@ -26,8 +26,6 @@ use crate::store::{
 
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 const LOOKS_AT_ONCE: usize = 16;
-/// Asked for where the question does not matter.
-const ASKED_KEY: &str = ".mediafs-ask";
 
 impl DeleteQueue {
     pub fn late(&self) -> &LateChanges {
@@ -90,19 +88,17 @@ impl DeleteQueue {
     ///
     /// Errors: `TimedOut` where the store does not answer, or not by the time that is given.
     pub async fn predecessor_landed(&self, answer_by: Option<Instant>) -> Result<(), StoreError> {
-        // Any question will do.
-        let key = &Key::new(ASKED_KEY);
-        let ask = || async move {
+        let ask = |key: Key| async move {
             let Some(answer_by) = answer_by else {
-                return self.ask(key).await;
+                return self.ask(&key).await;
             };
-            let answer = timeout_at(answer_by, self.ask(key)).await;
+            let answer = timeout_at(answer_by, self.ask(&key)).await;
             answer.unwrap_or_else(|_| {
                 let (kind, op) = (StoreErrorKind::TimedOut, StoreOp::Head);
                 Err(StoreError::new(kind, op, key.clone(), "no answer in time"))
             })
         };
-        self.late_changes.predecessor_landed(key, ask).await
+        self.late_changes.predecessor_landed(ask).await
     }
 
     async fn ask(&self, key: &Key) -> Result<(), StoreError> {

@@ -59,6 +59,40 @@ fn a_successor_goes_on_with_a_file_of_which_parts_have_left_the_spool() {
     }
 }
 
+/// Of a new file what its maker set, of an edited one what it had, and what was set since.
+#[test]
+fn what_is_stored_with_a_file_of_which_parts_have_left_the_spool_outlives_its_daemon() {
+    for is_edited in [false, true] {
+        let (plan, _proxy) = behind_a_proxy("s3", "24MiB");
+        let mount = SupervisedMount::start(plan.args(["--attributes", "stored"]));
+        let body = pattern(2 * SPOOL + 5, 1);
+        if is_edited {
+            let stored = [("note", "kept"), ("mode", "33152")];
+            let (client, bucket) = (mount.client(), mount.bucket());
+            client.put_with(bucket, "f", b"old", Some("image/webp"), &stored);
+        }
+        let mut worker = python_writer(&mount, &body);
+        worker.run(&format!("more(0, {})", SPOOL + 1)).unwrap();
+        worker.run("os.fchmod(fd, 0o640)").unwrap();
+        mount.kill_daemon();
+        worker.run("os.fchown(fd, 7, -1)").unwrap();
+        worker
+            .run(&format!("more({}, {})", SPOOL + 1, body.len()))
+            .unwrap();
+        worker.run("os.close(fd)").unwrap();
+        assert_eq!(sha256(&mount.object("f").unwrap()), sha256(&body));
+        let head = mount.client().head(mount.bucket(), "f").unwrap();
+        let stored = |name: &str| head.metadata.iter().find(|(other, _)| *other == name);
+        let value = |name: &str| stored(name).map(|(_, value)| value.as_str());
+        assert_eq!(value("mode"), Some("33184"), "{is_edited}");
+        assert_eq!(value("uid"), Some("7"), "{is_edited}");
+        assert_eq!(value("note"), is_edited.then_some("kept"));
+        if is_edited {
+            assert_eq!(head.content_type.as_deref(), Some("image/webp"));
+        }
+    }
+}
+
 /// Each daemon takes one part out of the spool, and dies at the next one.
 #[test]
 fn a_file_is_written_while_each_daemon_dies_at_a_step_of_taking_a_part_out_of_the_spool() {
