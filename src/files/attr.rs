@@ -7,7 +7,7 @@ use super::content_types::ContentTypes;
 use super::layers::LowerLayer;
 use super::writers::Thread;
 use crate::error::FsError;
-use crate::namespace::{Attributes, EntryChange, InodeState, Name, Namespace, Pin};
+use crate::namespace::{Attributes, EntryChange, InodeState, Name, Namespace, Pin, shown_of};
 use crate::session_state::{Record, SessionLog};
 use crate::store::ObjectHeaders;
 use crate::vocabulary::{Ino, Kind, ROOT};
@@ -177,7 +177,10 @@ impl AttributeView {
         self.namespace.keep_directory(inode);
         self.session_log.record(|| {
             let state = inode.state();
-            let mut set = (*state.overrides).clone();
+            let mut set = match inode.kind {
+                Kind::Directory => shown_of(&state),
+                _ => (*state.overrides).clone(),
+            };
             if set.mtime.or(set.ctime).is_some() {
                 set.of = state.remote.as_ref().map(|remote| remote.etag.clone());
             }

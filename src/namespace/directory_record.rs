@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Namespace;
 use super::dir_entry::{ChangeSeq, Entry};
-use super::inode::Inode;
+use super::inode::{Inode, InodeState};
 use super::name::Name;
 use super::table::Pin;
 
@@ -25,6 +25,24 @@ struct DirectoryRecord {
     names: Option<u64>,
     /// When the kernel's session began.
     session: Timestamp,
+}
+
+/// Owner, mode and times of a directory as they are shown.
+///
+/// A store may drop what it was given with the marker: where nothing of it is set here any
+/// more, it may still be known here alone.
+pub fn shown_of(dir: &InodeState) -> Overrides {
+    let shown = dir.effective_attributes();
+    Overrides {
+        mode: shown.mode,
+        uid: shown.uid,
+        gid: shown.gid,
+        mtime: shown.mtime,
+        atime: shown.atime,
+        ctime: dir.overrides.ctime,
+        xattrs: (!shown.xattrs.is_empty()).then_some(shown.xattrs),
+        of: None,
+    }
 }
 
 /// What became of an entry.
@@ -78,18 +96,8 @@ impl Namespace {
         }
         let record = {
             let state = dir.state();
-            let shown = state.effective_attributes();
             DirectoryRecord {
-                set: Overrides {
-                    mode: shown.mode,
-                    uid: shown.uid,
-                    gid: shown.gid,
-                    mtime: shown.mtime,
-                    atime: shown.atime,
-                    ctime: state.overrides.ctime,
-                    xattrs: (!shown.xattrs.is_empty()).then_some(shown.xattrs),
-                    of: None,
-                },
+                set: shown_of(&state),
                 changed_at: state.dir.changed_at.map(Timestamp::from),
                 names: state.dir.names,
                 session: self.kept.session().into(),

@@ -102,7 +102,7 @@ use std::time::{Duration, SystemTime};
 pub use attribute_cache::{AttributeCache, AttributeCacheError};
 pub use attributes::Attributes;
 pub use dir_entry::{Entry, Marker};
-pub use directory_record::EntryChange;
+pub use directory_record::{EntryChange, shown_of};
 pub use hidden::HiddenKeys;
 pub use inode::{Inode, InodeState, LocalState};
 pub use invalidation::{Invalidation, Invalidations};

@@ -224,3 +224,21 @@ fn a_successor_shows_the_same() {
         mount.unmount();
     }
 }
+
+#[test]
+fn what_was_set_right_before_a_kill_is_what_a_successor_shows() {
+    for mode in MODES {
+        let mount = SupervisedMount::start(plan(mode));
+        let dir = mount.path("d");
+        fs::create_dir(&dir).unwrap();
+        for bits in [0o700, 0o711] {
+            fs::set_permissions(&dir, Permissions::from_mode(bits)).unwrap();
+            let before = times(&dir);
+            mount.kill_daemon();
+            let shown = fs::metadata(&dir).unwrap().mode() & 0o7777;
+            assert_eq!(shown, bits, "{mode}");
+            assert_eq!(times(&dir), before, "{mode}");
+        }
+        mount.unmount();
+    }
+}

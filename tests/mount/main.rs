@@ -24,6 +24,7 @@ mod disk_cache;
 mod doctor;
 mod document_examples;
 mod durability;
+mod exchanges;
 mod failures;
 mod faults;
 mod files;

@@ -117,6 +117,22 @@ fn an_exchange_that_counts_as_done_is_finished_and_not_exchanged_back() {
     }
 }
 
+/// Between its second rename and its third one.
+#[test]
+fn what_another_client_puts_amid_an_exchange_that_a_kill_cut_stays() {
+    for durability in DURABILITIES {
+        let point = "rename_file_noted=2*off->return";
+        let mount = dies_at(point, durability, &[("f", "of f"), ("g", "of g")]);
+        let exchanged = change_meanwhile(
+            &mount,
+            || rename(&mount, RenameFlags::EXCHANGE),
+            || mount.put_object("g", b"theirs"),
+        );
+        exchanged.unwrap();
+        ends_with(&mount, durability, &[("f", "of g"), ("g", "theirs")]);
+    }
+}
+
 #[test]
 fn a_removal_that_was_done_does_not_remove_what_another_client_puts_there() {
     for durability in DURABILITIES {

@@ -1,10 +1,12 @@
 //! A mount that comes right after another one of the same spool.
 
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 use crate::support::mount::is_mounted;
 use crate::support::processes::daemons_of;
@@ -142,4 +144,37 @@ fn each_mount_after_a_lazy_umount_has_what_the_one_before_it_had() {
         assert_eq!(mount.object(&name).unwrap(), name.as_bytes());
     }
     assert!(mount.lost_and_found().is_empty());
+}
+
+/// The kernel gives the lowest number that is free: tests beside this one may get it too.
+const MOUNTS_FOR_A_NUMBER: usize = 8;
+
+fn number_of(root: &Path) -> u64 {
+    std::fs::metadata(root).unwrap().dev()
+}
+
+#[test]
+fn a_mount_that_has_the_number_of_one_that_is_gone_outlives_the_successor_of_that_one() {
+    let gone = SupervisedMount::start(Mount::builder());
+    let number = number_of(&gone.root);
+    let (supervisor, daemon) = (gone.supervisor(), gone.daemon());
+    kill_process(supervisor, Signal::STOP).unwrap();
+    kill_process(daemon, Signal::KILL).unwrap();
+    wait_until(WITHIN, "the death of the daemon", || {
+        !gone.processes("mount").contains(&daemon)
+    });
+    rustix::mount::unmount(&gone.root, UnmountFlags::DETACH).unwrap();
+    let mut others = Vec::new();
+    let has_number = |other: &Mount| number_of(&other.root) == number;
+    while !others.last().is_some_and(has_number) && others.len() < MOUNTS_FOR_A_NUMBER {
+        others.push(Mount::builder().start());
+    }
+    kill_process(supervisor, Signal::CONT).unwrap();
+    wait_until(WITHIN, "the end of the one that is gone", || {
+        daemons_of(&gone.root).is_empty()
+    });
+    for other in &others {
+        std::fs::write(other.path("f"), b"bytes").unwrap();
+        assert_eq!(std::fs::read(other.path("f")).unwrap(), b"bytes");
+    }
 }

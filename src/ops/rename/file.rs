@@ -369,8 +369,8 @@ async fn lock_uploads<'a>(
 fn copy_over(mode: RenameMode, known: WriteCondition) -> CopyOver {
     match (mode, known) {
         (RenameMode::NoReplace, WriteCondition::IfAbsent) => CopyOver::Free,
-        (RenameMode::NoReplace, known) => CopyOver::Only(known),
-        (RenameMode::Replace | RenameMode::Exchange, known) => CopyOver::Any(known),
+        (RenameMode::NoReplace | RenameMode::Exchange, known) => CopyOver::Only(known),
+        (RenameMode::Replace, known) => CopyOver::Any(known),
     }
 }
 

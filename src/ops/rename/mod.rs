@@ -2,6 +2,7 @@
 
 mod copies;
 mod directory;
+mod exchange;
 mod file;
 mod log;
 mod paths;

@@ -9,7 +9,7 @@ use super::log::{Finished, RenameLog};
 use super::place::{Place, RenameMode};
 use super::rebase::Rebase;
 use crate::error::FsError;
-use crate::files::{Delivery, KernelRequest, OpenFiles, check_awaited, to_the_end};
+use crate::files::{Delivery, KernelRequest, OpenFiles};
 use crate::namespace::{
     EntryChange, Hold, Name, Namespace, Pin, SubtreeGuard, SubtreeLocks, Target,
 };
@@ -75,7 +75,7 @@ impl Renamer {
     }
 
     /// Both places, once no predecessor changes them.
-    async fn settled_places<'a>(
+    pub(super) async fn settled_places<'a>(
         &self,
         (parent, name): (Ino, &'a Name),
         (new_parent, new_name): (Ino, &'a Name),
@@ -113,7 +113,7 @@ impl Renamer {
     }
 
     /// Holds both names, and the one by whose way they are exchanged.
-    async fn lock_names(
+    pub(super) async fn lock_names(
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
@@ -189,7 +189,7 @@ impl Renamer {
         Ok(Held::Enough)
     }
 
-    async fn move_inode(
+    pub(super) async fn move_inode(
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
@@ -220,110 +220,6 @@ impl Renamer {
             file.record();
         }
         Ok(())
-    }
-
-    /// Three renames by way of a name that nobody uses. S3 has no exchange: other
-    /// clients see the steps, and after a crash between them the first file's
-    /// object has that name.
-    async fn exchange(
-        &self,
-        from: &Place<'_>,
-        to: &Place<'_>,
-        (source, target): (&Pin, &Pin),
-        request: KernelRequest,
-    ) -> Result<(), FsError> {
-        let table = self.namespace.table();
-        if table.is_within(to.dir.ino, source.ino) || table.is_within(from.dir.ino, target.ino) {
-            return Err(FsError::InvalidArgument);
-        }
-        let name = self.aside(request)?;
-        let aside = Place {
-            dir: self.namespace.directory(from.dir.ino)?,
-            name: &name,
-        };
-        check_awaited()?;
-        let step = async |from, to, inode| {
-            let moves = (inode, None);
-            let how = (RenameMode::Exchange, None);
-            self.move_inode(from, to, moves, how).await
-        };
-        // All of it or nothing.
-        to_the_end(async {
-            step(from, &aside, source).await?;
-            if let Err(error) = step(to, from, target).await {
-                step(&aside, from, source).await?;
-                return Err(error);
-            }
-            self.carried_out.record(request);
-            step(&aside, to, source).await
-        })
-        .await
-    }
-
-    /// The rest of an exchange that a predecessor began. False where none of it,
-    /// or all, is done.
-    async fn finish_exchange(
-        &self,
-        from: &Place<'_>,
-        to: &Place<'_>,
-        request: KernelRequest,
-    ) -> Result<bool, FsError> {
-        let name = self.aside(request)?;
-        let aside = Place {
-            dir: self.namespace.directory(from.dir.ino)?,
-            name: &name,
-        };
-        let source = match self.namespace.lookup(&aside.dir, &name).await {
-            Err(FsError::NotFound(_)) => return Ok(false),
-            found => found?,
-        };
-        let how = (RenameMode::Exchange, None);
-        to_the_end(async {
-            match self.namespace.lookup(&to.dir, to.name).await {
-                Err(FsError::NotFound(_)) => {}
-                target => self.move_inode(to, from, (&target?, None), how).await?,
-            }
-            self.carried_out.record(request);
-            self.move_inode(&aside, to, (&source, None), how).await
-        })
-        .await?;
-        Ok(true)
-    }
-
-    /// The last step of an exchange that counts as carried out, where a predecessor did
-    /// not come to its end. What another client has put there since is replaced.
-    pub async fn rest_of_exchange(
-        &self,
-        from: (Ino, &Name),
-        to: (Ino, &Name),
-        request: KernelRequest,
-    ) -> Result<(), FsError> {
-        let (from, to) = self.settled_places(from, to, request).await?;
-        let _subtrees = self.lock_names(&from, &to, Hold::Alone, request).await?;
-        let name = self.aside(request)?;
-        let aside = Place {
-            dir: self.namespace.directory(from.dir.ino)?,
-            name: &name,
-        };
-        let source = match self.namespace.lookup(&aside.dir, &name).await {
-            Err(FsError::NotFound(_)) => return Ok(()),
-            found => found?,
-        };
-        let replaced = match self.namespace.lookup(&to.dir, to.name).await {
-            Err(FsError::NotFound(_)) => None,
-            found => Some(found?),
-        };
-        let moves = (&source, replaced.as_ref());
-        let how = (RenameMode::Exchange, None);
-        to_the_end(self.move_inode(&aside, &to, moves, how)).await
-    }
-
-    /// A name that nobody uses, the same when the request comes again.
-    fn aside(&self, request: KernelRequest) -> Result<Name, FsError> {
-        let since = self.mounted_at.duration_since(SystemTime::UNIX_EPOCH);
-        let mount = since.unwrap_or_default().as_nanos() as u64;
-        let name = format!(".mediafs-exchange-{mount:016x}-{:x}", request.number);
-        Name::from_segment(&name).ok_or(FsError::InvalidArgument)
     }
 
     /// The rest of a rename whose object a predecessor moved: the kernel has the

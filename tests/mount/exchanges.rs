@@ -1,0 +1,131 @@
+//! RENAME_EXCHANGE takes three renames in the store: what another client puts amid them
+//! stays, and one that fails is taken back.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::{Mount, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(30);
+const THEIRS: &str = "theirs";
+const MODES: [[&str; 4]; 3] = [
+    ["--durability", "s3", "--attributes", "fixed"],
+    ["--durability", "s3", "--attributes", "stored"],
+    ["--durability", "disk", "--attributes", "stored"],
+];
+
+/// Two files that change places.
+struct Exchange {
+    mount: Mount,
+    proxy: Proxy,
+}
+
+impl Exchange {
+    fn new(mode: &[&str]) -> Self {
+        let (plan, proxy) = Mount::behind_a_proxy();
+        for (key, body) in [("f", "of f"), ("g", "of g")] {
+            plan.client.put(&plan.bucket, key, body.as_bytes());
+        }
+        let mount = plan.args(mode.to_vec()).start();
+        Self { mount, proxy }
+    }
+
+    fn rename(&self) -> io::Result<()> {
+        let (f, g) = (self.mount.path("f"), self.mount.path("g"));
+        Ok(renameat_with(CWD, f, CWD, g, RenameFlags::EXCHANGE)?)
+    }
+
+    /// What it comes to, where another client acts while a copy is held.
+    fn rename_amid(&self, copy: Rule, meanwhile: impl FnOnce(&Mount)) -> io::Result<()> {
+        let gate = self.proxy.hold(Side::BeforeServer, copy);
+        thread::scope(|scope| {
+            let exchange = scope.spawn(|| self.rename());
+            gate.wait_for(1);
+            meanwhile(&self.mount);
+            gate.open();
+            exchange.join().unwrap()
+        })
+    }
+
+    #[track_caller]
+    fn ends_with(mut self, what: &str, f: &str, g: &str) {
+        let wanted = [("f", f), ("g", g)];
+        for (name, body) in wanted {
+            let shows = |path: &Path| fs::read_to_string(path).is_ok_and(|it| it == body);
+            self.mount.wait_for(name, what, shows);
+        }
+        let wanted = wanted.map(|(key, body)| (key.to_owned(), body.as_bytes().to_vec()));
+        wait_until(WITHIN, what, || objects(&self.mount) == wanted);
+        self.mount.unmount();
+        assert_eq!(objects(&self.mount), wanted, "{what}");
+    }
+}
+
+fn objects(mount: &Mount) -> Vec<(String, Vec<u8>)> {
+    let keys = mount.keys().into_iter();
+    keys.filter_map(|key| Some((key.clone(), mount.object(&key)?)))
+        .collect()
+}
+
+/// In each mode, for the copy of the second step, to `f`, and for that of the third, to `g`.
+fn for_each_step(test: impl Fn(&[&str], &str) + Sync) {
+    thread::scope(|scope| {
+        for mode in &MODES {
+            for key in ["f", "g"] {
+                let test = &test;
+                scope.spawn(move || test(mode, key));
+            }
+        }
+    });
+}
+
+fn refused(key: &str) -> Rule {
+    Rule::on("CopyObject", Fault::Answer(403, "AccessDenied")).key(key)
+}
+
+#[test]
+fn what_another_client_puts_under_a_name_that_is_free_amid_an_exchange_stays() {
+    for_each_step(|mode, key| {
+        let exchange = Exchange::new(mode);
+        let copy = Rule::on("CopyObject", Fault::Pass).key(key);
+        let done = exchange.rename_amid(copy, |mount| mount.put_object(key, THEIRS.as_bytes()));
+        done.unwrap();
+        let (f, g) = match key {
+            "f" => (THEIRS, "of f"),
+            _ => ("of g", THEIRS),
+        };
+        exchange.ends_with(&format!("{key} {mode:?}"), f, g);
+    });
+}
+
+#[test]
+fn an_exchange_whose_second_or_third_step_is_refused_is_taken_back() {
+    for_each_step(|mode, key| {
+        let exchange = Exchange::new(mode);
+        exchange.proxy.rule(refused(key));
+        let failed = exchange.rename().unwrap_err();
+        assert_eq!(failed.raw_os_error(), Some(libc::EACCES));
+        exchange.ends_with(&format!("{key} {mode:?}"), "of f", "of g");
+    });
+}
+
+#[test]
+fn what_another_client_puts_amid_an_exchange_that_fails_stays() {
+    for_each_step(|mode, key| {
+        let exchange = Exchange::new(mode);
+        let copy = refused(key);
+        let failed = exchange.rename_amid(copy, |mount| mount.put_object(key, THEIRS.as_bytes()));
+        failed.unwrap_err();
+        let (f, g) = match key {
+            "f" => (THEIRS, "of g"),
+            _ => ("of f", THEIRS),
+        };
+        exchange.ends_with(&format!("{key} {mode:?}"), f, g);
+    });
+}
