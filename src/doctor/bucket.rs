@@ -18,7 +18,7 @@ use crate::store::{
 /// An operator waits for the report: a request is not repeated for longer.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn examine(config: &Config, asked: Examination, report: &mut Report) {
+pub(super) async fn examine(config: &Config, mut asked: Examination, report: &mut Report) {
     let s3 = match session::s3(config, OnNetworkError::Refuse).await {
         Ok(s3) => Arc::new(s3),
         Err(error) => {
@@ -72,10 +72,9 @@ pub(super) async fn examine(config: &Config, asked: Examination, report: &mut Re
     report.ok("credentials", signer);
     listed(config, &s3, report);
     let mut now = SystemTime::now();
-    let mut left = asked.left_scratch;
     if config.read_only {
         report.ok("permissions", "a read-only mount writes nothing: not tried");
-        left = LeftScratch::Tell;
+        asked.left_scratch = LeftScratch::Tell;
     } else {
         permissions::abort_left(&s3, &config.prefix, report).await;
         if let Some(told_at) = permissions::examine(&store, &config.prefix, report).await {
@@ -84,7 +83,7 @@ pub(super) async fn examine(config: &Config, asked: Examination, report: &mut Re
             now = told_at;
         }
     }
-    scratch::examine(&store, &config.prefix, (now, left), report).await;
+    scratch::examine(&store, &config.prefix, (now, asked.left_scratch), report).await;
     objects::examine(&store, config, page, asked.extent, report).await;
     versioning(&s3, report).await;
     cors(&s3, report).await;
