@@ -93,10 +93,12 @@ impl Ops {
             Ok(self.attributes.attr(&inode))
         };
         let outcome = outcome.await;
-        match self.carried_out.is_superseded(caller.request, &outcome) {
-            true => self.getattr(ino).await,
-            false => outcome,
+        if !self.carried_out.is_superseded(caller.request, &outcome) {
+            return outcome;
         }
+        // Of the file as it is known: a question could be ESTALE again.
+        let inode = self.namespace.inode(ino)?;
+        Ok(self.attributes.attr(&inode))
     }
 
     /// Of an inode that slept nothing is known but its name: what is set would be compared
