@@ -71,22 +71,34 @@ pub(super) async fn examine(config: &Config, mut asked: Examination, report: &mu
     };
     report.ok("credentials", signer);
     listed(config, &s3, report);
-    let mut now = SystemTime::now();
-    if config.read_only {
-        report.ok("permissions", "a read-only mount writes nothing: not tried");
+    let told_at = tried(config, &s3, &store, report).await;
+    // By this host's clock alone nothing is old enough to be deleted.
+    if told_at.is_none() {
         asked.left_scratch = LeftScratch::Tell;
-    } else {
-        permissions::abort_left(&s3, &config.prefix, report).await;
-        if let Some(told_at) = permissions::examine(&store, &config.prefix, report).await {
-            clock(told_at, report);
-            checksums::examine(&s3, &store, &config.prefix, report).await;
-            now = told_at;
-        }
     }
+    let now = told_at.unwrap_or_else(SystemTime::now);
     scratch::examine(&store, &config.prefix, (now, asked.left_scratch), report).await;
     objects::examine(&store, config, page, asked.extent, report).await;
     versioning(&s3, report).await;
     cors(&s3, report).await;
+}
+
+/// Tries each request that changes something. Returns the store's time, where it took one.
+async fn tried(
+    config: &Config,
+    s3: &S3Store,
+    store: &dyn ObjectStore,
+    report: &mut Report,
+) -> Option<SystemTime> {
+    if config.read_only {
+        report.ok("permissions", "a read-only mount writes nothing: not tried");
+        return None;
+    }
+    permissions::abort_left(s3, &config.prefix, report).await;
+    let told_at = permissions::examine(store, &config.prefix, report).await?;
+    clock(told_at, report);
+    checksums::examine(s3, store, &config.prefix, report).await;
+    Some(told_at)
 }
 
 /// The way to the store.

@@ -119,6 +119,11 @@ impl Report {
 
 /// Asks everything. Errors: only what keeps it from asking at all.
 pub fn examine(config: &Config, asked: Examination) -> anyhow::Result<Vec<Finding>> {
+    if config.read_only && asked.left_scratch == LeftScratch::Delete {
+        anyhow::bail!(
+            "--delete-scratch deletes, and a read-only mount may not: leave --read-only away"
+        );
+    }
     let mut report = Report::default();
     for note in config.capped.iter().chain(&config.notes) {
         report.warn("configuration", note.clone(), "change the setting");

@@ -58,7 +58,11 @@ pub(super) async fn examine(
             token: Some(token),
             max_keys: LIST_PAGE_LIMIT,
         };
-        page = match moves_on.and(store.list(request).await) {
+        let listed = match moves_on {
+            Ok(()) => store.list(request).await,
+            Err(error) => Err(error),
+        };
+        page = match listed {
             Ok(page) => page,
             Err(error) => {
                 report.warn("list", format!("after {count} objects: {error}"), NO_ANSWER);
@@ -119,6 +123,8 @@ struct ContentTypeCheck {
     limit: usize,
     named_limit: usize,
     asked: usize,
+    /// More than those were there.
+    is_cut: bool,
     wrong: usize,
     named: Vec<String>,
     failed: Option<StoreError>,
@@ -136,6 +142,7 @@ impl ContentTypeCheck {
             },
             named_limit: extent.named_limit(),
             asked: 0,
+            is_cut: false,
             wrong: 0,
             named: Vec::new(),
             failed: None,
@@ -148,7 +155,9 @@ impl ContentTypeCheck {
             let name = object.key.as_str().rsplit('/').next()?;
             Some((&object.key, self.expected.of(&Name::from_segment(name)?)?))
         });
-        let expected: Vec<_> = expected.take(left).collect();
+        let mut expected: Vec<_> = expected.take(left.saturating_add(1)).collect();
+        self.is_cut |= expected.len() > left;
+        expected.truncate(left);
         let mut heads = stream::iter(expected)
             .map(async |(key, expected)| {
                 let request = HeadRequest { key: key.clone() };
@@ -189,10 +198,9 @@ impl ContentTypeCheck {
             report.warn(CHECK, found, NO_ANSWER);
             return;
         }
-        let more = if asked < self.limit {
-            ""
-        } else {
-            "; --all looks at every object"
+        let more = match self.is_cut {
+            true => "; --all looks at every object",
+            false => "",
         };
         if self.wrong == 0 {
             report.ok(CHECK, format!("right in {asked} objects looked at{more}"));

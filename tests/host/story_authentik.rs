@@ -14,7 +14,7 @@ use self::application::Application;
 use self::operator::{Operator, as_authentik, ends};
 use super::setup_story::provider;
 use crate::support::control::{listening, mediafs, run as ask, status};
-use crate::support::data::MIB;
+use crate::support::data::{MIB, sha256};
 use crate::support::mount::detach;
 use crate::support::podman::Podman;
 use crate::support::programs::{has_all, run_within, succeeds};
@@ -174,14 +174,6 @@ fn content_type(path: &str) -> &'static str {
         "txt" => "text/plain",
         other => panic!("{other}"),
     }
-}
-
-fn sha256(body: &[u8]) -> String {
-    use sha2::{Digest, Sha256};
-    Sha256::digest(body)
-        .iter()
-        .map(|it| format!("{it:02x}"))
-        .collect()
 }
 
 #[test]

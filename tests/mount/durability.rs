@@ -345,7 +345,7 @@ fn a_file_that_took_a_stored_ones_name_and_was_removed_does_not_leave_the_old_on
     fs::remove_file(mount.path("f")).unwrap();
     server.thaw();
     // Each that got no answer waits for what the store may still do.
-    wait_until(Duration::from_secs(60), "the others", || {
+    wait_until(Duration::from_secs(120), "the others", || {
         let keys = mount.keys();
         keys.len() == 20 && !keys.contains(&"f".to_owned())
     });

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
 use crate::support::{Mount, wait_until};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(120);
 const THEIRS: &str = "theirs";
 const MODES: [[&str; 4]; 3] = [
     ["--durability", "s3", "--attributes", "fixed"],

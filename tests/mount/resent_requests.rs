@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::support::{DURABILITIES, Mount, SupervisedMount, wait_until};
 
-pub const WITHIN: Duration = Duration::from_secs(30);
+pub const WITHIN: Duration = Duration::from_secs(120);
 /// Times of objects have no fraction: what comes as much later is newer for sure.
 pub const NEWER_AFTER: Duration = Duration::from_secs(2);
 

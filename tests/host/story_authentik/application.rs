@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
+
+use tempfile::NamedTempFile;
 
 use super::{APPLICATION_USER, Tree, WITHIN, as_user};
 use crate::support::podman::Podman;
@@ -57,6 +59,8 @@ pub struct Application {
     child: Child,
     /// The folder by which it is told what to do, as this process reaches it.
     told: PathBuf,
+    /// What it tells of what it has done.
+    did: NamedTempFile,
 }
 
 impl Application {
@@ -77,8 +81,10 @@ impl Application {
 
     #[track_caller]
     fn start(mut command: Command, told: PathBuf) -> Self {
-        let child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let this = Self { child, told };
+        // A pipe that nobody reads would stop it.
+        let did = NamedTempFile::new().unwrap();
+        let child = command.stdout(did.reopen().unwrap()).spawn().unwrap();
+        let this = Self { child, told, did };
         this.goes_on();
         this
     }
@@ -117,11 +123,11 @@ impl Application {
 
     /// Ends it, and has the model do what it did. Returns the names that its files had.
     #[track_caller]
-    pub fn end(self, model: &mut Tree) -> Vec<String> {
+    pub fn end(mut self, model: &mut Tree) -> Vec<String> {
         self.tell("stop", "now");
-        let output = self.child.wait_with_output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{text}");
+        let status = self.child.wait().unwrap();
+        let text = fs::read_to_string(self.did.path()).unwrap();
+        assert!(status.success(), "{text}");
         let mut names = Vec::new();
         for line in text.lines() {
             let words: Vec<&str> = line.splitn(3, ' ').collect();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{WITHIN, line, report, told, told_by};
 use crate::support::control::status;
 use crate::support::mount::detach;
-use crate::support::programs::{run_shell, run_within};
+use crate::support::programs::{has_all, run_shell, run_within};
 use crate::support::{Mount, MountBuilder, SupervisedMount, wait_until};
 
 #[test]
@@ -62,9 +62,12 @@ fn mounts_on_each_other_are_told() {
         .status();
     assert!(bind.unwrap().success());
     let words = ["2 mounts on each other", mount.bucket()];
-    told_by(&mut mount.subcommand("doctor"), "mounts", "warn", &words);
+    let (findings, _) = report(&mut mount.subcommand("doctor"));
     let unbind = Command::new("umount").arg(&mount.root).status();
     assert!(unbind.unwrap().success());
+    let line = line(&findings, "mounts");
+    assert_eq!(line["state"], "warn", "{line:#}");
+    has_all(&line.to_string(), &words);
 }
 
 #[test]
