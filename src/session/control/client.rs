@@ -1,5 +1,6 @@
 //! Asking a mount over its control socket.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -115,7 +116,9 @@ fn unreachable(error: io::Error) -> AskError {
 
 impl From<hyper::Error> for AskError {
     fn from(error: hyper::Error) -> Self {
-        if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        // Of a daemon that dies the connection is closed, or reset where it had read nothing.
+        let is_reset = error.source().is_some_and(<dyn Error>::is::<io::Error>);
+        if is_reset || error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
             Self::Closed
         } else {
             Self::Broken(error.to_string())
