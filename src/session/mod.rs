@@ -21,6 +21,7 @@ mod probe;
 mod reading;
 mod reload;
 mod sd_notify;
+pub mod systemctl;
 mod systemd_job;
 mod takeover;
 mod watchdog;
