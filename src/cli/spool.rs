@@ -379,6 +379,10 @@ mod tests {
         let views = views_of_mounts(base.path()).unwrap();
         let found: Vec<&Path> = views.iter().map(SpoolView::dir).collect();
         assert_eq!(found, spools);
-        assert!(views_of_mounts(&base.path().join("none")).unwrap().is_empty());
+        assert!(
+            views_of_mounts(&base.path().join("none"))
+                .unwrap()
+                .is_empty()
+        );
     }
 }
