@@ -65,7 +65,13 @@ mod tests {
         let text = text(Path::new("/opt/x/mediafs"));
         assert!(text.contains("ExecStart=/opt/x/mediafs mount --foreground --config /var/lib/mediafs/csi/%i/config.toml\n"));
         assert!(text.contains("StateDirectory=mediafs/csi/%i\n"));
-        for gone in ["mediafs@", "/etc/mediafs", "Credential", "[Install]", "WantedBy"] {
+        for gone in [
+            "mediafs@",
+            "/etc/mediafs",
+            "Credential",
+            "[Install]",
+            "WantedBy",
+        ] {
             assert!(!text.contains(gone), "{gone}");
         }
     }
