@@ -60,7 +60,7 @@ impl ConfigSource {
         })
     }
 
-    /// The same, but for `MEDIAFS_*` variables, which are another one's here.
+    /// The same, without the `MEDIAFS_*` variables of this process.
     pub fn without_environment(self) -> Self {
         Self {
             reads_environment: false,
