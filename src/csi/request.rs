@@ -82,7 +82,9 @@ impl Publish {
         }
         let bucket = bucket.unwrap_or_default();
         if bucket.is_empty() || bucket.starts_with('-') {
-            return Err(wrong("volumeAttributes: bucket is missing, or begins with '-'"));
+            return Err(wrong(
+                "volumeAttributes: bucket is missing, or begins with '-'",
+            ));
         }
         let place = match prefix.as_deref().map(|it| it.trim_matches('/')) {
             None | Some("") => bucket,

@@ -124,7 +124,13 @@ mod tests {
 
     #[test]
     fn a_line_without_a_type_is_named() {
-        for bad in ["jpeg", "image/ png", "/png png", "a/b/c d", "im\u{1}age/x y"] {
+        for bad in [
+            "jpeg",
+            "image/ png",
+            "/png png",
+            "a/b/c d",
+            "im\u{1}age/x y",
+        ] {
             let told = ContentTypes::parse(&format!("\n{bad}")).unwrap_err();
             assert!(told.contains("line 2") && !told.contains(bad), "{told}");
         }
