@@ -1,14 +1,15 @@
 //! `mediafs csi`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 
 use super::fstab;
 use super::migrate_args::Usage;
-use crate::csi::{self, DriverSettings, Settings};
+use crate::config::Options;
+use crate::csi::{self, DriverSettings};
 use crate::telemetry::{self, LogArgs, LogIs};
 
 const ENDPOINT: &str = "CSI_ENDPOINT";
@@ -34,7 +35,7 @@ pub struct CsiCommand {
     #[arg(long, value_name = "NAME", default_value = "mediafs.csi")]
     driver_name: String,
     /// Directory of the host for the program that daemons run; its file system must not be noexec
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/mediafs/csi/bin")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/mediafs/csi/bin", value_parser = program_folder)]
     program_folder: PathBuf,
     /// What to log: error, warn, info, debug, trace, or a filter
     #[arg(long, value_name = "FILTER", default_value = "info")]
@@ -60,7 +61,7 @@ impl CsiCommand {
             program_folder: self.program_folder,
             read_options,
         })
-        .context("no CSI driver")
+        .context("cannot run the CSI driver")
     }
 }
 
@@ -75,18 +76,36 @@ fn socket(endpoint: Option<&str>) -> Result<PathBuf, Usage> {
     }
 }
 
+/// Stands in a unit of systemd as it is: it has nothing that means something there.
+fn program_folder(text: &str) -> Result<PathBuf, String> {
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "._/-".contains(it);
+    let mut parts = Path::new(text).components();
+    let is_rooted = parts.next() == Some(Component::RootDir);
+    let leads_down = parts.all(|part| matches!(part, Component::Normal(_)));
+    if is_rooted && leads_down && text.chars().all(is_plain) {
+        Ok(text.into())
+    } else {
+        Err(
+            "must be an absolute path of letters, digits and '.', '_', '-', without '..'"
+                .to_owned(),
+        )
+    }
+}
+
 fn host_name() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
 }
 
 /// Options are those of mount(8), as a line of fstab has them.
-fn read_options(place: &str, mountpoint: &Path, options: &[String]) -> Result<Settings, String> {
+fn read_options(place: &str, mountpoint: &Path, options: &[String]) -> Result<Options, String> {
     let places = [OsString::from(place), mountpoint.into()];
     let command = fstab::understand(places, options.to_vec());
     let command = command.map_err(|why| in_a_line(&why).to_owned())?;
-    let config = command.load().map_err(|error| error.to_string())?;
-    Ok(config.given.by_name())
+    match command.into_flags() {
+        (flags, None) => Ok(flags),
+        (_, Some(_)) => Err(csi::not_of_a_volume("config")),
+    }
 }
 
 /// What is wrong, without how to ask for help on a terminal.
@@ -98,10 +117,44 @@ fn in_a_line(why: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::csi::Settings;
 
     fn read(options: &[&str]) -> Result<Settings, String> {
         let options: Vec<String> = options.iter().map(|it| (*it).to_owned()).collect();
-        read_options("my-bucket/media", Path::new("/m"), &options)
+        let (place, mountpoint) = ("my-bucket/media", Path::new("/m"));
+        let flags = read_options(place, mountpoint, &options)?;
+        csi::settings_of(place, mountpoint.into(), flags)
+    }
+
+    #[test]
+    fn what_is_the_nodes_is_refused_under_every_name_that_it_has() {
+        for option in [
+            "nonempty",
+            "allow_non_empty",
+            "config=/x",
+            "credentials_file=/etc/shadow",
+            "drain-timeout=1h",
+            "foreground",
+            "from-authentik",
+            "metrics=0.0.0.0:1",
+            "mime=/etc/shadow",
+            "spool=/tmp",
+        ] {
+            let told = read(&[option]).unwrap_err();
+            assert!(
+                told.contains("cannot be set by a volume"),
+                "{option}: {told}"
+            );
+        }
+        for option in [
+            "ttl=5s",
+            "ro",
+            "umask=077",
+            "cache-size=1GiB",
+            "allow_other",
+        ] {
+            assert!(read(&[option]).is_ok(), "{option}");
+        }
     }
 
     #[test]
@@ -132,6 +185,25 @@ mod tests {
         ] {
             let told = read(&options).unwrap_err();
             assert!(told.contains(named) && told.lines().count() == 1, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_program_folder_means_nothing_else_to_systemd() {
+        assert_eq!(
+            program_folder("/opt/a-b/c_1.2").unwrap(),
+            Path::new("/opt/a-b/c_1.2")
+        );
+        for wrong in [
+            "",
+            "opt",
+            "/opt/a b",
+            "/opt/%i",
+            "/opt/../x",
+            "/opt/x\n",
+            "/opt/$A",
+        ] {
+            assert!(program_folder(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -248,9 +248,11 @@ impl Request {
                 }
             }
         }
-        let places = [self.source.clone(), self.dir.clone()];
-        let mount = std::iter::once(OsString::from("mount")).chain(places);
-        Ok(mount.chain(words.into_iter().map(OsString::from)).collect())
+        // After `--` no place is taken for a flag.
+        let places = ["--".into(), self.source.clone(), self.dir.clone()];
+        let mount = std::iter::once(OsString::from("mount"));
+        let flags = words.into_iter().map(OsString::from);
+        Ok(mount.chain(flags).chain(places).collect())
     }
 
     /// The settings that an option stands for.
@@ -353,15 +355,15 @@ mod tests {
         let line = "b/p /m -o rw,nosuid,_netdev,nofail,noauto,user,x-systemd.automount,x-systemd.requires=a.service,defaults,allow_other,ttl=5s";
         assert_eq!(
             words(line).unwrap(),
-            "mount b/p /m --fsname=b/p --allow-other --ttl=5s"
+            "mount --fsname=b/p --allow-other --ttl=5s -- b/p /m"
         );
         assert_eq!(
             words("b /m -o ro,noexec -o nonempty").unwrap(),
-            "mount b /m --fsname=b --read-only --no-exec --allow-non-empty"
+            "mount --fsname=b --read-only --no-exec --allow-non-empty -- b /m"
         );
         assert_eq!(
             words("b /m -o fsname=other").unwrap(),
-            "mount b /m --fsname=other"
+            "mount --fsname=other -- b /m"
         );
     }
 
@@ -374,7 +376,7 @@ mod tests {
         );
         assert_eq!(
             words("b /m -s -o allow_othr").unwrap(),
-            "mount b /m --fsname=b"
+            "mount --fsname=b -- b /m"
         );
     }
 
@@ -383,12 +385,12 @@ mod tests {
         let s3fs = "b /m -o _netdev,allow_other,use_path_request_style,url=https://s3.example.com,iam_role=auto,umask=0022,endpoint=eu-west-1,nonempty,x-systemd.automount";
         assert_eq!(
             words(s3fs).unwrap(),
-            "mount b /m --fsname=b --allow-other --force-path-style --endpoint-url=https://s3.example.com --file-mode=0644 --dir-mode=0755 --region=eu-west-1 --allow-non-empty"
+            "mount --fsname=b --allow-other --force-path-style --endpoint-url=https://s3.example.com --file-mode=0644 --dir-mode=0755 --region=eu-west-1 --allow-non-empty -- b /m"
         );
         let goofys = "b /m -o endpoint=http://minio:9000,dir-mode=0777,file-mode=0666,stat-cache-ttl=10s,uid=1000,default_permissions";
         assert_eq!(
             words(goofys).unwrap(),
-            "mount b /m --fsname=b --endpoint-url=http://minio:9000 --dir-mode=0777 --file-mode=0666 --ttl=10s --uid=1000"
+            "mount --fsname=b --endpoint-url=http://minio:9000 --dir-mode=0777 --file-mode=0666 --ttl=10s --uid=1000 -- b /m"
         );
         for (option, instead) in [
             ("passwd_file=/etc/passwd-s3fs", "credentials-file="),
@@ -413,7 +415,7 @@ mod tests {
         );
         assert_eq!(
             told.unwrap(),
-            "mount b /m --fsname=b --ttl=6s --file-mode=0644 --dir-mode=0700 --force-path-style"
+            "mount --fsname=b --ttl=6s --file-mode=0644 --dir-mode=0700 --force-path-style -- b /m"
         );
     }
 
@@ -432,6 +434,13 @@ mod tests {
             assert!(words(&format!("b /m -o {name}=/own/x")).is_ok(), "{name}");
         }
         assert!(words("b /m -o endpoint-url=http://h,proxy=http://p").is_ok());
+    }
+
+    #[test]
+    fn a_place_is_never_taken_for_a_flag() {
+        let places = ["--from-authentik=/x", "/m"].map(OsString::from);
+        let (flags, _) = understand(places, Vec::new()).unwrap().into_flags();
+        assert!(flags.from_authentik.is_none());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use clap::Args;
 use rustix::process::Signal;
 
 use super::daemonize;
-use crate::config::{Config, ConfigError, ConfigSource, Options, Target};
+use crate::config::{ConfigError, ConfigSource, Options, Target};
 use crate::session::{self, EarlySignals, Reload, Waiter};
 use crate::telemetry::{self, LogIs};
 
@@ -85,9 +85,9 @@ impl MountArgs {
 }
 
 impl MountCommand {
-    /// What would be mounted, and how. Errors: a configuration that cannot be used.
-    pub fn load(self) -> Result<Config, ConfigError> {
-        self.args.source()?.load()
+    /// The flags, and the file that `--config` names.
+    pub fn into_flags(self) -> (Options, Option<PathBuf>) {
+        (self.args.options, self.args.config)
     }
 
     /// `args` are those that say the same to a process of its own.

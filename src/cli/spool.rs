@@ -16,6 +16,8 @@ use crate::write_path::{Entry, EntryState, SpoolView, discard_entry};
 
 /// Longest name of a place that is read from a mount.
 const PLACE_LIMIT_BYTES: usize = 4096;
+/// Below the state directories of mounts: those of volumes of Kubernetes.
+const VOLUMES: &str = "csi";
 
 /// Show and handle files that are not in S3 yet, or could not be uploaded
 ///
@@ -96,8 +98,17 @@ fn views(spool: Option<PathBuf>) -> anyhow::Result<Vec<SpoolView>> {
             "name the directory that was given as --spool to 'mediafs mount'",
         )?]);
     }
-    let base = state_base().map_err(anyhow::Error::msg)?;
-    let states = match fs::read_dir(&base) {
+    views_of_mounts(&state_base().map_err(anyhow::Error::msg)?)
+}
+
+fn views_of_mounts(base: &Path) -> anyhow::Result<Vec<SpoolView>> {
+    let mut views = views_below(base)?;
+    views.extend(views_below(&base.join(VOLUMES))?);
+    Ok(views)
+}
+
+fn views_below(base: &Path) -> anyhow::Result<Vec<SpoolView>> {
+    let states = match fs::read_dir(base) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         states => states.with_context(|| format!("cannot read {}", base.display()))?,
     };
@@ -351,4 +362,27 @@ fn place(entry: &Entry) -> String {
 
 fn describe(entry: &Entry) -> String {
     format!("{} ({})", entry.id, key(entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spools_of_volumes_are_found_beside_those_of_mounts() {
+        let base = tempfile::tempdir().unwrap();
+        let spools = ["media/spool", "csi/volume/spool"].map(|it| base.path().join(it));
+        for spool in &spools {
+            fs::create_dir_all(spool.join("stage")).unwrap();
+        }
+        fs::create_dir_all(base.path().join("csi/bin")).unwrap();
+        let views = views_of_mounts(base.path()).unwrap();
+        let found: Vec<&Path> = views.iter().map(SpoolView::dir).collect();
+        assert_eq!(found, spools);
+        assert!(
+            views_of_mounts(&base.path().join("none"))
+                .unwrap()
+                .is_empty()
+        );
+    }
 }

@@ -2,10 +2,9 @@
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::Args;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -18,7 +17,7 @@ use crate::config::Period;
 use crate::session::control::answers::Status;
 use crate::session::control::client::{AskError, ask_within};
 use crate::session::control::commands::{Flushed, Unmounting};
-use crate::session::{FS_TYPE, elsewhere, mount_at};
+use crate::session::{FS_TYPE, elsewhere, mount_at, systemctl};
 use crate::write_path::SpoolView;
 
 /// Between two lines of progress that is no terminal's.
@@ -168,18 +167,10 @@ impl Progress {
 /// Ends the daemon.
 fn stop(mount: &FoundMount, status: &Status) -> anyhow::Result<()> {
     match &status.unit {
-        Some(unit) => stop_unit(unit),
+        // systemd would start a daemon again that ends by itself.
+        Some(unit) => systemctl::run(&["stop", "--", unit]),
         None => end(mount),
     }
-}
-
-/// systemd would start a daemon again that ends by itself.
-fn stop_unit(unit: &str) -> anyhow::Result<()> {
-    let mut command = Command::new("systemctl");
-    let status = command.args(["stop", "--"]).arg(unit).status();
-    let status = status.context("cannot run systemctl")?;
-    ensure!(status.success(), "'systemctl stop {unit}': {status}");
-    Ok(())
 }
 
 /// Has the daemon end, or its successor where it is killed meanwhile, and waits for it.

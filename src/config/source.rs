@@ -21,6 +21,7 @@ use super::{
 pub struct ConfigSource {
     file: Option<PathBuf>,
     flags: Options,
+    reads_environment: bool,
     /// Where the command was given: relative paths of flags and variables count from here.
     folder: PathBuf,
 }
@@ -54,8 +55,17 @@ impl ConfigSource {
         Ok(Self {
             file: file.map(|file| folder.join(file)),
             flags: target.apply(flags)?,
+            reads_environment: true,
             folder,
         })
+    }
+
+    /// The same, without the `MEDIAFS_*` variables of this process.
+    pub fn without_environment(self) -> Self {
+        Self {
+            reads_environment: false,
+            ..self
+        }
     }
 
     /// The file that is read, if one is.
@@ -76,10 +86,12 @@ impl ConfigSource {
             }
             figment = figment.merge(Toml::file_exact(file));
         }
-        let env = Env::prefixed(ENV_PREFIX)
-            .map(|name| name.as_str().replace('_', "-").to_lowercase().into());
-        let flags = Serialized::defaults(&self.flags);
-        let figment = figment.merge(env).merge(flags);
+        if self.reads_environment {
+            let env = Env::prefixed(ENV_PREFIX);
+            figment = figment
+                .merge(env.map(|name| name.as_str().replace('_', "-").to_lowercase().into()));
+        }
+        let figment = figment.merge(Serialized::defaults(&self.flags));
         let Some(source) = self.authentik(&extract(&figment)?, &figment) else {
             return Ok(Merged {
                 figment,

@@ -9,31 +9,8 @@ use super::messages::{
     Rpc, RpcType,
 };
 use super::request::{self, Publish};
-use super::settings::{ReadOptions, Settings};
-use super::volume::{self, Volume};
-
-/// Settings that are the driver's, or name files and addresses of the node.
-const REFUSED: [&str; 19] = [
-    "allow-non-empty",
-    "cache",
-    "config",
-    "control-socket",
-    "credentials-file",
-    "data-root",
-    "foreground",
-    "from-authentik",
-    "fsname",
-    "hardening",
-    "log-file",
-    "log-file-count",
-    "log-file-size",
-    "mountpoint",
-    "overlay",
-    "profile",
-    "spool",
-    "spool-moved-from",
-    "usage",
-];
+use super::settings::{self, ReadOptions, Settings};
+use super::volume::{self, Paths, Volume};
 
 /// Answers calls; a call blocks.
 #[derive(Debug)]
@@ -82,9 +59,9 @@ impl Driver {
 
     pub fn publish(&self, request: NodePublishVolumeRequest) -> Result<(), Status> {
         let asked = Publish::parse(request)?;
-        check_names(&asked.options)?;
+        // What is refused leaves nothing behind.
+        let settings = self.settings(&asked)?;
         let volume = Volume::make(&asked.volume_id)?;
-        let settings = self.settings(&asked, &volume)?;
         volume.publish(&asked, &settings)?;
         let (id, target) = (&asked.volume_id, asked.target.display());
         tracing::info!(volume = id, %target, bucket = asked.place, "published");
@@ -104,50 +81,18 @@ impl Driver {
     }
 
     /// What the daemon of a volume is configured with.
-    fn settings(&self, asked: &Publish, volume: &Volume) -> Result<Settings, Status> {
-        let read = (self.read_options)(&asked.place, volume.mountpoint(), &asked.options);
-        let mut settings = read.map_err(Status::invalid_argument)?;
+    fn settings(&self, asked: &Publish) -> Result<Settings, Status> {
+        let paths = Paths::of(&asked.volume_id);
+        let read = (self.read_options)(&asked.place, &paths.mountpoint, &asked.options);
+        let resolve = |flags| settings::resolve(&asked.place, paths.mountpoint, flags);
+        let settings = read.and_then(resolve);
+        let mut settings = settings.map_err(Status::invalid_argument)?;
         // Pods run as any user.
         settings.insert("allow-other".to_owned(), true.into());
         if asked.credentials.is_some() {
-            let file = volume.credentials_file().display().to_string();
+            let file = paths.credentials_file.display().to_string();
             settings.insert("credentials-file".to_owned(), file.into());
         }
         Ok(settings)
-    }
-}
-
-/// Errors: INVALID_ARGUMENT, an option is not a volume's to choose.
-fn check_names(options: &[String]) -> Result<(), Status> {
-    let names = options.iter().filter_map(|it| it.split('=').next());
-    for name in names {
-        let name = name.replace('_', "-");
-        if REFUSED.contains(&name.as_str()) {
-            return Err(Status::invalid_argument(format!(
-                "{name} is not for a volume to choose: the driver sets it, or it is of the node"
-            )));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_the_nodes_is_no_option_of_a_volume() {
-        let check = |option: &str| check_names(&[option.to_owned()]);
-        for option in [
-            "spool=/tmp",
-            "credentials_file=/etc/shadow",
-            "config=/x",
-            "foreground",
-        ] {
-            assert!(check(option).is_err(), "{option}");
-        }
-        for option in ["ttl=5s", "ro", "umask=077", "cache-size=1GiB"] {
-            assert!(check(option).is_ok(), "{option}");
-        }
     }
 }

@@ -132,7 +132,7 @@ impl<Q: Send + 'static, A: Send + 'static> UnaryService<Q> for Call<Q, A> {
     type Response = A;
     type Future = BoxFuture<'static, Result<tonic::Response<A>, Status>>;
 
-    /// Goes on when the client has gone: what it began is told by the next call.
+    /// Runs to its end when the client disconnects: its next call finds the result.
     fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
         let (driver, method, path) = (self.driver.clone(), self.method, self.path.clone());
         Box::pin(async move {
@@ -140,9 +140,7 @@ impl<Q: Send + 'static, A: Send + 'static> UnaryService<Q> for Call<Q, A> {
             let done = calls.spawn_blocking(move || method(&driver, request.into_inner()));
             let done = done.await;
             let answer = done.unwrap_or_else(|_| {
-                Err(Status::internal(
-                    "broke off by a panic, which the log tells of",
-                ))
+                Err(Status::internal("the call panicked: see the driver's log"))
             });
             if let Err(error) = &answer {
                 tell(&path, error);

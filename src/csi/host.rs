@@ -5,17 +5,18 @@
 //! is one of the host. What it starts is started by the host's systemd, in a control group
 //! that is not the pod's, so that nothing of it ends with the pod.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
 use super::unit;
 use crate::private;
 use crate::session;
+use crate::session::systemctl::{self, said};
 
 /// With `hostPID: true` the host's init.
 const INIT: u32 = 1;
@@ -24,6 +25,8 @@ const SYSTEMD: &str = "/run/systemd/system";
 /// A folder for each volume; systemd makes them from here on, as `StateDirectory=`.
 pub const STATE: &str = "/var/lib/mediafs/csi";
 const PROGRAM_NAME: &str = "mediafs";
+const ROOT: u32 = 0;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// Lines of a daemon's log that are told when it does not start.
 const LOG_LINES: &str = "3";
 
@@ -45,15 +48,12 @@ pub fn enter(program_folder: &Path) -> anyhow::Result<()> {
     private::directory(Path::new(STATE)).context(STATE)?;
     let path = program_folder.join(PROGRAM_NAME);
     fs::create_dir_all(program_folder)
-        .and_then(|()| put(&path, &program, 0o755))
-        .with_context(|| format!("{}", path.display()))?;
+        .and_then(|()| check_folder(&fs::metadata(program_folder)?))
+        .with_context(|| format!("{}", program_folder.display()))?;
+    put(&path, &program, 0o755).with_context(|| format!("{}", path.display()))?;
     check_program(&path)?;
     put(Path::new(unit::FILE), unit::text(&path).as_bytes(), 0o644).context(unit::FILE)?;
-    let loaded = systemctl(&["daemon-reload"]).context("systemctl")?;
-    if !loaded.status.success() {
-        bail!("systemctl daemon-reload: {}", said(&loaded));
-    }
-    Ok(())
+    systemctl::run(&["daemon-reload"])
 }
 
 /// Puts a file there, whole or not at all; one with these bytes stays. A daemon that
@@ -68,12 +68,21 @@ fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
+/// Errors: somebody else could put another program there, which root would run.
+fn check_folder(folder: &Metadata) -> io::Result<()> {
+    if folder.uid() == ROOT && folder.mode() & WRITABLE_BY_OTHERS == 0 {
+        return Ok(());
+    }
+    let why = "must be root's, and writable by nobody else: choose another place with --program-folder (programFolder of the chart)";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
 /// Errors: the host has an older libc than the image, or its file system is noexec.
 fn check_program(path: &Path) -> anyhow::Result<()> {
     let ran = Command::new(path).arg("--version").output();
     let ran = ran.with_context(|| {
         let path = path.display();
-        format!("the host cannot execute {path}: is its file system noexec? Choose another place with --program-folder")
+        format!("the host cannot execute {path}: is its file system noexec? Choose another place with --program-folder (programFolder of the chart)")
     })?;
     if !ran.status.success() {
         bail!(
@@ -86,27 +95,21 @@ fn check_program(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Whether a unit runs. Errors: systemd does not answer.
-pub fn is_active(unit: &str) -> io::Result<bool> {
-    Ok(systemctl(&["is-active", "--quiet", unit])?.status.success())
+pub fn is_active(unit: &str) -> anyhow::Result<bool> {
+    systemctl::is_true(&["is-active", "--quiet", unit])
 }
 
 /// Starts a unit, and returns when its mount serves. Errors: in words, why it does not.
 pub fn start(unit: &str) -> Result<(), String> {
-    match systemctl(&["start", unit]) {
-        Ok(started) if started.status.success() => Ok(()),
-        Ok(started) => Err(last_words(unit).unwrap_or_else(|| said(&started))),
-        Err(error) => Err(format!("systemctl: {error}")),
-    }
+    control("start", unit).map_err(|why| last_words(unit).unwrap_or(why))
 }
 
 /// Stops a unit, and returns when its mount is gone.
 pub fn stop(unit: &str) -> Result<(), String> {
     control("stop", unit)?;
-    // One that failed would be listed for ever.
-    let reset = systemctl(&["reset-failed", unit]);
-    reset
-        .map(drop)
-        .map_err(|error| format!("systemctl: {error}"))
+    // One that failed would be listed for ever; it refuses one that did not.
+    let reset = systemctl::is_true(&["reset-failed", unit]);
+    reset.map(drop).map_err(|error| format!("{error:#}"))
 }
 
 /// Has the daemon read its credentials again.
@@ -115,40 +118,42 @@ pub fn reload(unit: &str) -> Result<(), String> {
 }
 
 fn control(verb: &str, unit: &str) -> Result<(), String> {
-    match systemctl(&[verb, unit]) {
-        Ok(done) if done.status.success() => Ok(()),
-        Ok(done) => Err(said(&done)),
-        Err(error) => Err(format!("systemctl: {error}")),
-    }
+    systemctl::run(&[verb, unit]).map_err(|error| format!("{error:#}"))
 }
 
-fn systemctl(args: &[&str]) -> io::Result<Output> {
-    let mut command = Command::new("systemctl");
-    command.args(args).stdin(Stdio::null()).output()
-}
-
-/// What the daemon itself said last.
+/// What the daemon itself said at this start.
 fn last_words(unit: &str) -> Option<String> {
+    let start = systemctl::property(unit, "InvocationID").ok()?;
+    if start.is_empty() {
+        return None;
+    }
     let mut command = Command::new("journalctl");
     command
         .args(["--quiet", "--no-pager", "-o", "cat", "-n", LOG_LINES])
-        .arg(format!("_SYSTEMD_UNIT={unit}"));
+        .arg(format!("_SYSTEMD_UNIT={unit}"))
+        .arg(format!("_SYSTEMD_INVOCATION_ID={start}"));
     let told = command.stdin(Stdio::null()).output().ok()?;
     let told = said(&told);
     (!told.is_empty()).then_some(told)
 }
 
-fn said(output: &Output) -> String {
-    let streams = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
-    let lines = streams.iter().flat_map(|text| text.lines());
-    let lines: Vec<&str> = lines
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    lines.join("; ")
-}
-
 /// The folder of a volume.
 pub fn folder_of(volume: &str) -> PathBuf {
     Path::new(STATE).join(volume)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_write_to_is_none_for_the_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        for (mode, is_safe) in [(0o755, is_root), (0o775, false), (0o757, false)] {
+            fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+            let checked = check_folder(&fs::metadata(folder.path()).unwrap());
+            assert_eq!(checked.is_ok(), is_safe, "{mode:o}");
+        }
+    }
 }

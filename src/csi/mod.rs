@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use driver::Driver;
-pub use settings::{ReadOptions, Settings};
+pub use settings::{ReadOptions, Settings, not_of_a_volume, resolve as settings_of};
 
 /// Calls that are under way have so long at a stop.
 const ENDED_WITHIN: Duration = Duration::from_secs(20);
@@ -60,7 +60,7 @@ pub fn serve(settings: DriverSettings) -> anyhow::Result<()> {
     crate::telemetry::write_logs();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build();
-    let runtime = runtime.context("no run time")?;
+    let runtime = runtime.context("cannot start the run time")?;
     let calls = TaskTracker::new();
     let driver = Arc::new(Driver {
         name: settings.name,
@@ -69,7 +69,7 @@ pub fn serve(settings: DriverSettings) -> anyhow::Result<()> {
         calls: calls.clone(),
     });
     runtime.block_on(async move {
-        let listener = UnixListener::from_std(listener).context("no socket")?;
+        let listener = UnixListener::from_std(listener).context("cannot listen on the socket")?;
         let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
         tracing::info!(driver = driver.name, node = driver.node_id, "serving");

@@ -80,8 +80,12 @@ impl Publish {
                 _ => options.push(format!("{name}={value}")),
             }
         }
-        let bucket = bucket.filter(|it| !it.is_empty());
-        let bucket = bucket.ok_or_else(|| wrong("volumeAttributes: bucket is missing"))?;
+        let bucket = bucket.unwrap_or_default();
+        if bucket.is_empty() || bucket.starts_with('-') {
+            return Err(wrong(
+                "volumeAttributes: bucket is missing, or begins with '-'",
+            ));
+        }
         let place = match prefix.as_deref().map(|it| it.trim_matches('/')) {
             None | Some("") => bucket,
             Some(prefix) => format!("{bucket}/{prefix}"),
@@ -351,6 +355,13 @@ mod tests {
         assert!(refused(|it| it.target_path = "a/b".to_owned()).contains("absolute"));
         assert!(refused(|it| it.volume_capability = None).contains("volume_capability"));
         assert!(refused(|it| it.volume_context.clear()).contains("bucket"));
+        for bucket in ["", "-b", "--from-authentik=/any/file"] {
+            let refused = request(|it| {
+                it.volume_context
+                    .insert("bucket".to_owned(), bucket.to_owned());
+            });
+            assert!(refused.unwrap_err().message().contains("bucket"));
+        }
         assert!(refused(|it| mount(it).fs_type = "ext4".to_owned()).contains("fsType"));
         let group = refused(|it| mount(it).volume_mount_group = "wheel".to_owned());
         assert!(group.contains("wheel"), "{group}");

@@ -10,7 +10,10 @@ pub const FILE: &str = "/run/systemd/system/mediafs-csi@.service";
 /// What differs. A kubelet waits for two minutes, and then asks again.
 const CHANGES: [(&str, &str); 6] = [
     (
-        "# One mount, as /etc/mediafs/NAME.toml says: systemctl enable --now mediafs@NAME\n",
+        "# One mount, as /etc/mediafs/NAME.toml says: systemctl enable --now mediafs@NAME\n\
+         #\n\
+         # Read `systemctl status mediafs@NAME` for what waits for S3. What differs on one\n\
+         # machine goes into a drop-in: systemctl edit mediafs@NAME\n",
         "# One volume of Kubernetes, as its config.toml says. Written by mediafs csi, which starts it.\n",
     ),
     (
@@ -62,7 +65,13 @@ mod tests {
         let text = text(Path::new("/opt/x/mediafs"));
         assert!(text.contains("ExecStart=/opt/x/mediafs mount --foreground --config /var/lib/mediafs/csi/%i/config.toml\n"));
         assert!(text.contains("StateDirectory=mediafs/csi/%i\n"));
-        for gone in ["/etc/mediafs", "Credential", "[Install]", "WantedBy"] {
+        for gone in [
+            "mediafs@",
+            "/etc/mediafs",
+            "Credential",
+            "[Install]",
+            "WantedBy",
+        ] {
             assert!(!text.contains(gone), "{gone}");
         }
     }

@@ -25,7 +25,9 @@ use super::{host, unit};
 use crate::config::settings_of_file;
 use crate::ops::Access;
 use crate::private;
-use crate::session::{FS_TYPE, MountEntry, Unmounted, bind, mount_at, mounts_of, unbind};
+use crate::session::{
+    Answer, FS_TYPE, MountEntry, Unmounted, ask, bind, mount_at, mounts_of, unbind,
+};
 
 /// Of a volume's identifier, in the name of its folder; a hash makes it one of its own.
 const NAME_LIMIT: usize = 40;
@@ -33,57 +35,59 @@ const HASH_DIGITS: usize = 16;
 /// Mounts that lie one over the other at a target, at most.
 const STACKED_LIMIT: usize = 16;
 
+/// What a volume has on this node, or would have.
+#[derive(Debug)]
+pub struct Paths {
+    folder: PathBuf,
+    /// Where the daemon mounts.
+    pub mountpoint: PathBuf,
+    pub credentials_file: PathBuf,
+    config_file: PathBuf,
+}
+
+impl Paths {
+    pub fn of(id: &str) -> Self {
+        let folder = host::folder_of(&name_of(id));
+        Self {
+            mountpoint: folder.join("mount"),
+            credentials_file: folder.join("credentials"),
+            config_file: folder.join("config.toml"),
+            folder,
+        }
+    }
+}
+
 /// Locked until it is dropped.
 #[derive(Debug)]
 pub struct Volume {
     unit: String,
-    folder: PathBuf,
-    /// Where the daemon mounts.
-    mountpoint: PathBuf,
+    paths: Paths,
     _lock: File,
 }
 
 impl Volume {
-    /// Locks a volume, and makes its folder.
+    /// Locks a volume, and makes its folder. Errors: ABORTED, another call has it.
     pub fn make(id: &str) -> Result<Self, Status> {
-        let folder = host::folder_of(&name_of(id));
-        let made = private::directory(&folder).map_err(io::Error::from);
-        made.and_then(|()| Self::lock(id))
-            .map_err(|error| internal(&folder, &error))
+        let paths = Paths::of(id);
+        let made = private::directory(&paths.folder).map_err(io::Error::from);
+        made.map_err(|error| internal(&paths.folder, &error))?;
+        let locked = lock(&paths.folder)?;
+        let locked = locked.ok_or_else(|| Status::aborted("the volume's folder was removed"))?;
+        Ok(Self::locked(id, paths, locked))
     }
 
-    /// Locks a volume that this node has had; none where it never was here.
+    /// Locks a volume that this node has had; none where it never was here. Errors: as `make`.
     pub fn find(id: &str) -> Result<Option<Self>, Status> {
-        match Self::lock(id) {
-            Ok(volume) => Ok(Some(volume)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(internal(&host::folder_of(&name_of(id)), &error)),
-        }
+        let paths = Paths::of(id);
+        Ok(lock(&paths.folder)?.map(|it| Self::locked(id, paths, it)))
     }
 
-    fn lock(id: &str) -> io::Result<Self> {
-        let name = name_of(id);
-        let folder = host::folder_of(&name);
-        let lock = File::open(&folder)?;
-        flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(Self {
-            unit: unit::of(&name),
-            mountpoint: folder.join("mount"),
-            folder,
+    fn locked(id: &str, paths: Paths, lock: File) -> Self {
+        Self {
+            unit: unit::of(&name_of(id)),
+            paths,
             _lock: lock,
-        })
-    }
-
-    pub fn mountpoint(&self) -> &Path {
-        &self.mountpoint
-    }
-
-    pub fn credentials_file(&self) -> PathBuf {
-        self.folder.join("credentials")
-    }
-
-    fn config_file(&self) -> PathBuf {
-        self.folder.join("config.toml")
+        }
     }
 
     /// Shows the volume at a target; again with the same arguments, nothing is done.
@@ -131,7 +135,7 @@ impl Volume {
         let published = self.serve(asked.credentials.as_ref(), settings);
         let published = published.and_then(|()| {
             fs::create_dir_all(&asked.target)
-                .and_then(|()| bind(&self.mountpoint, &asked.target, asked.access))
+                .and_then(|()| bind(&self.paths.mountpoint, &asked.target, asked.access))
                 .map_err(|error| internal(&asked.target, &error))
         });
         if published.is_err() {
@@ -159,13 +163,13 @@ impl Volume {
             // A string, a number or a list of JSON is one of TOML.
             .map(|(name, value)| format!("{name} = {value}\n"))
             .collect();
-        let written = private::replace(&self.config_file(), text.as_bytes());
-        written.map_err(|error| internal(&self.config_file(), &error))?;
+        let written = private::replace(&self.paths.config_file, text.as_bytes());
+        written.map_err(|error| internal(&self.paths.config_file, &error))?;
         let renewed = self.write_credentials(credentials);
-        let renewed = renewed.map_err(|error| internal(&self.credentials_file(), &error))?;
+        let renewed = renewed.map_err(|error| internal(&self.paths.credentials_file, &error))?;
         if self.mounted()?.is_none() {
-            let made = private::directory(&self.mountpoint).map_err(io::Error::from);
-            made.map_err(|error| internal(&self.mountpoint, &error))?;
+            let made = private::directory(&self.paths.mountpoint).map_err(io::Error::from);
+            made.map_err(|error| internal(&self.paths.mountpoint, &error))?;
         } else if renewed && host::is_active(&self.unit).unwrap_or(false) {
             host::reload(&self.unit).map_err(Status::internal)?;
         }
@@ -180,15 +184,15 @@ impl Volume {
 
     /// Whether they are other ones than before.
     fn write_credentials(&self, credentials: Option<&CredentialsFile>) -> io::Result<bool> {
-        let path = self.credentials_file();
-        let before = private::read(&path).ok();
+        let path = &self.paths.credentials_file;
+        let before = private::read(path).ok();
         let now = credentials.map(CredentialsFile::as_bytes);
         if before.as_deref() == now {
             return Ok(false);
         }
         match now {
-            Some(bytes) => private::replace(&path, bytes)?,
-            None => fs::remove_file(&path)?,
+            Some(bytes) => private::replace(path, bytes)?,
+            None => fs::remove_file(path)?,
         }
         Ok(true)
     }
@@ -225,20 +229,20 @@ impl Volume {
                 device = left.device,
                 "unmounting what is left"
             );
-            let taken = unbind(&self.mountpoint);
-            if taken.map_err(|error| internal(&self.mountpoint, &error))? == Unmounted::Busy {
-                return Err(busy(&self.mountpoint));
+            let taken = unbind(&self.paths.mountpoint);
+            if taken.map_err(|error| internal(&self.paths.mountpoint, &error))? == Unmounted::Busy {
+                return Err(busy(&self.paths.mountpoint));
             }
         }
         let removals = [
-            fs::remove_file(self.credentials_file()),
-            fs::remove_file(self.config_file()),
-            fs::remove_dir(&self.mountpoint),
+            fs::remove_file(&self.paths.credentials_file),
+            fs::remove_file(&self.paths.config_file),
+            fs::remove_dir(&self.paths.mountpoint),
         ];
         for removed in removals {
             match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(internal(&self.folder, &error));
+                    return Err(internal(&self.paths.folder, &error));
                 }
                 _ => {}
             }
@@ -248,21 +252,20 @@ impl Volume {
 
     /// What the daemon has mounted.
     fn mounted(&self) -> Result<Option<MountEntry>, Status> {
-        let entry = mount_at(&self.mountpoint);
-        let entry = entry.map_err(|error| internal(&self.mountpoint, &error))?;
+        let entry = mount_at(&self.paths.mountpoint);
+        let entry = entry.map_err(|error| internal(&self.paths.mountpoint, &error))?;
         Ok(entry.filter(|entry| entry.fs_type == FS_TYPE))
     }
 
-    /// What is mounted at a target. A mount of ours whose daemon is gone for good, for
-    /// example of before a volume was published anew, is taken away.
+    /// The mount at a target. A mediafs mount whose daemon has ended for good is unmounted first.
     fn at_target(&self, target: &Path) -> Result<Option<MountEntry>, Status> {
         for _ in 0..STACKED_LIMIT {
             let entry = mount_at(target).map_err(|error| internal(target, &error))?;
             let Some(entry) = entry else { return Ok(None) };
-            if entry.fs_type != FS_TYPE || is_served(&entry)? {
+            if entry.fs_type != FS_TYPE || is_served(&entry)? || !is_dead(&entry)? {
                 return Ok(Some(entry));
             }
-            tracing::warn!(target = %target.display(), "a mount without a daemon is taken away");
+            tracing::warn!(target = %target.display(), "unmounting a mount that has no daemon");
             if unbind(target).map_err(|error| internal(target, &error))? == Unmounted::Busy {
                 return Err(busy(target));
             }
@@ -275,15 +278,18 @@ impl Volume {
         let Some(mounted) = mounted else {
             return Ok(Vec::new());
         };
-        let entries = mounts_of("self").map_err(|error| internal(&self.mountpoint, &error))?;
+        let entries =
+            mounts_of("self").map_err(|error| internal(&self.paths.mountpoint, &error))?;
         let ours = entries.into_iter().filter(|it| it.device == mounted.device);
         let places = ours.map(|entry| entry.mountpoint);
-        Ok(places.filter(|place| *place != self.mountpoint).collect())
+        Ok(places
+            .filter(|place| *place != self.paths.mountpoint)
+            .collect())
     }
 
     /// Names of the settings that the daemon was started with otherwise, if any.
     fn differences(&self, settings: &Settings) -> Option<String> {
-        let before = settings_of_file(&self.config_file()).unwrap_or_default();
+        let before = settings_of_file(&self.paths.config_file).unwrap_or_default();
         let names = differing(&before, settings);
         (!names.is_empty()).then(|| names.join(", "))
     }
@@ -299,20 +305,21 @@ fn differing<'a>(
     names.map(String::as_str).collect()
 }
 
-/// Takes every mount away from a target, and the target itself.
+/// Takes every mount of a volume away from a target, and the target itself.
+///
+/// Errors: NOT_FOUND, a mount that is there is of no volume; INTERNAL, it is in use.
 pub fn unpublish_target(target: &Path) -> Result<(), Status> {
     for _ in 0..STACKED_LIMIT {
         let entry = mount_at(target).map_err(|error| internal(target, &error))?;
-        match entry {
-            None => break,
-            Some(entry) if entry.fs_type != FS_TYPE => {
-                return Err(Status::not_found(format!(
-                    "{} has a mount of another file system: {}",
-                    target.display(),
-                    entry.fs_type
-                )));
-            }
-            Some(_) => {}
+        let Some(entry) = entry else { break };
+        let is_ours = entry.fs_type == FS_TYPE && (is_served(&entry)? || is_dead(&entry)?);
+        if !is_ours {
+            return Err(Status::not_found(format!(
+                "{} has a mount that is of no volume: {} ({})",
+                target.display(),
+                entry.source,
+                entry.fs_type
+            )));
         }
         if unbind(target).map_err(|error| internal(target, &error))? == Unmounted::Busy {
             return Err(busy(target));
@@ -332,6 +339,13 @@ fn is_served(entry: &MountEntry) -> Result<bool, Status> {
     Ok(others.any(|it| it.mountpoint.starts_with(state)))
 }
 
+/// Whether its daemon has ended for good.
+fn is_dead(entry: &MountEntry) -> Result<bool, Status> {
+    let path = &entry.mountpoint;
+    let answer = ask(path).map_err(|error| internal(path, &error))?;
+    Ok(answer == Answer::Dead)
+}
+
 fn is_read_only(entry: &MountEntry) -> bool {
     entry.options.iter().any(|option| option == "ro")
 }
@@ -346,6 +360,22 @@ fn name_of(id: &str) -> String {
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let hash = hash.get(..HASH_DIGITS).unwrap_or_default();
     format!("{}-{hash}", plain.collect::<String>())
+}
+
+/// None where there is no such folder. Errors: ABORTED, somebody else has it locked.
+fn lock(folder: &Path) -> Result<Option<File>, Status> {
+    let file = match File::open(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|error| internal(folder, &error))?,
+    };
+    let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    match locked.map_err(io::Error::from) {
+        Ok(()) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Status::aborted(
+            "an operation on this volume is in progress",
+        )),
+        Err(error) => Err(internal(folder, &error)),
+    }
 }
 
 fn internal(path: &Path, error: &io::Error) -> Status {
@@ -382,6 +412,18 @@ mod tests {
         }
         assert!(names[0].starts_with("media-"));
         assert_eq!(names[0], name_of("media"));
+    }
+
+    #[test]
+    fn a_volume_that_another_call_has_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock(folder.path()).unwrap();
+        assert!(held.is_some());
+        let refused = lock(folder.path()).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Aborted);
+        drop(held);
+        assert!(lock(folder.path()).unwrap().is_some());
+        assert!(lock(&folder.path().join("none")).unwrap().is_none());
     }
 
     #[test]

@@ -6,10 +6,12 @@
 //! `stop` else, also at shutdown.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
+
+use super::systemctl;
 
 /// Holds the unit's name. Set by the unit itself: systemd has no variable for it.
 const UNIT_VARIABLE: &str = "_MEDIAFS_UNIT";
@@ -49,15 +51,14 @@ pub fn stop_kind() -> StopKind {
 /// Every job of systemd, a line each. Not those of one unit: systemctl takes its
 /// name for a pattern, in which the `\x20` of an escaped name means something else.
 fn jobs() -> Option<String> {
-    let mut child = Command::new("systemctl")
-        .args([
-            "list-jobs",
-            "--no-legend",
-            "--no-pager",
-            "--plain",
-            "--full",
-        ])
-        .stdin(Stdio::null())
+    let list = [
+        "list-jobs",
+        "--no-legend",
+        "--no-pager",
+        "--plain",
+        "--full",
+    ];
+    let mut child = systemctl::command(&list)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use async_trait::async_trait;
 
 use super::plan::{Found, Task};
+use crate::session::systemctl;
 
 /// It is there where systemd runs. Source: sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
@@ -40,25 +40,6 @@ pub fn why_none(name: &str, config_file: &Path) -> Option<String> {
     None
 }
 
-fn systemctl(args: &[&str]) -> anyhow::Result<Output> {
-    let mut command = Command::new("systemctl");
-    let command = command.args(args).stdin(Stdio::null());
-    command.output().context("systemctl cannot be run")
-}
-
-fn is_true(args: &[&str]) -> anyhow::Result<bool> {
-    Ok(systemctl(args)?.status.success())
-}
-
-fn done(args: &[&str]) -> anyhow::Result<()> {
-    let output = systemctl(args)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    bail!("'systemctl {}': {}", args.join(" "), said.trim());
-}
-
 /// The template of all mounts.
 #[derive(Debug)]
 pub struct UnitFile;
@@ -76,7 +57,7 @@ impl Task for UnitFile {
     }
 
     async fn look(&self) -> anyhow::Result<Found> {
-        Ok(if is_true(&["cat", TEMPLATE_NAME])? {
+        Ok(if systemctl::is_true(&["cat", TEMPLATE_NAME])? {
             Found::Done(format!("{TEMPLATE_NAME} is installed"))
         } else {
             Found::ToDo(format!("write {}", Self::path().display()))
@@ -94,7 +75,7 @@ impl Task for UnitFile {
         let text = TEMPLATE.replace(PROGRAM, program);
         let path = Self::path();
         fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
-        done(&["daemon-reload"])
+        systemctl::run(&["daemon-reload"])
     }
 }
 
@@ -119,13 +100,8 @@ impl Service {
             return Ok(true);
         }
         let unit = self.unit();
-        let property = "--property=ActiveEnterTimestamp";
-        let output = systemctl(&["show", "--timestamp=unix", "--value", property, &unit])?;
-        let since = String::from_utf8_lossy(&output.stdout);
-        let since = since
-            .trim()
-            .strip_prefix('@')
-            .and_then(|it| it.parse().ok());
+        let since = systemctl::property(&unit, "ActiveEnterTimestamp")?;
+        let since = since.strip_prefix('@').and_then(|it| it.parse().ok());
         let since = since.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
         let written = fs::metadata(&self.config_file).and_then(|file| file.modified());
         // Of the second in which it was started nobody can tell.
@@ -146,8 +122,8 @@ impl Task for Service {
 
     async fn look(&self) -> anyhow::Result<Found> {
         let unit = self.unit();
-        let is_enabled = is_true(&["is-enabled", "--quiet", &unit])?;
-        let is_active = is_true(&["is-active", "--quiet", &unit])?;
+        let is_enabled = systemctl::is_true(&["is-enabled", "--quiet", &unit])?;
+        let is_active = systemctl::is_true(&["is-active", "--quiet", &unit])?;
         Ok(match (is_enabled, is_active) {
             (true, true) if self.is_outdated()? => Found::ToDo(format!("restart {unit}")),
             (true, true) => Found::Done(format!("{unit} is enabled and runs")),
@@ -157,11 +133,12 @@ impl Task for Service {
 
     async fn change(&self) -> anyhow::Result<()> {
         let unit = self.unit();
-        let was_outdated = is_true(&["is-active", "--quiet", &unit])? && self.is_outdated()?;
+        let was_outdated =
+            systemctl::is_true(&["is-active", "--quiet", &unit])? && self.is_outdated()?;
         let log = || format!("the mount does not start: 'journalctl -u {unit}' says why");
-        done(&["enable", "--now", &unit]).with_context(log)?;
+        systemctl::run(&["enable", "--now", &unit]).with_context(log)?;
         if was_outdated {
-            done(&["restart", &unit]).with_context(log)?;
+            systemctl::run(&["restart", &unit]).with_context(log)?;
         }
         self.is_new.store(false, Ordering::Relaxed);
         Ok(())

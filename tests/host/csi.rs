@@ -168,6 +168,15 @@ fn csi_requests_that_are_wrong_are_refused_by_the_codes_of_the_specification() {
     refused(wrong, "spool", &|it| {
         it.volume_context.insert("spool".to_owned(), "/".to_owned());
     });
+    refused(wrong, "mime", &|it| {
+        it.volume_context
+            .insert("mime".to_owned(), "/etc/shadow".to_owned());
+    });
+    refused(wrong, "bucket", &|it| {
+        it.volume_context
+            .insert("bucket".to_owned(), "--config=/etc/shadow".to_owned());
+    });
+    assert!(!machine.tries("ls -d /var/lib/mediafs/csi/wrong_*").0);
     // Of the daemon, in its words; the secret is in none, nor in a log.
     refused(Code::Internal, "does not serve", &|it| {
         it.volume_context
@@ -189,6 +198,33 @@ fn csi_requests_that_are_wrong_are_refused_by_the_codes_of_the_specification() {
     check_refused(pod.unpublish("wrong/volume", ""), wrong, "target_path");
     pod.unpublish("never published", &target).unwrap();
     pod.unpublish("wrong/volume", &target).unwrap();
+}
+
+#[test]
+fn the_csi_driver_leaves_an_operators_own_mount_at_a_target_alone() {
+    let (machine, server) = (Machine::shared(), Server::shared());
+    let pod = DriverPod::start(machine);
+    let volume = PersistentVolume::on(server, "own");
+    let target = target_of(machine, "own");
+    let request = volume.request(server, &target);
+    let (owner, bucket, endpoint) = (&server.owner, &volume.bucket, &server.endpoint);
+    machine.says(&format!(
+        "mkdir {target}; AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={} /opt/mediafs mount {bucket} {target} \
+         --endpoint-url={endpoint} --region={} --force-path-style",
+        owner.access_key, owner.secret_key, server.region
+    ));
+    machine.says(&format!("echo own >{target}/f"));
+    check_refused(
+        pod.publish(&request),
+        Code::AlreadyExists,
+        "has another mount",
+    );
+    for id in [volume.id.as_str(), "never published"] {
+        check_refused(pod.unpublish(id, &target), Code::NotFound, "mount");
+    }
+    assert_eq!(machine.says(&format!("cat {target}/f")), "own\n");
+    machine.says(&format!("/opt/mediafs unmount {target}"));
+    pod.unpublish("never published", &target).unwrap();
 }
 
 #[test]

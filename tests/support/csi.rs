@@ -53,9 +53,11 @@ impl<'m> DriverPod<'m> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let unit = format!("csi-driver-{number}.service");
         let socket = format!("/run/{unit}.sock");
-        // Its own mounts and control group, the host's processes: `hostPID: true`.
+        // Its own mounts and control group, the host's processes: `hostPID: true`. A Service
+        // named mediafs gives it a variable that is no setting.
         machine.says(&format!(
             "systemd-run --quiet --collect --unit={unit} -p PrivateMounts=yes -p PrivateTmp=yes \
+             --setenv=MEDIAFS_PORT=tcp://192.0.2.1:9750 \
              /opt/mediafs csi --endpoint unix://{socket} --node-id node-1"
         ));
         let pod = Self {
