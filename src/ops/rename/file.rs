@@ -6,6 +6,7 @@ use tokio::sync::MutexGuard;
 
 use super::copies::ObjectCopies;
 use super::log::RenameLog;
+use super::not_moved::NotMoved;
 use super::place::{Place, RenameMode};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -46,7 +47,7 @@ impl FileRenamer {
         to: &Place<'_>,
         (source, target): (&Pin, Option<&Pin>),
         (mode, request): (RenameMode, Option<KernelRequest>),
-    ) -> Result<(), FsError> {
+    ) -> Result<(), NotMoved> {
         let source_file = self.files.hold(source.ino)?;
         let target_file = target
             .map(|target| self.files.hold(target.ino))
@@ -88,9 +89,9 @@ impl FileRenamer {
         if let Some(replaced) = replaced {
             self.deletes.keep_replaced(replaced);
         }
-        self.namespace
-            .table()
-            .rename(source.ino, to.dir.ino, to.name)?;
+        let table = self.namespace.table();
+        let renamed = table.rename(source.ino, to.dir.ino, to.name);
+        renamed.map_err(NotMoved::unknown)?;
         failpoint::at(Point::RenameFileDone);
         Ok(())
     }
@@ -102,7 +103,7 @@ impl FileRenamer {
         to: &Place<'_>,
         (source, (target, target_file)): (&'a OpenFile, (Option<&Pin>, Option<&Arc<OpenFile>>)),
         (mode, request): (RenameMode, Option<KernelRequest>),
-    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
+    ) -> Result<Option<MutexGuard<'a, ()>>, NotMoved> {
         let target_file = target_file.map(Arc::as_ref);
         let known = known_of(target, target_file);
         let stored = source.inode.state().remote.clone();
@@ -216,7 +217,7 @@ impl FileRenamer {
         (file, target): (&'a OpenFile, Option<&OpenFile>),
         (version, over): (ObjectVersion, CopyOver),
         request: Option<KernelRequest>,
-    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
+    ) -> Result<Option<MutexGuard<'a, ()>>, NotMoved> {
         let source = &file.inode;
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
@@ -246,7 +247,7 @@ impl FileRenamer {
         let copy = (version, over);
         let outcome = self.copy_and_delete(from, to, (file, target), &intent, copy);
         let outcome = caught("rename", outcome).await.map_err(FsError::from);
-        let outcome = outcome.flatten();
+        let outcome = outcome.map_err(NotMoved::from).flatten();
         let seal_guard = match &outcome {
             Ok(_) => Some(
                 self.sealer
@@ -258,7 +259,13 @@ impl FileRenamer {
         // Where it has failed, the application is told so.
         self.log.end_done(&old_key, &outcome, request).await;
         let moved = match outcome {
-            Err(FsError::Exists(_)) => return Err(self.taken(to)),
+            Err(NotMoved {
+                error: FsError::Exists(_),
+                left,
+            }) => {
+                let error = self.taken(to);
+                return Err(NotMoved { error, left });
+            }
             outcome => outcome?,
         };
         self.namespace.record_copied(&old_key, &intent.to, &moved);
@@ -284,13 +291,12 @@ impl FileRenamer {
         (file, target): (&OpenFile, Option<&OpenFile>),
         intent: &RenameIntent,
         (version, over): (ObjectVersion, CopyOver),
-    ) -> Result<ObjectVersion, FsError> {
+    ) -> Result<ObjectVersion, NotMoved> {
         let (old_key, new_key) = (intent.from.clone(), intent.to.clone());
         let headers = intent.headers.clone();
-        let source = version.etag.clone();
         let moved = self
             .copies
-            .copy_version(&old_key, (&new_key, over), headers, version)
+            .copy_version(&old_key, (&new_key, over), headers, version.clone())
             .await?;
         self.log.note_copy(intent, moved.etag.clone());
         failpoint::at(Point::RenameFileCopied);
@@ -298,15 +304,19 @@ impl FileRenamer {
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
         self.namespace.entry_added(&to.dir).await;
         // Readers go to the copy before the original goes.
-        file.rebase(&MovedObject::of(source, moved.clone()), new_key);
+        let copy = MovedObject::of(version.etag.clone(), moved.clone());
+        file.rebase(&copy, new_key);
         if let Some(target) = target {
             target.orphan();
         }
-        self.namespace
-            .before_entry_removed(&from.dir, from.name)
-            .await?;
-        let pending = DeletePending::of_version(old_key, intent.version.clone());
-        self.delete_original(from, pending, None).await?;
+        let gone = async {
+            let (dir, name) = (&from.dir, from.name);
+            self.namespace.before_entry_removed(dir, name).await?;
+            let pending = DeletePending::of_version(old_key, intent.version.clone());
+            self.delete_original(from, pending, None).await
+        };
+        let gone = gone.await;
+        gone.map_err(|error| NotMoved::copied(error, version, moved.etag.clone()))?;
         failpoint::at(Point::RenameFileDeleted);
         Ok(moved)
     }
