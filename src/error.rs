@@ -190,7 +190,10 @@ impl FsError {
             Self::Panicked(_) => Some("a mistake of mediafs: report it with this log"),
             _ => None,
         };
-        let facts = self.store_error().map(StoreError::facts).unwrap_or_default();
+        let facts = self
+            .store_error()
+            .map(StoreError::facts)
+            .unwrap_or_default();
         FailureFacts {
             advice: advice.or(facts.advice),
             ..facts

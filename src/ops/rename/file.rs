@@ -268,6 +268,7 @@ impl FileRenamer {
             }
             outcome => outcome?,
         };
+        failpoint::at(Point::RenameFileEnded);
         self.namespace.record_copied(&old_key, &intent.to, &moved);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());
