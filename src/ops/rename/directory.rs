@@ -96,10 +96,8 @@ impl DirectoryRenamer {
                 self.deletes.shows_again(&from.dir).await;
             }
             Err(error) => {
-                let table = self.namespace.table();
-                let back = table.rename(source.ino, from.dir.ino, from.name);
+                let back = self.name_again(source, from).await;
                 back.map_err(NotMoved::unknown)?;
-                self.rebase.journal_seals_again(source).await;
                 return Err(NotMoved::unknown(error));
             }
         }
@@ -146,8 +144,9 @@ impl DirectoryRenamer {
         // Readers go to the copies before the originals go.
         self.rebase
             .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
-        let table = self.namespace.table();
-        table.rename(source.ino, to.dir.ino, to.name)?;
+        self.namespace
+            .table()
+            .rename(source.ino, to.dir.ino, to.name)?;
         // Also what was opened in between.
         self.rebase
             .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
@@ -157,8 +156,7 @@ impl DirectoryRenamer {
             return Ok(moved);
         }
         if let Err(error) = self.store.enqueue(&pending_of(&old_prefix, objects)) {
-            table.rename(source.ino, from.dir.ino, from.name)?;
-            self.rebase.journal_seals_again(source).await;
+            self.name_again(source, from).await?;
             return Err(error.into());
         }
         self.namespace.record(from.dir.ino, from.name, None);
@@ -166,6 +164,14 @@ impl DirectoryRenamer {
             .record(to.dir.ino, to.name, Some(Entry::Directory));
         self.namespace.entry_added(&to.dir).await;
         Ok(moved)
+    }
+
+    /// It has its old name after all, in the journal too.
+    async fn name_again(&self, source: &Pin, from: &Place<'_>) -> Result<(), FsError> {
+        let table = self.namespace.table();
+        table.rename(source.ino, from.dir.ino, from.name)?;
+        self.rebase.journal_seals_again(source).await;
+        Ok(())
     }
 
     fn dir_prefix(&self, place: &Place<'_>) -> Result<String, FsError> {

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use super::not_moved::{Left, NotMoved};
 use super::place::{Place, RenameMode};
-use super::renamer::{Renamer, same_object};
+use super::renamer::Renamer;
 use crate::error::FsError;
 use crate::files::{KernelRequest, MovedObject, check_awaited, to_the_end};
 use crate::namespace::{Hold, Name, Pin};
@@ -82,14 +82,16 @@ impl Renamer {
         let table = self.namespace.table();
         let [known, known_at_to] = [from, to].map(|at| table.child(at.dir.ino, at.name));
         let target = match (known, known_at_to) {
-            // It died before it knew that the first file is aside.
-            (Some(known), Some(_)) if same_object(&known, &source) => {
+            (Some(known), Some(_)) => {
+                // One of them is another client's, and nobody can tell which.
+                if self.found(from).await?.is_some() {
+                    return Err(left_aside(FsError::EXISTS, &aside));
+                }
+                // It died before it knew that the first file is aside.
                 self.finish_resent_rename(Some(known), &aside).await?;
                 source = self.namespace.lookup(&aside.dir, aside.name).await?;
                 self.found(to).await?
             }
-            // One of them is another client's, and nobody can tell which.
-            (Some(_), Some(_)) => return Err(left_aside(FsError::EXISTS, &aside)),
             (Some(_), None) => None,
             (None, _) => self.found(to).await?,
         };

@@ -131,19 +131,16 @@ impl FileRenamer {
     async fn check_absent(&self, to: &Place<'_>) -> Result<(), FsError> {
         let key = self.namespace.child_key(to.dir.ino, to.name)?;
         match self.deletes.object_at(&key).await {
-            Ok(Some(_)) => Err(self.taken(to)),
+            Ok(Some(_)) => {
+                taken(to);
+                Err(FsError::EXISTS)
+            }
             Ok(None) => Ok(()),
             Err(error) => {
                 tracing::info!(%key, %error, "renamed without checking that the new name is free: S3 did not answer");
                 Ok(())
             }
         }
-    }
-
-    /// Another client has the name: whoever looks it up next sees its file.
-    fn taken(&self, to: &Place<'_>) -> FsError {
-        to.dir.state().dir.forget_listing();
-        FsError::EXISTS
     }
 
     /// Uploads what is sealed over an object, so that a crash finds the object
@@ -258,16 +255,11 @@ impl FileRenamer {
         };
         // Where it has failed, the application is told so.
         self.log.end_done(&old_key, &outcome, request).await;
-        let moved = match outcome {
-            Err(NotMoved {
-                error: FsError::Exists(_),
-                left,
-            }) => {
-                let error = self.taken(to);
-                return Err(NotMoved { error, left });
+        let moved = outcome.inspect_err(|failed| {
+            if matches!(failed.error, FsError::Exists(_)) {
+                taken(to);
             }
-            outcome => outcome?,
-        };
+        })?;
         failpoint::at(Point::RenameFileEnded);
         self.namespace.record_copied(&old_key, &intent.to, &moved);
         let mut state = source.state();
@@ -375,6 +367,11 @@ async fn lock_uploads<'a>(
         });
     }
     guards
+}
+
+/// Another client has the name: whoever looks it up next sees its file.
+fn taken(to: &Place<'_>) {
+    to.dir.state().dir.forget_listing();
 }
 
 fn copy_over(mode: RenameMode, known: WriteCondition) -> CopyOver {

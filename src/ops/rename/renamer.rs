@@ -259,7 +259,7 @@ impl Renamer {
 }
 
 /// Whether a copy of the source may be what stands in its new place.
-pub(super) fn same_object(source: &Pin, target: &Pin) -> bool {
+fn same_object(source: &Pin, target: &Pin) -> bool {
     let version = source.state().remote.clone();
     let there = target.state().remote.clone();
     match (version, there) {
