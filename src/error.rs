@@ -184,7 +184,24 @@ impl FsError {
 
     /// What a line of the log has beside the error's text.
     pub fn facts(&self) -> FailureFacts<'_> {
-        let store_error = match self {
+        let advice = match self {
+            Self::Spool(_) | Self::SpoolReadOnly => Some("look after the disk of the spool"),
+            Self::PartsLost => Some("write the file again; see 'mediafs spool list'"),
+            Self::Panicked(_) => Some("a mistake of mediafs: report it with this log"),
+            _ => None,
+        };
+        let facts = self
+            .store_error()
+            .map(StoreError::facts)
+            .unwrap_or_default();
+        FailureFacts {
+            advice: advice.or(facts.advice),
+            ..facts
+        }
+    }
+
+    fn store_error(&self) -> Option<&StoreError> {
+        match self {
             Self::Store(error) | Self::StoreQuota(error) | Self::StoreFull(error) => Some(error),
             Self::NotFound(cause)
             | Self::Exists(cause)
@@ -195,18 +212,13 @@ impl FsError {
             | Self::Corrupt(cause)
             | Self::TimedOut(cause) => cause.store_error(),
             _ => None,
-        };
-        let advice = match self {
-            Self::Spool(_) | Self::SpoolReadOnly => Some("look after the disk of the spool"),
-            Self::PartsLost => Some("write the file again; see 'mediafs spool list'"),
-            Self::Panicked(_) => Some("a mistake of mediafs: report it with this log"),
-            _ => None,
-        };
-        let facts = store_error.map(StoreError::facts).unwrap_or_default();
-        FailureFacts {
-            advice: advice.or(facts.advice),
-            ..facts
         }
+    }
+
+    /// Whether what failed may be done all the same, now or later.
+    pub fn may_be_applied(&self) -> bool {
+        let is_said = self.store_error().is_some_and(|error| error.maybe_applied);
+        is_said || self.is_no_answer() || matches!(self, Self::Panicked(_))
     }
 
     /// Whether S3 did not serve, and so said nothing of what it was asked.

@@ -82,6 +82,8 @@ points! {
     /// What only the spool has stands under its new name in the journal.
     RenameStageMoved = "rename_stage_moved",
     RenameFileDeleted = "rename_file_deleted",
+    /// The journal knows no rename any more; the inode has its old name.
+    RenameFileEnded = "rename_file_ended",
     /// The inode has its new name; rename(2) is not answered.
     RenameFileDone = "rename_file_done",
     /// The journal knows what is to be renamed.

@@ -10,9 +10,11 @@ use std::time::Duration;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
-use crate::support::{Mount, wait_until};
+use crate::support::{Client, Mount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(120);
+type Put = fn(&Client, &str, &str, &[u8]);
+
 const THEIRS: &str = "theirs";
 const MODES: [[&str; 4]; 3] = [
     ["--durability", "s3", "--attributes", "fixed"],
@@ -28,9 +30,13 @@ struct Exchange {
 
 impl Exchange {
     fn new(mode: &[&str]) -> Self {
+        Self::of(mode, Client::put)
+    }
+
+    fn of(mode: &[&str], put: impl Fn(&Client, &str, &str, &[u8])) -> Self {
         let (plan, proxy) = Mount::behind_a_proxy();
         for (key, body) in [("f", "of f"), ("g", "of g")] {
-            plan.client.put(&plan.bucket, key, body.as_bytes());
+            put(&plan.client, &plan.bucket, key, body.as_bytes());
         }
         let mount = plan.args(mode.to_vec()).start();
         Self { mount, proxy }
@@ -85,6 +91,25 @@ fn for_each_step(test: impl Fn(&[&str], &str) + Sync) {
     });
 }
 
+/// Where S3 deletes at once, for the delete of the second step and for that of the third,
+/// of objects that were put in one and of others that were uploaded in parts.
+fn for_each_delete(args: &[&str], test: impl Fn(Exchange, &str, &str) + Sync) {
+    let puts: [(&str, Put); 2] = [("in one", Client::put), ("in parts", Client::put_in_a_part)];
+    thread::scope(|scope| {
+        for mode in &MODES[..2] {
+            for key in ["g", ".mediafs-exchange-*"] {
+                for (how, put) in puts {
+                    let test = &test;
+                    scope.spawn(move || {
+                        let what = format!("{key} {how} {mode:?}");
+                        test(Exchange::of(&[mode, args].concat(), put), key, &what);
+                    });
+                }
+            }
+        }
+    });
+}
+
 fn refused(key: &str) -> Rule {
     Rule::on("CopyObject", Fault::Answer(403, "AccessDenied")).key(key)
 }
@@ -127,5 +152,40 @@ fn what_another_client_puts_amid_an_exchange_that_fails_stays() {
             _ => ("of f", THEIRS),
         };
         exchange.ends_with(&format!("{key} {mode:?}"), f, g);
+    });
+}
+
+#[test]
+fn an_exchange_of_which_a_delete_is_refused_is_taken_back() {
+    for_each_delete(&[], |exchange, key, what| {
+        let refused = Rule::on("DeleteObject", Fault::Answer(403, "AccessDenied"));
+        exchange.proxy.rule(refused.key(key));
+        let failed = exchange.rename().unwrap_err();
+        assert_eq!(failed.raw_os_error(), Some(libc::EACCES), "{what}");
+        exchange.ends_with(what, "of f", "of g");
+    });
+}
+
+#[test]
+fn an_exchange_of_which_the_answer_to_a_delete_is_lost_keeps_both_files() {
+    for_each_delete(&["--request-timeout", "2s"], |exchange, key, what| {
+        let lost = Rule::on("DeleteObject", Fault::LoseAnswer);
+        exchange.proxy.rule(lost.key(key).always());
+        exchange.rename().unwrap_err();
+        exchange.proxy.heal();
+        let Exchange {
+            mut mount,
+            proxy: _proxy,
+        } = exchange;
+        mount.unmount();
+        let left = objects(&mount);
+        for body in ["of f", "of g"] {
+            let has = left.iter().any(|(_, it)| it == body.as_bytes());
+            assert!(has, "{what}: {body} is lost: {left:?}");
+        }
+        assert!(
+            mount.log().contains("one of them may have this name now"),
+            "{what}"
+        );
     });
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -59,6 +60,18 @@ pub fn ends_with(mount: &SupervisedMount, what: &str, objects: &[(&str, &str)]) 
         .map(|(key, body)| (*key, std::str::from_utf8(body).unwrap()))
         .collect();
     assert_eq!(found, objects, "{what}");
+}
+
+/// At the same time, which costs one start of a mount.
+fn for_each_durability(points: &[&str], test: impl Fn(&str, &str) + Sync) {
+    thread::scope(|scope| {
+        for durability in DURABILITIES {
+            for point in points {
+                let test = &test;
+                scope.spawn(move || test(durability, point));
+            }
+        }
+    });
 }
 
 fn rename(mount: &SupervisedMount, flags: RenameFlags) -> io::Result<()> {
@@ -115,6 +128,21 @@ fn an_exchange_that_counts_as_done_is_finished_and_not_exchanged_back() {
             ends_with(&mount, point, &[("f", "of g"), ("g", "of f")]);
         }
     }
+}
+
+/// The journal knows none of its renames as begun, and the session log not which is done.
+#[test]
+fn an_exchange_that_a_kill_cut_before_a_file_had_its_next_name_is_finished() {
+    let points = [
+        "rename_file_ended=return",
+        "rename_file_ended=1*off->return",
+    ];
+    for_each_durability(&points, |durability, point| {
+        let mount = dies_at(point, durability, &[("f", "of f"), ("g", "of g")]);
+        let exchanged = mount.change_amid_death(|| rename(&mount, RenameFlags::EXCHANGE), || {});
+        exchanged.unwrap();
+        ends_with(&mount, point, &[("f", "of g"), ("g", "of f")]);
+    });
 }
 
 /// Between its second rename and its third one.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region, ResponseChecksumValidation};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumAlgorithm;
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use tokio::runtime::Runtime;
 
 use super::servers::{Credentials, Server};
@@ -245,6 +245,25 @@ impl Client {
     pub fn delete(&self, bucket: &str, key: &str) {
         let request = self.s3.delete_object().bucket(bucket).key(key).send();
         self.runtime.block_on(request).unwrap();
+    }
+
+    /// Uploads an object as the only part of one.
+    #[track_caller]
+    pub fn put_in_a_part(&self, bucket: &str, key: &str, body: &[u8]) {
+        let (s3, body) = (&self.s3, ByteStream::from(body.to_vec()));
+        self.runtime.block_on(async {
+            let begun = s3.create_multipart_upload().bucket(bucket).key(key);
+            let upload = begun.send().await.unwrap().upload_id.unwrap();
+            let part = s3.upload_part().bucket(bucket).key(key).upload_id(&upload);
+            let part = part.part_number(1).body(body).send().await.unwrap();
+            let part = CompletedPart::builder()
+                .part_number(1)
+                .set_e_tag(part.e_tag);
+            let parts = CompletedMultipartUpload::builder().parts(part.build());
+            let end = s3.complete_multipart_upload().bucket(bucket).key(key);
+            let end = end.upload_id(&upload).multipart_upload(parts.build());
+            end.send().await.unwrap();
+        });
     }
 
     /// Begins a multipart upload that nobody ends.

@@ -269,6 +269,7 @@ each_point! {
     rename_file_copied: RenameFileCopied,
     rename_stage_moved: RenameStageMoved,
     rename_file_deleted: RenameFileDeleted,
+    rename_file_ended: RenameFileEnded,
     rename_file_done: RenameFileDone,
     rename_directory_noted: RenameDirectoryNoted,
     rename_directory_copies: RenameDirectoryCopies,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::copies::ObjectCopies;
 use super::log::{Ended, RenameLog};
+use super::not_moved::NotMoved;
 use super::place::Place;
 use super::rebase::Rebase;
 use crate::error::FsError;
@@ -46,7 +47,7 @@ impl DirectoryRenamer {
         source: &Pin,
         target: Option<&Pin>,
         request: Option<KernelRequest>,
-    ) -> Result<(), FsError> {
+    ) -> Result<(), NotMoved> {
         // What a predecessor had sent must not put a key under the old name either.
         self.predecessor.wait_for_requests().await?;
         if let Some(target) = target {
@@ -79,7 +80,8 @@ impl DirectoryRenamer {
         if moved.is_err() && ended == Ended::Yes {
             self.copies.delete_unwanted(unwanted);
         }
-        let moved = moved?;
+        // Copies may be there, and go later.
+        let moved = moved.map_err(NotMoved::unknown)?;
         let deleted = self.delete_originals(&old_prefix, &objects);
         let deleted = caught("rename", deleted).await.map_err(FsError::from);
         match deleted.flatten() {
@@ -94,18 +96,17 @@ impl DirectoryRenamer {
                 self.deletes.shows_again(&from.dir).await;
             }
             Err(error) => {
-                self.namespace
-                    .table()
-                    .rename(source.ino, from.dir.ino, from.name)?;
-                self.rebase.journal_seals_again(source).await;
-                return Err(error);
+                let back = self.name_again(source, from).await;
+                back.map_err(NotMoved::unknown)?;
+                return Err(NotMoved::unknown(error));
             }
         }
         failpoint::at(Point::RenameDirectoryDeleted);
         // The source's own marker, if it had one, stands in the place of the target's.
         if target.is_some() && !moved.contains_key(&old_key) {
             let marker = DeleteRequest::any(Key::new(new_prefix));
-            self.store.delete(marker).await?;
+            let deleted = self.store.delete(marker).await;
+            deleted.map_err(|error| NotMoved::unknown(error.into()))?;
         }
         Ok(())
     }
@@ -143,8 +144,9 @@ impl DirectoryRenamer {
         // Readers go to the copies before the originals go.
         self.rebase
             .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
-        let table = self.namespace.table();
-        table.rename(source.ino, to.dir.ino, to.name)?;
+        self.namespace
+            .table()
+            .rename(source.ino, to.dir.ino, to.name)?;
         // Also what was opened in between.
         self.rebase
             .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
@@ -154,8 +156,7 @@ impl DirectoryRenamer {
             return Ok(moved);
         }
         if let Err(error) = self.store.enqueue(&pending_of(&old_prefix, objects)) {
-            table.rename(source.ino, from.dir.ino, from.name)?;
-            self.rebase.journal_seals_again(source).await;
+            self.name_again(source, from).await?;
             return Err(error.into());
         }
         self.namespace.record(from.dir.ino, from.name, None);
@@ -163,6 +164,14 @@ impl DirectoryRenamer {
             .record(to.dir.ino, to.name, Some(Entry::Directory));
         self.namespace.entry_added(&to.dir).await;
         Ok(moved)
+    }
+
+    /// It has its old name after all, in the journal too.
+    async fn name_again(&self, source: &Pin, from: &Place<'_>) -> Result<(), FsError> {
+        let table = self.namespace.table();
+        table.rename(source.ino, from.dir.ino, from.name)?;
+        self.rebase.journal_seals_again(source).await;
+        Ok(())
     }
 
     fn dir_prefix(&self, place: &Place<'_>) -> Result<String, FsError> {

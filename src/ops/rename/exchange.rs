@@ -4,15 +4,25 @@
 //! first file's object has that name. What another client puts under one of the names
 //! while it is free has come after the exchange, or after one that has failed: it stays,
 //! and the file that was to have the name is what it has replaced.
+//!
+//! A step that fails says what it has left (`Left`). Only where that is sure are the
+//! steps before it taken back. Else nothing is deleted: the first file keeps the name
+//! aside, which the log tells.
+//!
+//! The request counts as carried out before its last step, or a successor would not know
+//! the rest of it from an exchange that is asked for. So where that step fails and all is
+//! taken back, and the daemon dies before it answers, the successor answers that the
+//! files have changed places, though they have not.
 
 use std::time::SystemTime;
 
+use super::not_moved::{Left, NotMoved};
 use super::place::{Place, RenameMode};
 use super::renamer::Renamer;
 use crate::error::FsError;
-use crate::files::{KernelRequest, check_awaited, to_the_end};
+use crate::files::{KernelRequest, MovedObject, check_awaited, to_the_end};
 use crate::namespace::{Hold, Name, Pin};
-use crate::store::{DeletePending, DeleteRequest, ETag, ObjectStore};
+use crate::store::{DeletePending, DeleteRequest, ObjectStore};
 use crate::vocabulary::Ino;
 
 /// What came of a step to a name that was free.
@@ -44,8 +54,14 @@ impl Renamer {
         check_awaited()?;
         let names = ((from, source), (to, target), &aside);
         to_the_end(async {
-            self.step(from, &aside, source).await?;
-            self.second_steps(names, request).await
+            match self.step(from, &aside, source).await {
+                Ok(Stepped::Moved) => self.second_steps(names, request).await,
+                Ok(Stepped::Taken) => Err(FsError::EXISTS),
+                Err(failed) => {
+                    let back = self.delete_copy((from, &aside), source, &failed).await;
+                    Err(half_done(failed.error, back, &aside))
+                }
+            }
         })
         .await
     }
@@ -60,26 +76,32 @@ impl Renamer {
     ) -> Result<bool, FsError> {
         let name = self.aside(request)?;
         let aside = self.aside_of(from, &name)?;
-        let Some(source) = self.found(&aside).await? else {
+        let Some(mut source) = self.found(&aside).await? else {
             return Ok(false);
         };
-        // Then what has the other name by now is another client's.
-        let is_moved = self.namespace.table().child(from.dir.ino, from.name);
-        let target = match is_moved {
-            Some(_) => None,
-            None => self.found(to).await?,
+        let table = self.namespace.table();
+        let [known, known_at_to] = [from, to].map(|at| table.child(at.dir.ino, at.name));
+        let target = match (known, known_at_to) {
+            (Some(known), Some(_)) => {
+                // One of them is another client's, and nobody can tell which.
+                if self.found(from).await?.is_some() {
+                    return Err(left_aside(FsError::EXISTS, &aside));
+                }
+                // It died before it knew that the first file is aside.
+                self.finish_resent_rename(Some(known), &aside).await?;
+                source = self.namespace.lookup(&aside.dir, aside.name).await?;
+                self.found(to).await?
+            }
+            (Some(_), None) => None,
+            (None, _) => self.found(to).await?,
         };
         to_the_end(async {
-            match &target {
-                Some(target) => {
-                    let names = ((from, &source), (to, target), &aside);
-                    self.second_steps(names, request).await
-                }
-                None => {
-                    self.carried_out.record(request);
-                    self.last_step(&aside, to, &source).await
-                }
-            }
+            let Some(target) = &target else {
+                self.carried_out.record(request);
+                return self.resumed_step(&aside, to, &source).await;
+            };
+            let names = ((from, &source), (to, target), &aside);
+            self.second_steps(names, request).await
         })
         .await?;
         Ok(true)
@@ -98,7 +120,10 @@ impl Renamer {
         let name = self.aside(request)?;
         let aside = self.aside_of(&from, &name)?;
         match self.found(&aside).await? {
-            Some(source) => to_the_end(self.last_step(&aside, &to, &source)).await,
+            Some(source) => {
+                let done = to_the_end(self.last_step(&aside, &to, &source)).await;
+                done.map_err(|failed| left_aside(failed.error, &aside))
+            }
             None => Ok(()),
         }
     }
@@ -113,27 +138,30 @@ impl Renamer {
             Ok(Stepped::Moved) => {}
             Ok(Stepped::Taken) => {
                 self.carried_out.record(request);
-                let how = (RenameMode::Replace, None);
-                return self
-                    .move_inode(aside, to, (source, Some(target)), how)
-                    .await;
+                let (both, how) = ((source, Some(target)), (RenameMode::Replace, None));
+                let moved = self.move_inode(aside, to, both, how).await;
+                return moved.map_err(|failed| left_aside(failed.error, aside));
             }
-            Err(error) => {
-                let copy = copy_left(&error, target);
-                let back = self.step_back(aside, from, source, copy).await;
-                return Err(half_done(error, back, aside));
+            Err(failed) => {
+                let back = async {
+                    self.delete_copy((to, from), target, &failed).await?;
+                    self.step_back(aside, from, source).await
+                };
+                let back = back.await;
+                return Err(half_done(failed.error, back, aside));
             }
         }
         self.carried_out.record(request);
-        let Err(error) = self.last_step(aside, to, source).await else {
+        let Err(failed) = self.last_step(aside, to, source).await else {
             return Ok(());
         };
-        let copy = copy_left(&error, source);
-        let mut back = self.step_back(from, to, target, copy).await;
-        if back.is_ok() {
-            back = self.step_back(aside, from, source, None).await;
-        }
-        Err(half_done(error, back, aside))
+        let back = async {
+            self.delete_copy((aside, to), source, &failed).await?;
+            self.step_back(from, to, target).await?;
+            self.step_back(aside, from, source).await
+        };
+        let back = back.await;
+        Err(half_done(failed.error, back, aside))
     }
 
     async fn last_step(
@@ -141,36 +169,74 @@ impl Renamer {
         aside: &Place<'_>,
         to: &Place<'_>,
         source: &Pin,
-    ) -> Result<(), FsError> {
+    ) -> Result<(), NotMoved> {
         match self.step(aside, to, source).await? {
             Stepped::Moved => Ok(()),
-            Stepped::Taken => self.give_up(aside, source).await,
+            Stepped::Taken => {
+                let given_up = self.give_up(aside, source).await;
+                given_up.map_err(NotMoved::unknown)
+            }
         }
     }
 
-    /// Takes back a step of an exchange that has failed. Of a later step, this copy may
-    /// be there, though that has failed.
+    /// The last step where that it comes next is likely, and not sure: what is under the
+    /// name may be the second file.
+    async fn resumed_step(
+        &self,
+        aside: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+    ) -> Result<(), FsError> {
+        let error = match self.step(aside, to, source).await {
+            Ok(Stepped::Moved) => return Ok(()),
+            Ok(Stepped::Taken) => FsError::EXISTS,
+            Err(failed) => failed.error,
+        };
+        Err(left_aside(error, aside))
+    }
+
+    /// Takes back a step of an exchange that has failed. Of a later step, no copy is left.
     async fn step_back(
         &self,
         from: &Place<'_>,
         to: &Place<'_>,
         inode: &Pin,
-        copy: Option<ETag>,
     ) -> Result<(), FsError> {
-        let mut stepped = self.step(from, to, inode).await?;
-        if stepped == Stepped::Taken && copy.is_some() {
-            let request = DeleteRequest {
-                key: self.namespace.child_key(to.dir.ino, to.name)?,
-                if_match: copy,
-            };
-            if self.file.store.delete(request).await.is_ok() {
-                stepped = self.step(from, to, inode).await?;
-            }
-        }
-        match stepped {
+        match self.step(from, to, inode).await? {
             Stepped::Moved => Ok(()),
             Stepped::Taken => self.give_up(from, inode).await,
         }
+    }
+
+    /// Deletes what a step has left that has failed.
+    ///
+    /// Errors: where that may be the only object.
+    async fn delete_copy(
+        &self,
+        (from, to): (&Place<'_>, &Place<'_>),
+        inode: &Pin,
+        failed: &NotMoved,
+    ) -> Result<(), FsError> {
+        let (original, copy) = match &failed.left {
+            Left::Nothing => return Ok(()),
+            Left::Copy { original, copy } => (original, copy),
+            Left::Unknown => return Err(failed.error.clone()),
+        };
+        let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
+        let there = self.file.deletes.object_at(&old_key).await?;
+        if there.is_none_or(|there| there.etag != original.etag) {
+            return Err(FsError::STALE);
+        }
+        // Readers go back before the copy goes.
+        let file = self.files.hold(inode.ino)?;
+        file.rebase(&MovedObject::of(copy.clone(), original.clone()), old_key);
+        let request = DeleteRequest {
+            key: self.namespace.child_key(to.dir.ino, to.name)?,
+            if_match: Some(copy.clone()),
+        };
+        self.file.store.delete(request).await?;
+        self.namespace.record(to.dir.ino, to.name, None);
+        Ok(())
     }
 
     async fn step(
@@ -178,12 +244,15 @@ impl Renamer {
         from: &Place<'_>,
         to: &Place<'_>,
         inode: &Pin,
-    ) -> Result<Stepped, FsError> {
+    ) -> Result<Stepped, NotMoved> {
         let how = (RenameMode::Exchange, None);
         match self.move_inode(from, to, (inode, None), how).await {
             Ok(()) => Ok(Stepped::Moved),
-            Err(FsError::Exists(_)) => Ok(Stepped::Taken),
-            Err(error) => Err(error),
+            Err(NotMoved {
+                error: FsError::Exists(_),
+                left: Left::Nothing,
+            }) => Ok(Stepped::Taken),
+            Err(failed) => Err(failed),
         }
     }
 
@@ -224,19 +293,20 @@ impl Renamer {
     }
 }
 
-/// The copy that a step may leave though it has failed.
-fn copy_left(error: &FsError, inode: &Pin) -> Option<ETag> {
-    match error {
-        FsError::NotFound(_) | FsError::Stale(_) => None,
-        _ => inode.state().remote.clone().map(|version| version.etag),
+/// Why an exchange has failed, of which what was done is taken back, or is not.
+fn half_done(error: FsError, back: Result<(), FsError>, aside: &Place<'_>) -> FsError {
+    match back {
+        Ok(()) => error,
+        Err(not_back) => {
+            left_aside(not_back, aside);
+            error
+        }
     }
 }
 
-/// Why an exchange has failed, of which what was done is taken back, or is not.
-fn half_done(error: FsError, back: Result<(), FsError>, aside: &Place<'_>) -> FsError {
-    if let Err(not_back) = back {
-        let name = aside.name.as_str();
-        tracing::error!(name, error = %not_back, "two files have not changed places, and one of them has this name now");
-    }
+/// Why an exchange is left as it is.
+fn left_aside(error: FsError, aside: &Place<'_>) -> FsError {
+    let name = aside.name.as_str();
+    tracing::error!(name, %error, "two files have not changed places, and one of them may have this name now");
     error
 }

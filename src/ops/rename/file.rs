@@ -6,6 +6,7 @@ use tokio::sync::MutexGuard;
 
 use super::copies::ObjectCopies;
 use super::log::RenameLog;
+use super::not_moved::NotMoved;
 use super::place::{Place, RenameMode};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -46,7 +47,7 @@ impl FileRenamer {
         to: &Place<'_>,
         (source, target): (&Pin, Option<&Pin>),
         (mode, request): (RenameMode, Option<KernelRequest>),
-    ) -> Result<(), FsError> {
+    ) -> Result<(), NotMoved> {
         let source_file = self.files.hold(source.ino)?;
         let target_file = target
             .map(|target| self.files.hold(target.ino))
@@ -88,9 +89,9 @@ impl FileRenamer {
         if let Some(replaced) = replaced {
             self.deletes.keep_replaced(replaced);
         }
-        self.namespace
-            .table()
-            .rename(source.ino, to.dir.ino, to.name)?;
+        let table = self.namespace.table();
+        let renamed = table.rename(source.ino, to.dir.ino, to.name);
+        renamed.map_err(NotMoved::unknown)?;
         failpoint::at(Point::RenameFileDone);
         Ok(())
     }
@@ -102,7 +103,7 @@ impl FileRenamer {
         to: &Place<'_>,
         (source, (target, target_file)): (&'a OpenFile, (Option<&Pin>, Option<&Arc<OpenFile>>)),
         (mode, request): (RenameMode, Option<KernelRequest>),
-    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
+    ) -> Result<Option<MutexGuard<'a, ()>>, NotMoved> {
         let target_file = target_file.map(Arc::as_ref);
         let known = known_of(target, target_file);
         let stored = source.inode.state().remote.clone();
@@ -130,19 +131,16 @@ impl FileRenamer {
     async fn check_absent(&self, to: &Place<'_>) -> Result<(), FsError> {
         let key = self.namespace.child_key(to.dir.ino, to.name)?;
         match self.deletes.object_at(&key).await {
-            Ok(Some(_)) => Err(self.taken(to)),
+            Ok(Some(_)) => {
+                taken(to);
+                Err(FsError::EXISTS)
+            }
             Ok(None) => Ok(()),
             Err(error) => {
                 tracing::info!(%key, %error, "renamed without checking that the new name is free: S3 did not answer");
                 Ok(())
             }
         }
-    }
-
-    /// Another client has the name: whoever looks it up next sees its file.
-    fn taken(&self, to: &Place<'_>) -> FsError {
-        to.dir.state().dir.forget_listing();
-        FsError::EXISTS
     }
 
     /// Uploads what is sealed over an object, so that a crash finds the object
@@ -216,7 +214,7 @@ impl FileRenamer {
         (file, target): (&'a OpenFile, Option<&OpenFile>),
         (version, over): (ObjectVersion, CopyOver),
         request: Option<KernelRequest>,
-    ) -> Result<Option<MutexGuard<'a, ()>>, FsError> {
+    ) -> Result<Option<MutexGuard<'a, ()>>, NotMoved> {
         let source = &file.inode;
         let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
         let new_key = self.namespace.child_key(to.dir.ino, to.name)?;
@@ -246,7 +244,7 @@ impl FileRenamer {
         let copy = (version, over);
         let outcome = self.copy_and_delete(from, to, (file, target), &intent, copy);
         let outcome = caught("rename", outcome).await.map_err(FsError::from);
-        let outcome = outcome.flatten();
+        let outcome = outcome.map_err(NotMoved::from).flatten();
         let seal_guard = match &outcome {
             Ok(_) => Some(
                 self.sealer
@@ -257,10 +255,12 @@ impl FileRenamer {
         };
         // Where it has failed, the application is told so.
         self.log.end_done(&old_key, &outcome, request).await;
-        let moved = match outcome {
-            Err(FsError::Exists(_)) => return Err(self.taken(to)),
-            outcome => outcome?,
-        };
+        let moved = outcome.inspect_err(|failed| {
+            if matches!(failed.error, FsError::Exists(_)) {
+                taken(to);
+            }
+        })?;
+        failpoint::at(Point::RenameFileEnded);
         self.namespace.record_copied(&old_key, &intent.to, &moved);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());
@@ -284,13 +284,12 @@ impl FileRenamer {
         (file, target): (&OpenFile, Option<&OpenFile>),
         intent: &RenameIntent,
         (version, over): (ObjectVersion, CopyOver),
-    ) -> Result<ObjectVersion, FsError> {
+    ) -> Result<ObjectVersion, NotMoved> {
         let (old_key, new_key) = (intent.from.clone(), intent.to.clone());
         let headers = intent.headers.clone();
-        let source = version.etag.clone();
         let moved = self
             .copies
-            .copy_version(&old_key, (&new_key, over), headers, version)
+            .copy_version(&old_key, (&new_key, over), headers, version.clone())
             .await?;
         self.log.note_copy(intent, moved.etag.clone());
         failpoint::at(Point::RenameFileCopied);
@@ -298,15 +297,19 @@ impl FileRenamer {
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
         self.namespace.entry_added(&to.dir).await;
         // Readers go to the copy before the original goes.
-        file.rebase(&MovedObject::of(source, moved.clone()), new_key);
+        let copy = MovedObject::of(version.etag.clone(), moved.clone());
+        file.rebase(&copy, new_key);
         if let Some(target) = target {
             target.orphan();
         }
-        self.namespace
-            .before_entry_removed(&from.dir, from.name)
-            .await?;
-        let pending = DeletePending::of_version(old_key, intent.version.clone());
-        self.delete_original(from, pending, None).await?;
+        let gone = async {
+            let (dir, name) = (&from.dir, from.name);
+            self.namespace.before_entry_removed(dir, name).await?;
+            let pending = DeletePending::of_version(old_key, intent.version.clone());
+            self.delete_original(from, pending, None).await
+        };
+        let gone = gone.await;
+        gone.map_err(|error| NotMoved::copied(error, version, moved.etag.clone()))?;
         failpoint::at(Point::RenameFileDeleted);
         Ok(moved)
     }
@@ -364,6 +367,11 @@ async fn lock_uploads<'a>(
         });
     }
     guards
+}
+
+/// Another client has the name: whoever looks it up next sees its file.
+fn taken(to: &Place<'_>) {
+    to.dir.state().dir.forget_listing();
 }
 
 fn copy_over(mode: RenameMode, known: WriteCondition) -> CopyOver {

@@ -83,10 +83,10 @@ impl RenameLog {
 
     /// As `end_rename` where it is finished: of a request that comes again this is known before the
     /// journal has its end, or it would be taken for another one.
-    pub async fn end_done<T>(
+    pub async fn end_done<T, E>(
         &self,
         from: &Key,
-        outcome: &Result<T, FsError>,
+        outcome: &Result<T, E>,
         request: Option<KernelRequest>,
     ) -> Ended {
         if let Some(request) = request.filter(|_| outcome.is_ok()) {

@@ -5,6 +5,7 @@ mod directory;
 mod exchange;
 mod file;
 mod log;
+mod not_moved;
 mod paths;
 mod place;
 mod rebase;

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::directory::DirectoryRenamer;
 use super::file::FileRenamer;
 use super::log::{Finished, RenameLog};
+use super::not_moved::NotMoved;
 use super::place::{Place, RenameMode};
 use super::rebase::Rebase;
 use crate::error::FsError;
@@ -195,10 +196,10 @@ impl Renamer {
         to: &Place<'_>,
         (source, target): (&Pin, Option<&Pin>),
         (mode, request): (RenameMode, Option<KernelRequest>),
-    ) -> Result<(), FsError> {
+    ) -> Result<(), NotMoved> {
         match source.kind {
             Kind::Directory if self.namespace.table().is_within(to.dir.ino, source.ino) => {
-                return Err(FsError::InvalidArgument);
+                return Err(FsError::InvalidArgument.into());
             }
             Kind::Directory => {
                 let renamed = self.directory.rename_dir(from, to, source, target, request);
