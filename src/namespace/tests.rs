@@ -9,7 +9,8 @@ use super::*;
 use crate::store::faulty::{Fault, Faulty};
 use crate::store::memory::Memory;
 use crate::store::{
-    DeleteRequest, ObjectHeaders, PutRequest, StoreError, StoreErrorKind, StoreOp, WriteCondition,
+    DeleteRequest, ObjectHeaders, PutRequest, StoreError, StoreErrorKind, StoreOp,
+    WriteCondition,
 };
 
 const TTL: Duration = Duration::from_secs(60);
@@ -483,4 +484,29 @@ async fn files_after_a_name_are_of_the_sizes_asked_for_and_looked_for_within_a_b
     );
     assert_eq!(after("c1", 16), ["p/c2", "p/c3"], "and not without end");
     assert_eq!(after("d000", 16), ["p/z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_was_asked_for_before_a_doubt_counts_no_more() {
+    for files in [2, 2500] {
+        let world = World::new(DirMarkers::Auto);
+        for number in 0..files {
+            world.put(&format!("p/f{number:04}"), "x").await;
+        }
+        let root = world.root();
+        let late = Fault::Late(Duration::from_secs(2));
+        world.store.plan(StoreOp::List, 1, late);
+        let mut stream = DirStream::new(world.root());
+        let listed = world.names.next_entries(&mut stream);
+        let forgotten = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            root.state().dir.forget_listing();
+        };
+        let (listed, ()) = tokio::join!(listed, forgotten);
+        assert!(!listed.unwrap().unwrap().is_empty());
+        let asked = || world.lists() + world.store.seen(StoreOp::Head);
+        let before = asked();
+        world.lookup(&root, "f0000").await.unwrap();
+        assert!(asked() > before, "{files}");
+    }
 }
