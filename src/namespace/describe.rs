@@ -53,8 +53,9 @@ impl Namespace {
         Ok(answer)
     }
 
-    /// Asks for what is stored with a file's object where that is not known, as of an
-    /// inode that the kernel refers to since before a takeover. Free where it is.
+    /// Asks for what is stored with a file's object or a directory's marker where that is
+    /// not known, as of an inode that the kernel refers to since before a takeover. Free
+    /// where it is.
     ///
     /// To be called before attributes are changed or sent with an upload.
     /// Errors: `Stale` when another client removed or replaced the file; the store's.
@@ -65,8 +66,11 @@ impl Namespace {
             (known, state.remote.clone(), state.local.is_some())
         };
         let is_new = version.is_none() && is_local;
-        if !self.stores_attributes() || inode.kind == Kind::Directory || known || is_new {
+        if !self.stores_attributes() || known || is_new {
             return Ok(());
+        }
+        if inode.kind == Kind::Directory {
+            return self.learn_marker(inode).await;
         }
         let Some((parent, name)) = self.table.place(inode.ino) else {
             return Ok(());
@@ -85,6 +89,22 @@ impl Namespace {
             let mut state = inode.state();
             state.attributes.get_or_insert(described.attributes);
         }
+        Ok(())
+    }
+
+    /// What is set of a directory whose marker was never looked at is what a predecessor
+    /// showed: not a change, and less true than what the marker tells.
+    async fn learn_marker(&self, dir: &Pin) -> Result<(), FsError> {
+        self.recall(dir);
+        let Some((parent, name)) = self.table.place(dir.ino) else {
+            return Ok(());
+        };
+        if dir.state().overrides.is_unset() {
+            return Ok(());
+        }
+        let parent = self.table.get(parent)?;
+        let described = self.marker_attributes(&parent, &name).await?;
+        dir.state().adopt_marker(described.as_ref());
         Ok(())
     }
 
