@@ -112,11 +112,11 @@ impl Namespace {
     /// client may have changed it and left the bytes, which no condition on the ETag notices.
     ///
     /// To be called before it is stored again. Free where attributes are not stored.
-    /// Errors: the store's.
-    pub async fn relearn_attributes(&self, inode: &Pin) -> Result<(), FsError> {
+    /// Returns whether the store told of them. Errors: the store's.
+    pub async fn relearn_attributes(&self, inode: &Pin) -> Result<bool, FsError> {
         let place = self.table.place(inode.ino);
         let Some((parent, name)) = place.filter(|_| self.stores_attributes()) else {
-            return Ok(());
+            return Ok(false);
         };
         let parent = self.table.get(parent)?;
         let described = match inode.kind {
@@ -127,10 +127,11 @@ impl Namespace {
             }
             _ => self.object_attributes(inode, (&parent, &name)).await?,
         };
+        let is_told = described.is_some();
         if let Some(described) = described {
             self.take_attributes(inode, described.attributes);
         }
-        Ok(())
+        Ok(is_told)
     }
 
     /// None where the store has another version: who stores it finds out.
