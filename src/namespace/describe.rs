@@ -53,8 +53,9 @@ impl Namespace {
         Ok(answer)
     }
 
-    /// Asks for what is stored with a file's object where that is not known, as of an
-    /// inode that the kernel refers to since before a takeover. Free where it is.
+    /// Asks for what is stored with a file's object or a directory's marker where that is
+    /// not known, as of an inode that the kernel refers to since before a takeover. Free
+    /// where it is.
     ///
     /// To be called before attributes are changed or sent with an upload.
     /// Errors: `Stale` when another client removed or replaced the file; the store's.
@@ -65,8 +66,11 @@ impl Namespace {
             (known, state.remote.clone(), state.local.is_some())
         };
         let is_new = version.is_none() && is_local;
-        if !self.stores_attributes() || inode.kind == Kind::Directory || known || is_new {
+        if !self.stores_attributes() || known || is_new {
             return Ok(());
+        }
+        if inode.kind == Kind::Directory {
+            return self.learn_marker(inode).await;
         }
         let Some((parent, name)) = self.table.place(inode.ino) else {
             return Ok(());
@@ -88,15 +92,31 @@ impl Namespace {
         Ok(())
     }
 
+    /// What is set of a directory whose marker was never looked at is what a predecessor
+    /// showed: not a change, and less true than what the marker tells.
+    async fn learn_marker(&self, dir: &Pin) -> Result<(), FsError> {
+        self.recall(dir);
+        let Some((parent, name)) = self.table.place(dir.ino) else {
+            return Ok(());
+        };
+        if dir.state().overrides.is_unset() {
+            return Ok(());
+        }
+        let parent = self.table.get(parent)?;
+        let described = self.marker_attributes(&parent, &name).await?;
+        dir.state().adopt_marker(described.as_ref());
+        Ok(())
+    }
+
     /// Asks anew for what is stored with a file's object, or a directory's marker: another
     /// client may have changed it and left the bytes, which no condition on the ETag notices.
     ///
     /// To be called before it is stored again. Free where attributes are not stored.
-    /// Errors: the store's.
-    pub async fn relearn_attributes(&self, inode: &Pin) -> Result<(), FsError> {
+    /// Returns whether the store told of them. Errors: the store's.
+    pub async fn relearn_attributes(&self, inode: &Pin) -> Result<bool, FsError> {
         let place = self.table.place(inode.ino);
         let Some((parent, name)) = place.filter(|_| self.stores_attributes()) else {
-            return Ok(());
+            return Ok(false);
         };
         let parent = self.table.get(parent)?;
         let described = match inode.kind {
@@ -107,10 +127,11 @@ impl Namespace {
             }
             _ => self.object_attributes(inode, (&parent, &name)).await?,
         };
+        let is_told = described.is_some();
         if let Some(described) = described {
             self.take_attributes(inode, described.attributes);
         }
-        Ok(())
+        Ok(is_told)
     }
 
     /// None where the store has another version: who stores it finds out.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::dir_entry::{ChangeSeq, Entry, Marker};
-use super::listed_pages::ListedPages;
+use super::listed_pages::{ListedPage, ListedPages};
 use super::name::Name;
 use crate::error::FsError;
 use tokio::time::Instant;
@@ -113,6 +113,16 @@ impl DirState {
 
     pub fn forget_listing(&mut self) {
         self.doubted_at = Some(Instant::now());
+        self.drop_listing();
+    }
+
+    /// A page that is not the only one has come: it counts, what was remembered does not.
+    pub fn grew_large(&mut self) {
+        self.large = true;
+        self.drop_listing();
+    }
+
+    fn drop_listing(&mut self) {
         self.listing = None;
         self.listed_pages.clear();
         self.doubted.clear();
@@ -128,6 +138,12 @@ impl DirState {
         if self.listing.is_some() {
             self.doubted.insert(name.clone());
         }
+    }
+
+    /// Whether what was asked for then counts: nothing has come into doubt since.
+    fn counts(&self, asked_at: Instant) -> bool {
+        self.doubted_at
+            .is_none_or(|doubted_at| asked_at > doubted_at)
     }
 
     pub fn is_doubted(&self, name: &Name) -> bool {
@@ -198,7 +214,9 @@ impl DirState {
 
     /// The store was asked for `name` alone: an older listing has its answer from now on.
     pub fn correct(&mut self, name: &Name, entry: Option<&Entry>, asked_at: Instant) {
-        self.listed_pages.correct(name, asked_at);
+        if self.is_large() {
+            self.listed_pages.correct(name, asked_at);
+        }
         let Some(listing) = &mut self.listing else {
             return;
         };
@@ -232,14 +250,26 @@ impl DirState {
     }
 
     /// Remembers a complete listing that was asked for at `seq`, unless local
-    /// changes overtook it.
+    /// changes overtook it, or a doubt.
     pub fn remember(&mut self, listing: Listing, seq: ChangeSeq) {
-        if seq == self.now() && listing.entries.len() <= REMEMBERED_ENTRIES_LIMIT {
+        let is_current = seq == self.now() && self.counts(listing.asked_at);
+        if is_current && listing.entries.len() <= REMEMBERED_ENTRIES_LIMIT {
             self.large = false;
             self.doubted.clear();
             self.listed_pages.clear();
             self.listing = Some(listing);
         }
+    }
+
+    /// Remembers a page of a listing that may be too long to be remembered, unless a doubt
+    /// overtook it. Returns how many entries are known by now.
+    pub fn remember_page(
+        &mut self,
+        asked_at: Instant,
+        page: impl FnOnce() -> ListedPage,
+    ) -> Option<usize> {
+        let counts = self.large && self.counts(asked_at);
+        counts.then(|| self.listed_pages.add(page()))
     }
 }
 

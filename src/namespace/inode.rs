@@ -128,10 +128,13 @@ impl InodeState {
     }
 
     /// The store has the directory, and tells what is stored with its marker where that is of interest.
-    ///
-    /// A marker without attributes changes nothing: not every store keeps them.
     pub fn adopt_directory(&mut self, described: Option<&Described>, at: Instant) {
         self.checked_at = Some(at);
+        self.adopt_marker(described);
+    }
+
+    /// A marker without attributes changes nothing: not every store keeps them.
+    pub fn adopt_marker(&mut self, described: Option<&Described>) {
         let attributes = described.map(|described| &described.attributes);
         let Some(attributes) = attributes.filter(|saved| saved.says_something()) else {
             return;

@@ -13,12 +13,18 @@ use super::page::Page;
 
 /// fts(3) of the GNU programs reads 100,000 names at once.
 const ENTRIES_LIMIT: usize = 110_000;
+/// Names whose own answers are compared with pages under way.
+const ANSWERED_LIMIT: usize = 1024;
 
 /// The last pages, the oldest first.
 #[derive(Debug, Default)]
 pub struct ListedPages {
     pages: VecDeque<ListedPage>,
     entries: usize,
+    /// Names that were asked for alone, and when, the last one last.
+    answered: VecDeque<(Name, Instant)>,
+    /// The last time of those that are not in it any more.
+    forgotten_at: Option<Instant>,
 }
 
 /// Entries of which no other page tells.
@@ -48,7 +54,17 @@ impl ListedPage {
 
 impl ListedPages {
     /// Returns how many entries are known by now.
-    pub fn add(&mut self, page: ListedPage) -> usize {
+    ///
+    /// A page does not tell of names that were asked for alone since it was.
+    pub fn add(&mut self, mut page: ListedPage) -> usize {
+        if self.forgotten_at > Some(page.asked_at) {
+            return self.entries;
+        }
+        for (name, asked_at) in &self.answered {
+            if *asked_at > page.asked_at {
+                page.entries.remove(name);
+            }
+        }
         self.entries += page.entries.len();
         self.pages.push_back(page);
         while self.entries > ENTRIES_LIMIT
@@ -71,10 +87,25 @@ impl ListedPages {
         for page in older {
             self.entries -= usize::from(page.entries.remove(name).is_some());
         }
+        // What the last page tells is no newer than it.
+        let last = self.pages.back();
+        if last.is_none_or(|page| page.asked_at < asked_at) {
+            self.note_answer(name, asked_at);
+        }
+    }
+
+    fn note_answer(&mut self, name: &Name, asked_at: Instant) {
+        if self.answered.len() == ANSWERED_LIMIT
+            && let Some((_, oldest)) = self.answered.pop_front()
+        {
+            self.forgotten_at = self.forgotten_at.max(Some(oldest));
+        }
+        self.answered.push_back((name.clone(), asked_at));
     }
 
     pub fn clear(&mut self) {
-        *self = Self::default();
+        self.pages.clear();
+        self.entries = 0;
     }
 }
 
@@ -107,5 +138,29 @@ mod tests {
         assert!(pages.find(&name(90_000)).is_some());
         pages.clear();
         assert!(pages.find(&name(90_001)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_does_not_tell_of_a_name_that_was_asked_for_since_it_was() {
+        let mut pages = ListedPages::default();
+        let asked_at = Instant::now();
+        let page = || ListedPage {
+            asked_at,
+            seq: ChangeSeq(0),
+            entries: (0..3)
+                .map(|number| (name(number), Entry::Directory))
+                .collect(),
+        };
+        pages.correct(&name(0), asked_at);
+        tokio::time::advance(std::time::Duration::from_millis(1)).await;
+        pages.correct(&name(1), Instant::now());
+        pages.add(page());
+        assert!(pages.find(&name(0)).is_some());
+        assert!(pages.find(&name(1)).is_none());
+        pages.clear();
+        for _ in 0..5000 {
+            pages.correct(&name(7), Instant::now());
+        }
+        assert_eq!(pages.add(page()), 0, "it may have been any name");
     }
 }

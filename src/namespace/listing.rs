@@ -265,12 +265,11 @@ impl Namespace {
 
     /// Keeps a page of a directory whose listing may be too long to be remembered.
     fn note_page(&self, dir: &Pin, prefix: &str, page: &Page, asked: (Instant, ChangeSeq)) {
-        if !dir.state().dir.large {
-            return;
+        let listed = || ListedPage::of(page, prefix, asked);
+        let count = dir.state().dir.remember_page(asked.0, listed);
+        if let Some(count) = count {
+            self.listing_remembered(dir.ino, count);
         }
-        let page = ListedPage::of(page, prefix, asked);
-        let count = dir.state().dir.listed_pages.add(page);
-        self.listing_remembered(dir.ino, count);
     }
 
     /// Keeps the memory of listings bounded: the oldest go.

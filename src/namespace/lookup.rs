@@ -186,8 +186,7 @@ impl Namespace {
             let entries = Arc::new(page.entries.clone());
             state.dir.remember(Listing { asked_at, entries }, seq);
         } else {
-            state.dir.large = true;
-            state.dir.forget_listing();
+            state.dir.grew_large();
         }
         drop(state);
         if page.next.is_none() {

@@ -73,7 +73,6 @@ impl Namespace {
     /// A key came to be in the directory: a marker is not needed any more. Where the store
     /// does not delete it, it stays.
     pub async fn entry_added(&self, dir: &Pin) {
-        dir.state().local = None;
         self.confirm_existence(dir);
         let Err(error) = self.drop_needless_marker(dir).await else {
             return;
@@ -94,11 +93,6 @@ impl Namespace {
     fn confirm_existence(&self, dir: &Pin) {
         let mut at = dir.ino;
         while let Some((parent, name)) = self.table.place(at) {
-            if let Ok(inode) = self.table.get(at) {
-                let mut state = inode.state();
-                state.local = None;
-                state.checked_at = Some(Instant::now());
-            }
             let known = self.table.get(parent).is_ok_and(|parent| {
                 let state = parent.state();
                 state
@@ -108,6 +102,12 @@ impl Namespace {
             });
             if !known {
                 self.record(parent, &name, Some(Entry::Directory));
+            }
+            // Last: at every moment it is known from one or the other.
+            if let Ok(inode) = self.table.get(at) {
+                let mut state = inode.state();
+                state.local = None;
+                state.checked_at = Some(Instant::now());
             }
             at = parent;
         }
@@ -280,8 +280,6 @@ impl Namespace {
             .await?;
         let mut state = dir.state();
         state.dir.marker = Marker::Present;
-        state.local = None;
-        state.checked_at = Some(Instant::now());
         state.settle(attributes);
         drop(state);
         self.confirm_existence(dir);

@@ -5,12 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::advance;
 
+use super::marker::Stored;
 use super::*;
 use crate::store::faulty::{Fault, Faulty};
 use crate::store::memory::Memory;
 use crate::store::{
-    DeleteRequest, ObjectHeaders, PutRequest, StoreError, StoreErrorKind, StoreOp, WriteCondition,
+    DeleteRequest, HeadRequest, ObjectHeaders, PutRequest, StoreError, StoreErrorKind, StoreOp,
+    WriteCondition,
 };
+use crate::vocabulary::Overrides;
 
 const TTL: Duration = Duration::from_secs(60);
 const NEGATIVE_TTL: Duration = Duration::from_secs(1);
@@ -25,6 +28,11 @@ struct World {
 
 impl World {
     fn new(markers: DirMarkers) -> Self {
+        Self::with_cache(markers, None)
+    }
+
+    /// Attributes are stored where they are cached.
+    fn with_cache(markers: DirMarkers, cache: Option<AttributeCache>) -> Self {
         let store = Arc::new(Faulty::new(Arc::new(Memory::default())));
         let (invalidations, kernel) = Invalidations::channel();
         let coherence = Coherence {
@@ -44,7 +52,7 @@ impl World {
             coherence,
             markers,
             invalidations,
-            (None, Arc::default()),
+            (cache, Arc::default()),
             Arc::default(),
         );
         Self {
@@ -483,4 +491,74 @@ async fn files_after_a_name_are_of_the_sizes_asked_for_and_looked_for_within_a_b
     );
     assert_eq!(after("c1", 16), ["p/c2", "p/c3"], "and not without end");
     assert_eq!(after("d000", 16), ["p/z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_was_asked_for_before_a_doubt_counts_no_more() {
+    for files in [2, 2500] {
+        let world = World::new(DirMarkers::Auto);
+        for number in 0..files {
+            world.put(&format!("p/f{number:04}"), "x").await;
+        }
+        let root = world.root();
+        let late = Fault::Late(Duration::from_secs(2));
+        world.store.plan(StoreOp::List, 1, late);
+        let mut stream = DirStream::new(world.root());
+        let listed = world.names.next_entries(&mut stream);
+        let forgotten = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            root.state().dir.forget_listing();
+        };
+        let (listed, ()) = tokio::join!(listed, forgotten);
+        assert!(!listed.unwrap().unwrap().is_empty());
+        let asked = || world.lists() + world.store.seen(StoreOp::Head);
+        let before = asked();
+        world.lookup(&root, "f0000").await.unwrap();
+        assert!(asked() > before, "{files}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_client_stored_with_a_directory_since_a_takeover_stays() {
+    let kept = tempfile::tempdir().unwrap();
+    let cache = AttributeCache::open(&kept.path().join("attributes"), "here").unwrap();
+    let world = World::with_cache(DirMarkers::Auto, Some(cache));
+    let attributes = |uid: u32| Attributes {
+        mode: Some(0o755),
+        uid: Some(uid),
+        gid: Some(5),
+        ..Attributes::default()
+    };
+    let store = async |uid: u32| {
+        let headers = attributes(uid).encode(Kind::Directory).unwrap();
+        let marker = world.names.put_marker_object(Key::new("p/d/"), headers);
+        marker.await.unwrap();
+    };
+    store(7).await;
+    // As a successor has it.
+    let name = name("d");
+    let dir = world
+        .names
+        .table()
+        .child_or_new(ROOT, &name, Kind::Directory);
+    let dir = dir.unwrap();
+    dir.state().overrides = Overrides {
+        mode: Some(0o755),
+        uid: Some(7),
+        gid: Some(5),
+        ..Overrides::default()
+    }
+    .into();
+    store(9).await;
+    world.names.learn_attributes(&dir).await.unwrap();
+    dir.state().overrides.mode = Some(0o700);
+    let stored = world.names.store_directory_attributes(&dir, &|_| ()).await;
+    assert_eq!(stored.unwrap(), Stored::Marker);
+    let key = Key::new("p/d/");
+    let found = world.store.head(HeadRequest { key }).await.unwrap();
+    let found = Attributes::decode(found.headers);
+    assert_eq!(
+        (found.mode, found.uid, found.gid),
+        (Some(0o700), Some(9), Some(5))
+    );
 }

@@ -39,16 +39,17 @@ impl ObjectCopier {
                 .upload_headers(&target.inode, &name, &LowerLayer::Empty, None)?;
         let begun = self.carried_out.begun(request);
         let was_begun = begun.is_some();
-        let etag = match begun {
+        let etag = match begun.filter(|begun| begun.tells_version) {
             Some(begun) => begun.etag,
             None => {
                 let version = target.inode.state().remote.clone();
-                let etag = version.map(|version| version.etag);
-                let basis = || Basis::new(etag.clone(), None);
-                self.carried_out.begin(request, basis);
-                etag
+                version.map(|version| version.etag)
             }
         };
+        if !was_begun {
+            let basis = || Basis::new(etag.clone(), None);
+            self.carried_out.begin(request, basis);
+        }
         let known = etag.map_or(WriteCondition::IfAbsent, WriteCondition::IfMatch);
         let task = CopyTask {
             source: object.key.clone(),

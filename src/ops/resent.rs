@@ -19,6 +19,7 @@ use crate::files::{Delivery, KernelRequest};
 use crate::namespace::{Attributes, Namespace, Pin};
 use crate::session_state::{Basis, Record, SessionLog, SessionState};
 use crate::store::{DeletePending, ETag, Key};
+use crate::vocabulary::Kind;
 
 /// What goes with a name.
 #[derive(Debug)]
@@ -127,13 +128,19 @@ impl CarriedOut {
         let Some(stored) = basis.stored else {
             return Ok(None);
         };
-        namespace.relearn_attributes(inode).await?;
+        let was = with_time(Attributes::decode(*stored), modified);
+        let is_told = namespace.relearn_attributes(inode).await?;
+        if inode.kind == Kind::Directory && !is_told {
+            // A marker without attributes tells of no change: not every store keeps them.
+            let now = Some(was.clone());
+            return Ok(Some(StoredSince { was, now }));
+        }
         let state = inode.state();
         let version = state.remote.as_ref();
         let is_same = version.map(|version| &version.etag) == basis.etag.as_ref();
         let now = state.attributes.as_deref().filter(|_| is_same);
         Ok(Some(StoredSince {
-            was: with_time(Attributes::decode(*stored), modified),
+            was,
             now: now.map(|now| {
                 let modified = version.map(|version| version.last_modified);
                 with_time(now.clone(), modified)

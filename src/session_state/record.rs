@@ -160,9 +160,13 @@ pub enum Record {
 /// What a request finds that it is about to change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basis {
-    /// None where nothing is known to be there.
+    /// None where nothing is known to be there, or where a daemon recorded it that did
+    /// not record this of every request.
     #[serde(default)]
     pub etag: Option<ETag>,
+    /// `etag` is what was known to be there, or that nothing was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tells_version: bool,
     /// The time by the store's clock in milliseconds since 1970, where it is known.
     #[serde(default)]
     pub at_ms: Option<u64>,
@@ -178,6 +182,7 @@ impl Basis {
         let stored = None;
         Self {
             etag,
+            tells_version: true,
             at_ms,
             stored,
         }

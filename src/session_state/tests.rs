@@ -510,6 +510,16 @@ fn a_session_of_the_previous_version_is_gone_on_with() {
     assert_eq!(saved.dirs.len(), 1);
 }
 
+/// It recorded none for a copy, whatever was there.
+#[test]
+fn a_daemon_of_the_previous_version_does_not_tell_which_version_a_copy_replaces() {
+    let before: Basis = serde_json::from_str(r#"{"etag":null,"at_ms":null}"#).unwrap();
+    assert!(!before.tells_version);
+    let now = serde_json::to_vec(&Basis::new(None, None)).unwrap();
+    let now: Basis = serde_json::from_slice(&now).unwrap();
+    assert!(now.tells_version);
+}
+
 #[test]
 fn times_before_1970_are_kept() {
     let before = std::time::UNIX_EPOCH - std::time::Duration::new(3, 5);

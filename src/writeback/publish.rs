@@ -194,7 +194,9 @@ impl Uploads {
         let kept = self.kept_headers(&sealed.base).await?;
         match sealed.base {
             // New bytes of an object that stays: its mode and owner do too.
-            LowerLayer::Empty => self.namespace.relearn_attributes(&file.inode).await?,
+            LowerLayer::Empty => {
+                self.namespace.relearn_attributes(&file.inode).await?;
+            }
             LowerLayer::Object(_) | LowerLayer::Sealed(_) => self.take_kept(file, kept.as_ref()),
         }
         let target = UploadTarget {

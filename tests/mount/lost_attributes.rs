@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{XattrFlags, removexattr, setxattr};
+use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 
 use super::lost_answers::{Hidden, SENT, Sent};
 use super::resent_requests::ends_with;
@@ -163,5 +163,51 @@ fn attributes_whose_answer_was_lost_are_stored_where_another_client_changes_othe
             assert_eq!(stored(mount, "gid").as_deref(), Some("77"), "{what}");
         }
         mount.unmount();
+    });
+}
+
+/// A call that changes what is stored with a directory, and whether it shows that it has.
+#[derive(Debug, Clone, Copy)]
+struct OfADirectory {
+    call: fn(&Path) -> io::Result<()>,
+    shows: fn(&Path) -> bool,
+}
+
+const OF_A_DIRECTORY: [OfADirectory; 2] = [
+    OfADirectory {
+        call: |path| fs::set_permissions(path, fs::Permissions::from_mode(0o700)),
+        shows: |path| fs::metadata(path).unwrap().permissions().mode() & 0o7777 == 0o700,
+    },
+    OfADirectory {
+        call: |path| Ok(setxattr(path, "user.a", b"y", XattrFlags::empty())?),
+        shows: |path| getxattr(path, "user.a", &mut [0; 8]) == Ok(1),
+    },
+];
+
+fn change_directory(sent: Sent, before: fn(&Path), change: OfADirectory) {
+    let hidden = Hidden::with_args(&[("d/", ""), ("d/f", "x")], &["--attributes", "stored"]);
+    let mount = &hidden.mount;
+    let dir = mount.path("d");
+    before(&dir);
+    let call = || (change.call)(&dir);
+    let changed = hidden.change_at_once(("PutObject", "d/"), sent, call, || {});
+    changed.unwrap();
+    assert!((change.shows)(&dir), "{sent:?} {change:?}");
+    mount.unmount();
+}
+
+/// Not every store keeps what it is given with a marker.
+#[test]
+fn attributes_of_a_directory_whose_answer_was_lost_are_stored() {
+    let nothing_yet: fn(&Path) = |_| ();
+    let others: fn(&Path) = |dir| chown(dir, Some(7), None).unwrap();
+    thread::scope(|scope| {
+        for change in OF_A_DIRECTORY {
+            for before in [nothing_yet, others] {
+                for sent in SENT {
+                    scope.spawn(move || change_directory(sent, before, change));
+                }
+            }
+        }
     });
 }
