@@ -93,7 +93,19 @@ impl LateChanges {
             return Ok(());
         }
         let (change, leaves): (Change, Leaves) = (request.into(), request.into());
-        let what = (&change, &leaves);
+        let what = (&[change][..], &leaves);
+        self.unanswered.landed(op, what, |_| ask()).await
+    }
+
+    /// The same before several deletes, which wait together.
+    pub(super) async fn landed_before_all<F: Future<Output = Result<(), StoreError>>>(
+        &self,
+        op: StoreOp,
+        deletes: &[DeleteRequest],
+        ask: impl Fn(Key) -> F,
+    ) -> Result<(), StoreError> {
+        let changes: Vec<Change> = deletes.iter().map(Change::from).collect();
+        let what = (changes.as_slice(), &Leaves::Nothing);
         self.unanswered.landed(op, what, ask).await
     }
 

@@ -125,21 +125,21 @@ impl Unanswered {
         self.state.lock().has(key)
     }
 
-    /// Returns once no late change can undo this one, which leaves this under its key.
-    /// `ask` sends the store a request for the key, whose answer is noted here.
+    /// Returns once no late change can undo one of these, each of which leaves this under
+    /// its key. `ask` sends the store a request for a key, whose answer is noted here.
     ///
     /// Errors: `TimedOut` where the store does not answer.
     pub async fn landed<F: Future<Output = Result<(), StoreError>>>(
         &self,
         op: StoreOp,
-        (change, leaves): (&Change, &Leaves),
-        ask: impl Fn() -> F,
+        (changes, leaves): (&[Change], &Leaves),
+        ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
-        let late = || {
-            let until = self.state.lock().undone_until(change, leaves)?;
-            Some((until, vec![change.key.clone()]))
+        let Some(first) = changes.first() else {
+            return Ok(());
         };
-        self.over(op, &change.key, late, |_| ask()).await
+        let late = || self.state.lock().undone_until(changes, leaves);
+        self.over(op, &first.key, late, ask).await
     }
 
     /// Returns once no request of a predecessor can be carried out any more. `ask` sends
@@ -256,6 +256,8 @@ impl Drop for AttemptGuard<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::super::late_until::LATE_LIMIT;
     use super::remembered::{KEYS_LIMIT, OF_KEY_LIMIT};
     use super::*;
@@ -263,9 +265,9 @@ mod tests {
 
     async fn waited(unanswered: &Unanswered, key: &str, leaves: Leaves) -> Duration {
         let began = Instant::now();
-        let change = Change::new(Key::new(key), WriteCondition::Always);
-        let what = (&change, &leaves);
-        let landed = unanswered.landed(StoreOp::Put, what, || answers(unanswered, key));
+        let change = [Change::new(Key::new(key), WriteCondition::Always)];
+        let what = (change.as_slice(), &leaves);
+        let landed = unanswered.landed(StoreOp::Put, what, |_| answers(unanswered, key));
         landed.await.unwrap();
         began.elapsed()
     }
@@ -359,11 +361,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_silent_store_has_counts_until_it_has_answered_for_long_enough() {
         let unanswered = Unanswered::default();
-        let change = Change::new(Key::new("k"), WriteCondition::Always);
-        let what = (&change, &Leaves::Nothing);
-        unanswered.note(&change);
+        let change = [Change::new(Key::new("k"), WriteCondition::Always)];
+        let what = (change.as_slice(), &Leaves::Nothing);
+        unanswered.note(&change[0]);
         tokio::time::advance(LATE_LIMIT * 20).await;
-        let in_silence = unanswered.landed(StoreOp::Put, what, || is_silent(&unanswered));
+        let in_silence = unanswered.landed(StoreOp::Put, what, |_| is_silent(&unanswered));
         let refused = in_silence.await.unwrap_err();
         assert_eq!(refused.kind, StoreErrorKind::TimedOut);
         assert!(!refused.maybe_applied);
@@ -409,6 +411,33 @@ mod tests {
         tokio::time::advance(LATE_LIMIT).await;
         let waited = waited(&unanswered, "k", Leaves::Nothing).await;
         assert!(waited >= LATE_LIMIT, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_keys_wait_together_and_few_are_asked_for_at_once() {
+        let unanswered = Unanswered::default();
+        let change = |number: i32| Change::new(Key::new(format!("k{number}")), Default::default());
+        let changes: Vec<Change> = (0..200).map(change).collect();
+        drop(AttemptGuard::new(&unanswered, &changes));
+        let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let ask = |key: Key| {
+            let (unanswered, under_way, most) = (&unanswered, &under_way, &most);
+            async move {
+                let sent = Instant::now();
+                most.fetch_max(1 + under_way.fetch_add(1, Relaxed), Relaxed);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                under_way.fetch_sub(1, Relaxed);
+                unanswered.heard(&[&key], sent);
+                Ok(())
+            }
+        };
+        let (began, what) = (Instant::now(), (changes.as_slice(), &Leaves::Nothing));
+        unanswered
+            .landed(StoreOp::DeleteMany, what, ask)
+            .await
+            .unwrap();
+        assert_eq!(most.into_inner(), ASKS_AT_ONCE);
+        assert_eq!(began.elapsed().as_secs(), LATE_LIMIT.as_secs());
     }
 
     #[derive(Debug, Default)]

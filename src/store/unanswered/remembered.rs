@@ -115,8 +115,25 @@ impl Remembered {
         });
     }
 
-    /// How long a change that leaves this may be undone.
-    pub fn undone_until(&mut self, change: &Change, leaves: &Leaves) -> Option<LateUntil> {
+    /// How long any of these may be undone, each of which leaves this, and the keys of
+    /// those whose time begins with an answer.
+    pub fn undone_until(
+        &mut self,
+        changes: &[Change],
+        leaves: &Leaves,
+    ) -> Option<(LateUntil, Vec<Key>)> {
+        let (mut last, mut asked) = (None, Vec::new());
+        for change in changes {
+            let until = self.one_undone_until(change, leaves);
+            if until.is_some_and(LateUntil::awaits_answer) {
+                asked.push(change.key.clone());
+            }
+            last = last.max(until);
+        }
+        last.map(|until| (until, asked))
+    }
+
+    fn one_undone_until(&mut self, change: &Change, leaves: &Leaves) -> Option<LateUntil> {
         self.any_key = self.any_key.filter(|until| !until.is_over());
         let late = self.late.get_mut(&change.key);
         let (of_key, is_over) = late.map_or((None, false), |of_key| {
