@@ -91,7 +91,8 @@ impl SentChanges {
         self.forget_over(now_ms());
         let boot = boot();
         let is_of_boot = boot.is_some() && boot == self.boot;
-        self.may_lack_some = !is_new && !(is_whole && is_of_boot);
+        let has_all = is_new || is_whole && is_of_boot;
+        self.may_lack_some = !has_all;
         let id = boot.filter(|_| !is_of_boot)?;
         self.boot(id.clone());
         Some(Record::Boot { id })
