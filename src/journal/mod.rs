@@ -106,9 +106,7 @@ impl Journal {
         let live = &mut replayed.state;
         live.keep_damaged(path);
         let all_noted = sent::AllNoted::beside(path);
-        let boot = live
-            .sent
-            .begin(is_new, all_noted.begin() && live.damage.is_empty());
+        let boot = live.sent.begin(is_new, live.damage.is_empty(), &all_noted);
         let numbers = sent::Numbers::after(&live.sent);
         let log = RecordLog::resume(path, replayed)?;
         let journal = Self {

@@ -87,7 +87,13 @@ impl AllNoted {
 impl SentChanges {
     /// A daemon begins. What it is to append, if anything: records that are not synced
     /// outlive a daemon, and not a power loss.
-    pub fn begin(&mut self, is_new: bool, is_whole: bool) -> Option<Record> {
+    pub fn begin(
+        &mut self,
+        is_new: bool,
+        is_undamaged: bool,
+        all_noted: &AllNoted,
+    ) -> Option<Record> {
+        let is_whole = all_noted.begin() && is_undamaged;
         self.forget_over(now_ms());
         let boot = boot();
         let is_of_boot = boot.is_some() && boot == self.boot;

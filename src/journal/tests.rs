@@ -481,7 +481,8 @@ fn on_a_full_disk_records_go_on_and_the_journal_stays_short() {
     assert_eq!(keys(&journal), ["k0"]);
     journal.append(begun(1), Durable::Yes).unwrap();
     let names = fs::read_dir(path.parent().unwrap()).unwrap();
-    assert_eq!(names.count(), 3, "the journal, its spare and the filler");
+    let what = "the journal, its spare and its word on what was sent, and the filler";
+    assert_eq!(names.count(), 4, "{what}");
 }
 
 #[test]
