@@ -109,14 +109,16 @@ impl LateChanges {
         self.unanswered.landed(op, what, ask).await
     }
 
-    /// Returns once no request of a predecessor can be carried out any more.
+    /// Returns once no request of a predecessor can be carried out any more for these keys
+    /// or below them.
     ///
     /// Errors: `TimedOut` where the store does not answer what `ask` sends.
     pub async fn predecessor_landed<F: Future<Output = Result<(), StoreError>>>(
         &self,
+        places: &[Key],
         ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
-        self.unanswered.predecessor_landed(ask).await
+        self.unanswered.predecessor_landed(places, ask).await
     }
 
     pub fn abilities(&self) -> &KnownAbilities {

@@ -24,7 +24,7 @@ use super::change::{Change, Leaves};
 use super::late_until::LateUntil;
 use super::{Key, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught_now;
-use remembered::{ASKED_KEY, Remembered, TooMany};
+use remembered::{Remembered, TooMany};
 
 /// Times that a store is asked which answers and falls silent again.
 const ASK_AGAIN_LIMIT: usize = 8;
@@ -142,15 +142,18 @@ impl Unanswered {
         self.over(op, &first.key, late, ask).await
     }
 
-    /// Returns once no request of a predecessor can be carried out any more. `ask` sends
-    /// the store a request for a key.
+    /// Returns once no request of a predecessor can be carried out any more for these keys
+    /// or below them. `ask` sends the store a request for a key.
     pub(super) async fn predecessor_landed<F: Future<Output = Result<(), StoreError>>>(
         &self,
+        places: &[Key],
         ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
-        let late = || self.state.lock().of_predecessor();
-        let key = &Key::new(ASKED_KEY);
-        self.over(StoreOp::Head, key, late, ask).await
+        let Some(first) = places.first() else {
+            return Ok(());
+        };
+        let late = || self.state.lock().of_predecessor(places);
+        self.over(StoreOp::Head, first, late, ask).await
     }
 
     /// Has the log told of every change from now on.
@@ -478,7 +481,8 @@ mod tests {
                 Ok(())
             }
         };
-        unanswered.predecessor_landed(ask).await.unwrap();
+        let places = ["a", "b", "c"].map(Key::new);
+        unanswered.predecessor_landed(&places, ask).await.unwrap();
         let mut asked = asked.into_inner();
         asked.sort();
         let told = std::mem::take(&mut *log.0.lock());
@@ -509,6 +513,36 @@ mod tests {
         told.sort_unstable();
         assert_eq!((waited.as_secs(), told), (6, vec![1, 2]));
         assert_eq!(asked, ["a", "b", "c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_stays_silent_holds_up_what_is_at_it_or_below_it_alone() {
+        let unanswered = Unanswered::default();
+        let left = LeftByPredecessor {
+            unanswered: vec![left(1, &["d/silent"], None), left(2, &["f", "fg"], None)],
+            may_lack_some: false,
+        };
+        unanswered.recorded_by(Arc::<Log>::default(), left);
+        let ask = |key: Key| {
+            let unanswered = &unanswered;
+            async move {
+                match key.as_str() {
+                    "d/silent" => is_silent(unanswered).await,
+                    key => answers(unanswered, key).await,
+                }
+            }
+        };
+        for (places, is_held_up) in [
+            (vec!["f"], false),
+            (vec!["d/silent/x", "d/sil", "g"], false),
+            (vec!["d/silent"], true),
+            (vec!["f", "d"], true),
+            (vec!["d/"], true),
+        ] {
+            let keys: Vec<Key> = places.iter().map(|place| Key::new(*place)).collect();
+            let landed = unanswered.predecessor_landed(&keys, ask).await;
+            assert_eq!(landed.is_err(), is_held_up, "{places:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::copies::ObjectCopies;
 use super::log::{Ended, RenameLog};
-use super::place::Place;
+use super::place::{Place, keys_of};
 use super::rebase::Rebase;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -48,7 +48,8 @@ impl DirectoryRenamer {
         request: Option<KernelRequest>,
     ) -> Result<(), FsError> {
         // What a predecessor had sent must not put a key under the old name either.
-        self.predecessor.wait_for_requests().await?;
+        let places = keys_of(&self.namespace, from, to)?;
+        self.predecessor.wait_for_requests(&places).await?;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
         }
