@@ -80,6 +80,7 @@ pub struct Peeked {
 pub struct Journal {
     log: RecordLog<JournalState>,
     numbers: sent::Numbers,
+    all_noted: sent::AllNoted,
 }
 
 /// What the records come to.
@@ -104,10 +105,15 @@ impl Journal {
         let mut replayed: Replayed<JournalState> = read(path)?;
         let live = &mut replayed.state;
         live.keep_damaged(path);
-        let boot = live.sent.begin(is_new, !live.damage.is_empty());
+        let all_noted = sent::AllNoted::beside(path);
+        let boot = live.sent.begin(is_new, live.damage.is_empty(), &all_noted);
         let numbers = sent::Numbers::after(&live.sent);
         let log = RecordLog::resume(path, replayed)?;
-        let journal = Self { log, numbers };
+        let journal = Self {
+            log,
+            numbers,
+            all_noted,
+        };
         boot.into_iter().for_each(|it| journal.append_or_log(it));
         Ok(journal)
     }

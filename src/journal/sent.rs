@@ -1,6 +1,9 @@
 //! Changes that were sent to the store and may still be carried out.
 
 use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::log_state::Durable;
 use super::record::Record;
 use super::{Journal, JournalState};
+use crate::private;
 use crate::store::{
     Change, ChangeLog, Key, LATE_LIMIT, LateObject, LeftByPredecessor, LeftUnanswered,
 };
@@ -48,14 +52,53 @@ impl Numbers {
     }
 }
 
+/// A file beside the journal that is there as long as every change that was sent is in
+/// it. On a full disk a file can be taken away, where no record can be added.
+#[derive(Debug)]
+pub(super) struct AllNoted(PathBuf);
+
+impl AllNoted {
+    pub fn beside(journal: &Path) -> Self {
+        Self(journal.with_extension("all-sent"))
+    }
+
+    /// A daemon begins. Whether all that its predecessors sent is in the journal.
+    pub fn begin(&self) -> bool {
+        let was_there = self.0.exists();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        if let Err(error) = private::open(&self.0, &options) {
+            tracing::debug!(%error, "a successor will wait for requests that it does not know");
+        }
+        was_there
+    }
+
+    /// A change is sent of which the journal does not tell.
+    fn end(&self) {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "a successor will not know that it has to wait for requests");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
 impl SentChanges {
     /// A daemon begins. What it is to append, if anything: records that are not synced
     /// outlive a daemon, and not a power loss.
-    pub fn begin(&mut self, is_new: bool, is_damaged: bool) -> Option<Record> {
+    pub fn begin(
+        &mut self,
+        is_new: bool,
+        is_undamaged: bool,
+        all_noted: &AllNoted,
+    ) -> Option<Record> {
+        let is_whole = all_noted.begin() && is_undamaged;
         self.forget_over(now_ms());
         let boot = boot();
         let is_of_boot = boot.is_some() && boot == self.boot;
-        self.may_lack_some = !is_new && (is_damaged || !is_of_boot);
+        let has_all = is_new || is_whole && is_of_boot;
+        self.may_lack_some = !has_all;
         let id = boot.filter(|_| !is_of_boot)?;
         self.boot(id.clone());
         Some(Record::Boot { id })
@@ -163,6 +206,9 @@ impl ChangeLog for Journal {
     fn sent(&self, changes: &[Change]) -> Option<u64> {
         let (number, changes) = (self.numbers.next(), changes.to_vec());
         let noted = self.append_change(Record::Sent { number, changes });
+        if !noted {
+            self.all_noted.end();
+        }
         noted.then_some(number)
     }
 

@@ -481,7 +481,8 @@ fn on_a_full_disk_records_go_on_and_the_journal_stays_short() {
     assert_eq!(keys(&journal), ["k0"]);
     journal.append(begun(1), Durable::Yes).unwrap();
     let names = fs::read_dir(path.parent().unwrap()).unwrap();
-    assert_eq!(names.count(), 3, "the journal, its spare and the filler");
+    let what = "the journal, its spare and its word on what was sent, and the filler";
+    assert_eq!(names.count(), 4, "{what}");
 }
 
 #[test]
@@ -579,6 +580,27 @@ fn a_journal_of_another_start_of_the_machine_may_lack_what_was_sent() {
     journal.append(Record::Boot { id }, Durable::No).unwrap();
     drop(journal);
     assert!(may_lack_some(), "of another one");
+    assert!(!may_lack_some());
+}
+
+/// Needs root, for a small disk.
+#[test]
+fn a_change_that_a_full_disk_has_no_room_to_note_is_one_that_may_be_lacking() {
+    let Some(disk) = SmallDisk::new(4 << 20) else {
+        return;
+    };
+    let path = disk.path("journal");
+    drop(Journal::open(&path).unwrap());
+    let journal = Journal::open(&path).unwrap();
+    assert!(!journal.sent().may_lack_some);
+    disk.fill();
+    let keys = (0..100_000).map(|number| format!("{number:01000}"));
+    let mut noted = keys.map(|key| ChangeLog::sent(&journal, &[change(&key)]));
+    assert!(noted.any(|number| number.is_none()));
+    drop(journal);
+    disk.free();
+    let may_lack_some = || Journal::open(&path).unwrap().sent().may_lack_some;
+    assert!(may_lack_some(), "one of a full disk");
     assert!(!may_lack_some());
 }
 

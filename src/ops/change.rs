@@ -45,7 +45,7 @@ impl NameChanges {
         name: &Name,
         attempt: Delivery,
     ) -> Result<(Pin, SubtreeGuard), FsError> {
-        let parent = self.directory(parent, attempt).await?;
+        let parent = self.directory(parent, name, attempt).await?;
         let subtrees = self.subtrees.share_entry(parent.ino, name).await?;
         Ok((parent, subtrees))
     }
@@ -57,18 +57,20 @@ impl NameChanges {
         name: &Name,
         attempt: Delivery,
     ) -> Result<Pin, FsError> {
-        let parent = self.directory(parent, attempt).await?;
+        let parent = self.directory(parent, name, attempt).await?;
         self.subtrees.entry_settled(parent.ino, name).await?;
         Ok(parent)
     }
 
     /// What a predecessor sent may still change the name: a request that comes again
     /// waits for it, or it would be answered by what is not so any more.
-    async fn directory(&self, parent: Ino, attempt: Delivery) -> Result<Pin, FsError> {
+    async fn directory(&self, parent: Ino, name: &Name, attempt: Delivery) -> Result<Pin, FsError> {
         self.access.check_writable()?;
+        let directory = self.namespace.directory(parent)?;
         if attempt == Delivery::Resent {
-            self.predecessor.wait_before_change().await?;
+            let key = self.namespace.child_key(parent, name)?;
+            self.predecessor.wait_before_change(&[key]).await?;
         }
-        self.namespace.directory(parent)
+        Ok(directory)
     }
 }

@@ -39,7 +39,8 @@ impl FileRemover {
         failpoint::at(Point::UnlinkBegins);
         let maybe_stored = file.shadows_object();
         if maybe_stored {
-            self.predecessor.wait_before_change().await?;
+            let key = self.namespace.child_key(parent.ino, name)?;
+            self.predecessor.wait_before_change(&[key]).await?;
         }
         check_awaited()?;
         let stored = inode.state().remote.clone();

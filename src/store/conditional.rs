@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
 
 use super::abilities::{Ability, BulkDeletes, KnownAbilities};
@@ -194,8 +193,8 @@ impl Conditional {
             .into_iter()
             .partition(|request| request.if_match.is_some());
         let op = StoreOp::DeleteMany;
-        let landed = on_condition.iter().map(|it| self.landed(op, &it.key, it));
-        try_join_all(landed).await?;
+        let ask = |key: Key| async move { self.current(&key).await.map(drop) };
+        self.late.landed_before_all(op, &on_condition, ask).await?;
         let found = self.find_all(&on_condition).await?;
         let mut failed = Vec::new();
         let mut send = always;

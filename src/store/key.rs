@@ -21,6 +21,12 @@ impl Key {
         &self.0
     }
 
+    /// Whether it is this one, of a file or of a directory, or lies below it.
+    pub fn is_at_or_below(&self, place: &Self) -> bool {
+        let rest = self.0.strip_prefix(place.0.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Whether S3 would refuse the key for its length.
     pub fn is_too_long(&self) -> bool {
         self.0.len() > KEY_LIMIT_BYTES

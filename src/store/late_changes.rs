@@ -93,18 +93,32 @@ impl LateChanges {
             return Ok(());
         }
         let (change, leaves): (Change, Leaves) = (request.into(), request.into());
-        let what = (&change, &leaves);
+        let what = (&[change][..], &leaves);
+        self.unanswered.landed(op, what, |_| ask()).await
+    }
+
+    /// The same before several deletes, which wait together.
+    pub(super) async fn landed_before_all<F: Future<Output = Result<(), StoreError>>>(
+        &self,
+        op: StoreOp,
+        deletes: &[DeleteRequest],
+        ask: impl Fn(Key) -> F,
+    ) -> Result<(), StoreError> {
+        let changes: Vec<Change> = deletes.iter().map(Change::from).collect();
+        let what = (changes.as_slice(), &Leaves::Nothing);
         self.unanswered.landed(op, what, ask).await
     }
 
-    /// Returns once no request of a predecessor can be carried out any more.
+    /// Returns once no request of a predecessor can be carried out any more for these keys
+    /// or below them.
     ///
     /// Errors: `TimedOut` where the store does not answer what `ask` sends.
     pub async fn predecessor_landed<F: Future<Output = Result<(), StoreError>>>(
         &self,
+        places: &[Key],
         ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
-        self.unanswered.predecessor_landed(ask).await
+        self.unanswered.predecessor_landed(places, ask).await
     }
 
     pub fn abilities(&self) -> &KnownAbilities {

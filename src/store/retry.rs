@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::change::{Change, Leaves, keys_of};
@@ -96,15 +95,8 @@ impl Retry {
         changes: &[Change],
         leaves: &Leaves,
     ) -> Result<(), StoreError> {
-        let late = changes.iter().filter(|it| self.unanswered.has(&it.key));
-        let landed = late.map(|change| async move {
-            let ask = || async {
-                let key = change.key.clone();
-                self.head(HeadRequest { key }).await.map(drop)
-            };
-            self.unanswered.landed(op, (change, leaves), ask).await
-        });
-        try_join_all(landed).await.map(drop)
+        let ask = |key: Key| async { self.head(HeadRequest { key }).await.map(drop) };
+        self.unanswered.landed(op, (changes, leaves), ask).await
     }
 
     /// What an attempt tells of what the store may still do with these keys.

@@ -24,7 +24,7 @@ use super::change::{Change, Leaves};
 use super::late_until::LateUntil;
 use super::{Key, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught_now;
-use remembered::{ASKED_KEY, Remembered, TooMany};
+use remembered::{Remembered, TooMany};
 
 /// Times that a store is asked which answers and falls silent again.
 const ASK_AGAIN_LIMIT: usize = 8;
@@ -125,32 +125,35 @@ impl Unanswered {
         self.state.lock().has(key)
     }
 
-    /// Returns once no late change can undo this one, which leaves this under its key.
-    /// `ask` sends the store a request for the key, whose answer is noted here.
+    /// Returns once no late change can undo one of these, each of which leaves this under
+    /// its key. `ask` sends the store a request for a key, whose answer is noted here.
     ///
     /// Errors: `TimedOut` where the store does not answer.
     pub async fn landed<F: Future<Output = Result<(), StoreError>>>(
         &self,
         op: StoreOp,
-        (change, leaves): (&Change, &Leaves),
-        ask: impl Fn() -> F,
-    ) -> Result<(), StoreError> {
-        let late = || {
-            let until = self.state.lock().undone_until(change, leaves)?;
-            Some((until, vec![change.key.clone()]))
-        };
-        self.over(op, &change.key, late, |_| ask()).await
-    }
-
-    /// Returns once no request of a predecessor can be carried out any more. `ask` sends
-    /// the store a request for a key.
-    pub(super) async fn predecessor_landed<F: Future<Output = Result<(), StoreError>>>(
-        &self,
+        (changes, leaves): (&[Change], &Leaves),
         ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
-        let late = || self.state.lock().of_predecessor();
-        let key = &Key::new(ASKED_KEY);
-        self.over(StoreOp::Head, key, late, ask).await
+        let Some(first) = changes.first() else {
+            return Ok(());
+        };
+        let late = || self.state.lock().undone_until(changes, leaves);
+        self.over(op, &first.key, late, ask).await
+    }
+
+    /// Returns once no request of a predecessor can be carried out any more for these keys
+    /// or below them. `ask` sends the store a request for a key.
+    pub(super) async fn predecessor_landed<F: Future<Output = Result<(), StoreError>>>(
+        &self,
+        places: &[Key],
+        ask: impl Fn(Key) -> F,
+    ) -> Result<(), StoreError> {
+        let Some(first) = places.first() else {
+            return Ok(());
+        };
+        let late = || self.state.lock().of_predecessor(places);
+        self.over(StoreOp::Head, first, late, ask).await
     }
 
     /// Has the log told of every change from now on.
@@ -256,6 +259,8 @@ impl Drop for AttemptGuard<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::super::late_until::LATE_LIMIT;
     use super::remembered::{KEYS_LIMIT, OF_KEY_LIMIT};
     use super::*;
@@ -263,9 +268,9 @@ mod tests {
 
     async fn waited(unanswered: &Unanswered, key: &str, leaves: Leaves) -> Duration {
         let began = Instant::now();
-        let change = Change::new(Key::new(key), WriteCondition::Always);
-        let what = (&change, &leaves);
-        let landed = unanswered.landed(StoreOp::Put, what, || answers(unanswered, key));
+        let change = [Change::new(Key::new(key), WriteCondition::Always)];
+        let what = (change.as_slice(), &leaves);
+        let landed = unanswered.landed(StoreOp::Put, what, |_| answers(unanswered, key));
         landed.await.unwrap();
         began.elapsed()
     }
@@ -359,11 +364,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_silent_store_has_counts_until_it_has_answered_for_long_enough() {
         let unanswered = Unanswered::default();
-        let change = Change::new(Key::new("k"), WriteCondition::Always);
-        let what = (&change, &Leaves::Nothing);
-        unanswered.note(&change);
+        let change = [Change::new(Key::new("k"), WriteCondition::Always)];
+        let what = (change.as_slice(), &Leaves::Nothing);
+        unanswered.note(&change[0]);
         tokio::time::advance(LATE_LIMIT * 20).await;
-        let in_silence = unanswered.landed(StoreOp::Put, what, || is_silent(&unanswered));
+        let in_silence = unanswered.landed(StoreOp::Put, what, |_| is_silent(&unanswered));
         let refused = in_silence.await.unwrap_err();
         assert_eq!(refused.kind, StoreErrorKind::TimedOut);
         assert!(!refused.maybe_applied);
@@ -411,6 +416,33 @@ mod tests {
         assert!(waited >= LATE_LIMIT, "{waited:?}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn many_keys_wait_together_and_few_are_asked_for_at_once() {
+        let unanswered = Unanswered::default();
+        let change = |number: i32| Change::new(Key::new(format!("k{number}")), Default::default());
+        let changes: Vec<Change> = (0..200).map(change).collect();
+        drop(AttemptGuard::new(&unanswered, &changes));
+        let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let ask = |key: Key| {
+            let (unanswered, under_way, most) = (&unanswered, &under_way, &most);
+            async move {
+                let sent = Instant::now();
+                most.fetch_max(1 + under_way.fetch_add(1, Relaxed), Relaxed);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                under_way.fetch_sub(1, Relaxed);
+                unanswered.heard(&[&key], sent);
+                Ok(())
+            }
+        };
+        let (began, what) = (Instant::now(), (changes.as_slice(), &Leaves::Nothing));
+        unanswered
+            .landed(StoreOp::DeleteMany, what, ask)
+            .await
+            .unwrap();
+        assert_eq!(most.into_inner(), ASKS_AT_ONCE);
+        assert_eq!(began.elapsed().as_secs(), LATE_LIMIT.as_secs());
+    }
+
     #[derive(Debug, Default)]
     struct Log(Mutex<Vec<u64>>);
 
@@ -449,7 +481,8 @@ mod tests {
                 Ok(())
             }
         };
-        unanswered.predecessor_landed(ask).await.unwrap();
+        let places = ["a", "b", "c"].map(Key::new);
+        unanswered.predecessor_landed(&places, ask).await.unwrap();
         let mut asked = asked.into_inner();
         asked.sort();
         let told = std::mem::take(&mut *log.0.lock());
@@ -480,6 +513,36 @@ mod tests {
         told.sort_unstable();
         assert_eq!((waited.as_secs(), told), (6, vec![1, 2]));
         assert_eq!(asked, ["a", "b", "c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_stays_silent_holds_up_what_is_at_it_or_below_it_alone() {
+        let unanswered = Unanswered::default();
+        let left = LeftByPredecessor {
+            unanswered: vec![left(1, &["d/silent"], None), left(2, &["f", "fg"], None)],
+            may_lack_some: false,
+        };
+        unanswered.recorded_by(Arc::<Log>::default(), left);
+        let ask = |key: Key| {
+            let unanswered = &unanswered;
+            async move {
+                match key.as_str() {
+                    "d/silent" => is_silent(unanswered).await,
+                    key => answers(unanswered, key).await,
+                }
+            }
+        };
+        for (places, is_held_up) in [
+            (vec!["f"], false),
+            (vec!["d/silent/x", "d/sil", "g"], false),
+            (vec!["d/silent"], true),
+            (vec!["f", "d"], true),
+            (vec!["d/"], true),
+        ] {
+            let keys: Vec<Key> = places.iter().map(|place| Key::new(*place)).collect();
+            let landed = unanswered.predecessor_landed(&keys, ask).await;
+            assert_eq!(landed.is_err(), is_held_up, "{places:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,29 +19,31 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
-    /// Returns once nothing that a predecessor sent can undo what this daemon does.
+    /// Returns once nothing that a predecessor sent can undo what this daemon does at these
+    /// keys and below them. Others may belong to a server of the store that is silent.
     ///
     /// S3 may do what it has received after the end of who sent it. Where it heeds
     /// conditions, a late change finds another version, and nothing waits here.
     ///
     /// Errors: `TimedOut` where S3 does not answer.
-    pub async fn wait_for_requests(&self) -> Result<(), FsError> {
+    pub async fn wait_for_requests(&self, places: &[Key]) -> Result<(), FsError> {
         if self.store.late().abilities().heeds_all() {
             return Ok(());
         }
-        Ok(self.store.predecessor_landed(None).await?)
+        Ok(self.store.predecessor_landed(places, None).await?)
     }
 
     /// The same before a change of a name. Where the local disk is trusted, an outage does
     /// not hold it up: what it deletes waits in the journal, key by key.
     ///
     /// Errors: `TimedOut` where S3 does not answer and the change is to be in it.
-    pub async fn wait_before_change(&self) -> Result<(), FsError> {
+    pub async fn wait_before_change(&self, places: &[Key]) -> Result<(), FsError> {
         if self.durability == Durability::S3 || self.store.late().abilities().heeds_all() {
-            return self.wait_for_requests().await;
+            return self.wait_for_requests(places).await;
         }
         let answer_by = self.began_at + LATE_LIMIT;
-        match self.store.predecessor_landed(Some(answer_by)).await {
+        let landed = self.store.predecessor_landed(places, Some(answer_by)).await;
+        match landed {
             Err(error) if error.kind.is_no_answer() => {
                 tracing::info!(%error, "changed without waiting for requests of the predecessor");
                 Ok(())
@@ -104,14 +106,15 @@ mod tests {
                 began_at: Instant::now(),
             };
             let is_disk = durability == Durability::Disk;
+            let places = [Key::new("k")];
             for waits_at_most in [LATE_LIMIT, Duration::ZERO] {
                 let began = Instant::now();
-                let waited = predecessor.wait_before_change().await;
+                let waited = predecessor.wait_before_change(&places).await;
                 assert_eq!(waited.is_ok(), is_disk);
                 let limit = waits_at_most + Duration::from_millis(10);
                 assert_eq!(began.elapsed() <= limit, is_disk, "{:?}", began.elapsed());
             }
-            predecessor.wait_for_requests().await.unwrap_err();
+            predecessor.wait_for_requests(&places).await.unwrap_err();
         }
     }
 }

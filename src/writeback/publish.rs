@@ -102,8 +102,10 @@ impl Uploads {
         sealed: &Arc<Sealed>,
         prior: PriorAttempt,
     ) -> Result<Brought, FsError> {
-        if prior == PriorAttempt::Maybe {
-            self.predecessor.wait_for_requests().await?;
+        // Without a name it is not uploaded.
+        let key = self.namespace.file_key(file.inode.ino);
+        if let (PriorAttempt::Maybe, Ok(key)) = (prior, key) {
+            self.predecessor.wait_for_requests(&[key]).await?;
         }
         let sealed = &self.fill_from_lower(file, sealed).await?;
         let sent = tokio::select! {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::copies::ObjectCopies;
 use super::log::{Ended, RenameLog};
 use super::not_moved::NotMoved;
-use super::place::Place;
+use super::place::{Place, keys_of};
 use super::rebase::Rebase;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
@@ -49,7 +49,8 @@ impl DirectoryRenamer {
         request: Option<KernelRequest>,
     ) -> Result<(), NotMoved> {
         // What a predecessor had sent must not put a key under the old name either.
-        self.predecessor.wait_for_requests().await?;
+        let places = keys_of(&self.namespace, from, to)?;
+        self.predecessor.wait_for_requests(&places).await?;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
         }

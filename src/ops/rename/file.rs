@@ -7,7 +7,7 @@ use tokio::sync::MutexGuard;
 use super::copies::ObjectCopies;
 use super::log::RenameLog;
 use super::not_moved::NotMoved;
-use super::place::{Place, RenameMode};
+use super::place::{Place, RenameMode, keys_of};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
@@ -60,7 +60,8 @@ impl FileRenamer {
         let both = || std::iter::once(&*source_file).chain(target_file);
         let _uploads = lock_uploads(both(), source.ino).await;
         if both().any(|file| file.shadows_object()) {
-            self.predecessor.wait_before_change().await?;
+            let keys = keys_of(&self.namespace, from, to)?;
+            self.predecessor.wait_before_change(&keys).await?;
         }
         self.upload_edits(&source_file).await?;
         check_awaited()?;

@@ -124,10 +124,6 @@ impl RenameRecovery {
             return;
         }
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LIMIT);
-        while let Err(error) = self.predecessor.wait_for_requests().await {
-            tracing::warn!(%error, "renames of the predecessor wait");
-            tokio::time::sleep(backoff.next_pause()).await;
-        }
         loop {
             let mut left = Vec::new();
             for rename in begun {
@@ -152,6 +148,8 @@ impl RenameRecovery {
     /// Errors: the store's where a later attempt may do better; the rename is still
     /// in the journal then.
     async fn finish(&self, intent: &RenameIntent) -> Result<(), FsError> {
+        let places = [intent.from.clone(), intent.to.clone()];
+        self.predecessor.wait_for_requests(&places).await?;
         let mut tries = 1;
         let outcome = loop {
             let outcome = if intent.is_of_a_directory() {

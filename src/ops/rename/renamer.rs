@@ -7,7 +7,7 @@ use super::directory::DirectoryRenamer;
 use super::file::FileRenamer;
 use super::log::{Finished, RenameLog};
 use super::not_moved::NotMoved;
-use super::place::{Place, RenameMode};
+use super::place::{Place, RenameMode, keys_of};
 use super::rebase::Rebase;
 use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest, OpenFiles};
@@ -93,7 +93,8 @@ impl Renamer {
         self.subtrees.entry_settled(parent, name).await?;
         self.subtrees.entry_settled(new_parent, new_name).await?;
         if request.attempt == Delivery::Resent {
-            self.predecessor.wait_before_change().await?;
+            let keys = keys_of(&self.namespace, &from, &to)?;
+            self.predecessor.wait_before_change(&keys).await?;
         }
         Ok((from, to))
     }
@@ -108,8 +109,7 @@ impl Renamer {
         if request.attempt == Delivery::First {
             return Ok(None);
         }
-        let old = self.namespace.child_key(from.dir.ino, from.name)?;
-        let new = self.namespace.child_key(to.dir.ino, to.name)?;
+        let [old, new] = keys_of(&self.namespace, from, to)?;
         Ok(self.log.take_finished(&old, &new))
     }
 

@@ -84,10 +84,15 @@ impl DeleteQueue {
         }
     }
 
-    /// Returns once no request of a predecessor can be carried out any more.
+    /// Returns once no request of a predecessor can be carried out any more for these keys
+    /// or below them.
     ///
     /// Errors: `TimedOut` where the store does not answer, or not by the time that is given.
-    pub async fn predecessor_landed(&self, answer_by: Option<Instant>) -> Result<(), StoreError> {
+    pub async fn predecessor_landed(
+        &self,
+        places: &[Key],
+        answer_by: Option<Instant>,
+    ) -> Result<(), StoreError> {
         let ask = |key: Key| async move {
             let Some(answer_by) = answer_by else {
                 return self.ask(&key).await;
@@ -98,7 +103,7 @@ impl DeleteQueue {
                 Err(StoreError::new(kind, op, key.clone(), "no answer in time"))
             })
         };
-        self.late_changes.predecessor_landed(ask).await
+        self.late_changes.predecessor_landed(places, ask).await
     }
 
     async fn ask(&self, key: &Key) -> Result<(), StoreError> {

@@ -115,8 +115,25 @@ impl Remembered {
         });
     }
 
-    /// How long a change that leaves this may be undone.
-    pub fn undone_until(&mut self, change: &Change, leaves: &Leaves) -> Option<LateUntil> {
+    /// How long any of these may be undone, each of which leaves this, and the keys of
+    /// those whose time begins with an answer.
+    pub fn undone_until(
+        &mut self,
+        changes: &[Change],
+        leaves: &Leaves,
+    ) -> Option<(LateUntil, Vec<Key>)> {
+        let (mut last, mut asked) = (None, Vec::new());
+        for change in changes {
+            let until = self.one_undone_until(change, leaves);
+            if until.is_some_and(LateUntil::awaits_answer) {
+                asked.push(change.key.clone());
+            }
+            last = last.max(until);
+        }
+        last.map(|until| (until, asked))
+    }
+
+    fn one_undone_until(&mut self, change: &Change, leaves: &Leaves) -> Option<LateUntil> {
         self.any_key = self.any_key.filter(|until| !until.is_over());
         let late = self.late.get_mut(&change.key);
         let (of_key, is_over) = late.map_or((None, false), |of_key| {
@@ -218,9 +235,9 @@ impl Remembered {
         }
     }
 
-    /// How long any request of a predecessor may come, and the keys of those whose time
-    /// begins with an answer.
-    pub fn of_predecessor(&mut self) -> Option<(LateUntil, Vec<Key>)> {
+    /// How long any request of a predecessor may come for these keys or below them, and
+    /// the keys of those whose time begins with an answer.
+    pub fn of_predecessor(&mut self, places: &[Key]) -> Option<(LateUntil, Vec<Key>)> {
         let late = &mut self.late;
         let OfPredecessor { keys, unknown } = &mut self.predecessor;
         keys.retain(|key| late.get_mut(key).is_some_and(OfKey::forget_over));
@@ -228,7 +245,8 @@ impl Remembered {
         let mut last = *unknown;
         let awaits = unknown.is_some_and(LateUntil::awaits_answer);
         let mut asked: Vec<Key> = awaits.then(|| Key::new(ASKED_KEY)).into_iter().collect();
-        for key in keys.iter() {
+        let is_meant = |key: &&Key| places.iter().any(|place| key.is_at_or_below(place));
+        for key in keys.iter().filter(is_meant) {
             let until = late.get(key).and_then(OfKey::until);
             if until.is_some_and(LateUntil::awaits_answer) {
                 asked.push(key.clone());
