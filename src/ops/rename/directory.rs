@@ -47,9 +47,7 @@ impl DirectoryRenamer {
         target: Option<&Pin>,
         request: Option<KernelRequest>,
     ) -> Result<(), FsError> {
-        // What a predecessor had sent must not put a key under the old name either.
-        let places = keys_of(&self.namespace, from, to)?;
-        self.predecessor.wait_for_requests(&places).await?;
+        self.wait_for_predecessor(from, to).await?;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
         }
@@ -164,6 +162,12 @@ impl DirectoryRenamer {
             .record(to.dir.ino, to.name, Some(Entry::Directory));
         self.namespace.entry_added(&to.dir).await;
         Ok(moved)
+    }
+
+    /// What a predecessor had sent must not put a key under the old name either.
+    async fn wait_for_predecessor(&self, from: &Place<'_>, to: &Place<'_>) -> Result<(), FsError> {
+        let places = keys_of(&self.namespace, from, to)?;
+        self.predecessor.wait_for_requests(&places).await
     }
 
     fn dir_prefix(&self, place: &Place<'_>) -> Result<String, FsError> {
