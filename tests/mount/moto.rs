@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use crate::support::data::{MIB, assert_same_bytes};
-use crate::support::{Mount, Server, pattern, sha256, sys};
+use crate::support::{Mount, Server, WAITS_FOR_LATE, pattern, sha256, sys};
 
 fn fresh() -> Mount {
     Mount::on(Server::moto()).start()
@@ -91,7 +91,7 @@ fn a_mount_waits_for_no_predecessor_that_left_nothing_unanswered() {
     }
     assert_eq!(fs::read(mount.path("d/f")).unwrap(), b"x");
     let log = mount.log();
-    assert!(!log.contains("got no answer: waiting"), "{log}");
+    assert!(!log.contains(WAITS_FOR_LATE), "{log}");
 }
 
 #[test]

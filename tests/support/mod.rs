@@ -58,7 +58,7 @@ pub use disk::{DiskKind, SmallDisk};
 pub use machine::Machine;
 pub use migration::Migration;
 pub use mount::Mount;
-pub use plan::{DURABILITIES, MountBuilder};
+pub use plan::{DURABILITIES, MountBuilder, WAITS_FOR_LATE};
 pub use programs::{python, run_python, wait_until};
 pub use servers::Server;
 pub use supervised_mount::SupervisedMount;

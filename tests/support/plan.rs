@@ -17,6 +17,8 @@ use super::servers::{Credentials, Server};
 
 /// What close(2) can wait for.
 pub const DURABILITIES: [&str; 2] = ["s3", "disk"];
+/// What the log says where a daemon waits for what S3 may carry out late.
+pub const WAITS_FOR_LATE: &str = "got no answer: waiting";
 
 const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 /// What another client changed is looked for this often, unless a test says otherwise.

@@ -48,9 +48,7 @@ impl DirectoryRenamer {
         target: Option<&Pin>,
         request: Option<KernelRequest>,
     ) -> Result<(), NotMoved> {
-        // What a predecessor had sent must not put a key under the old name either.
-        let places = keys_of(&self.namespace, from, to)?;
-        self.predecessor.wait_for_requests(&places).await?;
+        self.wait_for_predecessor(from, to).await?;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
         }
@@ -173,6 +171,12 @@ impl DirectoryRenamer {
         table.rename(source.ino, from.dir.ino, from.name)?;
         self.rebase.journal_seals_again(source).await;
         Ok(())
+    }
+
+    /// What a predecessor had sent must not put a key under the old name either.
+    async fn wait_for_predecessor(&self, from: &Place<'_>, to: &Place<'_>) -> Result<(), FsError> {
+        let places = keys_of(&self.namespace, from, to)?;
+        self.predecessor.wait_for_requests(&places).await
     }
 
     fn dir_prefix(&self, place: &Place<'_>) -> Result<String, FsError> {

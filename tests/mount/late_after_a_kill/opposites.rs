@@ -11,7 +11,7 @@ use rustix::fs::FileType;
 
 use super::{End, Running, files, held, plan, wait_for_files};
 use crate::support::proxy::{Fault, Gate, Proxy};
-use crate::support::{DURABILITIES, Mount, SupervisedMount};
+use crate::support::{DURABILITIES, Mount, SupervisedMount, WAITS_FOR_LATE};
 
 /// A request is held for no longer after the end of its connection: then none is
 /// carried out any more.
@@ -102,6 +102,8 @@ fn given_up_requests_undo_nothing(durability: &str, attributes: &str, end: End) 
             return false;
         }
         check(&GIVEN_UP, &mount, &proxy, durability);
+        let log = mount.log();
+        assert!(log.contains(WAITS_FOR_LATE), "{log}");
         true
     });
 }
