@@ -41,7 +41,12 @@ fn a_closed_file_is_in_the_bucket_soon_and_the_spool_is_empty_then() {
 #[test]
 fn with_s3_down_files_are_written_read_renamed_and_removed_and_arrive_later() {
     let server = Server::private();
-    let mut mount = disk(Mount::on(&server)).start();
+    let plan = disk(Mount::on(&server));
+    // The first object of a bucket takes it longer than the timeout. A mount that could not
+    // find out what the store can do would ask while the server is frozen, and be killed.
+    plan.client.put(&plan.bucket, "first", b"x");
+    plan.client.delete(&plan.bucket, "first");
+    let mut mount = plan.start();
     fs::write(mount.path("edited"), b"the first version").unwrap();
     mount.wait_until_uploaded("edited", b"the first version");
     // The listing is known, the bytes are cached.
