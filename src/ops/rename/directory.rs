@@ -48,13 +48,9 @@ impl DirectoryRenamer {
         target: Option<&Pin>,
         request: Option<KernelRequest>,
     ) -> Result<(), NotMoved> {
-        self.wait_for_predecessor(from, to).await?;
-        if let Some(target) = target {
-            self.namespace.check_empty(target).await?;
-        }
-        self.files.check_movable(source.ino)?;
+        let objects = self.movable(from, to, source, target).await;
+        let objects = objects.map_err(NotMoved::untouched)?;
         let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
-        let objects = self.copies.objects_under(&old_prefix).await?;
         let intent = RenameIntent {
             from: Key::new(old_prefix.as_str()),
             to: Key::new(new_prefix.as_str()),
@@ -173,10 +169,22 @@ impl DirectoryRenamer {
         Ok(())
     }
 
-    /// What a predecessor had sent must not put a key under the old name either.
-    async fn wait_for_predecessor(&self, from: &Place<'_>, to: &Place<'_>) -> Result<(), FsError> {
+    /// What is below a directory that can be moved.
+    async fn movable(
+        &self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        source: &Pin,
+        target: Option<&Pin>,
+    ) -> Result<Vec<ListedObject>, FsError> {
+        // What a predecessor had sent must not put a key under the old name either.
         let places = keys_of(&self.namespace, from, to)?;
-        self.predecessor.wait_for_requests(&places).await
+        self.predecessor.wait_for_requests(&places).await?;
+        if let Some(target) = target {
+            self.namespace.check_empty(target).await?;
+        }
+        self.files.check_movable(source.ino)?;
+        self.copies.objects_under(&self.dir_prefix(from)?).await
     }
 
     fn dir_prefix(&self, place: &Place<'_>) -> Result<String, FsError> {

@@ -119,13 +119,19 @@ impl Renamer {
         let _subtrees = self.lock_names(&from, &to, Hold::Alone, request).await?;
         let name = self.aside(request)?;
         let aside = self.aside_of(&from, &name)?;
-        match self.found(&aside).await? {
-            Some(source) => {
-                let done = to_the_end(self.last_step(&aside, &to, &source)).await;
-                done.map_err(|failed| left_aside(failed.error, &aside))
+        // Where another client took the first name, the second file may have its own still.
+        let is_free = self.namespace.table().child(to.dir.ino, to.name).is_none();
+        let Some(source) = self.found(&aside).await? else {
+            return Ok(());
+        };
+        to_the_end(async {
+            if !is_free {
+                return self.resumed_step(&aside, &to, &source).await;
             }
-            None => Ok(()),
-        }
+            let done = self.last_step(&aside, &to, &source).await;
+            done.map_err(|failed| left_aside(failed.error, &aside))
+        })
+        .await
     }
 
     /// Once the first file is aside.

@@ -61,9 +61,11 @@ impl FileRenamer {
         let _uploads = lock_uploads(both(), source.ino).await;
         if both().any(|file| file.shadows_object()) {
             let keys = keys_of(&self.namespace, from, to)?;
-            self.predecessor.wait_before_change(&keys).await?;
+            let landed = self.predecessor.wait_before_change(&keys).await;
+            landed.map_err(NotMoved::untouched)?;
         }
-        self.upload_edits(&source_file).await?;
+        let edits = self.upload_edits(&source_file).await;
+        edits.map_err(NotMoved::untouched)?;
         check_awaited()?;
         // What takes its place overwrites its object.
         let replaced = match target_file {

@@ -25,6 +25,12 @@ pub enum Left {
 }
 
 impl NotMoved {
+    /// Before anything was sent that may make the new name.
+    pub fn untouched(error: FsError) -> Self {
+        let left = Left::Nothing;
+        Self { error, left }
+    }
+
     pub fn unknown(error: FsError) -> Self {
         let left = Left::Unknown;
         Self { error, left }
