@@ -93,18 +93,20 @@ impl Namespace {
     }
 
     /// What is set of a directory whose marker was never looked at is what a predecessor
-    /// showed: not a change, and less true than what the marker tells.
+    /// showed: not a change, and less true than what the marker tells. Asks once.
     async fn learn_marker(&self, dir: &Pin) -> Result<(), FsError> {
         self.recall(dir);
         let Some((parent, name)) = self.table.place(dir.ino) else {
             return Ok(());
         };
-        if dir.state().overrides.is_unset() {
-            return Ok(());
-        }
         let parent = self.table.get(parent)?;
         let described = self.marker_attributes(&parent, &name).await?;
-        dir.state().adopt_marker(described.as_ref());
+        let mut state = dir.state();
+        if state.attributes.is_none() {
+            state.adopt_marker(described.as_ref());
+            // From now on what is set is a change.
+            state.attributes.get_or_insert_default();
+        }
         Ok(())
     }
 
