@@ -56,7 +56,7 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
         let error = put.as_ref().err();
         error.is_some_and(|error| !error.kind.is_refusal())
     };
-    let unanswered = (keys.into_iter().zip(put))
+    let mut unanswered: Vec<Key> = (keys.into_iter().zip(put))
         .filter(|(_, put)| is_unanswered(put))
         .map(|(key, _)| key.clone())
         .collect();
@@ -64,7 +64,15 @@ pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
         Ok(()) => {
             let upload = upload.as_ref();
             let complete = probe.complete(&uploaded, upload);
-            probe.ask(&written, &deleted, &bulk, complete).await
+            let found = probe.ask(&written, &deleted, &bulk, complete).await;
+            // What ignores the condition makes them again.
+            if [found.put, found.copy].contains(&Ability::Unknown) {
+                unanswered.push(written.clone());
+            }
+            if found.complete == Ability::Unknown && upload.is_some() {
+                unanswered.push(uploaded.clone());
+            }
+            found
         }
         Err(error) => {
             tracing::info!(%error, "cannot tell which conditional requests the store honours");
