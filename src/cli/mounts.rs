@@ -74,8 +74,9 @@ impl FoundMount {
         within: Duration,
     ) -> anyhow::Result<T> {
         let ask = || ask_within(&self.socket, (method.clone(), path), request, within);
-        let is_lost =
-            |answer: &Result<T, AskError>| matches!(answer, Err(AskError::Dead | AskError::Closed));
+        let is_lost = |answer: &Result<T, AskError>| {
+            answer.as_ref().is_err_and(AskError::is_of_a_dead_daemon)
+        };
         let answer = patiently(Wait::ForASuccessor, ask, is_lost);
         answer.map_err(|error| anyhow!("{}: {error}", self.health.mountpoint))
     }
@@ -175,7 +176,7 @@ impl SocketArg {
         let look = || self.look();
         let mut looked = patiently(wait, look, |looked| {
             let mut dead = looked.silent.iter().filter(|it| is_wanted(it));
-            is_found(looked).is_none() && dead.any(|(_, error)| matches!(error, AskError::Dead))
+            is_found(looked).is_none() && dead.any(|(_, error)| error.is_of_a_dead_daemon())
         });
         if let Some(at) = is_found(&looked) {
             return Ok(looked.found.swap_remove(at));
@@ -248,7 +249,7 @@ struct Looked {
 impl Looked {
     fn has_dead(&self) -> bool {
         let mut silent = self.silent.iter();
-        silent.any(|(_, error)| matches!(error, AskError::Dead))
+        silent.any(|(_, error)| error.is_of_a_dead_daemon())
     }
 }
 

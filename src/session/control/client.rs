@@ -39,6 +39,13 @@ pub enum AskError {
     Broken(String),
 }
 
+impl AskError {
+    /// Whether the daemon that was asked is dead or dies, so that a successor may follow.
+    pub fn is_of_a_dead_daemon(&self) -> bool {
+        matches!(self, Self::Dead | Self::Closed)
+    }
+}
+
 /// What a refused request is answered with.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Refusal {
@@ -92,10 +99,8 @@ async fn ask<T: DeserializeOwned>(
         .map_err(|error| AskError::Broken(error.to_string()))?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_LIMIT_BYTES).collect();
-    let body = body
-        .await
-        .map_err(|error| AskError::Broken(error.to_string()))?;
+    let body = Limited::new(answer.into_body(), ANSWER_LIMIT_BYTES);
+    let body = body.collect().await.map_err(cut_short)?;
     connection.abort();
     let bytes = body.to_bytes();
     let broken = |error: serde_json::Error| AskError::Broken(error.to_string());
@@ -110,7 +115,15 @@ fn unreachable(error: io::Error) -> AskError {
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => AskError::Dead,
         io::ErrorKind::PermissionDenied => AskError::Refused,
+        io::ErrorKind::ConnectionReset => AskError::Closed,
         _ => AskError::Broken(error.to_string()),
+    }
+}
+
+fn cut_short(error: Box<dyn Error + Send + Sync>) -> AskError {
+    match error.downcast::<hyper::Error>() {
+        Ok(cut) => AskError::from(*cut),
+        Err(error) => AskError::Broken(error.to_string()),
     }
 }
 
@@ -122,6 +135,41 @@ impl From<hyper::Error> for AskError {
             Self::Closed
         } else {
             Self::Broken(error.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// What is heard of a daemon that dies once it has said so much.
+    async fn heard_of(said: &str) -> AskError {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let dying = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let request = stream.read(&mut [0; 1024]).await.unwrap();
+            assert_ne!(request, 0);
+            stream.write_all(said.as_bytes()).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(identity(&socket), dying);
+        answer.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_dies_before_the_end_of_its_answer_may_have_a_successor() {
+        for said in [
+            "",
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{",
+        ] {
+            let error = heard_of(said).await;
+            assert!(error.is_of_a_dead_daemon(), "{said:?}: {error:?}");
         }
     }
 }
