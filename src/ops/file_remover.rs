@@ -59,7 +59,7 @@ impl FileRemover {
             if pending.etag.is_some() && self.deletes.is_kept_for_readers(&file).await {
                 self.deletes.delete_once_unused(&file, pending)?;
                 if let Some(late) = late {
-                    self.store.watch_for_late(key, late);
+                    self.store.late().watch_for(key, late);
                 }
             } else {
                 removed = self.deletes.delete_object(pending, late).await?;

@@ -150,7 +150,7 @@ pub async fn compose(
     );
     let store = Arc::new(store.with_clock(connected.s3.clock().clone()));
     for key in &connected.unwanted {
-        store.watch_for_late(key.clone(), LateObject::any());
+        store.late().watch_for(key.clone(), LateObject::any());
     }
     ask_again(config, connected, &store);
     let origin = Origin {

@@ -131,7 +131,7 @@ impl Asker {
             }
             let found = abilities(&*self.store, &self.prefix).await;
             for key in found.unanswered {
-                self.delete_queue.watch_for_late(key, LateObject::any());
+                self.delete_queue.late().watch_for(key, LateObject::any());
             }
             if self.late.abilities().learn(&found.abilities) {
                 let unknown = self.late.abilities().get().unknown().len();

@@ -123,7 +123,7 @@ impl ObjectCopies {
     /// whose originals are gone: each one is looked at right before its copy goes.
     pub fn delete_unwanted(&self, unwanted: Vec<(Key, LateObject)>) {
         for (key, object) in unwanted {
-            self.store.watch_for_late(key, object);
+            self.store.late().watch_for(key, object);
         }
     }
 

@@ -1,22 +1,139 @@
-//! What has to come after a delete that waits.
+//! The store as others see it: without the objects that are to be deleted, and with
+//! each change of a key after the deletes that have to come before it.
 
+use async_trait::async_trait;
 use tokio::time::timeout;
 
-use super::DeleteQueue;
-use super::enqueue::QueuedDelete;
-use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
+use super::{DeleteQueue, listing};
+use crate::store::request::*;
+use crate::store::{Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 
-impl DeleteQueue {
-    fn any_below(&self, prefix: &str, counts: impl Fn(&str) -> bool) -> bool {
-        let pending = self.pending.lock();
-        pending
-            .range(Key::new(prefix)..)
-            .take_while(|(key, _)| key.as_str().starts_with(prefix))
-            .filter(|(_, queued)| queued.kept.is_none())
-            .filter_map(|(key, _)| key.as_str().strip_prefix(prefix))
-            .any(counts)
+/// Times that a listing is asked for which removals overtake.
+const ASK_AGAIN_LIMIT: usize = 8;
+
+#[async_trait]
+impl ObjectStore for DeleteQueue {
+    async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
+        if self.pending.has(&request.key) {
+            let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
+            return Err(StoreError::new(kind, op, request.key, "is being deleted"));
+        }
+        let key = request.key.clone();
+        let meta = self.store.head(request).await?;
+        if self.late.is_late(&key, &meta.etag) {
+            let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
+            return Err(StoreError::new(kind, op, key, "is to be deleted"));
+        }
+        Ok(meta)
     }
 
+    async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
+        self.store.get(request).await
+    }
+
+    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
+        self.store.tags(key).await
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
+        self.wait_for_key(StoreOp::Put, &request.key).await?;
+        let key = request.key.clone();
+        let answer = match self.store.put(request.clone()).await {
+            Err(error) if !error.kind.is_transient() && self.late.clear(&request.key).await => {
+                tracing::debug!(%error, "a cancelled upload was in the way");
+                self.store.put(request).await
+            }
+            answer => answer,
+        };
+        answer.inspect(|made| self.made.note(&key, &made.etag))
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+        // What a rename that failed has left there is not what is copied now.
+        if request.condition == WriteCondition::IfAbsent && self.late.is_watched(&request.target) {
+            self.late.delete_if_there(&request.target).await;
+        }
+        self.wait_for_key(StoreOp::Copy, &request.target).await?;
+        let key = request.target.clone();
+        let answer = self.store.copy(request).await;
+        answer.inspect(|made| self.made.note(&key, &made.etag))
+    }
+
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        self.store.delete(request).await
+    }
+
+    async fn delete_many(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        self.store.delete_many(requests).await
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
+        for _ in 1..ASK_AGAIN_LIMIT {
+            let (answer, overtaken) = listing::list_seen(self, request.clone()).await?;
+            if !overtaken {
+                return Ok(answer);
+            }
+        }
+        Ok(listing::list_seen(self, request).await?.0)
+    }
+
+    async fn create_multipart(
+        &self,
+        request: CreateMultipartRequest,
+    ) -> Result<UploadId, StoreError> {
+        self.wait_for_key(StoreOp::CreateMultipart, &request.key)
+            .await?;
+        let key = request.key.clone();
+        let upload = self.store.create_multipart(request).await?;
+        self.log.upload_begun(key, upload.clone());
+        Ok(upload)
+    }
+
+    async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
+        self.store.upload_part(request).await
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: UploadPartCopyRequest,
+    ) -> Result<CompletedPart, StoreError> {
+        self.store.upload_part_copy(request).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        request: CompleteMultipartRequest,
+    ) -> Result<PutAnswer, StoreError> {
+        let (key, upload) = (request.key.clone(), request.upload.clone());
+        self.late
+            .end_watch(StoreOp::CompleteMultipart, &key)
+            .await?;
+        let answer = self.store.complete_multipart(request).await?;
+        self.made.note(&key, &answer.etag);
+        self.log.upload_ended(key, upload);
+        Ok(answer)
+    }
+
+    async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
+        let outcome = self
+            .store
+            .abort_multipart(key.clone(), upload.clone())
+            .await;
+        if outcome.is_ok() {
+            self.log.upload_ended(key, upload);
+        }
+        outcome
+    }
+
+    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
+        self.store.list_parts(request).await
+    }
+}
+
+impl DeleteQueue {
     /// Waits until the deletes below a prefix that `counts` are done.
     pub(super) async fn wait_below(
         &self,
@@ -24,18 +141,21 @@ impl DeleteQueue {
         prefix: &str,
         counts: impl Fn(&str) -> bool,
     ) -> Result<(), StoreError> {
-        self.wait_while(op, prefix, || self.any_below(prefix, &counts))
+        self.wait_while(op, prefix, || self.pending.has_due_below(prefix, &counts))
             .await
     }
 
     /// Waits until the deletes are done that a new object under the key has to come after.
     pub(super) async fn wait_for_key(&self, op: StoreOp, key: &Key) -> Result<(), StoreError> {
-        if self.is_in_the_way(key.as_str()) {
-            self.want(|pending| excludes(pending.as_str(), key.as_str()));
-            self.wait_while(op, key.as_str(), || self.is_in_the_way(key.as_str()))
-                .await?;
+        if self.pending.is_in_the_way(key.as_str()) {
+            self.pending
+                .want(|pending| excludes(pending.as_str(), key.as_str()));
+            self.wait_while(op, key.as_str(), || {
+                self.pending.is_in_the_way(key.as_str())
+            })
+            .await?;
         }
-        self.end_watch(op, key).await
+        self.late.end_watch(op, key).await
     }
 
     async fn wait_while(
@@ -48,33 +168,15 @@ impl DeleteQueue {
             return Ok(());
         }
         self.flush_now.notify_one();
-        let mut waiting = self.waiting.subscribe();
-        let done = waiting.wait_for(|_| !waits());
-        match timeout(self.max_wait, done).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(StoreError::new(
+        let done = self.pending.wait_until(|| !waits());
+        timeout(self.max_wait, done).await.map_err(|_| {
+            StoreError::new(
                 StoreErrorKind::TimedOut,
                 op,
                 Key::new(key),
                 "deletes that come first were not done in time",
-            )),
-        }
-    }
-
-    /// Whether an object waits for its delete that a new one under the key replaces,
-    /// or excludes on stores where `x` and what lies under `x/` exclude each other.
-    fn is_in_the_way(&self, key: &str) -> bool {
-        let pending = self.pending.lock();
-        let above = key.match_indices('/').filter_map(|(at, _)| key.get(..at));
-        let mut above = above.chain([key]).map(Key::new);
-        let in_the_way = |queued: &QueuedDelete| !queued.is_scratch || queued.kept.is_none();
-        if above.any(|key| pending.get(&key).is_some_and(in_the_way)) {
-            return true;
-        }
-        let below = format!("{key}/");
-        let mut after = pending.range(Key::new(below.as_str())..);
-        let is_below = |(at, _): (&Key, &QueuedDelete)| at.as_str().starts_with(&below);
-        !key.ends_with('/') && after.next().is_some_and(is_below)
+            )
+        })
     }
 }
 
