@@ -22,7 +22,7 @@ impl OpenFile {
             };
             if let Err(error) = merged {
                 tracing::error!(ino = self.inode.ino.0, %error, "sealed bytes stay in the spool");
-                if sealed.stage.file().has_offloaded() {
+                if sealed.stage.file().offloaded().has_any() {
                     // The next start could not upload it. It stays below what is over it.
                     self.move_to_lost_found(&sealed, why);
                 }

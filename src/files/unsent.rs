@@ -67,7 +67,7 @@ impl OpenFile {
         let stage = content.stage.as_ref().filter(|_| !content.is_nameless());
         let sealed = std::iter::successors(content.base.sealed(), |it| it.base.sealed());
         let mut stages = stage.into_iter().chain(sealed.map(|sealed| &sealed.stage));
-        stages.any(|stage| stage.file().has_offloaded())
+        stages.any(|stage| stage.file().offloaded().has_any())
     }
 
     /// Whether a rename needs what S3 has of the file, or is about to have.
@@ -90,7 +90,9 @@ impl OpenFile {
     /// Whether parts of what is sealed are in its unfinished upload alone.
     pub fn has_sealed_offloaded(&self) -> bool {
         let sealed = self.sealed_stages();
-        sealed.iter().any(|it| it.stage.file().has_offloaded())
+        sealed
+            .iter()
+            .any(|it| it.stage.file().offloaded().has_any())
     }
 
     /// Whether a stage is still to be uploaded, as far as the file knows.

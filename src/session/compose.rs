@@ -250,7 +250,11 @@ fn orphans(journal: &Journal, of_another_place: bool, left: &Recovered) -> Vec<(
         let of_open = left.open.values().map(Stage::file);
         let mut files = left.sealed.iter().map(|it| &it.file).chain(of_open);
         sending.any(|sending| sending.upload == *upload)
-            || files.any(|file| file.as_offloaded().is_some_and(|it| it.upload == *upload))
+            || files.any(|file| {
+                file.offloaded()
+                    .get()
+                    .is_some_and(|it| it.upload == *upload)
+            })
     };
     uploads.retain(|(_, upload)| !goes_on(upload));
     uploads

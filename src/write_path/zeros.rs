@@ -15,9 +15,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::byte_source::ByteSource;
 use super::crc64nvme::Crc64Nvme;
 use super::multipart::MultipartUpload;
+use super::part_sender::PartSender;
 use super::parts::{are_zeros_copied, ranges};
 use super::scratch::{Scratch, Zeros};
-use super::uploader::Uploader;
 use crate::error::FsError;
 use crate::store::{
     CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, Key, ObjectHeaders,
@@ -25,39 +25,40 @@ use crate::store::{
     WriteCondition,
 };
 
-/// The parts of an upload that are all zeros, where they are copied.
+/// Copies the parts of one upload that are all zeros.
 #[derive(Debug, Clone, Copy)]
-pub struct ZeroParts {
+pub struct ZeroCopier<'a> {
+    sender: &'a PartSender,
+    scratch: &'a Scratch,
+    /// The longest of those parts.
     longest: u64,
 }
 
-impl Uploader {
-    /// Parts of zeros are copied from scratch objects from now on.
-    pub fn with_scratch(mut self, scratch: Scratch) -> Self {
-        self.scratch = Some(scratch);
-        self
-    }
-
-    /// The parts that are copied from zeros; none where there are few.
-    pub(super) fn zero_parts(
-        &self,
+impl<'a> ZeroCopier<'a> {
+    /// None where there are few zeros, or they are not to be copied.
+    pub fn of(
+        sender: &'a PartSender,
         source: &Arc<dyn ByteSource>,
         part_ends: &[u64],
-    ) -> Option<ZeroParts> {
+    ) -> Option<Self> {
+        let scratch = sender.scratch.as_ref()?;
         let zeros = ranges(part_ends).filter(|part| source.is_zero(part.clone()));
         let lens: Vec<u64> = zeros.map(|part| part.end - part.start).collect();
         let longest = lens.iter().copied().max()?;
-        let copied = self.scratch.is_some() && are_zeros_copied(lens.iter().sum(), self.part_size);
-        copied.then_some(ZeroParts { longest })
+        let is_worth_it = are_zeros_copied(lens.iter().sum(), sender.part_size);
+        is_worth_it.then_some(Self {
+            sender,
+            scratch,
+            longest,
+        })
     }
 
     /// Copies a part from the zeros that were made for the upload. None where the
     /// store does not copy. Errors: the store's, the spool's.
-    pub(super) async fn copy_zeros(
+    pub async fn copy(
         &self,
         upload: &MultipartUpload,
         (number, len): (PartNumber, u64),
-        parts: ZeroParts,
     ) -> Result<Option<CompletedPart>, FsError> {
         let left = upload.left_part(number, len);
         let of_zeros = |part: &CompletedPart| {
@@ -67,9 +68,7 @@ impl Uploader {
         if let Some(part) = left.filter(of_zeros) {
             return Ok(Some(part));
         }
-        let making = upload
-            .zeros()
-            .get_or_try_init(|| self.make_zeros(upload, parts.longest));
+        let making = upload.zeros().get_or_try_init(|| self.make_zeros(upload));
         let Some(zeros) = making.await? else {
             return Ok(None);
         };
@@ -84,14 +83,7 @@ impl Uploader {
     }
 
     /// None where the store does not take or copy a scratch object.
-    async fn make_zeros(
-        &self,
-        upload: &MultipartUpload,
-        len: u64,
-    ) -> Result<Option<Zeros>, FsError> {
-        let Some(scratch) = &self.scratch else {
-            return Ok(None);
-        };
+    async fn make_zeros(&self, upload: &MultipartUpload) -> Result<Option<Zeros>, FsError> {
         let headers = ObjectHeaders {
             // What is archived cannot be copied at once.
             placement: Placement {
@@ -100,10 +92,10 @@ impl Uploader {
             },
             ..ObjectHeaders::default()
         };
-        let first = self.part_size.bytes().min(len);
-        let made = match self.put_zeros(scratch, first, &headers).await {
-            Ok(zeros) if len <= first => Ok(zeros),
-            Ok(zeros) => self.join_zeros(scratch, (zeros, first), len, headers).await,
+        let first = self.sender.part_size.bytes().min(self.longest);
+        let made = match self.put_zeros(first, &headers).await {
+            Ok(zeros) if self.longest <= first => Ok(zeros),
+            Ok(zeros) => self.join_zeros((zeros, first), headers).await,
             Err(error) => Err(error),
         };
         match made {
@@ -119,40 +111,34 @@ impl Uploader {
         }
     }
 
-    async fn put_zeros(
-        &self,
-        scratch: &Scratch,
-        len: u64,
-        headers: &ObjectHeaders,
-    ) -> Result<Zeros, FsError> {
-        let key = scratch.key_of_zeros();
-        let kept = scratch.store.scratch(key.clone())?;
-        let _memory = self.budget.single(len).await;
+    async fn put_zeros(&self, len: u64, headers: &ObjectHeaders) -> Result<Zeros, FsError> {
+        let key = self.scratch.key_of_zeros();
+        let kept = self.scratch.store.scratch(key.clone())?;
+        let _memory = self.sender.budget.single(len).await;
         let request = PutRequest {
             key: key.clone(),
             body: Bytes::from(vec![0; len as usize]),
             headers: headers.clone(),
             condition: WriteCondition::Always,
         };
-        let etag = self.store.put(request).await?.etag;
+        let etag = self.sender.store.put(request).await?.etag;
         Ok(Zeros::new(key, etag, kept))
     }
 
-    /// Zeros of any length, of copies of what is there.
+    /// Zeros as long as the longest part, of copies of what is there.
     async fn join_zeros(
         &self,
-        scratch: &Scratch,
         (first, first_len): (Zeros, u64),
-        len: u64,
         headers: ObjectHeaders,
     ) -> Result<Zeros, FsError> {
-        let key = scratch.key_of_zeros();
-        let kept = scratch.store.scratch(key.clone())?;
+        let len = self.longest;
+        let key = self.scratch.key_of_zeros();
+        let kept = self.scratch.store.scratch(key.clone())?;
         let create = CreateMultipartRequest {
             key: key.clone(),
             headers,
         };
-        let id = self.store.create_multipart(create).await?;
+        let id = self.sender.store.create_multipart(create).await?;
         let copies = stream::iter(1..=len.div_ceil(first_len)).map(|number| {
             let (first, to) = (&first, (&key, &id));
             async move {
@@ -167,14 +153,17 @@ impl Uploader {
             let request = CompleteMultipartRequest {
                 key: key.clone(),
                 upload: id.clone(),
-                parts: copies.buffered(self.concurrency).try_collect().await?,
+                parts: copies
+                    .buffered(self.sender.concurrency)
+                    .try_collect()
+                    .await?,
                 condition: WriteCondition::Always,
             };
-            Ok(self.store.complete_multipart(request).await?.etag)
+            Ok(self.sender.store.complete_multipart(request).await?.etag)
         };
         let joined: Result<ETag, FsError> = joined.await;
         if joined.is_err() {
-            self.aborts.add(key.clone(), id);
+            self.sender.aborts.add(key.clone(), id);
         }
         Ok(Zeros::new(key, joined?, kept))
     }
@@ -194,7 +183,7 @@ impl Uploader {
             upload: upload.clone(),
             number,
         };
-        self.store.upload_part_copy(request).await
+        self.sender.store.upload_part_copy(request).await
     }
 }
 
