@@ -325,6 +325,8 @@ impl StageFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
     use crate::write_path::Spool;
 

@@ -257,7 +257,7 @@ impl Uploader {
                 return Ok(etag);
             }
             if source.offloaded_end() > 0 {
-                tracing::error!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone, which alone had parts of the file");
+                tracing::error!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone, and with it parts of the file that were nowhere else");
                 return Err(FsError::PartsLost);
             }
             tracing::info!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone: starting again");
