@@ -95,7 +95,7 @@ impl Namespace {
     /// What is set of a directory whose marker was never looked at is what a predecessor
     /// showed: not a change, and less true than what the marker tells. Asks once.
     async fn learn_marker(&self, dir: &Pin) -> Result<(), FsError> {
-        self.recall(dir);
+        self.directories.recall(dir);
         let Some((parent, name)) = self.table.place(dir.ino) else {
             return Ok(());
         };

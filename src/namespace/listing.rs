@@ -142,14 +142,13 @@ impl Namespace {
     }
 
     fn local_entries(&self, dir: &Pin) -> Vec<StreamedEntry> {
-        self.children_only_here(dir)
-            .into_iter()
-            .map(|(name, child)| StreamedEntry {
-                name,
-                kind: child.kind,
-                source: Source::Local,
-            })
-            .collect()
+        let children = self.table.children_only_here(dir).into_iter();
+        let entries = children.map(|(name, child)| StreamedEntry {
+            name,
+            kind: child.kind,
+            source: Source::Local,
+        });
+        entries.collect()
     }
 
     /// What is there counts for `ttl`, in a listing as by name. What came since shows
@@ -225,7 +224,7 @@ impl Namespace {
         self.note_page(&stream.dir, &prefix, &page, (asked_at, seq));
         let given = stream_page(stream, &prefix, page, asked_at, seq);
         let is_end = matches!(stream.at, Position::End);
-        self.count_hidden(&stream.dir, stream.hidden, is_end);
+        self.hidden.count(&stream.dir, stream.hidden, is_end);
         Ok(given)
     }
 
@@ -253,7 +252,8 @@ impl Namespace {
             stream.pages = Some(pages);
             return;
         }
-        self.note_names(&stream.dir, pages.entries.iter(), pages.seq);
+        self.directories
+            .note_names(&stream.dir, pages.entries.iter(), pages.seq);
         let entries = pages.entries.len();
         let listing = Listing {
             asked_at: pages.asked_at,

@@ -185,7 +185,7 @@ impl World {
             .unwrap();
         self.names.remove_marker(&gone).await.unwrap();
         self.names.record(parent.ino, &name, None);
-        self.names.forget_directory(&gone);
+        self.names.directories().forget(&gone);
         self.names.table().detach(gone.ino);
         self.end(path, false);
     }

@@ -174,9 +174,9 @@ impl Namespace {
                 )
             }
         };
-        self.note_hidden(dir, &page);
+        self.hidden.note(dir, &page);
         if page.next.is_none() {
-            self.note_names(dir, page.entries.iter(), seq);
+            self.directories.note_names(dir, page.entries.iter(), seq);
         }
         let mut state = dir.state();
         if seq == state.dir.now() && page.marker != Marker::Unknown {
@@ -330,7 +330,7 @@ impl Namespace {
         }
         let kind = answer.kind().ok_or(FsError::NOT_FOUND)?;
         let child = self.table.child_or_new(parent.ino, name, kind)?;
-        self.recall(&child);
+        self.directories.recall(&child);
         let mut state = child.state();
         match &answer.entry {
             Some(Entry::File(version)) if state.local.is_none() => {
@@ -348,7 +348,7 @@ impl Namespace {
     /// Whether the inode may go on standing for its name, given what the store has there.
     fn still_stands(&self, child: &Pin, answer: &StoreAnswer) -> bool {
         let Some(kind) = answer.kind() else {
-            return child.kind == Kind::Directory && self.has_local_children(child);
+            return child.kind == Kind::Directory && self.table.has_local_below(child);
         };
         let same_bytes = match &answer.entry {
             // Of which version a predecessor told the kernel does not matter:
@@ -363,25 +363,6 @@ impl Namespace {
         child.kind == kind && (same_bytes || !self.table.is_pinned_elsewhere(child.ino))
     }
 
-    /// Whether something below the directory exists here only.
-    pub fn has_local_children(&self, dir: &Pin) -> bool {
-        let children = self.table.awake_children(dir.ino);
-        children.into_iter().any(|(_, child)| {
-            child.state().local.is_some()
-                || (child.kind == Kind::Directory && self.has_local_children(&child))
-        })
-    }
-
-    /// Entries of a directory that the store does not have yet, all or in part.
-    pub(super) fn children_only_here(&self, dir: &Pin) -> Vec<(Name, Pin)> {
-        let mut children = self.table.awake_children(dir.ino);
-        children.retain(|(_, child)| match child.state().local {
-            Some(LocalState::Staged { .. } | LocalState::BareDirectory) => true,
-            None => child.kind == Kind::Directory && self.has_local_children(child),
-        });
-        children
-    }
-
     /// Registers a name that exists here only until it is uploaded.
     ///
     /// Errors: `Exists`, `NameTooLong`.
@@ -392,7 +373,7 @@ impl Namespace {
             _ => LocalState::Staged { size_bytes: 0 },
         };
         let pin = self.table.child_or_new(parent.ino, name, kind)?;
-        self.forget_directory(&pin);
+        self.directories.forget(&pin);
         pin.state().local = Some(local);
         Ok(pin)
     }

@@ -309,7 +309,7 @@ impl Namespace {
         let holds_something =
             |object: &ListedObject| object.key.as_str() != prefix || object.size_bytes > 0;
         if found.iter().any(holds_something) || !answer.unusable.is_empty() {
-            self.tell_hidden(dir, &prefix, &found).await;
+            self.hidden.tell(dir, &prefix, &found).await;
             return Err(FsError::NotEmpty);
         }
         dir.state().dir.marker = if found.is_empty() {

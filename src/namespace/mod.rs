@@ -65,6 +65,7 @@
 mod attribute_cache;
 mod attributes;
 mod checked;
+mod coherence;
 mod describe;
 mod dir;
 mod dir_entry;
@@ -94,15 +95,15 @@ mod subtree_locks;
 mod table;
 mod tree_ahead;
 
-use std::collections::HashMap;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use attribute_cache::{AttributeCache, AttributeCacheError};
 pub use attributes::Attributes;
+pub use coherence::Coherence;
 pub use dir_entry::{Entry, Marker};
-pub use directory_record::{EntryChange, shown_of};
+pub use directory_record::{DirectoryRecords, EntryChange, shown_of};
 pub use hidden::HiddenKeys;
 pub use inode::{Inode, InodeState, LocalState};
 pub use invalidation::{Invalidation, Invalidations};
@@ -131,17 +132,6 @@ use crate::vocabulary::{Ino, Kind, ObjectId, ObjectVersion, ROOT};
 /// Entries of a listing that are looked at for some files.
 const LOOKED_AT_LIMIT: usize = 512;
 
-/// How long what the store said counts as true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Coherence {
-    /// Of an object or a directory that is there.
-    pub ttl: Duration,
-    /// Of a name that is not there.
-    pub negative_ttl: Duration,
-    /// How much longer, while the store says nothing.
-    pub stale_ttl: Duration,
-}
-
 /// The store behind the names, and what its requests tell of it.
 #[derive(Debug)]
 pub struct Origin {
@@ -163,8 +153,8 @@ pub struct Namespace {
     attribute_cache: Option<AttributeCache>,
     kept: Arc<NameStore>,
     remembered: Mutex<Remembered>,
-    /// How many keys of a directory cannot be shown.
-    hidden_seen: Mutex<HashMap<Ino, usize>>,
+    hidden: HiddenKeys,
+    directories: DirectoryRecords,
     tree_ahead: TreeAhead,
 }
 
@@ -179,22 +169,26 @@ impl Namespace {
         session_log: Arc<SessionLog>,
     ) -> Self {
         let Origin { store, health } = origin;
+        let numbers = Numbers::new(kept.clone());
+        let table = InodeTable::new(session_log, numbers, invalidations.clone());
+        let table = Arc::new(table);
         Self {
+            hidden: HiddenKeys::new(store.clone(), keys.clone(), table.clone()),
+            directories: DirectoryRecords::new(
+                table.clone(),
+                kept.clone(),
+                attribute_cache.is_some(),
+            ),
             store,
             keys,
             coherence: RwLock::new(coherence),
             health,
             markers,
-            table: Arc::new(InodeTable::new(
-                session_log,
-                Numbers::new(kept.clone()),
-                invalidations.clone(),
-            )),
+            table,
             kept,
             invalidations,
             attribute_cache,
             remembered: Mutex::default(),
-            hidden_seen: Mutex::default(),
             tree_ahead: TreeAhead::default(),
         }
     }
@@ -210,6 +204,16 @@ impl Namespace {
 
     pub fn keys(&self) -> &KeySpace {
         &self.keys
+    }
+
+    /// Keys that cannot be shown.
+    pub fn hidden(&self) -> &HiddenKeys {
+        &self.hidden
+    }
+
+    /// What is kept of directories.
+    pub fn directories(&self) -> &DirectoryRecords {
+        &self.directories
     }
 
     pub fn coherence(&self) -> Coherence {

@@ -73,7 +73,7 @@ impl FileRemover {
         file.orphan();
         self.named_opens.lose_name(&file);
         let went = EntryChange::Went(name);
-        self.namespace.entries_changed(parent, went);
+        self.namespace.directories().entries_changed(parent, went);
         inode.state().overrides.ctime = Some(SystemTime::now());
         self.namespace.table().detach(inode.ino);
         Ok(())

@@ -185,7 +185,7 @@ impl Ops {
     /// A line for each: the key, a tab, and why it cannot be a file name. Where there are
     /// more, a last line without a key says so.
     async fn hidden_keys(&self, dir: &Pin) -> Result<Vec<u8>, FsError> {
-        let found = self.namespace.hidden_keys(dir).await?;
+        let found = self.namespace.hidden().of(dir).await?;
         let (mut text, mut named) = (String::new(), 0);
         for HiddenKey { key, why } in &found.named {
             let line = format!("{}\t{why}\n", key.as_str().escape_debug());
