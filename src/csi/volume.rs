@@ -28,6 +28,7 @@ use crate::private;
 use crate::session::{
     Answer, FS_TYPE, MountEntry, Unmounted, ask, bind, mount_at, mounts_of, unbind,
 };
+use crate::vocabulary::hex;
 
 /// Of a volume's identifier, in the name of its folder; a hash makes it one of its own.
 const NAME_LIMIT: usize = 40;
@@ -357,7 +358,7 @@ fn name_of(id: &str) -> String {
         if is_plain { it } else { '_' }
     });
     let hash = Sha256::digest(id.as_bytes());
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex(&hash);
     let hash = hash.get(..HASH_DIGITS).unwrap_or_default();
     format!("{}-{hash}", plain.collect::<String>())
 }

@@ -61,14 +61,9 @@ impl Ops {
         mode: XattrMode,
         request: KernelRequest,
     ) -> Result<(), FsError> {
-        let inode = self.changeable(ino, name).await?;
-        let since = self
-            .carried_out
-            .stored_since(request, &inode, &self.namespace);
-        if has_changed(since.await?, name) {
+        let Some((inode, mut xattrs)) = self.changeable(ino, name, request).await? else {
             return Ok(());
-        }
-        let mut xattrs = xattrs(&inode);
+        };
         let there = xattrs.contains_key(name);
         match mode {
             XattrMode::Create if there => return Err(FsError::EXISTS),
@@ -88,14 +83,9 @@ impl Ops {
         name: &str,
         request: KernelRequest,
     ) -> Result<(), FsError> {
-        let inode = self.changeable(ino, name).await?;
-        let since = self
-            .carried_out
-            .stored_since(request, &inode, &self.namespace);
-        if has_changed(since.await?, name) {
+        let Some((inode, mut xattrs)) = self.changeable(ino, name, request).await? else {
             return Ok(());
-        }
-        let mut xattrs = xattrs(&inode);
+        };
         match (xattrs.remove(name), request.attempt) {
             (None, Delivery::First) => return Err(FsError::NoAttribute),
             (None, Delivery::Resent) => return Ok(()),
@@ -104,7 +94,14 @@ impl Ops {
         self.replace_xattrs(&inode, xattrs, request).await
     }
 
-    async fn changeable(&self, ino: Ino, name: &str) -> Result<Pin, FsError> {
+    /// A file and its attributes, of which this one is to be changed; none where a
+    /// predecessor has done so.
+    async fn changeable(
+        &self,
+        ino: Ino,
+        name: &str,
+        request: KernelRequest,
+    ) -> Result<Option<(Pin, Xattrs)>, FsError> {
         self.settings.access.check_writable()?;
         check_user(name)?;
         if name.starts_with(OWN) {
@@ -117,7 +114,14 @@ impl Ops {
         self.namespace.learn_attributes(&inode).await?;
         // All of them are stored as one.
         self.namespace.relearn_attributes(&inode).await?;
-        Ok(inode)
+        let since = self
+            .carried_out
+            .stored_since(request, &inode, &self.namespace);
+        if has_changed(since.await?, name) {
+            return Ok(None);
+        }
+        let xattrs = xattrs(&inode);
+        Ok(Some((inode, xattrs)))
     }
 
     async fn replace_xattrs(
