@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::programs::{has_all, run_within, said};
+use crate::support::programs::{at_home, has_all, run_within, said};
 use crate::support::{Client, Machine, Mount, Server, wait_until};
 
 const USER: u32 = 1000;
@@ -97,13 +97,8 @@ impl User {
                 "sh",
             ])
             .args([&USER.to_string(), script])
-            .arg(&self.program)
-            .current_dir(&self.home)
-            .env("HOME", &self.home)
-            .env("XDG_RUNTIME_DIR", self.home.join("run"))
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env_remove("XDG_CONFIG_HOME")
-            .env_remove("XDG_STATE_HOME");
+            .arg(&self.program);
+        at_home(&mut command, &self.home);
         command
     }
 
