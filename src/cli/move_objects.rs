@@ -18,7 +18,7 @@ const OLD_PLACE: &str = "OLD, where it is not as NEW";
 /// provider chain".
 const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 
-/// Bring the objects of one bucket into another, as far as that does not have them
+/// Copy into one bucket the objects of another that it does not have
 ///
 /// First everything is compared and counted, then asked, then brought over, with
 /// headers, metadata and tags; then each object is compared. OLD stays as it is.

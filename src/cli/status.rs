@@ -22,7 +22,7 @@ const EXAMPLES: &str = "Examples:
   mediafs status /srv/media   # all that is known of one
   curl --unix-socket /run/mediafs/media.sock http://localhost/status";
 
-/// Show how a mount is: S3, what waits for it, what failed, spool, cache, requests
+/// Show the state of a mount: S3, what waits for it, what failed, spool, cache, requests
 ///
 /// Without arguments every mount of this user is listed; root sees those of all
 /// users. See 'mediafs help status'.

@@ -121,7 +121,7 @@ async fn trust(
         path: path.clone(),
         why,
     })?;
-    tracing::info!(from, path = %path.display(), "servers are trusted by these certificates alone");
+    tracing::info!(from, path = %path.display(), "only these certificates are trusted");
     Ok(Some(TrustStore::empty().with_pem_certificate(pem)))
 }
 
@@ -222,7 +222,7 @@ fn proxies_of_environment() -> Result<Option<ProxyConfig>, NetworkError> {
         };
         let url = ProxyUrl::parse(&text);
         let url = url.map_err(|why| NetworkError::Proxy(format!("{name} {why}")))?;
-        tracing::info!(name, proxy = %url, "requests go through a proxy, but for NO_PROXY");
+        tracing::info!(name, proxy = %url, "requests go through a proxy, except to hosts of NO_PROXY");
         found = true;
     }
     Ok(found.then(ProxyConfig::from_env))
