@@ -15,6 +15,7 @@ mod crc64nvme;
 mod descriptor;
 mod discard;
 mod disk_room;
+mod failed;
 mod full_parts;
 mod inspect;
 mod json_sum;

@@ -9,13 +9,13 @@ use super::abort_queue::AbortQueue;
 use super::budget::{Budget, Held};
 use super::byte_source::{ByteSource, RangeReader};
 use super::copier::CopyPartSize;
+use super::failed::Failed;
 use super::multipart::{Claim, MultipartUpload};
 use super::part_body::{is_of, streamed};
 use super::parts::{PartSize, plan_parts, ranges};
 use super::scratch::Scratch;
 use super::upload_target::UploadTarget;
-use super::uploader::Failed;
-use super::zeros::ZeroCopier;
+use super::zeros::{ZeroCopier, longest_of_zeros};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::store::{
@@ -71,7 +71,7 @@ impl PartSender {
             }
         };
         failpoint::at(Point::PartsBegin);
-        let zeros = ZeroCopier::of(self, source, &part_ends);
+        let zeros = self.zeros(source, &part_ends);
         let parts: Vec<CompletedPart> = stream::iter((1..).zip(ranges(&part_ends)))
             .map(|(number, range)| self.provide_part(source, &upload, (number, range), zeros))
             .buffered(self.concurrency)
@@ -91,6 +91,19 @@ impl PartSender {
         failpoint::at(Point::CompleteAnswered);
         upload.finish();
         Ok(made.etag)
+    }
+
+    /// None where no parts are copied from zeros.
+    fn zeros(&self, source: &Arc<dyn ByteSource>, part_ends: &[u64]) -> Option<ZeroCopier<'_>> {
+        Some(ZeroCopier {
+            longest: longest_of_zeros(source, part_ends, self.part_size)?,
+            scratch: self.scratch.as_ref()?,
+            store: &*self.store,
+            part_size: self.part_size,
+            concurrency: self.concurrency,
+            budget: &self.budget,
+            aborts: &self.aborts,
+        })
     }
 
     /// The upload that has parts of the file already, else a new one.

@@ -10,6 +10,7 @@ use super::abort_queue::Aborter;
 use super::budget::Budget;
 use super::byte_source::ByteSource;
 use super::copier::CopyPartSize;
+use super::failed::Failed;
 use super::multipart::MultipartUpload;
 use super::own_version::find_own;
 use super::part_sender::PartSender;
@@ -32,44 +33,6 @@ const CONFLICTS_LIMIT: usize = 3;
 const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts of a whole replacement whose key other clients replace meanwhile.
 const REPLACE_TRIES: usize = 8;
-
-/// Why an upload failed.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub error: FsError,
-    /// The store may have applied it all the same.
-    pub outcome_unknown: bool,
-}
-
-impl Failed {
-    /// Whether the upload was to be completed while another write of the key was under way.
-    fn is_write_conflict(&self) -> bool {
-        match &self.error {
-            FsError::Store(error) => {
-                error.kind == StoreErrorKind::Conflict && error.op == StoreOp::CompleteMultipart
-            }
-            _ => false,
-        }
-    }
-}
-
-impl From<FsError> for Failed {
-    fn from(error: FsError) -> Self {
-        Self {
-            error,
-            outcome_unknown: false,
-        }
-    }
-}
-
-impl From<StoreError> for Failed {
-    fn from(error: StoreError) -> Self {
-        Self {
-            outcome_unknown: error.maybe_applied,
-            error: error.into(),
-        }
-    }
-}
 
 /// Sends files to the store, and sees to conditions and lost answers.
 #[derive(Debug)]

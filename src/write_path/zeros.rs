@@ -12,47 +12,46 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::abort_queue::AbortQueue;
+use super::budget::Budget;
 use super::byte_source::ByteSource;
 use super::crc64nvme::Crc64Nvme;
 use super::multipart::MultipartUpload;
-use super::part_sender::PartSender;
-use super::parts::{are_zeros_copied, ranges};
+use super::parts::{PartSize, are_zeros_copied, ranges};
 use super::scratch::{Scratch, Zeros};
 use crate::error::FsError;
 use crate::store::{
     CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, Key, ObjectHeaders,
-    PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, UploadId, UploadPartCopyRequest,
-    WriteCondition,
+    ObjectStore, PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, UploadId,
+    UploadPartCopyRequest, WriteCondition,
 };
+
+/// The longest of the parts that are all zeros; none where there are few.
+pub fn longest_of_zeros(
+    source: &Arc<dyn ByteSource>,
+    part_ends: &[u64],
+    part_size: PartSize,
+) -> Option<u64> {
+    let zeros = ranges(part_ends).filter(|part| source.is_zero(part.clone()));
+    let lens: Vec<u64> = zeros.map(|part| part.end - part.start).collect();
+    let longest = lens.iter().copied().max()?;
+    are_zeros_copied(lens.iter().sum(), part_size).then_some(longest)
+}
 
 /// Copies the parts of one upload that are all zeros.
 #[derive(Debug, Clone, Copy)]
 pub struct ZeroCopier<'a> {
-    sender: &'a PartSender,
-    scratch: &'a Scratch,
     /// The longest of those parts.
-    longest: u64,
+    pub longest: u64,
+    pub scratch: &'a Scratch,
+    pub store: &'a dyn ObjectStore,
+    pub part_size: PartSize,
+    pub concurrency: usize,
+    pub budget: &'a Budget,
+    pub aborts: &'a AbortQueue,
 }
 
-impl<'a> ZeroCopier<'a> {
-    /// None where there are few zeros, or they are not to be copied.
-    pub fn of(
-        sender: &'a PartSender,
-        source: &Arc<dyn ByteSource>,
-        part_ends: &[u64],
-    ) -> Option<Self> {
-        let scratch = sender.scratch.as_ref()?;
-        let zeros = ranges(part_ends).filter(|part| source.is_zero(part.clone()));
-        let lens: Vec<u64> = zeros.map(|part| part.end - part.start).collect();
-        let longest = lens.iter().copied().max()?;
-        let is_worth_it = are_zeros_copied(lens.iter().sum(), sender.part_size);
-        is_worth_it.then_some(Self {
-            sender,
-            scratch,
-            longest,
-        })
-    }
-
+impl ZeroCopier<'_> {
     /// Copies a part from the zeros that were made for the upload. None where the
     /// store does not copy. Errors: the store's, the spool's.
     pub async fn copy(
@@ -92,7 +91,7 @@ impl<'a> ZeroCopier<'a> {
             },
             ..ObjectHeaders::default()
         };
-        let first = self.sender.part_size.bytes().min(self.longest);
+        let first = self.part_size.bytes().min(self.longest);
         let made = match self.put_zeros(first, &headers).await {
             Ok(zeros) if self.longest <= first => Ok(zeros),
             Ok(zeros) => self.join_zeros((zeros, first), headers).await,
@@ -114,14 +113,14 @@ impl<'a> ZeroCopier<'a> {
     async fn put_zeros(&self, len: u64, headers: &ObjectHeaders) -> Result<Zeros, FsError> {
         let key = self.scratch.key_of_zeros();
         let kept = self.scratch.store.scratch(key.clone())?;
-        let _memory = self.sender.budget.single(len).await;
+        let _memory = self.budget.single(len).await;
         let request = PutRequest {
             key: key.clone(),
             body: Bytes::from(vec![0; len as usize]),
             headers: headers.clone(),
             condition: WriteCondition::Always,
         };
-        let etag = self.sender.store.put(request).await?.etag;
+        let etag = self.store.put(request).await?.etag;
         Ok(Zeros::new(key, etag, kept))
     }
 
@@ -138,7 +137,7 @@ impl<'a> ZeroCopier<'a> {
             key: key.clone(),
             headers,
         };
-        let id = self.sender.store.create_multipart(create).await?;
+        let id = self.store.create_multipart(create).await?;
         let copies = stream::iter(1..=len.div_ceil(first_len)).map(|number| {
             let (first, to) = (&first, (&key, &id));
             async move {
@@ -153,17 +152,14 @@ impl<'a> ZeroCopier<'a> {
             let request = CompleteMultipartRequest {
                 key: key.clone(),
                 upload: id.clone(),
-                parts: copies
-                    .buffered(self.sender.concurrency)
-                    .try_collect()
-                    .await?,
+                parts: copies.buffered(self.concurrency).try_collect().await?,
                 condition: WriteCondition::Always,
             };
-            Ok(self.sender.store.complete_multipart(request).await?.etag)
+            Ok(self.store.complete_multipart(request).await?.etag)
         };
         let joined: Result<ETag, FsError> = joined.await;
         if joined.is_err() {
-            self.sender.aborts.add(key.clone(), id);
+            self.aborts.add(key.clone(), id);
         }
         Ok(Zeros::new(key, joined?, kept))
     }
@@ -183,7 +179,7 @@ impl<'a> ZeroCopier<'a> {
             upload: upload.clone(),
             number,
         };
-        self.sender.store.upload_part_copy(request).await
+        self.store.upload_part_copy(request).await
     }
 }
 

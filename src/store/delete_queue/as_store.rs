@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use tokio::time::timeout;
 
+use super::pending::excludes;
 use super::{DeleteQueue, listing};
 use crate::store::request::*;
 use crate::store::{Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
@@ -178,16 +179,6 @@ impl DeleteQueue {
             )
         })
     }
-}
-
-/// Whether there cannot be an object under both keys on stores where `x` and what
-/// lies under `x/` exclude each other.
-pub(super) fn excludes(key: &str, other: &str) -> bool {
-    let is_above = |above: &str, below: &str| {
-        let rest = below.strip_prefix(above);
-        rest.is_some_and(|rest| rest.starts_with('/'))
-    };
-    key == other || is_above(key, other) || is_above(other, key)
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::StoreLog;
-use super::as_store::excludes;
 use super::late_object::{LateObject, LateVersion, PAUSE_FIRST, Watched};
+use super::pending::excludes;
 use crate::store::{
     DeleteRequest, ETag, GetRequest, HeadRequest, Key, LateChanges, ObjectMeta, ObjectStore,
     StoreClock, StoreError, StoreErrorKind, StoreOp,

@@ -214,3 +214,13 @@ fn below<'a>(
     let after = pending.range(Key::new(prefix)..);
     after.take_while(move |(key, _)| key.as_str().starts_with(prefix))
 }
+
+/// Whether there cannot be an object under both keys on stores where `x` and what
+/// lies under `x/` exclude each other.
+pub(super) fn excludes(key: &str, other: &str) -> bool {
+    let is_above = |above: &str, below: &str| {
+        let rest = below.strip_prefix(above);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    key == other || is_above(key, other) || is_above(other, key)
+}
