@@ -57,16 +57,16 @@ impl ImportState {
 }
 
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<Told>);
+pub struct Progress(Mutex<Import>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct Import {
     state: ImportState,
     /// What was sent when.
     sent: VecDeque<(Instant, u64)>,
 }
 
-impl Told {
+impl Import {
     fn rate(&mut self) -> u64 {
         while self
             .sent

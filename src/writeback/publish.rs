@@ -95,7 +95,7 @@ impl Uploads {
         file.begin_upload()
     }
 
-    /// As `bring_to_store`, which sees to what a panic leaves.
+    /// The work of `publish`, which sees to what a panic leaves.
     pub async fn send_and_publish(
         &self,
         file: &OpenFile,

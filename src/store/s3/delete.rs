@@ -42,7 +42,7 @@ pub(super) async fn delete_many(
     let mut failed = Vec::new();
     for (request, refusal) in delete_together(store, together).await? {
         match refusal {
-            Refusal::Told(error) => failed.push((request.key, error)),
+            Refusal::Known(error) => failed.push((request.key, error)),
             // The status of its own answer tells.
             Refusal::Unknown => single.push(request),
         }
@@ -104,7 +104,7 @@ async fn delete_together(
         let detail = refused_detail(error.code(), error.message(), answer.request_id());
         let kind = error.code().and_then(kind_of_code);
         let refusal = kind.map_or(Refusal::Unknown, |kind| {
-            Refusal::Told(StoreError::new(
+            Refusal::Known(StoreError::new(
                 kind,
                 StoreOp::DeleteMany,
                 key.clone(),
@@ -131,13 +131,13 @@ fn refused_detail(code: Option<&str>, message: Option<&str>, request: Option<&st
 
 /// Why a bulk delete did not do one of its deletes.
 enum Refusal {
-    Told(StoreError),
+    Known(StoreError),
     /// By a code that says nothing here, or by none.
     Unknown,
 }
 
 impl Refusal {
     fn is_not_found(&self) -> bool {
-        matches!(self, Self::Told(error) if error.kind == StoreErrorKind::NotFound)
+        matches!(self, Self::Known(error) if error.kind == StoreErrorKind::NotFound)
     }
 }
