@@ -12,7 +12,7 @@ const SPREAD_LIMIT: usize = 2;
 const SPREAD: [(&str, usize); 3] = [
     // One file a system call.
     ("Ops", 25),
-    ("OpenFile", 5),
+    ("OpenFile", 3),
     ("Namespace", 6),
 ];
 
