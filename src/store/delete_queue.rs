@@ -265,7 +265,7 @@ impl DeleteQueue {
     pub async fn settled(&self) {
         self.pending.want(|_| true);
         self.flush_now.notify_one();
-        self.pending.wait_until(|| self.waiting() == 0).await;
+        self.pending.wait_until(|count| count == 0).await;
     }
 
     /// Whether the last attempt to delete failed.

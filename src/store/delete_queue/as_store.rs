@@ -169,7 +169,7 @@ impl DeleteQueue {
             return Ok(());
         }
         self.flush_now.notify_one();
-        let done = self.pending.wait_until(|| !waits());
+        let done = self.pending.wait_until(|_| !waits());
         timeout(self.max_wait, done).await.map_err(|_| {
             StoreError::new(
                 StoreErrorKind::TimedOut,

@@ -192,11 +192,11 @@ impl PendingDeletes {
         !key.ends_with('/') && below(&pending, &inside).next().is_some()
     }
 
-    /// Returns once it `is_so`, which is looked at after each change.
-    pub async fn wait_until(&self, is_so: impl Fn() -> bool) {
+    /// Returns once it `is_so`, which is looked at after each change, with their number.
+    pub async fn wait_until(&self, is_so: impl Fn(usize) -> bool) {
         let mut count = self.count.subscribe();
         // The sender is in `self`.
-        if count.wait_for(|_| is_so()).await.is_err() {
+        if count.wait_for(|count| is_so(*count)).await.is_err() {
             tracing::debug!("nothing to wait for");
         }
     }
