@@ -238,4 +238,35 @@ impl Namespace {
             cache.write_out();
         }
     }
+
+    /// The version of the object of a name, by asking the store. Errors: the store's.
+    pub async fn stored_version(
+        &self,
+        parent: &Pin,
+        name: &Name,
+    ) -> Result<Option<ObjectVersion>, FsError> {
+        let found = self.head(parent, name).await?;
+        Ok(found.map(|(version, _)| version))
+    }
+
+    /// The object of a file, and what is stored with it.
+    pub(super) async fn head(
+        &self,
+        parent: &Pin,
+        name: &Name,
+    ) -> Result<Option<(ObjectVersion, Described)>, FsError> {
+        let key = self.child_key(parent.ino, name)?;
+        match self.store.head(HeadRequest { key }).await {
+            Ok(meta) => {
+                let version = ObjectVersion {
+                    etag: meta.etag.clone(),
+                    size_bytes: meta.size_bytes,
+                    last_modified: meta.last_modified,
+                };
+                Ok(Some((version, meta.into())))
+            }
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }

@@ -160,9 +160,10 @@ impl Namespace {
         if let Some(entries) = self.listed(&dir, DirState::listing, young) {
             return Ok(stream_unseen(stream, entries));
         }
-        let usable = |asked_at| self.is_usable(asked_at);
+        let usable = |asked_at| self.validity.is_usable(asked_at);
         let known = || self.listed(&dir, DirState::last_listing, usable).map(Ok);
-        let entries = self.or_last_known(self.list_first(stream), known).await?;
+        let asked = self.list_first(stream);
+        let entries = self.validity.or_last_known(asked, known).await?;
         Ok(stream_unseen(stream, entries))
     }
 

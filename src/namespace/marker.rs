@@ -159,14 +159,14 @@ impl Namespace {
         {
             let state = dir.state();
             let listing = state.dir.listing();
-            if let Some(listing) = listing.filter(|at| self.is_current(at.asked_at)) {
+            if let Some(listing) = listing.filter(|at| self.validity.is_current(at.asked_at)) {
                 return Ok(listing.entries.keys().any(|other| other != name));
             }
             if let Some((_, seen)) = state
                 .dir
                 .seen
                 .as_ref()
-                .filter(|(at, _)| self.is_current(*at))
+                .filter(|(at, _)| self.validity.is_current(*at))
                 && seen.iter().any(|other| other != name)
             {
                 return Ok(true);

@@ -24,7 +24,7 @@
 //!      │ another client  │  └──────── asked ───────────────┤
 //!      └─────────────────┘                                 │ S3 does not serve
 //!         (ETag differs: content generation + 1)           ▼
-//!                                           last known, for `stale_ttl` (`outage`)
+//!                                           last known, for `stale_ttl` (`validity`)
 //! ```
 //!
 //! **An answer is never older than a change.** A request that was sent before a change
@@ -65,7 +65,6 @@
 mod attribute_cache;
 mod attributes;
 mod checked;
-mod coherence;
 mod describe;
 mod dir;
 mod dir_entry;
@@ -84,7 +83,6 @@ mod marker;
 mod name;
 mod name_store;
 mod numbers;
-mod outage;
 mod page;
 mod rare;
 mod refresh;
@@ -94,6 +92,7 @@ mod slot;
 mod subtree_locks;
 mod table;
 mod tree_ahead;
+mod validity;
 
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
@@ -101,7 +100,6 @@ use std::time::{Duration, SystemTime};
 
 pub use attribute_cache::{AttributeCache, AttributeCacheError};
 pub use attributes::Attributes;
-pub use coherence::Coherence;
 pub use dir_entry::{Entry, Marker};
 pub use directory_record::{DirectoryRecords, EntryChange, shown_of};
 pub use hidden::HiddenKeys;
@@ -117,12 +115,14 @@ pub use page::{HiddenKey, Page, SHADOWED, is_scratch};
 pub use refresh::forget_below;
 pub use subtree_locks::{Hold, SubtreeGuard, SubtreeLocks, Target};
 pub use table::{InodeTable, Pin};
+pub use validity::Coherence;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use remembered::Remembered;
 use tree_ahead::TreeAhead;
+use validity::Validity;
 
 use crate::error::FsError;
 use crate::session_state::SessionLog;
@@ -144,8 +144,7 @@ pub struct Origin {
 pub struct Namespace {
     store: Arc<dyn ObjectStore>,
     keys: KeySpace,
-    coherence: RwLock<Coherence>,
-    health: StoreHealth,
+    validity: Validity,
     markers: DirMarkers,
     table: Arc<InodeTable>,
     invalidations: Invalidations,
@@ -181,8 +180,7 @@ impl Namespace {
             ),
             store,
             keys,
-            coherence: RwLock::new(coherence),
-            health,
+            validity: Validity::new(coherence, health),
             markers,
             table,
             kept,
@@ -217,12 +215,12 @@ impl Namespace {
     }
 
     pub fn coherence(&self) -> Coherence {
-        *self.coherence.read()
+        self.validity.coherence()
     }
 
     /// From now on; what is known already is judged by it too.
     pub fn set_coherence(&self, coherence: Coherence) {
-        *self.coherence.write() = coherence;
+        self.validity.set_coherence(coherence);
     }
 
     /// Errors: `Stale` when the number refers to nothing.

@@ -13,7 +13,7 @@ const SPREAD: [(&str, usize); 3] = [
     // One file a system call.
     ("Ops", 25),
     ("OpenFile", 3),
-    ("Namespace", 6),
+    ("Namespace", 5),
 ];
 
 /// Methods of `Ops`: one for each request of the kernel, what those share, and what an
