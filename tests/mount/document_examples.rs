@@ -8,8 +8,8 @@
 //! blocks build on files of earlier ones; what is mounted ends with its block.
 //!
 //! A plain `console` is not typed: it asks at a terminal (import, move), shows one
-//! answer of several (doctor), or needs what other tests have: containers, Kubernetes,
-//! a package (`tests/host/`).
+//! answer of several (doctor), is typed below as a service (authentik), or needs what
+//! other tests have: containers, Kubernetes, a package (`tests/host/`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
