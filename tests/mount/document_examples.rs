@@ -8,8 +8,9 @@
 //! blocks build on files of earlier ones; what is mounted ends with its block.
 //!
 //! A plain `console` is not typed: it asks at a terminal (import, move), shows one
-//! answer of several (doctor), is typed below as a service (authentik), or needs what
-//! other tests have: containers, Kubernetes, a package (`tests/host/`).
+//! answer of several (doctor), is typed below as a service (authentik), leaves what later
+//! mounts of the place are refused for (overlay), or needs what other tests have:
+//! containers, Kubernetes, a package (`tests/host/`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
