@@ -220,6 +220,7 @@ fn record_changes(connected: &Connected, journal: &Arc<Journal>, of_another_plac
         for request in std::mem::take(&mut left).unanswered {
             journal.answered(request.number);
         }
+        journal.unknown_over();
     }
     connected.late.recorded_by(journal.clone(), left);
 }

@@ -38,6 +38,8 @@ pub trait ChangeLog: Send + Sync + fmt::Debug {
     fn answered(&self, number: u64);
     /// Their connection has ended, and the store has answered since for each of their keys.
     fn given_up(&self, number: u64);
+    /// What predecessors sent, and the log does not tell of, cannot come any more.
+    fn unknown_over(&self);
 }
 
 /// What a predecessor has left.
@@ -85,9 +87,15 @@ impl Unanswered {
 
     /// The store has just answered a request for these keys that was sent then.
     pub fn heard(&self, keys: &[&Key], sent: Instant) {
-        let heard = self.state.lock().heard(keys, sent);
+        let (heard, is_unknown_over) = {
+            let mut state = self.state.lock();
+            (state.heard(keys, sent), state.end_unknown())
+        };
         for number in heard {
             self.tell(|log| log.given_up(number));
+        }
+        if is_unknown_over {
+            self.tell(|log| log.unknown_over());
         }
     }
 
@@ -444,7 +452,7 @@ mod tests {
     }
 
     #[derive(Debug, Default)]
-    struct Log(Mutex<Vec<u64>>);
+    struct Log(Mutex<Vec<u64>>, AtomicUsize);
 
     impl ChangeLog for Log {
         fn sent(&self, _: &[Change]) -> Option<u64> {
@@ -455,6 +463,10 @@ mod tests {
 
         fn given_up(&self, number: u64) {
             self.0.lock().push(number);
+        }
+
+        fn unknown_over(&self) {
+            self.1.fetch_add(1, Relaxed);
         }
     }
 
@@ -513,6 +525,31 @@ mod tests {
         told.sort_unstable();
         assert_eq!((waited.as_secs(), told), (6, vec![1, 2]));
         assert_eq!(asked, ["a", "b", "c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_learns_once_when_what_it_does_not_know_of_is_over() {
+        let (unanswered, log) = (Unanswered::default(), Arc::<Log>::default());
+        let left = LeftByPredecessor {
+            may_lack_some: true,
+            ..LeftByPredecessor::default()
+        };
+        unanswered.recorded_by(log.clone(), left);
+        let over = || log.1.load(Relaxed);
+        answers(&unanswered, "any").await.unwrap();
+        tokio::time::advance(LATE_LIMIT / 5).await;
+        is_silent(&unanswered).await.unwrap_err();
+        answers(&unanswered, "any").await.unwrap();
+        assert_eq!(over(), 0, "the store was silent");
+        tokio::time::advance(LATE_LIMIT).await;
+        // Whoever waits for it looks as well.
+        let places = [Key::new("a")];
+        let ask = |_| async { unreachable!() };
+        unanswered.predecessor_landed(&places, ask).await.unwrap();
+        for _ in 0..2 {
+            answers(&unanswered, "any").await.unwrap();
+            assert_eq!(over(), 1);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -158,6 +158,12 @@ impl Remembered {
         self.predecessor.unknown = Some(LateUntil::given_up());
     }
 
+    /// Whether the time of what no log tells of has ended since this was asked last.
+    pub fn end_unknown(&mut self) -> bool {
+        let ended = self.predecessor.unknown.take_if(|until| until.is_over());
+        ended.is_some()
+    }
+
     /// These were given up. The number of the same ones before them.
     pub fn note_unheard(
         &mut self,
@@ -241,8 +247,8 @@ impl Remembered {
         let late = &mut self.late;
         let OfPredecessor { keys, unknown } = &mut self.predecessor;
         keys.retain(|key| late.get_mut(key).is_some_and(OfKey::forget_over));
-        *unknown = unknown.filter(|until| !until.is_over());
-        let mut last = *unknown;
+        let unknown = unknown.filter(|until| !until.is_over());
+        let mut last = unknown;
         let awaits = unknown.is_some_and(LateUntil::awaits_answer);
         let mut asked: Vec<Key> = awaits.then(|| Key::new(ASKED_KEY)).into_iter().collect();
         let is_meant = |key: &&Key| places.iter().any(|place| key.is_at_or_below(place));
