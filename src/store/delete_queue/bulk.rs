@@ -63,7 +63,7 @@ impl DeleteQueue {
     /// left to be deleted soon.
     ///
     /// Returns how many are other versions by now, and stay. Errors: why objects
-    /// cannot be deleted, which are seen again.
+    /// cannot be deleted; then those that are left are seen again, and stay.
     pub async fn delete_pending_now(&self, keys: &[Key]) -> Result<usize, StoreError> {
         let mut outcome = Ok(());
         let mut newer = 0;
@@ -86,7 +86,11 @@ impl DeleteQueue {
             self.leave(&settled.newer);
             if let Some(error) = settled.refused.into_iter().next_back() {
                 outcome = Err(error);
+                break;
             }
+        }
+        if outcome.is_err() {
+            self.settle_keys(keys);
         }
         self.delete_soon();
         outcome.map(|()| newer)

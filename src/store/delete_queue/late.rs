@@ -223,7 +223,7 @@ impl DeleteQueue {
         }
     }
 
-    /// Whether none is there any more, as far as the store told.
+    /// Whether none is there any more, as far as the store told, or can be deleted.
     pub(super) async fn delete_if_there(&self, key: &Key) -> bool {
         let sent = Instant::now();
         let looked = self.store.head(HeadRequest { key: key.clone() }).await;
@@ -256,11 +256,17 @@ impl DeleteQueue {
             key: key.clone(),
             if_match: Some(meta.etag),
         };
-        let deleted = self.store.delete(delete).await;
-        if let Err(error) = &deleted {
-            tracing::warn!(%key, %error, "delete failed: it is tried again");
+        match self.store.delete(delete).await {
+            Ok(()) => true,
+            Err(error) if error.kind.is_no_answer() => {
+                tracing::warn!(%key, %error, "delete failed: it is tried again");
+                false
+            }
+            Err(error) => {
+                tracing::error!(%key, %error, "an object that nobody wants stays: it cannot be deleted");
+                error.kind != StoreErrorKind::PreconditionFailed
+            }
         }
-        deleted.is_ok()
     }
 
     /// Whether an object that was found is one that the key is watched for.
