@@ -277,7 +277,7 @@ impl Namespace {
         let oldest = self.remembered.lock().add(dir, entries);
         for dir in oldest {
             if let Ok(dir) = self.table.get(dir) {
-                dir.state().dir.forget_listing();
+                dir.state().dir.evict_listing();
             }
         }
     }
