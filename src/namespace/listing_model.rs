@@ -163,10 +163,7 @@ impl World {
             .names
             .create_local(&parent, &name, Kind::Directory)
             .unwrap();
-        self.names
-            .persist_directory(&parent, &name, &made)
-            .await
-            .unwrap();
+        self.names.persist_directory(&parent, &made).await.unwrap();
         self.end(path, true);
     }
 

@@ -101,6 +101,7 @@ use std::time::{Duration, SystemTime};
 
 pub use attribute_cache::{AttributeCache, AttributeCacheError};
 pub use attributes::Attributes;
+pub use describe::Asked;
 pub use dir_entry::{Entry, Marker};
 pub use directory_record::{EntryChange, shown_of};
 pub use hidden::HiddenKeys;

@@ -5,7 +5,7 @@ use super::Ops;
 use super::resent::StoredSince;
 use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest};
-use crate::namespace::{Attributes, HiddenKey, Pin};
+use crate::namespace::{Asked, Attributes, HiddenKey, Pin};
 use crate::store::{HeadRequest, ObjectStore};
 use crate::vocabulary::{Ino, Kind, Xattrs};
 
@@ -61,7 +61,7 @@ impl Ops {
         mode: XattrMode,
         request: KernelRequest,
     ) -> Result<(), FsError> {
-        let inode = self.changeable(ino, name).await?;
+        let (inode, asked) = self.changeable(ino, name).await?;
         let since = self
             .carried_out
             .stored_since(request, &inode, &self.namespace);
@@ -76,7 +76,7 @@ impl Ops {
             XattrMode::CreateOrReplace | XattrMode::Create | XattrMode::Replace => {}
         }
         xattrs.insert(name.to_owned(), value.to_owned());
-        self.replace_xattrs(&inode, xattrs, request).await
+        self.replace_xattrs(&inode, xattrs, (request, asked)).await
     }
 
     /// Errors: `NoAttribute`, and as `setxattr`.
@@ -88,7 +88,7 @@ impl Ops {
         name: &str,
         request: KernelRequest,
     ) -> Result<(), FsError> {
-        let inode = self.changeable(ino, name).await?;
+        let (inode, asked) = self.changeable(ino, name).await?;
         let since = self
             .carried_out
             .stored_since(request, &inode, &self.namespace);
@@ -101,10 +101,10 @@ impl Ops {
             (None, Delivery::Resent) => return Ok(()),
             (Some(_), _) => {}
         }
-        self.replace_xattrs(&inode, xattrs, request).await
+        self.replace_xattrs(&inode, xattrs, (request, asked)).await
     }
 
-    async fn changeable(&self, ino: Ino, name: &str) -> Result<Pin, FsError> {
+    async fn changeable(&self, ino: Ino, name: &str) -> Result<(Pin, Asked), FsError> {
         self.settings.access.check_writable()?;
         check_user(name)?;
         if name.starts_with(OWN) {
@@ -114,17 +114,16 @@ impl Ops {
             return Err(FsError::Unsupported);
         }
         let inode = self.namespace.inode(ino)?;
-        self.namespace.learn_attributes(&inode).await?;
         // All of them are stored as one.
-        self.namespace.relearn_attributes(&inode).await?;
-        Ok(inode)
+        let asked = self.namespace.ask_attributes(&inode).await?;
+        Ok((inode, asked))
     }
 
     async fn replace_xattrs(
         &self,
         inode: &Pin,
         xattrs: Xattrs,
-        request: KernelRequest,
+        (request, asked): (KernelRequest, Asked),
     ) -> Result<(), FsError> {
         let before = {
             let mut state = inode.state();
@@ -138,7 +137,8 @@ impl Ops {
             before
         };
         let begin = |inode: &Pin| self.carried_out.begin_storing(request, inode);
-        let stored = self.attribute_writer.store_attributes(inode, &begin).await;
+        let stored = self.attribute_writer.store_attributes(inode, &begin, asked);
+        let stored = stored.await;
         if stored.is_err() {
             inode.state().overrides.xattrs = before;
         }
