@@ -407,7 +407,9 @@ fn a_rename_whose_deletes_are_refused_has_the_directory_back_whole() {
                 assert_eq!(&byte, b"1", "{what}");
                 proxy.heal();
                 fs::rename(mount.path("d"), mount.path("e")).unwrap();
-                mount.wait_for_keys(&what, |keys| keys == AS_PUT.map(|key| key.replace('d', "e")));
+                mount.wait_for_keys(&what, |keys| {
+                    keys == AS_PUT.map(|key| key.replace('d', "e"))
+                });
             }
         }
     }

@@ -165,11 +165,7 @@ impl DirectoryRenamer {
     }
 
     /// Deletes what was moved, or has the directory back where that is refused.
-    async fn delete_originals(
-        &self,
-        moving: &Moving<'_>,
-        copies: &Copies,
-    ) -> Result<(), NotMoved> {
+    async fn delete_originals(&self, moving: &Moving<'_>, copies: &Copies) -> Result<(), NotMoved> {
         let (from, to) = (&moving.old_prefix, &moving.new_prefix);
         let pending = pending_of(from, &moving.objects).into_iter();
         let keys: Vec<Key> = pending.map(|pending| pending.key).collect();
