@@ -19,7 +19,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use super::abilities::KnownAbilities;
+use super::abilities::{Ability, KnownAbilities};
 use super::change::{Change, Leaves};
 use super::late_until::LateUntil;
 use super::{Key, StoreError, StoreErrorKind, StoreOp};
@@ -83,6 +83,12 @@ impl Unanswered {
             Some(abilities) => abilities.as_carried_out(op, change),
             None => change,
         }
+    }
+
+    /// Whether the store is known to heed the condition of such a change, or not to; none
+    /// before it was asked.
+    pub fn ability(&self, op: StoreOp) -> Option<Ability> {
+        self.abilities.get().map(|abilities| abilities.get().of(op))
     }
 
     /// The store has just answered a request for these keys that was sent then.
