@@ -30,6 +30,8 @@ use remembered::{Remembered, TooMany};
 const ASK_AGAIN_LIMIT: usize = 8;
 /// Keys that are asked for at once.
 const ASKS_AT_ONCE: usize = 16;
+/// Keys that a line of the log names.
+const NAMED_LIMIT: usize = 3;
 
 /// Remembers for the successor what the store may still carry out.
 pub trait ChangeLog: Send + Sync + fmt::Debug {
@@ -191,27 +193,30 @@ impl Unanswered {
         }
     }
 
-    /// Returns once nothing is late any more: until then `late` tells how long, and the keys
-    /// to ask for where the time begins with an answer. They wait together.
+    /// Returns once nothing is late any more: until then `late` tells which keys, and how
+    /// long. Where the time begins with an answer they are asked for. They wait together.
     async fn over<F: Future<Output = Result<(), StoreError>>>(
         &self,
         op: StoreOp,
         key: &Key,
-        late: impl Fn() -> Option<(LateUntil, Vec<Key>)>,
+        late: impl Fn() -> Vec<(Key, LateUntil)>,
         ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
         for asked in 0..ASK_AGAIN_LIMIT {
-            let Some((until, keys)) = late() else {
+            let late = late();
+            let Some(last) = late.iter().map(|(_, until)| *until).max() else {
                 return Ok(());
             };
             if asked == 0 {
-                tracing::info!(%key, "a change of this key got no answer: waiting until it cannot undo the next one");
+                log_wait(&late);
             }
-            if let LateUntil::Time(until) = until {
+            if let LateUntil::Time(until) = last {
                 sleep_until(until).await;
                 continue;
             }
-            let asks = stream::iter(keys).map(|key| async {
+            let awaited = late.into_iter().filter(|(_, until)| until.awaits_answer());
+            let awaited: Vec<Key> = awaited.map(|(key, _)| key).collect();
+            let asks = stream::iter(awaited).map(|key| async {
                 match ask(key).await {
                     Err(error) if error.kind.is_no_answer() => Err(error),
                     Ok(()) | Err(_) => Ok(()),
@@ -226,6 +231,23 @@ impl Unanswered {
         let kind = StoreErrorKind::TimedOut;
         Err(StoreError::new(kind, op, key.clone(), detail))
     }
+}
+
+/// Says what is waited for.
+fn log_wait(late: &[(Key, LateUntil)]) {
+    let (count, keys) = (late.len(), first_keys(late));
+    tracing::info!(
+        count,
+        keys,
+        "changes of these keys got no answer: waiting until they cannot undo the next ones"
+    );
+}
+
+fn first_keys(late: &[(Key, LateUntil)]) -> String {
+    let first = late.iter().take(NAMED_LIMIT);
+    let first: Vec<&str> = first.map(|(key, _)| key.as_str()).collect();
+    let more = if late.len() > NAMED_LIMIT { " ..." } else { "" };
+    format!("{}{more}", first.join(" "))
 }
 
 /// One attempt at changes. Dropped without an answer, they are noted.
@@ -402,6 +424,14 @@ mod tests {
         tokio::time::advance(LATE_LIMIT).await;
         unanswered.silent(&[&key], sent);
         assert!(waited(&unanswered, "k", Leaves::Nothing).await.is_zero());
+    }
+
+    #[test]
+    fn of_many_keys_the_log_names_a_few() {
+        let late = ["a", "b", "c", "d"].map(|key| (Key::new(key), LateUntil::given_up()));
+        assert_eq!(first_keys(&late[..1]), "a");
+        assert_eq!(first_keys(&late[..3]), "a b c");
+        assert_eq!(first_keys(&late), "a b c ...");
     }
 
     #[tokio::test(start_paused = true)]

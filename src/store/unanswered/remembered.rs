@@ -115,22 +115,14 @@ impl Remembered {
         });
     }
 
-    /// How long any of these may be undone, each of which leaves this, and the keys of
-    /// those whose time begins with an answer.
-    pub fn undone_until(
-        &mut self,
-        changes: &[Change],
-        leaves: &Leaves,
-    ) -> Option<(LateUntil, Vec<Key>)> {
-        let (mut last, mut asked) = (None, Vec::new());
-        for change in changes {
-            let until = self.one_undone_until(change, leaves);
-            if until.is_some_and(LateUntil::awaits_answer) {
-                asked.push(change.key.clone());
-            }
-            last = last.max(until);
-        }
-        last.map(|until| (until, asked))
+    /// Of these changes, each of which leaves this: the keys of those that may be undone,
+    /// and how long.
+    pub fn undone_until(&mut self, changes: &[Change], leaves: &Leaves) -> Vec<(Key, LateUntil)> {
+        let late = changes.iter().filter_map(|change| {
+            let until = self.one_undone_until(change, leaves)?;
+            Some((change.key.clone(), until))
+        });
+        late.collect()
     }
 
     fn one_undone_until(&mut self, change: &Change, leaves: &Leaves) -> Option<LateUntil> {
@@ -241,25 +233,20 @@ impl Remembered {
         }
     }
 
-    /// How long any request of a predecessor may come for these keys or below them, and
-    /// the keys of those whose time begins with an answer.
-    pub fn of_predecessor(&mut self, places: &[Key]) -> Option<(LateUntil, Vec<Key>)> {
+    /// Keys of requests of a predecessor that may come for these keys or below them, and
+    /// how long.
+    pub fn of_predecessor(&mut self, places: &[Key]) -> Vec<(Key, LateUntil)> {
         let late = &mut self.late;
         let OfPredecessor { keys, unknown } = &mut self.predecessor;
         keys.retain(|key| late.get_mut(key).is_some_and(OfKey::forget_over));
         let unknown = unknown.filter(|until| !until.is_over());
-        let mut last = unknown;
-        let awaits = unknown.is_some_and(LateUntil::awaits_answer);
-        let mut asked: Vec<Key> = awaits.then(|| Key::new(ASKED_KEY)).into_iter().collect();
+        let unknown = unknown.map(|until| (Key::new(ASKED_KEY), until));
         let is_meant = |key: &&Key| places.iter().any(|place| key.is_at_or_below(place));
-        for key in keys.iter().filter(is_meant) {
-            let until = late.get(key).and_then(OfKey::until);
-            if until.is_some_and(LateUntil::awaits_answer) {
-                asked.push(key.clone());
-            }
-            last = last.max(until);
-        }
-        last.map(|until| (until, asked))
+        let known = keys.iter().filter(is_meant).filter_map(|key| {
+            let until = late.get(key)?.until()?;
+            Some((key.clone(), until))
+        });
+        unknown.into_iter().chain(known).collect()
     }
 }
 
