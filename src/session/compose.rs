@@ -193,6 +193,11 @@ fn ask_again(config: &Config, connected: &Connected, delete_queue: &Arc<DeleteQu
         delete_queue: delete_queue.clone(),
     };
     tokio::spawn(kept_up("ask the store", move || asker.clone().run()));
+    let late = connected.late.clone();
+    let (store, health) = (connected.asked.clone(), connected.health.clone());
+    tokio::spawn(kept_up("ask for what was given up", move || {
+        late.clone().ask_for_unheard(store.clone(), health.clone())
+    }));
 }
 
 fn uploader(

@@ -10,6 +10,7 @@
 //! How long that is: see `late_until`.
 
 mod remembered;
+mod unheard;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +25,8 @@ use super::change::{Change, Leaves};
 use super::late_until::LateUntil;
 use super::{Key, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught_now;
-use remembered::{Remembered, TooMany};
+use remembered::Remembered;
+use unheard::TooMany;
 
 /// Times that a store is asked which answers and falls silent again.
 const ASK_AGAIN_LIMIT: usize = 8;
@@ -119,12 +121,19 @@ impl Unanswered {
 
     /// The log is to learn when the store has answered since these were given up.
     fn note_unheard(&self, number: u64, changes: &[Change]) {
-        match self.state.lock().note_unheard(number, changes) {
+        match self.state.lock().unheard.note(number, changes) {
             Ok(None) => {}
             // The same sent again: what counts is the last one.
             Ok(Some(replaced)) => self.tell(|log| log.answered(replaced)),
             Err(TooMany) => self.tell(|log| log.given_up(number)),
         }
+    }
+
+    /// The next keys that requests were given up for, without an answer for them since.
+    pub(super) fn unheard_after(&self, last: Option<&Key>, limit: usize) -> Vec<Key> {
+        let mut state = self.state.lock();
+        state.forget_over();
+        state.unheard.keys_after(last, limit)
     }
 
     fn tell(&self, what: impl FnOnce(&dyn ChangeLog)) {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
 
+use super::unheard::Unheard;
 use crate::store::change::{Change, Leaves, Outcome};
 use crate::store::late_until::LateUntil;
 use crate::store::{Key, WriteCondition};
@@ -12,15 +13,8 @@ use crate::store::{Key, WriteCondition};
 pub(super) const KEYS_LIMIT: usize = 10_000;
 /// Changes of one key that are told apart; with more, they are as one that undoes all.
 pub(super) const OF_KEY_LIMIT: usize = 64;
-/// Requests of which the log learns when the store has answered since; of more, the
-/// time counts from the end of their connection for a successor.
-const UNHEARD_LIMIT: usize = 10_000;
 /// Asked for where any answer of the store counts.
 pub(super) const ASKED_KEY: &str = ".mediafs-ask";
-
-/// More requests were given up than are remembered.
-#[derive(Debug)]
-pub struct TooMany;
 
 /// What may be late, and what is known of the store's answers since.
 #[derive(Debug, Default)]
@@ -30,8 +24,7 @@ pub struct Remembered {
     any_key: Option<LateUntil>,
     /// What a predecessor sent.
     predecessor: OfPredecessor,
-    /// What the log does not have the end of yet, by what was sent.
-    unheard: HashMap<Outcome, Unheard>,
+    pub unheard: Unheard,
     /// When the last of the requests was sent that were answered.
     answered: Option<Instant>,
 }
@@ -58,15 +51,6 @@ struct OfPredecessor {
     unknown: Option<LateUntil>,
 }
 
-/// A request that was given up.
-#[derive(Debug)]
-struct Unheard {
-    number: u64,
-    at: Instant,
-    /// Those of its keys that the store has not answered for since.
-    keys: Vec<Key>,
-}
-
 impl OfKey {
     fn until(&self) -> Option<LateUntil> {
         self.late.iter().map(|one| one.until).max()
@@ -88,7 +72,7 @@ impl Remembered {
     /// A change may still come for so long.
     pub fn note(&mut self, change: &Change, until: LateUntil) {
         if self.late.len() >= KEYS_LIMIT {
-            self.late.retain(|_, of_key| of_key.forget_over());
+            self.forget_over();
         }
         if self.late.len() >= KEYS_LIMIT {
             self.merge();
@@ -156,23 +140,9 @@ impl Remembered {
         ended.is_some()
     }
 
-    /// These were given up. The number of the same ones before them.
-    pub fn note_unheard(
-        &mut self,
-        number: u64,
-        changes: &[Change],
-    ) -> Result<Option<u64>, TooMany> {
-        let what = Outcome::of(&changes);
-        if self.unheard.len() >= UNHEARD_LIMIT && !self.unheard.contains_key(&what) {
-            return Err(TooMany);
-        }
-        let unheard = Unheard {
-            number,
-            at: Instant::now(),
-            keys: changes.iter().map(|change| change.key.clone()).collect(),
-        };
-        let replaced = self.unheard.insert(what, unheard);
-        Ok(replaced.map(|replaced| replaced.number))
+    /// Drops what cannot come any more.
+    pub fn forget_over(&mut self) {
+        self.late.retain(|_, of_key| of_key.forget_over());
     }
 
     #[cfg(test)]
@@ -198,13 +168,7 @@ impl Remembered {
                 late.for_each(|one| one.until.heard(sent));
             }
         }
-        let heard = self.unheard.extract_if(|_, unheard| {
-            if unheard.at <= sent {
-                unheard.keys.retain(|key| !keys.contains(&key));
-            }
-            unheard.keys.is_empty()
-        });
-        heard.map(|(_, unheard)| unheard.number).collect()
+        self.unheard.heard(keys, sent)
     }
 
     /// A request for these keys that was sent then has got no answer.
