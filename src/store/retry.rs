@@ -18,8 +18,6 @@ use super::request::{
 };
 use super::unanswered::{AttemptGuard, Unanswered};
 use super::{Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
-use changes::Before;
-
 /// Pause before the second attempt; it doubles with each one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(5);
@@ -43,6 +41,13 @@ const HEDGED_BYTES_LIMIT: u64 = 1 << 20;
 /// Of the time that is left, the share that a server's wish for a pause may take:
 /// the rest is for the last attempt.
 const PAUSE_SHARE: f64 = 0.9;
+
+/// Whether a change may have been carried out by an attempt before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    NotSent,
+    MaybeApplied,
+}
 
 /// Repeats what failed for a passing reason, until a deadline.
 #[derive(Debug)]
@@ -144,11 +149,8 @@ impl Retry {
             let guard = AttemptGuard::new(&self.unanswered, changes);
             let timed_out = StoreErrorKind::TimedOut;
             let silent = || StoreError::new(timed_out, op, key.clone(), "no answer in time");
-            let before = match maybe_applied {
-                true => Before::MaybeApplied,
-                false => Before::NotSent,
-            };
-            let outcome = timeout(share.min(left) + extra, attempt(before)).await;
+            let attempt = attempt(Before::of(maybe_applied));
+            let outcome = timeout(share.min(left) + extra, attempt).await;
             if outcome.is_err() {
                 self.counters.note_failure(timed_out);
                 self.no_answer(op, &key, attempts, attempted.elapsed());

@@ -25,6 +25,7 @@ mod doctor;
 mod document_examples;
 mod durability;
 mod exchanges;
+mod failed_renames;
 mod failures;
 mod faults;
 mod files;

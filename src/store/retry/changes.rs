@@ -6,7 +6,7 @@
 
 use futures::stream::{self, StreamExt};
 
-use super::Retry;
+use super::{Before, Retry};
 use crate::store::abilities::Ability;
 use crate::store::request::*;
 use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
@@ -14,11 +14,13 @@ use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
 /// Objects of a bulk delete that are looked at together.
 const LOOKS_AT_ONCE: usize = 16;
 
-/// Whether a change may have been carried out by an attempt before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
-    NotSent,
-    MaybeApplied,
+impl Before {
+    pub(super) fn of(maybe_applied: bool) -> Self {
+        match maybe_applied {
+            true => Self::MaybeApplied,
+            false => Self::NotSent,
+        }
+    }
 }
 
 impl Retry {
