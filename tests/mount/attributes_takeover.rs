@@ -260,9 +260,11 @@ fn a_time_that_is_set_first_stays_and_the_file_keeps_its_length() {
     }
 }
 
+type Change = (&'static str, fn(&Path));
+
 #[test]
 fn what_is_set_right_after_it_costs_one_question() {
-    let changes: [(&str, fn(&Path)); 2] = [
+    let changes: [Change; 2] = [
         ("attribute", |path| setxattr(path, 1)),
         ("mode", |path| chmod(path, 0o700)),
     ];
