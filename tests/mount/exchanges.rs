@@ -175,14 +175,13 @@ fn an_exchange_whose_first_step_is_refused_has_changed_nothing() {
 }
 
 /// In each mode, for the copy of each step.
-fn for_each_copy(args: &[&str], test: impl Fn(Exchange, &str, &str) + Sync) {
+fn for_each_copy(test: impl Fn(Exchange, &str, &str) + Sync) {
     thread::scope(|scope| {
         for mode in &MODES {
             for key in [ASIDE, "f", "g"] {
                 let test = &test;
                 scope.spawn(move || {
-                    let exchange = Exchange::new(&[&mode[..], args].concat());
-                    test(exchange, key, &format!("{key} {mode:?}"));
+                    test(Exchange::new(mode), key, &format!("{key} {mode:?}"));
                 });
             }
         }
@@ -191,7 +190,7 @@ fn for_each_copy(args: &[&str], test: impl Fn(Exchange, &str, &str) + Sync) {
 
 #[test]
 fn an_exchange_of_which_the_answer_to_a_copy_is_lost_finds_the_copy() {
-    for_each_copy(&[], |exchange, key, what| {
+    for_each_copy(|exchange, key, what| {
         let lost = Rule::on("CopyObject", Fault::LoseAnswer);
         exchange.proxy.rule(lost.key(key));
         exchange.rename().unwrap();
@@ -201,13 +200,20 @@ fn an_exchange_of_which_the_answer_to_a_copy_is_lost_finds_the_copy() {
 
 #[test]
 fn an_exchange_of_which_nothing_tells_whether_a_copy_is_made_keeps_both_files() {
-    for_each_copy(&["--request-timeout", "2s"], |exchange, key, what| {
-        let lost = Rule::on("CopyObject", Fault::LoseAnswer);
-        exchange.proxy.rule(lost.key(key).always());
-        let unseen = Rule::on("HeadObject", Fault::Reset);
-        exchange.proxy.rule(unseen.key(key).always());
-        exchange.rename().unwrap_err();
-        exchange.keeps_both(what);
+    thread::scope(|scope| {
+        for mode in &MODES {
+            scope.spawn(move || {
+                let exchange = Exchange::new(&[&mode[..], &["--request-timeout", "2s"]].concat());
+                for (op, fault) in [
+                    ("CopyObject", Fault::LoseAnswer),
+                    ("HeadObject", Fault::Reset),
+                ] {
+                    exchange.proxy.rule(Rule::on(op, fault).key(ASIDE).always());
+                }
+                exchange.rename().unwrap_err();
+                exchange.keeps_both(&format!("{mode:?}"));
+            });
+        }
     });
 }
 

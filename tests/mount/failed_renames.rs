@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::moving_directories::put_files;
-use crate::support::proxy::{Fault, Rule};
+use crate::subtree_locks::{begin_rename, outcome};
+use crate::support::proxy::{Fault, Rule, Side};
 use crate::support::{DURABILITIES, Mount, SupervisedMount, sys};
 
 const AS_PUT: [&str; 6] = ["d/f0", "d/f1", "d/f2", "d/f3", "d/f4", "d/f5"];
@@ -56,29 +57,29 @@ fn a_rename_that_fails_when_all_is_copied_leaves_no_copies() {
     }
 }
 
-/// The same where a daemon dies that has copied all, and its successor is refused.
+/// The same where a daemon dies amid its copies, and its successor is refused.
 #[test]
 fn a_rename_that_a_successor_cannot_finish_leaves_no_copies() {
     for durability in DURABILITIES {
-        for point in ["rename_directory_copies", "rename_directory_copied"] {
-            let (plan, proxy) = Mount::behind_a_proxy();
-            let plan = plan.durability(durability).set("--ttl", "0s");
-            let plan = plan.env("FAILPOINTS", format!("{point}=return"));
-            let mount = SupervisedMount::start(plan);
-            for number in 0..3 {
-                mount.put_object(&format!("p/d/f{number}"), b"bytes");
-            }
-            mount.wait_for("p/d/f1", "the files", Path::exists);
-            let refused = Fault::Answer(403, "AccessDenied");
-            proxy.rule(Rule::on("PutObject", refused).key("p/").always());
-            let (old, new) = (mount.path("p/d"), mount.path("e"));
-            let outcome = mount.change_amid_death(|| fs::rename(old, new), || ());
-            let what = format!("{durability} {point}");
-            assert_eq!(sys::errno(outcome), libc::EACCES, "{what}");
-            mount.wait_for_keys(&what, |keys| keys == ["p/d/f0", "p/d/f1", "p/d/f2"]);
-            assert_eq!(fs::read(mount.path("p/d/f2")).unwrap(), b"bytes");
-            mount.unmount();
+        let (plan, proxy) = Mount::behind_a_proxy();
+        let plan = plan.durability(durability).set("--ttl", "0s");
+        let mount = SupervisedMount::start(plan);
+        for number in 0..3 {
+            mount.put_object(&format!("p/d/f{number}"), b"bytes");
         }
+        mount.wait_for("p/d/f1", "the files", Path::exists);
+        let refused = Fault::Answer(403, "AccessDenied");
+        proxy.rule(Rule::on("PutObject", refused).key("p/").always());
+        let copy = Rule::on("CopyObject", Fault::Pass).key("e/f2");
+        let held = proxy.hold(Side::BeforeServer, copy);
+        let moving = begin_rename(&mount, "p/d", "e");
+        held.wait_for(1);
+        mount.kill_daemon();
+        held.open();
+        assert_eq!(sys::errno(outcome(&moving)), libc::EACCES, "{durability}");
+        mount.wait_for_keys(durability, |keys| keys == ["p/d/f0", "p/d/f1", "p/d/f2"]);
+        assert_eq!(fs::read(mount.path("p/d/f2")).unwrap(), b"bytes");
+        mount.unmount();
     }
 }
 
