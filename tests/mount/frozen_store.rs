@@ -129,12 +129,11 @@ fn what_a_server_has_of_one_key_does_not_come_back_however_long_the_others_answe
 fn frozen_by_its_key(durability: &str, cancel: Cancel, is_killed: bool) {
     let (plan, proxy) = plan(durability);
     let mount = SupervisedMount::start(plan);
-    let frozen = proxy.freeze("f");
-    let path = mount.path("f");
-    let writer = thread::spawn(move || fs::write(path, "the bytes").unwrap());
-    frozen.wait_for(1);
+    let (upload, writer) = upload_held(&mount, &proxy);
     (cancel.run)(&mount.path(""));
     writer.join().unwrap();
+    // Whoever looks for the key now gets no answer.
+    let frozen = proxy.freeze("f");
     if is_killed {
         mount.kill_daemon();
     }
@@ -143,8 +142,7 @@ fn frozen_by_its_key(durability: &str, cancel: Cancel, is_killed: bool) {
         fs::write(mount.path("other"), "of another key").unwrap();
         thread::sleep(Duration::from_millis(100));
     }
-    frozen.open();
-    proxy.wait_until_idle();
+    go_on(&proxy, &frozen, &upload);
     let mut left = [cancel.left, &["other"]].concat();
     left.sort_unstable();
     let what = format!("{durability} {cancel:?} {is_killed}");
