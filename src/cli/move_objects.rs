@@ -26,7 +26,7 @@ const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 /// --source-config, takes its own: 'mediafs help migrate'.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "mediafs move [OPTIONS] <s3://OLD[/PREFIX] | NAME> <s3://NEW[/PREFIX] | NAME>"
+    override_usage = "mediafs move [OPTIONS] <s3://OLD[/PREFIX]|NAME> <s3://NEW[/PREFIX]|NAME>"
 )]
 pub struct MoveCommand {
     /// Bucket and key prefix that objects are taken from; or the NAME of a configured mount
