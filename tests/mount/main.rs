@@ -13,6 +13,7 @@ mod authentik;
 mod bulk;
 mod cancelled_uploads;
 mod clocks;
+mod commands;
 mod content_types;
 mod control;
 mod control_commands;
