@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -28,6 +29,7 @@ use crate::private;
 use crate::session::{
     Answer, FS_TYPE, MountEntry, Unmounted, ask, bind, mount_at, mounts_of, unbind,
 };
+use crate::write_path::{SpoolError, SpoolView};
 
 /// Of a volume's identifier, in the name of its folder; a hash makes it one of its own.
 const NAME_LIMIT: usize = 40;
@@ -43,6 +45,7 @@ pub struct Paths {
     pub mountpoint: PathBuf,
     pub credentials_file: PathBuf,
     config_file: PathBuf,
+    spool: PathBuf,
 }
 
 impl Paths {
@@ -52,6 +55,7 @@ impl Paths {
             mountpoint: folder.join("mount"),
             credentials_file: folder.join("credentials"),
             config_file: folder.join("config.toml"),
+            spool: folder.join("spool"),
             folder,
         }
     }
@@ -60,6 +64,8 @@ impl Paths {
 /// Locked until it is dropped.
 #[derive(Debug)]
 pub struct Volume {
+    /// Of its folders.
+    name: String,
     unit: String,
     paths: Paths,
     _lock: File,
@@ -84,6 +90,7 @@ impl Volume {
 
     fn locked(id: &str, paths: Paths, lock: File) -> Self {
         Self {
+            name: name_of(id),
             unit: unit::of(&name_of(id)),
             paths,
             _lock: lock,
@@ -247,7 +254,28 @@ impl Volume {
                 _ => {}
             }
         }
+        self.discard_spool();
         Ok(())
+    }
+
+    /// Removes the volume's folder, unless something of its spool is in S3 not yet or is kept.
+    fn discard_spool(&self) {
+        let is_of_no_use = match SpoolView::at(&self.paths.spool) {
+            Ok(spool) => spool.is_of_no_use(),
+            Err(SpoolError::NotASpool(_)) => Ok(true),
+            Err(error) => Err(error),
+        };
+        let folder = self.paths.folder.display();
+        match is_of_no_use {
+            Ok(true) => match fs::remove_dir_all(&self.paths.folder) {
+                Ok(()) => host::released(&self.name),
+                Err(error) => tracing::warn!(%folder, %error, "an empty spool cannot be removed"),
+            },
+            Ok(false) => {
+                tracing::warn!(%folder, "the spool has bytes for the next pod with this volume, or lost ones: 'mediafs spool list' tells");
+            }
+            Err(error) => tracing::warn!(%folder, %error, "the spool stays"),
+        }
     }
 
     /// What the daemon has mounted.
@@ -370,7 +398,12 @@ fn lock(folder: &Path) -> Result<Option<File>, Status> {
     };
     let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
     match locked.map_err(io::Error::from) {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => {
+            // The one who had it may have removed it, and another made it anew.
+            let ino = |metadata: io::Result<fs::Metadata>| metadata.map(|it| it.ino()).ok();
+            let is_there = ino(fs::metadata(folder)) == ino(file.metadata());
+            Ok(is_there.then_some(file))
+        }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Status::aborted(
             "an operation on this volume is in progress",
         )),

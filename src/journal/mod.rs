@@ -67,13 +67,16 @@ pub struct StageRecord {
     pub doubtful: bool,
 }
 
-/// What a journal has that is not done, but for multipart uploads.
+/// What a journal has that is not done.
 #[derive(Debug)]
 pub struct Peeked {
     /// As `Journal::known`.
     pub stages: Vec<(StageId, StageRecord)>,
     pub deletes: usize,
     pub renames: usize,
+    /// What the next daemon looks after and nobody waits for: multipart uploads that are to
+    /// be aborted, requests without an answer.
+    pub has_leftovers: bool,
 }
 
 #[derive(Debug)]
@@ -131,6 +134,9 @@ impl Journal {
             stages: live.known(),
             deletes: live.pending.len(),
             renames: live.renames.len(),
+            has_leftovers: !(live.uploads.is_empty()
+                && live.sent.is_empty()
+                && live.late.is_empty()),
         })
     }
 

@@ -104,6 +104,10 @@ impl SentChanges {
         Some(Record::Boot { id })
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
     pub fn boot(&mut self, id: String) {
         self.boot = Some(id);
     }
