@@ -10,6 +10,7 @@ mod containers;
 mod csi;
 mod fstab;
 mod install;
+mod materialize;
 mod metrics;
 mod packages;
 mod privileges;

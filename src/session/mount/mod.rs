@@ -2,6 +2,7 @@
 
 mod attributes;
 pub mod bare;
+mod beneath;
 pub mod bind;
 pub mod busy;
 pub mod connection;
@@ -11,6 +12,7 @@ pub mod inside;
 pub mod left_behind;
 pub mod mountinfo;
 pub mod mountpoint;
+pub mod places;
 pub mod probe;
 pub mod processes;
 pub mod remount;
