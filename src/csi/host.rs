@@ -10,7 +10,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 
@@ -25,10 +24,6 @@ const INIT: u32 = 1;
 const SYSTEMD: &str = "/run/systemd/system";
 /// A folder for each volume; systemd makes them from here on, as `StateDirectory=`.
 pub const STATE: &str = "/var/lib/mediafs/csi";
-/// Likewise for their caches, as `CacheDirectory=`.
-const CACHES: &str = "/var/cache/mediafs/csi";
-/// The cache of a volume that no pod has is kept for the next one so long.
-const CACHES_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const PROGRAM_NAME: &str = "mediafs";
 const ROOT: u32 = 0;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -142,37 +137,6 @@ fn last_words(unit: &str) -> Option<String> {
     (!told.is_empty()).then_some(told)
 }
 
-/// The volume has no state on this node any more: its cache is kept for a while.
-pub fn released(volume: &str) {
-    let touched = File::open(Path::new(CACHES).join(volume))
-        .and_then(|cache| cache.set_modified(SystemTime::now()));
-    if let Err(error) = touched {
-        tracing::debug!(volume, %error, "no cache");
-    }
-    remove_old_caches(Path::new(CACHES), Path::new(STATE));
-}
-
-/// Removes caches of volumes that no pod has had for long.
-fn remove_old_caches(caches: &Path, state: &Path) {
-    for cache in fs::read_dir(caches).into_iter().flatten().flatten() {
-        let age = cache.metadata().and_then(|it| it.modified());
-        let age = age.map(|at| at.elapsed().unwrap_or_default());
-        let is_used = state.join(cache.file_name()).exists();
-        if is_used || age.is_ok_and(|age| age < CACHES_KEPT) {
-            continue;
-        }
-        let path = cache.path();
-        match fs::remove_dir_all(&path) {
-            Ok(()) => {
-                tracing::info!(path = %path.display(), "removed the cache of a volume that no pod has had for long")
-            }
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "an old cache cannot be removed")
-            }
-        }
-    }
-}
-
 /// The folder of a volume.
 pub fn folder_of(volume: &str) -> PathBuf {
     Path::new(STATE).join(volume)
@@ -181,27 +145,6 @@ pub fn folder_of(volume: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_cache_of_a_volume_goes_once_no_pod_has_had_it_for_long() {
-        let dir = tempfile::tempdir().unwrap();
-        let (caches, state) = (dir.path().join("caches"), dir.path().join("state"));
-        for name in ["old", "new", "used"] {
-            fs::create_dir_all(caches.join(name).join("blocks")).unwrap();
-            let age = if name == "new" {
-                CACHES_KEPT / 2
-            } else {
-                CACHES_KEPT * 2
-            };
-            let cache = File::open(caches.join(name)).unwrap();
-            cache.set_modified(SystemTime::now() - age).unwrap();
-        }
-        fs::create_dir_all(state.join("used")).unwrap();
-        remove_old_caches(&caches, &state);
-        let left = ["old", "new", "used"].map(|name| caches.join(name).exists());
-        assert_eq!(left, [false, true, true]);
-        remove_old_caches(&dir.path().join("none"), &state);
-    }
 
     #[test]
     fn a_folder_that_others_write_to_is_none_for_the_program() {

@@ -22,14 +22,13 @@ use tonic::Status;
 
 use super::request::{CredentialsFile, Publish, Users};
 use super::settings::Settings;
-use super::{host, unit};
+use super::{host, retention, unit};
 use crate::config::settings_of_file;
 use crate::ops::Access;
 use crate::private;
 use crate::session::{
     Answer, FS_TYPE, MountEntry, Unmounted, ask, bind, mount_at, mounts_of, unbind,
 };
-use crate::write_path::{SpoolError, SpoolView};
 
 /// Of a volume's identifier, in the name of its folder; a hash makes it one of its own.
 const NAME_LIMIT: usize = 40;
@@ -45,7 +44,6 @@ pub struct Paths {
     pub mountpoint: PathBuf,
     pub credentials_file: PathBuf,
     config_file: PathBuf,
-    spool: PathBuf,
 }
 
 impl Paths {
@@ -55,7 +53,6 @@ impl Paths {
             mountpoint: folder.join("mount"),
             credentials_file: folder.join("credentials"),
             config_file: folder.join("config.toml"),
-            spool: folder.join("spool"),
             folder,
         }
     }
@@ -254,28 +251,8 @@ impl Volume {
                 _ => {}
             }
         }
-        self.discard_spool();
+        retention::forget(&self.name, &self.paths.folder);
         Ok(())
-    }
-
-    /// Removes the volume's folder, unless something of its spool is in S3 not yet or is kept.
-    fn discard_spool(&self) {
-        let is_of_no_use = match SpoolView::at(&self.paths.spool) {
-            Ok(spool) => spool.is_of_no_use(),
-            Err(SpoolError::NotASpool(_)) => Ok(true),
-            Err(error) => Err(error),
-        };
-        let folder = self.paths.folder.display();
-        match is_of_no_use {
-            Ok(true) => match fs::remove_dir_all(&self.paths.folder) {
-                Ok(()) => host::released(&self.name),
-                Err(error) => tracing::warn!(%folder, %error, "an empty spool cannot be removed"),
-            },
-            Ok(false) => {
-                tracing::warn!(%folder, "the spool has bytes for the next pod with this volume, or lost ones: 'mediafs spool list' tells");
-            }
-            Err(error) => tracing::warn!(%folder, %error, "the spool stays"),
-        }
     }
 
     /// What the daemon has mounted.
@@ -401,8 +378,7 @@ fn lock(folder: &Path) -> Result<Option<File>, Status> {
         Ok(()) => {
             // The one who had it may have removed it, and another made it anew.
             let ino = |metadata: io::Result<fs::Metadata>| metadata.map(|it| it.ino()).ok();
-            let is_there = ino(fs::metadata(folder)) == ino(file.metadata());
-            Ok(is_there.then_some(file))
+            Ok((ino(fs::metadata(folder)) == ino(file.metadata())).then_some(file))
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Status::aborted(
             "an operation on this volume is in progress",

@@ -19,6 +19,7 @@ mod log;
 mod log_file;
 mod log_state;
 mod offloaded;
+mod peeked;
 mod record;
 mod rewrite;
 mod room;
@@ -41,6 +42,7 @@ pub use log::{LogError, RecordLog, Replayed, io_error, read, replay};
 pub use log_file::LogFile;
 pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
+pub use peeked::Peeked;
 pub use record::{Absorbed, Originals, Record, RenameIntent, SealedBase, SealedStage, Sending};
 pub use rewrite::{put_in_place, rewrite, sync_dir, write_beside};
 pub use room::{COMPACT_FROM_BYTES, is_full};
@@ -65,18 +67,6 @@ pub struct StageRecord {
     order: u64,
     /// A record was damaged that may have said something else of it.
     pub doubtful: bool,
-}
-
-/// What a journal has that is not done.
-#[derive(Debug)]
-pub struct Peeked {
-    /// As `Journal::known`.
-    pub stages: Vec<(StageId, StageRecord)>,
-    pub deletes: usize,
-    pub renames: usize,
-    /// What the next daemon looks after and nobody waits for: multipart uploads that are to
-    /// be aborted, requests without an answer.
-    pub has_leftovers: bool,
 }
 
 #[derive(Debug)]
@@ -129,15 +119,7 @@ impl Journal {
 
     /// What waits, read from the file beside the daemon that appends to it.
     pub fn peek(path: &Path) -> Result<Peeked, LogError> {
-        let live = read::<JournalState>(path)?.state;
-        Ok(Peeked {
-            stages: live.known(),
-            deletes: live.pending.len(),
-            renames: live.renames.len(),
-            has_leftovers: !(live.uploads.is_empty()
-                && live.sent.is_empty()
-                && live.late.is_empty()),
-        })
+        Ok(Peeked::of(&read::<JournalState>(path)?.state))
     }
 
     /// What sealed stages were to take over, and may have in part.
