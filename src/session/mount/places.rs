@@ -13,7 +13,7 @@ use super::mountinfo::MountEntry;
 
 /// One of them, which a path leads to.
 #[derive(Debug)]
-pub struct Place {
+pub struct SeenPlace {
     pub seen: Seen,
     reached: Reached,
 }
@@ -24,7 +24,7 @@ enum Reached {
     Inside(MountTree, AttachPoint),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SeenPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.seen.fmt(f)
     }
@@ -34,7 +34,7 @@ impl fmt::Display for Place {
 /// out, and one that cannot be entered and follows this namespace.
 ///
 /// Errors: a container that nothing can be mounted in; the kernel's.
-pub fn places_of(mount: &MountEntry) -> Result<Vec<Place>, InsideError> {
+pub fn places_of(mount: &MountEntry) -> Result<Vec<SeenPlace>, InsideError> {
     let all = everywhere(&mount.device);
     let own = all.iter().find(|seen| seen.entry.id == mount.id);
     let group = own.and_then(|own| own.below.as_ref()?.peer_group);
@@ -45,7 +45,7 @@ pub fn places_of(mount: &MountEntry) -> Result<Vec<Place>, InsideError> {
     let mut places = Vec::new();
     for seen in all.iter().filter(|seen| seen.entry.id != mount.id) {
         match reach(seen) {
-            Ok(Some(reached)) => places.push(Place {
+            Ok(Some(reached)) => places.push(SeenPlace {
                 seen: seen.clone(),
                 reached,
             }),
@@ -76,7 +76,7 @@ fn reach(seen: &Seen) -> Result<Option<Reached>, InsideError> {
     }
 }
 
-impl Place {
+impl SeenPlace {
     /// Mounts a tree below what is there: nobody sees it yet.
     pub fn put_below(&self, tree: BorrowedFd) -> Result<(), InsideError> {
         let put = match &self.reached {

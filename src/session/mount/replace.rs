@@ -18,7 +18,7 @@ use super::beneath::{BY_DESCRIPTOR, detach, put_below};
 use super::elsewhere::{Elsewhere, elsewhere};
 use super::inside::{Attachable, InsideError};
 use super::mountinfo::{MountEntry, mounts_of};
-use super::places::{Place, places_of};
+use super::places::{SeenPlace, places_of};
 use super::processes::{link_of, mount_id};
 
 /// A container may start while places are taken.
@@ -129,7 +129,7 @@ impl Substitute {
         Ok(tree)
     }
 
-    fn lies_below(&self, place: &Place) -> bool {
+    fn lies_below(&self, place: &SeenPlace) -> bool {
         let Some(below) = &place.seen.below else {
             return false;
         };
@@ -142,11 +142,11 @@ impl Substitute {
 
     /// Mounts the directory below the mount at each other place where it is not yet: what
     /// was mounted here, or at one of them, may have come to others with that.
-    fn put_below_others(&self, mount: &MountEntry) -> Result<Vec<Place>, InsideError> {
+    fn put_below_others(&self, mount: &MountEntry) -> Result<Vec<SeenPlace>, InsideError> {
         let mut tried = BTreeSet::new();
         loop {
             let places = places_of(mount)?;
-            let is_next = |place: &&Place| !self.lies_below(place);
+            let is_next = |place: &&SeenPlace| !self.lies_below(place);
             let Some(next) = places.iter().find(is_next) else {
                 return Ok(places);
             };
@@ -161,7 +161,7 @@ impl Substitute {
 
     /// Takes the mount away at other places, also where it has come meanwhile. What fails
     /// is seen by where it is left.
-    fn take_others(&self, mount: &MountEntry, mut places: Vec<Place>) -> Vec<String> {
+    fn take_others(&self, mount: &MountEntry, mut places: Vec<SeenPlace>) -> Vec<String> {
         let mut taken = Vec::new();
         for _ in 0..ROUNDS {
             for place in &places {
