@@ -290,6 +290,10 @@ fn of_overlay(text: &mut String, overlay: &OverlayStatus) {
             .map_or_else(String::new, |left| format!(", about {}", span(left)));
     }
     line(text, "overlay", &shown);
+    for place in &import.waits_for {
+        let shown = format!("the import waits: the old directory is still seen by {place}");
+        line(text, "", &shown);
+    }
     for failed in &import.failures {
         line(
             text,

@@ -47,6 +47,9 @@ pub struct ImportState {
     /// Changes of the old directory that were seen by the kernel's word.
     pub outside_changes: u64,
     pub outside_names: Vec<String>,
+    /// Who still sees the old directory, for which the import waits.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
 }
 
 impl ImportState {
@@ -92,6 +95,12 @@ impl Progress {
             bytes_per_second,
             ..inner.state.clone()
         }
+    }
+
+    /// The import does not begin yet.
+    pub fn waits_for(&self, who: Vec<String>) {
+        let limited = who.into_iter().take(NAMED_LIMIT);
+        self.0.lock().state.waits_for = limited.collect();
     }
 
     /// A walk begins, which finds so much to do.

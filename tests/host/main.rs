@@ -12,6 +12,7 @@ mod fstab;
 mod install;
 mod materialize;
 mod metrics;
+mod overlay;
 mod packages;
 mod privileges;
 mod service;

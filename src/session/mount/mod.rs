@@ -18,6 +18,7 @@ pub mod processes;
 pub mod remount;
 pub mod replace;
 pub mod selinux;
+pub mod still_seen;
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
