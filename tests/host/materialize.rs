@@ -217,6 +217,25 @@ fn a_directory_takes_the_mounts_place_in_every_container_under_writers_that_see_
     assert!(daemons_of(&mount.root).is_empty());
 }
 
+/// A process in another user namespace that has this mount of mediafs and no other: those
+/// of other tests are to go on without it.
+#[track_caller]
+fn other_users_see(mount: &Mount, propagation: &str) -> Asleep {
+    const SCRIPT: &str = r#"
+        awk '/ - fuse.mediafs / { print $5 }' /proc/self/mountinfo |
+            while read -r place; do [ "$place" = "$1" ] || umount -l "$place" || true; done
+        shift
+        exec unshare --user --map-root-user --mount "$@""#;
+    let root = mount.root.to_str().unwrap();
+    let outer = ["--mount", "--propagation", propagation];
+    let script = ["sh", "-ec", SCRIPT, "sh", root];
+    let inner = match propagation {
+        "private" => ["--propagation", "private"],
+        _ => ["--propagation", "unchanged"],
+    };
+    Asleep::in_namespaces(&[&outer[..], &script, &inner].concat())
+}
+
 #[test]
 fn a_container_that_cannot_be_entered_keeps_the_mount_as_it_is() {
     let shared = Shared::new();
@@ -224,7 +243,7 @@ fn a_container_that_cannot_be_entered_keeps_the_mount_as_it_is() {
     fs::write(mount.path("f"), "text").unwrap();
     let local = tempfile::tempdir().unwrap();
     let directory = local.path().join("media");
-    let asleep = Asleep::in_namespaces(&["--user", "--map-root-user", "--mount"]);
+    let asleep = other_users_see(&mount, "private");
     let output = materialize(&mount, &directory);
     assert_eq!(output.status.code(), Some(5), "{}", said(&output));
     has_all(&said(&output), &["sleep (pid ", "another user namespace"]);
@@ -232,14 +251,7 @@ fn a_container_that_cannot_be_entered_keeps_the_mount_as_it_is() {
     drop(asleep);
 
     // Where it follows the host, it is not entered.
-    let flags = [
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "--propagation",
-        "unchanged",
-    ];
-    let asleep = Asleep::in_namespaces(&flags);
+    let asleep = other_users_see(&mount, "slave");
     let output = materialize(&mount, &directory);
     assert!(output.status.success(), "{}{}", said(&output), mount.log());
     let place = format!("/proc/{}/root{}/f", asleep.pid(), mount.root.display());
