@@ -10,6 +10,7 @@ compared. Ends with 1 where a target is missed.
 """
 import argparse
 import os
+import subprocess
 import sys
 import time
 
@@ -108,7 +109,7 @@ class Run:
                 bucket = self.bucket(f"{self.source}-{name}-{number}-{who}")
                 self.workloads.before(name, contestant, bucket)
             measure(self.workloads, name, contestant, bucket, self.proxy, self.rows)
-        except (OSError, NotMounted, WrongBytes) as error:
+        except (OSError, subprocess.SubprocessError, NotMounted, WrongBytes) as error:
             if isinstance(contestant, Mediafs):
                 raise
             self.rows.fail(name, contestant.name, error)
@@ -151,9 +152,11 @@ def main():
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     for name, why in run.not_measured:
         print(f"not measured: {name}: {why}")
-    run.all()
     first = run.contestants[0].name
-    report.show(run.rows, first)
+    try:
+        run.all()
+    finally:
+        report.show(run.rows, first)
     results = {(key, who): row for _, key, who, row in run.rows.medians()}
     # Targets are for the settings that an operator has who sets none.
     missed = [] if args.mount_option else targets.missed(

@@ -19,6 +19,8 @@ class Proxy:
         self.counts, self.bytes_out, self.bytes_in = Counter(), 0, 0
         # Of so many requests one is answered a second later; none where it is 0.
         self.slow_every, self.passed = 0, 0
+        # What is answered here, and not by the server.
+        self.listed = None
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.endpoint = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -44,6 +46,12 @@ class Proxy:
             self.counts[kind(head)] += 1
             self.passed += 1
             is_slow = self.slow_every and self.passed % self.slow_every == 0
+        if self.listed and (made := self.listed.answer(head)):
+            time.sleep(self.latency)
+            from_client.sock.sendall(b"".join(made))
+            with self.lock:
+                self.bytes_in += len(made[1])
+            return
         from_server.sock.sendall(head)
         sent = from_client.pass_body(head, from_server.sock)
         answer = from_server.head()
