@@ -16,7 +16,7 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A step panicked: it is not done, or not all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}: a panic, which the log tells of")]
+#[error("{0}: a panic; the log has its message")]
 pub struct Panicked(pub &'static str);
 
 /// Runs a step to its end. Errors: it panicked.

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{ETag, Key, ObjectMeta};
 
+/// In hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ino(pub u64);

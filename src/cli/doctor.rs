@@ -29,8 +29,8 @@ pub struct DoctorCommand {
     /// Print a JSON array: 'mediafs help doctor'
     #[arg(long)]
     json: bool,
-    /// Look at every object, with a request for each, not at the first 20,000 and the
-    /// Content-Type of 20
+    /// Look at every object, with one request for each [default: the first 20,000 keys, and
+    /// the Content-Type of 20]
     #[arg(long)]
     all: bool,
     /// Delete scratch copies of mounts that are older than a day

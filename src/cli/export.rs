@@ -10,7 +10,7 @@ use super::migrate_args::{MigrateArgs, MoveArgs};
 use super::migrate_shown::Console;
 use crate::migrate::{Operator, export};
 
-/// Bring a bucket's objects into a directory, as far as it does not have them
+/// Fetch the objects of a bucket that a directory does not have
 ///
 /// First everything is compared and counted, then asked, then fetched. Each file
 /// appears whole, after its checksum was compared; nothing is written outside

@@ -10,7 +10,7 @@ use super::migrate_args::{MigrateArgs, MoveArgs};
 use super::migrate_shown::Console;
 use crate::migrate::{Job, Operator, Source, import};
 
-/// Send a directory to a bucket, as far as the bucket does not have it
+/// Send the files of a directory that a bucket does not have
 ///
 /// First everything is compared and counted, then asked, then sent. An object
 /// that another client writes meanwhile is kept, and named. A run that was

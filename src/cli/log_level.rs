@@ -15,7 +15,7 @@ const EXAMPLES: &str = "Examples:
 
 /// Show or change what a mount logs, while it serves
 ///
-/// Daemons that take over from this one log the same. It ends with the mount, or
+/// A daemon that takes over from this one logs the same. The change ends with the mount, or
 /// with 'mediafs reload', which takes what the configuration says.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -23,7 +23,7 @@ use crate::migrate::{
     Refused, Report, Selection, Source, Summary, Symlinks, export, resolved,
 };
 use crate::session::control::commands::{BarrierEnd, EndBarrier, Held, HoldRequest};
-use crate::session::{Attachable, Replaced, TakenPlace, elsewhere, take_place};
+use crate::session::{Attachable, Replaced, TakenPlace, places_of, take_place};
 
 /// Exports before the barrier of what other clients change meanwhile.
 const EXPORTS_LIMIT: usize = 3;
@@ -74,12 +74,9 @@ impl MaterializeArgs {
             return Err(Usage(why.to_owned()).into());
         }
         let attachable = Attachable::at(mountpoint)?;
-        let others = elsewhere(&attachable.entry.device);
-        if !others.is_nowhere() {
-            let why = format!(
-                "the mount is seen elsewhere too, where DIR cannot take its place: {others}"
-            );
-            return Err(Refused(why).into());
+        if let Err(error) = places_of(&attachable.entry) {
+            let why = "the mount is seen elsewhere too, where DIR cannot take its place";
+            return Err(Refused(format!("{why}: {error}")).into());
         }
         let options: Options = mount.ask(Method::GET, "/settings", &(), SAYS_WITHIN)?;
         let config = ConfigSource::new(Target::FromFile, None, options, folder)?.load()?;
@@ -110,11 +107,10 @@ impl Materialize<'_> {
         let (number, began) = (self.hold().with_context(goes_on)?, Instant::now());
         match self.replace(number) {
             Ok(place) => {
-                let replaced = place.replaced;
                 if let Err(error) = self.end_barrier(number, BarrierEnd::Replaced) {
                     return Err(self.give_back(place, number, error));
                 }
-                self.tell(replaced, began.elapsed())?;
+                self.tell(&place, began.elapsed())?;
                 Ok(())
             }
             Err(error) => {
@@ -262,7 +258,7 @@ impl Materialize<'_> {
         export(job, settings, report)?.context("interrupted")
     }
 
-    fn tell(&self, replaced: Replaced, held: Duration) -> io::Result<()> {
+    fn tell(&self, place: &TakenPlace, held: Duration) -> io::Result<()> {
         let mountpoint = &self.mount.health.mountpoint;
         let directory = self.directory.display();
         let held = humantime::format_duration(Duration::from_millis(
@@ -272,9 +268,16 @@ impl Materialize<'_> {
             "{mountpoint}: {directory} is there now, with everything; changes waited for {held}
 what is open in the mount stays there until it is closed; S3 keeps all objects
 for the next start of the machine, in /etc/fstab in place of the mount's line:
-  {directory} {mountpoint} none bind 0 0"
+  {directory} {mountpoint} none bind,nosuid,nodev 0 0"
         );
-        if replaced == Replaced::Covered {
+        for other in &place.others {
+            text.push_str(&format!("\n{directory} is there too: {other}"));
+        }
+        if !place.left.is_nowhere() {
+            let left = &place.left;
+            text.push_str(&format!("\nthe old mount is still there, and ends: {left}"));
+        }
+        if place.replaced == Replaced::Covered {
             text.push_str("\nthe old mount lies below it until the next start of the machine");
         }
         outln!("{}", plain_lines(&text))

@@ -39,7 +39,7 @@ pub struct CommonArgs {
     /// Take the same size and time for equal, which proves nothing
     #[arg(long)]
     fast: bool,
-    /// Take nothing for equal to nothing, and an empty directory for a source
+    /// Accept an empty directory as a source, and two empty sides as equal
     #[arg(long)]
     pub allow_empty: bool,
     /// Write the report to a file: a line of JSON for each name, then the summary
@@ -81,7 +81,7 @@ pub struct MoveArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
-    /// Only print what would be done; the exit code is 3 if that is something
+    /// Only print what would be done; the exit code is 3 if anything would be
     #[arg(long)]
     dry_run: bool,
     /// Delete what the other side does not have, once all else is done

@@ -18,7 +18,7 @@ const OLD_PLACE: &str = "OLD, where it is not as NEW";
 /// provider chain".
 const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 
-/// Bring the objects of one bucket into another, as far as that does not have them
+/// Copy into one bucket the objects of another that it does not have
 ///
 /// First everything is compared and counted, then asked, then brought over, with
 /// headers, metadata and tags; then each object is compared. OLD stays as it is.
@@ -26,7 +26,7 @@ const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 /// --source-config, takes its own: 'mediafs help migrate'.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "mediafs move [OPTIONS] <s3://OLD[/PREFIX] | NAME> <s3://NEW[/PREFIX] | NAME>"
+    override_usage = "mediafs move [OPTIONS] <s3://OLD[/PREFIX]|NAME> <s3://NEW[/PREFIX]|NAME>"
 )]
 pub struct MoveCommand {
     /// Bucket and key prefix that objects are taken from; or the NAME of a configured mount

@@ -43,7 +43,7 @@ pub struct SetupCommand {
     /// Print what is to be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Replace what somebody has otherwise
+    /// Replace settings that somebody else has made otherwise
     #[arg(long)]
     force: bool,
     /// Print the plan or what was done as a JSON array

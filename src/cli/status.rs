@@ -22,7 +22,7 @@ const EXAMPLES: &str = "Examples:
   mediafs status /srv/media   # all that is known of one
   curl --unix-socket /run/mediafs/media.sock http://localhost/status";
 
-/// Show how a mount is: S3, what waits for it, what failed, spool, cache, requests
+/// Show the state of a mount: S3, what waits for it, what failed, spool, cache, requests
 ///
 /// Without arguments every mount of this user is listed; root sees those of all
 /// users. See 'mediafs help status'.
@@ -290,6 +290,10 @@ fn of_overlay(text: &mut String, overlay: &OverlayStatus) {
             .map_or_else(String::new, |left| format!(", about {}", span(left)));
     }
     line(text, "overlay", &shown);
+    for place in &import.waits_for {
+        let shown = format!("the import waits: the old directory is still seen by {place}");
+        line(text, "", &shown);
+    }
     for failed in &import.failures {
         line(
             text,

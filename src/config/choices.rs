@@ -1,4 +1,5 @@
-//! Settings that are one of a few words.
+//! Settings that are one of a few words, as `--help` and files spell them. The layers
+//! that act on them have enums of their own, which know neither clap nor TOML.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};

@@ -11,6 +11,7 @@ const SIZE_DEFAULT_BYTES: u64 = 10 << 20;
 const SIZE_LEAST_BYTES: u64 = 4 << 10;
 const COUNT_DEFAULT: usize = 5;
 
+/// Which `LogFileSettings` come of it depends on where the daemon runs.
 #[derive(Debug, Clone)]
 pub struct LogFileConfig {
     /// Absolute.

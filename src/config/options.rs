@@ -141,7 +141,7 @@ pub struct Options {
     #[arg(long, help_heading = PERMISSIONS, hide_short_help = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
-    /// SELinux context of every file; without SELinux it means nothing
+    /// SELinux context of every file; ignored where there is no SELinux
     #[arg(long, help_heading = PERMISSIONS, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
@@ -170,7 +170,7 @@ pub struct Options {
     #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
-    /// Of it, for cached blocks and reads in progress [default: what uploads leave]
+    /// The part of --memory for cached blocks and reads in progress [default: what uploads leave]
     #[arg(long, help_heading = CACHING, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_cache: Option<ByteSize>,
@@ -248,7 +248,7 @@ pub struct Options {
     #[arg(long, help_heading = WRITING, hide_short_help = true, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sse_customer_key_file: Option<PathBuf>,
-    /// Canned ACL of what is written; many stores refuse every one [default: none]
+    /// Canned ACL of what is written; many stores refuse any [default: none]
     #[arg(long, help_heading = WRITING, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acl: Option<AclConfig>,
@@ -289,7 +289,7 @@ pub struct Options {
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_file: Option<PathBuf>,
-    /// A log file that is so long is moved aside, to FILE.1 and on; 0 leaves it to logrotate [default: 10MiB]
+    /// Size at which the log file is moved aside, to FILE.1, FILE.2 and so on; 0 leaves that to logrotate [default: 10MiB]
     #[arg(long, help_heading = PROCESS, hide_short_help = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_file_size: Option<ByteSize>,

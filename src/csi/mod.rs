@@ -18,6 +18,7 @@ mod grpc;
 mod host;
 pub mod messages;
 mod request;
+mod retention;
 mod settings;
 mod unit;
 mod volume;

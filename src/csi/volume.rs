@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -21,13 +22,14 @@ use tonic::Status;
 
 use super::request::{CredentialsFile, Publish, Users};
 use super::settings::Settings;
-use super::{host, unit};
+use super::{host, retention, unit};
 use crate::config::settings_of_file;
 use crate::ops::Access;
 use crate::private;
 use crate::session::{
     Answer, FS_TYPE, MountEntry, Unmounted, ask, bind, mount_at, mounts_of, unbind,
 };
+use crate::vocabulary::hex;
 
 /// Of a volume's identifier, in the name of its folder; a hash makes it one of its own.
 const NAME_LIMIT: usize = 40;
@@ -60,6 +62,8 @@ impl Paths {
 /// Locked until it is dropped.
 #[derive(Debug)]
 pub struct Volume {
+    /// Of its folders.
+    name: String,
     unit: String,
     paths: Paths,
     _lock: File,
@@ -84,6 +88,7 @@ impl Volume {
 
     fn locked(id: &str, paths: Paths, lock: File) -> Self {
         Self {
+            name: name_of(id),
             unit: unit::of(&name_of(id)),
             paths,
             _lock: lock,
@@ -247,6 +252,7 @@ impl Volume {
                 _ => {}
             }
         }
+        retention::forget(&self.name, &self.paths.folder);
         Ok(())
     }
 
@@ -357,7 +363,7 @@ fn name_of(id: &str) -> String {
         if is_plain { it } else { '_' }
     });
     let hash = Sha256::digest(id.as_bytes());
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex(&hash);
     let hash = hash.get(..HASH_DIGITS).unwrap_or_default();
     format!("{}-{hash}", plain.collect::<String>())
 }
@@ -370,7 +376,11 @@ fn lock(folder: &Path) -> Result<Option<File>, Status> {
     };
     let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
     match locked.map_err(io::Error::from) {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => {
+            // The one who had it may have removed it, and another made it anew.
+            let ino = |metadata: io::Result<fs::Metadata>| metadata.map(|it| it.ino()).ok();
+            Ok((ino(fs::metadata(folder)) == ino(file.metadata())).then_some(file))
+        }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Status::aborted(
             "an operation on this volume is in progress",
         )),

@@ -143,10 +143,12 @@ mod tests {
     fn entry(device: &str, root: &str, mountpoint: &str) -> MountEntry {
         MountEntry {
             id: 1,
+            parent: 0,
             device: device.to_owned(),
             root: root.into(),
             mountpoint: mountpoint.into(),
             peer_group: None,
+            master: None,
             options: Vec::new(),
             fs_type: "ext4".to_owned(),
             source: "disk".to_owned(),

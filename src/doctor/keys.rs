@@ -22,9 +22,13 @@ pub(super) struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     pub(super) fn new(config: &'a Config, extent: Extent) -> Self {
+        Self::below(&config.prefix, extent.named_limit())
+    }
+
+    fn below(prefix: &'a str, named_limit: usize) -> Self {
         Self {
-            prefix: &config.prefix,
-            named_limit: extent.named_limit(),
+            prefix,
+            named_limit,
             files: 0,
             markers: 0,
             hidden: 0,
@@ -139,16 +143,7 @@ mod tests {
     use super::*;
 
     fn hidden(keys: &[&str]) -> Vec<String> {
-        let mut found = Keys {
-            prefix: "p/",
-            named_limit: 10,
-            files: 0,
-            markers: 0,
-            hidden: 0,
-            named: Vec::new(),
-            open: Vec::new(),
-            last: None,
-        };
+        let mut found = Keys::below("p/", 10);
         for key in keys {
             found.add(&Key::new(*key));
         }

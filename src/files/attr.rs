@@ -86,7 +86,7 @@ pub struct AttributeView {
 impl AttributeView {
     /// Attributes of an inode as they are known now.
     pub fn attr(&self, inode: &Pin) -> (Attr, AttrValidity) {
-        self.namespace.recall(inode);
+        self.namespace.directories().recall(inode);
         let named = inode.ino == ROOT || self.namespace.table().place(inode.ino).is_some();
         let state = inode.state();
         let attr = self.attr_of(inode, &state, u32::from(named));
@@ -146,7 +146,7 @@ impl AttributeView {
         let now = SystemTime::now();
         if let Some((_, name)) = self.namespace.table().place(inode.ino) {
             let came = EntryChange::Came(&name);
-            self.namespace.entries_changed(parent, came);
+            self.namespace.directories().entries_changed(parent, came);
         }
         if !self.namespace.stores_attributes() {
             let set = &mut inode.state().overrides;
@@ -174,7 +174,7 @@ impl AttributeView {
 
     /// Tells the successor what applications set of an inode.
     pub fn record_overrides(&self, inode: &Pin) {
-        self.namespace.keep_directory(inode);
+        self.namespace.directories().keep(inode);
         self.session_log.record(|| {
             let state = inode.state();
             let mut set = match inode.kind {

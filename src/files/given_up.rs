@@ -12,15 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::Durability;
-use super::file::OpenFile;
 use super::interruption::{PendingCall, current_call};
-use super::layers::ReadSegment;
-use crate::error::FsError;
-
-/// Holes of a file that are filled in S3 though its program was killed: some hundred
-/// copies, or ten minutes where zeros have to be sent.
-const HOLES_LIMIT_BYTES: u64 = 64 << 30;
 
 /// Who has closed a handle's descriptors.
 #[derive(Debug, Default)]
@@ -67,53 +59,15 @@ impl Drop for CloseGuard<'_> {
 #[derive(Debug)]
 pub struct GivenUp<'a>(&'a watch::Sender<bool>);
 
-impl Drop for GivenUp<'_> {
-    fn drop(&mut self) {
-        self.0.send_replace(false);
+impl<'a> GivenUp<'a> {
+    pub(super) fn begin(sender: &'a watch::Sender<bool>) -> Self {
+        sender.send_replace(true);
+        Self(sender)
     }
 }
 
-impl OpenFile {
-    pub fn has_many_holes(&self) -> bool {
-        if self.len() <= HOLES_LIMIT_BYTES {
-            return false;
-        }
-        let zeros = self.plan(0..u64::MAX).into_iter();
-        let zeros = zeros.filter_map(|piece| match piece {
-            ReadSegment::Zero(len) => Some(len),
-            ReadSegment::Local(..) | ReadSegment::Object(..) => None,
-        });
-        zeros.sum::<u64>() > HOLES_LIMIT_BYTES
-    }
-
-    /// None where some of it was acknowledged.
-    pub fn give_up(&self, durability: Durability) -> Option<GivenUp<'_>> {
-        let mut content = self.edit();
-        match content.base.sealed() {
-            _ if content.is_nameless() => return None,
-            None if content.dirty => content.failed = Some(FsError::Interrupted),
-            None => return None,
-            Some(sealed) => {
-                let is_promised = content.has_uploader || sealed.base.sealed().is_some();
-                if durability == Durability::Disk || is_promised {
-                    return None;
-                }
-            }
-        }
-        tracing::warn!(
-            ino = self.inode.ino.0,
-            "the program that wrote this file was killed, and it is mostly holes: not uploaded"
-        );
-        self.given_up.send_replace(true);
-        Some(GivenUp(&self.given_up))
-    }
-
-    /// Returns once the file's upload is given up.
-    pub async fn given_up(&self) {
-        let mut given_up = self.given_up.subscribe();
-        // The sender is in `self`.
-        if given_up.wait_for(|given_up| *given_up).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
     }
 }

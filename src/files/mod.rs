@@ -71,7 +71,6 @@ mod conditions;
 mod content;
 mod content_types;
 mod dir_handle;
-mod failed_upload;
 mod file;
 mod file_handle;
 mod given_up;

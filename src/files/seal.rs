@@ -56,7 +56,7 @@ impl OpenFile {
         let below = content.base.sealed().cloned();
         // Nor can what is not here be copied.
         let stands =
-            |below: &Arc<Sealed>| below.sent.is_maybe() || below.stage.file().has_offloaded();
+            |below: &Arc<Sealed>| below.sent.is_maybe() || below.stage.file().offloaded().has_any();
         let below = below.filter(|below| !stands(below));
         let (condition, known) = match &below {
             Some(below) => (condition_over(&content, below), below.known.clone()),

@@ -106,7 +106,7 @@ impl ByteSource for SealedSource {
     }
 
     fn offloaded_end(&self) -> u64 {
-        self.sealed.stage.file().offloaded_end()
+        self.sealed.stage.file().offloaded().end()
     }
 
     fn create_lock(&self) -> &tokio::sync::Mutex<()> {

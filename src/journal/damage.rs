@@ -126,7 +126,7 @@ impl JournalState {
         }
         tracing::error!(
             records = self.damage.len(), copy = %copy.display(),
-            "the journal is damaged: stages that it does not tell the last word of go to lost+found; a removal or a rename that was not finished may be undone"
+            "the journal is damaged: stages whose last record may be missing go to lost+found; a removal or a rename that was not finished may be undone"
         );
     }
 }

@@ -19,6 +19,7 @@ mod log;
 mod log_file;
 mod log_state;
 mod offloaded;
+mod peeked;
 mod record;
 mod rewrite;
 mod room;
@@ -41,6 +42,7 @@ pub use log::{LogError, RecordLog, Replayed, io_error, read, replay};
 pub use log_file::LogFile;
 pub use log_state::{Durable, LogState};
 pub use offloaded::{Offloaded, OffloadedPart};
+pub use peeked::Peeked;
 pub use record::{Absorbed, Originals, Record, RenameIntent, SealedBase, SealedStage, Sending};
 pub use rewrite::{put_in_place, rewrite, sync_dir, write_beside};
 pub use room::{COMPACT_FROM_BYTES, is_full};
@@ -65,15 +67,6 @@ pub struct StageRecord {
     order: u64,
     /// A record was damaged that may have said something else of it.
     pub doubtful: bool,
-}
-
-/// What a journal has that is not done, but for multipart uploads.
-#[derive(Debug)]
-pub struct Peeked {
-    /// As `Journal::known`.
-    pub stages: Vec<(StageId, StageRecord)>,
-    pub deletes: usize,
-    pub renames: usize,
 }
 
 #[derive(Debug)]
@@ -126,12 +119,7 @@ impl Journal {
 
     /// What waits, read from the file beside the daemon that appends to it.
     pub fn peek(path: &Path) -> Result<Peeked, LogError> {
-        let live = read::<JournalState>(path)?.state;
-        Ok(Peeked {
-            stages: live.known(),
-            deletes: live.pending.len(),
-            renames: live.renames.len(),
-        })
+        Ok(Peeked::of(&read::<JournalState>(path)?.state))
     }
 
     /// What sealed stages were to take over, and may have in part.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::log_state::Durable;
@@ -52,30 +53,50 @@ impl Numbers {
     }
 }
 
-/// A file beside the journal that is there as long as every change that was sent is in
-/// it. On a full disk a file can be taken away, where no record can be added.
+/// A file beside the journal that is there as long as every change that may still be
+/// carried out is in it. On a full disk a file can be taken away, where no record can be
+/// added.
 #[derive(Debug)]
-pub(super) struct AllNoted(PathBuf);
+pub(super) struct AllNoted {
+    path: PathBuf,
+    /// This daemon has sent a change that the journal does not have.
+    lacks_own: Mutex<bool>,
+}
 
 impl AllNoted {
     pub fn beside(journal: &Path) -> Self {
-        Self(journal.with_extension("all-sent"))
+        Self {
+            path: journal.with_extension("all-sent"),
+            lacks_own: Mutex::new(false),
+        }
     }
 
-    /// A daemon begins. Whether all that its predecessors sent is in the journal.
-    pub fn begin(&self) -> bool {
-        let was_there = self.0.exists();
+    fn is_there(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// What no journal tells of is over, unless this daemon has sent such a change itself.
+    fn make(&self) {
+        let lacks_own = self.lacks_own.lock();
+        if *lacks_own {
+            return;
+        }
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
-        if let Err(error) = private::open(&self.0, &options) {
+        if let Err(error) = private::open(&self.path, &options) {
             tracing::debug!(%error, "a successor will wait for requests that it does not know");
         }
-        was_there
     }
 
     /// A change is sent of which the journal does not tell.
     fn end(&self) {
-        match fs::remove_file(&self.0) {
+        let mut lacks_own = self.lacks_own.lock();
+        *lacks_own = true;
+        self.remove();
+    }
+
+    fn remove(&self) {
+        match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(%error, "a successor will not know that it has to wait for requests");
             }
@@ -87,21 +108,32 @@ impl AllNoted {
 impl SentChanges {
     /// A daemon begins. What it is to append, if anything: records that are not synced
     /// outlive a daemon, and not a power loss.
+    ///
+    /// Its successor sees a journal that is whole, and of this start of the machine: what
+    /// this one may lack, only the file that is missing tells.
     pub fn begin(
         &mut self,
         is_new: bool,
         is_undamaged: bool,
         all_noted: &AllNoted,
     ) -> Option<Record> {
-        let is_whole = all_noted.begin() && is_undamaged;
+        let is_whole = all_noted.is_there() && is_undamaged;
         self.forget_over(now_ms());
         let boot = boot();
         let is_of_boot = boot.is_some() && boot == self.boot;
         let has_all = is_new || is_whole && is_of_boot;
         self.may_lack_some = !has_all;
+        match has_all {
+            true => all_noted.make(),
+            false => all_noted.remove(),
+        }
         let id = boot.filter(|_| !is_of_boot)?;
         self.boot(id.clone());
         Some(Record::Boot { id })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
     }
 
     pub fn boot(&mut self, id: String) {
@@ -219,5 +251,9 @@ impl ChangeLog for Journal {
     fn given_up(&self, number: u64) {
         let at_ms = now_ms();
         self.append_change(Record::HeardSince { number, at_ms });
+    }
+
+    fn unknown_over(&self) {
+        self.all_noted.make();
     }
 }

@@ -36,15 +36,13 @@ pub async fn connect_copying(config: &Config, copied_from: &str) -> anyhow::Resu
     let counters = Arc::new(RequestCounters::default());
     let metered = Arc::new(Metered::new(s3.clone(), counters.clone()));
     let timeout = config.s3.request_timeout;
-    let retry = Arc::new(Retry::new(metered, timeout, StoreHealth::default()));
-    let retry: Arc<dyn ObjectStore> = retry;
+    let retry = || Retry::new(metered.clone(), timeout, StoreHealth::default());
     let abilities = Arc::new(KnownAbilities::new(StoreAbilities::default()));
+    let (plain, looking) = (retry(), retry());
+    let late = LateChanges::new(looking.unanswered().clone(), abilities.clone());
     Ok(Bucket {
-        store: Arc::new(Conditional::new(
-            retry.clone(),
-            LateChanges::none(abilities.clone()),
-        )),
-        plain: retry,
+        store: Arc::new(Conditional::new(Arc::new(looking), late)),
+        plain: Arc::new(plain),
         s3,
         abilities,
         counters,

@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 
 use super::described::{GRANTED_BITS, set_xattrs};
@@ -33,7 +34,7 @@ const PIECE_BYTES: u64 = 8 << 20;
 /// Pieces that are in memory, of all objects together.
 const PIECES_LIMIT: usize = 12;
 /// Of one object.
-const PIECES_AT_ONCE: usize = 4;
+const PIECES_AT_ONCE: usize = 8;
 /// Attempts at an object that arrives damaged.
 const ATTEMPTS: usize = 3;
 /// Longest target of a symlink. Source: limits.h, `PATH_MAX`.
@@ -196,36 +197,40 @@ impl Fetcher {
         Ok(Line::proved(&object.path, object.size_bytes, proof).done(Done::Fetched))
     }
 
-    /// Writes the bytes of one version, piece by piece in their order.
+    /// Writes the bytes of one version, each piece as it arrives.
     async fn write(&self, object: &Object, unfinished: &Unfinished) -> Result<(), Failed> {
         let starts = (0..object.size_bytes).step_by(PIECE_BYTES as usize);
-        let pieces = stream::iter(starts).map(|start| async move {
-            let turn = self.memory.acquire().await;
+        let pieces = stream::iter(starts).map(|start| {
             let end = object.size_bytes.min(start + PIECE_BYTES);
-            self.throttle.take(end - start).await;
-            let request = GetRequest {
-                key: self.judge.key_of(&object.path),
-                // The checksum of a whole object comes along with all of it.
-                range: (end - start < object.size_bytes).then_some(start..end),
-                if_match: Some(ETag::new(&object.etag)),
-                sink: None,
-            };
-            let answer = self.judge.store.get(request).await?;
-            Result::<_, Failed>::Ok((start, end, answer.body, turn))
+            self.piece(object, unfinished, start..end)
         });
-        let mut pieces = std::pin::pin!(pieces.buffered(PIECES_AT_ONCE));
-        while let Some(piece) = pieces.next().await {
-            let (start, end, bytes, turn) = piece?;
-            if bytes.len() as u64 != end - start {
-                let why = "S3 sent fewer bytes than the object has";
-                return Err(Failed::Words(why.to_owned()));
-            }
-            let file = unfinished.file.try_clone()?;
-            let len = bytes.len() as u64;
-            blocking(move || file.write_all_at(&bytes, start)).await?;
-            drop(turn);
-            self.operator.moved(0, len);
+        pieces.buffer_unordered(PIECES_AT_ONCE).try_collect().await
+    }
+
+    async fn piece(
+        &self,
+        object: &Object,
+        unfinished: &Unfinished,
+        piece: Range<u64>,
+    ) -> Result<(), Failed> {
+        let _turn = self.memory.acquire().await;
+        let len = piece.end - piece.start;
+        self.throttle.take(len).await;
+        let request = GetRequest {
+            key: self.judge.key_of(&object.path),
+            // The checksum of a whole object comes along with all of it.
+            range: (len < object.size_bytes).then_some(piece.clone()),
+            if_match: Some(ETag::new(&object.etag)),
+            sink: None,
+        };
+        let bytes = self.judge.store.get(request).await?.body;
+        if bytes.len() as u64 != len {
+            let why = "S3 sent fewer bytes than the object has";
+            return Err(Failed::Words(why.to_owned()));
         }
+        let file = unfinished.file.try_clone()?;
+        blocking(move || file.write_all_at(&bytes, piece.start)).await?;
+        self.operator.moved(0, len);
         Ok(())
     }
 

@@ -269,10 +269,12 @@ mod tests {
         assert_eq!(missed(&root.join("srv/other")), None);
         let mounts = [MountEntry {
             id: 1,
+            parent: 0,
             device: "0:3".to_owned(),
             root: "/".into(),
             mountpoint: directory.clone(),
             peer_group: None,
+            master: None,
             options: Vec::new(),
             fs_type: "ext4".to_owned(),
             source: "/dev/x".to_owned(),

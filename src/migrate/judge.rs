@@ -396,12 +396,12 @@ mod tests {
     use super::*;
     use crate::migrate::checkpoint::With;
     use crate::migrate::tests::{Places, bytes_of, settings};
-    use crate::store::faulty::{Faulty, Told};
+    use crate::store::faulty::{Checksums, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{CustomerKeyed, Encryption, ObjectChecksums, ObjectHeaders};
 
     /// How a file and an object of as many bytes compare, when the object is not read.
-    async fn verdict(told: Told, here: &str, there: &str, etag: &str) -> Verdict {
+    async fn verdict(told: Checksums, here: &str, there: &str, etag: &str) -> Verdict {
         let store = Faulty::telling(Arc::new(Memory::default()), told);
         let places = Places::new(Arc::new(store)).await;
         fs::write(places.path("f"), here).unwrap();
@@ -445,7 +445,7 @@ mod tests {
     async fn an_etag_that_is_no_md5_proves_no_difference() {
         // What such an object's ETag is says nothing of its bytes.
         let etag = bytes_of("there").as_str().to_owned();
-        for told in [keyed as Told, kms] {
+        for told in [keyed as Checksums, kms] {
             let verdict = verdict(told, "here!", "there", &etag).await;
             assert_eq!(verdict, Verdict::Unproved);
         }

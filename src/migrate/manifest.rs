@@ -28,10 +28,11 @@ use super::proof::Proof;
 use super::report::{Line, Report, Symbol};
 use super::run::{Summary, run};
 use super::selection::Selection;
-use super::sums::{More, Summing, hex};
+use super::sums::{More, Summing};
 use super::unplaced::Unplaced;
 use super::walk::Found;
 use crate::store::{ETag, GetRequest, Key, ObjectStore};
+use crate::vocabulary::hex;
 
 /// Files that are read, and objects that are asked about, at once.
 const AT_ONCE: usize = 4;

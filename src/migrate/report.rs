@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::entry::Odd;
 use super::proof::Proof;
-use super::sums::hex;
+use crate::vocabulary::hex;
 
 /// How a name stands at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -7,6 +7,7 @@ use md5::{Digest, Md5};
 use sha2::Sha256;
 
 use crate::store::{PART_COUNT_LIMIT, PART_MIN_BYTES};
+use crate::vocabulary::hex;
 use crate::write_path::PartSize;
 
 const MIB: u64 = 1 << 20;
@@ -82,10 +83,6 @@ impl Summing {
             etags_of_parts: self.cuts.into_iter().map(CutSum::finish).collect(),
         }
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether an ETag may be the MD5 of an object's bytes.

@@ -1,19 +1,40 @@
 //! What is stored with objects, where attributes are: remembered, else asked for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Namespace;
 use super::attributes::{Attributes, Described};
-use super::dir_entry::Entry;
+use super::dir_entry::{Entry, Marker};
 use super::inode::Inode;
+use super::keyspace::DirPath;
 use super::lookup::StoreAnswer;
 use super::name::Name;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{HeadRequest, Key, StoreErrorKind};
+use crate::store::{HeadRequest, Key, ObjectMeta, StoreErrorKind};
 use crate::vocabulary::{Kind, ObjectVersion};
+
+/// A call that takes longer, as one that waits for an upload, asks again.
+const ANSWER_COUNTS_FOR: Duration = Duration::from_secs(1);
+
+/// When a call that is about to change attributes has asked for what is stored, if it has:
+/// another client may have changed it before.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked(Option<Instant>);
+
+impl Asked {
+    fn now() -> Self {
+        Self(Some(Instant::now()))
+    }
+
+    /// Whether nobody need ask again.
+    pub fn counts(self) -> bool {
+        self.0.is_some_and(|at| at.elapsed() < ANSWER_COUNTS_FOR)
+    }
+}
 
 impl Namespace {
     /// Adds to an answer what is stored with the object, at the cost of one
@@ -46,7 +67,8 @@ impl Namespace {
                 };
             }
             Some(Entry::Directory) => {
-                answer.described = self.marker_attributes(parent, name).await?;
+                let path = self.table.dir_path(parent.ino)?.join(name);
+                answer.described = self.head_marker(&path).await?.map(Into::into);
             }
             Some(Entry::File(_)) | None => {}
         }
@@ -59,7 +81,7 @@ impl Namespace {
     ///
     /// To be called before attributes are changed or sent with an upload.
     /// Errors: `Stale` when another client removed or replaced the file; the store's.
-    pub async fn learn_attributes(&self, inode: &Pin) -> Result<(), FsError> {
+    pub async fn learn_attributes(&self, inode: &Pin) -> Result<Asked, FsError> {
         let (known, version, is_local) = {
             let state = inode.state();
             let known = state.attributes.is_some();
@@ -67,18 +89,18 @@ impl Namespace {
         };
         let is_new = version.is_none() && is_local;
         if !self.stores_attributes() || known || is_new {
-            return Ok(());
+            return Ok(Asked::default());
         }
         if inode.kind == Kind::Directory {
             return self.learn_marker(inode).await;
         }
         let Some((parent, name)) = self.table.place(inode.ino) else {
-            return Ok(());
+            return Ok(Asked::default());
         };
         let Some(version) = version else {
             let is_there = self.revalidate(inode).await?;
             return if is_there {
-                Ok(())
+                Ok(Asked::default())
             } else {
                 Err(FsError::STALE)
             };
@@ -89,25 +111,34 @@ impl Namespace {
             let mut state = inode.state();
             state.attributes.get_or_insert(described.attributes);
         }
-        Ok(())
+        Ok(Asked::now())
+    }
+
+    /// The same, and anew where it is known.
+    pub async fn ask_attributes(&self, inode: &Pin) -> Result<Asked, FsError> {
+        let asked = self.learn_attributes(inode).await?;
+        if asked.counts() {
+            return Ok(asked);
+        }
+        self.relearn_attributes(inode).await?;
+        Ok(Asked::now())
     }
 
     /// What is set of a directory whose marker was never looked at is what a predecessor
     /// showed: not a change, and less true than what the marker tells. Asks once.
-    async fn learn_marker(&self, dir: &Pin) -> Result<(), FsError> {
-        self.recall(dir);
-        let Some((parent, name)) = self.table.place(dir.ino) else {
-            return Ok(());
-        };
-        let parent = self.table.get(parent)?;
-        let described = self.marker_attributes(&parent, &name).await?;
+    async fn learn_marker(&self, dir: &Pin) -> Result<Asked, FsError> {
+        self.directories.recall(dir);
+        if self.table.place(dir.ino).is_none() {
+            return Ok(Asked::default());
+        }
+        let described = self.ask_marker(dir).await?;
         let mut state = dir.state();
         if state.attributes.is_none() {
             state.adopt_marker(described.as_ref());
             // From now on what is set is a change.
             state.attributes.get_or_insert_default();
         }
-        Ok(())
+        Ok(Asked::now())
     }
 
     /// Asks anew for what is stored with a file's object, or a directory's marker: another
@@ -124,7 +155,7 @@ impl Namespace {
         let described = match inode.kind {
             // A marker without attributes tells nothing: not every store keeps them.
             Kind::Directory => {
-                let described = self.marker_attributes(&parent, &name).await?;
+                let described = self.ask_marker(inode).await?;
                 described.filter(|it| it.attributes.says_something())
             }
             _ => self.object_attributes(inode, (&parent, &name)).await?,
@@ -195,15 +226,24 @@ impl Namespace {
         })
     }
 
-    async fn marker_attributes(
-        &self,
-        parent: &Pin,
-        name: &Name,
-    ) -> Result<Option<Described>, FsError> {
-        let path = self.table.dir_path(parent.ino)?.join(name);
-        let key = self.keys.marker_key(&path)?;
+    /// What is stored with a directory's marker. Whether it has one is known then too, unless
+    /// that has changed here meanwhile.
+    async fn ask_marker(&self, dir: &Pin) -> Result<Option<Described>, FsError> {
+        let before = dir.state().dir.marker;
+        let found = self.head_marker(&self.table.dir_path(dir.ino)?).await?;
+        let mut state = dir.state();
+        if (before, state.dir.marker) == (Marker::Unknown, Marker::Unknown) {
+            state.dir.marker = Marker::of(found.as_ref());
+        }
+        drop(state);
+        Ok(found.map(Into::into))
+    }
+
+    /// What stands under the directory's own key.
+    pub(super) async fn head_marker(&self, path: &DirPath) -> Result<Option<ObjectMeta>, FsError> {
+        let key = self.keys.marker_key(path)?;
         match self.store.head(HeadRequest { key }).await {
-            Ok(meta) => Ok(Some(meta.into())),
+            Ok(meta) => Ok(Some(meta)),
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -236,6 +276,37 @@ impl Namespace {
         self.kept.write_out();
         if let Some(cache) = &self.attribute_cache {
             cache.write_out();
+        }
+    }
+
+    /// The version of the object of a name, by asking the store. Errors: the store's.
+    pub async fn stored_version(
+        &self,
+        parent: &Pin,
+        name: &Name,
+    ) -> Result<Option<ObjectVersion>, FsError> {
+        let found = self.head(parent, name).await?;
+        Ok(found.map(|(version, _)| version))
+    }
+
+    /// The object of a file, and what is stored with it.
+    pub(super) async fn head(
+        &self,
+        parent: &Pin,
+        name: &Name,
+    ) -> Result<Option<(ObjectVersion, Described)>, FsError> {
+        let key = self.child_key(parent.ino, name)?;
+        match self.store.head(HeadRequest { key }).await {
+            Ok(meta) => {
+                let version = ObjectVersion {
+                    etag: meta.etag.clone(),
+                    size_bytes: meta.size_bytes,
+                    last_modified: meta.last_modified,
+                };
+                Ok(Some((version, meta.into())))
+            }
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -111,12 +111,19 @@ impl DirState {
         self.large || self.listing.as_ref().is_some_and(several_pages)
     }
 
+    /// What was asked for before may be wrong.
     pub fn forget_listing(&mut self) {
         self.doubted_at = Some(Instant::now());
         self.drop_listing();
     }
 
-    /// A page that is not the only one has come: it counts, what was remembered does not.
+    /// There is no room for it. What is asked for, or was, is as true as before.
+    pub fn evict_listing(&mut self) {
+        self.drop_listing();
+    }
+
+    /// It has more entries than are remembered whole: a page that comes counts, what was
+    /// remembered does not.
     pub fn grew_large(&mut self) {
         self.large = true;
         self.drop_listing();
@@ -207,8 +214,7 @@ impl DirState {
             None => entries.remove(name),
         };
         if entries.len() > REMEMBERED_ENTRIES_LIMIT {
-            self.forget_listing();
-            self.large = true;
+            self.grew_large();
         }
     }
 
@@ -229,7 +235,7 @@ impl DirState {
             None => entries.remove(name),
         };
         if entries.len() > REMEMBERED_ENTRIES_LIMIT {
-            self.forget_listing();
+            self.grew_large();
         }
     }
 
@@ -337,6 +343,26 @@ mod tests {
             dir.mark_suspect(&name(&number.to_string()));
         }
         assert!(dir.last_listing().is_none(), "doubts have a bound");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_eviction_is_no_doubt_and_ends_none() {
+        let a_second = std::time::Duration::from_secs(1);
+        let mut dir = DirState::default();
+        let before = empty_listing();
+        tokio::time::advance(a_second).await;
+        dir.remember(empty_listing(), dir.now());
+        dir.evict_listing();
+        assert!(dir.last_listing().is_none());
+        dir.remember(before, dir.now());
+        assert!(dir.listing().is_some(), "asked for before the eviction");
+
+        let before = empty_listing();
+        tokio::time::advance(a_second).await;
+        dir.mark_suspect(&name("a"));
+        dir.evict_listing();
+        dir.remember(before, dir.now());
+        assert!(dir.listing().is_none(), "asked for before the doubt");
     }
 
     #[test]

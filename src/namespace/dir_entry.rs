@@ -1,5 +1,6 @@
 //! What a directory has under a name, and under its own.
 
+use crate::store::ObjectMeta;
 use crate::vocabulary::{Kind, ObjectVersion};
 
 /// One entry of a directory in the store.
@@ -31,6 +32,11 @@ pub enum Marker {
 }
 
 impl Marker {
+    /// What was found under the key `dir/`.
+    pub fn of(found: Option<&ObjectMeta>) -> Self {
+        found.map_or(Self::Absent, |meta| Self::of_size(meta.size_bytes))
+    }
+
     /// What an object under the key `dir/` is.
     pub fn of_size(size_bytes: u64) -> Self {
         if size_bytes == 0 {

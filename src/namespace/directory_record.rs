@@ -7,15 +7,16 @@
 
 use crate::vocabulary::{Kind, Overrides, Timestamp, hash_of_name};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::Namespace;
 use super::dir_entry::{ChangeSeq, Entry};
 use super::inode::{Inode, InodeState};
 use super::name::Name;
-use super::table::Pin;
+use super::name_store::NameStore;
+use super::table::{InodeTable, Pin};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct DirectoryRecord {
@@ -54,7 +55,28 @@ pub enum EntryChange<'a> {
     Replaced,
 }
 
-impl Namespace {
+/// Keeps what is known of directories.
+#[derive(Debug)]
+pub struct DirectoryRecords {
+    table: Arc<InodeTable>,
+    kept: Arc<NameStore>,
+    /// Owner and mode are stored with objects, so that they outlive the mount.
+    stores_attributes: bool,
+}
+
+impl DirectoryRecords {
+    pub(super) fn new(
+        table: Arc<InodeTable>,
+        kept: Arc<NameStore>,
+        stores_attributes: bool,
+    ) -> Self {
+        Self {
+            table,
+            kept,
+            stores_attributes,
+        }
+    }
+
     /// Before anything is told of a directory or changed in it: what is kept of it.
     pub fn recall(&self, dir: &Inode) {
         if dir.kind != Kind::Directory || dir.state().dir.recalled {
@@ -81,7 +103,7 @@ impl Namespace {
         set.ctime = set.ctime.or(kept.ctime);
         // With fixed attributes owner and mode of a new mount are what the options say.
         let same_session = record.session == Timestamp::from(self.kept.session());
-        if self.stores_attributes() || same_session {
+        if self.stores_attributes || same_session {
             set.mode = set.mode.or(kept.mode);
             set.uid = set.uid.or(kept.uid);
             set.gid = set.gid.or(kept.gid);
@@ -90,7 +112,7 @@ impl Namespace {
     }
 
     /// Keeps what is known of a directory.
-    pub fn keep_directory(&self, dir: &Inode) {
+    pub fn keep(&self, dir: &Inode) {
         if dir.kind != Kind::Directory {
             return;
         }
@@ -110,7 +132,7 @@ impl Namespace {
     }
 
     /// The directory is new, or gone: what was kept of its number is another's.
-    pub fn forget_directory(&self, dir: &Inode) {
+    pub fn forget(&self, dir: &Inode) {
         if dir.kind == Kind::Directory {
             dir.state().dir.recalled = true;
             self.kept.note_directory(dir.ino, None);
@@ -131,7 +153,7 @@ impl Namespace {
                 };
             }
         }
-        self.keep_directory(dir);
+        self.keep(dir);
     }
 
     /// A whole listing that was asked for at `seq`: where it has other names than
@@ -144,7 +166,7 @@ impl Namespace {
     ) {
         self.recall(dir);
         let mut names: u64 = 0;
-        let here = self.children_only_here(dir).into_iter();
+        let here = self.table.children_only_here(dir).into_iter();
         let mut here: BTreeSet<Name> = here.map(|(name, _)| name).collect();
         for (name, _) in listed {
             here.remove(name);
@@ -162,7 +184,7 @@ impl Namespace {
                 state.dir.changed_at = Some(SystemTime::now());
             }
         }
-        self.keep_directory(dir);
+        self.keep(dir);
     }
 }
 

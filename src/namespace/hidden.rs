@@ -1,11 +1,18 @@
 //! Keys below a directory that cannot be shown as files. Those that cannot be file names
 //! keep the directory from going, though nobody sees them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::keyspace::KeySpace;
 use super::name::Name;
 use super::page::{HiddenKey, Page, why_hidden};
-use super::{Namespace, Pin};
+use super::table::{InodeTable, Pin};
 use crate::error::FsError;
-use crate::store::{FoldDirectories, ListProgress, ListRequest, ListedObject};
+use crate::store::{FoldDirectories, ListProgress, ListRequest, ListedObject, ObjectStore};
+use crate::vocabulary::Ino;
 
 /// Most keys that are told of one directory.
 const KEYS_LIMIT: usize = 100;
@@ -17,7 +24,7 @@ const DIRECTORIES_LIMIT: usize = 10_000;
 
 /// The hidden keys of a directory.
 #[derive(Debug, Default)]
-pub struct HiddenKeys {
+pub struct HiddenOfDirectory {
     /// The first of them.
     pub named: Vec<HiddenKey>,
     pub count: usize,
@@ -26,7 +33,7 @@ pub struct HiddenKeys {
     has_entries: bool,
 }
 
-impl HiddenKeys {
+impl HiddenOfDirectory {
     fn add(&mut self, key: HiddenKey) {
         self.count += 1;
         if self.named.len() < KEYS_LIMIT {
@@ -35,26 +42,45 @@ impl HiddenKeys {
     }
 }
 
-impl Namespace {
+/// Looks for keys that cannot be shown, and counts them.
+#[derive(Debug)]
+pub struct HiddenKeys {
+    store: Arc<dyn ObjectStore>,
+    keys: KeySpace,
+    table: Arc<InodeTable>,
+    /// How many each directory has, as far as is known.
+    seen: Mutex<HashMap<Ino, usize>>,
+}
+
+impl HiddenKeys {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, keys: KeySpace, table: Arc<InodeTable>) -> Self {
+        Self {
+            store,
+            keys,
+            table,
+            seen: Mutex::default(),
+        }
+    }
+
     /// Keys of a directory that cannot be shown.
     ///
     /// Errors: the store's.
-    pub async fn hidden_keys(&self, dir: &Pin) -> Result<HiddenKeys, FsError> {
+    pub async fn of(&self, dir: &Pin) -> Result<HiddenOfDirectory, FsError> {
         let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
-        self.look_for_hidden(&prefix, PAGES_LIMIT).await
+        self.look_for(&prefix, PAGES_LIMIT).await
     }
 
     /// Tells of the keys of a first page that cannot be shown, and counts them.
-    pub(super) fn note_hidden(&self, dir: &Pin, page: &Page) {
+    pub(super) fn note(&self, dir: &Pin, page: &Page) {
         for HiddenKey { key, why } in &page.hidden {
             tracing::debug!(%key, "hidden: {why}");
         }
-        self.count_hidden(dir, page.hidden.len(), page.next.is_none());
+        self.count(dir, page.hidden.len(), page.next.is_none());
     }
 
     /// Counts the hidden keys of a directory: all, or those of its first pages.
-    pub(super) fn count_hidden(&self, dir: &Pin, count: usize, is_all: bool) {
-        let mut seen = self.hidden_seen.lock();
+    pub(super) fn count(&self, dir: &Pin, count: usize, is_all: bool) {
+        let mut seen = self.seen.lock();
         let before = seen.get(&dir.ino).copied().filter(|_| !is_all);
         let count = count.max(before.unwrap_or_default());
         if count == 0 {
@@ -66,14 +92,14 @@ impl Namespace {
 
     /// Keys that cannot be shown, as far as listings of directories that are still there
     /// have met them: the bucket has at least so many.
-    pub fn hidden_seen(&self) -> usize {
-        let mut seen = self.hidden_seen.lock();
+    pub fn in_all(&self) -> usize {
+        let mut seen = self.seen.lock();
         seen.retain(|dir, _| self.table.dir_path(*dir).is_ok());
         seen.values().sum()
     }
 
-    async fn look_for_hidden(&self, prefix: &str, pages: usize) -> Result<HiddenKeys, FsError> {
-        let mut found = HiddenKeys::default();
+    async fn look_for(&self, prefix: &str, pages: usize) -> Result<HiddenOfDirectory, FsError> {
+        let mut found = HiddenOfDirectory::default();
         let mut unsettled: Vec<Name> = Vec::new();
         let (mut token, mut progress) = (None, ListProgress::default());
         for _ in 0..pages {
@@ -105,13 +131,13 @@ impl Namespace {
 
     /// Says once which key keeps a directory from going that looks empty. `found` are
     /// its first keys.
-    pub(super) async fn tell_hidden(&self, dir: &Pin, prefix: &str, found: &[ListedObject]) {
+    pub(super) async fn tell(&self, dir: &Pin, prefix: &str, found: &[ListedObject]) {
         let is_told = dir.state().dir.hidden_told;
         let mut found = found.iter().map(|object| object.key.as_str());
         if is_told || found.any(|key| why_hidden(prefix, key).is_none()) {
             return;
         }
-        let hidden = match self.look_for_hidden(prefix, 1).await {
+        let hidden = match self.look_for(prefix, 1).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::debug!(prefix, %error, "cannot tell which keys are hidden");

@@ -87,7 +87,7 @@ impl Invalidations {
         let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
         // One is worth a line, and each time they have doubled.
         if dropped.is_power_of_two() {
-            tracing::warn!(dropped, %error, "the kernel takes no invalidations: left to the ttl");
+            tracing::warn!(dropped, %error, "the kernel takes no invalidations: changes of other clients show after --ttl");
         }
     }
 }

@@ -142,14 +142,13 @@ impl Namespace {
     }
 
     fn local_entries(&self, dir: &Pin) -> Vec<StreamedEntry> {
-        self.children_only_here(dir)
-            .into_iter()
-            .map(|(name, child)| StreamedEntry {
-                name,
-                kind: child.kind,
-                source: Source::Local,
-            })
-            .collect()
+        let children = self.table.children_only_here(dir).into_iter();
+        let entries = children.map(|(name, child)| StreamedEntry {
+            name,
+            kind: child.kind,
+            source: Source::Local,
+        });
+        entries.collect()
     }
 
     /// What is there counts for `ttl`, in a listing as by name. What came since shows
@@ -161,9 +160,10 @@ impl Namespace {
         if let Some(entries) = self.listed(&dir, DirState::listing, young) {
             return Ok(stream_unseen(stream, entries));
         }
-        let usable = |asked_at| self.is_usable(asked_at);
+        let usable = |asked_at| self.validity.is_usable(asked_at);
         let known = || self.listed(&dir, DirState::last_listing, usable).map(Ok);
-        let entries = self.or_last_known(self.list_first(stream), known).await?;
+        let asked = self.list_first(stream);
+        let entries = self.validity.or_last_known(asked, known).await?;
         Ok(stream_unseen(stream, entries))
     }
 
@@ -225,7 +225,7 @@ impl Namespace {
         self.note_page(&stream.dir, &prefix, &page, (asked_at, seq));
         let given = stream_page(stream, &prefix, page, asked_at, seq);
         let is_end = matches!(stream.at, Position::End);
-        self.count_hidden(&stream.dir, stream.hidden, is_end);
+        self.hidden.count(&stream.dir, stream.hidden, is_end);
         Ok(given)
     }
 
@@ -253,7 +253,8 @@ impl Namespace {
             stream.pages = Some(pages);
             return;
         }
-        self.note_names(&stream.dir, pages.entries.iter(), pages.seq);
+        self.directories
+            .note_names(&stream.dir, pages.entries.iter(), pages.seq);
         let entries = pages.entries.len();
         let listing = Listing {
             asked_at: pages.asked_at,
@@ -277,7 +278,7 @@ impl Namespace {
         let oldest = self.remembered.lock().add(dir, entries);
         for dir in oldest {
             if let Ok(dir) = self.table.get(dir) {
-                dir.state().dir.forget_listing();
+                dir.state().dir.evict_listing();
             }
         }
     }

@@ -163,10 +163,7 @@ impl World {
             .names
             .create_local(&parent, &name, Kind::Directory)
             .unwrap();
-        self.names
-            .persist_directory(&parent, &name, &made)
-            .await
-            .unwrap();
+        self.names.persist_directory(&parent, &made).await.unwrap();
         self.end(path, true);
     }
 
@@ -185,7 +182,7 @@ impl World {
             .unwrap();
         self.names.remove_marker(&gone).await.unwrap();
         self.names.record(parent.ino, &name, None);
-        self.names.forget_directory(&gone);
+        self.names.directories().forget(&gone);
         self.names.table().detach(gone.ino);
         self.end(path, false);
     }

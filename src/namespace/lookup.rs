@@ -15,8 +15,8 @@ use super::table::Pin;
 use super::tree_ahead::directories;
 use super::{Coherence, Namespace};
 use crate::error::FsError;
-use crate::store::{FoldDirectories, HeadRequest, ListRequest, ListToken, StoreErrorKind};
-use crate::vocabulary::{Kind, ObjectVersion};
+use crate::store::{FoldDirectories, ListRequest, ListToken};
+use crate::vocabulary::Kind;
 
 /// Below this ttl a name is asked for by itself: a listing would not live to answer a second one.
 pub(super) const LIST_FROM_TTL: Duration = Duration::from_secs(1);
@@ -62,7 +62,9 @@ impl Namespace {
         }
         self.child_key(parent.ino, name)?;
         let known = || self.known_child(parent, name);
-        self.or_last_known(self.look_up(parent, name), known).await
+        self.validity
+            .or_last_known(self.look_up(parent, name), known)
+            .await
     }
 
     async fn look_up(&self, parent: &Pin, name: &Name) -> Result<Pin, FsError> {
@@ -107,6 +109,47 @@ impl Namespace {
     fn fresh_child(&self, parent: &Pin, name: &Name) -> Option<Pin> {
         let child = self.table.child(parent.ino, name)?;
         self.is_fresh(&child).then_some(child)
+    }
+
+    /// What was last known of a name, if that is still usable.
+    pub(super) fn known_child(&self, parent: &Pin, name: &Name) -> Option<Result<Pin, FsError>> {
+        if let Some(child) = self.table.child(parent.ino, name) {
+            let last_confirmed_at = {
+                let state = child.state();
+                state.checked_at.or(state.last_confirmed_at)
+            };
+            if last_confirmed_at.is_some_and(|at| self.validity.is_usable(at)) {
+                return Some(Ok(child));
+            }
+        }
+        let (asked_at, entry, seq) = {
+            let state = parent.state();
+            let listing = state.dir.last_listing()?;
+            if state.dir.is_doubted(name) {
+                return None;
+            }
+            let entry = listing.entries.get(name).cloned();
+            (listing.asked_at, entry, state.dir.now())
+        };
+        // With a shorter ttl names are asked for one by one: a listing may be
+        // older than what was last seen.
+        let is_latest = self.coherence().ttl >= LIST_FROM_TTL;
+        if !self.validity.is_usable(asked_at) || (entry.is_none() && !is_latest) {
+            return None;
+        }
+        let described = match &entry {
+            Some(Entry::File(version)) if self.stores_attributes() => {
+                Some(self.known_attributes(parent, name, version)?)
+            }
+            _ => None,
+        };
+        let answer = StoreAnswer {
+            entry,
+            described,
+            asked_at,
+            seq,
+        };
+        Some(self.reconcile(parent, name, &answer))
     }
 
     async fn look_up_in_store(&self, parent: &Pin, name: &Name) -> Result<StoreAnswer, FsError> {
@@ -174,9 +217,9 @@ impl Namespace {
                 )
             }
         };
-        self.note_hidden(dir, &page);
+        self.hidden.note(dir, &page);
         if page.next.is_none() {
-            self.note_names(dir, page.entries.iter(), seq);
+            self.directories.note_names(dir, page.entries.iter(), seq);
         }
         let mut state = dir.state();
         if seq == state.dir.now() && page.marker != Marker::Unknown {
@@ -258,37 +301,6 @@ impl Namespace {
         })
     }
 
-    /// The version of the object of a name, by asking the store. Errors: the store's.
-    pub async fn stored_version(
-        &self,
-        parent: &Pin,
-        name: &Name,
-    ) -> Result<Option<ObjectVersion>, FsError> {
-        let found = self.head(parent, name).await?;
-        Ok(found.map(|(version, _)| version))
-    }
-
-    /// The object of a file, and what is stored with it.
-    pub(super) async fn head(
-        &self,
-        parent: &Pin,
-        name: &Name,
-    ) -> Result<Option<(ObjectVersion, Described)>, FsError> {
-        let key = self.child_key(parent.ino, name)?;
-        match self.store.head(HeadRequest { key }).await {
-            Ok(meta) => {
-                let version = ObjectVersion {
-                    etag: meta.etag.clone(),
-                    size_bytes: meta.size_bytes,
-                    last_modified: meta.last_modified,
-                };
-                Ok(Some((version, meta.into())))
-            }
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     async fn as_directory(&self, parent: &Pin, name: &Name) -> Result<Option<Entry>, FsError> {
         let request = ListRequest {
             prefix: format!("{}/", self.child_key(parent.ino, name)?.as_str()),
@@ -330,7 +342,7 @@ impl Namespace {
         }
         let kind = answer.kind().ok_or(FsError::NOT_FOUND)?;
         let child = self.table.child_or_new(parent.ino, name, kind)?;
-        self.recall(&child);
+        self.directories.recall(&child);
         let mut state = child.state();
         match &answer.entry {
             Some(Entry::File(version)) if state.local.is_none() => {
@@ -348,7 +360,7 @@ impl Namespace {
     /// Whether the inode may go on standing for its name, given what the store has there.
     fn still_stands(&self, child: &Pin, answer: &StoreAnswer) -> bool {
         let Some(kind) = answer.kind() else {
-            return child.kind == Kind::Directory && self.has_local_children(child);
+            return child.kind == Kind::Directory && self.table.has_local_below(child);
         };
         let same_bytes = match &answer.entry {
             // Of which version a predecessor told the kernel does not matter:
@@ -363,25 +375,6 @@ impl Namespace {
         child.kind == kind && (same_bytes || !self.table.is_pinned_elsewhere(child.ino))
     }
 
-    /// Whether something below the directory exists here only.
-    pub fn has_local_children(&self, dir: &Pin) -> bool {
-        let children = self.table.awake_children(dir.ino);
-        children.into_iter().any(|(_, child)| {
-            child.state().local.is_some()
-                || (child.kind == Kind::Directory && self.has_local_children(&child))
-        })
-    }
-
-    /// Entries of a directory that the store does not have yet, all or in part.
-    pub(super) fn children_only_here(&self, dir: &Pin) -> Vec<(Name, Pin)> {
-        let mut children = self.table.awake_children(dir.ino);
-        children.retain(|(_, child)| match child.state().local {
-            Some(LocalState::Staged { .. } | LocalState::BareDirectory) => true,
-            None => child.kind == Kind::Directory && self.has_local_children(child),
-        });
-        children
-    }
-
     /// Registers a name that exists here only until it is uploaded.
     ///
     /// Errors: `Exists`, `NameTooLong`.
@@ -392,7 +385,7 @@ impl Namespace {
             _ => LocalState::Staged { size_bytes: 0 },
         };
         let pin = self.table.child_or_new(parent.ino, name, kind)?;
-        self.forget_directory(&pin);
+        self.directories.forget(&pin);
         pin.state().local = Some(local);
         Ok(pin)
     }

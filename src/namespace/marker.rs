@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Namespace;
 use super::attributes::Attributes;
+use super::describe::Asked;
 use super::dir_entry::{Entry, Marker};
 use super::inode::LocalState;
 use super::name::Name;
@@ -16,8 +17,8 @@ use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
 use crate::store::{
-    DeleteRequest, ETag, FoldDirectories, HeadRequest, Key, LIST_PAGE_LIMIT, ListProgress,
-    ListRequest, ListedObject, ObjectHeaders, PutRequest, StoreErrorKind,
+    DeleteRequest, ETag, FoldDirectories, Key, LIST_PAGE_LIMIT, ListProgress, ListRequest,
+    ListedObject, ObjectHeaders, PutRequest,
 };
 use crate::vocabulary::{Kind, ROOT};
 
@@ -47,33 +48,27 @@ impl Namespace {
     /// Makes a new directory, so far local, exist in the store, as far as markers are wanted.
     ///
     /// Errors: the store's, when the marker could not be written.
-    pub async fn persist_directory(
-        &self,
-        parent: &Pin,
-        name: &Name,
-        dir: &Pin,
-    ) -> Result<(), FsError> {
+    pub async fn persist_directory(&self, parent: &Pin, dir: &Pin) -> Result<(), FsError> {
         if self.markers == DirMarkers::Never {
             return Ok(());
         }
-        if self.store_directory_attributes(dir, &|_| ()).await? == Stored::Nothing {
+        let stored = self.store_directory_attributes(dir, &|_| (), Asked::default());
+        if stored.await? == Stored::Nothing {
             self.put_marker(dir).await?;
+            self.confirm_existence(dir);
         }
-        // First: at every moment it is known from one or the other.
-        self.record(parent.ino, name, Some(Entry::Directory));
-        {
-            let mut state = dir.state();
-            state.local = None;
-            state.checked_at = Some(Instant::now());
-        }
-        self.entry_added(parent).await;
+        self.drop_marker(parent).await;
         Ok(())
     }
 
-    /// A key came to be in the directory: a marker is not needed any more. Where the store
-    /// does not delete it, it stays.
+    /// A key came to be in the directory: a marker is not needed any more.
     pub async fn entry_added(&self, dir: &Pin) {
         self.confirm_existence(dir);
+        self.drop_marker(dir).await;
+    }
+
+    /// Something else is in the directory. Where the store does not delete the marker, it stays.
+    async fn drop_marker(&self, dir: &Pin) {
         let Err(error) = self.drop_needless_marker(dir).await else {
             return;
         };
@@ -159,14 +154,14 @@ impl Namespace {
         {
             let state = dir.state();
             let listing = state.dir.listing();
-            if let Some(listing) = listing.filter(|at| self.is_current(at.asked_at)) {
+            if let Some(listing) = listing.filter(|at| self.validity.is_current(at.asked_at)) {
                 return Ok(listing.entries.keys().any(|other| other != name));
             }
             if let Some((_, seen)) = state
                 .dir
                 .seen
                 .as_ref()
-                .filter(|(at, _)| self.is_current(*at))
+                .filter(|(at, _)| self.validity.is_current(*at))
                 && seen.iter().any(|other| other != name)
             {
                 return Ok(true);
@@ -206,17 +201,14 @@ impl Namespace {
         if known != Marker::Unknown {
             return Ok(known);
         }
-        let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
-        let found = match self.store.head(HeadRequest { key }).await {
-            Ok(meta) => Marker::of_size(meta.size_bytes),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Marker::Absent,
-            Err(error) => return Err(error.into()),
-        };
+        let found = self.head_marker(&self.table.dir_path(dir.ino)?).await?;
+        let found = Marker::of(found.as_ref());
         dir.state().dir.marker = found;
         Ok(found)
     }
 
-    async fn put_marker(&self, dir: &Pin) -> Result<(), FsError> {
+    /// Writes the marker of a directory, with what is stored with it.
+    pub async fn put_marker(&self, dir: &Pin) -> Result<(), FsError> {
         let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
         let headers = {
             let mut state = dir.state();
@@ -250,12 +242,14 @@ impl Namespace {
     /// whatever else is in the directory.
     ///
     /// The root's, and those of directories without markers, live as long as
-    /// the mount. `before` learns what is replaced, right before it is.
+    /// the mount. `before` learns what is replaced, right before it is; `asked` is when the
+    /// caller has.
     /// Errors: `NoSpace`, the store's.
     pub async fn store_directory_attributes(
         &self,
         dir: &Pin,
         before: BeforeStoring<'_>,
+        asked: Asked,
     ) -> Result<Stored, FsError> {
         let nowhere = dir.ino == ROOT || self.markers == DirMarkers::Never;
         if nowhere || !self.stores_attributes() {
@@ -265,7 +259,7 @@ impl Namespace {
             return Ok(Stored::Nothing);
         }
         // Only what is changed here is changed there. A new one nobody else has changed.
-        if dir.state().local.is_none() {
+        if dir.state().local.is_none() && !asked.counts() {
             self.relearn_attributes(dir).await?;
         }
         let Some(attributes) = changed_attributes(dir)? else {
@@ -309,7 +303,7 @@ impl Namespace {
         let holds_something =
             |object: &ListedObject| object.key.as_str() != prefix || object.size_bytes > 0;
         if found.iter().any(holds_something) || !answer.unusable.is_empty() {
-            self.tell_hidden(dir, &prefix, &found).await;
+            self.hidden.tell(dir, &prefix, &found).await;
             return Err(FsError::NotEmpty);
         }
         dir.state().dir.marker = if found.is_empty() {

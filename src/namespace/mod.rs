@@ -24,7 +24,7 @@
 //!      │ another client  │  └──────── asked ───────────────┤
 //!      └─────────────────┘                                 │ S3 does not serve
 //!         (ETag differs: content generation + 1)           ▼
-//!                                           last known, for `stale_ttl` (`outage`)
+//!                                           last known, for `stale_ttl` (`validity`)
 //! ```
 //!
 //! **An answer is never older than a change.** A request that was sent before a change
@@ -83,7 +83,6 @@ mod marker;
 mod name;
 mod name_store;
 mod numbers;
-mod outage;
 mod page;
 mod rare;
 mod refresh;
@@ -93,16 +92,17 @@ mod slot;
 mod subtree_locks;
 mod table;
 mod tree_ahead;
+mod validity;
 
-use std::collections::HashMap;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use attribute_cache::{AttributeCache, AttributeCacheError};
 pub use attributes::Attributes;
+pub use describe::Asked;
 pub use dir_entry::{Entry, Marker};
-pub use directory_record::{EntryChange, shown_of};
+pub use directory_record::{DirectoryRecords, EntryChange, shown_of};
 pub use hidden::HiddenKeys;
 pub use inode::{Inode, InodeState, LocalState};
 pub use invalidation::{Invalidation, Invalidations};
@@ -116,12 +116,14 @@ pub use page::{HiddenKey, Page, SHADOWED, is_scratch};
 pub use refresh::forget_below;
 pub use subtree_locks::{Hold, SubtreeGuard, SubtreeLocks, Target};
 pub use table::{InodeTable, Pin};
+pub use validity::Coherence;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use remembered::Remembered;
 use tree_ahead::TreeAhead;
+use validity::Validity;
 
 use crate::error::FsError;
 use crate::session_state::SessionLog;
@@ -130,17 +132,6 @@ use crate::vocabulary::{Ino, Kind, ObjectId, ObjectVersion, ROOT};
 
 /// Entries of a listing that are looked at for some files.
 const LOOKED_AT_LIMIT: usize = 512;
-
-/// How long what the store said counts as true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Coherence {
-    /// Of an object or a directory that is there.
-    pub ttl: Duration,
-    /// Of a name that is not there.
-    pub negative_ttl: Duration,
-    /// How much longer, while the store says nothing.
-    pub stale_ttl: Duration,
-}
 
 /// The store behind the names, and what its requests tell of it.
 #[derive(Debug)]
@@ -154,8 +145,7 @@ pub struct Origin {
 pub struct Namespace {
     store: Arc<dyn ObjectStore>,
     keys: KeySpace,
-    coherence: RwLock<Coherence>,
-    health: StoreHealth,
+    validity: Validity,
     markers: DirMarkers,
     table: Arc<InodeTable>,
     invalidations: Invalidations,
@@ -163,8 +153,8 @@ pub struct Namespace {
     attribute_cache: Option<AttributeCache>,
     kept: Arc<NameStore>,
     remembered: Mutex<Remembered>,
-    /// How many keys of a directory cannot be shown.
-    hidden_seen: Mutex<HashMap<Ino, usize>>,
+    hidden: HiddenKeys,
+    directories: DirectoryRecords,
     tree_ahead: TreeAhead,
 }
 
@@ -179,22 +169,25 @@ impl Namespace {
         session_log: Arc<SessionLog>,
     ) -> Self {
         let Origin { store, health } = origin;
+        let numbers = Numbers::new(kept.clone());
+        let table = InodeTable::new(session_log, numbers, invalidations.clone());
+        let table = Arc::new(table);
         Self {
+            hidden: HiddenKeys::new(store.clone(), keys.clone(), table.clone()),
+            directories: DirectoryRecords::new(
+                table.clone(),
+                kept.clone(),
+                attribute_cache.is_some(),
+            ),
             store,
             keys,
-            coherence: RwLock::new(coherence),
-            health,
+            validity: Validity::new(coherence, health),
             markers,
-            table: Arc::new(InodeTable::new(
-                session_log,
-                Numbers::new(kept.clone()),
-                invalidations.clone(),
-            )),
+            table,
             kept,
             invalidations,
             attribute_cache,
             remembered: Mutex::default(),
-            hidden_seen: Mutex::default(),
             tree_ahead: TreeAhead::default(),
         }
     }
@@ -212,13 +205,23 @@ impl Namespace {
         &self.keys
     }
 
+    /// Keys that cannot be shown.
+    pub fn hidden(&self) -> &HiddenKeys {
+        &self.hidden
+    }
+
+    /// What is kept of directories.
+    pub fn directories(&self) -> &DirectoryRecords {
+        &self.directories
+    }
+
     pub fn coherence(&self) -> Coherence {
-        *self.coherence.read()
+        self.validity.coherence()
     }
 
     /// From now on; what is known already is judged by it too.
     pub fn set_coherence(&self, coherence: Coherence) {
-        *self.coherence.write() = coherence;
+        self.validity.set_coherence(coherence);
     }
 
     /// Errors: `Stale` when the number refers to nothing.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::inner::{AWAKE_LIMIT, Inner, known_limit};
-use super::inode::Inode;
+use super::inode::{Inode, LocalState};
 use super::invalidation::Invalidations;
 use super::keyspace::{DirPath, KeySpace};
 use super::name::Name;
@@ -184,6 +184,25 @@ impl InodeTable {
     /// Those of which more may be known than the store tells.
     pub fn awake_children(self: &Arc<Self>, dir: Ino) -> Vec<(Name, Pin)> {
         self.children_where(dir, |inner, ino| inner.slots.contains_key(&ino))
+    }
+
+    /// Whether something below the directory exists here only.
+    pub fn has_local_below(self: &Arc<Self>, dir: &Pin) -> bool {
+        let children = self.awake_children(dir.ino);
+        children.into_iter().any(|(_, child)| {
+            child.state().local.is_some()
+                || (child.kind == Kind::Directory && self.has_local_below(&child))
+        })
+    }
+
+    /// Entries of a directory that the store does not have yet, all or in part.
+    pub fn children_only_here(self: &Arc<Self>, dir: &Pin) -> Vec<(Name, Pin)> {
+        let mut children = self.awake_children(dir.ino);
+        children.retain(|(_, child)| match child.state().local {
+            Some(LocalState::Staged { .. } | LocalState::BareDirectory) => true,
+            None => child.kind == Kind::Directory && self.has_local_below(child),
+        });
+        children
     }
 
     /// Whether the directory has entries in the table.

@@ -257,11 +257,7 @@ async fn a_marker_stands_exactly_while_the_directory_is_empty() {
         .names
         .create_local(&root, &name("d"), Kind::Directory)
         .unwrap();
-    world
-        .names
-        .persist_directory(&root, &name("d"), &dir)
-        .await
-        .unwrap();
+    world.names.persist_directory(&root, &dir).await.unwrap();
     let marker = || {
         world.store.head(crate::store::HeadRequest {
             key: Key::new("p/d/"),
@@ -518,6 +514,32 @@ async fn a_listing_that_was_asked_for_before_a_doubt_counts_no_more() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_is_under_way_when_there_is_no_room_for_the_last_one_counts() {
+    for files in [2, 2500] {
+        let world = World::new(DirMarkers::Auto);
+        for number in 0..files {
+            world.put(&format!("p/f{number:04}"), "x").await;
+        }
+        let root = world.root();
+        let late = Fault::Late(Duration::from_secs(2));
+        world.store.plan(StoreOp::List, 1, late);
+        let mut stream = DirStream::new(world.root());
+        let listed = world.names.next_entries(&mut stream);
+        let evicted = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.names.listing_remembered(ROOT, 1);
+            world.names.listing_remembered(Ino(7), 200_000);
+        };
+        let (listed, ()) = tokio::join!(listed, evicted);
+        assert!(!listed.unwrap().unwrap().is_empty());
+        let asked = || world.lists() + world.store.seen(StoreOp::Head);
+        let before = asked();
+        world.lookup(&root, "f0000").await.unwrap();
+        assert_eq!(asked(), before, "{files}");
+    }
+}
+
 #[tokio::test]
 async fn what_another_client_stored_with_a_directory_since_a_takeover_stays() {
     let kept = tempfile::tempdir().unwrap();
@@ -550,9 +572,12 @@ async fn what_another_client_stored_with_a_directory_since_a_takeover_stays() {
     }
     .into();
     store(9).await;
-    world.names.learn_attributes(&dir).await.unwrap();
+    let asked = world.names.learn_attributes(&dir).await.unwrap();
     dir.state().overrides.mode = Some(0o700);
-    let stored = world.names.store_directory_attributes(&dir, &|_| ()).await;
+    let stored = world
+        .names
+        .store_directory_attributes(&dir, &|_| (), asked)
+        .await;
     assert_eq!(stored.unwrap(), Stored::Marker);
     let key = Key::new("p/d/");
     let found = world.store.head(HeadRequest { key }).await.unwrap();

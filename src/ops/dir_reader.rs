@@ -47,12 +47,10 @@ impl DirReader {
         let mut position = Position::of(offset);
         // An empty answer means the end: one of names that are hidden must not look like it.
         loop {
-            let batch = self.next_batch(handle, &mut position).await?;
-            let last_batch = batch.is_empty();
+            let Some(batch) = self.next_batch(handle, &mut position).await? else {
+                return Ok(entries);
+            };
             for (listed, index) in batch {
-                if self.subtrees.hides(handle.dir.ino, &listed.name) {
-                    continue;
-                }
                 let number = self.namespace.table().number(handle.dir.ino, &listed.name);
                 let kind = self.namespace.listed_kind(&handle.dir, &listed);
                 entries.push(DirEntry {
@@ -60,7 +58,7 @@ impl DirReader {
                     ..plain(&listed, index, number)
                 });
             }
-            if !entries.is_empty() || last_batch {
+            if !entries.is_empty() {
                 return Ok(entries);
             }
         }
@@ -82,12 +80,10 @@ impl DirReader {
         let mut taken = 0;
         let mut position = Position::of(offset);
         loop {
-            let batch = self.next_batch(handle, &mut position).await?;
-            let last_batch = batch.is_empty();
+            let Some(batch) = self.next_batch(handle, &mut position).await? else {
+                return Ok(());
+            };
             for (listed, index) in batch {
-                if self.subtrees.hides(handle.dir.ino, &listed.name) {
-                    continue;
-                }
                 let inode = match self.admit(&handle.dir, &listed).await {
                     Ok(Some(inode)) => inode,
                     Ok(None) => continue,
@@ -108,7 +104,7 @@ impl DirReader {
                 taken += 1;
             }
             // An empty answer means the end: a batch that went meanwhile must not look like it.
-            if taken > 0 || last_batch {
+            if taken > 0 {
                 return Ok(());
             }
         }
@@ -160,19 +156,26 @@ impl DirReader {
             .collect()
     }
 
-    /// The next listed entries, each with its index; none at the end.
+    /// The next listed entries that are not hidden, each with its index: perhaps an empty
+    /// batch, and none at the end.
     async fn next_batch(
         &self,
         handle: &DirHandle,
         position: &mut Position,
-    ) -> Result<Vec<(StreamedEntry, u64)>, FsError> {
+    ) -> Result<Option<Vec<(StreamedEntry, u64)>>, FsError> {
         let Position { index, restart } = *position;
         let batch = self.listed_from(handle, restart, index).await?;
         *position = Position {
             index: index + batch.len() as u64,
             restart: Restart::GoOn,
         };
-        Ok(batch.into_iter().zip(index..).collect())
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        let indexed = batch.into_iter().zip(index..);
+        let is_shown =
+            |(listed, _): &(StreamedEntry, u64)| !self.subtrees.hides(handle.dir.ino, &listed.name);
+        Ok(Some(indexed.filter(is_shown).collect()))
     }
 
     /// Listed entries from an index on, listing further as needed.

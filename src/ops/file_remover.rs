@@ -59,7 +59,7 @@ impl FileRemover {
             if pending.etag.is_some() && self.deletes.is_kept_for_readers(&file).await {
                 self.deletes.delete_once_unused(&file, pending)?;
                 if let Some(late) = late {
-                    self.store.watch_for_late(key, late);
+                    self.store.late().watch_for(key, late);
                 }
             } else {
                 removed = self.deletes.delete_object(pending, late).await?;
@@ -73,7 +73,7 @@ impl FileRemover {
         file.orphan();
         self.named_opens.lose_name(&file);
         let went = EntryChange::Went(name);
-        self.namespace.entries_changed(parent, went);
+        self.namespace.directories().entries_changed(parent, went);
         inode.state().overrides.ctime = Some(SystemTime::now());
         self.namespace.table().detach(inode.ino);
         Ok(())

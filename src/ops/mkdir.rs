@@ -32,7 +32,7 @@ impl Ops {
             .create_local(&parent, name, Kind::Directory)?;
         self.attributes
             .init_attributes(&parent, &dir, permissions, maker);
-        if let Err(error) = self.namespace.persist_directory(&parent, name, &dir).await {
+        if let Err(error) = self.namespace.persist_directory(&parent, &dir).await {
             self.namespace.table().detach(dir.ino);
             return Err(error);
         }

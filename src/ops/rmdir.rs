@@ -30,7 +30,7 @@ impl Ops {
         if let Some(begun_at) = begun_at
             && self.deletes.was_made_since(&dir, begun_at).await?
         {
-            self.namespace.forget_directory(&dir);
+            self.namespace.directories().forget(&dir);
             self.namespace.table().detach(dir.ino);
             self.deletes.shows_again(&parent).await;
             return Ok(());
@@ -43,8 +43,8 @@ impl Ops {
         self.namespace.remove_marker(&dir).await?;
         self.namespace.record(parent.ino, name, None);
         let went = EntryChange::Went(name);
-        self.namespace.entries_changed(&parent, went);
-        self.namespace.forget_directory(&dir);
+        self.namespace.directories().entries_changed(&parent, went);
+        self.namespace.directories().forget(&dir);
         self.namespace.table().detach(dir.ino);
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Ops {
             self.settings.access.check_writable()?;
             let inode = self.namespace.inode(ino)?;
             self.subtrees.inode_settled(ino).await?;
-            self.namespace.learn_attributes(&inode).await?;
+            let asked = self.namespace.learn_attributes(&inode).await?;
             self.learn_version(&inode, &change).await?;
             if let Some(size_bytes) = change.size_bytes {
                 let dropped = self.attributes.drop_privileges(&inode, caller);
@@ -83,11 +83,14 @@ impl Ops {
             let (current, _) = self.attributes.attr(&inode);
             let before = inode.state().overrides.clone();
             let begin = |inode: &Pin| self.carried_out.begin_storing(request, inode);
-            if apply(&mut inode.state(), &current, &change)
-                && let Err(error) = self.attribute_writer.store_attributes(&inode, &begin).await
-            {
-                inode.state().overrides = before;
-                return Err(error);
+            if apply(&mut inode.state(), &current, &change) {
+                let stored = self
+                    .attribute_writer
+                    .store_attributes(&inode, &begin, asked);
+                if let Err(error) = stored.await {
+                    inode.state().overrides = before;
+                    return Err(error);
+                }
             }
             self.attributes.record_overrides(&inode);
             Ok(self.attributes.attr(&inode))

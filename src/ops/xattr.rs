@@ -5,7 +5,7 @@ use super::Ops;
 use super::resent::StoredSince;
 use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest};
-use crate::namespace::{Attributes, HiddenKey, Pin};
+use crate::namespace::{Asked, Attributes, HiddenKey, Pin};
 use crate::store::{HeadRequest, ObjectStore};
 use crate::vocabulary::{Ino, Kind, Xattrs};
 
@@ -61,14 +61,9 @@ impl Ops {
         mode: XattrMode,
         request: KernelRequest,
     ) -> Result<(), FsError> {
-        let inode = self.changeable(ino, name).await?;
-        let since = self
-            .carried_out
-            .stored_since(request, &inode, &self.namespace);
-        if has_changed(since.await?, name) {
+        let Some((inode, mut xattrs, asked)) = self.changeable(ino, name, request).await? else {
             return Ok(());
-        }
-        let mut xattrs = xattrs(&inode);
+        };
         let there = xattrs.contains_key(name);
         match mode {
             XattrMode::Create if there => return Err(FsError::EXISTS),
@@ -76,7 +71,7 @@ impl Ops {
             XattrMode::CreateOrReplace | XattrMode::Create | XattrMode::Replace => {}
         }
         xattrs.insert(name.to_owned(), value.to_owned());
-        self.replace_xattrs(&inode, xattrs, request).await
+        self.replace_xattrs(&inode, xattrs, (request, asked)).await
     }
 
     /// Errors: `NoAttribute`, and as `setxattr`.
@@ -88,23 +83,25 @@ impl Ops {
         name: &str,
         request: KernelRequest,
     ) -> Result<(), FsError> {
-        let inode = self.changeable(ino, name).await?;
-        let since = self
-            .carried_out
-            .stored_since(request, &inode, &self.namespace);
-        if has_changed(since.await?, name) {
+        let Some((inode, mut xattrs, asked)) = self.changeable(ino, name, request).await? else {
             return Ok(());
-        }
-        let mut xattrs = xattrs(&inode);
+        };
         match (xattrs.remove(name), request.attempt) {
             (None, Delivery::First) => return Err(FsError::NoAttribute),
             (None, Delivery::Resent) => return Ok(()),
             (Some(_), _) => {}
         }
-        self.replace_xattrs(&inode, xattrs, request).await
+        self.replace_xattrs(&inode, xattrs, (request, asked)).await
     }
 
-    async fn changeable(&self, ino: Ino, name: &str) -> Result<Pin, FsError> {
+    /// A file and its attributes, of which this one is to be changed; none where a
+    /// predecessor has done so.
+    async fn changeable(
+        &self,
+        ino: Ino,
+        name: &str,
+        request: KernelRequest,
+    ) -> Result<Option<(Pin, Xattrs, Asked)>, FsError> {
         self.settings.access.check_writable()?;
         check_user(name)?;
         if name.starts_with(OWN) {
@@ -114,17 +111,23 @@ impl Ops {
             return Err(FsError::Unsupported);
         }
         let inode = self.namespace.inode(ino)?;
-        self.namespace.learn_attributes(&inode).await?;
         // All of them are stored as one.
-        self.namespace.relearn_attributes(&inode).await?;
-        Ok(inode)
+        let asked = self.namespace.ask_attributes(&inode).await?;
+        let since = self
+            .carried_out
+            .stored_since(request, &inode, &self.namespace);
+        if has_changed(since.await?, name) {
+            return Ok(None);
+        }
+        let xattrs = xattrs(&inode);
+        Ok(Some((inode, xattrs, asked)))
     }
 
     async fn replace_xattrs(
         &self,
         inode: &Pin,
         xattrs: Xattrs,
-        request: KernelRequest,
+        (request, asked): (KernelRequest, Asked),
     ) -> Result<(), FsError> {
         let before = {
             let mut state = inode.state();
@@ -138,7 +141,8 @@ impl Ops {
             before
         };
         let begin = |inode: &Pin| self.carried_out.begin_storing(request, inode);
-        let stored = self.attribute_writer.store_attributes(inode, &begin).await;
+        let stored = self.attribute_writer.store_attributes(inode, &begin, asked);
+        let stored = stored.await;
         if stored.is_err() {
             inode.state().overrides.xattrs = before;
         }
@@ -185,7 +189,7 @@ impl Ops {
     /// A line for each: the key, a tab, and why it cannot be a file name. Where there are
     /// more, a last line without a key says so.
     async fn hidden_keys(&self, dir: &Pin) -> Result<Vec<u8>, FsError> {
-        let found = self.namespace.hidden_keys(dir).await?;
+        let found = self.namespace.hidden().of(dir).await?;
         let (mut text, mut named) = (String::new(), 0);
         for HiddenKey { key, why } in &found.named {
             let line = format!("{}\t{why}\n", key.as_str().escape_debug());

@@ -47,6 +47,9 @@ pub struct ImportState {
     /// Changes of the old directory that were seen by the kernel's word.
     pub outside_changes: u64,
     pub outside_names: Vec<String>,
+    /// Who still sees the old directory, for which the import waits.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
 }
 
 impl ImportState {
@@ -57,16 +60,16 @@ impl ImportState {
 }
 
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<Told>);
+pub struct Progress(Mutex<Import>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct Import {
     state: ImportState,
     /// What was sent when.
     sent: VecDeque<(Instant, u64)>,
 }
 
-impl Told {
+impl Import {
     fn rate(&mut self) -> u64 {
         while self
             .sent
@@ -92,6 +95,12 @@ impl Progress {
             bytes_per_second,
             ..inner.state.clone()
         }
+    }
+
+    /// The import does not begin yet.
+    pub fn waits_for(&self, who: Vec<String>) {
+        let limited = who.into_iter().take(NAMED_LIMIT);
+        self.0.lock().state.waits_for = limited.collect();
     }
 
     /// A walk begins, which finds so much to do.

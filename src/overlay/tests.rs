@@ -41,7 +41,7 @@ impl Both {
         }
     }
 
-    /// As the next daemon finds it.
+    /// As a successor finds it.
     fn again(self) -> Self {
         let Self { shown, .. } = self;
         drop(shown);

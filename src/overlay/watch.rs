@@ -88,7 +88,7 @@ async fn listen(inner: Weak<WatchQueue>, core: Arc<Core>) {
         for path in inner.changed() {
             if core.progress.changed_outside(path.clone()) {
                 let dir = core.old.path().display();
-                tracing::warn!(%dir, path, "somebody still changes the old directory: what is changed there after it was sent is in no bucket");
+                tracing::warn!(%dir, path, "somebody still changes the old directory: what is changed there after a file was sent does not reach the bucket");
             }
         }
     }

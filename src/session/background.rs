@@ -1,14 +1,26 @@
 //! What a mount does beside answering the kernel.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::compose::Connected;
+use super::mount::elsewhere::Seen;
+use super::mount::still_seen::CoveredDirectory;
+use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::ops::Ops;
 use crate::overlay::Overlay;
 use crate::task::kept_up;
+
+/// Pauses between looks at who sees the old directory.
+const LOOK_FIRST: Duration = Duration::from_secs(1);
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Starts uploads, deletes, the watch over S3 and the import of an overlay, and says
 /// that the mount serves.
@@ -21,9 +33,56 @@ pub fn start(
     runtime.spawn(ops.clone().run_in_background());
     runtime.spawn(watch_s3(connected, config));
     if let Some(overlay) = overlay.cloned().filter(|_| !config.read_only) {
-        runtime.spawn(kept_up("import", move || overlay.clone().run()));
+        let mountpoint = config.mountpoint.clone();
+        let seen = super::overlay::still_seen(config, &overlay);
+        let import = move || import(overlay.clone(), seen.clone(), mountpoint.clone());
+        runtime.spawn(kept_up("import", import));
     }
     tracing::info!(mountpoint = %config.mountpoint.display(), bucket = config.bucket, prefix = config.prefix, "serving");
+}
+
+/// What a container writes into the old directory after it was sent stays there alone: the
+/// import waits until each sees the mount.
+async fn import(overlay: Arc<Overlay>, seen: Option<CoveredDirectory>, mountpoint: PathBuf) {
+    let mut backoff = Backoff::new(LOOK_FIRST, LOOK_LIMIT);
+    let mut told = Vec::new();
+    while let Some(directory) = seen.clone() {
+        // What cannot be looked at is not waited for.
+        let places = spawn_blocking(move || directory.seen()).await;
+        let places = places.unwrap_or_default();
+        let places = places.iter().map(|seen| attach_to(seen, &mountpoint));
+        let places: Vec<String> = places.collect();
+        overlay.progress().waits_for(places.clone());
+        if places.is_empty() {
+            break;
+        }
+        if told != places {
+            let who = places.join("; ");
+            tracing::warn!(
+                "the import waits for containers that still see the old directory: {who}"
+            );
+            told = places;
+        }
+        sleep(backoff.next_pause()).await;
+    }
+    if !told.is_empty() {
+        // Calls that had found their file in the old directory.
+        sleep(SETTLED_AFTER).await;
+    }
+    overlay.run().await;
+}
+
+/// What shows the mount there.
+fn attach_to(seen: &Seen, mountpoint: &Path) -> String {
+    let path = seen.entry.mountpoint.display();
+    match &seen.process {
+        Some(process) => format!(
+            "{process}: 'mediafs attach --pid {} {} {path}'",
+            process.pid,
+            mountpoint.display()
+        ),
+        None => path.to_string(),
+    }
 }
 
 /// Asks S3 during an outage until it answers.

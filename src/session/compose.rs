@@ -19,6 +19,7 @@ use crate::overlay::{OldDirectory, Overlay};
 use crate::read_path::Reader;
 use crate::session::overlay::{self, Before};
 use crate::session::probe::Probed;
+use crate::session::probe_keys::ProbeKeys;
 use crate::session::takeover::access;
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
 use crate::session::{app_folder, explain, probe, reading};
@@ -104,7 +105,8 @@ pub async fn connect(
     if access::configured(config) == Access::ReadOnly {
         return Ok(connected(Probed::default()));
     }
-    let probed = probe::abilities(&*store, &config.prefix).await;
+    let keys = ProbeKeys::of_spool(&config.prefix, &config.spool_dir);
+    let probed = probe::abilities(&*store, &keys).await;
     app_folder::provide(&*store, config).await;
     probe::warn_of_missing(&probed.abilities);
     Ok(connected(probed))
@@ -150,7 +152,7 @@ pub async fn compose(
     );
     let store = Arc::new(store.with_clock(connected.s3.clock().clone()));
     for key in &connected.unwanted {
-        store.watch_for_late(key.clone(), LateObject::any());
+        store.late().watch_for(key.clone(), LateObject::any());
     }
     ask_again(config, connected, &store);
     let origin = Origin {
@@ -187,12 +189,17 @@ fn ask_again(config: &Config, connected: &Connected, delete_queue: &Arc<DeleteQu
     }
     let asker = probe::Asker {
         store: connected.asked.clone(),
-        prefix: config.prefix.clone(),
+        keys: ProbeKeys::of_spool(&config.prefix, &config.spool_dir),
         health: connected.health.clone(),
         late: connected.late.clone(),
         delete_queue: delete_queue.clone(),
     };
     tokio::spawn(kept_up("ask the store", move || asker.clone().run()));
+    let late = connected.late.clone();
+    let (store, health) = (connected.asked.clone(), connected.health.clone());
+    tokio::spawn(kept_up("ask for what was given up", move || {
+        late.clone().ask_for_unheard(store.clone(), health.clone())
+    }));
 }
 
 fn uploader(
@@ -220,6 +227,7 @@ fn record_changes(connected: &Connected, journal: &Arc<Journal>, of_another_plac
         for request in std::mem::take(&mut left).unanswered {
             journal.answered(request.number);
         }
+        journal.unknown_over();
     }
     connected.late.recorded_by(journal.clone(), left);
 }
@@ -250,7 +258,11 @@ fn orphans(journal: &Journal, of_another_place: bool, left: &Recovered) -> Vec<(
         let of_open = left.open.values().map(Stage::file);
         let mut files = left.sealed.iter().map(|it| &it.file).chain(of_open);
         sending.any(|sending| sending.upload == *upload)
-            || files.any(|file| file.as_offloaded().is_some_and(|it| it.upload == *upload))
+            || files.any(|file| {
+                file.offloaded()
+                    .get()
+                    .is_some_and(|it| it.upload == *upload)
+            })
     };
     uploads.retain(|(_, upload)| !goes_on(upload));
     uploads

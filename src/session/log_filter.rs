@@ -41,7 +41,7 @@ pub fn keep(config: &Config, filter: &str) -> io::Result<()> {
 pub fn forget(config: &Config) {
     match std::fs::remove_file(place(config)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, "a successor may log by a filter of before");
+            tracing::warn!(%error, "a successor may use an earlier log filter");
         }
         Ok(()) | Err(_) => {}
     }

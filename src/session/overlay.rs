@@ -13,6 +13,7 @@ use crate::overlay::{Describe, Markers, OldDirectory, OldStat, Overlay, Parts};
 use crate::session::mount::FS_TYPE;
 use crate::session::mount::bare::BareDirectory;
 use crate::session::mount::mountinfo::mount_at;
+use crate::session::mount::still_seen::CoveredDirectory;
 use crate::session::takeover::fd_store::{self, KeptDescriptor};
 use crate::session_state::SessionState;
 use crate::store::{LateChanges, ObjectHeaders, ObjectStore, StoreLog};
@@ -64,6 +65,21 @@ pub fn is_of(config: &Config, mountpoint: &Path) -> bool {
     old.is_some_and(|old| {
         old == mountpoint || std::fs::canonicalize(old).is_ok_and(|it| it == mountpoint)
     })
+}
+
+/// Where the old directory can still be seen once the mount covers it; none where it is
+/// another directory.
+pub fn still_seen(config: &Config, overlay: &Overlay) -> Option<CoveredDirectory> {
+    if !is_of(config, &config.mountpoint) {
+        return None;
+    }
+    let covered = CoveredDirectory::of(overlay.old_directory().root());
+    let error = match covered {
+        Ok(covered) => return Some(covered),
+        Err(error) => error,
+    };
+    tracing::debug!(%error, "it is not known who still sees the old directory");
+    None
 }
 
 /// What counted of an old directory counted below another bucket. Errors: the disk's.

@@ -35,7 +35,7 @@ impl Reload {
             tracing::error!(%error, "reload failed: every setting stays as it was");
         })?;
         if let Err(error) = self.logs.set_filter(&config.log) {
-            tracing::error!("{error:#}: what is logged stays as it was");
+            tracing::error!("{error:#}: the log filter stays as it was");
         }
         log_filter::forget(mounted);
         ops.controls().tune(runtime_limits(&config));

@@ -80,7 +80,7 @@ impl RunningMount {
         let set = self.reload.logs.set_filter(filter);
         set.map_err(|error| format!("{error:#}"))?;
         let kept = log_filter::keep(&self.mounted, filter);
-        tracing::info!(filter, "what is logged has been changed");
+        tracing::info!(filter, "the log filter was changed");
         Ok(LogFilter {
             filter: filter.to_owned(),
             unkept: kept.err().map(|error| error.to_string()),

@@ -260,7 +260,9 @@ impl Kept {
         let thread = std::thread::Builder::new().name("session-file".to_owned());
         match thread.spawn(move || Self::restore_later(&of)) {
             Ok(_) => writer.is_restoring = true,
-            Err(error) => tracing::warn!(%error, "no thread to write the session log again"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot start a thread that writes the session log again")
+            }
         }
     }
 

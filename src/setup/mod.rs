@@ -38,7 +38,7 @@ use crate::store::s3::{OnNetworkError, S3Store};
 use crate::store::{Metered, Retry, StoreHealth};
 use bucket::Bucket;
 use files::{ConfigFile, CredentialsFile, Keys};
-use plan::{Found, Told};
+use plan::{Found, Notice};
 
 /// An operator waits: a request is not repeated for longer.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ pub async fn tasks(config: &Config, options: &SetupOptions) -> anyhow::Result<Ve
     if let Some(proxy) = proxy {
         let found = Found::Done(format!("{} ({})", proxy.url, proxy.named_by));
         let name = "proxy";
-        tasks.push(Box::new(Told { name, found }));
+        tasks.push(Box::new(Notice { name, found }));
     }
     tasks.extend(of_bucket(&bucket, options));
     tasks.extend(of_host(config, options, keys, wanted));
@@ -161,7 +161,7 @@ fn of_host(
         is_new: Arc::clone(&is_new),
     }));
     match service::why_none(&options.name, &options.config_file) {
-        Some(why) => tasks.push(Box::new(Told {
+        Some(why) => tasks.push(Box::new(Notice {
             name: "service",
             found: Found::Skipped(why),
         })),

@@ -37,13 +37,13 @@ pub trait Task {
 
 /// A line of the plan that nothing is to be done about.
 #[derive(Debug)]
-pub struct Told {
+pub struct Notice {
     pub name: &'static str,
     pub found: Found,
 }
 
 #[async_trait(?Send)]
-impl Task for Told {
+impl Task for Notice {
     fn name(&self) -> &'static str {
         self.name
     }

@@ -16,15 +16,16 @@ const DRIFT_SHARE: u32 = 4096;
 /// It counts on by the monotonic clock, which nobody sets, from the answer that told
 /// most. With answers at all times of a second the bound is as close as the network is fast.
 #[derive(Debug, Default)]
-pub struct StoreClock(Mutex<Option<Told>>);
+pub struct StoreClock(Mutex<Option<ClockReading>>);
 
+/// What the clock showed.
 #[derive(Debug, Clone, Copy)]
-struct Told {
+struct ClockReading {
     time: SystemTime,
     at: Instant,
 }
 
-impl Told {
+impl ClockReading {
     /// A time that the store had reached at this moment.
     fn reached(&self, moment: Instant) -> SystemTime {
         let passed = moment.saturating_duration_since(self.at);
@@ -40,10 +41,10 @@ impl StoreClock {
         let now = Instant::now();
         let mut told = self.0.lock();
         // Another server of the store is behind, or its clock was set.
-        let is_behind = |told: &Told| told.reached(sent) > date + DATE_STEP;
-        let is_known = |told: &Told| told.reached(now) >= date;
+        let is_behind = |told: &ClockReading| told.reached(sent) > date + DATE_STEP;
+        let is_known = |told: &ClockReading| told.reached(now) >= date;
         if !told.is_some_and(|told| is_known(&told) && !is_behind(&told)) {
-            *told = Some(Told {
+            *told = Some(ClockReading {
                 time: date,
                 at: now,
             });

@@ -1,7 +1,7 @@
 //! Conditions where the store does not heed them: looked at right before the change.
 //!
 //! Between the look and the change another client may be faster; a warning at the
-//! mount says so. `Unanswered` keeps late changes of this mount apart.
+//! mount says so. Before a change is sent again, `Retry` looks once more. `Unanswered` keeps late changes of this mount apart.
 
 mod single_deletes;
 
@@ -54,36 +54,38 @@ impl Conditional {
         self.abilities().get().of(op)
     }
 
-    /// Sends a change with its condition, or looks first where the store does not heed it.
+    /// Sends a change, and looks first where the store does not heed its condition. The store
+    /// below leaves out a condition that is none there, and looks before it sends again.
     async fn change<R, T, F>(
         &self,
         op: StoreOp,
         request: &R,
         (key, condition): (&Key, &WriteCondition),
-        send: impl Fn(WriteCondition) -> F,
+        send: impl Fn() -> F,
     ) -> Result<T, StoreError>
     where
         for<'a> &'a R: Into<Change> + Into<Leaves>,
         F: Future<Output = Result<T, StoreError>>,
     {
         if *condition == WriteCondition::Always {
-            return send(WriteCondition::Always).await;
+            return send().await;
         }
         let ability = self.ability(op);
         if ability != Ability::Heeded {
             self.landed(op, key, request).await?;
             self.look(op, key, condition).await?;
         }
-        if ability != Ability::Missing {
-            match send(condition.clone()).await {
-                Err(error) if error.kind == StoreErrorKind::Unsupported => {}
-                answer => return answer,
+        match send().await {
+            Err(error)
+                if error.kind == StoreErrorKind::Unsupported && ability != Ability::Missing =>
+            {
+                self.abilities().lacks(op);
             }
-            self.abilities().lacks(op);
-            self.landed(op, key, request).await?;
-            self.look(op, key, condition).await?;
+            answer => return answer,
         }
-        send(WriteCondition::Always).await
+        self.landed(op, key, request).await?;
+        self.look(op, key, condition).await?;
+        send().await
     }
 
     /// Returns once no late change can undo this one. Errors: `TimedOut`.
@@ -103,12 +105,10 @@ impl Conditional {
         condition: &WriteCondition,
     ) -> Result<(), StoreError> {
         let current = self.current(key).await?;
-        let holds = match condition {
-            WriteCondition::Always => true,
-            WriteCondition::IfAbsent => current.is_none(),
-            WriteCondition::IfMatch(wanted) => current.as_ref() == Some(wanted),
-        };
-        if holds { Ok(()) } else { Err(refused(op, key)) }
+        match condition.holds(current.as_ref()) {
+            true => Ok(()),
+            false => Err(StoreError::another_version(op, key)),
+        }
     }
 
     /// The version that is there now.
@@ -131,6 +131,22 @@ impl Conditional {
             None => Ok(()),
             Some(_) => Err(refused),
         }
+    }
+
+    async fn send_many_unless_gone(
+        &self,
+        requests: Vec<DeleteRequest>,
+    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        let mut failed = Vec::new();
+        for (key, error) in self.send_many(requests).await? {
+            if error.kind == StoreErrorKind::PreconditionFailed
+                && matches!(self.current(&key).await, Ok(None))
+            {
+                continue;
+            }
+            failed.push((key, error));
+        }
+        Ok(failed)
     }
 
     /// Which of these objects are still what they are to be.
@@ -187,7 +203,6 @@ impl Conditional {
     async fn delete_after_look(
         &self,
         requests: Vec<DeleteRequest>,
-        ability: Ability,
     ) -> Result<Vec<(Key, StoreError)>, StoreError> {
         let (on_condition, always): (Vec<_>, Vec<_>) = requests
             .into_iter()
@@ -200,19 +215,16 @@ impl Conditional {
         let mut send = always;
         for request in on_condition {
             match found.get(&request.key) {
-                Some(Found::Wanted) if ability == Ability::Missing => {
-                    send.push(DeleteRequest::any(request.key));
-                }
                 Some(Found::Wanted) => send.push(request),
                 Some(Found::Another) | None => {
-                    let error = refused(StoreOp::DeleteMany, &request.key);
+                    let error = StoreError::another_version(op, &request.key);
                     failed.push((request.key, error));
                 }
                 Some(Found::Nothing) => {}
             }
         }
         if !send.is_empty() {
-            failed.extend(self.send_many(send).await?);
+            failed.extend(self.send_many_unless_gone(send).await?);
         }
         Ok(failed)
     }
@@ -226,11 +238,6 @@ impl Found {
             (Some(_), _) => Self::Wanted,
         }
     }
-}
-
-fn refused(op: StoreOp, key: &Key) -> StoreError {
-    let kind = StoreErrorKind::PreconditionFailed;
-    StoreError::new(kind, op, key.clone(), "another version is there")
 }
 
 fn common_prefix<'a>(a: &'a str, b: &str) -> &'a str {
@@ -260,38 +267,20 @@ impl ObjectStore for Conditional {
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
-        let send = |condition| {
-            let request = request.clone();
-            self.store.put(PutRequest {
-                condition,
-                ..request
-            })
-        };
+        let send = || self.store.put(request.clone());
         let place = (&request.key, &request.condition);
         self.change(StoreOp::Put, &request, place, send).await
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
-        let send = |condition| {
-            let request = request.clone();
-            self.store.copy(CopyRequest {
-                condition,
-                ..request
-            })
-        };
+        let send = || self.store.copy(request.clone());
         let place = (&request.target, &request.condition);
         self.change(StoreOp::Copy, &request, place, send).await
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
         let condition = request.condition();
-        let send = |condition: WriteCondition| {
-            let mut request = request.clone();
-            if condition == WriteCondition::Always {
-                request.if_match = None;
-            }
-            self.store.delete(request)
-        };
+        let send = || self.store.delete(request.clone());
         let place = (&request.key, &condition);
         let sent = self.change(StoreOp::Delete, &request, place, send);
         match sent.await {
@@ -320,18 +309,9 @@ impl ObjectStore for Conditional {
             if few && self.ability(StoreOp::Delete) == Ability::Heeded {
                 return Ok(self.delete_one_by_one(requests).await);
             }
-            return self.delete_after_look(requests, ability).await;
+            return self.delete_after_look(requests).await;
         }
-        let mut failed = Vec::new();
-        for (key, error) in self.send_many(requests).await? {
-            if error.kind == StoreErrorKind::PreconditionFailed
-                && matches!(self.current(&key).await, Ok(None))
-            {
-                continue;
-            }
-            failed.push((key, error));
-        }
-        Ok(failed)
+        self.send_many_unless_gone(requests).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
@@ -360,13 +340,7 @@ impl ObjectStore for Conditional {
         &self,
         request: CompleteMultipartRequest,
     ) -> Result<PutAnswer, StoreError> {
-        let send = |condition| {
-            let request = request.clone();
-            self.store.complete_multipart(CompleteMultipartRequest {
-                condition,
-                ..request
-            })
-        };
+        let send = || self.store.complete_multipart(request.clone());
         let place = (&request.key, &request.condition);
         self.change(StoreOp::CompleteMultipart, &request, place, send)
             .await

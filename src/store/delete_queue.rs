@@ -1,76 +1,53 @@
 //! Deletes that nobody waits for: gathered, sent in bulk, and until then the
 //! objects are not seen any more. Multipart uploads that a crash left are aborted.
 
+mod as_store;
 mod bulk;
 mod enqueue;
 mod kept;
 mod late;
 mod late_object;
+mod listing;
 mod made;
 #[cfg(test)]
 pub mod memory_log;
-mod order;
+mod pending;
 mod refusals;
+mod store_log;
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
-
-pub use kept::Kept;
-pub use late_object::LateObject;
-use late_object::Watched;
-use made::Made;
+use tokio::time::{Instant, timeout};
 
 pub use enqueue::DeletePending;
-use enqueue::QueuedDelete;
+pub use kept::Kept;
+pub use late::LateObjects;
+pub use late_object::LateObject;
+pub use store_log::{RecoveredWork, StoreLog};
+
+use bulk::{BATCHES_AT_ONCE, BulkDeletes};
+use made::Made;
+use pending::PendingDeletes;
 use refusals::Refusals;
 
 use super::request::*;
-use super::{ETag, Key, LateChanges, ObjectStore, StoreClock, StoreError, StoreErrorKind, StoreOp};
+use super::{
+    DELETE_MANY_LIMIT, ETag, Key, LateChanges, ObjectStore, StoreClock, StoreError, StoreOp,
+};
 use crate::backoff::Backoff;
+use crate::failpoint::{self, Point};
 use crate::task::kept_up;
 
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
-/// Times that a listing is asked for which removals overtake.
-const ASK_AGAIN_LIMIT: usize = 8;
-
-/// Remembers for the successor what is to be deleted or aborted.
-pub trait StoreLog: Send + Sync + fmt::Debug {
-    /// Errors: the disk's; nothing is to be deleted then.
-    fn delete_pending(&self, pending: &DeletePending) -> io::Result<()>;
-    /// Of what was noted to be deleted, as much as must outlives a power loss once this
-    /// returns. Errors: the disk's.
-    fn sync_pending(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn settled(&self, keys: &[Key]);
-    /// One of these may come to be under the key, and is to be deleted then.
-    fn late(&self, key: &Key, objects: &[LateObject]) -> io::Result<()>;
-    /// None will.
-    fn late_over(&self, key: &Key);
-    /// The key is about to get an object that is wanted, and that even a power loss
-    /// must not have deleted. Errors: the disk's.
-    fn late_wanted(&self, key: &Key) -> io::Result<()>;
-    fn upload_begun(&self, key: Key, upload: UploadId);
-    fn upload_ended(&self, key: Key, upload: UploadId);
-}
-
-/// What a predecessor left undone.
-#[derive(Debug, Default)]
-pub struct RecoveredWork {
-    pub pending: Vec<DeletePending>,
-    /// What their requests may still make, and nobody wants.
-    pub late: Vec<(Key, LateObject)>,
-    pub uploads: Vec<(Key, UploadId)>,
-}
+/// Time for one more delete to come, and for all that come so, unless somebody waits
+/// for those that are there.
+const GATHER: Duration = Duration::from_millis(250);
+const GATHER_LIMIT: Duration = Duration::from_secs(1);
 
 /// A store whose deletes can be put off.
 ///
@@ -80,23 +57,16 @@ pub struct RecoveredWork {
 pub struct DeleteQueue {
     store: Arc<dyn ObjectStore>,
     log: Arc<dyn StoreLog>,
-    late_changes: LateChanges,
-    clock: Arc<StoreClock>,
     /// Longest wait of another request for deletes.
     max_wait: Duration,
-    pending: Mutex<BTreeMap<Key, QueuedDelete>>,
+    pending: PendingDeletes,
     orphans: Mutex<Vec<(Key, UploadId)>>,
     /// What cancelled uploads may still make.
-    late: Mutex<BTreeMap<Key, Watched>>,
-    /// Held while one of these is deleted.
-    late_turn: tokio::sync::Mutex<()>,
-    late_added: Notify,
+    late: LateObjects,
     made: Made,
     wake: Notify,
     flush_now: Notify,
     retry_now: Notify,
-    /// Keys that wait.
-    waiting: watch::Sender<usize>,
     failing: watch::Sender<bool>,
     refusals: Refusals,
 }
@@ -113,22 +83,15 @@ impl DeleteQueue {
             let condition = etag.clone().map(WriteCondition::IfMatch);
             late_changes.note(StoreOp::DeleteMany, key, condition.unwrap_or_default());
         }
-        let pending: BTreeMap<Key, QueuedDelete> =
-            left.pending.into_iter().map(QueuedDelete::of).collect();
         let wake = Notify::new();
         wake.notify_one();
         Self {
+            max_wait,
+            pending: PendingDeletes::new(log.clone(), left.pending),
+            orphans: Mutex::new(left.uploads),
+            late: LateObjects::new(store.clone(), log.clone(), late_changes, left.late),
             store,
             log,
-            late_changes,
-            clock: Arc::default(),
-            max_wait,
-            waiting: watch::Sender::new(pending.len()),
-            pending: Mutex::new(pending),
-            orphans: Mutex::new(left.uploads),
-            late: Mutex::new(Watched::of_left(left.late)),
-            late_turn: tokio::sync::Mutex::default(),
-            late_added: Notify::new(),
             made: Made::default(),
             wake,
             flush_now: Notify::new(),
@@ -140,12 +103,18 @@ impl DeleteQueue {
 
     /// The clock that times of objects are of.
     pub fn with_clock(self, clock: Arc<StoreClock>) -> Self {
-        Self { clock, ..self }
+        let late = self.late.with_clock(clock);
+        Self { late, ..self }
     }
 
     /// A time that has come in the store, where that is known.
     pub fn time(&self) -> Option<SystemTime> {
-        self.clock.now()
+        self.late.time()
+    }
+
+    /// What requests without an answer may still make.
+    pub fn late(&self) -> &LateObjects {
+        &self.late
     }
 
     /// The version that this mount has made of a key that it removes, within a short time.
@@ -160,24 +129,69 @@ impl DeleteQueue {
 
     /// Has the object deleted soon. Errors: the log's.
     pub fn delete_later(&self, pending: DeletePending) -> io::Result<()> {
-        self.note_pending(std::slice::from_ref(&pending), || ())?;
-        let (key, queued) = QueuedDelete::of(pending);
-        self.pending.lock().insert(key, queued);
-        self.tell_waiting();
-        self.wake.notify_one();
+        self.pending.add(&[pending], || ())?;
+        self.delete_soon();
         Ok(())
+    }
+
+    /// Notes objects as to be deleted: from now on they are not seen any more,
+    /// and the successor deletes them if this one does not.
+    ///
+    /// Errors: the log's; none of them is to be deleted then.
+    pub fn enqueue(&self, pending: &[DeletePending]) -> io::Result<()> {
+        let noted = || failpoint::at(Point::RenameDirectoryDooms);
+        self.pending.add(pending, noted)
+    }
+
+    /// Deletes pending objects; those for which the store cannot be reached are
+    /// left to be deleted soon.
+    ///
+    /// Returns how many are other versions by now, and stay. Errors: why objects
+    /// cannot be deleted, which are seen again.
+    pub async fn delete_pending_now(&self, keys: &[Key]) -> Result<usize, StoreError> {
+        let outcome = self.bulk().delete(keys).await;
+        self.delete_soon();
+        outcome
+    }
+
+    /// Has what is pending deleted by who does that in the background.
+    pub fn delete_soon(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Has the object deleted once the result is dropped; until then it can be
+    /// read, and is not seen. Errors: the log's.
+    pub fn delete_once_unused(self: &Arc<Self>, pending: DeletePending) -> io::Result<Kept> {
+        let key = pending.key.clone();
+        self.pending.add(&[pending], || ())?;
+        Ok(Kept::of(self.clone(), key, None))
+    }
+
+    /// An object may be put under the key, which nobody sees and which is deleted
+    /// once the result is dropped, by a successor if not by this daemon. Errors: the log's.
+    pub fn scratch(self: &Arc<Self>, key: Key) -> io::Result<Kept> {
+        self.late.scratch_begins(&key)?;
+        self.pending.add_scratch(key.clone());
+        Ok(Kept::of(self.clone(), key, None))
+    }
+
+    /// Keeps an object that a predecessor kept, if it is still this version.
+    pub fn keep_on(self: &Arc<Self>, key: &Key, etag: &ETag) -> Option<Kept> {
+        let queued = self.pending.get(key)?;
+        let is_kept = queued.etag.is_none_or(|pending| pending == *etag);
+        is_kept.then(|| Kept::of(self.clone(), key.clone(), Some(etag)))
     }
 
     /// Deletes what is pending and aborts what was left, as long as the run time lasts.
     pub async fn run(self: Arc<Self>) {
         let delete = || {
-            self.wake.notify_one();
+            self.delete_soon();
             self.delete_pending()
         };
         tokio::join!(
             kept_up("abort uploads", || self.abort_orphans()),
             kept_up("delete", delete),
-            kept_up("look for late objects", || self.watch()),
+            kept_up("look for late objects", || self.late.run()),
         );
     }
 
@@ -186,9 +200,9 @@ impl DeleteQueue {
         let mut failures: u32 = 0;
         loop {
             self.wake.notified().await;
-            while self.due() > 0 {
+            while self.pending.due() > 0 {
                 self.gather().await;
-                let outcome = self.delete_some().await;
+                let outcome = self.bulk().delete_some().await;
                 self.failing.send_replace(outcome.is_err());
                 let Err(error) = outcome else {
                     backoff.reset();
@@ -207,6 +221,30 @@ impl DeleteQueue {
         }
     }
 
+    /// Waits while more deletes come, up to a bound.
+    async fn gather(&self) {
+        let began = Instant::now();
+        let mut due = self.pending.due();
+        while due < BATCHES_AT_ONCE * DELETE_MANY_LIMIT && began.elapsed() < GATHER_LIMIT {
+            if timeout(GATHER, self.flush_now.notified()).await.is_ok() {
+                return;
+            }
+            let before = std::mem::replace(&mut due, self.pending.due());
+            if due <= before {
+                return;
+            }
+        }
+    }
+
+    fn bulk(&self) -> BulkDeletes<'_> {
+        BulkDeletes {
+            store: &*self.store,
+            pending: &self.pending,
+            late: &self.late,
+            refusals: &self.refusals,
+        }
+    }
+
     /// What fails is left to the successor.
     async fn abort_orphans(&self) {
         let orphans = std::mem::take(&mut *self.orphans.lock());
@@ -220,27 +258,14 @@ impl DeleteQueue {
 
     /// Keys to delete.
     pub fn waiting(&self) -> usize {
-        *self.waiting.borrow()
-    }
-
-    /// Those that nobody keeps.
-    fn due(&self) -> usize {
-        let pending = self.pending.lock();
-        pending
-            .values()
-            .filter(|queued| queued.kept.is_none())
-            .count()
+        self.pending.count()
     }
 
     /// Returns once nothing waits for its delete.
     pub async fn settled(&self) {
-        self.want(|_| true);
+        self.pending.want(|_| true);
         self.flush_now.notify_one();
-        let mut waiting = self.waiting.subscribe();
-        // The sender is in `self`.
-        if waiting.wait_for(|waiting| *waiting == 0).await.is_err() {
-            tracing::debug!("nothing to wait for");
-        }
+        self.pending.wait_until(|count| count == 0).await;
     }
 
     /// Whether the last attempt to delete failed.
@@ -268,136 +293,13 @@ impl DeleteQueue {
     pub async fn refused(&self) -> Vec<Key> {
         self.refusals.next().await
     }
-
-    fn is_pending(&self, key: &Key) -> bool {
-        self.pending.lock().contains_key(key)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for DeleteQueue {
-    async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        if self.is_pending(&request.key) {
-            let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
-            return Err(StoreError::new(kind, op, request.key, "is being deleted"));
-        }
-        let key = request.key.clone();
-        let meta = self.store.head(request).await?;
-        if self.is_late(&key, &meta.etag) {
-            let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
-            return Err(StoreError::new(kind, op, key, "is to be deleted"));
-        }
-        Ok(meta)
-    }
-
-    async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
-        self.store.get(request).await
-    }
-
-    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
-        self.store.tags(key).await
-    }
-
-    async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
-        self.wait_for_key(StoreOp::Put, &request.key).await?;
-        let key = request.key.clone();
-        let answer = match self.store.put(request.clone()).await {
-            Err(error) if !error.kind.is_transient() && self.clear_late(&request.key).await => {
-                tracing::debug!(%error, "a cancelled upload was in the way");
-                self.store.put(request).await
-            }
-            answer => answer,
-        };
-        answer.inspect(|made| self.made.note(&key, &made.etag))
-    }
-
-    async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
-        // What a rename that failed has left there is not what is copied now.
-        if request.condition == WriteCondition::IfAbsent && self.is_watched(&request.target) {
-            self.delete_if_there(&request.target).await;
-        }
-        self.wait_for_key(StoreOp::Copy, &request.target).await?;
-        let key = request.target.clone();
-        let answer = self.store.copy(request).await;
-        answer.inspect(|made| self.made.note(&key, &made.etag))
-    }
-
-    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
-        self.store.delete(request).await
-    }
-
-    async fn delete_many(
-        &self,
-        requests: Vec<DeleteRequest>,
-    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        self.store.delete_many(requests).await
-    }
-
-    async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
-        for _ in 1..ASK_AGAIN_LIMIT {
-            let (answer, overtaken) = self.list_seen(request.clone()).await?;
-            if !overtaken {
-                return Ok(answer);
-            }
-        }
-        Ok(self.list_seen(request).await?.0)
-    }
-
-    async fn create_multipart(
-        &self,
-        request: CreateMultipartRequest,
-    ) -> Result<UploadId, StoreError> {
-        self.wait_for_key(StoreOp::CreateMultipart, &request.key)
-            .await?;
-        let key = request.key.clone();
-        let upload = self.store.create_multipart(request).await?;
-        self.log.upload_begun(key, upload.clone());
-        Ok(upload)
-    }
-
-    async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
-        self.store.upload_part(request).await
-    }
-
-    async fn upload_part_copy(
-        &self,
-        request: UploadPartCopyRequest,
-    ) -> Result<CompletedPart, StoreError> {
-        self.store.upload_part_copy(request).await
-    }
-
-    async fn complete_multipart(
-        &self,
-        request: CompleteMultipartRequest,
-    ) -> Result<PutAnswer, StoreError> {
-        let (key, upload) = (request.key.clone(), request.upload.clone());
-        self.end_watch(StoreOp::CompleteMultipart, &key).await?;
-        let answer = self.store.complete_multipart(request).await?;
-        self.made.note(&key, &answer.etag);
-        self.log.upload_ended(key, upload);
-        Ok(answer)
-    }
-
-    async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
-        let outcome = self
-            .store
-            .abort_multipart(key.clone(), upload.clone())
-            .await;
-        if outcome.is_ok() {
-            self.log.upload_ended(key, upload);
-        }
-        outcome
-    }
-
-    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
-        self.store.list_parts(request).await
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::memory_log::MemoryLog;
     use super::*;
+    use crate::store::StoreErrorKind;
     use crate::store::memory::Memory;
 
     pub(super) async fn put(store: &dyn ObjectStore, key: &str) -> ETag {
@@ -530,7 +432,7 @@ mod tests {
             put(&*memory, key).await;
         }
         let late = LateObject::of_bytes(b"awaited");
-        store.watch_for_late(Key::new("awaited"), late);
+        store.late().watch_for(Key::new("awaited"), late);
         // Times of objects are those of the first seconds.
         let first = std::time::UNIX_EPOCH;
         let of_name = |key: &str, at| DeletePending::of_name(Key::new(key), None, Some(at));

@@ -165,4 +165,10 @@ impl StoreError {
             request_id: None,
         }
     }
+
+    /// The condition of a change does not hold.
+    pub(super) fn another_version(op: StoreOp, key: &Key) -> Self {
+        let kind = StoreErrorKind::PreconditionFailed;
+        Self::new(kind, op, key.clone(), "another version is there")
+    }
 }

@@ -39,12 +39,12 @@ pub struct Faulty {
 }
 
 /// Makes what is said of an object's bytes from what nobody has said yet.
-pub type Told = fn(ObjectChecksums, &[u8]) -> ObjectChecksums;
+pub type Checksums = fn(ObjectChecksums, &[u8]) -> ObjectChecksums;
 
 #[derive(Debug, Default)]
 struct State {
     delays: Option<(fastrand::Rng, Duration)>,
-    told: Option<Told>,
+    told: Option<Checksums>,
     faults: HashMap<(StoreOp, u64), Fault>,
     seen: HashMap<StoreOp, u64>,
 }
@@ -58,7 +58,7 @@ impl Faulty {
     }
 
     /// A store that tells of the bytes of its objects.
-    pub fn telling(store: Arc<dyn ObjectStore>, told: Told) -> Self {
+    pub fn telling(store: Arc<dyn ObjectStore>, told: Checksums) -> Self {
         let this = Self::new(store);
         this.state.lock().told = Some(told);
         this

@@ -1,12 +1,21 @@
 //! What a daemon can rely on against changes that its predecessor sent, or its own.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use tokio::time::sleep;
 
 use super::abilities::{Ability, KnownAbilities};
 use super::change::{Change, Leaves, Outcome};
-use super::request::DeleteRequest;
+use super::request::{DeleteRequest, HeadRequest};
 use super::unanswered::{ChangeLog, LeftByPredecessor, Unanswered};
-use super::{Key, StoreError, StoreOp, WriteCondition};
+use super::{Key, ObjectStore, StoreError, StoreHealth, StoreOp, WriteCondition};
+
+/// Between turns of questions for keys that nobody else asks for, of so many each.
+const UNHEARD_PAUSE: Duration = Duration::from_secs(60);
+const UNHEARD_IN_TURN: usize = 256;
+const UNHEARD_AT_ONCE: usize = 4;
 
 impl KnownAbilities {
     /// A condition counts where the store is known to heed it.
@@ -121,7 +130,91 @@ impl LateChanges {
         self.unanswered.predecessor_landed(places, ask).await
     }
 
+    /// Asks for keys of requests that were given up, whose callers have gone: they stay in
+    /// memory and in the log until the store has answered for them.
+    pub async fn ask_for_unheard(self, store: Arc<dyn ObjectStore>, health: StoreHealth) {
+        let mut last: Option<Key> = None;
+        loop {
+            sleep(UNHEARD_PAUSE).await;
+            health.served().await;
+            let keys = self
+                .unanswered
+                .unheard_after(last.as_ref(), UNHEARD_IN_TURN);
+            last = keys.last().cloned();
+            let asks = stream::iter(keys).map(|key| store.head(HeadRequest { key }));
+            let mut answers = asks.buffer_unordered(UNHEARD_AT_ONCE);
+            while let Some(answer) = answers.next().await {
+                let found = answer.is_ok();
+                tracing::debug!(found, "asked for a key of a request that was given up");
+            }
+        }
+    }
+
     pub fn abilities(&self) -> &KnownAbilities {
         &self.abilities
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::memory::Memory;
+    use crate::store::{FoldDirectories, LeftUnanswered, ListRequest, Retry};
+
+    #[derive(Debug, Default)]
+    struct Log(Mutex<Vec<u64>>);
+
+    impl ChangeLog for Log {
+        fn sent(&self, _: &[Change]) -> Option<u64> {
+            None
+        }
+
+        fn answered(&self, _: u64) {}
+
+        fn given_up(&self, number: u64) {
+            self.0.lock().push(number);
+        }
+
+        fn unknown_over(&self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_up_is_asked_for_once_the_store_answers() {
+        const REQUESTS: u64 = 300;
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        // One key stays silent for a turn, which holds no other up.
+        (1..4).for_each(|nth| faulty.plan(StoreOp::Head, nth, Fault::Stall));
+        let health = StoreHealth::default();
+        let store = Retry::new(faulty, Duration::from_secs(30), health.clone());
+        let late = LateChanges::new(store.unanswered().clone(), Arc::default());
+        let of = |number: u64| LeftUnanswered {
+            number,
+            changes: vec![Change::new(
+                Key::new(number.to_string()),
+                WriteCondition::Always,
+            )],
+            left: None,
+        };
+        let (log, may_lack_some) = (Arc::<Log>::default(), false);
+        let unanswered = (0..REQUESTS).map(of).collect();
+        late.recorded_by(
+            log.clone(),
+            LeftByPredecessor {
+                unanswered,
+                may_lack_some,
+            },
+        );
+        let page = ListRequest::page("", FoldDirectories::No, None);
+        store.list(page).await.unwrap();
+        advance(UNHEARD_PAUSE).await;
+        let asking = late.ask_for_unheard(Arc::new(store), health);
+        timeout(UNHEARD_PAUSE * 6, asking).await.unwrap_err();
+        let mut told = std::mem::take(&mut *log.0.lock());
+        told.sort_unstable();
+        assert_eq!(told, (0..REQUESTS).collect::<Vec<_>>());
     }
 }

@@ -46,7 +46,9 @@ pub use clock::StoreClock;
 pub use conditional::Conditional;
 #[cfg(test)]
 pub use delete_queue::memory_log::MemoryLog;
-pub use delete_queue::{DeletePending, DeleteQueue, Kept, LateObject, RecoveredWork, StoreLog};
+pub use delete_queue::{
+    DeletePending, DeleteQueue, Kept, LateObject, LateObjects, RecoveredWork, StoreLog,
+};
 pub use endpoint::Endpoint;
 pub use error::{StoreError, StoreErrorKind, StoreOp};
 pub use etag::ETag;

@@ -76,6 +76,17 @@ pub enum WriteCondition {
     IfMatch(ETag),
 }
 
+impl WriteCondition {
+    /// Whether it holds for what is there.
+    pub fn holds(&self, there: Option<&ETag>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::IfAbsent => there.is_none(),
+            Self::IfMatch(wanted) => there == Some(wanted),
+        }
+    }
+}
+
 /// What is stored with an object besides its bytes. Source: S3 API `PutObject`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,5 +1,7 @@
 //! Deadlines and retries: the one place that has them.
 
+mod changes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,6 @@ use super::request::{
 };
 use super::unanswered::{AttemptGuard, Unanswered};
 use super::{Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
-
 /// Pause before the second attempt; it doubles with each one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(5);
@@ -40,6 +41,13 @@ const HEDGED_BYTES_LIMIT: u64 = 1 << 20;
 /// Of the time that is left, the share that a server's wish for a pause may take:
 /// the rest is for the last attempt.
 const PAUSE_SHARE: f64 = 0.9;
+
+/// Whether a change may have been carried out by an attempt before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    NotSent,
+    MaybeApplied,
+}
 
 /// Repeats what failed for a passing reason, until a deadline.
 #[derive(Debug)]
@@ -116,6 +124,7 @@ impl Retry {
         body_bytes: u64,
         attempt: impl Fn() -> F,
     ) -> Result<T, StoreError> {
+        let attempt = |_| attempt();
         self.run_changing(op, key, body_bytes, &[], attempt).await
     }
 
@@ -125,7 +134,7 @@ impl Retry {
         key: Key,
         body_bytes: u64,
         changes: &[Change],
-        attempt: impl Fn() -> F,
+        attempt: impl Fn(Before) -> F,
     ) -> Result<T, StoreError> {
         let began = Instant::now();
         let keys = keys_of(&key, changes);
@@ -140,7 +149,8 @@ impl Retry {
             let guard = AttemptGuard::new(&self.unanswered, changes);
             let timed_out = StoreErrorKind::TimedOut;
             let silent = || StoreError::new(timed_out, op, key.clone(), "no answer in time");
-            let outcome = timeout(share.min(left) + extra, attempt()).await;
+            let attempt = attempt(Before::of(maybe_applied));
+            let outcome = timeout(share.min(left) + extra, attempt).await;
             if outcome.is_err() {
                 self.counters.note_failure(timed_out);
                 self.no_answer(op, &key, attempts, attempted.elapsed());
@@ -279,7 +289,7 @@ impl ObjectStore for Retry {
             let left = Leaves::from(&request);
             self.landed(StoreOp::Put, &changes, &left).await?;
         }
-        let attempt = || self.store.put(request.clone());
+        let attempt = |before| self.attempt_put(before, &request);
         self.run_changing(StoreOp::Put, key, bytes, &changes, attempt)
             .await
     }
@@ -289,7 +299,7 @@ impl ObjectStore for Retry {
         let left = Leaves::from(&request);
         let changes = [self.as_sent(StoreOp::Copy, Change::from(&request))];
         self.landed(StoreOp::Copy, &changes, &left).await?;
-        let attempt = || self.store.copy(request.clone());
+        let attempt = |before| self.attempt_copy(before, &request);
         let bytes = request.size_bytes.min(COPY_BYTES_LIMIT);
         self.run_changing(StoreOp::Copy, key, bytes, &changes, attempt)
             .await
@@ -300,9 +310,8 @@ impl ObjectStore for Retry {
         let changes = [self.as_sent(StoreOp::Delete, Change::from(&request))];
         let (op, left) = (StoreOp::Delete, Leaves::Nothing);
         self.landed(op, &changes, &left).await?;
-        let attempt = || self.store.delete(request.clone());
-        self.run_changing(StoreOp::Delete, key, 0, &changes, attempt)
-            .await
+        let attempt = |before| self.attempt_delete(before, &request);
+        self.run_changing(op, key, 0, &changes, attempt).await
     }
 
     async fn delete_many(
@@ -317,9 +326,8 @@ impl ObjectStore for Retry {
         let changes: Vec<Change> = changes.collect();
         let (op, left) = (StoreOp::DeleteMany, Leaves::Nothing);
         self.landed(op, &changes, &left).await?;
-        let attempt = || self.store.delete_many(requests.clone());
-        self.run_changing(StoreOp::DeleteMany, first, 0, &changes, attempt)
-            .await
+        let attempt = |before| self.attempt_delete_many(before, &requests);
+        self.run_changing(op, first, 0, &changes, attempt).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
@@ -365,7 +373,7 @@ impl ObjectStore for Retry {
         let op = StoreOp::CompleteMultipart;
         let changes = [self.as_sent(op, Change::from(&request))];
         self.landed(op, &changes, &left).await?;
-        let attempt = || self.store.complete_multipart(request.clone());
+        let attempt = |before| self.attempt_complete(before, &request);
         let bytes = request.parts.len() as u64 * JOIN_BYTES_PER_PART;
         let bytes = bytes.min(COPY_BYTES_LIMIT);
         self.run_changing(op, key, bytes, &changes, attempt).await

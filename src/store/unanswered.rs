@@ -10,6 +10,7 @@
 //! How long that is: see `late_until`.
 
 mod remembered;
+mod unheard;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -19,17 +20,20 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use super::abilities::KnownAbilities;
+use super::abilities::{Ability, KnownAbilities};
 use super::change::{Change, Leaves};
 use super::late_until::LateUntil;
 use super::{Key, StoreError, StoreErrorKind, StoreOp};
 use crate::task::caught_now;
-use remembered::{Remembered, TooMany};
+use remembered::Remembered;
+use unheard::TooMany;
 
 /// Times that a store is asked which answers and falls silent again.
 const ASK_AGAIN_LIMIT: usize = 8;
 /// Keys that are asked for at once.
 const ASKS_AT_ONCE: usize = 16;
+/// Keys that a line of the log names.
+const NAMED_LIMIT: usize = 3;
 
 /// Remembers for the successor what the store may still carry out.
 pub trait ChangeLog: Send + Sync + fmt::Debug {
@@ -38,6 +42,8 @@ pub trait ChangeLog: Send + Sync + fmt::Debug {
     fn answered(&self, number: u64);
     /// Their connection has ended, and the store has answered since for each of their keys.
     fn given_up(&self, number: u64);
+    /// What predecessors sent, and the log does not tell of, cannot come any more.
+    fn unknown_over(&self);
 }
 
 /// What a predecessor has left.
@@ -83,11 +89,23 @@ impl Unanswered {
         }
     }
 
+    /// Whether the store is known to heed the condition of such a change, or not to; none
+    /// before it was asked.
+    pub fn ability(&self, op: StoreOp) -> Option<Ability> {
+        self.abilities.get().map(|abilities| abilities.get().of(op))
+    }
+
     /// The store has just answered a request for these keys that was sent then.
     pub fn heard(&self, keys: &[&Key], sent: Instant) {
-        let heard = self.state.lock().heard(keys, sent);
+        let (heard, is_unknown_over) = {
+            let mut state = self.state.lock();
+            (state.heard(keys, sent), state.end_unknown())
+        };
         for number in heard {
             self.tell(|log| log.given_up(number));
+        }
+        if is_unknown_over {
+            self.tell(|log| log.unknown_over());
         }
     }
 
@@ -103,12 +121,19 @@ impl Unanswered {
 
     /// The log is to learn when the store has answered since these were given up.
     fn note_unheard(&self, number: u64, changes: &[Change]) {
-        match self.state.lock().note_unheard(number, changes) {
+        match self.state.lock().unheard.note(number, changes) {
             Ok(None) => {}
             // The same sent again: what counts is the last one.
             Ok(Some(replaced)) => self.tell(|log| log.answered(replaced)),
             Err(TooMany) => self.tell(|log| log.given_up(number)),
         }
+    }
+
+    /// The next keys that requests were given up for, without an answer for them since.
+    pub(super) fn unheard_after(&self, last: Option<&Key>, limit: usize) -> Vec<Key> {
+        let mut state = self.state.lock();
+        state.forget_over();
+        state.unheard.keys_after(last, limit)
     }
 
     fn tell(&self, what: impl FnOnce(&dyn ChangeLog)) {
@@ -177,27 +202,30 @@ impl Unanswered {
         }
     }
 
-    /// Returns once nothing is late any more: until then `late` tells how long, and the keys
-    /// to ask for where the time begins with an answer. They wait together.
+    /// Returns once nothing is late any more: until then `late` tells which keys, and how
+    /// long. Where the time begins with an answer they are asked for. They wait together.
     async fn over<F: Future<Output = Result<(), StoreError>>>(
         &self,
         op: StoreOp,
         key: &Key,
-        late: impl Fn() -> Option<(LateUntil, Vec<Key>)>,
+        late: impl Fn() -> Vec<(Key, LateUntil)>,
         ask: impl Fn(Key) -> F,
     ) -> Result<(), StoreError> {
         for asked in 0..ASK_AGAIN_LIMIT {
-            let Some((until, keys)) = late() else {
+            let late = late();
+            let Some(last) = late.iter().map(|(_, until)| *until).max() else {
                 return Ok(());
             };
             if asked == 0 {
-                tracing::info!(%key, "a change of this key got no answer: waiting until it cannot undo the next one");
+                log_wait(&late);
             }
-            if let LateUntil::Time(until) = until {
+            if let LateUntil::Time(until) = last {
                 sleep_until(until).await;
                 continue;
             }
-            let asks = stream::iter(keys).map(|key| async {
+            let awaited = late.into_iter().filter(|(_, until)| until.awaits_answer());
+            let awaited: Vec<Key> = awaited.map(|(key, _)| key).collect();
+            let asks = stream::iter(awaited).map(|key| async {
                 match ask(key).await {
                     Err(error) if error.kind.is_no_answer() => Err(error),
                     Ok(()) | Err(_) => Ok(()),
@@ -212,6 +240,23 @@ impl Unanswered {
         let kind = StoreErrorKind::TimedOut;
         Err(StoreError::new(kind, op, key.clone(), detail))
     }
+}
+
+/// Says what is waited for.
+fn log_wait(late: &[(Key, LateUntil)]) {
+    let (count, keys) = (late.len(), first_keys(late));
+    tracing::info!(
+        count,
+        keys,
+        "changes of these keys got no answer: waiting until they cannot undo the next ones"
+    );
+}
+
+fn first_keys(late: &[(Key, LateUntil)]) -> String {
+    let first = late.iter().take(NAMED_LIMIT);
+    let first: Vec<&str> = first.map(|(key, _)| key.as_str()).collect();
+    let more = if late.len() > NAMED_LIMIT { " ..." } else { "" };
+    format!("{}{more}", first.join(" "))
 }
 
 /// One attempt at changes. Dropped without an answer, they are noted.
@@ -390,6 +435,14 @@ mod tests {
         assert!(waited(&unanswered, "k", Leaves::Nothing).await.is_zero());
     }
 
+    #[test]
+    fn of_many_keys_the_log_names_a_few() {
+        let late = ["a", "b", "c", "d"].map(|key| (Key::new(key), LateUntil::given_up()));
+        assert_eq!(first_keys(&late[..1]), "a");
+        assert_eq!(first_keys(&late[..3]), "a b c");
+        assert_eq!(first_keys(&late), "a b c ...");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_time_of_a_key_begins_with_an_answer_for_this_key() {
         let unanswered = Unanswered::default();
@@ -444,7 +497,7 @@ mod tests {
     }
 
     #[derive(Debug, Default)]
-    struct Log(Mutex<Vec<u64>>);
+    struct Log(Mutex<Vec<u64>>, AtomicUsize);
 
     impl ChangeLog for Log {
         fn sent(&self, _: &[Change]) -> Option<u64> {
@@ -455,6 +508,10 @@ mod tests {
 
         fn given_up(&self, number: u64) {
             self.0.lock().push(number);
+        }
+
+        fn unknown_over(&self) {
+            self.1.fetch_add(1, Relaxed);
         }
     }
 
@@ -513,6 +570,31 @@ mod tests {
         told.sort_unstable();
         assert_eq!((waited.as_secs(), told), (6, vec![1, 2]));
         assert_eq!(asked, ["a", "b", "c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_learns_once_when_what_it_does_not_know_of_is_over() {
+        let (unanswered, log) = (Unanswered::default(), Arc::<Log>::default());
+        let left = LeftByPredecessor {
+            may_lack_some: true,
+            ..LeftByPredecessor::default()
+        };
+        unanswered.recorded_by(log.clone(), left);
+        let over = || log.1.load(Relaxed);
+        answers(&unanswered, "any").await.unwrap();
+        tokio::time::advance(LATE_LIMIT / 5).await;
+        is_silent(&unanswered).await.unwrap_err();
+        answers(&unanswered, "any").await.unwrap();
+        assert_eq!(over(), 0, "the store was silent");
+        tokio::time::advance(LATE_LIMIT).await;
+        // Whoever waits for it looks as well.
+        let places = [Key::new("a")];
+        let ask = |_| async { unreachable!() };
+        unanswered.predecessor_landed(&places, ask).await.unwrap();
+        for _ in 0..2 {
+            answers(&unanswered, "any").await.unwrap();
+            assert_eq!(over(), 1);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,14 +33,17 @@ pub struct LogFileSettings {
 /// The same as arguments of a subcommand.
 #[derive(Debug, Clone, Args)]
 pub struct LogFileArgs {
-    /// Standard error where absent
+    /// File to log to [default: standard error]
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+    /// Size at which the log file is moved aside; 0: never
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     log_file_size: u64,
+    /// Log files that are kept, with the one that is written
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     log_file_count: usize,
-    #[arg(long)]
+    /// It is in the mount's own directory: no symlink is followed
+    #[arg(long, hide = true)]
     log_is_private: bool,
 }
 

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use super::full_parts::FullPart;
 use super::multipart::{Claim, Claimed, MultipartUpload};
-use super::part_sender::part_request;
+use super::part_sender::{PartSender, part_request};
 use super::upload_target::UploadTarget;
-use super::uploader::Uploader;
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 
-impl Uploader {
+impl PartSender {
     /// Sends a part unless somebody else does; where that fails, the close sends it
     /// and tells why it cannot.
     pub async fn upload_early(&self, target: &UploadTarget, part: FullPart) {
@@ -55,7 +54,7 @@ impl Uploader {
     async fn leave_former_name(&self, target: &UploadTarget, part: &FullPart) {
         let _turn = part.file.create_lock().lock().await;
         let upload = part.file.upload();
-        if !part.file.has_offloaded() && upload.is_some_and(|it| *it.key() != target.key) {
+        if !part.file.offloaded().has_any() && upload.is_some_and(|it| *it.key() != target.key) {
             part.file.set_upload(None);
         }
     }

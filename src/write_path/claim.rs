@@ -133,7 +133,7 @@ impl ClaimedSpool {
         let restamp = match &former {
             Former::Same | Former::Unrecorded => None,
             Former::Moved(from) => {
-                tracing::warn!(%spool, %from, to = %place, "the spool's bucket has moved, by the word of who mounts it");
+                tracing::warn!(%spool, %from, to = %place, "the spool's bucket has moved, as --spool-moved-from says");
                 Some(Restamp::Moved { from, to: &place })
             }
             Former::Other(known) => {
@@ -190,7 +190,7 @@ fn tell_adopted(dir: &Path, place: &Place, pending: &PendingWork) {
     if !pending.is_nothing() {
         tracing::warn!(
             spool = %dir.display(), %place, %pending,
-            "a predecessor recorded no endpoint, or no place at all, of this spool: what waits in it is taken to be for what is mounted now"
+            "a predecessor did not record the endpoint, or the bucket, that this spool belongs to: what waits in it counts as belonging to this mount"
         );
     }
 }

@@ -116,6 +116,13 @@ impl SpoolView {
         Ok(pending)
     }
 
+    /// Whether a mount that never had it would do the same as one that has it. To be
+    /// asked while no daemon has it.
+    pub fn is_of_no_use(&self) -> Result<bool, SpoolError> {
+        let journal = Journal::peek(&self.dir.join("journal"))?;
+        Ok(!journal.has_leftovers && self.pending()?.is_nothing() && self.entries()?.is_empty())
+    }
+
     /// What is in it, oldest first.
     pub fn entries(&self) -> Result<Vec<Entry>, SpoolError> {
         let mut entries = self.staged(&Journal::peek(&self.dir.join("journal"))?);

@@ -132,7 +132,7 @@ impl Stage {
     /// Whether it costs less to copy this stage into the one that it is based on.
     pub fn is_absorbed_by(&self, below: &Stage) -> bool {
         // What is not here cannot be copied.
-        !self.file().has_offloaded() && self.local_bytes() < self.shown_of(below)
+        !self.file().offloaded().has_any() && self.local_bytes() < self.shown_of(below)
     }
 
     /// Has the disk keep room for what `later` adds. Errors: `NoSpace`, `Spool`.

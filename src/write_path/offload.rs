@@ -14,42 +14,54 @@
 use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
-use parking_lot::MutexGuard;
-use rustix::fs::FallocateFlags;
+use parking_lot::Mutex;
 
-use super::stage_file::StageFile;
+use super::multipart::MultipartUpload;
 use crate::error::FsError;
-use crate::journal::{Durable, Offloaded, OffloadedPart, Record};
-use crate::store::Key;
+use crate::journal::{Durable, Journal, Offloaded, OffloadedPart, Record};
+use crate::vocabulary::StageId;
 
-impl StageFile {
-    fn offloaded(&self) -> MutexGuard<'_, Option<Offloaded>> {
-        self.offloaded.lock()
+/// The parts of one stage that only its unfinished upload has.
+#[derive(Debug)]
+pub struct OffloadedParts {
+    stage: StageId,
+    journal: Arc<Journal>,
+    parts: Mutex<Option<Offloaded>>,
+}
+
+impl OffloadedParts {
+    /// `of_predecessor`: what that punched out of the stage.
+    pub(super) fn new(
+        stage: StageId,
+        journal: Arc<Journal>,
+        of_predecessor: Option<Offloaded>,
+    ) -> Self {
+        let parts = of_predecessor.filter(|it| !it.parts.is_empty());
+        Self {
+            stage,
+            journal,
+            parts: Mutex::new(parts),
+        }
     }
 
-    /// What a predecessor punched out of it.
-    pub(super) fn set_offloaded(&self, offloaded: Option<Offloaded>) {
-        *self.offloaded() = offloaded.filter(|it| !it.parts.is_empty());
+    pub fn get(&self) -> Option<Offloaded> {
+        self.parts.lock().clone()
     }
 
-    /// Which parts only its upload has, if any are.
-    pub fn as_offloaded(&self) -> Option<Offloaded> {
-        self.offloaded().clone()
+    pub fn has_any(&self) -> bool {
+        self.parts.lock().is_some()
     }
 
-    pub fn has_offloaded(&self) -> bool {
-        self.offloaded().is_some()
-    }
-
-    /// Up to here its upload has parts that only it has.
-    pub fn offloaded_end(&self) -> u64 {
-        self.offloaded().as_ref().map_or(0, Offloaded::end)
+    /// Up to here the upload has parts that only it has.
+    pub fn end(&self) -> u64 {
+        self.parts.lock().as_ref().map_or(0, Offloaded::end)
     }
 
     /// Ranges that the file does not have though they were written.
     pub fn missing(&self) -> Vec<Range<u64>> {
-        let offloaded = self.offloaded();
+        let offloaded = self.parts.lock();
         offloaded.as_ref().map_or_else(Vec::new, Offloaded::missing)
     }
 
@@ -73,7 +85,7 @@ impl StageFile {
         range: &Range<u64>,
         of: impl Fn(&OffloadedPart) -> Range<u64>,
     ) -> Result<(), FsError> {
-        let offloaded = self.offloaded();
+        let offloaded = self.parts.lock();
         let mut parts = offloaded.iter().flat_map(|it| &it.parts).map(of);
         if parts.any(|part| part.start < range.end && range.start < part.end) {
             return Err(FsError::Offloaded);
@@ -84,8 +96,8 @@ impl StageFile {
     /// To be called before the file is cut.
     ///
     /// Errors: `Offloaded`, where it would be cut in the middle of such a part; `Spool`.
-    pub(super) fn cut_offloaded(&self, len: u64) -> Result<(), FsError> {
-        let mut offloaded = self.offloaded();
+    pub(super) fn cut(&self, len: u64) -> Result<(), FsError> {
+        let mut offloaded = self.parts.lock();
         let Some(parts) = offloaded.as_mut().filter(|it| it.end() > len) else {
             return Ok(());
         };
@@ -93,7 +105,7 @@ impl StageFile {
         if parts.parts.iter().any(is_cut) {
             return Err(FsError::Offloaded);
         }
-        let stage = self.id();
+        let stage = self.stage;
         let record = Record::OffloadedCut { stage, len };
         self.journal.append(record, Durable::No)?;
         parts.cut(len);
@@ -105,13 +117,12 @@ impl StageFile {
 
     /// Marks the first part that S3 has and that may leave the file; from then on it is
     /// neither read nor changed. To be called where nobody writes.
-    pub(super) fn mark_offloaded(
+    pub(super) fn mark(
         &self,
-        key: &Key,
+        upload: &MultipartUpload,
         is_local: impl Fn(&Range<u64>) -> bool,
     ) -> Option<Offloaded> {
-        let upload = self.upload().filter(|upload| upload.key() == key)?;
-        let mut offloaded = self.offloaded();
+        let mut offloaded = self.parts.lock();
         let before = offloaded.as_ref();
         if before.is_some_and(|before| before.upload != *upload.id()) {
             return None;
@@ -138,55 +149,41 @@ impl StageFile {
         Some(marked)
     }
 
-    fn is_marked(offloaded: &Option<Offloaded>, part: &OffloadedPart) -> bool {
-        let mut parts = offloaded.iter().flat_map(|it| &it.parts);
-        parts.any(|it| it == part)
+    /// Whether a part is marked: it is not any more once the file was cut there.
+    pub(super) fn is_marked(&self, part: &OffloadedPart) -> bool {
+        is_marked(&self.parts.lock(), part)
     }
 
     /// Tells the journal of a marked part, before or after it is told of a cut.
-    pub(super) fn record_offloaded(&self, marked: Offloaded) -> io::Result<()> {
-        let offloaded = self.offloaded();
-        if !marked
-            .parts
-            .iter()
-            .all(|part| Self::is_marked(&offloaded, part))
-        {
+    pub(super) fn record(&self, marked: Offloaded) -> io::Result<()> {
+        let offloaded = self.parts.lock();
+        if !marked.parts.iter().all(|part| is_marked(&offloaded, part)) {
             return Ok(());
         }
         let record = Record::Offloaded {
-            stage: self.id(),
+            stage: self.stage,
             offloaded: Box::new(marked),
         };
         self.journal.append(record, Durable::No)
     }
+}
 
-    /// Punches a marked part out of the file, unless the file was cut meanwhile.
-    pub(super) fn punch_out(&self, part: &OffloadedPart) -> io::Result<()> {
-        // Nobody reads or writes until this is done.
-        let _sums = self.sums.write();
-        let missing = part.missing();
-        let len = missing.end - missing.start;
-        if Self::is_marked(&self.offloaded(), part) {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            let file = self.descriptor().file()?;
-            rustix::fs::fallocate(&file, flags, missing.start, len)?;
-        }
-        self.reservation().release(len);
-        Ok(())
-    }
+fn is_marked(offloaded: &Option<Offloaded>, part: &OffloadedPart) -> bool {
+    let mut parts = offloaded.iter().flat_map(|it| &it.parts);
+    parts.any(|it| it == part)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::journal::{BLOCK_BYTES, Journal};
-    use crate::store::{CompletedPart, ETag, ObjectHeaders, PartNumber, UploadId, WriteCondition};
+    use crate::journal::BLOCK_BYTES;
+    use crate::store::{
+        CompletedPart, ETag, Key, ObjectHeaders, PartNumber, UploadId, WriteCondition,
+    };
     use crate::write_path::abort_queue::Aborter;
     use crate::write_path::full_parts::FullPart;
     use crate::write_path::multipart::Claim;
-    use crate::write_path::{MultipartUpload, PartSize, PriorAttempt, Spool, Stage, UploadTarget};
+    use crate::write_path::{PartSize, PriorAttempt, Spool, Stage, UploadTarget};
 
     /// No multiple of a block.
     const PART: u64 = 5_300_000;
@@ -307,7 +304,7 @@ mod tests {
         let id = it.stage.file().id();
         assert_eq!(it.spool.journal().offloaded(id).unwrap().end(), 2 * PART);
         it.stage.truncate(0).unwrap();
-        assert!(!it.stage.file().has_offloaded());
+        assert!(!it.stage.file().offloaded().has_any());
         assert!(it.spool.journal().offloaded(id).unwrap().parts.is_empty());
         drop(it.stage);
         assert_eq!(it.spool.staged_bytes(), 0);

@@ -9,13 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
-use super::budget::Held;
 use super::byte_source::RangeReader;
 use super::crc64nvme::Crc64Nvme;
-use super::multipart::MultipartUpload;
-use super::uploader::Uploader;
 use crate::error::FsError;
-use crate::store::{Body, BodySource, BodyStream, CompletedPart, SummedBytes, pieces};
+use crate::store::{Body, BodySource, BodyStream, CompletedPart, pieces};
 
 /// For the store, which knows of no file.
 #[derive(Debug)]
@@ -28,35 +25,15 @@ impl BodySource for Streamed {
     }
 }
 
-impl Uploader {
-    /// Quota for sending a part. One that is streamed counts as a whole one of
-    /// `--part-size`, so that no more requests are under way either.
-    pub(super) async fn hold_part(&self, upload: &MultipartUpload, range: &Range<u64>) -> Held<'_> {
-        let len = range.end - range.start;
-        let held = len.min(self.part_size().bytes());
-        self.budget.part(upload.reservation(), held).await
-    }
-
-    pub(super) async fn body(
-        &self,
-        reader: Arc<dyn RangeReader>,
-        range: Range<u64>,
-    ) -> Result<Body, FsError> {
-        if self.sends_at_once(range.end - range.start) {
-            let summed = reader.read_summed(range).await?;
-            return Ok(Body::Summed(SummedBytes {
-                bytes: summed.bytes,
-                crc64nvme: summed.crc64nvme.text(),
-            }));
-        }
-        let crc64nvme = crc64nvme(&*reader, range.clone()).await?;
-        let source = Arc::new(Streamed(reader));
-        Ok(Body::Stream(BodyStream {
-            source,
-            range,
-            crc64nvme,
-        }))
-    }
+/// The body of a part that is not held in memory.
+pub async fn streamed(reader: Arc<dyn RangeReader>, range: Range<u64>) -> Result<Body, FsError> {
+    let crc64nvme = crc64nvme(&*reader, range.clone()).await?;
+    let source = Arc::new(Streamed(reader));
+    Ok(Body::Stream(BodyStream {
+        source,
+        range,
+        crc64nvme,
+    }))
 }
 
 /// Whether a part that the store has is of exactly these bytes.

@@ -5,21 +5,53 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::abort_queue::AbortQueue;
+use super::budget::{Budget, Held};
 use super::byte_source::{ByteSource, RangeReader};
+use super::copier::CopyPartSize;
+use super::failed::Failed;
 use super::multipart::{Claim, MultipartUpload};
-use super::part_body::is_of;
-use super::parts::{plan_parts, ranges};
+use super::part_body::{is_of, streamed};
+use super::parts::{PartSize, plan_parts, ranges};
+use super::scratch::Scratch;
 use super::upload_target::UploadTarget;
-use super::uploader::{Failed, Uploader};
-use super::zeros::ZeroParts;
+use super::zeros::{ZeroCopier, longest_of_zeros};
 use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::store::{
     Body, CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, ListPartsRequest,
-    PartNumber, StoreError, StoreErrorKind, UploadPartCopyRequest, UploadPartRequest,
+    ObjectStore, PartNumber, StoreError, StoreErrorKind, SummedBytes, UploadPartCopyRequest,
+    UploadPartRequest,
 };
 
-impl Uploader {
+/// Sends files in parts, with a bound on the memory of all uploads together.
+#[derive(Debug)]
+pub struct PartSender {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) part_size: PartSize,
+    pub(super) copy_part_size: CopyPartSize,
+    pub(super) concurrency: usize,
+    pub(super) budget: Budget,
+    pub(super) aborts: AbortQueue,
+    /// Where zeros are made that holes are copied from, if they are.
+    pub(super) scratch: Option<Scratch>,
+}
+
+impl PartSender {
+    pub fn part_size(&self) -> PartSize {
+        self.part_size
+    }
+
+    /// Parts that are in memory at once.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    /// Whether a file of this length in bytes is one request.
+    pub fn sends_at_once(&self, len: u64) -> bool {
+        len <= self.part_size.bytes()
+    }
+
     /// Sends what the store does not have yet of a file, and joins the parts.
     ///
     /// What fails leaves the upload to the source: the next attempt resumes it.
@@ -39,7 +71,7 @@ impl Uploader {
             }
         };
         failpoint::at(Point::PartsBegin);
-        let zeros = self.zero_parts(source, &part_ends);
+        let zeros = self.zeros(source, &part_ends);
         let parts: Vec<CompletedPart> = stream::iter((1..).zip(ranges(&part_ends)))
             .map(|(number, range)| self.provide_part(source, &upload, (number, range), zeros))
             .buffered(self.concurrency)
@@ -59,6 +91,19 @@ impl Uploader {
         failpoint::at(Point::CompleteAnswered);
         upload.finish();
         Ok(made.etag)
+    }
+
+    /// None where no parts are copied from zeros.
+    fn zeros(&self, source: &Arc<dyn ByteSource>, part_ends: &[u64]) -> Option<ZeroCopier<'_>> {
+        Some(ZeroCopier {
+            longest: longest_of_zeros(source, part_ends, self.part_size)?,
+            scratch: self.scratch.as_ref()?,
+            store: &*self.store,
+            part_size: self.part_size,
+            concurrency: self.concurrency,
+            budget: &self.budget,
+            aborts: &self.aborts,
+        })
     }
 
     /// The upload that has parts of the file already, else a new one.
@@ -146,7 +191,7 @@ impl Uploader {
         source: &Arc<dyn ByteSource>,
         upload: &Arc<MultipartUpload>,
         (number, range): (u16, Range<u64>),
-        zeros: Option<ZeroParts>,
+        zeros: Option<ZeroCopier<'_>>,
     ) -> Result<CompletedPart, FsError> {
         let number = PartNumber::new(number).ok_or(FsError::TOO_LARGE)?;
         let claimed = match upload.claim(number, range.clone()).await {
@@ -158,7 +203,7 @@ impl Uploader {
         let copied = match zeros {
             Some(zeros) => {
                 let part = (number, range.end - range.start);
-                self.copy_zeros(upload, part, zeros).await?
+                zeros.copy(upload, part).await?
             }
             None => None,
         };
@@ -191,6 +236,29 @@ impl Uploader {
         claimed.sent(part.clone());
         Ok(part)
     }
+
+    /// Quota for sending a part. One that is streamed counts as a whole one of
+    /// `--part-size`, so that no more requests are under way either.
+    pub(super) async fn hold_part(&self, upload: &MultipartUpload, range: &Range<u64>) -> Held<'_> {
+        let len = range.end - range.start;
+        let held = len.min(self.part_size.bytes());
+        self.budget.part(upload.reservation(), held).await
+    }
+
+    pub(super) async fn body(
+        &self,
+        reader: Arc<dyn RangeReader>,
+        range: Range<u64>,
+    ) -> Result<Body, FsError> {
+        if self.sends_at_once(range.end - range.start) {
+            let summed = reader.read_summed(range).await?;
+            return Ok(Body::Summed(SummedBytes {
+                bytes: summed.bytes,
+                crc64nvme: summed.crc64nvme.text(),
+            }));
+        }
+        streamed(reader, range).await
+    }
 }
 
 pub(super) fn part_request(
@@ -216,9 +284,9 @@ mod tests {
     use crate::journal::Sending;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{GetRequest, Key, ObjectHeaders, ObjectStore, StoreOp, WriteCondition};
+    use crate::store::{GetRequest, Key, ObjectHeaders, StoreOp, WriteCondition};
     use crate::write_path::parts::{Origin, Run, StoredRange};
-    use crate::write_path::{CopyPartSize, PartSize, PriorAttempt};
+    use crate::write_path::{PriorAttempt, Uploader};
 
     const MIB: usize = 1 << 20;
 

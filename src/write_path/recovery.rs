@@ -98,7 +98,7 @@ impl Spool {
                 Ok(true)
             }
             Err(error) if is_full(&error) => {
-                tracing::error!(path = %path.display(), key, %error, "the predecessor ended before this file was closed, and the disk is full: its bytes stay there until the next start");
+                tracing::error!(path = %path.display(), key, %error, "the predecessor ended before this file was closed, and the disk is full: its bytes stay in the spool until the next start");
                 Ok(false)
             }
             Err(error) => Err(error),

@@ -21,6 +21,7 @@ use super::claim::PlacedSpool;
 use super::descriptor::{DescriptorQuota, StageDescriptor};
 use super::disk_room::DiskRoom;
 use super::lost_found::{self, LostFile, LostFound};
+use super::offload::OffloadedParts;
 use super::quota::SpoolQuota;
 use super::spool_error::SpoolError;
 use super::spool_lock::SpoolLock;
@@ -156,7 +157,7 @@ impl Spool {
         let path = self.stage_dir.join(id.to_string());
         let made = StageDescriptor::create(path, &self.descriptors);
         let made = made.inspect_err(|_| self.done(id))?;
-        let file = self.stage_of(id, made, &[]);
+        let file = self.stage_of(id, made, &[], None);
         if key.is_none() {
             self.orphan(&file);
         }
@@ -171,9 +172,7 @@ impl Spool {
         sums: &[BlockSum],
     ) -> io::Result<Arc<StageFile>> {
         let found = StageDescriptor::find(dir.join(id.to_string()), &self.descriptors)?;
-        let file = self.stage_of(id, found, sums);
-        file.set_offloaded(self.journal.offloaded(id));
-        Ok(file)
+        Ok(self.stage_of(id, found, sums, self.journal.offloaded(id)))
     }
 
     fn stage_of(
@@ -181,11 +180,12 @@ impl Spool {
         id: StageId,
         descriptor: StageDescriptor,
         sums: &[BlockSum],
+        offloaded: Option<Offloaded>,
     ) -> Arc<StageFile> {
         let reservation = self.room.reservation();
-        let session_log = self.session_log.clone();
-        let logs = (self.journal.clone(), session_log);
-        let file = StageFile::new(id, descriptor, reservation, sums, logs);
+        let offloaded = OffloadedParts::new(id, self.journal.clone(), offloaded);
+        let known = (offloaded, self.session_log.clone());
+        let file = StageFile::new(id, descriptor, reservation, sums, known);
         Arc::new(file)
     }
 
@@ -287,7 +287,7 @@ impl Spool {
     pub fn offload(&self, file: &StageFile, marked: Offloaded) -> io::Result<()> {
         let parts = marked.parts.clone();
         failpoint::at(Point::OffloadMarked);
-        file.record_offloaded(marked)?;
+        file.offloaded().record(marked)?;
         self.journal.sync()?;
         failpoint::at(Point::OffloadJournaled);
         parts.iter().try_for_each(|part| file.punch_out(part))?;
@@ -301,7 +301,7 @@ impl Spool {
             return;
         }
         let reason = &lost.reason;
-        let missing = file.missing();
+        let missing = file.offloaded().missing();
         let take = |from: &Path| self.lost_found.take(from, lost, &missing);
         match file.descriptor().moved(take) {
             Ok(kept) => {

@@ -16,7 +16,7 @@ pub enum SpoolError {
         "spool {path} is in use by another mediafs (pid {pid}): unmount that one first, or choose another --spool"
     )]
     InUse { path: PathBuf, pid: String },
-    #[error("stage {id} is what stage {by} was written over: discard {by} first")]
+    #[error("stage {by} was written on top of stage {id}: discard {by} first")]
     Needed { id: String, by: String },
     #[error("{0}")]
     OtherPlace(Box<OtherPlace>),

@@ -70,7 +70,7 @@ impl Stage {
                     .intersection(&RangeSet::from_iter([range.clone()])),
             );
         }
-        for missing in stage.file.missing() {
+        for missing in stage.file.offloaded().missing() {
             unknown.remove(missing);
         }
         stage.file.rebuild_checksums(&unknown)?;
@@ -145,7 +145,7 @@ impl Stage {
     /// Bytes that are local.
     pub(super) fn local_bytes(&self) -> u64 {
         let written = covered(self.extents.iter().cloned());
-        written.saturating_sub(self.file.missing_bytes())
+        written.saturating_sub(self.file.offloaded().missing_bytes())
     }
 
     /// Ranges that were written here.
@@ -345,7 +345,8 @@ impl Stage {
     /// Marks a part of a file under this key that may leave the spool.
     pub fn mark_offloaded(&self, key: &Key) -> Option<(Arc<StageFile>, Offloaded)> {
         let is_local = |range: &Range<u64>| self.extents.gaps(range).next().is_none();
-        let marked = self.file().mark_offloaded(key, is_local)?;
+        let upload = self.file.upload().filter(|upload| upload.key() == key)?;
+        let marked = self.file.offloaded().mark(&upload, is_local)?;
         Some((self.file().clone(), marked))
     }
 }

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,16 +19,17 @@ use rustix::io::pread;
 use super::crc64nvme::{Crc64Nvme, Summed};
 use super::descriptor::StageDescriptor;
 use super::multipart::MultipartUpload;
+use super::offload::OffloadedParts;
 use super::quota::Reservation;
 use crate::error::FsError;
-use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums, Journal, Offloaded};
+use crate::journal::{BLOCK_BYTES, BlockSum, BlockSums};
 use crate::session_state::{Record, SessionLog};
 use crate::vocabulary::StageId;
 
 /// It stays on disk until `Spool::discard`: what a crash leaves is found at the next start.
 #[derive(Debug)]
 pub struct StageFile {
-    pub(super) id: StageId,
+    id: StageId,
     descriptor: StageDescriptor,
     reservation: Reservation,
     /// Held while bytes and checksums differ, and while they are compared.
@@ -40,13 +40,11 @@ pub struct StageFile {
     create_lock: tokio::sync::Mutex<()>,
     /// Parts up to here are sent, or about to be, while the file is being written.
     ahead_bytes: AtomicU64,
-    /// What only the upload has.
-    pub(super) offloaded: Mutex<Option<Offloaded>>,
-    pub(super) journal: Arc<Journal>,
+    offloaded: OffloadedParts,
     /// The spool does not have it any more.
     discarded: AtomicBool,
     /// What is in it is not known: it is neither served nor changed nor uploaded.
-    pub(super) unusable: AtomicBool,
+    unusable: AtomicBool,
     /// The file goes with it.
     unlinks_on_drop: AtomicBool,
     pub(super) session_log: Arc<SessionLog>,
@@ -72,7 +70,7 @@ impl StageFile {
         descriptor: StageDescriptor,
         reservation: Reservation,
         sums: &[BlockSum],
-        (journal, session_log): (Arc<Journal>, Arc<SessionLog>),
+        (offloaded, session_log): (OffloadedParts, Arc<SessionLog>),
     ) -> Self {
         Self {
             id,
@@ -82,8 +80,7 @@ impl StageFile {
             upload: Mutex::default(),
             create_lock: tokio::sync::Mutex::default(),
             ahead_bytes: AtomicU64::new(0),
-            offloaded: Mutex::default(),
-            journal,
+            offloaded,
             discarded: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
             unlinks_on_drop: AtomicBool::new(false),
@@ -154,6 +151,11 @@ impl StageFile {
         &self.descriptor
     }
 
+    /// What only the upload has of it.
+    pub fn offloaded(&self) -> &OffloadedParts {
+        &self.offloaded
+    }
+
     pub fn upload(&self) -> Option<Arc<MultipartUpload>> {
         self.upload.lock().clone()
     }
@@ -204,6 +206,25 @@ impl StageFile {
         before
     }
 
+    /// What was told of it is damaged: nobody sees its bytes but in lost+found.
+    pub fn set_unusable(&self) {
+        let stage = self.id;
+        if !self.unusable.swap(true, Ordering::Relaxed) {
+            self.record(|| Record::StageDoubtful { stage });
+        }
+    }
+
+    pub fn is_unusable(&self) -> bool {
+        self.unusable.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn check_usable(&self) -> Result<(), FsError> {
+        if self.is_unusable() {
+            return Err(FsError::CORRUPT);
+        }
+        Ok(())
+    }
+
     pub(super) fn sync(&self) -> io::Result<()> {
         self.descriptor.file()?.sync_data()
     }
@@ -234,7 +255,7 @@ impl StageFile {
     ) -> Result<Vec<u8>, FsError> {
         self.check_usable()?;
         let sums = self.sums.read();
-        self.check_is_here(&range)?;
+        self.offloaded.check_is_here(&range)?;
         let mut bytes = self.read_raw(range.clone())?;
         let (mut rest, mut at) = (bytes.as_mut_slice(), range.start);
         while !rest.is_empty() {
@@ -266,64 +287,6 @@ impl StageFile {
         Ok(())
     }
 
-    /// Returns the checksums of what is there now, for the successor.
-    ///
-    /// Errors: `Corrupt`, where the rest of a block that is changed is not what it was; `Spool`.
-    pub(super) fn write(&self, offset: u64, data: &[u8]) -> Result<Vec<BlockSum>, FsError> {
-        self.check_usable()?;
-        let mut sums = self.sums.write();
-        self.check_may_change(&(offset..offset + data.len() as u64))?;
-        let mut changed = Vec::new();
-        for (piece, bytes) in BlockSums::pieces(offset, data) {
-            let sum = match sums.joined(&piece, bytes) {
-                Some(sum) => sum,
-                None => self.overwritten(&sums.overlapping(&piece), &piece, bytes)?,
-            };
-            changed.push(sum);
-        }
-        let file = self.descriptor.file_to_write()?;
-        self.tell_overwriting(&sums, &(offset..offset + data.len() as u64))?;
-        let outcome = file.write_all_at(data, offset);
-        self.invalidate(&(offset..offset + data.len() as u64));
-        if outcome.is_err() {
-            // Nobody knows how far it came: what is there now counts.
-            for sum in &mut changed {
-                let bytes = self.read_raw(sum.start..sum.end)?;
-                *sum = BlockSums::sum(sum.start, &bytes);
-            }
-        }
-        for sum in &changed {
-            sums.put(*sum);
-        }
-        if outcome.is_err() {
-            self.tell_summed(changed.clone());
-        }
-        outcome?;
-        Ok(changed)
-    }
-
-    /// The checksum of runs and a piece over them, as one.
-    fn overwritten(
-        &self,
-        runs: &[BlockSum],
-        piece: &Range<u64>,
-        bytes: &[u8],
-    ) -> Result<BlockSum, FsError> {
-        let start = runs.iter().map(|run| run.start).min();
-        let end = runs.iter().map(|run| run.end).max();
-        let whole = piece.start.min(start.unwrap_or(u64::MAX))..piece.end.max(end.unwrap_or(0));
-        let mut block = vec![0; (whole.end - whole.start) as usize];
-        for run in runs {
-            overlay(
-                &mut block,
-                run.start - whole.start,
-                &self.read_checked(run)?,
-            )?;
-        }
-        overlay(&mut block, piece.start - whole.start, bytes)?;
-        Ok(BlockSums::sum(whole.start, &block))
-    }
-
     pub(super) fn read_checked(&self, sum: &BlockSum) -> Result<Vec<u8>, FsError> {
         let bytes = self.read_raw(sum.start..sum.end)?;
         self.compare(sum, &bytes)?;
@@ -341,7 +304,7 @@ impl StageFile {
         Err(FsError::CORRUPT)
     }
 
-    fn read_raw(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+    pub(super) fn read_raw(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
         let file = self.descriptor.file()?;
         let len = (range.end - range.start) as usize;
         let mut buffer = Vec::with_capacity(len);
@@ -360,15 +323,10 @@ impl StageFile {
     }
 }
 
-fn overlay(block: &mut [u8], at: u64, bytes: &[u8]) -> Result<(), FsError> {
-    let at = at as usize;
-    let part = block.get_mut(at..at + bytes.len());
-    part.ok_or(FsError::CORRUPT)?.copy_from_slice(bytes);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
     use crate::write_path::Spool;
 

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::abort_queue::{AbortQueue, Aborter};
+use super::abort_queue::Aborter;
 use super::budget::Budget;
 use super::byte_source::ByteSource;
 use super::copier::CopyPartSize;
+use super::failed::Failed;
 use super::multipart::MultipartUpload;
+use super::own_version::find_own;
+use super::part_sender::PartSender;
 use super::parts::{Origin, PartSize, Run};
 use super::scratch::Scratch;
 use super::upload_target::{PriorAttempt, UploadTarget};
@@ -31,54 +34,10 @@ const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts of a whole replacement whose key other clients replace meanwhile.
 const REPLACE_TRIES: usize = 8;
 
-/// Why an upload failed.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub error: FsError,
-    /// The store may have applied it all the same.
-    pub outcome_unknown: bool,
-}
-
-impl Failed {
-    /// Whether the upload was to be completed while another write of the key was under way.
-    fn is_write_conflict(&self) -> bool {
-        match &self.error {
-            FsError::Store(error) => {
-                error.kind == StoreErrorKind::Conflict && error.op == StoreOp::CompleteMultipart
-            }
-            _ => false,
-        }
-    }
-}
-
-impl From<FsError> for Failed {
-    fn from(error: FsError) -> Self {
-        Self {
-            error,
-            outcome_unknown: false,
-        }
-    }
-}
-
-impl From<StoreError> for Failed {
-    fn from(error: StoreError) -> Self {
-        Self {
-            outcome_unknown: error.maybe_applied,
-            error: error.into(),
-        }
-    }
-}
-
-/// Sends files to the store, with a bound on the memory of all uploads together.
+/// Sends files to the store, and sees to conditions and lost answers.
 #[derive(Debug)]
 pub struct Uploader {
-    pub(super) store: Arc<dyn ObjectStore>,
-    pub(super) part_size: PartSize,
-    pub(super) copy_part_size: CopyPartSize,
-    pub(super) concurrency: usize,
-    pub(super) budget: Budget,
-    pub(super) aborts: AbortQueue,
-    pub(super) scratch: Option<Scratch>,
+    parts: PartSender,
     written: Arc<WrittenHeaders>,
     aborter: Aborter,
 }
@@ -93,7 +52,7 @@ impl Uploader {
         concurrency: usize,
     ) -> Self {
         let (aborts, aborter) = Aborter::new();
-        Self {
+        let parts = PartSender {
             store,
             part_size,
             copy_part_size,
@@ -101,6 +60,9 @@ impl Uploader {
             budget: Budget::new(part_size.bytes(), concurrency as u64),
             aborts,
             scratch: None,
+        };
+        Self {
+            parts,
             written: Arc::new(WrittenHeaders::new(Duration::ZERO)),
             aborter,
         }
@@ -117,18 +79,20 @@ impl Uploader {
         self.written.clone()
     }
 
-    pub fn part_size(&self) -> PartSize {
-        self.part_size
+    /// Parts of zeros are copied from scratch objects from now on.
+    pub fn with_scratch(mut self, scratch: Scratch) -> Self {
+        self.parts.scratch = Some(scratch);
+        self
     }
 
-    /// Parts that are in memory at once.
-    pub fn concurrency(&self) -> usize {
-        self.concurrency
+    /// What sends files in parts, also before they are closed.
+    pub fn parts(&self) -> &PartSender {
+        &self.parts
     }
 
     /// Aborts uploads that nobody completes, as long as the run time lasts.
     pub async fn abort_abandoned(&self) {
-        self.aborter.run(&*self.store).await;
+        self.aborter.run(&*self.parts.store).await;
     }
 
     /// Returns once every upload that nobody completes is aborted.
@@ -138,7 +102,7 @@ impl Uploader {
 
     /// An upload that a predecessor began.
     pub fn take_over(&self, sending: Sending) -> Arc<MultipartUpload> {
-        Arc::new(MultipartUpload::resumed(sending, self.aborts.clone()))
+        Arc::new(MultipartUpload::resumed(sending, self.parts.aborts.clone()))
     }
 
     /// The same of a stage of which that upload alone has parts.
@@ -149,7 +113,7 @@ impl Uploader {
     ) -> Arc<MultipartUpload> {
         let of_it = sending.filter(|sending| sending.upload == offloaded.upload);
         let part_ends = of_it.map(|sending| sending.part_ends);
-        let aborts = self.aborts.clone();
+        let aborts = self.parts.aborts.clone();
         Arc::new(MultipartUpload::with_offloaded(
             offloaded, part_ends, aborts,
         ))
@@ -157,7 +121,7 @@ impl Uploader {
 
     /// Whether a file of this length in bytes is one request.
     pub fn sends_at_once(&self, len: u64) -> bool {
-        len <= self.part_size.bytes()
+        self.parts.sends_at_once(len)
     }
 
     /// Stores the bytes as one object and returns its version.
@@ -222,7 +186,12 @@ impl Uploader {
 
     /// The condition that holds for the key now.
     async fn current(&self, key: &Key) -> Result<WriteCondition, FsError> {
-        match self.store.head(HeadRequest { key: key.clone() }).await {
+        match self
+            .parts
+            .store
+            .head(HeadRequest { key: key.clone() })
+            .await
+        {
             Ok(meta) => Ok(WriteCondition::IfMatch(meta.etag)),
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(WriteCondition::IfAbsent),
             Err(error) => Err(error.into()),
@@ -244,12 +213,14 @@ impl Uploader {
             // of other parts: then it is there, and is aborted.
             source.set_multipart(None);
             let outcome_unknown = failed.outcome_unknown || target.prior == PriorAttempt::Maybe;
-            if outcome_unknown && let Some(etag) = self.find_own(target, source, began).await? {
+            if outcome_unknown
+                && let Some(etag) = find_own(&self.parts, target, source, began).await?
+            {
                 tracing::info!(key = %target.key, "an earlier attempt had been applied");
                 return Ok(etag);
             }
             if source.offloaded_end() > 0 {
-                tracing::error!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone, which alone had parts of the file");
+                tracing::error!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone, and with it parts of the file that were nowhere else");
                 return Err(FsError::PartsLost);
             }
             tracing::info!(key = %target.key, error = %failed.error, "an unfinished multipart upload is gone: starting again");
@@ -262,7 +233,9 @@ impl Uploader {
         match failed.error {
             // Not what it was, or gone: by our own doing, whose answer was lost?
             error @ (FsError::Stale(_) | FsError::NotFound(_)) => {
-                if outcome_unknown && let Some(etag) = self.find_own(target, source, began).await? {
+                if outcome_unknown
+                    && let Some(etag) = find_own(&self.parts, target, source, began).await?
+                {
                     tracing::info!(key = %target.key, "an earlier attempt had been applied");
                     return Ok(etag);
                 }
@@ -318,7 +291,7 @@ impl Uploader {
     ) -> Result<ETag, Failed> {
         if self.sends_at_once(target.len) {
             source.set_multipart(None);
-            let _memory = self.budget.single(target.len).await;
+            let _memory = self.parts.budget.single(target.len).await;
             let body = source.read(0..target.len).await?;
             let shows_object = |run: &Run| matches!(run.origin, Origin::Object(..));
             if source.runs().iter().any(shows_object) {
@@ -332,12 +305,12 @@ impl Uploader {
                 condition: target.condition.clone(),
             };
             failpoint::at(Point::PutBegins);
-            let etag = self.store.put(request).await?.etag;
+            let etag = self.parts.store.put(request).await?.etag;
             failpoint::at(Point::PutAnswered);
             self.written.note(&target.key, &etag, &target.headers);
             return Ok(etag);
         }
-        self.upload_in_parts(target, source).await
+        self.parts.upload_in_parts(target, source).await
     }
 }
 

@@ -12,52 +12,52 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::abort_queue::AbortQueue;
+use super::budget::Budget;
 use super::byte_source::ByteSource;
 use super::crc64nvme::Crc64Nvme;
 use super::multipart::MultipartUpload;
-use super::parts::{are_zeros_copied, ranges};
+use super::parts::{PartSize, are_zeros_copied, ranges};
 use super::scratch::{Scratch, Zeros};
-use super::uploader::Uploader;
 use crate::error::FsError;
 use crate::store::{
     CompleteMultipartRequest, CompletedPart, CreateMultipartRequest, ETag, Key, ObjectHeaders,
-    PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, UploadId, UploadPartCopyRequest,
-    WriteCondition,
+    ObjectStore, PartNumber, Placement, PutRequest, StoreError, StoreErrorKind, UploadId,
+    UploadPartCopyRequest, WriteCondition,
 };
 
-/// The parts of an upload that are all zeros, where they are copied.
-#[derive(Debug, Clone, Copy)]
-pub struct ZeroParts {
-    longest: u64,
+/// The longest of the parts that are all zeros; none where there are few.
+pub fn longest_of_zeros(
+    source: &Arc<dyn ByteSource>,
+    part_ends: &[u64],
+    part_size: PartSize,
+) -> Option<u64> {
+    let zeros = ranges(part_ends).filter(|part| source.is_zero(part.clone()));
+    let lens: Vec<u64> = zeros.map(|part| part.end - part.start).collect();
+    let longest = lens.iter().copied().max()?;
+    are_zeros_copied(lens.iter().sum(), part_size).then_some(longest)
 }
 
-impl Uploader {
-    /// Parts of zeros are copied from scratch objects from now on.
-    pub fn with_scratch(mut self, scratch: Scratch) -> Self {
-        self.scratch = Some(scratch);
-        self
-    }
+/// Copies the parts of one upload that are all zeros.
+#[derive(Debug, Clone, Copy)]
+pub struct ZeroCopier<'a> {
+    /// The longest of those parts.
+    pub longest: u64,
+    pub scratch: &'a Scratch,
+    pub store: &'a dyn ObjectStore,
+    pub part_size: PartSize,
+    pub concurrency: usize,
+    pub budget: &'a Budget,
+    pub aborts: &'a AbortQueue,
+}
 
-    /// The parts that are copied from zeros; none where there are few.
-    pub(super) fn zero_parts(
-        &self,
-        source: &Arc<dyn ByteSource>,
-        part_ends: &[u64],
-    ) -> Option<ZeroParts> {
-        let zeros = ranges(part_ends).filter(|part| source.is_zero(part.clone()));
-        let lens: Vec<u64> = zeros.map(|part| part.end - part.start).collect();
-        let longest = lens.iter().copied().max()?;
-        let copied = self.scratch.is_some() && are_zeros_copied(lens.iter().sum(), self.part_size);
-        copied.then_some(ZeroParts { longest })
-    }
-
+impl ZeroCopier<'_> {
     /// Copies a part from the zeros that were made for the upload. None where the
     /// store does not copy. Errors: the store's, the spool's.
-    pub(super) async fn copy_zeros(
+    pub async fn copy(
         &self,
         upload: &MultipartUpload,
         (number, len): (PartNumber, u64),
-        parts: ZeroParts,
     ) -> Result<Option<CompletedPart>, FsError> {
         let left = upload.left_part(number, len);
         let of_zeros = |part: &CompletedPart| {
@@ -67,9 +67,7 @@ impl Uploader {
         if let Some(part) = left.filter(of_zeros) {
             return Ok(Some(part));
         }
-        let making = upload
-            .zeros()
-            .get_or_try_init(|| self.make_zeros(upload, parts.longest));
+        let making = upload.zeros().get_or_try_init(|| self.make_zeros(upload));
         let Some(zeros) = making.await? else {
             return Ok(None);
         };
@@ -84,14 +82,7 @@ impl Uploader {
     }
 
     /// None where the store does not take or copy a scratch object.
-    async fn make_zeros(
-        &self,
-        upload: &MultipartUpload,
-        len: u64,
-    ) -> Result<Option<Zeros>, FsError> {
-        let Some(scratch) = &self.scratch else {
-            return Ok(None);
-        };
+    async fn make_zeros(&self, upload: &MultipartUpload) -> Result<Option<Zeros>, FsError> {
         let headers = ObjectHeaders {
             // What is archived cannot be copied at once.
             placement: Placement {
@@ -100,10 +91,10 @@ impl Uploader {
             },
             ..ObjectHeaders::default()
         };
-        let first = self.part_size.bytes().min(len);
-        let made = match self.put_zeros(scratch, first, &headers).await {
-            Ok(zeros) if len <= first => Ok(zeros),
-            Ok(zeros) => self.join_zeros(scratch, (zeros, first), len, headers).await,
+        let first = self.part_size.bytes().min(self.longest);
+        let made = match self.put_zeros(first, &headers).await {
+            Ok(zeros) if self.longest <= first => Ok(zeros),
+            Ok(zeros) => self.join_zeros((zeros, first), headers).await,
             Err(error) => Err(error),
         };
         match made {
@@ -119,14 +110,9 @@ impl Uploader {
         }
     }
 
-    async fn put_zeros(
-        &self,
-        scratch: &Scratch,
-        len: u64,
-        headers: &ObjectHeaders,
-    ) -> Result<Zeros, FsError> {
-        let key = scratch.key_of_zeros();
-        let kept = scratch.store.scratch(key.clone())?;
+    async fn put_zeros(&self, len: u64, headers: &ObjectHeaders) -> Result<Zeros, FsError> {
+        let key = self.scratch.key_of_zeros();
+        let kept = self.scratch.store.scratch(key.clone())?;
         let _memory = self.budget.single(len).await;
         let request = PutRequest {
             key: key.clone(),
@@ -138,16 +124,15 @@ impl Uploader {
         Ok(Zeros::new(key, etag, kept))
     }
 
-    /// Zeros of any length, of copies of what is there.
+    /// Zeros as long as the longest part, of copies of what is there.
     async fn join_zeros(
         &self,
-        scratch: &Scratch,
         (first, first_len): (Zeros, u64),
-        len: u64,
         headers: ObjectHeaders,
     ) -> Result<Zeros, FsError> {
-        let key = scratch.key_of_zeros();
-        let kept = scratch.store.scratch(key.clone())?;
+        let len = self.longest;
+        let key = self.scratch.key_of_zeros();
+        let kept = self.scratch.store.scratch(key.clone())?;
         let create = CreateMultipartRequest {
             key: key.clone(),
             headers,

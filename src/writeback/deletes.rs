@@ -213,7 +213,7 @@ impl Deletes {
         };
         let watch = |late: Option<LateObject>| {
             if let Some(late) = late {
-                self.store.watch_for_late(pending.key.clone(), late);
+                self.store.late().watch_for(pending.key.clone(), late);
             }
         };
         let burst = self.row.begin() && !self.store.is_failing();
@@ -358,7 +358,7 @@ impl Deletes {
             return true;
         }
         match late {
-            Some(late) => self.store.is_same(key, there, late).await,
+            Some(late) => self.store.late().is_same(key, there, late).await,
             None => false,
         }
     }

@@ -79,7 +79,7 @@ impl EarlyParts {
     /// them: those files are sent at close.
     pub fn queue_full_parts(&self, file: &Arc<OpenFile>) {
         let is_sent = !self.namespace.stores_attributes();
-        if is_sent && file.has_ahead(self.uploader.part_size()) && file.queue_parts() {
+        if is_sent && file.has_ahead(self.uploader.parts().part_size()) && file.queue_parts() {
             self.queue.add(file.clone());
         }
     }
@@ -87,7 +87,7 @@ impl EarlyParts {
     /// Sends full parts of the files that are queued, as long as the run time lasts.
     pub async fn send_full_parts(self: Arc<Self>) {
         // Each has one part in memory, at the most.
-        for _ in 0..self.uploader.concurrency() {
+        for _ in 0..self.uploader.parts().concurrency() {
             let this = self.clone();
             tokio::spawn(async move { kept_up("send parts", || this.work()).await });
         }
@@ -101,7 +101,7 @@ impl EarlyParts {
             };
             // A write from now on queues the file again.
             file.unqueue_parts();
-            let Some(part) = file.next_ahead(self.uploader.part_size()) else {
+            let Some(part) = file.next_ahead(self.uploader.parts().part_size()) else {
                 continue;
             };
             // Its next part is another worker's, behind those of other files.
@@ -119,7 +119,7 @@ impl EarlyParts {
         let ino = file.inode.ino;
         // Held until it is blocked: what frees a worker then ends that.
         let mut sending = self.sending.lock();
-        if !sending.begin(ino, self.uploader.concurrency()) {
+        if !sending.begin(ino, self.uploader.parts().concurrency()) {
             self.queue.block(file.clone());
             return None;
         }
@@ -128,7 +128,7 @@ impl EarlyParts {
 
     async fn send(&self, file: &Arc<OpenFile>, part: FullPart) -> Result<(), FsError> {
         if let Some(target) = self.uploads.target_ahead(file).await? {
-            self.uploader.upload_early(&target, part).await;
+            self.uploader.parts().upload_early(&target, part).await;
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ impl RoomMaker {
                 .target_ahead(file)
                 .await?
                 .ok_or(FsError::NoSpace)?;
-            let part_size = self.uploader.part_size();
+            let part_size = self.uploader.parts().part_size();
             let Some(part) = file.next_unsent(&target.key, part_size) else {
                 let is_coming = |it: &Arc<OpenFile>| it.has_parts_under_way();
                 if !file.is_held() && !self.files.all().iter().any(is_coming) {
@@ -53,7 +53,7 @@ impl RoomMaker {
                 sleep(PAUSE).await;
                 continue;
             };
-            if let Err(error) = self.uploader.send_full_part(&target, &part).await {
+            if let Err(error) = self.uploader.parts().send_full_part(&target, &part).await {
                 log_failure!(
                     warn,
                     &error,

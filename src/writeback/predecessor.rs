@@ -27,10 +27,10 @@ impl Predecessor {
     ///
     /// Errors: `TimedOut` where S3 does not answer.
     pub async fn wait_for_requests(&self, places: &[Key]) -> Result<(), FsError> {
-        if self.store.late().abilities().heeds_all() {
+        if self.store.late().changes().abilities().heeds_all() {
             return Ok(());
         }
-        Ok(self.store.predecessor_landed(places, None).await?)
+        Ok(self.store.late().predecessor_landed(places, None).await?)
     }
 
     /// The same before a change of a name. Where the local disk is trusted, an outage does
@@ -38,11 +38,16 @@ impl Predecessor {
     ///
     /// Errors: `TimedOut` where S3 does not answer and the change is to be in it.
     pub async fn wait_before_change(&self, places: &[Key]) -> Result<(), FsError> {
-        if self.durability == Durability::S3 || self.store.late().abilities().heeds_all() {
+        if self.durability == Durability::S3 || self.store.late().changes().abilities().heeds_all()
+        {
             return self.wait_for_requests(places).await;
         }
         let answer_by = self.began_at + LATE_LIMIT;
-        let landed = self.store.predecessor_landed(places, Some(answer_by)).await;
+        let landed = self
+            .store
+            .late()
+            .predecessor_landed(places, Some(answer_by))
+            .await;
         match landed {
             Err(error) if error.kind.is_no_answer() => {
                 tracing::info!(%error, "changed without waiting for requests of the predecessor");
@@ -55,7 +60,7 @@ impl Predecessor {
     /// A predecessor may have sent a delete of this object, and more than once.
     pub fn note_delete(&self, key: &Key, etag: Option<ETag>) {
         let condition = etag.map(WriteCondition::IfMatch);
-        let late = self.store.late();
+        let late = self.store.late().changes();
         late.note(StoreOp::Delete, key, condition.unwrap_or_default());
     }
 
@@ -66,7 +71,7 @@ impl Predecessor {
             (WriteCondition::Always, known) => known,
             (condition, _) => condition,
         };
-        let late = self.store.late();
+        let late = self.store.late().changes();
         late.note(StoreOp::Put, &sealed.key, condition.clone());
     }
 }

@@ -11,7 +11,7 @@ use crate::files::{
     AttributeView, LowerLayer, MovedObject, OpenFile, Sealed, SealedSource, StageFactory,
     whole_seconds,
 };
-use crate::namespace::{Attributes, Namespace, SubtreeLocks};
+use crate::namespace::{Asked, Attributes, Namespace, SubtreeLocks};
 use crate::read_path::Reader;
 use crate::store::{CopyHeaders, ObjectHeaders, WriteCondition};
 use crate::vocabulary::{ObjectId, ObjectVersion};
@@ -95,7 +95,7 @@ impl Uploads {
         file.begin_upload()
     }
 
-    /// As `bring_to_store`, which sees to what a panic leaves.
+    /// The work of `publish`, which sees to what a panic leaves.
     pub async fn send_and_publish(
         &self,
         file: &OpenFile,
@@ -192,9 +192,10 @@ impl Uploads {
             .table()
             .place(file.inode.ino)
             .ok_or(FsError::STALE)?;
-        self.learn_attributes(file).await?;
+        let asked = self.learn_attributes(file).await?;
         let kept = self.kept_headers(&sealed.base).await?;
         match sealed.base {
+            LowerLayer::Empty if asked.counts() => {}
             // New bytes of an object that stays: its mode and owner do too.
             LowerLayer::Empty => {
                 self.namespace.relearn_attributes(&file.inode).await?;
@@ -286,18 +287,18 @@ impl Uploads {
     }
 
     /// What the object has that the file's next version keeps.
-    async fn learn_attributes(&self, file: &OpenFile) -> Result<(), FsError> {
+    async fn learn_attributes(&self, file: &OpenFile) -> Result<Asked, FsError> {
         let known = file.inode.state().attributes.is_some();
-        match self.namespace.learn_attributes(&file.inode).await {
+        let asked = match self.namespace.learn_attributes(&file.inode).await {
             // The upload finds out what is in its place.
-            Err(FsError::Stale(_)) => {}
+            Err(FsError::Stale(_)) => Asked::default(),
             learned => learned?,
-        }
+        };
         // A write found no such bits when they were not known.
         if !known && file.inode.state().unprivileged_writers {
             self.attributes.take_privileges(&file.inode);
         }
-        Ok(())
+        Ok(asked)
     }
 
     /// Lays what is changed here over what the object that is edited has by now.

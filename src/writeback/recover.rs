@@ -16,7 +16,7 @@ impl Writeback {
         for found in sealed {
             self.predecessor.note_upload(&found.sealed);
             let sending = found.sending.clone();
-            let upload = match found.file.as_offloaded() {
+            let upload = match found.file.offloaded().get() {
                 Some(offloaded) => Some(self.uploader.take_over_offloaded(offloaded, sending)),
                 None => sending.map(|sending| self.uploader.take_over(sending)),
             };
@@ -27,7 +27,7 @@ impl Writeback {
     /// The same of stages that are still being written, where parts are there alone.
     pub fn take_over_early_uploads<'a>(&self, open: impl Iterator<Item = &'a Stage>) {
         for stage in open {
-            if let Some(offloaded) = stage.file().as_offloaded() {
+            if let Some(offloaded) = stage.file().offloaded().get() {
                 stage.file().set_ahead_bytes(offloaded.end());
                 let upload = self.uploader.take_over_offloaded(offloaded, None);
                 stage.file().set_upload(Some(upload));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::publish::Uploads;
 use crate::error::FsError;
 use crate::files::{AttributeView, Dropped, OpenFile, OpenFiles};
-use crate::namespace::{Attributes, BeforeStoring, Namespace, Pin, SubtreeLocks};
+use crate::namespace::{Asked, Attributes, BeforeStoring, Namespace, Pin, SubtreeLocks};
 use crate::store::ObjectHeaders;
 use crate::vocabulary::{Kind, OpenMode};
 
@@ -24,11 +24,13 @@ impl AttributeWriter {
     ///
     /// Free when nothing differs, and while the file has bytes to upload: they go along.
     /// Errors: `NoSpace` when they do not fit; `Stale` when the object changed; the store's.
-    /// `before` learns what is replaced, right before it is.
+    /// `before` learns what is replaced, right before it is; `asked` is when the caller has
+    /// asked for what is stored.
     pub async fn store_attributes(
         &self,
         inode: &Pin,
         before: BeforeStoring<'_>,
+        asked: Asked,
     ) -> Result<(), FsError> {
         if !self.namespace.stores_attributes() {
             return Ok(());
@@ -37,7 +39,7 @@ impl AttributeWriter {
         if inode.kind == Kind::Directory {
             return self
                 .namespace
-                .store_directory_attributes(inode, before)
+                .store_directory_attributes(inode, before, asked)
                 .await
                 .map(drop);
         }
@@ -46,7 +48,7 @@ impl AttributeWriter {
             .open(self.namespace.inode(inode.ino)?, OpenMode::Read);
         let outcome = {
             let _turn = file.upload_lock.lock().await;
-            self.copy_onto_itself(&file, before).await
+            self.copy_onto_itself(&file, before, asked).await
         };
         self.files.close(&file, OpenMode::Read);
         if matches!(outcome, Err(FsError::Stale(_))) {
@@ -59,6 +61,7 @@ impl AttributeWriter {
         &self,
         file: &OpenFile,
         before: BeforeStoring<'_>,
+        asked: Asked,
     ) -> Result<(), FsError> {
         let inode = &file.inode;
         let version = inode.state().remote.clone();
@@ -70,7 +73,9 @@ impl AttributeWriter {
             return Ok(());
         }
         // Only what is changed here is changed there.
-        self.namespace.relearn_attributes(inode).await?;
+        if !asked.counts() {
+            self.namespace.relearn_attributes(inode).await?;
+        }
         let Some(headers) = self.changed_headers(inode)? else {
             return Ok(());
         };
@@ -95,7 +100,10 @@ impl AttributeWriter {
     pub async fn store_dropped(&self, inode: &Pin, dropped: Dropped) -> Result<(), FsError> {
         match dropped {
             // Asked again, the bits are there or they are not.
-            Dropped::Yes => self.store_attributes(inode, &|_| ()).await,
+            Dropped::Yes => {
+                let asked = Asked::default();
+                self.store_attributes(inode, &|_| (), asked).await
+            }
             Dropped::No => Ok(()),
         }
     }

@@ -79,11 +79,11 @@ impl Reader {
 }
 
 /// A process in namespaces of its own.
-struct Asleep(Child);
+pub struct Asleep(Child);
 
 impl Asleep {
     #[track_caller]
-    fn in_namespaces(flags: &[&str]) -> Self {
+    pub fn in_namespaces(flags: &[&str]) -> Self {
         let mut command = Command::new("unshare");
         let child = command.args(flags).args(["sleep", "1000"]).spawn().unwrap();
         let program = format!("/proc/{}/comm", child.id());
@@ -93,7 +93,7 @@ impl Asleep {
         Self(child)
     }
 
-    fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.0.id()
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::data::files_below;
 use crate::support::programs::{said, succeeds};
 
 /// A program that is quick to copy.
@@ -25,29 +26,13 @@ fn script(name: &str, destination: &Path, prefix: &str) -> Command {
 
 /// Every file below a folder, with what it holds or where it points.
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path
-                .strip_prefix(root)
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
-            let kind = path.symlink_metadata().unwrap();
-            if kind.is_dir() {
-                folders.push(path);
-            } else if kind.is_symlink() {
-                let target = fs::read_link(&path).unwrap();
-                found.insert(name, target.into_os_string().into_encoded_bytes());
-            } else {
-                found.insert(name, fs::read(&path).unwrap());
-            }
-        }
-    }
+    let found = files_below(root).unwrap().into_iter();
     found
+        .map(|(name, path)| match fs::read_link(&path) {
+            Ok(target) => (name, target.into_os_string().into_encoded_bytes()),
+            Err(_) => (name, fs::read(&path).unwrap()),
+        })
+        .collect()
 }
 
 #[test]

@@ -200,3 +200,21 @@ fn a_system_that_systemd_does_not_run_installs_and_purges_it_too() {
     ));
     assert!(!machine.tries("command -v mediafs").0);
 }
+
+#[test]
+fn without_its_database_the_check_of_advisories_says_what_it_needs() {
+    let empty = tempfile::tempdir().unwrap();
+    let mut command = Command::new(format!("{REPO}/scripts/advisories"));
+    let output = command.env("ADVISORY_DB", empty.path()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    let place = empty.path().display().to_string();
+    for part in [
+        "no database of advisories in",
+        &place,
+        "clone",
+        "set ADVISORY_DB",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::programs::{has_all, run_within, said};
+use crate::support::programs::{at_home, has_all, run_within, said};
 use crate::support::{Client, Machine, Mount, Server, wait_until};
 
 const USER: u32 = 1000;
@@ -40,36 +40,51 @@ pub fn provider(server: &Server) -> &'static str {
     }
 }
 
+/// Servers of different make, each once.
+fn servers() -> Vec<&'static Server> {
+    let (shared, moto) = (Server::shared(), Server::moto());
+    let is_one = shared.endpoint == moto.endpoint;
+    [shared]
+        .into_iter()
+        .chain((!is_one).then_some(moto))
+        .collect()
+}
+
 #[test]
 fn as_root_authentiks_settings_become_a_service_whose_files_are_objects() {
-    let server = Server::shared();
+    for (number, server) in servers().into_iter().enumerate() {
+        as_root(server, &format!("story{number}"));
+    }
+}
+
+#[track_caller]
+fn as_root(server: &Server, name: &str) {
     let provider = provider(server);
     let machine = Machine::shared();
-    let bucket = format!("story-{}", std::process::id());
+    let bucket = format!("{name}-{}", std::process::id());
     fs::write(machine.path("/root/.env"), env_file(server, &bucket)).unwrap();
     let setup = format!(
-        "cd /root && mediafs setup --from-authentik=.env --provider {provider} /srv/story --yes"
+        "cd /root && mediafs setup --from-authentik=.env --provider {provider} /srv/{name} --yes"
     );
     let said = machine.says(&setup);
     has_all(&said, &["done  bucket", "done  service"]);
     assert!(machine.says(&setup).ends_with("nothing to do\n"));
-    machine.says("mediafs doctor story");
-    assert_eq!(
-        machine.property("mediafs@story.service", "ActiveState"),
-        "active"
-    );
-    let status = machine.says("mediafs status story");
-    has_all(&status, &[&bucket, "/srv/story"]);
-    machine.says("echo bytes >/srv/story/public/f");
-    machine.says("mediafs flush /srv/story/public/f");
+    machine.says(&format!("mediafs doctor {name}"));
+    let unit = format!("mediafs@{name}.service");
+    assert_eq!(machine.property(&unit, "ActiveState"), "active");
+    let status = machine.says(&format!("mediafs status {name}"));
+    has_all(&status, &[&bucket, &format!("/srv/{name}")]);
+    machine.says(&format!("echo bytes >/srv/{name}/public/f"));
+    machine.says(&format!("mediafs flush /srv/{name}/public/f"));
     let stored = Client::new(server).get(&bucket, "media/public/f");
     assert_eq!(stored.as_deref(), Some(&b"bytes\n"[..]));
-    machine.says("mediafs healthcheck story && mediafs unmount story");
-    assert_eq!(
-        machine.property("mediafs@story.service", "ActiveState"),
-        "inactive"
-    );
-    machine.says("systemctl disable mediafs@story; chattr -i /srv/story || true");
+    machine.says(&format!(
+        "mediafs healthcheck {name} && mediafs unmount {name}"
+    ));
+    assert_eq!(machine.property(&unit, "ActiveState"), "inactive");
+    machine.says(&format!(
+        "systemctl disable mediafs@{name}; chattr -i /srv/{name} || true"
+    ));
 }
 
 /// A user with a home, and the program where that user can run it.
@@ -97,13 +112,8 @@ impl User {
                 "sh",
             ])
             .args([&USER.to_string(), script])
-            .arg(&self.program)
-            .current_dir(&self.home)
-            .env("HOME", &self.home)
-            .env("XDG_RUNTIME_DIR", self.home.join("run"))
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env_remove("XDG_CONFIG_HOME")
-            .env_remove("XDG_STATE_HOME");
+            .arg(&self.program);
+        at_home(&mut command, &self.home);
         command
     }
 
@@ -170,10 +180,7 @@ fn started_at(machine: &Machine) -> String {
 
 #[test]
 fn as_a_plain_user_they_become_a_configuration_that_mounts() {
-    as_a_plain_user(Server::moto());
-    if std::env::var_os("TEST_S3_SERVER").is_some() {
-        as_a_plain_user(Server::shared());
-    }
+    servers().into_iter().for_each(as_a_plain_user);
 }
 
 #[track_caller]

@@ -259,3 +259,24 @@ fn a_time_that_is_set_first_stays_and_the_file_keeps_its_length() {
         }
     }
 }
+
+#[test]
+fn what_is_set_of_a_directory_right_after_it_costs_one_question() {
+    let changes: [fn(&Path); 2] = [|path| setxattr(path, 1), |path| chmod(path, 0o700)];
+    let (plan, proxy) = Mount::behind_a_proxy();
+    let plan = plan.args(["--attributes", "stored"]).set("--ttl", "1h");
+    let mount = SupervisedMount::start(plan);
+    let dirs = ["d0", "d1"].map(|name| mount.path(name));
+    for dir in &dirs {
+        fs::create_dir(dir).unwrap();
+        setxattr(dir, 0);
+    }
+    mount.kill_daemon();
+    for (dir, change) in dirs.iter().zip(changes) {
+        let before = proxy.seen("HeadObject");
+        change(dir);
+        assert_eq!(proxy.seen("HeadObject") - before, 1, "{dir:?}");
+        has_xattr(dir, 0);
+    }
+    mount.unmount();
+}

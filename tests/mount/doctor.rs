@@ -1,5 +1,6 @@
 //! `mediafs doctor`: each fault has its line, with what to do.
 
+mod faults;
 mod host;
 mod store;
 

@@ -2,9 +2,15 @@
 //! their own with mediafs installed.
 //!
 //! A block of code says by its first words what becomes of it: `console run` is
-//! typed, and what it shows below a command has to be its output; `toml FILE` is
+//! typed, and what it shows below a command has to be its output; with a NAME
+//! behind it, the service `mediafs@NAME` is started before. `toml FILE` is
 //! read by the parser and written to FILE, as `env FILE` is; `fstab` is mounted by mount(8). Later
 //! blocks build on files of earlier ones; what is mounted ends with its block.
+//!
+//! A plain `console` is not typed: it asks at a terminal (import, move), shows one
+//! answer of several (doctor), is typed below as a service (authentik), leaves what later
+//! mounts of the place are refused for (overlay), or needs what other tests have:
+//! containers, Kubernetes, a package (`tests/host/`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,6 +68,10 @@ fn steps(text: &str) -> Vec<(String, Vec<String>)> {
     for line in text.lines() {
         let command = line.strip_prefix("# ").or_else(|| line.strip_prefix("$ "));
         match (command, steps.last_mut()) {
+            (None, Some((before, _))) if before.ends_with('\\') => {
+                before.push('\n');
+                before.push_str(line);
+            }
             (Some(command), _) => steps.push((command.to_owned(), Vec::new())),
             (None, Some((_, shown))) => shown.push(line.to_owned()),
             (None, None) => panic!("no command above {line:?}"),
@@ -165,6 +175,9 @@ fn every_example_of_a_document_works_as_it_stands_there() {
         let mut words = example.kind.split(' ');
         match (words.next(), words.next()) {
             (Some("console"), Some("run")) => {
+                if let Some(name) = words.next() {
+                    typist.types(&format!("systemctl start mediafs@{name}"));
+                }
                 typist.runs(&example);
                 counts[0] += 1;
             }

@@ -73,6 +73,26 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    /// It has failed, and nobody could tell how far it had come.
+    #[track_caller]
+    fn keeps_both(self, what: &str) {
+        self.proxy.heal();
+        let Self {
+            mut mount,
+            proxy: _proxy,
+        } = self;
+        mount.unmount();
+        let left = objects(&mount);
+        for body in ["of f", "of g"] {
+            let has = left.iter().any(|(_, it)| it == body.as_bytes());
+            assert!(has, "{what}: {body} is lost: {left:?}");
+        }
+        let log = mount.log();
+        assert!(log.contains("one of them may have this name now"), "{what}");
+    }
+}
+
 fn objects(mount: &Mount) -> Vec<(String, Vec<u8>)> {
     let keys = mount.keys().into_iter();
     keys.filter_map(|key| Some((key.clone(), mount.object(&key)?)))
@@ -91,13 +111,16 @@ fn for_each_step(test: impl Fn(&[&str], &str) + Sync) {
     });
 }
 
-/// Where S3 deletes at once, for the delete of the second step and for that of the third,
-/// of objects that were put in one and of others that were uploaded in parts.
+/// The name by which the first file goes.
+const ASIDE: &str = ".mediafs-exchange-*";
+
+/// Where S3 deletes at once, for the delete of each step, of objects that were put in one
+/// and of others that were uploaded in parts.
 fn for_each_delete(args: &[&str], test: impl Fn(Exchange, &str, &str) + Sync) {
     let puts: [(&str, Put); 2] = [("in one", Client::put), ("in parts", Client::put_in_a_part)];
     thread::scope(|scope| {
         for mode in &MODES[..2] {
-            for key in ["g", ".mediafs-exchange-*"] {
+            for key in ["f", "g", ASIDE] {
                 for (how, put) in puts {
                     let test = &test;
                     scope.spawn(move || {
@@ -141,6 +164,70 @@ fn an_exchange_whose_second_or_third_step_is_refused_is_taken_back() {
 }
 
 #[test]
+fn an_exchange_whose_first_step_is_refused_has_changed_nothing() {
+    for mode in &MODES {
+        let exchange = Exchange::new(mode);
+        exchange.proxy.rule(refused(ASIDE));
+        let failed = exchange.rename().unwrap_err();
+        assert_eq!(failed.raw_os_error(), Some(libc::EACCES));
+        exchange.ends_with(&format!("{mode:?}"), "of f", "of g");
+    }
+}
+
+/// In each mode, for the copy of each step.
+fn for_each_copy(test: impl Fn(Exchange, &str, &str) + Sync) {
+    thread::scope(|scope| {
+        for mode in &MODES {
+            for key in [ASIDE, "f", "g"] {
+                let test = &test;
+                scope.spawn(move || {
+                    test(Exchange::new(mode), key, &format!("{key} {mode:?}"));
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn an_exchange_of_which_the_answer_to_a_copy_is_lost_finds_the_copy() {
+    for_each_copy(|exchange, key, what| {
+        let lost = Rule::on("CopyObject", Fault::LoseAnswer);
+        exchange.proxy.rule(lost.key(key));
+        exchange.rename().unwrap();
+        exchange.ends_with(what, "of g", "of f");
+    });
+}
+
+#[test]
+fn an_exchange_of_which_nothing_tells_whether_a_copy_is_made_keeps_both_files() {
+    thread::scope(|scope| {
+        for mode in &MODES {
+            scope.spawn(move || {
+                let exchange = Exchange::new(&[&mode[..], &["--request-timeout", "2s"]].concat());
+                for (op, fault) in [
+                    ("CopyObject", Fault::LoseAnswer),
+                    ("HeadObject", Fault::Reset),
+                ] {
+                    exchange.proxy.rule(Rule::on(op, fault).key(ASIDE).always());
+                }
+                exchange.rename().unwrap_err();
+                exchange.keeps_both(&format!("{mode:?}"));
+            });
+        }
+    });
+}
+
+#[test]
+fn an_exchange_of_which_one_answer_to_a_delete_is_lost_is_done() {
+    for_each_delete(&[], |exchange, key, what| {
+        let lost = Rule::on("DeleteObject", Fault::LoseAnswer);
+        exchange.proxy.rule(lost.key(key));
+        exchange.rename().unwrap();
+        exchange.ends_with(what, "of g", "of f");
+    });
+}
+
+#[test]
 fn what_another_client_puts_amid_an_exchange_that_fails_stays() {
     for_each_step(|mode, key| {
         let exchange = Exchange::new(mode);
@@ -172,20 +259,6 @@ fn an_exchange_of_which_the_answer_to_a_delete_is_lost_keeps_both_files() {
         let lost = Rule::on("DeleteObject", Fault::LoseAnswer);
         exchange.proxy.rule(lost.key(key).always());
         exchange.rename().unwrap_err();
-        exchange.proxy.heal();
-        let Exchange {
-            mut mount,
-            proxy: _proxy,
-        } = exchange;
-        mount.unmount();
-        let left = objects(&mount);
-        for body in ["of f", "of g"] {
-            let has = left.iter().any(|(_, it)| it == body.as_bytes());
-            assert!(has, "{what}: {body} is lost: {left:?}");
-        }
-        assert!(
-            mount.log().contains("one of them may have this name now"),
-            "{what}"
-        );
+        exchange.keeps_both(what);
     });
 }

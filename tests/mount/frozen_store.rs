@@ -4,12 +4,14 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
+/// Longer than a store that answers takes to carry out what it has.
+const LATE: Duration = Duration::from_secs(6);
 
 fn plan(durability: &str) -> (MountBuilder, Proxy) {
     let (plan, proxy) = Mount::behind_a_proxy();
@@ -110,4 +112,41 @@ fn nor_does_it_with_another_daemon_that_began_while_the_store_had_stopped() {
         mount.wait_for_keys(durability, |keys| keys == cancel.left);
         assert!(!mount.path("f").exists());
     });
+}
+
+/// One server of many has stopped, with all that it has of one key; the others answer.
+#[test]
+fn what_a_server_has_of_one_key_does_not_come_back_however_long_the_others_answer() {
+    in_each_mode(|durability, cancel| {
+        thread::scope(|scope| {
+            for is_killed in [false, true] {
+                scope.spawn(move || frozen_by_its_key(durability, cancel, is_killed));
+            }
+        });
+    });
+}
+
+fn frozen_by_its_key(durability: &str, cancel: Cancel, is_killed: bool) {
+    let (plan, proxy) = plan(durability);
+    let mount = SupervisedMount::start(plan);
+    let (upload, writer) = upload_held(&mount, &proxy);
+    (cancel.run)(&mount.path(""));
+    writer.join().unwrap();
+    // Whoever looks for the key now gets no answer.
+    let frozen = proxy.freeze("f");
+    if is_killed {
+        mount.kill_daemon();
+    }
+    let began = Instant::now();
+    while began.elapsed() < LATE {
+        fs::write(mount.path("other"), "of another key").unwrap();
+        thread::sleep(Duration::from_millis(100));
+    }
+    go_on(&proxy, &frozen, &upload);
+    let mut left = [cancel.left, &["other"]].concat();
+    left.sort_unstable();
+    let what = format!("{durability} {cancel:?} {is_killed}");
+    mount.wait_for_keys(&what, |keys| keys == left);
+    assert!(!mount.path("f").exists(), "{what}");
+    mount.unmount();
 }

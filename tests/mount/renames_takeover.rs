@@ -1,5 +1,5 @@
 //! Renames that a kill cut, and another client that changes what they are about before
-//! the next daemon comes: what it stored is there afterwards, and what was renamed is.
+//! the successor comes: what it stored is there afterwards, and what was renamed is.
 
 use std::fs;
 use std::io;
@@ -25,7 +25,7 @@ fn no_replace([old, new]: [PathBuf; 2]) -> io::Result<()> {
 }
 
 /// Kills the daemon at this point of `mv old new`, has another client do something, and
-/// the next daemon begin, which answers the rename.
+/// the successor begin, which answers the rename.
 fn renamed_amid(mount: &SupervisedMount, meanwhile: impl FnOnce(&Mount)) -> io::Result<()> {
     called_amid(mount, |[old, new]| fs::rename(old, new), meanwhile)
 }

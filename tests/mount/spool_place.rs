@@ -291,7 +291,7 @@ fn a_spool_without_a_record_belongs_to_the_place_that_is_mounted() {
         has_all(
             &mount.log(),
             &[
-                "taken to be for what is mounted now",
+                "counts as belonging to this mount",
                 "2 files (8 B), 1 delete",
             ],
         );

@@ -1,5 +1,9 @@
 //! Bytes to write, and how to compare many of them.
 
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
 use sha2::{Digest, Sha256};
 
 pub const KIB: usize = 1 << 10;
@@ -38,4 +42,23 @@ pub fn assert_same_bytes(got: &[u8], want: &[u8], what: &str) {
         got.len(),
         want.len()
     );
+}
+
+/// Every file and symlink below a folder, by its path from there.
+pub fn files_below(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+                found.push((name.to_owned(), path));
+            }
+        }
+    }
+    Ok(found)
 }

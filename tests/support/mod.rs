@@ -24,6 +24,7 @@ pub mod csi;
 pub mod data;
 pub mod disk;
 pub mod forward_proxy;
+pub mod frozen;
 pub mod garage;
 pub mod hostile;
 pub mod line;

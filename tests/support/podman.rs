@@ -38,6 +38,12 @@ pub struct Podman {
 impl Podman {
     #[track_caller]
     pub fn with(folder: &Path) -> Self {
+        Self::with_volume(&format!("{}:/media", folder.display()))
+    }
+
+    /// With a volume as podman's command line has it.
+    #[track_caller]
+    pub fn with_volume(volume: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let unique = dir.path().file_name().unwrap().to_str().unwrap();
         let name = format!("mediafs-test-{}", unique.trim_start_matches('.'));
@@ -53,9 +59,9 @@ impl Podman {
             "nproc=1024:1024",
         ]);
         run.args(["--network", "none", "--read-only", "--user", "1000:1000"]);
-        run.arg("--volume")
-            .arg(format!("{}:/media", folder.display()));
-        run.arg("--rootfs").arg(this.root());
+        run.args(["--volume", volume])
+            .arg("--rootfs")
+            .arg(this.root());
         let output = run_within(SOON, run.args(["sleep", "1000"]));
         assert!(output.status.success(), "{}", said(&output));
         this

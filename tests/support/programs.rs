@@ -86,6 +86,17 @@ pub fn succeeds(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The command as one of a user whose home, and everything of the user's, is this folder.
+pub fn at_home<'a>(command: &'a mut Command, home: &Path) -> &'a mut Command {
+    command
+        .current_dir(home)
+        .env("HOME", home)
+        .env("XDG_RUNTIME_DIR", home.join("run"))
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("XDG_STATE_HOME")
+}
+
 /// Everything that a program printed.
 pub fn said(output: &Output) -> String {
     format!(

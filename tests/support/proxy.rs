@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::frozen::leave;
 use super::programs::wait_until;
 use super::quirks::{of_another_store, unconditional, with_clock};
 use super::requests::{header, keys, operation};
@@ -219,13 +220,13 @@ impl Drop for Proxy {
 
 /// What happens to one request.
 #[derive(Debug)]
-struct Fate {
-    fault: Fault,
+pub(super) struct Fate {
+    pub(super) fault: Fault,
     gate: Option<(Side, Gate)>,
 }
 
 impl Fate {
-    fn hold(&self, side: Side) {
+    pub(super) fn hold(&self, side: Side) {
         let gate = self.gate.as_ref().filter(|(at, _)| *at == side);
         gate.iter().for_each(|(_, gate)| gate.pass());
     }
@@ -292,7 +293,7 @@ impl State {
         }
         rule.times = rule.times.saturating_sub(1);
         Fate {
-            fault: rule.fault,
+            fault: rule.fault_now(),
             gate: rule.gate.clone(),
         }
     }
@@ -313,9 +314,8 @@ fn pass(
     }
     let fate = state.lock().fate_of(op, &keys, &head);
     let _at_once = AtOnce::count(state, op, body.len());
-    if fate.fault == Fault::HangUp {
-        drop(client);
-        fate.hold(Side::BeforeServer);
+    if matches!(fate.fault, Fault::HangUp | Fault::Frozen) {
+        leave(client, &fate);
         return forward(upstream, &head, &body).map(drop);
     }
     fate.hold(Side::BeforeServer);

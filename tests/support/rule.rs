@@ -17,6 +17,9 @@ pub enum Fault {
     /// The connection ends at once; the server gets the request all the same, at a
     /// gate once that is open.
     HangUp,
+    /// As `hold`, and the server gets it once its client has gone. What comes after the
+    /// gate was opened passes.
+    Frozen,
     /// The server applies it; half of the answer arrives.
     CutAnswer,
     /// The server gets it twice; the second answer arrives.
@@ -144,6 +147,14 @@ impl Rule {
         self.times(usize::MAX)
     }
 
+    /// What happens to a request that comes now.
+    pub(super) fn fault_now(&self) -> Fault {
+        match &self.gate {
+            Some((_, gate)) if self.fault == Fault::Frozen && gate.is_open() => Fault::Pass,
+            _ => self.fault,
+        }
+    }
+
     pub(super) fn matches(&self, op: &str, keys: &[String], head: &str) -> bool {
         if self.times == 0 || (self.op != "*" && self.op != op) {
             return false;
@@ -195,6 +206,10 @@ impl Gate {
     /// Requests that it holds now.
     pub fn held(&self) -> usize {
         self.0.0.lock().held
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.0.lock().open
     }
 
     /// Lets go what it holds and what comes later.

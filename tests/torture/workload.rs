@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use libc::{O_CREAT, O_EXCL, O_RDWR, O_TRUNC, O_WRONLY};
 
-use crate::support::data::{KIB, MIB};
+use crate::support::data::{KIB, MIB, files_below};
 use crate::support::{pattern, sha256, sys};
 
 /// Names of files, with their bytes.
@@ -272,23 +272,8 @@ fn names(tree: &Tree) -> String {
 
 /// Every file below a folder.
 pub fn read_tree(root: &Path) -> io::Result<Tree> {
-    let mut tree = Tree::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path
-                    .strip_prefix(root)
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned();
-                tree.insert(name, fs::read(&path)?);
-            }
-        }
-    }
-    Ok(tree)
+    let files = files_below(root)?.into_iter();
+    files
+        .map(|(name, path)| Ok((name, fs::read(path)?)))
+        .collect()
 }

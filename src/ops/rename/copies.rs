@@ -116,14 +116,14 @@ impl ObjectCopies {
         Ok(found.map(|object| (object.key.clone(), object)).collect())
     }
 
-    /// Copies of a rename that has failed: the originals are what there is. To be
-    /// called once the journal does not know of the rename any more.
+    /// Copies of a rename that has failed: the originals are what there is. A rename that
+    /// copies the same again makes them anew.
     ///
     /// Another mount that renames the directory at the same time has taken over copies
     /// whose originals are gone: each one is looked at right before its copy goes.
     pub fn delete_unwanted(&self, unwanted: Vec<(Key, LateObject)>) {
         for (key, object) in unwanted {
-            self.store.watch_for_late(key, object);
+            self.store.late().watch_for(key, object);
         }
     }
 
@@ -241,7 +241,7 @@ enum CopiedBy {
 }
 
 /// What came of the copies of one rename.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Copies {
     pub moved: Moved,
     /// Originals whose copies were made here.
@@ -274,6 +274,14 @@ impl ObjectCopies {
 }
 
 impl Copies {
+    /// None is known.
+    pub fn failed(error: FsError) -> Self {
+        Self {
+            failed: Some(error),
+            ..Self::default()
+        }
+    }
+
     /// Errors: why some are missing.
     pub fn finished(self) -> Result<Moved, FsError> {
         self.failed.map_or(Ok(self.moved), Err)

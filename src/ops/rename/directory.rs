@@ -3,13 +3,14 @@
 //! Order that a crash may cut anywhere: the journal has the rename; the copies;
 //! the journal has the new places of stages, then what is to be deleted, then the
 //! end of the rename; the deletes. Until the end of the rename the successor
-//! does all of it again, as far as it is not done (`unfinished`).
+//! does all of it again, as far as it is not done (`recovery`). One that fails is undone
+//! (`undo`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::copies::ObjectCopies;
-use super::log::{Ended, RenameLog};
+use super::copies::{Copies, ObjectCopies};
+use super::log::RenameLog;
 use super::not_moved::NotMoved;
 use super::place::{Place, keys_of};
 use super::rebase::Rebase;
@@ -20,11 +21,24 @@ use crate::journal::{Originals, RenameIntent};
 use crate::namespace::{Entry, Namespace, Pin};
 use crate::store::CopyHeaders;
 use crate::store::{
-    DeletePending, DeleteQueue, DeleteRequest, Key, LateObject, ListedObject, ObjectStore,
-    WriteCondition,
+    DeletePending, DeleteQueue, DeleteRequest, Key, ListedObject, ObjectStore, WriteCondition,
 };
 use crate::task::caught;
 use crate::writeback::{Deletes, Predecessor};
+
+/// A directory that is renamed.
+#[derive(Debug)]
+pub struct Moving<'a> {
+    pub from: &'a Place<'a>,
+    pub to: &'a Place<'a>,
+    pub source: &'a Pin,
+    /// The empty directory whose place it takes.
+    pub target: Option<&'a Pin>,
+    /// What lies below it.
+    pub objects: Vec<ListedObject>,
+    pub old_prefix: String,
+    pub new_prefix: String,
+}
 
 /// Renames directories.
 #[derive(Debug)]
@@ -49,124 +63,130 @@ impl DirectoryRenamer {
         request: Option<KernelRequest>,
     ) -> Result<(), NotMoved> {
         let objects = self.movable(from, to, source, target).await;
-        let objects = objects.map_err(NotMoved::untouched)?;
-        let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
+        let moving = Moving {
+            from,
+            to,
+            source,
+            target,
+            objects: objects.map_err(NotMoved::untouched)?,
+            old_prefix: self.dir_prefix(from)?,
+            new_prefix: self.dir_prefix(to)?,
+        };
+        let old_key = Key::new(moving.old_prefix.as_str());
         let intent = RenameIntent {
-            from: Key::new(old_prefix.as_str()),
-            to: Key::new(new_prefix.as_str()),
+            from: old_key.clone(),
+            to: Key::new(moving.new_prefix.as_str()),
             version: None,
             headers: CopyHeaders::Same,
             over: WriteCondition::Always,
             copy: None,
-            originals: Some(Originals::of(&objects)),
+            originals: Some(Originals::of(&moving.objects)),
         };
         check_awaited()?;
         self.log.begin_rename(intent).await?;
         failpoint::at(Point::RenameDirectoryNoted);
-        let mut unwanted = Vec::new();
-        let moved = self.move_tree(from, to, source, &objects, &mut unwanted);
-        let moved = caught("rename", moved).await.map_err(FsError::from);
-        let moved = moved.flatten();
+        let copies = self.copy_tree(&moving).await;
+        let moved = match copies.failed.clone() {
+            None => self.move_tree(&moving, &copies.moved).await,
+            Some(failed) => Err(failed),
+        };
+        if moved.is_err() {
+            // First: a successor that finds the rename under way makes them anew.
+            self.drop_copies(&moving, &copies, &moving.objects).await;
+        }
         // Where it has failed, the application is told so.
-        let old_key = Key::new(old_prefix.as_str());
-        let ended = self.log.end_done(&old_key, &moved, request).await;
+        self.log.end_done(&old_key, &moved, request).await;
         failpoint::at(Point::RenameDirectoryDoomed);
-        // A successor that finished the rename would want the copies.
-        if moved.is_err() && ended == Ended::Yes {
-            self.copies.delete_unwanted(unwanted);
-        }
         // Copies may be there, and go later.
-        let moved = moved.map_err(NotMoved::unknown)?;
-        let deleted = self.delete_originals(&old_prefix, &objects);
-        let deleted = caught("rename", deleted).await.map_err(FsError::from);
-        match deleted.flatten() {
-            Ok(0) => {}
-            Ok(newer) => {
-                tracing::warn!(
-                    from = old_prefix,
-                    to = new_prefix,
-                    newer,
-                    "objects that other clients have put while the directory was renamed stay under its old name"
-                );
-                self.deletes.shows_again(&from.dir).await;
-            }
-            Err(error) => {
-                let back = self.name_again(source, from).await;
-                back.map_err(NotMoved::unknown)?;
-                return Err(NotMoved::unknown(error));
-            }
-        }
+        moved.map_err(NotMoved::unknown)?;
+        self.delete_originals(&moving, &copies).await?;
         failpoint::at(Point::RenameDirectoryDeleted);
         // The source's own marker, if it had one, stands in the place of the target's.
-        if target.is_some() && !moved.contains_key(&old_key) {
-            let marker = DeleteRequest::any(Key::new(new_prefix));
-            let deleted = self.store.delete(marker).await;
-            deleted.map_err(|error| NotMoved::unknown(error.into()))?;
+        if target.is_some() && !copies.moved.contains_key(&old_key) {
+            let marker = DeleteRequest::any(Key::new(moving.new_prefix.as_str()));
+            if let Err(error) = self.store.delete(marker).await {
+                let to = &moving.new_prefix;
+                tracing::warn!(%to, %error, "the marker of a directory that was replaced stays: it cannot be deleted");
+            }
         }
         Ok(())
     }
 
-    /// Copies what is below the directory and gives it its new place, in the
-    /// journal too; the originals are not seen any more. Where it fails, `unwanted` has
-    /// the copies that nothing stands for.
-    async fn move_tree(
-        &self,
-        from: &Place<'_>,
-        to: &Place<'_>,
-        source: &Pin,
-        objects: &[ListedObject],
-        unwanted: &mut Vec<(Key, LateObject)>,
-    ) -> Result<Moved, FsError> {
-        let (old_prefix, new_prefix) = (self.dir_prefix(from)?, self.dir_prefix(to)?);
-        let mut copies = self
-            .copies
-            .copy_all(objects, &old_prefix, &new_prefix)
-            .await;
+    /// Copies what is below the directory. Where it fails, that is said with the copies.
+    async fn copy_tree(&self, moving: &Moving<'_>) -> Copies {
+        let (old, new) = (&moving.old_prefix, &moving.new_prefix);
+        let copied = caught("rename", self.copies.copy_all(&moving.objects, old, new)).await;
+        let mut copies = copied.unwrap_or_else(|panicked| Copies::failed(panicked.into()));
         if copies.failed.is_none() {
-            let (old, new) = (&old_prefix, &new_prefix);
             copies.failed = self.copies.check_taken_over(&copies, old, new).await.err();
         }
-        if copies.failed.is_some() {
-            *unwanted = copies.unwanted(objects, &old_prefix, &new_prefix);
-        }
-        let moved = copies.finished()?;
+        copies
+    }
+
+    /// Gives the directory its new place, in the journal too, once all of it is copied; the
+    /// originals are not seen any more. All of it, or nothing.
+    async fn move_tree(&self, moving: &Moving<'_>, moved: &Moved) -> Result<(), FsError> {
         failpoint::at(Point::RenameDirectoryCopied);
-        if !objects.is_empty() {
-            self.namespace
-                .before_entry_removed(&from.dir, from.name)
-                .await?;
+        if !moving.objects.is_empty() {
+            let (dir, name) = (&moving.from.dir, moving.from.name);
+            self.namespace.before_entry_removed(dir, name).await?;
         }
+        let placed = caught("rename", self.give_new_place(moving, moved)).await;
+        let placed = placed.map_err(FsError::from).flatten();
+        if placed.is_err() {
+            self.give_old_place(moving, moved, &moving.objects).await;
+        }
+        placed
+    }
+
+    async fn give_new_place(&self, moving: &Moving<'_>, moved: &Moved) -> Result<(), FsError> {
+        let Moving {
+            from, to, source, ..
+        } = moving;
+        let (old, new) = (&moving.old_prefix, &moving.new_prefix);
         // Readers go to the copies before the originals go.
-        self.rebase
-            .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
+        self.rebase.rebase_subtree(source, old, new, moved);
         self.namespace
             .table()
             .rename(source.ino, to.dir.ino, to.name)?;
         // Also what was opened in between.
-        self.rebase
-            .rebase_subtree(source, &old_prefix, &new_prefix, &moved);
+        self.rebase.rebase_subtree(source, old, new, moved);
         self.rebase.journal_seals_again(source).await;
         failpoint::at(Point::RenameDirectoryStagesMoved);
-        if objects.is_empty() {
-            return Ok(moved);
+        if moving.objects.is_empty() {
+            return Ok(());
         }
-        if let Err(error) = self.store.enqueue(&pending_of(&old_prefix, objects)) {
-            self.name_again(source, from).await?;
-            return Err(error.into());
-        }
+        self.store.enqueue(&pending_of(old, &moving.objects))?;
         self.namespace.record(from.dir.ino, from.name, None);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::Directory));
         self.namespace.entry_added(&to.dir).await;
-        Ok(moved)
+        Ok(())
     }
 
-    /// It has its old name after all, in the journal too.
-    async fn name_again(&self, source: &Pin, from: &Place<'_>) -> Result<(), FsError> {
-        let table = self.namespace.table();
-        table.rename(source.ino, from.dir.ino, from.name)?;
-        self.rebase.journal_seals_again(source).await;
-        Ok(())
+    /// Deletes what was moved, or has the directory back where that is refused.
+    async fn delete_originals(&self, moving: &Moving<'_>, copies: &Copies) -> Result<(), NotMoved> {
+        let (from, to) = (&moving.old_prefix, &moving.new_prefix);
+        let pending = pending_of(from, &moving.objects).into_iter();
+        let keys: Vec<Key> = pending.map(|pending| pending.key).collect();
+        let deleted = caught("rename", self.store.delete_pending_now(&keys)).await;
+        let deleted = deleted.map_err(FsError::from);
+        match deleted.and_then(|deleted| Ok(deleted?)) {
+            Ok(0) => Ok(()),
+            // Versions other than those that were moved.
+            Ok(newer) => {
+                tracing::warn!(
+                    %from, %to, newer,
+                    "objects that other clients have put while the directory was renamed stay under its old name"
+                );
+                self.deletes.shows_again(&moving.from.dir).await;
+                Ok(())
+            }
+            Err(error) => {
+                self.take_back(moving, copies).await;
+                Err(NotMoved::unknown(error))
+            }
+        }
     }
 
     /// What is below a directory that can be moved.
@@ -190,18 +210,6 @@ impl DirectoryRenamer {
     fn dir_prefix(&self, place: &Place<'_>) -> Result<String, FsError> {
         let path = self.namespace.table().dir_path(place.dir.ino)?;
         Ok(self.namespace.keys().dir_prefix(&path.join(place.name)))
-    }
-
-    /// Returns how many are other versions than those that were moved, and stay.
-    /// Errors: why originals cannot be deleted.
-    async fn delete_originals(
-        &self,
-        prefix: &str,
-        objects: &[ListedObject],
-    ) -> Result<usize, FsError> {
-        let pending = pending_of(prefix, objects).into_iter();
-        let keys: Vec<Key> = pending.map(|pending| pending.key).collect();
-        Ok(self.store.delete_pending_now(&keys).await?)
     }
 }
 

@@ -11,14 +11,6 @@ use crate::journal::{Durable, RenameIntent};
 use crate::ops::resent::CarriedOut;
 use crate::store::{ETag, Key};
 
-/// Whether the journal has the end of a rename.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    Yes,
-    /// A successor may take it for unfinished.
-    Unknown,
-}
-
 /// What came of a rename that a predecessor began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finished {
@@ -88,28 +80,24 @@ impl RenameLog {
         from: &Key,
         outcome: &Result<T, E>,
         request: Option<KernelRequest>,
-    ) -> Ended {
+    ) {
         if let Some(request) = request.filter(|_| outcome.is_ok()) {
             self.carried_out.record(request);
         }
-        self.end_rename(from).await
+        self.end_rename(from).await;
     }
 
     /// A rename is finished, or given up. In what a loss of power leaves of the
     /// journal it does not end before what it dooms is known: else both names stay.
-    pub async fn end_rename(&self, from: &Key) -> Ended {
+    pub async fn end_rename(&self, from: &Key) {
         if self.durability == Durability::Disk
             && let Err(error) = self.stage_factory.spool.sync().await
         {
             tracing::warn!(%error, "the next mount looks whether a rename is finished");
-            return Ended::Unknown;
+            return;
         }
-        match self.stage_factory.spool.end_rename(from) {
-            Ok(()) => Ended::Yes,
-            Err(error) => {
-                tracing::warn!(%error, "the next mount looks whether a rename is finished");
-                Ended::Unknown
-            }
+        if let Err(error) = self.stage_factory.spool.end_rename(from) {
+            tracing::warn!(%error, "the next mount looks whether a rename is finished");
         }
     }
 }

@@ -12,6 +12,7 @@ mod rebase;
 mod recovery;
 mod renamer;
 mod target_state;
+mod undo;
 
 pub use copies::ObjectCopies;
 pub use directory::DirectoryRenamer;

@@ -333,7 +333,8 @@ impl RenameRecovery {
 
     /// Deletes the copies of what is still under its old name.
     ///
-    /// A file's copy stays: nobody can tell whether its name was free before.
+    /// A file's copy stays: nobody can tell whether its name was free before. So does one in
+    /// parts: its version does not tell whose it is.
     async fn roll_back(&self, intent: &RenameIntent) -> Result<(), FsError> {
         if !intent.is_of_a_directory() {
             return Ok(());
@@ -342,12 +343,16 @@ impl RenameRecovery {
         let originals = self.copies.all_objects_under(from).await?;
         let copies = self.copies.copies(intent).await?;
         let copies = originals.iter().filter_map(|original| {
-            let copy = copy_of(original, intent, &copies);
-            copy.filter(|copy| is_same(copy, original))
+            let copy = copy_of(original, intent, &copies)?;
+            Some((copy, is_same(copy, original)))
         });
-        let copies: Vec<ListedObject> = copies.cloned().collect();
-        self.store
-            .enqueue(&pending_of(intent.to.as_str(), &copies))?;
+        let (ours, unknown): (Vec<_>, Vec<_>) = copies.partition(|(_, is_same)| *is_same);
+        if let Some((first, _)) = unknown.first() {
+            let (key, count) = (&first.key, unknown.len());
+            tracing::warn!(%key, count, "what may be copies of a rename that was rolled back stays: other clients may have put it");
+        }
+        let ours: Vec<ListedObject> = ours.into_iter().map(|(copy, _)| copy.clone()).collect();
+        self.store.enqueue(&pending_of(intent.to.as_str(), &ours))?;
         if let Some(dir) = self.paths.known(&intent.from) {
             let stay = originals.iter();
             let stay = stay.map(|it| {

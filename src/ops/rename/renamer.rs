@@ -212,11 +212,13 @@ impl Renamer {
             }
         }
         let (went, came) = (EntryChange::Went(from.name), EntryChange::Came(to.name));
-        self.namespace.entries_changed(&from.dir, went);
+        self.namespace
+            .directories()
+            .entries_changed(&from.dir, went);
         let came = target.map_or(came, |_| EntryChange::Replaced);
-        self.namespace.entries_changed(&to.dir, came);
+        self.namespace.directories().entries_changed(&to.dir, came);
         source.state().overrides.ctime = Some(SystemTime::now());
-        self.namespace.keep_directory(source);
+        self.namespace.directories().keep(source);
         if let Some(file) = self.files.get(source.ino) {
             file.record();
         }

@@ -202,7 +202,7 @@ fn process(to: &mut Metrics<'_>, status: &Status) -> fmt::Result {
     let memory = &status.memory;
     let help = "Most memory for blocks, reads and uploads together";
     to.gauge("mediafs_memory_limit_bytes", help, memory.limit_bytes)?;
-    let help = "Of it, for cached blocks and reads in progress";
+    let help = "The part of the budget for cached blocks and reads in progress";
     to.gauge("mediafs_memory_reads_bytes", help, memory.reads_bytes)?;
     let help = "Memory of the daemon's process";
     let resident = memory.resident_bytes;

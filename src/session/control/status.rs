@@ -60,7 +60,7 @@ impl Served {
                 failing: controls.deletes_fail(),
             },
             overlay: self.running.overlay.as_deref().map(of_overlay),
-            hidden_keys: ops.namespace().hidden_seen(),
+            hidden_keys: ops.namespace().hidden().in_all(),
             known_names: ops.namespace().table().count(),
             spool: self.spool(),
             cache: CacheStatus {

@@ -17,7 +17,8 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, ope
 use rustix::process::fchdir;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use super::attributes::{self, Attribute};
+use super::attributes::{self, Attribute, Restrictions};
+use super::beneath;
 use super::left_behind::{LeftBehind, Wanted, left_behind};
 use super::mountinfo::{MountEntry, mount_at, mounts_of};
 use super::processes::{Process, link_of, mount_id, mount_namespace, name_of};
@@ -50,6 +51,8 @@ pub enum InsideError {
     Busy(Process),
     #[error("nothing of mediafs is mounted on {0} any more")]
     NotMounted(PathBuf),
+    #[error("{path}: the directory cannot take the mount's place: {source}")]
+    Unreplaced { path: PathBuf, source: io::Error },
     #[error("{path} in {process}: {source}")]
     Io {
         path: PathBuf,
@@ -259,6 +262,23 @@ impl MountTree {
         // A process that has ended meanwhile has nothing open.
         let left = left_behind(self.process.pid, Wanted::Below(&at.link, &entry));
         Ok(left.unwrap_or_default())
+    }
+
+    /// Mounts a tree below what is at a place.
+    pub fn put_below(&self, tree: BorrowedFd, at: &AttachPoint) -> io::Result<()> {
+        self.inside(|| beneath::put_below(tree, at.directory.as_fd()))
+    }
+
+    /// Has a mount that is at a path be restricted. Errors: another one is there.
+    pub fn restrict(&self, path: &Path, mount: &MountEntry, with: Restrictions) -> io::Result<()> {
+        let at = self.find(path).map_err(io::Error::other)?;
+        if at.mount.is_none_or(|there| there.id != mount.id) {
+            return Err(io::Error::other("another mount is there by now"));
+        }
+        let restrict = || attributes::set(at.directory.as_fd(), Attribute::Restricted(with));
+        self.inside(|| {
+            restrict().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })
     }
 
     /// A mount on a shared mount appears at all its peers.

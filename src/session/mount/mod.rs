@@ -2,6 +2,7 @@
 
 mod attributes;
 pub mod bare;
+mod beneath;
 pub mod bind;
 pub mod busy;
 pub mod connection;
@@ -11,11 +12,13 @@ pub mod inside;
 pub mod left_behind;
 pub mod mountinfo;
 pub mod mountpoint;
+pub mod places;
 pub mod probe;
 pub mod processes;
 pub mod remount;
 pub mod replace;
 pub mod selinux;
+pub mod still_seen;
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};

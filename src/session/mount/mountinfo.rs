@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountEntry {
     pub id: u64,
+    /// The mount that it lies on.
+    pub parent: u64,
     /// `major:minor`.
     pub device: String,
     /// What of the file system is mounted.
@@ -17,6 +19,8 @@ pub struct MountEntry {
     pub mountpoint: PathBuf,
     /// Of mounts that have the same mounted below them.
     pub peer_group: Option<u64>,
+    /// The peer group whose mounts come to this one too.
+    pub master: Option<u64>,
     /// Of the mount, then of the file system.
     pub options: Vec<String>,
     pub fs_type: String,
@@ -25,8 +29,16 @@ pub struct MountEntry {
 
 /// The topmost mount at exactly this path, if any.
 pub fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
-    let mut entries = entries()?.into_iter();
-    Ok(entries.rfind(|entry| entry.mountpoint == path))
+    Ok(topmost(entries()?, path))
+}
+
+/// The topmost of these at exactly a path: one that was mounted below another is listed
+/// after it.
+pub fn topmost(mut entries: Vec<MountEntry>, path: &Path) -> Option<MountEntry> {
+    entries.retain(|entry| entry.mountpoint == path);
+    let lies_below = |id| entries.iter().any(|entry| entry.parent == id);
+    let at = entries.iter().rposition(|entry| !lies_below(entry.id))?;
+    Some(entries.swap_remove(at))
 }
 
 /// The mounts strictly below a path.
@@ -47,7 +59,7 @@ pub fn mounts_of(process: &str) -> io::Result<Vec<MountEntry>> {
     Ok(lines.filter_map(parse).collect())
 }
 
-fn parse(line: &[u8]) -> Option<MountEntry> {
+pub(super) fn parse(line: &[u8]) -> Option<MountEntry> {
     let line = OsString::from_vec(line.to_vec());
     let fields: Vec<&[u8]> = line.as_bytes().split(|byte| *byte == b' ').collect();
     let separator = fields.iter().position(|field| *field == b"-")?;
@@ -57,12 +69,17 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
     let options = options
         .iter()
         .flat_map(|list| list.split(',').map(str::to_owned));
-    let mut tags = fields.get(6..separator)?.iter();
-    let peer_group = tags.find_map(|tag| tag.strip_prefix(b"shared:"));
+    let tags = fields.get(6..separator)?;
+    let group = |tag: &[u8]| {
+        let number = tags.iter().find_map(|it| it.strip_prefix(tag))?;
+        std::str::from_utf8(number).ok()?.parse().ok()
+    };
     Some(MountEntry {
         options: options.collect(),
-        peer_group: peer_group.and_then(|it| std::str::from_utf8(it).ok()?.parse().ok()),
+        peer_group: group(b"shared:"),
+        master: group(b"master:"),
         id: text(0)?.parse().ok()?,
+        parent: text(1)?.parse().ok()?,
         device: text(2)?,
         root: path(3)?,
         mountpoint: path(4)?,
@@ -101,13 +118,27 @@ mod tests {
     fn lines_with_escapes_and_optional_fields_are_read() {
         let line = br"36 35 0:52 / /srv/a\040b\134c rw,nosuid shared:7 master:1 - fuse.mediafs mediafs:b rw";
         let entry = parse(line).unwrap();
-        assert_eq!(entry.id, 36);
+        assert_eq!((entry.id, entry.parent), (36, 35));
         assert_eq!(entry.device, "0:52");
         assert_eq!(entry.root, Path::new("/"));
         assert_eq!(entry.mountpoint, Path::new(r"/srv/a b\c"));
-        assert_eq!(entry.peer_group, Some(7));
+        assert_eq!((entry.peer_group, entry.master), (Some(7), Some(1)));
         assert_eq!(entry.fs_type, "fuse.mediafs");
         assert_eq!(entry.source, "mediafs:b");
+    }
+
+    #[test]
+    fn a_mount_is_on_top_of_one_that_was_mounted_below_it_later() {
+        let lines: [&[u8]; 3] = [
+            b"7 1 0:5 / /srv rw - ext4 disk rw",
+            b"8 9 0:6 / /srv/m rw - fuse.mediafs bucket rw",
+            b"9 7 0:5 /d /srv/m rw - ext4 disk rw",
+        ];
+        let entries = || lines.into_iter().filter_map(parse).collect();
+        let top = topmost(entries(), Path::new("/srv/m")).unwrap();
+        assert_eq!(top.id, 8);
+        assert_eq!(topmost(entries(), Path::new("/srv")).unwrap().id, 7);
+        assert_eq!(topmost(entries(), Path::new("/m")), None);
     }
 
     #[test]

@@ -1,16 +1,28 @@
-//! A directory in the place of a mount, with nothing else to be seen in between.
+//! A directory in the place of a mount, with nothing else to be seen in between: at its
+//! mountpoint, and wherever else the mount is seen.
+//!
+//! It is mounted below the mount everywhere first, which nobody sees. Then the mount is
+//! taken away, here and with that in every mount namespace to which mounts of this one
+//! propagate, and after that one by one.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::mount::{OpenTreeFlags, move_mount, open_tree};
 
-use super::inside::Attachable;
+use super::attributes::{self, Attribute, Restrictions};
+use super::beneath::{BY_DESCRIPTOR, detach, put_below};
+use super::elsewhere::{Elsewhere, elsewhere};
+use super::inside::{Attachable, InsideError};
+use super::mountinfo::{MountEntry, mounts_of};
+use super::places::{SeenPlace, places_of};
+use super::processes::{link_of, mount_id};
 
-/// Mounts below what is at a place. Source: move_mount(2), `MOVE_MOUNT_BENEATH`, Linux 6.5.
-const BENEATH: MoveMountFlags = MoveMountFlags::from_bits_retain(0x200);
+/// A container may start while places are taken.
+const ROUNDS: usize = 3;
 
 /// What lies at the mount's place by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +37,10 @@ pub enum Replaced {
 #[derive(Debug)]
 pub struct TakenPlace {
     pub replaced: Replaced,
+    /// The other places that it has taken, in words.
+    pub others: Vec<String>,
+    /// Where the mount is still seen.
+    pub left: Elsewhere,
     directory: OwnedFd,
 }
 
@@ -33,43 +49,138 @@ pub struct TakenPlace {
 ///
 /// Errors: the kernel's; nothing is changed then, or the error says what is.
 pub fn take_place(mount: &Attachable, directory: &Path) -> io::Result<TakenPlace> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = openat(CWD, directory, flags, Mode::empty())?;
-    let copied = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let copied = copied | OpenTreeFlags::AT_EMPTY_PATH;
-    let mut place = TakenPlace {
-        replaced: Replaced::Detached,
-        directory: open_tree(&directory, "", copied)?,
-    };
-    let by_descriptor =
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    let put = |how| {
-        let tree = &place.directory;
-        move_mount(tree, "", mount.root(), "", by_descriptor | how)
-    };
-    if let Err(error) = put(BENEATH) {
-        let error = io::Error::from(error);
+    let substitute = Substitute::open(directory)?;
+    let tree = substitute.tree_for(&mount.entry)?;
+    let mut replaced = Replaced::Detached;
+    if let Err(error) = put_below(tree.as_fd(), mount.root()) {
+        if !places_of(&mount.entry)
+            .map_err(io::Error::other)?
+            .is_empty()
+        {
+            let text = "the mount is seen elsewhere too, and the directory cannot lie below it";
+            let kind = io::Error::from(error).kind();
+            return Err(io::Error::new(kind, format!("{text} (Linux 6.5): {error}")));
+        }
         tracing::debug!(%error, "not mounted below: mounted over it");
-        put(MoveMountFlags::empty())?;
-        place.replaced = Replaced::Covered;
-        return Ok(place);
+        move_mount(&tree, "", mount.root(), "", BY_DESCRIPTOR)?;
+        replaced = Replaced::Covered;
     }
-    detach(mount.root()).map_err(|error| {
-        let text = "the directory lies below the mount, which could not be taken away";
-        io::Error::new(error.kind(), format!("{text}: {error}"))
-    })?;
-    Ok(place)
-}
-
-/// Takes away the mount whose root this is, wherever its path leads by now.
-fn detach(root: BorrowedFd<'_>) -> io::Result<()> {
-    let link = format!("/proc/self/fd/{}", root.as_raw_fd());
-    Ok(unmount(link, UnmountFlags::DETACH)?)
+    let mut others = Vec::new();
+    if replaced == Replaced::Detached {
+        let lies_below = |error: &dyn std::fmt::Display| {
+            let text = "the directory lies below the mount, which could not be taken away";
+            io::Error::other(format!("{text}: {error}"))
+        };
+        let places = substitute.put_below_others(&mount.entry);
+        let places = places.map_err(|error| lies_below(&error))?;
+        detach(mount.root()).map_err(|error| lies_below(&error))?;
+        others = substitute.take_others(&mount.entry, places);
+    }
+    Ok(TakenPlace {
+        replaced,
+        others,
+        left: elsewhere(&mount.entry.device),
+        directory: tree,
+    })
 }
 
 impl TakenPlace {
     /// Takes a directory away that lies over the mount.
     pub fn uncover(self) -> io::Result<()> {
         detach(self.directory.as_fd())
+    }
+}
+
+/// The directory that takes the places of a mount.
+struct Substitute {
+    directory: OwnedFd,
+    device: String,
+    /// In its file system.
+    root: PathBuf,
+}
+
+impl Substitute {
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = openat(CWD, path, flags, Mode::empty())?;
+        let (id, path) = (mount_id(directory.as_fd())?, link_of(directory.as_fd())?);
+        let entry = mounts_of("self")?.into_iter().find(|entry| entry.id == id);
+        let entry = entry.ok_or_else(|| io::Error::other("it is on no mount that can be seen"))?;
+        let below = path.strip_prefix(&entry.mountpoint);
+        let root = entry.root.join(below.map_err(io::Error::other)?);
+        Ok(Self {
+            directory,
+            device: entry.device,
+            root,
+        })
+    }
+
+    /// What a mount shows of the file system, from the directory, and as restricted.
+    fn tree_for(&self, mount: &MountEntry) -> io::Result<OwnedFd> {
+        let shown = mount.root.strip_prefix("/").unwrap_or(&mount.root);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let shown = Path::new(".").join(shown);
+        let shown = openat2(&self.directory, &shown, flags, Mode::empty(), resolve)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(&shown, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?;
+        let restrictions = Restrictions::of(&mount.options);
+        attributes::set(tree.as_fd(), Attribute::Restricted(restrictions))?;
+        Ok(tree)
+    }
+
+    fn lies_below(&self, place: &SeenPlace) -> bool {
+        let Some(below) = &place.seen.below else {
+            return false;
+        };
+        let entry = &place.seen.entry;
+        let shown = entry.root.strip_prefix("/").unwrap_or(&entry.root);
+        below.mountpoint == entry.mountpoint
+            && below.device == self.device
+            && below.root == self.root.join(shown)
+    }
+
+    /// Mounts the directory below the mount at each other place where it is not yet: what
+    /// was mounted here, or at one of them, may have come to others with that.
+    fn put_below_others(&self, mount: &MountEntry) -> Result<Vec<SeenPlace>, InsideError> {
+        let mut tried = BTreeSet::new();
+        loop {
+            let places = places_of(mount)?;
+            let is_next = |place: &&SeenPlace| !self.lies_below(place);
+            let Some(next) = places.iter().find(is_next) else {
+                return Ok(places);
+            };
+            let failed = |source| next.failed(source);
+            if !tried.insert(next.seen.entry.id) {
+                return Err(failed(io::Error::other("it was mounted somewhere else")));
+            }
+            let tree = self.tree_for(&next.seen.entry).map_err(failed)?;
+            next.put_below(tree.as_fd())?;
+        }
+    }
+
+    /// Takes the mount away at other places, also where it has come meanwhile. What fails
+    /// is seen by where it is left.
+    fn take_others(&self, mount: &MountEntry, mut places: Vec<SeenPlace>) -> Vec<String> {
+        let mut taken = Vec::new();
+        for _ in 0..ROUNDS {
+            for place in &places {
+                let restrictions = Restrictions::of(&place.seen.entry.options);
+                let done = place.detach().and_then(|()| place.restrict(restrictions));
+                match done {
+                    Ok(()) => taken.push(place.to_string()),
+                    Err(error) => tracing::warn!(%error, "the mount is still there"),
+                }
+            }
+            places = match self.put_below_others(mount) {
+                Ok(places) if !places.is_empty() => places,
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the mount is still there");
+                    break;
+                }
+            };
+        }
+        taken
     }
 }

@@ -220,7 +220,10 @@ fn watch(
         }
         let is_ready = said.lock().readiness == Readiness::Now;
         if let Some(signal) = stop.take_if(|_| is_ready) {
-            tracing::info!(?signal, "the predecessor died of it: passed on");
+            tracing::info!(
+                ?signal,
+                "the predecessor ended by this signal: sending it to the successor"
+            );
             end(&daemon, signal);
         }
         let Some(watchdog) = &mut watchdog else {

@@ -1,70 +1,41 @@
-//! Many deletes together: how long they wait for each other, and those that somebody
-//! waits for, noted all together before the first.
+//! Deletes in bulk, and what becomes of each of them.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use tokio::time::{Instant, timeout};
 
-use super::DeleteQueue;
-use super::enqueue::{DeletePending, QueuedDelete};
-use crate::failpoint::{self, Point};
+use super::LateObjects;
+use super::enqueue::QueuedDelete;
+use super::pending::PendingDeletes;
+use super::refusals::Refusals;
 use crate::store::{
-    DELETE_MANY_LIMIT, DeleteRequest, ETag, HeadRequest, Key, StoreError, StoreErrorKind,
-    log_failure,
+    DELETE_MANY_LIMIT, DeleteRequest, ETag, HeadRequest, Key, ObjectStore, StoreError,
+    StoreErrorKind, log_failure,
 };
 
 /// `DeleteObjects` requests that run at once.
-const BATCHES_AT_ONCE: usize = 4;
+pub(super) const BATCHES_AT_ONCE: usize = 4;
 const LOOKS_AT_ONCE: usize = 16;
 
 /// So many times a store fails for a key in bulk before it is asked what is there, and
 /// to delete it alone.
 const FAILURES_LIMIT: u32 = 3;
 
-/// Time for one more delete to come, and for all that come so, unless somebody waits
-/// for those that are there.
-const GATHER: Duration = Duration::from_millis(250);
-const GATHER_LIMIT: Duration = Duration::from_secs(1);
+/// Sends the deletes that wait, many with one request.
+pub(super) struct BulkDeletes<'a> {
+    pub store: &'a dyn ObjectStore,
+    pub pending: &'a PendingDeletes,
+    pub late: &'a LateObjects,
+    pub refusals: &'a Refusals,
+}
 
-impl DeleteQueue {
-    /// Waits while more deletes come, up to a bound.
-    pub(super) async fn gather(&self) {
-        let began = Instant::now();
-        let mut waiting = self.due();
-        while waiting < BATCHES_AT_ONCE * DELETE_MANY_LIMIT && began.elapsed() < GATHER_LIMIT {
-            if timeout(GATHER, self.flush_now.notified()).await.is_ok() {
-                return;
-            }
-            let before = std::mem::replace(&mut waiting, self.due());
-            if waiting <= before {
-                return;
-            }
-        }
-    }
-
-    /// Notes objects as to be deleted: from now on they are not seen any more,
-    /// and the successor deletes them if this one does not.
-    ///
-    /// Errors: the log's; none of them is to be deleted then.
-    pub fn enqueue(&self, pending: &[DeletePending]) -> io::Result<()> {
-        self.note_pending(pending, || failpoint::at(Point::RenameDirectoryDooms))?;
-        {
-            let mut waiting = self.pending.lock();
-            waiting.extend(pending.iter().cloned().map(QueuedDelete::of));
-        }
-        self.tell_waiting();
-        Ok(())
-    }
-
+impl BulkDeletes<'_> {
     /// Deletes pending objects; those for which the store cannot be reached are
     /// left to be deleted soon.
     ///
     /// Returns how many are other versions by now, and stay. Errors: why objects
-    /// cannot be deleted, which are seen again.
-    pub async fn delete_pending_now(&self, keys: &[Key]) -> Result<usize, StoreError> {
+    /// cannot be deleted; then those that are left are seen again, and stay.
+    pub async fn delete(&self, keys: &[Key]) -> Result<usize, StoreError> {
         let mut outcome = Ok(());
         let mut newer = 0;
         for chunk in deepest_first(self.requests(keys)).chunks(DELETE_MANY_LIMIT) {
@@ -86,24 +57,18 @@ impl DeleteQueue {
             self.leave(&settled.newer);
             if let Some(error) = settled.refused.into_iter().next_back() {
                 outcome = Err(error);
+                break;
             }
         }
-        self.delete_soon();
+        if outcome.is_err() {
+            self.settle_keys(keys);
+        }
         outcome.map(|()| newer)
     }
 
     /// Deletes some of what nobody keeps. Errors: why some of it is still to be deleted.
-    pub(super) async fn delete_some(&self) -> Result<(), StoreError> {
-        let batch: Vec<(Key, QueuedDelete)> = {
-            let pending = self.pending.lock();
-            let last = pending
-                .iter()
-                .rev()
-                .filter(|(_, queued)| queued.kept.is_none())
-                .take(BATCHES_AT_ONCE * DELETE_MANY_LIMIT);
-            last.map(|(key, queued)| (key.clone(), queued.clone()))
-                .collect()
-        };
+    pub async fn delete_some(&self) -> Result<(), StoreError> {
+        let batch = self.pending.last_due(BATCHES_AT_ONCE * DELETE_MANY_LIMIT);
         let (known, unknown): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .partition(|(key, queued)| queued.etag.is_some() || is_marker(key));
@@ -169,15 +134,6 @@ impl DeleteQueue {
         }
     }
 
-    /// Whether the store has failed for the key too often.
-    fn note_failure(&self, key: &Key) -> bool {
-        let mut pending = self.pending.lock();
-        pending.get_mut(key).is_some_and(|queued| {
-            queued.failures = queued.failures.saturating_add(1);
-            queued.failures >= FAILURES_LIMIT
-        })
-    }
-
     /// What is to be deleted of objects of which no version is known, and why some could
     /// not be looked at; the others are settled.
     async fn found(
@@ -230,7 +186,7 @@ impl DeleteQueue {
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(error),
         };
-        let is_meant = queued.means_older(&there) || self.is_awaited(key, &there).await?;
+        let is_meant = queued.means_older(&there) || self.late.is_awaited(key, &there).await?;
         Ok(match is_meant {
             true => Found::Meant(there.etag),
             false => Found::Newer,
@@ -248,15 +204,11 @@ impl DeleteQueue {
     /// What is to become of objects that are not the versions that were to be deleted.
     async fn leave_newer(&self, found: Vec<Key>) -> Result<(), StoreError> {
         for key in found {
-            let Some(queued) = self.pending.lock().get(&key).cloned() else {
+            let Some(queued) = self.pending.get(&key) else {
                 continue;
             };
             match self.meant(&key, &queued).await {
-                Ok(Found::Meant(etag)) => {
-                    if let Some(queued) = self.pending.lock().get_mut(&key) {
-                        queued.etag = Some(etag);
-                    }
-                }
+                Ok(Found::Meant(etag)) => self.pending.set_version(&key, etag),
                 Ok(Found::Newer) => self.leave(&[key]),
                 Ok(Found::Nothing) => self.settle_keys(&[key]),
                 Err(error) => self.not_seen(&key, error)?,
@@ -267,9 +219,8 @@ impl DeleteQueue {
 
     /// Of these keys, those that are still pending, each with the version that goes.
     fn requests(&self, keys: &[Key]) -> Vec<DeleteRequest> {
-        let pending = self.pending.lock();
         let request = |key: &Key| {
-            let if_match = pending.get(key)?.etag.clone();
+            let if_match = self.pending.get(key)?.etag;
             let is_known = if_match.is_some() || is_marker(key);
             is_known.then(|| DeleteRequest {
                 key: key.clone(),
@@ -285,7 +236,7 @@ impl DeleteQueue {
         let mut undecided = BTreeSet::new();
         for (key, error) in failed {
             if error.kind.is_no_answer() {
-                if self.note_failure(&key) {
+                if self.pending.note_failure(&key) >= FAILURES_LIMIT {
                     settled.failing.push(key.clone());
                 }
                 undecided.insert(key);
@@ -309,39 +260,12 @@ impl DeleteQueue {
         settled
     }
 
-    pub(super) fn settle_keys(&self, keys: &[Key]) {
-        self.log.settled(keys);
-        let settled: Vec<(&Key, QueuedDelete)> = {
-            let mut pending = self.pending.lock();
-            let of_key = |key| Some((key, pending.remove(key)?));
-            keys.iter().filter_map(of_key).collect()
-        };
-        for (key, queued) in settled {
+    fn settle_keys(&self, keys: &[Key]) {
+        for (key, queued) in self.pending.settle(keys) {
             if queued.is_scratch {
-                self.end_scratch(key);
+                self.late.scratch_deleted(key);
             }
         }
-        self.tell_waiting();
-    }
-
-    pub(super) fn pending_below(&self, prefix: &str) -> BTreeSet<Key> {
-        let pending = self.pending.lock();
-        let below = pending.range(Key::new(prefix)..).map(|(key, _)| key);
-        below
-            .take_while(|key| key.as_str().starts_with(prefix))
-            .cloned()
-            .collect()
-    }
-
-    /// Lock order: the channel's own, then `pending`, as who waits takes them.
-    pub(super) fn tell_waiting(&self) {
-        self.waiting
-            .send_modify(|waiting| *waiting = self.pending.lock().len());
-    }
-
-    /// Has what is pending deleted by who does that in the background.
-    pub fn delete_soon(&self) {
-        self.wake.notify_one();
     }
 }
 
@@ -395,8 +319,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use super::super::RecoveredWork;
     use super::super::memory_log::MemoryLog;
+    use super::super::{DeletePending, DeleteQueue, RecoveredWork};
     use super::*;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
@@ -472,7 +396,7 @@ mod tests {
                     counted.fetch_add(1, Ordering::Relaxed);
                     delete_queue.enqueue(&pending).unwrap();
                     tokio::task::yield_now().await;
-                    delete_queue.settle_keys(&settling);
+                    delete_queue.bulk().settle_keys(&settling);
                     tokio::task::yield_now().await;
                 }
             });

@@ -9,39 +9,84 @@
 //! So the time is short where the key is not this mount's alone, and what was made after
 //! it stays, whoever made it.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::DeleteQueue;
+use super::StoreLog;
 use super::late_object::{LateObject, LateVersion, PAUSE_FIRST, Watched};
-use super::order::excludes;
+use super::pending::excludes;
 use crate::store::{
-    DeleteRequest, ETag, GetRequest, HeadRequest, Key, LateChanges, ObjectMeta, StoreError,
-    StoreErrorKind, StoreOp,
+    DeleteRequest, ETag, GetRequest, HeadRequest, Key, LateChanges, ObjectMeta, ObjectStore,
+    StoreClock, StoreError, StoreErrorKind, StoreOp,
 };
 
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 const LOOKS_AT_ONCE: usize = 16;
 
-impl DeleteQueue {
-    pub fn late(&self) -> &LateChanges {
-        &self.late_changes
+/// The keys that are watched for late objects.
+#[derive(Debug)]
+pub struct LateObjects {
+    store: Arc<dyn ObjectStore>,
+    log: Arc<dyn StoreLog>,
+    changes: LateChanges,
+    clock: Arc<StoreClock>,
+    watched: Mutex<BTreeMap<Key, Watched>>,
+    /// Held while a late object is deleted.
+    deleting: tokio::sync::Mutex<()>,
+    added: Notify,
+}
+
+impl LateObjects {
+    /// `left` by a predecessor: watched from now on.
+    pub(super) fn new(
+        store: Arc<dyn ObjectStore>,
+        log: Arc<dyn StoreLog>,
+        changes: LateChanges,
+        left: Vec<(Key, LateObject)>,
+    ) -> Self {
+        Self {
+            store,
+            log,
+            changes,
+            clock: Arc::default(),
+            watched: Mutex::new(Watched::of_left(left)),
+            deleting: tokio::sync::Mutex::default(),
+            added: Notify::new(),
+        }
+    }
+
+    pub(super) fn with_clock(self, clock: Arc<StoreClock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// A time that has come in the store, where that is known.
+    pub(super) fn time(&self) -> Option<SystemTime> {
+        self.clock.now()
+    }
+
+    /// The changes that may make them.
+    pub fn changes(&self) -> &LateChanges {
+        &self.changes
     }
 
     /// Deletes what a cancelled upload makes of the key, should it still come;
     /// until then it is not seen. A write of the key by this mount ends that: its
     /// own condition counts then.
-    pub fn watch_for_late(&self, key: Key, object: LateObject) {
+    pub fn watch_for(&self, key: Key, object: LateObject) {
         let object = match self.clock.now() {
             Some(now) => object.given_up_at(now),
             None => object,
         };
         let objects = {
-            let mut late = self.late.lock();
+            let mut late = self.watched.lock();
             let now = Instant::now();
             let watched = late.entry(key.clone()).or_insert_with(|| Watched::new(now));
             // Of what came before the last write, too, some may still come.
@@ -55,11 +100,34 @@ impl DeleteQueue {
             watched.add(object, now);
             watched.objects.clone()
         };
-        self.note_late(&key, &objects);
-        self.late_added.notify_one();
+        self.note(&key, &objects);
+        self.added.notify_one();
     }
 
-    fn note_late(&self, key: &Key, objects: &[LateObject]) {
+    /// An object that nobody sees may be made under the key, and is not to stay.
+    ///
+    /// Errors: the log's.
+    pub(super) fn scratch_begins(&self, key: &Key) -> io::Result<()> {
+        self.log.late(key, &[LateObject::any()])
+    }
+
+    /// It is made. It is to be looked for only where a request for it got no answer.
+    pub(super) fn scratch_made(&self, key: &Key) {
+        if !self.changes.has(key) {
+            self.log.late_over(key);
+        }
+    }
+
+    /// It is deleted. It may come again where a request for it got no answer.
+    pub(super) fn scratch_deleted(&self, key: &Key) {
+        if self.changes.has(key) {
+            self.watch_for(key.clone(), LateObject::any());
+        } else {
+            self.log.late_over(key);
+        }
+    }
+
+    fn note(&self, key: &Key, objects: &[LateObject]) {
         if let Err(error) = self.log.late(key, objects) {
             tracing::warn!(%key, %error, "journal write failed: after a crash a cancelled upload that is applied late would not be deleted");
         }
@@ -69,7 +137,7 @@ impl DeleteQueue {
     fn note_look(&self, key: &Key, sent: Instant, is_answered: bool) {
         let time = self.clock.now().unwrap_or_else(SystemTime::now);
         let news = {
-            let mut late = self.late.lock();
+            let mut late = self.watched.lock();
             let watched = late.get_mut(key).filter(|watched| !watched.is_written);
             watched.and_then(|watched| {
                 let is_new = match is_answered {
@@ -80,7 +148,7 @@ impl DeleteQueue {
             })
         };
         if let Some(objects) = news {
-            self.note_late(key, &objects);
+            self.note(key, &objects);
         }
     }
 
@@ -103,7 +171,7 @@ impl DeleteQueue {
                 Err(StoreError::new(kind, op, key.clone(), "no answer in time"))
             })
         };
-        self.late_changes.predecessor_landed(places, ask).await
+        self.changes.predecessor_landed(places, ask).await
     }
 
     async fn ask(&self, key: &Key) -> Result<(), StoreError> {
@@ -113,14 +181,14 @@ impl DeleteQueue {
 
     /// Keys below a prefix that are watched.
     pub(super) fn watched_below(&self, prefix: &str) -> usize {
-        let late = self.late.lock();
+        let late = self.watched.lock();
         let below = late.range(Key::new(prefix)..);
         let below = below.take_while(|(key, _)| key.as_str().starts_with(prefix));
         below.filter(|(_, watched)| !watched.is_written).count()
     }
 
     pub(super) fn is_watched(&self, key: &Key) -> bool {
-        let late = self.late.lock();
+        let late = self.watched.lock();
         late.get(key).is_some_and(|watched| !watched.is_written)
     }
 
@@ -133,7 +201,7 @@ impl DeleteQueue {
             return Ok(());
         }
         // No delete is under way that could take what is written.
-        let _turn = self.late_turn.lock().await;
+        let _turn = self.deleting.lock().await;
         let (log, of_log) = (self.log.clone(), key.clone());
         let noted = tokio::task::spawn_blocking(move || log.late_wanted(&of_log)).await;
         if let Err(error) = noted.map_err(io::Error::other).flatten() {
@@ -141,16 +209,16 @@ impl DeleteQueue {
             let kind = StoreErrorKind::Rejected;
             return Err(StoreError::new(kind, op, key.clone(), detail));
         }
-        if let Some(watched) = self.late.lock().get_mut(key) {
+        if let Some(watched) = self.watched.lock().get_mut(key) {
             watched.is_written = true;
         }
         Ok(())
     }
 
     /// Deletes late objects that exclude one under the key. Whether there were any.
-    pub(super) async fn clear_late(&self, key: &Key) -> bool {
+    pub(super) async fn clear(&self, key: &Key) -> bool {
         let in_the_way: Vec<Key> = {
-            let late = self.late.lock();
+            let late = self.watched.lock();
             let watched = late.iter().filter(|(_, watched)| !watched.is_written);
             let keys = watched.map(|(other, _)| other);
             let excluding = keys.filter(|other| excludes(other.as_str(), key.as_str()));
@@ -164,20 +232,25 @@ impl DeleteQueue {
 
     /// Whether an object that was found is one that is to be deleted.
     pub(super) fn is_late(&self, key: &Key, etag: &ETag) -> bool {
-        let late = self.late.lock();
+        let late = self.watched.lock();
         let watched = late.get(key).filter(|watched| !watched.is_written);
         watched.is_some_and(|watched| watched.objects.iter().any(|object| object.has(etag)))
     }
 
-    pub(super) async fn watch(&self) {
+    pub(super) async fn run(&self) {
         loop {
-            let next = self.late.lock().values().map(|watched| watched.next).min();
+            let next = self
+                .watched
+                .lock()
+                .values()
+                .map(|watched| watched.next)
+                .min();
             match next {
-                None => self.late_added.notified().await,
+                None => self.added.notified().await,
                 Some(next) => {
                     tokio::select! {
                         () = sleep_until(next) => {}
-                        () = self.late_added.notified() => continue,
+                        () = self.added.notified() => continue,
                     }
                     self.look_for_due().await;
                 }
@@ -188,7 +261,7 @@ impl DeleteQueue {
     async fn look_for_due(&self) {
         let now = Instant::now();
         let due: Vec<(Key, bool)> = {
-            let mut late = self.late.lock();
+            let mut late = self.watched.lock();
             let due = late.iter_mut().filter(|(_, watched)| watched.next <= now);
             due.map(|(key, watched)| {
                 let is_last = watched.until <= now;
@@ -205,16 +278,16 @@ impl DeleteQueue {
             // One that nobody could look for is looked for again.
             let is_known = !self.is_watched(&key) || self.delete_if_there(&key).await;
             if is_last && is_known {
-                self.forget_late(&key, now);
+                self.forget(&key, now);
             }
         });
         looks.buffer_unordered(LOOKS_AT_ONCE).collect().await
     }
 
     /// The time is over, unless the key is watched anew.
-    fn forget_late(&self, key: &Key, now: Instant) {
+    fn forget(&self, key: &Key, now: Instant) {
         let over = {
-            let mut late = self.late.lock();
+            let mut late = self.watched.lock();
             let is_over = late.get(key).is_some_and(|watched| watched.until <= now);
             is_over.then(|| late.remove(key)).flatten()
         };
@@ -223,7 +296,7 @@ impl DeleteQueue {
         }
     }
 
-    /// Whether none is there any more, as far as the store told.
+    /// Whether none is there any more, as far as the store told, or can be deleted.
     pub(super) async fn delete_if_there(&self, key: &Key) -> bool {
         let sent = Instant::now();
         let looked = self.store.head(HeadRequest { key: key.clone() }).await;
@@ -237,11 +310,11 @@ impl DeleteQueue {
                 return false;
             }
         };
-        if let Err(error) = self.late_changes.landed(key, || self.ask(key)).await {
+        if let Err(error) = self.changes.landed(key, || self.ask(key)).await {
             tracing::debug!(%key, %error, "not deleted: it is tried again");
             return false;
         }
-        let _turn = self.late_turn.lock().await;
+        let _turn = self.deleting.lock().await;
         // Nothing waits from here on.
         match self.is_awaited(key, &meta).await {
             Ok(true) => {}
@@ -256,11 +329,17 @@ impl DeleteQueue {
             key: key.clone(),
             if_match: Some(meta.etag),
         };
-        let deleted = self.store.delete(delete).await;
-        if let Err(error) = &deleted {
-            tracing::warn!(%key, %error, "delete failed: it is tried again");
+        match self.store.delete(delete).await {
+            Ok(()) => true,
+            Err(error) if error.kind.is_no_answer() => {
+                tracing::warn!(%key, %error, "delete failed: it is tried again");
+                false
+            }
+            Err(error) => {
+                tracing::error!(%key, %error, "an object that nobody wants stays: it cannot be deleted");
+                error.kind != StoreErrorKind::PreconditionFailed
+            }
         }
-        deleted.is_ok()
     }
 
     /// Whether an object that was found is one that the key is watched for.
@@ -271,7 +350,7 @@ impl DeleteQueue {
         key: &Key,
         meta: &ObjectMeta,
     ) -> Result<bool, StoreError> {
-        let watched = self.late.lock().get(key).cloned();
+        let watched = self.watched.lock().get(key).cloned();
         let Some(watched) = watched.filter(|watched| !watched.is_written) else {
             return Ok(false);
         };
@@ -347,7 +426,9 @@ mod tests {
                 let request = DeleteRequest::any(Key::new("original"));
                 memory.delete(request).await.unwrap();
             }
-            store.watch_for_late(Key::new("copy"), LateObject::of_copy(&listed, copy));
+            store
+                .late()
+                .watch_for(Key::new("copy"), LateObject::of_copy(&listed, copy));
             let runs = tokio::spawn(store.clone().run());
             sleep(PAUSE_FIRST * 2).await;
             assert!(faulty.seen(StoreOp::Head) >= 2);
@@ -369,8 +450,12 @@ mod tests {
         let memory = Arc::new(Memory::default());
         let (store, log) = delete_queue(&memory, Vec::new());
         let runs = tokio::spawn(store.clone().run());
-        store.watch_for_late(Key::new("late"), LateObject::of_bytes(b"late"));
-        store.watch_for_late(Key::new("another"), LateObject::of_bytes(b"late"));
+        store
+            .late()
+            .watch_for(Key::new("late"), LateObject::of_bytes(b"late"));
+        store
+            .late()
+            .watch_for(Key::new("another"), LateObject::of_bytes(b"late"));
         sleep(Duration::from_secs(2)).await;
         assert_eq!(log.pending().len(), 2, "the successor would look");
         put(&*memory, "late").await;
@@ -392,7 +477,9 @@ mod tests {
             let (store, log) = left_late(&memory, left);
             let runs = tokio::spawn(store.clone().run());
             if is_live {
-                store.watch_for_late(Key::new("f"), LateObject::of_bytes(b"f"));
+                store
+                    .late()
+                    .watch_for(Key::new("f"), LateObject::of_bytes(b"f"));
             }
             sleep(LATE_LIMIT + Duration::from_secs(1)).await;
             put(&*memory, "f").await;
@@ -424,7 +511,7 @@ mod tests {
             if is_moved {
                 memory.delete(DeleteRequest::any(key)).await.unwrap();
             }
-            store.watch_for_late(Key::new("e/f"), late);
+            store.late().watch_for(Key::new("e/f"), late);
             sleep(LATE_LIMIT * 2).await;
             let left = keys(&*memory, LIST_PAGE_LIMIT).await;
             assert_eq!(left, [if is_moved { "e/f" } else { "d/f" }]);
@@ -440,7 +527,9 @@ mod tests {
         for nth in 1..=5 {
             faulty.plan(StoreOp::Head, nth, Fault::Before(StoreErrorKind::TimedOut));
         }
-        store.watch_for_late(Key::new("late"), LateObject::of_bytes(b"late"));
+        store
+            .late()
+            .watch_for(Key::new("late"), LateObject::of_bytes(b"late"));
         // Looks go unanswered for longer than a store that answers takes.
         sleep(LATE_LIMIT * 2).await;
         assert_eq!(log.pending().len(), 1, "still looked for");
@@ -457,7 +546,9 @@ mod tests {
         let memory = Arc::new(Memory::default());
         let (store, log) = delete_queue(&memory, Vec::new());
         let runs = tokio::spawn(store.clone().run());
-        store.watch_for_late(Key::new("again"), LateObject::of_bytes(b"again"));
+        store
+            .late()
+            .watch_for(Key::new("again"), LateObject::of_bytes(b"again"));
         put(&*store, "again").await;
         sleep(LATE_LIMIT + PAUSE_LIMIT).await;
         assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["again"]);
@@ -498,13 +589,17 @@ mod tests {
         let memory = Arc::new(Memory::default());
         let (store, _) = delete_queue(&memory, Vec::new());
         let runs = tokio::spawn(store.clone().run());
-        store.watch_for_late(Key::new("f"), LateObject::of_bytes(b"f"));
+        store
+            .late()
+            .watch_for(Key::new("f"), LateObject::of_bytes(b"f"));
         put(&*store, "f").await;
         memory
             .delete(DeleteRequest::any(Key::new("f")))
             .await
             .unwrap();
-        store.watch_for_late(Key::new("f"), LateObject::of_bytes(b"second"));
+        store
+            .late()
+            .watch_for(Key::new("f"), LateObject::of_bytes(b"second"));
         put(&*memory, "f").await;
         sleep(PAUSE_LIMIT).await;
         assert!(keys(&*memory, LIST_PAGE_LIMIT).await.is_empty());

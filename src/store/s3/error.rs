@@ -145,12 +145,12 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 }
 
 /// The first cause of the error that is of this type.
-fn cause<'a, C: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a C> {
+pub(super) fn cause<'a, C: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a C> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// Whether some cause of the error is of this type.
-fn has_cause<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+pub(super) fn has_cause<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     cause::<C>(error).is_some()
 }
 

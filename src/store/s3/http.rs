@@ -5,23 +5,20 @@ use std::borrow::Cow;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_sdk_s3::config::SharedHttpClient;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_http_client::{Builder, Connector};
-use aws_smithy_runtime_api::client::http::HttpConnectorSettings;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_types::os_shim_internal::{Env, Fs};
 use hyper::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
-use rustls::RootCertStore;
+use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 
-use super::connections::IDLE_LIMIT;
+use super::dial::Dial;
+use super::pooled_client::PooledClient;
 use super::s3_settings::S3Settings;
 use crate::store::ProxyUrl;
 
@@ -50,6 +47,8 @@ pub enum NetworkError {
     },
     #[error("{0}")]
     Proxy(String),
+    #[error("TLS cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
     #[error("sse-customer-key-file {path}: {why}")]
     CustomerKey { path: PathBuf, why: String },
     /// What the endpoint cannot do, and what to change.
@@ -75,37 +74,46 @@ pub(super) async fn clients(
         OnNetworkError::Refuse => Err(error),
         OnNetworkError::Ignore => {
             tracing::error!(%error, "going on without it");
-            Ok(None)
+            Ok(())
         }
     };
-    let trust = trust(settings, files).await.or_else(kept)?;
-    let proxy = proxy(settings.proxy.as_ref()).or_else(|error| kept(error).map(|_| None))?;
-    // One that holds certificates which were checked is always built.
-    let tls = TlsContext::builder()
-        .with_trust_store(trust.unwrap_or_default())
-        .build()
-        .unwrap_or_default();
-    let connector = move |settings: Option<&HttpConnectorSettings>,
-                          components: Option<&RuntimeComponents>| {
-        let mut builder = Connector::builder()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(tls.clone())
-            .pool_idle_timeout(IDLE_LIMIT);
-        builder.set_proxy_config(proxy.clone());
-        builder.set_connector_settings(settings.cloned());
-        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-        builder.build()
-    };
-    Ok(move || Builder::new().build_with_connector_fn(connector.clone()))
+    let trusted = trusted(settings, files)
+        .await
+        .or_else(|error| kept(error).map(|()| None))?;
+    let proxy = proxy(settings.proxy.as_ref()).or_else(|error| kept(error).map(|()| None))?;
+    let dial = Dial::new(tls(trusted.unwrap_or_else(of_system))?, proxy);
+    Ok(move || PooledClient::shared(dial.clone()))
+}
+
+/// Over which HTTP/2 is spoken where the server wants it.
+fn tls(trusted: RootCertStore) -> Result<ClientConfig, NetworkError> {
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(trusted);
+    let mut tls = tls.with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+/// The certificates that this machine trusts.
+fn of_system() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a certificate that this machine trusts cannot be read");
+    }
+    let mut roots = RootCertStore::empty();
+    let (usable, unusable) = roots.add_parsable_certificates(found.certs);
+    tracing::debug!(usable, unusable, "certificates that this machine trusts");
+    roots
 }
 
 /// Certificates in place of the system's, where a setting names some.
 ///
 /// Source: AWS SDKs and Tools Reference Guide, `ca_bundle`.
-async fn trust(
+async fn trusted(
     settings: &S3Settings,
     files: &EnvConfigFiles,
-) -> Result<Option<TrustStore>, NetworkError> {
+) -> Result<Option<RootCertStore>, NetworkError> {
     let by_variable = || env::var_os("AWS_CA_BUNDLE").filter(|value| !value.is_empty());
     let (from, path) = if let Some(path) = &settings.ca_bundle {
         ("--ca-bundle", path.clone())
@@ -116,13 +124,13 @@ async fn trust(
     } else {
         return Ok(None);
     };
-    let pem = certificates(&path).map_err(|why| NetworkError::CaBundle {
+    let roots = certificates(&path).map_err(|why| NetworkError::CaBundle {
         from,
         path: path.clone(),
         why,
     })?;
-    tracing::info!(from, path = %path.display(), "servers are trusted by these certificates alone");
-    Ok(Some(TrustStore::empty().with_pem_certificate(pem)))
+    tracing::info!(from, path = %path.display(), "only these certificates are trusted");
+    Ok(Some(roots))
 }
 
 /// What the profile says. A configuration that cannot be read is told by whoever needs it.
@@ -134,7 +142,7 @@ async fn of_profile(settings: &S3Settings, files: &EnvConfigFiles) -> Option<Pat
 }
 
 /// Reads a file of certificates. Errors: one that is not readable, holds none, or none that can be a root.
-fn certificates(path: &Path) -> Result<Vec<u8>, String> {
+fn certificates(path: &Path) -> Result<RootCertStore, String> {
     let pem = fs::read(path).map_err(|error| error.to_string())?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
@@ -145,24 +153,26 @@ fn certificates(path: &Path) -> Result<Vec<u8>, String> {
     if roots.is_empty() {
         return Err("it has no certificate in PEM form".to_owned());
     }
-    Ok(pem)
+    Ok(roots)
 }
 
 /// The proxy of the option, else those of the environment.
 ///
 /// Source: AWS SDKs and Tools Reference Guide, "HTTP proxy"; curl(1), "Environment".
-fn proxy(named: Option<&ProxyUrl>) -> Result<Option<ProxyConfig>, NetworkError> {
+fn proxy(named: Option<&ProxyUrl>) -> Result<Option<Matcher>, NetworkError> {
     let Some(except) = exceptions() else {
         return Ok(None);
     };
     let Some(url) = named else {
         return proxies_of_environment();
     };
-    // The library's own words could repeat a password.
-    let config = ProxyConfig::all(url.with_credentials());
-    let config = config.map_err(|_| NetworkError::Proxy(format!("--proxy {url} is no URL")))?;
     tracing::info!(proxy = %url, except, "requests go through a proxy");
-    Ok(Some(config.no_proxy(format!("{except},{LINK_LOCAL}"))))
+    Ok(Some(matcher(url, &format!("{except},{LINK_LOCAL}"))))
+}
+
+fn matcher(proxy: &ProxyUrl, except: &str) -> Matcher {
+    let matcher = Matcher::builder().all(proxy.with_credentials());
+    matcher.no(except).build()
 }
 
 /// What is reached without a proxy; none where that is everything.
@@ -188,8 +198,7 @@ pub fn proxy_of(named: Option<&ProxyUrl>, url: &str) -> Option<NamedProxy> {
     let uri: Uri = url.parse().ok()?;
     let except = exceptions()?;
     if let Some(named) = named {
-        let matcher = Matcher::builder().all(named.with_credentials());
-        matcher.no(except).build().intercept(&uri)?;
+        matcher(named, &except).intercept(&uri)?;
         return Some(NamedProxy {
             url: named.clone(),
             named_by: "--proxy",
@@ -214,7 +223,7 @@ pub fn proxy_of(named: Option<&ProxyUrl>, url: &str) -> Option<NamedProxy> {
         })
 }
 
-fn proxies_of_environment() -> Result<Option<ProxyConfig>, NetworkError> {
+fn proxies_of_environment() -> Result<Option<Matcher>, NetworkError> {
     let mut found = false;
     for name in PROXY_VARIABLES {
         let Some(text) = env::var(name).ok().filter(|text| !text.is_empty()) else {
@@ -222,10 +231,10 @@ fn proxies_of_environment() -> Result<Option<ProxyConfig>, NetworkError> {
         };
         let url = ProxyUrl::parse(&text);
         let url = url.map_err(|why| NetworkError::Proxy(format!("{name} {why}")))?;
-        tracing::info!(name, proxy = %url, "requests go through a proxy, but for NO_PROXY");
+        tracing::info!(name, proxy = %url, "requests go through a proxy, except to hosts of NO_PROXY");
         found = true;
     }
-    Ok(found.then(ProxyConfig::from_env))
+    Ok(found.then(Matcher::from_env))
 }
 
 #[cfg(test)]

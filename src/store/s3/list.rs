@@ -54,110 +54,115 @@ struct Page {
     token: Option<String>,
 }
 
-impl S3Store {
-    pub(super) async fn list_objects(
-        &self,
-        mut request: ListRequest,
-    ) -> Result<ListAnswer, StoreError> {
-        let start = Start::of(request.token.take());
-        let mut page = self.page(&request, &start).await?;
-        self.check_order(&request, &page)?;
-        let mut next = page.next(&start);
-        if let (None, Start::After(key)) = (&next, &start)
-            && page.is_truncated
-        {
-            let start = Start::Marker(key.clone());
-            page = self.page(&request, &start).await?;
-            self.check_order(&request, &page)?;
-            next = page.next(&start);
-        }
-        if page.is_truncated && next.is_none() {
-            self.list_quirks.tell_end(&request.prefix);
-            let why =
-                "the listing does not go on: no next page, and the same one after its last key";
-            return Err(unusable(&request.prefix, why));
-        }
-        let mut answer = page.answer;
-        answer.next = next.and_then(Start::into_token);
-        Ok(answer)
+pub(super) async fn list(
+    store: &S3Store,
+    mut request: ListRequest,
+) -> Result<ListAnswer, StoreError> {
+    let start = Start::of(request.token.take());
+    let mut page = page_at(store, &request, &start).await?;
+    check_order(store, &request, &page)?;
+    let mut next = page.next(&start);
+    if let (None, Start::After(key)) = (&next, &start)
+        && page.is_truncated
+    {
+        let start = Start::Marker(key.clone());
+        page = page_at(store, &request, &start).await?;
+        check_order(store, &request, &page)?;
+        next = page.next(&start);
     }
+    if page.is_truncated && next.is_none() {
+        store.list_quirks.tell_end(&request.prefix);
+        let why = "the listing does not go on: no next page, and the same one after its last key";
+        return Err(unusable(&request.prefix, why));
+    }
+    let mut answer = page.answer;
+    answer.next = next.and_then(Start::into_token);
+    Ok(answer)
+}
 
-    async fn page(&self, request: &ListRequest, start: &Start) -> Result<Page, StoreError> {
-        match start {
-            Start::Marker(key) => self.page_by_marker(request, key).await,
-            Start::First | Start::Token(_) | Start::After(_) => {
-                self.page_by_token(request, start).await
-            }
+async fn page_at(
+    store: &S3Store,
+    request: &ListRequest,
+    start: &Start,
+) -> Result<Page, StoreError> {
+    match start {
+        Start::Marker(key) => page_by_marker(store, request, key).await,
+        Start::First | Start::Token(_) | Start::After(_) => {
+            page_by_token(store, request, start).await
         }
     }
+}
 
-    async fn page_by_token(
-        &self,
-        request: &ListRequest,
-        start: &Start,
-    ) -> Result<Page, StoreError> {
-        let (token, after) = match start {
-            Start::Token(token) => (Some(token.clone()), None),
-            Start::After(key) => (None, Some(key.clone())),
-            Start::First | Start::Marker(_) => (None, None),
-        };
-        let answer = self
-            .client()
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(&request.prefix)
-            .set_delimiter(delimiter(request))
-            .set_continuation_token(token)
-            .set_start_after(after)
-            .max_keys(i32::from(request.max_keys))
-            .encoding_type(EncodingType::Url)
-            .send()
-            .await
-            .map_err(|error| translate(StoreOp::List, &shown(request), error))?;
-        Page::new(
-            &request.prefix,
-            answer.encoding_type(),
-            (answer.contents(), answer.common_prefixes()),
-            answer.is_truncated(),
-            answer.next_continuation_token(),
-        )
-    }
+async fn page_by_token(
+    store: &S3Store,
+    request: &ListRequest,
+    start: &Start,
+) -> Result<Page, StoreError> {
+    let (token, after) = match start {
+        Start::Token(token) => (Some(token.clone()), None),
+        Start::After(key) => (None, Some(key.clone())),
+        Start::First | Start::Marker(_) => (None, None),
+    };
+    let answer = store
+        .client()
+        .list_objects_v2()
+        .bucket(&store.bucket)
+        .prefix(&request.prefix)
+        .set_delimiter(delimiter(request))
+        .set_continuation_token(token)
+        .set_start_after(after)
+        .max_keys(i32::from(request.max_keys))
+        .encoding_type(EncodingType::Url)
+        .send()
+        .await
+        .map_err(|error| translate(StoreOp::List, &shown(request), error))?;
+    Page::new(
+        &request.prefix,
+        answer.encoding_type(),
+        (answer.contents(), answer.common_prefixes()),
+        answer.is_truncated(),
+        answer.next_continuation_token(),
+    )
+}
 
-    async fn page_by_marker(&self, request: &ListRequest, key: &str) -> Result<Page, StoreError> {
-        let answer = self
-            .client()
-            .list_objects()
-            .bucket(&self.bucket)
-            .prefix(&request.prefix)
-            .set_delimiter(delimiter(request))
-            .marker(key)
-            .max_keys(i32::from(request.max_keys))
-            .encoding_type(EncodingType::Url)
-            .send()
-            .await
-            .map_err(|error| translate(StoreOp::List, &shown(request), error))?;
-        Page::new(
-            &request.prefix,
-            answer.encoding_type(),
-            (answer.contents(), answer.common_prefixes()),
-            answer.is_truncated(),
-            // Where the next page starts follows from its last key.
-            None,
-        )
-    }
+async fn page_by_marker(
+    store: &S3Store,
+    request: &ListRequest,
+    key: &str,
+) -> Result<Page, StoreError> {
+    let answer = store
+        .client()
+        .list_objects()
+        .bucket(&store.bucket)
+        .prefix(&request.prefix)
+        .set_delimiter(delimiter(request))
+        .marker(key)
+        .max_keys(i32::from(request.max_keys))
+        .encoding_type(EncodingType::Url)
+        .send()
+        .await
+        .map_err(|error| translate(StoreOp::List, &shown(request), error))?;
+    Page::new(
+        &request.prefix,
+        answer.encoding_type(),
+        (answer.contents(), answer.common_prefixes()),
+        answer.is_truncated(),
+        // Where the next page starts follows from its last key.
+        None,
+    )
+}
 
-    /// Errors: `Rejected`, when the page is in no order that keys have: what is not in
-    /// it may be on any other.
-    fn check_order(&self, request: &ListRequest, page: &Page) -> Result<(), StoreError> {
-        let keys = page.answer.objects.iter().map(|it| it.key.as_str());
-        let prefixes = page.answer.prefixes.iter().map(String::as_str);
-        if is_ordered(keys) && is_ordered(prefixes) {
-            return Ok(());
-        }
-        self.list_quirks.tell_order(&request.prefix);
-        let why = "the listing is not in the order of keys, as those of directory buckets";
-        Err(unusable(&request.prefix, why))
+/// Errors: `Rejected`, when the page is in no order that keys have: what is not in
+/// it may be on any other.
+fn check_order(store: &S3Store, request: &ListRequest, page: &Page) -> Result<(), StoreError> {
+    let keys = page.answer.objects.iter().map(|it| it.key.as_str());
+    let prefixes = page.answer.prefixes.iter().map(String::as_str);
+    if is_ordered(keys) && is_ordered(prefixes) {
+        return Ok(());
     }
+    store.list_quirks.tell_order(&request.prefix);
+    let why = "the listing is not in the order of keys, as those of directory buckets";
+    Err(unusable(&request.prefix, why))
 }
 
 impl Page {

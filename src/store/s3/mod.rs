@@ -10,6 +10,7 @@ mod connections;
 mod credentials;
 mod customer_key;
 mod delete;
+mod dial;
 pub mod encoding;
 mod error;
 mod http;
@@ -18,6 +19,7 @@ mod list;
 mod list_quirks;
 mod multipart;
 mod object;
+mod pooled_client;
 mod region;
 mod request_options;
 mod s3_settings;
@@ -123,7 +125,7 @@ impl S3Store {
 #[async_trait]
 impl ObjectStore for S3Store {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        self.renewal.renewing(self.head_object(request)).await
+        self.renewal.renewing(object::head(self, request)).await
     }
 
     async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
@@ -131,67 +133,83 @@ impl ObjectStore for S3Store {
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
-        self.renewal.renewing(self.get_object(request)).await
+        self.renewal.renewing(object::get(self, request)).await
     }
 
     async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
-        self.renewal.renewing(self.object_tags(key)).await
+        self.renewal.renewing(object::tags(self, key)).await
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
-        self.renewal.renewing(self.put_object(request)).await
+        self.renewal.renewing(object::put(self, request)).await
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
-        self.renewal.renewing(self.copy_object(request)).await
+        self.renewal.renewing(object::copy(self, request)).await
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
-        self.renewal.renewing(self.delete_object(request)).await
+        self.renewal
+            .renewing(delete::delete_one(self, request))
+            .await
     }
 
     async fn delete_many(
         &self,
         requests: Vec<DeleteRequest>,
     ) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        self.renewal.renewing(self.delete_objects(requests)).await
+        self.renewal
+            .renewing(delete::delete_many(self, requests))
+            .await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
-        self.renewal.renewing(self.list_objects(request)).await
+        self.renewal.renewing(list::list(self, request)).await
     }
 
     async fn create_multipart(
         &self,
         request: CreateMultipartRequest,
     ) -> Result<UploadId, StoreError> {
-        self.renewal.renewing(self.create_upload(request)).await
+        self.renewal
+            .renewing(multipart::create(self, request))
+            .await
     }
 
     async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
-        self.renewal.renewing(self.send_part(request)).await
+        self.renewal
+            .renewing(multipart::upload_part(self, request))
+            .await
     }
 
     async fn upload_part_copy(
         &self,
         request: UploadPartCopyRequest,
     ) -> Result<CompletedPart, StoreError> {
-        self.renewal.renewing(self.copy_part(request)).await
+        self.renewal
+            .renewing(multipart::copy_part(self, request))
+            .await
     }
 
     async fn complete_multipart(
         &self,
         request: CompleteMultipartRequest,
     ) -> Result<PutAnswer, StoreError> {
-        self.renewal.renewing(self.complete_upload(request)).await
+        self.renewal
+            .renewing(multipart::complete(self, request))
+            .await
     }
 
     async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
-        self.renewal.renewing(self.abort_upload(key, upload)).await
+        self.renewal
+            .renewing(multipart::abort(self, key, upload))
+            .await
     }
 
     async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
-        self.renewal.renewing(self.parts_of_upload(request)).await
+        self.renewal
+            .renewing(multipart::list_parts(self, request))
+            .await
     }
 
     fn renew_connections(&self) {

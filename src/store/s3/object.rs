@@ -16,6 +16,7 @@ use super::encoding::{
     copy_source, headers_of, tagging, whole_seconds, with_headers, with_placement,
 };
 use super::error::{kind_of_broken_body, translate};
+use super::list;
 use crate::store::{
     BodySink, CopyRequest, ETag, FoldDirectories, GetAnswer, GetRequest, HeadRequest, Key,
     ListRequest, ObjectMeta, PutAnswer, PutRequest, StoreError, StoreErrorKind, StoreOp,
@@ -25,220 +26,218 @@ use crate::store::{
 /// Most bytes taken of one answer whose length was not asked for.
 const WHOLE_BODY_LIMIT_BYTES: u64 = 64 << 20;
 
-impl S3Store {
-    pub(super) async fn head_object(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        let key = request.key;
-        let sent_with = self.renewal.generation();
-        let date = AnswerDate::default();
-        let answer = self
-            .client()
-            .head_object()
-            .bucket(&self.bucket)
-            .key(key.as_str())
-            .customize()
-            .interceptor(date.clone())
-            .send()
-            .await;
-        let answer = match answer.map_err(|error| translate(StoreOp::Head, &key, error)) {
-            Ok(answer) => answer,
-            Err(error) => return Err(self.explain_refusal(error, sent_with).await),
-        };
-        Ok(ObjectMeta {
-            etag: etag(StoreOp::Head, &key, answer.e_tag())?,
-            size_bytes: length(answer.content_length())
-                .ok_or_else(|| missing(StoreOp::Head, &key, "a Content-Length"))?,
-            last_modified: answer
-                .last_modified()
-                .map(|time| whole_seconds(Some(time)))
-                .ok_or_else(|| missing(StoreOp::Head, &key, "a Last-Modified"))?,
-            answered_at: date.get().unwrap_or_else(SystemTime::now),
-            tag_count: count(answer.tag_count()),
-            headers: headers_of!(answer),
-        })
-    }
+pub(super) async fn head(store: &S3Store, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
+    let key = request.key;
+    let sent_with = store.renewal.generation();
+    let date = AnswerDate::default();
+    let answer = store
+        .client()
+        .head_object()
+        .bucket(&store.bucket)
+        .key(key.as_str())
+        .customize()
+        .interceptor(date.clone())
+        .send()
+        .await;
+    let answer = match answer.map_err(|error| translate(StoreOp::Head, &key, error)) {
+        Ok(answer) => answer,
+        Err(error) => return Err(explain_refusal(store, error, sent_with).await),
+    };
+    Ok(ObjectMeta {
+        etag: etag(StoreOp::Head, &key, answer.e_tag())?,
+        size_bytes: length(answer.content_length())
+            .ok_or_else(|| missing(StoreOp::Head, &key, "a Content-Length"))?,
+        last_modified: answer
+            .last_modified()
+            .map(|time| whole_seconds(Some(time)))
+            .ok_or_else(|| missing(StoreOp::Head, &key, "a Last-Modified"))?,
+        answered_at: date.get().unwrap_or_else(SystemTime::now),
+        tag_count: count(answer.tag_count()),
+        headers: headers_of!(answer),
+    })
+}
 
-    /// The refusal of a HEAD has no body to say why: a listing of the key has.
-    async fn explain_refusal(&self, refused: StoreError, sent_with: u64) -> StoreError {
-        if !matches!(
-            refused.kind,
-            StoreErrorKind::AccessDenied | StoreErrorKind::Rejected
-        ) {
-            return refused;
-        }
-        let question = ListRequest {
-            prefix: refused.key.as_str().to_owned(),
-            fold_directories: FoldDirectories::No,
-            token: None,
-            max_keys: 1,
-        };
-        match self.list_objects(question).await {
-            Err(error)
-                if matches!(
-                    error.kind,
-                    StoreErrorKind::Credentials | StoreErrorKind::ClockSkew
-                ) =>
-            {
-                StoreError {
-                    op: refused.op,
-                    ..error
-                }
+/// The refusal of a HEAD has no body to say why: a listing of the key has.
+async fn explain_refusal(store: &S3Store, refused: StoreError, sent_with: u64) -> StoreError {
+    if !matches!(
+        refused.kind,
+        StoreErrorKind::AccessDenied | StoreErrorKind::Rejected
+    ) {
+        return refused;
+    }
+    let question = ListRequest {
+        prefix: refused.key.as_str().to_owned(),
+        fold_directories: FoldDirectories::No,
+        token: None,
+        max_keys: 1,
+    };
+    match list::list(store, question).await {
+        Err(error)
+            if matches!(
+                error.kind,
+                StoreErrorKind::Credentials | StoreErrorKind::ClockSkew
+            ) =>
+        {
+            StoreError {
+                op: refused.op,
+                ..error
             }
-            // Replaced meanwhile: what is granted now says nothing of those before.
-            _ if self.renewal.generation() > sent_with => StoreError {
-                kind: StoreErrorKind::Credentials,
-                ..refused
-            },
-            _ => refused,
         }
+        // Replaced meanwhile: what is granted now says nothing of those before.
+        _ if store.renewal.generation() > sent_with => StoreError {
+            kind: StoreErrorKind::Credentials,
+            ..refused
+        },
+        _ => refused,
     }
+}
 
-    pub(super) async fn get_object(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
-        let key = request.key;
-        if request.range.as_ref().is_some_and(Range::is_empty) {
-            let detail = "an empty range was asked for";
-            return Err(StoreError::new(
-                StoreErrorKind::InvalidRange,
-                StoreOp::Get,
-                key,
-                detail,
-            ));
-        }
-        let range = request
-            .range
-            .as_ref()
-            .map(|range| format!("bytes={}-{}", range.start, range.end - 1));
-        let (key, if_match) = (&key, request.if_match.as_ref());
-        let range = &range;
-        let send = |checksum_mode: Option<ChecksumMode>| async move {
-            // Some stores answer a part with the checksum of the whole.
-            let checksum_mode = checksum_mode.filter(|_| range.is_none());
-            let sent = self
-                .client()
-                .get_object()
-                .bucket(&self.bucket)
-                .key(key.as_str())
-                .set_range(range.clone())
-                // The body is compared where the answer carries a checksum of it.
-                .set_checksum_mode(checksum_mode)
-                .set_if_match(if_match.map(ETag::quoted))
-                .send();
-            sent.await
-                .map_err(|error| translate(StoreOp::Get, key, error))
-        };
-        let answer = self.checksums.with_checksum_of_read(send).await?;
-        let total = answer
-            .content_range()
-            .and_then(|range| range.rsplit('/').next()?.parse().ok());
-        let meta = ObjectMeta {
-            etag: etag(StoreOp::Get, key, answer.e_tag())?,
-            size_bytes: total
-                .or_else(|| length(answer.content_length()))
-                .ok_or_else(|| missing(StoreOp::Get, key, "a Content-Length"))?,
-            last_modified: whole_seconds(answer.last_modified()),
-            answered_at: self.clock().now().unwrap_or_else(SystemTime::now),
-            tag_count: count(answer.tag_count()),
-            headers: headers_of!(answer),
-        };
-        let limit = request
-            .range
-            .as_ref()
-            .map_or(WHOLE_BODY_LIMIT_BYTES, |range| range.end - range.start);
-        let is_wanted_version = request.if_match.as_ref() == Some(&meta.etag);
-        let sink = request
-            .sink
-            .filter(|_| is_wanted_version && is_of_range(&request.range, &answer));
-        let expected = length(answer.content_length()).unwrap_or(0).min(limit);
-        let body = match sink {
-            Some(sink) => {
-                hand_over(key, answer.body, limit, &*sink).await?;
-                Bytes::new()
-            }
-            None => collect(key, answer.body, limit, expected).await?,
-        };
-        Ok(GetAnswer { meta, body })
+pub(super) async fn get(store: &S3Store, request: GetRequest) -> Result<GetAnswer, StoreError> {
+    let key = request.key;
+    if request.range.as_ref().is_some_and(Range::is_empty) {
+        let detail = "an empty range was asked for";
+        return Err(StoreError::new(
+            StoreErrorKind::InvalidRange,
+            StoreOp::Get,
+            key,
+            detail,
+        ));
     }
-
-    pub(super) async fn put_object(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
-        let answer = self
-            .checksums
-            .with_checksum(|checksum| self.send_put(request.clone(), checksum))
-            .await?;
-        Ok(PutAnswer {
-            etag: etag(StoreOp::Put, &request.key, answer.e_tag())?,
-        })
-    }
-
-    async fn send_put(
-        &self,
-        request: PutRequest,
-        checksum: UploadChecksum,
-    ) -> Result<PutObjectOutput, StoreError> {
-        let key = request.key;
-        let (if_match, if_none_match) = conditions(&request.condition);
-        let put = self
+    let range = request
+        .range
+        .as_ref()
+        .map(|range| format!("bytes={}-{}", range.start, range.end - 1));
+    let (key, if_match) = (&key, request.if_match.as_ref());
+    let range = &range;
+    let send = |checksum_mode: Option<ChecksumMode>| async move {
+        // Some stores answer a part with the checksum of the whole.
+        let checksum_mode = checksum_mode.filter(|_| range.is_none());
+        let sent = store
             .client()
-            .put_object()
-            .bucket(&self.bucket)
-            .key(key.as_str());
-        let put = with_placement!(put, request.headers.placement.clone());
-        let put = put.set_tagging(request.headers.tags.clone());
-        let put = with_headers!(put, request.headers)
-            .set_checksum_algorithm(checksum.algorithm())
-            .set_content_md5(checksum.md5_of(&request.body))
-            .set_if_match(if_match)
-            .set_if_none_match(if_none_match)
-            .body(ByteStream::from(request.body))
-            .customize()
-            .config_override(with_this_alone(checksum));
-        let put = match self.transport.signing(checksum) {
-            PayloadSigning::Signed => put,
-            PayloadSigning::Unsigned => put.disable_payload_signing(),
-        };
-        put.send()
-            .await
-            .map_err(|error| translate(StoreOp::Put, &key, error))
-    }
-
-    pub(super) async fn copy_object(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
-        let key = request.target;
-        let (if_match, if_none_match) = conditions(&request.condition);
-        let mut copy = self
-            .client()
-            .copy_object()
-            .bucket(&self.bucket)
+            .get_object()
+            .bucket(&store.bucket)
             .key(key.as_str())
-            .copy_source(copy_source(&self.copied_from, request.source.as_str()))
-            .set_copy_source_if_match(request.source_if_match.as_ref().map(ETag::quoted))
-            .set_if_match(if_match)
-            .set_if_none_match(if_none_match);
-        copy = with_placement!(copy, request.placement);
-        if let Some(headers) = request.replace_headers {
-            copy = with_headers!(copy, headers).metadata_directive(MetadataDirective::Replace);
-        }
-        let answer = copy
-            .send()
-            .await
-            .map_err(|error| translate(StoreOp::Copy, &key, error))?;
-        let made = answer
-            .copy_object_result()
-            .and_then(|result| result.e_tag());
-        Ok(PutAnswer {
-            etag: etag(StoreOp::Copy, &key, made)?,
-        })
-    }
-
-    pub(super) async fn object_tags(&self, key: Key) -> Result<Option<String>, StoreError> {
-        let asked = self
-            .client()
-            .get_object_tagging()
-            .bucket(&self.bucket)
-            .key(key.as_str())
+            .set_range(range.clone())
+            // The body is compared where the answer carries a checksum of it.
+            .set_checksum_mode(checksum_mode)
+            .set_if_match(if_match.map(ETag::quoted))
             .send();
-        let answer = asked.await;
-        let answer = answer.map_err(|error| translate(StoreOp::Tags, &key, error))?;
-        let tags = answer.tag_set().iter().map(|tag| (tag.key(), tag.value()));
-        Ok(tagging(tags))
+        sent.await
+            .map_err(|error| translate(StoreOp::Get, key, error))
+    };
+    let answer = store.checksums.with_checksum_of_read(send).await?;
+    let total = answer
+        .content_range()
+        .and_then(|range| range.rsplit('/').next()?.parse().ok());
+    let meta = ObjectMeta {
+        etag: etag(StoreOp::Get, key, answer.e_tag())?,
+        size_bytes: total
+            .or_else(|| length(answer.content_length()))
+            .ok_or_else(|| missing(StoreOp::Get, key, "a Content-Length"))?,
+        last_modified: whole_seconds(answer.last_modified()),
+        answered_at: store.clock().now().unwrap_or_else(SystemTime::now),
+        tag_count: count(answer.tag_count()),
+        headers: headers_of!(answer),
+    };
+    let limit = request
+        .range
+        .as_ref()
+        .map_or(WHOLE_BODY_LIMIT_BYTES, |range| range.end - range.start);
+    let is_wanted_version = request.if_match.as_ref() == Some(&meta.etag);
+    let sink = request
+        .sink
+        .filter(|_| is_wanted_version && is_of_range(&request.range, &answer));
+    let expected = length(answer.content_length()).unwrap_or(0).min(limit);
+    let body = match sink {
+        Some(sink) => {
+            hand_over(key, answer.body, limit, &*sink).await?;
+            Bytes::new()
+        }
+        None => collect(key, answer.body, limit, expected).await?,
+    };
+    Ok(GetAnswer { meta, body })
+}
+
+pub(super) async fn put(store: &S3Store, request: PutRequest) -> Result<PutAnswer, StoreError> {
+    let answer = store
+        .checksums
+        .with_checksum(|checksum| send_put(store, request.clone(), checksum))
+        .await?;
+    Ok(PutAnswer {
+        etag: etag(StoreOp::Put, &request.key, answer.e_tag())?,
+    })
+}
+
+async fn send_put(
+    store: &S3Store,
+    request: PutRequest,
+    checksum: UploadChecksum,
+) -> Result<PutObjectOutput, StoreError> {
+    let key = request.key;
+    let (if_match, if_none_match) = conditions(&request.condition);
+    let put = store
+        .client()
+        .put_object()
+        .bucket(&store.bucket)
+        .key(key.as_str());
+    let put = with_placement!(put, request.headers.placement.clone());
+    let put = put.set_tagging(request.headers.tags.clone());
+    let put = with_headers!(put, request.headers)
+        .set_checksum_algorithm(checksum.algorithm())
+        .set_content_md5(checksum.md5_of(&request.body))
+        .set_if_match(if_match)
+        .set_if_none_match(if_none_match)
+        .body(ByteStream::from(request.body))
+        .customize()
+        .config_override(with_this_alone(checksum));
+    let put = match store.transport.signing(checksum) {
+        PayloadSigning::Signed => put,
+        PayloadSigning::Unsigned => put.disable_payload_signing(),
+    };
+    put.send()
+        .await
+        .map_err(|error| translate(StoreOp::Put, &key, error))
+}
+
+pub(super) async fn copy(store: &S3Store, request: CopyRequest) -> Result<PutAnswer, StoreError> {
+    let key = request.target;
+    let (if_match, if_none_match) = conditions(&request.condition);
+    let mut copy = store
+        .client()
+        .copy_object()
+        .bucket(&store.bucket)
+        .key(key.as_str())
+        .copy_source(copy_source(&store.copied_from, request.source.as_str()))
+        .set_copy_source_if_match(request.source_if_match.as_ref().map(ETag::quoted))
+        .set_if_match(if_match)
+        .set_if_none_match(if_none_match);
+    copy = with_placement!(copy, request.placement);
+    if let Some(headers) = request.replace_headers {
+        copy = with_headers!(copy, headers).metadata_directive(MetadataDirective::Replace);
     }
+    let answer = copy
+        .send()
+        .await
+        .map_err(|error| translate(StoreOp::Copy, &key, error))?;
+    let made = answer
+        .copy_object_result()
+        .and_then(|result| result.e_tag());
+    Ok(PutAnswer {
+        etag: etag(StoreOp::Copy, &key, made)?,
+    })
+}
+
+pub(super) async fn tags(store: &S3Store, key: Key) -> Result<Option<String>, StoreError> {
+    let asked = store
+        .client()
+        .get_object_tagging()
+        .bucket(&store.bucket)
+        .key(key.as_str())
+        .send();
+    let answer = asked.await;
+    let answer = answer.map_err(|error| translate(StoreOp::Tags, &key, error))?;
+    let tags = answer.tag_set().iter().map(|tag| (tag.key(), tag.value()));
+    Ok(tagging(tags))
 }
 
 /// `If-Match` and `If-None-Match` of a write.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
 
+use super::unheard::Unheard;
 use crate::store::change::{Change, Leaves, Outcome};
 use crate::store::late_until::LateUntil;
 use crate::store::{Key, WriteCondition};
@@ -12,15 +13,8 @@ use crate::store::{Key, WriteCondition};
 pub(super) const KEYS_LIMIT: usize = 10_000;
 /// Changes of one key that are told apart; with more, they are as one that undoes all.
 pub(super) const OF_KEY_LIMIT: usize = 64;
-/// Requests of which the log learns when the store has answered since; of more, the
-/// time counts from the end of their connection for a successor.
-const UNHEARD_LIMIT: usize = 10_000;
 /// Asked for where any answer of the store counts.
 pub(super) const ASKED_KEY: &str = ".mediafs-ask";
-
-/// More requests were given up than are remembered.
-#[derive(Debug)]
-pub struct TooMany;
 
 /// What may be late, and what is known of the store's answers since.
 #[derive(Debug, Default)]
@@ -30,8 +24,7 @@ pub struct Remembered {
     any_key: Option<LateUntil>,
     /// What a predecessor sent.
     predecessor: OfPredecessor,
-    /// What the log does not have the end of yet, by what was sent.
-    unheard: HashMap<Outcome, Unheard>,
+    pub unheard: Unheard,
     /// When the last of the requests was sent that were answered.
     answered: Option<Instant>,
 }
@@ -58,15 +51,6 @@ struct OfPredecessor {
     unknown: Option<LateUntil>,
 }
 
-/// A request that was given up.
-#[derive(Debug)]
-struct Unheard {
-    number: u64,
-    at: Instant,
-    /// Those of its keys that the store has not answered for since.
-    keys: Vec<Key>,
-}
-
 impl OfKey {
     fn until(&self) -> Option<LateUntil> {
         self.late.iter().map(|one| one.until).max()
@@ -88,7 +72,7 @@ impl Remembered {
     /// A change may still come for so long.
     pub fn note(&mut self, change: &Change, until: LateUntil) {
         if self.late.len() >= KEYS_LIMIT {
-            self.late.retain(|_, of_key| of_key.forget_over());
+            self.forget_over();
         }
         if self.late.len() >= KEYS_LIMIT {
             self.merge();
@@ -115,22 +99,14 @@ impl Remembered {
         });
     }
 
-    /// How long any of these may be undone, each of which leaves this, and the keys of
-    /// those whose time begins with an answer.
-    pub fn undone_until(
-        &mut self,
-        changes: &[Change],
-        leaves: &Leaves,
-    ) -> Option<(LateUntil, Vec<Key>)> {
-        let (mut last, mut asked) = (None, Vec::new());
-        for change in changes {
-            let until = self.one_undone_until(change, leaves);
-            if until.is_some_and(LateUntil::awaits_answer) {
-                asked.push(change.key.clone());
-            }
-            last = last.max(until);
-        }
-        last.map(|until| (until, asked))
+    /// Of these changes, each of which leaves this: the keys of those that may be undone,
+    /// and how long.
+    pub fn undone_until(&mut self, changes: &[Change], leaves: &Leaves) -> Vec<(Key, LateUntil)> {
+        let late = changes.iter().filter_map(|change| {
+            let until = self.one_undone_until(change, leaves)?;
+            Some((change.key.clone(), until))
+        });
+        late.collect()
     }
 
     fn one_undone_until(&mut self, change: &Change, leaves: &Leaves) -> Option<LateUntil> {
@@ -158,23 +134,15 @@ impl Remembered {
         self.predecessor.unknown = Some(LateUntil::given_up());
     }
 
-    /// These were given up. The number of the same ones before them.
-    pub fn note_unheard(
-        &mut self,
-        number: u64,
-        changes: &[Change],
-    ) -> Result<Option<u64>, TooMany> {
-        let what = Outcome::of(&changes);
-        if self.unheard.len() >= UNHEARD_LIMIT && !self.unheard.contains_key(&what) {
-            return Err(TooMany);
-        }
-        let unheard = Unheard {
-            number,
-            at: Instant::now(),
-            keys: changes.iter().map(|change| change.key.clone()).collect(),
-        };
-        let replaced = self.unheard.insert(what, unheard);
-        Ok(replaced.map(|replaced| replaced.number))
+    /// Whether the time of what no log tells of has ended since this was asked last.
+    pub fn end_unknown(&mut self) -> bool {
+        let ended = self.predecessor.unknown.take_if(|until| until.is_over());
+        ended.is_some()
+    }
+
+    /// Drops what cannot come any more.
+    pub fn forget_over(&mut self) {
+        self.late.retain(|_, of_key| of_key.forget_over());
     }
 
     #[cfg(test)]
@@ -200,13 +168,7 @@ impl Remembered {
                 late.for_each(|one| one.until.heard(sent));
             }
         }
-        let heard = self.unheard.extract_if(|_, unheard| {
-            if unheard.at <= sent {
-                unheard.keys.retain(|key| !keys.contains(&key));
-            }
-            unheard.keys.is_empty()
-        });
-        heard.map(|(_, unheard)| unheard.number).collect()
+        self.unheard.heard(keys, sent)
     }
 
     /// A request for these keys that was sent then has got no answer.
@@ -235,25 +197,20 @@ impl Remembered {
         }
     }
 
-    /// How long any request of a predecessor may come for these keys or below them, and
-    /// the keys of those whose time begins with an answer.
-    pub fn of_predecessor(&mut self, places: &[Key]) -> Option<(LateUntil, Vec<Key>)> {
+    /// Keys of requests of a predecessor that may come for these keys or below them, and
+    /// how long.
+    pub fn of_predecessor(&mut self, places: &[Key]) -> Vec<(Key, LateUntil)> {
         let late = &mut self.late;
         let OfPredecessor { keys, unknown } = &mut self.predecessor;
         keys.retain(|key| late.get_mut(key).is_some_and(OfKey::forget_over));
-        *unknown = unknown.filter(|until| !until.is_over());
-        let mut last = *unknown;
-        let awaits = unknown.is_some_and(LateUntil::awaits_answer);
-        let mut asked: Vec<Key> = awaits.then(|| Key::new(ASKED_KEY)).into_iter().collect();
+        let unknown = unknown.filter(|until| !until.is_over());
+        let unknown = unknown.map(|until| (Key::new(ASKED_KEY), until));
         let is_meant = |key: &&Key| places.iter().any(|place| key.is_at_or_below(place));
-        for key in keys.iter().filter(is_meant) {
-            let until = late.get(key).and_then(OfKey::until);
-            if until.is_some_and(LateUntil::awaits_answer) {
-                asked.push(key.clone());
-            }
-            last = last.max(until);
-        }
-        last.map(|until| (until, asked))
+        let known = keys.iter().filter(is_meant).filter_map(|key| {
+            let until = late.get(key)?.until()?;
+            Some((key.clone(), until))
+        });
+        unknown.into_iter().chain(known).collect()
     }
 }
 

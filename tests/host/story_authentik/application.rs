@@ -22,11 +22,6 @@ failed() { echo "! $1 in round $n"; }
 while [ ! -e $told/stop ]; do
     [ ! -e $told/moved ] || media=/data/media
     [ "$(cat $media/$icons/old.svg)" = "<svg>old</svg>" ] || failed "a read of an old icon"
-    if [ -e $told/hold ]; then
-        cat $told/hold >$told/held || true
-        sleep 0.1
-        continue
-    fi
     n=$((n + 1))
     icon=$icons/$own$n.svg
     echo "<svg>$n</svg>" >$media/$icon || failed "an upload"
@@ -66,15 +61,17 @@ pub struct Application {
 impl Application {
     #[track_caller]
     pub fn inside(container: &Podman, own: &str, media: &Path) -> Self {
-        let script = script(own, media, Path::new("/tmp"));
-        Self::start(container.shell(&script), container.path("/tmp"))
+        let told = Path::new("/tmp").join(own);
+        let script = script(own, media, &told);
+        let told = container.path(told.to_str().unwrap());
+        give_folder(&told);
+        Self::start(container.shell(&script), told)
     }
 
     /// On this host, as its user.
     #[track_caller]
     pub fn here(own: &str, media: &Path, told: PathBuf) -> Self {
-        fs::create_dir(&told).unwrap();
-        chown(&told, Some(APPLICATION_USER), Some(APPLICATION_USER)).unwrap();
+        give_folder(&told);
         let script = script(own, media, &told);
         Self::start(as_user(Command::new("sh").arg("-ec").arg(script)), told)
     }
@@ -108,19 +105,6 @@ impl Application {
         wait_until(WITHIN, "more rounds", || self.rounds() >= before + 3);
     }
 
-    /// It reads on, and writes nothing.
-    #[track_caller]
-    pub fn hold(&self, why: &str) {
-        self.tell("hold", why);
-        wait_until(WITHIN, "no more writes", || self.told("held") == why);
-    }
-
-    #[track_caller]
-    pub fn release(&self) {
-        fs::remove_file(self.told.join("hold")).unwrap();
-        self.goes_on();
-    }
-
     /// Ends it, and has the model do what it did. Returns the names that its files had.
     #[track_caller]
     pub fn end(mut self, model: &mut Tree) -> Vec<String> {
@@ -147,6 +131,11 @@ impl Application {
         }
         names
     }
+}
+
+fn give_folder(path: &Path) {
+    fs::create_dir(path).unwrap();
+    chown(path, Some(APPLICATION_USER), Some(APPLICATION_USER)).unwrap();
 }
 
 fn script(own: &str, media: &Path, told: &Path) -> String {

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use super::{APPLICATION_USER, WITHIN, as_user};
-use crate::support::programs::{python, run_within, said, succeeds};
+use crate::support::programs::{at_home, python, run_within, said, succeeds};
 use crate::support::{MountBuilder, Server};
 
 /// Who moves the folder: a plain user, and root where it has to be.
@@ -50,14 +50,7 @@ impl Operator {
     }
 
     pub fn runs(&self, command: &mut Command) -> Output {
-        command
-            .current_dir(&self.home)
-            .env("HOME", &self.home)
-            .env("XDG_RUNTIME_DIR", self.home.join("run"))
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env_remove("XDG_CONFIG_HOME")
-            .env_remove("XDG_STATE_HOME");
-        run_within(WITHIN, command)
+        run_within(WITHIN, at_home(command, &self.home))
     }
 
     /// `mediafs` as the user, which is to end with one of these.

@@ -146,7 +146,7 @@ fn a_directory_takes_the_mounts_place_under_writers_that_see_no_error_and_lose_n
     let text = said(&ended);
     assert!(ended.status.success(), "{text}{}", mount.log());
     assert!(!is_fuse(&mount.root));
-    assert!(text.contains("none bind 0 0"), "{text}");
+    assert!(text.contains("none bind,nosuid,nodev 0 0"), "{text}");
     for written in &all {
         assert!(written.failed.is_empty(), "{:?}\n{text}", written.failed);
         assert!(written.files.len() > 10, "{} files", written.files.len());

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod mountpoints;
+mod providers;
 mod settings;
 mod terminal;
 

@@ -1,0 +1,114 @@
+//! Requests that were given up, and whose keys the store has not answered for since.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+
+use tokio::time::Instant;
+
+use crate::store::Key;
+use crate::store::change::{Change, Outcome};
+
+/// Requests of which the log learns when the store has answered since; of more, the
+/// time counts from the end of their connection for a successor.
+const REQUESTS_LIMIT: usize = 10_000;
+
+/// More requests were given up than are remembered.
+#[derive(Debug)]
+pub struct TooMany;
+
+/// What the log does not have the end of yet.
+#[derive(Debug, Default)]
+pub struct Unheard {
+    /// By what was sent.
+    requests: HashMap<Outcome, Request>,
+    by_key: BTreeMap<Key, HashSet<Outcome>>,
+}
+
+#[derive(Debug)]
+struct Request {
+    number: u64,
+    at: Instant,
+    /// Those that the store has not answered for since.
+    keys: HashSet<Key>,
+}
+
+impl Unheard {
+    /// These were given up. The number of the same ones before them.
+    pub fn note(&mut self, number: u64, changes: &[Change]) -> Result<Option<u64>, TooMany> {
+        let what = Outcome::of(&changes);
+        if self.requests.len() >= REQUESTS_LIMIT && !self.requests.contains_key(&what) {
+            return Err(TooMany);
+        }
+        let keys: HashSet<Key> = changes.iter().map(|change| change.key.clone()).collect();
+        for key in &keys {
+            self.by_key.entry(key.clone()).or_default().insert(what);
+        }
+        let at = Instant::now();
+        let replaced = self.requests.insert(what, Request { number, at, keys });
+        Ok(replaced.map(|replaced| replaced.number))
+    }
+
+    /// The store has answered a request for these keys that was sent then. Numbers of what
+    /// it has answered for since.
+    pub fn heard(&mut self, keys: &[&Key], sent: Instant) -> Vec<u64> {
+        let mut over = Vec::new();
+        for key in keys {
+            let Some(of_key) = self.by_key.get_mut(*key) else {
+                continue;
+            };
+            of_key.retain(|what| {
+                let Some(request) = self.requests.get_mut(what) else {
+                    return false;
+                };
+                if request.at > sent {
+                    return true;
+                }
+                request.keys.remove(*key);
+                if request.keys.is_empty() {
+                    over.push(request.number);
+                    self.requests.remove(what);
+                }
+                false
+            });
+            if of_key.is_empty() {
+                self.by_key.remove(*key);
+            }
+        }
+        over
+    }
+
+    /// Keys to ask for, in their order, up to so many.
+    pub fn keys_after(&self, last: Option<&Key>, limit: usize) -> Vec<Key> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let keys = self.by_key.range::<Key, _>((from, Bound::Unbounded));
+        keys.take(limit).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice::from_ref;
+
+    use super::*;
+    use crate::store::WriteCondition;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_over_once_the_store_has_answered_for_each_of_its_keys() {
+        let [a, b, c] = ["a", "b", "c"].map(Key::new);
+        let change = |key: &Key| Change::new(key.clone(), WriteCondition::Always);
+        let mut unheard = Unheard::default();
+        let before = Instant::now();
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        let both = [change(&a), change(&b)];
+        assert_eq!(unheard.note(1, &both).unwrap(), None);
+        assert_eq!(unheard.note(2, &both).unwrap(), Some(1));
+        unheard.note(3, &[change(&b)]).unwrap();
+        assert!(unheard.heard(&[&a, &b, &c], before).is_empty());
+        assert_eq!(unheard.keys_after(None, 9), [a.clone(), b.clone()]);
+        assert_eq!(unheard.keys_after(Some(&a), 9), from_ref(&b));
+        assert_eq!(unheard.heard(&[&b], Instant::now()), [3]);
+        assert_eq!(unheard.keys_after(None, 9), from_ref(&a));
+        assert_eq!(unheard.heard(&[&c, &a], Instant::now()), [2]);
+        assert!(unheard.keys_after(None, 9).is_empty());
+    }
+}

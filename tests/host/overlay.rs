@@ -1,0 +1,49 @@
+//! An overlay on a directory that a container has: what it writes there before it sees the
+//! mount.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use crate::support::container::Container;
+use crate::support::control::{listening, mediafs, status};
+use crate::support::programs::{has_all, run_within, said};
+use crate::support::{Mount, SupervisedMount, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(60);
+const APPLICATION: u32 = 1000;
+
+#[test]
+fn an_import_waits_until_a_container_that_writes_to_the_old_directory_sees_the_mount() {
+    let plan = Mount::builder().arg("--allow-other");
+    fs::write(plan.root.join("f"), "old").unwrap();
+    fs::set_permissions(&plan.root, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(plan.root.join("f"), fs::Permissions::from_mode(0o666)).unwrap();
+    let container = Container::private(&plan.root);
+    let overlay = plan.root.clone();
+    let mount = SupervisedMount::start(plan.arg("--overlay").arg(overlay));
+    let waits_for = || status(&mount)["overlay"]["waits_for"].to_string();
+    wait_until(WITHIN, "who is waited for", || waits_for() != "[]");
+    let pid = container.pid().to_string();
+    let root = mount.root.display().to_string();
+    // Any process of the container serves.
+    let shown = format!(" {root} /mnt'");
+    has_all(&waits_for(), &["'mediafs attach --pid ", &shown]);
+
+    container.says(APPLICATION, "echo new >/mnt/f; echo more >/mnt/g");
+    assert!(mount.keys().is_empty());
+    let mut attach = mediafs(["attach", "--pid", &pid, "--socket"]);
+    attach.arg(listening(&mount)).args([&root, "/mnt"]);
+    let attached = run_within(WITHIN, &mut attach);
+    assert!(attached.status.success(), "{}", said(&attached));
+    assert_eq!(
+        container.says(APPLICATION, "cat /mnt/f /mnt/g"),
+        "new\nmore\n"
+    );
+    container.says(APPLICATION, "echo last >/mnt/g");
+    wait_until(WITHIN, "the end of the overlay", || {
+        status(&mount)["overlay"]["ended"] == true
+    });
+    assert_eq!(mount.object("f").unwrap(), b"new\n");
+    assert_eq!(mount.object("g").unwrap(), b"last\n");
+}

@@ -1,0 +1,38 @@
+//! Requests that a server has when their client goes, and carries out later.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::programs::wait_until;
+use super::proxy::{Fate, Fault, Gate, Proxy, Rule, Side};
+
+/// A client gives every request up sooner.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks whether a client has gone.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+impl Proxy {
+    /// One server of many has stopped: it holds every request for such keys, as a rule names
+    /// them. Once the gate is opened it carries each out when its client has gone.
+    pub fn freeze(&self, keys: &str) -> Gate {
+        let all = Rule::on("*", Fault::Frozen).key(keys).always();
+        self.hold(Side::BeforeServer, all)
+    }
+}
+
+/// Returns once the server is to get the request that nobody waits for any more.
+pub(super) fn leave(client: TcpStream, fate: &Fate) {
+    if fate.fault == Fault::HangUp {
+        drop(client);
+        return fate.hold(Side::BeforeServer);
+    }
+    fate.hold(Side::BeforeServer);
+    client.set_read_timeout(Some(LOOK_PAUSE)).unwrap();
+    wait_until(GONE_WITHIN, "the end of a client", || {
+        use std::io::ErrorKind::{TimedOut, WouldBlock};
+        match client.peek(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(error.kind(), WouldBlock | TimedOut),
+        }
+    });
+}
