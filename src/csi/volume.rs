@@ -362,8 +362,7 @@ fn name_of(id: &str) -> String {
         let is_plain = it.is_ascii_alphanumeric() || it == '-' || it == '_';
         if is_plain { it } else { '_' }
     });
-    let hash = Sha256::digest(id.as_bytes());
-    let hash = hex(&hash);
+    let hash = hex(&Sha256::digest(id.as_bytes()));
     let hash = hash.get(..HASH_DIGITS).unwrap_or_default();
     format!("{}-{hash}", plain.collect::<String>())
 }
