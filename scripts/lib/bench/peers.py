@@ -107,7 +107,7 @@ def found(endpoint, juicefs):
     """The peers that are installed, and why others are not measured."""
     peers, missing = [], []
     for kind, why in ((S3fs, "apt-get install s3fs"), (Rclone, "apt-get install rclone"),
-                      (Mountpoint, "no registry has its program: with a mount-s3 on PATH it is measured")):
+                      (Mountpoint, "it could not be built from its crates")):
         if shutil.which(kind.name):
             peers.append(kind(endpoint))
         else:
