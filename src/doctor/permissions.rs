@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::{NO_ANSWER, Report};
-use crate::session::{PROBE_SCRATCH_NAME, ProbeKeys, abilities};
+use crate::session::{PROBE_SCRATCH_NAME, abilities};
 use crate::store::permissions;
 use crate::store::s3::{S3Store, inspect};
 use crate::store::{
@@ -364,7 +364,7 @@ impl Tried<'_> {
 }
 
 async fn conditions(store: &dyn ObjectStore, prefix: &str, report: &mut Report) {
-    let probed = abilities(store, &ProbeKeys::once(prefix)).await;
+    let probed = abilities(store, prefix).await;
     for key in probed.unanswered {
         // One that lands later is deleted by the next doctor.
         let _left = store.delete(DeleteRequest::any(key)).await;

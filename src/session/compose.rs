@@ -19,7 +19,6 @@ use crate::overlay::{OldDirectory, Overlay};
 use crate::read_path::Reader;
 use crate::session::overlay::{self, Before};
 use crate::session::probe::Probed;
-use crate::session::probe_keys::ProbeKeys;
 use crate::session::takeover::access;
 use crate::session::takeover::inherited::{InheritedSession, StartupCheck};
 use crate::session::{app_folder, explain, probe, reading};
@@ -105,8 +104,7 @@ pub async fn connect(
     if access::configured(config) == Access::ReadOnly {
         return Ok(connected(Probed::default()));
     }
-    let keys = ProbeKeys::of_spool(&config.prefix, &config.spool_dir);
-    let probed = probe::abilities(&*store, &keys).await;
+    let probed = probe::abilities(&*store, &config.prefix).await;
     app_folder::provide(&*store, config).await;
     probe::warn_of_missing(&probed.abilities);
     Ok(connected(probed))
@@ -189,7 +187,7 @@ fn ask_again(config: &Config, connected: &Connected, delete_queue: &Arc<DeleteQu
     }
     let asker = probe::Asker {
         store: connected.asked.clone(),
-        keys: ProbeKeys::of_spool(&config.prefix, &config.spool_dir),
+        prefix: config.prefix.clone(),
         health: connected.health.clone(),
         late: connected.late.clone(),
         delete_queue: delete_queue.clone(),

@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 use tokio::time::sleep;
 
-use super::probe_keys::{ProbeKeys, SCRATCH_NAME};
 use crate::backoff::Backoff;
 use crate::store::{
     Ability, BulkDeletes, CompleteMultipartRequest, CompletedPart, CopyRequest,
@@ -21,6 +20,9 @@ const WITHOUT_CONDITIONS: &str = "this store ignores If-Match: mediafs compares 
 /// Pauses before a store is asked again that did not tell, or could not.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_LIMIT: Duration = Duration::from_secs(600);
+
+/// Keys of a probe end in this and what it tries; each mount has its own.
+pub const SCRATCH_NAME: &str = ".mediafs-probe-";
 
 /// What a probe found out and left.
 #[derive(Debug, Default)]
@@ -36,10 +38,12 @@ pub struct Probed {
 /// Thirteen requests in seven round trips; nothing is left of what was answered. What the
 /// store does not answer, or these credentials may not do, stays unknown.
 /// Source: S3 User Guide, "Add preconditions to S3 operations with conditional requests".
-pub async fn abilities(store: &dyn ObjectStore, keys: &ProbeKeys) -> Probed {
+pub async fn abilities(store: &dyn ObjectStore, prefix: &str) -> Probed {
+    let number = fastrand::u64(..);
+    let key = |tried: &str| Key::new(format!("{prefix}{SCRATCH_NAME}{number:016x}-{tried}"));
     let probe = Probe { store };
-    let [written, deleted, bulk, uploaded] =
-        ["write", "delete", "bulk", "upload"].map(|tried| keys.key(tried));
+    let (written, deleted, bulk) = (key("write"), key("delete"), key("bulk"));
+    let uploaded = key("upload");
     let (first, second, third, (fourth, upload)) = tokio::join!(
         probe.put(&written, WriteCondition::Always),
         probe.put(&deleted, WriteCondition::Always),
@@ -107,7 +111,7 @@ pub fn warn_of_missing(abilities: &StoreAbilities) {
 pub struct Asker {
     /// Below all that changes conditions.
     pub store: Arc<dyn ObjectStore>,
-    pub keys: ProbeKeys,
+    pub prefix: String,
     pub health: StoreHealth,
     pub late: LateChanges,
     /// Deletes what a probe leaves.
@@ -125,7 +129,7 @@ impl Asker {
             if self.health.outage().is_some() {
                 continue;
             }
-            let found = abilities(&*self.store, &self.keys).await;
+            let found = abilities(&*self.store, &self.prefix).await;
             for key in found.unanswered {
                 self.delete_queue.late().watch_for(key, LateObject::any());
             }
@@ -313,12 +317,12 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_heeds_conditions_is_told_from_one_that_does_not_and_nothing_is_left() {
         let heeds = Memory::default();
-        let found = abilities(&heeds, &ProbeKeys::once("media/")).await;
+        let found = abilities(&heeds, "media/").await;
         assert_eq!(found.abilities, StoreAbilities::ALL);
         assert!(found.unanswered.is_empty());
         assert_eq!(keys(&heeds).await, 0);
         let ignores = Memory::without_conditions();
-        let found = abilities(&ignores, &ProbeKeys::once("media/")).await;
+        let found = abilities(&ignores, "media/").await;
         assert_eq!(found.abilities.missing().len(), 5);
         assert_eq!(keys(&ignores).await, 0);
     }

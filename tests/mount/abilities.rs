@@ -1,13 +1,9 @@
 //! What a store can do, where it does not tell at first.
 
 use std::fs;
-use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Signal, kill_process};
-
-use crate::support::processes::daemons_of;
-use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::proxy::{Fault, Proxy, Rule};
 use crate::support::{Mount, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -59,31 +55,4 @@ fn a_store_that_told_a_predecessor_nothing_is_asked_by_its_successor() {
     let mount = SupervisedMount::start(plan);
     mount.kill_daemon();
     comes_to_trust(&mount, &proxy);
-}
-
-#[test]
-fn what_a_daemon_left_that_was_killed_amid_its_questions_goes_with_the_next_start() {
-    let (plan, proxy) = Mount::behind_a_proxy();
-    // Of another mount, which may ask at the same time.
-    let others = ".mediafs-probe-0123456789abcdef-write";
-    plan.client.put(&plan.bucket, others, b"x");
-    let rule = Rule::on("DeleteObjects", Fault::Pass).of_store();
-    let deleting = proxy.hold(Side::BeforeServer, rule);
-    let mut mount = plan.adopt();
-    let root = mount.root.clone();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            deleting.wait_for(1);
-            for daemon in daemons_of(&root) {
-                kill_process(daemon, Signal::KILL).unwrap();
-            }
-        });
-        assert!(!mount.try_start(), "it serves");
-    });
-    assert!(mount.keys().len() > 1, "nothing was left");
-    proxy.heal();
-    deleting.open();
-    proxy.wait_until_idle();
-    assert!(mount.try_start(), "{}", mount.log());
-    mount.wait_for_keys("those of the other mount", |keys| keys == [others]);
 }
