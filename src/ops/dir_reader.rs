@@ -156,13 +156,13 @@ impl DirReader {
             .collect()
     }
 
-    /// The next listed entries that are not hidden, each with its index: perhaps an empty
-    /// batch, and none at the end.
+    /// The next listed entries, each with its index, that are not hidden when it is their
+    /// turn: perhaps none, and no batch at the end.
     async fn next_batch(
         &self,
         handle: &DirHandle,
         position: &mut Position,
-    ) -> Result<Option<Vec<(StreamedEntry, u64)>>, FsError> {
+    ) -> Result<Option<impl Iterator<Item = (StreamedEntry, u64)>>, FsError> {
         let Position { index, restart } = *position;
         let batch = self.listed_from(handle, restart, index).await?;
         *position = Position {
@@ -173,9 +173,10 @@ impl DirReader {
             return Ok(None);
         }
         let indexed = batch.into_iter().zip(index..);
-        let is_shown =
-            |(listed, _): &(StreamedEntry, u64)| !self.subtrees.hides(handle.dir.ino, &listed.name);
-        Ok(Some(indexed.filter(is_shown).collect()))
+        let is_shown = move |(listed, _): &(StreamedEntry, u64)| {
+            !self.subtrees.hides(handle.dir.ino, &listed.name)
+        };
+        Ok(Some(indexed.filter(is_shown)))
     }
 
     /// Listed entries from an index on, listing further as needed.
