@@ -1,12 +1,7 @@
 //! Connections that are kept for the next request, and given up all together where
 //! they may be dead: after a request without an answer, and after a suspend.
 //!
-//! None has TCP keepalive or TCP_USER_TIMEOUT: the library's `Connector` takes neither,
-//! its `ConnectionPool` keepalive alone, and nobody else gets at its sockets. What they
-//! would find is found by requests: an attempt has seconds, an idle connection
-//! `IDLE_LIMIT`, and S3 sends blanks while it copies or completes. Keepalive probes are
-//! not sent while bytes are on their way.
-//! Source: tcp(7); S3 API, `CompleteMultipartUpload`.
+//! The kernel watches over those in use (`dial`); an idle one has `IDLE_LIMIT`.
 
 use std::fmt;
 use std::sync::Arc;

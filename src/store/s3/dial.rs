@@ -32,14 +32,22 @@ use tower_service::Service;
 /// From when on a peer that sends nothing is asked whether it is there, and how often.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// A peer that acknowledges nothing for so long, or reads nothing, is gone.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A peer that acknowledges nothing for so long, or reads nothing, is gone. A store whose
+/// disks are slow, or a link that is away, may pause an upload for a minute.
+const USER_TIMEOUT: Duration = Duration::from_secs(120);
+
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {}", humantime::format_duration(*.0))]
+pub struct LateConnection(Duration);
 
 /// Makes connections.
 #[derive(Clone)]
 pub struct Dial {
     direct: HttpsConnector<HttpConnector>,
+    /// A tunnel is asked for with HTTP/1.1.
+    to_proxy: HttpsConnector<HttpConnector>,
     tls: Arc<ClientConfig>,
+    proxy_tls: Arc<ClientConfig>,
     proxy: Option<Arc<Matcher>>,
     limit: Option<Duration>,
 }
@@ -52,10 +60,14 @@ impl fmt::Debug for Dial {
 
 impl Dial {
     pub fn new(tls: ClientConfig, proxy: Option<Matcher>) -> Self {
-        let tls = Arc::new(tls);
+        let mut proxy_tls = tls.clone();
+        proxy_tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let (tls, proxy_tls) = (Arc::new(tls), Arc::new(proxy_tls));
         Self {
-            direct: HttpsConnector::from((tcp(), tls.clone())),
+            direct: HttpsConnector::from((tcp(None), tls.clone())),
+            to_proxy: HttpsConnector::from((tcp(None), proxy_tls.clone())),
             tls,
+            proxy_tls,
             proxy: proxy.map(Arc::new),
             limit: None,
         }
@@ -64,6 +76,8 @@ impl Dial {
     /// The same, with a limit for the time that a connection takes until it can be used.
     pub fn within(&self, limit: Option<Duration>) -> Self {
         Self {
+            direct: HttpsConnector::from((tcp(limit), self.tls.clone())),
+            to_proxy: HttpsConnector::from((tcp(limit), self.proxy_tls.clone())),
             limit,
             ..self.clone()
         }
@@ -86,13 +100,13 @@ impl Dial {
             return Ok(Conn::new(MaybeHttpsStream::Http(stream)));
         };
         if !is_https(&to) {
-            let stream = self.direct.call(proxy.uri().clone()).await?;
+            let stream = self.to_proxy.call(proxy.uri().clone()).await?;
             return Ok(Conn {
                 stream: MaybeHttpsStream::Http(stream),
                 is_forwarded: true,
             });
         }
-        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.direct);
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.to_proxy);
         if let Some(authorization) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(authorization.clone());
         }
@@ -115,7 +129,9 @@ impl Service<Uri> for Dial {
         let connection = self.clone().connect(to);
         Box::pin(async move {
             match limit {
-                Some(limit) => timeout(limit, connection).await?,
+                Some(limit) => timeout(limit, connection)
+                    .await
+                    .unwrap_or_else(|_| Err(LateConnection(limit).into())),
                 None => connection.await,
             }
         })
@@ -126,8 +142,11 @@ fn is_https(uri: &Uri) -> bool {
     uri.scheme() == Some(&Scheme::HTTPS)
 }
 
-fn tcp() -> HttpConnector {
+/// The limit is shared out among the addresses of a host, so that one that does not answer
+/// leaves time for the others.
+fn tcp(limit: Option<Duration>) -> HttpConnector {
     let mut tcp = HttpConnector::new();
+    tcp.set_connect_timeout(limit);
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE_IDLE));
@@ -212,6 +231,7 @@ mod tests {
     use std::net::TcpListener;
 
     use rustix::net::sockopt;
+    use rustls::RootCertStore;
 
     use super::*;
 
@@ -219,7 +239,17 @@ mod tests {
     async fn the_kernel_watches_over_each_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = format!("http://{}", listener.local_addr().unwrap());
-        let stream = tcp().call(to.parse().unwrap()).await.unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let mut dial = Dial::new(tls, None).within(Some(USER_TIMEOUT));
+        let conn = dial.call(to.parse().unwrap()).await.unwrap();
+        let MaybeHttpsStream::Http(MaybeHttpsStream::Http(stream)) = &conn.stream else {
+            panic!("TLS for {to}");
+        };
         let socket = stream.inner();
         assert!(sockopt::socket_keepalive(socket).unwrap());
         assert_eq!(sockopt::tcp_keepidle(socket).unwrap(), KEEPALIVE_IDLE);

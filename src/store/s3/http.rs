@@ -103,7 +103,12 @@ fn of_system() -> RootCertStore {
     }
     let mut roots = RootCertStore::empty();
     let (usable, unusable) = roots.add_parsable_certificates(found.certs);
-    tracing::debug!(usable, unusable, "certificates that this machine trusts");
+    if usable == 0 {
+        tracing::warn!(
+            unusable,
+            "this machine trusts no certificates: https needs ca-certificates or --ca-bundle"
+        );
+    }
     roots
 }
 

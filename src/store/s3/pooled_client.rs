@@ -17,11 +17,10 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
-use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::connections::IDLE_LIMIT;
-use super::dial::Dial;
+use super::dial::{Dial, LateConnection};
 use super::error::{cause, has_cause};
 
 type Pool = Client<Dial, SdkBody>;
@@ -119,7 +118,7 @@ fn told(connection: &CaptureConnection) -> Option<ConnectionMetadata> {
 
 fn failure(error: Error) -> ConnectorError {
     let of_hyper = cause::<hyper::Error>(&error);
-    if has_cause::<Elapsed>(&error) || of_hyper.is_some_and(hyper::Error::is_timeout) {
+    if has_cause::<LateConnection>(&error) || of_hyper.is_some_and(hyper::Error::is_timeout) {
         ConnectorError::timeout(error.into())
     } else if of_hyper.is_some_and(hyper::Error::is_user) {
         ConnectorError::user(error.into())

@@ -53,7 +53,7 @@ fn a_bucket_that_dns_does_not_have_as_part_of_the_host_is_told_with_the_option()
     let plan = Mount::builder()
         .without_flag("--force-path-style")
         .set("--endpoint-url", "http://s3.invalid")
-        .args(["--request-timeout", "1s"]);
+        .args(["--request-timeout", "5s"]);
     let host = format!("{}.s3.invalid", plan.bucket);
     told(&plan, "endpoint", "fail", &[&host, "--force-path-style"]);
 }

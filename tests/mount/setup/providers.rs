@@ -57,7 +57,7 @@ fn each_provider_that_is_hosted_is_asked_at_its_own_endpoint() {
         let url = format!("http://{}", way.address);
         let plan = told_by_its_provider(Plan::on(Server::moto()));
         let mount = plan.mount.without("--endpoint-url");
-        let mount = mount.args(["--request-timeout", "1s", "--proxy", &url]);
+        let mount = mount.args(["--request-timeout", "5s", "--proxy", &url]);
         let plan = Plan { mount, ..plan };
         let provider = ["--dry-run", "--provider", provider];
         let output = plan.run(&[&provider[..], region].concat());
