@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::support::proxy::{Fault, Proxy, Rule};
+use crate::support::proxy::{Fault, PROBE, Proxy, Rule};
 use crate::support::{Mount, SupervisedMount, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -35,8 +35,8 @@ fn comes_to_trust(mount: &Mount, proxy: &Proxy) {
         number += 1;
         trusts_conditions(mount, proxy, &format!("f{number}"))
     });
-    mount.wait_for_keys("nothing of the probe", |keys| {
-        keys.iter().all(|key| !key.starts_with(".mediafs-probe-"))
+    wait_until(WITHIN, "nothing of the probe", || {
+        mount.all_keys().iter().all(|key| !key.contains(PROBE))
     });
 }
 

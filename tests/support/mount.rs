@@ -115,9 +115,17 @@ impl Mount {
         self.client().put(self.bucket(), &key, body);
     }
 
-    /// Every key of the bucket, in order.
+    /// Every key of the bucket, in order, but those that a daemon asks the store with: one
+    /// that is killed meanwhile leaves them.
     #[track_caller]
     pub fn keys(&self) -> Vec<String> {
+        let mut keys = self.all_keys();
+        keys.retain(|key| !key.contains(PROBE));
+        keys
+    }
+
+    #[track_caller]
+    pub fn all_keys(&self) -> Vec<String> {
         let listed = self.client().list(self.bucket(), "");
         listed.into_iter().map(|(key, _)| key).collect()
     }
