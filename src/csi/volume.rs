@@ -245,11 +245,10 @@ impl Volume {
             fs::remove_dir(&self.paths.mountpoint),
         ];
         for removed in removals {
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(internal(&self.paths.folder, &error));
-                }
-                _ => {}
+            if let Err(error) = removed
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(internal(&self.paths.folder, &error));
             }
         }
         retention::forget(&self.name, &self.paths.folder);

@@ -292,4 +292,20 @@ mod tests {
         cache.write_out();
         assert!(cache.get(&Key::new("a"), &version("e", 5)).is_some());
     }
+
+    #[test]
+    fn one_that_is_damaged_inside_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("attributes");
+        let other: TableDefinition<u64, u64> = TableDefinition::new("place");
+        let database = crate::private::database(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(other).unwrap().insert(1, 1).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let cache = AttributeCache::open(&path, "a").unwrap();
+        cache.put(&Key::new("a"), &version("e", 5), &described("33152", true));
+        cache.write_out();
+        assert!(cache.get(&Key::new("a"), &version("e", 5)).is_some());
+    }
 }

@@ -40,25 +40,26 @@ impl KeptDatabase {
     ///
     /// Errors: those that are not of a disk which is full or read-only.
     pub fn open(path: &Path, prepare: Prepare) -> Result<Self, redb::Error> {
-        let opened = private::database(path).or_else(|error| {
+        let open = || {
+            let database = private::database(path).map_err(redb::Error::from)?;
+            prepare(&database)?;
+            Ok(database)
+        };
+        let opened = open().or_else(|error| {
             // It may be whole.
-            if is_full(&error) {
+            if is_of_the_disk(&error) {
                 return Err(error);
             }
             tracing::warn!(path = %path.display(), %error, "attribute cache was unreadable: starting with an empty one");
-            std::fs::remove_file(path)?;
-            private::database(path)
+            std::fs::remove_file(path).map_err(redb::Error::Io)?;
+            open()
         });
-        let prepared = opened.map_err(redb::Error::from).and_then(|database| {
-            prepare(&database)?;
-            Ok(database)
-        });
-        let database = match prepared {
+        let database = match opened {
             Err(error) if is_of_the_disk(&error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot use the attribute cache: it is tried again");
                 None
             }
-            prepared => Some(prepared?),
+            opened => Some(opened?),
         };
         Ok(Self {
             path: path.to_owned(),

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,8 @@ pub enum Record {
     Copied { key: u64, made: u64, of: ETag },
     /// All that counts is in the bucket.
     Ended,
+    /// Nothing knows a version of the old directory any more.
+    Over,
 }
 
 /// An object of an old file, which has the same name.
@@ -120,12 +122,34 @@ pub struct Marks {
     twins: HashMap<u64, Twin>,
     copies: HashMap<u64, (u64, ETag)>,
     ended: Option<Moment>,
+    is_over: bool,
     damaged: usize,
+}
+
+/// How far the overlay of a spool has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    NotBegun,
+    /// The old directory is needed.
+    Begun(PathBuf),
+    /// All of the old directory is in the bucket. What began before may know old versions.
+    Ended(PathBuf),
+    /// Nothing knows an old version. What waits in the spool began later.
+    Over,
 }
 
 impl Marks {
     pub fn now(&self) -> Moment {
         self.now
+    }
+
+    fn phase(&self) -> Phase {
+        match &self.begun {
+            None => Phase::NotBegun,
+            Some(_) if self.is_over => Phase::Over,
+            Some((path, _)) if self.is_ended() => Phase::Ended(path.into()),
+            Some((path, _)) => Phase::Begun(path.into()),
+        }
     }
 
     pub fn is_ended(&self) -> bool {
@@ -193,6 +217,7 @@ impl LogState for Marks {
             Record::Stored(made) => (4, made.key),
             Record::Copied { key, .. } => (5, *key),
             Record::Ended => (6, 0),
+            Record::Over => (7, 0),
         };
         Subject { kind, id }
     }
@@ -220,6 +245,15 @@ impl LogState for Marks {
                 self.copies.insert(key, (made, of));
             }
             Record::Ended => self.ended = Some(now),
+            // Nobody asks for the rest.
+            Record::Over => {
+                *self = Self {
+                    begun: self.begun.take(),
+                    ended: self.ended,
+                    is_over: true,
+                    ..Self::default()
+                }
+            }
         }
     }
 
@@ -253,6 +287,9 @@ impl LogState for Marks {
         if self.is_ended() {
             give(Record::Ended);
         }
+        if self.is_over {
+            give(Record::Over);
+        }
     }
 }
 
@@ -284,18 +321,15 @@ pub fn open(path: &Path, old: &OldDirectory) -> Result<RecordLog<Marks>, MarksEr
     }
 }
 
-/// Of which directory the overlay is that has this log, unless it has ended.
-pub fn unfinished(path: &Path) -> Result<Option<String>, MarksError> {
-    let state = read::<Marks>(path)?.state;
-    let begun = state.begun.clone().filter(|_| !state.is_ended());
-    Ok(begun.map(|(began, _)| began))
+/// How far the overlay has come that has this log.
+pub fn phase(path: &Path) -> Result<Phase, MarksError> {
+    Ok(read::<Marks>(path)?.state.phase())
 }
 
-/// The same of one that has ended.
-pub fn has_ended(path: &Path) -> Result<Option<String>, MarksError> {
-    let state = read::<Marks>(path)?.state;
-    let begun = state.begun.clone().filter(|_| state.is_ended());
-    Ok(begun.map(|(began, _)| began))
+/// Notes that nothing knows a version of the old directory any more.
+pub fn set_over(path: &Path) -> Result<(), MarksError> {
+    let log = RecordLog::<Marks>::resume(path, read(path)?)?;
+    Ok(log.append(Record::Over, Durable::Yes)?)
 }
 
 /// Of a path, or an ETag.
@@ -352,6 +386,13 @@ mod tests {
         }
         again.apply(Record::Ended);
         assert!(again.is_hidden(hash_of("anything")));
+        again.apply(Record::Over);
+        let mut last = Marks::default();
+        for record in again.records() {
+            last.apply(record);
+        }
+        assert_eq!(marks.phase(), Phase::Begun("/old".into()));
+        assert_eq!(last.phase(), Phase::Over);
     }
 
     #[test]

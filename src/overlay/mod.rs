@@ -39,7 +39,10 @@
 //!
 //! **The end.** Once a walk finds each file in a listing of the bucket, as the version
 //! that was made of its bytes, and nothing else to do, `Ended` is written. Nothing is
-//! looked up below any more.
+//! looked up below any more. What a program, a stage or a rename knows by an old version it
+//! knows so until its own end: the overlay goes on to translate. The first mount after it
+//! that finds nothing of that kind writes `Over`, and serves the bucket alone. What waits
+//! in the spool from then on began without an overlay, and no daemon needs one for it.
 //!
 //! Memory: 16 to 32 bytes for each old file that was imported or hidden, and the names of
 //! the directories that were listed last. Names are kept as hashes of 64 bits.
@@ -65,7 +68,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::core::{Describe, Markers, Parts};
-pub use marks::MarksError;
+pub use marks::{MarksError, Phase};
 pub use old_directory::{OldDirectory, OldStat};
 pub use progress::{ImportState, Progress};
 
@@ -90,15 +93,15 @@ impl Overlay {
         Ok(Self { core, store })
     }
 
-    /// The old directory of an overlay whose log is here, unless it has ended; none where
-    /// there is no log.
-    pub fn unfinished(marks: &Path) -> Result<Option<String>, MarksError> {
-        marks::unfinished(marks)
+    /// How far the overlay has come that has this log.
+    pub fn phase(marks: &Path) -> Result<Phase, MarksError> {
+        marks::phase(marks)
     }
 
-    /// The old directory of an overlay that has ended.
-    pub fn has_ended(marks: &Path) -> Result<Option<String>, MarksError> {
-        marks::has_ended(marks)
+    /// Notes that nothing knows a version of the old directory any more: from now on the
+    /// bucket alone counts, whatever waits in the spool. Errors: the log's.
+    pub fn set_over(marks: &Path) -> Result<(), MarksError> {
+        marks::set_over(marks)
     }
 
     pub fn progress(&self) -> &Progress {

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 
 use crate::error::is_symlink_on_the_way;
+use crate::private;
 use crate::store::ETag;
 
 /// Directories whose names are remembered.
@@ -112,6 +113,16 @@ impl OldDirectory {
             root,
             remembered: Mutex::new(LruCache::new(REMEMBERED)),
         }
+    }
+
+    /// Stands for one that was removed: as its descriptor would, this has no name in it.
+    /// Errors: the disk's.
+    pub fn removed(path: &Path, scratch: &Path) -> io::Result<Self> {
+        let empty = scratch.join("removed-directory");
+        private::directory(&empty).map_err(io::Error::other)?;
+        let root = File::open(&empty)?;
+        std::fs::remove_dir(&empty)?;
+        Ok(Self::new(path, root.into()))
     }
 
     pub fn path(&self) -> &Path {

@@ -32,7 +32,11 @@ pub fn start(
 ) {
     runtime.spawn(ops.clone().run_in_background());
     runtime.spawn(watch_s3(connected, config));
-    if let Some(overlay) = overlay.cloned().filter(|_| !config.read_only) {
+    let is_imported = |overlay: &Arc<Overlay>| {
+        let is_ended = overlay.progress().now().is_ended;
+        !config.read_only && !is_ended
+    };
+    if let Some(overlay) = overlay.cloned().filter(is_imported) {
         let mountpoint = config.mountpoint.clone();
         let seen = super::overlay::still_seen(config, &overlay);
         let import = move || import(overlay.clone(), seen.clone(), mountpoint.clone());

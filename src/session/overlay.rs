@@ -9,7 +9,7 @@ use crate::config::{AttributesMode, Config, DirMarkersConfig};
 use crate::files::ContentTypes;
 use crate::journal::Journal;
 use crate::namespace::{Attributes, Name};
-use crate::overlay::{Describe, Markers, OldDirectory, OldStat, Overlay, Parts};
+use crate::overlay::{Describe, Markers, OldDirectory, OldStat, Overlay, Parts, Phase};
 use crate::session::mount::FS_TYPE;
 use crate::session::mount::bare::BareDirectory;
 use crate::session::mount::mountinfo::mount_at;
@@ -27,18 +27,32 @@ fn marks(config: &Config) -> PathBuf {
 /// Opens the old directory, which may be the one that is mounted over next, and has its
 /// descriptor kept for a successor. To be called while there is one thread.
 ///
-/// Errors: the directory's, unless its overlay has ended.
+/// None where no overlay is asked for and none was begun, and where one has ended whose
+/// directory cannot be opened.
+/// Errors: the directory's, unless its overlay has ended; the log's.
 pub fn open(config: &Config) -> anyhow::Result<Option<OldDirectory>> {
-    let Some(path) = &config.overlay else {
-        return Ok(None);
+    let phase = Overlay::phase(&marks(config))?;
+    let path = match (&config.overlay, &phase) {
+        (Some(asked), _) => asked,
+        (None, Phase::Begun(began) | Phase::Ended(began)) => began,
+        (None, Phase::NotBegun | Phase::Over) => return Ok(None),
     };
     if let Some(kept) = fd_store::inherited(KeptDescriptor::OldDirectory) {
+        // Programs wait: what is asked for now does not keep a successor from what it was.
+        let path = match &phase {
+            Phase::Begun(began) => began,
+            Phase::NotBegun | Phase::Ended(_) | Phase::Over => path,
+        };
         return Ok(Some(OldDirectory::new(path, kept)));
     }
-    let opened = open_directory(path);
-    let is_needed = || Ok::<_, anyhow::Error>(Overlay::has_ended(&marks(config))?.is_none());
-    let root = match opened {
-        Err(_) if !is_needed()? => return Ok(None),
+    let is_needed = match phase {
+        // It is asked for by its user, or not at all.
+        Phase::Begun(_) if config.overlay.is_none() => return Ok(None),
+        Phase::NotBegun | Phase::Begun(_) => true,
+        Phase::Ended(_) | Phase::Over => false,
+    };
+    let root = match open_directory(path) {
+        Err(_) if !is_needed => return Ok(None),
         opened => opened.with_context(|| format!("--overlay {}", path.display()))?,
     };
     if fd_store::is_present() {
@@ -62,15 +76,17 @@ fn open_directory(path: &Path) -> std::io::Result<std::os::fd::OwnedFd> {
 /// Whether the mountpoint itself is the old directory.
 pub fn is_of(config: &Config, mountpoint: &Path) -> bool {
     let old = config.overlay.as_ref();
-    old.is_some_and(|old| {
-        old == mountpoint || std::fs::canonicalize(old).is_ok_and(|it| it == mountpoint)
-    })
+    old.is_some_and(|old| is_at(old, mountpoint))
+}
+
+fn is_at(old: &Path, mountpoint: &Path) -> bool {
+    old == mountpoint || std::fs::canonicalize(old).is_ok_and(|it| it == mountpoint)
 }
 
 /// Where the old directory can still be seen once the mount covers it; none where it is
 /// another directory.
 pub fn still_seen(config: &Config, overlay: &Overlay) -> Option<CoveredDirectory> {
-    if !is_of(config, &config.mountpoint) {
+    if !is_at(overlay.old_directory().path(), &config.mountpoint) {
         return None;
     }
     let covered = CoveredDirectory::of(overlay.old_directory().root());
@@ -131,6 +147,53 @@ fn waits(journal: &Journal, before: Before) -> Waits {
     }
 }
 
+/// The old directory, if there is something that may know its versions. An overlay that
+/// nothing needs any more is over from now on.
+///
+/// Errors: an overlay has not ended and is not asked for; its log.
+fn needed(
+    config: &Config,
+    old: Option<OldDirectory>,
+    waits: Waits,
+) -> anyhow::Result<Option<OldDirectory>> {
+    let path = marks(config);
+    match (Overlay::phase(&path)?, old) {
+        (Phase::NotBegun, old) => Ok(old.filter(|_| config.overlay.is_some())),
+        (Phase::Begun(began), Some(old)) => {
+            if config.overlay.is_none() {
+                let dir = began.display();
+                tracing::warn!(%dir, "the overlay has not ended, and the mount goes on with it although --overlay was left out: the next mount needs it");
+            }
+            Ok(Some(old))
+        }
+        (Phase::Begun(began), None) => {
+            let began = began.display();
+            bail!(
+                "the overlay of {began} has not ended, and what is there alone would not be seen: mount with --overlay {began}"
+            );
+        }
+        (Phase::Ended(began), old) if waits == Waits::Something => {
+            let dir = began.display();
+            tracing::info!(%dir, "the overlay has ended: what began before may still know it, and is served to its end");
+            let removed = || OldDirectory::removed(&began, &config.spool_dir);
+            let old = old.map_or_else(removed, Ok);
+            Ok(Some(old.context("an overlay that has ended")?))
+        }
+        (phase @ (Phase::Ended(_) | Phase::Over), _) => {
+            if let Phase::Ended(_) = phase
+                && let Err(error) = Overlay::set_over(&path)
+            {
+                // The next mount that finds nothing writes it.
+                tracing::warn!(%error, "cannot write the log of the overlay");
+            }
+            if let Some(dir) = config.overlay.as_ref().map(|dir| dir.display()) {
+                tracing::info!(%dir, "the overlay has ended: the old directory is not used any more, and --overlay not needed");
+            }
+            Ok(None)
+        }
+    }
+}
+
 /// Puts the overlay over the bucket, where there is one that has not ended, or that what
 /// waits refers to.
 ///
@@ -145,32 +208,16 @@ pub fn stack(
     if before.of_another_place {
         forget(config)?;
     }
-    let waits = waits(journal, before);
-    let path = marks(config);
-    let ended = Overlay::has_ended(&path)?;
-    let plain = || Stacked {
-        store: store.clone(),
-        log: journal.clone(),
-        overlay: None,
-    };
-    let Some(old) = old else {
-        if let Some(began) = Overlay::unfinished(&path)? {
-            bail!(
-                "the overlay of {began} has not ended, and what is there alone would not be seen: mount with --overlay {began}"
-            );
+    let Some(old) = needed(config, old, waits(journal, before))? else {
+        if fd_store::is_present() {
+            fd_store::forget(KeptDescriptor::OldDirectory);
         }
-        if let (Some(began), Waits::Something) = (&ended, waits) {
-            bail!(
-                "the overlay of {began} has ended, and uploads or renames that began before wait in the spool: mount with --overlay {began} once more"
-            );
-        }
-        return Ok(plain());
+        return Ok(Stacked {
+            store: store.clone(),
+            log: journal.clone(),
+            overlay: None,
+        });
     };
-    if ended.is_some() && waits == Waits::Nothing {
-        let dir = old.path().display();
-        tracing::info!(%dir, "the overlay has ended: the old directory is not used any more, and --overlay not needed");
-        return Ok(plain());
-    }
     let parts = Parts {
         store: store.clone(),
         late: late.clone(),
@@ -183,7 +230,7 @@ pub fn stack(
             DirMarkersConfig::Auto | DirMarkersConfig::Always => Markers::Wanted,
         },
     };
-    let overlay = Arc::new(Overlay::open(parts, old, &path)?);
+    let overlay = Arc::new(Overlay::open(parts, old, &marks(config))?);
     Ok(Stacked {
         store: overlay.store(),
         log: overlay.log(journal.clone()),

@@ -8,9 +8,8 @@
 //! blocks build on files of earlier ones; what is mounted ends with its block.
 //!
 //! A plain `console` is not typed: it asks at a terminal (import, move), shows one
-//! answer of several (doctor), is typed below as a service (authentik), leaves what later
-//! mounts of the place are refused for (overlay), or needs what other tests have:
-//! containers, Kubernetes, a package (`tests/host/`).
+//! answer of several (doctor), is typed below as a service (authentik), or needs what other
+//! tests have: containers, Kubernetes, a package (`tests/host/`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -159,9 +158,14 @@ impl Typist {
             .replace("=secret_key\n", &format!("={}\n", owner.secret_key))
     }
 
-    /// Takes away what an example has mounted.
+    /// Takes away what an example has mounted, once its import has ended.
     #[track_caller]
     fn ends(&self) {
+        self.types(
+            r#"for place in $(awk '$3 == "fuse.mediafs" {print $2}' /proc/mounts); do
+                 while mediafs status "$place" --json | grep -Eq '"ended": ?false'; do sleep 0.1; done
+               done"#,
+        );
         self.types("systemctl stop 'mediafs@*.service'; umount -a -t fuse.mediafs");
     }
 }

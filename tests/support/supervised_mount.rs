@@ -35,6 +35,14 @@ impl SupervisedMount {
         Self(plan.adopt())
     }
 
+    /// Mounts again in the background what was unmounted.
+    #[track_caller]
+    pub fn again(mount: Mount) -> Self {
+        let output = mount.run_again();
+        assert!(output.status.success(), "{output:?}");
+        Self(mount)
+    }
+
     /// Processes of this mount that are a subcommand: `mount` is the daemon.
     pub fn processes(&self, subcommand: &str) -> Vec<Pid> {
         let mut all = daemons_of(&self.root);

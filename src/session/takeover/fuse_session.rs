@@ -222,9 +222,7 @@ pub fn forget(config: &Config) {
         return;
     }
     fd_store::forget(KeptDescriptor::Device);
-    if config.overlay.is_some() {
-        fd_store::forget(KeptDescriptor::OldDirectory);
-    }
+    fd_store::forget(KeptDescriptor::OldDirectory);
     if let Err(error) = session_state::forget(&session_state::path_in(&config.spool_dir)) {
         tracing::warn!(%error, "cannot remove the session file");
     }

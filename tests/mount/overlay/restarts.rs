@@ -1,12 +1,14 @@
 //! The next daemon of an overlay.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
+
+use rustix::process::{Signal, kill_process};
 
 use super::{held_import, objects, old_directory, old_files, over, tree, wait_for_the_end};
 use crate::support::programs::said;
-use crate::support::proxy::{Fault, Rule};
-use crate::support::{DURABILITIES, SupervisedMount};
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::{DURABILITIES, Mount, SupervisedMount};
 
 #[test]
 fn what_is_removed_or_renamed_is_hidden_through_a_kill_and_never_sent() {
@@ -111,4 +113,112 @@ fn an_overlay_that_has_not_ended_is_not_left_out_by_mistake() {
     proxy.heal();
     mount.remount();
     wait_for_the_end(&mount);
+}
+
+const OVERLAY: &str = "MEDIAFS_OVERLAY";
+
+/// A mount whose overlay has ended, and what it shows.
+fn ended() -> (Mount, Proxy, super::Tree) {
+    let (plan, proxy) = held_import();
+    let old = old_directory(&plan);
+    let model = old_files(&old);
+    let log = plan.scratch().join("log");
+    let plan = plan.durability("disk").arg("--log-file").arg(log);
+    let mount = plan.env(OVERLAY, &old).start();
+    wait_for_the_end(&mount);
+    (mount, proxy, model)
+}
+
+#[test]
+fn what_begins_after_the_end_of_an_overlay_needs_none_of_it() {
+    let (mut mount, proxy, mut model) = ended();
+    mount.unmount();
+    mount.change_env(OVERLAY, None);
+    let mount = SupervisedMount::again(mount);
+    for (round, signal) in [Signal::KILL, Signal::USR2].into_iter().enumerate() {
+        let held = Rule::on("PutObject", Fault::Answer(503, "SlowDown"));
+        proxy.rule(held.always());
+        let (from, to) = (format!("from {round}"), format!("to {round}"));
+        fs::write(mount.path("d/x"), &from).unwrap();
+        fs::write(mount.path(&from), &from).unwrap();
+        let mut open = File::create(mount.path(&to)).unwrap();
+        open.write_all(b"half ").unwrap();
+        let copy = proxy.hold(Side::BeforeServer, Rule::on("CopyObject", Fault::Pass));
+        std::thread::scope(|scope| {
+            let (old, new) = (mount.path("d/e"), mount.path("moving"));
+            let renamed = scope.spawn(move || fs::rename(old, new));
+            copy.wait_for(1);
+            let daemon = mount.daemon();
+            kill_process(daemon, signal).unwrap();
+            mount.wait_for_successor(daemon);
+            proxy.open_gates();
+            proxy.heal();
+            renamed.join().unwrap().unwrap();
+        });
+        open.write_all(b"whole").unwrap();
+        drop(open);
+        for name in ["y", "z"] {
+            let body = model.remove(&format!("d/e/{name}")).unwrap();
+            model.insert(format!("moving/{name}"), body);
+        }
+        model.insert("d/x".to_owned(), from.clone().into());
+        model.insert(from.clone(), from.into());
+        model.insert(to, b"half whole".into());
+        assert_eq!(tree(&mount.root), model, "{signal:?}");
+        fs::rename(mount.path("moving"), mount.path("d/e")).unwrap();
+        for name in ["y", "z"] {
+            let body = model.remove(&format!("moving/{name}")).unwrap();
+            model.insert(format!("d/e/{name}"), body);
+        }
+    }
+    mount.unmount();
+    assert_eq!(objects(&mount), model);
+}
+
+#[test]
+fn what_began_before_the_end_lands_without_the_option_and_the_old_directory() {
+    let (mut mount, proxy, mut model) = ended();
+    let held = Rule::on("PutObject", Fault::Answer(503, "SlowDown")).key("d/*");
+    proxy.rule(held.always());
+    let mut edited = File::options()
+        .append(true)
+        .open(mount.path("d/x"))
+        .unwrap();
+    edited.write_all(b", and more").unwrap();
+    drop(edited);
+    fs::write(mount.path("d/e/y"), "new y").unwrap();
+    mount.kill9();
+    fs::remove_dir_all(mount.scratch().join("old")).unwrap();
+    mount.change_env(OVERLAY, None);
+    proxy.heal();
+    mount.remount();
+    model.insert("d/x".to_owned(), b"old x, and more".into());
+    model.insert("d/e/y".to_owned(), b"new y".into());
+    assert_eq!(tree(&mount.root), model);
+    mount.unmount();
+    assert_eq!(objects(&mount), model);
+    mount.remount();
+    assert_eq!(tree(&mount.root), model);
+}
+
+#[test]
+fn a_successor_goes_on_with_an_overlay_that_the_configuration_leaves_out() {
+    let (plan, proxy) = held_import();
+    let root = plan.root.clone();
+    let mut model = old_files(&root);
+    let held = Rule::on("PutObject", Fault::Answer(503, "SlowDown"));
+    proxy.rule(held.key("d/*").always());
+    let config = plan.scratch().join("media.toml");
+    fs::write(&config, format!("overlay = {root:?}\n")).unwrap();
+    let mount = SupervisedMount::start(plan.arg("--config").arg(&config));
+    fs::remove_file(mount.path("a")).unwrap();
+    model.remove("a");
+    fs::write(&config, "").unwrap();
+    for _ in 0..2 {
+        mount.kill_daemon();
+        assert_eq!(tree(&mount.root), model);
+    }
+    proxy.heal();
+    wait_for_the_end(&mount);
+    assert_eq!(objects(&mount), model);
 }
