@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::store::{ETag, Key, ListedObject};
+use crate::store::{ETag, Key};
 use crate::vocabulary::{ObjectId, ObjectVersion};
 
 /// A copy, by the versions that have the same bytes.
@@ -48,20 +48,6 @@ impl MovedObject {
                 let in_parts = etag.is_of_parts() && self.version.etag.is_of_parts();
                 in_parts && size_bytes == self.version.size_bytes
             }
-        }
-    }
-
-    pub fn listed_at(&self, key: Key) -> ListedObject {
-        let ObjectVersion {
-            etag,
-            size_bytes,
-            last_modified,
-        } = self.version.clone();
-        ListedObject {
-            key,
-            etag,
-            size_bytes,
-            last_modified,
         }
     }
 

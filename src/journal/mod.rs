@@ -152,6 +152,12 @@ impl Journal {
         })
     }
 
+    /// Whether one of these is.
+    pub fn has_pending_of<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) -> bool {
+        self.log
+            .with(|live| keys.into_iter().any(|key| live.pending.contains_key(key)))
+    }
+
     /// Multipart uploads that are neither completed nor aborted.
     pub fn uploads(&self) -> Vec<(Key, UploadId)> {
         self.log.with(|live| live.uploads.iter().cloned().collect())

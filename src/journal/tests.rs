@@ -84,6 +84,8 @@ fn an_object_to_be_deleted_is_known_until_it_is_deleted() {
         StoreLog::delete_pending(&journal, &DeletePending::of_version(key, etag)).unwrap();
     }
     journal.settled(&[Key::new("a")]);
+    let is_left = |keys: [&str; 2]| journal.has_pending_of(&keys.map(Key::new));
+    assert!(is_left(["a", "b"]) && !is_left(["a", "c"]));
     drop(journal);
     for _ in 0..2 {
         let left = Journal::open(&path).unwrap().pending_deletes();

@@ -147,7 +147,8 @@ impl DeleteQueue {
     /// left to be deleted soon.
     ///
     /// Returns how many are other versions by now, and stay. Errors: why objects
-    /// cannot be deleted, which are seen again.
+    /// cannot be deleted; none is tried again then, and those that are there are seen
+    /// again. One without an answer may still go.
     pub async fn delete_pending_now(&self, keys: &[Key]) -> Result<usize, StoreError> {
         let outcome = self.bulk().delete(keys).await;
         self.delete_soon();

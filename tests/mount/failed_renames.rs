@@ -1,28 +1,64 @@
-//! Directories whose rename fails: all of it is under the old name, and nothing under the
-//! new one.
+//! Directories whose rename fails: nothing is left under the new name, or, once originals
+//! were to be deleted, every file.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::moving_directories::put_files;
 use crate::subtree_locks::{begin_rename, outcome};
-use crate::support::proxy::{Fault, Rule, Side};
-use crate::support::{DURABILITIES, Mount, SupervisedMount, sys};
+use crate::support::proxy::{Fault, Proxy, Rule, Side};
+use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, sys};
 
-const AS_PUT: [&str; 6] = ["d/f0", "d/f1", "d/f2", "d/f3", "d/f4", "d/f5"];
+const FILES: [&str; 6] = ["f0", "f1", "f2", "f3", "f4", "f5"];
 
-/// The rename has failed: all of the source is there, and nothing new under the other name.
-#[track_caller]
-fn check_not_moved(mount: &Mount, what: &str, also: &[&str]) {
-    let mut want: Vec<&str> = [&AS_PUT, also].concat();
-    want.sort_unstable();
-    mount.wait_for_keys(what, |keys| keys == want);
-    for (number, name) in AS_PUT.iter().enumerate() {
-        let bytes = number.to_string().into_bytes();
-        assert_eq!(mount.object(name).unwrap(), bytes, "{what}: {name}");
-        assert_eq!(fs::read(mount.path(name)).unwrap(), bytes, "{what}: {name}");
+/// `p/d` has six files, and is all that is in `p`.
+fn put_files(mount: &Mount) {
+    for name in FILES {
+        mount.put_object(&format!("p/d/{name}"), name.as_bytes());
     }
+    mount.wait_for("p/d/f5", "the files", Path::exists);
+}
+
+fn keys_of(dir: &str, names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| format!("{dir}/{name}")).collect()
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .map(|it| it.file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// Every file is under the new name, and `left` of them under the old one too.
+#[track_caller]
+fn check_under_both(mount: &Mount, what: &str, left: &[&str]) {
+    let want = [keys_of("e", &FILES), keys_of("p/d", left)].concat();
+    // The marker of a directory that was to be replaced may stay.
+    mount.wait_for_keys(what, |keys| {
+        keys.iter().filter(|key| *key != "e/").eq(&want)
+    });
+    for (dir, names) in [("e", FILES.as_slice()), ("p/d", left)] {
+        mount.wait_for(dir, what, |path| names_in(path) == names);
+        for name in names {
+            let read = fs::read(mount.path(&format!("{dir}/{name}"))).unwrap();
+            assert_eq!(read, name.as_bytes(), "{what}: {dir}/{name}");
+        }
+    }
+}
+
+/// S3 does not delete such keys.
+fn protect(proxy: &Proxy, key: &str) {
+    let refused = Fault::Answer(403, "AccessDenied");
+    proxy.rule(Rule::on("DeleteObject", refused).key(key).always());
+}
+
+fn without_bulk_deletes(durability: &str) -> (MountBuilder, Proxy) {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    proxy.rule(Rule::on("DeleteObjects", Fault::Answer(501, "NotImplemented")).of_store());
+    (plan.durability(durability).set("--ttl", "0s"), proxy)
 }
 
 /// Where S3 refuses the marker of the directory that would be empty.
@@ -83,39 +119,91 @@ fn a_rename_that_a_successor_cannot_finish_leaves_no_copies() {
     }
 }
 
-/// Also where some of the originals were deleted already.
+/// Of the directory above, whose last entry it was, the marker goes again.
 #[test]
-fn a_rename_whose_deletes_are_refused_has_the_directory_back_whole() {
+fn a_rename_whose_deletes_are_refused_keeps_every_copy() {
     for durability in DURABILITIES {
-        for protected in ["d/f3", "d/*"] {
+        for (protected, left) in [("p/d/f3", &FILES[3..4]), ("p/d/*", &FILES[..])] {
             for is_replacing in [false, true] {
-                let (plan, proxy) = Mount::behind_a_proxy();
-                let mount = plan.durability(durability).set("--ttl", "0s").start();
+                let what = format!("{durability} {protected} {is_replacing}");
+                let (plan, proxy) = without_bulk_deletes(durability);
+                let mount = plan.start();
                 put_files(&mount);
-                let marker: &[&str] = if is_replacing { &["e/"] } else { &[] };
                 if is_replacing {
                     fs::create_dir(mount.path("e")).unwrap();
-                    mount.wait_for_keys("the marker", |keys| keys.contains(&"e/".to_owned()));
                 }
-                let open = fs::File::open(mount.path("d/f1")).unwrap();
-                let refused = Fault::Answer(403, "AccessDenied");
-                proxy.rule(Rule::on("DeleteObject", refused).key(protected).always());
-                let refused = Fault::RefuseKeys("AccessDenied");
-                proxy.rule(Rule::on("DeleteObjects", refused).key(protected).always());
-                let moved = fs::rename(mount.path("d"), mount.path("e"));
-                let what = format!("{durability} {protected} {is_replacing}");
+                let open = fs::File::open(mount.path("p/d/f1")).unwrap();
+                protect(&proxy, protected);
+                let moved = fs::rename(mount.path("p/d"), mount.path("e"));
                 assert_eq!(sys::errno(moved), libc::EACCES, "{what}");
-                check_not_moved(&mount, &what, marker);
-                assert_eq!(mount.path("e").exists(), is_replacing, "{what}");
-                let mut byte = [0];
-                open.read_exact_at(&mut byte, 0).unwrap();
-                assert_eq!(&byte, b"1", "{what}");
+                check_under_both(&mount, &what, left);
+                let mut bytes = [0; 2];
+                open.read_exact_at(&mut bytes, 0).unwrap();
+                assert_eq!(&bytes, b"f1", "{what}");
                 proxy.heal();
-                fs::rename(mount.path("d"), mount.path("e")).unwrap();
+                fs::remove_dir_all(mount.path("p/d")).unwrap();
+                fs::remove_dir(mount.path("p")).unwrap();
+                let want = keys_of("e", &FILES);
                 mount.wait_for_keys(&what, |keys| {
-                    keys == AS_PUT.map(|key| key.replace('d', "e"))
+                    keys.iter().filter(|key| *key != "e/").eq(&want)
                 });
             }
         }
+    }
+}
+
+/// A delete without an answer that is carried out once the rename has failed.
+#[test]
+fn a_delete_that_lands_after_another_was_refused_loses_nothing() {
+    for durability in DURABILITIES {
+        let (plan, proxy) = without_bulk_deletes(durability);
+        let mount = plan.args(["--request-timeout", "2s"]).start();
+        put_files(&mount);
+        protect(&proxy, "p/d/f3");
+        let unanswered = Rule::on("DeleteObject", Fault::HangUp).key("p/d/f1");
+        let late = proxy.hold(Side::BeforeServer, unanswered.always());
+        let moved = fs::rename(mount.path("p/d"), mount.path("e"));
+        assert_eq!(sys::errno(moved), libc::EACCES, "{durability}");
+        check_under_both(&mount, durability, &["f1", "f3"]);
+        late.open();
+        check_under_both(&mount, durability, &["f3"]);
+    }
+}
+
+/// Which of the deletes the journal has, nobody can tell: the next mount sends those.
+#[test]
+fn a_rename_that_breaks_off_while_its_deletes_are_noted_keeps_every_copy() {
+    for durability in DURABILITIES {
+        let plan = Mount::builder().durability(durability).set("--ttl", "0s");
+        let failing = plan.env("FAILPOINTS", "rename_directory_dooms=1*panic(planned)");
+        let mut mount = failing.start();
+        put_files(&mount);
+        let moved = fs::rename(mount.path("p/d"), mount.path("e"));
+        assert_eq!(sys::errno(moved), libc::EIO, "{durability}");
+        check_under_both(&mount, durability, &FILES);
+        mount.kill9();
+        mount.change_env("FAILPOINTS", None);
+        mount.remount();
+        check_under_both(&mount, durability, &FILES[1..]);
+    }
+}
+
+/// Of the directory above, whose last entry it was, the marker goes again.
+#[test]
+fn a_rename_that_breaks_off_before_leaves_nothing_new() {
+    for durability in DURABILITIES {
+        let plan = Mount::builder().durability(durability).set("--ttl", "0s");
+        let point = "rename_directory_stages_moved=1*panic(planned)";
+        let mount = plan.env("FAILPOINTS", point).start();
+        put_files(&mount);
+        let moved = fs::rename(mount.path("p/d"), mount.path("e"));
+        assert_eq!(sys::errno(moved), libc::EIO, "{durability}");
+        let want = keys_of("p/d", &FILES);
+        mount.wait_for_keys(durability, |keys| keys == want);
+        mount.wait_for("e", "no directory", |path| !path.exists());
+        assert_eq!(names_in(&mount.path("p/d")), FILES);
+        fs::rename(mount.path("p/d"), mount.path("e")).unwrap();
+        let want = [keys_of("e", &FILES), vec!["p/".to_owned()]].concat();
+        mount.wait_for_keys(durability, |keys| keys == want);
     }
 }

@@ -215,7 +215,7 @@ fn what_was_closed_while_its_file_moved_is_under_its_new_name_after_a_kill() {
     upload.open();
 }
 
-pub(super) fn put_files(mount: &Mount) {
+fn put_files(mount: &Mount) {
     for number in 0..6 {
         mount.put_object(&format!("d/f{number}"), format!("{number}").as_bytes());
     }

@@ -121,9 +121,15 @@ impl ObjectCopies {
     ///
     /// Another mount that renames the directory at the same time has taken over copies
     /// whose originals are gone: each one is looked at right before its copy goes.
-    pub fn delete_unwanted(&self, unwanted: Vec<(Key, LateObject)>) {
-        for (key, object) in unwanted {
-            self.store.late().watch_for(key, object);
+    pub async fn delete_unwanted(&self, unwanted: Vec<(Key, LateObject)>) {
+        let store = self.store.clone();
+        let noted = tokio::task::spawn_blocking(move || {
+            for (key, object) in unwanted {
+                store.late().watch_for(key, object);
+            }
+        });
+        if let Err(error) = noted.await {
+            tracing::error!(%error, "copies of a rename that has failed stay");
         }
     }
 

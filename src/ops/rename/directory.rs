@@ -3,8 +3,10 @@
 //! Order that a crash may cut anywhere: the journal has the rename; the copies;
 //! the journal has the new places of stages, then what is to be deleted, then the
 //! end of the rename; the deletes. Until the end of the rename the successor
-//! does all of it again, as far as it is not done (`recovery`). One that fails is undone
-//! (`undo`).
+//! does all of it again, as far as it is not done (`recovery`).
+//!
+//! One that fails before a delete is noted is undone (`undo`). From then on a delete may
+//! be carried out at any time, also late or by a successor: no copy is deleted any more.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -90,16 +92,16 @@ impl DirectoryRenamer {
             None => self.move_tree(&moving, &copies.moved).await,
             Some(failed) => Err(failed),
         };
-        if moved.is_err() {
+        if let Err(error) = &moved {
             // First: a successor that finds the rename under way makes them anew.
-            self.drop_copies(&moving, &copies, &moving.objects).await;
+            self.undo(&moving, &copies, error).await;
         }
         // Where it has failed, the application is told so.
         self.log.end_done(&old_key, &moved, request).await;
         failpoint::at(Point::RenameDirectoryDoomed);
         // Copies may be there, and go later.
         moved.map_err(NotMoved::unknown)?;
-        self.delete_originals(&moving, &copies).await?;
+        self.delete_originals(&moving).await?;
         failpoint::at(Point::RenameDirectoryDeleted);
         // The source's own marker, if it had one, stands in the place of the target's.
         if target.is_some() && !copies.moved.contains_key(&old_key) {
@@ -124,25 +126,31 @@ impl DirectoryRenamer {
     }
 
     /// Gives the directory its new place, in the journal too, once all of it is copied; the
-    /// originals are not seen any more. All of it, or nothing.
+    /// originals are not seen any more. Errors: the directory has its old place.
     async fn move_tree(&self, moving: &Moving<'_>, moved: &Moved) -> Result<(), FsError> {
         failpoint::at(Point::RenameDirectoryCopied);
-        if !moving.objects.is_empty() {
-            let (dir, name) = (&moving.from.dir, moving.from.name);
-            self.namespace.before_entry_removed(dir, name).await?;
+        let Moving { from, to, .. } = moving;
+        let is_stored = !moving.objects.is_empty();
+        if is_stored {
+            let marked = self.namespace.before_entry_removed(&from.dir, from.name);
+            marked.await?;
         }
         let placed = caught("rename", self.give_new_place(moving, moved)).await;
         let placed = placed.map_err(FsError::from).flatten();
         if placed.is_err() {
-            self.give_old_place(moving, moved, &moving.objects).await;
+            self.give_old_place(moving, moved).await;
+        } else if is_stored {
+            let namespace = &self.namespace;
+            namespace.record(from.dir.ino, from.name, None);
+            namespace.record(to.dir.ino, to.name, Some(Entry::Directory));
+            namespace.entry_added(&to.dir).await;
         }
         placed
     }
 
+    /// Last, the originals are noted as to be deleted.
     async fn give_new_place(&self, moving: &Moving<'_>, moved: &Moved) -> Result<(), FsError> {
-        let Moving {
-            from, to, source, ..
-        } = moving;
+        let Moving { to, source, .. } = moving;
         let (old, new) = (&moving.old_prefix, &moving.new_prefix);
         // Readers go to the copies before the originals go.
         self.rebase.rebase_subtree(source, old, new, moved);
@@ -153,19 +161,11 @@ impl DirectoryRenamer {
         self.rebase.rebase_subtree(source, old, new, moved);
         self.rebase.journal_seals_again(source).await;
         failpoint::at(Point::RenameDirectoryStagesMoved);
-        if moving.objects.is_empty() {
-            return Ok(());
-        }
-        self.store.enqueue(&pending_of(old, &moving.objects))?;
-        self.namespace.record(from.dir.ino, from.name, None);
-        self.namespace
-            .record(to.dir.ino, to.name, Some(Entry::Directory));
-        self.namespace.entry_added(&to.dir).await;
-        Ok(())
+        Ok(self.store.enqueue(&pending_of(old, &moving.objects))?)
     }
 
-    /// Deletes what was moved, or has the directory back where that is refused.
-    async fn delete_originals(&self, moving: &Moving<'_>, copies: &Copies) -> Result<(), NotMoved> {
+    /// Deletes what was moved.
+    async fn delete_originals(&self, moving: &Moving<'_>) -> Result<(), NotMoved> {
         let (from, to) = (&moving.old_prefix, &moving.new_prefix);
         let pending = pending_of(from, &moving.objects).into_iter();
         let keys: Vec<Key> = pending.map(|pending| pending.key).collect();
@@ -183,7 +183,7 @@ impl DirectoryRenamer {
                 Ok(())
             }
             Err(error) => {
-                self.take_back(moving, copies).await;
+                self.have_under_both(moving, &error).await;
                 Err(NotMoved::unknown(error))
             }
         }

@@ -9,7 +9,7 @@ use crate::error::FsError;
 use crate::files::{Durability, KernelRequest, StageFactory};
 use crate::journal::{Durable, RenameIntent};
 use crate::ops::resent::CarriedOut;
-use crate::store::{ETag, Key};
+use crate::store::{ETag, Key, ListedObject};
 
 /// What came of a rename that a predecessor began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,14 @@ impl RenameLog {
         if let Err(error) = spool.begin_rename(intent, Durable::No) {
             tracing::debug!(%error, "the journal does not have the copy of a rename");
         }
+    }
+
+    /// Whether a successor deletes none of these, even after a loss of power. No, where
+    /// that is uncertain.
+    pub async fn deletes_none_of(&self, objects: &[ListedObject]) -> bool {
+        let spool = &self.stage_factory.spool;
+        let keys = objects.iter().map(|object| &object.key);
+        !spool.journal().has_pending_of(keys) && spool.sync().await.is_ok()
     }
 
     pub fn note_finished(&self, from: &Key, to: &Key, finished: Finished) {

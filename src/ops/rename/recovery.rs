@@ -339,8 +339,12 @@ impl RenameRecovery {
         if !intent.is_of_a_directory() {
             return Ok(());
         }
-        let from = intent.from.as_str();
+        let (from, to) = (intent.from.as_str(), intent.to.as_str());
         let originals = self.copies.all_objects_under(from).await?;
+        if !self.log.deletes_none_of(&originals).await {
+            tracing::error!(%from, %to, "what a rename that cannot be finished has copied stays: the next mount may delete what is under the old name");
+            return Ok(());
+        }
         let copies = self.copies.copies(intent).await?;
         let copies = originals.iter().filter_map(|original| {
             let copy = copy_of(original, intent, &copies)?;
@@ -352,7 +356,7 @@ impl RenameRecovery {
             tracing::warn!(%key, count, "what may be copies of a rename that was rolled back stays: other clients may have put it");
         }
         let ours: Vec<ListedObject> = ours.into_iter().map(|(copy, _)| copy.clone()).collect();
-        self.store.enqueue(&pending_of(intent.to.as_str(), &ours))?;
+        self.store.enqueue(&pending_of(to, &ours))?;
         if let Some(dir) = self.paths.known(&intent.from) {
             let stay = originals.iter();
             let stay = stay.map(|it| {

@@ -34,7 +34,8 @@ impl BulkDeletes<'_> {
     /// left to be deleted soon.
     ///
     /// Returns how many are other versions by now, and stay. Errors: why objects
-    /// cannot be deleted; then those that are left are seen again, and stay.
+    /// cannot be deleted; then none is tried again, and those that are there are seen
+    /// again. One without an answer may still go.
     pub async fn delete(&self, keys: &[Key]) -> Result<usize, StoreError> {
         let mut outcome = Ok(());
         let mut newer = 0;
@@ -496,5 +497,20 @@ mod tests {
         assert_eq!(refused.unwrap_err().kind, StoreErrorKind::AccessDenied);
         assert_eq!(listed(&delete_queue).await, 3);
         assert!(log.pending().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_decided_before_a_refusal_is_noted_once() {
+        let (store, log, delete_queue, pending) = with_objects(9).await;
+        delete_queue.enqueue(&pending).unwrap();
+        store.plan(
+            StoreOp::DeleteMany,
+            1,
+            Fault::Before(StoreErrorKind::AccessDenied),
+        );
+        let keys = keys(&pending);
+        let refused = delete_queue.delete_pending_now(&keys).await;
+        refused.unwrap_err();
+        assert_eq!(log.settled_keys(), keys.len());
     }
 }

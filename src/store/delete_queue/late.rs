@@ -39,8 +39,8 @@ pub struct LateObjects {
     changes: LateChanges,
     clock: Arc<StoreClock>,
     watched: Mutex<BTreeMap<Key, Watched>>,
-    /// Held while a late object is deleted.
-    deleting: tokio::sync::Mutex<()>,
+    /// Shared while a late object is deleted, alone while a key becomes one that is written.
+    deleting: tokio::sync::RwLock<()>,
     added: Notify,
 }
 
@@ -58,7 +58,7 @@ impl LateObjects {
             changes,
             clock: Arc::default(),
             watched: Mutex::new(Watched::of_left(left)),
-            deleting: tokio::sync::Mutex::default(),
+            deleting: tokio::sync::RwLock::default(),
             added: Notify::new(),
         }
     }
@@ -201,7 +201,7 @@ impl LateObjects {
             return Ok(());
         }
         // No delete is under way that could take what is written.
-        let _turn = self.deleting.lock().await;
+        let _turn = self.deleting.write().await;
         let (log, of_log) = (self.log.clone(), key.clone());
         let noted = tokio::task::spawn_blocking(move || log.late_wanted(&of_log)).await;
         if let Err(error) = noted.map_err(io::Error::other).flatten() {
@@ -314,7 +314,7 @@ impl LateObjects {
             tracing::debug!(%key, %error, "not deleted: it is tried again");
             return false;
         }
-        let _turn = self.deleting.lock().await;
+        let _turn = self.deleting.read().await;
         // Nothing waits from here on.
         match self.is_awaited(key, &meta).await {
             Ok(true) => {}

@@ -1,6 +1,7 @@
 //! A log of deletes in memory, for unit tests.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -12,6 +13,7 @@ pub struct MemoryLog {
     room: usize,
     pending: Mutex<Vec<Key>>,
     over: Mutex<Vec<String>>,
+    settled: AtomicUsize,
 }
 
 impl Default for MemoryLog {
@@ -27,7 +29,13 @@ impl MemoryLog {
             room,
             pending: Mutex::default(),
             over: Mutex::default(),
+            settled: AtomicUsize::new(0),
         }
+    }
+
+    /// How many keys were noted as settled.
+    pub fn settled_keys(&self) -> usize {
+        self.settled.load(Ordering::Relaxed)
     }
 
     /// Keys that are to be deleted, or may be.
@@ -54,6 +62,7 @@ impl StoreLog for MemoryLog {
     }
 
     fn settled(&self, keys: &[Key]) {
+        self.settled.fetch_add(keys.len(), Ordering::Relaxed);
         self.pending.lock().retain(|key| !keys.contains(key));
     }
 

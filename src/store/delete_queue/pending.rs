@@ -70,7 +70,12 @@ impl PendingDeletes {
 
     /// These are decided: what was known of those that waited.
     pub fn settle<'a>(&self, keys: &'a [Key]) -> Vec<(&'a Key, QueuedDelete)> {
-        self.log.settled(keys);
+        let waiting: Vec<Key> = {
+            let pending = self.keys.lock();
+            let waiting = keys.iter().filter(|key| pending.contains_key(*key));
+            waiting.cloned().collect()
+        };
+        self.log.settled(&waiting);
         let settled = {
             let mut pending = self.keys.lock();
             let of_key = |key: &'a Key| Some((key, pending.remove(key)?));
