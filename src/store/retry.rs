@@ -2,11 +2,15 @@
 
 mod changes;
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
+
+use changes::{Step, Turn};
 
 use super::change::{Change, Leaves, keys_of};
 use super::hedge::Hedge;
@@ -18,6 +22,7 @@ use super::request::{
 };
 use super::unanswered::{AttemptGuard, Unanswered};
 use super::{Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
+
 /// Pause before the second attempt; it doubles with each one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(5);
@@ -42,11 +47,14 @@ const HEDGED_BYTES_LIMIT: u64 = 1 << 20;
 /// the rest is for the last attempt.
 const PAUSE_SHARE: f64 = 0.9;
 
-/// Whether a change may have been carried out by an attempt before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    NotSent,
-    MaybeApplied,
+/// What all attempts at one request have in common.
+#[derive(Debug)]
+struct Request<'a> {
+    op: StoreOp,
+    key: Key,
+    body_bytes: u64,
+    /// What it changes, as the store sees it.
+    changes: &'a [Change],
 }
 
 /// Repeats what failed for a passing reason, until a deadline.
@@ -124,51 +132,50 @@ impl Retry {
         body_bytes: u64,
         attempt: impl Fn() -> F,
     ) -> Result<T, StoreError> {
-        let attempt = |_| attempt();
-        self.run_changing(op, key, body_bytes, &[], attempt).await
+        let look = |_| ready(Ok(Step::Send(())));
+        let request = Request {
+            op,
+            key,
+            body_bytes,
+            changes: &[],
+        };
+        self.run_changing(request, look, |()| attempt()).await
     }
 
-    async fn run_changing<T, F: Future<Output = Result<T, StoreError>>>(
+    /// Before each attempt, `look` tells what is to be sent, if anything.
+    async fn run_changing<S, T, L, F>(
         &self,
-        op: StoreOp,
-        key: Key,
-        body_bytes: u64,
-        changes: &[Change],
-        attempt: impl Fn(Before) -> F,
-    ) -> Result<T, StoreError> {
+        request: Request<'_>,
+        look: impl Fn(Turn) -> L,
+        send: impl Fn(S) -> F,
+    ) -> Result<T, StoreError>
+    where
+        L: Future<Output = Result<Step<S, T>, StoreError>>,
+        F: Future<Output = Result<T, StoreError>>,
+    {
         let began = Instant::now();
-        let keys = keys_of(&key, changes);
-        let extra = Duration::from_secs(body_bytes / SLOWEST_BYTES_PER_SECOND);
-        let share = (self.request_timeout / ATTEMPTS_IN_DEADLINE).max(ATTEMPT_LEAST);
+        let share = self.attempt_limit();
+        let extra = Duration::from_secs(request.body_bytes / SLOWEST_BYTES_PER_SECOND);
         // A long transfer that failed counts as one attempt; quick failures count their time.
         let mut left = self.request_timeout;
         let mut backoff = BACKOFF_FIRST;
         let mut maybe_applied = false;
         for attempts in 1.. {
             let attempted = Instant::now();
-            let guard = AttemptGuard::new(&self.unanswered, changes);
-            let timed_out = StoreErrorKind::TimedOut;
-            let silent = || StoreError::new(timed_out, op, key.clone(), "no answer in time");
-            let attempt = attempt(Before::of(maybe_applied));
-            let outcome = timeout(share.min(left) + extra, attempt).await;
-            if outcome.is_err() {
-                self.counters.note_failure(timed_out);
-                self.no_answer(op, &key, attempts, attempted.elapsed());
-            }
-            let outcome = outcome.unwrap_or_else(|_| Err(silent()));
-            self.health.note(op, &outcome);
-            let failed = outcome.as_ref().err().map(|error| error.kind);
-            self.note(&keys, attempted, failed);
+            let outcome = match look(Turn::of(attempts)).await {
+                Ok(Step::Send(what)) => {
+                    let limit = share.min(left) + extra;
+                    let sent = self.attempt(&request, attempts, limit, send(what)).await;
+                    let unknown = |error: &StoreError| may_be_applied(error.kind);
+                    maybe_applied |= sent.as_ref().is_err_and(unknown);
+                    sent
+                }
+                Ok(Step::Done(answer)) => Ok(answer),
+                Err(error) => Err(error),
+            };
             let mut error = match outcome {
-                Ok(answer) => {
-                    guard.answered();
-                    return Ok(answer);
-                }
-                Err(error) if may_be_applied(error.kind) => error,
-                Err(error) => {
-                    guard.answered();
-                    error
-                }
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
             left = left.saturating_sub(attempted.elapsed().min(share));
             let pause = pause(backoff, error.retry_after, left);
@@ -179,22 +186,51 @@ impl Retry {
                     let seconds = began.elapsed().as_secs_f32();
                     error.detail =
                         format!("{} ({attempts} attempts in {seconds:.1} s)", error.detail);
-                    error.maybe_applied |= may_be_applied(error.kind);
                 }
                 return Err(error);
             }
-            maybe_applied |= may_be_applied(error.kind);
+            let Request { op, key, .. } = &request;
             tracing::debug!(%op, %key, attempts, %error, "trying again");
             sleep(pause).await;
             self.counters.note_retry();
             backoff = (backoff * 2).min(BACKOFF_LIMIT);
         }
-        Err(StoreError::new(
-            StoreErrorKind::TimedOut,
-            op,
-            key,
-            "out of attempts",
-        ))
+        let (timed_out, what) = (StoreErrorKind::TimedOut, "out of attempts");
+        Err(StoreError::new(timed_out, request.op, request.key, what))
+    }
+
+    /// Without the time that its bytes take.
+    fn attempt_limit(&self) -> Duration {
+        (self.request_timeout / ATTEMPTS_IN_DEADLINE).max(ATTEMPT_LEAST)
+    }
+
+    /// Sends once, and notes what comes of it.
+    async fn attempt<T>(
+        &self,
+        request: &Request<'_>,
+        attempts: u32,
+        limit: Duration,
+        sent: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let Request { op, key, .. } = request;
+        let keys = keys_of(key, request.changes);
+        let attempted = Instant::now();
+        let guard = AttemptGuard::new(&self.unanswered, request.changes);
+        let timed_out = StoreErrorKind::TimedOut;
+        let outcome = timeout(limit, sent).await;
+        if outcome.is_err() {
+            self.counters.note_failure(timed_out);
+            self.no_answer(*op, key, attempts, attempted.elapsed());
+        }
+        let silent = || StoreError::new(timed_out, *op, key.clone(), "no answer in time");
+        let outcome = outcome.unwrap_or_else(|_| Err(silent()));
+        self.health.note(*op, &outcome);
+        let failed = outcome.as_ref().err().map(|error| error.kind);
+        self.note(&keys, attempted, failed);
+        if !failed.is_some_and(may_be_applied) {
+            guard.answered();
+        }
+        outcome
     }
 
     /// The connection may have died without a word, and others with it.
@@ -289,8 +325,14 @@ impl ObjectStore for Retry {
             let left = Leaves::from(&request);
             self.landed(StoreOp::Put, &changes, &left).await?;
         }
-        let attempt = |before| self.attempt_put(before, &request);
-        self.run_changing(StoreOp::Put, key, bytes, &changes, attempt)
+        let look = |turn| self.look_before_put(turn, &request);
+        let all = Request {
+            op: StoreOp::Put,
+            key,
+            body_bytes: bytes,
+            changes: &changes,
+        };
+        self.run_changing(all, look, |sent| self.store.put(sent))
             .await
     }
 
@@ -299,9 +341,14 @@ impl ObjectStore for Retry {
         let left = Leaves::from(&request);
         let changes = [self.as_sent(StoreOp::Copy, Change::from(&request))];
         self.landed(StoreOp::Copy, &changes, &left).await?;
-        let attempt = |before| self.attempt_copy(before, &request);
-        let bytes = request.size_bytes.min(COPY_BYTES_LIMIT);
-        self.run_changing(StoreOp::Copy, key, bytes, &changes, attempt)
+        let look = |turn| self.look_before_copy(turn, &request);
+        let all = Request {
+            op: StoreOp::Copy,
+            key,
+            body_bytes: request.size_bytes.min(COPY_BYTES_LIMIT),
+            changes: &changes,
+        };
+        self.run_changing(all, look, |sent| self.store.copy(sent))
             .await
     }
 
@@ -310,8 +357,15 @@ impl ObjectStore for Retry {
         let changes = [self.as_sent(StoreOp::Delete, Change::from(&request))];
         let (op, left) = (StoreOp::Delete, Leaves::Nothing);
         self.landed(op, &changes, &left).await?;
-        let attempt = |before| self.attempt_delete(before, &request);
-        self.run_changing(op, key, 0, &changes, attempt).await
+        let look = |turn| self.look_before_delete(op, turn, &request);
+        let all = Request {
+            op,
+            key,
+            body_bytes: 0,
+            changes: &changes,
+        };
+        self.run_changing(all, look, |sent| self.store.delete(sent))
+            .await
     }
 
     async fn delete_many(
@@ -326,8 +380,24 @@ impl ObjectStore for Retry {
         let changes: Vec<Change> = changes.collect();
         let (op, left) = (StoreOp::DeleteMany, Leaves::Nothing);
         self.landed(op, &changes, &left).await?;
-        let attempt = |before| self.attempt_delete_many(before, &requests);
-        self.run_changing(op, first, 0, &changes, attempt).await
+        // Those that another version has refused, by the last look.
+        let refused = Mutex::default();
+        let (to_delete, noted) = (&requests, &refused);
+        let look = |turn| async move {
+            let (step, found) = self.look_before_deletes(turn, to_delete).await?;
+            *noted.lock() = found;
+            Ok(step)
+        };
+        let all = Request {
+            op,
+            key: first,
+            body_bytes: 0,
+            changes: &changes,
+        };
+        let send = |sent| self.store.delete_many(sent);
+        let mut failed = self.run_changing(all, look, send).await?;
+        failed.extend(refused.into_inner());
+        Ok(failed)
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
@@ -373,10 +443,16 @@ impl ObjectStore for Retry {
         let op = StoreOp::CompleteMultipart;
         let changes = [self.as_sent(op, Change::from(&request))];
         self.landed(op, &changes, &left).await?;
-        let attempt = |before| self.attempt_complete(before, &request);
+        let look = |turn| self.look_before_complete(turn, &request);
         let bytes = request.parts.len() as u64 * JOIN_BYTES_PER_PART;
-        let bytes = bytes.min(COPY_BYTES_LIMIT);
-        self.run_changing(op, key, bytes, &changes, attempt).await
+        let all = Request {
+            op,
+            key,
+            body_bytes: bytes.min(COPY_BYTES_LIMIT),
+            changes: &changes,
+        };
+        let send = |sent| self.store.complete_multipart(sent);
+        self.run_changing(all, look, send).await
     }
 
     async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
