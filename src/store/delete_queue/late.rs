@@ -337,7 +337,13 @@ impl LateObjects {
             }
             Err(error) => {
                 tracing::error!(%key, %error, "an object that nobody wants stays: it cannot be deleted");
-                error.kind != StoreErrorKind::PreconditionFailed
+                // Others pass with time.
+                matches!(
+                    error.kind,
+                    StoreErrorKind::AccessDenied
+                        | StoreErrorKind::Rejected
+                        | StoreErrorKind::Unsupported
+                )
             }
         }
     }
