@@ -14,7 +14,7 @@ use super::lookup::StoreAnswer;
 use super::name::Name;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{ETag, HeadRequest, Key, ObjectMeta, StoreErrorKind};
+use crate::store::{ETag, HeadRequest, Key, ObjectMeta, if_there};
 use crate::vocabulary::{Kind, ObjectVersion};
 
 /// A call that takes longer, as one that waits for an upload, asks again.
@@ -284,11 +284,7 @@ impl Namespace {
     /// What stands under the directory's own key.
     pub(super) async fn head_marker(&self, path: &DirPath) -> Result<Option<ObjectMeta>, FsError> {
         let key = self.keys.marker_key(path)?;
-        match self.store.head(HeadRequest { key }).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(if_there(self.store.head(HeadRequest { key }).await)?)
     }
 
     /// The store holds these attributes with the inode's object or marker now, by our own doing.
@@ -338,17 +334,14 @@ impl Namespace {
         name: &Name,
     ) -> Result<Option<(ObjectVersion, Described)>, FsError> {
         let key = self.child_key(parent.ino, name)?;
-        match self.store.head(HeadRequest { key }).await {
-            Ok(meta) => {
-                let version = ObjectVersion {
-                    etag: meta.etag.clone(),
-                    size_bytes: meta.size_bytes,
-                    last_modified: meta.last_modified,
-                };
-                Ok(Some((version, meta.into())))
-            }
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let found = if_there(self.store.head(HeadRequest { key }).await)?;
+        Ok(found.map(|meta| {
+            let version = ObjectVersion {
+                etag: meta.etag.clone(),
+                size_bytes: meta.size_bytes,
+                last_modified: meta.last_modified,
+            };
+            (version, meta.into())
+        }))
     }
 }

@@ -18,6 +18,7 @@ use super::change::{Change, Leaves};
 use super::request::*;
 use super::{
     ETag, Key, LateChanges, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreOp,
+    if_there,
 };
 
 const LOOKS_AT_ONCE: usize = 16;
@@ -113,11 +114,8 @@ impl Conditional {
 
     /// The version that is there now.
     async fn current(&self, key: &Key) -> Result<Option<ETag>, StoreError> {
-        match self.store.head(HeadRequest { key: key.clone() }).await {
-            Ok(meta) => Ok(Some(meta.etag)),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let looked = self.store.head(HeadRequest { key: key.clone() }).await;
+        Ok(if_there(looked)?.map(|there| there.etag))
     }
 
     async fn find(&self, request: &DeleteRequest) -> Result<Found, StoreError> {

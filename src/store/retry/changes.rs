@@ -9,7 +9,7 @@ use futures::stream::{self, StreamExt};
 use super::{Request, Retry};
 use crate::store::abilities::Ability;
 use crate::store::request::*;
-use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
+use crate::store::{Key, StoreError, StoreErrorKind, StoreOp, if_there};
 
 /// Objects of a bulk delete that are looked at together.
 const LOOKS_AT_ONCE: usize = 16;
@@ -186,11 +186,7 @@ impl Retry {
         let ask = || self.store.head(HeadRequest { key: key.clone() });
         let asking = self.heads.run(ask(), ask);
         let limit = self.attempt_limit();
-        let there = match self.attempt(&request, 1, limit, asking).await {
-            Ok(there) => Some(there),
-            Err(error) if error.kind == StoreErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
+        let there = if_there(self.attempt(&request, 1, limit, asking).await)?;
         match (op, there) {
             (StoreOp::Delete | StoreOp::DeleteMany, None) => Ok(Found::Nothing),
             (_, there) if !asked.holds(there.as_ref().map(|there| &there.etag)) => {
