@@ -285,6 +285,33 @@ mod tests {
         }
     }
 
+    async fn complete(
+        store: &Conditional,
+        key: &str,
+        condition: WriteCondition,
+    ) -> Result<PutAnswer, StoreError> {
+        let key = Key::new(key);
+        let create = CreateMultipartRequest {
+            key: key.clone(),
+            headers: ObjectHeaders::default(),
+        };
+        let upload = store.create_multipart(create).await?;
+        let part = UploadPartRequest {
+            key: key.clone(),
+            upload: upload.clone(),
+            number: PartNumber::new(1).unwrap(),
+            body: Bytes::from_static(b"ours").into(),
+        };
+        let parts = vec![store.upload_part(part).await?];
+        let complete = CompleteMultipartRequest {
+            key,
+            upload,
+            parts,
+            condition,
+        };
+        store.complete_multipart(complete).await
+    }
+
     /// The object that a change is about, and what comes of it once it has been sent.
     async fn change(store: &Conditional, op: StoreOp, etag: &ETag) -> Result<(), StoreError> {
         let if_match = Some(etag.clone());
@@ -292,6 +319,7 @@ mod tests {
         match op {
             StoreOp::Put => store.put(put("k", "ours", free)).await.map(drop),
             StoreOp::Copy => store.copy(copy("k", etag, free)).await.map(drop),
+            StoreOp::CompleteMultipart => complete(store, "k", free).await.map(drop),
             StoreOp::Delete => {
                 let key = Key::new("f");
                 store.delete(DeleteRequest { key, if_match }).await
@@ -308,8 +336,9 @@ mod tests {
         }
     }
 
-    const CHANGES: [(StoreOp, &str); 4] = [
+    const CHANGES: [(StoreOp, &str); 5] = [
         (StoreOp::Put, "k"),
+        (StoreOp::CompleteMultipart, "k"),
         (StoreOp::Copy, "k"),
         (StoreOp::Delete, "f"),
         (StoreOp::DeleteMany, "f"),
