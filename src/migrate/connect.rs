@@ -15,7 +15,8 @@ use crate::store::{
 #[derive(Debug, Clone)]
 pub struct Bucket {
     pub store: Arc<dyn ObjectStore>,
-    /// Sends conditions as they are, and looks at nothing before.
+    /// Sends conditions as they are, and looks at nothing before. It knows no
+    /// abilities, so that no condition is left out, and late changes of its own alone.
     pub plain: Arc<dyn ObjectStore>,
     pub s3: Arc<S3Store>,
     pub abilities: Arc<KnownAbilities>,

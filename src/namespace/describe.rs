@@ -8,31 +8,51 @@ use tokio::time::Instant;
 use super::Namespace;
 use super::attributes::{Attributes, Described};
 use super::dir_entry::{Entry, Marker};
-use super::inode::Inode;
+use super::inode::{Inode, InodeState};
 use super::keyspace::DirPath;
 use super::lookup::StoreAnswer;
 use super::name::Name;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{HeadRequest, Key, ObjectMeta, StoreErrorKind};
+use crate::store::{ETag, HeadRequest, Key, ObjectMeta, if_there};
 use crate::vocabulary::{Kind, ObjectVersion};
 
 /// A call that takes longer, as one that waits for an upload, asks again.
 const ANSWER_COUNTS_FOR: Duration = Duration::from_secs(1);
 
-/// When a call that is about to change attributes has asked for what is stored, if it has:
-/// another client may have changed it before.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Asked(Option<Instant>);
+/// When a call that is about to change attributes has asked for what is stored, if it has,
+/// and for what: another client may have changed it before, and this mount since.
+#[derive(Debug, Clone, Default)]
+pub struct Asked(Option<(Instant, Known)>);
+
+/// What a question to the store is about: its answer tells nothing of what came after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    etag: Option<ETag>,
+    own_stores: u32,
+}
+
+impl Known {
+    fn of(state: &InodeState) -> Self {
+        Self {
+            etag: state.remote.as_ref().map(|remote| remote.etag.clone()),
+            own_stores: state.own_stores,
+        }
+    }
+}
 
 impl Asked {
-    fn now() -> Self {
-        Self(Some(Instant::now()))
+    /// To be called before the question is sent.
+    fn now(inode: &Inode) -> Self {
+        Self(Some((Instant::now(), Known::of(&inode.state()))))
     }
 
     /// Whether nobody need ask again.
-    pub fn counts(self) -> bool {
-        self.0.is_some_and(|at| at.elapsed() < ANSWER_COUNTS_FOR)
+    pub fn counts(&self, inode: &Inode) -> bool {
+        let of_now = Known::of(&inode.state());
+        let counts =
+            |(at, known): &(Instant, Known)| at.elapsed() < ANSWER_COUNTS_FOR && *known == of_now;
+        self.0.as_ref().is_some_and(counts)
     }
 }
 
@@ -106,22 +126,30 @@ impl Namespace {
             };
         };
         // Of another version nothing is taken over: the upload finds it.
+        let asked = Asked::now(inode);
         let found = self.head(&self.table.get(parent)?, &name).await?;
         if let Some((_, described)) = found.filter(|(found, _)| found.etag == version.etag) {
             let mut state = inode.state();
-            state.attributes.get_or_insert(described.attributes);
+            if state
+                .remote
+                .as_ref()
+                .is_some_and(|it| it.etag == version.etag)
+            {
+                state.attributes.get_or_insert(described.attributes);
+            }
         }
-        Ok(Asked::now())
+        Ok(asked)
     }
 
     /// The same, and anew where it is known.
     pub async fn ask_attributes(&self, inode: &Pin) -> Result<Asked, FsError> {
         let asked = self.learn_attributes(inode).await?;
-        if asked.counts() {
+        if asked.counts(inode) {
             return Ok(asked);
         }
+        let asked = Asked::now(inode);
         self.relearn_attributes(inode).await?;
-        Ok(Asked::now())
+        Ok(asked)
     }
 
     /// What is set of a directory whose marker was never looked at is what a predecessor
@@ -131,6 +159,7 @@ impl Namespace {
         if self.table.place(dir.ino).is_none() {
             return Ok(Asked::default());
         }
+        let asked = Asked::now(dir);
         let described = self.ask_marker(dir).await?;
         let mut state = dir.state();
         if state.attributes.is_none() {
@@ -138,7 +167,7 @@ impl Namespace {
             // From now on what is set is a change.
             state.attributes.get_or_insert_default();
         }
-        Ok(Asked::now())
+        Ok(asked)
     }
 
     /// Asks anew for what is stored with a file's object, or a directory's marker: another
@@ -152,6 +181,7 @@ impl Namespace {
             return Ok(false);
         };
         let parent = self.table.get(parent)?;
+        let known = Known::of(&inode.state());
         let described = match inode.kind {
             // A marker without attributes tells nothing: not every store keeps them.
             Kind::Directory => {
@@ -162,7 +192,7 @@ impl Namespace {
         };
         let is_told = described.is_some();
         if let Some(described) = described {
-            self.take_attributes(inode, described.attributes);
+            self.take_answer(inode, &known, described.attributes);
         }
         Ok(is_told)
     }
@@ -181,11 +211,22 @@ impl Namespace {
         Ok(found.map(|(_, described)| described))
     }
 
-    /// The store was found to hold these with the file's object, or the marker. What was set here and is
-    /// not stored yet stays. Returns whether something else was shown.
+    /// The store was found to hold these with the file's object, or the marker, by whoever
+    /// has the turn to store it. What was set here and is not stored yet stays. Returns
+    /// whether something else was shown.
     pub fn take_attributes(&self, inode: &Inode, stored: Arc<Attributes>) -> bool {
+        let known = Known::of(&inode.state());
+        self.take_answer(inode, &known, stored)
+    }
+
+    /// The same as the answer to a question that was asked when this was known. What is
+    /// stored here since is newer.
+    fn take_answer(&self, inode: &Inode, known: &Known, stored: Arc<Attributes>) -> bool {
         let differs = {
             let mut state = inode.state();
+            if Known::of(&state) != *known {
+                return false;
+            }
             let shown = |it: &Attributes| (it.mode, it.uid, it.gid, it.mtime, it.atime);
             let shows = shown(&stored);
             let known = state.attributes.replace(stored);
@@ -229,11 +270,12 @@ impl Namespace {
     /// What is stored with a directory's marker. Whether it has one is known then too, unless
     /// that has changed here meanwhile.
     async fn ask_marker(&self, dir: &Pin) -> Result<Option<Described>, FsError> {
-        let before = dir.state().dir.marker;
+        let before = dir.state().dir.marker_changes();
         let found = self.head_marker(&self.table.dir_path(dir.ino)?).await?;
         let mut state = dir.state();
-        if (before, state.dir.marker) == (Marker::Unknown, Marker::Unknown) {
-            state.dir.marker = Marker::of(found.as_ref());
+        let is_same = state.dir.marker_changes() == before;
+        if is_same && state.dir.marker() == Marker::Unknown {
+            state.dir.set_marker(Marker::of(found.as_ref()));
         }
         drop(state);
         Ok(found.map(Into::into))
@@ -242,11 +284,7 @@ impl Namespace {
     /// What stands under the directory's own key.
     pub(super) async fn head_marker(&self, path: &DirPath) -> Result<Option<ObjectMeta>, FsError> {
         let key = self.keys.marker_key(path)?;
-        match self.store.head(HeadRequest { key }).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(if_there(self.store.head(HeadRequest { key }).await)?)
     }
 
     /// The store holds these attributes with the inode's object or marker now, by our own doing.
@@ -296,17 +334,14 @@ impl Namespace {
         name: &Name,
     ) -> Result<Option<(ObjectVersion, Described)>, FsError> {
         let key = self.child_key(parent.ino, name)?;
-        match self.store.head(HeadRequest { key }).await {
-            Ok(meta) => {
-                let version = ObjectVersion {
-                    etag: meta.etag.clone(),
-                    size_bytes: meta.size_bytes,
-                    last_modified: meta.last_modified,
-                };
-                Ok(Some((version, meta.into())))
-            }
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let found = if_there(self.store.head(HeadRequest { key }).await)?;
+        Ok(found.map(|meta| {
+            let version = ObjectVersion {
+                etag: meta.etag.clone(),
+                size_bytes: meta.size_bytes,
+                last_modified: meta.last_modified,
+            };
+            (version, meta.into())
+        }))
     }
 }

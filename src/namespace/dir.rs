@@ -56,7 +56,8 @@ impl Unanswered {
 #[derive(Debug, Default)]
 pub struct DirState {
     pub(super) listing_lock: Arc<tokio::sync::Mutex<Unanswered>>,
-    pub marker: Marker,
+    marker: Marker,
+    marker_changes: u32,
     /// How often it was not deleted though something else was in the directory.
     pub(super) markers_that_stayed: u32,
     /// The log has the keys that cannot be shown and keep the directory from going.
@@ -95,6 +96,20 @@ pub struct Change {
 }
 
 impl DirState {
+    pub fn marker(&self) -> Marker {
+        self.marker
+    }
+
+    pub fn set_marker(&mut self, marker: Marker) {
+        self.marker = marker;
+        self.marker_changes = self.marker_changes.wrapping_add(1);
+    }
+
+    /// Grows whenever what is known of the marker is set, also to the same.
+    pub fn marker_changes(&self) -> u32 {
+        self.marker_changes
+    }
+
     /// The remembered listing, unless the store has contradicted it.
     pub fn listing(&self) -> Option<&Listing> {
         self.listing.as_ref().filter(|_| self.doubted.is_empty())

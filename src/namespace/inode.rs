@@ -58,6 +58,8 @@ pub struct InodeState {
     pub attributes: Option<Arc<Attributes>>,
     /// `attributes` are those of every object with the ETag and time of `remote`.
     pub settled: bool,
+    /// How often this mount has stored an object or attributes: what was asked before is older.
+    pub own_stores: u32,
     /// When the store last confirmed `remote`, or a directory's existence.
     pub checked_at: Option<Instant>,
     /// The last `checked_at` before it came into doubt.
@@ -193,6 +195,7 @@ impl InodeState {
 
     /// The store has these attributes now: what was set here and is among them is not ours alone any more.
     pub fn settle(&mut self, stored: Arc<Attributes>) {
+        self.own_stores = self.own_stores.wrapping_add(1);
         let Some(set) = self.overrides.if_set() else {
             self.attributes = Some(stored);
             return;

@@ -223,7 +223,7 @@ impl Namespace {
         }
         let mut state = dir.state();
         if seq == state.dir.now() && page.marker != Marker::Unknown {
-            state.dir.marker = page.marker;
+            state.dir.set_marker(page.marker);
         }
         if page.next.is_none() {
             let entries = Arc::new(page.entries.clone());

@@ -121,9 +121,9 @@ impl Namespace {
             return Ok(());
         }
         let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
-        dir.state().dir.marker = Marker::Absent;
+        dir.state().dir.set_marker(Marker::Absent);
         if let Err(error) = self.store.delete(DeleteRequest::any(key)).await {
-            dir.state().dir.marker = Marker::Unknown;
+            dir.state().dir.set_marker(Marker::Unknown);
             return Err(error.into());
         }
         Ok(())
@@ -185,7 +185,7 @@ impl Namespace {
             let found = !page.hidden.is_empty() || page.entries.keys().any(|other| other != name);
             let mut state = dir.state();
             if first {
-                state.dir.marker = page.marker;
+                state.dir.set_marker(page.marker);
             }
             if found || page.next.is_none() {
                 state.dir.seen = Some((asked_at, page.entries.into_keys().collect()));
@@ -197,13 +197,13 @@ impl Namespace {
 
     /// What stands under the directory's own key, at the cost of a request where that is unknown.
     async fn marker(&self, dir: &Pin) -> Result<Marker, FsError> {
-        let known = dir.state().dir.marker;
+        let known = dir.state().dir.marker();
         if known != Marker::Unknown {
             return Ok(known);
         }
         let found = self.head_marker(&self.table.dir_path(dir.ino)?).await?;
         let found = Marker::of(found.as_ref());
-        dir.state().dir.marker = found;
+        dir.state().dir.set_marker(found);
         Ok(found)
     }
 
@@ -212,7 +212,7 @@ impl Namespace {
         let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
         let headers = {
             let mut state = dir.state();
-            state.dir.marker = Marker::Present;
+            state.dir.set_marker(Marker::Present);
             state
                 .attributes
                 .as_ref()
@@ -222,7 +222,7 @@ impl Namespace {
             .put_marker_object(key, headers.unwrap_or_default())
             .await
         {
-            dir.state().dir.marker = Marker::Unknown;
+            dir.state().dir.set_marker(Marker::Unknown);
             return Err(error);
         }
         Ok(())
@@ -259,7 +259,7 @@ impl Namespace {
             return Ok(Stored::Nothing);
         }
         // Only what is changed here is changed there. A new one nobody else has changed.
-        if dir.state().local.is_none() && !asked.counts() {
+        if dir.state().local.is_none() && !asked.counts(dir) {
             self.relearn_attributes(dir).await?;
         }
         let Some(attributes) = changed_attributes(dir)? else {
@@ -273,7 +273,7 @@ impl Namespace {
         self.put_marker_object(key, attributes.headers.clone())
             .await?;
         let mut state = dir.state();
-        state.dir.marker = Marker::Present;
+        state.dir.set_marker(Marker::Present);
         state.settle(attributes);
         drop(state);
         self.confirm_existence(dir);
@@ -306,11 +306,11 @@ impl Namespace {
             self.hidden.tell(dir, &prefix, &found).await;
             return Err(FsError::NotEmpty);
         }
-        dir.state().dir.marker = if found.is_empty() {
+        dir.state().dir.set_marker(if found.is_empty() {
             Marker::Absent
         } else {
             Marker::Present
-        };
+        });
         Ok(())
     }
 
@@ -321,7 +321,7 @@ impl Namespace {
     pub async fn remove_marker(&self, dir: &Pin) -> Result<(), FsError> {
         let key = self.keys.marker_key(&self.table.dir_path(dir.ino)?)?;
         self.store.delete(DeleteRequest::any(key)).await?;
-        dir.state().dir.marker = Marker::Absent;
+        dir.state().dir.set_marker(Marker::Absent);
         Ok(())
     }
 }

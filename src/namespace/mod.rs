@@ -279,6 +279,7 @@ impl Namespace {
             state.remote = Some(version.clone());
             state.mtime_is_ours = true;
             state.settled = false;
+            state.own_stores = state.own_stores.wrapping_add(1);
             state.checked_at = Some(Instant::now());
         }
         if let Some((parent, name)) = self.table.place(file.ino) {

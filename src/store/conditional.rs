@@ -1,7 +1,9 @@
 //! Conditions where the store does not heed them: looked at right before the change.
 //!
 //! Between the look and the change another client may be faster; a warning at the
-//! mount says so. Before a change is sent again, `Retry` looks once more. `Unanswered` keeps late changes of this mount apart.
+//! mount says so. `Retry` looks where it leaves a condition out, before every attempt; here
+//! is looked where nobody knows what the store does with it, and before bulk deletes.
+//! `Unanswered` keeps late changes of this mount apart.
 
 mod single_deletes;
 
@@ -16,6 +18,7 @@ use super::change::{Change, Leaves};
 use super::request::*;
 use super::{
     ETag, Key, LateChanges, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreOp,
+    if_there,
 };
 
 const LOOKS_AT_ONCE: usize = 16;
@@ -54,8 +57,8 @@ impl Conditional {
         self.abilities().get().of(op)
     }
 
-    /// Sends a change, and looks first where the store does not heed its condition. The store
-    /// below leaves out a condition that is none there, and looks before it sends again.
+    /// Sends a change, and looks first where nobody knows whether the store heeds its
+    /// condition. The store below leaves out one that is none there, and looks then.
     async fn change<R, T, F>(
         &self,
         op: StoreOp,
@@ -71,7 +74,7 @@ impl Conditional {
             return send().await;
         }
         let ability = self.ability(op);
-        if ability != Ability::Heeded {
+        if ability == Ability::Unknown {
             self.landed(op, key, request).await?;
             self.look(op, key, condition).await?;
         }
@@ -80,12 +83,10 @@ impl Conditional {
                 if error.kind == StoreErrorKind::Unsupported && ability != Ability::Missing =>
             {
                 self.abilities().lacks(op);
+                send().await
             }
-            answer => return answer,
+            answer => answer,
         }
-        self.landed(op, key, request).await?;
-        self.look(op, key, condition).await?;
-        send().await
     }
 
     /// Returns once no late change can undo this one. Errors: `TimedOut`.
@@ -113,11 +114,8 @@ impl Conditional {
 
     /// The version that is there now.
     async fn current(&self, key: &Key) -> Result<Option<ETag>, StoreError> {
-        match self.store.head(HeadRequest { key: key.clone() }).await {
-            Ok(meta) => Ok(Some(meta.etag)),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let looked = self.store.head(HeadRequest { key: key.clone() }).await;
+        Ok(if_there(looked)?.map(|there| there.etag))
     }
 
     async fn find(&self, request: &DeleteRequest) -> Result<Found, StoreError> {
@@ -137,16 +135,14 @@ impl Conditional {
         &self,
         requests: Vec<DeleteRequest>,
     ) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        let mut failed = Vec::new();
-        for (key, error) in self.send_many(requests).await? {
-            if error.kind == StoreErrorKind::PreconditionFailed
-                && matches!(self.current(&key).await, Ok(None))
-            {
-                continue;
-            }
-            failed.push((key, error));
-        }
-        Ok(failed)
+        let failed = self.send_many(requests).await?;
+        let looks = stream::iter(failed).map(|(key, error)| async {
+            let is_gone = error.kind == StoreErrorKind::PreconditionFailed
+                && matches!(self.current(&key).await, Ok(None));
+            (!is_gone).then_some((key, error))
+        });
+        let looks = looks.buffered(LOOKS_AT_ONCE);
+        Ok(looks.filter_map(async |failed| failed).collect().await)
     }
 
     /// Which of these objects are still what they are to be.
@@ -365,7 +361,10 @@ mod tests {
 
     fn over(store: Memory, abilities: StoreAbilities) -> Conditional {
         let abilities = Arc::new(KnownAbilities::new(abilities));
-        Conditional::new(Arc::new(store), LateChanges::none(abilities))
+        let (timeout, health) = (Duration::from_secs(30), StoreHealth::default());
+        let retry = Retry::new(Arc::new(store), timeout, health);
+        let late = LateChanges::new(retry.unanswered().clone(), abilities);
+        Conditional::new(Arc::new(retry), late)
     }
 
     fn none() -> StoreAbilities {

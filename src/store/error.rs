@@ -172,3 +172,12 @@ impl StoreError {
         Self::new(kind, op, key.clone(), "another version is there")
     }
 }
+
+/// What an answer tells of, and none where nothing is there.
+pub fn if_there<T>(answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match answer {
+        Ok(there) => Ok(Some(there)),
+        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

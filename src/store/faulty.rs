@@ -46,6 +46,7 @@ struct State {
     delays: Option<(fastrand::Rng, Duration)>,
     told: Option<Checksums>,
     faults: HashMap<(StoreOp, u64), Fault>,
+    silent: Option<Key>,
     seen: HashMap<StoreOp, u64>,
 }
 
@@ -67,6 +68,11 @@ impl Faulty {
     /// Plans a fault for the `nth` request of a kind, counted from 1.
     pub fn plan(&self, op: StoreOp, nth: u64, fault: Fault) {
         self.state.lock().faults.insert((op, nth), fault);
+    }
+
+    /// From now on a look for this key has no answer, and for every other one it has.
+    pub fn silence(&self, key: Option<Key>) {
+        self.state.lock().silent = key;
     }
 
     /// From now on each request waits before it is carried out, and its answer after
@@ -136,7 +142,15 @@ impl Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        self.run(StoreOp::Head, self.store.head(request)).await
+        let is_silent = self.state.lock().silent.as_ref() == Some(&request.key);
+        let answer = self.store.head(request);
+        self.run(StoreOp::Head, async {
+            match is_silent {
+                true => pending().await,
+                false => answer.await,
+            }
+        })
+        .await
     }
 
     async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {

@@ -161,7 +161,7 @@ mod tests {
     use tokio::time::{advance, timeout};
 
     use super::*;
-    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::faulty::Faulty;
     use crate::store::memory::Memory;
     use crate::store::{FoldDirectories, LeftUnanswered, ListRequest, Retry};
 
@@ -186,10 +186,11 @@ mod tests {
     async fn what_was_given_up_is_asked_for_once_the_store_answers() {
         const REQUESTS: u64 = 300;
         let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
-        // One key stays silent for a turn, which holds no other up.
-        (1..4).for_each(|nth| faulty.plan(StoreOp::Head, nth, Fault::Stall));
+        // One key stays silent, which holds no other up.
+        let silent = 7;
+        faulty.silence(Some(Key::new(silent.to_string())));
         let health = StoreHealth::default();
-        let store = Retry::new(faulty, Duration::from_secs(30), health.clone());
+        let store = Retry::new(faulty.clone(), Duration::from_secs(30), health.clone());
         let late = LateChanges::new(store.unanswered().clone(), Arc::default());
         let of = |number: u64| LeftUnanswered {
             number,
@@ -211,10 +212,14 @@ mod tests {
         let page = ListRequest::page("", FoldDirectories::No, None);
         store.list(page).await.unwrap();
         advance(UNHEARD_PAUSE).await;
-        let asking = late.ask_for_unheard(Arc::new(store), health);
-        timeout(UNHEARD_PAUSE * 6, asking).await.unwrap_err();
+        let mut asking = Box::pin(late.ask_for_unheard(Arc::new(store), health));
+        timeout(UNHEARD_PAUSE * 6, &mut asking).await.unwrap_err();
         let mut told = std::mem::take(&mut *log.0.lock());
         told.sort_unstable();
-        assert_eq!(told, (0..REQUESTS).collect::<Vec<_>>());
+        let others: Vec<u64> = (0..REQUESTS).filter(|number| *number != silent).collect();
+        assert_eq!(told, others);
+        faulty.silence(None);
+        timeout(UNHEARD_PAUSE * 4, asking).await.unwrap_err();
+        assert_eq!(*log.0.lock(), [silent]);
     }
 }

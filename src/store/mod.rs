@@ -50,7 +50,7 @@ pub use delete_queue::{
     DeletePending, DeleteQueue, Kept, LateObject, LateObjects, RecoveredWork, StoreLog,
 };
 pub use endpoint::Endpoint;
-pub use error::{StoreError, StoreErrorKind, StoreOp};
+pub use error::{StoreError, StoreErrorKind, StoreOp, if_there};
 pub use etag::ETag;
 pub use failure_log::FailureFacts;
 pub(crate) use failure_log::log_failure;

@@ -1,33 +1,28 @@
 //! Deadlines and retries: the one place that has them.
 
+mod as_store;
 mod changes;
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::time::{Instant, sleep, timeout};
+
+use changes::{Step, Turn};
 
 use super::change::{Change, Leaves, keys_of};
 use super::hedge::Hedge;
 use super::metered::RequestCounters;
-use super::request::{
-    CompleteMultipartRequest, CompletedPart, CopyRequest, CreateMultipartRequest, DeleteRequest,
-    GetAnswer, GetRequest, HeadRequest, ListAnswer, ListPartsAnswer, ListPartsRequest, ListRequest,
-    ObjectMeta, PutAnswer, PutRequest, UploadId, UploadPartCopyRequest, UploadPartRequest,
-};
+use super::request::HeadRequest;
 use super::unanswered::{AttemptGuard, Unanswered};
-use super::{Key, ObjectChecksums, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
+use super::{Key, ObjectStore, StoreError, StoreErrorKind, StoreHealth, StoreOp};
+
 /// Pause before the second attempt; it doubles with each one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(5);
 /// A request with a body gets this much longer for each byte: the slowest link that is served.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 << 10;
-/// Copies move bytes inside the store, and long ones take it minutes; a longer one gets
-/// no more time than this many bytes.
-const COPY_BYTES_LIMIT: u64 = 64 << 20;
-/// The store joins parts before it answers: as many bytes of a copy for each.
-const JOIN_BYTES_PER_PART: u64 = 1 << 20;
 /// An attempt without a body may use this share of the deadline, so that a
 /// connection that hangs leaves time for another.
 const ATTEMPTS_IN_DEADLINE: u32 = 3;
@@ -35,18 +30,18 @@ const ATTEMPT_LEAST: Duration = Duration::from_secs(1);
 /// Attempts at bytes that arrive damaged: a line damages them now and then, a
 /// damaged object always.
 const DAMAGED_ATTEMPTS: u32 = 4;
-/// A longer read is not sent a second time when its answer is late: its bytes cost more
-/// than the wait.
-const HEDGED_BYTES_LIMIT: u64 = 1 << 20;
 /// Of the time that is left, the share that a server's wish for a pause may take:
 /// the rest is for the last attempt.
 const PAUSE_SHARE: f64 = 0.9;
 
-/// Whether a change may have been carried out by an attempt before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    NotSent,
-    MaybeApplied,
+/// What all attempts at one request have in common.
+#[derive(Debug)]
+struct Request<'a> {
+    op: StoreOp,
+    key: Key,
+    body_bytes: u64,
+    /// What it changes, as the store sees it.
+    changes: &'a [Change],
 }
 
 /// Repeats what failed for a passing reason, until a deadline.
@@ -124,51 +119,50 @@ impl Retry {
         body_bytes: u64,
         attempt: impl Fn() -> F,
     ) -> Result<T, StoreError> {
-        let attempt = |_| attempt();
-        self.run_changing(op, key, body_bytes, &[], attempt).await
+        let look = |_| ready(Ok(Step::Send(())));
+        let request = Request {
+            op,
+            key,
+            body_bytes,
+            changes: &[],
+        };
+        self.run_changing(request, look, |()| attempt()).await
     }
 
-    async fn run_changing<T, F: Future<Output = Result<T, StoreError>>>(
+    /// Before each attempt, `look` tells what is to be sent, if anything.
+    async fn run_changing<S, T, L, F>(
         &self,
-        op: StoreOp,
-        key: Key,
-        body_bytes: u64,
-        changes: &[Change],
-        attempt: impl Fn(Before) -> F,
-    ) -> Result<T, StoreError> {
+        request: Request<'_>,
+        look: impl Fn(Turn) -> L,
+        send: impl Fn(S) -> F,
+    ) -> Result<T, StoreError>
+    where
+        L: Future<Output = Result<Step<S, T>, StoreError>>,
+        F: Future<Output = Result<T, StoreError>>,
+    {
         let began = Instant::now();
-        let keys = keys_of(&key, changes);
-        let extra = Duration::from_secs(body_bytes / SLOWEST_BYTES_PER_SECOND);
-        let share = (self.request_timeout / ATTEMPTS_IN_DEADLINE).max(ATTEMPT_LEAST);
+        let share = self.attempt_limit();
+        let extra = Duration::from_secs(request.body_bytes / SLOWEST_BYTES_PER_SECOND);
         // A long transfer that failed counts as one attempt; quick failures count their time.
         let mut left = self.request_timeout;
         let mut backoff = BACKOFF_FIRST;
         let mut maybe_applied = false;
         for attempts in 1.. {
             let attempted = Instant::now();
-            let guard = AttemptGuard::new(&self.unanswered, changes);
-            let timed_out = StoreErrorKind::TimedOut;
-            let silent = || StoreError::new(timed_out, op, key.clone(), "no answer in time");
-            let attempt = attempt(Before::of(maybe_applied));
-            let outcome = timeout(share.min(left) + extra, attempt).await;
-            if outcome.is_err() {
-                self.counters.note_failure(timed_out);
-                self.no_answer(op, &key, attempts, attempted.elapsed());
-            }
-            let outcome = outcome.unwrap_or_else(|_| Err(silent()));
-            self.health.note(op, &outcome);
-            let failed = outcome.as_ref().err().map(|error| error.kind);
-            self.note(&keys, attempted, failed);
+            let outcome = match look(Turn::of(attempts)).await {
+                Ok(Step::Send(what)) => {
+                    let limit = share.min(left) + extra;
+                    let sent = self.attempt(&request, attempts, limit, send(what)).await;
+                    let unknown = |error: &StoreError| may_be_applied(error.kind);
+                    maybe_applied |= sent.as_ref().is_err_and(unknown);
+                    sent
+                }
+                Ok(Step::Done(answer)) => Ok(answer),
+                Err(error) => Err(error),
+            };
             let mut error = match outcome {
-                Ok(answer) => {
-                    guard.answered();
-                    return Ok(answer);
-                }
-                Err(error) if may_be_applied(error.kind) => error,
-                Err(error) => {
-                    guard.answered();
-                    error
-                }
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
             left = left.saturating_sub(attempted.elapsed().min(share));
             let pause = pause(backoff, error.retry_after, left);
@@ -179,22 +173,51 @@ impl Retry {
                     let seconds = began.elapsed().as_secs_f32();
                     error.detail =
                         format!("{} ({attempts} attempts in {seconds:.1} s)", error.detail);
-                    error.maybe_applied |= may_be_applied(error.kind);
                 }
                 return Err(error);
             }
-            maybe_applied |= may_be_applied(error.kind);
+            let Request { op, key, .. } = &request;
             tracing::debug!(%op, %key, attempts, %error, "trying again");
             sleep(pause).await;
             self.counters.note_retry();
             backoff = (backoff * 2).min(BACKOFF_LIMIT);
         }
-        Err(StoreError::new(
-            StoreErrorKind::TimedOut,
-            op,
-            key,
-            "out of attempts",
-        ))
+        let (timed_out, what) = (StoreErrorKind::TimedOut, "out of attempts");
+        Err(StoreError::new(timed_out, request.op, request.key, what))
+    }
+
+    /// Without the time that its bytes take.
+    fn attempt_limit(&self) -> Duration {
+        (self.request_timeout / ATTEMPTS_IN_DEADLINE).max(ATTEMPT_LEAST)
+    }
+
+    /// Sends once, and notes what comes of it.
+    async fn attempt<T>(
+        &self,
+        request: &Request<'_>,
+        attempts: u32,
+        limit: Duration,
+        sent: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let Request { op, key, .. } = request;
+        let keys = keys_of(key, request.changes);
+        let attempted = Instant::now();
+        let guard = AttemptGuard::new(&self.unanswered, request.changes);
+        let timed_out = StoreErrorKind::TimedOut;
+        let outcome = timeout(limit, sent).await;
+        if outcome.is_err() {
+            self.counters.note_failure(timed_out);
+            self.no_answer(*op, key, attempts, attempted.elapsed());
+        }
+        let silent = || StoreError::new(timed_out, *op, key.clone(), "no answer in time");
+        let outcome = outcome.unwrap_or_else(|_| Err(silent()));
+        self.health.note(*op, &outcome);
+        let failed = outcome.as_ref().err().map(|error| error.kind);
+        self.note(&keys, attempted, failed);
+        if !failed.is_some_and(may_be_applied) {
+            guard.answered();
+        }
+        outcome
     }
 
     /// The connection may have died without a word, and others with it.
@@ -237,168 +260,13 @@ fn may_be_applied(kind: StoreErrorKind) -> bool {
     kind.is_transient() && kind != StoreErrorKind::Throttled
 }
 
-#[async_trait]
-impl ObjectStore for Retry {
-    async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        let key = request.key.clone();
-        let ask = || self.store.head(request.clone());
-        self.run(StoreOp::Head, key, 0, || self.heads.run(ask(), ask))
-            .await
-    }
-
-    async fn checksums(&self, key: Key) -> Result<ObjectChecksums, StoreError> {
-        let ask = || self.store.checksums(key.clone());
-        self.run(StoreOp::Head, key.clone(), 0, ask).await
-    }
-
-    async fn get(&self, request: GetRequest) -> Result<GetAnswer, StoreError> {
-        let (key, bytes) = (
-            request.key.clone(),
-            request.range.as_ref().map_or(0, |r| r.end - r.start),
-        );
-        let ask = || self.store.get(request.clone());
-        // Whole objects whose bytes are wanted as they arrive are small.
-        let is_small = match request.range {
-            Some(_) => bytes <= HEDGED_BYTES_LIMIT,
-            None => request.sink.is_some(),
-        };
-        if !is_small {
-            return self.run(StoreOp::Get, key, bytes, ask).await;
-        }
-        // The sink is the first request's: two would give it their bytes in turn.
-        let again = GetRequest {
-            sink: None,
-            ..request.clone()
-        };
-        let attempt = || {
-            let second = || self.store.get(again.clone());
-            self.small_gets.run(ask(), second)
-        };
-        self.run(StoreOp::Get, key, bytes, attempt).await
-    }
-
-    async fn tags(&self, key: Key) -> Result<Option<String>, StoreError> {
-        let ask = || self.store.tags(key.clone());
-        self.run(StoreOp::Tags, key.clone(), 0, ask).await
-    }
-
-    async fn put(&self, request: PutRequest) -> Result<PutAnswer, StoreError> {
-        let (key, bytes) = (request.key.clone(), request.body.len() as u64);
-        let changes = [self.as_sent(StoreOp::Put, Change::from(&request))];
-        if self.unanswered.has(&key) {
-            let left = Leaves::from(&request);
-            self.landed(StoreOp::Put, &changes, &left).await?;
-        }
-        let attempt = |before| self.attempt_put(before, &request);
-        self.run_changing(StoreOp::Put, key, bytes, &changes, attempt)
-            .await
-    }
-
-    async fn copy(&self, request: CopyRequest) -> Result<PutAnswer, StoreError> {
-        let key = request.target.clone();
-        let left = Leaves::from(&request);
-        let changes = [self.as_sent(StoreOp::Copy, Change::from(&request))];
-        self.landed(StoreOp::Copy, &changes, &left).await?;
-        let attempt = |before| self.attempt_copy(before, &request);
-        let bytes = request.size_bytes.min(COPY_BYTES_LIMIT);
-        self.run_changing(StoreOp::Copy, key, bytes, &changes, attempt)
-            .await
-    }
-
-    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
-        let key = request.key.clone();
-        let changes = [self.as_sent(StoreOp::Delete, Change::from(&request))];
-        let (op, left) = (StoreOp::Delete, Leaves::Nothing);
-        self.landed(op, &changes, &left).await?;
-        let attempt = |before| self.attempt_delete(before, &request);
-        self.run_changing(op, key, 0, &changes, attempt).await
-    }
-
-    async fn delete_many(
-        &self,
-        requests: Vec<DeleteRequest>,
-    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        let Some(first) = requests.first().map(|first| first.key.clone()) else {
-            return Ok(Vec::new());
-        };
-        let changes = requests.iter().map(Change::from);
-        let changes = changes.map(|change| self.as_sent(StoreOp::DeleteMany, change));
-        let changes: Vec<Change> = changes.collect();
-        let (op, left) = (StoreOp::DeleteMany, Leaves::Nothing);
-        self.landed(op, &changes, &left).await?;
-        let attempt = |before| self.attempt_delete_many(before, &requests);
-        self.run_changing(op, first, 0, &changes, attempt).await
-    }
-
-    async fn list(&self, request: ListRequest) -> Result<ListAnswer, StoreError> {
-        let prefix = Key::new(request.prefix.as_str());
-        self.run(StoreOp::List, prefix, 0, || {
-            self.store.list(request.clone())
-        })
-        .await
-    }
-
-    async fn create_multipart(
-        &self,
-        request: CreateMultipartRequest,
-    ) -> Result<UploadId, StoreError> {
-        let key = request.key.clone();
-        let attempt = || self.store.create_multipart(request.clone());
-        self.run(StoreOp::CreateMultipart, key, 0, attempt).await
-    }
-
-    async fn upload_part(&self, request: UploadPartRequest) -> Result<CompletedPart, StoreError> {
-        let (key, bytes) = (request.key.clone(), request.body.len_bytes());
-        let attempt = || self.store.upload_part(request.clone());
-        self.run(StoreOp::UploadPart, key, bytes, attempt).await
-    }
-
-    async fn upload_part_copy(
-        &self,
-        request: UploadPartCopyRequest,
-    ) -> Result<CompletedPart, StoreError> {
-        let key = request.target.clone();
-        let attempt = || self.store.upload_part_copy(request.clone());
-        let bytes = request.range.end.saturating_sub(request.range.start);
-        let bytes = bytes.min(COPY_BYTES_LIMIT);
-        self.run(StoreOp::UploadPartCopy, key, bytes, attempt).await
-    }
-
-    async fn complete_multipart(
-        &self,
-        request: CompleteMultipartRequest,
-    ) -> Result<PutAnswer, StoreError> {
-        let key = request.key.clone();
-        let left = Leaves::from(&request);
-        let op = StoreOp::CompleteMultipart;
-        let changes = [self.as_sent(op, Change::from(&request))];
-        self.landed(op, &changes, &left).await?;
-        let attempt = |before| self.attempt_complete(before, &request);
-        let bytes = request.parts.len() as u64 * JOIN_BYTES_PER_PART;
-        let bytes = bytes.min(COPY_BYTES_LIMIT);
-        self.run_changing(op, key, bytes, &changes, attempt).await
-    }
-
-    async fn abort_multipart(&self, key: Key, upload: UploadId) -> Result<(), StoreError> {
-        let attempt = || self.store.abort_multipart(key.clone(), upload.clone());
-        self.run(StoreOp::AbortMultipart, key.clone(), 0, attempt)
-            .await
-    }
-
-    async fn list_parts(&self, request: ListPartsRequest) -> Result<ListPartsAnswer, StoreError> {
-        let key = request.key.clone();
-        let attempt = || self.store.list_parts(request.clone());
-        self.run(StoreOp::ListParts, key, 0, attempt).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::WriteCondition;
+    use crate::store::ETag;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
-    use crate::store::{ETag, ObjectHeaders, PartNumber};
+    use crate::store::request::*;
 
     const LIMIT: Duration = Duration::from_secs(30);
     /// How much later than asked for a timer may end, over a few of them.

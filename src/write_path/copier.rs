@@ -11,7 +11,7 @@ use crate::store::{
     COPY_LIMIT_BYTES, CompleteMultipartRequest, CompletedPart, CopyHeaders, CopyRequest,
     CreateMultipartRequest, ETag, HeadRequest, Key, ObjectHeaders, ObjectMeta, ObjectStore,
     PART_COUNT_LIMIT, PART_MIN_BYTES, PartNumber, StoreErrorKind, UploadId, UploadPartCopyRequest,
-    UserMetadata, WriteCondition,
+    UserMetadata, WriteCondition, if_there,
 };
 
 /// Parts of one copy that are under way at once; no bytes pass through here.
@@ -150,11 +150,11 @@ impl Copier {
 
     /// The condition that holds for the key now.
     async fn current(&self, key: &Key) -> Result<WriteCondition, FsError> {
-        match self.store.head(HeadRequest { key: key.clone() }).await {
-            Ok(meta) => Ok(WriteCondition::IfMatch(meta.etag)),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(WriteCondition::IfAbsent),
-            Err(error) => Err(error.into()),
-        }
+        let looked = self.store.head(HeadRequest { key: key.clone() }).await;
+        Ok(match if_there(looked)? {
+            Some(there) => WriteCondition::IfMatch(there.etag),
+            None => WriteCondition::IfAbsent,
+        })
     }
 
     async fn copy_on_condition(

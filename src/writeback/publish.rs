@@ -195,7 +195,7 @@ impl Uploads {
         let asked = self.learn_attributes(file).await?;
         let kept = self.kept_headers(&sealed.base).await?;
         match sealed.base {
-            LowerLayer::Empty if asked.counts() => {}
+            LowerLayer::Empty if asked.counts(&file.inode) => {}
             // New bytes of an object that stays: its mode and owner do too.
             LowerLayer::Empty => {
                 self.namespace.relearn_attributes(&file.inode).await?;

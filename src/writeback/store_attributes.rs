@@ -73,7 +73,7 @@ impl AttributeWriter {
             return Ok(());
         }
         // Only what is changed here is changed there.
-        if !asked.counts() {
+        if !asked.counts(inode) {
             self.namespace.relearn_attributes(inode).await?;
         }
         let Some(headers) = self.changed_headers(inode)? else {

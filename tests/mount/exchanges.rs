@@ -203,7 +203,7 @@ fn an_exchange_of_which_nothing_tells_whether_a_copy_is_made_keeps_both_files() 
     thread::scope(|scope| {
         for mode in &MODES {
             scope.spawn(move || {
-                let exchange = Exchange::new(&[&mode[..], &["--request-timeout", "2s"]].concat());
+                let exchange = Exchange::new(&[&mode[..], &["--request-timeout", "5s"]].concat());
                 for (op, fault) in [
                     ("CopyObject", Fault::LoseAnswer),
                     ("HeadObject", Fault::Reset),
@@ -255,7 +255,7 @@ fn an_exchange_of_which_a_delete_is_refused_is_taken_back() {
 
 #[test]
 fn an_exchange_of_which_the_answer_to_a_delete_is_lost_keeps_both_files() {
-    for_each_delete(&["--request-timeout", "2s"], |exchange, key, what| {
+    for_each_delete(&["--request-timeout", "5s"], |exchange, key, what| {
         let lost = Rule::on("DeleteObject", Fault::LoseAnswer);
         exchange.proxy.rule(lost.key(key).always());
         exchange.rename().unwrap_err();

@@ -137,9 +137,15 @@ fn frozen_by_its_key(durability: &str, cancel: Cancel, is_killed: bool) {
     if is_killed {
         mount.kill_daemon();
     }
+    // A write that fails, as on a busy machine, is followed by another.
+    let write = || fs::write(mount.path("other"), "of another key").is_ok();
+    let answered = proxy.passed("PutObject");
+    wait_until(WITHIN, "an answer for another key", || {
+        write() && proxy.passed("PutObject") > answered
+    });
     let began = Instant::now();
     while began.elapsed() < LATE {
-        fs::write(mount.path("other"), "of another key").unwrap();
+        write();
         thread::sleep(Duration::from_millis(100));
     }
     go_on(&proxy, &frozen, &upload);

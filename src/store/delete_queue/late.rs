@@ -337,7 +337,13 @@ impl LateObjects {
             }
             Err(error) => {
                 tracing::error!(%key, %error, "an object that nobody wants stays: it cannot be deleted");
-                error.kind != StoreErrorKind::PreconditionFailed
+                // Others pass with time.
+                matches!(
+                    error.kind,
+                    StoreErrorKind::AccessDenied
+                        | StoreErrorKind::Rejected
+                        | StoreErrorKind::Unsupported
+                )
             }
         }
     }
@@ -536,6 +542,32 @@ mod tests {
         sleep(LATE_LIMIT - Duration::from_secs(1)).await;
         put(&*faulty, "late").await;
         sleep(LATE_LIMIT * 2).await;
+        assert!(keys(&*faulty, LIST_PAGE_LIMIT).await.is_empty());
+        assert!(log.pending().is_empty());
+        runs.abort();
+    }
+
+    /// Another client writes the key at the same time, whenever it is deleted.
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_passes_is_not_the_end_of_the_watch() {
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let (store, log) = over(faulty.clone());
+        let runs = tokio::spawn(store.clone().run());
+        for nth in 1..=100 {
+            faulty.plan(
+                StoreOp::Delete,
+                nth,
+                Fault::Before(StoreErrorKind::Conflict),
+            );
+        }
+        store
+            .late()
+            .watch_for(Key::new("late"), LateObject::of_bytes(b"late"));
+        sleep(Duration::from_secs(2)).await;
+        put(&*faulty, "late").await;
+        sleep(LATE_LIMIT * 2).await;
+        assert_eq!(log.pending().len(), 1, "still looked for");
+        sleep(Duration::from_secs(3600)).await;
         assert!(keys(&*faulty, LIST_PAGE_LIMIT).await.is_empty());
         assert!(log.pending().is_empty());
         runs.abort();

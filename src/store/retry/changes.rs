@@ -1,182 +1,225 @@
-//! One attempt at a change.
+//! What is looked at before a change is sent.
 //!
-//! A condition that the store does not know is left out. Where a change with one may have
-//! been carried out, what is there is looked at before it is sent again, as a store that
-//! heeds the condition does by itself: the caller finds its own change, or another client's.
+//! A condition that the store does not know is left out, and what is there is looked at right
+//! before each attempt, as a store that heeds the condition does by itself. The caller finds
+//! its own change, or another client's.
 
 use futures::stream::{self, StreamExt};
 
-use super::{Before, Retry};
+use super::{Request, Retry};
 use crate::store::abilities::Ability;
 use crate::store::request::*;
-use crate::store::{Key, StoreError, StoreErrorKind, StoreOp};
+use crate::store::{Key, StoreError, StoreErrorKind, StoreOp, if_there};
 
 /// Objects of a bulk delete that are looked at together.
 const LOOKS_AT_ONCE: usize = 16;
 
-impl Before {
-    pub(super) fn of(maybe_applied: bool) -> Self {
-        match maybe_applied {
-            true => Self::MaybeApplied,
-            false => Self::NotSent,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    First,
+    /// What was sent before may have been carried out, and time has passed.
+    Again,
+}
+
+/// What a look leads to.
+#[derive(Debug)]
+pub(super) enum Step<S, T> {
+    Send(S),
+    /// What is wanted is there.
+    Done(T),
+}
+
+type LookedAt<S, T> = Result<Step<S, T>, StoreError>;
+type FailedDeletes = Vec<(Key, StoreError)>;
+
+impl Turn {
+    pub(super) fn of(attempts: u32) -> Self {
+        match attempts {
+            1 => Self::First,
+            _ => Self::Again,
         }
     }
 }
 
+/// What was found before a change.
+#[derive(Debug)]
+enum Found {
+    /// The store compares by itself, or there is no condition.
+    NotLooked,
+    Object(Box<ObjectMeta>),
+    Nothing,
+}
+
 impl Retry {
-    pub(super) async fn attempt_put(
+    pub(super) async fn look_before_put(
         &self,
-        before: Before,
+        turn: Turn,
         request: &PutRequest,
-    ) -> Result<PutAnswer, StoreError> {
-        let (op, condition) = (StoreOp::Put, &request.condition);
-        self.look_again(op, before, (&request.key, condition))
-            .await?;
-        let condition = self.seen(op, condition);
-        let sent = PutRequest {
+    ) -> LookedAt<PutRequest, PutAnswer> {
+        let condition = self.as_the_store_takes(StoreOp::Put, &request.condition);
+        self.check(
+            StoreOp::Put,
+            (turn, &request.key),
+            &request.condition,
+            &condition,
+        )
+        .await?;
+        Ok(Step::Send(PutRequest {
             condition,
             ..request.clone()
-        };
-        self.store.put(sent).await
+        }))
     }
 
-    pub(super) async fn attempt_copy(
+    pub(super) async fn look_before_copy(
         &self,
-        before: Before,
+        turn: Turn,
         request: &CopyRequest,
-    ) -> Result<PutAnswer, StoreError> {
-        let (op, condition) = (StoreOp::Copy, &request.condition);
-        let there = self
-            .look_again(op, before, (&request.target, condition))
+    ) -> LookedAt<CopyRequest, PutAnswer> {
+        let condition = self.as_the_store_takes(StoreOp::Copy, &request.condition);
+        let place = (turn, &request.target);
+        let found = self
+            .check(StoreOp::Copy, place, &request.condition, &condition)
             .await?;
         // A copy onto itself leaves the version that its condition names.
-        if let Some(there) = there.filter(|there| is_made(request, there)) {
-            return Ok(PutAnswer { etag: there.etag });
+        if let (Turn::Again, Found::Object(there)) = (turn, found)
+            && is_made(request, &there)
+        {
+            return Ok(Step::Done(PutAnswer { etag: there.etag }));
         }
-        let condition = self.seen(op, condition);
-        let sent = CopyRequest {
+        Ok(Step::Send(CopyRequest {
             condition,
             ..request.clone()
-        };
-        self.store.copy(sent).await
+        }))
     }
 
-    pub(super) async fn attempt_complete(
+    pub(super) async fn look_before_complete(
         &self,
-        before: Before,
+        turn: Turn,
         request: &CompleteMultipartRequest,
-    ) -> Result<PutAnswer, StoreError> {
-        let (op, condition) = (StoreOp::CompleteMultipart, &request.condition);
-        self.look_again(op, before, (&request.key, condition))
+    ) -> LookedAt<CompleteMultipartRequest, PutAnswer> {
+        let op = StoreOp::CompleteMultipart;
+        let condition = self.as_the_store_takes(op, &request.condition);
+        self.check(op, (turn, &request.key), &request.condition, &condition)
             .await?;
-        let condition = self.seen(op, condition);
-        let sent = CompleteMultipartRequest {
+        Ok(Step::Send(CompleteMultipartRequest {
             condition,
             ..request.clone()
-        };
-        self.store.complete_multipart(sent).await
+        }))
     }
 
-    pub(super) async fn attempt_delete(
-        &self,
-        before: Before,
-        request: &DeleteRequest,
-    ) -> Result<(), StoreError> {
-        let (op, condition) = (StoreOp::Delete, request.condition());
-        self.look_again(op, before, (&request.key, &condition))
-            .await?;
-        self.store.delete(self.seen_delete(op, request)).await
-    }
-
-    pub(super) async fn attempt_delete_many(
-        &self,
-        before: Before,
-        requests: &[DeleteRequest],
-    ) -> Result<Vec<(Key, StoreError)>, StoreError> {
-        let (send, mut failed) = self.look_at_all(before, requests).await?;
-        if !send.is_empty() {
-            failed.extend(self.store.delete_many(send).await?);
-        }
-        Ok(failed)
-    }
-
-    /// What is there, before a change is sent again whose condition the store may not heed.
-    ///
-    /// Errors: `PreconditionFailed` where the condition does not hold any more, by what an
-    /// attempt before has done or by another client.
-    async fn look_again(
+    /// Of several deletes what is there was listed before the first turn.
+    pub(super) async fn look_before_delete(
         &self,
         op: StoreOp,
-        before: Before,
-        (key, condition): (&Key, &WriteCondition),
-    ) -> Result<Option<ObjectMeta>, StoreError> {
-        let is_heeded = matches!(self.unanswered.ability(op), None | Some(Ability::Heeded));
-        if before == Before::NotSent || is_heeded || *condition == WriteCondition::Always {
-            return Ok(None);
+        turn: Turn,
+        request: &DeleteRequest,
+    ) -> LookedAt<DeleteRequest, ()> {
+        let asked = request.condition();
+        let condition = self.as_the_store_takes(op, &asked);
+        let is_listed = op == StoreOp::DeleteMany && turn == Turn::First;
+        if !is_listed
+            && let Found::Nothing = self
+                .check(op, (turn, &request.key), &asked, &condition)
+                .await?
+        {
+            return Ok(Step::Done(()));
         }
-        let there = match self.store.head(HeadRequest { key: key.clone() }).await {
-            Ok(there) => Some(there),
-            Err(error) if error.kind == StoreErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        match condition.holds(there.as_ref().map(|there| &there.etag)) {
-            true => Ok(there),
-            false => Err(StoreError::another_version(op, key)),
-        }
+        Ok(Step::Send(match condition {
+            WriteCondition::Always => DeleteRequest::any(request.key.clone()),
+            WriteCondition::IfAbsent | WriteCondition::IfMatch(_) => request.clone(),
+        }))
     }
 
-    /// The same of several deletes: which are still to be sent, and which are refused.
-    async fn look_at_all(
+    /// The same of several: which are still to be sent, and which another version refuses.
+    pub(super) async fn look_before_deletes(
         &self,
-        before: Before,
+        turn: Turn,
         requests: &[DeleteRequest],
-    ) -> Result<(Vec<DeleteRequest>, Vec<(Key, StoreError)>), StoreError> {
+    ) -> Result<(Step<Vec<DeleteRequest>, FailedDeletes>, FailedDeletes), StoreError> {
         let op = StoreOp::DeleteMany;
         let looks = stream::iter(requests.to_vec()).map(|request| async move {
-            let condition = request.condition();
-            let place = (&request.key, &condition);
-            let looked = self.look_again(op, before, place).await;
-            (request, looked)
+            let looked = self.look_before_delete(op, turn, &request).await;
+            (request.key, looked)
         });
         let mut looks = looks.buffered(LOOKS_AT_ONCE);
         let (mut send, mut refused) = (Vec::new(), Vec::new());
-        while let Some((request, looked)) = looks.next().await {
+        while let Some((key, looked)) = looks.next().await {
             match looked {
-                Ok(_) => send.push(self.seen_delete(op, &request)),
+                Ok(Step::Send(delete)) => send.push(delete),
+                Ok(Step::Done(())) => {}
                 Err(error) if error.kind == StoreErrorKind::PreconditionFailed => {
-                    refused.push((request.key, error));
+                    refused.push((key, error));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok((send, refused))
+        let step = match send.is_empty() {
+            true => Step::Done(Vec::new()),
+            false => Step::Send(send),
+        };
+        Ok((step, refused))
+    }
+
+    /// Looks at what is there, where the condition that was asked for is not sent, and where
+    /// one that the store may not heed is sent again.
+    ///
+    /// Errors: `PreconditionFailed` where it does not hold any more, by what an attempt before
+    /// has done or by another client.
+    async fn check(
+        &self,
+        op: StoreOp,
+        (turn, key): (Turn, &Key),
+        asked: &WriteCondition,
+        sent: &WriteCondition,
+    ) -> Result<Found, StoreError> {
+        let is_unknown = self.unanswered.ability(op) == Some(Ability::Unknown);
+        if asked == sent && !(is_unknown && turn == Turn::Again && *asked != WriteCondition::Always)
+        {
+            return Ok(Found::NotLooked);
+        }
+        let request = Request {
+            op: StoreOp::Head,
+            key: key.clone(),
+            body_bytes: 0,
+            changes: &[],
+        };
+        let ask = || self.store.head(HeadRequest { key: key.clone() });
+        let asking = self.heads.run(ask(), ask);
+        let limit = self.attempt_limit();
+        let there = if_there(self.attempt(&request, 1, limit, asking).await)?;
+        match (op, there) {
+            (StoreOp::Delete | StoreOp::DeleteMany, None) => Ok(Found::Nothing),
+            (_, there) if !asked.holds(there.as_ref().map(|there| &there.etag)) => {
+                Err(StoreError::another_version(op, key))
+            }
+            (_, None) => Ok(Found::Nothing),
+            (_, Some(there)) => Ok(Found::Object(Box::new(there))),
+        }
     }
 
     /// The condition as the store is to see it.
-    fn seen(&self, op: StoreOp, condition: &WriteCondition) -> WriteCondition {
+    fn as_the_store_takes(&self, op: StoreOp, condition: &WriteCondition) -> WriteCondition {
         match self.unanswered.ability(op) {
             Some(Ability::Missing) => WriteCondition::Always,
             Some(Ability::Heeded | Ability::Unknown) | None => condition.clone(),
         }
     }
-
-    /// A delete as the store is to see it.
-    fn seen_delete(&self, op: StoreOp, delete: &DeleteRequest) -> DeleteRequest {
-        match self.seen(op, &delete.condition()) {
-            WriteCondition::Always => DeleteRequest::any(delete.key.clone()),
-            WriteCondition::IfAbsent | WriteCondition::IfMatch(_) => delete.clone(),
-        }
-    }
 }
 
-/// Whether what is there is what the copy makes, as far as a store tells.
+/// Whether what is there is what a copy onto itself makes, as far as a store tells. What is
+/// found at another key may be another object with the same bytes.
 fn is_made(copy: &CopyRequest, there: &ObjectMeta) -> bool {
     let has_bytes =
         copy.source_if_match.as_ref() == Some(&there.etag) && copy.size_bytes == there.size_bytes;
-    let told =
-        |headers: &ObjectHeaders| (headers.user_metadata.clone(), headers.content_type.clone());
+    // Tags are asked for by themselves, and of where it lies a store tells its own defaults.
+    let told = |headers: &ObjectHeaders| ObjectHeaders {
+        tags: None,
+        placement: Placement::default(),
+        ..headers.clone()
+    };
     let wanted = copy.replace_headers.as_ref();
-    has_bytes && wanted.is_none_or(|wanted| told(wanted) == told(&there.headers))
+    let has_headers = wanted.is_some_and(|wanted| told(wanted) == told(&there.headers));
+    copy.source == copy.target && has_bytes && has_headers
 }
 
 #[cfg(test)]
@@ -198,8 +241,8 @@ mod tests {
     /// Longer than one attempt waits.
     const LOST: Duration = Duration::from_secs(20);
 
-    /// A store that heeds no condition, and how it is asked.
-    fn stack() -> (Arc<Faulty>, Conditional) {
+    /// A store that heeds no condition, and what sends to it.
+    fn below() -> (Arc<Faulty>, Retry, LateChanges) {
         let faulty = Arc::new(Faulty::new(Arc::new(Memory::without_conditions())));
         let health = StoreHealth::default();
         let retry = Retry::new(faulty.clone(), Duration::from_secs(30), health);
@@ -212,6 +255,12 @@ mod tests {
             bulk_deletes: BulkDeletes::Taken,
         }));
         let late = LateChanges::new(retry.unanswered().clone(), abilities);
+        (faulty, retry, late)
+    }
+
+    /// The same, and how it is asked.
+    fn stack() -> (Arc<Faulty>, Conditional) {
+        let (faulty, retry, late) = below();
         (faulty, Conditional::new(Arc::new(retry), late))
     }
 
@@ -236,6 +285,33 @@ mod tests {
         }
     }
 
+    async fn complete(
+        store: &Conditional,
+        key: &str,
+        condition: WriteCondition,
+    ) -> Result<PutAnswer, StoreError> {
+        let key = Key::new(key);
+        let create = CreateMultipartRequest {
+            key: key.clone(),
+            headers: ObjectHeaders::default(),
+        };
+        let upload = store.create_multipart(create).await?;
+        let part = UploadPartRequest {
+            key: key.clone(),
+            upload: upload.clone(),
+            number: PartNumber::new(1).unwrap(),
+            body: Bytes::from_static(b"ours").into(),
+        };
+        let parts = vec![store.upload_part(part).await?];
+        let complete = CompleteMultipartRequest {
+            key,
+            upload,
+            parts,
+            condition,
+        };
+        store.complete_multipart(complete).await
+    }
+
     /// The object that a change is about, and what comes of it once it has been sent.
     async fn change(store: &Conditional, op: StoreOp, etag: &ETag) -> Result<(), StoreError> {
         let if_match = Some(etag.clone());
@@ -243,6 +319,7 @@ mod tests {
         match op {
             StoreOp::Put => store.put(put("k", "ours", free)).await.map(drop),
             StoreOp::Copy => store.copy(copy("k", etag, free)).await.map(drop),
+            StoreOp::CompleteMultipart => complete(store, "k", free).await.map(drop),
             StoreOp::Delete => {
                 let key = Key::new("f");
                 store.delete(DeleteRequest { key, if_match }).await
@@ -259,8 +336,9 @@ mod tests {
         }
     }
 
-    const CHANGES: [(StoreOp, &str); 4] = [
+    const CHANGES: [(StoreOp, &str); 5] = [
         (StoreOp::Put, "k"),
+        (StoreOp::CompleteMultipart, "k"),
         (StoreOp::Copy, "k"),
         (StoreOp::Delete, "f"),
         (StoreOp::DeleteMany, "f"),
@@ -338,8 +416,114 @@ mod tests {
         assert!(is_made(&request, &after));
         let longer = ObjectMeta {
             size_bytes: 2,
-            ..after
+            ..after.clone()
         };
         assert!(!is_made(&request, &longer));
+        let cached = ObjectMeta {
+            headers: ObjectHeaders {
+                cache_control: Some("no-store".to_owned()),
+                ..after.headers.clone()
+            },
+            ..after.clone()
+        };
+        assert!(!is_made(&request, &cached));
+        let of_another = CopyRequest {
+            source: Key::new("g"),
+            ..request
+        };
+        assert!(!is_made(&of_another, &after));
+    }
+
+    /// Nobody has made it, and what is stored with it is another's.
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_copy_over_an_object_with_the_same_bytes_is_sent_again() {
+        let (faulty, store) = stack();
+        let etag = faulty.put(put("f", "f", WriteCondition::Always)).await;
+        let etag = etag.unwrap().etag;
+        let headers = ObjectHeaders {
+            content_type: Some("text/other".to_owned()),
+            ..ObjectHeaders::default()
+        };
+        let other = PutRequest {
+            headers,
+            ..put("k", "f", WriteCondition::Always)
+        };
+        assert_eq!(faulty.put(other).await.unwrap().etag, etag);
+        faulty.plan(StoreOp::Copy, 1, Fault::Stall);
+        let if_match = WriteCondition::IfMatch(etag.clone());
+        store.copy(copy("k", &etag, if_match)).await.unwrap();
+        assert_eq!(faulty.seen(StoreOp::Copy), 2);
+        let key = Key::new("k");
+        let there = faulty.head(HeadRequest { key }).await.unwrap();
+        assert_eq!(there.headers.content_type, None);
+    }
+
+    /// The server did nothing, and wished for a long pause.
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_is_sent_after_a_pause_replaces_nothing_that_came_meanwhile() {
+        for (op, key) in CHANGES {
+            let (faulty, store) = stack();
+            let etag = faulty.put(put("f", "f", WriteCondition::Always)).await;
+            let etag = etag.unwrap().etag;
+            let busy = Fault::Before(StoreErrorKind::Throttled);
+            for nth in 1..4 {
+                faulty.plan(op, faulty.seen(op) + nth, busy);
+            }
+            let theirs = async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let request = put(key, "theirs", WriteCondition::Always);
+                faulty.put(request).await.unwrap().etag
+            };
+            let (changed, theirs) = tokio::join!(change(&store, op, &etag), theirs);
+            let refused = changed.unwrap_err();
+            assert_eq!(refused.kind, StoreErrorKind::PreconditionFailed, "{op}");
+            assert!(!refused.maybe_applied, "{op}");
+            let key = Key::new(key);
+            let there = faulty.head(HeadRequest { key }).await.unwrap();
+            assert_eq!(there.etag, theirs, "{op}");
+        }
+    }
+
+    /// It was taken for heeded when nothing was looked at.
+    #[tokio::test(start_paused = true)]
+    async fn without_its_condition_no_change_is_sent_that_nobody_has_looked_for() {
+        let (faulty, retry, _) = below();
+        let etag = faulty.put(put("k", "theirs", WriteCondition::Always)).await;
+        let etag = etag.unwrap().etag;
+        let request = put("k", "ours", WriteCondition::IfAbsent);
+        let refused = retry.put(request).await.unwrap_err();
+        assert_eq!(refused.kind, StoreErrorKind::PreconditionFailed);
+        let key = Key::new("k");
+        let there = faulty.head(HeadRequest { key }).await.unwrap();
+        assert_eq!(there.etag, etag);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_bulk_delete_whose_answer_was_lost_each_object_is_looked_at_once() {
+        let (faulty, store) = stack();
+        let mut deletes = Vec::new();
+        for number in 0..100 {
+            let request = put(&format!("d/{number}"), "x", WriteCondition::Always);
+            let key = request.key.clone();
+            let if_match = Some(faulty.put(request).await.unwrap().etag);
+            deletes.push(DeleteRequest { key, if_match });
+        }
+        faulty.plan(StoreOp::DeleteMany, 1, Fault::Late(LOST));
+        assert!(store.delete_many(deletes).await.unwrap().is_empty());
+        assert_eq!(faulty.seen(StoreOp::Head), 100);
+        assert_eq!(faulty.seen(StoreOp::DeleteMany), 1);
+    }
+
+    /// The change was lost, and then the look.
+    #[tokio::test(start_paused = true)]
+    async fn a_look_without_an_answer_is_no_change_that_may_come_late() {
+        let (faulty, retry, late) = below();
+        for nth in 1..9 {
+            faulty.plan(StoreOp::Head, nth, Fault::Stall);
+        }
+        let request = put("k", "ours", WriteCondition::IfAbsent);
+        retry.put(request).await.unwrap_err();
+        assert_eq!(faulty.seen(StoreOp::Put), 0);
+        assert!(!late.has(&Key::new("k")));
     }
 }

@@ -11,6 +11,8 @@ use crate::store::change::{Change, Outcome};
 /// Requests of which the log learns when the store has answered since; of more, the
 /// time counts from the end of their connection for a successor.
 const REQUESTS_LIMIT: usize = 10_000;
+/// All their keys: a bulk delete has many.
+const KEYS_LIMIT: usize = 100_000;
 
 /// More requests were given up than are remembered.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Unheard {
     /// By what was sent.
     requests: HashMap<Outcome, Request>,
     by_key: BTreeMap<Key, HashSet<Outcome>>,
+    /// Those of all requests together.
+    keys: usize,
 }
 
 #[derive(Debug)]
@@ -36,16 +40,21 @@ impl Unheard {
     /// These were given up. The number of the same ones before them.
     pub fn note(&mut self, number: u64, changes: &[Change]) -> Result<Option<u64>, TooMany> {
         let what = Outcome::of(&changes);
-        if self.requests.len() >= REQUESTS_LIMIT && !self.requests.contains_key(&what) {
+        let keys: HashSet<Key> = changes.iter().map(|change| change.key.clone()).collect();
+        let is_full = self.requests.len() >= REQUESTS_LIMIT || self.keys + keys.len() > KEYS_LIMIT;
+        if is_full && !self.requests.contains_key(&what) {
             return Err(TooMany);
         }
-        let keys: HashSet<Key> = changes.iter().map(|change| change.key.clone()).collect();
+        self.keys += keys.len();
         for key in &keys {
             self.by_key.entry(key.clone()).or_default().insert(what);
         }
         let at = Instant::now();
         let replaced = self.requests.insert(what, Request { number, at, keys });
-        Ok(replaced.map(|replaced| replaced.number))
+        Ok(replaced.map(|replaced| {
+            self.keys -= replaced.keys.len();
+            replaced.number
+        }))
     }
 
     /// The store has answered a request for these keys that was sent then. Numbers of what
@@ -63,7 +72,9 @@ impl Unheard {
                 if request.at > sent {
                     return true;
                 }
-                request.keys.remove(*key);
+                if request.keys.remove(*key) {
+                    self.keys -= 1;
+                }
                 if request.keys.is_empty() {
                     over.push(request.number);
                     self.requests.remove(what);
@@ -110,5 +121,26 @@ mod tests {
         assert_eq!(unheard.keys_after(None, 9), from_ref(&a));
         assert_eq!(unheard.heard(&[&c, &a], Instant::now()), [2]);
         assert!(unheard.keys_after(None, 9).is_empty());
+        assert_eq!(unheard.keys, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_keys_of_all_requests_have_a_bound() {
+        let mut unheard = Unheard::default();
+        let changes = |number: u64| -> Vec<Change> {
+            let key = |nth| Key::new(format!("{number}/{nth}"));
+            let change = |nth| Change::new(key(nth), WriteCondition::Always);
+            (0..1000).map(change).collect()
+        };
+        let most = KEYS_LIMIT as u64 / 1000;
+        for number in 0..most {
+            unheard.note(number, &changes(number)).unwrap();
+        }
+        unheard.note(most, &changes(most)).unwrap_err();
+        assert_eq!(unheard.note(most, &changes(0)).unwrap(), Some(0));
+        let keys: Vec<Key> = changes(0).into_iter().map(|it| it.key).collect();
+        let keys: Vec<&Key> = keys.iter().collect();
+        assert_eq!(unheard.heard(&keys, Instant::now()), [most]);
+        unheard.note(most, &changes(most)).unwrap();
     }
 }
