@@ -14,18 +14,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::StoreLog;
-use super::late_object::{LateObject, LateVersion, PAUSE_FIRST, Watched};
+use super::late_object::{LateObject, PAUSE_FIRST, Watched};
 use super::pending::excludes;
 use crate::store::{
-    DeleteRequest, ETag, GetRequest, HeadRequest, Key, LateChanges, ObjectMeta, ObjectStore,
-    StoreClock, StoreError, StoreErrorKind, StoreOp,
+    DeleteRequest, ETag, HeadRequest, Key, LateChanges, ObjectMeta, ObjectStore, StoreClock,
+    StoreError, StoreErrorKind, StoreOp,
 };
 
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
@@ -355,45 +354,16 @@ impl LateObjects {
             return Ok(false);
         };
         for object in watched.objects.iter().filter(|it| it.is_in_time(meta)) {
-            if self.is_same(key, meta, object).await && self.is_unwanted(object).await? {
+            if self.is_same(key, meta, object).await && object.is_unwanted(&*self.store).await? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Of a copy whose original has gone: another client renames the same, and has nothing
-    /// else.
-    async fn is_unwanted(&self, copy: &LateObject) -> Result<bool, StoreError> {
-        let Some(original) = &copy.original else {
-            return Ok(true);
-        };
-        let key = original.key.clone();
-        match self.store.head(HeadRequest { key }).await {
-            Ok(there) => Ok(there.etag == original.etag),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether a request may have made an object. ETags that are no hash say nothing:
-    /// then the bytes decide.
+    /// Whether a request may have made an object.
     pub async fn is_same(&self, key: &Key, meta: &ObjectMeta, object: &LateObject) -> bool {
-        let etag = match &object.makes {
-            LateVersion::Bytes { etag, size_bytes } if *size_bytes == meta.size_bytes => etag,
-            _ => return object.has(&meta.etag),
-        };
-        if *etag == meta.etag {
-            return true;
-        }
-        let request = GetRequest {
-            key: key.clone(),
-            range: None,
-            if_match: Some(meta.etag.clone()),
-            sink: None,
-        };
-        let body = self.store.get(request).await.map(|answer| answer.body);
-        body.is_ok_and(|body: Bytes| ETag::of_bytes(&body) == *etag)
+        object.is_same(&*self.store, key, meta).await
     }
 }
 
