@@ -274,44 +274,6 @@ impl Namespace {
         Ok(self.tree_ahead.take(prefix, doubted_at, max_age))
     }
 
-    async fn ask_by_name(&self, parent: &Pin, name: &Name) -> Result<StoreAnswer, FsError> {
-        let (asked_at, seq) = (Instant::now(), parent.state().dir.now());
-        let known = self.table.child(parent.ino, name).map(|child| child.kind);
-        let (file, directory) = match known {
-            Some(Kind::Directory) => match self.as_directory(parent, name).await? {
-                Some(directory) => (None, Some(directory)),
-                None => (self.head(parent, name).await?, None),
-            },
-            Some(_) => match self.head(parent, name).await? {
-                Some(file) => (Some(file), None),
-                None => (None, self.as_directory(parent, name).await?),
-            },
-            None => tokio::try_join!(self.head(parent, name), self.as_directory(parent, name))?,
-        };
-        let (entry, described) = match (directory, file) {
-            (Some(directory), _) => (Some(directory), None),
-            (None, Some((version, described))) => (Some(Entry::File(version)), Some(described)),
-            (None, None) => (None, None),
-        };
-        Ok(StoreAnswer {
-            entry,
-            described: described.filter(|_| self.stores_attributes()),
-            asked_at,
-            seq,
-        })
-    }
-
-    async fn as_directory(&self, parent: &Pin, name: &Name) -> Result<Option<Entry>, FsError> {
-        let request = ListRequest {
-            prefix: format!("{}/", self.child_key(parent.ino, name)?.as_str()),
-            fold_directories: FoldDirectories::No,
-            token: None,
-            max_keys: 1,
-        };
-        let answer = self.store.list(request).await?;
-        Ok((!answer.objects.is_empty()).then_some(Entry::Directory))
-    }
-
     /// Makes the table agree with what the store said of a name, unless it has
     /// said more since.
     ///
