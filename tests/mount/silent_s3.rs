@@ -1,6 +1,7 @@
 //! S3 says nothing: how long calls take that ask for the same thing.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -88,4 +89,37 @@ fn a_listing_does_not_wait_for_deletes_that_the_store_does_not_answer() {
         proxy.heal();
         mount.wait_for_keys("the deletes", |keys| keys == ["d/other/", "d/sub/stays"]);
     }
+}
+
+#[test]
+fn no_directory_goes_before_what_lies_in_it_is_deleted() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    for dir in ["removed", "replaced"] {
+        plan.client.put(&plan.bucket, &format!("{dir}/gone"), b"x");
+    }
+    let plan = plan.durability("disk");
+    let mount = plan.args(["--request-timeout", TIMEOUT]).start();
+    fs::create_dir(mount.path("moved")).unwrap();
+    for op in ["DeleteObject", "DeleteObjects"] {
+        let refused = Fault::Answer(503, "SlowDown");
+        proxy.rule(Rule::on(op, refused).always());
+    }
+    for name in ["removed/gone", "replaced/gone"] {
+        fs::remove_file(mount.path(name)).unwrap();
+    }
+    let (removed, replaced) = std::thread::scope(|scope| {
+        let removed = scope.spawn(|| fs::remove_dir(mount.path("removed")));
+        let replaced = fs::rename(mount.path("moved"), mount.path("replaced"));
+        (removed.join().unwrap(), replaced)
+    });
+    for failed in [removed, replaced] {
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+    proxy.heal();
+    mount.wait_for_keys("the files", |keys| {
+        keys == ["moved/", "removed/", "replaced/"]
+    });
+    fs::remove_dir(mount.path("removed")).unwrap();
+    fs::rename(mount.path("moved"), mount.path("replaced")).unwrap();
+    mount.wait_for_keys("one directory", |keys| keys == ["replaced/"]);
 }
