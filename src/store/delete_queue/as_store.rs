@@ -24,7 +24,7 @@ impl ObjectStore for DeleteQueue {
         }
         let key = request.key.clone();
         let meta = self.store.head(request).await?;
-        if self.late.is_late(&key, &meta.etag) {
+        if self.late.hides(&key, (&meta.etag, meta.last_modified)) {
             let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
             return Err(StoreError::new(kind, op, key, "is to be deleted"));
         }

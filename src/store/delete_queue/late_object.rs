@@ -224,6 +224,8 @@ pub(super) struct Watched {
     pub next: Instant,
     pub pause: Duration,
     pub until: Instant,
+    /// What was found and is not to be deleted, though it has the bytes of what is.
+    pub anothers: Option<(ETag, SystemTime)>,
     /// The store has not answered the last look.
     pub silence: Option<LookSilence>,
 }
@@ -244,8 +246,37 @@ impl Watched {
             next: now,
             pause: PAUSE_FIRST,
             until: now,
+            anothers: None,
             silence: None,
         }
+    }
+
+    /// Whether a version that was found has been decided on: nobody deletes it later.
+    pub fn is_anothers(&self, (etag, modified): (&ETag, SystemTime)) -> bool {
+        let anothers = self.anothers.as_ref();
+        anothers.is_some_and(|anothers| (&anothers.0, anothers.1) == (etag, modified))
+    }
+
+    /// Whether a version that was found may be one that is to be deleted.
+    pub fn hides(&self, found: (&ETag, SystemTime)) -> bool {
+        !self.is_anothers(found) && self.objects.iter().any(|object| object.has(found.0))
+    }
+
+    /// What was found is another client's. Whether that is news.
+    pub fn show(&mut self, found: (&ETag, SystemTime)) -> bool {
+        let was_hidden = self.hides(found);
+        self.anothers = Some((found.0.clone(), found.1));
+        was_hidden
+    }
+
+    /// Whether the next look comes earlier for it.
+    pub fn look_soon(&mut self) -> bool {
+        let soon = Instant::now() + PAUSE_FIRST;
+        let is_later = self.next > soon;
+        if is_later {
+            self.next = soon;
+        }
+        is_later
     }
 
     pub fn add(&mut self, object: LateObject, now: Instant) {

@@ -56,7 +56,8 @@ async fn list_objects_seen(
             let goes = going.contains(&object.key);
             let went = !goes && queue.pending.has(&object.key);
             overtaken |= went;
-            !goes && !went && !queue.late.is_late(&object.key, &object.etag)
+            let found = (&object.etag, object.last_modified);
+            !goes && !went && !queue.late.hides(&object.key, found)
         });
         seen.objects.append(&mut answer.objects);
         seen.prefixes.append(&mut answer.prefixes);
