@@ -49,6 +49,8 @@ pub struct DirStream {
     pub(super) dir: Pin,
     pub(super) at: Position,
     pub(super) progress: ListProgress,
+    /// The last key so far, without what the directory's keys begin with.
+    last: String,
     /// Files of the page before whose directory twin may follow.
     pub(super) unsettled: Vec<StreamedEntry>,
     /// Keys of the pages so far that cannot be shown.
@@ -70,8 +72,15 @@ pub(super) struct Pages {
 #[derive(Debug)]
 pub(super) enum Position {
     Start,
-    Next(ListToken),
+    Next(NextPage),
     End,
+}
+
+#[derive(Debug)]
+pub(super) struct NextPage {
+    pub(super) token: ListToken,
+    /// What the directory's keys began with when the token was given.
+    prefix: String,
 }
 
 impl DirStream {
@@ -80,6 +89,7 @@ impl DirStream {
             dir,
             at: Position::Start,
             progress: ListProgress::default(),
+            last: String::new(),
             unsettled: Vec::new(),
             hidden: 0,
             given: HashSet::new(),
@@ -89,6 +99,22 @@ impl DirStream {
 
     pub fn dir(&self) -> &Pin {
         &self.dir
+    }
+
+    /// Where the listing goes on: a directory that has moved since, behind the last key.
+    pub(super) fn next_at(&mut self, next: NextPage, prefix: &str) -> NextPage {
+        if next.prefix == prefix {
+            return next;
+        }
+        // A store may fold what lies behind its name into the same directory once more.
+        let folded = self.last.strip_suffix('/').and_then(Name::from_segment);
+        self.given.extend(folded);
+        self.progress = ListProgress::default();
+        self.pages = None;
+        NextPage {
+            token: ListToken::after(&format!("{prefix}{}", self.last)),
+            prefix: prefix.to_owned(),
+        }
     }
 }
 
@@ -140,6 +166,17 @@ pub(super) fn stream_page(
             .into_iter()
             .map(|(name, entry)| streamed(name, entry, asked_at, seq)),
     );
-    stream.at = page.next.map_or(Position::End, Position::Next);
+    if let Some(last) = page
+        .last
+        .as_deref()
+        .and_then(|last| last.strip_prefix(prefix))
+    {
+        last.clone_into(&mut stream.last);
+    }
+    let next = page.next.map(|token| NextPage {
+        token,
+        prefix: prefix.to_owned(),
+    });
+    stream.at = next.map_or(Position::End, Position::Next);
     stream_unseen(stream, given)
 }

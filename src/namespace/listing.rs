@@ -8,16 +8,17 @@ use super::Namespace;
 use super::dir::{DirState, Listing, REMEMBERED_ENTRIES_LIMIT};
 use super::dir_entry::{ChangeSeq, Entry};
 use super::dir_stream::{
-    DirStream, Pages, Position, Source, StreamedEntry, stream_page, stream_unseen, streamed,
+    DirStream, NextPage, Pages, Position, Source, StreamedEntry, stream_page, stream_unseen,
+    streamed,
 };
 use super::inode::Inode;
 use super::listed_pages::ListedPage;
-use super::lookup::{Asker, StoreAnswer};
+use super::lookup::{Asker, FirstPage, StoreAnswer};
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{FoldDirectories, ListRequest, ListToken};
+use crate::store::{FoldDirectories, ListRequest};
 use crate::vocabulary::{Ino, Kind};
 
 impl Namespace {
@@ -46,7 +47,7 @@ impl Namespace {
                 }
                 Ok(Some(entries))
             }
-            Position::Next(token) => Ok(Some(self.entries_after(stream, token).await?)),
+            Position::Next(next) => Ok(Some(self.entries_after(stream, next).await?)),
             Position::End => Ok(None),
         }
     }
@@ -97,9 +98,13 @@ impl Namespace {
             return Ok(entries);
         }
         turn.since(began)?;
-        let (page, asked_at, seq) = turn.ask(self.first_page(dir, Asker::Listing)).await?;
+        let FirstPage {
+            page,
+            prefix,
+            asked_at,
+            seq,
+        } = turn.ask(self.first_page(dir, Asker::Listing)).await?;
         drop(turn);
-        let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
         self.note_page(&stream.dir, &prefix, &page, (asked_at, seq));
         stream.pages = page.next.is_some().then(|| Pages {
             asked_at,
@@ -127,20 +132,28 @@ impl Namespace {
         })
     }
 
+    /// None where the directory has moved meanwhile: it is asked again where it is now.
     async fn entries_after(
         &self,
         stream: &mut DirStream,
-        token: ListToken,
+        next: NextPage,
     ) -> Result<Vec<StreamedEntry>, FsError> {
-        let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
         let (asked_at, seq) = (Instant::now(), stream.dir.state().dir.now());
-        let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, Some(token.clone()));
-        let listed = self.store.list(request).await.and_then(|answer| {
+        let prefix = self.prefix_of(&stream.dir)?;
+        let next = stream.next_at(next, &prefix);
+        let token = Some(next.token.clone());
+        let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, token);
+        let listed = self.store.list(request).await;
+        if !self.is_still_at(&stream.dir, &prefix)? {
+            stream.at = Position::Next(next);
+            return Ok(Vec::new());
+        }
+        let listed = listed.and_then(|answer| {
             stream.progress.step(&prefix, &answer)?;
             Ok(answer)
         });
         // What failed is asked for again: it is not the end of the directory.
-        let answer = listed.inspect_err(|_| stream.at = Position::Next(token))?;
+        let answer = listed.inspect_err(|_| stream.at = Position::Next(next))?;
         let page = Page::new(&prefix, answer);
         self.remember_pages(stream, &page);
         self.note_page(&stream.dir, &prefix, &page, (asked_at, seq));
