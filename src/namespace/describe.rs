@@ -14,7 +14,7 @@ use super::lookup::StoreAnswer;
 use super::name::Name;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{ETag, HeadRequest, Key, ObjectMeta, if_there};
+use crate::store::{ETag, FoldDirectories, HeadRequest, Key, ListRequest, ObjectMeta, if_there};
 use crate::vocabulary::{Kind, ObjectVersion};
 
 /// A call that takes longer, as one that waits for an upload, asks again.
@@ -343,5 +343,48 @@ impl Namespace {
             };
             (version, meta.into())
         }))
+    }
+
+    /// What the store has of a name, asked for by itself.
+    pub(super) async fn ask_by_name(
+        &self,
+        parent: &Pin,
+        name: &Name,
+    ) -> Result<StoreAnswer, FsError> {
+        let (asked_at, seq) = (Instant::now(), parent.state().dir.now());
+        let known = self.table.child(parent.ino, name).map(|child| child.kind);
+        let (file, directory) = match known {
+            Some(Kind::Directory) => match self.as_directory(parent, name).await? {
+                Some(directory) => (None, Some(directory)),
+                None => (self.head(parent, name).await?, None),
+            },
+            Some(_) => match self.head(parent, name).await? {
+                Some(file) => (Some(file), None),
+                None => (None, self.as_directory(parent, name).await?),
+            },
+            None => tokio::try_join!(self.head(parent, name), self.as_directory(parent, name))?,
+        };
+        let (entry, described) = match (directory, file) {
+            (Some(directory), _) => (Some(directory), None),
+            (None, Some((version, described))) => (Some(Entry::File(version)), Some(described)),
+            (None, None) => (None, None),
+        };
+        Ok(StoreAnswer {
+            entry,
+            described: described.filter(|_| self.stores_attributes()),
+            asked_at,
+            seq,
+        })
+    }
+
+    async fn as_directory(&self, parent: &Pin, name: &Name) -> Result<Option<Entry>, FsError> {
+        let request = ListRequest {
+            prefix: format!("{}/", self.child_key(parent.ino, name)?.as_str()),
+            fold_directories: FoldDirectories::No,
+            token: None,
+            max_keys: 1,
+        };
+        let answer = self.store.list(request).await?;
+        Ok((!answer.objects.is_empty()).then_some(Entry::Directory))
     }
 }

@@ -1,6 +1,5 @@
 //! Listing a directory page by page.
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -8,96 +7,19 @@ use tokio::time::Instant;
 use super::Namespace;
 use super::dir::{DirState, Listing, REMEMBERED_ENTRIES_LIMIT};
 use super::dir_entry::{ChangeSeq, Entry};
+use super::dir_stream::{
+    DirStream, NextPage, Pages, Position, Source, StreamedEntry, stream_page, stream_unseen,
+    streamed,
+};
 use super::inode::Inode;
 use super::listed_pages::ListedPage;
-use super::lookup::{Asker, StoreAnswer};
+use super::lookup::{Asker, FirstPage, StoreAnswer};
 use super::name::Name;
 use super::page::Page;
 use super::table::Pin;
 use crate::error::FsError;
-use crate::store::{FoldDirectories, ListProgress, ListRequest, ListToken};
+use crate::store::{FoldDirectories, ListRequest};
 use crate::vocabulary::{Ino, Kind};
-
-/// One entry as a listing gives it.
-#[derive(Debug, Clone)]
-pub struct StreamedEntry {
-    pub name: Name,
-    pub kind: Kind,
-    source: Source,
-}
-
-#[derive(Debug, Clone)]
-enum Source {
-    /// In the table, not in the store.
-    Local,
-    /// A predecessor gave it out, or was about to.
-    Before,
-    Store {
-        entry: Entry,
-        asked_at: Instant,
-        seq: ChangeSeq,
-    },
-}
-
-impl StreamedEntry {
-    /// An entry that a predecessor listed.
-    pub fn given_before(name: Name) -> Self {
-        Self {
-            name,
-            kind: Kind::File,
-            source: Source::Before,
-        }
-    }
-}
-
-/// A listing under way.
-#[derive(Debug)]
-pub struct DirStream {
-    dir: Pin,
-    at: Position,
-    progress: ListProgress,
-    /// Files of the page before whose directory twin may follow.
-    unsettled: Vec<StreamedEntry>,
-    /// Keys of the pages so far that cannot be shown.
-    hidden: usize,
-    /// Names given out that the store may list again.
-    given: HashSet<Name>,
-    /// The pages so far, while they are few enough to be remembered at the end.
-    pages: Option<Pages>,
-}
-
-#[derive(Debug)]
-struct Pages {
-    /// When the first was asked for, and where the directory's log stood.
-    asked_at: Instant,
-    seq: ChangeSeq,
-    entries: BTreeMap<Name, Entry>,
-}
-
-#[derive(Debug)]
-enum Position {
-    Start,
-    Next(ListToken),
-    End,
-}
-
-impl DirStream {
-    pub fn new(dir: Pin) -> Self {
-        Self {
-            dir,
-            at: Position::Start,
-            progress: ListProgress::default(),
-            unsettled: Vec::new(),
-            hidden: 0,
-            given: HashSet::new(),
-            pages: None,
-        }
-    }
-
-    pub fn dir(&self) -> &Pin {
-        &self.dir
-    }
-}
 
 impl Namespace {
     /// The next entries of a directory, each name once; none at the end.
@@ -125,7 +47,7 @@ impl Namespace {
                 }
                 Ok(Some(entries))
             }
-            Position::Next(token) => Ok(Some(self.entries_after(stream, token).await?)),
+            Position::Next(next) => Ok(Some(self.entries_after(stream, next).await?)),
             Position::End => Ok(None),
         }
     }
@@ -176,9 +98,13 @@ impl Namespace {
             return Ok(entries);
         }
         turn.since(began)?;
-        let (page, asked_at, seq) = turn.ask(self.first_page(dir, Asker::Listing)).await?;
+        let FirstPage {
+            page,
+            prefix,
+            asked_at,
+            seq,
+        } = turn.ask(self.first_page(dir, Asker::Listing)).await?;
         drop(turn);
-        let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
         self.note_page(&stream.dir, &prefix, &page, (asked_at, seq));
         stream.pages = page.next.is_some().then(|| Pages {
             asked_at,
@@ -206,20 +132,28 @@ impl Namespace {
         })
     }
 
+    /// None where the directory has moved meanwhile: it is asked again where it is now.
     async fn entries_after(
         &self,
         stream: &mut DirStream,
-        token: ListToken,
+        next: NextPage,
     ) -> Result<Vec<StreamedEntry>, FsError> {
-        let prefix = self.keys.dir_prefix(&self.table.dir_path(stream.dir.ino)?);
         let (asked_at, seq) = (Instant::now(), stream.dir.state().dir.now());
-        let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, Some(token.clone()));
-        let listed = self.store.list(request).await.and_then(|answer| {
+        let prefix = self.prefix_of(&stream.dir)?;
+        let next = stream.next_at(next, &prefix);
+        let token = Some(next.token.clone());
+        let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, token);
+        let listed = self.store.list(request).await;
+        if !self.is_still_at(&stream.dir, &prefix)? {
+            stream.at = Position::Next(next);
+            return Ok(Vec::new());
+        }
+        let listed = listed.and_then(|answer| {
             stream.progress.step(&prefix, &answer)?;
             Ok(answer)
         });
         // What failed is asked for again: it is not the end of the directory.
-        let answer = listed.inspect_err(|_| stream.at = Position::Next(token))?;
+        let answer = listed.inspect_err(|_| stream.at = Position::Next(next))?;
         let page = Page::new(&prefix, answer);
         self.remember_pages(stream, &page);
         self.note_page(&stream.dir, &prefix, &page, (asked_at, seq));
@@ -350,51 +284,4 @@ impl Namespace {
             .and_then(|(cache, key)| cache.kind(&key, version));
         known.unwrap_or(listed.kind)
     }
-}
-
-fn streamed(name: Name, entry: Entry, asked_at: Instant, seq: ChangeSeq) -> StreamedEntry {
-    StreamedEntry {
-        name,
-        kind: entry.kind(),
-        source: Source::Store {
-            entry,
-            asked_at,
-            seq,
-        },
-    }
-}
-
-fn stream_unseen(stream: &DirStream, entries: Vec<StreamedEntry>) -> Vec<StreamedEntry> {
-    entries
-        .into_iter()
-        .filter(|entry| !stream.given.contains(&entry.name))
-        .collect()
-}
-
-/// Takes a page into the stream: what is settled is given out, the rest waits for the next page.
-fn stream_page(
-    stream: &mut DirStream,
-    prefix: &str,
-    mut page: Page,
-    asked_at: Instant,
-    seq: ChangeSeq,
-) -> Vec<StreamedEntry> {
-    let mut waiting = std::mem::take(&mut stream.unsettled);
-    let shadowed = waiting.extract_if(.., |file| page.is_directory(&file.name));
-    stream.hidden += page.hidden.len() + shadowed.count();
-    waiting.retain(|file| !page.entries.contains_key(&file.name));
-    let is_settled = |entry: &StreamedEntry| page.is_complete_for(prefix, &entry.name);
-    let (mut given, still): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_settled);
-    stream.unsettled = still;
-    let unsettled = page.take_unsettled(prefix).into_iter();
-    stream
-        .unsettled
-        .extend(unsettled.map(|(name, entry)| streamed(name, entry, asked_at, seq)));
-    given.extend(
-        page.entries
-            .into_iter()
-            .map(|(name, entry)| streamed(name, entry, asked_at, seq)),
-    );
-    stream.at = page.next.map_or(Position::End, Position::Next);
-    stream_unseen(stream, given)
 }

@@ -1,6 +1,9 @@
-//! Listings and lookups while names are made, uploaded and removed, with requests that
-//! are late before and after the store carries them out: what was there before one
-//! began, and has not been touched since, is in it, and what was removed is not.
+//! Listings and lookups while names are made, uploaded, removed and renamed, with requests
+//! that are late before and after the store carries them out: what was there before one
+//! began, and has not been touched since, is in it, and what was removed is not. What is
+//! in a directory is not touched where that gets another name.
+
+mod renames;
 
 use std::collections::HashMap;
 use std::io;
@@ -23,7 +26,10 @@ const ACTORS: u64 = 6;
 const STEPS: usize = 40;
 const DELAY_LIMIT: Duration = Duration::from_secs(3);
 /// Files come and go in all of them, `t/a/n` itself too. Parents come first.
-const DIRS: [&str; 4] = ["t", "t/a", "t/b", "t/a/n"];
+const DIRS: [&str; 5] = ["t", "t/a", "t/b", "t/a/n", MOVING];
+/// One that is in either of these directories; what is in it is called by its own name.
+const MOVING: &str = "m";
+const MOVES_IN: [&str; 2] = ["t/a", "t/b"];
 const FILES: [&str; 3] = ["f", "g", "h"];
 
 #[derive(Debug)]
@@ -66,6 +72,8 @@ struct World {
     names: Namespace,
     known: Mutex<HashMap<String, Known>>,
     made: Mutex<HashMap<String, Made>>,
+    /// Which of `MOVES_IN` the directory is in.
+    moved_to: Mutex<usize>,
     /// As the kernel lets one call at a time change a directory.
     locks: HashMap<&'static str, tokio::sync::Mutex<()>>,
     uploads: Mutex<JoinSet<()>>,
@@ -111,6 +119,7 @@ impl World {
             names,
             known: Mutex::default(),
             made: Mutex::default(),
+            moved_to: Mutex::default(),
             locks: DIRS
                 .into_iter()
                 .map(|dir| (dir, Default::default()))
@@ -141,8 +150,17 @@ impl World {
         (known.is_there, known.is_changing) = (is_there, false);
     }
 
+    /// Where a path is now.
+    fn place(&self, path: &str) -> String {
+        match path.strip_prefix(MOVING) {
+            Some(rest) => format!("{}/{MOVING}{rest}", MOVES_IN[*self.moved_to.lock()]),
+            None => path.to_owned(),
+        }
+    }
+
     async fn directory(&self, path: &str) -> Result<Pin, FsError> {
         let mut at = self.names.inode(ROOT)?;
+        let path = self.place(path);
         for segment in path.split('/').filter(|segment| !segment.is_empty()) {
             at = self.names.lookup(&at, &parts(segment).1).await?;
         }
@@ -248,7 +266,8 @@ impl World {
     /// Makes a name in one directory, or removes it.
     async fn change(self: &Arc<Self>, random: &mut Rng) {
         let dir = random.choice(DIRS).unwrap();
-        let (above, _) = parts(dir);
+        let place = self.place(dir);
+        let (above, _) = parts(&place);
         // Nobody removes the directory meanwhile.
         let _above = match self.locks.get(above) {
             Some(lock) => Some(lock.lock().await),
@@ -270,7 +289,8 @@ impl World {
 
     /// What is known of each path in a directory.
     fn known_in(&self, dir: &str) -> HashMap<String, Known> {
-        let paths = DIRS.into_iter().map(str::to_owned);
+        let moving = MOVES_IN.map(|dir| format!("{dir}/{MOVING}"));
+        let paths = DIRS.into_iter().map(str::to_owned).chain(moving);
         let files = FILES.iter().map(|file| format!("{dir}/{file}"));
         let inside = paths.chain(files).filter(|path| parts(path).0 == dir);
         inside
@@ -282,7 +302,8 @@ impl World {
         let of_dir = self.known(dir);
         let known = self.known_in(dir);
         let Ok(pin) = self.directory(dir).await else {
-            let is_sure = of_dir.is_there && !of_dir.is_changing && of_dir == self.known(dir);
+            let is_same = of_dir == self.known(dir) && dir != MOVING;
+            let is_sure = of_dir.is_there && !of_dir.is_changing && is_same;
             return assert!(!is_sure, "{dir} is there, {}", self.told);
         };
         let mut stream = DirStream::new(pin);
@@ -305,7 +326,13 @@ impl World {
 
     async fn look_up(&self, path: &str) {
         let before = self.known(path);
-        let looked = self.directory(path).await;
+        let (dir, name) = parts(path);
+        // It may have moved while it was looked for.
+        let looked = match self.directory(dir).await {
+            Ok(parent) => self.names.lookup(&parent, &name).await,
+            Err(_) if dir == MOVING => return,
+            Err(error) => Err(error),
+        };
         if !before.is_changing && before == self.known(path) {
             assert_eq!(looked.is_ok(), before.is_there, "{path}, {}", self.told);
         }
@@ -316,7 +343,8 @@ async fn act(world: Arc<World>, mut random: Rng) {
     for _ in 0..STEPS {
         let dir = random.choice(DIRS).unwrap();
         match random.u8(..8) {
-            0..4 => world.change(&mut random).await,
+            0 => world.change_name(&mut random).await,
+            1..4 => world.change(&mut random).await,
             4..7 => world.list(dir).await,
             _ => world.look_up(&format!("{dir}/{}", FILES[0])).await,
         }
@@ -339,6 +367,9 @@ async fn a_listing_shows_what_was_there_however_late_requests_are() {
         for dir in &DIRS[..3] {
             world.mkdir(dir).await;
         }
+        world.begin(MOVING);
+        world.mkdir("t/a/m").await;
+        world.end(MOVING, true);
         let actors = (0..ACTORS).map(|actor| Rng::with_seed(seed << 8 | actor));
         let mut actors: JoinSet<()> = actors.map(|it| act(world.clone(), it)).collect();
         while let Some(ended) = actors.join_next().await {

@@ -40,6 +40,15 @@ pub(super) struct StoreAnswer {
     pub seq: ChangeSeq,
 }
 
+/// The first page of a directory's listing.
+pub(super) struct FirstPage {
+    pub page: Page,
+    /// What the directory's keys begin with.
+    pub prefix: String,
+    pub asked_at: Instant,
+    pub seq: ChangeSeq,
+}
+
 impl StoreAnswer {
     /// What is there; none where nothing is.
     pub fn kind(&self) -> Option<Kind> {
@@ -69,8 +78,12 @@ impl Namespace {
 
     async fn look_up(&self, parent: &Pin, name: &Name) -> Result<Pin, FsError> {
         for _ in 0..ASK_AGAIN_LIMIT {
+            let prefix = self.prefix_of(parent)?;
             let answer = self.look_up_in_store(parent, name).await?;
             let answer = self.describe(parent, name, answer).await?;
+            if !self.is_still_at(parent, &prefix)? {
+                continue;
+            }
             let asked = (answer.asked_at, answer.seq);
             let entry = answer.entry.as_ref();
             let mut state = parent.state();
@@ -166,15 +179,14 @@ impl Namespace {
             return Ok(answer);
         }
         turn.since(began)?;
-        let (page, asked_at, seq) = turn.ask(self.first_page(parent, Asker::Lookup)).await?;
+        let first = turn.ask(self.first_page(parent, Asker::Lookup)).await?;
         drop(turn);
-        let prefix = self.keys.dir_prefix(&self.table.dir_path(parent.ino)?);
-        if page.is_complete_for(&prefix, name) {
+        if first.page.is_complete_for(&first.prefix, name) {
             return Ok(StoreAnswer {
-                entry: page.entries.get(name).cloned(),
+                entry: first.page.entries.get(name).cloned(),
                 described: None,
-                asked_at,
-                seq,
+                asked_at: first.asked_at,
+                seq: first.seq,
             });
         }
         self.ask_by_name(parent, name).await
@@ -198,26 +210,45 @@ impl Namespace {
         })
     }
 
+    /// What the keys of a directory begin with.
+    pub(super) fn prefix_of(&self, dir: &Pin) -> Result<String, FsError> {
+        Ok(self.keys.dir_prefix(&self.table.dir_path(dir.ino)?))
+    }
+
+    /// Whether the keys of a directory are what they were when the store was asked: once
+    /// it has moved, the answer is of a place where nothing is any more.
+    pub(super) fn is_still_at(&self, dir: &Pin, prefix: &str) -> Result<bool, FsError> {
+        Ok(self.prefix_of(dir)? == prefix)
+    }
+
     /// First page of a directory's listing; remembered when it is the only one.
-    pub(super) async fn first_page(
-        &self,
-        dir: &Pin,
-        asker: Asker,
-    ) -> Result<(Page, Instant, ChangeSeq), FsError> {
-        let prefix = self.keys.dir_prefix(&self.table.dir_path(dir.ino)?);
-        let seq = dir.state().dir.now();
-        let (page, asked_at) = match self.page_ahead(dir, &prefix, asker).await? {
-            Some(listed) => listed,
-            None => {
-                let asked_at = Instant::now();
-                let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, None);
-                (
-                    Page::new(&prefix, self.store.list(request).await?),
+    pub(super) async fn first_page(&self, dir: &Pin, asker: Asker) -> Result<FirstPage, FsError> {
+        for _ in 0..ASK_AGAIN_LIMIT {
+            // Before the path is known: what has moved since was asked for before.
+            let (began, seq) = (Instant::now(), dir.state().dir.now());
+            let prefix = self.prefix_of(dir)?;
+            let (page, asked_at) = match self.page_ahead(dir, &prefix, asker).await? {
+                Some(listed) => listed,
+                None => {
+                    let request = ListRequest::page(prefix.as_str(), FoldDirectories::Yes, None);
+                    (Page::new(&prefix, self.store.list(request).await?), began)
+                }
+            };
+            if self.is_still_at(dir, &prefix)? {
+                self.note_first_page(dir, &page, (asked_at, seq));
+                return Ok(FirstPage {
+                    page,
+                    prefix,
                     asked_at,
-                )
+                    seq,
+                });
             }
-        };
-        self.hidden.note(dir, &page);
+        }
+        Err(FsError::STALE)
+    }
+
+    fn note_first_page(&self, dir: &Pin, page: &Page, (asked_at, seq): (Instant, ChangeSeq)) {
+        self.hidden.note(dir, page);
         if page.next.is_none() {
             self.directories.note_names(dir, page.entries.iter(), seq);
         }
@@ -235,7 +266,6 @@ impl Namespace {
         if page.next.is_none() {
             self.listing_remembered(dir.ino, page.entries.len());
         }
-        Ok((page, asked_at, seq))
     }
 
     /// A directory that was listed ahead of a walk, or that begins what is listed so now.
@@ -272,44 +302,6 @@ impl Namespace {
         let answer = self.store.list(request).await?;
         self.tree_ahead.put(&asking, directories(&root, answer));
         Ok(self.tree_ahead.take(prefix, doubted_at, max_age))
-    }
-
-    async fn ask_by_name(&self, parent: &Pin, name: &Name) -> Result<StoreAnswer, FsError> {
-        let (asked_at, seq) = (Instant::now(), parent.state().dir.now());
-        let known = self.table.child(parent.ino, name).map(|child| child.kind);
-        let (file, directory) = match known {
-            Some(Kind::Directory) => match self.as_directory(parent, name).await? {
-                Some(directory) => (None, Some(directory)),
-                None => (self.head(parent, name).await?, None),
-            },
-            Some(_) => match self.head(parent, name).await? {
-                Some(file) => (Some(file), None),
-                None => (None, self.as_directory(parent, name).await?),
-            },
-            None => tokio::try_join!(self.head(parent, name), self.as_directory(parent, name))?,
-        };
-        let (entry, described) = match (directory, file) {
-            (Some(directory), _) => (Some(directory), None),
-            (None, Some((version, described))) => (Some(Entry::File(version)), Some(described)),
-            (None, None) => (None, None),
-        };
-        Ok(StoreAnswer {
-            entry,
-            described: described.filter(|_| self.stores_attributes()),
-            asked_at,
-            seq,
-        })
-    }
-
-    async fn as_directory(&self, parent: &Pin, name: &Name) -> Result<Option<Entry>, FsError> {
-        let request = ListRequest {
-            prefix: format!("{}/", self.child_key(parent.ino, name)?.as_str()),
-            fold_directories: FoldDirectories::No,
-            token: None,
-            max_keys: 1,
-        };
-        let answer = self.store.list(request).await?;
-        Ok((!answer.objects.is_empty()).then_some(Entry::Directory))
     }
 
     /// Makes the table agree with what the store said of a name, unless it has

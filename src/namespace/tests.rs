@@ -670,3 +670,87 @@ async fn an_answer_tells_nothing_of_a_marker_that_was_changed_after_the_question
     asked.unwrap();
     assert_eq!(dir.state().dir.marker(), Marker::Unknown);
 }
+
+impl World {
+    /// Files of `p/d` get their keys of `p/e`, and the directory its name, as a rename has it.
+    async fn move_files(&self, dir: &Pin, files: usize) {
+        for number in 0..files {
+            self.put(&format!("p/e/f{number:04}"), "x").await;
+            let original = Key::new(format!("p/d/f{number:04}"));
+            let original = DeleteRequest::any(original);
+            self.store.delete(original).await.unwrap();
+        }
+        dir.state().dir.forget_listing();
+        let table = self.names.table();
+        table.rename(dir.ino, ROOT, &name("e")).unwrap();
+    }
+
+    async fn with_files(files: usize, ttl: Duration) -> (Self, Pin) {
+        let world = Self::new(DirMarkers::Auto);
+        world.names.set_coherence(Coherence {
+            ttl,
+            negative_ttl: ttl,
+            stale_ttl: STALE_TTL,
+        });
+        for number in 0..files {
+            world.put(&format!("p/d/f{number:04}"), "x").await;
+        }
+        let dir = world.lookup(&world.root(), "d").await.unwrap();
+        (world, dir)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_the_former_place_of_a_directory_is_asked_for_again() {
+    let slow = Fault::Slow(Duration::from_secs(2));
+    for (ttl, op) in [(TTL, StoreOp::List), (Duration::ZERO, StoreOp::Head)] {
+        let (world, dir) = World::with_files(1, ttl).await;
+        let pin = world.names.inode(dir.ino).unwrap();
+        world.store.plan(op, world.store.seen(op) + 1, slow);
+        let moves = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.move_files(&dir, 1).await;
+        };
+        if op == StoreOp::List {
+            let (listed, ()) = tokio::join!(world.listed_in(pin), moves);
+            assert_eq!(listed, ["f0000"]);
+            let pin = world.names.inode(dir.ino).unwrap();
+            assert_eq!(world.listed_in(pin).await, ["f0000"]);
+        } else {
+            let (found, ()) = tokio::join!(world.lookup(&pin, "f0000"), moves);
+            found.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_directory_that_moves_between_two_pages_is_listed_whole_and_each_name_once() {
+    const FILES: usize = 1001;
+    for is_under_way in [false, true] {
+        let (world, dir) = World::with_files(FILES, TTL).await;
+        let mut stream = DirStream::new(world.names.inode(dir.ino).unwrap());
+        let first = world.names.next_entries(&mut stream).await.unwrap();
+        let mut listed = first.unwrap();
+        if is_under_way {
+            let slow = Fault::Slow(Duration::from_secs(2));
+            world
+                .store
+                .plan(StoreOp::List, world.store.seen(StoreOp::List) + 1, slow);
+            let moves = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                world.move_files(&dir, FILES).await;
+            };
+            let next = world.names.next_entries(&mut stream);
+            let (next, ()) = tokio::join!(next, moves);
+            listed.extend(next.unwrap().unwrap());
+        } else {
+            world.move_files(&dir, FILES).await;
+        }
+        while let Some(entries) = world.names.next_entries(&mut stream).await.unwrap() {
+            listed.extend(entries);
+        }
+        let listed: Vec<&str> = listed.iter().map(|entry| entry.name.as_str()).collect();
+        let expected: Vec<String> = (0..FILES).map(|number| format!("f{number:04}")).collect();
+        assert_eq!(listed, expected, "{is_under_way}");
+    }
+}

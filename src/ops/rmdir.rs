@@ -38,6 +38,9 @@ impl Ops {
         let at = self.store.time();
         self.carried_out.begin(request, || Basis::new(None, at));
         self.namespace.check_empty(&dir).await?;
+        let path = self.namespace.table().dir_path(dir.ino)?;
+        let prefix = self.namespace.keys().dir_prefix(&path);
+        self.store.deleted_below(&prefix).await?;
         check_awaited()?;
         self.namespace.before_entry_removed(&parent, name).await?;
         self.namespace.remove_marker(&dir).await?;

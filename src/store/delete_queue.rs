@@ -68,7 +68,7 @@ pub struct DeleteQueue {
     flush_now: Notify,
     retry_now: Notify,
     failing: watch::Sender<bool>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
 }
 
 impl DeleteQueue {
@@ -83,13 +83,21 @@ impl DeleteQueue {
             let condition = etag.clone().map(WriteCondition::IfMatch);
             late_changes.note(StoreOp::DeleteMany, key, condition.unwrap_or_default());
         }
+        let refusals = Arc::<Refusals>::default();
+        let late = LateObjects::new(
+            store.clone(),
+            log.clone(),
+            late_changes,
+            left.late,
+            refusals.clone(),
+        );
         let wake = Notify::new();
         wake.notify_one();
         Self {
             max_wait,
             pending: PendingDeletes::new(log.clone(), left.pending),
             orphans: Mutex::new(left.uploads),
-            late: LateObjects::new(store.clone(), log.clone(), late_changes, left.late),
+            late,
             store,
             log,
             made: Made::default(),
@@ -97,7 +105,7 @@ impl DeleteQueue {
             flush_now: Notify::new(),
             retry_now: Notify::new(),
             failing: watch::Sender::new(false),
-            refusals: Refusals::default(),
+            refusals,
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::Mount;
 use crate::support::proxy::{Fault, Rule};
+use crate::support::wait_until;
 
 const CALLS: usize = 16;
 /// Of one call; the one that is under way when it comes takes its time too, and a busy
@@ -50,4 +51,73 @@ fn listings_of_one_directory_do_not_wait_for_each_others_timeouts() {
         assert!(listed.is_err());
     });
     assert!(longest < WITHIN, "{longest:?}");
+}
+
+#[test]
+fn a_listing_does_not_wait_for_deletes_that_the_store_does_not_answer() {
+    const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+    const DELETES: [&str; 2] = ["DeleteObject", "DeleteObjects"];
+    for fault in [Fault::Stall, Fault::Answer(503, "SlowDown")] {
+        let (plan, proxy) = Mount::behind_a_proxy();
+        for key in ["d/sub/gone", "d/sub/stays", "d/other/gone"] {
+            plan.client.put(&plan.bucket, key, b"x");
+        }
+        let plan = plan.durability("disk").set("--ttl", "0s");
+        let mount = plan.args(["--request-timeout", "20s"]).start();
+        for op in DELETES {
+            proxy.rule(Rule::on(op, fault).always());
+        }
+        for name in ["d/sub/gone", "d/other/gone"] {
+            fs::remove_file(mount.path(name)).unwrap();
+        }
+        wait_until(REQUEST_TIMEOUT, "a delete at the store", || {
+            DELETES.iter().any(|op| proxy.seen(op) > 0)
+        });
+        let began = Instant::now();
+        for (dir, expected) in [
+            ("d", &["other", "sub"][..]),
+            ("d/sub", &["stays"]),
+            ("d/other", &[]),
+        ] {
+            let names = fs::read_dir(mount.path(dir)).unwrap();
+            let mut names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
+            names.sort();
+            assert_eq!(names, expected, "{dir}");
+        }
+        assert!(began.elapsed() < REQUEST_TIMEOUT, "{:?}", began.elapsed());
+        proxy.heal();
+        mount.wait_for_keys("the deletes", |keys| keys == ["d/other/", "d/sub/stays"]);
+    }
+}
+
+#[test]
+fn no_directory_goes_before_what_lies_in_it_is_deleted() {
+    let (plan, proxy) = Mount::behind_a_proxy();
+    for dir in ["removed", "replaced"] {
+        plan.client.put(&plan.bucket, &format!("{dir}/gone"), b"x");
+    }
+    let plan = plan.durability("disk");
+    let mount = plan.args(["--request-timeout", TIMEOUT]).start();
+    fs::create_dir(mount.path("moved")).unwrap();
+    for op in ["DeleteObject", "DeleteObjects"] {
+        let refused = Fault::Answer(503, "SlowDown");
+        proxy.rule(Rule::on(op, refused).always());
+    }
+    for name in ["removed/gone", "replaced/gone"] {
+        fs::remove_file(mount.path(name)).unwrap();
+    }
+    let (removed, replaced) = std::thread::scope(|scope| {
+        let removed = scope.spawn(|| fs::remove_dir(mount.path("removed")));
+        let replaced = fs::rename(mount.path("moved"), mount.path("replaced"));
+        (removed.join().unwrap(), replaced)
+    });
+    removed.unwrap_err();
+    replaced.unwrap_err();
+    proxy.heal();
+    mount.wait_for_keys("the files", |keys| {
+        keys == ["moved/", "removed/", "replaced/"]
+    });
+    fs::remove_dir(mount.path("removed")).unwrap();
+    fs::rename(mount.path("moved"), mount.path("replaced")).unwrap();
+    mount.wait_for_keys("one directory", |keys| keys == ["replaced/"]);
 }

@@ -202,6 +202,7 @@ impl DirectoryRenamer {
         self.predecessor.wait_for_requests(&places).await?;
         if let Some(target) = target {
             self.namespace.check_empty(target).await?;
+            self.store.deleted_below(&self.dir_prefix(to)?).await?;
         }
         self.files.check_movable(source.ino)?;
         self.copies.objects_under(&self.dir_prefix(from)?).await

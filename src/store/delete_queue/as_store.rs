@@ -2,7 +2,7 @@
 //! each change of a key after the deletes that have to come before it.
 
 use async_trait::async_trait;
-use tokio::time::timeout;
+use tokio::time::{Duration, timeout};
 
 use super::pending::excludes;
 use super::{DeleteQueue, listing};
@@ -11,6 +11,9 @@ use crate::store::{Key, ObjectStore, StoreError, StoreErrorKind, StoreOp};
 
 /// Times that a listing is asked for which removals overtake.
 const ASK_AGAIN_LIMIT: usize = 8;
+/// Where deletes take longer, a listing leaves out what they are to delete, which costs it
+/// more requests.
+const LISTING_WAIT: Duration = Duration::from_secs(1);
 
 #[async_trait]
 impl ObjectStore for DeleteQueue {
@@ -21,7 +24,7 @@ impl ObjectStore for DeleteQueue {
         }
         let key = request.key.clone();
         let meta = self.store.head(request).await?;
-        if self.late.is_late(&key, &meta.etag) {
+        if self.late.hides(&key, (&meta.etag, meta.last_modified)) {
             let (kind, op) = (StoreErrorKind::NotFound, StoreOp::Head);
             return Err(StoreError::new(kind, op, key, "is to be deleted"));
         }
@@ -135,15 +138,24 @@ impl ObjectStore for DeleteQueue {
 }
 
 impl DeleteQueue {
-    /// Waits until the deletes below a prefix that `counts` are done.
-    pub(super) async fn wait_below(
-        &self,
-        op: StoreOp,
-        prefix: &str,
-        counts: impl Fn(&str) -> bool,
-    ) -> Result<(), StoreError> {
-        self.wait_while(op, prefix, || self.pending.has_due_below(prefix, &counts))
-            .await
+    /// Waits for a moment for the deletes below a prefix that `counts`, unless deletes fail
+    /// or are slow: a listing leaves out what is left of them.
+    pub(super) async fn let_deletes_end(&self, prefix: &str, counts: impl Fn(&str) -> bool) {
+        if self.is_failing() || self.pending.is_slow() {
+            return;
+        }
+        let waits = || self.pending.has_due_below(prefix, &counts);
+        if !self.is_over_within(LISTING_WAIT, waits).await {
+            self.pending.note_slow();
+        }
+    }
+
+    /// Waits until what lies in a directory is deleted: a store with directories of its own
+    /// deletes none that has something in it. Errors: `TimedOut`.
+    pub async fn deleted_below(&self, prefix: &str) -> Result<(), StoreError> {
+        let is_inside = |rest: &str| !rest.is_empty();
+        let waits = || self.pending.has_due_below(prefix, is_inside);
+        self.wait_while(StoreOp::Delete, prefix, waits).await
     }
 
     /// Waits until the deletes are done that a new object under the key has to come after.
@@ -159,25 +171,30 @@ impl DeleteQueue {
         self.late.end_watch(op, key).await
     }
 
-    async fn wait_while(
+    pub(super) async fn wait_while(
         &self,
         op: StoreOp,
         key: &str,
         waits: impl Fn() -> bool,
     ) -> Result<(), StoreError> {
-        if !waits() {
+        if self.is_over_within(self.max_wait, waits).await {
             return Ok(());
+        }
+        Err(StoreError::new(
+            StoreErrorKind::TimedOut,
+            op,
+            Key::new(key),
+            "deletes that come first were not done in time",
+        ))
+    }
+
+    async fn is_over_within(&self, limit: Duration, waits: impl Fn() -> bool) -> bool {
+        if !waits() {
+            return true;
         }
         self.flush_now.notify_one();
         let done = self.pending.wait_until(|_| !waits());
-        timeout(self.max_wait, done).await.map_err(|_| {
-            StoreError::new(
-                StoreErrorKind::TimedOut,
-                op,
-                Key::new(key),
-                "deletes that come first were not done in time",
-            )
-        })
+        timeout(limit, done).await.is_ok()
     }
 }
 
@@ -187,8 +204,9 @@ mod tests {
 
     use tokio::time::{Duration, timeout};
 
-    use crate::store::delete_queue::tests::{delete_queue, pending, put};
+    use crate::store::delete_queue::tests::{delete_queue, keys, pending, put};
     use crate::store::memory::Memory;
+    use crate::store::{Key, LIST_PAGE_LIMIT, StoreErrorKind};
 
     #[tokio::test(start_paused = true)]
     async fn a_name_that_is_made_again_comes_after_deletes_at_above_and_below_it() {
@@ -214,5 +232,42 @@ mod tests {
             put(&*store, made).await;
             runs.abort();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_marker_goes_after_what_lies_in_its_directory() {
+        let memory = Arc::new(Memory::default());
+        put(&*memory, "d/").await;
+        let etag = put(&*memory, "d/f").await;
+        let (store, _) = delete_queue(&memory, Vec::new());
+        store.delete_later(pending("d/f", Some(etag))).unwrap();
+        // Nobody deletes.
+        let refused = store.deleted_below("d/").await.unwrap_err();
+        assert_eq!(refused.kind, StoreErrorKind::TimedOut);
+        let runs = tokio::spawn(store.clone().run());
+        store.deleted_below("d/").await.unwrap();
+        assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["d/"]);
+        runs.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_delete_that_is_decided_has_listings_wait_again() {
+        let memory = Arc::new(Memory::default());
+        let (store, _) = delete_queue(&memory, Vec::new());
+        // Nobody deletes.
+        for key in ["d/e/f", "d/e/g"] {
+            store.delete_later(pending(key, None)).unwrap();
+        }
+        let waited = async || {
+            let began = tokio::time::Instant::now();
+            store.let_deletes_end("d/", |_| true).await;
+            !began.elapsed().is_zero()
+        };
+        assert!(waited().await);
+        assert!(!waited().await, "it would be in vain");
+        store.pending.settle(&[Key::new("d/e/other")]);
+        assert!(!waited().await, "nothing was decided");
+        store.pending.settle(&[Key::new("d/e/f")]);
+        assert!(waited().await);
     }
 }

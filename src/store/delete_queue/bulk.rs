@@ -403,9 +403,9 @@ mod tests {
             });
             let waiter = runtime.spawn(async move {
                 while !settler.is_finished() {
-                    let below = waiting.wait_below(StoreOp::List, "d/", |rest| rest == "499");
+                    let waits = || waiting.pending.has_due_below("d/", |rest| rest == "499");
                     // It may see only moments in which something waits.
-                    drop(below.await);
+                    drop(waiting.wait_while(StoreOp::List, "d/", waits).await);
                     tokio::task::yield_now().await;
                 }
             });

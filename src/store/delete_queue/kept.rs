@@ -49,7 +49,6 @@ impl Drop for Kept {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::listing::has_others_below;
     use super::*;
     use crate::store::delete_queue::tests::{delete_queue, keys, pending, put};
     use crate::store::memory::Memory;
@@ -84,23 +83,6 @@ mod tests {
         assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["d/other", "e/f"]);
         assert!(log.pending().is_empty());
         runs.abort();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_directory_is_there_where_removals_fill_the_page_before_what_stays() {
-        let memory = Arc::new(Memory::default());
-        for key in ["d/a", "d/b", "d/c", "d/d", "d/stays"] {
-            put(&*memory, key).await;
-        }
-        let (store, _) = delete_queue(&memory, Vec::new());
-        let _kept = store.delete_once_unused(pending("d/a", None)).unwrap();
-        // As they come while the directory above is listed.
-        for key in ["d/b", "d/c", "d/d"] {
-            store.delete_later(pending(key, None)).unwrap();
-        }
-        assert!(has_others_below(&store, "d/", 1).await.unwrap());
-        store.delete_later(pending("d/stays", None)).unwrap();
-        assert!(!has_others_below(&store, "d/", 1).await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]

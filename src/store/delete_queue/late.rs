@@ -14,18 +14,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::StoreLog;
-use super::late_object::{LateObject, LateVersion, PAUSE_FIRST, Watched};
+use super::late_object::{LateObject, PAUSE_FIRST, Watched};
 use super::pending::excludes;
+use super::refusals::Refusals;
 use crate::store::{
-    DeleteRequest, ETag, GetRequest, HeadRequest, Key, LateChanges, ObjectMeta, ObjectStore,
-    StoreClock, StoreError, StoreErrorKind, StoreOp,
+    DeleteRequest, ETag, HeadRequest, Key, LateChanges, ObjectMeta, ObjectStore, StoreClock,
+    StoreError, StoreErrorKind, StoreOp,
 };
 
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
@@ -42,6 +42,7 @@ pub struct LateObjects {
     /// Shared while a late object is deleted, alone while a key becomes one that is written.
     deleting: tokio::sync::RwLock<()>,
     added: Notify,
+    refusals: Arc<Refusals>,
 }
 
 impl LateObjects {
@@ -51,6 +52,7 @@ impl LateObjects {
         log: Arc<dyn StoreLog>,
         changes: LateChanges,
         left: Vec<(Key, LateObject)>,
+        refusals: Arc<Refusals>,
     ) -> Self {
         Self {
             store,
@@ -60,6 +62,7 @@ impl LateObjects {
             watched: Mutex::new(Watched::of_left(left)),
             deleting: tokio::sync::RwLock::default(),
             added: Notify::new(),
+            refusals,
         }
     }
 
@@ -91,8 +94,10 @@ impl LateObjects {
             let watched = late.entry(key.clone()).or_insert_with(|| Watched::new(now));
             // Of what came before the last write, too, some may still come.
             let objects = std::mem::take(&mut watched.objects);
+            let anothers = watched.anothers.take();
             *watched = Watched {
                 objects,
+                anothers,
                 silence: watched.silence,
                 next: now + PAUSE_FIRST,
                 ..Watched::new(now)
@@ -230,11 +235,27 @@ impl LateObjects {
         !in_the_way.is_empty()
     }
 
-    /// Whether an object that was found is one that is to be deleted.
-    pub(super) fn is_late(&self, key: &Key, etag: &ETag) -> bool {
-        let late = self.watched.lock();
-        let watched = late.get(key).filter(|watched| !watched.is_written);
-        watched.is_some_and(|watched| watched.objects.iter().any(|object| object.has(etag)))
+    /// Whether an object that was found may be one that is to be deleted, and is not seen
+    /// before that is decided, soon.
+    pub(super) fn hides(&self, key: &Key, found: (&ETag, SystemTime)) -> bool {
+        let mut late = self.watched.lock();
+        let watched = late.get_mut(key).filter(|watched| !watched.is_written);
+        let Some(watched) = watched.filter(|watched| watched.hides(found)) else {
+            return false;
+        };
+        if watched.look_soon() {
+            self.added.notify_one();
+        }
+        true
+    }
+
+    /// The object that was found is another client's: it is seen from now on.
+    fn show(&self, key: &Key, found: &ObjectMeta) {
+        let mut late = self.watched.lock();
+        let watched = late.get_mut(key).filter(|watched| !watched.is_written);
+        if watched.is_some_and(|it| it.show((&found.etag, found.last_modified))) {
+            self.refusals.reappear(key.clone());
+        }
     }
 
     pub(super) async fn run(&self) {
@@ -318,7 +339,10 @@ impl LateObjects {
         // Nothing waits from here on.
         match self.is_awaited(key, &meta).await {
             Ok(true) => {}
-            Ok(false) => return true,
+            Ok(false) => {
+                self.show(key, &meta);
+                return true;
+            }
             Err(error) => {
                 tracing::debug!(%key, %error, "not deleted: it is tried again");
                 return false;
@@ -360,46 +384,20 @@ impl LateObjects {
         let Some(watched) = watched.filter(|watched| !watched.is_written) else {
             return Ok(false);
         };
+        if watched.is_anothers((&meta.etag, meta.last_modified)) {
+            return Ok(false);
+        }
         for object in watched.objects.iter().filter(|it| it.is_in_time(meta)) {
-            if self.is_same(key, meta, object).await && self.is_unwanted(object).await? {
+            if self.is_same(key, meta, object).await && object.is_unwanted(&*self.store).await? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Of a copy whose original has gone: another client renames the same, and has nothing
-    /// else.
-    async fn is_unwanted(&self, copy: &LateObject) -> Result<bool, StoreError> {
-        let Some(original) = &copy.original else {
-            return Ok(true);
-        };
-        let key = original.key.clone();
-        match self.store.head(HeadRequest { key }).await {
-            Ok(there) => Ok(there.etag == original.etag),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether a request may have made an object. ETags that are no hash say nothing:
-    /// then the bytes decide.
+    /// Whether a request may have made an object.
     pub async fn is_same(&self, key: &Key, meta: &ObjectMeta, object: &LateObject) -> bool {
-        let etag = match &object.makes {
-            LateVersion::Bytes { etag, size_bytes } if *size_bytes == meta.size_bytes => etag,
-            _ => return object.has(&meta.etag),
-        };
-        if *etag == meta.etag {
-            return true;
-        }
-        let request = GetRequest {
-            key: key.clone(),
-            range: None,
-            if_match: Some(meta.etag.clone()),
-            sink: None,
-        };
-        let body = self.store.get(request).await.map(|answer| answer.body);
-        body.is_ok_and(|body: Bytes| ETag::of_bytes(&body) == *etag)
+        object.is_same(&*self.store, key, meta).await
     }
 }
 
@@ -518,11 +516,69 @@ mod tests {
                 memory.delete(DeleteRequest::any(key)).await.unwrap();
             }
             store.late().watch_for(Key::new("e/f"), late);
+            let seen = keys(&*store, LIST_PAGE_LIMIT).await;
+            assert_eq!(seen.len(), usize::from(!is_moved));
+            sleep(PAUSE_FIRST * 3).await;
+            let seen = keys(&*store, LIST_PAGE_LIMIT).await;
+            assert_eq!(seen, [if is_moved { "e/f" } else { "d/f" }]);
             sleep(LATE_LIMIT * 2).await;
             let left = keys(&*memory, LIST_PAGE_LIMIT).await;
             assert_eq!(left, [if is_moved { "e/f" } else { "d/f" }]);
             runs.abort();
         }
+    }
+
+    /// A copy that may be late, and what another client has moved to its name.
+    async fn moved_by_another(memory: &Memory) -> LateObject {
+        let mut late = LateObject::of_parts(put(memory, "e/f").await);
+        let etag = put(memory, "d/f").await;
+        let key = Key::new("d/f");
+        late.original = Some(Original {
+            key: key.clone(),
+            etag,
+        });
+        memory.delete(DeleteRequest::any(key)).await.unwrap();
+        late
+    }
+
+    /// Each daemon watches for the whole time again.
+    #[tokio::test(start_paused = true)]
+    async fn what_another_client_has_moved_is_seen_soon_by_each_of_several_daemons() {
+        let memory = Arc::new(Memory::default());
+        let late = moved_by_another(&memory).await;
+        let mut silent = late.clone();
+        silent.silent();
+        for left in [&late, &late, &silent] {
+            let (store, _) = left_late(&memory, vec![(Key::new("e/f"), left.clone())]);
+            let runs = tokio::spawn(store.clone().run());
+            sleep(PAUSE_FIRST).await;
+            assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["e/f"]);
+            let anew = store.refused().await;
+            assert_eq!(anew, [Key::new("e/f")], "it is listed anew");
+            assert!(!store.is_refusing());
+            runs.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_shown_as_anothers_stays_whatever_becomes_of_the_original() {
+        let memory = Arc::new(Memory::default());
+        let mut late = moved_by_another(&memory).await;
+        let (store, _) = delete_queue(&memory, Vec::new());
+        let runs = tokio::spawn(store.clone().run());
+        let key = Key::new("e/f");
+        store.late().watch_for(key.clone(), late.clone());
+        sleep(PAUSE_FIRST * 2).await;
+        assert_eq!(keys(&*store, LIST_PAGE_LIMIT).await, ["e/f"]);
+        let etag = put(&*memory, "d/f").await;
+        late.original = Some(Original {
+            key: Key::new("d/f"),
+            etag,
+        });
+        store.late().watch_for(key, late);
+        sleep(LATE_LIMIT * 2).await;
+        assert_eq!(keys(&*memory, LIST_PAGE_LIMIT).await, ["d/f", "e/f"]);
+        runs.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::store::{ETag, Key, LATE_LIMIT, ListedObject, ObjectMeta};
+use crate::store::{
+    ETag, GetRequest, HeadRequest, Key, LATE_LIMIT, ListedObject, ObjectMeta, ObjectStore,
+    StoreError, StoreErrorKind,
+};
 
 /// How long scratch objects are looked for, which nobody else makes.
 pub(super) const SCRATCH_WATCHED_FOR: Duration = Duration::from_secs(60);
@@ -159,6 +163,45 @@ impl LateObject {
         made <= last(self.given_up_at) || after_silence || self.makes == LateVersion::Any
     }
 
+    /// Of a copy whose original has gone: another client renames the same, and has nothing
+    /// else. Errors: the store's.
+    pub(super) async fn is_unwanted(&self, store: &dyn ObjectStore) -> Result<bool, StoreError> {
+        let Some(original) = &self.original else {
+            return Ok(true);
+        };
+        let key = original.key.clone();
+        match store.head(HeadRequest { key }).await {
+            Ok(there) => Ok(there.etag == original.etag),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the request may have made an object. ETags that are no hash say nothing:
+    /// then the bytes decide.
+    pub(super) async fn is_same(
+        &self,
+        store: &dyn ObjectStore,
+        key: &Key,
+        meta: &ObjectMeta,
+    ) -> bool {
+        let etag = match &self.makes {
+            LateVersion::Bytes { etag, size_bytes } if *size_bytes == meta.size_bytes => etag,
+            _ => return self.has(&meta.etag),
+        };
+        if *etag == meta.etag {
+            return true;
+        }
+        let request = GetRequest {
+            key: key.clone(),
+            range: None,
+            if_match: Some(meta.etag.clone()),
+            sink: None,
+        };
+        let body = store.get(request).await.map(|answer| answer.body);
+        body.is_ok_and(|body: Bytes| ETag::of_bytes(&body) == *etag)
+    }
+
     /// How long a store may take to carry out a request whose client has gone.
     fn watched_for(&self) -> Duration {
         match self.makes {
@@ -181,6 +224,8 @@ pub(super) struct Watched {
     pub next: Instant,
     pub pause: Duration,
     pub until: Instant,
+    /// What was found and is not to be deleted, though it has the bytes of what is.
+    pub anothers: Option<(ETag, SystemTime)>,
     /// The store has not answered the last look.
     pub silence: Option<LookSilence>,
 }
@@ -201,8 +246,37 @@ impl Watched {
             next: now,
             pause: PAUSE_FIRST,
             until: now,
+            anothers: None,
             silence: None,
         }
+    }
+
+    /// Whether a version that was found has been decided on: nobody deletes it later.
+    pub fn is_anothers(&self, (etag, modified): (&ETag, SystemTime)) -> bool {
+        let anothers = self.anothers.as_ref();
+        anothers.is_some_and(|anothers| (&anothers.0, anothers.1) == (etag, modified))
+    }
+
+    /// Whether a version that was found may be one that is to be deleted.
+    pub fn hides(&self, found: (&ETag, SystemTime)) -> bool {
+        !self.is_anothers(found) && self.objects.iter().any(|object| object.has(found.0))
+    }
+
+    /// What was found is another client's. Whether that is news.
+    pub fn show(&mut self, found: (&ETag, SystemTime)) -> bool {
+        let was_hidden = self.hides(found);
+        self.anothers = Some((found.0.clone(), found.1));
+        was_hidden
+    }
+
+    /// Whether the next look comes earlier for it.
+    pub fn look_soon(&mut self) -> bool {
+        let soon = Instant::now() + PAUSE_FIRST;
+        let is_later = self.next > soon;
+        if is_later {
+            self.next = soon;
+        }
+        is_later
     }
 
     pub fn add(&mut self, object: LateObject, now: Instant) {
@@ -263,7 +337,6 @@ mod tests {
     use super::*;
     use crate::store::delete_queue::tests::put;
     use crate::store::memory::Memory;
-    use crate::store::{HeadRequest, ObjectStore};
 
     /// An object that the store made so long from now.
     async fn made_after() -> impl Fn(Duration) -> ObjectMeta {

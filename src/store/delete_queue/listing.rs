@@ -1,15 +1,17 @@
 //! Listings without the objects that are to be deleted.
 
+use std::collections::BTreeSet;
+
+use futures::stream::{self, StreamExt};
+
 use super::DeleteQueue;
 use crate::store::{
-    FoldDirectories, LIST_PAGE_LIMIT, ListAnswer, ListProgress, ListRequest, ListedObject,
-    StoreError, StoreOp,
+    FoldDirectories, Key, LIST_PAGE_LIMIT, ListAnswer, ListProgress, ListRequest, StoreError,
 };
 
-/// How many keys below a prefix are kept or watched for.
-fn unseen_below(queue: &DeleteQueue, prefix: &str) -> usize {
-    queue.pending.kept_below(prefix) + queue.late.watched_below(prefix)
-}
+/// Directories of a page that are looked into: of more, each counts as there.
+const LOOKS_LIMIT: usize = 64;
+const LOOKS_AT_ONCE: usize = 16;
 
 /// A page without the objects that are to be deleted, and whether it says of a
 /// directory that it is gone which is not.
@@ -21,77 +23,200 @@ pub(super) async fn list_seen(
     request: ListRequest,
 ) -> Result<(ListAnswer, bool), StoreError> {
     let folds = request.fold_directories == FoldDirectories::Yes;
-    let short = request.max_keys < LIST_PAGE_LIMIT;
-    // A folded name stands for keys that it does not tell, and a short page
-    // may be all of keys that are not to be seen.
-    let counts = |rest: &str| short || (folds && rest.contains('/'));
-    queue
-        .wait_below(StoreOp::List, &request.prefix, counts)
-        .await?;
+    // A folded name stands for keys that it does not tell, and a short page may be all
+    // of keys that are not to be seen: what is left of them costs more requests.
+    let counts = |rest: &str| is_short(&request) || (folds && rest.contains('/'));
+    queue.let_deletes_end(&request.prefix, counts).await;
     // An object that goes while the listing is under way is in the answer, and
     // is not pending any more when that comes.
     let going = queue.pending.below(&request.prefix);
-    let mut answer = list_unkept(queue, request).await?;
-    let mut overtaken = false;
-    answer.objects.retain(|object| {
-        let goes = going.contains(&object.key);
-        let went = !goes && queue.pending.has(&object.key);
-        overtaken |= went;
-        !goes && !went && !queue.late.is_late(&object.key, &object.etag)
-    });
+    let (mut answer, overtaken) = list_objects_seen(queue, request, &going).await?;
+    answer.prefixes = directories_seen(queue, answer.prefixes, &going).await?;
     Ok((answer, overtaken && !folds))
 }
 
-/// A page without the objects that are kept or watched for: nobody waits for them.
-async fn list_unkept(
+/// A page whose objects are to be seen; a short one has as many as there are, up to
+/// its length. And whether some went while it was asked for.
+async fn list_objects_seen(
     queue: &DeleteQueue,
     mut request: ListRequest,
-) -> Result<ListAnswer, StoreError> {
-    let kept = unseen_below(queue, &request.prefix);
-    if kept == 0 {
-        return queue.store.list(request).await;
+    going: &BTreeSet<Key>,
+) -> Result<(ListAnswer, bool), StoreError> {
+    let (asked, short) = (usize::from(request.max_keys), is_short(&request));
+    if short {
+        let more = u16::try_from(unseen_below(queue, &request.prefix)).unwrap_or(u16::MAX);
+        request.max_keys = request.max_keys.saturating_add(more).min(LIST_PAGE_LIMIT);
     }
-    // A short page may be all of keys that are not to be seen.
-    let more = u16::try_from(kept).unwrap_or(u16::MAX);
-    request.max_keys = request.max_keys.saturating_add(more).min(LIST_PAGE_LIMIT);
-    let mut answer = queue.store.list(request).await?;
-    let mut seen = Vec::with_capacity(answer.prefixes.len());
-    for prefix in std::mem::take(&mut answer.prefixes) {
-        let below = unseen_below(queue, &prefix);
-        if below == 0 || has_others_below(queue, &prefix, below).await? {
-            seen.push(prefix);
+    let (mut seen, mut overtaken) = (ListAnswer::default(), false);
+    let mut progress = ListProgress::default();
+    loop {
+        let mut answer = queue.store.list(request.clone()).await?;
+        progress.step(&request.prefix, &answer)?;
+        answer.objects.retain(|object| {
+            let goes = going.contains(&object.key);
+            let went = !goes && queue.pending.has(&object.key);
+            overtaken |= went;
+            let found = (&object.etag, object.last_modified);
+            !goes && !went && !queue.late.hides(&object.key, found)
+        });
+        seen.objects.append(&mut answer.objects);
+        seen.prefixes.append(&mut answer.prefixes);
+        seen.unusable.append(&mut answer.unusable);
+        seen.next = answer.next;
+        let count = seen.objects.len() + seen.prefixes.len() + seen.unusable.len();
+        if !short || count >= asked || seen.next.is_none() {
+            return Ok((seen, overtaken));
         }
+        request.token = seen.next.take();
     }
-    answer.prefixes = seen;
-    Ok(answer)
 }
 
-pub(super) async fn has_others_below(
+/// Keys below a prefix that are not to be seen.
+fn unseen_below(queue: &DeleteQueue, prefix: &str) -> usize {
+    queue.pending.count_below(prefix) + queue.late.watched_below(prefix)
+}
+
+/// Those of the directories of a page that have anything that is to be seen.
+async fn directories_seen(
+    queue: &DeleteQueue,
+    prefixes: Vec<String>,
+    going: &BTreeSet<Key>,
+) -> Result<Vec<String>, StoreError> {
+    let mut looks_left = LOOKS_LIMIT;
+    let looks = prefixes.into_iter().map(|prefix| {
+        let is_looked_into = looks_left > 0 && may_be_unseen(queue, &prefix, going);
+        looks_left -= usize::from(is_looked_into);
+        async move {
+            let is_seen = !is_looked_into || has_seen_below(queue, &prefix, going).await?;
+            Ok::<_, StoreError>(is_seen.then_some(prefix))
+        }
+    });
+    let mut looks = stream::iter(looks).buffered(LOOKS_AT_ONCE);
+    let mut seen = Vec::new();
+    while let Some(prefix) = looks.next().await {
+        seen.extend(prefix?);
+    }
+    Ok(seen)
+}
+
+/// Whether a directory has keys that are not to be seen, and perhaps no others.
+fn may_be_unseen(queue: &DeleteQueue, prefix: &str, going: &BTreeSet<Key>) -> bool {
+    let mut went = going.range(Key::new(prefix)..);
+    let has_gone = went
+        .next()
+        .is_some_and(|key| key.as_str().starts_with(prefix));
+    has_gone || queue.pending.has_below(prefix) || queue.late.watched_below(prefix) > 0
+}
+
+async fn has_seen_below(
     queue: &DeleteQueue,
     prefix: &str,
-    kept: usize,
+    going: &BTreeSet<Key>,
 ) -> Result<bool, StoreError> {
-    let one_more = u16::try_from(kept).unwrap_or(u16::MAX).saturating_add(1);
-    let (mut token, mut progress) = (None, ListProgress::default());
-    loop {
-        let request = ListRequest {
-            prefix: prefix.to_owned(),
-            fold_directories: FoldDirectories::No,
-            token,
-            max_keys: one_more.min(LIST_PAGE_LIMIT),
-        };
-        let answer = queue.store.list(request).await?;
-        progress.step(prefix, &answer)?;
-        let is_seen = |object: &ListedObject| {
-            !queue.pending.has(&object.key) && !queue.late.is_late(&object.key, &object.etag)
-        };
-        if answer.objects.iter().any(is_seen) {
-            return Ok(true);
+    let one = ListRequest {
+        prefix: prefix.to_owned(),
+        fold_directories: FoldDirectories::No,
+        token: None,
+        max_keys: 1,
+    };
+    let (answer, _) = list_objects_seen(queue, one, going).await?;
+    Ok(!answer.objects.is_empty() || !answer.unusable.is_empty())
+}
+
+/// Whether it is not to have all that fits a page.
+fn is_short(request: &ListRequest) -> bool {
+    request.max_keys < LIST_PAGE_LIMIT
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::{Duration, Instant};
+
+    use super::*;
+    use crate::store::delete_queue::tests::{delete_queue, over, pending, put};
+    use crate::store::faulty::Faulty;
+    use crate::store::memory::Memory;
+    use crate::store::{ObjectStore, StoreOp};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_is_there_where_removals_fill_the_page_before_what_stays() {
+        let memory = Arc::new(Memory::default());
+        for key in ["d/a", "d/b", "d/c", "d/d", "d/stays"] {
+            put(&*memory, key).await;
         }
-        // What is removed meanwhile may fill a page by itself.
-        token = answer.next;
-        if token.is_none() {
-            return Ok(false);
+        let (store, _) = delete_queue(&memory, Vec::new());
+        let _kept = store.delete_once_unused(pending("d/a", None)).unwrap();
+        // As they come while the directory above is listed.
+        for key in ["d/b", "d/c", "d/d"] {
+            store.delete_later(pending(key, None)).unwrap();
         }
+        let is_seen = async || has_seen_below(&store, "d/", &BTreeSet::new()).await;
+        assert!(is_seen().await.unwrap());
+        store.delete_later(pending("d/stays", None)).unwrap();
+        assert!(!is_seen().await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_leaves_out_what_is_not_deleted_soon_and_does_not_wait_for_it() {
+        const MANY: usize = 1500;
+        let memory = Arc::new(Memory::default());
+        for key in [
+            "d/f",
+            "d/gone/f",
+            "d/part/f",
+            "d/part/stays",
+            "d/many/stays",
+        ] {
+            put(&*memory, key).await;
+        }
+        let (store, _) = delete_queue(&memory, Vec::new());
+        // Nobody deletes.
+        for key in ["d/gone/f", "d/part/f"] {
+            store.delete_later(pending(key, None)).unwrap();
+        }
+        for number in 0..MANY {
+            let key = format!("d/many/{number:04}");
+            put(&*memory, &key).await;
+            store.delete_later(pending(&key, None)).unwrap();
+        }
+        let began = Instant::now();
+        let page = ListRequest::page("d/", FoldDirectories::Yes, None);
+        for _ in 0..10 {
+            let answer = store.list(page.clone()).await.unwrap();
+            assert_eq!(answer.objects.len(), 1);
+            assert_eq!(answer.prefixes, ["d/many/", "d/part/"]);
+        }
+        for (prefix, found) in [("d/gone/", 0), ("d/part/", 1), ("d/many/", 1)] {
+            for max_keys in [1, 2] {
+                let short = ListRequest {
+                    max_keys,
+                    ..ListRequest::page(prefix, FoldDirectories::No, None)
+                };
+                let answer = store.list(short).await.unwrap();
+                assert_eq!(answer.objects.len(), found, "{prefix}");
+            }
+        }
+        assert!(began.elapsed() < Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_of_many_directories_with_removals_looks_into_some_of_them() {
+        const DIRECTORIES: usize = LOOKS_LIMIT * 3;
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::default())));
+        let (store, _) = over(faulty.clone());
+        for number in 0..DIRECTORIES {
+            let gone = format!("{number:04}/gone");
+            put(&*faulty, &gone).await;
+            store.delete_later(pending(&gone, None)).unwrap();
+            put(&*faulty, &format!("{number:04}/stays")).await;
+        }
+        // Nobody deletes.
+        let page = ListRequest::page("", FoldDirectories::Yes, None);
+        let answer = store.list(page).await.unwrap();
+        assert_eq!(answer.prefixes.len(), DIRECTORIES);
+        let looks = faulty.seen(StoreOp::List) - 1;
+        assert_eq!(usize::try_from(looks).unwrap(), LOOKS_LIMIT);
     }
 }

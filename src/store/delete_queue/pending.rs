@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -20,6 +21,8 @@ pub(super) struct PendingDeletes {
     keys: Mutex<BTreeMap<Key, QueuedDelete>>,
     /// How many they are.
     count: watch::Sender<usize>,
+    /// Somebody has waited for some of them in vain, and none has been decided since.
+    is_slow: AtomicBool,
 }
 
 impl PendingDeletes {
@@ -30,6 +33,7 @@ impl PendingDeletes {
             log,
             count: watch::Sender::new(keys.len()),
             keys: Mutex::new(keys),
+            is_slow: AtomicBool::new(false),
         }
     }
 
@@ -76,11 +80,14 @@ impl PendingDeletes {
             waiting.cloned().collect()
         };
         self.log.settled(&waiting);
-        let settled = {
+        let settled: Vec<_> = {
             let mut pending = self.keys.lock();
             let of_key = |key: &'a Key| Some((key, pending.remove(key)?));
             keys.iter().filter_map(of_key).collect()
         };
+        if !settled.is_empty() {
+            self.is_slow.store(false, Ordering::Relaxed);
+        }
         self.tell_count();
         settled
     }
@@ -167,11 +174,12 @@ impl PendingDeletes {
         below.map(|(key, _)| key.clone()).collect()
     }
 
-    /// How many below a prefix somebody keeps.
-    pub fn kept_below(&self, prefix: &str) -> usize {
-        let pending = self.keys.lock();
-        let below = below(&pending, prefix);
-        below.filter(|(_, queued)| queued.kept.is_some()).count()
+    pub fn count_below(&self, prefix: &str) -> usize {
+        below(&self.keys.lock(), prefix).count()
+    }
+
+    pub fn has_below(&self, prefix: &str) -> bool {
+        below(&self.keys.lock(), prefix).next().is_some()
     }
 
     /// Whether one below a prefix is due of which the rest of the key `counts`.
@@ -204,6 +212,15 @@ impl PendingDeletes {
         if count.wait_for(|count| is_so(*count)).await.is_err() {
             tracing::debug!("nothing to wait for");
         }
+    }
+
+    /// Whether who waits for a moment would wait in vain.
+    pub fn is_slow(&self) -> bool {
+        self.is_slow.load(Ordering::Relaxed)
+    }
+
+    pub fn note_slow(&self) {
+        self.is_slow.store(true, Ordering::Relaxed);
     }
 
     fn tell_count(&self) {

@@ -37,6 +37,16 @@ impl Refusals {
         self.added.notify_one();
     }
 
+    /// The object was taken for one that is to go, and is not.
+    pub fn reappear(&self, key: Key) {
+        let mut state = self.state.lock();
+        if state.keys.len() < KEYS_LIMIT {
+            state.keys.push(key);
+        }
+        drop(state);
+        self.added.notify_one();
+    }
+
     /// The store refuses deletes, where somebody has waited for the answer.
     pub fn note_told(&self) {
         self.state.lock().last = Some(Instant::now());
