@@ -337,7 +337,6 @@ impl LateObjects {
             }
             Err(error) => {
                 tracing::error!(%key, %error, "an object that nobody wants stays: it cannot be deleted");
-                // Others pass with time.
                 use StoreErrorKind::{AccessDenied, Rejected, Unsupported};
                 matches!(error.kind, AccessDenied | Rejected | Unsupported)
             }
