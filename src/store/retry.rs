@@ -2,6 +2,7 @@
 
 mod as_store;
 mod changes;
+mod step;
 
 use std::future::ready;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use changes::{Step, Turn};
+use step::{Step, Turn};
 
 use super::change::{Change, Leaves, keys_of};
 use super::hedge::Hedge;

@@ -361,13 +361,8 @@ impl LateObjects {
             }
             Err(error) => {
                 tracing::error!(%key, %error, "an object that nobody wants stays: it cannot be deleted");
-                // Others pass with time.
-                matches!(
-                    error.kind,
-                    StoreErrorKind::AccessDenied
-                        | StoreErrorKind::Rejected
-                        | StoreErrorKind::Unsupported
-                )
+                use StoreErrorKind::{AccessDenied, Rejected, Unsupported};
+                matches!(error.kind, AccessDenied | Rejected | Unsupported)
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use futures::stream::{self, StreamExt};
 
+use super::step::{Step, Turn};
 use super::{Request, Retry};
 use crate::store::abilities::Ability;
 use crate::store::request::*;
@@ -14,32 +15,8 @@ use crate::store::{Key, StoreError, StoreErrorKind, StoreOp, if_there};
 /// Objects of a bulk delete that are looked at together.
 const LOOKS_AT_ONCE: usize = 16;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    First,
-    /// What was sent before may have been carried out, and time has passed.
-    Again,
-}
-
-/// What a look leads to.
-#[derive(Debug)]
-pub(super) enum Step<S, T> {
-    Send(S),
-    /// What is wanted is there.
-    Done(T),
-}
-
 type LookedAt<S, T> = Result<Step<S, T>, StoreError>;
 type FailedDeletes = Vec<(Key, StoreError)>;
-
-impl Turn {
-    pub(super) fn of(attempts: u32) -> Self {
-        match attempts {
-            1 => Self::First,
-            _ => Self::Again,
-        }
-    }
-}
 
 /// What was found before a change.
 #[derive(Debug)]
