@@ -43,7 +43,7 @@ fn check_under_both(mount: &Mount, what: &str, left: &[&str]) {
     for (dir, names) in [("e", FILES.as_slice()), ("p/d", left)] {
         mount.wait_for(dir, what, |path| names_in(path) == names);
         for name in names {
-            let read = fs::read(mount.path(&format!("{dir}/{name}"))).unwrap();
+            let read = fs::read(mount.path(format!("{dir}/{name}"))).unwrap();
             assert_eq!(read, name.as_bytes(), "{what}: {dir}/{name}");
         }
     }
