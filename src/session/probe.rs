@@ -287,6 +287,7 @@ fn ability<T>(answer: Result<T, StoreError>) -> Ability {
     match answer {
         Ok(_) => Ability::Missing,
         Err(error) => match error.kind {
+            StoreErrorKind::PreconditionFailed if error.is_of_a_look() => Ability::Unknown,
             StoreErrorKind::PreconditionFailed | StoreErrorKind::Conflict => Ability::Heeded,
             // Without the condition it was taken.
             StoreErrorKind::Unsupported | StoreErrorKind::Rejected => Ability::Missing,

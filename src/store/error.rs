@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::Key;
 
+const FOUND_BY_A_LOOK: &str = "another version is there";
+
 /// What a request's failure means, whatever server sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
@@ -166,10 +168,15 @@ impl StoreError {
         }
     }
 
-    /// The condition of a change does not hold.
+    /// The condition of a change does not hold, by a look: the store was not asked.
     pub(super) fn another_version(op: StoreOp, key: &Key) -> Self {
         let kind = StoreErrorKind::PreconditionFailed;
-        Self::new(kind, op, key.clone(), "another version is there")
+        Self::new(kind, op, key.clone(), FOUND_BY_A_LOOK)
+    }
+
+    /// Whether it tells nothing of what the store does with conditions.
+    pub fn is_of_a_look(&self) -> bool {
+        self.detail == FOUND_BY_A_LOOK
     }
 }
 
