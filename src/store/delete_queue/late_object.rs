@@ -265,7 +265,10 @@ impl Watched {
     /// What was found is another client's. Whether that is news.
     pub fn show(&mut self, found: (&ETag, SystemTime)) -> bool {
         let was_hidden = self.hides(found);
-        self.anothers = Some((found.0.clone(), found.1));
+        // Of one that its bytes alone tell, a look that failed decides nothing.
+        if was_hidden {
+            self.anothers = Some((found.0.clone(), found.1));
+        }
         was_hidden
     }
 
