@@ -158,6 +158,12 @@ impl Journal {
             .with(|live| keys.into_iter().any(|key| live.pending.contains_key(key)))
     }
 
+    /// Whether one below this prefix is.
+    pub fn has_pending_below(&self, prefix: &str) -> bool {
+        let is_below = |key: &Key| key.as_str().starts_with(prefix);
+        self.log.with(|live| live.pending.keys().any(is_below))
+    }
+
     /// Multipart uploads that are neither completed nor aborted.
     pub fn uploads(&self) -> Vec<(Key, UploadId)> {
         self.log.with(|live| live.uploads.iter().cloned().collect())

@@ -62,6 +62,12 @@ impl RenameLog {
         !spool.journal().has_pending_of(keys) && spool.sync().await.is_ok()
     }
 
+    /// The same of everything below a prefix: what waits for its delete is in no listing.
+    pub async fn deletes_none_below(&self, prefix: &str) -> bool {
+        let spool = &self.stage_factory.spool;
+        !spool.journal().has_pending_below(prefix) && spool.sync().await.is_ok()
+    }
+
     pub fn note_finished(&self, from: &Key, to: &Key, finished: Finished) {
         let entry = (from.clone(), to.clone(), finished);
         self.finished.lock().push(entry);

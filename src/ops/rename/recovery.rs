@@ -341,7 +341,7 @@ impl RenameRecovery {
         }
         let (from, to) = (intent.from.as_str(), intent.to.as_str());
         let originals = self.copies.all_objects_under(from).await?;
-        if !self.log.deletes_none_of(&originals).await {
+        if !self.log.deletes_none_below(from).await {
             tracing::error!(%from, %to, "what a rename that cannot be finished has copied stays: the next mount may delete what is under the old name");
             return Ok(());
         }
