@@ -93,6 +93,11 @@ fn check_gone(machine: &Machine, name: &str, target: &str) {
     assert!(!mounts.contains(&format!("/{name}_")), "{mounts}");
     assert!(!mounts.contains(target), "{mounts}");
     assert!(!machine.tries(&format!("test -e {target}")).0);
+}
+
+/// Nothing of the volume is on the node.
+#[track_caller]
+fn check_forgotten(machine: &Machine, name: &str) {
     let (left, told) = machine.tries(&format!("ls -d /var/lib/mediafs/csi/{name}_*"));
     assert!(!left, "{told}");
 }
@@ -187,6 +192,7 @@ fn csi_requests_that_are_wrong_are_refused_by_the_codes_of_the_specification() {
         );
     });
     check_gone(machine, "wrong", &target);
+    check_forgotten(machine, "wrong");
     assert!(
         !machine
             .says("journalctl --no-pager -o export")
@@ -277,6 +283,7 @@ fn a_pod_goes_on_while_the_csi_driver_and_the_daemon_are_killed() {
     assert_eq!(app.says("cat /mnt/new"), "without a driver\n");
     drop(app);
     second.unpublish(&volume.id, &target).unwrap();
+    // A spool that knows of requests of the killed daemon without an answer stays.
     check_gone(machine, "story", &target);
     second.unpublish(&volume.id, &target).unwrap();
 }
@@ -320,6 +327,7 @@ fn pods_of_a_node_share_the_daemon_of_a_volume_until_the_last_is_gone() {
     assert_eq!(volume.object("f").unwrap(), b"x\n");
     pod.unpublish(&volume.id, reads).unwrap();
     check_gone(machine, "shared", reads);
+    check_forgotten(machine, "shared");
 }
 
 /// Renders the chart as Helm does, as far as its templates go, and prints the arguments of
