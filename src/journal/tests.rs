@@ -257,6 +257,15 @@ fn of_every_kind(path: &Path) -> Vec<u8> {
     bytes
 }
 
+/// The same, with one of them damaged.
+fn with_a_flipped_bit(path: &Path) -> Vec<u8> {
+    let mut bytes = of_every_kind(path);
+    let at = bytes.windows(8).position(|it| it == b"new name").unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, &bytes).unwrap();
+    bytes
+}
+
 /// What is known of a changed journal is true, in doubt, or gone; never old.
 fn is_true_or_in_doubt(path: &Path, bytes: &[u8], what: &str) {
     let live = match replay::<JournalState>(path, bytes) {
@@ -304,10 +313,7 @@ fn a_flipped_bit_anywhere_leaves_what_is_true_and_puts_the_rest_in_doubt() {
 fn a_flipped_bit_costs_what_the_record_was_about_and_a_copy_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
-    let mut bytes = of_every_kind(&path);
-    let at = bytes.windows(8).position(|it| it == b"new name").unwrap();
-    bytes[at] ^= 1;
-    fs::write(&path, &bytes).unwrap();
+    let bytes = with_a_flipped_bit(&path);
     let journal = Journal::open(&path).unwrap();
     assert_eq!(doubtful(&journal), [1]);
     assert_eq!(journal.known().len(), 3);
@@ -604,10 +610,7 @@ fn is_lacking_until_its_time_is_over(path: &Path) {
 fn a_damaged_journal_may_lack_what_was_sent_until_its_time_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
-    let mut bytes = of_every_kind(&path);
-    let at = bytes.windows(8).position(|it| it == b"new name").unwrap();
-    bytes[at] ^= 1;
-    fs::write(&path, &bytes).unwrap();
+    with_a_flipped_bit(&path);
     assert!(Journal::open(&path).unwrap().sent().may_lack_some);
     is_lacking_until_its_time_is_over(&path);
 }

@@ -59,6 +59,17 @@ impl StoreAbilities {
         bulk_deletes: BulkDeletes::Taken,
     };
 
+    /// Of a store that heeds no condition.
+    #[cfg(test)]
+    pub const NO_CONDITIONS: Self = Self {
+        put: Ability::Missing,
+        complete: Ability::Missing,
+        copy: Ability::Missing,
+        delete: Ability::Missing,
+        delete_many: Ability::Missing,
+        bulk_deletes: BulkDeletes::Taken,
+    };
+
     /// Of a kind of change; other requests need no ability.
     pub fn of(&self, op: StoreOp) -> Ability {
         match op {

@@ -367,17 +367,6 @@ mod tests {
         Conditional::new(Arc::new(retry), late)
     }
 
-    fn none() -> StoreAbilities {
-        StoreAbilities {
-            put: Ability::Missing,
-            complete: Ability::Missing,
-            copy: Ability::Missing,
-            delete: Ability::Missing,
-            delete_many: Ability::Missing,
-            bulk_deletes: BulkDeletes::Taken,
-        }
-    }
-
     async fn put(
         store: &Conditional,
         key: &str,
@@ -395,7 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_store_does_not_heed_is_compared_before() {
-        for abilities in [none(), StoreAbilities::default()] {
+        for abilities in [StoreAbilities::NO_CONDITIONS, StoreAbilities::default()] {
             let store = over(Memory::without_conditions(), abilities);
             let etag = put(&store, "k", WriteCondition::IfAbsent).await.unwrap();
             let refused = Err(StoreErrorKind::PreconditionFailed);
@@ -426,7 +415,7 @@ mod tests {
     async fn a_bulk_delete_leaves_other_versions_and_takes_the_rest() {
         for (store, abilities) in [
             (Memory::default(), StoreAbilities::ALL),
-            (Memory::without_conditions(), none()),
+            (Memory::without_conditions(), StoreAbilities::NO_CONDITIONS),
             (Memory::without_conditions(), StoreAbilities::default()),
         ] {
             let store = over(store, abilities);
@@ -461,7 +450,7 @@ mod tests {
             Duration::from_secs(30),
             StoreHealth::default(),
         );
-        let abilities = Arc::new(KnownAbilities::new(none()));
+        let abilities = Arc::new(KnownAbilities::new(StoreAbilities::NO_CONDITIONS));
         let late = LateChanges::new(retry.unanswered().clone(), abilities);
         let store = Conditional::new(Arc::new(retry), late.clone());
         for in_bulk in [false, true] {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::mount::is_mounted;
-use crate::support::programs::{run_within, said};
+use crate::support::programs::{run_within, said, without_fuse};
 use crate::support::servers::{STRANGER, free_ports};
 use crate::support::{Mount, MountBuilder, Server};
 
@@ -191,20 +191,9 @@ fn a_mountpoint_that_is_already_mounted() {
 #[test]
 fn no_dev_fuse() {
     let plan = Mount::builder();
-    let dev = plan.scratch().join("dev");
-    fs::create_dir(&dev).unwrap();
-    let mask = r#"
-        mount -t tmpfs none "$0"
-        for name in null zero random urandom; do
-            touch "$0/$name"
-            mount --bind "/dev/$name" "$0/$name"
-        done
-        mount --rbind "$0" /dev
-        exec "$@""#;
     for stay in [&["--foreground"][..], &[]] {
-        let mut unshared = Command::new("unshare");
-        unshared.args(["-m", "--propagation", "private", "sh", "-ec", mask]);
-        unshared.arg(&dev).arg(plan.program());
+        let mut unshared = without_fuse(&plan.scratch().join("dev"));
+        unshared.arg(plan.program());
         let text = refused(plan.command_after(unshared).args(stay), &plan);
         assert!(text.contains("/dev/fuse"), "{text}");
     }

@@ -86,6 +86,24 @@ pub fn succeeds(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What runs a command where there is no /dev/fuse: a few devices of a folder are its /dev.
+pub fn without_fuse(dev: &Path) -> Command {
+    const MASK: &str = r#"
+        mount -t tmpfs none "$0"
+        for name in null zero random urandom; do
+            touch "$0/$name"
+            mount --bind "/dev/$name" "$0/$name"
+        done
+        mount --rbind "$0" /dev
+        exec "$@""#;
+    std::fs::create_dir_all(dev).unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "--propagation", "private", "sh", "-ec", MASK])
+        .arg(dev);
+    command
+}
+
 /// The command as one of a user whose home, and everything of the user's, is this folder.
 pub fn at_home<'a>(command: &'a mut Command, home: &Path) -> &'a mut Command {
     command

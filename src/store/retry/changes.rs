@@ -207,7 +207,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::store::abilities::BulkDeletes;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::memory::Memory;
     use crate::store::{
@@ -223,14 +222,7 @@ mod tests {
         let faulty = Arc::new(Faulty::new(Arc::new(Memory::without_conditions())));
         let health = StoreHealth::default();
         let retry = Retry::new(faulty.clone(), Duration::from_secs(30), health);
-        let abilities = Arc::new(KnownAbilities::new(StoreAbilities {
-            put: Ability::Missing,
-            complete: Ability::Missing,
-            copy: Ability::Missing,
-            delete: Ability::Missing,
-            delete_many: Ability::Missing,
-            bulk_deletes: BulkDeletes::Taken,
-        }));
+        let abilities = Arc::new(KnownAbilities::new(StoreAbilities::NO_CONDITIONS));
         let late = LateChanges::new(retry.unanswered().clone(), abilities);
         (faulty, retry, late)
     }

@@ -1,10 +1,8 @@
 //! More faults, each with its line: what credentials may not do, how the bucket is
 //! addressed, and what this host lacks.
 
-use std::fs;
-use std::process::Command;
-
 use super::{line, report, told, told_by};
+use crate::support::programs::without_fuse;
 use crate::support::proxy::{Fault, Rule};
 use crate::support::servers::STRANGER;
 use crate::support::{DiskKind, Mount, Server, SmallDisk};
@@ -79,23 +77,9 @@ fn a_spool_on_a_disk_with_little_room_is_told() {
 #[test]
 fn a_host_without_fuse_is_told() {
     let plan = Mount::builder();
-    let dev = plan.scratch().join("dev");
-    fs::create_dir(&dev).unwrap();
-    let mask = r#"
-        mount -t tmpfs none "$0"
-        for name in null zero random urandom; do
-            touch "$0/$name"
-            mount --bind "/dev/$name" "$0/$name"
-        done
-        mount --rbind "$0" /dev
-        exec "$@""#;
     let as_here = plan.subcommand("doctor");
-    let mut command = Command::new("unshare");
-    command
-        .args(["-m", "--propagation", "private", "sh", "-ec", mask])
-        .arg(&dev)
-        .arg(as_here.get_program())
-        .args(as_here.get_args());
+    let mut command = without_fuse(&plan.scratch().join("dev"));
+    command.arg(as_here.get_program()).args(as_here.get_args());
     for (name, value) in as_here.get_envs() {
         match value {
             Some(value) => command.env(name, value),
