@@ -2,12 +2,14 @@
 //! were to be deleted, every file.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::subtree_locks::{begin_rename, outcome};
 use crate::support::proxy::{Fault, Proxy, Rule, Side};
-use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, sys};
+use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, sys, wait_until};
 
 const FILES: [&str; 6] = ["f0", "f1", "f2", "f3", "f4", "f5"];
 
@@ -167,6 +169,34 @@ fn a_delete_that_lands_after_another_was_refused_loses_nothing() {
         check_under_both(&mount, durability, &["f1", "f3"]);
         late.open();
         check_under_both(&mount, durability, &["f3"]);
+    }
+}
+
+/// Where its name cannot be told any more, its bytes are in `lost+found`.
+#[test]
+fn an_edit_under_way_in_a_directory_whose_deletes_are_refused_is_kept() {
+    for durability in DURABILITIES {
+        for protected in ["p/d/f3", "p/d/*"] {
+            let what = format!("{durability} {protected}");
+            let (plan, proxy) = without_bulk_deletes(durability);
+            let mount = plan.start();
+            put_files(&mount);
+            protect(&proxy, protected);
+            let mut open = fs::OpenOptions::new();
+            let mut file = open.append(true).open(mount.path("p/d/f1")).unwrap();
+            file.write_all(b" and more").unwrap();
+            let moved = fs::rename(mount.path("p/d"), mount.path("e"));
+            assert_eq!(sys::errno(moved), libc::EACCES, "{what}");
+            // With durability s3 the application is told where it has no name.
+            drop(file.sync_all());
+            drop(file);
+            wait_until(Duration::from_secs(60), &what, || {
+                let places = ["p/d/f1", "e/f1"].map(|path| mount.object(path));
+                let kept = mount.lost_and_found();
+                let is_kept = kept.iter().any(|bytes| bytes.ends_with(b" and more"));
+                is_kept || places.contains(&Some(b"f1 and more".to_vec()))
+            });
+        }
     }
 }
 
