@@ -30,7 +30,7 @@ pub fn forget(volume: &str, folder: &Path) {
                 "the spool has bytes for the next pod with this volume, or lost ones: 'mediafs spool list' tells"
             );
         }
-        Err(error) => tracing::warn!(volume, %error, "the spool stays"),
+        Err(error) => tracing::warn!(volume, %error, "the spool is kept"),
     }
 }
 

@@ -174,7 +174,7 @@ fn needed(
         }
         (Phase::Ended(began), old) if waits == Waits::Something => {
             let dir = began.display();
-            tracing::info!(%dir, "the overlay has ended: what began before may still know it, and is served to its end");
+            tracing::info!(%dir, "the overlay has ended: uploads and renames that began before are finished with it");
             let removed = || OldDirectory::removed(&began, &config.spool_dir);
             let old = old.map_or_else(removed, Ok);
             Ok(Some(old.context("an overlay that has ended")?))

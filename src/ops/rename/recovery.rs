@@ -342,7 +342,7 @@ impl RenameRecovery {
         let (from, to) = (intent.from.as_str(), intent.to.as_str());
         let originals = self.copies.all_objects_under(from).await?;
         if !self.log.deletes_none_below(from).await {
-            tracing::error!(%from, %to, "what a rename that cannot be finished has copied stays: the next mount may delete what is under the old name");
+            tracing::error!(%from, %to, "the copies of an unfinished rename stay: the next mount may delete the originals under the old name");
             return Ok(());
         }
         let copies = self.copies.copies(intent).await?;
@@ -353,7 +353,7 @@ impl RenameRecovery {
         let (ours, unknown): (Vec<_>, Vec<_>) = copies.partition(|(_, is_same)| *is_same);
         if let Some((first, _)) = unknown.first() {
             let (key, count) = (&first.key, unknown.len());
-            tracing::warn!(%key, count, "what may be copies of a rename that was rolled back stays: other clients may have put it");
+            tracing::warn!(%key, count, "objects that may be copies of a rolled back rename stay: another client may have put them");
         }
         let ours: Vec<ListedObject> = ours.into_iter().map(|(copy, _)| copy.clone()).collect();
         self.store.enqueue(&pending_of(to, &ours))?;

@@ -15,7 +15,7 @@ impl DirectoryRenamer {
         if self.log.deletes_none_of(&moving.objects).await {
             self.drop_copies(moving, copies).await;
         } else {
-            tracing::error!(%from, %to, %error, "a rename has failed: all files are under the new name too, and the next mount may delete those under the old name: remove the old name");
+            tracing::error!(%from, %to, %error, "a rename has failed and left copies of all files under the new name; the next mount may delete the originals: remove the old name");
         }
         // It may have got a marker for the time after.
         if copies.failed.is_none() && !moving.objects.is_empty() {
@@ -33,7 +33,7 @@ impl DirectoryRenamer {
             if unwanted.len() < before
                 && let Err(error) = self.namespace.put_marker(target).await
             {
-                tracing::warn!(%to, %error, "the marker of a directory has what was stored with one that was to replace it");
+                tracing::warn!(%to, %error, "the marker of a directory keeps the mode and owner of the directory that was to replace it");
             }
         }
         self.copies.delete_unwanted(unwanted).await;
@@ -90,7 +90,7 @@ impl DirectoryRenamer {
         }
         if let Err(error) = placed {
             let (from, to) = (&moving.old_prefix, &moving.new_prefix);
-            tracing::error!(%from, %to, %error, "a directory whose rename has failed does not have its old name here");
+            tracing::error!(%from, %to, %error, "a directory cannot be given its old name again after a failed rename");
         }
     }
 }

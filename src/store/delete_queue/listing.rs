@@ -71,7 +71,7 @@ async fn list_objects_seen(
         }
         if Instant::now() > until {
             let (kind, prefix) = (StoreErrorKind::TimedOut, Key::new(request.prefix.as_str()));
-            let why = "what is being deleted comes first, and there is too much of it";
+            let why = "more objects wait for their delete than can be listed past in time";
             return Err(StoreError::new(kind, StoreOp::List, prefix, why));
         }
         request.token = seen.next.take();
