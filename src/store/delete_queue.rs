@@ -474,6 +474,17 @@ mod tests {
         runs.abort();
     }
 
+    #[test]
+    fn a_delete_that_the_log_has_no_room_for_takes_no_earlier_one_away() {
+        let log = Arc::new(MemoryLog::with_room(1));
+        let waiting = PendingDeletes::new(log.clone(), Vec::new());
+        let first = pending("a", Some(ETag::new("version")));
+        waiting.add(&[first], || ()).unwrap();
+        waiting.add(&[pending("a", None)], || ()).unwrap_err();
+        assert_eq!(log.pending(), [Key::new("a")]);
+        assert_eq!(waiting.count(), 1);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_deletes_for_ever() {
         let memory = Arc::new(Memory::default());

@@ -40,21 +40,24 @@ impl PendingDeletes {
 
     /// `noted` is done after the log has each of them.
     ///
-    /// Errors: the log's; none of them waits then.
+    /// Errors: the log's; none of them waits then, but for what did before.
     pub fn add(&self, pending: &[DeletePending], noted: impl Fn()) -> io::Result<()> {
-        let pending = &self.with_earlier(pending);
-        let mut in_log = Vec::with_capacity(pending.len());
-        let note = |one: &DeletePending| {
+        let pending = self.with_earlier(pending);
+        let mut new = Vec::with_capacity(pending.len());
+        let note = |(one, is_new): &(DeletePending, bool)| {
             self.log.delete_pending(one)?;
-            in_log.push(one.key.clone());
+            if *is_new {
+                new.push(one.key.clone());
+            }
             noted();
             Ok(())
         };
         let all = pending.iter().try_for_each(note);
         let synced = all.and_then(|()| self.log.sync_pending());
-        synced.inspect_err(|_| self.log.settled(&in_log))?;
+        synced.inspect_err(|_| self.log.settled(&new))?;
         let mut keys = self.keys.lock();
-        for (key, queued) in pending.iter().cloned().map(QueuedDelete::of) {
+        for (one, _) in pending {
+            let (key, queued) = QueuedDelete::of(one);
             match keys.entry(key) {
                 Entry::Vacant(free) => {
                     free.insert(queued);
@@ -71,12 +74,12 @@ impl PendingDeletes {
         Ok(())
     }
 
-    /// The same, with what waits already under their keys.
-    fn with_earlier(&self, pending: &[DeletePending]) -> Vec<DeletePending> {
+    /// The same, with what waits already under their keys; whether nothing does.
+    fn with_earlier(&self, pending: &[DeletePending]) -> Vec<(DeletePending, bool)> {
         let keys = self.keys.lock();
         let with_earlier = |one: DeletePending| match keys.get(&one.key) {
-            Some(earlier) => earlier.and(one),
-            None => one,
+            Some(earlier) => (earlier.and(one), false),
+            None => (one, true),
         };
         pending.iter().cloned().map(with_earlier).collect()
     }
