@@ -111,7 +111,7 @@ impl Uploads {
         let sent = tokio::select! {
             biased;
             () = file.upload_lock.cancelled() => None,
-            () = file.given_up() => return Err(FsError::Interrupted),
+            () = file.given_up.begun() => return Err(FsError::Interrupted),
             sent = self.send(file, sealed, prior) => Some(sent?),
         };
         let Some(made) = sent else {
@@ -282,7 +282,8 @@ impl Uploads {
             ..version.clone()
         };
         self.record_object(file, &made.at(key.clone()), headers);
-        file.rebase(&MovedObject::of(version.etag.clone(), made), key);
+        file.edit()
+            .rebase(&MovedObject::of(version.etag.clone(), made), key);
         Ok(())
     }
 

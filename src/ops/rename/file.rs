@@ -12,7 +12,7 @@ use crate::error::FsError;
 use crate::failpoint::{self, Point};
 use crate::files::{
     AttributeView, KernelRequest, MovedObject, NamedOpens, OpenFile, OpenFiles, StageFactory,
-    check_awaited,
+    check_awaited, long_files,
 };
 use crate::journal::RenameIntent;
 use crate::namespace::{Attributes, Entry, Namespace, Pin};
@@ -149,7 +149,7 @@ impl FileRenamer {
     /// Uploads what is sealed over an object, so that a crash finds the object
     /// under one of the names, and never without the edit.
     async fn upload_edits(&self, file: &OpenFile) -> Result<(), FsError> {
-        file.check_renamable()?;
+        long_files::check_renamable(file)?;
         while file.has_object_below()
             && let Some((sealed, prior)) = self.uploads.begin_upload(file).await
         {
@@ -174,9 +174,9 @@ impl FileRenamer {
         let stored = stored.is_some();
         let seal_guard = file.seal_lock.lock().await;
         let superseded = if stored {
-            file.detach_from_object(over)
+            file.edit().detach_from_object(over)
         } else {
-            file.renamed(over)
+            file.edit().renamed(over)
         };
         drop(seal_guard);
         if stored || superseded.is_some() {
@@ -301,7 +301,7 @@ impl FileRenamer {
         self.namespace.entry_added(&to.dir).await;
         // Readers go to the copy before the original goes.
         let copy = MovedObject::of(version.etag.clone(), moved.clone());
-        file.rebase(&copy, new_key);
+        file.edit().rebase(&copy, new_key);
         if let Some(target) = target {
             target.orphan();
         }
@@ -361,7 +361,7 @@ async fn lock_uploads<'a>(
     let mut guards = Vec::new();
     for file in in_order {
         // The rename needs the object that an edit makes of which the store has the rest.
-        let is_needed = file.inode.ino == source && file.rests_on_s3();
+        let is_needed = file.inode.ino == source && long_files::rests_on_s3(file);
         let may_undo = file.inode.ino != source && file.sends_whatever_is_there();
         guards.push(if is_needed || may_undo {
             file.upload_lock.lock().await

@@ -74,7 +74,7 @@ impl Rebase {
             }
         }
         if let Some(file) = self.files.get(inode.ino) {
-            file.rebase(moved, key);
+            file.edit().rebase(moved, key);
         }
     }
 
@@ -87,7 +87,7 @@ impl Rebase {
             state.checked_at = None;
         }
         if let Some(file) = self.files.get(inode.ino) {
-            file.rebase(&moved, key);
+            file.edit().rebase(&moved, key);
         }
         Ok(())
     }
