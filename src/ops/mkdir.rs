@@ -4,7 +4,7 @@ use super::Ops;
 use super::entry::{Entry, give_entry};
 use crate::error::FsError;
 use crate::files::{Caller, Delivery, check_awaited};
-use crate::namespace::Name;
+use crate::namespace::{Name, persist_directory};
 use crate::vocabulary::{Ino, Kind};
 
 /// Errors: `Exists`, `ReadOnly`, `NameTooLong`, the store's.
@@ -29,7 +29,7 @@ pub async fn mkdir(
     let dir = ops.namespace.create_local(&parent, name, Kind::Directory)?;
     ops.attributes
         .init_attributes(&parent, &dir, permissions, maker);
-    if let Err(error) = ops.namespace.persist_directory(&parent, &dir).await {
+    if let Err(error) = persist_directory(&ops.namespace, &parent, &dir).await {
         ops.namespace.table().detach(dir.ino);
         return Err(error);
     }

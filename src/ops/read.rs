@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Ops;
 use crate::error::FsError;
 use crate::files::{ReadSegment, fetch};
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, files_after};
 use crate::read_path::Reader;
 use crate::vocabulary::{HandleId, Ino, ObjectId};
 
@@ -51,7 +51,7 @@ fn read_neighbours(reader: &Arc<Reader>, namespace: &Namespace, file: Ino, objec
         return;
     };
     let place = (directory, &name);
-    let next = |sizes: &_, limit| namespace.files_after(place, sizes, limit);
+    let next = |sizes: &_, limit| files_after(namespace, place, sizes, limit);
     reader.read_neighbours(directory.0, object, next);
 }
 

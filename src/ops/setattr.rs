@@ -6,7 +6,7 @@ use super::Ops;
 use super::resent::StoredSince;
 use crate::error::FsError;
 use crate::files::{Attr, AttrValidity, Caller, Shared, check_awaited, unprivileged};
-use crate::namespace::{InodeState, Pin};
+use crate::namespace::{InodeState, Pin, learn_attributes};
 use crate::vocabulary::{HandleId, Ino, Kind, OpenMode};
 
 /// A time to set.
@@ -66,7 +66,7 @@ pub async fn setattr(
         ops.settings.access.check_writable()?;
         let inode = ops.namespace.inode(ino)?;
         ops.subtrees.inode_settled(ino).await?;
-        let asked = ops.namespace.learn_attributes(&inode).await?;
+        let asked = learn_attributes(&ops.namespace, &inode).await?;
         learn_version(ops, &inode, &change).await?;
         if let Some(size_bytes) = change.size_bytes {
             let dropped = ops.attributes.drop_privileges(&inode, caller);

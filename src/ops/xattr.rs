@@ -5,7 +5,9 @@ use super::Ops;
 use super::resent::StoredSince;
 use crate::error::FsError;
 use crate::files::{Delivery, KernelRequest};
-use crate::namespace::{Asked, Attributes, HiddenKey, Namespace, Pin};
+use crate::namespace::{
+    Asked, Attributes, HiddenKey, Namespace, Pin, ask_attributes, learn_attributes,
+};
 use crate::store::{HeadRequest, ObjectStore};
 use crate::vocabulary::{Ino, Kind, Xattrs};
 
@@ -40,13 +42,13 @@ pub async fn getxattr(ops: &Ops, ino: Ino, name: &str) -> Result<Vec<u8>, FsErro
     if let Some(own) = name.strip_prefix(OWN) {
         return own_xattr(ops, &inode, own).await;
     }
-    ops.namespace.learn_attributes(&inode).await?;
+    learn_attributes(&ops.namespace, &inode).await?;
     xattrs(&inode).remove(name).ok_or(FsError::NoAttribute)
 }
 
 pub async fn listxattr(ops: &Ops, ino: Ino) -> Result<Vec<String>, FsError> {
     let inode = ops.namespace.inode(ino)?;
-    ops.namespace.learn_attributes(&inode).await?;
+    learn_attributes(&ops.namespace, &inode).await?;
     Ok(xattrs(&inode).into_keys().collect())
 }
 
@@ -111,7 +113,7 @@ async fn changeable(
     }
     let inode = ops.namespace.inode(ino)?;
     // All of them are stored as one.
-    let asked = ops.namespace.ask_attributes(&inode).await?;
+    let asked = ask_attributes(&ops.namespace, &inode).await?;
     let since = ops
         .carried_out
         .stored_since(request, &inode, &ops.namespace);

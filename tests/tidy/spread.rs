@@ -6,12 +6,11 @@ use std::fs;
 use crate::source::{outside_tests, types_with_methods, without_comments_and_strings};
 use crate::{files_below, repository};
 
-/// Types whose methods stand in more files than `SPREAD_LIMIT`, and in how many. New
-/// ones are split instead; whoever gathers one of these lowers its number.
+/// Beyond it a reader does not see what a method depends on: a part with state of its own
+/// becomes a type, the rest functions.
 const SPREAD_LIMIT: usize = 2;
-const SPREAD: [(&str, usize); 1] = [("Namespace", 5)];
 
-/// Types whose methods stand in other than the allowed number of files.
+/// Types whose methods stand in more files than that.
 fn spread_types<'a>(sources: impl Iterator<Item = &'a (String, String)>) -> Vec<String> {
     let mut files: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for (path, text) in sources {
@@ -20,11 +19,7 @@ fn spread_types<'a>(sources: impl Iterator<Item = &'a (String, String)>) -> Vec<
             files.entry(name).or_default().insert(path);
         }
     }
-    let allowed = |name: &str| SPREAD.iter().find(|(spread, _)| *spread == name);
-    let spread = files.iter().filter(|(name, files)| match allowed(name) {
-        Some((_, number)) => files.len() != *number,
-        None => files.len() > SPREAD_LIMIT,
-    });
+    let spread = files.iter().filter(|(_, files)| files.len() > SPREAD_LIMIT);
     spread
         .map(|(name, files)| format!("{name}: methods in {} files: {files:?}", files.len()))
         .collect()

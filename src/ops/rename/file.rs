@@ -15,7 +15,9 @@ use crate::files::{
     check_awaited, long_files,
 };
 use crate::journal::RenameIntent;
-use crate::namespace::{Attributes, Entry, Namespace, Pin};
+use crate::namespace::{
+    Attributes, Entry, Namespace, Pin, before_entry_removed, entry_added, record_copied,
+};
 use crate::store::CopyHeaders;
 use crate::store::{DeletePending, DeleteQueue, LateObject, WriteCondition};
 use crate::task::caught;
@@ -192,9 +194,7 @@ impl FileRenamer {
             self.stage_factory.spool.discard(superseded.stage.file());
         }
         if stored || maybe_stored {
-            self.namespace
-                .before_entry_removed(&from.dir, from.name)
-                .await?;
+            before_entry_removed(&self.namespace, &from.dir, from.name).await?;
             let old_key = self.namespace.child_key(from.dir.ino, from.name)?;
             // One that it has taken the place of is known by its time alone.
             let replaced = file.covers_object() || (etag.is_none() && late.is_none());
@@ -264,7 +264,7 @@ impl FileRenamer {
             }
         })?;
         failpoint::at(Point::RenameFileEnded);
-        self.namespace.record_copied(&old_key, &intent.to, &moved);
+        record_copied(&self.namespace, &old_key, &intent.to, &moved);
         let mut state = source.state();
         state.checked_at = Some(tokio::time::Instant::now());
         // Bytes and times of the file are what they were.
@@ -298,7 +298,7 @@ impl FileRenamer {
         failpoint::at(Point::RenameFileCopied);
         self.namespace
             .record(to.dir.ino, to.name, Some(Entry::File(moved.clone())));
-        self.namespace.entry_added(&to.dir).await;
+        entry_added(&self.namespace, &to.dir).await;
         // Readers go to the copy before the original goes.
         let copy = MovedObject::of(version.etag.clone(), moved.clone());
         file.edit().rebase(&copy, new_key);
@@ -307,7 +307,7 @@ impl FileRenamer {
         }
         let gone = async {
             let (dir, name) = (&from.dir, from.name);
-            self.namespace.before_entry_removed(dir, name).await?;
+            before_entry_removed(&self.namespace, dir, name).await?;
             let pending = DeletePending::of_version(old_key, intent.version.clone());
             self.delete_original(from, pending, None).await
         };
