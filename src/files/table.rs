@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::content::{Content, Recorded};
 use super::file::{LastClose, OpenFile, StageFactory};
 use super::layers::LowerLayer;
+use super::long_files;
 use crate::error::FsError;
 use crate::namespace::{Namespace, Pin};
 use crate::session_state::Record;
@@ -198,7 +199,7 @@ impl OpenFiles {
         let table = self.namespace.table();
         let files = self.all().into_iter();
         let mut below = files.filter(|file| table.is_within(file.inode.ino, dir));
-        below.try_for_each(|file| file.check_renamable())
+        below.try_for_each(|file| long_files::check_renamable(&file))
     }
 
     /// What the store has of a file that is not open.

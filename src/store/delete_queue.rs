@@ -458,6 +458,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_name_that_goes_again_before_its_object_is_deleted_takes_it_along() {
+        let memory = Arc::new(Memory::default());
+        let (store, log) = delete_queue(&memory, Vec::new());
+        let etag = put(&*memory, "a").await;
+        let kept = store.delete_once_unused(pending("a", Some(etag)));
+        store.delete_later(pending("a", None)).unwrap();
+        let runs = tokio::spawn(store.clone().run());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(keys(&*memory, 10).await, ["a"], "it is read still");
+        drop(kept);
+        store.settled().await;
+        assert!(keys(&*memory, 10).await.is_empty());
+        assert!(log.pending().is_empty());
+        runs.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_deletes_for_ever() {
         let memory = Arc::new(Memory::default());
         let (store, _) = delete_queue(&memory, Vec::new());

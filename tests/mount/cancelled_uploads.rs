@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::control::status;
 use crate::support::data::MIB;
 use crate::support::proxy::{Fault, Gate, Proxy, Rule, Side};
 use crate::support::{DURABILITIES, Mount, MountBuilder, SupervisedMount, pattern, wait_until};
@@ -252,5 +253,33 @@ fn a_name_whose_upload_was_cancelled_is_written_again_at_once() {
         assert_eq!(fs::read(mount.path("f")).unwrap(), b"again");
         gate.open();
         proxy.wait_until_idle();
+    }
+}
+
+/// The upload of the second file under a name waits for the delete of the first one's object.
+#[test]
+fn a_name_that_goes_again_before_its_object_is_deleted_leaves_no_object() {
+    for new_name in [None, Some("g")] {
+        let (plan, proxy) = behind_a_proxy("disk");
+        let mount = SupervisedMount::start(plan);
+        fs::write(mount.path("f"), "old").unwrap();
+        mount.wait_until_uploaded("f", b"old");
+        for op in ["DeleteObject", "DeleteObjects"] {
+            proxy.rule(Rule::on(op, Fault::Answer(503, "SlowDown")).always());
+        }
+        fs::remove_file(mount.path("f")).unwrap();
+        fs::write(mount.path("f"), "new").unwrap();
+        wait_until(WITHIN, "an upload that waits", || {
+            status(&mount)["uploads"]["uploading"]["files"] == 1
+        });
+        match new_name {
+            None => fs::remove_file(mount.path("f")).unwrap(),
+            Some(new) => fs::rename(mount.path("f"), mount.path(new)).unwrap(),
+        }
+        mount.kill_daemon();
+        proxy.heal();
+        let wanted = Vec::from_iter(new_name);
+        mount.wait_for_keys("what is wanted", |keys| keys == wanted);
+        assert!(!mount.path("f").exists());
     }
 }

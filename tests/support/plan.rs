@@ -25,7 +25,7 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 const TTL: &str = "1s";
 /// No test needs one start of its daemon for longer, unless it says so. After it
 /// the daemon is killed, which fails every system call that waits for it.
-const WATCHDOG: Duration = Duration::from_secs(200);
+const WATCHDOG: Duration = Duration::from_secs(1000);
 
 /// Where and how one test mounts: a bucket, folders and options of its own.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ const START_CUTS: u64 = 8;
 const CASES_AT_ONCE: usize = 4;
 const POWER_GOES_WITHIN: Duration = Duration::from_secs(60);
 /// Until what is closed is in S3, about.
-const BACKGROUND: Duration = Duration::from_secs(20);
+const BACKGROUND: Duration = Duration::from_secs(5);
 
 /// A workload until the power goes.
 fn run(cut: Option<u64>, survives: Survives) -> u64 {

@@ -56,7 +56,6 @@ impl Soak {
             .set("--ttl", "1h")
             .args(["--negative-ttl", "1h", "--durability", durability])
             .args(["--spool-size", "200MiB", "--attributes", name])
-            .within(Duration::from_secs(120))
             .start();
         let soak = Self {
             mount,

@@ -69,6 +69,17 @@ impl QueuedDelete {
         (key, queued)
     }
 
+    /// What goes where the name goes once more before its object is deleted: this mount
+    /// puts nothing under it until then, so that what goes with the name now has no
+    /// version of its own, or has taken the place of the other.
+    pub fn and(&self, again: DeletePending) -> DeletePending {
+        DeletePending {
+            etag: again.etag.or_else(|| self.etag.clone()),
+            removed_at: again.removed_at.max(self.removed_at),
+            ..again
+        }
+    }
+
     /// Whether an object is meant that was there before the removal.
     pub fn means_older(&self, there: &ObjectMeta) -> bool {
         self.is_scratch || self.removed_at.is_some_and(|at| there.is_older_than(at))

@@ -1,5 +1,6 @@
 //! The deletes that wait, in memory and in the log.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ impl PendingDeletes {
     ///
     /// Errors: the log's; none of them waits then.
     pub fn add(&self, pending: &[DeletePending], noted: impl Fn()) -> io::Result<()> {
+        let pending = &self.with_earlier(pending);
         let mut in_log = Vec::with_capacity(pending.len());
         let note = |one: &DeletePending| {
             self.log.delete_pending(one)?;
@@ -51,11 +53,32 @@ impl PendingDeletes {
         let all = pending.iter().try_for_each(note);
         let synced = all.and_then(|()| self.log.sync_pending());
         synced.inspect_err(|_| self.log.settled(&in_log))?;
-        self.keys
-            .lock()
-            .extend(pending.iter().cloned().map(QueuedDelete::of));
+        let mut keys = self.keys.lock();
+        for (key, queued) in pending.iter().cloned().map(QueuedDelete::of) {
+            match keys.entry(key) {
+                Entry::Vacant(free) => {
+                    free.insert(queued);
+                }
+                // Its readers keep it.
+                Entry::Occupied(earlier) => {
+                    let earlier = earlier.into_mut();
+                    (earlier.etag, earlier.removed_at) = (queued.etag, queued.removed_at);
+                }
+            }
+        }
+        drop(keys);
         self.tell_count();
         Ok(())
+    }
+
+    /// The same, with what waits already under their keys.
+    fn with_earlier(&self, pending: &[DeletePending]) -> Vec<DeletePending> {
+        let keys = self.keys.lock();
+        let with_earlier = |one: DeletePending| match keys.get(&one.key) {
+            Some(earlier) => earlier.and(one),
+            None => one,
+        };
+        pending.iter().cloned().map(with_earlier).collect()
     }
 
     /// An object that is to be made under the key, of which the log has been told.

@@ -56,7 +56,6 @@ impl Pair {
                 .set("--ttl", "0s")
                 .args(["--negative-ttl", "0s", "--attributes", "stored"])
                 .args(["--request-timeout", "20s", "--durability", durability])
-                .within(Duration::from_secs(120))
         };
         let first = SupervisedMount::start(plan(&proxies[0]));
         let second = SupervisedMount::start(plan(&proxies[1]).bucket(first.bucket()));
