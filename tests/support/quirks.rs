@@ -63,6 +63,12 @@ pub fn with_clock(answer: io::Result<Vec<u8>>, ahead: i64) -> io::Result<Vec<u8>
     Ok([head.as_bytes(), rest].concat())
 }
 
+/// One bit is another one.
+pub fn flip(body: &mut [u8]) {
+    let middle = body.len() / 2;
+    body[middle] ^= 4;
+}
+
 fn error(status: u16, code: &str, lines: &str, elements: &str) -> Vec<u8> {
     let body = format!(
         "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planned</Message>{elements}</Error>"
