@@ -31,6 +31,6 @@ impl Amount {
 
     /// No suite is expected to take half of this.
     pub fn deadline() -> Duration {
-        Self::of(Duration::from_secs(180), Duration::from_secs(3000))
+        Self::of(Duration::from_secs(600), Duration::from_secs(3000))
     }
 }
