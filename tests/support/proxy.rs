@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::frozen::leave;
 use super::programs::wait_until;
-use super::quirks::{flip, of_another_store, unconditional, with_clock};
+use super::quirks::{of_another_kind, unconditional, with_clock};
 use super::requests::{header, keys, operation};
 pub use super::rule::{Fault, Gate, Rule, Side};
 use super::servers::Server;
@@ -306,7 +306,7 @@ fn pass(
     upstream: &str,
     (state, gone): &(Mutex<State>, Condvar),
 ) -> io::Result<()> {
-    let (head, mut body) = read_request(&mut client)?;
+    let (head, body) = read_request(&mut client)?;
     let op = operation(&head);
     let keys = keys(&head, &body);
     state.lock().keep_head(op, &head);
@@ -330,7 +330,7 @@ fn pass(
         drop(at_once);
         client.write_all(answer)
     };
-    if let Some(answer) = of_another_store(fate.fault, &head, &body, &keys, forward) {
+    if let Some(answer) = of_another_kind(fate.fault, &head, &body, &keys, forward) {
         return reply(&answer?);
     }
     match fate.fault {
@@ -351,23 +351,6 @@ fn pass(
         }
         Fault::Reset | Fault::HangUp => Ok(()),
         Fault::LoseAnswer => forward(&head, &body).map(drop),
-        Fault::CutAnswer => {
-            let answer = forward(&head, &body)?;
-            reply(&answer[..answer.len() - answer.len() / 4])
-        }
-        Fault::Twice => {
-            forward(&head, &body)?;
-            reply(&forward(&head, &body)?)
-        }
-        Fault::FlipRequest => {
-            flip(&mut body);
-            reply(&forward(&head, &body)?)
-        }
-        Fault::FlipAnswer => {
-            let mut answer = forward(&head, &body)?;
-            *answer.last_mut().unwrap() ^= 4;
-            reply(&answer)
-        }
         Fault::Stall => {
             gone.wait_while(&mut state.lock(), |state| !state.gone);
             Ok(())
