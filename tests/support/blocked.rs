@@ -14,18 +14,31 @@ use super::proxy::Proxy;
 use super::rule::{Fault, Gate, Rule, Side};
 use super::worker::Worker;
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
-/// Threads of a process that are in an uninterruptible wait. Source: proc_pid_stat(5).
+/// Threads of a process that tell the kernel something, and wait in a way that no signal
+/// ends. One may wait so for a disk too. Source: proc_pid_stat(5), proc_pid_syscall(5).
 fn stuck_threads(pid: Pid) -> usize {
-    let folder = format!("/proc/{}/task", pid.as_raw_nonzero());
-    let tasks = fs::read_dir(folder).into_iter().flatten().flatten();
-    let states = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
-    let stuck = states.filter(|stat| stat.rsplit(')').next().unwrap().starts_with(" D"));
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let tasks = fs::read_dir(process.join("task")).into_iter().flatten();
+    let is_stuck = |task: &Path| {
+        let read = |name| fs::read_to_string(task.join(name)).ok();
+        let call = read("syscall")?;
+        let mut words = call.split(' ');
+        let number: i64 = words.next()?.parse().ok()?;
+        let file = i32::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+        let file = fs::read_link(process.join(format!("fd/{file}"))).ok()?;
+        let tells = [libc::SYS_write, libc::SYS_writev].contains(&number);
+        let waits = read("stat")?.rsplit(')').next()?.starts_with(" D");
+        Some(tells && waits && file.ends_with("dev/fuse"))
+    };
+    let stuck = tasks
+        .flatten()
+        .filter(|task| is_stuck(&task.path()) == Some(true));
     stuck.count()
 }
 
-/// Whether a thread of the mount's processes waits in the kernel in a way that no signal ends.
+/// Whether the kernel holds back what one of the mount's processes tells it.
 pub fn anything_stuck(mountpoint: &Path) -> bool {
     let mut processes = daemons_of(mountpoint).into_iter();
     processes.any(|pid| stuck_threads(pid) > 0)
