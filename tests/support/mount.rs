@@ -16,7 +16,7 @@ use super::programs::{happens_within, wait_until};
 use super::proxy::{PROBE, Proxy};
 use super::servers::{Server, dies_with_parent};
 
-const MOUNTED_WITHIN: Duration = Duration::from_secs(30);
+const MOUNTED_WITHIN: Duration = Duration::from_secs(60);
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
 const LOGGED_WITHIN: Duration = Duration::from_secs(10);
@@ -286,7 +286,7 @@ impl Mount {
     #[track_caller]
     pub fn wait_for(&self, path: &str, what: &str, mut holds: impl FnMut(&Path) -> bool) {
         let path = self.path(path);
-        wait_until(Duration::from_secs(20), what, || holds(&path));
+        wait_until(SETTLED_WITHIN, what, || holds(&path));
     }
 
     /// Bytes that the daemon has kept because S3 does not have them.

@@ -123,7 +123,7 @@ impl Server {
             stat.map_or(true, |stat| stat.contains(") T "))
         };
         // A thread that runs may answer once more.
-        wait_until(Duration::from_secs(10), "the server's stop", || {
+        wait_until(Duration::from_secs(60), "the server's stop", || {
             std::fs::read_dir(&tasks).unwrap().all(is_stopped)
         });
     }
